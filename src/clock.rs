@@ -1,0 +1,34 @@
+//! The only reader of time.
+//!
+//! Shells ask a [`Clock`] once a turn and hand the [`Moment`] down; the pure rooms never know
+//! where it came from. All clocks of a process that are copies of one another share an origin,
+//! so moments can travel between threads.
+
+use crate::moment::Moment;
+use std::time::{Duration, Instant};
+
+/// A monotonic clock; copies share their origin.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// A clock whose origin is now.
+    #[expect(clippy::disallowed_methods, reason = "this file is the only reader of time")]
+    pub fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    /// The time since the origin.
+    #[expect(clippy::disallowed_methods, reason = "this file is the only reader of time")]
+    pub fn now(&self) -> Moment {
+        Moment::ZERO.plus(Instant::now().saturating_duration_since(self.origin))
+    }
+
+    /// The same moment in the standard library's terms, for calls that wait until a deadline.
+    /// `None` when it is too far away to be represented: then there is nothing to wait for.
+    pub fn instant(&self, moment: Moment) -> Option<Instant> {
+        self.origin.checked_add(Duration::from_nanos(moment.as_nanos()))
+    }
+}

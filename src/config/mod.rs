@@ -1,0 +1,106 @@
+//! What a Corefile means: validated, immutable, plain data.
+//!
+//! A [`Config`] is built once from a parsed [`crate::corefile`] tree and then shared read-only by
+//! every thread. It holds no socket, no lock and no default left to fill in by others, except the
+//! sizes that depend on the host (see [`Sizing`]), which are resolved when it is built.
+//! One file per directive turns that directive's tokens into its part of the whole; this file
+//! owns the types.
+
+mod name;
+
+pub use name::{Name, NameError};
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Everything that onward was told to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The addresses to listen on, without duplicates, in the order of the file.
+    pub listeners: Vec<Listener>,
+    /// The server blocks, in the order of the file.
+    pub blocks: Vec<ServerBlock>,
+}
+
+/// One address that queries arrive on, and the zones served there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where to bind. A wildcard address answers from the address that was asked.
+    pub address: SocketAddr,
+    /// True when no `bind` named it (the wildcard default): then a host without this address
+    /// family skips it instead of failing.
+    pub implied: bool,
+    /// Each zone served here and the index of its block in [`Config::blocks`], in file order.
+    pub zones: Vec<(Name, usize)>,
+}
+
+/// One server block: what happens to the queries of its zones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerBlock {
+    /// The zones as configured (for messages and for printing the effective configuration).
+    pub zones: Vec<Name>,
+    /// The `forward` stanzas in the order written: the first whose FROM and `except` match
+    /// handles the query.
+    pub forwards: Vec<Forward>,
+}
+
+/// One `forward` stanza.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Names at or below this one are forwarded.
+    pub from: Name,
+    /// Names at or below these are not, save the name equal to `from` itself.
+    pub except: Vec<Name>,
+    /// Where to, in the order of the file, without duplicates. 1 to [`UPSTREAMS_MAX`].
+    pub upstreams: Vec<Upstream>,
+    /// In which order the upstreams are tried.
+    pub policy: Policy,
+    /// A connection idle for this long is closed. Zero: connections are never reused.
+    pub expire: Duration,
+    /// A connection older than this takes no new query. `None`: no limit.
+    pub max_age: Option<Duration>,
+    /// At most this many idle connections per worker and upstream. `None`: no limit.
+    pub max_idle_conns: Option<usize>,
+    /// How long one attempt waits for its response.
+    pub read_timeout: Duration,
+    /// Attempts per query, all upstreams together. `None`: no cap but the query's deadline.
+    pub max_connect_attempts: Option<u32>,
+    /// The size of each of this stanza's pools.
+    pub sizing: Sizing,
+}
+
+/// How large one pool (a worker's connections to one upstream) may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizing {
+    /// A pool dials until it holds this many connections, and only then rotates (RFC 5452 §9.2:
+    /// several source ports in use).
+    pub spread: usize,
+    /// Connections in all, those in use included.
+    pub max_conns: usize,
+    /// Queries that one connection carries at once.
+    pub max_inflight: usize,
+}
+
+/// One address that queries are forwarded to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// In which order a query tries the upstreams of its stanza.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// A fresh permutation for each query.
+    #[default]
+    Random,
+    /// The next one in turn first, then the list in its order.
+    RoundRobin,
+    /// The list in its order.
+    Sequential,
+}
+
+/// Upstreams of one stanza: an exchange remembers which it has tried in one 64-bit word.
+pub const UPSTREAMS_MAX: usize = 64;
+/// The whole time a query may take before its client is told SERVFAIL.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);

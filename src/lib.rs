@@ -1,0 +1,4 @@
+//! onward, a DNS forwarder.
+
+pub mod clock;
+pub mod moment;
