@@ -1,0 +1,62 @@
+//! Limits of the process and of the host that decide how large pools may be.
+
+use std::fs;
+use std::io;
+
+use super::cvt;
+
+/// The kernel's default range, for a host whose setting cannot be read.
+const EPHEMERAL_DEFAULT: (u16, u16) = (32_768, 60_999);
+
+/// How many ports the kernel may choose from for outgoing sockets
+/// (`net.ipv4.ip_local_port_range`, which rules IPv6 too).
+pub fn ephemeral_ports() -> usize {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let (low, high) = parse_range(&text).unwrap_or(EPHEMERAL_DEFAULT);
+    usize::from(high - low) + 1
+}
+
+fn parse_range(text: &str) -> Option<(u16, u16)> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    let (low, high) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (low <= high).then_some((low, high))
+}
+
+/// Raises the number of descriptors this process may open to what the host allows it; returns
+/// that number.
+///
+/// # Errors
+/// The kernel would not tell or change the limit.
+pub fn raise_open_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    cvt(|| {
+        // SAFETY: `limit` is a live rlimit for the kernel to fill.
+        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }
+    })?;
+    limit.rlim_cur = limit.rlim_max;
+    cvt(|| {
+        // SAFETY: `limit` is a live rlimit for the kernel to read.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }
+    })?;
+    Ok(limit.rlim_cur)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ephemeral_ports, parse_range, raise_open_files};
+
+    #[test]
+    fn the_range_of_ports_is_read_or_refused() {
+        assert_eq!(parse_range("32768\t60999\n"), Some((32_768, 60_999)));
+        for bad in ["", "1", "9 8", "a b", "1 70000"] {
+            assert_eq!(parse_range(bad), None, "{bad:?}");
+        }
+        assert!(ephemeral_ports() > 0);
+    }
+
+    #[test]
+    fn the_limit_on_open_files_is_raised_once_and_for_all() {
+        let first = raise_open_files().unwrap();
+        assert_eq!(raise_open_files().unwrap(), first);
+    }
+}

@@ -1,0 +1,63 @@
+//! The kernel: the only room with `unsafe`.
+//!
+//! Everything here is a thin, safe shape around one kernel facility: datagram batches
+//! ([`mmsg`]), the socket addresses and control messages they carry ([`address`], [`pktinfo`]),
+//! sockets ([`socket`]), cores ([`cpu`]), limits of the process and host ([`limits`]), signals
+//! ([`signals`]) and the kernel's randomness ([`random`]). It knows nothing of DNS and names no
+//! other room. One place turns −1 into an [`std::io::Error`] and retries EINTR: [`cvt`].
+
+#![allow(unsafe_code, reason = "this room is where the kernel is called")]
+
+pub mod address;
+pub mod cpu;
+pub mod limits;
+pub mod mmsg;
+pub mod pktinfo;
+pub mod random;
+pub mod signals;
+pub mod socket;
+
+use std::io;
+
+/// Turns a system call's −1 into the error in `errno`, and calls again after EINTR.
+fn cvt(mut call: impl FnMut() -> libc::c_int) -> io::Result<usize> {
+    loop {
+        if let Ok(value) = usize::try_from(call()) {
+            return Ok(value);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cvt;
+    use std::io;
+
+    fn set_errno(value: i32) -> libc::c_int {
+        // SAFETY: __errno_location returns this thread's errno, valid for the thread's life.
+        let errno = unsafe { libc::__errno_location() };
+        // SAFETY: as above; nobody else writes this thread's errno meanwhile.
+        unsafe { *errno = value };
+        -1
+    }
+
+    #[test]
+    fn an_interrupted_call_is_made_again() {
+        let mut calls = 0;
+        let result = cvt(|| {
+            calls += 1;
+            if calls < 3 { set_errno(libc::EINTR) } else { 7 }
+        });
+        assert_eq!((result.unwrap(), calls), (7, 3));
+    }
+
+    #[test]
+    fn minus_one_becomes_errno() {
+        let error = cvt(|| set_errno(libc::EADDRINUSE)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,31 @@
+//! The kernel's randomness, for seeding: the data path expands a seed by itself.
+
+use std::io;
+
+use super::cvt;
+
+/// Thirty-two bytes that nobody can predict (`getrandom(2)`; waits at boot until there are any).
+///
+/// # Errors
+/// The kernel lacks the call.
+pub fn seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    let filled = cvt(|| {
+        // SAFETY: `seed` is 32 writable bytes.
+        let length = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
+        libc::c_int::try_from(length).unwrap_or(-1)
+    })?;
+    // Requests of up to 256 bytes are never cut short.
+    assert_eq!(filled, seed.len());
+    Ok(seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seed;
+
+    #[test]
+    fn no_two_seeds_are_equal() {
+        assert_ne!(seed().unwrap(), seed().unwrap());
+    }
+}

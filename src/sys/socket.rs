@@ -1,0 +1,155 @@
+//! Sockets as onward opens them.
+//!
+//! Listeners share their address with the other workers' (SO_REUSEPORT), never fragment and, on a
+//! wildcard, learn the address that was asked. Upstream sockets are connected, so that the kernel
+//! itself drops what comes from any other address or port (RFC 5452 §9.1) and reports refusals.
+//! Everything is non-blocking.
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use super::cvt;
+
+/// Asked of the kernel for each listener, which gives what `net.core.rmem_max` allows: room for a
+/// burst that arrives while the worker is busy with the last one.
+const LISTENER_BUFFER_LEN: usize = 4 << 20;
+
+/// A UDP socket that listens on `address`, one of a group that shares it when `shared`.
+///
+/// # Errors
+/// As `bind(2)`: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`; `Unsupported` or
+/// `Uncategorized` when the host lacks the address family ([`is_missing_family`] tells).
+pub fn udp_listener(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
+    let socket = udp(address)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.ip().is_unspecified() {
+        ask_for_local_address(&socket, address)?;
+    }
+    socket.set_recv_buffer_size(LISTENER_BUFFER_LEN)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket.into())
+}
+
+/// A UDP socket on a port of the kernel's choice, connected to `upstream`.
+///
+/// # Errors
+/// No descriptor or no port is left, or there is no route to `upstream`.
+pub fn udp_connected(upstream: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = udp(upstream)?;
+    socket.connect(&SockAddr::from(upstream))?;
+    Ok(socket.into())
+}
+
+/// True when an error of [`udp_listener`] means that the host lacks the address family.
+pub fn is_missing_family(error: &io::Error) -> bool {
+    let missing = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EPROTONOSUPPORT];
+    error.raw_os_error().is_some_and(|code| missing.contains(&code))
+}
+
+fn udp(family_of: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(family_of);
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    ignore_path_mtu(&socket, family_of)?;
+    Ok(socket)
+}
+
+/// Neither fragments our datagrams nor believes ICMP about the path's MTU, which anybody can
+/// forge (RFC 9715 §3.1, R1 and R2).
+fn ignore_path_mtu(socket: &Socket, family_of: SocketAddr) -> io::Result<()> {
+    match family_of.ip() {
+        IpAddr::V4(_) => {
+            set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)
+        }
+        IpAddr::V6(_) => set_option(
+            socket,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_OMIT,
+        ),
+    }
+}
+
+fn ask_for_local_address(socket: &Socket, family_of: SocketAddr) -> io::Result<()> {
+    match family_of.ip() {
+        IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+        IpAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
+    }
+}
+
+fn set_option(socket: &Socket, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    let place: *const libc::c_int = &raw const value;
+    cvt(|| {
+        // SAFETY: `place` points to `length` bytes that outlive the call.
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, place.cast(), length) }
+    })
+    .map(drop)
+}
+
+/// The loopback address of the same family with the same port: where a test or a demonstration
+/// reaches a listener on a wildcard.
+pub fn reachable(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{udp_connected, udp_listener};
+    use crate::sys::mmsg::{RecvBatch, ReplyBatch};
+    use std::io::ErrorKind;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn two_listeners_share_an_address_only_when_both_say_so() {
+        let first = udp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let address = first.local_addr().unwrap();
+        udp_listener(address, true).unwrap();
+        assert_eq!(udp_listener(address, false).unwrap_err().kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_wildcard_answers_from_the_address_that_was_asked() {
+        for (wildcard, asked) in [("0.0.0.0:0", "127.0.0.9"), ("[::]:0", "::1")] {
+            let listener = udp_listener(wildcard.parse().unwrap(), false).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let any = if asked.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+            let client = UdpSocket::bind(any).unwrap();
+            client.connect((asked, port)).unwrap();
+            client.send(b"?").unwrap();
+            let mut batch = RecvBatch::new(1, 64, true);
+            assert_eq!(batch.recv(listener.as_fd()).unwrap(), 1);
+            let datagram = batch.datagram(0);
+            assert_eq!(datagram.local.unwrap().ip.to_string(), asked);
+            let mut replies = ReplyBatch::new(1, 64);
+            replies.commit(1, 0, &datagram.peer.unwrap(), datagram.local);
+            assert_eq!(replies.flush(|_| listener.as_fd()).sent, 1);
+            // The client's socket is connected: an answer from elsewhere would never arrive.
+            assert_eq!(client.recv(&mut [0; 8]).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn a_connected_socket_is_deaf_to_strangers() {
+        let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let connection = udp_connected(upstream.local_addr().unwrap()).unwrap();
+        let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+        stranger.send_to(b"forged", connection.local_addr().unwrap()).unwrap();
+        upstream.send_to(b"right", connection.local_addr().unwrap()).unwrap();
+        let mut batch = RecvBatch::new(4, 64, false);
+        assert_eq!(batch.recv(connection.as_fd()).unwrap(), 1);
+        assert_eq!(batch.datagram(0).bytes, b"right");
+    }
+}
