@@ -10,7 +10,7 @@ mod name;
 
 pub use name::{Name, NameError};
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Everything that onward was told to do.

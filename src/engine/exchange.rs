@@ -1,0 +1,402 @@
+//! Outstanding queries: a slab of exchanges, each with the clients who wait for it.
+//!
+//! An exchange is one upstream query in all its attempts. It is found in two ways: by connection
+//! and id when a response comes, and by its whole text when another client asks the same, who then
+//! waits with the first (so nobody can make us ask the same thing many times at once and guess
+//! ids against all of them, RFC 5452 §5). It stands in three queues: by the deadline of its
+//! attempt, by the deadline of the whole, and among those on its connection. All attempts with
+//! one time-out share a queue, so its order is that of its deadlines. Sizes are fixed at the
+//! start; memory that was never needed is never touched.
+
+use super::index::Index;
+use super::key::{ConnectionId, ExchangeKey, Key};
+use super::list::{Link, List, NONE};
+use super::message::query::{Asked, UPSTREAM_LEN_MAX};
+use super::message::{HEADER_LEN, put_u16};
+use super::policy::Tour;
+use crate::config::QUERY_TIMEOUT;
+use crate::moment::Moment;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Outstanding queries of one worker at most: 160,000 queries a second at 100 ms each.
+pub const EXCHANGES_MAX: usize = 16_384;
+/// Clients who wait at one worker at most.
+pub const WAITERS_MAX: usize = 2 * EXCHANGES_MAX;
+
+/// Where a query came from and its reply goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Which of the configuration's listeners it came in on.
+    pub listener: u16,
+    /// Who asked.
+    pub peer: SocketAddr,
+    /// The address that was asked and its interface, where the listener is a wildcard.
+    pub local: Option<(IpAddr, u32)>,
+}
+
+/// A client who waits for an exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiter {
+    /// Who it is.
+    pub client: Client,
+    /// What the reply must know.
+    pub asked: Asked,
+    /// How it spelt the name; `None`: as the query that was sent.
+    pub spelling: Option<Spelling>,
+}
+
+/// Which bytes of a name were capital letters: one bit for each of at most 255.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spelling([u64; 4]);
+
+impl Spelling {
+    /// Of `name`.
+    pub fn of(name: &[u8]) -> Self {
+        let mut bits = [0; 4];
+        for (place, byte) in name.iter().enumerate() {
+            bits[place / 64] |= u64::from(byte.is_ascii_uppercase()) << (place % 64);
+        }
+        Self(bits)
+    }
+
+    /// Spells `name` this way.
+    pub fn apply(&self, name: &mut [u8]) {
+        for (place, byte) in name.iter_mut().enumerate() {
+            let capital = self.0[place / 64] >> (place % 64) & 1 == 1;
+            *byte = if capital { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+        }
+    }
+}
+
+/// One forwarded query.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    generation: u32,
+    open: bool,
+    /// The hash of its text, under which others find it.
+    hash: u32,
+    query_len: u16,
+    name_len: u16,
+    /// Which stanza it goes through, as numbered by the forwarder.
+    pub stanza: u32,
+    /// Which upstream the current or last attempt went to, as numbered by the forwarder.
+    pub upstream: u32,
+    /// Its way through the stanza's upstreams.
+    pub tour: Tour,
+    /// Attempts that ended in an error.
+    pub failures: u32,
+    /// The connection and id of the current attempt.
+    attempt: Option<(ConnectionId, u16)>,
+    attempt_until: Moment,
+    until: Moment,
+    timeout_class: u8,
+    joinable: bool,
+    first_waiter: u32,
+    last_waiter: u32,
+    by_attempt: Link,
+    by_age: Link,
+    on_connection: Link,
+}
+
+/// Which deadline an exchange has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// The attempt's: another upstream may answer.
+    Attempt,
+    /// The whole query's.
+    Query,
+}
+
+/// What a new exchange is.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// The query, with any id.
+    pub query: &'a [u8],
+    /// The length of the name in its question.
+    pub name_len: usize,
+    /// Of its text, keyed.
+    pub hash: u32,
+    /// The stanza it goes through.
+    pub stanza: u32,
+    /// Which of the time-outs given to [`Exchanges::new`] its attempts have.
+    pub timeout_class: u8,
+}
+
+type QueryBuffer = [u8; UPSTREAM_LEN_MAX];
+
+/// All outstanding queries of a worker.
+pub struct Exchanges {
+    slots: Vec<Exchange>,
+    free: Vec<u32>,
+    queries: Vec<QueryBuffer>,
+    waiters: Vec<(Waiter, u32)>,
+    waiters_free: Vec<u32>,
+    by_id: Index,
+    by_text: Index,
+    by_age: List,
+    timeouts: Vec<(Duration, List)>,
+    on_connection: Vec<List>,
+}
+
+impl Exchanges {
+    /// No exchange yet. `timeouts`: the distinct lengths of attempts. `connections`: how many
+    /// there may be at most.
+    pub fn new(timeouts: &[Duration], connections: usize) -> Self {
+        Self {
+            slots: Vec::with_capacity(EXCHANGES_MAX),
+            free: Vec::with_capacity(EXCHANGES_MAX),
+            queries: Vec::with_capacity(EXCHANGES_MAX),
+            waiters: Vec::with_capacity(WAITERS_MAX),
+            waiters_free: Vec::with_capacity(WAITERS_MAX),
+            by_id: Index::new(EXCHANGES_MAX),
+            by_text: Index::new(EXCHANGES_MAX),
+            by_age: List::default(),
+            timeouts: timeouts.iter().map(|timeout| (*timeout, List::default())).collect(),
+            on_connection: vec![List::default(); connections],
+        }
+    }
+
+    /// How many are outstanding.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// The one that asks exactly this, save id and letter case, and that can still be joined.
+    pub fn find_same(&self, opening: &Opening<'_>) -> Option<u32> {
+        let name_end = HEADER_LEN + opening.name_len;
+        self.by_text.find(opening.hash, |slot| {
+            let exchange = &self.slots[slot as usize];
+            let other = self.query(slot);
+            exchange.stanza == opening.stanza
+                && usize::from(exchange.name_len) == opening.name_len
+                && other[2..HEADER_LEN] == opening.query[2..HEADER_LEN]
+                && other[name_end..] == opening.query[name_end..]
+                && other[HEADER_LEN..name_end]
+                    .eq_ignore_ascii_case(&opening.query[HEADER_LEN..name_end])
+        })
+    }
+
+    /// Begins an exchange that nobody waits for yet; `None` when every slot is taken.
+    pub fn open(&mut self, opening: &Opening<'_>, now: Moment) -> Option<u32> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < EXCHANGES_MAX => {
+                self.slots.push(Exchange::vacant());
+                self.queries.push([0; UPSTREAM_LEN_MAX]);
+                self.slots.len() as u32 - 1
+            }
+            None => return None,
+        };
+        self.queries[slot as usize][..opening.query.len()].copy_from_slice(opening.query);
+        let exchange = &mut self.slots[slot as usize];
+        *exchange = Exchange {
+            generation: exchange.generation,
+            open: true,
+            hash: opening.hash,
+            query_len: opening.query.len() as u16,
+            name_len: opening.name_len as u16,
+            stanza: opening.stanza,
+            until: now.plus(QUERY_TIMEOUT),
+            timeout_class: opening.timeout_class,
+            joinable: true,
+            ..Exchange::vacant()
+        };
+        self.by_text.insert(opening.hash, slot);
+        self.by_age.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_age);
+        Some(slot)
+    }
+
+    /// Whether no client more can wait.
+    pub fn waiters_are_full(&self) -> bool {
+        self.waiters_free.is_empty() && self.waiters.len() == WAITERS_MAX
+    }
+
+    /// Adds a client who waits for the exchange in `slot`.
+    ///
+    /// # Panics
+    /// When [`Exchanges::waiters_are_full`].
+    pub fn join(&mut self, slot: u32, waiter: Waiter) {
+        assert!(!self.waiters_are_full(), "the caller asks first");
+        let place = match self.waiters_free.pop() {
+            Some(place) => {
+                self.waiters[place as usize] = (waiter, NONE);
+                place
+            }
+            None => {
+                self.waiters.push((waiter, NONE));
+                self.waiters.len() as u32 - 1
+            }
+        };
+        let exchange = &mut self.slots[slot as usize];
+        match std::mem::replace(&mut exchange.last_waiter, place) {
+            NONE => exchange.first_waiter = place,
+            last => self.waiters[last as usize].1 = place,
+        }
+    }
+
+    /// The exchange in an open slot.
+    pub fn get(&mut self, slot: u32) -> &mut Exchange {
+        debug_assert!(self.slots[slot as usize].open, "slot {slot} is vacant");
+        &mut self.slots[slot as usize]
+    }
+
+    /// The key of an open slot.
+    pub fn key(&self, slot: u32) -> ExchangeKey {
+        ExchangeKey(Key { index: slot, generation: self.slots[slot as usize].generation })
+    }
+
+    /// The slot of `key`, unless that exchange has ended.
+    pub fn slot(&self, key: ExchangeKey) -> Option<u32> {
+        let exchange = self.slots.get(key.0.index as usize)?;
+        (exchange.open && exchange.generation == key.0.generation).then_some(key.0.index)
+    }
+
+    /// The query as it goes upstream.
+    pub fn query(&self, slot: u32) -> &[u8] {
+        let length = usize::from(self.slots[slot as usize].query_len);
+        &self.queries[slot as usize][..length]
+    }
+
+    /// The length of the name in its question.
+    pub fn name_len(&self, slot: u32) -> usize {
+        self.slots[slot as usize].name_len.into()
+    }
+
+    /// The connection of the current attempt.
+    pub fn connection(&self, slot: u32) -> Option<ConnectionId> {
+        self.slots[slot as usize].attempt.map(|(connection, _)| connection)
+    }
+
+    /// The exchange that waits on `connection` for a response with `id`.
+    pub fn find(&self, connection: ConnectionId, id: u16) -> Option<u32> {
+        let attempt = Some((connection, id));
+        self.by_id
+            .find(id_hash(connection, id), |slot| self.slots[slot as usize].attempt == attempt)
+    }
+
+    /// Begins an attempt on `connection`, with an id from `random` that no other outstanding
+    /// query there has.
+    pub fn begin_attempt(
+        &mut self,
+        slot: u32,
+        connection: ConnectionId,
+        now: Moment,
+        mut random: impl FnMut() -> u16,
+    ) {
+        // At most one in four ids of a connection is taken, so this ends at once.
+        let id = loop {
+            let id = random();
+            if self.find(connection, id).is_none() {
+                break id;
+            }
+        };
+        put_u16(&mut self.queries[slot as usize], 0, id);
+        let exchange = &mut self.slots[slot as usize];
+        let (timeout, queue) = &mut self.timeouts[usize::from(exchange.timeout_class)];
+        exchange.attempt = Some((connection, id));
+        exchange.attempt_until = now.plus(*timeout);
+        self.by_id.insert(id_hash(connection, id), slot);
+        queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_attempt);
+        self.on_connection[connection.index()]
+            .push_back(&mut self.slots, slot, |exchange| &mut exchange.on_connection);
+    }
+
+    /// Ends the current attempt, if there is one: its response finds nobody from now on.
+    pub fn end_attempt(&mut self, slot: u32) -> Option<ConnectionId> {
+        let exchange = &mut self.slots[slot as usize];
+        let (connection, id) = exchange.attempt.take()?;
+        let queue = &mut self.timeouts[usize::from(exchange.timeout_class)].1;
+        queue.remove(&mut self.slots, slot, |exchange| &mut exchange.by_attempt);
+        self.by_id.remove(id_hash(connection, id), slot);
+        self.on_connection[connection.index()]
+            .remove(&mut self.slots, slot, |exchange| &mut exchange.on_connection);
+        Some(connection)
+    }
+
+    /// Any exchange whose attempt is on `connection`.
+    pub fn first_on(&self, connection: ConnectionId) -> Option<u32> {
+        self.on_connection[connection.index()].front()
+    }
+
+    /// An exchange that has passed a deadline.
+    pub fn overdue(&self, now: Moment) -> Option<(u32, Overdue)> {
+        let late = |slot: &u32| self.slots[*slot as usize].until <= now;
+        if let Some(slot) = self.by_age.front().filter(late) {
+            return Some((slot, Overdue::Query));
+        }
+        let late = |slot: &u32| self.slots[*slot as usize].attempt_until <= now;
+        let mut fronts = self.timeouts.iter().filter_map(|(_, queue)| queue.front());
+        fronts.find(late).map(|slot| (slot, Overdue::Attempt))
+    }
+
+    /// The earliest deadline of all.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let oldest = self.by_age.front().map(|slot| self.slots[slot as usize].until);
+        let fronts = self.timeouts.iter().filter_map(|(_, queue)| queue.front());
+        fronts.map(|slot| self.slots[slot as usize].attempt_until).chain(oldest).min()
+    }
+
+    /// The outcome is known: no deadline counts any more and nobody else can join. The waiters
+    /// are still to be told.
+    pub fn settle(&mut self, slot: u32) {
+        debug_assert!(self.slots[slot as usize].attempt.is_none(), "an attempt is still on");
+        let exchange = &mut self.slots[slot as usize];
+        if std::mem::take(&mut exchange.joinable) {
+            let hash = exchange.hash;
+            self.by_text.remove(hash, slot);
+            self.by_age.remove(&mut self.slots, slot, |exchange| &mut exchange.by_age);
+        }
+    }
+
+    /// The next waiter of a settled exchange; with the last one the exchange ends and its slot
+    /// is vacant, though [`Exchanges::query`] stays as it was until the next one opens.
+    pub fn next_waiter(&mut self, slot: u32) -> Option<Waiter> {
+        let exchange = &mut self.slots[slot as usize];
+        debug_assert!(exchange.open && !exchange.joinable, "not settled");
+        let place = exchange.first_waiter;
+        let waiter = (place != NONE).then(|| {
+            let (waiter, behind) = self.waiters[place as usize];
+            self.waiters_free.push(place);
+            exchange.first_waiter = behind;
+            waiter
+        });
+        if exchange.first_waiter == NONE {
+            exchange.open = false;
+            exchange.generation = exchange.generation.wrapping_add(1);
+            self.free.push(slot);
+        }
+        waiter
+    }
+}
+
+impl Exchange {
+    const fn vacant() -> Self {
+        Self {
+            generation: 0,
+            open: false,
+            hash: 0,
+            query_len: 0,
+            name_len: 0,
+            stanza: 0,
+            upstream: 0,
+            tour: Tour::NEW,
+            failures: 0,
+            attempt: None,
+            attempt_until: Moment::FOREVER,
+            until: Moment::FOREVER,
+            timeout_class: 0,
+            joinable: false,
+            first_waiter: NONE,
+            last_waiter: NONE,
+            by_attempt: Link::OFF,
+            by_age: Link::OFF,
+            on_connection: Link::OFF,
+        }
+    }
+}
+
+/// Ids are uniformly random already; connections are set apart.
+fn id_hash(connection: ConnectionId, id: u16) -> u32 {
+    u32::from(id) ^ connection.0.index.wrapping_mul(0x9e37_79b1)
+}

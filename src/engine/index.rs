@@ -1,0 +1,142 @@
+//! A hash index over the slots of a slab.
+//!
+//! It stores no keys: the slab's members hold them, and the caller compares. Open addressing with
+//! linear probing at a load of at most one half, and removal by moving back what a hole would
+//! hide, so that there are no tombstones, no growth, no rehash and no pause. Hashes come from
+//! outside and are keyed there; those of strangers' names must be.
+
+use super::list::NONE;
+
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: u32,
+    slot: u32,
+}
+
+/// Slots by hash.
+pub struct Index {
+    entries: Box<[Entry]>,
+    mask: usize,
+    len: usize,
+    slots_max: usize,
+}
+
+impl Index {
+    /// Room for `slots_max` slots.
+    pub fn new(slots_max: usize) -> Self {
+        let size = (slots_max.max(1) * 2).next_power_of_two();
+        let empty = Entry { hash: 0, slot: NONE };
+        Self { entries: vec![empty; size].into(), mask: size - 1, len: 0, slots_max }
+    }
+
+    /// How many slots are indexed.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The slot with this hash that `is_it` recognises.
+    pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let mut place = hash as usize & self.mask;
+        loop {
+            let entry = self.entries[place];
+            if entry.slot == NONE {
+                return None;
+            }
+            if entry.hash == hash && is_it(entry.slot) {
+                return Some(entry.slot);
+            }
+            place = (place + 1) & self.mask;
+        }
+    }
+
+    /// Adds `slot` under `hash`.
+    ///
+    /// # Panics
+    /// Beyond the capacity it was made with: the slab is bounded by the same number.
+    pub fn insert(&mut self, hash: u32, slot: u32) {
+        assert!(self.len < self.slots_max, "the index is as large as its slab");
+        let mut place = hash as usize & self.mask;
+        while self.entries[place].slot != NONE {
+            place = (place + 1) & self.mask;
+        }
+        self.entries[place] = Entry { hash, slot };
+        self.len += 1;
+    }
+
+    /// Removes `slot`, which was added under `hash`; does nothing if it is not here.
+    pub fn remove(&mut self, hash: u32, slot: u32) {
+        let mut hole = hash as usize & self.mask;
+        while self.entries[hole].slot != slot {
+            if self.entries[hole].slot == NONE {
+                return;
+            }
+            hole = (hole + 1) & self.mask;
+        }
+        // Whoever would no longer be reached from its own place across the hole moves into it.
+        let mut place = hole;
+        loop {
+            place = (place + 1) & self.mask;
+            let entry = self.entries[place];
+            if entry.slot == NONE {
+                break;
+            }
+            let home = entry.hash as usize & self.mask;
+            let from_home = place.wrapping_sub(home) & self.mask;
+            let from_hole = place.wrapping_sub(hole) & self.mask;
+            if from_home >= from_hole {
+                self.entries[hole] = entry;
+                hole = place;
+            }
+        }
+        self.entries[hole].slot = NONE;
+        self.len -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Index;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn equal_hashes_are_told_apart_by_the_caller() {
+        let mut index = Index::new(4);
+        for slot in 0..4 {
+            index.insert(9, slot);
+        }
+        index.remove(9, 1);
+        assert_eq!(index.find(9, |slot| slot == 1), None);
+        assert_eq!(index.find(9, |slot| slot == 3), Some(3));
+        assert_eq!(index.len(), 3);
+    }
+
+    proptest! {
+        /// Few distinct hashes at the table's end, so that runs collide and wrap around.
+        #[test]
+        fn behaves_as_a_map_does(steps in proptest::collection::vec(any::<(bool, u8, u8)>(), 0..300)) {
+            let mut index = Index::new(32);
+            let mut model = BTreeMap::new();
+            for (insert, slot, hash) in steps {
+                let (slot, hash) = (u32::from(slot % 32), 58 + u32::from(hash % 10));
+                match model.get(&slot).copied() {
+                    None if insert => {
+                        index.insert(hash, slot);
+                        model.insert(slot, hash);
+                    }
+                    Some(hash) if !insert => {
+                        index.remove(hash, slot);
+                        model.remove(&slot);
+                    }
+                    _ => index.remove(hash, 99),
+                }
+                prop_assert_eq!(index.len(), model.len());
+                for slot in 0..32 {
+                    let hash = model.get(&slot).copied();
+                    let found = index.find(hash.unwrap_or(58), |other| other == slot);
+                    prop_assert_eq!(found, hash.map(|_| slot));
+                }
+            }
+        }
+    }
+}

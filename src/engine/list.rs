@@ -1,0 +1,172 @@
+//! Intrusive lists: queues whose members leave from anywhere in constant time.
+//!
+//! A query's deadline, a pool's idle connections, a connection's outstanding queries: all are
+//! first-in first-out, and all lose members from their middle when an answer comes. The links lie
+//! in the members themselves, so nothing is allocated and a member is found by its slot. A list
+//! does not know its slab: each call lends it, with a function that finds the right link in a
+//! member (one member is on several lists at once).
+
+/// No slot.
+pub const NONE: u32 = u32::MAX;
+
+/// A member's place in one list.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    before: u32,
+    behind: u32,
+    on_list: bool,
+}
+
+impl Link {
+    /// On no list.
+    pub const OFF: Self = Self { before: NONE, behind: NONE, on_list: false };
+
+    /// Whether the member is on the list that this link is for.
+    pub fn is_on_list(&self) -> bool {
+        self.on_list
+    }
+}
+
+/// A first-in first-out list of slots.
+#[derive(Clone, Copy, Debug)]
+pub struct List {
+    front: u32,
+    back: u32,
+    len: u32,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self { front: NONE, back: NONE, len: 0 }
+    }
+}
+
+impl List {
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The slot that has been here longest.
+    pub fn front(&self) -> Option<u32> {
+        (self.front != NONE).then_some(self.front)
+    }
+
+    /// The slots, those here longest first.
+    pub fn iter<'a, T>(
+        &self,
+        slab: &'a [T],
+        link: impl Fn(&T) -> &Link + 'a,
+    ) -> impl Iterator<Item = u32> {
+        std::iter::successors(self.front(), move |slot| {
+            let behind = link(&slab[*slot as usize]).behind;
+            (behind != NONE).then_some(behind)
+        })
+    }
+
+    /// Adds `slot` behind all others. It must not be on this list.
+    pub fn push_back<T>(&mut self, slab: &mut [T], slot: u32, link: impl Fn(&mut T) -> &mut Link) {
+        let back = std::mem::replace(&mut self.back, slot);
+        let place = link(&mut slab[slot as usize]);
+        debug_assert!(!place.on_list, "slot {slot} is on the list already");
+        *place = Link { before: back, behind: NONE, on_list: true };
+        match back {
+            NONE => self.front = slot,
+            back => link(&mut slab[back as usize]).behind = slot,
+        }
+        self.len += 1;
+    }
+
+    /// Takes `slot` out; does nothing if it is not on the list.
+    pub fn remove<T>(&mut self, slab: &mut [T], slot: u32, link: impl Fn(&mut T) -> &mut Link) {
+        let place = std::mem::replace(link(&mut slab[slot as usize]), Link::OFF);
+        if !place.on_list {
+            return;
+        }
+        match place.before {
+            NONE => self.front = place.behind,
+            before => link(&mut slab[before as usize]).behind = place.behind,
+        }
+        match place.behind {
+            NONE => self.back = place.before,
+            behind => link(&mut slab[behind as usize]).before = place.before,
+        }
+        self.len -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Link, List};
+    use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
+    use std::collections::VecDeque;
+
+    fn drain(list: &mut List, slab: &mut [Link]) -> Vec<u32> {
+        let mut order = Vec::new();
+        while let Some(slot) = list.front() {
+            list.remove(slab, slot, |link| link);
+            order.push(slot);
+        }
+        order
+    }
+
+    #[test]
+    fn members_leave_from_anywhere_and_the_rest_keep_their_order() {
+        let mut slab = [Link::OFF; 5];
+        let mut list = List::default();
+        for slot in [3, 0, 4, 1] {
+            list.push_back(&mut slab, slot, |link| link);
+        }
+        list.remove(&mut slab, 0, |link| link);
+        list.remove(&mut slab, 2, |link| link);
+        assert_eq!(list.len(), 3);
+        list.push_back(&mut slab, 0, |link| link);
+        assert_eq!(drain(&mut list, &mut slab), [3, 4, 1, 0]);
+        assert!(list.is_empty() && slab.iter().all(|link| !link.is_on_list()));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(u32),
+        Remove(u32),
+        Pop,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let slot = any::<u32>().prop_map(|slot| slot % 16);
+        prop_oneof![slot.clone().prop_map(Step::Push), slot.prop_map(Step::Remove), Just(Step::Pop)]
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_deque_does(steps in proptest::collection::vec(step(), 0..200)) {
+            let mut slab = [Link::OFF; 16];
+            let (mut list, mut model) = (List::default(), VecDeque::new());
+            for step in steps {
+                match step {
+                    Step::Push(slot) if !model.contains(&slot) => {
+                        list.push_back(&mut slab, slot, |link| link);
+                        model.push_back(slot);
+                    }
+                    Step::Push(slot) | Step::Remove(slot) => {
+                        list.remove(&mut slab, slot, |link| link);
+                        model.retain(|other| *other != slot);
+                    }
+                    Step::Pop => {
+                        prop_assert_eq!(list.front(), model.pop_front());
+                        if let Some(slot) = list.front() {
+                            list.remove(&mut slab, slot, |link| link);
+                        }
+                    }
+                }
+                prop_assert_eq!(list.len(), model.len());
+            }
+            prop_assert_eq!(drain(&mut list, &mut slab), Vec::from(model));
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Views over wire bytes: checked, without copies, without a panic on any input.
+//!
+//! [`query`] understands what a client asked and writes what goes upstream; [`response`]
+//! understands what an upstream answered; [`reply`] writes what the client gets. This file holds
+//! what they share: the header's layout (RFC 1035 §4.1.1, RFC 6895 §2), names and the walk over
+//! records. Off the hot path, and as the oracle in the tests, the `domain` crate does all this.
+
+pub mod query;
+pub mod reply;
+pub mod response;
+
+/// The header's length in bytes.
+pub const HEADER_LEN: usize = 12;
+/// A name's length in bytes at most, the root's zero included (RFC 1035 §3.1).
+pub const NAME_LEN_MAX: usize = 255;
+/// What we advertise and send over UDP at most, so that nothing is fragmented (RFC 9715 §3.1).
+pub const UDP_PAYLOAD_MAX: usize = 1232;
+/// What a client without EDNS takes over UDP (RFC 1035 §4.2.1).
+pub const UDP_PAYLOAD_PLAIN: usize = 512;
+
+/// Bits of the header's second word.
+pub mod flags {
+    /// Response.
+    pub const QR: u16 = 0x8000;
+    /// The kind of request; zero is QUERY.
+    pub const OPCODE: u16 = 0x7800;
+    /// Authoritative answer.
+    pub const AA: u16 = 0x0400;
+    /// Truncated.
+    pub const TC: u16 = 0x0200;
+    /// Recursion desired.
+    pub const RD: u16 = 0x0100;
+    /// Recursion available.
+    pub const RA: u16 = 0x0080;
+    /// Authentic data (RFC 6840 §5.7).
+    pub const AD: u16 = 0x0020;
+    /// Checking disabled.
+    pub const CD: u16 = 0x0010;
+    /// The response code's lower four bits.
+    pub const RCODE: u16 = 0x000f;
+}
+
+/// Response codes (RFC 6895 §2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Rcode {
+    /// No error.
+    NoError = 0,
+    /// The query could not be understood.
+    FormErr = 1,
+    /// No answer could be had.
+    ServFail = 2,
+    /// The name does not exist.
+    NxDomain = 3,
+    /// This kind of request is not implemented.
+    NotImp = 4,
+    /// Refused by policy.
+    Refused = 5,
+    /// The EDNS version is not supported (RFC 6891 §9).
+    BadVers = 16,
+}
+
+/// Record types that the engine looks at.
+pub mod kind {
+    /// EDNS (RFC 6891).
+    pub const OPT: u16 = 41;
+    /// Delegation signer: belongs to the parent's side of a zone cut (RFC 4035 §3.1.4.1).
+    pub const DS: u16 = 43;
+    /// Transaction signature (RFC 8945).
+    pub const TSIG: u16 = 250;
+}
+
+/// EDNS option codes that the engine looks at.
+pub mod option {
+    /// Client subnet (RFC 7871).
+    pub const ECS: u16 = 8;
+    /// Extended DNS error (RFC 8914).
+    pub const EDE: u16 = 15;
+}
+
+/// The big-endian 16 bits at `offset`.
+pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    let pair = bytes.get(offset..)?.first_chunk::<2>()?;
+    Some(u16::from_be_bytes(*pair))
+}
+
+/// Overwrites the 16 bits at `offset`, which must lie within `bytes`.
+pub fn put_u16(bytes: &mut [u8], offset: usize, value: u16) {
+    bytes[offset..offset + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// The message's id, or `None` if it is shorter than a header.
+pub fn id(packet: &[u8]) -> Option<u16> {
+    packet.get(..HEADER_LEN).and_then(|header| u16_at(header, 0))
+}
+
+/// The one question of a message, right behind its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The name's length on the wire: it lies at [`HEADER_LEN`], uncompressed.
+    pub name_len: usize,
+    /// The type asked for.
+    pub kind: u16,
+    /// The class.
+    pub class: u16,
+}
+
+impl Question {
+    /// Reads the question; `None` if its name is longer than 255 octets, has a label of another
+    /// form than plain (there is nothing before it that a pointer could point to) or is cut off.
+    pub fn parse(packet: &[u8]) -> Option<Self> {
+        let mut end = HEADER_LEN;
+        loop {
+            let length = usize::from(*packet.get(end)?);
+            if length > 63 {
+                return None;
+            }
+            end += 1 + length;
+            if end - HEADER_LEN > NAME_LEN_MAX {
+                return None;
+            }
+            if length == 0 {
+                break;
+            }
+        }
+        let name_len = end - HEADER_LEN;
+        Some(Self { name_len, kind: u16_at(packet, end)?, class: u16_at(packet, end + 2)? })
+    }
+
+    /// Where the first record begins.
+    pub fn end(&self) -> usize {
+        HEADER_LEN + self.name_len + 4
+    }
+
+    /// The name's bytes in the message it was read from.
+    pub fn name<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
+        &packet[HEADER_LEN..HEADER_LEN + self.name_len]
+    }
+}
+
+/// Where a record's parts lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// Where its owner name begins.
+    pub start: usize,
+    /// Behind the owner name: type, class, TTL and length follow.
+    pub fixed: usize,
+    /// The type.
+    pub kind: u16,
+    /// The class; an OPT's UDP payload size.
+    pub class: u16,
+    /// Where its data begin.
+    pub data: usize,
+    /// Behind its data.
+    pub end: usize,
+}
+
+impl Record {
+    /// Reads the record at `start`; `None` if it does not lie wholly within the message or its
+    /// owner's pointer does not point backwards.
+    pub fn parse(packet: &[u8], start: usize) -> Option<Self> {
+        let fixed = skip_name(packet, start)?;
+        let (kind, class) = (u16_at(packet, fixed)?, u16_at(packet, fixed + 2)?);
+        let data = fixed + 10;
+        let end = data + usize::from(u16_at(packet, fixed + 8)?);
+        (end <= packet.len()).then_some(Self { start, fixed, kind, class, data, end })
+    }
+}
+
+/// Behind the name at `start`: its end, or the end of the pointer that completes it.
+fn skip_name(packet: &[u8], start: usize) -> Option<usize> {
+    let mut place = start;
+    while place - start < NAME_LEN_MAX {
+        let length = *packet.get(place)?;
+        match length {
+            0 => return Some(place + 1),
+            1..=63 => place += 1 + usize::from(length),
+            0xc0.. => {
+                let target = usize::from(u16_at(packet, place)? & 0x3fff);
+                return (HEADER_LEN..place).contains(&target).then_some(place + 2);
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Whether the names at `a` and `b`, which [`Record::parse`] accepted, are equal regardless of
+/// letter case. Follows pointers, each of which must point further back: so it ends.
+pub fn names_equal(packet: &[u8], a: usize, b: usize) -> bool {
+    let (mut a, mut b) = (Labels::new(packet, a), Labels::new(packet, b));
+    for _ in 0..=NAME_LEN_MAX / 2 {
+        match (a.next(), b.next()) {
+            (None, None) => return true,
+            (Some(one), Some(other)) if one.eq_ignore_ascii_case(other) => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// The labels of a possibly compressed name; ends at the root or at the first broken step.
+struct Labels<'a> {
+    packet: &'a [u8],
+    place: usize,
+}
+
+impl<'a> Labels<'a> {
+    fn new(packet: &'a [u8], place: usize) -> Self {
+        Self { packet, place }
+    }
+}
+
+impl<'a> Iterator for Labels<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            let length = *self.packet.get(self.place)?;
+            match length {
+                0 => return None,
+                1..=63 => {
+                    let start = self.place + 1;
+                    self.place = start + usize::from(length);
+                    return self.packet.get(start..self.place);
+                }
+                _ => {
+                    let target = usize::from(u16_at(self.packet, self.place)? & 0x3fff);
+                    if length < 0xc0 || target >= self.place {
+                        return None;
+                    }
+                    self.place = target;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HEADER_LEN, Question, Record, names_equal};
+
+    fn packet(body: &[u8]) -> Vec<u8> {
+        [&[0; HEADER_LEN][..], body].concat()
+    }
+
+    #[test]
+    fn a_question_is_plain_labels_a_type_and_a_class() {
+        let right = packet(b"\x03wWw\x04test\x00\x00\x1c\x00\x01");
+        let question = Question::parse(&right).unwrap();
+        assert_eq!(question, Question { name_len: 10, kind: 28, class: 1 });
+        assert_eq!(question.name(&right), b"\x03wWw\x04test\x00");
+        assert_eq!(question.end(), right.len());
+        for cut in 0..right.len() {
+            assert_eq!(Question::parse(&right[..cut]), None, "cut at {cut}");
+        }
+        assert_eq!(Question::parse(&packet(b"\xc0\x0c\x00\x01\x00\x01")), None);
+        assert_eq!(Question::parse(&packet(b"\x40abc\x00\x00\x01\x00\x01")), None);
+    }
+
+    #[test]
+    fn a_name_of_255_octets_is_the_longest() {
+        let longest = [[&[63][..], &[b'x'; 63]].concat().repeat(3), vec![61], vec![b'x'; 61]];
+        let name = [longest.concat(), b"\x00\x00\x01\x00\x01".to_vec()].concat();
+        assert_eq!(Question::parse(&packet(&name)).unwrap().name_len, 255);
+        let longer = [&[1, b'y'][..], &name].concat();
+        assert_eq!(Question::parse(&packet(&longer)), None);
+    }
+
+    #[test]
+    fn a_record_lies_within_its_message_and_points_backwards() {
+        let right = packet(b"\x01a\x00\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x02xy");
+        let record = Record::parse(&right, 15).unwrap();
+        assert_eq!((record.kind, record.data, record.end), (1, 27, 29));
+        for cut in 0..right.len() {
+            assert!(Record::parse(&right[..cut], 15).is_none(), "cut at {cut}");
+        }
+        for pointer in [b"\xc0\x0f", b"\xc0\x10", b"\xff\xff", b"\xc0\x00", b"\x80\x0c"] {
+            let mut wrong = right.clone();
+            wrong[15..17].copy_from_slice(pointer);
+            assert!(Record::parse(&wrong, 15).is_none(), "{pointer:x?}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_through_pointers_and_regardless_of_case() {
+        let names = packet(b"\x01a\x04TEST\x00\x01A\xc0\x0e\x04test\x00\x01b\xc0\x0e");
+        assert!(names_equal(&names, 12, 20));
+        assert!(names_equal(&names, 14, 24));
+        assert!(!names_equal(&names, 12, 30));
+        assert!(!names_equal(&names, 12, 14));
+    }
+
+    #[test]
+    fn pointers_in_a_circle_end() {
+        let circle = packet(b"\xc0\x0e\xc0\x0c");
+        assert!(names_equal(&circle, 12, 12) && names_equal(&circle, 14, 14));
+    }
+}

@@ -1,0 +1,208 @@
+//! What a client asked, and what goes upstream for it.
+//!
+//! A query is parsed in place. What goes upstream is not the client's packet but ours: a header
+//! with an id of our own, the question as the client spelt it, and an OPT of our own, because
+//! EDNS is hop by hop (RFC 6891 §6): only the DO bit and a client-subnet option pass. So two
+//! clients who ask the same get the same upstream query, byte by byte save for letter case.
+
+use super::{
+    HEADER_LEN, NAME_LEN_MAX, Question, Rcode, Record, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN, flags,
+    kind, option, put_u16, u16_at,
+};
+
+/// The longest client-subnet option: code, length, family, two prefixes and an IPv6 address.
+const ECS_LEN_MAX: usize = 4 + 4 + 16;
+/// An OPT record without options.
+pub const OPT_LEN: usize = 11;
+/// The longest query we send: header, question, OPT and client subnet.
+pub const UPSTREAM_LEN_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + ECS_LEN_MAX;
+
+/// A client's EDNS parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// The UDP payload it takes, as advertised.
+    pub udp_size: u16,
+    /// It wants DNSSEC records.
+    pub dnssec_ok: bool,
+}
+
+/// What a reply must know about the query it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The client's id.
+    pub id: u16,
+    /// The header's second word.
+    pub flags: u16,
+    /// EDNS, if the client spoke it.
+    pub edns: Option<Edns>,
+}
+
+impl Asked {
+    /// The longest UDP reply this client gets.
+    pub fn udp_limit(&self) -> usize {
+        self.edns.map_or(UDP_PAYLOAD_PLAIN, |edns| {
+            usize::from(edns.udp_size).clamp(UDP_PAYLOAD_PLAIN, UDP_PAYLOAD_MAX)
+        })
+    }
+}
+
+/// A query that can be forwarded.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    packet: &'a [u8],
+    /// What the reply must know.
+    pub asked: Asked,
+    /// The question.
+    pub question: Question,
+    /// The client-subnet option as it stands in the client's OPT, code and length included.
+    subnet: &'a [u8],
+}
+
+/// Why a packet is no query that can be forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// Shorter than a header: no reply, there is no id to give back.
+    TooShort,
+    /// A response: no reply, it could feed a loop between two servers.
+    IsResponse,
+    /// The client is told. The question is echoed only if it could be read.
+    Refusal {
+        /// What it is told.
+        rcode: Rcode,
+        /// As much as could be read of what it asked.
+        asked: Asked,
+        /// The question, unless it is what is broken.
+        question: Option<Question>,
+    },
+}
+
+impl<'a> Query<'a> {
+    /// Reads a client's packet. `truncated`: the buffer did not hold all of it.
+    ///
+    /// # Errors
+    /// Too short or QR=1: silence. Another opcode: NOTIMP. Not exactly one question (RFC 9619), a
+    /// broken name, broken records, two OPTs (RFC 6891 §6.1.1): FORMERR. A newer EDNS version:
+    /// BADVERS. Signed with TSIG: REFUSED, since the signature cannot survive a new id
+    /// (RFC 8945 §5.5 wants it forwarded untouched or not at all).
+    pub fn parse(packet: &'a [u8], truncated: bool) -> Result<Self, Rejection> {
+        if packet.len() < HEADER_LEN {
+            return Err(Rejection::TooShort);
+        }
+        let word = |index: usize| u16_at(packet, 2 * index).unwrap_or(0);
+        let mut asked = Asked { id: word(0), flags: word(1), edns: None };
+        if asked.flags & flags::QR != 0 {
+            return Err(Rejection::IsResponse);
+        }
+        let refuse = |rcode, asked, question| Rejection::Refusal { rcode, asked, question };
+        if asked.flags & flags::OPCODE != 0 {
+            return Err(refuse(Rcode::NotImp, asked, None));
+        }
+        let [questions, answers, authorities, additionals] = [word(2), word(3), word(4), word(5)];
+        let question = match Question::parse(packet) {
+            Some(question) if questions == 1 && !truncated => question,
+            _ => return Err(refuse(Rcode::FormErr, asked, None)),
+        };
+        // No more than an IXFR's SOA, an OPT and a TSIG can be asked for: the walk is bounded.
+        if answers > 1 || authorities > 1 || additionals > 2 {
+            return Err(refuse(Rcode::FormErr, asked, Some(question)));
+        }
+        let mut extras = Extras::default();
+        let counts = [answers + authorities, additionals];
+        if extras.read(packet, question.end(), counts).is_none() {
+            return Err(refuse(Rcode::FormErr, asked, Some(question)));
+        }
+        asked.edns = extras.edns;
+        if extras.version > 0 {
+            return Err(refuse(Rcode::BadVers, asked, Some(question)));
+        }
+        if extras.signed {
+            return Err(refuse(Rcode::Refused, asked, Some(question)));
+        }
+        Ok(Self { packet, asked, question, subnet: extras.subnet })
+    }
+
+    /// The name's bytes as the client spelt them.
+    pub fn name(&self) -> &'a [u8] {
+        self.question.name(self.packet)
+    }
+
+    /// Writes what goes upstream, with id zero, and returns its length.
+    pub fn write_upstream(&self, out: &mut [u8; UPSTREAM_LEN_MAX]) -> usize {
+        let carried = flags::RD | flags::AD | flags::CD;
+        let header = [0, self.asked.flags & carried, 1, 0, 0, 1];
+        for (index, word) in header.into_iter().enumerate() {
+            put_u16(out, 2 * index, word);
+        }
+        let end = self.question.end();
+        out[HEADER_LEN..end].copy_from_slice(&self.packet[HEADER_LEN..end]);
+        let dnssec_ok = self.asked.edns.is_some_and(|edns| edns.dnssec_ok);
+        let opt = opt_record(dnssec_ok, 0, self.subnet.len());
+        out[end..end + OPT_LEN].copy_from_slice(&opt);
+        let options = end + OPT_LEN;
+        out[options..options + self.subnet.len()].copy_from_slice(self.subnet);
+        options + self.subnet.len()
+    }
+}
+
+/// An OPT record of ours, to be followed by `options_len` bytes of options.
+pub(super) fn opt_record(dnssec_ok: bool, rcode_high: u8, options_len: usize) -> [u8; OPT_LEN] {
+    let mut opt = [0; OPT_LEN];
+    put_u16(&mut opt, 1, kind::OPT);
+    put_u16(&mut opt, 3, UDP_PAYLOAD_MAX as u16);
+    opt[5] = rcode_high;
+    opt[7] = if dnssec_ok { 0x80 } else { 0 };
+    put_u16(&mut opt, 9, options_len as u16);
+    opt
+}
+
+/// What the records behind a query's question say.
+#[derive(Default)]
+struct Extras<'a> {
+    edns: Option<Edns>,
+    version: u8,
+    signed: bool,
+    subnet: &'a [u8],
+}
+
+impl<'a> Extras<'a> {
+    /// `counts`: records before the additional section, and in it. `None`: broken.
+    fn read(&mut self, packet: &'a [u8], start: usize, counts: [u16; 2]) -> Option<()> {
+        let mut place = start;
+        for additional in [false, true] {
+            for _ in 0..counts[usize::from(additional)] {
+                let record = Record::parse(packet, place)?;
+                place = record.end;
+                match record.kind {
+                    kind::OPT if additional => self.read_opt(packet, &record)?,
+                    kind::OPT => return None,
+                    kind::TSIG => self.signed = true,
+                    _ => {}
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn read_opt(&mut self, packet: &'a [u8], record: &Record) -> Option<()> {
+        let named = packet[record.start] != 0;
+        if named || self.edns.is_some() {
+            return None;
+        }
+        let dnssec_ok = packet[record.fixed + 6] & 0x80 != 0;
+        self.version = packet[record.fixed + 5];
+        self.edns = Some(Edns { udp_size: record.class, dnssec_ok });
+        let mut place = record.data;
+        while place < record.end {
+            let code = u16_at(packet, place)?;
+            let end = place + 4 + usize::from(u16_at(packet, place + 2)?);
+            if end > record.end || (code == option::ECS && end - place > ECS_LEN_MAX) {
+                return None;
+            }
+            if code == option::ECS {
+                self.subnet = &packet[place..end];
+            }
+            place = end;
+        }
+        Some(())
+    }
+}

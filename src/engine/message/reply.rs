@@ -1,0 +1,147 @@
+//! What the client gets.
+//!
+//! Either an upstream's response with the parts of the hop exchanged ([`write_answer`]) or a few
+//! words of our own ([`write_error`]). In both the id, the question's spelling, RD and CD are the
+//! client's; AD is passed only to who asked for it (RFC 6840 §5.8); an OPT of ours is there if and
+//! only if the client sent one (RFC 6891 §7); and what exceeds the client's limit is cut between
+//! two RRsets, with TC set and the OPT kept (RFC 2181 §9).
+
+use super::query::{Asked, OPT_LEN, opt_record};
+use super::response::Response;
+use super::{HEADER_LEN, Rcode, Record, flags, names_equal, option, put_u16, u16_at};
+
+/// An extended error: its option's code, length and info code (RFC 8914 §2).
+const EDE_LEN: usize = 6;
+/// The longest reply of our own: header, question, OPT and extended error.
+pub const ERROR_LEN_MAX: usize = HEADER_LEN + super::NAME_LEN_MAX + 4 + OPT_LEN + EDE_LEN;
+
+/// Extended errors of our own (RFC 8914 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum ExtendedError {
+    /// Every upstream that was asked kept silent.
+    NoReachableAuthority = 22,
+    /// The network or this host would not carry the query.
+    NetworkError = 23,
+}
+
+/// Writes the client's copy of `response`, found in `packet`, into `out` and returns its length.
+/// `question`: name, type and class as the client spelt them. `limit`: bytes at most.
+///
+/// `out` must hold `limit` bytes, and `limit` be at least 512.
+pub fn write_answer(
+    out: &mut [u8],
+    packet: &[u8],
+    response: &Response,
+    asked: &Asked,
+    question: &[u8],
+    limit: usize,
+) -> usize {
+    let records = HEADER_LEN + question.len();
+    let opt_len = if asked.edns.is_some() { OPT_LEN } else { 0 };
+    let room = limit - records - opt_len;
+    let fits = response.end - response.start <= room;
+    let (end, counts) = if fits {
+        (response.end, response.counts)
+    } else {
+        cut(packet, response, response.start + room)
+    };
+    let (mut word, rcode_high) = answer_flags(response, asked);
+    if !fits {
+        word |= flags::TC;
+    }
+    let additionals = counts[2] + u16::from(asked.edns.is_some());
+    let header = [asked.id, word, 1, counts[0], counts[1], additionals];
+    write_head(out, header, question);
+    let length = end - response.start;
+    out[records..records + length].copy_from_slice(&packet[response.start..end]);
+    records + length + write_opt(&mut out[records + length..], asked, rcode_high, None)
+}
+
+/// The header's second word for the client, and the response code's upper bits.
+fn answer_flags(response: &Response, asked: &Asked) -> (u16, u8) {
+    let wants_ad = asked.flags & flags::AD != 0 || asked.edns.is_some_and(|edns| edns.dnssec_ok);
+    let from_upstream = flags::AA | flags::TC | flags::RA | if wants_ad { flags::AD } else { 0 };
+    let from_client = flags::RD | flags::CD;
+    let rcode_high = response.opt.map_or(0, |opt| opt.rcode_high);
+    // Without an OPT the upper bits have no place: the code would read as another one.
+    let rcode = match (rcode_high, asked.edns) {
+        (1.., None) => Rcode::ServFail as u16,
+        _ => response.flags & flags::RCODE,
+    };
+    let passed = (response.flags & from_upstream) | (asked.flags & from_client);
+    (flags::QR | passed | rcode, if asked.edns.is_some() { rcode_high } else { 0 })
+}
+
+/// The last end of an RRset at or before `limit` (an offset in `packet`), and the records up to
+/// there by section.
+fn cut(packet: &[u8], response: &Response, limit: usize) -> (usize, [u16; 3]) {
+    let mut kept = (response.start, [0; 3]);
+    let mut counts = [0; 3];
+    let mut place = response.start;
+    let mut before: Option<Record> = None;
+    for section in 0..3 {
+        for index in 0..response.counts[section] {
+            let Some(record) = Record::parse(packet, place) else { return kept };
+            let same_set = index > 0
+                && before.is_some_and(|before| {
+                    (before.kind, before.class) == (record.kind, record.class)
+                        && names_equal(packet, before.start, record.start)
+                });
+            if !same_set && place <= limit {
+                kept = (place, counts);
+            }
+            if place > limit {
+                return kept;
+            }
+            counts[section] += 1;
+            place = record.end;
+            before = Some(record);
+        }
+    }
+    kept
+}
+
+/// Writes a reply of our own into `out`, which holds at least [`ERROR_LEN_MAX`] bytes, and returns
+/// its length. `question` is empty when the client's could not be read.
+pub fn write_error(
+    out: &mut [u8],
+    asked: &Asked,
+    question: &[u8],
+    rcode: Rcode,
+    why: Option<ExtendedError>,
+) -> usize {
+    let code = rcode as u16;
+    let carried = asked.flags & (flags::OPCODE | flags::RD | flags::CD);
+    let word = flags::QR | flags::RA | carried | (code & flags::RCODE);
+    let counted = u16::from(!question.is_empty());
+    let header = [asked.id, word, counted, 0, 0, u16::from(asked.edns.is_some())];
+    write_head(out, header, question);
+    let end = HEADER_LEN + question.len();
+    end + write_opt(&mut out[end..], asked, (code >> 4) as u8, why)
+}
+
+fn write_head(out: &mut [u8], header: [u16; 6], question: &[u8]) {
+    for (index, word) in header.into_iter().enumerate() {
+        put_u16(out, 2 * index, word);
+    }
+    out[HEADER_LEN..HEADER_LEN + question.len()].copy_from_slice(question);
+}
+
+/// Our OPT, if the client sent one; returns its length.
+fn write_opt(out: &mut [u8], asked: &Asked, rcode_high: u8, why: Option<ExtendedError>) -> usize {
+    let Some(edns) = asked.edns else { return 0 };
+    let options_len = if why.is_some() { EDE_LEN } else { 0 };
+    out[..OPT_LEN].copy_from_slice(&opt_record(edns.dnssec_ok, rcode_high, options_len));
+    if let Some(why) = why {
+        put_u16(out, OPT_LEN, option::EDE);
+        put_u16(out, OPT_LEN + 2, 2);
+        put_u16(out, OPT_LEN + 4, why as u16);
+    }
+    OPT_LEN + options_len
+}
+
+/// The response code in a reply that we wrote, for counting.
+pub fn rcode(reply: &[u8]) -> u16 {
+    u16_at(reply, 2).unwrap_or(0) & flags::RCODE
+}

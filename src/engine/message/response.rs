@@ -1,0 +1,89 @@
+//! What an upstream answered, before anything of it is believed.
+//!
+//! The steps of believing are the forwarder's: the header first ([`id`](super::id) and
+//! [`is_response`]), then [`answers`], and only then the walk over all records ([`Response::parse`]),
+//! so that a flood of forgeries costs a look at a dozen bytes each. Every record must lie within
+//! the message and the counts must be true: a message cut between two records is a broken one.
+
+use super::{HEADER_LEN, Question, Record, flags, kind, u16_at};
+
+/// Whether the header is a response's, to a QUERY, with one question.
+pub fn is_response(packet: &[u8]) -> bool {
+    let word = |index: usize| u16_at(packet, 2 * index);
+    let right = |flags: u16| flags & (flags::QR | flags::OPCODE) == flags::QR;
+    packet.len() >= HEADER_LEN && word(1).is_some_and(right) && word(2) == Some(1)
+}
+
+/// Whether the response's question is that of `query`, the one we sent, whose name takes
+/// `name_len` bytes: name regardless of letter case, type and class exactly (RFC 5452 §9.1).
+pub fn answers(packet: &[u8], query: &[u8], name_len: usize) -> bool {
+    let name = HEADER_LEN..HEADER_LEN + name_len;
+    let rest = name.end..name.end + 4;
+    match (packet.get(name.clone()), packet.get(rest.clone())) {
+        // Comparing whole names is comparing labels: their length octets are below any letter.
+        (Some(got), Some(rest_got)) => {
+            got.eq_ignore_ascii_case(&query[name]) && *rest_got == query[rest]
+        }
+        _ => false,
+    }
+}
+
+/// The upstream's OPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamOpt {
+    /// The response code's upper eight bits.
+    pub rcode_high: u8,
+}
+
+/// Where the parts of a believed response lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The header's second word.
+    pub flags: u16,
+    /// Records in the answer, authority and additional sections, the OPT not counted.
+    pub counts: [u16; 3],
+    /// Where the records begin: behind the question.
+    pub start: usize,
+    /// Where they end; the OPT, and anything behind it, lies beyond.
+    pub end: usize,
+    /// The upstream's OPT, if it sent one.
+    pub opt: Option<UpstreamOpt>,
+}
+
+impl Response {
+    /// Walks all records. `None` if one does not lie within the message, the counts claim more
+    /// than there is, or there are two OPTs. The records behind an OPT, where servers put nothing
+    /// but signatures of the hop, do not count: only the additional section has any.
+    pub fn parse(packet: &[u8]) -> Option<Self> {
+        let start = Question::parse(packet)?.end();
+        let count = |section: usize| u16_at(packet, 6 + 2 * section);
+        let mut counts = [count(0)?, count(1)?, count(2)?];
+        let (mut place, mut end, mut opt) = (start, start, None);
+        for (section, count) in counts.iter_mut().enumerate() {
+            let mut kept = 0;
+            for _ in 0..*count {
+                let record = Record::parse(packet, place)?;
+                place = record.end;
+                if record.kind == kind::OPT {
+                    if section != 2 || opt.is_some() {
+                        return None;
+                    }
+                    opt = Some(UpstreamOpt { rcode_high: packet[record.fixed + 4] });
+                } else if opt.is_none() {
+                    kept += 1;
+                    end = place;
+                }
+            }
+            *count = kept;
+        }
+        Some(Self { flags: u16_at(packet, 2)?, counts, start, end, opt })
+    }
+
+    /// What a response that the buffer could not hold is worth: its header and question, with TC
+    /// set, so that the client asks again over TCP.
+    pub fn of_truncated(packet: &[u8]) -> Option<Self> {
+        let start = Question::parse(packet)?.end();
+        let flags = u16_at(packet, 2)? | flags::TC;
+        Some(Self { flags, counts: [0; 3], start, end: start, opt: None })
+    }
+}

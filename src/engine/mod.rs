@@ -1,0 +1,25 @@
+//! The engine: every decision about a query, and nothing else. PURE.
+//!
+//! No socket, clock, thread, log or unsafe: packets, time and randomness come in as arguments,
+//! and what comes out are replies in the caller's buffers and keys of connections to send on,
+//! dial or close. So whole outages run in virtual time, in a test, in milliseconds.
+//! [`forwarder`] is the one place that branches; it owns the rest, each of which has one
+//! invariant: [`message`] (bytes), [`zones`] (routing), [`policy`] (order), [`pool`] (connections),
+//! [`exchange`] (outstanding queries), [`stats`] (counters), and under them the containers
+//! [`key`], [`list`], [`heap`] and [`index`].
+
+pub mod exchange;
+pub mod forwarder;
+pub mod heap;
+pub mod index;
+pub mod key;
+pub mod list;
+pub mod message;
+pub mod policy;
+pub mod pool;
+pub mod stats;
+pub mod zones;
+
+pub use exchange::Client;
+pub use forwarder::{Answered, Forwarder, Outgoing, Reply};
+pub use key::ConnectionId;

@@ -1,0 +1,514 @@
+//! Per-upstream pools of connections: first-in first-out, capacity, spread, age.
+//!
+//! A pool holds connection ids, never sockets: it says which connection a query takes, when to
+//! dial and what to close, and the shell does it. The connection longest unused is taken first,
+//! for source-port diversity (RFC 5452 §9.2). A batch of queries takes a connection whole, and it
+//! comes back when the last of them has ended, so a connection that fell silent harms one batch.
+//! Since rotation keeps every connection busy, idleness (`expire`) alone would never close one:
+//! `max_age` bounds each one's life, jittered so that those dialled together do not retire
+//! together. Idle connections lie in the order of their return and all connections in the order
+//! of their retirement, so a sweep costs what it closes. Called by [`super::forwarder`] alone.
+
+use super::heap::{Aging, Heap};
+use super::key::{ConnectionId, Key};
+use super::list::{Link, List};
+use super::stats::PoolStats;
+use crate::moment::{Moment, nanos};
+use std::time::Duration;
+
+/// A connection's age limit is up to this part of `max_age` earlier.
+const JITTER_DIVISOR: u64 = 10;
+/// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
+/// bound on the cost of a batch, not of fairness, since those looked at go to the end.
+const SHARE_CANDIDATES_MAX: usize = 64;
+
+/// How one pool behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolSettings {
+    /// Idle longer than this: closed.
+    pub expire: Duration,
+    /// Older than this: takes no new query, closed when the last outstanding one ends.
+    pub max_age: Option<Duration>,
+    /// More idle ones than this: the one that comes back is closed.
+    pub max_idle: Option<usize>,
+    /// Dials until it holds this many, then rotates.
+    pub spread: usize,
+    /// Connections at most.
+    pub max_conns: usize,
+    /// Queries that one batch puts on a connection at most.
+    pub max_inflight: usize,
+}
+
+/// Why a query got no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeError {
+    /// The pool was stopped.
+    Stopped,
+    /// All connections there may be are there, and all of them are about to be closed.
+    Exhausted,
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Expired,
+    Aged,
+    Surplus,
+    Broken,
+    Stopped,
+}
+
+#[derive(Debug)]
+struct Connection {
+    generation: u32,
+    pool: u32,
+    open: bool,
+    /// Queries on it that have not ended.
+    outstanding: u32,
+    /// Takes no new query and is closed when `outstanding` is zero.
+    retiring: Option<Reason>,
+    retire_at: Moment,
+    idle_since: Moment,
+    age_place: Option<u32>,
+    idle: bool,
+    /// On the pool's idle or busy list, as `idle` says.
+    link: Link,
+}
+
+impl Connection {
+    const fn vacant() -> Self {
+        Self {
+            generation: 0,
+            pool: 0,
+            open: false,
+            outstanding: 0,
+            retiring: None,
+            retire_at: Moment::FOREVER,
+            idle_since: Moment::ZERO,
+            age_place: None,
+            idle: false,
+            link: Link::OFF,
+        }
+    }
+}
+
+impl Aging for Connection {
+    fn due(&self) -> Moment {
+        self.retire_at
+    }
+    fn place(&mut self) -> &mut Option<u32> {
+        &mut self.age_place
+    }
+}
+
+/// One upstream's connections, as slots.
+#[derive(Debug)]
+struct Pool {
+    settings: PoolSettings,
+    idle: List,
+    busy: List,
+    ages: Heap,
+    /// The connection that this turn's batch took, and how many more queries it takes.
+    batch: Option<(u32, usize)>,
+    /// The most that were busy at once since `peak_since`.
+    peak: usize,
+    peak_since: Moment,
+    /// When the keeper was asked to wake this pool; and whether it is to be asked again.
+    armed: Option<Moment>,
+    rearm: bool,
+    stats: PoolStats,
+}
+
+/// All pools of a worker.
+#[derive(Debug)]
+pub struct Pools {
+    connections: Vec<Connection>,
+    free: Vec<u32>,
+    pools: Vec<Pool>,
+    batches: Vec<u32>,
+    closed: Vec<ConnectionId>,
+    rearm: Vec<u32>,
+    stopped: bool,
+}
+
+impl Pools {
+    /// Empty pools, one for each of `settings`.
+    pub fn new(settings: impl IntoIterator<Item = PoolSettings>) -> Self {
+        let pools: Vec<_> = settings.into_iter().map(Pool::new).collect();
+        let total = pools.iter().map(|pool| pool.settings.max_conns).sum();
+        Self {
+            connections: Vec::with_capacity(total),
+            free: Vec::with_capacity(total),
+            batches: Vec::with_capacity(pools.len()),
+            rearm: Vec::with_capacity(pools.len()),
+            closed: Vec::with_capacity(total),
+            pools,
+            stopped: false,
+        }
+    }
+
+    /// Connections there may be at most, all pools together: the size of tables beside this one.
+    pub fn capacity(&self) -> usize {
+        self.connections.capacity()
+    }
+
+    /// Connections of `pool`, idle and busy.
+    pub fn len(&self, pool: usize) -> usize {
+        self.pools[pool].len()
+    }
+
+    /// What became of the connections of `pool`.
+    pub fn stats(&self, pool: usize) -> PoolStats {
+        self.pools[pool].stats
+    }
+
+    /// Finds a connection of `pool` for one query; one that was never seen before is to be dialled.
+    /// `random`: a uniform number, for the jitter.
+    ///
+    /// # Errors
+    /// [`TakeError`]; nothing has changed then.
+    pub fn take(
+        &mut self,
+        pool: usize,
+        now: Moment,
+        random: u32,
+    ) -> Result<ConnectionId, TakeError> {
+        if self.stopped {
+            return Err(TakeError::Stopped);
+        }
+        if let Some((slot, left @ 1..)) = self.pools[pool].batch {
+            self.pools[pool].batch = Some((slot, left - 1));
+            self.connections[slot as usize].outstanding += 1;
+            return Ok(self.id(slot));
+        }
+        let slot = self.take_whole(pool, now, random)?;
+        let left = self.pools[pool].settings.max_inflight - 1;
+        if self.pools[pool].batch.replace((slot, left)).is_none() {
+            self.batches.push(pool as u32);
+        }
+        let state = &mut self.pools[pool];
+        state.peak = state.peak.max(state.busy.len());
+        self.connections[slot as usize].outstanding += 1;
+        self.check(pool);
+        Ok(self.id(slot))
+    }
+
+    /// Ends the turn's batches: the next query of any pool takes a connection afresh.
+    pub fn end_batches(&mut self) {
+        for pool in self.batches.drain(..) {
+            self.pools[pool as usize].batch = None;
+        }
+    }
+
+    /// One query on `connection` has ended; `silent`: by its time-out. A connection that kept
+    /// silent is not used again, so that a late answer finds nobody.
+    pub fn release(&mut self, connection: ConnectionId, now: Moment, silent: bool) {
+        let Some(slot) = self.slot(connection) else { return };
+        if silent {
+            self.retire(slot, Reason::Broken);
+        }
+        let member = &mut self.connections[slot as usize];
+        member.outstanding -= 1;
+        if member.outstanding == 0 {
+            self.give_back(slot, now);
+        }
+    }
+
+    /// `connection` cannot be used any more. It is closed as soon as no query is on it, which the
+    /// caller sees to by ending or moving them.
+    pub fn break_off(&mut self, connection: ConnectionId) {
+        let Some(slot) = self.slot(connection) else { return };
+        self.retire(slot, Reason::Broken);
+        if self.connections[slot as usize].outstanding == 0 {
+            self.close(slot, Reason::Broken);
+        }
+    }
+
+    /// Closes what is idle for too long, too old, or more than `pool` needs.
+    pub fn sweep(&mut self, pool: usize, now: Moment) {
+        self.pools[pool].armed = None;
+        while let Some((slot, reason)) = self.overdue_idle(pool, now) {
+            self.close(slot, reason);
+        }
+        while let Some(slot) = self.overdue_age(pool, now) {
+            if self.connections[slot as usize].outstanding == 0 {
+                self.close(slot, Reason::Aged);
+            } else {
+                self.retire(slot, Reason::Aged);
+            }
+        }
+        self.shrink(pool, now);
+        self.arm(pool);
+    }
+
+    /// The next request for the keeper: wake this pool at that moment. It counts as made until
+    /// the pool's [`Pools::sweep`], or until [`Pools::disarm`].
+    pub fn next_request(&mut self) -> Option<(usize, Moment)> {
+        while let Some(pool) = self.rearm.pop() {
+            let pool = pool as usize;
+            self.pools[pool].rearm = false;
+            if let Some(due) = self.next_due(pool) {
+                self.pools[pool].armed = Some(due);
+                return Some((pool, due));
+            }
+        }
+        None
+    }
+
+    /// The request for `pool` could not be delivered: it will be made again.
+    pub fn disarm(&mut self, pool: usize) {
+        self.pools[pool].armed = None;
+        self.arm(pool);
+    }
+
+    /// The next connection whose socket is to be closed.
+    pub fn next_closed(&mut self) -> Option<ConnectionId> {
+        self.closed.pop()
+    }
+
+    /// Whether `connection` is open and the one that the id was given to.
+    pub fn is_open(&self, connection: ConnectionId) -> bool {
+        self.slot(connection).is_some()
+    }
+
+    /// The pool that `connection` belongs to.
+    pub fn pool_of(&self, connection: ConnectionId) -> Option<usize> {
+        self.slot(connection).map(|slot| self.connections[slot as usize].pool as usize)
+    }
+
+    /// Stops all pools: what is idle is closed now, what is busy when it comes back, and nothing
+    /// can be taken.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.end_batches();
+        for pool in 0..self.pools.len() {
+            while let Some(slot) = self.pools[pool].idle.front() {
+                self.close(slot, Reason::Stopped);
+            }
+        }
+    }
+
+    /// A connection for a new batch, no query counted yet.
+    fn take_whole(&mut self, pool: usize, now: Moment, random: u32) -> Result<u32, TakeError> {
+        while let Some((slot, reason)) = self.overdue_idle(pool, now) {
+            self.close(slot, reason);
+        }
+        while self.pools[pool].len() >= self.pools[pool].settings.spread {
+            let Some(slot) = self.pools[pool].idle.front() else { break };
+            if self.connections[slot as usize].retire_at <= now {
+                self.close(slot, Reason::Aged);
+                continue;
+            }
+            let state = &mut self.pools[pool];
+            state.idle.remove(&mut self.connections, slot, |member| &mut member.link);
+            state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
+            state.stats.reused += 1;
+            self.connections[slot as usize].idle = false;
+            return Ok(slot);
+        }
+        if self.pools[pool].len() < self.pools[pool].settings.max_conns {
+            return Ok(self.dial(pool, now, random));
+        }
+        let slot = self.least_loaded(pool, now).ok_or(TakeError::Exhausted)?;
+        let state = &mut self.pools[pool];
+        state.busy.remove(&mut self.connections, slot, |member| &mut member.link);
+        state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
+        state.stats.shared += 1;
+        Ok(slot)
+    }
+
+    fn dial(&mut self, pool: usize, now: Moment, random: u32) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(Connection::vacant());
+            self.connections.len() as u32 - 1
+        });
+        let state = &mut self.pools[pool];
+        let member = &mut self.connections[slot as usize];
+        member.pool = pool as u32;
+        member.open = true;
+        member.retiring = None;
+        member.retire_at = Moment::FOREVER;
+        if let Some(max_age) = state.settings.max_age {
+            member.retire_at = now.plus(jittered(max_age, random));
+            state.ages.push(&mut self.connections, slot);
+        }
+        state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
+        state.stats.opened += 1;
+        self.arm(pool);
+        slot
+    }
+
+    /// Of the busy connections taken longest ago, the one with the fewest queries on it.
+    fn least_loaded(&self, pool: usize, now: Moment) -> Option<u32> {
+        let busy = &self.pools[pool].busy;
+        busy.iter(&self.connections, |member| &member.link)
+            .take(SHARE_CANDIDATES_MAX)
+            .filter(|slot| {
+                let member = &self.connections[*slot as usize];
+                member.retiring.is_none() && member.retire_at > now
+            })
+            .min_by_key(|slot| self.connections[*slot as usize].outstanding)
+    }
+
+    /// The last query on a connection has ended.
+    fn give_back(&mut self, slot: u32, now: Moment) {
+        let member = &self.connections[slot as usize];
+        let (pool, retiring, retire_at) = (member.pool as usize, member.retiring, member.retire_at);
+        let settings = &self.pools[pool].settings;
+        let full = settings.max_idle.is_some_and(|max| self.pools[pool].idle.len() >= max);
+        let reason = match retiring {
+            Some(reason) => Some(reason),
+            None if self.stopped => Some(Reason::Stopped),
+            None if retire_at <= now => Some(Reason::Aged),
+            None if settings.expire.is_zero() => Some(Reason::Expired),
+            None if full => Some(Reason::Surplus),
+            None => None,
+        };
+        if let Some(reason) = reason {
+            return self.close(slot, reason);
+        }
+        let member = &mut self.connections[slot as usize];
+        member.idle_since = now;
+        member.idle = true;
+        let state = &mut self.pools[pool];
+        state.busy.remove(&mut self.connections, slot, |member| &mut member.link);
+        state.idle.push_back(&mut self.connections, slot, |member| &mut member.link);
+        // Only the front decides when the next one expires, and a rotation never makes it earlier.
+        if state.idle.len() == 1 || state.armed.is_none() {
+            self.arm(pool);
+        }
+        self.check(pool);
+    }
+
+    /// The connection takes no new query from now on.
+    fn retire(&mut self, slot: u32, reason: Reason) {
+        let member = &mut self.connections[slot as usize];
+        member.retiring.get_or_insert(reason);
+        let pool = &mut self.pools[member.pool as usize];
+        pool.ages.remove(&mut self.connections, slot);
+        if pool.batch.is_some_and(|(taken, _)| taken == slot) {
+            pool.batch = Some((slot, 0));
+        }
+    }
+
+    fn close(&mut self, slot: u32, reason: Reason) {
+        let member = &mut self.connections[slot as usize];
+        debug_assert!(member.open && member.outstanding == 0, "closing {member:?}");
+        let id = ConnectionId(Key { index: slot, generation: member.generation });
+        member.open = false;
+        member.generation = member.generation.wrapping_add(1);
+        let state = &mut self.pools[member.pool as usize];
+        state.ages.remove(&mut self.connections, slot);
+        let idle = std::mem::take(&mut self.connections[slot as usize].idle);
+        let list = if idle { &mut state.idle } else { &mut state.busy };
+        list.remove(&mut self.connections, slot, |member| &mut member.link);
+        match reason {
+            Reason::Expired => state.stats.expired += 1,
+            Reason::Aged => state.stats.aged += 1,
+            Reason::Surplus => state.stats.surplus += 1,
+            Reason::Broken => state.stats.broken += 1,
+            Reason::Stopped => {}
+        }
+        self.free.push(slot);
+        self.closed.push(id);
+    }
+
+    /// The idle connection that has been so for longer than `expire`, if there is one.
+    fn overdue_idle(&self, pool: usize, now: Moment) -> Option<(u32, Reason)> {
+        let slot = self.pools[pool].idle.front()?;
+        let until =
+            self.connections[slot as usize].idle_since.plus(self.pools[pool].settings.expire);
+        (until <= now).then_some((slot, Reason::Expired))
+    }
+
+    fn overdue_age(&self, pool: usize, now: Moment) -> Option<u32> {
+        let slot = self.pools[pool].ages.first()?;
+        (self.connections[slot as usize].retire_at <= now).then_some(slot)
+    }
+
+    /// Rotation would keep the pool of a burst alive for ever: what was not needed for a whole
+    /// `expire` period is closed, those unused for longest first.
+    fn shrink(&mut self, pool: usize, now: Moment) {
+        let state = &self.pools[pool];
+        if state.peak_since.plus(state.settings.expire) > now {
+            return;
+        }
+        let needed = state.peak.max(state.settings.spread);
+        for _ in needed..state.len() {
+            let Some(slot) = self.pools[pool].idle.front() else { break };
+            self.close(slot, Reason::Surplus);
+        }
+        let state = &mut self.pools[pool];
+        state.peak = state.busy.len();
+        state.peak_since = now;
+    }
+
+    /// When `pool` next has something to close.
+    fn next_due(&self, pool: usize) -> Option<Moment> {
+        let state = &self.pools[pool];
+        let member = |slot: u32| &self.connections[slot as usize];
+        let expire = state.settings.expire;
+        let idle = state.idle.front().map(|slot| member(slot).idle_since.plus(expire));
+        let age = state.ages.first().map(|slot| member(slot).retire_at);
+        let surplus = (state.len() > state.settings.spread).then(|| state.peak_since.plus(expire));
+        [idle, age, surplus].into_iter().flatten().min()
+    }
+
+    /// Sees to it that the keeper wakes `pool` in time.
+    fn arm(&mut self, pool: usize) {
+        let due = self.next_due(pool);
+        let state = &mut self.pools[pool];
+        let sooner = due.is_some_and(|due| state.armed.is_none_or(|armed| due < armed));
+        if sooner && !state.rearm {
+            state.rearm = true;
+            self.rearm.push(pool as u32);
+        }
+    }
+
+    fn id(&self, slot: u32) -> ConnectionId {
+        ConnectionId(Key { index: slot, generation: self.connections[slot as usize].generation })
+    }
+
+    /// The slot of `connection`, unless it was closed.
+    fn slot(&self, connection: ConnectionId) -> Option<u32> {
+        let Key { index, generation } = connection.0;
+        let member = self.connections.get(index as usize)?;
+        (member.open && member.generation == generation).then_some(index)
+    }
+
+    fn check(&self, pool: usize) {
+        let state = &self.pools[pool];
+        debug_assert!(state.len() <= state.settings.max_conns, "more connections than allowed");
+        debug_assert!(state.settings.max_idle.is_none_or(|max| state.idle.len() <= max));
+    }
+}
+
+impl Pool {
+    fn new(settings: PoolSettings) -> Self {
+        let aging = if settings.max_age.is_some() { settings.max_conns } else { 0 };
+        Self {
+            settings,
+            idle: List::default(),
+            busy: List::default(),
+            ages: Heap::with_capacity(aging),
+            batch: None,
+            peak: 0,
+            peak_since: Moment::ZERO,
+            armed: None,
+            rearm: false,
+            stats: PoolStats::default(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.idle.len() + self.busy.len()
+    }
+}
+
+/// `max_age` less a random part of its tenth.
+fn jittered(max_age: Duration, random: u32) -> Duration {
+    let whole = nanos(max_age);
+    let span = u128::from(whole / JITTER_DIVISOR);
+    let early = (span * u128::from(random)) >> u32::BITS;
+    Duration::from_nanos(whole - early as u64)
+}

@@ -1,0 +1,98 @@
+//! What a worker counts: plain fields, bumped beside the code that they count.
+//!
+//! No atomics: a worker owns its own and hands out copies when asked. Every packet that comes in
+//! ends in exactly one of `replies` by response code or `drops` by reason (or is still
+//! outstanding), so that the books can be checked.
+
+/// Why a packet was dropped without a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum DropReason {
+    /// A client's packet was shorter than a header.
+    QueryTooShort,
+    /// A client's packet was a response.
+    QueryIsResponse,
+    /// A client's packet came from port 0, where no reply can go.
+    QueryFromPortZero,
+    /// The reply could not be sent: socket buffer full or peer unreachable.
+    ReplyNotSent,
+    /// An upstream's packet is no response to a QUERY with one question.
+    ResponseMalformed,
+    /// No query with its id is outstanding on its connection: late, repeated or forged.
+    ResponseUnmatched,
+    /// The id is right but the question is another: forged.
+    ResponseWrongQuestion,
+    /// A query could not be sent upstream now (socket buffer full); its time-out covers it.
+    QueryNotSent,
+}
+
+/// How many reasons there are.
+const DROP_REASONS: usize = DropReason::QueryNotSent as usize + 1;
+
+/// One worker's counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Packets from clients.
+    pub queries: u64,
+    /// Replies by the header's response code.
+    pub replies: [u64; 16],
+    /// Packets dropped, by [`DropReason`].
+    pub drops: [u64; DROP_REASONS],
+    /// Queries that joined one already on its way.
+    pub coalesced: u64,
+    /// Queries refused with SERVFAIL because every slot was taken.
+    pub overloaded: u64,
+    /// By upstream, in the order of the configuration.
+    pub upstreams: Vec<UpstreamStats>,
+}
+
+/// One worker's counters of one upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamStats {
+    /// Queries sent, retries included.
+    pub sent: u64,
+    /// Responses that ended an exchange.
+    pub answered: u64,
+    /// Attempts that nobody answered in time.
+    pub timed_out: u64,
+    /// Attempts whose connection failed (refused, unreachable, could not be opened).
+    pub failed: u64,
+    /// Its pool's connections.
+    pub pool: PoolStats,
+}
+
+/// What became of a pool's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Dialled.
+    pub opened: u64,
+    /// Taken from the pool again.
+    pub reused: u64,
+    /// Batches that shared a busy connection because the pool was at its limit.
+    pub shared: u64,
+    /// Closed for having been idle for `expire`.
+    pub expired: u64,
+    /// Closed for having reached `max_age`.
+    pub aged: u64,
+    /// Closed because the pool was larger than it needed to be, or `max_idle_conns` was reached.
+    pub surplus: u64,
+    /// Closed because a query on it timed out or its socket failed.
+    pub broken: u64,
+}
+
+impl Stats {
+    /// Counts a packet that gets no reply.
+    pub fn drop(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+
+    /// Packets dropped for `reason`.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// Replies of every kind.
+    pub fn replied(&self) -> u64 {
+        self.replies.iter().sum()
+    }
+}

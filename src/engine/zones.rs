@@ -1,0 +1,183 @@
+//! Domain names to values, found by the longest name at or above the one asked for.
+//!
+//! Routing a query to its server block and telling whether `except` excludes it are the same
+//! question. Names are compared in wire format and folded to lower case beforehand, so a suffix
+//! of the bytes at a label's start is an ancestor. A look-up hashes no ancestor with more labels
+//! than the deepest name here: its cost follows the labels of what is configured and asked, and
+//! not the number of names.
+
+use crate::config::Name;
+use std::collections::HashMap;
+
+/// A query's name, folded, with the places where its labels begin.
+#[derive(Clone, Copy)]
+pub struct Folded {
+    bytes: [u8; 255],
+    len: u8,
+    labels: [u8; 128],
+    count: u8,
+}
+
+impl Folded {
+    /// Folds a name that [`super::message::Question::parse`] accepted.
+    pub fn new(name: &[u8]) -> Self {
+        let mut folded =
+            Self { bytes: [0; 255], len: name.len() as u8, labels: [0; 128], count: 0 };
+        let bytes = &mut folded.bytes[..name.len()];
+        bytes.copy_from_slice(name);
+        bytes.make_ascii_lowercase();
+        let mut place = 0;
+        while bytes[place] != 0 {
+            folded.labels[usize::from(folded.count)] = place as u8;
+            folded.count += 1;
+            place += 1 + usize::from(bytes[place]);
+        }
+        folded.labels[usize::from(folded.count)] = place as u8;
+        folded
+    }
+
+    /// The name in lower case.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// The ancestor with `labels` labels (at most as many as the name has); 0 is the root.
+    fn ancestor(&self, labels: usize) -> &[u8] {
+        let start = self.labels[usize::from(self.count) - labels];
+        &self.as_bytes()[usize::from(start)..]
+    }
+
+    /// Whether the name is `ancestor` or lies below it.
+    pub fn is_within(&self, ancestor: &[u8]) -> bool {
+        let labels = label_count(ancestor);
+        labels <= usize::from(self.count) && self.ancestor(labels) == ancestor
+    }
+}
+
+/// A map from names to values.
+pub struct Zones<T> {
+    values: HashMap<Box<[u8]>, T, ahash::RandomState>,
+    labels_max: usize,
+}
+
+impl<T: Copy> Zones<T> {
+    /// The map of `entries`; of equal names the first counts. `hasher` is keyed, because the
+    /// names that are looked up come from strangers.
+    pub fn new<'a>(
+        hasher: ahash::RandomState,
+        entries: impl IntoIterator<Item = (&'a Name, T)>,
+    ) -> Self {
+        let mut zones = Self { values: HashMap::with_hasher(hasher), labels_max: 0 };
+        for (name, value) in entries {
+            let wire = name.as_wire();
+            zones.labels_max = zones.labels_max.max(label_count(wire));
+            zones.values.entry(wire.into()).or_insert(value);
+        }
+        zones
+    }
+
+    /// The values of the name's ancestors and itself, the longest first.
+    pub fn matches(&self, name: &Folded) -> impl Iterator<Item = (usize, T)> {
+        let deepest = usize::from(name.count).min(self.labels_max);
+        (0..=deepest).rev().filter_map(|labels| {
+            let value = self.values.get(name.ancestor(labels))?;
+            Some((labels, *value))
+        })
+    }
+
+    /// The value of the longest name that is `name` or above it.
+    pub fn longest(&self, name: &Folded) -> Option<T> {
+        self.matches(name).next().map(|(_, value)| value)
+    }
+
+    /// The value of the shortest such name but the root, or else the root's: where a DS query
+    /// goes, which belongs to the parent's side of a zone cut.
+    pub fn topmost(&self, name: &Folded) -> Option<T> {
+        let mut found = None;
+        for (labels, value) in self.matches(name) {
+            if labels > 0 || found.is_none() {
+                found = Some(value);
+            }
+        }
+        found
+    }
+}
+
+fn label_count(wire: &[u8]) -> usize {
+    let (mut place, mut count) = (0, 0);
+    while wire[place] != 0 {
+        place += 1 + usize::from(wire[place]);
+        count += 1;
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Folded, Zones};
+    use crate::config::Name;
+
+    fn zones(names: &[&'static str]) -> Zones<&'static str> {
+        let parsed: Vec<(Name, &str)> =
+            names.iter().map(|text| (text.parse().unwrap(), *text)).collect();
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        Zones::new(hasher, parsed.iter().map(|(name, text)| (name, *text)))
+    }
+
+    fn folded(text: &str) -> Folded {
+        let name: Name = text.parse().unwrap();
+        Folded::new(&name.as_wire().to_ascii_uppercase())
+    }
+
+    #[test]
+    fn the_longest_zone_wins_and_siblings_do_not_match() {
+        let zones = zones(&["org", "example.org", "."]);
+        let find = |name| zones.longest(&folded(name)).unwrap();
+        assert_eq!(find("www.example.org"), "example.org");
+        assert_eq!(find("example.org"), "example.org");
+        assert_eq!(find("xexample.org"), "org");
+        assert_eq!(find("com"), ".");
+        assert_eq!(find("."), ".");
+    }
+
+    #[test]
+    fn no_zone_no_value() {
+        let zones = zones(&["org", "a.example.org"]);
+        assert_eq!(zones.longest(&folded("com")), None);
+        assert_eq!(zones.longest(&folded(".")), None);
+        assert_eq!(zones.topmost(&folded("com")), None);
+    }
+
+    #[test]
+    fn ds_belongs_to_the_topmost_zone_but_the_root() {
+        let zones = zones(&["org", "example.org", "a.example.org", "."]);
+        let find = |name| zones.topmost(&folded(name)).unwrap();
+        assert_eq!(find("a.example.org"), "org");
+        assert_eq!(find("org"), "org");
+        assert_eq!(find("com"), ".");
+        assert_eq!(find("."), ".");
+    }
+
+    #[test]
+    fn a_name_lies_within_itself_and_its_ancestors() {
+        let name = folded("www.example.org");
+        for (zone, within) in [
+            ("www.example.org", true),
+            ("example.org", true),
+            (".", true),
+            ("ww.example.org", false),
+            ("a.www.example.org", false),
+        ] {
+            let zone: Name = zone.parse().unwrap();
+            assert_eq!(name.is_within(zone.as_wire()), within, "{zone}");
+        }
+    }
+
+    #[test]
+    fn the_longest_name_has_127_labels() {
+        let text = "a.".repeat(127);
+        let name = folded(&text);
+        assert_eq!(name.as_bytes().len(), 255);
+        assert_eq!(zones(&["a.a"]).longest(&name), Some("a.a"));
+    }
+}
