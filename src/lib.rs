@@ -5,3 +5,4 @@ pub mod config;
 pub mod engine;
 pub mod moment;
 pub mod sys;
+pub mod wheel;

@@ -1,0 +1,96 @@
+//! The harness that all benches share: what one operation costs, in nanoseconds or instructions.
+//!
+//! A bench is a name and a function that sets it up and returns the operation to repeat.
+//!
+//! * `cargo bench --bench wheel` prints for each bench the median of several rounds:
+//!   `name  median ns/op (min … max of N rounds)`. A word after `--` selects names containing it.
+//! * `cargo bench --bench wheel -- --list` prints the names.
+//! * `cargo bench --bench wheel -- --count NAME N` sets NAME up, does N operations and is silent.
+//!
+//! Instructions are counted as the difference of two such runs, so that start and set-up cancel
+//! out: `valgrind --tool=callgrind BINARY --count NAME N` for two values of N, then the
+//! difference of what it collected, divided by the difference of N. `benches/instructions` does
+//! this for all benches. Counts repeat to a few parts in a million where times vary by tenths:
+//! instructions gate, times inform.
+
+use onward::clock::Clock;
+use onward::moment::nanos;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Rounds per bench: odd, so that the median is one of them.
+const ROUNDS: usize = 21;
+/// A round repeats the operation for about this long, far above the clock's own cost.
+const ROUND_MIN: Duration = Duration::from_millis(10);
+
+/// One benchmark.
+pub(crate) struct Bench {
+    /// How to ask for it.
+    pub(crate) name: &'static str,
+    /// Prepares what the operations need.
+    pub(crate) set_up: fn() -> Operations,
+}
+
+/// Performs as many operations as it is told to.
+pub(crate) type Operations = Box<dyn FnMut(u64)>;
+
+/// Wraps one operation, so that repeating it costs no indirect call each time.
+pub(crate) fn repeat(mut operation: impl FnMut() + 'static) -> Operations {
+    Box::new(move |count| {
+        for _ in 0..count {
+            operation();
+        }
+    })
+}
+
+/// What a bench binary's `main` returns.
+pub(crate) fn run(benches: &[Bench]) -> ExitCode {
+    let typed: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = typed.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--list"] => benches.iter().for_each(|bench| println!("{}", bench.name)),
+        ["--count", name, count] => {
+            let bench = benches.iter().find(|bench| bench.name == name);
+            let (Some(bench), Ok(count)) = (bench, count.parse()) else {
+                return usage();
+            };
+            (bench.set_up)()(count);
+        }
+        [] => benches.iter().for_each(time),
+        [part] if !part.starts_with('-') => {
+            benches.iter().filter(|bench| bench.name.contains(part)).for_each(time);
+        }
+        _ => return usage(),
+    }
+    ExitCode::SUCCESS
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: [PART OF A NAME] | --list | --count NAME OPERATIONS");
+    ExitCode::FAILURE
+}
+
+/// Measures one bench and prints its line.
+fn time(bench: &Bench) {
+    let clock = Clock::start();
+    let mut operations = (bench.set_up)();
+    let mut round = |count| {
+        let start = clock.now();
+        operations(count);
+        clock.now().since(start)
+    };
+    let mut count = 1;
+    while round(count) < ROUND_MIN {
+        count *= 2;
+    }
+    let mut costs: Vec<f64> =
+        (0..ROUNDS).map(|_| nanos(round(count)) as f64 / count as f64).collect();
+    costs.sort_by(f64::total_cmp);
+    println!(
+        "{:<40} {:>9.1} ns/op ({:.1} … {:.1} of {ROUNDS} rounds)",
+        bench.name,
+        costs[ROUNDS / 2],
+        costs[0],
+        costs[ROUNDS - 1],
+    );
+}
