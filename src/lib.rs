@@ -2,7 +2,11 @@
 
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod engine;
+pub mod keeper;
 pub mod moment;
+pub mod server;
 pub mod sys;
 pub mod wheel;
+pub mod worker;

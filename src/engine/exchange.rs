@@ -158,7 +158,7 @@ impl Exchanges {
     }
 
     /// How many are outstanding.
-    pub fn len(&self) -> usize {
+    pub fn outstanding(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 

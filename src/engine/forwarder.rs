@@ -302,7 +302,7 @@ impl Forwarder {
 
     /// How many queries wait for a response.
     pub fn outstanding(&self) -> usize {
-        self.exchanges.len()
+        self.exchanges.outstanding()
     }
 
     /// Connections there may be at most: the size of the shell's table of sockets.

@@ -29,11 +29,6 @@ impl Index {
         Self { entries: vec![empty; size].into(), mask: size - 1, len: 0, slots_max }
     }
 
-    /// How many slots are indexed.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     /// The slot with this hash that `is_it` recognises.
     pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut place = hash as usize & self.mask;
@@ -108,7 +103,7 @@ mod tests {
         index.remove(9, 1);
         assert_eq!(index.find(9, |slot| slot == 1), None);
         assert_eq!(index.find(9, |slot| slot == 3), Some(3));
-        assert_eq!(index.len(), 3);
+        assert_eq!(index.len, 3);
     }
 
     proptest! {
@@ -130,7 +125,7 @@ mod tests {
                     }
                     _ => index.remove(hash, 99),
                 }
-                prop_assert_eq!(index.len(), model.len());
+                prop_assert_eq!(index.len, model.len());
                 for slot in 0..32 {
                     let hash = model.get(&slot).copied();
                     let found = index.find(hash.unwrap_or(58), |other| other == slot);

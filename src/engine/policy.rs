@@ -126,7 +126,8 @@ mod tests {
         let mut rotation = Rotation::default();
         for step in 0..3_000u32 {
             let random = || step.wrapping_mul(0x9e37_79b1);
-            tallies[Tour::NEW.next(Policy::Random, 3, &mut rotation, random)] += 1;
+            let mut tour = Tour::NEW;
+            tallies[tour.next(Policy::Random, 3, &mut rotation, random)] += 1;
         }
         assert!(tallies.iter().all(|tally| (900..1100).contains(tally)), "{tallies:?}");
     }

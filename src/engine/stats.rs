@@ -42,6 +42,8 @@ pub struct Stats {
     pub coalesced: u64,
     /// Queries refused with SERVFAIL because every slot was taken.
     pub overloaded: u64,
+    /// Times that the worker panicked and was started afresh.
+    pub panics: u64,
     /// By upstream, in the order of the configuration.
     pub upstreams: Vec<UpstreamStats>,
 }
@@ -86,6 +88,21 @@ impl Stats {
         self.drops[reason as usize] += 1;
     }
 
+    /// Adds another's counters, those of an earlier engine with the same upstreams or of another
+    /// worker.
+    pub fn add(&mut self, other: &Self) {
+        self.queries += other.queries;
+        self.coalesced += other.coalesced;
+        self.overloaded += other.overloaded;
+        self.panics += other.panics;
+        add_each(&mut self.replies, &other.replies);
+        add_each(&mut self.drops, &other.drops);
+        self.upstreams.resize(other.upstreams.len().max(self.upstreams.len()), Default::default());
+        for (own, other) in self.upstreams.iter_mut().zip(&other.upstreams) {
+            own.add(other);
+        }
+    }
+
     /// Packets dropped for `reason`.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops[reason as usize]
@@ -94,5 +111,27 @@ impl Stats {
     /// Replies of every kind.
     pub fn replied(&self) -> u64 {
         self.replies.iter().sum()
+    }
+}
+
+impl UpstreamStats {
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.timed_out += other.timed_out;
+        self.failed += other.failed;
+        self.pool.opened += other.pool.opened;
+        self.pool.reused += other.pool.reused;
+        self.pool.shared += other.pool.shared;
+        self.pool.expired += other.pool.expired;
+        self.pool.aged += other.pool.aged;
+        self.pool.surplus += other.pool.surplus;
+        self.pool.broken += other.pool.broken;
+    }
+}
+
+fn add_each(own: &mut [u64], other: &[u64]) {
+    for (own, other) in own.iter_mut().zip(other) {
+        *own += other;
     }
 }

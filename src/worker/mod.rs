@@ -1,0 +1,191 @@
+//! A worker: one thread, on one core, with its own sockets, engine and counters. The shell.
+//!
+//! [`Seat`] is what survives a panic: the listeners (so that queries in their queues are not
+//! lost), the poll, the mailbox. [`Seat::work`] is the thread's body: it pins itself, builds a
+//! [`turn::Turner`] over the seat and lets it turn until it is told to leave; if it panics, it
+//! is counted, reported and built afresh, and no other worker notices. A worker takes no decision
+//! about a query: it moves bytes between sockets and the engine.
+
+mod token;
+mod turn;
+mod upstream;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::{Mailbox, ToKeeper, ToWorker};
+use crate::engine::Forwarder;
+use crate::engine::stats::Stats;
+use crate::sys::{cpu, random};
+use crossbeam_channel::{Receiver, Sender};
+use mio::unix::SourceFd;
+use mio::{Interest, Poll};
+use std::any::Any;
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use token::Token;
+use turn::Turner;
+
+/// Messages that wait for a worker at most, besides one for each of its pools.
+const MAIL_SPARE: usize = 64;
+
+/// A worker's place: all that it has before it begins and keeps when it fails.
+pub struct Seat {
+    number: usize,
+    config: Arc<Config>,
+    clock: Clock,
+    /// One for each of the configuration's listeners; `None` where the host lacks the family.
+    listeners: Vec<Option<UdpSocket>>,
+    poll: Poll,
+    mail: Receiver<ToWorker>,
+    keeper: Sender<ToKeeper>,
+    draining: bool,
+    /// The counters of those who sat here before.
+    past: Stats,
+}
+
+impl Seat {
+    /// A seat for worker `number`, and where to put its messages.
+    ///
+    /// # Errors
+    /// The kernel refused a poll or a registration: descriptors have run out.
+    pub fn new(
+        number: usize,
+        config: Arc<Config>,
+        clock: Clock,
+        listeners: Vec<Option<UdpSocket>>,
+        keeper: Sender<ToKeeper>,
+    ) -> io::Result<(Self, Mailbox)> {
+        let poll = Poll::new()?;
+        for (index, listener) in listeners.iter().enumerate() {
+            if let Some(listener) = listener {
+                let token = Token::Listener(index).pack();
+                let fd = listener.as_raw_fd();
+                poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+            }
+        }
+        let waker = mio::Waker::new(poll.registry(), Token::Mailbox.pack())?;
+        let pools: usize = config
+            .blocks
+            .iter()
+            .flat_map(|block| &block.forwards)
+            .map(|forward| forward.upstreams.len())
+            .sum();
+        let (mailbox, mail) = Mailbox::new(pools + MAIL_SPARE, waker);
+        let past = Stats::default();
+        let seat =
+            Self { number, config, clock, listeners, poll, mail, keeper, draining: false, past };
+        Ok((seat, mailbox))
+    }
+
+    /// Pins the calling thread to `core`, if given, and works until told to leave. `ready` learns
+    /// whether it could begin.
+    pub fn work(mut self, core: Option<usize>, ready: &Sender<io::Result<()>>) {
+        let pinned = core.map_or(Ok(()), cpu::pin);
+        let begun = pinned.and_then(|()| random::seed());
+        let mut seed = match begun {
+            Ok(seed) => seed,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        // Whoever started us may have given up waiting; then nobody minds.
+        let _ = ready.send(Ok(()));
+        loop {
+            let engine = Forwarder::new(&self.config, seed);
+            match self.supervise(engine) {
+                Ok(()) => break,
+                Err(message) => {
+                    let report = ToKeeper::Panicked { worker: self.number, message };
+                    let _ = self.keeper.try_send(report);
+                }
+            }
+            // A failing getrandom would have failed at the start; an old seed would repeat ids.
+            seed = random::seed().expect("the kernel has given randomness before");
+        }
+        let _ = self.keeper.send(ToKeeper::Left { worker: self.number });
+    }
+
+    /// Turns until told to leave.
+    ///
+    /// # Errors
+    /// The text of the panic that ended it; the counters are saved.
+    fn supervise(&mut self, engine: Forwarder) -> Result<(), String> {
+        let mut turner = Turner::new(self, engine);
+        let outcome = catch_unwind(AssertUnwindSafe(|| turner.run()));
+        let (past, draining) = turner.leave();
+        self.past = past;
+        self.draining = draining;
+        outcome.map_err(|panic| {
+            self.past.panics += 1;
+            panic_text(panic.as_ref())
+        })
+    }
+}
+
+/// What a panic said, if it said it in words.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Seat;
+    use crate::clock::Clock;
+    use crate::config::{Config, Listener, Name, ServerBlock};
+    use crate::control::{ToKeeper, ToWorker};
+    use crate::sys::socket;
+    use std::net::UdpSocket;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A query for a zone without any directive is refused by the worker alone.
+    fn is_served(client: &UdpSocket) -> bool {
+        let query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x01";
+        client.send(query).unwrap();
+        let mut reply = [0; 64];
+        let len = client.recv(&mut reply).unwrap();
+        reply[..len].starts_with(b"\x12\x34\x81\x85")
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_counted_reported_and_started_afresh() {
+        let listener = socket::udp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let root = Name::root();
+        let config = Config {
+            listeners: vec![Listener { address, implied: false, zones: vec![(root.clone(), 0)] }],
+            blocks: vec![ServerBlock { zones: vec![root], forwards: vec![] }],
+        };
+        let (keeper, reports) = crossbeam_channel::bounded(8);
+        let sockets = vec![Some(listener)];
+        let (seat, mailbox) =
+            Seat::new(3, Arc::new(config), Clock::start(), sockets, keeper).unwrap();
+        let (ready, begun) = crossbeam_channel::bounded(1);
+        let thread = std::thread::spawn(move || seat.work(None, &ready));
+        begun.recv_timeout(PATIENCE).unwrap().unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(is_served(&client));
+
+        // No pool has this number: nothing but a bug would say so.
+        mailbox.send(ToWorker::Sweep(usize::MAX)).unwrap();
+        let report = reports.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(report, ToKeeper::Panicked { worker: 3, .. }), "{report:?}");
+        assert!(is_served(&client));
+        let (answer, answers) = crossbeam_channel::bounded(1);
+        mailbox.send(ToWorker::Report(answer)).unwrap();
+        let stats = answers.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((stats.panics, stats.queries, stats.replied()), (1, 2, 2));
+
+        mailbox.send(ToWorker::Drain).unwrap();
+        let report = reports.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(report, ToKeeper::Left { worker: 3 }), "{report:?}");
+        thread.join().unwrap();
+    }
+}
