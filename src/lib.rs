@@ -5,4 +5,5 @@ pub mod config;
 pub mod engine;
 pub mod moment;
 pub mod sys;
+pub mod traffic;
 pub mod wheel;
