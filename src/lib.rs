@@ -8,5 +8,6 @@ pub mod keeper;
 pub mod moment;
 pub mod server;
 pub mod sys;
+pub mod traffic;
 pub mod wheel;
 pub mod worker;

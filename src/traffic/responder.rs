@@ -1,0 +1,281 @@
+//! An upstream in a thread: sockets that answer what [`super::answer`] says.
+//!
+//! One thread, one `mio::Poll` and one pair of batches serve any number of sockets, each on its
+//! own address and with its own behaviour. Each is served one batch a turn, so that a busy one
+//! cannot starve the others. It counts what it got, per socket, and the source ports that the
+//! queries came from, which is how a demonstration shows what a forwarder's pool does. Counts
+//! leave the thread when it is stopped. Nothing is allocated per query.
+
+use super::answer::{Behaviour, RESPONSE_LEN_MAX, respond};
+use crate::sys::mmsg::{RecvBatch, ReplyBatch};
+use crate::sys::{cpu, socket};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Datagrams a call: what a burst of one turn of a forwarder brings at most.
+const BATCH: usize = 64;
+/// A query longer than this is no query that a forwarder sends.
+const QUERY_LEN_MAX: usize = 1232;
+/// Events a call of `epoll_wait`; more wait for the next.
+const EVENTS: usize = 64;
+/// Batches taken from a socket at the stop: a full buffer holds fewer, and a client that goes on
+/// sending shall not hold us up.
+const DRAIN_TURNS_MAX: usize = 1024;
+/// One bit per UDP port.
+const PORT_WORDS: usize = 65_536 / u64::BITS as usize;
+
+/// One socket to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Where it listens; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// What it does with queries.
+    pub behaviour: Behaviour,
+}
+
+/// What one socket has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceCounts {
+    /// The address it listened on.
+    pub address: SocketAddr,
+    /// Datagrams received.
+    pub queries: u64,
+    /// Responses handed to the kernel.
+    pub responses: u64,
+    /// Responses that the kernel did not take.
+    pub dropped: u64,
+    /// Distinct UDP listeners that datagrams came from.
+    pub source_ports: u32,
+}
+
+/// A running responder. Dropping it stops it.
+pub struct Responder {
+    addresses: Vec<SocketAddr>,
+    stopping: Arc<AtomicBool>,
+    waker: Waker,
+    thread: Option<JoinHandle<io::Result<Vec<ServiceCounts>>>>,
+}
+
+impl Responder {
+    /// Binds all sockets and starts to serve them, on `core` if given.
+    ///
+    /// # Errors
+    /// An address cannot be bound, `core` is not there, or no descriptor or thread is left.
+    pub fn start(services: &[Service], core: Option<usize>) -> io::Result<Self> {
+        core.map_or(Ok(()), super::check_core)?;
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), Token(services.len()))?;
+        let listeners = services
+            .iter()
+            .enumerate()
+            .map(|(i, service)| Listener::open(service, poll.registry(), Token(i)))
+            .collect::<io::Result<Vec<_>>>()?;
+        let addresses = listeners.iter().map(|listener| listener.counts.address).collect();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stopping);
+        let thread = thread::Builder::new()
+            .name("responder".into())
+            .spawn(move || serve(poll, listeners, &until, core))?;
+        Ok(Self { addresses, stopping, waker, thread: Some(thread) })
+    }
+
+    /// Where each service listens, in their order.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops, and returns what each service has seen, in their order.
+    ///
+    /// # Errors
+    /// The thread could not be pinned to its core, or polling failed.
+    pub fn stop(mut self) -> io::Result<Vec<ServiceCounts>> {
+        self.finish().unwrap_or(Ok(Vec::new()))
+    }
+
+    fn finish(&mut self) -> Option<io::Result<Vec<ServiceCounts>>> {
+        let thread = self.thread.take()?;
+        self.stopping.store(true, Ordering::Release);
+        let woken = self.waker.wake();
+        Some(woken.and_then(|()| {
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("the responder panicked")))
+        }))
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        // Whoever wants the outcome calls `stop`.
+        let _ = self.finish();
+    }
+}
+
+/// One socket in service.
+struct Listener {
+    socket: UdpSocket,
+    behaviour: Behaviour,
+    ready: bool,
+    counts: ServiceCounts,
+    seen: Box<[u64; PORT_WORDS]>,
+}
+
+impl Listener {
+    fn open(service: &Service, registry: &mio::Registry, token: Token) -> io::Result<Self> {
+        let socket = socket::udp_listener(service.address, false)?;
+        let address = socket.local_addr()?;
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+        let counts =
+            ServiceCounts { address, queries: 0, responses: 0, dropped: 0, source_ports: 0 };
+        Ok(Self {
+            socket,
+            behaviour: service.behaviour,
+            ready: false,
+            counts,
+            seen: Box::new([0; PORT_WORDS]),
+        })
+    }
+
+    /// Receives one batch and answers it.
+    fn turn(&mut self, batch: &mut RecvBatch, replies: &mut ReplyBatch) {
+        // An error here is an earlier response that was refused: the next call goes on behind it.
+        let received = match batch.recv(self.socket.as_fd()) {
+            Ok(received) => received,
+            Err(error) => {
+                self.ready = error.kind() != io::ErrorKind::WouldBlock;
+                return;
+            }
+        };
+        self.ready = received == batch.capacity();
+        self.counts.queries += received as u64;
+        for i in 0..received {
+            let datagram = batch.datagram(i);
+            let Some(peer) = datagram.peer else { continue };
+            self.note_source(peer.port());
+            if let Some(length) = respond(datagram.bytes, self.behaviour, replies.buffer()) {
+                replies.commit(length, 0, &peer, datagram.local);
+            }
+        }
+        let outcome = replies.flush(|_| self.socket.as_fd());
+        self.counts.responses += outcome.sent as u64;
+        self.counts.dropped += outcome.dropped as u64;
+    }
+
+    /// Answers what had arrived when the stop was asked for, so that counts do not depend on luck.
+    fn drain(&mut self, batch: &mut RecvBatch, replies: &mut ReplyBatch) {
+        self.ready = true;
+        for _ in 0..DRAIN_TURNS_MAX {
+            if self.ready {
+                self.turn(batch, replies);
+            }
+        }
+    }
+
+    fn note_source(&mut self, port: u16) {
+        let word = &mut self.seen[usize::from(port) / u64::BITS as usize];
+        let bit = 1 << (u32::from(port) % u64::BITS);
+        self.counts.source_ports += u32::from(*word & bit == 0);
+        *word |= bit;
+    }
+}
+
+/// The thread: serves until told to stop.
+fn serve(
+    mut poll: Poll,
+    mut listeners: Vec<Listener>,
+    stopping: &AtomicBool,
+    core: Option<usize>,
+) -> io::Result<Vec<ServiceCounts>> {
+    core.map_or(Ok(()), cpu::pin)?;
+    let mut batch = RecvBatch::new(BATCH, QUERY_LEN_MAX, true);
+    let mut replies = ReplyBatch::new(BATCH, RESPONSE_LEN_MAX);
+    let mut events = Events::with_capacity(EVENTS);
+    while !stopping.load(Ordering::Acquire) {
+        // Readiness is told once: what is still ready must not wait for more to arrive.
+        let patience = listeners.iter().any(|listener| listener.ready).then_some(Duration::ZERO);
+        if let Err(error) = poll.poll(&mut events, patience)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+        for event in &events {
+            // The waker's token is behind the last listener's.
+            if let Some(listener) = listeners.get_mut(event.token().0) {
+                listener.ready = true;
+            }
+        }
+        for listener in listeners.iter_mut().filter(|listener| listener.ready) {
+            listener.turn(&mut batch, &mut replies);
+        }
+    }
+    for listener in &mut listeners {
+        listener.drain(&mut batch, &mut replies);
+    }
+    Ok(listeners.into_iter().map(|listener| listener.counts).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Responder, Service};
+    use crate::traffic::answer::{Behaviour, is_right};
+    use crate::traffic::query::{QUERY_LEN_MAX, QueryMaker};
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    fn service(behaviour: Behaviour) -> Service {
+        Service { address: "127.0.0.1:0".parse().unwrap(), behaviour }
+    }
+
+    fn client() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket
+    }
+
+    fn query(maker: &mut QueryMaker) -> Vec<u8> {
+        let mut buffer = [0; QUERY_LEN_MAX];
+        let length = maker.write(0, 0, &mut buffer);
+        buffer[..length].to_vec()
+    }
+
+    #[test]
+    fn each_socket_answers_and_counts_for_itself() {
+        let services = [service(Behaviour::Answer), service(Behaviour::Silent)];
+        let responder = Responder::start(&services, None).unwrap();
+        let addresses = responder.addresses().to_vec();
+        let mut maker = QueryMaker::new(1);
+        for client in [client(), client()] {
+            for _ in 0..3 {
+                let query = query(&mut maker);
+                client.send_to(&query, addresses[1]).unwrap();
+                client.send_to(b"garbage", addresses[0]).unwrap();
+                client.send_to(&query, addresses[0]).unwrap();
+                let mut response = [0; 512];
+                let (length, from) = client.recv_from(&mut response).unwrap();
+                assert_eq!(from, addresses[0]);
+                assert!(is_right(&query, &response[..length]));
+            }
+        }
+        let counts = responder.stop().unwrap();
+        assert_eq!((counts[0].queries, counts[0].responses, counts[0].source_ports), (12, 6, 2));
+        assert_eq!((counts[0].address, counts[0].dropped), (addresses[0], 0));
+        assert_eq!(counts[1].responses, 0);
+    }
+
+    #[test]
+    fn a_taken_address_is_an_error_and_not_shared() {
+        let first = Responder::start(&[service(Behaviour::Answer)], None).unwrap();
+        let second = Service { address: first.addresses()[0], behaviour: Behaviour::Answer };
+        assert!(Responder::start(&[second], None).is_err());
+    }
+
+    #[test]
+    fn a_core_that_the_host_lacks_is_an_error() {
+        assert!(Responder::start(&[service(Behaviour::Answer)], Some(100_000)).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! The two ends of the traffic against each other, with nothing in between.
+
+use super::answer::Behaviour;
+use super::client::{Client, ClientOptions, Summary};
+use super::responder::{Responder, Service, ServiceCounts};
+use std::time::Duration;
+
+/// Ends every run that its number of queries does not end, and every wait on a busy host.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn run(
+    behaviours: &[Behaviour],
+    adjust: impl FnOnce(&mut ClientOptions),
+) -> (Summary, Vec<ServiceCounts>) {
+    let address = "127.0.0.1:0".parse().unwrap();
+    let services: Vec<Service> =
+        behaviours.iter().map(|&behaviour| Service { address, behaviour }).collect();
+    let responder = Responder::start(&services, None).unwrap();
+    let mut options = ClientOptions::new(responder.addresses().to_vec(), 1);
+    (options.duration, options.patience) = (DEADLINE, DEADLINE);
+    options.queries = Some(5_000);
+    adjust(&mut options);
+    let summary = Client::start(options).unwrap().join().unwrap();
+    (summary, responder.stop().unwrap())
+}
+
+#[test]
+fn with_nothing_in_between_every_answer_is_right() {
+    let (summary, services) = run(&[Behaviour::Answer; 3], |options| options.sockets = 6);
+    let counts = summary.counts;
+    assert_eq!((counts.sent, counts.answered), (5_000, 5_000));
+    assert_eq!((counts.lost, counts.mismatched, counts.late, counts.refused), (0, 0, 0, 0));
+    assert_eq!(summary.latency.len(), 5_000);
+    assert!(summary.rate() > 0.0);
+    let queries: u64 = services.iter().map(|service| service.queries).sum();
+    assert_eq!(queries, 5_000);
+    for service in services {
+        assert_eq!((service.source_ports, service.responses), (2, service.queries));
+    }
+}
+
+#[test]
+fn a_lie_and_a_refusal_are_mismatches() {
+    for behaviour in [Behaviour::Lie, Behaviour::Refuse(5)] {
+        let (summary, _) = run(&[behaviour], |options| options.queries = Some(200));
+        let counts = summary.counts;
+        assert_eq!((counts.sent, counts.mismatched, counts.answered), (200, 200, 0));
+        assert_eq!((summary.elapsed, summary.rate()), (Duration::ZERO, 0.0));
+    }
+}
+
+#[test]
+fn silence_is_lost_and_frees_its_slots() {
+    let (summary, services) = run(&[Behaviour::Silent], |options| {
+        options.queries = Some(100);
+        options.outstanding = 50;
+        options.patience = Duration::from_millis(1);
+    });
+    assert_eq!((summary.counts.sent, summary.counts.lost), (100, 100));
+    assert_eq!((services[0].queries, services[0].responses), (100, 0));
+}
+
+#[test]
+fn a_stopped_client_waits_for_what_is_outstanding_and_asks_no_more() {
+    let address = "127.0.0.1:0".parse().unwrap();
+    let service = Service { address, behaviour: Behaviour::Answer };
+    let responder = Responder::start(&[service], None).unwrap();
+    let mut options = ClientOptions::new(responder.addresses().to_vec(), 2);
+    (options.duration, options.patience) = (DEADLINE, DEADLINE);
+    let client = Client::start(options).unwrap();
+    let first = client.progress().recv_timeout(DEADLINE).unwrap();
+    client.stop();
+    let counts = client.join().unwrap().counts;
+    assert!(counts.sent >= first.counts.sent);
+    assert_eq!(counts.answered, counts.sent);
+    assert_eq!(responder.stop().unwrap()[0].queries, counts.sent);
+}
+
+#[test]
+fn a_client_that_cannot_work_is_refused() {
+    let target = vec!["127.0.0.1:9".parse().unwrap()];
+    let bad: [fn(&mut ClientOptions); 4] = [
+        |options| options.targets.clear(),
+        |options| options.sockets = 0,
+        |options| options.outstanding = 1_000_000,
+        |options| options.core = Some(100_000),
+    ];
+    for adjust in bad {
+        let mut options = ClientOptions::new(target.clone(), 1);
+        adjust(&mut options);
+        let error = Client::start(options).err().unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    }
+}
