@@ -314,9 +314,10 @@ impl Exchanges {
         Some(connection)
     }
 
-    /// Any exchange whose attempt is on `connection`.
+    /// Any exchange whose attempt is on `connection`, and not on a later one in the same place.
     pub fn first_on(&self, connection: ConnectionId) -> Option<u32> {
-        self.on_connection[connection.index()].front()
+        let slot = self.on_connection[connection.index()].front()?;
+        (self.connection(slot) == Some(connection)).then_some(slot)
     }
 
     /// An exchange that has passed a deadline.

@@ -1,0 +1,181 @@
+//! The whole forwarder over real sockets on loopback.
+//!
+//! Ports are the kernel's choice and waiting is for events with a deadline, never for time to
+//! pass. What the client checks of each answer (id, question as it was spelt, record) is in
+//! `onward::traffic`.
+
+use onward::config::{Config, Forward, Listener, Name, Policy, ServerBlock, Sizing, Upstream};
+use onward::engine::stats::Stats;
+use onward::server::{Placement, Server, StartError};
+use onward::traffic::answer::Behaviour;
+use onward::traffic::client::{Client, ClientOptions, Summary};
+use onward::traffic::responder::{Responder, Service};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+const SEED: u64 = 20_260_101;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+fn responder(behaviours: &[Behaviour]) -> Responder {
+    let service = |behaviour: &Behaviour| Service { address: any_port(), behaviour: *behaviour };
+    let services: Vec<_> = behaviours.iter().map(service).collect();
+    Responder::start(&services, None).unwrap()
+}
+
+fn stanza(upstreams: &[SocketAddr]) -> Forward {
+    Forward {
+        from: Name::root(),
+        except: vec![],
+        upstreams: upstreams.iter().map(|address| Upstream { address: *address }).collect(),
+        policy: Policy::RoundRobin,
+        expire: Duration::from_secs(10),
+        max_age: None,
+        max_idle_conns: None,
+        read_timeout: Duration::from_secs(2),
+        max_connect_attempts: Some(2 * upstreams.len() as u32),
+        sizing: Sizing { spread: 16, max_conns: 64, max_inflight: 64 },
+    }
+}
+
+fn start(address: &str, forward: Forward, workers: usize) -> Server {
+    let address = address.parse().unwrap();
+    let zones = vec![(Name::root(), 0)];
+    let config = Config {
+        listeners: vec![Listener { address, implied: false, zones }],
+        blocks: vec![ServerBlock { zones: vec![Name::root()], forwards: vec![forward] }],
+    };
+    Server::start(config, &Placement::Floating(workers), |line| eprintln!("{line}")).unwrap()
+}
+
+fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Summary {
+    let mut options = ClientOptions::new(vec![target], SEED);
+    options.outstanding = outstanding;
+    options.sockets = outstanding.min(16);
+    options.queries = Some(queries);
+    options.duration = PATIENCE;
+    options.patience = PATIENCE;
+    Client::start(options).unwrap().join().unwrap()
+}
+
+fn assert_all_answered(summary: &Summary, queries: u64) {
+    let counts = summary.counts;
+    assert_eq!((counts.answered, counts.lost, counts.mismatched), (queries, 0, 0), "{counts:?}");
+}
+
+fn sum(stats: &[Stats]) -> Stats {
+    let mut total = Stats::default();
+    stats.iter().for_each(|worker| total.add(worker));
+    total
+}
+
+#[test]
+fn every_query_is_answered_and_the_books_balance() {
+    let upstreams = responder(&[Behaviour::Answer; 3]);
+    let server = start("127.0.0.1:0", stanza(upstreams.addresses()), 2);
+    let summary = drive(server.addresses()[0], 64, 20_000);
+    assert_all_answered(&summary, 20_000);
+    let total = sum(&server.stats());
+    assert_eq!((total.queries, total.replied(), total.replies[0]), (20_000, 20_000, 20_000));
+    assert_eq!(total.drops, [0; 8], "{total:?}");
+    server.stop();
+    let served: Vec<u64> = upstreams.stop().unwrap().iter().map(|service| service.queries).collect();
+    assert_eq!(served.iter().sum::<u64>() + total.coalesced, 20_000);
+    let sent: Vec<u64> = total.upstreams.iter().map(|upstream| upstream.sent).collect();
+    assert_eq!(sent, served);
+}
+
+/// Design §4: rotation over at least `spread` source ports, each used equally.
+#[test]
+fn one_query_at_a_time_rotates_through_all_ports_of_the_spread() {
+    let upstream = UdpSocket::bind(any_port()).unwrap();
+    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let server = start("127.0.0.1:0", stanza(&[upstream.local_addr().unwrap()]), 1);
+    let echo = std::thread::spawn(move || {
+        let mut ports = std::collections::BTreeMap::<u16, u32>::new();
+        let mut packet = [0; 512];
+        for _ in 0..10_000 {
+            let (len, from) = upstream.recv_from(&mut packet).unwrap();
+            *ports.entry(from.port()).or_default() += 1;
+            let mut response = [0; 512];
+            let len = onward::traffic::answer::respond(
+                &packet[..len],
+                Behaviour::Answer,
+                &mut response,
+            );
+            upstream.send_to(&response[..len.unwrap()], from).unwrap();
+        }
+        ports
+    });
+    assert_all_answered(&drive(server.addresses()[0], 1, 10_000), 10_000);
+    let ports = echo.join().unwrap();
+    assert_eq!(ports.len(), 16, "{ports:?}");
+    assert!(ports.values().all(|uses| *uses == 625), "{ports:?}");
+    let pool = sum(&server.stats()).upstreams[0].pool;
+    assert_eq!((pool.opened, pool.reused), (16, 9_984));
+    server.stop();
+}
+
+#[test]
+fn a_refused_upstream_costs_no_time_out() {
+    let refusing = UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
+    let upstream = responder(&[Behaviour::Answer]);
+    let server = start("127.0.0.1:0", stanza(&[refusing, upstream.addresses()[0]]), 1);
+    let summary = drive(server.addresses()[0], 8, 1_000);
+    assert_all_answered(&summary, 1_000);
+    assert!(summary.latency.max() < 1_000_000_000, "a query waited for {}", summary.latency.max());
+    let total = sum(&server.stats());
+    assert!(total.upstreams[0].failed > 0 && total.upstreams[0].timed_out == 0, "{total:?}");
+    server.stop();
+}
+
+#[test]
+fn a_wildcard_answers_from_the_address_that_was_asked_in_both_families() {
+    let upstream = responder(&[Behaviour::Answer]);
+    for (wildcard, asked) in [("0.0.0.0:0", "127.0.0.7"), ("[::]:0", "::1")] {
+        let server = start(wildcard, stanza(upstream.addresses()), 2);
+        let target = SocketAddr::new(asked.parse().unwrap(), server.addresses()[0].port());
+        assert_all_answered(&drive(target, 16, 500), 500);
+        server.stop();
+    }
+}
+
+#[test]
+fn an_address_that_another_program_has_is_refused_with_a_hint() {
+    let upstream = responder(&[Behaviour::Answer]);
+    let server = start("127.0.0.1:0", stanza(upstream.addresses()), 2);
+    let address = server.addresses()[0];
+    let zones = vec![(Name::root(), 0)];
+    let config = Config {
+        listeners: vec![Listener { address, implied: false, zones }],
+        blocks: vec![ServerBlock { zones: vec![], forwards: vec![] }],
+    };
+    let error = Server::start(config, &Placement::Floating(1), |_| ()).err().unwrap();
+    assert!(matches!(error, StartError::Bind(taken, _) if taken == address));
+    let line = error.to_string();
+    assert!(line.contains(&address.to_string()) && line.contains("another port"), "{line}");
+    server.stop();
+}
+
+/// A stop reads no more queries but finishes those outstanding.
+#[test]
+fn a_stop_waits_for_what_is_outstanding() {
+    let upstream = UdpSocket::bind(any_port()).unwrap();
+    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let server = start("127.0.0.1:0", stanza(&[upstream.local_addr().unwrap()]), 1);
+    let client = std::thread::spawn({
+        let target = server.addresses()[0];
+        move || drive(target, 1, 1)
+    });
+    let mut packet = [0; 512];
+    let (len, from) = upstream.recv_from(&mut packet).unwrap();
+    let stopping = std::thread::spawn(move || server.stop());
+    let mut response = [0; 512];
+    let len = onward::traffic::answer::respond(&packet[..len], Behaviour::Answer, &mut response);
+    upstream.send_to(&response[..len.unwrap()], from).unwrap();
+    assert_all_answered(&client.join().unwrap(), 1);
+    stopping.join().unwrap();
+}
