@@ -10,6 +10,7 @@
 
 pub mod exchange;
 pub mod forwarder;
+pub mod frame;
 pub mod heap;
 pub mod index;
 pub mod key;

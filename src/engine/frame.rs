@@ -1,0 +1,222 @@
+//! Messages in a stream: each behind its length in two bytes (RFC 1035 §4.2.2).
+//!
+//! [`Inbox`] takes bytes as they come, in any pieces, and gives back whole messages; [`Outbox`]
+//! takes messages and gives back bytes as the stream can carry them. Both hold what a bound
+//! allows and no more, start small and grow only for what really comes, so thousands of quiet
+//! streams cost little and a hostile one costs its bound. Neither knows of sockets: the caller
+//! lends them to `read` and `write`.
+
+/// Bytes of the length.
+const PREFIX_LEN: usize = 2;
+/// Room that a stream begins with: a few ordinary queries or answers.
+const ROOM_FIRST: usize = 1024;
+
+/// Bytes that came, not all of them whole messages yet.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+/// A message is longer than allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong;
+
+impl Inbox {
+    /// Room to read into, never empty.
+    pub fn room(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end == self.bytes.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.bytes.len() {
+            self.bytes.resize((2 * self.end).max(ROOM_FIRST), 0);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// The first `count` bytes of the room have been filled.
+    pub fn filled(&mut self, count: usize) {
+        self.end += count;
+        debug_assert!(self.end <= self.bytes.len(), "filled more than there was room for");
+    }
+
+    /// The next whole message, if there is one.
+    ///
+    /// # Errors
+    /// The next message is longer than `len_max`: the stream is of no more use.
+    pub fn next(&mut self, len_max: usize) -> Result<Option<&[u8]>, TooLong> {
+        let waiting = &self.bytes[self.start..self.end];
+        let Some(prefix) = waiting.first_chunk::<PREFIX_LEN>() else { return Ok(None) };
+        let len = usize::from(u16::from_be_bytes(*prefix));
+        if len > len_max {
+            return Err(TooLong);
+        }
+        if waiting.len() < PREFIX_LEN + len {
+            return Ok(None);
+        }
+        let message = self.start + PREFIX_LEN;
+        self.start = message + len;
+        Ok(Some(&self.bytes[message..message + len]))
+    }
+
+    /// Part of a message has come, and the rest has not.
+    pub fn is_within_message(&self) -> bool {
+        self.start < self.end
+    }
+}
+
+/// Bytes to go, of whole messages.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+/// The other end reads too slowly: what waits has reached its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl Outbox {
+    /// Has `write` put a message of at most `len_max` bytes into the buffer it is lent, and
+    /// queues as many as it returns.
+    ///
+    /// # Errors
+    /// More than `waiting_max` bytes wait already; `write` was not called.
+    pub fn push(
+        &mut self,
+        len_max: usize,
+        waiting_max: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), Full> {
+        if self.waiting().len() > waiting_max {
+            return Err(Full);
+        }
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        let prefix = self.bytes.len();
+        let message = prefix + PREFIX_LEN;
+        self.bytes.resize(message + len_max.min(usize::from(u16::MAX)), 0);
+        let len = write(&mut self.bytes[message..]);
+        self.bytes[prefix..message].copy_from_slice(&(len as u16).to_be_bytes());
+        self.bytes.truncate(message + len);
+        Ok(())
+    }
+
+    /// What is to be written next; empty when nothing waits.
+    pub fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// The first `count` bytes that waited have been written.
+    pub fn written(&mut self, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.bytes.len(), "wrote more than waited");
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.start = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Full, Inbox, Outbox, TooLong};
+
+    const MESSAGES: [&[u8]; 4] = [b"one", b"", b"a longer one", b"x"];
+
+    fn stream() -> Vec<u8> {
+        let mut outbox = Outbox::default();
+        for message in MESSAGES {
+            let write = |room: &mut [u8]| {
+                room[..message.len()].copy_from_slice(message);
+                message.len()
+            };
+            outbox.push(100, 1_000, write).unwrap();
+        }
+        outbox.waiting().to_vec()
+    }
+
+    fn feed(inbox: &mut Inbox, mut bytes: &[u8], messages: &mut Vec<Vec<u8>>) {
+        while !bytes.is_empty() {
+            let room = inbox.room();
+            let count = room.len().min(bytes.len());
+            room[..count].copy_from_slice(&bytes[..count]);
+            inbox.filled(count);
+            bytes = &bytes[count..];
+            while let Some(message) = inbox.next(100).unwrap() {
+                messages.push(message.to_vec());
+            }
+        }
+    }
+
+    #[test]
+    fn messages_come_whole_however_the_stream_is_split() {
+        let stream = stream();
+        for first in 0..=stream.len() {
+            for second in first..=stream.len() {
+                let (mut inbox, mut messages) = (Inbox::default(), Vec::new());
+                for piece in [&stream[..first], &stream[first..second], &stream[second..]] {
+                    feed(&mut inbox, piece, &mut messages);
+                }
+                assert_eq!(messages, MESSAGES, "split at {first} and {second}");
+                assert!(!inbox.is_within_message());
+            }
+        }
+    }
+
+    #[test]
+    fn a_million_messages_need_no_more_room_than_one() {
+        let mut inbox = Inbox::default();
+        for _ in 0..100_000 {
+            let mut messages = Vec::new();
+            feed(&mut inbox, &[0, 5, 1, 2, 3], &mut messages);
+            assert!(messages.is_empty() && inbox.is_within_message());
+            feed(&mut inbox, &[4, 5], &mut messages);
+            assert_eq!(messages, [[1, 2, 3, 4, 5]]);
+        }
+        assert!(inbox.bytes.len() <= 1024);
+    }
+
+    #[test]
+    fn a_message_beyond_the_bound_ends_the_stream_before_it_costs_memory() {
+        let mut inbox = Inbox::default();
+        let room = inbox.room();
+        room[..2].copy_from_slice(&[0xff, 0xff]);
+        inbox.filled(2);
+        assert_eq!(inbox.next(512), Err(TooLong));
+        assert_eq!(inbox.next(65_535), Ok(None));
+    }
+
+    #[test]
+    fn what_is_written_in_pieces_goes_on_where_it_stopped() {
+        let stream = stream();
+        for piece in 1..stream.len() {
+            let mut outbox = Outbox { bytes: stream.clone(), start: 0 };
+            let mut carried = Vec::new();
+            while !outbox.waiting().is_empty() {
+                let count = piece.min(outbox.waiting().len());
+                carried.extend_from_slice(&outbox.waiting()[..count]);
+                outbox.written(count);
+            }
+            assert_eq!(carried, stream);
+        }
+    }
+
+    #[test]
+    fn a_slow_reader_costs_its_bound_and_no_more() {
+        let mut outbox = Outbox::default();
+        let mut refused = 0;
+        for _ in 0..100 {
+            refused += i32::from(outbox.push(512, 4_096, |_| 512) == Err(Full));
+        }
+        assert!(outbox.waiting().len() <= 4_096 + 514 && refused > 80);
+    }
+}
