@@ -82,7 +82,8 @@ fn every_query_is_answered_and_the_books_balance() {
     assert_eq!((total.queries, total.replied(), total.replies[0]), (20_000, 20_000, 20_000));
     assert_eq!(total.drops, [0; 8], "{total:?}");
     server.stop();
-    let served: Vec<u64> = upstreams.stop().unwrap().iter().map(|service| service.queries).collect();
+    let served: Vec<u64> =
+        upstreams.stop().unwrap().iter().map(|service| service.queries).collect();
     assert_eq!(served.iter().sum::<u64>() + total.coalesced, 20_000);
     let sent: Vec<u64> = total.upstreams.iter().map(|upstream| upstream.sent).collect();
     assert_eq!(sent, served);
@@ -101,11 +102,8 @@ fn one_query_at_a_time_rotates_through_all_ports_of_the_spread() {
             let (len, from) = upstream.recv_from(&mut packet).unwrap();
             *ports.entry(from.port()).or_default() += 1;
             let mut response = [0; 512];
-            let len = onward::traffic::answer::respond(
-                &packet[..len],
-                Behaviour::Answer,
-                &mut response,
-            );
+            let len =
+                onward::traffic::answer::respond(&packet[..len], Behaviour::Answer, &mut response);
             upstream.send_to(&response[..len.unwrap()], from).unwrap();
         }
         ports

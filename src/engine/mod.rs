@@ -8,6 +8,7 @@
 //! [`exchange`] (outstanding queries), [`stats`] (counters), and under them the containers
 //! [`key`], [`list`], [`heap`] and [`index`].
 
+pub mod clients;
 pub mod exchange;
 pub mod forwarder;
 pub mod frame;

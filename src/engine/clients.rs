@@ -1,0 +1,304 @@
+//! Client streams: who may connect, for how long, and how much each may ask at once.
+//!
+//! TCP is as open to strangers as UDP is, but each connection holds memory, so everything has a
+//! bound: streams in all and from one address, queries outstanding on one, and the time for which
+//! one may stay without a whole query coming in or a byte of an answer going out. That last one
+//! also ends writers of single bytes and readers who do not read. Streams stand in the order of
+//! their last activity; when all places are taken, the one quiet for longest makes room, unless
+//! it waits for an answer (RFC 7766 §6.2.3, §10). Sockets and bytes are the shell's.
+
+use super::key::Key;
+use super::list::{Link, List};
+use crate::moment::Moment;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Streams of one worker at most.
+pub const STREAMS_MAX: usize = 4096;
+/// Streams from one address at one worker at most.
+pub const STREAMS_PER_ADDRESS_MAX: u32 = 256;
+/// Queries outstanding on one stream at most; more are left unread.
+pub const OUTSTANDING_MAX: u32 = 128;
+/// How long a stream may stay without activity (RFC 7766 §6.2.3: a few seconds).
+pub const IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// A client's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamKey(pub Key);
+
+impl StreamKey {
+    /// The slot, for tables kept beside this one.
+    pub fn index(self) -> usize {
+        self.0.index as usize
+    }
+}
+
+/// Why a stream was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Every place is taken by streams that wait for answers.
+    Full,
+    /// Its address has as many as it may have.
+    AddressFull,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    generation: u32,
+    open: bool,
+    address: IpAddr,
+    outstanding: u32,
+    active_at: Moment,
+    link: Link,
+}
+
+/// All client streams of a worker.
+pub struct Clients {
+    slots: Vec<Stream>,
+    free: Vec<u32>,
+    by_activity: List,
+    per_address: HashMap<IpAddr, u32, ahash::RandomState>,
+}
+
+impl Clients {
+    /// No streams yet. `hasher` is keyed: strangers choose their addresses.
+    pub fn new(hasher: ahash::RandomState) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_activity: List::default(),
+            per_address: HashMap::with_hasher(hasher),
+        }
+    }
+
+    /// How many streams there are.
+    pub fn count(&self) -> usize {
+        self.by_activity.len()
+    }
+
+    /// Admits a stream from `address`. The second key is of the stream that was closed for it.
+    ///
+    /// # Errors
+    /// [`Refused`]: the shell closes the newcomer.
+    pub fn admit(
+        &mut self,
+        now: Moment,
+        address: IpAddr,
+    ) -> Result<(StreamKey, Option<StreamKey>), Refused> {
+        let address = address.to_canonical();
+        if self.per_address.get(&address).is_some_and(|count| *count >= STREAMS_PER_ADDRESS_MAX) {
+            return Err(Refused::AddressFull);
+        }
+        let evicted = if self.count() < STREAMS_MAX { None } else { Some(self.quietest()?) };
+        if let Some(evicted) = evicted {
+            self.close(evicted);
+        }
+        *self.per_address.entry(address).or_default() += 1;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Stream::vacant());
+            self.slots.len() as u32 - 1
+        });
+        let stream = &mut self.slots[slot as usize];
+        *stream = Stream {
+            open: true,
+            address,
+            active_at: now,
+            generation: stream.generation,
+            ..Stream::vacant()
+        };
+        self.by_activity.push_back(&mut self.slots, slot, |stream| &mut stream.link);
+        Ok((self.key(slot), evicted))
+    }
+
+    /// Whether another query may be taken from the stream now.
+    pub fn may_ask(&self, key: StreamKey) -> bool {
+        self.slot(key).is_some_and(|slot| self.slots[slot as usize].outstanding < OUTSTANDING_MAX)
+    }
+
+    /// A whole query came in on the stream; `waits`: it was not answered at once.
+    pub fn asked(&mut self, now: Moment, key: StreamKey, waits: bool) {
+        let Some(slot) = self.slot(key) else { return };
+        self.slots[slot as usize].outstanding += u32::from(waits);
+        self.active(now, key);
+    }
+
+    /// One of the stream's queries was answered.
+    pub fn answered(&mut self, key: StreamKey) {
+        let Some(slot) = self.slot(key) else { return };
+        self.slots[slot as usize].outstanding -= 1;
+    }
+
+    /// Bytes went out on the stream.
+    pub fn active(&mut self, now: Moment, key: StreamKey) {
+        let Some(slot) = self.slot(key) else { return };
+        self.slots[slot as usize].active_at = now;
+        self.by_activity.remove(&mut self.slots, slot, |stream| &mut stream.link);
+        self.by_activity.push_back(&mut self.slots, slot, |stream| &mut stream.link);
+    }
+
+    /// The next stream that has been without activity for too long.
+    pub fn overdue(&self, now: Moment) -> Option<StreamKey> {
+        let slot = self.by_activity.front()?;
+        let until = self.slots[slot as usize].active_at.plus(IDLE_MAX);
+        (until <= now).then(|| self.key(slot))
+    }
+
+    /// When [`Clients::overdue`] next has one.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let slot = self.by_activity.front()?;
+        Some(self.slots[slot as usize].active_at.plus(IDLE_MAX))
+    }
+
+    /// Whether the stream waits for nothing.
+    pub fn is_quiet(&self, key: StreamKey) -> bool {
+        self.slot(key).is_none_or(|slot| self.slots[slot as usize].outstanding == 0)
+    }
+
+    /// Whether the stream is open.
+    pub fn is_open(&self, key: StreamKey) -> bool {
+        self.slot(key).is_some()
+    }
+
+    /// Forgets the stream; answers to what it asked find nobody.
+    pub fn close(&mut self, key: StreamKey) {
+        let Some(slot) = self.slot(key) else { return };
+        self.by_activity.remove(&mut self.slots, slot, |stream| &mut stream.link);
+        let stream = &mut self.slots[slot as usize];
+        stream.open = false;
+        stream.generation = stream.generation.wrapping_add(1);
+        if let Some(count) = self.per_address.get_mut(&stream.address) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&stream.address);
+            }
+        }
+        self.free.push(slot);
+    }
+
+    /// Of the streams that wait for nothing, the one without activity for longest.
+    fn quietest(&self) -> Result<StreamKey, Refused> {
+        let quiet = |slot: &u32| self.slots[*slot as usize].outstanding == 0;
+        let mut slots = self.by_activity.iter(&self.slots, |stream| &stream.link);
+        slots.find(quiet).map(|slot| self.key(slot)).ok_or(Refused::Full)
+    }
+
+    fn key(&self, slot: u32) -> StreamKey {
+        StreamKey(Key { index: slot, generation: self.slots[slot as usize].generation })
+    }
+
+    fn slot(&self, key: StreamKey) -> Option<u32> {
+        let stream = self.slots.get(key.index())?;
+        (stream.open && stream.generation == key.0.generation).then_some(key.0.index)
+    }
+}
+
+impl Stream {
+    const fn vacant() -> Self {
+        Self {
+            generation: 0,
+            open: false,
+            address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            outstanding: 0,
+            active_at: Moment::ZERO,
+            link: Link::OFF,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Clients, IDLE_MAX, OUTSTANDING_MAX, Refused, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX,
+    };
+    use crate::moment::Moment;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    fn clients() -> Clients {
+        Clients::new(ahash::RandomState::with_seeds(1, 2, 3, 4))
+    }
+
+    fn address(number: usize) -> IpAddr {
+        Ipv4Addr::from(number as u32).into()
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn one_address_cannot_take_all_places() {
+        let mut clients = clients();
+        let mut last = None;
+        for _ in 0..STREAMS_PER_ADDRESS_MAX {
+            last = Some(clients.admit(at(0), address(1)).unwrap().0);
+        }
+        assert_eq!(clients.admit(at(0), address(1)).unwrap_err(), Refused::AddressFull);
+        clients.admit(at(0), address(2)).unwrap();
+        clients.close(last.unwrap());
+        clients.admit(at(0), address(1)).unwrap();
+    }
+
+    #[test]
+    fn when_all_places_are_taken_the_quietest_makes_room_unless_it_waits() {
+        let mut clients = clients();
+        let keys: Vec<_> =
+            (0..STREAMS_MAX).map(|i| clients.admit(at(0), address(i)).unwrap().0).collect();
+        clients.asked(at(0), keys[0], true);
+        clients.active(at(1), keys[1]);
+        let (_, evicted) = clients.admit(at(1), address(STREAMS_MAX)).unwrap();
+        assert_eq!(evicted, Some(keys[2]));
+        assert!(!clients.is_open(keys[2]) && clients.is_open(keys[0]));
+        assert_eq!(clients.count(), STREAMS_MAX);
+    }
+
+    #[test]
+    fn when_all_wait_for_answers_the_newcomer_is_refused() {
+        let mut clients = clients();
+        for i in 0..STREAMS_MAX {
+            let key = clients.admit(at(0), address(i)).unwrap().0;
+            clients.asked(at(0), key, true);
+        }
+        assert_eq!(clients.admit(at(0), address(STREAMS_MAX)).unwrap_err(), Refused::Full);
+    }
+
+    #[test]
+    fn a_stream_asks_so_much_at_once_and_no_more() {
+        let mut clients = clients();
+        let key = clients.admit(at(0), address(1)).unwrap().0;
+        for _ in 0..OUTSTANDING_MAX {
+            assert!(clients.may_ask(key));
+            clients.asked(at(0), key, true);
+        }
+        assert!(!clients.may_ask(key) && !clients.is_quiet(key));
+        clients.answered(key);
+        assert!(clients.may_ask(key));
+    }
+
+    #[test]
+    fn a_stream_without_activity_is_overdue_at_the_right_instant() {
+        let mut clients = clients();
+        let first = clients.admit(at(0), address(1)).unwrap().0;
+        let second = clients.admit(at(1), address(2)).unwrap().0;
+        clients.active(at(3), first);
+        assert_eq!(clients.next_deadline(), Some(at(1).plus(IDLE_MAX)));
+        assert_eq!(clients.overdue(Moment::from_nanos(at(11).as_nanos() - 1)), None);
+        assert_eq!(clients.overdue(at(11)), Some(second));
+        clients.close(second);
+        assert_eq!(clients.overdue(at(12)), None);
+        assert_eq!(clients.overdue(at(13)), Some(first));
+    }
+
+    #[test]
+    fn a_stale_key_finds_nobody() {
+        let mut clients = clients();
+        let old = clients.admit(at(0), address(1)).unwrap().0;
+        clients.close(old);
+        let new = clients.admit(at(0), address(1)).unwrap().0;
+        assert_eq!(old.index(), new.index());
+        clients.asked(at(0), old, true);
+        clients.close(old);
+        assert!(clients.is_open(new) && clients.is_quiet(new) && !clients.is_open(old));
+    }
+}
