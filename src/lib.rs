@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod engine;
 pub mod keeper;
 pub mod moment;
