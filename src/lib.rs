@@ -1,5 +1,6 @@
 //! onward, a DNS forwarder.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
