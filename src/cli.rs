@@ -159,7 +159,7 @@ Examples:
       Forward as the Corefile says, with one pinned worker on each of five cores.
 
 Single dashes work too: -conf FILE, -dns.port 1053, -quiet, -version.
-Without --conf and --forward it reads ./Corefile; --conf stdin reads standard input.
+Without --conf and --forward it reads ./Corefile; --conf - reads standard input.
 
 Exit codes:
   0  stopped as asked (SIGTERM, SIGINT), or help or the version was asked for
@@ -233,7 +233,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliEr
         _ if !typed.forward.is_empty() => {
             Source::Flags(corefile_text(&typed.listen, &typed.forward, typed.dns_port))
         }
-        Some(file) if file == STDIN => Source::Stdin,
+        Some(file) if file == STDIN || file == "-" => Source::Stdin,
         Some(file) if !file.is_empty() => Source::File(file.into()),
         _ => Source::WorkingDirectory,
     };
@@ -301,14 +301,14 @@ impl Source {
     /// # Errors
     /// [`CliError::NothingToDo`] if nothing was named and there is no `Corefile`,
     /// [`CliError::Unreadable`] if it cannot be read.
-    pub fn load(&self) -> Result<(String, String), CliError> {
+    pub fn load(&self) -> Result<(String, Vec<u8>), CliError> {
         let (name, text) = match self {
-            Self::Flags(text) => ("the command line".into(), Ok(text.clone())),
-            Self::File(path) => (path.display().to_string(), fs::read_to_string(path)),
-            Self::WorkingDirectory => (COREFILE.into(), fs::read_to_string(COREFILE)),
+            Self::Flags(text) => ("the command line".into(), Ok(text.clone().into_bytes())),
+            Self::File(path) => (path.display().to_string(), fs::read(path)),
+            Self::WorkingDirectory => (COREFILE.into(), fs::read(COREFILE)),
             Self::Stdin => {
-                let mut text = String::new();
-                let outcome = io::stdin().read_to_string(&mut text).map(|_| text);
+                let mut text = Vec::new();
+                let outcome = io::stdin().read_to_end(&mut text).map(|_| text);
                 ("/dev/stdin".into(), outcome)
             }
         };

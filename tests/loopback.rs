@@ -6,7 +6,7 @@
 
 use onward::config::{Config, Forward, Listener, Name, Policy, ServerBlock, Sizing, Upstream};
 use onward::engine::stats::Stats;
-use onward::server::{Placement, Server, StartError};
+use onward::server::{Server, StartError};
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions, Summary};
 use onward::traffic::responder::{Responder, Service};
@@ -48,7 +48,7 @@ fn start(address: &str, forward: Forward, workers: usize) -> Server {
         listeners: vec![Listener { address, implied: false, zones }],
         blocks: vec![ServerBlock { zones: vec![Name::root()], forwards: vec![forward] }],
     };
-    Server::start(config, &Placement::Floating(workers), |line| eprintln!("{line}")).unwrap()
+    Server::start(config, &vec![None; workers], |line| eprintln!("{line}")).unwrap()
 }
 
 fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Summary {
@@ -153,7 +153,7 @@ fn an_address_that_another_program_has_is_refused_with_a_hint() {
         listeners: vec![Listener { address, implied: false, zones }],
         blocks: vec![ServerBlock { zones: vec![], forwards: vec![] }],
     };
-    let error = Server::start(config, &Placement::Floating(1), |_| ()).err().unwrap();
+    let error = Server::start(config, &[None], |_| ()).err().unwrap();
     assert!(matches!(error, StartError::Bind(taken, _) if taken == address));
     let line = error.to_string();
     assert!(line.contains(&address.to_string()) && line.contains("another port"), "{line}");
