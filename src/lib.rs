@@ -1,5 +1,6 @@
 //! onward, a DNS forwarder.
 
 pub mod clock;
+pub mod config;
 pub mod corefile;
 pub mod moment;
