@@ -452,7 +452,7 @@ mod tests {
 }
 ";
         assert_eq!(typed.source, Source::Flags(text.into()));
-        assert_eq!(typed.source.load().unwrap().1, text);
+        assert_eq!(typed.source.load().unwrap().1, text.as_bytes());
     }
 
     #[test]

@@ -39,8 +39,7 @@ fn serve(options: &Serve) -> Result<(), Exit> {
     let signals = Signals::block().map_err(|error| runtime(&error))?;
     let cores = options.placement.workers(&cpu::cores()).map_err(|error| usage(&error))?;
     let (name, text) = options.source.load().map_err(|error| usage(&error))?;
-    let host =
-        host::describe(cores.len(), options.dns_port).map_err(|error| runtime(&error))?;
+    let host = host::describe(cores.len(), options.dns_port).map_err(|error| runtime(&error))?;
     let (config, warnings) = Config::load(&text, &name, &host).map_err(|error| usage(&error))?;
     for warning in warnings {
         println!("[WARNING] {warning}");
