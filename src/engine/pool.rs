@@ -354,6 +354,7 @@ impl Pools {
     fn give_back(&mut self, slot: u32, now: Moment) {
         let member = &self.connections[slot as usize];
         let (pool, retiring, retire_at) = (member.pool as usize, member.retiring, member.retire_at);
+        self.pools[pool].end_batch_on(slot);
         let settings = &self.pools[pool].settings;
         let full = settings.max_idle.is_some_and(|max| self.pools[pool].idle.len() >= max);
         let reason = match retiring {
@@ -386,9 +387,7 @@ impl Pools {
         member.retiring.get_or_insert(reason);
         let pool = &mut self.pools[member.pool as usize];
         pool.ages.remove(&mut self.connections, slot);
-        if pool.batch.is_some_and(|(taken, _)| taken == slot) {
-            pool.batch = Some((slot, 0));
-        }
+        pool.end_batch_on(slot);
     }
 
     fn close(&mut self, slot: u32, reason: Reason) {
@@ -502,6 +501,13 @@ impl Pool {
 
     fn len(&self) -> usize {
         self.idle.len() + self.busy.len()
+    }
+
+    /// The batch puts no more queries on the connection in `slot`, if that was the one it took.
+    fn end_batch_on(&mut self, slot: u32) {
+        if let Some((_, left)) = self.batch.as_mut().filter(|(taken, _)| *taken == slot) {
+            *left = 0;
+        }
     }
 }
 
