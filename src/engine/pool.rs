@@ -449,7 +449,9 @@ impl Pools {
         let expire = state.settings.expire;
         let idle = state.idle.front().map(|slot| member(slot).idle_since.plus(expire));
         let age = state.ages.first().map(|slot| member(slot).retire_at);
-        let surplus = (state.len() > state.settings.spread).then(|| state.peak_since.plus(expire));
+        // Where nothing is ever idle there is nothing to shrink, and it would be due at once for ever.
+        let shrinks = state.len() > state.settings.spread && !expire.is_zero();
+        let surplus = shrinks.then(|| state.peak_since.plus(expire));
         [idle, age, surplus].into_iter().flatten().min()
     }
 
