@@ -485,7 +485,10 @@ impl Pools {
 }
 
 impl Pool {
-    fn new(settings: PoolSettings) -> Self {
+    fn new(mut settings: PoolSettings) -> Self {
+        // A spread that cannot be held would have every query dial and never rotate.
+        let held_max = settings.max_idle.unwrap_or(usize::MAX).min(settings.max_conns);
+        settings.spread = settings.spread.min(held_max);
         let aging = if settings.max_age.is_some() { settings.max_conns } else { 0 };
         Self {
             settings,
