@@ -354,6 +354,7 @@ impl Pools {
     fn give_back(&mut self, slot: u32, now: Moment) {
         let member = &self.connections[slot as usize];
         let (pool, retiring, retire_at) = (member.pool as usize, member.retiring, member.retire_at);
+        self.pools[pool].end_batch_on(slot);
         let settings = &self.pools[pool].settings;
         let full = settings.max_idle.is_some_and(|max| self.pools[pool].idle.len() >= max);
         let reason = match retiring {
@@ -386,9 +387,7 @@ impl Pools {
         member.retiring.get_or_insert(reason);
         let pool = &mut self.pools[member.pool as usize];
         pool.ages.remove(&mut self.connections, slot);
-        if pool.batch.is_some_and(|(taken, _)| taken == slot) {
-            pool.batch = Some((slot, 0));
-        }
+        pool.end_batch_on(slot);
     }
 
     fn close(&mut self, slot: u32, reason: Reason) {
@@ -450,7 +449,9 @@ impl Pools {
         let expire = state.settings.expire;
         let idle = state.idle.front().map(|slot| member(slot).idle_since.plus(expire));
         let age = state.ages.first().map(|slot| member(slot).retire_at);
-        let surplus = (state.len() > state.settings.spread).then(|| state.peak_since.plus(expire));
+        // Where nothing is ever idle there is nothing to shrink, and it would be due at once for ever.
+        let shrinks = state.len() > state.settings.spread && !expire.is_zero();
+        let surplus = shrinks.then(|| state.peak_since.plus(expire));
         [idle, age, surplus].into_iter().flatten().min()
     }
 
@@ -484,7 +485,10 @@ impl Pools {
 }
 
 impl Pool {
-    fn new(settings: PoolSettings) -> Self {
+    fn new(mut settings: PoolSettings) -> Self {
+        // A spread that cannot be held would have every query dial and never rotate.
+        let held_max = settings.max_idle.unwrap_or(usize::MAX).min(settings.max_conns);
+        settings.spread = settings.spread.min(held_max);
         let aging = if settings.max_age.is_some() { settings.max_conns } else { 0 };
         Self {
             settings,
@@ -502,6 +506,13 @@ impl Pool {
 
     fn len(&self) -> usize {
         self.idle.len() + self.busy.len()
+    }
+
+    /// The batch puts no more queries on the connection in `slot`, if that was the one it took.
+    fn end_batch_on(&mut self, slot: u32) {
+        if let Some((_, left)) = self.batch.as_mut().filter(|(taken, _)| *taken == slot) {
+            *left = 0;
+        }
     }
 }
 
