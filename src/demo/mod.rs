@@ -170,7 +170,7 @@ fn watch(
 
 #[cfg(test)]
 mod tests {
-    use super::{Screen, client, corefile, start_upstreams, watch};
+    use super::{DemoOptions, Screen, client, corefile, show, start_upstreams, watch};
     use crate::traffic::client::Client;
     use std::time::Duration;
 
@@ -193,5 +193,14 @@ mod tests {
             watch(Client::start(options).unwrap(), &interrupts, &mut screen).unwrap();
         assert!(interrupted);
         assert_eq!(summary.counts.sent, summary.counts.answered);
+    }
+
+    #[test]
+    fn the_whole_demonstration_ends_well() {
+        let options =
+            DemoOptions { seconds: Duration::from_millis(200), keep: false, workers: Some(2) };
+        let (_open, interrupts) = crossbeam_channel::bounded(1);
+        let mut screen = Screen::new(Vec::new(), false);
+        show(&options, &interrupts, &mut screen).unwrap();
     }
 }

@@ -4,7 +4,7 @@
 //! verdict are pure functions of it. [`Screen`] prints: on a terminal with a line that moves,
 //! elsewhere with one line a second.
 
-use crate::engine::stats::{PoolStats, Stats, UpstreamStats};
+use crate::engine::stats::{PoolStats, Stats};
 use crate::traffic::client::{Progress, Summary};
 use crate::traffic::responder::ServiceCounts;
 use std::io::{self, Write};
@@ -40,8 +40,13 @@ impl Report {
 
     /// All of it, as tables.
     pub(super) fn text(&self) -> String {
-        let tables =
-            [self.client_table(), self.latency_table(), self.upstream_table(), self.worker_table()];
+        let tables = [
+            self.client_table(),
+            self.latency_table(),
+            self.upstream_table(),
+            self.worker_table(),
+            self.connection_table(),
+        ];
         let mut text = tables.map(|table| aligned(&table)).join("\n");
         if self.fault().is_none() {
             let answered = grouped(self.client.counts.answered);
@@ -78,25 +83,27 @@ impl Report {
     }
 
     fn worker_table(&self) -> Vec<Vec<String>> {
-        let titles = ["worker", "queries", "replies", "timed out"];
-        let pool_titles = ["opened", "reused", "expired", "aged out"];
-        let mut rows = vec![header(titles.into_iter().chain(pool_titles))];
+        let mut rows = vec![header(["worker", "queries", "replies", "timed out"])];
         rows.extend(self.workers.iter().enumerate().map(|(number, stats)| {
-            let upstreams =
-                |field: fn(&UpstreamStats) -> u64| stats.upstreams.iter().map(field).sum();
-            let pools = |field: fn(&PoolStats) -> u64| {
+            let timed_out = stats.upstreams.iter().map(|upstream| upstream.timed_out).sum();
+            line(number, [stats.queries, stats.replied(), timed_out].map(grouped))
+        }));
+        rows
+    }
+
+    fn connection_table(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![header(["connections", "opened", "reused", "expired", "aged out"])];
+        rows.extend(self.workers.iter().enumerate().map(|(number, stats)| {
+            let sum = |field: fn(&PoolStats) -> u64| {
                 stats.upstreams.iter().map(|upstream| field(&upstream.pool)).sum()
             };
             let numbers = [
-                stats.queries,
-                stats.replied(),
-                upstreams(|upstream| upstream.timed_out),
-                pools(|pool| pool.opened),
-                pools(|pool| pool.reused),
-                pools(|pool| pool.expired),
-                pools(|pool| pool.aged),
+                sum(|pool| pool.opened),
+                sum(|pool| pool.reused),
+                sum(|pool| pool.expired),
+                sum(|pool| pool.aged),
             ];
-            line(number, numbers.map(grouped))
+            line(format!("of worker {number}"), numbers.map(grouped))
         }));
         rows
     }
@@ -176,7 +183,8 @@ impl<W: Write> Screen<W> {
         corefile: &str,
     ) -> io::Result<()> {
         let plural = if workers == 1 { "" } else { "s" };
-        writeln!(self.out, "onward listens on {address} with {workers} worker{plural} and says:")?;
+        let head = format!("onward on {address}, {workers} worker{plural}, with this Corefile:");
+        writeln!(self.out, "{head}")?;
         corefile.lines().try_for_each(|line| writeln!(self.out, "  {line}"))?;
         writeln!(self.out)
     }
@@ -264,8 +272,11 @@ mod tests {
   upstream         queries   responses   source ports
   127.0.0.1:5301         9           8              4
 
-  worker   queries   replies   timed out   opened   reused   expired   aged out
-  0        600,000   599,999           2       80   10,000         4         14
+  worker   queries   replies   timed out
+  0        600,000   599,999           2
+
+  connections   opened   reused   expired   aged out
+  of worker 0       80   10,000         4         14
 
 All 1,234,567 queries got their right answer.
 ";
