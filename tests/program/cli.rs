@@ -3,10 +3,7 @@
 //! Each test runs the real binary. What it prints is matched on the words an operator needs, not
 //! on whole sentences.
 
-#[path = "common/process.rs"]
-mod process;
-
-use process::{directory, onward, onward_output};
+use super::process::{directory, onward, onward_output};
 use std::fs;
 use std::net::UdpSocket;
 use std::process::Output;

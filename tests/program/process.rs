@@ -10,14 +10,14 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 /// How long a program may take to be ready or to answer.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A program that runs until it is dropped.
-pub struct Program(Child);
+pub(super) struct Program(Child);
 
 impl Program {
     /// Starts `command` and reads its output until `find` finds something in a line.
-    pub fn start<T>(command: &mut Command, find: impl Fn(&str) -> Option<T>) -> (Self, T) {
+    pub(super) fn start<T>(command: &mut Command, find: impl Fn(&str) -> Option<T>) -> (Self, T) {
         let mut program = Self(command.stdout(Stdio::piped()).spawn().unwrap());
         let mut lines = BufReader::new(program.0.stdout.take().unwrap());
         loop {
@@ -32,12 +32,12 @@ impl Program {
     }
 
     /// Starts `command`, which says nothing of use.
-    pub fn start_silent(command: &mut Command) -> Self {
+    pub(super) fn start_silent(command: &mut Command) -> Self {
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
     /// Sends it `signal` (a name as `kill` takes it) and waits for its exit code.
-    pub fn end(mut self, signal: &str) -> Option<i32> {
+    pub(super) fn end(mut self, signal: &str) -> Option<i32> {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
         self.0.wait().unwrap().code()
@@ -53,7 +53,7 @@ impl Drop for Program {
 }
 
 /// The forwarder with these arguments, and the address that it says it listens on.
-pub fn onward(arguments: &[&str]) -> (Program, SocketAddr) {
+pub(super) fn onward(arguments: &[&str]) -> (Program, SocketAddr) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     Program::start(command.args(arguments), |line| {
         let rest = line.strip_prefix("onward listens on ")?;
@@ -62,13 +62,13 @@ pub fn onward(arguments: &[&str]) -> (Program, SocketAddr) {
 }
 
 /// The forwarder's whole output, for command lines on which it ends by itself.
-pub fn onward_output(arguments: &[&str], directory: &PathBuf) -> Output {
+pub(super) fn onward_output(arguments: &[&str], directory: &PathBuf) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     command.args(arguments).current_dir(directory).output().unwrap()
 }
 
 /// An empty directory for the files of the test called `test`.
-pub fn directory(test: &str) -> PathBuf {
+pub(super) fn directory(test: &str) -> PathBuf {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).unwrap();
@@ -76,7 +76,7 @@ pub fn directory(test: &str) -> PathBuf {
 }
 
 /// A port on loopback that is free for UDP and TCP, for programs that cannot choose one.
-pub fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     loop {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = udp.local_addr().unwrap().port();
@@ -87,7 +87,7 @@ pub fn free_port() -> u16 {
 }
 
 /// Whether `program` is installed; says aloud that its test is skipped if not.
-pub fn is_installed(program: &str) -> bool {
+pub(super) fn is_installed(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
     let found = found.is_ok_and(|output| output.status.success());
     if !found {
