@@ -1,9 +1,37 @@
-//! onward, a DNS forwarder.
+//! onward: a DNS forwarder for bare-metal resolver hosts, thread-per-core and synchronous.
+//!
+//! ```text
+//!            SO_REUSEPORT: one UDP socket per worker and address
+//! client ──► worker 0 (core c0) ──► its own sockets to every upstream ──► upstream A, B, …
+//! client ──► worker 1 (core c1) ──► its own sockets to every upstream ──► upstream A, B, …
+//!                 ▲   │ bounded channels + wakers
+//!                 │   ▼
+//!              keeper: the shared timer wheel (expire, max_age), and the stop
+//! ```
+//!
+//! The rooms, from the words typed to the packets moved:
+//!
+//! * [`cli`]: what was typed; [`corefile`]: text to tree; [`config`]: tree to meaning, for the
+//!   [`host`] it will run on.
+//! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
+//! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
+//! * [`worker`]: the loop of one core. [`keeper`]: the wheel's thread. [`control`]: what they say
+//!   to each other. [`server`]: all of it started and stopped.
+//! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
+//!
+//! What is absent, always: the engine never does I/O and never asks what time it is; sys knows
+//! nothing of DNS; a worker takes no decision about a query; no two workers share a mutable byte;
+//! nothing is allocated, formatted, locked or logged per packet on the hot path; every queue,
+//! table and loop has a named bound and a counter.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod corefile;
+pub mod demo;
 pub mod engine;
+pub mod host;
 pub mod keeper;
 pub mod moment;
 pub mod server;

@@ -25,25 +25,6 @@ const KEEPER_MAIL: usize = 4096;
 /// How long a worker may take to answer a question; it answers at its next turn.
 const REPORT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Where the workers run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// One worker pinned to each of these cores.
-    Pinned(Vec<usize>),
-    /// So many workers, wherever the kernel puts them.
-    Floating(usize),
-}
-
-impl Placement {
-    /// How many workers there are.
-    pub fn workers(&self) -> usize {
-        match self {
-            Self::Pinned(cores) => cores.len(),
-            Self::Floating(workers) => *workers,
-        }
-    }
-}
-
 /// Why onward could not start.
 #[derive(Debug)]
 pub enum StartError {
@@ -100,18 +81,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts forwarding as `config` says. `log` gets a line for whatever an operator should know.
+    /// Starts forwarding as `config` says, with a worker for each of `cores`, pinned to it where
+    /// it names one. `log` gets a line for whatever an operator should know.
     ///
     /// # Errors
     /// [`StartError`]; all that was started is stopped again.
     pub fn start(
         mut config: Config,
-        placement: &Placement,
+        cores: &[Option<usize>],
         log: fn(&str),
     ) -> Result<Self, StartError> {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
         let _ = limits::raise_open_files();
-        let count = placement.workers();
+        let count = cores.len();
         let mut rows: Vec<Vec<Option<UdpSocket>>> = (0..count).map(|_| Vec::new()).collect();
         for listener in &mut config.listeners {
             bind(listener, &mut rows)?;
@@ -129,7 +111,7 @@ impl Server {
         let mut server = Self { addresses, workers: Vec::new(), keeper, threads: Vec::new() };
         let clock = Clock::start();
         let config = Arc::new(config);
-        let started = server.start_workers(&config, clock, placement, rows);
+        let started = server.start_workers(&config, clock, cores, rows);
         let keeper = Keeper::new(clock, mail, server.workers.clone());
         let keeping = move || keeper.run(log);
         server.threads.push(spawn("keeper", keeping).map_err(|e| StartError::Worker(count, e))?);
@@ -172,15 +154,11 @@ impl Server {
         &mut self,
         config: &Arc<Config>,
         clock: Clock,
-        placement: &Placement,
+        cores: &[Option<usize>],
         rows: Vec<Vec<Option<UdpSocket>>>,
     ) -> Result<(), StartError> {
-        for (number, listeners) in rows.into_iter().enumerate() {
+        for (number, (listeners, core)) in rows.into_iter().zip(cores.iter().copied()).enumerate() {
             let failed = |error| StartError::Worker(number, error);
-            let core = match placement {
-                Placement::Pinned(cores) => Some(cores[number]),
-                Placement::Floating(_) => None,
-            };
             let keeper = self.keeper.clone();
             let (seat, mailbox) =
                 Seat::new(number, Arc::clone(config), clock, listeners, keeper).map_err(failed)?;

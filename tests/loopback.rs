@@ -4,9 +4,9 @@
 //! pass. What the client checks of each answer (id, question as it was spelt, record) is in
 //! `onward::traffic`.
 
-use onward::config::{Config, Forward, Listener, Name, Policy, ServerBlock, Sizing, Upstream};
+use onward::config::{Config, Host};
 use onward::engine::stats::Stats;
-use onward::server::{Placement, Server, StartError};
+use onward::server::{Server, StartError};
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions, Summary};
 use onward::traffic::responder::{Responder, Service};
@@ -26,29 +26,21 @@ fn responder(behaviours: &[Behaviour]) -> Responder {
     Responder::start(&services, None).unwrap()
 }
 
-fn stanza(upstreams: &[SocketAddr]) -> Forward {
-    Forward {
-        from: Name::root(),
-        except: vec![],
-        upstreams: upstreams.iter().map(|address| Upstream { address: *address }).collect(),
-        policy: Policy::RoundRobin,
-        expire: Duration::from_secs(10),
-        max_age: None,
-        max_idle_conns: None,
-        read_timeout: Duration::from_secs(2),
-        max_connect_attempts: Some(2 * upstreams.len() as u32),
-        sizing: Sizing { spread: 16, max_conns: 64, max_inflight: 64 },
-    }
+/// A pool of 16 ports to each of `upstreams`, in turn.
+fn stanza(upstreams: &[SocketAddr]) -> String {
+    let upstreams: Vec<_> = upstreams.iter().map(SocketAddr::to_string).collect();
+    format!("forward . {} {{\n policy round_robin\n spread 16\n}}\n", upstreams.join(" "))
 }
 
-fn start(address: &str, forward: Forward, workers: usize) -> Server {
-    let address = address.parse().unwrap();
-    let zones = vec![(Name::root(), 0)];
-    let config = Config {
-        listeners: vec![Listener { address, implied: false, zones }],
-        blocks: vec![ServerBlock { zones: vec![Name::root()], forwards: vec![forward] }],
-    };
-    Server::start(config, &Placement::Floating(workers), |line| eprintln!("{line}")).unwrap()
+fn config(address: &str, body: &str) -> Config {
+    let address: SocketAddr = address.parse().unwrap();
+    let text = format!(".:{} {{\n bind {}\n {body}\n}}\n", address.port(), address.ip());
+    Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0
+}
+
+fn start(address: &str, body: &str, workers: usize) -> Server {
+    let log = |line: &str| eprintln!("{line}");
+    Server::start(config(address, body), &vec![None; workers], log).unwrap()
 }
 
 fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Summary {
@@ -75,7 +67,7 @@ fn sum(stats: &[Stats]) -> Stats {
 #[test]
 fn every_query_is_answered_and_the_books_balance() {
     let upstreams = responder(&[Behaviour::Answer; 3]);
-    let server = start("127.0.0.1:0", stanza(upstreams.addresses()), 2);
+    let server = start("127.0.0.1:0", &stanza(upstreams.addresses()), 2);
     let summary = drive(server.addresses()[0], 64, 20_000);
     assert_all_answered(&summary, 20_000);
     let total = sum(&server.stats());
@@ -94,7 +86,7 @@ fn every_query_is_answered_and_the_books_balance() {
 fn one_query_at_a_time_rotates_through_all_ports_of_the_spread() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
     upstream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let server = start("127.0.0.1:0", stanza(&[upstream.local_addr().unwrap()]), 1);
+    let server = start("127.0.0.1:0", &stanza(&[upstream.local_addr().unwrap()]), 1);
     let echo = std::thread::spawn(move || {
         let mut ports = std::collections::BTreeMap::<u16, u32>::new();
         let mut packet = [0; 512];
@@ -121,7 +113,7 @@ fn one_query_at_a_time_rotates_through_all_ports_of_the_spread() {
 fn a_refused_upstream_costs_no_time_out() {
     let refusing = UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
     let upstream = responder(&[Behaviour::Answer]);
-    let server = start("127.0.0.1:0", stanza(&[refusing, upstream.addresses()[0]]), 1);
+    let server = start("127.0.0.1:0", &stanza(&[refusing, upstream.addresses()[0]]), 1);
     let summary = drive(server.addresses()[0], 8, 1_000);
     assert_all_answered(&summary, 1_000);
     assert!(summary.latency.max() < 1_000_000_000, "a query waited for {}", summary.latency.max());
@@ -134,7 +126,7 @@ fn a_refused_upstream_costs_no_time_out() {
 fn a_wildcard_answers_from_the_address_that_was_asked_in_both_families() {
     let upstream = responder(&[Behaviour::Answer]);
     for (wildcard, asked) in [("0.0.0.0:0", "127.0.0.7"), ("[::]:0", "::1")] {
-        let server = start(wildcard, stanza(upstream.addresses()), 2);
+        let server = start(wildcard, &stanza(upstream.addresses()), 2);
         let target = SocketAddr::new(asked.parse().unwrap(), server.addresses()[0].port());
         assert_all_answered(&drive(target, 16, 500), 500);
         server.stop();
@@ -144,14 +136,10 @@ fn a_wildcard_answers_from_the_address_that_was_asked_in_both_families() {
 #[test]
 fn an_address_that_another_program_has_is_refused_with_a_hint() {
     let upstream = responder(&[Behaviour::Answer]);
-    let server = start("127.0.0.1:0", stanza(upstream.addresses()), 2);
+    let server = start("127.0.0.1:0", &stanza(upstream.addresses()), 2);
     let address = server.addresses()[0];
-    let zones = vec![(Name::root(), 0)];
-    let config = Config {
-        listeners: vec![Listener { address, implied: false, zones }],
-        blocks: vec![ServerBlock { zones: vec![], forwards: vec![] }],
-    };
-    let error = Server::start(config, &Placement::Floating(1), |_| ()).err().unwrap();
+    let again = config(&address.to_string(), "");
+    let error = Server::start(again, &[None], |_| ()).err().unwrap();
     assert!(matches!(error, StartError::Bind(taken, _) if taken == address));
     let line = error.to_string();
     assert!(line.contains(&address.to_string()) && line.contains("another port"), "{line}");
@@ -163,7 +151,7 @@ fn an_address_that_another_program_has_is_refused_with_a_hint() {
 fn a_stop_waits_for_what_is_outstanding() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
     upstream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let server = start("127.0.0.1:0", stanza(&[upstream.local_addr().unwrap()]), 1);
+    let server = start("127.0.0.1:0", &stanza(&[upstream.local_addr().unwrap()]), 1);
     let client = std::thread::spawn({
         let target = server.addresses()[0];
         move || drive(target, 1, 1)

@@ -6,11 +6,24 @@
 //! One file per directive turns that directive's tokens into its part of the whole; this file
 //! owns the types.
 
+mod bind;
+mod duration;
+mod error;
+mod forward;
+mod host;
+mod keys;
+mod listeners;
+mod load;
 mod name;
+mod numbers;
+mod print;
+mod quote;
 
+pub use error::ConfigError;
+pub use host::{Host, Interface};
 pub use name::{Name, NameError};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 /// Everything that onward was told to do.
@@ -39,9 +52,32 @@ pub struct Listener {
 pub struct ServerBlock {
     /// The zones as configured (for messages and for printing the effective configuration).
     pub zones: Vec<Name>,
+    /// The port of each of `zones`, in the same order.
+    pub ports: Vec<u16>,
+    /// The addresses that `bind` names. `None`: no `bind`, all addresses.
+    pub bind: Option<Vec<BindAddress>>,
     /// The `forward` stanzas in the order written: the first whose FROM and `except` match
     /// handles the query.
     pub forwards: Vec<Forward>,
+}
+
+/// One address to listen on, whatever the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BindAddress {
+    /// The address itself.
+    pub ip: IpAddr,
+    /// The interface that a link-local address belongs to; 0 for any other.
+    pub scope_id: u32,
+}
+
+impl BindAddress {
+    /// The address with a port.
+    pub fn at(self, port: u16) -> SocketAddr {
+        match self.ip {
+            IpAddr::V4(ip) => (ip, port).into(),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope_id).into(),
+        }
+    }
 }
 
 /// One `forward` stanza.

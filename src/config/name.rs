@@ -1,32 +1,228 @@
-//! temp
+//! Domain names as configuration means them.
 //!
+//! A [`Name`] is held in lower-cased wire format, because that is what a query is compared with:
+//! two spellings of one name are equal here. Presentation format is read and written at the
+//! edges only. Any byte may be part of a label; there is no host-name rule and no IDNA.
 //!
+//! What is written is safe everywhere: every byte that a zone file, a shell or a Corefile could
+//! read as something else is escaped as `\DDD`.
+
 use std::fmt;
-/// temp
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Box<[u8]>);
-/// temp
-#[derive(Debug)]
-pub struct NameError;
+
+/// Bytes of a name in wire format, the root's included (RFC 1035 §3.1).
+const WIRE_BYTES_MAX: usize = 255;
+/// Bytes of one label (RFC 1035 §3.1).
+const LABEL_BYTES_MAX: u8 = 63;
+
+/// An absolute domain name, in lower case.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// Labels with their length bytes, the root's zero last.
+    wire: Box<[u8]>,
+}
+
 impl Name {
-    /// temp
-    pub fn as_wire(&self) -> &[u8] {
-        &self.0
-    }
-    /// temp
+    /// The name of no label.
     pub fn root() -> Self {
-        Self(Box::new([0]))
+        Self { wire: Box::new([0]) }
+    }
+
+    /// Reads presentation format; the trailing dot may be missing.
+    ///
+    /// # Errors
+    /// The text is no domain name.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text == "." {
+            return Ok(Self::root());
+        }
+        let mut wire = Vec::new();
+        let mut label = Vec::new();
+        let mut rest = text.as_bytes();
+        while let [first, after @ ..] = rest {
+            rest = after;
+            match first {
+                b'.' => push_label(&mut wire, &mut label)?,
+                b'\\' => label.push(unescape(&mut rest)?),
+                byte => label.push(*byte),
+            }
+        }
+        // Only an escaped dot, or none, can leave a label open at the end.
+        if !label.is_empty() {
+            push_label(&mut wire, &mut label)?;
+        }
+        wire.push(0);
+        wire.make_ascii_lowercase();
+        Ok(Self { wire: wire.into() })
+    }
+
+    /// The name in wire format: labels with their length bytes, the root's zero last, lower-cased.
+    /// 1 to 255 bytes.
+    pub fn as_wire(&self) -> &[u8] {
+        &self.wire
+    }
+
+    /// The labels, the leftmost first, without the root's.
+    pub(super) fn labels(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &*self.wire;
+        std::iter::from_fn(move || {
+            let (&length, after) = rest.split_first().filter(|(length, _)| **length > 0)?;
+            let (label, after) = after.split_at(length.into());
+            rest = after;
+            Some(label)
+        })
     }
 }
-impl std::str::FromStr for Name {
-    type Err = NameError;
-    fn from_str(s: &str) -> Result<Self, NameError> {
-        let name: domain::base::Name<Vec<u8>> = s.parse().map_err(|_| NameError)?;
-        Ok(Self(name.as_slice().to_ascii_lowercase().into()))
+
+fn push_label(wire: &mut Vec<u8>, label: &mut Vec<u8>) -> Result<(), NameError> {
+    if label.is_empty() {
+        return Err(NameError::LabelEmpty);
+    }
+    let length = u8::try_from(label.len()).ok().filter(|length| *length <= LABEL_BYTES_MAX);
+    wire.push(length.ok_or(NameError::LabelTooLong)?);
+    wire.append(label);
+    // One more byte for the root.
+    if wire.len() < WIRE_BYTES_MAX { Ok(()) } else { Err(NameError::TooLong) }
+}
+
+/// The byte that an escape stands for; `rest` begins after the backslash.
+fn unescape(rest: &mut &[u8]) -> Result<u8, NameError> {
+    let digit = |byte: u8| u16::from(byte - b'0');
+    match *rest {
+        [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => {
+            *rest = &rest[3..];
+            // Numbers above 255 wrap around, as they do in the reference.
+            let [_, low] = (digit(*a) * 100 + digit(*b) * 10 + digit(*c)).to_be_bytes();
+            Ok(low)
+        }
+        [byte, ..] => {
+            *rest = &rest[1..];
+            Ok(*byte)
+        }
+        [] => Err(NameError::EscapeUnfinished),
     }
 }
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
+        if self.wire.len() == 1 {
+            return f.write_str(".");
+        }
+        for label in self.labels() {
+            for &byte in label {
+                match byte {
+                    b'.' => f.write_str("\\.")?,
+                    b'\\' => f.write_str("\\\\")?,
+                    b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'*' | b'=' | b',' => {
+                        write!(f, "{}", char::from(byte))?;
+                    }
+                    other => write!(f, "\\{other:03}")?,
+                }
+            }
+            f.write_str(".")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Name({self})")
+    }
+}
+
+/// Why a text is no domain name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// There is no text.
+    Empty,
+    /// A dot at the front, or two in a row.
+    LabelEmpty,
+    /// A label of more than 63 bytes.
+    LabelTooLong,
+    /// More than 255 bytes in wire format.
+    TooLong,
+    /// A backslash at the end.
+    EscapeUnfinished,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "it is empty",
+            Self::LabelEmpty => "it has an empty label",
+            Self::LabelTooLong => "it has a label of more than 63 bytes",
+            Self::TooLong => "it has more than 255 bytes",
+            Self::EscapeUnfinished => "it ends in an unfinished escape",
+        })
+    }
+}
+
+impl std::error::Error for NameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::{Name, NameError};
+    use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
+
+    fn wire(text: &str) -> Vec<u8> {
+        Name::parse(text).unwrap().as_wire().to_vec()
+    }
+
+    #[test]
+    fn a_name_is_absolute_and_lower_case() {
+        assert_eq!(wire("Example.ORG"), b"\x07example\x03org\0");
+        assert_eq!(Name::parse("example.org."), Name::parse("EXAMPLE.org"));
+        assert_eq!(wire("."), b"\0");
+        assert_eq!(Name::root().as_wire(), b"\0");
+    }
+
+    #[test]
+    fn escapes_are_bytes() {
+        assert_eq!(wire("a\\.b.org"), b"\x03a.b\x03org\0");
+        assert_eq!(wire("c\\046d"), b"\x03c.d\0");
+        assert_eq!(wire("\\065"), b"\x01a\0");
+        assert_eq!(wire("m\\."), b"\x02m.\0");
+        assert_eq!(wire("m\\\\"), b"\x02m\\\0");
+        assert_eq!(wire("\\12x"), b"\x0312x\0"[..].to_vec());
+        assert_eq!(wire("\\300"), [1, 44, 0]);
+    }
+
+    #[test]
+    fn any_byte_may_be_part_of_a_label() {
+        assert_eq!(wire("_m.*.a b\u{e9}/:"), b"\x02_m\x01*\x07a b\xc3\xa9/:\0");
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_with_its_reason() {
+        assert_eq!(Name::parse(""), Err(NameError::Empty));
+        assert_eq!(Name::parse(".m"), Err(NameError::LabelEmpty));
+        assert_eq!(Name::parse("m..n"), Err(NameError::LabelEmpty));
+        assert_eq!(Name::parse(".."), Err(NameError::LabelEmpty));
+        assert_eq!(Name::parse("m\\"), Err(NameError::EscapeUnfinished));
+        assert!(Name::parse(&"x".repeat(63)).is_ok());
+        assert_eq!(Name::parse(&"x".repeat(64)), Err(NameError::LabelTooLong));
+        assert_eq!(Name::parse(&"x".repeat(1000)), Err(NameError::LabelTooLong));
+        assert_eq!(wire(&"x.".repeat(127)).len(), 255);
+        assert_eq!(Name::parse(&"x.".repeat(128)), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn what_is_written_is_safe_in_a_corefile() {
+        let name = Name::parse("a\\.b c{$x}\"#.d:e/f").unwrap();
+        assert_eq!(name.to_string(), "a\\.b\\032c\\123\\036x\\125\\034\\035.d\\058e\\047f.");
+        assert_eq!(Name::root().to_string(), ".");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn what_is_written_is_read_as_the_same_name(text in any::<String>()) {
+            if let Ok(name) = Name::parse(&text) {
+                prop_assert_eq!(Name::parse(&name.to_string()), Ok(name));
+            }
+        }
     }
 }

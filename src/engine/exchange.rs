@@ -90,7 +90,7 @@ pub struct Exchange {
     attempt: Option<(ConnectionId, u16)>,
     attempt_until: Moment,
     until: Moment,
-    timeout_class: u8,
+    timeout_class: u32,
     joinable: bool,
     first_waiter: u32,
     last_waiter: u32,
@@ -120,7 +120,7 @@ pub struct Opening<'a> {
     /// The stanza it goes through.
     pub stanza: u32,
     /// Which of the time-outs given to [`Exchanges::new`] its attempts have.
-    pub timeout_class: u8,
+    pub timeout_class: u32,
 }
 
 type QueryBuffer = [u8; UPSTREAM_LEN_MAX];
@@ -293,7 +293,7 @@ impl Exchanges {
         };
         put_u16(&mut self.queries[slot as usize], 0, id);
         let exchange = &mut self.slots[slot as usize];
-        let (timeout, queue) = &mut self.timeouts[usize::from(exchange.timeout_class)];
+        let (timeout, queue) = &mut self.timeouts[exchange.timeout_class as usize];
         exchange.attempt = Some((connection, id));
         exchange.attempt_until = now.plus(*timeout);
         self.by_id.insert(id_hash(connection, id), slot);
@@ -306,7 +306,7 @@ impl Exchanges {
     pub fn end_attempt(&mut self, slot: u32) -> Option<ConnectionId> {
         let exchange = &mut self.slots[slot as usize];
         let (connection, id) = exchange.attempt.take()?;
-        let queue = &mut self.timeouts[usize::from(exchange.timeout_class)].1;
+        let queue = &mut self.timeouts[exchange.timeout_class as usize].1;
         queue.remove(&mut self.slots, slot, |exchange| &mut exchange.by_attempt);
         self.by_id.remove(id_hash(connection, id), slot);
         self.on_connection[connection.index()]

@@ -13,19 +13,17 @@ use super::key::{ConnectionId, ExchangeKey};
 use super::message::query::{Query, Rejection, UPSTREAM_LEN_MAX};
 use super::message::reply::{ExtendedError, write_answer, write_error};
 use super::message::response::{Response, answers, is_response};
-use super::message::{HEADER_LEN, NAME_LEN_MAX, Question, Rcode, flags, id, kind, reply};
-use super::policy::Rotation;
+use super::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, id, reply};
 use super::pool::{PoolSettings, Pools};
+use super::routes::Routes;
 use super::stats::{DropReason, Stats, UpstreamStats};
-use super::zones::{Folded, Zones};
-use crate::config::{Config, Forward, Policy};
+use super::zones::Folded;
+use crate::config::{Config, Forward};
 use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::SocketAddr;
-use std::ops::Range;
-use std::time::Duration;
 
 /// A query to send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,25 +50,10 @@ pub struct Answered {
     response: Response,
 }
 
-/// One `forward` stanza, ready for use.
-struct Stanza {
-    from: Box<[u8]>,
-    except: Zones<()>,
-    policy: Policy,
-    rotation: Rotation,
-    /// Its upstreams, as numbered over all stanzas; a pool has its upstream's number.
-    upstreams: Range<usize>,
-    failures_max: u32,
-    timeout_class: u8,
-}
-
 /// A worker's engine.
 pub struct Forwarder {
-    /// For each listener: zone to server block.
-    routes: Vec<Zones<usize>>,
-    /// For each server block: its stanzas.
-    blocks: Vec<Range<usize>>,
-    stanzas: Vec<Stanza>,
+    routes: Routes,
+    /// Of each upstream; its pool has the same number.
     addresses: Vec<SocketAddr>,
     pools: Pools,
     exchanges: Exchanges,
@@ -89,31 +72,17 @@ impl Forwarder {
         let mut random = ChaCha12Rng::from_seed(seed);
         let mut key = || random.next_u64();
         let hasher = RandomState::with_seeds(key(), key(), key(), key());
-        let mut timeouts: Vec<Duration> = Vec::new();
-        let (mut blocks, mut stanzas) = (Vec::new(), Vec::new());
         let (mut addresses, mut settings) = (Vec::new(), Vec::new());
-        for block in &config.blocks {
-            let first = stanzas.len();
-            for forward in &block.forwards {
-                let timeout_class = class_of(&mut timeouts, forward.read_timeout);
-                let upstreams = addresses.len()..addresses.len() + forward.upstreams.len();
-                addresses.extend(forward.upstreams.iter().map(|upstream| upstream.address));
-                settings.extend(upstreams.clone().map(|_| pool_settings(forward)));
-                stanzas.push(Stanza::new(forward, upstreams, timeout_class, &hasher));
-            }
-            blocks.push(first..stanzas.len());
+        for forward in config.blocks.iter().flat_map(|block| &block.forwards) {
+            addresses.extend(forward.upstreams.iter().map(|upstream| upstream.address));
+            settings.extend(forward.upstreams.iter().map(|_| pool_settings(forward)));
         }
-        let routes = config.listeners.iter().map(|listener| {
-            let zones = listener.zones.iter().map(|(name, block)| (name, *block));
-            Zones::new(hasher.clone(), zones)
-        });
+        let routes = Routes::new(config, &hasher);
         let pools = Pools::new(settings);
-        let exchanges = Exchanges::new(&timeouts, pools.capacity());
+        let exchanges = Exchanges::new(routes.timeouts(), pools.capacity());
         let upstreams = vec![UpstreamStats::default(); addresses.len()];
         Self {
-            routes: routes.collect(),
-            blocks,
-            stanzas,
+            routes,
             addresses,
             pools,
             exchanges,
@@ -338,14 +307,17 @@ impl Forwarder {
         query: &Query<'_>,
     ) -> Result<(), (Rcode, Option<ExtendedError>)> {
         let name = Folded::new(query.name());
-        let stanza = self.route(client.listener, &name, &query.question)?;
+        let stanza = self
+            .routes
+            .find(client.listener, &name, query.question.kind)
+            .map_err(|rcode| (rcode, None))?;
         let query_len = query.write_upstream(&mut self.draft);
         let opening = Opening {
             query: &self.draft[..query_len],
             name_len: query.question.name_len,
             hash: self.hash(&name, query_len, stanza),
             stanza: stanza as u32,
-            timeout_class: self.stanzas[stanza].timeout_class,
+            timeout_class: self.routes.stanza(stanza).timeout_class,
         };
         let full = Err((Rcode::ServFail, Some(ExtendedError::NetworkError)));
         if self.exchanges.waiters_are_full() {
@@ -368,25 +340,6 @@ impl Forwarder {
         Ok(())
     }
 
-    /// The stanza that handles the question.
-    fn route(
-        &self,
-        listener: u16,
-        name: &Folded,
-        question: &Question,
-    ) -> Result<usize, (Rcode, Option<ExtendedError>)> {
-        let zones = &self.routes[usize::from(listener)];
-        let block = match question.kind {
-            kind::DS => zones.topmost(name),
-            _ => zones.longest(name),
-        };
-        let mut stanzas = self.blocks[block.ok_or((Rcode::Refused, None))?].clone();
-        if stanzas.is_empty() {
-            return Err((Rcode::Refused, None));
-        }
-        stanzas.find(|stanza| self.stanzas[*stanza].handles(name)).ok_or((Rcode::ServFail, None))
-    }
-
     /// Of the draft's text, letter case apart, and the stanza.
     fn hash(&self, name: &Folded, query_len: usize, stanza: usize) -> u32 {
         let name_end = HEADER_LEN + name.as_bytes().len();
@@ -398,7 +351,7 @@ impl Forwarder {
     /// Sends the query in `slot` to its next upstream that has a connection for it, or fails it.
     fn attempt(&mut self, now: Moment, slot: u32, why: ExtendedError) {
         let exchange = self.exchanges.get(slot);
-        let stanza = &mut self.stanzas[exchange.stanza as usize];
+        let stanza = self.routes.stanza(exchange.stanza as usize);
         let count = stanza.upstreams.len();
         for _ in 0..count {
             let exchange = self.exchanges.get(slot);
@@ -480,41 +433,6 @@ impl Forwarder {
     fn count_reply(&mut self, reply: &[u8]) {
         self.stats.replies[usize::from(reply::rcode(reply) & flags::RCODE)] += 1;
     }
-}
-
-impl Stanza {
-    fn new(
-        forward: &Forward,
-        upstreams: Range<usize>,
-        timeout_class: u8,
-        hasher: &RandomState,
-    ) -> Self {
-        Self {
-            from: forward.from.as_wire().into(),
-            except: Zones::new(hasher.clone(), forward.except.iter().map(|name| (name, ()))),
-            policy: forward.policy,
-            rotation: Rotation::default(),
-            upstreams,
-            failures_max: forward.max_connect_attempts.unwrap_or(u32::MAX),
-            timeout_class,
-        }
-    }
-
-    /// A name at or below FROM that no `except` excludes; FROM itself is never excluded.
-    fn handles(&self, name: &Folded) -> bool {
-        name.is_within(&self.from)
-            && (name.as_bytes() == &*self.from || self.except.longest(name).is_none())
-    }
-}
-
-/// The number of `timeout` among the distinct ones, of which there are few.
-fn class_of(timeouts: &mut Vec<Duration>, timeout: Duration) -> u8 {
-    let known = timeouts.iter().position(|other| *other == timeout);
-    let class = known.unwrap_or_else(|| {
-        timeouts.push(timeout);
-        timeouts.len() - 1
-    });
-    u8::try_from(class).expect("the configuration allows at most 256 distinct time-outs")
 }
 
 fn pool_settings(forward: &Forward) -> PoolSettings {

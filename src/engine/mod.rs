@@ -4,7 +4,7 @@
 //! and what comes out are replies in the caller's buffers and keys of connections to send on,
 //! dial or close. So whole outages run in virtual time, in a test, in milliseconds.
 //! [`forwarder`] is the one place that branches; it owns the rest, each of which has one
-//! invariant: [`message`] (bytes), [`zones`] (routing), [`policy`] (order), [`pool`] (connections),
+//! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`policy`] (order), [`pool`] (connections),
 //! [`exchange`] (outstanding queries), [`stats`] (counters), and under them the containers
 //! [`key`], [`list`], [`heap`] and [`index`].
 
@@ -19,6 +19,7 @@ pub mod list;
 pub mod message;
 pub mod policy;
 pub mod pool;
+pub mod routes;
 pub mod stats;
 pub mod zones;
 

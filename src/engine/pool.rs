@@ -65,13 +65,13 @@ struct Connection {
     open: bool,
     /// Queries on it that have not ended.
     outstanding: u32,
-    /// Takes no new query and is closed when `outstanding` is zero.
+    /// Takes no new query and is closed when `outstanding` is zero: on neither list.
     retiring: Option<Reason>,
     retire_at: Moment,
     idle_since: Moment,
     age_place: Option<u32>,
     idle: bool,
-    /// On the pool's idle or busy list, as `idle` says.
+    /// On the pool's idle or busy list, as `idle` says, unless it is retiring.
     link: Link,
 }
 
@@ -107,6 +107,8 @@ struct Pool {
     settings: PoolSettings,
     idle: List,
     busy: List,
+    /// How many are on neither list.
+    retiring: usize,
     ages: Heap,
     /// The connection that this turn's batch took, and how many more queries it takes.
     batch: Option<(u32, usize)>,
@@ -218,25 +220,17 @@ impl Pools {
     /// caller sees to by ending or moving them.
     pub fn break_off(&mut self, connection: ConnectionId) {
         let Some(slot) = self.slot(connection) else { return };
-        self.retire(slot, Reason::Broken);
         if self.connections[slot as usize].outstanding == 0 {
             self.close(slot, Reason::Broken);
+        } else {
+            self.retire(slot, Reason::Broken);
         }
     }
 
     /// Closes what is idle for too long, too old, or more than `pool` needs.
     pub fn sweep(&mut self, pool: usize, now: Moment) {
         self.pools[pool].armed = None;
-        while let Some((slot, reason)) = self.overdue_idle(pool, now) {
-            self.close(slot, reason);
-        }
-        while let Some(slot) = self.overdue_age(pool, now) {
-            if self.connections[slot as usize].outstanding == 0 {
-                self.close(slot, Reason::Aged);
-            } else {
-                self.retire(slot, Reason::Aged);
-            }
-        }
+        self.retire_overdue(pool, now);
         self.shrink(pool, now);
         self.arm(pool);
     }
@@ -290,26 +284,22 @@ impl Pools {
 
     /// A connection for a new batch, no query counted yet.
     fn take_whole(&mut self, pool: usize, now: Moment, random: u32) -> Result<u32, TakeError> {
-        while let Some((slot, reason)) = self.overdue_idle(pool, now) {
-            self.close(slot, reason);
-        }
-        while self.pools[pool].len() >= self.pools[pool].settings.spread {
-            let Some(slot) = self.pools[pool].idle.front() else { break };
-            if self.connections[slot as usize].retire_at <= now {
-                self.close(slot, Reason::Aged);
-                continue;
-            }
-            let state = &mut self.pools[pool];
+        self.retire_overdue(pool, now);
+        let state = &mut self.pools[pool];
+        let PoolSettings { spread, max_conns, .. } = state.settings;
+        let full = state.len() >= max_conns;
+        let rotates = full || state.usable() >= spread;
+        if let Some(slot) = state.idle.front().filter(|_| rotates) {
             state.idle.remove(&mut self.connections, slot, |member| &mut member.link);
             state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
             state.stats.reused += 1;
             self.connections[slot as usize].idle = false;
             return Ok(slot);
         }
-        if self.pools[pool].len() < self.pools[pool].settings.max_conns {
+        if !full {
             return Ok(self.dial(pool, now, random));
         }
-        let slot = self.least_loaded(pool, now).ok_or(TakeError::Exhausted)?;
+        let slot = self.least_loaded(pool).ok_or(TakeError::Exhausted)?;
         let state = &mut self.pools[pool];
         state.busy.remove(&mut self.connections, slot, |member| &mut member.link);
         state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
@@ -326,7 +316,6 @@ impl Pools {
         let member = &mut self.connections[slot as usize];
         member.pool = pool as u32;
         member.open = true;
-        member.retiring = None;
         member.retire_at = Moment::FOREVER;
         if let Some(max_age) = state.settings.max_age {
             member.retire_at = now.plus(jittered(max_age, random));
@@ -339,14 +328,10 @@ impl Pools {
     }
 
     /// Of the busy connections taken longest ago, the one with the fewest queries on it.
-    fn least_loaded(&self, pool: usize, now: Moment) -> Option<u32> {
+    fn least_loaded(&self, pool: usize) -> Option<u32> {
         let busy = &self.pools[pool].busy;
         busy.iter(&self.connections, |member| &member.link)
             .take(SHARE_CANDIDATES_MAX)
-            .filter(|slot| {
-                let member = &self.connections[*slot as usize];
-                member.retiring.is_none() && member.retire_at > now
-            })
             .min_by_key(|slot| self.connections[*slot as usize].outstanding)
     }
 
@@ -354,6 +339,7 @@ impl Pools {
     fn give_back(&mut self, slot: u32, now: Moment) {
         let member = &self.connections[slot as usize];
         let (pool, retiring, retire_at) = (member.pool as usize, member.retiring, member.retire_at);
+        self.pools[pool].end_batch_on(slot);
         let settings = &self.pools[pool].settings;
         let full = settings.max_idle.is_some_and(|max| self.pools[pool].idle.len() >= max);
         let reason = match retiring {
@@ -380,15 +366,20 @@ impl Pools {
         self.check(pool);
     }
 
-    /// The connection takes no new query from now on.
+    /// The connection, which is busy, takes no new query from now on. It leaves the list of those
+    /// that can be shared, lest they be sought among many that cannot.
     fn retire(&mut self, slot: u32, reason: Reason) {
         let member = &mut self.connections[slot as usize];
-        member.retiring.get_or_insert(reason);
-        let pool = &mut self.pools[member.pool as usize];
-        pool.ages.remove(&mut self.connections, slot);
-        if pool.batch.is_some_and(|(taken, _)| taken == slot) {
-            pool.batch = Some((slot, 0));
+        debug_assert!(member.outstanding > 0, "nothing to wait for: {member:?}");
+        if member.retiring.is_some() {
+            return;
         }
+        member.retiring = Some(reason);
+        let pool = &mut self.pools[member.pool as usize];
+        pool.retiring += 1;
+        pool.busy.remove(&mut self.connections, slot, |member| &mut member.link);
+        pool.ages.remove(&mut self.connections, slot);
+        pool.end_batch_on(slot);
     }
 
     fn close(&mut self, slot: u32, reason: Reason) {
@@ -399,9 +390,12 @@ impl Pools {
         member.generation = member.generation.wrapping_add(1);
         let state = &mut self.pools[member.pool as usize];
         state.ages.remove(&mut self.connections, slot);
-        let idle = std::mem::take(&mut self.connections[slot as usize].idle);
-        let list = if idle { &mut state.idle } else { &mut state.busy };
-        list.remove(&mut self.connections, slot, |member| &mut member.link);
+        let member = &mut self.connections[slot as usize];
+        match (std::mem::take(&mut member.idle), member.retiring.take()) {
+            (_, Some(_)) => state.retiring -= 1,
+            (true, None) => state.idle.remove(&mut self.connections, slot, |at| &mut at.link),
+            (false, None) => state.busy.remove(&mut self.connections, slot, |at| &mut at.link),
+        }
         match reason {
             Reason::Expired => state.stats.expired += 1,
             Reason::Aged => state.stats.aged += 1,
@@ -413,12 +407,26 @@ impl Pools {
         self.closed.push(id);
     }
 
-    /// The idle connection that has been so for longer than `expire`, if there is one.
-    fn overdue_idle(&self, pool: usize, now: Moment) -> Option<(u32, Reason)> {
+    /// Closes what is idle for too long or too old; what is too old but busy takes no new query.
+    fn retire_overdue(&mut self, pool: usize, now: Moment) {
+        while let Some(slot) = self.overdue_idle(pool, now) {
+            self.close(slot, Reason::Expired);
+        }
+        while let Some(slot) = self.overdue_age(pool, now) {
+            if self.connections[slot as usize].outstanding == 0 {
+                self.close(slot, Reason::Aged);
+            } else {
+                self.retire(slot, Reason::Aged);
+            }
+        }
+    }
+
+    /// The connection that has been idle for longer than `expire`, if there is one.
+    fn overdue_idle(&self, pool: usize, now: Moment) -> Option<u32> {
         let slot = self.pools[pool].idle.front()?;
         let until =
             self.connections[slot as usize].idle_since.plus(self.pools[pool].settings.expire);
-        (until <= now).then_some((slot, Reason::Expired))
+        (until <= now).then_some(slot)
     }
 
     fn overdue_age(&self, pool: usize, now: Moment) -> Option<u32> {
@@ -434,7 +442,7 @@ impl Pools {
             return;
         }
         let needed = state.peak.max(state.settings.spread);
-        for _ in needed..state.len() {
+        for _ in needed..state.usable() {
             let Some(slot) = self.pools[pool].idle.front() else { break };
             self.close(slot, Reason::Surplus);
         }
@@ -450,7 +458,9 @@ impl Pools {
         let expire = state.settings.expire;
         let idle = state.idle.front().map(|slot| member(slot).idle_since.plus(expire));
         let age = state.ages.first().map(|slot| member(slot).retire_at);
-        let surplus = (state.len() > state.settings.spread).then(|| state.peak_since.plus(expire));
+        // Where nothing is ever idle there is nothing to shrink, and it would be due at once for ever.
+        let shrinks = state.usable() > state.settings.spread && !expire.is_zero();
+        let surplus = shrinks.then(|| state.peak_since.plus(expire));
         [idle, age, surplus].into_iter().flatten().min()
     }
 
@@ -484,12 +494,16 @@ impl Pools {
 }
 
 impl Pool {
-    fn new(settings: PoolSettings) -> Self {
+    fn new(mut settings: PoolSettings) -> Self {
+        // A spread that cannot be held would have every query dial and never rotate.
+        let held_max = settings.max_idle.unwrap_or(usize::MAX).min(settings.max_conns);
+        settings.spread = settings.spread.min(held_max);
         let aging = if settings.max_age.is_some() { settings.max_conns } else { 0 };
         Self {
             settings,
             idle: List::default(),
             busy: List::default(),
+            retiring: 0,
             ages: Heap::with_capacity(aging),
             batch: None,
             peak: 0,
@@ -501,7 +515,19 @@ impl Pool {
     }
 
     fn len(&self) -> usize {
+        self.usable() + self.retiring
+    }
+
+    /// Connections that can take another query, now or when they come back.
+    fn usable(&self) -> usize {
         self.idle.len() + self.busy.len()
+    }
+
+    /// The batch puts no more queries on the connection in `slot`, if that was the one it took.
+    fn end_batch_on(&mut self, slot: u32) {
+        if let Some((_, left)) = self.batch.as_mut().filter(|(taken, _)| *taken == slot) {
+            *left = 0;
+        }
     }
 }
 

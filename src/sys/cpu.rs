@@ -1,4 +1,7 @@
 //! Cores: which there are, and pinning a thread to one.
+//!
+//! A worker that the scheduler may move loses its caches at every move, and two on one core wait
+//! for each other; so each is pinned before it touches its memory.
 
 use std::io;
 

@@ -1,4 +1,7 @@
 //! Limits of the process and of the host that decide how large pools may be.
+//!
+//! Connections need descriptors and source ports. Both are read from the kernel here, and the
+//! first is raised to what the host allows.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,7 @@
-//! The kernel's randomness, for seeding: the data path expands a seed by itself.
+//! The kernel's randomness, for seeding.
+//!
+//! A call for each query would cost more than the query: a worker asks once for a seed, and a
+//! stream cipher expands it to all ids that it will need.
 
 use std::io;
 

@@ -97,6 +97,14 @@ pub struct Counts {
     pub refused: u64,
 }
 
+impl Counts {
+    /// Right answers per second, had they taken `elapsed`.
+    pub fn rate(&self, elapsed: Duration) -> f64 {
+        let seconds = elapsed.as_secs_f64();
+        if seconds > 0.0 { self.answered as f64 / seconds } else { 0.0 }
+    }
+}
+
 /// A look at a client that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -120,8 +128,7 @@ pub struct Summary {
 impl Summary {
     /// Right answers per second.
     pub fn rate(&self) -> f64 {
-        let seconds = self.elapsed.as_secs_f64();
-        if seconds > 0.0 { self.counts.answered as f64 / seconds } else { 0.0 }
+        self.counts.rate(self.elapsed)
     }
 }
 

@@ -54,11 +54,6 @@ impl QueryMaker {
         mix_case(&mut buffer[HEADER_LEN..HEADER_LEN + 1 + 1 + used + 1 + LABEL_LEN], draw);
         length
     }
-
-    /// A name of this maker's zone to try by hand, in text.
-    pub fn example(&self) -> String {
-        format!("hello.{}.demo.example", String::from_utf8_lossy(&self.label))
-    }
 }
 
 /// Appends the query for `q<parts[0]>.<parts[1]>` and the suffix.

@@ -4,18 +4,17 @@
 //! own address and with its own behaviour. Each is served one batch a turn, so that a busy one
 //! cannot starve the others. It counts what it got, per socket, and the source ports that the
 //! queries came from, which is how a demonstration shows what a forwarder's pool does. Counts
-//! leave the thread when it is stopped. Nothing is allocated per query.
+//! leave the thread when they are asked for. Nothing is allocated per query.
 
 use super::answer::{Behaviour, RESPONSE_LEN_MAX, respond};
 use crate::sys::mmsg::{RecvBatch, ReplyBatch};
 use crate::sys::{cpu, socket};
+use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -25,8 +24,10 @@ const BATCH: usize = 64;
 const QUERY_LEN_MAX: usize = 1232;
 /// Events a call of `epoll_wait`; more wait for the next.
 const EVENTS: usize = 64;
-/// Batches taken from a socket at the stop: a full buffer holds fewer, and a client that goes on
-/// sending shall not hold us up.
+/// Orders not obeyed yet; who gives another waits.
+const ORDERS_MAX: usize = 4;
+/// Batches taken from a socket before an order is obeyed: a full buffer holds fewer, and a client
+/// that goes on sending shall not hold us up.
 const DRAIN_TURNS_MAX: usize = 1024;
 /// One bit per UDP port.
 const PORT_WORDS: usize = 65_536 / u64::BITS as usize;
@@ -55,12 +56,20 @@ pub struct ServiceCounts {
     pub source_ports: u32,
 }
 
+/// What the thread is told. Before it obeys it answers what has arrived.
+enum Order {
+    /// Tell the counts.
+    Tell(Sender<Vec<ServiceCounts>>),
+    /// Leave.
+    Stop,
+}
+
 /// A running responder. Dropping it stops it.
 pub struct Responder {
     addresses: Vec<SocketAddr>,
-    stopping: Arc<AtomicBool>,
+    orders: Sender<Order>,
     waker: Waker,
-    thread: Option<JoinHandle<io::Result<Vec<ServiceCounts>>>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Responder {
@@ -78,12 +87,11 @@ impl Responder {
             .map(|(i, service)| Listener::open(service, poll.registry(), Token(i)))
             .collect::<io::Result<Vec<_>>>()?;
         let addresses = listeners.iter().map(|listener| listener.counts.address).collect();
-        let stopping = Arc::new(AtomicBool::new(false));
-        let until = Arc::clone(&stopping);
+        let (sender, orders) = crossbeam_channel::bounded(ORDERS_MAX);
         let thread = thread::Builder::new()
             .name("responder".into())
-            .spawn(move || serve(poll, listeners, &until, core))?;
-        Ok(Self { addresses, stopping, waker, thread: Some(thread) })
+            .spawn(move || serve(poll, listeners, &orders, core))?;
+        Ok(Self { addresses, orders: sender, waker, thread: Some(thread) })
     }
 
     /// Where each service listens, in their order.
@@ -91,21 +99,35 @@ impl Responder {
         &self.addresses
     }
 
+    /// What each service has seen up to now, in their order.
+    ///
+    /// # Errors
+    /// The thread has ended: it could not be pinned to its core, or polling failed.
+    pub fn counts(&self) -> io::Result<Vec<ServiceCounts>> {
+        let (sender, counts) = crossbeam_channel::bounded(1);
+        self.order(Order::Tell(sender))?;
+        counts.recv().map_err(|_| ended())
+    }
+
     /// Stops, and returns what each service has seen, in their order.
     ///
     /// # Errors
-    /// The thread could not be pinned to its core, or polling failed.
+    /// As [`Responder::counts`].
     pub fn stop(mut self) -> io::Result<Vec<ServiceCounts>> {
-        self.finish().unwrap_or(Ok(Vec::new()))
+        let counts = self.counts();
+        self.finish().and(counts)
     }
 
-    fn finish(&mut self) -> Option<io::Result<Vec<ServiceCounts>>> {
-        let thread = self.thread.take()?;
-        self.stopping.store(true, Ordering::Release);
-        let woken = self.waker.wake();
-        Some(woken.and_then(|()| {
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("the responder panicked")))
-        }))
+    fn order(&self, order: Order) -> io::Result<()> {
+        self.orders.send(order).map_err(|_| ended())?;
+        self.waker.wake()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        // A thread that has ended takes no order, but its outcome says why.
+        let _ = self.order(Order::Stop);
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the responder panicked")))
     }
 }
 
@@ -114,6 +136,10 @@ impl Drop for Responder {
         // Whoever wants the outcome calls `stop`.
         let _ = self.finish();
     }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the responder has ended")
 }
 
 /// One socket in service.
@@ -166,7 +192,7 @@ impl Listener {
         self.counts.dropped += outcome.dropped as u64;
     }
 
-    /// Answers what had arrived when the stop was asked for, so that counts do not depend on luck.
+    /// Answers what had arrived when an order was given, so that counts do not depend on luck.
     fn drain(&mut self, batch: &mut RecvBatch, replies: &mut ReplyBatch) {
         self.ready = true;
         for _ in 0..DRAIN_TURNS_MAX {
@@ -188,17 +214,17 @@ impl Listener {
 fn serve(
     mut poll: Poll,
     mut listeners: Vec<Listener>,
-    stopping: &AtomicBool,
+    orders: &Receiver<Order>,
     core: Option<usize>,
-) -> io::Result<Vec<ServiceCounts>> {
+) -> io::Result<()> {
     core.map_or(Ok(()), cpu::pin)?;
     let mut batch = RecvBatch::new(BATCH, QUERY_LEN_MAX, true);
     let mut replies = ReplyBatch::new(BATCH, RESPONSE_LEN_MAX);
     let mut events = Events::with_capacity(EVENTS);
-    while !stopping.load(Ordering::Acquire) {
+    loop {
         // Readiness is told once: what is still ready must not wait for more to arrive.
-        let patience = listeners.iter().any(|listener| listener.ready).then_some(Duration::ZERO);
-        if let Err(error) = poll.poll(&mut events, patience)
+        let busy = listeners.iter().any(|listener| listener.ready);
+        if let Err(error) = poll.poll(&mut events, busy.then_some(Duration::ZERO))
             && error.kind() != io::ErrorKind::Interrupted
         {
             return Err(error);
@@ -212,11 +238,19 @@ fn serve(
         for listener in listeners.iter_mut().filter(|listener| listener.ready) {
             listener.turn(&mut batch, &mut replies);
         }
+        for order in orders.try_iter() {
+            for listener in &mut listeners {
+                listener.drain(&mut batch, &mut replies);
+            }
+            match order {
+                // Whoever asked may have gone meanwhile.
+                Order::Tell(reply) => {
+                    let _ = reply.send(listeners.iter().map(|listener| listener.counts).collect());
+                }
+                Order::Stop => return Ok(()),
+            }
+        }
     }
-    for listener in &mut listeners {
-        listener.drain(&mut batch, &mut replies);
-    }
-    Ok(listeners.into_iter().map(|listener| listener.counts).collect())
 }
 
 #[cfg(test)]
@@ -261,7 +295,8 @@ mod tests {
                 assert!(is_right(&query, &response[..length]));
             }
         }
-        let counts = responder.stop().unwrap();
+        let counts = responder.counts().unwrap();
+        assert_eq!(responder.stop().unwrap(), counts);
         assert_eq!((counts[0].queries, counts[0].responses, counts[0].source_ports), (12, 6, 2));
         assert_eq!((counts[0].address, counts[0].dropped), (addresses[0], 0));
         assert_eq!(counts[1].responses, 0);

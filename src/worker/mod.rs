@@ -134,7 +134,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 mod tests {
     use super::Seat;
     use crate::clock::Clock;
-    use crate::config::{Config, Listener, Name, ServerBlock};
+    use crate::config::{Config, Host};
     use crate::control::{ToKeeper, ToWorker};
     use crate::sys::socket;
     use std::net::UdpSocket;
@@ -156,11 +156,8 @@ mod tests {
     fn a_worker_that_panics_is_counted_reported_and_started_afresh() {
         let listener = socket::udp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let address = listener.local_addr().unwrap();
-        let root = Name::root();
-        let config = Config {
-            listeners: vec![Listener { address, implied: false, zones: vec![(root.clone(), 0)] }],
-            blocks: vec![ServerBlock { zones: vec![root], forwards: vec![] }],
-        };
+        let text = format!(".:{} {{\n bind 127.0.0.1\n}}\n", address.port());
+        let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
         let (keeper, reports) = crossbeam_channel::bounded(8);
         let sockets = vec![Some(listener)];
         let (seat, mailbox) =

@@ -1,0 +1,520 @@
+//! What was typed: the command line, and the ends a process can come to.
+//!
+//! [`parse`] turns arguments into a [`Cli`] without looking at the host, after it has rewritten
+//! the single-dash spellings that operators' unit files contain. What depends on the host comes
+//! after: [`Source::load`] reads the configuration's text, and [`Placement::workers`] checks cores
+//! against those that exist. `--listen` and `--forward` are written as a Corefile and take the
+//! road of every other from there. What the text means is not known here.
+
+mod values;
+
+pub use values::Endpoint;
+
+use crate::demo::DemoOptions;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use values::CoreList;
+
+/// Read when nothing on the command line says otherwise.
+const COREFILE: &str = "Corefile";
+/// The file name that means standard input.
+const STDIN: &str = "stdin";
+
+/// A command line that makes sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cli {
+    /// Forward queries.
+    Serve(Serve),
+    /// Show it at work.
+    Demo(DemoOptions),
+}
+
+/// How to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// How many workers, and where.
+    pub placement: Placement,
+    /// The port of zones that name none.
+    pub dns_port: u16,
+    /// Say nothing at the start.
+    pub quiet: bool,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From this file, which must be there.
+    File(PathBuf),
+    /// From standard input.
+    Stdin,
+    /// From `Corefile` in the working directory.
+    WorkingDirectory,
+    /// From `--listen` and `--forward`, written as this Corefile.
+    Flags(String),
+}
+
+/// How many workers there are, and where they run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// One on each core that this process may run on.
+    EveryCore,
+    /// One on each of these.
+    Cores(Vec<usize>),
+    /// So many, wherever the kernel puts them.
+    Unpinned(usize),
+}
+
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub enum CliError {
+    /// Help or the version was asked for: this is it, for standard output.
+    Asked(String),
+    /// The arguments make no sense, for this reason.
+    Usage(String),
+    /// `--cores` names cores on which this process may not run.
+    MissingCores {
+        /// Those named but missing.
+        missing: Vec<usize>,
+        /// Those there are.
+        available: Vec<usize>,
+    },
+    /// No argument, and no Corefile in the working directory.
+    NothingToDo,
+    /// The Corefile of this name cannot be read.
+    Unreadable(String, io::Error),
+}
+
+impl CliError {
+    /// How the process ends on it.
+    pub fn exit(&self) -> Exit {
+        if matches!(self, Self::Asked(_)) { Exit::Clean } else { Exit::Usage }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked(text) | Self::Usage(text) => out.write_str(text.trim_end()),
+            Self::MissingCores { missing, available } => {
+                let (missing, available) = (enumerate(missing), enumerate(available));
+                write!(out, "--cores: this process may not run on {missing}, only on {available}")
+            }
+            Self::NothingToDo => out.write_str(NOTHING_TO_DO),
+            Self::Unreadable(name, error) => write!(out, "cannot read {name}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CliError {}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// As it was asked to.
+    Clean,
+    /// Something failed at run time.
+    Failure,
+    /// It never began: bad usage or configuration.
+    Usage,
+}
+
+impl Exit {
+    /// The exit code: 0, 1 or 2.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+const NOTHING_TO_DO: &str = "\
+There is no Corefile here, and none on the command line. Try one of these:
+  onward demo                                          see it work, on loopback only
+  onward --listen 127.0.0.1:5300 --forward 192.0.2.53  forward without a file
+  onward --conf /etc/onward/Corefile                   forward as a Corefile says";
+
+const EXAMPLES: &str = "\
+Examples:
+  onward demo
+      Start three upstreams, a forwarder and a client on loopback; print what happened.
+  onward --listen 127.0.0.1:5300 --forward 192.0.2.53 [2001:db8::53]:5353
+      Forward without a file.
+  onward --conf /etc/onward/Corefile --cores 0-3,6
+      Forward as the Corefile says, with one pinned worker on each of five cores.
+
+Single dashes work too: -conf FILE, -dns.port 1053, -quiet, -version.
+Without --conf and --forward it reads ./Corefile; --conf - reads standard input.
+
+Exit codes:
+  0  stopped as asked (SIGTERM, SIGINT), or help or the version was asked for
+  1  failed at run time
+  2  bad usage or configuration: nothing was started";
+
+/// A DNS forwarder: one event loop per core, and connections to the upstreams that are kept
+/// young and evenly spread.
+#[derive(Parser)]
+#[command(name = "onward", version, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+struct Arguments {
+    /// The Corefile to read
+    #[arg(long, value_name = "FILE", overrides_with = "conf")]
+    conf: Option<OsString>,
+    /// Listen here, without a Corefile (IP, IPv4:PORT or [IPv6]:PORT)
+    #[arg(long, value_name = "ADDR", num_args = 1.., requires = "forward")]
+    #[arg(conflicts_with = "conf")]
+    listen: Vec<Endpoint>,
+    /// Forward everything to these, without a Corefile
+    #[arg(long, value_name = "ADDR", num_args = 1.., conflicts_with = "conf")]
+    forward: Vec<Endpoint>,
+    /// One worker pinned to each of these cores, such as 0-3,6 [default: every core]
+    #[arg(long, value_name = "LIST", conflicts_with = "workers")]
+    cores: Option<CoreList>,
+    /// So many workers, not pinned to any core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// The port of zones that name none
+    #[arg(short = 'p', long, value_name = "PORT", default_value_t = 53)]
+    #[arg(overrides_with = "dns_port")]
+    dns_port: u16,
+    /// Say nothing at the start
+    #[arg(long, overrides_with = "quiet")]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Option<CommandArguments>,
+}
+
+#[derive(Subcommand)]
+enum CommandArguments {
+    /// Start upstreams, a forwarder and a client on loopback; print what happened
+    Demo {
+        /// For how long the client asks
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=3600))]
+        seconds: u16,
+        /// Go on serving afterwards, for queries by hand
+        #[arg(long)]
+        keep: bool,
+        /// Workers [default: two, or one on a single core]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+        workers: Option<u16>,
+    },
+}
+
+/// Understands a command line, the program's name first.
+///
+/// # Errors
+/// [`CliError::Asked`] for help and version, [`CliError::Usage`] for what makes no sense.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliError> {
+    let typed = Arguments::try_parse_from(normalise(arguments)).map_err(|error| {
+        let text = error.render().to_string();
+        if error.use_stderr() { CliError::Usage(text) } else { CliError::Asked(text) }
+    })?;
+    if let Some(CommandArguments::Demo { seconds, keep, workers }) = typed.command {
+        let seconds = Duration::from_secs(seconds.into());
+        return Ok(Cli::Demo(DemoOptions { seconds, keep, workers: workers.map(usize::from) }));
+    }
+    let source = match typed.conf {
+        _ if !typed.forward.is_empty() => {
+            Source::Flags(corefile_text(&typed.listen, &typed.forward, typed.dns_port))
+        }
+        Some(file) if file == STDIN || file == "-" => Source::Stdin,
+        Some(file) if !file.is_empty() => Source::File(file.into()),
+        _ => Source::WorkingDirectory,
+    };
+    let placement = match (typed.cores, typed.workers) {
+        (Some(CoreList(cores)), _) => Placement::Cores(cores),
+        (None, Some(workers)) => Placement::Unpinned(workers.into()),
+        (None, None) => Placement::EveryCore,
+    };
+    Ok(Cli::Serve(Serve { source, placement, dns_port: typed.dns_port, quiet: typed.quiet }))
+}
+
+/// Rewrites Go-style flags (`-conf X`, `-conf=X`, `-dns.port 53`, `-quiet=true`) as long options;
+/// leaves alone what it does not know, and all that follows `--`.
+fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    const VALUES: [&str; 6] = ["conf", "cores", "workers", "listen", "forward", "dns.port"];
+    const SWITCHES: [&str; 3] = ["quiet", "version", "help"];
+    let mut literal = false;
+    let mut normal = Vec::new();
+    for argument in arguments {
+        literal |= argument == "--";
+        let text = argument.to_str().filter(|_| !literal).unwrap_or_default();
+        let flag = text.strip_prefix('-').unwrap_or_default();
+        let flag = flag.strip_prefix('-').unwrap_or(flag);
+        let (name, value) =
+            flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+        let (takes_value, switches) = (VALUES.contains(&name), SWITCHES.contains(&name));
+        let long = format!("--{}", name.replace('.', "-"));
+        match value {
+            Some(value) if takes_value => normal.push(format!("{long}={value}").into()),
+            None if takes_value || switches => normal.push(long.into()),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") if switches => {
+                normal.push(long.into());
+            }
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") if switches => {}
+            _ => normal.push(argument),
+        }
+    }
+    normal
+}
+
+/// The Corefile that listens on `listen` (everywhere if empty) and forwards everything to
+/// `forward`. Addresses without a port listen on `dns_port`; those of one port share a block.
+fn corefile_text(listen: &[Endpoint], forward: &[Endpoint], dns_port: u16) -> String {
+    let port_of = |endpoint: &Endpoint| endpoint.port.unwrap_or(dns_port);
+    let mut ports: Vec<u16> = listen.iter().map(port_of).collect();
+    if ports.is_empty() {
+        ports.push(dns_port);
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    let upstreams: String = forward.iter().map(|upstream| format!(" {upstream}")).collect();
+    let block = |port: u16| {
+        let here = listen.iter().filter(|endpoint| port_of(endpoint) == port);
+        let addresses: String = here.map(|endpoint| format!(" {}", endpoint.ip)).collect();
+        let bind = if addresses.is_empty() { addresses } else { format!("    bind{addresses}\n") };
+        format!(".:{port} {{\n{bind}    forward .{upstreams}\n}}\n")
+    };
+    ports.into_iter().map(block).collect()
+}
+
+impl Source {
+    /// The configuration's name for messages, and its text. Waits for the end of standard input
+    /// if it comes from there.
+    ///
+    /// # Errors
+    /// [`CliError::NothingToDo`] if nothing was named and there is no `Corefile`,
+    /// [`CliError::Unreadable`] if it cannot be read.
+    pub fn load(&self) -> Result<(String, Vec<u8>), CliError> {
+        let (name, text) = match self {
+            Self::Flags(text) => ("the command line".into(), Ok(text.clone().into_bytes())),
+            Self::File(path) => (path.display().to_string(), fs::read(path)),
+            Self::WorkingDirectory => (COREFILE.into(), fs::read(COREFILE)),
+            Self::Stdin => {
+                let mut text = Vec::new();
+                let outcome = io::stdin().read_to_end(&mut text).map(|_| text);
+                ("/dev/stdin".into(), outcome)
+            }
+        };
+        text.map_err(|error| match (self, error.kind()) {
+            (Self::WorkingDirectory, io::ErrorKind::NotFound) => CliError::NothingToDo,
+            _ => CliError::Unreadable(String::clone(&name), error),
+        })
+        .map(|text| (name, text))
+    }
+}
+
+impl Placement {
+    /// One entry a worker: the core to pin it to, if any. `available` are the cores that this
+    /// process may run on ([`crate::sys::cpu::cores`]).
+    ///
+    /// # Errors
+    /// [`CliError::MissingCores`].
+    pub fn workers(&self, available: &[usize]) -> Result<Vec<Option<usize>>, CliError> {
+        match self {
+            Self::Unpinned(count) => Ok(vec![None; *count]),
+            Self::EveryCore if available.is_empty() => Ok(vec![None]),
+            Self::EveryCore => Ok(available.iter().copied().map(Some).collect()),
+            Self::Cores(cores) => {
+                let absent = |core: &usize| !available.contains(core);
+                let missing: Vec<usize> = cores.iter().copied().filter(absent).collect();
+                if missing.is_empty() {
+                    return Ok(cores.iter().copied().map(Some).collect());
+                }
+                Err(CliError::MissingCores { missing, available: available.to_vec() })
+            }
+        }
+    }
+}
+
+/// Names cores as in «core 3» or «cores 0, 1, 2».
+fn enumerate(cores: &[usize]) -> String {
+    let numbers: Vec<String> = cores.iter().map(usize::to_string).collect();
+    let noun = if cores.len() == 1 { "core" } else { "cores" };
+    format!("{noun} {}", numbers.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, CliError, Exit, Placement, Serve, Source, corefile_text, normalise, parse};
+    use std::ffi::OsString;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    fn words(line: &str) -> impl Iterator<Item = OsString> {
+        std::iter::once("onward").chain(line.split_whitespace()).map(OsString::from)
+    }
+
+    fn serve(line: &str) -> Serve {
+        match parse(words(line)) {
+            Ok(Cli::Serve(serve)) => serve,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn usage(line: &str) -> String {
+        match parse(words(line)) {
+            Err(CliError::Usage(text)) => text,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_typed_means_the_corefile_here_on_every_core() {
+        let expected = Serve {
+            source: Source::WorkingDirectory,
+            placement: Placement::EveryCore,
+            dns_port: 53,
+            quiet: false,
+        };
+        assert_eq!(serve(""), expected);
+        assert_eq!(serve("-conf="), expected);
+    }
+
+    #[test]
+    fn single_dashes_are_long_options() {
+        for (typed, normal) in [
+            ("-conf X", "--conf X"),
+            ("-conf=X", "--conf=X"),
+            ("--conf X", "--conf X"),
+            ("-dns.port=1053", "--dns-port=1053"),
+            ("-dns.port 1053", "--dns-port 1053"),
+            ("--dns.port 1053", "--dns-port 1053"),
+            ("--dns-port 1053", "--dns-port 1053"),
+            ("-p 1053", "-p 1053"),
+            ("-quiet -quiet=true -quiet=0", "--quiet --quiet"),
+            ("-version", "--version"),
+            ("-unknown -- -conf", "-unknown -- -conf"),
+            ("demo --seconds 3", "demo --seconds 3"),
+        ] {
+            assert!(words(normal).eq(normalise(words(typed))), "{typed}");
+        }
+    }
+
+    #[test]
+    fn go_style_command_lines_are_understood() {
+        let typed = serve("-conf /etc/Corefile -dns.port=1053 -p 1054 -quiet -quiet=true");
+        assert_eq!(typed.source, Source::File(PathBuf::from("/etc/Corefile")));
+        assert_eq!((typed.dns_port, typed.quiet), (1054, true), "the last one wins");
+        assert_eq!(serve("-conf stdin").source, Source::Stdin);
+    }
+
+    #[test]
+    fn cores_are_listed_or_workers_counted() {
+        assert_eq!(serve("--cores 0-3,6").placement, Placement::Cores(vec![0, 1, 2, 3, 6]));
+        assert_eq!(serve("--workers 4").placement, Placement::Unpinned(4));
+        assert!(usage("--cores 0 --workers 2").contains("cannot be used with"));
+        assert!(usage("--cores 3-1").contains("runs backwards"));
+        usage("--workers 0");
+    }
+
+    #[test]
+    fn a_core_that_the_host_lacks_is_an_error_that_lists_those_it_has() {
+        let cores = Placement::Cores(vec![1, 7]);
+        assert_eq!(cores.workers(&[0, 1, 7]).unwrap(), [Some(1), Some(7)]);
+        let error = cores.workers(&[0, 1]).unwrap_err();
+        let text = "--cores: this process may not run on core 7, only on cores 0, 1";
+        assert_eq!((error.to_string().as_str(), error.exit()), (text, Exit::Usage));
+        assert_eq!(Placement::EveryCore.workers(&[2, 4]).unwrap(), [Some(2), Some(4)]);
+        assert_eq!(Placement::EveryCore.workers(&[]).unwrap(), [None]);
+        assert_eq!(Placement::Unpinned(2).workers(&[0]).unwrap(), [None, None]);
+    }
+
+    #[test]
+    fn flags_are_written_as_a_corefile() {
+        let typed = serve(
+            "--listen 127.0.0.1 [::1]:5300 192.0.2.1:5300 --forward 192.0.2.53 [2001:db8::53]:99",
+        );
+        let text = "\
+.:53 {
+    bind 127.0.0.1
+    forward . 192.0.2.53 [2001:db8::53]:99
+}
+.:5300 {
+    bind ::1 192.0.2.1
+    forward . 192.0.2.53 [2001:db8::53]:99
+}
+";
+        assert_eq!(typed.source, Source::Flags(text.into()));
+        assert_eq!(typed.source.load().unwrap().1, text.as_bytes());
+    }
+
+    #[test]
+    fn forward_alone_listens_everywhere_on_the_default_port() {
+        let upstream = ["2001:db8::53".parse().unwrap()];
+        let text = ".:1053 {\n    forward . 2001:db8::53\n}\n";
+        assert_eq!(corefile_text(&[], &upstream, 1053), text);
+    }
+
+    #[test]
+    fn flags_that_make_no_sense_are_refused() {
+        usage("--listen 127.0.0.1");
+        usage("--forward 192.0.2.1 --conf Corefile");
+        assert!(usage("--forward name").contains("write an address as"));
+        usage("--what");
+        usage("positional");
+        usage("--quiet demo");
+    }
+
+    #[test]
+    fn the_demonstration_has_its_own_options() {
+        let Ok(Cli::Demo(demo)) = parse(words("demo --seconds 3 --keep --workers 4")) else {
+            panic!("demo");
+        };
+        assert_eq!((demo.seconds, demo.keep), (Duration::from_secs(3), true));
+        assert_eq!(demo.workers, Some(4));
+        usage("demo --seconds 0");
+    }
+
+    #[test]
+    fn help_teaches_and_is_no_failure() {
+        for line in ["--help", "-h", "-help", "-version", "demo --help"] {
+            let error = parse(words(line)).unwrap_err();
+            assert!(matches!(error, CliError::Asked(_)), "{line}");
+            assert_eq!(error.exit(), Exit::Clean);
+        }
+        let help = parse(words("--help")).unwrap_err().to_string();
+        for topic in ["onward demo", "--cores", "Exit codes:"] {
+            assert!(help.contains(topic), "{topic}");
+        }
+    }
+
+    #[test]
+    fn ends_have_their_codes() {
+        let codes = [Exit::Clean, Exit::Failure, Exit::Usage].map(Exit::code);
+        assert_eq!(codes, [0, 1, 2]);
+        assert_eq!(CliError::NothingToDo.exit(), Exit::Usage);
+        assert_eq!(CliError::Usage(String::new()).exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = Source::File(PathBuf::from("/no/such/Corefile")).load().unwrap_err();
+        assert!(error.to_string().starts_with("cannot read /no/such/Corefile: "), "{error}");
+        assert_eq!(error.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn with_nothing_to_do_it_says_what_to_try() {
+        let text = CliError::NothingToDo.to_string();
+        for hint in ["onward demo", "--listen", "--conf"] {
+            assert!(text.contains(hint), "{hint}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Values of options that have a form of their own: lists of cores, and addresses.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+/// Linux is built for at most so many cores.
+const CORES_MAX: usize = 8192;
+
+/// Cores as `--cores` takes them (`0-3,6`), in the order typed, without duplicates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CoreList(pub(super) Vec<usize>);
+
+impl FromStr for CoreList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |digits: &str| {
+            let core = digits.parse().ok().filter(|&core| core < CORES_MAX);
+            core.ok_or_else(|| format!("«{digits}» is no core; write a list such as 0-3,6"))
+        };
+        let mut cores = Vec::new();
+        for piece in text.split(',') {
+            let (first, last) = piece.split_once('-').unwrap_or((piece, piece));
+            let (first, last): (usize, usize) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(format!("«{piece}» runs backwards"));
+            }
+            for core in first..=last {
+                if cores.contains(&core) {
+                    return Err(format!("core {core} is named twice"));
+                }
+                cores.push(core);
+            }
+        }
+        Ok(Self(cores))
+    }
+}
+
+/// An address as `--listen` and `--forward` take it: `IP`, `IPv4:PORT` or `[IPv6]:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The address.
+    pub ip: IpAddr,
+    /// The port, if one was given.
+    pub port: Option<u16>,
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(ip) = text.parse() {
+            return Ok(Self { ip, port: None });
+        }
+        match text.parse::<SocketAddr>() {
+            // A link-local address with its interface would lose it in the Corefile.
+            Ok(SocketAddr::V6(v6)) if v6.scope_id() != 0 => {
+                Err("an address with an interface is not understood".into())
+            }
+            Ok(address) => Ok(Self { ip: address.ip(), port: Some(address.port()) }),
+            Err(_) => Err("write an address as IP, IPv4:PORT or [IPv6]:PORT".into()),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            None => self.ip.fmt(out),
+            Some(port) => SocketAddr::new(self.ip, port).fmt(out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CoreList, Endpoint};
+
+    #[test]
+    fn cores_are_ranges_and_numbers_in_the_order_typed() {
+        assert_eq!("6,0-3".parse(), Ok(CoreList(vec![6, 0, 1, 2, 3])));
+        for (bad, why) in [
+            ("1,1", "named twice"),
+            ("0-2,1", "named twice"),
+            ("3-1", "backwards"),
+            ("x", "no core"),
+            ("0-", "no core"),
+            ("0,,1", "no core"),
+            ("0-99999999", "no core"),
+        ] {
+            assert!(bad.parse::<CoreList>().unwrap_err().contains(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_printed_as_they_were_typed() {
+        for text in ["192.0.2.1", "192.0.2.1:99", "2001:db8::1", "[2001:db8::1]:99"] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for bad in ["name", "::1:53:x", "[::1]", "1.2.3.4:70000", ""] {
+            assert!(bad.parse::<Endpoint>().unwrap_err().contains("write an address as"), "{bad}");
+        }
+        assert!("[fe80::1%2]:53".parse::<Endpoint>().unwrap_err().contains("interface"));
+    }
+}

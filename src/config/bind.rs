@@ -1,0 +1,82 @@
+//! `bind ADDRESS|INTERFACE… [{ except ADDRESS|INTERFACE… }]`
+//!
+//! Where a server block listens. An interface stands for all of its addresses. Several stanzas
+//! add up. Whether an address is on this host is found out when it is bound.
+//!
+//! Beyond the reference, an IPv6 address may carry the interface it is local to
+//! (`fe80::1%eth0`), because that is how an effective configuration writes it down.
+
+use super::error::Complaint;
+use super::load::{Context, Draft};
+use super::quote::quote;
+use super::{BindAddress, Host};
+use crate::corefile::{Cursor, Token};
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Reads all `bind` stanzas of one server block.
+pub(super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let mut all = Vec::new();
+    while let Some(stanza) = cursor.stanza() {
+        let named = cursor.rest();
+        if named.is_empty() {
+            let message = "at least one address or interface name is expected";
+            return Err(Complaint::value(stanza, message));
+        }
+        let mut except = Vec::new();
+        while let Some(property) = cursor.block() {
+            if &*property.text != "except" {
+                let message = format!("invalid option {}", quote(&property.text));
+                return Err(Complaint::value(property, message));
+            }
+            except = cursor.rest();
+            if except.is_empty() {
+                let message =
+                    "at least one address or interface must be given to except subdirective";
+                return Err(Complaint::value(property, message));
+            }
+        }
+        let named = addresses(&named, context.host)?;
+        let except = addresses(&except, context.host)?;
+        all.extend(named.into_iter().filter(|address| !except.contains(address)));
+    }
+    draft.bind = Some(all);
+    Ok(())
+}
+
+fn addresses(words: &[&Token], host: &Host) -> Result<Vec<BindAddress>, Complaint> {
+    let mut addresses = Vec::new();
+    for word in words {
+        let interface = host.interfaces.iter().find(|interface| *interface.name == *word.text);
+        if let Some(interface) = interface {
+            addresses.extend(interface.addresses.iter().map(|&ip| BindAddress {
+                ip: ip.to_canonical(),
+                scope_id: if is_link_local(ip) { interface.index } else { 0 },
+            }));
+        } else {
+            addresses.push(literal(&word.text, host).ok_or_else(|| {
+                let message =
+                    format!("not a valid IP address or interface name: {}", quote(&word.text));
+                Complaint::value(word, message)
+            })?);
+        }
+    }
+    Ok(addresses)
+}
+
+fn literal(text: &str, host: &Host) -> Option<BindAddress> {
+    if let Some((address, zone)) = text.split_once('%') {
+        let ip = address.parse::<Ipv6Addr>().ok()?.into();
+        return Some(BindAddress { ip, scope_id: host.scope_id(zone)? });
+    }
+    let ip = text.parse::<IpAddr>().ok()?.to_canonical();
+    Some(BindAddress { ip, scope_id: 0 })
+}
+
+/// True for an address that means nothing without an interface.
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}

@@ -1,0 +1,104 @@
+//! What an operator is told when a Corefile reads well but means nothing.
+//!
+//! Every message carries file and line, even where the reference's does not; the reference's text
+//! follows unchanged. The variants are the phases in which configuration is understood.
+
+use crate::corefile::{ParseError, Place, Token};
+use std::fmt;
+
+/// Why a Corefile was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// It is no well-formed Corefile.
+    Parse(ParseError),
+    /// A server block's key is no zone.
+    Key {
+        /// The key.
+        place: Place,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A directive cannot be understood at one word.
+    Word {
+        /// The directive.
+        directive: &'static str,
+        /// The word and what is wrong with it.
+        error: ParseError,
+    },
+    /// A directive asks for something impossible or harmful.
+    Value {
+        /// The directive.
+        directive: &'static str,
+        /// The word to change.
+        place: Place,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Server blocks contradict one another.
+    Listener {
+        /// The key of the later one.
+        place: Place,
+        /// The contradiction.
+        message: String,
+    },
+    /// It is right, but onward cannot do it.
+    NotBuilt {
+        /// The word that asks for it.
+        place: Place,
+        /// What it asks for.
+        what: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Parse(error) => error.fmt(f),
+            Self::Key { place, message } => {
+                write!(f, "{place} - error inspecting server blocks: {message}")
+            }
+            Self::Word { directive, error } => write!(f, "plugin/{directive}: {error}"),
+            Self::Value { directive, place, message } => {
+                write!(f, "{place} - plugin/{directive}: {message}")
+            }
+            Self::Listener { place, message } => write!(f, "{place} - {message}"),
+            Self::NotBuilt { place, what } => {
+                write!(f, "{place} - {what} is not supported by onward yet")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What a directive's reader objects to; it need not know the directive's name.
+#[derive(Debug)]
+pub(super) enum Complaint {
+    Word(ParseError),
+    Value { place: Place, message: String },
+    NotBuilt { place: Place, what: String },
+}
+
+impl Complaint {
+    pub(super) fn value(token: &Token, message: impl Into<String>) -> Self {
+        Self::Value { place: token.place.clone(), message: message.into() }
+    }
+
+    pub(super) fn not_built(token: &Token, what: impl Into<String>) -> Self {
+        Self::NotBuilt { place: token.place.clone(), what: what.into() }
+    }
+
+    pub(super) fn about(self, directive: &'static str) -> ConfigError {
+        match self {
+            Self::Word(error) => ConfigError::Word { directive, error },
+            Self::Value { place, message } => ConfigError::Value { directive, place, message },
+            Self::NotBuilt { place, what } => ConfigError::NotBuilt { place, what },
+        }
+    }
+}
+
+impl From<ParseError> for Complaint {
+    fn from(error: ParseError) -> Self {
+        Self::Word(error)
+    }
+}

@@ -1,0 +1,317 @@
+//! `forward FROM TO… [{ OPTION… }]`
+//!
+//! Reads the stanzas of one server block. The block of options is read before the targets, and
+//! what an option means together with others is checked when its block is closed. Options of the
+//! language that onward lacks are read and checked like the others, so that a typing error in one
+//! is still a typing error; only then the stanza is refused. Which those are is decided by the
+//! one table [`OPTIONS`].
+
+mod later;
+mod sizing;
+mod targets;
+
+pub(super) use sizing::share;
+
+use super::error::Complaint;
+use super::load::{Context, Draft};
+use super::{Forward, Name, Policy, Sizing, UPSTREAMS_MAX, duration, keys, numbers};
+use crate::corefile::{Cursor, ParseError, Place, Token, Warning, did_you_mean};
+use std::time::Duration;
+use targets::Targets;
+
+/// Targets written in one stanza. A file counts as one.
+const TARGETS_MAX: usize = 15;
+/// A connection idle for longer is closed, if `expire` does not say otherwise.
+const EXPIRE: Duration = Duration::from_secs(10);
+/// How long an attempt waits, if `read_timeout` does not say otherwise.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// All options, and whether onward has them. To build one: say `true` here, and move its arm from
+/// [`later::check`] to [`Options::read`], where its value becomes a field.
+const OPTIONS: [(&str, bool); 24] = [
+    ("except", true),
+    ("expire", true),
+    ("max_age", true),
+    ("max_idle_conns", true),
+    ("policy", true),
+    ("read_timeout", true),
+    ("max_connect_attempts", true),
+    ("spread", true),
+    ("max_conns", true),
+    ("max_inflight", true),
+    ("max_fails", false),
+    ("health_check", false),
+    ("max_concurrent", false),
+    ("force_tcp", false),
+    ("prefer_udp", false),
+    ("next_on_nodata", false),
+    ("failfast_all_unhealthy_upstreams", false),
+    ("tls", false),
+    ("tls_servername", false),
+    ("doh_method", false),
+    ("next", false),
+    ("failover", false),
+    ("resolver", false),
+    ("source_address", false),
+];
+
+/// A stanza whose sizes are not yet resolved.
+pub(super) struct Stanza {
+    /// Complete but for `sizing`.
+    pub(super) forward: Forward,
+    sizing: sizing::Written,
+}
+
+impl Stanza {
+    /// The stanza with its sizes, `share` being what each pool may have.
+    pub(super) fn finish(mut self, share: usize) -> Forward {
+        self.forward.sizing = self.sizing.resolve(share);
+        self.forward
+    }
+}
+
+/// Reads all `forward` stanzas of one server block.
+pub(super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let mut too_many = None;
+    while let Some(name) = cursor.stanza() {
+        let from = read_from(cursor, context)?;
+        let written = cursor.expect_rest()?;
+        let mut options = Options::default();
+        while let Some(property) = cursor.block() {
+            options.read_any(property, cursor, context)?;
+        }
+        options.check()?;
+        let targets = targets::read(&written, context)?;
+        if targets.written > TARGETS_MAX && too_many.is_none() {
+            let message = format!("more than {TARGETS_MAX} TOs configured: {}", targets.written);
+            too_many = Some(Complaint::value(name, message));
+        }
+        draft.forwards.push(options.stanza(name, from, targets)?);
+    }
+    too_many.map_or(Ok(()), Err)
+}
+
+fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name, Complaint> {
+    let written = cursor.expect_arg()?;
+    let names = keys::parse(&written.text).map_or(Vec::new(), |zone| zone.names);
+    let Some(from) = names.first().cloned() else {
+        let message = format!("unable to normalize '{}'", written.text);
+        return Err(Complaint::value(written, message));
+    };
+    if names.len() > 1 {
+        let message = format!(
+            "plugin/forward: Unsupported CIDR notation: '{}' expands to multiple zones. \
+             Using only '{from}'.",
+            written.text
+        );
+        context.warnings.push(Warning { place: written.place.clone(), message });
+    }
+    Ok(from)
+}
+
+/// The options of one stanza, as far as they are written.
+#[derive(Default)]
+struct Options {
+    except: Vec<Name>,
+    policy: Policy,
+    expire: Option<Duration>,
+    max_age: Option<(Duration, Place)>,
+    max_idle_conns: Option<usize>,
+    read_timeout: Option<Duration>,
+    max_connect_attempts: Option<u32>,
+    sizing: sizing::Written,
+    spread_place: Option<Place>,
+    /// The first option that is right but not built.
+    not_built: Option<Complaint>,
+}
+
+impl Options {
+    /// Reads one option with its arguments, whether it is built or not.
+    fn read_any(
+        &mut self,
+        property: &Token,
+        cursor: &mut Cursor<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), Complaint> {
+        let text = &*property.text;
+        match OPTIONS.iter().find(|(name, _)| *name == text) {
+            Some((_, true)) => self.read(property, cursor, context),
+            Some((_, false)) => {
+                later::check(property, cursor)?;
+                let refused = Complaint::not_built(property, format!("forward option '{text}'"));
+                self.not_built.get_or_insert(refused);
+                Ok(())
+            }
+            None => {
+                let suggestion = did_you_mean(text, OPTIONS.map(|(name, _)| name));
+                let message = format!("unknown property '{text}'{suggestion}");
+                Err(ParseError::at(property, message).into())
+            }
+        }
+    }
+
+    /// Reads one option that onward has.
+    fn read(
+        &mut self,
+        property: &Token,
+        cursor: &mut Cursor<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), Complaint> {
+        match &*property.text {
+            "except" => self.read_except(cursor, context)?,
+            "policy" => self.policy = read_policy(cursor)?,
+            "expire" => self.expire = Some(read_duration(property, cursor)?),
+            "max_age" => {
+                self.max_age = Some((read_duration(property, cursor)?, property.place.clone()));
+            }
+            "max_idle_conns" => {
+                // 0 is no limit.
+                let number = read_count(property, cursor)?;
+                self.max_idle_conns = usize::try_from(number).ok().filter(|number| *number > 0);
+            }
+            "read_timeout" => {
+                let (text, nanos) = duration_arg(cursor)?;
+                if nanos <= 0 {
+                    let shown = duration::show(nanos);
+                    let message = format!("read_timeout must be positive: {shown}");
+                    return Err(Complaint::value(text, message));
+                }
+                self.read_timeout = Some(Duration::from_nanos(nanos.unsigned_abs()));
+            }
+            "max_connect_attempts" => self.max_connect_attempts = Some(read_unsigned(cursor)?),
+            "spread" => {
+                self.sizing.spread = Some(sizing::read(property, cursor)?);
+                self.spread_place = Some(property.place.clone());
+            }
+            "max_conns" => self.sizing.max_conns = Some(sizing::read(property, cursor)?),
+            "max_inflight" => self.sizing.max_inflight = Some(sizing::read(property, cursor)?),
+            other => unreachable!("option '{other}' has no reader"),
+        }
+        Ok(())
+    }
+
+    fn read_except(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), Complaint> {
+        for zone in cursor.expect_rest()? {
+            match keys::parse(&zone.text) {
+                Ok(zone) => self.except.extend(zone.names),
+                Err(reason) => {
+                    let message = format!("plugin/forward: except is ignored: {reason}");
+                    context.warnings.push(Warning { place: zone.place.clone(), message });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is only known when all options are read.
+    fn check(&self) -> Result<(), Complaint> {
+        if let (Some(message), Some(place)) = (self.sizing.contradiction(), &self.spread_place) {
+            return Err(Complaint::Value { place: place.clone(), message });
+        }
+        let expire = self.expire.unwrap_or(EXPIRE);
+        match &self.max_age {
+            Some((max_age, place)) if !max_age.is_zero() && *max_age < expire => {
+                let (age, expire) = (show(*max_age), show(expire));
+                let message = format!(
+                    "max_age ({age}) must not be less than expire ({expire}): \
+                     set max_age to at least {expire}, or expire to at most {age}"
+                );
+                Err(Complaint::Value { place: place.clone(), message })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn stanza(self, name: &Token, from: Name, targets: Targets) -> Result<Stanza, Complaint> {
+        let upstreams = targets.upstreams;
+        if upstreams.len() > UPSTREAMS_MAX {
+            let count = upstreams.len();
+            let message = format!(
+                "{count} upstreams, but one forward stanza can have at most {UPSTREAMS_MAX}: \
+                 split it by zone or list fewer nameservers"
+            );
+            return Err(Complaint::value(name, message));
+        }
+        if let Some(refused) = self.not_built {
+            return Err(refused);
+        }
+        // Twice around the list, as in the reference.
+        let twice = u32::try_from(upstreams.len() * 2).unwrap_or(u32::MAX);
+        let attempts = self.max_connect_attempts.unwrap_or(twice);
+        let forward = Forward {
+            from,
+            except: self.except,
+            upstreams,
+            policy: self.policy,
+            expire: self.expire.unwrap_or(EXPIRE),
+            max_age: self.max_age.map(|(max_age, _)| max_age).filter(|max_age| !max_age.is_zero()),
+            max_idle_conns: self.max_idle_conns,
+            read_timeout: self.read_timeout.unwrap_or(READ_TIMEOUT),
+            max_connect_attempts: (attempts > 0).then_some(attempts),
+            sizing: Sizing { spread: 0, max_conns: 0, max_inflight: 0 },
+        };
+        Ok(Stanza { forward, sizing: self.sizing })
+    }
+}
+
+fn read_policy(cursor: &mut Cursor<'_>) -> Result<Policy, Complaint> {
+    let policy = cursor.expect_arg()?;
+    match &*policy.text {
+        "random" => Ok(Policy::Random),
+        "round_robin" => Ok(Policy::RoundRobin),
+        "sequential" => Ok(Policy::Sequential),
+        other => {
+            let suggestion = did_you_mean(other, ["random", "round_robin", "sequential"]);
+            Err(ParseError::at(policy, format!("unknown policy '{other}'{suggestion}")).into())
+        }
+    }
+}
+
+/// A duration of either sign, and the word it was written as.
+fn duration_arg<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a Token, i64), Complaint> {
+    let argument = cursor.expect_arg()?;
+    let nanos =
+        duration::parse(&argument.text).map_err(|message| Complaint::value(argument, message))?;
+    Ok((argument, nanos))
+}
+
+/// A duration that may be zero.
+fn read_duration(property: &Token, cursor: &mut Cursor<'_>) -> Result<Duration, Complaint> {
+    let (argument, nanos) = duration_arg(cursor)?;
+    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| {
+        let message = format!("{} can't be negative: {}", property.text, duration::show(nanos));
+        Complaint::value(argument, message)
+    })
+}
+
+/// A number that may be zero.
+fn read_count(property: &Token, cursor: &mut Cursor<'_>) -> Result<u64, Complaint> {
+    let argument = cursor.expect_arg()?;
+    let number =
+        numbers::signed(&argument.text).map_err(|message| Complaint::value(argument, message))?;
+    u64::try_from(number).map_err(|_| {
+        let message = format!("{} can't be negative: {number}", property.text);
+        Complaint::value(argument, message)
+    })
+}
+
+fn read_unsigned(cursor: &mut Cursor<'_>) -> Result<u32, Complaint> {
+    let argument = cursor.expect_arg()?;
+    numbers::unsigned(&argument.text).map_err(|message| Complaint::value(argument, message))
+}
+
+/// A duration that came from [`read_duration`], as operators write it.
+pub(super) fn show(duration: Duration) -> String {
+    duration::show(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests;

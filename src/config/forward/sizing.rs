@@ -1,0 +1,118 @@
+//! How large the pools may grow: `spread`, `max_conns`, `max_inflight`.
+//!
+//! What is not written follows from the host: each pool gets its share of the ephemeral ports. A
+//! quarter of the range is ours, because other programs and connections in TIME_WAIT need the
+//! rest; it is divided among all pools, of which each worker has one for each upstream.
+
+use super::super::error::Complaint;
+use super::super::{Host, Sizing, numbers};
+use crate::corefile::{Cursor, Token};
+
+/// Ports a pool rotates through, unless its share is larger (RFC 5452 §9.2).
+const SPREAD_MIN: usize = 4;
+/// More source ports add sockets but hardly any security.
+const SPREAD_MAX: usize = 128;
+/// More connections of one pool than this mean that the upstream is too slow, not too busy.
+const CONNECTIONS_MAX: usize = 1024;
+/// Queries of one batch of a worker's turn.
+const INFLIGHT: usize = 64;
+/// No size is larger: there are no more ports, and no more query ids on a connection.
+const WRITTEN_MAX: i64 = 65_535;
+
+/// The sizes that a stanza's options state.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    pub(super) spread: Option<usize>,
+    pub(super) max_conns: Option<usize>,
+    pub(super) max_inflight: Option<usize>,
+}
+
+impl Written {
+    /// What to tell the operator when the sizes exclude one another.
+    pub(super) fn contradiction(self) -> Option<String> {
+        match (self.spread, self.max_conns) {
+            (Some(spread), Some(max_conns)) if spread > max_conns => Some(format!(
+                "spread ({spread}) must not be more than max_conns ({max_conns}): \
+                 a pool can only spread over connections that it may have"
+            )),
+            _ => None,
+        }
+    }
+
+    /// All sizes, `share` being the connections that one pool may have.
+    pub(super) fn resolve(self, share: usize) -> Sizing {
+        let default_spread = share.clamp(SPREAD_MIN, SPREAD_MAX);
+        let spread = self
+            .spread
+            .unwrap_or_else(|| default_spread.min(self.max_conns.unwrap_or(default_spread)));
+        let default_max_conns = share.clamp(SPREAD_MIN, CONNECTIONS_MAX).max(spread);
+        Sizing {
+            spread,
+            max_conns: self.max_conns.unwrap_or(default_max_conns),
+            max_inflight: self.max_inflight.unwrap_or(INFLIGHT),
+        }
+    }
+}
+
+/// The connections that each pool may have if all of them are as large as they can be.
+pub(in super::super) fn share(host: &Host, upstreams: usize) -> usize {
+    host.ephemeral_ports / 4 / (host.workers * upstreams).max(1)
+}
+
+/// The argument of one of these options.
+pub(super) fn read(property: &Token, cursor: &mut Cursor<'_>) -> Result<usize, Complaint> {
+    let argument = cursor.expect_arg()?;
+    let number =
+        numbers::signed(&argument.text).map_err(|message| Complaint::value(argument, message))?;
+    let in_range = (1..=WRITTEN_MAX).contains(&number);
+    usize::try_from(number).ok().filter(|_| in_range).ok_or_else(|| {
+        let message = format!("{} must be 1 to {WRITTEN_MAX}: {number}", property.text);
+        Complaint::value(argument, message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Sizing, Written, share};
+    use crate::config::Host;
+
+    fn sizes(written: Written, share: usize) -> (usize, usize) {
+        let Sizing { spread, max_conns, max_inflight: 64 } = written.resolve(share) else {
+            panic!("64 queries a connection unless written otherwise");
+        };
+        (spread, max_conns)
+    }
+
+    #[test]
+    fn a_quarter_of_the_ports_is_shared_by_all_pools() {
+        let host = Host { workers: 4, ephemeral_ports: 28_232, ..Host::plain() };
+        assert_eq!(share(&host, 2), 882);
+        assert_eq!(share(&host, 0), 7_058);
+    }
+
+    #[test]
+    fn sizes_that_are_not_written_follow_the_share() {
+        assert_eq!(sizes(Written::default(), 0), (4, 4));
+        assert_eq!(sizes(Written::default(), 100), (100, 100));
+        assert_eq!(sizes(Written::default(), 882), (128, 882));
+        assert_eq!(sizes(Written::default(), 7_058), (128, 1_024));
+    }
+
+    #[test]
+    fn one_written_size_pulls_the_other_along() {
+        assert_eq!(
+            sizes(Written { spread: Some(2_000), ..Written::default() }, 100),
+            (2_000, 2_000)
+        );
+        assert_eq!(sizes(Written { max_conns: Some(2), ..Written::default() }, 100), (2, 2));
+        assert_eq!(sizes(Written { max_conns: Some(300), ..Written::default() }, 100), (100, 300));
+    }
+
+    #[test]
+    fn a_spread_above_max_conns_is_a_contradiction_that_names_both() {
+        let written = Written { spread: Some(9), max_conns: Some(8), max_inflight: None };
+        let message = written.contradiction().unwrap();
+        assert!(message.starts_with("spread (9) must not be more than max_conns (8)"));
+        assert_eq!(Written { max_conns: Some(9), ..written }.contradiction(), None);
+    }
+}

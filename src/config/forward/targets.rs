@@ -1,0 +1,220 @@
+//! `TO…`: where a stanza forwards to.
+//!
+//! An address with or without port, or a file in the format of `resolv.conf`, which stands for
+//! the nameservers in it. Whatever is neither would be a host name. Duplicates are dropped, the
+//! first wins.
+//!
+//! Stricter than the reference where it would start and then fail every query: a port must be
+//! one. Kinder where it drops what matters: the interface of a link-local address is kept.
+
+use super::super::bind::is_link_local;
+use super::super::error::Complaint;
+use super::super::load::Context;
+use super::super::quote::quote;
+use super::super::{Name, Upstream, keys};
+use crate::corefile::{Place, Token};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+/// The targets of one stanza.
+pub(super) struct Targets {
+    /// Without duplicates, at least one.
+    pub(super) upstreams: Vec<Upstream>,
+    /// How many arguments they were written as. Files without nameserver are not counted.
+    pub(super) written: usize,
+}
+
+/// One target before its scheme and port are looked at.
+struct Target {
+    place: Place,
+    scheme: &'static str,
+    /// Without the zone that `%` separates.
+    host: String,
+    /// The text after the last `%`.
+    zone: Option<String>,
+    port: String,
+}
+
+/// Reads the targets.
+pub(super) fn read(written: &[&Token], context: &Context<'_>) -> Result<Targets, Complaint> {
+    for argument in written {
+        if argument.text.strip_prefix("https://").is_some_and(|rest| rest.contains('/')) {
+            let message = format!(
+                "paths are not allowed in HTTPS upstream addresses \
+                 (the /dns-query path is used by default): {}",
+                argument.text
+            );
+            return Err(Complaint::value(argument, message));
+        }
+    }
+    let mut targets = Vec::new();
+    let mut count = 0;
+    for argument in written {
+        let before = targets.len();
+        read_one(argument, context, &mut targets)?;
+        count += usize::from(targets.len() > before);
+    }
+    let mut upstreams: Vec<Upstream> = Vec::new();
+    for target in &targets {
+        let address = resolve(target, context)?;
+        if !upstreams.iter().any(|known| known.address == address) {
+            upstreams.push(Upstream { address });
+        }
+    }
+    if upstreams.is_empty() {
+        return Err(Complaint::value(written[0], "no valid upstream addresses found"));
+    }
+    Ok(Targets { upstreams, written: count })
+}
+
+/// Adds what one argument stands for.
+fn read_one(
+    argument: &Token,
+    context: &Context<'_>,
+    targets: &mut Vec<Target>,
+) -> Result<(), Complaint> {
+    let text = &*argument.text;
+    let (scheme, rest) = keys::split_scheme(text);
+    if rest.is_empty() {
+        return Err(Complaint::value(argument, format!("invalid address: {}", quote(text))));
+    }
+    let target = |scheme, address: &str, port: &str| {
+        let (host, zone) = strip_zone(address);
+        let zone = zone.map(str::to_owned);
+        let place = argument.place.clone();
+        Target { place, scheme, host: host.to_owned(), zone, port: port.to_owned() }
+    };
+    let is_address = |host| strip_zone(host).0.parse::<IpAddr>().is_ok();
+    let bare = rest.trim_matches(['[', ']']);
+    match split_host_port(rest) {
+        _ if scheme == "unix" => targets.push(target(scheme, rest, "")),
+        Some((host, port)) if is_address(host) => targets.push(target(scheme, host, port)),
+        None if is_address(bare) => targets.push(target(scheme, bare, default_port(scheme))),
+        _ => match nameservers(rest, context) {
+            Some(servers) => {
+                targets.extend(servers.iter().map(|server| target("dns", server, "53")));
+            }
+            None if is_host_name(scheme, rest) => {
+                return Err(Complaint::not_built(
+                    argument,
+                    format!("host name as upstream '{text}'"),
+                ));
+            }
+            None => {
+                let message = format!("not an IP address, file, or valid domain: {}", quote(text));
+                return Err(Complaint::value(argument, message));
+            }
+        },
+    }
+    Ok(())
+}
+
+/// The address of a target, if onward can speak to it.
+fn resolve(target: &Target, context: &Context<'_>) -> Result<SocketAddr, Complaint> {
+    let Target { place, scheme, host, zone, port } = target;
+    let refuse = |message| Complaint::Value { place: place.clone(), message };
+    let shown =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    match *scheme {
+        "dns" => {}
+        "tls" | "https" => {
+            let what = format!("upstream '{scheme}://{shown}'");
+            return Err(Complaint::NotBuilt { place: place.clone(), what });
+        }
+        _ => {
+            let shown = if *scheme == "unix" { host } else { &shown };
+            return Err(refuse(format!(
+                "'{scheme}' is not supported as a destination protocol in forward: \
+                 {scheme}://{shown}"
+            )));
+        }
+    }
+    let ip = host.parse::<IpAddr>();
+    let ip = ip.map_err(|_| refuse(format!("nameserver {} is not an IP address", quote(host))))?;
+    let number = port.parse::<u16>().ok().filter(|port| *port > 0);
+    let port = number.ok_or_else(|| {
+        refuse(format!("the port of upstream {} must be 1 to 65535", quote(&shown)))
+    })?;
+    match (ip.to_canonical(), zone) {
+        (IpAddr::V6(ip), Some(zone)) if is_link_local(ip.into()) => {
+            let scope_id = context.host.scope_id(zone).ok_or_else(|| {
+                refuse(format!("upstream {host}: this host has no interface {}", quote(zone)))
+            })?;
+            Ok(SocketAddrV6::new(ip, port, 0, scope_id).into())
+        }
+        (ip, _) => Ok(SocketAddr::new(ip, port)),
+    }
+}
+
+/// The nameservers in a file; `None` when there is no such file.
+fn nameservers(path: &str, context: &Context<'_>) -> Option<Vec<String>> {
+    let sources = &context.host.sources;
+    let content = match (sources.read)(&sources.working_directory.join(path)) {
+        Ok(content) => content,
+        Err(error) if error.kind() == ErrorKind::IsADirectory => return Some(Vec::new()),
+        Err(_) => return None,
+    };
+    let text = String::from_utf8_lossy(&content);
+    let mut servers = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if let (Some("nameserver"), Some(server)) = (words.next(), words.next()) {
+            servers.push(server.to_owned());
+        }
+    }
+    Some(servers)
+}
+
+fn is_host_name(scheme: &str, rest: &str) -> bool {
+    let (host, _) = split_host_port(rest).unwrap_or((rest, ""));
+    let (host, _) = strip_zone(host);
+    ["dns", "tls", "https"].contains(&scheme) && Name::parse(host).is_ok()
+}
+
+fn default_port(scheme: &str) -> &'static str {
+    match scheme {
+        "tls" | "quic" => "853",
+        "grpc" | "https" | "https3" => "443",
+        _ => "53",
+    }
+}
+
+/// The text before the last `%`, and the text after it.
+fn strip_zone(host: &str) -> (&str, Option<&str>) {
+    host.rsplit_once('%').map_or((host, None), |(host, zone)| (host, Some(zone)))
+}
+
+/// Host and port around the last colon. Brackets around the host are removed; without them it may
+/// not contain a colon. The port may be empty.
+pub(super) fn split_host_port(text: &str) -> Option<(&str, &str)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(host) => host.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    (!host.contains(['[', ']']) && !port.contains(['[', ']'])).then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{split_host_port, strip_zone};
+
+    #[test]
+    fn host_and_port_are_split_at_the_last_colon() {
+        assert_eq!(split_host_port("127.0.0.1:53"), Some(("127.0.0.1", "53")));
+        assert_eq!(split_host_port("[::1]:5353"), Some(("::1", "5353")));
+        assert_eq!(split_host_port("m:"), Some(("m", "")));
+        assert_eq!(split_host_port(":8080"), Some(("", "8080")));
+        for text in ["8080", "::1", "[::1]", "[::1:1", "[::1]x:1", "a]:1", "a[:1", "[a]:1]"] {
+            assert_eq!(split_host_port(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_zone_is_the_text_after_the_last_percent_sign() {
+        assert_eq!(strip_zone("fe80::1%eth0"), ("fe80::1", Some("eth0")));
+        assert_eq!(strip_zone("a%b%c"), ("a%b", Some("c")));
+        assert_eq!(strip_zone("::1"), ("::1", None));
+    }
+}

@@ -1,0 +1,237 @@
+//! The directive as a whole: one test per rule.
+
+use crate::config::{Config, Forward, Host, Interface, Policy, Sizing};
+use crate::corefile::Sources;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+fn host() -> Host {
+    let many: String = (1..=65).map(|n| format!("nameserver 10.0.0.{n}\n")).collect();
+    let files = [
+        (
+            "/dir/rc",
+            "# x\noptions ndots:3\nnameserver 127.0.0.9 extra\nNAMESERVER 1.1.1.1\nnameserver\n",
+        ),
+        ("/dir/none", "search m\n"),
+        ("/dir/zones", "nameserver fe80::1%eth0\nnameserver ::1%x\n"),
+        ("/dir/bad", "nameserver ns.m\n"),
+        ("/dir/many", &many),
+    ];
+    let files = files.map(|(path, text)| (path.into(), text.as_bytes().to_vec())).into();
+    let eth0 = Interface { name: "eth0".into(), index: 7, addresses: Vec::new() };
+    Host {
+        sources: Sources::fixed(files, BTreeMap::new()),
+        interfaces: vec![eth0],
+        ..Host::plain()
+    }
+}
+
+/// The stanza `forward LINE`, with the warnings.
+fn stanza(line: &str) -> Result<(Forward, Vec<String>), String> {
+    let text = format!(". {{\n forward {line}\n}}");
+    let (config, warnings) =
+        Config::load(text.as_bytes(), "f", &host()).map_err(|error| error.to_string())?;
+    let warnings = warnings.iter().map(ToString::to_string).collect();
+    Ok((config.blocks[0].forwards[0].clone(), warnings))
+}
+
+fn with(options: &str) -> Result<Forward, String> {
+    stanza(&format!(". 127.0.0.1 {{\n{options}\n}}")).map(|(forward, _)| forward)
+}
+
+fn upstreams(targets: &str) -> String {
+    stanza(&format!(". {targets}")).map_or_else(
+        |error| error,
+        |(forward, _)| {
+            let texts = forward.upstreams.iter().map(|upstream| upstream.address.to_string());
+            texts.collect::<Vec<_>>().join(" ")
+        },
+    )
+}
+
+#[test]
+fn defaults_hold_for_what_is_not_written() {
+    let (forward, warnings) = stanza(". 127.0.0.1 ::1").unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(forward.policy, Policy::Random);
+    assert_eq!(forward.expire, Duration::from_secs(10));
+    assert_eq!(forward.read_timeout, Duration::from_secs(2));
+    assert_eq!((forward.max_age, forward.max_idle_conns), (None, None));
+    assert_eq!(forward.max_connect_attempts, Some(4));
+    assert_eq!(forward.sizing, Sizing { spread: 128, max_conns: 1024, max_inflight: 64 });
+}
+
+#[test]
+fn every_option_is_read() {
+    let forward = with(
+        "except a B.c\nexcept 10.0.0.0/23\npolicy sequential\nexpire 1m\nmax_age 1h\n\
+         max_idle_conns 5\nread_timeout 500ms\nmax_connect_attempts 7\nspread 2\nmax_conns 3\n\
+         max_inflight 1",
+    )
+    .unwrap();
+    let except: Vec<String> = forward.except.iter().map(ToString::to_string).collect();
+    assert_eq!(except, ["a.", "b.c.", "0.0.10.in-addr.arpa.", "1.0.10.in-addr.arpa."]);
+    assert_eq!(forward.policy, Policy::Sequential);
+    assert_eq!(forward.expire, Duration::from_secs(60));
+    assert_eq!(forward.max_age, Some(Duration::from_secs(3600)));
+    assert_eq!(forward.max_idle_conns, Some(5));
+    assert_eq!(forward.read_timeout, Duration::from_millis(500));
+    assert_eq!(forward.max_connect_attempts, Some(7));
+    assert_eq!(forward.sizing, Sizing { spread: 2, max_conns: 3, max_inflight: 1 });
+}
+
+#[test]
+fn zero_is_no_limit() {
+    let forward = with("max_age 0\nmax_idle_conns 0\nmax_connect_attempts 0\nexpire 0").unwrap();
+    assert_eq!((forward.max_age, forward.max_idle_conns), (None, None));
+    assert_eq!((forward.max_connect_attempts, forward.expire), (None, Duration::ZERO));
+}
+
+#[test]
+fn max_age_is_compared_with_expire_after_the_whole_block() {
+    assert_eq!(
+        with("max_age 5s").unwrap_err(),
+        "f:3 - plugin/forward: max_age (5s) must not be less than expire (10s): \
+         set max_age to at least 10s, or expire to at most 5s"
+    );
+    assert!(with("max_age 5s\nexpire 5s").is_ok());
+    assert!(with("expire 6s\n\nmax_age 5s").unwrap_err().starts_with("f:5 - "));
+}
+
+#[test]
+fn a_spread_above_max_conns_is_refused_after_the_whole_block() {
+    let error = with("spread 9\nmax_conns 8").unwrap_err();
+    assert!(
+        error.starts_with("f:3 - plugin/forward: spread (9) must not be more than max_conns (8)")
+    );
+    assert!(with("spread 9\nmax_conns 8\nmax_conns 9").is_ok());
+    assert_eq!(
+        with("max_inflight 0").unwrap_err(),
+        "f:3 - plugin/forward: max_inflight must be 1 to 65535: 0"
+    );
+}
+
+#[test]
+fn an_option_that_is_not_built_is_checked_before_it_is_refused() {
+    assert_eq!(
+        with("max_fails 3").unwrap_err(),
+        "f:3 - forward option 'max_fails' is not supported by onward yet"
+    );
+    assert_eq!(
+        with("max_fails 2 2").unwrap_err(),
+        "plugin/forward: f:3 - Error during parsing: unknown property '2'"
+    );
+    let known = "health_check 1s no_rec domain m\nforce_tcp\nprefer_udp\nnext nxdomain\n\
+                 failover SERVFAIL\nnext_on_nodata\nfailfast_all_unhealthy_upstreams\ntls a b c\n\
+                 tls_servername n\ndoh_method GET\nresolver 1.1.1.1 [::1]:53\nsource_address ::1\n\
+                 max_concurrent 0";
+    assert_eq!(
+        with(known).unwrap_err(),
+        "f:3 - forward option 'health_check' is not supported by onward yet"
+    );
+}
+
+#[test]
+fn a_near_miss_of_an_option_is_named() {
+    assert_eq!(
+        with("max_agee 5s").unwrap_err(),
+        "plugin/forward: f:3 - Error during parsing: unknown property 'max_agee' (did you mean 'max_age'?)"
+    );
+    assert!(
+        with("policy Random")
+            .unwrap_err()
+            .ends_with("unknown policy 'Random' (did you mean 'random'?)")
+    );
+}
+
+#[test]
+fn an_invalid_exception_is_ignored_with_a_warning() {
+    let (forward, warnings) = stanza(". ::1 {\nexcept m..n o\n}").unwrap();
+    assert_eq!(forward.except.len(), 1);
+    assert!(
+        warnings[0].starts_with("f:3 - plugin/forward: except is ignored: zone is not a valid")
+    );
+}
+
+#[test]
+fn from_is_one_zone() {
+    let (forward, warnings) = stanza("10.6.0.0/15 ::1").unwrap();
+    assert_eq!(forward.from.to_string(), "6.10.in-addr.arpa.");
+    assert_eq!(
+        warnings,
+        ["f:2 - plugin/forward: Unsupported CIDR notation: '10.6.0.0/15' expands to multiple \
+          zones. Using only '6.10.in-addr.arpa.'."]
+    );
+    assert_eq!(stanza("tls://m:99 ::1").unwrap().0.from.to_string(), "m.");
+    assert_eq!(stanza("m..n ::1").unwrap_err(), "f:2 - plugin/forward: unable to normalize 'm..n'");
+}
+
+#[test]
+fn addresses_get_the_default_port_and_duplicates_are_dropped() {
+    assert_eq!(
+        upstreams("127.0.0.1 127.0.0.1:53 ::1 [::1] [::1]:5353 dns://::2"),
+        "127.0.0.1:53 [::1]:53 [::1]:5353 [::2]:53"
+    );
+}
+
+#[test]
+fn a_port_must_be_one() {
+    for port in ["bogus", "0", "65536", "", "-1"] {
+        assert_eq!(
+            upstreams(&format!("127.0.0.1:{port}")),
+            format!(
+                "f:2 - plugin/forward: the port of upstream \"127.0.0.1:{port}\" must be 1 to 65535"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_file_stands_for_its_nameservers() {
+    assert_eq!(upstreams("rc ::1"), "127.0.0.9:53 [::1]:53");
+    assert_eq!(upstreams("tls:///dir/rc"), "127.0.0.9:53");
+    assert_eq!(upstreams("none ::1"), "[::1]:53");
+    assert_eq!(upstreams("none"), "f:2 - plugin/forward: no valid upstream addresses found");
+    assert_eq!(upstreams("/dir"), "f:2 - plugin/forward: no valid upstream addresses found");
+    assert_eq!(upstreams("bad"), "f:2 - plugin/forward: nameserver \"ns.m\" is not an IP address");
+}
+
+#[test]
+fn a_link_local_address_keeps_its_interface() {
+    assert_eq!(upstreams("fe80::1%eth0 [fe80::1%9]:54"), "[fe80::1%7]:53 [fe80::1%9]:54");
+    assert_eq!(upstreams("zones"), "[fe80::1%7]:53 [::1]:53");
+    assert_eq!(
+        upstreams("fe80::1%eth9"),
+        "f:2 - plugin/forward: upstream fe80::1: this host has no interface \"eth9\""
+    );
+}
+
+#[test]
+fn targets_are_limited() {
+    let sixteen = "127.0.0.1 ".repeat(16);
+    assert_eq!(upstreams(&sixteen), "f:2 - plugin/forward: more than 15 TOs configured: 16");
+    assert!(
+        upstreams("many").starts_with("f:2 - plugin/forward: 65 upstreams, but one forward stanza")
+    );
+}
+
+#[test]
+fn what_onward_cannot_speak_is_refused() {
+    assert_eq!(
+        upstreams("tls://127.0.0.1%m"),
+        "f:2 - upstream 'tls://127.0.0.1:853' is not supported by onward yet"
+    );
+    assert_eq!(
+        upstreams("m:54"),
+        "f:2 - host name as upstream 'm:54' is not supported by onward yet"
+    );
+    assert_eq!(
+        upstreams("quic://::1"),
+        "f:2 - plugin/forward: 'quic' is not supported as a destination protocol in forward: quic://[::1]:853"
+    );
+    assert_eq!(upstreams("dns://"), "f:2 - plugin/forward: invalid address: \"dns://\"");
+    assert_eq!(
+        upstreams("grpc://m"),
+        "f:2 - plugin/forward: not an IP address, file, or valid domain: \"grpc://m\""
+    );
+}

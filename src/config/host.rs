@@ -1,0 +1,58 @@
+//! What configuration depends on besides its text, as plain data.
+//!
+//! The rooms that know the kernel fill this in once, before the Corefile is read. Nothing in
+//! `config` asks the system anything itself.
+
+use crate::corefile::Sources;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The machine and process that a configuration is for.
+pub struct Host {
+    /// The files and environment variables that a Corefile may refer to.
+    pub sources: Sources,
+    /// The network interfaces, which `bind` may name.
+    pub interfaces: Vec<Interface>,
+    /// The port of server blocks that name none.
+    pub default_port: u16,
+    /// How many source ports the kernel has to give away.
+    pub ephemeral_ports: usize,
+    /// How many workers will hold connections. At least 1.
+    pub workers: usize,
+}
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, such as `eth0`.
+    pub name: String,
+    /// The kernel's number for it, which is also the scope of its link-local addresses.
+    pub index: u32,
+    /// Its addresses, of both families.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Host {
+    /// One worker on a host with nothing but a loopback interface, no file and no variable, and
+    /// Linux's usual range of ephemeral ports. For tests.
+    pub fn plain() -> Self {
+        let loopback = Interface {
+            name: "lo".into(),
+            index: 1,
+            addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        };
+        Self {
+            sources: Sources::fixed(BTreeMap::new(), BTreeMap::new()),
+            interfaces: vec![loopback],
+            default_port: 53,
+            ephemeral_ports: 28_232,
+            workers: 1,
+        }
+    }
+
+    /// The number of the interface that `zone`, the text after an address's `%`, means.
+    pub(super) fn scope_id(&self, zone: &str) -> Option<u32> {
+        let named = self.interfaces.iter().find(|interface| interface.name == zone);
+        named.map(|interface| interface.index).or_else(|| zone.parse().ok())
+    }
+}

@@ -1,0 +1,174 @@
+//! Which addresses the server blocks listen on, and whether they contradict one another.
+//!
+//! Each key of a block meets each of the block's addresses; blocks that meet at one address and
+//! port share it, each with its zones. A block without `bind` listens on all addresses, which are
+//! two listeners, one for each family.
+//!
+//! A zone may be served once at an address. Unlike in the reference, two spellings of one address
+//! are one address here: there, the later block would silently never be asked.
+
+use super::load::{Draft, Key};
+use super::{BindAddress, ConfigError, Listener, Name};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The listeners of all blocks, in the order of the file.
+pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    let mut found: HashMap<SocketAddr, usize> = HashMap::new();
+    for (block, draft) in blocks.iter().enumerate() {
+        for key in &draft.keys {
+            let port = port(key)?;
+            for host in hosts(draft.bind.as_deref()) {
+                let address = host.at(port);
+                let index = *found.entry(address).or_insert_with(|| {
+                    listeners.push(Listener { address, implied: true, zones: Vec::new() });
+                    listeners.len() - 1
+                });
+                let listener = &mut listeners[index];
+                listener.implied &= draft.bind.is_none();
+                listener.zones.push((key.name.clone(), block));
+            }
+        }
+    }
+    refuse_overlap(blocks)?;
+    Ok(listeners)
+}
+
+/// The key's port, now that it must be one. 0 lets the kernel choose.
+pub(super) fn port(key: &Key) -> Result<u16, ConfigError> {
+    u16::try_from(key.port).map_err(|_| {
+        let message = format!("address {}: invalid port", key.port);
+        ConfigError::Listener { place: key.place.clone(), message }
+    })
+}
+
+fn hosts(bind: Option<&[BindAddress]>) -> Vec<BindAddress> {
+    let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    bind.map_or_else(|| any.map(|ip| BindAddress { ip, scope_id: 0 }).into(), <[_]>::to_vec)
+}
+
+/// Refuses a zone that is served twice at one address.
+fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
+    let mut served: HashSet<(&Name, i64, Option<BindAddress>)> = HashSet::new();
+    // The address at which a zone was last seen; `None` is the unbound default.
+    let mut last: HashMap<(&Name, i64), Option<BindAddress>> = HashMap::new();
+    for draft in blocks {
+        let hosts: Vec<Option<BindAddress>> = match &draft.bind {
+            None => vec![None],
+            Some(bind) => bind.iter().copied().map(Some).collect(),
+        };
+        for key in &draft.keys {
+            for &host in &hosts {
+                let zone = (&key.name, key.port);
+                let again = served.contains(&(zone.0, zone.1, host));
+                let unbound = served.contains(&(zone.0, zone.1, None));
+                let rival = match (last.get(&zone), host) {
+                    (Some(rival), None) => Some(*rival),
+                    (Some(_), Some(_)) if unbound => Some(None),
+                    _ => None,
+                };
+                let reason = match rival {
+                    _ if again => "it is already defined".to_owned(),
+                    Some(rival) => {
+                        format!("zone overlap listener capacity with {}", site(key, rival))
+                    }
+                    None => {
+                        served.insert((zone.0, zone.1, host));
+                        last.insert(zone, host);
+                        continue;
+                    }
+                };
+                let message = format!("cannot serve {} - {reason}", site(key, host));
+                return Err(ConfigError::Listener { place: key.place.clone(), message });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn site(key: &Key, host: Option<BindAddress>) -> String {
+    let on = host.map_or(String::new(), |host| format!(" on {host}"));
+    format!("dns://{}:{}{on}", key.name, key.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group;
+    use crate::config::load::{Draft, Key};
+    use crate::config::{BindAddress, Name};
+    use crate::corefile::Place;
+
+    fn draft(line: usize, zone: &str, port: i64, bind: Option<&[&str]>) -> Draft {
+        let place = Place { file: "f".into(), line };
+        let address = |text: &&str| BindAddress { ip: text.parse().unwrap(), scope_id: 0 };
+        Draft {
+            keys: vec![Key { place, name: Name::parse(zone).unwrap(), port }],
+            bind: bind.map(|bind| bind.iter().map(address).collect()),
+            forwards: Vec::new(),
+        }
+    }
+
+    fn shown(blocks: &[Draft]) -> String {
+        let listeners = match group(blocks) {
+            Ok(listeners) => listeners,
+            Err(error) => return error.to_string(),
+        };
+        let lines = listeners.iter().map(|listener| {
+            let zones = listener.zones.iter().map(|(name, block)| format!(" {name}={block}"));
+            let implied = if listener.implied { "?" } else { "" };
+            format!("{}{implied}{}", listener.address, zones.collect::<String>())
+        });
+        lines.collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn without_bind_both_families_are_implied() {
+        assert_eq!(shown(&[draft(1, "m", 53, None)]), "0.0.0.0:53? m.=0, [::]:53? m.=0");
+        assert_eq!(
+            shown(&[draft(1, "m", 53, None), draft(2, "n", 53, Some(&["0.0.0.0"]))]),
+            "0.0.0.0:53 m.=0 n.=1, [::]:53? m.=0"
+        );
+    }
+
+    #[test]
+    fn blocks_share_an_address() {
+        let blocks =
+            [draft(1, "m", 53, Some(&["::1", "127.0.0.1"])), draft(2, "n", 53, Some(&["::1"]))];
+        assert_eq!(shown(&blocks), "[::1]:53 m.=0 n.=1, 127.0.0.1:53 m.=0");
+        assert_eq!(shown(&[draft(1, "m", 53, Some(&[]))]), "");
+    }
+
+    #[test]
+    fn a_zone_is_served_once_at_an_address() {
+        assert_eq!(
+            shown(&[draft(1, "m", 53, None), draft(2, "M.", 53, None)]),
+            "f:2 - cannot serve dns://m.:53 - it is already defined"
+        );
+        assert_eq!(
+            shown(&[draft(1, "m", 53, Some(&["::1", "0:0::1"]))]),
+            "f:1 - cannot serve dns://m.:53 on ::1 - it is already defined"
+        );
+    }
+
+    #[test]
+    fn an_unbound_zone_overlaps_a_bound_one() {
+        let (bound, unbound) =
+            (|line| draft(line, "m", 5, Some(&["::1", "::2"])), |line| draft(line, "m", 5, None));
+        assert_eq!(
+            shown(&[bound(1), unbound(2)]),
+            "f:2 - cannot serve dns://m.:5 - zone overlap listener capacity with dns://m.:5 on ::2"
+        );
+        assert_eq!(
+            shown(&[unbound(1), bound(2)]),
+            "f:2 - cannot serve dns://m.:5 on ::1 - zone overlap listener capacity with dns://m.:5"
+        );
+        assert!(group(&[bound(1), draft(2, "m", 6, None)]).is_ok());
+    }
+
+    #[test]
+    fn a_number_that_is_no_port_is_refused() {
+        assert_eq!(shown(&[draft(7, "m", 65536, None)]), "f:7 - address 65536: invalid port");
+        assert_eq!(shown(&[draft(7, "m", -5, None)]), "f:7 - address -5: invalid port");
+    }
+}

@@ -1,0 +1,104 @@
+//! From text to [`Config`], phase by phase.
+//!
+//! First all keys of all blocks, then each directive in the order of the language's list for each
+//! block, then what concerns all blocks together: listeners and sizes. The first mistake of the
+//! earliest phase is the one reported. Which directives are built is decided here, in one table.
+
+use super::error::Complaint;
+use super::forward::{self, Stanza};
+use super::{BindAddress, Config, ConfigError, Host, Name, ServerBlock, bind, keys, listeners};
+use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Warning};
+
+/// Reads all stanzas of one directive of one server block.
+type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
+
+/// The directives that onward has.
+const BUILT: [(&str, Reader); 2] = [("bind", bind::read), ("forward", forward::read)];
+
+/// What the readers of directives share.
+pub(super) struct Context<'a> {
+    pub(super) host: &'a Host,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// A server block while it is being read.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) keys: Vec<Key>,
+    /// `None` without `bind`.
+    pub(super) bind: Option<Vec<BindAddress>>,
+    pub(super) forwards: Vec<Stanza>,
+}
+
+/// One zone that a server block serves.
+pub(super) struct Key {
+    pub(super) place: Place,
+    pub(super) name: Name,
+    /// Any number until [`listeners::port`] has seen it.
+    pub(super) port: i64,
+}
+
+impl Config {
+    /// Reads the configuration `text`, which the operator calls `display_name`, for `host`.
+    /// Besides the configuration, returns what is odd about it.
+    ///
+    /// # Errors
+    /// The first mistake; nothing is to be served then.
+    pub fn load(
+        text: &[u8],
+        display_name: &str,
+        host: &Host,
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let corefile =
+            corefile::parse(text, display_name, &host.sources).map_err(ConfigError::Parse)?;
+        if corefile.blocks.is_empty() {
+            // The reference answers from its default block, with directives that onward lacks.
+            let place = Place { file: display_name.into(), line: 1 };
+            let what = "a configuration without any server block".into();
+            return Err(ConfigError::NotBuilt { place, what });
+        }
+        let mut context = Context { host, warnings: corefile.warnings };
+        let mut drafts = Vec::new();
+        for block in &corefile.blocks {
+            let keys = keys::read(block, &mut context)?;
+            drafts.push(Draft { keys, ..Draft::default() });
+        }
+        for directive in DIRECTIVES {
+            for (block, draft) in corefile.blocks.iter().zip(&mut drafts) {
+                set_up(directive, block, draft, &mut context)?;
+            }
+        }
+        let listeners = listeners::group(&drafts)?;
+        let stanzas = drafts.iter().flat_map(|draft| &draft.forwards);
+        let upstreams = stanzas.map(|stanza| stanza.forward.upstreams.len()).sum();
+        let share = forward::share(host, upstreams);
+        let blocks =
+            drafts.into_iter().map(|draft| finish(draft, share)).collect::<Result<_, _>>()?;
+        Ok((Self { listeners, blocks }, context.warnings))
+    }
+}
+
+/// Lets the reader of `directive` see its stanzas in `block`, if there are any.
+fn set_up(
+    directive: &'static str,
+    block: &Block,
+    draft: &mut Draft,
+    context: &mut Context<'_>,
+) -> Result<(), ConfigError> {
+    let Some(stanzas) = block.directives.iter().find(|found| found.name == directive) else {
+        return Ok(());
+    };
+    let Some((_, read)) = BUILT.iter().find(|(name, _)| *name == directive) else {
+        let what = format!("directive '{directive}'");
+        return Err(Complaint::not_built(&stanzas.tokens[0], what).about(directive));
+    };
+    read(&mut Cursor::new(&stanzas.tokens), context, draft)
+        .map_err(|complaint| complaint.about(directive))
+}
+
+fn finish(draft: Draft, share: usize) -> Result<ServerBlock, ConfigError> {
+    let ports = draft.keys.iter().map(listeners::port).collect::<Result<_, _>>()?;
+    let zones = draft.keys.into_iter().map(|key| key.name).collect();
+    let forwards = draft.forwards.into_iter().map(|stanza| stanza.finish(share)).collect();
+    Ok(ServerBlock { zones, ports, bind: draft.bind, forwards })
+}

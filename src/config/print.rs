@@ -1,0 +1,78 @@
+//! The effective configuration, written as a Corefile.
+//!
+//! Every default is filled in and every address block and file expanded, so that an operator sees
+//! what holds. Reading the text again gives the same [`Config`] on any host, with one exception:
+//! a stanza whose files list more nameservers than the language allows to be written out.
+
+use super::{BindAddress, Config, Forward, Policy, ServerBlock, forward::show};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.blocks.iter().try_for_each(|block| block.fmt(f))
+    }
+}
+
+impl fmt::Display for ServerBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (zone, port) in self.zones.iter().zip(&self.ports) {
+            write!(f, "{zone}:{port} ")?;
+        }
+        writeln!(f, "{{")?;
+        match self.bind.as_deref() {
+            None => {}
+            // The language has no shorter way to say: nowhere.
+            Some([]) => writeln!(f, "    bind ::1 {{\n        except ::1\n    }}")?,
+            Some(addresses) => {
+                write!(f, "    bind")?;
+                addresses.iter().try_for_each(|address| write!(f, " {address}"))?;
+                writeln!(f)?;
+            }
+        }
+        self.forwards.iter().try_for_each(|forward| forward.fmt(f))?;
+        writeln!(f, "}}")
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "    forward {}", self.from)?;
+        for upstream in &self.upstreams {
+            // A scope is written as a number, and read as such.
+            write!(f, " {}", upstream.address)?;
+        }
+        writeln!(f, " {{")?;
+        if !self.except.is_empty() {
+            write!(f, "        except")?;
+            self.except.iter().try_for_each(|name| write!(f, " {name}"))?;
+            writeln!(f)?;
+        }
+        let policy = match self.policy {
+            Policy::Random => "random",
+            Policy::RoundRobin => "round_robin",
+            Policy::Sequential => "sequential",
+        };
+        let sizing = &self.sizing;
+        writeln!(f, "        policy {policy}")?;
+        writeln!(f, "        expire {}", show(self.expire))?;
+        writeln!(f, "        max_age {}", show(self.max_age.unwrap_or(Duration::ZERO)))?;
+        writeln!(f, "        max_idle_conns {}", self.max_idle_conns.unwrap_or(0))?;
+        writeln!(f, "        read_timeout {}", show(self.read_timeout))?;
+        writeln!(f, "        max_connect_attempts {}", self.max_connect_attempts.unwrap_or(0))?;
+        writeln!(f, "        spread {}", sizing.spread)?;
+        writeln!(f, "        max_conns {}", sizing.max_conns)?;
+        writeln!(f, "        max_inflight {}", sizing.max_inflight)?;
+        writeln!(f, "    }}")
+    }
+}
+
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.ip, self.scope_id) {
+            (IpAddr::V6(ip), 1..) => write!(f, "{ip}%{}", self.scope_id),
+            (ip, _) => write!(f, "{ip}"),
+        }
+    }
+}

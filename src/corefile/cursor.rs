@@ -1,0 +1,176 @@
+//! How a directive's reader walks over its tokens.
+//!
+//! The tokens of all stanzas of one directive in one server block are one list. The line on
+//! which a token stands decides what is an argument; braces delimit the one block a stanza may
+//! have. Tokens that a stanza leaves unread are taken as the beginning of the next stanza: a
+//! reader's outer loop calls [`Cursor::stanza`] until there is none.
+
+use super::{ParseError, Token};
+
+/// A position in a directive's tokens.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    tokens: &'a [Token],
+    /// Tokens read.
+    read: usize,
+    in_block: bool,
+}
+
+impl<'a> Cursor<'a> {
+    /// Before the first of `tokens`.
+    pub fn new(tokens: &'a [Token]) -> Self {
+        Self { tokens, read: 0, in_block: false }
+    }
+
+    /// The next token, whatever its line: the name that a stanza begins with.
+    pub fn stanza(&mut self) -> Option<&'a Token> {
+        let token = self.tokens.get(self.read)?;
+        self.read += 1;
+        Some(token)
+    }
+
+    /// The next token if it stands on the line of the last one.
+    pub fn arg(&mut self) -> Option<&'a Token> {
+        let next = self.tokens.get(self.read)?;
+        if !self.tokens[..self.read].last().is_none_or(|last| last.continues_with(next)) {
+            return None;
+        }
+        self.read += 1;
+        Some(next)
+    }
+
+    /// The arguments up to the end of the line or a `{`. A `}` does not end them.
+    pub fn rest(&mut self) -> Vec<&'a Token> {
+        let mut arguments = Vec::new();
+        while let Some(argument) = self.arg() {
+            if argument.is("{") {
+                self.read -= 1;
+                break;
+            }
+            arguments.push(argument);
+        }
+        arguments
+    }
+
+    /// The next property of the stanza's block; the first call opens the block, whose `{` must be
+    /// on the line of the last token. `None` once it is closed, or when there is no block.
+    pub fn block(&mut self) -> Option<&'a Token> {
+        if !self.in_block {
+            let opener = self.arg()?;
+            if !opener.is("{") {
+                self.read -= 1;
+                return None;
+            }
+        }
+        let property = self.stanza().filter(|token| !token.is("}"));
+        self.in_block = property.is_some();
+        property
+    }
+
+    /// The next argument.
+    ///
+    /// # Errors
+    /// There is none on this line.
+    pub fn expect_arg(&mut self) -> Result<&'a Token, ParseError> {
+        self.arg().ok_or_else(|| self.argument_error())
+    }
+
+    /// The arguments up to the end of the line or a `{`, at least one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn expect_rest(&mut self) -> Result<Vec<&'a Token>, ParseError> {
+        let arguments = self.rest();
+        if arguments.is_empty() { Err(self.argument_error()) } else { Ok(arguments) }
+    }
+
+    /// Nothing more on this line.
+    ///
+    /// # Errors
+    /// There is something.
+    pub fn expect_no_arg(&mut self) -> Result<(), ParseError> {
+        if self.arg().is_some() { Err(self.argument_error()) } else { Ok(()) }
+    }
+
+    /// Too few arguments after the token last read, or that token is one too many.
+    ///
+    /// # Panics
+    /// Before the first token is read, there is nothing to complain about.
+    pub fn argument_error(&self) -> ParseError {
+        ParseError::argument(&self.tokens[self.read - 1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cursor;
+    use crate::corefile::lexer::Lexer;
+    use crate::corefile::{ParseError, Token};
+
+    fn tokens(text: &str) -> Vec<Token> {
+        Lexer::new(text, &"f".into()).collect()
+    }
+
+    fn texts(tokens: &[&Token]) -> String {
+        tokens.iter().map(|token| &*token.text).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn arguments_end_with_the_line() {
+        let tokens = tokens("a b \"c\nd\" e\nf");
+        let mut cursor = Cursor::new(&tokens);
+        assert!(cursor.stanza().is_some());
+        assert_eq!(texts(&cursor.rest()), "b c\nd e");
+        assert_eq!(cursor.arg(), None);
+        assert_eq!(texts(&[cursor.stanza().unwrap()]), "f");
+        assert_eq!(cursor.stanza(), None);
+    }
+
+    #[test]
+    fn the_rest_stops_at_an_opening_brace_only() {
+        let tokens = tokens("a b } c { d }");
+        let mut cursor = Cursor::new(&tokens);
+        cursor.stanza();
+        assert_eq!(texts(&cursor.rest()), "b } c");
+        assert_eq!(texts(&[cursor.block().unwrap()]), "d");
+        assert_eq!(cursor.block(), None);
+    }
+
+    #[test]
+    fn a_block_must_open_on_the_line_of_its_stanza() {
+        let tokens = tokens("a\n{ b }");
+        let mut cursor = Cursor::new(&tokens);
+        cursor.stanza();
+        assert_eq!(cursor.block(), None);
+        assert_eq!(texts(&[cursor.stanza().unwrap()]), "{");
+    }
+
+    #[test]
+    fn a_block_ends_at_its_brace_or_with_the_list() {
+        let empty = tokens("a { } b");
+        let mut cursor = Cursor::new(&empty);
+        cursor.stanza();
+        assert_eq!(cursor.block(), None);
+        assert_eq!(texts(&[cursor.stanza().unwrap()]), "b");
+        let open = tokens("a {\nb\nc");
+        let mut cursor = Cursor::new(&open);
+        cursor.stanza();
+        let mut properties = Vec::new();
+        while let Some(property) = cursor.block() {
+            properties.push(property);
+        }
+        assert_eq!(texts(&properties), "b c");
+    }
+
+    #[test]
+    fn the_argument_error_stands_at_the_token_last_read() {
+        let tokens = tokens("a\nb c");
+        let mut cursor = Cursor::new(&tokens);
+        cursor.stanza();
+        assert_eq!(cursor.expect_arg(), Err(ParseError::argument(&tokens[0])));
+        assert_eq!(cursor.expect_rest(), Err(ParseError::argument(&tokens[0])));
+        assert_eq!(cursor.expect_no_arg(), Ok(()));
+        cursor.stanza();
+        assert_eq!(cursor.expect_no_arg(), Err(ParseError::argument(&tokens[2])));
+    }
+}

@@ -1,0 +1,117 @@
+//! What an operator is told when a Corefile cannot be read.
+//!
+//! An error names the file and line first, in a form that editors can jump to, then what is
+//! wrong. The wording is that of the language's reference implementation, so that run books and
+//! searches keep working; where onward knows more (a near miss of a name), it adds to the end.
+
+use super::{Place, Token};
+use std::fmt;
+
+/// A mistake in a Corefile, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// The word at which reading stopped.
+    pub place: Place,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// The two kinds of mistakes that the language distinguishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// A brace is missing.
+    Syntax {
+        /// The word that stands there.
+        found: String,
+        /// The word that should.
+        expected: &'static str,
+    },
+    /// Anything else.
+    Parsing(String),
+}
+
+impl ParseError {
+    pub(crate) fn at(token: &Token, message: impl Into<String>) -> Self {
+        Self { place: token.place.clone(), problem: Problem::Parsing(message.into()) }
+    }
+
+    pub(super) fn syntax(token: &Token, expected: &'static str) -> Self {
+        let problem = Problem::Syntax { found: token.text.to_string(), expected };
+        Self { place: token.place.clone(), problem }
+    }
+
+    /// An argument is missing after `token`, or `token` is one too many.
+    pub(super) fn argument(token: &Token) -> Self {
+        if token.is("{") {
+            return Self::at(token, "Unexpected token '{', expecting argument");
+        }
+        let text = &token.text;
+        let message = format!("Wrong argument count or unexpected line ending after '{text}'");
+        Self::at(token, message)
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = &self.place;
+        match &self.problem {
+            Problem::Parsing(message) => write!(f, "{place} - Error during parsing: {message}"),
+            Problem::Syntax { found, expected } => {
+                write!(
+                    f,
+                    "{place} - Syntax error: Unexpected token '{found}', expecting '{expected}'"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// Something that is accepted but unlikely to be what the operator meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The word concerned.
+    pub place: Place,
+    /// What is odd about it.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} - {}", self.place, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ParseError;
+    use crate::corefile::{Place, Token};
+
+    #[test]
+    fn an_error_begins_with_file_and_line() {
+        let token = Token::new("x", Place { file: "Corefile".into(), line: 7 });
+        assert_eq!(
+            ParseError::at(&token, "Unexpected EOF").to_string(),
+            "Corefile:7 - Error during parsing: Unexpected EOF"
+        );
+        assert_eq!(
+            ParseError::syntax(&token, "}").to_string(),
+            "Corefile:7 - Syntax error: Unexpected token 'x', expecting '}'"
+        );
+    }
+
+    #[test]
+    fn an_argument_error_names_the_word_or_the_brace() {
+        let token = Token::new("x", Place { file: "f".into(), line: 1 });
+        assert_eq!(
+            ParseError::argument(&token).to_string(),
+            "f:1 - Error during parsing: Wrong argument count or unexpected line ending after 'x'"
+        );
+        let brace = Token::new("{", Place { file: "f".into(), line: 1 });
+        assert_eq!(
+            ParseError::argument(&brace).to_string(),
+            "f:1 - Error during parsing: Unexpected token '{', expecting argument"
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! Snippets and files that an `import` stands for.
+//!
+//! Owns the definitions of snippets, the files read so far, and the limits that make every
+//! import end: a count of expansions of each kind, and a budget of words and bytes for the whole
+//! configuration. The parser decides where an `import` is one, and puts the tokens in its place.
+//!
+//! A file is read once per parse, however often it is imported: all its replays are the same.
+
+use super::environment::substitute;
+use super::glob::{self, BadPattern};
+use super::lexer::{Lexer, decode};
+use super::{ParseError, Sources, TEXT_BYTES_MAX, Token, WORDS_MAX, Warning};
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Expansions of snippets in one configuration.
+const SNIPPETS_MAX: usize = 10_000;
+/// Expansions of file imports in one configuration; a pattern counts once.
+const FILES_MAX: usize = 100_000;
+
+/// Everything that can be imported, and how much has been.
+pub(super) struct Imports<'a> {
+    sources: &'a Sources,
+    snippets: HashMap<String, Vec<Token>>,
+    files: HashMap<PathBuf, Vec<Token>>,
+    snippets_expanded: usize,
+    files_expanded: usize,
+    words: usize,
+    text_bytes: usize,
+    /// Patterns that matched nothing.
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl<'a> Imports<'a> {
+    pub(super) fn new(sources: &'a Sources) -> Self {
+        Self {
+            sources,
+            snippets: HashMap::new(),
+            files: HashMap::new(),
+            snippets_expanded: 0,
+            files_expanded: 0,
+            words: 0,
+            text_bytes: 0,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The words of the main input.
+    pub(super) fn main_input(&mut self, text: &[u8], name: &str) -> Result<Vec<Token>, ParseError> {
+        let tokens = lex(text, name);
+        if let Some(last) = tokens.last() {
+            self.charge(&tokens, last)?;
+        }
+        Ok(tokens)
+    }
+
+    /// The token's text with environment references replaced.
+    pub(super) fn substituted(&mut self, token: &Token) -> Result<Token, ParseError> {
+        let replaced = substitute(&token.text, &*self.sources.variable);
+        match replaced.map_err(|message| ParseError::at(token, message))? {
+            None => Ok(token.clone()),
+            Some(text) => {
+                self.charge_bytes(text.len(), token)?;
+                Ok(Token::new(&text, token.place.clone()))
+            }
+        }
+    }
+
+    pub(super) fn is_snippet(&self, name: &str) -> bool {
+        self.snippets.contains_key(name)
+    }
+
+    pub(super) fn define(&mut self, name: String, body: Vec<Token>) {
+        self.snippets.insert(name, body);
+    }
+
+    /// The tokens that stand for `import ARGUMENT`; `argument` is the substituted token.
+    pub(super) fn resolve(&mut self, argument: &Token) -> Result<Vec<Token>, ParseError> {
+        if let Some(body) = self.snippets.get(&*argument.text) {
+            if self.snippets_expanded == SNIPPETS_MAX {
+                return Err(snippet_depth_exceeded(argument));
+            }
+            self.snippets_expanded += 1;
+            let body = body.clone();
+            self.charge(&body, argument)?;
+            return Ok(body);
+        }
+        if self.files_expanded == FILES_MAX {
+            // The reference's text, though it counts to ten times as many.
+            let message = "maximum file import depth (10000) exceeded";
+            return Err(ParseError::at(argument, message));
+        }
+        self.files_expanded += 1;
+        let mut tokens = Vec::new();
+        for path in self.paths(argument)? {
+            tokens.extend_from_slice(self.file(&path, argument)?);
+            let start = tokens.len() - self.files[&path].len();
+            self.charge(&tokens[start..], argument)?;
+        }
+        Ok(tokens)
+    }
+
+    /// The files that the argument of an `import` names.
+    fn paths(&mut self, argument: &Token) -> Result<Vec<PathBuf>, ParseError> {
+        let text = &*argument.text;
+        let importer = self.sources.working_directory.join(&*argument.place.file);
+        let directory = importer.parent().unwrap_or(Path::new("/"));
+        let pattern = if Path::new(text).is_absolute() {
+            PathBuf::from(text)
+        } else {
+            glob::clean(&directory.join(text))
+        };
+        let shown = pattern.display().to_string();
+        if shown.matches('*').count() > 1
+            || shown.matches('?').count() > 1
+            || (shown.contains('[') && shown.contains(']'))
+        {
+            let message =
+                format!("Glob pattern may only contain one wildcard (*), but has others: {shown}");
+            return Err(ParseError::at(argument, message));
+        }
+        if !glob::is_pattern(&shown) {
+            return Ok(vec![pattern]);
+        }
+        let paths = glob::expand(&shown, &*self.sources.list).map_err(|BadPattern| {
+            let message = format!("Failed to use import pattern {text}: syntax error in pattern");
+            ParseError::at(argument, message)
+        })?;
+        if paths.is_empty() {
+            let message = format!("No files matching import glob pattern: {text}");
+            self.warnings.push(Warning { place: argument.place.clone(), message });
+        }
+        Ok(paths)
+    }
+
+    /// The words of one file.
+    fn file(&mut self, path: &Path, argument: &Token) -> Result<&[Token], ParseError> {
+        if !self.files.contains_key(path) {
+            let content = (self.sources.read)(path).map_err(|error| {
+                let path = path.display();
+                let message = match error.kind() {
+                    ErrorKind::NotFound => format!("File to import not found: {}", argument.text),
+                    ErrorKind::IsADirectory => format!("Could not import {path}: is a directory"),
+                    _ => format!("Could not import {path}: {error}"),
+                };
+                ParseError::at(argument, message)
+            })?;
+            self.files.insert(path.to_owned(), lex(&content, &path.display().to_string()));
+        }
+        Ok(&self.files[path])
+    }
+
+    fn charge(&mut self, tokens: &[Token], cause: &Token) -> Result<(), ParseError> {
+        self.words += tokens.len();
+        if self.words > WORDS_MAX {
+            let message = format!("more than {WORDS_MAX} words, imports included");
+            return Err(ParseError::at(cause, message));
+        }
+        self.charge_bytes(tokens.iter().map(|token| token.text.len()).sum(), cause)
+    }
+
+    fn charge_bytes(&mut self, bytes: usize, cause: &Token) -> Result<(), ParseError> {
+        self.text_bytes += bytes;
+        if self.text_bytes > TEXT_BYTES_MAX {
+            let message = format!("more than {TEXT_BYTES_MAX} bytes, imports included");
+            return Err(ParseError::at(cause, message));
+        }
+        Ok(())
+    }
+}
+
+/// A snippet that imports itself, or that is imported without end.
+pub(super) fn snippet_depth_exceeded(token: &Token) -> ParseError {
+    ParseError::at(token, "maximum snippet import depth (10000) exceeded")
+}
+
+/// The words of one text; one more than [`WORDS_MAX`] if there are too many.
+fn lex(text: &[u8], name: &str) -> Vec<Token> {
+    let name: Arc<str> = name.into();
+    Lexer::new(&decode(text), &name).take(WORDS_MAX + 1).collect()
+}

@@ -1,0 +1,187 @@
+//! The Corefile language: text in, tree of server blocks out.
+//!
+//! [`parse`] lexes the text, replays imports and snippets, replaces environment references and
+//! collects the tokens of each directive per server block. What the tokens *mean* is the concern
+//! of `crate::config`; nothing here knows an address or a duration, and nothing outside of this
+//! crate's standard library is needed. Whatever a Corefile may pull in from outside comes through
+//! [`Sources`].
+//!
+//! The one idea: a token remembers the file and line where it was written, through every import,
+//! so that every later complaint can point there. Input is never trusted to be finite: see
+//! [`WORDS_MAX`] and [`TEXT_BYTES_MAX`].
+
+mod cursor;
+mod environment;
+mod error;
+mod glob;
+mod import;
+mod lexer;
+mod parser;
+mod sources;
+mod suggest;
+
+pub use cursor::Cursor;
+pub use error::{ParseError, Problem, Warning};
+pub use sources::{Lister, Reader, Sources, Variables};
+pub use suggest::did_you_mean;
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Words of one configuration, imports and repeated snippets included. A list of a million names
+/// still fits; a file that imports itself ends here.
+pub const WORDS_MAX: usize = 1_000_000;
+/// Bytes of those words together.
+pub const TEXT_BYTES_MAX: usize = 64 << 20;
+
+/// The names of all directives, in the order in which they are set up.
+pub const DIRECTIVES: [&str; 60] = [
+    "root",
+    "metadata",
+    "geoip",
+    "cancel",
+    "proxyproto",
+    "quic",
+    "grpc_server",
+    "https",
+    "https3",
+    "timeouts",
+    "multisocket",
+    "reload",
+    "nsid",
+    "bufsize",
+    "bind",
+    "debug",
+    "trace",
+    "ready",
+    "health",
+    "pprof",
+    "shed",
+    "prometheus",
+    "errors",
+    "log",
+    "dnstap",
+    "local",
+    "dns64",
+    "any",
+    "chaos",
+    "loadbalance",
+    "tsig",
+    "rewrite",
+    "autopath",
+    "acl",
+    "cache",
+    "header",
+    "dnssec",
+    "tls",
+    "minimal",
+    "template",
+    "transfer",
+    "hosts",
+    "route53",
+    "azure",
+    "clouddns",
+    "k8s_external",
+    "kubernetes",
+    "file",
+    "auto",
+    "secondary",
+    "etcd",
+    "loop",
+    "forward",
+    "grpc",
+    "erratic",
+    "whoami",
+    "on",
+    "sign",
+    "view",
+    "nomad",
+];
+
+/// Where a word was written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The name of the main input as the operator typed it, or the absolute path of an import.
+    pub file: Arc<str>,
+    /// Counts from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// One word of a Corefile. Whether it was quoted is not remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The text, without quotes.
+    pub text: Arc<str>,
+    /// Where its first character was written.
+    pub place: Place,
+    /// The line of its last character: quotes and variables may hold newlines.
+    line_end: usize,
+}
+
+impl Token {
+    fn new(text: &str, place: Place) -> Self {
+        let newlines = text.bytes().filter(|&byte| byte == b'\n').count();
+        Self { text: text.into(), line_end: place.line + newlines, place }
+    }
+
+    fn is(&self, text: &str) -> bool {
+        *self.text == *text
+    }
+
+    /// True when `next` continues the line on which this token ends. Not the opposite of
+    /// [`Self::starts_new_line`]: imports can bring in a token from further up.
+    fn continues_with(&self, next: &Self) -> bool {
+        self.place.file == next.place.file && self.line_end == next.place.line
+    }
+
+    /// True when this token is first on its line, `previous` being the one read before it.
+    fn starts_new_line(&self, previous: Option<&Self>) -> bool {
+        previous.is_none_or(|previous| {
+            previous.place.file != self.place.file || previous.line_end < self.place.line
+        })
+    }
+}
+
+/// All stanzas of one directive within one server block, as one list in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directive {
+    /// One of [`DIRECTIVES`].
+    pub name: &'static str,
+    /// The stanzas, each beginning with the directive's name as written. Never empty.
+    pub tokens: Vec<Token>,
+}
+
+/// One server block.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// What it serves, as written. Never empty.
+    pub keys: Vec<Token>,
+    /// Its directives, in the order of their first stanzas.
+    pub directives: Vec<Directive>,
+}
+
+/// A configuration, parsed but not yet understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Corefile {
+    /// The server blocks, in the order of the file.
+    pub blocks: Vec<Block>,
+    /// What the operator may want to know, though it is no error.
+    pub warnings: Vec<Warning>,
+}
+
+/// Parses `text`, the content of the file that the operator calls `display_name`.
+///
+/// # Errors
+/// The first mistake found, in the order of the file.
+pub fn parse(text: &[u8], display_name: &str, sources: &Sources) -> Result<Corefile, ParseError> {
+    parser::Parser::new(text, display_name, sources)?.parse()
+}
+
+#[cfg(test)]
+mod tests;

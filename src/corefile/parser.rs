@@ -1,0 +1,235 @@
+//! Words to server blocks.
+//!
+//! Owns the grammar: keys, braces, directive lines, snippet definitions, and where an `import` is
+//! one. Reads the words strictly in order, replacing imports by what they stand for as it meets
+//! them. Structure is recognised on words as written: a variable cannot hold a brace that counts.
+//!
+//! The reader sees two tokens: the last one read and the next. Every question about lines is
+//! asked of these two, in the order in which expansion has placed them.
+
+use super::import::{Imports, snippet_depth_exceeded};
+use super::suggest::did_you_mean;
+use super::{Block, Corefile, DIRECTIVES, Directive, ParseError, Sources, Token};
+
+pub(super) struct Parser<'a> {
+    /// The words to come, the next one last.
+    ahead: Vec<Token>,
+    /// The word last read, with references replaced where its text was taken.
+    last: Option<Token>,
+    imports: Imports<'a>,
+}
+
+impl<'a> Parser<'a> {
+    pub(super) fn new(text: &[u8], name: &str, sources: &'a Sources) -> Result<Self, ParseError> {
+        let mut imports = Imports::new(sources);
+        let mut ahead = imports.main_input(text, name)?;
+        ahead.reverse();
+        Ok(Self { ahead, last: None, imports })
+    }
+
+    pub(super) fn parse(mut self) -> Result<Corefile, ParseError> {
+        let mut blocks = Vec::new();
+        while !self.ahead.is_empty() {
+            if let Some(block) = self.block()? {
+                blocks.push(block);
+            }
+        }
+        Ok(Corefile { blocks, warnings: self.imports.warnings })
+    }
+
+    /// One server block, or nothing: a snippet was defined, or the block has no key.
+    fn block(&mut self) -> Result<Option<Block>, ParseError> {
+        let keys = self.keys()?;
+        let mut block = Block { keys, directives: Vec::new() };
+        if let Some(next) = self.next().cloned() {
+            if let Some(name) = snippet_name(&block.keys) {
+                let name = name.to_owned();
+                self.snippet(name, &next)?;
+                return Ok(None);
+            }
+            let braced = next.is("{");
+            if braced {
+                self.accept(next);
+            }
+            self.directives(&mut block)?;
+            if let Some(last) = self.last.as_ref().filter(|last| braced && !last.is("}")) {
+                return Err(ParseError::syntax(last, "}"));
+            }
+        }
+        Ok((!block.keys.is_empty()).then_some(block))
+    }
+
+    /// The keys of a block. Afterwards the next word, if there is one, begins the body.
+    fn keys(&mut self) -> Result<Vec<Token>, ParseError> {
+        let mut keys = Vec::new();
+        let mut comma = false;
+        while let Some(next) = self.next() {
+            let starts_line = next.starts_new_line(self.last.as_ref());
+            let written = next.clone();
+            let mut key = self.imports.substituted(&written)?;
+            if key.is("import") && starts_line {
+                self.import()?;
+                continue;
+            }
+            if key.is("{") {
+                if comma {
+                    let message = "Expected another address but had '{' - check for extra comma";
+                    return Err(ParseError::at(&key, message));
+                }
+                return Ok(keys);
+            }
+            if !key.text.is_empty() {
+                let bare = key.text.strip_suffix(',').map(Into::into);
+                comma = bare.is_some();
+                key.text = bare.unwrap_or(key.text);
+                keys.push(key);
+            }
+            self.accept(written);
+            let line_ends =
+                self.next().is_some_and(|next| next.starts_new_line(self.last.as_ref()));
+            if line_ends && !comma {
+                return Ok(keys);
+            }
+        }
+        match &self.last {
+            Some(last) if comma => Err(ParseError::at(last, "Unexpected EOF")),
+            _ => Ok(keys),
+        }
+    }
+
+    /// The body of a block, up to and with its `}`, or to the end of the input.
+    fn directives(&mut self, block: &mut Block) -> Result<(), ParseError> {
+        while let Some(next) = self.next().cloned() {
+            if next.is("}") {
+                self.accept(next);
+                break;
+            }
+            if next.is("import") {
+                self.import()?;
+            } else {
+                self.directive(next, block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One directive with its arguments and sub-block.
+    fn directive(&mut self, first: Token, block: &mut Block) -> Result<(), ParseError> {
+        let written = self.imports.substituted(&first)?.text;
+        let Some(name) = DIRECTIVES.into_iter().find(|name| *name == &*written) else {
+            let suggestion = did_you_mean(&written, DIRECTIVES);
+            let message = format!("Unknown directive '{written}'{suggestion}");
+            return Err(ParseError::at(&first, message));
+        };
+        let index = block.directives.iter().position(|known| known.name == name);
+        let index = index.unwrap_or_else(|| {
+            block.directives.push(Directive { name, tokens: Vec::new() });
+            block.directives.len() - 1
+        });
+        let tokens = &mut block.directives[index].tokens;
+        tokens.push(first.clone());
+        self.accept(first);
+
+        let mut depth = 0_usize;
+        while let Some(next) = self.next().cloned() {
+            let starts_line = next.starts_new_line(self.last.as_ref());
+            if next.is("{") {
+                depth += 1;
+            } else if starts_line && depth == 0 {
+                break;
+            } else if next.is("}") {
+                depth = depth.checked_sub(1).ok_or_else(|| {
+                    let message = "Unexpected '}' because no matching opening brace";
+                    ParseError::at(&next, message)
+                })?;
+            } else if next.is("import") && starts_line {
+                self.import()?;
+                continue;
+            }
+            let token = self.imports.substituted(&next)?;
+            tokens.push(token.clone());
+            self.accept(token);
+        }
+        match &self.last {
+            Some(last) if depth > 0 => Err(ParseError::at(last, "Unexpected EOF")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The definition of a snippet; `opener` is the next word and should be a brace.
+    fn snippet(&mut self, name: String, opener: &Token) -> Result<(), ParseError> {
+        if self.imports.is_snippet(&name) {
+            let message = format!("redeclaration of previously declared snippet {name}");
+            return Err(ParseError::at(opener, message));
+        }
+        if !opener.is("{") {
+            return Err(ParseError::syntax(opener, "{"));
+        }
+        self.accept(opener.clone());
+        let mut body: Vec<Token> = Vec::new();
+        let mut depth = 1_usize;
+        let mut imports_itself = false;
+        while let Some(next) = self.ahead.pop() {
+            if next.is("{") {
+                depth += 1;
+            } else if next.is("}") {
+                depth -= 1;
+            }
+            if depth == 0 {
+                if imports_itself {
+                    return Err(snippet_depth_exceeded(&next));
+                }
+                self.last = Some(next);
+                self.imports.define(name, body);
+                return Ok(());
+            }
+            imports_itself = imports_itself
+                || (next.is("import")
+                    && (body.is_empty() || next.starts_new_line(self.last.as_ref()))
+                    && self.next().is_some_and(|argument| argument.is(&name)));
+            self.last = Some(next.clone());
+            body.push(next);
+        }
+        let last = self.last.as_ref().unwrap_or(opener);
+        Err(ParseError::syntax(last, "}"))
+    }
+
+    /// Replaces `import ARGUMENT`, whose first word is the next one, by what it stands for.
+    /// The last word read stays the one before.
+    fn import(&mut self) -> Result<(), ParseError> {
+        let Some(keyword) = self.ahead.pop() else { return Ok(()) };
+        let argument = match self.ahead.pop() {
+            Some(argument) if keyword.continues_with(&argument) => argument,
+            _ => return Err(ParseError::argument(&keyword)),
+        };
+        let target = self.imports.substituted(&argument)?;
+        if target.text.is_empty() {
+            return Err(ParseError::at(&argument, "Import requires a non-empty filepath"));
+        }
+        if let Some(surplus) = self.next().filter(|next| argument.continues_with(next)) {
+            let message = "Import takes only one argument (glob pattern or file)";
+            return Err(ParseError::at(surplus, message));
+        }
+        let tokens = self.imports.resolve(&target)?;
+        self.ahead.extend(tokens.into_iter().rev());
+        Ok(())
+    }
+
+    fn next(&self) -> Option<&Token> {
+        self.ahead.last()
+    }
+
+    /// Takes the next word, whose text is now `token`.
+    fn accept(&mut self, token: Token) {
+        self.ahead.pop();
+        self.last = Some(token);
+    }
+}
+
+/// The name of the snippet that a block with these keys defines.
+fn snippet_name(keys: &[Token]) -> Option<&str> {
+    match keys {
+        [only] => only.text.strip_prefix('(')?.strip_suffix(')'),
+        _ => None,
+    }
+}

@@ -1,0 +1,113 @@
+//! What a Corefile may refer to besides itself: files, directories, environment variables.
+//!
+//! The parser reaches the outside only through the functions of a [`Sources`], so that tests and
+//! fuzzing run without a file system. This file holds the only ones that touch the real one.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Bytes of one file that is read. Reading a device that never ends stops here.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Reads a file.
+pub type Reader = Box<dyn Fn(&Path) -> io::Result<Vec<u8>>>;
+/// Lists a directory.
+pub type Lister = Box<dyn Fn(&Path) -> io::Result<Vec<String>>>;
+/// Looks up an environment variable.
+pub type Variables = Box<dyn Fn(&str) -> Option<String>>;
+
+/// The files and variables within a Corefile's reach.
+pub struct Sources {
+    /// An absolute path. Names of files in arguments of directives, and the path of the Corefile
+    /// itself, are relative to it.
+    pub working_directory: PathBuf,
+    /// The content of the file at an absolute path. A directory is an error of the kind
+    /// [`io::ErrorKind::IsADirectory`], a missing file one of the kind
+    /// [`io::ErrorKind::NotFound`].
+    pub read: Reader,
+    /// The names in the directory at an absolute path, in any order.
+    pub list: Lister,
+    /// The value of an environment variable, if it is set.
+    pub variable: Variables,
+}
+
+impl Sources {
+    /// The real files and variables of this process.
+    ///
+    /// # Errors
+    /// The working directory is not known (it may have been removed).
+    pub fn of_this_process() -> io::Result<Self> {
+        Ok(Self {
+            working_directory: std::env::current_dir()?,
+            read: Box::new(read_file),
+            list: Box::new(list_directory),
+            variable: Box::new(|name| {
+                std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+            }),
+        })
+    }
+
+    /// No file but `files` (absolute path and content), no variable but `variables`; the working
+    /// directory is `/dir`. For tests.
+    pub fn fixed(files: BTreeMap<PathBuf, Vec<u8>>, variables: BTreeMap<String, String>) -> Self {
+        let listed: Vec<PathBuf> = files.keys().cloned().collect();
+        Self {
+            working_directory: PathBuf::from("/dir"),
+            read: Box::new(move |path| match files.get(path) {
+                Some(content) => Ok(content.clone()),
+                None if files.keys().any(|file| file.starts_with(path)) => {
+                    Err(io::ErrorKind::IsADirectory.into())
+                }
+                None => Err(io::ErrorKind::NotFound.into()),
+            }),
+            list: Box::new(move |directory| {
+                let below = listed.iter().filter_map(|file| file.strip_prefix(directory).ok());
+                let mut names: Vec<String> = below
+                    .filter_map(|rest| Some(rest.iter().next()?.to_str()?.to_owned()))
+                    .collect();
+                names.dedup();
+                Ok(names)
+            }),
+            variable: Box::new(move |name| variables.get(name).cloned()),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(content)
+}
+
+fn list_directory(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        // A name that is not text cannot be written in a Corefile's pattern either.
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sources;
+    use std::io::ErrorKind;
+    use std::path::Path;
+
+    #[test]
+    fn the_real_sources_tell_a_directory_from_a_missing_file() {
+        let sources = Sources::of_this_process().unwrap();
+        let directory = &sources.working_directory;
+        assert_eq!((sources.read)(directory).unwrap_err().kind(), ErrorKind::IsADirectory);
+        let missing = directory.join("no such file");
+        assert_eq!((sources.read)(&missing).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!((sources.list)(directory).unwrap().contains(&"Cargo.toml".to_owned()));
+        assert!((sources.read)(Path::new("/dev/zero")).is_err());
+        assert_eq!((sources.variable)("A=B\0"), None);
+    }
+}

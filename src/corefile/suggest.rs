@@ -1,0 +1,37 @@
+//! The nearest known name, for a word that is none.
+//!
+//! A mistyped directive or option is the commonest mistake in a Corefile. The suggestion is only
+//! made when the word is close: one slip for each three letters.
+
+/// Longer words are not compared: the work grows with the product of the lengths.
+const WORD_BYTES_MAX: usize = 64;
+
+/// ` (did you mean 'NAME'?)` for the name that `word` is a near miss of; empty without one.
+pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    if word.len() > WORD_BYTES_MAX {
+        return String::new();
+    }
+    let slips_max = word.len().div_ceil(3);
+    names
+        .into_iter()
+        .map(|name| (strsim::osa_distance(word, name), name))
+        .filter(|&(slips, name)| slips <= slips_max && slips < name.len().div_ceil(2))
+        .min_by_key(|&(slips, _)| slips)
+        .map_or_else(String::new, |(_, name)| format!(" (did you mean '{name}'?)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::did_you_mean;
+
+    #[test]
+    fn a_near_miss_is_named_and_nothing_else() {
+        let names = ["forward", "log", "cache"];
+        assert_eq!(did_you_mean("forwrd", names), " (did you mean 'forward'?)");
+        assert_eq!(did_you_mean("ofrwadr", names), " (did you mean 'forward'?)");
+        assert_eq!(did_you_mean("Log", names), " (did you mean 'log'?)");
+        assert_eq!(did_you_mean("example.org", names), "");
+        assert_eq!(did_you_mean("", names), "");
+        assert_eq!(did_you_mean(&"forward".repeat(1_000_000), names), "");
+    }
+}

@@ -1,0 +1,39 @@
+//! The forwarder as the demonstration sees it: started from a Corefile, asked, stopped.
+//!
+//! The one place that knows how the server is started.
+
+use crate::config::Config;
+use crate::engine::stats::Stats;
+use crate::host;
+use crate::server::Server;
+use std::net::SocketAddr;
+
+/// A running forwarder.
+pub(super) struct Forwarder(Server);
+
+impl Forwarder {
+    /// Starts `workers` workers, not pinned, on what `corefile` says.
+    pub(super) fn start(corefile: &str, workers: usize) -> Result<Self, String> {
+        let host = host::describe(workers, 0).map_err(|error| error.to_string())?;
+        let (config, _) = Config::load(corefile.as_bytes(), "the demonstration", &host)
+            .map_err(|error| error.to_string())?;
+        let log = |line: &str| eprintln!("{line}");
+        let server = Server::start(config, &vec![None; workers], log);
+        server.map(Self).map_err(|error| error.to_string())
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0.addresses()[0]
+    }
+
+    /// What each worker has counted up to now.
+    pub(super) fn stats(&self) -> Vec<Stats> {
+        self.0.stats()
+    }
+
+    /// Stops it and waits for its threads.
+    pub(super) fn stop(self) {
+        self.0.stop();
+    }
+}

@@ -1,0 +1,206 @@
+//! The demonstration: a forwarder at work between upstreams and a client, all on loopback.
+//!
+//! Everything is real: sockets, the Corefile, the forwarder's own threads. Three upstreams
+//! ([`crate::traffic::responder`]) answer, a client ([`crate::traffic::client`]) asks for names
+//! that no cache knows and checks every answer, and the connections' age limits are short enough
+//! to be seen within seconds. The report adds nothing to what the three have counted.
+//! [`forwarder`] is the only part that knows how the server is started, [`report`] prints.
+
+mod forwarder;
+mod report;
+
+use crate::sys::signals::Signals;
+use crate::sys::{cpu, random};
+use crate::traffic::answer::Behaviour;
+use crate::traffic::client::{Client, ClientOptions, Summary};
+use crate::traffic::responder::{Responder, Service};
+use crossbeam_channel::Receiver;
+use forwarder::Forwarder;
+use report::{Report, Screen};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+/// More than one, so that the policy shows; fewer than a reader would have to count.
+const UPSTREAMS: usize = 3;
+/// So many share the queries if nobody says otherwise and the host has as many cores.
+const WORKERS_MAX: usize = 2;
+
+/// What the demonstration shall do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DemoOptions {
+    /// For how long the client asks.
+    pub seconds: Duration,
+    /// Go on serving afterwards, until SIGINT or SIGTERM.
+    pub keep: bool,
+    /// The forwarder's workers; `None`: two, or one on a single core.
+    pub workers: Option<usize>,
+}
+
+/// Why the demonstration ended badly.
+#[derive(Debug)]
+pub enum DemoError {
+    /// Something could not be done, for this reason.
+    Io(&'static str, io::Error),
+    /// The forwarder did not start, for this reason.
+    Forwarder(String),
+    /// It all ran, but not every query got its right answer: this sentence says what happened.
+    Faulty(String),
+}
+
+impl fmt::Display for DemoError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(what, error) => write!(out, "{what}: {error}"),
+            Self::Forwarder(reason) => write!(out, "the forwarder did not start: {reason}"),
+            Self::Faulty(sentence) => out.write_str(sentence),
+        }
+    }
+}
+
+impl std::error::Error for DemoError {}
+
+/// Shows it all, on standard output. SIGINT and SIGTERM end it early, with a report.
+///
+/// Call it before any other thread is started: the signals are blocked from here on.
+///
+/// # Errors
+/// See [`DemoError`].
+pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
+    let interrupts = interrupts().map_err(|error| DemoError::Io("no signals", error))?;
+    let out = io::stdout();
+    let live = out.is_terminal();
+    show(options, &interrupts, &mut Screen::new(out, live))
+}
+
+fn show(
+    options: &DemoOptions,
+    interrupts: &Receiver<()>,
+    screen: &mut Screen<impl Write>,
+) -> Result<(), DemoError> {
+    let workers = options.workers.unwrap_or_else(|| cpu::cores().len().clamp(1, WORKERS_MAX));
+    let upstreams = start_upstreams().map_err(|error| DemoError::Io("no upstreams", error))?;
+    let corefile = corefile(upstreams.addresses());
+    let forwarder = Forwarder::start(&corefile, workers).map_err(DemoError::Forwarder)?;
+    let address = forwarder.address();
+    let client = client(address, options.seconds);
+    let printed = |error| DemoError::Io("cannot print", error);
+    screen.opening(address, workers, &corefile).map_err(printed)?;
+    let (summary, interrupted) = Client::start(client)
+        .and_then(|client| watch(client, interrupts, screen))
+        .map_err(|error| DemoError::Io("the client failed", error))?;
+    let counts = upstreams.counts().map_err(|error| DemoError::Io("an upstream failed", error))?;
+    let report = Report { client: summary, upstreams: counts, workers: forwarder.stats() };
+    screen.closing(&report).map_err(printed)?;
+    if options.keep && !interrupted {
+        screen.keeping(address).map_err(printed)?;
+        // A closed channel ends it like a signal.
+        let _ = interrupts.recv();
+    }
+    forwarder.stop();
+    report.fault().map_or(Ok(()), |sentence| Err(DemoError::Faulty(sentence)))
+}
+
+/// A channel that gets one message for each SIGINT or SIGTERM.
+fn interrupts() -> io::Result<Receiver<()>> {
+    let signals = Signals::block()?;
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    // Ends with the process, or when nobody listens any more.
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || while signals.wait().is_ok() && sender.send(()).is_ok() {})?;
+    Ok(receiver)
+}
+
+fn start_upstreams() -> io::Result<Responder> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Responder::start(&[Service { address, behaviour: Behaviour::Answer }; UPSTREAMS], None)
+}
+
+/// What the forwarder is told; connections become too old while one watches.
+fn corefile(upstreams: &[SocketAddr]) -> String {
+    let upstreams: Vec<String> = upstreams.iter().map(SocketAddr::to_string).collect();
+    format!(
+        "\
+.:0 {{
+    bind 127.0.0.1
+    forward . {} {{
+        policy round_robin
+        expire 1s
+        max_age 2s
+    }}
+}}
+",
+        upstreams.join(" ")
+    )
+}
+
+fn client(target: SocketAddr, duration: Duration) -> ClientOptions {
+    // Without the kernel's randomness the names are those of another run, which harms nobody.
+    let seed = random::seed().unwrap_or_default();
+    let seed = u64::from_le_bytes(*seed.first_chunk().expect("a seed has 32 bytes"));
+    ClientOptions { duration, ..ClientOptions::new(vec![target], seed) }
+}
+
+/// Shows the client's progress until it has finished; true if an interrupt ended it early.
+fn watch(
+    client: Client,
+    interrupts: &Receiver<()>,
+    screen: &mut Screen<impl Write>,
+) -> io::Result<(Summary, bool)> {
+    let mut interrupts = interrupts.clone();
+    let mut interrupted = false;
+    loop {
+        crossbeam_channel::select! {
+            recv(client.progress()) -> progress => match progress {
+                Ok(progress) => screen.progress(&progress)?,
+                Err(_) => break,
+            },
+            recv(interrupts) -> _ => {
+                client.stop();
+                interrupted = true;
+                interrupts = crossbeam_channel::never();
+            }
+        }
+    }
+    Ok((client.join()?, interrupted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DemoOptions, Screen, client, corefile, show, start_upstreams, watch};
+    use crate::traffic::client::Client;
+    use std::time::Duration;
+
+    #[test]
+    fn the_corefile_names_the_upstreams_that_run() {
+        let text = corefile(&["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()]);
+        assert!(text.starts_with(".:0 {\n    bind 127.0.0.1\n"));
+        assert!(text.contains("    forward . 127.0.0.1:1 127.0.0.1:2 {\n"));
+    }
+
+    #[test]
+    fn an_interrupt_ends_the_client_and_keeps_its_counts() {
+        let upstreams = start_upstreams().unwrap();
+        let mut options = client(upstreams.addresses()[0], Duration::from_secs(60));
+        options.patience = Duration::from_secs(60);
+        let (sender, interrupts) = crossbeam_channel::bounded(1);
+        sender.send(()).unwrap();
+        let mut screen = Screen::new(Vec::new(), false);
+        let (summary, interrupted) =
+            watch(Client::start(options).unwrap(), &interrupts, &mut screen).unwrap();
+        assert!(interrupted);
+        assert_eq!(summary.counts.sent, summary.counts.answered);
+    }
+
+    #[test]
+    fn the_whole_demonstration_ends_well() {
+        let options =
+            DemoOptions { seconds: Duration::from_millis(200), keep: false, workers: Some(2) };
+        let (_open, interrupts) = crossbeam_channel::bounded(1);
+        let mut screen = Screen::new(Vec::new(), false);
+        show(&options, &interrupts, &mut screen).unwrap();
+    }
+}

@@ -1,0 +1,329 @@
+//! What the demonstration prints.
+//!
+//! [`Report`] is what client, upstreams and workers have counted, unchanged; its text and its
+//! verdict are pure functions of it. [`Screen`] prints: on a terminal with a line that moves,
+//! elsewhere with one line a second.
+
+use crate::engine::stats::{PoolStats, Stats};
+use crate::traffic::client::{Progress, Summary};
+use crate::traffic::responder::ServiceCounts;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+/// What all parts have counted.
+pub(super) struct Report {
+    /// The client's outcome.
+    pub(super) client: Summary,
+    /// What each upstream has seen.
+    pub(super) upstreams: Vec<ServiceCounts>,
+    /// What each worker has counted.
+    pub(super) workers: Vec<Stats>,
+}
+
+impl Report {
+    /// What went wrong, in a sentence; `None` if every query got its right answer.
+    pub(super) fn fault(&self) -> Option<String> {
+        let counts = &self.client.counts;
+        if counts.answered == 0 {
+            return Some("No query got its right answer.".into());
+        }
+        if counts.lost == 0 && counts.mismatched == 0 {
+            return None;
+        }
+        Some(format!(
+            "Of {} queries, {} got no answer and {} a wrong one.",
+            grouped(counts.sent),
+            grouped(counts.lost),
+            grouped(counts.mismatched)
+        ))
+    }
+
+    /// All of it, as tables.
+    pub(super) fn text(&self) -> String {
+        let tables = [
+            self.client_table(),
+            self.latency_table(),
+            self.upstream_table(),
+            self.worker_table(),
+            self.connection_table(),
+        ];
+        let mut text = tables.map(|table| aligned(&table)).join("\n");
+        if self.fault().is_none() {
+            let answered = grouped(self.client.counts.answered);
+            text.push_str(&format!("\nAll {answered} queries got their right answer.\n"));
+        }
+        text
+    }
+
+    fn client_table(&self) -> Vec<Vec<String>> {
+        let counts = &self.client.counts;
+        let rate = format!("{}/s", grouped(self.client.rate().round() as u64));
+        let numbers = [counts.sent, counts.answered, counts.lost, counts.mismatched, counts.late];
+        let cells = numbers.map(grouped).into_iter().chain([rate]);
+        vec![
+            header(["", "queries", "answers", "lost", "mismatched", "late", "rate"]),
+            line("client", cells),
+        ]
+    }
+
+    fn latency_table(&self) -> Vec<Vec<String>> {
+        let latency = &self.client.latency;
+        let quantiles = [0.5, 0.9, 0.99, 0.999].map(|quantile| latency.value_at_quantile(quantile));
+        let cells = quantiles.into_iter().chain([latency.max()]).map(short);
+        vec![header(["", "p50", "p90", "p99", "p99.9", "max"]), line("latency", cells)]
+    }
+
+    fn upstream_table(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![header(["upstream", "queries", "responses", "source ports"])];
+        rows.extend(self.upstreams.iter().map(|service| {
+            let numbers = [service.queries, service.responses, service.source_ports.into()];
+            line(service.address, numbers.map(grouped))
+        }));
+        rows
+    }
+
+    fn worker_table(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![header(["worker", "queries", "replies", "timed out"])];
+        rows.extend(self.workers.iter().enumerate().map(|(number, stats)| {
+            let timed_out = stats.upstreams.iter().map(|upstream| upstream.timed_out).sum();
+            line(number, [stats.queries, stats.replied(), timed_out].map(grouped))
+        }));
+        rows
+    }
+
+    fn connection_table(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![header(["connections", "opened", "reused", "expired", "aged out"])];
+        rows.extend(self.workers.iter().enumerate().map(|(number, stats)| {
+            let sum = |field: fn(&PoolStats) -> u64| {
+                stats.upstreams.iter().map(|upstream| field(&upstream.pool)).sum()
+            };
+            let numbers = [
+                sum(|pool| pool.opened),
+                sum(|pool| pool.reused),
+                sum(|pool| pool.expired),
+                sum(|pool| pool.aged),
+            ];
+            line(format!("of worker {number}"), numbers.map(grouped))
+        }));
+        rows
+    }
+}
+
+fn header<'a>(titles: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    titles.into_iter().map(String::from).collect()
+}
+
+fn line(name: impl ToString, cells: impl IntoIterator<Item = String>) -> Vec<String> {
+    std::iter::once(name.to_string()).chain(cells).collect()
+}
+
+/// Rows of equal length as lines, the first column to the left and all others to the right.
+fn aligned(rows: &[Vec<String>]) -> String {
+    const INDENT: &str = "  ";
+    const GAP: usize = 3;
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(INDENT);
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            text.push_str(&match column {
+                0 => format!("{cell:width$}"),
+                _ => format!("{cell:>width$}", width = width + GAP),
+            });
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// A number with a comma at every thousand.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Nanoseconds, in the unit that a reader expects.
+fn short(nanos: u64) -> String {
+    match nanos {
+        0..1_000_000 => format!("{} µs", nanos / 1_000),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", nanos as f64 / 1e6),
+        _ => format!("{:.2} s", nanos as f64 / 1e9),
+    }
+}
+
+/// Prints as the demonstration goes on.
+pub(super) struct Screen<W> {
+    out: W,
+    live: bool,
+    seconds_told: u64,
+}
+
+impl<W: Write> Screen<W> {
+    /// Prints to `out`; `live` if that is a terminal.
+    pub(super) fn new(out: W, live: bool) -> Self {
+        Self { out, live, seconds_told: 0 }
+    }
+
+    /// What is about to run.
+    pub(super) fn opening(
+        &mut self,
+        address: SocketAddr,
+        workers: usize,
+        corefile: &str,
+    ) -> io::Result<()> {
+        let plural = if workers == 1 { "" } else { "s" };
+        let head = format!("onward on {address}, {workers} worker{plural}, with this Corefile:");
+        writeln!(self.out, "{head}")?;
+        corefile.lines().try_for_each(|line| writeln!(self.out, "  {line}"))?;
+        writeln!(self.out)
+    }
+
+    /// How the client is doing.
+    pub(super) fn progress(&mut self, progress: &Progress) -> io::Result<()> {
+        let text = progress_text(progress);
+        if self.live {
+            write!(self.out, "\r{text}")?;
+        } else if progress.elapsed.as_secs() > self.seconds_told {
+            self.seconds_told = progress.elapsed.as_secs();
+            writeln!(self.out, "{text}")?;
+        }
+        self.out.flush()
+    }
+
+    /// How it went.
+    pub(super) fn closing(&mut self, report: &Report) -> io::Result<()> {
+        if self.live {
+            writeln!(self.out)?;
+        }
+        write!(self.out, "\n{}", report.text())?;
+        self.out.flush()
+    }
+
+    /// What to try by hand.
+    pub(super) fn keeping(&mut self, address: SocketAddr) -> io::Result<()> {
+        let (ip, port) = (address.ip(), address.port());
+        writeln!(self.out, "\nStill serving, until Ctrl-C. Try:")?;
+        writeln!(self.out, "  dig @{ip} -p {port} hello.demo.example")?;
+        self.out.flush()
+    }
+}
+
+/// One line; as long as the one before unless a number outgrows its column.
+fn progress_text(progress: &Progress) -> String {
+    let Progress { elapsed, counts } = progress;
+    format!(
+        "  {:5.1} s   {:>11} answers   {:>9}/s   {} lost   {} mismatched",
+        elapsed.as_secs_f64(),
+        grouped(counts.answered),
+        grouped(counts.rate(*elapsed).round() as u64),
+        grouped(counts.lost),
+        grouped(counts.mismatched)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Report, Screen, grouped, short};
+    use crate::engine::stats::{PoolStats, Stats, UpstreamStats};
+    use crate::traffic::client::{Counts, Progress, Summary};
+    use crate::traffic::responder::ServiceCounts;
+    use hdrhistogram::Histogram;
+    use std::time::Duration;
+
+    fn report() -> Report {
+        let mut latency = Histogram::new(3).unwrap();
+        for nanos in [250_000, 300_000, 1_500_000] {
+            latency.record(nanos).unwrap();
+        }
+        let counts = Counts { sent: 1_234_567, answered: 1_234_567, late: 1, ..Counts::default() };
+        let pool =
+            PoolStats { opened: 40, reused: 5_000, aged: 7, expired: 2, ..Default::default() };
+        let upstream = UpstreamStats { timed_out: 1, pool, ..Default::default() };
+        let mut worker = Stats { queries: 600_000, ..Stats::default() };
+        worker.replies[0] = 599_999;
+        worker.upstreams = vec![upstream; 2];
+        let address = "127.0.0.1:5301".parse().unwrap();
+        let service =
+            ServiceCounts { address, queries: 9, responses: 8, dropped: 0, source_ports: 4 };
+        let client = Summary { elapsed: Duration::from_secs(5), counts, latency };
+        Report { client, upstreams: vec![service], workers: vec![worker] }
+    }
+
+    #[test]
+    fn the_report_is_aligned_and_says_what_was_counted() {
+        let expected = "             \
+       queries     answers   lost   mismatched   late        rate
+  client   1,234,567   1,234,567      0            0      1   246,913/s
+
+               p50       p90       p99     p99.9       max
+  latency   300 µs   1.50 ms   1.50 ms   1.50 ms   1.50 ms
+
+  upstream         queries   responses   source ports
+  127.0.0.1:5301         9           8              4
+
+  worker   queries   replies   timed out
+  0        600,000   599,999           2
+
+  connections   opened   reused   expired   aged out
+  of worker 0       80   10,000         4         14
+
+All 1,234,567 queries got their right answer.
+";
+        assert_eq!(report().text(), expected);
+    }
+
+    #[test]
+    fn a_loss_or_a_wrong_answer_is_a_fault_and_so_is_silence() {
+        let mut faulty = report();
+        assert_eq!(faulty.fault(), None);
+        faulty.client.counts.lost = 2;
+        let sentence = "Of 1,234,567 queries, 2 got no answer and 0 a wrong one.";
+        assert_eq!(faulty.fault().unwrap(), sentence);
+        assert!(!faulty.text().contains("All"));
+        faulty.client.counts.answered = 0;
+        assert_eq!(faulty.fault().unwrap(), "No query got its right answer.");
+    }
+
+    #[test]
+    fn a_terminal_gets_a_line_that_moves_and_a_file_one_a_second() {
+        let printed = |live| {
+            let mut screen = Screen::new(Vec::new(), live);
+            for millis in [500, 1_000, 1_500, 2_100] {
+                let elapsed = Duration::from_millis(millis);
+                let counts = Counts { answered: millis, ..Counts::default() };
+                screen.progress(&Progress { elapsed, counts }).unwrap();
+            }
+            String::from_utf8(screen.out).unwrap()
+        };
+        assert_eq!((printed(true).matches('\r').count(), printed(true).lines().count()), (4, 1));
+        let lines = "    1.0 s         1,000 answers       1,000/s   0 lost   0 mismatched
+    2.1 s         2,100 answers       1,000/s   0 lost   0 mismatched\n";
+        assert_eq!(printed(false), lines);
+    }
+
+    #[test]
+    fn what_to_try_can_be_copied() {
+        let mut screen = Screen::new(Vec::new(), false);
+        screen.keeping("127.0.0.1:5300".parse().unwrap()).unwrap();
+        let text = String::from_utf8(screen.out).unwrap();
+        assert!(text.contains("\n  dig @127.0.0.1 -p 5300 hello.demo.example\n"));
+    }
+
+    #[test]
+    fn numbers_are_grouped_and_latencies_have_units() {
+        assert_eq!([0, 999, 1_000, 1_000_000].map(grouped), ["0", "999", "1,000", "1,000,000"]);
+        let latencies = [999_999, 1_234_567, 2_500_000_000].map(short);
+        assert_eq!(latencies, ["999 µs", "1.23 ms", "2.50 s"]);
+    }
+}

@@ -1,0 +1,178 @@
+//! Who handles a question: listener and name to server block, and within it to a stanza.
+//!
+//! The longest matching zone wins, and of a block's `forward` stanzas the first whose FROM and
+//! `except` match, in the order written. Built once from the configuration; the only thing that
+//! changes afterwards is whose turn it is among a stanza's upstreams.
+
+use super::message::{Rcode, kind};
+use super::policy::Rotation;
+use super::zones::{Folded, Zones};
+use crate::config::{Config, Forward, Policy};
+use ahash::RandomState;
+use std::ops::Range;
+use std::time::Duration;
+
+/// Attempts per query at most, whatever the configuration says: without a bound, a query whose
+/// upstreams all refuse at once would spin until its deadline.
+const FAILURES_MAX: u32 = 64;
+
+/// One `forward` stanza, ready for use.
+pub struct Stanza {
+    from: Box<[u8]>,
+    except: Zones<()>,
+    /// In which order its upstreams are tried.
+    pub policy: Policy,
+    /// Whose turn it is.
+    pub rotation: Rotation,
+    /// Its upstreams, as numbered over all stanzas.
+    pub upstreams: Range<usize>,
+    /// Attempts that may end in an error before the query does.
+    pub failures_max: u32,
+    /// Which of [`Routes::timeouts`] its attempts have.
+    pub timeout_class: u32,
+}
+
+/// All listeners, server blocks and stanzas.
+pub struct Routes {
+    /// For each listener: zone to server block.
+    listeners: Vec<Zones<usize>>,
+    /// For each server block: its stanzas.
+    blocks: Vec<Range<usize>>,
+    stanzas: Vec<Stanza>,
+    timeouts: Vec<Duration>,
+}
+
+impl Routes {
+    /// As `config` says. `hasher` is keyed.
+    pub fn new(config: &Config, hasher: &RandomState) -> Self {
+        let (mut timeouts, mut upstreams) = (Vec::new(), 0);
+        let (mut blocks, mut stanzas) = (Vec::new(), Vec::new());
+        for block in &config.blocks {
+            let first = stanzas.len();
+            for forward in &block.forwards {
+                let timeout_class = class_of(&mut timeouts, forward.read_timeout);
+                let own = upstreams..upstreams + forward.upstreams.len();
+                upstreams = own.end;
+                stanzas.push(Stanza::new(forward, own, timeout_class, hasher));
+            }
+            blocks.push(first..stanzas.len());
+        }
+        let listeners = config.listeners.iter().map(|listener| {
+            let zones = listener.zones.iter().map(|(name, block)| (name, *block));
+            Zones::new(hasher.clone(), zones)
+        });
+        Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
+    }
+
+    /// The distinct lengths of attempts.
+    pub fn timeouts(&self) -> &[Duration] {
+        &self.timeouts
+    }
+
+    /// The stanza with this number.
+    pub fn stanza(&mut self, number: usize) -> &mut Stanza {
+        &mut self.stanzas[number]
+    }
+
+    /// The number of the stanza that handles `name` on `listener`.
+    ///
+    /// # Errors
+    /// What the client is told: REFUSED when no zone matches or its block does nothing, SERVFAIL
+    /// when no stanza of the block wants the name.
+    pub fn find(&self, listener: u16, name: &Folded, kind: u16) -> Result<usize, Rcode> {
+        let zones = &self.listeners[usize::from(listener)];
+        let block = match kind {
+            kind::DS => zones.topmost(name),
+            _ => zones.longest(name),
+        };
+        let mut stanzas = self.blocks[block.ok_or(Rcode::Refused)?].clone();
+        if stanzas.is_empty() {
+            return Err(Rcode::Refused);
+        }
+        stanzas.find(|stanza| self.stanzas[*stanza].handles(name)).ok_or(Rcode::ServFail)
+    }
+}
+
+impl Stanza {
+    fn new(
+        forward: &Forward,
+        upstreams: Range<usize>,
+        timeout_class: u32,
+        hasher: &RandomState,
+    ) -> Self {
+        Self {
+            from: forward.from.as_wire().into(),
+            except: Zones::new(hasher.clone(), forward.except.iter().map(|name| (name, ()))),
+            policy: forward.policy,
+            rotation: Rotation::default(),
+            upstreams,
+            failures_max: forward
+                .max_connect_attempts
+                .map_or(FAILURES_MAX, |max| max.min(FAILURES_MAX)),
+            timeout_class,
+        }
+    }
+
+    /// A name at or below FROM that no `except` excludes; FROM itself is never excluded.
+    fn handles(&self, name: &Folded) -> bool {
+        name.is_within(&self.from)
+            && (name.as_bytes() == &*self.from || self.except.longest(name).is_none())
+    }
+}
+
+/// The number of `timeout` among the distinct ones, of which there are few.
+fn class_of(timeouts: &mut Vec<Duration>, timeout: Duration) -> u32 {
+    let known = timeouts.iter().position(|other| *other == timeout);
+    let class = known.unwrap_or_else(|| {
+        timeouts.push(timeout);
+        timeouts.len() - 1
+    });
+    class as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FAILURES_MAX, Routes};
+    use crate::config::{Config, Host, Name};
+    use crate::engine::message::Rcode;
+    use crate::engine::zones::Folded;
+
+    fn routes(text: &str) -> Routes {
+        let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
+        Routes::new(&config, &ahash::RandomState::with_seeds(1, 2, 3, 4))
+    }
+
+    fn find(routes: &Routes, name: &str, kind: u16) -> Result<usize, Rcode> {
+        routes.find(0, &Folded::new(Name::parse(name).unwrap().as_wire()), kind)
+    }
+
+    #[test]
+    fn the_first_stanza_that_matches_handles_the_name() {
+        let routes = routes(
+            "lab.test {\n bind 127.0.0.1\n forward a.lab.test 127.0.0.1\n \
+             forward lab.test 127.0.0.2 {\n except b.lab.test lab.test\n}\n}\n",
+        );
+        assert_eq!(find(&routes, "x.a.lab.test", 1), Ok(0));
+        assert_eq!(find(&routes, "lab.test", 1), Ok(1), "FROM itself is never excluded");
+        assert_eq!(find(&routes, "c.lab.test", 1), Err(Rcode::ServFail));
+        assert_eq!(find(&routes, "test", 1), Err(Rcode::Refused));
+    }
+
+    #[test]
+    fn a_block_that_does_nothing_refuses() {
+        let routes = routes(". {\n bind 127.0.0.1\n}\n");
+        assert_eq!(find(&routes, "a.test", 1), Err(Rcode::Refused));
+    }
+
+    #[test]
+    fn attempts_are_bounded_even_when_the_configuration_says_no_cap() {
+        let cap = |text: &str| {
+            let text = format!(". {{\n forward . 127.0.0.1 {{\n {text}\n}}\n}}\n");
+            routes(&text).stanza(0).failures_max
+        };
+        assert_eq!(cap(""), 2);
+        assert_eq!(cap("max_connect_attempts 5"), 5);
+        assert_eq!(cap("max_connect_attempts 0"), FAILURES_MAX);
+        assert_eq!(cap("max_connect_attempts 4000000000"), FAILURES_MAX);
+    }
+}

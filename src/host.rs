@@ -1,0 +1,29 @@
+//! The host as configuration needs to know it, asked of the kernel once.
+//!
+//! `config` asks the system nothing itself; here its [`Host`] is filled in from what `sys` tells.
+
+use crate::config::{Host, Interface};
+use crate::corefile::Sources;
+use crate::sys::{interfaces, limits};
+use std::io;
+
+/// This host, for so many workers; `default_port` is that of server blocks that name none.
+///
+/// # Errors
+/// The working directory or the interfaces cannot be learnt.
+pub fn describe(workers: usize, default_port: u16) -> io::Result<Host> {
+    let mut found: Vec<Interface> = Vec::new();
+    for interfaces::InterfaceAddress { name, index, ip } in interfaces::addresses()? {
+        match found.iter_mut().find(|interface| interface.name == name) {
+            Some(interface) => interface.addresses.push(ip),
+            None => found.push(Interface { name, index, addresses: vec![ip] }),
+        }
+    }
+    Ok(Host {
+        sources: Sources::of_this_process()?,
+        interfaces: found,
+        default_port,
+        ephemeral_ports: limits::ephemeral_ports(),
+        workers,
+    })
+}

@@ -1,0 +1,529 @@
+//! The shape of this house, kept by reading its source as text.
+//!
+//! Which room may name which, how long a file and a line may be, that each file says what it is
+//! for, and what must not occur at all. A table or limit changes here first, so each new edge
+//! between rooms is a decision in a diff and not an accident.
+//!
+//! Each check is a function from a file to its violations; the tests at the foot show that each
+//! fails on a bad sample. Comments, strings and test code may name anything unless a check says
+//! otherwise. A re-export hides nothing: a path through it is judged by the room it starts in.
+
+#[path = "tidy/source.rs"]
+mod source;
+
+use source::{code, paths, production, production_lines, tokens};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+/// Where Rust source lives.
+const TREES: [&str; 4] = ["src", "loadgen/src", "tests", "benches"];
+
+/// Which rooms, or modules of rooms, each room may name.
+const ROOMS: [(&str, &[&str]); 11] = [
+    ("clock", &["moment"]),
+    ("config", &["corefile", "moment"]),
+    ("control", &["engine", "moment"]),
+    ("corefile", &[]),
+    ("engine", &["config", "moment"]),
+    ("keeper", &["clock", "config", "control", "engine::health", "moment", "sys", "wheel"]),
+    ("moment", &[]),
+    ("sys", &[]),
+    ("traffic", &["clock", "engine::message", "moment", "sys"]),
+    ("wheel", &["moment"]),
+    ("worker", &["clock", "config", "control", "engine", "moment", "sys"]),
+];
+/// The rooms that put the others together, and may name any.
+const TOP: [&str; 3] = ["cli", "demo", "server"];
+/// The dependencies that `sys` may name.
+const SYS_CRATES: [&str; 4] = ["core_affinity", "libc", "mio", "socket2"];
+
+/// The engine's files that combine its leaves.
+const COMBINERS: [&str; 2] = ["chain", "forwarder"];
+/// Which leaf of the engine may name which other; `*` is any leaf, and `mod` would be the items
+/// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
+/// carries its query's tour of the upstreams, and a pool its own counters.
+const LEAF_EDGES: [(&str, &str); 7] = [
+    ("*", "heap"),
+    ("*", "index"),
+    ("*", "key"),
+    ("*", "list"),
+    ("*", "message"),
+    ("exchange", "policy"),
+    ("pool", "stats"),
+];
+
+/// Rooms without I/O, time, threads and printing.
+const PURE: [&str; 2] = ["engine", "wheel"];
+/// Names that a pure room has no use for.
+const IMPURE: [&str; 10] = [
+    "Instant",
+    "SystemTime",
+    "TcpListener",
+    "TcpStream",
+    "UdpSocket",
+    "UnixStream",
+    "eprint",
+    "eprintln",
+    "print",
+    "println",
+];
+
+/// Lines of a file that are not test items.
+const LINES_MAX: usize = 500;
+/// Characters of a line.
+const WIDTH_MAX: usize = 100;
+/// Lines of a module header.
+const HEADER_MIN: usize = 3;
+/// Notes to oneself, and macros of half-done work. Spelt so that this file does not contain them.
+const LEFTOVERS: [&str; 6] = [
+    concat!("FIX", "ME"),
+    concat!("TO", "DO"),
+    concat!("X", "XX"),
+    concat!("dbg", "!"),
+    concat!("todo", "!"),
+    concat!("unimplemented", "!"),
+];
+/// Paths that exist only on the machine of whoever wrote them.
+const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/tmp", "/h-")];
+
+#[test]
+fn rooms_name_only_the_rooms_that_they_may() {
+    check_rust(room_violations);
+}
+
+#[test]
+fn leaves_of_the_engine_do_not_name_each_other() {
+    check_rust(leaf_violations);
+}
+
+#[test]
+fn sys_names_only_the_crates_of_the_kernel() {
+    let known = dependencies(&read("Cargo.toml").expect("the manifest is text"));
+    assert!(known.len() > SYS_CRATES.len(), "dependencies not found in Cargo.toml: {known:?}");
+    check_rust(|path, text| crate_violations(path, text, &known));
+}
+
+#[test]
+fn pure_rooms_are_pure() {
+    check_rust(purity_violations);
+}
+
+#[test]
+fn unsafe_code_is_in_sys_only() {
+    check_rust(unsafe_violations);
+}
+
+#[test]
+fn files_and_lines_are_short_enough_to_read() {
+    check_rust(length_violations);
+}
+
+#[test]
+fn each_file_says_what_it_is_for() {
+    check_rust(header_violations);
+}
+
+#[test]
+fn nothing_is_left_half_done() {
+    check_rust(leftover_violations);
+}
+
+#[test]
+fn no_file_knows_the_machine_it_was_written_on() {
+    let listed = Command::new("git")
+        .args(["-c", "safe.directory=*", "ls-files", "-z"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("git runs");
+    assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    let paths = String::from_utf8(listed.stdout).expect("paths are UTF-8");
+    let paths: Vec<&str> = paths.split_terminator('\0').collect();
+    assert!(paths.contains(&"Cargo.toml"), "git lists another directory: {paths:?}");
+    let texts = paths.iter().filter_map(|path| Some((path, read(path)?)));
+    refuse(texts.flat_map(|(path, text)| machine_violations(path, &text)).collect());
+}
+
+/// Which rooms a room's code names without being allowed to.
+fn room_violations(path: &str, text: &str) -> Vec<String> {
+    let Some(module) = module_of(path) else { return Vec::new() };
+    let Some(&room) = module.first() else { return Vec::new() };
+    if TOP.contains(&room) {
+        return Vec::new();
+    }
+    let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+        return vec![format!("{path}: the room `{room}` is not in the table of rooms")];
+    };
+    let may = |named: &[String]| {
+        named.first().is_some_and(|first| first == room)
+            || allowed.iter().any(|allowed| {
+                let mut named = named.iter();
+                allowed.split("::").all(|segment| named.next().is_some_and(|name| name == segment))
+            })
+    };
+    let named = named_modules(&module, text).into_iter().filter(|named| !may(named));
+    named.map(|named| format!("{path}: `{room}` may not name `{}`", named.join("::"))).collect()
+}
+
+/// Which other leaves a leaf of the engine names without being allowed to.
+fn leaf_violations(path: &str, text: &str) -> Vec<String> {
+    let Some(module) = module_of(path) else { return Vec::new() };
+    let ["engine", inside @ ..] = &module[..] else { return Vec::new() };
+    if inside.is_empty() || COMBINERS.contains(&inside[0]) {
+        return Vec::new();
+    }
+    let own = leaf_of(inside);
+    let contains = |outer: &str, inner: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let may = |other: &str| {
+        let listed = |(from, to): &(&str, &str)| (*from == "*" || *from == own) && *to == other;
+        contains(&own, other) || contains(other, &own) || LEAF_EDGES.iter().any(listed)
+    };
+    let named = named_modules(&module, text).into_iter().filter_map(|named| {
+        let [engine, inside @ ..] = &named[..] else { return None };
+        let inside: Vec<&str> = inside.iter().map(String::as_str).collect();
+        Some(leaf_of(&inside)).filter(|other| engine == "engine" && !may(other))
+    });
+    let named = BTreeSet::from_iter(named).into_iter();
+    named.map(|other| format!("{path}: the leaf `{own}` may not name `{other}`")).collect()
+}
+
+/// The leaf that a path below `engine` leads into: each stage is one, each other module is one.
+fn leaf_of(inside: &[&str]) -> String {
+    let is_module = |name: &str| name.starts_with(|first: char| first.is_ascii_lowercase());
+    match inside {
+        ["stages", stage, ..] if is_module(stage) => format!("stages::{stage}"),
+        [leaf, ..] if is_module(leaf) => (*leaf).to_owned(),
+        _ => "mod".to_owned(),
+    }
+}
+
+/// Which dependencies `sys` names that are not the kernel's; `known` are those of the manifest.
+fn crate_violations(path: &str, text: &str, known: &[String]) -> Vec<String> {
+    if module_of(path).is_none_or(|module| module.first() != Some(&"sys")) {
+        return Vec::new();
+    }
+    let code = production(text);
+    let named = paths(&code).into_iter().filter_map(|named| named.first().copied());
+    let refused = named.filter(|name| !SYS_CRATES.contains(name));
+    let refused = refused.filter(|name| known.iter().any(|known| known == name));
+    refused.map(|name| format!("{path}: `sys` may not name the crate `{name}`")).collect()
+}
+
+/// The names of a manifest's dependencies, as code spells them.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut names = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.trim_end().ends_with("dependencies]");
+        } else if inside && line.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+            let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
+            names.push(name.replace('-', "_"));
+        }
+    }
+    names
+}
+
+/// What a pure room names that is not pure.
+fn purity_violations(path: &str, text: &str) -> Vec<String> {
+    let Some(module) = module_of(path) else { return Vec::new() };
+    if module.first().is_none_or(|room| !PURE.contains(room)) {
+        return Vec::new();
+    }
+    let code = production(text);
+    let mut found: Vec<&str> = tokens(&code);
+    found.retain(|token| IMPURE.contains(token));
+    let threads = paths(&code).into_iter().any(|named| named.starts_with(&["std", "thread"]));
+    found.extend(threads.then_some("std::thread"));
+    found.iter().map(|name| format!("{path}: a pure room names `{name}`")).collect()
+}
+
+/// Code marked `unsafe`, test code included, outside `sys`.
+fn unsafe_violations(path: &str, text: &str) -> Vec<String> {
+    if path.starts_with("src/sys/") {
+        return Vec::new();
+    }
+    let code = code(text);
+    let lines = code.lines().zip(1..).filter(|(line, _)| tokens(line).contains(&"unsafe"));
+    lines.map(|(_, number)| format!("{path}:{number}: unsafe outside src/sys")).collect()
+}
+
+/// A file with too many lines outside its tests, and lines that are too wide.
+fn length_violations(path: &str, text: &str) -> Vec<String> {
+    let lines = production_lines(text);
+    let mut found = Vec::new();
+    if lines > LINES_MAX {
+        found.push(format!("{path}: {lines} lines of production code, at most {LINES_MAX}"));
+    }
+    let wide = text.lines().zip(1..).filter(|(line, _)| line.chars().count() > WIDTH_MAX);
+    found.extend(wide.map(|(_, number)| format!("{path}:{number}: wider than {WIDTH_MAX}")));
+    found
+}
+
+/// A file without a header that says what it owns.
+fn header_violations(path: &str, text: &str) -> Vec<String> {
+    let header = text.lines().take_while(|line| line.starts_with("//!")).count();
+    let short = format!("{path}: a header of {header} lines, at least {HEADER_MIN}");
+    Vec::from_iter((header < HEADER_MIN).then_some(short))
+}
+
+/// What an author meant to come back to, comments, strings and tests included.
+fn leftover_violations(path: &str, text: &str) -> Vec<String> {
+    occurrences(path, text, &LEFTOVERS)
+}
+
+/// Paths of the author's machine in any text file.
+fn machine_violations(path: &str, text: &str) -> Vec<String> {
+    occurrences(path, text, &MACHINE_PATHS)
+}
+
+fn occurrences(path: &str, text: &str, words: &[&str]) -> Vec<String> {
+    let found = |(line, number): (&str, usize)| {
+        let word = words.iter().find(|word| line.contains(**word))?;
+        Some(format!("{path}:{number}: `{word}`"))
+    };
+    text.lines().zip(1..).filter_map(found).collect()
+}
+
+/// The module that a file of the root package's `src` is; the crate's roots are the empty path.
+/// `None` for other trees, and for a module's tests in a file of their own.
+fn module_of(path: &str) -> Option<Vec<&str>> {
+    let inside = path.strip_prefix("src/")?.strip_suffix(".rs")?;
+    if inside.ends_with("/tests") {
+        return None;
+    }
+    let inside = inside.strip_suffix("/mod").unwrap_or(inside);
+    Some(if ["lib", "main"].contains(&inside) { Vec::new() } else { inside.split('/').collect() })
+}
+
+/// The paths into this crate that a module's production code names, from the crate's root.
+fn named_modules(module: &[&str], text: &str) -> Vec<Vec<String>> {
+    let code = production(text);
+    let mut named: Vec<Vec<String>> =
+        paths(&code).iter().filter_map(|path| absolute(module, path)).collect();
+    named.sort();
+    named.dedup();
+    named
+}
+
+/// A path from the crate's root, if it is one into this crate.
+fn absolute(module: &[&str], path: &[&str]) -> Option<Vec<String>> {
+    let (mut base, mut rest) = match path {
+        ["crate" | "onward", rest @ ..] => (Vec::new(), rest),
+        ["self", rest @ ..] => (module.to_vec(), rest),
+        ["super", ..] => (module.to_vec(), path),
+        _ => return None,
+    };
+    while let ["super", after @ ..] = rest {
+        base.pop();
+        rest = after;
+    }
+    Some(base.iter().chain(rest).map(|&segment| segment.to_owned()).collect())
+}
+
+/// Runs a check over all Rust files.
+fn check_rust(check: impl Fn(&str, &str) -> Vec<String>) {
+    let mut files = Vec::new();
+    TREES.iter().for_each(|tree| collect(tree, &mut files));
+    assert!(files.iter().any(|path| path == "src/lib.rs"), "no source found: {files:?}");
+    let read = |path: &String| read(path).expect("source is UTF-8");
+    refuse(files.iter().flat_map(|path| check(path, &read(path))).collect());
+}
+
+/// Adds the Rust files below a directory, build directories left out.
+fn collect(directory: &str, files: &mut Vec<String>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    for entry in path.read_dir().unwrap_or_else(|error| panic!("{directory}: {error}")) {
+        let entry = entry.expect("directories can be read");
+        let name = entry.file_name().into_string().expect("names are UTF-8");
+        let path = format!("{directory}/{name}");
+        if entry.path().is_dir() && name != "target" {
+            collect(&path, files);
+        } else if name.ends_with(".rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// A file's text; `None` if it is no text or is gone.
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
+}
+
+fn refuse(violations: Vec<String>) {
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        LEFTOVERS, LINES_MAX, MACHINE_PATHS, ROOMS, WIDTH_MAX, absolute, crate_violations,
+        dependencies, header_violations, leaf_violations, leftover_violations, length_violations,
+        machine_violations, purity_violations, room_violations, unsafe_violations,
+    };
+
+    type Check = fn(&str, &str) -> Vec<String>;
+
+    fn refuses(check: Check, path: &str, text: &str, named: &str) {
+        let violations = check(path, text);
+        assert_eq!(violations.len(), 1, "{path}, {}: {violations:?}", start(text));
+        assert!(violations[0].contains(named), "{violations:?} does not say {named}");
+    }
+
+    fn accepts(check: Check, path: &str, text: &str) {
+        assert_eq!(check(path, text), Vec::<String>::new(), "{path}, {}", start(text));
+    }
+
+    /// The part of a sample that fits into a message.
+    fn start(text: &str) -> &str {
+        text.get(..80).unwrap_or(text)
+    }
+
+    #[test]
+    fn a_forbidden_room_is_refused_however_it_is_named() {
+        let check = room_violations;
+        refuses(check, "src/wheel.rs", "use crate::clock::Clock;", "clock::Clock");
+        refuses(check, "src/wheel.rs", "use super::clock;", "`clock`");
+        refuses(check, "src/wheel.rs", "let now = crate::clock::read();", "clock::read");
+        refuses(check, "src/engine/pool.rs", "use crate::{config, sys::mmsg};", "sys::mmsg");
+        refuses(check, "src/engine/stages/acl.rs", "super::super::super::sys::f()", "sys::f");
+        refuses(check, "src/config/mod.rs", "use crate::*;", "`*`");
+        refuses(check, "src/config/mod.rs", "use crate as all;", "``");
+        refuses(check, "src/sys/mmsg.rs", "use crate::moment::Moment;", "moment::Moment");
+        refuses(check, "src/corefile/lexer.rs", "use onward::config;", "config");
+        refuses(check, "src/worker/turn.rs", "use crate::keeper::Keeper;", "keeper::Keeper");
+    }
+
+    #[test]
+    fn a_permission_for_a_module_does_not_cover_its_room() {
+        let check = room_violations;
+        accepts(check, "src/traffic/client.rs", "use crate::engine::message::Header;");
+        refuses(check, "src/traffic/client.rs", "use crate::engine::pool::Pool;", "engine::pool");
+        refuses(check, "src/traffic/client.rs", "use crate::engine;", "`engine`");
+        accepts(check, "src/keeper/mod.rs", "use crate::{engine::health, wheel::Wheel};");
+        refuses(check, "src/keeper/mod.rs", "use crate::engine::cache::Cache;", "engine::cache");
+    }
+
+    #[test]
+    fn an_unknown_room_is_refused_and_the_top_is_free() {
+        refuses(room_violations, "src/cellar/mod.rs", "", "`cellar` is not in the table");
+        for top in ["src/lib.rs", "src/main.rs", "src/cli.rs", "src/server/mod.rs", "src/demo.rs"] {
+            accepts(room_violations, top, "use crate::{sys::a, engine::b}; use onward::wheel;");
+        }
+        assert!(ROOMS.is_sorted());
+    }
+
+    #[test]
+    fn comments_strings_tests_and_the_own_room_name_what_they_like() {
+        let text = "//! [`crate::sys`]\nconst A: &str = \"crate::sys::b\";\nuse crate::wheel::C;\n\
+                    #[cfg(test)]\nmod tests {\n use crate::clock::Clock;\n}\n";
+        accepts(room_violations, "src/wheel.rs", text);
+        accepts(room_violations, "tests/loopback.rs", "use onward::sys::mmsg;");
+        accepts(room_violations, "src/engine/tests.rs", "use crate::sys::mmsg;");
+    }
+
+    #[test]
+    fn super_leads_one_module_up() {
+        let from = |path: &[&str]| absolute(&["engine", "pool"], path).map(|path| path.join("::"));
+        assert_eq!(from(&["super", "cache"]).unwrap(), "engine::cache");
+        assert_eq!(from(&["super", "super", "sys"]).unwrap(), "sys");
+        assert_eq!(from(&["self", "Slot"]).unwrap(), "engine::pool::Slot");
+        assert_eq!(from(&["std", "fmt"]), None);
+    }
+
+    #[test]
+    fn a_leaf_that_names_another_is_refused() {
+        let check = leaf_violations;
+        refuses(check, "src/engine/pool.rs", "use super::cache::{A, B};", "`cache`");
+        refuses(check, "src/engine/zones.rs", "use super::policy::Tour;", "`policy`");
+        refuses(check, "src/engine/pool.rs", "use crate::engine::forwarder::F;", "`forwarder`");
+        refuses(check, "src/engine/pool.rs", "use super::DropReason;", "`mod`");
+        refuses(check, "src/engine/stages/acl.rs", "use super::any::Any;", "`stages::any`");
+        refuses(check, "src/engine/stages/acl.rs", "use crate::engine::pool;", "`pool`");
+        refuses(check, "src/engine/cache/key.rs", "use crate::engine::pool::Pool;", "`pool`");
+    }
+
+    #[test]
+    fn combiners_and_listed_edges_are_free() {
+        let check = leaf_violations;
+        accepts(check, "src/engine/mod.rs", "use crate::engine::pool::Pool;");
+        accepts(check, "src/engine/forwarder.rs", "use super::{cache::Cache, pool::Pool};");
+        accepts(check, "src/engine/cache.rs", "use super::{list::List, message::Header};");
+        accepts(check, "src/engine/exchange.rs", "use super::{key::Key, policy::Tour};");
+        accepts(check, "src/engine/cache/key.rs", "use super::entry::Entry; use self::a::B;");
+        accepts(check, "src/engine/stages/mod.rs", "use self::acl::Acl;");
+        accepts(check, "src/engine/stages/acl.rs", "use super::Verdict;");
+        accepts(check, "src/worker/turn.rs", "use crate::engine::pool::Pool;");
+    }
+
+    #[test]
+    fn a_crate_that_is_not_the_kernels_is_refused_in_sys() {
+        let manifest = "[package]\nname = \"onward\"\n[dependencies]\nlibc = \"0.2\"\n\
+                        clap.workspace = true\n# why\nrand-core = { version = \"1\" }\n\
+                        [lints]\nworkspace = true\n[dev-dependencies]\nserde_json = \"1\"\n";
+        let known = dependencies(manifest);
+        assert_eq!(known, ["libc", "clap", "rand_core", "serde_json"]);
+        let check = |path, text| crate_violations(path, text, &known);
+        assert_eq!(check("src/sys/mmsg.rs", "use rand_core::Rng;").len(), 1);
+        assert_eq!(check("src/sys/mod.rs", "fn a() { clap::b() }").len(), 1);
+        assert_eq!(check("src/sys/mmsg.rs", "use libc::c_int; use std::io;").len(), 0);
+        assert_eq!(check("src/cli.rs", "use clap::Parser;").len(), 0);
+    }
+
+    #[test]
+    fn impure_names_are_refused_in_pure_rooms() {
+        let check = purity_violations;
+        refuses(check, "src/engine/pool.rs", "use std::net::UdpSocket;", "UdpSocket");
+        refuses(check, "src/engine/pool.rs", "std::net::TcpStream::connect(a)", "TcpStream");
+        refuses(check, "src/engine/pool.rs", "use std::{fmt, thread::spawn};", "std::thread");
+        refuses(check, "src/engine/pool.rs", "fn a(now: std::time::Instant) {}", "Instant");
+        refuses(check, "src/engine/pool.rs", "use std::time::SystemTime;", "SystemTime");
+        refuses(check, "src/engine/stages/any.rs", "println!(\"{a}\");", "println");
+        refuses(check, "src/wheel.rs", "eprintln!();", "eprintln");
+        accepts(check, "src/engine/pool.rs", "// Instant\n#[cfg(test)]\nuse std::time::Instant;");
+        accepts(check, "src/clock.rs", "use std::time::Instant;");
+    }
+
+    #[test]
+    fn unsafe_code_outside_sys_is_refused_even_in_tests() {
+        let check = unsafe_violations;
+        refuses(check, "src/worker/tls.rs", "fn a() {\n unsafe { b() }\n}", ":2:");
+        refuses(check, "src/wheel.rs", "#[cfg(test)]\nmod tests { unsafe fn a() {} }", ":2:");
+        refuses(check, "tests/netns.rs", "unsafe { a() }", ":1:");
+        accepts(check, "src/sys/mmsg.rs", "unsafe { a() }");
+        accepts(check, "src/sys/tests.rs", "unsafe { a() }");
+        accepts(check, "src/wheel.rs", "// unsafe\n#![deny(unsafe_code)]");
+    }
+
+    #[test]
+    fn long_files_and_wide_lines_are_refused() {
+        let check = length_violations;
+        let full = "a();\n".repeat(LINES_MAX);
+        accepts(check, "src/a.rs", &full);
+        refuses(check, "src/a.rs", &format!("{full}b();\n"), "501 lines");
+        refuses(check, "src/a.rs", &format!("#[cfg(test)]\nmod b {{}}\n{full}c();\n"), "lines");
+        accepts(check, "src/a.rs", &format!("{full}#[cfg(test)]\nmod tests {{\n{full}}}\n"));
+        accepts(check, "src/a.rs", &"…".repeat(WIDTH_MAX));
+        refuses(check, "src/a.rs", &format!("\n{}", "a".repeat(WIDTH_MAX + 1)), ":2:");
+    }
+
+    #[test]
+    fn a_file_without_a_header_is_refused() {
+        accepts(header_violations, "src/a.rs", "//! A.\n//!\n//! B.\nfn c() {}\n");
+        refuses(header_violations, "src/a.rs", "//! A.\n//! B.\n\n//! C.\n", "2 lines");
+        refuses(header_violations, "src/a.rs", "use a::b;\n//! A.\n//! B.\n//! C.\n", "0 lines");
+    }
+
+    #[test]
+    fn leftovers_and_machine_paths_are_refused() {
+        for word in LEFTOVERS {
+            refuses(leftover_violations, "tests/a.rs", &format!("b();\n// {word}(c)\n"), ":2:");
+        }
+        for path in MACHINE_PATHS {
+            refuses(machine_violations, "README.md", &format!("cd {path}b"), path);
+        }
+        accepts(machine_violations, "README.md", "a network/work path below /tmp");
+    }
+}
