@@ -478,3 +478,6 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
