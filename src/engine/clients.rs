@@ -9,6 +9,7 @@
 
 use super::key::Key;
 use super::list::{Link, List};
+use super::message::reply::STREAM_IDLE_UNITS;
 use crate::moment::Moment;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,7 +22,7 @@ pub const STREAMS_PER_ADDRESS_MAX: u32 = 256;
 /// Queries outstanding on one stream at most; more are left unread.
 pub const OUTSTANDING_MAX: u32 = 128;
 /// How long a stream may stay without activity (RFC 7766 §6.2.3: a few seconds).
-pub const IDLE_MAX: Duration = Duration::from_secs(10);
+pub const IDLE_MAX: Duration = Duration::from_millis(100 * STREAM_IDLE_UNITS as u64);
 
 /// A client's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,11 +117,11 @@ impl Clients {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].outstanding < OUTSTANDING_MAX)
     }
 
-    /// A whole query came in on the stream; `waits`: it was not answered at once.
-    pub fn asked(&mut self, now: Moment, key: StreamKey, waits: bool) {
-        let Some(slot) = self.slot(key) else { return };
-        self.slots[slot as usize].outstanding += u32::from(waits);
-        self.active(now, key);
+    /// One of the stream's queries was not answered at once.
+    pub fn waits(&mut self, key: StreamKey) {
+        if let Some(slot) = self.slot(key) {
+            self.slots[slot as usize].outstanding += 1;
+        }
     }
 
     /// One of the stream's queries was answered.
@@ -129,7 +130,7 @@ impl Clients {
         self.slots[slot as usize].outstanding -= 1;
     }
 
-    /// Bytes went out on the stream.
+    /// A whole query came in on the stream, or bytes of an answer went out.
     pub fn active(&mut self, now: Moment, key: StreamKey) {
         let Some(slot) = self.slot(key) else { return };
         self.slots[slot as usize].active_at = now;
@@ -211,7 +212,8 @@ mod tests {
     use super::{
         Clients, IDLE_MAX, OUTSTANDING_MAX, Refused, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX,
     };
-    use crate::moment::Moment;
+    use super::message::reply::STREAM_IDLE_UNITS;
+use crate::moment::Moment;
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
@@ -245,7 +247,7 @@ mod tests {
         let mut clients = clients();
         let keys: Vec<_> =
             (0..STREAMS_MAX).map(|i| clients.admit(at(0), address(i)).unwrap().0).collect();
-        clients.asked(at(0), keys[0], true);
+        clients.waits(keys[0]);
         clients.active(at(1), keys[1]);
         let (_, evicted) = clients.admit(at(1), address(STREAMS_MAX)).unwrap();
         assert_eq!(evicted, Some(keys[2]));
@@ -258,7 +260,7 @@ mod tests {
         let mut clients = clients();
         for i in 0..STREAMS_MAX {
             let key = clients.admit(at(0), address(i)).unwrap().0;
-            clients.asked(at(0), key, true);
+            clients.waits(key);
         }
         assert_eq!(clients.admit(at(0), address(STREAMS_MAX)).unwrap_err(), Refused::Full);
     }
@@ -269,7 +271,7 @@ mod tests {
         let key = clients.admit(at(0), address(1)).unwrap().0;
         for _ in 0..OUTSTANDING_MAX {
             assert!(clients.may_ask(key));
-            clients.asked(at(0), key, true);
+            clients.waits(key);
         }
         assert!(!clients.may_ask(key) && !clients.is_quiet(key));
         clients.answered(key);
@@ -297,7 +299,7 @@ mod tests {
         clients.close(old);
         let new = clients.admit(at(0), address(1)).unwrap().0;
         assert_eq!(old.index(), new.index());
-        clients.asked(at(0), old, true);
+        clients.waits(old);
         clients.close(old);
         assert!(clients.is_open(new) && clients.is_quiet(new) && !clients.is_open(old));
     }

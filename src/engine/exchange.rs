@@ -9,7 +9,8 @@
 //! start; memory that was never needed is never touched.
 
 use super::index::Index;
-use super::key::{ConnectionId, ExchangeKey, Key};
+use super::clients::StreamKey;
+use super::key::{ConnectionId, ExchangeKey, Key, Transport};
 use super::list::{Link, List, NONE};
 use super::message::query::{Asked, UPSTREAM_LEN_MAX};
 use super::message::{HEADER_LEN, put_u16};
@@ -33,6 +34,15 @@ pub struct Client {
     pub peer: SocketAddr,
     /// The address that was asked and its interface, where the listener is a wildcard.
     pub local: Option<(IpAddr, u32)>,
+    /// The stream it came in on; `None`: a datagram.
+    pub stream: Option<StreamKey>,
+}
+
+impl Client {
+    /// How its query came and its reply will go.
+    pub fn transport(&self) -> Transport {
+        if self.stream.is_some() { Transport::Tcp } else { Transport::Udp }
+    }
 }
 
 /// A client who waits for an exchange.
@@ -82,6 +92,9 @@ pub struct Exchange {
     pub stanza: u32,
     /// Which upstream the current or last attempt went to, as numbered by the forwarder.
     pub upstream: u32,
+    /// How it goes upstream now; it may have begun otherwise.
+    pub transport: Transport,
+    began_over: Transport,
     /// Its way through the stanza's upstreams.
     pub tour: Tour,
     /// Attempts that ended in an error.
@@ -119,6 +132,8 @@ pub struct Opening<'a> {
     pub hash: u32,
     /// The stanza it goes through.
     pub stanza: u32,
+    /// How it goes upstream first.
+    pub transport: Transport,
     /// Which of the time-outs given to [`Exchanges::new`] its attempts have.
     pub timeout_class: u32,
 }
@@ -168,7 +183,7 @@ impl Exchanges {
         self.by_text.find(opening.hash, |slot| {
             let exchange = &self.slots[slot as usize];
             let other = self.query(slot);
-            exchange.stanza == opening.stanza
+            (exchange.stanza, exchange.began_over) == (opening.stanza, opening.transport)
                 && usize::from(exchange.name_len) == opening.name_len
                 && other[2..HEADER_LEN] == opening.query[2..HEADER_LEN]
                 && other[name_end..] == opening.query[name_end..]
@@ -197,6 +212,8 @@ impl Exchanges {
             query_len: opening.query.len() as u16,
             name_len: opening.name_len as u16,
             stanza: opening.stanza,
+            transport: opening.transport,
+            began_over: opening.transport,
             until: now.plus(QUERY_TIMEOUT),
             timeout_class: opening.timeout_class,
             joinable: true,
@@ -320,6 +337,16 @@ impl Exchanges {
         (self.connection(slot) == Some(connection)).then_some(slot)
     }
 
+    /// Whether the query that has been on `connection` for longest has waited for more than half
+    /// of its time-out.
+    pub fn is_suspect(&self, connection: ConnectionId, now: Moment) -> bool {
+        self.first_on(connection).is_some_and(|slot| {
+            let exchange = &self.slots[slot as usize];
+            let timeout = self.timeouts[exchange.timeout_class as usize].0;
+            exchange.attempt_until < now.plus(timeout / 2)
+        })
+    }
+
     /// An exchange that has passed a deadline.
     pub fn overdue(&self, now: Moment) -> Option<(u32, Overdue)> {
         let late = |slot: &u32| self.slots[*slot as usize].until <= now;
@@ -348,6 +375,12 @@ impl Exchanges {
             self.by_text.remove(hash, slot);
             self.by_age.remove(&mut self.slots, slot, |exchange| &mut exchange.by_age);
         }
+    }
+
+    /// The next waiter of a settled exchange, to be looked at.
+    pub fn first_waiter(&self, slot: u32) -> Option<&Waiter> {
+        let place = self.slots[slot as usize].first_waiter;
+        (place != NONE).then(|| &self.waiters[place as usize].0)
     }
 
     /// The next waiter of a settled exchange; with the last one the exchange ends and its slot
@@ -381,6 +414,8 @@ impl Exchange {
             name_len: 0,
             stanza: 0,
             upstream: 0,
+            transport: Transport::Udp,
+            began_over: Transport::Udp,
             tour: Tour::NEW,
             failures: 0,
             attempt: None,

@@ -8,12 +8,16 @@
 //! can do is decided in this order: is it understood, who handles it, is it under way already,
 //! which upstream, which connection; and for a response: connection, id, question, records.
 
-use super::exchange::{Client, Exchanges, Opening, Overdue, Spelling, Waiter};
-use super::key::{ConnectionId, ExchangeKey};
+mod attempts;
+mod replies;
+
+use super::clients::Clients;
+use super::exchange::{Client, Exchanges, Opening, Spelling, Waiter};
+use super::key::{ConnectionId, ExchangeKey, Transport};
 use super::message::query::{Query, Rejection, UPSTREAM_LEN_MAX};
-use super::message::reply::{ExtendedError, write_answer, write_error};
+use super::message::reply::{ExtendedError, write_error};
 use super::message::response::{Response, answers, is_response};
-use super::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, id, reply};
+use super::message::{HEADER_LEN, Rcode, flags, id};
 use super::pool::{PoolSettings, Pools};
 use super::routes::Routes;
 use super::stats::{DropReason, Stats, UpstreamStats};
@@ -24,6 +28,10 @@ use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Queries on one stream at once, unless the configuration says fewer.
+const STREAM_INFLIGHT_MAX: usize = 32;
 
 /// A query to send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,10 +61,12 @@ pub struct Answered {
 /// A worker's engine.
 pub struct Forwarder {
     routes: Routes,
-    /// Of each upstream; its pool has the same number.
+    /// Of each upstream; [`pool_of`] tells its pools.
     addresses: Vec<SocketAddr>,
     pools: Pools,
     exchanges: Exchanges,
+    /// The streams of clients, for the shell to admit and close.
+    pub clients: Clients,
     random: ChaCha12Rng,
     hasher: RandomState,
     sends: Vec<Outgoing>,
@@ -75,7 +85,7 @@ impl Forwarder {
         let (mut addresses, mut settings) = (Vec::new(), Vec::new());
         for forward in config.blocks.iter().flat_map(|block| &block.forwards) {
             addresses.extend(forward.upstreams.iter().map(|upstream| upstream.address));
-            settings.extend(forward.upstreams.iter().map(|_| pool_settings(forward)));
+            settings.extend(forward.upstreams.iter().flat_map(|_| pool_settings(forward)));
         }
         let routes = Routes::new(config, &hasher);
         let pools = Pools::new(settings);
@@ -86,6 +96,7 @@ impl Forwarder {
             addresses,
             pools,
             exchanges,
+            clients: Clients::new(hasher.clone()),
             random,
             hasher,
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
@@ -111,9 +122,15 @@ impl Forwarder {
             self.stats.drop(DropReason::QueryFromPortZero);
             return None;
         }
+        if let Some(stream) = client.stream {
+            self.clients.active(now, stream);
+        }
         let refusal = match Query::parse(packet, truncated) {
             Ok(query) => match self.forward(now, client, &query) {
-                Ok(()) => return None,
+                Ok(()) => {
+                    client.stream.inspect(|stream| self.clients.waits(*stream));
+                    return None;
+                }
                 Err((rcode, why)) => (rcode, why, query.asked, Some(query.question)),
             },
             Err(Rejection::TooShort) => {
@@ -147,7 +164,15 @@ impl Forwarder {
                 let upstream = self.upstream_of(slot);
                 self.stats.upstreams[upstream].answered += 1;
                 self.exchanges.end_attempt(slot);
+                self.note_stream(connection, &response);
                 self.pools.release(connection, now, false);
+                let exchange = self.exchanges.get(slot);
+                let again = self.routes.stanza(exchange.stanza as usize).prefer_udp;
+                if again && exchange.transport == Transport::Udp && response.flags & flags::TC != 0 {
+                    exchange.transport = Transport::Tcp;
+                    self.attempt_at(now, slot, upstream);
+                    return None;
+                }
                 self.exchanges.settle(slot);
                 Some(Answered { exchange: self.exchanges.key(slot), response })
             }
@@ -158,80 +183,15 @@ impl Forwarder {
         }
     }
 
-    /// The next client's copy of a believed response, whose packet is lent once more. To be drawn
-    /// until `None`. `out` holds at least [`super::message::UDP_PAYLOAD_MAX`] bytes.
-    pub fn next_reply(
-        &mut self,
-        answered: &Answered,
-        packet: &[u8],
-        out: &mut [u8],
-    ) -> Option<Reply> {
-        let slot = self.exchanges.slot(answered.exchange)?;
-        let waiter = self.exchanges.next_waiter(slot)?;
-        let mut scratch = [0; NAME_LEN_MAX + 4];
-        let question = self.question_for(slot, &waiter, &mut scratch);
-        let (response, asked) = (&answered.response, &waiter.asked);
-        let len = write_answer(out, packet, response, asked, question, asked.udp_limit());
-        self.count_reply(&out[..len]);
-        Some(Reply { client: waiter.client, len })
-    }
-
-    /// The next reply to a query that found no answer. To be drawn until `None` after every other
-    /// call. `out` holds at least [`reply::ERROR_LEN_MAX`] bytes.
-    pub fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
-        loop {
-            let (key, why) = *self.failures.last()?;
-            let waiter = self.exchanges.slot(key).and_then(|slot| self.exchanges.next_waiter(slot));
-            let Some(waiter) = waiter else {
-                self.failures.pop();
-                continue;
-            };
-            let mut scratch = [0; NAME_LEN_MAX + 4];
-            let question = self.question_for(key.0.index, &waiter, &mut scratch);
-            let len = write_error(out, &waiter.asked, question, Rcode::ServFail, Some(why));
-            self.count_reply(&out[..len]);
-            return Some(Reply { client: waiter.client, len });
-        }
-    }
-
-    /// The connection's socket failed or could not be opened: its queries move on at once.
-    pub fn on_connection_failed(&mut self, now: Moment, connection: ConnectionId) {
-        if !self.pools.is_open(connection) {
-            return;
-        }
-        self.pools.break_off(connection);
-        while let Some(slot) = self.exchanges.first_on(connection) {
-            let upstream = self.upstream_of(slot);
-            self.stats.upstreams[upstream].failed += 1;
-            self.exchanges.end_attempt(slot);
-            self.pools.release(connection, now, false);
-            self.retry(now, slot, ExtendedError::NetworkError);
-        }
-    }
-
-    /// Time has passed: attempts that are overdue move on, queries that are overdue fail.
-    pub fn on_time(&mut self, now: Moment) {
-        while let Some((slot, overdue)) = self.exchanges.overdue(now) {
-            let upstream = self.upstream_of(slot);
-            if let Some(connection) = self.exchanges.end_attempt(slot) {
-                self.stats.upstreams[upstream].timed_out += 1;
-                self.pools.release(connection, now, true);
-            }
-            match overdue {
-                Overdue::Attempt => self.retry(now, slot, ExtendedError::NoReachableAuthority),
-                Overdue::Query => self.fail(slot, ExtendedError::NoReachableAuthority),
-            }
-        }
-    }
-
     /// When [`Forwarder::on_time`] next has something to do.
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.exchanges.next_deadline()
+        let dial = self.pools.next_dial_deadline();
+        [self.exchanges.next_deadline(), dial].into_iter().flatten().min()
     }
 
     /// The keeper's word that `pool` has connections to close.
     pub fn on_sweep(&mut self, now: Moment, pool: usize) {
-        self.pools.sweep(pool, now);
+        self.pools.sweep(pool, now, self.random.next_u32());
     }
 
     /// The next wake-up to ask the keeper for: which pool, and when.
@@ -242,6 +202,16 @@ impl Forwarder {
     /// The keeper could not be asked: the request will be made again.
     pub fn request_failed(&mut self, pool: usize) {
         self.pools.disarm(pool);
+    }
+
+    /// The next stream to dial though no query waits for it yet: it will replace an older one.
+    pub fn next_dial(&mut self) -> Option<ConnectionId> {
+        self.pools.next_dial()
+    }
+
+    /// Whether `connection` is a stream.
+    pub fn is_stream(&self, connection: ConnectionId) -> bool {
+        self.pools.is_stream(connection)
     }
 
     /// The next connection whose socket is to be closed.
@@ -266,7 +236,7 @@ impl Forwarder {
 
     /// Where `connection` leads, unless it was closed.
     pub fn address(&self, connection: ConnectionId) -> Option<SocketAddr> {
-        self.pools.pool_of(connection).map(|pool| self.addresses[pool])
+        self.pools.pool_of(connection).map(|pool| self.addresses[pool / 2])
     }
 
     /// How many queries wait for a response.
@@ -292,8 +262,9 @@ impl Forwarder {
     /// A copy of the counters, the pools' included.
     pub fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
-        for (pool, upstream) in stats.upstreams.iter_mut().enumerate() {
-            upstream.pool = self.pools.stats(pool);
+        for (number, upstream) in stats.upstreams.iter_mut().enumerate() {
+            upstream.pool = self.pools.stats(pool_of(number, Transport::Udp));
+            upstream.streams = self.pools.stats(pool_of(number, Transport::Tcp));
         }
         stats
     }
@@ -311,12 +282,14 @@ impl Forwarder {
             .routes
             .find(client.listener, &name, query.question.kind)
             .map_err(|rcode| (rcode, None))?;
-        let query_len = query.write_upstream(&mut self.draft);
+        let transport = self.routes.stanza(stanza).transport(client.transport());
+        let query_len = query.write_upstream(&mut self.draft, transport == Transport::Tcp);
         let opening = Opening {
             query: &self.draft[..query_len],
             name_len: query.question.name_len,
             hash: self.hash(&name, query_len, stanza),
             stanza: stanza as u32,
+            transport,
             timeout_class: self.routes.stanza(stanza).timeout_class,
         };
         let full = Err((Rcode::ServFail, Some(ExtendedError::NetworkError)));
@@ -324,7 +297,12 @@ impl Forwarder {
             self.stats.overloaded += 1;
             return full;
         }
-        let mut waiter = Waiter { client, asked: query.asked, spelling: None };
+        let mut asked = query.asked;
+        if let Some(edns) = &mut asked.edns {
+            // RFC 7828 §3.2.1: over UDP it means nothing.
+            edns.keepalive &= client.stream.is_some();
+        }
+        let mut waiter = Waiter { client, asked, spelling: None };
         if let Some(slot) = self.exchanges.find_same(&opening) {
             waiter.spelling = Some(Spelling::of(query.name()));
             self.exchanges.join(slot, waiter);
@@ -348,50 +326,6 @@ impl Forwarder {
         self.hasher.hash_one((name.as_bytes(), flags, rest, stanza)) as u32
     }
 
-    /// Sends the query in `slot` to its next upstream that has a connection for it, or fails it.
-    fn attempt(&mut self, now: Moment, slot: u32, why: ExtendedError) {
-        let exchange = self.exchanges.get(slot);
-        let stanza = self.routes.stanza(exchange.stanza as usize);
-        let count = stanza.upstreams.len();
-        for _ in 0..count {
-            let exchange = self.exchanges.get(slot);
-            if exchange.failures >= stanza.failures_max {
-                break;
-            }
-            let (policy, rotation) = (stanza.policy, &mut stanza.rotation);
-            let next = exchange.tour.next(policy, count, rotation, || self.random.next_u32());
-            let upstream = stanza.upstreams.start + next;
-            exchange.upstream = upstream as u32;
-            match self.pools.take(upstream, now, self.random.next_u32()) {
-                Ok(connection) => {
-                    let random = || self.random.next_u32() as u16;
-                    self.exchanges.begin_attempt(slot, connection, now, random);
-                    self.stats.upstreams[upstream].sent += 1;
-                    let exchange = self.exchanges.key(slot);
-                    self.sends.push(Outgoing { connection, exchange });
-                    return;
-                }
-                Err(_) => {
-                    exchange.failures += 1;
-                    self.stats.upstreams[upstream].failed += 1;
-                }
-            }
-        }
-        self.fail(slot, why);
-    }
-
-    /// The query's last attempt ended in an error.
-    fn retry(&mut self, now: Moment, slot: u32, why: ExtendedError) {
-        self.exchanges.get(slot).failures += 1;
-        self.attempt(now, slot, why);
-    }
-
-    /// No upstream answered: everybody who waits is told.
-    fn fail(&mut self, slot: u32, why: ExtendedError) {
-        self.exchanges.settle(slot);
-        self.failures.push((self.exchanges.key(slot), why));
-    }
-
     /// Whether a packet answers the exchange it claims to, and how it is laid out.
     fn believe(
         &self,
@@ -410,38 +344,39 @@ impl Forwarder {
         Ok((slot, response.ok_or(DropReason::ResponseMalformed)?))
     }
 
-    /// The question of the exchange that is or was just in `slot`, as the waiter spelt it.
-    fn question_for<'a>(
-        &'a self,
-        slot: u32,
-        waiter: &Waiter,
-        scratch: &'a mut [u8; NAME_LEN_MAX + 4],
-    ) -> &'a [u8] {
-        let name_len = self.exchanges.name_len(slot);
-        let question = &self.exchanges.query(slot)[HEADER_LEN..HEADER_LEN + name_len + 4];
-        let Some(spelling) = &waiter.spelling else { return question };
-        let spelt = &mut scratch[..question.len()];
-        spelt.copy_from_slice(question);
-        spelling.apply(&mut spelt[..name_len]);
-        spelt
+    /// What a response tells about the stream it came on.
+    fn note_stream(&mut self, connection: ConnectionId, response: &Response) {
+        if self.pools.is_stream(connection) {
+            self.pools.prove(connection);
+            if let Some(units) = response.opt.and_then(|opt| opt.keepalive) {
+                self.pools.announce(connection, Duration::from_millis(100 * u64::from(units)));
+            }
+        }
     }
 
     fn upstream_of(&mut self, slot: u32) -> usize {
         self.exchanges.get(slot).upstream as usize
     }
 
-    fn count_reply(&mut self, reply: &[u8]) {
-        self.stats.replies[usize::from(reply::rcode(reply) & flags::RCODE)] += 1;
-    }
 }
 
-fn pool_settings(forward: &Forward) -> PoolSettings {
-    PoolSettings {
+/// The number of the pool of connections to `upstream`.
+fn pool_of(upstream: usize, transport: Transport) -> usize {
+    2 * upstream + usize::from(transport == Transport::Tcp)
+}
+
+/// Of an upstream's two pools, in the order of [`pool_of`].
+fn pool_settings(forward: &Forward) -> [PoolSettings; 2] {
+    let udp = PoolSettings {
         expire: forward.expire,
         max_age: forward.max_age,
         max_idle: forward.max_idle_conns,
         spread: forward.sizing.spread,
         max_conns: forward.sizing.max_conns,
         max_inflight: forward.sizing.max_inflight,
-    }
+        streams: false,
+    };
+    // Many source ports protect datagrams only: a stream is filled before another is dialled.
+    let max_inflight = forward.sizing.max_inflight.min(STREAM_INFLIGHT_MAX);
+    [udp, PoolSettings { spread: 1, max_inflight, streams: true, ..udp }]
 }

@@ -13,6 +13,16 @@ pub struct Key {
     pub generation: u32,
 }
 
+/// How messages travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// A datagram each.
+    #[default]
+    Udp,
+    /// Many on a stream, each behind its length.
+    Tcp,
+}
+
 /// A connection of one of this worker's pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub Key);

@@ -10,6 +10,7 @@
 //! of their retirement, so a sweep costs what it closes. Called by [`super::forwarder`] alone.
 
 mod connection;
+mod streams;
 
 use super::heap::Heap;
 use super::key::{ConnectionId, Key};
@@ -17,6 +18,7 @@ use super::list::List;
 use super::stats::PoolStats;
 use crate::moment::Moment;
 use connection::{Connection, Reason, jittered};
+use streams::{Dials, GRACE_DIVISOR};
 use std::time::Duration;
 
 /// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
@@ -36,8 +38,21 @@ pub struct PoolSettings {
     pub spread: usize,
     /// Connections at most.
     pub max_conns: usize,
-    /// Queries that one batch puts on a connection at most.
+    /// Queries that one batch (or, on a stream, all that are outstanding) puts on a connection at
+    /// most.
     pub max_inflight: usize,
+    /// Connections are streams: shared query by query, dialled with a deadline, and replaced
+    /// before they retire.
+    pub streams: bool,
+}
+
+impl PoolSettings {
+    /// How long a connection lives that was dialled now: jittered, and for a stream less the time
+    /// that its successor may take, so that `max_age` bounds that too.
+    fn life(&self, max_age: Duration, random: u32) -> Duration {
+        let grace = if self.streams { max_age / GRACE_DIVISOR } else { Duration::ZERO };
+        jittered(max_age - grace, random)
+    }
 }
 
 /// Why a query got no connection.
@@ -53,6 +68,8 @@ pub enum TakeError {
 #[derive(Debug)]
 struct Pool {
     settings: PoolSettings,
+    /// `settings.expire` before an upstream announced a shorter limit.
+    expire_configured: Duration,
     idle: List,
     busy: List,
     /// How many are on neither list.
@@ -66,6 +83,7 @@ struct Pool {
     /// When the keeper was asked to wake this pool; and whether it is to be asked again.
     armed: Option<Moment>,
     rearm: bool,
+    dials: Dials,
     stats: PoolStats,
 }
 
@@ -78,6 +96,10 @@ pub struct Pools {
     batches: Vec<u32>,
     closed: Vec<ConnectionId>,
     rearm: Vec<u32>,
+    /// Streams to be dialled though no query waits for them yet.
+    to_dial: Vec<ConnectionId>,
+    /// Pools with streams that are not connected yet.
+    dialling: Vec<u32>,
     stopped: bool,
 }
 
@@ -92,6 +114,8 @@ impl Pools {
             batches: Vec::with_capacity(pools.len()),
             rearm: Vec::with_capacity(pools.len()),
             closed: Vec::with_capacity(total),
+            to_dial: Vec::with_capacity(pools.len()),
+            dialling: Vec::with_capacity(pools.len()),
             pools,
             stopped: false,
         }
@@ -113,7 +137,8 @@ impl Pools {
     }
 
     /// Finds a connection of `pool` for one query; one that was never seen before is to be dialled.
-    /// `random`: a uniform number, for the jitter.
+    /// `random`: a uniform number, for the jitter. `suspect` tells streams on which a query has
+    /// waited for so long that no other should join it.
     ///
     /// # Errors
     /// [`TakeError`]; nothing has changed then.
@@ -122,9 +147,13 @@ impl Pools {
         pool: usize,
         now: Moment,
         random: u32,
+        suspect: impl Fn(ConnectionId) -> bool,
     ) -> Result<ConnectionId, TakeError> {
         if self.stopped {
             return Err(TakeError::Stopped);
+        }
+        if self.pools[pool].settings.streams {
+            return self.take_stream(pool, now, random, suspect);
         }
         if let Some((slot, left @ 1..)) = self.pools[pool].batch {
             self.pools[pool].batch = Some((slot, left - 1));
@@ -176,9 +205,10 @@ impl Pools {
     }
 
     /// Closes what is idle for too long, too old, or more than `pool` needs.
-    pub fn sweep(&mut self, pool: usize, now: Moment) {
+    /// `random`: a uniform number, for the jitter of what is dialled instead.
+    pub fn sweep(&mut self, pool: usize, now: Moment, random: u32) {
         self.pools[pool].armed = None;
-        self.retire_overdue(pool, now);
+        self.retire_overdue(pool, now, random);
         self.shrink(pool, now);
         self.arm(pool);
     }
@@ -213,6 +243,11 @@ impl Pools {
         self.slot(connection).is_some()
     }
 
+    /// Whether `connection` is, or will be, a stream.
+    pub fn is_stream(&self, connection: ConnectionId) -> bool {
+        self.pool_of(connection).is_some_and(|pool| self.pools[pool].settings.streams)
+    }
+
     /// The pool that `connection` belongs to.
     pub fn pool_of(&self, connection: ConnectionId) -> Option<usize> {
         self.slot(connection).map(|slot| self.connections[slot as usize].pool as usize)
@@ -232,16 +267,13 @@ impl Pools {
 
     /// A connection for a new batch, no query counted yet.
     fn take_whole(&mut self, pool: usize, now: Moment, random: u32) -> Result<u32, TakeError> {
-        self.retire_overdue(pool, now);
+        self.retire_overdue(pool, now, random);
         let state = &mut self.pools[pool];
         let PoolSettings { spread, max_conns, .. } = state.settings;
         let full = state.len() >= max_conns;
         let rotates = full || state.usable() >= spread;
         if let Some(slot) = state.idle.front().filter(|_| rotates) {
-            state.idle.remove(&mut self.connections, slot, |member| &mut member.link);
-            state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
-            state.stats.reused += 1;
-            self.connections[slot as usize].idle = false;
+            self.take_idle(slot);
             return Ok(slot);
         }
         if !full {
@@ -255,6 +287,14 @@ impl Pools {
         Ok(slot)
     }
 
+    fn take_idle(&mut self, slot: u32) {
+        let state = &mut self.pools[self.connections[slot as usize].pool as usize];
+        state.idle.remove(&mut self.connections, slot, |member| &mut member.link);
+        state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
+        state.stats.reused += 1;
+        self.connections[slot as usize].idle = false;
+    }
+
     fn dial(&mut self, pool: usize, now: Moment, random: u32) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.connections.push(Connection::vacant());
@@ -265,12 +305,16 @@ impl Pools {
         member.pool = pool as u32;
         member.open = true;
         member.retire_at = Moment::FOREVER;
+        member.dialled_at = now;
         if let Some(max_age) = state.settings.max_age {
-            member.retire_at = now.plus(jittered(max_age, random));
+            member.retire_at = now.plus(state.settings.life(max_age, random));
             state.ages.push(&mut self.connections, slot);
         }
         state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
         state.stats.opened += 1;
+        if state.settings.streams {
+            self.begin_dial(slot, now);
+        }
         self.arm(pool);
         slot
     }
@@ -338,7 +382,10 @@ impl Pools {
         member.generation = member.generation.wrapping_add(1);
         let state = &mut self.pools[member.pool as usize];
         state.ages.remove(&mut self.connections, slot);
+        self.end_dial(slot);
+        let state = &mut self.pools[self.connections[slot as usize].pool as usize];
         let member = &mut self.connections[slot as usize];
+        (member.proven, member.replaces, member.replaced) = (false, None, false);
         match (std::mem::take(&mut member.idle), member.retiring.take()) {
             (_, Some(_)) => state.retiring -= 1,
             (true, None) => state.idle.remove(&mut self.connections, slot, |at| &mut at.link),
@@ -356,11 +403,14 @@ impl Pools {
     }
 
     /// Closes what is idle for too long or too old; what is too old but busy takes no new query.
-    fn retire_overdue(&mut self, pool: usize, now: Moment) {
+    fn retire_overdue(&mut self, pool: usize, now: Moment, random: u32) {
         while let Some(slot) = self.overdue_idle(pool, now) {
             self.close(slot, Reason::Expired);
         }
         while let Some(slot) = self.overdue_age(pool, now) {
+            if self.replace(slot, now, random) {
+                continue;
+            }
             if self.connections[slot as usize].outstanding == 0 {
                 self.close(slot, Reason::Aged);
             } else {
@@ -448,6 +498,7 @@ impl Pool {
         settings.spread = settings.spread.min(held_max);
         let aging = if settings.max_age.is_some() { settings.max_conns } else { 0 };
         Self {
+            expire_configured: settings.expire,
             settings,
             idle: List::default(),
             busy: List::default(),
@@ -458,6 +509,7 @@ impl Pool {
             peak_since: Moment::ZERO,
             armed: None,
             rearm: false,
+            dials: Dials::default(),
             stats: PoolStats::default(),
         }
     }

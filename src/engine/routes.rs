@@ -4,6 +4,7 @@
 //! `except` match, in the order written. Built once from the configuration; the only thing that
 //! changes afterwards is whose turn it is among a stanza's upstreams.
 
+use super::key::Transport;
 use super::message::{Rcode, kind};
 use super::policy::Rotation;
 use super::zones::{Folded, Zones};
@@ -30,6 +31,9 @@ pub struct Stanza {
     pub failures_max: u32,
     /// Which of [`Routes::timeouts`] its attempts have.
     pub timeout_class: u32,
+    force_tcp: bool,
+    /// UDP whatever the client used; TCP only after a truncated answer.
+    pub prefer_udp: bool,
 }
 
 /// All listeners, server blocks and stanzas.
@@ -110,6 +114,17 @@ impl Stanza {
                 .max_connect_attempts
                 .map_or(FAILURES_MAX, |max| max.min(FAILURES_MAX)),
             timeout_class,
+            force_tcp: forward.force_tcp,
+            prefer_udp: forward.prefer_udp,
+        }
+    }
+
+    /// How a query goes upstream first whose client used `client`.
+    pub fn transport(&self, client: Transport) -> Transport {
+        match (self.force_tcp, self.prefer_udp) {
+            (true, _) => Transport::Tcp,
+            (false, true) => Transport::Udp,
+            (false, false) => client,
         }
     }
 

@@ -59,8 +59,10 @@ pub struct UpstreamStats {
     pub timed_out: u64,
     /// Attempts whose connection failed (refused, unreachable, could not be opened).
     pub failed: u64,
-    /// Its pool's connections.
+    /// Its UDP pool's connections.
     pub pool: PoolStats,
+    /// Its streams.
+    pub streams: PoolStats,
 }
 
 /// What became of a pool's connections.
@@ -120,13 +122,20 @@ impl UpstreamStats {
         self.answered += other.answered;
         self.timed_out += other.timed_out;
         self.failed += other.failed;
-        self.pool.opened += other.pool.opened;
-        self.pool.reused += other.pool.reused;
-        self.pool.shared += other.pool.shared;
-        self.pool.expired += other.pool.expired;
-        self.pool.aged += other.pool.aged;
-        self.pool.surplus += other.pool.surplus;
-        self.pool.broken += other.pool.broken;
+        self.pool.add(&other.pool);
+        self.streams.add(&other.streams);
+    }
+}
+
+impl PoolStats {
+    fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.reused += other.reused;
+        self.shared += other.shared;
+        self.expired += other.expired;
+        self.aged += other.aged;
+        self.surplus += other.surplus;
+        self.broken += other.broken;
     }
 }
 

@@ -74,6 +74,8 @@ pub mod kind {
 pub mod option {
     /// Client subnet (RFC 7871).
     pub const ECS: u16 = 8;
+    /// How long an idle stream stays open (RFC 7828).
+    pub const KEEPALIVE: u16 = 11;
     /// Extended DNS error (RFC 8914).
     pub const EDE: u16 = 15;
 }

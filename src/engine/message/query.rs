@@ -14,8 +14,11 @@ use super::{
 const ECS_LEN_MAX: usize = 4 + 4 + 16;
 /// An OPT record without options.
 pub const OPT_LEN: usize = 11;
-/// The longest query we send: header, question, OPT and client subnet.
-pub const UPSTREAM_LEN_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + ECS_LEN_MAX;
+/// An option that asks a server how long an idle stream stays open: code and an empty value.
+const ASK_KEEPALIVE: [u8; 4] = [0, option::KEEPALIVE as u8, 0, 0];
+/// The longest query we send: header, question, OPT, client subnet and keepalive.
+pub const UPSTREAM_LEN_MAX: usize =
+    HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + ECS_LEN_MAX + ASK_KEEPALIVE.len();
 
 /// A client's EDNS parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct Edns {
     pub udp_size: u16,
     /// It wants DNSSEC records.
     pub dnssec_ok: bool,
+    /// It wants to know how long its idle stream stays open (RFC 7828).
+    pub keepalive: bool,
 }
 
 /// What a reply must know about the query it answers.
@@ -126,8 +131,9 @@ impl<'a> Query<'a> {
         self.question.name(self.packet)
     }
 
-    /// Writes what goes upstream, with id zero, and returns its length.
-    pub fn write_upstream(&self, out: &mut [u8; UPSTREAM_LEN_MAX]) -> usize {
+    /// Writes what goes upstream, with id zero, and returns its length. `stream`: it goes over
+    /// one, so the server is asked how long that stays open.
+    pub fn write_upstream(&self, out: &mut [u8; UPSTREAM_LEN_MAX], stream: bool) -> usize {
         let carried = flags::RD | flags::AD | flags::CD;
         let header = [0, self.asked.flags & carried, 1, 0, 0, 1];
         for (index, word) in header.into_iter().enumerate() {
@@ -136,11 +142,14 @@ impl<'a> Query<'a> {
         let end = self.question.end();
         out[HEADER_LEN..end].copy_from_slice(&self.packet[HEADER_LEN..end]);
         let dnssec_ok = self.asked.edns.is_some_and(|edns| edns.dnssec_ok);
-        let opt = opt_record(dnssec_ok, 0, self.subnet.len());
-        out[end..end + OPT_LEN].copy_from_slice(&opt);
-        let options = end + OPT_LEN;
-        out[options..options + self.subnet.len()].copy_from_slice(self.subnet);
-        options + self.subnet.len()
+        let keepalive = if stream { &ASK_KEEPALIVE[..] } else { &[] };
+        let opt = opt_record(dnssec_ok, 0, self.subnet.len() + keepalive.len());
+        let mut len = end;
+        for part in [&opt[..], self.subnet, keepalive] {
+            out[len..len + part.len()].copy_from_slice(part);
+            len += part.len();
+        }
+        len
     }
 }
 
@@ -190,7 +199,7 @@ impl<'a> Extras<'a> {
         }
         let dnssec_ok = packet[record.fixed + 6] & 0x80 != 0;
         self.version = packet[record.fixed + 5];
-        self.edns = Some(Edns { udp_size: record.class, dnssec_ok });
+        let mut keepalive = false;
         let mut place = record.data;
         while place < record.end {
             let code = u16_at(packet, place)?;
@@ -201,8 +210,10 @@ impl<'a> Extras<'a> {
             if code == option::ECS {
                 self.subnet = &packet[place..end];
             }
+            keepalive |= code == option::KEEPALIVE;
             place = end;
         }
+        self.edns = Some(Edns { udp_size: record.class, dnssec_ok, keepalive });
         Some(())
     }
 }

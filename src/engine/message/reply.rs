@@ -12,8 +12,15 @@ use super::{HEADER_LEN, Rcode, Record, flags, names_equal, option, put_u16, u16_
 
 /// An extended error: its option's code, length and info code (RFC 8914 §2).
 const EDE_LEN: usize = 6;
-/// The longest reply of our own: header, question, OPT and extended error.
-pub const ERROR_LEN_MAX: usize = HEADER_LEN + super::NAME_LEN_MAX + 4 + OPT_LEN + EDE_LEN;
+/// A longer extended error of an upstream, which carries a text, is not passed on.
+const EDE_LEN_MAX: usize = 128;
+/// How long a client's idle stream stays open, in units of 100 ms.
+pub const STREAM_IDLE_UNITS: u16 = 100;
+/// A keepalive option with a time-out (RFC 7828 §3.1).
+const KEEPALIVE_LEN: usize = 6;
+/// The longest reply of our own: header, question, OPT, extended error and keepalive.
+pub const ERROR_LEN_MAX: usize =
+    HEADER_LEN + super::NAME_LEN_MAX + 4 + OPT_LEN + EDE_LEN + KEEPALIVE_LEN;
 
 /// Extended errors of our own (RFC 8914 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +45,10 @@ pub fn write_answer(
     limit: usize,
 ) -> usize {
     let records = HEADER_LEN + question.len();
-    let opt_len = if asked.edns.is_some() { OPT_LEN } else { 0 };
-    let room = limit - records - opt_len;
+    let passed = response.opt.and_then(|opt| opt.extended_error);
+    let passed = passed.map(|(start, end)| &packet[start..end]);
+    let error = passed.filter(|error| error.len() <= EDE_LEN_MAX).unwrap_or_default();
+    let room = limit - records - opt_len(asked, error);
     let fits = response.end - response.start <= room;
     let (end, counts) = if fits {
         (response.end, response.counts)
@@ -55,7 +64,7 @@ pub fn write_answer(
     write_head(out, header, question);
     let length = end - response.start;
     out[records..records + length].copy_from_slice(&packet[response.start..end]);
-    records + length + write_opt(&mut out[records + length..], asked, rcode_high, None)
+    records + length + write_opt(&mut out[records + length..], asked, rcode_high, error)
 }
 
 /// The header's second word for the client, and the response code's upper bits.
@@ -118,7 +127,16 @@ pub fn write_error(
     let header = [asked.id, word, counted, 0, 0, u16::from(asked.edns.is_some())];
     write_head(out, header, question);
     let end = HEADER_LEN + question.len();
-    end + write_opt(&mut out[end..], asked, (code >> 4) as u8, why)
+    let mut error = [0; EDE_LEN];
+    let error = match why {
+        Some(why) => {
+            let words = [option::EDE, 2, why as u16];
+            words.iter().enumerate().for_each(|(i, word)| put_u16(&mut error, 2 * i, *word));
+            &error[..]
+        }
+        None => &[],
+    };
+    end + write_opt(&mut out[end..], asked, (code >> 4) as u8, error)
 }
 
 fn write_head(out: &mut [u8], header: [u16; 6], question: &[u8]) {
@@ -128,17 +146,26 @@ fn write_head(out: &mut [u8], header: [u16; 6], question: &[u8]) {
     out[HEADER_LEN..HEADER_LEN + question.len()].copy_from_slice(question);
 }
 
-/// Our OPT, if the client sent one; returns its length.
-fn write_opt(out: &mut [u8], asked: &Asked, rcode_high: u8, why: Option<ExtendedError>) -> usize {
+/// The length of what [`write_opt`] writes.
+fn opt_len(asked: &Asked, error: &[u8]) -> usize {
+    asked.edns.map_or(0, |edns| {
+        OPT_LEN + error.len() + if edns.keepalive { KEEPALIVE_LEN } else { 0 }
+    })
+}
+
+/// Our OPT, if the client sent one, with the extended error `error` (code and length included);
+/// returns its length.
+fn write_opt(out: &mut [u8], asked: &Asked, rcode_high: u8, error: &[u8]) -> usize {
     let Some(edns) = asked.edns else { return 0 };
-    let options_len = if why.is_some() { EDE_LEN } else { 0 };
-    out[..OPT_LEN].copy_from_slice(&opt_record(edns.dnssec_ok, rcode_high, options_len));
-    if let Some(why) = why {
-        put_u16(out, OPT_LEN, option::EDE);
-        put_u16(out, OPT_LEN + 2, 2);
-        put_u16(out, OPT_LEN + 4, why as u16);
+    let len = opt_len(asked, error);
+    out[..OPT_LEN].copy_from_slice(&opt_record(edns.dnssec_ok, rcode_high, len - OPT_LEN));
+    let keepalive = OPT_LEN + error.len();
+    out[OPT_LEN..keepalive].copy_from_slice(error);
+    if edns.keepalive {
+        let words = [option::KEEPALIVE, 2, STREAM_IDLE_UNITS];
+        words.iter().enumerate().for_each(|(i, word)| put_u16(out, keepalive + 2 * i, *word));
     }
-    OPT_LEN + options_len
+    len
 }
 
 /// The response code in a reply that we wrote, for counting.

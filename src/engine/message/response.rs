@@ -5,7 +5,7 @@
 //! so that a flood of forgeries costs a look at a dozen bytes each. Every record must lie within
 //! the message and the counts must be true: a message cut between two records is a broken one.
 
-use super::{HEADER_LEN, Question, Record, flags, kind, u16_at};
+use super::{HEADER_LEN, Question, Record, flags, kind, option, u16_at};
 
 /// Whether the header is a response's, to a QUERY, with one question.
 pub fn is_response(packet: &[u8]) -> bool {
@@ -33,6 +33,32 @@ pub fn answers(packet: &[u8], query: &[u8], name_len: usize) -> bool {
 pub struct UpstreamOpt {
     /// The response code's upper eight bits.
     pub rcode_high: u8,
+    /// How long the server keeps an idle stream, in units of 100 ms (RFC 7828 §3.1).
+    pub keepalive: Option<u16>,
+    /// Where its first extended error begins and ends, code and length included (RFC 8914).
+    pub extended_error: Option<(usize, usize)>,
+}
+
+impl UpstreamOpt {
+    /// Reads the record; `None` if its options do not fill it exactly.
+    fn parse(packet: &[u8], record: &Record) -> Option<Self> {
+        let rcode_high = packet[record.fixed + 4];
+        let mut opt = Self { rcode_high, keepalive: None, extended_error: None };
+        let mut place = record.data;
+        while place < record.end {
+            let (code, len) = (u16_at(packet, place)?, u16_at(packet, place + 2)?);
+            let end = place + 4 + usize::from(len);
+            match code {
+                option::KEEPALIVE if len == 2 => opt.keepalive = u16_at(packet, place + 4),
+                option::EDE if len >= 2 && opt.extended_error.is_none() => {
+                    opt.extended_error = Some((place, end));
+                }
+                _ => {}
+            }
+            place = end;
+        }
+        (place == record.end).then_some(opt)
+    }
 }
 
 /// Where the parts of a believed response lie.
@@ -68,7 +94,7 @@ impl Response {
                     if section != 2 || opt.is_some() {
                         return None;
                     }
-                    opt = Some(UpstreamOpt { rcode_high: packet[record.fixed + 4] });
+                    opt = Some(UpstreamOpt::parse(packet, &record)?);
                 } else if opt.is_none() {
                     kept += 1;
                     end = place;

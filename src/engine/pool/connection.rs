@@ -4,6 +4,7 @@
 //! query on it ends); or its slot is vacant. What moves it from one to another is the pool's.
 
 use crate::engine::heap::Aging;
+use crate::engine::key::ConnectionId;
 use crate::engine::list::Link;
 use crate::moment::{Moment, nanos};
 use std::time::Duration;
@@ -34,6 +35,15 @@ pub(super) struct Connection {
     pub(super) idle_since: Moment,
     pub(super) age_place: Option<u32>,
     pub(super) idle: bool,
+    /// A stream that is not connected yet is given up at this moment.
+    pub(super) dial_until: Option<Moment>,
+    pub(super) dial_link: Link,
+    pub(super) dialled_at: Moment,
+    /// It has carried an answer: if the peer closes it, that was between queries.
+    pub(super) proven: bool,
+    /// The connection that it was dialled to replace, and whether one was dialled to replace it.
+    pub(super) replaces: Option<ConnectionId>,
+    pub(super) replaced: bool,
     /// On the pool's idle or busy list, as `idle` says, unless it is retiring.
     pub(super) link: Link,
 }
@@ -51,6 +61,12 @@ impl Connection {
             idle_since: Moment::ZERO,
             age_place: None,
             idle: false,
+            dial_until: None,
+            dial_link: Link::OFF,
+            dialled_at: Moment::ZERO,
+            proven: false,
+            replaces: None,
+            replaced: false,
             link: Link::OFF,
         }
     }

@@ -1,0 +1,124 @@
+//! A query's way through its upstreams: attempts, and what ends them without an answer.
+//!
+//! An attempt ends by its time-out, by the failure of its connection or by the deadline of the
+//! whole query; each leads to the next upstream until the attempts or the time allowed are spent.
+//! The one exception are streams that the upstream closed between queries, as every server does
+//! sooner or later: what was on them goes out again at once and nobody is blamed.
+
+use super::{Forwarder, Outgoing, pool_of};
+use crate::engine::exchange::Overdue;
+use crate::engine::key::ConnectionId;
+use crate::engine::message::reply::ExtendedError;
+use crate::moment::Moment;
+use rand_chacha::rand_core::Rng;
+
+impl Forwarder {
+    /// The connection's socket failed or could not be opened: its queries move on at once.
+    pub fn on_connection_failed(&mut self, now: Moment, connection: ConnectionId) {
+        self.move_on(now, connection, false);
+    }
+
+    /// The stream was closed or reset by the upstream. If it had worked before, that is no failure
+    /// of the upstream's: its queries go out again to the same one, at no cost.
+    pub fn on_stream_closed(&mut self, now: Moment, connection: ConnectionId) {
+        let between_queries = self.pools.was_closed_between_queries(connection);
+        self.move_on(now, connection, between_queries);
+    }
+
+    /// The stream is connected.
+    pub fn on_connected(&mut self, now: Moment, connection: ConnectionId) {
+        self.pools.connected(connection, now);
+    }
+
+    /// Breaks `connection` off and moves its queries elsewhere; `excused`: without blame.
+    fn move_on(&mut self, now: Moment, connection: ConnectionId, excused: bool) {
+        if !self.pools.is_open(connection) {
+            return;
+        }
+        self.pools.break_off(connection);
+        while let Some(slot) = self.exchanges.first_on(connection) {
+            let upstream = self.upstream_of(slot);
+            self.exchanges.end_attempt(slot);
+            self.pools.release(connection, now, false);
+            if excused {
+                self.attempt_at(now, slot, upstream);
+            } else {
+                self.stats.upstreams[upstream].failed += 1;
+                self.retry(now, slot, ExtendedError::NetworkError);
+            }
+        }
+    }
+
+    /// Time has passed: attempts that are overdue move on, queries that are overdue fail.
+    pub fn on_time(&mut self, now: Moment) {
+        while let Some(connection) = self.pools.overdue_dial(now) {
+            self.on_connection_failed(now, connection);
+        }
+        while let Some((slot, overdue)) = self.exchanges.overdue(now) {
+            let upstream = self.upstream_of(slot);
+            if let Some(connection) = self.exchanges.end_attempt(slot) {
+                self.stats.upstreams[upstream].timed_out += 1;
+                self.pools.release(connection, now, true);
+            }
+            match overdue {
+                Overdue::Attempt => self.retry(now, slot, ExtendedError::NoReachableAuthority),
+                Overdue::Query => self.fail(slot, ExtendedError::NoReachableAuthority),
+            }
+        }
+    }
+
+    /// Sends the query in `slot` to its next upstream that has a connection for it, or fails it.
+    pub(super) fn attempt(&mut self, now: Moment, slot: u32, why: ExtendedError) {
+        let stanza = self.exchanges.get(slot).stanza as usize;
+        for _ in 0..self.routes.stanza(stanza).upstreams.len() {
+            let (exchange, stanza) = (self.exchanges.get(slot), self.routes.stanza(stanza));
+            if exchange.failures >= stanza.failures_max {
+                break;
+            }
+            let count = stanza.upstreams.len();
+            let (policy, rotation) = (stanza.policy, &mut stanza.rotation);
+            let next = exchange.tour.next(policy, count, rotation, || self.random.next_u32());
+            let upstream = stanza.upstreams.start + next;
+            exchange.upstream = upstream as u32;
+            if self.begin_attempt(now, slot, upstream) {
+                return;
+            }
+            self.exchanges.get(slot).failures += 1;
+            self.stats.upstreams[upstream].failed += 1;
+        }
+        self.fail(slot, why);
+    }
+
+    /// Sends the query in `slot` to `upstream`, or if that has no connection for it to the next.
+    pub(super) fn attempt_at(&mut self, now: Moment, slot: u32, upstream: usize) {
+        if !self.begin_attempt(now, slot, upstream) {
+            self.retry(now, slot, ExtendedError::NetworkError);
+        }
+    }
+
+    /// False if `upstream` has no connection for the query.
+    fn begin_attempt(&mut self, now: Moment, slot: u32, upstream: usize) -> bool {
+        let pool = pool_of(upstream, self.exchanges.get(slot).transport);
+        let (random, exchanges) = (self.random.next_u32(), &self.exchanges);
+        let suspect = |connection| exchanges.is_suspect(connection, now);
+        let Ok(connection) = self.pools.take(pool, now, random, suspect) else { return false };
+        let id = || self.random.next_u32() as u16;
+        self.exchanges.begin_attempt(slot, connection, now, id);
+        self.stats.upstreams[upstream].sent += 1;
+        let exchange = self.exchanges.key(slot);
+        self.sends.push(Outgoing { connection, exchange });
+        true
+    }
+
+    /// The query's last attempt ended in an error.
+    fn retry(&mut self, now: Moment, slot: u32, why: ExtendedError) {
+        self.exchanges.get(slot).failures += 1;
+        self.attempt(now, slot, why);
+    }
+
+    /// No upstream answered: everybody who waits is told.
+    fn fail(&mut self, slot: u32, why: ExtendedError) {
+        self.exchanges.settle(slot);
+        self.failures.push((self.exchanges.key(slot), why));
+    }
+}

@@ -1,0 +1,89 @@
+//! What goes to the clients: copies of a believed response, or the news that there is none.
+//!
+//! Each waiting client is drawn in turn, so that one answer for a thousand takes no more memory
+//! than one for one, and the caller decides where each reply is written.
+
+use super::{Answered, Forwarder, Reply};
+use crate::engine::exchange::{Client, Waiter};
+use crate::engine::key::Transport;
+use crate::engine::message::reply::{write_answer, write_error};
+use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, reply};
+
+/// The longest message that a stream carries.
+pub const STREAM_MESSAGE_MAX: usize = u16::MAX as usize;
+
+impl Forwarder {
+    /// Whom the next reply of [`Forwarder::next_reply`] is for.
+    pub fn next_client(&self, answered: &Answered) -> Option<Client> {
+        let slot = self.exchanges.slot(answered.exchange)?;
+        self.exchanges.first_waiter(slot).map(|waiter| waiter.client)
+    }
+
+    /// The next client's copy of a believed response, whose packet is lent once more. To be drawn
+    /// until `None`. `out` holds at least [`super::super::message::UDP_PAYLOAD_MAX`] bytes, or
+    /// [`STREAM_MESSAGE_MAX`] for a client on a stream.
+    pub fn next_reply(
+        &mut self,
+        answered: &Answered,
+        packet: &[u8],
+        out: &mut [u8],
+    ) -> Option<Reply> {
+        let slot = self.exchanges.slot(answered.exchange)?;
+        let waiter = self.exchanges.next_waiter(slot)?;
+        let mut scratch = [0; NAME_LEN_MAX + 4];
+        let question = self.question_for(slot, &waiter, &mut scratch);
+        let limit = match waiter.client.transport() {
+            Transport::Udp => waiter.asked.udp_limit(),
+            Transport::Tcp => STREAM_MESSAGE_MAX,
+        };
+        let (response, asked) = (&answered.response, &waiter.asked);
+        let len = write_answer(out, packet, response, asked, question, limit);
+        Some(self.reply_to(&waiter.client, &out[..len]))
+    }
+
+    /// The next reply to a query that found no answer. To be drawn until `None` after every other
+    /// call. `out` holds at least [`reply::ERROR_LEN_MAX`] bytes.
+    pub fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
+        loop {
+            let (key, why) = *self.failures.last()?;
+            let waiter = self.exchanges.slot(key).and_then(|slot| self.exchanges.next_waiter(slot));
+            let Some(waiter) = waiter else {
+                self.failures.pop();
+                continue;
+            };
+            let mut scratch = [0; NAME_LEN_MAX + 4];
+            let question = self.question_for(key.0.index, &waiter, &mut scratch);
+            let len = write_error(out, &waiter.asked, question, Rcode::ServFail, Some(why));
+            return Some(self.reply_to(&waiter.client, &out[..len]));
+        }
+    }
+
+    /// The question of the exchange that is or was just in `slot`, as the waiter spelt it.
+    fn question_for<'a>(
+        &'a self,
+        slot: u32,
+        waiter: &Waiter,
+        scratch: &'a mut [u8; NAME_LEN_MAX + 4],
+    ) -> &'a [u8] {
+        let name_len = self.exchanges.name_len(slot);
+        let question = &self.exchanges.query(slot)[HEADER_LEN..HEADER_LEN + name_len + 4];
+        let Some(spelling) = &waiter.spelling else { return question };
+        let spelt = &mut scratch[..question.len()];
+        spelt.copy_from_slice(question);
+        spelling.apply(&mut spelt[..name_len]);
+        spelt
+    }
+
+    /// The books of a waiting client's reply.
+    fn reply_to(&mut self, client: &Client, written: &[u8]) -> Reply {
+        self.count_reply(written);
+        if let Some(stream) = client.stream {
+            self.clients.answered(stream);
+        }
+        Reply { client: *client, len: written.len() }
+    }
+
+    pub(super) fn count_reply(&mut self, reply: &[u8]) {
+        self.stats.replies[usize::from(reply::rcode(reply) & flags::RCODE)] += 1;
+    }
+}
