@@ -41,7 +41,8 @@ fn keys_end_at_a_brace_or_with_the_line_unless_a_comma_is_pending() {
     assert_eq!(shown("a,b ,c \"\" {\n}", &[]), "a,b ,c {  }");
     assert_eq!(
         shown("a, {\n}", &[]),
-        "Corefile:1 - Error during parsing: Expected another address but had '{' - check for extra comma"
+        "Corefile:1 - Error during parsing: Expected another address but had '{' - check for \
+         extra comma"
     );
     assert_eq!(shown("a,", &[]), "Corefile:1 - Error during parsing: Unexpected EOF");
 }
