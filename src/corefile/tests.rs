@@ -1,4 +1,6 @@
 //! The grammar as a whole: one test per rule that no single file of the room can show.
+//!
+//! A tree is compared as one line of text, and so is the message where there is no tree.
 
 use super::{Corefile, Sources, WORDS_MAX, parse};
 use std::collections::BTreeMap;

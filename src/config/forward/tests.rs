@@ -1,4 +1,6 @@
 //! The directive as a whole: one test per rule.
+//!
+//! Everything goes through [`Config::load`], as an operator's file does.
 
 use crate::config::{Config, Forward, Host, Interface, Policy, Sizing};
 use crate::corefile::Sources;
