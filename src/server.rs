@@ -11,11 +11,11 @@ use crate::control::{Mailbox, ToKeeper, ToWorker};
 use crate::engine::stats::Stats;
 use crate::keeper::Keeper;
 use crate::sys::{limits, socket};
-use crate::worker::Seat;
+use crate::worker::{Listening, Seat};
 use crossbeam_channel::Sender;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl Server {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
         let _ = limits::raise_open_files();
         let count = cores.len();
-        let mut rows: Vec<Vec<Option<UdpSocket>>> = (0..count).map(|_| Vec::new()).collect();
+        let mut rows: Vec<Vec<Option<Listening>>> = (0..count).map(|_| Vec::new()).collect();
         for listener in &mut config.listeners {
             bind(listener, &mut rows)?;
         }
@@ -155,7 +155,7 @@ impl Server {
         config: &Arc<Config>,
         clock: Clock,
         cores: &[Option<usize>],
-        rows: Vec<Vec<Option<UdpSocket>>>,
+        rows: Vec<Vec<Option<Listening>>>,
     ) -> Result<(), StartError> {
         for (number, (listeners, core)) in rows.into_iter().zip(cores.iter().copied()).enumerate() {
             let failed = |error| StartError::Worker(number, error);
@@ -181,7 +181,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 /// Binds `listener` once for each worker, a socket to each of `rows`, and notes the port that the
 /// kernel chose. SO_REUSEPORT would let us share the address with a program that has it already,
 /// and each get half of the queries: so it is first bound alone.
-fn bind(listener: &mut Listener, rows: &mut [Vec<Option<UdpSocket>>]) -> Result<(), StartError> {
+fn bind(listener: &mut Listener, rows: &mut [Vec<Option<Listening>>]) -> Result<(), StartError> {
     let address = listener.address;
     let alone = match socket::udp_listener(address, false) {
         Ok(alone) => alone,
@@ -192,10 +192,14 @@ fn bind(listener: &mut Listener, rows: &mut [Vec<Option<UdpSocket>>]) -> Result<
         Err(error) => return Err(StartError::Bind(address, error)),
     };
     let failed = |error| StartError::Bind(address, error);
-    listener.address = alone.local_addr().map_err(failed)?;
+    let address = alone.local_addr().map_err(failed)?;
+    drop(socket::tcp_listener(address, false).map_err(failed)?);
     drop(alone);
+    listener.address = address;
     for row in rows {
-        row.push(Some(socket::udp_listener(listener.address, true).map_err(failed)?));
+        let datagrams = socket::udp_listener(address, true).map_err(failed)?;
+        let acceptor = socket::tcp_listener(address, true).map_err(failed)?;
+        row.push(Some(Listening::new(datagrams, acceptor)));
     }
     Ok(())
 }

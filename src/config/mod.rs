@@ -101,6 +101,10 @@ pub struct Forward {
     pub read_timeout: Duration,
     /// Attempts per query, all upstreams together. `None`: no cap but the query's deadline.
     pub max_connect_attempts: Option<u32>,
+    /// Always TCP upstream.
+    pub force_tcp: bool,
+    /// UDP upstream whatever the client used; a truncated answer is asked for again over TCP.
+    pub prefer_udp: bool,
     /// The size of each of this stanza's pools.
     pub sizing: Sizing,
 }

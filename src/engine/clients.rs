@@ -209,11 +209,11 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
+    use super::message::reply::STREAM_IDLE_UNITS;
     use super::{
         Clients, IDLE_MAX, OUTSTANDING_MAX, Refused, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX,
     };
-    use super::message::reply::STREAM_IDLE_UNITS;
-use crate::moment::Moment;
+    use crate::moment::Moment;
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 

@@ -11,6 +11,8 @@
 mod attempts;
 mod replies;
 
+pub use replies::STREAM_MESSAGE_MAX;
+
 use super::clients::Clients;
 use super::exchange::{Client, Exchanges, Opening, Spelling, Waiter};
 use super::key::{ConnectionId, ExchangeKey, Transport};
@@ -168,7 +170,8 @@ impl Forwarder {
                 self.pools.release(connection, now, false);
                 let exchange = self.exchanges.get(slot);
                 let again = self.routes.stanza(exchange.stanza as usize).prefer_udp;
-                if again && exchange.transport == Transport::Udp && response.flags & flags::TC != 0 {
+                if again && exchange.transport == Transport::Udp && response.flags & flags::TC != 0
+                {
                     exchange.transport = Transport::Tcp;
                     self.attempt_at(now, slot, upstream);
                     return None;
@@ -357,7 +360,6 @@ impl Forwarder {
     fn upstream_of(&mut self, slot: u32) -> usize {
         self.exchanges.get(slot).upstream as usize
     }
-
 }
 
 /// The number of the pool of connections to `upstream`.

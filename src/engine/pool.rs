@@ -18,8 +18,8 @@ use super::list::List;
 use super::stats::PoolStats;
 use crate::moment::Moment;
 use connection::{Connection, Reason, jittered};
-use streams::{Dials, GRACE_DIVISOR};
 use std::time::Duration;
+use streams::{Dials, GRACE_DIVISOR};
 
 /// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
 /// bound on the cost of a batch, not of fairness, since those looked at go to the end.

@@ -42,6 +42,10 @@ pub struct Stats {
     pub coalesced: u64,
     /// Queries refused with SERVFAIL because every slot was taken.
     pub overloaded: u64,
+    /// Streams that clients opened.
+    pub streams: u64,
+    /// Streams of clients that were closed at once: all places, or all of their address, taken.
+    pub streams_refused: u64,
     /// Times that the worker panicked and was started afresh.
     pub panics: u64,
     /// By upstream, in the order of the configuration.
@@ -97,6 +101,8 @@ impl Stats {
         self.coalesced += other.coalesced;
         self.overloaded += other.overloaded;
         self.panics += other.panics;
+        self.streams += other.streams;
+        self.streams_refused += other.streams_refused;
         add_each(&mut self.replies, &other.replies);
         add_each(&mut self.drops, &other.drops);
         self.upstreams.resize(other.upstreams.len().max(self.upstreams.len()), Default::default());

@@ -80,6 +80,11 @@ impl RecvBatch {
         self.headers.len()
     }
 
+    /// How many the last call has received.
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
     /// Receives what is there, without waiting; returns how many.
     ///
     /// # Errors

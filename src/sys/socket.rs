@@ -7,7 +7,7 @@
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use super::cvt;
@@ -15,6 +15,8 @@ use super::cvt;
 /// Asked of the kernel for each listener, which gives what `net.core.rmem_max` allows: room for a
 /// burst that arrives while the worker is busy with the last one.
 const LISTENER_BUFFER_LEN: usize = 4 << 20;
+/// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG_MAX: i32 = 4096;
 
 /// A UDP socket that listens on `address`, one of a group that shares it when `shared`.
 ///
@@ -37,6 +39,39 @@ pub fn udp_listener(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> 
     Ok(socket.into())
 }
 
+/// A TCP listener on `address`, one of a group that shares it when `shared`.
+///
+/// # Errors
+/// As [`udp_listener`].
+pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = tcp(address)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of an earlier process may still be in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG_MAX)?;
+    Ok(socket.into())
+}
+
+/// A TCP socket that is connecting to `upstream`; an event tells when it has, or has not.
+///
+/// # Errors
+/// No descriptor or no port is left, or there is no route to `upstream`.
+pub fn tcp_connecting(upstream: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tcp(upstream)?;
+    // Queries are written whole: waiting for more to fill a segment only delays them.
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&SockAddr::from(upstream)) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
 /// A UDP socket on a port of the kernel's choice, connected to `upstream`.
 ///
 /// # Errors
@@ -51,6 +86,11 @@ pub fn udp_connected(upstream: SocketAddr) -> io::Result<UdpSocket> {
 pub fn is_missing_family(error: &io::Error) -> bool {
     let missing = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EPROTONOSUPPORT];
     error.raw_os_error().is_some_and(|code| missing.contains(&code))
+}
+
+fn tcp(family_of: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(family_of);
+    Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
 }
 
 fn udp(family_of: SocketAddr) -> io::Result<Socket> {

@@ -6,6 +6,9 @@
 //! is counted, reported and built afresh, and no other worker notices. A worker takes no decision
 //! about a query: it moves bytes between sockets and the engine.
 
+mod clients;
+mod replies;
+mod stream;
 mod token;
 mod turn;
 mod upstream;
@@ -17,6 +20,7 @@ use crate::engine::Forwarder;
 use crate::engine::stats::Stats;
 use crate::sys::{cpu, random};
 use crossbeam_channel::{Receiver, Sender};
+use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 use std::any::Any;
@@ -31,13 +35,26 @@ use turn::Turner;
 /// Messages that wait for a worker at most, besides one for each of its pools.
 const MAIL_SPARE: usize = 64;
 
+/// The sockets of one listener.
+pub struct Listening {
+    datagrams: UdpSocket,
+    acceptor: TcpListener,
+}
+
+impl Listening {
+    /// On these two, which are non-blocking and have the same address.
+    pub fn new(datagrams: UdpSocket, acceptor: std::net::TcpListener) -> Self {
+        Self { datagrams, acceptor: TcpListener::from_std(acceptor) }
+    }
+}
+
 /// A worker's place: all that it has before it begins and keeps when it fails.
 pub struct Seat {
     number: usize,
     config: Arc<Config>,
     clock: Clock,
     /// One for each of the configuration's listeners; `None` where the host lacks the family.
-    listeners: Vec<Option<UdpSocket>>,
+    listeners: Vec<Option<Listening>>,
     poll: Poll,
     mail: Receiver<ToWorker>,
     keeper: Sender<ToKeeper>,
@@ -55,15 +72,16 @@ impl Seat {
         number: usize,
         config: Arc<Config>,
         clock: Clock,
-        listeners: Vec<Option<UdpSocket>>,
+        mut listeners: Vec<Option<Listening>>,
         keeper: Sender<ToKeeper>,
     ) -> io::Result<(Self, Mailbox)> {
         let poll = Poll::new()?;
-        for (index, listener) in listeners.iter().enumerate() {
-            if let Some(listener) = listener {
-                let token = Token::Listener(index).pack();
-                let fd = listener.as_raw_fd();
-                poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        let (registry, readable) = (poll.registry(), Interest::READABLE);
+        for (index, listening) in listeners.iter_mut().enumerate() {
+            if let Some(Listening { datagrams, acceptor }) = listening {
+                let mut datagrams = SourceFd(&datagrams.as_raw_fd());
+                registry.register(&mut datagrams, Token::Datagrams(index).pack(), readable)?;
+                registry.register(acceptor, Token::Acceptor(index).pack(), readable)?;
             }
         }
         let waker = mio::Waker::new(poll.registry(), Token::Mailbox.pack())?;
@@ -132,7 +150,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Seat;
+    use super::{Listening, Seat};
     use crate::clock::Clock;
     use crate::config::{Config, Host};
     use crate::control::{ToKeeper, ToWorker};
@@ -159,7 +177,8 @@ mod tests {
         let text = format!(".:{} {{\n bind 127.0.0.1\n}}\n", address.port());
         let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
         let (keeper, reports) = crossbeam_channel::bounded(8);
-        let sockets = vec![Some(listener)];
+        let acceptor = socket::tcp_listener(address, true).unwrap();
+        let sockets = vec![Some(Listening::new(listener, acceptor))];
         let (seat, mailbox) =
             Seat::new(3, Arc::new(config), Clock::start(), sockets, keeper).unwrap();
         let (ready, begun) = crossbeam_channel::bounded(1);

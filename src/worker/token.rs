@@ -1,25 +1,33 @@
 //! What an event is about, packed into mio's token.
 //!
-//! A connection's token carries its generation: an event that was queued for a socket closed
-//! meanwhile must miss the one that has taken its place.
+//! A connection's or stream's token carries its generation: an event that was queued for a socket
+//! closed meanwhile must miss the one that has taken its place.
 
 use crate::engine::ConnectionId;
+use crate::engine::clients::StreamKey;
 use crate::engine::key::Key;
 
-/// Two bits tell the kind; a listener's number or a connection's key follows.
-const KIND_SHIFT: u32 = 62;
-const CONNECTION: usize = 1;
-const WAKER: usize = 2;
-/// A key's index has this many bits left; a worker has far fewer connections.
-const INDEX_BITS: u32 = 30;
+/// Three bits tell the kind; a listener's number or a key follows.
+const KIND_SHIFT: u32 = 61;
+const DATAGRAMS: usize = 0;
+const ACCEPTOR: usize = 1;
+const CONNECTION: usize = 2;
+const STREAM: usize = 3;
+const MAILBOX: usize = 4;
+/// A key's index has this many bits left; a worker has far fewer sockets.
+const INDEX_BITS: u32 = 29;
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// A listener, by its number in the configuration.
-    Listener(usize),
+    /// The UDP socket of a listener, by its number in the configuration.
+    Datagrams(usize),
+    /// The TCP socket of a listener.
+    Acceptor(usize),
     /// An upstream connection.
     Connection(ConnectionId),
+    /// A client's stream.
+    Stream(StreamKey),
     /// The mailbox.
     Mailbox,
 }
@@ -27,45 +35,53 @@ pub(super) enum Token {
 impl Token {
     /// As mio carries it.
     pub(super) fn pack(self) -> mio::Token {
-        mio::Token(match self {
-            Self::Listener(number) => number,
-            Self::Connection(ConnectionId(Key { index, generation })) => {
-                debug_assert!(index < 1 << INDEX_BITS);
-                CONNECTION << KIND_SHIFT | (index as usize) << 32 | generation as usize
-            }
-            Self::Mailbox => WAKER << KIND_SHIFT,
-        })
+        let (kind, value) = match self {
+            Self::Datagrams(number) => (DATAGRAMS, number),
+            Self::Acceptor(number) => (ACCEPTOR, number),
+            Self::Connection(ConnectionId(key)) => (CONNECTION, pack_key(key)),
+            Self::Stream(StreamKey(key)) => (STREAM, pack_key(key)),
+            Self::Mailbox => (MAILBOX, 0),
+        };
+        mio::Token(kind << KIND_SHIFT | value)
     }
 
     /// The other way.
     pub(super) fn unpack(token: mio::Token) -> Self {
+        let value = token.0 & ((1 << KIND_SHIFT) - 1);
+        let key = || Key { index: (value >> 32) as u32, generation: value as u32 };
         match token.0 >> KIND_SHIFT {
-            CONNECTION => Self::Connection(ConnectionId(Key {
-                index: (token.0 >> 32) as u32 & ((1 << INDEX_BITS) - 1),
-                generation: token.0 as u32,
-            })),
-            WAKER => Self::Mailbox,
-            _ => Self::Listener(token.0),
+            DATAGRAMS => Self::Datagrams(value),
+            ACCEPTOR => Self::Acceptor(value),
+            CONNECTION => Self::Connection(ConnectionId(key())),
+            STREAM => Self::Stream(StreamKey(key())),
+            _ => Self::Mailbox,
         }
     }
+}
+
+fn pack_key(Key { index, generation }: Key) -> usize {
+    debug_assert!(index < 1 << INDEX_BITS, "no worker has so many sockets");
+    (index as usize) << 32 | generation as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::Token;
     use crate::engine::ConnectionId;
+    use crate::engine::clients::StreamKey;
     use crate::engine::key::Key;
 
     #[test]
     fn tokens_survive_packing() {
-        let connection =
-            |index, generation| Token::Connection(ConnectionId(Key { index, generation }));
+        let last = Key { index: (1 << 29) - 1, generation: u32::MAX };
         for token in [
-            Token::Listener(0),
-            Token::Listener(70_000),
+            Token::Datagrams(0),
+            Token::Datagrams(70_000),
+            Token::Acceptor(70_000),
             Token::Mailbox,
-            connection(0, 0),
-            connection((1 << 30) - 1, u32::MAX),
+            Token::Connection(ConnectionId(Key { index: 0, generation: 0 })),
+            Token::Connection(ConnectionId(last)),
+            Token::Stream(StreamKey(last)),
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

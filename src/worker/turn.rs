@@ -4,19 +4,22 @@
 //! packet, and sends what came of it with one call per socket. mio is edge-triggered, so
 //! readiness is our own: a socket stays in the queue until a batch came back short, and while any
 //! is queued the poll does not wait. So no socket, however busy, keeps another from its turn.
-//! Nothing here allocates, formats or logs, and every loop is bounded by a batch or by the
-//! attempts that the engine allows a query.
+//! Nothing here formats or logs, and every loop is bounded by a batch or by the attempts that the
+//! engine allows a query.
 
 use super::Seat;
+use super::replies::Replies;
+use super::stream::{Progress, Stream};
 use super::token::Token;
-use super::upstream::Sockets;
+use super::upstream::{Socket, Sockets};
 use crate::control::{ToKeeper, ToWorker};
+use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::stats::{DropReason, Stats};
 use crate::engine::{Client, ConnectionId, Forwarder, Outgoing, Reply};
 use crate::moment::Moment;
-use crate::sys::mmsg::{Datagram, QueryBatch, RecvBatch, ReplyBatch};
-use crate::sys::pktinfo::Local;
+use crate::sys::mmsg::{Datagram, QueryBatch, RecvBatch};
 use mio::Events;
+use mio::event::Event;
 use mio::unix::SourceFd;
 use std::collections::VecDeque;
 use std::io;
@@ -43,13 +46,15 @@ pub(super) struct Turner<'a> {
     sockets: Sockets,
     queries: RecvBatch,
     responses: RecvBatch,
-    replies: ReplyBatch,
+    replies: Replies,
     outgoing: QueryBatch,
     sends: Vec<Outgoing>,
     events: Events,
-    /// Listeners that may have something to read.
+    /// Listeners that may have datagrams to read.
     ready_listeners: VecDeque<usize>,
     queued_listeners: Vec<bool>,
+    /// Listeners that may have streams to accept.
+    ready_acceptors: Vec<bool>,
     /// Upstream sockets that may have something to read.
     ready_connections: VecDeque<ConnectionId>,
     keeper_busy: bool,
@@ -67,13 +72,14 @@ impl<'a> Turner<'a> {
             sockets: Sockets::new(capacity),
             queries: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, true),
             responses: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, false),
-            replies: ReplyBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX),
+            replies: Replies::new(BATCH_MAX, DATAGRAM_LEN_MAX),
             outgoing: QueryBatch::new(BATCH_MAX),
             sends: Vec::with_capacity(crate::engine::exchange::EXCHANGES_MAX),
             events: Events::with_capacity(EVENTS_MAX),
             // Whoever sat here before may have left an edge unread.
             ready_listeners: (0..listeners).collect(),
             queued_listeners: vec![true; listeners],
+            ready_acceptors: vec![true; listeners],
             ready_connections: VecDeque::with_capacity(capacity),
             keeper_busy: false,
             drain_until,
@@ -103,10 +109,7 @@ impl<'a> Turner<'a> {
             Err(error) => panic!("polling failed: {error}"),
         }
         let now = self.seat.clock.now();
-        let mailed = self.note_events();
-        if mailed {
-            self.read_mail(now);
-        }
+        self.note_events(now);
         for _ in 0..self.ready_connections.len() {
             self.receive_responses(now);
         }
@@ -114,43 +117,71 @@ impl<'a> Turner<'a> {
             for _ in 0..self.ready_listeners.len() {
                 self.receive_queries(now);
             }
+            self.receive_from_streams(now);
         }
         self.engine.on_time(now);
+        self.replies.streams.expire(now, &mut self.engine);
         self.settle(now);
         self.drain_until.is_some_and(|until| until <= now || self.engine.outstanding() == 0)
     }
 
     /// How long the poll may wait; `None`: until something happens.
     fn timeout(&self, now: Moment) -> Option<Duration> {
-        let reading = !self.ready_connections.is_empty()
-            || (self.drain_until.is_none() && !self.ready_listeners.is_empty());
-        if reading {
+        let asking = !self.ready_listeners.is_empty()
+            || self.replies.streams.ready() > 0
+            || self.ready_acceptors.contains(&true);
+        let asking = asking && self.drain_until.is_none();
+        if asking || !self.ready_connections.is_empty() {
             return Some(Duration::ZERO);
         }
         let keeper = self.keeper_busy.then(|| now.plus(KEEPER_RETRY));
-        let deadlines = [self.engine.next_deadline(), keeper, self.drain_until];
+        let idle = self.engine.clients.next_deadline();
+        let deadlines = [self.engine.next_deadline(), idle, keeper, self.drain_until];
         deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
     }
 
-    /// Queues what became readable; true when there is mail.
-    fn note_events(&mut self) -> bool {
-        let mut mailed = false;
-        for event in &self.events {
+    /// Queues what became readable, goes on with what became writable, reads the mail.
+    fn note_events(&mut self, now: Moment) {
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
             match Token::unpack(event.token()) {
-                Token::Mailbox => mailed = true,
-                Token::Listener(listener) => {
+                Token::Mailbox => self.read_mail(now),
+                Token::Datagrams(listener) => {
                     if !std::mem::replace(&mut self.queued_listeners[listener], true) {
                         self.ready_listeners.push_back(listener);
                     }
                 }
-                Token::Connection(id) => {
-                    if self.sockets.set_queued(id, true) {
-                        self.ready_connections.push_back(id);
-                    }
+                Token::Acceptor(listener) => self.ready_acceptors[listener] = true,
+                Token::Connection(id) => self.note_connection(now, id, event),
+                Token::Stream(key) => {
+                    let closed = event.is_read_closed() || event.is_error();
+                    let readable = event.is_readable() || closed;
+                    self.replies.streams.note(key, readable, event.is_writable(), closed);
                 }
             }
         }
-        mailed
+        self.events = events;
+    }
+
+    fn note_connection(&mut self, now: Moment, id: ConnectionId, event: &Event) {
+        if let Some(Socket::Stream(stream)) = self.sockets.get(id) {
+            stream.read_closed |= event.is_read_closed();
+            if event.is_error() {
+                return self.engine.on_stream_closed(now, id);
+            }
+            if event.is_writable() && stream.unblock() {
+                if stream.flush().is_err() {
+                    return self.engine.on_stream_closed(now, id);
+                }
+                self.engine.on_connected(now, id);
+            }
+            if !event.is_readable() && !event.is_read_closed() {
+                return;
+            }
+        }
+        if self.sockets.set_queued(id, true) {
+            self.ready_connections.push_back(id);
+        }
     }
 
     fn read_mail(&mut self, now: Moment) {
@@ -167,9 +198,12 @@ impl<'a> Turner<'a> {
     /// Stops reading queries; what is outstanding has a while left.
     fn begin_drain(&mut self, now: Moment) {
         self.drain_until.get_or_insert(now.plus(DRAIN_MAX));
-        for listener in self.seat.listeners.iter().flatten() {
+        let registry = self.seat.poll.registry();
+        for listening in self.seat.listeners.iter_mut().flatten() {
             // An event that still comes is not acted upon.
-            let _ = self.seat.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()));
+            let datagrams = listening.datagrams.as_raw_fd();
+            let _ = registry.deregister(&mut SourceFd(&datagrams));
+            let _ = registry.deregister(&mut listening.acceptor);
         }
     }
 
@@ -177,9 +211,9 @@ impl<'a> Turner<'a> {
     fn receive_queries(&mut self, now: Moment) {
         let Some(number) = self.ready_listeners.pop_front() else { return };
         self.queued_listeners[number] = false;
-        let Some(listener) = &self.seat.listeners[number] else { return };
+        let Some(listening) = &self.seat.listeners[number] else { return };
         // Errors other than WouldBlock are ICMP's about earlier replies: they concern no query.
-        let received = self.queries.recv(listener.as_fd());
+        let received = self.queries.recv(listening.datagrams.as_fd());
         let again = match &received {
             Ok(count) => *count == self.queries.capacity(),
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
@@ -190,8 +224,8 @@ impl<'a> Turner<'a> {
             let out = self.replies.buffer();
             let truncated = datagram.truncated;
             if let Some(len) = self.engine.on_query(now, client, datagram.bytes, truncated, out) {
-                commit(&mut self.replies, &Reply { client, len });
-                self.make_room();
+                let reply = Reply { client, len };
+                self.replies.commit(&reply, &self.seat.listeners, &mut self.engine);
             }
         }
         if again {
@@ -201,38 +235,57 @@ impl<'a> Turner<'a> {
         self.send_queries(now);
     }
 
+    /// New streams, and what was asked on those there are.
+    fn receive_from_streams(&mut self, now: Moment) {
+        let registry = self.seat.poll.registry();
+        for (number, ready) in self.ready_acceptors.iter_mut().enumerate() {
+            if let Some(listening) = self.seat.listeners[number].as_ref().filter(|_| *ready) {
+                let (streams, engine) = (&mut self.replies.streams, &mut self.engine);
+                *ready = streams.accept(now, number, &listening.acceptor, engine, registry);
+            } else {
+                *ready = false;
+            }
+        }
+        for _ in 0..self.replies.streams.ready() {
+            self.replies.streams.read(now, &mut self.engine);
+        }
+    }
+
     /// One batch of responses from the upstream socket at the head of the queue.
     fn receive_responses(&mut self, now: Moment) {
         let Some(id) = self.ready_connections.pop_front() else { return };
         if !self.sockets.set_queued(id, false) {
             return;
         }
-        let Some(socket) = self.sockets.get(id) else { return };
-        let mut failed = false;
-        let mut received = self.responses.recv(socket.as_fd());
-        if received.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
-            // The ICMP error came before what is queued behind it, which still counts.
-            failed = true;
-            received = self.responses.recv(socket.as_fd());
-        }
-        let count = received.unwrap_or(0);
-        for index in 0..count {
-            let datagram = self.responses.datagram(index);
-            let (bytes, truncated) = (datagram.bytes, datagram.truncated);
-            let Some(answered) = self.engine.on_response(now, id, bytes, truncated) else {
-                continue;
-            };
-            let replies = &mut self.replies;
-            while let Some(reply) = self.engine.next_reply(&answered, bytes, replies.buffer()) {
-                commit(replies, &reply);
-                if replies.is_full() {
-                    flush(replies, self.seat, &mut self.engine);
-                }
+        let (engine, replies) = (&mut self.engine, &mut self.replies);
+        let listeners = &self.seat.listeners;
+        let mut handle = |bytes: &[u8], truncated: bool| {
+            if let Some(answered) = engine.on_response(now, id, bytes, truncated) {
+                replies.answer(&answered, bytes, listeners, engine);
             }
-        }
-        if failed {
-            self.engine.on_connection_failed(now, id);
-        } else if count == self.responses.capacity() && self.sockets.set_queued(id, true) {
+        };
+        let progress = match self.sockets.get(id) {
+            None => return,
+            Some(Socket::Datagrams(socket)) => {
+                let progress = receive_datagrams(&mut self.responses, socket.as_fd());
+                for index in 0..self.responses.received() {
+                    let datagram = self.responses.datagram(index);
+                    handle(datagram.bytes, datagram.truncated);
+                }
+                if progress == Progress::Over {
+                    self.engine.on_connection_failed(now, id);
+                }
+                progress
+            }
+            Some(Socket::Stream(stream)) => {
+                let progress = receive_messages(stream, &mut handle);
+                if progress == Progress::Over {
+                    self.engine.on_stream_closed(now, id);
+                }
+                progress
+            }
+        };
+        if progress == Progress::More && self.sockets.set_queued(id, true) {
             self.ready_connections.push_back(id);
         }
     }
@@ -240,14 +293,14 @@ impl<'a> Turner<'a> {
     /// Carries out all that the engine has decided: queries out, failures told, replies out,
     /// sockets closed, the keeper asked.
     fn settle(&mut self, now: Moment) {
+        while let Some(id) = self.engine.next_dial() {
+            if self.sockets.open(id, &self.engine, self.seat.poll.registry()).is_err() {
+                self.engine.on_connection_failed(now, id);
+            }
+        }
         self.send_queries(now);
-        while let Some(reply) = self.engine.next_failure(self.replies.buffer()) {
-            commit(&mut self.replies, &reply);
-            self.make_room();
-        }
-        if !self.replies.is_empty() {
-            flush(&mut self.replies, self.seat, &mut self.engine);
-        }
+        self.replies.fail(&self.seat.listeners, &mut self.engine);
+        self.replies.flush(now, &self.seat.listeners, &mut self.engine);
         while let Some(id) = self.engine.next_closed() {
             self.sockets.close(id);
         }
@@ -274,27 +327,25 @@ impl<'a> Turner<'a> {
             self.sends.sort_unstable();
             for group in self.sends.chunk_by(|a, b| a.connection == b.connection) {
                 let id = group[0].connection;
-                let Some(address) = self.engine.address(id) else { continue };
+                let packets = group.iter().filter_map(|send| self.engine.query(send));
                 let registry = self.seat.poll.registry();
-                let sent = self.sockets.open(id, address, registry).and_then(|socket| {
-                    let packets = group.iter().filter_map(|send| self.engine.query(send));
-                    self.outgoing.send(socket.as_fd(), packets)
-                });
-                match sent {
-                    Ok(sent) => {
-                        let drops = &mut self.engine.stats_mut().drops;
-                        drops[DropReason::QueryNotSent as usize] += sent.dropped as u64;
+                let dropped = match self.sockets.open(id, &self.engine, registry) {
+                    Ok(Some(Socket::Datagrams(socket))) => {
+                        self.outgoing.send(socket.as_fd(), packets).map(|sent| sent.dropped)
                     }
-                    Err(_) => self.engine.on_connection_failed(now, id),
+                    Ok(Some(Socket::Stream(stream))) => send_messages(stream, packets),
+                    Ok(None) => Ok(0),
+                    Err(error) => Err(error),
+                };
+                match dropped {
+                    Ok(dropped) => {
+                        let drops = &mut self.engine.stats_mut().drops;
+                        drops[DropReason::QueryNotSent as usize] += dropped as u64;
+                    }
+                    Err(_) => self.engine.on_stream_closed(now, id),
                 }
             }
             self.sends.clear();
-        }
-    }
-
-    fn make_room(&mut self) {
-        if self.replies.is_full() {
-            flush(&mut self.replies, self.seat, &mut self.engine);
         }
     }
 
@@ -307,19 +358,47 @@ impl<'a> Turner<'a> {
 
 fn client_of(listener: usize, datagram: &Datagram<'_>) -> Option<Client> {
     let local = datagram.local.map(|local| (local.ip, local.interface));
-    Some(Client { listener: listener as u16, peer: datagram.peer?, local })
+    Some(Client { listener: listener as u16, peer: datagram.peer?, local, stream: None })
 }
 
-fn commit(replies: &mut ReplyBatch, reply: &Reply) {
-    let Client { listener, peer, local } = &reply.client;
-    let local = local.map(|(ip, interface)| Local { ip, interface });
-    replies.commit(reply.len, *listener, peer, local);
+/// One batch from a connected socket; `Over`: an ICMP error has come for it.
+fn receive_datagrams(batch: &mut RecvBatch, socket: std::os::fd::BorrowedFd<'_>) -> Progress {
+    match batch.recv(socket) {
+        Ok(count) if count == batch.capacity() => Progress::More,
+        Ok(_) => Progress::Blocked,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Blocked,
+        Err(_) => {
+            // The error came before what is queued behind it, which still counts.
+            let _ = batch.recv(socket);
+            Progress::Over
+        }
+    }
 }
 
-fn flush(replies: &mut ReplyBatch, seat: &Seat, engine: &mut Forwarder) {
-    let sent = replies.flush(|listener| {
-        let listener = &seat.listeners[usize::from(listener)];
-        listener.as_ref().expect("a query came in on it").as_fd()
-    });
-    engine.stats_mut().drops[DropReason::ReplyNotSent as usize] += sent.dropped as u64;
+/// One read from a stream, and all messages that it has completed.
+fn receive_messages(stream: &mut Stream, handle: &mut impl FnMut(&[u8], bool)) -> Progress {
+    let progress = stream.read();
+    loop {
+        match stream.inbox.next(STREAM_MESSAGE_MAX) {
+            Ok(Some(message)) => handle(message, false),
+            Ok(None) => return progress,
+            Err(_) => return Progress::Over,
+        }
+    }
+}
+
+/// Queues the packets on the stream and writes what it takes now; returns how many had no room.
+fn send_messages<'p>(
+    stream: &mut Stream,
+    packets: impl Iterator<Item = &'p [u8]>,
+) -> io::Result<usize> {
+    let mut dropped = 0;
+    for packet in packets {
+        let write = |room: &mut [u8]| {
+            room.copy_from_slice(packet);
+            packet.len()
+        };
+        dropped += usize::from(stream.push(packet.len(), write).is_err());
+    }
+    stream.flush().map(|_| dropped)
 }

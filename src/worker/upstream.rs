@@ -4,18 +4,28 @@
 //! dialled is found out here, by looking. A table beside the engine's slab, so a socket is found
 //! by index, and an id that has been closed meanwhile misses.
 
+use super::stream::Stream;
 use super::token::Token;
-use crate::engine::ConnectionId;
+use crate::engine::{ConnectionId, Forwarder};
 use crate::sys::socket;
+use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+
+/// A socket to an upstream.
+pub(super) enum Socket {
+    /// Connected to it, so that the kernel drops what comes from elsewhere.
+    Datagrams(UdpSocket),
+    /// Connected or connecting.
+    Stream(Box<Stream>),
+}
 
 struct Slot {
     id: ConnectionId,
-    socket: UdpSocket,
+    socket: Socket,
     /// It stands in the queue of sockets to be read.
     queued: bool,
 }
@@ -31,35 +41,44 @@ impl Sockets {
         Self { slots: std::iter::repeat_with(|| None).take(capacity).collect() }
     }
 
-    /// The socket of `id`, dialled to `address` and registered if there is none yet.
+    /// The socket of `id`, dialled and registered if there is none yet. `None`: the engine has
+    /// closed the connection meanwhile.
     ///
     /// # Errors
     /// No descriptor or port is left, or there is no route.
     pub(super) fn open(
         &mut self,
         id: ConnectionId,
-        address: SocketAddr,
+        engine: &Forwarder,
         registry: &Registry,
-    ) -> io::Result<&UdpSocket> {
+    ) -> io::Result<Option<&mut Socket>> {
+        let Some(address) = engine.address(id) else { return Ok(None) };
         let slot = &mut self.slots[id.index()];
-        let current = slot.take().filter(|slot| slot.id == id);
-        let slot = match current {
+        let slot = match slot.take().filter(|slot| slot.id == id) {
             Some(current) => slot.insert(current),
             None => {
-                let socket = socket::udp_connected(address)?;
                 let token = Token::Connection(id).pack();
-                let fd = socket.as_raw_fd();
-                registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+                let socket = if engine.is_stream(id) {
+                    let mut stream = TcpStream::from_std(socket::tcp_connecting(address)?);
+                    let both = Interest::READABLE | Interest::WRITABLE;
+                    registry.register(&mut stream, token, both)?;
+                    Socket::Stream(Box::new(Stream::new(stream, true)))
+                } else {
+                    let socket = socket::udp_connected(address)?;
+                    let fd = socket.as_raw_fd();
+                    registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+                    Socket::Datagrams(socket)
+                };
                 slot.insert(Slot { id, socket, queued: false })
             }
         };
-        Ok(&slot.socket)
+        Ok(Some(&mut slot.socket))
     }
 
     /// The socket of `id`, unless it was closed.
-    pub(super) fn get(&self, id: ConnectionId) -> Option<&UdpSocket> {
-        let slot = self.slots[id.index()].as_ref()?;
-        (slot.id == id).then_some(&slot.socket)
+    pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Socket> {
+        let slot = self.slots.get_mut(id.index()).and_then(Option::as_mut);
+        slot.filter(|slot| slot.id == id).map(|slot| &mut slot.socket)
     }
 
     /// Marks the socket of `id` as standing in the queue, or not; returns whether that is news.

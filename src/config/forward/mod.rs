@@ -256,6 +256,8 @@ impl Options {
             max_idle_conns: self.max_idle_conns,
             read_timeout: self.read_timeout.unwrap_or(READ_TIMEOUT),
             max_connect_attempts: (attempts > 0).then_some(attempts),
+            force_tcp: false,
+            prefer_udp: false,
             sizing: Sizing { spread: 0, max_conns: 0, max_inflight: 0 },
         };
         Ok(Stanza { forward, sizing: self.sizing })

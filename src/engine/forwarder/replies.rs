@@ -8,6 +8,7 @@ use crate::engine::exchange::{Client, Waiter};
 use crate::engine::key::Transport;
 use crate::engine::message::reply::{write_answer, write_error};
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, reply};
+use crate::engine::stats::DropReason;
 
 /// The longest message that a stream carries.
 pub const STREAM_MESSAGE_MAX: usize = u16::MAX as usize;
@@ -39,6 +40,14 @@ impl Forwarder {
         let (response, asked) = (&answered.response, &waiter.asked);
         let len = write_answer(out, packet, response, asked, question, limit);
         Some(self.reply_to(&waiter.client, &out[..len]))
+    }
+
+    /// The client of the next reply is gone: it gets none.
+    pub fn forget_reply(&mut self, answered: &Answered) {
+        let slot = self.exchanges.slot(answered.exchange);
+        if slot.and_then(|slot| self.exchanges.next_waiter(slot)).is_some() {
+            self.stats.drop(DropReason::ReplyNotSent);
+        }
     }
 
     /// The next reply to a query that found no answer. To be drawn until `None` after every other

@@ -148,9 +148,9 @@ fn write_head(out: &mut [u8], header: [u16; 6], question: &[u8]) {
 
 /// The length of what [`write_opt`] writes.
 fn opt_len(asked: &Asked, error: &[u8]) -> usize {
-    asked.edns.map_or(0, |edns| {
-        OPT_LEN + error.len() + if edns.keepalive { KEEPALIVE_LEN } else { 0 }
-    })
+    asked
+        .edns
+        .map_or(0, |edns| OPT_LEN + error.len() + if edns.keepalive { KEEPALIVE_LEN } else { 0 })
 }
 
 /// Our OPT, if the client sent one, with the extended error `error` (code and length included);

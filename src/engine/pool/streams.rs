@@ -116,12 +116,10 @@ impl Pools {
         let member = &self.connections[slot as usize];
         let (pool, proven, dialled_at) = (member.pool as usize, member.proven, member.dialled_at);
         if proven {
-            let older = |slot: &u32| self.connections[*slot as usize].dialled_at <= dialled_at;
-            while let Some(idle) = self.pools[pool].idle.front().filter(older) {
+            while let Some(idle) = self.pools[pool].idle.front()
+                && self.connections[idle as usize].dialled_at <= dialled_at
+            {
                 self.close(idle, Reason::Broken);
-                if idle == slot {
-                    break;
-                }
             }
         }
         proven

@@ -1,0 +1,210 @@
+//! The sockets behind the engine's client streams.
+//!
+//! Accepting, reading queries and writing answers, one batch of each per stream and turn. Who is
+//! admitted, who has been quiet for too long and how much one may ask is the engine's word
+//! ([`crate::engine::clients`]). A stream that has asked as much as it may is left unread, so the
+//! kernel slows its sender down; one that does not read its answers is closed when they reach
+//! their bound.
+
+use super::stream::{Progress, Stream};
+use super::token::Token;
+use crate::engine::clients::StreamKey;
+use crate::engine::message::reply::ERROR_LEN_MAX;
+use crate::engine::{Client, Forwarder};
+use crate::moment::Moment;
+use mio::net::TcpListener;
+use mio::{Interest, Registry};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// Streams accepted from a listener in a turn.
+const ACCEPT_MAX: usize = 64;
+/// A longer query closes its stream: none that can be answered is nearly as long.
+const QUERY_LEN_MAX: usize = 4096;
+
+struct Slot {
+    key: StreamKey,
+    listener: u16,
+    peer: SocketAddr,
+    stream: Stream,
+    /// It stands in the queue of streams to be read.
+    queued: bool,
+    /// It has asked as much as it may, and is read again after an answer.
+    paused: bool,
+}
+
+/// The client streams of a worker.
+pub(super) struct ClientStreams {
+    slots: Vec<Option<Slot>>,
+    ready: VecDeque<StreamKey>,
+    /// Streams with answers to be written at the end of the turn.
+    written: Vec<StreamKey>,
+}
+
+impl ClientStreams {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self { slots: Vec::new(), ready: VecDeque::new(), written: Vec::new() }
+    }
+
+    /// How many streams wait to be read.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Accepts streams from listener number `number`; true if there may be more.
+    pub(super) fn accept(
+        &mut self,
+        now: Moment,
+        number: usize,
+        listener: &TcpListener,
+        engine: &mut Forwarder,
+        registry: &Registry,
+    ) -> bool {
+        for _ in 0..ACCEPT_MAX {
+            // Errors are of the stream that came, or say that no descriptor is left; whoever waits
+            // behind is accepted when another stream ends and a new one knocks.
+            let Ok((mut socket, peer)) = listener.accept() else { return false };
+            // Nobody minds a stream that closes before it began.
+            let Ok((key, evicted)) = engine.clients.admit(now, peer.ip()) else {
+                engine.stats_mut().streams_refused += 1;
+                continue;
+            };
+            if let Some(evicted) = evicted {
+                self.slots[evicted.index()] = None;
+            }
+            let both = Interest::READABLE | Interest::WRITABLE;
+            let token = Token::Stream(key).pack();
+            let _ = socket.set_nodelay(true);
+            if registry.register(&mut socket, token, both).is_err() {
+                engine.clients.close(key);
+                continue;
+            }
+            engine.stats_mut().streams += 1;
+            let stream = Stream::new(socket, false);
+            let (listener, queued, paused) = (number as u16, false, false);
+            if self.slots.len() <= key.index() {
+                self.slots.resize_with(key.index() + 1, || None);
+            }
+            self.slots[key.index()] = Some(Slot { key, listener, peer, stream, queued, paused });
+        }
+        true
+    }
+
+    /// An event has come for the stream.
+    pub(super) fn note(&mut self, key: StreamKey, readable: bool, writable: bool, closed: bool) {
+        let Some(slot) = slot(&mut self.slots, key) else { return };
+        slot.stream.read_closed |= closed;
+        if writable {
+            slot.stream.unblock();
+            self.written.push(key);
+        }
+        if readable && !slot.paused && !std::mem::replace(&mut slot.queued, true) {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Reads once from the stream at the head of the queue, and has the engine take its queries.
+    pub(super) fn read(&mut self, now: Moment, engine: &mut Forwarder) {
+        let Some(key) = self.ready.pop_front() else { return };
+        let Some(slot) = slot(&mut self.slots, key) else { return };
+        slot.queued = false;
+        let progress = if slot.paused { Progress::More } else { slot.stream.read() };
+        slot.paused = false;
+        let ask =
+            Client { listener: slot.listener, peer: slot.peer, local: None, stream: Some(key) };
+        let mut broken = false;
+        loop {
+            if !engine.clients.may_ask(key) {
+                slot.paused = true;
+                break;
+            }
+            let Ok(message) = slot.stream.inbox.next(QUERY_LEN_MAX) else {
+                broken = true;
+                break;
+            };
+            let Some(message) = message else { break };
+            let mut out = [0; ERROR_LEN_MAX];
+            if let Some(len) = engine.on_query(now, ask, message, false, &mut out) {
+                let write = |room: &mut [u8]| {
+                    room[..len].copy_from_slice(&out[..len]);
+                    len
+                };
+                broken |= slot.stream.push(len, write).is_err();
+                self.written.push(key);
+            }
+        }
+        match progress {
+            Progress::More if !slot.paused => {
+                slot.queued = true;
+                self.ready.push_back(key);
+            }
+            Progress::Over => slot.stream.half_closed = true,
+            _ => {}
+        }
+        if broken {
+            self.close(key, engine);
+        } else if slot.stream.half_closed {
+            self.written.push(key);
+        }
+    }
+
+    /// Has `write` put an answer of at most `len_max` bytes to the stream. False if the stream is
+    /// gone, or goes now because it reads too slowly; `write` was not called then.
+    pub(super) fn answer(
+        &mut self,
+        key: StreamKey,
+        engine: &mut Forwarder,
+        len_max: usize,
+        write: impl FnOnce(&mut Forwarder, &mut [u8]) -> usize,
+    ) -> bool {
+        let Some(slot) = slot(&mut self.slots, key) else { return false };
+        if slot.stream.push(len_max, |room| write(engine, room)).is_err() {
+            self.close(key, engine);
+            return false;
+        }
+        if slot.paused && !std::mem::replace(&mut slot.queued, true) {
+            self.ready.push_back(key);
+        }
+        self.written.push(key);
+        true
+    }
+
+    /// Writes what waits to those streams that were touched, and closes those that are done.
+    pub(super) fn flush(&mut self, now: Moment, engine: &mut Forwarder) {
+        while let Some(key) = self.written.pop() {
+            let Some(slot) = slot(&mut self.slots, key) else { continue };
+            let outcome = slot.stream.flush();
+            if outcome.as_ref().is_ok_and(|count| *count > 0) {
+                engine.clients.active(now, key);
+            }
+            let done = slot.stream.half_closed
+                && slot.stream.is_drained()
+                && !slot.paused
+                && engine.clients.is_quiet(key);
+            if outcome.is_err() || done {
+                self.close(key, engine);
+            }
+        }
+    }
+
+    /// Closes the streams that have been without activity for too long.
+    pub(super) fn expire(&mut self, now: Moment, engine: &mut Forwarder) {
+        while let Some(key) = engine.clients.overdue(now) {
+            self.close(key, engine);
+        }
+    }
+
+    /// Closes the stream; answers that come for it find nobody.
+    fn close(&mut self, key: StreamKey, engine: &mut Forwarder) {
+        engine.clients.close(key);
+        if slot(&mut self.slots, key).is_some() {
+            self.slots[key.index()] = None;
+        }
+    }
+}
+
+fn slot(slots: &mut [Option<Slot>], key: StreamKey) -> Option<&mut Slot> {
+    let slot = slots.get_mut(key.index()).and_then(Option::as_mut);
+    slot.filter(|slot| slot.key == key)
+}

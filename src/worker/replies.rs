@@ -1,0 +1,114 @@
+//! What goes out to clients, over datagrams and streams alike.
+//!
+//! The engine draws one reply after the other; where each is written depends on how its client
+//! asked: into the batch that leaves with one call per listener, or into its stream's outbox.
+
+use super::Listening;
+use super::clients::ClientStreams;
+use crate::engine::forwarder::STREAM_MESSAGE_MAX;
+use crate::engine::stats::DropReason;
+use crate::engine::{Answered, Client, Forwarder, Reply};
+use crate::moment::Moment;
+use crate::sys::mmsg::ReplyBatch;
+use crate::sys::pktinfo::Local;
+use std::os::fd::AsFd;
+
+/// Replies on their way out.
+pub(super) struct Replies {
+    batch: ReplyBatch,
+    pub(super) streams: ClientStreams,
+}
+
+impl Replies {
+    /// Room for `capacity` datagrams of `length` bytes.
+    pub(super) fn new(capacity: usize, length: usize) -> Self {
+        Self { batch: ReplyBatch::new(capacity, length), streams: ClientStreams::new() }
+    }
+
+    /// Where the next reply to a client of datagrams is written.
+    pub(super) fn buffer(&mut self) -> &mut [u8] {
+        self.batch.buffer()
+    }
+
+    /// Queues what was written to [`Replies::buffer`].
+    pub(super) fn commit(
+        &mut self,
+        reply: &Reply,
+        listeners: &[Option<Listening>],
+        engine: &mut Forwarder,
+    ) {
+        let Client { listener, peer, local, .. } = &reply.client;
+        let local = local.map(|(ip, interface)| Local { ip, interface });
+        self.batch.commit(reply.len, *listener, peer, local);
+        if self.batch.is_full() {
+            self.flush_batch(listeners, engine);
+        }
+    }
+
+    /// Writes every waiting client's copy of the response `packet`.
+    pub(super) fn answer(
+        &mut self,
+        answered: &Answered,
+        packet: &[u8],
+        listeners: &[Option<Listening>],
+        engine: &mut Forwarder,
+    ) {
+        while let Some(client) = engine.next_client(answered) {
+            let Some(stream) = client.stream else {
+                let reply = engine.next_reply(answered, packet, self.batch.buffer());
+                reply.inspect(|reply| self.commit(reply, listeners, engine));
+                continue;
+            };
+            // A copy is longer than the response by no more than what our OPT adds.
+            let room = (packet.len() + STREAM_REPLY_SPARE).min(STREAM_MESSAGE_MAX);
+            let delivered = self.streams.answer(stream, engine, room, |engine, out| {
+                engine.next_reply(answered, packet, out).map_or(0, |reply| reply.len)
+            });
+            if !delivered {
+                engine.forget_reply(answered);
+            }
+        }
+    }
+
+    /// Writes the replies to all queries that found no answer.
+    pub(super) fn fail(&mut self, listeners: &[Option<Listening>], engine: &mut Forwarder) {
+        while let Some(reply) = engine.next_failure(self.batch.buffer()) {
+            let Some(stream) = reply.client.stream else {
+                self.commit(&reply, listeners, engine);
+                continue;
+            };
+            let written = &self.batch.buffer()[..reply.len];
+            let delivered = self.streams.answer(stream, engine, reply.len, |_, out| {
+                out[..written.len()].copy_from_slice(written);
+                written.len()
+            });
+            if !delivered {
+                engine.stats_mut().drop(DropReason::ReplyNotSent);
+            }
+        }
+    }
+
+    /// Sends all that waits.
+    pub(super) fn flush(
+        &mut self,
+        now: Moment,
+        listeners: &[Option<Listening>],
+        engine: &mut Forwarder,
+    ) {
+        if !self.batch.is_empty() {
+            self.flush_batch(listeners, engine);
+        }
+        self.streams.flush(now, engine);
+    }
+
+    fn flush_batch(&mut self, listeners: &[Option<Listening>], engine: &mut Forwarder) {
+        let sent = self.batch.flush(|number| {
+            let listening = listeners[usize::from(number)].as_ref();
+            listening.expect("a query came in on it").datagrams.as_fd()
+        });
+        engine.stats_mut().drops[DropReason::ReplyNotSent as usize] += sent.dropped as u64;
+    }
+}
+
+/// Our OPT with its options.
+const STREAM_REPLY_SPARE: usize = 512;

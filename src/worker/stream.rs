@@ -1,0 +1,104 @@
+//! Streams of either direction: a socket, what came in on it, what is to go out.
+//!
+//! [`Stream`] moves bytes between a TCP socket and two bounded boxes, one read and one write per
+//! turn, and says what became of it; the messages are the turn's business. The same for clients
+//! and upstreams: they differ in who may send how much, which is told per call.
+
+use crate::engine::frame::{Full, Inbox, Outbox};
+use mio::net::TcpStream;
+use std::io::{self, Read, Write};
+
+/// Answers that wait for a slow reader, in bytes: the next one that would come on top closes the
+/// stream. Two of the longest.
+const WAITING_MAX: usize = 2 * 65_537;
+
+/// What a read or write has led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There may be more at once.
+    More,
+    /// The kernel has nothing more for now; an event will tell.
+    Blocked,
+    /// The other end has closed, or the socket has failed.
+    Over,
+}
+
+/// A TCP stream.
+pub(super) struct Stream {
+    pub(super) socket: TcpStream,
+    pub(super) inbox: Inbox,
+    outbox: Outbox,
+    /// The kernel would take no more; its event will tell when it does.
+    blocked: bool,
+    /// An event has said that the other end sends no more: it is to be read to its end.
+    pub(super) read_closed: bool,
+    /// It has been read to its end.
+    pub(super) half_closed: bool,
+}
+
+impl Stream {
+    /// Over `socket`. `blocked`: it is not connected yet.
+    pub(super) fn new(socket: TcpStream, blocked: bool) -> Self {
+        let (inbox, outbox) = (Inbox::default(), Outbox::default());
+        Self { socket, inbox, outbox, blocked, read_closed: false, half_closed: false }
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self) -> Progress {
+        let room = self.inbox.room();
+        let capacity = room.len();
+        match self.socket.read(room) {
+            Ok(0) => {
+                self.half_closed = true;
+                Progress::Over
+            }
+            Ok(count) => {
+                self.inbox.filled(count);
+                let more = count == capacity || self.read_closed;
+                if more { Progress::More } else { Progress::Blocked }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Blocked,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Progress::More,
+            Err(_) => Progress::Over,
+        }
+    }
+
+    /// Has `write` put a message of at most `len_max` bytes into the outbox.
+    ///
+    /// # Errors
+    /// The other end reads too slowly: `write` was not called.
+    pub(super) fn push(
+        &mut self,
+        len_max: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), Full> {
+        self.outbox.push(len_max, WAITING_MAX, write)
+    }
+
+    /// Whether anything waits to go out.
+    pub(super) fn is_drained(&self) -> bool {
+        self.outbox.waiting().is_empty()
+    }
+
+    /// The kernel says that the socket can be written to; returns whether that is news.
+    pub(super) fn unblock(&mut self) -> bool {
+        std::mem::take(&mut self.blocked)
+    }
+
+    /// Writes what waits, as far as the kernel takes it; returns how many bytes that was.
+    pub(super) fn flush(&mut self) -> Result<usize, io::Error> {
+        let mut total = 0;
+        while !self.blocked && !self.outbox.waiting().is_empty() {
+            match self.socket.write(self.outbox.waiting()) {
+                Ok(count) => {
+                    self.outbox.written(count);
+                    total += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+}
