@@ -4,7 +4,7 @@
 //! ([`crate::traffic::responder`]) answer, a client ([`crate::traffic::client`]) asks for names
 //! that no cache knows and checks every answer, and the connections' age limits are short enough
 //! to be seen within seconds. The report adds nothing to what the three have counted.
-//! [`forwarder`] is the only part that knows how the server is started, [`report`] prints.
+//! `forwarder` is the only part that knows how the server is started, `report` prints.
 
 mod forwarder;
 mod report;

@@ -143,8 +143,9 @@ impl Client {
     /// Opens the sockets and starts to ask.
     ///
     /// # Errors
-    /// `InvalidInput`: no target, socket or query outstanding, more than 4,096 outstanding a socket, or a core that
-    /// is not there. Otherwise no route to a target, or no descriptor, port or thread is left.
+    /// `InvalidInput`: no target, socket or query outstanding, more than 4,096 outstanding a
+    /// socket, or a core that is not there. Otherwise no route to a target, or no descriptor, port
+    /// or thread is left.
     pub fn start(mut options: ClientOptions) -> io::Result<Self> {
         let invalid = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         options.sockets = options.sockets.min(options.outstanding);

@@ -1,0 +1,109 @@
+//! What the tests of the engine share: configurations, messages and random numbers.
+//!
+//! Configurations are built by hand here and nowhere else, so that a new field has one place to go.
+//! Messages are written byte by byte, not by the code under test, and may be wrong on purpose.
+
+#![allow(dead_code, reason = "each test binary uses its part of this")]
+
+pub(crate) mod wire;
+
+use onward::config::{Config, Forward, Listener, Name, Policy, ServerBlock, Sizing, Upstream};
+use onward::moment::Moment;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The name that `text` spells.
+pub(crate) fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+/// Where the upstream with this number listens.
+pub(crate) fn upstream_address(number: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1 + number as u8], 53))
+}
+
+/// A stanza for all names with so many upstreams, tried in order, that dials no more than it needs.
+pub(crate) fn stanza(upstreams: usize) -> Forward {
+    let upstream = |number| Upstream { address: upstream_address(number) };
+    Forward {
+        from: Name::root(),
+        except: Vec::new(),
+        upstreams: (0..upstreams).map(upstream).collect(),
+        policy: Policy::Sequential,
+        expire: Duration::from_secs(10),
+        max_age: None,
+        max_idle_conns: None,
+        read_timeout: Duration::from_secs(2),
+        max_connect_attempts: None,
+        sizing: Sizing { spread: 1, max_conns: 1_024, max_inflight: 64 },
+    }
+}
+
+/// One listener with one server block for each of `blocks`: its zone and its stanzas.
+pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
+    let zones = blocks.iter().enumerate().map(|(block, (zone, _))| (name(zone), block));
+    let address = SocketAddr::from(([127, 0, 0, 1], 53));
+    let listener = Listener { address, implied: false, zones: zones.collect() };
+    let block = |(zone, forwards): (&str, _)| ServerBlock {
+        zones: vec![name(zone)],
+        ports: vec![53],
+        bind: None,
+        forwards,
+    };
+    Config { listeners: vec![listener], blocks: blocks.into_iter().map(block).collect() }
+}
+
+/// The moment so many seconds after the start.
+pub(crate) fn at(seconds: f64) -> Moment {
+    Moment::ZERO.plus(Duration::from_secs_f64(seconds))
+}
+
+/// Runs `case` for each seed and says which one failed.
+pub(crate) fn for_seeds(
+    seeds: std::ops::Range<u64>,
+    case: impl Fn(&mut Dice) + std::panic::RefUnwindSafe,
+) {
+    for seed in seeds {
+        let outcome = std::panic::catch_unwind(|| case(&mut Dice::new(seed)));
+        outcome.unwrap_or_else(|_| panic!("with seed {seed}"));
+    }
+}
+
+/// Seeded random numbers.
+pub(crate) struct Dice(ChaCha8Rng);
+
+impl Dice {
+    /// The numbers that follow from `seed`.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.0.next_u64() % bound as u64) as usize
+    }
+
+    /// True once in `count` times.
+    pub(crate) fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
+    /// Sixteen random bits.
+    pub(crate) fn word(&mut self) -> u16 {
+        self.0.next_u32() as u16
+    }
+
+    /// Random bytes.
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.0.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// One of `choices`.
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+}

@@ -1,0 +1,162 @@
+//! What a client asks, and what goes upstream for it.
+//!
+//! The verdict on a packet is reached once by the view and once, in the words of its contract, from
+//! what `domain` reads.
+
+use crate::common::for_seeds;
+use crate::common::wire::{Ask, word_at};
+use crate::oracle::{OPT, has_pointer, options_of, read};
+use crate::random::{ECS, TSIG, mutate, random_query};
+use domain::base::Message;
+use domain::base::iana::{Opcode, OptionCode};
+use domain::base::name::ToName;
+use onward::engine::message::query::{Edns, Query, Rejection, UPSTREAM_LEN_MAX};
+use onward::engine::message::{HEADER_LEN, Rcode};
+
+/// What becomes of a query, in the words of the contract, as `domain` reads it.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    TooShort,
+    IsResponse,
+    Refused {
+        rcode: Rcode,
+        question: bool,
+    },
+    Taken {
+        edns: Option<Edns>,
+        subnet: Vec<u8>,
+    },
+    /// A pointer somewhere: the views judge it by other rules.
+    Compressed,
+}
+
+fn verdict(packet: &[u8]) -> Verdict {
+    let refused = |rcode, question| Verdict::Refused { rcode, question };
+    let Ok(message) = Message::from_octets(packet) else { return Verdict::TooShort };
+    let (header, counts) = (message.header(), message.header_counts());
+    if header.qr() {
+        return Verdict::IsResponse;
+    }
+    if header.opcode() != Opcode::QUERY {
+        return refused(Rcode::NotImp, false);
+    }
+    if counts.qdcount() != 1 {
+        return refused(Rcode::FormErr, false);
+    }
+    match message.first_question() {
+        None => return refused(Rcode::FormErr, false),
+        Some(_) if has_pointer(&packet[HEADER_LEN..]) => return Verdict::Compressed,
+        Some(_) => {}
+    }
+    if counts.ancount() > 1 || counts.nscount() > 1 || counts.arcount() > 2 {
+        return refused(Rcode::FormErr, true);
+    }
+    let Some((_, records)) = read(packet) else { return Verdict::Compressed };
+    if records.iter().any(|record| record.compressed) {
+        return Verdict::Compressed;
+    }
+    let mut opts = records.iter().filter(|record| record.kind == OPT);
+    let opt = opts.next();
+    let misplaced = opt.is_some_and(|opt| opt.section != 2 || !opt.owner.is_root());
+    if opts.next().is_some() || misplaced {
+        return refused(Rcode::FormErr, true);
+    }
+    let Some(options) = options_of(opt.map_or(&[], |opt| &opt.data)) else {
+        return refused(Rcode::FormErr, true);
+    };
+    let subnets: Vec<_> = options.into_iter().filter(|(code, _)| *code == ECS).collect();
+    if subnets.iter().any(|(_, data)| data.len() > 20) {
+        return refused(Rcode::FormErr, true);
+    }
+    if opt.is_some_and(|opt| opt.ttl >> 16 & 0xff > 0) {
+        return refused(Rcode::BadVers, true);
+    }
+    if records.iter().any(|record| record.kind == TSIG) {
+        return refused(Rcode::Refused, true);
+    }
+    let edns = opt.map(|opt| Edns { udp_size: opt.class, dnssec_ok: opt.ttl & 0x8000 != 0 });
+    let subnet = subnets.last().map_or(Vec::new(), |(_, data)| data.clone());
+    Verdict::Taken { edns, subnet }
+}
+
+#[test]
+fn a_query_is_what_domain_says_it_is() {
+    for_seeds(0..60, |dice| {
+        let mut taken = 0;
+        for _ in 0..500 {
+            let mut packet = random_query(dice);
+            if dice.one_in(2) {
+                mutate(dice, &mut packet);
+            }
+            taken += u32::from(check_query(&packet));
+        }
+        assert!(taken > 100, "a lame run: {taken} of 500 taken");
+    });
+}
+
+/// Whether the query was one to forward.
+fn check_query(packet: &[u8]) -> bool {
+    let parsed = Query::parse(packet, false);
+    let expected = verdict(packet);
+    let got = match &parsed {
+        Err(Rejection::TooShort) => Verdict::TooShort,
+        Err(Rejection::IsResponse) => Verdict::IsResponse,
+        Err(Rejection::Refusal { rcode, asked, question }) => {
+            assert_eq!((asked.id, asked.flags), (word_at(packet, 0), word_at(packet, 2)));
+            Verdict::Refused { rcode: *rcode, question: question.is_some() }
+        }
+        Ok(query) => {
+            Verdict::Taken { edns: query.asked.edns, subnet: check_upstream(query, packet) }
+        }
+    };
+    if expected != Verdict::Compressed {
+        assert_eq!(got, expected, "{packet:x?}");
+    }
+    parsed.is_ok()
+}
+
+/// What goes upstream for the query; returns its client subnet.
+fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
+    // Only the header and the question: records may be none of `domain`'s liking.
+    let mut head = packet[..query.question.end()].to_vec();
+    head[6..HEADER_LEN].fill(0);
+    let (questions, _) = read(&head).expect("a question that the view accepts");
+    let (name, kind, class) = (questions[0].0.to_vec(), questions[0].1, questions[0].2);
+    assert_eq!(query.name(), name.as_slice(), "the client's spelling");
+    assert_eq!((query.question.kind, query.question.class), (kind, class));
+    assert_eq!((query.asked.id, query.asked.flags), (word_at(packet, 0), word_at(packet, 2)));
+
+    let mut out = [0xaa; UPSTREAM_LEN_MAX];
+    let length = query.write_upstream(&mut out);
+    let out = &out[..length];
+    assert_eq!(&out[HEADER_LEN..query.question.end()], &packet[HEADER_LEN..query.question.end()]);
+    let (sent_questions, records) = read(out).expect("what we send");
+    assert_eq!(sent_questions.len(), 1);
+    let [opt] = &records[..] else { panic!("not one record: {records:?}") };
+    assert_eq!((opt.kind, opt.section, opt.class, opt.end), (OPT, 2, 1232, length));
+    let dnssec_ok = query.asked.edns.is_some_and(|edns| edns.dnssec_ok);
+    assert_eq!(opt.ttl, u32::from(dnssec_ok) << 15);
+    let header = Message::from_octets(out).unwrap().header();
+    assert_eq!((header.id(), header.qr(), header.opcode()), (0, false, Opcode::QUERY));
+    let asked = Message::from_octets(packet).unwrap().header();
+    let carried = |header: domain::base::Header| (header.rd(), header.ad(), header.cd());
+    assert_eq!(carried(header), carried(asked));
+    assert!(!header.aa() && !header.tc() && !header.ra() && !header.z());
+    let options = options_of(&opt.data).expect("our options");
+    match &options[..] {
+        [] => Vec::new(),
+        [(code, data)] => {
+            assert_eq!(OptionCode::from_int(*code), OptionCode::CLIENT_SUBNET);
+            data.clone()
+        }
+        more => panic!("more than a client subnet goes upstream: {more:?}"),
+    }
+}
+
+#[test]
+fn a_query_that_the_buffer_did_not_hold_is_a_format_error() {
+    let packet = Ask::new(7, "www.example.org").bytes();
+    assert!(Query::parse(&packet, false).is_ok());
+    let rejected = Query::parse(&packet, true).unwrap_err();
+    assert!(matches!(rejected, Rejection::Refusal { rcode: Rcode::FormErr, question: None, .. }));
+}

@@ -1,0 +1,167 @@
+//! Random messages such as clients and upstreams send, and what goes wrong with them.
+//!
+//! Names meet again, owners and data point back to them, RRsets have several members in several
+//! spellings, and an OPT stands somewhere, or does not.
+
+use crate::common::Dice;
+use crate::common::wire::{Writer, random_case, random_name};
+use crate::oracle::has_pointer;
+use onward::engine::message::HEADER_LEN;
+use onward::engine::message::query::{Asked, Edns};
+
+/// The type of transaction signatures.
+pub(crate) const TSIG: u16 = 250;
+/// The option code of client subnets.
+pub(crate) const ECS: u16 = 8;
+
+/// A query such as clients send, or not quite.
+pub(crate) fn random_query(dice: &mut Dice) -> Vec<u8> {
+    let flags = if dice.one_in(4) { dice.word() } else { dice.word() & 0x07ff };
+    let extras = if dice.one_in(8) { dice.below(4) } else { usize::from(dice.one_in(2)) };
+    let soas = usize::from(dice.one_in(16));
+    let questions = if dice.one_in(16) { dice.below(3) } else { 1 };
+    let header = [dice.word(), flags, questions as u16, 0, soas as u16, extras as u16];
+    let mut writer = Writer::new(header);
+    for _ in 0..questions {
+        writer.question(&random_name(dice), dice.word() % 300, 1 + dice.word() % 4);
+    }
+    for _ in 0..soas {
+        writer.record(&random_name(dice), 6, 1, 60, &dice.bytes(30));
+    }
+    for number in 0..extras {
+        if number > 0 && dice.one_in(2) {
+            let kind = if dice.one_in(2) { TSIG } else { dice.word() % 300 };
+            let owner = random_name(dice);
+            let length = dice.below(40);
+            writer.record(&owner, kind, 255, 0, &dice.bytes(length));
+        } else {
+            let version = if dice.one_in(8) { dice.word() as u8 } else { 0 };
+            let options = random_options(dice);
+            writer.opt(dice.word() % 5_000, 0, version, dice.one_in(2), &options);
+        }
+    }
+    writer.bytes
+}
+
+pub(crate) fn random_options(dice: &mut Dice) -> Vec<u8> {
+    let mut options = Vec::new();
+    for _ in 0..dice.below(4) {
+        let code = if dice.one_in(2) { ECS } else { dice.word() % 20 };
+        let length = if dice.one_in(8) { dice.below(40) } else { dice.below(21) };
+        options.extend(code.to_be_bytes());
+        options.extend((length as u16).to_be_bytes());
+        options.extend(dice.bytes(length));
+    }
+    options
+}
+
+/// Changes a few bytes, or the length.
+pub(crate) fn mutate(dice: &mut Dice, packet: &mut Vec<u8>) {
+    for _ in 0..=dice.below(3) {
+        let length = packet.len();
+        match dice.below(8) {
+            0 => packet.truncate(dice.below(length + 1)),
+            1 => packet.extend(dice.bytes(3)),
+            2 if length >= HEADER_LEN => packet[2 + dice.below(10)] ^= 1 << dice.below(8),
+            3 if length > 0 => packet[dice.below(length)] = 0xc0,
+            _ if length > 0 => packet[dice.below(length)] = dice.word() as u8,
+            _ => {}
+        }
+    }
+}
+
+/// A response with RRsets of several records, pointers everywhere, and an OPT somewhere.
+pub(crate) fn random_response(dice: &mut Dice) -> Vec<u8> {
+    let question = random_name(dice);
+    let mut counts = [0u16; 3];
+    let mut writer = Writer::new([dice.word(), 0x8000 | dice.word() & 0x07ff, 1, 0, 0, 0]);
+    writer.question(&question, dice.word() % 300, 1);
+    let mut spots = vec![(HEADER_LEN, question.len())];
+    let generous = dice.one_in(2);
+    for (section, count) in counts.iter_mut().enumerate() {
+        for _ in 0..dice.below(if generous { 12 } else { 3 }) {
+            if writer.bytes.len() > 4_000 {
+                break;
+            }
+            *count += random_set(dice, &mut writer, &mut spots);
+        }
+        if section == 2 && !dice.one_in(4) {
+            *count += 1;
+            let rcode_high = if dice.one_in(8) { 1 + dice.word() as u8 % 9 } else { 0 };
+            writer.opt(dice.word(), rcode_high, 0, dice.one_in(2), &random_options(dice));
+            if dice.one_in(8) {
+                *count += random_set(dice, &mut writer, &mut spots);
+            }
+        }
+    }
+    for (section, count) in counts.into_iter().enumerate() {
+        writer.bytes[6 + 2 * section..8 + 2 * section].copy_from_slice(&count.to_be_bytes());
+    }
+    writer.bytes
+}
+
+/// A name that can be pointed to: where it begins, and its length when spelt out.
+pub(crate) type Spot = (usize, usize);
+
+/// One to five records with one owner, which is spelt out, or points, or both.
+pub(crate) fn random_set(dice: &mut Dice, writer: &mut Writer, spots: &mut Vec<Spot>) -> u16 {
+    let kind = dice.pick(&[1, 2, 5, 6, 15, 16, 28, 43, 46, 64, 65_280]);
+    let class = if dice.one_in(20) { 3 } else { 1 };
+    let ttl = dice.below(1 << 31) as u32;
+    let (mut owner, length) = random_owner(dice, spots);
+    let count = 1 + dice.below(5);
+    for _ in 0..count {
+        let start = writer.bytes.len();
+        let data = match kind {
+            2 | 5 => random_owner(dice, spots).0,
+            _ => {
+                let length = dice.below(60);
+                dice.bytes(length)
+            }
+        };
+        writer.record(&owner, kind, class, ttl, &data);
+        spots.push((start, length));
+        if dice.one_in(2) {
+            owner = pointer(start);
+        } else if dice.one_in(2) {
+            owner = random_case_of_name(dice, &owner);
+        }
+    }
+    count as u16
+}
+
+/// A name as it goes on the wire, and its length when spelt out.
+pub(crate) fn random_owner(dice: &mut Dice, spots: &[Spot]) -> (Vec<u8>, usize) {
+    let (spot, length) = dice.pick(spots);
+    match dice.below(4) {
+        0 => {
+            let name = random_name(dice);
+            let length = name.len();
+            (name, length)
+        }
+        1 if length <= 253 => ([b"\x01S".to_vec(), pointer(spot)].concat(), length + 2),
+        _ => (pointer(spot), length),
+    }
+}
+
+pub(crate) fn pointer(spot: usize) -> Vec<u8> {
+    (0xc000 | spot as u16).to_be_bytes().to_vec()
+}
+
+/// The length octets stay as they are: they are no letters. So do names with pointers.
+pub(crate) fn random_case_of_name(dice: &mut Dice, name: &[u8]) -> Vec<u8> {
+    if has_pointer(name) { name.to_vec() } else { random_case(dice, name) }
+}
+
+/// A client that will get an answer.
+pub(crate) fn random_asked(dice: &mut Dice) -> Asked {
+    let udp_size = dice.pick(&[0, 511, 512, 513, 600, 800, 1_231, 1_232, 1_233, 4_096, 65_535]);
+    let edns = Edns { udp_size, dnssec_ok: dice.one_in(2) };
+    let edns = (!dice.one_in(3)).then_some(edns);
+    Asked { id: dice.word(), flags: dice.word() & 0x07ff, edns }
+}
+
+pub(crate) fn random_case_of_question(dice: &mut Dice, question: &[u8]) -> Vec<u8> {
+    let (name, rest) = question.split_at(question.len() - 4);
+    [random_case_of_name(dice, name), rest.to_vec()].concat()
+}
