@@ -130,10 +130,11 @@ fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     assert_eq!(questions.len(), 1);
     assert_eq!(&out[HEADER_LEN..response.start], question, "the client's spelling");
     assert_eq!(got.last().map_or(response.start, |last| last.end), length, "nothing lies behind");
-    check_opt(&mut got, asked, response.opt.map_or(0, |opt| opt.rcode_high));
+    let extended_error = opt.and_then(|place| first_extended_error(&records[place].data));
+    let options = check_opt(&mut got, asked, &response, extended_error.unwrap_or_default());
 
     // The longest run of whole RRsets that leaves room for the OPT.
-    let room = limit - if asked.edns.is_some() { 11 } else { 0 };
+    let room = limit - if asked.edns.is_some() { 11 + options } else { 0 };
     let is_end = |end: usize| {
         let before = end.checked_sub(1).map(|before| &source[before]);
         let torn = before.zip(source.get(end)).is_some_and(|(before, next)| before.same_set(next));
@@ -165,15 +166,43 @@ fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     whole
 }
 
-/// Takes the OPT out of `got`, where it is the last, and looks at it.
-fn check_opt(got: &mut Vec<Seen>, asked: &Asked, rcode_high: u8) {
+/// The first extended error that can be read in an OPT's data, code and length included, unless
+/// it is too long to be passed on.
+fn first_extended_error(mut data: &[u8]) -> Option<Vec<u8>> {
+    while let [code, kind, high, low, rest @ ..] = data {
+        let end = 4 + usize::from(u16::from_be_bytes([*high, *low]));
+        if end - 4 > rest.len() {
+            return None;
+        }
+        if (*code, *kind) == (0, 15) && end >= 6 {
+            return Some(data[..end].to_vec()).filter(|error| error.len() <= 128);
+        }
+        data = &data[end..];
+    }
+    None
+}
+
+/// Takes the OPT out of `got`, where it is the last, and looks at it; returns the length of its
+/// options.
+fn check_opt(
+    got: &mut Vec<Seen>,
+    asked: &Asked,
+    response: &Response,
+    extended_error: Vec<u8>,
+) -> usize {
+    let rcode_high = response.opt.map_or(0, |opt| opt.rcode_high);
     let opts = got.iter().filter(|record| record.kind == OPT).count();
     assert_eq!(opts, usize::from(asked.edns.is_some()), "an OPT if and only if one was sent");
-    let Some(edns) = asked.edns else { return };
+    let Some(edns) = asked.edns else { return 0 };
     let opt = got.pop().unwrap();
+    let mut options = extended_error;
+    if edns.keepalive {
+        options.extend([0, 11, 0, 2, 0, 100]);
+    }
     assert_eq!((opt.kind, opt.section, opt.class), (OPT, 2, 1232));
     let ttl = u32::from(rcode_high) << 24 | u32::from(edns.dnssec_ok) << 15;
-    assert_eq!((opt.ttl, &opt.data[..]), (ttl, &[][..]));
+    assert_eq!((opt.ttl, &opt.data), (ttl, &options));
+    options.len()
 }
 
 /// The names that the first `count` records' data hold, wherever their pointers lead.
@@ -199,7 +228,7 @@ fn a_truncated_datagram_is_worth_its_question_and_tc() {
         let length =
             write_answer(&mut out, &packet, &response, &asked, &question, asked.udp_limit());
         let (questions, mut records) = read(&out[..length]).unwrap();
-        check_opt(&mut records, &asked, 0);
+        check_opt(&mut records, &asked, &response, Vec::new());
         assert_eq!((questions.len(), records.len()), (1, 0));
         assert!(Message::from_octets(&out[..length]).unwrap().header().tc());
     });
@@ -229,8 +258,10 @@ fn our_own_errors_are_what_domain_reads() {
             if let [opt] = &records[..] {
                 assert_eq!(message.opt_rcode().to_int(), rcode as u16);
                 let options = options_of(&opt.data).unwrap();
-                let expected = why.map(|_| (15, vec![0, 22]));
-                assert_eq!(options, expected.into_iter().collect::<Vec<_>>());
+                let error = why.map(|_| (15, vec![0, 22]));
+                let keepalive = asked.edns.unwrap().keepalive.then(|| (11, vec![0, 100]));
+                let expected: Vec<_> = error.into_iter().chain(keepalive).collect();
+                assert_eq!(options, expected);
             }
         }
     });
@@ -322,7 +353,8 @@ fn no_cut_makes_the_views_panic() {
 fn look_at(dice: &mut Dice, packet: &[u8]) {
     let mut out = [0; 1_232];
     if let Ok(query) = Query::parse(packet, false) {
-        let length = query.write_upstream(out.first_chunk_mut::<UPSTREAM_LEN_MAX>().unwrap());
+        let length =
+            query.write_upstream(out.first_chunk_mut::<UPSTREAM_LEN_MAX>().unwrap(), false);
         assert!(read(&out[..length]).is_some());
     }
     is_response(packet);

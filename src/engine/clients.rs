@@ -209,7 +209,6 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use super::message::reply::STREAM_IDLE_UNITS;
     use super::{
         Clients, IDLE_MAX, OUTSTANDING_MAX, Refused, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX,
     };

@@ -39,6 +39,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// What it asked, as far as that means anything on the way it came.
+    pub fn asked(&self, asked: Asked) -> Asked {
+        if self.stream.is_some() { asked } else { asked.in_a_datagram() }
+    }
+
     /// How its query came and its reply will go.
     pub fn transport(&self) -> Transport {
         if self.stream.is_some() { Transport::Tcp } else { Transport::Udp }

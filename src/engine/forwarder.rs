@@ -146,6 +146,7 @@ impl Forwarder {
             Err(Rejection::Refusal { rcode, asked, question }) => (rcode, None, asked, question),
         };
         let (rcode, why, asked, question) = refusal;
+        let asked = client.asked(asked);
         let question = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
         let len = write_error(out, &asked, question, rcode, why);
         self.count_reply(&out[..len]);
@@ -300,11 +301,7 @@ impl Forwarder {
             self.stats.overloaded += 1;
             return full;
         }
-        let mut asked = query.asked;
-        if let Some(edns) = &mut asked.edns {
-            // RFC 7828 §3.2.1: over UDP it means nothing.
-            edns.keepalive &= client.stream.is_some();
-        }
+        let asked = client.asked(query.asked);
         let mut waiter = Waiter { client, asked, spelling: None };
         if let Some(slot) = self.exchanges.find_same(&opening) {
             waiter.spelling = Some(Spelling::of(query.name()));

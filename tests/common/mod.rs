@@ -37,6 +37,8 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         max_idle_conns: None,
         read_timeout: Duration::from_secs(2),
         max_connect_attempts: None,
+        force_tcp: false,
+        prefer_udp: false,
         sizing: Sizing { spread: 1, max_conns: 1_024, max_inflight: 64 },
     }
 }

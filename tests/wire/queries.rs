@@ -6,7 +6,7 @@
 use crate::common::for_seeds;
 use crate::common::wire::{Ask, word_at};
 use crate::oracle::{OPT, has_pointer, options_of, read};
-use crate::random::{ECS, TSIG, mutate, random_query};
+use crate::random::{ECS, KEEPALIVE, TSIG, mutate, random_query};
 use domain::base::Message;
 use domain::base::iana::{Opcode, OptionCode};
 use domain::base::name::ToName;
@@ -64,6 +64,7 @@ fn verdict(packet: &[u8]) -> Verdict {
     let Some(options) = options_of(opt.map_or(&[], |opt| &opt.data)) else {
         return refused(Rcode::FormErr, true);
     };
+    let keepalive = options.iter().any(|(code, _)| *code == KEEPALIVE);
     let subnets: Vec<_> = options.into_iter().filter(|(code, _)| *code == ECS).collect();
     if subnets.iter().any(|(_, data)| data.len() > 20) {
         return refused(Rcode::FormErr, true);
@@ -74,7 +75,8 @@ fn verdict(packet: &[u8]) -> Verdict {
     if records.iter().any(|record| record.kind == TSIG) {
         return refused(Rcode::Refused, true);
     }
-    let edns = opt.map(|opt| Edns { udp_size: opt.class, dnssec_ok: opt.ttl & 0x8000 != 0 });
+    let edns =
+        opt.map(|opt| Edns { udp_size: opt.class, dnssec_ok: opt.ttl & 0x8000 != 0, keepalive });
     let subnet = subnets.last().map_or(Vec::new(), |(_, data)| data.clone());
     Verdict::Taken { edns, subnet }
 }
@@ -127,7 +129,10 @@ fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
     assert_eq!((query.asked.id, query.asked.flags), (word_at(packet, 0), word_at(packet, 2)));
 
     let mut out = [0xaa; UPSTREAM_LEN_MAX];
-    let length = query.write_upstream(&mut out);
+    let on_stream = query.write_upstream(&mut out, true);
+    let asks = out[..on_stream].ends_with(&[0, 11, 0, 0]);
+    let length = query.write_upstream(&mut out, false);
+    assert!(asks && on_stream == length + 4, "a stream's server is asked for how long it stays");
     let out = &out[..length];
     assert_eq!(&out[HEADER_LEN..query.question.end()], &packet[HEADER_LEN..query.question.end()]);
     let (sent_questions, records) = read(out).expect("what we send");

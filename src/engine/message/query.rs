@@ -43,6 +43,15 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The same, asked in a datagram: for how long a stream stays means nothing there
+    /// (RFC 7828 §3.2.1).
+    pub fn in_a_datagram(mut self) -> Self {
+        if let Some(edns) = &mut self.edns {
+            edns.keepalive = false;
+        }
+        self
+    }
+
     /// The longest UDP reply this client gets.
     pub fn udp_limit(&self) -> usize {
         self.edns.map_or(UDP_PAYLOAD_PLAIN, |edns| {

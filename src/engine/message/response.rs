@@ -40,15 +40,17 @@ pub struct UpstreamOpt {
 }
 
 impl UpstreamOpt {
-    /// Reads the record; `None` if its options do not fill it exactly.
-    fn parse(packet: &[u8], record: &Record) -> Option<Self> {
+    /// Reads the record. Options are no reason to reject an answer: a broken one, and what is
+    /// behind it, is as if it were not there.
+    fn parse(packet: &[u8], record: &Record) -> Self {
         let rcode_high = packet[record.fixed + 4];
         let mut opt = Self { rcode_high, keepalive: None, extended_error: None };
+        let options = &packet[..record.end];
         let mut place = record.data;
-        while place < record.end {
-            let (code, len) = (u16_at(packet, place)?, u16_at(packet, place + 2)?);
+        while let (Some(code), Some(len)) = (u16_at(options, place), u16_at(options, place + 2)) {
             let end = place + 4 + usize::from(len);
             match code {
+                _ if end > record.end => break,
                 option::KEEPALIVE if len == 2 => opt.keepalive = u16_at(packet, place + 4),
                 option::EDE if len >= 2 && opt.extended_error.is_none() => {
                     opt.extended_error = Some((place, end));
@@ -57,7 +59,7 @@ impl UpstreamOpt {
             }
             place = end;
         }
-        (place == record.end).then_some(opt)
+        opt
     }
 }
 
@@ -94,7 +96,7 @@ impl Response {
                     if section != 2 || opt.is_some() {
                         return None;
                     }
-                    opt = Some(UpstreamOpt::parse(packet, &record)?);
+                    opt = Some(UpstreamOpt::parse(packet, &record));
                 } else if opt.is_none() {
                     kept += 1;
                     end = place;

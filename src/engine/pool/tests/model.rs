@@ -272,7 +272,7 @@ impl Pair {
 
     fn take(&mut self, pool: usize) {
         let random = self.random.next_u32();
-        let taken = self.pools.take(pool, self.now, random);
+        let taken = self.pools.take(pool, self.now, random, |_| false);
         assert_eq!(taken, self.twins[pool].take(self.now, random, taken));
         self.outstanding.extend(taken.map(|id| (pool, id)));
     }
@@ -332,7 +332,7 @@ impl Pair {
     }
 
     fn sweep(&mut self, pool: usize) {
-        self.pools.sweep(pool, self.now);
+        self.pools.sweep(pool, self.now, 0);
         self.twins[pool].sweep(self.now);
     }
 
@@ -414,6 +414,7 @@ fn random_settings(random: &mut ChaCha8Rng) -> PoolSettings {
         spread: 1 + below(10) as usize,
         max_conns,
         max_inflight: [1, 2, 7, 64][below(4) as usize],
+        streams: false,
     }
 }
 
