@@ -1,68 +1,13 @@
-//! The whole forwarder over real sockets on loopback.
+//! Clients and upstreams that use UDP.
 //!
-//! Ports are the kernel's choice and waiting is for events with a deadline, never for time to
-//! pass. What the client checks of each answer (id, question as it was spelt, record) is in
-//! `onward::traffic`.
+//! What design §4 promises of pools, seen from the outside, and what a start and a stop do.
 
-use onward::config::{Config, Host};
-use onward::engine::stats::Stats;
+use crate::{
+    PATIENCE, any_port, assert_all_answered, config, drive, responder, stanza, start, sum,
+};
 use onward::server::{Server, StartError};
 use onward::traffic::answer::Behaviour;
-use onward::traffic::client::{Client, ClientOptions, Summary};
-use onward::traffic::responder::{Responder, Service};
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
-
-const SEED: u64 = 20_260_101;
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn any_port() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
-
-fn responder(behaviours: &[Behaviour]) -> Responder {
-    let service = |behaviour: &Behaviour| Service { address: any_port(), behaviour: *behaviour };
-    let services: Vec<_> = behaviours.iter().map(service).collect();
-    Responder::start(&services, None).unwrap()
-}
-
-/// A pool of 16 ports to each of `upstreams`, in turn.
-fn stanza(upstreams: &[SocketAddr]) -> String {
-    let upstreams: Vec<_> = upstreams.iter().map(SocketAddr::to_string).collect();
-    format!("forward . {} {{\n policy round_robin\n spread 16\n}}\n", upstreams.join(" "))
-}
-
-fn config(address: &str, body: &str) -> Config {
-    let address: SocketAddr = address.parse().unwrap();
-    let text = format!(".:{} {{\n bind {}\n {body}\n}}\n", address.port(), address.ip());
-    Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0
-}
-
-fn start(address: &str, body: &str, workers: usize) -> Server {
-    let log = |line: &str| eprintln!("{line}");
-    Server::start(config(address, body), &vec![None; workers], log).unwrap()
-}
-
-fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Summary {
-    let mut options = ClientOptions::new(vec![target], SEED);
-    options.outstanding = outstanding;
-    options.sockets = outstanding.min(16);
-    options.queries = Some(queries);
-    options.duration = PATIENCE;
-    options.patience = PATIENCE;
-    Client::start(options).unwrap().join().unwrap()
-}
-
-fn assert_all_answered(summary: &Summary, queries: u64) {
-    let counts = summary.counts;
-    assert_eq!((counts.answered, counts.lost, counts.mismatched), (queries, 0, 0), "{counts:?}");
-}
-
-fn sum(stats: &[Stats]) -> Stats {
-    let mut total = Stats::default();
-    stats.iter().for_each(|worker| total.add(worker));
-    total
-}
 
 #[test]
 fn every_query_is_answered_and_the_books_balance() {

@@ -1,0 +1,68 @@
+//! The whole forwarder over real sockets on loopback: over datagrams and over streams.
+//!
+//! Ports are the kernel's choice and waiting is for events with a deadline, never for time to
+//! pass. What the client checks of each answer (id, question as it was spelt, record) is in
+//! `onward::traffic`.
+
+mod datagrams;
+mod streams;
+
+use onward::config::{Config, Host};
+use onward::engine::stats::Stats;
+use onward::server::Server;
+use onward::traffic::answer::Behaviour;
+use onward::traffic::client::{Client, ClientOptions, Summary};
+use onward::traffic::responder::{Responder, Service};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub(crate) const SEED: u64 = 20_260_101;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+pub(crate) fn responder(behaviours: &[Behaviour]) -> Responder {
+    let service = |behaviour: &Behaviour| Service { address: any_port(), behaviour: *behaviour };
+    let services: Vec<_> = behaviours.iter().map(service).collect();
+    Responder::start(&services, None).unwrap()
+}
+
+/// A pool of 16 ports to each of `upstreams`, in turn.
+pub(crate) fn stanza(upstreams: &[SocketAddr]) -> String {
+    let upstreams: Vec<_> = upstreams.iter().map(SocketAddr::to_string).collect();
+    format!("forward . {} {{\n policy round_robin\n spread 16\n}}\n", upstreams.join(" "))
+}
+
+pub(crate) fn config(address: &str, body: &str) -> Config {
+    let address: SocketAddr = address.parse().unwrap();
+    let text = format!(".:{} {{\n bind {}\n {body}\n}}\n", address.port(), address.ip());
+    Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0
+}
+
+pub(crate) fn start(address: &str, body: &str, workers: usize) -> Server {
+    let log = |line: &str| eprintln!("{line}");
+    Server::start(config(address, body), &vec![None; workers], log).unwrap()
+}
+
+pub(crate) fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Summary {
+    let mut options = ClientOptions::new(vec![target], SEED);
+    options.outstanding = outstanding;
+    options.sockets = outstanding.min(16);
+    options.queries = Some(queries);
+    options.duration = PATIENCE;
+    options.patience = PATIENCE;
+    Client::start(options).unwrap().join().unwrap()
+}
+
+pub(crate) fn assert_all_answered(summary: &Summary, queries: u64) {
+    let counts = summary.counts;
+    assert_eq!((counts.answered, counts.lost, counts.mismatched), (queries, 0, 0), "{counts:?}");
+}
+
+pub(crate) fn sum(stats: &[Stats]) -> Stats {
+    let mut total = Stats::default();
+    stats.iter().for_each(|worker| total.add(worker));
+    total
+}

@@ -1,0 +1,311 @@
+//! Clients and upstreams that use TCP (RFC 7766).
+//!
+//! The clients are plain blocking sockets, and so is the upstream: it hands each stream to a
+//! function that decides what to do with the queries on it, so that each test says in a few lines
+//! how its upstream misbehaves.
+
+use crate::{PATIENCE, any_port, config, responder, stanza, start, sum};
+use onward::traffic::answer::{Behaviour, is_right, respond};
+use socket2::SockRef;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A query for the address of a name that `number` makes unique; `opt`: records behind it.
+fn query(number: u16, opt: &[u8]) -> Vec<u8> {
+    let mut query = number.to_be_bytes().to_vec();
+    query.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(!opt.is_empty())]);
+    let label = format!("N{number}");
+    query.push(label.len() as u8);
+    query.extend(label.as_bytes());
+    query.extend(b"\x04teSt\0\0\x01\0\x01");
+    query.extend(opt);
+    query
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u16).to_be_bytes(), message].concat()
+}
+
+fn read_message(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message)?;
+    Ok(message)
+}
+
+fn answer_to(query: &[u8]) -> Vec<u8> {
+    let mut response = vec![0; 512];
+    let len = respond(query, Behaviour::Answer, &mut response).unwrap();
+    response.truncate(len);
+    response
+}
+
+/// A TCP upstream on `listener` that has `serve` handle each stream in a thread of its own;
+/// counts the streams.
+fn upstream(
+    listener: TcpListener,
+    serve: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>) {
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&accepted);
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let serve = Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    (address, accepted)
+}
+
+fn listen() -> TcpListener {
+    TcpListener::bind(any_port()).unwrap()
+}
+
+/// Answers each query as it comes.
+fn serve_plainly(mut stream: TcpStream) -> std::io::Result<()> {
+    loop {
+        let query = read_message(&mut stream)?;
+        stream.write_all(&framed(&answer_to(&query)))?;
+    }
+}
+
+fn client(target: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(target).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// One query and its answer.
+fn ask(stream: &mut TcpStream, number: u16) {
+    let query = query(number, &[]);
+    stream.write_all(&framed(&query)).unwrap();
+    let answer = read_message(stream).unwrap();
+    assert!(is_right(&query, &answer), "{number}: {answer:x?}");
+}
+
+#[test]
+fn a_stream_carries_many_queries_at_once_and_answers_come_in_any_order() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let (address, _) = upstream(listen(), move |mut stream| {
+        // Everything that is there before it is answered, the last first.
+        stream.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let mut waiting = Vec::new();
+        loop {
+            match read_message(&mut stream) {
+                Ok(query) => waiting.push(query),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    seen.fetch_max(waiting.len(), Ordering::SeqCst);
+                    for query in waiting.drain(..).rev() {
+                        stream.write_all(&framed(&answer_to(&query)))?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    let server = start("127.0.0.1:0", &stanza(&[address]), 1);
+    let mut stream = client(server.addresses()[0]);
+    let queries: Vec<_> = (0..100).map(|number| query(number, &[])).collect();
+    stream.write_all(&queries.iter().flat_map(|query| framed(query)).collect::<Vec<_>>()).unwrap();
+    let mut order = Vec::new();
+    for _ in &queries {
+        let answer = read_message(&mut stream).unwrap();
+        let number = u16::from_be_bytes([answer[0], answer[1]]);
+        assert!(is_right(&queries[usize::from(number)], &answer));
+        order.push(number);
+    }
+    assert!(!order.is_sorted(), "in order: {order:?}");
+    order.sort_unstable();
+    assert_eq!(order, (0..100).collect::<Vec<_>>());
+    assert_eq!(most.load(Ordering::SeqCst), 32, "queries on one stream at once");
+    assert_eq!(sum(&server.stats()).upstreams[0].streams.opened, 4);
+    server.stop();
+}
+
+#[test]
+fn an_upstream_that_closes_after_every_answer_costs_nobody_anything() {
+    let closings: [fn(&TcpStream) -> std::io::Result<()>; 2] = [
+        |stream| stream.shutdown(Shutdown::Both),
+        // A reset instead of an orderly end.
+        |stream| SockRef::from(stream).set_linger(Some(Duration::ZERO)),
+    ];
+    for close in closings {
+        let (address, accepted) = upstream(listen(), move |mut stream| {
+            let query = read_message(&mut stream)?;
+            stream.write_all(&framed(&answer_to(&query)))?;
+            // The answer must have been taken before a reset discards it.
+            stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+            let _ = stream.peek(&mut [0]);
+            close(&stream)
+        });
+        let server = start("127.0.0.1:0", &stanza(&[address]), 1);
+        let mut stream = client(server.addresses()[0]);
+        (0..20).for_each(|number| ask(&mut stream, number));
+        let upstream = sum(&server.stats()).upstreams[0];
+        assert_eq!((upstream.failed, upstream.timed_out), (0, 0), "{upstream:?}");
+        assert_eq!(accepted.load(Ordering::SeqCst), 20);
+        server.stop();
+    }
+}
+
+#[test]
+fn an_upstream_that_refuses_is_left_at_once_for_the_next() {
+    let refusing = listen().local_addr().unwrap();
+    let (address, _) = upstream(listen(), serve_plainly);
+    let server = start("127.0.0.1:0", &stanza(&[refusing, address]), 1);
+    let mut stream = client(server.addresses()[0]);
+    (0..20).for_each(|number| ask(&mut stream, number));
+    let upstreams = sum(&server.stats()).upstreams;
+    assert!(upstreams[0].failed > 0 && upstreams[0].timed_out == 0, "{upstreams:?}");
+    server.stop();
+}
+
+#[test]
+fn queries_in_single_bytes_are_answered_and_so_is_a_client_that_has_said_its_last() {
+    let (address, _) = upstream(listen(), serve_plainly);
+    let server = start("127.0.0.1:0", &stanza(&[address]), 1);
+    let mut stream = client(server.addresses()[0]);
+    stream.set_nodelay(true).unwrap();
+    let queries = [query(1, &[]), query(2, &[])];
+    for byte in queries.iter().flat_map(|query| framed(query)) {
+        stream.write_all(&[byte]).unwrap();
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answers = [read_message(&mut stream).unwrap(), read_message(&mut stream).unwrap()];
+    answers.sort();
+    assert!(queries.iter().zip(&answers).all(|(query, answer)| is_right(query, answer)));
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "and then the stream ends");
+    server.stop();
+}
+
+#[test]
+fn a_message_that_is_too_long_ends_its_stream() {
+    let server = start("127.0.0.1:0", &stanza(&["127.0.0.1:9".parse().unwrap()]), 1);
+    let mut stream = client(server.addresses()[0]);
+    stream.write_all(&[0xff, 0xff, 0]).unwrap();
+    let ended = stream.read(&mut [0]).or_else(|error| match error.kind() {
+        ErrorKind::ConnectionReset => Ok(0),
+        _ => Err(error),
+    });
+    assert_eq!(ended.unwrap(), 0);
+    server.stop();
+}
+
+#[test]
+fn a_client_that_asks_learns_how_long_its_stream_stays() {
+    let (address, _) = upstream(listen(), serve_plainly);
+    let server = start("127.0.0.1:0", &stanza(&[address]), 1);
+    let mut stream = client(server.addresses()[0]);
+    let keepalive = query(1, b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0b\0\0");
+    stream.write_all(&framed(&keepalive)).unwrap();
+    let answer = read_message(&mut stream).unwrap();
+    assert!(answer.ends_with(b"\0\x06\0\x0b\0\x02\0\x64"), "{answer:x?}");
+    server.stop();
+}
+
+/// An upstream that truncates over UDP and answers over TCP, on one port.
+fn truncating() -> SocketAddr {
+    let (datagrams, listener) = loop {
+        let datagrams = UdpSocket::bind(any_port()).unwrap();
+        if let Ok(listener) = TcpListener::bind(datagrams.local_addr().unwrap()) {
+            break (datagrams, listener);
+        }
+    };
+    std::thread::spawn(move || {
+        let mut packet = [0; 512];
+        while let Ok((len, from)) = datagrams.recv_from(&mut packet) {
+            let mut response = packet[..len].to_vec();
+            response[2] |= 0x82;
+            let _ = datagrams.send_to(&response, from);
+        }
+    });
+    upstream(listener, serve_plainly).0
+}
+
+fn ask_by_datagram(target: SocketAddr, number: u16) -> Vec<u8> {
+    let socket = UdpSocket::bind(any_port()).unwrap();
+    socket.connect(target).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send(&query(number, &[])).unwrap();
+    let mut answer = vec![0; 2048];
+    let len = socket.recv(&mut answer).unwrap();
+    answer.truncate(len);
+    answer
+}
+
+#[test]
+fn a_truncated_answer_is_passed_on_unless_udp_is_merely_preferred() {
+    let address = truncating();
+    let server = start("127.0.0.1:0", &stanza(&[address]), 1);
+    let answer = ask_by_datagram(server.addresses()[0], 1);
+    assert_eq!(answer[2] & 0x02, 0x02, "TC: {answer:x?}");
+    server.stop();
+    for option in ["prefer_udp", "force_tcp"] {
+        let body = format!("forward . {address} {{\n {option}\n}}");
+        let server = start("127.0.0.1:0", &body, 1);
+        let answer = ask_by_datagram(server.addresses()[0], 1);
+        assert!(is_right(&query(1, &[]), &answer), "{option}: {answer:x?}");
+        let upstream = sum(&server.stats()).upstreams[0];
+        let by_datagram = u64::from(option == "prefer_udp");
+        assert_eq!((upstream.pool.opened, upstream.streams.opened), (by_datagram, 1), "{option}");
+        server.stop();
+    }
+}
+
+/// Make before break: no query waits for a handshake, and none is lost.
+#[test]
+fn a_stream_that_grows_too_old_is_replaced_before_it_retires() {
+    let (address, accepted) = upstream(listen(), serve_plainly);
+    let body = format!("forward . {address} {{\n expire 100ms\n max_age 200ms\n}}");
+    let server = start("127.0.0.1:0", &body, 1);
+    let mut stream = client(server.addresses()[0]);
+    let mut number = 0;
+    while accepted.load(Ordering::SeqCst) < 5 {
+        ask(&mut stream, number);
+        number = number.wrapping_add(1);
+    }
+    let upstream = sum(&server.stats()).upstreams[0];
+    assert_eq!((upstream.failed, upstream.timed_out, upstream.streams.broken), (0, 0, 0));
+    assert!(upstream.streams.aged >= 3, "{upstream:?}");
+    server.stop();
+}
+
+#[test]
+fn a_stop_answers_what_streams_have_asked() {
+    let (sender, asked) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let (address, _) = upstream(listen(), move |mut stream| {
+        let query = read_message(&mut stream)?;
+        sender.send(()).unwrap();
+        let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+        stream.write_all(&framed(&answer_to(&query)))
+    });
+    let server = start("127.0.0.1:0", &stanza(&[address]), 1);
+    let mut stream = client(server.addresses()[0]);
+    let query = query(7, &[]);
+    stream.write_all(&framed(&query)).unwrap();
+    asked.recv_timeout(PATIENCE).unwrap();
+    let stopping = std::thread::spawn(move || server.stop());
+    release.send(()).unwrap();
+    assert!(is_right(&query, &read_message(&mut stream).unwrap()));
+    stopping.join().unwrap();
+}
+
+#[test]
+fn both_transports_listen_on_the_same_port() {
+    let upstreams = responder(&[Behaviour::Answer]);
+    let server = start("127.0.0.1:0", &stanza(upstreams.addresses()), 2);
+    let taken = config(&server.addresses()[0].to_string(), "");
+    assert!(onward::server::Server::start(taken, &[None], |_| ()).is_err());
+    client(server.addresses()[0]);
+    server.stop();
+}
