@@ -1,4 +1,7 @@
 //! Values of options that have a form of their own: lists of cores, and addresses.
+//!
+//! Pure: whether such a core or address exists is not known here. A refusal says how to write it,
+//! because the operator reads it beside the option's name.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,8 @@
 //! What an operator is told when a Corefile reads well but means nothing.
 //!
 //! Every message carries file and line, even where the reference's does not; the reference's text
-//! follows unchanged. The variants are the phases in which configuration is understood.
+//! follows unchanged. The variants are the phases in which configuration is understood, and they
+//! tell a mistake from something that is right but not built.
 
 use crate::corefile::{ParseError, Place, Token};
 use std::fmt;

@@ -1,7 +1,8 @@
 //! What configuration depends on besides its text, as plain data.
 //!
 //! The rooms that know the kernel fill this in once, before the Corefile is read. Nothing in
-//! `config` asks the system anything itself.
+//! `config` asks the system anything itself, which is why a configuration can be checked for one
+//! host on another.
 
 use crate::corefile::Sources;
 use std::collections::BTreeMap;

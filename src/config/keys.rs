@@ -215,7 +215,8 @@ mod tests {
     fn an_address_block_off_the_boundary_is_several() {
         assert_eq!(
             shown("10.7.8.0/22"),
-            "dns 8.7.10.in-addr.arpa. 9.7.10.in-addr.arpa. 10.7.10.in-addr.arpa. 11.7.10.in-addr.arpa."
+            "dns 8.7.10.in-addr.arpa. 9.7.10.in-addr.arpa. 10.7.10.in-addr.arpa. \
+             11.7.10.in-addr.arpa."
         );
         assert_eq!(
             shown("2001:db8:40::/42"),

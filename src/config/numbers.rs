@@ -1,6 +1,8 @@
 //! Whole numbers in arguments.
 //!
-//! Decimal only, leading zeros allowed, no separators. The messages are the reference's.
+//! Decimal only, leading zeros allowed, no separators, no surrounding space. Two forms are in use:
+//! one with an optional sign, one without. Which range makes sense is the caller's concern.
+//! The messages are the reference's.
 
 use super::quote::quote;
 

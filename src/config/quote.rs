@@ -1,7 +1,7 @@
 //! Text in double quotes, as error messages show it.
 //!
 //! The reference quotes by the rules of its own language; operators search for these messages,
-//! so the same rules hold here.
+//! so the same rules hold here. Durations have rules of their own, beside their parser.
 
 /// `text` in double quotes, with everything that does not print escaped.
 pub(super) fn quote(text: &str) -> String {

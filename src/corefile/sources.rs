@@ -1,7 +1,8 @@
 //! What a Corefile may refer to besides itself: files, directories, environment variables.
 //!
 //! The parser reaches the outside only through the functions of a [`Sources`], so that tests and
-//! fuzzing run without a file system. This file holds the only ones that touch the real one.
+//! fuzzing run without a file system. This file holds the only ones that touch the real one, and
+//! sees to it that no file can be read without end.
 
 use std::collections::BTreeMap;
 use std::fs::File;

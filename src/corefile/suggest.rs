@@ -1,7 +1,8 @@
 //! The nearest known name, for a word that is none.
 //!
 //! A mistyped directive or option is the commonest mistake in a Corefile. The suggestion is only
-//! made when the word is close: one slip for each three letters.
+//! made when the word is close: one slip for each three letters, a swapped pair being one.
+//! Readers of directives use it for their options, too.
 
 /// Longer words are not compared: the work grows with the product of the lengths.
 const WORD_BYTES_MAX: usize = 64;

@@ -1,4 +1,6 @@
 //! The grammar as a whole: one test per rule that no single file of the room can show.
+//!
+//! A tree is compared as one line of text, and so is the message where there is no tree.
 
 use super::{Corefile, Sources, WORDS_MAX, parse};
 use std::collections::BTreeMap;
@@ -41,7 +43,8 @@ fn keys_end_at_a_brace_or_with_the_line_unless_a_comma_is_pending() {
     assert_eq!(shown("a,b ,c \"\" {\n}", &[]), "a,b ,c {  }");
     assert_eq!(
         shown("a, {\n}", &[]),
-        "Corefile:1 - Error during parsing: Expected another address but had '{' - check for extra comma"
+        "Corefile:1 - Error during parsing: Expected another address but had '{' - check for \
+         extra comma"
     );
     assert_eq!(shown("a,", &[]), "Corefile:1 - Error during parsing: Unexpected EOF");
 }

@@ -9,8 +9,9 @@
 mod forwarder;
 mod report;
 
+use crate::sys::cpu;
 use crate::sys::signals::Signals;
-use crate::sys::{cpu, random};
+use crate::traffic;
 use crate::traffic::answer::Behaviour;
 use crate::traffic::client::{Client, ClientOptions, Summary};
 use crate::traffic::responder::{Responder, Service};
@@ -85,7 +86,8 @@ fn show(
     let corefile = corefile(upstreams.addresses());
     let forwarder = Forwarder::start(&corefile, workers).map_err(DemoError::Forwarder)?;
     let address = forwarder.address();
-    let client = client(address, options.seconds);
+    let seed = traffic::fresh_seed().map_err(|error| DemoError::Io("no randomness", error))?;
+    let client = client(address, options.seconds, seed);
     let printed = |error| DemoError::Io("cannot print", error);
     screen.opening(address, workers, &corefile).map_err(printed)?;
     let (summary, interrupted) = Client::start(client)
@@ -137,10 +139,7 @@ fn corefile(upstreams: &[SocketAddr]) -> String {
     )
 }
 
-fn client(target: SocketAddr, duration: Duration) -> ClientOptions {
-    // Without the kernel's randomness the names are those of another run, which harms nobody.
-    let seed = random::seed().unwrap_or_default();
-    let seed = u64::from_le_bytes(*seed.first_chunk().expect("a seed has 32 bytes"));
+fn client(target: SocketAddr, duration: Duration, seed: u64) -> ClientOptions {
     ClientOptions { duration, ..ClientOptions::new(vec![target], seed) }
 }
 
@@ -184,7 +183,7 @@ mod tests {
     #[test]
     fn an_interrupt_ends_the_client_and_keeps_its_counts() {
         let upstreams = start_upstreams().unwrap();
-        let mut options = client(upstreams.addresses()[0], Duration::from_secs(60));
+        let mut options = client(upstreams.addresses()[0], Duration::from_secs(60), 1);
         options.patience = Duration::from_secs(60);
         let (sender, interrupts) = crossbeam_channel::bounded(1);
         sender.send(()).unwrap();

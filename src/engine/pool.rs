@@ -9,15 +9,16 @@
 //! together. Idle connections lie in the order of their return and all connections in the order
 //! of their retirement, so a sweep costs what it closes. Called by [`super::forwarder`] alone.
 
-use super::heap::{Aging, Heap};
+mod connection;
+
+use super::heap::Heap;
 use super::key::{ConnectionId, Key};
-use super::list::{Link, List};
+use super::list::List;
 use super::stats::PoolStats;
-use crate::moment::{Moment, nanos};
+use crate::moment::Moment;
+use connection::{Connection, Reason, jittered};
 use std::time::Duration;
 
-/// A connection's age limit is up to this part of `max_age` earlier.
-const JITTER_DIVISOR: u64 = 10;
 /// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
 /// bound on the cost of a batch, not of fairness, since those looked at go to the end.
 const SHARE_CANDIDATES_MAX: usize = 64;
@@ -46,59 +47,6 @@ pub enum TakeError {
     Stopped,
     /// All connections there may be are there, and all of them are about to be closed.
     Exhausted,
-}
-
-/// Why a connection is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
-    Expired,
-    Aged,
-    Surplus,
-    Broken,
-    Stopped,
-}
-
-#[derive(Debug)]
-struct Connection {
-    generation: u32,
-    pool: u32,
-    open: bool,
-    /// Queries on it that have not ended.
-    outstanding: u32,
-    /// Takes no new query and is closed when `outstanding` is zero: on neither list.
-    retiring: Option<Reason>,
-    retire_at: Moment,
-    idle_since: Moment,
-    age_place: Option<u32>,
-    idle: bool,
-    /// On the pool's idle or busy list, as `idle` says, unless it is retiring.
-    link: Link,
-}
-
-impl Connection {
-    const fn vacant() -> Self {
-        Self {
-            generation: 0,
-            pool: 0,
-            open: false,
-            outstanding: 0,
-            retiring: None,
-            retire_at: Moment::FOREVER,
-            idle_since: Moment::ZERO,
-            age_place: None,
-            idle: false,
-            link: Link::OFF,
-        }
-    }
-}
-
-impl Aging for Connection {
-    fn due(&self) -> Moment {
-        self.retire_at
-    }
-    fn place(&mut self) -> &mut Option<u32> {
-        &mut self.age_place
-    }
 }
 
 /// One upstream's connections, as slots.
@@ -458,7 +406,7 @@ impl Pools {
         let expire = state.settings.expire;
         let idle = state.idle.front().map(|slot| member(slot).idle_since.plus(expire));
         let age = state.ages.first().map(|slot| member(slot).retire_at);
-        // Where nothing is ever idle there is nothing to shrink, and it would be due at once for ever.
+        // Where nothing is ever idle nothing can shrink, and it would be due at once for ever.
         let shrinks = state.usable() > state.settings.spread && !expire.is_zero();
         let surplus = shrinks.then(|| state.peak_since.plus(expire));
         [idle, age, surplus].into_iter().flatten().min()
@@ -531,10 +479,5 @@ impl Pool {
     }
 }
 
-/// `max_age` less a random part of its tenth.
-fn jittered(max_age: Duration, random: u32) -> Duration {
-    let whole = nanos(max_age);
-    let span = u128::from(whole / JITTER_DIVISOR);
-    let early = (span * u128::from(random)) >> u32::BITS;
-    Duration::from_nanos(whole - early as u64)
-}
+#[cfg(test)]
+mod tests;

@@ -45,9 +45,9 @@ const DIGITS: u8 = 3;
 pub struct ClientOptions {
     /// Who is asked. Sockets take them in turn.
     pub targets: Vec<SocketAddr>,
-    /// How many sockets, and so source ports.
+    /// How many sockets, and so source ports; no more than `outstanding` are opened.
     pub sockets: usize,
-    /// Queries outstanding at once, on all sockets together; each socket has at least one.
+    /// Queries outstanding at once, on all sockets together.
     pub outstanding: usize,
     /// For how long it asks.
     pub duration: Duration,
@@ -143,12 +143,13 @@ impl Client {
     /// Opens the sockets and starts to ask.
     ///
     /// # Errors
-    /// `InvalidInput`: no target or socket, more than 4,096 outstanding a socket, or a core that
+    /// `InvalidInput`: no target, socket or query outstanding, more than 4,096 outstanding a socket, or a core that
     /// is not there. Otherwise no route to a target, or no descriptor, port or thread is left.
-    pub fn start(options: ClientOptions) -> io::Result<Self> {
+    pub fn start(mut options: ClientOptions) -> io::Result<Self> {
         let invalid = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        options.sockets = options.sockets.min(options.outstanding);
         if options.targets.is_empty() || options.sockets == 0 {
-            return invalid("a client needs a target and a socket");
+            return invalid("a client needs a target, a socket and an outstanding query");
         }
         if options.outstanding.div_ceil(options.sockets) > SLOTS_MAX {
             return invalid("at most 4,096 outstanding queries a socket: use more sockets");
@@ -204,7 +205,7 @@ fn connect(options: &ClientOptions, registry: &mio::Registry) -> io::Result<Vec<
             let socket = socket::udp_connected(target)?;
             let source = socket.as_raw_fd();
             registry.register(&mut SourceFd(&source), Token(i), Interest::READABLE)?;
-            let slots = (each + usize::from(i < more)).max(1);
+            let slots = each + usize::from(i < more);
             Ok(Connection { socket, flight: Flight::new(slots), ready: false })
         })
         .collect()

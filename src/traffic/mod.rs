@@ -6,21 +6,31 @@
 //! forwarder with this pair, over real sockets.
 //!
 //! Both ends agree in [`wire`] (the little of the format that they need) and [`answer`] (what the
-//! answer to a question is); [`query`] makes the questions. These three are pure. Nothing here
-//! knows the forwarder: it must not be tested with its own parser.
+//! answer to a question is); [`query`] makes the questions, [`report`] prints what was counted.
+//! These are pure. Nothing here knows the forwarder: it must not be tested with its own parser.
 
 pub mod answer;
 pub mod client;
 mod flight;
 pub mod query;
+pub mod report;
 pub mod responder;
 pub mod wire;
 
 #[cfg(test)]
 mod tests;
 
-use crate::sys::cpu;
+use crate::sys::{cpu, random};
 use std::io;
+
+/// A seed for names that no run before this one has asked for ([`query::QueryMaker`]).
+///
+/// # Errors
+/// The kernel has no randomness to give.
+pub fn fresh_seed() -> io::Result<u64> {
+    let [a, b, c, d, e, f, g, h, ..] = random::seed()?;
+    Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}
 
 /// Refuses a core that this process may not run on, before a thread is started for it.
 fn check_core(core: usize) -> io::Result<()> {

@@ -1,4 +1,7 @@
 //! The two ends of the traffic against each other, with nothing in between.
+//!
+//! Real sockets on ports of the kernel's choice. A number of queries ends each run; the deadline
+//! is there so that a fault ends it too.
 
 use super::answer::Behaviour;
 use super::client::{Client, ClientOptions, Summary};
@@ -50,6 +53,15 @@ fn a_lie_and_a_refusal_are_mismatches() {
 }
 
 #[test]
+fn few_outstanding_queries_take_few_sockets() {
+    let (summary, services) = run(&[Behaviour::Answer], |options| {
+        options.queries = Some(200);
+        options.outstanding = 3;
+    });
+    assert_eq!((summary.counts.answered, services[0].source_ports), (200, 3));
+}
+
+#[test]
 fn silence_is_lost_and_frees_its_slots() {
     let (summary, services) = run(&[Behaviour::Silent], |options| {
         options.queries = Some(100);
@@ -79,9 +91,10 @@ fn a_stopped_client_waits_for_what_is_outstanding_and_asks_no_more() {
 #[test]
 fn a_client_that_cannot_work_is_refused() {
     let target = vec!["127.0.0.1:9".parse().unwrap()];
-    let bad: [fn(&mut ClientOptions); 4] = [
+    let bad: [fn(&mut ClientOptions); 5] = [
         |options| options.targets.clear(),
         |options| options.sockets = 0,
+        |options| options.outstanding = 0,
         |options| options.outstanding = 1_000_000,
         |options| options.core = Some(100_000),
     ];

@@ -1,6 +1,8 @@
 //! Options of `forward` that the language has and onward does not, yet.
 //!
-//! Their arguments are read and checked, and then forgotten. Files are not opened.
+//! Their arguments are read and checked, and then forgotten: a typing error is told as one, and
+//! the cursor stands behind the option, where the next one begins. Files are not opened.
+//! Building one of these options means to move its arm to the parent's `Options::read`.
 
 use super::super::error::Complaint;
 use super::super::{Name, quote::quote};

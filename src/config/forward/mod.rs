@@ -76,7 +76,9 @@ pub(super) fn read(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
+    // What is wrong with a stanza as a whole waits until all words of all stanzas are right.
     let mut too_many = None;
+    let mut not_built = None;
     while let Some(name) = cursor.stanza() {
         let from = read_from(cursor, context)?;
         let written = cursor.expect_rest()?;
@@ -85,6 +87,7 @@ pub(super) fn read(
             options.read_any(property, cursor, context)?;
         }
         options.check()?;
+        not_built = not_built.or(options.not_built.take());
         let targets = targets::read(&written, context)?;
         if targets.written > TARGETS_MAX && too_many.is_none() {
             let message = format!("more than {TARGETS_MAX} TOs configured: {}", targets.written);
@@ -92,7 +95,7 @@ pub(super) fn read(
         }
         draft.forwards.push(options.stanza(name, from, targets)?);
     }
-    too_many.map_or(Ok(()), Err)
+    too_many.or(not_built).map_or(Ok(()), Err)
 }
 
 fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name, Complaint> {
@@ -239,9 +242,6 @@ impl Options {
                  split it by zone or list fewer nameservers"
             );
             return Err(Complaint::value(name, message));
-        }
-        if let Some(refused) = self.not_built {
-            return Err(refused);
         }
         // Twice around the list, as in the reference.
         let twice = u32::try_from(upstreams.len() * 2).unwrap_or(u32::MAX);

@@ -1,4 +1,6 @@
 //! The directive as a whole: one test per rule.
+//!
+//! Everything goes through [`Config::load`], as an operator's file does.
 
 use crate::config::{Config, Forward, Host, Interface, Policy, Sizing};
 use crate::corefile::Sources;
@@ -135,7 +137,8 @@ fn an_option_that_is_not_built_is_checked_before_it_is_refused() {
 fn a_near_miss_of_an_option_is_named() {
     assert_eq!(
         with("max_agee 5s").unwrap_err(),
-        "plugin/forward: f:3 - Error during parsing: unknown property 'max_agee' (did you mean 'max_age'?)"
+        "plugin/forward: f:3 - Error during parsing: unknown property 'max_agee' \
+         (did you mean 'max_age'?)"
     );
     assert!(
         with("policy Random")
@@ -227,7 +230,8 @@ fn what_onward_cannot_speak_is_refused() {
     );
     assert_eq!(
         upstreams("quic://::1"),
-        "f:2 - plugin/forward: 'quic' is not supported as a destination protocol in forward: quic://[::1]:853"
+        "f:2 - plugin/forward: 'quic' is not supported as a destination protocol in forward: \
+         quic://[::1]:853"
     );
     assert_eq!(upstreams("dns://"), "f:2 - plugin/forward: invalid address: \"dns://\"");
     assert_eq!(

@@ -1,0 +1,74 @@
+//! One connection, as its pool sees it: a slot of the slab with a state, an age and a load.
+//!
+//! It is idle (on the idle list), busy (on the busy list), or retiring (on neither, until the last
+//! query on it ends); or its slot is vacant. What moves it from one to another is the pool's.
+
+use crate::engine::heap::Aging;
+use crate::engine::list::Link;
+use crate::moment::{Moment, nanos};
+use std::time::Duration;
+
+/// A connection's age limit is up to this part of `max_age` earlier.
+const JITTER_DIVISOR: u64 = 10;
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    Expired,
+    Aged,
+    Surplus,
+    Broken,
+    Stopped,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) generation: u32,
+    pub(super) pool: u32,
+    pub(super) open: bool,
+    /// Queries on it that have not ended.
+    pub(super) outstanding: u32,
+    /// Takes no new query and is closed when `outstanding` is zero: on neither list.
+    pub(super) retiring: Option<Reason>,
+    pub(super) retire_at: Moment,
+    pub(super) idle_since: Moment,
+    pub(super) age_place: Option<u32>,
+    pub(super) idle: bool,
+    /// On the pool's idle or busy list, as `idle` says, unless it is retiring.
+    pub(super) link: Link,
+}
+
+impl Connection {
+    /// A slot that serves no connection.
+    pub(super) const fn vacant() -> Self {
+        Self {
+            generation: 0,
+            pool: 0,
+            open: false,
+            outstanding: 0,
+            retiring: None,
+            retire_at: Moment::FOREVER,
+            idle_since: Moment::ZERO,
+            age_place: None,
+            idle: false,
+            link: Link::OFF,
+        }
+    }
+}
+
+impl Aging for Connection {
+    fn due(&self) -> Moment {
+        self.retire_at
+    }
+    fn place(&mut self) -> &mut Option<u32> {
+        &mut self.age_place
+    }
+}
+
+/// `max_age` less a random part of its tenth.
+pub(super) fn jittered(max_age: Duration, random: u32) -> Duration {
+    let whole = nanos(max_age);
+    let span = u128::from(whole / JITTER_DIVISOR);
+    let early = (span * u128::from(random)) >> u32::BITS;
+    Duration::from_nanos(whole - early as u64)
+}

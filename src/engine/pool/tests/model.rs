@@ -1,0 +1,444 @@
+//! The pool against a naive twin that keeps everything in vectors and looks at all of it.
+//!
+//! The twin is written from the words of the pool's contract. Three pools with random settings
+//! live through random operations while a keeper, late now and then, wakes them as they asked;
+//! after each operation both must agree on what was taken, closed, counted and asked for.
+
+use super::{PoolSettings, Pools, TakeError};
+use crate::engine::key::ConnectionId;
+use crate::engine::stats::PoolStats;
+use crate::moment::Moment;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+struct Member {
+    id: ConnectionId,
+    outstanding: u32,
+    retiring: bool,
+    retire_at: Moment,
+    idle_since: Option<Moment>,
+}
+
+/// One pool, described in the words of its contract.
+struct Twin {
+    settings: PoolSettings,
+    /// Idle ones by their return, busy ones by when a batch last took them.
+    members: Vec<Member>,
+    batch: Option<(ConnectionId, usize)>,
+    peak: usize,
+    peak_since: Moment,
+    stopped: bool,
+    armed: Option<Moment>,
+    stats: PoolStats,
+    closed: BTreeSet<ConnectionId>,
+}
+
+impl Twin {
+    fn new(settings: PoolSettings) -> Self {
+        Self {
+            settings,
+            members: Vec::new(),
+            batch: None,
+            peak: 0,
+            peak_since: Moment::ZERO,
+            stopped: false,
+            armed: None,
+            stats: PoolStats::default(),
+            closed: BTreeSet::new(),
+        }
+    }
+
+    fn idle(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.idle_since.is_some())
+    }
+
+    fn busy(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.idle_since.is_none() && !member.retiring)
+    }
+
+    fn usable(&self) -> usize {
+        self.idle().count() + self.busy().count()
+    }
+
+    fn close(&mut self, id: ConnectionId) {
+        self.members.retain(|member| member.id != id);
+        assert!(self.closed.insert(id), "closed twice");
+    }
+
+    /// What is due at `now`, whoever looks.
+    fn retire_overdue(&mut self, now: Moment) {
+        for member in self.members.clone() {
+            let expired = member.idle_since.is_some_and(|since| since.plus(self.expire()) <= now);
+            if expired {
+                self.stats.expired += 1;
+                self.close(member.id);
+            } else if member.retire_at <= now && member.idle_since.is_some() {
+                self.stats.aged += 1;
+                self.close(member.id);
+            } else if member.retire_at <= now && !member.retiring {
+                self.retire(member.id);
+            }
+        }
+    }
+
+    fn expire(&self) -> Duration {
+        self.settings.expire
+    }
+
+    fn member(&mut self, id: ConnectionId) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.id == id)
+    }
+
+    fn retire(&mut self, id: ConnectionId) {
+        self.member(id).unwrap().retiring = true;
+        self.batch = self.batch.filter(|(taken, _)| *taken != id);
+    }
+
+    /// `given`: what the pool itself said, which is only looked at where a new one is dialled.
+    fn take(
+        &mut self,
+        now: Moment,
+        random: u32,
+        given: Result<ConnectionId, TakeError>,
+    ) -> Result<ConnectionId, TakeError> {
+        if self.stopped {
+            return Err(TakeError::Stopped);
+        }
+        if let Some((id, left @ 1..)) = self.batch {
+            self.batch = Some((id, left - 1));
+            self.member(id).unwrap().outstanding += 1;
+            return Ok(id);
+        }
+        self.retire_overdue(now);
+        let PoolSettings { spread, max_conns, max_idle, .. } = self.settings;
+        let rotates = self.usable() >= spread.min(max_conns).min(max_idle.unwrap_or(usize::MAX))
+            || self.members.len() >= max_conns;
+        let oldest = self.idle().next().filter(|_| rotates).cloned();
+        let mut chosen = if let Some(oldest) = oldest {
+            self.stats.reused += 1;
+            oldest
+        } else if self.members.len() < max_conns {
+            let id = given.expect("there is room for another");
+            assert!(!self.closed.contains(&id) && self.member(id).is_none(), "an id came twice");
+            self.stats.opened += 1;
+            let max_age = self.settings.max_age.map_or(u64::MAX, |age| age.as_nanos() as u64);
+            let early = (max_age / 10) as f64 * f64::from(random) / 2f64.powi(32);
+            let age = if max_age == u64::MAX { max_age } else { max_age - early as u64 };
+            let retire_at = now.plus(Duration::from_nanos(age));
+            Member { id, outstanding: 0, retiring: false, retire_at, idle_since: None }
+        } else {
+            let least = self.busy().take(64).min_by_key(|member| member.outstanding).cloned();
+            let Some(least) = least else { return Err(TakeError::Exhausted) };
+            self.stats.shared += 1;
+            least
+        };
+        chosen.outstanding += 1;
+        chosen.idle_since = None;
+        let id = chosen.id;
+        self.members.retain(|member| member.id != id);
+        self.members.push(chosen);
+        self.peak = self.peak.max(self.busy().count());
+        self.batch = Some((id, self.settings.max_inflight - 1));
+        Ok(id)
+    }
+
+    fn release(&mut self, id: ConnectionId, now: Moment, silent: bool) {
+        if silent {
+            let member = self.member(id).unwrap();
+            // A connection that was too old already stays one that retires for its age.
+            if !member.retiring {
+                member.retire_at = Moment::FOREVER;
+            }
+            self.retire(id);
+        }
+        let member = self.member(id).unwrap();
+        member.outstanding -= 1;
+        if member.outstanding > 0 {
+            return;
+        }
+        let member = member.clone();
+        self.batch = self.batch.filter(|(taken, _)| *taken != id);
+        let idle = self.idle().count();
+        let stats = &mut self.stats;
+        if member.retiring {
+            *(if member.retire_at == Moment::FOREVER {
+                &mut stats.broken
+            } else {
+                &mut stats.aged
+            }) += 1;
+        } else if self.stopped {
+        } else if member.retire_at <= now {
+            stats.aged += 1;
+        } else if self.settings.expire.is_zero() {
+            stats.expired += 1;
+        } else if self.settings.max_idle.is_some_and(|max| idle >= max) {
+            stats.surplus += 1;
+        } else {
+            self.members.retain(|member| member.id != id);
+            self.members.push(Member { idle_since: Some(now), ..member });
+            return;
+        }
+        self.close(id);
+    }
+
+    fn break_off(&mut self, id: ConnectionId) {
+        let member = self.member(id).unwrap();
+        if !member.retiring {
+            member.retire_at = Moment::FOREVER;
+        }
+        let empty = member.outstanding == 0;
+        self.retire(id);
+        if empty {
+            self.stats.broken += 1;
+            self.close(id);
+        }
+    }
+
+    fn sweep(&mut self, now: Moment) {
+        self.armed = None;
+        self.retire_overdue(now);
+        if self.peak_since.plus(self.expire()) <= now {
+            let PoolSettings { spread, max_conns, max_idle, .. } = self.settings;
+            let held = spread.min(max_conns).min(max_idle.unwrap_or(usize::MAX));
+            let surplus = self.usable().saturating_sub(self.peak.max(held));
+            let unneeded: Vec<_> = self.idle().take(surplus).map(|member| member.id).collect();
+            for id in unneeded {
+                self.stats.surplus += 1;
+                self.close(id);
+            }
+            self.peak = self.busy().count();
+            self.peak_since = now;
+        }
+    }
+
+    fn next_due(&self) -> Option<Moment> {
+        let PoolSettings { spread, max_conns, max_idle, expire, .. } = self.settings;
+        let held = spread.min(max_conns).min(max_idle.unwrap_or(usize::MAX));
+        let expiry = self.idle().filter_map(|member| member.idle_since).map(|at| at.plus(expire));
+        let usable = self.idle().chain(self.busy());
+        let ages = usable.map(|member| member.retire_at).filter(|at| *at < Moment::FOREVER);
+        let shrinks = self.usable() > held && !expire.is_zero();
+        let surplus = shrinks.then(|| self.peak_since.plus(expire));
+        expiry.chain(ages).chain(surplus).min()
+    }
+}
+
+/// Both, side by side, over random operations.
+struct Pair {
+    random: ChaCha8Rng,
+    now: Moment,
+    pools: Pools,
+    twins: Vec<Twin>,
+    /// One entry for each query that has not ended.
+    outstanding: Vec<(usize, ConnectionId)>,
+    dead: Vec<ConnectionId>,
+}
+
+impl Pair {
+    fn new(seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let settings: Vec<_> = (0..3).map(|_| random_settings(&mut random)).collect();
+        Self {
+            random,
+            now: Moment::ZERO,
+            pools: Pools::new(settings.iter().copied()),
+            twins: settings.into_iter().map(Twin::new).collect(),
+            outstanding: Vec::new(),
+            dead: Vec::new(),
+        }
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.random.next_u32() as usize % bound
+    }
+
+    fn step(&mut self) {
+        let pool = self.below(self.twins.len());
+        match self.below(100) {
+            0..40 => self.take(pool),
+            40..72 => self.release(),
+            72..75 => self.break_off(),
+            75..88 => self.pass_time(),
+            88..98 => self.pools.end_batches_of(&mut self.twins),
+            98 => self.sweep(pool),
+            _ => self.use_dead(),
+        }
+        self.answer_keeper();
+        self.compare();
+    }
+
+    fn take(&mut self, pool: usize) {
+        let random = self.random.next_u32();
+        let taken = self.pools.take(pool, self.now, random);
+        assert_eq!(taken, self.twins[pool].take(self.now, random, taken));
+        self.outstanding.extend(taken.map(|id| (pool, id)));
+    }
+
+    fn release(&mut self) {
+        if self.outstanding.is_empty() {
+            return;
+        }
+        let place = self.below(self.outstanding.len());
+        let (pool, id) = self.outstanding.swap_remove(place);
+        let silent = self.below(12) == 0;
+        self.pools.release(id, self.now, silent);
+        self.twins[pool].release(id, self.now, silent);
+    }
+
+    fn break_off(&mut self) {
+        let pool = self.below(self.twins.len());
+        let count = self.twins[pool].members.len();
+        if count > 0 {
+            let place = self.below(count);
+            let id = self.twins[pool].members[place].id;
+            self.pools.break_off(id);
+            self.twins[pool].break_off(id);
+        }
+    }
+
+    /// A stale id does nothing.
+    fn use_dead(&mut self) {
+        if !self.dead.is_empty() {
+            let place = self.below(self.dead.len());
+            let id = self.dead[place];
+            self.pools.release(id, self.now, true);
+            self.pools.break_off(id);
+            assert!(!self.pools.is_open(id) && self.pools.pool_of(id).is_none());
+        }
+    }
+
+    /// Time passes, and whoever asked to be woken is woken in time.
+    fn pass_time(&mut self) {
+        let later = self.random.next_u64() >> (28 + self.below(12));
+        let until = self.now.plus(Duration::from_nanos(later));
+        loop {
+            let armed = |pool: &usize| self.twins[*pool].armed.filter(|due| *due <= until);
+            let Some(first) =
+                (0..self.twins.len()).filter(|pool| armed(pool).is_some()).min_by_key(armed)
+            else {
+                break;
+            };
+            // A keeper that is a little late now and then.
+            let late = if self.below(4) == 0 { self.below(1_000_000_000) as u64 } else { 0 };
+            let due = self.twins[first].armed.unwrap().plus(Duration::from_nanos(late));
+            self.now = self.now.max(due.min(until));
+            self.sweep(first);
+            self.answer_keeper();
+        }
+        self.now = self.now.max(until);
+    }
+
+    fn sweep(&mut self, pool: usize) {
+        self.pools.sweep(pool, self.now);
+        self.twins[pool].sweep(self.now);
+    }
+
+    fn answer_keeper(&mut self) {
+        while let Some((pool, due)) = self.pools.next_request() {
+            let twin = &mut self.twins[pool];
+            assert_eq!(Some(due), twin.next_due(), "not the earliest instant");
+            assert_ne!(Some(due), twin.armed, "it has been asked for already");
+            twin.armed = Some(due);
+            if self.below(10) == 0 {
+                self.pools.disarm(pool);
+                self.twins[pool].armed = None;
+            }
+        }
+        for twin in &self.twins {
+            let in_time = twin.next_due().is_none_or(|due| twin.armed.is_some_and(|at| at <= due));
+            assert!(in_time, "due {:?}, but woken at {:?}", twin.next_due(), twin.armed);
+        }
+    }
+
+    fn compare(&mut self) {
+        self.pools.check_invariants();
+        let mut closed = BTreeSet::new();
+        while let Some(id) = self.pools.next_closed() {
+            assert!(closed.insert(id), "closed twice");
+        }
+        for (pool, twin) in self.twins.iter_mut().enumerate() {
+            assert_eq!(self.pools.len(pool), twin.members.len());
+            assert_eq!(self.pools.stats(pool), twin.stats);
+            for member in &twin.members {
+                assert_eq!(self.pools.pool_of(member.id), Some(pool));
+            }
+            for id in std::mem::take(&mut twin.closed) {
+                assert!(closed.remove(&id), "{id:?} should have been closed");
+                self.dead.push(id);
+            }
+        }
+        assert_eq!(closed, BTreeSet::new(), "these should not have been closed");
+        let capacity: usize = self.twins.iter().map(|twin| twin.settings.max_conns).sum();
+        assert_eq!(self.pools.capacity(), capacity);
+    }
+
+    /// Stop, end all queries: nothing is left.
+    fn finish(&mut self) {
+        self.pools.stop();
+        for twin in &mut self.twins {
+            twin.stopped = true;
+            twin.batch = None;
+            let idle: Vec<_> = twin.idle().map(|member| member.id).collect();
+            idle.into_iter().for_each(|id| twin.close(id));
+        }
+        self.compare();
+        self.take(0);
+        while !self.outstanding.is_empty() {
+            self.release();
+            self.compare();
+        }
+        assert!((0..self.twins.len()).all(|pool| self.pools.len(pool) == 0));
+        assert!(self.pools.next_request().is_none());
+    }
+}
+
+impl Pools {
+    fn end_batches_of(&mut self, twins: &mut [Twin]) {
+        self.end_batches();
+        twins.iter_mut().for_each(|twin| twin.batch = None);
+    }
+}
+
+fn random_settings(random: &mut ChaCha8Rng) -> PoolSettings {
+    let mut below = |bound: u32| random.next_u32() % bound;
+    let max_conns = if below(4) == 0 { 65 + below(30) } else { 1 + below(20) } as usize;
+    let expire = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10)];
+    let expire = expire[below(8).clamp(0, 2) as usize];
+    PoolSettings {
+        expire,
+        max_age: (below(3) > 0).then(|| expire * (1 + below(4)) + Duration::from_millis(1)),
+        max_idle: (below(3) == 0).then(|| 1 + below(10) as usize),
+        spread: 1 + below(10) as usize,
+        max_conns,
+        max_inflight: [1, 2, 7, 64][below(4) as usize],
+    }
+}
+
+#[test]
+fn the_pool_agrees_with_its_twin_over_two_hundred_thousand_operations() {
+    let mut tallies = [0; 7];
+    for seed in 0..200 {
+        let counted = std::panic::catch_unwind(|| operate(seed));
+        let counted = counted.unwrap_or_else(|_| panic!("with seed {seed}"));
+        tallies.iter_mut().zip(counted).for_each(|(sum, count)| *sum += count);
+    }
+    assert!(tallies.iter().all(|tally| *tally > 100), "a lame run: {tallies:?}");
+}
+
+/// A thousand operations; returns how often each thing happened.
+fn operate(seed: u64) -> [u64; 7] {
+    let mut pair = Pair::new(seed);
+    (0..1_000).for_each(|_| pair.step());
+    let mut tallies = [0; 7];
+    for PoolStats { opened, reused, shared, expired, aged, surplus, broken } in
+        pair.twins.iter().map(|twin| twin.stats)
+    {
+        let counted = [opened, reused, shared, expired, aged, surplus, broken];
+        tallies.iter_mut().zip(counted).for_each(|(sum, count)| *sum += count);
+    }
+    pair.finish();
+    tallies
+}

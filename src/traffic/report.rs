@@ -1,0 +1,196 @@
+//! What client and upstreams have counted, as text.
+//!
+//! Pure: tables with the first column to the left and numbers to the right, and the line that
+//! tells how a run is going. The demonstration and the load generator print the same.
+
+use super::client::{Progress, Summary};
+use super::responder::ServiceCounts;
+
+/// A client's outcome: one table of counts and one of latencies.
+pub fn summary(summary: &Summary) -> String {
+    let counts = &summary.counts;
+    let rate = format!("{}/s", grouped(summary.rate().round() as u64));
+    let numbers = [counts.sent, counts.answered, counts.lost, counts.mismatched, counts.late];
+    let counted = [
+        header(["", "queries", "answers", "lost", "mismatched", "late", "rate"]),
+        line("client", numbers.map(grouped).into_iter().chain([rate])),
+    ];
+    let latency = &summary.latency;
+    let quantiles = [0.5, 0.9, 0.99, 0.999].map(|quantile| latency.value_at_quantile(quantile));
+    let waited_for = |nanos| if latency.is_empty() { "-".into() } else { short(nanos) };
+    let waited = [
+        header(["", "p50", "p90", "p99", "p99.9", "max"]),
+        line("latency", quantiles.into_iter().chain([latency.max()]).map(waited_for)),
+    ];
+    format!("{}\n{}", aligned(&counted), aligned(&waited))
+}
+
+/// What went wrong, in a sentence; `None` if every query got its right answer.
+pub fn fault(summary: &Summary) -> Option<String> {
+    let counts = &summary.counts;
+    if counts.answered == 0 && counts.refused > 0 {
+        return Some("No query got its right answer: nobody listens there.".into());
+    }
+    if counts.answered == 0 {
+        return Some("No query got its right answer.".into());
+    }
+    (counts.lost > 0 || counts.mismatched > 0).then(|| {
+        let numbers = [counts.sent, counts.lost, counts.mismatched].map(grouped);
+        let [sent, lost, mismatched] = numbers;
+        format!("Of {sent} queries, {lost} got no answer and {mismatched} a wrong one.")
+    })
+}
+
+/// What upstreams have seen.
+pub fn services(services: &[ServiceCounts]) -> String {
+    let mut rows = vec![header(["upstream", "queries", "responses", "source ports"])];
+    rows.extend(services.iter().map(|service| {
+        let numbers = [service.queries, service.responses, service.source_ports.into()];
+        line(service.address, numbers.map(grouped))
+    }));
+    aligned(&rows)
+}
+
+/// One line; as long as the one before unless a number outgrows its column.
+pub fn progress(progress: &Progress) -> String {
+    let Progress { elapsed, counts } = progress;
+    format!(
+        "  {:5.1} s   {:>11} answers   {:>9}/s   {} lost   {} mismatched",
+        elapsed.as_secs_f64(),
+        grouped(counts.answered),
+        grouped(counts.rate(*elapsed).round() as u64),
+        grouped(counts.lost),
+        grouped(counts.mismatched)
+    )
+}
+
+/// The first row of a table.
+pub fn header<'a>(titles: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    titles.into_iter().map(String::from).collect()
+}
+
+/// Another row: what it is about, and its cells.
+pub fn line(name: impl ToString, cells: impl IntoIterator<Item = String>) -> Vec<String> {
+    std::iter::once(name.to_string()).chain(cells).collect()
+}
+
+/// Rows of equal length as lines, the first column to the left and all others to the right.
+pub fn aligned(rows: &[Vec<String>]) -> String {
+    const INDENT: &str = "  ";
+    const GAP: usize = 3;
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(INDENT);
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            text.push_str(&match column {
+                0 => format!("{cell:width$}"),
+                _ => format!("{cell:>width$}", width = width + GAP),
+            });
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// A number with a comma at every thousand.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Nanoseconds, in the unit that a reader expects.
+fn short(nanos: u64) -> String {
+    match nanos {
+        0..1_000_000 => format!("{} µs", nanos / 1_000),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", nanos as f64 / 1e6),
+        _ => format!("{:.2} s", nanos as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{aligned, fault, grouped, header, line, progress, services, short, summary};
+    use crate::traffic::client::{Counts, Progress, Summary};
+    use crate::traffic::responder::ServiceCounts;
+    use hdrhistogram::Histogram;
+    use std::time::Duration;
+
+    #[test]
+    fn a_summary_says_what_was_counted() {
+        let mut latency = Histogram::new(3).unwrap();
+        for nanos in [250_000, 300_000, 1_500_000] {
+            latency.record(nanos).unwrap();
+        }
+        let counts = Counts { sent: 1_234_567, answered: 1_234_567, late: 1, ..Counts::default() };
+        let expected = "             \
+       queries     answers   lost   mismatched   late        rate
+  client   1,234,567   1,234,567      0            0      1   246,913/s
+
+               p50       p90       p99     p99.9       max
+  latency   300 µs   1.50 ms   1.50 ms   1.50 ms   1.50 ms
+";
+        let elapsed = Duration::from_secs(5);
+        assert_eq!(summary(&Summary { elapsed, counts, latency }), expected);
+    }
+
+    #[test]
+    fn a_loss_or_a_wrong_answer_is_a_fault_and_so_is_silence() {
+        let latency = Histogram::new(3).unwrap();
+        let counts = Counts { sent: 1_000, answered: 1_000, late: 1, ..Counts::default() };
+        let mut summary = Summary { elapsed: Duration::from_secs(5), counts, latency };
+        assert_eq!(fault(&summary), None);
+        (summary.counts.answered, summary.counts.lost) = (998, 2);
+        let sentence = "Of 1,000 queries, 2 got no answer and 0 a wrong one.";
+        assert_eq!(fault(&summary).unwrap(), sentence);
+        summary.counts.answered = 0;
+        assert_eq!(fault(&summary).unwrap(), "No query got its right answer.");
+        summary.counts.refused = 1;
+        assert!(fault(&summary).unwrap().ends_with("nobody listens there."));
+        assert!(super::summary(&summary).ends_with("  latency     -     -     -       -     -\n"));
+    }
+
+    #[test]
+    fn upstreams_have_a_row_each() {
+        let address = "127.0.0.1:5301".parse().unwrap();
+        let seen = ServiceCounts { address, queries: 9, responses: 8, dropped: 0, source_ports: 4 };
+        let expected = "  \
+  upstream         queries   responses   source ports
+  127.0.0.1:5301         9           8              4
+"
+        .trim_start();
+        assert_eq!(services(&[seen]).trim_start(), expected);
+    }
+
+    #[test]
+    fn progress_is_one_line() {
+        let counts = Counts { answered: 2_100, lost: 1, ..Counts::default() };
+        let line = "    2.1 s         2,100 answers       1,000/s   1 lost   0 mismatched";
+        assert_eq!(progress(&Progress { elapsed: Duration::from_millis(2_100), counts }), line);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [header(["a", "b"]), line("long", ["µ".to_string()])];
+        assert_eq!(aligned(&rows), "  a      b\n  long   µ\n");
+        assert_eq!(aligned(&[]), "");
+    }
+
+    #[test]
+    fn numbers_are_grouped_and_latencies_have_units() {
+        assert_eq!([0, 999, 1_000, 1_000_000].map(grouped), ["0", "999", "1,000", "1,000,000"]);
+        let latencies = [999_999, 1_234_567, 2_500_000_000].map(short);
+        assert_eq!(latencies, ["999 µs", "1.23 ms", "2.50 s"]);
+    }
+}

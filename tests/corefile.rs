@@ -1,0 +1,281 @@
+//! Corefiles and what they mean, case by case, and properties that hold for all of them.
+//!
+//! The cases are text files in `tests/corefile/`. A case begins with `=== TITLE`, then comes the
+//! Corefile, then sections that begin with `--- `:
+//!
+//! * `--- env NAME=VALUE` and `--- file PATH` (content below) are what the Corefile can refer to;
+//! * `--- error` the whole message with which it is refused, or
+//! * `--- zones` each listener with its zones, and optionally
+//! * `--- prints` lines of the effective configuration, in order, and `--- warnings` all of them.
+//!
+//! What a text file cannot show is written `␍` (carriage return), `⏎` (newline in a value),
+//! `‹U+00A0›` (a character by number) and `‹end›` (the input ends here, without newline).
+
+use onward::config::{Config, Host};
+use onward::corefile::Sources;
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
+};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// One case.
+#[derive(Default)]
+struct Case {
+    title: String,
+    input: String,
+    variables: BTreeMap<String, String>,
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    /// What is expected, by the name of the section.
+    expected: Vec<(String, String)>,
+}
+
+impl Case {
+    fn parse(text: &str) -> Self {
+        let (title, rest) = text.split_once('\n').expect("a title");
+        let mut case = Self { title: title.to_owned(), ..Self::default() };
+        let mut parts = rest.trim_end_matches('\n').split("\n--- ");
+        case.input = unescape(parts.next().expect("an input"));
+        for part in parts {
+            let (head, body) = part.split_once('\n').unwrap_or((part, ""));
+            match head.split_once(' ') {
+                Some(("env", binding)) => {
+                    let (name, value) = binding.split_once('=').expect("NAME=VALUE");
+                    case.variables.insert(name.into(), value.replace('⏎', "\n"));
+                }
+                Some(("file", path)) => {
+                    case.files.insert(Path::new("/dir").join(path), unescape(body).into_bytes());
+                }
+                _ => case.expected.push((head.to_owned(), body.trim_end().to_owned())),
+            }
+        }
+        assert!(!case.expected.is_empty(), "{}: nothing is expected", case.title);
+        case
+    }
+
+    /// What differs from what is expected.
+    fn problems(&self) -> String {
+        let sources = Sources::fixed(self.files.clone(), self.variables.clone());
+        let host = Host { sources, ..Host::plain() };
+        let loaded = Config::load(self.input.as_bytes(), "Corefile", &host);
+        let mut problems = String::new();
+        for (section, expected) in &self.expected {
+            let found = match (&loaded, section.as_str()) {
+                (Err(error), _) => format!("error: {error}"),
+                (Ok((config, _)), "zones") => zones(config),
+                (Ok((_, warnings)), "warnings") => lines(warnings),
+                (Ok((config, _)), "prints") if holds(&config.to_string(), expected) => continue,
+                (Ok((config, _)), _) => config.to_string().trim_end().to_owned(),
+            };
+            let expected = match section.as_str() {
+                "error" => format!("error: {expected}"),
+                _ => expected.clone(),
+            };
+            if found != expected {
+                let _ =
+                    writeln!(problems, "=== {}\nexpected {expected}\nfound {found}", self.title);
+            }
+        }
+        problems
+    }
+}
+
+fn unescape(text: &str) -> String {
+    // The newline before the next section ends the last line of this one.
+    let (text, end) = text.split_once("‹end›").map_or((text, "\n"), |(text, _)| (text, ""));
+    let mut plain = String::new();
+    for (index, part) in text.replace('␍', "\r").split("‹U+").enumerate() {
+        let (number, rest) = if index == 0 { ("", part) } else { part.split_once('›').unwrap() };
+        plain.extend(u32::from_str_radix(number, 16).ok().and_then(char::from_u32));
+        plain.push_str(rest);
+    }
+    plain + end
+}
+
+fn zones(config: &Config) -> String {
+    let mut text = String::new();
+    for listener in &config.listeners {
+        let implied = if listener.implied { " (implied)" } else { "" };
+        let _ = write!(text, "{}{implied}", listener.address);
+        listener.zones.iter().for_each(|(zone, _)| text += &format!(" {zone}"));
+        text += "\n";
+    }
+    text.trim_end().to_owned()
+}
+
+fn lines(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// True when the lines of `expected` occur in `text` in their order.
+fn holds(text: &str, expected: &str) -> bool {
+    let mut lines = text.lines().map(str::trim);
+    expected.lines().all(|wanted| lines.any(|line| line == wanted.trim()))
+}
+
+fn cases() -> Vec<Case> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corefile");
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
+    texts
+        .flat_map(|text| {
+            let cases: Vec<Case> = text.split("\n=== ").skip(1).map(Case::parse).collect();
+            cases
+        })
+        .collect()
+}
+
+#[test]
+fn every_case_holds() {
+    let cases = cases();
+    assert!(cases.len() > 120, "only {} cases were found", cases.len());
+    let problems: String = cases.iter().map(Case::problems).collect();
+    assert!(problems.is_empty(), "{problems}");
+}
+
+#[test]
+fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
+    let mut loaded_cases = 0;
+    for case in cases() {
+        let sources = Sources::fixed(case.files.clone(), case.variables.clone());
+        let host = Host { sources, ..Host::plain() };
+        let Ok((config, _)) = Config::load(case.input.as_bytes(), "Corefile", &host) else {
+            continue;
+        };
+        let mut forwards = config.blocks.iter().flat_map(|block| &block.forwards);
+        if forwards.any(|forward| forward.upstreams.len() > 15) {
+            // More than the language allows to be written out.
+            continue;
+        }
+        let other = Host { workers: 64, default_port: 5300, interfaces: vec![], ..Host::plain() };
+        let again = Config::load(config.to_string().as_bytes(), "effective", &other);
+        let (again, _) = again.unwrap_or_else(|error| panic!("{}: {error}", case.title));
+        assert_eq!(again, config, "{}", case.title);
+        loaded_cases += 1;
+    }
+    assert!(loaded_cases > 40, "only {loaded_cases} cases load");
+}
+
+/// Words that a Corefile is made of, and some that it is not.
+fn word() -> impl Strategy<Value = String> {
+    let words = [
+        "{",
+        "}",
+        "\n",
+        "\n",
+        "\"",
+        "\\",
+        "#",
+        ",",
+        "import",
+        "(s)",
+        "s",
+        "f",
+        "{$E}",
+        "{%E%}",
+        "bind",
+        "forward",
+        "lo",
+        "except",
+        "127.0.0.1",
+        "::1",
+        ".",
+        "m",
+        "M.:5",
+        "10.0.0.0/9",
+        "expire",
+        "5s",
+        "max_age",
+        "max_fails",
+        "policy",
+        "random",
+        "spread",
+        "9",
+        "tls://::1",
+        "\r",
+        "\u{a0}",
+        "\0",
+    ];
+    prop_oneof![
+        8 => (0..words.len()).prop_map(move |index| words[index].to_owned()),
+        1 => any::<String>(),
+    ]
+}
+
+/// A server block that is right, apart from what it may have in common with others.
+fn block() -> impl Strategy<Value = String> {
+    let key = prop_oneof![
+        Just("m"),
+        Just("n:5"),
+        Just("n:6"),
+        Just("10.0.0.0/22"),
+        Just("o\\.p"),
+        Just("q:r"),
+        Just("_x.y"),
+    ];
+    let bind = prop_oneof![
+        Just(""),
+        Just("bind lo"),
+        Just("bind 127.0.0.1"),
+        Just("bind ::1 10.0.0.1"),
+        Just("bind fe80::1%7"),
+        Just("bind lo {\nexcept lo\n}"),
+    ];
+    let option = prop_oneof![
+        Just("except a b.c"),
+        Just("expire 1500ms"),
+        Just("max_age 1h1.5s"),
+        Just("policy sequential"),
+        Just("spread 7"),
+        Just("max_conns 300"),
+        Just("max_inflight 1"),
+        Just("max_idle_conns 3"),
+        Just("read_timeout 7us"),
+        Just("max_connect_attempts 0"),
+    ];
+    let options = proptest::collection::vec(option, 0..6);
+    let targets = prop_oneof![Just("::1"), Just("10.0.0.1 10.0.0.2:5"), Just("fe80::1%3 f")];
+    let forward = (targets, options).prop_map(|(targets, options)| {
+        format!("forward . {targets} {{\n{}\n}}", options.join("\n"))
+    });
+    (proptest::collection::vec(key, 1..4), bind, proptest::collection::vec(forward, 0..3)).prop_map(
+        |(keys, bind, forwards)| {
+            format!("{} {{\n{bind}\n{}\n}}\n", keys.join(" "), forwards.join("\n"))
+        },
+    )
+}
+
+fn host() -> Host {
+    let files = [("/dir/f", "nameserver 10.0.0.9\nimport f"), ("/dir/s", "bind lo")];
+    let files = files.map(|(path, text)| (path.into(), text.as_bytes().to_vec())).into();
+    let variables = [("E".to_owned(), "{$E} {".to_owned())].into();
+    Host { sources: Sources::fixed(files, variables), ..Host::plain() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_bytes_make_loading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Config::load(&bytes, "Corefile", &host());
+    }
+
+    #[test]
+    fn no_words_make_loading_panic(words in proptest::collection::vec(word(), 0..60)) {
+        let _ = Config::load(words.join(" ").as_bytes(), "Corefile", &host());
+    }
+
+    #[test]
+    fn what_loads_is_written_and_loads_again(blocks in proptest::collection::vec(block(), 1..4)) {
+        // Blocks that contradict one another are refused, and that is all there is to say.
+        if let Ok((config, _)) = Config::load(blocks.concat().as_bytes(), "Corefile", &host()) {
+            let other = Host { workers: 8, ..Host::plain() };
+            let again = Config::load(config.to_string().as_bytes(), "effective", &other);
+            prop_assert!(again.is_ok(), "{:?}\n{}", again, config);
+            prop_assert_eq!(&again.unwrap().0, &config, "{}", config);
+        }
+    }
+}
