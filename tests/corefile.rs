@@ -235,6 +235,12 @@ fn block() -> impl Strategy<Value = String> {
         Just("max_idle_conns 3"),
         Just("read_timeout 7us"),
         Just("max_connect_attempts 0"),
+        Just("max_fails 0"),
+        Just("health_check 1.5s no_rec domain a\\.b.C"),
+        Just("health_check 0"),
+        Just("failfast_all_unhealthy_upstreams"),
+        Just("force_tcp"),
+        Just("prefer_udp"),
     ];
     let options = proptest::collection::vec(option, 0..6);
     let targets = prop_oneof![Just("::1"), Just("10.0.0.1 10.0.0.2:5"), Just("fe80::1%3 f")];

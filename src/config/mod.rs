@@ -101,12 +101,41 @@ pub struct Forward {
     pub read_timeout: Duration,
     /// Attempts per query, all upstreams together. `None`: no cap but the query's deadline.
     pub max_connect_attempts: Option<u32>,
-    /// Always TCP upstream.
+    /// How it is found out whether an upstream still answers.
+    pub health: HealthCheck,
+    /// When all upstreams are down: the client is told SERVFAIL at once, and none of them is tried.
+    pub failfast: bool,
+    /// Upstreams are asked over TCP, however the client asked.
     pub force_tcp: bool,
-    /// UDP upstream whatever the client used; a truncated answer is asked for again over TCP.
+    /// Upstreams are asked over UDP first, however the client asked. `force_tcp` wins.
     pub prefer_udp: bool,
     /// The size of each of this stanza's pools.
     pub sizing: Sizing,
+}
+
+/// How it is found out whether an upstream still answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// An upstream is down when this many probes in a row have failed. Zero: it is never probed
+    /// and never down.
+    pub max_fails: u32,
+    /// From a failed probe to the next one. At least [`PROBE_INTERVAL_MIN`].
+    pub interval: Duration,
+    /// Whether probes ask for recursion.
+    pub recursion_desired: bool,
+    /// The name whose NS records probes ask for.
+    pub domain: Name,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            max_fails: 2,
+            interval: Duration::from_millis(500),
+            recursion_desired: true,
+            domain: Name::root(),
+        }
+    }
 }
 
 /// How large one pool (a worker's connections to one upstream) may grow.
@@ -142,5 +171,7 @@ pub enum Policy {
 
 /// Upstreams of one stanza: an exchange remembers which it has tried in one 64-bit word.
 pub const UPSTREAMS_MAX: usize = 64;
+/// From one probe of an upstream to the next at least: a shorter interval would be a storm.
+pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The whole time a query may take before its client is told SERVFAIL.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -61,6 +61,18 @@ impl fmt::Display for Forward {
         writeln!(f, "        max_idle_conns {}", self.max_idle_conns.unwrap_or(0))?;
         writeln!(f, "        read_timeout {}", show(self.read_timeout))?;
         writeln!(f, "        max_connect_attempts {}", self.max_connect_attempts.unwrap_or(0))?;
+        writeln!(f, "        max_fails {}", self.health.max_fails)?;
+        let no_rec = if self.health.recursion_desired { "" } else { " no_rec" };
+        let (interval, domain) = (show(self.health.interval), &self.health.domain);
+        writeln!(f, "        health_check {interval}{no_rec} domain {domain}")?;
+        let switches = [
+            ("failfast_all_unhealthy_upstreams", self.failfast),
+            ("force_tcp", self.force_tcp),
+            ("prefer_udp", self.prefer_udp),
+        ];
+        for (switch, _) in switches.iter().filter(|(_, on)| *on) {
+            writeln!(f, "        {switch}")?;
+        }
         writeln!(f, "        spread {}", sizing.spread)?;
         writeln!(f, "        max_conns {}", sizing.max_conns)?;
         writeln!(f, "        max_inflight {}", sizing.max_inflight)?;

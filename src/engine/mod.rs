@@ -4,14 +4,15 @@
 //! and what comes out are replies in the caller's buffers and keys of connections to send on,
 //! dial or close. So whole outages run in virtual time, in a test, in milliseconds.
 //! [`forwarder`] is the one place that branches; it owns the rest, each of which has one
-//! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`policy`] (order), [`pool`] (connections),
-//! [`exchange`] (outstanding queries), [`stats`] (counters), and under them the containers
-//! [`key`], [`list`], [`heap`] and [`index`].
+//! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`policy`] (order),
+//! [`pool`] (connections), [`exchange`] (outstanding queries), [`health`] (who is down),
+//! [`stats`] (counters), and under them the containers [`key`], [`list`], [`heap`] and [`index`].
 
 pub mod clients;
 pub mod exchange;
 pub mod forwarder;
 pub mod frame;
+pub mod health;
 pub mod heap;
 pub mod index;
 pub mod key;

@@ -7,7 +7,9 @@
 
 pub(crate) mod wire;
 
-use onward::config::{Config, Forward, Listener, Name, Policy, ServerBlock, Sizing, Upstream};
+use onward::config::{
+    Config, Forward, HealthCheck, Listener, Name, Policy, ServerBlock, Sizing, Upstream,
+};
 use onward::moment::Moment;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -37,6 +39,8 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         max_idle_conns: None,
         read_timeout: Duration::from_secs(2),
         max_connect_attempts: None,
+        health: HealthCheck::default(),
+        failfast: false,
         force_tcp: false,
         prefer_udp: false,
         sizing: Sizing { spread: 1, max_conns: 1_024, max_inflight: 64 },

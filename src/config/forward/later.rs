@@ -5,8 +5,8 @@
 //! Building one of these options means to move its arm to the parent's `Options::read`.
 
 use super::super::error::Complaint;
-use super::super::{Name, quote::quote};
-use super::{duration_arg, read_count, read_unsigned};
+use super::super::quote::quote;
+use super::read_count;
 use crate::corefile::{Cursor, ParseError, Token};
 use std::net::IpAddr;
 
@@ -38,13 +38,9 @@ const RCODES: [&str; 21] = [
 /// Reads the arguments of one option.
 pub(super) fn check(property: &Token, cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
     match &*property.text {
-        "max_fails" => {
-            read_unsigned(cursor)?;
-        }
         "max_concurrent" => {
             read_count(property, cursor)?;
         }
-        "health_check" => health_check(cursor)?,
         "tls" => {
             if cursor.rest().len() > 3 {
                 return Err(cursor.argument_error().into());
@@ -85,31 +81,6 @@ pub(super) fn check(property: &Token, cursor: &mut Cursor<'_>) -> Result<(), Com
         }
         // The rest are switches.
         _ => cursor.expect_no_arg()?,
-    }
-    Ok(())
-}
-
-fn health_check(cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
-    let (argument, nanos) = duration_arg(cursor)?;
-    if nanos < 0 {
-        let message = format!("health_check can't be negative: {nanos}");
-        return Err(Complaint::value(argument, message));
-    }
-    while let Some(option) = cursor.arg() {
-        match &*option.text {
-            "no_rec" => {}
-            "domain" => {
-                let domain = cursor.expect_arg()?;
-                if Name::parse(&domain.text).is_err() {
-                    let message = format!("health_check: invalid domain name {}", domain.text);
-                    return Err(Complaint::value(domain, message));
-                }
-            }
-            other => {
-                let message = format!("health_check: unknown option {other}");
-                return Err(Complaint::value(option, message));
-            }
-        }
     }
     Ok(())
 }

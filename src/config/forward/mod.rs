@@ -6,6 +6,7 @@
 //! is still a typing error; only then the stanza is refused. Which those are is decided by the
 //! one table [`OPTIONS`].
 
+mod health;
 mod later;
 mod sizing;
 mod targets;
@@ -14,7 +15,7 @@ pub(super) use sizing::share;
 
 use super::error::Complaint;
 use super::load::{Context, Draft};
-use super::{Forward, Name, Policy, Sizing, UPSTREAMS_MAX, duration, keys, numbers};
+use super::{Forward, HealthCheck, Name, Policy, Sizing, UPSTREAMS_MAX, duration, keys, numbers};
 use crate::corefile::{Cursor, ParseError, Place, Token, Warning, did_you_mean};
 use std::time::Duration;
 use targets::Targets;
@@ -39,13 +40,13 @@ const OPTIONS: [(&str, bool); 24] = [
     ("spread", true),
     ("max_conns", true),
     ("max_inflight", true),
-    ("max_fails", false),
-    ("health_check", false),
+    ("max_fails", true),
+    ("health_check", true),
+    ("failfast_all_unhealthy_upstreams", true),
+    ("force_tcp", true),
+    ("prefer_udp", true),
     ("max_concurrent", false),
-    ("force_tcp", false),
-    ("prefer_udp", false),
     ("next_on_nodata", false),
-    ("failfast_all_unhealthy_upstreams", false),
     ("tls", false),
     ("tls_servername", false),
     ("doh_method", false),
@@ -126,6 +127,10 @@ struct Options {
     max_idle_conns: Option<usize>,
     read_timeout: Option<Duration>,
     max_connect_attempts: Option<u32>,
+    health: HealthCheck,
+    failfast: bool,
+    force_tcp: bool,
+    prefer_udp: bool,
     sizing: sizing::Written,
     spread_place: Option<Place>,
     /// The first option that is right but not built.
@@ -186,6 +191,11 @@ impl Options {
                 self.read_timeout = Some(Duration::from_nanos(nanos.unsigned_abs()));
             }
             "max_connect_attempts" => self.max_connect_attempts = Some(read_unsigned(cursor)?),
+            "max_fails" => self.health.max_fails = read_unsigned(cursor)?,
+            "health_check" => health::read(cursor, context, &mut self.health)?,
+            "failfast_all_unhealthy_upstreams" => self.failfast = read_switch(cursor)?,
+            "force_tcp" => self.force_tcp = read_switch(cursor)?,
+            "prefer_udp" => self.prefer_udp = read_switch(cursor)?,
             "spread" => {
                 self.sizing.spread = Some(sizing::read(property, cursor)?);
                 self.spread_place = Some(property.place.clone());
@@ -256,8 +266,10 @@ impl Options {
             max_idle_conns: self.max_idle_conns,
             read_timeout: self.read_timeout.unwrap_or(READ_TIMEOUT),
             max_connect_attempts: (attempts > 0).then_some(attempts),
-            force_tcp: false,
-            prefer_udp: false,
+            health: self.health,
+            failfast: self.failfast,
+            force_tcp: self.force_tcp,
+            prefer_udp: self.prefer_udp,
             sizing: Sizing { spread: 0, max_conns: 0, max_inflight: 0 },
         };
         Ok(Stanza { forward, sizing: self.sizing })
@@ -303,6 +315,12 @@ fn read_count(property: &Token, cursor: &mut Cursor<'_>) -> Result<u64, Complain
         let message = format!("{} can't be negative: {number}", property.text);
         Complaint::value(argument, message)
     })
+}
+
+/// An option that is on when it is written.
+fn read_switch(cursor: &mut Cursor<'_>) -> Result<bool, Complaint> {
+    cursor.expect_no_arg()?;
+    Ok(true)
 }
 
 fn read_unsigned(cursor: &mut Cursor<'_>) -> Result<u32, Complaint> {

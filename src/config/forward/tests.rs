@@ -2,7 +2,7 @@
 //!
 //! Everything goes through [`Config::load`], as an operator's file does.
 
-use crate::config::{Config, Forward, Host, Interface, Policy, Sizing};
+use crate::config::{Config, Forward, Host, Interface, Name, Policy, Sizing};
 use crate::corefile::Sources;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -83,6 +83,32 @@ fn every_option_is_read() {
 }
 
 #[test]
+fn health_is_checked_as_written() {
+    let health = with("").unwrap().health;
+    assert_eq!((health.max_fails, health.interval), (2, Duration::from_millis(500)));
+    assert_eq!((health.recursion_desired, health.domain), (true, Name::root()));
+    let health = with("max_fails 7\nhealth_check 2s domain A.b no_rec").unwrap().health;
+    assert_eq!((health.max_fails, health.interval), (7, Duration::from_secs(2)));
+    assert_eq!((health.recursion_desired, health.domain), (false, Name::parse("a.b").unwrap()));
+    for wrong in ["-1s", "1s rec", "1s domain", "1s domain a..b", "5", ""] {
+        assert!(with(&format!("health_check {wrong}")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_switch_is_on_when_it_is_written() {
+    let switches = |options: &str| {
+        let forward = with(options).unwrap();
+        (forward.failfast, forward.force_tcp, forward.prefer_udp)
+    };
+    assert_eq!(switches(""), (false, false, false));
+    assert_eq!(switches("failfast_all_unhealthy_upstreams"), (true, false, false));
+    assert_eq!(switches("force_tcp"), (false, true, false));
+    assert_eq!(switches("prefer_udp"), (false, false, true));
+    assert!(with("prefer_udp yes").is_err());
+}
+
+#[test]
 fn zero_is_no_limit() {
     let forward = with("max_age 0\nmax_idle_conns 0\nmax_connect_attempts 0\nexpire 0").unwrap();
     assert_eq!((forward.max_age, forward.max_idle_conns), (None, None));
@@ -116,20 +142,19 @@ fn a_spread_above_max_conns_is_refused_after_the_whole_block() {
 #[test]
 fn an_option_that_is_not_built_is_checked_before_it_is_refused() {
     assert_eq!(
-        with("max_fails 3").unwrap_err(),
-        "f:3 - forward option 'max_fails' is not supported by onward yet"
+        with("max_concurrent 3").unwrap_err(),
+        "f:3 - forward option 'max_concurrent' is not supported by onward yet"
     );
     assert_eq!(
-        with("max_fails 2 2").unwrap_err(),
+        with("max_concurrent 2 2").unwrap_err(),
         "plugin/forward: f:3 - Error during parsing: unknown property '2'"
     );
-    let known = "health_check 1s no_rec domain m\nforce_tcp\nprefer_udp\nnext nxdomain\n\
-                 failover SERVFAIL\nnext_on_nodata\nfailfast_all_unhealthy_upstreams\ntls a b c\n\
+    let known = "next nxdomain\nfailover SERVFAIL\nnext_on_nodata\ntls a b c\n\
                  tls_servername n\ndoh_method GET\nresolver 1.1.1.1 [::1]:53\nsource_address ::1\n\
                  max_concurrent 0";
     assert_eq!(
         with(known).unwrap_err(),
-        "f:3 - forward option 'health_check' is not supported by onward yet"
+        "f:3 - forward option 'next' is not supported by onward yet"
     );
 }
 

@@ -1,0 +1,48 @@
+//! `health_check DURATION [no_rec] [domain NAME]`
+//!
+//! Written twice, the last one holds, except that `no_rec` stays, as in the reference. An interval
+//! that would make probing a storm is raised, and the operator is told.
+
+use super::super::error::Complaint;
+use super::super::load::Context;
+use super::super::{HealthCheck, Name, PROBE_INTERVAL_MIN};
+use super::{duration_arg, show};
+use crate::corefile::{Cursor, Warning};
+use std::time::Duration;
+
+/// Reads the arguments into `health`.
+pub(super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    health: &mut HealthCheck,
+) -> Result<(), Complaint> {
+    let (argument, nanos) = duration_arg(cursor)?;
+    let Ok(interval) = u64::try_from(nanos).map(Duration::from_nanos) else {
+        let message = format!("health_check can't be negative: {nanos}");
+        return Err(Complaint::value(argument, message));
+    };
+    health.interval = interval.max(PROBE_INTERVAL_MIN);
+    if interval < PROBE_INTERVAL_MIN {
+        let (written, raised) = (show(interval), show(PROBE_INTERVAL_MIN));
+        let message = format!("plugin/forward: health_check {written} is raised to {raised}");
+        context.warnings.push(Warning { place: argument.place.clone(), message });
+    }
+    health.domain = Name::root();
+    while let Some(option) = cursor.arg() {
+        match &*option.text {
+            "no_rec" => health.recursion_desired = false,
+            "domain" => {
+                let domain = cursor.expect_arg()?;
+                health.domain = Name::parse(&domain.text).map_err(|_| {
+                    let message = format!("health_check: invalid domain name {}", domain.text);
+                    Complaint::value(domain, message)
+                })?;
+            }
+            other => {
+                let message = format!("health_check: unknown option {other}");
+                return Err(Complaint::value(option, message));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Which upstreams are down, and how that is found out. PURE.
+//!
+//! A worker whose exchange with an upstream fails says so; the keeper then probes that upstream,
+//! once for all workers, until it answers. [`Verdicts`] is all that the two share: one byte for
+//! each upstream, written rarely and read by every query. [`schedule`] says when one upstream is
+//! probed and when it counts as down, [`query`] is what a probe asks. Sockets and time are the
+//! keeper's.
+//!
+//! Nothing is probed as long as all is well: only a failed exchange begins it, and only probes
+//! change a verdict.
+
+pub mod query;
+pub mod schedule;
+
+use crate::config::{Config, Forward};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Probes fail: queries go elsewhere.
+const DOWN: u8 = 1;
+/// The keeper probes until the upstream answers.
+const PROBING: u8 = 2;
+/// A worker has told the keeper, or is about to.
+const REPORTED: u8 = 4;
+/// `max_fails 0`: never probed and never down.
+const UNCHECKED: u8 = 8;
+
+/// What the keeper has found out about each upstream, for all workers to read.
+///
+/// Each byte stands for itself and nothing else is published through it, so no ordering between
+/// threads is needed.
+#[derive(Debug)]
+pub struct Verdicts {
+    upstreams: Box<[AtomicU8]>,
+}
+
+impl Verdicts {
+    /// All upstreams of `config`, numbered in its order, and none of them down. Equal addresses
+    /// in two stanzas are two upstreams.
+    pub fn new(config: &Config) -> Self {
+        let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
+        let state = |forward: &Forward| if forward.health.max_fails == 0 { UNCHECKED } else { 0 };
+        let states =
+            forwards.flat_map(|forward| forward.upstreams.iter().map(move |_| state(forward)));
+        Self { upstreams: states.map(AtomicU8::new).collect() }
+    }
+
+    /// Whether queries should go elsewhere.
+    pub fn is_down(&self, upstream: usize) -> bool {
+        self.load(upstream) & DOWN != 0
+    }
+
+    /// Whether the keeper is finding out.
+    pub fn is_probing(&self, upstream: usize) -> bool {
+        self.load(upstream) & PROBING != 0
+    }
+
+    /// An exchange with `upstream` failed. True: the keeper is to be told, by this caller. False
+    /// when it knows or does not care, so a dead upstream costs one message and not one a query.
+    #[must_use]
+    pub fn report(&self, upstream: usize) -> bool {
+        let known = DOWN | PROBING | REPORTED | UNCHECKED;
+        self.load(upstream) & known == 0
+            && self.upstreams[upstream].fetch_or(REPORTED, Ordering::Relaxed) & known == 0
+    }
+
+    /// The keeper could not be told what [`Verdicts::report`] asked for: the next failed exchange
+    /// says it again.
+    pub fn take_back(&self, upstream: usize) {
+        self.upstreams[upstream].fetch_and(!REPORTED, Ordering::Relaxed);
+    }
+
+    /// Reports that a worker may have taken to its grave are to be made again. For the keeper,
+    /// when one has panicked.
+    pub fn forget_reports(&self) {
+        (0..self.upstreams.len()).for_each(|upstream| self.take_back(upstream));
+    }
+
+    /// What the keeper has found out, or that it has begun to. Ends what was reported.
+    pub fn set(&self, upstream: usize, down: bool, probing: bool) {
+        let state = if down { DOWN } else { 0 } | if probing { PROBING } else { 0 };
+        self.upstreams[upstream].store(state, Ordering::Relaxed);
+    }
+
+    fn load(&self, upstream: usize) -> u8 {
+        self.upstreams[upstream].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Verdicts;
+    use crate::config::{Config, Host};
+
+    /// Upstreams 0 and 1 are probed, 2 and 3 are not, 4 is; 1 and 4 have one address.
+    fn verdicts() -> Verdicts {
+        let text = "a {\n forward . ::1 ::2\n forward a ::3 ::4 {\n max_fails 0\n}\n}\n\
+                    b {\n forward . ::2\n}\n";
+        Verdicts::new(&Config::load(text.as_bytes(), "f", &Host::plain()).unwrap().0)
+    }
+
+    #[test]
+    fn all_are_up_at_first_and_each_has_its_own_verdict() {
+        let verdicts = verdicts();
+        verdicts.set(1, true, true);
+        let down: Vec<_> = (0..5).map(|upstream| verdicts.is_down(upstream)).collect();
+        assert_eq!(down, [false, true, false, false, false]);
+        assert!(verdicts.is_probing(1) && !verdicts.is_probing(4));
+        verdicts.set(1, false, false);
+        assert!(!verdicts.is_down(1) && !verdicts.is_probing(1));
+    }
+
+    #[test]
+    fn an_outage_is_reported_once() {
+        let verdicts = verdicts();
+        assert!(verdicts.report(0) && !verdicts.report(0));
+        assert!(!verdicts.is_probing(0), "the keeper decides that");
+        verdicts.set(0, false, true);
+        assert!(!verdicts.report(0));
+        verdicts.set(0, true, true);
+        assert!(!verdicts.report(0));
+        verdicts.set(0, false, false);
+        assert!(verdicts.report(0), "the next outage is news again");
+    }
+
+    #[test]
+    fn a_report_that_did_not_arrive_is_made_again() {
+        let verdicts = verdicts();
+        assert!(verdicts.report(0));
+        verdicts.take_back(0);
+        assert!(verdicts.report(0));
+        verdicts.forget_reports();
+        assert!(verdicts.report(0));
+    }
+
+    #[test]
+    fn without_max_fails_nothing_is_reported() {
+        let verdicts = verdicts();
+        verdicts.forget_reports();
+        assert!(!verdicts.report(2) && !verdicts.report(3));
+        assert!(verdicts.report(4));
+    }
+}

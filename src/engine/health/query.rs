@@ -1,0 +1,119 @@
+//! What a probe asks, and what counts as its answer.
+//!
+//! The question is `DOMAIN NS IN`, without EDNS, so that any server can answer it in 512 bytes.
+//! Any response to it will do, whatever its response code: a server that refuses is alive. It
+//! must carry our id and question, because a probe that believed anything could be told by a
+//! stranger that a dead upstream lives.
+
+use crate::config::HealthCheck;
+use crate::engine::message::response::{Response, answers, is_response};
+use crate::engine::message::{HEADER_LEN, flags, id, put_u16};
+
+/// Type NS, class IN (RFC 1035 §3.2).
+const NS_IN: [u8; 4] = [0, 2, 0, 1];
+
+/// One upstream's probe. Only the id changes from one to the next.
+#[derive(Clone, Debug)]
+pub struct ProbeQuery {
+    bytes: Vec<u8>,
+}
+
+impl ProbeQuery {
+    /// The query that `check` asks for.
+    pub fn new(check: &HealthCheck) -> Self {
+        let mut bytes = vec![0; HEADER_LEN];
+        put_u16(&mut bytes, 2, if check.recursion_desired { flags::RD } else { 0 });
+        put_u16(&mut bytes, 4, 1);
+        bytes.extend_from_slice(check.domain.as_wire());
+        bytes.extend_from_slice(&NS_IN);
+        Self { bytes }
+    }
+
+    /// The next probe's id, which nobody should be able to predict.
+    pub fn set_id(&mut self, id: u16) {
+        put_u16(&mut self.bytes, 0, id);
+    }
+
+    /// The message.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether `packet` is a whole response with our id and our question.
+    pub fn is_answered_by(&self, packet: &[u8]) -> bool {
+        let name_len = self.bytes.len() - HEADER_LEN - NS_IN.len();
+        id(packet) == id(&self.bytes)
+            && is_response(packet)
+            && answers(packet, &self.bytes, name_len)
+            && Response::parse(packet).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProbeQuery;
+    use crate::config::{HealthCheck, Name};
+    use domain::base::iana::{Class, Opcode, Rcode};
+    use domain::base::{Message, MessageBuilder, Rtype};
+    use domain::rdata::Ns;
+
+    type DomainName = domain::base::Name<Vec<u8>>;
+
+    fn query(text: &str, recursion_desired: bool) -> ProbeQuery {
+        let domain = Name::parse(text).unwrap();
+        let mut query =
+            ProbeQuery::new(&HealthCheck { recursion_desired, domain, ..HealthCheck::default() });
+        query.set_id(0xBEEF);
+        query
+    }
+
+    fn answer(query: &ProbeQuery, rcode: Rcode) -> Vec<u8> {
+        let query = Message::from_octets(query.as_bytes()).unwrap();
+        let mut answer =
+            MessageBuilder::new_vec().start_answer(&query, rcode).expect("a vector has room");
+        let owner: DomainName = "a.test.".parse().unwrap();
+        answer.push((owner.clone(), Class::IN, 60, Ns::new(owner))).unwrap();
+        answer.finish()
+    }
+
+    #[test]
+    fn it_asks_for_the_name_servers_of_the_domain() {
+        for (name, recursion_desired) in [(".", true), ("a.test", false)] {
+            let query = query(name, recursion_desired);
+            let message = Message::from_octets(query.as_bytes()).unwrap();
+            let header = message.header();
+            assert_eq!((header.id(), header.rd()), (0xBEEF, recursion_desired));
+            assert_eq!((header.qr(), header.opcode()), (false, Opcode::QUERY));
+            let question = message.sole_question().unwrap();
+            let asked: DomainName = name.parse().unwrap();
+            assert_eq!(*question.qname(), asked);
+            assert_eq!((question.qtype(), question.qclass()), (Rtype::NS, Class::IN));
+            let counts = message.header_counts();
+            assert_eq!((counts.qdcount(), counts.ancount(), counts.arcount()), (1, 0, 0));
+        }
+    }
+
+    #[test]
+    fn any_response_code_is_an_answer() {
+        let query = query("a.test", true);
+        for rcode in [Rcode::NOERROR, Rcode::SERVFAIL, Rcode::REFUSED, Rcode::NXDOMAIN] {
+            assert!(query.is_answered_by(&answer(&query, rcode)), "{rcode}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_our_whole_answer_is_none() {
+        let query = query("a.test", true);
+        let right = answer(&query, Rcode::NOERROR);
+        assert!(!query.is_answered_by(query.as_bytes()), "QR=0");
+        // The id, QR, the question's count, name and type, and the answer's count.
+        for (place, bit) in [(0, 1), (2, 0x80), (5, 2), (13, 1), (21, 1), (7, 2)] {
+            let mut wrong = right.clone();
+            wrong[place] ^= bit;
+            assert!(!query.is_answered_by(&wrong), "byte {place}");
+        }
+        for cut in 0..right.len() {
+            assert!(!query.is_answered_by(&right[..cut]), "cut at {cut}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! When one upstream is probed, and when it counts as down.
+//!
+//! * Idle until an exchange fails; then the first probe goes out at once.
+//! * A probe that is answered ends the probing and clears everything.
+//! * A probe that fails is followed by the next after the interval. When `max_fails` probes in a
+//!   row have failed the upstream is down. (The reference marks it down one probe later than its
+//!   `max_fails` says, by comparing with `>`; that is a defect, and is not copied.)
+//! * While it stays down the interval doubles with each probe, up to [`delay_max`], so that a dead
+//!   upstream costs next to nothing, yet is always noticed to be back within that time. A jitter
+//!   of a tenth keeps upstreams that failed together from being probed together for ever.
+//!
+//! There is one probe at most at a time. `max_fails 0`: never probed, never down.
+
+use crate::config::{HealthCheck, PROBE_INTERVAL_MIN};
+use crate::moment::{Moment, nanos};
+use std::time::Duration;
+
+/// A down upstream is probed at least this often, unless its interval is longer.
+const DELAY_MAX: Duration = Duration::from_secs(10);
+/// How many intervals a delay has at most.
+const DELAY_INTERVALS_MAX: u32 = 16;
+
+/// The longest delay between two probes of an upstream with this interval, before its jitter.
+pub fn delay_max(interval: Duration) -> Duration {
+    interval.saturating_mul(DELAY_INTERVALS_MAX).min(DELAY_MAX).max(interval)
+}
+
+/// An upstream's verdict has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is down.
+    Down {
+        /// Probes in a row that failed.
+        fails: u32,
+    },
+    /// It answers again.
+    Up {
+        /// How long it was down.
+        after: Duration,
+    },
+}
+
+/// What follows from a failed probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// When [`Schedule::on_due`] is to be asked.
+    pub next: Moment,
+    /// Whether the upstream went down with it.
+    pub change: Option<Change>,
+}
+
+/// The state of one upstream.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    max_fails: u32,
+    interval: Duration,
+    phase: Phase,
+    /// Probes in a row that failed.
+    fails: u32,
+    down_since: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// All is well, as far as anybody knows.
+    Idle,
+    /// A probe is under way.
+    Probing,
+    /// A probe has failed and the next is not due.
+    Waiting,
+}
+
+impl Schedule {
+    /// An upstream that is up, probed as `check` says.
+    pub fn new(check: &HealthCheck) -> Self {
+        Self {
+            max_fails: check.max_fails,
+            interval: check.interval.max(PROBE_INTERVAL_MIN),
+            phase: Phase::Idle,
+            fails: 0,
+            down_since: None,
+        }
+    }
+
+    /// An exchange failed. True: a probe is to be sent now.
+    #[must_use]
+    pub fn on_failed_exchange(&mut self) -> bool {
+        let begins = self.phase == Phase::Idle && self.max_fails > 0;
+        if begins {
+            self.phase = Phase::Probing;
+        }
+        begins
+    }
+
+    /// The moment that [`Failed::next`] named has come. True: a probe is to be sent now.
+    #[must_use]
+    pub fn on_due(&mut self) -> bool {
+        let begins = self.phase == Phase::Waiting;
+        if begins {
+            self.phase = Phase::Probing;
+        }
+        begins
+    }
+
+    /// The probe was answered: there is nothing more to do until an exchange fails.
+    pub fn on_answered(&mut self, now: Moment) -> Option<Change> {
+        debug_assert_eq!(self.phase, Phase::Probing, "no probe is under way");
+        self.phase = Phase::Idle;
+        self.fails = 0;
+        self.down_since.take().map(|since| Change::Up { after: now.since(since) })
+    }
+
+    /// The probe failed. `random` is a uniform number.
+    pub fn on_unanswered(&mut self, now: Moment, random: u32) -> Failed {
+        debug_assert_eq!(self.phase, Phase::Probing, "no probe is under way");
+        self.phase = Phase::Waiting;
+        self.fails = self.fails.saturating_add(1);
+        let went_down = self.fails >= self.max_fails && self.down_since.is_none();
+        if went_down {
+            self.down_since = Some(now);
+        }
+        let change = went_down.then_some(Change::Down { fails: self.fails });
+        Failed { next: now.plus(self.delay(random)), change }
+    }
+
+    /// Whether it is down.
+    pub fn is_down(&self) -> bool {
+        self.down_since.is_some()
+    }
+
+    /// Whether it is being probed, from the failed exchange until a probe is answered.
+    pub fn is_probing(&self) -> bool {
+        self.phase != Phase::Idle
+    }
+
+    /// From the probe that has just failed to the next.
+    fn delay(&self, random: u32) -> Duration {
+        if !self.is_down() {
+            return self.interval;
+        }
+        let doublings = (self.fails - self.max_fails).min(DELAY_INTERVALS_MAX.ilog2());
+        let delay = self.interval.saturating_mul(1 << doublings).min(delay_max(self.interval));
+        jittered(delay, random)
+    }
+}
+
+/// `delay`, a tenth longer or shorter at most.
+fn jittered(delay: Duration, random: u32) -> Duration {
+    let delay = nanos(delay);
+    let part = (u128::from(delay / 5) * u128::from(random)) >> u32::BITS;
+    Duration::from_nanos((delay - delay / 10).saturating_add(part as u64))
+}
+
+#[cfg(test)]
+mod tests;
