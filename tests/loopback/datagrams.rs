@@ -56,13 +56,16 @@ fn one_query_at_a_time_rotates_through_all_ports_of_the_spread() {
 
 #[test]
 fn a_refused_upstream_costs_no_time_out() {
-    let refusing = UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
+    // A socket connected elsewhere holds its port and takes nothing from us.
+    let refusing = UdpSocket::bind(any_port()).unwrap();
+    refusing.connect(refusing.local_addr().unwrap()).unwrap();
     let upstream = responder(&[Behaviour::Answer]);
-    let server = start("127.0.0.1:0", &stanza(&[refusing, upstream.addresses()[0]]), 1);
+    let addresses = [refusing.local_addr().unwrap(), upstream.addresses()[0]];
+    let server = start("127.0.0.1:0", &stanza(&addresses), 1);
     let summary = drive(server.addresses()[0], 8, 1_000);
     assert_all_answered(&summary, 1_000);
-    assert!(summary.latency.max() < 1_000_000_000, "a query waited for {}", summary.latency.max());
     let total = sum(&server.stats());
+    assert!(summary.latency.max() < 1_000_000_000, "{}: {total:?}", summary.latency.max());
     assert!(total.upstreams[0].failed > 0 && total.upstreams[0].timed_out == 0, "{total:?}");
     server.stop();
 }

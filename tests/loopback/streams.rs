@@ -6,7 +6,7 @@
 
 use crate::{PATIENCE, any_port, config, responder, stanza, start, sum};
 use onward::traffic::answer::{Behaviour, is_right, respond};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -158,9 +158,12 @@ fn an_upstream_that_closes_after_every_answer_costs_nobody_anything() {
 
 #[test]
 fn an_upstream_that_refuses_is_left_at_once_for_the_next() {
-    let refusing = listen().local_addr().unwrap();
+    // Bound, but not listening.
+    let refusing = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    refusing.bind(&any_port().into()).unwrap();
+    let refused = refusing.local_addr().unwrap().as_socket().unwrap();
     let (address, _) = upstream(listen(), serve_plainly);
-    let server = start("127.0.0.1:0", &stanza(&[refusing, address]), 1);
+    let server = start("127.0.0.1:0", &stanza(&[refused, address]), 1);
     let mut stream = client(server.addresses()[0]);
     (0..20).for_each(|number| ask(&mut stream, number));
     let upstreams = sum(&server.stats()).upstreams;
