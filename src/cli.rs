@@ -175,7 +175,7 @@ struct Arguments {
     /// The Corefile to read
     #[arg(long, value_name = "FILE", overrides_with = "conf")]
     conf: Option<OsString>,
-    /// Listen here, without a Corefile (IP, IPv4:PORT or [IPv6]:PORT)
+    /// Listen here, without a Corefile (`IP`, `IPv4:PORT` or `[IPv6]:PORT`)
     #[arg(long, value_name = "ADDR", num_args = 1.., requires = "forward")]
     #[arg(conflicts_with = "conf")]
     listen: Vec<Endpoint>,

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Messages that wait for the keeper at most; a worker that finds it full asks again.
 const KEEPER_MAIL: usize = 4096;
+/// Ports that are tried where the configuration leaves the choice to the kernel.
+const PORT_TRIES_MAX: u32 = 100;
 /// How long a worker may take to answer a question; it answers at its next turn.
 const REPORT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -178,28 +180,43 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// Binds `listener` once for each worker, a socket to each of `rows`, and notes the port that the
-/// kernel chose. SO_REUSEPORT would let us share the address with a program that has it already,
-/// and each get half of the queries: so it is first bound alone.
+/// Binds `listener` once for each worker, sockets to each of `rows`, and notes the port that the
+/// kernel chose if it names none.
 fn bind(listener: &mut Listener, rows: &mut [Vec<Option<Listening>>]) -> Result<(), StartError> {
-    let address = listener.address;
-    let alone = match socket::udp_listener(address, false) {
-        Ok(alone) => alone,
-        Err(error) if listener.implied && socket::is_missing_family(&error) => {
-            rows.iter_mut().for_each(|row| row.push(None));
-            return Ok(());
+    let asked = listener.address;
+    let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
+    loop {
+        tries -= 1;
+        match bind_all(asked, rows.len()) {
+            Ok((address, group)) => {
+                listener.address = address;
+                for (row, listening) in rows.iter_mut().zip(group) {
+                    row.push(Some(listening));
+                }
+                return Ok(());
+            }
+            Err(error) if listener.implied && socket::is_missing_family(&error) => {
+                rows.iter_mut().for_each(|row| row.push(None));
+                return Ok(());
+            }
+            // The port that the kernel chose for UDP is in use for TCP: it may choose another.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            Err(error) => return Err(StartError::Bind(asked, error)),
         }
-        Err(error) => return Err(StartError::Bind(address, error)),
-    };
-    let failed = |error| StartError::Bind(address, error);
-    let address = alone.local_addr().map_err(failed)?;
-    drop(socket::tcp_listener(address, false).map_err(failed)?);
-    drop(alone);
-    listener.address = address;
-    for row in rows {
-        let datagrams = socket::udp_listener(address, true).map_err(failed)?;
-        let acceptor = socket::tcp_listener(address, true).map_err(failed)?;
-        row.push(Some(Listening::new(datagrams, acceptor)));
     }
-    Ok(())
+}
+
+/// The sockets of `workers` workers on `asked`, and the address that they have.
+fn bind_all(asked: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Listening>)> {
+    // SO_REUSEPORT would let us share the address with a program that has it already, and each get
+    // half of the queries: so it is first bound alone.
+    let alone = socket::udp_listener(asked, false)?;
+    let address = alone.local_addr()?;
+    drop(socket::tcp_listener(address, false)?);
+    drop(alone);
+    let both = |_| {
+        let datagrams = socket::udp_listener(address, true)?;
+        Ok(Listening::new(datagrams, socket::tcp_listener(address, true)?))
+    };
+    Ok((address, (0..workers).map(both).collect::<io::Result<_>>()?))
 }

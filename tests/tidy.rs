@@ -34,7 +34,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("worker", &["clock", "config", "control", "engine", "moment", "sys"]),
 ];
 /// The rooms that put the others together, and may name any.
-const TOP: [&str; 3] = ["cli", "demo", "server"];
+const TOP: [&str; 4] = ["cli", "demo", "host", "server"];
 /// The dependencies that `sys` may name.
 const SYS_CRATES: [&str; 4] = ["core_affinity", "libc", "mio", "socket2"];
 
@@ -42,8 +42,9 @@ const SYS_CRATES: [&str; 4] = ["core_affinity", "libc", "mio", "socket2"];
 const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// Which leaf of the engine may name which other; `*` is any leaf, and `mod` would be the items
 /// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
-/// carries its query's tour of the upstreams, and a pool its own counters.
-const LEAF_EDGES: [(&str, &str); 7] = [
+/// carries its query's tour of the upstreams, a pool its own counters; routes lead from zones to
+/// the upstreams whose turn it is.
+const LEAF_EDGES: [(&str, &str); 9] = [
     ("*", "heap"),
     ("*", "index"),
     ("*", "key"),
@@ -51,6 +52,8 @@ const LEAF_EDGES: [(&str, &str); 7] = [
     ("*", "message"),
     ("exchange", "policy"),
     ("pool", "stats"),
+    ("routes", "policy"),
+    ("routes", "zones"),
 ];
 
 /// Rooms without I/O, time, threads and printing.

@@ -7,7 +7,7 @@
 //! their last activity; when all places are taken, the one quiet for longest makes room, unless
 //! it waits for an answer (RFC 7766 §6.2.3, §10). Sockets and bytes are the shell's.
 
-use super::key::Key;
+use super::key::{Key, StreamKey};
 use super::list::{Link, List};
 use super::message::reply::STREAM_IDLE_UNITS;
 use crate::moment::Moment;
@@ -23,17 +23,6 @@ pub const STREAMS_PER_ADDRESS_MAX: u32 = 256;
 pub const OUTSTANDING_MAX: u32 = 128;
 /// How long a stream may stay without activity (RFC 7766 §6.2.3: a few seconds).
 pub const IDLE_MAX: Duration = Duration::from_millis(100 * STREAM_IDLE_UNITS as u64);
-
-/// A client's stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamKey(pub Key);
-
-impl StreamKey {
-    /// The slot, for tables kept beside this one.
-    pub fn index(self) -> usize {
-        self.0.index as usize
-    }
-}
 
 /// Why a stream was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,8 @@
 //! one time-out share a queue, so its order is that of its deadlines. Sizes are fixed at the
 //! start; memory that was never needed is never touched.
 
-use super::clients::StreamKey;
 use super::index::Index;
-use super::key::{ConnectionId, ExchangeKey, Key, Transport};
+use super::key::{ConnectionId, ExchangeKey, Key, StreamKey, Transport};
 use super::list::{Link, List, NONE};
 use super::message::query::{Asked, UPSTREAM_LEN_MAX};
 use super::message::{HEADER_LEN, put_u16};

@@ -3,10 +3,11 @@
 //! Inputs are a client's packet, an upstream's packet, a connection's failure, the time, and the
 //! keeper's word that a pool has something to close. Each is taken whole and leaves its effects in
 //! bounded queues of small keys: queries to send ([`Forwarder::swap_sends`]), replies to failed
-//! queries ([`Forwarder::next_failure`]), sockets to close ([`Forwarder::next_closed`]) and wake-ups
-//! to ask for ([`Forwarder::next_request`]). Nothing is allocated after the start. What a packet
-//! can do is decided in this order: is it understood, who handles it, is it under way already,
-//! which upstream, which connection; and for a response: connection, id, question, records.
+//! queries ([`Forwarder::next_failure`]), sockets to close ([`Forwarder::next_closed`]), streams
+//! to dial ahead ([`Forwarder::next_dial`]) and wake-ups to ask for ([`Forwarder::next_request`]).
+//! Nothing is allocated after the start. What a packet can do is decided in this order: is it
+//! understood, who handles it, is it under way already, which upstream, which connection; and for
+//! a response: connection, id, question, records. Attempts and replies have files of their own.
 
 mod attempts;
 mod replies;
@@ -109,8 +110,8 @@ impl Forwarder {
     }
 
     /// A client's packet. `truncated`: its buffer did not hold all of it. Returns the length of a
-    /// reply written into `out` (at least [`reply::ERROR_LEN_MAX`] bytes); `None` when there is
-    /// none, or none yet.
+    /// reply written into `out` (at least [`super::message::reply::ERROR_LEN_MAX`] bytes); `None`
+    /// when there is none, or none yet.
     pub fn on_query(
         &mut self,
         now: Moment,

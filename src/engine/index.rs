@@ -109,7 +109,9 @@ mod tests {
     proptest! {
         /// Few distinct hashes at the table's end, so that runs collide and wrap around.
         #[test]
-        fn behaves_as_a_map_does(steps in proptest::collection::vec(any::<(bool, u8, u8)>(), 0..300)) {
+        fn behaves_as_a_map_does(
+            steps in proptest::collection::vec(any::<(bool, u8, u8)>(), 0..300),
+        ) {
             let mut index = Index::new(32);
             let mut model = BTreeMap::new();
             for (insert, slot, hash) in steps {

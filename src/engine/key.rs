@@ -37,3 +37,14 @@ impl ConnectionId {
 /// An exchange: one forwarded query that waits for its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeKey(pub Key);
+
+/// A client's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamKey(pub Key);
+
+impl StreamKey {
+    /// The slot, for tables kept beside this one.
+    pub fn index(self) -> usize {
+        self.0.index as usize
+    }
+}

@@ -11,6 +11,7 @@
 
 mod connection;
 mod streams;
+mod sweeps;
 
 use super::heap::Heap;
 use super::key::{ConnectionId, Key};
@@ -204,35 +205,6 @@ impl Pools {
         }
     }
 
-    /// Closes what is idle for too long, too old, or more than `pool` needs.
-    /// `random`: a uniform number, for the jitter of what is dialled instead.
-    pub fn sweep(&mut self, pool: usize, now: Moment, random: u32) {
-        self.pools[pool].armed = None;
-        self.retire_overdue(pool, now, random);
-        self.shrink(pool, now);
-        self.arm(pool);
-    }
-
-    /// The next request for the keeper: wake this pool at that moment. It counts as made until
-    /// the pool's [`Pools::sweep`], or until [`Pools::disarm`].
-    pub fn next_request(&mut self) -> Option<(usize, Moment)> {
-        while let Some(pool) = self.rearm.pop() {
-            let pool = pool as usize;
-            self.pools[pool].rearm = false;
-            if let Some(due) = self.next_due(pool) {
-                self.pools[pool].armed = Some(due);
-                return Some((pool, due));
-            }
-        }
-        None
-    }
-
-    /// The request for `pool` could not be delivered: it will be made again.
-    pub fn disarm(&mut self, pool: usize) {
-        self.pools[pool].armed = None;
-        self.arm(pool);
-    }
-
     /// The next connection whose socket is to be closed.
     pub fn next_closed(&mut self) -> Option<ConnectionId> {
         self.closed.pop()
@@ -400,77 +372,6 @@ impl Pools {
         }
         self.free.push(slot);
         self.closed.push(id);
-    }
-
-    /// Closes what is idle for too long or too old; what is too old but busy takes no new query.
-    fn retire_overdue(&mut self, pool: usize, now: Moment, random: u32) {
-        while let Some(slot) = self.overdue_idle(pool, now) {
-            self.close(slot, Reason::Expired);
-        }
-        while let Some(slot) = self.overdue_age(pool, now) {
-            if self.replace(slot, now, random) {
-                continue;
-            }
-            if self.connections[slot as usize].outstanding == 0 {
-                self.close(slot, Reason::Aged);
-            } else {
-                self.retire(slot, Reason::Aged);
-            }
-        }
-    }
-
-    /// The connection that has been idle for longer than `expire`, if there is one.
-    fn overdue_idle(&self, pool: usize, now: Moment) -> Option<u32> {
-        let slot = self.pools[pool].idle.front()?;
-        let until =
-            self.connections[slot as usize].idle_since.plus(self.pools[pool].settings.expire);
-        (until <= now).then_some(slot)
-    }
-
-    fn overdue_age(&self, pool: usize, now: Moment) -> Option<u32> {
-        let slot = self.pools[pool].ages.first()?;
-        (self.connections[slot as usize].retire_at <= now).then_some(slot)
-    }
-
-    /// Rotation would keep the pool of a burst alive for ever: what was not needed for a whole
-    /// `expire` period is closed, those unused for longest first.
-    fn shrink(&mut self, pool: usize, now: Moment) {
-        let state = &self.pools[pool];
-        if state.peak_since.plus(state.settings.expire) > now {
-            return;
-        }
-        let needed = state.peak.max(state.settings.spread);
-        for _ in needed..state.usable() {
-            let Some(slot) = self.pools[pool].idle.front() else { break };
-            self.close(slot, Reason::Surplus);
-        }
-        let state = &mut self.pools[pool];
-        state.peak = state.busy.len();
-        state.peak_since = now;
-    }
-
-    /// When `pool` next has something to close.
-    fn next_due(&self, pool: usize) -> Option<Moment> {
-        let state = &self.pools[pool];
-        let member = |slot: u32| &self.connections[slot as usize];
-        let expire = state.settings.expire;
-        let idle = state.idle.front().map(|slot| member(slot).idle_since.plus(expire));
-        let age = state.ages.first().map(|slot| member(slot).retire_at);
-        // Where nothing is ever idle nothing can shrink, and it would be due at once for ever.
-        let shrinks = state.usable() > state.settings.spread && !expire.is_zero();
-        let surplus = shrinks.then(|| state.peak_since.plus(expire));
-        [idle, age, surplus].into_iter().flatten().min()
-    }
-
-    /// Sees to it that the keeper wakes `pool` in time.
-    fn arm(&mut self, pool: usize) {
-        let due = self.next_due(pool);
-        let state = &mut self.pools[pool];
-        let sooner = due.is_some_and(|due| state.armed.is_none_or(|armed| due < armed));
-        if sooner && !state.rearm {
-            state.rearm = true;
-            self.rearm.push(pool as u32);
-        }
     }
 
     fn id(&self, slot: u32) -> ConnectionId {

@@ -1,6 +1,6 @@
 //! Socket addresses as the kernel lays them out.
 //!
-//! [`RawAddress`] is the memory that `recvmmsg` fills and `sendmmsg` reads: 28 bytes, enough for
+//! `RawAddress` is the memory that `recvmmsg` fills and `sendmmsg` reads: 28 bytes, enough for
 //! both internet families, instead of the 128 of `sockaddr_storage` (which a batch would have
 //! to carry through the caches). Conversions check the family and never fail on ours.
 

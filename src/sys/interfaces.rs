@@ -1,4 +1,7 @@
-//! The host's network interfaces and their addresses, which `bind` may name.
+//! The host's network interfaces and their addresses.
+//!
+//! A configuration may name an interface instead of an address, and a link-local address means
+//! nothing without its interface; the kernel lists both at once.
 
 use std::ffi::CStr;
 use std::io;

@@ -2,9 +2,10 @@
 //!
 //! Everything here is a thin, safe shape around one kernel facility: datagram batches
 //! ([`mmsg`]), the socket addresses and control messages they carry ([`address`], [`pktinfo`]),
-//! sockets ([`socket`]), network interfaces ([`interfaces`]), cores ([`cpu`]), limits of the process and host ([`limits`]), signals
-//! ([`signals`]) and the kernel's randomness ([`random`]). It knows nothing of DNS and names no
-//! other room. One place turns −1 into an [`std::io::Error`] and retries EINTR: [`cvt`].
+//! sockets ([`socket`]), network interfaces ([`interfaces`]), cores ([`cpu`]), limits of the
+//! process and host ([`limits`]), signals ([`signals`]) and the kernel's randomness ([`random`]).
+//! It knows nothing of DNS and names no other room. One place turns −1 into an
+//! [`std::io::Error`] and retries EINTR: `cvt`.
 
 #![allow(unsafe_code, reason = "this room is where the kernel is called")]
 

@@ -2,8 +2,8 @@
 //!
 //! A socket bound to a wildcard must answer from the address that was asked (RFC 2181 §4.1), or
 //! the client drops the answer. The kernel tells that address with each datagram (`IP_PKTINFO`,
-//! `IPV6_PKTINFO`) and takes it back with the reply. [`decode`] and [`encode`] are the pair
-//! around the call; [`Control`] is the aligned memory in between, room for one such message.
+//! `IPV6_PKTINFO`) and takes it back with the reply. `decode` and `encode` are the pair
+//! around the call; `Control` is the aligned memory in between, room for one such message.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -8,7 +8,7 @@
 
 use super::stream::{Progress, Stream};
 use super::token::Token;
-use crate::engine::clients::StreamKey;
+use crate::engine::key::StreamKey;
 use crate::engine::message::reply::ERROR_LEN_MAX;
 use crate::engine::{Client, Forwarder};
 use crate::moment::Moment;

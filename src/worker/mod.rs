@@ -2,7 +2,7 @@
 //!
 //! [`Seat`] is what survives a panic: the listeners (so that queries in their queues are not
 //! lost), the poll, the mailbox. [`Seat::work`] is the thread's body: it pins itself, builds a
-//! [`turn::Turner`] over the seat and lets it turn until it is told to leave; if it panics, it
+//! `turn::Turner` over the seat and lets it turn until it is told to leave; if it panics, it
 //! is counted, reported and built afresh, and no other worker notices. A worker takes no decision
 //! about a query: it moves bytes between sockets and the engine.
 

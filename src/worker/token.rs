@@ -4,8 +4,7 @@
 //! closed meanwhile must miss the one that has taken its place.
 
 use crate::engine::ConnectionId;
-use crate::engine::clients::StreamKey;
-use crate::engine::key::Key;
+use crate::engine::key::{Key, StreamKey};
 
 /// Three bits tell the kind; a listener's number or a key follows.
 const KIND_SHIFT: u32 = 61;
@@ -68,8 +67,7 @@ fn pack_key(Key { index, generation }: Key) -> usize {
 mod tests {
     use super::Token;
     use crate::engine::ConnectionId;
-    use crate::engine::clients::StreamKey;
-    use crate::engine::key::Key;
+    use crate::engine::key::{Key, StreamKey};
 
     #[test]
     fn tokens_survive_packing() {

@@ -1,7 +1,7 @@
 //! One test per promise of the pool's header; then, in `model`, the pool against a naive twin.
 //!
-//! Time is whatever a test says. The batches of one query each that most tests take show the order
-//! of connections; wider ones have their own tests. The invariants are checked after each step.
+//! Time is whatever a test says. Most tests take batches of one query, to show the order of
+//! connections. The invariants are checked after each step.
 
 use super::{PoolSettings, Pools, TakeError};
 use crate::engine::key::ConnectionId;
@@ -12,7 +12,6 @@ use std::time::Duration;
 mod model;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// What the expiry is in these tests, unless they are about it.
 const EXPIRE: Duration = Duration::from_secs(10);
 
 fn settings() -> PoolSettings {
