@@ -27,6 +27,10 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+/// How often one query is sent to one upstream where the configuration sets no cap (RFC 9520 §3.1):
+/// upstreams that refuse at once would otherwise be asked as fast as they refuse, until its deadline.
+const ATTEMPTS_MAX: u32 = 3;
+
 /// A query to send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Outgoing {
@@ -489,13 +493,14 @@ impl Stanza {
         timeout_class: u8,
         hasher: &RandomState,
     ) -> Self {
+        let attempts_max = ATTEMPTS_MAX * upstreams.len() as u32;
         Self {
             from: forward.from.as_wire().into(),
             except: Zones::new(hasher.clone(), forward.except.iter().map(|name| (name, ()))),
             policy: forward.policy,
             rotation: Rotation::default(),
             upstreams,
-            failures_max: forward.max_connect_attempts.unwrap_or(u32::MAX),
+            failures_max: forward.max_connect_attempts.unwrap_or(attempts_max),
             timeout_class,
         }
     }
