@@ -53,6 +53,9 @@ fn broken_responses_are_rejected_as_domain_rejects_them() {
         for _ in 0..250 {
             let mut packet = random_response(dice);
             mutate(dice, &mut packet);
+            if dice.one_in(8) && packet.len() >= HEADER_LEN {
+                add_opt(dice, &mut packet);
+            }
             let Some(response) = Response::parse(&packet) else {
                 rejected += 1;
                 check_rejection(&packet);
@@ -63,6 +66,8 @@ fn broken_responses_are_rejected_as_domain_rejects_them() {
             // `domain` also follows the owners' pointers to the end, which is not needed here: the
             // client gets them as they are.
             if let Some((_, records)) = read(&packet) {
+                let opts: Vec<_> = records.iter().filter(|record| record.kind == OPT).collect();
+                assert!(opts.len() <= 1 && opts.iter().all(|opt| opt.section == 2), "{opts:?}");
                 let kept: u16 = response.counts.iter().sum();
                 assert!(usize::from(kept) <= records.len());
                 let last = records.iter().take(kept.into()).next_back();
@@ -71,6 +76,16 @@ fn broken_responses_are_rejected_as_domain_rejects_them() {
         }
         assert!(accepted > 50 && rejected > 25, "a lame run: {accepted} and {rejected}");
     });
+}
+
+/// Counts and appends another OPT, wherever that puts it.
+fn add_opt(dice: &mut Dice, packet: &mut Vec<u8>) {
+    let place = 6 + 2 * dice.below(3);
+    let count = word_at(packet, place).wrapping_add(1);
+    packet[place..place + 2].copy_from_slice(&count.to_be_bytes());
+    let mut writer = Writer { bytes: std::mem::take(packet) };
+    writer.opt(1_232, 0, 0, false, &[]);
+    *packet = writer.bytes;
 }
 
 /// What we reject `domain` rejects too, save what we reject on purpose.

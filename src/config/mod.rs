@@ -99,7 +99,7 @@ pub struct Forward {
     pub max_idle_conns: Option<usize>,
     /// How long one attempt waits for its response.
     pub read_timeout: Duration,
-    /// Attempts per query, all upstreams together. `None`: no cap but the query's deadline.
+    /// Attempts per query, all upstreams together. `None`: three for each upstream.
     pub max_connect_attempts: Option<u32>,
     /// How it is found out whether an upstream still answers.
     pub health: HealthCheck,

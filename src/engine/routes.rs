@@ -13,8 +13,10 @@ use ahash::RandomState;
 use std::ops::Range;
 use std::time::Duration;
 
-/// Attempts per query at most, whatever the configuration says: without a bound, a query whose
-/// upstreams all refuse at once would spin until its deadline.
+/// How often one query is sent to one upstream where the configuration sets no cap (RFC 9520
+/// §3.1): upstreams that refuse at once would otherwise be asked as fast as they refuse.
+const ATTEMPTS_EACH: u32 = 3;
+/// Attempts per query at most, whatever the configuration says.
 const FAILURES_MAX: u32 = 64;
 
 /// One `forward` stanza, ready for use.
@@ -104,15 +106,14 @@ impl Stanza {
         timeout_class: u32,
         hasher: &RandomState,
     ) -> Self {
+        let uncapped = ATTEMPTS_EACH * upstreams.len() as u32;
         Self {
             from: forward.from.as_wire().into(),
             except: Zones::new(hasher.clone(), forward.except.iter().map(|name| (name, ()))),
             policy: forward.policy,
             rotation: Rotation::default(),
             upstreams,
-            failures_max: forward
-                .max_connect_attempts
-                .map_or(FAILURES_MAX, |max| max.min(FAILURES_MAX)),
+            failures_max: forward.max_connect_attempts.unwrap_or(uncapped).min(FAILURES_MAX),
             timeout_class,
             force_tcp: forward.force_tcp,
             prefer_udp: forward.prefer_udp,
@@ -187,7 +188,7 @@ mod tests {
         };
         assert_eq!(cap(""), 2);
         assert_eq!(cap("max_connect_attempts 5"), 5);
-        assert_eq!(cap("max_connect_attempts 0"), FAILURES_MAX);
+        assert_eq!(cap("max_connect_attempts 0"), 3);
         assert_eq!(cap("max_connect_attempts 4000000000"), FAILURES_MAX);
     }
 }

@@ -40,6 +40,11 @@ pub(crate) fn random_query(dice: &mut Dice) -> Vec<u8> {
             let version = if dice.one_in(8) { dice.word() as u8 } else { 0 };
             let options = random_options(dice);
             writer.opt(dice.word() % 5_000, 0, version, dice.one_in(2), &options);
+            if dice.one_in(16) {
+                // An OPT's owner is the root; here it is not.
+                let at = writer.bytes.len() - options.len() - 11;
+                writer.bytes.splice(at..=at, *b"\x01x\0");
+            }
         }
     }
     writer.bytes

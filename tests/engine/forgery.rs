@@ -1,0 +1,145 @@
+//! Packets from an upstream's address that are not its answer.
+//!
+//! None ends an exchange, each is counted for what it is, and the right answer is still accepted.
+
+use crate::common::wire::{Ask, answer, word_at};
+use crate::common::{Dice, config, stanza};
+use crate::world::{Sent, World};
+use onward::engine::stats::DropReason;
+
+fn world() -> World {
+    World::new(&config(vec![(".", vec![stanza(1)])]))
+}
+
+/// The right answer is accepted and nothing is left.
+fn still_answers(mut world: World, sent: &Sent) {
+    assert!(world.got.is_empty(), "somebody was told a lie");
+    assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+    assert_eq!(world.only_got().rcode(), 0);
+    world.finish();
+}
+
+#[test]
+fn a_wrong_packet_is_dropped_and_counted_and_the_exchange_goes_on() {
+    let forgeries: [(&str, DropReason, fn(&mut Vec<u8>)); 15] = [
+        ("wrong id", DropReason::ResponseUnmatched, |packet| packet[0] ^= 1),
+        ("wrong id", DropReason::ResponseUnmatched, |packet| packet[1] ^= 0x80),
+        ("wrong name", DropReason::ResponseWrongQuestion, |packet| packet[14] ^= 1),
+        ("wrong length", DropReason::ResponseWrongQuestion, |packet| packet[12] ^= 1),
+        ("wrong type", DropReason::ResponseWrongQuestion, |packet| packet[24] ^= 1),
+        ("wrong class", DropReason::ResponseWrongQuestion, |packet| packet[26] ^= 1),
+        ("QR=0", DropReason::ResponseMalformed, |packet| packet[2] &= 0x7f),
+        ("an opcode", DropReason::ResponseMalformed, |packet| packet[2] |= 0x10),
+        ("no question", DropReason::ResponseMalformed, |packet| packet[5] = 0),
+        ("two questions", DropReason::ResponseMalformed, |packet| packet[5] = 2),
+        ("half a header", DropReason::ResponseMalformed, |packet| packet.truncate(6)),
+        ("nothing", DropReason::ResponseMalformed, Vec::clear),
+        ("a header alone", DropReason::ResponseWrongQuestion, |packet| packet.truncate(12)),
+        ("cut in a record", DropReason::ResponseMalformed, |packet| packet.truncate(40)),
+        ("too many records", DropReason::ResponseMalformed, |packet| packet[7] = 9),
+    ];
+    for (what, reason, forge) in forgeries {
+        let mut world = world();
+        world.ask(1, &Ask::new(1, "abc.example"));
+        let sent = world.only_sent();
+        let mut packet = answer(&sent.bytes);
+        forge(&mut packet);
+        assert!(!world.respond(sent.connection, &packet), "{what}");
+        assert_eq!(world.dropped(reason), 1, "{what}");
+        assert_eq!(world.engine.stats().drops.iter().sum::<u64>(), 1, "{what}");
+        assert_eq!(world.engine.outstanding(), 1, "{what}");
+        still_answers(world, &sent);
+    }
+}
+
+#[test]
+fn an_answer_on_another_connection_is_none() {
+    let mut world = world();
+    world.ask(1, &Ask::new(1, "a.example"));
+    let a = world.only_sent();
+    world.ask(2, &Ask::new(1, "b.example"));
+    let b = world.only_sent();
+    assert_ne!(a.connection, b.connection);
+    assert!(!world.respond(b.connection, &answer(&a.bytes)));
+    assert_eq!(world.dropped(DropReason::ResponseUnmatched), 1);
+    assert!(world.respond(b.connection, &answer(&b.bytes)));
+    world.take_got();
+    still_answers(world, &a);
+}
+
+#[test]
+fn garbage_ends_nothing() {
+    let mut world = world();
+    let mut dice = Dice::new(1);
+    world.ask(1, &Ask::new(1, "a.example"));
+    let sent = world.only_sent();
+    for _ in 0..10_000 {
+        let length = dice.below(600);
+        let mut packet = dice.bytes(length);
+        if length > 12 && dice.one_in(2) {
+            packet[..12].copy_from_slice(&answer(&sent.bytes)[..12]);
+        }
+        assert!(!world.respond(sent.connection, &packet));
+    }
+    still_answers(world, &sent);
+}
+
+#[test]
+fn a_million_spoofed_responses_do_not_end_an_exchange() {
+    let mut world = world();
+    world.ask(1, &Ask::new(1, "a.example"));
+    let sent = world.only_sent();
+    let right = answer(&sent.bytes);
+    let mut dice = Dice::new(2);
+    let mut spoofed = right.clone();
+    let mut wrong_ids = 0;
+    while wrong_ids < 1_000_000 {
+        let id = dice.word();
+        if id != word_at(&right, 0) {
+            spoofed[..2].copy_from_slice(&id.to_be_bytes());
+            assert!(
+                world.engine.on_response(world.now, sent.connection, &spoofed, false).is_none()
+            );
+            wrong_ids += 1;
+        }
+    }
+    // Every id there is, with a question of another name.
+    spoofed[13] ^= 1;
+    for id in 0..=u16::MAX {
+        spoofed[..2].copy_from_slice(&id.to_be_bytes());
+        assert!(world.engine.on_response(world.now, sent.connection, &spoofed, false).is_none());
+    }
+    assert_eq!(world.dropped(DropReason::ResponseUnmatched), 1_000_000 + 65_535);
+    assert_eq!(world.dropped(DropReason::ResponseWrongQuestion), 1);
+    still_answers(world, &sent);
+}
+
+#[test]
+fn an_answer_in_another_letter_case_is_one_and_the_client_sees_its_own() {
+    let mut world = world();
+    let ask = Ask::new(1, "wWw.eXample");
+    world.ask(1, &ask);
+    let sent = world.only_sent();
+    let mut packet = answer(&sent.bytes);
+    packet[13..16].make_ascii_uppercase();
+    assert!(world.respond(sent.connection, &packet));
+    assert_eq!(world.take_got().len(), 1, "its spelling was checked on the way");
+    world.finish();
+}
+
+#[test]
+fn a_response_that_the_buffer_did_not_hold_becomes_tc() {
+    let mut world = world();
+    world.ask(1, &Ask::new(1, "a.example"));
+    let sent = world.only_sent();
+    let mut packet = answer(&sent.bytes);
+    packet.truncate(50);
+    let answered = world.engine.on_response(world.now, sent.connection, &packet, true).unwrap();
+    let mut out = [0; 1_232];
+    let reply = world.engine.next_reply(&answered, &packet, &mut out).unwrap();
+    assert!(world.engine.next_reply(&answered, &packet, &mut out).is_none());
+    assert_eq!(word_at(&out, 2) & 0x0200, 0x0200);
+    assert_eq!((word_at(&out, 6), word_at(&out, 8), word_at(&out, 10)), (0, 0, 0));
+    assert_eq!(reply.len, 12 + sent.bytes.len() - 12 - 11);
+    assert_eq!(world.engine.outstanding(), 0);
+}

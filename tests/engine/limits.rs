@@ -1,0 +1,104 @@
+//! More than the engine holds: who comes too late is told at once, and afterwards all is as before.
+
+use crate::common::wire::{Ask, answer};
+use crate::common::{config, stanza};
+use crate::world::World;
+use onward::config::{Forward, Sizing};
+use onward::engine::exchange::{EXCHANGES_MAX, WAITERS_MAX};
+
+fn flood(world: &mut World, count: usize) {
+    for number in 0..count {
+        world.ask_within_turn(number, &Ask::new(1, &format!("n{number}.example")));
+        if number % 64 == 63 {
+            world.settle();
+        }
+    }
+    world.settle();
+}
+
+#[test]
+fn more_exchanges_than_there_are_slots_are_refused_and_time_outs_free_them_all() {
+    let mut world = World::new(&config(vec![(".", vec![stanza(2)])]));
+    for round in 1..=2 {
+        flood(&mut world, EXCHANGES_MAX + 100);
+        assert_eq!(world.engine.outstanding(), EXCHANGES_MAX);
+        assert_eq!(world.engine.stats().overloaded, round * 100);
+        let told = world.take_got();
+        assert!(told.len() == 100 && told.iter().all(|got| got.rcode() == 2));
+        world.check_books();
+        world.pass(5.0);
+        assert_eq!(world.engine.outstanding(), 0);
+        assert_eq!(world.take_got().len(), EXCHANGES_MAX);
+        assert_eq!(world.engine.next_deadline(), None);
+        assert!(world.sockets.is_empty(), "all kept silent, so all are closed");
+        world.take_sent();
+    }
+    // And as many are answered as if nothing had happened.
+    flood(&mut world, EXCHANGES_MAX);
+    let sent = world.take_sent();
+    assert_eq!(sent.len(), EXCHANGES_MAX);
+    for sent in &sent {
+        assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+    }
+    assert_eq!(world.take_got().len(), EXCHANGES_MAX);
+    world.finish();
+}
+
+#[test]
+fn more_clients_than_can_wait_are_refused() {
+    let mut world = World::new(&config(vec![(".", vec![stanza(1)])]));
+    for round in 1..=2 {
+        for number in 0..WAITERS_MAX + 10 {
+            world.ask_within_turn(number, &Ask::new((number >> 15) as u16, "a.example"));
+        }
+        world.settle();
+        let sent = world.only_sent();
+        assert_eq!(world.engine.stats().overloaded, 10 * round);
+        assert_eq!(world.take_got().len(), 10);
+        assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+        assert_eq!(world.take_got().len(), WAITERS_MAX);
+    }
+    world.finish();
+}
+
+#[test]
+fn a_pool_at_its_limit_shares_its_connections() {
+    let sizing = Sizing { spread: 1, max_conns: 4, max_inflight: 8 };
+    let mut world = World::new(&config(vec![(".", vec![Forward { sizing, ..stanza(1) }])]));
+    // As many of either transport.
+    assert_eq!(world.engine.connections_max(), 8);
+    flood(&mut world, 1_000);
+    assert_eq!((world.sockets.len(), world.engine.outstanding()), (4, 1_000));
+    let sent = world.take_sent();
+    for socket in world.sockets.keys() {
+        let load = sent.iter().filter(|sent| sent.connection == *socket).count();
+        assert!((240..=260).contains(&load), "one carries {load} of 1,000");
+    }
+    for sent in &sent {
+        assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+    }
+    world.finish();
+}
+
+#[test]
+fn a_pool_whose_connections_are_all_about_to_close_fails_over() {
+    let sizing = Sizing { spread: 1, max_conns: 1, max_inflight: 8 };
+    let mut world = World::new(&config(vec![(".", vec![Forward { sizing, ..stanza(2) }])]));
+    world.ask(1, &Ask::new(1, "a.example"));
+    world.pass(1.0);
+    world.ask(2, &Ask::new(1, "b.example"));
+    let first = world.take_sent();
+    assert_eq!(first[0].connection, first[1].connection);
+    world.pass(1.0);
+    // The first was given up, so its connection is only waited for; the second is still on it.
+    let retried = world.only_sent();
+    assert_ne!(retried.to, first[0].to);
+    world.ask(3, &Ask::new(1, "c.example"));
+    let third = world.only_sent();
+    assert_eq!(third.to, retried.to, "there is no connection to the first upstream to be had");
+    for sent in [&first[1], &retried, &third] {
+        assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+    }
+    let stats = world.finish();
+    assert_eq!((stats.upstreams[0].failed, stats.replied()), (1, 3));
+}

@@ -1,0 +1,278 @@
+//! A world around one engine: clients, a network, a keeper, and time that jumps.
+//!
+//! It does what a worker does around its engine, to the letter, and checks what must always hold:
+//! each client gets at most one reply per query, with its own id and its own spelling; a query goes
+//! out on an open connection to where that leads; a connection is closed once. Upstreams are the
+//! tests' to play: they find what was sent in [`World::sent`] and call [`World::respond`].
+
+use crate::common::wire::{Ask, question_of, word_at};
+use onward::config::Config;
+use onward::engine::stats::{DropReason, Stats};
+use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
+use onward::moment::Moment;
+use onward::wheel::{TimerKey, Wheel};
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A query that reached an upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) at: Moment,
+    pub(crate) connection: ConnectionId,
+    pub(crate) to: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A reply that reached a client.
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    pub(crate) at: Moment,
+    pub(crate) client: Client,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Got {
+    pub(crate) fn id(&self) -> u16 {
+        word_at(&self.bytes, 0)
+    }
+
+    pub(crate) fn rcode(&self) -> u16 {
+        word_at(&self.bytes, 2) & 15
+    }
+
+    /// The info code of its extended error, which is the last option of the OPT at its end.
+    pub(crate) fn extended_error(&self) -> Option<u16> {
+        let tail = self.bytes.len().checked_sub(6).filter(|tail| *tail > 12)?;
+        (word_at(&self.bytes, tail) == 15 && word_at(&self.bytes, tail + 2) == 2)
+            .then(|| word_at(&self.bytes, tail + 4))
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) engine: Forwarder,
+    pub(crate) now: Moment,
+    /// What upstreams have not been asked to look at yet, in the order of sending.
+    pub(crate) sent: Vec<Sent>,
+    /// All replies, in their order.
+    pub(crate) got: Vec<Got>,
+    /// Sockets that are open, and where they lead.
+    pub(crate) sockets: BTreeMap<ConnectionId, SocketAddr>,
+    /// Sockets that were closed, and when.
+    pub(crate) closed: Vec<(Moment, ConnectionId)>,
+    /// The questions of those who wait, by client and id.
+    waiting: HashMap<(SocketAddr, u16), Vec<Vec<u8>>>,
+    waiting_count: u64,
+    wheel: Wheel<usize>,
+    timers: HashMap<usize, TimerKey>,
+    sends: Vec<Outgoing>,
+}
+
+/// The client with this number.
+pub(crate) fn client(number: usize) -> Client {
+    let address = [198, 51, 100 + (number >> 16) as u8, 1];
+    let peer = SocketAddr::from((address, 1 + (number & 0x7fff) as u16));
+    Client { listener: 0, peer, local: None, stream: None }
+}
+
+impl World {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            engine: Forwarder::new(config, [7; 32]),
+            now: Moment::ZERO,
+            sent: Vec::new(),
+            got: Vec::new(),
+            sockets: BTreeMap::new(),
+            closed: Vec::new(),
+            waiting: HashMap::new(),
+            waiting_count: 0,
+            wheel: Wheel::default(),
+            timers: HashMap::new(),
+            sends: Vec::with_capacity(20_000),
+        }
+    }
+
+    /// A client asks, and the turn ends.
+    pub(crate) fn ask(&mut self, number: usize, ask: &Ask) {
+        self.ask_within_turn(number, ask);
+        self.settle();
+    }
+
+    /// A client asks; others may in the same turn.
+    pub(crate) fn ask_within_turn(&mut self, number: usize, ask: &Ask) {
+        let client = client(number);
+        self.waiting.entry((client.peer, ask.id)).or_default().push(ask.question());
+        self.waiting_count += 1;
+        self.packet(client, &ask.bytes());
+    }
+
+    /// A client's packet, whatever it is; not waited for.
+    pub(crate) fn packet(&mut self, client: Client, bytes: &[u8]) {
+        let mut out = [0; 1_232];
+        if let Some(len) = self.engine.on_query(self.now, client, bytes, false, &mut out) {
+            self.take_reply(client, &out[..len]);
+        }
+    }
+
+    /// An upstream's packet. Whether it was believed.
+    pub(crate) fn respond(&mut self, connection: ConnectionId, packet: &[u8]) -> bool {
+        let mut out = [0; 1_232];
+        let answered = self.engine.on_response(self.now, connection, packet, false);
+        if let Some(answered) = &answered {
+            while let Some(reply) = self.engine.next_reply(answered, packet, &mut out) {
+                self.take_reply(reply.client, &out[..reply.len]);
+            }
+            assert!(self.engine.next_reply(answered, packet, &mut out).is_none());
+        }
+        self.settle();
+        answered.is_some()
+    }
+
+    /// The connection's socket fails.
+    pub(crate) fn refuse(&mut self, connection: ConnectionId) {
+        self.engine.on_connection_failed(self.now, connection);
+        self.settle();
+    }
+
+    /// The end of a turn, as a worker ends it.
+    pub(crate) fn settle(&mut self) {
+        for round in 0.. {
+            assert!(round < 10_000, "the turn does not end");
+            let mut sends = std::mem::take(&mut self.sends);
+            self.engine.swap_sends(&mut sends);
+            let done = sends.is_empty();
+            sends.drain(..).for_each(|send| self.send(&send));
+            self.sends = sends;
+            if done {
+                break;
+            }
+        }
+        let mut out = [0; 1_232];
+        while let Some(reply) = self.engine.next_failure(&mut out) {
+            self.take_reply(reply.client, &out[..reply.len]);
+        }
+        while let Some(id) = self.engine.next_closed() {
+            assert!(self.engine.address(id).is_none());
+            if self.sockets.remove(&id).is_some() {
+                self.closed.push((self.now, id));
+            }
+        }
+        while let Some((pool, due)) = self.engine.next_request() {
+            let timer = self.wheel.insert(due, pool);
+            if let Some(old) = self.timers.insert(pool, timer) {
+                self.wheel.cancel(old);
+            }
+        }
+    }
+
+    fn send(&mut self, send: &Outgoing) {
+        let Some(bytes) = self.engine.query(send).map(<[u8]>::to_vec) else { return };
+        let to = self.engine.address(send.connection).expect("an open connection leads somewhere");
+        let socket = *self.sockets.entry(send.connection).or_insert(to);
+        assert_eq!(socket, to, "a connection does not change its end");
+        self.sent.push(Sent { at: self.now, connection: send.connection, to, bytes });
+    }
+
+    /// Checks that somebody waits for exactly this.
+    fn take_reply(&mut self, client: Client, bytes: &[u8]) {
+        assert!(word_at(bytes, 2) & 0x8000 != 0, "a reply is a response");
+        if let Some(asked) = self.waiting.get_mut(&(client.peer, word_at(bytes, 0))) {
+            let question = if word_at(bytes, 4) == 1 { question_of(bytes) } else { &[] };
+            let place = asked.iter().position(|asked| asked == question);
+            asked.swap_remove(place.expect("the reply has another question than the query"));
+            if asked.is_empty() {
+                self.waiting.remove(&(client.peer, word_at(bytes, 0)));
+            }
+            self.waiting_count -= 1;
+        }
+        self.got.push(Got { at: self.now, client, bytes: bytes.to_vec() });
+    }
+
+    /// Lets time pass, in as many jumps as there is something to do.
+    pub(crate) fn advance(&mut self, to: Moment) {
+        for jump in 0.. {
+            assert!(jump < 1_000_000, "time stands still at {:?}", self.now);
+            let deadlines = [self.engine.next_deadline(), self.wheel.next_deadline()];
+            let Some(next) = deadlines.into_iter().flatten().min().filter(|next| *next <= to)
+            else {
+                break;
+            };
+            self.now = self.now.max(next);
+            while let Some(pool) = self.wheel.pop_expired(self.now) {
+                self.timers.remove(&pool);
+                self.engine.on_sweep(self.now, pool);
+            }
+            self.engine.on_time(self.now);
+            self.settle();
+        }
+        self.now = to;
+    }
+
+    /// Lets so much time pass.
+    pub(crate) fn pass(&mut self, seconds: f64) {
+        self.advance(self.now.plus(Duration::from_secs_f64(seconds)));
+    }
+
+    /// What was sent since the last time.
+    pub(crate) fn take_sent(&mut self) -> Vec<Sent> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// The one query that was sent since the last time.
+    pub(crate) fn only_sent(&mut self) -> Sent {
+        let sent = self.take_sent();
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        sent[0].clone()
+    }
+
+    /// What clients got since the last time.
+    pub(crate) fn take_got(&mut self) -> Vec<Got> {
+        std::mem::take(&mut self.got)
+    }
+
+    /// The one reply since the last time.
+    pub(crate) fn only_got(&mut self) -> Got {
+        let got = self.take_got();
+        assert_eq!(got.len(), 1, "{got:?}");
+        got[0].clone()
+    }
+
+    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
+        self.engine.stats().dropped(reason)
+    }
+
+    /// The laws of conservation: every query is answered, dropped or waited for.
+    pub(crate) fn check_books(&self) {
+        let stats = self.engine.stats();
+        let silent =
+            [DropReason::QueryTooShort, DropReason::QueryIsResponse, DropReason::QueryFromPortZero];
+        let dropped: u64 = silent.iter().map(|reason| stats.dropped(*reason)).sum();
+        assert_eq!(stats.queries, stats.replied() + dropped + self.waiting_count, "{stats:?}");
+        for upstream in &stats.upstreams {
+            let pool = upstream.pool;
+            let closed = pool.expired + pool.aged + pool.surplus + pool.broken;
+            assert!(closed <= pool.opened, "{upstream:?}");
+            assert!(upstream.sent >= upstream.answered + upstream.timed_out, "{upstream:?}");
+        }
+    }
+
+    /// After a last big jump nothing is left: no query, client, connection, deadline or timer.
+    pub(crate) fn finish(mut self) -> Stats {
+        self.check_books();
+        self.pass(10_000.0);
+        self.check_books();
+        assert_eq!((self.engine.outstanding(), self.waiting_count), (0, 0));
+        assert!(self.waiting.is_empty());
+        assert_eq!(self.engine.next_deadline(), None);
+        assert!(self.sockets.is_empty(), "still open: {:?}", self.sockets);
+        assert!(self.wheel.is_empty() && self.engine.next_request().is_none());
+        let stats = self.engine.stats();
+        for upstream in &stats.upstreams {
+            let pool = upstream.pool;
+            let closed = pool.expired + pool.aged + pool.surplus + pool.broken;
+            assert_eq!(closed, pool.opened, "{upstream:?}");
+            assert!(upstream.sent <= upstream.answered + upstream.timed_out + upstream.failed);
+        }
+        stats
+    }
+}
