@@ -92,22 +92,26 @@ pub struct Exchange {
     hash: u32,
     query_len: u16,
     name_len: u16,
-    /// Which stanza it goes through, as numbered by the forwarder.
+    /// Which stanza it goes through now, as numbered by the forwarder.
     pub stanza: u32,
     /// Which upstream the current or last attempt went to, as numbered by the forwarder.
     pub upstream: u32,
     /// How it goes upstream now; it may have begun otherwise.
     pub transport: Transport,
-    began_over: Transport,
+    /// The stanza and transport that it began with, under which others find it.
+    began: (u32, Transport),
     /// Its way through the stanza's upstreams.
     pub tour: Tour,
     /// Attempts that ended in an error.
     pub failures: u32,
+    /// Responses that were held back in the hope of a better one.
+    pub failovers: u32,
     /// The connection and id of the current attempt.
     attempt: Option<(ConnectionId, u16)>,
     attempt_until: Moment,
     until: Moment,
-    timeout_class: u32,
+    /// Which of the time-outs given to [`Exchanges::new`] its attempts have.
+    pub timeout_class: u32,
     joinable: bool,
     first_waiter: u32,
     last_waiter: u32,
@@ -187,7 +191,7 @@ impl Exchanges {
         self.by_text.find(opening.hash, |slot| {
             let exchange = &self.slots[slot as usize];
             let other = self.query(slot);
-            (exchange.stanza, exchange.began_over) == (opening.stanza, opening.transport)
+            exchange.began == (opening.stanza, opening.transport)
                 && usize::from(exchange.name_len) == opening.name_len
                 && other[2..HEADER_LEN] == opening.query[2..HEADER_LEN]
                 && other[name_end..] == opening.query[name_end..]
@@ -217,7 +221,7 @@ impl Exchanges {
             name_len: opening.name_len as u16,
             stanza: opening.stanza,
             transport: opening.transport,
-            began_over: opening.transport,
+            began: (opening.stanza, opening.transport),
             until: now.plus(QUERY_TIMEOUT),
             timeout_class: opening.timeout_class,
             joinable: true,
@@ -277,6 +281,11 @@ impl Exchanges {
     pub fn query(&self, slot: u32) -> &[u8] {
         let length = usize::from(self.slots[slot as usize].query_len);
         &self.queries[slot as usize][..length]
+    }
+
+    /// The stanza that it began with.
+    pub fn first_stanza(&self, slot: u32) -> usize {
+        self.slots[slot as usize].began.0 as usize
     }
 
     /// The length of the name in its question.
@@ -419,9 +428,10 @@ impl Exchange {
             stanza: 0,
             upstream: 0,
             transport: Transport::Udp,
-            began_over: Transport::Udp,
+            began: (0, Transport::Udp),
             tour: Tour::NEW,
             failures: 0,
+            failovers: 0,
             attempt: None,
             attempt_until: Moment::FOREVER,
             until: Moment::FOREVER,

@@ -11,8 +11,10 @@
 
 mod attempts;
 mod replies;
+mod responses;
 
 pub use replies::STREAM_MESSAGE_MAX;
+use responses::HeldBack;
 
 use super::clients::Clients;
 use super::exchange::{Client, Exchanges, Opening, Spelling, Waiter};
@@ -74,6 +76,7 @@ pub struct Forwarder {
     hasher: RandomState,
     sends: Vec<Outgoing>,
     failures: Vec<(ExchangeKey, ExtendedError)>,
+    held: HeldBack,
     stats: Stats,
     draft: [u8; UPSTREAM_LEN_MAX],
 }
@@ -104,6 +107,7 @@ impl Forwarder {
             hasher,
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
+            held: HeldBack::default(),
             stats: Stats { upstreams, ..Stats::default() },
             draft: [0; UPSTREAM_LEN_MAX],
         }
@@ -152,40 +156,6 @@ impl Forwarder {
         let len = write_error(out, &asked, question, rcode, why);
         self.count_reply(&out[..len]);
         Some(len)
-    }
-
-    /// An upstream's packet on `connection`. `truncated`: its buffer did not hold all of it.
-    /// `None`: it ends no exchange, and its drop is counted; whoever waits goes on waiting.
-    pub fn on_response(
-        &mut self,
-        now: Moment,
-        connection: ConnectionId,
-        packet: &[u8],
-        truncated: bool,
-    ) -> Option<Answered> {
-        match self.believe(connection, packet, truncated) {
-            Ok((slot, response)) => {
-                let upstream = self.upstream_of(slot);
-                self.stats.upstreams[upstream].answered += 1;
-                self.exchanges.end_attempt(slot);
-                self.note_stream(connection, &response);
-                self.pools.release(connection, now, false);
-                let exchange = self.exchanges.get(slot);
-                let again = self.routes.stanza(exchange.stanza as usize).prefer_udp;
-                if again && exchange.transport == Transport::Udp && response.flags & flags::TC != 0
-                {
-                    exchange.transport = Transport::Tcp;
-                    self.attempt_at(now, slot, upstream);
-                    return None;
-                }
-                self.exchanges.settle(slot);
-                Some(Answered { exchange: self.exchanges.key(slot), response })
-            }
-            Err(reason) => {
-                self.stats.drop(reason);
-                None
-            }
-        }
     }
 
     /// When [`Forwarder::on_time`] next has something to do.
@@ -298,6 +268,10 @@ impl Forwarder {
             timeout_class: self.routes.stanza(stanza).timeout_class,
         };
         let full = Err((Rcode::ServFail, Some(ExtendedError::NetworkError)));
+        if !self.routes.stanza(stanza).has_room() {
+            self.stats.concurrent_rejects += 1;
+            return Err((Rcode::Refused, None));
+        }
         if self.exchanges.waiters_are_full() {
             self.stats.overloaded += 1;
             return full;
@@ -307,6 +281,7 @@ impl Forwarder {
         if let Some(slot) = self.exchanges.find_same(&opening) {
             waiter.spelling = Some(Spelling::of(query.name()));
             self.exchanges.join(slot, waiter);
+            self.routes.stanza(stanza).under_way += 1;
             self.stats.coalesced += 1;
             return Ok(());
         }
@@ -315,6 +290,7 @@ impl Forwarder {
             return full;
         };
         self.exchanges.join(slot, waiter);
+        self.routes.stanza(stanza).under_way += 1;
         self.attempt(now, slot, ExtendedError::NetworkError);
         Ok(())
     }
@@ -325,34 +301,6 @@ impl Forwarder {
         let flags = &self.draft[2..4];
         let rest = &self.draft[name_end..query_len];
         self.hasher.hash_one((name.as_bytes(), flags, rest, stanza)) as u32
-    }
-
-    /// Whether a packet answers the exchange it claims to, and how it is laid out.
-    fn believe(
-        &self,
-        connection: ConnectionId,
-        packet: &[u8],
-        truncated: bool,
-    ) -> Result<(u32, Response), DropReason> {
-        let id = id(packet).filter(|_| is_response(packet)).ok_or(DropReason::ResponseMalformed)?;
-        let slot = self.exchanges.find(connection, id).ok_or(DropReason::ResponseUnmatched)?;
-        let name_len = self.exchanges.name_len(slot);
-        if !answers(packet, self.exchanges.query(slot), name_len) {
-            return Err(DropReason::ResponseWrongQuestion);
-        }
-        let response =
-            if truncated { Response::of_truncated(packet) } else { Response::parse(packet) };
-        Ok((slot, response.ok_or(DropReason::ResponseMalformed)?))
-    }
-
-    /// What a response tells about the stream it came on.
-    fn note_stream(&mut self, connection: ConnectionId, response: &Response) {
-        if self.pools.is_stream(connection) {
-            self.pools.prove(connection);
-            if let Some(units) = response.opt.and_then(|opt| opt.keepalive) {
-                self.pools.announce(connection, Duration::from_millis(100 * u64::from(units)));
-            }
-        }
     }
 
     fn upstream_of(&mut self, slot: u32) -> usize {

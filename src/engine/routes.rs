@@ -8,7 +8,7 @@ use super::key::Transport;
 use super::message::{Rcode, kind};
 use super::policy::Rotation;
 use super::zones::{Folded, Zones};
-use crate::config::{Config, Forward, Policy};
+use crate::config::{Config, Forward, Policy, Rcodes};
 use ahash::RandomState;
 use std::ops::Range;
 use std::time::Duration;
@@ -33,9 +33,31 @@ pub struct Stanza {
     pub failures_max: u32,
     /// Which of [`Routes::timeouts`] its attempts have.
     pub timeout_class: u32,
+    /// Responses with these codes are held back while another upstream can be asked.
+    pub failover: Rcodes,
+    /// Responses with these codes hand the query to the next stanza.
+    pub next: Rcodes,
+    /// So does NOERROR without any answer record.
+    pub next_on_nodata: bool,
+    /// When all upstreams are down, the client is told so at once.
+    pub failfast: bool,
+    /// Clients who wait for its answers.
+    pub under_way: u32,
+    under_way_max: u32,
     force_tcp: bool,
     /// UDP whatever the client used; TCP only after a truncated answer.
     pub prefer_udp: bool,
+}
+
+/// Where `next` leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onward {
+    /// To this stanza.
+    Stanza(usize),
+    /// The stanza is the last of its block: nothing follows.
+    End,
+    /// Stanzas follow, but none of them wants the name.
+    Nowhere,
 }
 
 /// All listeners, server blocks and stanzas.
@@ -80,6 +102,17 @@ impl Routes {
         &mut self.stanzas[number]
     }
 
+    /// The stanza that follows number `stanza` in its block and wants `name`.
+    pub fn after(&self, stanza: usize, name: &Folded) -> Onward {
+        let block = self.blocks.iter().find(|block| block.contains(&stanza));
+        let mut following = block.map_or(0..0, |block| stanza + 1..block.end);
+        if following.is_empty() {
+            return Onward::End;
+        }
+        let wanted = following.find(|next| self.stanzas[*next].handles(name));
+        wanted.map_or(Onward::Nowhere, Onward::Stanza)
+    }
+
     /// The number of the stanza that handles `name` on `listener`.
     ///
     /// # Errors
@@ -115,9 +148,20 @@ impl Stanza {
             upstreams,
             failures_max: forward.max_connect_attempts.unwrap_or(uncapped).min(FAILURES_MAX),
             timeout_class,
+            failover: forward.failover,
+            next: forward.next,
+            next_on_nodata: forward.next_on_nodata,
+            failfast: forward.failfast,
+            under_way: 0,
+            under_way_max: forward.max_concurrent.unwrap_or(u32::MAX),
             force_tcp: forward.force_tcp,
             prefer_udp: forward.prefer_udp,
         }
+    }
+
+    /// Whether another client may wait for it.
+    pub fn has_room(&self) -> bool {
+        self.under_way < self.under_way_max
     }
 
     /// How a query goes upstream first whose client used `client`.

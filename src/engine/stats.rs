@@ -42,6 +42,10 @@ pub struct Stats {
     pub coalesced: u64,
     /// Queries refused with SERVFAIL because every slot was taken.
     pub overloaded: u64,
+    /// Queries refused because their stanza's `max_concurrent` was reached.
+    pub concurrent_rejects: u64,
+    /// Times that a query found all upstreams of its stanza down.
+    pub all_down: u64,
     /// Streams that clients opened.
     pub streams: u64,
     /// Streams of clients that were closed at once: all places, or all of their address, taken.
@@ -101,6 +105,8 @@ impl Stats {
         self.coalesced += other.coalesced;
         self.overloaded += other.overloaded;
         self.panics += other.panics;
+        self.concurrent_rejects += other.concurrent_rejects;
+        self.all_down += other.all_down;
         self.streams += other.streams;
         self.streams_refused += other.streams_refused;
         add_each(&mut self.replies, &other.replies);

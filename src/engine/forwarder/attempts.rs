@@ -6,6 +6,7 @@
 //! sooner or later: what was on them goes out again at once and nobody is blamed.
 
 use super::{Forwarder, Outgoing, pool_of};
+use crate::config::Policy;
 use crate::engine::exchange::Overdue;
 use crate::engine::key::ConnectionId;
 use crate::engine::message::reply::ExtendedError;
@@ -44,9 +45,20 @@ impl Forwarder {
                 self.attempt_at(now, slot, upstream);
             } else {
                 self.stats.upstreams[upstream].failed += 1;
+                self.accuse(upstream);
                 self.retry(now, slot, ExtendedError::NetworkError);
             }
         }
+    }
+
+    /// The next upstream that the keeper should look after.
+    pub fn next_accused(&mut self) -> Option<usize> {
+        self.accused.pop()
+    }
+
+    /// The keeper could not be told: the next failure will say it again.
+    pub fn accusation_failed(&mut self, upstream: usize) {
+        self.verdicts.take_back(upstream);
     }
 
     /// Time has passed: attempts that are overdue move on, queries that are overdue fail.
@@ -58,6 +70,7 @@ impl Forwarder {
             let upstream = self.upstream_of(slot);
             if let Some(connection) = self.exchanges.end_attempt(slot) {
                 self.stats.upstreams[upstream].timed_out += 1;
+                self.accuse(upstream);
                 self.pools.release(connection, now, true);
             }
             match overdue {
@@ -67,18 +80,33 @@ impl Forwarder {
         }
     }
 
-    /// Sends the query in `slot` to its next upstream that has a connection for it, or fails it.
+    /// Sends the query in `slot` to its next upstream that is up and has a connection for it, or
+    /// fails it.
     pub(super) fn attempt(&mut self, now: Moment, slot: u32, why: ExtendedError) {
-        let stanza = self.exchanges.get(slot).stanza as usize;
-        for _ in 0..self.routes.stanza(stanza).upstreams.len() {
-            let (exchange, stanza) = (self.exchanges.get(slot), self.routes.stanza(stanza));
+        let number = self.exchanges.get(slot).stanza as usize;
+        let stanza = self.routes.stanza(number);
+        let (upstreams, mut policy) = (stanza.upstreams.clone(), stanza.policy);
+        let all_down = upstreams.clone().all(|upstream| self.verdicts.is_down(upstream));
+        if all_down {
+            self.stats.all_down += 1;
+            if stanza.failfast {
+                return self.fail(slot, ExtendedError::NoReachableAuthority);
+            }
+            // Nothing is known that would make one better than another.
+            policy = Policy::Random;
+        }
+        // Two passes: the first may be the rest of one that was begun earlier.
+        for _ in 0..2 * upstreams.len() {
+            let (exchange, stanza) = (self.exchanges.get(slot), self.routes.stanza(number));
             if exchange.failures >= stanza.failures_max {
                 break;
             }
-            let count = stanza.upstreams.len();
-            let (policy, rotation) = (stanza.policy, &mut stanza.rotation);
+            let (count, rotation) = (upstreams.len(), &mut stanza.rotation);
             let next = exchange.tour.next(policy, count, rotation, || self.random.next_u32());
-            let upstream = stanza.upstreams.start + next;
+            let upstream = upstreams.start + next;
+            if self.verdicts.is_down(upstream) && !all_down {
+                continue;
+            }
             exchange.upstream = upstream as u32;
             if self.begin_attempt(now, slot, upstream) {
                 return;
@@ -120,5 +148,12 @@ impl Forwarder {
     fn fail(&mut self, slot: u32, why: ExtendedError) {
         self.exchanges.settle(slot);
         self.failures.push((self.exchanges.key(slot), why));
+    }
+
+    /// An attempt at `upstream` has failed: if nobody else has said so, the keeper is told.
+    fn accuse(&mut self, upstream: usize) {
+        if self.verdicts.report(upstream) {
+            self.accused.push(upstream);
+        }
     }
 }

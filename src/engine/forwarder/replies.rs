@@ -39,31 +39,44 @@ impl Forwarder {
         };
         let (response, asked) = (&answered.response, &waiter.asked);
         let len = write_answer(out, packet, response, asked, question, limit);
-        Some(self.reply_to(&waiter.client, &out[..len]))
+        Some(self.reply_to(slot, &waiter.client, &out[..len]))
     }
 
     /// The client of the next reply is gone: it gets none.
     pub fn forget_reply(&mut self, answered: &Answered) {
-        let slot = self.exchanges.slot(answered.exchange);
-        if slot.and_then(|slot| self.exchanges.next_waiter(slot)).is_some() {
+        let Some(slot) = self.exchanges.slot(answered.exchange) else { return };
+        if self.exchanges.next_waiter(slot).is_some() {
+            let stanza = self.exchanges.first_stanza(slot);
+            self.routes.stanza(stanza).under_way -= 1;
             self.stats.drop(DropReason::ReplyNotSent);
         }
     }
 
     /// The next reply to a query that found no answer. To be drawn until `None` after every other
-    /// call. `out` holds at least [`reply::ERROR_LEN_MAX`] bytes.
+    /// call. `out` holds at least [`super::super::message::UDP_PAYLOAD_MAX`] bytes; a response that
+    /// was held back is cut to it.
     pub fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
             let (key, why) = *self.failures.last()?;
             let waiter = self.exchanges.slot(key).and_then(|slot| self.exchanges.next_waiter(slot));
             let Some(waiter) = waiter else {
                 self.failures.pop();
+                self.held.remove(&key.0.index);
                 continue;
             };
+            let slot = key.0.index;
             let mut scratch = [0; NAME_LEN_MAX + 4];
-            let question = self.question_for(key.0.index, &waiter, &mut scratch);
-            let len = write_error(out, &waiter.asked, question, Rcode::ServFail, Some(why));
-            return Some(self.reply_to(&waiter.client, &out[..len]));
+            let question = self.question_for(slot, &waiter, &mut scratch);
+            let asked = &waiter.asked;
+            let len = match self.held.get(&slot) {
+                Some((response, packet)) => {
+                    let room = out.len();
+                    let limit = waiter.client.stream.map_or(asked.udp_limit(), |_| room).min(room);
+                    write_answer(out, packet, response, asked, question, limit)
+                }
+                None => write_error(out, asked, question, Rcode::ServFail, Some(why)),
+            };
+            return Some(self.reply_to(slot, &waiter.client, &out[..len]));
         }
     }
 
@@ -84,8 +97,10 @@ impl Forwarder {
     }
 
     /// The books of a waiting client's reply.
-    fn reply_to(&mut self, client: &Client, written: &[u8]) -> Reply {
+    fn reply_to(&mut self, slot: u32, client: &Client, written: &[u8]) -> Reply {
         self.count_reply(written);
+        let stanza = self.exchanges.first_stanza(slot);
+        self.routes.stanza(stanza).under_way -= 1;
         if let Some(stream) = client.stream {
             self.clients.answered(stream);
         }

@@ -80,6 +80,12 @@ pub struct Response {
 }
 
 impl Response {
+    /// The response code, of 12 bits where there is EDNS.
+    pub fn rcode(&self) -> u16 {
+        let high = self.opt.map_or(0, |opt| u16::from(opt.rcode_high));
+        high << 4 | self.flags & flags::RCODE
+    }
+
     /// Walks all records. `None` if one does not lie within the message, the counts claim more
     /// than there is, or there are two OPTs. The records behind an OPT, where servers put nothing
     /// but signatures of the hop, do not count: only the additional section has any.

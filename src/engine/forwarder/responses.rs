@@ -1,0 +1,152 @@
+//! What an upstream's packet leads to.
+//!
+//! First it must be believed: connection, id, QR, question, records. What is not believed is
+//! dropped and counted, and whoever waits goes on waiting, so that nobody's forgery ends a query.
+//! What is believed is delivered, unless the configuration hopes for better: the same upstream
+//! over TCP when it truncated (`prefer_udp`), another upstream (`failover`), another stanza
+//! (`next`). A response that was passed over for another upstream is held back, and delivered
+//! after all when nothing better comes.
+
+use super::{Answered, Forwarder};
+use crate::engine::key::{ConnectionId, Transport};
+use crate::engine::message::reply::ExtendedError;
+use crate::engine::message::response::{Response, answers, is_response};
+use crate::engine::message::{HEADER_LEN, Rcode, flags, id};
+use crate::engine::policy::Tour;
+use crate::engine::routes::Onward;
+use crate::engine::stats::DropReason;
+use crate::engine::zones::Folded;
+use crate::moment::Moment;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Responses held back, by the slot of their exchange: so at most one for each. Empty unless a
+/// `failover` is at work, the one thing here that allocates.
+pub(super) type HeldBack = HashMap<u32, (Response, Box<[u8]>)>;
+
+/// What a believed response leads to.
+enum Course {
+    Deliver,
+    SameOverTcp,
+    AnotherUpstream,
+    AnotherStanza(usize),
+    /// `next` leads to stanzas of which none wants the name.
+    Nowhere,
+}
+
+impl Forwarder {
+    /// An upstream's packet on `connection`. `truncated`: its buffer did not hold all of it.
+    /// `None`: it ends no exchange; if it is not believed, its drop is counted.
+    pub fn on_response(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        packet: &[u8],
+        truncated: bool,
+    ) -> Option<Answered> {
+        let (slot, response) = match self.believe(connection, packet, truncated) {
+            Ok(believed) => believed,
+            Err(reason) => {
+                self.stats.drop(reason);
+                return None;
+            }
+        };
+        let upstream = self.upstream_of(slot);
+        self.stats.upstreams[upstream].answered += 1;
+        self.exchanges.end_attempt(slot);
+        self.note_stream(connection, &response);
+        self.pools.release(connection, now, false);
+        match self.course(slot, &response) {
+            Course::Deliver => {
+                self.exchanges.settle(slot);
+                if !self.held.is_empty() {
+                    self.held.remove(&slot);
+                }
+                return Some(Answered { exchange: self.exchanges.key(slot), response });
+            }
+            Course::SameOverTcp => {
+                self.exchanges.get(slot).transport = Transport::Tcp;
+                self.attempt_at(now, slot, upstream);
+            }
+            Course::AnotherUpstream => {
+                self.exchanges.get(slot).failovers += 1;
+                self.held.insert(slot, (response, packet.into()));
+                self.attempt(now, slot, ExtendedError::NoReachableAuthority);
+            }
+            Course::AnotherStanza(stanza) => self.pass_on(now, slot, stanza),
+            Course::Nowhere => {
+                self.held.remove(&slot);
+                self.fail(slot, ExtendedError::NoReachableAuthority);
+            }
+        }
+        None
+    }
+
+    /// Whether a packet answers the exchange it claims to, and how it is laid out.
+    fn believe(
+        &self,
+        connection: ConnectionId,
+        packet: &[u8],
+        truncated: bool,
+    ) -> Result<(u32, Response), DropReason> {
+        let id = id(packet).filter(|_| is_response(packet)).ok_or(DropReason::ResponseMalformed)?;
+        let slot = self.exchanges.find(connection, id).ok_or(DropReason::ResponseUnmatched)?;
+        let name_len = self.exchanges.name_len(slot);
+        if !answers(packet, self.exchanges.query(slot), name_len) {
+            return Err(DropReason::ResponseWrongQuestion);
+        }
+        let response =
+            if truncated { Response::of_truncated(packet) } else { Response::parse(packet) };
+        Ok((slot, response.ok_or(DropReason::ResponseMalformed)?))
+    }
+
+    /// What the configuration makes of a believed response.
+    fn course(&mut self, slot: u32, response: &Response) -> Course {
+        let name_len = self.exchanges.name_len(slot);
+        let exchange = self.exchanges.get(slot);
+        let (number, transport) = (exchange.stanza as usize, exchange.transport);
+        let stanza = self.routes.stanza(number);
+        let truncated = response.flags & flags::TC != 0;
+        if truncated && transport == Transport::Udp && stanza.prefer_udp {
+            return Course::SameOverTcp;
+        }
+        let rcode = response.rcode();
+        let more = exchange.failovers as usize + 1 < stanza.upstreams.len();
+        if stanza.failover.contains(rcode) && more {
+            return Course::AnotherUpstream;
+        }
+        let nodata = rcode == Rcode::NoError as u16 && response.counts[0] == 0;
+        if stanza.next.contains(rcode) || (nodata && stanza.next_on_nodata) {
+            let name = &self.exchanges.query(slot)[HEADER_LEN..HEADER_LEN + name_len];
+            return match self.routes.after(number, &Folded::new(name)) {
+                Onward::End => Course::Deliver,
+                Onward::Stanza(next) => Course::AnotherStanza(next),
+                Onward::Nowhere => Course::Nowhere,
+            };
+        }
+        Course::Deliver
+    }
+
+    /// Hands the query to another stanza, where it begins anew within the time it has left.
+    fn pass_on(&mut self, now: Moment, slot: u32, number: usize) {
+        self.held.remove(&slot);
+        let client = self.exchanges.first_waiter(slot).map(|waiter| waiter.client.transport());
+        let stanza = self.routes.stanza(number);
+        let exchange = self.exchanges.get(slot);
+        exchange.stanza = number as u32;
+        exchange.transport = stanza.transport(client.unwrap_or_default());
+        exchange.timeout_class = stanza.timeout_class;
+        (exchange.tour, exchange.failures, exchange.failovers) = (Tour::NEW, 0, 0);
+        self.attempt(now, slot, ExtendedError::NetworkError);
+    }
+
+    /// What a response tells about the stream it came on.
+    fn note_stream(&mut self, connection: ConnectionId, response: &Response) {
+        if self.pools.is_stream(connection) {
+            self.pools.prove(connection);
+            if let Some(units) = response.opt.and_then(|opt| opt.keepalive) {
+                self.pools.announce(connection, Duration::from_millis(100 * u64::from(units)));
+            }
+        }
+    }
+}
