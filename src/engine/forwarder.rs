@@ -18,6 +18,7 @@ use responses::HeldBack;
 
 use super::clients::Clients;
 use super::exchange::{Client, Exchanges, Opening, Spelling, Waiter};
+use super::health::Verdicts;
 use super::key::{ConnectionId, ExchangeKey, Transport};
 use super::message::query::{Query, Rejection, UPSTREAM_LEN_MAX};
 use super::message::reply::{ExtendedError, write_error};
@@ -33,7 +34,7 @@ use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
 /// Queries on one stream at once, unless the configuration says fewer.
 const STREAM_INFLIGHT_MAX: usize = 32;
@@ -77,14 +78,17 @@ pub struct Forwarder {
     sends: Vec<Outgoing>,
     failures: Vec<(ExchangeKey, ExtendedError)>,
     held: HeldBack,
+    /// Upstreams that the keeper is to be told about.
+    accused: Vec<usize>,
     stats: Stats,
+    verdicts: Arc<Verdicts>,
     draft: [u8; UPSTREAM_LEN_MAX],
 }
 
 impl Forwarder {
     /// An engine for `config`. `seed`: bytes that nobody can predict; all ids, orders and hash
-    /// keys follow from it.
-    pub fn new(config: &Config, seed: [u8; 32]) -> Self {
+    /// keys follow from it. `verdicts`: which upstreams are down.
+    pub fn new(config: &Config, seed: [u8; 32], verdicts: Arc<Verdicts>) -> Self {
         let mut random = ChaCha12Rng::from_seed(seed);
         let mut key = || random.next_u64();
         let hasher = RandomState::with_seeds(key(), key(), key(), key());
@@ -108,7 +112,9 @@ impl Forwarder {
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             held: HeldBack::default(),
+            accused: Vec::with_capacity(upstreams.len()),
             stats: Stats { upstreams, ..Stats::default() },
+            verdicts,
             draft: [0; UPSTREAM_LEN_MAX],
         }
     }

@@ -167,11 +167,11 @@ impl<'a> Turner<'a> {
         if let Some(Socket::Stream(stream)) = self.sockets.get(id) {
             stream.read_closed |= event.is_read_closed();
             if event.is_error() {
-                return self.engine.on_stream_closed(now, id);
+                return self.engine.on_connection_failed(now, id);
             }
             if event.is_writable() && stream.unblock() {
                 if stream.flush().is_err() {
-                    return self.engine.on_stream_closed(now, id);
+                    return self.engine.on_connection_failed(now, id);
                 }
                 self.engine.on_connected(now, id);
             }
@@ -280,7 +280,7 @@ impl<'a> Turner<'a> {
             Some(Socket::Stream(stream)) => {
                 let progress = receive_messages(stream, &mut handle);
                 if progress == Progress::Over {
-                    self.engine.on_stream_closed(now, id);
+                    self.engine.on_connection_failed(now, id);
                 }
                 progress
             }
@@ -305,6 +305,11 @@ impl<'a> Turner<'a> {
             self.sockets.close(id);
         }
         self.keeper_busy = false;
+        while let Some(upstream) = self.engine.next_accused() {
+            if self.seat.keeper.try_send(ToKeeper::Failed { upstream }).is_err() {
+                self.engine.accusation_failed(upstream);
+            }
+        }
         while let Some((pool, at)) = self.engine.next_request() {
             let request = ToKeeper::Wake { worker: self.seat.number, pool, at };
             if self.seat.keeper.try_send(request).is_err() {
@@ -342,7 +347,7 @@ impl<'a> Turner<'a> {
                         let drops = &mut self.engine.stats_mut().drops;
                         drops[DropReason::QueryNotSent as usize] += dropped as u64;
                     }
-                    Err(_) => self.engine.on_stream_closed(now, id),
+                    Err(_) => self.engine.on_connection_failed(now, id),
                 }
             }
             self.sends.clear();

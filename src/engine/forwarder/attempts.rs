@@ -14,28 +14,15 @@ use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
 impl Forwarder {
-    /// The connection's socket failed or could not be opened: its queries move on at once.
+    /// The connection's socket failed, was closed by the upstream, or could not be opened: its
+    /// queries move on at once. A stream that had worked before was merely closed between queries,
+    /// as every server does sooner or later: then they go out again to the same upstream, and
+    /// nobody is blamed.
     pub fn on_connection_failed(&mut self, now: Moment, connection: ConnectionId) {
-        self.move_on(now, connection, false);
-    }
-
-    /// The stream was closed or reset by the upstream. If it had worked before, that is no failure
-    /// of the upstream's: its queries go out again to the same one, at no cost.
-    pub fn on_stream_closed(&mut self, now: Moment, connection: ConnectionId) {
-        let between_queries = self.pools.was_closed_between_queries(connection);
-        self.move_on(now, connection, between_queries);
-    }
-
-    /// The stream is connected.
-    pub fn on_connected(&mut self, now: Moment, connection: ConnectionId) {
-        self.pools.connected(connection, now);
-    }
-
-    /// Breaks `connection` off and moves its queries elsewhere; `excused`: without blame.
-    fn move_on(&mut self, now: Moment, connection: ConnectionId, excused: bool) {
         if !self.pools.is_open(connection) {
             return;
         }
+        let excused = self.pools.was_closed_between_queries(connection);
         self.pools.break_off(connection);
         while let Some(slot) = self.exchanges.first_on(connection) {
             let upstream = self.upstream_of(slot);
@@ -49,6 +36,11 @@ impl Forwarder {
                 self.retry(now, slot, ExtendedError::NetworkError);
             }
         }
+    }
+
+    /// The stream is connected.
+    pub fn on_connected(&mut self, now: Moment, connection: ConnectionId) {
+        self.pools.connected(connection, now);
     }
 
     /// The next upstream that the keeper should look after.
