@@ -7,12 +7,14 @@
 
 use crate::common::wire::{Ask, question_of, word_at};
 use onward::config::Config;
+use onward::engine::health::Verdicts;
 use onward::engine::stats::{DropReason, Stats};
 use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
 use onward::moment::Moment;
 use onward::wheel::{TimerKey, Wheel};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A query that reached an upstream.
@@ -78,7 +80,7 @@ pub(crate) fn client(number: usize) -> Client {
 impl World {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            engine: Forwarder::new(config, [7; 32]),
+            engine: Forwarder::new(config, [7; 32], Arc::new(Verdicts::new(config))),
             now: Moment::ZERO,
             sent: Vec::new(),
             got: Vec::new(),

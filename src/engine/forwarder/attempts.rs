@@ -137,7 +137,7 @@ impl Forwarder {
     }
 
     /// No upstream answered: everybody who waits is told.
-    fn fail(&mut self, slot: u32, why: ExtendedError) {
+    pub(super) fn fail(&mut self, slot: u32, why: ExtendedError) {
         self.exchanges.settle(slot);
         self.failures.push((self.exchanges.key(slot), why));
     }
