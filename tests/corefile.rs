@@ -241,6 +241,12 @@ fn block() -> impl Strategy<Value = String> {
         Just("failfast_all_unhealthy_upstreams"),
         Just("force_tcp"),
         Just("prefer_udp"),
+        Just("failover ServFail REFUSED"),
+        Just("next nxdomain noerror NOTIMPL badcookie"),
+        Just("next_on_nodata"),
+        Just("max_concurrent 7"),
+        Just("source_address 127.0.0.5"),
+        Just("source_address ::1"),
     ];
     let options = proptest::collection::vec(option, 0..6);
     let targets = prop_oneof![Just("::1"), Just("10.0.0.1 10.0.0.2:5"), Just("fe80::1%3 f")];

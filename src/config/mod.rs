@@ -18,10 +18,12 @@ mod name;
 mod numbers;
 mod print;
 mod quote;
+mod rcodes;
 
 pub use error::ConfigError;
 pub use host::{Host, Interface};
 pub use name::{Name, NameError};
+pub use rcodes::Rcodes;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -109,6 +111,16 @@ pub struct Forward {
     pub force_tcp: bool,
     /// Upstreams are asked over UDP first, however the client asked. `force_tcp` wins.
     pub prefer_udp: bool,
+    /// A response with one of these codes is not delivered while another upstream can be asked.
+    pub failover: Rcodes,
+    /// A response with one of these codes hands the query to the next stanza, if it follows.
+    pub next: Rcodes,
+    /// So does NOERROR without any answer record.
+    pub next_on_nodata: bool,
+    /// Queries that one worker may have under way; more are refused. `None`: no limit.
+    pub max_concurrent: Option<u32>,
+    /// The address that upstreams are asked and probed from. `None`: the kernel chooses.
+    pub source_address: Option<IpAddr>,
     /// The size of each of this stanza's pools.
     pub sizing: Sizing,
 }

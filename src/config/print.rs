@@ -69,9 +69,20 @@ impl fmt::Display for Forward {
             ("failfast_all_unhealthy_upstreams", self.failfast),
             ("force_tcp", self.force_tcp),
             ("prefer_udp", self.prefer_udp),
+            ("next_on_nodata", self.next_on_nodata),
         ];
         for (switch, _) in switches.iter().filter(|(_, on)| *on) {
             writeln!(f, "        {switch}")?;
+        }
+        for (option, rcodes) in [("failover", self.failover), ("next", self.next)] {
+            if !rcodes.is_empty() {
+                let mnemonics = rcodes.mnemonics().collect::<Vec<_>>().join(" ");
+                writeln!(f, "        {option} {mnemonics}")?;
+            }
+        }
+        writeln!(f, "        max_concurrent {}", self.max_concurrent.unwrap_or(0))?;
+        if let Some(address) = self.source_address {
+            writeln!(f, "        source_address {address}")?;
         }
         writeln!(f, "        spread {}", sizing.spread)?;
         writeln!(f, "        max_conns {}", sizing.max_conns)?;

@@ -8,7 +8,7 @@
 pub(crate) mod wire;
 
 use onward::config::{
-    Config, Forward, HealthCheck, Listener, Name, Policy, ServerBlock, Sizing, Upstream,
+    Config, Forward, HealthCheck, Listener, Name, Policy, Rcodes, ServerBlock, Sizing, Upstream,
 };
 use onward::moment::Moment;
 use rand_chacha::ChaCha8Rng;
@@ -43,6 +43,11 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         failfast: false,
         force_tcp: false,
         prefer_udp: false,
+        failover: Rcodes::default(),
+        next: Rcodes::default(),
+        next_on_nodata: false,
+        max_concurrent: None,
+        source_address: None,
         sizing: Sizing { spread: 1, max_conns: 1_024, max_inflight: 64 },
     }
 }

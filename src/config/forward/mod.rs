@@ -15,8 +15,11 @@ pub(super) use sizing::share;
 
 use super::error::Complaint;
 use super::load::{Context, Draft};
-use super::{Forward, HealthCheck, Name, Policy, Sizing, UPSTREAMS_MAX, duration, keys, numbers};
+use super::{
+    Forward, HealthCheck, Name, Policy, Rcodes, Sizing, UPSTREAMS_MAX, duration, keys, numbers,
+};
 use crate::corefile::{Cursor, ParseError, Place, Token, Warning, did_you_mean};
+use std::net::IpAddr;
 use std::time::Duration;
 use targets::Targets;
 
@@ -45,15 +48,15 @@ const OPTIONS: [(&str, bool); 24] = [
     ("failfast_all_unhealthy_upstreams", true),
     ("force_tcp", true),
     ("prefer_udp", true),
-    ("max_concurrent", false),
-    ("next_on_nodata", false),
+    ("failover", true),
+    ("next", true),
+    ("next_on_nodata", true),
+    ("max_concurrent", true),
+    ("source_address", true),
     ("tls", false),
     ("tls_servername", false),
     ("doh_method", false),
-    ("next", false),
-    ("failover", false),
     ("resolver", false),
-    ("source_address", false),
 ];
 
 /// A stanza whose sizes are not yet resolved.
@@ -131,6 +134,11 @@ struct Options {
     failfast: bool,
     force_tcp: bool,
     prefer_udp: bool,
+    failover: Rcodes,
+    next: Rcodes,
+    next_on_nodata: bool,
+    max_concurrent: Option<u32>,
+    source_address: Option<IpAddr>,
     sizing: sizing::Written,
     spread_place: Option<Place>,
     /// The first option that is right but not built.
@@ -196,6 +204,15 @@ impl Options {
             "failfast_all_unhealthy_upstreams" => self.failfast = read_switch(cursor)?,
             "force_tcp" => self.force_tcp = read_switch(cursor)?,
             "prefer_udp" => self.prefer_udp = read_switch(cursor)?,
+            "failover" => read_rcodes(cursor, &mut self.failover, false)?,
+            "next" => read_rcodes(cursor, &mut self.next, true)?,
+            "next_on_nodata" => self.next_on_nodata = read_switch(cursor)?,
+            "max_concurrent" => {
+                // 0 is no limit.
+                let number = read_count(property, cursor)?;
+                self.max_concurrent = u32::try_from(number).ok().filter(|number| *number > 0);
+            }
+            "source_address" => self.source_address = Some(read_ip(cursor)?),
             "spread" => {
                 self.sizing.spread = Some(sizing::read(property, cursor)?);
                 self.spread_place = Some(property.place.clone());
@@ -270,6 +287,11 @@ impl Options {
             failfast: self.failfast,
             force_tcp: self.force_tcp,
             prefer_udp: self.prefer_udp,
+            failover: self.failover,
+            next: self.next,
+            next_on_nodata: self.next_on_nodata,
+            max_concurrent: self.max_concurrent,
+            source_address: self.source_address,
             sizing: Sizing { spread: 0, max_conns: 0, max_inflight: 0 },
         };
         Ok(Stanza { forward, sizing: self.sizing })
@@ -315,6 +337,28 @@ fn read_count(property: &Token, cursor: &mut Cursor<'_>) -> Result<u64, Complain
         let message = format!("{} can't be negative: {number}", property.text);
         Complaint::value(argument, message)
     })
+}
+
+/// Adds response codes to `set`; `success`: whether NOERROR makes sense among them.
+fn read_rcodes(cursor: &mut Cursor<'_>, set: &mut Rcodes, success: bool) -> Result<(), Complaint> {
+    for mnemonic in cursor.expect_rest()? {
+        let Some(rcode) = Rcodes::parse(&mnemonic.text) else {
+            let message = format!("{} is not a valid rcode", mnemonic.text);
+            return Err(Complaint::value(mnemonic, message));
+        };
+        if rcode == 0 && !success {
+            return Err(Complaint::value(mnemonic, "NoError cannot be used in failover"));
+        }
+        set.extend([rcode]);
+    }
+    Ok(())
+}
+
+/// An address without port; one of IPv4 written as IPv6 is one of IPv4.
+fn read_ip(cursor: &mut Cursor<'_>) -> Result<IpAddr, Complaint> {
+    let address = cursor.expect_arg()?;
+    let ip = address.text.parse::<IpAddr>().map(|ip| ip.to_canonical());
+    ip.map_err(|_| ParseError::at(address, format!("invalid IP address: {}", address.text)).into())
 }
 
 /// An option that is on when it is written.

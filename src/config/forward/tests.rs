@@ -140,21 +140,73 @@ fn a_spread_above_max_conns_is_refused_after_the_whole_block() {
 }
 
 #[test]
-fn an_option_that_is_not_built_is_checked_before_it_is_refused() {
+fn response_codes_accumulate_over_repeats() {
+    let forward = with("").unwrap();
+    assert!(forward.failover.is_empty() && forward.next.is_empty() && !forward.next_on_nodata);
+    let forward = with(
+        "failover ServFail\nnext NXDOMAIN\nfailover REFUSED notimpl\nnext NoError\nnext_on_nodata",
+    )
+    .unwrap();
+    assert_eq!(forward.failover, [2, 4, 5].into_iter().collect());
+    assert_eq!(forward.next, [0, 3].into_iter().collect());
+    assert!(forward.next_on_nodata);
+    for option in ["next", "failover"] {
+        assert!(with(option).is_err());
+        assert_eq!(
+            with(&format!("{option} SERVFAIL servfial")).unwrap_err(),
+            "f:3 - plugin/forward: servfial is not a valid rcode"
+        );
+    }
     assert_eq!(
-        with("max_concurrent 3").unwrap_err(),
-        "f:3 - forward option 'max_concurrent' is not supported by onward yet"
+        with("failover noerror bad").unwrap_err(),
+        "f:3 - plugin/forward: NoError cannot be used in failover"
+    );
+}
+
+#[test]
+fn queries_under_way_are_limited_when_a_number_is_written() {
+    assert_eq!(with("").unwrap().max_concurrent, None);
+    assert_eq!(with("max_concurrent 5").unwrap().max_concurrent, Some(5));
+    assert_eq!(with("max_concurrent 5\nmax_concurrent 0").unwrap().max_concurrent, None);
+    assert_eq!(with("max_concurrent 4294967296").unwrap().max_concurrent, None);
+    assert_eq!(
+        with("max_concurrent -3").unwrap_err(),
+        "f:3 - plugin/forward: max_concurrent can't be negative: -3"
     );
     assert_eq!(
         with("max_concurrent 2 2").unwrap_err(),
         "plugin/forward: f:3 - Error during parsing: unknown property '2'"
     );
-    let known = "next nxdomain\nfailover SERVFAIL\nnext_on_nodata\ntls a b c\n\
-                 tls_servername n\ndoh_method GET\nresolver 1.1.1.1 [::1]:53\nsource_address ::1\n\
-                 max_concurrent 0";
+}
+
+#[test]
+fn the_source_is_one_address() {
+    let source = |options: &str| with(options).map(|forward| forward.source_address);
+    assert_eq!(source("").unwrap(), None);
+    let last = source("source_address 10.0.0.1\nsource_address ::ffff:127.0.0.5").unwrap();
+    assert_eq!(last, Some("127.0.0.5".parse().unwrap()));
+    for wrong in ["host", "127.0.0.1:53", "[::1]", "fe80::1%eth0", "300.1.1.1"] {
+        assert_eq!(
+            source(&format!("source_address {wrong}")).unwrap_err(),
+            format!("plugin/forward: f:3 - Error during parsing: invalid IP address: {wrong}")
+        );
+    }
+}
+
+#[test]
+fn an_option_that_is_not_built_is_checked_before_it_is_refused() {
+    assert_eq!(
+        with("tls").unwrap_err(),
+        "f:3 - forward option 'tls' is not supported by onward yet"
+    );
+    assert_eq!(
+        with("doh_method get").unwrap_err(),
+        "f:3 - plugin/forward: doh_method must be either POST or GET"
+    );
+    let known = "resolver 1.1.1.1 [::1]:53\ntls a b c\ntls_servername n\ndoh_method GET";
     assert_eq!(
         with(known).unwrap_err(),
-        "f:3 - forward option 'next' is not supported by onward yet"
+        "f:3 - forward option 'resolver' is not supported by onward yet"
     );
 }
 
