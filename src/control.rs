@@ -1,13 +1,15 @@
 //! What the keeper and the workers say to each other.
 //!
-//! Plain messages over bounded channels that nobody ever waits on to send. A worker asleep in its
-//! poll is woken by a [`mio::Waker`], so a message and its wake-up travel together in a
-//! [`Mailbox`]. Nothing here knows what the messages mean to either side.
+//! Plain messages over bounded channels that no worker ever waits on while it serves. Whoever is
+//! asleep in its poll is woken by a [`mio::Waker`], so a message and its wake-up travel together:
+//! in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper. Nothing here knows what the
+//! messages mean to either side.
 
 use crate::engine::stats::Stats;
 use crate::moment::Moment;
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, TrySendError};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// To a worker.
 #[derive(Debug)]
@@ -31,6 +33,11 @@ pub enum ToKeeper {
         pool: usize,
         /// When.
         at: Moment,
+    },
+    /// An exchange with this upstream failed: find out whether it still answers.
+    Failed {
+        /// Which, in the order of the configuration.
+        upstream: usize,
     },
     /// This worker panicked and was started afresh.
     Panicked {
@@ -78,5 +85,140 @@ impl Mailbox {
             Err(TrySendError::Full(message)) => Err(message),
             Err(TrySendError::Disconnected(_)) => Ok(()),
         }
+    }
+}
+
+/// Where messages to the keeper are put.
+#[derive(Clone, Debug)]
+pub struct KeeperMailbox {
+    sender: Sender<ToKeeper>,
+    /// Behind the sender, so that it rings after the last sender has gone.
+    bell: Bell,
+}
+
+/// The keeper's end of its mailbox.
+#[derive(Debug)]
+pub struct KeeperMail {
+    messages: Receiver<ToKeeper>,
+    /// Keeps the waker: one that is gone before the keeper looks would not have rung.
+    bell: Bell,
+}
+
+impl KeeperMailbox {
+    /// A mailbox for `capacity` messages whose arrival `waker` announces, and its other end.
+    pub fn new(capacity: usize, waker: mio::Waker) -> (Self, KeeperMail) {
+        let (sender, messages) = crossbeam_channel::bounded(capacity);
+        let bell = Bell { rung: Arc::default(), waker: Arc::new(waker) };
+        (Self { sender, bell: bell.clone() }, KeeperMail { messages, bell })
+    }
+
+    /// Puts `message` in and wakes the keeper, unless it is awake already. Never waits.
+    ///
+    /// # Errors
+    /// The mailbox is full, or the keeper has ended.
+    pub fn try_send(&self, message: ToKeeper) -> Result<(), TrySendError<ToKeeper>> {
+        self.sender.try_send(message)?;
+        self.bell.ring();
+        Ok(())
+    }
+
+    /// The same, but waits for room: for what must not be lost, when there is nothing else to do.
+    /// The keeper waits for nobody, so it ends.
+    ///
+    /// # Errors
+    /// The keeper has ended.
+    pub fn send(&self, message: ToKeeper) -> Result<(), SendError<ToKeeper>> {
+        self.sender.send(message)?;
+        self.bell.ring();
+        Ok(())
+    }
+}
+
+impl KeeperMail {
+    /// The keeper is awake and will read all there is: from now on, who puts something in wakes
+    /// it again.
+    pub fn unring(&self) {
+        self.bell.rung.swap(false, Ordering::AcqRel);
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// There is none now, or there will never be one again.
+    pub fn try_next(&self) -> Result<ToKeeper, TryRecvError> {
+        self.messages.try_recv()
+    }
+}
+
+/// Wakes the keeper once for any number of messages: a wake-up is a system call.
+#[derive(Clone, Debug)]
+struct Bell {
+    /// Set from the wake-up until the keeper begins to read. Who finds it set has put its message
+    /// in before the keeper reads.
+    rung: Arc<AtomicBool>,
+    waker: Arc<mio::Waker>,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) && self.waker.wake().is_err() {
+            // The kernel is out of memory: whoever comes next tries again.
+            self.rung.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KeeperMailbox, ToKeeper};
+    use crossbeam_channel::{TryRecvError, TrySendError};
+    use mio::{Events, Poll, Token, Waker};
+    use std::time::Duration;
+
+    fn is_woken(poll: &mut Poll) -> bool {
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        !events.is_empty()
+    }
+
+    #[test]
+    fn many_messages_wake_the_keeper_once_until_it_reads() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), Token(0)).unwrap();
+        let (mailbox, mail) = KeeperMailbox::new(3, waker);
+        assert!(!is_woken(&mut poll));
+        mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
+        assert!(is_woken(&mut poll));
+        mailbox.try_send(ToKeeper::Failed { upstream: 1 }).unwrap();
+        mailbox.send(ToKeeper::Stop).unwrap();
+        assert!(!is_woken(&mut poll), "it knows already");
+        let full = mailbox.try_send(ToKeeper::Stop);
+        assert!(matches!(full, Err(TrySendError::Full(ToKeeper::Stop))), "{full:?}");
+        mail.unring();
+        assert!(matches!(mail.try_next(), Ok(ToKeeper::Failed { upstream: 0 })));
+        mailbox.try_send(ToKeeper::Failed { upstream: 2 }).unwrap();
+        assert!(is_woken(&mut poll), "it has begun to read");
+        assert_eq!(std::iter::from_fn(|| mail.try_next().ok()).count(), 3);
+        assert_eq!(mail.try_next().unwrap_err(), TryRecvError::Empty);
+    }
+
+    #[test]
+    fn the_last_mailbox_to_go_wakes_the_keeper_to_see_it() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), Token(0)).unwrap();
+        let (mailbox, mail) = KeeperMailbox::new(1, waker);
+        drop(mailbox.clone());
+        mail.unring();
+        assert_eq!(mail.try_next().unwrap_err(), TryRecvError::Empty);
+        assert!(is_woken(&mut poll));
+        drop(mailbox);
+        assert!(is_woken(&mut poll));
+        assert_eq!(mail.try_next().unwrap_err(), TryRecvError::Disconnected);
     }
 }

@@ -6,7 +6,7 @@
 //! client ──► worker 1 (core c1) ──► its own sockets to every upstream ──► upstream A, B, …
 //!                 ▲   │ bounded channels + wakers
 //!                 │   ▼
-//!              keeper: the shared timer wheel (expire, max_age), and the stop
+//!              keeper: the shared timer wheel (expire, max_age), health probes, and the stop
 //! ```
 //!
 //! The rooms, from the words typed to the packets moved:
@@ -15,7 +15,7 @@
 //!   [`host`] it will run on.
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
-//! * [`worker`]: the loop of one core. [`keeper`]: the wheel's thread. [`control`]: what they say
+//! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`control`]: what they say
 //!   to each other. [`server`]: all of it started and stopped.
 //! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
 //!

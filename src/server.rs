@@ -7,12 +7,12 @@
 
 use crate::clock::Clock;
 use crate::config::{Config, Listener};
-use crate::control::{Mailbox, ToKeeper, ToWorker};
+use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};
+use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::keeper::Keeper;
 use crate::sys::{limits, socket};
 use crate::worker::{Listening, Seat};
-use crossbeam_channel::Sender;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -20,8 +20,6 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// Messages that wait for the keeper at most; a worker that finds it full asks again.
-const KEEPER_MAIL: usize = 4096;
 /// How long a worker may take to answer a question; it answers at its next turn.
 const REPORT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -34,6 +32,8 @@ pub enum StartError {
     NoListener,
     /// A worker could not be pinned or started.
     Worker(usize, io::Error),
+    /// The keeper could not be started.
+    Keeper(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -66,6 +66,9 @@ impl fmt::Display for StartError {
                 "cannot start worker {number}: {error} (is its core online and allowed, are \
                  descriptors left?)"
             ),
+            Self::Keeper(error) => {
+                write!(f, "cannot start the keeper: {error} (are descriptors left?)")
+            }
         }
     }
 }
@@ -76,7 +79,7 @@ impl std::error::Error for StartError {}
 pub struct Server {
     addresses: Vec<SocketAddr>,
     workers: Vec<Mailbox>,
-    keeper: Sender<ToKeeper>,
+    keeper: KeeperMailbox,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -107,14 +110,17 @@ impl Server {
         if addresses.is_empty() {
             return Err(StartError::NoListener);
         }
-        let (keeper, mail) = crossbeam_channel::bounded(KEEPER_MAIL);
-        let mut server = Self { addresses, workers: Vec::new(), keeper, threads: Vec::new() };
         let clock = Clock::start();
         let config = Arc::new(config);
-        let started = server.start_workers(&config, clock, cores, rows);
-        let keeper = Keeper::new(clock, mail, server.workers.clone());
-        let keeping = move || keeper.run(log);
-        server.threads.push(spawn("keeper", keeping).map_err(|e| StartError::Worker(count, e))?);
+        let verdicts = Arc::new(Verdicts::new(&config));
+        let (keeper, mailbox) =
+            Keeper::new(clock, &config, Arc::clone(&verdicts)).map_err(StartError::Keeper)?;
+        let mut server =
+            Self { addresses, workers: Vec::new(), keeper: mailbox, threads: Vec::new() };
+        let started = server.start_workers(&config, &verdicts, clock, cores, rows);
+        let workers = server.workers.clone();
+        let keeping = move || keeper.run(workers, log);
+        server.threads.push(spawn("keeper", keeping).map_err(StartError::Keeper)?);
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -153,6 +159,7 @@ impl Server {
     fn start_workers(
         &mut self,
         config: &Arc<Config>,
+        verdicts: &Arc<Verdicts>,
         clock: Clock,
         cores: &[Option<usize>],
         rows: Vec<Vec<Option<Listening>>>,
@@ -160,8 +167,9 @@ impl Server {
         for (number, (listeners, core)) in rows.into_iter().zip(cores.iter().copied()).enumerate() {
             let failed = |error| StartError::Worker(number, error);
             let keeper = self.keeper.clone();
+            let (config, verdicts) = (Arc::clone(config), Arc::clone(verdicts));
             let (seat, mailbox) =
-                Seat::new(number, Arc::clone(config), clock, listeners, keeper).map_err(failed)?;
+                Seat::new(number, config, verdicts, clock, listeners, keeper).map_err(failed)?;
             let (ready, begun) = crossbeam_channel::bounded(1);
             let working = move || seat.work(core, &ready);
             let thread = spawn(&format!("worker-{number}"), working).map_err(failed)?;

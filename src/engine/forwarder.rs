@@ -15,6 +15,7 @@ pub use replies::STREAM_MESSAGE_MAX;
 
 use super::clients::Clients;
 use super::exchange::{Client, Exchanges, Opening, Spelling, Waiter};
+use super::health::Verdicts;
 use super::key::{ConnectionId, ExchangeKey, Transport};
 use super::message::query::{Query, Rejection, UPSTREAM_LEN_MAX};
 use super::message::reply::{ExtendedError, write_error};
@@ -30,6 +31,7 @@ use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Queries on one stream at once, unless the configuration says fewer.
@@ -74,13 +76,15 @@ pub struct Forwarder {
     sends: Vec<Outgoing>,
     failures: Vec<(ExchangeKey, ExtendedError)>,
     stats: Stats,
+    #[expect(dead_code, reason = "selection does not skip upstreams that are down yet")]
+    verdicts: Arc<Verdicts>,
     draft: [u8; UPSTREAM_LEN_MAX],
 }
 
 impl Forwarder {
     /// An engine for `config`. `seed`: bytes that nobody can predict; all ids, orders and hash
-    /// keys follow from it.
-    pub fn new(config: &Config, seed: [u8; 32]) -> Self {
+    /// keys follow from it. `verdicts`: which upstreams are down.
+    pub fn new(config: &Config, seed: [u8; 32], verdicts: Arc<Verdicts>) -> Self {
         let mut random = ChaCha12Rng::from_seed(seed);
         let mut key = || random.next_u64();
         let hasher = RandomState::with_seeds(key(), key(), key(), key());
@@ -104,6 +108,7 @@ impl Forwarder {
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             stats: Stats { upstreams, ..Stats::default() },
+            verdicts,
             draft: [0; UPSTREAM_LEN_MAX],
         }
     }

@@ -1,37 +1,55 @@
-//! The keeper: the thread that owns the shared timer wheel.
+//! The keeper: the thread that owns the shared timer wheel and the probing of upstreams.
 //!
 //! A worker's pool tells it the earliest instant at which one of its connections can expire or
 //! grow too old; the keeper sleeps until the next such instant, or until somebody speaks, and then
 //! tells that worker to sweep that pool. So its cost follows the number of pools, and a host where
-//! nothing is due wakes nobody. It also leads the stop: all workers drain, and it ends with the
-//! last. It never waits on a worker: a full mailbox is tried again a little later.
+//! nothing is due wakes nobody. A worker whose exchange failed has it probe the upstream, once for
+//! all workers ([`probing`]); sockets and timers of probes are watched in the same poll. It also
+//! leads the stop: all workers drain, and it ends with the last. It never waits on a worker: a
+//! full mailbox is tried again a little later.
+
+mod probe;
+mod probing;
+mod timers;
 
 use crate::clock::Clock;
-use crate::control::{Mailbox, ToKeeper, ToWorker};
+use crate::config::Config;
+use crate::control::{KeeperMail, KeeperMailbox, Mailbox, ToKeeper, ToWorker};
+use crate::engine::health::Verdicts;
 use crate::moment::Moment;
-use crate::wheel::{TimerKey, Wheel};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use std::collections::HashMap;
+use crate::sys::random;
+use crossbeam_channel::TryRecvError;
+use mio::{Events, Poll, Token, Waker};
+use probing::Probing;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
+use timers::{Due, Timers};
 
 /// When a worker's mailbox is full, or it panicked with a message unread: how soon to try again.
 const RETRY: Duration = Duration::from_millis(10);
-
-/// What a timer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Due {
-    worker: usize,
-    pool: usize,
-}
+/// Messages that wait at most; a worker that finds no room asks again.
+const MAIL_MAX: usize = 4096;
+/// Messages read before sockets and timers have their turn.
+const MAIL_BATCH: usize = 256;
+/// Events taken from the kernel at once; the rest comes with the next poll.
+const EVENTS_MAX: usize = 64;
+/// Timers that cost no allocation.
+const TIMERS: usize = 64;
+/// The token of the mailbox; those of probes' sockets are the upstreams' numbers.
+const MAILBOX: Token = Token(usize::MAX);
 
 /// The keeper's state.
 pub struct Keeper {
     clock: Clock,
-    mail: Receiver<ToKeeper>,
+    poll: Poll,
+    events: Events,
+    mail: KeeperMail,
+    /// The last batch of mail was full.
+    behind: bool,
     workers: Vec<Mailbox>,
-    wheel: Wheel<Due>,
-    /// The one timer of each pool that has any.
-    timers: HashMap<Due, TimerKey>,
+    timers: Timers,
+    probing: Probing,
     /// Workers who have not left.
     present: usize,
     /// Workers who have not been told to drain, once a stop has begun.
@@ -39,65 +57,131 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The keeper of `workers`, who write to `mail`.
-    pub fn new(clock: Clock, mail: Receiver<ToKeeper>, workers: Vec<Mailbox>) -> Self {
-        Self {
+    /// A keeper who finds out about the upstreams of `config` for `verdicts`, and where to put its
+    /// messages.
+    ///
+    /// # Errors
+    /// The kernel refused a poll or randomness: descriptors have run out.
+    pub fn new(
+        clock: Clock,
+        config: &Config,
+        verdicts: Arc<Verdicts>,
+    ) -> io::Result<(Self, KeeperMailbox)> {
+        let poll = Poll::new()?;
+        let (mailbox, mail) = KeeperMailbox::new(MAIL_MAX, Waker::new(poll.registry(), MAILBOX)?);
+        let registry = poll.registry().try_clone()?;
+        let keeper = Self {
             clock,
+            poll,
+            events: Events::with_capacity(EVENTS_MAX),
             mail,
-            present: workers.len(),
-            workers,
-            wheel: Wheel::with_capacity(64),
-            timers: HashMap::new(),
+            behind: false,
+            workers: Vec::new(),
+            timers: Timers::with_capacity(TIMERS),
+            probing: Probing::new(config, verdicts, registry, random::seed()?),
+            present: 0,
             to_drain: Vec::new(),
-        }
+        };
+        Ok((keeper, mailbox))
     }
 
-    /// Keeps until a stop is asked for and the last worker has left. `log` gets a line for
+    /// Keeps until a stop is asked for and the last of `workers` has left. `log` gets a line for
     /// whatever an operator should know.
-    pub fn run(mut self, log: impl Fn(&str)) {
-        while self.present > 0 {
-            match self.wait() {
-                Ok(ToKeeper::Wake { worker, pool, at }) => self.arm(Due { worker, pool }, at),
-                Ok(ToKeeper::Panicked { worker, message }) => {
-                    log(&format!("worker {worker} panicked and was started afresh: {message}"));
+    pub fn run(mut self, workers: Vec<Mailbox>, log: impl Fn(&str)) {
+        self.present = workers.len();
+        self.workers = workers;
+        while self.present > 0 && self.turn(&log).is_ok() {}
+    }
+
+    /// Waits until something happens and does all that follows.
+    ///
+    /// # Errors
+    /// Nobody is left who could say anything.
+    fn turn(&mut self, log: &dyn Fn(&str)) -> Result<(), TryRecvError> {
+        self.wait();
+        let now = self.clock.now();
+        for event in &self.events {
+            let Token(upstream) = event.token();
+            if event.token() != MAILBOX {
+                self.probing.on_ready(now, upstream, log);
+                self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));
+            }
+        }
+        self.read_mail(now, log)?;
+        let workers = &self.workers;
+        self.to_drain.retain(|worker| workers[*worker].send(ToWorker::Drain).is_err());
+        self.on_time(now, log);
+        Ok(())
+    }
+
+    /// Waits for an event until the next timer is due.
+    fn wait(&mut self) {
+        let now = self.clock.now();
+        let drain = (!self.to_drain.is_empty()).then(|| now.plus(RETRY));
+        let behind = self.behind.then_some(now);
+        let until = [self.timers.next_deadline(), drain, behind].into_iter().flatten().min();
+        match self.poll.poll(&mut self.events, until.map(|until| until.since(now))) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => outcome.expect("the poll is ours and stays valid"),
+        }
+    }
+
+    /// Reads a batch of messages.
+    ///
+    /// # Errors
+    /// Nobody is left who could say anything.
+    fn read_mail(&mut self, now: Moment, log: &dyn Fn(&str)) -> Result<(), TryRecvError> {
+        self.mail.unring();
+        self.behind = false;
+        for _ in 0..MAIL_BATCH {
+            match self.mail.try_next() {
+                Ok(message) => self.on_message(now, message, log),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err(TryRecvError::Disconnected),
+            }
+        }
+        self.behind = true;
+        Ok(())
+    }
+
+    fn on_message(&mut self, now: Moment, message: ToKeeper, log: &dyn Fn(&str)) {
+        match message {
+            ToKeeper::Wake { worker, pool, at } => {
+                self.timers.set(Due::Sweep { worker, pool }, Some(at));
+            }
+            ToKeeper::Failed { upstream } => {
+                self.probing.on_failed_exchange(now, upstream, log);
+                self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));
+            }
+            ToKeeper::Panicked { worker, message } => {
+                self.probing.forget_reports();
+                log(&format!("worker {worker} panicked and was started afresh: {message}"));
+            }
+            ToKeeper::Left { .. } => self.present -= 1,
+            ToKeeper::Stop => {
+                self.to_drain = (0..self.workers.len()).collect();
+                self.probing.stop();
+            }
+        }
+    }
+
+    /// Sends probes and gives them up, and tells every worker with a pool that is due.
+    fn on_time(&mut self, now: Moment, log: &dyn Fn(&str)) {
+        while let Some(due) = self.timers.pop(now) {
+            let again = match due {
+                Due::Probe(upstream) => {
+                    self.probing.on_due(now, upstream, log);
+                    self.probing.wake_at(upstream)
                 }
-                Ok(ToKeeper::Left { .. }) => self.present -= 1,
-                Ok(ToKeeper::Stop) => self.to_drain = (0..self.workers.len()).collect(),
-                Err(RecvTimeoutError::Timeout) => {}
-                // Nobody is left who could say anything.
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            let workers = &self.workers;
-            self.to_drain.retain(|worker| workers[*worker].send(ToWorker::Drain).is_err());
-            self.sweep(self.clock.now());
-        }
-    }
-
-    /// Waits for a message until the next timer is due.
-    fn wait(&self) -> Result<ToKeeper, RecvTimeoutError> {
-        let retry = (!self.to_drain.is_empty()).then(|| self.clock.now().plus(RETRY));
-        let until = [self.wheel.next_deadline(), retry].into_iter().flatten().min();
-        match until.and_then(|until| self.clock.instant(until)) {
-            Some(instant) => self.mail.recv_deadline(instant),
-            None => self.mail.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        }
-    }
-
-    /// Sets the pool's timer, instead of the one it had.
-    fn arm(&mut self, due: Due, at: Moment) {
-        let timer = self.wheel.insert(at, due);
-        if let Some(old) = self.timers.insert(due, timer) {
-            self.wheel.cancel(old);
-        }
-    }
-
-    /// Tells every worker with a pool that is due.
-    fn sweep(&mut self, now: Moment) {
-        while let Some(due) = self.wheel.pop_expired(now) {
-            self.timers.remove(&due);
-            if self.workers[due.worker].send(ToWorker::Sweep(due.pool)).is_err() {
-                self.arm(due, now.plus(RETRY));
-            }
+                Due::Sweep { worker, pool } => {
+                    let sent = self.workers[worker].send(ToWorker::Sweep(pool));
+                    sent.is_err().then(|| now.plus(RETRY))
+                }
+            };
+            self.timers.set(due, again);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,9 @@ mod upstream;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{Mailbox, ToKeeper, ToWorker};
+use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};
 use crate::engine::Forwarder;
+use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::sys::{cpu, random};
 use crossbeam_channel::{Receiver, Sender};
@@ -52,12 +53,13 @@ impl Listening {
 pub struct Seat {
     number: usize,
     config: Arc<Config>,
+    verdicts: Arc<Verdicts>,
     clock: Clock,
     /// One for each of the configuration's listeners; `None` where the host lacks the family.
     listeners: Vec<Option<Listening>>,
     poll: Poll,
     mail: Receiver<ToWorker>,
-    keeper: Sender<ToKeeper>,
+    keeper: KeeperMailbox,
     draining: bool,
     /// The counters of those who sat here before.
     past: Stats,
@@ -71,9 +73,10 @@ impl Seat {
     pub fn new(
         number: usize,
         config: Arc<Config>,
+        verdicts: Arc<Verdicts>,
         clock: Clock,
         mut listeners: Vec<Option<Listening>>,
-        keeper: Sender<ToKeeper>,
+        keeper: KeeperMailbox,
     ) -> io::Result<(Self, Mailbox)> {
         let poll = Poll::new()?;
         let (registry, readable) = (poll.registry(), Interest::READABLE);
@@ -93,8 +96,9 @@ impl Seat {
             .sum();
         let (mailbox, mail) = Mailbox::new(pools + MAIL_SPARE, waker);
         let past = Stats::default();
+        let draining = false;
         let seat =
-            Self { number, config, clock, listeners, poll, mail, keeper, draining: false, past };
+            Self { number, config, verdicts, clock, listeners, poll, mail, keeper, draining, past };
         Ok((seat, mailbox))
     }
 
@@ -110,7 +114,7 @@ impl Seat {
         // Whoever started us may have given up waiting; then nobody minds.
         let _ = ready.send(Ok(()));
         loop {
-            let engine = Forwarder::new(&self.config, seed);
+            let engine = Forwarder::new(&self.config, seed, Arc::clone(&self.verdicts));
             match self.supervise(engine) {
                 Ok(()) => break,
                 Err(message) => {
@@ -153,7 +157,8 @@ mod tests {
     use super::{Listening, Seat};
     use crate::clock::Clock;
     use crate::config::{Config, Host};
-    use crate::control::{ToKeeper, ToWorker};
+    use crate::control::{KeeperMail, KeeperMailbox, ToKeeper, ToWorker};
+    use crate::engine::health::Verdicts;
     use crate::sys::socket;
     use std::net::UdpSocket;
     use std::sync::Arc;
@@ -170,17 +175,29 @@ mod tests {
         reply[..len].starts_with(b"\x12\x34\x81\x85")
     }
 
+    /// The next thing that the worker tells the keeper.
+    fn next_report(poll: &mut mio::Poll, mail: &KeeperMail) -> ToKeeper {
+        let mut events = mio::Events::with_capacity(1);
+        poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        mail.unring();
+        mail.try_next().unwrap()
+    }
+
     #[test]
     fn a_worker_that_panics_is_counted_reported_and_started_afresh() {
         let listener = socket::udp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let address = listener.local_addr().unwrap();
         let text = format!(".:{} {{\n bind 127.0.0.1\n}}\n", address.port());
         let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
-        let (keeper, reports) = crossbeam_channel::bounded(8);
+        let mut poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        let (keeper, mail) = KeeperMailbox::new(8, waker);
         let acceptor = socket::tcp_listener(address, true).unwrap();
         let sockets = vec![Some(Listening::new(listener, acceptor))];
+        let verdicts = Arc::new(Verdicts::new(&config));
+        let config = Arc::new(config);
         let (seat, mailbox) =
-            Seat::new(3, Arc::new(config), Clock::start(), sockets, keeper).unwrap();
+            Seat::new(3, config, verdicts, Clock::start(), sockets, keeper).unwrap();
         let (ready, begun) = crossbeam_channel::bounded(1);
         let thread = std::thread::spawn(move || seat.work(None, &ready));
         begun.recv_timeout(PATIENCE).unwrap().unwrap();
@@ -191,7 +208,7 @@ mod tests {
 
         // No pool has this number: nothing but a bug would say so.
         mailbox.send(ToWorker::Sweep(usize::MAX)).unwrap();
-        let report = reports.recv_timeout(PATIENCE).unwrap();
+        let report = next_report(&mut poll, &mail);
         assert!(matches!(report, ToKeeper::Panicked { worker: 3, .. }), "{report:?}");
         assert!(is_served(&client));
         let (answer, answers) = crossbeam_channel::bounded(1);
@@ -200,7 +217,7 @@ mod tests {
         assert_eq!((stats.panics, stats.queries, stats.replied()), (1, 2, 2));
 
         mailbox.send(ToWorker::Drain).unwrap();
-        let report = reports.recv_timeout(PATIENCE).unwrap();
+        let report = next_report(&mut poll, &mail);
         assert!(matches!(report, ToKeeper::Left { worker: 3 }), "{report:?}");
         thread.join().unwrap();
     }

@@ -1,0 +1,237 @@
+//! One probe: a socket of its own, a query, and an answer or a failure.
+//!
+//! A new socket each time, so a probe has a new source port and says nothing about the pools'
+//! connections. UDP unless the stanza forces TCP. Nothing here waits: the owner calls
+//! [`Probe::on_ready`] when the socket can do something and gives up at [`Probe::deadline`], which
+//! is a limit of each stage (connect, write, read), as in the reference, so that no upstream can
+//! hold a probe for ever.
+
+use crate::engine::frame::{Inbox, Outbox};
+use crate::engine::health::query::ProbeQuery;
+use crate::moment::Moment;
+use crate::sys::socket;
+use mio::net::{TcpStream, UdpSocket};
+use mio::{Interest, Registry, Token};
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A connection must stand within this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The query must have been taken within this time.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The answer must have come within this time.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
+/// Messages that are not the answer, of which a probe reads no more: a bound on what a flood of
+/// forgeries costs the keeper.
+pub(super) const STRAYS_MAX: u32 = 64;
+/// A message is never longer.
+pub(super) const MESSAGE_LEN_MAX: usize = 65_535;
+
+/// Why a probe failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It took too long.
+    TimedOut,
+    /// The upstream ended the connection.
+    Closed,
+    /// There was nothing but messages that are no answer.
+    Strays,
+    /// The kernel said so: refused, unreachable, out of descriptors.
+    Io(io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Closed => f.write_str("connection closed"),
+            Self::Strays => f.write_str("only messages that are no answer"),
+            Self::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                f.write_str("refused")
+            }
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A probe under way.
+pub(super) struct Probe {
+    link: Link,
+    deadline: Moment,
+    strays: u32,
+}
+
+enum Link {
+    Datagram(UdpSocket),
+    Stream { stream: TcpStream, stage: Stage },
+}
+
+enum Stage {
+    Connecting,
+    Writing(Outbox),
+    Reading(Inbox),
+}
+
+impl Probe {
+    /// Sends `query` to `address`, or begins to. Events of its socket carry `token`.
+    ///
+    /// # Errors
+    /// There is no socket to be had or no way to the upstream.
+    pub(super) fn begin(
+        now: Moment,
+        address: SocketAddr,
+        over_tcp: bool,
+        query: &ProbeQuery,
+        registry: &Registry,
+        token: Token,
+    ) -> Result<Self, Failure> {
+        let (link, timeout) = if over_tcp {
+            let mut stream = TcpStream::from_std(socket::tcp_connecting(address)?);
+            registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+            (Link::Stream { stream, stage: Stage::Connecting }, CONNECT_TIMEOUT)
+        } else {
+            let mut socket = UdpSocket::from_std(socket::udp_connected(address)?);
+            registry.register(&mut socket, token, Interest::READABLE)?;
+            socket.send(query.as_bytes())?;
+            (Link::Datagram(socket), READ_TIMEOUT)
+        };
+        Ok(Self { link, deadline: now.plus(timeout), strays: 0 })
+    }
+
+    /// When it has failed, if nothing happens until then.
+    pub(super) fn deadline(&self) -> Moment {
+        self.deadline
+    }
+
+    /// Its socket may be able to do something. True: `query` was answered. `buffer` is lent, of
+    /// [`MESSAGE_LEN_MAX`] bytes.
+    ///
+    /// # Errors
+    /// It has failed.
+    pub(super) fn on_ready(
+        &mut self,
+        now: Moment,
+        query: &ProbeQuery,
+        buffer: &mut [u8],
+    ) -> Result<bool, Failure> {
+        let (stream, stage) = match &mut self.link {
+            Link::Datagram(socket) => return receive(socket, query, buffer, &mut self.strays),
+            Link::Stream { stream, stage } => (stream, stage),
+        };
+        if let Stage::Connecting = stage {
+            if !is_connected(stream)? {
+                return Ok(false);
+            }
+            *stage = Stage::Writing(framed(query));
+            self.deadline = now.plus(WRITE_TIMEOUT);
+        }
+        if let Stage::Writing(outbox) = stage {
+            if !write(stream, outbox)? {
+                return Ok(false);
+            }
+            *stage = Stage::Reading(Inbox::default());
+            self.deadline = now.plus(READ_TIMEOUT);
+        }
+        let Stage::Reading(inbox) = stage else { return Ok(false) };
+        read(stream, inbox, query, &mut self.strays)
+    }
+}
+
+/// Reads datagrams until one answers or there are no more.
+fn receive(
+    socket: &UdpSocket,
+    query: &ProbeQuery,
+    buffer: &mut [u8],
+    strays: &mut u32,
+) -> Result<bool, Failure> {
+    while let Some(len) = unless_blocked(|| socket.recv(buffer))? {
+        if is_answer(query, &buffer[..len], strays)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Reads the stream until a message answers or there is no more for now.
+fn read(
+    stream: &mut TcpStream,
+    inbox: &mut Inbox,
+    query: &ProbeQuery,
+    strays: &mut u32,
+) -> Result<bool, Failure> {
+    while let Some(count) = unless_blocked(|| stream.read(inbox.room()))? {
+        if count == 0 {
+            return Err(Failure::Closed);
+        }
+        inbox.filled(count);
+        // No length that two bytes can say is too long.
+        while let Ok(Some(message)) = inbox.next(MESSAGE_LEN_MAX) {
+            if is_answer(query, message, strays)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the connection stands; an event may come before it does.
+fn is_connected(stream: &TcpStream) -> io::Result<bool> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match stream.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The query as a stream carries it.
+fn framed(query: &ProbeQuery) -> Outbox {
+    let (message, mut outbox) = (query.as_bytes(), Outbox::default());
+    let copy = |room: &mut [u8]| {
+        room.copy_from_slice(message);
+        message.len()
+    };
+    outbox.push(message.len(), 0, copy).expect("nothing waits in a new outbox");
+    outbox
+}
+
+/// Writes what waits. True when all of it has been taken.
+fn write(stream: &mut TcpStream, outbox: &mut Outbox) -> io::Result<bool> {
+    while !outbox.waiting().is_empty() {
+        let Some(count) = unless_blocked(|| stream.write(outbox.waiting()))? else {
+            return Ok(false);
+        };
+        outbox.written(count);
+    }
+    Ok(true)
+}
+
+fn is_answer(query: &ProbeQuery, message: &[u8], strays: &mut u32) -> Result<bool, Failure> {
+    if query.is_answered_by(message) {
+        return Ok(true);
+    }
+    *strays += 1;
+    if *strays < STRAYS_MAX { Ok(false) } else { Err(Failure::Strays) }
+}
+
+/// The outcome of a call, made again after EINTR; `None`: it would have to wait.
+fn unless_blocked(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
+    loop {
+        match call() {
+            Ok(count) => return Ok(Some(count)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The probing of all upstreams: schedules, sockets, verdicts and the log's lines together.
+//!
+//! What is to happen when is decided by each upstream's [`Schedule`]; this carries it out, tells
+//! the workers by the [`Verdicts`] and the operator by one line for each change. Each upstream has
+//! one moment at most at which it wants to be called ([`Probing::wake_at`]): the deadline of the
+//! probe under way, or else the next probe. As long as all is well it has none.
+
+use super::probe::{Failure, MESSAGE_LEN_MAX, Probe};
+use crate::config::{Config, Forward, Upstream};
+use crate::engine::health::Verdicts;
+use crate::engine::health::query::ProbeQuery;
+use crate::engine::health::schedule::{Change, Schedule};
+use crate::moment::Moment;
+use mio::{Registry, Token};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// One upstream, and what is known of it.
+struct Health {
+    address: SocketAddr,
+    over_tcp: bool,
+    query: ProbeQuery,
+    schedule: Schedule,
+    probe: Option<Probe>,
+    /// When the next probe is due; `None` while one is under way or none is needed.
+    next: Option<Moment>,
+}
+
+/// All upstreams, in the order of the configuration.
+pub(super) struct Probing {
+    upstreams: Vec<Health>,
+    verdicts: Arc<Verdicts>,
+    registry: Registry,
+    random: ChaCha12Rng,
+    buffer: Vec<u8>,
+    stopped: bool,
+}
+
+impl Probing {
+    /// Of the upstreams of `config`, whose state goes to `verdicts`. Sockets are registered with
+    /// `registry`, with the upstream's number as the token. `seed`: bytes that nobody can predict.
+    pub(super) fn new(
+        config: &Config,
+        verdicts: Arc<Verdicts>,
+        registry: Registry,
+        seed: [u8; 32],
+    ) -> Self {
+        let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
+        let upstreams = forwards.flat_map(|forward| {
+            forward.upstreams.iter().map(move |upstream| Health::new(forward, upstream))
+        });
+        Self {
+            upstreams: upstreams.collect(),
+            verdicts,
+            registry,
+            random: ChaCha12Rng::from_seed(seed),
+            buffer: vec![0; MESSAGE_LEN_MAX],
+            stopped: false,
+        }
+    }
+
+    /// A worker says that an exchange with `upstream` failed.
+    pub(super) fn on_failed_exchange(&mut self, now: Moment, upstream: usize, log: &dyn Fn(&str)) {
+        if !self.stopped && self.upstreams[upstream].schedule.on_failed_exchange() {
+            self.begin(now, upstream, log);
+        }
+    }
+
+    /// The socket of `upstream`'s probe may be able to do something.
+    pub(super) fn on_ready(&mut self, now: Moment, upstream: usize, log: &dyn Fn(&str)) {
+        let Health { probe, query, .. } = &mut self.upstreams[upstream];
+        // An event may outlive its probe.
+        let Some(probe) = probe else { return };
+        match probe.on_ready(now, query, &mut self.buffer) {
+            Ok(false) => {}
+            Ok(true) => self.conclude(now, upstream, Ok(()), log),
+            Err(failure) => self.conclude(now, upstream, Err(failure), log),
+        }
+    }
+
+    /// The moment has come that [`Probing::wake_at`] named.
+    pub(super) fn on_due(&mut self, now: Moment, upstream: usize, log: &dyn Fn(&str)) {
+        let health = &mut self.upstreams[upstream];
+        if health.probe.is_some() {
+            self.conclude(now, upstream, Err(Failure::TimedOut), log);
+        } else if health.next.take().is_some() && health.schedule.on_due() {
+            self.begin(now, upstream, log);
+        }
+    }
+
+    /// When `upstream` wants [`Probing::on_due`]; `None`: not until an exchange fails.
+    pub(super) fn wake_at(&self, upstream: usize) -> Option<Moment> {
+        let health = &self.upstreams[upstream];
+        health.probe.as_ref().map(Probe::deadline).or(health.next)
+    }
+
+    /// A worker has panicked: what it was about to report may be lost.
+    pub(super) fn forget_reports(&self) {
+        self.verdicts.forget_reports();
+    }
+
+    /// No more probes; those under way are given up.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+        for health in &mut self.upstreams {
+            (health.probe, health.next) = (None, None);
+        }
+    }
+
+    fn begin(&mut self, now: Moment, upstream: usize, log: &dyn Fn(&str)) {
+        let health = &mut self.upstreams[upstream];
+        let Health { address, over_tcp, query, schedule, .. } = health;
+        self.verdicts.set(upstream, schedule.is_down(), true);
+        query.set_id(self.random.next_u32() as u16);
+        match Probe::begin(now, *address, *over_tcp, query, &self.registry, Token(upstream)) {
+            Ok(probe) => health.probe = Some(probe),
+            Err(failure) => self.conclude(now, upstream, Err(failure), log),
+        }
+    }
+
+    /// A probe has ended.
+    fn conclude(
+        &mut self,
+        now: Moment,
+        upstream: usize,
+        outcome: Result<(), Failure>,
+        log: &dyn Fn(&str),
+    ) {
+        let health = &mut self.upstreams[upstream];
+        health.probe = None;
+        let (change, cause) = match outcome {
+            Ok(()) => (health.schedule.on_answered(now), None),
+            Err(failure) => {
+                let failed = health.schedule.on_unanswered(now, self.random.next_u32());
+                health.next = Some(failed.next);
+                (failed.change, Some(failure))
+            }
+        };
+        let schedule = &health.schedule;
+        self.verdicts.set(upstream, schedule.is_down(), schedule.is_probing());
+        if let Some(change) = change {
+            log(&line(health.address, change, cause));
+        }
+    }
+}
+
+impl Health {
+    fn new(forward: &Forward, upstream: &Upstream) -> Self {
+        Self {
+            address: upstream.address,
+            over_tcp: forward.force_tcp,
+            query: ProbeQuery::new(&forward.health),
+            schedule: Schedule::new(&forward.health),
+            probe: None,
+            next: None,
+        }
+    }
+}
+
+/// What an operator is told.
+fn line(address: SocketAddr, change: Change, cause: Option<Failure>) -> String {
+    match change {
+        Change::Up { after } => {
+            format!("upstream {address} is up again after {:.1} s", after.as_secs_f64())
+        }
+        Change::Down { fails } => {
+            let probes = if fails == 1 { "probe" } else { "probes" };
+            let cause = cause.map_or_else(String::new, |cause| format!(" (last: {cause})"));
+            format!("upstream {address} is down: {fails} {probes} failed{cause}")
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The keeper over real sockets on loopback: what upstreams do, and what it makes of that.
+//!
+//! The test plays the upstream and the worker. It waits for events with a deadline: a probe that
+//! arrives, a line in the log, a message to the worker. Where an upstream must come back on the
+//! port that it had, the test has a loopback address of its own, so that no other test gets the
+//! port meanwhile.
+
+use super::{Keeper, MAILBOX};
+use crate::clock::Clock;
+use crate::config::{Config, Host};
+use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};
+use crate::engine::health::Verdicts;
+use crossbeam_channel::Receiver;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Probes follow one another quickly, and two failures are down.
+const QUICK: &str = "health_check 10ms\nmax_fails 2";
+
+/// A keeper with one worker, which is the test.
+struct Scene {
+    clock: Clock,
+    keeper: KeeperMailbox,
+    verdicts: Arc<Verdicts>,
+    worker: Mailbox,
+    mail: Receiver<ToWorker>,
+    lines: Receiver<String>,
+    thread: JoinHandle<()>,
+    _poll: mio::Poll,
+}
+
+fn config(upstreams: &[SocketAddr], options: &str) -> Config {
+    let upstreams: Vec<_> = upstreams.iter().map(SocketAddr::to_string).collect();
+    let text = format!(". {{\n forward . {} {{\n{options}\n}}\n}}\n", upstreams.join(" "));
+    Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0
+}
+
+impl Scene {
+    fn new(upstreams: &[SocketAddr], options: &str) -> Self {
+        let config = config(upstreams, options);
+        let verdicts = Arc::new(Verdicts::new(&config));
+        let clock = Clock::start();
+        let (keeper, mailbox) = Keeper::new(clock, &config, Arc::clone(&verdicts)).unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), MAILBOX).unwrap();
+        let (worker, mail) = Mailbox::new(1, waker);
+        let (log, lines) = crossbeam_channel::unbounded();
+        let workers = vec![worker.clone()];
+        let thread = std::thread::spawn(move || {
+            keeper.run(workers, |line| drop(log.send(line.to_owned())));
+        });
+        Self { clock, keeper: mailbox, verdicts, worker, mail, lines, thread, _poll: poll }
+    }
+
+    /// A worker's exchange failed.
+    fn fail(&self, upstream: usize) {
+        assert!(self.verdicts.report(upstream));
+        self.keeper.try_send(ToKeeper::Failed { upstream }).unwrap();
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Waits until the upstream is known to answer.
+    fn wait_until_idle(&self, upstream: usize) {
+        let until = self.clock.now().plus(PATIENCE);
+        while self.verdicts.is_probing(upstream) {
+            assert!(self.clock.now() < until, "upstream {upstream} is still being probed");
+            std::thread::yield_now();
+        }
+    }
+
+    /// The next line, which comes when `upstream` has answered in time.
+    fn line_of_answered(&self, upstream: &UdpSocket) -> String {
+        loop {
+            let (query, from) = probe(upstream);
+            upstream.send_to(&answer(&query), from).unwrap();
+            // On a busy machine the answer may have been too late; then there is another probe.
+            if let Ok(line) = self.lines.recv_timeout(Duration::from_millis(500)) {
+                return line;
+            }
+        }
+    }
+
+    fn stop(self) {
+        self.keeper.send(ToKeeper::Stop).unwrap();
+        assert!(matches!(self.mail.recv_timeout(PATIENCE).unwrap(), ToWorker::Drain));
+        self.keeper.send(ToKeeper::Left { worker: 0 }).unwrap();
+        self.thread.join().unwrap();
+        assert_eq!(self.lines.try_iter().collect::<Vec<_>>(), Vec::<String>::new());
+    }
+}
+
+fn udp(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The next probe that arrives, and where from.
+fn probe(upstream: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut packet = [0; 512];
+    let (len, from) = upstream.recv_from(&mut packet).unwrap();
+    (packet[..len].to_vec(), from)
+}
+
+/// REFUSED, which will do.
+fn answer(query: &[u8]) -> Vec<u8> {
+    let mut answer = query.to_vec();
+    (answer[2], answer[3]) = (query[2] | 0x80, 5);
+    answer
+}
+
+fn accept(upstream: &TcpListener) -> TcpStream {
+    let (stream, _) = upstream.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn framed_probe(stream: &mut TcpStream) -> Vec<u8> {
+    let mut len = [0; 2];
+    stream.read_exact(&mut len).unwrap();
+    let mut query = vec![0; u16::from_be_bytes(len).into()];
+    stream.read_exact(&mut query).unwrap();
+    query
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(message.len()).unwrap();
+    [&len.to_be_bytes(), message].concat()
+}
+
+#[test]
+fn an_upstream_that_answers_is_up_whatever_it_says() {
+    let upstream = udp("127.0.0.1:0");
+    let scene = Scene::new(&[upstream.local_addr().unwrap()], "");
+    let (mut ids, mut ports) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..8 {
+        scene.fail(0);
+        let (query, from) = probe(&upstream);
+        assert!(scene.verdicts.is_probing(0) && !scene.verdicts.is_down(0));
+        // RD, one question, the root's NS in class IN, and nothing more.
+        assert_eq!(query[2..], [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1]);
+        ids.insert([query[0], query[1]]);
+        ports.insert(from.port());
+        upstream.send_to(&answer(&query), from).unwrap();
+        scene.wait_until_idle(0);
+        assert!(!scene.verdicts.is_down(0));
+    }
+    assert!(ids.len() > 4 && ports.len() > 4, "{ids:?} {ports:?}");
+    scene.stop();
+}
+
+#[test]
+fn probes_ask_what_the_operator_says() {
+    let upstream = udp("127.0.0.1:0");
+    let options = "health_check 1s no_rec domain A.b";
+    let scene = Scene::new(&[upstream.local_addr().unwrap()], options);
+    scene.fail(0);
+    let (query, from) = probe(&upstream);
+    assert_eq!(query[2..12], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(query[12..], *b"\x01a\x01b\0\0\x02\0\x01");
+    upstream.send_to(&answer(&query), from).unwrap();
+    scene.wait_until_idle(0);
+    scene.stop();
+}
+
+#[test]
+fn a_refusing_upstream_is_down_at_once_and_up_when_it_is_back() {
+    let upstream = udp("127.0.41.1:0");
+    let address = upstream.local_addr().unwrap();
+    drop(upstream);
+    let scene = Scene::new(&[address], QUICK);
+    scene.fail(0);
+    let expected = format!("upstream {address} is down: 2 probes failed (last: refused)");
+    assert_eq!(scene.line(), expected);
+    assert!(scene.verdicts.is_down(0) && scene.verdicts.is_probing(0));
+    assert!(!scene.verdicts.report(0), "the keeper knows");
+    let upstream = udp(&address.to_string());
+    let line = scene.line_of_answered(&upstream);
+    assert!(line.starts_with(&format!("upstream {address} is up again after 0.")), "{line}");
+    assert!(!scene.verdicts.is_down(0) && !scene.verdicts.is_probing(0));
+    scene.stop();
+}
+
+#[test]
+fn a_silent_upstream_is_down_and_forgeries_do_not_revive_it() {
+    let upstream = udp("127.0.0.1:0");
+    let address = upstream.local_addr().unwrap();
+    let scene = Scene::new(&[address], "health_check 10ms\nmax_fails 1");
+    scene.fail(0);
+    let (late, _) = probe(&upstream);
+    let expected = format!("upstream {address} is down: 1 probe failed (last: timed out)");
+    assert_eq!(scene.line(), expected);
+    assert!(scene.verdicts.is_down(0));
+    let (query, from) = probe(&upstream);
+    let right = answer(&query);
+    // Of another id, without QR, to another question, too short: and the late one.
+    for (place, bit) in [(0, 1), (2, 0x80), (14, 1)] {
+        let mut forged = right.clone();
+        forged[place] ^= bit;
+        upstream.send_to(&forged, from).unwrap();
+    }
+    upstream.send_to(&answer(&late), from).unwrap();
+    upstream.send_to(&right[..11], from).unwrap();
+    assert!(scene.verdicts.is_down(0));
+    assert!(scene.lines.is_empty());
+    let line = scene.line_of_answered(&upstream);
+    assert!(line.starts_with(&format!("upstream {address} is up again after ")), "{line}");
+    assert!(!scene.verdicts.is_down(0));
+    scene.stop();
+}
+
+#[test]
+fn a_flood_of_forgeries_ends_the_probe() {
+    let upstream = udp("127.0.0.1:0");
+    let address = upstream.local_addr().unwrap();
+    let scene = Scene::new(&[address], "health_check 10ms\nmax_fails 1");
+    scene.fail(0);
+    let (query, from) = probe(&upstream);
+    for _ in 0..super::probe::STRAYS_MAX {
+        upstream.send_to(&query, from).unwrap();
+    }
+    assert!(scene.line().ends_with("1 probe failed (last: only messages that are no answer)"));
+    assert!(scene.line_of_answered(&upstream).contains(" is up again after "));
+    scene.stop();
+}
+
+#[test]
+fn over_tcp_an_answer_may_come_in_pieces() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let scene = Scene::new(&[upstream.local_addr().unwrap()], "force_tcp");
+    scene.fail(0);
+    let mut stream = accept(&upstream);
+    let query = framed_probe(&mut stream);
+    assert_eq!(query[2..], [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1]);
+    let stray = framed(&query);
+    let bytes = [stray, framed(&answer(&query))].concat();
+    stream.set_nodelay(true).unwrap();
+    for byte in &bytes {
+        assert!(scene.verdicts.is_probing(0));
+        stream.write_all(&[*byte]).unwrap();
+    }
+    scene.wait_until_idle(0);
+    assert!(!scene.verdicts.is_down(0));
+    scene.stop();
+}
+
+#[test]
+fn over_tcp_a_refusing_upstream_is_down_and_up_when_it_is_back() {
+    let upstream = TcpListener::bind("127.0.41.2:0").unwrap();
+    let address = upstream.local_addr().unwrap();
+    drop(upstream);
+    let scene = Scene::new(&[address], &format!("{QUICK}\nforce_tcp"));
+    scene.fail(0);
+    let expected = format!("upstream {address} is down: 2 probes failed (last: refused)");
+    assert_eq!(scene.line(), expected);
+    assert!(scene.verdicts.is_down(0));
+    let upstream = TcpListener::bind(address).unwrap();
+    let mut stream = accept(&upstream);
+    let query = framed_probe(&mut stream);
+    stream.write_all(&framed(&answer(&query))).unwrap();
+    assert!(scene.line().starts_with(&format!("upstream {address} is up again after ")));
+    assert!(!scene.verdicts.is_down(0) && !scene.verdicts.is_probing(0));
+    scene.stop();
+}
+
+#[test]
+fn over_tcp_an_upstream_that_closes_or_says_nothing_is_down() {
+    let [closing, silent] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = [closing.local_addr().unwrap(), silent.local_addr().unwrap()];
+    let scene = Scene::new(&addresses, "health_check 1m\nmax_fails 1\nforce_tcp");
+    scene.fail(0);
+    framed_probe(&mut accept(&closing));
+    let expected =
+        format!("upstream {} is down: 1 probe failed (last: connection closed)", addresses[0]);
+    assert_eq!(scene.line(), expected);
+    assert!(scene.verdicts.is_down(0) && !scene.verdicts.is_down(1));
+    scene.fail(1);
+    let _open = accept(&silent);
+    let expected = format!("upstream {} is down: 1 probe failed (last: timed out)", addresses[1]);
+    assert_eq!(scene.line(), expected);
+    assert!(scene.verdicts.is_down(0) && scene.verdicts.is_down(1));
+    scene.stop();
+}
+
+#[test]
+fn upstreams_that_nobody_checks_are_never_probed() {
+    let upstream = udp("127.0.0.1:0");
+    let scene = Scene::new(&[upstream.local_addr().unwrap()], "max_fails 0");
+    assert!(!scene.verdicts.report(0));
+    // Said all the same, it is not heard.
+    scene.keeper.send(ToKeeper::Failed { upstream: 0 }).unwrap();
+    scene.stop();
+    upstream.set_nonblocking(true).unwrap();
+    assert!(upstream.recv_from(&mut [0; 512]).is_err());
+}
+
+#[test]
+fn a_report_that_a_panic_swallowed_is_made_again() {
+    let upstream = udp("127.0.0.1:0");
+    let scene = Scene::new(&[upstream.local_addr().unwrap()], "");
+    assert!(scene.verdicts.report(0));
+    assert!(!scene.verdicts.report(0));
+    let panicked = ToKeeper::Panicked { worker: 0, message: "oh".into() };
+    scene.keeper.try_send(panicked).unwrap();
+    assert_eq!(scene.line(), "worker 0 panicked and was started afresh: oh");
+    scene.fail(0);
+    probe(&upstream);
+    scene.stop();
+}
+
+#[test]
+fn a_sweep_comes_when_it_is_due_and_waits_for_room() {
+    let scene = Scene::new(&["127.0.0.1:1".parse().unwrap()], "");
+    // The mailbox holds one message: the other sweep is tried again until there is room.
+    let now = scene.clock.now();
+    for pool in [7, 8] {
+        let later = now.plus(Duration::from_secs(3_600));
+        scene.keeper.send(ToKeeper::Wake { worker: 0, pool, at: later }).unwrap();
+        scene.keeper.send(ToKeeper::Wake { worker: 0, pool, at: now }).unwrap();
+    }
+    let mut swept = BTreeSet::new();
+    for _ in 0..2 {
+        match scene.mail.recv_timeout(PATIENCE).unwrap() {
+            ToWorker::Sweep(pool) => swept.insert(pool),
+            other => panic!("{other:?}"),
+        };
+    }
+    assert_eq!(swept, [7, 8].into());
+    // So is the word to drain.
+    scene.worker.send(ToWorker::Sweep(9)).unwrap();
+    scene.keeper.send(ToKeeper::Stop).unwrap();
+    assert!(matches!(scene.mail.recv_timeout(PATIENCE).unwrap(), ToWorker::Sweep(9)));
+    assert!(matches!(scene.mail.recv_timeout(PATIENCE).unwrap(), ToWorker::Drain));
+    scene.keeper.send(ToKeeper::Left { worker: 0 }).unwrap();
+    scene.thread.join().unwrap();
+}
+
+/// Design: a host where nothing is due wakes nobody.
+#[test]
+fn between_outages_nothing_is_due() {
+    let upstream = udp("127.0.0.1:0");
+    let config = config(&[upstream.local_addr().unwrap()], "");
+    let verdicts = Arc::new(Verdicts::new(&config));
+    let (mut keeper, mailbox) =
+        Keeper::new(Clock::start(), &config, Arc::clone(&verdicts)).unwrap();
+    assert_eq!(keeper.timers.next_deadline(), None);
+    mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
+    keeper.turn(&|_| ()).unwrap();
+    assert!(keeper.timers.next_deadline().is_some(), "the probe's own");
+    let (query, from) = probe(&upstream);
+    upstream.send_to(&answer(&query), from).unwrap();
+    keeper.turn(&|_| ()).unwrap();
+    assert!(!verdicts.is_probing(0));
+    assert_eq!((keeper.timers.next_deadline(), keeper.behind), (None, false));
+}
+
+#[test]
+fn a_stop_ends_the_probing() {
+    let upstream = udp("127.0.0.1:0");
+    let config = config(&[upstream.local_addr().unwrap()], "");
+    let verdicts = Arc::new(Verdicts::new(&config));
+    let (mut keeper, mailbox) =
+        Keeper::new(Clock::start(), &config, Arc::clone(&verdicts)).unwrap();
+    mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
+    keeper.turn(&|_| ()).unwrap();
+    probe(&upstream);
+    mailbox.try_send(ToKeeper::Stop).unwrap();
+    mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
+    keeper.turn(&|_| ()).unwrap();
+    assert_eq!(keeper.probing.wake_at(0), None);
+    drop(mailbox);
+    while keeper.turn(&|_| ()).is_ok() {}
+}

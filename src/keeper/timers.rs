@@ -1,0 +1,81 @@
+//! The keeper's timers: the shared wheel, with one timer at most for each thing that can be due.
+//!
+//! Whoever asks again for the same thing moves its timer. So the wheel holds no more timers than
+//! there are pools and upstreams, however often they change their minds.
+
+use crate::moment::Moment;
+use crate::wheel::{TimerKey, Wheel};
+use std::collections::HashMap;
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Due {
+    /// A pool has connections to close.
+    Sweep {
+        /// Whose.
+        worker: usize,
+        /// Which of its pools.
+        pool: usize,
+    },
+    /// A probe of this upstream is to be sent, or has waited long enough.
+    Probe(usize),
+}
+
+/// The wheel, and which timer is for what.
+pub(super) struct Timers {
+    wheel: Wheel<Due>,
+    keys: HashMap<Due, TimerKey>,
+}
+
+impl Timers {
+    /// None yet; memory for `capacity`.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self { wheel: Wheel::with_capacity(capacity), keys: HashMap::with_capacity(capacity) }
+    }
+
+    /// Sets the timer for `due`, instead of the one it had; `None`: it has none from now on.
+    pub(super) fn set(&mut self, due: Due, at: Option<Moment>) {
+        let old = match at {
+            Some(at) => self.keys.insert(due, self.wheel.insert(at, due)),
+            None => self.keys.remove(&due),
+        };
+        if let Some(old) = old {
+            self.wheel.cancel(old);
+        }
+    }
+
+    /// When the next timer is due.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.wheel.next_deadline()
+    }
+
+    /// What is due; it has no timer any more. Call it until it returns `None`.
+    pub(super) fn pop(&mut self, now: Moment) -> Option<Due> {
+        let due = self.wheel.pop_expired(now)?;
+        self.keys.remove(&due);
+        Some(due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Due, Timers};
+    use crate::moment::Moment;
+
+    #[test]
+    fn each_thing_has_one_timer_at_most() {
+        let mut timers = Timers::with_capacity(2);
+        let (sweep, probe) = (Due::Sweep { worker: 0, pool: 1 }, Due::Probe(1));
+        let at = Moment::from_nanos;
+        timers.set(sweep, Some(at(5)));
+        timers.set(probe, Some(at(3)));
+        timers.set(sweep, Some(at(1)));
+        timers.set(sweep, Some(at(9)));
+        assert_eq!((timers.next_deadline(), timers.pop(at(2))), (Some(at(3)), None));
+        assert_eq!((timers.pop(at(9)), timers.pop(at(9))), (Some(probe), Some(sweep)));
+        timers.set(probe, Some(at(3)));
+        timers.set(probe, None);
+        timers.set(probe, None);
+        assert_eq!((timers.next_deadline(), timers.pop(Moment::FOREVER)), (None, None));
+    }
+}
