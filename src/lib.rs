@@ -6,7 +6,7 @@
 //! client ──► worker 1 (core c1) ──► its own sockets to every upstream ──► upstream A, B, …
 //!                 ▲   │ bounded channels + wakers
 //!                 │   ▼
-//!              keeper: the shared timer wheel (expire, max_age), and the stop
+//!              keeper: the shared timer wheel (expire, max_age), health probes, and the stop
 //! ```
 //!
 //! The rooms, from the words typed to the packets moved:
@@ -15,12 +15,13 @@
 //!   [`host`] it will run on.
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
-//! * [`worker`]: the loop of one core. [`keeper`]: the wheel's thread. [`control`]: what they say
-//!   to each other. [`server`]: all of it started and stopped.
+//! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`control`]:
+//!   what they say to each other. [`server`]: all of it started and stopped.
 //! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
 //!
 //! What is absent, always: the engine never does I/O and never asks what time it is; sys knows
-//! nothing of DNS; a worker takes no decision about a query; no two workers share a mutable byte;
+//! nothing of DNS; a worker takes no decision about a query; no two workers share a mutable byte,
+//! save one for each upstream that says whether it is down;
 //! nothing is allocated, formatted, locked or logged per packet on the hot path; every queue,
 //! table and loop has a named bound and a counter.
 
