@@ -11,6 +11,9 @@ fn world() -> World {
     World::new(&config(vec![(".", vec![stanza(1)])]))
 }
 
+/// What makes a right answer wrong.
+type Forge = fn(&mut Vec<u8>);
+
 /// The right answer is accepted and nothing is left.
 fn still_answers(mut world: World, sent: &Sent) {
     assert!(world.got.is_empty(), "somebody was told a lie");
@@ -21,7 +24,7 @@ fn still_answers(mut world: World, sent: &Sent) {
 
 #[test]
 fn a_wrong_packet_is_dropped_and_counted_and_the_exchange_goes_on() {
-    let forgeries: [(&str, DropReason, fn(&mut Vec<u8>)); 15] = [
+    let forgeries: [(_, _, Forge); 15] = [
         ("wrong id", DropReason::ResponseUnmatched, |packet| packet[0] ^= 1),
         ("wrong id", DropReason::ResponseUnmatched, |packet| packet[1] ^= 0x80),
         ("wrong name", DropReason::ResponseWrongQuestion, |packet| packet[14] ^= 1),

@@ -1,4 +1,7 @@
 //! Connections through their lives: the wheel plays the keeper, and each closes at its instant.
+//!
+//! Idle ones by `expire`, busy ones and those that rotation keeps from idling by `max_age`, and
+//! those that only a burst needed when it is over.
 
 use crate::common::wire::{Ask, answer};
 use crate::common::{at, config, stanza};

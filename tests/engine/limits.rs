@@ -1,4 +1,6 @@
 //! More than the engine holds: who comes too late is told at once, and afterwards all is as before.
+//!
+//! Slots for exchanges, places for waiting clients, connections of a pool: each has its bound.
 
 use crate::common::wire::{Ask, answer};
 use crate::common::{config, stanza};

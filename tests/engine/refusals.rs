@@ -29,7 +29,7 @@ fn what_cannot_be_forwarded_is_refused_with_the_clients_id() {
     signed.question(&wire_name("a.example"), 1, 1);
     signed.record(&wire_name("key"), 250, 255, 0, &[0; 30]);
     // The response code, whether the question comes back, and the OPT's part of the code.
-    let cases: [(&str, Vec<u8>, u16, u16, Option<u8>); 12] = [
+    let cases = [
         ("STATUS", changed(|bytes| bytes[2] = 0x11), 4, 0, None),
         ("NOTIFY", changed(|bytes| bytes[2] = 0x21), 4, 0, None),
         ("UPDATE", changed(|bytes| bytes[2] = 0x29), 4, 0, None),

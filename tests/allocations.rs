@@ -1,0 +1,232 @@
+//! Nothing is allocated per query: a counting allocator proves it.
+//!
+//! Ten thousand queries go through the engine: new ones and ones that join, answers, refusals,
+//! upstreams that fail or keep silent, connections that are dialled, shared, expire and grow too
+//! old. One test in a binary of its own, and only this thread's allocations count.
+
+#![allow(unsafe_code, reason = "an allocator cannot be written without")]
+
+mod common;
+
+use common::wire::Ask;
+use common::{config, stanza, upstream_address};
+use onward::config::{Forward, Sizing};
+use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
+use onward::moment::Moment;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    // A thread that ends may have lost its counter; it is not the one that counts.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call is passed on to the system's allocator as it is; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from the methods here, so from `System`, with this layout.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: `block` came from the methods here, so from `System`, with this layout.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Queries of one turn.
+const TURN: usize = 100;
+
+/// What an upstream does with a query.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Answered,
+    Forged,
+    Lost,
+    Refused,
+}
+
+/// A worker without sockets, all its memory at hand from the start.
+struct Worker {
+    engine: Forwarder,
+    now: Moment,
+    sends: Vec<Outgoing>,
+    /// Queries on their way, each with its answer.
+    flights: Vec<(ConnectionId, [u8; 512], usize)>,
+    refused: Vec<ConnectionId>,
+    /// When each pool wants to be woken.
+    wakes: Vec<Option<Moment>>,
+    replies: u64,
+    closed: u64,
+    number: u64,
+}
+
+impl Worker {
+    fn new() -> Self {
+        let sizing = Sizing { spread: 4, max_conns: 6, max_inflight: 8 };
+        let max_age = Some(Duration::from_secs(2));
+        let forward = Forward {
+            sizing,
+            max_age,
+            expire: Duration::from_secs(1),
+            max_idle_conns: Some(8),
+            ..stanza(3)
+        };
+        let mut dead = Forward { max_connect_attempts: Some(1), ..stanza(1) };
+        dead.upstreams[0].address = upstream_address(9);
+        let config = config(vec![(".", vec![forward]), ("dead", vec![dead])]);
+        Self {
+            engine: Forwarder::new(&config, [3; 32]),
+            now: Moment::ZERO,
+            sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
+            flights: Vec::with_capacity(10 * TURN),
+            refused: Vec::with_capacity(10 * TURN),
+            wakes: vec![None; 8],
+            replies: 0,
+            closed: 0,
+            number: 0,
+        }
+    }
+
+    fn turn(&mut self, queries: &[Vec<u8>]) {
+        let mut out = [0; 1_232];
+        for query in queries {
+            self.number += 1;
+            let peer = SocketAddr::from(([198, 51, 100, 1], 1 + (self.number % 60_000) as u16));
+            let client = Client { listener: 0, peer, local: None, stream: None };
+            let replied = self.engine.on_query(self.now, client, query, false, &mut out);
+            self.replies += u64::from(replied.is_some());
+        }
+        self.settle();
+        while let Some((connection, packet, len)) = self.flights.pop() {
+            let packet = &packet[..len];
+            if let Some(answered) = self.engine.on_response(self.now, connection, packet, false) {
+                while self.engine.next_reply(&answered, packet, &mut out).is_some() {
+                    self.replies += 1;
+                }
+            }
+        }
+        self.now = self.now.plus(Duration::from_millis(150));
+        self.engine.on_time(self.now);
+        for pool in 0..self.wakes.len() {
+            if self.wakes[pool].is_some_and(|due| due <= self.now) {
+                self.wakes[pool] = None;
+                self.engine.on_sweep(self.now, pool);
+            }
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let mut out = [0; 1_232];
+        loop {
+            self.engine.swap_sends(&mut self.sends);
+            while let Some(connection) = self.refused.pop() {
+                self.engine.on_connection_failed(self.now, connection);
+            }
+            if self.sends.is_empty() {
+                break;
+            }
+            while let Some(send) = self.sends.pop() {
+                self.send(&send);
+            }
+        }
+        while self.engine.next_failure(&mut out).is_some() {
+            self.replies += 1;
+        }
+        while self.engine.next_closed().is_some() {
+            self.closed += 1;
+        }
+        while let Some((pool, due)) = self.engine.next_request() {
+            self.wakes[pool] = Some(due);
+        }
+    }
+
+    fn send(&mut self, send: &Outgoing) {
+        let Some(query) = self.engine.query(send) else { return };
+        self.number += 1;
+        let fate = match self.number % 40 {
+            0 => Fate::Lost,
+            1 => Fate::Refused,
+            _ if self.engine.address(send.connection) == Some(upstream_address(9)) => Fate::Lost,
+            2 => Fate::Forged,
+            _ => Fate::Answered,
+        };
+        if fate == Fate::Refused {
+            self.refused.push(send.connection);
+        } else if fate != Fate::Lost {
+            let mut packet = [0; 512];
+            // The query without its OPT, as a response without records.
+            let len = query.len() - 11;
+            packet[..len].copy_from_slice(&query[..len]);
+            packet[2] |= 0x80;
+            packet[11] = 0;
+            packet[13] ^= u8::from(fate == Fate::Forged);
+            self.flights.push((send.connection, packet, len));
+        }
+    }
+}
+
+/// Queries for so many names, every third name twice, every tenth not a query and
+/// every tenth to an upstream that is dead.
+fn queries(turns: usize) -> Vec<Vec<u8>> {
+    let query = |number: usize| {
+        let name = if number.is_multiple_of(3) { number + 1 } else { number };
+        let zone = if number % 10 == 5 { "dead" } else { "example" };
+        let ask = Ask::new(number as u16, &format!("n{name}.{zone}"));
+        let ask = if number.is_multiple_of(2) { ask.with_edns(1_232) } else { ask };
+        match number % 10 {
+            0 => Ask { flags: 0x2800, ..ask }.bytes(),
+            _ => ask.bytes(),
+        }
+    };
+    (0..turns * TURN).map(query).collect()
+}
+
+#[test]
+fn ten_thousand_queries_allocate_nothing() {
+    let mut worker = Worker::new();
+    let queries = queries(120);
+    let (warm_up, measured) = queries.split_at(20 * TURN);
+    warm_up.chunks(TURN).for_each(|turn| worker.turn(turn));
+    let before = ALLOCATIONS.get();
+    assert!(before > 0, "the allocator does not count");
+    measured.chunks(TURN).for_each(|turn| worker.turn(turn));
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+
+    let stats = worker.engine.stats();
+    let sum = |count: fn(&onward::engine::stats::UpstreamStats) -> u64| {
+        stats.upstreams.iter().map(count).sum::<u64>()
+    };
+    let tallies = [
+        stats.coalesced,
+        stats.replies[0],
+        stats.replies[2],
+        stats.replies[4],
+        sum(|upstream| upstream.timed_out),
+        sum(|upstream| upstream.failed),
+        sum(|upstream| upstream.pool.opened),
+        sum(|upstream| upstream.pool.shared),
+        sum(|upstream| upstream.pool.aged + upstream.pool.expired),
+    ];
+    assert!(tallies.iter().all(|tally| *tally > 10), "a lame run: {tallies:?}");
+    assert!(worker.replies > 11_000 && worker.closed > 100, "a lame run");
+}
