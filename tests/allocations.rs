@@ -11,11 +11,13 @@ mod common;
 use common::wire::Ask;
 use common::{config, stanza, upstream_address};
 use onward::config::{Forward, Sizing};
+use onward::engine::health::Verdicts;
 use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
 use onward::moment::Moment;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 thread_local! {
@@ -94,7 +96,7 @@ impl Worker {
         dead.upstreams[0].address = upstream_address(9);
         let config = config(vec![(".", vec![forward]), ("dead", vec![dead])]);
         Self {
-            engine: Forwarder::new(&config, [3; 32]),
+            engine: Forwarder::new(&config, [3; 32], Arc::new(Verdicts::new(&config))),
             now: Moment::ZERO,
             sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
             flights: Vec::with_capacity(10 * TURN),
