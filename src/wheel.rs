@@ -318,7 +318,7 @@ impl<T> Wheel<T> {
     }
 
     /// Panics if a timer is not where its deadline says, or if a summary disagrees with the lists.
-    #[cfg(debug_assertions)]
+    #[cfg(any(test, debug_assertions))]
     pub fn check_invariants(&self) {
         let mut linked = 0;
         let mut earliest = u64::MAX;

@@ -1,0 +1,155 @@
+//! What the engine costs per query, without any I/O.
+//!
+//! Each query is a cache miss: parsed, routed, written anew, given a connection and an id, queued;
+//! its response is matched, checked record by record, and written for the client. Batches of 64
+//! are a busy worker's, batches of one an idle worker's.
+
+mod harness;
+
+use harness::{Bench, Operations, repeat, run};
+use onward::config::{Config, Host};
+use onward::engine::health::Verdicts;
+use onward::engine::message::query::Query;
+use onward::engine::message::response::Response;
+use onward::engine::{Client, Forwarder, Outgoing};
+use onward::moment::Moment;
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Different questions, asked in turn: more than fit into a processor's nearest caches.
+const NAMES: usize = 4_096;
+/// Between two batches.
+const STEP: Duration = Duration::from_micros(50);
+
+fn main() -> ExitCode {
+    run(&[
+        Bench { name: "engine_query_batch_64", set_up: || forward(64) },
+        Bench { name: "engine_query_batch_1", set_up: || forward(1) },
+        Bench { name: "engine_parse_query", set_up: parse_query },
+        Bench { name: "engine_parse_response", set_up: parse_response },
+    ])
+}
+
+/// Queries in batches of so many, all answered before the next batch. The cost is of one query.
+fn forward(batch: usize) -> Operations {
+    let mut worker = Worker::new();
+    let mut owed = 0;
+    Box::new(move |count| {
+        owed += count as usize;
+        while owed >= batch {
+            owed -= batch;
+            worker.turn(batch);
+        }
+    })
+}
+
+struct Worker {
+    engine: Forwarder,
+    now: Moment,
+    queries: Vec<Vec<u8>>,
+    /// Of each query, whose id is still to be put in.
+    responses: Vec<Vec<u8>>,
+    sends: Vec<Outgoing>,
+    next: usize,
+}
+
+impl Worker {
+    fn new() -> Self {
+        let queries: Vec<_> = (0..NAMES).map(query).collect();
+        let config = config();
+        Self {
+            engine: Forwarder::new(&config, [1; 32], Arc::new(Verdicts::new(&config))),
+            now: Moment::ZERO,
+            responses: queries.iter().map(|query| response(query)).collect(),
+            queries,
+            sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
+            next: 0,
+        }
+    }
+
+    fn turn(&mut self, batch: usize) {
+        let mut out = [0; 1_232];
+        self.now = self.now.plus(STEP);
+        let first = self.next;
+        for _ in 0..batch {
+            let peer = SocketAddr::from(([198, 51, 100, 1], 1_024 + self.next as u16));
+            let client = Client { listener: 0, peer, local: None, stream: None };
+            let query = &self.queries[self.next];
+            black_box(self.engine.on_query(self.now, client, query, false, &mut out));
+            self.next = (self.next + 1) % NAMES;
+        }
+        self.engine.swap_sends(&mut self.sends);
+        for (place, send) in self.sends.drain(..).enumerate() {
+            let query = self.engine.query(&send).expect("it is outstanding");
+            let response = &mut self.responses[(first + place) % NAMES];
+            response[..2].copy_from_slice(&query[..2]);
+            let answered = self.engine.on_response(self.now, send.connection, response, false);
+            let answered = answered.expect("it is the right answer");
+            while self.engine.next_reply(&answered, response, &mut out).is_some() {
+                black_box(&out);
+            }
+        }
+        while let Some(request) = self.engine.next_request() {
+            black_box(request);
+        }
+        assert!(
+            self.engine.next_closed().is_none() && self.engine.next_failure(&mut out).is_none()
+        );
+    }
+}
+
+/// What a client's packet means.
+fn parse_query() -> Operations {
+    let queries: Vec<_> = (0..NAMES).map(query).collect();
+    let mut next = 0;
+    repeat(move || {
+        black_box(Query::parse(black_box(&queries[next]), false)).expect("a query");
+        next = (next + 1) % NAMES;
+    })
+}
+
+/// How a response is laid out.
+fn parse_response() -> Operations {
+    let responses: Vec<_> = (0..NAMES).map(|number| response(&query(number))).collect();
+    let mut next = 0;
+    repeat(move || {
+        black_box(Response::parse(black_box(&responses[next]))).expect("a response");
+        next = (next + 1) % NAMES;
+    })
+}
+
+/// A query with EDNS for an address.
+fn query(number: usize) -> Vec<u8> {
+    let host = format!("host{number}");
+    let mut query = vec![0x12, 0x34, 1, 0x20, 0, 1, 0, 0, 0, 0, 0, 1];
+    for label in [host.as_str(), "example", "org"] {
+        query.push(label.len() as u8);
+        query.extend_from_slice(label.as_bytes());
+    }
+    query.extend_from_slice(&[0, 0, 1, 0, 1]);
+    query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    query
+}
+
+/// Two addresses and an OPT for it.
+fn response(query: &[u8]) -> Vec<u8> {
+    let mut response = query[..query.len() - 11].to_vec();
+    response[2] = 0x81;
+    response[3] = 0x80;
+    response[7] = 2;
+    for last in [1, 2] {
+        response.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, last]);
+    }
+    response.extend_from_slice(&query[query.len() - 11..]);
+    response
+}
+
+/// Three upstreams, chosen at random.
+fn config() -> Config {
+    let text = ". {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\n \
+                max_age 1000h\n spread 16\n max_conns 256\n max_inflight 64\n }\n}\n";
+    Config::load(text.as_bytes(), "bench", &Host::plain()).expect("it is valid").0
+}
