@@ -2,7 +2,9 @@
 //!
 //! Views over bytes that anybody may have sent: nothing panics, nothing is copied, and what is
 //! malformed is `None`. [`Question`] is the one question of a message, [`Record`] a resource
-//! record, [`Edns`] what the OPT record says; [`Writer`] appends to a caller's buffer.
+//! record, [`Edns`] what the OPT record says; [`Writer`] appends to a caller's buffer. It shares
+//! nothing with the engine's own views: these two ends judge the engine, and a mistake in one
+//! reading of the format must not hide in the other.
 
 /// The length of a message's header.
 pub const HEADER_LEN: usize = 12;

@@ -36,6 +36,11 @@ impl Program {
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
+    /// Its process.
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Sends it `signal` (a name as `kill` takes it) and waits for its exit code.
     pub(super) fn end(mut self, signal: &str) -> Option<i32> {
         let pid = self.0.id().to_string();

@@ -1,0 +1,68 @@
+//! An idle forwarder sleeps: no thread of it wakes up while nothing is due.
+//!
+//! What the kernel counts is how often a thread gave up its processor, which each wake-up ends
+//! with. It is counted over whole seconds in which nothing happens, so a tick of any period up to
+//! that would show.
+
+use super::process::{PATIENCE, Program, directory, onward};
+use onward::traffic::answer::Behaviour;
+use onward::traffic::client::{Client, ClientOptions};
+use onward::traffic::responder::{Responder, Service};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Nothing happens for so long.
+const STILL: Duration = Duration::from_secs(2);
+/// Pools have closed all they hold after the first of so many, and the last must be still.
+const PERIODS: usize = 4;
+
+#[test]
+fn an_idle_host_is_left_asleep() {
+    let address = "127.0.0.1:0".parse().unwrap();
+    let service = Service { address, behaviour: Behaviour::default() };
+    let upstream = Responder::start(&[service], None).unwrap();
+    let directory = directory("idle");
+    let upstream_address = upstream.addresses()[0];
+    let text = format!(
+        ".:0 {{\n bind 127.0.0.1\n forward . {upstream_address} {{\n expire 1s\n max_age 1s\n }}\n}}\n"
+    );
+    let path = directory.join("Corefile");
+    std::fs::write(&path, text).unwrap();
+    let (forwarder, address) = onward(&["--conf", path.to_str().unwrap(), "--workers", "2"]);
+
+    ask(address, 200);
+    let busy = wake_ups(&forwarder);
+    assert!(busy > 0, "asked two hundred times, and no thread ever woke up");
+    let still = (0..PERIODS).any(|_| wake_ups_while_still(&forwarder) == 0);
+    assert!(still, "something ticks: no {STILL:?} without a wake-up");
+    ask(address, 1);
+    assert!(wake_ups(&forwarder) > busy, "it answered without waking up");
+}
+
+fn ask(address: SocketAddr, queries: u64) {
+    let mut options = ClientOptions::new(vec![address], 1);
+    options.queries = Some(queries);
+    options.duration = PATIENCE;
+    options.patience = PATIENCE;
+    let summary = Client::start(options).unwrap().join().unwrap();
+    assert_eq!(summary.counts.answered, queries);
+}
+
+/// How often the threads of `program` wake up in a time in which nothing happens.
+fn wake_ups_while_still(program: &Program) -> u64 {
+    let before = wake_ups(program);
+    let (_nobody, nothing) = crossbeam_channel::bounded::<()>(0);
+    let _ = nothing.recv_timeout(STILL);
+    wake_ups(program) - before
+}
+
+/// How often the threads of `program` have given up their processor of their own accord.
+fn wake_ups(program: &Program) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", program.id())).unwrap();
+    let count = |task: std::io::Result<std::fs::DirEntry>| {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse::<u64>().unwrap()
+    };
+    tasks.map(count).sum()
+}
