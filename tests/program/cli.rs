@@ -51,6 +51,17 @@ fn max_age_below_expire_is_refused_with_both_values_file_and_line() {
 }
 
 #[test]
+fn a_source_address_that_the_host_lacks_is_refused_in_one_line() {
+    let directory = directory("source_address");
+    let corefile = ".:0 {\n bind 127.0.0.1\n forward . 192.0.2.1 {\n  \
+                    source_address 203.0.113.77\n }\n}\n";
+    fs::write(directory.join("Corefile"), corefile).unwrap();
+    let output = onward_output(&[], &directory);
+    assert_refused(&output, 1, &["source_address 203.0.113.77", "this host has no such"]);
+    assert_eq!(stderr(&output).lines().count(), 1);
+}
+
+#[test]
 fn a_misspelt_directive_gets_the_nearest_known_name() {
     refused_corefile("misspelt", ". {\n  forwrd . 127.0.0.1\n}\n", &["Corefile:2", "forward"]);
 }

@@ -16,7 +16,8 @@ pub(super) use sizing::share;
 use super::error::Complaint;
 use super::load::{Context, Draft};
 use super::{
-    Forward, HealthCheck, Name, Policy, Rcodes, Sizing, UPSTREAMS_MAX, duration, keys, numbers,
+    Forward, HealthCheck, Name, Policy, Rcodes, Sizing, UPSTREAMS_MAX, Upstream, duration, keys,
+    numbers,
 };
 use crate::corefile::{Cursor, ParseError, Place, Token, Warning, did_you_mean};
 use std::net::IpAddr;
@@ -138,7 +139,7 @@ struct Options {
     next: Rcodes,
     next_on_nodata: bool,
     max_concurrent: Option<u32>,
-    source_address: Option<IpAddr>,
+    source_address: Option<(IpAddr, Place)>,
     sizing: sizing::Written,
     spread_place: Option<Place>,
     /// The first option that is right but not built.
@@ -212,7 +213,9 @@ impl Options {
                 let number = read_count(property, cursor)?;
                 self.max_concurrent = u32::try_from(number).ok().filter(|number| *number > 0);
             }
-            "source_address" => self.source_address = Some(read_ip(cursor)?),
+            "source_address" => {
+                self.source_address = Some((read_ip(cursor)?, property.place.clone()));
+            }
             "spread" => {
                 self.sizing.spread = Some(sizing::read(property, cursor)?);
                 self.spread_place = Some(property.place.clone());
@@ -260,6 +263,20 @@ impl Options {
         }
     }
 
+    /// Upstreams of one family cannot be asked from an address of the other.
+    fn check_source(&self, upstreams: &[Upstream]) -> Result<(), Complaint> {
+        let Some((source, place)) = &self.source_address else { return Ok(()) };
+        let mut addresses = upstreams.iter().map(|upstream| upstream.address);
+        let Some(other) = addresses.find(|address| address.is_ipv4() != source.is_ipv4()) else {
+            return Ok(());
+        };
+        let message = format!(
+            "upstream {other} cannot be asked from source_address {source}, which is of the other \
+             address family: remove the upstream or the option"
+        );
+        Err(Complaint::Value { place: place.clone(), message })
+    }
+
     fn stanza(self, name: &Token, from: Name, targets: Targets) -> Result<Stanza, Complaint> {
         let upstreams = targets.upstreams;
         if upstreams.len() > UPSTREAMS_MAX {
@@ -270,6 +287,7 @@ impl Options {
             );
             return Err(Complaint::value(name, message));
         }
+        self.check_source(&upstreams)?;
         // Twice around the list, as in the reference.
         let twice = u32::try_from(upstreams.len() * 2).unwrap_or(u32::MAX);
         let attempts = self.max_connect_attempts.unwrap_or(twice);
@@ -291,7 +309,7 @@ impl Options {
             next: self.next,
             next_on_nodata: self.next_on_nodata,
             max_concurrent: self.max_concurrent,
-            source_address: self.source_address,
+            source_address: self.source_address.map(|(source, _)| source),
             sizing: Sizing { spread: 0, max_conns: 0, max_inflight: 0 },
         };
         Ok(Stanza { forward, sizing: self.sizing })

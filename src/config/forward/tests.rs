@@ -183,7 +183,7 @@ fn queries_under_way_are_limited_when_a_number_is_written() {
 fn the_source_is_one_address() {
     let source = |options: &str| with(options).map(|forward| forward.source_address);
     assert_eq!(source("").unwrap(), None);
-    let last = source("source_address 10.0.0.1\nsource_address ::ffff:127.0.0.5").unwrap();
+    let last = source("source_address 127.0.0.9\nsource_address ::ffff:127.0.0.5").unwrap();
     assert_eq!(last, Some("127.0.0.5".parse().unwrap()));
     for wrong in ["host", "127.0.0.1:53", "[::1]", "fe80::1%eth0", "300.1.1.1"] {
         assert_eq!(
@@ -191,6 +191,16 @@ fn the_source_is_one_address() {
             format!("plugin/forward: f:3 - Error during parsing: invalid IP address: {wrong}")
         );
     }
+}
+
+#[test]
+fn a_source_of_the_other_family_is_refused() {
+    assert_eq!(
+        stanza(". 127.0.0.1 ::1 {\nsource_address 127.0.0.5\n}").unwrap_err(),
+        "f:3 - plugin/forward: upstream [::1]:53 cannot be asked from source_address 127.0.0.5, \
+         which is of the other address family: remove the upstream or the option"
+    );
+    assert!(stanza(". ::2 [::3]:5 {\nsource_address ::1\n}").is_ok());
 }
 
 #[test]
