@@ -18,6 +18,8 @@ pub struct Host {
     pub default_port: u16,
     /// How many source ports the kernel has to give away.
     pub ephemeral_ports: usize,
+    /// How many files and sockets the process may have open.
+    pub open_files: usize,
     /// How many workers will hold connections. At least 1.
     pub workers: usize,
 }
@@ -35,7 +37,7 @@ pub struct Interface {
 
 impl Host {
     /// One worker on a host with nothing but a loopback interface, no file and no variable, and
-    /// Linux's usual range of ephemeral ports. For tests.
+    /// Linux's usual limits. For tests.
     pub fn plain() -> Self {
         let loopback = Interface {
             name: "lo".into(),
@@ -47,6 +49,7 @@ impl Host {
             interfaces: vec![loopback],
             default_port: 53,
             ephemeral_ports: 28_232,
+            open_files: 1 << 20,
             workers: 1,
         }
     }

@@ -7,6 +7,7 @@
 //! owns the types.
 
 mod bind;
+mod budget;
 mod duration;
 mod error;
 mod forward;
@@ -35,6 +36,9 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The server blocks, in the order of the file.
     pub blocks: Vec<ServerBlock>,
+    /// Streams that clients may have open at one worker. Not written: it follows from the host,
+    /// and is [`CLIENT_STREAMS_MAX`] at most.
+    pub client_streams_max: usize,
 }
 
 /// One address that queries arrive on, and the zones served there.
@@ -183,6 +187,8 @@ pub enum Policy {
 
 /// Upstreams of one stanza: an exchange remembers which it has tried in one 64-bit word.
 pub const UPSTREAMS_MAX: usize = 64;
+/// Client streams of one worker: each holds a descriptor and, while it is used, buffers.
+pub const CLIENT_STREAMS_MAX: usize = 4096;
 /// From one probe of an upstream to the next at least: a shorter interval would be a storm.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The whole time a query may take before its client is told SERVFAIL.

@@ -1,8 +1,9 @@
 //! The effective configuration, written as a Corefile.
 //!
 //! Every default is filled in and every address block and file expanded, so that an operator sees
-//! what holds. Reading the text again gives the same [`Config`] on any host, with one exception:
-//! a stanza whose files list more nameservers than the language allows to be written out.
+//! what holds. Reading the text again gives the same [`Config`] on any host that has room for it,
+//! with two exceptions: a stanza whose files list more nameservers than the language allows to be
+//! written out, and the number of client streams, which nobody writes.
 
 use super::{BindAddress, Config, Forward, Policy, ServerBlock, forward::show};
 use std::fmt;

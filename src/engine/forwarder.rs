@@ -117,7 +117,7 @@ impl Forwarder {
             addresses,
             pools,
             exchanges,
-            clients: Clients::new(hasher.clone()),
+            clients: Clients::new(config.client_streams_max, hasher.clone()),
             random,
             hasher,
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),

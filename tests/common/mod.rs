@@ -8,7 +8,8 @@
 pub(crate) mod wire;
 
 use onward::config::{
-    Config, Forward, HealthCheck, Listener, Name, Policy, Rcodes, ServerBlock, Sizing, Upstream,
+    CLIENT_STREAMS_MAX, Config, Forward, HealthCheck, Listener, Name, Policy, Rcodes, ServerBlock,
+    Sizing, Upstream,
 };
 use onward::moment::Moment;
 use rand_chacha::ChaCha8Rng;
@@ -63,7 +64,11 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
         bind: None,
         forwards,
     };
-    Config { listeners: vec![listener], blocks: blocks.into_iter().map(block).collect() }
+    Config {
+        listeners: vec![listener],
+        blocks: blocks.into_iter().map(block).collect(),
+        client_streams_max: CLIENT_STREAMS_MAX,
+    }
 }
 
 /// The moment so many seconds after the start.

@@ -65,9 +65,15 @@ pub(super) struct Stanza {
     /// Complete but for `sizing`.
     pub(super) forward: Forward,
     sizing: sizing::Written,
+    pub(super) place: Place,
 }
 
 impl Stanza {
+    /// The connections that each of its pools may have if `share` is what is left for each.
+    pub(super) fn max_conns(&self, share: usize) -> usize {
+        self.sizing.resolve(share).max_conns
+    }
+
     /// The stanza with its sizes, `share` being what each pool may have.
     pub(super) fn finish(mut self, share: usize) -> Forward {
         self.forward.sizing = self.sizing.resolve(share);
@@ -312,7 +318,7 @@ impl Options {
             source_address: self.source_address.map(|(source, _)| source),
             sizing: Sizing { spread: 0, max_conns: 0, max_inflight: 0 },
         };
-        Ok(Stanza { forward, sizing: self.sizing })
+        Ok(Stanza { forward, sizing: self.sizing, place: name.place.clone() })
     }
 }
 
