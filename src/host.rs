@@ -4,6 +4,7 @@
 
 use crate::config::{Host, Interface};
 use crate::corefile::Sources;
+use crate::resolve;
 use crate::sys::{interfaces, limits};
 use std::io;
 
@@ -31,6 +32,7 @@ pub fn describe(workers: usize, default_port: u16) -> io::Result<Host> {
         // Not being able to raise it is no reason not to serve with fewer.
         open_files: usize::try_from(limits::raise_open_files().unwrap_or(OPEN_FILES_MIN))
             .unwrap_or(usize::MAX),
+        lookup: Box::new(resolve::addresses),
         workers,
     })
 }

@@ -5,6 +5,7 @@
 //!
 //! * `--- env NAME=VALUE` and `--- file PATH` (content below) are what the Corefile can refer to;
 //! * `--- open files N` is how many the process may have;
+//! * `--- host NAME ADDRESS...` is what a host name stands for;
 //! * `--- error` the whole message with which it is refused, or
 //! * `--- zones` each listener with its zones, and optionally
 //! * `--- prints` lines of the effective configuration, in order, and `--- warnings` all of them.
@@ -12,13 +13,14 @@
 //! What a text file cannot show is written `␍` (carriage return), `⏎` (newline in a value),
 //! `‹U+00A0›` (a character by number) and `‹end›` (the input ends here, without newline).
 
-use onward::config::{Config, Host};
+use onward::config::{Config, Host, Resolved};
 use onward::corefile::Sources;
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// One case.
@@ -29,6 +31,7 @@ struct Case {
     variables: BTreeMap<String, String>,
     files: BTreeMap<PathBuf, Vec<u8>>,
     open_files: Option<usize>,
+    names: BTreeMap<String, Vec<IpAddr>>,
     /// What is expected, by the name of the section.
     expected: Vec<(String, String)>,
 }
@@ -49,6 +52,12 @@ impl Case {
                 Some(("file", path)) => {
                     case.files.insert(Path::new("/dir").join(path), unescape(body).into_bytes());
                 }
+                Some(("host", host)) => {
+                    let mut words = host.split(' ');
+                    let name = words.next().expect("a name").to_owned();
+                    let addresses = words.map(|address| address.parse().expect("an address"));
+                    case.names.insert(name, addresses.collect());
+                }
                 Some(("open", count)) => {
                     let count = count.strip_prefix("files ").and_then(|count| count.parse().ok());
                     case.open_files = Some(count.expect("open files N"));
@@ -65,7 +74,12 @@ impl Case {
         let plain = Host::plain();
         let sources = Sources::fixed(self.files.clone(), self.variables.clone());
         let open_files = self.open_files.unwrap_or(plain.open_files);
-        Host { sources, open_files, ..plain }
+        let names = self.names.clone();
+        let lookup = move |name: &str, resolvers: &[SocketAddr]| match names.get(name) {
+            Some(addresses) => Ok(Resolved { addresses: addresses.clone(), ttl: None }),
+            None => Err(format!("{resolvers:?} know no such name")),
+        };
+        Host { sources, open_files, lookup: Box::new(lookup), ..plain }
     }
 
     /// What differs from what is expected.
@@ -165,7 +179,11 @@ fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
         let again = Config::load(config.to_string().as_bytes(), "effective", &other);
         let (again, _) = again.unwrap_or_else(|error| panic!("{}: {error}", case.title));
         // Nobody writes it: it follows from the host alone.
-        let config = Config { client_streams_max: again.client_streams_max, ..config };
+        let mut config = Config { client_streams_max: again.client_streams_max, ..config };
+        // Instead of host names, their addresses are written, which hold for ever.
+        for forward in config.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
+            forward.names_ttl = None;
+        }
         assert_eq!(again, config, "{}", case.title);
         loaded_cases += 1;
     }

@@ -22,7 +22,7 @@ mod quote;
 mod rcodes;
 
 pub use error::ConfigError;
-pub use host::{Host, Interface};
+pub use host::{Host, Interface, Lookup, Resolved};
 pub use name::{Name, NameError};
 pub use rcodes::Rcodes;
 
@@ -95,6 +95,9 @@ pub struct Forward {
     pub except: Vec<Name>,
     /// Where to, in the order of the file, without duplicates. 1 to [`UPSTREAMS_MAX`].
     pub upstreams: Vec<Upstream>,
+    /// How long from their lookup on the addresses hold that host names stand for; then the
+    /// configuration is to be read again. `None`: no upstream was written as a name.
+    pub names_ttl: Option<Duration>,
     /// In which order the upstreams are tried.
     pub policy: Policy,
     /// A connection idle for this long is closed. Zero: connections are never reused.

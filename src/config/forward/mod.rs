@@ -8,6 +8,7 @@
 
 mod health;
 mod later;
+mod names;
 mod sizing;
 mod targets;
 
@@ -20,7 +21,7 @@ use super::{
     numbers,
 };
 use crate::corefile::{Cursor, ParseError, Place, Token, Warning, did_you_mean};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use targets::Targets;
 
@@ -54,10 +55,10 @@ const OPTIONS: [(&str, bool); 24] = [
     ("next_on_nodata", true),
     ("max_concurrent", true),
     ("source_address", true),
+    ("resolver", true),
     ("tls", false),
     ("tls_servername", false),
     ("doh_method", false),
-    ("resolver", false),
 ];
 
 /// A stanza whose sizes are not yet resolved.
@@ -99,7 +100,7 @@ pub(super) fn read(
         }
         options.check()?;
         not_built = not_built.or(options.not_built.take());
-        let targets = targets::read(&written, context)?;
+        let targets = options.read_targets(&written, context)?;
         if targets.written > TARGETS_MAX && too_many.is_none() {
             let message = format!("more than {TARGETS_MAX} TOs configured: {}", targets.written);
             too_many = Some(Complaint::value(name, message));
@@ -146,6 +147,7 @@ struct Options {
     next_on_nodata: bool,
     max_concurrent: Option<u32>,
     source_address: Option<(IpAddr, Place)>,
+    resolvers: Vec<SocketAddr>,
     sizing: sizing::Written,
     spread_place: Option<Place>,
     /// The first option that is right but not built.
@@ -222,6 +224,7 @@ impl Options {
             "source_address" => {
                 self.source_address = Some((read_ip(cursor)?, property.place.clone()));
             }
+            "resolver" => self.resolvers = names::read_resolvers(cursor)?,
             "spread" => {
                 self.sizing.spread = Some(sizing::read(property, cursor)?);
                 self.spread_place = Some(property.place.clone());
@@ -269,6 +272,17 @@ impl Options {
         }
     }
 
+    fn read_targets(
+        &self,
+        written: &[&Token],
+        context: &mut Context<'_>,
+    ) -> Result<Targets, Complaint> {
+        let source = self.source_address.as_ref().map(|(source, _)| *source);
+        let host = context.host;
+        let names = names::Names { lookup: &host.lookup, resolvers: &self.resolvers, source };
+        targets::read(written, &names, context)
+    }
+
     /// Upstreams of one family cannot be asked from an address of the other.
     fn check_source(&self, upstreams: &[Upstream]) -> Result<(), Complaint> {
         let Some((source, place)) = &self.source_address else { return Ok(()) };
@@ -301,6 +315,7 @@ impl Options {
             from,
             except: self.except,
             upstreams,
+            names_ttl: targets.names_ttl,
             policy: self.policy,
             expire: self.expire.unwrap_or(EXPIRE),
             max_age: self.max_age.map(|(max_age, _)| max_age).filter(|max_age| !max_age.is_zero()),
