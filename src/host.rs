@@ -4,10 +4,15 @@
 
 use crate::config::{Host, Interface};
 use crate::corefile::Sources;
+use crate::resolve;
 use crate::sys::{interfaces, limits};
 use std::io;
 
+/// Descriptors that every process has, should the kernel not tell more.
+const OPEN_FILES_MIN: u64 = 1024;
+
 /// This host, for so many workers; `default_port` is that of server blocks that name none.
+/// Raises the number of files that the process may open to what the host allows.
 ///
 /// # Errors
 /// The working directory or the interfaces cannot be learnt.
@@ -24,6 +29,10 @@ pub fn describe(workers: usize, default_port: u16) -> io::Result<Host> {
         interfaces: found,
         default_port,
         ephemeral_ports: limits::ephemeral_ports(),
+        // Not being able to raise it is no reason not to serve with fewer.
+        open_files: usize::try_from(limits::raise_open_files().unwrap_or(OPEN_FILES_MIN))
+            .unwrap_or(usize::MAX),
+        lookup: Box::new(resolve::addresses),
         workers,
     })
 }

@@ -12,7 +12,7 @@
 //! The rooms, from the words typed to the packets moved:
 //!
 //! * [`cli`]: what was typed; [`corefile`]: text to tree; [`config`]: tree to meaning, for the
-//!   [`host`] it will run on.
+//!   [`host`] it will run on; [`resolve`]: what host names in it stand for.
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
 //! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`control`]:
@@ -35,6 +35,7 @@ pub mod engine;
 pub mod host;
 pub mod keeper;
 pub mod moment;
+pub mod resolve;
 pub mod server;
 pub mod sys;
 pub mod traffic;

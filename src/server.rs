@@ -15,7 +15,7 @@ use crate::sys::{limits, socket};
 use crate::worker::{Listening, Seat};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub enum StartError {
     Bind(SocketAddr, io::Error),
     /// No address is left to listen on.
     NoListener,
+    /// Upstreams are to be asked from an address that cannot be used.
+    Source(IpAddr, io::Error),
     /// A worker could not be pinned or started.
     Worker(usize, io::Error),
     /// The keeper could not be started.
@@ -63,6 +65,14 @@ impl fmt::Display for StartError {
             Self::NoListener => {
                 write!(f, "there is no address to listen on: give a zone or a `bind` one")
             }
+            Self::Source(source, error) => match error.kind() {
+                io::ErrorKind::AddrNotAvailable => write!(
+                    f,
+                    "cannot ask upstreams from source_address {source}: this host has no such \
+                     address (`ip address` lists those it has); correct it or remove the option"
+                ),
+                _ => write!(f, "cannot ask upstreams from source_address {source}: {error}"),
+            },
             Self::Worker(number, error) => write!(
                 f,
                 "cannot start worker {number}: {error} (is its core online and allowed, are \
@@ -98,6 +108,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
         let _ = limits::raise_open_files();
+        check_sources(&config)?;
         let count = cores.len();
         let mut rows: Vec<Vec<Option<Listening>>> = (0..count).map(|_| Vec::new()).collect();
         for listener in &mut config.listeners {
@@ -186,6 +197,18 @@ impl Server {
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     Builder::new().name(name.to_owned()).spawn(body)
+}
+
+/// The reference would start and then fail every query.
+fn check_sources(config: &Config) -> Result<(), StartError> {
+    for forward in config.blocks.iter().flat_map(|block| &block.forwards) {
+        let Some(source) = forward.source_address else { continue };
+        for upstream in &forward.upstreams {
+            socket::check_source(upstream.address, source)
+                .map_err(|error| StartError::Source(source, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Binds `listener` once for each worker, sockets to each of `rows`, and notes the port that the

@@ -162,13 +162,17 @@ impl Worker {
         }
     }
 
+    fn upstream(&self, send: &Outgoing) -> Option<SocketAddr> {
+        self.engine.address(send.connection).map(|dial| dial.upstream)
+    }
+
     fn send(&mut self, send: &Outgoing) {
         let Some(query) = self.engine.query(send) else { return };
         self.number += 1;
         let fate = match self.number % 40 {
             0 => Fate::Lost,
             1 => Fate::Refused,
-            _ if self.engine.address(send.connection) == Some(upstream_address(9)) => Fate::Lost,
+            _ if self.upstream(send) == Some(upstream_address(9)) => Fate::Lost,
             2 => Fate::Forged,
             _ => Fate::Answered,
         };

@@ -4,6 +4,8 @@
 //! Corefile, then sections that begin with `--- `:
 //!
 //! * `--- env NAME=VALUE` and `--- file PATH` (content below) are what the Corefile can refer to;
+//! * `--- open files N` is how many the process may have;
+//! * `--- host NAME ADDRESS...` is what a host name stands for;
 //! * `--- error` the whole message with which it is refused, or
 //! * `--- zones` each listener with its zones, and optionally
 //! * `--- prints` lines of the effective configuration, in order, and `--- warnings` all of them.
@@ -11,13 +13,14 @@
 //! What a text file cannot show is written `␍` (carriage return), `⏎` (newline in a value),
 //! `‹U+00A0›` (a character by number) and `‹end›` (the input ends here, without newline).
 
-use onward::config::{Config, Host};
+use onward::config::{Config, Host, Resolved};
 use onward::corefile::Sources;
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// One case.
@@ -27,6 +30,8 @@ struct Case {
     input: String,
     variables: BTreeMap<String, String>,
     files: BTreeMap<PathBuf, Vec<u8>>,
+    open_files: Option<usize>,
+    names: BTreeMap<String, Vec<IpAddr>>,
     /// What is expected, by the name of the section.
     expected: Vec<(String, String)>,
 }
@@ -47,6 +52,16 @@ impl Case {
                 Some(("file", path)) => {
                     case.files.insert(Path::new("/dir").join(path), unescape(body).into_bytes());
                 }
+                Some(("host", host)) => {
+                    let mut words = host.split(' ');
+                    let name = words.next().expect("a name").to_owned();
+                    let addresses = words.map(|address| address.parse().expect("an address"));
+                    case.names.insert(name, addresses.collect());
+                }
+                Some(("open", count)) => {
+                    let count = count.strip_prefix("files ").and_then(|count| count.parse().ok());
+                    case.open_files = Some(count.expect("open files N"));
+                }
                 _ => case.expected.push((head.to_owned(), body.trim_end().to_owned())),
             }
         }
@@ -54,10 +69,22 @@ impl Case {
         case
     }
 
+    /// Where it is read.
+    fn host(&self) -> Host {
+        let plain = Host::plain();
+        let sources = Sources::fixed(self.files.clone(), self.variables.clone());
+        let open_files = self.open_files.unwrap_or(plain.open_files);
+        let names = self.names.clone();
+        let lookup = move |name: &str, resolvers: &[SocketAddr]| match names.get(name) {
+            Some(addresses) => Ok(Resolved { addresses: addresses.clone(), ttl: None }),
+            None => Err(format!("{resolvers:?} know no such name")),
+        };
+        Host { sources, open_files, lookup: Box::new(lookup), ..plain }
+    }
+
     /// What differs from what is expected.
     fn problems(&self) -> String {
-        let sources = Sources::fixed(self.files.clone(), self.variables.clone());
-        let host = Host { sources, ..Host::plain() };
+        let host = self.host();
         let loaded = Config::load(self.input.as_bytes(), "Corefile", &host);
         let mut problems = String::new();
         for (section, expected) in &self.expected {
@@ -140,9 +167,7 @@ fn every_case_holds() {
 fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
     let mut loaded_cases = 0;
     for case in cases() {
-        let sources = Sources::fixed(case.files.clone(), case.variables.clone());
-        let host = Host { sources, ..Host::plain() };
-        let Ok((config, _)) = Config::load(case.input.as_bytes(), "Corefile", &host) else {
+        let Ok((config, _)) = Config::load(case.input.as_bytes(), "Corefile", &case.host()) else {
             continue;
         };
         let mut forwards = config.blocks.iter().flat_map(|block| &block.forwards);
@@ -153,6 +178,12 @@ fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
         let other = Host { workers: 64, default_port: 5300, interfaces: vec![], ..Host::plain() };
         let again = Config::load(config.to_string().as_bytes(), "effective", &other);
         let (again, _) = again.unwrap_or_else(|error| panic!("{}: {error}", case.title));
+        // Nobody writes it: it follows from the host alone.
+        let mut config = Config { client_streams_max: again.client_streams_max, ..config };
+        // Instead of host names, their addresses are written, which hold for ever.
+        for forward in config.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
+            forward.names_ttl = None;
+        }
         assert_eq!(again, config, "{}", case.title);
         loaded_cases += 1;
     }

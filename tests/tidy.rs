@@ -20,7 +20,7 @@ use std::process::Command;
 const TREES: [&str; 4] = ["src", "loadgen/src", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("clock", &["moment"]),
     ("config", &["corefile", "moment"]),
     ("control", &["engine", "moment"]),
@@ -40,6 +40,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
         ],
     ),
     ("moment", &[]),
+    ("resolve", &["clock", "config", "moment", "sys"]),
     ("sys", &[]),
     ("traffic", &["clock", "engine::message", "moment", "sys"]),
     ("wheel", &["moment"]),

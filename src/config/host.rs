@@ -6,7 +6,12 @@
 
 use crate::corefile::Sources;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// Looks up the addresses of a host name, asking the resolvers in their order, or the system when
+/// there are none. The error tells the operator why there is no address.
+pub type Lookup = Box<dyn Fn(&str, &[SocketAddr]) -> Result<Resolved, String>>;
 
 /// The machine and process that a configuration is for.
 pub struct Host {
@@ -18,8 +23,21 @@ pub struct Host {
     pub default_port: u16,
     /// How many source ports the kernel has to give away.
     pub ephemeral_ports: usize,
+    /// How many files and sockets the process may have open.
+    pub open_files: usize,
+    /// How host names are looked up.
+    pub lookup: Lookup,
     /// How many workers will hold connections. At least 1.
     pub workers: usize,
+}
+
+/// What a host name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// At least one, in the order of the answers.
+    pub addresses: Vec<IpAddr>,
+    /// How long they hold. `None`: that was not told.
+    pub ttl: Option<Duration>,
 }
 
 /// One network interface.
@@ -34,8 +52,8 @@ pub struct Interface {
 }
 
 impl Host {
-    /// One worker on a host with nothing but a loopback interface, no file and no variable, and
-    /// Linux's usual range of ephemeral ports. For tests.
+    /// One worker on a host with nothing but a loopback interface, no file, no variable and no
+    /// host name, and Linux's usual limits. For tests.
     pub fn plain() -> Self {
         let loopback = Interface {
             name: "lo".into(),
@@ -47,6 +65,8 @@ impl Host {
             interfaces: vec![loopback],
             default_port: 53,
             ephemeral_ports: 28_232,
+            open_files: 1 << 20,
+            lookup: Box::new(|_, _| Err("no such name".into())),
             workers: 1,
         }
     }

@@ -4,6 +4,7 @@
 //! block, then what concerns all blocks together: listeners and sizes. The first mistake of the
 //! earliest phase is the one reported. Which directives are built is decided here, in one table.
 
+use super::budget::Budget;
 use super::error::Complaint;
 use super::forward::{self, Stanza};
 use super::{BindAddress, Config, ConfigError, Host, Name, ServerBlock, bind, keys, listeners};
@@ -69,12 +70,16 @@ impl Config {
             }
         }
         let listeners = listeners::group(&drafts)?;
-        let stanzas = drafts.iter().flat_map(|draft| &draft.forwards);
-        let upstreams = stanzas.map(|stanza| stanza.forward.upstreams.len()).sum();
-        let share = forward::share(host, upstreams);
+        let stanzas: Vec<_> = drafts.iter().flat_map(|draft| &draft.forwards).collect();
+        let upstreams = stanzas.iter().map(|stanza| stanza.forward.upstreams.len()).sum();
+        let budget = Budget::new(host, listeners.len(), stanzas);
+        let share = budget.share(forward::share(host, upstreams));
+        budget.check(share)?;
+        let client_streams_max = budget.client_streams_max;
         let blocks =
             drafts.into_iter().map(|draft| finish(draft, share)).collect::<Result<_, _>>()?;
-        Ok((Self { listeners, blocks }, context.warnings))
+        let config = Self { listeners, blocks, client_streams_max };
+        Ok((config, context.warnings))
     }
 }
 

@@ -7,6 +7,7 @@
 //! owns the types.
 
 mod bind;
+mod budget;
 mod duration;
 mod error;
 mod forward;
@@ -21,7 +22,7 @@ mod quote;
 mod rcodes;
 
 pub use error::ConfigError;
-pub use host::{Host, Interface};
+pub use host::{Host, Interface, Lookup, Resolved};
 pub use name::{Name, NameError};
 pub use rcodes::Rcodes;
 
@@ -35,6 +36,9 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The server blocks, in the order of the file.
     pub blocks: Vec<ServerBlock>,
+    /// Streams that clients may have open at one worker. Not written: it follows from the host,
+    /// and is [`CLIENT_STREAMS_MAX`] at most.
+    pub client_streams_max: usize,
 }
 
 /// One address that queries arrive on, and the zones served there.
@@ -91,6 +95,9 @@ pub struct Forward {
     pub except: Vec<Name>,
     /// Where to, in the order of the file, without duplicates. 1 to [`UPSTREAMS_MAX`].
     pub upstreams: Vec<Upstream>,
+    /// How long from their lookup on the addresses hold that host names stand for; then the
+    /// configuration is to be read again. `None`: no upstream was written as a name.
+    pub names_ttl: Option<Duration>,
     /// In which order the upstreams are tried.
     pub policy: Policy,
     /// A connection idle for this long is closed. Zero: connections are never reused.
@@ -183,6 +190,8 @@ pub enum Policy {
 
 /// Upstreams of one stanza: an exchange remembers which it has tried in one 64-bit word.
 pub const UPSTREAMS_MAX: usize = 64;
+/// Client streams of one worker: each holds a descriptor and, while it is used, buffers.
+pub const CLIENT_STREAMS_MAX: usize = 4096;
 /// From one probe of an upstream to the next at least: a shorter interval would be a storm.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The whole time a query may take before its client is told SERVFAIL.

@@ -1,8 +1,10 @@
 //! The effective configuration, written as a Corefile.
 //!
 //! Every default is filled in and every address block and file expanded, so that an operator sees
-//! what holds. Reading the text again gives the same [`Config`] on any host, with one exception:
-//! a stanza whose files list more nameservers than the language allows to be written out.
+//! what holds. Reading the text again gives the same [`Config`] on any host that has room for it,
+//! with three exceptions: a stanza whose files list more nameservers than the language allows to
+//! be written out, the number of client streams, which nobody writes, and how long the addresses
+//! of host names hold, because the addresses themselves are written.
 
 use super::{BindAddress, Config, Forward, Policy, ServerBlock, forward::show};
 use std::fmt;

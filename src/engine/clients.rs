@@ -15,8 +15,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Streams of one worker at most.
-pub const STREAMS_MAX: usize = 4096;
 /// Streams from one address at one worker at most.
 pub const STREAMS_PER_ADDRESS_MAX: u32 = 256;
 /// Queries outstanding on one stream at most; more are left unread.
@@ -46,16 +44,20 @@ struct Stream {
 /// All client streams of a worker.
 pub struct Clients {
     slots: Vec<Stream>,
+    /// Streams at most.
+    count_max: usize,
     free: Vec<u32>,
     by_activity: List,
     per_address: HashMap<IpAddr, u32, ahash::RandomState>,
 }
 
 impl Clients {
-    /// No streams yet. `hasher` is keyed: strangers choose their addresses.
-    pub fn new(hasher: ahash::RandomState) -> Self {
+    /// No streams yet, and never more than `count_max`. `hasher` is keyed: strangers choose their
+    /// addresses.
+    pub fn new(count_max: usize, hasher: ahash::RandomState) -> Self {
         Self {
             slots: Vec::new(),
+            count_max,
             free: Vec::new(),
             by_activity: List::default(),
             per_address: HashMap::with_hasher(hasher),
@@ -80,7 +82,7 @@ impl Clients {
         if self.per_address.get(&address).is_some_and(|count| *count >= STREAMS_PER_ADDRESS_MAX) {
             return Err(Refused::AddressFull);
         }
-        let evicted = if self.count() < STREAMS_MAX { None } else { Some(self.quietest()?) };
+        let evicted = if self.count() < self.count_max { None } else { Some(self.quietest()?) };
         if let Some(evicted) = evicted {
             self.close(evicted);
         }
@@ -198,15 +200,15 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Clients, IDLE_MAX, OUTSTANDING_MAX, Refused, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX,
-    };
+    use super::{Clients, IDLE_MAX, OUTSTANDING_MAX, Refused, STREAMS_PER_ADDRESS_MAX};
     use crate::moment::Moment;
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
+    const STREAMS_MAX: usize = 4096;
+
     fn clients() -> Clients {
-        Clients::new(ahash::RandomState::with_seeds(1, 2, 3, 4))
+        Clients::new(STREAMS_MAX, ahash::RandomState::with_seeds(1, 2, 3, 4))
     }
 
     fn address(number: usize) -> IpAddr {

@@ -33,7 +33,7 @@ use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Queries on one stream at once, unless the configuration says fewer.
@@ -57,6 +57,15 @@ pub struct Reply {
     pub len: usize,
 }
 
+/// Where a connection leads, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// The upstream's address.
+    pub upstream: SocketAddr,
+    /// Our own address; `None`: the kernel chooses.
+    pub source: Option<IpAddr>,
+}
+
 /// A response that was believed; its replies are still to be drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered {
@@ -68,7 +77,7 @@ pub struct Answered {
 pub struct Forwarder {
     routes: Routes,
     /// Of each upstream; [`pool_of`] tells its pools.
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Dial>,
     pools: Pools,
     exchanges: Exchanges,
     /// The streams of clients, for the shell to admit and close.
@@ -94,7 +103,9 @@ impl Forwarder {
         let hasher = RandomState::with_seeds(key(), key(), key(), key());
         let (mut addresses, mut settings) = (Vec::new(), Vec::new());
         for forward in config.blocks.iter().flat_map(|block| &block.forwards) {
-            addresses.extend(forward.upstreams.iter().map(|upstream| upstream.address));
+            let source = forward.source_address;
+            let dials = forward.upstreams.iter().map(|upstream| upstream.address);
+            addresses.extend(dials.map(|upstream| Dial { upstream, source }));
             settings.extend(forward.upstreams.iter().flat_map(|_| pool_settings(forward)));
         }
         let routes = Routes::new(config, &hasher);
@@ -106,7 +117,7 @@ impl Forwarder {
             addresses,
             pools,
             exchanges,
-            clients: Clients::new(hasher.clone()),
+            clients: Clients::new(config.client_streams_max, hasher.clone()),
             random,
             hasher,
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
@@ -216,7 +227,7 @@ impl Forwarder {
     }
 
     /// Where `connection` leads, unless it was closed.
-    pub fn address(&self, connection: ConnectionId) -> Option<SocketAddr> {
+    pub fn address(&self, connection: ConnectionId) -> Option<Dial> {
         self.pools.pool_of(connection).map(|pool| self.addresses[pool / 2])
     }
 

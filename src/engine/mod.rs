@@ -25,5 +25,5 @@ pub mod stats;
 pub mod zones;
 
 pub use exchange::Client;
-pub use forwarder::{Answered, Forwarder, Outgoing, Reply};
+pub use forwarder::{Answered, Dial, Forwarder, Outgoing, Reply};
 pub use key::ConnectionId;

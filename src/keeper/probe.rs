@@ -14,7 +14,7 @@ use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// A connection must stand within this time.
@@ -62,6 +62,15 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Where probes of an upstream go, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Route {
+    pub(super) upstream: SocketAddr,
+    /// Our own address; `None`: the kernel chooses.
+    pub(super) source: Option<IpAddr>,
+    pub(super) over_tcp: bool,
+}
+
 /// A probe under way.
 pub(super) struct Probe {
     link: Link,
@@ -81,24 +90,24 @@ enum Stage {
 }
 
 impl Probe {
-    /// Sends `query` to `address`, or begins to. Events of its socket carry `token`.
+    /// Sends `query` by `route`, or begins to. Events of its socket carry `token`.
     ///
     /// # Errors
     /// There is no socket to be had or no way to the upstream.
     pub(super) fn begin(
         now: Moment,
-        address: SocketAddr,
-        over_tcp: bool,
+        route: Route,
         query: &ProbeQuery,
         registry: &Registry,
         token: Token,
     ) -> Result<Self, Failure> {
+        let Route { upstream, source, over_tcp } = route;
         let (link, timeout) = if over_tcp {
-            let mut stream = TcpStream::from_std(socket::tcp_connecting(address)?);
+            let mut stream = TcpStream::from_std(socket::tcp_connecting(upstream, source)?);
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
             (Link::Stream { stream, stage: Stage::Connecting }, CONNECT_TIMEOUT)
         } else {
-            let mut socket = UdpSocket::from_std(socket::udp_connected(address)?);
+            let mut socket = UdpSocket::from_std(socket::udp_connected(upstream, source)?);
             registry.register(&mut socket, token, Interest::READABLE)?;
             socket.send(query.as_bytes())?;
             (Link::Datagram(socket), READ_TIMEOUT)

@@ -5,7 +5,7 @@
 //! one moment at most at which it wants to be called ([`Probing::wake_at`]): the deadline of the
 //! probe under way, or else the next probe. As long as all is well it has none.
 
-use super::probe::{Failure, MESSAGE_LEN_MAX, Probe};
+use super::probe::{Failure, MESSAGE_LEN_MAX, Probe, Route};
 use crate::config::{Config, Forward, Upstream};
 use crate::engine::health::Verdicts;
 use crate::engine::health::query::ProbeQuery;
@@ -19,8 +19,7 @@ use std::sync::Arc;
 
 /// One upstream, and what is known of it.
 struct Health {
-    address: SocketAddr,
-    over_tcp: bool,
+    route: Route,
     query: ProbeQuery,
     schedule: Schedule,
     probe: Option<Probe>,
@@ -111,10 +110,10 @@ impl Probing {
 
     fn begin(&mut self, now: Moment, upstream: usize, log: &dyn Fn(&str)) {
         let health = &mut self.upstreams[upstream];
-        let Health { address, over_tcp, query, schedule, .. } = health;
+        let Health { route, query, schedule, .. } = health;
         self.verdicts.set(upstream, schedule.is_down(), true);
         query.set_id(self.random.next_u32() as u16);
-        match Probe::begin(now, *address, *over_tcp, query, &self.registry, Token(upstream)) {
+        match Probe::begin(now, *route, query, &self.registry, Token(upstream)) {
             Ok(probe) => health.probe = Some(probe),
             Err(failure) => self.conclude(now, upstream, Err(failure), log),
         }
@@ -141,7 +140,7 @@ impl Probing {
         let schedule = &health.schedule;
         self.verdicts.set(upstream, schedule.is_down(), schedule.is_probing());
         if let Some(change) = change {
-            log(&line(health.address, change, cause));
+            log(&line(health.route.upstream, change, cause));
         }
     }
 }
@@ -149,8 +148,11 @@ impl Probing {
 impl Health {
     fn new(forward: &Forward, upstream: &Upstream) -> Self {
         Self {
-            address: upstream.address,
-            over_tcp: forward.force_tcp,
+            route: Route {
+                upstream: upstream.address,
+                source: forward.source_address,
+                over_tcp: forward.force_tcp,
+            },
             query: ProbeQuery::new(&forward.health),
             schedule: Schedule::new(&forward.health),
             probe: None,

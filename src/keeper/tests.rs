@@ -233,6 +233,41 @@ fn a_flood_of_forgeries_ends_the_probe() {
 }
 
 #[test]
+fn probes_leave_from_the_source_address() {
+    let upstream = udp("127.0.0.1:0");
+    let scene = Scene::new(&[upstream.local_addr().unwrap()], "source_address 127.0.0.5");
+    scene.fail(0);
+    let (query, from) = probe(&upstream);
+    assert_eq!(from.ip().to_string(), "127.0.0.5");
+    upstream.send_to(&answer(&query), from).unwrap();
+    scene.wait_until_idle(0);
+    scene.stop();
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = "force_tcp\nsource_address 127.0.0.5";
+    let scene = Scene::new(&[upstream.local_addr().unwrap()], options);
+    scene.fail(0);
+    let mut stream = accept(&upstream);
+    assert_eq!(stream.peer_addr().unwrap().ip().to_string(), "127.0.0.5");
+    let query = framed_probe(&mut stream);
+    stream.write_all(&framed(&answer(&query))).unwrap();
+    scene.wait_until_idle(0);
+    assert!(!scene.verdicts.is_down(0));
+    scene.stop();
+}
+
+/// The reference's probes have no limit of time once they leave from an address of their own.
+#[test]
+fn a_silent_stream_fails_the_probe_from_a_source_address_too() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = "health_check 1m\nmax_fails 1\nforce_tcp\nsource_address 127.0.0.5";
+    let scene = Scene::new(&[upstream.local_addr().unwrap()], options);
+    scene.fail(0);
+    let _open = accept(&upstream);
+    assert!(scene.line().ends_with(" is down: 1 probe failed (last: timed out)"));
+    scene.stop();
+}
+
+#[test]
 fn over_tcp_an_answer_may_come_in_pieces() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
     let scene = Scene::new(&[upstream.local_addr().unwrap()], "force_tcp");

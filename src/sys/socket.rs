@@ -7,7 +7,9 @@
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
+};
 use std::os::fd::AsRawFd;
 
 use super::cvt;
@@ -58,12 +60,20 @@ pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener
     Ok(socket.into())
 }
 
-/// A TCP socket that is connecting to `upstream`; an event tells when it has, or has not.
+/// A TCP socket that is connecting to `upstream`, from `source` if there is one; an event tells
+/// when it has, or has not.
 ///
 /// # Errors
-/// No descriptor or no port is left, or there is no route to `upstream`.
-pub fn tcp_connecting(upstream: SocketAddr) -> io::Result<TcpStream> {
+/// No descriptor or no port is left, there is no route to `upstream`, or the host has lost
+/// `source`.
+pub fn tcp_connecting(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = tcp(upstream)?;
+    if let Some(source) = source {
+        // The port is chosen when connecting: only then may it be one that another upstream's
+        // connection has too. Sockets of IPv6 know this option at this level as well.
+        set_option(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+        bind_source(&socket, upstream, source)?;
+    }
     // Queries are written whole: waiting for more to fill a segment only delays them.
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&SockAddr::from(upstream)) {
@@ -72,14 +82,39 @@ pub fn tcp_connecting(upstream: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// A UDP socket on a port of the kernel's choice, connected to `upstream`.
+/// A UDP socket on a port of the kernel's choice, connected to `upstream`, from `source` if there
+/// is one.
 ///
 /// # Errors
-/// No descriptor or no port is left, or there is no route to `upstream`.
-pub fn udp_connected(upstream: SocketAddr) -> io::Result<UdpSocket> {
+/// No descriptor or no port is left, there is no route to `upstream`, or the host has lost
+/// `source`.
+pub fn udp_connected(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
     let socket = udp(upstream)?;
+    if let Some(source) = source {
+        bind_source(&socket, upstream, source)?;
+    }
     socket.connect(&SockAddr::from(upstream))?;
     Ok(socket.into())
+}
+
+/// Learns whether `upstream` can be asked from `source`, without a word to it.
+///
+/// # Errors
+/// `AddrNotAvailable`: the host does not have the address. `InvalidInput`: it is of the other
+/// family, or link-local and `upstream` is not.
+pub fn check_source(upstream: SocketAddr, source: IpAddr) -> io::Result<()> {
+    bind_source(&udp(upstream)?, upstream, source)
+}
+
+/// Binds to `source` and any port. A link-local source is that of the interface to `upstream`.
+fn bind_source(socket: &Socket, upstream: SocketAddr, source: IpAddr) -> io::Result<()> {
+    let address = match (source, upstream) {
+        (IpAddr::V6(ip), SocketAddr::V6(upstream)) => {
+            SocketAddrV6::new(ip, 0, 0, upstream.scope_id()).into()
+        }
+        (ip, _) => SocketAddr::new(ip, 0),
+    };
+    socket.bind(&SockAddr::from(address))
 }
 
 /// True when an error of [`udp_listener`] means that the host lacks the address family.
@@ -146,10 +181,10 @@ pub fn reachable(listener: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::{udp_connected, udp_listener};
+    use super::{check_source, tcp_connecting, udp_connected, udp_listener};
     use crate::sys::mmsg::{RecvBatch, ReplyBatch};
     use std::io::ErrorKind;
-    use std::net::UdpSocket;
+    use std::net::{TcpListener, UdpSocket};
     use std::os::fd::AsFd;
 
     #[test]
@@ -184,12 +219,35 @@ mod tests {
     #[test]
     fn a_connected_socket_is_deaf_to_strangers() {
         let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let connection = udp_connected(upstream.local_addr().unwrap()).unwrap();
+        let connection = udp_connected(upstream.local_addr().unwrap(), None).unwrap();
         let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
         stranger.send_to(b"forged", connection.local_addr().unwrap()).unwrap();
         upstream.send_to(b"right", connection.local_addr().unwrap()).unwrap();
         let mut batch = RecvBatch::new(4, 64, false);
         assert_eq!(batch.recv(connection.as_fd()).unwrap(), 1);
         assert_eq!(batch.datagram(0).bytes, b"right");
+    }
+
+    #[test]
+    fn an_upstream_is_asked_from_the_source_address() {
+        for (upstream, source) in [("127.0.0.1:0", "127.0.0.5"), ("[::1]:0", "::1")] {
+            let source = source.parse().unwrap();
+            let datagrams = UdpSocket::bind(upstream).unwrap();
+            let socket = udp_connected(datagrams.local_addr().unwrap(), Some(source)).unwrap();
+            assert_eq!(socket.local_addr().unwrap().ip(), source);
+            let listener = TcpListener::bind(upstream).unwrap();
+            let stream = tcp_connecting(listener.local_addr().unwrap(), Some(source)).unwrap();
+            assert_eq!(stream.local_addr().unwrap().ip(), source);
+            assert_eq!(listener.accept().unwrap().1, stream.local_addr().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_source_that_the_host_lacks_is_found_out_without_asking_anybody() {
+        let upstream = "192.0.2.1:53".parse().unwrap();
+        check_source(upstream, "127.0.0.5".parse().unwrap()).unwrap();
+        let error = check_source(upstream, "203.0.113.77".parse().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+        assert!(check_source(upstream, "::1".parse().unwrap()).is_err());
     }
 }

@@ -203,7 +203,7 @@ fn connect(options: &ClientOptions, registry: &mio::Registry) -> io::Result<Vec<
         .take(options.sockets)
         .enumerate()
         .map(|(i, &target)| {
-            let socket = socket::udp_connected(target)?;
+            let socket = socket::udp_connected(target, None)?;
             let source = socket.as_raw_fd();
             registry.register(&mut SourceFd(&source), Token(i), Interest::READABLE)?;
             let slots = each + usize::from(i < more);

@@ -6,7 +6,7 @@
 
 use super::stream::Stream;
 use super::token::Token;
-use crate::engine::{ConnectionId, Forwarder};
+use crate::engine::{ConnectionId, Dial, Forwarder};
 use crate::sys::socket;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
@@ -52,19 +52,20 @@ impl Sockets {
         engine: &Forwarder,
         registry: &Registry,
     ) -> io::Result<Option<&mut Socket>> {
-        let Some(address) = engine.address(id) else { return Ok(None) };
+        let Some(Dial { upstream, source }) = engine.address(id) else { return Ok(None) };
         let slot = &mut self.slots[id.index()];
         let slot = match slot.take().filter(|slot| slot.id == id) {
             Some(current) => slot.insert(current),
             None => {
                 let token = Token::Connection(id).pack();
                 let socket = if engine.is_stream(id) {
-                    let mut stream = TcpStream::from_std(socket::tcp_connecting(address)?);
+                    let stream = socket::tcp_connecting(upstream, source)?;
+                    let mut stream = TcpStream::from_std(stream);
                     let both = Interest::READABLE | Interest::WRITABLE;
                     registry.register(&mut stream, token, both)?;
                     Socket::Stream(Box::new(Stream::new(stream, true)))
                 } else {
-                    let socket = socket::udp_connected(address)?;
+                    let socket = socket::udp_connected(upstream, source)?;
                     let fd = socket.as_raw_fd();
                     registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
                     Socket::Datagrams(socket)

@@ -8,7 +8,8 @@
 pub(crate) mod wire;
 
 use onward::config::{
-    Config, Forward, HealthCheck, Listener, Name, Policy, Rcodes, ServerBlock, Sizing, Upstream,
+    CLIENT_STREAMS_MAX, Config, Forward, HealthCheck, Listener, Name, Policy, Rcodes, ServerBlock,
+    Sizing, Upstream,
 };
 use onward::moment::Moment;
 use rand_chacha::ChaCha8Rng;
@@ -33,6 +34,7 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         from: Name::root(),
         except: Vec::new(),
         upstreams: (0..upstreams).map(upstream).collect(),
+        names_ttl: None,
         policy: Policy::Sequential,
         expire: Duration::from_secs(10),
         max_age: None,
@@ -63,7 +65,11 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
         bind: None,
         forwards,
     };
-    Config { listeners: vec![listener], blocks: blocks.into_iter().map(block).collect() }
+    Config {
+        listeners: vec![listener],
+        blocks: blocks.into_iter().map(block).collect(),
+        client_streams_max: CLIENT_STREAMS_MAX,
+    }
 }
 
 /// The moment so many seconds after the start.

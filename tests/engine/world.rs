@@ -169,7 +169,8 @@ impl World {
 
     fn send(&mut self, send: &Outgoing) {
         let Some(bytes) = self.engine.query(send).map(<[u8]>::to_vec) else { return };
-        let to = self.engine.address(send.connection).expect("an open connection leads somewhere");
+        let dial = self.engine.address(send.connection);
+        let to = dial.expect("an open connection leads somewhere").upstream;
         let socket = *self.sockets.entry(send.connection).or_insert(to);
         assert_eq!(socket, to, "a connection does not change its end");
         self.sent.push(Sent { at: self.now, connection: send.connection, to, bytes });

@@ -5,6 +5,7 @@
 //! `onward::traffic`.
 
 mod datagrams;
+mod names;
 mod streams;
 
 use onward::config::{Config, Host};

@@ -5,10 +5,11 @@
 //! how its upstream misbehaves.
 
 use crate::{PATIENCE, any_port, config, responder, stanza, start, sum};
+use onward::server::{Server, StartError};
 use onward::traffic::answer::{Behaviour, is_right, respond};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -311,4 +312,41 @@ fn both_transports_listen_on_the_same_port() {
     assert!(onward::server::Server::start(taken, &[None], |_| ()).is_err());
     client(server.addresses()[0]);
     server.stop();
+}
+
+#[test]
+fn upstreams_are_asked_from_the_source_address_over_both_transports() {
+    let source: IpAddr = "127.0.0.5".parse().unwrap();
+    let listener = listen();
+    let address = listener.local_addr().unwrap();
+    let datagrams = UdpSocket::bind(address).unwrap();
+    datagrams.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (sender, peers) = std::sync::mpsc::channel();
+    upstream(listener, move |stream| {
+        sender.send(stream.peer_addr()?.ip()).unwrap();
+        serve_plainly(stream)
+    });
+    let asked = std::thread::spawn(move || {
+        let mut packet = [0; 512];
+        let (len, from) = datagrams.recv_from(&mut packet).unwrap();
+        datagrams.send_to(&answer_to(&packet[..len]), from).unwrap();
+        from.ip()
+    });
+    let body = format!("forward . {address} {{\n source_address {source}\n}}\n");
+    let server = start("127.0.0.1:0", &body, 1);
+    ask(&mut client(server.addresses()[0]), 1);
+    assert_eq!(peers.recv_timeout(PATIENCE), Ok(source));
+    ask_by_datagram(server.addresses()[0], 2);
+    assert_eq!(asked.join().unwrap(), source);
+    server.stop();
+}
+
+#[test]
+fn a_source_address_that_the_host_lacks_is_refused_at_the_start() {
+    let body = "forward . 192.0.2.1 {\n source_address 203.0.113.77\n}\n";
+    let config = config("127.0.0.1:0", body);
+    let error = Server::start(config, &[None], |_| ()).err().unwrap();
+    assert!(matches!(error, StartError::Source(..)), "{error}");
+    let line = error.to_string();
+    assert!(line.contains("source_address 203.0.113.77: this host has no such"), "{line}");
 }

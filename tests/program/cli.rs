@@ -6,7 +6,7 @@
 use super::process::{directory, onward, onward_output};
 use std::fs;
 use std::net::UdpSocket;
-use std::process::Output;
+use std::process::{Command, Output};
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -48,6 +48,29 @@ fn help_teaches_and_is_no_error() {
 fn max_age_below_expire_is_refused_with_both_values_file_and_line() {
     let corefile = ". {\n  forward . 127.0.0.1 {\n    expire 30s\n    max_age 20s\n  }\n}\n";
     refused_corefile("max_age", corefile, &["Corefile:4", "20s", "30s", "max_age", "expire"]);
+}
+
+#[test]
+fn a_source_address_that_the_host_lacks_is_refused_in_one_line() {
+    let directory = directory("source_address");
+    let corefile = ".:0 {\n bind 127.0.0.1\n forward . 192.0.2.1 {\n  \
+                    source_address 203.0.113.77\n }\n}\n";
+    fs::write(directory.join("Corefile"), corefile).unwrap();
+    let output = onward_output(&[], &directory);
+    assert_refused(&output, 1, &["source_address 203.0.113.77", "this host has no such"]);
+    assert_eq!(stderr(&output).lines().count(), 1);
+}
+
+#[test]
+fn descriptors_are_counted_against_the_hard_limit() {
+    let directory = directory("descriptors");
+    let corefile = ".:0 {\n bind 127.0.0.1\n forward . 192.0.2.1 {\n  max_conns 900\n }\n}\n";
+    fs::write(directory.join("Corefile"), corefile).unwrap();
+    let mut shell = Command::new("sh");
+    let limited = "ulimit -Sn 100; ulimit -Hn 1000; exec \"$0\" --workers 1";
+    shell.args(["-c", limited, env!("CARGO_BIN_EXE_onward")]).current_dir(directory);
+    let words = ["Corefile:3", "1887 file", "may open only 1000", "max_conns 900", "in all"];
+    assert_refused(&shell.output().unwrap(), 2, &words);
 }
 
 #[test]

@@ -5,9 +5,7 @@
 //! Building one of these options means to move its arm to the parent's `Options::read`.
 
 use super::super::error::Complaint;
-use super::super::quote::quote;
 use crate::corefile::{Cursor, Token};
-use std::net::IpAddr;
 
 /// Reads the arguments of one option.
 pub(super) fn check(property: &Token, cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
@@ -26,21 +24,7 @@ pub(super) fn check(property: &Token, cursor: &mut Cursor<'_>) -> Result<(), Com
                 return Err(Complaint::value(method, "doh_method must be either POST or GET"));
             }
         }
-        "resolver" => {
-            for address in cursor.expect_rest()? {
-                if !is_resolver(&address.text) {
-                    let quoted = quote(&address.text);
-                    let message = format!("resolver must be an IP address or IP:port: {quoted}");
-                    return Err(Complaint::value(address, message));
-                }
-            }
-        }
         other => unreachable!("option '{other}' has no reader"),
     }
     Ok(())
-}
-
-fn is_resolver(text: &str) -> bool {
-    let host = super::targets::split_host_port(text).map_or(text, |(host, _)| host);
-    host.parse::<IpAddr>().is_ok()
 }

@@ -8,6 +8,7 @@
 
 mod health;
 mod later;
+mod names;
 mod sizing;
 mod targets;
 
@@ -16,10 +17,11 @@ pub(super) use sizing::share;
 use super::error::Complaint;
 use super::load::{Context, Draft};
 use super::{
-    Forward, HealthCheck, Name, Policy, Rcodes, Sizing, UPSTREAMS_MAX, duration, keys, numbers,
+    Forward, HealthCheck, Name, Policy, Rcodes, Sizing, UPSTREAMS_MAX, Upstream, duration, keys,
+    numbers,
 };
 use crate::corefile::{Cursor, ParseError, Place, Token, Warning, did_you_mean};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use targets::Targets;
 
@@ -53,10 +55,10 @@ const OPTIONS: [(&str, bool); 24] = [
     ("next_on_nodata", true),
     ("max_concurrent", true),
     ("source_address", true),
+    ("resolver", true),
     ("tls", false),
     ("tls_servername", false),
     ("doh_method", false),
-    ("resolver", false),
 ];
 
 /// A stanza whose sizes are not yet resolved.
@@ -64,9 +66,15 @@ pub(super) struct Stanza {
     /// Complete but for `sizing`.
     pub(super) forward: Forward,
     sizing: sizing::Written,
+    pub(super) place: Place,
 }
 
 impl Stanza {
+    /// The connections that each of its pools may have if `share` is what is left for each.
+    pub(super) fn max_conns(&self, share: usize) -> usize {
+        self.sizing.resolve(share).max_conns
+    }
+
     /// The stanza with its sizes, `share` being what each pool may have.
     pub(super) fn finish(mut self, share: usize) -> Forward {
         self.forward.sizing = self.sizing.resolve(share);
@@ -92,7 +100,7 @@ pub(super) fn read(
         }
         options.check()?;
         not_built = not_built.or(options.not_built.take());
-        let targets = targets::read(&written, context)?;
+        let targets = options.read_targets(&written, context)?;
         if targets.written > TARGETS_MAX && too_many.is_none() {
             let message = format!("more than {TARGETS_MAX} TOs configured: {}", targets.written);
             too_many = Some(Complaint::value(name, message));
@@ -138,7 +146,8 @@ struct Options {
     next: Rcodes,
     next_on_nodata: bool,
     max_concurrent: Option<u32>,
-    source_address: Option<IpAddr>,
+    source_address: Option<(IpAddr, Place)>,
+    resolvers: Vec<SocketAddr>,
     sizing: sizing::Written,
     spread_place: Option<Place>,
     /// The first option that is right but not built.
@@ -212,7 +221,10 @@ impl Options {
                 let number = read_count(property, cursor)?;
                 self.max_concurrent = u32::try_from(number).ok().filter(|number| *number > 0);
             }
-            "source_address" => self.source_address = Some(read_ip(cursor)?),
+            "source_address" => {
+                self.source_address = Some((read_ip(cursor)?, property.place.clone()));
+            }
+            "resolver" => self.resolvers = names::read_resolvers(cursor)?,
             "spread" => {
                 self.sizing.spread = Some(sizing::read(property, cursor)?);
                 self.spread_place = Some(property.place.clone());
@@ -260,6 +272,31 @@ impl Options {
         }
     }
 
+    fn read_targets(
+        &self,
+        written: &[&Token],
+        context: &mut Context<'_>,
+    ) -> Result<Targets, Complaint> {
+        let source = self.source_address.as_ref().map(|(source, _)| *source);
+        let host = context.host;
+        let names = names::Names { lookup: &host.lookup, resolvers: &self.resolvers, source };
+        targets::read(written, &names, context)
+    }
+
+    /// Upstreams of one family cannot be asked from an address of the other.
+    fn check_source(&self, upstreams: &[Upstream]) -> Result<(), Complaint> {
+        let Some((source, place)) = &self.source_address else { return Ok(()) };
+        let mut addresses = upstreams.iter().map(|upstream| upstream.address);
+        let Some(other) = addresses.find(|address| address.is_ipv4() != source.is_ipv4()) else {
+            return Ok(());
+        };
+        let message = format!(
+            "upstream {other} cannot be asked from source_address {source}, which is of the other \
+             address family: remove the upstream or the option"
+        );
+        Err(Complaint::Value { place: place.clone(), message })
+    }
+
     fn stanza(self, name: &Token, from: Name, targets: Targets) -> Result<Stanza, Complaint> {
         let upstreams = targets.upstreams;
         if upstreams.len() > UPSTREAMS_MAX {
@@ -270,6 +307,7 @@ impl Options {
             );
             return Err(Complaint::value(name, message));
         }
+        self.check_source(&upstreams)?;
         // Twice around the list, as in the reference.
         let twice = u32::try_from(upstreams.len() * 2).unwrap_or(u32::MAX);
         let attempts = self.max_connect_attempts.unwrap_or(twice);
@@ -277,6 +315,7 @@ impl Options {
             from,
             except: self.except,
             upstreams,
+            names_ttl: targets.names_ttl,
             policy: self.policy,
             expire: self.expire.unwrap_or(EXPIRE),
             max_age: self.max_age.map(|(max_age, _)| max_age).filter(|max_age| !max_age.is_zero()),
@@ -291,10 +330,10 @@ impl Options {
             next: self.next,
             next_on_nodata: self.next_on_nodata,
             max_concurrent: self.max_concurrent,
-            source_address: self.source_address,
+            source_address: self.source_address.map(|(source, _)| source),
             sizing: Sizing { spread: 0, max_conns: 0, max_inflight: 0 },
         };
-        Ok(Stanza { forward, sizing: self.sizing })
+        Ok(Stanza { forward, sizing: self.sizing, place: name.place.clone() })
     }
 }
 

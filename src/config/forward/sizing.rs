@@ -2,7 +2,8 @@
 //!
 //! What is not written follows from the host: each pool gets its share of the ephemeral ports. A
 //! quarter of the range is ours, because other programs and connections in TIME_WAIT need the
-//! rest; it is divided among all pools, of which each worker has one for each upstream.
+//! rest; it is divided among all pools, of which each worker has one for each upstream. A host that
+//! grants few descriptors makes the share smaller still.
 
 use super::super::error::Complaint;
 use super::super::{Host, Sizing, numbers};

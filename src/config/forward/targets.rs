@@ -1,20 +1,24 @@
 //! `TO…`: where a stanza forwards to.
 //!
 //! An address with or without port, or a file in the format of `resolv.conf`, which stands for
-//! the nameservers in it. Whatever is neither would be a host name. Duplicates are dropped, the
-//! first wins.
+//! the nameservers in it; whatever is neither is a host name, which stands for its addresses.
+//! Duplicates are dropped with a warning, the first wins.
 //!
 //! Stricter than the reference where it would start and then fail every query: a port must be
-//! one. Kinder where it drops what matters: the interface of a link-local address is kept.
+//! one. Stricter also where it would speak in the clear against the operator's word: a scheme
+//! before a file holds for the nameservers in it. Kinder where it drops what matters: the
+//! interface of a link-local address is kept.
 
 use super::super::bind::is_link_local;
 use super::super::error::Complaint;
 use super::super::load::Context;
 use super::super::quote::quote;
-use super::super::{Name, Upstream, keys};
-use crate::corefile::{Place, Token};
+use super::super::{Host, Name, Upstream, keys};
+use super::names::Names;
+use crate::corefile::{Place, Token, Warning};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
 /// The targets of one stanza.
 pub(super) struct Targets {
@@ -22,6 +26,8 @@ pub(super) struct Targets {
     pub(super) upstreams: Vec<Upstream>,
     /// How many arguments they were written as. Files without nameserver are not counted.
     pub(super) written: usize,
+    /// How long the addresses hold that host names stand for, if there are any.
+    pub(super) names_ttl: Option<Duration>,
 }
 
 /// One target before its scheme and port are looked at.
@@ -35,8 +41,21 @@ struct Target {
     port: String,
 }
 
-/// Reads the targets.
-pub(super) fn read(written: &[&Token], context: &Context<'_>) -> Result<Targets, Complaint> {
+impl Target {
+    fn new(argument: &Token, scheme: &'static str, address: &str, port: &str) -> Self {
+        let (host, zone) = strip_zone(address);
+        let zone = zone.map(str::to_owned);
+        let place = argument.place.clone();
+        Self { place, scheme, host: host.to_owned(), zone, port: port.to_owned() }
+    }
+}
+
+/// Reads the targets; `names` looks up those that are host names.
+pub(super) fn read(
+    written: &[&Token],
+    names: &Names<'_>,
+    context: &mut Context<'_>,
+) -> Result<Targets, Complaint> {
     for argument in written {
         if argument.text.strip_prefix("https://").is_some_and(|rest| rest.contains('/')) {
             let message = format!(
@@ -47,70 +66,92 @@ pub(super) fn read(written: &[&Token], context: &Context<'_>) -> Result<Targets,
             return Err(Complaint::value(argument, message));
         }
     }
-    let mut targets = Vec::new();
+    let (mut targets, mut names_ttl) = (Vec::new(), None);
     let mut count = 0;
     for argument in written {
         let before = targets.len();
-        read_one(argument, context, &mut targets)?;
+        let ttl = read_one(argument, names, context.host, &mut targets)?;
+        names_ttl = [names_ttl, ttl].into_iter().flatten().min();
         count += usize::from(targets.len() > before);
     }
-    let mut upstreams: Vec<Upstream> = Vec::new();
+    let (mut upstreams, mut repeated) = (Vec::<Upstream>::new(), Vec::new());
     for target in &targets {
-        let address = resolve(target, context)?;
+        let address = resolve(target, context.host)?;
         if !upstreams.iter().any(|known| known.address == address) {
             upstreams.push(Upstream { address });
+        } else if !repeated.contains(&address) {
+            repeated.push(address);
+            let message = format!(
+                "plugin/forward: upstream {address} is listed more than once: \
+                 it is asked no more often for that"
+            );
+            context.warnings.push(Warning { place: target.place.clone(), message });
         }
     }
     if upstreams.is_empty() {
         return Err(Complaint::value(written[0], "no valid upstream addresses found"));
     }
-    Ok(Targets { upstreams, written: count })
+    Ok(Targets { upstreams, written: count, names_ttl })
 }
 
-/// Adds what one argument stands for.
+/// Adds what one argument stands for. Returns how long that holds, if it is a host name.
 fn read_one(
     argument: &Token,
-    context: &Context<'_>,
+    names: &Names<'_>,
+    host: &Host,
     targets: &mut Vec<Target>,
-) -> Result<(), Complaint> {
+) -> Result<Option<Duration>, Complaint> {
     let text = &*argument.text;
     let (scheme, rest) = keys::split_scheme(text);
     if rest.is_empty() {
         return Err(Complaint::value(argument, format!("invalid address: {}", quote(text))));
     }
-    let target = |scheme, address: &str, port: &str| {
-        let (host, zone) = strip_zone(address);
-        let zone = zone.map(str::to_owned);
-        let place = argument.place.clone();
-        Target { place, scheme, host: host.to_owned(), zone, port: port.to_owned() }
-    };
     let is_address = |host| strip_zone(host).0.parse::<IpAddr>().is_ok();
     let bare = rest.trim_matches(['[', ']']);
+    let default_port = default_port(scheme);
     match split_host_port(rest) {
-        _ if scheme == "unix" => targets.push(target(scheme, rest, "")),
-        Some((host, port)) if is_address(host) => targets.push(target(scheme, host, port)),
-        None if is_address(bare) => targets.push(target(scheme, bare, default_port(scheme))),
-        _ => match nameservers(rest, context) {
-            Some(servers) => {
-                targets.extend(servers.iter().map(|server| target("dns", server, "53")));
-            }
-            None if is_host_name(scheme, rest) => {
-                return Err(Complaint::not_built(
-                    argument,
-                    format!("host name as upstream '{text}'"),
-                ));
-            }
-            None => {
-                let message = format!("not an IP address, file, or valid domain: {}", quote(text));
-                return Err(Complaint::value(argument, message));
+        _ if scheme == "unix" => targets.push(Target::new(argument, scheme, rest, "")),
+        Some((host, port)) if is_address(host) => {
+            targets.push(Target::new(argument, scheme, host, port));
+        }
+        None if is_address(bare) => {
+            targets.push(Target::new(argument, scheme, bare, default_port));
+        }
+        split => match nameservers(rest, host) {
+            Ok(servers) => targets.extend(
+                servers.iter().map(|server| Target::new(argument, scheme, server, default_port)),
+            ),
+            Err(unreadable) => {
+                let (name, port) = split.unwrap_or((rest, default_port));
+                let (name, _) = strip_zone(name);
+                check_name(argument, scheme, name)?;
+                let (found, ttl) = names.find(argument, name, unreadable.as_deref())?;
+                targets.extend(
+                    found.iter().map(|ip| Target::new(argument, scheme, &ip.to_string(), port)),
+                );
+                return Ok(Some(ttl));
             }
         },
+    }
+    Ok(None)
+}
+
+/// Refuses what cannot be the host name of an upstream.
+fn check_name(argument: &Token, scheme: &str, name: &str) -> Result<(), Complaint> {
+    let is_known = ["dns", "tls", "https"].contains(&scheme);
+    if !is_known || Name::parse(name).is_err() {
+        let quoted = quote(&argument.text);
+        let message = format!("not an IP address, file, or valid domain: {quoted}");
+        return Err(Complaint::value(argument, message));
+    }
+    if scheme != "dns" {
+        return Err(Complaint::not_built(argument, format!("upstream '{}'", argument.text)));
     }
     Ok(())
 }
 
 /// The address of a target, if onward can speak to it.
-fn resolve(target: &Target, context: &Context<'_>) -> Result<SocketAddr, Complaint> {
+fn resolve(target: &Target, for_host: &Host) -> Result<SocketAddr, Complaint> {
     let Target { place, scheme, host, zone, port } = target;
     let refuse = |message| Complaint::Value { place: place.clone(), message };
     let shown =
@@ -137,7 +178,7 @@ fn resolve(target: &Target, context: &Context<'_>) -> Result<SocketAddr, Complai
     })?;
     match (ip.to_canonical(), zone) {
         (IpAddr::V6(ip), Some(zone)) if is_link_local(ip.into()) => {
-            let scope_id = context.host.scope_id(zone).ok_or_else(|| {
+            let scope_id = for_host.scope_id(zone).ok_or_else(|| {
                 refuse(format!("upstream {host}: this host has no interface {}", quote(zone)))
             })?;
             Ok(SocketAddrV6::new(ip, port, 0, scope_id).into())
@@ -146,13 +187,21 @@ fn resolve(target: &Target, context: &Context<'_>) -> Result<SocketAddr, Complai
     }
 }
 
-/// The nameservers in a file; `None` when there is no such file.
-fn nameservers(path: &str, context: &Context<'_>) -> Option<Vec<String>> {
-    let sources = &context.host.sources;
+/// The nameservers in a file.
+///
+/// # Errors
+/// There is no such file, or (then with words) it cannot be read.
+fn nameservers(path: &str, host: &Host) -> Result<Vec<String>, Option<String>> {
+    let sources = &host.sources;
     let content = match (sources.read)(&sources.working_directory.join(path)) {
         Ok(content) => content,
-        Err(error) if error.kind() == ErrorKind::IsADirectory => return Some(Vec::new()),
-        Err(_) => return None,
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::IsADirectory => Ok(Vec::new()),
+                ErrorKind::NotFound => Err(None),
+                _ => Err(Some(error.to_string())),
+            };
+        }
     };
     let text = String::from_utf8_lossy(&content);
     let mut servers = Vec::new();
@@ -162,13 +211,7 @@ fn nameservers(path: &str, context: &Context<'_>) -> Option<Vec<String>> {
             servers.push(server.to_owned());
         }
     }
-    Some(servers)
-}
-
-fn is_host_name(scheme: &str, rest: &str) -> bool {
-    let (host, _) = split_host_port(rest).unwrap_or((rest, ""));
-    let (host, _) = strip_zone(host);
-    ["dns", "tls", "https"].contains(&scheme) && Name::parse(host).is_ok()
+    Ok(servers)
 }
 
 fn default_port(scheme: &str) -> &'static str {

@@ -2,9 +2,11 @@
 //!
 //! Everything goes through [`Config::load`], as an operator's file does.
 
-use crate::config::{Config, Forward, Host, Interface, Name, Policy, Sizing};
+use crate::config::{Config, Forward, Host, Interface, Name, Policy, Resolved, Sizing};
 use crate::corefile::Sources;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 fn host() -> Host {
@@ -21,10 +23,28 @@ fn host() -> Host {
     ];
     let files = files.map(|(path, text)| (path.into(), text.as_bytes().to_vec())).into();
     let eth0 = Interface { name: "eth0".into(), index: 7, addresses: Vec::new() };
-    Host {
-        sources: Sources::fixed(files, BTreeMap::new()),
-        interfaces: vec![eth0],
-        ..Host::plain()
+    let mut sources = Sources::fixed(files, BTreeMap::new());
+    let plain = sources.read;
+    sources.read = Box::new(move |path| match path.to_str() {
+        Some("/dir/secret") => Err(ErrorKind::PermissionDenied.into()),
+        _ => plain(path),
+    });
+    Host { sources, interfaces: vec![eth0], lookup: Box::new(lookup), ..Host::plain() }
+}
+
+/// A name says how many seconds its address holds; `m` does not.
+fn lookup(name: &str, resolvers: &[SocketAddr]) -> Result<Resolved, String> {
+    let addresses = match resolvers {
+        [] => vec!["127.0.0.7".parse().unwrap(), "::7".parse().unwrap()],
+        resolvers => resolvers.iter().map(SocketAddr::ip).collect(),
+    };
+    match name.strip_prefix("ttl") {
+        _ if name == "m" => Ok(Resolved { addresses, ttl: None }),
+        Some(seconds) => {
+            let ttl = Some(Duration::from_secs(seconds.parse().unwrap()));
+            Ok(Resolved { addresses, ttl })
+        }
+        None => Err("unknown".into()),
     }
 }
 
@@ -183,7 +203,7 @@ fn queries_under_way_are_limited_when_a_number_is_written() {
 fn the_source_is_one_address() {
     let source = |options: &str| with(options).map(|forward| forward.source_address);
     assert_eq!(source("").unwrap(), None);
-    let last = source("source_address 10.0.0.1\nsource_address ::ffff:127.0.0.5").unwrap();
+    let last = source("source_address 127.0.0.9\nsource_address ::ffff:127.0.0.5").unwrap();
     assert_eq!(last, Some("127.0.0.5".parse().unwrap()));
     for wrong in ["host", "127.0.0.1:53", "[::1]", "fe80::1%eth0", "300.1.1.1"] {
         assert_eq!(
@@ -191,6 +211,16 @@ fn the_source_is_one_address() {
             format!("plugin/forward: f:3 - Error during parsing: invalid IP address: {wrong}")
         );
     }
+}
+
+#[test]
+fn a_source_of_the_other_family_is_refused() {
+    assert_eq!(
+        stanza(". 127.0.0.1 ::1 {\nsource_address 127.0.0.5\n}").unwrap_err(),
+        "f:3 - plugin/forward: upstream [::1]:53 cannot be asked from source_address 127.0.0.5, \
+         which is of the other address family: remove the upstream or the option"
+    );
+    assert!(stanza(". ::2 [::3]:5 {\nsource_address ::1\n}").is_ok());
 }
 
 #[test]
@@ -203,10 +233,10 @@ fn an_option_that_is_not_built_is_checked_before_it_is_refused() {
         with("doh_method get").unwrap_err(),
         "f:3 - plugin/forward: doh_method must be either POST or GET"
     );
-    let known = "resolver 1.1.1.1 [::1]:53\ntls a b c\ntls_servername n\ndoh_method GET";
+    let known = "tls a b c\ntls_servername n\ndoh_method GET";
     assert_eq!(
         with(known).unwrap_err(),
-        "f:3 - forward option 'resolver' is not supported by onward yet"
+        "f:3 - forward option 'tls' is not supported by onward yet"
     );
 }
 
@@ -252,6 +282,13 @@ fn addresses_get_the_default_port_and_duplicates_are_dropped() {
         upstreams("127.0.0.1 127.0.0.1:53 ::1 [::1] [::1]:5353 dns://::2"),
         "127.0.0.1:53 [::1]:53 [::1]:5353 [::2]:53"
     );
+    // One warning for each, however often it is there.
+    let (_, warnings) = stanza(". ::1 [::1]:53 127.0.0.1 ::1 dns://::1").unwrap();
+    assert_eq!(
+        warnings,
+        ["f:2 - plugin/forward: upstream [::1]:53 is listed more than once: it is asked no more \
+          often for that"]
+    );
 }
 
 #[test]
@@ -269,11 +306,59 @@ fn a_port_must_be_one() {
 #[test]
 fn a_file_stands_for_its_nameservers() {
     assert_eq!(upstreams("rc ::1"), "127.0.0.9:53 [::1]:53");
-    assert_eq!(upstreams("tls:///dir/rc"), "127.0.0.9:53");
+    assert_eq!(upstreams("dns:///dir/rc"), "127.0.0.9:53");
+    assert_eq!(
+        upstreams("tls:///dir/rc"),
+        "f:2 - upstream 'tls://127.0.0.9:853' is not supported by onward yet"
+    );
     assert_eq!(upstreams("none ::1"), "[::1]:53");
     assert_eq!(upstreams("none"), "f:2 - plugin/forward: no valid upstream addresses found");
     assert_eq!(upstreams("/dir"), "f:2 - plugin/forward: no valid upstream addresses found");
     assert_eq!(upstreams("bad"), "f:2 - plugin/forward: nameserver \"ns.m\" is not an IP address");
+}
+
+#[test]
+fn a_host_name_stands_for_its_addresses() {
+    assert_eq!(upstreams("m ::1"), "127.0.0.7:53 [::7]:53 [::1]:53");
+    assert_eq!(upstreams("m:54"), "127.0.0.7:54 [::7]:54");
+    assert_eq!(
+        upstreams("m {\nresolver ::1\nresolver 127.0.0.1:5 127.0.0.2\n}"),
+        "127.0.0.1:53 127.0.0.2:53"
+    );
+    assert_eq!(upstreams("m {\nsource_address 127.0.0.5\n}"), "127.0.0.7:53");
+    assert_eq!(
+        upstreams("n"),
+        "f:2 - plugin/forward: failed to resolve \"n\": neither an IP address, a readable file \
+         nor a host name that resolves: unknown"
+    );
+    assert_eq!(
+        upstreams("secret"),
+        "f:2 - plugin/forward: failed to resolve \"secret\": neither an IP address, a readable \
+         file (permission denied) nor a host name that resolves: unknown"
+    );
+}
+
+#[test]
+fn host_names_are_to_be_looked_up_again_when_the_first_of_them_ends() {
+    let ttl = |targets: &str| stanza(&format!(". {targets}")).unwrap().0.names_ttl;
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(ttl("::1 rc"), None);
+    assert_eq!(ttl("::1 ttl300"), seconds(300));
+    assert_eq!(ttl("ttl300 ttl20 ttl40"), seconds(20));
+    assert_eq!(ttl("m"), seconds(60));
+    assert_eq!(ttl("ttl0"), seconds(5));
+    assert_eq!(ttl("ttl86400"), seconds(3600));
+}
+
+#[test]
+fn a_resolver_is_an_address() {
+    for wrong in ["m", "m:53", "300.1.1.1", "[::1]", "fe80::1%eth0", ""] {
+        assert!(with(&format!("resolver {wrong}")).is_err(), "{wrong}");
+    }
+    for port in ["0", "65536", "x", ""] {
+        let error = with(&format!("resolver 127.0.0.1:{port}")).unwrap_err();
+        assert!(error.contains(" must be 1 to 65535"), "{error}");
+    }
 }
 
 #[test]
@@ -301,10 +386,7 @@ fn what_onward_cannot_speak_is_refused() {
         upstreams("tls://127.0.0.1%m"),
         "f:2 - upstream 'tls://127.0.0.1:853' is not supported by onward yet"
     );
-    assert_eq!(
-        upstreams("m:54"),
-        "f:2 - host name as upstream 'm:54' is not supported by onward yet"
-    );
+    assert_eq!(upstreams("https://m"), "f:2 - upstream 'https://m' is not supported by onward yet");
     assert_eq!(
         upstreams("quic://::1"),
         "f:2 - plugin/forward: 'quic' is not supported as a destination protocol in forward: \

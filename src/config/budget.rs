@@ -1,0 +1,209 @@
+//! File descriptors: how many a configuration can need, and whether the process may open as many.
+//!
+//! Pure arithmetic over the worst case, in which every client stream and every connection that a
+//! pool may have is open at once. Sizes that nobody wrote shrink until they fit: client streams
+//! get what the smallest pools leave them, then the pools grow into what is left. Sizes that were
+//! written are kept, and a sum that is too large is refused with all its terms, because the
+//! alternative is to fail at the busiest moment.
+
+use super::error::Complaint;
+use super::forward::Stanza;
+use super::{CLIENT_STREAMS_MAX, ConfigError, Host};
+use std::fmt::Write as _;
+
+/// Standard streams, the program's own files, and what libraries open for a moment.
+const PROCESS: usize = 64;
+/// A worker's poll and waker, and one connection that is closed late.
+const WORKER: usize = 4;
+/// Each listener has a socket for datagrams and one that accepts streams.
+const SOCKETS_PER_LISTENER: usize = 2;
+/// Each upstream has a pool of datagram sockets and one of streams.
+const POOLS_PER_UPSTREAM: usize = 2;
+/// Of the descriptors, one in so many may be clients' streams.
+const CLIENTS_SHARE: usize = 4;
+/// With fewer streams a worker would turn clients away whose datagrams were truncated.
+const CLIENT_STREAMS_MIN: usize = 16;
+/// No pool becomes larger by a larger share.
+const SHARE_MAX: usize = 65_535;
+
+/// What all stanzas together may use.
+pub(super) struct Budget<'a> {
+    stanzas: Vec<&'a Stanza>,
+    open_files: usize,
+    workers: usize,
+    listeners: usize,
+    /// Client streams of one worker at most.
+    pub(super) client_streams_max: usize,
+}
+
+impl<'a> Budget<'a> {
+    /// The budget of a configuration with so many listeners and these stanzas.
+    pub(super) fn new(host: &Host, listeners: usize, stanzas: Vec<&'a Stanza>) -> Self {
+        let Host { workers, open_files, .. } = *host;
+        let mut budget = Self { stanzas, open_files, workers, listeners, client_streams_max: 0 };
+        let left = open_files.saturating_sub(budget.needed(0));
+        let streams = (open_files / CLIENTS_SHARE).min(left) / workers;
+        budget.client_streams_max = streams.clamp(CLIENT_STREAMS_MIN, CLIENT_STREAMS_MAX);
+        budget
+    }
+
+    /// The connections that a pool of unwritten size may have: `wanted`, or as many as fit.
+    pub(super) fn share(&self, wanted: usize) -> usize {
+        let (mut fits, mut too_many) = (0, wanted.min(SHARE_MAX) + 1);
+        while fits + 1 < too_many {
+            let middle = usize::midpoint(fits, too_many);
+            if self.needed(middle) <= self.open_files { fits = middle } else { too_many = middle }
+        }
+        fits
+    }
+
+    /// Refuses what does not fit with this share.
+    pub(super) fn check(&self, share: usize) -> Result<(), ConfigError> {
+        // Without any upstream there is nothing to make smaller: then binding tells.
+        let largest = self.stanzas.iter().max_by_key(|stanza| self.connections(stanza, share));
+        let Some(largest) = largest.filter(|_| self.needed(share) > self.open_files) else {
+            return Ok(());
+        };
+        let place = largest.place.clone();
+        Err(Complaint::Value { place, message: self.overdraft(share) }.about("forward"))
+    }
+
+    /// What to tell the operator.
+    fn overdraft(&self, share: usize) -> String {
+        let Self { open_files, workers, listeners, client_streams_max, .. } = self;
+        let needed = self.needed(share);
+        let mut text = format!(
+            "up to {needed} file descriptors can be needed, but the process may open only \
+             {open_files}:\n"
+        );
+        let mut line = |number: usize, what: &str| {
+            let _ = writeln!(text, "{number:>10}  {what}");
+        };
+        line(PROCESS, "the process itself");
+        line(workers * WORKER, &format!("workers {workers} × {WORKER}"));
+        let what = format!("workers {workers} × listeners {listeners} × UDP and TCP");
+        line(workers * listeners * SOCKETS_PER_LISTENER, &what);
+        let what = format!("workers {workers} × streams of clients {client_streams_max}");
+        line(workers * client_streams_max, &what);
+        line(self.probes(), "one probe for each upstream");
+        for stanza in &self.stanzas {
+            let what = format!(
+                "workers {workers} × upstreams {} × UDP and TCP × max_conns {}, {}",
+                stanza.forward.upstreams.len(),
+                stanza.max_conns(share),
+                stanza.place
+            );
+            line(self.connections(stanza, share), &what);
+        }
+        line(needed, "in all");
+        text += "lower max_conns or spread, start fewer workers, or raise the limit \
+                 (LimitNOFILE= in the systemd unit, or ulimit -Hn)";
+        text
+    }
+
+    /// All descriptors, if pools of unwritten size may have `share` connections.
+    fn needed(&self, share: usize) -> usize {
+        let worker = WORKER + self.listeners * SOCKETS_PER_LISTENER + self.client_streams_max;
+        let pools = self.stanzas.iter().map(|stanza| self.connections(stanza, share));
+        PROCESS + self.workers * worker + self.probes() + pools.sum::<usize>()
+    }
+
+    fn probes(&self) -> usize {
+        self.stanzas.iter().map(|stanza| stanza.forward.upstreams.len()).sum()
+    }
+
+    /// Those of all pools of `stanza`.
+    fn connections(&self, stanza: &Stanza, share: usize) -> usize {
+        let pools = self.workers * stanza.forward.upstreams.len() * POOLS_PER_UPSTREAM;
+        pools * stanza.max_conns(share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Host};
+
+    fn load(workers: usize, open_files: usize, options: &str) -> Result<Config, String> {
+        let host = Host { workers, open_files, ..Host::plain() };
+        let text = format!(
+            ". {{\n bind 127.0.0.1\n forward . ::1 ::2 {{\n{options}\n}}\n forward . ::3\n}}"
+        );
+        let loaded = Config::load(text.as_bytes(), "f", &host);
+        loaded.map(|(config, _)| config).map_err(|error| error.to_string())
+    }
+
+    fn sizes(config: &Config) -> Vec<usize> {
+        config.blocks[0].forwards.iter().map(|forward| forward.sizing.max_conns).collect()
+    }
+
+    /// What an operator can reckon from the sizes alone.
+    fn worst_case(config: &Config, workers: usize) -> usize {
+        let sizes = sizes(config);
+        let each = 4 + 2 + config.client_streams_max + 2 * (2 * sizes[0] + sizes[1]);
+        64 + 3 + workers * each
+    }
+
+    #[test]
+    fn an_ordinary_host_has_room_for_every_default() {
+        for open_files in [524_288, 1_048_576] {
+            let config = load(16, open_files, "").unwrap();
+            assert_eq!(config.client_streams_max, 4_096);
+            assert_eq!(sizes(&config), [147, 147]);
+        }
+    }
+
+    #[test]
+    fn defaults_shrink_until_they_fit() {
+        let config = load(1, 4_096, "").unwrap();
+        assert_eq!(config.client_streams_max, 1_024);
+        // 4096 - 64 - 4 - 2 - 1024 - 3 for 6 pools.
+        assert_eq!(sizes(&config), [499, 499]);
+        let config = load(1, 4_096, "max_conns 700").unwrap();
+        assert_eq!(sizes(&config), [700, 99]);
+        // A written spread is kept: the other pool makes room for it.
+        let config = load(1, 4_096, "spread 700").unwrap();
+        assert_eq!(sizes(&config), [700, 99]);
+        // Clients' streams make room for what is written, too.
+        let config = load(1, 4_096, "max_conns 990").unwrap();
+        assert_eq!((sizes(&config), config.client_streams_max), (vec![990, 4], 55));
+    }
+
+    #[test]
+    fn whatever_is_accepted_fits() {
+        let mut refused = 0;
+        for open_files in (64..6_000).step_by(37) {
+            for (workers, options) in [(1, ""), (3, ""), (2, "max_conns 300"), (5, "spread 50")] {
+                match load(workers, open_files, options) {
+                    Ok(config) => assert!(
+                        worst_case(&config, workers) <= open_files,
+                        "{workers} {open_files} {options}"
+                    ),
+                    Err(error) => {
+                        assert!(error.contains("  in all\n"), "{error}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!((10..600).contains(&refused), "{refused}");
+    }
+
+    #[test]
+    fn what_is_written_and_cannot_fit_is_refused_with_its_terms() {
+        assert_eq!(
+            load(2, 4_096, "max_conns 700").unwrap_err(),
+            "f:3 - plugin/forward: up to 5727 file descriptors can be needed, but the process may \
+             open only 4096:\n\
+             \x20       64  the process itself\n\
+             \x20        8  workers 2 × 4\n\
+             \x20        4  workers 2 × listeners 1 × UDP and TCP\n\
+             \x20       32  workers 2 × streams of clients 16\n\
+             \x20        3  one probe for each upstream\n\
+             \x20     5600  workers 2 × upstreams 2 × UDP and TCP × max_conns 700, f:3\n\
+             \x20       16  workers 2 × upstreams 1 × UDP and TCP × max_conns 4, f:6\n\
+             \x20     5727  in all\n\
+             lower max_conns or spread, start fewer workers, or raise the limit \
+             (LimitNOFILE= in the systemd unit, or ulimit -Hn)"
+        );
+    }
+}

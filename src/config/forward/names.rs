@@ -1,0 +1,116 @@
+//! Host names as TO, and `resolver IP[:PORT]…`, which says whom to ask for their addresses.
+//!
+//! The asking is done by the host's [`Lookup`]; here it is decided what may be a host name, what
+//! its addresses mean and how long they hold. A word that nobody would give to a host (a path, a
+//! misspelt address) is asked of nobody: some resolvers read `127.1` or `010.0.0.1` as addresses
+//! of their own invention.
+//!
+//! Kinder than the reference: beside a `source_address`, addresses of the other family are left
+//! out, since no operator can take them out of a name.
+
+use super::super::error::Complaint;
+use super::super::host::{Lookup, Resolved};
+use super::super::quote::quote;
+use super::targets::split_host_port;
+use crate::corefile::{Cursor, Token};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// The port of a resolver that is written without one.
+const RESOLVER_PORT: u16 = 53;
+/// How long addresses hold whose source does not tell: the system hides what records say.
+const TTL_UNKNOWN: Duration = Duration::from_secs(60);
+/// Looking names up more often than this serves nobody.
+const TTL_MIN: Duration = Duration::from_secs(5);
+/// An upstream that moves should not be missed for longer, whatever its records say.
+const TTL_MAX: Duration = Duration::from_secs(3_600);
+
+/// How one stanza looks names up.
+pub(super) struct Names<'a> {
+    pub(super) lookup: &'a Lookup,
+    /// In their order; none: the system is asked.
+    pub(super) resolvers: &'a [SocketAddr],
+    /// Where its upstreams are asked from.
+    pub(super) source: Option<IpAddr>,
+}
+
+impl Names<'_> {
+    /// The addresses of `host`, at least one, and how long they hold. `unreadable` is why it is no
+    /// file.
+    pub(super) fn find(
+        &self,
+        argument: &Token,
+        host: &str,
+        unreadable: Option<&str>,
+    ) -> Result<(Vec<IpAddr>, Duration), Complaint> {
+        let refuse = |reason: &str| {
+            let file = unreadable.map_or_else(String::new, |why| format!(" ({why})"));
+            let message = format!(
+                "failed to resolve {}: neither an IP address, a readable file{file} nor a host \
+                 name that resolves{reason}",
+                quote(&argument.text)
+            );
+            Complaint::value(argument, message)
+        };
+        if !may_be_host_name(host) {
+            return Err(refuse(""));
+        }
+        let Resolved { mut addresses, ttl } =
+            (self.lookup)(host, self.resolvers).map_err(|why| refuse(&format!(": {why}")))?;
+        if let Some(source) = self.source {
+            addresses.retain(|address| address.to_canonical().is_ipv4() == source.is_ipv4());
+        }
+        if addresses.is_empty() {
+            return Err(refuse(": it has no address of the family of source_address"));
+        }
+        Ok((addresses, ttl.unwrap_or(TTL_UNKNOWN).clamp(TTL_MIN, TTL_MAX)))
+    }
+}
+
+/// Reads the arguments of `resolver`.
+pub(super) fn read_resolvers(cursor: &mut Cursor<'_>) -> Result<Vec<SocketAddr>, Complaint> {
+    cursor.expect_rest()?.into_iter().map(resolver).collect()
+}
+
+fn resolver(written: &Token) -> Result<SocketAddr, Complaint> {
+    let (host, port) = match split_host_port(&written.text) {
+        Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)),
+        None => (&*written.text, Some(RESOLVER_PORT)),
+    };
+    let quoted = quote(&written.text);
+    let Ok(ip) = host.parse::<IpAddr>() else {
+        let message = format!("resolver must be an IP address or IP:port: {quoted}");
+        return Err(Complaint::value(written, message));
+    };
+    let Some(port) = port else {
+        let message = format!("the port of resolver {quoted} must be 1 to 65535");
+        return Err(Complaint::value(written, message));
+    };
+    Ok((ip.to_canonical(), port).into())
+}
+
+/// False for paths and for numbers. No top-level domain is a number.
+fn may_be_host_name(host: &str) -> bool {
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let last = labels.rsplit('.').next().unwrap_or(labels);
+    let is_hexadecimal = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.strip_prefix("0x").or(last.strip_prefix("0X")).is_some_and(is_hexadecimal);
+    !is_number && !host.contains('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_be_host_name;
+
+    #[test]
+    fn paths_and_numbers_are_no_host_names() {
+        for name in ["m", "a.m.", "1.m", "1e", "0xm", "a-1", "3.2.1.in-addr.arpa"] {
+            assert!(may_be_host_name(name), "{name}");
+        }
+        let others = ["/m", "m/n", "./m", "300.1.1.1", "127.1", "1", "10.0.0.010", "0x7f.0X1f"];
+        for other in others.into_iter().chain([".", "1.", "m.0x"]) {
+            assert!(!may_be_host_name(other), "{other}");
+        }
+    }
+}
