@@ -16,6 +16,8 @@ mod limits;
 mod outages;
 #[path = "engine/refusals.rs"]
 mod refusals;
+#[path = "engine/renewal.rs"]
+mod renewal;
 #[path = "engine/storm.rs"]
 mod storm;
 #[path = "engine/world.rs"]

@@ -8,6 +8,8 @@
 //! one time-out share a queue, so its order is that of its deadlines. Sizes are fixed at the
 //! start; memory that was never needed is never touched.
 
+mod renewal;
+
 use super::index::Index;
 use super::key::{ConnectionId, ExchangeKey, Key, StreamKey, Transport};
 use super::list::{Link, List, NONE};

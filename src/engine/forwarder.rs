@@ -10,6 +10,7 @@
 //! a response: connection, id, question, records. Attempts and replies have files of their own.
 
 mod attempts;
+mod renewal;
 mod replies;
 mod responses;
 
@@ -28,7 +29,7 @@ use super::pool::{PoolSettings, Pools};
 use super::routes::Routes;
 use super::stats::{DropReason, Stats, UpstreamStats};
 use super::zones::Folded;
-use crate::config::{Config, Forward};
+use crate::config::{Config, Forward, Upstream};
 use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
@@ -58,7 +59,7 @@ pub struct Reply {
 }
 
 /// Where a connection leads, and from where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Dial {
     /// The upstream's address.
     pub upstream: SocketAddr,
@@ -101,15 +102,10 @@ impl Forwarder {
         let mut random = ChaCha12Rng::from_seed(seed);
         let mut key = || random.next_u64();
         let hasher = RandomState::with_seeds(key(), key(), key(), key());
-        let (mut addresses, mut settings) = (Vec::new(), Vec::new());
-        for forward in config.blocks.iter().flat_map(|block| &block.forwards) {
-            let source = forward.source_address;
-            let dials = forward.upstreams.iter().map(|upstream| upstream.address);
-            addresses.extend(dials.map(|upstream| Dial { upstream, source }));
-            settings.extend(forward.upstreams.iter().flat_map(|_| pool_settings(forward)));
-        }
-        let routes = Routes::new(config, &hasher);
-        let pools = Pools::new(settings);
+        let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();
+        let routes = Routes::new(config, &listeners, &hasher);
+        let addresses = dials_of(config);
+        let pools = Pools::new(pool_settings(config));
         let exchanges = Exchanges::new(routes.timeouts(), pools.capacity());
         let upstreams = vec![UpstreamStats::default(); addresses.len()];
         Self {
@@ -183,6 +179,10 @@ impl Forwarder {
 
     /// The keeper's word that `pool` has connections to close.
     pub fn on_sweep(&mut self, now: Moment, pool: usize) {
+        if pool >= self.pools.count() {
+            // Asked for before a new configuration that has fewer.
+            return;
+        }
         self.pools.sweep(pool, now, self.random.next_u32());
     }
 
@@ -279,7 +279,7 @@ impl Forwarder {
         let opening = Opening {
             query: &self.draft[..query_len],
             name_len: query.question.name_len,
-            hash: self.hash(&name, query_len, stanza),
+            hash: hash_of(&self.hasher, &name, &self.draft[..query_len], stanza),
             stanza: stanza as u32,
             transport,
             timeout_class: self.routes.stanza(stanza).timeout_class,
@@ -312,14 +312,6 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Of the draft's text, letter case apart, and the stanza.
-    fn hash(&self, name: &Folded, query_len: usize, stanza: usize) -> u32 {
-        let name_end = HEADER_LEN + name.as_bytes().len();
-        let flags = &self.draft[2..4];
-        let rest = &self.draft[name_end..query_len];
-        self.hasher.hash_one((name.as_bytes(), flags, rest, stanza)) as u32
-    }
-
     fn upstream_of(&mut self, slot: u32) -> usize {
         self.exchanges.get(slot).upstream as usize
     }
@@ -330,8 +322,36 @@ fn pool_of(upstream: usize, transport: Transport) -> usize {
     2 * upstream + usize::from(transport == Transport::Tcp)
 }
 
-/// Of an upstream's two pools, in the order of [`pool_of`].
-fn pool_settings(forward: &Forward) -> [PoolSettings; 2] {
+/// Of a query's text, letter case apart, and the stanza.
+fn hash_of(hasher: &RandomState, name: &Folded, query: &[u8], stanza: usize) -> u32 {
+    let name_end = HEADER_LEN + name.as_bytes().len();
+    let (flags, rest) = (&query[2..4], &query[name_end..]);
+    hasher.hash_one((name.as_bytes(), flags, rest, stanza)) as u32
+}
+
+/// Where each upstream is, and where it is asked from.
+fn dials_of(config: &Config) -> Vec<Dial> {
+    let dials = |forward: &Forward| {
+        let dial = |upstream: &Upstream| Dial {
+            upstream: upstream.address,
+            source: forward.source_address,
+        };
+        forward.upstreams.iter().map(dial).collect::<Vec<_>>()
+    };
+    config.blocks.iter().flat_map(|block| &block.forwards).flat_map(dials).collect()
+}
+
+/// Of all upstreams' pools, in the order of [`pool_of`].
+fn pool_settings(config: &Config) -> impl Iterator<Item = PoolSettings> {
+    let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
+    forwards.flat_map(|forward| {
+        let settings = upstream_settings(forward);
+        forward.upstreams.iter().flat_map(move |_| settings)
+    })
+}
+
+/// Of an upstream's two pools.
+fn upstream_settings(forward: &Forward) -> [PoolSettings; 2] {
     let udp = PoolSettings {
         expire: forward.expire,
         max_age: forward.max_age,

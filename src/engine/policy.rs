@@ -25,6 +25,11 @@ impl Tour {
     /// None tried yet.
     pub const NEW: Self = Self { tried: 0, first: 0, begun: false };
 
+    /// The one with this number was tried, and was the first.
+    pub fn begun_with(first: usize) -> Self {
+        Self { tried: 1 << first, first: first as u8, begun: true }
+    }
+
     /// The next upstream to try, of `count` (1 to 64). `random` gives a uniform number each call.
     pub fn next(
         &mut self,

@@ -10,6 +10,7 @@
 //! of their retirement, so a sweep costs what it closes. Called by [`super::forwarder`] alone.
 
 mod connection;
+mod renewal;
 mod streams;
 mod sweeps;
 
@@ -75,6 +76,8 @@ struct Pool {
     busy: List,
     /// How many are on neither list.
     retiring: usize,
+    /// How many there were beyond `max_conns` when that was last lowered.
+    excess: usize,
     ages: Heap,
     /// The connection that this turn's batch took, and how many more queries it takes.
     batch: Option<(u32, usize)>,
@@ -92,6 +95,8 @@ struct Pool {
 #[derive(Debug)]
 pub struct Pools {
     connections: Vec<Connection>,
+    /// Slots there may be at most.
+    capacity: usize,
     free: Vec<u32>,
     pools: Vec<Pool>,
     batches: Vec<u32>,
@@ -111,6 +116,7 @@ impl Pools {
         let total = pools.iter().map(|pool| pool.settings.max_conns).sum();
         Self {
             connections: Vec::with_capacity(total),
+            capacity: total,
             free: Vec::with_capacity(total),
             batches: Vec::with_capacity(pools.len()),
             rearm: Vec::with_capacity(pools.len()),
@@ -124,7 +130,12 @@ impl Pools {
 
     /// Connections there may be at most, all pools together: the size of tables beside this one.
     pub fn capacity(&self) -> usize {
-        self.connections.capacity()
+        self.capacity
+    }
+
+    /// How many pools there are.
+    pub fn count(&self) -> usize {
+        self.pools.len()
     }
 
     /// Connections of `pool`, idle and busy.
@@ -387,7 +398,8 @@ impl Pools {
 
     fn check(&self, pool: usize) {
         let state = &self.pools[pool];
-        debug_assert!(state.len() <= state.settings.max_conns, "more connections than allowed");
+        let allowed = state.settings.max_conns + state.excess;
+        debug_assert!(state.len() <= allowed, "more connections than allowed");
         debug_assert!(state.settings.max_idle.is_none_or(|max| state.idle.len() <= max));
     }
 }
@@ -404,6 +416,7 @@ impl Pool {
             idle: List::default(),
             busy: List::default(),
             retiring: 0,
+            excess: 0,
             ages: Heap::with_capacity(aging),
             batch: None,
             peak: 0,

@@ -71,8 +71,9 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// As `config` says. `hasher` is keyed.
-    pub fn new(config: &Config, hasher: &RandomState) -> Self {
+    /// As `config` says. `listeners`: for each of the shell's, which of the configuration's it is;
+    /// nobody is served on the others. `hasher` is keyed.
+    pub fn new(config: &Config, listeners: &[Option<usize>], hasher: &RandomState) -> Self {
         let (mut timeouts, mut upstreams) = (Vec::new(), 0);
         let (mut blocks, mut stanzas) = (Vec::new(), Vec::new());
         for block in &config.blocks {
@@ -85,9 +86,11 @@ impl Routes {
             }
             blocks.push(first..stanzas.len());
         }
-        let listeners = config.listeners.iter().map(|listener| {
-            let zones = listener.zones.iter().map(|(name, block)| (name, *block));
-            Zones::new(hasher.clone(), zones)
+        stanzas.push(Stanza::of_nobody(upstreams, hasher));
+        let listeners = listeners.iter().map(|listener| {
+            let listener = listener.map(|number| &config.listeners[number]);
+            let zones = listener.into_iter().flat_map(|listener| &listener.zones);
+            Zones::new(hasher.clone(), zones.map(|(name, block)| (name, *block)))
         });
         Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
     }
@@ -100,6 +103,11 @@ impl Routes {
     /// The stanza with this number.
     pub fn stanza(&mut self, number: usize) -> &mut Stanza {
         &mut self.stanzas[number]
+    }
+
+    /// The stanza of what no other wants any more: it has no upstream.
+    pub fn nowhere(&self) -> usize {
+        self.stanzas.len() - 1
     }
 
     /// The stanza that follows number `stanza` in its block and wants `name`.
@@ -159,6 +167,27 @@ impl Stanza {
         }
     }
 
+    /// Without a name or an upstream; `next`: the number that an upstream would have.
+    fn of_nobody(next: usize, hasher: &RandomState) -> Self {
+        Self {
+            from: Box::default(),
+            except: Zones::new(hasher.clone(), []),
+            policy: Policy::Sequential,
+            rotation: Rotation::default(),
+            upstreams: next..next,
+            failures_max: 0,
+            timeout_class: 0,
+            failover: Rcodes::default(),
+            next: Rcodes::default(),
+            next_on_nodata: false,
+            failfast: false,
+            under_way: 0,
+            under_way_max: 0,
+            force_tcp: false,
+            prefer_udp: false,
+        }
+    }
+
     /// Whether another client may wait for it.
     pub fn has_room(&self) -> bool {
         self.under_way < self.under_way_max
@@ -199,7 +228,7 @@ mod tests {
 
     fn routes(text: &str) -> Routes {
         let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
-        Routes::new(&config, &ahash::RandomState::with_seeds(1, 2, 3, 4))
+        Routes::new(&config, &[Some(0)], &ahash::RandomState::with_seeds(1, 2, 3, 4))
     }
 
     fn find(routes: &Routes, name: &str, kind: u16) -> Result<usize, Rcode> {

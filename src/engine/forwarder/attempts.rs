@@ -78,7 +78,8 @@ impl Forwarder {
         let number = self.exchanges.get(slot).stanza as usize;
         let stanza = self.routes.stanza(number);
         let (upstreams, mut policy) = (stanza.upstreams.clone(), stanza.policy);
-        let all_down = upstreams.clone().all(|upstream| self.verdicts.is_down(upstream));
+        let all_down = !upstreams.is_empty()
+            && upstreams.clone().all(|upstream| self.verdicts.is_down(upstream));
         if all_down {
             self.stats.all_down += 1;
             if stanza.failfast {

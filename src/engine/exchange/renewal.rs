@@ -1,0 +1,62 @@
+//! What a new configuration makes of the exchanges that are outstanding.
+//!
+//! None ends by it. Time-outs and tables change under them, and each is moved to the stanza that
+//! would handle its question now, so that whoever asks the same still joins it.
+
+use super::{Exchanges, Waiter};
+use crate::engine::list::{Link, List, NONE};
+use std::time::Duration;
+
+impl Exchanges {
+    /// All that are outstanding.
+    pub fn open_slots(&self) -> impl Iterator<Item = u32> {
+        (0..self.slots.len() as u32).filter(|slot| self.slots[*slot as usize].open)
+    }
+
+    /// Everybody who waits for the exchange in `slot`.
+    pub fn waiters(&self, slot: u32) -> impl Iterator<Item = &Waiter> {
+        let place = |place: u32| (place != NONE).then_some(place);
+        let first = place(self.slots[slot as usize].first_waiter);
+        let places = std::iter::successors(first, move |at| place(self.waiters[*at as usize].1));
+        places.map(|place| &self.waiters[place as usize].0)
+    }
+
+    /// Goes on with other time-outs, and more `connections` if there may be more. Attempts that
+    /// are under way keep the deadlines that they have.
+    pub fn renew(&mut self, timeouts: &[Duration], connections: usize) {
+        if connections > self.on_connection.len() {
+            self.on_connection.resize(connections, List::default());
+        }
+        let mut slots: Vec<_> = self.open_slots().collect();
+        slots.sort_by_key(|slot| self.slots[*slot as usize].attempt_until);
+        let old = std::mem::take(&mut self.timeouts);
+        self.timeouts = timeouts.iter().map(|timeout| (*timeout, List::default())).collect();
+        for slot in slots {
+            let exchange = &mut self.slots[slot as usize];
+            let timeout = old[exchange.timeout_class as usize].0;
+            let known = self.timeouts.iter().position(|(known, _)| *known == timeout);
+            let class = known.unwrap_or_else(|| {
+                self.timeouts.push((timeout, List::default()));
+                self.timeouts.len() - 1
+            });
+            exchange.timeout_class = class as u32;
+            exchange.by_attempt = Link::OFF;
+            if exchange.attempt.is_some() {
+                let queue = &mut self.timeouts[class].1;
+                queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_attempt);
+            }
+        }
+    }
+
+    /// The exchange in `slot` goes on as if it had begun with `stanza`: whoever asks the same of
+    /// that one, with this `hash`, joins it.
+    pub fn move_to(&mut self, slot: u32, stanza: u32, hash: u32) {
+        let exchange = &mut self.slots[slot as usize];
+        let before = std::mem::replace(&mut exchange.hash, hash);
+        (exchange.stanza, exchange.began.0) = (stanza, stanza);
+        if exchange.joinable {
+            self.by_text.remove(before, slot);
+            self.by_text.insert(hash, slot);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A new configuration, while queries are outstanding.
+//!
+//! Nothing is lost by it and nothing answered twice. Upstreams that stay keep their connections and
+//! counters; a query that is on its way to one of them is answered as if nothing had happened, and
+//! only what follows (a retry, `failover`, `next`) goes by the new configuration. A query on its
+//! way to an upstream that is gone starts again. The question decides anew which stanza that is;
+//! if none wants it any more, it fails.
+
+use super::{Dial, Forwarder, dials_of, hash_of, pool_settings};
+use crate::config::Config;
+use crate::engine::exchange::Client;
+use crate::engine::health::Verdicts;
+use crate::engine::message::reply::ExtendedError;
+use crate::engine::message::{HEADER_LEN, u16_at};
+use crate::engine::policy::Tour;
+use crate::engine::routes::Routes;
+use crate::engine::stats::UpstreamStats;
+use crate::engine::zones::Folded;
+use crate::moment::Moment;
+use rand_chacha::rand_core::Rng;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+impl Forwarder {
+    /// Goes on as `config` says, which is asked on the shell's listeners: `listeners` has for each
+    /// the number of the configuration's that it is now, or `None` if it is gone. `verdicts`: of
+    /// its upstreams. Between two turns, when nothing is left to be drawn.
+    pub fn renew(
+        &mut self,
+        now: Moment,
+        config: &Config,
+        listeners: &[Option<usize>],
+        verdicts: Arc<Verdicts>,
+    ) {
+        debug_assert!(self.sends.is_empty() && self.failures.is_empty(), "in mid-turn");
+        let dials = dials_of(config);
+        let stays = self.match_upstreams(&dials);
+        let homeless = self.leave_upstreams(&stays);
+        let pools = pool_settings(config).enumerate().map(|(number, settings)| {
+            let before = stays[number / 2].map(|before| 2 * before + number % 2);
+            (settings, before)
+        });
+        let pools: Vec<_> = pools.collect();
+        self.pools.renew(now, &pools, || self.random.next_u32());
+        let stats = |before: &Option<usize>| {
+            before.map_or_else(UpstreamStats::default, |before| self.stats.upstreams[before])
+        };
+        self.stats.upstreams = stays.iter().map(stats).collect();
+        self.addresses = dials;
+        self.routes = Routes::new(config, listeners, &self.hasher);
+        self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
+        self.verdicts = verdicts;
+        self.accused.clear();
+        self.reroute();
+        for slot in homeless {
+            self.attempt(now, slot, ExtendedError::NetworkError);
+        }
+    }
+
+    /// For each new upstream the old one that it is: reached in the same way. Of several that are
+    /// equal the first is the first.
+    fn match_upstreams(&self, dials: &[Dial]) -> Vec<Option<usize>> {
+        let mut old: HashMap<Dial, Vec<usize>> = HashMap::new();
+        for (number, dial) in self.addresses.iter().enumerate().rev() {
+            old.entry(*dial).or_default().push(number);
+        }
+        dials.iter().map(|dial| old.get_mut(dial).and_then(Vec::pop)).collect()
+    }
+
+    /// Closes all connections to upstreams that are not among those that stay; returns the queries
+    /// that were on them.
+    fn leave_upstreams(&mut self, stays: &[Option<usize>]) -> Vec<u32> {
+        let mut stay = vec![false; self.addresses.len()];
+        stays.iter().flatten().for_each(|upstream| stay[*upstream] = true);
+        let left: Vec<_> =
+            self.pools.members().filter(|(_, pool)| !stay[pool / 2]).map(|(id, _)| id).collect();
+        let mut homeless = Vec::new();
+        for connection in left {
+            self.pools.break_off(connection);
+            while let Some(slot) = self.exchanges.first_on(connection) {
+                self.exchanges.end_attempt(slot);
+                self.pools.release(connection, Moment::ZERO, false);
+                homeless.push(slot);
+            }
+        }
+        homeless
+    }
+
+    /// Finds for every outstanding query the stanza that handles its question now, and counts who
+    /// waits for each.
+    fn reroute(&mut self) {
+        for slot in self.exchanges.open_slots().collect::<Vec<_>>() {
+            let Some(first) = self.exchanges.first_waiter(slot) else { continue };
+            let Client { listener, .. } = first.client;
+            let name_len = self.exchanges.name_len(slot);
+            let query = self.exchanges.query(slot);
+            let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + name_len]);
+            let kind = u16_at(query, HEADER_LEN + name_len).unwrap_or(0);
+            let stanza = self.routes.find(listener, &name, kind);
+            let stanza = stanza.unwrap_or(self.routes.nowhere());
+            let hash = hash_of(&self.hasher, &name, query, stanza);
+            self.exchanges.move_to(slot, stanza as u32, hash);
+            let waiting = self.exchanges.waiters(slot).count() as u32;
+            self.routes.stanza(stanza).under_way += waiting;
+            let mut tour = Tour::NEW;
+            if let Some(connection) = self.exchanges.connection(slot) {
+                let upstream = self.pools.pool_of(connection).expect("it is open") / 2;
+                self.exchanges.get(slot).upstream = upstream as u32;
+                // Whoever is being tried already is not the next to try.
+                let own = self.routes.stanza(stanza).upstreams.clone();
+                if own.contains(&upstream) {
+                    tour = Tour::begun_with(upstream - own.start);
+                }
+            }
+            self.exchanges.get(slot).tour = tour;
+        }
+    }
+}
