@@ -171,7 +171,7 @@ impl Server {
 
     fn start_workers(
         &mut self,
-        config: &Arc<Config>,
+        config: &Config,
         verdicts: &Arc<Verdicts>,
         clock: Clock,
         cores: &[Option<usize>],
@@ -180,9 +180,10 @@ impl Server {
         for (number, (listeners, core)) in rows.into_iter().zip(cores.iter().copied()).enumerate() {
             let failed = |error| StartError::Worker(number, error);
             let keeper = self.keeper.clone();
-            let (config, verdicts) = (Arc::clone(config), Arc::clone(verdicts));
+            let (own, verdicts) = (config.of_worker(number, cores.len()), Arc::clone(verdicts));
             let (seat, mailbox) =
-                Seat::new(number, config, verdicts, clock, listeners, keeper).map_err(failed)?;
+                Seat::new(number, Arc::new(own), verdicts, clock, listeners, keeper)
+                    .map_err(failed)?;
             let (ready, begun) = crossbeam_channel::bounded(1);
             let working = move || seat.work(core, &ready);
             let thread = spawn(&format!("worker-{number}"), working).map_err(failed)?;

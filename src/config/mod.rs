@@ -41,6 +41,31 @@ pub struct Config {
     pub client_streams_max: usize,
 }
 
+impl Config {
+    /// What worker `number` of `workers` is to do: the whole, save that each worker gets its share
+    /// of what is limited for all of them.
+    ///
+    /// Of `max_concurrent N` that is N divided by the workers, the remainder to the first of them,
+    /// and at least 1, so more than N can be under way only where there are more workers than N.
+    /// A worker whose share is used up refuses although others have room: to count exactly, all
+    /// workers would have to write one word for each query. As clients are spread by the hash of
+    /// their address and port, one client with few ports is held to a few shares.
+    pub fn of_worker(&self, number: usize, workers: usize) -> Self {
+        let mut own = self.clone();
+        for forward in own.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
+            forward.max_concurrent = forward.max_concurrent.map(|all| share(all, number, workers));
+        }
+        own
+    }
+}
+
+/// What one of `workers` gets of `all`.
+fn share(all: u32, number: usize, workers: usize) -> u32 {
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
+    let has_more = u32::try_from(number).is_ok_and(|number| number < all % workers);
+    (all / workers + u32::from(has_more)).max(1)
+}
+
 /// One address that queries arrive on, and the zones served there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -124,7 +149,8 @@ pub struct Forward {
     pub next: Rcodes,
     /// So does NOERROR without any answer record.
     pub next_on_nodata: bool,
-    /// Queries that one worker may have under way; more are refused. `None`: no limit.
+    /// Queries that may be under way, all workers together; more are refused. `None`: no limit.
+    /// Workers count for themselves alone: see [`Config::of_worker`] for what that costs.
     pub max_concurrent: Option<u32>,
     /// The address that upstreams are asked and probed from. `None`: the kernel chooses.
     pub source_address: Option<IpAddr>,
@@ -196,3 +222,37 @@ pub const CLIENT_STREAMS_MAX: usize = 4096;
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The whole time a query may take before its client is told SERVFAIL.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Host, share};
+
+    #[test]
+    fn shares_add_up_to_the_whole_where_each_worker_can_have_one() {
+        for (all, workers) in [(1, 1), (10, 3), (12, 3), (7, 7), (u32::MAX, 64)] {
+            let shares: Vec<u32> = (0..workers).map(|number| share(all, number, workers)).collect();
+            assert_eq!(shares.iter().sum::<u32>(), all, "{shares:?}");
+            assert!(shares.is_sorted_by(|one, next| one == next || *one == next + 1));
+            assert!(shares[0] - shares[workers - 1] <= 1);
+        }
+        assert_eq!([0, 1, 2].map(|number| share(2, number, 3)), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_worker_gets_its_share_of_what_is_limited_and_the_rest_as_it_is() {
+        let text = "a {\n forward . ::1 {\n max_concurrent 5\n}\n forward b ::1\n}";
+        let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
+        let limits = |number| {
+            let mut own = config.of_worker(number, 2);
+            let forwards = &mut own.blocks[0].forwards;
+            let limits = [forwards[0].max_concurrent.take(), forwards[1].max_concurrent.take()];
+            let mut rest = config.clone();
+            rest.blocks[0].forwards[0].max_concurrent = None;
+            assert_eq!(own, rest);
+            limits
+        };
+        assert_eq!(limits(0), [Some(3), None]);
+        assert_eq!(limits(1), [Some(2), None]);
+        assert_eq!(config.of_worker(0, 1), config);
+    }
+}

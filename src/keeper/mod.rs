@@ -4,7 +4,7 @@
 //! grow too old; the keeper sleeps until the next such instant, or until somebody speaks, and then
 //! tells that worker to sweep that pool. So its cost follows the number of pools, and a host where
 //! nothing is due wakes nobody. A worker whose exchange failed has it probe the upstream, once for
-//! all workers ([`probing`]); sockets and timers of probes are watched in the same poll. It also
+//! all workers (`probing`); sockets and timers of probes are watched in the same poll. It also
 //! leads the stop: all workers drain, and it ends with the last. It never waits on a worker: a
 //! full mailbox is tried again a little later.
 

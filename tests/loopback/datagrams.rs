@@ -2,9 +2,11 @@
 //!
 //! What design §4 promises of pools, seen from the outside, and what a start and a stop do.
 
+use crate::streams::{answer_to, query};
 use crate::{
     PATIENCE, any_port, assert_all_answered, config, drive, responder, stanza, start, sum,
 };
+use onward::clock::Clock;
 use onward::server::{Server, StartError};
 use onward::traffic::answer::Behaviour;
 use std::net::{SocketAddr, UdpSocket};
@@ -112,4 +114,48 @@ fn a_stop_waits_for_what_is_outstanding() {
     upstream.send_to(&response[..len.unwrap()], from).unwrap();
     assert_all_answered(&client.join().unwrap(), 1);
     stopping.join().unwrap();
+}
+
+/// `max_concurrent` is one number for all workers, of which each has its share.
+#[test]
+fn workers_together_have_as_many_queries_under_way_as_configured() {
+    let upstream = UdpSocket::bind(any_port()).unwrap();
+    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let address = upstream.local_addr().unwrap();
+    let body = format!("forward . {address} {{\n max_concurrent 4\n}}\n");
+    let server = start("127.0.0.1:0", &body, 3);
+    // From so many ports that every worker gets more than its share.
+    let clients: Vec<UdpSocket> = (0..200)
+        .map(|_| {
+            let client = UdpSocket::bind(any_port()).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.send_to(&query(1, &[]), server.addresses()[0]).unwrap();
+            client
+        })
+        .collect();
+    let clock = Clock::start();
+    let until = clock.now().plus(PATIENCE);
+    let total = loop {
+        let total = sum(&server.stats());
+        if total.queries == 200 {
+            break total;
+        }
+        assert!(clock.now() < until, "{total:?}");
+    };
+    assert_eq!((total.concurrent_rejects, total.coalesced), (196, 1));
+    // One query of each worker is on its way: the fourth client waits for the same.
+    for _ in 0..3 {
+        let mut packet = [0; 512];
+        let (len, from) = upstream.recv_from(&mut packet).unwrap();
+        upstream.send_to(&answer_to(&packet[..len]), from).unwrap();
+    }
+    let rcode = |client: &UdpSocket| {
+        let mut packet = [0; 512];
+        client.recv(&mut packet).unwrap();
+        packet[3] & 15
+    };
+    let rcodes: Vec<u8> = clients.iter().map(rcode).collect();
+    assert_eq!(rcodes.iter().filter(|rcode| **rcode == 0).count(), 4);
+    assert_eq!(rcodes.iter().filter(|rcode| **rcode == 5).count(), 196);
+    server.stop();
 }

@@ -12,6 +12,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// A name in wire format and a type.
+type Asked = (Vec<u8>, [u8; 2]);
+
 const A: [u8; 2] = [0, 1];
 const AAAA: [u8; 2] = [0, 28];
 
@@ -24,7 +27,7 @@ fn question(query: &[u8]) -> (usize, [u8; 2]) {
 
 /// Answers two queries: 127.0.0.1 for A with a lifetime of 77 s, nothing for AAAA. Tells the
 /// names and types.
-fn resolver() -> (SocketAddr, JoinHandle<Vec<(Vec<u8>, [u8; 2])>>) {
+fn resolver() -> (SocketAddr, JoinHandle<Vec<Asked>>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let address = socket.local_addr().unwrap();

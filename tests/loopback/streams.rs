@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A query for the address of a name that `number` makes unique; `opt`: records behind it.
-fn query(number: u16, opt: &[u8]) -> Vec<u8> {
+pub(crate) fn query(number: u16, opt: &[u8]) -> Vec<u8> {
     let mut query = number.to_be_bytes().to_vec();
     query.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(!opt.is_empty())]);
     let label = format!("N{number}");
@@ -38,7 +38,7 @@ fn read_message(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
     Ok(message)
 }
 
-fn answer_to(query: &[u8]) -> Vec<u8> {
+pub(crate) fn answer_to(query: &[u8]) -> Vec<u8> {
     let mut response = vec![0; 512];
     let len = respond(query, Behaviour::Answer, &mut response).unwrap();
     response.truncate(len);
