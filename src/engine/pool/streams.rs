@@ -193,7 +193,9 @@ impl Pools {
         let pool = member.pool as usize;
         let PoolSettings { streams, max_age, max_conns, .. } = self.pools[pool].settings;
         let full = self.pools[pool].len() >= max_conns;
-        let Some(max_age) = max_age.filter(|_| streams && !member.replaced && !full) else {
+        // A successor that nobody has used needs none: else an idle pool would dial for ever.
+        let wanted = streams && member.proven && !member.replaced && !full;
+        let Some(max_age) = max_age.filter(|_| wanted) else {
             return false;
         };
         let old = self.id(slot);
@@ -219,5 +221,52 @@ impl Pools {
         } else {
             self.retire(slot, reason);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PoolSettings, Pools};
+    use crate::engine::key::ConnectionId;
+    use crate::moment::Moment;
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pools(max_age: Option<Duration>) -> Pools {
+        Pools::new([PoolSettings {
+            expire: 10 * SECOND,
+            max_age,
+            max_idle: None,
+            spread: 1,
+            max_conns: 100,
+            max_inflight: 1,
+            streams: true,
+        }])
+    }
+
+    fn at(seconds: f64) -> Moment {
+        Moment::ZERO.plus(Duration::from_secs_f64(seconds))
+    }
+
+    fn take(pools: &mut Pools, now: Moment) -> ConnectionId {
+        pools.take(0, now, 0, |_| false).unwrap()
+    }
+
+    #[test]
+    fn a_stream_that_was_used_is_replaced_and_its_unused_successor_is_not() {
+        let mut pools = pools(Some(10 * SECOND));
+        let old = take(&mut pools, at(0.0));
+        pools.connected(old, at(0.1));
+        pools.prove(old);
+        pools.release(old, at(0.2), false);
+        pools.sweep(0, at(9.5), 0);
+        let new = pools.next_dial().expect("make before break");
+        pools.connected(new, at(9.6));
+        assert_eq!((pools.next_closed(), pools.len(0)), (Some(old), 1));
+        pools.sweep(0, at(19.0), 0);
+        assert_eq!((pools.next_dial(), pools.next_closed()), (None, Some(new)));
+        pools.next_request();
+        assert_eq!((pools.len(0), pools.next_request()), (0, None), "it goes on for ever");
     }
 }
