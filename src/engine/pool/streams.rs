@@ -29,12 +29,14 @@ pub(super) struct Dials {
     /// A moving average of how long dials took that succeeded. Failures do not count: an upstream
     /// that was away for a while is not slow when it is back.
     average: Duration,
+    /// No pending dial has a later deadline.
+    latest: Moment,
     listed: bool,
 }
 
 impl Default for Dials {
     fn default() -> Self {
-        Self { pending: List::default(), average: DIAL_FIRST, listed: false }
+        Self { pending: List::default(), average: DIAL_FIRST, latest: Moment::ZERO, listed: false }
     }
 }
 
@@ -164,7 +166,18 @@ impl Pools {
         let member = &mut self.connections[slot as usize];
         let pool = member.pool;
         let dials = &mut self.pools[pool as usize].dials;
-        member.dial_until = Some(now.plus(dials.timeout()));
+        let until = now.plus(dials.timeout());
+        member.dial_until = Some(until);
+        // What began earlier is given up no later: so deadlines lie in the order of the list.
+        if until < dials.latest {
+            let mut next = dials.pending.front();
+            while let Some(slot) = next {
+                let earlier = &mut self.connections[slot as usize];
+                earlier.dial_until = earlier.dial_until.min(Some(until));
+                next = dials.pending.after(&self.connections, slot, |member| &member.dial_link);
+            }
+        }
+        dials.latest = until;
         dials.pending.push_back(&mut self.connections, slot, |member| &mut member.dial_link);
         if !std::mem::replace(&mut dials.listed, true) {
             self.dialling.push(pool);
@@ -226,7 +239,7 @@ impl Pools {
 
 #[cfg(test)]
 mod tests {
-    use super::{PoolSettings, Pools};
+    use super::{DIAL_FIRST, DIAL_MIN, PoolSettings, Pools};
     use crate::engine::key::ConnectionId;
     use crate::moment::Moment;
     use std::time::Duration;
@@ -268,5 +281,26 @@ mod tests {
         assert_eq!((pools.next_dial(), pools.next_closed()), (None, Some(new)));
         pools.next_request();
         assert_eq!((pools.len(0), pools.next_request()), (0, None), "it goes on for ever");
+    }
+
+    #[test]
+    fn a_dial_is_not_given_longer_for_lying_behind_an_earlier_one() {
+        let mut pools = pools(None);
+        let first = take(&mut pools, at(0.0));
+        assert_eq!(pools.next_dial_deadline(), Some(at(0.0).plus(2 * DIAL_FIRST)));
+        // Many succeed at once, so none is waited for that long any more.
+        for _ in 0..40 {
+            let quick = take(&mut pools, at(1.0));
+            pools.connected(quick, at(1.0));
+        }
+        let second = take(&mut pools, at(1.5));
+        for (dial, begun) in [(first, 1.0), (second, 1.5)] {
+            let until = at(begun).plus(DIAL_MIN);
+            assert_eq!(pools.next_dial_deadline(), Some(until));
+            assert_eq!(pools.overdue_dial(until), Some(dial));
+            pools.break_off(dial);
+            pools.release(dial, until, false);
+        }
+        assert_eq!(pools.next_dial_deadline(), None);
     }
 }
