@@ -57,6 +57,12 @@ impl List {
         (self.front != NONE).then_some(self.front)
     }
 
+    /// The slot that came next after `slot`, which is on the list.
+    pub fn after<T>(&self, slab: &[T], slot: u32, link: impl Fn(&T) -> &Link) -> Option<u32> {
+        let behind = link(&slab[slot as usize]).behind;
+        (behind != NONE).then_some(behind)
+    }
+
     /// The slots, those here longest first.
     pub fn iter<'a, T>(
         &self,

@@ -107,6 +107,17 @@ impl Dice {
         self.below(count) == 0
     }
 
+    /// True so many times in a thousand.
+    pub(crate) fn per_mille(&mut self, count: usize) -> bool {
+        self.below(1_000) < count
+    }
+
+    /// A time from `least` to `most`, to the microsecond.
+    pub(crate) fn time(&mut self, least: Duration, most: Duration) -> Duration {
+        let span = (most - least).as_micros() as usize;
+        least + Duration::from_micros(self.below(span + 1) as u64)
+    }
+
     /// Sixteen random bits.
     pub(crate) fn word(&mut self) -> u16 {
         self.0.next_u32() as u16

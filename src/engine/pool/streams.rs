@@ -29,12 +29,14 @@ pub(super) struct Dials {
     /// A moving average of how long dials took that succeeded. Failures do not count: an upstream
     /// that was away for a while is not slow when it is back.
     average: Duration,
+    /// No pending dial has a later deadline.
+    latest: Moment,
     listed: bool,
 }
 
 impl Default for Dials {
     fn default() -> Self {
-        Self { pending: List::default(), average: DIAL_FIRST, listed: false }
+        Self { pending: List::default(), average: DIAL_FIRST, latest: Moment::ZERO, listed: false }
     }
 }
 
@@ -164,7 +166,18 @@ impl Pools {
         let member = &mut self.connections[slot as usize];
         let pool = member.pool;
         let dials = &mut self.pools[pool as usize].dials;
-        member.dial_until = Some(now.plus(dials.timeout()));
+        let until = now.plus(dials.timeout());
+        member.dial_until = Some(until);
+        // What began earlier is given up no later: so deadlines lie in the order of the list.
+        if until < dials.latest {
+            let mut next = dials.pending.front();
+            while let Some(slot) = next {
+                let earlier = &mut self.connections[slot as usize];
+                earlier.dial_until = earlier.dial_until.min(Some(until));
+                next = dials.pending.after(&self.connections, slot, |member| &member.dial_link);
+            }
+        }
+        dials.latest = until;
         dials.pending.push_back(&mut self.connections, slot, |member| &mut member.dial_link);
         if !std::mem::replace(&mut dials.listed, true) {
             self.dialling.push(pool);
@@ -193,7 +206,9 @@ impl Pools {
         let pool = member.pool as usize;
         let PoolSettings { streams, max_age, max_conns, .. } = self.pools[pool].settings;
         let full = self.pools[pool].len() >= max_conns;
-        let Some(max_age) = max_age.filter(|_| streams && !member.replaced && !full) else {
+        // A successor that nobody has used needs none: else an idle pool would dial for ever.
+        let wanted = streams && member.proven && !member.replaced && !full;
+        let Some(max_age) = max_age.filter(|_| wanted) else {
             return false;
         };
         let old = self.id(slot);
@@ -219,5 +234,73 @@ impl Pools {
         } else {
             self.retire(slot, reason);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DIAL_FIRST, DIAL_MIN, PoolSettings, Pools};
+    use crate::engine::key::ConnectionId;
+    use crate::moment::Moment;
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pools(max_age: Option<Duration>) -> Pools {
+        Pools::new([PoolSettings {
+            expire: 10 * SECOND,
+            max_age,
+            max_idle: None,
+            spread: 1,
+            max_conns: 100,
+            max_inflight: 1,
+            streams: true,
+        }])
+    }
+
+    fn at(seconds: f64) -> Moment {
+        Moment::ZERO.plus(Duration::from_secs_f64(seconds))
+    }
+
+    fn take(pools: &mut Pools, now: Moment) -> ConnectionId {
+        pools.take(0, now, 0, |_| false).unwrap()
+    }
+
+    #[test]
+    fn a_stream_that_was_used_is_replaced_and_its_unused_successor_is_not() {
+        let mut pools = pools(Some(10 * SECOND));
+        let old = take(&mut pools, at(0.0));
+        pools.connected(old, at(0.1));
+        pools.prove(old);
+        pools.release(old, at(0.2), false);
+        pools.sweep(0, at(9.5), 0);
+        let new = pools.next_dial().expect("make before break");
+        pools.connected(new, at(9.6));
+        assert_eq!((pools.next_closed(), pools.len(0)), (Some(old), 1));
+        pools.sweep(0, at(19.0), 0);
+        assert_eq!((pools.next_dial(), pools.next_closed()), (None, Some(new)));
+        pools.next_request();
+        assert_eq!((pools.len(0), pools.next_request()), (0, None), "it goes on for ever");
+    }
+
+    #[test]
+    fn a_dial_is_not_given_longer_for_lying_behind_an_earlier_one() {
+        let mut pools = pools(None);
+        let first = take(&mut pools, at(0.0));
+        assert_eq!(pools.next_dial_deadline(), Some(at(0.0).plus(2 * DIAL_FIRST)));
+        // Many succeed at once, so none is waited for that long any more.
+        for _ in 0..40 {
+            let quick = take(&mut pools, at(1.0));
+            pools.connected(quick, at(1.0));
+        }
+        let second = take(&mut pools, at(1.5));
+        for (dial, begun) in [(first, 1.0), (second, 1.5)] {
+            let until = at(begun).plus(DIAL_MIN);
+            assert_eq!(pools.next_dial_deadline(), Some(until));
+            assert_eq!(pools.overdue_dial(until), Some(dial));
+            pools.break_off(dial);
+            pools.release(dial, until, false);
+        }
+        assert_eq!(pools.next_dial_deadline(), None);
     }
 }

@@ -1,0 +1,166 @@
+//! The streams that a worker has accepted from clients: reading, writing, closing.
+//!
+//! As in the program: one read for each stream and turn, no more queries than one may ask at once,
+//! and a stream whose client does not read its answers is closed.
+
+use super::link::{LinkId, Progress, Side, Stream};
+use super::net::Net;
+use super::worker::Worker;
+use onward::engine::Client;
+use onward::engine::key::StreamKey;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+/// A longer query closes its stream.
+const QUERY_LEN_MAX: usize = 4096;
+
+struct Slot {
+    peer: SocketAddr,
+    stream: Stream,
+    /// The client writes no more.
+    half_closed: bool,
+    /// It has asked as much as it may, and is read again after an answer.
+    paused: bool,
+}
+
+/// The streams of a worker's clients.
+#[derive(Default)]
+pub(crate) struct Accepted {
+    slots: BTreeMap<StreamKey, Slot>,
+    keys: BTreeMap<LinkId, StreamKey>,
+    /// Links for which something has come.
+    stirring: VecDeque<(LinkId, SocketAddr)>,
+    written: BTreeSet<StreamKey>,
+}
+
+impl Accepted {
+    /// Something has come.
+    pub(super) fn stir(&mut self, link: LinkId, peer: SocketAddr) {
+        self.stirring.push_back((link, peer));
+    }
+
+    /// Whether any stream is to be read at once.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.stirring.is_empty()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+impl Worker {
+    /// New streams, and what was asked on those there are.
+    pub(super) fn receive_from_streams(&mut self, net: &mut Net) {
+        for (link, peer) in std::mem::take(&mut self.accepted.stirring) {
+            if !self.accepted.keys.contains_key(&link) && !net.is_connected(link, Side::Acceptor) {
+                self.accept(net, link, peer);
+            }
+            if let Some(key) = self.accepted.keys.get(&link) {
+                self.read_stream(net, *key);
+            }
+        }
+    }
+
+    fn accept(&mut self, net: &mut Net, link: LinkId, peer: SocketAddr) {
+        let Ok((key, evicted)) = self.engine.clients.admit(net.now, peer.ip()) else {
+            self.engine.stats_mut().streams_refused += 1;
+            return net.reset(link, Side::Acceptor);
+        };
+        if let Some(evicted) = evicted {
+            self.take_away(net, evicted);
+        }
+        net.note(|| format!("stream of {peer} is accepted: {key:?}"));
+        net.accept(link);
+        let stream = Stream::new(link, Side::Acceptor);
+        self.accepted.keys.insert(link, key);
+        let slot = Slot { peer, stream, half_closed: false, paused: false };
+        self.accepted.slots.insert(key, slot);
+    }
+
+    /// Reads once, and has the engine take the queries.
+    fn read_stream(&mut self, net: &mut Net, key: StreamKey) {
+        let Some(slot) = self.accepted.slots.get_mut(&key) else { return };
+        self.accepted.written.insert(key);
+        let (link, peer) = (slot.stream.link, slot.peer);
+        if net.is_reset(link, Side::Acceptor) {
+            return self.drop_stream(net, key);
+        }
+        let progress = if slot.paused { Progress::More } else { slot.stream.read(net) };
+        slot.half_closed |= progress == Progress::Over;
+        let client = Client { listener: 0, peer, local: None, stream: Some(key) };
+        while let Some(slot) = self.accepted.slots.get_mut(&key) {
+            slot.paused = !self.engine.clients.may_ask(key);
+            if slot.paused {
+                return;
+            }
+            match slot.stream.inbox.next(QUERY_LEN_MAX).map(|next| next.map(<[u8]>::to_vec)) {
+                Ok(Some(message)) => {
+                    self.ask(net, client, &message);
+                }
+                Ok(None) if progress == Progress::More => {
+                    return self.accepted.stirring.push_back((link, peer));
+                }
+                Ok(None) => return,
+                Err(_) => return self.drop_stream(net, key),
+            }
+        }
+    }
+
+    /// Whether a reply can be written to the stream, which is closed if it reads too slowly.
+    pub(super) fn has_room(&mut self, net: &mut Net, key: StreamKey) -> bool {
+        let full = self.accepted.slots.get(&key).is_some_and(|slot| slot.stream.is_full());
+        if full {
+            self.drop_stream(net, key);
+        }
+        self.accepted.slots.contains_key(&key)
+    }
+
+    /// Writes a reply to the stream.
+    pub(super) fn write_stream(&mut self, key: StreamKey, reply: &[u8]) -> bool {
+        let Some(slot) = self.accepted.slots.get_mut(&key) else { return false };
+        if slot.paused {
+            self.accepted.stirring.push_back((slot.stream.link, slot.peer));
+        }
+        self.accepted.written.insert(key);
+        slot.stream.push(reply).is_ok()
+    }
+
+    /// Writes what waits to those streams that were touched, and closes those that are done.
+    pub(super) fn flush_streams(&mut self, net: &mut Net) {
+        for key in std::mem::take(&mut self.accepted.written) {
+            let Some(slot) = self.accepted.slots.get_mut(&key) else { continue };
+            let outcome = slot.stream.flush(net);
+            if outcome.is_ok_and(|count| count > 0) {
+                self.engine.clients.active(net.now, key);
+            }
+            let quiet = self.engine.clients.is_quiet(key);
+            let done = slot.half_closed && slot.stream.is_drained() && !slot.paused && quiet;
+            if outcome.is_err() || done {
+                self.drop_stream(net, key);
+            }
+        }
+    }
+
+    /// Closes the streams that have been without activity for too long.
+    pub(super) fn expire_streams(&mut self, net: &mut Net) {
+        while let Some(key) = self.engine.clients.overdue(net.now) {
+            self.drop_stream(net, key);
+        }
+    }
+
+    /// Closes the stream; answers that come for it find nobody.
+    fn drop_stream(&mut self, net: &mut Net, key: StreamKey) {
+        self.engine.clients.close(key);
+        self.take_away(net, key);
+    }
+
+    fn take_away(&mut self, net: &mut Net, key: StreamKey) {
+        if let Some(slot) = self.accepted.slots.remove(&key) {
+            net.note(|| format!("stream of {} is closed", slot.peer));
+            self.accepted.keys.remove(&slot.stream.link);
+            slot.stream.close(net);
+        }
+    }
+}

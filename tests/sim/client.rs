@@ -1,0 +1,208 @@
+//! Clients: they ask in bursts, over datagrams or a stream, and check what they hear.
+//!
+//! Names come from a small store, so that questions meet under way; letter case, EDNS, flags and
+//! ids are anyone's. Streams are half-closed, closed, reset or left unread now and then. A client
+//! on a stream hears each answer once; one of datagrams may hear it again when the network repeats
+//! it; on a calm day everybody hears everything.
+
+use super::common::Dice;
+use super::common::wire::{Ask, random_case};
+use super::laws::{question, require};
+use super::link::{Side, Stream};
+use super::net::{Event, Net, Port};
+use super::plan::{Habits, Plan, ZONES, ms};
+use onward::moment::Moment;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The first client's port; the others' follow.
+const PORT_FIRST: u16 = 2_000;
+/// How long a client that stalls does not read.
+const STALL_MAX: Duration = Duration::from_secs(15);
+
+/// The client with this number.
+pub(crate) fn address(number: usize) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, 1], PORT_FIRST + number as u16))
+}
+
+/// The client with this address, which may be nobody's.
+pub(crate) fn port(peer: SocketAddr) -> Port {
+    Port::Client(usize::from(peer.port().wrapping_sub(PORT_FIRST)))
+}
+
+/// A query that was asked.
+struct Asked {
+    packet: Vec<u8>,
+    heard: u32,
+    nonsense: bool,
+}
+
+/// One client.
+pub(crate) struct Client {
+    number: usize,
+    worker: usize,
+    streams: bool,
+    stream: Option<Stream>,
+    /// Does not read before this.
+    deaf_until: Moment,
+    asked: Vec<Asked>,
+    last_id: u16,
+    budget: usize,
+    pub(crate) habits: Habits,
+}
+
+impl Client {
+    pub(crate) fn new(number: usize, plan: &Plan) -> Self {
+        Self {
+            number,
+            worker: number % plan.workers,
+            streams: number >= plan.datagram_clients,
+            stream: None,
+            deaf_until: Moment::ZERO,
+            asked: Vec::new(),
+            last_id: 0,
+            budget: plan.habits.budget,
+            habits: plan.habits,
+        }
+    }
+
+    /// Asks a burst, reads what it did not want to read, and wakes again until `evening`.
+    pub(crate) fn act(&mut self, net: &mut Net, evening: Moment) {
+        self.stirs(net);
+        if net.now >= evening || self.budget == 0 {
+            return;
+        }
+        let count = self.budget.min(1 + net.dice.below(self.habits.burst));
+        self.budget -= count;
+        for _ in 0..count {
+            self.ask(net);
+        }
+        if self.stream.is_some() && net.dice.per_mille(self.habits.leaves) {
+            self.leave(net);
+        }
+        if net.dice.per_mille(self.habits.stalls) {
+            self.deaf_until = net.now.plus(net.dice.time(Duration::ZERO, STALL_MAX));
+            net.at(self.deaf_until, Event::ClientActs(self.number));
+        }
+        let pause = net.dice.time(ms(1), self.habits.pause);
+        net.after(pause, Event::ClientActs(self.number));
+    }
+
+    /// Asks one query more, from now on and whatever the budget was.
+    pub(crate) fn ask(&mut self, net: &mut Net) {
+        let nonsense = net.dice.per_mille(self.habits.nonsense);
+        let again = !self.streams && net.dice.one_in(20) && !self.asked.is_empty();
+        // Odd, so that none comes twice.
+        self.last_id = self.last_id.wrapping_add(40_503);
+        let packet = match self.asked.last().filter(|_| again) {
+            Some(last) => last.packet.clone(),
+            None if nonsense => nonsense_query(&mut net.dice, self.last_id),
+            None => query(&mut net.dice, self.last_id),
+        };
+        let listener = Port::Listener(self.worker);
+        if self.streams {
+            let dial = |net: &mut Net| net.dial(Port::Client(self.number), listener);
+            let new = || Stream::new(dial(net), Side::Dialler);
+            let stream = self.stream.get_or_insert_with(new);
+            // What cannot be sent any more is found out when the stream stirs.
+            stream.send(net, &packet);
+        } else {
+            net.datagram(Port::Client(self.number), listener, packet.clone());
+        }
+        if !again {
+            self.asked.push(Asked { packet, heard: 0, nonsense });
+        }
+    }
+
+    /// Ends its stream in one of the ways there are.
+    fn leave(&mut self, net: &mut Net) {
+        let Some(stream) = &mut self.stream else { return };
+        match net.dice.below(3) {
+            0 if stream.is_drained() => return net.finish(stream.link, Side::Dialler),
+            0 | 1 => stream.close(net),
+            _ => net.reset(stream.link, Side::Dialler),
+        }
+        self.stream = None;
+        self.asked.clear();
+    }
+
+    /// Something has come on its stream.
+    pub(crate) fn stirs(&mut self, net: &mut Net) {
+        if net.now < self.deaf_until {
+            return;
+        }
+        let Some(mut stream) = self.stream.take() else { return };
+        let sent = stream.flush(net).is_ok();
+        let open = stream.read_all(net) && sent;
+        while let Some(reply) = stream.message() {
+            self.hears(&reply);
+        }
+        if open {
+            self.stream = Some(stream);
+            return;
+        }
+        net.note(|| format!("client {} sees its stream closed", self.number));
+        stream.close(net);
+        // Whatever was not answered there never will be.
+        self.asked.retain(|asked| asked.heard > 0 || self.habits.leaves == 0);
+    }
+
+    /// A reply.
+    pub(crate) fn hears(&mut self, reply: &[u8]) {
+        let asked = self.asked.iter_mut().find(|asked| {
+            let same = question(reply) == question(&asked.packet);
+            asked.packet.get(..2) == reply.get(..2)
+                && (same || asked.nonsense)
+                && (asked.heard == 0 || !self.streams)
+        });
+        let law = "a client hears answers to its own questions, on a stream once";
+        require(asked.is_some(), law, || format!("client {}: {reply:?}", self.number));
+        asked.expect("just looked").heard += 1;
+    }
+
+    /// Begins anew, with other habits.
+    pub(crate) fn start_afresh(&mut self, net: &mut Net, habits: Habits) {
+        // It may be half-closed, or lead nowhere.
+        if let Some(stream) = self.stream.take() {
+            net.reset(stream.link, Side::Dialler);
+        }
+        self.asked.clear();
+        self.deaf_until = Moment::ZERO;
+        self.habits = habits;
+    }
+
+    /// Everybody has heard everything.
+    pub(crate) fn check_all_heard(&self) {
+        for asked in self.asked.iter().filter(|asked| !asked.nonsense) {
+            let law = "on a calm day every client hears its answer";
+            require(asked.heard > 0, law, || format!("client {}: {:?}", self.number, asked.packet));
+        }
+    }
+}
+
+fn query(dice: &mut Dice, id: u16) -> Vec<u8> {
+    let zone = dice.pick(&[ZONES[0], ZONES[1], ZONES[2], ZONES[2]]);
+    let store = dice.pick(&[3, 3, 1_000]);
+    let name = format!("n{}.{zone}", dice.below(store));
+    let name = String::from_utf8(random_case(dice, name.as_bytes())).expect("letters");
+    let mut ask = Ask::new(id, &name);
+    ask.kind = dice.pick(&[1, 1, 28]);
+    ask.flags = dice.pick(&[0x0100, 0x0100, 0x0100, 0, 0x0110, 0x0120]);
+    if dice.one_in(2) {
+        ask = ask.with_edns(dice.pick(&[0, 512, 1232, 4096]));
+        ask.edns.as_mut().expect("just set").2 = dice.one_in(3);
+    }
+    ask.bytes()
+}
+
+/// What cannot be forwarded.
+fn nonsense_query(dice: &mut Dice, id: u16) -> Vec<u8> {
+    let mut packet = query(dice, id);
+    match dice.below(4) {
+        0 => packet.truncate(dice.below(12)),
+        1 => packet[2] |= 0x80,
+        2 => packet[2] |= 0x28,
+        _ => packet.truncate(14),
+    }
+    packet
+}

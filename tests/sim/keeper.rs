@@ -1,0 +1,216 @@
+//! The keeper: the timer wheel, probes, and the verdicts that all workers share.
+//!
+//! As in the program, each pool of each worker and each upstream has one timer at most, which a
+//! later request replaces; what is due becomes mail for the worker, or a probe by the engine's own
+//! schedule. Mail takes a moment, and may find a full box.
+
+use super::laws::require;
+use super::link::{LinkId, Side, Stream};
+use super::net::{Event, Net, Port};
+use super::plan::{Plan, Sabotage};
+use onward::engine::health::Verdicts;
+use onward::engine::health::query::ProbeQuery;
+use onward::engine::health::schedule::Schedule;
+use onward::moment::Moment;
+use onward::wheel::{TimerKey, Wheel};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a probe waits for its answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Sweep { worker: usize, pool: usize },
+    Probe(usize),
+}
+
+/// One upstream, and what is known of it.
+struct Health {
+    over_tcp: bool,
+    query: ProbeQuery,
+    schedule: Schedule,
+    /// The number of the probe under way, and its stream if it goes over one.
+    probe: Option<(u64, Option<Stream>)>,
+}
+
+/// The keeper.
+pub(crate) struct Keeper {
+    wheel: Wheel<Due>,
+    timers: BTreeMap<Due, TimerKey>,
+    wakes_at: Option<Moment>,
+    upstreams: Vec<Health>,
+    verdicts: Arc<Verdicts>,
+    pub(crate) probes: u64,
+    sabotage: Sabotage,
+}
+
+impl Keeper {
+    pub(crate) fn new(plan: &Plan, verdicts: Arc<Verdicts>) -> Self {
+        let health = |stanza: &onward::config::Forward| Health {
+            over_tcp: stanza.force_tcp,
+            query: ProbeQuery::new(&stanza.health),
+            schedule: Schedule::new(&stanza.health),
+            probe: None,
+        };
+        Self {
+            wheel: Wheel::default(),
+            timers: BTreeMap::new(),
+            wakes_at: None,
+            upstreams: plan.upstreams().map(health).collect(),
+            verdicts,
+            probes: 0,
+            sabotage: plan.sabotage,
+        }
+    }
+
+    /// A worker asks to be woken.
+    pub(crate) fn wake_me(&mut self, net: &mut Net, worker: usize, pool: usize, at: Moment) {
+        if self.sabotage != Sabotage::KeeperAsleep {
+            self.set(net, Due::Sweep { worker, pool }, Some(at));
+        }
+    }
+
+    /// A worker says that an exchange with `upstream` failed.
+    pub(crate) fn exchange_failed(&mut self, net: &mut Net, upstream: usize) {
+        let begins = self.upstreams[upstream].schedule.on_failed_exchange();
+        if begins && self.sabotage == Sabotage::NobodyProbes {
+            self.verdicts.set(upstream, true, true);
+        } else if begins {
+            self.begin(net, upstream);
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn on_time(&mut self, net: &mut Net) {
+        self.wakes_at = None;
+        while let Some(due) = self.wheel.pop_expired(net.now) {
+            self.timers.remove(&due);
+            match due {
+                Due::Sweep { worker, pool } => {
+                    net.mail(Event::Sweep { worker, pool });
+                }
+                Due::Probe(upstream) if self.upstreams[upstream].probe.is_some() => {
+                    self.conclude(net, upstream, false);
+                }
+                Due::Probe(upstream) => {
+                    if self.upstreams[upstream].schedule.on_due() {
+                        self.begin(net, upstream);
+                    }
+                }
+            }
+        }
+        self.wheel.check_invariants();
+        self.sleep(net);
+    }
+
+    fn begin(&mut self, net: &mut Net, upstream: usize) {
+        self.probes += 1;
+        let health = &mut self.upstreams[upstream];
+        health.query.set_id(net.dice.word());
+        let (here, there) = (Port::Probe(upstream, self.probes), Port::Upstream(upstream));
+        let mut stream = None;
+        if health.over_tcp {
+            let mut dialled = Stream::new(net.dial(here, there), Side::Dialler);
+            dialled.push(health.query.as_bytes()).expect("an empty outbox has room");
+            stream = Some(dialled);
+        } else {
+            net.datagram(here, there, health.query.as_bytes().to_vec());
+        }
+        health.probe = Some((self.probes, stream));
+        self.verdicts.set(upstream, health.schedule.is_down(), true);
+        self.set(net, Due::Probe(upstream), Some(net.now.plus(PROBE_TIMEOUT)));
+    }
+
+    /// A datagram has come for a probe.
+    pub(crate) fn gets(&mut self, net: &mut Net, (upstream, number): (usize, u64), packet: &[u8]) {
+        let health = &mut self.upstreams[upstream];
+        let current = health.probe.as_ref().is_some_and(|probe| probe.0 == number);
+        if current && health.query.is_answered_by(packet) {
+            self.conclude(net, upstream, true);
+        }
+    }
+
+    /// Something has come on a probe's stream.
+    pub(crate) fn stirs(&mut self, net: &mut Net, probe: (usize, u64), link: LinkId) {
+        let health = &mut self.upstreams[probe.0];
+        let Some((_, Some(stream))) = &mut health.probe else { return };
+        if stream.link != link {
+            return;
+        }
+        let open = stream.flush(net).is_ok() && stream.read_all(net);
+        let messages: Vec<_> = std::iter::from_fn(|| stream.message()).collect();
+        for message in messages {
+            self.gets(net, probe, &message);
+        }
+        if !open {
+            self.fails(net, probe);
+        }
+    }
+
+    /// The probe's socket has failed.
+    pub(crate) fn fails(&mut self, net: &mut Net, (upstream, number): (usize, u64)) {
+        if self.upstreams[upstream].probe.as_ref().is_some_and(|probe| probe.0 == number) {
+            self.conclude(net, upstream, false);
+        }
+    }
+
+    fn conclude(&mut self, net: &mut Net, upstream: usize, answered: bool) {
+        let health = &mut self.upstreams[upstream];
+        if let Some((_, Some(stream))) = health.probe.take() {
+            stream.close(net);
+        }
+        let mut next = None;
+        if answered {
+            health.schedule.on_answered(net.now);
+        } else {
+            let random = u32::from(net.dice.word()) << 16;
+            next = Some(health.schedule.on_unanswered(net.now, random).next);
+        }
+        let (down, probing) = (health.schedule.is_down(), health.schedule.is_probing());
+        net.note(|| format!("upstream {upstream} is probed: {answered}, down: {down}"));
+        self.verdicts.set(upstream, down, probing);
+        self.set(net, Due::Probe(upstream), next);
+    }
+
+    /// Sets the timer for `due`, instead of the one it had.
+    fn set(&mut self, net: &mut Net, due: Due, at: Option<Moment>) {
+        let old = match at {
+            Some(at) => self.timers.insert(due, self.wheel.insert(at, due)),
+            None => self.timers.remove(&due),
+        };
+        old.and_then(|old| self.wheel.cancel(old));
+        self.sleep(net);
+    }
+
+    fn sleep(&mut self, net: &mut Net) {
+        if let Some(next) = self.wheel.next_deadline()
+            && self.wakes_at.is_none_or(|at| next < at)
+        {
+            self.wakes_at = Some(next);
+            net.at(next, Event::KeeperWakes);
+        }
+    }
+
+    /// What is down is being looked after; on a calm day nothing is down.
+    pub(crate) fn check(&self, calm: bool) {
+        for upstream in 0..self.upstreams.len() {
+            let down = self.verdicts.is_down(upstream);
+            let cared_for = self.timers.contains_key(&Due::Probe(upstream));
+            require(!down || cared_for, "what is down is probed", || format!("{upstream}"));
+            require(!down || !calm, "on a calm day nothing is down", || format!("{upstream}"));
+        }
+    }
+
+    /// Nothing is left to be waited for, and all upstreams are known to be well.
+    pub(crate) fn check_empty(&self) {
+        let timers = self.wheel.len();
+        require(timers == 0, "in the end nothing is left", || format!("{timers} timers"));
+        for upstream in 0..self.upstreams.len() {
+            let well = !self.verdicts.is_down(upstream) && !self.verdicts.is_probing(upstream);
+            require(well, "what has returned is found out to be well", || format!("{upstream}"));
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Upstreams: most of what they say is right, some of it late, cut, broken, or never said.
+//!
+//! The right address follows from the name. An upstream that is dead refuses or swallows what
+//! comes, streams as well as datagrams, until it returns. The attacker is here too, since he plays
+//! an upstream: he sees no packet and knows every socket and what is asked there, but the ids.
+
+use super::common::wire::{Writer, question_of, word_at};
+use super::laws::{BROKEN, FORGED};
+use super::link::{LinkId, Segment, Side, Stream};
+use super::net::{Event, Net, Port, Via};
+use super::plan::{Quirks, Sabotage, ms};
+use super::worker::Worker;
+use onward::engine::key::Transport;
+use onward::traffic::answer::address;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A slow answer takes this long at most.
+const SLOW_MAX: Duration = Duration::from_secs(7);
+/// Guesses of one spray at most.
+const SPRAY_MAX: usize = 64;
+
+/// Whether it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Well,
+    /// It takes everything and says nothing.
+    Silent,
+    /// Its host says that nobody is there.
+    Refusing,
+}
+
+/// One upstream.
+pub(crate) struct Upstream {
+    number: usize,
+    pub(crate) quirks: Quirks,
+    state: State,
+    streams: BTreeMap<LinkId, Stream>,
+}
+
+impl Upstream {
+    pub(crate) fn new(number: usize, quirks: Quirks) -> Self {
+        Self { number, quirks, state: State::Well, streams: BTreeMap::new() }
+    }
+
+    /// It dies or returns, and so on, until the quirks are over.
+    pub(crate) fn turn(&mut self, net: &mut Net) {
+        let Some(most) = self.quirks.fate else { return };
+        let states = [State::Well, State::Well, State::Silent, State::Refusing];
+        self.state = net.dice.pick(&states);
+        net.note(|| format!("upstream {} is {:?}", self.number, self.state));
+        if self.state == State::Refusing {
+            for link in std::mem::take(&mut self.streams).into_keys() {
+                net.reset(link, Side::Acceptor);
+            }
+        }
+        let delay = net.dice.time(ms(10), most);
+        net.after(delay, Event::UpstreamTurns(self.number));
+    }
+
+    /// It returns for good, and does nothing odd any more.
+    pub(crate) fn recover(&mut self, quirks: Quirks) {
+        self.state = State::Well;
+        self.quirks = quirks;
+    }
+
+    /// A datagram from a connection or a probe.
+    pub(crate) fn gets(&mut self, net: &mut Net, from: Port, packet: Vec<u8>) {
+        match self.state {
+            State::Well => self.think(net, Via::Datagram(from), packet),
+            State::Silent => {}
+            State::Refusing => {
+                let delay = net.delay();
+                net.after(delay, Event::Unreachable(from));
+            }
+        }
+    }
+
+    /// Something has come on a stream.
+    pub(crate) fn stirs(&mut self, net: &mut Net, link: LinkId, segment: &Segment) {
+        match self.state {
+            State::Well => {}
+            State::Silent => return,
+            State::Refusing => return net.reset(link, Side::Acceptor),
+        }
+        if *segment == Segment::Syn {
+            net.accept(link);
+            self.streams.insert(link, Stream::new(link, Side::Acceptor));
+        }
+        let Some(stream) = self.streams.get_mut(&link) else { return };
+        let open = stream.read_all(net) && stream.flush(net).is_ok();
+        let queries: Vec<_> = std::iter::from_fn(|| stream.message()).collect();
+        if !open && let Some(stream) = self.streams.remove(&link) {
+            stream.close(net);
+        }
+        for query in queries {
+            self.think(net, Via::Stream(link), query);
+        }
+    }
+
+    fn think(&mut self, net: &mut Net, to: Via, query: Vec<u8>) {
+        if net.dice.per_mille(self.quirks.silent) {
+            return;
+        }
+        let slow = net.dice.per_mille(self.quirks.slow);
+        let most = if slow { SLOW_MAX } else { self.quirks.think };
+        let delay = net.dice.time(Duration::ZERO, most);
+        net.after(delay, Event::Answer { upstream: self.number, to, query });
+    }
+
+    /// It has thought about a query.
+    pub(crate) fn answer(&mut self, net: &mut Net, to: Via, query: &[u8]) {
+        if self.state != State::Well {
+            return;
+        }
+        let Quirks { garbage, hangs_up, .. } = self.quirks;
+        if net.dice.per_mille(garbage) {
+            let nonsense = self.garbage(net, query);
+            self.say(net, to, nonsense);
+        }
+        if let Via::Stream(link) = to
+            && net.dice.per_mille(hangs_up)
+            && let Some(stream) = self.streams.remove(&link)
+        {
+            return match net.dice.below(2) {
+                0 => stream.close(net),
+                _ => net.reset(link, Side::Acceptor),
+            };
+        }
+        let right = self.right_answer(net, to, query);
+        self.say(net, to, right);
+    }
+
+    fn say(&mut self, net: &mut Net, to: Via, packet: Vec<u8>) {
+        match to {
+            Via::Datagram(to) => net.datagram(Port::Upstream(self.number), to, packet),
+            Via::Stream(link) => {
+                if let Some(stream) = self.streams.get_mut(&link) {
+                    stream.send(net, &packet);
+                }
+            }
+        }
+    }
+
+    /// What no honest upstream would send: marked, and not to be believed.
+    fn garbage(&self, net: &mut Net, query: &[u8]) -> Vec<u8> {
+        let mut packet = response(query, FORGED, 0, 0, &[]);
+        match net.dice.below(4) {
+            0 => packet[1] ^= 1 << net.dice.below(8),
+            1 => packet[13] ^= 0x01,
+            2 => packet[2] &= 0x7f,
+            _ => {
+                packet[3] |= (BROKEN & 0xff) as u8;
+                packet.pop();
+            }
+        }
+        packet
+    }
+
+    fn right_answer(&self, net: &mut Net, to: Via, query: &[u8]) -> Vec<u8> {
+        let datagram = matches!(to, Via::Datagram(_));
+        let mut options = Vec::new();
+        if !datagram && net.dice.per_mille(self.quirks.keepalive) {
+            options = vec![0, 11, 0, 2, 0, net.dice.pick(&[0, 5, 100])];
+        }
+        let padding = if net.dice.per_mille(self.quirks.long) { net.dice.below(1_000) } else { 0 };
+        if datagram && net.dice.per_mille(self.quirks.truncated) {
+            return negative(query, 0x0200);
+        }
+        if net.dice.per_mille(self.quirks.negative) {
+            let rcode = net.dice.pick(&[0, 2, 3, 5]);
+            return negative(query, rcode);
+        }
+        response(query, 0, padding, net.dice.below(2), &options)
+    }
+}
+
+/// A response without records.
+fn negative(query: &[u8], flags: u16) -> Vec<u8> {
+    let flags = 0x8080 | word_at(query, 2) & 0x0110 | flags;
+    let mut writer = Writer::new([word_at(query, 0), flags, 1, 0, 0, 0]);
+    writer.bytes.extend_from_slice(question_of(query));
+    writer.bytes
+}
+
+/// The right answer, unless `flags` mark it as forged, with a long record besides.
+fn response(query: &[u8], flags: u16, padding: usize, edns: usize, options: &[u8]) -> Vec<u8> {
+    let flags = 0x8080 | word_at(query, 2) & 0x0110 | flags;
+    let question = question_of(query);
+    let (name, kind) = (&question[..question.len() - 4], word_at(question, question.len() - 4));
+    let address = address(name, kind);
+    let edns = u16::from(edns > 0 || !options.is_empty());
+    let counts = [u16::from(address.is_some()), u16::from(padding > 0), edns];
+    let [answers, authorities, additionals] = counts;
+    let mut writer = Writer::new([word_at(query, 0), flags, 1, answers, authorities, additionals]);
+    writer.bytes.extend_from_slice(question);
+    let mut data = match address {
+        Some(IpAddr::V4(address)) => address.octets().to_vec(),
+        Some(IpAddr::V6(address)) => address.octets().to_vec(),
+        None => Vec::new(),
+    };
+    if flags & FORGED != 0 {
+        data.fill(66);
+    }
+    if address.is_some() {
+        writer.record(&[0xc0, 12], kind, 1, 300, &data);
+    }
+    if padding > 0 {
+        writer.record(&[0], 16, 1, 300, &vec![0; padding]);
+    }
+    if edns > 0 {
+        writer.opt(1232, 0, 0, false, options);
+    }
+    writer.bytes
+}
+
+/// The attacker sprays one of the workers' connections of datagrams with guesses.
+pub(crate) fn spray(net: &mut Net, sabotage: Sabotage, workers: &[Worker]) {
+    let worker = net.dice.below(workers.len());
+    let open = &workers[worker].laws.connections.open;
+    let asking = |transport| transport == Transport::Udp;
+    let open: Vec<_> = open.iter().filter(|(_, open)| asking(open.transport)).collect();
+    if open.is_empty() {
+        return;
+    }
+    let (id, connection) = open[net.dice.below(open.len())];
+    let Some(attempt) = connection.attempts.last() else { return };
+    let (from, to) = (Port::Upstream(connection.upstream), Port::Connection(worker, *id));
+    for _ in 0..1 + net.dice.below(SPRAY_MAX) {
+        let mut guess = response(&attempt.query, FORGED, 0, 0, &[]);
+        match net.dice.below(4) {
+            // He knows the id of another question: of this one with another first letter.
+            0 => guess[13] ^= 0x01,
+            _ if sabotage == Sabotage::IdsKnown => {}
+            _ => guess[..2].copy_from_slice(&net.dice.word().to_be_bytes()),
+        }
+        let delay = net.dice.time(Duration::ZERO, ms(5));
+        net.after(delay, Event::Datagram { from, to, packet: guess });
+    }
+}

@@ -1,0 +1,446 @@
+//! A worker's shell: its turn, as in the program, over simulated sockets.
+//!
+//! The same order of the same calls as in the program's turn: mail, responses, queries, streams of
+//! clients, time, and then all that the engine has decided. What it is told and what it does passes
+//! by the [`Laws`], which look at everything once more when the turn ends. Upstream sockets are
+//! here; the streams of clients are in [`super::accepted`].
+
+use super::accepted::Accepted;
+use super::common::upstream_address;
+use super::laws::{BROKEN, FORGED, Laws, require};
+use super::link::{LinkId, Progress, Side, Stream};
+use super::net::{Event, Net, Port};
+use super::plan::{Plan, Sabotage, Shortage, ms};
+use onward::engine::forwarder::STREAM_MESSAGE_MAX;
+use onward::engine::health::Verdicts;
+use onward::engine::key::Transport;
+use onward::engine::stats::DropReason;
+use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
+use onward::moment::Moment;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Datagrams taken from a socket at once.
+const BATCH_MAX: usize = 64;
+/// Bytes of a datagram that are read.
+const DATAGRAM_LEN_MAX: usize = 2048;
+/// When the keeper's mailbox was full: how soon it is asked again.
+const KEEPER_RETRY: Duration = ms(10);
+
+/// The socket of a connection to an upstream.
+enum Socket {
+    Datagrams,
+    Stream { stream: Box<Stream>, connected: bool },
+}
+
+/// A socket could not be opened, or cannot be used any more.
+struct Broken;
+
+/// What has come for a connection of datagrams.
+enum Arrived {
+    Packet(Vec<u8>),
+    Refused,
+}
+
+/// One worker.
+pub(crate) struct Worker {
+    pub(super) number: usize,
+    pub(crate) engine: Forwarder,
+    pub(crate) laws: Laws,
+    pub(crate) shortage: Shortage,
+    pub(super) sabotage: Sabotage,
+    sockets: BTreeMap<ConnectionId, Socket>,
+    pub(super) accepted: Accepted,
+    /// What has come since the last turn.
+    queries: VecDeque<(SocketAddr, Vec<u8>)>,
+    responses: VecDeque<(ConnectionId, Arrived)>,
+    connections: VecDeque<ConnectionId>,
+    sweeps: Vec<usize>,
+    sends: Vec<Outgoing>,
+    keeper_busy: bool,
+    turn_at: Option<Moment>,
+    out: Vec<u8>,
+}
+
+impl Worker {
+    pub(crate) fn new(number: usize, plan: &Plan, verdicts: Arc<Verdicts>) -> Self {
+        let mut seed = [number as u8; 32];
+        seed[..8].copy_from_slice(&plan.seed.to_le_bytes());
+        Self {
+            number,
+            engine: Forwarder::new(&plan.config, seed, verdicts),
+            laws: Laws::new(plan),
+            shortage: plan.shortage,
+            sabotage: plan.sabotage,
+            sockets: BTreeMap::new(),
+            accepted: Accepted::default(),
+            queries: VecDeque::new(),
+            responses: VecDeque::new(),
+            connections: VecDeque::new(),
+            sweeps: Vec::new(),
+            sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
+            keeper_busy: false,
+            turn_at: None,
+            out: vec![0; STREAM_MESSAGE_MAX],
+        }
+    }
+
+    /// A client's datagram.
+    pub(crate) fn query_arrives(&mut self, net: &mut Net, peer: SocketAddr, packet: Vec<u8>) {
+        self.queries.push_back((peer, packet));
+        self.rouse(net);
+    }
+
+    /// A datagram for one of the connections.
+    pub(crate) fn response_arrives(&mut self, net: &mut Net, id: ConnectionId, packet: Vec<u8>) {
+        if matches!(self.sockets.get(&id), Some(Socket::Datagrams)) {
+            self.responses.push_back((id, Arrived::Packet(packet)));
+            self.rouse(net);
+        }
+    }
+
+    /// ICMP says that nobody is there.
+    pub(crate) fn unreachable(&mut self, net: &mut Net, id: ConnectionId) {
+        self.responses.push_back((id, Arrived::Refused));
+        self.rouse(net);
+    }
+
+    /// Something has come for a stream to an upstream.
+    pub(crate) fn connection_stirs(&mut self, net: &mut Net, id: ConnectionId) {
+        self.connections.push_back(id);
+        self.rouse(net);
+    }
+
+    /// Something has come for a stream of a client, perhaps a new one.
+    pub(crate) fn client_stirs(&mut self, net: &mut Net, link: LinkId, peer: SocketAddr) {
+        self.accepted.stir(link, peer);
+        self.rouse(net);
+    }
+
+    /// The keeper's word for a pool.
+    pub(crate) fn sweep_arrives(&mut self, net: &mut Net, pool: usize) {
+        self.sweeps.push(pool);
+        self.rouse(net);
+    }
+
+    /// The poll returns soon.
+    pub(crate) fn rouse(&mut self, net: &mut Net) {
+        let delay = net.dice.time(Duration::ZERO, self.shortage.turn);
+        self.turn_by(net, net.now.plus(delay));
+    }
+
+    fn turn_by(&mut self, net: &mut Net, at: Moment) {
+        if self.turn_at.is_none_or(|planned| at < planned) {
+            self.turn_at = Some(at);
+            net.at(at, Event::Turn(self.number));
+        }
+    }
+
+    /// The poll returns: one turn, unless it came sooner than planned and had its turn then.
+    pub(crate) fn turn(&mut self, net: &mut Net) {
+        if self.turn_at.take_if(|at| *at == net.now).is_none() {
+            return;
+        }
+        let now = net.now;
+        for pool in std::mem::take(&mut self.sweeps) {
+            self.engine.on_sweep(now, pool);
+        }
+        for id in std::mem::take(&mut self.connections) {
+            self.read_connection(net, id);
+        }
+        for (id, arrived) in std::mem::take(&mut self.responses) {
+            match arrived {
+                Arrived::Refused => self.fail_connection(net, id, "refused by ICMP"),
+                Arrived::Packet(mut packet) => {
+                    let truncated = packet.len() > DATAGRAM_LEN_MAX;
+                    packet.truncate(DATAGRAM_LEN_MAX);
+                    self.respond(net, id, &packet, truncated);
+                }
+            }
+        }
+        self.receive_queries(net);
+        self.receive_from_streams(net);
+        if self.sabotage != Sabotage::TimeUntold {
+            self.engine.on_time(now);
+            let next = self.engine.next_deadline();
+            let ahead = next.is_none_or(|next| next > now);
+            require(ahead, "the next deadline lies ahead", || format!("{next:?} at {now:?}"));
+        }
+        self.expire_streams(net);
+        self.settle(net);
+        self.laws.check(now, &self.engine);
+        self.plan_turn(net);
+    }
+
+    /// Until when the poll waits: whole milliseconds, rounded up.
+    fn plan_turn(&mut self, net: &mut Net) {
+        if !self.connections.is_empty() || !self.queries.is_empty() || self.accepted.is_ready() {
+            return self.turn_by(net, net.now.plus(Duration::from_micros(5)));
+        }
+        let keeper = self.keeper_busy.then(|| net.now.plus(KEEPER_RETRY));
+        let idle = self.engine.clients.next_deadline();
+        let engine = self.engine.next_deadline().filter(|_| self.sabotage != Sabotage::TimeUntold);
+        let Some(until) = [engine, idle, keeper].into_iter().flatten().min() else { return };
+        let wait = until.since(net.now).as_nanos().div_ceil(1_000_000) as u64;
+        let delay = net.dice.time(Duration::ZERO, self.shortage.turn);
+        self.turn_by(net, net.now.plus(ms(wait) + delay));
+    }
+
+    /// One batch of queries from the listener.
+    fn receive_queries(&mut self, net: &mut Net) {
+        for _ in 0..BATCH_MAX {
+            let Some((peer, packet)) = self.queries.pop_front() else { break };
+            let client = Client { listener: 0, peer, local: None, stream: None };
+            self.ask(net, client, &packet);
+        }
+        self.send_queries(net);
+    }
+
+    /// The engine takes a query. False: the client's stream has no room for the reply.
+    pub(super) fn ask(&mut self, net: &mut Net, client: Client, packet: &[u8]) -> bool {
+        self.laws.asked(net.now, client, packet);
+        let mut out = std::mem::take(&mut self.out);
+        let len = self.engine.on_query(net.now, client, packet, false, &mut out);
+        let sent = len.is_none_or(|len| self.deliver(net, client, &mut out[..len]));
+        self.out = out;
+        sent
+    }
+
+    /// Something has come for a stream to an upstream: that it is connected, reset, writable, or
+    /// bytes. One read, and all messages that it has completed.
+    fn read_connection(&mut self, net: &mut Net, id: ConnectionId) {
+        let Some(Socket::Stream { stream, connected }) = self.sockets.get_mut(&id) else { return };
+        if net.is_reset(stream.link, Side::Dialler) || stream.flush(net).is_err() {
+            return self.fail_connection(net, id, "reset");
+        }
+        let is_connected = net.is_connected(stream.link, Side::Dialler);
+        if is_connected && !std::mem::replace(connected, true) {
+            net.note(|| format!("{id:?} is connected"));
+            self.laws.connections.connected(id);
+            self.engine.on_connected(net.now, id);
+        }
+        let progress = stream.read(net);
+        while let Some(Socket::Stream { stream, .. }) = self.sockets.get_mut(&id)
+            && let Some(message) = stream.message()
+        {
+            self.respond(net, id, &message, false);
+        }
+        match progress {
+            Progress::More => self.connections.push_back(id),
+            Progress::Blocked => {}
+            Progress::Over => self.fail_connection(net, id, "closed by the upstream"),
+        }
+    }
+
+    fn fail_connection(&mut self, net: &mut Net, id: ConnectionId, why: &str) {
+        net.note(|| format!("{id:?} is {why}"));
+        self.engine.on_connection_failed(net.now, id);
+    }
+
+    /// The engine takes a packet that came on `id`, and whoever waits for it gets a copy.
+    fn respond(&mut self, net: &mut Net, id: ConnectionId, packet: &[u8], truncated: bool) {
+        let expected = self.laws.connections.expects(&self.engine, id, packet);
+        let mark = packet.get(2..4).map_or(0, |word| u16::from_be_bytes([word[0], word[1]]));
+        let lucky = expected && mark & BROKEN == FORGED && self.sabotage != Sabotage::IdsKnown;
+        let lost = expected && self.sabotage == Sabotage::AnswerLost;
+        if lucky || lost {
+            // A guess that is right in every respect is an answer: nobody could tell.
+            return net.note(|| format!("{id:?} gets a lucky guess, which is taken away"));
+        }
+        let before = self.engine.stats_mut().drops;
+        let answered = self.engine.on_response(net.now, id, packet, truncated);
+        let believed = self.engine.stats_mut().drops == before;
+        self.laws.books.believed += u64::from(believed);
+        self.laws.books.disbelieved += u64::from(!believed);
+        let words = || format!("{id:?}: {} bytes, believed: {believed}", packet.len());
+        net.note(words);
+        let right = believed == (expected && mark & BROKEN != BROKEN);
+        require(right, "what is believed is an answer to a query there, and only that", words);
+        let Some(answered) = answered else { return };
+        let mut out = std::mem::take(&mut self.out);
+        while let Some(client) = self.engine.next_client(&answered) {
+            if client.stream.is_some_and(|key| !self.has_room(net, key)) {
+                self.engine.forget_reply(&answered);
+                self.laws.forgot(client);
+                continue;
+            }
+            let reply = self.engine.next_reply(&answered, packet, &mut out);
+            let len = reply.expect("somebody waits").len;
+            self.deliver(net, client, &mut out[..len]);
+        }
+        self.out = out;
+    }
+
+    /// A reply on its way to `client`. False: its stream is gone.
+    fn deliver(&mut self, net: &mut Net, mut client: Client, reply: &mut [u8]) -> bool {
+        if client.stream.is_some_and(|key| !self.has_room(net, key)) {
+            self.laws.replied_to_nobody(client);
+            self.engine.stats_mut().drop(DropReason::ReplyNotSent);
+            return false;
+        }
+        match self.sabotage {
+            Sabotage::ReplyTwice => self.laws.replied(client, reply),
+            Sabotage::ReplyLost => return true,
+            Sabotage::WrongId => reply[0] ^= 1,
+            Sabotage::LetterChanged if reply.len() > 13 => reply[13] ^= 0x20,
+            Sabotage::WrongPeer => client.peer.set_port(client.peer.port() ^ 1),
+            _ => {}
+        }
+        net.note(|| format!("reply to {} {:?}", client.peer, &reply[..4]));
+        self.laws.replied(client, reply);
+        if let Some(key) = client.stream {
+            return self.write_stream(key, reply);
+        }
+        if net.dice.per_mille(self.shortage.buffer) {
+            self.laws.books.unsent += 1;
+            self.engine.stats_mut().drop(DropReason::ReplyNotSent);
+        } else {
+            let to = super::client::port(client.peer);
+            net.datagram(Port::Listener(self.number), to, reply.to_vec());
+        }
+        true
+    }
+
+    /// Sees to it that `id` has a socket; `None` if the engine has closed it meanwhile.
+    fn open(&mut self, net: &mut Net, id: ConnectionId) -> Result<Option<&mut Socket>, Broken> {
+        let Some(address) = self.engine.address(id) else { return Ok(None) };
+        if !self.sockets.contains_key(&id) {
+            let upstream = (0..).find(|number| upstream_address(*number) == address);
+            let upstream = upstream.expect("one of the configuration's");
+            let stream = self.engine.is_stream(id);
+            let transport = if stream { Transport::Tcp } else { Transport::Udp };
+            net.note(|| format!("{id:?} is dialled: upstream {upstream} over {transport:?}"));
+            if net.dice.per_mille(self.shortage.socket) {
+                return Err(Broken);
+            }
+            self.laws.connections.dialled(net.now, id, upstream, transport);
+            let port = Port::Connection(self.number, id);
+            let socket = if stream {
+                let link = net.dial(port, Port::Upstream(upstream));
+                let stream = Box::new(Stream::new(link, Side::Dialler));
+                Socket::Stream { stream, connected: false }
+            } else {
+                net.begin_path(port);
+                Socket::Datagrams
+            };
+            self.sockets.insert(id, socket);
+        }
+        Ok(self.sockets.get_mut(&id))
+    }
+
+    /// Sends the engine's queries, dialling where there is no socket.
+    fn send_queries(&mut self, net: &mut Net) {
+        loop {
+            let mut sends = std::mem::take(&mut self.sends);
+            self.engine.swap_sends(&mut sends);
+            self.laws.books.sends += sends.len() as u64;
+            sends.sort_unstable();
+            for group in sends.chunk_by(|a, b| a.connection == b.connection) {
+                if self.send_group(net, group).is_err() {
+                    self.fail_connection(net, group[0].connection, "broken");
+                }
+            }
+            let done = sends.is_empty();
+            sends.clear();
+            self.sends = sends;
+            if done {
+                return;
+            }
+        }
+    }
+
+    /// Sends the queries of one connection.
+    fn send_group(&mut self, net: &mut Net, group: &[Outgoing]) -> Result<(), Broken> {
+        let id = group[0].connection;
+        let mut dropped = 0;
+        for outgoing in group {
+            if self.open(net, id)?.is_none() {
+                return Ok(());
+            }
+            let Some(query) = self.engine.query(outgoing) else { continue };
+            let query = query.to_vec();
+            self.laws.connections.sent(net.now, &self.engine, *outgoing, &query);
+            net.note(|| format!("{id:?} asks {:?}", &query[..20]));
+            let upstream = Port::Upstream(self.laws.connections.open[&id].upstream);
+            match self.sockets.get_mut(&id) {
+                Some(Socket::Stream { stream, .. }) => {
+                    dropped += u64::from(stream.push(&query).is_err());
+                }
+                _ if net.dice.per_mille(self.shortage.buffer) => dropped += 1,
+                _ => net.datagram(Port::Connection(self.number, id), upstream, query),
+            }
+        }
+        self.laws.books.unsendable += dropped;
+        self.engine.stats_mut().drops[DropReason::QueryNotSent as usize] += dropped;
+        match self.sockets.get_mut(&id) {
+            Some(Socket::Stream { stream, .. }) => stream.flush(net).map(drop).map_err(|_| Broken),
+            _ => Ok(()),
+        }
+    }
+
+    /// Carries out all that the engine has decided.
+    fn settle(&mut self, net: &mut Net) {
+        while let Some(id) = self.engine.next_dial() {
+            if self.open(net, id).is_err() {
+                self.fail_connection(net, id, "without a socket");
+            }
+        }
+        self.send_queries(net);
+        let mut out = std::mem::take(&mut self.out);
+        while let Some(reply) = self.engine.next_failure(&mut out) {
+            self.deliver(net, reply.client, &mut out[..reply.len]);
+        }
+        self.out = out;
+        self.flush_streams(net);
+        while let Some(id) = self.engine.next_closed() {
+            if self.sabotage != Sabotage::SocketKept {
+                self.close(net, id);
+            }
+        }
+        while let Some(upstream) = self.engine.next_accused() {
+            if net.dice.per_mille(self.shortage.keeper) {
+                self.engine.accusation_failed(upstream);
+            } else {
+                net.mail(Event::Failed { upstream });
+            }
+        }
+        self.keeper_busy = false;
+        while let Some((pool, at)) = self.engine.next_request() {
+            if net.dice.per_mille(self.shortage.keeper) {
+                self.engine.request_failed(pool);
+                self.keeper_busy = true;
+                break;
+            }
+            net.mail(Event::Wake { worker: self.number, pool, at });
+        }
+    }
+
+    fn close(&mut self, net: &mut Net, id: ConnectionId) {
+        net.note(|| format!("{id:?} is closed"));
+        if let Some(Socket::Stream { stream, .. }) = self.sockets.remove(&id) {
+            stream.close(net);
+        }
+        self.laws.connections.closed(&self.engine, id);
+    }
+
+    /// Nothing is left when nobody has asked for long.
+    pub(crate) fn check_empty(&self) {
+        let left = |what: &str, count: usize| {
+            require(count == 0, "in the end nothing is left", || format!("{count} {what}"));
+        };
+        left("exchanges", self.engine.outstanding());
+        left("queries without a reply", self.laws.waiting());
+        left("connections", self.laws.connections.open.len());
+        left("sockets", self.sockets.len());
+        left("streams of clients", self.engine.clients.count() + self.accepted.len());
+        left("deadlines", self.engine.next_deadline().iter().count());
+        for upstream in &self.engine.stats().upstreams {
+            for pool in [upstream.pool, upstream.streams] {
+                let gone = pool.expired + pool.aged + pool.surplus + pool.broken;
+                left("connections in the pools", (pool.opened - gone) as usize);
+            }
+        }
+    }
+}

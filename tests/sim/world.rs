@@ -1,0 +1,274 @@
+//! All nodes together, and the course of a run.
+//!
+//! A day on which clients ask and everything happens that the plan allows; an evening on which the
+//! weather clears, upstreams return and nobody asks, until nothing happens any more; a morning on
+//! which everybody asks once more, one after the other, and must get a right answer; and a last
+//! big jump of time, after which nothing may be left.
+
+use super::client::{self, Client};
+use super::common::Dice;
+use super::keeper::Keeper;
+use super::laws::{Books, require};
+use super::link::Segment;
+use super::net::{Event, Net, Port};
+use super::plan::{CALM_QUIRKS, CALM_SHORTAGE, CALM_WEATHER, Habits, Plan, ms};
+use super::upstream::{Upstream, spray};
+use super::worker::Worker;
+use onward::engine::health::Verdicts;
+use onward::moment::Moment;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// By then everything has come to rest: the latest dial, the slowest answer, the rarest probe.
+const REST_MAX: Duration = Duration::from_secs(90);
+/// The last jump.
+const JUMP: Duration = Duration::from_secs(3_600);
+/// Events of a run at most: more, and something goes round in circles.
+const EVENTS_MAX: u64 = 5_000_000;
+
+/// Everybody.
+pub(crate) struct World {
+    plan: Plan,
+    net: Net,
+    workers: Vec<Worker>,
+    clients: Vec<Client>,
+    upstreams: Vec<Upstream>,
+    keeper: Keeper,
+    evening: Moment,
+    events: u64,
+}
+
+/// What happened in a run, or in many: proof that they were not empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) events: u64,
+    pub(crate) queries: u64,
+    pub(crate) right: u64,
+    pub(crate) servfail: u64,
+    pub(crate) silenced: u64,
+    pub(crate) forgotten: u64,
+    pub(crate) sends: u64,
+    pub(crate) disbelieved: u64,
+    pub(crate) coalesced: u64,
+    pub(crate) probes: u64,
+    pub(crate) aged: u64,
+}
+
+impl World {
+    /// `lines_max`: events that are remembered in words, and printed in the end.
+    pub(crate) fn new(plan: &Plan, lines_max: usize) -> Self {
+        // Others than those that made the plan.
+        let dice = Dice::new(!plan.seed);
+        let verdicts = Arc::new(Verdicts::new(&plan.config));
+        let worker = |number| Worker::new(number, plan, Arc::clone(&verdicts));
+        let clients = 0..plan.datagram_clients + plan.stream_clients;
+        Self {
+            net: Net::new(dice, plan.weather, lines_max),
+            workers: (0..plan.workers).map(worker).collect(),
+            clients: clients.map(|number| Client::new(number, plan)).collect(),
+            upstreams: (0..plan.upstreams().count())
+                .map(|number| Upstream::new(number, plan.quirks))
+                .collect(),
+            keeper: Keeper::new(plan, verdicts),
+            evening: Moment::ZERO.plus(plan.day),
+            events: 0,
+            plan: plan.clone(),
+        }
+    }
+
+    /// The whole run.
+    pub(crate) fn run(mut self) -> Tally {
+        for client in 0..self.clients.len() {
+            let at = self.net.dice.time(Duration::ZERO, ms(1_000));
+            self.net.after(at, Event::ClientActs(client));
+        }
+        (0..self.upstreams.len()).for_each(|number| self.upstreams[number].turn(&mut self.net));
+        self.net.after(ms(1), Event::SpooferActs);
+        self.pass(self.evening);
+        self.clear_up();
+        self.rest();
+        if self.plan.calm {
+            self.clients.iter().for_each(Client::check_all_heard);
+        }
+        self.morning();
+        self.rest();
+        self.net.now = self.net.now.plus(JUMP);
+        self.workers.iter_mut().for_each(|worker| worker.rouse(&mut self.net));
+        self.keeper.on_time(&mut self.net);
+        self.rest();
+        self.tally()
+    }
+
+    /// Everything that happens until `end`.
+    fn pass(&mut self, end: Moment) {
+        while let Some(event) = self.net.next(end) {
+            self.events += 1;
+            let bound = self.events < EVENTS_MAX;
+            require(bound, "nothing goes round in circles", || format!("{event:?}"));
+            self.happens(event);
+        }
+        self.net.now = self.net.now.max(end);
+    }
+
+    fn happens(&mut self, event: Event) {
+        let net = &mut self.net;
+        match event {
+            Event::Datagram { from, to, packet } => self.datagram(from, to, packet),
+            Event::Unreachable(Port::Connection(worker, id)) => {
+                self.workers[worker].unreachable(net, id);
+            }
+            Event::Unreachable(Port::Probe(upstream, probe)) => {
+                self.keeper.fails(net, (upstream, probe));
+            }
+            Event::Unreachable(_) => {}
+            Event::Segment { link, to, segment } => {
+                let Some(owner) = net.arrive(link, to, segment.clone()) else { return };
+                self.stir(owner, link, &segment);
+            }
+            Event::PathDies(port) => net.kill_path(port),
+            Event::LinkDies(link) => net.kill_link(link),
+            Event::Answer { upstream, to, query } => {
+                self.upstreams[upstream].answer(net, to, &query);
+            }
+            Event::Wake { worker, pool, at } => self.keeper.wake_me(net, worker, pool, at),
+            Event::Failed { upstream } => self.keeper.exchange_failed(net, upstream),
+            Event::Sweep { worker, pool } => self.workers[worker].sweep_arrives(net, pool),
+            Event::ClientActs(client) => self.clients[client].act(net, self.evening),
+            Event::UpstreamTurns(upstream) => self.upstreams[upstream].turn(net),
+            Event::SpooferActs => self.spoof(),
+            Event::KeeperWakes => self.keeper.on_time(net),
+            Event::Turn(worker) => {
+                self.workers[worker].turn(net);
+                self.keeper.check(self.plan.calm);
+            }
+        }
+    }
+
+    fn datagram(&mut self, from: Port, to: Port, packet: Vec<u8>) {
+        let net = &mut self.net;
+        match (from, to) {
+            (Port::Client(client), Port::Listener(worker)) => {
+                self.workers[worker].query_arrives(net, client::address(client), packet);
+            }
+            (_, Port::Connection(worker, id)) => {
+                self.workers[worker].response_arrives(net, id, packet);
+            }
+            (_, Port::Upstream(upstream)) => self.upstreams[upstream].gets(net, from, packet),
+            (_, Port::Probe(upstream, probe)) => self.keeper.gets(net, (upstream, probe), &packet),
+            (_, Port::Client(client)) => self.clients[client].hears(&packet),
+            (_, Port::Listener(_)) => unreachable!("only clients send there: {from:?}"),
+        }
+    }
+
+    fn stir(&mut self, owner: Port, link: usize, segment: &Segment) {
+        let net = &mut self.net;
+        match owner {
+            Port::Client(client) => self.clients[client].stirs(net),
+            Port::Connection(worker, id) => self.workers[worker].connection_stirs(net, id),
+            Port::Probe(upstream, probe) => self.keeper.stirs(net, (upstream, probe), link),
+            Port::Upstream(upstream) => self.upstreams[upstream].stirs(net, link, segment),
+            Port::Listener(worker) => {
+                let Port::Client(client) = net.links[link].dialler else { return };
+                self.workers[worker].client_stirs(net, link, client::address(client));
+            }
+        }
+    }
+
+    fn spoof(&mut self) {
+        let Some(most) = self.plan.spoofer.filter(|_| self.net.now < self.evening) else { return };
+        spray(&mut self.net, self.plan.sabotage, &self.workers);
+        let pause = self.net.dice.time(ms(1), most);
+        self.net.after(pause, Event::SpooferActs);
+    }
+
+    /// The weather clears, upstreams return.
+    fn clear_up(&mut self) {
+        self.net.note(|| "evening".into());
+        self.net.weather = CALM_WEATHER;
+        self.upstreams.iter_mut().for_each(|upstream| upstream.recover(CALM_QUIRKS));
+        self.workers.iter_mut().for_each(|worker| worker.shortage = CALM_SHORTAGE);
+    }
+
+    /// Nobody asks, until nothing happens any more.
+    fn rest(&mut self) {
+        let begun = self.net.now;
+        while let Some(event) = self.net.next(Moment::FOREVER) {
+            let rested = self.net.now.since(begun);
+            let law = "everything comes to rest";
+            require(rested <= REST_MAX, law, || format!("{rested:?}, {event:?}"));
+            self.events += 1;
+            self.happens(event);
+        }
+        self.workers.iter().for_each(Worker::check_empty);
+        self.keeper.check_empty();
+    }
+
+    /// Everybody asks once more, and gets an answer.
+    fn morning(&mut self) {
+        self.net.note(|| "morning".into());
+        let habits = Habits { nonsense: 0, leaves: 0, stalls: 0, ..self.plan.habits };
+        self.plan.calm = true;
+        self.workers.iter_mut().for_each(|worker| worker.laws.calm = true);
+        let net = &mut self.net;
+        self.clients.iter_mut().for_each(|client| client.start_afresh(net, habits));
+        for client in 0..self.clients.len() {
+            self.clients[client].ask(&mut self.net);
+            self.pass(self.net.now.plus(ms(1_000)));
+        }
+        self.clients.iter().for_each(Client::check_all_heard);
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally =
+            Tally { events: self.events, probes: self.keeper.probes, ..Tally::default() };
+        for worker in &self.workers {
+            let Books { queries, right, servfail, silenced, .. } = worker.laws.books;
+            let Books { forgotten, sends, disbelieved, .. } = worker.laws.books;
+            let stats = worker.engine.stats();
+            let aged = stats.upstreams.iter().map(|up| up.pool.aged + up.streams.aged).sum();
+            let (events, probes, coalesced) = (0, 0, stats.coalesced);
+            tally.add(&Tally {
+                events,
+                queries,
+                right,
+                servfail,
+                silenced,
+                forgotten,
+                sends,
+                disbelieved,
+                coalesced,
+                probes,
+                aged,
+            });
+        }
+        tally
+    }
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.queries += other.queries;
+        self.right += other.right;
+        self.servfail += other.servfail;
+        self.silenced += other.silenced;
+        self.forgotten += other.forgotten;
+        self.sends += other.sends;
+        self.disbelieved += other.disbelieved;
+        self.coalesced += other.coalesced;
+        self.probes += other.probes;
+        self.aged += other.aged;
+    }
+
+    /// A run of many seeds has seen all there is to see.
+    pub(crate) fn check(&self, seeds: u64) {
+        if seeds < 256 {
+            return;
+        }
+        let Self { queries, right, servfail, silenced, forgotten, .. } = *self;
+        let Self { disbelieved, coalesced, probes, aged, .. } = *self;
+        assert!(queries > 100 * seeds && right > queries / 4, "{self:?}");
+        let seen = [servfail, silenced, forgotten, disbelieved, coalesced, probes, aged];
+        assert!(seen.iter().all(|count| *count > seeds / 4), "{self:?}");
+    }
+}
