@@ -6,7 +6,7 @@
 
 use super::ask::{Ask, Heard, Names, StreamOf};
 use super::say::{LengthMax, Oddities, Said};
-use super::script::{COUNTS, Count, Failure, Line, PoolCount, Script, Step, Whom};
+use super::script::{COUNTS, Count, Counts, Failure, Line, PoolCount, Script, Step, Whom};
 use super::words::Complaint;
 use super::world::{Arrival, Delivery, World};
 use onward::config::{Config, Host};
@@ -15,6 +15,7 @@ use onward::engine::key::StreamKey;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// After the last step: longer than any deadline.
@@ -53,7 +54,7 @@ struct Player {
     queries: HashMap<String, Arrival>,
     /// Named source ports and streams.
     ports: HashMap<String, usize>,
-    counted: Vec<(u64, Count)>,
+    counted: Counts<Count>,
     /// Who got the query that was spoken of last.
     last_upstream: Option<SocketAddr>,
 }
@@ -142,7 +143,7 @@ impl Player {
             Step::Pool { upstream, stream, counts } => self.pool(*upstream, *stream, counts),
             Step::Counted(counts) => {
                 self.counted.retain(|(_, old)| counts.iter().all(|(_, new)| old != new));
-                self.counted.extend(counts);
+                self.counted.extend(counts.iter().cloned());
                 self.counts_are_right(counts)
             }
             Step::InOneTurn(_) => Err("a turn cannot stand within a turn".into()),
@@ -331,7 +332,7 @@ impl Player {
         &mut self,
         upstream: SocketAddr,
         stream: bool,
-        counts: &[(u64, PoolCount)],
+        counts: &[(RangeInclusive<u64>, PoolCount)],
     ) -> Result<(), Complaint> {
         let stats = self.world.engine.stats().upstreams[self.number_of(upstream)?];
         let pool = if stream { stats.streams } else { stats.pool };
@@ -347,18 +348,19 @@ impl Player {
                 PoolCount::Surplus => pool.surplus,
                 PoolCount::Broken => pool.broken,
             };
-            if is != *expected {
-                return Err(format!("{what:?}: expected {expected}, but {is}: {sockets} {pool:?}"));
+            if !expected.contains(&is) {
+                let of = format!("{sockets} connections, {pool:?}");
+                return Err(format!("{what:?}: expected {}, but {is} of {of}", range(expected)));
             }
         }
         Ok(())
     }
 
-    fn counts_are_right(&self, counts: &[(u64, Count)]) -> Result<(), Complaint> {
+    fn counts_are_right(&self, counts: &[(RangeInclusive<u64>, Count)]) -> Result<(), Complaint> {
         for (expected, what) in counts {
             let is = self.world.count(*what);
-            if is != *expected {
-                return Err(format!("{what:?}: expected {expected}, but {is}"));
+            if !expected.contains(&is) {
+                return Err(format!("{what:?}: expected {}, but {is}", range(expected)));
             }
         }
         Ok(())
@@ -395,7 +397,7 @@ impl Player {
         }
         let silently = |count: Count| {
             let told = self.counted.iter().find(|(_, what)| *what == count);
-            self.world.count(count) != told.map_or(0, |(number, _)| *number)
+            !told.map_or(0..=0, |(number, _)| number.clone()).contains(&self.world.count(count))
         };
         if let Some((name, count)) = COUNTS.iter().find(|(_, count)| silently(*count)) {
             return Err(format!("not spoken of: {} {name}", self.world.count(*count)));
@@ -431,4 +433,11 @@ impl Player {
 
 fn expect(holds: bool, complaint: impl Fn() -> Complaint) -> Result<(), Complaint> {
     if holds { Ok(()) } else { Err(complaint()) }
+}
+
+fn range(expected: &RangeInclusive<u64>) -> String {
+    match (expected.start(), expected.end()) {
+        (least, most) if least == most => least.to_string(),
+        (least, most) => format!("{least} to {most}"),
+    }
 }

@@ -8,7 +8,7 @@
 use super::ask::{Ask, Heard, Names};
 use super::keeper::Manner;
 use super::say::{LengthMax, Oddities, Said};
-use super::words::{Complaint, bytes_of, duration, number, unknown};
+use super::words::{Complaint, bytes_of, duration, number, parts, unknown};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -56,11 +56,14 @@ pub(crate) enum Step {
     After(Duration),
     Within(Duration),
     NothingFor(Duration),
-    Pool { upstream: SocketAddr, stream: bool, counts: Vec<(u64, PoolCount)> },
-    Counted(Vec<(u64, Count)>),
+    Pool { upstream: SocketAddr, stream: bool, counts: Counts<PoolCount> },
+    Counted(Counts<Count>),
     InOneTurn(Vec<Line>),
     Stop,
 }
+
+/// How many there are of what, at least and at most.
+pub(crate) type Counts<T> = Vec<(RangeInclusive<u64>, T)>;
 
 /// Which upstream gets a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,19 +308,27 @@ fn upstream_step(upstream: SocketAddr, words: &[&str]) -> Result<Option<Step>, C
     }))
 }
 
-/// `COUNT NAME, COUNT NAME…`
-fn counts<T: Copy>(phrase: &str, known: &[(&str, T)]) -> Result<Vec<(u64, T)>, Complaint> {
-    let count = |part: &str| {
-        let (count, name) = part.trim().split_once(' ').unwrap_or((part, ""));
-        let (count, name) = (number(count)?, name.trim());
-        let singular = |known: &str| known.replacen("ies ", "y ", 1).replacen("s ", " ", 1);
+/// `COUNT NAME, LEAST to MOST NAME…`
+fn counts<T: Copy>(phrase: &str, known: &[(&str, T)]) -> Result<Counts<T>, Complaint> {
+    let count = |part: &[&str]| {
+        let (least, most, name) = match part {
+            [least, "to", most, name @ ..] => (number(least)?, number(most)?, name.join(" ")),
+            [count, name @ ..] => (number(count)?, number(count)?, name.join(" ")),
+            [] => return Err("nothing is counted".into()),
+        };
+        let singular = |known: &str| {
+            let one = known.replacen("ies ", "y ", 1).replacen("s ", " ", 1);
+            one.replacen("that are responses", "that is a response", 1)
+        };
         let is = |known: &str| {
-            known == name || count == 1 && (singular(known) == name || known == format!("{name}s"))
+            known == name || most == 1 && (singular(known) == name || known == format!("{name}s"))
         };
         let found = known.iter().find(|(known, _)| is(known));
-        found.map(|(_, what)| (count, *what)).ok_or_else(|| format!("nobody counts `{name}`"))
+        found
+            .map(|(_, what)| (least..=most, *what))
+            .ok_or_else(|| format!("nobody counts `{name}`"))
     };
-    phrase.split(',').map(count).collect()
+    parts(phrase).iter().map(|part| count(part)).collect()
 }
 
 /// The text behind so many words.
