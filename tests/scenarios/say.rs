@@ -1,7 +1,7 @@
 //! Responses in words: what an upstream says, and what a client is told.
 //!
-//! [`Said`] is both. An upstream's is written to bytes, with whatever [`Oddity`] the scenario wants;
-//! a client's is read from bytes by the `domain` crate, and what every reply must keep (id,
+//! [`Said`] is both. An upstream's is written to bytes, with whatever [`Oddities`] the scenario
+//! wants; a client's is read from bytes by the `domain` crate, and what every reply must keep (id,
 //! question as asked, RD and CD, an OPT if and only if the client sent one) is checked without a
 //! word.
 
