@@ -405,6 +405,7 @@ impl Player {
         self.world.heal();
         self.world.pass(self.world.now.plus(LAST_JUMP))?;
         self.all_is_spoken_of()?;
+        self.world.books()?;
         let left = self.world.leftovers();
         if left.is_empty() { Ok(()) } else { Err(format!("at the end: {}", left.join(", "))) }
     }

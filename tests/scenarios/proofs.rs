@@ -3,7 +3,9 @@
 //! A ring of tests that cannot fail shows nothing. Each proof takes a story that holds and leaves
 //! out, or gets wrong, one thing; the runner must name the line and the reason.
 
-use super::run;
+use super::{chosen, run};
+use std::panic::catch_unwind;
+use std::path::Path;
 
 /// A story that holds.
 const STORY: &str = "\
@@ -153,6 +155,59 @@ fn the_wrong_number_of_connections_fails() {
 }
 
 #[test]
+fn the_wrong_verdict_fails() {
+    let last = "nothing happens for 1s";
+    for (wrong, shown) in [
+        ("upstream 192.0.2.1 is down", "it is not: down is false"),
+        ("upstream 192.0.2.1 has had 0 probes", "it has had 1"),
+        ("upstream 192.0.2.1 has got 2 queries", "it has got 1"),
+        ("upstream 192.0.2.1 has got 2 to 4 queries", "it has got 1"),
+        ("upstream 192.0.2.3 is up", "no upstream 192.0.2.3"),
+    ] {
+        fails(last, wrong, 14, shown);
+    }
+    for right in [
+        "upstream 192.0.2.1 is up",
+        "upstream 192.0.2.1 has had 1 probe",
+        "upstream 192.0.2.1 has got 0 to 1 queries",
+        "the pool of 192.0.2.2 over udp has 1 to 2 connections",
+    ] {
+        assert_eq!(run(&STORY.replace(last, right)), Ok(()), "{right}");
+    }
+}
+
+#[test]
+fn another_upstream_is_not_the_same() {
+    let gets = "upstream 192.0.2.2 gets www.example. A as q2";
+    let another = "another upstream gets www.example. A as q2";
+    assert_eq!(run(&STORY.replace(gets, another)), Ok(()));
+    let alone = STORY.replace(" 192.0.2.2 {", " {").replace(gets, another);
+    let failure = run(&alone).expect_err("there is one upstream");
+    assert!(failure.line == 11 && failure.complaint.contains("192.0.2.1:53 got"), "{failure:?}");
+}
+
+#[test]
+fn steps_that_are_repeated_fail_where_they_stand() {
+    let last = "nothing happens for 1s";
+    let many = "for n from 2 to 3\n    client {n} asks n{n}.example. A";
+    fails(last, many, 15, "not spoken of: upstream 192.0.2.1:53 gets n2.example. A");
+    let wrong = "for n from 1 to 2\n    client {n} gets REFUSED";
+    fails("client 1 gets NOERROR A 10.0.0.1", wrong, 14, "expected REFUSED");
+    fails(last, "for n from 1 to x\n    stop", 14, "`x` is no number");
+}
+
+#[test]
+fn a_scenario_that_nobody_would_play_fails() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/cases");
+    let name = "time-out-then-next-upstream.scenario";
+    assert_eq!(chosen(&cases, "time-out-then-n"), [name]);
+    assert!(chosen(&cases, "").len() > 100);
+    assert!(chosen(&cases, "no such name").is_empty());
+    let other = catch_unwind(|| chosen(Path::new(env!("CARGO_MANIFEST_DIR")), ""));
+    assert!(other.is_err(), "Cargo.toml is no scenario");
+}
+
+#[test]
 fn words_that_mean_nothing_fail_with_their_line() {
     let last = "nothing happens for 1s";
     for (wrong, shown) in [
@@ -170,6 +225,9 @@ fn words_that_mean_nothing_fail_with_their_line() {
         ("upstream 192.0.2.1 dances", "is not understood"),
         ("upstream 192.0.2 connects", "`192.0.2` is no address"),
         ("counted: 1 sheep", "nobody counts `sheep`"),
+        ("counted: 1 to x queries coalesced", "`x` is no number"),
+        ("upstream 192.0.2.1 likes probes", "is not understood"),
+        ("client one asks www.example. A", "`one` is no number"),
         ("in one turn", "nothing is indented"),
     ] {
         fails(last, wrong, 14, shown);

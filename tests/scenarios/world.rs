@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) arrivals: VecDeque<Arrival>,
     pub(crate) deliveries: VecDeque<Delivery>,
     pub(crate) modes: HashMap<SocketAddr, Mode>,
+    /// Replies that reached clients.
+    delivered: u64,
     sockets: HashMap<ConnectionId, Socket>,
     ports: usize,
 }
@@ -73,6 +75,7 @@ impl World {
             arrivals: VecDeque::new(),
             deliveries: VecDeque::new(),
             modes: HashMap::new(),
+            delivered: 0,
             sockets: HashMap::new(),
             ports: 0,
         }
@@ -213,6 +216,17 @@ impl World {
         left.map(|(count, what)| format!("{count} {what}")).collect()
     }
 
+    /// Every packet of a client is answered, or counted as dropped.
+    pub(crate) fn books(&self) -> Result<(), Complaint> {
+        let drops = [Count::TooShort, Count::NoQuery, Count::PortZero, Count::ReplyNotSent];
+        let dropped: u64 = drops.iter().map(|count| self.count(*count)).sum();
+        let (queries, delivered) = (self.engine.stats().queries, self.delivered);
+        match delivered + dropped == queries {
+            true => Ok(()),
+            false => Err(format!("{queries} queries, {delivered} replies and {dropped} drops")),
+        }
+    }
+
     pub(crate) fn count(&self, what: Count) -> u64 {
         let stats = self.engine.stats();
         match what {
@@ -238,6 +252,7 @@ impl World {
         if let Some(stream) = client.stream {
             self.engine.clients.active(self.now, stream);
         }
+        self.delivered += 1;
         self.deliveries.push_back(Delivery { client, packet: packet.to_vec() });
     }
 
