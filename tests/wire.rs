@@ -368,8 +368,7 @@ fn no_cut_makes_the_views_panic() {
 fn look_at(dice: &mut Dice, packet: &[u8]) {
     let mut out = [0; 1_232];
     if let Ok(query) = Query::parse(packet, false) {
-        let length =
-            query.write_upstream(out.first_chunk_mut::<UPSTREAM_LEN_MAX>().unwrap(), false);
+        let length = query.write_upstream(out.first_chunk_mut::<UPSTREAM_LEN_MAX>().unwrap());
         assert!(read(&out[..length]).is_some());
     }
     is_response(packet);

@@ -13,7 +13,7 @@ mod renewal;
 use super::index::Index;
 use super::key::{ConnectionId, ExchangeKey, Key, StreamKey, Transport};
 use super::list::{Link, List, NONE};
-use super::message::query::{Asked, UPSTREAM_LEN_MAX};
+use super::message::query::{Asked, OPT_LEN, UPSTREAM_LEN_MAX, ask_keepalive};
 use super::message::{HEADER_LEN, put_u16};
 use super::policy::Tour;
 use crate::config::QUERY_TIMEOUT;
@@ -92,7 +92,10 @@ pub struct Exchange {
     open: bool,
     /// The hash of its text, under which others find it.
     hash: u32,
+    /// Of the query as it was written, whatever its way upstream adds.
     query_len: u16,
+    /// Of the query as the current or last attempt sent it.
+    sent_len: u16,
     name_len: u16,
     /// Which stanza it goes through now, as numbered by the forwarder.
     pub stanza: u32,
@@ -190,13 +193,18 @@ impl Exchanges {
     /// The one that asks exactly this, save id and letter case, and that can still be joined.
     pub fn find_same(&self, opening: &Opening<'_>) -> Option<u32> {
         let name_end = HEADER_LEN + opening.name_len;
+        // The length of the OPT's options differs by what the way upstream adds.
+        let opt_len = name_end + 4 + OPT_LEN - 2;
+        let options = opt_len + 2..opening.query.len();
         self.by_text.find(opening.hash, |slot| {
             let exchange = &self.slots[slot as usize];
-            let other = self.query(slot);
+            let other = &self.queries[slot as usize];
             exchange.began == (opening.stanza, opening.transport)
                 && usize::from(exchange.name_len) == opening.name_len
+                && usize::from(exchange.query_len) == opening.query.len()
                 && other[2..HEADER_LEN] == opening.query[2..HEADER_LEN]
-                && other[name_end..] == opening.query[name_end..]
+                && other[name_end..opt_len] == opening.query[name_end..opt_len]
+                && other[options.clone()] == opening.query[options.clone()]
                 && other[HEADER_LEN..name_end]
                     .eq_ignore_ascii_case(&opening.query[HEADER_LEN..name_end])
         })
@@ -220,6 +228,7 @@ impl Exchanges {
             open: true,
             hash: opening.hash,
             query_len: opening.query.len() as u16,
+            sent_len: opening.query.len() as u16,
             name_len: opening.name_len as u16,
             stanza: opening.stanza,
             transport: opening.transport,
@@ -281,7 +290,7 @@ impl Exchanges {
 
     /// The query as it goes upstream.
     pub fn query(&self, slot: u32) -> &[u8] {
-        let length = usize::from(self.slots[slot as usize].query_len);
+        let length = usize::from(self.slots[slot as usize].sent_len);
         &self.queries[slot as usize][..length]
     }
 
@@ -323,8 +332,13 @@ impl Exchanges {
                 break id;
             }
         };
-        put_u16(&mut self.queries[slot as usize], 0, id);
         let exchange = &mut self.slots[slot as usize];
+        let query = &mut self.queries[slot as usize];
+        put_u16(query, 0, id);
+        let opt = HEADER_LEN + usize::from(exchange.name_len) + 4;
+        let on_stream = exchange.transport == Transport::Tcp;
+        let len = ask_keepalive(query, opt, exchange.query_len.into(), on_stream);
+        exchange.sent_len = len as u16;
         let (timeout, queue) = &mut self.timeouts[exchange.timeout_class as usize];
         exchange.attempt = Some((connection, id));
         exchange.attempt_until = now.plus(*timeout);
@@ -426,6 +440,7 @@ impl Exchange {
             open: false,
             hash: 0,
             query_len: 0,
+            sent_len: 0,
             name_len: 0,
             stanza: 0,
             upstream: 0,

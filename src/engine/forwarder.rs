@@ -275,7 +275,7 @@ impl Forwarder {
             .find(client.listener, &name, query.question.kind)
             .map_err(|rcode| (rcode, None))?;
         let transport = self.routes.stanza(stanza).transport(client.transport());
-        let query_len = query.write_upstream(&mut self.draft, transport == Transport::Tcp);
+        let query_len = query.write_upstream(&mut self.draft);
         let opening = Opening {
             query: &self.draft[..query_len],
             name_len: query.question.name_len,

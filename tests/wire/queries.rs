@@ -10,7 +10,7 @@ use crate::random::{ECS, KEEPALIVE, TSIG, mutate, random_query};
 use domain::base::Message;
 use domain::base::iana::{Opcode, OptionCode};
 use domain::base::name::ToName;
-use onward::engine::message::query::{Edns, Query, Rejection, UPSTREAM_LEN_MAX};
+use onward::engine::message::query::{Edns, Query, Rejection, UPSTREAM_LEN_MAX, ask_keepalive};
 use onward::engine::message::{HEADER_LEN, Rcode};
 
 /// What becomes of a query, in the words of the contract, as `domain` reads it.
@@ -129,10 +129,15 @@ fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
     assert_eq!((query.asked.id, query.asked.flags), (word_at(packet, 0), word_at(packet, 2)));
 
     let mut out = [0xaa; UPSTREAM_LEN_MAX];
-    let on_stream = query.write_upstream(&mut out, true);
-    let asks = out[..on_stream].ends_with(&[0, 11, 0, 0]);
-    let length = query.write_upstream(&mut out, false);
+    let length = query.write_upstream(&mut out);
+    let written = out;
+    let on_stream = ask_keepalive(&mut out, query.question.end(), length, true);
+    let (_, records) = read(&out[..on_stream]).expect("what we send on a stream");
+    let options = options_of(&records[0].data).expect("our options");
+    let asks = options.last().is_some_and(|(code, data)| *code == 11 && data.is_empty());
     assert!(asks && on_stream == length + 4, "a stream's server is asked for how long it stays");
+    assert_eq!(ask_keepalive(&mut out, query.question.end(), length, false), length);
+    assert_eq!(out[..length], written[..length], "and that of a datagram is not");
     let out = &out[..length];
     assert_eq!(&out[HEADER_LEN..query.question.end()], &packet[HEADER_LEN..query.question.end()]);
     let (sent_questions, records) = read(out).expect("what we send");

@@ -140,9 +140,9 @@ impl<'a> Query<'a> {
         self.question.name(self.packet)
     }
 
-    /// Writes what goes upstream, with id zero, and returns its length. `stream`: it goes over
-    /// one, so the server is asked how long that stays open.
-    pub fn write_upstream(&self, out: &mut [u8; UPSTREAM_LEN_MAX], stream: bool) -> usize {
+    /// Writes what goes upstream, with id zero, and returns its length. On the way of each attempt
+    /// depends what [`ask_keepalive`] adds.
+    pub fn write_upstream(&self, out: &mut [u8; UPSTREAM_LEN_MAX]) -> usize {
         let carried = flags::RD | flags::AD | flags::CD;
         let header = [0, self.asked.flags & carried, 1, 0, 0, 1];
         for (index, word) in header.into_iter().enumerate() {
@@ -151,15 +151,30 @@ impl<'a> Query<'a> {
         let end = self.question.end();
         out[HEADER_LEN..end].copy_from_slice(&self.packet[HEADER_LEN..end]);
         let dnssec_ok = self.asked.edns.is_some_and(|edns| edns.dnssec_ok);
-        let keepalive = if stream { &ASK_KEEPALIVE[..] } else { &[] };
-        let opt = opt_record(dnssec_ok, 0, self.subnet.len() + keepalive.len());
+        let opt = opt_record(dnssec_ok, 0, self.subnet.len());
         let mut len = end;
-        for part in [&opt[..], self.subnet, keepalive] {
+        for part in [&opt[..], self.subnet] {
             out[len..len + part.len()].copy_from_slice(part);
             len += part.len();
         }
         len
     }
+}
+
+/// Has the server asked, or not, how long an idle stream stays open: that is for queries on
+/// streams alone (RFC 7828 §3.2.1). `query` is one of [`Query::write_upstream`], which returned
+/// `len`, and its OPT begins at `opt`. Returns the length that it has now.
+pub fn ask_keepalive(
+    query: &mut [u8; UPSTREAM_LEN_MAX],
+    opt: usize,
+    len: usize,
+    ask: bool,
+) -> usize {
+    let added = if ask { &ASK_KEEPALIVE[..] } else { &[] };
+    let end = len + added.len();
+    query[len..end].copy_from_slice(added);
+    put_u16(query, opt + OPT_LEN - 2, (end - opt - OPT_LEN) as u16);
+    end
 }
 
 /// An OPT record of ours, to be followed by `options_len` bytes of options.

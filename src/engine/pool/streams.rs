@@ -162,6 +162,13 @@ impl Pools {
         })
     }
 
+    /// Streams that are dialled to replace others.
+    pub(super) fn successors(&self, pool: usize) -> usize {
+        let dials = &self.pools[pool].dials.pending;
+        let dials = dials.iter(&self.connections, |member| &member.dial_link);
+        dials.filter(|slot| self.connections[*slot as usize].replaces.is_some()).count()
+    }
+
     pub(super) fn begin_dial(&mut self, slot: u32, now: Moment) {
         let member = &mut self.connections[slot as usize];
         let pool = member.pool;
@@ -214,6 +221,8 @@ impl Pools {
         let old = self.id(slot);
         self.pools[pool].ages.remove(&mut self.connections, slot);
         let member = &mut self.connections[slot as usize];
+        // To be replaced is not to be used: a stream that nobody needs ends with its successor.
+        let idle_since = if member.idle { member.idle_since } else { now };
         member.replaced = true;
         member.retire_at = member.retire_at.plus(max_age / GRACE_DIVISOR);
         self.pools[pool].ages.push(&mut self.connections, slot);
@@ -221,7 +230,7 @@ impl Pools {
         let state = &mut self.pools[pool];
         state.busy.remove(&mut self.connections, new, |member| &mut member.link);
         let member = &mut self.connections[new as usize];
-        (member.replaces, member.idle, member.idle_since) = (Some(old), true, now);
+        (member.replaces, member.idle, member.idle_since) = (Some(old), true, idle_since);
         state.idle.push_back(&mut self.connections, new, |member| &mut member.link);
         self.to_dial.push(self.id(new));
         true

@@ -76,7 +76,8 @@ impl Pools {
         if state.peak_since.plus(state.settings.expire) > now {
             return;
         }
-        let needed = state.peak.max(state.settings.spread);
+        // A stream that is to be replaced serves until its successor is connected.
+        let needed = state.peak.max(state.settings.spread) + self.successors(pool);
         for _ in needed..state.usable() {
             let Some(slot) = self.pools[pool].idle.front() else { break };
             self.close(slot, Reason::Surplus);

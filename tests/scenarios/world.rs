@@ -1,0 +1,329 @@
+//! The world around the engine: time, sockets and the keeper, all of them imagined.
+//!
+//! It does for the engine what a worker does, in the same order, with a [`Keeper`] beside it. Time
+//! moves only from one deadline to the next. What reaches an upstream or a
+//! client waits here until the scenario has spoken of it; time does not pass before.
+
+use super::keeper::{Keeper, Manner};
+use super::script::{Count, Mode};
+use super::words::Complaint;
+use onward::config::Config;
+use onward::engine::forwarder::STREAM_MESSAGE_MAX;
+use onward::engine::key::StreamKey;
+use onward::engine::stats::DropReason;
+use onward::engine::{Client, ConnectionId, Forwarder};
+use onward::moment::Moment;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Steps of time without any progress, or of one long wait: more mean that the engine spins.
+const STEPS_MAX: usize = 100_000;
+/// Bytes of a datagram that the worker reads.
+const DATAGRAM_LEN_MAX: usize = 2048;
+/// What a worker leaves for the OPT of a reply on a stream.
+const STREAM_REPLY_SPARE: usize = 512;
+
+/// A query that reached an upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) upstream: SocketAddr,
+    pub(crate) connection: ConnectionId,
+    pub(crate) stream: bool,
+    /// Our source port, as it were: no two sockets have the same.
+    pub(crate) port: usize,
+    pub(crate) packet: Vec<u8>,
+}
+
+/// A reply that reached a client.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) client: Client,
+    pub(crate) packet: Vec<u8>,
+}
+
+/// One of our sockets to an upstream.
+struct Socket {
+    upstream: SocketAddr,
+    stream: bool,
+    connected: bool,
+    port: usize,
+    outbox: Vec<Vec<u8>>,
+}
+
+pub(crate) struct World {
+    pub(crate) engine: Forwarder,
+    pub(crate) now: Moment,
+    pub(crate) keeper: Keeper,
+    pub(crate) arrivals: VecDeque<Arrival>,
+    pub(crate) deliveries: VecDeque<Delivery>,
+    pub(crate) modes: HashMap<SocketAddr, Mode>,
+    /// Replies that reached clients.
+    delivered: u64,
+    sockets: HashMap<ConnectionId, Socket>,
+    ports: usize,
+}
+
+impl World {
+    pub(crate) fn new(config: &Config, seed: u8) -> Self {
+        let keeper = Keeper::new(config, seed.into());
+        Self {
+            engine: Forwarder::new(config, [seed; 32], Arc::clone(&keeper.verdicts)),
+            now: Moment::ZERO.plus(Duration::from_secs(1000)),
+            keeper,
+            arrivals: VecDeque::new(),
+            deliveries: VecDeque::new(),
+            modes: HashMap::new(),
+            delivered: 0,
+            sockets: HashMap::new(),
+            ports: 0,
+        }
+    }
+
+    /// A client's packet comes in.
+    pub(crate) fn query(&mut self, client: Client, packet: &[u8], beyond_buffer: bool) {
+        let mut out = [0; DATAGRAM_LEN_MAX];
+        let replied = self.engine.on_query(self.now, client, packet, beyond_buffer, &mut out);
+        if let Some(len) = replied {
+            self.deliver(client, &out[..len]);
+        }
+    }
+
+    /// An upstream's packet comes in.
+    pub(crate) fn response(&mut self, id: ConnectionId, packet: &[u8], beyond_buffer: bool) {
+        let Some(answered) = self.engine.on_response(self.now, id, packet, beyond_buffer) else {
+            return;
+        };
+        while let Some(client) = self.engine.next_client(&answered) {
+            if !self.is_there(&client) {
+                self.engine.forget_reply(&answered);
+                continue;
+            }
+            let room = match client.stream {
+                Some(_) => (packet.len() + STREAM_REPLY_SPARE).min(STREAM_MESSAGE_MAX),
+                None => DATAGRAM_LEN_MAX,
+            };
+            let mut out = vec![0; room];
+            if let Some(reply) = self.engine.next_reply(&answered, packet, &mut out) {
+                self.deliver(reply.client, &out[..reply.len]);
+            }
+        }
+    }
+
+    /// The socket has failed or its stream was closed.
+    pub(crate) fn socket_ends(&mut self, id: ConnectionId) {
+        self.engine.on_connection_failed(self.now, id);
+    }
+
+    /// The engine stops: nothing is sent any more, and nobody probes.
+    pub(crate) fn stop(&mut self) {
+        self.engine.stop();
+        self.keeper.stop_probing();
+    }
+
+    /// Only what the scenario has begun is left to happen: upstreams that are down come back.
+    pub(crate) fn heal(&mut self) {
+        self.keeper.set_manner(None, Manner::Answered);
+    }
+
+    /// A client opens a stream, if it may.
+    pub(crate) fn admit(&mut self, peer: SocketAddr) -> Option<StreamKey> {
+        self.engine.clients.admit(self.now, peer.ip()).ok().map(|(stream, _)| stream)
+    }
+
+    pub(crate) fn is_open(&self, id: ConnectionId) -> bool {
+        self.sockets.contains_key(&id)
+    }
+
+    pub(crate) fn sockets_to(&self, upstream: SocketAddr, stream: bool) -> usize {
+        let is = |socket: &&Socket| (socket.upstream, socket.stream) == (upstream, stream);
+        self.sockets.values().filter(is).count()
+    }
+
+    /// The end of a worker's turn: all that the engine has decided is carried out.
+    pub(crate) fn settle(&mut self) -> Result<(), Complaint> {
+        for _ in 0..STEPS_MAX {
+            while let Some(id) = self.engine.next_dial() {
+                if !self.open(id) {
+                    self.engine.on_connection_failed(self.now, id);
+                }
+            }
+            self.send();
+            let mut out = [0; DATAGRAM_LEN_MAX];
+            while let Some(reply) = self.engine.next_failure(&mut out) {
+                if self.is_there(&reply.client) {
+                    self.deliver(reply.client, &out[..reply.len]);
+                } else {
+                    self.engine.stats_mut().drop(DropReason::ReplyNotSent);
+                }
+            }
+            while let Some(id) = self.engine.next_closed() {
+                self.sockets.remove(&id);
+            }
+            while let Some(upstream) = self.engine.next_accused() {
+                self.keeper.on_failed_exchange(self.now, upstream);
+            }
+            while let Some((pool, at)) = self.engine.next_request() {
+                self.keeper.wake(pool, at);
+            }
+            if !self.connect() {
+                return Ok(());
+            }
+        }
+        Err("the engine dials and fails without end".into())
+    }
+
+    /// Time passes, at most until `until`; it stops when a packet has moved.
+    pub(crate) fn pass(&mut self, until: Moment) -> Result<(), Complaint> {
+        for _ in 0..STEPS_MAX {
+            let Some(next) = self.next_deadline().filter(|next| *next <= until) else {
+                self.now = until;
+                return Ok(());
+            };
+            self.now = self.now.max(next);
+            while let Some(pool) = self.keeper.next_sweep(self.now) {
+                self.engine.on_sweep(self.now, pool);
+            }
+            self.engine.on_time(self.now);
+            while let Some(stream) = self.engine.clients.overdue(self.now) {
+                self.engine.clients.close(stream);
+            }
+            self.settle()?;
+            if !self.arrivals.is_empty() || !self.deliveries.is_empty() {
+                return Ok(());
+            }
+        }
+        Err("the engine has deadlines without end".into())
+    }
+
+    /// When something is due next.
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
+        let clients = self.engine.clients.next_deadline();
+        let deadlines = [self.engine.next_deadline(), clients, self.keeper.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// What is left though nothing more can happen.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let counts = [
+            (self.engine.outstanding(), "queries outstanding"),
+            (self.sockets.len(), "sockets open"),
+            (self.keeper.pending(), "timers pending"),
+            (self.engine.clients.count(), "client streams open"),
+        ];
+        let left = counts.iter().filter(|(count, _)| *count > 0);
+        left.map(|(count, what)| format!("{count} {what}")).collect()
+    }
+
+    /// Every packet of a client is answered, or counted as dropped.
+    pub(crate) fn books(&self) -> Result<(), Complaint> {
+        let drops = [Count::TooShort, Count::NoQuery, Count::PortZero, Count::ReplyNotSent];
+        let dropped: u64 = drops.iter().map(|count| self.count(*count)).sum();
+        let (queries, delivered) = (self.engine.stats().queries, self.delivered);
+        match delivered + dropped == queries {
+            true => Ok(()),
+            false => Err(format!("{queries} queries, {delivered} replies and {dropped} drops")),
+        }
+    }
+
+    pub(crate) fn count(&self, what: Count) -> u64 {
+        let stats = self.engine.stats();
+        match what {
+            Count::TooShort => stats.dropped(DropReason::QueryTooShort),
+            Count::NoQuery => stats.dropped(DropReason::QueryIsResponse),
+            Count::PortZero => stats.dropped(DropReason::QueryFromPortZero),
+            Count::ReplyNotSent => stats.dropped(DropReason::ReplyNotSent),
+            Count::Malformed => stats.dropped(DropReason::ResponseMalformed),
+            Count::Unmatched => stats.dropped(DropReason::ResponseUnmatched),
+            Count::WrongQuestion => stats.dropped(DropReason::ResponseWrongQuestion),
+            Count::Coalesced => stats.coalesced,
+            Count::Overloaded => stats.overloaded,
+            Count::Rejected => stats.concurrent_rejects,
+            Count::AllDown => stats.all_down,
+        }
+    }
+
+    fn is_there(&self, client: &Client) -> bool {
+        client.stream.is_none_or(|stream| self.engine.clients.is_open(stream))
+    }
+
+    fn deliver(&mut self, client: Client, packet: &[u8]) {
+        if let Some(stream) = client.stream {
+            self.engine.clients.active(self.now, stream);
+        }
+        self.delivered += 1;
+        self.deliveries.push_back(Delivery { client, packet: packet.to_vec() });
+    }
+
+    fn send(&mut self) {
+        let mut sends = Vec::new();
+        loop {
+            self.engine.swap_sends(&mut sends);
+            if sends.is_empty() {
+                return;
+            }
+            sends.sort_unstable();
+            for send in sends.drain(..) {
+                let Some(packet) = self.engine.query(&send).map(<[u8]>::to_vec) else { continue };
+                if self.open(send.connection) {
+                    self.transmit(send.connection, packet);
+                } else {
+                    self.engine.on_connection_failed(self.now, send.connection);
+                }
+            }
+        }
+    }
+
+    /// Sees to it that the connection has a socket. False if it cannot have one.
+    fn open(&mut self, id: ConnectionId) -> bool {
+        let Some(upstream) = self.engine.address(id).filter(|_| !self.is_open(id)) else {
+            return true;
+        };
+        if self.mode(upstream) == Mode::CannotBeReached {
+            return false;
+        }
+        let stream = self.engine.is_stream(id);
+        self.ports += 1;
+        let (port, connected, outbox) = (self.ports, !stream, Vec::new());
+        self.sockets.insert(id, Socket { upstream, stream, connected, port, outbox });
+        true
+    }
+
+    fn transmit(&mut self, id: ConnectionId, packet: Vec<u8>) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        if socket.connected {
+            let Socket { upstream, stream, port, .. } = *socket;
+            self.arrivals.push_back(Arrival { upstream, connection: id, stream, port, packet });
+        } else {
+            socket.outbox.push(packet);
+        }
+    }
+
+    /// What becomes of streams that are not connected yet. True if something did.
+    fn connect(&mut self) -> bool {
+        let waits = |(_, socket): &(&ConnectionId, &Socket)| !socket.connected;
+        let waiting = self.sockets.iter().filter(waits);
+        let mut waiting: Vec<_> = waiting.map(|(id, socket)| (*id, socket.upstream)).collect();
+        waiting.sort_unstable();
+        waiting.retain(|(_, upstream)| self.mode(*upstream) != Mode::DoesNotConnect);
+        for (id, upstream) in &waiting {
+            if self.mode(*upstream) != Mode::Connects {
+                self.engine.on_connection_failed(self.now, *id);
+                continue;
+            }
+            if let Some(socket) = self.sockets.get_mut(id) {
+                socket.connected = true;
+                for packet in std::mem::take(&mut socket.outbox) {
+                    self.transmit(*id, packet);
+                }
+                self.engine.on_connected(self.now, *id);
+            }
+        }
+        !waiting.is_empty()
+    }
+
+    fn mode(&self, upstream: SocketAddr) -> Mode {
+        self.modes.get(&upstream).copied().unwrap_or(Mode::Connects)
+    }
+}
