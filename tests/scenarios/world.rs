@@ -277,9 +277,10 @@ impl World {
 
     /// Sees to it that the connection has a socket. False if it cannot have one.
     fn open(&mut self, id: ConnectionId) -> bool {
-        let Some(upstream) = self.engine.address(id).filter(|_| !self.is_open(id)) else {
+        let Some(dial) = self.engine.address(id).filter(|_| !self.is_open(id)) else {
             return true;
         };
+        let upstream = dial.upstream;
         if self.mode(upstream) == Mode::CannotBeReached {
             return false;
         }

@@ -305,9 +305,9 @@ impl Worker {
 
     /// Sees to it that `id` has a socket; `None` if the engine has closed it meanwhile.
     fn open(&mut self, net: &mut Net, id: ConnectionId) -> Result<Option<&mut Socket>, Broken> {
-        let Some(address) = self.engine.address(id) else { return Ok(None) };
+        let Some(dial) = self.engine.address(id) else { return Ok(None) };
         if !self.sockets.contains_key(&id) {
-            let upstream = (0..).find(|number| upstream_address(*number) == address);
+            let upstream = (0..).find(|number| upstream_address(*number) == dial.upstream);
             let upstream = upstream.expect("one of the configuration's");
             let stream = self.engine.is_stream(id);
             let transport = if stream { Transport::Tcp } else { Transport::Udp };
