@@ -5,9 +5,12 @@
 //! in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper. Nothing here knows what the
 //! messages mean to either side.
 
+use crate::config::Config;
+use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::moment::Moment;
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, TrySendError};
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,13 +21,49 @@ pub enum ToWorker {
     Sweep(usize),
     /// Send a copy of the counters here.
     Report(Sender<Stats>),
+    /// Go on as a new configuration says.
+    Renew(Box<Renewal>),
     /// Read no more queries, finish what is outstanding, and leave.
     Drain,
+}
+
+/// What a worker works by.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// The configuration, as far as this worker is concerned.
+    pub config: Arc<Config>,
+    /// What is known of its upstreams.
+    pub verdicts: Arc<Verdicts>,
+    /// For each of the worker's listeners which of the configuration's it is; `None`: of none.
+    pub listeners: Vec<Option<usize>>,
+}
+
+/// A worker's sockets for the listener with this number.
+pub type Sockets = (usize, UdpSocket, TcpListener);
+
+/// A new assignment for a worker that is at work.
+#[derive(Debug)]
+pub struct Renewal {
+    /// It.
+    pub assignment: Assignment,
+    /// Instead of those that these listeners may have.
+    pub sockets: Vec<Sockets>,
+    /// Told when it has taken effect.
+    pub done: Sender<()>,
 }
 
 /// To the keeper.
 #[derive(Debug)]
 pub enum ToKeeper {
+    /// Look after the upstreams of a new configuration. Before any worker is told.
+    Renew {
+        /// It.
+        config: Arc<Config>,
+        /// Of its upstreams, with nothing known yet.
+        verdicts: Arc<Verdicts>,
+        /// Told when what is known has been carried over.
+        done: Sender<()>,
+    },
     /// Send `Sweep(pool)` to this worker at that moment, and not at the one asked for before.
     Wake {
         /// Who asks.
@@ -84,6 +123,13 @@ impl Mailbox {
             }
             Err(TrySendError::Full(message)) => Err(message),
             Err(TrySendError::Disconnected(_)) => Ok(()),
+        }
+    }
+
+    /// The same, but waits for room: for what must not be lost, by one who serves nobody.
+    pub fn deliver(&self, message: ToWorker) {
+        if self.sender.send(message).is_ok() {
+            let _ = self.waker.wake();
         }
     }
 }

@@ -5,14 +5,17 @@
 //! addresses, bind a listener per worker and address, start the workers pinned, start the keeper.
 //! Used by the program, the demonstration and the tests alike.
 
+mod listeners;
+
 use crate::clock::Clock;
-use crate::config::{Config, Listener};
-use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};
+use crate::config::Config;
+use crate::control::{Assignment, KeeperMailbox, Mailbox, Renewal, Sockets, ToKeeper, ToWorker};
 use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::keeper::Keeper;
 use crate::sys::{limits, socket};
-use crate::worker::{Listening, Seat};
+use crate::worker::Seat;
+use listeners::{Listeners, Plan};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,8 +23,6 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// Ports that are tried where the configuration leaves the choice to the kernel.
-const PORT_TRIES_MAX: u32 = 100;
 /// How long a worker may take to answer a question; it answers at its next turn.
 const REPORT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -34,6 +35,8 @@ pub enum StartError {
     NoListener,
     /// Upstreams are to be asked from an address that cannot be used.
     Source(IpAddr, io::Error),
+    /// No descriptor is left for the listeners.
+    Descriptors(io::Error),
     /// A worker could not be pinned or started.
     Worker(usize, io::Error),
     /// The keeper could not be started.
@@ -78,6 +81,9 @@ impl fmt::Display for StartError {
                 "cannot start worker {number}: {error} (is its core online and allowed, are \
                  descriptors left?)"
             ),
+            Self::Descriptors(error) => {
+                write!(f, "cannot listen: {error} (raise the limit of open files)")
+            }
             Self::Keeper(error) => {
                 write!(f, "cannot start the keeper: {error} (are descriptors left?)")
             }
@@ -89,7 +95,8 @@ impl std::error::Error for StartError {}
 
 /// A running forwarder.
 pub struct Server {
-    addresses: Vec<SocketAddr>,
+    clock: Clock,
+    listeners: Listeners,
     workers: Vec<Mailbox>,
     keeper: KeeperMailbox,
     threads: Vec<JoinHandle<()>>,
@@ -109,28 +116,16 @@ impl Server {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
         let _ = limits::raise_open_files();
         check_sources(&config)?;
-        let count = cores.len();
-        let mut rows: Vec<Vec<Option<Listening>>> = (0..count).map(|_| Vec::new()).collect();
-        for listener in &mut config.listeners {
-            bind(listener, &mut rows)?;
-        }
-        let addresses: Vec<_> = config
-            .listeners
-            .iter()
-            .zip(rows.first().into_iter().flatten())
-            .filter_map(|(listener, socket)| socket.as_ref().map(|_| listener.address))
-            .collect();
-        if addresses.is_empty() {
-            return Err(StartError::NoListener);
-        }
         let clock = Clock::start();
-        let config = Arc::new(config);
+        let mut listeners = Listeners::new(cores.len());
+        let mut plan = listeners.plan(clock.now(), &mut config.listeners)?;
+        let rows = listeners.adopt(clock.now(), &mut plan).map_err(StartError::Descriptors)?;
         let verdicts = Arc::new(Verdicts::new(&config));
         let (keeper, mailbox) =
             Keeper::new(clock, &config, Arc::clone(&verdicts)).map_err(StartError::Keeper)?;
         let mut server =
-            Self { addresses, workers: Vec::new(), keeper: mailbox, threads: Vec::new() };
-        let started = server.start_workers(&config, &verdicts, clock, cores, rows);
+            Self { clock, listeners, workers: Vec::new(), keeper: mailbox, threads: Vec::new() };
+        let started = server.start_workers(&config, &verdicts, &plan, cores, rows);
         let workers = server.workers.clone();
         let keeping = move || keeper.run(workers, log);
         server.threads.push(spawn("keeper", keeping).map_err(StartError::Keeper)?);
@@ -143,9 +138,47 @@ impl Server {
         }
     }
 
+    /// Goes on as `config` says, from each worker's next turn on. Listeners of unchanged addresses
+    /// and connections to unchanged upstreams stay, and no query is lost.
+    ///
+    /// # Errors
+    /// [`StartError`], of an address that cannot be bound or a source that cannot be used; nothing
+    /// has changed then.
+    pub fn reload(&mut self, mut config: Config) -> Result<(), StartError> {
+        check_sources(&config)?;
+        let now = self.clock.now();
+        let mut plan = self.listeners.plan(now, &mut config.listeners)?;
+        let rows = self.listeners.adopt(now, &mut plan).map_err(StartError::Descriptors)?;
+        let verdicts = Arc::new(Verdicts::new(&config));
+        let config = Arc::new(config);
+        let (done, when_done) = crossbeam_channel::bounded(1 + self.workers.len());
+        let renewal = ToKeeper::Renew {
+            config: Arc::clone(&config),
+            verdicts: Arc::clone(&verdicts),
+            done: done.clone(),
+        };
+        // What is known of the upstreams is carried over before anybody asks for it.
+        if self.keeper.send(renewal).is_ok() {
+            let _ = when_done.recv_timeout(REPORT_PATIENCE);
+        }
+        for (number, (worker, sockets)) in self.workers.iter().zip(rows).enumerate() {
+            let assignment = Assignment {
+                config: Arc::new(config.of_worker(number, self.workers.len())),
+                verdicts: Arc::clone(&verdicts),
+                listeners: plan.listeners.clone(),
+            };
+            let renewal = Renewal { assignment, sockets, done: done.clone() };
+            worker.deliver(ToWorker::Renew(Box::new(renewal)));
+        }
+        for _ in &self.workers {
+            let _ = when_done.recv_timeout(REPORT_PATIENCE);
+        }
+        Ok(())
+    }
+
     /// The addresses it listens on, with the ports that the kernel chose where none was given.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses().collect()
     }
 
     /// Each worker's counters, as of now. A worker that does not answer in time is left out.
@@ -173,17 +206,20 @@ impl Server {
         &mut self,
         config: &Config,
         verdicts: &Arc<Verdicts>,
-        clock: Clock,
+        plan: &Plan,
         cores: &[Option<usize>],
-        rows: Vec<Vec<Option<Listening>>>,
+        rows: Vec<Vec<Sockets>>,
     ) -> Result<(), StartError> {
-        for (number, (listeners, core)) in rows.into_iter().zip(cores.iter().copied()).enumerate() {
+        for (number, (sockets, core)) in rows.into_iter().zip(cores.iter().copied()).enumerate() {
             let failed = |error| StartError::Worker(number, error);
             let keeper = self.keeper.clone();
-            let (own, verdicts) = (config.of_worker(number, cores.len()), Arc::clone(verdicts));
+            let assignment = Assignment {
+                config: Arc::new(config.of_worker(number, cores.len())),
+                verdicts: Arc::clone(verdicts),
+                listeners: plan.listeners.clone(),
+            };
             let (seat, mailbox) =
-                Seat::new(number, Arc::new(own), verdicts, clock, listeners, keeper)
-                    .map_err(failed)?;
+                Seat::new(number, assignment, sockets, self.clock, keeper).map_err(failed)?;
             let (ready, begun) = crossbeam_channel::bounded(1);
             let working = move || seat.work(core, &ready);
             let thread = spawn(&format!("worker-{number}"), working).map_err(failed)?;
@@ -210,45 +246,4 @@ fn check_sources(config: &Config) -> Result<(), StartError> {
         }
     }
     Ok(())
-}
-
-/// Binds `listener` once for each worker, sockets to each of `rows`, and notes the port that the
-/// kernel chose if it names none.
-fn bind(listener: &mut Listener, rows: &mut [Vec<Option<Listening>>]) -> Result<(), StartError> {
-    let asked = listener.address;
-    let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
-    loop {
-        tries -= 1;
-        match bind_all(asked, rows.len()) {
-            Ok((address, group)) => {
-                listener.address = address;
-                for (row, listening) in rows.iter_mut().zip(group) {
-                    row.push(Some(listening));
-                }
-                return Ok(());
-            }
-            Err(error) if listener.implied && socket::is_missing_family(&error) => {
-                rows.iter_mut().for_each(|row| row.push(None));
-                return Ok(());
-            }
-            // The port that the kernel chose for UDP is in use for TCP: it may choose another.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
-            Err(error) => return Err(StartError::Bind(asked, error)),
-        }
-    }
-}
-
-/// The sockets of `workers` workers on `asked`, and the address that they have.
-fn bind_all(asked: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Listening>)> {
-    // SO_REUSEPORT would let us share the address with a program that has it already, and each get
-    // half of the queries: so it is first bound alone.
-    let alone = socket::udp_listener(asked, false)?;
-    let address = alone.local_addr()?;
-    drop(socket::tcp_listener(address, false)?);
-    drop(alone);
-    let both = |_| {
-        let datagrams = socket::udp_listener(address, true)?;
-        Ok(Listening::new(datagrams, socket::tcp_listener(address, true)?))
-    };
-    Ok((address, (0..workers).map(both).collect::<io::Result<_>>()?))
 }

@@ -23,7 +23,7 @@ const TREES: [&str; 4] = ["src", "loadgen/src", "tests", "benches"];
 const ROOMS: [(&str, &[&str]); 12] = [
     ("clock", &["moment"]),
     ("config", &["corefile", "moment"]),
-    ("control", &["engine", "moment"]),
+    ("control", &["config", "engine", "moment"]),
     ("corefile", &[]),
     ("engine", &["config", "moment"]),
     (

@@ -99,11 +99,22 @@ impl Forwarder {
     /// An engine for `config`. `seed`: bytes that nobody can predict; all ids, orders and hash
     /// keys follow from it. `verdicts`: which upstreams are down.
     pub fn new(config: &Config, seed: [u8; 32], verdicts: Arc<Verdicts>) -> Self {
+        let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();
+        Self::with_listeners(config, &listeners, seed, verdicts)
+    }
+
+    /// The same, for a shell whose listeners are these of the configuration's; nobody is served
+    /// on the others.
+    pub fn with_listeners(
+        config: &Config,
+        listeners: &[Option<usize>],
+        seed: [u8; 32],
+        verdicts: Arc<Verdicts>,
+    ) -> Self {
         let mut random = ChaCha12Rng::from_seed(seed);
         let mut key = || random.next_u64();
         let hasher = RandomState::with_seeds(key(), key(), key(), key());
-        let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();
-        let routes = Routes::new(config, &listeners, &hasher);
+        let routes = Routes::new(config, listeners, &hasher);
         let addresses = dials_of(config);
         let pools = Pools::new(pool_settings(config));
         let exchanges = Exchanges::new(routes.timeouts(), pools.capacity());

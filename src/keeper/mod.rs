@@ -102,7 +102,7 @@ impl Keeper {
         let now = self.clock.now();
         for event in &self.events {
             let Token(upstream) = event.token();
-            if event.token() != MAILBOX {
+            if event.token() != MAILBOX && upstream < self.probing.count() {
                 self.probing.on_ready(now, upstream, log);
                 self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));
             }
@@ -149,6 +149,17 @@ impl Keeper {
             ToKeeper::Wake { worker, pool, at } => {
                 self.timers.set(Due::Sweep { worker, pool }, Some(at));
             }
+            ToKeeper::Renew { config, verdicts, done } => {
+                // The workers will ask anew, by the numbers that their pools have then.
+                self.timers.clear();
+                self.probing.renew(now, &config, verdicts, log);
+                for upstream in 0..self.probing.count() {
+                    self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));
+                }
+                let _ = done.send(());
+            }
+            // A worker may not have heard of a new configuration that has fewer.
+            ToKeeper::Failed { upstream } if upstream >= self.probing.count() => {}
             ToKeeper::Failed { upstream } => {
                 self.probing.on_failed_exchange(now, upstream, log);
                 self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));

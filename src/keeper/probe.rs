@@ -63,7 +63,7 @@ impl From<io::Error> for Failure {
 }
 
 /// Where probes of an upstream go, and how.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) upstream: SocketAddr,
     /// Our own address; `None`: the kernel chooses.

@@ -6,7 +6,7 @@
 //! probe under way, or else the next probe. As long as all is well it has none.
 
 use super::probe::{Failure, MESSAGE_LEN_MAX, Probe, Route};
-use crate::config::{Config, Forward, Upstream};
+use crate::config::{Config, Forward, HealthCheck, Upstream};
 use crate::engine::health::Verdicts;
 use crate::engine::health::query::ProbeQuery;
 use crate::engine::health::schedule::{Change, Schedule};
@@ -20,6 +20,7 @@ use std::sync::Arc;
 /// One upstream, and what is known of it.
 struct Health {
     route: Route,
+    check: HealthCheck,
     query: ProbeQuery,
     schedule: Schedule,
     probe: Option<Probe>,
@@ -46,17 +47,52 @@ impl Probing {
         registry: Registry,
         seed: [u8; 32],
     ) -> Self {
-        let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
-        let upstreams = forwards.flat_map(|forward| {
-            forward.upstreams.iter().map(move |upstream| Health::new(forward, upstream))
-        });
+        let upstreams = upstreams_of(config);
         Self {
-            upstreams: upstreams.collect(),
+            upstreams: upstreams
+                .map(|(forward, upstream)| Health::new(forward, upstream))
+                .collect(),
             verdicts,
             registry,
             random: ChaCha12Rng::from_seed(seed),
             buffer: vec![0; MESSAGE_LEN_MAX],
             stopped: false,
+        }
+    }
+
+    /// How many upstreams there are.
+    pub(super) fn count(&self) -> usize {
+        self.upstreams.len()
+    }
+
+    /// Goes on with the upstreams of `config`, whose state goes to `verdicts`. What is known of
+    /// those that were there before, and are probed in the same way, is known of them again; a
+    /// probe that was under way is sent anew.
+    pub(super) fn renew(
+        &mut self,
+        now: Moment,
+        config: &Config,
+        verdicts: Arc<Verdicts>,
+        log: &dyn Fn(&str),
+    ) {
+        let mut before = std::mem::take(&mut self.upstreams);
+        self.verdicts = verdicts;
+        for (forward, upstream) in upstreams_of(config) {
+            let mut health = Health::new(forward, upstream);
+            let same = before.iter().position(|old| old.is_probed_like(&health));
+            let mut probe_again = false;
+            if let Some(old) = same.map(|place| before.remove(place)) {
+                (health.schedule, health.next) = (old.schedule, old.next);
+                probe_again = old.probe.is_some();
+            }
+            let (number, schedule) = (self.upstreams.len(), &health.schedule);
+            if schedule.is_down() || schedule.is_probing() {
+                self.verdicts.set(number, schedule.is_down(), schedule.is_probing());
+            }
+            self.upstreams.push(health);
+            if probe_again {
+                self.begin(now, number, log);
+            }
         }
     }
 
@@ -153,12 +189,24 @@ impl Health {
                 source: forward.source_address,
                 over_tcp: forward.force_tcp,
             },
+            check: forward.health.clone(),
             query: ProbeQuery::new(&forward.health),
             schedule: Schedule::new(&forward.health),
             probe: None,
             next: None,
         }
     }
+
+    /// Whether what is known of this one is known of `other`.
+    fn is_probed_like(&self, other: &Self) -> bool {
+        (self.route, &self.check) == (other.route, &other.check)
+    }
+}
+
+/// Each upstream and the stanza it belongs to, in the order of their numbers.
+fn upstreams_of(config: &Config) -> impl Iterator<Item = (&Forward, &Upstream)> {
+    let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
+    forwards.flat_map(|forward| forward.upstreams.iter().map(move |upstream| (forward, upstream)))
 }
 
 /// What an operator is told.

@@ -44,6 +44,13 @@ impl Timers {
         }
     }
 
+    /// Forgets all timers.
+    pub(super) fn clear(&mut self) {
+        for (_, key) in self.keys.drain() {
+            self.wheel.cancel(key);
+        }
+    }
+
     /// When the next timer is due.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         self.wheel.next_deadline()
@@ -76,6 +83,9 @@ mod tests {
         timers.set(probe, Some(at(3)));
         timers.set(probe, None);
         timers.set(probe, None);
+        assert_eq!((timers.next_deadline(), timers.pop(Moment::FOREVER)), (None, None));
+        timers.set(probe, Some(at(3)));
+        timers.clear();
         assert_eq!((timers.next_deadline(), timers.pop(Moment::FOREVER)), (None, None));
     }
 }

@@ -7,6 +7,7 @@
 //! about a query: it moves bytes between sockets and the engine.
 
 mod clients;
+mod renewal;
 mod replies;
 mod stream;
 mod token;
@@ -14,16 +15,14 @@ mod turn;
 mod upstream;
 
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};
+use crate::control::{Assignment, KeeperMailbox, Mailbox, Sockets, ToKeeper, ToWorker};
 use crate::engine::Forwarder;
-use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::sys::{cpu, random};
 use crossbeam_channel::{Receiver, Sender};
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
-use mio::{Interest, Poll};
+use mio::{Interest, Poll, Registry};
 use std::any::Any;
 use std::io;
 use std::net::UdpSocket;
@@ -37,25 +36,41 @@ use turn::Turner;
 const MAIL_SPARE: usize = 64;
 
 /// The sockets of one listener.
-pub struct Listening {
+struct Listening {
     datagrams: UdpSocket,
     acceptor: TcpListener,
 }
 
 impl Listening {
-    /// On these two, which are non-blocking and have the same address.
-    pub fn new(datagrams: UdpSocket, acceptor: std::net::TcpListener) -> Self {
-        Self { datagrams, acceptor: TcpListener::from_std(acceptor) }
+    /// The sockets of the listener with this number, registered to be read. Both are non-blocking.
+    fn register(
+        number: usize,
+        datagrams: UdpSocket,
+        acceptor: std::net::TcpListener,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        let mut acceptor = TcpListener::from_std(acceptor);
+        let mut source = SourceFd(&datagrams.as_raw_fd());
+        registry.register(&mut source, Token::Datagrams(number).pack(), Interest::READABLE)?;
+        registry.register(&mut acceptor, Token::Acceptor(number).pack(), Interest::READABLE)?;
+        Ok(Self { datagrams, acceptor })
+    }
+
+    /// Nothing is read from them any more, though replies may still leave. An event that still
+    /// comes is not to be acted upon.
+    fn deregister(&mut self, registry: &Registry) {
+        let _ = registry.deregister(&mut SourceFd(&self.datagrams.as_raw_fd()));
+        let _ = registry.deregister(&mut self.acceptor);
     }
 }
 
 /// A worker's place: all that it has before it begins and keeps when it fails.
 pub struct Seat {
     number: usize,
-    config: Arc<Config>,
-    verdicts: Arc<Verdicts>,
+    assignment: Assignment,
     clock: Clock,
-    /// One for each of the configuration's listeners; `None` where the host lacks the family.
+    /// `None` where there is nothing to listen on; with no number in the assignment, only replies
+    /// still leave.
     listeners: Vec<Option<Listening>>,
     poll: Poll,
     mail: Receiver<ToWorker>,
@@ -72,23 +87,20 @@ impl Seat {
     /// The kernel refused a poll or a registration: descriptors have run out.
     pub fn new(
         number: usize,
-        config: Arc<Config>,
-        verdicts: Arc<Verdicts>,
+        assignment: Assignment,
+        sockets: Vec<Sockets>,
         clock: Clock,
-        mut listeners: Vec<Option<Listening>>,
         keeper: KeeperMailbox,
     ) -> io::Result<(Self, Mailbox)> {
         let poll = Poll::new()?;
-        let (registry, readable) = (poll.registry(), Interest::READABLE);
-        for (index, listening) in listeners.iter_mut().enumerate() {
-            if let Some(Listening { datagrams, acceptor }) = listening {
-                let mut datagrams = SourceFd(&datagrams.as_raw_fd());
-                registry.register(&mut datagrams, Token::Datagrams(index).pack(), readable)?;
-                registry.register(acceptor, Token::Acceptor(index).pack(), readable)?;
-            }
+        let mut listeners: Vec<_> = assignment.listeners.iter().map(|_| None).collect();
+        for (number, datagrams, acceptor) in sockets {
+            let listening = Listening::register(number, datagrams, acceptor, poll.registry())?;
+            listeners[number] = Some(listening);
         }
         let waker = mio::Waker::new(poll.registry(), Token::Mailbox.pack())?;
-        let pools: usize = config
+        let pools: usize = assignment
+            .config
             .blocks
             .iter()
             .flat_map(|block| &block.forwards)
@@ -98,7 +110,7 @@ impl Seat {
         let past = Stats::default();
         let draining = false;
         let seat =
-            Self { number, config, verdicts, clock, listeners, poll, mail, keeper, draining, past };
+            Self { number, assignment, clock, listeners, poll, mail, keeper, draining, past };
         Ok((seat, mailbox))
     }
 
@@ -114,7 +126,9 @@ impl Seat {
         // Whoever started us may have given up waiting; then nobody minds.
         let _ = ready.send(Ok(()));
         loop {
-            let engine = Forwarder::new(&self.config, seed, Arc::clone(&self.verdicts));
+            let Assignment { config, verdicts, listeners } = &self.assignment;
+            let verdicts = Arc::clone(verdicts);
+            let engine = Forwarder::with_listeners(config, listeners, seed, verdicts);
             match self.supervise(engine) {
                 Ok(()) => break,
                 Err(message) => {
@@ -154,10 +168,10 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Listening, Seat};
+    use super::Seat;
     use crate::clock::Clock;
     use crate::config::{Config, Host};
-    use crate::control::{KeeperMail, KeeperMailbox, ToKeeper, ToWorker};
+    use crate::control::{Assignment, KeeperMail, KeeperMailbox, Renewal, ToKeeper, ToWorker};
     use crate::engine::health::Verdicts;
     use crate::sys::socket;
     use std::net::UdpSocket;
@@ -193,11 +207,12 @@ mod tests {
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
         let (keeper, mail) = KeeperMailbox::new(8, waker);
         let acceptor = socket::tcp_listener(address, true).unwrap();
-        let sockets = vec![Some(Listening::new(listener, acceptor))];
         let verdicts = Arc::new(Verdicts::new(&config));
-        let config = Arc::new(config);
+        let assignment =
+            Assignment { config: Arc::new(config), verdicts, listeners: vec![Some(0)] };
+        let sockets = vec![(0, listener, acceptor)];
         let (seat, mailbox) =
-            Seat::new(3, config, verdicts, Clock::start(), sockets, keeper).unwrap();
+            Seat::new(3, assignment.clone(), sockets, Clock::start(), keeper).unwrap();
         let (ready, begun) = crossbeam_channel::bounded(1);
         let thread = std::thread::spawn(move || seat.work(None, &ready));
         begun.recv_timeout(PATIENCE).unwrap().unwrap();
@@ -206,8 +221,12 @@ mod tests {
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         assert!(is_served(&client));
 
-        // No pool has this number: nothing but a bug would say so.
-        mailbox.send(ToWorker::Sweep(usize::MAX)).unwrap();
+        // No listener of the configuration has this number: nothing but a bug would say so.
+        let listeners = vec![Some(usize::MAX)];
+        let assignment = Assignment { listeners, ..assignment };
+        let (done, _) = crossbeam_channel::bounded(1);
+        let renewal = Renewal { assignment, sockets: Vec::new(), done };
+        mailbox.send(ToWorker::Renew(Box::new(renewal))).unwrap();
         let report = next_report(&mut poll, &mail);
         assert!(matches!(report, ToKeeper::Panicked { worker: 3, .. }), "{report:?}");
         assert!(is_served(&client));

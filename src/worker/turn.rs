@@ -20,10 +20,9 @@ use crate::moment::Moment;
 use crate::sys::mmsg::{Datagram, QueryBatch, RecvBatch};
 use mio::Events;
 use mio::event::Event;
-use mio::unix::SourceFd;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// Datagrams taken from a socket before the next socket has its turn: enough to amortise the
@@ -41,9 +40,9 @@ const KEEPER_RETRY: Duration = Duration::from_millis(10);
 
 /// A worker at work.
 pub(super) struct Turner<'a> {
-    seat: &'a mut Seat,
-    engine: Forwarder,
-    sockets: Sockets,
+    pub(super) seat: &'a mut Seat,
+    pub(super) engine: Forwarder,
+    pub(super) sockets: Sockets,
     queries: RecvBatch,
     responses: RecvBatch,
     replies: Replies,
@@ -51,14 +50,16 @@ pub(super) struct Turner<'a> {
     sends: Vec<Outgoing>,
     events: Events,
     /// Listeners that may have datagrams to read.
-    ready_listeners: VecDeque<usize>,
-    queued_listeners: Vec<bool>,
+    pub(super) ready_listeners: VecDeque<usize>,
+    pub(super) queued_listeners: Vec<bool>,
     /// Listeners that may have streams to accept.
-    ready_acceptors: Vec<bool>,
+    pub(super) ready_acceptors: Vec<bool>,
     /// Upstream sockets that may have something to read.
-    ready_connections: VecDeque<ConnectionId>,
+    pub(super) ready_connections: VecDeque<ConnectionId>,
     keeper_busy: bool,
-    drain_until: Option<Moment>,
+    pub(super) drain_until: Option<Moment>,
+    /// Listeners that are gone have sent their last reply by then.
+    pub(super) gone_until: Option<Moment>,
 }
 
 impl<'a> Turner<'a> {
@@ -83,6 +84,7 @@ impl<'a> Turner<'a> {
             ready_connections: VecDeque::with_capacity(capacity),
             keeper_busy: false,
             drain_until,
+            gone_until: None,
             seat,
         }
     }
@@ -122,6 +124,7 @@ impl<'a> Turner<'a> {
         self.engine.on_time(now);
         self.replies.streams.expire(now, &mut self.engine);
         self.settle(now);
+        self.close_gone(now);
         self.drain_until.is_some_and(|until| until <= now || self.engine.outstanding() == 0)
     }
 
@@ -136,8 +139,9 @@ impl<'a> Turner<'a> {
         }
         let keeper = self.keeper_busy.then(|| now.plus(KEEPER_RETRY));
         let idle = self.engine.clients.next_deadline();
-        let deadlines = [self.engine.next_deadline(), idle, keeper, self.drain_until];
-        deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
+        let own = [idle, keeper, self.drain_until, self.gone_until];
+        let deadlines = [self.engine.next_deadline()].into_iter().chain(own);
+        deadlines.flatten().min().map(|deadline| deadline.since(now))
     }
 
     /// Queues what became readable, goes on with what became writable, reads the mail.
@@ -190,6 +194,7 @@ impl<'a> Turner<'a> {
             match message {
                 ToWorker::Sweep(pool) => self.engine.on_sweep(now, pool),
                 ToWorker::Report(to) => drop(to.try_send(self.counters())),
+                ToWorker::Renew(renewal) => self.renew(now, *renewal),
                 ToWorker::Drain => self.begin_drain(now),
             }
         }
@@ -199,16 +204,12 @@ impl<'a> Turner<'a> {
     fn begin_drain(&mut self, now: Moment) {
         self.drain_until.get_or_insert(now.plus(DRAIN_MAX));
         let registry = self.seat.poll.registry();
-        for listening in self.seat.listeners.iter_mut().flatten() {
-            // An event that still comes is not acted upon.
-            let datagrams = listening.datagrams.as_raw_fd();
-            let _ = registry.deregister(&mut SourceFd(&datagrams));
-            let _ = registry.deregister(&mut listening.acceptor);
-        }
+        let listeners = self.seat.listeners.iter_mut().flatten();
+        listeners.for_each(|listening| listening.deregister(registry));
     }
 
     /// One batch of queries from the listener at the head of the queue.
-    fn receive_queries(&mut self, now: Moment) {
+    pub(super) fn receive_queries(&mut self, now: Moment) {
         let Some(number) = self.ready_listeners.pop_front() else { return };
         self.queued_listeners[number] = false;
         let Some(listening) = &self.seat.listeners[number] else { return };
@@ -236,7 +237,7 @@ impl<'a> Turner<'a> {
     }
 
     /// New streams, and what was asked on those there are.
-    fn receive_from_streams(&mut self, now: Moment) {
+    pub(super) fn receive_from_streams(&mut self, now: Moment) {
         let registry = self.seat.poll.registry();
         for (number, ready) in self.ready_acceptors.iter_mut().enumerate() {
             if let Some(listening) = self.seat.listeners[number].as_ref().filter(|_| *ready) {
@@ -292,7 +293,7 @@ impl<'a> Turner<'a> {
 
     /// Carries out all that the engine has decided: queries out, failures told, replies out,
     /// sockets closed, the keeper asked.
-    fn settle(&mut self, now: Moment) {
+    pub(super) fn settle(&mut self, now: Moment) {
         while let Some(id) = self.engine.next_dial() {
             if self.sockets.open(id, &self.engine, self.seat.poll.registry()).is_err() {
                 self.engine.on_connection_failed(now, id);

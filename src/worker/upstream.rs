@@ -41,6 +41,11 @@ impl Sockets {
         Self { slots: std::iter::repeat_with(|| None).take(capacity).collect() }
     }
 
+    /// Makes the table large enough for connections numbered below `capacity`.
+    pub(super) fn make_room(&mut self, capacity: usize) {
+        self.slots.resize_with(capacity.max(self.slots.len()), || None);
+    }
+
     /// The socket of `id`, dialled and registered if there is none yet. `None`: the engine has
     /// closed the connection meanwhile.
     ///

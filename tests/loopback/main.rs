@@ -6,6 +6,7 @@
 
 mod datagrams;
 mod names;
+mod reload;
 mod streams;
 
 use onward::config::{Config, Host};

@@ -1,0 +1,195 @@
+//! The listening sockets of all workers, from one configuration to the next.
+//!
+//! A listener has a slot, and each worker has the same slots: a client's query remembers the slot
+//! that it came in on, so a listener keeps its slot as long as it is there and a while longer.
+//! Each worker has sockets of its own on each address; a second descriptor of each is kept here,
+//! for an address that comes back while its last queries are still being answered.
+//! [`Listeners::plan`] binds what a configuration needs besides, and changes nothing; only
+//! [`Listeners::adopt`] does.
+
+use super::StartError;
+use crate::config::Listener;
+use crate::control::Sockets;
+use crate::moment::Moment;
+use crate::sys::socket;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+/// Ports that are tried where the configuration leaves the choice to the kernel.
+const PORT_TRIES_MAX: u32 = 100;
+/// How long the sockets of a listener that is gone are kept: longer than any reply takes that
+/// leaves by them, and than a worker keeps them.
+const GONE_MAX: Duration = Duration::from_secs(10);
+
+/// One worker's sockets on one address.
+type Pair = (UdpSocket, TcpListener);
+
+/// Each worker's sockets on one address.
+struct Group {
+    /// As the configuration says, perhaps without a port.
+    asked: SocketAddr,
+    /// With the port that the kernel chose.
+    address: SocketAddr,
+    pairs: Vec<Pair>,
+    /// Since when no configuration has named it.
+    gone: Option<Moment>,
+}
+
+/// All slots.
+pub(super) struct Listeners {
+    workers: usize,
+    slots: Vec<Option<Group>>,
+}
+
+/// What a configuration needs.
+pub(super) struct Plan {
+    /// For each slot which of the configuration's listeners it is.
+    pub(super) listeners: Vec<Option<usize>>,
+    /// What was bound, and for which slot.
+    bound: Vec<(usize, Group)>,
+    /// Slots whose sockets the workers need, or need again.
+    fresh: Vec<usize>,
+}
+
+impl Listeners {
+    /// None yet, for so many workers.
+    pub(super) fn new(workers: usize) -> Self {
+        Self { workers, slots: Vec::new() }
+    }
+
+    /// Finds or binds the sockets of `listeners`, in each of which the port is noted that the
+    /// kernel chose if it named none.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`] or [`StartError::NoListener`].
+    pub(super) fn plan(&self, now: Moment, listeners: &mut [Listener]) -> Result<Plan, StartError> {
+        let mut plan =
+            Plan { listeners: vec![None; self.slots.len()], bound: Vec::new(), fresh: Vec::new() };
+        for (number, listener) in listeners.iter_mut().enumerate() {
+            let slot = match self.find(listener.address, &plan) {
+                Some((slot, group)) => {
+                    listener.address = group.address;
+                    if group.gone.is_some() {
+                        plan.fresh.push(slot);
+                    }
+                    slot
+                }
+                None => {
+                    let Some(group) = bind(listener, self.workers)? else { continue };
+                    let slot = self.vacant(now, &plan);
+                    plan.bound.push((slot, group));
+                    plan.fresh.push(slot);
+                    slot
+                }
+            };
+            if plan.listeners.len() <= slot {
+                plan.listeners.resize(slot + 1, None);
+            }
+            plan.listeners[slot] = Some(number);
+        }
+        if plan.listeners.iter().all(Option::is_none) {
+            return Err(StartError::NoListener);
+        }
+        Ok(plan)
+    }
+
+    /// Takes over what `plan` says; returns for each worker the sockets that it gets.
+    ///
+    /// # Errors
+    /// No descriptor is left; nothing has changed then.
+    pub(super) fn adopt(&mut self, now: Moment, plan: &mut Plan) -> io::Result<Vec<Vec<Sockets>>> {
+        let mut rows: Vec<Vec<_>> = (0..self.workers).map(|_| Vec::new()).collect();
+        for slot in &plan.fresh {
+            let bound = plan.bound.iter().find(|(bound, _)| bound == slot).map(|(_, group)| group);
+            let group = bound.or(self.slots.get(*slot).and_then(Option::as_ref));
+            let pairs = group.map_or(&[][..], |group| &group.pairs);
+            for (row, (datagrams, acceptor)) in rows.iter_mut().zip(pairs) {
+                row.push((*slot, datagrams.try_clone()?, acceptor.try_clone()?));
+            }
+        }
+        self.slots.resize_with(plan.listeners.len().max(self.slots.len()), || None);
+        for (slot, group) in plan.bound.drain(..) {
+            self.slots[slot] = Some(group);
+        }
+        for (slot, listener) in self.slots.iter_mut().zip(&plan.listeners) {
+            let Some(group) = slot else { continue };
+            group.gone = match (listener, group.gone) {
+                (Some(_), _) => None,
+                (None, None) => Some(now),
+                (None, gone) => gone,
+            };
+            if group.is_over(now) {
+                *slot = None;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The addresses that are served.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let served = self.slots.iter().flatten().filter(|group| group.gone.is_none());
+        served.map(|group| group.address)
+    }
+
+    /// The slot of `asked`, if it has one that `plan` has not used.
+    fn find(&self, asked: SocketAddr, plan: &Plan) -> Option<(usize, &Group)> {
+        let slots = self.slots.iter().enumerate();
+        let mut groups = slots.filter_map(|(slot, group)| Some((slot, group.as_ref()?)));
+        groups.find(|(slot, group)| {
+            let is_it = group.asked == asked || group.address == asked;
+            is_it && plan.listeners[*slot].is_none()
+        })
+    }
+
+    /// A slot for a new address, whose last queries are answered if it had an owner before.
+    fn vacant(&self, now: Moment, plan: &Plan) -> usize {
+        let is_free = |slot: &usize| {
+            let over = self.slots[*slot].as_ref().is_none_or(|group| group.is_over(now));
+            over && plan.listeners[*slot].is_none()
+        };
+        let free = (0..self.slots.len()).find(is_free);
+        free.unwrap_or(plan.listeners.len().max(self.slots.len()))
+    }
+}
+
+impl Group {
+    fn is_over(&self, now: Moment) -> bool {
+        self.gone.is_some_and(|gone| gone.plus(GONE_MAX) <= now)
+    }
+}
+
+/// Binds `listener` once for each worker; `None` if nobody asked for it and the host lacks its
+/// address family.
+fn bind(listener: &mut Listener, workers: usize) -> Result<Option<Group>, StartError> {
+    let asked = listener.address;
+    let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
+    loop {
+        tries -= 1;
+        match bind_all(asked, workers) {
+            Ok((address, pairs)) => {
+                listener.address = address;
+                return Ok(Some(Group { asked, address, pairs, gone: None }));
+            }
+            Err(error) if listener.implied && socket::is_missing_family(&error) => return Ok(None),
+            // The port that the kernel chose for UDP is in use for TCP: it may choose another.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            Err(error) => return Err(StartError::Bind(asked, error)),
+        }
+    }
+}
+
+/// The sockets of `workers` workers on `asked`, and the address that they have.
+fn bind_all(asked: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Pair>)> {
+    // SO_REUSEPORT would let us share the address with a program that has it already, and each get
+    // half of the queries: so it is first bound alone.
+    let alone = socket::udp_listener(asked, false)?;
+    let address = alone.local_addr()?;
+    drop(socket::tcp_listener(address, false)?);
+    drop(alone);
+    let both = |_| {
+        let datagrams = socket::udp_listener(address, true)?;
+        Ok((datagrams, socket::tcp_listener(address, true)?))
+    };
+    Ok((address, (0..workers).map(both).collect::<io::Result<_>>()?))
+}

@@ -1,0 +1,96 @@
+//! A new configuration, between two turns.
+//!
+//! First the turn's work so far is done with the old one, and what waits in the sockets of a
+//! listener that goes is taken out of them; then the engine goes over to the new one. Sockets of
+//! listeners that are gone stay for the replies that are still to leave by them.
+
+use super::Listening;
+use super::turn::Turner;
+use crate::config::QUERY_TIMEOUT;
+use crate::control::Renewal;
+use crate::moment::Moment;
+
+/// Batches read from a listener that goes: more than its buffer holds at once.
+const LAST_BATCHES_MAX: usize = 256;
+
+impl Turner<'_> {
+    /// Goes over to `renewal`.
+    pub(super) fn renew(&mut self, now: Moment, renewal: Renewal) {
+        let Renewal { assignment, sockets, done } = renewal;
+        if self.drain_until.is_none() {
+            self.settle(now);
+            self.leave_listeners(now, &assignment.listeners);
+            let replaced = sockets.iter().map(|(number, ..)| *number).collect::<Vec<_>>();
+            self.close_listeners(|number| replaced.contains(&number));
+            let count = assignment.listeners.len().max(self.seat.listeners.len());
+            self.seat.listeners.resize_with(count, || None);
+            self.queued_listeners.resize(count, false);
+            self.ready_acceptors.resize(count, false);
+            let registry = self.seat.poll.registry();
+            for (number, datagrams, acceptor) in sockets {
+                let listening = Listening::register(number, datagrams, acceptor, registry);
+                self.seat.listeners[number] =
+                    Some(listening.expect("the kernel has memory for one more descriptor"));
+            }
+            let verdicts = assignment.verdicts.clone();
+            self.engine.renew(now, &assignment.config, &assignment.listeners, verdicts);
+            self.sockets.make_room(self.engine.connections_max());
+            self.seat.assignment = assignment;
+            // Those that a panic left behind are numbered by the old configuration.
+            self.seat.past.upstreams.clear();
+            self.settle(now);
+        }
+        // Whoever asked may have lost patience.
+        let _ = done.send(());
+    }
+
+    /// Takes the last queries from listeners that are not among those of the new configuration.
+    fn leave_listeners(&mut self, now: Moment, new: &[Option<usize>]) {
+        let old = self.seat.assignment.listeners.clone();
+        for (number, listener) in old.iter().enumerate() {
+            let stays = new.get(number).is_some_and(Option::is_some);
+            if listener.is_none() || stays || self.seat.listeners[number].is_none() {
+                continue;
+            }
+            for _ in 0..LAST_BATCHES_MAX {
+                if self.queued_listeners[number] {
+                    self.ready_listeners.retain(|other| *other != number);
+                }
+                self.ready_listeners.push_front(number);
+                self.receive_queries(now);
+                if !self.queued_listeners[number] {
+                    break;
+                }
+            }
+            self.ready_acceptors[number] = true;
+            self.receive_from_streams(now);
+            self.settle(now);
+            let registry = self.seat.poll.registry();
+            if let Some(gone) = &mut self.seat.listeners[number] {
+                gone.deregister(registry);
+            }
+            self.gone_until = Some(now.plus(QUERY_TIMEOUT));
+        }
+    }
+
+    /// Closes the sockets of listeners whose last reply has left.
+    pub(super) fn close_gone(&mut self, now: Moment) {
+        if self.gone_until.is_some_and(|until| until <= now) {
+            self.gone_until = None;
+            let listeners = self.seat.assignment.listeners.clone();
+            self.close_listeners(|number| listeners.get(number).is_none_or(Option::is_none));
+        }
+    }
+
+    /// Closes the sockets of these listeners and forgets that they were to be read.
+    fn close_listeners(&mut self, which: impl Fn(usize) -> bool) {
+        for number in 0..self.seat.listeners.len() {
+            if which(number) {
+                self.seat.listeners[number] = None;
+                self.queued_listeners[number] = false;
+                self.ready_acceptors[number] = false;
+                self.ready_listeners.retain(|other| *other != number);
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A new configuration under load.
+//!
+//! Nothing is lost by it, and one that cannot take effect changes nothing.
+
+use crate::{
+    PATIENCE, SEED, any_port, assert_all_answered, config, drive, responder, stanza, start, sum,
+};
+use onward::config::{Config, Host};
+use onward::engine::stats::DropReason;
+use onward::server::StartError;
+use onward::traffic::answer::Behaviour;
+use onward::traffic::client::{Client, ClientOptions, Summary};
+use std::net::{SocketAddr, UdpSocket};
+
+/// Asks `targets` 20,000 questions a second or so for as long as `during` takes, with a hundred
+/// outstanding.
+fn ask_during(targets: Vec<SocketAddr>, during: impl FnOnce()) -> Summary {
+    let mut options = ClientOptions::new(targets, SEED);
+    options.outstanding = 100;
+    options.duration = PATIENCE;
+    options.patience = PATIENCE;
+    let client = Client::start(options).unwrap();
+    during();
+    client.stop();
+    client.join().unwrap()
+}
+
+fn load(text: &str) -> Config {
+    Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0
+}
+
+fn assert_nothing_lost(summary: &Summary) {
+    let counts = summary.counts;
+    assert!(counts.answered > 0, "{counts:?}");
+    let lost = (counts.lost, counts.mismatched, counts.refused, counts.unsent);
+    assert_eq!(lost, (0, 0, 0, 0), "{counts:?}");
+    assert_eq!(counts.answered, counts.sent, "{counts:?}");
+}
+
+#[test]
+fn fifty_reloads_in_a_row_under_load_lose_nothing() {
+    let upstreams = responder(&[Behaviour::Answer; 4]);
+    let addresses = upstreams.addresses();
+    let mut server = start("127.0.0.1:0", &stanza(&addresses[..2]), 2);
+    let address = server.addresses()[0];
+    let text = address.to_string();
+    let mut reloads = 0;
+    let summary = ask_during(vec![address], || {
+        for number in 0..50 {
+            // Of four upstreams two, another two each time; limits change, and a zone comes.
+            let two = [addresses[number % 4], addresses[(number + 1) % 4]];
+            let zone = if number % 2 == 0 { "" } else { "forward other.test 127.0.0.1:9\n" };
+            let limits = if number % 3 == 0 { "max_age 20s\n" } else { "expire 5s\n" };
+            let body = stanza(&two).replace("spread 16", &format!("spread 16\n{limits}"));
+            server.reload(config(&text, &format!("{zone}{body}"))).unwrap();
+            reloads += 1;
+        }
+    });
+    assert_eq!(reloads, 50);
+    assert_nothing_lost(&summary);
+    let total = sum(&server.stats());
+    assert_eq!(total.queries, summary.counts.sent, "no query was taken twice");
+    assert_eq!((total.replied(), total.panics), (summary.counts.sent, 0));
+    server.stop();
+}
+
+#[test]
+fn connections_to_upstreams_that_stay_survive() {
+    let upstreams = responder(&[Behaviour::Answer; 2]);
+    let body = |upstream: usize| {
+        format!(
+            "forward . {} {{\n spread 1\n}}\nforward other.test {}\n",
+            upstreams.addresses()[0],
+            upstreams.addresses()[upstream]
+        )
+    };
+    let mut server = start("127.0.0.1:0", &body(0), 1);
+    let address = server.addresses()[0];
+    for round in 0..10 {
+        assert_all_answered(&drive(address, 1, 20), 20);
+        server.reload(config(&address.to_string(), &body(round % 2))).unwrap();
+    }
+    let pool = sum(&server.stats()).upstreams[0].pool;
+    assert_eq!((pool.opened, pool.reused), (1, 199));
+    server.stop();
+}
+
+#[test]
+fn addresses_come_and_go_and_come_back() {
+    let upstreams = responder(&[Behaviour::Answer]);
+    let body = stanza(upstreams.addresses());
+    let mut server = start("127.0.0.1:0", &body, 2);
+    let first = server.addresses()[0];
+    let second = SocketAddr::new([127, 0, 0, 2].into(), first.port());
+    let block = |address: SocketAddr| {
+        format!(".:{} {{\n bind {}\n {body}\n}}\n", address.port(), address.ip())
+    };
+    let both = format!(".:{} {{\n bind 127.0.0.1 127.0.0.2\n {body}\n}}\n", first.port());
+    let summary = ask_during(vec![first], || {
+        for _ in 0..5 {
+            server.reload(load(&both)).unwrap();
+            assert_eq!(server.addresses(), [first, second]);
+            assert_all_answered(&drive(second, 8, 100), 100);
+            server.reload(load(&block(first))).unwrap();
+            assert_eq!(server.addresses(), [first]);
+        }
+    });
+    assert_nothing_lost(&summary);
+    // The first goes and another takes over: what was asked of the first is still answered.
+    server.reload(load(&block(second))).unwrap();
+    assert_all_answered(&drive(second, 8, 100), 100);
+    assert_eq!(sum(&server.stats()).dropped(DropReason::ReplyNotSent), 0);
+    server.stop();
+}
+
+#[test]
+fn an_address_that_somebody_else_has_changes_nothing() {
+    let upstreams = responder(&[Behaviour::Answer]);
+    let taken = UdpSocket::bind(any_port()).unwrap();
+    let mut server = start("127.0.0.1:0", &stanza(upstreams.addresses()), 1);
+    let address = server.addresses()[0];
+    let port = taken.local_addr().unwrap().port();
+    let text = format!(".:{port} {{\n bind 127.0.0.1\n}}\n");
+    let refused = server.reload(load(&text)).unwrap_err();
+    assert!(matches!(refused, StartError::Bind(..)), "{refused}");
+    assert_eq!(server.addresses(), [address]);
+    assert_all_answered(&drive(address, 8, 100), 100);
+    server.stop();
+}
+
+#[test]
+fn a_query_outlives_its_listener() {
+    let upstream = UdpSocket::bind(any_port()).unwrap();
+    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let body = stanza(&[upstream.local_addr().unwrap()]);
+    let mut server = start("127.0.0.1:0", &body, 1);
+    let client = UdpSocket::bind(any_port()).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.connect(server.addresses()[0]).unwrap();
+    client.send(&crate::streams::query(7, &[])).unwrap();
+    let mut packet = [0; 512];
+    let (len, from) = upstream.recv_from(&mut packet).unwrap();
+    let elsewhere = config("127.0.0.1:0", &body);
+    server.reload(elsewhere).unwrap();
+    upstream.send_to(&crate::streams::answer_to(&packet[..len]), from).unwrap();
+    let len = client.recv(&mut packet).unwrap();
+    assert_eq!((packet[..2].to_vec(), packet[3] & 15), (vec![0, 7], 0), "{:?}", &packet[..len]);
+    server.stop();
+}
