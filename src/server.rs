@@ -13,6 +13,7 @@ use crate::control::{Assignment, KeeperMailbox, Mailbox, Renewal, Sockets, ToKee
 use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::keeper::Keeper;
+use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::{limits, socket};
 use crate::worker::Seat;
 use listeners::{Listeners, Plan};
@@ -109,15 +110,29 @@ impl Server {
     /// # Errors
     /// [`StartError`]; all that was started is stopped again.
     pub fn start(
+        config: Config,
+        cores: &[Option<usize>],
+        log: fn(&str),
+    ) -> Result<Self, StartError> {
+        Self::start_on(config, cores, Inherited::default(), log)
+    }
+
+    /// The same, on sockets that were open before this process began, where the configuration has
+    /// listeners on their addresses.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_on(
         mut config: Config,
         cores: &[Option<usize>],
+        inherited: Inherited,
         log: fn(&str),
     ) -> Result<Self, StartError> {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
         let _ = limits::raise_open_files();
         check_sources(&config)?;
         let clock = Clock::start();
-        let mut listeners = Listeners::new(cores.len());
+        let mut listeners = Listeners::new(cores.len(), inherited);
         let mut plan = listeners.plan(clock.now(), &mut config.listeners)?;
         let rows = listeners.adopt(clock.now(), &mut plan).map_err(StartError::Descriptors)?;
         let verdicts = Arc::new(Verdicts::new(&config));
@@ -190,6 +205,16 @@ impl Server {
         });
         let asked: Vec<_> = asked.collect();
         asked.iter().filter_map(|answers| answers.recv_timeout(REPORT_PATIENCE).ok()).collect()
+    }
+
+    /// Copies of all sockets that it listens on, for a process that takes over.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn pass_sockets(&self) -> io::Result<Passed> {
+        let mut passed = Passed::default();
+        self.listeners.pass(&mut passed)?;
+        Ok(passed)
     }
 
     /// Reads no more queries, finishes what is outstanding for up to five seconds, and ends.

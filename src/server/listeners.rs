@@ -11,6 +11,7 @@ use super::StartError;
 use crate::config::Listener;
 use crate::control::Sockets;
 use crate::moment::Moment;
+use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::socket;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -40,6 +41,8 @@ struct Group {
 pub(super) struct Listeners {
     workers: usize,
     slots: Vec<Option<Group>>,
+    /// Sockets that were open before this process began and that no listener has used yet.
+    inherited: Inherited,
 }
 
 /// What a configuration needs.
@@ -53,9 +56,23 @@ pub(super) struct Plan {
 }
 
 impl Listeners {
-    /// None yet, for so many workers.
-    pub(super) fn new(workers: usize) -> Self {
-        Self { workers, slots: Vec::new() }
+    /// None yet, for so many workers. Listeners on the addresses of the sockets `inherited` get
+    /// those.
+    pub(super) fn new(workers: usize, inherited: Inherited) -> Self {
+        Self { workers, slots: Vec::new(), inherited }
+    }
+
+    /// Adds copies of all sockets that are listened on to `passed`.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub(super) fn pass(&self, passed: &mut Passed) -> io::Result<()> {
+        let served = self.slots.iter().flatten().filter(|group| group.gone.is_none());
+        for (datagrams, acceptor) in served.flat_map(|group| &group.pairs) {
+            passed.add(datagrams)?;
+            passed.add(acceptor)?;
+        }
+        Ok(())
     }
 
     /// Finds or binds the sockets of `listeners`, in each of which the port is noted that the
@@ -63,34 +80,40 @@ impl Listeners {
     ///
     /// # Errors
     /// [`StartError::Bind`] or [`StartError::NoListener`].
-    pub(super) fn plan(&self, now: Moment, listeners: &mut [Listener]) -> Result<Plan, StartError> {
+    pub(super) fn plan(
+        &mut self,
+        now: Moment,
+        listeners: &mut [Listener],
+    ) -> Result<Plan, StartError> {
         let mut plan =
             Plan { listeners: vec![None; self.slots.len()], bound: Vec::new(), fresh: Vec::new() };
         for (number, listener) in listeners.iter_mut().enumerate() {
-            let slot = match self.find(listener.address, &plan) {
+            let (slot, fresh) = match self.find(listener.address, &plan) {
                 Some((slot, group)) => {
                     listener.address = group.address;
-                    if group.gone.is_some() {
-                        plan.fresh.push(slot);
-                    }
-                    slot
+                    (slot, group.gone.is_some())
                 }
                 None => {
-                    let Some(group) = bind(listener, self.workers)? else { continue };
-                    let slot = self.vacant(now, &plan);
-                    plan.bound.push((slot, group));
-                    plan.fresh.push(slot);
-                    slot
+                    let groups = self.inherit(listener)?;
+                    let groups = match groups.is_empty() {
+                        false => groups,
+                        true => bind(listener, self.workers)?.into_iter().collect(),
+                    };
+                    for group in groups {
+                        let slot = self.vacant(now, &plan);
+                        plan.bound.push((slot, group));
+                        plan.serve(slot, number, true);
+                    }
+                    continue;
                 }
             };
-            if plan.listeners.len() <= slot {
-                plan.listeners.resize(slot + 1, None);
-            }
-            plan.listeners[slot] = Some(number);
+            plan.serve(slot, number, fresh);
         }
         if plan.listeners.iter().all(Option::is_none) {
             return Err(StartError::NoListener);
         }
+        // They belong to addresses that nobody asked for.
+        self.inherited = Inherited::default();
         Ok(plan)
     }
 
@@ -150,6 +173,80 @@ impl Listeners {
         };
         let free = (0..self.slots.len()).find(is_free);
         free.unwrap_or(plan.listeners.len().max(self.slots.len()))
+    }
+}
+
+impl Listeners {
+    /// The inherited sockets on the address of `listener`, a pair for each worker, and more groups
+    /// if there are more than workers. What is missing is bound beside them or, where they are
+    /// not to be shared in that way, is a second descriptor of one of them.
+    fn inherit(&mut self, listener: &Listener) -> Result<Vec<Group>, StartError> {
+        let address = listener.address;
+        let mut datagrams = take_all(&mut self.inherited.datagrams, address);
+        let mut acceptors = take_all(&mut self.inherited.acceptors, address);
+        let most = datagrams.len().max(acceptors.len());
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let failed = |error| StartError::Bind(address, error);
+        let wanted = most.next_multiple_of(self.workers);
+        fill(&mut datagrams, wanted, || socket::udp_listener(address, true), UdpSocket::try_clone)
+            .map_err(failed)?;
+        fill(
+            &mut acceptors,
+            wanted,
+            || socket::tcp_listener(address, true),
+            TcpListener::try_clone,
+        )
+        .map_err(failed)?;
+        if address.ip().is_unspecified() {
+            let ask = |socket| socket::ask_for_local_address(socket, address);
+            datagrams.iter().try_for_each(ask).map_err(failed)?;
+        }
+        let mut pairs = datagrams.into_iter().zip(acceptors);
+        let groups = (0..wanted / self.workers).map(|_| Group {
+            asked: address,
+            address,
+            pairs: pairs.by_ref().take(self.workers).collect(),
+            gone: None,
+        });
+        Ok(groups.collect())
+    }
+}
+
+/// Takes all sockets on `address`.
+fn take_all<T>(sockets: &mut Vec<(SocketAddr, T)>, address: SocketAddr) -> Vec<T> {
+    sockets.extract_if(.., |(at, _)| *at == address).map(|(_, socket)| socket).collect()
+}
+
+/// Opens as many sockets as are missing from `wanted`.
+fn fill<T>(
+    sockets: &mut Vec<T>,
+    wanted: usize,
+    open: impl Fn() -> io::Result<T>,
+    copy: impl Fn(&T) -> io::Result<T>,
+) -> io::Result<()> {
+    while sockets.len() < wanted {
+        let next = match sockets.first() {
+            Some(first) => open().or_else(|_| copy(first))?,
+            None => open()?,
+        };
+        sockets.push(next);
+    }
+    Ok(())
+}
+
+impl Plan {
+    /// The configuration's listener `number` is served in `slot`; `fresh`: with sockets that the
+    /// workers do not have.
+    fn serve(&mut self, slot: usize, number: usize, fresh: bool) {
+        if self.listeners.len() <= slot {
+            self.listeners.resize(slot + 1, None);
+        }
+        self.listeners[slot] = Some(number);
+        if fresh {
+            self.fresh.push(slot);
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Signals, taken synchronously: a thread waits for them, no handler ever runs.
 //!
 //! The set is blocked in the main thread before any other starts, so that all inherit it and
-//! none is interrupted; then one thread calls [`Signals::wait`].
+//! none is interrupted; then one thread calls [`Signals::wait`]. A program that is started
+//! inherits the blocked set, and blocks it again anyway.
 
 use std::io;
+use std::time::Duration;
 
 use super::cvt;
 
@@ -12,7 +14,20 @@ use super::cvt;
 pub enum Signal {
     /// SIGTERM or SIGINT: finish what is outstanding and leave.
     Stop,
+    /// SIGHUP or SIGUSR1: read the configuration again.
+    Reload,
+    /// SIGUSR2: hand over to the program as it is installed now.
+    Upgrade,
 }
+
+/// What each signal asks for.
+const MEANINGS: [(libc::c_int, Signal); 5] = [
+    (libc::SIGTERM, Signal::Stop),
+    (libc::SIGINT, Signal::Stop),
+    (libc::SIGHUP, Signal::Reload),
+    (libc::SIGUSR1, Signal::Reload),
+    (libc::SIGUSR2, Signal::Upgrade),
+];
 
 /// The blocked set.
 pub struct Signals {
@@ -31,7 +46,7 @@ impl Signals {
             // SAFETY: `set` is a live sigset_t.
             unsafe { libc::sigemptyset(&raw mut set) }
         })?;
-        for signal in [libc::SIGTERM, libc::SIGINT] {
+        for (signal, _) in MEANINGS {
             cvt(|| {
                 // SAFETY: `set` is initialised and `signal` is a valid number.
                 unsafe { libc::sigaddset(&raw mut set, signal) }
@@ -43,14 +58,26 @@ impl Signals {
         if code == 0 { Ok(Self { set }) } else { Err(io::Error::from_raw_os_error(code)) }
     }
 
-    /// Waits for the next signal.
+    /// Waits for the next signal, for at most so long; `None`: none has come.
     ///
     /// # Errors
     /// The set is invalid, which [`Signals::block`] excludes.
-    pub fn wait(&self) -> io::Result<Signal> {
-        let mut signal = 0;
-        // SAFETY: the set is initialised and `signal` is a live integer to fill.
-        let code = unsafe { libc::sigwait(&raw const self.set, &raw mut signal) };
-        if code == 0 { Ok(Signal::Stop) } else { Err(io::Error::from_raw_os_error(code)) }
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<Signal>> {
+        let timeout = timeout.map(|timeout| libc::timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let limit = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the set is initialised, nothing is asked about the signal but its number, and
+        // `limit` is null or points to a timespec that outlives the call.
+        let signal =
+            unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), limit) };
+        if signal < 0 {
+            let error = io::Error::last_os_error();
+            // A signal outside the set, or the end of the wait: either way nothing has come.
+            let nothing = [Some(libc::EAGAIN), Some(libc::EINTR)];
+            return if nothing.contains(&error.raw_os_error()) { Ok(None) } else { Err(error) };
+        }
+        Ok(MEANINGS.iter().find(|(number, _)| *number == signal).map(|(_, meaning)| *meaning))
     }
 }

@@ -151,14 +151,19 @@ fn ignore_path_mtu(socket: &Socket, family_of: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn ask_for_local_address(socket: &Socket, family_of: SocketAddr) -> io::Result<()> {
+/// Has each datagram tell the address that it was sent to. `family_of`: any address of the socket's
+/// family.
+///
+/// # Errors
+/// The socket is of the other family.
+pub fn ask_for_local_address(socket: &impl AsRawFd, family_of: SocketAddr) -> io::Result<()> {
     match family_of.ip() {
         IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
         IpAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
     }
 }
 
-fn set_option(socket: &Socket, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
+fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     let place: *const libc::c_int = &raw const value;
     cvt(|| {

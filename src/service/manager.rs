@@ -1,0 +1,115 @@
+//! The service manager that started us, if one did: systemd and whatever speaks its protocol.
+//!
+//! A datagram of lines to the socket that `NOTIFY_SOCKET` names (sd_notify(3)) says what state we
+//! are in; if `WATCHDOG_USEC` asks for it, one twice in that time says that the workers still
+//! turn. Nobody answers, and whether anybody listens is none of our business.
+
+use crate::moment::Moment;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// Where to say things, and how often.
+pub(super) struct Manager {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    watchdog: Option<Duration>,
+    due: Option<Moment>,
+}
+
+impl Manager {
+    /// As the environment says.
+    pub(super) fn of_environment(now: Moment) -> Self {
+        let variable = |name: &str| std::env::var(name).ok();
+        Self::new(now, std::process::id(), variable)
+    }
+
+    fn new(now: Moment, pid: u32, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let socket = variable("NOTIFY_SOCKET").and_then(|name| {
+            let address = match name.strip_prefix('@') {
+                Some(name) => SocketAddr::from_abstract_name(name),
+                None => SocketAddr::from_pathname(&name),
+            };
+            Some((UnixDatagram::unbound().ok()?, address.ok()?))
+        });
+        let number = |name| variable(name).and_then(|text| text.parse::<u64>().ok());
+        let meant = number("WATCHDOG_PID").is_none_or(|meant| meant == u64::from(pid));
+        let watchdog = number("WATCHDOG_USEC").filter(|_| meant && socket.is_some());
+        let watchdog = watchdog.map(|time| Duration::from_micros(time) / 2);
+        Self { socket, watchdog, due: watchdog.map(|_| now) }
+    }
+
+    /// Says `state`.
+    pub(super) fn say(&self, state: &str) {
+        if let Some((socket, address)) = &self.socket {
+            let _ = socket.send_to_addr(state.as_bytes(), address);
+        }
+    }
+
+    /// Says that the configuration is being read again, as of now.
+    pub(super) fn say_reloading(&self, monotonic: Duration) {
+        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic.as_micros()));
+    }
+
+    /// When [`Manager::is_due`] next says so.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.due
+    }
+
+    /// Whether it is time to say that all is well; says so once for each time.
+    pub(super) fn is_due(&mut self, now: Moment) -> bool {
+        let due = self.due.is_some_and(|due| due <= now);
+        if due {
+            self.due = self.watchdog.map(|watchdog| now.plus(watchdog));
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Manager;
+    use crate::moment::Moment;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    use std::time::Duration;
+
+    fn manager(environment: &[(&str, &str)]) -> Manager {
+        Manager::new(Moment::ZERO, 7, |name| {
+            let found = environment.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn states_arrive_where_the_environment_says() {
+        let name = format!("onward-manager-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let listening = UnixDatagram::bind_addr(&address).unwrap();
+        let manager = manager(&[("NOTIFY_SOCKET", &format!("@{name}"))]);
+        manager.say("READY=1");
+        manager.say_reloading(Duration::from_micros(12));
+        let mut text = [0; 64];
+        let len = listening.recv(&mut text).unwrap();
+        assert_eq!(&text[..len], b"READY=1");
+        let len = listening.recv(&mut text).unwrap();
+        assert_eq!(&text[..len], b"RELOADING=1\nMONOTONIC_USEC=12");
+    }
+
+    #[test]
+    fn without_a_manager_nothing_is_said_and_nothing_is_due() {
+        let mut manager = manager(&[("WATCHDOG_USEC", "1000")]);
+        manager.say("READY=1");
+        assert!(!manager.is_due(Moment::FOREVER));
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_twice_in_its_time_if_it_is_ours() {
+        let notify = ("NOTIFY_SOCKET", "/nowhere");
+        let mut ours = manager(&[notify, ("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "7")]);
+        let at = |micros| Moment::ZERO.plus(Duration::from_micros(micros));
+        assert!(ours.is_due(at(0)) && !ours.is_due(at(499)) && ours.is_due(at(500)));
+        assert_eq!(ours.due(), Some(at(1_000)));
+        let others = manager(&[notify, ("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "8")]);
+        assert_eq!(others.due(), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! The program's life: start, read the configuration again, hand over, stop.
+//!
+//! One thread, the first, waits here for signals and for the moments at which something is to be
+//! looked at (the file, names whose records have run out, the service manager's watchdog) and does
+//! one thing at a time. The data path knows nothing of it: it is told by [`Server::reload`]. What
+//! cannot be done is said in the log and changes nothing.
+
+mod handover;
+mod manager;
+mod watch;
+
+use crate::cli::{CliError, Exit, Serve};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::host;
+use crate::moment::Moment;
+use crate::server::Server;
+use crate::sys::cpu;
+use crate::sys::inherit::Inherited;
+use crate::sys::signals::{Signal, Signals};
+use handover::Handover;
+use manager::Manager;
+use std::fmt::Display;
+use std::io;
+use watch::Watch;
+
+/// Why the program ends, and how.
+pub type Failure = (Exit, String);
+
+/// Serves until a signal says stop, or another process has taken over.
+///
+/// # Errors
+/// What to tell the operator: nothing was started, or waiting failed.
+pub fn serve(options: &Serve) -> Result<(), Failure> {
+    // Blocked before any thread exists, so that all inherit it and one waits.
+    let signals = Signals::block().map_err(failed)?;
+    let mut inherited = Inherited::take().map_err(failed)?;
+    let handover = Handover::new().map_err(failed)?;
+    let cores = options.placement.workers(&cpu::cores()).map_err(refused)?;
+    let (name, text) = options.source.load().map_err(refused)?;
+    let config = load(options, cores.len(), &name, &text)?;
+    let clock = Clock::start();
+    let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
+    let waiting = std::mem::take(&mut inherited.waiting);
+    let log = |line: &str| println!("[ERROR] {line}");
+    let server = Server::start_on(config, &cores, inherited, log).map_err(failed)?;
+    if !options.quiet {
+        for address in server.addresses() {
+            let plural = if cores.len() == 1 { "" } else { "s" };
+            println!("onward listens on {address}, {} worker{plural}", cores.len());
+        }
+    }
+    waiting.tell_ready();
+    let manager = Manager::of_environment(clock.now());
+    manager.say("READY=1");
+    let workers = cores.len();
+    let mut service = Service { options, clock, workers, server, watch, manager, handover };
+    let outcome = service.run(&signals);
+    service.manager.say("STOPPING=1");
+    service.server.stop();
+    outcome.map_err(failed)
+}
+
+/// Everything that lives as long as the program.
+struct Service<'a> {
+    options: &'a Serve,
+    clock: Clock,
+    workers: usize,
+    server: Server,
+    watch: Watch,
+    manager: Manager,
+    handover: Handover,
+}
+
+impl Service<'_> {
+    /// Does what signals and time ask for, until one says stop.
+    fn run(&mut self, signals: &Signals) -> io::Result<()> {
+        loop {
+            let now = self.clock.now();
+            let due = [self.watch.due(), self.manager.due()].into_iter().flatten().min();
+            match signals.wait(due.map(|due| due.since(now)))? {
+                Some(Signal::Stop) => return Ok(()),
+                Some(Signal::Reload) => self.reload(),
+                Some(Signal::Upgrade) if self.hand_over() => return Ok(()),
+                Some(Signal::Upgrade) | None => {}
+            }
+            self.on_time(self.clock.now());
+        }
+    }
+
+    fn on_time(&mut self, now: Moment) {
+        if self.manager.is_due(now) && self.server.is_alive() {
+            self.manager.say("WATCHDOG=1");
+        }
+        if self.watch.names_are_due(now) {
+            return self.reload();
+        }
+        if self.watch.file_is_due(now) {
+            match self.options.source.load() {
+                Ok((name, text)) if self.watch.has_changed(&text, &name) => self.reload(),
+                Ok(_) => {}
+                Err(error) => println!("[WARNING] plugin/reload: {error}"),
+            }
+        }
+    }
+
+    /// Reads the configuration again and goes on with it, or with the old one.
+    fn reload(&mut self) {
+        println!("[INFO] Reloading");
+        self.manager.say_reloading(self.clock.now());
+        match self.try_reload() {
+            Ok(()) => println!("[INFO] Reloading complete"),
+            Err(why) => println!("[ERROR] reload failed, nothing has changed: {why}"),
+        }
+        self.manager.say("READY=1");
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        let (name, text) = self.options.source.load_again().map_err(|error| error.to_string())?;
+        self.watch.tried(self.clock.now(), &text, &name);
+        let config = load(self.options, self.workers, &name, &text).map_err(|(_, why)| why)?;
+        let watch = self.watch.renewed(self.clock.now(), &config);
+        self.server.reload(config).map_err(|error| error.to_string())?;
+        self.watch = watch;
+        Ok(())
+    }
+
+    /// Starts the program as it is installed now on the same sockets. True: it serves, and we are
+    /// done.
+    fn hand_over(&mut self) -> bool {
+        match self.handover.begin(&self.server) {
+            Ok(process) => {
+                println!("[INFO] process {process} has taken over");
+                self.manager.say(&format!("MAINPID={process}"));
+                true
+            }
+            Err(error) => {
+                println!("[ERROR] handing over failed, nothing has changed: {error}");
+                false
+            }
+        }
+    }
+}
+
+/// Reads the configuration, and prints what is odd about it.
+fn load(options: &Serve, workers: usize, name: &str, text: &[u8]) -> Result<Config, Failure> {
+    let host = host::describe(workers, options.dns_port).map_err(failed)?;
+    let (config, warnings) = Config::load(text, name, &host).map_err(refused)?;
+    warnings.iter().for_each(|warning| println!("[WARNING] {warning}"));
+    Ok(config)
+}
+
+fn failed(why: impl Display) -> Failure {
+    (Exit::Failure, why.to_string())
+}
+
+fn refused(why: impl Display) -> Failure {
+    (Exit::Usage, why.to_string())
+}

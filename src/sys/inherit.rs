@@ -1,0 +1,182 @@
+//! Listening sockets that pass from one process to the next.
+//!
+//! Either systemd opened them before it started us (`LISTEN_FDS`, sd_listen_fds(3)), or the
+//! process that we take over from passes on its own ([`Passed`]). Taken once, at the start, before
+//! any thread exists and any other descriptor is opened.
+
+use super::cvt;
+use socket2::{Socket, Type};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The first descriptor that systemd passes; those that it numbers by name begin there too.
+const LISTEN_FDS_START: RawFd = 3;
+/// More than any configuration has: whatever claims more is not meant for us.
+const DESCRIPTORS_MAX: RawFd = 65_536;
+/// In the environment of a process that takes over: the descriptors it gets.
+pub const PASSED: &str = "ONWARD_SOCKETS";
+/// The same: the descriptor on which it says that it serves.
+pub const READY: &str = "ONWARD_READY";
+
+/// Inherited descriptors have been taken.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Sockets that were open before this process began.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// For datagrams, by the address they are bound to.
+    pub datagrams: Vec<(SocketAddr, UdpSocket)>,
+    /// For streams, listening.
+    pub acceptors: Vec<(SocketAddr, TcpListener)>,
+    /// The process that we take over from waits here for a word.
+    waiting: Option<UnixStream>,
+}
+
+impl Inherited {
+    /// Takes the sockets that the environment names; the second time there are none. What is no
+    /// listening socket of the internet is closed. To be called before any other descriptor is
+    /// opened, lest one of those has a number that the environment lies about.
+    ///
+    /// # Errors
+    /// The environment names descriptors that are not open.
+    pub fn take() -> io::Result<Self> {
+        let mut inherited = Self::default();
+        if TAKEN.swap(true, Ordering::Relaxed) {
+            return Ok(inherited);
+        }
+        let variable = |name: &str| std::env::var(name).ok();
+        for descriptor in named(std::process::id(), variable) {
+            inherited.sort_in(Socket::from(own(descriptor)?))?;
+        }
+        if let Some(descriptor) = variable(READY).and_then(|number| number.parse().ok()) {
+            inherited.waiting = Some(UnixStream::from(own(descriptor)?));
+        }
+        Ok(inherited)
+    }
+
+    /// Tells the process that we take over from, if there is one, that we serve.
+    pub fn tell_ready(&mut self) {
+        // It may have given up waiting.
+        let _ = self.waiting.take().map(|mut waiting| waiting.write_all(b"1"));
+    }
+
+    fn sort_in(&mut self, socket: Socket) -> io::Result<()> {
+        let Some(address) = socket.local_addr().ok().and_then(|address| address.as_socket()) else {
+            return Ok(());
+        };
+        socket.set_nonblocking(true)?;
+        match socket.r#type()? {
+            Type::DGRAM => self.datagrams.push((address, socket.into())),
+            Type::STREAM if socket.is_listener()? => {
+                self.acceptors.push((address, socket.into()));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Takes the descriptor with this number, which is not to be passed on.
+///
+/// # Errors
+/// It is not open.
+fn own(descriptor: RawFd) -> io::Result<OwnedFd> {
+    cvt(|| {
+        // SAFETY: a flag is set on a number; whether it is open is what the call tells.
+        unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) }
+    })?;
+    // SAFETY: it is open, it was passed to this process for this use, and only the first caller of
+    // `take`, who is the only one to come here, takes it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// The descriptors that the environment says are for the process `pid`.
+fn named(pid: u32, variable: impl Fn(&str) -> Option<String>) -> Vec<RawFd> {
+    if let Some(list) = variable(PASSED) {
+        return list.split(',').filter_map(|number| number.parse().ok()).collect();
+    }
+    let number = |name| variable(name).and_then(|text| text.parse::<u32>().ok());
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(to), Some(count)) if to == pid => {
+            let count = RawFd::try_from(count).map_or(0, |count| count.min(DESCRIPTORS_MAX));
+            (LISTEN_FDS_START..LISTEN_FDS_START + count).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Copies of sockets, open across the start of another program until they are dropped.
+#[derive(Debug, Default)]
+pub struct Passed(Vec<OwnedFd>);
+
+impl Passed {
+    /// Adds a copy of `socket`.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn add(&mut self, socket: &impl AsRawFd) -> io::Result<RawFd> {
+        let copy = cvt(|| {
+            // SAFETY: dup takes a number; the copy is not closed when a program is started.
+            unsafe { libc::dup(socket.as_raw_fd()) }
+        })?;
+        let copy = RawFd::try_from(copy).unwrap_or(RawFd::MAX);
+        // SAFETY: the descriptor was opened just now and nobody else has it.
+        self.0.push(unsafe { OwnedFd::from_raw_fd(copy) });
+        Ok(copy)
+    }
+
+    /// What [`PASSED`] is to say.
+    pub fn list(&self) -> String {
+        let numbers: Vec<_> = self.0.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        numbers.join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Inherited, Passed, named};
+    use socket2::Socket;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    fn from(pid: u32, environment: &[(&str, &str)]) -> Vec<i32> {
+        named(pid, |name| {
+            let found = environment.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn descriptors_are_for_the_process_that_they_are_meant_for() {
+        let systemd = [("LISTEN_PID", "7"), ("LISTEN_FDS", "2")];
+        assert_eq!(from(7, &systemd), [3, 4]);
+        assert_eq!(from(8, &systemd), []);
+        assert_eq!(from(7, &[("LISTEN_FDS", "2")]), []);
+        assert_eq!(from(7, &[("LISTEN_PID", "7"), ("LISTEN_FDS", "-1")]), []);
+        assert_eq!(from(7, &[("ONWARD_SOCKETS", "12,9")]), [12, 9]);
+    }
+
+    #[test]
+    fn sockets_are_sorted_by_what_they_are_for() {
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let acceptor = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
+        let (udp, tcp) = (datagrams.local_addr().unwrap(), acceptor.local_addr().unwrap());
+        let mut inherited = Inherited::default();
+        for socket in [Socket::from(datagrams), acceptor.into(), stream.into()] {
+            inherited.sort_in(socket).unwrap();
+        }
+        assert_eq!(inherited.datagrams.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [udp]);
+        assert_eq!(inherited.acceptors.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [tcp]);
+    }
+
+    #[test]
+    fn copies_are_listed_and_closed() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut passed = Passed::default();
+        let (first, second) = (passed.add(&socket).unwrap(), passed.add(&socket).unwrap());
+        assert_eq!(passed.list(), format!("{first},{second}"));
+    }
+}
