@@ -18,6 +18,8 @@ mod outages;
 mod refusals;
 #[path = "engine/renewal.rs"]
 mod renewal;
+#[path = "engine/stages.rs"]
+mod stages;
 #[path = "engine/storm.rs"]
 mod storm;
 #[path = "engine/world.rs"]

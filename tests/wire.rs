@@ -19,8 +19,9 @@ use domain::base::iana::Opcode;
 use domain::base::name::{ToLabelIter, ToName};
 use domain::base::{Message, ParsedName};
 use domain::rdata::AllRecordData;
+use onward::engine::message::compose::write_error;
 use onward::engine::message::query::{Asked, Query, UPSTREAM_LEN_MAX};
-use onward::engine::message::reply::{ERROR_LEN_MAX, ExtendedError, write_answer, write_error};
+use onward::engine::message::reply::{ERROR_LEN_MAX, ExtendedError, Finish, write_answer};
 use onward::engine::message::response::{Response, answers, is_response};
 use onward::engine::message::{HEADER_LEN, Question, Rcode, names_equal};
 use oracle::{OPT, Seen, has_pointer, options_of, read};
@@ -137,7 +138,7 @@ fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     let limit = asked.udp_limit();
     assert!((512..=1_232).contains(&limit));
     let mut out = [0xaa; 1_232];
-    let length = write_answer(&mut out, packet, &response, asked, &question, limit);
+    let length = write_answer(&mut out, packet, &response, asked, &question, limit, Finish::PLAIN);
     let out = &out[..length];
     assert!(length <= limit, "{length} bytes, at most {limit}");
 
@@ -240,8 +241,15 @@ fn a_truncated_datagram_is_worth_its_question_and_tc() {
         let asked = random_asked(dice);
         let mut out = [0; 1_232];
         let question = packet[HEADER_LEN..response.start].to_vec();
-        let length =
-            write_answer(&mut out, &packet, &response, &asked, &question, asked.udp_limit());
+        let length = write_answer(
+            &mut out,
+            &packet,
+            &response,
+            &asked,
+            &question,
+            asked.udp_limit(),
+            Finish::PLAIN,
+        );
         let (questions, mut records) = read(&out[..length]).unwrap();
         check_opt(&mut records, &asked, &response, Vec::new());
         assert_eq!((questions.len(), records.len()), (1, 0));
@@ -260,7 +268,7 @@ fn our_own_errors_are_what_domain_reads() {
             let question = if dice.one_in(4) { Vec::new() } else { ask.question() };
             let why = dice.pick(&[None, Some(ExtendedError::NoReachableAuthority)]);
             let mut out = [0xaa; ERROR_LEN_MAX];
-            let length = write_error(&mut out, &asked, &question, rcode, why);
+            let length = write_error(&mut out, &asked, &question, rcode, why, Finish::PLAIN);
             let (questions, records) = read(&out[..length]).unwrap();
             assert_eq!(questions.len(), usize::from(!question.is_empty()));
             let message = Message::from_octets(&out[..length]).unwrap();
@@ -368,7 +376,8 @@ fn no_cut_makes_the_views_panic() {
 fn look_at(dice: &mut Dice, packet: &[u8]) {
     let mut out = [0; 1_232];
     if let Ok(query) = Query::parse(packet, false) {
-        let length = query.write_upstream(out.first_chunk_mut::<UPSTREAM_LEN_MAX>().unwrap());
+        let length =
+            query.write_upstream(out.first_chunk_mut::<UPSTREAM_LEN_MAX>().unwrap(), 1_232);
         assert!(read(&out[..length]).is_some());
     }
     is_response(packet);
@@ -378,7 +387,15 @@ fn look_at(dice: &mut Dice, packet: &[u8]) {
     {
         let question = Question::parse(packet).unwrap();
         let spelt = packet[HEADER_LEN..question.end()].to_vec();
-        let length = write_answer(&mut out, packet, &response, &asked, &spelt, asked.udp_limit());
+        let length = write_answer(
+            &mut out,
+            packet,
+            &response,
+            &asked,
+            &spelt,
+            asked.udp_limit(),
+            Finish::PLAIN,
+        );
         assert!(length <= asked.udp_limit());
         assert!(Response::parse(&out[..length]).is_some(), "ours cannot be read: {packet:x?}");
     }

@@ -105,7 +105,7 @@ mod tests {
         Draft {
             keys: vec![Key { place, name: Name::parse(zone).unwrap(), port }],
             bind: bind.map(|bind| bind.iter().map(address).collect()),
-            forwards: Vec::new(),
+            ..Draft::default()
         }
     }
 

@@ -7,6 +7,7 @@
 use super::budget::Budget;
 use super::error::Complaint;
 use super::forward::{self, Stanza};
+use super::stages::{self, Stages};
 use super::{BindAddress, Config, ConfigError, Host, Name, ServerBlock, bind, keys, listeners};
 use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Warning};
 
@@ -14,7 +15,8 @@ use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Warning};
 type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
 
 /// The directives that onward has.
-const BUILT: [(&str, Reader); 2] = [("bind", bind::read), ("forward", forward::read)];
+const BUILT: [(&str, Reader); 3] =
+    [("bind", bind::read), ("any", stages::any::read), ("forward", forward::read)];
 
 /// What the readers of directives share.
 pub(super) struct Context<'a> {
@@ -28,6 +30,7 @@ pub(super) struct Draft {
     pub(super) keys: Vec<Key>,
     /// `None` without `bind`.
     pub(super) bind: Option<Vec<BindAddress>>,
+    pub(super) stages: Stages,
     pub(super) forwards: Vec<Stanza>,
 }
 
@@ -105,5 +108,5 @@ fn finish(draft: Draft, share: usize) -> Result<ServerBlock, ConfigError> {
     let ports = draft.keys.iter().map(listeners::port).collect::<Result<_, _>>()?;
     let zones = draft.keys.into_iter().map(|key| key.name).collect();
     let forwards = draft.forwards.into_iter().map(|stanza| stanza.finish(share)).collect();
-    Ok(ServerBlock { zones, ports, bind: draft.bind, forwards })
+    Ok(ServerBlock { zones, ports, bind: draft.bind, stages: draft.stages, forwards })
 }

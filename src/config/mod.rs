@@ -20,11 +20,13 @@ mod numbers;
 mod print;
 mod quote;
 mod rcodes;
+mod stages;
 
 pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
 pub use name::{Name, NameError};
 pub use rcodes::Rcodes;
+pub use stages::Stages;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -87,6 +89,8 @@ pub struct ServerBlock {
     pub ports: Vec<u16>,
     /// The addresses that `bind` names. `None`: no `bind`, all addresses.
     pub bind: Option<Vec<BindAddress>>,
+    /// Its small directives.
+    pub stages: Stages,
     /// The `forward` stanzas in the order written: the first whose FROM and `except` match
     /// handles the query.
     pub forwards: Vec<Forward>,

@@ -33,6 +33,7 @@ impl fmt::Display for ServerBlock {
                 writeln!(f)?;
             }
         }
+        self.stages.fmt(f)?;
         self.forwards.iter().try_for_each(|forward| forward.fmt(f))?;
         writeln!(f, "}}")
     }

@@ -7,9 +7,11 @@
 //! to dial ahead ([`Forwarder::next_dial`]) and wake-ups to ask for ([`Forwarder::next_request`]).
 //! Nothing is allocated after the start. What a packet can do is decided in this order: is it
 //! understood, who handles it, is it under way already, which upstream, which connection; and for
-//! a response: connection, id, question, records. Attempts and replies have files of their own.
+//! a response: connection, id, question, records. Queries, attempts, responses and replies have
+//! files of their own.
 
 mod attempts;
+mod queries;
 mod renewal;
 mod replies;
 mod responses;
@@ -17,17 +19,18 @@ mod responses;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
 
+use super::chain::Chain;
 use super::clients::Clients;
-use super::exchange::{Client, Exchanges, Opening, Spelling, Waiter};
+use super::exchange::{Client, Exchanges};
 use super::health::Verdicts;
 use super::key::{ConnectionId, ExchangeKey, Transport};
-use super::message::query::{Query, Rejection, UPSTREAM_LEN_MAX};
-use super::message::reply::{ExtendedError, write_error};
+use super::message::HEADER_LEN;
+use super::message::query::UPSTREAM_LEN_MAX;
+use super::message::reply::ExtendedError;
 use super::message::response::Response;
-use super::message::{HEADER_LEN, Rcode};
 use super::pool::{PoolSettings, Pools};
 use super::routes::Routes;
-use super::stats::{DropReason, Stats, UpstreamStats};
+use super::stats::{Stats, UpstreamStats};
 use super::zones::Folded;
 use crate::config::{Config, Forward, Upstream};
 use crate::moment::Moment;
@@ -77,6 +80,8 @@ pub struct Answered {
 /// A worker's engine.
 pub struct Forwarder {
     routes: Routes,
+    /// Of each server block.
+    chains: Vec<Chain>,
     /// Of each upstream; [`pool_of`] tells its pools.
     addresses: Vec<Dial>,
     pools: Pools,
@@ -121,6 +126,7 @@ impl Forwarder {
         let upstreams = vec![UpstreamStats::default(); addresses.len()];
         Self {
             routes,
+            chains: config.blocks.iter().map(Chain::new).collect(),
             addresses,
             pools,
             exchanges,
@@ -135,51 +141,6 @@ impl Forwarder {
             verdicts,
             draft: [0; UPSTREAM_LEN_MAX],
         }
-    }
-
-    /// A client's packet. `truncated`: its buffer did not hold all of it. Returns the length of a
-    /// reply written into `out` (at least [`super::message::reply::ERROR_LEN_MAX`] bytes); `None`
-    /// when there is none, or none yet.
-    pub fn on_query(
-        &mut self,
-        now: Moment,
-        client: Client,
-        packet: &[u8],
-        truncated: bool,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        self.stats.queries += 1;
-        if client.peer.port() == 0 {
-            self.stats.drop(DropReason::QueryFromPortZero);
-            return None;
-        }
-        if let Some(stream) = client.stream {
-            self.clients.active(now, stream);
-        }
-        let refusal = match Query::parse(packet, truncated) {
-            Ok(query) => match self.forward(now, client, &query) {
-                Ok(()) => {
-                    client.stream.inspect(|stream| self.clients.waits(*stream));
-                    return None;
-                }
-                Err((rcode, why)) => (rcode, why, query.asked, Some(query.question)),
-            },
-            Err(Rejection::TooShort) => {
-                self.stats.drop(DropReason::QueryTooShort);
-                return None;
-            }
-            Err(Rejection::IsResponse) => {
-                self.stats.drop(DropReason::QueryIsResponse);
-                return None;
-            }
-            Err(Rejection::Refusal { rcode, asked, question }) => (rcode, None, asked, question),
-        };
-        let (rcode, why, asked, question) = refusal;
-        let asked = client.asked(asked);
-        let question = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
-        let len = write_error(out, &asked, question, rcode, why);
-        self.count_reply(&out[..len]);
-        Some(len)
     }
 
     /// When [`Forwarder::on_time`] next has something to do.
@@ -270,57 +231,6 @@ impl Forwarder {
             upstream.streams = self.pools.stats(pool_of(number, Transport::Tcp));
         }
         stats
-    }
-
-    /// Finds who handles a query and sets it on its way, or has the client wait for the same
-    /// query that is on its way already.
-    fn forward(
-        &mut self,
-        now: Moment,
-        client: Client,
-        query: &Query<'_>,
-    ) -> Result<(), (Rcode, Option<ExtendedError>)> {
-        let name = Folded::new(query.name());
-        let stanza = self
-            .routes
-            .find(client.listener, &name, query.question.kind)
-            .map_err(|rcode| (rcode, None))?;
-        let transport = self.routes.stanza(stanza).transport(client.transport());
-        let query_len = query.write_upstream(&mut self.draft);
-        let opening = Opening {
-            query: &self.draft[..query_len],
-            name_len: query.question.name_len,
-            hash: hash_of(&self.hasher, &name, &self.draft[..query_len], stanza),
-            stanza: stanza as u32,
-            transport,
-            timeout_class: self.routes.stanza(stanza).timeout_class,
-        };
-        let full = Err((Rcode::ServFail, Some(ExtendedError::NetworkError)));
-        if !self.routes.stanza(stanza).has_room() {
-            self.stats.concurrent_rejects += 1;
-            return Err((Rcode::Refused, None));
-        }
-        if self.exchanges.waiters_are_full() {
-            self.stats.overloaded += 1;
-            return full;
-        }
-        let asked = client.asked(query.asked);
-        let mut waiter = Waiter { client, asked, spelling: None };
-        if let Some(slot) = self.exchanges.find_same(&opening) {
-            waiter.spelling = Some(Spelling::of(query.name()));
-            self.exchanges.join(slot, waiter);
-            self.routes.stanza(stanza).under_way += 1;
-            self.stats.coalesced += 1;
-            return Ok(());
-        }
-        let Some(slot) = self.exchanges.open(&opening, now) else {
-            self.stats.overloaded += 1;
-            return full;
-        };
-        self.exchanges.join(slot, waiter);
-        self.routes.stanza(stanza).under_way += 1;
-        self.attempt(now, slot, ExtendedError::NetworkError);
-        Ok(())
     }
 
     fn upstream_of(&mut self, slot: u32) -> usize {

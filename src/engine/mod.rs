@@ -4,10 +4,12 @@
 //! and what comes out are replies in the caller's buffers and keys of connections to send on,
 //! dial or close. So whole outages run in virtual time, in a test, in milliseconds.
 //! [`forwarder`] is the one place that branches; it owns the rest, each of which has one
-//! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`policy`] (order),
+//! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`chain`] and [`stages`]
+//! (what happens besides forwarding), [`policy`] (order),
 //! [`pool`] (connections), [`exchange`] (outstanding queries), [`health`] (who is down),
 //! [`stats`] (counters), and under them the containers [`key`], [`list`], [`heap`] and [`index`].
 
+pub mod chain;
 pub mod clients;
 pub mod exchange;
 pub mod forwarder;
@@ -21,6 +23,7 @@ pub mod message;
 pub mod policy;
 pub mod pool;
 pub mod routes;
+pub mod stages;
 pub mod stats;
 pub mod zones;
 

@@ -5,10 +5,10 @@
 //! changes afterwards is whose turn it is among a stanza's upstreams.
 
 use super::key::Transport;
-use super::message::{Rcode, kind};
+use super::message::{class, kind};
 use super::policy::Rotation;
 use super::zones::{Folded, Zones};
-use crate::config::{Config, Forward, Policy, Rcodes};
+use crate::config::{Config, Forward, Policy, Rcodes, ServerBlock};
 use ahash::RandomState;
 use std::ops::Range;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub struct Stanza {
     pub policy: Policy,
     /// Whose turn it is.
     pub rotation: Rotation,
+    /// Its server block; `None` for that of nobody.
+    block: Option<usize>,
     /// Its upstreams, as numbered over all stanzas.
     pub upstreams: Range<usize>,
     /// Attempts that may end in an error before the query does.
@@ -62,8 +64,8 @@ pub enum Onward {
 
 /// All listeners, server blocks and stanzas.
 pub struct Routes {
-    /// For each listener: zone to server block.
-    listeners: Vec<Zones<usize>>,
+    /// For each listener: zone to server block, and whether classes other than IN are served.
+    listeners: Vec<(Zones<usize>, bool)>,
     /// For each server block: its stanzas.
     blocks: Vec<Range<usize>>,
     stanzas: Vec<Stanza>,
@@ -76,21 +78,25 @@ impl Routes {
     pub fn new(config: &Config, listeners: &[Option<usize>], hasher: &RandomState) -> Self {
         let (mut timeouts, mut upstreams) = (Vec::new(), 0);
         let (mut blocks, mut stanzas) = (Vec::new(), Vec::new());
-        for block in &config.blocks {
+        for (number, block) in config.blocks.iter().enumerate() {
             let first = stanzas.len();
             for forward in &block.forwards {
                 let timeout_class = class_of(&mut timeouts, forward.read_timeout);
                 let own = upstreams..upstreams + forward.upstreams.len();
                 upstreams = own.end;
-                stanzas.push(Stanza::new(forward, own, timeout_class, hasher));
+                let mut stanza = Stanza::new(forward, own, timeout_class, hasher);
+                stanza.block = Some(number);
+                stanzas.push(stanza);
             }
             blocks.push(first..stanzas.len());
         }
         stanzas.push(Stanza::of_nobody(upstreams, hasher));
         let listeners = listeners.iter().map(|listener| {
             let listener = listener.map(|number| &config.listeners[number]);
-            let zones = listener.into_iter().flat_map(|listener| &listener.zones);
-            Zones::new(hasher.clone(), zones.map(|(name, block)| (name, *block)))
+            let zones = || listener.into_iter().flat_map(|listener| &listener.zones);
+            let any_class = zones().any(|(_, block)| serves_any_class(&config.blocks[*block]));
+            let zones = zones().map(|(name, block)| (name, *block));
+            (Zones::new(hasher.clone(), zones), any_class)
         });
         Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
     }
@@ -103,6 +109,11 @@ impl Routes {
     /// The stanza with this number.
     pub fn stanza(&mut self, number: usize) -> &mut Stanza {
         &mut self.stanzas[number]
+    }
+
+    /// The server block of stanza number `stanza`, unless that is [`Routes::nowhere`].
+    pub fn block_of(&self, stanza: usize) -> Option<usize> {
+        self.stanzas[stanza].block
     }
 
     /// The stanza of what no other wants any more: it has no upstream.
@@ -121,23 +132,25 @@ impl Routes {
         wanted.map_or(Onward::Nowhere, Onward::Stanza)
     }
 
-    /// The number of the stanza that handles `name` on `listener`.
-    ///
-    /// # Errors
-    /// What the client is told: REFUSED when no zone matches or its block does nothing, SERVFAIL
-    /// when no stanza of the block wants the name.
-    pub fn find(&self, listener: u16, name: &Folded, kind: u16) -> Result<usize, Rcode> {
-        let zones = &self.listeners[usize::from(listener)];
-        let block = match kind {
+    /// The server block of a question that came in on `listener`; `None` when there is none.
+    pub fn block(&self, listener: u16, name: &Folded, kind: u16, class: u16) -> Option<usize> {
+        let (zones, any_class) = &self.listeners[usize::from(listener)];
+        match kind {
+            _ if class != class::IN && !any_class => None,
             kind::DS => zones.topmost(name),
             _ => zones.longest(name),
-        };
-        let mut stanzas = self.blocks[block.ok_or(Rcode::Refused)?].clone();
-        if stanzas.is_empty() {
-            return Err(Rcode::Refused);
         }
-        stanzas.find(|stanza| self.stanzas[*stanza].handles(name)).ok_or(Rcode::ServFail)
     }
+
+    /// The number of the stanza of `block` that handles `name`.
+    pub fn stanza_in(&self, block: usize, name: &Folded) -> Option<usize> {
+        self.blocks[block].clone().find(|stanza| self.stanzas[*stanza].handles(name))
+    }
+}
+
+/// Whether its listeners take questions of every class; the others take those about the Internet.
+fn serves_any_class(block: &ServerBlock) -> bool {
+    !block.forwards.is_empty()
 }
 
 impl Stanza {
@@ -153,6 +166,7 @@ impl Stanza {
             except: Zones::new(hasher.clone(), forward.except.iter().map(|name| (name, ()))),
             policy: forward.policy,
             rotation: Rotation::default(),
+            block: None,
             upstreams,
             failures_max: forward.max_connect_attempts.unwrap_or(uncapped).min(FAILURES_MAX),
             timeout_class,
@@ -174,6 +188,7 @@ impl Stanza {
             except: Zones::new(hasher.clone(), []),
             policy: Policy::Sequential,
             rotation: Rotation::default(),
+            block: None,
             upstreams: next..next,
             failures_max: 0,
             timeout_class: 0,
@@ -223,7 +238,7 @@ fn class_of(timeouts: &mut Vec<Duration>, timeout: Duration) -> u32 {
 mod tests {
     use super::{FAILURES_MAX, Routes};
     use crate::config::{Config, Host, Name};
-    use crate::engine::message::Rcode;
+    use crate::engine::message::class;
     use crate::engine::zones::Folded;
 
     fn routes(text: &str) -> Routes {
@@ -231,8 +246,11 @@ mod tests {
         Routes::new(&config, &[Some(0)], &ahash::RandomState::with_seeds(1, 2, 3, 4))
     }
 
-    fn find(routes: &Routes, name: &str, kind: u16) -> Result<usize, Rcode> {
-        routes.find(0, &Folded::new(Name::parse(name).unwrap().as_wire()), kind)
+    /// The block, and in it the stanza.
+    fn find(routes: &Routes, name: &str, kind: u16) -> Option<(usize, Option<usize>)> {
+        let name = Folded::new(Name::parse(name).unwrap().as_wire());
+        let block = routes.block(0, &name, kind, class::IN)?;
+        Some((block, routes.stanza_in(block, &name)))
     }
 
     #[test]
@@ -241,16 +259,24 @@ mod tests {
             "lab.test {\n bind 127.0.0.1\n forward a.lab.test 127.0.0.1\n \
              forward lab.test 127.0.0.2 {\n except b.lab.test lab.test\n}\n}\n",
         );
-        assert_eq!(find(&routes, "x.a.lab.test", 1), Ok(0));
-        assert_eq!(find(&routes, "lab.test", 1), Ok(1), "FROM itself is never excluded");
-        assert_eq!(find(&routes, "c.lab.test", 1), Err(Rcode::ServFail));
-        assert_eq!(find(&routes, "test", 1), Err(Rcode::Refused));
+        assert_eq!(find(&routes, "x.a.lab.test", 1), Some((0, Some(0))));
+        assert_eq!(
+            find(&routes, "lab.test", 1),
+            Some((0, Some(1))),
+            "FROM itself is never excluded"
+        );
+        assert_eq!(find(&routes, "c.lab.test", 1), Some((0, None)));
+        assert_eq!(find(&routes, "test", 1), None);
     }
 
     #[test]
-    fn a_block_that_does_nothing_refuses() {
-        let routes = routes(". {\n bind 127.0.0.1\n}\n");
-        assert_eq!(find(&routes, "a.test", 1), Err(Rcode::Refused));
+    fn classes_other_than_in_are_for_listeners_with_a_block_that_knows_them() {
+        let name = Folded::new(b"\x01a\x00");
+        for (text, block) in [("bind 127.0.0.1\n any", None), ("forward . 127.0.0.1", Some(0))] {
+            let routes = routes(&format!(". {{\n {text}\n}}\n"));
+            assert_eq!(routes.block(0, &name, 16, class::CH), block, "{text}");
+            assert_eq!(routes.block(0, &name, 16, class::IN), Some(0), "{text}");
+        }
     }
 
     #[test]

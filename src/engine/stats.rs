@@ -50,10 +50,19 @@ pub struct Stats {
     pub streams: u64,
     /// Streams of clients that were closed at once: all places, or all of their address, taken.
     pub streams_refused: u64,
+    /// What the stages of server blocks did.
+    pub stages: StageStats,
     /// Times that the worker panicked and was started afresh.
     pub panics: u64,
     /// By upstream, in the order of the configuration.
     pub upstreams: Vec<UpstreamStats>,
+}
+
+/// What the small stages of server blocks did to queries, all blocks together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageStats {
+    /// Answered by `any`.
+    pub any: u64,
 }
 
 /// One worker's counters of one upstream.
@@ -109,6 +118,7 @@ impl Stats {
         self.all_down += other.all_down;
         self.streams += other.streams;
         self.streams_refused += other.streams_refused;
+        self.stages.add(&other.stages);
         add_each(&mut self.replies, &other.replies);
         add_each(&mut self.drops, &other.drops);
         self.upstreams.resize(other.upstreams.len().max(self.upstreams.len()), Default::default());
@@ -125,6 +135,12 @@ impl Stats {
     /// Replies of every kind.
     pub fn replied(&self) -> u64 {
         self.replies.iter().sum()
+    }
+}
+
+impl StageStats {
+    fn add(&mut self, other: &Self) {
+        self.any += other.any;
     }
 }
 

@@ -9,7 +9,7 @@
 use super::stream::{Progress, Stream};
 use super::token::Token;
 use crate::engine::key::StreamKey;
-use crate::engine::message::reply::ERROR_LEN_MAX;
+use crate::engine::message::reply::OWN_LEN_MAX;
 use crate::engine::{Client, Forwarder};
 use crate::moment::Moment;
 use mio::net::TcpListener;
@@ -124,7 +124,7 @@ impl ClientStreams {
                 break;
             };
             let Some(message) = message else { break };
-            let mut out = [0; ERROR_LEN_MAX];
+            let mut out = [0; OWN_LEN_MAX];
             if let Some(len) = engine.on_query(now, ask, message, false, &mut out) {
                 let write = |room: &mut [u8]| {
                     room[..len].copy_from_slice(&out[..len]);

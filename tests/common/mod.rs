@@ -9,7 +9,7 @@ pub(crate) mod wire;
 
 use onward::config::{
     CLIENT_STREAMS_MAX, Config, Forward, HealthCheck, Listener, Name, Policy, Rcodes, ServerBlock,
-    Sizing, Upstream,
+    Sizing, Stages, Upstream,
 };
 use onward::moment::Moment;
 use rand_chacha::ChaCha8Rng;
@@ -63,6 +63,7 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
         zones: vec![name(zone)],
         ports: vec![53],
         bind: None,
+        stages: Stages::default(),
         forwards,
     };
     Config {

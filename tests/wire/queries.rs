@@ -6,7 +6,7 @@
 use crate::common::for_seeds;
 use crate::common::wire::{Ask, word_at};
 use crate::oracle::{OPT, has_pointer, options_of, read};
-use crate::random::{ECS, KEEPALIVE, TSIG, mutate, random_query};
+use crate::random::{ECS, KEEPALIVE, NSID, TSIG, mutate, random_query};
 use domain::base::Message;
 use domain::base::iana::{Opcode, OptionCode};
 use domain::base::name::ToName;
@@ -65,6 +65,7 @@ fn verdict(packet: &[u8]) -> Verdict {
         return refused(Rcode::FormErr, true);
     };
     let keepalive = options.iter().any(|(code, _)| *code == KEEPALIVE);
+    let nsid = options.iter().any(|(code, _)| *code == NSID);
     let subnets: Vec<_> = options.into_iter().filter(|(code, _)| *code == ECS).collect();
     if subnets.iter().any(|(_, data)| data.len() > 20) {
         return refused(Rcode::FormErr, true);
@@ -75,8 +76,12 @@ fn verdict(packet: &[u8]) -> Verdict {
     if records.iter().any(|record| record.kind == TSIG) {
         return refused(Rcode::Refused, true);
     }
-    let edns =
-        opt.map(|opt| Edns { udp_size: opt.class, dnssec_ok: opt.ttl & 0x8000 != 0, keepalive });
+    let edns = opt.map(|opt| Edns {
+        udp_size: opt.class,
+        dnssec_ok: opt.ttl & 0x8000 != 0,
+        keepalive,
+        nsid,
+    });
     let subnet = subnets.last().map_or(Vec::new(), |(_, data)| data.clone());
     Verdict::Taken { edns, subnet }
 }
@@ -129,7 +134,7 @@ fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
     assert_eq!((query.asked.id, query.asked.flags), (word_at(packet, 0), word_at(packet, 2)));
 
     let mut out = [0xaa; UPSTREAM_LEN_MAX];
-    let length = query.write_upstream(&mut out);
+    let length = query.write_upstream(&mut out, 1_232);
     let written = out;
     let on_stream = ask_keepalive(&mut out, query.question.end(), length, true);
     let (_, records) = read(&out[..on_stream]).expect("what we send on a stream");

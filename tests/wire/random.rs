@@ -15,6 +15,7 @@ pub(crate) const TSIG: u16 = 250;
 pub(crate) const ECS: u16 = 8;
 /// RFC 7828.
 pub(crate) const KEEPALIVE: u16 = 11;
+pub(crate) const NSID: u16 = 3;
 
 /// A query such as clients send, or not quite.
 pub(crate) fn random_query(dice: &mut Dice) -> Vec<u8> {
@@ -163,7 +164,12 @@ pub(crate) fn random_case_of_name(dice: &mut Dice, name: &[u8]) -> Vec<u8> {
 /// A client that will get an answer.
 pub(crate) fn random_asked(dice: &mut Dice) -> Asked {
     let udp_size = dice.pick(&[0, 511, 512, 513, 600, 800, 1_231, 1_232, 1_233, 4_096, 65_535]);
-    let edns = Edns { udp_size, dnssec_ok: dice.one_in(2), keepalive: dice.one_in(4) };
+    let edns = Edns {
+        udp_size,
+        dnssec_ok: dice.one_in(2),
+        keepalive: dice.one_in(4),
+        nsid: dice.one_in(4),
+    };
     let edns = (!dice.one_in(3)).then_some(edns);
     Asked { id: dice.word(), flags: dice.word() & 0x07ff, edns }
 }

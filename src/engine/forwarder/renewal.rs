@@ -8,6 +8,7 @@
 
 use super::{Dial, Forwarder, dials_of, hash_of, pool_settings};
 use crate::config::Config;
+use crate::engine::chain::Chain;
 use crate::engine::exchange::Client;
 use crate::engine::health::Verdicts;
 use crate::engine::message::reply::ExtendedError;
@@ -48,6 +49,7 @@ impl Forwarder {
         self.stats.upstreams = stays.iter().map(stats).collect();
         self.addresses = dials;
         self.routes = Routes::new(config, listeners, &self.hasher);
+        self.chains = config.blocks.iter().map(Chain::new).collect();
         self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
         self.verdicts = verdicts;
         self.accused.clear();
@@ -96,7 +98,9 @@ impl Forwarder {
             let query = self.exchanges.query(slot);
             let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + name_len]);
             let kind = u16_at(query, HEADER_LEN + name_len).unwrap_or(0);
-            let stanza = self.routes.find(listener, &name, kind);
+            let class = u16_at(query, HEADER_LEN + name_len + 2).unwrap_or(0);
+            let block = self.routes.block(listener, &name, kind, class);
+            let stanza = block.and_then(|block| self.routes.stanza_in(block, &name));
             let stanza = stanza.unwrap_or(self.routes.nowhere());
             let hash = hash_of(&self.hasher, &name, query, stanza);
             self.exchanges.move_to(slot, stanza as u32, hash);

@@ -6,7 +6,8 @@
 use super::{Answered, Forwarder, Reply};
 use crate::engine::exchange::{Client, Waiter};
 use crate::engine::key::Transport;
-use crate::engine::message::reply::{write_answer, write_error};
+use crate::engine::message::compose::write_error;
+use crate::engine::message::reply::{Finish, write_answer};
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, reply};
 use crate::engine::stats::DropReason;
 
@@ -38,7 +39,7 @@ impl Forwarder {
             Transport::Tcp => STREAM_MESSAGE_MAX,
         };
         let (response, asked) = (&answered.response, &waiter.asked);
-        let len = write_answer(out, packet, response, asked, question, limit);
+        let len = write_answer(out, packet, response, asked, question, limit, self.finish(slot));
         Some(self.reply_to(slot, &waiter.client, &out[..len]))
     }
 
@@ -72,12 +73,21 @@ impl Forwarder {
                 Some((response, packet)) => {
                     let room = out.len();
                     let limit = waiter.client.stream.map_or(asked.udp_limit(), |_| room).min(room);
-                    write_answer(out, packet, response, asked, question, limit)
+                    write_answer(out, packet, response, asked, question, limit, self.finish(slot))
                 }
-                None => write_error(out, asked, question, Rcode::ServFail, Some(why)),
+                None => {
+                    let finish = self.finish(slot);
+                    write_error(out, asked, question, Rcode::ServFail, Some(why), finish)
+                }
             };
             return Some(self.reply_to(slot, &waiter.client, &out[..len]));
         }
+    }
+
+    /// How the block finishes its replies whose exchange is or was just in `slot`.
+    fn finish(&self, slot: u32) -> Finish<'_> {
+        let block = self.routes.block_of(self.exchanges.first_stanza(slot));
+        block.map_or(Finish::PLAIN, |block| self.chains[block].finish())
     }
 
     /// The question of the exchange that is or was just in `slot`, as the waiter spelt it.

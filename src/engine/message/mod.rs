@@ -1,10 +1,12 @@
 //! Views over wire bytes: checked, without copies, without a panic on any input.
 //!
 //! [`query`] understands what a client asked and writes what goes upstream; [`response`]
-//! understands what an upstream answered; [`reply`] writes what the client gets. This file holds
-//! what they share: the header's layout (RFC 1035 §4.1.1, RFC 6895 §2), names and the walk over
-//! records. Off the hot path, and as the oracle in the tests, the `domain` crate does all this.
+//! understands what an upstream answered; [`reply`] writes what the client gets of it and
+//! [`compose`] what we answer ourselves. This file holds what they share: the header's layout
+//! (RFC 1035 §4.1.1, RFC 6895 §2), names and the walk over records. Off the hot path,
+//! and as the oracle in the tests, the `domain` crate does all this.
 
+pub mod compose;
 pub mod query;
 pub mod reply;
 pub mod response;
@@ -62,16 +64,44 @@ pub enum Rcode {
 
 /// Record types that the engine looks at.
 pub mod kind {
+    /// An IPv4 address.
+    pub const A: u16 = 1;
+    /// A name server.
+    pub const NS: u16 = 2;
+    /// The start of a zone.
+    pub const SOA: u16 = 6;
+    /// The name of an address.
+    pub const PTR: u16 = 12;
+    /// A host's processor and system; now the answer to ANY (RFC 8482).
+    pub const HINFO: u16 = 13;
+    /// Text.
+    pub const TXT: u16 = 16;
+    /// An IPv6 address.
+    pub const AAAA: u16 = 28;
+    /// Where a service is.
+    pub const SRV: u16 = 33;
     /// EDNS (RFC 6891).
     pub const OPT: u16 = 41;
     /// Delegation signer: belongs to the parent's side of a zone cut (RFC 4035 §3.1.4.1).
     pub const DS: u16 = 43;
     /// Transaction signature (RFC 8945).
     pub const TSIG: u16 = 250;
+    /// In a question: every type.
+    pub const ANY: u16 = 255;
+}
+
+/// Classes that the engine looks at.
+pub mod class {
+    /// The Internet.
+    pub const IN: u16 = 1;
+    /// Chaosnet: now the name server itself.
+    pub const CH: u16 = 3;
 }
 
 /// EDNS option codes that the engine looks at.
 pub mod option {
+    /// Which of several servers answers (RFC 5001).
+    pub const NSID: u16 = 3;
     /// Client subnet (RFC 7871).
     pub const ECS: u16 = 8;
     /// How long an idle stream stays open (RFC 7828).

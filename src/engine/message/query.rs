@@ -29,6 +29,8 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// It wants to know how long its idle stream stays open (RFC 7828).
     pub keepalive: bool,
+    /// It wants to know which server answers (RFC 5001).
+    pub nsid: bool,
 }
 
 /// What a reply must know about the query it answers.
@@ -140,9 +142,14 @@ impl<'a> Query<'a> {
         self.question.name(self.packet)
     }
 
+    /// Name, type and class as the client wrote them.
+    pub fn question_bytes(&self) -> &'a [u8] {
+        &self.packet[HEADER_LEN..self.question.end()]
+    }
+
     /// Writes what goes upstream, with id zero, and returns its length. On the way of each attempt
-    /// depends what [`ask_keepalive`] adds.
-    pub fn write_upstream(&self, out: &mut [u8; UPSTREAM_LEN_MAX]) -> usize {
+    /// depends what [`ask_keepalive`] adds. `udp_size`: the UDP payload that our OPT advertises.
+    pub fn write_upstream(&self, out: &mut [u8; UPSTREAM_LEN_MAX], udp_size: u16) -> usize {
         let carried = flags::RD | flags::AD | flags::CD;
         let header = [0, self.asked.flags & carried, 1, 0, 0, 1];
         for (index, word) in header.into_iter().enumerate() {
@@ -151,7 +158,7 @@ impl<'a> Query<'a> {
         let end = self.question.end();
         out[HEADER_LEN..end].copy_from_slice(&self.packet[HEADER_LEN..end]);
         let dnssec_ok = self.asked.edns.is_some_and(|edns| edns.dnssec_ok);
-        let opt = opt_record(dnssec_ok, 0, self.subnet.len());
+        let opt = opt_record(udp_size, dnssec_ok, 0, self.subnet.len());
         let mut len = end;
         for part in [&opt[..], self.subnet] {
             out[len..len + part.len()].copy_from_slice(part);
@@ -178,10 +185,15 @@ pub fn ask_keepalive(
 }
 
 /// An OPT record of ours, to be followed by `options_len` bytes of options.
-pub(super) fn opt_record(dnssec_ok: bool, rcode_high: u8, options_len: usize) -> [u8; OPT_LEN] {
+pub(super) fn opt_record(
+    udp_size: u16,
+    dnssec_ok: bool,
+    rcode_high: u8,
+    options_len: usize,
+) -> [u8; OPT_LEN] {
     let mut opt = [0; OPT_LEN];
     put_u16(&mut opt, 1, kind::OPT);
-    put_u16(&mut opt, 3, UDP_PAYLOAD_MAX as u16);
+    put_u16(&mut opt, 3, udp_size);
     opt[5] = rcode_high;
     opt[7] = if dnssec_ok { 0x80 } else { 0 };
     put_u16(&mut opt, 9, options_len as u16);
@@ -223,7 +235,7 @@ impl<'a> Extras<'a> {
         }
         let dnssec_ok = packet[record.fixed + 6] & 0x80 != 0;
         self.version = packet[record.fixed + 5];
-        let mut keepalive = false;
+        let (mut keepalive, mut nsid) = (false, false);
         let mut place = record.data;
         while place < record.end {
             let code = u16_at(packet, place)?;
@@ -235,9 +247,10 @@ impl<'a> Extras<'a> {
                 self.subnet = &packet[place..end];
             }
             keepalive |= code == option::KEEPALIVE;
+            nsid |= code == option::NSID;
             place = end;
         }
-        self.edns = Some(Edns { udp_size: record.class, dnssec_ok, keepalive });
+        self.edns = Some(Edns { udp_size: record.class, dnssec_ok, keepalive, nsid });
         Some(())
     }
 }

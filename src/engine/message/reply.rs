@@ -1,35 +1,88 @@
 //! What the client gets.
 //!
-//! Either an upstream's response with the parts of the hop exchanged ([`write_answer`]) or a few
-//! words of our own ([`write_error`]). In both the id, the question's spelling, RD and CD are the
+//! An upstream's response with the parts of the hop exchanged ([`write_answer`]), or a few words of
+//! our own ([`super::compose`]). In both the id, the question's spelling, RD and CD are the
 //! client's; AD is passed only to who asked for it (RFC 6840 §5.8); an OPT of ours is there if and
 //! only if the client sent one (RFC 6891 §7); and what exceeds the client's limit is cut between
-//! two RRsets, with TC set and the OPT kept (RFC 2181 §9).
+//! two RRsets, with TC set and the OPT kept (RFC 2181 §9). A server block may want more of it:
+//! [`Finish`] says what.
 
+use super::compose::EDE_LEN;
 use super::query::{Asked, OPT_LEN, opt_record};
 use super::response::Response;
-use super::{HEADER_LEN, Rcode, Record, flags, names_equal, option, put_u16, u16_at};
+use super::{
+    HEADER_LEN, Rcode, Record, UDP_PAYLOAD_MAX, flags, names_equal, option, put_u16, u16_at,
+};
 
-/// An extended error: its option's code, length and info code (RFC 8914 §2).
-const EDE_LEN: usize = 6;
 /// A longer extended error of an upstream, which carries a text, is not passed on.
 const EDE_LEN_MAX: usize = 128;
 /// How long a client's idle stream stays open, in units of 100 ms.
 pub const STREAM_IDLE_UNITS: u16 = 100;
 /// A keepalive option with a time-out (RFC 7828 §3.1).
 const KEEPALIVE_LEN: usize = 6;
-/// The longest reply of our own: header, question, OPT, extended error and keepalive.
+/// Bytes of a server's name at most (RFC 5001); whatever else an OPT of ours carries, it and the
+/// longest question fit into 512 bytes.
+pub const NSID_LEN_MAX: usize = 64;
+/// The longest error: header, question, OPT, extended error, keepalive and server's name.
 pub const ERROR_LEN_MAX: usize =
-    HEADER_LEN + super::NAME_LEN_MAX + 4 + OPT_LEN + EDE_LEN + KEEPALIVE_LEN;
+    HEADER_LEN + super::NAME_LEN_MAX + 4 + OPT_LEN + EDE_LEN + KEEPALIVE_LEN + 4 + NSID_LEN_MAX;
+/// The longest reply of our own, records included.
+pub const OWN_LEN_MAX: usize = UDP_PAYLOAD_MAX;
 
 /// Extended errors of our own (RFC 8914 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum ExtendedError {
+    /// The operator of this server has it blocked.
+    Blocked = 15,
+    /// The operator of this server has it filtered, as the client wished.
+    Filtered = 17,
     /// Every upstream that was asked kept silent.
     NoReachableAuthority = 22,
     /// The network or this host would not carry the query.
     NetworkError = 23,
+}
+
+/// How a server block finishes its replies.
+#[derive(Clone, Copy, Debug)]
+pub struct Finish<'a> {
+    /// The UDP payload that our OPT advertises.
+    pub udp_size: u16,
+    /// How long an idle stream stays open, in units of 100 ms.
+    pub keepalive: u16,
+    /// The server's name, for who asks for it. At most [`NSID_LEN_MAX`] bytes.
+    pub nsid: Option<&'a [u8]>,
+    /// What becomes of the header's second word. Not of errors of our own.
+    pub header: Masks,
+    /// Of a positive answer only the answer section is passed.
+    pub minimal: bool,
+}
+
+impl Finish<'_> {
+    /// Nothing is special.
+    pub const PLAIN: Self = Self {
+        udp_size: UDP_PAYLOAD_MAX as u16,
+        keepalive: STREAM_IDLE_UNITS,
+        nsid: None,
+        header: Masks { set: 0, clear: 0 },
+        minimal: false,
+    };
+}
+
+/// Bits that are set, and bits that are cleared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Masks {
+    /// These are set.
+    pub set: u16,
+    /// These are cleared.
+    pub clear: u16,
+}
+
+impl Masks {
+    /// `word` with the bits set and cleared.
+    pub fn apply(self, word: u16) -> u16 {
+        word & !self.clear | self.set
+    }
 }
 
 /// Writes the client's copy of `response`, found in `packet`, into `out` and returns its length.
@@ -43,12 +96,15 @@ pub fn write_answer(
     asked: &Asked,
     question: &[u8],
     limit: usize,
+    finish: Finish<'_>,
 ) -> usize {
+    let slim = if finish.minimal { minimal(response) } else { None };
+    let response = slim.as_ref().unwrap_or(response);
     let records = HEADER_LEN + question.len();
     let passed = response.opt.and_then(|opt| opt.extended_error);
     let passed = passed.map(|(start, end)| &packet[start..end]);
     let error = passed.filter(|error| error.len() <= EDE_LEN_MAX).unwrap_or_default();
-    let room = limit - records - opt_len(asked, error);
+    let room = limit - records - opt_len(asked, error.len(), &finish);
     let fits = response.end - response.start <= room;
     let (end, counts) = if fits {
         (response.end, response.counts)
@@ -60,11 +116,21 @@ pub fn write_answer(
         word |= flags::TC;
     }
     let additionals = counts[2] + u16::from(asked.edns.is_some());
-    let header = [asked.id, word, 1, counts[0], counts[1], additionals];
-    write_head(out, header, question);
+    word = finish.header.apply(word);
+    write_head(out, [asked.id, word, 1, counts[0], counts[1], additionals]);
+    out[HEADER_LEN..records].copy_from_slice(question);
     let length = end - response.start;
     out[records..records + length].copy_from_slice(&packet[response.start..end]);
-    records + length + write_opt(&mut out[records + length..], asked, rcode_high, error)
+    records + length + write_opt(&mut out[records + length..], asked, rcode_high, error, &finish)
+}
+
+/// What is left of a positive answer without its authority and additional sections. `None` for any
+/// other response: those sections say why there is nothing, or where to ask.
+fn minimal(response: &Response) -> Option<Response> {
+    let positive = response.rcode() == Rcode::NoError as u16
+        && (response.counts[0] > 0 || response.counts[1] == 0);
+    let counts = [response.counts[0], 0, 0];
+    positive.then_some(Response { counts, end: response.answers_end, ..*response })
 }
 
 /// The header's second word for the client, and the response code's upper bits.
@@ -111,59 +177,46 @@ fn cut(packet: &[u8], response: &Response, limit: usize) -> (usize, [u16; 3]) {
     kept
 }
 
-/// Writes a reply of our own into `out`, which holds at least [`ERROR_LEN_MAX`] bytes, and returns
-/// its length. `question` is empty when the client's could not be read.
-pub fn write_error(
-    out: &mut [u8],
-    asked: &Asked,
-    question: &[u8],
-    rcode: Rcode,
-    why: Option<ExtendedError>,
-) -> usize {
-    let code = rcode as u16;
-    let carried = asked.flags & (flags::OPCODE | flags::RD | flags::CD);
-    let word = flags::QR | flags::RA | carried | (code & flags::RCODE);
-    let counted = u16::from(!question.is_empty());
-    let header = [asked.id, word, counted, 0, 0, u16::from(asked.edns.is_some())];
-    write_head(out, header, question);
-    let end = HEADER_LEN + question.len();
-    let mut error = [0; EDE_LEN];
-    let error = match why {
-        Some(why) => {
-            let words = [option::EDE, 2, why as u16];
-            words.iter().enumerate().for_each(|(i, word)| put_u16(&mut error, 2 * i, *word));
-            &error[..]
-        }
-        None => &[],
-    };
-    end + write_opt(&mut out[end..], asked, (code >> 4) as u8, error)
-}
-
-fn write_head(out: &mut [u8], header: [u16; 6], question: &[u8]) {
+pub(super) fn write_head(out: &mut [u8], header: [u16; 6]) {
     for (index, word) in header.into_iter().enumerate() {
         put_u16(out, 2 * index, word);
     }
-    out[HEADER_LEN..HEADER_LEN + question.len()].copy_from_slice(question);
 }
 
 /// The length of what [`write_opt`] writes.
-fn opt_len(asked: &Asked, error: &[u8]) -> usize {
-    asked
-        .edns
-        .map_or(0, |edns| OPT_LEN + error.len() + if edns.keepalive { KEEPALIVE_LEN } else { 0 })
+pub(super) fn opt_len(asked: &Asked, error_len: usize, finish: &Finish<'_>) -> usize {
+    asked.edns.map_or(0, |edns| {
+        let keepalive = if edns.keepalive { KEEPALIVE_LEN } else { 0 };
+        let nsid = finish.nsid.filter(|_| edns.nsid).map_or(0, |nsid| 4 + nsid.len());
+        OPT_LEN + nsid + error_len + keepalive
+    })
 }
 
 /// Our OPT, if the client sent one, with the extended error `error` (code and length included);
 /// returns its length.
-fn write_opt(out: &mut [u8], asked: &Asked, rcode_high: u8, error: &[u8]) -> usize {
+pub(super) fn write_opt(
+    out: &mut [u8],
+    asked: &Asked,
+    rcode_high: u8,
+    error: &[u8],
+    finish: &Finish<'_>,
+) -> usize {
     let Some(edns) = asked.edns else { return 0 };
-    let len = opt_len(asked, error);
-    out[..OPT_LEN].copy_from_slice(&opt_record(edns.dnssec_ok, rcode_high, len - OPT_LEN));
-    let keepalive = OPT_LEN + error.len();
-    out[OPT_LEN..keepalive].copy_from_slice(error);
+    let len = opt_len(asked, error.len(), finish);
+    let opt = opt_record(finish.udp_size, edns.dnssec_ok, rcode_high, len - OPT_LEN);
+    out[..OPT_LEN].copy_from_slice(&opt);
+    let mut place = OPT_LEN;
+    if let Some(nsid) = finish.nsid.filter(|_| edns.nsid) {
+        put_u16(out, place, option::NSID);
+        put_u16(out, place + 2, nsid.len() as u16);
+        place += 4 + nsid.len();
+        out[place - nsid.len()..place].copy_from_slice(nsid);
+    }
+    out[place..place + error.len()].copy_from_slice(error);
+    place += error.len();
     if edns.keepalive {
-        let words = [option::KEEPALIVE, 2, STREAM_IDLE_UNITS];
-        words.iter().enumerate().for_each(|(i, word)| put_u16(out, keepalive + 2 * i, *word));
+        let words = [option::KEEPALIVE, 2, finish.keepalive];
+        words.iter().enumerate().for_each(|(i, word)| put_u16(out, place + 2 * i, *word));
     }
     len
 }

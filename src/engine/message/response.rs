@@ -73,6 +73,8 @@ pub struct Response {
     pub counts: [u16; 3],
     /// Where the records begin: behind the question.
     pub start: usize,
+    /// Where the answer section ends.
+    pub answers_end: usize,
     /// Where they end; the OPT, and anything behind it, lies beyond.
     pub end: usize,
     /// The upstream's OPT, if it sent one.
@@ -93,7 +95,7 @@ impl Response {
         let start = Question::parse(packet)?.end();
         let count = |section: usize| u16_at(packet, 6 + 2 * section);
         let mut counts = [count(0)?, count(1)?, count(2)?];
-        let (mut place, mut end, mut opt) = (start, start, None);
+        let (mut place, mut answers_end, mut end, mut opt) = (start, start, start, None);
         for (section, count) in counts.iter_mut().enumerate() {
             let mut kept = 0;
             for _ in 0..*count {
@@ -110,8 +112,11 @@ impl Response {
                 }
             }
             *count = kept;
+            if section == 0 {
+                answers_end = end;
+            }
         }
-        Some(Self { flags: u16_at(packet, 2)?, counts, start, end, opt })
+        Some(Self { flags: u16_at(packet, 2)?, counts, start, answers_end, end, opt })
     }
 
     /// What a response that the buffer could not hold is worth: its header and question, with TC
@@ -119,6 +124,6 @@ impl Response {
     pub fn of_truncated(packet: &[u8]) -> Option<Self> {
         let start = Question::parse(packet)?.end();
         let flags = u16_at(packet, 2)? | flags::TC;
-        Some(Self { flags, counts: [0; 3], start, end: start, opt: None })
+        Some(Self { flags, counts: [0; 3], start, answers_end: start, end: start, opt: None })
     }
 }

@@ -1,0 +1,164 @@
+//! What a client's packet leads to.
+//!
+//! It is understood or refused; its server block is found; the block's chain has its say; and what
+//! is left is forwarded: joined to the same query that is on its way already, or sent on a way of
+//! its own. Whatever ends it earlier is replied to at once, in the caller's buffer.
+
+use super::{Forwarder, hash_of};
+use crate::engine::chain::Step;
+use crate::engine::exchange::{Client, Opening, Spelling, Waiter};
+use crate::engine::message::compose::write_error;
+use crate::engine::message::query::{Query, Rejection};
+use crate::engine::message::reply::{ExtendedError, Finish};
+use crate::engine::message::{HEADER_LEN, Rcode};
+use crate::engine::stats::DropReason;
+use crate::engine::zones::Folded;
+use crate::moment::Moment;
+
+/// What becomes of a query that was understood.
+enum Course {
+    /// Its client waits.
+    Waits,
+    /// A reply of so many bytes is written.
+    Replied(usize),
+    /// The client is to be told, by this server block if it is one's.
+    Refused(Rcode, Option<ExtendedError>, Option<usize>),
+    /// There is no reply.
+    Dropped,
+}
+
+impl Forwarder {
+    /// A client's packet. `truncated`: its buffer did not hold all of it. Returns the length of a
+    /// reply written into `out` (at least [`crate::engine::message::reply::OWN_LEN_MAX`] bytes);
+    /// `None` when there is none, or none yet.
+    pub fn on_query(
+        &mut self,
+        now: Moment,
+        client: Client,
+        packet: &[u8],
+        truncated: bool,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        self.stats.queries += 1;
+        if client.peer.port() == 0 {
+            self.stats.drop(DropReason::QueryFromPortZero);
+            return None;
+        }
+        if let Some(stream) = client.stream {
+            self.clients.active(now, stream);
+        }
+        let refusal = match Query::parse(packet, truncated) {
+            Ok(mut query) => {
+                query.asked = client.asked(query.asked);
+                match self.serve(now, client, &mut query, out) {
+                    Course::Waits => {
+                        client.stream.inspect(|stream| self.clients.waits(*stream));
+                        return None;
+                    }
+                    Course::Replied(len) => {
+                        self.count_reply(&out[..len]);
+                        return Some(len);
+                    }
+                    Course::Refused(rcode, why, block) => {
+                        (rcode, why, query.asked, Some(query.question), block)
+                    }
+                    Course::Dropped => return None,
+                }
+            }
+            Err(Rejection::TooShort) => {
+                self.stats.drop(DropReason::QueryTooShort);
+                return None;
+            }
+            Err(Rejection::IsResponse) => {
+                self.stats.drop(DropReason::QueryIsResponse);
+                return None;
+            }
+            Err(Rejection::Refusal { rcode, asked, question }) => {
+                (rcode, None, client.asked(asked), question, None)
+            }
+        };
+        let (rcode, why, asked, question, block) = refusal;
+        let question = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
+        let finish = block.map_or(Finish::PLAIN, |block| self.chains[block].finish());
+        let len = write_error(out, &asked, question, rcode, why, finish);
+        self.count_reply(&out[..len]);
+        Some(len)
+    }
+
+    /// Finds the query's server block, and in it whoever ends it.
+    fn serve(
+        &mut self,
+        now: Moment,
+        client: Client,
+        query: &mut Query<'_>,
+        out: &mut [u8],
+    ) -> Course {
+        let name = Folded::new(query.name());
+        let (kind, class) = (query.question.kind, query.question.class);
+        let Some(block) = self.routes.block(client.listener, &name, kind, class) else {
+            return Course::Refused(Rcode::Refused, None, None);
+        };
+        let (chain, stats) = (&self.chains[block], &mut self.stats);
+        let mut step = chain.on_query(&client, query, &mut stats.stages, out);
+        if step == Step::Onward {
+            match self.routes.stanza_in(block, &name) {
+                Some(stanza) => return self.forward(now, client, query, &name, block, stanza),
+                None => step = chain.at_end(),
+            }
+        }
+        match step {
+            Step::Replied(len) => Course::Replied(len),
+            Step::Refused(rcode, why) => Course::Refused(rcode, why, Some(block)),
+            Step::Onward | Step::Dropped => Course::Dropped,
+        }
+    }
+
+    /// Sets a query on its way through `stanza`, or has the client wait for the same query that is
+    /// on its way already.
+    fn forward(
+        &mut self,
+        now: Moment,
+        client: Client,
+        query: &Query<'_>,
+        name: &Folded,
+        block: usize,
+        stanza: usize,
+    ) -> Course {
+        let transport = self.routes.stanza(stanza).transport(client.transport());
+        let finish = self.chains[block].finish();
+        let query_len = query.write_upstream(&mut self.draft, finish.udp_size);
+        let opening = Opening {
+            query: &self.draft[..query_len],
+            name_len: query.question.name_len,
+            hash: hash_of(&self.hasher, name, &self.draft[..query_len], stanza),
+            stanza: stanza as u32,
+            transport,
+            timeout_class: self.routes.stanza(stanza).timeout_class,
+        };
+        let full = Course::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError), Some(block));
+        if !self.routes.stanza(stanza).has_room() {
+            self.stats.concurrent_rejects += 1;
+            return Course::Refused(Rcode::Refused, None, Some(block));
+        }
+        if self.exchanges.waiters_are_full() {
+            self.stats.overloaded += 1;
+            return full;
+        }
+        let mut waiter = Waiter { client, asked: query.asked, spelling: None };
+        if let Some(slot) = self.exchanges.find_same(&opening) {
+            waiter.spelling = Some(Spelling::of(query.name()));
+            self.exchanges.join(slot, waiter);
+            self.routes.stanza(stanza).under_way += 1;
+            self.stats.coalesced += 1;
+            return Course::Waits;
+        }
+        let Some(slot) = self.exchanges.open(&opening, now) else {
+            self.stats.overloaded += 1;
+            return full;
+        };
+        self.exchanges.join(slot, waiter);
+        self.routes.stanza(stanza).under_way += 1;
+        self.attempt(now, slot, ExtendedError::NetworkError);
+        Course::Waits
+    }
+}

@@ -1,0 +1,190 @@
+//! What we answer ourselves, record by record.
+//!
+//! A [`Composer`] writes a reply straight into the caller's buffer: header and question at once,
+//! records one after the other as long as there is room, and last our OPT, whose room is set
+//! aside from the start. What does not fit is left out and TC says so. Names in records are given
+//! as they go on the wire, so an owner can be a pointer to the question's name ([`QNAME`]). What
+//! the records say is the stages' business; errors are the same thing without any record.
+
+use super::query::Asked;
+use super::reply::{ExtendedError, Finish, opt_len, write_head, write_opt};
+use super::{HEADER_LEN, Rcode, flags, option, put_u16};
+
+/// A pointer to the question's name, which begins right behind the header.
+pub const QNAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
+
+/// An extended error: its option's code, length and info code (RFC 8914 §2).
+pub(super) const EDE_LEN: usize = 6;
+
+/// The sections that records go to, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Section {
+    /// What was asked for.
+    Answer = 0,
+    /// Who is in charge.
+    Authority = 1,
+    /// What may help.
+    Additional = 2,
+}
+
+/// One record to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRecord<'a> {
+    /// The owner, as it goes on the wire.
+    pub owner: &'a [u8],
+    /// The type.
+    pub kind: u16,
+    /// The class.
+    pub class: u16,
+    /// The time to live, in seconds.
+    pub ttl: u32,
+    /// The data, in as many parts as they come in.
+    pub data: &'a [&'a [u8]],
+}
+
+/// A reply of our own in the making.
+pub struct Composer<'a> {
+    out: &'a mut [u8],
+    asked: &'a Asked,
+    finish: Finish<'a>,
+    why: Option<ExtendedError>,
+    questions: u16,
+    counts: [u16; 3],
+    len: usize,
+    /// Where records must end so that our OPT fits behind them.
+    room: usize,
+    truncated: bool,
+}
+
+impl<'a> Composer<'a> {
+    /// A reply of at most `limit` bytes into `out`. `question` is empty when the client's could
+    /// not be read. `why`: an extended error for our OPT.
+    ///
+    /// `out` and `limit` hold at least a header, the question and our OPT.
+    pub fn new(
+        out: &'a mut [u8],
+        limit: usize,
+        asked: &'a Asked,
+        question: &[u8],
+        finish: Finish<'a>,
+        why: Option<ExtendedError>,
+    ) -> Self {
+        let len = HEADER_LEN + question.len();
+        out[HEADER_LEN..len].copy_from_slice(question);
+        let error_len = if why.is_some() { EDE_LEN } else { 0 };
+        let room = limit.min(out.len()) - opt_len(asked, error_len, &finish);
+        let questions = u16::from(!question.is_empty());
+        let (counts, truncated) = ([0; 3], false);
+        Self { out, asked, finish, why, questions, counts, len, room, truncated }
+    }
+
+    /// Appends a record, sections in their order. When it does not fit, neither it nor what
+    /// follows it is written.
+    pub fn record(&mut self, section: Section, record: &NewRecord<'_>) {
+        let data_len: usize = record.data.iter().map(|part| part.len()).sum();
+        let fixed = self.len + record.owner.len();
+        if self.truncated || fixed + 10 + data_len > self.room {
+            self.truncated = true;
+            return;
+        }
+        self.out[self.len..fixed].copy_from_slice(record.owner);
+        let ttl = [(record.ttl >> 16) as u16, record.ttl as u16];
+        let words = [record.kind, record.class, ttl[0], ttl[1], data_len as u16];
+        words.iter().enumerate().for_each(|(i, word)| put_u16(self.out, fixed + 2 * i, *word));
+        self.len = fixed + 10;
+        for part in record.data {
+            self.out[self.len..self.len + part.len()].copy_from_slice(part);
+            self.len += part.len();
+        }
+        self.counts[section as usize] += 1;
+    }
+
+    /// Completes the reply and returns its length. Of the header, opcode, RD and CD are the
+    /// client's; `bits` are set besides.
+    pub fn end(self, bits: u16, rcode: Rcode) -> usize {
+        let code = rcode as u16;
+        let carried = self.asked.flags & (flags::OPCODE | flags::RD | flags::CD);
+        let cut = if self.truncated { flags::TC } else { 0 };
+        let word = flags::QR | bits | cut | carried | (code & flags::RCODE);
+        let [answers, authorities, additionals] = self.counts;
+        let additionals = additionals + u16::from(self.asked.edns.is_some());
+        let header = [self.asked.id, word, self.questions, answers, authorities, additionals];
+        write_head(self.out, header);
+        let mut error = [0; EDE_LEN];
+        let error = match self.why {
+            Some(why) => {
+                let words = [option::EDE, 2, why as u16];
+                words.iter().enumerate().for_each(|(i, word)| put_u16(&mut error, 2 * i, *word));
+                &error[..]
+            }
+            None => &[],
+        };
+        let opt = &mut self.out[self.len..];
+        self.len + write_opt(opt, self.asked, (code >> 4) as u8, error, &self.finish)
+    }
+}
+
+/// Writes an error into `out`, which holds at least [`super::reply::ERROR_LEN_MAX`] bytes, and
+/// returns its length. `question` is empty when the client's could not be read. RA says that we
+/// are one to ask for recursion, though not this time.
+pub fn write_error(
+    out: &mut [u8],
+    asked: &Asked,
+    question: &[u8],
+    rcode: Rcode,
+    why: Option<ExtendedError>,
+    finish: Finish<'_>,
+) -> usize {
+    let limit = out.len();
+    Composer::new(out, limit, asked, question, finish, why).end(flags::RA, rcode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Composer, NewRecord, QNAME, Section};
+    use crate::engine::message::query::{Asked, Edns};
+    use crate::engine::message::reply::{Finish, OWN_LEN_MAX};
+    use crate::engine::message::response::Response;
+    use crate::engine::message::{Rcode, flags};
+
+    const QUESTION: &[u8] = b"\x01a\x04test\x00\x00\x10\x00\x03";
+
+    fn asked() -> Asked {
+        let edns = Edns { udp_size: 512, dnssec_ok: false, keepalive: false, nsid: true };
+        Asked { id: 7, flags: flags::RD, edns: Some(edns) }
+    }
+
+    #[test]
+    fn records_go_to_their_sections_and_our_opt_comes_last() {
+        let (asked, mut out) = (asked(), [0; OWN_LEN_MAX]);
+        let finish = Finish { nsid: Some(b"me"), ..Finish::PLAIN };
+        let mut composer = Composer::new(&mut out, 512, &asked, QUESTION, finish, None);
+        let record =
+            NewRecord { owner: &QNAME, kind: 16, class: 3, ttl: 1, data: &[b"\x01", b"x"] };
+        composer.record(Section::Answer, &record);
+        composer.record(Section::Additional, &record);
+        let len = composer.end(flags::AA, Rcode::NoError);
+        let response = Response::parse(&out[..len]).unwrap();
+        assert_eq!(response.counts, [1, 0, 1]);
+        assert_eq!(response.flags, flags::QR | flags::AA | flags::RD);
+        assert!(response.opt.is_some());
+        assert!(out[..len].ends_with(b"\x00\x06\x00\x03\x00\x02me"), "{:x?}", &out[..len]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_tc_says_so() {
+        let (asked, mut out) = (asked(), [0; OWN_LEN_MAX]);
+        let finish = Finish { nsid: Some(&[b'n'; 64]), ..Finish::PLAIN };
+        let mut composer = Composer::new(&mut out, 512, &asked, QUESTION, finish, None);
+        for _ in 0..3 {
+            let record =
+                NewRecord { owner: &QNAME, kind: 16, class: 3, ttl: 0, data: &[&[1; 180]] };
+            composer.record(Section::Answer, &record);
+        }
+        let len = composer.end(0, Rcode::NoError);
+        let response = Response::parse(&out[..len]).unwrap();
+        assert_eq!(response.counts, [2, 0, 0]);
+        assert!(response.flags & flags::TC != 0 && len <= 512, "{len}");
+    }
+}
