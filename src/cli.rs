@@ -320,6 +320,20 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The same, once more.
+    ///
+    /// # Errors
+    /// As [`Source::load`]; and that there is nothing to be read a second time.
+    pub fn load_again(&self) -> Result<(String, Vec<u8>), CliError> {
+        if *self == Self::Stdin {
+            let why = "standard input can be read only once: restart, or use --conf FILE";
+            return Err(CliError::Usage(why.into()));
+        }
+        self.load()
+    }
+}
+
 impl Placement {
     /// One entry a worker: the core to pin it to, if any. `available` are the cores that this
     /// process may run on ([`crate::sys::cpu::cores`]).

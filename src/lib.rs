@@ -16,7 +16,8 @@
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
 //! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`control`]:
-//!   what they say to each other. [`server`]: all of it started and stopped.
+//!   what they say to each other. [`server`]: all of it started, renewed and stopped.
+//!   [`service`]: the process around it, from signal to signal.
 //! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
 //!
 //! What is absent, always: the engine never does I/O and never asks what time it is; sys knows
@@ -37,6 +38,7 @@ pub mod keeper;
 pub mod moment;
 pub mod resolve;
 pub mod server;
+pub mod service;
 pub mod sys;
 pub mod traffic;
 pub mod wheel;

@@ -1,21 +1,19 @@
-//! The program: arguments → Corefile → Config → threads → wait.
+//! The program: arguments, and then one of the things that it can do.
 //!
 //! Everything it says at the start goes to standard output, everything that keeps it from
 //! starting is one message on standard error, and its exit code is one of [`Exit`].
 
-use onward::cli::{self, Cli, CliError, Exit, Serve};
-use onward::config::Config;
-use onward::server::Server;
-use onward::sys::cpu;
-use onward::sys::signals::Signals;
-use onward::{demo, host};
+use onward::cli::{self, Cli, CliError, Exit};
+use onward::{demo, service};
 use std::fmt::Display;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = match cli::parse(std::env::args_os()) {
         Ok(Cli::Demo(options)) => demo::run(&options).map_err(|error| failed(Exit::Failure, error)),
-        Ok(Cli::Serve(options)) => serve(&options),
+        Ok(Cli::Serve(options)) => {
+            service::serve(&options).map_err(|(exit, why)| failed(exit, why))
+        }
         Err(CliError::Asked(text)) => {
             println!("{}", text.trim_end());
             Ok(())
@@ -29,29 +27,4 @@ fn main() -> ExitCode {
 fn failed(exit: Exit, why: impl Display) -> Exit {
     eprintln!("onward: {why}");
     exit
-}
-
-/// Serves until a signal says stop.
-fn serve(options: &Serve) -> Result<(), Exit> {
-    let usage = |error: &dyn Display| failed(Exit::Usage, error);
-    let runtime = |error: &dyn Display| failed(Exit::Failure, error);
-    // Blocked before any thread exists, so that all inherit it and one waits.
-    let signals = Signals::block().map_err(|error| runtime(&error))?;
-    let cores = options.placement.workers(&cpu::cores()).map_err(|error| usage(&error))?;
-    let (name, text) = options.source.load().map_err(|error| usage(&error))?;
-    let host = host::describe(cores.len(), options.dns_port).map_err(|error| runtime(&error))?;
-    let (config, warnings) = Config::load(&text, &name, &host).map_err(|error| usage(&error))?;
-    for warning in warnings {
-        println!("[WARNING] {warning}");
-    }
-    let server = Server::start(config, &cores, |line| println!("[ERROR] {line}"))
-        .map_err(|error| runtime(&error))?;
-    if !options.quiet {
-        for address in server.addresses() {
-            println!("onward listens on {address}, {} workers", cores.len());
-        }
-    }
-    let waited = signals.wait();
-    server.stop();
-    waited.map(drop).map_err(|error| runtime(&error))
 }

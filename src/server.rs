@@ -196,6 +196,11 @@ impl Server {
         self.listeners.addresses().collect()
     }
 
+    /// Whether every worker still turns: each answers within a second.
+    pub fn is_alive(&self) -> bool {
+        self.stats().len() == self.workers.len()
+    }
+
     /// Each worker's counters, as of now. A worker that does not answer in time is left out.
     pub fn stats(&self) -> Vec<Stats> {
         let asked = self.workers.iter().map(|worker| {

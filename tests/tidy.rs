@@ -47,7 +47,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("worker", &["clock", "config", "control", "engine", "moment", "sys"]),
 ];
 /// The rooms that put the others together, and may name any.
-const TOP: [&str; 4] = ["cli", "demo", "host", "server"];
+const TOP: [&str; 5] = ["cli", "demo", "host", "server", "service"];
 /// The dependencies that `sys` may name.
 const SYS_CRATES: [&str; 4] = ["core_affinity", "libc", "mio", "socket2"];
 

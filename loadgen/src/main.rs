@@ -5,7 +5,7 @@
 //! that neither takes time from the forwarder between them.
 
 use clap::{Parser, Subcommand};
-use onward::sys::signals::Signals;
+use onward::sys::signals::{Signal, Signals};
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions};
 use onward::traffic::responder::{Responder, Service};
@@ -118,7 +118,7 @@ fn serve(listen: &[SocketAddr], core: Option<usize>) -> io::Result<ExitCode> {
     for address in responder.addresses() {
         println!("listening on {address}");
     }
-    signals.wait()?;
+    while signals.wait(None)? != Some(Signal::Stop) {}
     print!("{}", report::services(&responder.stop()?));
     Ok(ExitCode::SUCCESS)
 }

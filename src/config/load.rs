@@ -8,20 +8,28 @@ use super::budget::Budget;
 use super::error::Complaint;
 use super::forward::{self, Stanza};
 use super::stages::{self, Stages};
-use super::{BindAddress, Config, ConfigError, Host, Name, ServerBlock, bind, keys, listeners};
+use super::{
+    BindAddress, Config, ConfigError, Host, Name, Reload, ServerBlock, bind, keys, listeners,
+    reload,
+};
 use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Warning};
 
 /// Reads all stanzas of one directive of one server block.
 type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
 
 /// The directives that onward has.
-const BUILT: [(&str, Reader); 3] =
-    [("bind", bind::read), ("any", stages::any::read), ("forward", forward::read)];
+const BUILT: [(&str, Reader); 4] = [
+    ("bind", bind::read),
+    ("reload", reload::read),
+    ("any", stages::any::read),
+    ("forward", forward::read),
+];
 
 /// What the readers of directives share.
 pub(super) struct Context<'a> {
     pub(super) host: &'a Host,
     pub(super) warnings: Vec<Warning>,
+    pub(super) reload: Option<Reload>,
 }
 
 /// A server block while it is being read.
@@ -61,7 +69,7 @@ impl Config {
             let what = "a configuration without any server block".into();
             return Err(ConfigError::NotBuilt { place, what });
         }
-        let mut context = Context { host, warnings: corefile.warnings };
+        let mut context = Context { host, warnings: corefile.warnings, reload: None };
         let mut drafts = Vec::new();
         for block in &corefile.blocks {
             let keys = keys::read(block, &mut context)?;
@@ -81,7 +89,7 @@ impl Config {
         let client_streams_max = budget.client_streams_max;
         let blocks =
             drafts.into_iter().map(|draft| finish(draft, share)).collect::<Result<_, _>>()?;
-        let config = Self { listeners, blocks, client_streams_max };
+        let config = Self { listeners, blocks, client_streams_max, reload: context.reload };
         Ok((config, context.warnings))
     }
 }

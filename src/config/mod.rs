@@ -20,12 +20,14 @@ mod numbers;
 mod print;
 mod quote;
 mod rcodes;
+mod reload;
 mod stages;
 
 pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
 pub use name::{Name, NameError};
 pub use rcodes::Rcodes;
+pub use reload::Reload;
 pub use stages::Stages;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -41,6 +43,8 @@ pub struct Config {
     /// Streams that clients may have open at one worker. Not written: it follows from the host,
     /// and is [`CLIENT_STREAMS_MAX`] at most.
     pub client_streams_max: usize,
+    /// How often the file is looked at for changes. `None`: never.
+    pub reload: Option<Reload>,
 }
 
 impl Config {

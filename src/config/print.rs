@@ -6,19 +6,21 @@
 //! be written out, the number of client streams, which nobody writes, and how long the addresses
 //! of host names hold, because the addresses themselves are written.
 
-use super::{BindAddress, Config, Forward, Policy, ServerBlock, forward::show};
+use super::{BindAddress, Config, Forward, Policy, Reload, ServerBlock, forward::show};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.blocks.iter().try_for_each(|block| block.fmt(f))
+        // It concerns all blocks alike and stands in the first.
+        let mut reload = self.reload;
+        self.blocks.iter().try_for_each(|block| block.print(f, reload.take()))
     }
 }
 
-impl fmt::Display for ServerBlock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ServerBlock {
+    fn print(&self, f: &mut fmt::Formatter<'_>, reload: Option<Reload>) -> fmt::Result {
         for (zone, port) in self.zones.iter().zip(&self.ports) {
             write!(f, "{zone}:{port} ")?;
         }
@@ -33,8 +35,11 @@ impl fmt::Display for ServerBlock {
                 writeln!(f)?;
             }
         }
-        self.stages.fmt(f)?;
-        self.forwards.iter().try_for_each(|forward| forward.fmt(f))?;
+        if let Some(reload) = reload {
+            writeln!(f, "    reload {reload}")?;
+        }
+        write!(f, "{}", self.stages)?;
+        self.forwards.iter().try_for_each(|forward| write!(f, "{forward}"))?;
         writeln!(f, "}}")
     }
 }

@@ -10,7 +10,7 @@ mod forwarder;
 mod report;
 
 use crate::sys::cpu;
-use crate::sys::signals::Signals;
+use crate::sys::signals::{Signal, Signals};
 use crate::traffic;
 use crate::traffic::answer::Behaviour;
 use crate::traffic::client::{Client, ClientOptions, Summary};
@@ -110,9 +110,13 @@ fn interrupts() -> io::Result<Receiver<()>> {
     let signals = Signals::block()?;
     let (sender, receiver) = crossbeam_channel::bounded(1);
     // Ends with the process, or when nobody listens any more.
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || while signals.wait().is_ok() && sender.send(()).is_ok() {})?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        while let Ok(signal) = signals.wait(None) {
+            if signal == Some(Signal::Stop) && sender.send(()).is_err() {
+                break;
+            }
+        }
+    })?;
     Ok(receiver)
 }
 

@@ -45,11 +45,6 @@ impl Manager {
         }
     }
 
-    /// Says that the configuration is being read again, as of now.
-    pub(super) fn say_reloading(&self, monotonic: Duration) {
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic.as_micros()));
-    }
-
     /// When [`Manager::is_due`] next says so.
     pub(super) fn due(&self) -> Option<Moment> {
         self.due
@@ -87,12 +82,12 @@ mod tests {
         let listening = UnixDatagram::bind_addr(&address).unwrap();
         let manager = manager(&[("NOTIFY_SOCKET", &format!("@{name}"))]);
         manager.say("READY=1");
-        manager.say_reloading(Duration::from_micros(12));
+        manager.say("RELOADING=1");
         let mut text = [0; 64];
         let len = listening.recv(&mut text).unwrap();
         assert_eq!(&text[..len], b"READY=1");
         let len = listening.recv(&mut text).unwrap();
-        assert_eq!(&text[..len], b"RELOADING=1\nMONOTONIC_USEC=12");
+        assert_eq!(&text[..len], b"RELOADING=1");
     }
 
     #[test]

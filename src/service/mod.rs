@@ -9,7 +9,7 @@ mod handover;
 mod manager;
 mod watch;
 
-use crate::cli::{CliError, Exit, Serve};
+use crate::cli::{Exit, Serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::host;
@@ -41,7 +41,7 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let config = load(options, cores.len(), &name, &text)?;
     let clock = Clock::start();
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
-    let waiting = std::mem::take(&mut inherited.waiting);
+    let ready = inherited.take_ready();
     let log = |line: &str| println!("[ERROR] {line}");
     let server = Server::start_on(config, &cores, inherited, log).map_err(failed)?;
     if !options.quiet {
@@ -50,7 +50,7 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
             println!("onward listens on {address}, {} worker{plural}", cores.len());
         }
     }
-    waiting.tell_ready();
+    ready.tell();
     let manager = Manager::of_environment(clock.now());
     manager.say("READY=1");
     let workers = cores.len();
@@ -96,7 +96,7 @@ impl Service<'_> {
             return self.reload();
         }
         if self.watch.file_is_due(now) {
-            match self.options.source.load() {
+            match self.options.source.load_again() {
                 Ok((name, text)) if self.watch.has_changed(&text, &name) => self.reload(),
                 Ok(_) => {}
                 Err(error) => println!("[WARNING] plugin/reload: {error}"),
@@ -107,7 +107,7 @@ impl Service<'_> {
     /// Reads the configuration again and goes on with it, or with the old one.
     fn reload(&mut self) {
         println!("[INFO] Reloading");
-        self.manager.say_reloading(self.clock.now());
+        self.manager.say("RELOADING=1");
         match self.try_reload() {
             Ok(()) => println!("[INFO] Reloading complete"),
             Err(why) => println!("[ERROR] reload failed, nothing has changed: {why}"),
@@ -119,9 +119,9 @@ impl Service<'_> {
         let (name, text) = self.options.source.load_again().map_err(|error| error.to_string())?;
         self.watch.tried(self.clock.now(), &text, &name);
         let config = load(self.options, self.workers, &name, &text).map_err(|(_, why)| why)?;
-        let watch = self.watch.renewed(self.clock.now(), &config);
+        let schedule = self.watch.schedule(&config);
         self.server.reload(config).map_err(|error| error.to_string())?;
-        self.watch = watch;
+        self.watch.keep(self.clock.now(), schedule);
         Ok(())
     }
 

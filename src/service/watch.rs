@@ -14,14 +14,24 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::io;
 use std::time::Duration;
 
+/// After a lookup that failed: how soon it is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+
 /// What is looked at, and when.
 pub(super) struct Watch {
     /// What was tried last.
     tried: Option<Corefile>,
-    period: Option<Duration>,
+    schedule: Schedule,
     file_due: Option<Moment>,
     names_due: Option<Moment>,
     random: ChaCha12Rng,
+}
+
+/// How often things are looked at, as one configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Schedule {
+    file: Option<Duration>,
+    names: Option<Duration>,
 }
 
 impl Watch {
@@ -30,28 +40,39 @@ impl Watch {
     /// # Errors
     /// No randomness.
     pub(super) fn new(now: Moment, config: &Config, text: &[u8], name: &str) -> io::Result<Self> {
-        let random = ChaCha12Rng::from_seed(random::seed()?);
-        let (period, file_due, names_due) = (None, None, None);
-        let mut watch = Self { tried: tree(text, name), period, file_due, names_due, random };
-        watch.set(now, config);
+        let mut watch = Self {
+            tried: tree(text, name),
+            schedule: Schedule { file: None, names: None },
+            file_due: None,
+            names_due: None,
+            random: ChaCha12Rng::from_seed(random::seed()?),
+        };
+        let schedule = watch.schedule(config);
+        watch.keep(now, schedule);
         Ok(watch)
     }
 
-    /// The configuration that is tried now.
+    /// The configuration `text` is tried now.
     pub(super) fn tried(&mut self, now: Moment, text: &[u8], name: &str) {
         self.tried = tree(text, name);
-        // Should it fail, this is when it is looked at again.
-        self.file_due = self.period.map(|period| now.plus(period));
-        self.names_due = self.names_due.map(|_| now.plus(RETRY));
+        // Should it fail, this is when there is something to look at again.
+        self.file_due = self.schedule.file.map(|period| now.plus(period));
+        self.names_due = self.schedule.names.map(|_| now.plus(RETRY));
     }
 
-    /// The configuration that is served from now on.
-    pub(super) fn set(&mut self, now: Moment, config: &Config) {
-        self.period = config.reload.map(|reload| period(reload, self.random.next_u32()));
-        self.file_due = self.period.map(|period| now.plus(period));
+    /// What `config` asks for.
+    pub(super) fn schedule(&mut self, config: &Config) -> Schedule {
         let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
         let names = forwards.filter_map(|forward| forward.names_ttl).min();
-        self.names_due = names.map(|ttl| now.plus(ttl));
+        let file = config.reload.map(|reload| period(reload, self.random.next_u32()));
+        Schedule { file, names }
+    }
+
+    /// Goes by `schedule` from now on.
+    pub(super) fn keep(&mut self, now: Moment, schedule: Schedule) {
+        self.schedule = schedule;
+        self.file_due = schedule.file.map(|period| now.plus(period));
+        self.names_due = schedule.names.map(|ttl| now.plus(ttl));
     }
 
     /// When one of the two is due.
@@ -68,7 +89,7 @@ impl Watch {
     pub(super) fn file_is_due(&mut self, now: Moment) -> bool {
         let due = self.file_due.is_some_and(|due| due <= now);
         if due {
-            self.file_due = self.period.map(|period| now.plus(period));
+            self.file_due = self.schedule.file.map(|period| now.plus(period));
         }
         due
     }
@@ -84,9 +105,6 @@ impl Watch {
     }
 }
 
-/// After a lookup that failed: how soon it is tried again.
-const RETRY: Duration = Duration::from_secs(30);
-
 /// What `text` says, `None` if it cannot be parsed.
 fn tree(text: &[u8], name: &str) -> Option<Corefile> {
     corefile::parse(text, name, &Sources::of_this_process().ok()?).ok()
@@ -94,7 +112,65 @@ fn tree(text: &[u8], name: &str) -> Option<Corefile> {
 
 /// The interval, and up to half the jitter more or less.
 fn period(reload: Reload, random: u32) -> Duration {
-    let span = reload.jitter.min(reload.interval / 2);
+    let span = reload.jitter;
     let part = (span.as_nanos() * u128::from(random)) >> u32::BITS;
     reload.interval - span / 2 + Duration::from_nanos(part as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RETRY, Watch, period};
+    use crate::config::{Config, Host, Reload};
+    use crate::moment::Moment;
+    use std::time::Duration;
+
+    fn watch(text: &str) -> Watch {
+        let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
+        Watch::new(Moment::ZERO, &config, text.as_bytes(), "f").unwrap()
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_file_is_looked_at_when_it_says_so() {
+        assert_eq!(watch(". {\n}\n").due(), None);
+        let mut watch = watch(". {\n reload 10s 0\n}\n");
+        assert_eq!(watch.due(), Some(at(10)));
+        assert!(!watch.file_is_due(at(9)) && watch.file_is_due(at(10)));
+        assert!(!watch.file_is_due(at(19)) && watch.file_is_due(at(20)));
+        assert!(!watch.names_are_due(Moment::FOREVER));
+    }
+
+    #[test]
+    fn what_is_said_counts_and_not_how() {
+        let mut watch = watch(". {\n reload\n}\n");
+        let changed = |watch: &Watch, text: &str| watch.has_changed(text.as_bytes(), "f");
+        assert!(!changed(&watch, ". {\n reload\n}\n# with a comment\n"));
+        assert!(changed(&watch, "\n. {\n reload\n}\n"), "line numbers count, as in the reference");
+        assert!(changed(&watch, ". {\n reload 5s\n}\n"));
+        assert!(!changed(&watch, ". {\n reload 5s"), "nobody has finished writing this");
+        watch.tried(at(0), b". {\n reload 5s\n}\n", "f");
+        assert!(!changed(&watch, ". {\n reload 5s\n}\n"), "it is not tried twice");
+    }
+
+    #[test]
+    fn names_are_looked_up_again_when_their_records_run_out() {
+        let mut watch = watch(". {\n}\n");
+        let schedule = super::Schedule { file: None, names: Some(Duration::from_secs(60)) };
+        watch.keep(at(0), schedule);
+        assert!(!watch.names_are_due(at(59)) && watch.names_are_due(at(60)));
+        watch.tried(at(60), b"", "f");
+        assert_eq!(watch.due(), Some(at(60).plus(RETRY)));
+    }
+
+    #[test]
+    fn a_period_is_half_the_jitter_earlier_or_later() {
+        let seconds = Duration::from_secs;
+        let reload = Reload { interval: seconds(30), jitter: seconds(10) };
+        assert_eq!(period(reload, 0), seconds(25));
+        assert_eq!(period(reload, 1 << 31), seconds(30));
+        assert!(period(reload, u32::MAX) < seconds(35));
+    }
 }

@@ -57,10 +57,9 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// Tells the process that we take over from, if there is one, that we serve.
-    pub fn tell_ready(&mut self) {
-        // It may have given up waiting.
-        let _ = self.waiting.take().map(|mut waiting| waiting.write_all(b"1"));
+    /// Whom to tell when we serve.
+    pub fn take_ready(&mut self) -> Ready {
+        Ready(self.waiting.take())
     }
 
     fn sort_in(&mut self, socket: Socket) -> io::Result<()> {
@@ -76,6 +75,18 @@ impl Inherited {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// The process that we take over from, if there is one, waits for a word.
+#[derive(Debug)]
+pub struct Ready(Option<UnixStream>);
+
+impl Ready {
+    /// We serve.
+    pub fn tell(self) {
+        // It may have given up waiting.
+        let _ = self.0.map(|mut waiting| waiting.write_all(b"1"));
     }
 }
 

@@ -16,13 +16,19 @@ use std::os::fd::AsFd;
 /// Replies on their way out.
 pub(super) struct Replies {
     batch: ReplyBatch,
+    /// Where replies to failed queries are written: one that was held back may be of any length.
+    failure: Box<[u8]>,
     pub(super) streams: ClientStreams,
 }
 
 impl Replies {
     /// Room for `capacity` datagrams of `length` bytes.
     pub(super) fn new(capacity: usize, length: usize) -> Self {
-        Self { batch: ReplyBatch::new(capacity, length), streams: ClientStreams::new() }
+        Self {
+            batch: ReplyBatch::new(capacity, length),
+            failure: vec![0; STREAM_MESSAGE_MAX].into(),
+            streams: ClientStreams::new(),
+        }
     }
 
     /// Where the next reply to a client of datagrams is written.
@@ -72,12 +78,13 @@ impl Replies {
 
     /// Writes the replies to all queries that found no answer.
     pub(super) fn fail(&mut self, listeners: &[Option<Listening>], engine: &mut Forwarder) {
-        while let Some(reply) = engine.next_failure(self.batch.buffer()) {
+        while let Some(reply) = engine.next_failure(&mut self.failure) {
+            let written = &self.failure[..reply.len];
             let Some(stream) = reply.client.stream else {
+                self.batch.buffer()[..reply.len].copy_from_slice(written);
                 self.commit(&reply, listeners, engine);
                 continue;
             };
-            let written = &self.batch.buffer()[..reply.len];
             let delivered = self.streams.answer(stream, engine, reply.len, |_, out| {
                 out[..written.len()].copy_from_slice(written);
                 written.len()

@@ -70,6 +70,7 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
         listeners: vec![listener],
         blocks: blocks.into_iter().map(block).collect(),
         client_streams_max: CLIENT_STREAMS_MAX,
+        reload: None,
     }
 }
 

@@ -266,6 +266,32 @@ fn a_truncated_answer_is_passed_on_unless_udp_is_merely_preferred() {
 
 /// Make before break: no query waits for a handshake, and none is lost.
 #[test]
+fn a_response_that_was_held_back_is_passed_on_whole() {
+    // NXDOMAIN and, against all custom, an answer of 4,000 bytes.
+    let (holding, _) = upstream(listen(), |mut stream| {
+        loop {
+            let query = read_message(&mut stream)?;
+            let question_end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+            let header = [&query[..2], &[0x81, 0x83, 0, 1, 0, 1, 0, 0, 0, 0]].concat();
+            let record = [0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0x0f, 0xa0];
+            let question = &query[12..question_end];
+            let response = [&header[..], question, &record, &[0; 4_000]].concat();
+            stream.write_all(&framed(&response))?;
+        }
+    });
+    let (closing, _) = upstream(listen(), |_| Ok(()));
+    let options = "policy sequential\n failover NXDOMAIN\n max_connect_attempts 1";
+    let body = format!("forward . {holding} {closing} {{\n {options}\n}}\n");
+    let server = start("127.0.0.1:0", &body, 1);
+    let mut stream = client(server.addresses()[0]);
+    stream.write_all(&framed(&query(1, &[]))).unwrap();
+    let answer = read_message(&mut stream).unwrap();
+    assert_eq!((answer[2] & 2, answer[3] & 15), (0, 3), "neither cut nor lost");
+    assert!(answer.len() > 4_000, "{}", answer.len());
+    server.stop();
+}
+
+#[test]
 fn a_stream_that_grows_too_old_is_replaced_before_it_retires() {
     let (address, accepted) = upstream(listen(), serve_plainly);
     let body = format!("forward . {address} {{\n expire 100ms\n max_age 200ms\n}}");

@@ -3,9 +3,10 @@
 //! Each is ended when the test is done with it, however that ends. Nothing here waits for time
 //! to pass: a program is ready when it says so or answers.
 
+use crossbeam_channel::Receiver;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -13,54 +14,116 @@ use std::time::Duration;
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A program that runs until it is dropped.
-pub(super) struct Program(Child);
+pub(super) struct Program {
+    child: Child,
+    /// What it prints, once somebody reads it.
+    lines: Option<Receiver<String>>,
+}
 
 impl Program {
     /// Starts `command` and reads its output until `find` finds something in a line.
     pub(super) fn start<T>(command: &mut Command, find: impl Fn(&str) -> Option<T>) -> (Self, T) {
-        let mut program = Self(command.stdout(Stdio::piped()).spawn().unwrap());
-        let mut lines = BufReader::new(program.0.stdout.take().unwrap());
-        loop {
-            let mut line = String::new();
-            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "{command:?} ended too early");
-            if let Some(found) = find(&line) {
-                // Whatever else it says must not fill the pipe and stop it.
-                program.0.stdout = Some(lines.into_inner());
-                return (program, found);
-            }
-        }
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = crossbeam_channel::unbounded();
+        // Ends with the program's output, whether anybody still listens or not: a full pipe would
+        // stop the program.
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+        });
+        let mut program = Self { child, lines: Some(lines) };
+        let found = program.find(&find).unwrap_or_else(|| panic!("{command:?} ended too early"));
+        (program, found)
     }
 
     /// Starts `command`, which says nothing of use.
     pub(super) fn start_silent(command: &mut Command) -> Self {
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { child, lines: None }
+    }
+
+    /// Waits until it prints a line with `words` in it.
+    #[track_caller]
+    pub(super) fn wait_for(&mut self, words: &str) -> String {
+        let line = self.find(|line| line.contains(words).then(|| line.to_owned()));
+        line.unwrap_or_else(|| panic!("it never said {words:?}"))
+    }
+
+    fn find<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let lines = self.lines.as_ref()?;
+        std::iter::from_fn(|| lines.recv_timeout(PATIENCE).ok()).find_map(|line| find(&line))
     }
 
     /// Its process.
     pub(super) fn id(&self) -> u32 {
-        self.0.id()
+        self.child.id()
     }
 
-    /// Sends it `signal` (a name as `kill` takes it) and waits for its exit code.
-    pub(super) fn end(mut self, signal: &str) -> Option<i32> {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
-        self.0.wait().unwrap().code()
+    /// Sends it `signal`, a name as `kill` takes it.
+    pub(super) fn signal(&self, signal: &str) {
+        send(signal, self.child.id());
     }
+
+    /// Waits for its exit code.
+    pub(super) fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// Sends it `signal` and waits for its exit code.
+    pub(super) fn end(mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
+        self.wait()
+    }
+}
+
+/// A process that somebody else started for us, ended when this is dropped.
+pub(super) struct Stranger(u32);
+
+impl Stranger {
+    /// The process with this number.
+    pub(super) fn new(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        send("TERM", self.0);
+    }
+}
+
+fn send(signal: &str, process: u32) {
+    let status = Command::new("kill").args(["-s", signal, &process.to_string()]).status();
+    assert!(status.unwrap().success(), "no process {process}");
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 /// The forwarder with these arguments, and the address that it says it listens on.
 pub(super) fn onward(arguments: &[&str]) -> (Program, SocketAddr) {
+    onward_with(Path::new("."), arguments, &[])
+}
+
+/// The same, started in `directory`.
+pub(super) fn onward_in(directory: &Path, arguments: &[&str]) -> (Program, SocketAddr) {
+    onward_with(directory, arguments, &[])
+}
+
+/// The same, with more in its environment.
+pub(super) fn onward_with(
+    directory: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (Program, SocketAddr) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
-    Program::start(command.args(arguments), |line| {
+    command.args(arguments).current_dir(directory).envs(environment.iter().copied());
+    Program::start(&mut command, |line| {
         let rest = line.strip_prefix("onward listens on ")?;
         rest.split(',').next()?.parse().ok()
     })

@@ -9,11 +9,12 @@ use super::words::{
     Complaint, EdnsOption, KEEPALIVE, OUR_SIZE, Question, number, option_of, option_words,
     options_bytes, parts, unknown,
 };
+use super::world::Arrival;
 use domain::base::Message;
 use domain::base::iana::Opcode;
 use domain::base::opt::UnknownOptData;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a client asks.
 #[derive(Clone, Debug)]
@@ -147,6 +148,7 @@ impl Ask {
 pub(crate) struct Heard {
     pub(crate) question: Question,
     pub(crate) stream: bool,
+    source: Option<IpAddr>,
     recursion_desired: bool,
     authentic_data: bool,
     checking_disabled: bool,
@@ -176,6 +178,7 @@ impl Heard {
         let mut heard = Self {
             question: Question::parse(question)?,
             stream: false,
+            source: None,
             recursion_desired: true,
             authentic_data: false,
             checking_disabled: false,
@@ -189,6 +192,10 @@ impl Heard {
                 ["ad"] => heard.authentic_data = true,
                 ["cd"] => heard.checking_disabled = true,
                 ["do"] => heard.dnssec_ok = true,
+                ["from", "address", source] => {
+                    let wrong = |_| format!("`{source}` is no address");
+                    heard.source = Some(source.parse().map_err(wrong)?);
+                }
                 ["from", "port", port] => names.port = Some(port.to_owned()),
                 ["on", "stream", stream] => {
                     heard.stream = true;
@@ -202,10 +209,11 @@ impl Heard {
         Ok((heard, names))
     }
 
-    /// What `packet` asks.
-    pub(crate) fn read(packet: &[u8], stream: bool) -> Result<Self, Complaint> {
+    /// What has arrived.
+    pub(crate) fn read(arrival: &Arrival) -> Result<Self, Complaint> {
+        let Arrival { source, stream, ref packet, .. } = *arrival;
         let broken = |what: &str| format!("an upstream got a query with {what}");
-        let message = Message::from_octets(packet).map_err(|_| broken("half a header"))?;
+        let message = Message::from_octets(&packet[..]).map_err(|_| broken("half a header"))?;
         let question = message.sole_question().map_err(|_| broken("a broken question"))?;
         let header = message.header();
         let stray = [header.qr(), header.aa(), header.tc(), header.ra(), header.z()];
@@ -236,6 +244,7 @@ impl Heard {
         Ok(Self {
             question: Question { name, kind, class },
             stream,
+            source,
             recursion_desired: header.rd(),
             authentic_data: header.ad(),
             checking_disabled: header.cd(),
@@ -256,6 +265,7 @@ impl fmt::Display for Heard {
             (self.dnssec_ok, "do"),
         ];
         words.iter().filter(|(on, _)| *on).try_for_each(|(_, word)| write!(f, ", {word}"))?;
+        self.source.iter().try_for_each(|source| write!(f, ", from address {source}"))?;
         self.options.iter().try_for_each(|option| write!(f, ", {}", option_words(option)))
     }
 }

@@ -73,6 +73,7 @@
 //!
 //! ```text
 //! over tcp, no rd, ad, cd, do       as above; the OPT is always there, and is ours
+//! from address IP                   our own address, if the configuration chooses it
 //! from port P                       the same port for the same P, another one for another
 //! on stream P                       the same of streams
 //! ```

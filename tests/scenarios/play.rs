@@ -246,7 +246,7 @@ impl Player {
         let mut others = String::new();
         let mut found = None;
         for (place, arrival) in self.world.arrivals.iter().enumerate() {
-            let other = Heard::read(&arrival.packet, arrival.stream)?;
+            let other = Heard::read(arrival)?;
             if is_meant(arrival.upstream) && other == *heard {
                 found = Some(place);
                 break;
@@ -374,8 +374,8 @@ impl Player {
 
     fn unspoken(&self) -> Result<String, Complaint> {
         let mut texts = Vec::new();
-        for Arrival { upstream, packet, stream, .. } in &self.world.arrivals {
-            texts.push(format!("upstream {upstream} gets {}", Heard::read(packet, *stream)?));
+        for arrival in &self.world.arrivals {
+            texts.push(format!("upstream {} gets {}", arrival.upstream, Heard::read(arrival)?));
         }
         for Delivery { client, packet } in &self.world.deliveries {
             let is_its = |(_, asked): &(_, &Asked)| {

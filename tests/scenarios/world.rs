@@ -11,10 +11,10 @@ use onward::config::Config;
 use onward::engine::forwarder::STREAM_MESSAGE_MAX;
 use onward::engine::key::StreamKey;
 use onward::engine::stats::DropReason;
-use onward::engine::{Client, ConnectionId, Forwarder};
+use onward::engine::{Client, ConnectionId, Dial, Forwarder};
 use onward::moment::Moment;
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ const STREAM_REPLY_SPARE: usize = 512;
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
     pub(crate) upstream: SocketAddr,
+    /// Our own address, if it was chosen.
+    pub(crate) source: Option<IpAddr>,
     pub(crate) connection: ConnectionId,
     pub(crate) stream: bool,
     /// Our source port, as it were: no two sockets have the same.
@@ -46,6 +48,7 @@ pub(crate) struct Delivery {
 /// One of our sockets to an upstream.
 struct Socket {
     upstream: SocketAddr,
+    source: Option<IpAddr>,
     stream: bool,
     connected: bool,
     port: usize,
@@ -62,6 +65,8 @@ pub(crate) struct World {
     /// Replies that reached clients.
     delivered: u64,
     sockets: HashMap<ConnectionId, Socket>,
+    /// For the replies to queries that failed.
+    room: Vec<u8>,
     ports: usize,
 }
 
@@ -77,6 +82,7 @@ impl World {
             modes: HashMap::new(),
             delivered: 0,
             sockets: HashMap::new(),
+            room: vec![0; STREAM_MESSAGE_MAX],
             ports: 0,
         }
     }
@@ -150,7 +156,7 @@ impl World {
                 }
             }
             self.send();
-            let mut out = [0; DATAGRAM_LEN_MAX];
+            let mut out = std::mem::take(&mut self.room);
             while let Some(reply) = self.engine.next_failure(&mut out) {
                 if self.is_there(&reply.client) {
                     self.deliver(reply.client, &out[..reply.len]);
@@ -158,6 +164,7 @@ impl World {
                     self.engine.stats_mut().drop(DropReason::ReplyNotSent);
                 }
             }
+            self.room = out;
             while let Some(id) = self.engine.next_closed() {
                 self.sockets.remove(&id);
             }
@@ -280,22 +287,23 @@ impl World {
         let Some(dial) = self.engine.address(id).filter(|_| !self.is_open(id)) else {
             return true;
         };
-        let upstream = dial.upstream;
+        let Dial { upstream, source } = dial;
         if self.mode(upstream) == Mode::CannotBeReached {
             return false;
         }
         let stream = self.engine.is_stream(id);
         self.ports += 1;
         let (port, connected, outbox) = (self.ports, !stream, Vec::new());
-        self.sockets.insert(id, Socket { upstream, stream, connected, port, outbox });
+        self.sockets.insert(id, Socket { upstream, source, stream, connected, port, outbox });
         true
     }
 
     fn transmit(&mut self, id: ConnectionId, packet: Vec<u8>) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         if socket.connected {
-            let Socket { upstream, stream, port, .. } = *socket;
-            self.arrivals.push_back(Arrival { upstream, connection: id, stream, port, packet });
+            let Socket { upstream, source, stream, port, .. } = *socket;
+            let arrival = Arrival { upstream, source, connection: id, stream, port, packet };
+            self.arrivals.push_back(arrival);
         } else {
             socket.outbox.push(packet);
         }

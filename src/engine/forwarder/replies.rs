@@ -34,10 +34,7 @@ impl Forwarder {
         let waiter = self.exchanges.next_waiter(slot)?;
         let mut scratch = [0; NAME_LEN_MAX + 4];
         let question = self.question_for(slot, &waiter, &mut scratch);
-        let limit = match waiter.client.transport() {
-            Transport::Udp => waiter.asked.udp_limit(),
-            Transport::Tcp => STREAM_MESSAGE_MAX,
-        };
+        let limit = limit(&waiter);
         let (response, asked) = (&answered.response, &waiter.asked);
         let len = write_answer(out, packet, response, asked, question, limit, self.finish(slot));
         Some(self.reply_to(slot, &waiter.client, &out[..len]))
@@ -54,8 +51,7 @@ impl Forwarder {
     }
 
     /// The next reply to a query that found no answer. To be drawn until `None` after every other
-    /// call. `out` holds at least [`super::super::message::UDP_PAYLOAD_MAX`] bytes; a response that
-    /// was held back is cut to it.
+    /// call. `out` is as for [`Forwarder::next_reply`].
     pub fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
             let (key, why) = *self.failures.last()?;
@@ -71,9 +67,8 @@ impl Forwarder {
             let asked = &waiter.asked;
             let len = match self.held.get(&slot) {
                 Some((response, packet)) => {
-                    let room = out.len();
-                    let limit = waiter.client.stream.map_or(asked.udp_limit(), |_| room).min(room);
-                    write_answer(out, packet, response, asked, question, limit, self.finish(slot))
+                    let (limit, finish) = (limit(&waiter), self.finish(slot));
+                    write_answer(out, packet, response, asked, question, limit, finish)
                 }
                 None => {
                     let finish = self.finish(slot);
@@ -119,5 +114,13 @@ impl Forwarder {
 
     pub(super) fn count_reply(&mut self, reply: &[u8]) {
         self.stats.replies[usize::from(reply::rcode(reply) & flags::RCODE)] += 1;
+    }
+}
+
+/// Bytes of a waiting client's reply at most.
+fn limit(waiter: &Waiter) -> usize {
+    match waiter.client.transport() {
+        Transport::Udp => waiter.asked.udp_limit(),
+        Transport::Tcp => STREAM_MESSAGE_MAX,
     }
 }

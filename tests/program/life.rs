@@ -1,0 +1,140 @@
+//! A process's life: it reads its configuration again, hands over, and tells its manager.
+//!
+//! Under a load that asks all the time, because none of it may cost a query.
+
+use super::process::{PATIENCE, Stranger, directory, onward_in, onward_with};
+use onward::traffic::answer::Behaviour;
+use onward::traffic::client::{Client, ClientOptions, Summary};
+use onward::traffic::responder::{Responder, Service};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+fn upstream() -> Responder {
+    let address = "127.0.0.1:0".parse().unwrap();
+    Responder::start(&[Service { address, behaviour: Behaviour::default() }], None).unwrap()
+}
+
+fn write_corefile(directory: &Path, port: u16, upstream: SocketAddr, more: &str) {
+    let text = format!(
+        ".:{port} {{\n bind 127.0.0.1\n forward . {upstream} {{\n  spread 8\n }}\n{more}\n}}\n"
+    );
+    fs::write(directory.join("Corefile"), text).unwrap();
+}
+
+/// Asks as fast as it gets answers while `during` goes on.
+fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Summary {
+    let mut options = ClientOptions::new(vec![target], 1);
+    options.outstanding = 64;
+    options.duration = PATIENCE * 3;
+    options.patience = PATIENCE;
+    let client = Client::start(options).unwrap();
+    during();
+    client.stop();
+    client.join().unwrap()
+}
+
+#[track_caller]
+fn assert_nothing_lost(summary: &Summary) {
+    let counts = summary.counts;
+    let (lost, wrong) = (counts.lost + counts.refused + counts.unsent, counts.mismatched);
+    assert!(counts.answered == counts.sent && lost + wrong == 0, "{counts:?}");
+}
+
+#[test]
+fn a_signal_has_the_file_read_again_and_a_bad_file_changes_nothing() {
+    let (first, second) = (upstream(), upstream());
+    let directory = directory("signals");
+    write_corefile(&directory, 0, first.addresses()[0], "");
+    let (mut forwarder, address) = onward_in(&directory, &["--workers", "2"]);
+    let port = address.port();
+    let summary = ask_during(address, || {
+        for (signal, upstream) in [("HUP", &second), ("USR1", &first)] {
+            write_corefile(&directory, port, upstream.addresses()[0], "");
+            forwarder.signal(signal);
+            forwarder.wait_for("[INFO] Reloading complete");
+        }
+        write_corefile(&directory, port, second.addresses()[0], "cachee 30");
+        forwarder.signal("HUP");
+        let line = forwarder.wait_for("[ERROR] reload failed");
+        assert!(line.contains("Corefile:6") && line.contains("cachee"), "{line}");
+        fs::remove_file(directory.join("Corefile")).unwrap();
+        forwarder.signal("HUP");
+        forwarder.wait_for("[ERROR] reload failed");
+    });
+    assert_nothing_lost(&summary);
+    assert_eq!(forwarder.end("TERM"), Some(0));
+    let asked = |upstream: Responder| upstream.stop().unwrap()[0].queries;
+    assert!(asked(first) > 0 && asked(second) > 0);
+}
+
+#[test]
+fn the_file_is_looked_at_without_being_told() {
+    let (first, second) = (upstream(), upstream());
+    let directory = directory("watched");
+    write_corefile(&directory, 0, first.addresses()[0], "reload 2s 0");
+    let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
+    write_corefile(&directory, address.port(), second.addresses()[0], "reload 2s 0");
+    forwarder.wait_for("[INFO] Reloading complete");
+    assert_nothing_lost(&ask_during(address, || ()));
+    assert_eq!(forwarder.end("TERM"), Some(0));
+}
+
+#[test]
+fn the_next_process_takes_over_and_nothing_is_lost() {
+    let upstream = upstream();
+    let directory = directory("handover");
+    write_corefile(&directory, 0, upstream.addresses()[0], "");
+    let (mut forwarder, address) = onward_in(&directory, &["--workers", "2"]);
+    write_corefile(&directory, address.port(), upstream.addresses()[0], "");
+    let mut next = None;
+    let summary = ask_during(address, || {
+        forwarder.signal("USR2");
+        let line = forwarder.wait_for("has taken over");
+        let number = line.split_whitespace().find_map(|word| word.parse().ok());
+        next = Some(Stranger::new(number.unwrap()));
+        assert_eq!(forwarder.wait(), Some(0), "it ends when it has finished what it had");
+    });
+    assert_nothing_lost(&summary);
+    let summary = ask_during(address, || ());
+    assert_nothing_lost(&summary);
+    drop(next);
+}
+
+#[test]
+fn a_next_process_that_cannot_serve_changes_nothing() {
+    let upstream = upstream();
+    let directory = directory("no_handover");
+    write_corefile(&directory, 0, upstream.addresses()[0], "");
+    let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
+    write_corefile(&directory, address.port(), upstream.addresses()[0], "nonsense");
+    forwarder.signal("USR2");
+    forwarder.wait_for("[ERROR] handing over failed");
+    assert_nothing_lost(&ask_during(address, || ()));
+    assert_eq!(forwarder.end("TERM"), Some(0));
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let directory = directory("manager");
+    let manager = UnixDatagram::bind(directory.join("notify")).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || {
+        let mut text = [0; 64];
+        let len = manager.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..len]).into_owned()
+    };
+    write_corefile(&directory, 0, "127.0.0.1:9".parse().unwrap(), "");
+    let socket = directory.join("notify");
+    let environment = [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("WATCHDOG_USEC", "200000")];
+    let (forwarder, _) = onward_with(&directory, &["--workers", "1"], &environment);
+    assert_eq!(next(), "READY=1");
+    assert_eq!([next(), next(), next()], ["WATCHDOG=1"; 3]);
+    forwarder.signal("HUP");
+    let states: Vec<_> =
+        std::iter::repeat_with(next).filter(|state| state != "WATCHDOG=1").take(2).collect();
+    assert_eq!(states, ["RELOADING=1", "READY=1"]);
+    assert_eq!(forwarder.end("TERM"), Some(0));
+    assert!(std::iter::repeat_with(next).take(20).any(|state| state == "STOPPING=1"));
+}
