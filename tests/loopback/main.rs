@@ -4,8 +4,12 @@
 //! pass. What the client checks of each answer (id, question as it was spelt, record) is in
 //! `onward::traffic`.
 
+mod coalescing;
 mod datagrams;
+mod forgery;
+mod kit;
 mod names;
+mod pipelining;
 mod streams;
 
 use onward::config::{Config, Host};
