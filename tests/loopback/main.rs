@@ -9,7 +9,9 @@ mod datagrams;
 mod forgery;
 mod kit;
 mod names;
+mod options;
 mod pipelining;
+mod recovery;
 mod streams;
 
 use onward::config::{Config, Host};
