@@ -6,10 +6,15 @@
 
 mod coalescing;
 mod datagrams;
+#[path = "../common/dead.rs"]
+mod dead;
+#[path = "../common/flood.rs"]
+mod flood;
 mod forgery;
 mod kit;
 mod names;
 mod options;
+mod outages;
 mod pipelining;
 mod recovery;
 mod streams;

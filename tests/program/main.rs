@@ -1,9 +1,15 @@
 //! The whole program, as its users meet it.
 //!
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
-//! its work between programs of other makers ([`real_servers`]), and its sleep ([`idle`]).
+//! its work between programs of other makers ([`real_servers`]), its sleep ([`idle`]), and what
+//! outages leave behind ([`outages`]).
 
 mod cli;
+#[path = "../common/dead.rs"]
+mod dead;
+#[path = "../common/flood.rs"]
+mod flood;
 mod idle;
+mod outages;
 mod process;
 mod real_servers;
