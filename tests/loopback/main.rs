@@ -4,8 +4,19 @@
 //! pass. What the client checks of each answer (id, question as it was spelt, record) is in
 //! `onward::traffic`.
 
+mod coalescing;
 mod datagrams;
+#[path = "../common/dead.rs"]
+mod dead;
+#[path = "../common/flood.rs"]
+mod flood;
+mod forgery;
+mod kit;
 mod names;
+mod options;
+mod outages;
+mod pipelining;
+mod recovery;
 mod reload;
 mod streams;
 
