@@ -26,6 +26,7 @@ mod upstream;
 mod worker;
 mod world;
 
+use onward::moment::Moment;
 use plan::Plan;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -82,6 +83,8 @@ fn every_seed_keeps_the_laws() {
         total
     });
     assert!(!failed.into_inner(), "a seed failed: see above");
-    println!("{seeds} seeds in {:.1?}: {total:?}", clock.now().since(onward::moment::Moment::ZERO));
-    total.check(seeds);
+    println!("{seeds} seeds in {:.1?}: {total:?}", clock.now().since(Moment::ZERO));
+    if seeds >= SEEDS {
+        total.check(seeds);
+    }
 }

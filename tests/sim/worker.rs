@@ -61,6 +61,8 @@ pub(crate) struct Worker {
     sends: Vec<Outgoing>,
     keeper_busy: bool,
     turn_at: Option<Moment>,
+    /// Connections that the engine has room for.
+    capacity: usize,
     out: Vec<u8>,
 }
 
@@ -68,9 +70,11 @@ impl Worker {
     pub(crate) fn new(number: usize, plan: &Plan, verdicts: Arc<Verdicts>) -> Self {
         let mut seed = [number as u8; 32];
         seed[..8].copy_from_slice(&plan.seed.to_le_bytes());
+        let engine = Forwarder::new(&plan.config, seed, verdicts);
         Self {
             number,
-            engine: Forwarder::new(&plan.config, seed, verdicts),
+            capacity: engine.connections_max(),
+            engine,
             laws: Laws::new(plan),
             shortage: plan.shortage,
             sabotage: plan.sabotage,
@@ -315,6 +319,8 @@ impl Worker {
             if net.dice.per_mille(self.shortage.socket) {
                 return Err(Broken);
             }
+            let fits = id.index() < self.capacity;
+            require(fits, "a connection has a place in the shell's table", || format!("{id:?}"));
             self.laws.connections.dialled(net.now, id, upstream, transport);
             let port = Port::Connection(self.number, id);
             let socket = if stream {
@@ -335,7 +341,6 @@ impl Worker {
         loop {
             let mut sends = std::mem::take(&mut self.sends);
             self.engine.swap_sends(&mut sends);
-            self.laws.books.sends += sends.len() as u64;
             sends.sort_unstable();
             for group in sends.chunk_by(|a, b| a.connection == b.connection) {
                 if self.send_group(net, group).is_err() {
@@ -427,6 +432,9 @@ impl Worker {
 
     /// Nothing is left when nobody has asked for long.
     pub(crate) fn check_empty(&self) {
+        let capacity = self.engine.connections_max();
+        let same = capacity == self.capacity;
+        require(same, "capacity is what it was", || format!("{capacity}, not {}", self.capacity));
         let left = |what: &str, count: usize| {
             require(count == 0, "in the end nothing is left", || format!("{count} {what}"));
         };
