@@ -13,7 +13,7 @@ use super::link::Segment;
 use super::net::{Event, Net, Port};
 use super::plan::{Habits, Plan, calm_quirks, calm_shortage, calm_weather, ms};
 use super::upstream::{Upstream, spray};
-use super::worker::Worker;
+use super::worker::{Input, Worker};
 use onward::engine::health::Verdicts;
 use onward::moment::Moment;
 use std::collections::BTreeMap;
@@ -104,7 +104,7 @@ impl World {
         match event {
             Event::Datagram { from, to, packet } => self.datagram(from, to, packet),
             Event::Unreachable(Port::Connection(worker, id)) => {
-                self.workers[worker].unreachable(net, id);
+                self.workers[worker].gets(net, Input::Response(id, None));
             }
             Event::Unreachable(Port::Probe(upstream, probe)) => {
                 self.keeper.fails(net, (upstream, probe));
@@ -121,7 +121,7 @@ impl World {
             }
             Event::Wake { worker, pool, at } => self.keeper.wake_me(net, worker, pool, at),
             Event::Failed { upstream } => self.keeper.exchange_failed(net, upstream),
-            Event::Sweep { worker, pool } => self.workers[worker].sweep_arrives(net, pool),
+            Event::Sweep { worker, pool } => self.workers[worker].gets(net, Input::Sweep(pool)),
             Event::ClientActs(client) => self.clients[client].act(net, self.evening),
             Event::UpstreamTurns(upstream) => self.upstreams[upstream].turn(net),
             Event::SpooferActs => self.spoof(),
@@ -137,10 +137,11 @@ impl World {
         let net = &mut self.net;
         match (from, to) {
             (Port::Client(client), Port::Listener(worker)) => {
-                self.workers[worker].query_arrives(net, client::address(client), packet);
+                let query = Input::Query(client::address(client), packet);
+                self.workers[worker].gets(net, query);
             }
             (_, Port::Connection(worker, id)) => {
-                self.workers[worker].response_arrives(net, id, packet);
+                self.workers[worker].gets(net, Input::Response(id, Some(packet)));
             }
             (_, Port::Upstream(upstream)) => self.upstreams[upstream].gets(net, from, packet),
             (_, Port::Probe(upstream, probe)) => self.keeper.gets(net, (upstream, probe), &packet),
@@ -153,12 +154,12 @@ impl World {
         let net = &mut self.net;
         match owner {
             Port::Client(client) => self.clients[client].stirs(net),
-            Port::Connection(worker, id) => self.workers[worker].connection_stirs(net, id),
+            Port::Connection(worker, id) => self.workers[worker].gets(net, Input::Stirs(id)),
             Port::Probe(upstream, probe) => self.keeper.stirs(net, (upstream, probe), link),
             Port::Upstream(upstream) => self.upstreams[upstream].stirs(net, link, segment),
             Port::Listener(worker) => {
                 let Port::Client(client) = net.links[link].dialler else { return };
-                self.workers[worker].client_stirs(net, link, client::address(client));
+                self.workers[worker].gets(net, Input::Client(link, client::address(client)));
             }
         }
     }
