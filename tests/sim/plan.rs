@@ -20,6 +20,8 @@ pub(crate) struct Weather {
     pub(crate) late: usize,
     pub(crate) dial_late: usize,
     pub(crate) dial_never: usize,
+    /// Streams whose window is small.
+    pub(crate) narrow: usize,
     /// Paths and links that somebody between the ends forgets.
     pub(crate) forgotten: usize,
 }
@@ -267,6 +269,7 @@ fn weather(dice: &mut Dice) -> Weather {
         late: dice.pick(&[0, 10, 100]),
         dial_late: dice.pick(&[0, 50, 300]),
         dial_never: dice.pick(&[0, 20, 200]),
+        narrow: dice.pick(&[0, 500]),
         forgotten: dice.pick(&[0, 0, 10, 100]),
     }
 }
