@@ -5,10 +5,10 @@
 
 use super::link::{LinkId, Progress, Side, Stream};
 use super::net::Net;
-use super::worker::Worker;
+use super::worker::{Input, Worker};
 use onward::engine::Client;
 use onward::engine::key::StreamKey;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// A longer query closes its stream.
@@ -28,22 +28,10 @@ struct Slot {
 pub(crate) struct Accepted {
     slots: BTreeMap<StreamKey, Slot>,
     keys: BTreeMap<LinkId, StreamKey>,
-    /// Links for which something has come.
-    stirring: VecDeque<(LinkId, SocketAddr)>,
     written: BTreeSet<StreamKey>,
 }
 
 impl Accepted {
-    /// Something has come.
-    pub(super) fn stir(&mut self, link: LinkId, peer: SocketAddr) {
-        self.stirring.push_back((link, peer));
-    }
-
-    /// Whether any stream is to be read at once.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.stirring.is_empty()
-    }
-
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
@@ -51,18 +39,6 @@ impl Accepted {
 }
 
 impl Worker {
-    /// New streams, and what was asked on those there are.
-    pub(super) fn receive_from_streams(&mut self, net: &mut Net) {
-        for (link, peer) in std::mem::take(&mut self.accepted.stirring) {
-            if !self.accepted.keys.contains_key(&link) && !net.is_connected(link, Side::Acceptor) {
-                self.accept(net, link, peer);
-            }
-            if let Some(key) = self.accepted.keys.get(&link) {
-                self.read_stream(net, *key);
-            }
-        }
-    }
-
     fn accept(&mut self, net: &mut Net, link: LinkId, peer: SocketAddr) {
         let Ok((key, evicted)) = self.engine.clients.admit(net.now, peer.ip()) else {
             self.engine.stats_mut().streams_refused += 1;
@@ -79,11 +55,14 @@ impl Worker {
         self.accepted.slots.insert(key, slot);
     }
 
-    /// Reads once, and has the engine take the queries.
-    fn read_stream(&mut self, net: &mut Net, key: StreamKey) {
+    /// Reads once, from a new stream perhaps, and has the engine take the queries.
+    pub(super) fn read_stream(&mut self, net: &mut Net, link: LinkId, peer: SocketAddr) {
+        if !net.is_connected(link, Side::Acceptor) {
+            self.accept(net, link, peer);
+        }
+        let Some(key) = self.accepted.keys.get(&link).copied() else { return };
         let Some(slot) = self.accepted.slots.get_mut(&key) else { return };
         self.accepted.written.insert(key);
-        let (link, peer) = (slot.stream.link, slot.peer);
         if net.is_reset(link, Side::Acceptor) {
             return self.drop_stream(net, key);
         }
@@ -100,7 +79,7 @@ impl Worker {
                     self.ask(net, client, &message);
                 }
                 Ok(None) if progress == Progress::More => {
-                    return self.accepted.stirring.push_back((link, peer));
+                    return self.inputs.push(Input::Client(link, peer));
                 }
                 Ok(None) => return,
                 Err(_) => return self.drop_stream(net, key),
@@ -121,7 +100,7 @@ impl Worker {
     pub(super) fn write_stream(&mut self, key: StreamKey, reply: &[u8]) -> bool {
         let Some(slot) = self.accepted.slots.get_mut(&key) else { return false };
         if slot.paused {
-            self.accepted.stirring.push_back((slot.stream.link, slot.peer));
+            self.inputs.push(Input::Client(slot.stream.link, slot.peer));
         }
         self.accepted.written.insert(key);
         slot.stream.push(reply).is_ok()

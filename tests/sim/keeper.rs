@@ -102,6 +102,7 @@ impl Keeper {
                 }
             }
         }
+        #[cfg(debug_assertions)]
         self.wheel.check_invariants();
         self.sleep(net);
     }

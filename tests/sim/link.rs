@@ -84,7 +84,8 @@ impl Side {
 impl Net {
     /// Dials.
     pub(crate) fn dial(&mut self, dialler: Port, acceptor: Port) -> LinkId {
-        let window = self.dice.pick(&[200, 2_000, 65_536, 65_536]);
+        let narrow = self.dice.per_mille(self.weather.narrow);
+        let window = if narrow { self.dice.pick(&[200, 2_000]) } else { 65_536 };
         let dead = self.dice.per_mille(self.weather.dial_never);
         let link = self.links.len();
         self.links.push(Link { dialler, acceptor, ends: Default::default(), window, dead });

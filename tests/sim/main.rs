@@ -26,7 +26,9 @@ mod upstream;
 mod worker;
 mod world;
 
+use onward::moment::Moment;
 use plan::Plan;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -82,6 +84,10 @@ fn every_seed_keeps_the_laws() {
         total
     });
     assert!(!failed.into_inner(), "a seed failed: see above");
-    println!("{seeds} seeds in {:.1?}: {total:?}", clock.now().since(onward::moment::Moment::ZERO));
-    total.check(seeds);
+    let elapsed = clock.now().since(Moment::ZERO);
+    // Past the harness, which keeps what a test prints to itself.
+    let _ = writeln!(std::io::stderr(), "{seeds} seeds in {elapsed:.1?}: {total:?}");
+    if seeds >= SEEDS {
+        total.check(seeds);
+    }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Weather {
     pub(crate) late: usize,
     pub(crate) dial_late: usize,
     pub(crate) dial_never: usize,
+    /// Streams whose window is small.
+    pub(crate) narrow: usize,
     /// Paths and links that somebody between the ends forgets.
     pub(crate) forgotten: usize,
 }
@@ -145,9 +147,9 @@ impl Plan {
             workers: 1 + dice.below(3),
             datagram_clients: 1 + dice.below(8),
             stream_clients: dice.below(6),
-            weather: if calm { CALM_WEATHER } else { weather(dice) },
-            quirks: if calm { CALM_QUIRKS } else { quirks(dice) },
-            shortage: if calm { CALM_SHORTAGE } else { shortage(dice) },
+            weather: if calm { calm_weather() } else { weather(dice) },
+            quirks: if calm { calm_quirks() } else { quirks(dice) },
+            shortage: if calm { calm_shortage() } else { shortage(dice) },
             habits: habits(dice, calm),
             spoofer: dice.one_in(2).then(|| ms(dice.pick(&[20, 200, 2_000]))),
             day: Duration::from_secs(30),
@@ -171,31 +173,20 @@ pub(crate) const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-pub(crate) const CALM_WEATHER: Weather = Weather {
-    delay: ms(30),
-    lost: 0,
-    duplicated: 0,
-    late: 0,
-    dial_late: 0,
-    dial_never: 0,
-    forgotten: 0,
-};
+/// Nothing goes wrong on the way.
+pub(crate) fn calm_weather() -> Weather {
+    Weather { delay: ms(30), ..Weather::default() }
+}
 
-pub(crate) const CALM_QUIRKS: Quirks = Quirks {
-    think: ms(20),
-    slow: 0,
-    silent: 0,
-    negative: 0,
-    truncated: 0,
-    garbage: 50,
-    long: 50,
-    keepalive: 50,
-    hangs_up: 0,
-    fate: None,
-};
+/// Right answers in time, though not only those.
+pub(crate) fn calm_quirks() -> Quirks {
+    Quirks { think: ms(20), garbage: 50, long: 50, keepalive: 50, ..Quirks::default() }
+}
 
-pub(crate) const CALM_SHORTAGE: Shortage =
-    Shortage { socket: 0, buffer: 0, keeper: 0, turn: ms(1) };
+/// The host has enough of everything.
+pub(crate) fn calm_shortage() -> Shortage {
+    Shortage { turn: ms(1), ..Shortage::default() }
+}
 
 /// Zones of the names that clients ask for.
 pub(crate) const ZONES: [&str; 3] = ["a.example", "b.example", "c.example"];
@@ -278,6 +269,7 @@ fn weather(dice: &mut Dice) -> Weather {
         late: dice.pick(&[0, 10, 100]),
         dial_late: dice.pick(&[0, 50, 300]),
         dial_never: dice.pick(&[0, 20, 200]),
+        narrow: dice.pick(&[0, 500]),
         forgotten: dice.pick(&[0, 0, 10, 100]),
     }
 }

@@ -166,7 +166,13 @@ impl Upstream {
         }
         let padding = if net.dice.per_mille(self.quirks.long) { net.dice.below(1_000) } else { 0 };
         if datagram && net.dice.per_mille(self.quirks.truncated) {
-            return negative(query, 0x0200);
+            // By itself, or by a host that does not read datagrams as long as that.
+            let itself = net.dice.one_in(2);
+            return if itself {
+                negative(query, 0x0200)
+            } else {
+                response(query, 0, 3_000, 0, &[])
+            };
         }
         if net.dice.per_mille(self.quirks.negative) {
             let rcode = net.dice.pick(&[0, 2, 3, 5]);

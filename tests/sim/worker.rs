@@ -17,13 +17,11 @@ use onward::engine::key::Transport;
 use onward::engine::stats::DropReason;
 use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
 use onward::moment::Moment;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Datagrams taken from a socket at once.
-const BATCH_MAX: usize = 64;
 /// Bytes of a datagram that are read.
 const DATAGRAM_LEN_MAX: usize = 2048;
 /// When the keeper's mailbox was full: how soon it is asked again.
@@ -38,10 +36,19 @@ enum Socket {
 /// A socket could not be opened, or cannot be used any more.
 struct Broken;
 
-/// What has come for a connection of datagrams.
-enum Arrived {
-    Packet(Vec<u8>),
-    Refused,
+/// What has come for a worker since its last turn, in the order in which a turn takes it.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The keeper's word for a pool.
+    Sweep(usize),
+    /// Something for a stream to an upstream.
+    Stirs(ConnectionId),
+    /// A datagram for a connection, or `None`: ICMP says that nobody is there.
+    Response(ConnectionId, Option<Vec<u8>>),
+    /// A client's datagram.
+    Query(SocketAddr, Vec<u8>),
+    /// Something for a stream of a client, perhaps a new one.
+    Client(LinkId, SocketAddr),
 }
 
 /// One worker.
@@ -53,33 +60,41 @@ pub(crate) struct Worker {
     pub(super) sabotage: Sabotage,
     sockets: BTreeMap<ConnectionId, Socket>,
     pub(super) accepted: Accepted,
-    /// What has come since the last turn.
-    queries: VecDeque<(SocketAddr, Vec<u8>)>,
-    responses: VecDeque<(ConnectionId, Arrived)>,
-    connections: VecDeque<ConnectionId>,
-    sweeps: Vec<usize>,
+    pub(super) inputs: Vec<Input>,
     sends: Vec<Outgoing>,
     keeper_busy: bool,
     turn_at: Option<Moment>,
+    /// Connections that the engine has room for.
+    capacity: usize,
     out: Vec<u8>,
+}
+
+impl Input {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Sweep(_) => 0,
+            Self::Stirs(_) | Self::Response(..) => 1,
+            Self::Query(..) => 2,
+            Self::Client(..) => 3,
+        }
+    }
 }
 
 impl Worker {
     pub(crate) fn new(number: usize, plan: &Plan, verdicts: Arc<Verdicts>) -> Self {
         let mut seed = [number as u8; 32];
         seed[..8].copy_from_slice(&plan.seed.to_le_bytes());
+        let engine = Forwarder::new(&plan.config, seed, verdicts);
         Self {
             number,
-            engine: Forwarder::new(&plan.config, seed, verdicts),
+            capacity: engine.connections_max(),
+            engine,
             laws: Laws::new(plan),
             shortage: plan.shortage,
             sabotage: plan.sabotage,
             sockets: BTreeMap::new(),
             accepted: Accepted::default(),
-            queries: VecDeque::new(),
-            responses: VecDeque::new(),
-            connections: VecDeque::new(),
-            sweeps: Vec::new(),
+            inputs: Vec::new(),
             sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
             keeper_busy: false,
             turn_at: None,
@@ -87,41 +102,9 @@ impl Worker {
         }
     }
 
-    /// A client's datagram.
-    pub(crate) fn query_arrives(&mut self, net: &mut Net, peer: SocketAddr, packet: Vec<u8>) {
-        self.queries.push_back((peer, packet));
-        self.rouse(net);
-    }
-
-    /// A datagram for one of the connections.
-    pub(crate) fn response_arrives(&mut self, net: &mut Net, id: ConnectionId, packet: Vec<u8>) {
-        if matches!(self.sockets.get(&id), Some(Socket::Datagrams)) {
-            self.responses.push_back((id, Arrived::Packet(packet)));
-            self.rouse(net);
-        }
-    }
-
-    /// ICMP says that nobody is there.
-    pub(crate) fn unreachable(&mut self, net: &mut Net, id: ConnectionId) {
-        self.responses.push_back((id, Arrived::Refused));
-        self.rouse(net);
-    }
-
-    /// Something has come for a stream to an upstream.
-    pub(crate) fn connection_stirs(&mut self, net: &mut Net, id: ConnectionId) {
-        self.connections.push_back(id);
-        self.rouse(net);
-    }
-
-    /// Something has come for a stream of a client, perhaps a new one.
-    pub(crate) fn client_stirs(&mut self, net: &mut Net, link: LinkId, peer: SocketAddr) {
-        self.accepted.stir(link, peer);
-        self.rouse(net);
-    }
-
-    /// The keeper's word for a pool.
-    pub(crate) fn sweep_arrives(&mut self, net: &mut Net, pool: usize) {
-        self.sweeps.push(pool);
+    /// Something has come.
+    pub(crate) fn gets(&mut self, net: &mut Net, input: Input) {
+        self.inputs.push(input);
         self.rouse(net);
     }
 
@@ -144,24 +127,16 @@ impl Worker {
             return;
         }
         let now = net.now;
-        for pool in std::mem::take(&mut self.sweeps) {
-            self.engine.on_sweep(now, pool);
-        }
-        for id in std::mem::take(&mut self.connections) {
-            self.read_connection(net, id);
-        }
-        for (id, arrived) in std::mem::take(&mut self.responses) {
-            match arrived {
-                Arrived::Refused => self.fail_connection(net, id, "refused by ICMP"),
-                Arrived::Packet(mut packet) => {
-                    let truncated = packet.len() > DATAGRAM_LEN_MAX;
-                    packet.truncate(DATAGRAM_LEN_MAX);
-                    self.respond(net, id, &packet, truncated);
-                }
+        let mut inputs = std::mem::take(&mut self.inputs);
+        // Of one kind in the order in which they came.
+        inputs.sort_by_key(Input::rank);
+        let streams = inputs.partition_point(|input| !matches!(input, Input::Client(..)));
+        for (place, input) in inputs.into_iter().enumerate() {
+            if place == streams {
+                self.send_queries(net);
             }
+            self.take(net, input);
         }
-        self.receive_queries(net);
-        self.receive_from_streams(net);
         if self.sabotage != Sabotage::TimeUntold {
             self.engine.on_time(now);
             let next = self.engine.next_deadline();
@@ -176,7 +151,7 @@ impl Worker {
 
     /// Until when the poll waits: whole milliseconds, rounded up.
     fn plan_turn(&mut self, net: &mut Net) {
-        if !self.connections.is_empty() || !self.queries.is_empty() || self.accepted.is_ready() {
+        if !self.inputs.is_empty() {
             return self.turn_by(net, net.now.plus(Duration::from_micros(5)));
         }
         let keeper = self.keeper_busy.then(|| net.now.plus(KEEPER_RETRY));
@@ -188,14 +163,24 @@ impl Worker {
         self.turn_by(net, net.now.plus(ms(wait) + delay));
     }
 
-    /// One batch of queries from the listener.
-    fn receive_queries(&mut self, net: &mut Net) {
-        for _ in 0..BATCH_MAX {
-            let Some((peer, packet)) = self.queries.pop_front() else { break };
-            let client = Client { listener: 0, peer, local: None, stream: None };
-            self.ask(net, client, &packet);
+    fn take(&mut self, net: &mut Net, input: Input) {
+        match input {
+            Input::Sweep(pool) => self.engine.on_sweep(net.now, pool),
+            Input::Stirs(id) => self.read_connection(net, id),
+            Input::Response(id, None) => self.fail_connection(net, id, "refused by ICMP"),
+            Input::Response(id, Some(mut packet)) => {
+                let truncated = packet.len() > DATAGRAM_LEN_MAX;
+                packet.truncate(DATAGRAM_LEN_MAX);
+                if matches!(self.sockets.get(&id), Some(Socket::Datagrams)) {
+                    self.respond(net, id, &packet, truncated);
+                }
+            }
+            Input::Query(peer, packet) => {
+                let client = Client { listener: 0, peer, local: None, stream: None };
+                self.ask(net, client, &packet);
+            }
+            Input::Client(link, peer) => self.read_stream(net, link, peer),
         }
-        self.send_queries(net);
     }
 
     /// The engine takes a query. False: the client's stream has no room for the reply.
@@ -228,7 +213,7 @@ impl Worker {
             self.respond(net, id, &message, false);
         }
         match progress {
-            Progress::More => self.connections.push_back(id),
+            Progress::More => self.inputs.push(Input::Stirs(id)),
             Progress::Blocked => {}
             Progress::Over => self.fail_connection(net, id, "closed by the upstream"),
         }
@@ -315,6 +300,8 @@ impl Worker {
             if net.dice.per_mille(self.shortage.socket) {
                 return Err(Broken);
             }
+            let fits = id.index() < self.capacity;
+            require(fits, "a connection has a place in the shell's table", || format!("{id:?}"));
             self.laws.connections.dialled(net.now, id, upstream, transport);
             let port = Port::Connection(self.number, id);
             let socket = if stream {
@@ -335,7 +322,6 @@ impl Worker {
         loop {
             let mut sends = std::mem::take(&mut self.sends);
             self.engine.swap_sends(&mut sends);
-            self.laws.books.sends += sends.len() as u64;
             sends.sort_unstable();
             for group in sends.chunk_by(|a, b| a.connection == b.connection) {
                 if self.send_group(net, group).is_err() {
@@ -427,6 +413,9 @@ impl Worker {
 
     /// Nothing is left when nobody has asked for long.
     pub(crate) fn check_empty(&self) {
+        let capacity = self.engine.connections_max();
+        let same = capacity == self.capacity;
+        require(same, "capacity is what it was", || format!("{capacity}, not {}", self.capacity));
         let left = |what: &str, count: usize| {
             require(count == 0, "in the end nothing is left", || format!("{count} {what}"));
         };

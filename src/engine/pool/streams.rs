@@ -134,8 +134,10 @@ impl Pools {
         if limit.is_zero() {
             return self.put_out(slot, Reason::Expired);
         }
-        let state = &mut self.pools[self.connections[slot as usize].pool as usize];
+        let pool = self.connections[slot as usize].pool as usize;
+        let state = &mut self.pools[pool];
         state.settings.expire = state.expire_configured.min(limit);
+        self.arm(pool);
     }
 
     /// The next stream to dial though no query waits for it.
@@ -290,6 +292,17 @@ mod tests {
         assert_eq!((pools.next_dial(), pools.next_closed()), (None, Some(new)));
         pools.next_request();
         assert_eq!((pools.len(0), pools.next_request()), (0, None), "it goes on for ever");
+    }
+
+    #[test]
+    fn an_announced_limit_holds_for_streams_that_are_idle_already() {
+        let mut pools = pools(None);
+        let [idle, busy] = [(); 2].map(|()| take(&mut pools, at(0.0)));
+        pools.release(idle, at(1.0), false);
+        assert_eq!(pools.next_request(), Some((0, at(10.0))), "it is one more than needed");
+        pools.announce(busy, 2 * SECOND);
+        pools.release(busy, at(1.5), false);
+        assert_eq!(pools.next_request(), Some((0, at(2.0))));
     }
 
     #[test]
