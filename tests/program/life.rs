@@ -2,14 +2,19 @@
 //!
 //! Under a load that asks all the time, because none of it may cost a query.
 
-use super::process::{PATIENCE, Stranger, directory, onward_in, onward_with};
+use super::process::{
+    PATIENCE, Program, Stranger, directory, is_installed, onward_in, onward_with,
+};
+use onward::sys::inherit::Passed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions, Summary};
 use onward::traffic::responder::{Responder, Service};
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Command;
 
 fn upstream() -> Responder {
     let address = "127.0.0.1:0".parse().unwrap();
@@ -137,4 +142,41 @@ fn the_service_manager_is_told() {
     assert_eq!(states, ["RELOADING=1", "READY=1"]);
     assert_eq!(forwarder.end("TERM"), Some(0));
     assert!(std::iter::repeat_with(next).take(20).any(|state| state == "STOPPING=1"));
+}
+
+#[test]
+fn sockets_of_the_service_manager_are_used() {
+    if !is_installed("bash") {
+        return;
+    }
+    let upstream = upstream();
+    let directory = directory("activation");
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = datagrams.local_addr().unwrap();
+    let acceptor = TcpListener::bind(address).unwrap();
+    let mut passed = Passed::default();
+    let numbers = [passed.add(&datagrams).unwrap(), passed.add(&acceptor).unwrap()];
+    drop((datagrams, acceptor));
+    write_corefile(&directory, address.port(), upstream.addresses()[0], "");
+    // As systemd does it: numbered from 3, and meant for the process that runs the program.
+    let script = format!(
+        "exec 3<&{} 4<&{}; LISTEN_FDS=2 LISTEN_PID=$$ exec {} --workers 2",
+        numbers[0],
+        numbers[1],
+        env!("CARGO_BIN_EXE_onward")
+    );
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).current_dir(&directory);
+    let (forwarder, _) =
+        Program::start(&mut command, |line| line.starts_with("onward listens on ").then_some(()));
+    drop(passed);
+    assert_nothing_lost(&ask_during(address, || ()));
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let query = b"\0\x1d\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
+    stream.write_all(query).unwrap();
+    let mut reply = [0; 4];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[2..], [0, 7]);
+    assert_eq!(forwarder.end("TERM"), Some(0));
 }
