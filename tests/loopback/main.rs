@@ -4,9 +4,13 @@
 //! pass. What the client checks of each answer (id, question as it was spelt, record) is in
 //! `onward::traffic`.
 
+mod coalescing;
 mod datagrams;
+mod forgery;
+mod kit;
 mod names;
 mod reload;
+mod pipelining;
 mod streams;
 
 use onward::config::{Config, Host};

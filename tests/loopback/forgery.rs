@@ -1,0 +1,105 @@
+//! Datagrams that are no answers, in masses, while real queries go on.
+//!
+//! Every query is followed by fifty forgeries before its answer: from the upstream's own socket,
+//! from its address with another port, from its port at another address, and queries that are
+//! none come to the listener. None may reach a client, end an exchange or cost a query its answer.
+
+use crate::kit::{answer_to, response_to, until};
+use crate::{PATIENCE, any_port, assert_all_answered, drive, stanza, start, sum};
+use onward::engine::stats::{DropReason, Stats};
+use onward::traffic::answer::Behaviour;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::net::{SocketAddr, UdpSocket};
+
+const QUERIES: u64 = 1_000;
+/// From the upstream's own socket, for each query.
+const OWN: u64 = 30;
+/// From each of two strangers, for each query.
+const STRANGE: u64 = 10;
+/// To the listener, for each query.
+const TO_LISTENER: u64 = 5;
+
+/// A message from the upstream's own socket that is not the answer to `query`.
+fn forgery(query: &[u8], number: u64, random: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut packet = response_to(query, Behaviour::Lie).unwrap();
+    match number % 6 {
+        // Another id, whatever else is outstanding: the question is not theirs.
+        0 => packet[0] ^= 1 + (random.next_u32() % 255) as u8,
+        1 => packet[1] ^= 1 + (random.next_u32() % 255) as u8,
+        // The name's first letter.
+        2 => packet[13] ^= 1,
+        // It claims to be a query.
+        3 => packet[2] &= 0x7f,
+        // No question.
+        4 => packet[5] = 0,
+        _ => {
+            packet = vec![0; (random.next_u32() % 600) as usize];
+            random.fill_bytes(&mut packet);
+        }
+    }
+    packet
+}
+
+/// Answers every query, after all the forgeries.
+fn forge(upstream: &UdpSocket, listener: SocketAddr) {
+    let own = upstream.local_addr().unwrap();
+    let other_port = UdpSocket::bind(any_port()).unwrap();
+    // Its port at another address, unless somebody on a wildcard has that.
+    let bind = |port| UdpSocket::bind(("127.0.0.66", port));
+    let other_address = bind(own.port()).or_else(|_| bind(0)).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(crate::SEED);
+    let mut packet = [0; 512];
+    for _ in 0..QUERIES {
+        let (len, from) = upstream.recv_from(&mut packet).unwrap();
+        let query = &packet[..len];
+        let lie = response_to(query, Behaviour::Lie).unwrap();
+        for _ in 0..STRANGE {
+            // All is as it should be but where it comes from.
+            other_port.send_to(&lie, from).unwrap();
+            other_address.send_to(&lie, from).unwrap();
+        }
+        for number in 0..OWN {
+            upstream.send_to(&forgery(query, number, &mut random), from).unwrap();
+        }
+        for number in 0..TO_LISTENER {
+            let packet = if number % 2 == 0 { &lie[..] } else { b"garbage" };
+            other_port.send_to(packet, listener).unwrap();
+        }
+        upstream.send_to(&answer_to(query), from).unwrap();
+    }
+}
+
+fn dropped(stats: &Stats, reasons: &[DropReason]) -> u64 {
+    reasons.iter().map(|reason| stats.dropped(*reason)).sum()
+}
+
+#[test]
+fn fifty_thousand_forgeries_reach_no_client_and_end_no_exchange() {
+    let upstream = UdpSocket::bind(any_port()).unwrap();
+    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let server = start("127.0.0.1:0", &stanza(&[upstream.local_addr().unwrap()]), 1);
+    let listener = server.addresses()[0];
+    let forger = std::thread::spawn(move || forge(&upstream, listener));
+    // Few at once: what is forged for them all must fit into a socket's buffer.
+    let summary = drive(listener, 4, QUERIES);
+    assert_all_answered(&summary, QUERIES);
+    assert_eq!(summary.counts.late, 0, "a client got what it had not asked for");
+    forger.join().unwrap();
+    assert_eq!(QUERIES * (OWN + 2 * STRANGE), 50_000);
+    use DropReason::{QueryIsResponse, QueryTooShort, ResponseMalformed, ResponseUnmatched};
+    let from_upstream = [ResponseMalformed, ResponseUnmatched, DropReason::ResponseWrongQuestion];
+    let total = until("all that came to the listener is counted", || {
+        let total = sum(&server.stats());
+        let to_listener = dropped(&total, &[QueryIsResponse, QueryTooShort]);
+        (to_listener == QUERIES * TO_LISTENER).then_some(total)
+    });
+    // Strangers' do not even get past the kernel: the sockets are connected.
+    assert_eq!(dropped(&total, &from_upstream), QUERIES * OWN, "{total:?}");
+    assert!(from_upstream.iter().all(|reason| total.dropped(*reason) > 0), "{total:?}");
+    let upstream = total.upstreams[0];
+    assert_eq!((upstream.sent, upstream.answered), (QUERIES, QUERIES));
+    assert_eq!((upstream.timed_out, upstream.failed), (0, 0));
+    assert_eq!(total.replies[0], QUERIES);
+    server.stop();
+}

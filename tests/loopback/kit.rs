@@ -1,0 +1,103 @@
+//! What the tests of upstreams that misbehave share: messages, and waiting for what must come.
+//!
+//! Queries carry EDNS, so that an extended error has a place in the reply. Their number gives them
+//! their id and their name, so that any reply can be held against the query that it is for.
+//! Nothing here knows the forwarder.
+
+use crate::{PATIENCE, any_port};
+use onward::clock::Clock;
+use onward::traffic::answer::{Behaviour, respond};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+/// A question for an address.
+pub(crate) const A: u16 = 1;
+/// A question that [`Behaviour::Answer`] has no data for.
+pub(crate) const TXT: u16 = 16;
+
+/// Query number `number`, for a name and with an id of its own.
+pub(crate) fn query(number: u16, kind: u16) -> Vec<u8> {
+    query_for(number, &format!("N{number}.teSt"), kind)
+}
+
+/// A query with EDNS for `name`.
+pub(crate) fn query_for(id: u16, name: &str, kind: u16) -> Vec<u8> {
+    let mut query = id.to_be_bytes().to_vec();
+    query.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend(label.as_bytes());
+    }
+    query.push(0);
+    query.extend([kind.to_be_bytes(), 1_u16.to_be_bytes()].concat());
+    query.extend(b"\0\0\x29\x04\xd0\0\0\0\0\0\0");
+    query
+}
+
+/// What an upstream owes to `query`.
+pub(crate) fn answer_to(query: &[u8]) -> Vec<u8> {
+    response_to(query, Behaviour::Answer).unwrap()
+}
+
+/// What an upstream with this behaviour says to `query`.
+pub(crate) fn response_to(query: &[u8], behaviour: Behaviour) -> Option<Vec<u8>> {
+    let mut response = vec![0; 512];
+    let len = respond(query, behaviour, &mut response)?;
+    response.truncate(len);
+    Some(response)
+}
+
+/// A client's socket for datagrams, which waits for as long as anybody should.
+pub(crate) fn client(target: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(any_port()).unwrap();
+    socket.connect(target).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The next datagram.
+pub(crate) fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut packet = vec![0; 2048];
+    let len = socket.recv(&mut packet).unwrap();
+    packet.truncate(len);
+    packet
+}
+
+/// What a new client gets for `query`.
+pub(crate) fn ask(target: SocketAddr, query: &[u8]) -> Vec<u8> {
+    let socket = client(target);
+    socket.send(query).unwrap();
+    let reply = receive(&socket);
+    assert_eq!(reply[..2], query[..2], "the id");
+    reply
+}
+
+/// The response code of `reply` and the extended error in the OPT at its end.
+pub(crate) fn outcome(reply: &[u8]) -> (u8, Option<u16>) {
+    let tail = &reply[reply.len() - 6..];
+    let error = tail.starts_with(&[0, 15, 0, 2]).then(|| u16::from_be_bytes([tail[4], tail[5]]));
+    (reply[3] & 15, error)
+}
+
+/// A port on loopback that refuses datagrams and streams, and what holds it.
+pub(crate) fn refusing() -> (SocketAddr, UdpSocket) {
+    // Connected to itself it takes nothing from us, and nobody listens for streams.
+    let socket = UdpSocket::bind(any_port()).unwrap();
+    let address = socket.local_addr().unwrap();
+    socket.connect(address).unwrap();
+    (address, socket)
+}
+
+/// Looks again and again until there is something to be found.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let (clock, (_nobody, nothing)) = (Clock::start(), crossbeam_channel::bounded::<()>(0));
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        let waited = clock.now().since(onward::moment::Moment::ZERO);
+        assert!(waited < PATIENCE, "waited in vain: {what}");
+        let _ = nothing.recv_timeout(Duration::from_millis(2));
+    }
+}
