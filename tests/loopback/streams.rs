@@ -26,11 +26,11 @@ pub(crate) fn query(number: u16, opt: &[u8]) -> Vec<u8> {
     query
 }
 
-fn framed(message: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u16).to_be_bytes(), message].concat()
 }
 
-fn read_message(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_message(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -47,7 +47,7 @@ pub(crate) fn answer_to(query: &[u8]) -> Vec<u8> {
 
 /// A TCP upstream on `listener` that has `serve` handle each stream in a thread of its own;
 /// counts the streams.
-fn upstream(
+pub(crate) fn upstream(
     listener: TcpListener,
     serve: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -65,7 +65,7 @@ fn upstream(
     (address, accepted)
 }
 
-fn listen() -> TcpListener {
+pub(crate) fn listen() -> TcpListener {
     TcpListener::bind(any_port()).unwrap()
 }
 
