@@ -10,7 +10,9 @@ mod forgery;
 mod kit;
 mod names;
 mod reload;
+mod options;
 mod pipelining;
+mod recovery;
 mod streams;
 
 use onward::config::{Config, Host};

@@ -91,6 +91,13 @@ fn ask(stream: &mut TcpStream, number: u16) {
     assert!(is_right(&query, &answer), "{number}: {answer:x?}");
 }
 
+/// The answer to `query`, asked on a stream of its own.
+pub(crate) fn ask_on_a_stream(target: SocketAddr, query: &[u8]) -> Vec<u8> {
+    let mut stream = client(target);
+    stream.write_all(&framed(query)).unwrap();
+    read_message(&mut stream).unwrap()
+}
+
 #[test]
 fn a_stream_carries_many_queries_at_once_and_answers_come_in_any_order() {
     let most = Arc::new(AtomicUsize::new(0));
