@@ -1,0 +1,139 @@
+//! Upstreams that are killed while clients ask, and that come back.
+//!
+//! With `max_connect_attempts 2` a client who paid for more than one retry would be told SERVFAIL,
+//! which the client counts as mismatched; so that all are answered is the proof. When an upstream
+//! is back is counted at the upstream itself: the probes that it sees before the first query.
+
+use crate::kit::until;
+use crate::{PATIENCE, SEED, assert_all_answered, start, sum};
+use onward::clock::Clock;
+use onward::engine::health::schedule::delay_max;
+use onward::engine::stats::Stats;
+use onward::moment::Moment;
+use onward::server::Server;
+use onward::traffic::answer::{Behaviour, respond};
+use onward::traffic::client::{Client, ClientOptions};
+use onward::traffic::responder::{Responder, Service};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+/// Between two probes.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// An upstream on an address of its own, so that nobody else takes its port while it is dead.
+fn upstream(address: &str) -> Responder {
+    let service = Service { address: address.parse().unwrap(), behaviour: Behaviour::Answer };
+    Responder::start(&[service], None).unwrap()
+}
+
+fn start_between(upstreams: [&Responder; 2], options: &str) -> Server {
+    let [a, b] = upstreams.map(|upstream| upstream.addresses()[0]);
+    let probing = format!("health_check {}ms", INTERVAL.as_millis());
+    let body = format!("forward . {a} {b} {{\n max_connect_attempts 2\n {probing}\n {options}\n}}");
+    start("127.0.0.1:0", &body, 2)
+}
+
+/// Asks until it is told to stop.
+fn load(server: &Server) -> Client {
+    let mut options = ClientOptions::new(vec![server.addresses()[0]], SEED);
+    (options.duration, options.patience) = (2 * PATIENCE, PATIENCE);
+    Client::start(options).unwrap()
+}
+
+fn totals(server: &Server) -> Stats {
+    sum(&server.stats())
+}
+
+/// Waits until so many more queries were answered.
+fn go_on(server: &Server, answers: u64) -> Stats {
+    let goal = totals(server).replies[0] + answers;
+    until("clients get answers", || Some(totals(server)).filter(|total| total.replies[0] >= goal))
+}
+
+/// Ends the load: every query was answered, and rightly.
+fn end(load: Client, server: Server) -> Stats {
+    load.stop();
+    let summary = load.join().unwrap();
+    assert_all_answered(&summary, summary.counts.sent);
+    let total = totals(&server);
+    assert_eq!(total.replies[0], total.replied(), "{total:?}");
+    server.stop();
+    total
+}
+
+#[test]
+fn killing_one_of_two_upstreams_under_load_loses_nothing() {
+    let (doomed, other) = (upstream("127.0.0.21:0"), upstream("127.0.0.22:0"));
+    let server = start_between([&doomed, &other], "policy round_robin\n read_timeout 500ms");
+    let load = load(&server);
+    go_on(&server, 5_000);
+    let before = totals(&server);
+    drop(doomed);
+    go_on(&server, 5_000);
+    let total = end(load, server);
+    assert!(before.upstreams.iter().all(|upstream| upstream.failed + upstream.timed_out == 0));
+    let [doomed, other] = total.upstreams[..] else { panic!("two") };
+    assert!(doomed.failed > 0, "nothing was on its way to the doomed: {total:?}");
+    assert_eq!(other.failed + other.timed_out, 0, "{total:?}");
+}
+
+/// Opens the killed upstream's port again.
+fn revive(address: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// Answers until the first query comes that is no probe; counts the probes, and the time.
+fn first_query_at(revived: &UdpSocket) -> (u64, Duration) {
+    let (clock, mut probes) = (Clock::start(), 0);
+    loop {
+        let mut packet = [0; 512];
+        let (len, from) = revived.recv_from(&mut packet).unwrap();
+        let mut response = [0; 512];
+        let len = respond(&packet[..len], Behaviour::Answer, &mut response).unwrap();
+        revived.send_to(&response[..len], from).unwrap();
+        // Probes ask for the root, clients never.
+        if packet[12] != 0 {
+            return (probes, clock.now().since(Moment::ZERO));
+        }
+        probes += 1;
+    }
+}
+
+#[test]
+fn a_killed_upstream_costs_each_client_one_retry_at_most_and_is_back_within_two_probes() {
+    let (first, other) = (upstream("127.0.0.23:0"), upstream("127.0.0.24:0"));
+    let address = first.addresses()[0];
+    let server = start_between([&first, &other], "policy sequential\n read_timeout 500ms");
+    let load = load(&server);
+    let before = go_on(&server, 2_000);
+    assert!(before.upstreams[0].answered >= 2_000, "the first is the preferred one");
+    drop(first);
+    // Down: queries are answered and none is sent there.
+    until("the first is known to be down", || {
+        let before = totals(&server).upstreams[0].sent;
+        (go_on(&server, 500).upstreams[0].sent == before).then_some(())
+    });
+    let revived = revive(address);
+    let (probes, waited) = first_query_at(&revived);
+    assert!((1..=2).contains(&probes), "{probes} probes before it was in use");
+    assert!(waited < 2 * delay_max(INTERVAL), "in use after {waited:?}");
+    // The queries that came meanwhile are answered, and so are those that follow.
+    std::thread::spawn(move || serve(&revived));
+    let before = totals(&server).upstreams[0].answered;
+    until("the revived is the preferred one again", || {
+        (go_on(&server, 100).upstreams[0].answered > before + 1_000).then_some(())
+    });
+    end(load, server);
+}
+
+/// Answers whatever comes.
+fn serve(socket: &UdpSocket) -> std::io::Result<()> {
+    let (mut packet, mut response) = ([0; 512], [0; 512]);
+    loop {
+        let (len, from) = socket.recv_from(&mut packet)?;
+        let len = respond(&packet[..len], Behaviour::Answer, &mut response).unwrap();
+        socket.send_to(&response[..len], from)?;
+    }
+}
