@@ -6,13 +6,18 @@
 
 mod coalescing;
 mod datagrams;
+#[path = "../common/dead.rs"]
+mod dead;
+#[path = "../common/flood.rs"]
+mod flood;
 mod forgery;
 mod kit;
 mod names;
-mod reload;
 mod options;
+mod outages;
 mod pipelining;
 mod recovery;
+mod reload;
 mod streams;
 
 use onward::config::{Config, Host};

@@ -1,11 +1,16 @@
 //! The whole program, as its users meet it.
 //!
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
-//! its work between programs of other makers ([`real_servers`]), its sleep ([`idle`]) and
-//! its life ([`life`]).
+//! its work between programs of other makers ([`real_servers`]), its sleep ([`idle`]), its life
+//! ([`life`]), and what outages leave behind ([`outages`]).
 
 mod cli;
+#[path = "../common/dead.rs"]
+mod dead;
+#[path = "../common/flood.rs"]
+mod flood;
 mod idle;
 mod life;
+mod outages;
 mod process;
 mod real_servers;
