@@ -76,6 +76,9 @@ fn verdict(packet: &[u8]) -> Verdict {
     if records.iter().any(|record| record.kind == TSIG) {
         return refused(Rcode::Refused, true);
     }
+    if message.is_xfr() {
+        return refused(Rcode::NotImp, true);
+    }
     let edns = opt.map(|opt| Edns {
         udp_size: opt.class,
         dnssec_ok: opt.ttl & 0x8000 != 0,

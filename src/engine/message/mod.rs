@@ -86,6 +86,10 @@ pub mod kind {
     pub const DS: u16 = 43;
     /// Transaction signature (RFC 8945).
     pub const TSIG: u16 = 250;
+    /// What changed in a zone since then (RFC 1995).
+    pub const IXFR: u16 = 251;
+    /// A whole zone (RFC 5936).
+    pub const AXFR: u16 = 252;
     /// In a question: every type.
     pub const ANY: u16 = 255;
 }

@@ -99,7 +99,8 @@ impl<'a> Query<'a> {
     /// Too short or QR=1: silence. Another opcode: NOTIMP. Not exactly one question (RFC 9619), a
     /// broken name, broken records, two OPTs (RFC 6891 §6.1.1): FORMERR. A newer EDNS version:
     /// BADVERS. Signed with TSIG: REFUSED, since the signature cannot survive a new id
-    /// (RFC 8945 §5.5 wants it forwarded untouched or not at all).
+    /// (RFC 8945 §5.5 wants it forwarded untouched or not at all). A zone transfer: NOTIMP, since
+    /// its answer is a train of messages and the first alone would pass for all of them.
     pub fn parse(packet: &'a [u8], truncated: bool) -> Result<Self, Rejection> {
         if packet.len() < HEADER_LEN {
             return Err(Rejection::TooShort);
@@ -133,6 +134,9 @@ impl<'a> Query<'a> {
         }
         if extras.signed {
             return Err(refuse(Rcode::Refused, asked, Some(question)));
+        }
+        if matches!(question.kind, kind::AXFR | kind::IXFR) {
+            return Err(refuse(Rcode::NotImp, asked, Some(question)));
         }
         Ok(Self { packet, asked, question, subnet: extras.subnet })
     }
