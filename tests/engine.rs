@@ -6,6 +6,8 @@
 #[path = "engine/coalescing.rs"]
 mod coalescing;
 mod common;
+#[path = "engine/conformance.rs"]
+mod conformance;
 #[path = "engine/forgery.rs"]
 mod forgery;
 #[path = "engine/lifetimes.rs"]

@@ -1,0 +1,288 @@
+//! What shows that the reference's defects are not ours, and that its checks hold.
+//!
+//! Two lists of the reference's behaviour, each number with the tests that show what becomes of
+//! it here: names with hyphens are scenarios, names with underscores are functions, wherever they
+//! stand; the last test below sees to it that they are there. What no other test shows is shown in
+//! this file. «Ours» is what we do otherwise on purpose.
+//!
+//! Defects and rough edges, with those of encrypted transports (21, 22) left out:
+//!
+//! | n | what becomes of it | shown by |
+//! |---|---|---|
+//! | 1 | a dial obeys the query's 5 s | `connection-unanswered-everywhere`, `connection-unanswered` |
+//! | 2 | only dials that succeed time dials | `datagrams_teach_nothing_about_how_long_a_dial_takes`, |
+//! |   |   | `a_dial_that_failed_makes_the_next_no_more_patient` |
+//! | 3 | a reset of pooled streams is free | `stream-reset-between-queries` |
+//! | 4 | streams are shared | `stream-answers-in-any-order`, `stream-full` |
+//! | 5 | a burst's pool shrinks | `pool-shrinks-after-a-burst`, `a_burst_leaves_no_pool_behind` |
+//! | 6 | swept when due | `idle-connection-expires` |
+//! | 7 | no herd | `max-age-is-jittered`, `connections_dialled_together_do_not_retire_together` |
+//! | 8 | there is no lock to hold | `no_lock_is_held_by_who_forwards` |
+//! | 9 | a sweep costs what it closes | `benches/pool.rs`: of 100 as of 100,000 |
+//! | 10 | ours: a forgery ends nothing | `wrong-question`, `wrong-question-on-a-stream`, |
+//! |    |   | `a_million_spoofed_responses_do_not_end_an_exchange` |
+//! | 11 | EDNS ends at the hop | `opt-only-for-who-sent-one`, `options-end-at-the-hop` |
+//! | 12 | ours: what is signed is REFUSED | `signed-query` |
+//! | 13 | nothing spins | `max-connect-attempts-0-still-ends`, `no_interval_is_too_short_to_sleep` |
+//! | 14 | max_fails means what it says | `max_fails_failures_in_a_row_are_down_and_not_one_more` |
+//! | 15 | as the reference: probes judge | `answered-probes-keep-an-upstream-up` |
+//! | 16 | each stage of a probe ends | `over_tcp_an_upstream_that_closes_or_says_nothing_is_down` |
+//! | 17 | ours: kept for the end | `failover-within-the-five-seconds`, |
+//! |    |   | `failover-response-is-kept-for-the-end`, |
+//! |    |   | `what_failover_passed_over_is_delivered_when_the_attempts_are_spent` |
+//! | 18 | all down: any, with retries | `all-down-means-any`, |
+//! |    |   | `when_all_are_down_a_query_keeps_its_retries` |
+//! | 19 | names are looked up | `queries_go_to_the_addresses_that_the_resolver_knows` |
+//! | 20 | a scope is kept | `a_link_local_address_keeps_its_interface` |
+//! | 23 | as the reference | `targets_are_limited`, |
+//! |    |   | `addresses_get_the_default_port_and_duplicates_are_dropped` |
+//! | 24 | one query for all who ask the same | `same-question-is-asked-once` |
+//! | 25 | ports rotate, every attempt has an id | `pool-spreads-over-ports`, `retry-has-a-new-id` |
+//! | 26 | pools survive or close | `idle_connections_stay_and_are_used`, |
+//! |    |   | `a_query_to_an_upstream_that_is_gone_starts_again` |
+//! | 27 | the dead are not reused | `dead-stream-takes-older-ones-along` |
+//! | 28 | every option is read | `every_option_is_read` |
+//! | 29 | as the reference, unless UDP is | `prefer-udp-for-clients-on-tcp`, |
+//! |    | preferred: an answer for a stream | `same-question-over-udp-and-tcp` |
+//! |    | may be longer than UDP carries |   |
+//! | 30 | ours: NOTIMP, for one message of many would be a lie | `zone-transfers` |
+//! | 31 | counts are checked | `answer-with-fewer-records-than-counted` |
+//!
+//! Checks, with those of encrypted transports (16, 17) and of live reloads (22) left out:
+//!
+//! | n | what is to be seen | shown by |
+//! |---|---|---|
+//! | 1 | passed on as it is, for each its own id | `response-is-passed-on-as-it-is`, |
+//! |   | and case | `same-question-in-other-letters` |
+//! | 2 | ours: two ports and two ids | `one_query_at_a_time_rotates_through_all_ports_of_the_spread` |
+//! | 3 | fewer streams than queries | `stream-answers-in-any-order`, |
+//! |   |   | `a_stream_carries_many_queries_at_once_and_answers_come_in_any_order` |
+//! | 4 | a refused port is told at once | `refused-everywhere-fails-at-once`, |
+//! |   |   | `refusing-upstream-goes-down`, `all-down-means-any` |
+//! | 5 | failfast asks nobody | `failfast-when-all-are-down` |
+//! | 6 | silence: 4 s | `one-silent-upstream-is-asked-twice`, `silent-upstream-goes-down` |
+//! | 7 | ours: two silent end at 5 s | `five-seconds-for-the-whole-query` |
+//! | 8 | strays are ignored | `wrong-id`, `short-datagram-first` |
+//! | 9 | ours: the wait goes on | `wrong-question`, `query-instead-of-a-response`, |
+//! |   |   | `a_wrong_packet_is_dropped_and_counted_and_the_exchange_goes_on` |
+//! | 10 | 59 addresses | `fifty_nine_addresses_are_cut_for_datagrams_and_whole_on_streams` |
+//! | 11 | TC is passed on | `tc-from-upstream-goes-to-the-client` |
+//! | 12 | closed after every answer; ours: a | `answer-and-close`, `stream-closed-between-queries`, |
+//! |    | reset costs no probe either | `stream-reset-between-queries` |
+//! | 13 | failover | `failover-delivers-the-last-response` |
+//! | 14 | next | `next-asks-the-following-stanza`, `next-on-nodata-is-not-for-nxdomain` |
+//! | 15 | max_concurrent | `max-concurrent-refuses`, |
+//! |    |   | `max_concurrent_refuses_at_once_what_is_too_much_and_answers_the_rest` |
+//! | 18 | sixteen targets | `targets_are_limited` |
+//! | 19 | ours: of all options only client | `options-end-at-the-hop`, `client-subnet-passes` |
+//! |    | subnet passes |   |
+//! | 20 | max_age under load | `max-age-under-continuous-load` |
+//! | 21 | the source | `upstreams_are_asked_from_the_source_address_over_both_transports` |
+
+use crate::common::wire::{Ask, Writer, answer, question_of, word_at};
+use crate::common::{at, config, stanza, upstream_address};
+use crate::world::{World, client};
+use onward::config::{Forward, HealthCheck, PROBE_INTERVAL_MIN, Rcodes};
+use onward::engine::health::Verdicts;
+use onward::engine::health::schedule::Schedule;
+use onward::engine::{Client, Forwarder};
+use onward::moment::Moment;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn world(forward: Forward) -> World {
+    World::new(&config(vec![(".", vec![forward])]))
+}
+
+/// The right answer, over UDP, but too long for it.
+fn truncated(query: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new([word_at(query, 0), 0x8380, 1, 0, 0, 0]);
+    writer.bytes.extend_from_slice(question_of(query));
+    writer.bytes
+}
+
+/// The reference would allow the dial one second after so many datagrams.
+#[test]
+fn datagrams_teach_nothing_about_how_long_a_dial_takes() {
+    let read_timeout = Duration::from_secs(5);
+    let mut world = world(Forward { prefer_udp: true, read_timeout, ..stanza(1) });
+    for number in 0..50 {
+        world.ask(number, &Ask::new(1, &format!("n{number}.example")));
+        let sent = world.only_sent();
+        assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+    }
+    world.take_got();
+    world.ask(1, &Ask::new(1, "long.example"));
+    let sent = world.only_sent();
+    // Believed, and asked again over TCP: nobody is told.
+    assert!(!world.respond(sent.connection, &truncated(&sent.bytes)));
+    let stream = world.only_sent();
+    assert!(world.engine.is_stream(stream.connection));
+    world.pass(4.5);
+    world.engine.on_connected(world.now, stream.connection);
+    assert!(world.respond(stream.connection, &answer(&stream.bytes)));
+    assert_eq!(world.only_got().rcode(), 0);
+    world.finish();
+}
+
+/// Dials were quick until the upstream was gone: each of its dials is given up after a second, the
+/// tenth as soon as the first.
+#[test]
+fn a_dial_that_failed_makes_the_next_no_more_patient() {
+    let read_timeout = Duration::from_secs(5);
+    let forward = Forward { force_tcp: true, read_timeout, expire: Duration::ZERO, ..stanza(1) };
+    let mut world = world(Forward { max_connect_attempts: Some(1), ..forward });
+    for number in 0..20 {
+        world.ask(number, &Ask::new(1, &format!("n{number}.example")));
+        let sent = world.only_sent();
+        world.engine.on_connected(world.now, sent.connection);
+        assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+    }
+    world.take_got();
+    for number in 0..10 {
+        let begun = world.now;
+        world.ask(number, &Ask::new(1, &format!("n{number}.example")));
+        world.pass(5.0);
+        let got = world.only_got();
+        assert_eq!((got.at.since(begun), got.rcode()), (Duration::from_secs(1), 2));
+    }
+    world.take_sent();
+    world.finish();
+}
+
+#[test]
+fn no_interval_is_too_short_to_sleep() {
+    let check = HealthCheck { interval: Duration::ZERO, ..HealthCheck::default() };
+    let mut schedule = Schedule::new(&check);
+    assert!(schedule.on_failed_exchange());
+    for _ in 0..100 {
+        let failed = schedule.on_unanswered(Moment::ZERO, 0);
+        let pause = failed.next.since(Moment::ZERO);
+        assert!(pause >= PROBE_INTERVAL_MIN * 9 / 10, "{pause:?}, less a jitter of a tenth");
+        assert!(schedule.on_due());
+    }
+}
+
+#[test]
+fn what_failover_passed_over_is_delivered_when_the_attempts_are_spent() {
+    let failover = Rcodes::from_iter([2]);
+    let mut world = world(Forward { failover, max_connect_attempts: Some(1), ..stanza(3) });
+    world.ask(1, &Ask::new(1, "a.example"));
+    let first = world.only_sent();
+    let mut failure = truncated(&first.bytes);
+    (failure[2], failure[3]) = (0x81, 0x82);
+    assert!(!world.respond(first.connection, &failure));
+    let second = world.only_sent();
+    world.refuse(second.connection);
+    let got = world.only_got();
+    assert_eq!((got.at, got.rcode(), got.extended_error()), (at(0.0), 2, None), "the upstream's");
+    assert!(world.sent.is_empty());
+    world.finish();
+}
+
+/// The reference gives such a query one attempt at one upstream.
+#[test]
+fn when_all_are_down_a_query_keeps_its_retries() {
+    let config = config(vec![(".", vec![stanza(2)])]);
+    let mut world = World::new(&config);
+    let verdicts = Arc::new(Verdicts::new(&config));
+    (0..2).for_each(|upstream| verdicts.set(upstream, true, true));
+    world.engine = Forwarder::new(&config, [7; 32], verdicts);
+    world.ask(1, &Ask::new(1, "a.example"));
+    let first = world.only_sent();
+    world.refuse(first.connection);
+    let second = world.only_sent();
+    assert_ne!(first.to, second.to, "the other one");
+    assert!(world.respond(second.connection, &answer(&second.bytes)));
+    assert_eq!(world.only_got().rcode(), 0);
+    assert_eq!(world.engine.stats().all_down, 2, "found so at each attempt");
+    world.finish();
+}
+
+/// A whole response with 59 addresses: 12 + 17 + 59 × 16 bytes.
+fn fifty_nine(query: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new([word_at(query, 0), 0x8180, 1, 59, 0, 0]);
+    writer.bytes.extend_from_slice(question_of(query));
+    (0..59).for_each(|last| writer.record(&[0xc0, 12], 1, 1, 300, &[192, 0, 2, last]));
+    writer.bytes
+}
+
+/// One record set is not cut in two: it is there whole or not at all, and TC says so (the
+/// reference keeps a part of it).
+#[test]
+fn fifty_nine_addresses_are_cut_for_datagrams_and_whole_on_streams() {
+    let mut world = world(stanza(1));
+    for (udp_size, addresses, tc) in
+        [(None, 0, 0x0200), (Some(512), 0, 0x0200), (Some(1_232), 59, 0)]
+    {
+        let ask = Ask::new(1, "a.example");
+        let ask = udp_size.map_or(ask.clone(), |size| ask.with_edns(size));
+        world.ask(1, &ask);
+        let sent = world.only_sent();
+        assert_eq!(sent.to, upstream_address(0));
+        assert!(world.respond(sent.connection, &fifty_nine(&sent.bytes)));
+        let got = world.only_got();
+        let seen = (word_at(&got.bytes, 6), word_at(&got.bytes, 2) & 0x0200);
+        assert_eq!((seen, got.rcode()), ((addresses, tc), 0), "{udp_size:?}");
+    }
+    let peer = client(7).peer;
+    let (stream, _) = world.engine.clients.admit(world.now, peer.ip()).unwrap();
+    let on_stream = Client { stream: Some(stream), ..client(7) };
+    world.packet(on_stream, &Ask::new(1, "a.example").bytes());
+    world.settle();
+    let sent = world.only_sent();
+    assert!(world.engine.is_stream(sent.connection), "as the client, so the upstream");
+    world.engine.on_connected(world.now, sent.connection);
+    assert!(world.respond(sent.connection, &fifty_nine(&sent.bytes)));
+    let got = world.only_got();
+    assert_eq!((word_at(&got.bytes, 6), word_at(&got.bytes, 2) & 0x0200), (59, 0));
+    assert_eq!(world.engine.outstanding(), 0);
+}
+
+/// All source files under `directory`, one after the other.
+fn sources(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &std::fs::read_to_string(&path).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn no_lock_is_held_by_who_forwards() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for room in ["src/engine", "src/worker", "src/sys"] {
+        let text = sources(&root.join(room));
+        for lock in ["Mutex", "RwLock", "Condvar"] {
+            assert!(!text.contains(lock), "{room} has a {lock}");
+        }
+    }
+}
+
+#[test]
+fn all_tests_that_this_file_names_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = sources(&root.join("tests")) + &sources(&root.join("src"));
+    let mut names = 0;
+    for line in include_str!("conformance.rs").lines().filter(|line| line.starts_with("//! |")) {
+        for name in line.split('`').skip(1).step_by(2) {
+            let is_there = if name.contains('/') {
+                root.join(name).exists()
+            } else if name.contains('-') {
+                root.join(format!("tests/scenarios/cases/{name}.scenario")).exists()
+            } else {
+                text.contains(&format!("#[test]\nfn {name}()"))
+                    || text.contains(&format!("#[test]\n    fn {name}()"))
+            };
+            assert!(is_there, "there is no {name}");
+            names += 1;
+        }
+    }
+    assert!(names > 60, "{names} names");
+}
