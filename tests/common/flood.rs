@@ -42,10 +42,9 @@ impl Flood {
         let mut number = 0;
         while number < u64::from(queries) {
             let due = nanos(clock.now().since(Moment::ZERO)) * RATE / 1_000_000_000;
-            for _ in number..due.min(queries.into()).min(number + CHUNK) {
-                flood.send(number as u16);
-                number += 1;
-            }
+            let until = due.min(queries.into()).min(number + CHUNK);
+            (number..until).for_each(|number| flood.send(number as u16));
+            number = number.max(until);
             flood.read();
         }
         flood

@@ -18,13 +18,13 @@ use std::sync::atomic::Ordering;
 const AT_ONCE: u16 = 32;
 const ROUNDS: u16 = 5;
 
-type Reorder = fn(&mut Vec<Vec<u8>>);
+type Reorder = fn(&mut [Vec<u8>]);
 
-fn reverse(queries: &mut Vec<Vec<u8>>) {
+fn reverse(queries: &mut [Vec<u8>]) {
     queries.reverse();
 }
 
-fn shuffle(queries: &mut Vec<Vec<u8>>) {
+fn shuffle(queries: &mut [Vec<u8>]) {
     let mut random = ChaCha8Rng::seed_from_u64(SEED);
     for place in (1..queries.len()).rev() {
         queries.swap(place, random.next_u32() as usize % (place + 1));
