@@ -5,8 +5,10 @@
 //! are a busy worker's, batches of one an idle worker's.
 
 mod harness;
+mod messages;
 
 use harness::{Bench, Operations, repeat, run};
+use messages::{query, response};
 use onward::config::{Config, Host};
 use onward::engine::health::Verdicts;
 use onward::engine::message::query::Query;
@@ -119,32 +121,6 @@ fn parse_response() -> Operations {
         black_box(Response::parse(black_box(&responses[next]))).expect("a response");
         next = (next + 1) % NAMES;
     })
-}
-
-/// A query with EDNS for an address.
-fn query(number: usize) -> Vec<u8> {
-    let host = format!("host{number}");
-    let mut query = vec![0x12, 0x34, 1, 0x20, 0, 1, 0, 0, 0, 0, 0, 1];
-    for label in [host.as_str(), "example", "org"] {
-        query.push(label.len() as u8);
-        query.extend_from_slice(label.as_bytes());
-    }
-    query.extend_from_slice(&[0, 0, 1, 0, 1]);
-    query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
-    query
-}
-
-/// Two addresses and an OPT for it.
-fn response(query: &[u8]) -> Vec<u8> {
-    let mut response = query[..query.len() - 11].to_vec();
-    response[2] = 0x81;
-    response[3] = 0x80;
-    response[7] = 2;
-    for last in [1, 2] {
-        response.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, last]);
-    }
-    response.extend_from_slice(&query[query.len() - 11..]);
-    response
 }
 
 /// Three upstreams, chosen at random.

@@ -1,0 +1,30 @@
+//! The messages that the benches of whole queries exchange.
+//!
+//! Ordinary ones: an address is asked for with EDNS, and the answer has two of them. Each number
+//! has a name of its own.
+
+/// A query with EDNS for an address.
+pub(crate) fn query(number: usize) -> Vec<u8> {
+    let host = format!("host{number}");
+    let mut query = vec![0x12, 0x34, 1, 0x20, 0, 1, 0, 0, 0, 0, 0, 1];
+    for label in [host.as_str(), "example", "org"] {
+        query.push(label.len() as u8);
+        query.extend_from_slice(label.as_bytes());
+    }
+    query.extend_from_slice(&[0, 0, 1, 0, 1]);
+    query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    query
+}
+
+/// Two addresses and an OPT for it.
+pub(crate) fn response(query: &[u8]) -> Vec<u8> {
+    let mut response = query[..query.len() - 11].to_vec();
+    response[2] = 0x81;
+    response[3] = 0x80;
+    response[7] = 2;
+    for last in [1, 2] {
+        response.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, last]);
+    }
+    response.extend_from_slice(&query[query.len() - 11..]);
+    response
+}

@@ -1,0 +1,217 @@
+//! What a query costs that comes in on a stream and goes out on one, without any I/O.
+//!
+//! The way is that of `engine_query_batch_*`, with the framing of both sides on top: a client's
+//! bytes become queries, queries become an upstream stream's bytes, its bytes become responses,
+//! and those become the client's bytes. What a socket would carry is copied from one buffer to
+//! another, once each way. All queries of a turn are those of one client.
+//! `streams_frame` is the framing of one message alone.
+
+mod harness;
+mod messages;
+
+use harness::{Bench, Operations, repeat, run};
+use messages::{query, response};
+use onward::config::{Config, Host};
+use onward::engine::forwarder::STREAM_MESSAGE_MAX;
+use onward::engine::frame::{Inbox, Outbox};
+use onward::engine::health::Verdicts;
+use onward::engine::key::StreamKey;
+use onward::engine::{Client, Forwarder, Outgoing};
+use onward::moment::Moment;
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Different questions, asked in turn: more than fit into a processor's nearest caches.
+const NAMES: usize = 4_096;
+/// Between two batches.
+const STEP: Duration = Duration::from_micros(50);
+/// Bytes that wait for a reader: never reached here.
+const WAITING_MAX: usize = 1 << 20;
+/// What a reply may be longer than its response.
+const SPARE: usize = 512;
+
+fn main() -> ExitCode {
+    run(&[
+        Bench { name: "streams_query_batch_64", set_up: || forward(64) },
+        Bench { name: "streams_query_batch_1", set_up: || forward(1) },
+        Bench { name: "streams_frame", set_up: frame },
+    ])
+}
+
+/// Queries in batches of so many, all answered before the next batch. The cost is of one query.
+fn forward(batch: usize) -> Operations {
+    let mut worker = Worker::new();
+    let mut owed = 0;
+    Box::new(move |count| {
+        owed += count as usize;
+        while owed >= batch {
+            owed -= batch;
+            worker.turn(batch);
+        }
+    })
+}
+
+/// One message goes through an outbox, over the wire and through an inbox.
+fn frame() -> Operations {
+    let responses: Vec<_> = (0..NAMES).map(|number| response(&query(number))).collect();
+    let (mut end, mut wire, mut next) = (End::default(), Vec::new(), 0);
+    repeat(move || {
+        let message = &responses[next];
+        next = (next + 1) % NAMES;
+        let copy = |room: &mut [u8]| {
+            room.copy_from_slice(message);
+            message.len()
+        };
+        end.outbox.push(message.len(), WAITING_MAX, copy).expect("it is read");
+        end.write(&mut wire);
+        end.read(&wire);
+        black_box(end.inbox.next(STREAM_MESSAGE_MAX))
+            .expect("it is not long")
+            .expect("it is whole");
+    })
+}
+
+/// One end of a stream.
+#[derive(Default)]
+struct End {
+    inbox: Inbox,
+    outbox: Outbox,
+}
+
+impl End {
+    /// Bytes come in.
+    fn read(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.inbox.room();
+            let count = room.len().min(bytes.len());
+            room[..count].copy_from_slice(&bytes[..count]);
+            self.inbox.filled(count);
+            bytes = &bytes[count..];
+        }
+    }
+
+    /// What waits goes out, as a write would copy it.
+    fn write(&mut self, wire: &mut Vec<u8>) {
+        wire.clear();
+        wire.extend_from_slice(self.outbox.waiting());
+        self.outbox.written(wire.len());
+    }
+}
+
+struct Worker {
+    engine: Forwarder,
+    now: Moment,
+    client: Client,
+    stream: StreamKey,
+    /// The client's stream, at our end.
+    client_end: End,
+    /// The upstreams' streams, at our end, as the engine numbers them; none until it is dialled.
+    upstream_ends: Vec<Option<End>>,
+    /// Of each name, behind its length: the query, and its response but for the id.
+    queries: Vec<Vec<u8>>,
+    responses: Vec<Vec<u8>>,
+    sends: Vec<Outgoing>,
+    wire: Vec<u8>,
+    next: usize,
+}
+
+impl Worker {
+    fn new() -> Self {
+        let config = config();
+        let mut engine = Forwarder::new(&config, [1; 32], Arc::new(Verdicts::new(&config)));
+        let peer = SocketAddr::from(([198, 51, 100, 1], 1_024));
+        let (stream, _) = engine.clients.admit(Moment::ZERO, peer.ip()).expect("there is room");
+        let queries: Vec<_> = (0..NAMES).map(query).collect();
+        Self {
+            upstream_ends: (0..engine.connections_max()).map(|_| None).collect(),
+            engine,
+            now: Moment::ZERO,
+            client: Client { listener: 0, peer, local: None, stream: Some(stream) },
+            stream,
+            client_end: End::default(),
+            responses: queries.iter().map(|query| framed(&response(query))).collect(),
+            queries: queries.iter().map(|query| framed(query)).collect(),
+            sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
+            wire: Vec::new(),
+            next: 0,
+        }
+    }
+
+    fn turn(&mut self, batch: usize) {
+        self.now = self.now.plus(STEP);
+        let first = self.next;
+        for _ in 0..batch {
+            self.client_end.read(&self.queries[self.next]);
+            self.next = (self.next + 1) % NAMES;
+        }
+        let mut out = [0; 1_232];
+        while let Ok(Some(query)) = self.client_end.inbox.next(4_096) {
+            assert!(self.engine.clients.may_ask(self.stream));
+            black_box(self.engine.on_query(self.now, self.client, query, false, &mut out));
+        }
+        self.send(first);
+        self.client_end.write(&mut self.wire);
+        black_box(&self.wire);
+        self.engine.clients.active(self.now, self.stream);
+        while let Some(request) = self.engine.next_request() {
+            black_box(request);
+        }
+        assert!(self.engine.next_closed().is_none(), "no stream closes");
+    }
+
+    /// The queries of the turn go out, and their responses come in at once. `first`: the number of
+    /// the first one's name.
+    fn send(&mut self, first: usize) {
+        self.engine.swap_sends(&mut self.sends);
+        let mut sends = std::mem::take(&mut self.sends);
+        for (place, send) in sends.drain(..).enumerate() {
+            let query = self.engine.query(&send).expect("it is outstanding");
+            let (high, low) = (query[0], query[1]);
+            let end = &mut self.upstream_ends[send.connection.index()];
+            let dialled = end.is_none();
+            let end = end.get_or_insert_default();
+            let copy = |room: &mut [u8]| {
+                room.copy_from_slice(query);
+                query.len()
+            };
+            end.outbox.push(query.len(), WAITING_MAX, copy).expect("it is read");
+            end.write(&mut self.wire);
+            black_box(&self.wire);
+            if dialled {
+                self.engine.on_connected(self.now, send.connection);
+            }
+            let response = &mut self.responses[(first + place) % NAMES];
+            (response[2], response[3]) = (high, low);
+            end.read(response);
+            while let Ok(Some(response)) = end.inbox.next(STREAM_MESSAGE_MAX) {
+                let answered = self.engine.on_response(self.now, send.connection, response, false);
+                let answered = answered.expect("it is the right answer");
+                while self.engine.next_client(&answered).is_some() {
+                    let reply = |room: &mut [u8]| {
+                        let reply = self.engine.next_reply(&answered, response, room);
+                        reply.expect("somebody waits").len
+                    };
+                    let outbox = &mut self.client_end.outbox;
+                    outbox.push(response.len() + SPARE, WAITING_MAX, reply).expect("it is read");
+                }
+                assert!(self.engine.next_reply(&answered, response, &mut []).is_none());
+            }
+        }
+        self.sends = sends;
+    }
+}
+
+/// `message` as a stream carries it.
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u16).to_be_bytes(), message].concat()
+}
+
+/// Three upstreams, chosen at random, over streams that live for ever.
+fn config() -> Config {
+    let text = ". {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\n \
+                expire 1000h\n max_conns 256\n max_inflight 64\n }\n}\n";
+    Config::load(text.as_bytes(), "bench", &Host::plain()).expect("it is valid").0
+}
