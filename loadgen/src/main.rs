@@ -18,11 +18,13 @@ use std::time::Duration;
 const EXAMPLES: &str = "\
 Examples:
   loadgen upstream --listen 127.0.0.1:5301 127.0.0.1:5302
-      Two upstreams, served by one thread until SIGINT or SIGTERM.
+      Two upstreams, over UDP and TCP, served by one thread until SIGINT or SIGTERM.
   onward --listen 127.0.0.1:5300 --forward 127.0.0.1:5301 127.0.0.1:5302
       A forwarder between them and the client.
   loadgen run --server 127.0.0.1:5300 --seconds 10 --outstanding 256 --core 1
       Ten seconds of queries, 256 outstanding at any time, from core 1.
+  loadgen run --server 127.0.0.1:5300 --tcp --sockets 8 --outstanding 256
+      The same on eight TCP streams.
 
 Names are new with every query: what is measured is forwarding, never a cache.
 
@@ -52,11 +54,14 @@ enum Command {
         /// Sockets, and so source ports; no more than outstanding queries
         #[arg(long, value_name = "N", default_value_t = 16)]
         sockets: usize,
+        /// Over TCP: each socket is a stream
+        #[arg(long)]
+        tcp: bool,
         /// The core to run on [default: the kernel's choice]
         #[arg(long, value_name = "N")]
         core: Option<usize>,
     },
-    /// Answer until SIGINT or SIGTERM, and print what was asked
+    /// Answer over UDP and TCP until SIGINT or SIGTERM, and print what was asked
     Upstream {
         /// Where to listen; port 0 lets the kernel choose
         #[arg(long, value_name = "ADDR", num_args = 1.., required = true)]
@@ -69,11 +74,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Run { server, seconds, outstanding, sockets, core } => {
+        Command::Run { server, seconds, outstanding, sockets, tcp, core } => {
             let duration = Duration::from_secs(seconds);
             fresh_seed().and_then(|seed| {
                 let options = ClientOptions::new(server, seed);
-                run(ClientOptions { duration, outstanding, sockets, core, ..options })
+                run(ClientOptions { duration, outstanding, sockets, tcp, core, ..options })
             })
         }
         Command::Upstream { listen, core } => serve(&listen, core),

@@ -149,8 +149,14 @@ mod tests {
         worker.replies[0] = 599_999;
         worker.upstreams = vec![upstream; 2];
         let address = "127.0.0.1:5301".parse().unwrap();
-        let service =
-            ServiceCounts { address, queries: 9, responses: 8, dropped: 0, source_ports: 4 };
+        let service = ServiceCounts {
+            address,
+            queries: 9,
+            responses: 8,
+            dropped: 0,
+            source_ports: 4,
+            streams: 2,
+        };
         let client = Summary { elapsed: Duration::from_secs(5), counts, latency };
         Report { client, upstreams: vec![service], workers: vec![worker] }
     }

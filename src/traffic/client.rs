@@ -1,6 +1,6 @@
 //! A closed-loop client in a thread: asks, checks every answer, asks again.
 //!
-//! It keeps a fixed number of queries outstanding over a few connected sockets; a slot asks anew
+//! It keeps a fixed number of queries outstanding over a few sockets, UDP or TCP; a slot asks anew
 //! as soon as its query is answered or given up, so the rate is what the other end sustains at
 //! that concurrency, and nothing is paced with timers. Each answer is checked against what
 //! [`super::answer`] owes to the question as it was sent. Latency is measured around the calls
@@ -9,12 +9,14 @@
 
 use super::flight::{Flight, Landing, SLOTS_MAX};
 use super::query::QueryMaker;
+use super::stream::MessageStream;
 use crate::clock::Clock;
 use crate::moment::{Moment, nanos};
 use crate::sys::mmsg::{QueryBatch, RecvBatch};
 use crate::sys::{cpu, socket};
 use crossbeam_channel::{Receiver, Sender};
 use hdrhistogram::Histogram;
+use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use std::io;
@@ -59,6 +61,8 @@ pub struct ClientOptions {
     pub seed: u64,
     /// The core to run on.
     pub core: Option<usize>,
+    /// Over streams. One that the other end closes is opened anew; what was on it is lost.
+    pub tcp: bool,
 }
 
 impl ClientOptions {
@@ -74,6 +78,7 @@ impl ClientOptions {
             patience: Duration::from_secs(3),
             seed,
             core: None,
+            tcp: false,
         }
     }
 }
@@ -93,7 +98,8 @@ pub struct Counts {
     pub late: u64,
     /// Queries made that the kernel did not take; they are not among those sent.
     pub unsent: u64,
-    /// ICMP errors: nobody listens at a target. The queries concerned are lost after a while.
+    /// ICMP errors, or streams that failed or were closed: nobody listens at a target, or no
+    /// longer. The queries concerned are lost after a while.
     pub refused: u64,
 }
 
@@ -187,9 +193,18 @@ impl Client {
     }
 }
 
+/// A socket.
+enum Link {
+    Datagrams(UdpSocket),
+    Stream(MessageStream),
+    /// A stream that has failed and is to be opened anew.
+    Broken,
+}
+
 /// One socket and what is outstanding on it.
 struct Connection {
-    socket: UdpSocket,
+    target: SocketAddr,
+    link: Link,
     flight: Flight,
     ready: bool,
 }
@@ -203,13 +218,21 @@ fn connect(options: &ClientOptions, registry: &mio::Registry) -> io::Result<Vec<
         .take(options.sockets)
         .enumerate()
         .map(|(i, &target)| {
-            let socket = socket::udp_connected(target, None)?;
-            let source = socket.as_raw_fd();
-            registry.register(&mut SourceFd(&source), Token(i), Interest::READABLE)?;
+            let link = open(target, options.tcp, registry, Token(i))?;
             let slots = each + usize::from(i < more);
-            Ok(Connection { socket, flight: Flight::new(slots), ready: false })
+            Ok(Connection { target, link, flight: Flight::new(slots), ready: false })
         })
         .collect()
+}
+
+fn open(target: SocketAddr, tcp: bool, registry: &mio::Registry, token: Token) -> io::Result<Link> {
+    if tcp {
+        let socket = TcpStream::from_std(socket::tcp_connecting(target, None)?);
+        return MessageStream::new(socket, registry, token).map(Link::Stream);
+    }
+    let socket = socket::udp_connected(target, None)?;
+    registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+    Ok(Link::Datagrams(socket))
 }
 
 /// The thread's state.
@@ -218,11 +241,9 @@ struct Driver {
     connections: Vec<Connection>,
     maker: QueryMaker,
     clock: Clock,
-    counts: Counts,
-    latency: Histogram<u64>,
+    tally: Tally,
     /// Queries that may still be made.
     budget: u64,
-    last_answer: Moment,
     inbox: RecvBatch,
     outbox: QueryBatch,
     /// The slots filled for the batch in the making.
@@ -239,9 +260,7 @@ impl Driver {
             options,
             connections,
             clock: Clock::start(),
-            counts: Counts::default(),
-            latency,
-            last_answer: Moment::ZERO,
+            tally: Tally { counts: Counts::default(), latency, last_answer: Moment::ZERO },
             inbox: RecvBatch::new(BATCH, RESPONSE_LEN_MAX, false),
             outbox: QueryBatch::new(BATCH),
             launched: Vec::with_capacity(SLOTS_MAX),
@@ -261,7 +280,7 @@ impl Driver {
             let now = self.clock.now();
             if now >= tick {
                 tick = now.plus(TICK);
-                self.tick(now, progress);
+                self.tick(now, progress, poll.registry());
             }
             if now >= end || stopping.load(Ordering::Acquire) {
                 self.budget = 0;
@@ -285,22 +304,27 @@ impl Driver {
             }
         }
         Ok(Summary {
-            elapsed: self.last_answer.since(Moment::ZERO),
-            counts: self.counts,
-            latency: self.latency,
+            elapsed: self.tally.last_answer.since(Moment::ZERO),
+            counts: self.tally.counts,
+            latency: self.tally.latency,
         })
     }
 
-    /// Gives up what has waited too long, and tells how it goes.
-    fn tick(&mut self, now: Moment, progress: &Sender<Progress>) {
-        for connection in &mut self.connections {
-            self.counts.lost += connection.flight.give_up(now, self.options.patience);
+    /// Gives up what has waited too long, opens broken streams anew, and tells how it goes.
+    fn tick(&mut self, now: Moment, progress: &Sender<Progress>, registry: &mio::Registry) {
+        for (i, connection) in self.connections.iter_mut().enumerate() {
+            self.tally.counts.lost += connection.flight.give_up(now, self.options.patience);
+            if let Link::Broken = connection.link {
+                // Without a descriptor or a route it is tried again at the next tick.
+                let opened = open(connection.target, true, registry, Token(i));
+                connection.link = opened.unwrap_or(Link::Broken);
+            }
             // A refusal can end a batch before its time, and hide what has arrived behind it.
             connection.ready = true;
         }
         let elapsed = now.since(Moment::ZERO);
         // A full channel means that nobody looks, a closed one that nobody will.
-        let _ = progress.try_send(Progress { elapsed, counts: self.counts });
+        let _ = progress.try_send(Progress { elapsed, counts: self.tally.counts });
     }
 
     /// Takes in one batch if there is one, and fills the free slots.
@@ -308,39 +332,53 @@ impl Driver {
         if self.connections[index].ready {
             self.receive(index);
         }
-        if self.budget > 0 && self.connections[index].flight.vacancies() > 0 {
+        let Connection { link, flight, .. } = &self.connections[index];
+        if self.budget > 0 && flight.vacancies() > 0 && !matches!(link, Link::Broken) {
             self.send(index);
         }
     }
 
     fn receive(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        let received = match self.inbox.recv(connection.socket.as_fd()) {
-            Ok(received) => received,
-            Err(error) => {
-                // Anything but an empty queue is an ICMP error, which is consumed by now.
-                connection.ready = error.kind() != io::ErrorKind::WouldBlock;
-                self.counts.refused += u64::from(connection.ready);
-                return;
-            }
-        };
-        connection.ready = received == self.inbox.capacity();
-        let now = self.clock.now();
-        for i in 0..received {
-            match connection.flight.land(self.inbox.datagram(i).bytes, now) {
-                Landing::Answered(latency) => {
-                    self.counts.answered += 1;
-                    self.latency.saturating_record(nanos(latency));
-                    self.last_answer = now;
+        let Connection { link, flight, ready, .. } = &mut self.connections[index];
+        match link {
+            Link::Datagrams(socket) => {
+                let received = match self.inbox.recv(socket.as_fd()) {
+                    Ok(received) => received,
+                    Err(error) => {
+                        // Anything but an empty queue is an ICMP error, which is consumed by now.
+                        *ready = error.kind() != io::ErrorKind::WouldBlock;
+                        self.tally.counts.refused += u64::from(*ready);
+                        return;
+                    }
+                };
+                *ready = received == self.inbox.capacity();
+                let now = self.clock.now();
+                for i in 0..received {
+                    self.tally.note(flight.land(self.inbox.datagram(i).bytes, now), now);
                 }
-                Landing::Mismatched => self.counts.mismatched += 1,
-                Landing::Unknown => self.counts.late += 1,
             }
+            Link::Stream(stream) => {
+                let received = stream.flush().and_then(|()| stream.receive());
+                *ready = matches!(received, Ok(true));
+                let now = self.clock.now();
+                let landed = loop {
+                    match stream.next() {
+                        Ok(Some(message)) => self.tally.note(flight.land(message, now), now),
+                        Ok(None) => break Ok(()),
+                        Err(error) => break Err(error),
+                    }
+                };
+                if received.and(landed).is_err() {
+                    self.tally.counts.refused += 1;
+                    *link = Link::Broken;
+                }
+            }
+            Link::Broken => *ready = false,
         }
     }
 
     fn send(&mut self, index: usize) {
-        let Connection { socket, flight, .. } = &mut self.connections[index];
+        let Connection { link, flight, .. } = &mut self.connections[index];
         let now = self.clock.now();
         self.launched.clear();
         while self.budget > 0 {
@@ -349,20 +387,53 @@ impl Driver {
             self.budget -= 1;
         }
         let packets = self.launched.iter().map(|&slot| flight.packet(slot));
-        let unsent = match self.outbox.send(socket.as_fd(), packets) {
-            Ok(outcome) => outcome.dropped,
-            Err(_) => {
-                // How many left before the error is unknown; those that did not will be lost.
-                self.counts.refused += 1;
-                0
+        let outcome = match link {
+            Link::Datagrams(socket) => {
+                self.outbox.send(socket.as_fd(), packets).map(|outcome| outcome.dropped)
             }
+            Link::Stream(stream) => {
+                packets.for_each(|packet| stream.push(packet));
+                stream.flush().map(|()| 0)
+            }
+            Link::Broken => unreachable!("a broken link is not sent on"),
         };
+        let counts = &mut self.tally.counts;
+        let unsent = outcome.unwrap_or_else(|_| {
+            // How many left before the error is unknown; those that did not will be lost.
+            counts.refused += 1;
+            if let Link::Stream(_) = link {
+                *link = Link::Broken;
+            }
+            0
+        });
         let (sent, kept) = self.launched.split_at(self.launched.len() - unsent);
-        self.counts.sent += sent.len() as u64;
-        self.counts.unsent += kept.len() as u64;
+        counts.sent += sent.len() as u64;
+        counts.unsent += kept.len() as u64;
         self.budget = self.budget.saturating_add(kept.len() as u64);
         for &slot in kept {
             flight.recall(slot);
+        }
+    }
+}
+
+/// What has happened.
+struct Tally {
+    counts: Counts,
+    latency: Histogram<u64>,
+    last_answer: Moment,
+}
+
+impl Tally {
+    /// A message has come in.
+    fn note(&mut self, landing: Landing, now: Moment) {
+        match landing {
+            Landing::Answered(latency) => {
+                self.counts.answered += 1;
+                self.latency.saturating_record(nanos(latency));
+                self.last_answer = now;
+            }
+            Landing::Mismatched => self.counts.mismatched += 1,
+            Landing::Unknown => self.counts.late += 1,
         }
     }
 }

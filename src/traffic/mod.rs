@@ -12,9 +12,11 @@
 pub mod answer;
 pub mod client;
 mod flight;
+mod peers;
 pub mod query;
 pub mod report;
 pub mod responder;
+mod stream;
 pub mod wire;
 
 #[cfg(test)]

@@ -43,9 +43,10 @@ pub fn fault(summary: &Summary) -> Option<String> {
 
 /// What upstreams have seen.
 pub fn services(services: &[ServiceCounts]) -> String {
-    let mut rows = vec![header(["upstream", "queries", "responses", "source ports"])];
+    let mut rows = vec![header(["upstream", "queries", "responses", "source ports", "streams"])];
     rows.extend(services.iter().map(|service| {
-        let numbers = [service.queries, service.responses, service.source_ports.into()];
+        let ServiceCounts { queries, responses, streams, .. } = *service;
+        let numbers = [queries, responses, service.source_ports.into(), streams];
         line(service.address, numbers.map(grouped))
     }));
     aligned(&rows)
@@ -164,10 +165,17 @@ mod tests {
     #[test]
     fn upstreams_have_a_row_each() {
         let address = "127.0.0.1:5301".parse().unwrap();
-        let seen = ServiceCounts { address, queries: 9, responses: 8, dropped: 0, source_ports: 4 };
+        let seen = ServiceCounts {
+            address,
+            queries: 9,
+            responses: 8,
+            dropped: 0,
+            source_ports: 4,
+            streams: 2,
+        };
         let expected = "  \
-  upstream         queries   responses   source ports
-  127.0.0.1:5301         9           8              4
+  upstream         queries   responses   source ports   streams
+  127.0.0.1:5301         9           8              4         2
 "
         .trim_start();
         assert_eq!(services(&[seen]).trim_start(), expected);

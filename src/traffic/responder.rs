@@ -1,15 +1,17 @@
 //! An upstream in a thread: sockets that answer what [`super::answer`] says.
 //!
-//! One thread, one `mio::Poll` and one pair of batches serve any number of sockets, each on its
-//! own address and with its own behaviour. Each is served one batch a turn, so that a busy one
-//! cannot starve the others. It counts what it got, per socket, and the source ports that the
-//! queries came from, which is how a demonstration shows what a forwarder's pool does. Counts
-//! leave the thread when they are asked for. Nothing is allocated per query.
+//! One thread, one `mio::Poll` and one pair of batches serve any number of services, each on its
+//! own address, over UDP and TCP alike, and with its own behaviour. Each is served one batch a
+//! turn, so that a busy one cannot starve the others. It counts what it got, per service, and the
+//! source ports that datagrams came from, which is how a demonstration shows what a forwarder's
+//! pool does. Counts leave the thread when they are asked for. Nothing is allocated per query.
 
 use super::answer::{Behaviour, RESPONSE_LEN_MAX, respond};
+use super::peers::Peers;
 use crate::sys::mmsg::{RecvBatch, ReplyBatch};
 use crate::sys::{cpu, socket};
 use crossbeam_channel::{Receiver, Sender};
+use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::io;
@@ -29,10 +31,12 @@ const ORDERS_MAX: usize = 4;
 /// Batches taken from a socket before an order is obeyed: a full buffer holds fewer, and a client
 /// that goes on sending shall not hold us up.
 const DRAIN_TURNS_MAX: usize = 1024;
+/// How often a port is chosen anew when the kernel's choice for UDP is taken for TCP.
+const PORT_TRIES_MAX: usize = 32;
 /// One bit per UDP port.
 const PORT_WORDS: usize = 65_536 / u64::BITS as usize;
 
-/// One socket to serve.
+/// One address to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Where it listens; port 0 lets the kernel choose.
@@ -41,19 +45,21 @@ pub struct Service {
     pub behaviour: Behaviour,
 }
 
-/// What one socket has seen.
+/// What one service has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceCounts {
     /// The address it listened on.
     pub address: SocketAddr,
-    /// Datagrams received.
+    /// Datagrams received, and messages on streams.
     pub queries: u64,
     /// Responses handed to the kernel.
     pub responses: u64,
     /// Responses that the kernel did not take.
     pub dropped: u64,
-    /// Distinct UDP listeners that datagrams came from.
+    /// Distinct UDP ports that datagrams came from.
     pub source_ports: u32,
+    /// Streams accepted.
+    pub streams: u64,
 }
 
 /// What the thread is told. Before it obeys it answers what has arrived.
@@ -80,11 +86,11 @@ impl Responder {
     pub fn start(services: &[Service], core: Option<usize>) -> io::Result<Self> {
         core.map_or(Ok(()), super::check_core)?;
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), Token(services.len()))?;
+        let waker = Waker::new(poll.registry(), waker_token(services.len()))?;
         let listeners = services
             .iter()
             .enumerate()
-            .map(|(i, service)| Listener::open(service, poll.registry(), Token(i)))
+            .map(|(i, service)| Listener::open(service, poll.registry(), i))
             .collect::<io::Result<Vec<_>>>()?;
         let addresses = listeners.iter().map(|listener| listener.counts.address).collect();
         let (sender, orders) = crossbeam_channel::bounded(ORDERS_MAX);
@@ -142,24 +148,39 @@ fn ended() -> io::Error {
     io::Error::other("the responder has ended")
 }
 
-/// One socket in service.
-struct Listener {
+/// The token of the waker, behind those of the listeners: two for each service. Streams follow.
+fn waker_token(services: usize) -> Token {
+    Token(2 * services)
+}
+
+/// One address in service.
+pub(super) struct Listener {
     socket: UdpSocket,
-    behaviour: Behaviour,
+    acceptor: TcpListener,
+    pub(super) behaviour: Behaviour,
     ready: bool,
-    counts: ServiceCounts,
+    pub(super) counts: ServiceCounts,
     seen: Box<[u64; PORT_WORDS]>,
 }
 
 impl Listener {
-    fn open(service: &Service, registry: &mio::Registry, token: Token) -> io::Result<Self> {
-        let socket = socket::udp_listener(service.address, false)?;
+    fn open(service: &Service, registry: &mio::Registry, number: usize) -> io::Result<Self> {
+        let (socket, mut acceptor) = bind(service.address)?;
         let address = socket.local_addr()?;
-        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-        let counts =
-            ServiceCounts { address, queries: 0, responses: 0, dropped: 0, source_ports: 0 };
+        let (datagrams, streams) = (Token(2 * number), Token(2 * number + 1));
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), datagrams, Interest::READABLE)?;
+        registry.register(&mut acceptor, streams, Interest::READABLE)?;
+        let counts = ServiceCounts {
+            address,
+            queries: 0,
+            responses: 0,
+            dropped: 0,
+            source_ports: 0,
+            streams: 0,
+        };
         Ok(Self {
             socket,
+            acceptor,
             behaviour: service.behaviour,
             ready: false,
             counts,
@@ -210,6 +231,20 @@ impl Listener {
     }
 }
 
+/// The sockets of both transports on `asked`, with one port.
+fn bind(asked: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
+    loop {
+        tries -= 1;
+        let datagrams = socket::udp_listener(asked, false)?;
+        match socket::tcp_listener(datagrams.local_addr()?, false) {
+            Ok(streams) => return Ok((datagrams, TcpListener::from_std(streams))),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// The thread: serves until told to stop.
 fn serve(
     mut poll: Poll,
@@ -221,23 +256,29 @@ fn serve(
     let mut batch = RecvBatch::new(BATCH, QUERY_LEN_MAX, true);
     let mut replies = ReplyBatch::new(BATCH, RESPONSE_LEN_MAX);
     let mut events = Events::with_capacity(EVENTS);
+    let mut peers = Peers::new(waker_token(listeners.len()).0 + 1);
     loop {
         // Readiness is told once: what is still ready must not wait for more to arrive.
-        let busy = listeners.iter().any(|listener| listener.ready);
+        let busy = peers.is_busy() || listeners.iter().any(|listener| listener.ready);
         if let Err(error) = poll.poll(&mut events, busy.then_some(Duration::ZERO))
             && error.kind() != io::ErrorKind::Interrupted
         {
             return Err(error);
         }
         for event in &events {
-            // The waker's token is behind the last listener's.
-            if let Some(listener) = listeners.get_mut(event.token().0) {
-                listener.ready = true;
+            let Token(token) = event.token();
+            match listeners.get_mut(token / 2) {
+                Some(listener) if token % 2 == 0 => listener.ready = true,
+                Some(Listener { acceptor, counts, .. }) => {
+                    peers.accept(token / 2, acceptor, poll.registry(), counts);
+                }
+                None => peers.note(event.token()),
             }
         }
         for listener in listeners.iter_mut().filter(|listener| listener.ready) {
             listener.turn(&mut batch, &mut replies);
         }
+        peers.turn(&mut listeners);
         for order in orders.try_iter() {
             for listener in &mut listeners {
                 listener.drain(&mut batch, &mut replies);

@@ -3,9 +3,11 @@
 //! Real sockets on ports of the kernel's choice. A number of queries ends each run; the deadline
 //! is there so that a fault ends it too.
 
-use super::answer::Behaviour;
+use super::answer::{Behaviour, respond};
 use super::client::{Client, ClientOptions, Summary};
 use super::responder::{Responder, Service, ServiceCounts};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Ends every run that its number of queries does not end, and every wait on a busy host.
@@ -40,6 +42,58 @@ fn with_nothing_in_between_every_answer_is_right() {
     for service in services {
         assert_eq!((service.source_ports, service.responses), (2, service.queries));
     }
+}
+
+#[test]
+fn over_streams_every_answer_is_right() {
+    let (summary, services) = run(&[Behaviour::Answer; 3], |options| {
+        (options.sockets, options.outstanding, options.tcp) = (6, 500, true);
+    });
+    let counts = summary.counts;
+    assert_eq!((counts.sent, counts.answered), (5_000, 5_000));
+    assert_eq!((counts.lost, counts.mismatched, counts.late, counts.refused), (0, 0, 0, 0));
+    let queries: u64 = services.iter().map(|service| service.queries).sum();
+    assert_eq!(queries, 5_000);
+    for service in services {
+        assert_eq!((service.source_ports, service.streams), (0, 2));
+        assert_eq!(service.responses, service.queries);
+    }
+}
+
+/// The next message on a stream, behind its length.
+fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message)?;
+    Ok(message)
+}
+
+#[test]
+fn a_stream_that_is_closed_is_opened_anew_and_what_was_on_it_is_lost() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || -> std::io::Result<()> {
+        let (mut first, _) = listener.accept()?;
+        read(&mut first)?;
+        drop(first);
+        let (mut second, _) = listener.accept()?;
+        loop {
+            let query = read(&mut second)?;
+            let mut response = [0; 512];
+            let length = respond(&query, Behaviour::Answer, &mut response).unwrap();
+            let framed = [&(length as u16).to_be_bytes(), &response[..length]].concat();
+            // In pieces: a message need not come whole.
+            framed.chunks(7).try_for_each(|piece| second.write_all(piece))?;
+        }
+    });
+    let mut options = ClientOptions::new(vec![target], 1);
+    (options.duration, options.patience) = (DEADLINE, Duration::from_millis(500));
+    (options.outstanding, options.queries, options.tcp) = (1, Some(10), true);
+    let counts = Client::start(options).unwrap().join().unwrap().counts;
+    assert_eq!((counts.sent, counts.answered, counts.lost), (10, 9, 1), "{counts:?}");
+    assert_eq!((counts.mismatched, counts.refused), (0, 1), "{counts:?}");
+    assert!(server.join().unwrap().is_err(), "the client has left");
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! A TCP stream of either end: whole messages in, whole messages out (RFC 1035 §4.2.2).
+//!
+//! Both ends exchange short messages only, so the buffers are small; a peer that sends longer ones
+//! is not one of ours. It shares nothing with the engine's framing, for the reason that
+//! [`super::wire`] gives. Nothing is allocated once the outbox has grown to what is outstanding.
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use std::io::{self, ErrorKind, Read, Write};
+
+/// Bytes of a message's length.
+const PREFIX_LEN: usize = 2;
+/// No message of ours is as long.
+const MESSAGE_LEN_MAX: usize = 2048;
+/// Bytes taken from the kernel at once.
+const INBOX_LEN: usize = 16 * 1024;
+/// With more than this unwritten, its peer had better read first.
+const BACKLOG_MAX: usize = 64 * 1024;
+
+/// A connected or connecting stream.
+pub(super) struct MessageStream {
+    socket: TcpStream,
+    inbox: Box<[u8]>,
+    /// Where in the inbox the next message begins, and where what has come ends.
+    start: usize,
+    end: usize,
+    outbox: Vec<u8>,
+    written: usize,
+}
+
+impl MessageStream {
+    /// Over `socket`, whose events carry `token`.
+    pub(super) fn new(
+        mut socket: TcpStream,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
+        registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        let inbox = vec![0; INBOX_LEN].into_boxed_slice();
+        Ok(Self { socket, inbox, start: 0, end: 0, outbox: Vec::new(), written: 0 })
+    }
+
+    /// Reads once. Whether there may be more.
+    ///
+    /// # Errors
+    /// The peer has ended the stream (`UnexpectedEof`), or it has failed.
+    pub(super) fn receive(&mut self) -> io::Result<bool> {
+        self.inbox.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        match self.socket.read(&mut self.inbox[self.end..]) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                self.end += count;
+                Ok(true)
+            }
+            Err(error) if is_no_news(&error) => Ok(error.kind() == ErrorKind::Interrupted),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next whole message, if there is one.
+    ///
+    /// # Errors
+    /// It is longer than any of ours.
+    pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        let waiting = &self.inbox[self.start..self.end];
+        let Some(&prefix) = waiting.first_chunk::<PREFIX_LEN>() else { return Ok(None) };
+        let length = usize::from(u16::from_be_bytes(prefix));
+        if length > MESSAGE_LEN_MAX {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        if waiting.len() < PREFIX_LEN + length {
+            return Ok(None);
+        }
+        let message = self.start + PREFIX_LEN;
+        self.start = message + length;
+        Ok(Some(&self.inbox[message..message + length]))
+    }
+
+    /// Queues `message`, of at most 65,535 bytes.
+    pub(super) fn push(&mut self, message: &[u8]) {
+        self.outbox.extend_from_slice(&(message.len() as u16).to_be_bytes());
+        self.outbox.extend_from_slice(message);
+    }
+
+    /// Writes what is queued, as far as the kernel takes it; an event says when it takes more.
+    ///
+    /// # Errors
+    /// The stream could not be connected, or has failed.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while self.written < self.outbox.len() {
+            match self.socket.write(&self.outbox[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_no_news(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.outbox.drain(..self.written);
+        self.written = 0;
+        Ok(())
+    }
+
+    /// So much waits to be written that nothing should be added.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.outbox.len() > BACKLOG_MAX
+    }
+}
+
+/// The call would have to wait, for data or for the connection.
+fn is_no_news(error: &io::Error) -> bool {
+    use ErrorKind::{Interrupted, NotConnected, WouldBlock};
+    matches!(error.kind(), Interrupted | NotConnected | WouldBlock)
+}
