@@ -9,8 +9,9 @@
 //!
 //! | n | what becomes of it | shown by |
 //! |---|---|---|
-//! | 1 | a dial obeys the query's 5 s | `connection-unanswered-everywhere`, `connection-unanswered` |
-//! | 2 | only dials that succeed time dials | `datagrams_teach_nothing_about_how_long_a_dial_takes`, |
+//! | 1 | a dial obeys the query's 5 s | `connection-unanswered-everywhere`, |
+//! |   |   | `connection-unanswered` |
+//! | 2 | only dials that succeed count | `datagrams_teach_nothing_about_how_long_a_dial_takes`, |
 //! |   |   | `a_dial_that_failed_makes_the_next_no_more_patient` |
 //! | 3 | a reset of pooled streams is free | `stream-reset-between-queries` |
 //! | 4 | streams are shared | `stream-answers-in-any-order`, `stream-full` |
@@ -23,7 +24,8 @@
 //! |    |   | `a_million_spoofed_responses_do_not_end_an_exchange` |
 //! | 11 | EDNS ends at the hop | `opt-only-for-who-sent-one`, `options-end-at-the-hop` |
 //! | 12 | ours: what is signed is REFUSED | `signed-query` |
-//! | 13 | nothing spins | `max-connect-attempts-0-still-ends`, `no_interval_is_too_short_to_sleep` |
+//! | 13 | nothing spins | `max-connect-attempts-0-still-ends`, |
+//! |    |   | `no_interval_is_too_short_to_sleep` |
 //! | 14 | max_fails means what it says | `max_fails_failures_in_a_row_are_down_and_not_one_more` |
 //! | 15 | as the reference: probes judge | `answered-probes-keep-an-upstream-up` |
 //! | 16 | each stage of a probe ends | `over_tcp_an_upstream_that_closes_or_says_nothing_is_down` |
@@ -54,7 +56,7 @@
 //! |---|---|---|
 //! | 1 | passed on as it is, for each its own id | `response-is-passed-on-as-it-is`, |
 //! |   | and case | `same-question-in-other-letters` |
-//! | 2 | ours: two ports and two ids | `one_query_at_a_time_rotates_through_all_ports_of_the_spread` |
+//! | 2 | ours: two ports, two ids | `one_query_at_a_time_rotates_through_all_ports_of_the_spread` |
 //! | 3 | fewer streams than queries | `stream-answers-in-any-order`, |
 //! |   |   | `a_stream_carries_many_queries_at_once_and_answers_come_in_any_order` |
 //! | 4 | a refused port is told at once | `refused-everywhere-fails-at-once`, |
@@ -67,8 +69,8 @@
 //! |   |   | `a_wrong_packet_is_dropped_and_counted_and_the_exchange_goes_on` |
 //! | 10 | 59 addresses | `fifty_nine_addresses_are_cut_for_datagrams_and_whole_on_streams` |
 //! | 11 | TC is passed on | `tc-from-upstream-goes-to-the-client` |
-//! | 12 | closed after every answer; ours: a | `answer-and-close`, `stream-closed-between-queries`, |
-//! |    | reset costs no probe either | `stream-reset-between-queries` |
+//! | 12 | closed after every answer | `answer-and-close`, `stream-closed-between-queries`, |
+//! |    | ours: a reset costs no probe | `stream-reset-between-queries` |
 //! | 13 | failover | `failover-delivers-the-last-response` |
 //! | 14 | next | `next-asks-the-following-stanza`, `next-on-nodata-is-not-for-nxdomain` |
 //! | 15 | max_concurrent | `max-concurrent-refuses`, |

@@ -34,9 +34,10 @@ fn start_between(upstreams: [&Responder; 2], options: &str) -> Server {
 }
 
 /// Asks until it is told to stop.
-fn load(server: &Server) -> Client {
+fn load(server: &Server, tcp: bool) -> Client {
     let mut options = ClientOptions::new(vec![server.addresses()[0]], SEED);
     (options.duration, options.patience) = (2 * PATIENCE, PATIENCE);
+    options.tcp = tcp;
     Client::start(options).unwrap()
 }
 
@@ -61,11 +62,10 @@ fn end(load: Client, server: Server) -> Stats {
     total
 }
 
-#[test]
-fn killing_one_of_two_upstreams_under_load_loses_nothing() {
-    let (doomed, other) = (upstream("127.0.0.21:0"), upstream("127.0.0.22:0"));
-    let server = start_between([&doomed, &other], "policy round_robin\n read_timeout 500ms");
-    let load = load(&server);
+fn killing_one_loses_nothing(addresses: [&str; 2], options: &str, tcp: bool) {
+    let [doomed, other] = addresses.map(upstream);
+    let server = start_between([&doomed, &other], options);
+    let load = load(&server, tcp);
     go_on(&server, 5_000);
     let before = totals(&server);
     drop(doomed);
@@ -75,6 +75,25 @@ fn killing_one_of_two_upstreams_under_load_loses_nothing() {
     let [doomed, other] = total.upstreams[..] else { panic!("two") };
     assert!(doomed.failed > 0, "nothing was on its way to the doomed: {total:?}");
     assert_eq!(other.failed + other.timed_out, 0, "{total:?}");
+    assert_eq!(doomed.streams.opened > 0, options.contains("tcp") || tcp);
+}
+
+#[test]
+fn killing_one_of_two_upstreams_under_load_loses_nothing() {
+    let options = "policy round_robin\n read_timeout 500ms";
+    killing_one_loses_nothing(["127.0.0.21:0", "127.0.0.22:0"], options, false);
+}
+
+#[test]
+fn killing_one_of_two_upstreams_that_are_asked_over_tcp_loses_nothing() {
+    let options = "policy round_robin\n read_timeout 500ms\n force_tcp";
+    killing_one_loses_nothing(["127.0.0.25:0", "127.0.0.26:0"], options, false);
+}
+
+#[test]
+fn killing_one_of_two_upstreams_while_clients_ask_on_streams_loses_nothing() {
+    let options = "policy round_robin\n read_timeout 500ms";
+    killing_one_loses_nothing(["127.0.0.27:0", "127.0.0.28:0"], options, true);
 }
 
 /// Opens the killed upstream's port again.
@@ -106,7 +125,7 @@ fn a_killed_upstream_costs_each_client_one_retry_at_most_and_is_back_within_two_
     let (first, other) = (upstream("127.0.0.23:0"), upstream("127.0.0.24:0"));
     let address = first.addresses()[0];
     let server = start_between([&first, &other], "policy sequential\n read_timeout 500ms");
-    let load = load(&server);
+    let load = load(&server, false);
     let before = go_on(&server, 2_000);
     assert!(before.upstreams[0].answered >= 2_000, "the first is the preferred one");
     drop(first);

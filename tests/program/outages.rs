@@ -26,8 +26,8 @@ fn under_a_flood_a_dead_upstream_leaks_no_descriptor_and_no_memory() {
         let path = directory(&format!("outages-{death:?}")).join("Corefile");
         let transport = death.transport();
         let text = format!(
-            ".:0 {{\n bind 127.0.0.1\n forward . {upstream} {{\n read_timeout 200ms\n expire 100ms\n \
-             {transport}\n }}\n}}\n"
+            ".:0 {{\n bind 127.0.0.1\n forward . {upstream} {{\n {transport}\n \
+             read_timeout 200ms\n expire 100ms\n }}\n}}\n"
         );
         std::fs::write(&path, text).unwrap();
         let (program, address) = onward(&["--conf", path.to_str().unwrap(), "--workers", "1"]);
