@@ -170,8 +170,8 @@ mod tests {
                p50       p90       p99     p99.9       max
   latency   300 µs   1.50 ms   1.50 ms   1.50 ms   1.50 ms
 
-  upstream         queries   responses   source ports
-  127.0.0.1:5301         9           8              4
+  upstream         queries   responses   source ports   streams
+  127.0.0.1:5301         9           8              4         2
 
   worker   queries   replies   timed out
   0        600,000   599,999           2

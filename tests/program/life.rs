@@ -173,7 +173,7 @@ fn sockets_of_the_service_manager_are_used() {
     assert_nothing_lost(&ask_during(address, || ()));
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let query = b"\0\x1d\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
+    let query = b"\0\x18\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
     stream.write_all(query).unwrap();
     let mut reply = [0; 4];
     stream.read_exact(&mut reply).unwrap();
