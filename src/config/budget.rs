@@ -15,8 +15,9 @@ use std::fmt::Write as _;
 const PROCESS: usize = 64;
 /// A worker's poll and waker, and one connection that is closed late.
 const WORKER: usize = 4;
-/// Each listener has a socket for datagrams and one that accepts streams.
-const SOCKETS_PER_LISTENER: usize = 2;
+/// Each listener has a socket for datagrams and one that accepts streams, and a second descriptor
+/// of each by which it outlives a reload.
+const SOCKETS_PER_LISTENER: usize = 2 * 2;
 /// Each upstream has a pool of datagram sockets and one of streams.
 const POOLS_PER_UPSTREAM: usize = 2;
 /// Of the descriptors, one in so many may be clients' streams.
@@ -81,7 +82,7 @@ impl<'a> Budget<'a> {
         };
         line(PROCESS, "the process itself");
         line(workers * WORKER, &format!("workers {workers} × {WORKER}"));
-        let what = format!("workers {workers} × listeners {listeners} × UDP and TCP");
+        let what = format!("workers {workers} × listeners {listeners} × 2 × UDP and TCP");
         line(workers * listeners * SOCKETS_PER_LISTENER, &what);
         let what = format!("workers {workers} × streams of clients {client_streams_max}");
         line(workers * client_streams_max, &what);
@@ -139,7 +140,7 @@ mod tests {
     /// What an operator can reckon from the sizes alone.
     fn worst_case(config: &Config, workers: usize) -> usize {
         let sizes = sizes(config);
-        let each = 4 + 2 + config.client_streams_max + 2 * (2 * sizes[0] + sizes[1]);
+        let each = 4 + 4 + config.client_streams_max + 2 * (2 * sizes[0] + sizes[1]);
         64 + 3 + workers * each
     }
 
@@ -156,16 +157,16 @@ mod tests {
     fn defaults_shrink_until_they_fit() {
         let config = load(1, 4_096, "").unwrap();
         assert_eq!(config.client_streams_max, 1_024);
-        // 4096 - 64 - 4 - 2 - 1024 - 3 for 6 pools.
+        // 4096 - 64 - 4 - 4 - 1024 - 3 for 6 pools.
         assert_eq!(sizes(&config), [499, 499]);
         let config = load(1, 4_096, "max_conns 700").unwrap();
-        assert_eq!(sizes(&config), [700, 99]);
+        assert_eq!(sizes(&config), [700, 98]);
         // A written spread is kept: the other pool makes room for it.
         let config = load(1, 4_096, "spread 700").unwrap();
-        assert_eq!(sizes(&config), [700, 99]);
+        assert_eq!(sizes(&config), [700, 98]);
         // Clients' streams make room for what is written, too.
         let config = load(1, 4_096, "max_conns 990").unwrap();
-        assert_eq!((sizes(&config), config.client_streams_max), (vec![990, 4], 55));
+        assert_eq!((sizes(&config), config.client_streams_max), (vec![990, 4], 53));
     }
 
     #[test]
@@ -192,16 +193,16 @@ mod tests {
     fn what_is_written_and_cannot_fit_is_refused_with_its_terms() {
         assert_eq!(
             load(2, 4_096, "max_conns 700").unwrap_err(),
-            "f:3 - plugin/forward: up to 5727 file descriptors can be needed, but the process may \
+            "f:3 - plugin/forward: up to 5731 file descriptors can be needed, but the process may \
              open only 4096:\n\
              \x20       64  the process itself\n\
              \x20        8  workers 2 × 4\n\
-             \x20        4  workers 2 × listeners 1 × UDP and TCP\n\
+             \x20        8  workers 2 × listeners 1 × 2 × UDP and TCP\n\
              \x20       32  workers 2 × streams of clients 16\n\
              \x20        3  one probe for each upstream\n\
              \x20     5600  workers 2 × upstreams 2 × UDP and TCP × max_conns 700, f:3\n\
              \x20       16  workers 2 × upstreams 1 × UDP and TCP × max_conns 4, f:6\n\
-             \x20     5727  in all\n\
+             \x20     5731  in all\n\
              lower max_conns or spread, start fewer workers, or raise the limit \
              (LimitNOFILE= in the systemd unit, or ulimit -Hn)"
         );
