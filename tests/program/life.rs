@@ -40,11 +40,23 @@ fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Summary {
     client.join().unwrap()
 }
 
+/// Asks two hundred questions, which are all answered.
+#[track_caller]
+fn assert_serves(target: SocketAddr) {
+    let mut options = ClientOptions::new(vec![target], 2);
+    options.queries = Some(200);
+    options.duration = PATIENCE;
+    options.patience = PATIENCE;
+    let summary = Client::start(options).unwrap().join().unwrap();
+    assert_eq!(summary.counts.answered, 200, "{:?}", summary.counts);
+}
+
 #[track_caller]
 fn assert_nothing_lost(summary: &Summary) {
     let counts = summary.counts;
     let (lost, wrong) = (counts.lost + counts.refused + counts.unsent, counts.mismatched);
     assert!(counts.answered == counts.sent && lost + wrong == 0, "{counts:?}");
+    assert!(counts.answered > 0, "nothing was asked meanwhile");
 }
 
 #[test]
@@ -82,7 +94,7 @@ fn the_file_is_looked_at_without_being_told() {
     let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
     write_corefile(&directory, address.port(), second.addresses()[0], "reload 2s 0");
     forwarder.wait_for("[INFO] Reloading complete");
-    assert_nothing_lost(&ask_during(address, || ()));
+    assert_serves(address);
     assert_eq!(forwarder.end("TERM"), Some(0));
 }
 
@@ -102,8 +114,7 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
         assert_eq!(forwarder.wait(), Some(0), "it ends when it has finished what it had");
     });
     assert_nothing_lost(&summary);
-    let summary = ask_during(address, || ());
-    assert_nothing_lost(&summary);
+    assert_serves(address);
     drop(next);
 }
 
@@ -116,7 +127,7 @@ fn a_next_process_that_cannot_serve_changes_nothing() {
     write_corefile(&directory, address.port(), upstream.addresses()[0], "nonsense");
     forwarder.signal("USR2");
     forwarder.wait_for("[ERROR] handing over failed");
-    assert_nothing_lost(&ask_during(address, || ()));
+    assert_serves(address);
     assert_eq!(forwarder.end("TERM"), Some(0));
 }
 
@@ -170,7 +181,7 @@ fn sockets_of_the_service_manager_are_used() {
     let (forwarder, _) =
         Program::start(&mut command, |line| line.starts_with("onward listens on ").then_some(()));
     drop(passed);
-    assert_nothing_lost(&ask_during(address, || ()));
+    assert_serves(address);
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let query = b"\0\x18\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
@@ -178,5 +189,52 @@ fn sockets_of_the_service_manager_are_used() {
     let mut reply = [0; 4];
     stream.read_exact(&mut reply).unwrap();
     assert_eq!(reply[2..], [0, 7]);
+    assert_eq!(forwarder.end("TERM"), Some(0));
+}
+
+/// Answers every question for an address with the next of `addresses`, or the last, to be kept for
+/// five seconds, and others with nothing. Ends when nobody asks any more.
+fn resolver(addresses: [[u8; 4]; 2]) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut packet = [0; 512];
+        let mut next = addresses.iter().chain(std::iter::repeat(&addresses[1]));
+        while let Ok((len, from)) = socket.recv_from(&mut packet) {
+            let mut reply = packet[..len].to_vec();
+            (reply[2], reply[3]) = (0x81, 0x80);
+            if reply.ends_with(&[0, 1, 0, 1]) {
+                reply[7] = 1;
+                reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4]);
+                reply.extend_from_slice(next.next().unwrap());
+            }
+            socket.send_to(&reply, from).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_host_name_is_looked_up_again_when_its_records_run_out() {
+    let first = upstream();
+    let port = first.addresses()[0].port();
+    let address = SocketAddr::from(([127, 0, 0, 2], port));
+    let second = Service { address, behaviour: Behaviour::default() };
+    let second = Responder::start(&[second], None).unwrap();
+    let resolver = resolver([[127, 0, 0, 1], [127, 0, 0, 2]]);
+    let directory = directory("names");
+    let text = format!(
+        ".:0 {{\n bind 127.0.0.1\n forward . pool.test:{port} {{\n  resolver {resolver}\n }}\n}}\n"
+    );
+    fs::write(directory.join("Corefile"), text).unwrap();
+    let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
+    let asked = |upstream: &Responder| upstream.counts().unwrap()[0].queries;
+    assert_serves(address);
+    assert!(asked(&first) > 0 && asked(&second) == 0);
+    forwarder.wait_for("[INFO] Reloading complete");
+    let before = asked(&first);
+    assert_serves(address);
+    assert!(asked(&first) == before && asked(&second) > 0);
     assert_eq!(forwarder.end("TERM"), Some(0));
 }
