@@ -46,6 +46,8 @@ pub struct Serve {
     pub dns_port: u16,
     /// Say nothing at the start.
     pub quiet: bool,
+    /// Where the number of the process stands while it serves.
+    pub pidfile: Option<PathBuf>,
 }
 
 /// Where the configuration comes from.
@@ -195,6 +197,9 @@ struct Arguments {
     /// Say nothing at the start
     #[arg(long, overrides_with = "quiet")]
     quiet: bool,
+    /// Write the number of the process here while it serves
+    #[arg(long, value_name = "FILE", overrides_with = "pidfile")]
+    pidfile: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<CommandArguments>,
 }
@@ -242,13 +247,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliEr
         (None, Some(workers)) => Placement::Unpinned(workers.into()),
         (None, None) => Placement::EveryCore,
     };
-    Ok(Cli::Serve(Serve { source, placement, dns_port: typed.dns_port, quiet: typed.quiet }))
+    let Arguments { dns_port, quiet, pidfile, .. } = typed;
+    Ok(Cli::Serve(Serve { source, placement, dns_port, quiet, pidfile }))
 }
 
 /// Rewrites Go-style flags (`-conf X`, `-conf=X`, `-dns.port 53`, `-quiet=true`) as long options;
 /// leaves alone what it does not know, and all that follows `--`.
 fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const VALUES: [&str; 6] = ["conf", "cores", "workers", "listen", "forward", "dns.port"];
+    const VALUES: [&str; 7] =
+        ["conf", "cores", "workers", "listen", "forward", "dns.port", "pidfile"];
     const SWITCHES: [&str; 3] = ["quiet", "version", "help"];
     let mut literal = false;
     let mut normal = Vec::new();
@@ -396,6 +403,7 @@ mod tests {
             placement: Placement::EveryCore,
             dns_port: 53,
             quiet: false,
+            pidfile: None,
         };
         assert_eq!(serve(""), expected);
         assert_eq!(serve("-conf="), expected);

@@ -7,6 +7,7 @@
 
 mod handover;
 mod manager;
+mod pidfile;
 mod watch;
 
 use crate::cli::{Exit, Serve};
@@ -20,6 +21,7 @@ use crate::sys::inherit::Inherited;
 use crate::sys::signals::{Signal, Signals};
 use handover::Handover;
 use manager::Manager;
+use pidfile::PidFile;
 use std::fmt::Display;
 use std::io;
 use watch::Watch;
@@ -50,6 +52,7 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
             println!("onward listens on {address}, {} worker{plural}", cores.len());
         }
     }
+    let _pidfile = options.pidfile.as_deref().and_then(PidFile::write);
     ready.tell();
     let manager = Manager::of_environment(clock.now());
     manager.say("READY=1");

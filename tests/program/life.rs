@@ -103,18 +103,21 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
     let upstream = upstream();
     let directory = directory("handover");
     write_corefile(&directory, 0, upstream.addresses()[0], "");
-    let (mut forwarder, address) = onward_in(&directory, &["--workers", "2"]);
+    let (mut forwarder, address) = onward_in(&directory, &["--workers", "2", "-pidfile", "pid"]);
+    let pidfile = || fs::read_to_string(directory.join("pid")).unwrap();
+    assert_eq!(pidfile(), format!("{}\n", forwarder.id()));
     write_corefile(&directory, address.port(), upstream.addresses()[0], "");
     let mut next = None;
     let summary = ask_during(address, || {
         forwarder.signal("USR2");
         let line = forwarder.wait_for("has taken over");
         let number = line.split_whitespace().find_map(|word| word.parse().ok());
-        next = Some(Stranger::new(number.unwrap()));
+        next = number.map(Stranger::new);
         assert_eq!(forwarder.wait(), Some(0), "it ends when it has finished what it had");
     });
     assert_nothing_lost(&summary);
     assert_serves(address);
+    assert_eq!(pidfile(), format!("{}\n", next.as_ref().unwrap().id()));
     drop(next);
 }
 

@@ -84,6 +84,11 @@ impl Stranger {
     pub(super) fn new(number: u32) -> Self {
         Self(number)
     }
+
+    /// Its number.
+    pub(super) fn id(&self) -> u32 {
+        self.0
+    }
 }
 
 impl Drop for Stranger {
