@@ -8,13 +8,14 @@ use onward::config::Config;
 use onward::server::Server;
 use onward::sys::cpu;
 use onward::sys::signals::Signals;
-use onward::{demo, host};
+use onward::{check, demo, host};
 use std::fmt::Display;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = match cli::parse(std::env::args_os()) {
         Ok(Cli::Demo(options)) => demo::run(&options).map_err(|error| failed(Exit::Failure, error)),
+        Ok(Cli::Check(options)) => check::run(&options).map_err(|why| failed(Exit::Usage, why)),
         Ok(Cli::Serve(options)) => serve(&options),
         Err(CliError::Asked(text)) => {
             println!("{}", text.trim_end());

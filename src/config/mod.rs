@@ -21,6 +21,7 @@ mod print;
 mod quote;
 mod rcodes;
 
+pub use budget::Descriptors;
 pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
 pub use name::{Name, NameError};

@@ -6,7 +6,8 @@
 //! [`forwarder`] is the one place that branches; it owns the rest, each of which has one
 //! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`policy`] (order),
 //! [`pool`] (connections), [`exchange`] (outstanding queries), [`health`] (who is down),
-//! [`stats`] (counters), and under them the containers [`key`], [`list`], [`heap`] and [`index`].
+//! [`stats`] (counters), and under them the containers [`key`], [`list`], [`heap`] and [`index`],
+//! and [`memory`], which says how large they are.
 
 pub mod clients;
 pub mod exchange;
@@ -17,6 +18,7 @@ pub mod heap;
 pub mod index;
 pub mod key;
 pub mod list;
+pub mod memory;
 pub mod message;
 pub mod policy;
 pub mod pool;

@@ -5,6 +5,7 @@
 //! changes afterwards is whose turn it is among a stanza's upstreams.
 
 use super::key::Transport;
+use super::memory::reserved;
 use super::message::{Rcode, kind};
 use super::policy::Rotation;
 use super::zones::{Folded, Zones};
@@ -93,6 +94,15 @@ impl Routes {
             Zones::new(hasher.clone(), zones.map(|(name, block)| (name, *block)))
         });
         Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
+    }
+
+    /// The bytes that all tables have reserved.
+    pub fn reserved(&self) -> usize {
+        let zones: usize = self.listeners.iter().map(Zones::reserved).sum();
+        let own = |stanza: &Stanza| stanza.from.len() + stanza.except.reserved();
+        let stanzas: usize = self.stanzas.iter().map(own).sum();
+        let lists = reserved(&self.listeners) + reserved(&self.blocks) + reserved(&self.stanzas);
+        lists + zones + stanzas + reserved(&self.timeouts)
     }
 
     /// The distinct lengths of attempts.

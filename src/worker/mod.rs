@@ -13,6 +13,8 @@ mod token;
 mod turn;
 mod upstream;
 
+pub use turn::{Memory, measure};
+
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};

@@ -25,6 +25,11 @@ impl Replies {
         Self { batch: ReplyBatch::new(capacity, length), streams: ClientStreams::new() }
     }
 
+    /// The bytes that the batch has reserved.
+    pub(super) fn reserved(&self) -> usize {
+        self.batch.reserved()
+    }
+
     /// Where the next reply to a client of datagrams is written.
     pub(super) fn buffer(&mut self) -> &mut [u8] {
         self.batch.buffer()

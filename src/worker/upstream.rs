@@ -41,6 +41,11 @@ impl Sockets {
         Self { slots: std::iter::repeat_with(|| None).take(capacity).collect() }
     }
 
+    /// The bytes that the table has reserved.
+    pub(super) fn reserved(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<Slot>>()
+    }
+
     /// The socket of `id`, dialled and registered if there is none yet. `None`: the engine has
     /// closed the connection meanwhile.
     ///
