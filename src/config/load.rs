@@ -7,8 +7,10 @@
 use super::budget::Budget;
 use super::error::Complaint;
 use super::forward::{self, Stanza};
-use super::{BindAddress, Config, ConfigError, Host, Name, ServerBlock, bind, keys, listeners};
-use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Warning};
+use super::{
+    BindAddress, Config, ConfigError, Host, Name, ServerBlock, bind, keys, listeners, oddities,
+};
+use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Token, Warning};
 
 /// Reads all stanzas of one directive of one server block.
 type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
@@ -20,6 +22,24 @@ const BUILT: [(&str, Reader); 2] = [("bind", bind::read), ("forward", forward::r
 pub(super) struct Context<'a> {
     pub(super) host: &'a Host,
     pub(super) warnings: Vec<Warning>,
+}
+
+impl Context<'_> {
+    /// Notes what is odd at `place`.
+    pub(super) fn warn(&mut self, place: &Place, message: impl Into<String>) {
+        self.warnings.push(Warning { place: place.clone(), message: message.into() });
+    }
+
+    /// Notes that a stanza of `directive` begins with another word: what one stanza leaves unread
+    /// is read as the next.
+    pub(super) fn warn_of_stanza(&mut self, directive: &str, name: &Token) {
+        let word = &*name.text;
+        // A name that a variable holds is kept as it was written.
+        if word != directive && !word.contains("{$") && !word.contains("{%") {
+            let message = format!("'{word}' is read as the beginning of another '{directive}'");
+            self.warn(&name.place, message);
+        }
+    }
 }
 
 /// A server block while it is being read.
@@ -70,6 +90,7 @@ impl Config {
             }
         }
         let listeners = listeners::group(&drafts)?;
+        oddities::of_blocks(&drafts, &listeners, &mut context);
         let stanzas: Vec<_> = drafts.iter().flat_map(|draft| &draft.forwards).collect();
         let upstreams = stanzas.iter().map(|stanza| stanza.forward.upstreams.len()).sum();
         let budget = Budget::new(host, listeners.len(), stanzas);
@@ -79,7 +100,7 @@ impl Config {
         let blocks =
             drafts.into_iter().map(|draft| finish(draft, share)).collect::<Result<_, _>>()?;
         let config = Self { listeners, blocks, client_streams_max };
-        Ok((config, context.warnings))
+        Ok((config, oddities::bounded(context.warnings)))
     }
 }
 

@@ -17,6 +17,7 @@ mod listeners;
 mod load;
 mod name;
 mod numbers;
+mod oddities;
 mod print;
 mod quote;
 mod rcodes;
