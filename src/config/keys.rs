@@ -39,6 +39,9 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> Result<Vec<Key>,
             return Err(ConfigError::NotBuilt { place: place.clone(), what });
         }
         let port = zone.port.unwrap_or(context.host.default_port.into());
+        context
+            .count_zones(zone.names.len())
+            .map_err(|message| ConfigError::Key { place: place.clone(), message })?;
         let mut hint = oddities::of_zone(&written.text, &zone);
         for name in zone.names {
             if !has_preferred_syntax(&name) {

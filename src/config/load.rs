@@ -10,7 +10,7 @@ use super::forward::{self, Stanza};
 use super::{
     BindAddress, Config, ConfigError, Host, Name, ServerBlock, bind, keys, listeners, oddities,
 };
-use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Token, Warning};
+use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Token, WARNINGS_MAX, Warning};
 
 /// Reads all stanzas of one directive of one server block.
 type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
@@ -18,16 +18,34 @@ type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Co
 /// The directives that onward has.
 const BUILT: [(&str, Reader); 2] = [("bind", bind::read), ("forward", forward::read)];
 
+/// Zones of all keys and exceptions. One word can stand for 128 of them: see [`Context`].
+const ZONES_MAX: usize = 1_000_000;
+
 /// What the readers of directives share.
 pub(super) struct Context<'a> {
     pub(super) host: &'a Host,
     pub(super) warnings: Vec<Warning>,
+    zones: usize,
 }
 
 impl Context<'_> {
     /// Notes what is odd at `place`.
     pub(super) fn warn(&mut self, place: &Place, message: impl Into<String>) {
-        self.warnings.push(Warning { place: place.clone(), message: message.into() });
+        if self.warnings.len() <= WARNINGS_MAX {
+            self.warnings.push(Warning { place: place.clone(), message: message.into() });
+        }
+    }
+
+    /// Counts so many more zones.
+    ///
+    /// # Errors
+    /// What to tell the operator: short words can stand for very many.
+    pub(super) fn count_zones(&mut self, more: usize) -> Result<(), String> {
+        self.zones += more;
+        if self.zones > ZONES_MAX {
+            return Err(format!("more than {ZONES_MAX} zones, networks taken apart"));
+        }
+        Ok(())
     }
 
     /// Notes that a stanza of `directive` begins with another word: what one stanza leaves unread
@@ -78,7 +96,7 @@ impl Config {
             let what = "a configuration without any server block".into();
             return Err(ConfigError::NotBuilt { place, what });
         }
-        let mut context = Context { host, warnings: corefile.warnings };
+        let mut context = Context { host, warnings: corefile.warnings, zones: 0 };
         let mut drafts = Vec::new();
         for block in &corefile.blocks {
             let keys = keys::read(block, &mut context)?;

@@ -66,11 +66,15 @@ impl Name {
 
     /// True when this is `ancestor` or a name below it.
     pub(super) fn is_within(&self, ancestor: &Self) -> bool {
-        let mut rest = &*self.wire;
-        while rest.len() > ancestor.wire.len() {
-            rest = &rest[1 + usize::from(rest[0])..];
-        }
-        rest == &*ancestor.wire
+        self.ancestors().any(|above| above == &*ancestor.wire)
+    }
+
+    /// The name itself and those above it, the root last, each in wire format.
+    pub(super) fn ancestors(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::successors(Some(&*self.wire), |rest| {
+            let label = usize::from(rest[0]);
+            (label > 0).then(|| &rest[1 + label..])
+        })
     }
 
     /// The labels, the leftmost first, without the root's.

@@ -10,22 +10,20 @@ use super::forward::Stanza;
 use super::keys::{Zone, split_scheme};
 use super::load::{Context, Draft};
 use super::{Listener, numbers};
-use crate::corefile::{DIRECTIVES, Place, Warning, did_you_mean};
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use crate::corefile::{DIRECTIVES, Place, WARNINGS_MAX, Warning, did_you_mean};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Warnings of one configuration; nobody reads more.
-const WARNINGS_MAX: usize = 200;
 /// The prefixes that are known, and those that a hand may write instead.
 const SCHEMES: [&str; 5] = ["dns://", "tls://", "https://", "quic://", "grpc://"];
 
-/// The first of `warnings`, and how many there are besides.
+/// The first of `warnings`, and that there are others.
 pub(super) fn bounded(mut warnings: Vec<Warning>) -> Vec<Warning> {
-    if warnings.len() > WARNINGS_MAX {
-        let besides = warnings.len() - WARNINGS_MAX;
+    if let Some(Warning { place, .. }) = warnings.get(WARNINGS_MAX) {
+        let message = "further warnings are left out".into();
+        let last = Warning { place: place.clone(), message };
         warnings.truncate(WARNINGS_MAX);
-        let place = warnings[WARNINGS_MAX - 1].place.clone();
-        warnings.push(Warning { place, message: format!("{besides} more warnings are left out") });
+        warnings.push(last);
     }
     warnings
 }
@@ -137,19 +135,18 @@ fn host_bits(address: &str, length: &str) -> Option<String> {
     Some(format!("the address has bits beyond the length: the network is {network}/{length}"))
 }
 
-/// Notes what is odd about stanzas among themselves and about where they lead.
+/// Notes what is odd about stanzas among themselves and about where they lead. Any of the lists
+/// here may be as long as a configuration: nothing is searched for along another.
 pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
-    let listening: HashMap<u16, Vec<IpAddr>> =
-        listeners.iter().fold(HashMap::new(), |mut ports, listener| {
-            ports.entry(listener.address.port()).or_default().push(listener.address.ip());
-            ports
-        });
+    let listening: HashSet<SocketAddr> = listeners
+        .iter()
+        .map(|listener| (listener.address.ip(), listener.address.port()).into())
+        .collect();
     for draft in drafts {
-        for (place, stanza) in draft.forwards.iter().enumerate() {
-            of_reach(draft, place, stanza, context);
-            let upstreams = &stanza.forward.upstreams;
-            let own = upstreams.iter().map(|upstream| upstream.address);
-            if let Some(address) = own.into_iter().find(|own| is_own(*own, &listening, context)) {
+        of_reach(draft, context);
+        for stanza in &draft.forwards {
+            let mut upstreams = stanza.forward.upstreams.iter().map(|upstream| upstream.address);
+            if let Some(address) = upstreams.find(|own| is_own(*own, &listening, context)) {
                 let message = format!(
                     "plugin/forward: upstream {address} is this server: what it asks there it asks \
                      itself"
@@ -166,49 +163,45 @@ pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut 
     }
 }
 
-/// Notes a stanza that no query reaches.
-fn of_reach(draft: &Draft, place: usize, stanza: &Stanza, context: &mut Context<'_>) {
-    let from = &stanza.forward.from;
-    let near = |zone: &super::Name| zone.is_within(from) || from.is_within(zone);
-    if !draft.keys.iter().any(|key| near(&key.name)) {
-        let message = format!(
-            "plugin/forward: no query is for {from} in a server block of other zones: the stanza \
-             is never used"
-        );
-        context.warn(&stanza.place, message);
+/// Notes stanzas that no query reaches.
+fn of_reach(draft: &Draft, context: &mut Context<'_>) {
+    let served: HashSet<&[u8]> = draft.keys.iter().map(|key| key.name.as_wire()).collect();
+    let above: HashSet<&[u8]> = draft.keys.iter().flat_map(|key| key.name.ancestors()).collect();
+    // Those that take every query for their zone and hand none on.
+    let mut takers: HashMap<&[u8], &Place> = HashMap::new();
+    for Stanza { forward, place, .. } in &draft.forwards {
+        let from = &forward.from;
+        if !above.contains(from.as_wire()) && !from.ancestors().any(|zone| served.contains(zone)) {
+            let message = format!(
+                "plugin/forward: no query is for {from} in a server block of other zones: the \
+                 stanza is never used"
+            );
+            context.warn(place, message);
+        }
+        if let Some(earlier) = from.ancestors().find_map(|zone| takers.get(zone)) {
+            let message = format!(
+                "plugin/forward: the stanza is never used, as the one at {earlier} takes all its \
+                 queries: put it before that one"
+            );
+            context.warn(place, message);
+        }
+        if forward.except.is_empty() && forward.next.is_empty() && !forward.next_on_nodata {
+            takers.entry(from.as_wire()).or_insert(place);
+        }
     }
-    let covers = |earlier: &&Stanza| {
-        let earlier = &earlier.forward;
-        let hands_on = !earlier.next.is_empty() || earlier.next_on_nodata;
-        from.is_within(&earlier.from) && earlier.except.is_empty() && !hands_on
-    };
-    if let Some(Stanza { place: earlier, .. }) = draft.forwards[..place].iter().find(covers) {
-        warn_of_order(&stanza.place, earlier, context);
-    }
-}
-
-fn warn_of_order(place: &Place, earlier: &Place, context: &mut Context<'_>) {
-    let message = format!(
-        "plugin/forward: the stanza is never used, as the one at {earlier} takes all its queries: \
-         put it before that one"
-    );
-    context.warn(place, message);
 }
 
 /// Whether a query to `address` comes back to one of the listeners.
-fn is_own(
-    address: SocketAddr,
-    listening: &HashMap<u16, Vec<IpAddr>>,
-    context: &Context<'_>,
-) -> bool {
-    let Some(listeners) = listening.get(&address.port()) else { return false };
-    let ip = address.ip();
+fn is_own(address: SocketAddr, listening: &HashSet<SocketAddr>, context: &Context<'_>) -> bool {
+    let (ip, port) = (address.ip(), address.port());
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
     let interfaces = &context.host.interfaces;
     let is_here =
         || ip.is_loopback() || interfaces.iter().any(|found| found.addresses.contains(&ip));
-    listeners.contains(&ip)
-        || (listeners.iter().any(|own| own.is_unspecified() && own.is_ipv4() == ip.is_ipv4())
-            && is_here())
+    listening.contains(&(ip, port).into()) || (listening.contains(&(any, port).into()) && is_here())
 }
 
 #[cfg(test)]
@@ -289,12 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn warnings_are_counted_where_nobody_would_read_them() {
+    fn warnings_end_where_nobody_would_read_on() {
         let place = Place { file: "f".into(), line: 1 };
         let many = |count| vec![Warning { place: place.clone(), message: "m".into() }; count];
         assert_eq!(bounded(many(WARNINGS_MAX)).len(), WARNINGS_MAX);
         let more = bounded(many(WARNINGS_MAX + 3));
         assert_eq!(more.len(), WARNINGS_MAX + 1);
-        assert_eq!(more[WARNINGS_MAX].message, "3 more warnings are left out");
+        assert_eq!(more[WARNINGS_MAX].message, "further warnings are left out");
     }
 }

@@ -9,7 +9,7 @@
 use super::environment::substitute;
 use super::glob::{self, BadPattern};
 use super::lexer::{Lexer, decode};
-use super::{ParseError, Sources, TEXT_BYTES_MAX, Token, WORDS_MAX, Warning};
+use super::{ParseError, Sources, TEXT_BYTES_MAX, Token, WARNINGS_MAX, WORDS_MAX, Warning};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -143,7 +143,7 @@ impl<'a> Imports<'a> {
         })?;
         if paths.is_empty() {
             let message = format!("No files matching import glob pattern: {text}");
-            self.warnings.push(Warning { place: argument.place.clone(), message });
+            self.warn(argument, message);
         }
         Ok(paths)
     }
@@ -177,7 +177,9 @@ impl<'a> Imports<'a> {
 
     /// Notes what is odd about `token`.
     pub(super) fn warn(&mut self, token: &Token, message: impl Into<String>) {
-        self.warnings.push(Warning { place: token.place.clone(), message: message.into() });
+        if self.warnings.len() <= WARNINGS_MAX {
+            self.warnings.push(Warning { place: token.place.clone(), message: message.into() });
+        }
     }
 
     /// What is odd about a word whose references have been replaced.

@@ -110,15 +110,19 @@ impl<'a> Lexer<'a> {
         self.characters.clone().next()
     }
 
-    /// Whether a word follows on this line, now that a comment has begun inside one. Looked at
-    /// once a line at most: if none follows, there is no other comment on it.
-    fn words_follow(&self) -> bool {
-        let rest = self.characters.as_str();
-        let line = rest.split('\n').next().unwrap_or_default();
-        line.split_once(char::is_whitespace).is_some_and(|(_, after)| {
-            let after = after.trim_start();
-            !after.is_empty() && !after.starts_with('#')
-        })
+    /// A comment has begun inside a word: odd if a word follows on its line. If none does, there
+    /// is no other comment on it, and if one does, there is nothing more to find out: so no line
+    /// is looked at twice.
+    fn note_comment_inside(&mut self) {
+        if self.odd.iter().any(|(_, known)| *known == Odd::CommentInside) {
+            return;
+        }
+        let line = self.characters.as_str().split('\n').next().unwrap_or_default();
+        let after =
+            line.split_once(char::is_whitespace).map_or("", |(_, after)| after.trim_start());
+        if !after.is_empty() && !after.starts_with('#') {
+            self.note(self.line, Odd::CommentInside);
+        }
     }
 
     fn token(&self, text: &str, line: usize) -> Token {
@@ -185,8 +189,8 @@ impl Iterator for Lexer<'_> {
                 _ if in_comment => {}
                 '#' => {
                     in_comment = true;
-                    if !word.is_empty() && self.words_follow() {
-                        self.note(self.line, Odd::CommentInside);
+                    if !word.is_empty() {
+                        self.note_comment_inside();
                     }
                 }
                 '"' if word.is_empty() => return self.quoted(),

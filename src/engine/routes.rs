@@ -24,6 +24,8 @@ const FAILURES_MAX: u32 = 64;
 pub struct Stanza {
     from: Box<[u8]>,
     except: Zones<()>,
+    /// The number behind the last stanza of its block.
+    block_end: usize,
     /// In which order its upstreams are tried.
     pub policy: Policy,
     /// Whose turn it is.
@@ -83,7 +85,9 @@ impl Routes {
                 let timeout_class = class_of(&mut timeouts, forward.read_timeout);
                 let own = upstreams..upstreams + forward.upstreams.len();
                 upstreams = own.end;
-                stanzas.push(Stanza::new(forward, own, timeout_class, hasher));
+                let block_end = first + block.forwards.len();
+                stanzas
+                    .push(Stanza { block_end, ..Stanza::new(forward, own, timeout_class, hasher) });
             }
             blocks.push(first..stanzas.len());
         }
@@ -122,8 +126,7 @@ impl Routes {
 
     /// The stanza that follows number `stanza` in its block and wants `name`.
     pub fn after(&self, stanza: usize, name: &Folded) -> Onward {
-        let block = self.blocks.iter().find(|block| block.contains(&stanza));
-        let mut following = block.map_or(0..0, |block| stanza + 1..block.end);
+        let mut following = stanza + 1..self.stanzas[stanza].block_end;
         if following.is_empty() {
             return Onward::End;
         }
@@ -161,6 +164,7 @@ impl Stanza {
         Self {
             from: forward.from.as_wire().into(),
             except: Zones::new(hasher.clone(), forward.except.iter().map(|name| (name, ()))),
+            block_end: 0,
             policy: forward.policy,
             rotation: Rotation::default(),
             upstreams,
@@ -182,6 +186,7 @@ impl Stanza {
         Self {
             from: Box::default(),
             except: Zones::new(hasher.clone(), []),
+            block_end: 0,
             policy: Policy::Sequential,
             rotation: Rotation::default(),
             upstreams: next..next,

@@ -269,6 +269,9 @@ impl Options {
                         let message = format!("plugin/forward: except '{}': {hint}", word.text);
                         context.warn(&word.place, message);
                     }
+                    context
+                        .count_zones(zone.names.len())
+                        .map_err(|message| Complaint::value(word, message))?;
                     self.except.extend(zone.names);
                 }
                 Err(reason) => {
