@@ -31,8 +31,28 @@ const STDIN: &str = "stdin";
 pub enum Cli {
     /// Forward queries.
     Serve(Serve),
+    /// Say what serving would mean, and serve nobody.
+    Check(Check),
     /// Show it at work.
     Demo(DemoOptions),
+}
+
+/// What to check, and how to say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What would be served.
+    pub serve: Serve,
+    /// For whom it is written.
+    pub format: Format,
+}
+
+/// For whom a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
 }
 
 /// How to serve.
@@ -159,12 +179,14 @@ Examples:
       Forward without a file.
   onward --conf /etc/onward/Corefile --cores 0-3,6
       Forward as the Corefile says, with one pinned worker on each of five cores.
+  onward check --conf /etc/onward/Corefile
+      Say what the Corefile means and needs, or what is wrong with it; listen nowhere.
 
 Single dashes work too: -conf FILE, -dns.port 1053, -quiet, -version.
 Without --conf and --forward it reads ./Corefile; --conf - reads standard input.
 
 Exit codes:
-  0  stopped as asked (SIGTERM, SIGINT), or help or the version was asked for
+  0  stopped as asked (SIGTERM, SIGINT), checked and found good, or help was asked for
   1  failed at run time
   2  bad usage or configuration: nothing was started";
 
@@ -174,6 +196,21 @@ Exit codes:
 #[command(name = "onward", version, after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Arguments {
+    #[command(flatten)]
+    what: WhatArguments,
+    /// Say nothing at the start
+    #[arg(long, overrides_with = "quiet")]
+    quiet: bool,
+    /// Write the number of the process here while it serves
+    #[arg(long, value_name = "FILE", overrides_with = "pidfile")]
+    pidfile: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<CommandArguments>,
+}
+
+/// What is served and by how many workers.
+#[derive(clap::Args)]
+struct WhatArguments {
     /// The Corefile to read
     #[arg(long, value_name = "FILE", overrides_with = "conf")]
     conf: Option<OsString>,
@@ -194,18 +231,18 @@ struct Arguments {
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = 53)]
     #[arg(overrides_with = "dns_port")]
     dns_port: u16,
-    /// Say nothing at the start
-    #[arg(long, overrides_with = "quiet")]
-    quiet: bool,
-    /// Write the number of the process here while it serves
-    #[arg(long, value_name = "FILE", overrides_with = "pidfile")]
-    pidfile: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Option<CommandArguments>,
 }
 
 #[derive(Subcommand)]
 enum CommandArguments {
+    /// Say what a configuration means and needs, and what is wrong with it; listen nowhere
+    Check {
+        #[command(flatten)]
+        what: WhatArguments,
+        /// For people or for machines
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
     /// Start upstreams, a forwarder and a client on loopback; print what happened
     Demo {
         /// For how long the client asks
@@ -230,32 +267,47 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliEr
         let text = error.render().to_string();
         if error.use_stderr() { CliError::Usage(text) } else { CliError::Asked(text) }
     })?;
-    if let Some(CommandArguments::Demo { seconds, keep, workers }) = typed.command {
-        let seconds = Duration::from_secs(seconds.into());
-        return Ok(Cli::Demo(DemoOptions { seconds, keep, workers: workers.map(usize::from) }));
-    }
-    let source = match typed.conf {
-        _ if !typed.forward.is_empty() => {
-            Source::Flags(corefile_text(&typed.listen, &typed.forward, typed.dns_port))
+    Ok(match typed.command {
+        Some(CommandArguments::Demo { seconds, keep, workers }) => {
+            let seconds = Duration::from_secs(seconds.into());
+            Cli::Demo(DemoOptions { seconds, keep, workers: workers.map(usize::from) })
         }
-        Some(file) if file == STDIN || file == "-" => Source::Stdin,
-        Some(file) if !file.is_empty() => Source::File(file.into()),
-        _ => Source::WorkingDirectory,
-    };
-    let placement = match (typed.cores, typed.workers) {
-        (Some(CoreList(cores)), _) => Placement::Cores(cores),
-        (None, Some(workers)) => Placement::Unpinned(workers.into()),
-        (None, None) => Placement::EveryCore,
-    };
-    let Arguments { dns_port, quiet, pidfile, .. } = typed;
-    Ok(Cli::Serve(Serve { source, placement, dns_port, quiet, pidfile }))
+        Some(CommandArguments::Check { what, format }) => {
+            Cli::Check(Check { serve: what.serve(), format })
+        }
+        None => {
+            let (quiet, pidfile) = (typed.quiet, typed.pidfile);
+            Cli::Serve(Serve { quiet, pidfile, ..typed.what.serve() })
+        }
+    })
+}
+
+impl WhatArguments {
+    /// As if nothing else had been typed.
+    fn serve(self) -> Serve {
+        let source = match self.conf {
+            _ if !self.forward.is_empty() => {
+                Source::Flags(corefile_text(&self.listen, &self.forward, self.dns_port))
+            }
+            Some(file) if file == STDIN || file == "-" => Source::Stdin,
+            Some(file) if !file.is_empty() => Source::File(file.into()),
+            _ => Source::WorkingDirectory,
+        };
+        let placement = match (self.cores, self.workers) {
+            (Some(CoreList(cores)), _) => Placement::Cores(cores),
+            (None, Some(workers)) => Placement::Unpinned(workers.into()),
+            (None, None) => Placement::EveryCore,
+        };
+        let (quiet, pidfile) = (false, None);
+        Serve { source, placement, dns_port: self.dns_port, quiet, pidfile }
+    }
 }
 
 /// Rewrites Go-style flags (`-conf X`, `-conf=X`, `-dns.port 53`, `-quiet=true`) as long options;
 /// leaves alone what it does not know, and all that follows `--`.
 fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const VALUES: [&str; 7] =
-        ["conf", "cores", "workers", "listen", "forward", "dns.port", "pidfile"];
+    const VALUES: [&str; 8] =
+        ["conf", "cores", "workers", "listen", "forward", "dns.port", "pidfile", "format"];
     const SWITCHES: [&str; 3] = ["quiet", "version", "help"];
     let mut literal = false;
     let mut normal = Vec::new();
@@ -373,7 +425,10 @@ fn enumerate(cores: &[usize]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, CliError, Exit, Placement, Serve, Source, corefile_text, normalise, parse};
+    use super::{
+        Check, Cli, CliError, Exit, Format, Placement, Serve, Source, corefile_text, normalise,
+        parse,
+    };
     use std::ffi::OsString;
     use std::path::PathBuf;
     use std::time::Duration;
@@ -495,6 +550,25 @@ mod tests {
     }
 
     #[test]
+    fn a_check_takes_what_serving_takes_and_a_format() {
+        let check = |line: &str| match parse(words(line)) {
+            Ok(Cli::Check(check)) => check,
+            other => panic!("{line}: {other:?}"),
+        };
+        let typed = check("check -conf - --cores 1,3 -dns.port 1053");
+        assert_eq!(
+            typed,
+            Check { serve: serve("-conf - --cores 1,3 -p 1053"), format: Format::Text }
+        );
+        assert_eq!(typed.serve.source, Source::Stdin);
+        assert_eq!(check("check --format json --workers 2").format, Format::Json);
+        assert_eq!(check("check").serve, serve(""));
+        assert!(usage("check --format xml").contains("json"));
+        usage("check --listen 127.0.0.1");
+        usage("check --quiet");
+    }
+
+    #[test]
     fn the_demonstration_has_its_own_options() {
         let Ok(Cli::Demo(demo)) = parse(words("demo --seconds 3 --keep --workers 4")) else {
             panic!("demo");
@@ -512,7 +586,7 @@ mod tests {
             assert_eq!(error.exit(), Exit::Clean);
         }
         let help = parse(words("--help")).unwrap_err().to_string();
-        for topic in ["onward demo", "--cores", "Exit codes:"] {
+        for topic in ["onward demo", "onward check", "--cores", "Exit codes:"] {
             assert!(help.contains(topic), "{topic}");
         }
     }

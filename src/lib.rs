@@ -13,6 +13,7 @@
 //!
 //! * [`cli`]: what was typed; [`corefile`]: text to tree; [`config`]: tree to meaning, for the
 //!   [`host`] it will run on; [`resolve`]: what host names in it stand for.
+//! * [`check`]: what a configuration means and needs, told without serving anybody.
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
 //! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`control`]:
@@ -26,6 +27,7 @@
 //! nothing is allocated, formatted, locked or logged per packet on the hot path; every queue,
 //! table and loop has a named bound and a counter.
 
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;

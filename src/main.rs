@@ -4,13 +4,14 @@
 //! starting is one message on standard error, and its exit code is one of [`Exit`].
 
 use onward::cli::{self, Cli, CliError, Exit};
-use onward::{demo, service};
+use onward::{check, demo, service};
 use std::fmt::Display;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = match cli::parse(std::env::args_os()) {
         Ok(Cli::Demo(options)) => demo::run(&options).map_err(|error| failed(Exit::Failure, error)),
+        Ok(Cli::Check(options)) => check::run(&options).map_err(|why| failed(Exit::Usage, why)),
         Ok(Cli::Serve(options)) => {
             service::serve(&options).map_err(|(exit, why)| failed(exit, why))
         }

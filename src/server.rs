@@ -266,8 +266,12 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// The reference would start and then fail every query.
-fn check_sources(config: &Config) -> Result<(), StartError> {
+/// Refuses addresses to ask upstreams from that this host lacks. The reference would start and then
+/// fail every query.
+///
+/// # Errors
+/// [`StartError::Source`].
+pub fn check_sources(config: &Config) -> Result<(), StartError> {
     for forward in config.blocks.iter().flat_map(|block| &block.forwards) {
         let Some(source) = forward.source_address else { continue };
         for upstream in &forward.upstreams {

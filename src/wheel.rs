@@ -346,7 +346,8 @@ impl<T> Wheel<T> {
             }
         }
         assert_eq!(self.slots, seen, "the slots' bitmap is wrong");
-        let levels = (0..LEVELS).filter(|&level| seen[level] != 0).map(|level| 1 << level).sum();
+        let seen = (0..LEVELS).filter(|&level| seen[level] != 0);
+        let levels: u32 = seen.map(|level| 1 << level).sum();
         assert_eq!(self.levels, levels, "the levels' bitmap is wrong");
         assert_eq!(self.pending, linked, "the count of pending timers is wrong");
         if let Some(known) = self.earliest.get() {

@@ -1,8 +1,9 @@
-//! Nothing is allocated per query: a counting allocator proves it.
+//! Nothing is allocated per query, and what is at the start is as large as an operator is told: a
+//! counting allocator proves both.
 //!
 //! Ten thousand queries go through the engine: new ones and ones that join, answers, refusals,
 //! upstreams that fail or keep silent, connections that are dialled, shared, expire and grow too
-//! old. One test in a binary of its own, and only this thread's allocations count.
+//! old. In a binary of its own, and only a test's own thread's allocations count.
 
 #![allow(unsafe_code, reason = "an allocator cannot be written without")]
 
@@ -22,6 +23,8 @@ use std::time::Duration;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that are allocated, and the most that were since it was last set.
+    static LIVE: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
 }
 
 struct Counting;
@@ -31,21 +34,31 @@ fn count() {
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
+fn weigh(bytes: isize) {
+    let _ = LIVE.try_with(|live| {
+        let (now, most) = live.get();
+        live.set((now + bytes, most.max(now + bytes)));
+    });
+}
+
 // SAFETY: every call is passed on to the system's allocator as it is; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        weigh(layout.size() as isize);
         // SAFETY: the caller keeps the contract of `alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        weigh(-(layout.size() as isize));
         // SAFETY: `block` came from the methods here, so from `System`, with this layout.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
+        weigh(size as isize - layout.size() as isize);
         // SAFETY: `block` came from the methods here, so from `System`, with this layout.
         unsafe { System.realloc(block, layout, size) }
     }
@@ -235,4 +248,35 @@ fn ten_thousand_queries_allocate_nothing() {
     ];
     assert!(tallies.iter().all(|tally| *tally > 10), "a lame run: {tallies:?}");
     assert!(worker.replies > 11_000 && worker.closed > 100, "a lame run");
+}
+
+/// What a worker for `text` is said to reserve, and the most that was allocated at once to find
+/// out: the worker itself, and its copy of the configuration.
+fn said_and_counted(text: &str) -> (usize, usize) {
+    let host = onward::config::Host::plain();
+    let (config, _) = onward::config::Config::load(text.as_bytes(), "f", &host).unwrap();
+    let before = LIVE.get().0;
+    LIVE.set((before, before));
+    let memory = onward::worker::measure(&config).unwrap();
+    (memory.reserved(), (LIVE.get().1 - before).unsigned_abs())
+}
+
+#[test]
+fn a_worker_is_as_large_as_is_said() {
+    let long: String = (0..10_000).map(|number| format!(" zone{number}.example")).collect();
+    for (what, options) in [
+        ("a small one", String::new()),
+        ("large pools", "spread 100\n max_conns 20000\n max_age 1h".to_owned()),
+        ("many exceptions", format!("except{long}")),
+    ] {
+        let text = format!(". {{\n bind 127.0.0.1\n forward . ::1 ::2 {{\n {options}\n }}\n}}\n");
+        let (said, counted) = said_and_counted(&text);
+        // The configuration itself, channels and the poll are not worth a line of their own.
+        let besides = 64 * 1024 + 4 * text.len();
+        assert!(said <= counted && counted <= said + besides, "{what}: {said} of {counted}");
+        // A table that was forgotten would not hide in that.
+        assert!(besides < said / 10, "{what}: {besides} of {said}");
+    }
+    let small = said_and_counted(". {\n bind 127.0.0.1\n}\n").0;
+    assert!((10 << 20..20 << 20).contains(&small), "{small} bytes without any pool");
 }

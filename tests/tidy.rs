@@ -47,7 +47,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("worker", &["clock", "config", "control", "engine", "moment", "sys"]),
 ];
 /// The rooms that put the others together, and may name any.
-const TOP: [&str; 5] = ["cli", "demo", "host", "server", "service"];
+const TOP: [&str; 6] = ["check", "cli", "demo", "host", "server", "service"];
 /// The dependencies that `sys` may name.
 const SYS_CRATES: [&str; 4] = ["core_affinity", "libc", "mio", "socket2"];
 
@@ -57,11 +57,12 @@ const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
 /// carries its query's tour of the upstreams, a pool its own counters; routes lead from zones to
 /// the upstreams whose turn it is.
-const LEAF_EDGES: [(&str, &str); 9] = [
+const LEAF_EDGES: [(&str, &str); 10] = [
     ("*", "heap"),
     ("*", "index"),
     ("*", "key"),
     ("*", "list"),
+    ("*", "memory"),
     ("*", "message"),
     ("exchange", "policy"),
     ("pool", "stats"),

@@ -21,16 +21,21 @@ pub(super) fn read(
 ) -> Result<(), Complaint> {
     let mut all = Vec::new();
     while let Some(stanza) = cursor.stanza() {
+        context.warn_of_stanza("bind", stanza);
         let named = cursor.rest();
         if named.is_empty() {
             let message = "at least one address or interface name is expected";
             return Err(Complaint::value(stanza, message));
         }
-        let mut except = Vec::new();
+        let mut except: Vec<&Token> = Vec::new();
         while let Some(property) = cursor.block() {
             if &*property.text != "except" {
                 let message = format!("invalid option {}", quote(&property.text));
                 return Err(Complaint::value(property, message));
+            }
+            if let Some(dropped) = except.first() {
+                let message = "plugin/bind: of several 'except' only the last one counts";
+                context.warn(&dropped.place, message);
             }
             except = cursor.rest();
             if except.is_empty() {
@@ -40,11 +45,33 @@ pub(super) fn read(
             }
         }
         let named = addresses(&named, context.host)?;
-        let except = addresses(&except, context.host)?;
+        let except = except_from(&named, &except, context)?;
         all.extend(named.into_iter().filter(|address| !except.contains(address)));
+        if all.is_empty() {
+            let message = "plugin/bind: no address is left: the server block serves nobody";
+            context.warn(&stanza.place, message);
+        }
     }
     draft.bind = Some(all);
     Ok(())
+}
+
+/// The addresses of `except`; one that takes nothing from `named` is odd.
+fn except_from(
+    named: &[BindAddress],
+    except: &[&Token],
+    context: &mut Context<'_>,
+) -> Result<Vec<BindAddress>, Complaint> {
+    let mut all = Vec::new();
+    for word in except {
+        let addresses = addresses(&[word], context.host)?;
+        if !addresses.iter().any(|address| named.contains(address)) {
+            let message = format!("plugin/bind: except {} takes nothing away", word.text);
+            context.warn(&word.place, message);
+        }
+        all.extend(addresses);
+    }
+    Ok(all)
 }
 
 fn addresses(words: &[&Token], host: &Host) -> Result<Vec<BindAddress>, Complaint> {

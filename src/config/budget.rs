@@ -8,7 +8,7 @@
 
 use super::error::Complaint;
 use super::forward::Stanza;
-use super::{CLIENT_STREAMS_MAX, ConfigError, Host};
+use super::{CLIENT_STREAMS_MAX, Config, ConfigError, Forward, Host};
 use std::fmt::Write as _;
 
 /// Standard streams, the program's own files, and what libraries open for a moment.
@@ -26,6 +26,57 @@ const CLIENTS_SHARE: usize = 4;
 const CLIENT_STREAMS_MIN: usize = 16;
 /// No pool becomes larger by a larger share.
 const SHARE_MAX: usize = 65_535;
+
+/// File descriptors that a configuration can need at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors {
+    /// The process itself.
+    pub process: usize,
+    /// One probe for each upstream.
+    pub probes: usize,
+    /// A worker's own.
+    pub worker: usize,
+    /// A worker's listening sockets.
+    pub listeners: usize,
+    /// A worker's streams of clients.
+    pub client_streams: usize,
+    /// A worker's connections to upstreams.
+    pub connections: usize,
+}
+
+impl Descriptors {
+    /// Those of one worker.
+    pub fn of_worker(&self) -> usize {
+        self.worker + self.listeners + self.client_streams + self.connections
+    }
+
+    /// Those of all.
+    pub fn all(&self, workers: usize) -> usize {
+        self.process + self.probes + workers * self.of_worker()
+    }
+}
+
+impl Config {
+    /// What it can need at most.
+    pub fn descriptors(&self) -> Descriptors {
+        let forwards = self.blocks.iter().flat_map(|block| &block.forwards);
+        let upstreams = forwards.clone().map(|forward| forward.upstreams.len());
+        let each = forwards.map(|forward| connections(forward, forward.sizing.max_conns));
+        Descriptors {
+            process: PROCESS,
+            probes: upstreams.sum(),
+            worker: WORKER,
+            listeners: self.listeners.len() * SOCKETS_PER_LISTENER,
+            client_streams: self.client_streams_max,
+            connections: each.sum(),
+        }
+    }
+}
+
+/// Those of one worker's pools, each with at most `max_conns`.
+fn connections(forward: &Forward, max_conns: usize) -> usize {
+    forward.upstreams.len() * POOLS_PER_UPSTREAM * max_conns
+}
 
 /// What all stanzas together may use.
 pub(super) struct Budget<'a> {
@@ -104,19 +155,26 @@ impl<'a> Budget<'a> {
 
     /// All descriptors, if pools of unwritten size may have `share` connections.
     fn needed(&self, share: usize) -> usize {
-        let worker = WORKER + self.listeners * SOCKETS_PER_LISTENER + self.client_streams_max;
-        let pools = self.stanzas.iter().map(|stanza| self.connections(stanza, share));
-        PROCESS + self.workers * worker + self.probes() + pools.sum::<usize>()
+        let pools = self.stanzas.iter();
+        let each = pools.map(|stanza| connections(&stanza.forward, stanza.max_conns(share)));
+        let all = Descriptors {
+            process: PROCESS,
+            probes: self.probes(),
+            worker: WORKER,
+            listeners: self.listeners * SOCKETS_PER_LISTENER,
+            client_streams: self.client_streams_max,
+            connections: each.sum(),
+        };
+        all.all(self.workers)
     }
 
     fn probes(&self) -> usize {
         self.stanzas.iter().map(|stanza| stanza.forward.upstreams.len()).sum()
     }
 
-    /// Those of all pools of `stanza`.
+    /// Those of all workers' pools of `stanza`.
     fn connections(&self, stanza: &Stanza, share: usize) -> usize {
-        let pools = self.workers * stanza.forward.upstreams.len() * POOLS_PER_UPSTREAM;
-        pools * stanza.max_conns(share)
+        self.workers * connections(&stanza.forward, stanza.max_conns(share))
     }
 }
 
@@ -175,10 +233,11 @@ mod tests {
         for open_files in (64..6_000).step_by(37) {
             for (workers, options) in [(1, ""), (3, ""), (2, "max_conns 300"), (5, "spread 50")] {
                 match load(workers, open_files, options) {
-                    Ok(config) => assert!(
-                        worst_case(&config, workers) <= open_files,
-                        "{workers} {open_files} {options}"
-                    ),
+                    Ok(config) => {
+                        let needed = config.descriptors().all(workers);
+                        assert_eq!(needed, worst_case(&config, workers));
+                        assert!(needed <= open_files, "{workers} {open_files} {options}");
+                    }
                     Err(error) => {
                         assert!(error.contains("  in all\n"), "{error}");
                         refused += 1;

@@ -51,6 +51,19 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Where the mistake is.
+    pub fn place(&self) -> &Place {
+        match self {
+            Self::Parse(error) | Self::Word { error, .. } => &error.place,
+            Self::Key { place, .. }
+            | Self::Value { place, .. }
+            | Self::Listener { place, .. }
+            | Self::NotBuilt { place, .. } => place,
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,8 +8,8 @@
 use super::load::{Context, Key};
 use super::numbers;
 use super::quote::quote;
-use super::{ConfigError, Name};
-use crate::corefile::{Block, Warning};
+use super::{ConfigError, Name, oddities};
+use crate::corefile::Block;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The prefixes that are no part of a name.
@@ -39,13 +39,22 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> Result<Vec<Key>,
             return Err(ConfigError::NotBuilt { place: place.clone(), what });
         }
         let port = zone.port.unwrap_or(context.host.default_port.into());
+        context
+            .count_zones(zone.names.len())
+            .map_err(|message| ConfigError::Key { place: place.clone(), message })?;
+        let mut hint = oddities::of_zone(&written.text, &zone);
         for name in zone.names {
             if !has_preferred_syntax(&name) {
                 let domain = quote(&name.to_string());
-                let message = format!("Domain {domain} does not follow RFC1035 preferred syntax");
-                context.warnings.push(Warning { place: place.clone(), message });
+                let hint = hint.take().map_or_else(String::new, |hint| format!(": {hint}"));
+                let message =
+                    format!("Domain {domain} does not follow RFC1035 preferred syntax{hint}");
+                context.warn(place, message);
             }
             keys.push(Key { place: place.clone(), name, port });
+        }
+        if let Some(hint) = hint {
+            context.warn(place, format!("zone '{}': {hint}", written.text));
         }
     }
     Ok(keys)

@@ -12,14 +12,24 @@ use super::{BindAddress, ConfigError, Listener, Name};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// Zones of all listeners together: a block's zones times its addresses.
+const SITES_MAX: usize = 2_000_000;
+
 /// The listeners of all blocks, in the order of the file.
 pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
     let mut listeners: Vec<Listener> = Vec::new();
     let mut found: HashMap<SocketAddr, usize> = HashMap::new();
+    let mut sites = 0;
     for (block, draft) in blocks.iter().enumerate() {
+        let hosts = hosts(draft.bind.as_deref());
         for key in &draft.keys {
             let port = port(key)?;
-            for host in hosts(draft.bind.as_deref()) {
+            sites += hosts.len();
+            if sites > SITES_MAX {
+                let message = format!("more than {SITES_MAX} zones on all addresses together");
+                return Err(ConfigError::Listener { place: key.place.clone(), message });
+            }
+            for host in &hosts {
                 let address = host.at(port);
                 let index = *found.entry(address).or_insert_with(|| {
                     listeners.push(Listener { address, implied: true, zones: Vec::new() });

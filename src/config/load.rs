@@ -10,9 +10,9 @@ use super::forward::{self, Stanza};
 use super::stages::{self, Stages};
 use super::{
     BindAddress, Config, ConfigError, Host, Name, Reload, ServerBlock, bind, keys, listeners,
-    reload,
+    oddities, reload,
 };
-use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Warning};
+use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Token, WARNINGS_MAX, Warning};
 
 /// Reads all stanzas of one directive of one server block.
 type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
@@ -25,11 +25,47 @@ const BUILT: [(&str, Reader); 4] = [
     ("forward", forward::read),
 ];
 
+/// Zones of all keys and exceptions. One word can stand for 128 of them: see [`Context`].
+const ZONES_MAX: usize = 1_000_000;
+
 /// What the readers of directives share.
 pub(super) struct Context<'a> {
     pub(super) host: &'a Host,
     pub(super) warnings: Vec<Warning>,
     pub(super) reload: Option<Reload>,
+    zones: usize,
+}
+
+impl Context<'_> {
+    /// Notes what is odd at `place`.
+    pub(super) fn warn(&mut self, place: &Place, message: impl Into<String>) {
+        if self.warnings.len() <= WARNINGS_MAX {
+            self.warnings.push(Warning { place: place.clone(), message: message.into() });
+        }
+    }
+
+    /// Counts so many more zones.
+    ///
+    /// # Errors
+    /// What to tell the operator: short words can stand for very many.
+    pub(super) fn count_zones(&mut self, more: usize) -> Result<(), String> {
+        self.zones += more;
+        if self.zones > ZONES_MAX {
+            return Err(format!("more than {ZONES_MAX} zones, networks taken apart"));
+        }
+        Ok(())
+    }
+
+    /// Notes that a stanza of `directive` begins with another word: what one stanza leaves unread
+    /// is read as the next.
+    pub(super) fn warn_of_stanza(&mut self, directive: &str, name: &Token) {
+        let word = &*name.text;
+        // A name that a variable holds is kept as it was written.
+        if word != directive && !word.contains("{$") && !word.contains("{%") {
+            let message = format!("'{word}' is read as the beginning of another '{directive}'");
+            self.warn(&name.place, message);
+        }
+    }
 }
 
 /// A server block while it is being read.
@@ -69,7 +105,7 @@ impl Config {
             let what = "a configuration without any server block".into();
             return Err(ConfigError::NotBuilt { place, what });
         }
-        let mut context = Context { host, warnings: corefile.warnings, reload: None };
+        let mut context = Context { host, warnings: corefile.warnings, reload: None, zones: 0 };
         let mut drafts = Vec::new();
         for block in &corefile.blocks {
             let keys = keys::read(block, &mut context)?;
@@ -81,6 +117,7 @@ impl Config {
             }
         }
         let listeners = listeners::group(&drafts)?;
+        oddities::of_blocks(&drafts, &listeners, &mut context);
         let stanzas: Vec<_> = drafts.iter().flat_map(|draft| &draft.forwards).collect();
         let upstreams = stanzas.iter().map(|stanza| stanza.forward.upstreams.len()).sum();
         let budget = Budget::new(host, listeners.len(), stanzas);
@@ -90,7 +127,7 @@ impl Config {
         let blocks =
             drafts.into_iter().map(|draft| finish(draft, share)).collect::<Result<_, _>>()?;
         let config = Self { listeners, blocks, client_streams_max, reload: context.reload };
-        Ok((config, context.warnings))
+        Ok((config, oddities::bounded(context.warnings)))
     }
 }
 

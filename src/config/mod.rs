@@ -17,12 +17,14 @@ mod listeners;
 mod load;
 mod name;
 mod numbers;
+mod oddities;
 mod print;
 mod quote;
 mod rcodes;
 mod reload;
 mod stages;
 
+pub use budget::Descriptors;
 pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
 pub use name::{Name, NameError};

@@ -64,6 +64,19 @@ impl Name {
         &self.wire
     }
 
+    /// True when this is `ancestor` or a name below it.
+    pub(super) fn is_within(&self, ancestor: &Self) -> bool {
+        self.ancestors().any(|above| above == &*ancestor.wire)
+    }
+
+    /// The name itself and those above it, the root last, each in wire format.
+    pub(super) fn ancestors(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::successors(Some(&*self.wire), |rest| {
+            let label = usize::from(rest[0]);
+            (label > 0).then(|| &rest[1 + label..])
+        })
+    }
+
     /// The labels, the leftmost first, without the root's.
     pub(super) fn labels(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &*self.wire;
@@ -177,6 +190,14 @@ mod tests {
         assert_eq!(Name::parse("example.org."), Name::parse("EXAMPLE.org"));
         assert_eq!(wire("."), b"\0");
         assert_eq!(Name::root().as_wire(), b"\0");
+    }
+
+    #[test]
+    fn a_name_is_within_itself_and_what_it_is_below() {
+        let within =
+            |name, ancestor| Name::parse(name).unwrap().is_within(&Name::parse(ancestor).unwrap());
+        assert!(within("a.b.c", "B.c") && within("c", "c") && within("c", ".") && within(".", "."));
+        assert!(!within("c", "b.c") && !within("ab.c", "b.c") && !within(".", "c"));
     }
 
     #[test]

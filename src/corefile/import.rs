@@ -9,8 +9,9 @@
 use super::environment::substitute;
 use super::glob::{self, BadPattern};
 use super::lexer::{Lexer, decode};
-use super::{ParseError, Sources, TEXT_BYTES_MAX, Token, WORDS_MAX, Warning};
-use std::collections::HashMap;
+use super::{ParseError, Sources, TEXT_BYTES_MAX, Token, WARNINGS_MAX, WORDS_MAX, Warning};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +30,9 @@ pub(super) struct Imports<'a> {
     files_expanded: usize,
     words: usize,
     text_bytes: usize,
-    /// Patterns that matched nothing.
+    /// Variables that were found not to be set.
+    unset: HashSet<String>,
+    /// What is odd, each in its place.
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -43,13 +46,14 @@ impl<'a> Imports<'a> {
             files_expanded: 0,
             words: 0,
             text_bytes: 0,
+            unset: HashSet::new(),
             warnings: Vec::new(),
         }
     }
 
     /// The words of the main input.
     pub(super) fn main_input(&mut self, text: &[u8], name: &str) -> Result<Vec<Token>, ParseError> {
-        let tokens = lex(text, name);
+        let tokens = self.lex(text, name);
         if let Some(last) = tokens.last() {
             self.charge(&tokens, last)?;
         }
@@ -58,10 +62,19 @@ impl<'a> Imports<'a> {
 
     /// The token's text with environment references replaced.
     pub(super) fn substituted(&mut self, token: &Token) -> Result<Token, ParseError> {
-        let replaced = substitute(&token.text, &*self.sources.variable);
+        let (value, unset) = (&*self.sources.variable, RefCell::new(Vec::new()));
+        let variable = |name: &str| {
+            let value = value(name);
+            if value.is_none() {
+                unset.borrow_mut().push(name.to_owned());
+            }
+            value
+        };
+        let replaced = substitute(&token.text, &variable);
         match replaced.map_err(|message| ParseError::at(token, message))? {
             None => Ok(token.clone()),
             Some(text) => {
+                self.warn_of_references(token, &text, unset.into_inner());
                 self.charge_bytes(text.len(), token)?;
                 Ok(Token::new(&text, token.place.clone()))
             }
@@ -130,7 +143,7 @@ impl<'a> Imports<'a> {
         })?;
         if paths.is_empty() {
             let message = format!("No files matching import glob pattern: {text}");
-            self.warnings.push(Warning { place: argument.place.clone(), message });
+            self.warn(argument, message);
         }
         Ok(paths)
     }
@@ -147,9 +160,49 @@ impl<'a> Imports<'a> {
                 };
                 ParseError::at(argument, message)
             })?;
-            self.files.insert(path.to_owned(), lex(&content, &path.display().to_string()));
+            let tokens = self.lex(&content, &path.display().to_string());
+            self.files.insert(path.to_owned(), tokens);
         }
         Ok(&self.files[path])
+    }
+
+    /// The words of one text; one more than [`WORDS_MAX`] if there are too many.
+    fn lex(&mut self, text: &[u8], name: &str) -> Vec<Token> {
+        let (name, text): (Arc<str>, String) = (name.into(), decode(text));
+        let mut lexer = Lexer::new(&text, &name);
+        let tokens = lexer.by_ref().take(WORDS_MAX + 1).collect();
+        self.warnings.extend(lexer.warnings());
+        tokens
+    }
+
+    /// Notes what is odd about `token`.
+    pub(super) fn warn(&mut self, token: &Token, message: impl Into<String>) {
+        if self.warnings.len() <= WARNINGS_MAX {
+            self.warnings.push(Warning { place: token.place.clone(), message: message.into() });
+        }
+    }
+
+    /// What is odd about a word whose references have been replaced.
+    fn warn_of_references(&mut self, written: &Token, text: &str, unset: Vec<String>) {
+        for name in unset {
+            if !self.unset.insert(name.clone()) {
+                continue;
+            }
+            let hint = match name.split_once(':') {
+                Some((before, _)) => {
+                    format!(": there are no default values, only {{${before}}} without the colon")
+                }
+                None => " and is replaced by nothing".to_owned(),
+            };
+            self.warn(written, format!("the environment variable '{name}' is not set{hint}"));
+        }
+        if !written.text.contains('\n') && text.contains('\n') {
+            self.warn(
+                written,
+                "the value of a variable holds a newline: what follows on this line is no longer \
+                 read as being on it",
+            );
+        }
     }
 
     fn charge(&mut self, tokens: &[Token], cause: &Token) -> Result<(), ParseError> {
@@ -174,10 +227,4 @@ impl<'a> Imports<'a> {
 /// A snippet that imports itself, or that is imported without end.
 pub(super) fn snippet_depth_exceeded(token: &Token) -> ParseError {
     ParseError::at(token, "maximum snippet import depth (10000) exceeded")
-}
-
-/// The words of one text; one more than [`WORDS_MAX`] if there are too many.
-fn lex(text: &[u8], name: &str) -> Vec<Token> {
-    let name: Arc<str> = name.into();
-    Lexer::new(&decode(text), &name).take(WORDS_MAX + 1).collect()
 }

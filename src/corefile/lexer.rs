@@ -8,9 +8,58 @@
 //! always ends the word, a quote inside a word is literal, a carriage return vanishes, and a
 //! comment that begins inside a word ends at the next white space of any kind.
 
-use super::{Place, Token};
+use super::{Place, Token, Warning};
 use std::str::Chars;
 use std::sync::Arc;
+
+/// What is lawful, and hardly ever meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Odd {
+    QuoteInside,
+    QuoteGlued,
+    QuoteOpen,
+    CommentInside,
+    LoneReturn,
+    Continuation,
+    Invisible(char),
+}
+
+impl Odd {
+    fn message(self) -> String {
+        match self {
+            Self::QuoteInside => "a quote inside a word is an ordinary character: to quote, \
+                                  begin the word with it"
+                .into(),
+            Self::QuoteGlued => "a closing quote ends its word: what follows it at once is a word \
+                                 of its own"
+                .into(),
+            Self::QuoteOpen => {
+                "the quote that opens here is never closed: all that follows is one \
+                                word"
+                    .into()
+            }
+            Self::CommentInside => "a comment that begins inside a word ends with the word, and \
+                                    the words after it count: put a space before '#'"
+                .into(),
+            Self::LoneReturn => "a carriage return without a newline separates nothing".into(),
+            Self::Continuation => {
+                "a line cannot be continued with '\\', which is a word of its own".into()
+            }
+            Self::Invisible(character) => {
+                format!("a word holds the invisible character U+{:04X}", u32::from(character))
+            }
+        }
+    }
+}
+
+/// True for what nobody sees on a screen, white space aside.
+fn is_invisible(character: char) -> bool {
+    let formats = ['\u{AD}', '\u{2060}', '\u{FEFF}', '\u{FFFD}'];
+    character.is_control()
+        || ('\u{200B}'..='\u{200F}').contains(&character)
+        || ('\u{202A}'..='\u{202E}').contains(&character)
+        || formats.contains(&character)
+}
 
 /// `bytes` as text, each byte that is no part of a character replaced by U+FFFD, without a byte
 /// order mark at the front.
@@ -31,11 +80,49 @@ pub(super) struct Lexer<'a> {
     characters: Chars<'a>,
     file: Arc<str>,
     line: usize,
+    /// The first of each kind, and its line.
+    odd: Vec<(usize, Odd)>,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str, file: &Arc<str>) -> Self {
-        Self { characters: text.chars(), file: Arc::clone(file), line: 1 }
+        Self { characters: text.chars(), file: Arc::clone(file), line: 1, odd: Vec::new() }
+    }
+
+    /// What is odd about the text read so far, once for each kind.
+    pub(super) fn warnings(self) -> Vec<Warning> {
+        let Self { file, odd, .. } = self;
+        let warning = |(line, odd): (usize, Odd)| Warning {
+            place: Place { file: Arc::clone(&file), line },
+            message: odd.message(),
+        };
+        odd.into_iter().map(warning).collect()
+    }
+
+    fn note(&mut self, line: usize, odd: Odd) {
+        let kind = std::mem::discriminant(&odd);
+        if !self.odd.iter().any(|(_, known)| std::mem::discriminant(known) == kind) {
+            self.odd.push((line, odd));
+        }
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.characters.clone().next()
+    }
+
+    /// A comment has begun inside a word: odd if a word follows on its line. If none does, there
+    /// is no other comment on it, and if one does, there is nothing more to find out: so no line
+    /// is looked at twice.
+    fn note_comment_inside(&mut self) {
+        if self.odd.iter().any(|(_, known)| *known == Odd::CommentInside) {
+            return;
+        }
+        let line = self.characters.as_str().split('\n').next().unwrap_or_default();
+        let after =
+            line.split_once(char::is_whitespace).map_or("", |(_, after)| after.trim_start());
+        if !after.is_empty() && !after.starts_with('#') {
+            self.note(self.line, Odd::CommentInside);
+        }
     }
 
     fn token(&self, text: &str, line: usize) -> Token {
@@ -53,7 +140,12 @@ impl<'a> Lexer<'a> {
                     escaped = true;
                     continue;
                 }
-                '"' if !escaped => return Some(self.token(&word, line)),
+                '"' if !escaped => {
+                    if self.peek().is_some_and(|next| !next.is_whitespace()) {
+                        self.note(self.line, Odd::QuoteGlued);
+                    }
+                    return Some(self.token(&word, line));
+                }
                 '\n' => self.line += 1,
                 _ => {}
             }
@@ -63,6 +155,7 @@ impl<'a> Lexer<'a> {
             word.push(character);
             escaped = false;
         }
+        self.note(line, Odd::QuoteOpen);
         (!word.is_empty()).then(|| self.token(&word, line))
     }
 }
@@ -76,9 +169,16 @@ impl Iterator for Lexer<'_> {
         let mut in_comment = false;
         while let Some(character) = self.characters.next() {
             match character {
-                '\r' => {}
+                '\r' => {
+                    if self.peek() != Some('\n') {
+                        self.note(self.line, Odd::LoneReturn);
+                    }
+                }
                 space if space.is_whitespace() => {
                     if space == '\n' {
+                        if word == "\\" {
+                            self.note(self.line, Odd::Continuation);
+                        }
                         self.line += 1;
                         in_comment = false;
                     }
@@ -87,11 +187,21 @@ impl Iterator for Lexer<'_> {
                     }
                 }
                 _ if in_comment => {}
-                '#' => in_comment = true,
+                '#' => {
+                    in_comment = true;
+                    if !word.is_empty() {
+                        self.note_comment_inside();
+                    }
+                }
                 '"' if word.is_empty() => return self.quoted(),
                 _ => {
                     if word.is_empty() {
                         line = self.line;
+                    }
+                    if character == '"' {
+                        self.note(self.line, Odd::QuoteInside);
+                    } else if is_invisible(character) {
+                        self.note(self.line, Odd::Invisible(character));
                     }
                     word.push(character);
                 }

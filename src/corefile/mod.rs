@@ -34,6 +34,9 @@ pub const WORDS_MAX: usize = 1_000_000;
 /// Bytes of those words together.
 pub const TEXT_BYTES_MAX: usize = 64 << 20;
 
+/// Warnings of one configuration, give or take one that says so; nobody reads more.
+pub const WARNINGS_MAX: usize = 200;
+
 /// The names of all directives, in the order in which they are set up.
 pub const DIRECTIVES: [&str; 60] = [
     "root",

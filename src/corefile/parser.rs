@@ -51,12 +51,30 @@ impl<'a> Parser<'a> {
             if braced {
                 self.accept(next);
             }
-            self.directives(&mut block)?;
+            let closed = self.directives(&mut block)?;
+            match (braced, closed) {
+                (true, false) => self.warn_of_brace(
+                    "the '}' of the server block is missing: the last one closes a block inside it",
+                ),
+                (false, true) => self.warn_of_brace("this '}' ends a server block that has no '{'"),
+                _ => {}
+            }
             if let Some(last) = self.last.as_ref().filter(|last| braced && !last.is("}")) {
                 return Err(ParseError::syntax(last, "}"));
             }
         }
+        if let (true, Some(first)) = (block.keys.is_empty(), block.directives.first()) {
+            let message = "a server block without a zone serves nobody and is left out";
+            self.imports.warn(&first.tokens[0], message);
+        }
         Ok((!block.keys.is_empty()).then_some(block))
+    }
+
+    /// Notes what is odd about the brace last read.
+    fn warn_of_brace(&mut self, message: &str) {
+        if let Some(last) = self.last.clone() {
+            self.imports.warn(&last, message);
+        }
     }
 
     /// The keys of a block. Afterwards the next word, if there is one, begins the body.
@@ -97,12 +115,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The body of a block, up to and with its `}`, or to the end of the input.
-    fn directives(&mut self, block: &mut Block) -> Result<(), ParseError> {
+    /// The body of a block, up to and with its `}` (then true), or to the end of the input.
+    fn directives(&mut self, block: &mut Block) -> Result<bool, ParseError> {
         while let Some(next) = self.next().cloned() {
             if next.is("}") {
                 self.accept(next);
-                break;
+                return Ok(true);
             }
             if next.is("import") {
                 self.import()?;
@@ -110,7 +128,7 @@ impl<'a> Parser<'a> {
                 self.directive(next, block)?;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// One directive with its arguments and sub-block.
@@ -127,6 +145,16 @@ impl<'a> Parser<'a> {
             block.directives.len() - 1
         });
         let tokens = &mut block.directives[index].tokens;
+        if let Some(last) = tokens.last()
+            && last.continues_with(&first)
+            && !last.is("}")
+        {
+            let message = format!(
+                "'{written}' is imported from here twice: the second is read as an argument of the \
+                 first"
+            );
+            self.imports.warn(&first, message);
+        }
         tokens.push(first.clone());
         self.accept(first);
 
@@ -147,6 +175,18 @@ impl<'a> Parser<'a> {
                 continue;
             }
             let token = self.imports.substituted(&next)?;
+            let stray =
+                |last: &Token| !last.continues_with(&next) && last.place.line != next.place.line;
+            let stray = self.last.as_ref().is_some_and(stray) && !next.is("}");
+            if depth == 0 && stray {
+                let message = format!(
+                    "'{}' is read as an argument of '{written}', not as a directive: a snippet \
+                     that is defined further down was imported before it",
+                    next.text
+                );
+                self.imports.warn(&next, message);
+            }
+            warn_of_word(&mut self.imports, &token);
             tokens.push(token.clone());
             self.accept(token);
         }
@@ -223,6 +263,18 @@ impl<'a> Parser<'a> {
     fn accept(&mut self, token: Token) {
         self.ahead.pop();
         self.last = Some(token);
+    }
+}
+
+/// What a word of a directive looks like and is not.
+fn warn_of_word(imports: &mut Imports<'_>, token: &Token) {
+    let text = &*token.text;
+    if text.contains("{args") {
+        let message = format!("'{text}' is taken literally: an import has no arguments");
+        imports.warn(token, message);
+    } else if text.contains("{$") || text.contains("{%") || text.contains("${") {
+        let message = format!("'{text}' is taken literally: a variable is written {{$NAME}}");
+        imports.warn(token, message);
     }
 }
 

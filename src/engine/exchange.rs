@@ -8,6 +8,7 @@
 //! one time-out share a queue, so its order is that of its deadlines. Sizes are fixed at the
 //! start; memory that was never needed is never touched.
 
+mod memory;
 mod renewal;
 
 use super::index::Index;

@@ -24,6 +24,7 @@ use super::clients::Clients;
 use super::exchange::{Client, Exchanges};
 use super::health::Verdicts;
 use super::key::{ConnectionId, ExchangeKey, Transport};
+use super::memory::{EngineMemory, reserved};
 use super::message::HEADER_LEN;
 use super::message::query::UPSTREAM_LEN_MAX;
 use super::message::reply::ExtendedError;
@@ -211,6 +212,19 @@ impl Forwarder {
     /// Connections there may be at most: the size of the shell's table of sockets.
     pub fn connections_max(&self) -> usize {
         self.pools.capacity()
+    }
+
+    /// What its tables have reserved.
+    pub fn memory(&self) -> EngineMemory {
+        EngineMemory {
+            exchanges: self.exchanges.reserved(),
+            pools: self.pools.reserved() + reserved(&self.addresses),
+            routes: self.routes.reserved(),
+            queues: reserved(&self.sends)
+                + reserved(&self.failures)
+                + reserved(&self.accused)
+                + reserved(&self.stats.upstreams),
+        }
     }
 
     /// Closes all idle connections, and the others as they come back; nothing is sent any more.

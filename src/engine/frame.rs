@@ -24,6 +24,15 @@ pub struct Inbox {
 pub struct TooLong;
 
 impl Inbox {
+    /// The bytes that an inbox of messages of at most `len_max` bytes can come to hold.
+    pub fn bytes_max(len_max: usize) -> usize {
+        let mut room = ROOM_FIRST;
+        while room < PREFIX_LEN + len_max {
+            room *= 2;
+        }
+        room
+    }
+
     /// Room to read into, never empty.
     pub fn room(&mut self) -> &mut [u8] {
         if self.start == self.end {
@@ -83,6 +92,12 @@ pub struct Outbox {
 pub struct Full;
 
 impl Outbox {
+    /// The bytes that an outbox can come to hold that is given messages of at most `len_max` bytes
+    /// while no more than `waiting_max` wait: a vector that grows doubles.
+    pub fn bytes_max(len_max: usize, waiting_max: usize) -> usize {
+        2 * (waiting_max + PREFIX_LEN + len_max)
+    }
+
     /// Has `write` put a message of at most `len_max` bytes into the buffer it is lent, and
     /// queues as many as it returns.
     ///

@@ -27,6 +27,11 @@ impl Heap {
         Self { slots: Vec::with_capacity(capacity) }
     }
 
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        self.slots.capacity() * size_of::<u32>()
+    }
+
     /// The slot that is due first.
     pub fn first(&self) -> Option<u32> {
         self.slots.first().copied()

@@ -29,6 +29,11 @@ impl Index {
         Self { entries: vec![empty; size].into(), mask: size - 1, len: 0, slots_max }
     }
 
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        size_of_val(&*self.entries)
+    }
+
     /// The slot with this hash that `is_it` recognises.
     pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut place = hash as usize & self.mask;

@@ -7,7 +7,8 @@
 //! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`chain`] and [`stages`]
 //! (what happens besides forwarding), [`policy`] (order),
 //! [`pool`] (connections), [`exchange`] (outstanding queries), [`health`] (who is down),
-//! [`stats`] (counters), and under them the containers [`key`], [`list`], [`heap`] and [`index`].
+//! [`stats`] (counters), and under them the containers [`key`], [`list`], [`heap`] and [`index`],
+//! and [`memory`], which says how large they are.
 
 pub mod chain;
 pub mod clients;
@@ -19,6 +20,7 @@ pub mod heap;
 pub mod index;
 pub mod key;
 pub mod list;
+pub mod memory;
 pub mod message;
 pub mod policy;
 pub mod pool;

@@ -10,6 +10,7 @@
 //! of their retirement, so a sweep costs what it closes. Called by [`super::forwarder`] alone.
 
 mod connection;
+mod memory;
 mod renewal;
 mod streams;
 mod sweeps;

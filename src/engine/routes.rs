@@ -5,6 +5,7 @@
 //! changes afterwards is whose turn it is among a stanza's upstreams.
 
 use super::key::Transport;
+use super::memory::reserved;
 use super::message::{class, kind};
 use super::policy::Rotation;
 use super::zones::{Folded, Zones};
@@ -101,6 +102,15 @@ impl Routes {
         Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
     }
 
+    /// The bytes that all tables have reserved.
+    pub fn reserved(&self) -> usize {
+        let zones: usize = self.listeners.iter().map(|(zones, _)| zones.reserved()).sum();
+        let own = |stanza: &Stanza| stanza.from.len() + stanza.except.reserved();
+        let stanzas: usize = self.stanzas.iter().map(own).sum();
+        let lists = reserved(&self.listeners) + reserved(&self.blocks) + reserved(&self.stanzas);
+        lists + zones + stanzas + reserved(&self.timeouts)
+    }
+
     /// The distinct lengths of attempts.
     pub fn timeouts(&self) -> &[Duration] {
         &self.timeouts
@@ -123,8 +133,8 @@ impl Routes {
 
     /// The stanza that follows number `stanza` in its block and wants `name`.
     pub fn after(&self, stanza: usize, name: &Folded) -> Onward {
-        let block = self.blocks.iter().find(|block| block.contains(&stanza));
-        let mut following = block.map_or(0..0, |block| stanza + 1..block.end);
+        let end = self.stanzas[stanza].block.map_or(0, |block| self.blocks[block].end);
+        let mut following = stanza + 1..end;
         if following.is_empty() {
             return Onward::End;
         }

@@ -6,6 +6,7 @@
 //! than the deepest name here: its cost follows the labels of what is configured and asked, and
 //! not the number of names.
 
+use super::memory::reserved_map;
 use crate::config::Name;
 use std::collections::HashMap;
 
@@ -74,6 +75,11 @@ impl<T: Copy> Zones<T> {
             zones.values.entry(wire.into()).or_insert(value);
         }
         zones
+    }
+
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        reserved_map(&self.values) + self.values.keys().map(|name| name.len()).sum::<usize>()
     }
 
     /// The values of the name's ancestors and itself, the longest first.

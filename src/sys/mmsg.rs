@@ -75,6 +75,13 @@ impl RecvBatch {
         }
     }
 
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        let wires = size_of_val(&*self.headers) + size_of_val(&*self._iovecs);
+        let addresses = size_of_val(&*self._names) + size_of_val(&*self._controls);
+        wires + addresses + self._buffers.len()
+    }
+
     /// How many datagrams one call takes at most; fewer received means that the socket is drained.
     pub fn capacity(&self) -> usize {
         self.headers.len()
@@ -179,6 +186,14 @@ impl ReplyBatch {
             length,
             _buffers: buffers,
         }
+    }
+
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        let wires = size_of_val(&*self.headers) + size_of_val(&*self.iovecs);
+        let addresses = size_of_val(&*self.names) + size_of_val(&*self.controls);
+        let filled = self.filled.capacity() * size_of::<Filled>();
+        wires + addresses + filled + self._buffers.len()
     }
 
     /// No slot is left: flush before asking for another.
@@ -300,6 +315,11 @@ impl QueryBatch {
             header.msg_hdr.msg_iovlen = 1;
         }
         Self { headers, iovecs }
+    }
+
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        size_of_val(&*self.headers) + size_of_val(&*self.iovecs)
     }
 
     /// Sends `packets` over the connected `socket`, in calls of at most the batch's capacity.

@@ -47,6 +47,11 @@ impl ClientStreams {
         Self { slots: Vec::new(), ready: VecDeque::new(), written: Vec::new() }
     }
 
+    /// The bytes that one stream can come to hold.
+    pub(super) fn bytes_max() -> usize {
+        size_of::<Option<Slot>>() + Stream::bytes_max(QUERY_LEN_MAX)
+    }
+
     /// How many streams wait to be read.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()

@@ -14,6 +14,8 @@ mod token;
 mod turn;
 mod upstream;
 
+pub use turn::{Memory, measure};
+
 use crate::clock::Clock;
 use crate::control::{Assignment, KeeperMailbox, Mailbox, Sockets, ToKeeper, ToWorker};
 use crate::engine::Forwarder;

@@ -31,6 +31,11 @@ impl Replies {
         }
     }
 
+    /// The bytes that are reserved.
+    pub(super) fn reserved(&self) -> usize {
+        self.batch.reserved() + self.failure.len()
+    }
+
     /// Where the next reply to a client of datagrams is written.
     pub(super) fn buffer(&mut self) -> &mut [u8] {
         self.batch.buffer()

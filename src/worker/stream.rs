@@ -43,6 +43,13 @@ impl Stream {
         Self { socket, inbox, outbox, blocked, read_closed: false, half_closed: false }
     }
 
+    /// The bytes that one can come to hold whose other end sends messages of at most `len_max`.
+    pub(super) fn bytes_max(len_max: usize) -> usize {
+        let boxes =
+            Inbox::bytes_max(len_max) + Outbox::bytes_max(usize::from(u16::MAX), WAITING_MAX);
+        size_of::<Self>() + boxes
+    }
+
     /// Reads once.
     pub(super) fn read(&mut self) -> Progress {
         let room = self.inbox.room();

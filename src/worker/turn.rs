@@ -7,6 +7,10 @@
 //! Nothing here formats or logs, and every loop is bounded by a batch or by the attempts that the
 //! engine allows a query.
 
+mod memory;
+
+pub use memory::{Memory, measure};
+
 use super::Seat;
 use super::replies::Replies;
 use super::stream::{Progress, Stream};

@@ -46,6 +46,11 @@ impl Sockets {
         self.slots.resize_with(capacity.max(self.slots.len()), || None);
     }
 
+    /// The bytes that the table has reserved.
+    pub(super) fn reserved(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<Slot>>()
+    }
+
     /// The socket of `id`, dialled and registered if there is none yet. `None`: the engine has
     /// closed the connection meanwhile.
     ///

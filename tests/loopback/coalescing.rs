@@ -88,7 +88,7 @@ fn a_thousand_same_questions_are_one_query_a_worker_and_all_are_answered() {
     assert_eq!(total.coalesced, u64::from(CLIENTS) - sent);
     answer(&upstream, sent);
     all_are_answered(&sockets);
-    assert_eq!(sum(&server.stats()).replies[0], CLIENTS.into());
+    assert_eq!(sum(&server.stats()).replies[0], u64::from(CLIENTS));
     server.stop();
 }
 

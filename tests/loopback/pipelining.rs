@@ -77,7 +77,7 @@ fn one_stream_carries_32_queries_at_once_and_answers_in_reverse_and_random_order
             let replies = ask(server.addresses()[0], &queries);
             let right = |reply: &&Vec<u8>| queries.iter().any(|query| is_right(query, reply));
             let answered: BTreeSet<_> = replies.iter().filter(right).collect();
-            assert_eq!(answered.len(), AT_ONCE.into(), "each its own answer");
+            assert_eq!(answered.len(), usize::from(AT_ONCE), "each its own answer");
             assert!(by_datagrams || !replies.is_sorted(), "in order");
         }
         assert_eq!(accepted.load(Ordering::SeqCst), 1, "one stream for all");

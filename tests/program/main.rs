@@ -1,9 +1,11 @@
 //! The whole program, as its users meet it.
 //!
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
-//! its work between programs of other makers ([`real_servers`]), its sleep ([`idle`]), its life
-//! ([`life`]), and what outages leave behind ([`outages`]).
+//! what it says of a configuration ([`check`]), its work between programs of other makers
+//! ([`real_servers`]), its sleep ([`idle`]), its life ([`life`]), and what outages leave behind
+//! ([`outages`]).
 
+mod check;
 mod cli;
 #[path = "../common/dead.rs"]
 mod dead;

@@ -17,8 +17,8 @@ pub(super) use sizing::share;
 use super::error::Complaint;
 use super::load::{Context, Draft};
 use super::{
-    Forward, HealthCheck, Name, Policy, Rcodes, Sizing, UPSTREAMS_MAX, Upstream, duration, keys,
-    numbers,
+    Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, Sizing, UPSTREAMS_MAX, Upstream,
+    duration, keys, numbers, oddities,
 };
 use crate::corefile::{Cursor, ParseError, Place, Token, Warning, did_you_mean};
 use std::net::{IpAddr, SocketAddr};
@@ -92,13 +92,17 @@ pub(super) fn read(
     let mut too_many = None;
     let mut not_built = None;
     while let Some(name) = cursor.stanza() {
+        context.warn_of_stanza("forward", name);
         let from = read_from(cursor, context)?;
         let written = cursor.expect_rest()?;
         let mut options = Options::default();
+        let mut seen = Vec::new();
         while let Some(property) = cursor.block() {
             options.read_any(property, cursor, context)?;
+            warn_of_option(property, &mut seen, context);
         }
         options.check()?;
+        options.warn(&from, name, context);
         not_built = not_built.or(options.not_built.take());
         let targets = options.read_targets(&written, context)?;
         if targets.written > TARGETS_MAX && too_many.is_none() {
@@ -117,6 +121,9 @@ fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name,
         let message = format!("unable to normalize '{}'", written.text);
         return Err(Complaint::value(written, message));
     };
+    if let Some(hint) = oddities::of_from(&written.text) {
+        context.warn(&written.place, format!("plugin/forward: FROM '{}': {hint}", written.text));
+    }
     if names.len() > 1 {
         let message = format!(
             "plugin/forward: Unsupported CIDR notation: '{}' expands to multiple zones. \
@@ -126,6 +133,18 @@ fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name,
         context.warnings.push(Warning { place: written.place.clone(), message });
     }
     Ok(from)
+}
+
+/// Notes an option that is written again, unless its arguments add up.
+fn warn_of_option<'a>(property: &'a Token, seen: &mut Vec<&'a str>, context: &mut Context<'_>) {
+    const LISTS: [&str; 3] = ["except", "failover", "next"];
+    let name = &*property.text;
+    if !seen.contains(&name) {
+        seen.push(name);
+    } else if !LISTS.contains(&name) {
+        let message = format!("plugin/forward: {name} is written twice: the last one holds");
+        context.warn(&property.place, message);
+    }
 }
 
 /// The options of one stanza, as far as they are written.
@@ -241,16 +260,57 @@ impl Options {
         cursor: &mut Cursor<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), Complaint> {
-        for zone in cursor.expect_rest()? {
-            match keys::parse(&zone.text) {
-                Ok(zone) => self.except.extend(zone.names),
+        for word in cursor.expect_rest()? {
+            match keys::parse(&word.text) {
+                Ok(zone) => {
+                    let is_option = OPTIONS.iter().any(|(name, _)| *name == &*word.text);
+                    let hint = oddities::of_exception(&word.text, &zone, is_option);
+                    if let Some(hint) = hint {
+                        let message = format!("plugin/forward: except '{}': {hint}", word.text);
+                        context.warn(&word.place, message);
+                    }
+                    context
+                        .count_zones(zone.names.len())
+                        .map_err(|message| Complaint::value(word, message))?;
+                    self.except.extend(zone.names);
+                }
                 Err(reason) => {
                     let message = format!("plugin/forward: except is ignored: {reason}");
-                    context.warnings.push(Warning { place: zone.place.clone(), message });
+                    context.warn(&word.place, message);
                 }
             }
         }
         Ok(())
+    }
+
+    /// What is lawful together, and hardly ever meant.
+    fn warn(&self, from: &Name, name: &Token, context: &mut Context<'_>) {
+        let outside = self.except.iter().find(|zone| !zone.is_within(from));
+        if let Some(zone) = outside {
+            let message = format!(
+                "plugin/forward: except {zone} excludes nothing, as it is not below {from}"
+            );
+            context.warn(&name.place, message);
+        }
+        if self.except.contains(from) {
+            let message = format!(
+                "plugin/forward: except {from} excludes what is below {from}, and not {from} itself"
+            );
+            context.warn(&name.place, message);
+        }
+        if self.force_tcp && self.prefer_udp {
+            let message = "plugin/forward: prefer_udp does nothing beside force_tcp";
+            context.warn(&name.place, message);
+        }
+        let timeout = self.read_timeout.unwrap_or(READ_TIMEOUT);
+        if timeout >= QUERY_TIMEOUT {
+            let (timeout, whole) = (show(timeout), show(QUERY_TIMEOUT));
+            let message = format!(
+                "plugin/forward: with read_timeout {timeout} no other upstream is tried: a query \
+                 may take {whole} in all"
+            );
+            context.warn(&name.place, message);
+        }
     }
 
     /// What is only known when all options are read.

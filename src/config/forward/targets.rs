@@ -15,10 +15,15 @@ use super::super::load::Context;
 use super::super::quote::quote;
 use super::super::{Host, Name, Upstream, keys};
 use super::names::Names;
-use crate::corefile::{Place, Token, Warning};
+use crate::corefile::{Place, Token};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
+
+/// Nameservers of one file. A stanza can have far fewer, and says how many it has.
+const NAMESERVERS_MAX: usize = 1024;
 
 /// The targets of one stanza.
 pub(super) struct Targets {
@@ -70,22 +75,28 @@ pub(super) fn read(
     let mut count = 0;
     for argument in written {
         let before = targets.len();
-        let ttl = read_one(argument, names, context.host, &mut targets)?;
+        let ttl = read_one(argument, names, context, &mut targets)?;
         names_ttl = [names_ttl, ttl].into_iter().flatten().min();
         count += usize::from(targets.len() > before);
     }
-    let (mut upstreams, mut repeated) = (Vec::<Upstream>::new(), Vec::new());
+    // Files may list any number, so what was seen is looked up and not searched.
+    let (mut upstreams, mut seen) = (Vec::new(), HashMap::new());
     for target in &targets {
-        let address = resolve(target, context.host)?;
-        if !upstreams.iter().any(|known| known.address == address) {
-            upstreams.push(Upstream { address });
-        } else if !repeated.contains(&address) {
-            repeated.push(address);
-            let message = format!(
-                "plugin/forward: upstream {address} is listed more than once: \
-                 it is asked no more often for that"
-            );
-            context.warnings.push(Warning { place: target.place.clone(), message });
+        let address = resolve(target, context)?;
+        match seen.entry(address) {
+            Entry::Vacant(new) => {
+                new.insert(false);
+                upstreams.push(Upstream { address });
+            }
+            Entry::Occupied(mut known) => {
+                if !known.insert(true) {
+                    let message = format!(
+                        "plugin/forward: upstream {address} is listed more than once: \
+                         it is asked no more often for that"
+                    );
+                    context.warn(&target.place, message);
+                }
+            }
         }
     }
     if upstreams.is_empty() {
@@ -98,7 +109,7 @@ pub(super) fn read(
 fn read_one(
     argument: &Token,
     names: &Names<'_>,
-    host: &Host,
+    context: &mut Context<'_>,
     targets: &mut Vec<Target>,
 ) -> Result<Option<Duration>, Complaint> {
     let text = &*argument.text;
@@ -117,10 +128,20 @@ fn read_one(
         None if is_address(bare) => {
             targets.push(Target::new(argument, scheme, bare, default_port));
         }
-        split => match nameservers(rest, host) {
-            Ok(servers) => targets.extend(
-                servers.iter().map(|server| Target::new(argument, scheme, server, default_port)),
-            ),
+        split => match nameservers(argument, rest, context.host)? {
+            Ok(servers) => {
+                if servers.is_empty() {
+                    let message = format!(
+                        "plugin/forward: the file {} lists no nameserver and is left out",
+                        quote(rest)
+                    );
+                    context.warn(&argument.place, message);
+                }
+                let targets_of_file = servers
+                    .iter()
+                    .map(|server| Target::new(argument, scheme, server, default_port));
+                targets.extend(targets_of_file);
+            }
             Err(unreadable) => {
                 let (name, port) = split.unwrap_or((rest, default_port));
                 let (name, _) = strip_zone(name);
@@ -151,7 +172,7 @@ fn check_name(argument: &Token, scheme: &str, name: &str) -> Result<(), Complain
 }
 
 /// The address of a target, if onward can speak to it.
-fn resolve(target: &Target, for_host: &Host) -> Result<SocketAddr, Complaint> {
+fn resolve(target: &Target, context: &mut Context<'_>) -> Result<SocketAddr, Complaint> {
     let Target { place, scheme, host, zone, port } = target;
     let refuse = |message| Complaint::Value { place: place.clone(), message };
     let shown =
@@ -178,40 +199,68 @@ fn resolve(target: &Target, for_host: &Host) -> Result<SocketAddr, Complaint> {
     })?;
     match (ip.to_canonical(), zone) {
         (IpAddr::V6(ip), Some(zone)) if is_link_local(ip.into()) => {
-            let scope_id = for_host.scope_id(zone).ok_or_else(|| {
+            let scope_id = context.host.scope_id(zone).ok_or_else(|| {
                 refuse(format!("upstream {host}: this host has no interface {}", quote(zone)))
             })?;
             Ok(SocketAddrV6::new(ip, port, 0, scope_id).into())
         }
-        (ip, _) => Ok(SocketAddr::new(ip, port)),
+        (ip, zone) => {
+            if let Some(zone) = zone {
+                let message = format!(
+                    "plugin/forward: '%{zone}' is ignored: {ip} belongs to no single interface"
+                );
+                context.warn(place, message);
+            }
+            Ok(SocketAddr::new(ip, port))
+        }
     }
 }
 
-/// The nameservers in a file.
+/// The nameservers in a file, each twice at most. `Err`: there is no such file, or (then with
+/// words) it cannot be read.
 ///
 /// # Errors
-/// There is no such file, or (then with words) it cannot be read.
-fn nameservers(path: &str, host: &Host) -> Result<Vec<String>, Option<String>> {
+/// It lists more than anybody has.
+fn nameservers(
+    argument: &Token,
+    path: &str,
+    host: &Host,
+) -> Result<Result<Vec<String>, Option<String>>, Complaint> {
     let sources = &host.sources;
     let content = match (sources.read)(&sources.working_directory.join(path)) {
         Ok(content) => content,
         Err(error) => {
-            return match error.kind() {
+            return Ok(match error.kind() {
                 ErrorKind::IsADirectory => Ok(Vec::new()),
                 ErrorKind::NotFound => Err(None),
                 _ => Err(Some(error.to_string())),
-            };
+            });
         }
     };
     let text = String::from_utf8_lossy(&content);
-    let mut servers = Vec::new();
+    let (mut servers, mut seen) = (Vec::new(), HashMap::new());
     for line in text.lines() {
         let mut words = line.split_whitespace();
-        if let (Some("nameserver"), Some(server)) = (words.next(), words.next()) {
-            servers.push(server.to_owned());
+        let (Some("nameserver"), Some(server)) = (words.next(), words.next()) else { continue };
+        match seen.insert(server, servers.len()) {
+            None if seen.len() > NAMESERVERS_MAX => {
+                let file = quote(path);
+                let message =
+                    format!("the file {file} lists more than {NAMESERVERS_MAX} nameservers");
+                return Err(Complaint::value(argument, message));
+            }
+            None => servers.push(server.to_owned()),
+            // The second tells that it is there more than once, the others tell nothing.
+            Some(first) if first < servers.len() => {
+                seen.insert(server, usize::MAX);
+                servers.push(server.to_owned());
+            }
+            Some(_) => {
+                seen.insert(server, usize::MAX);
+            }
         }
     }
-    Ok(servers)
+    Ok(Ok(servers))
 }
 
 fn default_port(scheme: &str) -> &'static str {

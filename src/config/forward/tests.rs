@@ -50,7 +50,8 @@ fn lookup(name: &str, resolvers: &[SocketAddr]) -> Result<Resolved, String> {
 
 /// The stanza `forward LINE`, with the warnings.
 fn stanza(line: &str) -> Result<(Forward, Vec<String>), String> {
-    let text = format!(". {{\n forward {line}\n}}");
+    // On another port than the upstreams, which would be this server otherwise.
+    let text = format!(".:99 {{\n forward {line}\n}}");
     let (config, warnings) =
         Config::load(text.as_bytes(), "f", &host()).map_err(|error| error.to_string())?;
     let warnings = warnings.iter().map(ToString::to_string).collect();

@@ -1,0 +1,128 @@
+//! A report for machines.
+//!
+//! The blocks are those of the effective configuration, taken apart by the reader of the language
+//! itself: a directive that onward learns appears here without a word about it. Numbers are plain,
+//! and bytes are bytes. A key may be added; one that is there keeps its meaning.
+
+use super::{Refusal, Report};
+use crate::corefile::{self, Corefile, Cursor, Directive, Sources, Token, Warning};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What would be served.
+pub(super) fn accepted(report: &Report) -> String {
+    let (own, ports, memory) = (&report.descriptors, &report.ports, &report.memory);
+    let workers = report.workers();
+    let (clients, upstreams) = report.streams_max();
+    let listeners = report.config.listeners.iter().map(|listener| {
+        let zones: Vec<_> = listener.zones.iter().map(|(zone, _)| zone.to_string()).collect();
+        json!({
+            "address": listener.address.to_string(),
+            "implied": listener.implied,
+            "zones": zones,
+        })
+    });
+    let effective = report.config.to_string();
+    shown(&json!({
+        "ok": true,
+        "warnings": report.warnings.iter().map(warning).collect::<Vec<_>>(),
+        "notes": report.notes,
+        "workers": workers,
+        "cores": report.cores,
+        "listeners": listeners.collect::<Vec<_>>(),
+        "blocks": blocks(&effective),
+        "corefile": effective,
+        "descriptors": {
+            "per_worker": {
+                "listeners": own.listeners,
+                "client_streams": own.client_streams,
+                "connections": own.connections,
+                "own": own.worker,
+                "all": own.of_worker(),
+            },
+            "probes": own.probes,
+            "process": own.process,
+            "all": own.all(workers),
+            "limit": report.open_files,
+        },
+        "source_ports": {
+            "per_worker": { "spread": ports.spread, "most": ports.most },
+            "all": { "spread": ports.spread * workers, "most": ports.most * workers },
+            "ephemeral": ports.ephemeral,
+        },
+        "memory": {
+            "per_worker": {
+                "exchanges": memory.engine.exchanges,
+                "pools": memory.engine.pools,
+                "routes": memory.engine.routes,
+                "queues": memory.engine.queues,
+                "sockets": memory.sockets,
+                "batches": memory.batches,
+                "reserved": memory.reserved(),
+                "client_streams_max": clients,
+                "upstream_streams_max": upstreams,
+            },
+            "all": {
+                "reserved": memory.reserved() * workers,
+                "client_streams_max": clients * workers,
+                "upstream_streams_max": upstreams * workers,
+            },
+        },
+    }))
+}
+
+/// Why it would not be.
+pub(super) fn refused(refusal: &Refusal) -> String {
+    let place = match refusal {
+        Refusal::Config(error) => Some(error.place()),
+        _ => None,
+    };
+    shown(&json!({
+        "ok": false,
+        "error": {
+            "message": refusal.to_string(),
+            "file": place.map(|place| &*place.file),
+            "line": place.map(|place| place.line),
+        },
+    }))
+}
+
+fn shown(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn warning(warning: &Warning) -> Value {
+    let place = &warning.place;
+    json!({ "file": &*place.file, "line": place.line, "message": warning.message })
+}
+
+/// The server blocks of a configuration that onward has written itself.
+fn blocks(effective: &str) -> Vec<Value> {
+    let nothing = Sources::fixed(BTreeMap::new(), BTreeMap::new());
+    let parsed = corefile::parse(effective.as_bytes(), "effective", &nothing);
+    let Corefile { blocks, .. } = parsed.expect("what was printed can be read");
+    let block = |block: &corefile::Block| {
+        let keys = block.keys.iter().collect::<Vec<_>>();
+        let stanzas = block.directives.iter().flat_map(stanzas);
+        json!({ "keys": words(&keys), "directives": stanzas.collect::<Vec<_>>() })
+    };
+    blocks.iter().map(block).collect()
+}
+
+fn stanzas(directive: &Directive) -> Vec<Value> {
+    let mut cursor = Cursor::new(&directive.tokens);
+    let mut stanzas = Vec::new();
+    while let Some(name) = cursor.stanza() {
+        let arguments = words(&cursor.rest());
+        let mut options = Vec::new();
+        while let Some(option) = cursor.block() {
+            options.push(json!({ "name": &*option.text, "arguments": words(&cursor.rest()) }));
+        }
+        stanzas.push(json!({ "name": &*name.text, "arguments": arguments, "options": options }));
+    }
+    stanzas
+}
+
+fn words(tokens: &[&Token]) -> Vec<String> {
+    tokens.iter().map(|token| token.text.to_string()).collect()
+}

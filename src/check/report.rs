@@ -1,0 +1,87 @@
+//! What there is to say about a configuration that can be served.
+//!
+//! Plain numbers, each from whoever owns what it counts: descriptors from the configuration's
+//! budget, memory from a worker's own tables. Nothing is written here.
+
+use crate::config::{Config, Descriptors, Forward, Host};
+use crate::corefile::Warning;
+use crate::worker::Memory;
+
+/// A configuration, and what serving it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// With every default filled in.
+    pub config: Config,
+    /// What is odd about it, with file and line.
+    pub warnings: Vec<Warning>,
+    /// What is odd about it on this host.
+    pub notes: Vec<String>,
+    /// One entry a worker: its core, if it is pinned.
+    pub cores: Vec<Option<usize>>,
+    /// File descriptors at most.
+    pub descriptors: Descriptors,
+    /// Files that the process may have open.
+    pub open_files: usize,
+    /// Source ports.
+    pub ports: Ports,
+    /// Of one worker.
+    pub memory: Memory,
+}
+
+/// Source ports that one worker's pools take, of each of UDP and TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Of UDP, as soon as there are queries enough.
+    pub spread: usize,
+    /// At most.
+    pub most: usize,
+    /// Those that the kernel has to give away, to all programs.
+    pub ephemeral: usize,
+}
+
+impl Report {
+    /// On `cores` of `host`, `memory` being that of one worker.
+    pub fn new(
+        config: Config,
+        warnings: Vec<Warning>,
+        host: &Host,
+        cores: Vec<Option<usize>>,
+        memory: Memory,
+    ) -> Self {
+        let sum = |size: fn(&Forward) -> usize| -> usize {
+            let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
+            forwards.map(|forward| forward.upstreams.len() * size(forward)).sum()
+        };
+        let ports = Ports {
+            spread: sum(|forward| forward.sizing.spread),
+            most: sum(|forward| forward.sizing.max_conns),
+            ephemeral: host.ephemeral_ports,
+        };
+        let descriptors = config.descriptors();
+        let open_files = host.open_files;
+        let mut notes = Vec::new();
+        let most = ports.most * cores.len();
+        if most > ports.ephemeral {
+            notes.push(format!(
+                "up to {most} source ports can be wanted at once, but the kernel has only {} \
+                 (net.ipv4.ip_local_port_range): lower max_conns or spread, start fewer workers, \
+                 or widen the range",
+                ports.ephemeral
+            ));
+        }
+        Self { config, warnings, notes, cores, descriptors, open_files, ports, memory }
+    }
+
+    /// How many there are.
+    pub fn workers(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// Bytes that one worker's streams can come to hold, all open and at their bounds: those of
+    /// clients, and those to upstreams.
+    pub fn streams_max(&self) -> (usize, usize) {
+        let clients = self.descriptors.client_streams * self.memory.client_stream_max;
+        // Of each upstream's two pools one is of streams.
+        (clients, self.ports.most * self.memory.upstream_stream_max)
+    }
+}

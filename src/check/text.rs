@@ -1,0 +1,93 @@
+//! A report for people: warnings, the effective configuration, then one table of what it takes.
+//!
+//! The configuration can be read again as a Corefile; what follows it is in comments, so that all
+//! of it together still can.
+
+use super::Report;
+use crate::engine::memory::EngineMemory;
+use std::fmt;
+
+const MIB: f64 = (1 << 20) as f64;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(f, "# [WARNING] {warning}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "# [WARNING] {note}")?;
+        }
+        write!(f, "{}", self.config)?;
+        writeln!(f, "#\n# listeners, each for UDP and TCP")?;
+        for listener in &self.config.listeners {
+            let implied = if listener.implied { " (if the host has this family)" } else { "" };
+            let zones: String = listener.zones.iter().map(|(zone, _)| format!(" {zone}")).collect();
+            writeln!(f, "#   {}{implied}:{zones}", listener.address)?;
+        }
+        let pinned: Vec<_> = self.cores.iter().flatten().map(usize::to_string).collect();
+        let pinned = match pinned.as_slice() {
+            [] => "not pinned".to_owned(),
+            cores => format!("pinned to cores {}", cores.join(", ")),
+        };
+        let workers = self.workers();
+        writeln!(f, "#\n# {:<44} {:>13} {:>13}", "", "a worker", "in all")?;
+        writeln!(f, "# {:<44} {:>13} {workers:>13}  {pinned}", "workers", "")?;
+        self.write_descriptors(f)?;
+        self.write_ports(f)?;
+        self.write_memory(f)
+    }
+}
+
+impl Report {
+    fn write_descriptors(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let own = &self.descriptors;
+        let (all, limit) = (own.all(self.workers()), self.open_files);
+        let each = own.of_worker();
+        writeln!(f, "# {:<44} {each:>13} {all:>13}  of {limit}", "file descriptors, at most")?;
+        let rows = [
+            ("listening sockets", own.listeners),
+            ("streams of clients", own.client_streams),
+            ("connections to upstreams", own.connections),
+            ("the worker's own", own.worker),
+        ];
+        for (what, each) in rows {
+            writeln!(f, "#   {what:<42} {each:>13} {:>13}", each * self.workers())?;
+        }
+        writeln!(f, "#   {:<42} {:>13} {:>13}", "probes", "", own.probes)?;
+        writeln!(f, "#   {:<42} {:>13} {:>13}", "the process itself", "", own.process)
+    }
+
+    fn write_ports(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = &self.ports;
+        let rows = [
+            ("source ports for UDP in rotation", ports.spread, String::new()),
+            ("source ports for UDP, at most", ports.most, format!("  of {}", ports.ephemeral)),
+            ("source ports for TCP, at most", ports.most, format!("  of {}", ports.ephemeral)),
+        ];
+        for (what, each, limit) in rows {
+            writeln!(f, "# {what:<44} {each:>13} {:>13}{limit}", each * self.workers())?;
+        }
+        Ok(())
+    }
+
+    fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let memory = &self.memory;
+        let EngineMemory { exchanges, pools, routes, queues } = memory.engine;
+        let (clients, upstreams) = self.streams_max();
+        let rows = [
+            ("memory reserved at the start, MiB", memory.reserved()),
+            ("  outstanding queries and who waits for them", exchanges),
+            ("  pools of connections, and their sockets", pools + memory.sockets),
+            ("  zones, stanzas and exceptions", routes),
+            ("  batches of datagrams, and queues", queues + memory.batches),
+            ("memory besides, if every stream is at its bound", clients + upstreams),
+            ("  streams of clients", clients),
+            ("  streams to upstreams", upstreams),
+        ];
+        for (what, each) in rows {
+            let (each, all) = (each as f64 / MIB, (each * self.workers()) as f64 / MIB);
+            writeln!(f, "# {what:<47} {each:>10.2} {all:>13.2}")?;
+        }
+        Ok(())
+    }
+}

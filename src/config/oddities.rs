@@ -1,0 +1,293 @@
+//! What is lawful, and hardly ever meant.
+//!
+//! The language accepts many a slip: a misspelt network is a name, an unknown scheme is a part of
+//! one, a brace on a list's line is one of the list. Existing files may depend on each of them, so
+//! they are no errors; the operator is told what was understood and what was probably meant. Here
+//! are those of zones and those that concern several stanzas or blocks at once; others are told of
+//! where the word is read.
+
+use super::forward::Stanza;
+use super::keys::{Zone, split_scheme};
+use super::load::{Context, Draft};
+use super::{Listener, numbers};
+use crate::corefile::{DIRECTIVES, Place, WARNINGS_MAX, Warning, did_you_mean};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The prefixes that are known, and those that a hand may write instead.
+const SCHEMES: [&str; 5] = ["dns://", "tls://", "https://", "quic://", "grpc://"];
+
+/// The first of `warnings`, and that there are others.
+pub(super) fn bounded(mut warnings: Vec<Warning>) -> Vec<Warning> {
+    if let Some(Warning { place, .. }) = warnings.get(WARNINGS_MAX) {
+        let message = "further warnings are left out".into();
+        let last = Warning { place: place.clone(), message };
+        warnings.truncate(WARNINGS_MAX);
+        warnings.push(last);
+    }
+    warnings
+}
+
+/// What is odd about a server block's key.
+pub(super) fn of_zone(text: &str, zone: &Zone) -> Option<String> {
+    let word = text.trim_end_matches('.');
+    if DIRECTIVES.contains(&word) || word == "import" {
+        return Some("a directive's name is read as a zone here: it belongs into a block".into());
+    }
+    of_name(text, zone)
+}
+
+/// What is odd about FROM, of which only the name counts.
+pub(super) fn of_from(text: &str) -> Option<String> {
+    let zone = super::keys::parse(text).ok()?;
+    if split_scheme(text).1.len() < text.len() || (zone.port.is_some() && is_plain(text)) {
+        return Some("only the zone counts, its scheme and port are ignored".into());
+    }
+    of_name(text, &zone)
+}
+
+/// What is odd about a zone of `except`. `is_option`: it is spelt as an option.
+pub(super) fn of_exception(text: &str, zone: &Zone, is_option: bool) -> Option<String> {
+    if text == "}" || is_option {
+        return Some("the whole line is a list of zones: begin a new line before this word".into());
+    }
+    of_name(text, zone)
+}
+
+/// True for a zone whose only colon is that of its port.
+fn is_plain(text: &str) -> bool {
+    text.matches(':').count() == 1
+}
+
+fn of_name(text: &str, zone: &Zone) -> Option<String> {
+    let (_, rest) = split_scheme(text);
+    let is_reverse = zone.names.iter().any(|name| {
+        let wire = name.as_wire();
+        wire.ends_with(b"\x07in-addr\x04arpa\0") || wire.ends_with(b"\x03ip6\x04arpa\0")
+    });
+    if let Some((address, length)) = rest.split_once('/').filter(|_| is_reverse) {
+        return host_bits(address, length);
+    }
+    if let Some((scheme, _)) = rest.split_once("://") {
+        let lower = format!("{}://", scheme.to_ascii_lowercase());
+        let suggestion = match lower.as_str() {
+            known if SCHEMES.contains(&known) => " (schemes are in lower case)".into(),
+            "tcp://" | "udp://" => " (dns:// is both)".into(),
+            other => did_you_mean(other, SCHEMES),
+        };
+        return Some(format!("'{scheme}://' is no scheme and is read as part of it{suggestion}"));
+    }
+    if rest.contains('/')
+        && rest.starts_with(|first: char| first.is_ascii_hexdigit() || first == '[')
+    {
+        let looks = rest.split(['/', ':', '.']).all(|part| {
+            part.bytes().all(|byte| byte.is_ascii_hexdigit() || b"[]%".contains(&byte))
+        });
+        if looks || rest.contains("::") {
+            return Some("this is no network (ADDRESS/LENGTH), but read as a name".into());
+        }
+    }
+    let bare = rest.trim_matches(['[', ']']);
+    if bare.parse::<IpAddr>().is_ok() {
+        let port = zone.port.map_or_else(String::new, |port| format!(" with the port {port}"));
+        return Some(format!("an address is read as a name{port}: a network ends in /LENGTH"));
+    }
+    // What looks like a reference has been told of where it was read.
+    if rest.contains(['{', '}']) && !rest.contains('$') && !rest.contains("{args") {
+        return Some("a brace is one only as a word of its own, with space around it".into());
+    }
+    if rest.starts_with('(') && rest.ends_with(')') {
+        return Some("it is no snippet here, but read as a zone".into());
+    }
+    if rest.contains(char::is_whitespace) {
+        return Some("it is one name: neither quotes nor variables are split into words".into());
+    }
+    if rest.contains(',') {
+        return Some("a comma separates only at the end of a word".into());
+    }
+    if let Some((_, port)) =
+        rest.rsplit_once(':').filter(|(_, port)| numbers::signed(port).is_err())
+    {
+        return Some(format!("'{port}' is no port number, so ':{port}' is read as part of it"));
+    }
+    if rest.split('.').any(|label| label == "*") {
+        return Some("a star is a name like any other: a zone holds all that is below it".into());
+    }
+    None
+}
+
+/// The bits of a network's address that are beyond its length.
+fn host_bits(address: &str, length: &str) -> Option<String> {
+    let length = length.split(':').next()?.parse::<u32>().ok()?;
+    let (bits, width) = match address.parse::<IpAddr>().ok()? {
+        IpAddr::V4(ip) => (u128::from(u32::from(ip)), 32),
+        IpAddr::V6(ip) => (u128::from(ip), 128),
+    };
+    let beyond = width - length;
+    let mask = u128::MAX.checked_shl(beyond).unwrap_or(0);
+    if bits & !mask == 0 {
+        return None;
+    }
+    let network: IpAddr = match u32::try_from(bits & mask) {
+        Ok(bits) if width == 32 => std::net::Ipv4Addr::from(bits).into(),
+        _ => std::net::Ipv6Addr::from(bits & mask).into(),
+    };
+    Some(format!("the address has bits beyond the length: the network is {network}/{length}"))
+}
+
+/// Notes what is odd about stanzas among themselves and about where they lead. Any of the lists
+/// here may be as long as a configuration: nothing is searched for along another.
+pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
+    let listening: HashSet<SocketAddr> = listeners
+        .iter()
+        .map(|listener| (listener.address.ip(), listener.address.port()).into())
+        .collect();
+    for draft in drafts {
+        of_reach(draft, context);
+        for stanza in &draft.forwards {
+            let mut upstreams = stanza.forward.upstreams.iter().map(|upstream| upstream.address);
+            if let Some(address) = upstreams.find(|own| is_own(*own, &listening, context)) {
+                let message = format!(
+                    "plugin/forward: upstream {address} is this server: what it asks there it asks \
+                     itself"
+                );
+                context.warn(&stanza.place, message);
+            }
+        }
+        if let Some(last) = draft.forwards.last()
+            && (!last.forward.next.is_empty() || last.forward.next_on_nodata)
+        {
+            let message = "plugin/forward: no stanza follows that 'next' could lead to";
+            context.warn(&last.place, message);
+        }
+    }
+}
+
+/// Notes stanzas that no query reaches.
+fn of_reach(draft: &Draft, context: &mut Context<'_>) {
+    let served: HashSet<&[u8]> = draft.keys.iter().map(|key| key.name.as_wire()).collect();
+    let above: HashSet<&[u8]> = draft.keys.iter().flat_map(|key| key.name.ancestors()).collect();
+    // Those that take every query for their zone and hand none on.
+    let mut takers: HashMap<&[u8], &Place> = HashMap::new();
+    for Stanza { forward, place, .. } in &draft.forwards {
+        let from = &forward.from;
+        if !above.contains(from.as_wire()) && !from.ancestors().any(|zone| served.contains(zone)) {
+            let message = format!(
+                "plugin/forward: no query is for {from} in a server block of other zones: the \
+                 stanza is never used"
+            );
+            context.warn(place, message);
+        }
+        if let Some(earlier) = from.ancestors().find_map(|zone| takers.get(zone)) {
+            let message = format!(
+                "plugin/forward: the stanza is never used, as the one at {earlier} takes all its \
+                 queries: put it before that one"
+            );
+            context.warn(place, message);
+        }
+        if forward.except.is_empty() && forward.next.is_empty() && !forward.next_on_nodata {
+            takers.entry(from.as_wire()).or_insert(place);
+        }
+    }
+}
+
+/// Whether a query to `address` comes back to one of the listeners.
+fn is_own(address: SocketAddr, listening: &HashSet<SocketAddr>, context: &Context<'_>) -> bool {
+    let (ip, port) = (address.ip(), address.port());
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let interfaces = &context.host.interfaces;
+    let is_here =
+        || ip.is_loopback() || interfaces.iter().any(|found| found.addresses.contains(&ip));
+    listening.contains(&(ip, port).into()) || (listening.contains(&(any, port).into()) && is_here())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{WARNINGS_MAX, bounded, of_exception, of_from, of_zone};
+    use crate::config::keys;
+    use crate::corefile::{Place, Warning};
+
+    fn zone(text: &str) -> String {
+        of_zone(text, &keys::parse(text).unwrap()).unwrap_or_default()
+    }
+
+    #[test]
+    fn ordinary_zones_are_not_odd() {
+        for text in [
+            ".",
+            "example.org",
+            "Example.org.:1053",
+            "dns://m",
+            "10.0.0.0/8",
+            "10.0.0.0/8:53",
+            "2001:db8::/32",
+            "_tcp.m",
+            "7.10.in-addr.arpa",
+            "tls://m:853",
+            "a/b.m",
+        ] {
+            assert_eq!(zone(text), "", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_told_by_what_was_probably_meant() {
+        for (text, hint) in [
+            ("10.0.0.0/40", "no network"),
+            ("10/8", "no network"),
+            ("010.0.0.0/8", "no network"),
+            ("[2001:db8::]/32", "no network"),
+            ("fe80::1%lo/64", "no network"),
+            ("10.7.9.200/24", "the network is 10.7.9.0/24"),
+            ("2001:db8::1/64", "the network is 2001:db8::/64"),
+            ("10.0.0.1", "an address is read as a name"),
+            ("2001:db8::7", "with the port 7"),
+            ("TLS://m", "lower case"),
+            ("tcp://m", "no scheme"),
+            ("htps://m", "did you mean 'https://'"),
+            ("m:dns", "no port number"),
+            ("m,n", "a comma"),
+            ("m{", "a brace"),
+            ("{}", "a brace"),
+            ("}", "a brace"),
+            ("(s)", "no snippet"),
+            ("m n", "one name"),
+            ("*.m", "a star"),
+            ("log", "a directive's name"),
+            ("import", "a directive's name"),
+        ] {
+            assert!(zone(text).contains(hint), "{text}: {}", zone(text));
+        }
+    }
+
+    #[test]
+    fn of_from_only_the_name_counts() {
+        for text in ["tls://m:99", "dns://m", "m:53"] {
+            assert!(of_from(text).unwrap().contains("ignored"), "{text}");
+        }
+        assert_eq!(of_from("example.org"), None);
+        assert!(of_from("10/8").unwrap().contains("no network"));
+    }
+
+    #[test]
+    fn a_list_takes_the_whole_line() {
+        let exception =
+            |text, is_option| of_exception(text, &keys::parse(text).unwrap(), is_option);
+        assert!(exception("}", false).unwrap().contains("a new line"));
+        assert!(exception("max_fails", true).unwrap().contains("a new line"));
+        assert_eq!(exception("m", false), None);
+    }
+
+    #[test]
+    fn warnings_end_where_nobody_would_read_on() {
+        let place = Place { file: "f".into(), line: 1 };
+        let many = |count| vec![Warning { place: place.clone(), message: "m".into() }; count];
+        assert_eq!(bounded(many(WARNINGS_MAX)).len(), WARNINGS_MAX);
+        let more = bounded(many(WARNINGS_MAX + 3));
+        assert_eq!(more.len(), WARNINGS_MAX + 1);
+        assert_eq!(more[WARNINGS_MAX].message, "further warnings are left out");
+    }
+}

@@ -1,0 +1,22 @@
+//! What the tables of connections have reserved.
+//!
+//! All of it is reserved at the start and none later; see [`crate::engine::memory`].
+
+use super::Pools;
+use crate::engine::memory::reserved;
+
+impl Pools {
+    /// In bytes.
+    pub fn reserved(&self) -> usize {
+        let ages: usize = self.pools.iter().map(|pool| pool.ages.reserved()).sum();
+        reserved(&self.connections)
+            + reserved(&self.free)
+            + reserved(&self.pools)
+            + ages
+            + reserved(&self.batches)
+            + reserved(&self.closed)
+            + reserved(&self.rearm)
+            + reserved(&self.to_dial)
+            + reserved(&self.dialling)
+    }
+}

@@ -1,0 +1,74 @@
+//! What a worker reserves, learnt from one that has no socket and never turns.
+//!
+//! The sizes are those of the tables themselves, not of a second reckoning beside them. Streams
+//! hold nothing until somebody connects; of them only the bound is known.
+
+use super::{Stream, Turner};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::{Assignment, KeeperMailbox};
+use crate::engine::forwarder::STREAM_MESSAGE_MAX;
+use crate::engine::health::Verdicts;
+use crate::engine::memory::{EngineMemory, reserved};
+use crate::engine::{ConnectionId, Forwarder};
+use crate::worker::Seat;
+use crate::worker::clients::ClientStreams;
+use mio::{Poll, Token, Waker};
+use std::io;
+use std::sync::Arc;
+
+/// A worker's memory in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The engine's tables.
+    pub engine: EngineMemory,
+    /// The sockets of connections to upstreams.
+    pub sockets: usize,
+    /// Datagrams of one turn, in and out.
+    pub batches: usize,
+    /// What one stream of a client can come to hold besides.
+    pub client_stream_max: usize,
+    /// What one stream to an upstream can come to hold besides.
+    pub upstream_stream_max: usize,
+}
+
+impl Memory {
+    /// All that is reserved at the start.
+    pub fn reserved(&self) -> usize {
+        let EngineMemory { exchanges, pools, routes, queues } = self.engine;
+        exchanges + pools + routes + queues + self.sockets + self.batches
+    }
+}
+
+/// The memory of a worker who is to do what `config` says.
+///
+/// # Errors
+/// The kernel refused a poll: descriptors have run out.
+pub fn measure(config: &Config) -> io::Result<Memory> {
+    let poll = Poll::new()?;
+    let (keeper, _mail) = KeeperMailbox::new(1, Waker::new(poll.registry(), Token(0))?);
+    let verdicts = Arc::new(Verdicts::new(config));
+    let engine = Forwarder::new(config, [0; 32], Arc::clone(&verdicts));
+    let listeners = (0..config.listeners.len()).map(Some).collect();
+    let assignment = Assignment { config: Arc::new(config.clone()), verdicts, listeners };
+    let (mut seat, _mailbox) = Seat::new(0, assignment, Vec::new(), Clock::start(), keeper)?;
+    Ok(Turner::new(&mut seat, engine).memory())
+}
+
+impl Turner<'_> {
+    fn memory(&self) -> Memory {
+        let mut engine = self.engine.memory();
+        engine.queues += reserved(&self.sends);
+        let queued = self.ready_connections.capacity() * size_of::<ConnectionId>();
+        Memory {
+            engine,
+            sockets: self.sockets.reserved() + queued,
+            batches: self.queries.reserved()
+                + self.responses.reserved()
+                + self.replies.reserved()
+                + self.outgoing.reserved(),
+            client_stream_max: ClientStreams::bytes_max(),
+            upstream_stream_max: Stream::bytes_max(STREAM_MESSAGE_MAX),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `onward check` as an operator and a machine meet it: output, exit codes, nothing bound.
+//!
+//! The numbers are those of a configuration whose sizes are written, so that they hold on any
+//! host; what follows from the host is only looked at for its place.
+
+use super::process::{directory, onward_output};
+use serde_json::Value;
+use std::fs;
+use std::io::Write as _;
+use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// Two upstreams with pools of written sizes; {} is the port.
+const SIZED: &str = ".:{} {\n    bind 127.0.0.1\n    forward . 192.0.2.1 192.0.2.2 {\n        \
+                     spread 3\n        max_conns 7\n    }\n}\n";
+
+fn written(test: &str, corefile: &str) -> PathBuf {
+    let directory = directory(test);
+    fs::write(directory.join("Corefile"), corefile).unwrap();
+    directory
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn json(arguments: &[&str], directory: &PathBuf, code: i32) -> Value {
+    let output = onward_output(&[&["check", "--format", "json"], arguments].concat(), directory);
+    assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_good_configuration_is_told_and_can_be_read_again() {
+    let directory = written("check_good", &SIZED.replace("{}", "5399"));
+    let output = onward_output(&["check", "--workers", "3"], &directory);
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    for line in [
+        "        expire 10s",
+        "        max_connect_attempts 4",
+        "#   127.0.0.1:5399: .",
+        "# workers                                                                3  not pinned",
+        "#   connections to upstreams                              28            84",
+        "# source ports for UDP in rotation                         6            18",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
+    }
+    fs::write(directory.join("again"), &text).unwrap();
+    let again = onward_output(&["check", "--workers", "3", "--conf", "again"], &directory);
+    assert_eq!(stdout(&again), text);
+}
+
+#[test]
+fn it_binds_nothing_that_is_taken() {
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = datagrams.local_addr().unwrap().port();
+    let _streams = TcpListener::bind(("127.0.0.1", port));
+    let directory = written("check_taken", &SIZED.replace("{}", &port.to_string()));
+    assert_eq!(onward_output(&["check"], &directory).status.code(), Some(0));
+}
+
+#[test]
+fn a_machine_gets_numbers_and_the_blocks_in_parts() {
+    let directory = written("check_json", &SIZED.replace("{}", "5399"));
+    let report = json(&["--workers", "2"], &directory, 0);
+    assert_eq!(report["ok"], true);
+    assert_eq!(report["workers"], 2);
+    assert_eq!(report["listeners"][0]["address"], "127.0.0.1:5399");
+    let descriptors = &report["descriptors"];
+    assert_eq!(descriptors["per_worker"]["connections"], 28);
+    let (each, all) = (&descriptors["per_worker"]["all"], &descriptors["all"]);
+    assert_eq!(all.as_u64().unwrap(), 64 + 2 + 2 * each.as_u64().unwrap());
+    assert_eq!(report["source_ports"]["all"]["spread"], 12);
+    let memory = &report["memory"];
+    let reserved = memory["per_worker"]["reserved"].as_u64().unwrap();
+    assert!(reserved > 1 << 20);
+    assert_eq!(memory["all"]["reserved"], 2 * reserved);
+    let forward = &report["blocks"][0]["directives"][1];
+    assert_eq!(forward["name"], "forward");
+    assert_eq!(forward["arguments"][1], "192.0.2.1:53");
+    let options = forward["options"].as_array().unwrap();
+    let spread = options.iter().find(|option| option["name"] == "spread").unwrap();
+    assert_eq!(spread["arguments"][0], "3");
+}
+
+#[test]
+fn what_is_odd_is_told_with_file_and_line_and_is_no_failure() {
+    let corefile = ".:5399 {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.1\n}\n";
+    let directory = written("check_warning", corefile);
+    let text = stdout(&onward_output(&["check"], &directory));
+    assert!(text.starts_with("# [WARNING] Corefile:3 - "), "{text}");
+    let report = json(&[], &directory, 0);
+    assert_eq!(report["warnings"][0]["file"], "Corefile");
+    assert_eq!(report["warnings"][0]["line"], 3);
+}
+
+#[test]
+fn what_cannot_be_served_is_refused() {
+    for (test, corefile, word) in [
+        ("check_bind", ".:5399 {\n bind 203.0.113.77\n}\n", "no such address"),
+        (
+            "check_source",
+            ".:5399 {\n forward . 192.0.2.1 {\n source_address 203.0.113.77\n}\n}\n",
+            "",
+        ),
+        ("check_file", ".:5399 {\n import gone\n}\n", "gone"),
+        ("check_nowhere", ".:5399 {\n bind 127.0.0.1 {\n except 127.0.0.1\n }\n}\n", "no address"),
+        ("check_twice", "m {\n}\nm {\n}\n", "already defined"),
+        ("check_empty", "# nothing\n", "without any server block"),
+    ] {
+        let directory = written(test, corefile);
+        let output = onward_output(&["check"], &directory);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{test}: {error}");
+        assert!(error.contains(word) && output.stdout.is_empty(), "{test}: {error}");
+        let report = json(&[], &directory, 2);
+        assert_eq!(report["ok"], false);
+        let message = report["error"]["message"].as_str().unwrap();
+        assert_eq!(error.trim_end(), format!("onward: {message}"));
+    }
+    let output = onward_output(&["check", "--conf", "absent"], &directory("check_absent"));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn descriptors_are_counted_though_there_is_no_upstream() {
+    let keys: String = (5_000..5_100).map(|port| format!(" m:{port}")).collect();
+    let directory = written("check_descriptors", &format!("{keys} {{\n bind 127.0.0.1\n}}\n"));
+    let mut shell = Command::new("sh");
+    let limited = "ulimit -Sn 100; ulimit -Hn 250; exec \"$0\" check --workers 1";
+    shell.args(["-c", limited, env!("CARGO_BIN_EXE_onward")]).current_dir(directory);
+    let output = shell.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("284 file descriptors") && error.contains("only 250"), "{error}");
+}
+
+#[test]
+fn the_configuration_may_come_from_standard_input() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
+    command.args(["check", "--conf", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut program = command.spawn().unwrap();
+    program.stdin.take().unwrap().write_all(b". {\n nothing\n}\n").unwrap();
+    let output = program.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("/dev/stdin:2") && error.contains("nothing"), "{error}");
+}
