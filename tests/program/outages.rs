@@ -1,7 +1,8 @@
 //! Dead upstreams under more queries than anybody answers: descriptors and memory.
 //!
-//! What the kernel says of the process, before and after. The first floods touch the memory that
-//! every later one uses again, so it is the later ones that must not add to it.
+//! What the kernel says of the process, before and after. The first floods touch memory that later
+//! ones use again: how many of them do depends on how much of a flood the host lets through, so
+//! floods go on until some in a row have added nothing. With a leak none ever would.
 
 use super::dead::{Death, dead};
 use super::flood::Flood;
@@ -12,12 +13,13 @@ use std::time::Duration;
 
 /// Within half a second.
 const QUERIES: u16 = 25_000;
-/// Floods that may touch memory for the first time.
-const FIRST: usize = 2;
-/// Floods in all.
-const FLOODS: usize = 4;
-/// What the process may grow by in the others, in KiB: twenty bytes for each of their queries.
-const GROWTH_MAX: u64 = 1_000;
+/// Floods in a row that must add nothing.
+const STEADY: usize = 3;
+/// Floods at most.
+const FLOODS_MAX: usize = 20;
+/// What counts as nothing, in bytes for each query of those floods that was answered: whatever
+/// could be leaked is larger.
+const GROWTH_MAX: u64 = 16;
 
 #[test]
 fn under_a_flood_a_dead_upstream_leaks_no_descriptor_and_no_memory() {
@@ -32,21 +34,29 @@ fn under_a_flood_a_dead_upstream_leaks_no_descriptor_and_no_memory() {
         std::fs::write(&path, text).unwrap();
         let (program, address) = onward(&["--conf", path.to_str().unwrap(), "--workers", "1"]);
         let idle = descriptors(&program);
-        let mut sizes = Vec::new();
-        for _ in 0..FLOODS {
+        // After each flood: the memory, and how many queries were answered until then.
+        let mut levels = vec![(resident(&program), 0)];
+        while !is_steady(&levels) {
+            assert!(levels.len() <= FLOODS_MAX, "{death:?}: memory grows and grows: {levels:?}");
             let mut flood = Flood::offer(address, QUERIES);
-            let held = descriptors(&program);
-            assert!(held > idle, "{death:?}: no upstream was asked");
-            wait_until(&format!("{death:?}: {held} descriptors are not given back"), || {
+            wait_until(&format!("{death:?}: descriptors are not given back"), || {
                 flood.read();
                 descriptors(&program) <= idle
             });
             assert!(flood.replies > 0, "{death:?}: nobody was told");
-            sizes.push(resident_kib(&program));
+            let (_, before) = levels[levels.len() - 1];
+            levels.push((resident(&program), before + flood.replies));
         }
-        assert!(sizes[FLOODS - 1] <= sizes[FIRST - 1] + GROWTH_MAX, "{death:?}: {sizes:?} KiB");
         assert_eq!(program.end("TERM"), Some(0));
     }
+}
+
+/// Whether the last floods have added nothing.
+fn is_steady(levels: &[(u64, u64)]) -> bool {
+    let Some(first) = levels.len().checked_sub(STEADY + 1) else { return false };
+    let (size_before, answered_before) = levels[first];
+    let (size, answered) = levels[levels.len() - 1];
+    size <= size_before + GROWTH_MAX * (answered - answered_before)
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -62,9 +72,9 @@ fn descriptors(program: &Program) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", program.id())).unwrap().count()
 }
 
-/// How much memory `program` has in use.
-fn resident_kib(program: &Program) -> u64 {
+/// How many bytes of memory `program` has in use.
+fn resident(program: &Program) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
     let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    size.trim().trim_end_matches(" kB").parse().unwrap()
+    1024 * size.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
 }
