@@ -69,7 +69,7 @@ fn descriptors_are_counted_against_the_hard_limit() {
     let mut shell = Command::new("sh");
     let limited = "ulimit -Sn 100; ulimit -Hn 1000; exec \"$0\" --workers 1";
     shell.args(["-c", limited, env!("CARGO_BIN_EXE_onward")]).current_dir(directory);
-    let words = ["Corefile:3", "1887 file", "may open only 1000", "max_conns 900", "in all"];
+    let words = ["Corefile:3", "1889 file", "may open only 1000", "max_conns 900", "in all"];
     assert_refused(&shell.output().unwrap(), 2, &words);
 }
 
