@@ -126,7 +126,7 @@ impl Forwarder {
         let upstreams = vec![UpstreamStats::default(); addresses.len()];
         Self {
             routes,
-            chains: config.blocks.iter().map(Chain::new).collect(),
+            chains: chains_of(config, &hasher),
             addresses,
             pools,
             exchanges,
@@ -236,6 +236,10 @@ impl Forwarder {
     fn upstream_of(&mut self, slot: u32) -> usize {
         self.exchanges.get(slot).upstream as usize
     }
+}
+
+fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
+    config.blocks.iter().map(|block| Chain::new(block, hasher)).collect()
 }
 
 /// The number of the pool of connections to `upstream`.
