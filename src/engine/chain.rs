@@ -16,8 +16,9 @@ use super::message::{Rcode, UDP_PAYLOAD_MAX};
 use super::stages::{acl, any, chaos, header, loadbalance, local, whoami};
 use super::stats::StageStats;
 use super::zones::Folded;
-use crate::config::{AclAction, Chaos, LoadBalance, Local, ServerBlock};
+use crate::config::{AclAction, Chaos, LoadBalance, Local, QUERY_TIMEOUT, ServerBlock};
 use ahash::RandomState;
+use std::time::Duration;
 
 /// What a chain makes of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Chain {
     can_answer: bool,
     nsid: Option<Box<[u8]>>,
     udp_size: u16,
+    /// What a query may take in all.
+    pub budget: Duration,
     local: Option<Local>,
     any: bool,
     chaos: Option<Chaos>,
@@ -58,6 +61,7 @@ impl Chain {
             can_answer: stages.can_answer() || !block.forwards.is_empty(),
             nsid: stages.nsid.as_ref().map(|name| name.as_bytes().into()),
             udp_size: stages.bufsize.map_or(udp_size, |size| size.min(udp_size)),
+            budget: stages.cancel.map_or(QUERY_TIMEOUT, |timeout| timeout.min(QUERY_TIMEOUT)),
             local: stages.local,
             any: stages.any,
             chaos: stages.chaos.clone(),

@@ -3,6 +3,7 @@
 //! Configurations are Corefiles here, so that each test reads as an operator would write it.
 //! Replies are read record by record with the `domain` crate, not with the code that wrote them.
 
+use crate::common::at;
 use crate::common::wire::{Ask, Writer, answer, question_of, word_at};
 use crate::world::{Got, World, client};
 use domain::base::Message;
@@ -324,5 +325,36 @@ fn each_client_gets_the_addresses_in_an_order_of_its_own() {
     assert!(orders.iter().all(|order| order.starts_with(first)), "{}", orders[0]);
     let distinct: BTreeSet<&String> = orders.iter().collect();
     assert!((18..=24).contains(&distinct.len()), "{} of 24 orders", distinct.len());
+    world.finish();
+}
+
+#[test]
+fn a_query_ends_when_its_blocks_time_is_up_and_not_a_nanosecond_later() {
+    let text = "a. {
+        bind 127.0.0.1
+        cancel 700ms
+        forward . 192.0.2.1
+    }
+    . {
+        bind 127.0.0.1
+        cancel 9s
+        forward . 192.0.2.1
+    }";
+    let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
+    let mut world = World::new(&config);
+    world.ask(1, &ask("b", 1));
+    world.pass(0.1);
+    world.ask(2, &ask("x.a", 1));
+    world.pass(0.1);
+    world.ask(3, &ask("y.a", 1));
+    world.pass(20.0);
+    let got: Vec<_> = world.take_got().iter().map(|got| (got.at, got.rcode())).collect();
+    // The long one ends with its second attempt: the reference's cap on attempts comes first.
+    assert_eq!(got, [(at(0.8), 2), (at(0.9), 2), (at(4.0), 2)]);
+    world.ask(1, &ask("x.a", 1));
+    let first = world.take_sent().pop().unwrap();
+    world.pass(0.699);
+    assert!(world.respond(first.connection, &answer(&first.bytes)), "in time");
+    assert_eq!(world.only_got().rcode(), 0);
     world.finish();
 }

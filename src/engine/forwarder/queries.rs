@@ -142,6 +142,7 @@ impl Forwarder {
             stanza: stanza as u32,
             transport,
             timeout_class: self.routes.stanza(stanza).timeout_class,
+            budget: chain.budget,
         };
         let full = Course::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError), Some(block));
         if !self.routes.stanza(stanza).has_room() {
