@@ -38,6 +38,8 @@ pub struct Chain {
     can_answer: bool,
     nsid: Option<Box<[u8]>>,
     udp_size: u16,
+    /// In units of 100 ms.
+    keepalive: u16,
     /// What a query may take in all.
     pub budget: Duration,
     local: Option<Local>,
@@ -52,8 +54,8 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// As `block` says. `hasher` is keyed.
-    pub fn new(block: &ServerBlock, hasher: &RandomState) -> Self {
+    /// As `block` says. `idle`: how long its clients' idle streams stay open. `hasher` is keyed.
+    pub fn new(block: &ServerBlock, idle: Duration, hasher: &RandomState) -> Self {
         let stages = &block.stages;
         let [query_flags, answer_flags] = header::masks(&stages.header);
         let udp_size = UDP_PAYLOAD_MAX as u16;
@@ -61,6 +63,7 @@ impl Chain {
             can_answer: stages.can_answer() || !block.forwards.is_empty(),
             nsid: stages.nsid.as_ref().map(|name| name.as_bytes().into()),
             udp_size: stages.bufsize.map_or(udp_size, |size| size.min(udp_size)),
+            keepalive: u16::try_from(idle.as_millis() / 100).unwrap_or(u16::MAX),
             budget: stages.cancel.map_or(QUERY_TIMEOUT, |timeout| timeout.min(QUERY_TIMEOUT)),
             local: stages.local,
             any: stages.any,
@@ -176,7 +179,8 @@ impl Chain {
     /// How replies of our own are finished.
     pub fn finish_own(&self) -> Finish<'_> {
         let nsid = self.nsid.as_deref();
-        Finish { udp_size: self.udp_size, nsid, ..Finish::PLAIN }
+        let (udp_size, keepalive) = (self.udp_size, self.keepalive);
+        Finish { udp_size, keepalive, nsid, ..Finish::PLAIN }
     }
 
     /// How upstreams' answers are finished.

@@ -46,7 +46,7 @@ impl Forwarder {
             return None;
         }
         if let Some(stream) = client.stream {
-            self.clients.active(now, stream);
+            self.clients.asked(now, stream);
         }
         let refusal = match Query::parse(packet, truncated) {
             Ok(mut query) => {
