@@ -26,6 +26,7 @@ pub fn describe(workers: usize, default_port: u16) -> io::Result<Host> {
     }
     Ok(Host {
         sources: Sources::of_this_process()?,
+        name: limits::host_name(),
         interfaces: found,
         default_port,
         ephemeral_ports: limits::ephemeral_ports(),

@@ -235,6 +235,15 @@ fn word() -> impl Strategy<Value = String> {
         "spread",
         "9",
         "tls://::1",
+        "acl",
+        "block",
+        "net",
+        "header",
+        "log",
+        "nsid",
+        "timeouts",
+        "errors",
+        "consolidate",
         "\r",
         "\u{a0}",
         "\0",
@@ -293,11 +302,44 @@ fn block() -> impl Strategy<Value = String> {
     let forward = (targets, options).prop_map(|(targets, options)| {
         format!("forward . {targets} {{\n{}\n}}", options.join("\n"))
     });
-    (proptest::collection::vec(key, 1..4), bind, proptest::collection::vec(forward, 0..3)).prop_map(
-        |(keys, bind, forwards)| {
-            format!("{} {{\n{bind}\n{}\n}}\n", keys.join(" "), forwards.join("\n"))
+    let stages = proptest::collection::vec(stage(), 0..4);
+    let forwards = proptest::collection::vec(forward, 0..3);
+    (proptest::collection::vec(key, 1..4), bind, stages, forwards).prop_map(
+        |(keys, bind, stages, forwards)| {
+            let (keys, stages, forwards) = (keys.join(" "), stages.join("\n"), forwards.join("\n"));
+            format!("{keys} {{\n{stages}\n{bind}\n{forwards}\n}}\n")
         },
     )
+}
+
+/// A small directive that is right, apart from being there twice.
+fn stage() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        Just("root \"x y\""),
+        Just("cancel 1.5s"),
+        Just("timeouts {\nread 3 idle 90s\nmaxtcpqueries 3\n}"),
+        Just("reload 9s 3s"),
+        Just("nsid"),
+        Just("nsid a \"b c\" d#e"),
+        Just("bufsize 700"),
+        Just("debug"),
+        Just("errors {\nstacktrace\nconsolidate 5s \"a \\\"b\" info show_first\n}"),
+        Just("log"),
+        Just("log m..n x {\nclass all denial\n}"),
+        Just("log m n \"{type} {name}\""),
+        Just("local {\nlocalhost_prefix off\n}"),
+        Just("any"),
+        Just("chaos"),
+        Just("chaos \"\" \"x y\" z"),
+        Just("loadbalance {\nprefer 10.0.0.0/9 ::/3\n}"),
+        Just("acl {\nallow net 10.9.8.7/22 ::1 type MX TYPE9999\nblock\n}"),
+        Just("acl 10.0.0.0/22 {\nfilter type A\ndrop net *\n}"),
+        Just("acl m..n"),
+        Just("header {\nquery clear rd\nresponse set aa ra\n}"),
+        Just("minimal"),
+        Just("loop"),
+        Just("whoami"),
+    ]
 }
 
 fn host() -> Host {

@@ -56,8 +56,8 @@ const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// Which leaf of the engine may name which other; `*` is any leaf, and `mod` would be the items
 /// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
 /// carries its query's tour of the upstreams, a pool its own counters; routes lead from zones to
-/// the upstreams whose turn it is.
-const LEAF_EDGES: [(&str, &str); 10] = [
+/// the upstreams whose turn it is, and access lists are for zones.
+const LEAF_EDGES: [(&str, &str); 11] = [
     ("*", "heap"),
     ("*", "index"),
     ("*", "key"),
@@ -68,6 +68,7 @@ const LEAF_EDGES: [(&str, &str); 10] = [
     ("pool", "stats"),
     ("routes", "policy"),
     ("routes", "zones"),
+    ("stages::acl", "zones"),
 ];
 
 /// Rooms without I/O, time, threads and printing.

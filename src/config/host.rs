@@ -17,6 +17,8 @@ pub type Lookup = Box<dyn Fn(&str, &[SocketAddr]) -> Result<Resolved, String>>;
 pub struct Host {
     /// The files and environment variables that a Corefile may refer to.
     pub sources: Sources,
+    /// What the host calls itself.
+    pub name: String,
     /// The network interfaces, which `bind` may name.
     pub interfaces: Vec<Interface>,
     /// The port of server blocks that name none.
@@ -62,6 +64,7 @@ impl Host {
         };
         Self {
             sources: Sources::fixed(BTreeMap::new(), BTreeMap::new()),
+            name: "host.example".into(),
             interfaces: vec![loopback],
             default_port: 53,
             ephemeral_ports: 28_232,

@@ -18,11 +18,27 @@ use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Token, WARNINGS_MA
 type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
 
 /// The directives that onward has.
-const BUILT: [(&str, Reader); 4] = [
-    ("bind", bind::read),
+const BUILT: [(&str, Reader); 20] = [
+    ("root", stages::root::read),
+    ("cancel", stages::cancel::read),
+    ("timeouts", stages::timeouts::read),
     ("reload", reload::read),
-    ("any", stages::any::read),
+    ("nsid", stages::nsid::read),
+    ("bufsize", stages::bufsize::read),
+    ("bind", bind::read),
+    ("debug", stages::switches::debug),
+    ("errors", stages::errors::read),
+    ("log", stages::log::read),
+    ("local", stages::local::read),
+    ("any", stages::switches::any),
+    ("chaos", stages::chaos::read),
+    ("loadbalance", stages::loadbalance::read),
+    ("acl", stages::acl::read),
+    ("header", stages::header::read),
+    ("minimal", stages::switches::minimal),
+    ("loop", stages::switches::find_loops),
     ("forward", forward::read),
+    ("whoami", stages::switches::whoami),
 ];
 
 /// Zones of all keys and exceptions. One word can stand for 128 of them: see [`Context`].

@@ -13,9 +13,11 @@ mod error;
 mod forward;
 mod host;
 mod keys;
+mod kinds;
 mod listeners;
 mod load;
 mod name;
+mod net;
 mod numbers;
 mod oddities;
 mod print;
@@ -23,14 +25,20 @@ mod quote;
 mod rcodes;
 mod reload;
 mod stages;
+mod word;
 
 pub use budget::Descriptors;
 pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
+pub use kinds::Kind;
 pub use name::{Name, NameError};
+pub use net::Net;
 pub use rcodes::Rcodes;
 pub use reload::Reload;
-pub use stages::Stages;
+pub use stages::{
+    Acl, AclAction, AclLine, Chaos, Consolidation, Errors, HeaderFlag, HeaderRule, LoadBalance,
+    Local, LogRule, Stages, Timeouts,
+};
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;

@@ -6,6 +6,7 @@
 //! be written out, the number of client streams, which nobody writes, and how long the addresses
 //! of host names hold, because the addresses themselves are written.
 
+use super::stages::switch;
 use super::{BindAddress, Config, Forward, Policy, Reload, ServerBlock, forward::show};
 use std::fmt;
 use std::net::IpAddr;
@@ -40,6 +41,7 @@ impl ServerBlock {
         }
         write!(f, "{}", self.stages)?;
         self.forwards.iter().try_for_each(|forward| write!(f, "{forward}"))?;
+        switch(f, "whoami", self.stages.whoami)?;
         writeln!(f, "}}")
     }
 }

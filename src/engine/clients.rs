@@ -3,9 +3,10 @@
 //! TCP is as open to strangers as UDP is, but each connection holds memory, so everything has a
 //! bound: streams in all and from one address, queries outstanding on one, and the time for which
 //! one may stay without a whole query coming in or a byte of an answer going out. That last one
-//! also ends writers of single bytes and readers who do not read. Streams stand in the order of
-//! their last activity; when all places are taken, the one quiet for longest makes room, unless
-//! it waits for an answer (RFC 7766 §6.2.3, §10). Sockets and bytes are the shell's.
+//! also ends writers of single bytes and readers who do not read; waiting for an answer counts as
+//! activity. Streams with one limit stand in the order of their last activity; when all places are
+//! taken, the one quiet for longest makes room, unless it waits for an answer (RFC 7766 §6.2.3,
+//! §10). Limits are the listener's to say. Sockets and bytes are the shell's.
 
 use super::key::{Key, StreamKey};
 use super::list::{Link, List};
@@ -22,6 +23,20 @@ pub const OUTSTANDING_MAX: u32 = 128;
 /// How long a stream may stay without activity (RFC 7766 §6.2.3: a few seconds).
 pub const IDLE_MAX: Duration = Duration::from_millis(100 * STREAM_IDLE_UNITS as u64);
 
+/// What a listener says about its streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// How long one may stay without activity.
+    pub idle: Duration,
+    /// Queries that one may ask before it is closed.
+    pub queries: u32,
+}
+
+impl StreamLimits {
+    /// Where nothing is said.
+    pub const DEFAULT: Self = Self { idle: IDLE_MAX, queries: u32::MAX };
+}
+
 /// Why a stream was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -37,6 +52,10 @@ struct Stream {
     open: bool,
     address: IpAddr,
     outstanding: u32,
+    /// Queries that it may still ask.
+    queries_left: u32,
+    /// In which of the queues by activity it stands.
+    class: u32,
     active_at: Moment,
     link: Link,
 }
@@ -47,7 +66,8 @@ pub struct Clients {
     /// Streams at most.
     count_max: usize,
     free: Vec<u32>,
-    by_activity: List,
+    /// For each idle time in use, the streams that have it.
+    by_activity: Vec<(Duration, List)>,
     per_address: HashMap<IpAddr, u32, ahash::RandomState>,
 }
 
@@ -59,14 +79,14 @@ impl Clients {
             slots: Vec::new(),
             count_max,
             free: Vec::new(),
-            by_activity: List::default(),
+            by_activity: Vec::new(),
             per_address: HashMap::with_hasher(hasher),
         }
     }
 
     /// How many streams there are.
     pub fn count(&self) -> usize {
-        self.by_activity.len()
+        self.by_activity.iter().map(|(_, queue)| queue.len()).sum()
     }
 
     /// Admits a stream from `address`. The second key is of the stream that was closed for it.
@@ -77,6 +97,7 @@ impl Clients {
         &mut self,
         now: Moment,
         address: IpAddr,
+        limits: StreamLimits,
     ) -> Result<(StreamKey, Option<StreamKey>), Refused> {
         let address = address.to_canonical();
         if self.per_address.get(&address).is_some_and(|count| *count >= STREAMS_PER_ADDRESS_MAX) {
@@ -91,21 +112,38 @@ impl Clients {
             self.slots.push(Stream::vacant());
             self.slots.len() as u32 - 1
         });
+        let class = self.class(limits.idle);
         let stream = &mut self.slots[slot as usize];
         *stream = Stream {
             open: true,
             address,
+            queries_left: limits.queries,
+            class,
             active_at: now,
             generation: stream.generation,
             ..Stream::vacant()
         };
-        self.by_activity.push_back(&mut self.slots, slot, |stream| &mut stream.link);
+        let queue = &mut self.by_activity[class as usize].1;
+        queue.push_back(&mut self.slots, slot, |stream| &mut stream.link);
         Ok((self.key(slot), evicted))
     }
 
     /// Whether another query may be taken from the stream now.
     pub fn may_ask(&self, key: StreamKey) -> bool {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].outstanding < OUTSTANDING_MAX)
+    }
+
+    /// A query came in on the stream.
+    pub fn asked(&mut self, now: Moment, key: StreamKey) {
+        let Some(slot) = self.slot(key) else { return };
+        let left = &mut self.slots[slot as usize].queries_left;
+        *left = left.saturating_sub(1);
+        self.active(now, key);
+    }
+
+    /// Whether the stream has asked all that it may ever: what comes behind is not to be read.
+    pub fn is_spent(&self, key: StreamKey) -> bool {
+        self.slot(key).is_some_and(|slot| self.slots[slot as usize].queries_left == 0)
     }
 
     /// One of the stream's queries was not answered at once.
@@ -125,21 +163,37 @@ impl Clients {
     pub fn active(&mut self, now: Moment, key: StreamKey) {
         let Some(slot) = self.slot(key) else { return };
         self.slots[slot as usize].active_at = now;
-        self.by_activity.remove(&mut self.slots, slot, |stream| &mut stream.link);
-        self.by_activity.push_back(&mut self.slots, slot, |stream| &mut stream.link);
+        let queue = &mut self.by_activity[self.slots[slot as usize].class as usize].1;
+        queue.remove(&mut self.slots, slot, |stream| &mut stream.link);
+        queue.push_back(&mut self.slots, slot, |stream| &mut stream.link);
     }
 
     /// The next stream that has been without activity for too long.
-    pub fn overdue(&self, now: Moment) -> Option<StreamKey> {
-        let slot = self.by_activity.front()?;
-        let until = self.slots[slot as usize].active_at.plus(IDLE_MAX);
-        (until <= now).then(|| self.key(slot))
+    pub fn overdue(&mut self, now: Moment) -> Option<StreamKey> {
+        for class in 0..self.by_activity.len() {
+            let (idle, queue) = &self.by_activity[class];
+            let (idle, mut front) = (*idle, queue.front());
+            while let Some(slot) = front {
+                let Stream { active_at, outstanding, .. } = self.slots[slot as usize];
+                if active_at.plus(idle) > now {
+                    break;
+                }
+                let key = self.key(slot);
+                if outstanding == 0 {
+                    return Some(key);
+                }
+                self.active(now, key);
+                front = self.by_activity[class].1.front();
+            }
+        }
+        None
     }
 
     /// When [`Clients::overdue`] next has one.
     pub fn next_deadline(&self) -> Option<Moment> {
-        let slot = self.by_activity.front()?;
-        Some(self.slots[slot as usize].active_at.plus(IDLE_MAX))
+        let queues = self.by_activity.iter();
+        let fronts = queues.filter_map(|(idle, queue)| Some((idle, queue.front()?)));
+        fronts.map(|(idle, slot)| self.slots[slot as usize].active_at.plus(*idle)).min()
     }
 
     /// Whether the stream waits for nothing.
@@ -155,7 +209,8 @@ impl Clients {
     /// Forgets the stream; answers to what it asked find nobody.
     pub fn close(&mut self, key: StreamKey) {
         let Some(slot) = self.slot(key) else { return };
-        self.by_activity.remove(&mut self.slots, slot, |stream| &mut stream.link);
+        let queue = &mut self.by_activity[self.slots[slot as usize].class as usize].1;
+        queue.remove(&mut self.slots, slot, |stream| &mut stream.link);
         let stream = &mut self.slots[slot as usize];
         stream.open = false;
         stream.generation = stream.generation.wrapping_add(1);
@@ -171,8 +226,26 @@ impl Clients {
     /// Of the streams that wait for nothing, the one without activity for longest.
     fn quietest(&self) -> Result<StreamKey, Refused> {
         let quiet = |slot: &u32| self.slots[*slot as usize].outstanding == 0;
-        let mut slots = self.by_activity.iter(&self.slots, |stream| &stream.link);
-        slots.find(quiet).map(|slot| self.key(slot)).ok_or(Refused::Full)
+        let quietest = self.by_activity.iter().filter_map(|(_, queue)| {
+            let mut slots = queue.iter(&self.slots, |stream| &stream.link);
+            slots.find(quiet)
+        });
+        let quietest = quietest.min_by_key(|slot| self.slots[*slot as usize].active_at);
+        quietest.map(|slot| self.key(slot)).ok_or(Refused::Full)
+    }
+
+    /// The queue of streams with this idle time. There are as many as listeners have different
+    /// ones, and one that nobody stands in is given to another idle time.
+    fn class(&mut self, idle: Duration) -> u32 {
+        let queues = &mut self.by_activity;
+        let known = queues.iter().position(|(known, _)| *known == idle);
+        let empty = || queues.iter().position(|(_, queue)| queue.front().is_none());
+        let class = known.or_else(empty).unwrap_or(queues.len());
+        if class == queues.len() {
+            queues.push((idle, List::default()));
+        }
+        queues[class].0 = idle;
+        class as u32
     }
 
     fn key(&self, slot: u32) -> StreamKey {
@@ -192,6 +265,8 @@ impl Stream {
             open: false,
             address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
             outstanding: 0,
+            queries_left: 0,
+            class: 0,
             active_at: Moment::ZERO,
             link: Link::OFF,
         }
@@ -200,7 +275,9 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use super::{Clients, IDLE_MAX, OUTSTANDING_MAX, Refused, STREAMS_PER_ADDRESS_MAX};
+    use super::{
+        Clients, IDLE_MAX, OUTSTANDING_MAX, Refused, STREAMS_PER_ADDRESS_MAX, StreamLimits,
+    };
     use crate::moment::Moment;
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
@@ -224,22 +301,27 @@ mod tests {
         let mut clients = clients();
         let mut last = None;
         for _ in 0..STREAMS_PER_ADDRESS_MAX {
-            last = Some(clients.admit(at(0), address(1)).unwrap().0);
+            last = Some(clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap().0);
         }
-        assert_eq!(clients.admit(at(0), address(1)).unwrap_err(), Refused::AddressFull);
-        clients.admit(at(0), address(2)).unwrap();
+        assert_eq!(
+            clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap_err(),
+            Refused::AddressFull
+        );
+        clients.admit(at(0), address(2), StreamLimits::DEFAULT).unwrap();
         clients.close(last.unwrap());
-        clients.admit(at(0), address(1)).unwrap();
+        clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap();
     }
 
     #[test]
     fn when_all_places_are_taken_the_quietest_makes_room_unless_it_waits() {
         let mut clients = clients();
-        let keys: Vec<_> =
-            (0..STREAMS_MAX).map(|i| clients.admit(at(0), address(i)).unwrap().0).collect();
+        let keys: Vec<_> = (0..STREAMS_MAX)
+            .map(|i| clients.admit(at(0), address(i), StreamLimits::DEFAULT).unwrap().0)
+            .collect();
         clients.waits(keys[0]);
         clients.active(at(1), keys[1]);
-        let (_, evicted) = clients.admit(at(1), address(STREAMS_MAX)).unwrap();
+        let (_, evicted) =
+            clients.admit(at(1), address(STREAMS_MAX), StreamLimits::DEFAULT).unwrap();
         assert_eq!(evicted, Some(keys[2]));
         assert!(!clients.is_open(keys[2]) && clients.is_open(keys[0]));
         assert_eq!(clients.count(), STREAMS_MAX);
@@ -249,16 +331,19 @@ mod tests {
     fn when_all_wait_for_answers_the_newcomer_is_refused() {
         let mut clients = clients();
         for i in 0..STREAMS_MAX {
-            let key = clients.admit(at(0), address(i)).unwrap().0;
+            let key = clients.admit(at(0), address(i), StreamLimits::DEFAULT).unwrap().0;
             clients.waits(key);
         }
-        assert_eq!(clients.admit(at(0), address(STREAMS_MAX)).unwrap_err(), Refused::Full);
+        assert_eq!(
+            clients.admit(at(0), address(STREAMS_MAX), StreamLimits::DEFAULT).unwrap_err(),
+            Refused::Full
+        );
     }
 
     #[test]
     fn a_stream_asks_so_much_at_once_and_no_more() {
         let mut clients = clients();
-        let key = clients.admit(at(0), address(1)).unwrap().0;
+        let key = clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap().0;
         for _ in 0..OUTSTANDING_MAX {
             assert!(clients.may_ask(key));
             clients.waits(key);
@@ -271,8 +356,8 @@ mod tests {
     #[test]
     fn a_stream_without_activity_is_overdue_at_the_right_instant() {
         let mut clients = clients();
-        let first = clients.admit(at(0), address(1)).unwrap().0;
-        let second = clients.admit(at(1), address(2)).unwrap().0;
+        let first = clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap().0;
+        let second = clients.admit(at(1), address(2), StreamLimits::DEFAULT).unwrap().0;
         clients.active(at(3), first);
         assert_eq!(clients.next_deadline(), Some(at(1).plus(IDLE_MAX)));
         assert_eq!(clients.overdue(Moment::from_nanos(at(11).as_nanos() - 1)), None);
@@ -285,12 +370,39 @@ mod tests {
     #[test]
     fn a_stale_key_finds_nobody() {
         let mut clients = clients();
-        let old = clients.admit(at(0), address(1)).unwrap().0;
+        let old = clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap().0;
         clients.close(old);
-        let new = clients.admit(at(0), address(1)).unwrap().0;
+        let new = clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap().0;
         assert_eq!(old.index(), new.index());
         clients.waits(old);
         clients.close(old);
         assert!(clients.is_open(new) && clients.is_quiet(new) && !clients.is_open(old));
+    }
+
+    #[test]
+    fn each_stream_has_the_idle_time_of_its_listener_and_waiting_is_no_idling() {
+        let mut clients = clients();
+        let limits = |seconds| StreamLimits { idle: at(seconds).since(at(0)), queries: 9 };
+        let long = clients.admit(at(0), address(1), limits(30)).unwrap().0;
+        let short = clients.admit(at(1), address(2), limits(2)).unwrap().0;
+        assert_eq!(clients.next_deadline(), Some(at(3)));
+        clients.waits(short);
+        assert_eq!(clients.overdue(at(3)), None, "it waits for an answer");
+        assert_eq!(clients.next_deadline(), Some(at(5)));
+        clients.answered(short);
+        assert_eq!(clients.overdue(at(5)), Some(short));
+        clients.close(short);
+        assert_eq!((clients.overdue(at(29)), clients.overdue(at(30))), (None, Some(long)));
+    }
+
+    #[test]
+    fn a_stream_is_spent_after_so_many_queries() {
+        let mut clients = clients();
+        let limits = StreamLimits { queries: 2, ..StreamLimits::DEFAULT };
+        let key = clients.admit(at(0), address(1), limits).unwrap().0;
+        clients.asked(at(0), key);
+        assert!(!clients.is_spent(key));
+        clients.asked(at(0), key);
+        assert!(clients.is_spent(key));
     }
 }

@@ -118,6 +118,8 @@ pub struct Exchange {
     until: Moment,
     /// Which of the time-outs given to [`Exchanges::new`] its attempts have.
     pub timeout_class: u32,
+    /// In which of the queues by age it stands.
+    age_class: u32,
     joinable: bool,
     first_waiter: u32,
     last_waiter: u32,
@@ -150,6 +152,8 @@ pub struct Opening<'a> {
     pub transport: Transport,
     /// Which of the time-outs given to [`Exchanges::new`] its attempts have.
     pub timeout_class: u32,
+    /// What it may take in all.
+    pub budget: Duration,
 }
 
 type QueryBuffer = [u8; UPSTREAM_LEN_MAX];
@@ -163,7 +167,8 @@ pub struct Exchanges {
     waiters_free: Vec<u32>,
     by_id: Index,
     by_text: Index,
-    by_age: List,
+    /// For each budget in use, those that have it.
+    by_age: Vec<(Duration, List)>,
     timeouts: Vec<(Duration, List)>,
     on_connection: Vec<List>,
 }
@@ -180,7 +185,7 @@ impl Exchanges {
             waiters_free: Vec::with_capacity(WAITERS_MAX),
             by_id: Index::new(EXCHANGES_MAX),
             by_text: Index::new(EXCHANGES_MAX),
-            by_age: List::default(),
+            by_age: vec![(QUERY_TIMEOUT, List::default())],
             timeouts: timeouts.iter().map(|timeout| (*timeout, List::default())).collect(),
             on_connection: vec![List::default(); connections],
         }
@@ -223,6 +228,7 @@ impl Exchanges {
             None => return None,
         };
         self.queries[slot as usize][..opening.query.len()].copy_from_slice(opening.query);
+        let age_class = self.age_class(opening.budget);
         let exchange = &mut self.slots[slot as usize];
         *exchange = Exchange {
             generation: exchange.generation,
@@ -234,14 +240,30 @@ impl Exchanges {
             stanza: opening.stanza,
             transport: opening.transport,
             began: (opening.stanza, opening.transport),
-            until: now.plus(QUERY_TIMEOUT),
+            until: now.plus(opening.budget),
             timeout_class: opening.timeout_class,
+            age_class,
             joinable: true,
             ..Exchange::vacant()
         };
         self.by_text.insert(opening.hash, slot);
-        self.by_age.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_age);
+        let queue = &mut self.by_age[age_class as usize].1;
+        queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_age);
         Some(slot)
+    }
+
+    /// The queue of those with this budget. There are as many as server blocks have different
+    /// ones, and one that nobody stands in is given to another budget.
+    fn age_class(&mut self, budget: Duration) -> u32 {
+        let queues = &mut self.by_age;
+        let known = queues.iter().position(|(known, _)| *known == budget);
+        let empty = || queues.iter().position(|(_, queue)| queue.front().is_none());
+        let class = known.or_else(empty).unwrap_or(queues.len());
+        if class == queues.len() {
+            queues.push((budget, List::default()));
+        }
+        queues[class].0 = budget;
+        class as u32
     }
 
     /// Whether no client more can wait.
@@ -380,7 +402,8 @@ impl Exchanges {
     /// An exchange that has passed a deadline.
     pub fn overdue(&self, now: Moment) -> Option<(u32, Overdue)> {
         let late = |slot: &u32| self.slots[*slot as usize].until <= now;
-        if let Some(slot) = self.by_age.front().filter(late) {
+        let mut oldest = self.by_age.iter().filter_map(|(_, queue)| queue.front());
+        if let Some(slot) = oldest.find(late) {
             return Some((slot, Overdue::Query));
         }
         let late = |slot: &u32| self.slots[*slot as usize].attempt_until <= now;
@@ -390,7 +413,8 @@ impl Exchanges {
 
     /// The earliest deadline of all.
     pub fn next_deadline(&self) -> Option<Moment> {
-        let oldest = self.by_age.front().map(|slot| self.slots[slot as usize].until);
+        let oldest = self.by_age.iter().filter_map(|(_, queue)| queue.front());
+        let oldest = oldest.map(|slot| self.slots[slot as usize].until);
         let fronts = self.timeouts.iter().filter_map(|(_, queue)| queue.front());
         fronts.map(|slot| self.slots[slot as usize].attempt_until).chain(oldest).min()
     }
@@ -401,9 +425,10 @@ impl Exchanges {
         debug_assert!(self.slots[slot as usize].attempt.is_none(), "an attempt is still on");
         let exchange = &mut self.slots[slot as usize];
         if std::mem::take(&mut exchange.joinable) {
-            let hash = exchange.hash;
+            let (hash, age_class) = (exchange.hash, exchange.age_class as usize);
             self.by_text.remove(hash, slot);
-            self.by_age.remove(&mut self.slots, slot, |exchange| &mut exchange.by_age);
+            let queue = &mut self.by_age[age_class].1;
+            queue.remove(&mut self.slots, slot, |exchange| &mut exchange.by_age);
         }
     }
 
@@ -454,6 +479,7 @@ impl Exchange {
             attempt_until: Moment::FOREVER,
             until: Moment::FOREVER,
             timeout_class: 0,
+            age_class: 0,
             joinable: false,
             first_waiter: NONE,
             last_waiter: NONE,

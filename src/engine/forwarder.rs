@@ -20,10 +20,10 @@ pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
 
 use super::chain::Chain;
-use super::clients::Clients;
+use super::clients::{Clients, IDLE_MAX, Refused, StreamLimits};
 use super::exchange::{Client, Exchanges};
 use super::health::Verdicts;
-use super::key::{ConnectionId, ExchangeKey, Transport};
+use super::key::{ConnectionId, ExchangeKey, StreamKey, Transport};
 use super::memory::{EngineMemory, reserved};
 use super::message::HEADER_LEN;
 use super::message::query::UPSTREAM_LEN_MAX;
@@ -85,6 +85,8 @@ pub struct Forwarder {
     chains: Vec<Chain>,
     /// Of each upstream; [`pool_of`] tells its pools.
     addresses: Vec<Dial>,
+    /// Of each of the shell's listeners.
+    streams: Vec<StreamLimits>,
     pools: Pools,
     exchanges: Exchanges,
     /// The streams of clients, for the shell to admit and close.
@@ -127,8 +129,9 @@ impl Forwarder {
         let upstreams = vec![UpstreamStats::default(); addresses.len()];
         Self {
             routes,
-            chains: config.blocks.iter().map(Chain::new).collect(),
+            chains: chains_of(config, &hasher),
             addresses,
+            streams: stream_limits(config, listeners),
             pools,
             exchanges,
             clients: Clients::new(config.client_streams_max, hasher.clone()),
@@ -142,6 +145,20 @@ impl Forwarder {
             verdicts,
             draft: [0; UPSTREAM_LEN_MAX],
         }
+    }
+
+    /// Admits a client's stream on listener number `listener` from `address`. The second key is of
+    /// the stream that was closed for it.
+    ///
+    /// # Errors
+    /// [`Refused`]: the shell closes the newcomer.
+    pub fn admit(
+        &mut self,
+        now: Moment,
+        listener: u16,
+        address: IpAddr,
+    ) -> Result<(StreamKey, Option<StreamKey>), Refused> {
+        self.clients.admit(now, address, self.streams[usize::from(listener)])
     }
 
     /// When [`Forwarder::on_time`] next has something to do.
@@ -250,6 +267,38 @@ impl Forwarder {
     fn upstream_of(&mut self, slot: u32) -> usize {
         self.exchanges.get(slot).upstream as usize
     }
+}
+
+/// What is said about streams on each of the shell's listeners: by the last of its blocks that says
+/// anything.
+fn stream_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<StreamLimits> {
+    let limits = |listener: &Option<usize>| {
+        let mut limits = StreamLimits::DEFAULT;
+        let zones = listener.map_or(&[][..], |number| &config.listeners[number].zones);
+        let mut blocks: Vec<usize> = zones.iter().map(|(_, block)| *block).collect();
+        blocks.sort_unstable();
+        for block in blocks {
+            let written = config.blocks[block].stages.timeouts;
+            limits.idle = written.idle.unwrap_or(limits.idle);
+            limits.queries = written.queries_max.unwrap_or(limits.queries);
+        }
+        limits
+    };
+    listeners.iter().map(limits).collect()
+}
+
+fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
+    let numbers: Vec<_> = (0..config.listeners.len()).map(Some).collect();
+    let limits = stream_limits(config, &numbers);
+    // A block on several listeners says what holds on all of them.
+    let idle = |number: usize| {
+        let serving = config.listeners.iter().zip(&limits);
+        let serving = serving
+            .filter(|(listener, _)| listener.zones.iter().any(|(_, block)| *block == number));
+        serving.map(|(_, limits)| limits.idle).min().unwrap_or(IDLE_MAX)
+    };
+    let blocks = config.blocks.iter().enumerate();
+    blocks.map(|(number, block)| Chain::new(block, idle(number), hasher)).collect()
 }
 
 /// The number of the pool of connections to `upstream`.

@@ -160,7 +160,7 @@ impl Routes {
 
 /// Whether its listeners take questions of every class; the others take those about the Internet.
 fn serves_any_class(block: &ServerBlock) -> bool {
-    !block.forwards.is_empty()
+    !block.forwards.is_empty() || block.stages.chaos.is_some()
 }
 
 impl Stanza {

@@ -14,6 +14,8 @@ pub enum DropReason {
     QueryIsResponse,
     /// A client's packet came from port 0, where no reply can go.
     QueryFromPortZero,
+    /// An access list says that a client gets no reply.
+    QueryDenied,
     /// The reply could not be sent: socket buffer full or peer unreachable.
     ReplyNotSent,
     /// An upstream's packet is no response to a QUERY with one question.
@@ -61,8 +63,24 @@ pub struct Stats {
 /// What the small stages of server blocks did to queries, all blocks together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageStats {
+    /// Answered by `local`.
+    pub local: u64,
     /// Answered by `any`.
     pub any: u64,
+    /// Answered by `chaos`.
+    pub chaos: u64,
+    /// Refused by `chaos`, which does not know them.
+    pub chaos_refused: u64,
+    /// Let through by `acl`.
+    pub acl_allowed: u64,
+    /// Refused by `acl`.
+    pub acl_blocked: u64,
+    /// Answered with nothing by `acl`.
+    pub acl_filtered: u64,
+    /// Dropped by `acl`.
+    pub acl_dropped: u64,
+    /// Answered by `whoami`.
+    pub whoami: u64,
 }
 
 /// One worker's counters of one upstream.
@@ -140,7 +158,15 @@ impl Stats {
 
 impl StageStats {
     fn add(&mut self, other: &Self) {
+        self.local += other.local;
         self.any += other.any;
+        self.chaos += other.chaos;
+        self.chaos_refused += other.chaos_refused;
+        self.acl_allowed += other.acl_allowed;
+        self.acl_blocked += other.acl_blocked;
+        self.acl_filtered += other.acl_filtered;
+        self.acl_dropped += other.acl_dropped;
+        self.whoami += other.whoami;
     }
 }
 

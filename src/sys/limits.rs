@@ -1,4 +1,4 @@
-//! Limits of the process and of the host that decide how large pools may be.
+//! Limits of the process and of the host that decide how large pools may be, and its name.
 //!
 //! Connections need descriptors and source ports. Both are read from the kernel here, and the
 //! first is raised to what the host allows.
@@ -17,6 +17,12 @@ pub fn ephemeral_ports() -> usize {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let (low, high) = parse_range(&text).unwrap_or(EPHEMERAL_DEFAULT);
     usize::from(high - low) + 1
+}
+
+/// What the host calls itself; `localhost` if the kernel does not tell.
+pub fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
 }
 
 fn parse_range(text: &str) -> Option<(u16, u16)> {

@@ -71,7 +71,7 @@ impl ClientStreams {
             // behind is accepted when another stream ends and a new one knocks.
             let Ok((mut socket, peer)) = listener.accept() else { return false };
             // Nobody minds a stream that closes before it began.
-            let Ok((key, evicted)) = engine.clients.admit(now, peer.ip()) else {
+            let Ok((key, evicted)) = engine.admit(now, number as u16, peer.ip()) else {
                 engine.stats_mut().streams_refused += 1;
                 continue;
             };
@@ -120,6 +120,11 @@ impl ClientStreams {
             Client { listener: slot.listener, peer: slot.peer, local: None, stream: Some(key) };
         let mut broken = false;
         loop {
+            if engine.clients.is_spent(key) {
+                // Whatever is behind is not read; it closes when all is answered.
+                slot.stream.half_closed = true;
+                break;
+            }
             if !engine.clients.may_ask(key) {
                 slot.paused = true;
                 break;

@@ -247,8 +247,12 @@ impl World {
     /// The laws of conservation: every query is answered, dropped or waited for.
     pub(crate) fn check_books(&self) {
         let stats = self.engine.stats();
-        let silent =
-            [DropReason::QueryTooShort, DropReason::QueryIsResponse, DropReason::QueryFromPortZero];
+        let silent = [
+            DropReason::QueryTooShort,
+            DropReason::QueryIsResponse,
+            DropReason::QueryFromPortZero,
+            DropReason::QueryDenied,
+        ];
         let dropped: u64 = silent.iter().map(|reason| stats.dropped(*reason)).sum();
         assert_eq!(stats.queries, stats.replied() + dropped + self.waiting_count, "{stats:?}");
         for upstream in &stats.upstreams {

@@ -135,7 +135,7 @@ impl World {
 
     /// A client opens a stream, if it may.
     pub(crate) fn admit(&mut self, peer: SocketAddr) -> Option<StreamKey> {
-        self.engine.clients.admit(self.now, peer.ip()).ok().map(|(stream, _)| stream)
+        self.engine.admit(self.now, 0, peer.ip()).ok().map(|(stream, _)| stream)
     }
 
     pub(crate) fn is_open(&self, id: ConnectionId) -> bool {

@@ -40,7 +40,7 @@ impl Accepted {
 
 impl Worker {
     fn accept(&mut self, net: &mut Net, link: LinkId, peer: SocketAddr) {
-        let Ok((key, evicted)) = self.engine.clients.admit(net.now, peer.ip()) else {
+        let Ok((key, evicted)) = self.engine.admit(net.now, 0, peer.ip()) else {
             self.engine.stats_mut().streams_refused += 1;
             return net.reset(link, Side::Acceptor);
         };

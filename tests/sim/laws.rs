@@ -196,6 +196,7 @@ impl Laws {
             DropReason::QueryTooShort,
             DropReason::QueryIsResponse,
             DropReason::QueryFromPortZero,
+            DropReason::QueryDenied,
         ]);
         let accounted = stats.replied() + silenced + books.forgotten + waiting;
         equal("queries = replies + drops + outstanding", stats.queries, accounted);

@@ -10,10 +10,11 @@ use crate::engine::exchange::{Client, Opening, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
 use crate::engine::message::reply::{ExtendedError, Finish};
-use crate::engine::message::{HEADER_LEN, Rcode};
+use crate::engine::message::{HEADER_LEN, Rcode, put_u16, u16_at};
 use crate::engine::stats::DropReason;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
+use rand_chacha::rand_core::Rng;
 
 /// What becomes of a query that was understood.
 enum Course {
@@ -45,7 +46,7 @@ impl Forwarder {
             return None;
         }
         if let Some(stream) = client.stream {
-            self.clients.active(now, stream);
+            self.clients.asked(now, stream);
         }
         let refusal = match Query::parse(packet, truncated) {
             Ok(mut query) => {
@@ -79,7 +80,7 @@ impl Forwarder {
         };
         let (rcode, why, asked, question, block) = refusal;
         let question = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
-        let finish = block.map_or(Finish::PLAIN, |block| self.chains[block].finish());
+        let finish = block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own());
         let len = write_error(out, &asked, question, rcode, why, finish);
         self.count_reply(&out[..len]);
         Some(len)
@@ -99,17 +100,22 @@ impl Forwarder {
             return Course::Refused(Rcode::Refused, None, None);
         };
         let (chain, stats) = (&self.chains[block], &mut self.stats);
-        let mut step = chain.on_query(&client, query, &mut stats.stages, out);
+        let random = || self.random.next_u32();
+        let stages = &mut stats.stages;
+        let mut step = chain.on_query(&client, query, &name, random, stages, out);
         if step == Step::Onward {
             match self.routes.stanza_in(block, &name) {
                 Some(stanza) => return self.forward(now, client, query, &name, block, stanza),
-                None => step = chain.at_end(),
+                None => step = chain.at_end(&client, query, stages, out),
             }
         }
         match step {
             Step::Replied(len) => Course::Replied(len),
             Step::Refused(rcode, why) => Course::Refused(rcode, why, Some(block)),
-            Step::Onward | Step::Dropped => Course::Dropped,
+            Step::Onward | Step::Dropped => {
+                self.stats.drop(DropReason::QueryDenied);
+                Course::Dropped
+            }
         }
     }
 
@@ -125,8 +131,10 @@ impl Forwarder {
         stanza: usize,
     ) -> Course {
         let transport = self.routes.stanza(stanza).transport(client.transport());
-        let finish = self.chains[block].finish();
-        let query_len = query.write_upstream(&mut self.draft, finish.udp_size);
+        let chain = &self.chains[block];
+        let query_len = query.write_upstream(&mut self.draft, chain.finish_own().udp_size);
+        let word = u16_at(&self.draft, 2).unwrap_or(0);
+        put_u16(&mut self.draft, 2, chain.query_flags().apply(word));
         let opening = Opening {
             query: &self.draft[..query_len],
             name_len: query.question.name_len,
@@ -134,6 +142,7 @@ impl Forwarder {
             stanza: stanza as u32,
             transport,
             timeout_class: self.routes.stanza(stanza).timeout_class,
+            budget: chain.budget,
         };
         let full = Course::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError), Some(block));
         if !self.routes.stanza(stanza).has_room() {

@@ -6,9 +6,8 @@
 //! way to an upstream that is gone starts again. The question decides anew which stanza that is;
 //! if none wants it any more, it fails.
 
-use super::{Dial, Forwarder, dials_of, hash_of, pool_settings};
+use super::{Dial, Forwarder, chains_of, dials_of, hash_of, pool_settings, stream_limits};
 use crate::config::Config;
-use crate::engine::chain::Chain;
 use crate::engine::exchange::Client;
 use crate::engine::health::Verdicts;
 use crate::engine::message::reply::ExtendedError;
@@ -49,7 +48,8 @@ impl Forwarder {
         self.stats.upstreams = stays.iter().map(stats).collect();
         self.addresses = dials;
         self.routes = Routes::new(config, listeners, &self.hasher);
-        self.chains = config.blocks.iter().map(Chain::new).collect();
+        self.streams = stream_limits(config, listeners);
+        self.chains = chains_of(config, &self.hasher);
         self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
         self.verdicts = verdicts;
         self.accused.clear();

@@ -10,6 +10,7 @@ use crate::engine::message::compose::write_error;
 use crate::engine::message::reply::{Finish, write_answer};
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, reply};
 use crate::engine::stats::DropReason;
+use rand_chacha::rand_core::Rng;
 
 /// The longest message that a stream carries.
 pub const STREAM_MESSAGE_MAX: usize = u16::MAX as usize;
@@ -37,6 +38,7 @@ impl Forwarder {
         let limit = limit(&waiter);
         let (response, asked) = (&answered.response, &waiter.asked);
         let len = write_answer(out, packet, response, asked, question, limit, self.finish(slot));
+        self.rearrange(slot, &mut out[..len]);
         Some(self.reply_to(slot, &waiter.client, &out[..len]))
     }
 
@@ -68,7 +70,9 @@ impl Forwarder {
             let len = match self.held.get(&slot) {
                 Some((response, packet)) => {
                     let (limit, finish) = (limit(&waiter), self.finish(slot));
-                    write_answer(out, packet, response, asked, question, limit, finish)
+                    let len = write_answer(out, packet, response, asked, question, limit, finish);
+                    self.rearrange(slot, &mut out[..len]);
+                    len
                 }
                 None => {
                     let finish = self.finish(slot);
@@ -83,6 +87,13 @@ impl Forwarder {
     fn finish(&self, slot: u32) -> Finish<'_> {
         let block = self.routes.block_of(self.exchanges.first_stanza(slot));
         block.map_or(Finish::PLAIN, |block| self.chains[block].finish())
+    }
+
+    /// Lets addresses change places in a reply whose exchange is or was just in `slot`.
+    fn rearrange(&mut self, slot: u32, reply: &mut [u8]) {
+        if let Some(block) = self.routes.block_of(self.exchanges.first_stanza(slot)) {
+            self.chains[block].rearrange(reply, || self.random.next_u32());
+        }
     }
 
     /// The question of the exchange that is or was just in `slot`, as the waiter spelt it.

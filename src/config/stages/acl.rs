@@ -1,0 +1,171 @@
+//! `acl [ZONES…] { ACTION [type QTYPE…] [net CIDR|IP…] }`
+//!
+//! Who may ask what. Several stanzas hold in their order. `*` stands for all types or networks, and
+//! so does leaving the section out. Zones that are none are passed over with a warning; the
+//! reference says nothing.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::super::quote::quote;
+use super::super::word::list;
+use super::super::{Kind, Name, Net, keys};
+use crate::corefile::{Cursor, ParseError, Token, Warning, did_you_mean};
+use std::fmt;
+
+/// Who may ask what below some names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acl {
+    /// Names at or below these are meant. `None`: all that the server block serves.
+    pub zones: Option<Vec<Name>>,
+    /// The first that matches counts.
+    pub lines: Vec<AclLine>,
+}
+
+/// What is done to some queries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AclLine {
+    /// What is done.
+    pub action: AclAction,
+    /// To queries for these types. `None`: all.
+    pub kinds: Option<Vec<Kind>>,
+    /// To queries from these addresses. `None`: all.
+    pub nets: Option<Vec<Net>>,
+}
+
+/// What is done to a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AclAction {
+    /// It goes on.
+    Allow,
+    /// Its client is told REFUSED.
+    Block,
+    /// Its client is told that there is nothing.
+    Filter,
+    /// Its client is told nothing.
+    Drop,
+}
+
+const ACTIONS: [(&str, AclAction); 4] = [
+    ("allow", AclAction::Allow),
+    ("block", AclAction::Block),
+    ("filter", AclAction::Filter),
+    ("drop", AclAction::Drop),
+];
+
+/// Reads all `acl` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while cursor.stanza().is_some() {
+        let written = cursor.rest();
+        let mut zones = Vec::new();
+        for zone in &written {
+            match keys::parse(&zone.text) {
+                Ok(zone) => zones.extend(zone.names),
+                Err(reason) => {
+                    let message = format!("plugin/acl: zone is ignored: {reason}");
+                    context.warnings.push(Warning { place: zone.place.clone(), message });
+                }
+            }
+        }
+        let mut lines = Vec::new();
+        while let Some(action) = cursor.block() {
+            lines.push(line(action, &cursor.rest())?);
+        }
+        let zones = (!written.is_empty()).then_some(zones);
+        draft.stages.acl.push(Acl { zones, lines });
+    }
+    Ok(())
+}
+
+fn line(action: &Token, words: &[&Token]) -> Result<AclLine, Complaint> {
+    let known = ACTIONS.iter().find(|(name, _)| action.text.eq_ignore_ascii_case(name));
+    let Some((_, action)) = known else {
+        let suggestion = did_you_mean(&action.text, ACTIONS.map(|(name, _)| name));
+        let message = format!(
+            "unexpected token {}; expect 'allow', 'block', 'filter' or 'drop'{suggestion}",
+            quote(&action.text)
+        );
+        return Err(ParseError::at(action, message).into());
+    };
+    let mut line = AclLine { action: *action, kinds: None, nets: None };
+    let mut rest = words;
+    while let Some((section, behind)) = rest.split_first() {
+        let end = behind.iter().position(|word| is_section(word)).unwrap_or(behind.len());
+        let (values, following) = behind.split_at(end);
+        rest = following;
+        if !is_section(section) {
+            let found = quote(&section.text);
+            let message = format!("unexpected token {found}; expect 'type | net'");
+            return Err(ParseError::at(section, message).into());
+        }
+        if values.is_empty() {
+            let message = format!("no token specified in {} section", quote(&section.text));
+            return Err(ParseError::at(section, message).into());
+        }
+        let all = values.iter().any(|value| &*value.text == "*");
+        if section.text.eq_ignore_ascii_case("type") {
+            let kinds = values.iter().filter(|value| &*value.text != "*").map(|value| kind(value));
+            let kinds = kinds.collect::<Result<Vec<_>, _>>()?;
+            line.kinds = (!all).then_some(kinds);
+        } else {
+            let nets = values.iter().filter(|value| &*value.text != "*").map(|value| net(value));
+            let nets = nets.collect::<Result<Vec<_>, _>>()?;
+            line.nets = (!all).then_some(nets);
+        }
+    }
+    Ok(line)
+}
+
+fn is_section(word: &Token) -> bool {
+    ["type", "net"].iter().any(|section| word.text.eq_ignore_ascii_case(section))
+}
+
+fn kind(word: &Token) -> Result<Kind, Complaint> {
+    Kind::parse(&word.text).ok_or_else(|| {
+        let suggestion = did_you_mean(&word.text.to_ascii_uppercase(), Kind::mnemonics());
+        let found = quote(&word.text);
+        let message = format!("unexpected token {found}; expect legal QTYPE{suggestion}");
+        ParseError::at(word, message).into()
+    })
+}
+
+fn net(word: &Token) -> Result<Net, Complaint> {
+    Net::parse(&word.text).ok_or_else(|| {
+        let message = format!("illegal CIDR notation {}", quote(&word.text));
+        ParseError::at(word, message).into()
+    })
+}
+
+impl fmt::Display for Acl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "    acl")?;
+        match self.zones.as_deref() {
+            None => {}
+            // No zone: the language has no shorter way to say that.
+            Some([]) => write!(f, " ..")?,
+            Some(zones) => list(f, zones)?,
+        }
+        writeln!(f, " {{")?;
+        self.lines.iter().try_for_each(|line| line.fmt(f))?;
+        writeln!(f, "    }}")
+    }
+}
+
+impl fmt::Display for AclLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = ACTIONS.iter().find(|(_, action)| *action == self.action);
+        write!(f, "        {}", known.map_or("", |(name, _)| name))?;
+        if let Some(kinds) = &self.kinds {
+            write!(f, " type")?;
+            list(f, kinds)?;
+        }
+        if let Some(nets) = &self.nets {
+            write!(f, " net")?;
+            list(f, nets)?;
+        }
+        writeln!(f)
+    }
+}

@@ -1,0 +1,36 @@
+//! `bufsize [SIZE]`
+//!
+//! Largest UDP payload, on both sides. Of several stanzas only the first is looked at, as in the
+//! reference.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::super::numbers;
+use crate::corefile::Cursor;
+
+const SIZE: u16 = 1232;
+const SIZE_MIN: u16 = 512;
+const SIZE_MAX: u16 = 4096;
+
+/// Reads all `bufsize` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    _: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    cursor.stanza();
+    let mut size = SIZE;
+    if let Some(written) = cursor.arg() {
+        let number =
+            numbers::signed(&written.text).map_err(|message| Complaint::value(written, message))?;
+        let fitting = u16::try_from(number).ok();
+        let fitting = fitting.filter(|size| (SIZE_MIN..=SIZE_MAX).contains(size));
+        size = fitting.ok_or_else(|| {
+            let message = format!("size must be {SIZE_MIN} to {SIZE_MAX}: {number}");
+            Complaint::value(written, message)
+        })?;
+    }
+    cursor.expect_no_arg()?;
+    draft.stages.bufsize = Some(size);
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! `cancel [TIMEOUT]`
+//!
+//! What a query may take in all. Of several stanzas the last holds.
+
+use super::super::duration;
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use crate::corefile::Cursor;
+use std::time::Duration;
+
+/// The reference's, which is a little more than any query gets here anyway.
+const TIMEOUT: Duration = Duration::from_millis(5001);
+
+/// Reads all `cancel` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    _: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while cursor.stanza().is_some() {
+        let mut timeout = TIMEOUT;
+        if let Some(written) = cursor.arg() {
+            let nanos = duration::parse(&written.text)
+                .map_err(|message| Complaint::value(written, message))?;
+            if nanos <= 0 {
+                let shown = duration::show(nanos);
+                let message = format!("timeout must be greater than 0: {shown}");
+                return Err(Complaint::value(written, message));
+            }
+            timeout = Duration::from_nanos(nanos.unsigned_abs());
+        }
+        cursor.expect_no_arg()?;
+        draft.stages.cancel = Some(timeout);
+    }
+    Ok(())
+}

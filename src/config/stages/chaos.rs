@@ -1,0 +1,53 @@
+//! `chaos [VERSION [AUTHORS…]]`
+//!
+//! What is told about the server itself. Of several stanzas only the first is looked at, as in the
+//! reference.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::super::word::Word;
+use crate::corefile::{Cursor, Token};
+use std::fmt;
+
+/// Bytes of a string in a record (RFC 1035 §3.3).
+const TEXT_MAX: usize = 255;
+
+/// What is told about the server itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chaos {
+    /// For `version.bind` and `version.server`.
+    pub version: String,
+    /// For `authors.bind`. Without any, that is refused.
+    pub authors: Vec<String>,
+    /// For `hostname.bind` and `id.server`. Not written: it is the name of the host.
+    pub host: String,
+}
+
+/// Reads all `chaos` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    cursor.stanza();
+    let words = cursor.rest();
+    let too_long = |word: &&&Token| word.text.len() > TEXT_MAX;
+    if let Some(word) = words.iter().find(too_long) {
+        let message = format!("a text of {} bytes, but {TEXT_MAX} is the most", word.text.len());
+        return Err(Complaint::value(word, message));
+    }
+    let mut words = words.iter().map(|word| word.text.to_string());
+    let version = words.next();
+    let version = version.unwrap_or_else(|| concat!("onward-", env!("CARGO_PKG_VERSION")).into());
+    let host = context.host.name.chars().take(TEXT_MAX / 4).collect();
+    draft.stages.chaos = Some(Chaos { version, authors: words.collect(), host });
+    Ok(())
+}
+
+impl fmt::Display for Chaos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "    chaos {}", Word(&self.version))?;
+        self.authors.iter().try_for_each(|author| write!(f, " {}", Word(author)))?;
+        writeln!(f)
+    }
+}

@@ -1,0 +1,129 @@
+//! `errors [stdout] { stacktrace; consolidate DURATION REGEXP [LEVEL] [show_first] }`
+//!
+//! How errors of queries are to be logged. onward counts those and does not log them, so all of
+//! this is read, checked as far as that goes without a matcher of regular expressions, and kept.
+
+use super::super::duration;
+use super::super::error::Complaint;
+use super::super::forward::show;
+use super::super::load::{Context, Draft};
+use super::super::quote::quote;
+use super::super::word::Word;
+use super::once;
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
+use std::fmt;
+use std::time::Duration;
+
+const LEVELS: [&str; 4] = ["warning", "error", "info", "debug"];
+/// Characters of a pattern.
+const PATTERN_MAX: usize = 10_000;
+
+/// How errors are to be logged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Errors {
+    /// With a trace of the stack when something panicked.
+    pub stacktrace: bool,
+    /// What is summed up instead of being logged one by one, in the order written.
+    pub consolidate: Vec<Consolidation>,
+}
+
+/// Errors that are summed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consolidation {
+    /// From the first of them to the line that sums them up.
+    pub period: Duration,
+    /// A regular expression that matches them.
+    pub pattern: String,
+    /// At which level: one of `warning`, `error`, `info` and `debug`.
+    pub level: &'static str,
+    /// The first of them is logged at once.
+    pub show_first: bool,
+}
+
+/// Reads the `errors` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    _: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    cursor.stanza();
+    match &cursor.rest()[..] {
+        [] => {}
+        [target] if &*target.text == "stdout" => {}
+        [target] => {
+            let message = format!("invalid log file: {}", target.text);
+            return Err(Complaint::value(target, message));
+        }
+        [..] => return Err(cursor.argument_error().into()),
+    }
+    let mut errors = Errors::default();
+    while let Some(property) = cursor.block() {
+        match &*property.text {
+            "stacktrace" => {
+                cursor.expect_no_arg()?;
+                errors.stacktrace = true;
+            }
+            "consolidate" => errors.consolidate.push(consolidation(cursor)?),
+            other => {
+                let suggestion = did_you_mean(other, ["stacktrace", "consolidate"]);
+                let message = format!("unknown property '{other}'{suggestion}");
+                return Err(ParseError::at(property, message).into());
+            }
+        }
+    }
+    draft.stages.errors = Some(errors);
+    once(cursor)
+}
+
+fn consolidation(cursor: &mut Cursor<'_>) -> Result<Consolidation, Complaint> {
+    let arguments = cursor.expect_rest()?;
+    let [period, pattern, options @ ..] = &arguments[..] else {
+        return Err(cursor.argument_error().into());
+    };
+    let nanos =
+        duration::parse(&period.text).map_err(|message| Complaint::value(period, message))?;
+    if nanos < 0 {
+        return Err(Complaint::value(period, "negative duration"));
+    }
+    if pattern.text.chars().count() > PATTERN_MAX {
+        let message = format!("regular expression exceeds {PATTERN_MAX} characters");
+        return Err(Complaint::value(pattern, message));
+    }
+    let level = |word: &Token| LEVELS.into_iter().find(|level| *level == &*word.text);
+    let (level, show_first) = match options {
+        [] => (Some("error"), false),
+        [word] if &*word.text == "show_first" => (Some("error"), true),
+        [word] => (level(word), false),
+        [word, first] if &*first.text == "show_first" => (level(word), true),
+        [_, other, ..] => {
+            let message = format!("unexpected {}; expect show_first", quote(&other.text));
+            return Err(Complaint::value(other, message));
+        }
+    };
+    let Some(level) = level else {
+        let word = options[0];
+        let expected = LEVELS.join(", ");
+        let message = format!("unknown log level {}; expect {expected}", quote(&word.text));
+        return Err(Complaint::value(word, message));
+    };
+    let (period, pattern) = (Duration::from_nanos(nanos.unsigned_abs()), pattern.text.to_string());
+    Ok(Consolidation { period, pattern, level, show_first })
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            return writeln!(f, "    errors");
+        }
+        writeln!(f, "    errors {{")?;
+        if self.stacktrace {
+            writeln!(f, "        stacktrace")?;
+        }
+        for Consolidation { period, pattern, level, show_first } in &self.consolidate {
+            let first = if *show_first { " show_first" } else { "" };
+            let (period, pattern) = (show(*period), Word(pattern));
+            writeln!(f, "        consolidate {period} {pattern} {level}{first}")?;
+        }
+        writeln!(f, "    }}")
+    }
+}

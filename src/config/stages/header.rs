@@ -1,0 +1,102 @@
+//! `header { query|response set|clear FLAG… }`
+//!
+//! Flags that are changed in queries on their way upstream or in answers on their way back. The
+//! rules of all stanzas hold, in their order; the reference silently ignores all but the first
+//! stanza.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::super::quote::quote;
+use crate::corefile::{Cursor, ParseError, did_you_mean};
+use std::fmt;
+
+/// A flag of a message's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderFlag {
+    /// Authoritative answer.
+    Aa,
+    /// Recursion available.
+    Ra,
+    /// Recursion desired.
+    Rd,
+}
+
+/// One flag that is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderRule {
+    /// In answers; otherwise in queries.
+    pub response: bool,
+    /// It is set; otherwise it is cleared.
+    pub set: bool,
+    /// Which.
+    pub flag: HeaderFlag,
+}
+
+const FLAGS: [(&str, HeaderFlag); 3] =
+    [("aa", HeaderFlag::Aa), ("ra", HeaderFlag::Ra), ("rd", HeaderFlag::Rd)];
+
+/// Reads all `header` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    _: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while let Some(stanza) = cursor.stanza() {
+        if !cursor.rest().is_empty() {
+            return Err(cursor.argument_error().into());
+        }
+        let before = draft.stages.header.len();
+        while let Some(property) = cursor.block() {
+            let response = match &*property.text {
+                "query" => false,
+                "response" => true,
+                other => {
+                    let suggestion = did_you_mean(other, ["query", "response"]);
+                    let other = quote(other);
+                    let message =
+                        format!("unexpected {other}; expect query or response{suggestion}");
+                    return Err(ParseError::at(property, message).into());
+                }
+            };
+            let action = cursor.expect_arg()?;
+            let set = match &*action.text {
+                "set" => true,
+                "clear" => false,
+                other => {
+                    let suggestion = did_you_mean(other, ["set", "clear"]);
+                    let other = quote(other);
+                    let message = format!("unexpected {other}; expect set or clear{suggestion}");
+                    return Err(ParseError::at(action, message).into());
+                }
+            };
+            for written in cursor.expect_rest()? {
+                let known = FLAGS.iter().find(|(name, _)| *name == &*written.text);
+                let Some((_, flag)) = known else {
+                    let message =
+                        format!("unknown flag {}; expect aa, ra or rd", quote(&written.text));
+                    return Err(ParseError::at(written, message).into());
+                };
+                draft.stages.header.push(HeaderRule { response, set, flag: *flag });
+            }
+        }
+        if draft.stages.header.len() == before {
+            return Err(Complaint::value(stanza, "at least one rule is expected"));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the rules as one stanza.
+pub(super) fn write(f: &mut fmt::Formatter<'_>, rules: &[HeaderRule]) -> fmt::Result {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "    header {{")?;
+    for rule in rules {
+        let message = if rule.response { "response" } else { "query" };
+        let action = if rule.set { "set" } else { "clear" };
+        let name = FLAGS.iter().find(|(_, flag)| *flag == rule.flag).map_or("", |(name, _)| name);
+        writeln!(f, "        {message} {action} {name}")?;
+    }
+    writeln!(f, "    }}")
+}

@@ -1,0 +1,79 @@
+//! `loadbalance [round_robin] { prefer CIDR… }`
+//!
+//! Addresses in answers change places. Of several stanzas the last holds. The policy `weighted` is
+//! not built.
+
+use super::super::Net;
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::super::quote::quote;
+use super::super::word::list;
+use crate::corefile::{Cursor, ParseError, did_you_mean};
+use std::fmt;
+
+/// How addresses change places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadBalance {
+    /// Addresses in the first of these come first, and so on.
+    pub prefer: Vec<Net>,
+}
+
+/// Reads all `loadbalance` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    _: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while cursor.stanza().is_some() {
+        match &cursor.rest()[..] {
+            [] => {}
+            [policy, ..] if &*policy.text == "weighted" => {
+                return Err(Complaint::not_built(policy, "loadbalance policy 'weighted'"));
+            }
+            [policy] if &*policy.text == "round_robin" => {}
+            [policy] => {
+                let suggestion = did_you_mean(&policy.text, ["round_robin", "weighted"]);
+                let message = format!("unknown policy: {}{suggestion}", policy.text);
+                return Err(Complaint::value(policy, message));
+            }
+            [..] => return Err(cursor.argument_error().into()),
+        }
+        let mut prefer = Vec::new();
+        while let Some(property) = cursor.block() {
+            match &*property.text {
+                "prefer" => {
+                    for written in cursor.expect_rest()? {
+                        let net = Net::parse(&written.text).filter(|_| written.text.contains('/'));
+                        prefer.push(net.ok_or_else(|| {
+                            let message = format!("invalid CIDR: {}", quote(&written.text));
+                            Complaint::value(written, message)
+                        })?);
+                    }
+                }
+                "reload" => {
+                    let message = "reload is for the policy weighted only";
+                    return Err(Complaint::value(property, message));
+                }
+                other => {
+                    let suggestion = did_you_mean(other, ["prefer"]);
+                    let message = format!("unknown property '{other}'{suggestion}");
+                    return Err(ParseError::at(property, message).into());
+                }
+            }
+        }
+        draft.stages.loadbalance = Some(LoadBalance { prefer });
+    }
+    Ok(())
+}
+
+impl fmt::Display for LoadBalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "    loadbalance round_robin")?;
+        if !self.prefer.is_empty() {
+            write!(f, " {{\n        prefer")?;
+            list(f, &self.prefer)?;
+            write!(f, "\n    }}")?;
+        }
+        writeln!(f)
+    }
+}

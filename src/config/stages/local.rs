@@ -1,0 +1,54 @@
+//! `local { localhost_prefix on|off }`
+//!
+//! Names that mean this host. Of several stanzas the last holds.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use crate::corefile::{Cursor, ParseError, did_you_mean};
+use std::fmt;
+
+/// Which names mean this host, besides localhost and what is below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// So do names that begin with the label localhost.
+    pub localhost_prefix: bool,
+}
+
+/// Reads all `local` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    _: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while cursor.stanza().is_some() {
+        if !cursor.rest().is_empty() {
+            return Err(cursor.argument_error().into());
+        }
+        let mut local = Local { localhost_prefix: true };
+        while let Some(property) = cursor.block() {
+            if &*property.text != "localhost_prefix" {
+                let suggestion = did_you_mean(&property.text, ["localhost_prefix"]);
+                let message = format!("unknown property '{}'{suggestion}", property.text);
+                return Err(ParseError::at(property, message).into());
+            }
+            let written = cursor.expect_arg()?;
+            local.localhost_prefix = match &*written.text {
+                "on" => true,
+                "off" => false,
+                other => {
+                    let message = format!("localhost_prefix must be on or off: {other}");
+                    return Err(Complaint::value(written, message));
+                }
+            };
+        }
+        draft.stages.local = Some(local);
+    }
+    Ok(())
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let switch = if self.localhost_prefix { "on" } else { "off" };
+        writeln!(f, "    local {{\n        localhost_prefix {switch}\n    }}")
+    }
+}

@@ -1,0 +1,87 @@
+//! `log [NAMES…] [FORMAT] { class CLASS… }`
+//!
+//! Which queries are to be logged, and how. onward does not write a query log yet, so this is
+//! read, kept and warned about. Several stanzas add rules in their order. Of two arguments or
+//! more the last is a format if it has a `{`; one alone is always a name, as in the reference.
+
+use super::super::Name;
+use super::super::error::Complaint;
+use super::super::keys;
+use super::super::load::{Context, Draft};
+use super::super::word::{Word, list};
+use crate::corefile::{Cursor, ParseError, Warning, did_you_mean};
+use std::fmt;
+
+const CLASSES: [&str; 4] = ["success", "denial", "error", "all"];
+const FORMAT: &str = "{common}";
+
+/// Queries that are to be logged in one way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRule {
+    /// Those for names at or below these.
+    pub names: Vec<Name>,
+    /// How each line looks, with placeholders in braces.
+    pub format: String,
+    /// Those with replies of these classes: `success`, `denial`, `error` or `all`.
+    pub classes: Vec<&'static str>,
+}
+
+/// Reads all `log` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while let Some(stanza) = cursor.stanza() {
+        let mut arguments = cursor.rest();
+        let mut format = FORMAT.to_owned();
+        if let [_, .., last] = &arguments[..]
+            && last.text.contains('{')
+        {
+            format = last.text.to_string();
+            arguments.pop();
+        }
+        let names = arguments.iter().filter_map(|name| keys::parse(&name.text).ok());
+        let mut names: Vec<Name> = names.flat_map(|zone| zone.names).collect();
+        if arguments.is_empty() {
+            names.push(Name::root());
+        }
+        let mut classes = Vec::new();
+        while let Some(property) = cursor.block() {
+            if &*property.text != "class" {
+                let suggestion = did_you_mean(&property.text, ["class"]);
+                let message = format!("unknown property '{}'{suggestion}", property.text);
+                return Err(ParseError::at(property, message).into());
+            }
+            for class in cursor.expect_rest()? {
+                let known = CLASSES.into_iter().find(|known| *known == &*class.text);
+                classes.push(known.ok_or_else(|| {
+                    let suggestion = did_you_mean(&class.text, CLASSES);
+                    let message = format!("unknown class '{}'{suggestion}", class.text);
+                    ParseError::at(class, message)
+                })?);
+            }
+        }
+        if classes.is_empty() {
+            classes.push("all");
+        }
+        let message = "plugin/log: no effect: onward does not write a query log yet".into();
+        context.warnings.push(Warning { place: stanza.place.clone(), message });
+        draft.stages.log.push(LogRule { names, format, classes });
+    }
+    Ok(())
+}
+
+impl fmt::Display for LogRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "    log")?;
+        if self.names.is_empty() {
+            // No name: the language has no shorter way to say that.
+            write!(f, " ..")?;
+        }
+        list(f, &self.names)?;
+        writeln!(f, " {} {{", Word(&self.format))?;
+        writeln!(f, "        class {}", self.classes.join(" "))?;
+        writeln!(f, "    }}")
+    }
+}

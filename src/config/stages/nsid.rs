@@ -1,0 +1,29 @@
+//! `nsid [DATA…]`
+//!
+//! What this server calls itself to clients who ask (RFC 5001): the words joined by spaces, or the
+//! name of the host.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::once;
+use crate::corefile::Cursor;
+
+/// Bytes of the name at most: with it the longest error still fits into 512 bytes.
+const LEN_MAX: usize = 64;
+
+/// Reads the `nsid` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let Some(stanza) = cursor.stanza() else { return Ok(()) };
+    let words: Vec<&str> = cursor.rest().iter().map(|word| &*word.text).collect();
+    let data = if words.is_empty() { context.host.name.clone() } else { words.join(" ") };
+    if data.len() > LEN_MAX {
+        let message = format!("{} bytes of data, but {LEN_MAX} is the most", data.len());
+        return Err(Complaint::value(stanza, message));
+    }
+    draft.stages.nsid = Some(data);
+    once(cursor)
+}

@@ -1,0 +1,28 @@
+//! `root PATH`
+//!
+//! Where relative paths of other directives begin (not those of `import`, nor files that `forward`
+//! names). Of several stanzas the last holds. A directory that is missing is worth a warning.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use crate::corefile::{Cursor, Warning};
+use std::io::ErrorKind;
+
+/// Reads all `root` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while cursor.stanza().is_some() {
+        let path = cursor.expect_arg()?;
+        let sources = &context.host.sources;
+        let found = (sources.read)(&sources.working_directory.join(&*path.text));
+        if found.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            let message = format!("plugin/root: Root path does not exist: {}", path.text);
+            context.warnings.push(Warning { place: path.place.clone(), message });
+        }
+        draft.stages.root = Some(path.text.to_string());
+    }
+    Ok(())
+}

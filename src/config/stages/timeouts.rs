@@ -1,0 +1,123 @@
+//! `timeouts { read D; write D; idle D; maxtcpqueries N }`
+//!
+//! How long clients' streams may take. Durations may be written as whole seconds without a unit,
+//! here alone in the language. What is not written stays as it is; of what is written twice the
+//! last holds. Only `idle` and `maxtcpqueries` have an effect: a stream on which no whole query comes
+//! in and no byte of a reply goes out for `idle` is closed, whatever it is in the middle of.
+
+use super::super::error::Complaint;
+use super::super::forward::show;
+use super::super::load::{Context, Draft};
+use super::super::{duration, numbers};
+use crate::corefile::{Cursor, ParseError, Token, Warning, did_you_mean};
+use std::fmt;
+use std::time::Duration;
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// What was written of how long clients' streams may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the first query of a stream, and each query that has begun, has come in. Without
+    /// effect.
+    pub read: Option<Duration>,
+    /// Until a reply has gone out. Without effect.
+    pub write: Option<Duration>,
+    /// Between queries.
+    pub idle: Option<Duration>,
+    /// Queries that a stream may ask before it is closed.
+    pub queries_max: Option<u32>,
+}
+
+/// Reads all `timeouts` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let timeouts = &mut draft.stages.timeouts;
+    while let Some(stanza) = cursor.stanza() {
+        cursor_has_block(cursor)?;
+        let mut empty = true;
+        while let Some(property) = cursor.block() {
+            empty = false;
+            if ["read", "write"].contains(&&*property.text) {
+                let text = &property.text;
+                let message = format!("plugin/timeouts: no effect: {text} is covered by idle");
+                context.warnings.push(Warning { place: property.place.clone(), message });
+            }
+            match &*property.text {
+                "read" => timeouts.read = Some(limit(cursor)?),
+                "write" => timeouts.write = Some(limit(cursor)?),
+                "idle" => timeouts.idle = Some(limit(cursor)?),
+                "maxtcpqueries" => timeouts.queries_max = count(cursor)?,
+                other => {
+                    let known = ["read", "write", "idle", "maxtcpqueries"];
+                    let suggestion = did_you_mean(other, known);
+                    let message = format!("unknown option: '{other}'{suggestion}");
+                    return Err(ParseError::at(property, message).into());
+                }
+            }
+        }
+        if empty {
+            let message = "at least one of read, write, idle and maxtcpqueries is expected";
+            return Err(Complaint::value(stanza, message));
+        }
+    }
+    Ok(())
+}
+
+/// No argument stands before the block.
+fn cursor_has_block(cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
+    if cursor.rest().is_empty() { Ok(()) } else { Err(cursor.argument_error().into()) }
+}
+
+/// A duration within bounds.
+fn limit(cursor: &mut Cursor<'_>) -> Result<Duration, Complaint> {
+    let written = cursor.expect_arg()?;
+    let seconds = numbers::signed(&written.text).is_ok();
+    let text = format!("{}{}", written.text, if seconds { "s" } else { "" });
+    let Ok(nanos) = duration::parse(&text) else {
+        return Err(ParseError::at(written, format!("failed to parse duration '{text}'")).into());
+    };
+    let limit = u64::try_from(nanos).map(Duration::from_nanos).ok();
+    limit.filter(|limit| (SHORTEST..=LONGEST).contains(limit)).ok_or_else(|| {
+        let message =
+            format!("timeout provided '{text}' needs to be between 1 second and 24 hours");
+        ParseError::at(written, message).into()
+    })
+}
+
+/// How many queries; -1 is no limit.
+fn count(cursor: &mut Cursor<'_>) -> Result<Option<u32>, Complaint> {
+    let written: &Token = cursor.expect_arg()?;
+    let number =
+        numbers::signed(&written.text).map_err(|message| Complaint::value(written, message))?;
+    match (number, u32::try_from(number)) {
+        (-1, _) => Ok(None),
+        (1.., Ok(number)) => Ok(Some(number)),
+        _ => {
+            let message = format!("maxtcpqueries must be positive, or -1 for no limit: {number}");
+            Err(Complaint::value(written, message))
+        }
+    }
+}
+
+impl fmt::Display for Timeouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            return Ok(());
+        }
+        writeln!(f, "    timeouts {{")?;
+        for (name, limit) in [("read", self.read), ("write", self.write), ("idle", self.idle)] {
+            if let Some(limit) = limit {
+                writeln!(f, "        {name} {}", show(limit))?;
+            }
+        }
+        if let Some(count) = self.queries_max {
+            writeln!(f, "        maxtcpqueries {count}")?;
+        }
+        writeln!(f, "    }}")
+    }
+}

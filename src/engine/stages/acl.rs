@@ -1,0 +1,197 @@
+//! `acl`: who may ask what.
+//!
+//! Lists hold in their order; in the first whose zones contain the name and of which a line fits,
+//! that line decides. Lines of one list that follow each other with the same action and the same
+//! types are one line here, and its networks are one sorted list of ranges that do not touch: so
+//! a list of a hundred thousand prefixes costs seventeen comparisons a query.
+
+use crate::config::{Acl, AclAction, AclLine, Net};
+use crate::engine::zones::{Folded, Zones};
+use ahash::RandomState;
+use std::net::IpAddr;
+
+/// All lists of a server block.
+#[derive(Default)]
+pub struct Lists(Vec<List>);
+
+struct List {
+    /// `None`: all names.
+    zones: Option<Zones<()>>,
+    lines: Vec<Line>,
+}
+
+struct Line {
+    action: AclAction,
+    /// Sorted. `None`: all types.
+    kinds: Option<Vec<u16>>,
+    /// `None`: all addresses.
+    nets: Option<Ranges>,
+}
+
+impl Lists {
+    /// As written. `hasher` is keyed.
+    pub fn new(written: &[Acl], hasher: &RandomState) -> Self {
+        Self(written.iter().map(|acl| List::new(acl, hasher)).collect())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is done to a question for `name` and `kind` from `address`.
+    pub fn decide(&self, name: &Folded, kind: u16, address: IpAddr) -> AclAction {
+        let address = address.to_canonical();
+        let mut lists = self.0.iter();
+        let decided = lists.find_map(|list| list.decide(name, kind, address));
+        decided.unwrap_or(AclAction::Allow)
+    }
+}
+
+impl List {
+    fn new(written: &Acl, hasher: &RandomState) -> Self {
+        let zones = written.zones.as_ref();
+        let zones =
+            zones.map(|zones| Zones::new(hasher.clone(), zones.iter().map(|zone| (zone, ()))));
+        let alike = |a: &AclLine, b: &AclLine| a.action == b.action && a.kinds == b.kinds;
+        let lines = written.lines.chunk_by(alike).map(|lines| {
+            let nets = lines.iter().map(|line| line.nets.as_deref());
+            let nets: Option<Vec<_>> = nets.collect();
+            let mut kinds: Option<Vec<u16>> =
+                lines[0].kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.0).collect());
+            kinds.iter_mut().for_each(|kinds| kinds.sort_unstable());
+            let nets = nets.map(|nets| Ranges::new(nets.into_iter().flatten()));
+            Line { action: lines[0].action, kinds, nets }
+        });
+        Self { zones, lines: lines.collect() }
+    }
+
+    fn decide(&self, name: &Folded, kind: u16, address: IpAddr) -> Option<AclAction> {
+        if self.zones.as_ref().is_some_and(|zones| zones.longest(name).is_none()) {
+            return None;
+        }
+        let fits = |line: &&Line| {
+            line.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&kind).is_ok())
+                && line.nets.as_ref().is_none_or(|nets| nets.contains(address))
+        };
+        self.lines.iter().find(fits).map(|line| line.action)
+    }
+}
+
+/// Addresses, as ranges that neither overlap nor follow each other.
+struct Ranges(Vec<(IpAddr, IpAddr)>);
+
+impl Ranges {
+    fn new<'a>(nets: impl Iterator<Item = &'a Net>) -> Self {
+        let mut ranges: Vec<_> = nets.map(Net::range).collect();
+        ranges.sort_unstable();
+        // Of prefixes, one lies within another or is apart from it, so the first to begin is the
+        // larger one.
+        ranges.dedup_by(|next, kept| next.0.is_ipv4() == kept.0.is_ipv4() && next.1 <= kept.1);
+        Self(ranges)
+    }
+
+    /// Whether `address`, which is canonical, is one of them.
+    fn contains(&self, address: IpAddr) -> bool {
+        // Addresses of IPv4 sort before those of IPv6.
+        let behind = self.0.partition_point(|(first, _)| *first <= address);
+        let before = behind.checked_sub(1).map(|place| self.0[place]);
+        before.is_some_and(|(first, last)| first.is_ipv4() == address.is_ipv4() && address <= last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lists;
+    use crate::config::{AclAction, Config, Host, Name};
+    use crate::engine::zones::Folded;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+    use std::net::IpAddr;
+
+    fn load(text: &str) -> Config {
+        Config::load(format!(". {{\n{text}\n}}\n").as_bytes(), "f", &Host::plain()).unwrap().0
+    }
+
+    fn lists(text: &str) -> Lists {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        Lists::new(&load(text).blocks[0].stages.acl, &hasher)
+    }
+
+    fn decide(lists: &Lists, name: &str, kind: u16, address: &str) -> AclAction {
+        let name = Folded::new(Name::parse(name).unwrap().as_wire());
+        lists.decide(&name, kind, address.parse().unwrap())
+    }
+
+    #[test]
+    fn the_first_line_that_fits_decides_and_without_one_the_next_list() {
+        let lists = lists(
+            "acl a.test {\n allow net 192.0.2.0/28\n drop type ANY\n filter type AAAA MX net ::/0\n}
+             acl {\n block net 192.0.2.0/24\n}",
+        );
+        for (name, kind, address, action) in [
+            ("x.a.test", 255, "192.0.2.5", AclAction::Allow),
+            ("x.a.test", 255, "192.0.2.16", AclAction::Drop),
+            ("x.a.test", 28, "192.0.2.16", AclAction::Block),
+            ("x.a.test", 28, "2001:db8::1", AclAction::Filter),
+            ("x.a.test", 1, "2001:db8::1", AclAction::Allow),
+            ("b.test", 255, "192.0.2.5", AclAction::Block),
+            ("b.test", 255, "::ffff:192.0.2.5", AclAction::Block),
+            ("b.test", 255, "198.51.100.1", AclAction::Allow),
+        ] {
+            assert_eq!(decide(&lists, name, kind, address), action, "{name} {kind} {address}");
+        }
+    }
+
+    #[test]
+    fn lines_that_are_joined_decide_as_if_they_were_apart() {
+        let lists = lists(
+            "acl {\n block net 10.0.0.0/8\n block net 192.0.2.1 10.1.0.0/16\n allow\n block\n}",
+        );
+        assert_eq!(lists.0[0].lines.len(), 3);
+        for (address, action) in [
+            ("10.255.255.255", AclAction::Block),
+            ("10.1.2.3", AclAction::Block),
+            ("192.0.2.1", AclAction::Block),
+            ("192.0.2.2", AclAction::Allow),
+            ("9.255.255.255", AclAction::Allow),
+            ("11.0.0.0", AclAction::Allow),
+            ("::1", AclAction::Allow),
+        ] {
+            assert_eq!(decide(&lists, "a", 1, address), action, "{address}");
+        }
+    }
+
+    #[test]
+    fn ranges_contain_what_one_of_their_prefixes_contains() {
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        for _ in 0..200 {
+            // Few bits, so that prefixes meet.
+            let mut word = || random.next_u32();
+            let address = |word: u32| match word {
+                word if word % 3 == 0 => format!("0:0:0:{:x}::", word >> 28),
+                word => format!("10.{}.0.{}", word >> 4 & 3, word >> 8 & 7),
+            };
+            let addresses: Vec<String> = (0..40).map(|_| address(word())).collect();
+            let nets: Vec<String> = (0..12)
+                .map(|_| {
+                    let address = address(word());
+                    let length = 8 + word() % 25;
+                    let length = if address.contains(':') { length + 32 } else { length };
+                    format!("{address}/{length}")
+                })
+                .collect();
+            let text = format!("acl {{\n block net {}\n}}", nets.join(" "));
+            let written = load(&text);
+            let lists = lists(&text);
+            let nets = written.blocks[0].stages.acl[0].lines[0].nets.as_ref().unwrap();
+            for address in &addresses {
+                let address: IpAddr = address.parse().unwrap();
+                let contained = nets.iter().any(|net| net.contains(address));
+                let expected = if contained { AclAction::Block } else { AclAction::Allow };
+                let name = Folded::new(b"\0");
+                assert_eq!(lists.decide(&name, 1, address), expected, "{address} in {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `chaos`: what a client may know about the server itself, in the class that is left over for it.
+//!
+//! Queries of class CH are about whoever is asked (RFC 4892), so a block with this stage answers
+//! or refuses all of them; upstreams, whose versions nobody here asked for, never see one.
+
+use crate::config::Chaos;
+use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
+use crate::engine::message::{Question, Rcode, class, kind};
+
+/// The names that ask for the version.
+const VERSION: [&[u8]; 2] = [b"\x07version\x04bind\0", b"\x07version\x06server\0"];
+/// The name that asks for the authors.
+const AUTHORS: &[u8] = b"\x07authors\x04bind\0";
+/// The names that ask which server this is.
+const HOST: [&[u8]; 2] = [b"\x08hostname\x04bind\0", b"\x02id\x06server\0"];
+
+/// Whether this is for the stage to answer or to refuse.
+pub fn wants(question: &Question) -> bool {
+    question.class == class::CH
+}
+
+/// Whether the stage has an answer; `name` is folded.
+pub fn knows(chaos: &Chaos, name: &[u8], question: &Question) -> bool {
+    let known = VERSION.contains(&name) || HOST.contains(&name);
+    question.kind == kind::TXT && (known || (name == AUTHORS && !chaos.authors.is_empty()))
+}
+
+/// Writes the answer to a name that it [`knows`] and returns its length. `random` chooses which of
+/// the authors is named first.
+pub fn answer(chaos: &Chaos, name: &[u8], random: u32, mut reply: Composer<'_>) -> usize {
+    let mut text = |text: &str| {
+        let data: &[&[u8]] = &[&[text.len() as u8], text.as_bytes()];
+        let (kind, class) = (kind::TXT, class::CH);
+        let record = NewRecord { owner: &QNAME, kind, class, ttl: 0, data };
+        reply.record(Section::Answer, &record);
+    };
+    if name == AUTHORS {
+        let first = random as usize % chaos.authors.len();
+        let (behind, ahead) = chaos.authors.split_at(first);
+        ahead.iter().chain(behind).for_each(|author| text(author));
+    } else {
+        text(if HOST.contains(&name) { &chaos.host } else { &chaos.version });
+    }
+    reply.end(0, Rcode::NoError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{answer, knows, wants};
+    use crate::config::Chaos;
+    use crate::engine::message::Question;
+    use crate::engine::message::compose::Composer;
+    use crate::engine::message::query::Asked;
+    use crate::engine::message::reply::{Finish, OWN_LEN_MAX};
+
+    fn chaos() -> Chaos {
+        let authors = vec!["Ann".into(), "Bob".into(), "Cid".into()];
+        Chaos { version: "v".into(), authors, host: "h".into() }
+    }
+
+    fn question(kind: u16, class: u16) -> Question {
+        Question { name_len: 14, kind, class }
+    }
+
+    #[test]
+    fn all_of_class_ch_is_wanted_and_some_of_it_known() {
+        let (chaos, authors) = (chaos(), b"\x07authors\x04bind\0");
+        assert!(wants(&question(16, 3)) && !wants(&question(16, 1)));
+        assert!(knows(&chaos, b"\x07version\x04bind\0", &question(16, 3)));
+        assert!(!knows(&chaos, b"\x07version\x04bind\0", &question(1, 3)));
+        assert!(!knows(&chaos, b"\x07version\0", &question(16, 3)));
+        assert!(knows(&chaos, authors, &question(16, 3)));
+        let nobody = Chaos { authors: Vec::new(), ..chaos };
+        assert!(!knows(&nobody, authors, &question(16, 3)));
+    }
+
+    #[test]
+    fn every_author_is_named_and_any_may_be_the_first() {
+        let (chaos, asked) = (chaos(), Asked { id: 1, flags: 0, edns: None });
+        for (random, order) in [(0, "AnnBobCid"), (4, "BobCidAnn"), (u32::MAX, "AnnBobCid")] {
+            let mut out = [0; OWN_LEN_MAX];
+            let name = b"\x07authors\x04bind\0";
+            let question = [&name[..], &[0, 16, 0, 3]].concat();
+            let reply = Composer::new(&mut out, 512, &asked, &question, Finish::PLAIN, None);
+            let len = answer(&chaos, name, random, reply);
+            let named = out[..len].windows(3).filter(|text| {
+                [b"Ann", b"Bob", b"Cid"].iter().any(|author| *text == author.as_slice())
+            });
+            let named: Vec<u8> = named.flatten().copied().collect();
+            assert_eq!(named, order.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! `loadbalance`: the addresses of a name change places, so that clients who take the first one
+//! spread over all of them.
+//!
+//! In place and without memory of its own: of the address records of one RRset only the data are
+//! exchanged, each set at random and each section for itself, so owners, TTLs and compression stay
+//! as they are. Deliberately not moved are the sets themselves (upstreams write CNAMEs first of
+//! their own accord, and moving records of different lengths would break the pointers into them)
+//! and MX, whose order means nothing: of equal preferences the sender itself must choose at random
+//! (RFC 5321 §5.1). Of a set with more than [`SET_MAX`] addresses the rest stay in their places.
+
+use crate::config::Net;
+use crate::engine::message::{HEADER_LEN, Question, Rcode, Record, class, flags};
+use crate::engine::message::{kind, names_equal, u16_at};
+use std::net::IpAddr;
+
+/// Addresses of one set that change places.
+pub const SET_MAX: usize = 256;
+
+/// Lets the addresses in the reply `message` change places; those in the first of `prefer` come
+/// first, and so on. `random`: a number below its argument, each as likely.
+pub fn shuffle(message: &mut [u8], prefer: &[Net], mut random: impl FnMut(usize) -> usize) {
+    let word = u16_at(message, 2).unwrap_or(Rcode::ServFail as u16);
+    let Some(question) = Question::parse(message) else { return };
+    if word & flags::RCODE != Rcode::NoError as u16 {
+        return;
+    }
+    let mut place = question.end();
+    for section in 0..3 {
+        let count = u16_at(message, HEADER_LEN - 6 + 2 * section).unwrap_or(0);
+        let mut set = Set { first: None, data: [0; SET_MAX], len: 0 };
+        for _ in 0..count {
+            let Some(record) = Record::parse(message, place) else { return };
+            place = record.end;
+            if !set.takes(message, &record) {
+                set.shuffle(message, prefer, &mut random);
+                set.begin(&record);
+            }
+        }
+        set.shuffle(message, prefer, &mut random);
+    }
+}
+
+/// Address records of one owner and type that follow each other.
+struct Set {
+    first: Option<Record>,
+    /// Where their data are.
+    data: [u16; SET_MAX],
+    len: usize,
+}
+
+impl Set {
+    /// Whether `record` is the next of the set; false if it ends it.
+    fn takes(&mut self, message: &[u8], record: &Record) -> bool {
+        let alike = self.first.is_some_and(|first| {
+            (first.kind, first.class) == (record.kind, record.class)
+                && first.end - first.data == record.end - record.data
+                && names_equal(message, first.start, record.start)
+        });
+        if alike && self.len < SET_MAX {
+            self.data[self.len] = record.data as u16;
+            self.len += 1;
+        }
+        alike
+    }
+
+    /// The set that `record` begins, if it is one of addresses.
+    fn begin(&mut self, record: &Record) {
+        let len = record.end - record.data;
+        let address = matches!((record.kind, len), (kind::A, 4) | (kind::AAAA, 16));
+        self.first = Some(*record).filter(|_| address && record.class == class::IN);
+        self.data[0] = record.data as u16;
+        self.len = 1;
+    }
+
+    fn shuffle(&self, message: &mut [u8], prefer: &[Net], random: &mut impl FnMut(usize) -> usize) {
+        let Some(first) = self.first else { return };
+        let (width, data) = (first.end - first.data, &self.data[..self.len]);
+        for last in (1..data.len()).rev() {
+            exchange(message, data[last], data[random(last + 1)], width);
+        }
+        if prefer.is_empty() {
+            return;
+        }
+        // Stable, and of short lists.
+        let rank = |message: &[u8], place: u16| {
+            let address = address(message, place.into(), width);
+            prefer.iter().position(|net| net.contains(address)).unwrap_or(prefer.len())
+        };
+        for end in 1..data.len() {
+            let own = rank(message, data[end]);
+            for place in (0..end).rev() {
+                if rank(message, data[place]) <= own {
+                    break;
+                }
+                exchange(message, data[place], data[place + 1], width);
+            }
+        }
+    }
+}
+
+/// Exchanges `width` bytes at `a` with those at `b`.
+fn exchange(message: &mut [u8], a: u16, b: u16, width: usize) {
+    for offset in 0..width {
+        message.swap(usize::from(a) + offset, usize::from(b) + offset);
+    }
+}
+
+fn address(message: &[u8], place: usize, width: usize) -> IpAddr {
+    let bytes = &message[place..place + width];
+    match <[u8; 4]>::try_from(bytes) {
+        Ok(octets) => octets.into(),
+        Err(_) => <[u8; 16]>::try_from(bytes).expect("an address of IPv6").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shuffle;
+    use crate::config::{Config, Host, Net};
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+    use std::collections::BTreeSet;
+
+    /// A reply with these records in its answer section: owner, type and data.
+    fn message(records: &[(&[u8], u16, &[u8])]) -> Vec<u8> {
+        let mut message = vec![0, 1, 0x81, 0x80, 0, 1, 0, records.len() as u8, 0, 0, 0, 0];
+        message.extend_from_slice(b"\x01a\0\0\x01\0\x01");
+        for (owner, kind, data) in records {
+            message.extend_from_slice(owner);
+            message.extend_from_slice(&kind.to_be_bytes());
+            message.extend_from_slice(&[0, 1, 0, 0, 0, 9, 0, data.len() as u8]);
+            message.extend_from_slice(data);
+        }
+        message
+    }
+
+    fn prefixes(text: &str) -> Vec<Net> {
+        let text = format!(". {{\n loadbalance {{\n prefer {text}\n}}\n}}");
+        let (mut config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
+        config.blocks[0].stages.loadbalance.take().unwrap().prefer
+    }
+
+    const OWN: &[u8] = b"\xc0\x0c";
+
+    #[test]
+    fn each_order_of_a_set_is_as_likely_and_nothing_else_changes() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let other: (&[u8], u16, &[u8]) = (b"\x01b\0", 1, &[9; 4]);
+        let before = message(&[
+            (OWN, 5, b"\xc0\x0c"),
+            (OWN, 1, &[0x11; 4]),
+            (b"\x01A\0", 1, &[0x22; 4]),
+            (OWN, 1, &[0x33; 4]),
+            other,
+            (OWN, 28, &[4; 16]),
+        ]);
+        let mut orders = std::collections::BTreeMap::<Vec<u8>, u32>::new();
+        let holds = |place: &usize| {
+            let data = &before[*place..*place + 4];
+            (0x11..=0x33).contains(&data[0]) && data.iter().all(|byte| *byte == data[0])
+        };
+        let places: Vec<usize> = (0..before.len() - 4).filter(holds).collect();
+        assert_eq!(places.len(), 3);
+        for _ in 0..6_000 {
+            let mut after = before.clone();
+            shuffle(&mut after, &[], |bound| random.next_u32() as usize % bound);
+            let order: Vec<u8> = places.iter().map(|place| after[*place]).collect();
+            *orders.entry(order).or_default() += 1;
+            for (at, place) in places.iter().enumerate() {
+                after[*place..*place + 4].fill(0x11 * (at as u8 + 1));
+            }
+            assert_eq!(after, before);
+        }
+        assert_eq!(orders.len(), 6);
+        assert!(orders.values().all(|count| (850..1_150).contains(count)), "{orders:?}");
+    }
+
+    #[test]
+    fn preferred_addresses_come_first_in_the_order_of_their_prefixes() {
+        let prefer = prefixes("10.0.0.0/8 192.0.2.0/24");
+        let mut random = ChaCha8Rng::seed_from_u64(2);
+        let data: [[u8; 4]; 6] = [
+            [198, 51, 100, 1],
+            [192, 0, 2, 1],
+            [10, 0, 0, 1],
+            [198, 51, 100, 2],
+            [10, 0, 0, 2],
+            [192, 0, 2, 2],
+        ];
+        let records: Vec<_> = data.iter().map(|data| (OWN, 1, &data[..])).collect();
+        let before = message(&records);
+        let mut orders = BTreeSet::new();
+        for _ in 0..500 {
+            let mut after = before.clone();
+            shuffle(&mut after, &prefer, |bound| random.next_u32() as usize % bound);
+            let order: Vec<u8> = after[19..].chunks(16).map(|record| record[12]).collect();
+            assert_eq!(order, [10, 10, 192, 192, 198, 198]);
+            orders.insert(after);
+        }
+        assert_eq!(orders.len(), 8, "each pair in both orders");
+    }
+
+    #[test]
+    fn failures_and_what_is_broken_stay_as_they_are() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let whole = message(&[(OWN, 1, &[1; 4]), (OWN, 1, &[2; 4]), (OWN, 1, &[3; 16])]);
+        let mut failure = whole.clone();
+        failure[3] |= 2;
+        let before = failure.clone();
+        shuffle(&mut failure, &[], |bound| bound - 1);
+        assert_eq!(failure, before);
+        for cut in 0..whole.len() {
+            let mut bytes = whole[..cut].to_vec();
+            shuffle(&mut bytes, &[], |bound| random.next_u32() as usize % bound);
+        }
+    }
+
+    #[test]
+    fn a_set_of_more_than_the_most_is_shuffled_as_far_as_that() {
+        let data: Vec<[u8; 4]> = (0..200_u8).map(|number| [7, 7, 7, number]).collect();
+        let records: Vec<_> = data.iter().map(|data| (OWN, 1, &data[..])).collect();
+        let mut bytes = message(&records);
+        bytes[6..8].copy_from_slice(&600_u16.to_be_bytes());
+        let set = bytes[19..].to_vec();
+        bytes.extend_from_slice(&set);
+        bytes.extend_from_slice(&set);
+        let before = bytes.clone();
+        let mut random = ChaCha8Rng::seed_from_u64(4);
+        shuffle(&mut bytes, &[], |bound| random.next_u32() as usize % bound);
+        let end = 19 + 16 * super::SET_MAX;
+        assert_ne!(bytes[..end], before[..end]);
+        assert_eq!(bytes[end..], before[end..]);
+    }
+}

@@ -1,0 +1,138 @@
+//! `local`: names that mean this host are answered here and never leave it.
+//!
+//! localhost and all below it are loopback addresses (RFC 6761 §6.3); the reverse zones of 0, 127
+//! and 255 hold nothing but the name of 127.0.0.1 (RFC 6303 §4.2). Unless switched off, a name that
+//! merely begins with the label localhost means this host too: that is what a resolver's search
+//! list makes of it.
+
+use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
+use crate::engine::message::{HEADER_LEN, Question, Rcode, class, kind};
+
+/// Seconds for which all of this holds: a week.
+const TTL: u32 = 604_800;
+const LOCALHOST: &[u8] = b"\x09localhost\0";
+/// What a name of search lists begins with.
+const PREFIX: &[u8] = b"\x09localhost";
+/// The reverse zones.
+const REVERSE: [&[u8]; 3] = [
+    b"\x010\x07in-addr\x04arpa\0",
+    b"\x03127\x07in-addr\x04arpa\0",
+    b"\x03255\x07in-addr\x04arpa\0",
+];
+/// The one name that these hold besides their own.
+const LOOPBACK: &[u8] = b"\x011\x010\x010\x03127\x07in-addr\x04arpa\0";
+/// Primary server, mailbox, serial, refresh, retry, expire and the time for which denials hold.
+const SOA: &[&[u8]] =
+    &[LOCALHOST, b"\x04root\x09localhost\0", &1_u32.to_be_bytes(), &[0; 12], &TTL.to_be_bytes()];
+
+/// Where a name stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It means this host.
+    Host,
+    /// It is a reverse zone's own name.
+    Apex,
+    /// It is that of 127.0.0.1.
+    Loopback,
+    /// It is in a reverse zone, and does not exist; the zone's name begins so many bytes into it.
+    Nothing(usize),
+}
+
+/// Where the folded `name` stands, if that is any business of this stage. `prefix`: names that
+/// begin with localhost mean this host.
+pub fn place(name: &[u8], question: &Question, prefix: bool) -> Option<Place> {
+    if question.class != class::IN {
+        return None;
+    }
+    let below = |zone: &[u8]| {
+        let start = name.len().checked_sub(zone.len()).filter(|start| name[*start..] == *zone)?;
+        is_label(name, start).then_some(start)
+    };
+    if below(LOCALHOST).is_some() || (prefix && name.starts_with(PREFIX)) {
+        return Some(Place::Host);
+    }
+    let start = REVERSE.iter().find_map(|zone| below(zone))?;
+    Some(match start {
+        0 => Place::Apex,
+        _ if name == LOOPBACK => Place::Loopback,
+        _ => Place::Nothing(start),
+    })
+}
+
+/// Whether a label of `name` begins at `place`.
+fn is_label(name: &[u8], place: usize) -> bool {
+    let mut at = 0;
+    while at < place {
+        at += 1 + usize::from(name[at]);
+    }
+    at == place
+}
+
+/// Writes the answer to a question whose name stands at `place` and returns its length.
+pub fn answer(place: Place, question: &Question, mut reply: Composer<'_>) -> usize {
+    let record = |kind, data| NewRecord { owner: &QNAME, kind, class: class::IN, ttl: TTL, data };
+    let found = match (place, question.kind) {
+        (Place::Host, kind::A) => Some(record(kind::A, &[&[127, 0, 0, 1]])),
+        (Place::Host, kind::AAAA) => {
+            Some(record(kind::AAAA, &[&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]]))
+        }
+        (Place::Host | Place::Apex, kind::SOA) => Some(record(kind::SOA, SOA)),
+        (Place::Host | Place::Apex, kind::NS) => Some(record(kind::NS, &[LOCALHOST])),
+        (Place::Loopback, kind::PTR) => Some(record(kind::PTR, &[LOCALHOST])),
+        _ => None,
+    };
+    if let Some(found) = found {
+        reply.record(Section::Answer, &found);
+        return reply.end(0, Rcode::NoError);
+    }
+    let (zone, rcode) = match place {
+        Place::Nothing(zone) => (zone, Rcode::NxDomain),
+        // The zone begins behind the labels 1, 0 and 0.
+        Place::Loopback => (6, Rcode::NoError),
+        Place::Host | Place::Apex => (0, Rcode::NoError),
+    };
+    let owner = [0xc0, (HEADER_LEN + zone) as u8];
+    reply.record(Section::Authority, &NewRecord { owner: &owner, ..record(kind::SOA, SOA) });
+    reply.end(0, rcode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Place, place};
+    use crate::config::Name;
+    use crate::engine::message::Question;
+
+    #[test]
+    fn names_stand_where_they_should() {
+        for (name, with_prefix, without) in [
+            ("localhost", Some(Place::Host), Some(Place::Host)),
+            ("a.localhost", Some(Place::Host), Some(Place::Host)),
+            ("localhost.example.org", Some(Place::Host), None),
+            ("xlocalhost", None, None),
+            ("localhosts.example", None, None),
+            ("a.localhost.example", None, None),
+            ("127.in-addr.arpa", Some(Place::Apex), Some(Place::Apex)),
+            ("1.0.0.127.in-addr.arpa", Some(Place::Loopback), Some(Place::Loopback)),
+            ("2.0.0.127.in-addr.arpa", Some(Place::Nothing(6)), Some(Place::Nothing(6))),
+            ("x.255.in-addr.arpa", Some(Place::Nothing(2)), Some(Place::Nothing(2))),
+            ("1127.in-addr.arpa", None, None),
+            ("10.in-addr.arpa", None, None),
+            (".", None, None),
+        ] {
+            let name_wire = Name::parse(name).unwrap();
+            let wire = name_wire.as_wire();
+            let question = Question { name_len: wire.len(), kind: 1, class: 1 };
+            assert_eq!(place(wire, &question, true), with_prefix, "{name}");
+            assert_eq!(place(wire, &question, false), without, "{name}");
+            assert_eq!(place(wire, &Question { class: 3, ..question }, true), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_label_that_ends_like_a_zone_is_not_within_it() {
+        // One label of eleven bytes, the last ten of which spell localhost and its length.
+        let name = b"\x0bx\x09localhost\0";
+        let question = Question { name_len: name.len(), kind: 1, class: 1 };
+        assert_eq!(place(name, &question, false), None);
+    }
+}

@@ -1,0 +1,45 @@
+//! `whoami`: the client is told its own address and port, whatever it asked.
+//!
+//! Ends a chain, for trying out a configuration. The address is a record beside the answer, which
+//! stays empty, and the port that of a service below the name that was asked.
+
+use crate::engine::key::Transport;
+use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
+use crate::engine::message::{Question, Rcode, flags, kind};
+use std::net::{IpAddr, SocketAddr};
+
+/// Writes the answer and returns its length.
+pub fn answer(
+    client: SocketAddr,
+    transport: Transport,
+    question: &Question,
+    mut reply: Composer<'_>,
+) -> usize {
+    let class = question.class;
+    let (v4, v6);
+    let (kind, address): (u16, &[u8]) = match client.ip().to_canonical() {
+        IpAddr::V4(ip) => {
+            v4 = ip.octets();
+            (kind::A, &v4)
+        }
+        IpAddr::V6(ip) => {
+            v6 = ip.octets();
+            (kind::AAAA, &v6)
+        }
+    };
+    let data: &[&[u8]] = &[address];
+    let record = NewRecord { owner: &QNAME, kind, class, ttl: 0, data };
+    reply.record(Section::Additional, &record);
+    let owner = match transport {
+        Transport::Udp => *b"\x04_udp\xc0\x0c",
+        Transport::Tcp => *b"\x04_tcp\xc0\x0c",
+    };
+    // A name of 255 bytes has no room for a label before it.
+    if question.name_len + 5 <= crate::engine::message::NAME_LEN_MAX {
+        // Priority and weight, the port, and the root as the target.
+        let data: &[&[u8]] = &[&[0; 4], &client.port().to_be_bytes(), &[0]];
+        let record = NewRecord { owner: &owner, kind: kind::SRV, class, ttl: 0, data };
+        reply.record(Section::Additional, &record);
+    }
+    reply.end(flags::AA, Rcode::NoError)
+}
