@@ -6,6 +6,7 @@
 //! cannot be done is said in the log and changes nothing.
 
 mod handover;
+mod log;
 mod manager;
 mod watch;
 
@@ -19,6 +20,7 @@ use crate::sys::cpu;
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{Signal, Signals};
 use handover::Handover;
+use log::say;
 use manager::Manager;
 use std::fmt::Display;
 use std::io;
@@ -42,8 +44,7 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let clock = Clock::start();
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
     let ready = inherited.take_ready();
-    let log = |line: &str| println!("[ERROR] {line}");
-    let server = Server::start_on(config, &cores, inherited, log).map_err(failed)?;
+    let server = Server::start_on(config, &cores, inherited, |line| say(line)).map_err(failed)?;
     if !options.quiet {
         for address in server.addresses() {
             let plural = if cores.len() == 1 { "" } else { "s" };
@@ -99,18 +100,18 @@ impl Service<'_> {
             match self.options.source.load_again() {
                 Ok((name, text)) if self.watch.has_changed(&text, &name) => self.reload(),
                 Ok(_) => {}
-                Err(error) => println!("[WARNING] plugin/reload: {error}"),
+                Err(error) => say(format_args!("[WARNING] plugin/reload: {error}")),
             }
         }
     }
 
     /// Reads the configuration again and goes on with it, or with the old one.
     fn reload(&mut self) {
-        println!("[INFO] Reloading");
+        say("[INFO] Reloading");
         self.manager.say("RELOADING=1");
         match self.try_reload() {
-            Ok(()) => println!("[INFO] Reloading complete"),
-            Err(why) => println!("[ERROR] reload failed, nothing has changed: {why}"),
+            Ok(()) => say("[INFO] Reloading complete"),
+            Err(why) => say(format_args!("[ERROR] reload failed, nothing has changed: {why}")),
         }
         self.manager.say("READY=1");
     }
@@ -130,12 +131,12 @@ impl Service<'_> {
     fn hand_over(&mut self) -> bool {
         match self.handover.begin(&self.server) {
             Ok(process) => {
-                println!("[INFO] process {process} has taken over");
+                say(format_args!("[INFO] process {process} has taken over"));
                 self.manager.say(&format!("MAINPID={process}"));
                 true
             }
             Err(error) => {
-                println!("[ERROR] handing over failed, nothing has changed: {error}");
+                say(format_args!("[ERROR] handing over failed, nothing has changed: {error}"));
                 false
             }
         }
@@ -146,7 +147,7 @@ impl Service<'_> {
 fn load(options: &Serve, workers: usize, name: &str, text: &[u8]) -> Result<Config, Failure> {
     let host = host::describe(workers, options.dns_port).map_err(failed)?;
     let (config, warnings) = Config::load(text, name, &host).map_err(refused)?;
-    warnings.iter().for_each(|warning| println!("[WARNING] {warning}"));
+    warnings.iter().for_each(|warning| say(format_args!("[WARNING] {warning}")));
     Ok(config)
 }
 
