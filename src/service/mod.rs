@@ -79,7 +79,8 @@ impl Service<'_> {
         loop {
             let now = self.clock.now();
             let due = [self.watch.due(), self.manager.due()].into_iter().flatten().min();
-            match signals.wait(due.map(|due| due.since(now)))? {
+            let due = due.map(|due| due.since(now));
+            match signals.wait([due, self.server.due()].into_iter().flatten().min())? {
                 Some(Signal::Stop) => return Ok(()),
                 Some(Signal::Reload) => self.reload(),
                 Some(Signal::Upgrade) if self.hand_over() => return Ok(()),
@@ -90,6 +91,7 @@ impl Service<'_> {
     }
 
     fn on_time(&mut self, now: Moment) {
+        self.server.on_time();
         if self.manager.is_due(now) && self.server.is_alive() {
             self.manager.say("WATCHDOG=1");
         }
