@@ -83,7 +83,7 @@ impl Service<'_> {
             match signals.wait([due, self.server.due()].into_iter().flatten().min())? {
                 Some(Signal::Stop) => return Ok(()),
                 Some(Signal::Reload) => self.reload(),
-                Some(Signal::Upgrade) if self.hand_over() => return Ok(()),
+                Some(Signal::Upgrade) if self.hand_over(signals) => return Ok(()),
                 Some(Signal::Upgrade) | None => {}
             }
             self.on_time(self.clock.now());
@@ -128,11 +128,22 @@ impl Service<'_> {
         Ok(())
     }
 
-    /// Starts the program as it is installed now on the same sockets. True: it serves, and we are
-    /// done.
-    fn hand_over(&mut self) -> bool {
-        match self.handover.begin(&self.server) {
-            Ok(process) => {
+    /// Starts the program as it is installed now on the same sockets. True: it serves, or nobody
+    /// is to serve any more, and we are done.
+    fn hand_over(&mut self, signals: &Signals) -> bool {
+        let Self { clock, server, manager, handover, .. } = self;
+        let stop = || {
+            if manager.is_due(clock.now()) && server.is_alive() {
+                manager.say("WATCHDOG=1");
+            }
+            signals.take_stop()
+        };
+        match handover.begin(server, stop) {
+            Ok(None) => {
+                say("[INFO] told to stop while handing over: the new process is ended as well");
+                true
+            }
+            Ok(Some(process)) => {
                 say(format_args!("[INFO] process {process} has taken over"));
                 self.manager.say(&format!("MAINPID={process}"));
                 true

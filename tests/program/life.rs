@@ -166,6 +166,28 @@ fn a_next_process_that_cannot_serve_changes_nothing() {
 }
 
 #[test]
+fn who_says_stop_while_it_hands_over_is_heard() {
+    let upstream = upstream();
+    let directory = directory("stopped_handover");
+    write_corefile(&directory, 0, upstream.addresses()[0], "");
+    let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
+    // The next process has a name to look up, of a server that says nothing.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    let resolver = silent.local_addr().unwrap();
+    let text = format!(
+        ".:{} {{\n bind 127.0.0.1\n forward . upstream.test {{\n  resolver {resolver}\n }}\n}}\n",
+        address.port()
+    );
+    fs::write(directory.join("Corefile"), text).unwrap();
+    forwarder.signal("USR2");
+    silent.recv(&mut [0; 512]).unwrap();
+    forwarder.signal("TERM");
+    forwarder.wait_for("told to stop while handing over");
+    assert_eq!(forwarder.wait(), Some(0));
+}
+
+#[test]
 fn the_service_manager_is_told() {
     let directory = directory("manager");
     let manager = UnixDatagram::bind(directory.join("notify")).unwrap();
