@@ -6,6 +6,7 @@
 use onward::cli::{self, Cli, CliError, Exit};
 use onward::{check, demo, service};
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,7 +17,8 @@ fn main() -> ExitCode {
             service::serve(&options).map_err(|(exit, why)| failed(exit, why))
         }
         Err(CliError::Asked(text)) => {
-            println!("{}", text.trim_end());
+            // Whoever reads it may have seen enough.
+            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
             Ok(())
         }
         Err(error) => Err(failed(error.exit(), error)),
@@ -26,6 +28,6 @@ fn main() -> ExitCode {
 
 /// Says why, and how the process ends.
 fn failed(exit: Exit, why: impl Display) -> Exit {
-    eprintln!("onward: {why}");
+    let _ = writeln!(std::io::stderr(), "onward: {why}");
     exit
 }

@@ -51,7 +51,7 @@ impl fmt::Display for StartError {
                 io::ErrorKind::AddrInUse => write!(
                     f,
                     "cannot listen on {address}: another program has it \
-                     (`ss -ulnp 'sport = {}'` shows which); stop it or choose another port",
+                     (`ss -tulnp 'sport = {}'` shows which); stop it or choose another port",
                     address.port()
                 ),
                 io::ErrorKind::PermissionDenied => write!(
@@ -189,6 +189,16 @@ impl Server {
             let _ = when_done.recv_timeout(REPORT_PATIENCE);
         }
         Ok(())
+    }
+
+    /// How soon [`Server::on_time`] has something to do.
+    pub fn due(&self) -> Option<Duration> {
+        self.listeners.due().map(|due| due.since(self.clock.now()))
+    }
+
+    /// Closes what a configuration has left behind and nobody needs any more.
+    pub fn on_time(&mut self) {
+        self.listeners.close_gone(self.clock.now());
     }
 
     /// The addresses it listens on, with the ports that the kernel chose where none was given.

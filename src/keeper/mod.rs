@@ -86,7 +86,7 @@ impl Keeper {
     }
 
     /// Keeps until a stop is asked for and the last of `workers` has left. `log` gets a line for
-    /// whatever an operator should know.
+    /// whatever an operator should know, with its level.
     pub fn run(mut self, workers: Vec<Mailbox>, log: impl Fn(&str)) {
         self.present = workers.len();
         self.workers = workers;
@@ -166,7 +166,7 @@ impl Keeper {
             }
             ToKeeper::Panicked { worker, message } => {
                 self.probing.forget_reports();
-                log(&format!("worker {worker} panicked and was started afresh: {message}"));
+                log(&format!("[ERROR] worker {worker} panicked and was started afresh: {message}"));
             }
             ToKeeper::Left { .. } => self.present -= 1,
             ToKeeper::Stop => {

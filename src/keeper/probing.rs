@@ -213,12 +213,12 @@ fn upstreams_of(config: &Config) -> impl Iterator<Item = (&Forward, &Upstream)> 
 fn line(address: SocketAddr, change: Change, cause: Option<Failure>) -> String {
     match change {
         Change::Up { after } => {
-            format!("upstream {address} is up again after {:.1} s", after.as_secs_f64())
+            format!("[INFO] upstream {address} is up again after {:.1} s", after.as_secs_f64())
         }
         Change::Down { fails } => {
             let probes = if fails == 1 { "probe" } else { "probes" };
             let cause = cause.map_or_else(String::new, |cause| format!(" (last: {cause})"));
-            format!("upstream {address} is down: {fails} {probes} failed{cause}")
+            format!("[ERROR] upstream {address} is down: {fails} {probes} failed{cause}")
         }
     }
 }

@@ -178,13 +178,13 @@ fn a_refusing_upstream_is_down_at_once_and_up_when_it_is_back() {
     drop(upstream);
     let scene = Scene::new(&[address], QUICK);
     scene.fail(0);
-    let expected = format!("upstream {address} is down: 2 probes failed (last: refused)");
+    let expected = format!("[ERROR] upstream {address} is down: 2 probes failed (last: refused)");
     assert_eq!(scene.line(), expected);
     assert!(scene.verdicts.is_down(0) && scene.verdicts.is_probing(0));
     assert!(!scene.verdicts.report(0), "the keeper knows");
     let upstream = udp(&address.to_string());
     let line = scene.line_of_answered(&upstream);
-    assert!(line.starts_with(&format!("upstream {address} is up again after 0.")), "{line}");
+    assert!(line.starts_with(&format!("[INFO] upstream {address} is up again after 0.")), "{line}");
     assert!(!scene.verdicts.is_down(0) && !scene.verdicts.is_probing(0));
     scene.stop();
 }
@@ -196,7 +196,7 @@ fn a_silent_upstream_is_down_and_forgeries_do_not_revive_it() {
     let scene = Scene::new(&[address], "health_check 10ms\nmax_fails 1");
     scene.fail(0);
     let (late, _) = probe(&upstream);
-    let expected = format!("upstream {address} is down: 1 probe failed (last: timed out)");
+    let expected = format!("[ERROR] upstream {address} is down: 1 probe failed (last: timed out)");
     assert_eq!(scene.line(), expected);
     assert!(scene.verdicts.is_down(0));
     let (query, from) = probe(&upstream);
@@ -212,7 +212,7 @@ fn a_silent_upstream_is_down_and_forgeries_do_not_revive_it() {
     assert!(scene.verdicts.is_down(0));
     assert!(scene.lines.is_empty());
     let line = scene.line_of_answered(&upstream);
-    assert!(line.starts_with(&format!("upstream {address} is up again after ")), "{line}");
+    assert!(line.starts_with(&format!("[INFO] upstream {address} is up again after ")), "{line}");
     assert!(!scene.verdicts.is_down(0));
     scene.stop();
 }
@@ -294,14 +294,14 @@ fn over_tcp_a_refusing_upstream_is_down_and_up_when_it_is_back() {
     drop(upstream);
     let scene = Scene::new(&[address], &format!("{QUICK}\nforce_tcp"));
     scene.fail(0);
-    let expected = format!("upstream {address} is down: 2 probes failed (last: refused)");
+    let expected = format!("[ERROR] upstream {address} is down: 2 probes failed (last: refused)");
     assert_eq!(scene.line(), expected);
     assert!(scene.verdicts.is_down(0));
     let upstream = TcpListener::bind(address).unwrap();
     let mut stream = accept(&upstream);
     let query = framed_probe(&mut stream);
     stream.write_all(&framed(&answer(&query))).unwrap();
-    assert!(scene.line().starts_with(&format!("upstream {address} is up again after ")));
+    assert!(scene.line().starts_with(&format!("[INFO] upstream {address} is up again after ")));
     assert!(!scene.verdicts.is_down(0) && !scene.verdicts.is_probing(0));
     scene.stop();
 }
@@ -313,13 +313,16 @@ fn over_tcp_an_upstream_that_closes_or_says_nothing_is_down() {
     let scene = Scene::new(&addresses, "health_check 1m\nmax_fails 1\nforce_tcp");
     scene.fail(0);
     framed_probe(&mut accept(&closing));
-    let expected =
-        format!("upstream {} is down: 1 probe failed (last: connection closed)", addresses[0]);
+    let expected = format!(
+        "[ERROR] upstream {} is down: 1 probe failed (last: connection closed)",
+        addresses[0]
+    );
     assert_eq!(scene.line(), expected);
     assert!(scene.verdicts.is_down(0) && !scene.verdicts.is_down(1));
     scene.fail(1);
     let _open = accept(&silent);
-    let expected = format!("upstream {} is down: 1 probe failed (last: timed out)", addresses[1]);
+    let expected =
+        format!("[ERROR] upstream {} is down: 1 probe failed (last: timed out)", addresses[1]);
     assert_eq!(scene.line(), expected);
     assert!(scene.verdicts.is_down(0) && scene.verdicts.is_down(1));
     scene.stop();
@@ -345,7 +348,7 @@ fn a_report_that_a_panic_swallowed_is_made_again() {
     assert!(!scene.verdicts.report(0));
     let panicked = ToKeeper::Panicked { worker: 0, message: "oh".into() };
     scene.keeper.try_send(panicked).unwrap();
-    assert_eq!(scene.line(), "worker 0 panicked and was started afresh: oh");
+    assert_eq!(scene.line(), "[ERROR] worker 0 panicked and was started afresh: oh");
     scene.fail(0);
     probe(&upstream);
     scene.stop();

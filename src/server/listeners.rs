@@ -3,7 +3,10 @@
 //! A listener has a slot, and each worker has the same slots: a client's query remembers the slot
 //! that it came in on, so a listener keeps its slot as long as it is there and a while longer.
 //! Each worker has sockets of its own on each address; a second descriptor of each is kept here,
-//! for an address that comes back while its last queries are still being answered.
+//! for an address that comes back while its last queries are still being answered; it is closed
+//! when that is over, lest somebody's queries wait in it for nobody ([`Listeners::close_gone`]). An
+//! address that goes while a wildcard of its port comes is served on as part of that: as long as
+//! its sockets are open, the kernel would give its queries to nobody else.
 //! [`Listeners::plan`] binds what a configuration needs besides, and changes nothing; only
 //! [`Listeners::adopt`] does.
 
@@ -85,6 +88,7 @@ impl Listeners {
         now: Moment,
         listeners: &mut [Listener],
     ) -> Result<Plan, StartError> {
+        self.close_gone(now);
         let mut plan =
             Plan { listeners: vec![None; self.slots.len()], bound: Vec::new(), fresh: Vec::new() };
         for (number, listener) in listeners.iter_mut().enumerate() {
@@ -97,10 +101,13 @@ impl Listeners {
                     let groups = self.inherit(listener)?;
                     let groups = match groups.is_empty() {
                         false => groups,
-                        true => bind(listener, self.workers)?.into_iter().collect(),
+                        true => {
+                            let shared = self.is_shared(listener.address, &plan);
+                            bind(listener, self.workers, shared)?.into_iter().collect()
+                        }
                     };
                     for group in groups {
-                        let slot = self.vacant(now, &plan);
+                        let slot = self.vacant(&plan);
                         plan.bound.push((slot, group));
                         plan.serve(slot, number, true);
                     }
@@ -108,6 +115,15 @@ impl Listeners {
                 }
             };
             plan.serve(slot, number, fresh);
+        }
+        for (slot, group) in self.slots.iter().enumerate() {
+            let Some(group) = group.as_ref().filter(|_| plan.listeners[slot].is_none()) else {
+                continue;
+            };
+            let covers = |listener: &Listener| group.is_covered_by(listener.address);
+            if let Some(number) = listeners.iter().position(covers) {
+                plan.serve(slot, number, group.gone.is_some());
+            }
         }
         if plan.listeners.iter().all(Option::is_none) {
             return Err(StartError::NoListener);
@@ -142,11 +158,20 @@ impl Listeners {
                 (None, None) => Some(now),
                 (None, gone) => gone,
             };
-            if group.is_over(now) {
-                *slot = None;
-            }
         }
         Ok(rows)
+    }
+
+    /// Closes the sockets of listeners that have been gone for long enough.
+    pub(super) fn close_gone(&mut self, now: Moment) {
+        for slot in &mut self.slots {
+            slot.take_if(|group| group.over_at().is_some_and(|over| over <= now));
+        }
+    }
+
+    /// When there are sockets to be closed.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.slots.iter().flatten().filter_map(Group::over_at).min()
     }
 
     /// The addresses that are served.
@@ -165,12 +190,17 @@ impl Listeners {
         })
     }
 
-    /// A slot for a new address, whose last queries are answered if it had an owner before.
-    fn vacant(&self, now: Moment, plan: &Plan) -> usize {
-        let is_free = |slot: &usize| {
-            let over = self.slots[*slot].as_ref().is_none_or(|group| group.is_over(now));
-            over && plan.listeners[*slot].is_none()
-        };
+    /// Whether sockets of ours, of a wildcard that `address` is part of or the other way round,
+    /// have the port already.
+    fn is_shared(&self, address: SocketAddr, plan: &Plan) -> bool {
+        let bound = plan.bound.iter().map(|(_, group)| group);
+        let mut groups = self.slots.iter().flatten().chain(bound);
+        groups.any(|group| group.is_covered_by(address) || covers(group.address, address))
+    }
+
+    /// A slot for a new address.
+    fn vacant(&self, plan: &Plan) -> usize {
+        let is_free = |slot: &usize| self.slots[*slot].is_none() && plan.listeners[*slot].is_none();
         let free = (0..self.slots.len()).find(is_free);
         free.unwrap_or(plan.listeners.len().max(self.slots.len()))
     }
@@ -251,19 +281,36 @@ impl Plan {
 }
 
 impl Group {
-    fn is_over(&self, now: Moment) -> bool {
-        self.gone.is_some_and(|gone| gone.plus(GONE_MAX) <= now)
+    /// When its last reply has left, if it is gone.
+    fn over_at(&self) -> Option<Moment> {
+        self.gone.map(|gone| gone.plus(GONE_MAX))
+    }
+
+    /// Whether who listens on `address` is meant to get what is sent to this group.
+    fn is_covered_by(&self, address: SocketAddr) -> bool {
+        address == self.address || covers(address, self.address)
     }
 }
 
+/// Whether `wildcard` is one, and `address` one of those that it stands for.
+fn covers(wildcard: SocketAddr, address: SocketAddr) -> bool {
+    wildcard.ip().is_unspecified()
+        && wildcard.is_ipv4() == address.is_ipv4()
+        && wildcard.port() == address.port()
+}
+
 /// Binds `listener` once for each worker; `None` if nobody asked for it and the host lacks its
-/// address family.
-fn bind(listener: &mut Listener, workers: usize) -> Result<Option<Group>, StartError> {
+/// address family. `shared`: we have part of it already.
+fn bind(
+    listener: &mut Listener,
+    workers: usize,
+    shared: bool,
+) -> Result<Option<Group>, StartError> {
     let asked = listener.address;
     let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
     loop {
         tries -= 1;
-        match bind_all(asked, workers) {
+        match bind_all(asked, workers, shared) {
             Ok((address, pairs)) => {
                 listener.address = address;
                 return Ok(Some(Group { asked, address, pairs, gone: None }));
@@ -277,16 +324,129 @@ fn bind(listener: &mut Listener, workers: usize) -> Result<Option<Group>, StartE
 }
 
 /// The sockets of `workers` workers on `asked`, and the address that they have.
-fn bind_all(asked: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Pair>)> {
+fn bind_all(
+    asked: SocketAddr,
+    workers: usize,
+    shared: bool,
+) -> io::Result<(SocketAddr, Vec<Pair>)> {
     // SO_REUSEPORT would let us share the address with a program that has it already, and each get
-    // half of the queries: so it is first bound alone.
-    let alone = socket::udp_listener(asked, false)?;
-    let address = alone.local_addr()?;
-    drop(socket::tcp_listener(address, false)?);
-    drop(alone);
+    // half of the queries: so it is first bound alone. Who has part of it himself cannot learn
+    // that.
+    let address = if shared { asked } else { bind_alone(asked)? };
     let both = |_| {
         let datagrams = socket::udp_listener(address, true)?;
         Ok((datagrams, socket::tcp_listener(address, true)?))
     };
     Ok((address, (0..workers).map(both).collect::<io::Result<_>>()?))
+}
+
+/// The address that `asked` is, which nobody else has.
+fn bind_alone(asked: SocketAddr) -> io::Result<SocketAddr> {
+    let alone = socket::udp_listener(asked, false)?;
+    let address = alone.local_addr()?;
+    drop(socket::tcp_listener(address, false)?);
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GONE_MAX, Listeners, StartError};
+    use crate::config::{Config, Host};
+    use crate::moment::Moment;
+    use crate::sys::inherit::Inherited;
+    use crate::sys::socket;
+    use std::net::{SocketAddr, TcpListener, UdpSocket};
+    use std::time::Duration;
+
+    const LOOPBACK: &str = "127.0.0.1";
+
+    fn at(seconds: u64) -> Moment {
+        Moment::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    /// Goes over to a block on each of `addresses`; returns which listener each slot is, and how
+    /// many slots get sockets.
+    fn go_over(
+        listeners: &mut Listeners,
+        seconds: u64,
+        port: u16,
+        addresses: &[&str],
+    ) -> Result<(Vec<Option<usize>>, usize), StartError> {
+        let text = format!(".:{port} {{\n bind {}\n}}\n", addresses.join(" "));
+        let (mut config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
+        let mut plan = listeners.plan(at(seconds), &mut config.listeners)?;
+        let fresh = listeners.adopt(at(seconds), &mut plan).unwrap()[0].len();
+        Ok((plan.listeners, fresh))
+    }
+
+    /// Listening on one address, and its port.
+    fn one(workers: usize) -> (Listeners, u16) {
+        let mut listeners = Listeners::new(workers, Inherited::default());
+        go_over(&mut listeners, 0, 0, &[LOOPBACK]).unwrap();
+        let port = listeners.addresses().next().unwrap().port();
+        (listeners, port)
+    }
+
+    #[test]
+    fn an_address_that_is_gone_is_closed_when_its_last_reply_has_left() {
+        let (mut listeners, port) = one(2);
+        assert_eq!(go_over(&mut listeners, 0, port, &[LOOPBACK, "127.0.0.2"]).unwrap().1, 1);
+        assert_eq!(listeners.due(), None);
+        go_over(&mut listeners, 1, port, &[LOOPBACK]).unwrap();
+        let gone = SocketAddr::new([127, 0, 0, 2].into(), port);
+        assert_eq!(listeners.due(), Some(at(1).plus(GONE_MAX)));
+        listeners.close_gone(at(10));
+        assert!(UdpSocket::bind(gone).is_err() && TcpListener::bind(gone).is_err());
+        listeners.close_gone(at(11));
+        assert_eq!(listeners.due(), None);
+        let others = (UdpSocket::bind(gone), TcpListener::bind(gone));
+        assert!(others.0.is_ok() && others.1.is_ok(), "{others:?}");
+    }
+
+    #[test]
+    fn the_slot_of_an_address_that_was_gone_too_long_is_anybodys() {
+        let (mut listeners, port) = one(1);
+        go_over(&mut listeners, 0, port, &[LOOPBACK, "127.0.0.2"]).unwrap();
+        go_over(&mut listeners, 1, port, &[LOOPBACK]).unwrap();
+        // The new one takes the slot; the old one, which comes back behind it, another.
+        let addresses = [LOOPBACK, "127.0.0.3", "127.0.0.2"];
+        let went = go_over(&mut listeners, 20, port, &addresses).unwrap();
+        assert_eq!(went, (vec![Some(0), Some(1), Some(2)], 2));
+    }
+
+    #[test]
+    fn a_wildcard_takes_over_the_addresses_that_it_stands_for() {
+        let (mut listeners, port) = one(2);
+        let went = go_over(&mut listeners, 0, port, &["0.0.0.0"]).unwrap();
+        assert_eq!(went, (vec![Some(0), Some(0)], 1), "nobody's queries wait in the old one");
+        assert_eq!(go_over(&mut listeners, 1, port, &["0.0.0.0"]).unwrap().1, 0);
+        let went = go_over(&mut listeners, 2, port, &[LOOPBACK]).unwrap();
+        assert_eq!(went, (vec![Some(0), None], 0));
+    }
+
+    #[test]
+    fn an_address_may_be_served_beside_its_wildcard() {
+        let (_, port) = one(1);
+        let mut listeners = Listeners::new(2, Inherited::default());
+        let went = go_over(&mut listeners, 0, port, &[LOOPBACK, "0.0.0.0"]).unwrap();
+        assert_eq!(went, (vec![Some(0), Some(1)], 2));
+        let went = go_over(&mut listeners, 0, port, &["0.0.0.0", LOOPBACK]).unwrap();
+        assert_eq!(went, (vec![Some(1), Some(0)], 0));
+    }
+
+    #[test]
+    fn more_inherited_sockets_than_workers_are_all_read_whatever_comes() {
+        let (_, port) = one(1);
+        let address = SocketAddr::new([127, 0, 0, 1].into(), port);
+        let mut inherited = Inherited::default();
+        for _ in 0..3 {
+            let datagrams = socket::udp_listener(address, true).unwrap();
+            inherited.datagrams.push((address, datagrams));
+            inherited.acceptors.push((address, socket::tcp_listener(address, true).unwrap()));
+        }
+        let mut listeners = Listeners::new(1, inherited);
+        let all = vec![Some(0); 3];
+        assert_eq!(go_over(&mut listeners, 0, port, &[LOOPBACK]).unwrap(), (all.clone(), 3));
+        assert_eq!(go_over(&mut listeners, 1, port, &[LOOPBACK]).unwrap(), (all, 0));
+    }
 }

@@ -4,7 +4,7 @@
 //! It gets copies of the listening sockets, so that from its first turn on each query is read by
 //! one of the two and none is lost; when it says that it serves, this one reads no more and
 //! finishes what it has. If it ends before it says so, or says nothing for too long, it is ended
-//! and nothing has changed.
+//! and nothing has changed. Whoever says stop meanwhile means both.
 
 use crate::server::Server;
 use crate::sys::inherit::{PASSED, READY};
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// How long the next process may take to serve: it may have names to look up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often something else is looked at meanwhile.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// What the next process is.
 pub(super) struct Handover {
@@ -31,11 +33,16 @@ impl Handover {
         Ok(Self { program: std::env::current_exe()? })
     }
 
-    /// Starts the next process and waits until it serves; returns its number.
+    /// Starts the next process and waits until it serves; returns its number, or `None` when
+    /// `stop`, which is asked again and again meanwhile, says that nobody is to serve.
     ///
     /// # Errors
     /// It could not be started, or does not serve; it is gone then.
-    pub(super) fn begin(&self, server: &Server) -> io::Result<u32> {
+    pub(super) fn begin(
+        &self,
+        server: &Server,
+        stop: impl FnMut() -> io::Result<bool>,
+    ) -> io::Result<Option<u32>> {
         let mut passed = server.pass_sockets()?;
         let sockets = passed.list();
         let (ours, theirs) = UnixStream::pair()?;
@@ -50,29 +57,31 @@ impl Handover {
             .env_remove("WATCHDOG_PID")
             .spawn()?;
         drop((passed, theirs));
-        match wait(ours) {
-            Ok(()) => Ok(child.id()),
-            Err(error) => {
-                end(&mut child);
-                Err(error)
-            }
+        let served = wait(ours, stop);
+        if !matches!(served, Ok(true)) {
+            end(&mut child);
         }
+        Ok(served?.then(|| child.id()))
     }
 }
 
-/// Waits for the word that it serves.
-fn wait(mut ours: UnixStream) -> io::Result<()> {
-    ours.set_read_timeout(Some(PATIENCE))?;
-    let mut word = [0];
-    match ours.read(&mut word) {
-        Ok(1) => Ok(()),
-        Ok(_) => Err(io::Error::other("the new process ended before it served")),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let what = format!("the new process did not serve within {PATIENCE:?}");
-            Err(io::Error::new(io::ErrorKind::TimedOut, what))
+/// Waits for the word that it serves; false: `stop` said so.
+fn wait(mut ours: UnixStream, mut stop: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
+    ours.set_read_timeout(Some(SLICE))?;
+    for _ in 0..PATIENCE.as_millis() / SLICE.as_millis() {
+        let outcome = ours.read(&mut [0]);
+        if stop()? {
+            return Ok(false);
         }
-        Err(error) => Err(error),
+        match outcome {
+            Ok(1) => return Ok(true),
+            Ok(_) => return Err(io::Error::other("the new process ended before it served")),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
     }
+    let what = format!("the new process did not serve within {PATIENCE:?}");
+    Err(io::Error::new(io::ErrorKind::TimedOut, what))
 }
 
 fn end(child: &mut Child) {

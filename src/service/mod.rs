@@ -6,6 +6,7 @@
 //! cannot be done is said in the log and changes nothing.
 
 mod handover;
+mod log;
 mod manager;
 mod pidfile;
 mod watch;
@@ -20,6 +21,7 @@ use crate::sys::cpu;
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{Signal, Signals};
 use handover::Handover;
+use log::say;
 use manager::Manager;
 use pidfile::PidFile;
 use std::fmt::Display;
@@ -44,8 +46,7 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let clock = Clock::start();
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
     let ready = inherited.take_ready();
-    let log = |line: &str| println!("[ERROR] {line}");
-    let server = Server::start_on(config, &cores, inherited, log).map_err(failed)?;
+    let server = Server::start_on(config, &cores, inherited, |line| say(line)).map_err(failed)?;
     if !options.quiet {
         for address in server.addresses() {
             let plural = if cores.len() == 1 { "" } else { "s" };
@@ -81,10 +82,11 @@ impl Service<'_> {
         loop {
             let now = self.clock.now();
             let due = [self.watch.due(), self.manager.due()].into_iter().flatten().min();
-            match signals.wait(due.map(|due| due.since(now)))? {
+            let due = due.map(|due| due.since(now));
+            match signals.wait([due, self.server.due()].into_iter().flatten().min())? {
                 Some(Signal::Stop) => return Ok(()),
                 Some(Signal::Reload) => self.reload(),
-                Some(Signal::Upgrade) if self.hand_over() => return Ok(()),
+                Some(Signal::Upgrade) if self.hand_over(signals) => return Ok(()),
                 Some(Signal::Upgrade) | None => {}
             }
             self.on_time(self.clock.now());
@@ -92,6 +94,7 @@ impl Service<'_> {
     }
 
     fn on_time(&mut self, now: Moment) {
+        self.server.on_time();
         if self.manager.is_due(now) && self.server.is_alive() {
             self.manager.say("WATCHDOG=1");
         }
@@ -102,18 +105,18 @@ impl Service<'_> {
             match self.options.source.load_again() {
                 Ok((name, text)) if self.watch.has_changed(&text, &name) => self.reload(),
                 Ok(_) => {}
-                Err(error) => println!("[WARNING] plugin/reload: {error}"),
+                Err(error) => say(format_args!("[WARNING] plugin/reload: {error}")),
             }
         }
     }
 
     /// Reads the configuration again and goes on with it, or with the old one.
     fn reload(&mut self) {
-        println!("[INFO] Reloading");
+        say("[INFO] Reloading");
         self.manager.say("RELOADING=1");
         match self.try_reload() {
-            Ok(()) => println!("[INFO] Reloading complete"),
-            Err(why) => println!("[ERROR] reload failed, nothing has changed: {why}"),
+            Ok(()) => say("[INFO] Reloading complete"),
+            Err(why) => say(format_args!("[ERROR] reload failed, nothing has changed: {why}")),
         }
         self.manager.say("READY=1");
     }
@@ -128,17 +131,28 @@ impl Service<'_> {
         Ok(())
     }
 
-    /// Starts the program as it is installed now on the same sockets. True: it serves, and we are
-    /// done.
-    fn hand_over(&mut self) -> bool {
-        match self.handover.begin(&self.server) {
-            Ok(process) => {
-                println!("[INFO] process {process} has taken over");
+    /// Starts the program as it is installed now on the same sockets. True: it serves, or nobody
+    /// is to serve any more, and we are done.
+    fn hand_over(&mut self, signals: &Signals) -> bool {
+        let Self { clock, server, manager, handover, .. } = self;
+        let stop = || {
+            if manager.is_due(clock.now()) && server.is_alive() {
+                manager.say("WATCHDOG=1");
+            }
+            signals.take_stop()
+        };
+        match handover.begin(server, stop) {
+            Ok(None) => {
+                say("[INFO] told to stop while handing over: the new process is ended as well");
+                true
+            }
+            Ok(Some(process)) => {
+                say(format_args!("[INFO] process {process} has taken over"));
                 self.manager.say(&format!("MAINPID={process}"));
                 true
             }
             Err(error) => {
-                println!("[ERROR] handing over failed, nothing has changed: {error}");
+                say(format_args!("[ERROR] handing over failed, nothing has changed: {error}"));
                 false
             }
         }
@@ -149,7 +163,7 @@ impl Service<'_> {
 fn load(options: &Serve, workers: usize, name: &str, text: &[u8]) -> Result<Config, Failure> {
     let host = host::describe(workers, options.dns_port).map_err(failed)?;
     let (config, warnings) = Config::load(text, name, &host).map_err(refused)?;
-    warnings.iter().for_each(|warning| println!("[WARNING] {warning}"));
+    warnings.iter().for_each(|warning| say(format_args!("[WARNING] {warning}")));
     Ok(config)
 }
 

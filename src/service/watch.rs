@@ -5,6 +5,7 @@
 //! that was tried, with whatever outcome, is not tried again until it changes. Host names that
 //! stand for upstreams are looked up again when their records run out, which is a reload too.
 
+use super::log::say;
 use crate::config::{Config, Reload};
 use crate::corefile::{self, Corefile, Sources};
 use crate::moment::Moment;
@@ -99,7 +100,7 @@ impl Watch {
     pub(super) fn has_changed(&self, text: &[u8], name: &str) -> bool {
         let tree = tree(text, name);
         if tree.is_none() {
-            println!("[WARNING] plugin/reload: Corefile parse failed");
+            say("[WARNING] plugin/reload: Corefile parse failed");
         }
         tree.is_some() && tree != self.tried
     }

@@ -96,6 +96,22 @@ impl ClientStreams {
         true
     }
 
+    /// Listener `number` is gone: what its streams have asked by now is taken, and each closes when
+    /// its last answer has left. They cannot stay: their listener's number will be another's.
+    pub(super) fn leave(&mut self, now: Moment, number: usize, engine: &mut Forwarder) {
+        let streams = self.slots.iter().flatten();
+        let own = streams.filter(|slot| usize::from(slot.listener) == number);
+        for key in own.map(|slot| slot.key).collect::<Vec<_>>() {
+            self.ready.retain(|other| *other != key);
+            self.ready.push_front(key);
+            self.read(now, engine);
+            if let Some(slot) = slot(&mut self.slots, key) {
+                slot.stream.half_closed = true;
+                self.written.push(key);
+            }
+        }
+    }
+
     /// An event has come for the stream.
     pub(super) fn note(&mut self, key: StreamKey, readable: bool, writable: bool, closed: bool) {
         let Some(slot) = slot(&mut self.slots, key) else { return };

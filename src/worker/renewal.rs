@@ -64,6 +64,7 @@ impl Turner<'_> {
             }
             self.ready_acceptors[number] = true;
             self.receive_from_streams(now);
+            self.replies.streams.leave(now, number, &mut self.engine);
             self.settle(now);
             let registry = self.seat.poll.registry();
             if let Some(gone) = &mut self.seat.listeners[number] {

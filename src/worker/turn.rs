@@ -49,7 +49,7 @@ pub(super) struct Turner<'a> {
     pub(super) sockets: Sockets,
     queries: RecvBatch,
     responses: RecvBatch,
-    replies: Replies,
+    pub(super) replies: Replies,
     outgoing: QueryBatch,
     sends: Vec<Outgoing>,
     events: Events,

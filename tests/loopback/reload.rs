@@ -2,15 +2,17 @@
 //!
 //! Nothing is lost by it, and one that cannot take effect changes nothing.
 
+use crate::streams::{answer_to, framed, query, read_message};
 use crate::{
     PATIENCE, SEED, any_port, assert_all_answered, config, drive, responder, stanza, start, sum,
 };
 use onward::config::{Config, Host};
 use onward::engine::stats::DropReason;
-use onward::server::StartError;
+use onward::server::{Server, StartError};
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions, Summary};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 
 /// Asks `targets` 20,000 questions a second or so for as long as `during` takes, with a hundred
 /// outstanding.
@@ -128,6 +130,11 @@ fn an_address_that_somebody_else_has_changes_nothing() {
     server.stop();
 }
 
+/// Another address than the one `server` listens on.
+fn elsewhere(server: &Server, body: &str) -> Config {
+    config(&format!("127.0.0.2:{}", server.addresses()[0].port()), body)
+}
+
 #[test]
 fn a_query_outlives_its_listener() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
@@ -137,13 +144,56 @@ fn a_query_outlives_its_listener() {
     let client = UdpSocket::bind(any_port()).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.connect(server.addresses()[0]).unwrap();
-    client.send(&crate::streams::query(7, &[])).unwrap();
+    client.send(&query(7, &[])).unwrap();
     let mut packet = [0; 512];
     let (len, from) = upstream.recv_from(&mut packet).unwrap();
-    let elsewhere = config("127.0.0.1:0", &body);
-    server.reload(elsewhere).unwrap();
-    upstream.send_to(&crate::streams::answer_to(&packet[..len]), from).unwrap();
+    server.reload(elsewhere(&server, &body)).unwrap();
+    upstream.send_to(&answer_to(&packet[..len]), from).unwrap();
     let len = client.recv(&mut packet).unwrap();
     assert_eq!((packet[..2].to_vec(), packet[3] & 15), (vec![0, 7], 0), "{:?}", &packet[..len]);
+    server.stop();
+}
+
+#[test]
+fn a_stream_outlives_its_listener_until_its_last_answer() {
+    let upstream = UdpSocket::bind(any_port()).unwrap();
+    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let body = format!("forward . {} {{\n prefer_udp\n}}", upstream.local_addr().unwrap());
+    let mut server = start("127.0.0.1:0", &body, 1);
+    let client = || {
+        let stream = TcpStream::connect(server.addresses()[0]).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    let (mut client, mut quiet) = (client(), client());
+    client.write_all(&framed(&query(7, &[]))).unwrap();
+    let mut packet = [0; 512];
+    let (len, from) = upstream.recv_from(&mut packet).unwrap();
+    server.reload(elsewhere(&server, &body)).unwrap();
+    // Whatever it asked later would be asked of a listener that it did not choose.
+    assert_eq!(quiet.read(&mut [0]).unwrap(), 0);
+    upstream.send_to(&answer_to(&packet[..len]), from).unwrap();
+    let answer = read_message(&mut client).unwrap();
+    assert_eq!((&answer[..2], answer[3] & 15), (&[0, 7][..], 0), "{answer:?}");
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    server.stop();
+}
+
+#[test]
+fn an_address_gives_way_to_its_wildcard_and_comes_back() {
+    let upstreams = responder(&[Behaviour::Answer]);
+    let body = stanza(upstreams.addresses());
+    let mut server = start("127.0.0.1:0", &body, 2);
+    let address = server.addresses()[0];
+    let summary = ask_during(vec![address], || {
+        for ip in ["0.0.0.0", "127.0.0.1", "0.0.0.0"] {
+            let on = format!("{ip}:{}", address.port());
+            server.reload(config(&on, &body)).unwrap();
+            assert_all_answered(&drive(address, 8, 100), 100);
+        }
+        let other = SocketAddr::new([127, 0, 0, 2].into(), address.port());
+        assert_all_answered(&drive(other, 8, 100), 100);
+    });
+    assert_nothing_lost(&summary);
     server.stop();
 }

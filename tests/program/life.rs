@@ -3,18 +3,18 @@
 //! Under a load that asks all the time, because none of it may cost a query.
 
 use super::process::{
-    PATIENCE, Program, Stranger, directory, is_installed, onward_in, onward_with,
+    PATIENCE, Program, Stranger, directory, is_installed, onward_in, onward_with, send,
 };
 use onward::sys::inherit::Passed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions, Summary};
 use onward::traffic::responder::{Responder, Service};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 fn upstream() -> Responder {
     let address = "127.0.0.1:0".parse().unwrap();
@@ -87,6 +87,51 @@ fn a_signal_has_the_file_read_again_and_a_bad_file_changes_nothing() {
 }
 
 #[test]
+fn it_goes_on_when_nobody_reads_what_it_says() {
+    let upstream = upstream();
+    let directory = directory("unread");
+    write_corefile(&directory, 0, upstream.addresses()[0], "");
+    let (mut child, address) = onward_unread(&directory);
+    write_corefile(&directory, address.port(), upstream.addresses()[0], "");
+    let summary = ask_during(address, || {
+        // The second is taken when the first is done.
+        send("HUP", child.id());
+        send("USR1", child.id());
+    });
+    assert_nothing_lost(&summary);
+    assert_nothing_lost(&ask_during(address, || ()));
+    // What the keeper says of an upstream that is gone is lost as well, and it still leads the
+    // stop.
+    upstream.stop().unwrap();
+    for _ in 0..3 {
+        assert_eq!(rcode_of_a_query(address), 2);
+    }
+    send("TERM", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// The forwarder, started in `directory`, with a standard output that nobody reads after the line
+/// that says where it listens.
+fn onward_unread(directory: &Path) -> (Child, SocketAddr) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
+    command.args(["--workers", "2"]).current_dir(directory).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let rest = line.strip_prefix("onward listens on ").unwrap();
+    (child, rest.split(',').next().unwrap().parse().unwrap())
+}
+
+fn rcode_of_a_query(address: SocketAddr) -> u8 {
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send_to(b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01", address).unwrap();
+    let mut reply = [0; 512];
+    client.recv(&mut reply).unwrap();
+    reply[3] & 15
+}
+
+#[test]
 fn the_file_is_looked_at_without_being_told() {
     let (first, second) = (upstream(), upstream());
     let directory = directory("watched");
@@ -132,6 +177,28 @@ fn a_next_process_that_cannot_serve_changes_nothing() {
     forwarder.wait_for("[ERROR] handing over failed");
     assert_serves(address);
     assert_eq!(forwarder.end("TERM"), Some(0));
+}
+
+#[test]
+fn who_says_stop_while_it_hands_over_is_heard() {
+    let upstream = upstream();
+    let directory = directory("stopped_handover");
+    write_corefile(&directory, 0, upstream.addresses()[0], "");
+    let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
+    // The next process has a name to look up, of a server that says nothing.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    let resolver = silent.local_addr().unwrap();
+    let text = format!(
+        ".:{} {{\n bind 127.0.0.1\n forward . upstream.test {{\n  resolver {resolver}\n }}\n}}\n",
+        address.port()
+    );
+    fs::write(directory.join("Corefile"), text).unwrap();
+    forwarder.signal("USR2");
+    silent.recv(&mut [0; 512]).unwrap();
+    forwarder.signal("TERM");
+    forwarder.wait_for("told to stop while handing over");
+    assert_eq!(forwarder.wait(), Some(0));
 }
 
 #[test]

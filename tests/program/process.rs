@@ -97,7 +97,8 @@ impl Drop for Stranger {
     }
 }
 
-fn send(signal: &str, process: u32) {
+/// Sends `signal`, a name as `kill` takes it, to a process.
+pub(super) fn send(signal: &str, process: u32) {
     let status = Command::new("kill").args(["-s", signal, &process.to_string()]).status();
     assert!(status.unwrap().success(), "no process {process}");
 }
