@@ -123,7 +123,7 @@ impl Worker {
         let config = config();
         let mut engine = Forwarder::new(&config, [1; 32], Arc::new(Verdicts::new(&config)));
         let peer = SocketAddr::from(([198, 51, 100, 1], 1_024));
-        let (stream, _) = engine.clients.admit(Moment::ZERO, peer.ip()).expect("there is room");
+        let (stream, _) = engine.admit(Moment::ZERO, 0, peer.ip()).expect("there is room");
         let queries: Vec<_> = (0..NAMES).map(query).collect();
         Self {
             upstream_ends: (0..engine.connections_max()).map(|_| None).collect(),

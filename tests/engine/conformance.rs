@@ -229,7 +229,7 @@ fn fifty_nine_addresses_are_cut_for_datagrams_and_whole_on_streams() {
         assert_eq!((seen, got.rcode()), ((addresses, tc), 0), "{udp_size:?}");
     }
     let peer = client(7).peer;
-    let (stream, _) = world.engine.clients.admit(world.now, peer.ip()).unwrap();
+    let (stream, _) = world.engine.admit(world.now, 0, peer.ip()).unwrap();
     let on_stream = Client { stream: Some(stream), ..client(7) };
     world.packet(on_stream, &Ask::new(1, "a.example").bytes());
     world.settle();
