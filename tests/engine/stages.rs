@@ -420,6 +420,7 @@ fn a_query_of_our_own_that_comes_back_ends_forwarding_for_its_block() {
     assert_eq!(world.engine.outstanding(), before - 1);
     world.pass(6.0);
     world.take_got();
+    world.take_sent();
     world.ask(6, &ask("a.plain.test", 1));
     assert_eq!(world.sent.len(), 1, "with a new configuration it forwards again");
     let stats = world.finish();
