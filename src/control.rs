@@ -85,6 +85,11 @@ pub enum ToKeeper {
         /// What the panic said.
         message: String,
     },
+    /// Queries of a server block go in a circle.
+    Looping {
+        /// What an operator should know about it.
+        message: String,
+    },
     /// This worker has left.
     Left {
         /// Who.

@@ -16,7 +16,7 @@ use super::message::{Rcode, UDP_PAYLOAD_MAX};
 use super::stages::{acl, any, chaos, header, loadbalance, local, whoami};
 use super::stats::StageStats;
 use super::zones::Folded;
-use crate::config::{AclAction, Chaos, LoadBalance, Local, QUERY_TIMEOUT, ServerBlock};
+use crate::config::{AclAction, Chaos, LoadBalance, Local, Name, QUERY_TIMEOUT, ServerBlock};
 use ahash::RandomState;
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ pub struct Chain {
     query_flags: Masks,
     answer_flags: Masks,
     minimal: bool,
+    /// Below this zone a query is sent that must not come back.
+    pub find_loops: Option<Name>,
     whoami: bool,
 }
 
@@ -73,6 +75,7 @@ impl Chain {
             query_flags,
             answer_flags,
             minimal: stages.minimal,
+            find_loops: block.zones.first().filter(|_| stages.find_loops).cloned(),
             whoami: stages.whoami,
         }
     }

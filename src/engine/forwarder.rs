@@ -11,11 +11,13 @@
 //! files of their own.
 
 mod attempts;
+mod loops;
 mod queries;
 mod renewal;
 mod replies;
 mod responses;
 
+use loops::Loops;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
 
@@ -96,6 +98,7 @@ pub struct Forwarder {
     sends: Vec<Outgoing>,
     failures: Vec<(ExchangeKey, ExtendedError)>,
     held: HeldBack,
+    loops: Loops,
     /// Upstreams that the keeper is to be told about.
     accused: Vec<usize>,
     stats: Stats,
@@ -127,7 +130,7 @@ impl Forwarder {
         let pools = Pools::new(pool_settings(config));
         let exchanges = Exchanges::new(routes.timeouts(), pools.capacity());
         let upstreams = vec![UpstreamStats::default(); addresses.len()];
-        Self {
+        let mut engine = Self {
             routes,
             chains: chains_of(config, &hasher),
             addresses,
@@ -140,11 +143,14 @@ impl Forwarder {
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             held: HeldBack::default(),
+            loops: Loops::default(),
             accused: Vec::with_capacity(upstreams.len()),
             stats: Stats { upstreams, ..Stats::default() },
             verdicts,
             draft: [0; UPSTREAM_LEN_MAX],
-        }
+        };
+        engine.forget_loops();
+        engine
     }
 
     /// Admits a client's stream on listener number `listener` from `address`. The second key is of
@@ -164,7 +170,8 @@ impl Forwarder {
     /// When [`Forwarder::on_time`] next has something to do.
     pub fn next_deadline(&self) -> Option<Moment> {
         let dial = self.pools.next_dial_deadline();
-        [self.exchanges.next_deadline(), dial].into_iter().flatten().min()
+        let probes = self.loops.due.then_some(Moment::ZERO);
+        [self.exchanges.next_deadline(), dial, probes].into_iter().flatten().min()
     }
 
     /// The keeper's word that `pool` has connections to close.

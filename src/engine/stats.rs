@@ -79,6 +79,8 @@ pub struct StageStats {
     pub acl_filtered: u64,
     /// Dropped by `acl`.
     pub acl_dropped: u64,
+    /// Not forwarded because the block's queries go in a circle.
+    pub looping: u64,
     /// Answered by `whoami`.
     pub whoami: u64,
 }
@@ -166,6 +168,7 @@ impl StageStats {
         self.acl_blocked += other.acl_blocked;
         self.acl_filtered += other.acl_filtered;
         self.acl_dropped += other.acl_dropped;
+        self.looping += other.looping;
         self.whoami += other.whoami;
     }
 }

@@ -168,6 +168,7 @@ impl Keeper {
                 self.probing.forget_reports();
                 log(&format!("[ERROR] worker {worker} panicked and was started afresh: {message}"));
             }
+            ToKeeper::Looping { message } => log(&message),
             ToKeeper::Left { .. } => self.present -= 1,
             ToKeeper::Stop => {
                 self.to_drain = (0..self.workers.len()).collect();

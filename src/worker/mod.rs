@@ -27,7 +27,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll, Registry};
 use std::any::Any;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -142,6 +142,21 @@ impl Seat {
             seed = random::seed().expect("the kernel has given randomness before");
         }
         let _ = self.keeper.send(ToKeeper::Left { worker: self.number });
+    }
+
+    /// What an operator should know about a server block whose queries go in a circle, as one that
+    /// came in from `peer` has shown.
+    fn loop_text(&self, block: usize, peer: SocketAddr) -> String {
+        let Some(block) = self.assignment.config.blocks.get(block) else { return String::new() };
+        let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(" ");
+        let zones = list(&mut block.zones.iter().map(ToString::to_string));
+        let upstreams = block.forwards.iter().flat_map(|forward| &forward.upstreams);
+        let upstreams = list(&mut upstreams.map(|upstream| upstream.address.to_string()));
+        format!(
+            "plugin/loop: forwarding loop in the server block of {zones}: a query sent to its \
+             upstreams ({upstreams}) came back from {peer}. What it would forward gets SERVFAIL \
+             until the configuration names other upstreams and is loaded again."
+        )
     }
 
     /// Turns until told to leave.

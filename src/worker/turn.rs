@@ -315,6 +315,14 @@ impl<'a> Turner<'a> {
                 self.engine.accusation_failed(upstream);
             }
         }
+        while let Some((block, peer)) = self.engine.next_loop() {
+            let message = self.seat.loop_text(block, peer);
+            if self.seat.keeper.try_send(ToKeeper::Looping { message }).is_err() {
+                self.engine.loop_not_told(block, peer);
+                self.keeper_busy = true;
+                break;
+            }
+        }
         while let Some((pool, at)) = self.engine.next_request() {
             let request = ToKeeper::Wake { worker: self.seat.number, pool, at };
             if self.seat.keeper.try_send(request).is_err() {

@@ -18,6 +18,7 @@ mod outages;
 mod pipelining;
 mod recovery;
 mod reload;
+mod stages;
 mod streams;
 
 use onward::config::{Config, Host};

@@ -2,8 +2,8 @@
 //!
 //! How long clients' streams may take. Durations may be written as whole seconds without a unit,
 //! here alone in the language. What is not written stays as it is; of what is written twice the
-//! last holds. Only `idle` and `maxtcpqueries` have an effect: a stream on which no whole query comes
-//! in and no byte of a reply goes out for `idle` is closed, whatever it is in the middle of.
+//! last holds. Only `idle` and `maxtcpqueries` have an effect: a stream on which no whole query
+//! comes in and no byte of a reply goes out for `idle` is closed, whatever it is in the middle of.
 
 use super::super::error::Complaint;
 use super::super::forward::show;

@@ -55,6 +55,9 @@ impl Forwarder {
 
     /// Time has passed: attempts that are overdue move on, queries that are overdue fail.
     pub fn on_time(&mut self, now: Moment) {
+        if self.loops.due {
+            self.probe_for_loops(now);
+        }
         while let Some(connection) = self.pools.overdue_dial(now) {
             self.on_connection_failed(now, connection);
         }

@@ -104,10 +104,15 @@ impl Forwarder {
         let stages = &mut stats.stages;
         let mut step = chain.on_query(&client, query, &name, random, stages, out);
         if step == Step::Onward {
-            match self.routes.stanza_in(block, &name) {
+            let peer = client.peer;
+            step = match self.routes.stanza_in(block, &name) {
+                None => self.chains[block].at_end(&client, query, &mut self.stats.stages, out),
+                Some(_) if self.is_looping(now, block, query, &name, peer) => {
+                    self.stats.stages.looping += 1;
+                    Step::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError))
+                }
                 Some(stanza) => return self.forward(now, client, query, &name, block, stanza),
-                None => step = chain.at_end(&client, query, stages, out),
-            }
+            };
         }
         match step {
             Step::Replied(len) => Course::Replied(len),

@@ -8,7 +8,6 @@
 
 use super::{Dial, Forwarder, chains_of, dials_of, hash_of, pool_settings, stream_limits};
 use crate::config::Config;
-use crate::engine::exchange::Client;
 use crate::engine::health::Verdicts;
 use crate::engine::message::reply::ExtendedError;
 use crate::engine::message::{HEADER_LEN, u16_at};
@@ -52,6 +51,7 @@ impl Forwarder {
         self.chains = chains_of(config, &self.hasher);
         self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
         self.verdicts = verdicts;
+        self.forget_loops();
         self.accused.clear();
         self.reroute();
         for slot in homeless {
@@ -92,14 +92,15 @@ impl Forwarder {
     /// waits for each.
     fn reroute(&mut self) {
         for slot in self.exchanges.open_slots().collect::<Vec<_>>() {
-            let Some(first) = self.exchanges.first_waiter(slot) else { continue };
-            let Client { listener, .. } = first.client;
+            // Nobody waits for a probe of our own: it belongs to the old configuration.
+            let listener = self.exchanges.first_waiter(slot).map(|first| first.client.listener);
             let name_len = self.exchanges.name_len(slot);
             let query = self.exchanges.query(slot);
             let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + name_len]);
             let kind = u16_at(query, HEADER_LEN + name_len).unwrap_or(0);
             let class = u16_at(query, HEADER_LEN + name_len + 2).unwrap_or(0);
-            let block = self.routes.block(listener, &name, kind, class);
+            let block =
+                listener.and_then(|listener| self.routes.block(listener, &name, kind, class));
             let stanza = block.and_then(|block| self.routes.stanza_in(block, &name));
             let stanza = stanza.unwrap_or(self.routes.nowhere());
             let hash = hash_of(&self.hasher, &name, query, stanza);

@@ -62,6 +62,11 @@ impl Forwarder {
                 if !self.held.is_empty() {
                     self.held.remove(&slot);
                 }
+                if self.exchanges.first_waiter(slot).is_none() {
+                    // A probe of our own: with nobody to be told, this ends it.
+                    let _ = self.exchanges.next_waiter(slot);
+                    return None;
+                }
                 return Some(Answered { exchange: self.exchanges.key(slot), response });
             }
             Course::SameOverTcp => {

@@ -2,7 +2,8 @@
 //!
 //! A worker whose exchange with an upstream fails says so; the keeper then probes that upstream,
 //! once for all workers, until it answers. [`Verdicts`] is all that the two share: one byte for
-//! each upstream, written rarely and read by every query. [`schedule`] says when one upstream is
+//! each upstream, written rarely and read by every query, and one for each server block whose
+//! queries may go in a circle. [`schedule`] says when one upstream is
 //! probed and when it counts as down, [`query`] is what a probe asks. Sockets and time are the
 //! keeper's.
 //!
@@ -13,7 +14,7 @@ pub mod query;
 pub mod schedule;
 
 use crate::config::{Config, Forward};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// Probes fail: queries go elsewhere.
 const DOWN: u8 = 1;
@@ -31,6 +32,10 @@ const UNCHECKED: u8 = 8;
 #[derive(Debug)]
 pub struct Verdicts {
     upstreams: Box<[AtomicU8]>,
+    /// Of each server block: whether its queries go in a circle.
+    loops: Box<[AtomicBool]>,
+    /// What the names of probes for loops are made of; zero: nobody has named them yet.
+    nonce: AtomicU64,
 }
 
 impl Verdicts {
@@ -41,7 +46,9 @@ impl Verdicts {
         let state = |forward: &Forward| if forward.health.max_fails == 0 { UNCHECKED } else { 0 };
         let states =
             forwards.flat_map(|forward| forward.upstreams.iter().map(move |_| state(forward)));
-        Self { upstreams: states.map(AtomicU8::new).collect() }
+        let loops = config.blocks.iter().map(|_| AtomicBool::new(false));
+        let (upstreams, loops) = (states.map(AtomicU8::new).collect(), loops.collect());
+        Self { upstreams, loops, nonce: AtomicU64::new(0) }
     }
 
     /// Whether queries should go elsewhere.
@@ -81,6 +88,28 @@ impl Verdicts {
         self.upstreams[upstream].store(state, Ordering::Relaxed);
     }
 
+    /// The number that the probes for loops are named by: the first that any worker proposes.
+    /// Also whether that is this one, who is then to send them.
+    pub fn agree_on(&self, proposed: u64) -> (u64, bool) {
+        let proposed = proposed.max(1);
+        let any = Ordering::Relaxed;
+        match self.nonce.compare_exchange(0, proposed, any, any) {
+            Ok(_) => (proposed, true),
+            Err(agreed) => (agreed, false),
+        }
+    }
+
+    /// A query of `block` has gone in a circle; returns whether that is news.
+    #[must_use]
+    pub fn note_loop(&self, block: usize) -> bool {
+        !self.loops[block].swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether queries of `block` go in a circle.
+    pub fn is_looping(&self, block: usize) -> bool {
+        self.loops[block].load(Ordering::Relaxed)
+    }
+
     fn load(&self, upstream: usize) -> u8 {
         self.upstreams[upstream].load(Ordering::Relaxed)
     }
@@ -107,6 +136,18 @@ mod tests {
         assert!(verdicts.is_probing(1) && !verdicts.is_probing(4));
         verdicts.set(1, false, false);
         assert!(!verdicts.is_down(1) && !verdicts.is_probing(1));
+    }
+
+    #[test]
+    fn workers_agree_on_a_number_and_on_loops() {
+        let verdicts = verdicts();
+        assert_eq!(
+            [0, 7, 8].map(|number| verdicts.agree_on(number)),
+            [(1, true), (1, false), (1, false)]
+        );
+        assert!(!verdicts.is_looping(1));
+        assert_eq!([verdicts.note_loop(1), verdicts.note_loop(1)], [true, false]);
+        assert!(verdicts.is_looping(1) && !verdicts.is_looping(0));
     }
 
     #[test]

@@ -1,0 +1,99 @@
+//! Forwarding loops, found and kept from melting the host.
+//!
+//! All workers agree on the names of the probes, because the kernel decides which of them a query
+//! comes in at; the one that names them first sends them. Whoever sees one come back says so to
+//! all, and from then on the block's queries are not forwarded but fail, until there is a new
+//! configuration. What coalescing makes of a loop before that: each worker takes part once.
+
+use super::{Forwarder, hash_of};
+use crate::engine::exchange::Opening;
+use crate::engine::key::Transport;
+use crate::engine::message::query::Query;
+use crate::engine::message::reply::ExtendedError;
+use crate::engine::stages::loops::{PROBE_LEN_MAX, Probe};
+use crate::engine::zones::Folded;
+use crate::moment::Moment;
+use rand_chacha::rand_core::Rng;
+use std::net::SocketAddr;
+
+/// What is to be done about loops.
+#[derive(Default)]
+pub(super) struct Loops {
+    /// The probes are still to be named.
+    pub(super) due: bool,
+    /// Of each server block.
+    probes: Vec<Option<Probe>>,
+    /// Blocks that somebody is to be told about, and where their probes came back from.
+    found: Vec<(usize, SocketAddr)>,
+}
+
+impl Forwarder {
+    /// The next server block whose queries come back, and where the one came from that told.
+    pub fn next_loop(&mut self) -> Option<(usize, SocketAddr)> {
+        self.loops.found.pop()
+    }
+
+    /// Nobody could be told about this one: it is the next again.
+    pub fn loop_not_told(&mut self, block: usize, peer: SocketAddr) {
+        self.loops.found.push((block, peer));
+    }
+
+    /// There is a new configuration: what was known about loops is void.
+    pub(super) fn forget_loops(&mut self) {
+        let due = self.chains.iter().any(|chain| chain.find_loops.is_some());
+        self.loops = Loops { due, ..Loops::default() };
+    }
+
+    /// Names the probes, and sends them unless another worker does.
+    pub(super) fn probe_for_loops(&mut self, now: Moment) {
+        self.loops.due = false;
+        let (nonce, first) = self.verdicts.agree_on(self.random.next_u64());
+        for block in 0..self.chains.len() {
+            let zone = self.chains[block].find_loops.as_ref();
+            let probe = zone.and_then(|zone| Probe::new(zone, nonce, block, now));
+            if let Some(probe) = probe.as_ref().filter(|_| first) {
+                self.send_probe(now, block, probe);
+            }
+            self.loops.probes.push(probe);
+        }
+    }
+
+    /// Whether queries of `block` go in a circle, which this one from `peer` may show.
+    pub(super) fn is_looping(
+        &mut self,
+        now: Moment,
+        block: usize,
+        query: &Query<'_>,
+        name: &Folded,
+        peer: SocketAddr,
+    ) -> bool {
+        let Some(Some(probe)) = self.loops.probes.get(block) else { return false };
+        if probe.is_back(now, name.as_bytes(), &query.question) && self.verdicts.note_loop(block) {
+            self.loops.found.push((block, peer));
+        }
+        self.verdicts.is_looping(block)
+    }
+
+    /// Sends a query that nobody waits for.
+    fn send_probe(&mut self, now: Moment, block: usize, probe: &Probe) {
+        let mut packet = [0; PROBE_LEN_MAX];
+        let len = probe.write(&mut packet);
+        let Ok(query) = Query::parse(&packet[..len], false) else { return };
+        let name = Folded::new(query.name());
+        let Some(stanza) = self.routes.stanza_in(block, &name) else { return };
+        let chain = &self.chains[block];
+        let query_len = query.write_upstream(&mut self.draft, chain.finish_own().udp_size);
+        let opening = Opening {
+            query: &self.draft[..query_len],
+            name_len: query.question.name_len,
+            hash: hash_of(&self.hasher, &name, &self.draft[..query_len], stanza),
+            stanza: stanza as u32,
+            transport: self.routes.stanza(stanza).transport(Transport::Udp),
+            timeout_class: self.routes.stanza(stanza).timeout_class,
+            budget: chain.budget,
+        };
+        if let Some(slot) = self.exchanges.open(&opening, now) {
+            self.attempt(now, slot, ExtendedError::NetworkError);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `loop`: a query that we sent and that comes back to us has gone in a circle.
+//!
+//! At the start, and with each new configuration, one query whose name nobody can guess goes to
+//! the block's own upstreams. If it comes in again while it is young, whoever it was sent to sends
+//! what it is asked back here. Old names count for nothing: by then they may have been read in
+//! somebody's log.
+
+use crate::config::Name;
+use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Question, class, flags, kind, put_u16};
+use crate::moment::Moment;
+use std::time::Duration;
+
+/// How long a probe may be under way, with all its attempts and those of the hops behind.
+const YOUNG: Duration = Duration::from_secs(10);
+/// The longest probe.
+pub const PROBE_LEN_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4;
+
+/// The query of one server block that must not come back.
+pub struct Probe {
+    /// In wire format and in lower case.
+    name: Box<[u8]>,
+    until: Moment,
+}
+
+impl Probe {
+    /// One below `zone`. `nonce`: a number that nobody can guess; `block`: the block's number, so
+    /// that each has a name of its own. `None` where the zone leaves no room for a label.
+    pub fn new(zone: &Name, nonce: u64, block: usize, now: Moment) -> Option<Self> {
+        let label = format!("loop-{nonce:016x}-{block}");
+        let name = [&[label.len() as u8], label.as_bytes(), zone.as_wire()].concat();
+        let fits = name.len() <= NAME_LEN_MAX;
+        fits.then(|| Self { name: name.into(), until: now.plus(YOUNG) })
+    }
+
+    /// Writes it as a client would ask it and returns its length.
+    pub fn write(&self, out: &mut [u8; PROBE_LEN_MAX]) -> usize {
+        for (index, word) in [0, flags::RD, 1, 0, 0, 0].into_iter().enumerate() {
+            put_u16(out, 2 * index, word);
+        }
+        let end = HEADER_LEN + self.name.len();
+        out[HEADER_LEN..end].copy_from_slice(&self.name);
+        put_u16(out, end, kind::HINFO);
+        put_u16(out, end + 2, class::IN);
+        end + 4
+    }
+
+    /// Whether a question that came in now is this one; `name` is folded.
+    pub fn is_back(&self, now: Moment, name: &[u8], question: &Question) -> bool {
+        question.kind == kind::HINFO && now < self.until && *name == *self.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PROBE_LEN_MAX, Probe};
+    use crate::config::Name;
+    use crate::engine::message::query::Query;
+    use crate::moment::Moment;
+    use std::time::Duration;
+
+    #[test]
+    fn a_probe_is_known_by_its_name_while_it_is_young() {
+        let zone = Name::parse("example.org").unwrap();
+        let probe = Probe::new(&zone, 0xabc, 7, Moment::ZERO).unwrap();
+        let mut out = [0; PROBE_LEN_MAX];
+        let len = probe.write(&mut out);
+        let query = Query::parse(&out[..len], false).unwrap();
+        let (name, question) = (query.name(), query.question);
+        assert_eq!(name, b"\x17loop-0000000000000abc-7\x07example\x03org\0");
+        let seconds = |count| Moment::ZERO.plus(Duration::from_secs(count));
+        assert!(probe.is_back(seconds(9), name, &question));
+        assert!(!probe.is_back(seconds(10), name, &question));
+        let other = Probe::new(&zone, 0xabc, 8, Moment::ZERO).unwrap();
+        assert!(!other.is_back(seconds(0), name, &question));
+        let mut other = question;
+        other.kind = 1;
+        assert!(!probe.is_back(seconds(0), name, &other));
+    }
+
+    #[test]
+    fn a_zone_that_leaves_no_room_has_no_probe() {
+        let longest = "a.".repeat(127);
+        assert!(Probe::new(&Name::parse(&longest).unwrap(), 1, 0, Moment::ZERO).is_none());
+    }
+}
