@@ -14,7 +14,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The prefixes that are no part of a name.
 const SCHEMES: [&str; 7] = ["dns", "tls", "quic", "grpc", "https", "https3", "unix"];
-/// Bytes of a zone as written.
+/// Bytes of a zone as written, each escape counted as the byte that it stands for: otherwise a name
+/// that is printed with escapes could not be read again.
 const ZONE_BYTES_MAX: usize = 255;
 
 /// One zone as written, understood.
@@ -85,13 +86,27 @@ pub(super) fn parse(text: &str) -> Result<Zone, String> {
         },
         None => (rest, None),
     };
-    if zone.len() > ZONE_BYTES_MAX {
-        return Err(format!("specified zone is too long: {} > {ZONE_BYTES_MAX}", zone.len()));
+    let len = unescaped_len(zone);
+    if len > ZONE_BYTES_MAX {
+        return Err(format!("specified zone is too long: {len} > {ZONE_BYTES_MAX}"));
     }
     let name = Name::parse(zone)
         .map_err(|reason| format!("zone is not a valid domain name: {zone} ({reason})"))?;
     let names = reverse_zones(zone)?.unwrap_or_else(|| vec![name]);
     Ok(Zone { scheme, names, port })
+}
+
+fn unescaped_len(text: &str) -> usize {
+    let (mut rest, mut len) = (text.as_bytes(), 0);
+    while let [first, after @ ..] = rest {
+        rest = match after {
+            [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', after @ ..] if *first == b'\\' => after,
+            [_, after @ ..] if *first == b'\\' => after,
+            after => after,
+        };
+        len += 1;
+    }
+    len
 }
 
 /// The reverse zones of an address block; `None` when `text` is none.
@@ -206,6 +221,8 @@ mod tests {
         assert!(shown("m..n").starts_with("zone is not a valid domain name: m..n"));
         let long = shown(&"x.".repeat(200));
         assert_eq!(long, "specified zone is too long: 400 > 255");
+        assert_eq!(shown(&"\\0320.".repeat(80)), format!("dns {}", "\\0320.".repeat(80)));
+        assert_eq!(shown(&"\\...".repeat(86)), "specified zone is too long: 258 > 255");
     }
 
     #[test]

@@ -1,0 +1,88 @@
+//! How an input becomes another.
+//!
+//! A few changes at a time, each of which respects some structure: tokens are spliced between
+//! inputs, separators and the target's own words are put in or taken out, runs are repeated; and
+//! now and then bytes are simply wrong. Knows no target: that says what separates and which words
+//! matter.
+
+use rand_chacha::rand_core::Rng;
+
+/// Changes of one input at most.
+const CHANGES_MAX: usize = 6;
+/// No input becomes longer: what is found must be small enough to be read.
+const LEN_MAX: usize = 8 * 1024;
+
+/// What makes the structure of a target's inputs.
+pub(super) struct Mutator {
+    /// Tokens end before and after these bytes.
+    pub(super) separators: &'static [u8],
+    /// What is put in.
+    pub(super) words: &'static [&'static [u8]],
+}
+
+impl Mutator {
+    /// Another input, made from some of `corpus`.
+    pub(super) fn mutated(&self, corpus: &[&[u8]], random: &mut impl Rng) -> Vec<u8> {
+        let mut input = corpus[below(random, corpus.len())].to_vec();
+        for _ in 0..=below(random, CHANGES_MAX) {
+            let donor = corpus[below(random, corpus.len())];
+            self.change(&mut input, donor, random);
+            input.truncate(LEN_MAX);
+        }
+        input
+    }
+
+    fn change(&self, input: &mut Vec<u8>, donor: &[u8], random: &mut impl Rng) {
+        let (start, end) = self.run(input, random);
+        match below(random, 9) {
+            // Tokens of another input in the place of some of this one.
+            0 => {
+                let (from, to) = self.run(donor, random);
+                input.splice(start..end, donor[from..to].iter().copied());
+            }
+            1 => {
+                let (from, to) = self.run(donor, random);
+                input.splice(start..start, donor[from..to].iter().copied());
+            }
+            2 => drop(input.drain(start..end)),
+            3 => {
+                let run = input[start..end].repeat(1 + below(random, 20));
+                input.splice(end..end, run);
+            }
+            4 | 5 => {
+                let word = self.words[below(random, self.words.len())];
+                input.splice(start..start, word.iter().copied());
+            }
+            // A separator less, or another one.
+            6 => {
+                if let Some(byte) = input.get_mut(end) {
+                    *byte = self.separators[below(random, self.separators.len())];
+                }
+            }
+            7 => {
+                if let Some(byte) = input.get_mut(start) {
+                    *byte ^= 1 << below(random, 8);
+                }
+            }
+            _ => input.truncate(start),
+        }
+    }
+
+    /// Where a few tokens of `input` begin and end.
+    fn run(&self, input: &[u8], random: &mut impl Rng) -> (usize, usize) {
+        let is_separator = |byte: &u8| self.separators.contains(byte);
+        let start = below(random, input.len() + 1);
+        let start = input[..start].iter().rposition(is_separator).map_or(0, |place| place + 1);
+        let mut end = start;
+        for _ in 0..=below(random, 4) {
+            let token = input[end..].iter().skip(1).position(is_separator);
+            end = token.map_or(input.len(), |place| end + place + 1);
+        }
+        (start, end)
+    }
+}
+
+/// A number from 0 to `bound`, which is not 0, that one excluded.
+pub(super) fn below(random: &mut impl Rng, bound: usize) -> usize {
+    (random.next_u64() % bound as u64) as usize
+}
