@@ -181,8 +181,9 @@ proptest! {
     fn a_tree_is_written_and_read_as_the_same(
         head in words(), body in words(), tail in words(),
     ) {
-        let text = format!("{}\nm n {{\nlog {}\n}}\n{}", head.join(" "), body.join(" "), tail.join(" "));
-        for text in [text, format!("m {{\nlog {}\n}}\n", body.join(" "))] {
+        let [head, body, tail] = [head, body, tail].map(|words| words.join(" "));
+        let text = format!("{head}\nm n {{\nlog {body}\n}}\n{tail}");
+        for text in [text, format!("m {{\nlog {body}\n}}\n")] {
             if let Some((tree, again)) = trees(text.as_bytes()) {
                 prop_assert_eq!(again, tree, "{}", text);
             }

@@ -1,5 +1,7 @@
-//! The reader of Corefiles: what is accepted can be printed and read again, what is refused is
-//! refused in words, and what is asked of files and variables has a bound.
+//! The reader of Corefiles.
+//!
+//! What is accepted can be printed and read again, what is refused is refused in words, and what
+//! is asked of files and variables has a bound.
 
 use super::fuzz;
 use super::mutate::Mutator;

@@ -134,7 +134,7 @@ fn descriptors_are_counted_though_there_is_no_upstream() {
     let output = shell.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{error}");
-    assert!(error.contains("284 file descriptors") && error.contains("only 250"), "{error}");
+    assert!(error.contains("484 file descriptors") && error.contains("only 250"), "{error}");
 }
 
 #[test]

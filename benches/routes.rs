@@ -1,0 +1,78 @@
+//! What it costs to find out who handles a question, by the size of the routing table.
+//!
+//! The cost should follow the labels of the name asked and of the deepest zone, and not the number
+//! of zones: the same names are looked for among ten zones and among ten thousand, of which one is
+//! as deep as the deepest name, so that no look-up ends early.
+
+mod harness;
+
+use harness::{Bench, Operations, repeat, run};
+use onward::config::{Config, Host, Name};
+use onward::engine::routes::Routes;
+use onward::engine::zones::Folded;
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::process::ExitCode;
+
+/// Ten labels.
+const DEEP: &str = "a.b.c.d.e.f.g.h.deep.example";
+/// Different names asked in turn.
+const NAMES: usize = 64;
+/// An address record is asked for.
+const A: u16 = 1;
+/// Of the internet.
+const IN: u16 = 1;
+
+fn main() -> ExitCode {
+    run(&[
+        Bench { name: "routes_10_zones_2_labels", set_up: || blocks(10, 2) },
+        Bench { name: "routes_10000_zones_2_labels", set_up: || blocks(10_000, 2) },
+        Bench { name: "routes_10_zones_10_labels", set_up: || blocks(10, 10) },
+        Bench { name: "routes_10000_zones_10_labels", set_up: || blocks(10_000, 10) },
+        Bench { name: "routes_10_exceptions_10_labels", set_up: || exceptions(10, 10) },
+        Bench { name: "routes_10000_exceptions_10_labels", set_up: || exceptions(10_000, 10) },
+    ])
+}
+
+/// So many server blocks, and names of so many labels below the root's.
+fn blocks(zones: usize, labels: usize) -> Operations {
+    let mut text = String::from(".:53 {\n bind 127.0.0.1\n forward . 192.0.2.1\n}\n");
+    for zone in zones_of(zones) {
+        let _ = write!(text, "{zone} {{\n bind 127.0.0.1\n forward . 192.0.2.1\n}}\n");
+    }
+    look_up(&text, labels)
+}
+
+/// One server block with so many exceptions, and names of so many labels that are none of them.
+fn exceptions(zones: usize, labels: usize) -> Operations {
+    let zones: Vec<String> = zones_of(zones).collect();
+    let options = format!("except {}\n max_conns 1\n", zones.join(" "));
+    let text = format!(". {{\n bind 127.0.0.1\n forward . 192.0.2.1 {{\n {options} }}\n}}\n");
+    look_up(&text, labels)
+}
+
+fn zones_of(count: usize) -> impl Iterator<Item = String> {
+    let shallow = (1..count).map(|number| format!("zone{number}.example"));
+    shallow.chain([DEEP.to_owned()])
+}
+
+fn look_up(text: &str, labels: usize) -> Operations {
+    let host = Host { open_files: 1 << 30, ..Host::plain() };
+    let (config, _) = Config::load(text.as_bytes(), "bench", &host).expect("it is valid");
+    let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+    let routes = Routes::new(&config, &[Some(0)], &hasher);
+    let name = |number: usize| {
+        let above = ["x"; 8][..labels - 2].join(".");
+        let dot = if above.is_empty() { "" } else { "." };
+        let name = Name::parse(&format!("{above}{dot}host{number}.test")).expect("a name");
+        name.as_wire().to_vec()
+    };
+    let names: Vec<Vec<u8>> = (0..NAMES).map(name).collect();
+    let mut next = 0;
+    repeat(move || {
+        let name = Folded::new(black_box(&names[next]));
+        let block = routes.block(0, &name, A, IN).expect("the root is served");
+        black_box(routes.stanza_in(block, &name)).expect("it forwards everything");
+        next = (next + 1) % NAMES;
+    })
+}
