@@ -3,7 +3,8 @@
 //! Each has an id and a letter case of its own. There is one query a worker at most, of which each
 //! upstream sees one, and everybody is answered, even when the first upstream does not.
 
-use crate::kit::{A, answer_to, client, query_for, receive, refusing, until};
+use crate::kit::{A, answer_to, client, query_for, receive, refusing};
+use crate::until::until;
 use crate::{PATIENCE, any_port, start, sum};
 use onward::engine::stats::UpstreamStats;
 use onward::server::Server;

@@ -4,7 +4,8 @@
 //! from its address with another port, from its port at another address, and queries that are
 //! none come to the listener. None may reach a client, end an exchange or cost a query its answer.
 
-use crate::kit::{answer_to, response_to, until};
+use crate::kit::{answer_to, response_to};
+use crate::until::until;
 use crate::{PATIENCE, any_port, assert_all_answered, drive, stanza, start, sum};
 use onward::engine::stats::{DropReason, Stats};
 use onward::traffic::answer::Behaviour;

@@ -5,10 +5,8 @@
 //! Nothing here knows the forwarder.
 
 use crate::{PATIENCE, any_port};
-use onward::clock::Clock;
 use onward::traffic::answer::{Behaviour, respond};
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 /// A question for an address.
 pub(crate) const A: u16 = 1;
@@ -86,18 +84,4 @@ pub(crate) fn refusing() -> (SocketAddr, UdpSocket) {
     let address = socket.local_addr().unwrap();
     socket.connect(address).unwrap();
     (address, socket)
-}
-
-/// Looks again and again until there is something to be found.
-#[track_caller]
-pub(crate) fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
-    let (clock, (_nobody, nothing)) = (Clock::start(), crossbeam_channel::bounded::<()>(0));
-    loop {
-        if let Some(found) = find() {
-            return found;
-        }
-        let waited = clock.now().since(onward::moment::Moment::ZERO);
-        assert!(waited < PATIENCE, "waited in vain: {what}");
-        let _ = nothing.recv_timeout(Duration::from_millis(2));
-    }
 }

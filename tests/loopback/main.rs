@@ -20,6 +20,8 @@ mod recovery;
 mod reload;
 mod stages;
 mod streams;
+#[path = "../common/until.rs"]
+mod until;
 
 use onward::config::{Config, Host};
 use onward::engine::stats::Stats;
@@ -28,10 +30,9 @@ use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions, Summary};
 use onward::traffic::responder::{Responder, Service};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 pub(crate) const SEED: u64 = 20_260_101;
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) use until::PATIENCE;
 
 pub(crate) fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()

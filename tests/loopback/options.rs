@@ -4,7 +4,8 @@
 //! down, 23 (network error) that they could not be asked; what an upstream itself said comes with
 //! no word of ours. How the options work in every corner is shown in virtual time.
 
-use crate::kit::{A, TXT, ask, client, outcome, query, receive, refusing, until};
+use crate::kit::{A, TXT, ask, client, outcome, query, receive, refusing};
+use crate::until::until;
 use crate::{any_port, responder, start, sum};
 use onward::engine::stats::Stats;
 use onward::server::Server;

@@ -6,7 +6,7 @@
 
 use crate::dead::{Death, dead};
 use crate::flood::Flood;
-use crate::kit::until;
+use crate::until::until;
 use crate::{assert_all_answered, drive, responder, start, sum};
 use onward::engine::exchange::EXCHANGES_MAX;
 use onward::engine::stats::{DropReason, Stats};

@@ -4,7 +4,7 @@
 //! which the client counts as mismatched; so that all are answered is the proof. When an upstream
 //! is back is counted at the upstream itself: the probes that it sees before the first query.
 
-use crate::kit::until;
+use crate::until::until;
 use crate::{PATIENCE, SEED, assert_all_answered, start, sum};
 use onward::clock::Clock;
 use onward::engine::health::schedule::delay_max;

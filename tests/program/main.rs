@@ -16,3 +16,5 @@ mod life;
 mod outages;
 mod process;
 mod real_servers;
+#[path = "../common/until.rs"]
+mod until;

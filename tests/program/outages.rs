@@ -6,10 +6,8 @@
 
 use super::dead::{Death, dead};
 use super::flood::Flood;
-use super::process::{PATIENCE, Program, directory, onward};
-use onward::clock::Clock;
-use onward::moment::Moment;
-use std::time::Duration;
+use super::process::{Program, directory, onward};
+use super::until::until;
 
 /// Within half a second.
 const QUERIES: u16 = 25_000;
@@ -39,9 +37,9 @@ fn under_a_flood_a_dead_upstream_leaks_no_descriptor_and_no_memory() {
         while !is_steady(&levels) {
             assert!(levels.len() <= FLOODS_MAX, "{death:?}: memory grows and grows: {levels:?}");
             let mut flood = Flood::offer(address, QUERIES);
-            wait_until(&format!("{death:?}: descriptors are not given back"), || {
+            until(&format!("{death:?}: descriptors given back"), || {
                 flood.read();
-                descriptors(&program) <= idle
+                (descriptors(&program) <= idle).then_some(())
             });
             assert!(flood.replies > 0, "{death:?}: nobody was told");
             let (_, before) = levels[levels.len() - 1];
@@ -57,14 +55,6 @@ fn is_steady(levels: &[(u64, u64)]) -> bool {
     let (size_before, answered_before) = levels[first];
     let (size, answered) = levels[levels.len() - 1];
     size <= size_before + GROWTH_MAX * (answered - answered_before)
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let (clock, (_nobody, nothing)) = (Clock::start(), crossbeam_channel::bounded::<()>(0));
-    while !is_so() {
-        assert!(clock.now().since(Moment::ZERO) < PATIENCE, "{what}");
-        let _ = nothing.recv_timeout(Duration::from_millis(5));
-    }
 }
 
 /// How many descriptors `program` has open.

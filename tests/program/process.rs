@@ -8,10 +8,9 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 /// How long a program may take to be ready or to answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) use super::until::PATIENCE;
 
 /// A program that runs until it is dropped.
 pub(super) struct Program {

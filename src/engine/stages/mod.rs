@@ -27,8 +27,8 @@
 //!    [`StageStats`](crate::engine::stats::StageStats), and a
 //!    [`Step`](crate::engine::chain::Step) that says how the query goes on. What a stage changes in
 //!    replies belongs into [`Finish`](crate::engine::message::reply::Finish), or, if it moves
-//!    records, beside [`loadbalance`] in `Chain::rearrange`. What it changes in the query that goes upstream
-//!    must be in its text before that is compared with those under way.
+//!    records, beside [`loadbalance`] in `Chain::rearrange`. What it changes in the query that
+//!    goes upstream must be in its text before that is compared with those under way.
 //! 4. **What is said about it.** A section in `tuning/COREFILE.md`, with what differs from the
 //!    reference and why.
 //!
