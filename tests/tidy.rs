@@ -55,14 +55,16 @@ const SYS_CRATES: [&str; 4] = ["core_affinity", "libc", "mio", "socket2"];
 const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// Which leaf of the engine may name which other; `*` is any leaf, and `mod` would be the items
 /// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
-/// carries its query's tour of the upstreams, a pool its own counters; routes lead from zones to
-/// the upstreams whose turn it is.
-const LEAF_EDGES: [(&str, &str); 9] = [
+/// carries its query's tour of the upstreams, a cache and a pool their own counters; a cache is
+/// for some zones; routes lead from zones to the upstreams whose turn it is.
+const LEAF_EDGES: [(&str, &str); 11] = [
     ("*", "heap"),
     ("*", "index"),
     ("*", "key"),
     ("*", "list"),
     ("*", "message"),
+    ("cache", "stats"),
+    ("cache", "zones"),
     ("exchange", "policy"),
     ("pool", "stats"),
     ("routes", "policy"),

@@ -8,6 +8,7 @@
 
 mod bind;
 mod budget;
+mod cache;
 mod duration;
 mod error;
 mod forward;
@@ -21,6 +22,7 @@ mod print;
 mod quote;
 mod rcodes;
 
+pub use cache::{CACHED_BYTES, Cache, CacheClass, Prefetch, ServeStale, StaleMode};
 pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
 pub use name::{Name, NameError};

@@ -5,9 +5,11 @@
 //! dial or close. So whole outages run in virtual time, in a test, in milliseconds.
 //! [`forwarder`] is the one place that branches; it owns the rest, each of which has one
 //! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`policy`] (order),
-//! [`pool`] (connections), [`exchange`] (outstanding queries), [`health`] (who is down),
-//! [`stats`] (counters), and under them the containers [`key`], [`list`], [`heap`] and [`index`].
+//! [`pool`] (connections), [`exchange`] (outstanding queries), [`cache`] (answers that
+//! are remembered), [`health`] (who is down), [`stats`] (counters), and under them the containers
+//! [`key`], [`list`], [`heap`] and [`index`].
 
+pub mod cache;
 pub mod clients;
 pub mod exchange;
 pub mod forwarder;

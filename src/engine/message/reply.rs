@@ -8,12 +8,12 @@
 
 use super::query::{Asked, OPT_LEN, opt_record};
 use super::response::Response;
-use super::{HEADER_LEN, Rcode, Record, flags, names_equal, option, put_u16, u16_at};
+use super::{HEADER_LEN, Rcode, Record, flags, option, put_u16, u16_at};
 
 /// An extended error: its option's code, length and info code (RFC 8914 §2).
-const EDE_LEN: usize = 6;
+pub const EDE_LEN: usize = 6;
 /// A longer extended error of an upstream, which carries a text, is not passed on.
-const EDE_LEN_MAX: usize = 128;
+pub const EDE_LEN_MAX: usize = 128;
 /// How long a client's idle stream stays open, in units of 100 ms.
 pub const STREAM_IDLE_UNITS: u16 = 100;
 /// A keepalive option with a time-out (RFC 7828 §3.1).
@@ -26,6 +26,12 @@ pub const ERROR_LEN_MAX: usize =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum ExtendedError {
+    /// The answer has expired; no newer one could be had yet.
+    StaleAnswer = 3,
+    /// A failure that is remembered.
+    CachedError = 13,
+    /// The denial of the name has expired; no newer answer could be had yet.
+    StaleNxDomain = 19,
     /// Every upstream that was asked kept silent.
     NoReachableAuthority = 22,
     /// The network or this host would not carry the query.
@@ -44,27 +50,56 @@ pub fn write_answer(
     question: &[u8],
     limit: usize,
 ) -> usize {
-    let records = HEADER_LEN + question.len();
     let passed = response.opt.and_then(|opt| opt.extended_error);
     let passed = passed.map(|(start, end)| &packet[start..end]);
     let error = passed.filter(|error| error.len() <= EDE_LEN_MAX).unwrap_or_default();
-    let room = limit - records - opt_len(asked, error);
-    let fits = response.end - response.start <= room;
-    let (end, counts) = if fits {
-        (response.end, response.counts)
-    } else {
-        cut(packet, response, response.start + room)
-    };
-    let (mut word, rcode_high) = answer_flags(response, asked);
-    if !fits {
-        word |= flags::TC;
+    let records = &packet[response.start..response.end];
+    let fill = |out: &mut [u8]| out.copy_from_slice(records);
+    write_whole(out, response, error, asked, question, limit, fill)
+        .unwrap_or_else(|| write_cut(out, packet, response, error, asked, question, limit))
+}
+
+/// The same for a response whose records are not at hand in one piece: `fill` writes them, all
+/// `response.end - response.start` bytes, behind the question. `error`: extended errors, codes and
+/// lengths included. `None`, and nothing is written, if that is more than `limit`.
+pub fn write_whole(
+    out: &mut [u8],
+    response: &Response,
+    error: &[u8],
+    asked: &Asked,
+    question: &[u8],
+    limit: usize,
+    fill: impl FnOnce(&mut [u8]),
+) -> Option<usize> {
+    let start = HEADER_LEN + question.len();
+    let end = start + response.end - response.start;
+    if end + opt_len(asked, error) > limit {
+        return None;
     }
-    let additionals = counts[2] + u16::from(asked.edns.is_some());
-    let header = [asked.id, word, 1, counts[0], counts[1], additionals];
-    write_head(out, header, question);
-    let length = end - response.start;
-    out[records..records + length].copy_from_slice(&packet[response.start..end]);
-    records + length + write_opt(&mut out[records + length..], asked, rcode_high, error)
+    let (word, rcode_high) = answer_flags(response, asked);
+    write_counted_head(out, asked, word, response.counts, question);
+    fill(&mut out[start..end]);
+    Some(end + write_opt(&mut out[end..], asked, rcode_high, error))
+}
+
+/// The same for a response that is too long for its client: as many whole RRsets as fit, and TC.
+pub fn write_cut(
+    out: &mut [u8],
+    packet: &[u8],
+    response: &Response,
+    error: &[u8],
+    asked: &Asked,
+    question: &[u8],
+    limit: usize,
+) -> usize {
+    let start = HEADER_LEN + question.len();
+    let room = limit - start - opt_len(asked, error);
+    let (kept, counts) = cut(packet, response, response.start + room);
+    let (word, rcode_high) = answer_flags(response, asked);
+    write_counted_head(out, asked, word | flags::TC, counts, question);
+    let end = start + kept - response.start;
+    out[start..end].copy_from_slice(&packet[response.start..kept]);
+    end + write_opt(&mut out[end..], asked, rcode_high, error)
 }
 
 /// The header's second word for the client, and the response code's upper bits.
@@ -92,11 +127,8 @@ fn cut(packet: &[u8], response: &Response, limit: usize) -> (usize, [u16; 3]) {
     for section in 0..3 {
         for index in 0..response.counts[section] {
             let Some(record) = Record::parse(packet, place) else { return kept };
-            let same_set = index > 0
-                && before.is_some_and(|before| {
-                    (before.kind, before.class) == (record.kind, record.class)
-                        && names_equal(packet, before.start, record.start)
-                });
+            let same_set =
+                index > 0 && before.is_some_and(|before| before.is_of_set(&record, packet));
             if !same_set && place <= limit {
                 kept = (place, counts);
             }
@@ -127,16 +159,23 @@ pub fn write_error(
     let header = [asked.id, word, counted, 0, 0, u16::from(asked.edns.is_some())];
     write_head(out, header, question);
     let end = HEADER_LEN + question.len();
-    let mut error = [0; EDE_LEN];
-    let error = match why {
-        Some(why) => {
-            let words = [option::EDE, 2, why as u16];
-            words.iter().enumerate().for_each(|(i, word)| put_u16(&mut error, 2 * i, *word));
-            &error[..]
-        }
-        None => &[],
-    };
+    let error = why.map(extended_error);
+    let error = error.as_ref().map_or(&[][..], |error| &error[..]);
     end + write_opt(&mut out[end..], asked, (code >> 4) as u8, error)
+}
+
+/// The option that tells of an extended error, code and length included.
+pub fn extended_error(why: ExtendedError) -> [u8; EDE_LEN] {
+    let mut error = [0; EDE_LEN];
+    let words = [option::EDE, 2, why as u16];
+    words.iter().enumerate().for_each(|(i, word)| put_u16(&mut error, 2 * i, *word));
+    error
+}
+
+/// The head of a reply with so many records by section, and our OPT if the client sent one.
+fn write_counted_head(out: &mut [u8], asked: &Asked, word: u16, counts: [u16; 3], question: &[u8]) {
+    let additionals = counts[2] + u16::from(asked.edns.is_some());
+    write_head(out, [asked.id, word, 1, counts[0], counts[1], additionals], question);
 }
 
 fn write_head(out: &mut [u8], header: [u16; 6], question: &[u8]) {

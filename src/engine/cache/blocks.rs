@@ -1,0 +1,224 @@
+//! Where packed answers lie: chains of blocks of one size.
+//!
+//! Answers are of 40 bytes to many thousands, and which sizes prevail changes with the traffic.
+//! Blocks of one size fit any mixture: nothing is fragmented, no size has a share of its own that
+//! the next hour's traffic cannot use, and no survivor is ever moved, as a ring would have to for
+//! entries that stay. The price is half a block per answer and a copy in pieces. 128 bytes are two
+//! lines of a processor's cache and hold most answers for an address whole.
+//!
+//! All memory is reserved at the start. What was never needed is never touched, because blocks
+//! that were used before are used again first.
+
+use crate::engine::list::NONE;
+
+/// The size of a block.
+pub const BLOCK_LEN: usize = 128;
+
+/// All blocks.
+pub struct Blocks {
+    bytes: Vec<[u8; BLOCK_LEN]>,
+    /// Of each block: the next in its chain, or the next that is free.
+    next: Vec<u32>,
+    free: u32,
+    used: usize,
+    max: usize,
+}
+
+impl Blocks {
+    /// Room for `max` blocks.
+    pub fn new(max: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(max),
+            next: Vec::with_capacity(max),
+            free: NONE,
+            used: 0,
+            max,
+        }
+    }
+
+    /// How many blocks so many bytes take; at least one.
+    pub fn needed(len: usize) -> usize {
+        len.div_ceil(BLOCK_LEN).max(1)
+    }
+
+    /// Blocks in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Puts `bytes` into a new chain and returns its first block.
+    ///
+    /// # Panics
+    /// When there is no room: the caller makes it first.
+    pub fn store(&mut self, bytes: &[u8]) -> u32 {
+        let mut chunks = bytes.chunks(BLOCK_LEN);
+        let first = self.take(chunks.next().unwrap_or_default());
+        let mut last = first;
+        for chunk in chunks {
+            let block = self.take(chunk);
+            self.next[last as usize] = block;
+            last = block;
+        }
+        first
+    }
+
+    /// Gives back a chain.
+    pub fn release(&mut self, first: u32) {
+        let mut last = first;
+        self.used -= 1;
+        while self.next[last as usize] != NONE {
+            last = self.next[last as usize];
+            self.used -= 1;
+        }
+        self.next[last as usize] = std::mem::replace(&mut self.free, first);
+    }
+
+    /// Reads a chain from its beginning.
+    pub fn read(&self, first: u32) -> Reader<'_> {
+        Reader { blocks: self, block: first, place: 0 }
+    }
+
+    fn take(&mut self, content: &[u8]) -> u32 {
+        self.used += 1;
+        let block = match self.free {
+            NONE => {
+                assert!(self.bytes.len() < self.max, "the caller makes room first");
+                self.bytes.push([0; BLOCK_LEN]);
+                self.next.push(NONE);
+                self.bytes.len() as u32 - 1
+            }
+            block => {
+                self.free = std::mem::replace(&mut self.next[block as usize], NONE);
+                block
+            }
+        };
+        self.bytes[block as usize][..content.len()].copy_from_slice(content);
+        block
+    }
+}
+
+/// A place in a chain; going on is by whole pieces.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    blocks: &'a Blocks,
+    block: u32,
+    place: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// The next `len` bytes, or fewer where a block ends before; empty only if `len` is 0.
+    fn piece(&mut self, len: usize) -> &'a [u8] {
+        if self.place == BLOCK_LEN && len > 0 {
+            self.block = self.blocks.next[self.block as usize];
+            self.place = 0;
+        }
+        let end = (self.place + len).min(BLOCK_LEN);
+        let piece = &self.blocks.bytes[self.block as usize][self.place..end];
+        self.place = end;
+        piece
+    }
+
+    /// Whether the next bytes are `expected`; goes behind them if so.
+    pub fn matches(&mut self, mut expected: &[u8]) -> bool {
+        while !expected.is_empty() {
+            let piece = self.piece(expected.len());
+            let (head, rest) = expected.split_at(piece.len());
+            if head != piece {
+                return false;
+            }
+            expected = rest;
+        }
+        true
+    }
+
+    /// Fills `out` with what comes next.
+    pub fn copy(&mut self, mut out: &mut [u8]) {
+        while !out.is_empty() {
+            let piece = self.piece(out.len());
+            let (head, rest) = out.split_at_mut(piece.len());
+            head.copy_from_slice(piece);
+            out = rest;
+        }
+    }
+
+    /// Goes on by `len` bytes.
+    pub fn skip(&mut self, mut len: usize) {
+        while len > 0 {
+            len -= self.piece(len).len();
+        }
+    }
+
+    /// The next two bytes as a number, high byte first as in messages.
+    pub fn word(&mut self) -> u16 {
+        let mut word = [0; 2];
+        self.copy(&mut word);
+        u16::from_be_bytes(word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK_LEN, Blocks};
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    #[test]
+    fn a_chain_is_read_as_it_was_stored_in_any_pieces() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(3 * BLOCK_LEN + 7).collect();
+        let mut blocks = Blocks::new(4);
+        let first = blocks.store(&bytes);
+        assert_eq!(blocks.used(), Blocks::needed(bytes.len()));
+        for cut in [0, 1, 127, 128, 129, 256, 300] {
+            let mut reader = blocks.read(first);
+            let mut out = vec![0; bytes.len() - cut];
+            reader.skip(cut);
+            reader.copy(&mut out);
+            assert_eq!(out, bytes[cut..]);
+            let mut reader = blocks.read(first);
+            assert!(reader.matches(&bytes[..cut]));
+            assert_eq!(reader.word(), u16::from_be_bytes([bytes[cut], bytes[cut + 1]]));
+        }
+        let mut wrong = bytes.clone();
+        wrong[200] ^= 1;
+        assert!(!blocks.read(first).matches(&wrong));
+    }
+
+    #[test]
+    fn an_empty_chain_has_a_block() {
+        let mut blocks = Blocks::new(1);
+        let first = blocks.store(&[]);
+        assert_eq!((blocks.used(), Blocks::needed(0)), (1, 1));
+        blocks.release(first);
+        assert_eq!(blocks.used(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "makes room")]
+    fn no_more_blocks_than_reserved() {
+        Blocks::new(1).store(&[0; BLOCK_LEN + 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn chains_keep_out_of_each_others_way(
+            steps in proptest::collection::vec(any::<(bool, u16, u8)>(), 0..200),
+        ) {
+            let mut blocks = Blocks::new(32);
+            let mut chains: Vec<(u32, Vec<u8>)> = Vec::new();
+            for (store, len, fill) in steps {
+                let len = usize::from(len) % 700;
+                if store && blocks.used() + Blocks::needed(len) <= 32 {
+                    let bytes = vec![fill; len];
+                    chains.push((blocks.store(&bytes), bytes));
+                } else if !chains.is_empty() {
+                    let (first, _) = chains.swap_remove(len % chains.len());
+                    blocks.release(first);
+                }
+                let used = chains.iter().map(|(_, bytes)| Blocks::needed(bytes.len())).sum();
+                prop_assert_eq!(blocks.used(), used);
+                for (first, bytes) in &chains {
+                    prop_assert!(blocks.read(*first).matches(bytes));
+                }
+            }
+        }
+    }
+}
