@@ -168,6 +168,16 @@ impl Cache {
         }
     }
 
+    /// The answer to give when the upstream could not be asked, took too long or had none: stale
+    /// perhaps, but usable and no failure. Not a look-up of its own: the books know nothing of it.
+    pub fn fallback(&self, now: Moment, key: &Key<'_>) -> Option<EntryKey> {
+        let place = self.find(key)?;
+        let (class, slot) = place_of(place);
+        let stored = &self.classes[class].entries[slot as usize];
+        let good = stored.nature != Nature::Failure && self.is_usable(stored, now);
+        good.then(|| key_of(place, stored))
+    }
+
     /// Writes the client's reply into `out`, which holds as many bytes as the client takes, and
     /// returns its length. `None`: the answer is gone, replaced, or expired for too long.
     pub fn write(
@@ -196,9 +206,9 @@ impl Cache {
         Some(found.write(blocks, scratch, ttls, to, out))
     }
 
-    /// Remembers a response to `key`, whose name is `name`, if that is right. The client who waits
-    /// for it gets it from the caller, in any case but one: a failure, where a usable answer is
-    /// [`Refusal::Outranked`], need not be told.
+    /// Remembers a response to `key`, whose name is `name`, if that is right. The clients who wait
+    /// for it get it from the caller, save one that is [`Refusal::Outranked`]: they get what it is
+    /// outranked by, [`Cache::fallback`].
     ///
     /// # Errors
     /// Why it is not remembered.

@@ -406,6 +406,23 @@ fn outside_its_window_what_expired_is_a_miss() {
 }
 
 #[test]
+fn when_the_upstream_has_no_answer_a_usable_one_is_to_be_had() {
+    let mut bed = Bed::new(&stale(StaleMode::Verify(None)));
+    let plain = asked(flags::RD, None);
+    bed.put("w.test", PLAIN, &[a("w.test", 20)]).unwrap();
+    bed.put("x.test", SERVFAIL, &[]).unwrap();
+    let fallback = |cache: &mut Cache, now, _: &Folded, key: &Key<'_>| cache.fallback(now, key);
+    assert_eq!(bed.with("x.test", A, &plain, fallback), None);
+    assert_eq!(bed.with("y.test", A, &plain, fallback), None);
+    bed.wait(119.0);
+    let entry = bed.with("w.test", A, &plain, fallback).expect("it is usable");
+    assert_eq!(bed.write(entry, "w.test", &plain, 512).unwrap().ttls, [30]);
+    bed.wait(1.0);
+    assert_eq!(bed.with("w.test", A, &plain, fallback), None);
+    assert_eq!(bed.cache.stats.requests, 0);
+}
+
+#[test]
 fn what_expired_can_be_verified_first() {
     for within in [None, Some(SECOND)] {
         let mut bed = Bed::new(&stale(StaleMode::Verify(within)));
