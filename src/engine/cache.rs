@@ -26,7 +26,7 @@ use super::index::Index;
 use super::key::Key as SlotKey;
 use super::list::NONE;
 use super::message::reply::ExtendedError;
-use super::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags};
+use super::message::{Rcode, flags};
 use super::stats::CacheStats;
 use super::zones::{Folded, Zones};
 use crate::config;
@@ -35,12 +35,9 @@ use admission::{Limits, Nature, Received, Refusal, Verdict, judge};
 use ahash::RandomState;
 use blocks::Blocks;
 use class::{Class, zones_of};
-use entry::{Age, Entry, Packed, Ttls, pack, pack_failure};
+use entry::{Age, Entry, Packed, Scratch, Ttls, pack, pack_failure};
 use refresh::Course;
 use std::time::Duration;
-
-/// The longest packed entry that is ever prepared: name, error, offsets and a whole message.
-const SCRATCH_LEN: usize = 2 * HEADER_LEN + 2 * NAME_LEN_MAX + 2 * admission::RECORDS_MAX + 65_535;
 
 /// Where an answer lies. Finds nothing once the answer was replaced by another or is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +75,7 @@ pub struct Cache {
     /// Of both classes' slots: see [`slot_of`].
     index: Index,
     blocks: Blocks,
-    scratch: Vec<u8>,
+    scratch: Scratch,
     swept: u32,
     /// To be read, and bumped beside what they count.
     pub stats: CacheStats,
@@ -94,7 +91,7 @@ impl Cache {
             index: Index::new(sum(Class::slots_max)),
             blocks: Blocks::new(sum(Class::blocks_max)),
             classes,
-            scratch: Vec::with_capacity(SCRATCH_LEN),
+            scratch: Scratch::new(),
             swept: 0,
             stats: CacheStats::default(),
             settings: settings.clone(),
@@ -232,7 +229,7 @@ impl Cache {
         if class.is_disabled(name) {
             return Err(self.refuse(now, before, Refusal::Disabled));
         }
-        let packed = pack(&mut self.scratch, key, received, &limits, verdict.nature);
+        let packed = pack(&mut self.scratch.packed, key, received, &limits, verdict.nature);
         if !class.takes(Blocks::needed(packed.len())) {
             return Err(self.refuse(now, before, Refusal::TooLarge));
         }
@@ -253,7 +250,7 @@ impl Cache {
         if verdict.lifetime.is_zero() || self.classes[1].is_disabled(name) {
             return;
         }
-        let packed = pack_failure(&mut self.scratch, key, why);
+        let packed = pack_failure(&mut self.scratch.packed, key, why);
         let header = flags::RA | Rcode::ServFail as u16;
         self.store(now, before, Entry::new(key, &verdict, packed, header, now), packed);
     }
@@ -357,7 +354,7 @@ impl Cache {
                 self.evict(now, class, victim);
             }
         }
-        entry.first = self.blocks.store(&self.scratch);
+        entry.first = self.blocks.store(&self.scratch.packed);
         let target = &mut self.classes[class];
         target.blocks_used += needed;
         let slot = own.unwrap_or_else(|| target.take_slot());

@@ -7,40 +7,32 @@
 //! needs no thought: the alias that follows from it stands beside it (RFC 6672 §3.1).
 
 use crate::engine::message::response::Response;
-use crate::engine::message::{NAME_LEN_MAX, Question, Record, expand_name, kind};
+use crate::engine::message::{
+    HEADER_LEN, NAME_LEN_MAX, Question, Record, expand_name, kind, u16_at,
+};
 
 /// Aliases of one answer at most.
 const ALIASES_MAX: usize = 16;
-/// What the owner of nearly every first record is: a pointer to the question's name.
-const POINTER_TO_QUESTION: [u8; 2] = [0xc0, 12];
 
 /// Whether the answer section of `response`, found in `packet`, reaches the type of `question`.
 pub(super) fn reach(packet: &[u8], response: &Response, question: &Question) -> bool {
-    let mut name = Name::of_question(packet, question);
-    match in_order(packet, response, question, &mut name) {
-        Some(reached) => reached,
-        None => in_any_order(packet, response, question),
-    }
+    in_order(packet, response, question).unwrap_or_else(|| in_any_order(packet, response, question))
 }
 
 /// One pass. `None`: there is an alias out of turn, so the order means nothing.
-fn in_order(
-    packet: &[u8],
-    response: &Response,
-    question: &Question,
-    name: &mut Name,
-) -> Option<bool> {
+fn in_order(packet: &[u8], response: &Response, question: &Question) -> Option<bool> {
+    let mut name = HEADER_LEN;
     let mut reached = false;
     for record in answers(packet, response).filter(|record| record.class == question.class) {
         let wanted = [record.kind, kind::ANY].contains(&question.kind);
         if wanted && !reached {
-            reached = name.owns(packet, &record);
+            reached = owns(packet, name, &record);
         }
         if record.kind == kind::CNAME && question.kind != kind::CNAME && !wanted {
-            if reached || !name.owns(packet, &record) {
+            if reached || !owns(packet, name, &record) {
                 return None;
             }
-            *name = Name::at(packet, record.data)?;
+            name = record.data;
         }
     }
     Some(reached)
@@ -48,21 +40,21 @@ fn in_order(
 
 /// Alias by alias from the question's name.
 fn in_any_order(packet: &[u8], response: &Response, question: &Question) -> bool {
-    let mut name = Name::of_question(packet, question);
+    let mut name = HEADER_LEN;
     for _ in 0..=ALIASES_MAX {
         let (mut aliases, mut target) = (0, 0);
         for record in answers(packet, response).filter(|record| record.class == question.class) {
-            if record.kind == question.kind && name.owns(packet, &record) {
+            if record.kind == question.kind && owns(packet, name, &record) {
                 return true;
             }
-            if record.kind == kind::CNAME && name.owns(packet, &record) {
+            if record.kind == kind::CNAME && owns(packet, name, &record) {
                 (aliases, target) = (aliases + 1, record.data);
             }
         }
-        match (aliases, Name::at(packet, target)) {
-            (1, Some(next)) => name = next,
-            _ => return false,
+        if aliases != 1 {
+            return false;
         }
+        name = target;
     }
     false
 }
@@ -77,34 +69,13 @@ fn answers(packet: &[u8], response: &Response) -> impl Iterator<Item = Record> {
     })
 }
 
-/// A name, whole and in lower case.
-struct Name {
-    bytes: [u8; NAME_LEN_MAX],
-    len: usize,
-    is_question: bool,
-}
-
-impl Name {
-    fn of_question(packet: &[u8], question: &Question) -> Self {
-        let mut bytes = [0; NAME_LEN_MAX];
-        let name = question.name(packet);
-        bytes[..name.len()].copy_from_slice(name);
-        bytes.make_ascii_lowercase();
-        Self { bytes, len: name.len(), is_question: true }
+/// Whether the name at `name` is the record's owner. It nearly always points there.
+fn owns(packet: &[u8], name: usize, record: &Record) -> bool {
+    if u16_at(packet, record.start).map(usize::from) == Some(0xc000 | name) {
+        return true;
     }
-
-    fn at(packet: &[u8], place: usize) -> Option<Self> {
-        let mut bytes = [0; NAME_LEN_MAX];
-        let len = expand_name(packet, place, &mut bytes)?;
-        Some(Self { bytes, len, is_question: false })
-    }
-
-    /// Whether it is the owner's.
-    fn owns(&self, packet: &[u8], record: &Record) -> bool {
-        if self.is_question && packet[record.start..].starts_with(&POINTER_TO_QUESTION) {
-            return true;
-        }
-        let owner = Self::at(packet, record.start);
-        owner.is_some_and(|owner| owner.bytes[..owner.len] == self.bytes[..self.len])
-    }
+    let (mut one, mut other) = ([0; NAME_LEN_MAX], [0; NAME_LEN_MAX]);
+    let one_len = expand_name(packet, name, &mut one);
+    let other_len = expand_name(packet, record.start, &mut other);
+    one_len.zip(other_len).is_some_and(|(len, other_len)| one[..len] == other[..other_len])
 }

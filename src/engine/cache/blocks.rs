@@ -73,9 +73,35 @@ impl Blocks {
         self.next[last as usize] = std::mem::replace(&mut self.free, first);
     }
 
-    /// Reads a chain from its beginning.
-    pub fn read(&self, first: u32) -> Reader<'_> {
-        Reader { blocks: self, block: first, place: 0 }
+    /// The first `len` bytes of a chain; copied into `scratch` if they are in several blocks.
+    pub fn read<'a>(&'a self, first: u32, len: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        if len <= BLOCK_LEN {
+            return &self.bytes[first as usize][..len];
+        }
+        scratch.clear();
+        self.pieces(first, len).for_each(|piece| scratch.extend_from_slice(piece));
+        scratch
+    }
+
+    /// Whether a chain begins with `expected`.
+    pub fn begins_with(&self, first: u32, expected: &[u8]) -> bool {
+        let mut rest = expected;
+        self.pieces(first, expected.len()).all(|piece| {
+            let (head, behind) = rest.split_at(piece.len());
+            rest = behind;
+            head == piece
+        })
+    }
+
+    /// The first `len` bytes of a chain, block by block.
+    fn pieces(&self, first: u32, len: usize) -> impl Iterator<Item = &[u8]> {
+        let (mut block, mut left) = (first, len);
+        std::iter::from_fn(move || {
+            let piece = &self.bytes.get(block as usize)?[..left.min(BLOCK_LEN)];
+            block = self.next[block as usize];
+            left -= piece.len();
+            (!piece.is_empty()).then_some(piece)
+        })
     }
 
     fn take(&mut self, content: &[u8]) -> u32 {
@@ -97,89 +123,24 @@ impl Blocks {
     }
 }
 
-/// A place in a chain; going on is by whole pieces.
-#[derive(Clone, Copy)]
-pub struct Reader<'a> {
-    blocks: &'a Blocks,
-    block: u32,
-    place: usize,
-}
-
-impl<'a> Reader<'a> {
-    /// The next `len` bytes, or fewer where a block ends before; empty only if `len` is 0.
-    fn piece(&mut self, len: usize) -> &'a [u8] {
-        if self.place == BLOCK_LEN && len > 0 {
-            self.block = self.blocks.next[self.block as usize];
-            self.place = 0;
-        }
-        let end = (self.place + len).min(BLOCK_LEN);
-        let piece = &self.blocks.bytes[self.block as usize][self.place..end];
-        self.place = end;
-        piece
-    }
-
-    /// Whether the next bytes are `expected`; goes behind them if so.
-    pub fn matches(&mut self, mut expected: &[u8]) -> bool {
-        while !expected.is_empty() {
-            let piece = self.piece(expected.len());
-            let (head, rest) = expected.split_at(piece.len());
-            if head != piece {
-                return false;
-            }
-            expected = rest;
-        }
-        true
-    }
-
-    /// Fills `out` with what comes next.
-    pub fn copy(&mut self, mut out: &mut [u8]) {
-        while !out.is_empty() {
-            let piece = self.piece(out.len());
-            let (head, rest) = out.split_at_mut(piece.len());
-            head.copy_from_slice(piece);
-            out = rest;
-        }
-    }
-
-    /// Goes on by `len` bytes.
-    pub fn skip(&mut self, mut len: usize) {
-        while len > 0 {
-            len -= self.piece(len).len();
-        }
-    }
-
-    /// The next two bytes as a number, high byte first as in messages.
-    pub fn word(&mut self) -> u16 {
-        let mut word = [0; 2];
-        self.copy(&mut word);
-        u16::from_be_bytes(word)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{BLOCK_LEN, Blocks};
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     #[test]
-    fn a_chain_is_read_as_it_was_stored_in_any_pieces() {
+    fn a_chain_is_read_as_it_was_stored() {
         let bytes: Vec<u8> = (0..=255).cycle().take(3 * BLOCK_LEN + 7).collect();
         let mut blocks = Blocks::new(4);
         let first = blocks.store(&bytes);
         assert_eq!(blocks.used(), Blocks::needed(bytes.len()));
-        for cut in [0, 1, 127, 128, 129, 256, 300] {
-            let mut reader = blocks.read(first);
-            let mut out = vec![0; bytes.len() - cut];
-            reader.skip(cut);
-            reader.copy(&mut out);
-            assert_eq!(out, bytes[cut..]);
-            let mut reader = blocks.read(first);
-            assert!(reader.matches(&bytes[..cut]));
-            assert_eq!(reader.word(), u16::from_be_bytes([bytes[cut], bytes[cut + 1]]));
+        for len in [0, 1, 127, 128, 129, 256, bytes.len()] {
+            assert_eq!(blocks.read(first, len, &mut Vec::new()), &bytes[..len]);
+            assert!(blocks.begins_with(first, &bytes[..len]));
         }
         let mut wrong = bytes.clone();
         wrong[200] ^= 1;
-        assert!(!blocks.read(first).matches(&wrong));
+        assert!(!blocks.begins_with(first, &wrong));
     }
 
     #[test]
@@ -216,7 +177,7 @@ mod tests {
                 let used = chains.iter().map(|(_, bytes)| Blocks::needed(bytes.len())).sum();
                 prop_assert_eq!(blocks.used(), used);
                 for (first, bytes) in &chains {
-                    prop_assert!(blocks.read(*first).matches(bytes));
+                    prop_assert!(blocks.begins_with(*first, bytes));
                 }
             }
         }

@@ -9,8 +9,10 @@
 //! is of the same length. Each TTL is stored within the bounds of its class and equal over its
 //! RRset, so that ageing is a subtraction.
 
-use super::admission::{Limits, Nature, Received, Verdict, clamp, negative_ttl, ttl_at};
-use super::blocks::{Blocks, Reader};
+use super::admission::{
+    Limits, Nature, RECORDS_MAX, Received, Verdict, clamp, negative_ttl, ttl_at,
+};
+use super::blocks::Blocks;
 use super::refresh::Refresh;
 use crate::engine::list::NONE;
 use crate::engine::message::query::Asked;
@@ -18,7 +20,9 @@ use crate::engine::message::reply::{
     EDE_LEN, EDE_LEN_MAX, ExtendedError, extended_error, write_cut, write_whole,
 };
 use crate::engine::message::response::Response;
-use crate::engine::message::{HEADER_LEN, Question, Record, flags, kind, put_u32, u32_at};
+use crate::engine::message::{
+    HEADER_LEN, NAME_LEN_MAX, Question, Record, flags, kind, put_u32, u32_at,
+};
 use crate::engine::zones::Folded;
 use crate::moment::{Moment, nanos};
 use ahash::RandomState;
@@ -108,6 +112,24 @@ impl Packed {
     }
 }
 
+/// Buffers for what is longer than a block, and for a message that is to be cut.
+pub(super) struct Scratch {
+    pub(super) packed: Vec<u8>,
+    message: Vec<u8>,
+}
+
+impl Scratch {
+    /// With room for the longest.
+    pub(super) fn new() -> Self {
+        let room = |len: usize| Vec::with_capacity(len + u16::MAX as usize);
+        let table = 2 * RECORDS_MAX;
+        Self {
+            packed: room(NAME_LEN_MAX + EDE_LEN_MAX + table),
+            message: room(HEADER_LEN + NAME_LEN_MAX + 4),
+        }
+    }
+}
+
 /// How old an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Age {
@@ -168,7 +190,7 @@ impl Entry {
     pub(super) fn is(&self, key: &Key<'_>, blocks: &Blocks) -> bool {
         self.asked == key.asked
             && usize::from(self.packed.name_len) == key.name.len()
-            && blocks.read(self.first).matches(key.name)
+            && blocks.begins_with(self.first, key.name)
     }
 
     pub(super) fn age(&self, now: Moment) -> Age {
@@ -181,54 +203,48 @@ impl Entry {
         }
     }
 
-    /// Writes a client's reply into `out` and returns its length. `scratch` is needed if it is
-    /// longer than its client takes.
+    /// Writes a client's reply into `out` and returns its length.
     pub(super) fn write(
         &self,
         blocks: &Blocks,
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
         ttls: Ttls,
         to: &ReplyTo<'_>,
         out: &mut [u8],
     ) -> usize {
         let ReplyTo { asked, question, limit } = *to;
-        let Packed { name_len, error_len, records_len, counts, .. } = self.packed;
-        let mut reader = blocks.read(self.first);
-        reader.skip(name_len.into());
+        let packed = blocks.read(self.first, self.packed.len(), &mut scratch.packed);
+        let (_, rest) = packed.split_at(self.packed.name_len.into());
+        let (error, rest) = rest.split_at(self.packed.error_len.into());
+        let (table, records) = rest.split_at(2 * usize::from(self.packed.ttls));
         let mut errors = [0; EDE_LEN + EDE_LEN_MAX];
-        let own = self.own_error(ttls).map(extended_error);
-        let own = own.as_ref().map_or(&[][..], |own| &own[..]);
-        errors[..own.len()].copy_from_slice(own);
-        let errors = &mut errors[..own.len() + usize::from(error_len)];
-        reader.copy(&mut errors[own.len()..]);
+        let errors = match self.own_error(ttls) {
+            Some(own) => {
+                let len = EDE_LEN + error.len();
+                errors[..EDE_LEN].copy_from_slice(&extended_error(own));
+                errors[EDE_LEN..len].copy_from_slice(error);
+                &errors[..len]
+            }
+            None => error,
+        };
         let start = HEADER_LEN + question.len();
-        let end = start + usize::from(records_len);
-        let response = Response { flags: self.flags, counts, start, end, opt: None };
-        let fill = |records: &mut [u8]| self.fill(reader, records, ttls);
+        let end = start + records.len();
+        let response =
+            Response { flags: self.flags, counts: self.packed.counts, start, end, opt: None };
+        let fill = |out: &mut [u8]| {
+            out.copy_from_slice(records);
+            age(out, table, ttls);
+        };
         write_whole(out, &response, errors, asked, question, limit, fill).unwrap_or_else(|| {
-            scratch.clear();
-            scratch.resize(start, 0);
+            let message = &mut scratch.message;
+            message.clear();
+            message.resize(HEADER_LEN, 0);
             // The records' pointers to the question lead to what the client asked.
-            scratch[HEADER_LEN..].copy_from_slice(question);
-            scratch.resize(end, 0);
-            self.fill(reader, &mut scratch[start..], ttls);
-            write_cut(out, scratch, &response, errors, asked, question, limit)
+            message.extend_from_slice(question);
+            message.extend_from_slice(records);
+            age(&mut message[start..], table, ttls);
+            write_cut(out, message, &response, errors, asked, question, limit)
         })
-    }
-
-    /// Copies the records, which `table` stands before with their offsets, and ages them.
-    fn fill(&self, mut table: Reader<'_>, records: &mut [u8], ttls: Ttls) {
-        let mut reader = table;
-        reader.skip(2 * usize::from(self.packed.ttls));
-        reader.copy(records);
-        for _ in 0..self.packed.ttls {
-            let place = usize::from(table.word());
-            let ttl = match ttls {
-                Ttls::Aged(secs) => u32_at(records, place).unwrap_or(0).saturating_sub(secs),
-                Ttls::Stale(ttl) => ttl,
-            };
-            put_u32(records, place, ttl);
-        }
     }
 
     /// What the client is told about an answer that is not what it seems.
@@ -239,6 +255,18 @@ impl Entry {
             (Nature::NxDomain, Ttls::Stale(_)) => Some(ExtendedError::StaleNxDomain),
             (_, Ttls::Stale(_)) => Some(ExtendedError::StaleAnswer),
         }
+    }
+}
+
+/// Puts in place of the TTLs, whose offsets `table` has, what the client is to see.
+fn age(records: &mut [u8], table: &[u8], ttls: Ttls) {
+    for offset in table.as_chunks::<2>().0 {
+        let place = usize::from(u16::from_be_bytes(*offset));
+        let ttl = match ttls {
+            Ttls::Aged(secs) => u32_at(records, place).unwrap_or(0).saturating_sub(secs),
+            Ttls::Stale(ttl) => ttl,
+        };
+        put_u32(records, place, ttl);
     }
 }
 

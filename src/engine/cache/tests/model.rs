@@ -78,7 +78,7 @@ impl Twin {
         let text = text_of(question.0);
         let ttl = self.roll(40);
         let more = (2, vec![0xc0, 12], 16, ttl, [&[99][..], &[b'x'; 99]].concat());
-        let mut long = vec![more; self.roll(6) as usize + 1];
+        let mut long = vec![more; self.roll(4) as usize + 1];
         long.insert(0, a(&text, ttl));
         let (header, records, lifetime): (u16, Vec<Written>, u32) = match self.roll(8) {
             0 => (PLAIN | 3, vec![soa("test", ttl, 20)], ttl.min(20)),
