@@ -3,16 +3,25 @@
 //!
 //! Ten thousand queries go through the engine: new ones and ones that join, answers, refusals,
 //! upstreams that fail or keep silent, connections that are dialled, shared, expire and grow too
-//! old. In a binary of its own, and only a test's own thread's allocations count.
+//! old. As many go to a cache that is too small for their answers. In a binary of its own, and only
+//! a test's own thread's allocations count.
 
 #![allow(unsafe_code, reason = "an allocator cannot be written without")]
 
 mod common;
 
-use common::wire::Ask;
+use ahash::RandomState;
+use common::wire::{Ask, Writer};
 use common::{config, stanza, upstream_address};
-use onward::config::{Forward, Sizing};
+use onward::config::{self, Forward, Prefetch, ServeStale, Sizing, StaleMode};
+use onward::engine::cache::admission::Received;
+use onward::engine::cache::{Cache, Found, Key};
 use onward::engine::health::Verdicts;
+use onward::engine::message::query::Query;
+use onward::engine::message::reply::ExtendedError;
+use onward::engine::message::reply::{Finish, ReplyTo};
+use onward::engine::message::response::Response;
+use onward::engine::zones::Folded;
 use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
 use onward::moment::Moment;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -279,4 +288,93 @@ fn a_worker_is_as_large_as_is_said() {
     }
     let small = said_and_counted(". {\n bind 127.0.0.1\n}\n").0;
     assert!((10 << 20..20 << 20).contains(&small), "{small} bytes without any pool");
+}
+
+/// A cache whose answers and denials are given up for others, for want of slots and of bytes.
+fn small_cache() -> config::Cache {
+    let prefetch = Prefetch { amount: 2, duration: Duration::from_secs(60), percentage: 50 };
+    let serve_stale = ServeStale {
+        window: Duration::from_secs(10),
+        mode: StaleMode::Immediate,
+        ttl: 30,
+        recheck: Duration::ZERO,
+        prefer_positive: false,
+    };
+    let mut settings = config::Cache {
+        prefetch: Some(prefetch),
+        serve_stale: Some(serve_stale),
+        ..config::Cache::default()
+    };
+    (settings.success.capacity, settings.success.capacity_bytes) = (500, 60_000);
+    (settings.denial.capacity, settings.denial.capacity_bytes) = (100, 60_000);
+    settings
+}
+
+/// A response of the kind that `number` stands for: answers short and long, a denial, a failure.
+fn response(query: &[u8], number: usize) -> Vec<u8> {
+    let ask = Query::parse(query, false).expect("a query");
+    let (code, answers, denials) = match number % 8 {
+        0 => (3, 0, 1),
+        1 => (2, 0, 0),
+        long => (0, 1 + 5 * long as u16, 0),
+    };
+    let mut writer = Writer::new([ask.asked.id, 0x8180 | code, 1, answers, denials, 0]);
+    writer.bytes.extend_from_slice(&query[12..ask.question.end()]);
+    (0..answers).for_each(|last| writer.record(&[0xc0, 12], 1, 1, 8, &[192, 0, 2, last as u8]));
+    (0..denials).for_each(|_| writer.record(&[0], 6, 1, 8, &[0; 22]));
+    writer.bytes
+}
+
+#[test]
+fn ten_thousand_questions_to_a_cache_allocate_nothing() {
+    let hasher = RandomState::with_seeds(1, 2, 3, 4);
+    let settings = small_cache();
+    let mut cache = Cache::new(&settings, &hasher);
+    // Some names are asked for often, most of them not.
+    let name = |number: usize| number * number % if number.is_multiple_of(2) { 97 } else { 3_001 };
+    let query = |number| Ask::new(7, &format!("n{}.example", name(number))).with_edns(512).bytes();
+    let queries: Vec<_> = (0..10_000).map(query).collect();
+    let responses: Vec<_> =
+        (queries.iter().enumerate()).map(|(number, query)| response(query, name(number))).collect();
+    let mut out = [0; 1_232];
+    let mut now = Moment::ZERO;
+    let (mut refreshes, mut truncated) = (0, 0);
+    let before = ALLOCATIONS.get();
+    for (number, (query, packet)) in queries.iter().zip(&responses).enumerate() {
+        // Now and then all that is there expires.
+        let step = if number % 2_500 == 0 { 9_000 } else { 2 };
+        now = now.plus(Duration::from_millis(step));
+        let query = Query::parse(query, false).expect("a query");
+        let name = Folded::new(query.name());
+        let key = Key::new(&hasher, &name, &query.question, &query.asked);
+        let question = query.question;
+        match cache.get(now, &key) {
+            Found::Reply { entry, refresh } => {
+                let question = &queries[number][12..question.end()];
+                let to =
+                    ReplyTo { asked: &query.asked, question, limit: 512, finish: Finish::PLAIN };
+                cache.write(now, entry, &to, &mut out).expect("it was found");
+                truncated += u32::from(out[2] & 2 != 0);
+                refreshes += u32::from(refresh);
+                if !refresh {
+                    continue;
+                }
+            }
+            Found::Miss => {}
+            Found::Verify { .. } => panic!("it is not so configured"),
+        }
+        let response = Response::parse(packet).expect("a response");
+        let received = Received { packet, response: &response, recursion: true, unix: 0 };
+        let put = cache.put(now, &name, &key, &received);
+        assert!(put.is_ok(), "{put:?}");
+        if number % 100 == 0 {
+            cache.put_failure(now, &name, &key, ExtendedError::NetworkError);
+            cache.sweep(now, 10);
+        }
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    let stats = cache.stats;
+    let tallies = [stats.hits, stats.stored, stats.evicted].as_flattened().to_vec();
+    assert!(tallies.iter().all(|tally| *tally > 50), "a lame run: {stats:?}");
+    assert!(refreshes > 50 && truncated > 50 && stats.stale > 50, "a lame run: {stats:?}");
 }

@@ -55,15 +55,17 @@ const SYS_CRATES: [&str; 4] = ["core_affinity", "libc", "mio", "socket2"];
 const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// Which leaf of the engine may name which other; `*` is any leaf, and `mod` would be the items
 /// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
-/// carries its query's tour of the upstreams, a pool its own counters; routes lead from zones to
-/// the upstreams whose turn it is, and access lists are for zones.
-const LEAF_EDGES: [(&str, &str); 11] = [
+/// carries its query's tour of the upstreams, a cache and a pool their own counters; caches and
+/// access lists are for zones; routes lead from zones to the upstreams whose turn it is.
+const LEAF_EDGES: [(&str, &str); 13] = [
     ("*", "heap"),
     ("*", "index"),
     ("*", "key"),
     ("*", "list"),
     ("*", "memory"),
     ("*", "message"),
+    ("cache", "stats"),
+    ("cache", "zones"),
     ("exchange", "policy"),
     ("pool", "stats"),
     ("routes", "policy"),

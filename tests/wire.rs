@@ -21,7 +21,7 @@ use domain::base::{Message, ParsedName};
 use domain::rdata::AllRecordData;
 use onward::engine::message::compose::write_error;
 use onward::engine::message::query::{Asked, Query, UPSTREAM_LEN_MAX};
-use onward::engine::message::reply::{ERROR_LEN_MAX, ExtendedError, Finish, write_answer};
+use onward::engine::message::reply::{ERROR_LEN_MAX, ExtendedError, Finish, ReplyTo, write_answer};
 use onward::engine::message::response::{Response, answers, is_response};
 use onward::engine::message::{HEADER_LEN, Question, Rcode, names_equal};
 use oracle::{OPT, Seen, has_pointer, options_of, read};
@@ -127,6 +127,11 @@ fn what_the_client_gets_is_what_the_upstream_said() {
     });
 }
 
+/// A client who asked so.
+fn to<'a>(asked: &'a Asked, question: &'a [u8]) -> ReplyTo<'a> {
+    ReplyTo { asked, question, limit: asked.udp_limit(), finish: Finish::PLAIN }
+}
+
 /// Whether the answer came through whole.
 fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     let response = Response::parse(packet).unwrap();
@@ -138,7 +143,7 @@ fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     let limit = asked.udp_limit();
     assert!((512..=1_232).contains(&limit));
     let mut out = [0xaa; 1_232];
-    let length = write_answer(&mut out, packet, &response, asked, &question, limit, Finish::PLAIN);
+    let length = write_answer(&mut out, packet, &response, &to(asked, &question));
     let out = &out[..length];
     assert!(length <= limit, "{length} bytes, at most {limit}");
 
@@ -241,15 +246,7 @@ fn a_truncated_datagram_is_worth_its_question_and_tc() {
         let asked = random_asked(dice);
         let mut out = [0; 1_232];
         let question = packet[HEADER_LEN..response.start].to_vec();
-        let length = write_answer(
-            &mut out,
-            &packet,
-            &response,
-            &asked,
-            &question,
-            asked.udp_limit(),
-            Finish::PLAIN,
-        );
+        let length = write_answer(&mut out, &packet, &response, &to(&asked, &question));
         let (questions, mut records) = read(&out[..length]).unwrap();
         check_opt(&mut records, &asked, &response, Vec::new());
         assert_eq!((questions.len(), records.len()), (1, 0));
@@ -387,15 +384,7 @@ fn look_at(dice: &mut Dice, packet: &[u8]) {
     {
         let question = Question::parse(packet).unwrap();
         let spelt = packet[HEADER_LEN..question.end()].to_vec();
-        let length = write_answer(
-            &mut out,
-            packet,
-            &response,
-            &asked,
-            &spelt,
-            asked.udp_limit(),
-            Finish::PLAIN,
-        );
+        let length = write_answer(&mut out, packet, &response, &to(&asked, &spelt));
         assert!(length <= asked.udp_limit());
         assert!(Response::parse(&out[..length]).is_some(), "ours cannot be read: {packet:x?}");
     }

@@ -36,8 +36,9 @@ pub use net::Net;
 pub use rcodes::Rcodes;
 pub use reload::Reload;
 pub use stages::{
-    Acl, AclAction, AclLine, Chaos, Consolidation, Errors, HeaderFlag, HeaderRule, LoadBalance,
-    Local, LogRule, Stages, Timeouts,
+    Acl, AclAction, AclLine, CACHED_BYTES, Cache, CacheClass, Chaos, Consolidation, Errors,
+    HeaderFlag, HeaderRule, LoadBalance, Local, LogRule, Prefetch, ServeStale, Stages, StaleMode,
+    Timeouts,
 };
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};

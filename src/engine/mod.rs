@@ -5,11 +5,12 @@
 //! dial or close. So whole outages run in virtual time, in a test, in milliseconds.
 //! [`forwarder`] is the one place that branches; it owns the rest, each of which has one
 //! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`chain`] and [`stages`]
-//! (what happens besides forwarding), [`policy`] (order),
-//! [`pool`] (connections), [`exchange`] (outstanding queries), [`health`] (who is down),
+//! (what happens besides forwarding), [`policy`] (order), [`pool`] (connections), [`exchange`]
+//! (outstanding queries), [`cache`] (answers that are remembered), [`health`] (who is down),
 //! [`stats`] (counters), and under them the containers [`key`], [`list`], [`heap`] and [`index`],
 //! and [`memory`], which says how large they are.
 
+pub mod cache;
 pub mod chain;
 pub mod clients;
 pub mod exchange;

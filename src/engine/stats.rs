@@ -121,6 +121,38 @@ pub struct PoolStats {
     pub broken: u64,
 }
 
+/// One cache's counters. What it was asked for is hits and misses together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Questions looked up.
+    pub requests: u64,
+    /// Replies from it, by class: answers and denials. Stale ones count.
+    pub hits: [u64; 2],
+    /// Replies from it after they had expired.
+    pub stale: u64,
+    /// Refreshes begun before or after an answer expired while the client was served.
+    pub refreshes: u64,
+    /// Responses stored, by class.
+    pub stored: [u64; 2],
+    /// Usable answers that had to go because there was no room, by class.
+    pub evicted: [u64; 2],
+    /// Answers that had expired when they went.
+    pub expired: u64,
+}
+
+impl CacheStats {
+    /// Adds another's counters.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.stale += other.stale;
+        self.refreshes += other.refreshes;
+        self.expired += other.expired;
+        add_each(&mut self.hits, &other.hits);
+        add_each(&mut self.stored, &other.stored);
+        add_each(&mut self.evicted, &other.evicted);
+    }
+}
+
 impl Stats {
     /// Counts a packet that gets no reply.
     pub fn drop(&mut self, reason: DropReason) {

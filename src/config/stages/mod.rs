@@ -6,6 +6,7 @@
 
 pub(super) mod acl;
 pub(super) mod bufsize;
+pub(super) mod cache;
 pub(super) mod cancel;
 pub(super) mod chaos;
 pub(super) mod errors;
@@ -19,6 +20,7 @@ pub(super) mod switches;
 pub(super) mod timeouts;
 
 pub use acl::{Acl, AclAction, AclLine};
+pub use cache::{CACHED_BYTES, Cache, CacheClass, Prefetch, ServeStale, StaleMode};
 pub use chaos::Chaos;
 pub use errors::{Consolidation, Errors};
 pub use header::{HeaderFlag, HeaderRule};
@@ -64,6 +66,8 @@ pub struct Stages {
     pub loadbalance: Option<LoadBalance>,
     /// Who may ask what, in the order written.
     pub acl: Vec<Acl>,
+    /// Answers are remembered.
+    pub cache: Option<Cache>,
     /// Flags that are changed, in the order written.
     pub header: Vec<HeaderRule>,
     /// Positive answers are stripped of what was not asked for.
@@ -87,6 +91,7 @@ impl Stages {
             || self.chaos.is_some()
             || self.loadbalance.is_some()
             || !self.acl.is_empty()
+            || self.cache.is_some()
             || !self.header.is_empty()
             || self.minimal
             || self.find_loops

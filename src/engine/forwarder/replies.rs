@@ -7,7 +7,8 @@ use super::{Answered, Forwarder, Reply};
 use crate::engine::exchange::{Client, Waiter};
 use crate::engine::key::Transport;
 use crate::engine::message::compose::write_error;
-use crate::engine::message::reply::{Finish, write_answer};
+use crate::engine::message::query::Asked;
+use crate::engine::message::reply::{Finish, ReplyTo, write_answer};
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, reply};
 use crate::engine::stats::DropReason;
 use rand_chacha::rand_core::Rng;
@@ -35,9 +36,8 @@ impl Forwarder {
         let waiter = self.exchanges.next_waiter(slot)?;
         let mut scratch = [0; NAME_LEN_MAX + 4];
         let question = self.question_for(slot, &waiter, &mut scratch);
-        let limit = limit(&waiter);
-        let (response, asked) = (&answered.response, &waiter.asked);
-        let len = write_answer(out, packet, response, asked, question, limit, self.finish(slot));
+        let to = self.to(slot, &waiter, question);
+        let len = write_answer(out, packet, &answered.response, &to);
         self.rearrange(slot, &mut out[..len]);
         Some(self.reply_to(slot, &waiter.client, &out[..len]))
     }
@@ -66,21 +66,26 @@ impl Forwarder {
             let slot = key.0.index;
             let mut scratch = [0; NAME_LEN_MAX + 4];
             let question = self.question_for(slot, &waiter, &mut scratch);
-            let asked = &waiter.asked;
+            let to = self.to(slot, &waiter, question);
             let len = match self.held.get(&slot) {
                 Some((response, packet)) => {
-                    let (limit, finish) = (limit(&waiter), self.finish(slot));
-                    let len = write_answer(out, packet, response, asked, question, limit, finish);
+                    let len = write_answer(out, packet, response, &to);
                     self.rearrange(slot, &mut out[..len]);
                     len
                 }
                 None => {
-                    let finish = self.finish(slot);
+                    let ReplyTo { asked, question, finish, .. } = to;
                     write_error(out, asked, question, Rcode::ServFail, Some(why), finish)
                 }
             };
             return Some(self.reply_to(slot, &waiter.client, &out[..len]));
         }
+    }
+
+    /// Who the waiter is to a writer of replies.
+    fn to<'a>(&'a self, slot: u32, waiter: &'a Waiter, question: &'a [u8]) -> ReplyTo<'a> {
+        let limit = limit(&waiter.client, &waiter.asked);
+        ReplyTo { asked: &waiter.asked, question, limit, finish: self.finish(slot) }
     }
 
     /// How the block finishes its replies whose exchange is or was just in `slot`.
@@ -128,10 +133,10 @@ impl Forwarder {
     }
 }
 
-/// Bytes of a waiting client's reply at most.
-fn limit(waiter: &Waiter) -> usize {
-    match waiter.client.transport() {
-        Transport::Udp => waiter.asked.udp_limit(),
+/// Bytes of a client's reply at most.
+pub(super) fn limit(client: &Client, asked: &Asked) -> usize {
+    match client.transport() {
+        Transport::Udp => asked.udp_limit(),
         Transport::Tcp => STREAM_MESSAGE_MAX,
     }
 }

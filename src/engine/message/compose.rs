@@ -14,7 +14,7 @@ use super::{HEADER_LEN, Rcode, flags, option, put_u16};
 pub const QNAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
 
 /// An extended error: its option's code, length and info code (RFC 8914 §2).
-pub(super) const EDE_LEN: usize = 6;
+pub const EDE_LEN: usize = 6;
 
 /// The sections that records go to, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,18 +111,19 @@ impl<'a> Composer<'a> {
         let additionals = additionals + u16::from(self.asked.edns.is_some());
         let header = [self.asked.id, word, self.questions, answers, authorities, additionals];
         write_head(self.out, header);
-        let mut error = [0; EDE_LEN];
-        let error = match self.why {
-            Some(why) => {
-                let words = [option::EDE, 2, why as u16];
-                words.iter().enumerate().for_each(|(i, word)| put_u16(&mut error, 2 * i, *word));
-                &error[..]
-            }
-            None => &[],
-        };
+        let error = self.why.map(extended_error);
+        let error = error.as_ref().map_or(&[][..], |error| error);
         let opt = &mut self.out[self.len..];
         self.len + write_opt(opt, self.asked, (code >> 4) as u8, error, &self.finish)
     }
+}
+
+/// The option that tells of an extended error, code and length included.
+pub fn extended_error(why: ExtendedError) -> [u8; EDE_LEN] {
+    let mut error = [0; EDE_LEN];
+    let words = [option::EDE, 2, why as u16];
+    words.iter().enumerate().for_each(|(i, word)| put_u16(&mut error, 2 * i, *word));
+    error
 }
 
 /// Writes an error into `out`, which holds at least [`super::reply::ERROR_LEN_MAX`] bytes, and

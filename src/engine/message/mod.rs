@@ -68,7 +68,9 @@ pub mod kind {
     pub const A: u16 = 1;
     /// A name server.
     pub const NS: u16 = 2;
-    /// The start of a zone.
+    /// Another name for it.
+    pub const CNAME: u16 = 5;
+    /// The start of a zone; in a denial, how long it holds (RFC 2308).
     pub const SOA: u16 = 6;
     /// The name of an address.
     pub const PTR: u16 = 12;
@@ -84,6 +86,8 @@ pub mod kind {
     pub const OPT: u16 = 41;
     /// Delegation signer: belongs to the parent's side of a zone cut (RFC 4035 §3.1.4.1).
     pub const DS: u16 = 43;
+    /// Signature over records (RFC 4034 §3).
+    pub const RRSIG: u16 = 46;
     /// Transaction signature (RFC 8945).
     pub const TSIG: u16 = 250;
     /// What changed in a zone since then (RFC 1995).
@@ -123,6 +127,17 @@ pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
 /// Overwrites the 16 bits at `offset`, which must lie within `bytes`.
 pub fn put_u16(bytes: &mut [u8], offset: usize, value: u16) {
     bytes[offset..offset + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// The big-endian 32 bits at `offset`.
+pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    let four = bytes.get(offset..)?.first_chunk::<4>()?;
+    Some(u32::from_be_bytes(*four))
+}
+
+/// Overwrites the 32 bits at `offset`, which must lie within `bytes`.
+pub fn put_u32(bytes: &mut [u8], offset: usize, value: u32) {
+    bytes[offset..offset + 4].copy_from_slice(&value.to_be_bytes());
 }
 
 /// The message's id, or `None` if it is shorter than a header.
@@ -201,6 +216,12 @@ impl Record {
         let end = data + usize::from(u16_at(packet, fixed + 8)?);
         (end <= packet.len()).then_some(Self { start, fixed, kind, class, data, end })
     }
+
+    /// Whether both belong to one RRset: owner, type and class are equal.
+    pub fn is_of_set(&self, other: &Self, packet: &[u8]) -> bool {
+        (self.kind, self.class) == (other.kind, other.class)
+            && names_equal(packet, self.start, other.start)
+    }
 }
 
 /// Behind the name at `start`: its end, or the end of the pointer that completes it.
@@ -233,6 +254,38 @@ pub fn names_equal(packet: &[u8], a: usize, b: usize) -> bool {
         }
     }
     false
+}
+
+/// Writes the name at `start` into `out`, whole and in lower case, and returns its length. `None`
+/// if it is longer than a name may be or does not end.
+pub fn expand_name(packet: &[u8], start: usize, out: &mut [u8; NAME_LEN_MAX]) -> Option<usize> {
+    let (mut place, mut len) = (start, 0);
+    // A name has 127 labels at most and no reason for more pointers than labels.
+    for _ in 0..NAME_LEN_MAX {
+        let length = *packet.get(place)?;
+        match length {
+            0 => {
+                *out.get_mut(len)? = 0;
+                return Some(len + 1);
+            }
+            1..=63 => {
+                let behind = place + 1 + usize::from(length);
+                let label = packet.get(place..behind)?;
+                let written = out.get_mut(len..len + label.len())?;
+                written.copy_from_slice(label);
+                written.make_ascii_lowercase();
+                (place, len) = (behind, len + label.len());
+            }
+            _ => {
+                let target = usize::from(u16_at(packet, place)? & 0x3fff);
+                if length < 0xc0 || target >= place {
+                    return None;
+                }
+                place = target;
+            }
+        }
+    }
+    None
 }
 
 /// The labels of a possibly compressed name; ends at the root or at the first broken step.
@@ -274,7 +327,7 @@ impl<'a> Iterator for Labels<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HEADER_LEN, Question, Record, names_equal};
+    use super::{HEADER_LEN, NAME_LEN_MAX, Question, Record, expand_name, names_equal};
 
     fn packet(body: &[u8]) -> Vec<u8> {
         [&[0; HEADER_LEN][..], body].concat()
@@ -331,5 +384,33 @@ mod tests {
     fn pointers_in_a_circle_end() {
         let circle = packet(b"\xc0\x0e\xc0\x0c");
         assert!(names_equal(&circle, 12, 12) && names_equal(&circle, 14, 14));
+    }
+
+    #[test]
+    fn a_name_is_expanded_in_lower_case() {
+        let names = packet(b"\x01a\x04TEST\x00\x01B\xc0\x0e\x00");
+        let mut out = [0; NAME_LEN_MAX];
+        assert_eq!(expand_name(&names, 20, &mut out), Some(8));
+        assert_eq!(&out[..8], b"\x01b\x04test\x00");
+        assert_eq!(expand_name(&names, 24, &mut out), Some(1));
+        assert_eq!(expand_name(&names, names.len(), &mut out), None);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_or_circles_is_not_expanded() {
+        let mut out = [0; NAME_LEN_MAX];
+        let long = packet(&[&[&[63][..], &[b'x'; 63]].concat().repeat(4)[..], &[0]].concat());
+        assert_eq!(expand_name(&long, HEADER_LEN, &mut out), None);
+        let longest = packet(&[&[&[1][..], b"x"].concat().repeat(127)[..], &[0]].concat());
+        assert_eq!(expand_name(&longest, HEADER_LEN, &mut out), Some(NAME_LEN_MAX));
+        assert_eq!(expand_name(&packet(b"\xc0\x0c"), HEADER_LEN, &mut out), None);
+        assert_eq!(expand_name(&packet(b"\x01a\x80\x00"), HEADER_LEN, &mut out), None);
+        let mut chain = packet(b"\x00");
+        (0..300_u16).for_each(|step| {
+            let before = if step == 0 { 12 } else { 11 + 2 * step };
+            chain.extend((0xc000 | before).to_be_bytes());
+        });
+        assert_eq!(expand_name(&chain, 13 + 2 * 100, &mut out), Some(1));
+        assert_eq!(expand_name(&chain, 13 + 2 * 299, &mut out), None);
     }
 }

@@ -10,12 +10,10 @@
 use super::compose::EDE_LEN;
 use super::query::{Asked, OPT_LEN, opt_record};
 use super::response::Response;
-use super::{
-    HEADER_LEN, Rcode, Record, UDP_PAYLOAD_MAX, flags, names_equal, option, put_u16, u16_at,
-};
+use super::{HEADER_LEN, Rcode, Record, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at};
 
 /// A longer extended error of an upstream, which carries a text, is not passed on.
-const EDE_LEN_MAX: usize = 128;
+pub const EDE_LEN_MAX: usize = 128;
 /// How long a client's idle stream stays open, in units of 100 ms.
 pub const STREAM_IDLE_UNITS: u16 = 100;
 /// A keepalive option with a time-out (RFC 7828 §3.1).
@@ -33,10 +31,16 @@ pub const OWN_LEN_MAX: usize = UDP_PAYLOAD_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum ExtendedError {
+    /// The answer has expired; no newer one could be had yet.
+    StaleAnswer = 3,
+    /// A failure that is remembered.
+    CachedError = 13,
     /// The operator of this server has it blocked.
     Blocked = 15,
     /// The operator of this server has it filtered, as the client wished.
     Filtered = 17,
+    /// The denial of the name has expired; no newer answer could be had yet.
+    StaleNxDomain = 19,
     /// Every upstream that was asked kept silent.
     NoReachableAuthority = 22,
     /// The network or this host would not carry the query.
@@ -85,48 +89,75 @@ impl Masks {
     }
 }
 
-/// Writes the client's copy of `response`, found in `packet`, into `out` and returns its length.
-/// `question`: name, type and class as the client spelt them. `limit`: bytes at most.
-///
-/// `out` must hold `limit` bytes, and `limit` be at least 512.
-pub fn write_answer(
-    out: &mut [u8],
-    packet: &[u8],
-    response: &Response,
-    asked: &Asked,
-    question: &[u8],
-    limit: usize,
-    finish: Finish<'_>,
-) -> usize {
-    let slim = if finish.minimal { minimal(response) } else { None };
+/// Whom a reply is for.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyTo<'a> {
+    /// What it must know of the query.
+    pub asked: &'a Asked,
+    /// Name, type and class as the client spelt them.
+    pub question: &'a [u8],
+    /// Bytes at most, at least 512.
+    pub limit: usize,
+    /// What its server block wants.
+    pub finish: Finish<'a>,
+}
+
+/// Writes the client's copy of `response`, found in `packet`, into `out`, which holds `to.limit`
+/// bytes, and returns its length.
+pub fn write_answer(out: &mut [u8], packet: &[u8], response: &Response, to: &ReplyTo<'_>) -> usize {
+    let slim = if to.finish.minimal { minimal(response) } else { None };
     let response = slim.as_ref().unwrap_or(response);
-    let records = HEADER_LEN + question.len();
     let passed = response.opt.and_then(|opt| opt.extended_error);
     let passed = passed.map(|(start, end)| &packet[start..end]);
     let error = passed.filter(|error| error.len() <= EDE_LEN_MAX).unwrap_or_default();
-    let room = limit - records - opt_len(asked, error.len(), &finish);
-    let fits = response.end - response.start <= room;
-    let (end, counts) = if fits {
-        (response.end, response.counts)
-    } else {
-        cut(packet, response, response.start + room)
-    };
-    let (mut word, rcode_high) = answer_flags(response, asked);
-    if !fits {
-        word |= flags::TC;
+    let records = &packet[response.start..response.end];
+    let fill = |out: &mut [u8]| out.copy_from_slice(records);
+    write_whole(out, response, error, to, fill)
+        .unwrap_or_else(|| write_cut(out, packet, response, error, to))
+}
+
+/// The same for a response whose records are not at hand in one piece: `fill` writes them, all
+/// `response.end - response.start` bytes, behind the question. `error`: extended errors, codes and
+/// lengths included. `None`, and nothing is written, if that is more than its client takes.
+pub fn write_whole(
+    out: &mut [u8],
+    response: &Response,
+    error: &[u8],
+    to: &ReplyTo<'_>,
+    fill: impl FnOnce(&mut [u8]),
+) -> Option<usize> {
+    let start = HEADER_LEN + to.question.len();
+    let end = start + response.end - response.start;
+    if end + opt_len(to.asked, error.len(), &to.finish) > to.limit {
+        return None;
     }
-    let additionals = counts[2] + u16::from(asked.edns.is_some());
-    word = finish.header.apply(word);
-    write_head(out, [asked.id, word, 1, counts[0], counts[1], additionals]);
-    out[HEADER_LEN..records].copy_from_slice(question);
-    let length = end - response.start;
-    out[records..records + length].copy_from_slice(&packet[response.start..end]);
-    records + length + write_opt(&mut out[records + length..], asked, rcode_high, error, &finish)
+    let (word, rcode_high) = answer_flags(response, to.asked);
+    write_answer_head(out, to, word, response.counts);
+    fill(&mut out[start..end]);
+    Some(end + write_opt(&mut out[end..], to.asked, rcode_high, error, &to.finish))
+}
+
+/// The same for a response that is too long for its client: as many whole RRsets as fit, and TC.
+pub fn write_cut(
+    out: &mut [u8],
+    packet: &[u8],
+    response: &Response,
+    error: &[u8],
+    to: &ReplyTo<'_>,
+) -> usize {
+    let start = HEADER_LEN + to.question.len();
+    let room = to.limit - start - opt_len(to.asked, error.len(), &to.finish);
+    let (kept, counts) = cut(packet, response, response.start + room);
+    let (word, rcode_high) = answer_flags(response, to.asked);
+    write_answer_head(out, to, word | flags::TC, counts);
+    let end = start + kept - response.start;
+    out[start..end].copy_from_slice(&packet[response.start..kept]);
+    end + write_opt(&mut out[end..], to.asked, rcode_high, error, &to.finish)
 }
 
 /// What is left of a positive answer without its authority and additional sections. `None` for any
 /// other response: those sections say why there is nothing, or where to ask.
-fn minimal(response: &Response) -> Option<Response> {
+pub fn minimal(response: &Response) -> Option<Response> {
     let positive = response.rcode() == Rcode::NoError as u16
         && (response.counts[0] > 0 || response.counts[1] == 0);
     let counts = [response.counts[0], 0, 0];
@@ -158,11 +189,8 @@ fn cut(packet: &[u8], response: &Response, limit: usize) -> (usize, [u16; 3]) {
     for section in 0..3 {
         for index in 0..response.counts[section] {
             let Some(record) = Record::parse(packet, place) else { return kept };
-            let same_set = index > 0
-                && before.is_some_and(|before| {
-                    (before.kind, before.class) == (record.kind, record.class)
-                        && names_equal(packet, before.start, record.start)
-                });
+            let same_set =
+                index > 0 && before.is_some_and(|before| before.is_of_set(&record, packet));
             if !same_set && place <= limit {
                 kept = (place, counts);
             }
@@ -175,6 +203,15 @@ fn cut(packet: &[u8], response: &Response, limit: usize) -> (usize, [u16; 3]) {
         }
     }
     kept
+}
+
+/// The head of an upstream's answer with so many records by section, and our OPT if the client
+/// sent one; the question too.
+fn write_answer_head(out: &mut [u8], to: &ReplyTo<'_>, word: u16, counts: [u16; 3]) {
+    let additionals = counts[2] + u16::from(to.asked.edns.is_some());
+    let word = to.finish.header.apply(word);
+    write_head(out, [to.asked.id, word, 1, counts[0], counts[1], additionals]);
+    out[HEADER_LEN..HEADER_LEN + to.question.len()].copy_from_slice(to.question);
 }
 
 pub(super) fn write_head(out: &mut [u8], header: [u16; 6]) {

@@ -1,0 +1,180 @@
+//! What a cache costs per question, and which entries it keeps.
+//!
+//! The questions are parsed and folded already, as they are where the cache is asked; the key's
+//! hash is part of each figure. An answer is two addresses behind an alias, about 100 bytes.
+//! `cargo bench --bench cache -- --hit-ratios` prints how the choice of what to give up fares
+//! against others.
+
+mod harness;
+mod policies;
+
+use ahash::RandomState;
+use harness::{Bench, Operations, repeat, run};
+use onward::config;
+use onward::engine::cache::admission::Received;
+use onward::engine::cache::{Cache, Found, Key};
+use onward::engine::message::Question;
+use onward::engine::message::query::{Asked, Query};
+use onward::engine::message::reply::{Finish, ReplyTo};
+use onward::engine::message::response::Response;
+use onward::engine::zones::Folded;
+use onward::moment::Moment;
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Different questions, asked in turn: more than fit into a processor's nearest caches.
+const NAMES: usize = 4_096;
+/// Between two questions.
+const STEP: Duration = Duration::from_micros(1);
+
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--hit-ratios") {
+        policies::print_hit_ratios();
+        return ExitCode::SUCCESS;
+    }
+    run(&[
+        Bench { name: "cache_hit", set_up: hit },
+        Bench { name: "cache_miss", set_up: miss },
+        Bench { name: "cache_put_again", set_up: || put(2 * NAMES) },
+        Bench { name: "cache_put_evict", set_up: || put(NAMES / 2) },
+        Bench { name: "cache_judge", set_up: judge },
+    ])
+}
+
+/// Looked up, found, and written for the client.
+fn hit() -> Operations {
+    let mut bed = Bed::new(2 * NAMES);
+    (0..NAMES).for_each(|number| bed.put(number));
+    let mut out = [0; 1_232];
+    let mut next = 0;
+    repeat(move || {
+        let Asking { packet, question, asked, name, .. } = &bed.questions[next];
+        next = (next + 1) % NAMES;
+        bed.now = bed.now.plus(STEP);
+        let key = Key::new(&bed.hasher, name, question, asked);
+        let Found::Reply { entry, .. } = bed.cache.get(bed.now, &key) else {
+            panic!("it is there");
+        };
+        let question = &packet[12..question.end()];
+        let to = ReplyTo { asked, question, limit: asked.udp_limit(), finish: Finish::PLAIN };
+        black_box(bed.cache.write(bed.now, entry, &to, &mut out));
+    })
+}
+
+/// Looked up in a full cache, and not found.
+fn miss() -> Operations {
+    let mut bed = Bed::new(NAMES / 2);
+    (0..NAMES / 2).for_each(|number| bed.put(number));
+    let mut next = 0;
+    repeat(move || {
+        let asking = &bed.questions[NAMES / 2 + next];
+        next = (next + 1) % (NAMES / 2);
+        let key = Key::new(&bed.hasher, &asking.name, &asking.question, &asking.asked);
+        assert_eq!(bed.cache.get(bed.now, &key), Found::Miss);
+    })
+}
+
+/// Judged and stored: in the place of what is there, or, where there are fewer slots than names,
+/// in that of another.
+fn put(capacity: usize) -> Operations {
+    let mut bed = Bed::new(capacity);
+    (0..NAMES).for_each(|number| bed.put(number));
+    let mut next = 0;
+    repeat(move || {
+        bed.now = bed.now.plus(STEP);
+        bed.put(next);
+        next = (next + 1) % NAMES;
+    })
+}
+
+/// Whether a response may be stored, as what and for how long.
+fn judge() -> Operations {
+    let bed = Bed::new(1);
+    let mut next = 0;
+    repeat(move || {
+        let received = bed.questions[next].received();
+        next = (next + 1) % NAMES;
+        let verdict = onward::engine::cache::admission::judge(&received, &bed.cache.limits());
+        black_box(verdict).expect("an answer");
+    })
+}
+
+struct Bed {
+    cache: Cache,
+    hasher: RandomState,
+    now: Moment,
+    questions: Vec<Asking>,
+}
+
+/// A question and its answer.
+struct Asking {
+    packet: Vec<u8>,
+    question: Question,
+    asked: Asked,
+    name: Folded,
+    answer: Vec<u8>,
+    response: Response,
+}
+
+impl Bed {
+    fn new(capacity: usize) -> Self {
+        let mut settings = config::Cache::default();
+        settings.success.capacity = capacity;
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        let cache = Cache::new(&settings, &hasher);
+        Self { cache, hasher, now: Moment::ZERO, questions: (0..NAMES).map(Asking::new).collect() }
+    }
+
+    fn put(&mut self, number: usize) {
+        let asking = &self.questions[number];
+        let key = Key::new(&self.hasher, &asking.name, &asking.question, &asking.asked);
+        let put = self.cache.put(self.now, &asking.name, &key, &asking.received());
+        black_box(put).expect("an answer");
+    }
+}
+
+impl Asking {
+    fn new(number: usize) -> Self {
+        let packet = query(number);
+        let query = Query::parse(&packet, false).expect("a query");
+        let (question, asked) = (query.question, query.asked);
+        let name = Folded::new(query.name());
+        let answer = answer(&packet[..question.end()]);
+        let response = Response::parse(&answer).expect("a response");
+        Self { packet, question, asked, name, answer, response }
+    }
+
+    fn received(&self) -> Received<'_> {
+        let unix = 1_800_000_000;
+        Received { packet: &self.answer, response: &self.response, recursion: true, unix }
+    }
+}
+
+/// A query with EDNS for an address.
+fn query(number: usize) -> Vec<u8> {
+    let host = format!("host{number}");
+    let mut query = vec![0x12, 0x34, 1, 0x20, 0, 1, 0, 0, 0, 0, 0, 1];
+    for label in [host.as_str(), "example", "org"] {
+        query.push(label.len() as u8);
+        query.extend_from_slice(label.as_bytes());
+    }
+    query.extend_from_slice(&[0, 0, 1, 0, 1]);
+    query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    query
+}
+
+/// An alias and two addresses for it.
+fn answer(question: &[u8]) -> Vec<u8> {
+    let mut answer = question.to_vec();
+    (answer[2], answer[3], answer[7], answer[11]) = (0x81, 0x80, 3, 0);
+    let alias = b"\x04edge\x03cdn\x07example\x00";
+    let target = answer.len() as u8 + 12;
+    answer.extend_from_slice(&[0xc0, 12, 0, 5, 0, 1, 0, 0, 1, 44, 0, alias.len() as u8]);
+    answer.extend_from_slice(alias);
+    for last in [1, 2] {
+        let head = [0xc0, target, 0, 1, 0, 1, 0, 0, 14, 16, 0, 4, 192, 0, 2, last];
+        answer.extend_from_slice(&head);
+    }
+    answer
+}

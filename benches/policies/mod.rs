@@ -1,0 +1,142 @@
+//! Which entry a full cache should lose: hit ratios over made-up traffic.
+//!
+//! Names are asked for as Zipf's law has it, mixed with names that nobody asks for twice (a flood
+//! of random subdomains, a crawler, a mail server's look-ups). Half of what is scanned comes
+//! evenly, half in bursts as large as the cache. Each name has a lifetime of 30 seconds to an hour
+//! at 2,000 queries a second; an answer that has expired is a miss and is put again in its place.
+//! The ratio is that of the names asked for more than once.
+
+mod candidates;
+
+use candidates::{Arbitrary, Clock, Lru, Policy, Sieve};
+use onward::engine::cache::eviction::Eviction;
+use std::collections::HashMap;
+
+/// Names that are asked for again and again.
+const NAMES: usize = 1_000_000;
+/// Queries of a run; the first quarter fills the cache and does not count.
+const QUERIES: u64 = 2_000_000;
+/// Queries a second.
+const RATE: u64 = 2_000;
+/// Seconds that answers live.
+const LIFETIMES: [u64; 4] = [30, 60, 300, 3_600];
+/// The first of the names that nobody asks for twice.
+const ONCE: u32 = 1 << 31;
+
+/// Prints the table.
+pub(crate) fn print_hit_ratios() {
+    println!("| capacity | Zipf | scanned | arbitrary | LRU | CLOCK | SIEVE | the cache's |");
+    println!("|---:|---:|---:|---:|---:|---:|---:|---:|");
+    for capacity in [1_000, 10_000, 100_000] {
+        for exponent in [0.8, 1.0] {
+            for scanned in [0.0, 0.2, 0.6] {
+                let trace = trace(exponent, scanned, capacity);
+                let candidates: [Box<dyn Policy>; 5] = [
+                    Box::new(Arbitrary::new(capacity)),
+                    Box::new(Lru::new(capacity)),
+                    Box::new(Clock::new(capacity)),
+                    Box::new(Sieve::new(capacity)),
+                    Box::new(Eviction::new(capacity)),
+                ];
+                print!("| {capacity} | {exponent:.1} | {:.0} % |", 100.0 * scanned);
+                for mut policy in candidates {
+                    print!(" {:.1} |", ratio(&trace, capacity, &mut *policy));
+                }
+                println!();
+            }
+        }
+    }
+}
+
+impl Policy for Eviction {
+    fn hit(&mut self, slot: u32) {
+        Self::hit(self, slot);
+    }
+
+    fn insert(&mut self, slot: u32, hash: u32) {
+        Self::insert(self, slot, hash);
+    }
+
+    fn victim(&mut self, dead: &dyn Fn(u32) -> bool) -> u32 {
+        Self::victim(self, dead).expect("every slot is taken")
+    }
+}
+
+/// The names of a run in their order.
+fn trace(exponent: f64, scanned: f64, capacity: usize) -> Vec<u32> {
+    let mut sum = 0.0;
+    let weight = |rank: usize| {
+        sum += (rank as f64).powf(-exponent);
+        sum
+    };
+    let sums: Vec<f64> = (1..=NAMES).map(weight).collect();
+    let mut dice = Dice(7);
+    let (mut once, mut burst) = (ONCE, 0);
+    let query = |_| {
+        if burst == 0 && dice.fraction() < scanned / 2.0 / capacity as f64 {
+            burst = capacity;
+        }
+        if burst > 0 || dice.fraction() < scanned / 2.0 {
+            burst = burst.saturating_sub(1);
+            once += 1;
+            return once;
+        }
+        let place = dice.fraction() * sum;
+        sums.partition_point(|sum| *sum < place) as u32
+    };
+    (0..QUERIES).map(query).collect()
+}
+
+/// The ratio of hits in per cent.
+fn ratio(trace: &[u32], capacity: usize, policy: &mut dyn Policy) -> f64 {
+    let mut slots: HashMap<u32, u32> = HashMap::new();
+    let mut tenants: Vec<(u32, u64)> = Vec::new();
+    let (mut hits, mut asked) = (0_u64, 0_u64);
+    for (&name, number) in trace.iter().zip(0_u64..) {
+        let now = number / RATE;
+        let counted = name < ONCE && number >= QUERIES / 4;
+        asked += u64::from(counted);
+        let lifetime = LIFETIMES[(mix(name.into()) % 4) as usize];
+        if let Some(&slot) = slots.get(&name) {
+            let until = &mut tenants[slot as usize].1;
+            hits += u64::from(counted && *until > now);
+            if *until <= now {
+                *until = now + lifetime;
+            }
+            policy.hit(slot);
+            continue;
+        }
+        let slot = if tenants.len() < capacity {
+            tenants.push((0, 0));
+            tenants.len() as u32 - 1
+        } else {
+            let slot = policy.victim(&|slot| tenants[slot as usize].1 <= now);
+            slots.remove(&tenants[slot as usize].0);
+            slot
+        };
+        tenants[slot as usize] = (name, now + lifetime);
+        slots.insert(name, slot);
+        policy.insert(slot, mix(name.into()) as u32);
+    }
+    100.0 * hits as f64 / asked as f64
+}
+
+/// A repeatable source of numbers.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+fn mix(mut word: u64) -> u64 {
+    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
+}

@@ -1,0 +1,417 @@
+//! Answers that are remembered: one cache per worker and server block.
+//!
+//! A key (name, type, class, DO, CD) has one entry at most: what was learnt last, unless that is
+//! worse than what is there. An entry is the answer as it goes on the wire, so that a hit copies
+//! it, writes the client's id, flags and spelling, and ages the TTLs: nothing is parsed, and the
+//! key was hashed once for looking it up. What may be remembered is judged by [`admission`]; who
+//! has to go, by [`eviction`]; when an answer is fetched anew, by [`refresh`]; where the bytes lie
+//! is [`blocks`]' concern. The cache asks nobody: it tells its caller what to do ([`Found`]).
+//!
+//! Answers and denials have slots and bytes of their own. All is reserved at the start; nothing is
+//! allocated afterwards.
+
+pub mod admission;
+mod aliases;
+pub mod blocks;
+mod class;
+mod entry;
+pub mod eviction;
+pub mod refresh;
+#[cfg(test)]
+mod tests;
+
+pub use entry::Key;
+
+use super::index::Index;
+use super::key::Key as SlotKey;
+use super::list::NONE;
+use super::message::reply::{ExtendedError, ReplyTo};
+use super::message::{Rcode, flags};
+use super::stats::CacheStats;
+use super::zones::{Folded, Zones};
+use crate::config;
+use crate::moment::Moment;
+use admission::{Limits, Nature, Received, Refusal, Verdict, judge};
+use ahash::RandomState;
+use blocks::Blocks;
+use class::{Class, zones_of};
+use entry::{Age, Entry, Packed, Scratch, Ttls, pack, pack_failure};
+use refresh::Course;
+use std::time::Duration;
+
+/// Where an answer lies. Finds nothing once the answer was replaced by another or is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryKey(SlotKey);
+
+/// What a look-up leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The upstream is to be asked.
+    Miss,
+    /// The client gets this by [`Cache::write`]. If `refresh`, the upstream is to be asked besides,
+    /// for the cache alone: the next response goes to [`Cache::put`], or its absence to
+    /// [`Cache::put_failure`].
+    Reply {
+        /// The answer.
+        entry: EntryKey,
+        /// Whether it is to be fetched anew.
+        refresh: bool,
+    },
+    /// The upstream is to be asked. If no usable answer comes `within` this time, or before the
+    /// query ends, the client gets the expired one.
+    Verify {
+        /// The expired answer.
+        entry: EntryKey,
+        /// How long the client waits; `None`: until the query ends.
+        within: Option<Duration>,
+    },
+}
+
+/// A worker's cache for one server block.
+pub struct Cache {
+    settings: config::Cache,
+    zones: Zones<()>,
+    classes: [Class; 2],
+    /// Of both classes' slots: see [`slot_of`].
+    index: Index,
+    blocks: Blocks,
+    scratch: Scratch,
+    swept: u32,
+    /// To be read, and bumped beside what they count.
+    pub stats: CacheStats,
+}
+
+impl Cache {
+    /// An empty cache. `hasher` is that of all its keys.
+    pub fn new(settings: &config::Cache, hasher: &RandomState) -> Self {
+        let classes = [&settings.success, &settings.denial].map(|class| Class::new(class, hasher));
+        let sum = |count: fn(&Class) -> usize| classes.iter().map(count).sum();
+        Self {
+            zones: zones_of(&settings.zones, hasher),
+            index: Index::new(sum(Class::slots_max)),
+            blocks: Blocks::new(sum(Class::blocks_max)),
+            classes,
+            scratch: Scratch::new(),
+            swept: 0,
+            stats: CacheStats::default(),
+            settings: settings.clone(),
+        }
+    }
+
+    /// Whether it was made by these settings, so that it can serve on under them.
+    pub fn is_of(&self, settings: &config::Cache) -> bool {
+        self.settings == *settings
+    }
+
+    /// Whether names like this are looked up at all.
+    pub fn serves(&self, name: &Folded) -> bool {
+        self.settings.zones.is_empty() || self.zones.longest(name).is_some()
+    }
+
+    /// Answers that are stored, by class; expired ones count until they make room.
+    pub fn len(&self) -> [usize; 2] {
+        self.classes.each_ref().map(|class| class.eviction.len())
+    }
+
+    /// Whether nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.len() == [0; 2]
+    }
+
+    /// Bytes that packed answers take now.
+    pub fn bytes(&self) -> usize {
+        self.blocks.used() * blocks::BLOCK_LEN
+    }
+
+    /// The limits of what is stored, for [`admission::bound_ttls`].
+    pub fn limits(&self) -> Limits<'_> {
+        limits_of(&self.settings)
+    }
+
+    /// Looks a question up.
+    pub fn get(&mut self, now: Moment, key: &Key<'_>) -> Found {
+        self.stats.requests += 1;
+        let Some(place) = self.find(key) else { return Found::Miss };
+        let (class, slot) = place_of(place);
+        let Class { entries, eviction, .. } = &mut self.classes[class];
+        let found = &mut entries[slot as usize];
+        let entry = key_of(place, found);
+        let course = match found.age(now) {
+            Age::Fresh(age) => match self.settings.prefetch {
+                Some(prefetch) if found.nature != Nature::Failure => {
+                    let lifetime = found.lifetime.as_secs();
+                    match found.refresh.hit(now, &prefetch, lifetime, age.into()) {
+                        true => Course::ReplyAndRefresh,
+                        false => Course::Reply,
+                    }
+                }
+                _ => Course::Reply,
+            },
+            Age::Expired(since) => match self.settings.serve_stale {
+                Some(stale) if found.nature != Nature::Failure && since < stale.window => {
+                    found.refresh.stale(now, &stale)
+                }
+                _ => return Found::Miss,
+            },
+        };
+        eviction.hit(slot);
+        match course {
+            Course::Verify(within) => Found::Verify { entry, within },
+            Course::Reply => Found::Reply { entry, refresh: false },
+            Course::ReplyAndRefresh => {
+                self.stats.refreshes += 1;
+                Found::Reply { entry, refresh: true }
+            }
+        }
+    }
+
+    /// The answer to give when the upstream could not be asked, took too long or had none: stale
+    /// perhaps, but usable and no failure. Not a look-up of its own: the books know nothing of it.
+    pub fn fallback(&self, now: Moment, key: &Key<'_>) -> Option<EntryKey> {
+        let place = self.find(key)?;
+        let (class, slot) = place_of(place);
+        let stored = &self.classes[class].entries[slot as usize];
+        let good = stored.nature != Nature::Failure && self.is_usable(stored, now);
+        good.then(|| key_of(place, stored))
+    }
+
+    /// Writes the client's reply into `out`, which holds as many bytes as the client takes, and
+    /// returns its length. `None`: the answer is gone, replaced, or expired for too long.
+    pub fn write(
+        &mut self,
+        now: Moment,
+        entry: EntryKey,
+        to: &ReplyTo<'_>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let (class, slot) = place_of(entry.0.index);
+        let found = self.classes[class].entries.get(slot as usize)?;
+        if found.first == NONE || found.generation != entry.0.generation {
+            return None;
+        }
+        let ttls = match found.age(now) {
+            Age::Fresh(_) if self.settings.keep_ttl => Ttls::Aged(0),
+            Age::Fresh(age) => Ttls::Aged(age),
+            Age::Expired(_) if !self.is_usable(found, now) => return None,
+            Age::Expired(_) => {
+                self.stats.stale += 1;
+                Ttls::Stale(self.settings.serve_stale?.ttl)
+            }
+        };
+        self.stats.hits[class] += 1;
+        let (blocks, scratch) = (&self.blocks, &mut self.scratch);
+        Some(found.write(blocks, scratch, ttls, to, out))
+    }
+
+    /// Remembers a response to `key`, whose name is `name`, if that is right. The clients who wait
+    /// for it get it from the caller, save one that is [`Refusal::Outranked`]: they get what it is
+    /// outranked by, [`Cache::fallback`].
+    ///
+    /// # Errors
+    /// Why it is not remembered.
+    pub fn put(
+        &mut self,
+        now: Moment,
+        name: &Folded,
+        key: &Key<'_>,
+        received: &Received<'_>,
+    ) -> Result<Verdict, Refusal> {
+        let limits = limits_of(&self.settings);
+        let before = self.find(key);
+        let verdict = match judge(received, &limits) {
+            Ok(verdict) => verdict,
+            Err(refusal) => return Err(self.refuse(now, before, refusal)),
+        };
+        if self.outranks(now, before, verdict.nature) {
+            return Err(self.refuse(now, before, Refusal::Outranked));
+        }
+        let class = &self.classes[usize::from(verdict.nature.is_denial())];
+        if class.is_disabled(name) {
+            return Err(self.refuse(now, before, Refusal::Disabled));
+        }
+        let packed = pack(&mut self.scratch.packed, key, received, &limits, verdict.nature);
+        if !class.takes(Blocks::needed(packed.len())) {
+            return Err(self.refuse(now, before, Refusal::TooLarge));
+        }
+        let entry = Entry::new(key, &verdict, packed, received.response.flags, now);
+        self.store(now, before, entry, packed);
+        Ok(verdict)
+    }
+
+    /// Remembers that no upstream answered `key` (RFC 9520 §2), and why; or, where a usable answer
+    /// is stored, that a refresh failed.
+    pub fn put_failure(&mut self, now: Moment, name: &Folded, key: &Key<'_>, why: ExtendedError) {
+        let before = self.find(key);
+        let verdict = Verdict { nature: Nature::Failure, lifetime: self.settings.servfail };
+        if self.outranks(now, before, verdict.nature) {
+            self.refuse(now, before, Refusal::Outranked);
+            return;
+        }
+        if verdict.lifetime.is_zero() || self.classes[1].is_disabled(name) {
+            return;
+        }
+        let packed = pack_failure(&mut self.scratch.packed, key, why);
+        let header = flags::RA | Rcode::ServFail as u16;
+        self.store(now, before, Entry::new(key, &verdict, packed, header, now), packed);
+    }
+
+    /// Drops what has expired for too long among the next `slots` slots of each class: a worker at
+    /// leisure calls this now and then, so that what is counted as stored is of use.
+    pub fn sweep(&mut self, now: Moment, slots: u32) {
+        for _ in 0..slots {
+            for class in 0..2 {
+                let Some(count) = self.classes[class].entries.len().checked_sub(1) else {
+                    continue;
+                };
+                let slot = self.swept % (count as u32 + 1);
+                let entry = &self.classes[class].entries[slot as usize];
+                if entry.first != NONE && !self.is_usable(entry, now) {
+                    self.classes[class].eviction.remove(slot);
+                    self.vacate(now, class, slot);
+                }
+            }
+            self.swept = self.swept.wrapping_add(1);
+        }
+    }
+
+    /// The slot of `key`'s entry.
+    fn find(&self, key: &Key<'_>) -> Option<u32> {
+        self.index.find(key.hash, |place| {
+            let (class, slot) = place_of(place);
+            self.classes[class].entries[slot as usize].is(key, &self.blocks)
+        })
+    }
+
+    /// Whether an entry can still be given to a client.
+    fn is_usable(&self, entry: &Entry, now: Moment) -> bool {
+        match (entry.age(now), self.settings.serve_stale) {
+            (Age::Fresh(_), _) => true,
+            (Age::Expired(since), Some(stale)) => {
+                entry.nature != Nature::Failure && since < stale.window
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what is stored at `place` is not given up for a response of this nature.
+    fn outranks(&self, now: Moment, place: Option<u32>, nature: Nature) -> bool {
+        let Some((class, slot)) = place.map(place_of) else { return false };
+        let stored = &self.classes[class].entries[slot as usize];
+        let prefers_positive = self.settings.serve_stale.is_some_and(|stale| stale.prefer_positive);
+        let better = match nature {
+            Nature::Positive => false,
+            Nature::Failure => stored.nature != Nature::Failure,
+            _ => prefers_positive && stored.nature == Nature::Positive,
+        };
+        better && self.is_usable(stored, now)
+    }
+
+    /// What a response that is not remembered means for what is stored at `place`: a failed
+    /// refresh, unless it says that the answer is another one now, or says nothing.
+    fn refuse(&mut self, now: Moment, place: Option<u32>, refusal: Refusal) -> Refusal {
+        let Some((class, slot)) = place.map(place_of) else { return refusal };
+        let stale = self.settings.serve_stale;
+        match refusal {
+            Refusal::NoRecursion => {}
+            Refusal::NoLifetime | Refusal::Disabled | Refusal::TooLarge
+                if stale.is_none_or(|stale| !stale.prefer_positive) =>
+            {
+                self.classes[class].eviction.remove(slot);
+                self.vacate(now, class, slot);
+            }
+            _ => {
+                let wait = stale.map_or(Duration::ZERO, |stale| stale.recheck);
+                let refresh = &mut self.classes[class].entries[slot as usize].refresh;
+                refresh.failed(now, wait.max(self.settings.servfail));
+            }
+        }
+        refusal
+    }
+
+    /// Puts `entry`, packed in the scratch buffer, in the place of what is stored at `before`.
+    fn store(&mut self, now: Moment, before: Option<u32>, mut entry: Entry, packed: Packed) {
+        let class = usize::from(entry.nature.is_denial());
+        let mut own = None;
+        if let Some((old_class, slot)) = before.map(place_of) {
+            let old = &mut self.classes[old_class].entries[slot as usize];
+            entry.refresh = old.refresh.of_successor();
+            if old_class == class {
+                // It stays in its place in the order of eviction.
+                own = Some(slot);
+                self.free_blocks(class, slot);
+            } else {
+                self.classes[old_class].eviction.remove(slot);
+                self.vacate(now, old_class, slot);
+            }
+        }
+        let needed = Blocks::needed(packed.len());
+        let mut queued = own.is_some();
+        while !self.classes[class].has_room(needed, usize::from(!queued)) {
+            let victim = self.classes[class].victim(now).expect("an entry fits into its class");
+            if own == Some(victim) {
+                queued = false;
+            } else {
+                self.evict(now, class, victim);
+            }
+        }
+        entry.first = self.blocks.store(&self.scratch.packed);
+        let target = &mut self.classes[class];
+        target.blocks_used += needed;
+        let slot = own.unwrap_or_else(|| target.take_slot());
+        entry.generation = target.entries[slot as usize].generation.wrapping_add(1);
+        target.entries[slot as usize] = entry;
+        if queued {
+            target.eviction.hit(slot);
+        } else {
+            target.eviction.insert(slot, entry.hash);
+        }
+        if own.is_none() {
+            self.index.insert(entry.hash, slot_of(class, slot));
+        }
+        self.stats.stored[class] += 1;
+    }
+
+    /// Empties a slot that is to make room and is out of the order of eviction.
+    fn evict(&mut self, now: Moment, class: usize, slot: u32) {
+        let usable = self.is_usable(&self.classes[class].entries[slot as usize], now);
+        self.stats.evicted[class] += u64::from(usable);
+        self.vacate(now, class, slot);
+    }
+
+    /// Empties a slot that is out of the order of eviction.
+    fn vacate(&mut self, now: Moment, class: usize, slot: u32) {
+        let entry = self.classes[class].entries[slot as usize];
+        self.stats.expired += u64::from(!self.is_usable(&entry, now));
+        self.index.remove(entry.hash, slot_of(class, slot));
+        if entry.first != NONE {
+            self.free_blocks(class, slot);
+        }
+        self.classes[class].give_back(slot);
+    }
+
+    fn free_blocks(&mut self, class: usize, slot: u32) {
+        let class = &mut self.classes[class];
+        let entry = &mut class.entries[slot as usize];
+        class.blocks_used -= Blocks::needed(entry.packed.len());
+        self.blocks.release(std::mem::replace(&mut entry.first, NONE));
+    }
+}
+
+fn limits_of(settings: &config::Cache) -> Limits<'_> {
+    let config::Cache { success, denial, servfail, .. } = settings;
+    Limits { success, denial, servfail: *servfail }
+}
+
+/// The number under which a class's slot stands in the index.
+fn slot_of(class: usize, slot: u32) -> u32 {
+    slot << 1 | class as u32
+}
+
+/// The class and slot of a number from the index.
+fn place_of(number: u32) -> (usize, u32) {
+    ((number & 1) as usize, number >> 1)
+}
+
+fn key_of(number: u32, entry: &Entry) -> EntryKey {
+    EntryKey(SlotKey { index: number, generation: entry.generation })
+}

@@ -1,0 +1,81 @@
+//! Whether an answer section answers: its aliases lead from the name that was asked for to a
+//! record of the type that was asked for.
+//!
+//! Servers write a chain in its order, so one pass decides nearly always. Only where a name has
+//! come up out of turn are the records looked at in any order; then two aliases of one name, a
+//! loop, or a longer chain than anybody follows mean that the answer answers nothing. A DNAME
+//! needs no thought: the alias that follows from it stands beside it (RFC 6672 §3.1).
+
+use crate::engine::message::response::Response;
+use crate::engine::message::{
+    HEADER_LEN, NAME_LEN_MAX, Question, Record, expand_name, kind, u16_at,
+};
+
+/// Aliases of one answer at most.
+const ALIASES_MAX: usize = 16;
+
+/// Whether the answer section of `response`, found in `packet`, reaches the type of `question`.
+pub(super) fn reach(packet: &[u8], response: &Response, question: &Question) -> bool {
+    in_order(packet, response, question).unwrap_or_else(|| in_any_order(packet, response, question))
+}
+
+/// One pass. `None`: there is an alias out of turn, so the order means nothing.
+fn in_order(packet: &[u8], response: &Response, question: &Question) -> Option<bool> {
+    let mut name = HEADER_LEN;
+    let mut reached = false;
+    for record in answers(packet, response).filter(|record| record.class == question.class) {
+        let wanted = [record.kind, kind::ANY].contains(&question.kind);
+        if wanted && !reached {
+            reached = owns(packet, name, &record);
+        }
+        if record.kind == kind::CNAME && question.kind != kind::CNAME && !wanted {
+            if reached || !owns(packet, name, &record) {
+                return None;
+            }
+            name = record.data;
+        }
+    }
+    Some(reached)
+}
+
+/// Alias by alias from the question's name.
+fn in_any_order(packet: &[u8], response: &Response, question: &Question) -> bool {
+    let mut name = HEADER_LEN;
+    for _ in 0..=ALIASES_MAX {
+        let (mut aliases, mut target) = (0, 0);
+        for record in answers(packet, response).filter(|record| record.class == question.class) {
+            if record.kind == question.kind && owns(packet, name, &record) {
+                return true;
+            }
+            if record.kind == kind::CNAME && owns(packet, name, &record) {
+                (aliases, target) = (aliases + 1, record.data);
+            }
+        }
+        if aliases != 1 {
+            return false;
+        }
+        name = target;
+    }
+    false
+}
+
+/// The records of the answer section.
+fn answers(packet: &[u8], response: &Response) -> impl Iterator<Item = Record> {
+    let mut place = response.start;
+    (0..response.counts[0]).map_while(move |_| {
+        let record = Record::parse(packet, place)?;
+        place = record.end;
+        Some(record)
+    })
+}
+
+/// Whether the name at `name` is the record's owner. It nearly always points there.
+fn owns(packet: &[u8], name: usize, record: &Record) -> bool {
+    if u16_at(packet, record.start).map(usize::from) == Some(0xc000 | name) {
+        return true;
+    }
+    let (mut one, mut other) = ([0; NAME_LEN_MAX], [0; NAME_LEN_MAX]);
+    let one_len = expand_name(packet, name, &mut one);
+    let other_len = expand_name(packet, record.start, &mut other);
+    one_len.zip(other_len).is_some_and(|(len, other_len)| one[..len] == other[..other_len])
+}

@@ -1,0 +1,185 @@
+//! Where packed answers lie: chains of blocks of one size.
+//!
+//! Answers are of 40 bytes to many thousands, and which sizes prevail changes with the traffic.
+//! Blocks of one size fit any mixture: nothing is fragmented, no size has a share of its own that
+//! the next hour's traffic cannot use, and no survivor is ever moved, as a ring would have to for
+//! entries that stay. The price is half a block per answer and a copy in pieces. 128 bytes are two
+//! lines of a processor's cache and hold most answers for an address whole.
+//!
+//! All memory is reserved at the start. What was never needed is never touched, because blocks
+//! that were used before are used again first.
+
+use crate::engine::list::NONE;
+
+/// The size of a block.
+pub const BLOCK_LEN: usize = 128;
+
+/// All blocks.
+pub struct Blocks {
+    bytes: Vec<[u8; BLOCK_LEN]>,
+    /// Of each block: the next in its chain, or the next that is free.
+    next: Vec<u32>,
+    free: u32,
+    used: usize,
+    max: usize,
+}
+
+impl Blocks {
+    /// Room for `max` blocks.
+    pub fn new(max: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(max),
+            next: Vec::with_capacity(max),
+            free: NONE,
+            used: 0,
+            max,
+        }
+    }
+
+    /// How many blocks so many bytes take; at least one.
+    pub fn needed(len: usize) -> usize {
+        len.div_ceil(BLOCK_LEN).max(1)
+    }
+
+    /// Blocks in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Puts `bytes` into a new chain and returns its first block.
+    ///
+    /// # Panics
+    /// When there is no room: the caller makes it first.
+    pub fn store(&mut self, bytes: &[u8]) -> u32 {
+        let mut chunks = bytes.chunks(BLOCK_LEN);
+        let first = self.take(chunks.next().unwrap_or_default());
+        let mut last = first;
+        for chunk in chunks {
+            let block = self.take(chunk);
+            self.next[last as usize] = block;
+            last = block;
+        }
+        first
+    }
+
+    /// Gives back a chain.
+    pub fn release(&mut self, first: u32) {
+        let mut last = first;
+        self.used -= 1;
+        while self.next[last as usize] != NONE {
+            last = self.next[last as usize];
+            self.used -= 1;
+        }
+        self.next[last as usize] = std::mem::replace(&mut self.free, first);
+    }
+
+    /// The first `len` bytes of a chain; copied into `scratch` if they are in several blocks.
+    pub fn read<'a>(&'a self, first: u32, len: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        if len <= BLOCK_LEN {
+            return &self.bytes[first as usize][..len];
+        }
+        scratch.clear();
+        self.pieces(first, len).for_each(|piece| scratch.extend_from_slice(piece));
+        scratch
+    }
+
+    /// Whether a chain begins with `expected`.
+    pub fn begins_with(&self, first: u32, expected: &[u8]) -> bool {
+        let mut rest = expected;
+        self.pieces(first, expected.len()).all(|piece| {
+            let (head, behind) = rest.split_at(piece.len());
+            rest = behind;
+            head == piece
+        })
+    }
+
+    /// The first `len` bytes of a chain, block by block.
+    fn pieces(&self, first: u32, len: usize) -> impl Iterator<Item = &[u8]> {
+        let (mut block, mut left) = (first, len);
+        std::iter::from_fn(move || {
+            let piece = &self.bytes.get(block as usize)?[..left.min(BLOCK_LEN)];
+            block = self.next[block as usize];
+            left -= piece.len();
+            (!piece.is_empty()).then_some(piece)
+        })
+    }
+
+    fn take(&mut self, content: &[u8]) -> u32 {
+        self.used += 1;
+        let block = match self.free {
+            NONE => {
+                assert!(self.bytes.len() < self.max, "the caller makes room first");
+                self.bytes.push([0; BLOCK_LEN]);
+                self.next.push(NONE);
+                self.bytes.len() as u32 - 1
+            }
+            block => {
+                self.free = std::mem::replace(&mut self.next[block as usize], NONE);
+                block
+            }
+        };
+        self.bytes[block as usize][..content.len()].copy_from_slice(content);
+        block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK_LEN, Blocks};
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    #[test]
+    fn a_chain_is_read_as_it_was_stored() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(3 * BLOCK_LEN + 7).collect();
+        let mut blocks = Blocks::new(4);
+        let first = blocks.store(&bytes);
+        assert_eq!(blocks.used(), Blocks::needed(bytes.len()));
+        for len in [0, 1, 127, 128, 129, 256, bytes.len()] {
+            assert_eq!(blocks.read(first, len, &mut Vec::new()), &bytes[..len]);
+            assert!(blocks.begins_with(first, &bytes[..len]));
+        }
+        let mut wrong = bytes.clone();
+        wrong[200] ^= 1;
+        assert!(!blocks.begins_with(first, &wrong));
+    }
+
+    #[test]
+    fn an_empty_chain_has_a_block() {
+        let mut blocks = Blocks::new(1);
+        let first = blocks.store(&[]);
+        assert_eq!((blocks.used(), Blocks::needed(0)), (1, 1));
+        blocks.release(first);
+        assert_eq!(blocks.used(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "makes room")]
+    fn no_more_blocks_than_reserved() {
+        Blocks::new(1).store(&[0; BLOCK_LEN + 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn chains_keep_out_of_each_others_way(
+            steps in proptest::collection::vec(any::<(bool, u16, u8)>(), 0..200),
+        ) {
+            let mut blocks = Blocks::new(32);
+            let mut chains: Vec<(u32, Vec<u8>)> = Vec::new();
+            for (store, len, fill) in steps {
+                let len = usize::from(len) % 700;
+                if store && blocks.used() + Blocks::needed(len) <= 32 {
+                    let bytes = vec![fill; len];
+                    chains.push((blocks.store(&bytes), bytes));
+                } else if !chains.is_empty() {
+                    let (first, _) = chains.swap_remove(len % chains.len());
+                    blocks.release(first);
+                }
+                let used: usize = chains.iter().map(|(_, bytes)| Blocks::needed(bytes.len())).sum();
+                prop_assert_eq!(blocks.used(), used);
+                for (first, bytes) in &chains {
+                    prop_assert!(blocks.begins_with(*first, bytes));
+                }
+            }
+        }
+    }
+}

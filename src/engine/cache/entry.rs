@@ -1,0 +1,360 @@
+//! One remembered answer: what is known of it, and how its bytes lie in their chain of blocks.
+//!
+//! ```text
+//! name, in lower case │ extended error │ offset of each TTL │ records as they go on the wire
+//! ```
+//!
+//! The name stands first because it is compared first. Offsets are counted from the records'
+//! beginning; the records' own pointers hold in every reply, because a question of the same name
+//! is of the same length. Each TTL is stored within the bounds of its class and equal over its
+//! RRset, so that ageing is a subtraction.
+
+use super::admission::{
+    Limits, Nature, RECORDS_MAX, Received, Verdict, clamp, negative_ttl, ttl_at,
+};
+use super::blocks::Blocks;
+use super::refresh::Refresh;
+use crate::engine::list::NONE;
+use crate::engine::message::compose::{EDE_LEN, extended_error};
+use crate::engine::message::query::Asked;
+use crate::engine::message::reply::{EDE_LEN_MAX, ExtendedError, ReplyTo, write_cut, write_whole};
+use crate::engine::message::response::Response;
+use crate::engine::message::{
+    HEADER_LEN, NAME_LEN_MAX, Question, Record, flags, kind, put_u32, u32_at,
+};
+use crate::engine::zones::Folded;
+use crate::moment::{Moment, nanos};
+use ahash::RandomState;
+use std::time::Duration;
+
+/// Under what an answer is remembered: all that may change it, save what the cache does not serve.
+#[derive(Clone, Copy)]
+pub struct Key<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) asked: Asking,
+    pub(super) hash: u32,
+}
+
+/// The part of a key beside the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asking {
+    kind: u16,
+    class: u16,
+    dnssec_ok: bool,
+    checking_disabled: bool,
+}
+
+impl<'a> Key<'a> {
+    /// Of a query; the only place where a key is hashed. `hasher` is keyed, because the names come
+    /// from strangers, and is one and the same for the life of a cache.
+    pub fn new(
+        hasher: &RandomState,
+        name: &'a Folded,
+        question: &Question,
+        header: &Asked,
+    ) -> Self {
+        let asked = Asking {
+            kind: question.kind,
+            class: question.class,
+            dnssec_ok: header.edns.is_some_and(|edns| edns.dnssec_ok),
+            checking_disabled: header.flags & flags::CD != 0,
+        };
+        let name = name.as_bytes();
+        Self { name, asked, hash: hasher.hash_one((name, asked)) as u32 }
+    }
+}
+
+/// What is known of an answer.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) generation: u32,
+    pub(super) hash: u32,
+    pub(super) asked: Asking,
+    pub(super) nature: Nature,
+    pub(super) stored: Moment,
+    pub(super) lifetime: Duration,
+    pub(super) refresh: Refresh,
+    /// Its chain; [`NONE`]: the slot is vacant.
+    pub(super) first: u32,
+    pub(super) packed: Packed,
+    flags: u16,
+}
+
+/// The lengths of what lies in a chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Packed {
+    name_len: u8,
+    error_len: u8,
+    ttls: u16,
+    records_len: u16,
+    counts: [u16; 3],
+}
+
+impl Packed {
+    /// Bytes in all.
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.name_len)
+            + usize::from(self.error_len)
+            + 2 * usize::from(self.ttls)
+            + usize::from(self.records_len)
+    }
+}
+
+/// Buffers for what is longer than a block, and for a message that is to be cut.
+pub(super) struct Scratch {
+    pub(super) packed: Vec<u8>,
+    message: Vec<u8>,
+}
+
+impl Scratch {
+    /// With room for the longest.
+    pub(super) fn new() -> Self {
+        let room = |len: usize| Vec::with_capacity(len + u16::MAX as usize);
+        let table = 2 * RECORDS_MAX;
+        Self {
+            packed: room(NAME_LEN_MAX + EDE_LEN_MAX + table),
+            message: room(HEADER_LEN + NAME_LEN_MAX + 4),
+        }
+    }
+}
+
+/// How old an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    /// It holds; whole seconds since it was stored.
+    Fresh(u32),
+    /// It has expired, for so long.
+    Expired(Duration),
+}
+
+/// What a client sees in place of the TTLs that were stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ttls {
+    /// These, less so many seconds.
+    Aged(u32),
+    /// This, in each record: the answer is stale.
+    Stale(u32),
+}
+
+impl Entry {
+    /// A slot that nobody has taken yet.
+    pub(super) fn vacant() -> Self {
+        Self {
+            generation: 0,
+            hash: 0,
+            asked: Asking { kind: 0, class: 0, dnssec_ok: false, checking_disabled: false },
+            nature: Nature::Empty,
+            stored: Moment::ZERO,
+            lifetime: Duration::ZERO,
+            refresh: Refresh::default(),
+            first: NONE,
+            packed: Packed::default(),
+            flags: 0,
+        }
+    }
+
+    /// The answer to `key` that [`pack`] has prepared, but for its chain.
+    pub(super) fn new(
+        key: &Key<'_>,
+        verdict: &Verdict,
+        packed: Packed,
+        flags: u16,
+        now: Moment,
+    ) -> Self {
+        Self {
+            hash: key.hash,
+            asked: key.asked,
+            nature: verdict.nature,
+            stored: now,
+            lifetime: verdict.lifetime,
+            packed,
+            // What came from the upstream's own data, or says how it was sent, was for its client.
+            flags: flags & (flags::RA | flags::AD | flags::RCODE),
+            ..Self::vacant()
+        }
+    }
+
+    /// Whether it is the answer to `key`.
+    pub(super) fn is(&self, key: &Key<'_>, blocks: &Blocks) -> bool {
+        self.asked == key.asked
+            && usize::from(self.packed.name_len) == key.name.len()
+            && blocks.begins_with(self.first, key.name)
+    }
+
+    pub(super) fn age(&self, now: Moment) -> Age {
+        let age = nanos(now.since(self.stored));
+        let lifetime = nanos(self.lifetime);
+        if age < lifetime {
+            Age::Fresh((age / 1_000_000_000) as u32)
+        } else {
+            Age::Expired(Duration::from_nanos(age - lifetime))
+        }
+    }
+
+    /// Writes a client's reply into `out` and returns its length.
+    pub(super) fn write(
+        &self,
+        blocks: &Blocks,
+        scratch: &mut Scratch,
+        ttls: Ttls,
+        to: &ReplyTo<'_>,
+        out: &mut [u8],
+    ) -> usize {
+        let packed = blocks.read(self.first, self.packed.len(), &mut scratch.packed);
+        let (_, rest) = packed.split_at(self.packed.name_len.into());
+        let (error, rest) = rest.split_at(self.packed.error_len.into());
+        let (table, records) = rest.split_at(2 * usize::from(self.packed.ttls));
+        let mut errors = [0; EDE_LEN + EDE_LEN_MAX];
+        let errors = match self.own_error(ttls) {
+            Some(own) => {
+                let len = EDE_LEN + error.len();
+                errors[..EDE_LEN].copy_from_slice(&extended_error(own));
+                errors[EDE_LEN..len].copy_from_slice(error);
+                &errors[..len]
+            }
+            None => error,
+        };
+        let start = HEADER_LEN + to.question.len();
+        let end = start + records.len();
+        let response = Response {
+            flags: self.flags,
+            counts: self.packed.counts,
+            start,
+            end,
+            answers_end: end,
+            opt: None,
+        };
+        let fill = |out: &mut [u8]| {
+            out.copy_from_slice(records);
+            age(out, table, ttls);
+        };
+        write_whole(out, &response, errors, to, fill).unwrap_or_else(|| {
+            let message = &mut scratch.message;
+            message.clear();
+            message.resize(HEADER_LEN, 0);
+            // The records' pointers to the question lead to what the client asked.
+            message.extend_from_slice(to.question);
+            message.extend_from_slice(records);
+            age(&mut message[start..], table, ttls);
+            write_cut(out, message, &response, errors, to)
+        })
+    }
+
+    /// What the client is told about an answer that is not what it seems.
+    fn own_error(&self, ttls: Ttls) -> Option<ExtendedError> {
+        match (self.nature, ttls) {
+            (Nature::Failure, _) => Some(ExtendedError::CachedError),
+            (_, Ttls::Aged(_)) => None,
+            (Nature::NxDomain, Ttls::Stale(_)) => Some(ExtendedError::StaleNxDomain),
+            (_, Ttls::Stale(_)) => Some(ExtendedError::StaleAnswer),
+        }
+    }
+}
+
+/// Puts in place of the TTLs, whose offsets `table` has, what the client is to see.
+fn age(records: &mut [u8], table: &[u8], ttls: Ttls) {
+    for offset in table.as_chunks::<2>().0 {
+        let place = usize::from(u16::from_be_bytes(*offset));
+        let ttl = match ttls {
+            Ttls::Aged(secs) => u32_at(records, place).unwrap_or(0).saturating_sub(secs),
+            Ttls::Stale(ttl) => ttl,
+        };
+        put_u32(records, place, ttl);
+    }
+}
+
+/// Puts what is remembered of a response into `scratch`, which is as long then.
+pub(super) fn pack(
+    scratch: &mut Vec<u8>,
+    key: &Key<'_>,
+    received: &Received<'_>,
+    limits: &Limits<'_>,
+    nature: Nature,
+) -> Packed {
+    let Received { packet, response, .. } = *received;
+    let error = response.opt.and_then(|opt| opt.extended_error);
+    let error = error.map_or(&[][..], |(start, end)| &packet[start..end]);
+    let error = if error.len() <= EDE_LEN_MAX { error } else { &[] };
+    let records = &packet[response.start..response.end];
+    let ttls: u16 = response.counts.iter().sum();
+    let mut packed = Packed { ttls, ..pack_head(scratch, key, error) };
+    let table = scratch.len();
+    let start = table + 2 * usize::from(ttls);
+    scratch.resize(start, 0);
+    scratch.extend_from_slice(records);
+    (packed.records_len, packed.counts) = (records.len() as u16, response.counts);
+    let (table, records) = scratch[table..].split_at_mut(start - table);
+    let mut sets = Sets { packet, from: response.start, records, set: None };
+    let mut place = response.start;
+    for offset in table.chunks_exact_mut(2) {
+        let Some(record) = Record::parse(packet, place) else { break };
+        place = record.end;
+        let ttl = if nature.is_denial() {
+            negative_ttl(packet, &record)
+        } else {
+            ttl_at(packet, record.fixed)
+        };
+        let written = sets.add(&record, clamp(limits.ttls(nature), ttl));
+        offset.copy_from_slice(&(written as u16).to_be_bytes());
+    }
+    sets.finish();
+    packed
+}
+
+/// The same for a failure of our own, which has no records.
+pub(super) fn pack_failure(scratch: &mut Vec<u8>, key: &Key<'_>, why: ExtendedError) -> Packed {
+    pack_head(scratch, key, &extended_error(why))
+}
+
+fn pack_head(scratch: &mut Vec<u8>, key: &Key<'_>, error: &[u8]) -> Packed {
+    scratch.clear();
+    scratch.extend_from_slice(key.name);
+    scratch.extend_from_slice(error);
+    let (name_len, error_len) = (key.name.len() as u8, error.len() as u8);
+    Packed { name_len, error_len, ..Packed::default() }
+}
+
+/// Writes the TTLs of records, set by set: all of one set get the lowest (RFC 2181 §5.2). A set is
+/// known by its records' standing together. Signatures over different types only look like one.
+struct Sets<'a> {
+    packet: &'a [u8],
+    /// Where the records begin in the packet.
+    from: usize,
+    records: &'a mut [u8],
+    /// The first record of the set, the last so far, and its lowest and highest TTL.
+    set: Option<(Record, Record, u32, u32)>,
+}
+
+impl Sets<'_> {
+    /// Adds the next record and returns where its TTL lies.
+    fn add(&mut self, record: &Record, ttl: u32) -> usize {
+        let place = record.fixed + 4 - self.from;
+        put_u32(self.records, place, ttl);
+        match &mut self.set {
+            Some((_, last, low, high))
+                if record.kind != kind::RRSIG && last.is_of_set(record, self.packet) =>
+            {
+                (*last, *low, *high) = (*record, ttl.min(*low), ttl.max(*high));
+            }
+            _ => {
+                self.finish();
+                self.set = Some((*record, *record, ttl, ttl));
+            }
+        }
+        place
+    }
+
+    /// Ends the last set.
+    fn finish(&mut self) {
+        let Some((first, last, low, high)) = self.set.take() else { return };
+        if low == high {
+            return;
+        }
+        let mut place = first.start;
+        while place < last.end {
+            let Some(record) = Record::parse(self.packet, place) else { return };
+            put_u32(self.records, record.fixed + 4 - self.from, low);
+            place = record.end;
+        }
+    }
+}

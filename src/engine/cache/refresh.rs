@@ -1,0 +1,159 @@
+//! When an answer is fetched anew.
+//!
+//! Before it expires, if it is in demand (`prefetch`); after, if expired answers are used at all
+//! (`serve_stale`), while the client waits or has been served. An answer that is being fetched is
+//! not fetched twice: a refresh has a lease, which ends with the longest time that a query may
+//! take, so one that got lost blocks nothing for longer. After a failed one, its lease goes on for
+//! as long as a failure is remembered (RFC 9520) or `RECHECK` says, whichever is longer.
+
+use crate::config::{Prefetch, QUERY_TIMEOUT, ServeStale, StaleMode};
+use crate::moment::Moment;
+use std::time::Duration;
+
+/// The state of one entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refresh {
+    /// Hits in a row, without a longer gap than the configuration allows.
+    hits: u32,
+    last_hit: Moment,
+    /// No refresh begins before.
+    not_before: Moment,
+}
+
+/// What to do with an expired answer that is usable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// The client gets it.
+    Reply,
+    /// The client gets it, and it is fetched anew.
+    ReplyAndRefresh,
+    /// The upstream is asked, and the client gets it only if no better answer comes in time.
+    Verify(Option<Duration>),
+}
+
+impl Refresh {
+    /// A fresh answer was asked for, `age` seconds after it was stored for `lifetime` seconds.
+    /// Returns whether it is to be fetched anew, which has begun then.
+    pub fn hit(&mut self, now: Moment, prefetch: &Prefetch, lifetime: u64, age: u64) -> bool {
+        let together = now.since(self.last_hit) <= prefetch.duration;
+        self.hits = if together { self.hits.saturating_add(1) } else { 1 };
+        self.last_hit = now;
+        let late = (lifetime * u64::from(prefetch.percentage)).div_ceil(100);
+        self.hits >= prefetch.amount && lifetime.saturating_sub(age) <= late && self.begin(now)
+    }
+
+    /// A usable but expired answer was asked for.
+    pub fn stale(&mut self, now: Moment, settings: &ServeStale) -> Course {
+        match settings.mode {
+            StaleMode::Immediate if self.begin(now) => Course::ReplyAndRefresh,
+            StaleMode::Verify(within) if now >= self.not_before => Course::Verify(within),
+            _ => Course::Reply,
+        }
+    }
+
+    /// A refresh brought nothing: none for another `wait`.
+    pub fn failed(&mut self, now: Moment, wait: Duration) {
+        self.not_before = now.plus(wait);
+    }
+
+    /// The state of the answer that replaces this one's.
+    pub fn of_successor(self) -> Self {
+        Self { not_before: Moment::ZERO, ..self }
+    }
+
+    /// Takes the lease, if it is free.
+    fn begin(&mut self, now: Moment) -> bool {
+        let free = now >= self.not_before;
+        if free {
+            self.not_before = now.plus(QUERY_TIMEOUT);
+        }
+        free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Course, Refresh};
+    use crate::config::{Prefetch, QUERY_TIMEOUT, ServeStale, StaleMode};
+    use crate::moment::Moment;
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const PREFETCH: Prefetch = Prefetch { amount: 3, duration: SECOND, percentage: 30 };
+
+    fn at(secs: u32) -> Moment {
+        Moment::ZERO.plus(1_000 * SECOND + secs * SECOND)
+    }
+
+    fn stale(mode: StaleMode) -> ServeStale {
+        let recheck = 10 * SECOND;
+        ServeStale { window: 100 * SECOND, mode, ttl: 30, recheck, prefer_positive: false }
+    }
+
+    #[test]
+    fn an_answer_in_demand_is_fetched_when_three_tenths_of_its_life_remain() {
+        let mut refresh = Refresh::default();
+        let asked = |age| refresh.hit(at(age), &PREFETCH, 10, age.into());
+        assert_eq!([5, 6, 7].map(asked), [false, false, true]);
+    }
+
+    #[test]
+    fn the_share_that_remains_is_rounded_up() {
+        for (percentage, lifetime, first) in [(10, 5, 4), (10, 300, 270), (90, 10, 1), (34, 3, 1)] {
+            let prefetch = Prefetch { amount: 1, percentage, ..PREFETCH };
+            let due = |age: u64| Refresh::default().hit(at(0), &prefetch, lifetime, age);
+            assert!(due(first) && !due(first - 1), "{percentage} % of {lifetime}");
+        }
+    }
+
+    #[test]
+    fn hits_are_counted_anew_after_a_longer_gap() {
+        let mut refresh = Refresh::default();
+        let asked = |secs| refresh.hit(at(secs), &PREFETCH, 10, 9);
+        assert_eq!([0, 1, 3, 4, 5].map(asked), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn one_refresh_at_a_time_and_one_that_got_lost_blocks_no_more_than_a_query_takes() {
+        let prefetch = Prefetch { amount: 1, ..PREFETCH };
+        let mut refresh = Refresh::default();
+        assert!(refresh.hit(at(0), &prefetch, 10, 9));
+        assert!(!refresh.hit(at(1), &prefetch, 10, 9));
+        assert_eq!(refresh.stale(at(1), &stale(StaleMode::Immediate)), Course::Reply);
+        let lost = QUERY_TIMEOUT.as_secs() as u32;
+        assert!(refresh.hit(at(lost), &prefetch, 10, 9));
+    }
+
+    #[test]
+    fn stale_at_once_or_after_asking() {
+        let mut refresh = Refresh::default();
+        let immediate = stale(StaleMode::Immediate);
+        assert_eq!(refresh.stale(at(0), &immediate), Course::ReplyAndRefresh);
+        assert_eq!(refresh.stale(at(1), &immediate), Course::Reply);
+        let mut refresh = Refresh::default();
+        for within in [None, Some(SECOND)] {
+            let verify = stale(StaleMode::Verify(within));
+            assert_eq!(refresh.stale(at(0), &verify), Course::Verify(within));
+            assert_eq!(refresh.stale(at(0), &verify), Course::Verify(within));
+        }
+    }
+
+    #[test]
+    fn after_a_failure_there_is_peace_for_a_while() {
+        let mut refresh = Refresh::default();
+        let verify = stale(StaleMode::Verify(None));
+        refresh.failed(at(0), 10 * SECOND);
+        assert_eq!(refresh.stale(at(9), &verify), Course::Reply);
+        assert_eq!(refresh.stale(at(9), &stale(StaleMode::Immediate)), Course::Reply);
+        assert_eq!(refresh.stale(at(10), &verify), Course::Verify(None));
+    }
+
+    #[test]
+    fn hits_carry_over_to_the_new_answer_and_the_lease_does_not() {
+        let prefetch = Prefetch { amount: 2, ..PREFETCH };
+        let mut refresh = Refresh::default();
+        refresh.hit(at(0), &prefetch, 10, 9);
+        assert!(refresh.hit(at(1), &prefetch, 10, 9));
+        assert!(refresh.of_successor().hit(at(1), &prefetch, 10, 9));
+    }
+}
