@@ -5,7 +5,7 @@
 //! so moments can travel between threads.
 
 use crate::moment::Moment;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A monotonic clock; copies share their origin.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,13 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this file is the only reader of time")]
     pub fn now(&self) -> Moment {
         Moment::ZERO.plus(Instant::now().saturating_duration_since(self.origin))
+    }
+
+    /// The time by the calendar: seconds since 1970, modulo 2^32.
+    #[expect(clippy::disallowed_methods, reason = "this file is the only reader of time")]
+    pub fn unix(&self) -> u32 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.unwrap_or_default().as_secs() as u32
     }
 
     /// The same moment in the standard library's terms, for calls that wait until a deadline.

@@ -369,7 +369,7 @@ fn ten_thousand_questions_to_a_cache_allocate_nothing() {
         assert!(put.is_ok(), "{put:?}");
         if number % 100 == 0 {
             cache.put_failure(now, &name, &key, ExtendedError::NetworkError);
-            cache.sweep(now, 10);
+            cache.sweep(now);
         }
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);

@@ -9,7 +9,7 @@
 mod candidates;
 
 use candidates::{Arbitrary, Clock, Lru, Policy, Sieve};
-use onward::engine::cache::eviction::Eviction;
+use onward::engine::cache::eviction::{Eviction, Order};
 use std::collections::HashMap;
 
 /// Names that are asked for again and again.
@@ -36,7 +36,7 @@ pub(crate) fn print_hit_ratios() {
                     Box::new(Lru::new(capacity)),
                     Box::new(Clock::new(capacity)),
                     Box::new(Sieve::new(capacity)),
-                    Box::new(Eviction::new(capacity)),
+                    Box::new(Eviction::new(capacity, Order::Scanned)),
                 ];
                 print!("| {capacity} | {exponent:.1} | {:.0} % |", 100.0 * scanned);
                 for mut policy in candidates {

@@ -54,6 +54,7 @@ pub(super) fn accepted(report: &Report) -> String {
             "per_worker": {
                 "exchanges": memory.engine.exchanges,
                 "pools": memory.engine.pools,
+                "caches": memory.engine.caches,
                 "routes": memory.engine.routes,
                 "queues": memory.engine.queues,
                 "sockets": memory.sockets,

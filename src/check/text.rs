@@ -72,12 +72,13 @@ impl Report {
 
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = &self.memory;
-        let EngineMemory { exchanges, pools, routes, queues } = memory.engine;
+        let EngineMemory { exchanges, pools, caches, routes, queues } = memory.engine;
         let (clients, upstreams) = self.streams_max();
         let rows = [
             ("memory reserved at the start, MiB", memory.reserved()),
             ("  outstanding queries and who waits for them", exchanges),
             ("  pools of connections, and their sockets", pools + memory.sockets),
+            ("  caches", caches),
             ("  zones, stanzas and exceptions", routes),
             ("  batches of datagrams, and queues", queues + memory.batches),
             ("memory besides, if every stream is at its bound", clients + upstreams),

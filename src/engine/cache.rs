@@ -17,6 +17,7 @@ mod class;
 mod entry;
 pub mod eviction;
 pub mod refresh;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +26,9 @@ pub use entry::Key;
 use super::index::Index;
 use super::key::Key as SlotKey;
 use super::list::NONE;
+use super::message::query::Asked;
 use super::message::reply::{ExtendedError, ReplyTo};
-use super::message::{Rcode, flags};
+use super::message::{self, Question, Rcode, flags, kind};
 use super::stats::CacheStats;
 use super::zones::{Folded, Zones};
 use crate::config;
@@ -36,8 +38,13 @@ use ahash::RandomState;
 use blocks::Blocks;
 use class::{Class, zones_of};
 use entry::{Age, Entry, Packed, Scratch, Ttls, pack, pack_failure};
+use eviction::Order;
 use refresh::Course;
 use std::time::Duration;
+use sweep::Sweeps;
+
+/// How long the first failure of our own is remembered.
+const FAILURE: Duration = Duration::from_secs(1);
 
 /// Where an answer lies. Finds nothing once the answer was replaced by another or is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +83,7 @@ pub struct Cache {
     index: Index,
     blocks: Blocks,
     scratch: Scratch,
-    swept: u32,
+    sweeps: Sweeps,
     /// To be read, and bumped beside what they count.
     pub stats: CacheStats,
 }
@@ -84,7 +91,9 @@ pub struct Cache {
 impl Cache {
     /// An empty cache. `hasher` is that of all its keys.
     pub fn new(settings: &config::Cache, hasher: &RandomState) -> Self {
-        let classes = [&settings.success, &settings.denial].map(|class| Class::new(class, hasher));
+        let order = if settings.simple { Order::Exact } else { Order::Scanned };
+        let classes = [&settings.success, &settings.denial];
+        let classes = classes.map(|class| Class::new(class, order, hasher));
         let sum = |count: fn(&Class) -> usize| classes.iter().map(count).sum();
         Self {
             zones: zones_of(&settings.zones, hasher),
@@ -92,7 +101,7 @@ impl Cache {
             blocks: Blocks::new(sum(Class::blocks_max)),
             classes,
             scratch: Scratch::new(),
-            swept: 0,
+            sweeps: Sweeps::NONE,
             stats: CacheStats::default(),
             settings: settings.clone(),
         }
@@ -103,9 +112,22 @@ impl Cache {
         self.settings == *settings
     }
 
-    /// Whether names like this are looked up at all.
-    pub fn serves(&self, name: &Folded) -> bool {
-        self.settings.zones.is_empty() || self.zones.longest(name).is_some()
+    /// Whether such a question is looked up at all; `name` is the question's.
+    pub fn serves(&self, name: &Folded, question: &Question, asked: &Asked) -> bool {
+        let simple = || {
+            let plain =
+                asked.flags & flags::CD == 0 && !asked.edns.is_some_and(|edns| edns.dnssec_ok);
+            (question.kind, question.class) == (kind::A, message::class::IN) && plain
+        };
+        (self.settings.zones.is_empty() || self.zones.longest(name).is_some())
+            && (!self.settings.simple || simple())
+    }
+
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        let classes: usize = self.classes.iter().map(Class::reserved).sum();
+        let tables = self.index.reserved() + self.blocks.reserved() + self.zones.reserved();
+        classes + tables + self.scratch.reserved()
     }
 
     /// Answers that are stored, by class; expired ones count until they make room.
@@ -121,6 +143,17 @@ impl Cache {
     /// Bytes that packed answers take now.
     pub fn bytes(&self) -> usize {
         self.blocks.used() * blocks::BLOCK_LEN
+    }
+
+    /// Whether addresses alone are remembered.
+    pub fn is_simple(&self) -> bool {
+        self.settings.simple
+    }
+
+    /// What it has counted, and what it holds now.
+    pub fn counters(&self) -> CacheStats {
+        let entries = self.len().map(|len| len as u64);
+        CacheStats { entries, bytes: self.bytes() as u64, ..self.stats }
     }
 
     /// The limits of what is stored, for [`admission::bound_ttls`].
@@ -151,7 +184,13 @@ impl Cache {
                 Some(stale) if found.nature != Nature::Failure && since < stale.window => {
                     found.refresh.stale(now, &stale)
                 }
-                _ => return Found::Miss,
+                _ => {
+                    if self.settings.simple {
+                        eviction.remove(slot);
+                        self.vacate(now, class, slot);
+                    }
+                    return Found::Miss;
+                }
             },
         };
         eviction.hit(slot);
@@ -238,40 +277,38 @@ impl Cache {
         Ok(verdict)
     }
 
-    /// Remembers that no upstream answered `key` (RFC 9520 §2), and why; or, where a usable answer
-    /// is stored, that a refresh failed.
+    /// Remembers that no upstream answered `key`, and why: for a second, then twice as long each
+    /// time until it is as long as is configured (RFC 9520 §3.2). Where a usable answer is stored,
+    /// that its refresh failed.
     pub fn put_failure(&mut self, now: Moment, name: &Folded, key: &Key<'_>, why: ExtendedError) {
         let before = self.find(key);
-        let verdict = Verdict { nature: Nature::Failure, lifetime: self.settings.servfail };
-        if self.outranks(now, before, verdict.nature) {
+        if self.outranks(now, before, Nature::Failure) {
             self.refuse(now, before, Refusal::Outranked);
             return;
         }
+        let failures = self.failures_before(now, before).saturating_add(1);
+        let lifetime = FAILURE * (1 << failures.min(10) - 1);
+        let lifetime = lifetime.min(self.settings.servfail);
+        let verdict = Verdict { nature: Nature::Failure, lifetime };
         if verdict.lifetime.is_zero() || self.classes[1].is_disabled(name) {
             return;
         }
         let packed = pack_failure(&mut self.scratch.packed, key, why);
         let header = flags::RA | Rcode::ServFail as u16;
-        self.store(now, before, Entry::new(key, &verdict, packed, header, now), packed);
+        let mut entry = Entry::new(key, &verdict, packed, header, now);
+        entry.failures = failures;
+        self.store(now, before, entry, packed);
     }
 
-    /// Drops what has expired for too long among the next `slots` slots of each class: a worker at
-    /// leisure calls this now and then, so that what is counted as stored is of use.
-    pub fn sweep(&mut self, now: Moment, slots: u32) {
-        for _ in 0..slots {
-            for class in 0..2 {
-                let Some(count) = self.classes[class].entries.len().checked_sub(1) else {
-                    continue;
-                };
-                let slot = self.swept % (count as u32 + 1);
-                let entry = &self.classes[class].entries[slot as usize];
-                if entry.first != NONE && !self.is_usable(entry, now) {
-                    self.classes[class].eviction.remove(slot);
-                    self.vacate(now, class, slot);
-                }
-            }
-            self.swept = self.swept.wrapping_add(1);
-        }
+    /// How many failures in a row the one at `place` was the last of, if that is not long ago.
+    fn failures_before(&self, now: Moment, place: Option<u32>) -> u8 {
+        let Some((class, slot)) = place.map(place_of) else { return 0 };
+        let stored = &self.classes[class].entries[slot as usize];
+        let recent = match stored.age(now) {
+            Age::Fresh(_) => true,
+            Age::Expired(since) => since <= self.settings.servfail,
+        };
+        if recent { stored.failures } else { 0 }
     }
 
     /// The slot of `key`'s entry.
@@ -284,13 +321,16 @@ impl Cache {
 
     /// Whether an entry can still be given to a client.
     fn is_usable(&self, entry: &Entry, now: Moment) -> bool {
-        match (entry.age(now), self.settings.serve_stale) {
-            (Age::Fresh(_), _) => true,
-            (Age::Expired(since), Some(stale)) => {
-                entry.nature != Nature::Failure && since < stale.window
-            }
-            _ => false,
+        match entry.age(now) {
+            Age::Fresh(_) => true,
+            Age::Expired(since) => since < self.stale_window(entry),
         }
+    }
+
+    /// For how long an entry can be given to clients after it has expired.
+    fn stale_window(&self, entry: &Entry) -> Duration {
+        let stale = self.settings.serve_stale.filter(|_| entry.nature != Nature::Failure);
+        stale.map_or(Duration::ZERO, |stale| stale.window)
     }
 
     /// Whether what is stored at `place` is not given up for a response of this nature.
@@ -369,6 +409,7 @@ impl Cache {
             self.index.insert(entry.hash, slot_of(class, slot));
         }
         self.stats.stored[class] += 1;
+        self.sweeps.note(self.useless_at(&entry));
     }
 
     /// Empties a slot that is to make room and is out of the order of eviction.
@@ -399,7 +440,7 @@ impl Cache {
 
 fn limits_of(settings: &config::Cache) -> Limits<'_> {
     let config::Cache { success, denial, servfail, .. } = settings;
-    Limits { success, denial, servfail: *servfail }
+    Limits { success, denial, servfail: *servfail, simple: settings.simple }
 }
 
 /// The number under which a class's slot stands in the index.

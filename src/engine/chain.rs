@@ -191,6 +191,11 @@ impl Chain {
         Finish { header: self.answer_flags, minimal: self.minimal, ..self.finish_own() }
     }
 
+    /// How what the cache remembers is finished: it was stored as `minimal` would have it.
+    pub fn finish_cached(&self) -> Finish<'_> {
+        Finish { header: self.answer_flags, ..self.finish_own() }
+    }
+
     /// Lets the addresses in a written answer change places, if that is wanted. `random`: any
     /// number.
     pub fn rearrange(&self, reply: &mut [u8], mut random: impl FnMut() -> u32) {

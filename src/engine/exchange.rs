@@ -4,12 +4,14 @@
 //! and id when a response comes, and by its whole text when another client asks the same, who then
 //! waits with the first (so nobody can make us ask the same thing many times at once and guess
 //! ids against all of them, RFC 5452 §5). It stands in three queues: by the deadline of its
-//! attempt, by the deadline of the whole, and among those on its connection. All attempts with
+//! attempt, by the deadline of the whole, and among those on its connection; in a fourth where
+//! its clients' patience ends earlier. All attempts with
 //! one time-out share a queue, so its order is that of its deadlines. Sizes are fixed at the
 //! start; memory that was never needed is never touched.
 
 mod memory;
 mod renewal;
+mod waiters;
 
 use super::index::Index;
 use super::key::{ConnectionId, ExchangeKey, Key, StreamKey, Transport};
@@ -121,11 +123,18 @@ pub struct Exchange {
     /// In which of the queues by age it stands.
     age_class: u32,
     joinable: bool,
+    /// What comes of it is for its server block's cache.
+    cacheable: bool,
+    /// Its clients wait no longer: they get what has expired. [`Moment::FOREVER`]: there is no
+    /// such thing. In the past: they have got it.
+    patience_until: Moment,
+    patience_class: u32,
     first_waiter: u32,
     last_waiter: u32,
     by_attempt: Link,
     by_age: Link,
     on_connection: Link,
+    by_patience: Link,
 }
 
 /// Which deadline an exchange has passed.
@@ -135,6 +144,8 @@ pub enum Overdue {
     Attempt,
     /// The whole query's.
     Query,
+    /// That of the clients who wait: they can have something else.
+    Patience,
 }
 
 /// What a new exchange is.
@@ -154,6 +165,8 @@ pub struct Opening<'a> {
     pub timeout_class: u32,
     /// What it may take in all.
     pub budget: Duration,
+    /// Whether what comes of it is for its server block's cache.
+    pub cacheable: bool,
 }
 
 type QueryBuffer = [u8; UPSTREAM_LEN_MAX];
@@ -170,6 +183,8 @@ pub struct Exchanges {
     /// For each budget in use, those that have it.
     by_age: Vec<(Duration, List)>,
     timeouts: Vec<(Duration, List)>,
+    /// For each length of patience in use, those whose clients have it.
+    patience: Vec<(Duration, List)>,
     on_connection: Vec<List>,
 }
 
@@ -187,6 +202,7 @@ impl Exchanges {
             by_text: Index::new(EXCHANGES_MAX),
             by_age: vec![(QUERY_TIMEOUT, List::default())],
             timeouts: timeouts.iter().map(|timeout| (*timeout, List::default())).collect(),
+            patience: Vec::new(),
             on_connection: vec![List::default(); connections],
         }
     }
@@ -228,7 +244,7 @@ impl Exchanges {
             None => return None,
         };
         self.queries[slot as usize][..opening.query.len()].copy_from_slice(opening.query);
-        let age_class = self.age_class(opening.budget);
+        let age_class = class_of(&mut self.by_age, opening.budget);
         let exchange = &mut self.slots[slot as usize];
         *exchange = Exchange {
             generation: exchange.generation,
@@ -244,54 +260,13 @@ impl Exchanges {
             timeout_class: opening.timeout_class,
             age_class,
             joinable: true,
+            cacheable: opening.cacheable,
             ..Exchange::vacant()
         };
         self.by_text.insert(opening.hash, slot);
         let queue = &mut self.by_age[age_class as usize].1;
         queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_age);
         Some(slot)
-    }
-
-    /// The queue of those with this budget. There are as many as server blocks have different
-    /// ones, and one that nobody stands in is given to another budget.
-    fn age_class(&mut self, budget: Duration) -> u32 {
-        let queues = &mut self.by_age;
-        let known = queues.iter().position(|(known, _)| *known == budget);
-        let empty = || queues.iter().position(|(_, queue)| queue.front().is_none());
-        let class = known.or_else(empty).unwrap_or(queues.len());
-        if class == queues.len() {
-            queues.push((budget, List::default()));
-        }
-        queues[class].0 = budget;
-        class as u32
-    }
-
-    /// Whether no client more can wait.
-    pub fn waiters_are_full(&self) -> bool {
-        self.waiters_free.is_empty() && self.waiters.len() == WAITERS_MAX
-    }
-
-    /// Adds a client who waits for the exchange in `slot`.
-    ///
-    /// # Panics
-    /// When [`Exchanges::waiters_are_full`].
-    pub fn join(&mut self, slot: u32, waiter: Waiter) {
-        assert!(!self.waiters_are_full(), "the caller asks first");
-        let place = match self.waiters_free.pop() {
-            Some(place) => {
-                self.waiters[place as usize] = (waiter, NONE);
-                place
-            }
-            None => {
-                self.waiters.push((waiter, NONE));
-                self.waiters.len() as u32 - 1
-            }
-        };
-        let exchange = &mut self.slots[slot as usize];
-        match std::mem::replace(&mut exchange.last_waiter, place) {
-            NONE => exchange.first_waiter = place,
-            last => self.waiters[last as usize].1 = place,
-        }
     }
 
     /// The exchange in an open slot.
@@ -406,6 +381,11 @@ impl Exchanges {
         if let Some(slot) = oldest.find(late) {
             return Some((slot, Overdue::Query));
         }
+        let late = |slot: &u32| self.slots[*slot as usize].patience_until <= now;
+        let mut fronts = self.patience.iter().filter_map(|(_, queue)| queue.front());
+        if let Some(slot) = fronts.find(late) {
+            return Some((slot, Overdue::Patience));
+        }
         let late = |slot: &u32| self.slots[*slot as usize].attempt_until <= now;
         let mut fronts = self.timeouts.iter().filter_map(|(_, queue)| queue.front());
         fronts.find(late).map(|slot| (slot, Overdue::Attempt))
@@ -415,8 +395,11 @@ impl Exchanges {
     pub fn next_deadline(&self) -> Option<Moment> {
         let oldest = self.by_age.iter().filter_map(|(_, queue)| queue.front());
         let oldest = oldest.map(|slot| self.slots[slot as usize].until);
+        let waiting = self.patience.iter().filter_map(|(_, queue)| queue.front());
+        let waiting = waiting.map(|slot| self.slots[slot as usize].patience_until);
         let fronts = self.timeouts.iter().filter_map(|(_, queue)| queue.front());
-        fronts.map(|slot| self.slots[slot as usize].attempt_until).chain(oldest).min()
+        let fronts = fronts.map(|slot| self.slots[slot as usize].attempt_until);
+        fronts.chain(oldest).chain(waiting).min()
     }
 
     /// The outcome is known: no deadline counts any more and nobody else can join. The waiters
@@ -430,32 +413,12 @@ impl Exchanges {
             let queue = &mut self.by_age[age_class].1;
             queue.remove(&mut self.slots, slot, |exchange| &mut exchange.by_age);
         }
+        self.end_patience(slot);
     }
 
-    /// The next waiter of a settled exchange, to be looked at.
-    pub fn first_waiter(&self, slot: u32) -> Option<&Waiter> {
-        let place = self.slots[slot as usize].first_waiter;
-        (place != NONE).then(|| &self.waiters[place as usize].0)
-    }
-
-    /// The next waiter of a settled exchange; with the last one the exchange ends and its slot
-    /// is vacant, though [`Exchanges::query`] stays as it was until the next one opens.
-    pub fn next_waiter(&mut self, slot: u32) -> Option<Waiter> {
-        let exchange = &mut self.slots[slot as usize];
-        debug_assert!(exchange.open && !exchange.joinable, "not settled");
-        let place = exchange.first_waiter;
-        let waiter = (place != NONE).then(|| {
-            let (waiter, behind) = self.waiters[place as usize];
-            self.waiters_free.push(place);
-            exchange.first_waiter = behind;
-            waiter
-        });
-        if exchange.first_waiter == NONE {
-            exchange.open = false;
-            exchange.generation = exchange.generation.wrapping_add(1);
-            self.free.push(slot);
-        }
-        waiter
+    /// Whether what comes of it is for its server block's cache.
+    pub fn is_cacheable(&self, slot: u32) -> bool {
+        self.slots[slot as usize].cacheable
     }
 }
 
@@ -486,8 +449,25 @@ impl Exchange {
             by_attempt: Link::OFF,
             by_age: Link::OFF,
             on_connection: Link::OFF,
+            cacheable: false,
+            patience_until: Moment::FOREVER,
+            patience_class: 0,
+            by_patience: Link::OFF,
         }
     }
+}
+
+/// The queue of those with this time. There are as many as server blocks have different ones, and
+/// one that nobody stands in is given to another time.
+fn class_of(queues: &mut Vec<(Duration, List)>, time: Duration) -> u32 {
+    let known = queues.iter().position(|(known, _)| *known == time);
+    let empty = || queues.iter().position(|(_, queue)| queue.front().is_none());
+    let class = known.or_else(empty).unwrap_or(queues.len());
+    if class == queues.len() {
+        queues.push((time, List::default()));
+    }
+    queues[class].0 = time;
+    class as u32
 }
 
 /// Ids are uniformly random already; connections are set apart.

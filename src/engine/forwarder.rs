@@ -11,26 +11,28 @@
 //! files of their own.
 
 mod attempts;
+mod caching;
 mod loops;
 mod queries;
 mod renewal;
 mod replies;
 mod responses;
 
+use caching::{Caches, Remembered};
 use loops::Loops;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
 
 use super::chain::Chain;
 use super::clients::{Clients, IDLE_MAX, Refused, StreamLimits};
-use super::exchange::{Client, Exchanges};
+use super::exchange::{Client, Exchanges, Opening};
 use super::health::Verdicts;
 use super::key::{ConnectionId, ExchangeKey, StreamKey, Transport};
 use super::memory::{EngineMemory, reserved};
-use super::message::HEADER_LEN;
-use super::message::query::UPSTREAM_LEN_MAX;
+use super::message::query::{Query, UPSTREAM_LEN_MAX};
 use super::message::reply::ExtendedError;
 use super::message::response::Response;
+use super::message::{HEADER_LEN, put_u16, u16_at};
 use super::pool::{PoolSettings, Pools};
 use super::routes::Routes;
 use super::stats::{Stats, UpstreamStats};
@@ -78,6 +80,27 @@ pub struct Dial {
 pub struct Answered {
     exchange: ExchangeKey,
     response: Response,
+    remembered: Option<Remembered>,
+}
+
+/// A query without a response; its replies are still to be drawn.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    exchange: ExchangeKey,
+    why: ExtendedError,
+    remembered: Option<Remembered>,
+    /// Its clients wait no longer, but it goes on without them.
+    goes_on: bool,
+}
+
+/// A query's way through the forwarder.
+struct Route {
+    block: usize,
+    stanza: usize,
+    /// How its client asks.
+    transport: Transport,
+    /// Whether what comes of it is for the block's cache.
+    cacheable: bool,
 }
 
 /// A worker's engine.
@@ -96,8 +119,9 @@ pub struct Forwarder {
     random: ChaCha12Rng,
     hasher: RandomState,
     sends: Vec<Outgoing>,
-    failures: Vec<(ExchangeKey, ExtendedError)>,
+    failures: Vec<Failed>,
     held: HeldBack,
+    caches: Caches,
     loops: Loops,
     /// Upstreams that the keeper is to be told about.
     accused: Vec<usize>,
@@ -130,6 +154,7 @@ impl Forwarder {
         let pools = Pools::new(pool_settings(config));
         let exchanges = Exchanges::new(routes.timeouts(), pools.capacity());
         let upstreams = vec![UpstreamStats::default(); addresses.len()];
+        let caches = Caches::new(config, &hasher);
         let mut engine = Self {
             routes,
             chains: chains_of(config, &hasher),
@@ -143,6 +168,7 @@ impl Forwarder {
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             held: HeldBack::default(),
+            caches,
             loops: Loops::default(),
             accused: Vec::with_capacity(upstreams.len()),
             stats: Stats { upstreams, ..Stats::default() },
@@ -174,23 +200,29 @@ impl Forwarder {
         [self.exchanges.next_deadline(), dial, probes].into_iter().flatten().min()
     }
 
-    /// The keeper's word that `pool` has connections to close.
+    /// The keeper's word that `pool` has connections to close. The caches of server blocks have the
+    /// numbers behind the pools'.
     pub fn on_sweep(&mut self, now: Moment, pool: usize) {
-        if pool >= self.pools.count() {
-            // Asked for before a new configuration that has fewer.
-            return;
+        match pool.checked_sub(self.pools.count()) {
+            None => self.pools.sweep(pool, now, self.random.next_u32()),
+            // Or what was a pool before a new configuration that has fewer.
+            Some(block) => self.caches.sweep(now, block),
         }
-        self.pools.sweep(pool, now, self.random.next_u32());
     }
 
     /// The next wake-up to ask the keeper for: which pool, and when.
     pub fn next_request(&mut self) -> Option<(usize, Moment)> {
-        self.pools.next_request()
+        let behind = self.pools.count();
+        let sweep = |(block, at)| (behind + block, at);
+        self.pools.next_request().or_else(|| self.caches.next_wake().map(sweep))
     }
 
     /// The keeper could not be asked: the request will be made again.
     pub fn request_failed(&mut self, pool: usize) {
-        self.pools.disarm(pool);
+        match pool.checked_sub(self.pools.count()) {
+            None => self.pools.disarm(pool),
+            Some(block) => self.caches.disarm(block),
+        }
     }
 
     /// The next stream to dial though no query waits for it yet: it will replace an older one.
@@ -243,6 +275,7 @@ impl Forwarder {
         EngineMemory {
             exchanges: self.exchanges.reserved(),
             pools: self.pools.reserved() + reserved(&self.addresses),
+            caches: self.caches.reserved(),
             routes: self.routes.reserved(),
             queues: reserved(&self.sends)
                 + reserved(&self.failures)
@@ -264,6 +297,7 @@ impl Forwarder {
     /// A copy of the counters, the pools' included.
     pub fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
+        stats.caches = self.caches.stats().collect();
         for (number, upstream) in stats.upstreams.iter_mut().enumerate() {
             upstream.pool = self.pools.stats(pool_of(number, Transport::Udp));
             upstream.streams = self.pools.stats(pool_of(number, Transport::Tcp));
@@ -271,8 +305,42 @@ impl Forwarder {
         stats
     }
 
+    /// Writes what goes upstream for a query through `block`, where `set` of the header's flags are
+    /// set whoever asks; returns its length.
+    fn write_draft(&mut self, query: &Query<'_>, block: usize, set: u16) -> usize {
+        let chain = &self.chains[block];
+        let len = query.write_upstream(&mut self.draft, chain.finish_own().udp_size);
+        let word = u16_at(&self.draft, 2).unwrap_or(0) | set;
+        put_u16(&mut self.draft, 2, chain.query_flags().apply(word));
+        len
+    }
+
     fn upstream_of(&mut self, slot: u32) -> usize {
         self.exchanges.get(slot).upstream as usize
+    }
+}
+
+impl Route {
+    /// The exchange that `draft`, with this hash, begins.
+    fn opening<'a>(
+        &self,
+        draft: &'a [u8],
+        query: &Query<'_>,
+        hash: u32,
+        routes: &mut Routes,
+        chains: &[Chain],
+    ) -> Opening<'a> {
+        let stanza = routes.stanza(self.stanza);
+        Opening {
+            query: draft,
+            name_len: query.question.name_len,
+            hash,
+            stanza: self.stanza as u32,
+            transport: stanza.transport(self.transport),
+            timeout_class: stanza.timeout_class,
+            budget: chains[self.block].budget,
+            cacheable: self.cacheable,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub struct EngineMemory {
     pub exchanges: usize,
     /// The pools and their connections.
     pub pools: usize,
+    /// The caches of server blocks.
+    pub caches: usize,
     /// Zones, stanzas and the names that they except.
     pub routes: usize,
     /// What a turn hands to the shell.

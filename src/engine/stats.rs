@@ -58,6 +58,8 @@ pub struct Stats {
     pub panics: u64,
     /// By upstream, in the order of the configuration.
     pub upstreams: Vec<UpstreamStats>,
+    /// By cache, in the order of the server blocks that have one.
+    pub caches: Vec<CacheStats>,
 }
 
 /// What the small stages of server blocks did to queries, all blocks together.
@@ -138,15 +140,26 @@ pub struct CacheStats {
     pub evicted: [u64; 2],
     /// Answers that had expired when they went.
     pub expired: u64,
+    /// Answers that are stored now, by class; those that have expired are among them.
+    pub entries: [u64; 2],
+    /// Bytes that they take.
+    pub bytes: u64,
 }
 
 impl CacheStats {
+    /// What was stored is gone.
+    pub fn empty(&mut self) {
+        (self.entries, self.bytes) = ([0; 2], 0);
+    }
+
     /// Adds another's counters.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.stale += other.stale;
         self.refreshes += other.refreshes;
         self.expired += other.expired;
+        self.bytes += other.bytes;
+        add_each(&mut self.entries, &other.entries);
         add_each(&mut self.hits, &other.hits);
         add_each(&mut self.stored, &other.stored);
         add_each(&mut self.evicted, &other.evicted);
@@ -175,6 +188,10 @@ impl Stats {
         add_each(&mut self.drops, &other.drops);
         self.upstreams.resize(other.upstreams.len().max(self.upstreams.len()), Default::default());
         for (own, other) in self.upstreams.iter_mut().zip(&other.upstreams) {
+            own.add(other);
+        }
+        self.caches.resize(other.caches.len().max(self.caches.len()), Default::default());
+        for (own, other) in self.caches.iter_mut().zip(&other.caches) {
             own.add(other);
         }
     }

@@ -8,8 +8,8 @@
 
 use super::stream::{Progress, Stream};
 use super::token::Token;
+use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::key::StreamKey;
-use crate::engine::message::reply::OWN_LEN_MAX;
 use crate::engine::{Client, Forwarder};
 use crate::moment::Moment;
 use mio::net::TcpListener;
@@ -39,12 +39,20 @@ pub(super) struct ClientStreams {
     ready: VecDeque<StreamKey>,
     /// Streams with answers to be written at the end of the turn.
     written: Vec<StreamKey>,
+    /// A reply that the engine writes at once.
+    reply: Box<[u8]>,
 }
 
 impl ClientStreams {
     /// None yet.
     pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), ready: VecDeque::new(), written: Vec::new() }
+        let reply = vec![0; STREAM_MESSAGE_MAX].into();
+        Self { slots: Vec::new(), ready: VecDeque::new(), written: Vec::new(), reply }
+    }
+
+    /// The bytes that are reserved whether anybody connects or not.
+    pub(super) fn reserved(&self) -> usize {
+        self.reply.len()
     }
 
     /// The bytes that one stream can come to hold.
@@ -150,8 +158,8 @@ impl ClientStreams {
                 break;
             };
             let Some(message) = message else { break };
-            let mut out = [0; OWN_LEN_MAX];
-            if let Some(len) = engine.on_query(now, ask, message, false, &mut out) {
+            let out = &mut self.reply[..];
+            if let Some(len) = engine.on_query(now, ask, message, false, out) {
                 let write = |room: &mut [u8]| {
                     room[..len].copy_from_slice(&out[..len]);
                     len

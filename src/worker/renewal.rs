@@ -38,6 +38,7 @@ impl Turner<'_> {
             self.seat.assignment = assignment;
             // Those that a panic left behind are numbered by the old configuration.
             self.seat.past.upstreams.clear();
+            self.seat.past.caches.clear();
             self.settle(now);
         }
         // Whoever asked may have lost patience.

@@ -33,7 +33,7 @@ impl Replies {
 
     /// The bytes that are reserved.
     pub(super) fn reserved(&self) -> usize {
-        self.batch.reserved() + self.failure.len()
+        self.batch.reserved() + self.failure.len() + self.streams.reserved()
     }
 
     /// Where the next reply to a client of datagrams is written.

@@ -18,7 +18,7 @@ use super::token::Token;
 use super::upstream::{Socket, Sockets};
 use crate::control::{ToKeeper, ToWorker};
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
-use crate::engine::stats::{DropReason, Stats};
+use crate::engine::stats::{CacheStats, DropReason, Stats};
 use crate::engine::{Client, ConnectionId, Forwarder, Outgoing, Reply};
 use crate::moment::Moment;
 use crate::sys::mmsg::{Datagram, QueryBatch, RecvBatch};
@@ -102,7 +102,9 @@ impl<'a> Turner<'a> {
 
     /// What the seat keeps: the counters, and whether a drain has begun.
     pub(super) fn leave(self) -> (Stats, bool) {
-        (self.counters(), self.drain_until.is_some())
+        let mut past = self.counters();
+        past.caches.iter_mut().for_each(CacheStats::empty);
+        (past, self.drain_until.is_some())
     }
 
     /// One turn; true when there is nothing left to do.
@@ -115,6 +117,7 @@ impl<'a> Turner<'a> {
             Err(error) => panic!("polling failed: {error}"),
         }
         let now = self.seat.clock.now();
+        self.engine.on_calendar(self.seat.clock.unix());
         self.note_events(now);
         for _ in 0..self.ready_connections.len() {
             self.receive_responses(now);

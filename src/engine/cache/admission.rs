@@ -78,6 +78,14 @@ pub enum Refusal {
     Outranked,
 }
 
+impl Refusal {
+    /// Whether a client is better served with what has expired.
+    pub fn is_no_answer(self) -> bool {
+        use Refusal::{Failure, NoSoa, Outranked, Rcode, Signature};
+        matches!(self, Failure | NoSoa | Outranked | Rcode | Signature)
+    }
+}
+
 /// How many reasons there are.
 pub const REFUSALS: usize = Refusal::Outranked as usize + 1;
 
@@ -103,6 +111,8 @@ pub struct Limits<'a> {
     pub denial: &'a CacheClass,
     /// Of failures.
     pub servfail: Duration,
+    /// Answers alone are remembered, as long as may be whatever their records say.
+    pub simple: bool,
 }
 
 impl Limits<'_> {
@@ -160,6 +170,8 @@ pub fn judge(received: &Received<'_>, limits: &Limits<'_>) -> Result<Verdict, Re
             let remembered = !lifetime.is_zero();
             return remembered.then_some(Verdict { nature, lifetime }).ok_or(Refusal::Failure);
         }
+        Nature::Positive if limits.simple => limits.success.ttl_max,
+        _ if limits.simple => return Err(Refusal::Disabled),
         Nature::Empty => walked.ttl.min(EMPTY_SECS),
         Nature::Positive => walked.ttl,
         Nature::NoData | Nature::NxDomain => walked.negative_ttl,
@@ -280,7 +292,7 @@ mod tests {
 
     fn limits(settings: &Cache) -> Limits<'_> {
         let Cache { success, denial, servfail, .. } = settings;
-        Limits { success, denial, servfail: *servfail }
+        Limits { success, denial, servfail: *servfail, simple: settings.simple }
     }
 
     /// To a question for the address of `w.test`, with the defaults.

@@ -10,6 +10,7 @@
 //! that were used before are used again first.
 
 use crate::engine::list::NONE;
+use crate::engine::memory::reserved;
 
 /// The size of a block.
 pub const BLOCK_LEN: usize = 128;
@@ -39,6 +40,11 @@ impl Blocks {
     /// How many blocks so many bytes take; at least one.
     pub fn needed(len: usize) -> usize {
         len.div_ceil(BLOCK_LEN).max(1)
+    }
+
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        reserved(&self.bytes) + reserved(&self.next)
     }
 
     /// Blocks in use.

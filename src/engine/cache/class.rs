@@ -6,9 +6,10 @@
 
 use super::blocks::Blocks;
 use super::entry::{Age, Entry};
-use super::eviction::Eviction;
+use super::eviction::{Eviction, Order};
 use crate::config::{CacheClass, Name};
 use crate::engine::list::NONE;
+use crate::engine::memory::reserved;
 use crate::engine::zones::{Folded, Zones};
 use crate::moment::Moment;
 use ahash::RandomState;
@@ -31,18 +32,24 @@ pub(super) struct Class {
 }
 
 impl Class {
-    pub(super) fn new(settings: &CacheClass, hasher: &RandomState) -> Self {
+    pub(super) fn new(settings: &CacheClass, order: Order, hasher: &RandomState) -> Self {
         let slots_max = settings.capacity.max(1);
         let blocks_max = Blocks::needed(settings.capacity_bytes).max(ENTRY_BLOCKS);
         Self {
             entries: Vec::with_capacity(slots_max),
-            eviction: Eviction::new(slots_max),
+            eviction: Eviction::new(slots_max, order),
             free: Vec::with_capacity(slots_max),
             slots_max,
             blocks_used: 0,
             blocks_max,
             disabled: zones_of(&settings.disabled, hasher),
         }
+    }
+
+    /// The bytes that it has reserved.
+    pub(super) fn reserved(&self) -> usize {
+        let lists = reserved(&self.entries) + reserved(&self.free);
+        lists + self.eviction.reserved() + self.disabled.reserved()
     }
 
     pub(super) fn slots_max(&self) -> usize {

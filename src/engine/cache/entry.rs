@@ -15,12 +15,13 @@ use super::admission::{
 use super::blocks::Blocks;
 use super::refresh::Refresh;
 use crate::engine::list::NONE;
+use crate::engine::memory::reserved;
 use crate::engine::message::compose::{EDE_LEN, extended_error};
 use crate::engine::message::query::Asked;
 use crate::engine::message::reply::{EDE_LEN_MAX, ExtendedError, ReplyTo, write_cut, write_whole};
 use crate::engine::message::response::Response;
 use crate::engine::message::{
-    HEADER_LEN, NAME_LEN_MAX, Question, Record, flags, kind, put_u32, u32_at,
+    HEADER_LEN, NAME_LEN_MAX, Question, Record, flags, kind, put_u32, u16_at, u32_at,
 };
 use crate::engine::zones::Folded;
 use crate::moment::{Moment, nanos};
@@ -45,8 +46,8 @@ pub(super) struct Asking {
 }
 
 impl<'a> Key<'a> {
-    /// Of a query; the only place where a key is hashed. `hasher` is keyed, because the names come
-    /// from strangers, and is one and the same for the life of a cache.
+    /// Of a client's query. `hasher` is keyed, because the names come from strangers, and is one
+    /// and the same for the life of a cache.
     pub fn new(
         hasher: &RandomState,
         name: &'a Folded,
@@ -59,6 +60,26 @@ impl<'a> Key<'a> {
             dnssec_ok: header.edns.is_some_and(|edns| edns.dnssec_ok),
             checking_disabled: header.flags & flags::CD != 0,
         };
+        Self::hashed(hasher, name, asked)
+    }
+
+    /// Of a query of ours, as [`Query::write_upstream`](crate::engine::message::query::Query)
+    /// writes it: the key of the clients' queries that led to it. `name` is its name.
+    pub fn of_sent(hasher: &RandomState, name: &'a Folded, query: &[u8]) -> Self {
+        let behind = HEADER_LEN + name.as_bytes().len();
+        let word = |place: usize| u16_at(query, place).unwrap_or(0);
+        // The flags of EDNS lie in the TTL of the OPT, which stands behind the question.
+        let edns_flags = word(behind + 4 + 7);
+        let asked = Asking {
+            kind: word(behind),
+            class: word(behind + 2),
+            dnssec_ok: edns_flags & 0x8000 != 0,
+            checking_disabled: word(2) & flags::CD != 0,
+        };
+        Self::hashed(hasher, name, asked)
+    }
+
+    fn hashed(hasher: &RandomState, name: &'a Folded, asked: Asking) -> Self {
         let name = name.as_bytes();
         Self { name, asked, hash: hasher.hash_one((name, asked)) as u32 }
     }
@@ -74,6 +95,8 @@ pub(super) struct Entry {
     pub(super) stored: Moment,
     pub(super) lifetime: Duration,
     pub(super) refresh: Refresh,
+    /// Of a failure: how many there have been in a row, this one included.
+    pub(super) failures: u8,
     /// Its chain; [`NONE`]: the slot is vacant.
     pub(super) first: u32,
     pub(super) packed: Packed,
@@ -107,6 +130,11 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// The bytes that it has reserved.
+    pub(super) fn reserved(&self) -> usize {
+        reserved(&self.packed) + reserved(&self.message)
+    }
+
     /// With room for the longest.
     pub(super) fn new() -> Self {
         let room = |len: usize| Vec::with_capacity(len + u16::MAX as usize);
@@ -147,6 +175,7 @@ impl Entry {
             stored: Moment::ZERO,
             lifetime: Duration::ZERO,
             refresh: Refresh::default(),
+            failures: 0,
             first: NONE,
             packed: Packed::default(),
             flags: 0,

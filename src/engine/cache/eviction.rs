@@ -7,8 +7,12 @@
 //! asks for twice, floods of random subdomains above all, pass through a tenth of the cache; and a
 //! hit writes one byte, where the exact order of use would write three links. Hit ratios against
 //! that order and others, over Zipf traffic with scans, are in `benches/RESULTS.md`.
+//!
+//! That order is here too, for who wants it ([`Order::Exact`]): one queue, and a hit goes to its
+//! end.
 
 use crate::engine::list::{Link, List};
+use crate::engine::memory::reserved;
 
 /// One newcomer for so many entries.
 const SMALL_SHARE: usize = 10;
@@ -17,8 +21,18 @@ const HITS_MAX: u8 = 3;
 /// Entries looked at for one victim: then the one at hand goes, whoever asked for it.
 const STEPS_MAX: usize = 64;
 
+/// In which order entries leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Who is asked for again stays.
+    Scanned,
+    /// The least recently used leaves first.
+    Exact,
+}
+
 /// The order in which a class of entries leaves.
 pub struct Eviction {
+    order: Order,
     slots_max: usize,
     marks: Vec<Mark>,
     small: List,
@@ -46,13 +60,16 @@ struct Ghost {
 
 impl Eviction {
     /// For slots 0 to `slots_max`, all vacant.
-    pub fn new(slots_max: usize) -> Self {
+    pub fn new(slots_max: usize, order: Order) -> Self {
+        // Who used what when is all that the exact order knows.
+        let ghosts = if order == Order::Exact { 1 } else { slots_max.next_power_of_two() };
         Self {
+            order,
             slots_max,
             marks: Vec::with_capacity(slots_max),
             small: List::default(),
             main: List::default(),
-            ghosts: vec![Ghost::default(); slots_max.next_power_of_two()].into(),
+            ghosts: vec![Ghost::default(); ghosts].into(),
             // A ghost that never was is too old from the start.
             left: slots_max as u32,
         }
@@ -63,6 +80,11 @@ impl Eviction {
         self.small.len() + self.main.len()
     }
 
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        reserved(&self.marks) + size_of_val(&*self.ghosts)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -70,6 +92,11 @@ impl Eviction {
 
     /// An entry was asked for and found.
     pub fn hit(&mut self, slot: u32) {
+        if self.order == Order::Exact {
+            self.main.remove(&mut self.marks, slot, |mark| &mut mark.link);
+            self.main.push_back(&mut self.marks, slot, |mark| &mut mark.link);
+            return;
+        }
         let hits = &mut self.marks[slot as usize].hits;
         *hits = (*hits + 1).min(HITS_MAX);
     }
@@ -79,7 +106,8 @@ impl Eviction {
     pub fn insert(&mut self, slot: u32, hash: u32) {
         let ghost = self.ghosts[hash as usize & (self.ghosts.len() - 1)];
         let age = self.left.wrapping_sub(ghost.left) as usize;
-        let in_main = ghost.hash == hash && age < self.slots_max;
+        let returns = ghost.hash == hash && age < self.slots_max;
+        let in_main = returns || self.order == Order::Exact;
         let mark = Mark { link: Link::OFF, hash, hits: 0, in_main };
         match self.marks.get_mut(slot as usize) {
             Some(vacant) => *vacant = mark,
@@ -133,12 +161,12 @@ impl Eviction {
 
 #[cfg(test)]
 mod tests {
-    use super::{Eviction, STEPS_MAX};
+    use super::{Eviction, Order, STEPS_MAX};
     use proptest::prelude::{any, prop_assert_eq, proptest};
     use std::collections::VecDeque;
 
     fn filled(slots: u32) -> Eviction {
-        let mut eviction = Eviction::new(slots as usize);
+        let mut eviction = Eviction::new(slots as usize, Order::Scanned);
         (0..slots).for_each(|slot| eviction.insert(slot, slot + 1));
         eviction
     }
@@ -153,6 +181,22 @@ mod tests {
         assert_eq!(eviction.is_new(0), Some(false));
         assert_eq!(eviction.is_new(4), Some(true));
         assert_eq!(eviction.len(), 17);
+    }
+
+    #[test]
+    fn in_the_exact_order_the_least_recently_used_leaves() {
+        let mut eviction = Eviction::new(4, Order::Exact);
+        (0..4).for_each(|slot| eviction.insert(slot, slot + 1));
+        eviction.hit(0);
+        eviction.hit(2);
+        assert_eq!(
+            [0; 5].map(|_| eviction.victim(ALIVE)),
+            [Some(1), Some(3), Some(0), Some(2), None]
+        );
+        eviction.insert(3, 9);
+        eviction.insert(1, 4);
+        eviction.remove(3);
+        assert_eq!((eviction.victim(ALIVE), eviction.len()), (Some(1), 0));
     }
 
     #[test]
@@ -209,7 +253,7 @@ mod tests {
 
     #[test]
     fn an_empty_class_has_no_victim() {
-        assert_eq!(Eviction::new(4).victim(ALIVE), None);
+        assert_eq!(Eviction::new(4, Order::Scanned).victim(ALIVE), None);
         let mut eviction = filled(2);
         eviction.remove(0);
         assert_eq!(eviction.victim(ALIVE), Some(1));
@@ -221,7 +265,7 @@ mod tests {
         /// Against queues that are moved about in the open. Sixteen slots: no step limit is met.
         #[test]
         fn behaves_as_its_twin_does(steps in proptest::collection::vec(any::<(u8, u8)>(), 0..400)) {
-            let mut eviction = Eviction::new(16);
+            let mut eviction = Eviction::new(16, Order::Scanned);
             let mut queues = [VecDeque::new(), VecDeque::new()];
             let mut tenants = [None; 16];
             let (mut ghosts, mut left) = ([(0, 0); 16], 16_usize);

@@ -338,9 +338,15 @@ fn a_disabled_class_is_not_stored_below_its_zones() {
 fn names_outside_the_zones_are_not_for_the_cache() {
     let zones = vec![Name::parse("test").unwrap()];
     let cache = Bed::new(&config::Cache { zones, ..Default::default() }).cache;
-    let serves = |text| cache.serves(&Folded::new(&name(text)));
+    let serves = |text| serves(&cache, text, A, &asked(flags::RD, None));
     assert!(serves("test") && serves("W.Test") && !serves("xtest") && !serves(""));
-    assert!(Bed::plain().cache.serves(&Folded::new(&name("anything"))));
+    assert!(self::serves(&Bed::plain().cache, "anything", 99, &asked(flags::CD, Some(true))));
+}
+
+fn serves(cache: &Cache, text: &str, kind: u16, asked: &Asked) -> bool {
+    let packet = [&[0; 12][..], &question(text, kind)].concat();
+    let question = Question::parse(&packet).unwrap();
+    cache.serves(&Folded::new(question.name(&packet)), &question, asked)
 }
 
 #[test]
@@ -396,13 +402,62 @@ fn the_sweep_drops_what_is_of_no_use_any_more() {
     bed.put("x.test", PLAIN, &[a("x.test", 200)]).unwrap();
     bed.put("y.test", NXDOMAIN, &[soa("test", 20, 20)]).unwrap();
     bed.wait(100.0);
-    bed.cache.sweep(bed.now, 10);
+    bed.cache.sweep(bed.now);
     assert_eq!(bed.cache.len(), [2, 1]);
     bed.wait(20.0);
-    bed.cache.sweep(bed.now, 10);
+    assert_eq!(bed.cache.next_sweep(), Some(bed.now));
+    bed.cache.sweep(bed.now);
     bed.cache.check_invariants();
     assert_eq!(bed.cache.len(), [1, 0]);
     assert_eq!(bed.cache.stats.expired, 2);
+}
+
+#[test]
+fn the_worker_is_to_be_woken_once_for_what_expires_first() {
+    let mut bed = Bed::plain();
+    assert_eq!(bed.cache.next_sweep(), None);
+    let due = |bed: &Bed, secs| Some(bed.now.plus(secs * SECOND));
+    bed.put("w.test", PLAIN, &[a("w.test", 60)]).unwrap();
+    assert_eq!(bed.cache.next_sweep(), due(&bed, 60));
+    assert_eq!(bed.cache.next_sweep(), None, "it has been told");
+    bed.put("x.test", PLAIN, &[a("x.test", 90)]).unwrap();
+    assert_eq!(bed.cache.next_sweep(), None, "that is later");
+    bed.put("y.test", PLAIN, &[a("y.test", 20)]).unwrap();
+    assert_eq!(bed.cache.next_sweep(), due(&bed, 20));
+    bed.cache.sweep_not_asked();
+    assert_eq!(bed.cache.next_sweep(), due(&bed, 20));
+    bed.wait(20.0);
+    bed.cache.sweep(bed.now);
+    assert_eq!((bed.cache.len(), bed.cache.next_sweep()), ([2, 0], due(&bed, 40)));
+    // Rounds stand apart.
+    bed.put("y.test", PLAIN, &[a("y.test", 5)]).unwrap();
+    assert_eq!(bed.cache.next_sweep(), due(&bed, 10));
+    bed.wait(80.0);
+    bed.cache.sweep(bed.now);
+    assert_eq!(
+        (bed.cache.len(), bed.cache.next_sweep()),
+        ([0, 0], None),
+        "and then there is peace"
+    );
+}
+
+#[test]
+fn a_round_goes_in_slices_and_misses_nobody() {
+    let mut settings = config::Cache::default();
+    settings.denial.capacity = 1;
+    let mut bed = Bed::new(&settings);
+    for number in 0..5_000 {
+        let name = format!("n{number}.test");
+        bed.put(&name, PLAIN, &[a(&name, if number % 2 == 0 { 20 } else { 900 })]).unwrap();
+    }
+    bed.wait(20.0);
+    let mut slices = 0;
+    while bed.cache.next_sweep() <= Some(bed.now) && bed.cache.len()[0] > 2_500 {
+        bed.cache.sweep(bed.now);
+        slices += 1;
+    }
+    assert_eq!((bed.cache.len()[0], slices), (2_500, 3));
+    bed.cache.check_invariants();
 }
 
 #[test]

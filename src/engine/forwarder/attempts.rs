@@ -5,7 +5,7 @@
 //! The one exception are streams that the upstream closed between queries, as every server does
 //! sooner or later: what was on them goes out again at once and nobody is blamed.
 
-use super::{Forwarder, Outgoing, pool_of};
+use super::{Failed, Forwarder, Outgoing, pool_of};
 use crate::config::Policy;
 use crate::engine::exchange::Overdue;
 use crate::engine::key::ConnectionId;
@@ -62,6 +62,10 @@ impl Forwarder {
             self.on_connection_failed(now, connection);
         }
         while let Some((slot, overdue)) = self.exchanges.overdue(now) {
+            if overdue == Overdue::Patience {
+                self.lose_patience(now, slot);
+                continue;
+            }
             let upstream = self.upstream_of(slot);
             if let Some(connection) = self.exchanges.end_attempt(slot) {
                 self.stats.upstreams[upstream].timed_out += 1;
@@ -70,7 +74,7 @@ impl Forwarder {
             }
             match overdue {
                 Overdue::Attempt => self.retry(now, slot, ExtendedError::NoReachableAuthority),
-                Overdue::Query => self.fail(slot, ExtendedError::NoReachableAuthority),
+                _ => self.fail(now, slot, ExtendedError::NoReachableAuthority),
             }
         }
     }
@@ -86,7 +90,7 @@ impl Forwarder {
         if all_down {
             self.stats.all_down += 1;
             if stanza.failfast {
-                return self.fail(slot, ExtendedError::NoReachableAuthority);
+                return self.fail(now, slot, ExtendedError::NoReachableAuthority);
             }
             // Nothing is known that would make one better than another.
             policy = Policy::Random;
@@ -110,7 +114,7 @@ impl Forwarder {
             self.exchanges.get(slot).failures += 1;
             self.stats.upstreams[upstream].failed += 1;
         }
-        self.fail(slot, why);
+        self.fail(now, slot, why);
     }
 
     /// Sends the query in `slot` to `upstream`, or if that has no connection for it to the next.
@@ -140,10 +144,31 @@ impl Forwarder {
         self.attempt(now, slot, why);
     }
 
-    /// No upstream answered: everybody who waits is told.
-    pub(super) fn fail(&mut self, slot: u32, why: ExtendedError) {
+    /// No upstream answered: everybody who waits is told. If a response was held back, they get
+    /// that.
+    pub(super) fn fail(&mut self, now: Moment, slot: u32, why: ExtendedError) {
+        let remembered = match self.held.remove(&slot) {
+            Some((response, packet)) => {
+                let remembered = self.remember(now, slot, &response, &packet);
+                self.held.insert(slot, (response, packet));
+                remembered
+            }
+            None => self.remember_failure(now, slot, why),
+        };
         self.exchanges.settle(slot);
-        self.failures.push((self.exchanges.key(slot), why));
+        let exchange = self.exchanges.key(slot);
+        self.failures.push(Failed { exchange, why, remembered, goes_on: false });
+    }
+
+    /// Those who wait for the exchange in `slot` get what has expired, and it goes on without them
+    /// to fill the cache. If there is no such thing any more they wait on.
+    fn lose_patience(&mut self, now: Moment, slot: u32) {
+        self.exchanges.end_patience(slot);
+        let remembered = self.remember_nothing(now, slot);
+        if remembered.is_some() {
+            let (exchange, why) = (self.exchanges.key(slot), ExtendedError::NoReachableAuthority);
+            self.failures.push(Failed { exchange, why, remembered, goes_on: true });
+        }
     }
 
     /// An attempt at `upstream` has failed: if nobody else has said so, the keeper is told.

@@ -5,8 +5,7 @@
 //! all, and from then on the block's queries are not forwarded but fail, until there is a new
 //! configuration. What coalescing makes of a loop before that: each worker takes part once.
 
-use super::{Forwarder, hash_of};
-use crate::engine::exchange::Opening;
+use super::{Forwarder, Route, hash_of};
 use crate::engine::key::Transport;
 use crate::engine::message::query::Query;
 use crate::engine::message::reply::ExtendedError;
@@ -81,17 +80,11 @@ impl Forwarder {
         let Ok(query) = Query::parse(&packet[..len], false) else { return };
         let name = Folded::new(query.name());
         let Some(stanza) = self.routes.stanza_in(block, &name) else { return };
-        let chain = &self.chains[block];
-        let query_len = query.write_upstream(&mut self.draft, chain.finish_own().udp_size);
-        let opening = Opening {
-            query: &self.draft[..query_len],
-            name_len: query.question.name_len,
-            hash: hash_of(&self.hasher, &name, &self.draft[..query_len], stanza),
-            stanza: stanza as u32,
-            transport: self.routes.stanza(stanza).transport(Transport::Udp),
-            timeout_class: self.routes.stanza(stanza).timeout_class,
-            budget: chain.budget,
-        };
+        let route = Route { block, stanza, transport: Transport::Udp, cacheable: false };
+        let len = self.write_draft(&query, block, 0);
+        let hash = hash_of(&self.hasher, &name, &self.draft[..len], stanza);
+        let opening =
+            route.opening(&self.draft[..len], &query, hash, &mut self.routes, &self.chains);
         if let Some(slot) = self.exchanges.open(&opening, now) {
             self.attempt(now, slot, ExtendedError::NetworkError);
         }

@@ -4,13 +4,14 @@
 //! is left is forwarded: joined to the same query that is on its way already, or sent on a way of
 //! its own. Whatever ends it earlier is replied to at once, in the caller's buffer.
 
-use super::{Forwarder, hash_of};
+use super::caching::LookUp;
+use super::{Forwarder, Route, hash_of};
 use crate::engine::chain::Step;
-use crate::engine::exchange::{Client, Opening, Spelling, Waiter};
+use crate::engine::exchange::{Client, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
 use crate::engine::message::reply::{ExtendedError, Finish};
-use crate::engine::message::{HEADER_LEN, Rcode, put_u16, u16_at};
+use crate::engine::message::{HEADER_LEN, Rcode, flags};
 use crate::engine::stats::DropReason;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
@@ -30,8 +31,8 @@ enum Course {
 
 impl Forwarder {
     /// A client's packet. `truncated`: its buffer did not hold all of it. Returns the length of a
-    /// reply written into `out` (at least [`crate::engine::message::reply::OWN_LEN_MAX`] bytes);
-    /// `None` when there is none, or none yet.
+    /// reply written into `out`, which holds as much as for [`Forwarder::next_reply`]; `None` when
+    /// there is none, or none yet.
     pub fn on_query(
         &mut self,
         now: Moment,
@@ -104,6 +105,13 @@ impl Forwarder {
         let stages = &mut stats.stages;
         let mut step = chain.on_query(&client, query, &name, random, stages, out);
         if step == Step::Onward {
+            let looked_up = self.look_up(now, &client, query, &name, block, out);
+            if let LookUp::Replied { len, refresh } = looked_up {
+                if refresh {
+                    self.refresh(now, block, query, &name);
+                }
+                return Course::Replied(len);
+            }
             let peer = client.peer;
             step = match self.routes.stanza_in(block, &name) {
                 None => self.chains[block].at_end(&client, query, &mut self.stats.stages, out),
@@ -111,7 +119,19 @@ impl Forwarder {
                     self.stats.stages.looping += 1;
                     Step::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError))
                 }
-                Some(stanza) => return self.forward(now, client, query, &name, block, stanza),
+                Some(stanza) => {
+                    let cacheable = looked_up != LookUp::NotForIt;
+                    let transport = client.transport();
+                    let route = Route { block, stanza, transport, cacheable };
+                    let forwarded = self.forward(now, client, query, &name, &route, looked_up);
+                    let LookUp::Expired { entry, .. } = looked_up else { return forwarded };
+                    if matches!(forwarded, Course::Waits) {
+                        return forwarded;
+                    }
+                    // Better what has expired than an error.
+                    let cached = self.write_cached(now, block, entry, &client, query, out);
+                    return cached.map_or(forwarded, Course::Replied);
+                }
             };
         }
         match step {
@@ -124,31 +144,24 @@ impl Forwarder {
         }
     }
 
-    /// Sets a query on its way through `stanza`, or has the client wait for the same query that is
-    /// on its way already.
+    /// Sets a query on its way, or has the client wait for the same query that is on its way
+    /// already.
     fn forward(
         &mut self,
         now: Moment,
         client: Client,
         query: &Query<'_>,
         name: &Folded,
-        block: usize,
-        stanza: usize,
+        route: &Route,
+        looked_up: LookUp,
     ) -> Course {
-        let transport = self.routes.stanza(stanza).transport(client.transport());
-        let chain = &self.chains[block];
-        let query_len = query.write_upstream(&mut self.draft, chain.finish_own().udp_size);
-        let word = u16_at(&self.draft, 2).unwrap_or(0);
-        put_u16(&mut self.draft, 2, chain.query_flags().apply(word));
-        let opening = Opening {
-            query: &self.draft[..query_len],
-            name_len: query.question.name_len,
-            hash: hash_of(&self.hasher, name, &self.draft[..query_len], stanza),
-            stanza: stanza as u32,
-            transport,
-            timeout_class: self.routes.stanza(stanza).timeout_class,
-            budget: chain.budget,
-        };
+        let (block, stanza) = (route.block, route.stanza);
+        // What is remembered is for those, too, who ask whether it is authentic.
+        let set = if route.cacheable { flags::AD } else { 0 };
+        let len = self.write_draft(query, block, set);
+        let hash = hash_of(&self.hasher, name, &self.draft[..len], stanza);
+        let opening =
+            route.opening(&self.draft[..len], query, hash, &mut self.routes, &self.chains);
         let full = Course::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError), Some(block));
         if !self.routes.stanza(stanza).has_room() {
             self.stats.concurrent_rejects += 1;
@@ -158,21 +171,25 @@ impl Forwarder {
             self.stats.overloaded += 1;
             return full;
         }
-        let mut waiter = Waiter { client, asked: query.asked, spelling: None };
-        if let Some(slot) = self.exchanges.find_same(&opening) {
-            waiter.spelling = Some(Spelling::of(query.name()));
-            self.exchanges.join(slot, waiter);
-            self.routes.stanza(stanza).under_way += 1;
-            self.stats.coalesced += 1;
-            return Course::Waits;
-        }
-        let Some(slot) = self.exchanges.open(&opening, now) else {
+        let same = self.exchanges.find_same(&opening);
+        let Some(slot) = same.or_else(|| self.exchanges.open(&opening, now)) else {
             self.stats.overloaded += 1;
             return full;
         };
-        self.exchanges.join(slot, waiter);
+        if let LookUp::Expired { within: Some(within), .. } = looked_up
+            && self.exchanges.limit_patience(slot, now, within) <= now
+            && same.is_some()
+        {
+            // Others have waited for as long already and been served otherwise.
+            return full;
+        }
+        let spelling = same.map(|_| Spelling::of(query.name()));
+        self.exchanges.join(slot, Waiter { client, asked: query.asked, spelling });
         self.routes.stanza(stanza).under_way += 1;
-        self.attempt(now, slot, ExtendedError::NetworkError);
+        match same {
+            Some(_) => self.stats.coalesced += 1,
+            None => self.attempt(now, slot, ExtendedError::NetworkError),
+        }
         Course::Waits
     }
 }

@@ -49,6 +49,7 @@ impl Forwarder {
         self.routes = Routes::new(config, listeners, &self.hasher);
         self.streams = stream_limits(config, listeners);
         self.chains = chains_of(config, &self.hasher);
+        self.caches.renew(config, &self.hasher);
         self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
         self.verdicts = verdicts;
         self.forget_loops();

@@ -3,12 +3,14 @@
 //! Each waiting client is drawn in turn, so that one answer for a thousand takes no more memory
 //! than one for one, and the caller decides where each reply is written.
 
-use super::{Answered, Forwarder, Reply};
-use crate::engine::exchange::{Client, Waiter};
+use super::caching::Remembered;
+use super::{Answered, Failed, Forwarder, Reply};
+use crate::engine::exchange::{Client, Exchanges, Waiter};
 use crate::engine::key::Transport;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::Asked;
-use crate::engine::message::reply::{Finish, ReplyTo, write_answer};
+use crate::engine::message::reply::{ExtendedError, Finish, ReplyTo, write_answer};
+use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, reply};
 use crate::engine::stats::DropReason;
 use rand_chacha::rand_core::Rng;
@@ -34,12 +36,30 @@ impl Forwarder {
     ) -> Option<Reply> {
         let slot = self.exchanges.slot(answered.exchange)?;
         let waiter = self.exchanges.next_waiter(slot)?;
-        let mut scratch = [0; NAME_LEN_MAX + 4];
-        let question = self.question_for(slot, &waiter, &mut scratch);
-        let to = self.to(slot, &waiter, question);
-        let len = write_answer(out, packet, &answered.response, &to);
-        self.rearrange(slot, &mut out[..len]);
+        let Answered { response, remembered, .. } = answered;
+        let len = self.write_response(slot, &waiter, packet, response, *remembered, out);
         Some(self.reply_to(slot, &waiter.client, &out[..len]))
+    }
+
+    /// Writes a waiter's copy of a response, or what it gets instead.
+    fn write_response(
+        &mut self,
+        slot: u32,
+        waiter: &Waiter,
+        packet: &[u8],
+        response: &Response,
+        remembered: Option<Remembered>,
+        out: &mut [u8],
+    ) -> usize {
+        if let Some(len) = self.write_instead(slot, waiter, remembered, out) {
+            return len;
+        }
+        let mut scratch = [0; NAME_LEN_MAX + 4];
+        let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot), &mut scratch);
+        let len = write_answer(out, packet, response, &to);
+        self.bound_ttls(remembered, &mut out[..len]);
+        self.rearrange(slot, &mut out[..len]);
+        len
     }
 
     /// The client of the next reply is gone: it gets none.
@@ -56,36 +76,49 @@ impl Forwarder {
     /// call. `out` is as for [`Forwarder::next_reply`].
     pub fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
-            let (key, why) = *self.failures.last()?;
-            let waiter = self.exchanges.slot(key).and_then(|slot| self.exchanges.next_waiter(slot));
+            let Failed { exchange, why, remembered, goes_on } = *self.failures.last()?;
+            let waiter = self.exchanges.slot(exchange).and_then(|slot| match goes_on {
+                true => self.exchanges.dismiss_waiter(slot),
+                false => self.exchanges.next_waiter(slot),
+            });
+            let slot = exchange.0.index;
             let Some(waiter) = waiter else {
                 self.failures.pop();
-                self.held.remove(&key.0.index);
+                if !goes_on {
+                    self.held.remove(&slot);
+                }
                 continue;
             };
-            let slot = key.0.index;
-            let mut scratch = [0; NAME_LEN_MAX + 4];
-            let question = self.question_for(slot, &waiter, &mut scratch);
-            let to = self.to(slot, &waiter, question);
-            let len = match self.held.get(&slot) {
+            let held = self.held.remove(&slot).filter(|_| !goes_on);
+            let len = match held {
                 Some((response, packet)) => {
-                    let len = write_answer(out, packet, response, &to);
-                    self.rearrange(slot, &mut out[..len]);
+                    let len =
+                        self.write_response(slot, &waiter, &packet, &response, remembered, out);
+                    self.held.insert(slot, (response, packet));
                     len
                 }
-                None => {
-                    let ReplyTo { asked, question, finish, .. } = to;
-                    write_error(out, asked, question, Rcode::ServFail, Some(why), finish)
-                }
+                None => self.write_failure(slot, &waiter, why, remembered, out),
             };
             return Some(self.reply_to(slot, &waiter.client, &out[..len]));
         }
     }
 
-    /// Who the waiter is to a writer of replies.
-    fn to<'a>(&'a self, slot: u32, waiter: &'a Waiter, question: &'a [u8]) -> ReplyTo<'a> {
-        let limit = limit(&waiter.client, &waiter.asked);
-        ReplyTo { asked: &waiter.asked, question, limit, finish: self.finish(slot) }
+    /// Writes the news that there is no response, or what a waiter gets instead.
+    fn write_failure(
+        &mut self,
+        slot: u32,
+        waiter: &Waiter,
+        why: ExtendedError,
+        remembered: Option<Remembered>,
+        out: &mut [u8],
+    ) -> usize {
+        if let Some(len) = self.write_instead(slot, waiter, remembered, out) {
+            return len;
+        }
+        let mut scratch = [0; NAME_LEN_MAX + 4];
+        let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot), &mut scratch);
+        let ReplyTo { asked, question, finish, .. } = to;
+        write_error(out, asked, question, Rcode::ServFail, Some(why), finish)
     }
 
     /// How the block finishes its replies whose exchange is or was just in `slot`.
@@ -99,22 +132,6 @@ impl Forwarder {
         if let Some(block) = self.routes.block_of(self.exchanges.first_stanza(slot)) {
             self.chains[block].rearrange(reply, || self.random.next_u32());
         }
-    }
-
-    /// The question of the exchange that is or was just in `slot`, as the waiter spelt it.
-    fn question_for<'a>(
-        &'a self,
-        slot: u32,
-        waiter: &Waiter,
-        scratch: &'a mut [u8; NAME_LEN_MAX + 4],
-    ) -> &'a [u8] {
-        let name_len = self.exchanges.name_len(slot);
-        let question = &self.exchanges.query(slot)[HEADER_LEN..HEADER_LEN + name_len + 4];
-        let Some(spelling) = &waiter.spelling else { return question };
-        let spelt = &mut scratch[..question.len()];
-        spelt.copy_from_slice(question);
-        spelling.apply(&mut spelt[..name_len]);
-        spelt
     }
 
     /// The books of a waiting client's reply.
@@ -131,6 +148,26 @@ impl Forwarder {
     pub(super) fn count_reply(&mut self, reply: &[u8]) {
         self.stats.replies[usize::from(reply::rcode(reply) & flags::RCODE)] += 1;
     }
+}
+
+/// Who a waiter of the exchange that is or was just in `slot` is to a writer of replies.
+pub(super) fn to_waiter<'a>(
+    exchanges: &'a Exchanges,
+    slot: u32,
+    waiter: &'a Waiter,
+    finish: Finish<'a>,
+    scratch: &'a mut [u8; NAME_LEN_MAX + 4],
+) -> ReplyTo<'a> {
+    let limit = limit(&waiter.client, &waiter.asked);
+    let name_len = exchanges.name_len(slot);
+    let mut question = &exchanges.query(slot)[HEADER_LEN..HEADER_LEN + name_len + 4];
+    if let Some(spelling) = &waiter.spelling {
+        let spelt = &mut scratch[..question.len()];
+        spelt.copy_from_slice(question);
+        spelling.apply(&mut spelt[..name_len]);
+        question = spelt;
+    }
+    ReplyTo { asked: &waiter.asked, question, limit, finish }
 }
 
 /// Bytes of a client's reply at most.

@@ -58,16 +58,18 @@ impl Forwarder {
         self.pools.release(connection, now, false);
         match self.course(slot, &response) {
             Course::Deliver => {
+                let remembered = self.remember(now, slot, &response, packet);
                 self.exchanges.settle(slot);
                 if !self.held.is_empty() {
                     self.held.remove(&slot);
                 }
                 if self.exchanges.first_waiter(slot).is_none() {
-                    // A probe of our own: with nobody to be told, this ends it.
+                    // A query of our own: with nobody to be told, this ends it.
                     let _ = self.exchanges.next_waiter(slot);
                     return None;
                 }
-                return Some(Answered { exchange: self.exchanges.key(slot), response });
+                let exchange = self.exchanges.key(slot);
+                return Some(Answered { exchange, response, remembered });
             }
             Course::SameOverTcp => {
                 self.exchanges.get(slot).transport = Transport::Tcp;
@@ -81,7 +83,7 @@ impl Forwarder {
             Course::AnotherStanza(stanza) => self.pass_on(now, slot, stanza),
             Course::Nowhere => {
                 self.held.remove(&slot);
-                self.fail(slot, ExtendedError::NoReachableAuthority);
+                self.fail(now, slot, ExtendedError::NoReachableAuthority);
             }
         }
         None
@@ -108,11 +110,15 @@ impl Forwarder {
     /// What the configuration makes of a believed response.
     fn course(&mut self, slot: u32, response: &Response) -> Course {
         let name_len = self.exchanges.name_len(slot);
+        let is_refresh =
+            self.exchanges.is_cacheable(slot) && self.exchanges.first_waiter(slot).is_none();
         let exchange = self.exchanges.get(slot);
         let (number, transport) = (exchange.stanza as usize, exchange.transport);
         let stanza = self.routes.stanza(number);
         let truncated = response.flags & flags::TC != 0;
-        if truncated && transport == Transport::Udp && stanza.prefer_udp {
+        // Nobody who would ask again over TCP waits for what is for the cache alone.
+        let whole = stanza.prefer_udp || is_refresh;
+        if truncated && transport == Transport::Udp && whole {
             return Course::SameOverTcp;
         }
         let rcode = response.rcode();

@@ -146,6 +146,11 @@ impl<'a> Query<'a> {
         self.question.name(self.packet)
     }
 
+    /// Whether the answer may depend on where the client is (RFC 7871).
+    pub fn has_subnet(&self) -> bool {
+        !self.subnet.is_empty()
+    }
+
     /// Name, type and class as the client wrote them.
     pub fn question_bytes(&self) -> &'a [u8] {
         &self.packet[HEADER_LEN..self.question.end()]

@@ -35,8 +35,8 @@ pub struct Memory {
 impl Memory {
     /// All that is reserved at the start.
     pub fn reserved(&self) -> usize {
-        let EngineMemory { exchanges, pools, routes, queues } = self.engine;
-        exchanges + pools + routes + queues + self.sockets + self.batches
+        let EngineMemory { exchanges, pools, caches, routes, queues } = self.engine;
+        exchanges + pools + caches + routes + queues + self.sockets + self.batches
     }
 }
 

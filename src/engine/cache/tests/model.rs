@@ -176,7 +176,7 @@ impl Twin {
         let millis = self.roll(3_000);
         self.bed.now = self.bed.now.plus(Duration::from_millis(millis.into()));
         if self.roll(10) == 0 {
-            self.bed.cache.sweep(self.bed.now, 5);
+            self.bed.cache.sweep(self.bed.now);
             self.bed.cache.check_invariants();
         }
     }

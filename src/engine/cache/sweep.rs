@@ -1,0 +1,104 @@
+//! What is of no use any more leaves, whether anybody asks for it or not.
+//!
+//! A round over all slots begins when the first answer has expired for good, and goes in slices,
+//! so that no turn takes long however large the cache is; in between, the shared wheel wakes its
+//! worker. Rounds stand apart by a while: who expires meanwhile leaves with the next one. When
+//! nothing is stored nothing is due, and an idle host sleeps.
+
+use super::Cache;
+use super::entry::Entry;
+use crate::engine::list::NONE;
+use crate::moment::Moment;
+use std::time::Duration;
+
+/// From the end of a round to the next at least.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Slots of each class that a slice looks at.
+const SLICE: u32 = 2_048;
+
+/// How far the rounds are.
+pub(super) struct Sweeps {
+    /// When the next slice is due.
+    due: Moment,
+    /// For when the worker has asked to be woken.
+    asked: Moment,
+    /// Where the next slice begins; zero: with a new round.
+    place: u32,
+    /// When the first that the current round has passed by expires.
+    earliest: Moment,
+    /// No round begins before.
+    not_before: Moment,
+}
+
+impl Sweeps {
+    pub(super) const NONE: Self = Self {
+        due: Moment::FOREVER,
+        asked: Moment::FOREVER,
+        place: 0,
+        earliest: Moment::FOREVER,
+        not_before: Moment::ZERO,
+    };
+
+    /// Something is stored that will be of no use at `end`.
+    pub(super) fn note(&mut self, end: Moment) {
+        self.earliest = self.earliest.min(end);
+        self.due = self.due.min(end.max(self.not_before));
+    }
+}
+
+impl Cache {
+    /// For when the worker is to be woken for [`Cache::sweep`]; `None` if it has asked already.
+    pub fn next_sweep(&mut self) -> Option<Moment> {
+        let Sweeps { due, asked, .. } = &mut self.sweeps;
+        (*due < *asked).then(|| {
+            *asked = *due;
+            *due
+        })
+    }
+
+    /// Nobody could be asked to wake the worker, or whoever was has forgotten it.
+    pub fn sweep_not_asked(&mut self) {
+        self.sweeps.asked = Moment::FOREVER;
+    }
+
+    /// Drops what is of no use in the next slice.
+    pub fn sweep(&mut self, now: Moment) {
+        self.sweeps.asked = Moment::FOREVER;
+        if now < self.sweeps.due {
+            return;
+        }
+        if self.sweeps.place == 0 {
+            self.sweeps.earliest = Moment::FOREVER;
+        }
+        let begin = self.sweeps.place;
+        let slots = self.classes.each_ref().map(|class| class.entries.len() as u32);
+        for class in 0..self.classes.len() {
+            for slot in begin..(begin + SLICE).min(slots[class]) {
+                let entry = self.classes[class].entries[slot as usize];
+                if entry.first == NONE {
+                    continue;
+                }
+                let end = self.useless_at(&entry);
+                if now < end {
+                    self.sweeps.earliest = self.sweeps.earliest.min(end);
+                } else {
+                    self.classes[class].eviction.remove(slot);
+                    self.vacate(now, class, slot);
+                }
+            }
+        }
+        let goes_on = slots.iter().any(|count| begin + SLICE < *count);
+        let sweeps = &mut self.sweeps;
+        if goes_on {
+            (sweeps.place, sweeps.due) = (begin + SLICE, now);
+        } else {
+            (sweeps.place, sweeps.not_before) = (0, now.plus(PAUSE));
+            sweeps.due = sweeps.earliest.max(sweeps.not_before);
+        }
+    }
+
+    /// When an entry is of no use any more: expired, and not to be served stale.
+    pub(super) fn useless_at(&self, entry: &Entry) -> Moment {
+        entry.stored.plus(entry.lifetime + self.stale_window(entry))
+    }
+}

@@ -1,0 +1,99 @@
+//! Who waits for an exchange, and for how long.
+//!
+//! The clients of one exchange stand in a chain in the order in which they came, in a slab that
+//! all exchanges share. Where clients can have an expired answer instead of a new one their
+//! patience may have an end before the exchange has: then they leave and it goes on without.
+
+use super::{Exchanges, WAITERS_MAX, Waiter, class_of};
+use crate::engine::list::NONE;
+use crate::moment::Moment;
+use std::time::Duration;
+
+impl Exchanges {
+    /// Whether no client more can wait.
+    pub fn waiters_are_full(&self) -> bool {
+        self.waiters_free.is_empty() && self.waiters.len() == WAITERS_MAX
+    }
+
+    /// Adds a client who waits for the exchange in `slot`.
+    ///
+    /// # Panics
+    /// When [`Exchanges::waiters_are_full`].
+    pub fn join(&mut self, slot: u32, waiter: Waiter) {
+        assert!(!self.waiters_are_full(), "the caller asks first");
+        let place = match self.waiters_free.pop() {
+            Some(place) => {
+                self.waiters[place as usize] = (waiter, NONE);
+                place
+            }
+            None => {
+                self.waiters.push((waiter, NONE));
+                self.waiters.len() as u32 - 1
+            }
+        };
+        let exchange = &mut self.slots[slot as usize];
+        match std::mem::replace(&mut exchange.last_waiter, place) {
+            NONE => exchange.first_waiter = place,
+            last => self.waiters[last as usize].1 = place,
+        }
+    }
+
+    /// Those who wait for the exchange in `slot` do so no longer than `within`, or as long as has
+    /// been said before. Returns until when.
+    pub fn limit_patience(&mut self, slot: u32, now: Moment, within: Duration) -> Moment {
+        let exchange = &mut self.slots[slot as usize];
+        if exchange.patience_until == Moment::FOREVER {
+            exchange.patience_until = now.plus(within);
+            let class = class_of(&mut self.patience, within);
+            exchange.patience_class = class;
+            let queue = &mut self.patience[class as usize].1;
+            queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_patience);
+        }
+        self.slots[slot as usize].patience_until
+    }
+
+    /// Those who wait for the exchange in `slot` are told otherwise now.
+    pub fn end_patience(&mut self, slot: u32) {
+        let exchange = &self.slots[slot as usize];
+        if exchange.by_patience.is_on_list() {
+            let queue = &mut self.patience[exchange.patience_class as usize].1;
+            queue.remove(&mut self.slots, slot, |exchange| &mut exchange.by_patience);
+        }
+    }
+
+    /// The next waiter of a settled exchange, to be looked at.
+    pub fn first_waiter(&self, slot: u32) -> Option<&Waiter> {
+        let place = self.slots[slot as usize].first_waiter;
+        (place != NONE).then(|| &self.waiters[place as usize].0)
+    }
+
+    /// The next waiter of an exchange that goes on without.
+    pub fn dismiss_waiter(&mut self, slot: u32) -> Option<Waiter> {
+        let exchange = &mut self.slots[slot as usize];
+        let place = exchange.first_waiter;
+        (place != NONE).then(|| {
+            let (waiter, behind) = self.waiters[place as usize];
+            self.waiters_free.push(place);
+            exchange.first_waiter = behind;
+            if behind == NONE {
+                exchange.last_waiter = NONE;
+            }
+            waiter
+        })
+    }
+
+    /// The next waiter of a settled exchange; with the last one the exchange ends and its slot
+    /// is vacant, though [`Exchanges::query`] stays as it was until the next one opens.
+    pub fn next_waiter(&mut self, slot: u32) -> Option<Waiter> {
+        debug_assert!(!self.slots[slot as usize].joinable, "not settled");
+        let waiter = self.dismiss_waiter(slot);
+        let exchange = &mut self.slots[slot as usize];
+        debug_assert!(exchange.open, "it has ended");
+        if exchange.first_waiter == NONE {
+            exchange.open = false;
+            exchange.generation = exchange.generation.wrapping_add(1);
+            self.free.push(slot);
+        }
+        waiter
+    }
+}

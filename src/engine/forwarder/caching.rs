@@ -1,0 +1,330 @@
+//! What the caches of server blocks have to do with queries and responses.
+//!
+//! A query that is for the cache is looked up before it is forwarded. What it leads to then is
+//! remembered, be it an answer or the lack of one; and where clients would get an error, or wait
+//! for too long, they get what has expired if their cache may serve it. A refresh is an exchange
+//! that nobody waits for: it asks as any client would who wants recursion, whoever caused it.
+
+use super::replies::{limit, to_waiter};
+use super::{Forwarder, Route, hash_of};
+use crate::config::{Config, ServerBlock};
+use crate::engine::cache::admission::{Nature, Received, bound_ttls};
+use crate::engine::cache::{Cache, EntryKey, Found, Key};
+use crate::engine::exchange::{Client, Waiter};
+use crate::engine::key::Transport;
+use crate::engine::message::query::Query;
+use crate::engine::message::reply::{ExtendedError, ReplyTo, minimal};
+use crate::engine::message::response::Response;
+use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, flags, u16_at};
+use crate::engine::stats::CacheStats;
+use crate::engine::zones::Folded;
+use crate::moment::Moment;
+use ahash::RandomState;
+use rand_chacha::rand_core::Rng;
+use std::time::Duration;
+
+/// The caches of all server blocks.
+pub(super) struct Caches {
+    /// Of each block, if it has one.
+    homes: Vec<Option<Box<Home>>>,
+    /// Wake-ups to ask for: which block's cache, and when.
+    wakes: Vec<(usize, Moment)>,
+    /// The time by the calendar in seconds, which signatures go by.
+    unix: u32,
+}
+
+/// A cache, and for which server block it was filled.
+struct Home {
+    /// Without the upstreams that have names: their addresses may change.
+    block: ServerBlock,
+    cache: Cache,
+}
+
+impl Caches {
+    pub(super) fn new(config: &Config, hasher: &RandomState) -> Self {
+        let mut caches = Self { homes: Vec::new(), wakes: Vec::new(), unix: 0 };
+        caches.renew(config, hasher);
+        caches
+    }
+
+    /// Those of blocks that stay as they are stay, too; whoever was to wake them has forgotten it.
+    pub(super) fn renew(&mut self, config: &Config, hasher: &RandomState) {
+        let mut old: Vec<_> = self.homes.drain(..).flatten().collect();
+        self.wakes.clear();
+        for block in &config.blocks {
+            let home = block.stages.cache.as_ref().map(|settings| {
+                let block = nameless(block);
+                match old.iter().position(|home| home.block == block) {
+                    Some(place) => old.swap_remove(place),
+                    None => Box::new(Home { block, cache: Cache::new(settings, hasher) }),
+                }
+            });
+            self.homes.push(home);
+        }
+        for block in 0..self.homes.len() {
+            if let Some(cache) = self.get(block) {
+                cache.sweep_not_asked();
+                self.ask_for_sweep(block);
+            }
+        }
+    }
+
+    /// The next wake-up to ask for: which block's cache, and when.
+    pub(super) fn next_wake(&mut self) -> Option<(usize, Moment)> {
+        self.wakes.pop()
+    }
+
+    /// Nobody could be asked to wake that block's cache.
+    pub(super) fn disarm(&mut self, block: usize) {
+        if let Some(cache) = self.get(block) {
+            cache.sweep_not_asked();
+            self.ask_for_sweep(block);
+        }
+    }
+
+    pub(super) fn sweep(&mut self, now: Moment, block: usize) {
+        if let Some(cache) = self.get(block) {
+            cache.sweep(now);
+            self.ask_for_sweep(block);
+        }
+    }
+
+    /// The counters of those that there are.
+    pub(super) fn stats(&self) -> impl Iterator<Item = CacheStats> {
+        self.homes.iter().flatten().map(|home| home.cache.counters())
+    }
+
+    /// The bytes that they have reserved.
+    pub(super) fn reserved(&self) -> usize {
+        self.homes.iter().flatten().map(|home| size_of::<Home>() + home.cache.reserved()).sum()
+    }
+
+    fn get(&mut self, block: usize) -> Option<&mut Cache> {
+        Some(&mut self.homes.get_mut(block)?.as_mut()?.cache)
+    }
+
+    fn ask_for_sweep(&mut self, block: usize) {
+        if let Some(at) = self.get(block).and_then(Cache::next_sweep) {
+            self.wakes.push((block, at));
+        }
+    }
+}
+
+/// What a look-up leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LookUp {
+    /// The query is none for a cache.
+    NotForIt,
+    /// The upstream is asked.
+    Miss,
+    /// A reply of so many bytes is written; `refresh`: the answer is to be fetched anew.
+    Replied { len: usize, refresh: bool },
+    /// The upstream is asked, but the client can have what has expired, at the latest when it has
+    /// waited for so long.
+    Expired { entry: EntryKey, within: Option<Duration> },
+}
+
+/// What a response, or the lack of one, means for those who wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Remembered {
+    at: Moment,
+    block: usize,
+    /// What the response is; `None`: it was not remembered.
+    nature: Option<Nature>,
+    /// What they get in its place.
+    instead: Option<EntryKey>,
+}
+
+impl Forwarder {
+    /// The time by the calendar, in seconds since 1970 and modulo 2^32, as signatures have it
+    /// (RFC 4034 §3.1.5).
+    pub fn on_calendar(&mut self, unix: u32) {
+        self.caches.unix = unix;
+    }
+
+    /// What `block`'s cache says to a query, whose name is `name`.
+    pub(super) fn look_up(
+        &mut self,
+        now: Moment,
+        client: &Client,
+        query: &Query<'_>,
+        name: &Folded,
+        block: usize,
+        out: &mut [u8],
+    ) -> LookUp {
+        let Some(cache) = self.caches.get(block) else { return LookUp::NotForIt };
+        if query.has_subnet() || !cache.serves(name, &query.question, &query.asked) {
+            return LookUp::NotForIt;
+        }
+        let key = Key::new(&self.hasher, name, &query.question, &query.asked);
+        match cache.get(now, &key) {
+            Found::Miss => LookUp::Miss,
+            Found::Verify { entry, within } => LookUp::Expired { entry, within },
+            Found::Reply { entry, refresh } => {
+                match self.write_cached(now, block, entry, client, query, out) {
+                    Some(len) => LookUp::Replied { len, refresh },
+                    None => LookUp::Miss,
+                }
+            }
+        }
+    }
+
+    /// Writes what is remembered as the reply to a query.
+    pub(super) fn write_cached(
+        &mut self,
+        now: Moment,
+        block: usize,
+        entry: EntryKey,
+        client: &Client,
+        query: &Query<'_>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let chain = &self.chains[block];
+        let (asked, question) = (&query.asked, query.question_bytes());
+        let limit = limit(client, asked);
+        let to = ReplyTo { asked, question, limit, finish: chain.finish_cached() };
+        let len = self.caches.get(block)?.write(now, entry, &to, out)?;
+        chain.rearrange(&mut out[..len], || self.random.next_u32());
+        Some(len)
+    }
+
+    /// Fetches the answer to a query anew, for the cache alone.
+    pub(super) fn refresh(&mut self, now: Moment, block: usize, query: &Query<'_>, name: &Folded) {
+        if self.begin_refresh(now, block, query, name) {
+            return;
+        }
+        let key = Key::new(&self.hasher, name, &query.question, &query.asked);
+        if let Some(cache) = self.caches.get(block) {
+            cache.put_failure(now, name, &key, ExtendedError::NetworkError);
+        }
+    }
+
+    /// False if nobody can be asked now.
+    fn begin_refresh(
+        &mut self,
+        now: Moment,
+        block: usize,
+        query: &Query<'_>,
+        name: &Folded,
+    ) -> bool {
+        let Some(stanza) = self.routes.stanza_in(block, name) else { return false };
+        if self.verdicts.is_looping(block) || !self.routes.stanza(stanza).has_room() {
+            return false;
+        }
+        let route = Route { block, stanza, transport: Transport::Udp, cacheable: true };
+        let len = self.write_draft(query, block, flags::AD | flags::RD);
+        let hash = hash_of(&self.hasher, name, &self.draft[..len], stanza);
+        let opening =
+            route.opening(&self.draft[..len], query, hash, &mut self.routes, &self.chains);
+        if self.exchanges.find_same(&opening).is_some() {
+            return true;
+        }
+        let Some(slot) = self.exchanges.open(&opening, now) else { return false };
+        self.attempt(now, slot, ExtendedError::NetworkError);
+        true
+    }
+
+    /// A believed response to the exchange in `slot` will be delivered: it is remembered if it is
+    /// for the cache.
+    pub(super) fn remember(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        response: &Response,
+        packet: &[u8],
+    ) -> Option<Remembered> {
+        let block = self.cache_of(slot)?;
+        let chain = &self.chains[block];
+        let (query, unix) = (self.exchanges.query(slot), self.caches.unix);
+        let cache = self.caches.get(block)?;
+        let wants_less = chain.finish().minimal || cache.is_simple();
+        let slim = if wants_less { minimal(response) } else { None };
+        // Had another asked who wants recursion, the same would have been sent.
+        let usual = chain.query_flags().apply(flags::RD) & flags::RD;
+        let recursion = u16_at(query, 2).unwrap_or(0) & flags::RD == usual;
+        let response = slim.as_ref().unwrap_or(response);
+        let received = Received { packet, response, recursion, unix };
+        let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + self.exchanges.name_len(slot)]);
+        let key = Key::of_sent(&self.hasher, &name, query);
+        let (nature, instead) = match cache.put(now, &name, &key, &received) {
+            Ok(verdict) => (Some(verdict.nature), None),
+            Err(refusal) if refusal.is_no_answer() => (None, cache.fallback(now, &key)),
+            Err(_) => (None, None),
+        };
+        self.caches.ask_for_sweep(block);
+        Some(Remembered { at: now, block, nature, instead })
+    }
+
+    /// No response will be delivered to those who wait for the exchange in `slot`: that, too, is
+    /// remembered. They get what has expired, if that may be.
+    pub(super) fn remember_failure(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        why: ExtendedError,
+    ) -> Option<Remembered> {
+        let block = self.cache_of(slot)?;
+        let query = self.exchanges.query(slot);
+        let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + self.exchanges.name_len(slot)]);
+        let key = Key::of_sent(&self.hasher, &name, query);
+        let cache = self.caches.get(block)?;
+        let instead = cache.fallback(now, &key);
+        cache.put_failure(now, &name, &key, why);
+        self.caches.ask_for_sweep(block);
+        Some(Remembered { at: now, block, nature: None, instead })
+    }
+
+    /// Those who wait for the exchange in `slot` do so no longer: what they get instead.
+    pub(super) fn remember_nothing(&mut self, now: Moment, slot: u32) -> Option<Remembered> {
+        let block = self.cache_of(slot)?;
+        let query = self.exchanges.query(slot);
+        let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + self.exchanges.name_len(slot)]);
+        let key = Key::of_sent(&self.hasher, &name, query);
+        let instead = self.caches.get(block)?.fallback(now, &key)?;
+        Some(Remembered { at: now, block, nature: None, instead: Some(instead) })
+    }
+
+    /// Writes what a waiter of the exchange that is or was just in `slot` gets in place of a
+    /// response, if there is such a thing.
+    pub(super) fn write_instead(
+        &mut self,
+        slot: u32,
+        waiter: &Waiter,
+        remembered: Option<Remembered>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let Remembered { at, block, instead, .. } = remembered?;
+        let mut scratch = [0; NAME_LEN_MAX + 4];
+        let finish = self.chains[block].finish_cached();
+        let to = to_waiter(&self.exchanges, slot, waiter, finish, &mut scratch);
+        let len = self.caches.get(block)?.write(at, instead?, &to, out)?;
+        self.chains[block].rearrange(&mut out[..len], || self.random.next_u32());
+        Some(len)
+    }
+
+    /// Bounds the TTLs of a reply that is not from the cache, but could be the next time.
+    pub(super) fn bound_ttls(&mut self, remembered: Option<Remembered>, reply: &mut [u8]) {
+        let Some(Remembered { block, nature, .. }) = remembered else { return };
+        if let Some(cache) = self.caches.get(block) {
+            bound_ttls(reply, &cache.limits(), nature);
+        }
+    }
+
+    /// The server block for whose cache the exchange in `slot` is.
+    fn cache_of(&self, slot: u32) -> Option<usize> {
+        if !self.exchanges.is_cacheable(slot) {
+            return None;
+        }
+        self.routes.block_of(self.exchanges.first_stanza(slot))
+    }
+}
+
+/// The block as it decides what a cache holds: whatever addresses its upstreams' names have.
+fn nameless(block: &ServerBlock) -> ServerBlock {
+    let mut block = block.clone();
+    for forward in block.forwards.iter_mut().filter(|forward| forward.names_ttl.is_some()) {
+        forward.upstreams.clear();
+        forward.names_ttl = Some(Duration::ZERO);
+    }
+    block
+}
