@@ -241,6 +241,14 @@ fn word() -> impl Strategy<Value = String> {
         "header",
         "log",
         "nsid",
+        "cache",
+        "success",
+        "disable",
+        "prefetch",
+        "serve_stale",
+        "lru",
+        "30",
+        "30%",
         "timeouts",
         "errors",
         "consolidate",
@@ -313,7 +321,49 @@ fn block() -> impl Strategy<Value = String> {
 }
 
 /// A small directive that is right, apart from being there twice.
-fn stage() -> impl Strategy<Value = &'static str> {
+fn stage() -> impl Strategy<Value = String> {
+    prop_oneof![
+        1 => cache(),
+        9 => small_stage().prop_map(str::to_owned),
+    ]
+}
+
+/// A cache that is right, apart from options that contradict one another.
+fn cache() -> impl Strategy<Value = String> {
+    let arguments =
+        prop_oneof![Just(""), Just("30"), Just("m"), Just("86400 o\\.p 10.0.0.0/9"), Just("1d")];
+    let option = prop_oneof![
+        Just("success 100"),
+        Just("success 0 900"),
+        Just("denial 9984 5 0"),
+        Just("denial 70 7 9"),
+        Just("capacity_bytes success 3M"),
+        Just("capacity_bytes denial 99999"),
+        Just("prefetch 3"),
+        Just("prefetch 1 1.5s 90%"),
+        Just("prefetch 0"),
+        Just("serve_stale"),
+        Just("serve_stale 0"),
+        Just("serve_stale 1h immediate 30 5m"),
+        Just("serve_stale 1ns VERIFY"),
+        Just("serve_stale 1h verify 0 30"),
+        Just("serve_stale 1h verify 1us 4294967295 1ms"),
+        Just("serve_stale_policy prefer_positive"),
+        Just("servfail 0"),
+        Just("servfail 5m"),
+        Just("disable success"),
+        Just("disable denial m a\\.b.C 10.0.0.0/9"),
+        Just("keepttl"),
+        Just("lru"),
+        Just("lru 1 99999s"),
+    ];
+    (arguments, proptest::collection::vec(option, 0..5)).prop_map(|(arguments, options)| {
+        format!("cache {arguments} {{\n{}\n}}", options.join("\n"))
+    })
+}
+
+/// A small directive that is right, the cache apart.
+fn small_stage() -> impl Strategy<Value = &'static str> {
     prop_oneof![
         Just("root \"x y\""),
         Just("cancel 1.5s"),

@@ -18,7 +18,7 @@ use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Token, WARNINGS_MA
 type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
 
 /// The directives that onward has.
-const BUILT: [(&str, Reader); 20] = [
+const BUILT: [(&str, Reader); 21] = [
     ("root", stages::root::read),
     ("cancel", stages::cancel::read),
     ("timeouts", stages::timeouts::read),
@@ -34,6 +34,7 @@ const BUILT: [(&str, Reader); 20] = [
     ("chaos", stages::chaos::read),
     ("loadbalance", stages::loadbalance::read),
     ("acl", stages::acl::read),
+    ("cache", stages::cache::read),
     ("header", stages::header::read),
     ("minimal", stages::switches::minimal),
     ("loop", stages::switches::find_loops),
@@ -91,6 +92,8 @@ pub(super) struct Draft {
     /// `None` without `bind`.
     pub(super) bind: Option<Vec<BindAddress>>,
     pub(super) stages: Stages,
+    /// Where `cache` stands.
+    pub(super) cache: Option<Place>,
     pub(super) forwards: Vec<Stanza>,
 }
 

@@ -9,7 +9,7 @@
 use super::forward::Stanza;
 use super::keys::{Zone, split_scheme};
 use super::load::{Context, Draft};
-use super::{Listener, numbers};
+use super::{Cache, Listener, Name, numbers};
 use crate::corefile::{DIRECTIVES, Place, WARNINGS_MAX, Warning, did_you_mean};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -167,11 +167,17 @@ pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut 
 fn of_reach(draft: &Draft, context: &mut Context<'_>) {
     let served: HashSet<&[u8]> = draft.keys.iter().map(|key| key.name.as_wire()).collect();
     let above: HashSet<&[u8]> = draft.keys.iter().flat_map(|key| key.name.ancestors()).collect();
+    let meets = |zone: &Name| {
+        above.contains(zone.as_wire()) || zone.ancestors().any(|name| served.contains(name))
+    };
+    if let (Some(cache), Some(place)) = (&draft.stages.cache, &draft.cache) {
+        of_cache(cache, !draft.forwards.is_empty(), place, meets, context);
+    }
     // Those that take every query for their zone and hand none on.
     let mut takers: HashMap<&[u8], &Place> = HashMap::new();
     for Stanza { forward, place, .. } in &draft.forwards {
         let from = &forward.from;
-        if !above.contains(from.as_wire()) && !from.ancestors().any(|zone| served.contains(zone)) {
+        if !meets(from) {
             let message = format!(
                 "plugin/forward: no query is for {from} in a server block of other zones: the \
                  stanza is never used"
@@ -188,6 +194,35 @@ fn of_reach(draft: &Draft, context: &mut Context<'_>) {
         if forward.except.is_empty() && forward.next.is_empty() && !forward.next_on_nodata {
             takers.entry(from.as_wire()).or_insert(place);
         }
+    }
+}
+
+/// Notes what of a cache is without effect.
+fn of_cache(
+    cache: &Cache,
+    forwards: bool,
+    place: &Place,
+    meets: impl Fn(&Name) -> bool,
+    context: &mut Context<'_>,
+) {
+    if !forwards {
+        let message = "plugin/cache: nothing in this server block is forwarded, so nothing is kept";
+        context.warn(place, message);
+    }
+    for zone in cache.zones.iter().filter(|zone| !meets(zone)) {
+        let message = format!(
+            "plugin/cache: no query is for {zone} in a server block of other zones: nothing of it \
+             is kept"
+        );
+        context.warn(place, message);
+    }
+    let disabled = cache.success.disabled.iter().chain(&cache.denial.disabled);
+    for zone in disabled.filter(|zone| !meets(zone)) {
+        let message = format!(
+            "plugin/cache: disable {zone} does nothing: no query is for it in a server block of \
+             other zones"
+        );
+        context.warn(place, message);
     }
 }
 

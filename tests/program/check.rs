@@ -86,6 +86,31 @@ fn a_machine_gets_numbers_and_the_blocks_in_parts() {
 }
 
 #[test]
+fn a_cache_is_told_with_all_that_nobody_wrote() {
+    let corefile = ".:5399 {\n bind 127.0.0.1\n cache 30s\n forward . 192.0.2.1\n}\n";
+    let directory = written("check_cache", corefile);
+    let text = stdout(&onward_output(&["check"], &directory));
+    for line in [
+        "# [WARNING] Corefile:3 - plugin/cache: zone '30s': a TTL has no unit: write 30 to keep \
+         answers for so long",
+        "    cache 30s. {",
+        "        denial 10000 1800 5",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
+    }
+    let report = json(&[], &directory, 0);
+    assert_eq!(report["warnings"][0]["line"], 3);
+    let cache = &report["blocks"][0]["directives"][1];
+    assert_eq!((&cache["name"], &cache["arguments"][0]), (&"cache".into(), &"30s.".into()));
+    let options = cache["options"].as_array().unwrap();
+    let names: Vec<_> = options.iter().filter_map(|option| option["name"].as_str()).collect();
+    let bytes = "capacity_bytes";
+    let expected = ["success", "denial", bytes, bytes, "prefetch", "serve_stale", "servfail"];
+    assert_eq!(names, expected);
+    assert_eq!(options[0]["arguments"], serde_json::json!(["10000", "3600", "5"]));
+}
+
+#[test]
 fn what_is_odd_is_told_with_file_and_line_and_is_no_failure() {
     let corefile = ".:5399 {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.1\n}\n";
     let directory = written("check_warning", corefile);

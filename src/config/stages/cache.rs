@@ -2,9 +2,18 @@
 //!
 //! Plain data for the engine's cache of answers, with the defaults of the language. Times that are
 //! compared with TTLs are whole seconds, as TTLs are; the others are durations. Nothing here says
-//! how an answer is kept.
+//! how an answer is kept. How it is read is told by `reader`, how it is written at the end.
+
+mod reader;
+mod renewal;
+mod values;
+
+pub(in super::super) use reader::read;
 
 use super::super::Name;
+use super::super::forward::show;
+use super::super::word::list;
+use std::fmt;
 use std::time::Duration;
 
 /// The `cache` of one server block.
@@ -109,3 +118,60 @@ pub enum StaleMode {
 /// Bytes that are reserved for an answer on average: an address behind a chain of aliases takes
 /// 100 to 250, a signed denial about 1,000.
 pub const CACHED_BYTES: usize = 512;
+
+impl fmt::Display for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "    cache")?;
+        list(f, &self.zones)?;
+        writeln!(f, " {{")?;
+        if self.simple {
+            let CacheClass { capacity, ttl_max, .. } = self.success;
+            writeln!(f, "        lru {capacity} {ttl_max}s")?;
+            return writeln!(f, "    }}");
+        }
+        let classes = [("success", &self.success), ("denial", &self.denial)];
+        for (name, CacheClass { capacity, ttl_max, ttl_min, .. }) in classes {
+            writeln!(f, "        {name} {capacity} {ttl_max} {ttl_min}")?;
+        }
+        for (name, class) in classes {
+            writeln!(f, "        capacity_bytes {name} {}", class.capacity_bytes)?;
+        }
+        match self.prefetch {
+            None => writeln!(f, "        prefetch 0")?,
+            Some(Prefetch { amount, duration, percentage }) => {
+                writeln!(f, "        prefetch {amount} {} {percentage}%", show(duration))?;
+            }
+        }
+        match self.serve_stale {
+            None => writeln!(f, "        serve_stale 0s")?,
+            Some(stale) => stale.fmt(f)?,
+        }
+        writeln!(f, "        servfail {}", show(self.servfail))?;
+        for (name, class) in classes.iter().filter(|(_, class)| !class.disabled.is_empty()) {
+            write!(f, "        disable {name}")?;
+            list(f, &class.disabled)?;
+            writeln!(f)?;
+        }
+        if self.keep_ttl {
+            writeln!(f, "        keepttl")?;
+        }
+        writeln!(f, "    }}")
+    }
+}
+
+impl fmt::Display for ServeStale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { window, mode, ttl, recheck, prefer_positive } = *self;
+        write!(f, "        serve_stale {} ", show(window))?;
+        match mode {
+            StaleMode::Immediate => write!(f, "immediate")?,
+            // A time-out of zero is none.
+            StaleMode::Verify(within) => write!(f, "verify {}", show(within.unwrap_or_default()))?,
+        }
+        writeln!(f, " {ttl} {}", show(recheck))?;
+        if prefer_positive {
+            writeln!(f, "        serve_stale_policy prefer_positive")?;
+        }
+        Ok(())
+    }
+}

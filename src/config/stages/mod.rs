@@ -122,6 +122,7 @@ impl fmt::Display for Stages {
         self.chaos.iter().try_for_each(|chaos| chaos.fmt(f))?;
         self.loadbalance.iter().try_for_each(|loadbalance| loadbalance.fmt(f))?;
         self.acl.iter().try_for_each(|acl| acl.fmt(f))?;
+        self.cache.iter().try_for_each(|cache| cache.fmt(f))?;
         header::write(f, &self.header)?;
         switch(f, "minimal", self.minimal)?;
         switch(f, "loop", self.find_loops)

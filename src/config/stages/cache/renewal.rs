@@ -1,0 +1,186 @@
+//! Options of `cache` about asking the upstream again: `prefetch`, `serve_stale`, `servfail`.
+//!
+//! When an answer is fetched anew before it expires, what is done with it afterwards, and for how
+//! long a failure stands for another attempt. Whether they fit together is the reader's concern.
+
+use super::super::super::error::Complaint;
+use super::super::super::forward::show;
+use super::super::super::load::Context;
+use super::super::super::{QUERY_TIMEOUT, numbers};
+use super::values::{read_duration, read_number};
+use super::{Prefetch, ServeStale, StaleMode};
+use crate::corefile::{Cursor, Token, did_you_mean};
+use std::time::Duration;
+
+const MODES: [&str; 2] = ["immediate", "verify"];
+const STALE_WINDOW: Duration = Duration::from_secs(3_600);
+/// A longer window is not what RFC 8767 §5 suggests.
+const STALE_WINDOW_USEFUL: Duration = Duration::from_secs(3 * 86_400);
+/// Neither a failure nor a failed attempt counts for longer than this (RFC 2308 §7.1).
+const FAILURE_MAX: Duration = Duration::from_secs(300);
+/// Nor should it be forgotten sooner (RFC 9520 §3.2).
+const FAILURE_MIN: Duration = Duration::from_secs(1);
+const PREFETCH_DURATION: Duration = Duration::from_secs(60);
+const PREFETCH_PERCENTAGE: u8 = 10;
+
+/// `AMOUNT [DURATION [PERCENT%]]`.
+pub(super) fn read_prefetch(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+) -> Result<Option<Prefetch>, Complaint> {
+    let words = cursor.expect_rest()?;
+    if words.len() > 3 {
+        return Err(cursor.argument_error().into());
+    }
+    let amount = read_number(words[0])?;
+    let Ok(amount) = u64::try_from(amount) else {
+        let message = format!("prefetch AMOUNT must not be negative: {amount}");
+        return Err(Complaint::value(words[0], message));
+    };
+    let mut duration = PREFETCH_DURATION;
+    if let Some(word) = words.get(1) {
+        if word.text.ends_with('%') {
+            let message = format!("prefetch has a DURATION before PERCENT: {}", word.text);
+            return Err(Complaint::value(word, message));
+        }
+        duration = read_duration(word, "prefetch DURATION")?;
+        if duration.is_zero() && amount > 1 {
+            let message = "plugin/cache: prefetch: no two hits are so close: nothing is fetched";
+            context.warn(&word.place, message);
+        }
+    }
+    let percentage = words.get(2).map(|word| read_percentage(word, context)).transpose()?;
+    let percentage = percentage.unwrap_or(PREFETCH_PERCENTAGE);
+    let amount = u32::try_from(amount).unwrap_or(u32::MAX);
+    Ok((amount > 0).then_some(Prefetch { amount, duration, percentage }))
+}
+
+fn read_percentage(word: &Token, context: &mut Context<'_>) -> Result<u8, Complaint> {
+    let Some(digits) = word.text.strip_suffix('%') else {
+        let message = format!("prefetch PERCENT must end in '%': {}", word.text);
+        return Err(Complaint::value(word, message));
+    };
+    let number = numbers::signed(digits).map_err(|message| Complaint::value(word, message))?;
+    let fitting = u8::try_from(number).ok().filter(|number| (10..=90).contains(number));
+    let Some(percentage) = fitting else {
+        let message = format!("prefetch PERCENT must be 10% to 90%: {}", word.text);
+        return Err(Complaint::value(word, message));
+    };
+    if percentage > 50 {
+        let message = format!(
+            "plugin/cache: prefetch: with {percentage}% left, what is in demand is fetched up to \
+             {} times as often as it expires",
+            100 / (100 - u32::from(percentage))
+        );
+        context.warn(&word.place, message);
+    }
+    Ok(percentage)
+}
+
+/// `[DURATION [immediate [RESPONSE_TTL [RECHECK]] | verify [TIMEOUT [RESPONSE_TTL [RECHECK]]]]]`.
+pub(super) fn read_stale(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+) -> Result<ServeStale, Complaint> {
+    let words = cursor.rest();
+    let mut stale = ServeStale {
+        window: STALE_WINDOW,
+        mode: StaleMode::Immediate,
+        ttl: 0,
+        recheck: Duration::ZERO,
+        prefer_positive: false,
+    };
+    if let Some(word) = words.first() {
+        stale.window = read_duration(word, "serve_stale DURATION")?;
+        if stale.window > STALE_WINDOW_USEFUL {
+            let (window, useful) = (show(stale.window), show(STALE_WINDOW_USEFUL));
+            let message = format!(
+                "plugin/cache: answers that expired {window} ago are hardly true: RFC 8767 \
+                 suggests {useful} at most"
+            );
+            context.warn(&word.place, message);
+        }
+    }
+    let mut rest = words.get(2..).unwrap_or_default();
+    if let Some(mode) = words.get(1) {
+        stale.mode = match mode.text.to_ascii_lowercase().as_str() {
+            "immediate" => StaleMode::Immediate,
+            "verify" => StaleMode::Verify(None),
+            other => {
+                let suggestion = did_you_mean(other, MODES);
+                let expected = MODES.join(" or ");
+                let message =
+                    format!("unknown mode '{}'; expect {expected}{suggestion}", mode.text);
+                return Err(Complaint::value(mode, message));
+            }
+        };
+    }
+    if let (StaleMode::Verify(_), Some((word, behind))) = (stale.mode, rest.split_first()) {
+        stale.mode = StaleMode::Verify(read_verify_timeout(word, context)?);
+        rest = behind;
+    }
+    if rest.len() > 2 {
+        return Err(cursor.argument_error().into());
+    }
+    if let Some(word) = rest.first() {
+        stale.ttl = numbers::unsigned(&word.text).map_err(|why| Complaint::value(word, why))?;
+    }
+    if let Some(word) = rest.get(1) {
+        stale.recheck = read_duration(word, "serve_stale RECHECK")?;
+        if stale.recheck > FAILURE_MAX {
+            let message = format!("serve_stale RECHECK must not be above 5m: {}", word.text);
+            return Err(Complaint::value(word, message));
+        }
+    }
+    Ok(stale)
+}
+
+/// How long a client waits; zero is for as long as the query may take.
+fn read_verify_timeout(
+    word: &Token,
+    context: &mut Context<'_>,
+) -> Result<Option<Duration>, Complaint> {
+    let timeout = read_duration(word, "serve_stale TIMEOUT")?;
+    if timeout >= QUERY_TIMEOUT {
+        let (timeout, whole) = (show(timeout), show(QUERY_TIMEOUT));
+        let message = format!(
+            "plugin/cache: serve_stale: a TIMEOUT of {timeout} is none: a query may take {whole} \
+             in all"
+        );
+        context.warn(&word.place, message);
+    }
+    Ok((!timeout.is_zero()).then_some(timeout))
+}
+
+pub(super) fn read_policy(cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
+    const POLICY: &str = "prefer_positive";
+    let word = cursor.expect_arg()?;
+    if &*word.text != POLICY {
+        let suggestion = did_you_mean(&word.text, [POLICY]);
+        let message = format!("unknown policy '{}'; expect {POLICY}{suggestion}", word.text);
+        return Err(Complaint::value(word, message));
+    }
+    Ok(cursor.expect_no_arg()?)
+}
+
+pub(super) fn read_servfail(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+) -> Result<Duration, Complaint> {
+    let word = cursor.expect_arg()?;
+    cursor.expect_no_arg()?;
+    let servfail = read_duration(word, "servfail DURATION")?;
+    if servfail > FAILURE_MAX {
+        let message = "caching SERVFAIL responses over 5 minutes is not permitted";
+        return Err(Complaint::value(word, message));
+    }
+    if servfail < FAILURE_MIN {
+        let message = format!(
+            "plugin/cache: servfail {}: RFC 9520 asks that failures be remembered for a second at \
+             least",
+            word.text
+        );
+        context.warn(&word.place, message);
+    }
+    Ok(servfail)
+}

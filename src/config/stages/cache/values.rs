@@ -1,0 +1,100 @@
+//! Single words of `cache`: numbers of answers, bytes and seconds, and classes.
+//!
+//! Each is read within its bounds; the complaint says what the word is and what it should be. The
+//! bounds are the engine's, which tells slots and blocks by 32 bits, and those of DNS.
+
+use super::super::super::error::Complaint;
+use super::super::super::{duration, numbers};
+use crate::corefile::{Token, did_you_mean};
+use std::time::Duration;
+
+pub(super) const CLASSES: [&str; 2] = ["success", "denial"];
+/// A slot is told by 32 bits, and all of them are reserved at the start.
+const CAPACITY_MAX: i64 = 100_000_000;
+/// Less than this would not hold a few long answers.
+pub(super) const BYTES_MIN: usize = 64 << 10;
+/// Blocks of bytes are told by 32 bits, too.
+const BYTES_MAX: usize = 128 << 30;
+/// The highest TTL there is (RFC 2181 §8).
+const TTL_MAX: i64 = i32::MAX as i64;
+
+pub(super) fn read_class_name(word: &Token) -> Result<usize, Complaint> {
+    CLASSES.into_iter().position(|class| class == &*word.text).ok_or_else(|| {
+        let suggestion = did_you_mean(&word.text, CLASSES);
+        let message =
+            format!("unknown class '{}'; expect success or denial{suggestion}", word.text);
+        Complaint::value(word, message)
+    })
+}
+
+pub(super) fn read_number(word: &Token) -> Result<i64, Complaint> {
+    numbers::signed(&word.text).map_err(|message| Complaint::value(word, message))
+}
+
+pub(super) fn read_capacity(word: &Token, least: i64) -> Result<i64, Complaint> {
+    let number = read_number(word)?;
+    if number < least {
+        return Err(Complaint::value(word, format!("CAPACITY must be positive: {number}")));
+    }
+    if number > CAPACITY_MAX {
+        let message = format!("CAPACITY must not be more than {CAPACITY_MAX}: {number}");
+        return Err(Complaint::value(word, message));
+    }
+    Ok(number)
+}
+
+/// A TTL of `least` seconds or more.
+pub(super) fn read_ttl(word: &Token, least: i64) -> Result<u32, Complaint> {
+    let number = read_number(word)?;
+    if number < least {
+        let message = match least {
+            1 => format!("TTL must be positive: {number}"),
+            _ => format!("MINTTL must not be negative: {number}"),
+        };
+        return Err(Complaint::value(word, message));
+    }
+    Ok(u32::try_from(number.min(TTL_MAX)).unwrap_or(0))
+}
+
+/// Whole seconds, with a unit or without.
+pub(super) fn read_seconds(word: &Token) -> Result<u32, Complaint> {
+    if numbers::signed(&word.text).is_ok() {
+        return read_ttl(word, 1);
+    }
+    let nanos = duration::parse(&word.text).map_err(|message| Complaint::value(word, message))?;
+    if nanos <= 0 {
+        let message = format!("TTL must be positive: {}", duration::show(nanos));
+        return Err(Complaint::value(word, message));
+    }
+    if nanos % 1_000_000_000 != 0 {
+        let message = format!("TTL must be whole seconds: {}", duration::show(nanos));
+        return Err(Complaint::value(word, message));
+    }
+    Ok(u32::try_from((nanos / 1_000_000_000).min(TTL_MAX)).unwrap_or(0))
+}
+
+/// `NUMBER[K|M|G]`.
+pub(super) fn read_bytes(word: &Token) -> Result<usize, Complaint> {
+    let text = &*word.text;
+    let units = [("K", 10), ("M", 20), ("G", 30)];
+    let split = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+    let (digits, shift) = split.unwrap_or((text, 0));
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let message = format!("BYTES must be a number, with K, M or G behind it or not: {text}");
+        return Err(Complaint::value(word, message));
+    }
+    let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes
+        .filter(|bytes| (BYTES_MIN..=BYTES_MAX).contains(bytes))
+        .ok_or_else(|| Complaint::value(word, format!("BYTES must be 64K to 128G: {text}")))
+}
+
+/// A duration that is not negative.
+pub(super) fn read_duration(word: &Token, what: &str) -> Result<Duration, Complaint> {
+    let nanos = duration::parse(&word.text).map_err(|message| Complaint::value(word, message))?;
+    let Ok(nanos) = u64::try_from(nanos) else {
+        let message = format!("{what} must not be negative: {}", duration::show(nanos));
+        return Err(Complaint::value(word, message));
+    };
+    Ok(Duration::from_nanos(nanos))
+}
