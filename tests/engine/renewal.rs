@@ -7,8 +7,6 @@ use crate::common::wire::{Ask, answer};
 use crate::common::{Dice, at, config, for_seeds, stanza, upstream_address};
 use crate::world::{Sent, World};
 use onward::config::{Config, Forward, Upstream};
-use onward::engine::health::Verdicts;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A stanza whose upstreams are those with these numbers.
@@ -22,11 +20,6 @@ fn all_to(upstreams: &[usize]) -> Config {
 }
 
 impl World {
-    fn renew(&mut self, config: &Config) {
-        self.engine.renew(self.now, config, &[Some(0)], Arc::new(Verdicts::new(config)));
-        self.settle();
-    }
-
     fn ask_one(&mut self, number: usize, name: &str) -> Sent {
         self.ask(number, &Ask::new(7, name));
         self.only_sent()

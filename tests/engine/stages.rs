@@ -5,49 +5,16 @@
 
 use crate::common::at;
 use crate::common::wire::{Ask, Writer, answer, question_of, word_at};
-use crate::world::{Got, World, client};
+use crate::world::{Got, World, client, shown, world};
 use domain::base::Message;
 use onward::config::{Config, Host};
 use onward::engine::stats::DropReason;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-/// One listener and a server block with these directives.
-fn world(directives: &str) -> World {
-    let text = format!(". {{\n bind 127.0.0.1\n {directives}\n}}\n");
-    let loaded = Config::load(text.as_bytes(), "Corefile", &Host::plain());
-    World::new(&loaded.unwrap_or_else(|error| panic!("{error}")).0)
-}
-
 /// A query without EDNS.
 fn ask(name: &str, kind: u16) -> Ask {
     Ask { kind, ..Ask::new(7, name) }
-}
-
-/// The flags, the response code, and each record but the OPT as `SECTION OWNER TTL TYPE DATA`.
-fn shown(got: &Got) -> String {
-    let message = Message::from_octets(&got.bytes[..]).expect("a message");
-    let header = message.header();
-    let mut text = header.rcode().to_string();
-    for (set, flag) in [(header.aa(), "aa"), (header.tc(), "tc"), (header.rd(), "rd")] {
-        text += &if set { format!(" {flag}") } else { String::new() };
-    }
-    text += if header.ra() { " ra" } else { "" };
-    let (_, answer, authority, additional) = message.sections().expect("four sections");
-    for (name, section) in [("AN", answer), ("AU", authority), ("AD", additional)] {
-        for record in section {
-            let record = record.expect("a record");
-            let kind = record.rtype();
-            if kind != domain::base::iana::Rtype::OPT {
-                let record = record
-                    .to_any_record::<domain::rdata::AllRecordData<_, _>>()
-                    .expect("data that can be read");
-                let (owner, ttl, data) = (record.owner(), record.ttl(), record.data());
-                text += &format!("\n{name} {owner} {} {kind} {data}", ttl.as_secs());
-            }
-        }
-    }
-    text
 }
 
 #[test]

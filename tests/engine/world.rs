@@ -6,7 +6,8 @@
 //! tests' to play: they find what was sent in [`World::sent`] and call [`World::respond`].
 
 use crate::common::wire::{Ask, question_of, word_at};
-use onward::config::Config;
+use domain::base::Message;
+use onward::config::{Config, Host};
 use onward::engine::health::Verdicts;
 use onward::engine::stats::{DropReason, Stats};
 use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
@@ -70,6 +71,44 @@ pub(crate) struct World {
     sends: Vec<Outgoing>,
 }
 
+/// The configuration of one listener and a server block with these directives.
+pub(crate) fn corefile(directives: &str) -> Config {
+    let text = format!(". {{\n bind 127.0.0.1\n {directives}\n}}\n");
+    let loaded = Config::load(text.as_bytes(), "Corefile", &Host::plain());
+    loaded.unwrap_or_else(|error| panic!("{error}")).0
+}
+
+/// A worker with such a block.
+pub(crate) fn world(directives: &str) -> World {
+    World::new(&corefile(directives))
+}
+
+/// The flags, the response code, and each record but the OPT as `SECTION OWNER TTL TYPE DATA`.
+pub(crate) fn shown(got: &Got) -> String {
+    let message = Message::from_octets(&got.bytes[..]).expect("a message");
+    let header = message.header();
+    let mut text = header.rcode().to_string();
+    for (set, flag) in [(header.aa(), "aa"), (header.tc(), "tc"), (header.rd(), "rd")] {
+        text += &if set { format!(" {flag}") } else { String::new() };
+    }
+    text += if header.ra() { " ra" } else { "" };
+    let (_, answer, authority, additional) = message.sections().expect("four sections");
+    for (name, section) in [("AN", answer), ("AU", authority), ("AD", additional)] {
+        for record in section {
+            let record = record.expect("a record");
+            let kind = record.rtype();
+            if kind != domain::base::iana::Rtype::OPT {
+                let record = record
+                    .to_any_record::<domain::rdata::AllRecordData<_, _>>()
+                    .expect("data that can be read");
+                let (owner, ttl, data) = (record.owner(), record.ttl(), record.data());
+                text += &format!("\n{name} {owner} {} {kind} {data}", ttl.as_secs());
+            }
+        }
+    }
+    text
+}
+
 /// The client with this number.
 pub(crate) fn client(number: usize) -> Client {
     let address = [198, 51, 100 + (number >> 16) as u8, 1];
@@ -128,6 +167,12 @@ impl World {
         }
         self.settle();
         answered.is_some()
+    }
+
+    /// A new configuration takes effect.
+    pub(crate) fn renew(&mut self, config: &Config) {
+        self.engine.renew(self.now, config, &[Some(0)], Arc::new(Verdicts::new(config)));
+        self.settle();
     }
 
     /// The connection's socket fails.

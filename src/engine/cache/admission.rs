@@ -119,7 +119,7 @@ impl Limits<'_> {
     /// The highest and lowest TTL: `(max, min)`.
     pub(super) fn ttls(&self, nature: Nature) -> (u32, u32) {
         let class = if nature.is_denial() { self.denial } else { self.success };
-        (class.ttl_max, class.ttl_min)
+        (class.ttl_max, if self.simple { 0 } else { class.ttl_min })
     }
 }
 

@@ -6,6 +6,7 @@
 //! nothing is stored nothing is due, and an idle host sleeps.
 
 use super::Cache;
+use super::admission::Nature;
 use super::entry::Entry;
 use crate::engine::list::NONE;
 use crate::moment::Moment;
@@ -97,8 +98,13 @@ impl Cache {
         }
     }
 
-    /// When an entry is of no use any more: expired, and not to be served stale.
+    /// When an entry is of no use any more: expired, and not to be served stale. How many failures
+    /// there were in a row is of use for the next.
     pub(super) fn useless_at(&self, entry: &Entry) -> Moment {
-        entry.stored.plus(entry.lifetime + self.stale_window(entry))
+        let longer = match entry.nature {
+            Nature::Failure => self.settings.servfail,
+            _ => self.stale_window(entry),
+        };
+        entry.stored.plus(entry.lifetime + longer)
     }
 }
