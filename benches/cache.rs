@@ -35,6 +35,8 @@ fn main() -> ExitCode {
     }
     run(&[
         Bench { name: "cache_hit", set_up: hit },
+        Bench { name: "cache_hit_from_packet_of_10000", set_up: || hit_of(10_000) },
+        Bench { name: "cache_hit_from_packet_of_1000000", set_up: || hit_of(1_000_000) },
         Bench { name: "cache_miss", set_up: miss },
         Bench { name: "cache_put_again", set_up: || put(2 * NAMES) },
         Bench { name: "cache_put_evict", set_up: || put(NAMES / 2) },
@@ -60,6 +62,53 @@ fn hit() -> Operations {
         let to = ReplyTo { asked, question, limit: asked.udp_limit(), finish: Finish::PLAIN };
         black_box(bed.cache.write(bed.now, entry, &to, &mut out));
     })
+}
+
+/// The same among so many entries, of which each is asked for as often as any other, in no order
+/// that a processor could guess. The packet is parsed and its name folded, too: that many
+/// questions, parsed, would take more memory than the cache.
+fn hit_of(entries: usize) -> Operations {
+    let mut bed = Bed::sized(2 * entries);
+    for number in 0..entries {
+        bed.questions[0] = Asking::new(number);
+        bed.put(0);
+    }
+    // As many steps as there are entries, each by a number that has no divisor in common with it.
+    let stride = entries * 618 / 1_000;
+    let stride = (stride..).find(|stride| gcd(*stride, entries) == 1).expect("there are primes");
+    let packets: Vec<[u8; PACKET_LEN]> =
+        (0..entries).map(|number| padded(&query(number * stride % entries))).collect();
+    let mut out = [0; 1_232];
+    let mut next = 0;
+    repeat(move || {
+        let packet = &packets[next];
+        next = (next + 1) % entries;
+        bed.now = bed.now.plus(STEP / 1_000);
+        let len = usize::from(packet[PACKET_LEN - 1]);
+        let query = Query::parse(&packet[..len], false).expect("a query");
+        let name = Folded::new(query.name());
+        let key = Key::new(&bed.hasher, &name, &query.question, &query.asked);
+        let Found::Reply { entry, .. } = bed.cache.get(bed.now, &key) else {
+            panic!("it is there");
+        };
+        let (asked, question) = (&query.asked, query.question_bytes());
+        let to = ReplyTo { asked, question, limit: asked.udp_limit(), finish: Finish::PLAIN };
+        black_box(bed.cache.write(bed.now, entry, &to, &mut out));
+    })
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Room for a packet, and its length in the last byte.
+const PACKET_LEN: usize = 64;
+
+fn padded(packet: &[u8]) -> [u8; PACKET_LEN] {
+    let mut padded = [0; PACKET_LEN];
+    padded[..packet.len()].copy_from_slice(packet);
+    padded[PACKET_LEN - 1] = packet.len() as u8;
+    padded
 }
 
 /// Looked up in a full cache, and not found.
@@ -119,11 +168,17 @@ struct Asking {
 
 impl Bed {
     fn new(capacity: usize) -> Self {
+        let questions = (0..NAMES).map(Asking::new).collect();
+        Self { questions, ..Self::sized(capacity) }
+    }
+
+    /// With one question.
+    fn sized(capacity: usize) -> Self {
         let mut settings = config::Cache::default();
-        settings.success.capacity = capacity;
+        (settings.success.capacity, settings.success.capacity_bytes) = (capacity, 512 * capacity);
         let hasher = RandomState::with_seeds(1, 2, 3, 4);
         let cache = Cache::new(&settings, &hasher);
-        Self { cache, hasher, now: Moment::ZERO, questions: (0..NAMES).map(Asking::new).collect() }
+        Self { cache, hasher, now: Moment::ZERO, questions: vec![Asking::new(0)] }
     }
 
     fn put(&mut self, number: usize) {

@@ -287,7 +287,7 @@ impl Cache {
             return;
         }
         let failures = self.failures_before(now, before).saturating_add(1);
-        let lifetime = FAILURE * (1 << failures.min(10) - 1);
+        let lifetime = FAILURE * (1 << (failures.min(10) - 1));
         let lifetime = lifetime.min(self.settings.servfail);
         let verdict = Verdict { nature: Nature::Failure, lifetime };
         if verdict.lifetime.is_zero() || self.classes[1].is_disabled(name) {

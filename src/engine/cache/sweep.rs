@@ -73,8 +73,8 @@ impl Cache {
         }
         let begin = self.sweeps.place;
         let slots = self.classes.each_ref().map(|class| class.entries.len() as u32);
-        for class in 0..self.classes.len() {
-            for slot in begin..(begin + SLICE).min(slots[class]) {
+        for (class, count) in slots.into_iter().enumerate() {
+            for slot in begin..(begin + SLICE).min(count) {
                 let entry = self.classes[class].entries[slot as usize];
                 if entry.first == NONE {
                     continue;
