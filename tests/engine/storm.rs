@@ -5,10 +5,12 @@
 use crate::common::wire::{Ask, answer, random_case};
 use crate::common::{Dice, config, for_seeds, stanza, upstream_address};
 use crate::world::{Sent, World};
-use onward::config::{Config, Forward, Policy, Sizing};
+use onward::config::{Cache, Config, Forward, Policy, Prefetch, ServeStale, Sizing, StaleMode};
+use onward::engine::stats::CacheStats;
 use onward::moment::Moment;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// How an upstream is at the moment.
@@ -46,7 +48,40 @@ fn random_config(dice: &mut Dice) -> Config {
         ..stanza(upstreams)
     };
     let blocks = vec![(".", vec![random_stanza(3)]), ("example", vec![random_stanza(1)])];
-    config(blocks)
+    let mut config = config(blocks);
+    for block in &mut config.blocks {
+        block.stages.cache = random_cache(dice);
+    }
+    config
+}
+
+/// None, or one whose answers expire and make room soon.
+fn random_cache(dice: &mut Dice) -> Option<Cache> {
+    let patience = Duration::from_millis(dice.pick(&[0, 10, 500]));
+    let modes = [StaleMode::Immediate, StaleMode::Verify(None), StaleMode::Verify(Some(patience))];
+    let stale = ServeStale {
+        window: Duration::from_secs(dice.pick(&[1, 3_600])),
+        mode: dice.pick(&modes),
+        ttl: dice.pick(&[0, 30]),
+        recheck: Duration::from_secs(dice.pick(&[0, 2])),
+        prefer_positive: dice.one_in(2),
+    };
+    let prefetch =
+        Prefetch { amount: 2, duration: Duration::from_secs(60), percentage: dice.pick(&[10, 90]) };
+    let mut cache = Cache {
+        serve_stale: dice.pick(&[None, Some(stale)]),
+        prefetch: dice.pick(&[None, Some(prefetch)]),
+        servfail: Duration::from_secs(dice.pick(&[0, 2])),
+        keep_ttl: dice.one_in(4),
+        simple: dice.one_in(4),
+        ..Cache::default()
+    };
+    for class in [&mut cache.success, &mut cache.denial] {
+        class.capacity = dice.pick(&[1, 20, 10_000]);
+        class.capacity_bytes = dice.pick(&[1_024, 100_000]);
+        class.ttl_max = dice.pick(&[1, 3, 20]);
+    }
+    (!dice.one_in(3)).then_some(cache)
 }
 
 impl Storm<'_> {
@@ -146,6 +181,7 @@ impl Storm<'_> {
 
 #[test]
 fn whatever_happens_each_query_is_answered_once_and_nothing_is_left() {
+    let total = Mutex::new(CacheStats::default());
     for_seeds(0..150, |dice| {
         let world = World::new(&random_config(dice));
         let moods = BTreeMap::new();
@@ -153,6 +189,9 @@ fn whatever_happens_each_query_is_answered_once_and_nothing_is_left() {
         for _ in 0..300 {
             storm.step();
         }
-        storm.world.finish();
+        storm.world.finish().caches.iter().for_each(|cache| total.lock().unwrap().add(cache));
     });
+    let total = total.into_inner().unwrap();
+    let used = [total.hits[0], total.hits[1], total.stale, total.refreshes, total.evicted[0]];
+    assert!(used.iter().all(|count| *count > 500), "lame storms: {total:?}");
 }

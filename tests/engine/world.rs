@@ -319,6 +319,9 @@ impl World {
         assert!(self.sockets.is_empty(), "still open: {:?}", self.sockets);
         assert!(self.wheel.is_empty() && self.engine.next_request().is_none());
         let stats = self.engine.stats();
+        for cache in &stats.caches {
+            assert_eq!((cache.entries, cache.bytes), ([0; 2], 0), "what expired is still there");
+        }
         for upstream in &stats.upstreams {
             let pool = upstream.pool;
             let closed = pool.expired + pool.aged + pool.surplus + pool.broken;
