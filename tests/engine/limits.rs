@@ -104,3 +104,32 @@ fn a_pool_whose_connections_are_all_about_to_close_fails_over() {
     let stats = world.finish();
     assert_eq!((stats.upstreams[0].failed, stats.replied()), (1, 3));
 }
+
+/// An upstream that closes its streams whenever it is asked one certain thing, and answers all
+/// else: each of its streams has worked before, and yet the query does not go out for ever.
+#[test]
+fn a_query_that_ends_every_stream_it_is_sent_on_is_given_up() {
+    let stanza = Forward { force_tcp: true, ..stanza(1) };
+    let mut world = World::new(&config(vec![(".", vec![stanza])]));
+    world.ask(0, &Ask::new(1, "poison.example"));
+    let mut poison = world.only_sent();
+    let mut times = 1;
+    for number in 1..100 {
+        world.ask(number, &Ask::new(1, &format!("n{number}.example")));
+        let other = world.only_sent();
+        assert_eq!(other.connection, poison.connection, "streams are shared");
+        world.engine.on_connected(world.now, other.connection);
+        assert!(world.respond(other.connection, &answer(&other.bytes)));
+        assert_eq!(world.only_got().rcode(), 0, "{number}");
+        world.refuse(poison.connection);
+        match world.take_sent().pop() {
+            Some(again) => poison = again,
+            None => break,
+        }
+        times += 1;
+    }
+    assert_eq!(world.only_got().rcode(), 2);
+    assert!(times <= 12, "sent {times} times");
+    world.check_books();
+    assert_eq!(world.engine.outstanding(), 0);
+}
