@@ -130,7 +130,23 @@ impl fmt::Display for CliError {
                 write!(out, "--cores: this process may not run on {missing}, only on {available}")
             }
             Self::NothingToDo => out.write_str(NOTHING_TO_DO),
-            Self::Unreadable(name, error) => write!(out, "cannot read {name}: {error}"),
+            Self::Unreadable(name, error) => {
+                write!(out, "cannot read {name}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        out.write_str("; correct the name, or say with --conf where the file is")
+                    }
+                    io::ErrorKind::PermissionDenied => write!(
+                        out,
+                        "; the user that onward runs as must be allowed to read it \
+                         (`ls -l {name}` shows who is)"
+                    ),
+                    io::ErrorKind::IsADirectory => {
+                        out.write_str("; name the file in it, such as Corefile")
+                    }
+                    _ => Ok(()),
+                }
+            }
         }
     }
 }
@@ -430,6 +446,7 @@ mod tests {
         parse,
     };
     use std::ffi::OsString;
+    use std::io;
     use std::path::PathBuf;
     use std::time::Duration;
 
@@ -604,6 +621,18 @@ mod tests {
         let error = Source::File(PathBuf::from("/no/such/Corefile")).load().unwrap_err();
         assert!(error.to_string().starts_with("cannot read /no/such/Corefile: "), "{error}");
         assert_eq!(error.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn whoever_cannot_read_a_file_is_told_what_to_do() {
+        for (kind, hint) in [
+            (io::ErrorKind::NotFound, "--conf"),
+            (io::ErrorKind::PermissionDenied, "ls -l Corefile"),
+            (io::ErrorKind::IsADirectory, "the file in it"),
+        ] {
+            let text = CliError::Unreadable("Corefile".into(), kind.into()).to_string();
+            assert!(text.contains(hint) && text.lines().count() == 1, "{text}");
+        }
     }
 
     #[test]

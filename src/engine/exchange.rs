@@ -114,6 +114,8 @@ pub struct Exchange {
     pub failures: u32,
     /// Responses that were held back in the hope of a better one.
     pub failovers: u32,
+    /// Attempts that ended with their stream, which had worked before: nobody was blamed.
+    pub excused: u32,
     /// The connection and id of the current attempt.
     attempt: Option<(ConnectionId, u16)>,
     attempt_until: Moment,
@@ -438,6 +440,7 @@ impl Exchange {
             tour: Tour::NEW,
             failures: 0,
             failovers: 0,
+            excused: 0,
             attempt: None,
             attempt_until: Moment::FOREVER,
             until: Moment::FOREVER,

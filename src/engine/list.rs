@@ -88,6 +88,19 @@ impl List {
         self.len += 1;
     }
 
+    /// Adds `slot` before all others. It must not be on this list.
+    pub fn push_front<T>(&mut self, slab: &mut [T], slot: u32, link: impl Fn(&mut T) -> &mut Link) {
+        let front = std::mem::replace(&mut self.front, slot);
+        let place = link(&mut slab[slot as usize]);
+        debug_assert!(!place.on_list, "slot {slot} is on the list already");
+        *place = Link { before: NONE, behind: front, on_list: true };
+        match front {
+            NONE => self.back = slot,
+            front => link(&mut slab[front as usize]).before = slot,
+        }
+        self.len += 1;
+    }
+
     /// Takes `slot` out; does nothing if it is not on the list.
     pub fn remove<T>(&mut self, slab: &mut [T], slot: u32, link: impl Fn(&mut T) -> &mut Link) {
         let place = std::mem::replace(link(&mut slab[slot as usize]), Link::OFF);
@@ -139,13 +152,19 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Push(u32),
+        PushFront(u32),
         Remove(u32),
         Pop,
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let slot = any::<u32>().prop_map(|slot| slot % 16);
-        prop_oneof![slot.clone().prop_map(Step::Push), slot.prop_map(Step::Remove), Just(Step::Pop)]
+        prop_oneof![
+            slot.clone().prop_map(Step::Push),
+            slot.clone().prop_map(Step::PushFront),
+            slot.prop_map(Step::Remove),
+            Just(Step::Pop)
+        ]
     }
 
     proptest! {
@@ -159,7 +178,11 @@ mod tests {
                         list.push_back(&mut slab, slot, |link| link);
                         model.push_back(slot);
                     }
-                    Step::Push(slot) | Step::Remove(slot) => {
+                    Step::PushFront(slot) if !model.contains(&slot) => {
+                        list.push_front(&mut slab, slot, |link| link);
+                        model.push_front(slot);
+                    }
+                    Step::Push(slot) | Step::PushFront(slot) | Step::Remove(slot) => {
                         list.remove(&mut slab, slot, |link| link);
                         model.retain(|other| *other != slot);
                     }

@@ -199,10 +199,13 @@ impl Pools {
         if silent {
             self.retire(slot, Reason::Broken);
         }
+        let was_full = self.is_full(slot);
         let member = &mut self.connections[slot as usize];
         member.outstanding -= 1;
         if member.outstanding == 0 {
             self.give_back(slot, now);
+        } else if was_full {
+            self.line_up(slot);
         }
     }
 

@@ -47,13 +47,14 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
     let ready = inherited.take_ready();
     let server = Server::start_on(config, &cores, inherited, |line| say(line)).map_err(failed)?;
+    // Whoever reads that we listen finds our number there.
+    let _pidfile = options.pidfile.as_deref().and_then(PidFile::write);
     if !options.quiet {
         for address in server.addresses() {
             let plural = if cores.len() == 1 { "" } else { "s" };
-            println!("onward listens on {address}, {} worker{plural}", cores.len());
+            say(format_args!("onward listens on {address}, {} worker{plural}", cores.len()));
         }
     }
-    let _pidfile = options.pidfile.as_deref().and_then(PidFile::write);
     ready.tell();
     let manager = Manager::of_environment(clock.now());
     manager.say("READY=1");

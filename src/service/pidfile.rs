@@ -4,6 +4,7 @@
 //! over writes its own number over ours; removed at the end if it still has ours. A file that
 //! cannot be written is no reason not to serve.
 
+use super::log::say;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,8 @@ impl PidFile {
         match fs::write(path, ours()) {
             Ok(()) => Some(Self(path.to_owned())),
             Err(error) => {
-                println!("[ERROR] Could not write pidfile: {}: {error}", path.display());
+                let path = path.display();
+                say(format_args!("[ERROR] Could not write pidfile: {path}: {error}"));
                 None
             }
         }

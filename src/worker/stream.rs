@@ -70,7 +70,9 @@ impl Stream {
         }
     }
 
-    /// Has `write` put a message of at most `len_max` bytes into the outbox.
+    /// Has `write` put a message of at most `len_max` bytes into the outbox. When that holds much,
+    /// the kernel is asked first whether it takes some: what one turn brings is no sign of a slow
+    /// reader.
     ///
     /// # Errors
     /// The other end reads too slowly: `write` was not called.
@@ -79,6 +81,10 @@ impl Stream {
         len_max: usize,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), Full> {
+        if self.outbox.waiting().len() > WAITING_MAX {
+            // If the socket has failed, everything still waits.
+            let _ = self.flush();
+        }
         self.outbox.push(len_max, WAITING_MAX, write)
     }
 
@@ -107,5 +113,38 @@ impl Stream {
             }
         }
         Ok(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Stream, WAITING_MAX};
+    use mio::net::TcpStream;
+    use std::net::TcpListener;
+
+    /// A stream, and its other end, which reads nothing.
+    fn stream() -> (Stream, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        (Stream::new(TcpStream::from_std(near), false), far)
+    }
+
+    #[test]
+    fn whoever_is_owed_much_in_one_turn_is_not_slow_for_that() {
+        let (mut stream, _far) = stream();
+        let messages = WAITING_MAX / 2_000 + 20;
+        for number in 0..messages {
+            assert!(stream.push(2_000, |_| 2_000).is_ok(), "message {number} of {messages}");
+        }
+    }
+
+    #[test]
+    fn whoever_reads_nothing_is_slow_in_the_end() {
+        let (mut stream, _far) = stream();
+        let pushed = (0..4_096).take_while(|_| stream.push(65_535, |_| 65_535).is_ok()).count();
+        assert!(pushed < 4_096, "the kernel took {pushed} messages");
+        assert!(stream.outbox.waiting().len() <= WAITING_MAX + 65_537);
     }
 }

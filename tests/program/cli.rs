@@ -3,9 +3,10 @@
 //! Each test runs the real binary. What it prints is matched on the words an operator needs, not
 //! on whole sentences.
 
-use super::process::{directory, onward, onward_output};
+use super::process::{directory, free_port, onward, onward_output, send};
+use super::until::until;
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Output};
 
 fn stderr(output: &Output) -> String {
@@ -88,7 +89,8 @@ fn a_core_that_the_host_lacks_is_refused_with_those_it_has() {
 #[test]
 fn an_unreadable_file_is_named() {
     let output = onward_output(&["-conf", "gone"], &directory("gone"));
-    assert_refused(&output, 2, &["gone", "No such file"]);
+    assert_refused(&output, 2, &["gone", "No such file", "--conf"]);
+    assert_eq!(stderr(&output).lines().count(), 1);
 }
 
 #[test]
@@ -107,4 +109,17 @@ fn both_stopping_signals_end_it_with_success() {
         let (program, _) = onward(&["--listen", "127.0.0.1:0", "--forward", "127.0.0.1:9"]);
         assert_eq!(program.end(signal), Some(0), "SIG{signal}");
     }
+}
+
+#[test]
+fn a_full_disk_that_takes_no_line_does_not_keep_it_from_serving() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
+    command.args(["--listen", &address, "--forward", "127.0.0.1:9"]);
+    command.args(["-pidfile", "/nonexistent/pid"]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = command.stdout(full).spawn().unwrap();
+    until("it listens", || TcpStream::connect(&address).ok());
+    send("TERM", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

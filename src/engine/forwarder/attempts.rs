@@ -3,7 +3,8 @@
 //! An attempt ends by its time-out, by the failure of its connection or by the deadline of the
 //! whole query; each leads to the next upstream until the attempts or the time allowed are spent.
 //! The one exception are streams that the upstream closed between queries, as every server does
-//! sooner or later: what was on them goes out again at once and nobody is blamed.
+//! sooner or later: what was on them goes out again at once and nobody is blamed. Not for ever,
+//! since it may be the query itself that ends each stream it is sent on.
 
 use super::{Failed, Forwarder, Outgoing, pool_of};
 use crate::config::Policy;
@@ -12,6 +13,11 @@ use crate::engine::key::ConnectionId;
 use crate::engine::message::reply::ExtendedError;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
+
+/// So often a query's attempt may end with a stream that had worked before and count for nothing. A
+/// restarted upstream has closed all its streams; those that are idle close with the first that is
+/// found out, and of those in use as many as this may still be in the way.
+const EXCUSES_MAX: u32 = 8;
 
 impl Forwarder {
     /// The connection's socket failed, was closed by the upstream, or could not be opened: its
@@ -28,7 +34,9 @@ impl Forwarder {
             let upstream = self.upstream_of(slot);
             self.exchanges.end_attempt(slot);
             self.pools.release(connection, now, false);
-            if excused {
+            let exchange = self.exchanges.get(slot);
+            if excused && exchange.excused < EXCUSES_MAX {
+                exchange.excused += 1;
                 self.attempt_at(now, slot, upstream);
             } else {
                 self.stats.upstreams[upstream].failed += 1;

@@ -1,8 +1,9 @@
 //! What is different about pools of streams (TCP).
 //!
 //! A stream carries many queries at once and answers come in any order (RFC 7766 §6.2.1.1), so a
-//! pool holds few and fills them, the longest-serving first; only one whose oldest query has
-//! waited suspiciously long takes no more. Connecting takes a round trip, or for ever: each dial
+//! pool holds few and fills them; only one whose oldest query has waited suspiciously long takes
+//! no more. Among the busy ones those that are full stand behind all others, so that one with room
+//! is found at once however many there are. Connecting takes a round trip, or for ever: each dial
 //! has a deadline that follows what dials to this upstream took of late. And because a query
 //! should never pay for the handshake, a stream that grows too old is replaced first and retires
 //! when its successor is connected.
@@ -84,7 +85,32 @@ impl Pools {
         state.peak = state.peak.max(state.busy.len());
         state.stats.shared += u64::from(shared.is_some());
         self.connections[slot as usize].outstanding += 1;
+        if shared.is_none() || self.is_full(slot) {
+            self.line_up(slot);
+        }
         Ok(self.id(slot))
+    }
+
+    /// Whether the stream in `slot` carries as many queries as it may.
+    pub(super) fn is_full(&self, slot: u32) -> bool {
+        let member = &self.connections[slot as usize];
+        let settings = &self.pools[member.pool as usize].settings;
+        settings.streams && member.outstanding as usize >= settings.max_inflight
+    }
+
+    /// Has the busy stream in `slot` stand behind all others if it is full, and else before them.
+    pub(super) fn line_up(&mut self, slot: u32) {
+        let (full, member) = (self.is_full(slot), &self.connections[slot as usize]);
+        if member.retiring.is_some() {
+            return;
+        }
+        let busy = &mut self.pools[member.pool as usize].busy;
+        busy.remove(&mut self.connections, slot, |member| &mut member.link);
+        if full {
+            busy.push_back(&mut self.connections, slot, |member| &mut member.link);
+        } else {
+            busy.push_front(&mut self.connections, slot, |member| &mut member.link);
+        }
     }
 
     /// The stream is connected.
@@ -250,15 +276,15 @@ impl Pools {
 
 #[cfg(test)]
 mod tests {
-    use super::{DIAL_FIRST, DIAL_MIN, PoolSettings, Pools};
+    use super::{DIAL_FIRST, DIAL_MIN, PoolSettings, Pools, TakeError};
     use crate::engine::key::ConnectionId;
     use crate::moment::Moment;
     use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn pools(max_age: Option<Duration>) -> Pools {
-        Pools::new([PoolSettings {
+    fn settings(max_age: Option<Duration>) -> PoolSettings {
+        PoolSettings {
             expire: 10 * SECOND,
             max_age,
             max_idle: None,
@@ -266,7 +292,11 @@ mod tests {
             max_conns: 100,
             max_inflight: 1,
             streams: true,
-        }])
+        }
+    }
+
+    fn pools(max_age: Option<Duration>) -> Pools {
+        Pools::new([settings(max_age)])
     }
 
     fn at(seconds: f64) -> Moment {
@@ -292,6 +322,21 @@ mod tests {
         assert_eq!((pools.next_dial(), pools.next_closed()), (None, Some(new)));
         pools.next_request();
         assert_eq!((pools.len(0), pools.next_request()), (0, None), "it goes on for ever");
+    }
+
+    #[test]
+    fn streams_with_room_are_filled_however_many_others_are_full() {
+        let mut pools = Pools::new([PoolSettings { max_inflight: 2, ..settings(None) }]);
+        let full: Vec<_> = (0..200).map(|_| take(&mut pools, at(0.0))).collect();
+        assert_eq!(pools.len(0), 100, "two on each");
+        let none = pools.take(0, at(0.0), 0, |_| false);
+        assert_eq!(none, Err(TakeError::Exhausted));
+        // Of the one dialled last and of one in the middle a query ends.
+        for stream in [full[199], full[101]] {
+            pools.release(stream, at(1.0), false);
+            assert_eq!(take(&mut pools, at(1.0)), stream);
+        }
+        assert_eq!((pools.len(0), pools.stats(0).shared), (100, 102));
     }
 
     #[test]
