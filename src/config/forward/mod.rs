@@ -20,7 +20,7 @@ use super::{
     Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, Sizing, UPSTREAMS_MAX, Upstream,
     duration, keys, numbers, oddities,
 };
-use crate::corefile::{Cursor, ParseError, Place, Token, Warning, did_you_mean};
+use crate::corefile::{Cursor, ParseError, Place, Token, did_you_mean};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use targets::Targets;
@@ -130,7 +130,7 @@ fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name,
              Using only '{from}'.",
             written.text
         );
-        context.warnings.push(Warning { place: written.place.clone(), message });
+        context.warn(&written.place, message);
     }
     Ok(from)
 }

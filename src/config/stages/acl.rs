@@ -9,7 +9,7 @@ use super::super::load::{Context, Draft};
 use super::super::quote::quote;
 use super::super::word::list;
 use super::super::{Kind, Name, Net, keys};
-use crate::corefile::{Cursor, ParseError, Token, Warning, did_you_mean};
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
 /// Who may ask what below some names.
@@ -61,12 +61,16 @@ pub(in super::super) fn read(
     while cursor.stanza().is_some() {
         let written = cursor.rest();
         let mut zones = Vec::new();
-        for zone in &written {
-            match keys::parse(&zone.text) {
-                Ok(zone) => zones.extend(zone.names),
+        for word in &written {
+            match keys::parse(&word.text) {
+                Ok(zone) => {
+                    context
+                        .count_zones(zone.names.len())
+                        .map_err(|message| Complaint::value(word, message))?;
+                    zones.extend(zone.names);
+                }
                 Err(reason) => {
-                    let message = format!("plugin/acl: zone is ignored: {reason}");
-                    context.warnings.push(Warning { place: zone.place.clone(), message });
+                    context.warn(&word.place, format!("plugin/acl: zone is ignored: {reason}"));
                 }
             }
         }

@@ -14,10 +14,11 @@ const TIMEOUT: Duration = Duration::from_millis(5001);
 /// Reads all `cancel` stanzas of one server block.
 pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
-    _: &mut Context<'_>,
+    context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while cursor.stanza().is_some() {
+    while let Some(stanza) = cursor.stanza() {
+        context.warn_of_earlier("cancel", draft.stages.cancel.is_some(), &stanza.place);
         let mut timeout = TIMEOUT;
         if let Some(written) = cursor.arg() {
             let nanos = duration::parse(&written.text)

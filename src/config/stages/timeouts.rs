@@ -9,7 +9,7 @@ use super::super::error::Complaint;
 use super::super::forward::show;
 use super::super::load::{Context, Draft};
 use super::super::{duration, numbers};
-use crate::corefile::{Cursor, ParseError, Token, Warning, did_you_mean};
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(in super::super) fn read(
             if ["read", "write"].contains(&&*property.text) {
                 let text = &property.text;
                 let message = format!("plugin/timeouts: no effect: {text} is covered by idle");
-                context.warnings.push(Warning { place: property.place.clone(), message });
+                context.warn(&property.place, message);
             }
             match &*property.text {
                 "read" => timeouts.read = Some(limit(cursor)?),
