@@ -114,9 +114,15 @@ impl Service<'_> {
     fn reload(&mut self) {
         say("[INFO] Reloading");
         self.manager.say("RELOADING=1");
-        match self.try_reload() {
-            Ok(()) => say("[INFO] Reloading complete"),
-            Err(why) => say(format_args!("[ERROR] reload failed, nothing has changed: {why}")),
+        let outcome = self.try_reload();
+        let reloads = self.server.reloads();
+        reloads.count(&outcome);
+        match outcome {
+            Ok(()) => say(format_args!("[INFO] Reloading complete ({reloads})")),
+            Err(why) => {
+                say(format_args!("[ERROR] reload failed, nothing has changed: {why}"));
+                say(format_args!("[INFO] {reloads}"));
+            }
         }
         self.manager.say("READY=1");
     }
