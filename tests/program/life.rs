@@ -41,10 +41,11 @@ fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Summary {
     client.join().unwrap()
 }
 
-/// Returns when `upstream` has got a query.
+/// Returns when `upstream` has got so many queries.
 #[track_caller]
-fn wait_until_asked(upstream: &Responder) {
-    until("a query", || (upstream.counts().unwrap()[0].queries > 0).then_some(()));
+fn wait_until_asked(upstream: &Responder, queries: u64) {
+    let asked = || (upstream.counts().unwrap()[0].queries >= queries).then_some(());
+    until(&format!("{queries} queries"), asked);
 }
 
 /// Asks two hundred questions, which are all answered.
@@ -86,6 +87,8 @@ fn a_signal_has_the_file_read_again_and_a_bad_file_changes_nothing() {
         fs::remove_file(directory.join("Corefile")).unwrap();
         forwarder.signal("HUP");
         forwarder.wait_for("[ERROR] reload failed");
+        let line = forwarder.wait_for("reloads since the start");
+        assert!(line.ends_with("2 done, 2 failed"), "{line}");
     });
     assert_nothing_lost(&summary);
     assert_eq!(forwarder.end("TERM"), Some(0));
@@ -102,7 +105,7 @@ fn it_goes_on_when_nobody_reads_what_it_says() {
     write_corefile(&directory, address.port(), second.addresses()[0], "");
     let summary = ask_during(address, || {
         send("HUP", child.id());
-        wait_until_asked(&second);
+        wait_until_asked(&second, 1);
         // Taken in, too, with nobody to tell.
         send("USR1", child.id());
     });
@@ -162,12 +165,16 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
     write_corefile(&directory, address.port(), upstream.addresses()[0], "");
     let mut next = None;
     let summary = ask_during(address, || {
+        // As many as in a second of 20,000 in the middle of which it happens.
+        wait_until_asked(&upstream, 10_000);
         forwarder.signal("USR2");
         let line = forwarder.wait_for("has taken over");
         let number = line.split_whitespace().find_map(|word| word.parse().ok());
         next = number.map(Stranger::new);
         assert_eq!(forwarder.wait(), Some(0), "it ends when it has finished what it had");
+        wait_until_asked(&upstream, upstream.counts().unwrap()[0].queries + 10_000);
     });
+    println!("{:.0} queries/s", summary.rate());
     assert_nothing_lost(&summary);
     assert_serves(address);
     assert_eq!(pidfile(), format!("{}\n", next.as_ref().unwrap().id()));
