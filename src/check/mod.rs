@@ -3,8 +3,8 @@
 //! Reads, validates and resolves as serving does, by the same functions, and refuses what serving
 //! would refuse, as far as that can be known without listening: addresses are tried with a socket
 //! of any port that nobody is told of. Where somebody listens already it says so and refuses
-//! nothing: mostly it is the server that is to read this configuration next. [`Report`] collects the numbers; how it is written is told by its files
-//! `text` and `json`.
+//! nothing: mostly it is the server that is to read this configuration next. [`Report`] collects
+//! the numbers; how it is written is told by its files `text` and `json`.
 
 mod json;
 mod report;
