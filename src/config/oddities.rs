@@ -117,13 +117,13 @@ fn of_name(text: &str, zone: &Zone) -> Option<String> {
 }
 
 /// The bits of a network's address that are beyond its length.
-fn host_bits(address: &str, length: &str) -> Option<String> {
+pub(super) fn host_bits(address: &str, length: &str) -> Option<String> {
     let length = length.split(':').next()?.parse::<u32>().ok()?;
-    let (bits, width) = match address.parse::<IpAddr>().ok()? {
+    let (bits, width): (u128, u32) = match address.parse::<IpAddr>().ok()? {
         IpAddr::V4(ip) => (u128::from(u32::from(ip)), 32),
         IpAddr::V6(ip) => (u128::from(ip), 128),
     };
-    let beyond = width - length;
+    let beyond = width.checked_sub(length)?;
     let mask = u128::MAX.checked_shl(beyond).unwrap_or(0);
     if bits & !mask == 0 {
         return None;

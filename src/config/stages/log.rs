@@ -6,9 +6,9 @@
 
 use super::super::Name;
 use super::super::error::Complaint;
-use super::super::keys;
 use super::super::load::{Context, Draft};
 use super::super::word::{Word, list};
+use super::super::{keys, oddities};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
@@ -87,6 +87,12 @@ fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>
                 context
                     .count_zones(zone.names.len())
                     .map_err(|message| Complaint::value(word, message))?;
+                if let Some(hint) = oddities::of_exception(&word.text, &zone, false)
+                    && !word.text.contains('{')
+                {
+                    let message = format!("plugin/log: zone '{}': {hint}", word.text);
+                    context.warn(&word.place, message);
+                }
                 names.extend(zone.names);
             }
             Err(reason) => {
