@@ -97,6 +97,46 @@ fn a_signal_has_the_file_read_again_and_a_bad_file_changes_nothing() {
 }
 
 #[test]
+fn a_file_that_somebody_is_writing_is_told_of_and_left_alone() {
+    let (first, second) = (upstream(), upstream());
+    let directory = directory("unfinished");
+    write_corefile(&directory, 0, first.addresses()[0], "reload 2s 0");
+    let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
+    fs::write(directory.join("Corefile"), ". {\n reload 2s 0\n").unwrap();
+    let line = forwarder.wait_for("Corefile parse failed");
+    assert!(line.starts_with("[WARNING] plugin/reload: ") && line.contains("Corefile:2"), "{line}");
+    assert_serves(address);
+    write_corefile(&directory, address.port(), second.addresses()[0], "reload 2s 0");
+    let line = forwarder.wait_for("[INFO] Reloading complete");
+    assert!(line.contains("1 done, 0 failed"), "{line}");
+    assert_eq!(forwarder.end("TERM"), Some(0));
+}
+
+#[test]
+fn what_comes_from_standard_input_is_served_and_read_only_once() {
+    let upstream = upstream();
+    let directory = directory("stdin");
+    write_corefile(&directory, 0, upstream.addresses()[0], "reload 2s 0");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
+    command.args(["--conf", "-", "--workers", "1"]).current_dir(&directory);
+    command.stdin(fs::File::open(directory.join("Corefile")).unwrap());
+    let mut told = false;
+    let (mut forwarder, address) = Program::start(&mut command, |line| {
+        told |= line == "[WARNING] plugin/reload: no effect: standard input can be read only once";
+        line.strip_prefix("onward listens on ")?.split(',').next()?.parse().ok()
+    });
+    assert!(told);
+    assert_serves(address);
+    forwarder.signal("HUP");
+    let line = forwarder.wait_for("[ERROR] reload failed");
+    assert!(line.contains("standard input can be read only once"), "{line}");
+    forwarder.signal("USR2");
+    forwarder.wait_for("[ERROR] handing over failed");
+    assert_serves(address);
+    assert_eq!(forwarder.end("TERM"), Some(0));
+}
+
+#[test]
 fn it_goes_on_when_nobody_reads_what_it_says() {
     let (first, second) = (upstream(), upstream());
     let directory = directory("unread");
@@ -160,8 +200,12 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
     let directory = directory("handover");
     write_corefile(&directory, 0, upstream.addresses()[0], "");
     let (mut forwarder, address) = onward_in(&directory, &["--workers", "2", "-pidfile", "pid"]);
-    let pidfile = || fs::read_to_string(directory.join("pid")).unwrap();
-    assert_eq!(pidfile(), format!("{}\n", forwarder.id()));
+    // It is written behind the line that says where it listens.
+    let wait_for_pidfile = |process: u32| {
+        let number = || fs::read_to_string(directory.join("pid")).ok();
+        until("the pid file", || number().filter(|number| *number == format!("{process}\n")));
+    };
+    wait_for_pidfile(forwarder.id());
     write_corefile(&directory, address.port(), upstream.addresses()[0], "");
     let mut next = None;
     let summary = ask_during(address, || {
@@ -177,7 +221,7 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
     println!("{:.0} queries/s", summary.rate());
     assert_nothing_lost(&summary);
     assert_serves(address);
-    assert_eq!(pidfile(), format!("{}\n", next.as_ref().unwrap().id()));
+    wait_for_pidfile(next.as_ref().unwrap().id());
     drop(next);
 }
 
