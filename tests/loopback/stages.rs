@@ -107,7 +107,10 @@ fn a_forwarding_loop_is_found_by_whichever_worker_sees_it() {
     let relayed = relay(upstream, server.addresses()[0]);
     assert!(relayed.recv_timeout(PATIENCE).unwrap() > 40, "the probe");
     let line = logged.recv_timeout(PATIENCE).unwrap();
-    assert!(line.starts_with("plugin/loop: forwarding loop in the server block of .:"), "{line}");
+    assert!(
+        line.starts_with("[ERROR] plugin/loop: forwarding loop in the server block of .:"),
+        "{line}"
+    );
     let client = client_of(&server);
     let (flags, ..) = reply_to(&client, &query(b"\x01a", 1, 1));
     assert_eq!(flags, 0x8182, "it fails at once instead of going round");
