@@ -98,8 +98,8 @@ pub(in super::super) fn read(
     }
     let mut lines = draft.stages.acl.iter().flat_map(|acl| &acl.lines);
     if let (Some(first), true) = (first, lines.all(|line| line.action == AclAction::Allow)) {
-        let message = "plugin/acl: nobody is refused anything, as what no line fits is allowed: end \
-                       the list with 'block'";
+        let message = "plugin/acl: nobody is refused anything, as what no line fits is allowed: \
+                       end the list with 'block'";
         context.warn(&first.place, message);
     }
     Ok(())
