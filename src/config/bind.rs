@@ -20,8 +20,7 @@ pub(super) fn read(
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
     let mut all = Vec::new();
-    while let Some(stanza) = cursor.stanza() {
-        context.warn_of_stanza("bind", stanza);
+    while let Some(stanza) = context.stanza("bind", cursor) {
         let named = cursor.rest();
         if named.is_empty() {
             let message = "at least one address or interface name is expected";

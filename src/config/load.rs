@@ -72,6 +72,17 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// The word that the next stanza of `directive` begins with; one that is no name is noted.
+    pub(super) fn stanza<'a>(
+        &mut self,
+        directive: &str,
+        cursor: &mut Cursor<'a>,
+    ) -> Option<&'a Token> {
+        let stanza = cursor.stanza()?;
+        self.warn_of_stanza(directive, stanza);
+        Some(stanza)
+    }
+
     /// Notes, where there is an earlier one, that the stanza at `place` holds instead of it.
     pub(super) fn warn_of_earlier(&mut self, directive: &str, is_second: bool, place: &Place) {
         if is_second {
@@ -82,7 +93,7 @@ impl Context<'_> {
 
     /// Notes that a stanza of `directive` begins with another word: what one stanza leaves unread
     /// is read as the next.
-    pub(super) fn warn_of_stanza(&mut self, directive: &str, name: &Token) {
+    fn warn_of_stanza(&mut self, directive: &str, name: &Token) {
         let word = &*name.text;
         // A name that a variable holds is kept as it was written.
         if word != directive && !word.contains("{$") && !word.contains("{%") {

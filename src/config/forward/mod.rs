@@ -91,8 +91,7 @@ pub(super) fn read(
     // What is wrong with a stanza as a whole waits until all words of all stanzas are right.
     let mut too_many = None;
     let mut not_built = None;
-    while let Some(name) = cursor.stanza() {
-        context.warn_of_stanza("forward", name);
+    while let Some(name) = context.stanza("forward", cursor) {
         let from = read_from(cursor, context)?;
         let written = cursor.expect_rest()?;
         let mut options = Options::default();

@@ -59,7 +59,7 @@ pub(in super::super) fn read(
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
     let mut first = None;
-    while let Some(stanza) = cursor.stanza() {
+    while let Some(stanza) = context.stanza("acl", cursor) {
         first = first.or(Some(stanza));
         let written = cursor.rest();
         let mut zones = Vec::new();

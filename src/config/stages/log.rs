@@ -32,7 +32,7 @@ pub(in super::super) fn read(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while let Some(stanza) = cursor.stanza() {
+    while let Some(stanza) = context.stanza("log", cursor) {
         let mut arguments = cursor.rest();
         let mut format = FORMAT.to_owned();
         if let [_, .., last] = &arguments[..]

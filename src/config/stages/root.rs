@@ -14,7 +14,7 @@ pub(in super::super) fn read(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while let Some(stanza) = cursor.stanza() {
+    while let Some(stanza) = context.stanza("root", cursor) {
         context.warn_of_earlier("root", draft.stages.root.is_some(), &stanza.place);
         let path = cursor.expect_arg()?;
         let sources = &context.host.sources;

@@ -37,7 +37,7 @@ pub(in super::super) fn read(
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
     let timeouts = &mut draft.stages.timeouts;
-    while let Some(stanza) = cursor.stanza() {
+    while let Some(stanza) = context.stanza("timeouts", cursor) {
         cursor_has_block(cursor)?;
         let mut empty = true;
         while let Some(property) = cursor.block() {
