@@ -10,12 +10,13 @@ mod values;
 
 pub use values::Endpoint;
 
+use crate::corefile::read_text;
 use crate::demo::DemoOptions;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -379,13 +380,9 @@ impl Source {
     pub fn load(&self) -> Result<(String, Vec<u8>), CliError> {
         let (name, text) = match self {
             Self::Flags(text) => ("the command line".into(), Ok(text.clone().into_bytes())),
-            Self::File(path) => (path.display().to_string(), fs::read(path)),
-            Self::WorkingDirectory => (COREFILE.into(), fs::read(COREFILE)),
-            Self::Stdin => {
-                let mut text = Vec::new();
-                let outcome = io::stdin().read_to_end(&mut text).map(|_| text);
-                ("/dev/stdin".into(), outcome)
-            }
+            Self::File(path) => (path.display().to_string(), File::open(path).and_then(read_text)),
+            Self::WorkingDirectory => (COREFILE.into(), File::open(COREFILE).and_then(read_text)),
+            Self::Stdin => ("/dev/stdin".into(), read_text(io::stdin())),
         };
         text.map_err(|error| match (self, error.kind()) {
             (Self::WorkingDirectory, io::ErrorKind::NotFound) => CliError::NothingToDo,
@@ -633,6 +630,12 @@ mod tests {
             let text = CliError::Unreadable("Corefile".into(), kind.into()).to_string();
             assert!(text.contains(hint) && text.lines().count() == 1, "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read_for_ever() {
+        let error = Source::File(PathBuf::from("/dev/zero")).load().unwrap_err();
+        assert_eq!(error.to_string(), "cannot read /dev/zero: larger than 16777216 bytes");
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! Used by the program, the demonstration and the tests alike.
 
 mod listeners;
+mod reloads;
+
+pub use reloads::Reloads;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -101,6 +104,7 @@ pub struct Server {
     workers: Vec<Mailbox>,
     keeper: KeeperMailbox,
     threads: Vec<JoinHandle<()>>,
+    reloads: Arc<Reloads>,
 }
 
 impl Server {
@@ -138,8 +142,14 @@ impl Server {
         let verdicts = Arc::new(Verdicts::new(&config));
         let (keeper, mailbox) =
             Keeper::new(clock, &config, Arc::clone(&verdicts)).map_err(StartError::Keeper)?;
-        let mut server =
-            Self { clock, listeners, workers: Vec::new(), keeper: mailbox, threads: Vec::new() };
+        let mut server = Self {
+            clock,
+            listeners,
+            workers: Vec::new(),
+            keeper: mailbox,
+            threads: Vec::new(),
+            reloads: Arc::default(),
+        };
         let started = server.start_workers(&config, &verdicts, &plan, cores, rows);
         let workers = server.workers.clone();
         let keeping = move || keeper.run(workers, log);
@@ -189,6 +199,11 @@ impl Server {
             let _ = when_done.recv_timeout(REPORT_PATIENCE);
         }
         Ok(())
+    }
+
+    /// How often it was told to go on with another configuration; who tells it counts.
+    pub fn reloads(&self) -> &Arc<Reloads> {
+        &self.reloads
     }
 
     /// How soon [`Server::on_time`] has something to do.

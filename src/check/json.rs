@@ -51,6 +51,7 @@ pub(super) fn accepted(report: &Report) -> String {
             "ephemeral": ports.ephemeral,
         },
         "memory": {
+            "limit": report.host_memory,
             "per_worker": {
                 "exchanges": memory.engine.exchanges,
                 "pools": memory.engine.pools,

@@ -2,9 +2,9 @@
 //!
 //! Reads, validates and resolves as serving does, by the same functions, and refuses what serving
 //! would refuse, as far as that can be known without listening: addresses are tried with a socket
-//! of any port that nobody is told of. Whether another program has a port is found out when it is
-//! bound, and not here. [`Report`] collects the numbers; how it is written is told by its files
-//! `text` and `json`.
+//! of any port that nobody is told of. Where somebody listens already it says so and refuses
+//! nothing: mostly it is the server that is to read this configuration next. [`Report`] collects
+//! the numbers; how it is written is told by its files `text` and `json`.
 
 mod json;
 mod report;
@@ -15,10 +15,13 @@ pub use report::Report;
 use crate::cli::{Check, CliError, Format};
 use crate::config::{Config, ConfigError};
 use crate::server::{self, StartError};
-use crate::sys::{cpu, socket};
+use crate::sys::{cpu, limits, socket};
 use crate::{host, worker};
 use std::fmt;
 use std::io::{self, Write as _};
+
+/// Addresses that are named as taken; more would say no more.
+const TAKEN_MAX: usize = 4;
 
 /// Why it would not be served.
 #[derive(Debug)]
@@ -36,6 +39,13 @@ pub enum Refusal {
         /// And it may open no more than this.
         open_files: usize,
     },
+    /// More bytes would be reserved at the start than the process may use.
+    Memory {
+        /// So many.
+        reserved: usize,
+        /// Of these.
+        memory: usize,
+    },
     /// The kernel would not say what there is.
     Host(io::Error),
 }
@@ -51,6 +61,13 @@ impl fmt::Display for Refusal {
                 "up to {needed} file descriptors can be needed, but the process may open only \
                  {open_files}: listen on fewer addresses, start fewer workers, or raise the limit \
                  (LimitNOFILE= in the systemd unit, or ulimit -Hn)"
+            ),
+            Self::Memory { reserved, memory } => write!(
+                f,
+                "{} MiB of memory would be reserved at the start, but there are only {}: start \
+                 fewer workers, or lower max_conns",
+                reserved >> 20,
+                memory >> 20
             ),
             Self::Host(error) => write!(f, "cannot learn about this host: {error}"),
         }
@@ -87,8 +104,31 @@ fn check(options: &Check) -> Result<Report, Refusal> {
     if needed > host.open_files {
         return Err(Refusal::Descriptors { needed, open_files: host.open_files });
     }
-    let memory = worker::measure(&config.of_worker(0, cores.len())).map_err(Refusal::Host)?;
-    Ok(Report::new(config, warnings, &host, cores, memory))
+    let own = worker::measure(&config.of_worker(0, cores.len())).map_err(Refusal::Host)?;
+    let (reserved, memory) = (own.reserved() * cores.len(), limits::memory());
+    if let Some(memory) = memory.filter(|memory| reserved > *memory) {
+        return Err(Refusal::Memory { reserved, memory });
+    }
+    let mut report = Report::new(config, warnings, &host, cores, own);
+    report.host_memory = memory;
+    report.notes.extend(taken(&report.config));
+    Ok(report)
+}
+
+/// What is to be said of addresses on which somebody listens.
+fn taken(config: &Config) -> Option<String> {
+    let addresses = config.listeners.iter().map(|listener| listener.address);
+    let taken: Vec<String> = addresses
+        .filter(|address| address.port() > 0 && socket::is_taken(*address))
+        .take(TAKEN_MAX)
+        .map(|address| address.to_string())
+        .collect();
+    (!taken.is_empty()).then(|| {
+        format!(
+            "somebody listens on {} now: unless it is onward itself, it will not start",
+            taken.join(", ")
+        )
+    })
 }
 
 fn refuse_what_the_host_lacks(config: &Config) -> Result<(), StartError> {

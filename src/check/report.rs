@@ -26,6 +26,8 @@ pub struct Report {
     pub ports: Ports,
     /// Of one worker.
     pub memory: Memory,
+    /// Bytes that the process may use, if that is known.
+    pub host_memory: Option<usize>,
 }
 
 /// Source ports that one worker's pools take, of each of UDP and TCP.
@@ -69,7 +71,8 @@ impl Report {
                 ports.ephemeral
             ));
         }
-        Self { config, warnings, notes, cores, descriptors, open_files, ports, memory }
+        let host_memory = None;
+        Self { config, warnings, notes, cores, descriptors, open_files, ports, memory, host_memory }
     }
 
     /// How many there are.

@@ -85,9 +85,13 @@ impl Report {
             ("  streams of clients", clients),
             ("  streams to upstreams", upstreams),
         ];
-        for (what, each) in rows {
+        for (place, (what, each)) in rows.into_iter().enumerate() {
             let (each, all) = (each as f64 / MIB, (each * self.workers()) as f64 / MIB);
-            writeln!(f, "# {what:<47} {each:>10.2} {all:>13.2}")?;
+            write!(f, "# {what:<47} {each:>10.2} {all:>13.2}")?;
+            match self.host_memory {
+                Some(memory) if place == 0 => writeln!(f, "  of {:.2}", memory as f64 / MIB)?,
+                _ => writeln!(f)?,
+            }
         }
         Ok(())
     }

@@ -20,8 +20,7 @@ pub(super) fn read(
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
     let mut all = Vec::new();
-    while let Some(stanza) = cursor.stanza() {
-        context.warn_of_stanza("bind", stanza);
+    while let Some(stanza) = context.stanza("bind", cursor) {
         let named = cursor.rest();
         if named.is_empty() {
             let message = "at least one address or interface name is expected";
@@ -84,11 +83,17 @@ fn addresses(words: &[&Token], host: &Host) -> Result<Vec<BindAddress>, Complain
                 scope_id: if is_link_local(ip) { interface.index } else { 0 },
             }));
         } else {
-            addresses.push(literal(&word.text, host).ok_or_else(|| {
+            let address = literal(&word.text, host).ok_or_else(|| {
                 let message =
                     format!("not a valid IP address or interface name: {}", quote(&word.text));
                 Complaint::value(word, message)
-            })?);
+            })?;
+            if is_link_local(address.ip) && address.scope_id == 0 {
+                // The kernel would only say that something is invalid.
+                let message = format!("{0} needs its interface: write it as {0}%eth0", word.text);
+                return Err(Complaint::value(word, message));
+            }
+            addresses.push(address);
         }
     }
     Ok(addresses)

@@ -9,6 +9,7 @@
 use super::error::Complaint;
 use super::forward::Stanza;
 use super::{CLIENT_STREAMS_MAX, Config, ConfigError, Forward, Host};
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 /// Standard streams, the program's own files, and what libraries open for a moment.
@@ -24,6 +25,8 @@ const POOLS_PER_UPSTREAM: usize = 2;
 const CLIENTS_SHARE: usize = 4;
 /// With fewer streams a worker would turn clients away whose datagrams were truncated.
 const CLIENT_STREAMS_MIN: usize = 16;
+/// Stanzas that a refusal names, the largest first; nobody reads thousands of lines.
+const TERMS_MAX: usize = 10;
 /// No pool becomes larger by a larger share.
 const SHARE_MAX: usize = 65_535;
 
@@ -138,7 +141,10 @@ impl<'a> Budget<'a> {
         let what = format!("workers {workers} × streams of clients {client_streams_max}");
         line(workers * client_streams_max, &what);
         line(self.probes(), "one probe for each upstream");
-        for stanza in &self.stanzas {
+        let mut stanzas = self.stanzas.clone();
+        stanzas.sort_by_key(|stanza| Reverse(self.connections(stanza, share)));
+        let rest = stanzas.split_off(stanzas.len().min(TERMS_MAX));
+        for stanza in stanzas {
             let what = format!(
                 "workers {workers} × upstreams {} × UDP and TCP × max_conns {}, {}",
                 stanza.forward.upstreams.len(),
@@ -146,6 +152,10 @@ impl<'a> Budget<'a> {
                 stanza.place
             );
             line(self.connections(stanza, share), &what);
+        }
+        if !rest.is_empty() {
+            let sum = rest.iter().map(|stanza| self.connections(stanza, share)).sum();
+            line(sum, &format!("{} further stanzas, none larger", rest.len()));
         }
         line(needed, "in all");
         text += "lower max_conns or spread, start fewer workers, or raise the limit \
@@ -246,6 +256,19 @@ mod tests {
             }
         }
         assert!((10..600).contains(&refused), "{refused}");
+    }
+
+    #[test]
+    fn of_very_many_stanzas_the_largest_are_named() {
+        let host = Host { open_files: 4_096, ..Host::plain() };
+        let mut text = String::from("z {\n bind 127.0.0.1\n forward . ::1\n");
+        text += &" forward . ::1\n".repeat(998);
+        text += " forward . ::1 ::2\n}\n";
+        let error = Config::load(text.as_bytes(), "f", &host).unwrap_err().to_string();
+        let lines: Vec<_> = error.lines().collect();
+        assert_eq!(lines.len(), 1 + 5 + 10 + 1 + 2, "{error}");
+        assert!(lines[6].ends_with("upstreams 2 × UDP and TCP × max_conns 4, f:1002"), "{error}");
+        assert_eq!(lines[16], "      7920  990 further stanzas, none larger");
     }
 
     #[test]

@@ -73,9 +73,28 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// The word that the next stanza of `directive` begins with; one that is no name is noted.
+    pub(super) fn stanza<'a>(
+        &mut self,
+        directive: &str,
+        cursor: &mut Cursor<'a>,
+    ) -> Option<&'a Token> {
+        let stanza = cursor.stanza()?;
+        self.warn_of_stanza(directive, stanza);
+        Some(stanza)
+    }
+
+    /// Notes, where there is an earlier one, that the stanza at `place` holds instead of it.
+    pub(super) fn warn_of_earlier(&mut self, directive: &str, is_second: bool, place: &Place) {
+        if is_second {
+            let message = format!("plugin/{directive}: written twice: the last one holds");
+            self.warn(place, message);
+        }
+    }
+
     /// Notes that a stanza of `directive` begins with another word: what one stanza leaves unread
     /// is read as the next.
-    pub(super) fn warn_of_stanza(&mut self, directive: &str, name: &Token) {
+    fn warn_of_stanza(&mut self, directive: &str, name: &Token) {
         let word = &*name.text;
         // A name that a variable holds is kept as it was written.
         if word != directive && !word.contains("{$") && !word.contains("{%") {
@@ -164,8 +183,14 @@ fn set_up(
         let what = format!("directive '{directive}'");
         return Err(Complaint::not_built(&stanzas.tokens[0], what).about(directive));
     };
-    read(&mut Cursor::new(&stanzas.tokens), context, draft)
-        .map_err(|complaint| complaint.about(directive))
+    let mut cursor = Cursor::new(&stanzas.tokens);
+    read(&mut cursor, context, draft).map_err(|complaint| complaint.about(directive))?;
+    if let Some(ignored) = cursor.stanza() {
+        let message =
+            format!("plugin/{directive}: only the first of a server block counts, not this one");
+        context.warn(&ignored.place, message);
+    }
+    Ok(())
 }
 
 fn finish(draft: Draft, share: usize) -> Result<ServerBlock, ConfigError> {

@@ -117,13 +117,13 @@ fn of_name(text: &str, zone: &Zone) -> Option<String> {
 }
 
 /// The bits of a network's address that are beyond its length.
-fn host_bits(address: &str, length: &str) -> Option<String> {
+pub(super) fn host_bits(address: &str, length: &str) -> Option<String> {
     let length = length.split(':').next()?.parse::<u32>().ok()?;
-    let (bits, width) = match address.parse::<IpAddr>().ok()? {
+    let (bits, width): (u128, u32) = match address.parse::<IpAddr>().ok()? {
         IpAddr::V4(ip) => (u128::from(u32::from(ip)), 32),
         IpAddr::V6(ip) => (u128::from(ip), 128),
     };
-    let beyond = width - length;
+    let beyond = width.checked_sub(length)?;
     let mask = u128::MAX.checked_shl(beyond).unwrap_or(0);
     if bits & !mask == 0 {
         return None;
@@ -142,6 +142,7 @@ pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut 
         .iter()
         .map(|listener| (listener.address.ip(), listener.address.port()).into())
         .collect();
+    of_shadows(drafts, listeners, context);
     for draft in drafts {
         of_reach(draft, context);
         for stanza in &draft.forwards {
@@ -159,6 +160,26 @@ pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut 
         {
             let message = "plugin/forward: no stanza follows that 'next' could lead to";
             context.warn(&last.place, message);
+        }
+    }
+}
+
+/// Notes blocks whose addresses are part of what an unbound block listens on: the kernel gives each
+/// query to the nearest listener, and those of the bound address are for who binds it.
+fn of_shadows(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
+    let ports = |listener: &&Listener| (listener.address.is_ipv4(), listener.address.port());
+    let implied = listeners.iter().filter(|listener| listener.implied);
+    let unbound: HashMap<_, _> = implied.map(|listener| (ports(&listener), listener)).collect();
+    for listener in listeners.iter().filter(|listener| !listener.implied) {
+        let (address, bound) = (listener.address, listener.zones.first());
+        let unbound = unbound.get(&ports(&listener)).and_then(|unbound| unbound.zones.first());
+        if let (Some((_, bound)), Some((_, unbound))) = (bound, unbound) {
+            let [bound, unbound] = [bound, unbound].map(|block| &drafts[*block].keys[0].place);
+            let message = format!(
+                "plugin/bind: queries to {address} are for blocks that bind it, and never get to \
+                 those without 'bind', as the one at {unbound}"
+            );
+            context.warn(bound, message);
         }
     }
 }

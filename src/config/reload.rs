@@ -36,9 +36,7 @@ pub(super) fn read(
     context: &mut Context<'_>,
     _: &mut Draft,
 ) -> Result<(), Complaint> {
-    if cursor.stanza().is_none() {
-        return Ok(());
-    }
+    let Some(stanza) = cursor.stanza() else { return Ok(()) };
     let words = cursor.rest();
     if words.len() > 2 {
         return Err(cursor.argument_error().into());
@@ -59,6 +57,11 @@ pub(super) fn read(
         *[&mut reload.interval, &mut reload.jitter][place] = value;
     }
     reload.jitter = reload.jitter.min(reload.interval / 2);
+    if context.reload.is_some_and(|earlier| earlier != reload) {
+        let message = "plugin/reload: it is for the whole process: those of earlier blocks, which \
+                       say something else, no longer hold";
+        context.warn(&stanza.place, message);
+    }
     context.reload = Some(reload);
     Ok(())
 }

@@ -12,7 +12,13 @@ pub(super) struct BadPattern;
 
 /// True when `path` contains anything but literal characters.
 pub(super) fn is_pattern(path: &str) -> bool {
-    path.contains(['*', '?', '[', '\\'])
+    may_match_nothing(path) || path.contains('\\')
+}
+
+/// True when it is lawful that `path` matches no file. A bracket that closes is literal, and counts
+/// nevertheless.
+pub(super) fn may_match_nothing(path: &str) -> bool {
+    path.contains(['*', '?', '[', ']'])
 }
 
 /// The paths that match `pattern`, an absolute path, in the order of their bytes.

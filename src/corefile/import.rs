@@ -141,6 +141,10 @@ impl<'a> Imports<'a> {
             let message = format!("Failed to use import pattern {text}: syntax error in pattern");
             ParseError::at(argument, message)
         })?;
+        if paths.is_empty() && !glob::may_match_nothing(&shown) {
+            let message = format!("File to import not found: {text}");
+            return Err(ParseError::at(argument, message));
+        }
         if paths.is_empty() {
             let message = format!("No files matching import glob pattern: {text}");
             self.warn(argument, message);

@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Bytes of one file that is read. Reading a device that never ends stops here.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of one text that is read. Reading a device that never ends stops here.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
 
 /// Reads a file.
 pub type Reader = Box<dyn Fn(&Path) -> io::Result<Vec<u8>>>;
@@ -77,10 +77,18 @@ impl Sources {
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    read_text(File::open(path)?)
+}
+
+/// All that `from` holds: a Corefile, or what one refers to.
+///
+/// # Errors
+/// It cannot be read, or holds more than any text that is meant to be read.
+pub fn read_text(from: impl Read) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes")));
+    from.take(TEXT_BYTES_MAX + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > TEXT_BYTES_MAX {
+        return Err(io::Error::other(format!("larger than {TEXT_BYTES_MAX} bytes")));
     }
     Ok(content)
 }

@@ -3,10 +3,11 @@
 //! TCP is as open to strangers as UDP is, but each connection holds memory, so everything has a
 //! bound: streams in all and from one address, queries outstanding on one, and the time for which
 //! one may stay without a whole query coming in or a byte of an answer going out. That last one
-//! also ends writers of single bytes and readers who do not read; waiting for an answer counts as
-//! activity. Streams with one limit stand in the order of their last activity; when all places are
-//! taken, the one quiet for longest makes room, unless it waits for an answer (RFC 7766 §6.2.3,
-//! §10). Limits are the listener's to say. Sockets and bytes are the shell's.
+//! also ends writers of single bytes and readers who do not read, if there is no shorter time for
+//! those; waiting for an answer counts as activity. Streams with one limit stand in the order of
+//! their last activity; when all places are taken, the one quiet for longest makes room, unless it
+//! waits for an answer (RFC 7766 §6.2.3, §10). Limits are the listener's to say. Sockets and bytes
+//! are the shell's.
 
 use super::key::{Key, StreamKey};
 use super::list::{Link, List};
@@ -28,13 +29,38 @@ pub const IDLE_MAX: Duration = Duration::from_millis(100 * STREAM_IDLE_UNITS as 
 pub struct StreamLimits {
     /// How long one may stay without activity.
     pub idle: Duration,
+    /// How long its first query may be in coming, and any other that has begun. `None`: `idle`.
+    pub read: Option<Duration>,
+    /// How long it may take no byte of an answer that waits. `None`: `idle`.
+    pub write: Option<Duration>,
     /// Queries that one may ask before it is closed.
     pub queries: u32,
 }
 
 impl StreamLimits {
     /// Where nothing is said.
-    pub const DEFAULT: Self = Self { idle: IDLE_MAX, queries: u32::MAX };
+    pub const DEFAULT: Self = Self { idle: IDLE_MAX, read: None, write: None, queries: u32::MAX };
+
+    /// How long one may stay that waits for this.
+    fn of(&self, awaits: Awaits) -> Duration {
+        let own = match awaits {
+            Awaits::Anything => None,
+            Awaits::Query => self.read,
+            Awaits::Reader => self.write,
+        };
+        own.unwrap_or(self.idle)
+    }
+}
+
+/// What a stream waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    /// Its next query, if it has one.
+    Anything,
+    /// Its first query, or the rest of one that has begun.
+    Query,
+    /// That its client reads.
+    Reader,
 }
 
 /// Why a stream was not admitted.
@@ -54,6 +80,8 @@ struct Stream {
     outstanding: u32,
     /// Queries that it may still ask.
     queries_left: u32,
+    limits: StreamLimits,
+    awaits: Awaits,
     /// In which of the queues by activity it stands.
     class: u32,
     active_at: Moment,
@@ -112,12 +140,14 @@ impl Clients {
             self.slots.push(Stream::vacant());
             self.slots.len() as u32 - 1
         });
-        let class = self.class(limits.idle);
+        let class = self.class(limits.of(Awaits::Query));
         let stream = &mut self.slots[slot as usize];
         *stream = Stream {
             open: true,
             address,
             queries_left: limits.queries,
+            limits,
+            awaits: Awaits::Query,
             class,
             active_at: now,
             generation: stream.generation,
@@ -138,7 +168,53 @@ impl Clients {
         let Some(slot) = self.slot(key) else { return };
         let left = &mut self.slots[slot as usize].queries_left;
         *left = left.saturating_sub(1);
-        self.active(now, key);
+        self.await_now(now, slot, Awaits::Anything);
+    }
+
+    /// Bytes of a query have come in that is not whole yet.
+    pub fn begins_query(&mut self, now: Moment, key: StreamKey) {
+        self.begins(now, key, Awaits::Query, |limits| limits.read);
+    }
+
+    /// Bytes of an answer wait for the client to read.
+    pub fn begins_answer(&mut self, now: Moment, key: StreamKey) {
+        self.begins(now, key, Awaits::Reader, |limits| limits.write);
+    }
+
+    /// All answers have gone out.
+    pub fn is_read(&mut self, now: Moment, key: StreamKey) {
+        if let Some(slot) = self.slot(key)
+            && self.slots[slot as usize].awaits == Awaits::Reader
+        {
+            self.await_now(now, slot, Awaits::Anything);
+        }
+    }
+
+    /// What has begun already goes on, and what has no time of its own begins nothing.
+    fn begins(
+        &mut self,
+        now: Moment,
+        key: StreamKey,
+        awaits: Awaits,
+        limit: impl Fn(&StreamLimits) -> Option<Duration>,
+    ) {
+        let Some(slot) = self.slot(key) else { return };
+        let Stream { awaits: before, limits, .. } = &self.slots[slot as usize];
+        if *before == Awaits::Anything && limit(limits).is_some() {
+            self.await_now(now, slot, awaits);
+        }
+    }
+
+    /// From now on the stream waits for this.
+    fn await_now(&mut self, now: Moment, slot: u32, awaits: Awaits) {
+        let Stream { class, limits, .. } = self.slots[slot as usize];
+        let queue = &mut self.by_activity[class as usize].1;
+        queue.remove(&mut self.slots, slot, |stream| &mut stream.link);
+        let class = self.class(limits.of(awaits));
+        let stream = &mut self.slots[slot as usize];
+        (stream.class, stream.awaits, stream.active_at) = (class, awaits, now);
+        let queue = &mut self.by_activity[class as usize].1;
+        queue.push_back(&mut self.slots, slot, |stream| &mut stream.link);
     }
 
     /// Whether the stream has asked all that it may ever: what comes behind is not to be read.
@@ -159,13 +235,13 @@ impl Clients {
         self.slots[slot as usize].outstanding -= 1;
     }
 
-    /// A whole query came in on the stream, or bytes of an answer went out.
+    /// Bytes of an answer went out. That brings a query no nearer whose rest is awaited.
     pub fn active(&mut self, now: Moment, key: StreamKey) {
         let Some(slot) = self.slot(key) else { return };
-        self.slots[slot as usize].active_at = now;
-        let queue = &mut self.by_activity[self.slots[slot as usize].class as usize].1;
-        queue.remove(&mut self.slots, slot, |stream| &mut stream.link);
-        queue.push_back(&mut self.slots, slot, |stream| &mut stream.link);
+        let Stream { awaits, limits, .. } = self.slots[slot as usize];
+        if awaits != Awaits::Query || limits.read.is_none() {
+            self.await_now(now, slot, awaits);
+        }
     }
 
     /// The next stream that has been without activity for too long.
@@ -174,15 +250,14 @@ impl Clients {
             let (idle, queue) = &self.by_activity[class];
             let (idle, mut front) = (*idle, queue.front());
             while let Some(slot) = front {
-                let Stream { active_at, outstanding, .. } = self.slots[slot as usize];
+                let Stream { active_at, outstanding, awaits, .. } = self.slots[slot as usize];
                 if active_at.plus(idle) > now {
                     break;
                 }
-                let key = self.key(slot);
                 if outstanding == 0 {
-                    return Some(key);
+                    return Some(self.key(slot));
                 }
-                self.active(now, key);
+                self.await_now(now, slot, awaits);
                 front = self.by_activity[class].1.front();
             }
         }
@@ -266,6 +341,8 @@ impl Stream {
             address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
             outstanding: 0,
             queries_left: 0,
+            limits: StreamLimits::DEFAULT,
+            awaits: Awaits::Query,
             class: 0,
             active_at: Moment::ZERO,
             link: Link::OFF,
@@ -294,6 +371,36 @@ mod tests {
 
     fn at(seconds: u64) -> Moment {
         Moment::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_query_that_has_begun_and_an_answer_that_waits_have_times_of_their_own() {
+        let seconds = |count| Some(Duration::from_secs(count));
+        let limits = StreamLimits { read: seconds(2), write: seconds(3), ..StreamLimits::DEFAULT };
+        let mut clients = clients();
+        let mut admit = |now| clients.admit(at(now), address(1), limits).unwrap().0;
+        let (silent, busy) = (admit(0), admit(0));
+        clients.asked(at(1), busy);
+        assert_eq!(clients.next_deadline(), Some(at(2)), "the first query is awaited");
+        assert_eq!(clients.overdue(at(2)), Some(silent));
+        clients.close(silent);
+        assert_eq!(clients.next_deadline(), Some(at(11)), "idle");
+        clients.begins_query(at(5), busy);
+        clients.begins_query(at(6), busy);
+        clients.active(at(6), busy);
+        assert_eq!(clients.next_deadline(), Some(at(7)), "single bytes do not prolong it");
+        clients.asked(at(6), busy);
+        clients.begins_answer(at(8), busy);
+        assert_eq!(clients.next_deadline(), Some(at(11)));
+        clients.active(at(9), busy);
+        assert_eq!(clients.next_deadline(), Some(at(12)), "it reads");
+        clients.is_read(at(10), busy);
+        assert_eq!(clients.next_deadline(), Some(at(20)));
+        clients.begins_query(at(11), busy);
+        clients.waits(busy);
+        assert_eq!(clients.overdue(at(13)), None, "it waits for an answer");
+        clients.answered(busy);
+        assert_eq!(clients.overdue(at(15)), Some(busy));
     }
 
     #[test]
@@ -382,7 +489,11 @@ mod tests {
     #[test]
     fn each_stream_has_the_idle_time_of_its_listener_and_waiting_is_no_idling() {
         let mut clients = clients();
-        let limits = |seconds| StreamLimits { idle: at(seconds).since(at(0)), queries: 9 };
+        let limits = |seconds| StreamLimits {
+            idle: at(seconds).since(at(0)),
+            queries: 9,
+            ..StreamLimits::DEFAULT
+        };
         let long = clients.admit(at(0), address(1), limits(30)).unwrap().0;
         let short = clients.admit(at(1), address(2), limits(2)).unwrap().0;
         assert_eq!(clients.next_deadline(), Some(at(3)));

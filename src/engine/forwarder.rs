@@ -352,6 +352,8 @@ fn stream_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<StreamLimi
         for block in blocks {
             let written = config.blocks[block].stages.timeouts;
             limits.idle = written.idle.unwrap_or(limits.idle);
+            limits.read = written.read.or(limits.read);
+            limits.write = written.write.or(limits.write);
             limits.queries = written.queries_max.unwrap_or(limits.queries);
         }
         limits

@@ -11,7 +11,7 @@ mod manager;
 mod pidfile;
 mod watch;
 
-use crate::cli::{Exit, Serve};
+use crate::cli::{Exit, Serve, Source};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::host;
@@ -42,7 +42,10 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let handover = Handover::new().map_err(failed)?;
     let cores = options.placement.workers(&cpu::cores()).map_err(refused)?;
     let (name, text) = options.source.load().map_err(refused)?;
-    let config = load(options, cores.len(), &name, &text)?;
+    let mut config = load(options, cores.len(), &name, &text)?;
+    if options.source == Source::Stdin && config.reload.take().is_some() {
+        say("[WARNING] plugin/reload: no effect: standard input can be read only once");
+    }
     let clock = Clock::start();
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
     let ready = inherited.take_ready();
@@ -103,10 +106,11 @@ impl Service<'_> {
             return self.reload();
         }
         if self.watch.file_is_due(now) {
-            match self.options.source.load_again() {
-                Ok((name, text)) if self.watch.has_changed(&text, &name) => self.reload(),
-                Ok(_) => {}
-                Err(error) => say(format_args!("[WARNING] plugin/reload: {error}")),
+            let read = self.options.source.load_again().map_err(|error| error.to_string());
+            match read.and_then(|(name, text)| self.watch.has_changed(&text, &name)) {
+                Ok(true) => self.reload(),
+                Ok(false) => {}
+                Err(why) => say(format_args!("[WARNING] plugin/reload: {why}")),
             }
         }
     }
@@ -115,9 +119,15 @@ impl Service<'_> {
     fn reload(&mut self) {
         say("[INFO] Reloading");
         self.manager.say("RELOADING=1");
-        match self.try_reload() {
-            Ok(()) => say("[INFO] Reloading complete"),
-            Err(why) => say(format_args!("[ERROR] reload failed, nothing has changed: {why}")),
+        let outcome = self.try_reload();
+        let reloads = self.server.reloads();
+        reloads.count(&outcome);
+        match outcome {
+            Ok(()) => say(format_args!("[INFO] Reloading complete ({reloads})")),
+            Err(why) => {
+                say(format_args!("[ERROR] reload failed, nothing has changed: {why}"));
+                say(format_args!("[INFO] {reloads}"));
+            }
         }
         self.manager.say("READY=1");
     }

@@ -5,9 +5,8 @@
 //! that was tried, with whatever outcome, is not tried again until it changes. Host names that
 //! stand for upstreams are looked up again when their records run out, which is a reload too.
 
-use super::log::say;
 use crate::config::{Config, Reload};
-use crate::corefile::{self, Corefile, Sources};
+use crate::corefile::{self, Corefile, ParseError, Sources};
 use crate::moment::Moment;
 use crate::sys::random;
 use rand_chacha::ChaCha12Rng;
@@ -42,7 +41,7 @@ impl Watch {
     /// No randomness.
     pub(super) fn new(now: Moment, config: &Config, text: &[u8], name: &str) -> io::Result<Self> {
         let mut watch = Self {
-            tried: tree(text, name),
+            tried: tree(text, name)?.ok(),
             schedule: Schedule { file: None, names: None },
             file_due: None,
             names_due: None,
@@ -55,7 +54,7 @@ impl Watch {
 
     /// The configuration `text` is tried now.
     pub(super) fn tried(&mut self, now: Moment, text: &[u8], name: &str) {
-        self.tried = tree(text, name);
+        self.tried = tree(text, name).ok().and_then(Result::ok);
         // Should it fail, this is when there is something to look at again.
         self.file_due = self.schedule.file.map(|period| now.plus(period));
         self.names_due = self.schedule.names.map(|_| now.plus(RETRY));
@@ -95,20 +94,20 @@ impl Watch {
         due
     }
 
-    /// Whether `text` says something else than what was tried last. One that cannot be parsed is
-    /// no change: somebody may be writing it. It is told of, each time.
-    pub(super) fn has_changed(&self, text: &[u8], name: &str) -> bool {
-        let tree = tree(text, name);
-        if tree.is_none() {
-            say("[WARNING] plugin/reload: Corefile parse failed");
-        }
-        tree.is_some() && tree != self.tried
+    /// Whether `text` says something else than what was tried last.
+    ///
+    /// # Errors
+    /// It cannot be parsed, which is no change: somebody may be writing it.
+    pub(super) fn has_changed(&self, text: &[u8], name: &str) -> Result<bool, String> {
+        let tree = tree(text, name).map_err(|error| error.to_string())?;
+        let tree = tree.map_err(|error| format!("Corefile parse failed: {error}"))?;
+        Ok(Some(&tree) != self.tried.as_ref())
     }
 }
 
-/// What `text` says, `None` if it cannot be parsed.
-fn tree(text: &[u8], name: &str) -> Option<Corefile> {
-    corefile::parse(text, name, &Sources::of_this_process().ok()?).ok()
+/// What `text` says, unless it cannot be parsed.
+fn tree(text: &[u8], name: &str) -> io::Result<Result<Corefile, ParseError>> {
+    Ok(corefile::parse(text, name, &Sources::of_this_process()?))
 }
 
 /// The interval, and up to half the jitter more or less.
@@ -147,11 +146,12 @@ mod tests {
     #[test]
     fn what_is_said_counts_and_not_how() {
         let mut watch = watch(". {\n reload\n}\n");
-        let changed = |watch: &Watch, text: &str| watch.has_changed(text.as_bytes(), "f");
+        let changed = |watch: &Watch, text: &str| watch.has_changed(text.as_bytes(), "f").unwrap();
         assert!(!changed(&watch, ". {\n reload\n}\n# with a comment\n"));
         assert!(changed(&watch, "\n. {\n reload\n}\n"), "line numbers count, as in the reference");
         assert!(changed(&watch, ". {\n reload 5s\n}\n"));
-        assert!(!changed(&watch, ". {\n reload 5s"), "nobody has finished writing this");
+        let why = watch.has_changed(b". {\n reload 5s", "f").unwrap_err();
+        assert!(why.starts_with("Corefile parse failed: f:2 - "), "{why}");
         watch.tried(at(0), b". {\n reload 5s\n}\n", "f");
         assert!(!changed(&watch, ". {\n reload 5s\n}\n"), "it is not tried twice");
     }

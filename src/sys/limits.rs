@@ -25,6 +25,25 @@ pub fn host_name() -> String {
     Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
 }
 
+/// Bytes of memory that the process may use: what the host has, or what its control group allows
+/// if that is less. `None`: the kernel does not tell.
+pub fn memory() -> Option<usize> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let host = parse_memory(&text)?;
+    let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = group.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let allowed = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max"));
+    // `max` is no limit, and without such a file there is none either.
+    let allowed = allowed.ok().and_then(|text| text.trim().parse().ok());
+    Some(allowed.map_or(host, |allowed: usize| allowed.min(host)))
+}
+
+fn parse_memory(text: &str) -> Option<usize> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 fn parse_range(text: &str) -> Option<(u16, u16)> {
     let mut numbers = text.split_whitespace().map(str::parse);
     let (low, high) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
@@ -52,7 +71,17 @@ pub fn raise_open_files() -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ephemeral_ports, parse_range, raise_open_files};
+    use super::{ephemeral_ports, memory, parse_memory, parse_range, raise_open_files};
+
+    #[test]
+    fn the_memory_is_read_or_not_known() {
+        let text = "MemTotal:       16384 kB\nMemFree:         1 kB\n";
+        assert_eq!(parse_memory(text), Some(16 << 20));
+        for bad in ["", "MemFree: 1 kB", "MemTotal: x kB", "MemTotal: 1"] {
+            assert_eq!(parse_memory(bad), None, "{bad:?}");
+        }
+        assert!(memory().is_none_or(|bytes| bytes > 1 << 20));
+    }
 
     #[test]
     fn the_range_of_ports_is_read_or_refused() {

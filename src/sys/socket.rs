@@ -106,6 +106,21 @@ pub fn check_source(upstream: SocketAddr, source: IpAddr) -> io::Result<()> {
     bind_source(&udp(upstream)?, upstream, source)
 }
 
+/// Whether a program, perhaps this one in another process, listens on `address` now. Asks with a
+/// socket that itself never listens.
+pub fn is_taken(address: SocketAddr) -> bool {
+    let Ok(socket) = tcp(address) else { return false };
+    let bound = || -> io::Result<()> {
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // Connections that linger are no listeners.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(address))
+    };
+    bound().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
 /// Binds to `source` and any port. A link-local source is that of the interface to `upstream`.
 fn bind_source(socket: &Socket, upstream: SocketAddr, source: IpAddr) -> io::Result<()> {
     let address = match (source, upstream) {
@@ -186,11 +201,21 @@ pub fn reachable(listener: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_source, tcp_connecting, udp_connected, udp_listener};
+    use super::{check_source, is_taken, tcp_connecting, udp_connected, udp_listener};
     use crate::sys::mmsg::{RecvBatch, ReplyBatch};
     use std::io::ErrorKind;
     use std::net::{TcpListener, UdpSocket};
     use std::os::fd::AsFd;
+
+    #[test]
+    fn an_address_is_taken_while_somebody_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(is_taken(address));
+        drop(listener);
+        assert!(!is_taken(address));
+        assert!(!is_taken("192.0.2.77:53".parse().unwrap()));
+    }
 
     #[test]
     fn two_listeners_share_an_address_only_when_both_say_so() {

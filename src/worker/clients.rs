@@ -177,8 +177,12 @@ impl ClientStreams {
             _ => {}
         }
         if broken {
-            self.close(key, engine);
-        } else if slot.stream.half_closed {
+            return self.close(key, engine);
+        }
+        if slot.stream.inbox.is_within_message() && !slot.paused {
+            engine.clients.begins_query(now, key);
+        }
+        if slot.stream.half_closed {
             self.written.push(key);
         }
     }
@@ -212,10 +216,14 @@ impl ClientStreams {
             if outcome.as_ref().is_ok_and(|count| *count > 0) {
                 engine.clients.active(now, key);
             }
-            let done = slot.stream.half_closed
-                && slot.stream.is_drained()
-                && !slot.paused
-                && engine.clients.is_quiet(key);
+            let drained = slot.stream.is_drained();
+            if drained {
+                engine.clients.is_read(now, key);
+            } else {
+                engine.clients.begins_answer(now, key);
+            }
+            let done =
+                slot.stream.half_closed && drained && !slot.paused && engine.clients.is_quiet(key);
             if outcome.is_err() || done {
                 self.close(key, engine);
             }

@@ -153,9 +153,9 @@ impl Seat {
         let upstreams = block.forwards.iter().flat_map(|forward| &forward.upstreams);
         let upstreams = list(&mut upstreams.map(|upstream| upstream.address.to_string()));
         format!(
-            "plugin/loop: forwarding loop in the server block of {zones}: a query sent to its \
-             upstreams ({upstreams}) came back from {peer}. What it would forward gets SERVFAIL \
-             until the configuration names other upstreams and is loaded again."
+            "[ERROR] plugin/loop: forwarding loop in the server block of {zones}: a query sent \
+             to its upstreams ({upstreams}) came back from {peer}. What it would forward gets \
+             SERVFAIL until the configuration names other upstreams and is loaded again."
         )
     }
 

@@ -22,7 +22,7 @@ fn a_query_for_any_type_is_answered_here_and_others_are_forwarded() {
     let mut world = world("any\n forward . 192.0.2.1");
     world.ask(1, &ask("A.test", 255));
     let got = world.only_got();
-    let expected = "NOERROR aa rd\nAN A.test 8482 HINFO \"ANY obsoleted\" \"See RFC 8482\"";
+    let expected = "NOERROR rd\nAN A.test 8482 HINFO \"ANY obsoleted\" \"See RFC 8482\"";
     assert_eq!(shown(&got), expected);
     world.ask(1, &ask("a.test", 1));
     let sent = world.only_sent();

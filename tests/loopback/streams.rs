@@ -383,3 +383,26 @@ fn a_source_address_that_the_host_lacks_is_refused_at_the_start() {
     let line = error.to_string();
     assert!(line.contains("source_address 203.0.113.77: this host has no such"), "{line}");
 }
+
+#[test]
+fn who_begins_a_query_and_does_not_end_it_is_closed_though_others_may_idle() {
+    let server = start("127.0.0.1:0", "any\n timeouts {\n read 1s\n idle 24h\n}", 1);
+    let connect = || {
+        let stream = TcpStream::connect(server.addresses()[0]).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    let (mut idle, mut silent, mut slow) = (connect(), connect(), connect());
+    let mut any = query(7, &[]);
+    let kind = any.len() - 3;
+    any[kind] = 255;
+    for stream in [&mut idle, &mut slow] {
+        stream.write_all(&framed(&any)).unwrap();
+        assert_eq!(read_message(stream).unwrap()[..2], [0, 7]);
+    }
+    slow.write_all(&framed(&any)[..9]).unwrap();
+    assert_eq!((silent.read(&mut [0]).unwrap(), slow.read(&mut [0]).unwrap()), (0, 0));
+    idle.write_all(&framed(&any)).unwrap();
+    assert_eq!(read_message(&mut idle).unwrap()[..2], [0, 7]);
+    server.stop();
+}

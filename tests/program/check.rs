@@ -56,9 +56,14 @@ fn a_good_configuration_is_told_and_can_be_read_again() {
 fn it_binds_nothing_that_is_taken() {
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = datagrams.local_addr().unwrap().port();
-    let _streams = TcpListener::bind(("127.0.0.1", port));
+    let streams = TcpListener::bind(("127.0.0.1", port));
     let directory = written("check_taken", &SIZED.replace("{}", &port.to_string()));
-    assert_eq!(onward_output(&["check"], &directory).status.code(), Some(0));
+    let output = onward_output(&["check"], &directory);
+    assert_eq!(output.status.code(), Some(0));
+    if streams.is_ok() {
+        let told = format!("# [WARNING] somebody listens on 127.0.0.1:{port} now");
+        assert!(stdout(&output).starts_with(&told), "{}", stdout(&output));
+    }
 }
 
 #[test]

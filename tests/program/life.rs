@@ -41,10 +41,11 @@ fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Summary {
     client.join().unwrap()
 }
 
-/// Returns when `upstream` has got a query.
+/// Returns when `upstream` has got so many queries.
 #[track_caller]
-fn wait_until_asked(upstream: &Responder) {
-    until("a query", || (upstream.counts().unwrap()[0].queries > 0).then_some(()));
+fn wait_until_asked(upstream: &Responder, queries: u64) {
+    let asked = || (upstream.counts().unwrap()[0].queries >= queries).then_some(());
+    until(&format!("{queries} queries"), asked);
 }
 
 /// Asks two hundred questions, which are all answered.
@@ -86,11 +87,53 @@ fn a_signal_has_the_file_read_again_and_a_bad_file_changes_nothing() {
         fs::remove_file(directory.join("Corefile")).unwrap();
         forwarder.signal("HUP");
         forwarder.wait_for("[ERROR] reload failed");
+        let line = forwarder.wait_for("reloads since the start");
+        assert!(line.ends_with("2 done, 2 failed"), "{line}");
     });
     assert_nothing_lost(&summary);
     assert_eq!(forwarder.end("TERM"), Some(0));
     let asked = |upstream: Responder| upstream.stop().unwrap()[0].queries;
     assert!(asked(first) > 0 && asked(second) > 0);
+}
+
+#[test]
+fn a_file_that_somebody_is_writing_is_told_of_and_left_alone() {
+    let (first, second) = (upstream(), upstream());
+    let directory = directory("unfinished");
+    write_corefile(&directory, 0, first.addresses()[0], "reload 2s 0");
+    let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
+    fs::write(directory.join("Corefile"), ". {\n reload 2s 0\n").unwrap();
+    let line = forwarder.wait_for("Corefile parse failed");
+    assert!(line.starts_with("[WARNING] plugin/reload: ") && line.contains("Corefile:2"), "{line}");
+    assert_serves(address);
+    write_corefile(&directory, address.port(), second.addresses()[0], "reload 2s 0");
+    let line = forwarder.wait_for("[INFO] Reloading complete");
+    assert!(line.contains("1 done, 0 failed"), "{line}");
+    assert_eq!(forwarder.end("TERM"), Some(0));
+}
+
+#[test]
+fn what_comes_from_standard_input_is_served_and_read_only_once() {
+    let upstream = upstream();
+    let directory = directory("stdin");
+    write_corefile(&directory, 0, upstream.addresses()[0], "reload 2s 0");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
+    command.args(["--conf", "-", "--workers", "1"]).current_dir(&directory);
+    command.stdin(fs::File::open(directory.join("Corefile")).unwrap());
+    let mut told = false;
+    let (mut forwarder, address) = Program::start(&mut command, |line| {
+        told |= line == "[WARNING] plugin/reload: no effect: standard input can be read only once";
+        line.strip_prefix("onward listens on ")?.split(',').next()?.parse().ok()
+    });
+    assert!(told);
+    assert_serves(address);
+    forwarder.signal("HUP");
+    let line = forwarder.wait_for("[ERROR] reload failed");
+    assert!(line.contains("standard input can be read only once"), "{line}");
+    forwarder.signal("USR2");
+    forwarder.wait_for("[ERROR] handing over failed");
+    assert_serves(address);
+    assert_eq!(forwarder.end("TERM"), Some(0));
 }
 
 #[test]
@@ -102,7 +145,7 @@ fn it_goes_on_when_nobody_reads_what_it_says() {
     write_corefile(&directory, address.port(), second.addresses()[0], "");
     let summary = ask_during(address, || {
         send("HUP", child.id());
-        wait_until_asked(&second);
+        wait_until_asked(&second, 1);
         // Taken in, too, with nobody to tell.
         send("USR1", child.id());
     });
@@ -157,20 +200,28 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
     let directory = directory("handover");
     write_corefile(&directory, 0, upstream.addresses()[0], "");
     let (mut forwarder, address) = onward_in(&directory, &["--workers", "2", "-pidfile", "pid"]);
-    let pidfile = || fs::read_to_string(directory.join("pid")).unwrap();
-    assert_eq!(pidfile(), format!("{}\n", forwarder.id()));
+    // It is written behind the line that says where it listens.
+    let wait_for_pidfile = |process: u32| {
+        let number = || fs::read_to_string(directory.join("pid")).ok();
+        until("the pid file", || number().filter(|number| *number == format!("{process}\n")));
+    };
+    wait_for_pidfile(forwarder.id());
     write_corefile(&directory, address.port(), upstream.addresses()[0], "");
     let mut next = None;
     let summary = ask_during(address, || {
+        // As many as in a second of 20,000 in the middle of which it happens.
+        wait_until_asked(&upstream, 10_000);
         forwarder.signal("USR2");
         let line = forwarder.wait_for("has taken over");
         let number = line.split_whitespace().find_map(|word| word.parse().ok());
         next = number.map(Stranger::new);
         assert_eq!(forwarder.wait(), Some(0), "it ends when it has finished what it had");
+        wait_until_asked(&upstream, upstream.counts().unwrap()[0].queries + 10_000);
     });
+    println!("{:.0} queries/s", summary.rate());
     assert_nothing_lost(&summary);
     assert_serves(address);
-    assert_eq!(pidfile(), format!("{}\n", next.as_ref().unwrap().id()));
+    wait_for_pidfile(next.as_ref().unwrap().id());
     drop(next);
 }
 

@@ -21,7 +21,10 @@ pub(super) struct Program {
 
 impl Program {
     /// Starts `command` and reads its output until `find` finds something in a line.
-    pub(super) fn start<T>(command: &mut Command, find: impl Fn(&str) -> Option<T>) -> (Self, T) {
+    pub(super) fn start<T>(
+        command: &mut Command,
+        mut find: impl FnMut(&str) -> Option<T>,
+    ) -> (Self, T) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = crossbeam_channel::unbounded();
@@ -31,7 +34,8 @@ impl Program {
             output.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
         let mut program = Self { child, lines: Some(lines) };
-        let found = program.find(&find).unwrap_or_else(|| panic!("{command:?} ended too early"));
+        let found =
+            program.find(&mut find).unwrap_or_else(|| panic!("{command:?} ended too early"));
         (program, found)
     }
 
@@ -48,7 +52,7 @@ impl Program {
         line.unwrap_or_else(|| panic!("it never said {words:?}"))
     }
 
-    fn find<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+    fn find<T>(&mut self, mut find: impl FnMut(&str) -> Option<T>) -> Option<T> {
         let lines = self.lines.as_ref()?;
         std::iter::from_fn(|| lines.recv_timeout(PATIENCE).ok()).find_map(|line| find(&line))
     }

@@ -81,7 +81,12 @@ impl Worker {
                 Ok(None) if progress == Progress::More => {
                     return self.inputs.push(Input::Client(link, peer));
                 }
-                Ok(None) => return,
+                Ok(None) => {
+                    if slot.stream.inbox.is_within_message() {
+                        self.engine.clients.begins_query(net.now, key);
+                    }
+                    return;
+                }
                 Err(_) => return self.drop_stream(net, key),
             }
         }
@@ -113,6 +118,11 @@ impl Worker {
             let outcome = slot.stream.flush(net);
             if outcome.is_ok_and(|count| count > 0) {
                 self.engine.clients.active(net.now, key);
+            }
+            if slot.stream.is_drained() {
+                self.engine.clients.is_read(net.now, key);
+            } else {
+                self.engine.clients.begins_answer(net.now, key);
             }
             let quiet = self.engine.clients.is_quiet(key);
             let done = slot.half_closed && slot.stream.is_drained() && !slot.paused && quiet;

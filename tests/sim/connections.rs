@@ -13,6 +13,7 @@ use onward::engine::stats::{PoolStats, Stats};
 use onward::engine::{ConnectionId, Forwarder, Outgoing};
 use onward::moment::Moment;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// From the moment at which the keeper should be asked to the end of the turn that sweeps, even if
@@ -57,6 +58,16 @@ impl Connections {
             open: BTreeMap::new(),
             closed: BTreeMap::new(),
         }
+    }
+
+    /// Whether `upstream` was asked from `source` so far.
+    pub(crate) fn is_asked_from(&self, upstream: usize, source: Option<IpAddr>) -> bool {
+        self.stanzas[upstream].source_address == source
+    }
+
+    /// The stanza of each upstream from now on.
+    pub(crate) fn renew<'a>(&mut self, stanzas: impl Iterator<Item = &'a Forward>) {
+        self.stanzas = stanzas.cloned().collect();
     }
 
     /// The shell has opened a socket.

@@ -64,6 +64,8 @@ pub(crate) struct Books {
     pub(crate) unsendable: u64,
     pub(crate) believed: u64,
     pub(crate) disbelieved: u64,
+    /// New configurations.
+    pub(crate) renewals: u64,
 }
 
 /// The twin of one worker's engine.

@@ -22,6 +22,7 @@ mod link;
 mod net;
 mod plan;
 mod proof;
+mod renewal;
 mod upstream;
 mod worker;
 mod world;

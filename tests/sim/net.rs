@@ -80,6 +80,8 @@ pub(crate) enum Event {
     /// An upstream dies or returns.
     UpstreamTurns(usize),
     SpooferActs,
+    /// The configuration is another one.
+    Renewal,
     KeeperWakes,
     /// A worker's poll returns.
     Turn(usize),

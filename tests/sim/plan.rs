@@ -108,6 +108,8 @@ pub(crate) enum Sabotage {
     AnswerLost,
     /// Nobody probes what is down.
     NobodyProbes,
+    /// With a new configuration all begins anew.
+    StartedAfresh,
 }
 
 /// What follows from a seed.
@@ -126,6 +128,8 @@ pub(crate) struct Plan {
     pub(crate) habits: Habits,
     /// The attacker's sprays are this far apart at most; `None`: there is none.
     pub(crate) spoofer: Option<Duration>,
+    /// New configurations are this far apart at most; `None`: there is none.
+    pub(crate) renewals: Option<Duration>,
     /// How long clients ask.
     pub(crate) day: Duration,
     pub(crate) sabotage: Sabotage,
@@ -152,6 +156,7 @@ impl Plan {
             shortage: if calm { calm_shortage() } else { shortage(dice) },
             habits: habits(dice, calm),
             spoofer: dice.one_in(2).then(|| ms(dice.pick(&[20, 200, 2_000]))),
+            renewals: dice.one_in(2).then(|| ms(dice.pick(&[200, 2_000, 5_000]))),
             day: Duration::from_secs(30),
             sabotage: Sabotage::None,
         }

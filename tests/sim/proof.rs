@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const SEEDS_MAX: u64 = 24;
 
 /// What breaks, and which law must notice.
-const CASES: [(Sabotage, &str); 14] = [
+const CASES: [(Sabotage, &str); 15] = [
     (Sabotage::ReplyTwice, "a reply goes to who asked, once"),
     (Sabotage::ReplyLost, "queries = replies + drops + outstanding"),
     (Sabotage::LetterChanged, "a reply goes to who asked, once"),
@@ -26,6 +26,7 @@ const CASES: [(Sabotage, &str); 14] = [
     (Sabotage::SameIds, "ids on a connection are unique"),
     (Sabotage::AnswerLost, "on a calm day every query is answered"),
     (Sabotage::NobodyProbes, "what is down is probed"),
+    (Sabotage::StartedAfresh, "an upstream that stays keeps what it has counted"),
 ];
 
 fn outcome(seed: u64, sabotage: Sabotage) -> Result<(), String> {

@@ -11,6 +11,7 @@ use super::laws::{BROKEN, FORGED, Laws, require};
 use super::link::{LinkId, Progress, Side, Stream};
 use super::net::{Event, Net, Port};
 use super::plan::{Plan, Sabotage, Shortage, ms};
+use onward::config::Config;
 use onward::engine::forwarder::STREAM_MESSAGE_MAX;
 use onward::engine::health::Verdicts;
 use onward::engine::key::Transport;
@@ -41,6 +42,8 @@ struct Broken;
 pub(crate) enum Input {
     /// The keeper's word for a pool.
     Sweep(usize),
+    /// Another configuration.
+    Renewal(Arc<Config>, Arc<Verdicts>),
     /// Something for a stream to an upstream.
     Stirs(ConnectionId),
     /// A datagram for a connection, or `None`: ICMP says that nobody is there.
@@ -72,7 +75,7 @@ pub(crate) struct Worker {
 impl Input {
     fn rank(&self) -> u8 {
         match self {
-            Self::Sweep(_) => 0,
+            Self::Sweep(_) | Self::Renewal(..) => 0,
             Self::Stirs(_) | Self::Response(..) => 1,
             Self::Query(..) => 2,
             Self::Client(..) => 3,
@@ -100,6 +103,11 @@ impl Worker {
             turn_at: None,
             out: vec![0; STREAM_MESSAGE_MAX],
         }
+    }
+
+    /// The engine may have room for more.
+    pub(super) fn make_room(&mut self) {
+        self.capacity = self.engine.connections_max();
     }
 
     /// Something has come.
@@ -166,6 +174,7 @@ impl Worker {
     fn take(&mut self, net: &mut Net, input: Input) {
         match input {
             Input::Sweep(pool) => self.engine.on_sweep(net.now, pool),
+            Input::Renewal(config, verdicts) => self.renew(net, &config, verdicts),
             Input::Stirs(id) => self.read_connection(net, id),
             Input::Response(id, None) => self.fail_connection(net, id, "refused by ICMP"),
             Input::Response(id, Some(mut packet)) => {
@@ -367,7 +376,7 @@ impl Worker {
     }
 
     /// Carries out all that the engine has decided.
-    fn settle(&mut self, net: &mut Net) {
+    pub(super) fn settle(&mut self, net: &mut Net) {
         while let Some(id) = self.engine.next_dial() {
             if self.open(net, id).is_err() {
                 self.fail_connection(net, id, "without a socket");

@@ -12,6 +12,7 @@ use super::laws::require;
 use super::link::Segment;
 use super::net::{Event, Net, Port};
 use super::plan::{Habits, Plan, calm_quirks, calm_shortage, calm_weather, ms};
+use super::renewal;
 use super::upstream::{Upstream, spray};
 use super::worker::{Input, Worker};
 use onward::engine::health::Verdicts;
@@ -35,6 +36,7 @@ pub(crate) struct World {
     clients: Vec<Client>,
     upstreams: Vec<Upstream>,
     keeper: Keeper,
+    verdicts: Arc<Verdicts>,
     evening: Moment,
     events: u64,
 }
@@ -58,7 +60,8 @@ impl World {
             upstreams: (0..plan.upstreams().count())
                 .map(|number| Upstream::new(number, plan.quirks))
                 .collect(),
-            keeper: Keeper::new(plan, verdicts),
+            keeper: Keeper::new(plan, Arc::clone(&verdicts)),
+            verdicts,
             evening: Moment::ZERO.plus(plan.day),
             events: 0,
             plan: plan.clone(),
@@ -73,6 +76,7 @@ impl World {
         }
         (0..self.upstreams.len()).for_each(|number| self.upstreams[number].turn(&mut self.net));
         self.net.after(ms(1), Event::SpooferActs);
+        renewal::plan_next(&mut self.net, &self.plan);
         self.pass(self.evening);
         self.clear_up();
         self.rest();
@@ -125,6 +129,10 @@ impl World {
             Event::ClientActs(client) => self.clients[client].act(net, self.evening),
             Event::UpstreamTurns(upstream) => self.upstreams[upstream].turn(net),
             Event::SpooferActs => self.spoof(),
+            Event::Renewal if net.now < self.evening => {
+                renewal::happens(net, &self.plan, &self.verdicts, &mut self.workers);
+            }
+            Event::Renewal => {}
             Event::KeeperWakes => self.keeper.on_time(net),
             Event::Turn(worker) => {
                 self.workers[worker].turn(net);
@@ -216,6 +224,7 @@ impl World {
             let (books, stats) = (&laws.books, engine.stats());
             tally.count("queries", books.queries);
             tally.count("queries dropped in silence", books.silenced);
+            tally.count("new configurations", books.renewals);
             tally.count("queries coalesced", stats.coalesced);
             tally.count("queries refused", stats.replies[5]);
             tally.count("queries forgotten", books.forgotten);

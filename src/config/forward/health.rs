@@ -7,7 +7,7 @@ use super::super::error::Complaint;
 use super::super::load::Context;
 use super::super::{HealthCheck, Name, PROBE_INTERVAL_MIN};
 use super::{duration_arg, show};
-use crate::corefile::{Cursor, Warning};
+use crate::corefile::Cursor;
 use std::time::Duration;
 
 /// Reads the arguments into `health`.
@@ -25,7 +25,7 @@ pub(super) fn read(
     if interval < PROBE_INTERVAL_MIN {
         let (written, raised) = (show(interval), show(PROBE_INTERVAL_MIN));
         let message = format!("plugin/forward: health_check {written} is raised to {raised}");
-        context.warnings.push(Warning { place: argument.place.clone(), message });
+        context.warn(&argument.place, message);
     }
     health.domain = Name::root();
     while let Some(option) = cursor.arg() {

@@ -20,7 +20,7 @@ use super::{
     Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, Sizing, UPSTREAMS_MAX, Upstream,
     duration, keys, numbers, oddities,
 };
-use crate::corefile::{Cursor, ParseError, Place, Token, Warning, did_you_mean};
+use crate::corefile::{Cursor, ParseError, Place, Token, did_you_mean};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use targets::Targets;
@@ -91,8 +91,7 @@ pub(super) fn read(
     // What is wrong with a stanza as a whole waits until all words of all stanzas are right.
     let mut too_many = None;
     let mut not_built = None;
-    while let Some(name) = cursor.stanza() {
-        context.warn_of_stanza("forward", name);
+    while let Some(name) = context.stanza("forward", cursor) {
         let from = read_from(cursor, context)?;
         let written = cursor.expect_rest()?;
         let mut options = Options::default();
@@ -130,7 +129,7 @@ fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name,
              Using only '{from}'.",
             written.text
         );
-        context.warnings.push(Warning { place: written.place.clone(), message });
+        context.warn(&written.place, message);
     }
     Ok(from)
 }

@@ -205,7 +205,13 @@ fn resolve(target: &Target, context: &mut Context<'_>) -> Result<SocketAddr, Com
             Ok(SocketAddrV6::new(ip, port, 0, scope_id).into())
         }
         (ip, zone) => {
-            if let Some(zone) = zone {
+            if is_link_local(ip) {
+                let message = format!(
+                    "plugin/forward: upstream {ip} cannot be asked without its interface: write \
+                     it as {ip}%eth0"
+                );
+                context.warn(place, message);
+            } else if let Some(zone) = zone {
                 let message = format!(
                     "plugin/forward: '%{zone}' is ignored: {ip} belongs to no single interface"
                 );

@@ -8,8 +8,8 @@ use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
 use super::super::quote::quote;
 use super::super::word::list;
-use super::super::{Kind, Name, Net, keys};
-use crate::corefile::{Cursor, ParseError, Token, Warning, did_you_mean};
+use super::super::{Kind, Name, Net, keys, oddities};
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
 /// Who may ask what below some names.
@@ -58,26 +58,61 @@ pub(in super::super) fn read(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while cursor.stanza().is_some() {
+    let mut first = None;
+    while let Some(stanza) = context.stanza("acl", cursor) {
+        first = first.or(Some(stanza));
         let written = cursor.rest();
         let mut zones = Vec::new();
-        for zone in &written {
-            match keys::parse(&zone.text) {
-                Ok(zone) => zones.extend(zone.names),
+        for word in &written {
+            match keys::parse(&word.text) {
+                Ok(zone) => {
+                    context
+                        .count_zones(zone.names.len())
+                        .map_err(|message| Complaint::value(word, message))?;
+                    if let Some(hint) = oddities::of_exception(&word.text, &zone, false) {
+                        let message = format!("plugin/acl: zone '{}': {hint}", word.text);
+                        context.warn(&word.place, message);
+                    }
+                    zones.extend(zone.names);
+                }
                 Err(reason) => {
-                    let message = format!("plugin/acl: zone is ignored: {reason}");
-                    context.warnings.push(Warning { place: zone.place.clone(), message });
+                    context.warn(&word.place, format!("plugin/acl: zone is ignored: {reason}"));
                 }
             }
         }
-        let mut lines = Vec::new();
+        let mut lines: Vec<AclLine> = Vec::new();
+        let mut ended = false;
         while let Some(action) = cursor.block() {
-            lines.push(line(action, &cursor.rest())?);
+            if ended {
+                let message = "plugin/acl: this line is never looked at: one before it fits all";
+                context.warn(&action.place, message);
+            }
+            let words = cursor.rest();
+            let line = line(action, &words)?;
+            warn_of_networks(&words, context);
+            ended |= line.kinds.is_none() && line.nets.is_none();
+            lines.push(line);
         }
         let zones = (!written.is_empty()).then_some(zones);
         draft.stages.acl.push(Acl { zones, lines });
     }
+    let mut lines = draft.stages.acl.iter().flat_map(|acl| &acl.lines);
+    if let (Some(first), true) = (first, lines.all(|line| line.action == AclAction::Allow)) {
+        let message = "plugin/acl: nobody is refused anything, as what no line fits is allowed: \
+                       end the list with 'block'";
+        context.warn(&first.place, message);
+    }
     Ok(())
+}
+
+/// Notes networks whose addresses say more than their lengths.
+fn warn_of_networks(words: &[&Token], context: &mut Context<'_>) {
+    for word in words {
+        let parts = word.text.split_once('/');
+        if let Some(hint) = parts.and_then(|parts| oddities::host_bits(parts.0, parts.1)) {
+            context.warn(&word.place, format!("plugin/acl: {}: {hint}", word.text));
+        }
+    }
 }
 
 fn line(action: &Token, words: &[&Token]) -> Result<AclLine, Complaint> {

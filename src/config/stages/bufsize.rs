@@ -8,6 +8,7 @@ use super::super::load::{Context, Draft};
 use super::super::numbers;
 use crate::corefile::Cursor;
 
+/// Also the most that is ever asked for or sent.
 const SIZE: u16 = 1232;
 const SIZE_MIN: u16 = 512;
 const SIZE_MAX: u16 = 4096;
@@ -15,7 +16,7 @@ const SIZE_MAX: u16 = 4096;
 /// Reads all `bufsize` stanzas of one server block.
 pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
-    _: &mut Context<'_>,
+    context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
     cursor.stanza();
@@ -29,6 +30,10 @@ pub(in super::super) fn read(
             let message = format!("size must be {SIZE_MIN} to {SIZE_MAX}: {number}");
             Complaint::value(written, message)
         })?;
+        if size > SIZE {
+            let message = format!("plugin/bufsize: no effect: no payload is above {SIZE} anyway");
+            context.warn(&written.place, message);
+        }
     }
     cursor.expect_no_arg()?;
     draft.stages.bufsize = Some(size);

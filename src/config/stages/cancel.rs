@@ -2,9 +2,9 @@
 //!
 //! What a query may take in all. Of several stanzas the last holds.
 
-use super::super::duration;
 use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
+use super::super::{QUERY_TIMEOUT, duration};
 use crate::corefile::Cursor;
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ const TIMEOUT: Duration = Duration::from_millis(5001);
 /// Reads all `cancel` stanzas of one server block.
 pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
-    _: &mut Context<'_>,
+    context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while cursor.stanza().is_some() {
+    while let Some(stanza) = context.stanza("cancel", cursor) {
+        context.warn_of_earlier("cancel", draft.stages.cancel.is_some(), &stanza.place);
         let mut timeout = TIMEOUT;
         if let Some(written) = cursor.arg() {
             let nanos = duration::parse(&written.text)
@@ -28,6 +29,10 @@ pub(in super::super) fn read(
                 return Err(Complaint::value(written, message));
             }
             timeout = Duration::from_nanos(nanos.unsigned_abs());
+            if timeout > QUERY_TIMEOUT {
+                let message = "plugin/cancel: no effect: every query ends after 5s at the latest";
+                context.warn(&written.place, message);
+            }
         }
         cursor.expect_no_arg()?;
         draft.stages.cancel = Some(timeout);

@@ -43,10 +43,13 @@ pub struct Consolidation {
 /// Reads the `errors` stanza of one server block.
 pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
-    _: &mut Context<'_>,
+    context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    cursor.stanza();
+    if let Some(stanza) = cursor.stanza() {
+        let message = "plugin/errors: no effect: onward counts errors of queries and logs none yet";
+        context.warn(&stanza.place, message);
+    }
     match &cursor.rest()[..] {
         [] => {}
         [target] if &*target.text == "stdout" => {}

@@ -38,10 +38,10 @@ const FLAGS: [(&str, HeaderFlag); 3] =
 /// Reads all `header` stanzas of one server block.
 pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
-    _: &mut Context<'_>,
+    context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while let Some(stanza) = cursor.stanza() {
+    while let Some(stanza) = context.stanza("header", cursor) {
         if !cursor.rest().is_empty() {
             return Err(cursor.argument_error().into());
         }

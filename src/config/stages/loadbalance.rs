@@ -21,10 +21,10 @@ pub struct LoadBalance {
 /// Reads all `loadbalance` stanzas of one server block.
 pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
-    _: &mut Context<'_>,
+    context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while cursor.stanza().is_some() {
+    while context.stanza("loadbalance", cursor).is_some() {
         match &cursor.rest()[..] {
             [] => {}
             [policy, ..] if &*policy.text == "weighted" => {

@@ -17,10 +17,10 @@ pub struct Local {
 /// Reads all `local` stanzas of one server block.
 pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
-    _: &mut Context<'_>,
+    context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while cursor.stanza().is_some() {
+    while context.stanza("local", cursor).is_some() {
         if !cursor.rest().is_empty() {
             return Err(cursor.argument_error().into());
         }

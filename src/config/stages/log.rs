@@ -6,10 +6,10 @@
 
 use super::super::Name;
 use super::super::error::Complaint;
-use super::super::keys;
 use super::super::load::{Context, Draft};
 use super::super::word::{Word, list};
-use crate::corefile::{Cursor, ParseError, Warning, did_you_mean};
+use super::super::{keys, oddities};
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
 const CLASSES: [&str; 4] = ["success", "denial", "error", "all"];
@@ -32,7 +32,7 @@ pub(in super::super) fn read(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while let Some(stanza) = cursor.stanza() {
+    while let Some(stanza) = context.stanza("log", cursor) {
         let mut arguments = cursor.rest();
         let mut format = FORMAT.to_owned();
         if let [_, .., last] = &arguments[..]
@@ -41,11 +41,7 @@ pub(in super::super) fn read(
             format = last.text.to_string();
             arguments.pop();
         }
-        let names = arguments.iter().filter_map(|name| keys::parse(&name.text).ok());
-        let mut names: Vec<Name> = names.flat_map(|zone| zone.names).collect();
-        if arguments.is_empty() {
-            names.push(Name::root());
-        }
+        let names = read_names(&arguments, context)?;
         let mut classes = Vec::new();
         while let Some(property) = cursor.block() {
             if &*property.text != "class" {
@@ -65,11 +61,46 @@ pub(in super::super) fn read(
         if classes.is_empty() {
             classes.push("all");
         }
-        let message = "plugin/log: no effect: onward does not write a query log yet".into();
-        context.warnings.push(Warning { place: stanza.place.clone(), message });
+        context.warn(&stanza.place, "plugin/log: no effect: onward does not write a query log yet");
         draft.stages.log.push(LogRule { names, format, classes });
     }
     Ok(())
+}
+
+/// The names that a rule is for; what is odd about them is told.
+fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, Complaint> {
+    if written.is_empty() {
+        return Ok(vec![Name::root()]);
+    }
+    let mut names = Vec::new();
+    for word in written {
+        if word.text.contains('{') {
+            let message = format!(
+                "plugin/log: '{0}' is read as a name, as no name stands before it: \
+                 write log . \"{0}\"",
+                word.text
+            );
+            context.warn(&word.place, message);
+        }
+        match keys::parse(&word.text) {
+            Ok(zone) => {
+                context
+                    .count_zones(zone.names.len())
+                    .map_err(|message| Complaint::value(word, message))?;
+                if let Some(hint) = oddities::of_exception(&word.text, &zone, false)
+                    && !word.text.contains('{')
+                {
+                    let message = format!("plugin/log: zone '{}': {hint}", word.text);
+                    context.warn(&word.place, message);
+                }
+                names.extend(zone.names);
+            }
+            Err(reason) => {
+                context.warn(&word.place, format!("plugin/log: zone is ignored: {reason}"));
+            }
+        }
+    }
+    Ok(names)
 }
 
 impl fmt::Display for LogRule {

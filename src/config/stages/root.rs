@@ -5,7 +5,7 @@
 
 use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
-use crate::corefile::{Cursor, Warning};
+use crate::corefile::Cursor;
 use std::io::ErrorKind;
 
 /// Reads all `root` stanzas of one server block.
@@ -14,13 +14,14 @@ pub(in super::super) fn read(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while cursor.stanza().is_some() {
+    while let Some(stanza) = context.stanza("root", cursor) {
+        context.warn_of_earlier("root", draft.stages.root.is_some(), &stanza.place);
         let path = cursor.expect_arg()?;
         let sources = &context.host.sources;
         let found = (sources.read)(&sources.working_directory.join(&*path.text));
         if found.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             let message = format!("plugin/root: Root path does not exist: {}", path.text);
-            context.warnings.push(Warning { place: path.place.clone(), message });
+            context.warn(&path.place, message);
         }
         draft.stages.root = Some(path.text.to_string());
     }

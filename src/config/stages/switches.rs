@@ -15,6 +15,20 @@ fn switch(cursor: &mut Cursor<'_>) -> Result<bool, Complaint> {
     Ok(true)
 }
 
+/// Reads `debug`.
+pub(in super::super) fn debug(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let place = cursor.clone().stanza().map(|stanza| &stanza.place);
+    draft.stages.debug = switch(cursor)?;
+    if let Some(place) = place {
+        context.warn(place, "plugin/debug: no effect: no query is ever logged");
+    }
+    Ok(())
+}
+
 macro_rules! switches {
     ($($reader:ident $field:ident,)*) => {$(
         #[doc = concat!("Reads `", stringify!($reader), "`.")]
@@ -31,7 +45,6 @@ macro_rules! switches {
 
 switches! {
     any any,
-    debug debug,
     minimal minimal,
     whoami whoami,
 }

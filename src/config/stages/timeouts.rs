@@ -2,14 +2,14 @@
 //!
 //! How long clients' streams may take. Durations may be written as whole seconds without a unit,
 //! here alone in the language. What is not written stays as it is; of what is written twice the
-//! last holds. Only `idle` and `maxtcpqueries` have an effect: a stream on which no whole query
-//! comes in and no byte of a reply goes out for `idle` is closed, whatever it is in the middle of.
+//! last holds. Without `read` and `write`, `idle` stands for them: a stream on which no whole query
+//! comes in and no byte of a reply goes out for so long is closed, whatever it is in the middle of.
 
 use super::super::error::Complaint;
 use super::super::forward::show;
 use super::super::load::{Context, Draft};
 use super::super::{duration, numbers};
-use crate::corefile::{Cursor, ParseError, Token, Warning, did_you_mean};
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 use std::time::Duration;
 
@@ -19,10 +19,9 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// What was written of how long clients' streams may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until the first query of a stream, and each query that has begun, has come in. Without
-    /// effect.
+    /// Until the first query of a stream, and each query that has begun, has come in.
     pub read: Option<Duration>,
-    /// Until a reply has gone out. Without effect.
+    /// For which no byte of a reply goes out that waits.
     pub write: Option<Duration>,
     /// Between queries.
     pub idle: Option<Duration>,
@@ -37,16 +36,11 @@ pub(in super::super) fn read(
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
     let timeouts = &mut draft.stages.timeouts;
-    while let Some(stanza) = cursor.stanza() {
+    while let Some(stanza) = context.stanza("timeouts", cursor) {
         cursor_has_block(cursor)?;
         let mut empty = true;
         while let Some(property) = cursor.block() {
             empty = false;
-            if ["read", "write"].contains(&&*property.text) {
-                let text = &property.text;
-                let message = format!("plugin/timeouts: no effect: {text} is covered by idle");
-                context.warnings.push(Warning { place: property.place.clone(), message });
-            }
             match &*property.text {
                 "read" => timeouts.read = Some(limit(cursor)?),
                 "write" => timeouts.write = Some(limit(cursor)?),

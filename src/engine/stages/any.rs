@@ -4,7 +4,7 @@
 //! them what they should ask for. So they are not forwarded; what comes back instead says why.
 
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
-use crate::engine::message::{Question, Rcode, flags, kind};
+use crate::engine::message::{Question, Rcode, kind};
 
 /// Seconds for which the answer holds: a hint at the document.
 const TTL: u32 = 8482;
@@ -20,5 +20,6 @@ pub fn answer(mut reply: Composer<'_>, question: &Question) -> usize {
     let class = question.class;
     let record = NewRecord { owner: &QNAME, kind: kind::HINFO, class, ttl: TTL, data };
     reply.record(Section::Answer, &record);
-    reply.end(flags::AA, Rcode::NoError)
+    // It is neither the zone's own word nor the outcome of a recursion.
+    reply.end(0, Rcode::NoError)
 }

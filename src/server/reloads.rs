@@ -1,0 +1,40 @@
+//! How often the configuration was read again, and with what outcome.
+//!
+//! For the whole process, from its start on, and shared: whoever tells the world about it reads
+//! while the first thread counts. A reload that changes nothing because something is wrong (the
+//! text, or an address that cannot be bound) has failed. A text that the periodic look finds
+//! unfinished is no reload at all.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Reloads of this process.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Reloads {
+    /// Those that took effect.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Those that changed nothing.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Counts one by its outcome.
+    pub fn count<T, E>(&self, outcome: &Result<T, E>) {
+        let counter = if outcome.is_ok() { &self.done } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Display for Reloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reloads since the start: {} done, {} failed", self.done(), self.failed())
+    }
+}

@@ -1,0 +1,85 @@
+//! New configurations in the middle of the day.
+//!
+//! What may change is decided here: how upstreams are chosen and for how long they are waited for,
+//! and from which address they are asked. The last makes another upstream of the same server, so
+//! its connections are given up and what was on them goes out again; all others must keep theirs,
+//! and what they have counted. Each worker goes over at a turn of its own. Verdicts stay: they are
+//! about the servers.
+
+use super::common::Dice;
+use super::laws::require;
+use super::net::{Event, Net};
+use super::plan::{Plan, Sabotage, ms};
+use super::worker::{Input, Worker};
+use onward::config::{Config, Forward, Policy, Rcodes};
+use onward::engine::Forwarder;
+use onward::engine::health::Verdicts;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// Another address of this host's, to ask upstreams from.
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
+
+/// Schedules the next renewal of all workers.
+pub(crate) fn plan_next(net: &mut Net, plan: &Plan) {
+    if let Some(most) = plan.renewals {
+        let pause = net.dice.time(ms(1), most);
+        net.after(pause, Event::Renewal);
+    }
+}
+
+/// What `plan` is to be from now on.
+pub(crate) fn renewed(plan: &Plan, dice: &mut Dice) -> Config {
+    let mut config = plan.config.clone();
+    for forward in config.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
+        forward.policy = dice.pick(&[Policy::Random, Policy::RoundRobin, Policy::Sequential]);
+        forward.source_address = dice.one_in(2).then_some(SOURCE);
+        forward.read_timeout = ms(dice.pick(&[1_000, 1_500, 2_000]));
+        forward.failover = Rcodes::default();
+        forward.failover.extend([2, 5].into_iter().filter(|_| dice.one_in(2)));
+    }
+    config
+}
+
+fn stanzas(config: &Config) -> impl Iterator<Item = &Forward> {
+    let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
+    forwards.flat_map(|forward| forward.upstreams.iter().map(move |_| forward))
+}
+
+impl Worker {
+    /// Goes on as `config` says.
+    pub(super) fn renew(&mut self, net: &mut Net, config: &Config, verdicts: Arc<Verdicts>) {
+        net.note(|| format!("worker {} gets a new configuration", self.number));
+        self.settle(net);
+        let before = self.engine.stats();
+        if self.sabotage == Sabotage::StartedAfresh {
+            self.engine = Forwarder::new(config, [0; 32], verdicts);
+        } else {
+            self.engine.renew(net.now, config, &[Some(0)], verdicts);
+        }
+        let after = self.engine.stats();
+        for (upstream, stanza) in stanzas(config).enumerate() {
+            let [before, after] = [&before, &after].map(|stats| &stats.upstreams[upstream]);
+            let stays = self.laws.connections.is_asked_from(upstream, stanza.source_address);
+            let kept = if stays { before.answered } else { 0 };
+            let law = "an upstream that stays keeps what it has counted, and no other";
+            require(after.answered == kept, law, || format!("{upstream}: {before:?}, {after:?}"));
+            let opened = after.pool.opened >= before.pool.opened;
+            require(!stays || opened, law, || format!("{upstream}: {before:?}, {after:?}"));
+            self.laws.books.believed -= before.answered - kept;
+        }
+        self.laws.connections.renew(stanzas(config));
+        self.laws.books.renewals += 1;
+        self.make_room();
+        self.settle(net);
+    }
+}
+
+/// Tells all workers.
+pub(crate) fn happens(net: &mut Net, plan: &Plan, verdicts: &Arc<Verdicts>, all: &mut [Worker]) {
+    let config = Arc::new(renewed(plan, &mut net.dice));
+    for worker in all {
+        worker.gets(net, Input::Renewal(Arc::clone(&config), Arc::clone(verdicts)));
+    }
+    plan_next(net, plan);
+}
