@@ -11,6 +11,7 @@ mod values;
 pub use values::Endpoint;
 
 use crate::demo::DemoOptions;
+use crate::server::Steer;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::fmt;
@@ -62,6 +63,8 @@ pub struct Serve {
     pub source: Source,
     /// How many workers, and where.
     pub placement: Placement,
+    /// Which worker gets a datagram.
+    pub steer: Steer,
     /// The port of zones that name none.
     pub dns_port: u16,
     /// Say nothing at the start.
@@ -227,6 +230,11 @@ struct WhatArguments {
     /// So many workers, not pinned to any core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Which worker gets a datagram: name (each name is served by one worker), cpu (the one on the
+    /// core that took it in) or flow (by the client's address and port)
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true)]
+    #[arg(default_value_t = Steer::Flow, overrides_with = "steer")]
+    steer: Steer,
     /// The port of zones that name none
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = 53)]
     #[arg(overrides_with = "dns_port")]
@@ -299,15 +307,16 @@ impl WhatArguments {
             (None, None) => Placement::EveryCore,
         };
         let (quiet, pidfile) = (false, None);
-        Serve { source, placement, dns_port: self.dns_port, quiet, pidfile }
+        let (steer, dns_port) = (self.steer, self.dns_port);
+        Serve { source, placement, steer, dns_port, quiet, pidfile }
     }
 }
 
 /// Rewrites Go-style flags (`-conf X`, `-conf=X`, `-dns.port 53`, `-quiet=true`) as long options;
 /// leaves alone what it does not know, and all that follows `--`.
 fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const VALUES: [&str; 8] =
-        ["conf", "cores", "workers", "listen", "forward", "dns.port", "pidfile", "format"];
+    const VALUES: [&str; 9] =
+        ["conf", "cores", "workers", "steer", "listen", "forward", "dns.port", "pidfile", "format"];
     const SWITCHES: [&str; 3] = ["quiet", "version", "help"];
     let mut literal = false;
     let mut normal = Vec::new();
@@ -429,6 +438,7 @@ mod tests {
         Check, Cli, CliError, Exit, Format, Placement, Serve, Source, corefile_text, normalise,
         parse,
     };
+    use crate::server::Steer;
     use std::ffi::OsString;
     use std::path::PathBuf;
     use std::time::Duration;
@@ -456,6 +466,7 @@ mod tests {
         let expected = Serve {
             source: Source::WorkingDirectory,
             placement: Placement::EveryCore,
+            steer: Steer::Flow,
             dns_port: 53,
             quiet: false,
             pidfile: None,
@@ -499,6 +510,15 @@ mod tests {
         assert!(usage("--cores 0 --workers 2").contains("cannot be used with"));
         assert!(usage("--cores 3-1").contains("runs backwards"));
         usage("--workers 0");
+    }
+
+    #[test]
+    fn datagrams_are_steered_in_one_of_three_ways() {
+        assert_eq!(serve("").steer, Steer::Flow);
+        assert_eq!(serve("--steer name").steer, Steer::Name);
+        assert_eq!(serve("-steer flow -steer=cpu").steer, Steer::Cpu, "the last one wins");
+        let text = usage("--steer names");
+        assert!(["'names'", "name, cpu, flow"].iter().all(|part| text.contains(part)), "{text}");
     }
 
     #[test]

@@ -46,7 +46,8 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let clock = Clock::start();
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
     let ready = inherited.take_ready();
-    let server = Server::start_on(config, &cores, inherited, |line| say(line)).map_err(failed)?;
+    let server = Server::start_on(config, &cores, options.steer, inherited, |line| say(line));
+    let server = server.map_err(failed)?;
     if !options.quiet {
         for address in server.addresses() {
             let plural = if cores.len() == 1 { "" } else { "s" };
@@ -152,6 +153,7 @@ impl Service<'_> {
                 true
             }
             Err(error) => {
+                server.steer();
                 say(format_args!("[ERROR] handing over failed, nothing has changed: {error}"));
                 false
             }

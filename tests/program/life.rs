@@ -156,7 +156,8 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
     let upstream = upstream();
     let directory = directory("handover");
     write_corefile(&directory, 0, upstream.addresses()[0], "");
-    let (mut forwarder, address) = onward_in(&directory, &["--workers", "2", "-pidfile", "pid"]);
+    let arguments = ["--workers", "2", "--steer", "name", "-pidfile", "pid"];
+    let (mut forwarder, address) = onward_in(&directory, &arguments);
     let pidfile = || fs::read_to_string(directory.join("pid")).unwrap();
     assert_eq!(pidfile(), format!("{}\n", forwarder.id()));
     write_corefile(&directory, address.port(), upstream.addresses()[0], "");
