@@ -182,6 +182,8 @@ Examples:
       Forward without a file.
   onward --conf /etc/onward/Corefile --cores 0-3,6
       Forward as the Corefile says, with one pinned worker on each of five cores.
+  onward --conf /etc/onward/Corefile --steer name
+      Have each name served by one worker, so that no two caches hold it.
   onward check --conf /etc/onward/Corefile
       Say what the Corefile means and needs, or what is wrong with it; listen nowhere.
 
@@ -230,8 +232,7 @@ struct WhatArguments {
     /// So many workers, not pinned to any core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
-    /// Which worker gets a datagram: name (each name is served by one worker), cpu (the one on the
-    /// core that took it in) or flow (by the client's address and port)
+    /// Who gets a datagram: by name (each is one worker's), by cpu that took it in, by flow
     #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true)]
     #[arg(default_value_t = Steer::Flow, overrides_with = "steer")]
     steer: Steer,

@@ -40,8 +40,7 @@ fn help_teaches_and_is_no_error() {
         let output = onward_output(&[flag], &directory("help"));
         assert_eq!(output.status.code(), Some(0), "{flag}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        for word in ["Exit codes", "--cores", "--steer <HOW>", "each name is served by one worker"]
-        {
+        for word in ["Exit codes", "--cores", "--steer <HOW>", "each name served by one worker"] {
             assert!(text.contains(word), "no {word:?} in: {text}");
         }
     }
