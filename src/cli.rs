@@ -12,6 +12,7 @@ pub use values::Endpoint;
 
 use crate::corefile::read_text;
 use crate::demo::DemoOptions;
+use crate::server::Steer;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::fmt;
@@ -63,6 +64,8 @@ pub struct Serve {
     pub source: Source,
     /// How many workers, and where.
     pub placement: Placement,
+    /// Which worker gets a datagram.
+    pub steer: Steer,
     /// The port of zones that name none.
     pub dns_port: u16,
     /// Say nothing at the start.
@@ -196,6 +199,8 @@ Examples:
       Forward without a file.
   onward --conf /etc/onward/Corefile --cores 0-3,6
       Forward as the Corefile says, with one pinned worker on each of five cores.
+  onward --conf /etc/onward/Corefile --steer name
+      Have each name served by one worker, so that no two caches hold it.
   onward check --conf /etc/onward/Corefile
       Say what the Corefile means and needs, or what is wrong with it; listen nowhere.
 
@@ -244,6 +249,10 @@ struct WhatArguments {
     /// So many workers, not pinned to any core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Who gets a datagram: by name (each is one worker's), by cpu that took it in, by flow
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true)]
+    #[arg(default_value_t = Steer::Flow, overrides_with = "steer")]
+    steer: Steer,
     /// The port of zones that name none
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = 53)]
     #[arg(overrides_with = "dns_port")]
@@ -316,15 +325,16 @@ impl WhatArguments {
             (None, None) => Placement::EveryCore,
         };
         let (quiet, pidfile) = (false, None);
-        Serve { source, placement, dns_port: self.dns_port, quiet, pidfile }
+        let (steer, dns_port) = (self.steer, self.dns_port);
+        Serve { source, placement, steer, dns_port, quiet, pidfile }
     }
 }
 
 /// Rewrites Go-style flags (`-conf X`, `-conf=X`, `-dns.port 53`, `-quiet=true`) as long options;
 /// leaves alone what it does not know, and all that follows `--`.
 fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const VALUES: [&str; 8] =
-        ["conf", "cores", "workers", "listen", "forward", "dns.port", "pidfile", "format"];
+    const VALUES: [&str; 9] =
+        ["conf", "cores", "workers", "steer", "listen", "forward", "dns.port", "pidfile", "format"];
     const SWITCHES: [&str; 3] = ["quiet", "version", "help"];
     let mut literal = false;
     let mut normal = Vec::new();
@@ -442,6 +452,7 @@ mod tests {
         Check, Cli, CliError, Exit, Format, Placement, Serve, Source, corefile_text, normalise,
         parse,
     };
+    use crate::server::Steer;
     use std::ffi::OsString;
     use std::io;
     use std::path::PathBuf;
@@ -470,6 +481,7 @@ mod tests {
         let expected = Serve {
             source: Source::WorkingDirectory,
             placement: Placement::EveryCore,
+            steer: Steer::Flow,
             dns_port: 53,
             quiet: false,
             pidfile: None,
@@ -513,6 +525,15 @@ mod tests {
         assert!(usage("--cores 0 --workers 2").contains("cannot be used with"));
         assert!(usage("--cores 3-1").contains("runs backwards"));
         usage("--workers 0");
+    }
+
+    #[test]
+    fn datagrams_are_steered_in_one_of_three_ways() {
+        assert_eq!(serve("").steer, Steer::Flow);
+        assert_eq!(serve("--steer name").steer, Steer::Name);
+        assert_eq!(serve("-steer flow -steer=cpu").steer, Steer::Cpu, "the last one wins");
+        let text = usage("--steer names");
+        assert!(["'names'", "name, cpu, flow"].iter().all(|part| text.contains(part)), "{text}");
     }
 
     #[test]

@@ -7,8 +7,10 @@
 
 mod listeners;
 mod reloads;
+mod steering;
 
 pub use reloads::Reloads;
+pub use steering::Steer;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -26,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
+use steering::Steering;
 
 /// How long a worker may take to answer a question; it answers at its next turn.
 const REPORT_PATIENCE: Duration = Duration::from_secs(1);
@@ -35,6 +38,8 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(1);
 pub enum StartError {
     /// A listener's address could not be bound.
     Bind(SocketAddr, io::Error),
+    /// It cannot be told which worker gets what arrives at a listener's address.
+    Steer(SocketAddr, io::Error),
     /// No address is left to listen on.
     NoListener,
     /// Upstreams are to be asked from an address that cannot be used.
@@ -69,6 +74,16 @@ impl fmt::Display for StartError {
                 ),
                 _ => write!(f, "cannot listen on {address}: {error}"),
             },
+            Self::Steer(address, error) if error.kind() == io::ErrorKind::OutOfMemory => write!(
+                f,
+                "cannot steer what arrives at {address}: net.core.optmem_max is too small (20480 \
+                 is enough); raise it or choose --steer flow"
+            ),
+            Self::Steer(address, error) => write!(
+                f,
+                "cannot steer what arrives at {address}: {error} (a socket of a service manager \
+                 needs ReusePort=yes); choose --steer flow"
+            ),
             Self::NoListener => {
                 write!(f, "there is no address to listen on: give a zone or a `bind` one")
             }
@@ -118,17 +133,18 @@ impl Server {
         cores: &[Option<usize>],
         log: fn(&str),
     ) -> Result<Self, StartError> {
-        Self::start_on(config, cores, Inherited::default(), log)
+        Self::start_on(config, cores, Steer::Flow, Inherited::default(), log)
     }
 
-    /// The same, on sockets that were open before this process began, where the configuration has
-    /// listeners on their addresses.
+    /// The same, datagrams given to the workers as `steer` says, and on sockets that were open
+    /// before this process began, where the configuration has listeners on their addresses.
     ///
     /// # Errors
     /// As [`Server::start`].
     pub fn start_on(
         mut config: Config,
         cores: &[Option<usize>],
+        steer: Steer,
         inherited: Inherited,
         log: fn(&str),
     ) -> Result<Self, StartError> {
@@ -136,7 +152,8 @@ impl Server {
         let _ = limits::raise_open_files();
         check_sources(&config)?;
         let clock = Clock::start();
-        let mut listeners = Listeners::new(cores.len(), inherited);
+        let steering = Steering::new(steer, cores);
+        let mut listeners = Listeners::new(cores.len(), steering, inherited);
         let mut plan = listeners.plan(clock.now(), &mut config.listeners)?;
         let rows = listeners.adopt(clock.now(), &mut plan).map_err(StartError::Descriptors)?;
         let verdicts = Arc::new(Verdicts::new(&config));
@@ -245,6 +262,12 @@ impl Server {
         let mut passed = Passed::default();
         self.listeners.pass(&mut passed)?;
         Ok(passed)
+    }
+
+    /// Has datagrams given to the workers as at the start, whatever a process that got our sockets
+    /// has changed.
+    pub fn steer(&self) {
+        self.listeners.steer();
     }
 
     /// Reads no more queries, finishes what is outstanding for up to five seconds, and ends.

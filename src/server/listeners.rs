@@ -11,6 +11,7 @@
 //! [`Listeners::adopt`] does.
 
 use super::StartError;
+use super::steering::Steering;
 use crate::config::Listener;
 use crate::control::Sockets;
 use crate::moment::Moment;
@@ -43,6 +44,7 @@ struct Group {
 /// All slots.
 pub(super) struct Listeners {
     workers: usize,
+    steering: Steering,
     slots: Vec<Option<Group>>,
     /// Sockets that were open before this process began and that no listener has used yet.
     inherited: Inherited,
@@ -61,8 +63,17 @@ pub(super) struct Plan {
 impl Listeners {
     /// None yet, for so many workers. Listeners on the addresses of the sockets `inherited` get
     /// those.
-    pub(super) fn new(workers: usize, inherited: Inherited) -> Self {
-        Self { workers, slots: Vec::new(), inherited }
+    pub(super) fn new(workers: usize, steering: Steering, inherited: Inherited) -> Self {
+        Self { workers, steering, slots: Vec::new(), inherited }
+    }
+
+    /// Has all sockets steered as at the start: another process that has them, too, may have
+    /// changed that.
+    pub(super) fn steer(&self) {
+        for (datagrams, _) in self.slots.iter().flatten().filter_map(|group| group.pairs.first()) {
+            // It has worked before; if it does not now, what holds is as good.
+            let _ = self.steering.apply_anew(datagrams);
+        }
     }
 
     /// Adds copies of all sockets that are listened on to `passed`.
@@ -82,7 +93,7 @@ impl Listeners {
     /// kernel chose if it named none.
     ///
     /// # Errors
-    /// [`StartError::Bind`] or [`StartError::NoListener`].
+    /// [`StartError::Bind`], [`StartError::Steer`] or [`StartError::NoListener`].
     pub(super) fn plan(
         &mut self,
         now: Moment,
@@ -103,7 +114,8 @@ impl Listeners {
                         false => groups,
                         true => {
                             let shared = self.is_shared(listener.address, &plan);
-                            bind(listener, self.workers, shared)?.into_iter().collect()
+                            let bound = bind(listener, self.workers, shared)?;
+                            self.steered(bound)?.into_iter().collect()
                         }
                     };
                     for group in groups {
@@ -198,6 +210,18 @@ impl Listeners {
         groups.any(|group| group.is_covered_by(address) || covers(group.address, address))
     }
 
+    /// The group, if there is one, its sockets steered.
+    fn steered(&self, group: Option<Group>) -> Result<Option<Group>, StartError> {
+        if let Some(Group { address, pairs, .. }) = &group
+            && let Some((datagrams, _)) = pairs.first()
+        {
+            // Those bound first are numbered first, which is the order of the workers.
+            let steered = self.steering.apply(datagrams);
+            steered.map_err(|error| StartError::Steer(*address, error))?;
+        }
+        Ok(group)
+    }
+
     /// A slot for a new address.
     fn vacant(&self, plan: &Plan) -> usize {
         let is_free = |slot: &usize| self.slots[*slot].is_none() && plan.listeners[*slot].is_none();
@@ -219,6 +243,7 @@ impl Listeners {
             return Ok(Vec::new());
         }
         let failed = |error| StartError::Bind(address, error);
+        let refused = |error| StartError::Steer(address, error);
         let wanted = most.next_multiple_of(self.workers);
         fill(&mut datagrams, wanted, || socket::udp_listener(address, true), UdpSocket::try_clone)
             .map_err(failed)?;
@@ -233,6 +258,10 @@ impl Listeners {
             let ask = |socket| socket::ask_for_local_address(socket, address);
             datagrams.iter().try_for_each(ask).map_err(failed)?;
         }
+        datagrams
+            .first()
+            .map_or(Ok(()), |first| self.steering.apply_anew(first))
+            .map_err(refused)?;
         let mut pairs = datagrams.into_iter().zip(acceptors);
         let groups = (0..wanted / self.workers).map(|_| Group {
             asked: address,
@@ -350,9 +379,10 @@ fn bind_alone(asked: SocketAddr) -> io::Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{GONE_MAX, Listeners, StartError};
+    use super::{GONE_MAX, Listeners, StartError, Steering};
     use crate::config::{Config, Host};
     use crate::moment::Moment;
+    use crate::server::steering::Steer;
     use crate::sys::inherit::Inherited;
     use crate::sys::socket;
     use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -379,9 +409,14 @@ mod tests {
         Ok((plan.listeners, fresh))
     }
 
+    fn listeners_of(workers: usize, inherited: Inherited) -> Listeners {
+        let steering = Steering::new(Steer::Flow, &vec![None; workers]);
+        Listeners::new(workers, steering, inherited)
+    }
+
     /// Listening on one address, and its port.
     fn one(workers: usize) -> (Listeners, u16) {
-        let mut listeners = Listeners::new(workers, Inherited::default());
+        let mut listeners = listeners_of(workers, Inherited::default());
         go_over(&mut listeners, 0, 0, &[LOOPBACK]).unwrap();
         let port = listeners.addresses().next().unwrap().port();
         (listeners, port)
@@ -427,7 +462,7 @@ mod tests {
     #[test]
     fn an_address_may_be_served_beside_its_wildcard() {
         let (_, port) = one(1);
-        let mut listeners = Listeners::new(2, Inherited::default());
+        let mut listeners = listeners_of(2, Inherited::default());
         let went = go_over(&mut listeners, 0, port, &[LOOPBACK, "0.0.0.0"]).unwrap();
         assert_eq!(went, (vec![Some(0), Some(1)], 2));
         let went = go_over(&mut listeners, 0, port, &["0.0.0.0", LOOPBACK]).unwrap();
@@ -444,9 +479,80 @@ mod tests {
             inherited.datagrams.push((address, datagrams));
             inherited.acceptors.push((address, socket::tcp_listener(address, true).unwrap()));
         }
-        let mut listeners = Listeners::new(1, inherited);
+        let mut listeners = listeners_of(1, inherited);
         let all = vec![Some(0); 3];
         assert_eq!(go_over(&mut listeners, 0, port, &[LOOPBACK]).unwrap(), (all.clone(), 3));
         assert_eq!(go_over(&mut listeners, 1, port, &[LOOPBACK]).unwrap(), (all, 0));
+    }
+
+    /// The workers that a query for one name comes to, on slot `slot`, from many ports.
+    fn workers_asked(listeners: &Listeners, slot: usize) -> Vec<usize> {
+        let group = listeners.slots[slot].as_ref().unwrap();
+        let query = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\0\0\x01\0\x01";
+        let mut workers: Vec<_> = (0..50)
+            .map(|_| {
+                let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+                client.send_to(query, group.address).unwrap();
+                loop {
+                    let has = |(socket, _): &(UdpSocket, _)| socket.recv(&mut [0; 64]).is_ok();
+                    if let Some(worker) = group.pairs.iter().position(has) {
+                        return worker;
+                    }
+                    std::thread::yield_now();
+                }
+            })
+            .collect();
+        workers.sort_unstable();
+        workers.dedup();
+        workers
+    }
+
+    fn steered(steer: Steer, inherited: Inherited) -> Listeners {
+        Listeners::new(4, Steering::new(steer, &[None; 4]), inherited)
+    }
+
+    #[test]
+    fn new_addresses_and_inherited_sockets_are_steered_as_all_are() {
+        let mut listeners = steered(Steer::Name, Inherited::default());
+        go_over(&mut listeners, 0, 0, &[LOOPBACK]).unwrap();
+        let port = listeners.addresses().next().unwrap().port();
+        go_over(&mut listeners, 1, port, &[LOOPBACK, "127.0.0.2"]).unwrap();
+        let workers = workers_asked(&listeners, 0);
+        assert_eq!(workers.len(), 1);
+        assert_eq!(workers_asked(&listeners, 1), workers, "whatever address is asked");
+        let inherited = || {
+            let pairs = &listeners.slots[0].as_ref().unwrap().pairs;
+            let mut inherited = Inherited::default();
+            for (datagrams, acceptor) in pairs {
+                let address = datagrams.local_addr().unwrap();
+                inherited.datagrams.push((address, datagrams.try_clone().unwrap()));
+                inherited.acceptors.push((address, acceptor.try_clone().unwrap()));
+            }
+            inherited
+        };
+        let mut next = steered(Steer::Name, inherited());
+        go_over(&mut next, 0, port, &[LOOPBACK]).unwrap();
+        assert_eq!(workers_asked(&next, 0), workers);
+        let mut other = steered(Steer::Flow, inherited());
+        go_over(&mut other, 0, port, &[LOOPBACK]).unwrap();
+        assert_eq!(workers_asked(&other, 0), [0, 1, 2, 3], "nothing is left of the program");
+        listeners.steer();
+        assert_eq!(workers_asked(&listeners, 0), workers);
+    }
+
+    #[test]
+    fn sockets_that_cannot_be_steered_are_refused_when_they_are_to_be() {
+        let (_, port) = one(1);
+        let address = SocketAddr::new([127, 0, 0, 1].into(), port);
+        for (steer, fine) in [(Steer::Name, false), (Steer::Flow, true)] {
+            let alone = socket::udp_listener(address, false).unwrap();
+            let mut inherited = Inherited::default();
+            inherited.datagrams.push((address, alone));
+            let mut listeners = steered(steer, inherited);
+            match go_over(&mut listeners, 0, port, &[LOOPBACK]) {
+                Err(StartError::Steer(at, _)) => assert!(!fine && at == address),
+                other => assert!(fine && other.is_ok(), "{other:?}"),
+            }
+        }
     }
 }

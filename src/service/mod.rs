@@ -49,7 +49,8 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let clock = Clock::start();
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
     let ready = inherited.take_ready();
-    let server = Server::start_on(config, &cores, inherited, |line| say(line)).map_err(failed)?;
+    let server = Server::start_on(config, &cores, options.steer, inherited, |line| say(line));
+    let server = server.map_err(failed)?;
     // Whoever reads that we listen finds our number there.
     let _pidfile = options.pidfile.as_deref().and_then(PidFile::write);
     if !options.quiet {
@@ -163,6 +164,7 @@ impl Service<'_> {
                 true
             }
             Err(error) => {
+                server.steer();
                 say(format_args!("[ERROR] handing over failed, nothing has changed: {error}"));
                 false
             }

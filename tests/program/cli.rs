@@ -41,8 +41,17 @@ fn help_teaches_and_is_no_error() {
         let output = onward_output(&[flag], &directory("help"));
         assert_eq!(output.status.code(), Some(0), "{flag}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("Exit codes") && text.contains("--cores"), "{text}");
+        for word in ["Exit codes", "--cores", "--steer <HOW>", "each name served by one worker"] {
+            assert!(text.contains(word), "no {word:?} in: {text}");
+        }
     }
+}
+
+#[test]
+fn a_way_of_steering_that_is_none_is_refused_with_those_there_are() {
+    let arguments = ["--steer", "names", "--forward", "127.0.0.1"];
+    let output = onward_output(&arguments, &directory("steer"));
+    assert_refused(&output, 2, &["'names'", "--steer", "name, cpu, flow"]);
 }
 
 #[test]

@@ -199,7 +199,8 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
     let upstream = upstream();
     let directory = directory("handover");
     write_corefile(&directory, 0, upstream.addresses()[0], "");
-    let (mut forwarder, address) = onward_in(&directory, &["--workers", "2", "-pidfile", "pid"]);
+    let arguments = ["--workers", "2", "--steer", "name", "-pidfile", "pid"];
+    let (mut forwarder, address) = onward_in(&directory, &arguments);
     // It is written behind the line that says where it listens.
     let wait_for_pidfile = |process: u32| {
         let number = || fs::read_to_string(directory.join("pid")).ok();

@@ -4,7 +4,7 @@
 //! A response is remembered whole and under its question alone: nothing in it becomes an answer to
 //! another question (RFC 2181 §5.4.1). It must answer: reach the type that was asked for at the
 //! end of its aliases, or deny it with an SOA that says for how long (RFC 2308 §5). What denies
-//! nothing and answers nothing lives for [`EMPTY_SECS`]; failures for as long as configured
+//! nothing and answers nothing lives for five seconds; failures for as long as configured
 //! (RFC 9520). Whatever could be another thing the next time (truncated, refused, signatures out
 //! of their time, obtained without recursion) is not remembered.
 

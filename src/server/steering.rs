@@ -1,0 +1,369 @@
+//! Which worker a datagram is for: the programs that the kernel runs over each.
+//!
+//! Without one the kernel goes by the hash of the client's and our address and port. `cpu` keeps
+//! the datagram on the core that has it already. `name` looks at the question: it hashes the name
+//! as it stands in the packet, four bytes at a time up to the first byte of zero, letters of either
+//! case alike. So each name is one worker's business; what that worker has in its cache no other
+//! needs, and identical questions meet. Which name goes where is no secret and need not be one: who
+//! wants to keep one worker busy can always ask for one name.
+//!
+//! A datagram that is no query goes to the first worker, if it ends before its name does, or to
+//! any. Streams are accepted by whom the kernel chooses: their queries share a connection anyway.
+
+use crate::sys::steer::Instruction::{
+    self, Add, And, FromIndex, Jump, JumpIfEqual, Load, LoadConstant, LoadCpu, LoadScratch,
+    LoadScratchToIndex, Multiply, Or, OrIndex, Remainder, Return, ReturnAccumulator, ShiftRight,
+    Store, ToIndex, XorIndex,
+};
+use crate::sys::steer::{attach, detach};
+use std::io;
+use std::net::UdpSocket;
+
+/// Bytes before the name.
+const HEADER_LEN: u32 = 12;
+/// A name has 255 bytes at most, the zero at its end included.
+const WORDS_MAX: u32 = 64;
+/// Set in each letter of lower case and in none of upper case. That other bytes become alike by it
+/// only brings a few more names together.
+const LOWER_CASE: u32 = 0x2020_2020;
+/// The fraction of the golden ratio, odd: it spreads what differs in few bits.
+const MULTIPLIER: u32 = 0x9E37_79B1;
+/// All bits but the highest of each byte.
+const LOW_BITS: u32 = 0x7F7F_7F7F;
+/// Where the hash is kept between words.
+const HASH: u32 = 0;
+/// No socket's number: the kernel goes by its own hash.
+const NOBODY: u32 = u32::MAX;
+/// Cores that are told one by one; the others count modulo the workers. Where
+/// `net.core.optmem_max` is as low as 20480, the kernel takes no program that is much larger than
+/// this makes it, or than [`WORDS_MAX`] does.
+const CORES_MAX: usize = 512;
+
+/// By what it is decided which worker gets a datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Steer {
+    /// By the name that is asked for: each is served by one worker
+    Name,
+    /// By the core that took the packet in
+    Cpu,
+    /// By the client's address and port, as the kernel does it
+    #[default]
+    Flow,
+}
+
+/// What is attached to each group of sockets.
+pub(super) struct Steering {
+    program: Option<Vec<Instruction>>,
+}
+
+impl Steering {
+    /// For workers on `cores`, the first of which has the first socket of each group.
+    pub(super) fn new(steer: Steer, cores: &[Option<usize>]) -> Self {
+        let program = match (steer, cores) {
+            (Steer::Flow, _) | (_, [] | [_]) => None,
+            (Steer::Cpu, _) => Some(by_core(cores)),
+            (Steer::Name, _) => Some(by_name(cores.len())),
+        };
+        Self { program }
+    }
+
+    /// Has the group that `socket` belongs to steered in this way.
+    ///
+    /// # Errors
+    /// As [`attach`].
+    pub(super) fn apply(&self, socket: &UdpSocket) -> io::Result<()> {
+        self.program.as_ref().map_or(Ok(()), |program| attach(socket, program))
+    }
+
+    /// The same, for a group that another process may have steered in another way.
+    ///
+    /// # Errors
+    /// As [`attach`].
+    pub(super) fn apply_anew(&self, socket: &UdpSocket) -> io::Result<()> {
+        if self.program.is_none() {
+            detach(socket);
+        }
+        self.apply(socket)
+    }
+}
+
+/// The worker on the core that runs the program; a core without one counts modulo the workers.
+fn by_core(cores: &[Option<usize>]) -> Vec<Instruction> {
+    let workers = cores.len();
+    let pinned = cores.iter().enumerate().filter_map(|(worker, core)| Some((worker, (*core)?)));
+    let pinned: Vec<_> = pinned.collect();
+    let mut program = vec![LoadCpu];
+    if pinned.iter().any(|(worker, core)| core % workers != *worker) {
+        for (worker, core) in pinned.into_iter().take(CORES_MAX) {
+            program.push(JumpIfEqual { value: core as u32, then: 0, otherwise: 1 });
+            program.push(Return(worker as u32));
+        }
+    }
+    program.extend([Remainder(workers as u32), ReturnAccumulator]);
+    program
+}
+
+/// The worker that the question's name stands for.
+fn by_name(workers: usize) -> Vec<Instruction> {
+    let end = end_of_name(workers as u32);
+    let mut program = vec![LoadConstant(0), Store(HASH)];
+    let word_len = word_of_name(0, 0).len() as u32;
+    for word in 0..WORDS_MAX {
+        // From behind this word's own jump, which is followed by as much as `mix` has, to the end.
+        let others = (WORDS_MAX - 1 - word) * word_len;
+        program.extend(word_of_name(word, mix().len() as u32 + others + 1));
+    }
+    program.push(Return(NOBODY));
+    program.extend(end);
+    program
+}
+
+/// Takes one word in; past `end` more instructions than this if there is a zero in it.
+fn word_of_name(word: u32, end: u32) -> Vec<Instruction> {
+    let mut program = vec![
+        Load(HEADER_LEN + 4 * word),
+        ToIndex,
+        // A byte's highest bit ends up set unless the byte is zero; the others are set anyway.
+        And(LOW_BITS),
+        Add(LOW_BITS),
+        OrIndex,
+        Or(LOW_BITS),
+        JumpIfEqual { value: u32::MAX, then: 1, otherwise: 0 },
+        Jump(end),
+    ];
+    program.extend(mix());
+    program
+}
+
+/// Mixes the word in the index register into the hash, which is in the accumulator then.
+fn mix() -> [Instruction; 9] {
+    [
+        FromIndex,
+        Or(LOWER_CASE),
+        LoadScratchToIndex(HASH),
+        XorIndex,
+        Multiply(MULTIPLIER),
+        ToIndex,
+        ShiftRight(15),
+        XorIndex,
+        Store(HASH),
+    ]
+}
+
+/// Takes in what stands before the zero in the word in the index register, and ends.
+fn end_of_name(workers: u32) -> Vec<Instruction> {
+    let if_zero = |then| JumpIfEqual { value: 0, then, otherwise: 0 };
+    let mut program = vec![
+        FromIndex,
+        And(0xFF00_0000),
+        // Nothing: to what follows the mixing.
+        if_zero(15 + mix().len() as u8),
+        FromIndex,
+        And(0x00FF_0000),
+        // One byte.
+        if_zero(9),
+        FromIndex,
+        And(0x0000_FF00),
+        // Two.
+        if_zero(3),
+        FromIndex,
+        And(0xFFFF_FF00),
+        Jump(5),
+        FromIndex,
+        And(0xFFFF_0000),
+        Jump(2),
+        FromIndex,
+        And(0xFF00_0000),
+        ToIndex,
+    ];
+    program.extend(mix());
+    program.push(LoadScratch(HASH));
+    for _ in 0..2 {
+        program.extend([ToIndex, ShiftRight(16), XorIndex, Multiply(MULTIPLIER)]);
+    }
+    program.extend([ToIndex, ShiftRight(16), XorIndex, Remainder(workers), ReturnAccumulator]);
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Steer, Steering, by_core, by_name};
+    use crate::sys::steer::Instruction::{self, JumpIfEqual, LoadCpu, Remainder, Return};
+    use crate::sys::{cpu, socket};
+    use mio::unix::SourceFd;
+    use mio::{Events, Interest, Poll, Token};
+    use std::collections::HashMap;
+    use std::net::UdpSocket;
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Sockets of workers on `cores` that share an address, steered.
+    fn group(steer: Steer, cores: &[Option<usize>]) -> Vec<UdpSocket> {
+        let first = socket::udp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let address = first.local_addr().unwrap();
+        let others = (1..cores.len()).map(|_| socket::udp_listener(address, true).unwrap());
+        let group: Vec<_> = std::iter::once(first).chain(others).collect();
+        Steering::new(steer, cores).apply(&group[0]).unwrap();
+        group
+    }
+
+    /// Sends each of `packets` from a port of its own; returns the workers that they came to.
+    fn workers_of(group: &[UdpSocket], packets: &[Vec<u8>]) -> Vec<usize> {
+        let mut poll = Poll::new().unwrap();
+        for (number, socket) in group.iter().enumerate() {
+            let (registry, fd) = (poll.registry(), socket.as_raw_fd());
+            registry.register(&mut SourceFd(&fd), Token(number), Interest::READABLE).unwrap();
+        }
+        let (mut events, mut buffer) = (Events::with_capacity(64), [0; 2_048]);
+        let arrived = packets.iter().map(|packet| {
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.send_to(packet, group[0].local_addr().unwrap()).unwrap();
+            poll.poll(&mut events, Some(PATIENCE)).unwrap();
+            let number = events.iter().next().expect("it reaches somebody").token().0;
+            let len = group[number].recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..len], &packet[..]);
+            assert!(group[number].recv(&mut buffer).is_err());
+            number
+        });
+        arrived.collect()
+    }
+
+    fn query(name: &[u8], kind: u16) -> Vec<u8> {
+        let mut packet = b"\xAB\xCD\x01\0\0\x01\0\0\0\0\0\0".to_vec();
+        packet.extend(name);
+        packet.extend(kind.to_be_bytes());
+        packet.extend([0, 1]);
+        packet
+    }
+
+    fn name(text: &str) -> Vec<u8> {
+        let label = |label: &str| [&[label.len() as u8], label.as_bytes()].concat();
+        text.split('.').flat_map(label).chain([0]).collect()
+    }
+
+    /// The name, each letter in upper or lower case by the bits of `number`.
+    fn in_random_case(name: &[u8], number: usize) -> Vec<u8> {
+        let mut bits = number as u64;
+        let flip = |byte: &u8| {
+            bits = bits.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+            if bits >> 63 == 1 { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() }
+        };
+        name.iter().map(flip).collect()
+    }
+
+    #[test]
+    fn a_name_is_one_workers_however_it_is_spelt() {
+        let group = group(Steer::Name, &[None; 4]);
+        let mut counts = [0; 4];
+        let mut spellings = 0;
+        for number in 0..400 {
+            // Of any length, so that each place in a word is the last once.
+            let text = format!("w{}{number}.Example-{}.org", "x".repeat(number % 40), number % 7);
+            let plain = name(&text);
+            let packets: Vec<_> = (0..4)
+                .map(|time| query(&in_random_case(&plain, 4 * number + time), 1 + 27 * time as u16))
+                .collect();
+            spellings += usize::from(packets[0][12..] != packets[1][12..]);
+            let workers = workers_of(&group, &packets);
+            assert!(workers.iter().all(|worker| *worker == workers[0]), "{text}: {workers:?}");
+            counts[workers[0]] += 1;
+        }
+        assert!(spellings > 390);
+        assert!(counts.iter().all(|count| (70..=130).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn names_that_differ_in_one_letter_are_spread() {
+        let group = group(Steer::Name, &[None; 4]);
+        // The letter is the first, second, third and last of its four bytes in turn.
+        for place in 0..8 {
+            let text = |letter: char| format!("{}{letter}ccc.example", "b".repeat(place));
+            let packets: Vec<_> =
+                ('a'..='z').map(|letter| query(&name(&text(letter)), 1)).collect();
+            let workers = workers_of(&group, &packets);
+            let count = |worker| workers.iter().filter(|other| **other == worker).count();
+            assert!((0..4).all(|worker| (1..=15).contains(&count(worker))), "{place}: {workers:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_every_length_are_hashed_to_their_end_and_no_further() {
+        let group = group(Steer::Name, &[None; 4]);
+        let mut seen = HashMap::new();
+        for len in 0..=253 {
+            let labels: Vec<u8> = (0..len)
+                .map(|at| if at % 64 == 0 { (len - at - 1).min(63) as u8 } else { b'q' })
+                .collect();
+            let name = [labels, vec![0]].concat();
+            let packets =
+                [query(&name, 1), query(&name, 0xFFFF), [query(&name, 28), vec![7; 99]].concat()];
+            let workers = workers_of(&group, &packets);
+            assert!(workers.iter().all(|worker| *worker == workers[0]), "{len}: {workers:?}");
+            *seen.entry(workers[0]).or_insert(0) += 1;
+        }
+        assert!(seen.len() == 4 && seen.values().all(|count| *count > 30), "{seen:?}");
+    }
+
+    #[test]
+    fn what_is_no_query_reaches_somebody() {
+        let group = group(Steer::Name, &[None; 4]);
+        let whole = query(&name("www.example.org"), 1);
+        let mut packets: Vec<Vec<u8>> = (0..whole.len()).map(|len| whole[..len].to_vec()).collect();
+        // A pointer, labels without end, bytes of any kind, and a name that is too long.
+        packets.push(query(b"\xC0\x0C", 1));
+        packets.push(query(&[0x3F; 600], 1));
+        packets.push(vec![0xFF; 1_400]);
+        packets.push(vec![0; 13]);
+        packets.push(query(&[1; 255], 1));
+        packets.push(query(&[[1; 254].as_slice(), &[0]].concat(), 1));
+        assert_eq!(workers_of(&group, &packets).len(), packets.len());
+    }
+
+    #[test]
+    fn without_steering_a_name_is_everybodys() {
+        let group = group(Steer::Flow, &[None; 4]);
+        let workers = workers_of(&group, &vec![query(&name("www.example.org"), 1); 100]);
+        assert!((0..4).all(|worker| workers.contains(&worker)), "{workers:?}");
+    }
+
+    #[test]
+    fn a_core_keeps_what_it_took_in() {
+        let cores = cpu::cores();
+        let pinned: Vec<_> = cores.iter().rev().copied().map(Some).collect();
+        for (placement, same) in [(vec![None; 3], false), (pinned, true)] {
+            let group = group(Steer::Cpu, &placement);
+            for (place, core) in cores.iter().copied().enumerate() {
+                let ask = || {
+                    cpu::pin(core).unwrap();
+                    workers_of(&group, &vec![query(&name("m"), 1); 20])
+                };
+                let workers = std::thread::scope(|scope| scope.spawn(ask).join().unwrap());
+                let expected = if same { cores.len() - 1 - place } else { core % 3 };
+                assert_eq!(workers, [expected; 20], "core {core}");
+            }
+        }
+    }
+
+    #[test]
+    fn cores_are_told_one_by_one_only_where_counting_is_wrong() {
+        let rest = |workers| [Remainder(workers), Instruction::ReturnAccumulator];
+        assert_eq!(by_core(&[Some(0), Some(1)]), [&[LoadCpu][..], &rest(2)].concat());
+        assert_eq!(by_core(&[Some(4), Some(3)]).len(), 3);
+        let if_core = |value| JumpIfEqual { value, then: 0, otherwise: 1 };
+        let told = [LoadCpu, if_core(3), Return(0), if_core(4), Return(1)];
+        assert_eq!(by_core(&[Some(3), Some(4)]), [&told[..], &rest(2)].concat());
+        let many: Vec<_> = (1..=8_000).map(Some).collect();
+        assert!(by_core(&many).len() < 1_200);
+    }
+
+    #[test]
+    fn a_worker_alone_needs_no_program() {
+        for steer in [Steer::Name, Steer::Cpu, Steer::Flow] {
+            assert!(Steering::new(steer, &[Some(1)]).program.is_none());
+        }
+        assert!(Steering::new(Steer::Flow, &[None; 2]).program.is_none());
+        assert!(by_name(1_024).len() < 1_200);
+    }
+}
