@@ -1,6 +1,7 @@
 //! Queries that are answered, or not, without asking anybody.
 //!
-//! Each refusal carries the client's id, opcode, RD and CD, and its question if that could be read.
+//! Each refusal carries the client's id, opcode, RD and CD, its question if that could be read, and
+//! an OPT if there was one.
 
 use crate::common::wire::{Ask, Writer, answer, wire_name, word_at};
 use crate::common::{config, name, stanza};
@@ -25,6 +26,10 @@ fn what_cannot_be_forwarded_is_refused_with_the_clients_id() {
     let mut two_opts = with((1_232, 0, false, vec![]));
     two_opts.extend_from_within(two_opts.len() - 11..);
     two_opts[11] = 2;
+    let mut notify = with((1_232, 0, false, vec![]));
+    notify[2] = 0x21;
+    // The option says that it is longer than the OPT.
+    let cut_option = with((1_232, 0, false, vec![0, 10, 0, 9]));
     let mut signed = Writer::new([0xbeef, 0x0100, 1, 0, 0, 1]);
     signed.question(&wire_name("a.example"), 1, 1);
     signed.record(&wire_name("key"), 250, 255, 0, &[0; 30]);
@@ -39,7 +44,9 @@ fn what_cannot_be_forwarded_is_refused_with_the_clients_id() {
         ("cut off", changed(|bytes| bytes.truncate(20)), 1, 0, None),
         ("a record that is not there", changed(|bytes| bytes[11] = 1), 1, 1, None),
         ("three extra records", changed(|bytes| bytes[11] = 3), 1, 1, None),
-        ("two OPTs", two_opts, 1, 1, None),
+        ("NOTIFY with EDNS", notify, 4, 0, Some(0)),
+        ("two OPTs", two_opts, 1, 1, Some(0)),
+        ("an option that is cut off", cut_option, 1, 1, Some(0)),
         ("EDNS version 1", with((1_232, 1, false, vec![])), 0, 1, Some(1)),
         ("TSIG", signed.bytes, 5, 1, None),
     ];
@@ -53,7 +60,8 @@ fn what_cannot_be_forwarded_is_refused_with_the_clients_id() {
         assert_eq!(word_at(&got.bytes, 4), questions, "{what}");
         assert_eq!(word_at(&got.bytes, 10), u16::from(opt.is_some()), "{what}");
         if let Some(high) = opt {
-            assert_eq!(got.bytes[got.bytes.len() - 6], high, "{what}");
+            let opt = got.bytes.len() - 11;
+            assert_eq!((word_at(&got.bytes, opt + 1), got.bytes[opt + 5]), (41, high), "{what}");
         }
         assert!(world.sent.is_empty());
         assert_eq!(world.engine.outstanding(), 0);

@@ -111,24 +111,26 @@ impl<'a> Query<'a> {
             return Err(Rejection::IsResponse);
         }
         let refuse = |rcode, asked, question| Rejection::Refusal { rcode, asked, question };
-        if asked.flags & flags::OPCODE != 0 {
-            return Err(refuse(Rcode::NotImp, asked, None));
-        }
         let [questions, answers, authorities, additionals] = [word(2), word(3), word(4), word(5)];
         let question = match Question::parse(packet) {
             Some(question) if questions == 1 && !truncated => question,
+            _ if asked.flags & flags::OPCODE != 0 => {
+                return Err(refuse(Rcode::NotImp, asked, None));
+            }
             _ => return Err(refuse(Rcode::FormErr, asked, None)),
         };
-        // No more than an IXFR's SOA, an OPT and a TSIG can be asked for: the walk is bounded.
-        if answers > 1 || authorities > 1 || additionals > 2 {
-            return Err(refuse(Rcode::FormErr, asked, Some(question)));
-        }
+        // Whatever becomes of it, who speaks EDNS is answered in EDNS.
         let mut extras = Extras::default();
-        let counts = [answers + authorities, additionals];
-        if extras.read(packet, question.end(), counts).is_none() {
+        let counts = [answers.saturating_add(authorities), additionals];
+        let whole = extras.read(packet, question.end(), counts);
+        asked.edns = extras.edns;
+        if asked.flags & flags::OPCODE != 0 {
+            return Err(refuse(Rcode::NotImp, asked, None));
+        }
+        // No more than an IXFR's SOA, an OPT and a TSIG can be asked for.
+        if whole.is_none() || answers > 1 || authorities > 1 || additionals > 2 {
             return Err(refuse(Rcode::FormErr, asked, Some(question)));
         }
-        asked.edns = extras.edns;
         if extras.version > 0 {
             return Err(refuse(Rcode::BadVers, asked, Some(question)));
         }
@@ -214,7 +216,8 @@ struct Extras<'a> {
 }
 
 impl<'a> Extras<'a> {
-    /// `counts`: records before the additional section, and in it. `None`: broken.
+    /// `counts`: records before the additional section, and in it. `None`: broken; but that there
+    /// was an OPT is known all the same.
     fn read(&mut self, packet: &'a [u8], start: usize, counts: [u16; 2]) -> Option<()> {
         let mut place = start;
         for additional in [false, true] {
@@ -240,6 +243,7 @@ impl<'a> Extras<'a> {
         let dnssec_ok = packet[record.fixed + 6] & 0x80 != 0;
         self.version = packet[record.fixed + 5];
         let (mut keepalive, mut nsid) = (false, false);
+        self.edns = Some(Edns { udp_size: record.class, dnssec_ok, keepalive, nsid });
         let mut place = record.data;
         while place < record.end {
             let code = u16_at(packet, place)?;
