@@ -281,6 +281,7 @@ fn block() -> impl Strategy<Value = String> {
         Just("spread 7"),
         Just("max_conns 300"),
         Just("max_inflight 1"),
+        Just("max_inflight 100 9"),
         Just("max_idle_conns 3"),
         Just("read_timeout 7us"),
         Just("max_connect_attempts 0"),

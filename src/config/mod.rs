@@ -209,8 +209,10 @@ pub struct Sizing {
     pub spread: usize,
     /// Connections in all, those in use included.
     pub max_conns: usize,
-    /// Queries that one connection carries at once.
+    /// Queries that one batch puts on a connection of datagrams.
     pub max_inflight: usize,
+    /// Queries that one stream carries at once.
+    pub stream_inflight: usize,
 }
 
 /// One address that queries are forwarded to.

@@ -96,7 +96,7 @@ impl fmt::Display for Forward {
         }
         writeln!(f, "        spread {}", sizing.spread)?;
         writeln!(f, "        max_conns {}", sizing.max_conns)?;
-        writeln!(f, "        max_inflight {}", sizing.max_inflight)?;
+        writeln!(f, "        max_inflight {} {}", sizing.max_inflight, sizing.stream_inflight)?;
         writeln!(f, "    }}")
     }
 }

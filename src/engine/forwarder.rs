@@ -43,9 +43,6 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Queries on one stream at once, unless the configuration says fewer.
-const STREAM_INFLIGHT_MAX: usize = 32;
-
 /// A query to send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Outgoing {
@@ -353,6 +350,6 @@ fn upstream_settings(forward: &Forward) -> [PoolSettings; 2] {
         streams: false,
     };
     // Many source ports protect datagrams only: a stream is filled before another is dialled.
-    let max_inflight = forward.sizing.max_inflight.min(STREAM_INFLIGHT_MAX);
+    let max_inflight = forward.sizing.stream_inflight;
     [udp, PoolSettings { spread: 1, max_inflight, streams: true, ..udp }]
 }

@@ -65,7 +65,7 @@ fn more_clients_than_can_wait_are_refused() {
 
 #[test]
 fn a_pool_at_its_limit_shares_its_connections() {
-    let sizing = Sizing { spread: 1, max_conns: 4, max_inflight: 8 };
+    let sizing = Sizing { spread: 1, max_conns: 4, max_inflight: 8, stream_inflight: 8 };
     let mut world = World::new(&config(vec![(".", vec![Forward { sizing, ..stanza(1) }])]));
     // As many of either transport.
     assert_eq!(world.engine.connections_max(), 8);
@@ -84,7 +84,7 @@ fn a_pool_at_its_limit_shares_its_connections() {
 
 #[test]
 fn a_pool_whose_connections_are_all_about_to_close_fails_over() {
-    let sizing = Sizing { spread: 1, max_conns: 1, max_inflight: 8 };
+    let sizing = Sizing { spread: 1, max_conns: 1, max_inflight: 8, stream_inflight: 8 };
     let mut world = World::new(&config(vec![(".", vec![Forward { sizing, ..stanza(2) }])]));
     world.ask(1, &Ask::new(1, "a.example"));
     world.pass(1.0);
@@ -132,4 +132,18 @@ fn a_query_that_ends_every_stream_it_is_sent_on_is_given_up() {
     assert!(times <= 12, "sent {times} times");
     world.check_books();
     assert_eq!(world.engine.outstanding(), 0);
+}
+
+#[test]
+fn a_stream_carries_as_many_queries_as_configured() {
+    let sizing = Sizing { stream_inflight: 100, ..stanza(1).sizing };
+    let stanza = Forward { force_tcp: true, sizing, ..stanza(1) };
+    let mut world = World::new(&config(vec![(".", vec![stanza])]));
+    flood(&mut world, 250);
+    let sent = world.take_sent();
+    let loads = world
+        .sockets
+        .keys()
+        .map(|socket| sent.iter().filter(|sent| sent.connection == *socket).count());
+    assert_eq!(loads.collect::<Vec<_>>(), [100, 100, 50]);
 }

@@ -219,6 +219,7 @@ fn any_config(dice: &mut Dice) -> Config {
         forward.sizing.spread = 1 + dice.below(8);
         forward.sizing.max_conns = 1 + dice.below(20);
         forward.sizing.max_inflight = 1 + dice.below(8);
+        forward.sizing.stream_inflight = 1 + dice.below(8);
         forward
     };
     let zone = dice.pick(&[".", "example", "other"]);

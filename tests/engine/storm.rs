@@ -42,6 +42,7 @@ fn random_config(dice: &mut Dice) -> Config {
             spread: dice.pick(&[1, 3, 16]),
             max_conns: dice.pick(&[1, 4, 100]),
             max_inflight: dice.pick(&[1, 4, 64]),
+            stream_inflight: dice.pick(&[1, 4, 64]),
         },
         ..stanza(upstreams)
     };

@@ -20,8 +20,6 @@ use std::time::Duration;
 const SWEEP_MAX: Duration = ms(200);
 /// No dial is waited for any longer.
 const DIAL_MAX: Duration = Duration::from_secs(30);
-/// A stream carries so many queries at most, whatever the configuration says.
-const STREAM_INFLIGHT_MAX: usize = 32;
 
 /// A query on a connection.
 #[derive(Debug)]
@@ -116,8 +114,7 @@ impl Connections {
         require(young, "beyond max_age no query is sent", || format!("{age:?}: {out:?}"));
         connection.attempts.push(Attempt { outgoing: out, id, query: query.to_vec() });
         let count = connection.attempts.len();
-        let most = sizing.max_inflight.min(STREAM_INFLIGHT_MAX);
-        let within = connection.transport == Transport::Udp || count <= most;
+        let within = connection.transport == Transport::Udp || count <= sizing.stream_inflight;
         require(within, "a stream carries at most max_inflight queries", || format!("{count}"));
     }
 

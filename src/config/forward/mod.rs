@@ -249,7 +249,7 @@ impl Options {
                 self.spread_place = Some(property.place.clone());
             }
             "max_conns" => self.sizing.max_conns = Some(sizing::read(property, cursor)?),
-            "max_inflight" => self.sizing.max_inflight = Some(sizing::read(property, cursor)?),
+            "max_inflight" => self.sizing.max_inflight = Some(sizing::read_pair(property, cursor)?),
             other => unreachable!("option '{other}' has no reader"),
         }
         Ok(())
@@ -391,7 +391,7 @@ impl Options {
             next_on_nodata: self.next_on_nodata,
             max_concurrent: self.max_concurrent,
             source_address: self.source_address.map(|(source, _)| source),
-            sizing: Sizing { spread: 0, max_conns: 0, max_inflight: 0 },
+            sizing: Sizing { spread: 0, max_conns: 0, max_inflight: 0, stream_inflight: 0 },
         };
         Ok(Stanza { forward, sizing: self.sizing, place: name.place.clone() })
     }

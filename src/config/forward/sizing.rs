@@ -15,8 +15,8 @@ const SPREAD_MIN: usize = 4;
 const SPREAD_MAX: usize = 128;
 /// More connections of one pool than this mean that the upstream is too slow, not too busy.
 const CONNECTIONS_MAX: usize = 1024;
-/// Queries of one batch of a worker's turn.
-const INFLIGHT: usize = 64;
+/// Queries of one batch of a worker's turn, and those on one stream at once.
+const INFLIGHT: (usize, usize) = (64, 32);
 /// No size is larger: there are no more ports, and no more query ids on a connection.
 const WRITTEN_MAX: i64 = 65_535;
 
@@ -25,7 +25,8 @@ const WRITTEN_MAX: i64 = 65_535;
 pub(super) struct Written {
     pub(super) spread: Option<usize>,
     pub(super) max_conns: Option<usize>,
-    pub(super) max_inflight: Option<usize>,
+    /// For datagrams and for streams.
+    pub(super) max_inflight: Option<(usize, usize)>,
 }
 
 impl Written {
@@ -47,10 +48,12 @@ impl Written {
             .spread
             .unwrap_or_else(|| default_spread.min(self.max_conns.unwrap_or(default_spread)));
         let default_max_conns = share.clamp(SPREAD_MIN, CONNECTIONS_MAX).max(spread);
+        let (max_inflight, stream_inflight) = self.max_inflight.unwrap_or(INFLIGHT);
         Sizing {
             spread,
             max_conns: self.max_conns.unwrap_or(default_max_conns),
-            max_inflight: self.max_inflight.unwrap_or(INFLIGHT),
+            max_inflight,
+            stream_inflight,
         }
     }
 }
@@ -62,7 +65,20 @@ pub(in super::super) fn share(host: &Host, upstreams: usize) -> usize {
 
 /// The argument of one of these options.
 pub(super) fn read(property: &Token, cursor: &mut Cursor<'_>) -> Result<usize, Complaint> {
-    let argument = cursor.expect_arg()?;
+    number(property, cursor.expect_arg()?)
+}
+
+/// The arguments of an option that holds for datagrams and for streams: one for both, or one each.
+pub(super) fn read_pair(
+    property: &Token,
+    cursor: &mut Cursor<'_>,
+) -> Result<(usize, usize), Complaint> {
+    let first = read(property, cursor)?;
+    let second = cursor.arg().map_or(Ok(first), |argument| number(property, argument))?;
+    Ok((first, second))
+}
+
+fn number(property: &Token, argument: &Token) -> Result<usize, Complaint> {
     let number =
         numbers::signed(&argument.text).map_err(|message| Complaint::value(argument, message))?;
     let in_range = (1..=WRITTEN_MAX).contains(&number);
@@ -78,8 +94,10 @@ mod tests {
     use crate::config::Host;
 
     fn sizes(written: Written, share: usize) -> (usize, usize) {
-        let Sizing { spread, max_conns, max_inflight: 64 } = written.resolve(share) else {
-            panic!("64 queries a connection unless written otherwise");
+        let Sizing { spread, max_conns, max_inflight: 64, stream_inflight: 32 } =
+            written.resolve(share)
+        else {
+            panic!("64 queries a batch and 32 a stream unless written otherwise");
         };
         (spread, max_conns)
     }

@@ -81,7 +81,10 @@ fn defaults_hold_for_what_is_not_written() {
     assert_eq!(forward.read_timeout, Duration::from_secs(2));
     assert_eq!((forward.max_age, forward.max_idle_conns), (None, None));
     assert_eq!(forward.max_connect_attempts, Some(4));
-    assert_eq!(forward.sizing, Sizing { spread: 128, max_conns: 1024, max_inflight: 64 });
+    assert_eq!(
+        forward.sizing,
+        Sizing { spread: 128, max_conns: 1024, max_inflight: 64, stream_inflight: 32 }
+    );
 }
 
 #[test]
@@ -100,7 +103,10 @@ fn every_option_is_read() {
     assert_eq!(forward.max_idle_conns, Some(5));
     assert_eq!(forward.read_timeout, Duration::from_millis(500));
     assert_eq!(forward.max_connect_attempts, Some(7));
-    assert_eq!(forward.sizing, Sizing { spread: 2, max_conns: 3, max_inflight: 1 });
+    assert_eq!(
+        forward.sizing,
+        Sizing { spread: 2, max_conns: 3, max_inflight: 1, stream_inflight: 1 }
+    );
 }
 
 #[test]
@@ -145,6 +151,20 @@ fn max_age_is_compared_with_expire_after_the_whole_block() {
     );
     assert!(with("max_age 5s\nexpire 5s").is_ok());
     assert!(with("expire 6s\n\nmax_age 5s").unwrap_err().starts_with("f:5 - "));
+}
+
+#[test]
+fn queries_in_flight_are_limited_for_both_transports_or_for_each() {
+    for (written, limits) in
+        [("", (64, 32)), ("max_inflight 100", (100, 100)), ("max_inflight 16 200", (16, 200))]
+    {
+        let Sizing { max_inflight, stream_inflight, .. } = with(written).unwrap().sizing;
+        assert_eq!((max_inflight, stream_inflight), limits, "{written:?}");
+    }
+    assert_eq!(
+        with("max_inflight 1 0").unwrap_err(),
+        "f:3 - plugin/forward: max_inflight must be 1 to 65535: 0"
+    );
 }
 
 #[test]
