@@ -112,23 +112,23 @@ impl<'a> Query<'a> {
         }
         let refuse = |rcode, asked, question| Rejection::Refusal { rcode, asked, question };
         let [questions, answers, authorities, additionals] = [word(2), word(3), word(4), word(5)];
-        let question = Question::parse(packet).filter(|_| questions == 1 && !truncated);
+        let question = match Question::parse(packet) {
+            Some(question) if questions == 1 && !truncated => question,
+            _ if asked.flags & flags::OPCODE != 0 => {
+                return Err(refuse(Rcode::NotImp, asked, None));
+            }
+            _ => return Err(refuse(Rcode::FormErr, asked, None)),
+        };
+        // Whatever becomes of it, who speaks EDNS is answered in EDNS.
         let mut extras = Extras::default();
         let counts = [answers.saturating_add(authorities), additionals];
-        if asked.flags & flags::OPCODE != 0 {
-            // Whatever it is about, who speaks EDNS is answered in EDNS, if that can be made out.
-            let _ = question.and_then(|question| extras.read(packet, question.end(), counts));
-            asked.edns = extras.edns;
-            return Err(refuse(Rcode::NotImp, asked, None));
-        }
-        let Some(question) = question else { return Err(refuse(Rcode::FormErr, asked, None)) };
-        // No more than an IXFR's SOA, an OPT and a TSIG can be asked for: the walk is bounded.
-        if answers > 1 || authorities > 1 || additionals > 2 {
-            return Err(refuse(Rcode::FormErr, asked, Some(question)));
-        }
         let whole = extras.read(packet, question.end(), counts);
         asked.edns = extras.edns;
-        if whole.is_none() {
+        if asked.flags & flags::OPCODE != 0 {
+            return Err(refuse(Rcode::NotImp, asked, None));
+        }
+        // No more than an IXFR's SOA, an OPT and a TSIG can be asked for.
+        if whole.is_none() || answers > 1 || authorities > 1 || additionals > 2 {
             return Err(refuse(Rcode::FormErr, asked, Some(question)));
         }
         if extras.version > 0 {
