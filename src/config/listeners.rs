@@ -15,6 +15,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// Zones of all listeners together: a block's zones times its addresses.
 const SITES_MAX: usize = 2_000_000;
 
+/// Their numbers have sixteen bits.
+const LISTENERS_MAX: usize = 65_535;
+
 /// The listeners of all blocks, in the order of the file.
 pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
     let mut listeners: Vec<Listener> = Vec::new();
@@ -35,6 +38,10 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                     listeners.push(Listener { address, implied: true, zones: Vec::new() });
                     listeners.len() - 1
                 });
+                if index >= LISTENERS_MAX {
+                    let message = format!("more than {LISTENERS_MAX} addresses to listen on");
+                    return Err(ConfigError::Listener { place: key.place.clone(), message });
+                }
                 let listener = &mut listeners[index];
                 listener.implied &= draft.bind.is_none();
                 listener.zones.push((key.name.clone(), block));
@@ -139,6 +146,23 @@ mod tests {
             shown(&[draft(1, "m", 53, None), draft(2, "n", 53, Some(&["0.0.0.0"]))]),
             "0.0.0.0:53 m.=0 n.=1, [::]:53? m.=0"
         );
+    }
+
+    #[test]
+    fn there_are_as_many_addresses_as_can_be_numbered() {
+        let drafts = |count: i64| {
+            (0..count).map(|line| {
+                draft(
+                    1,
+                    "a",
+                    1 + line % 65_535,
+                    Some(if line < 65_535 { &["192.0.2.1"] } else { &["192.0.2.2"] }),
+                )
+            })
+        };
+        assert_eq!(group(&drafts(65_535).collect::<Vec<_>>()).unwrap().len(), 65_535);
+        let error = group(&drafts(65_536).collect::<Vec<_>>()).unwrap_err().to_string();
+        assert!(error.contains("more than 65535 addresses"), "{error}");
     }
 
     #[test]

@@ -294,6 +294,12 @@ impl Exchanges {
         &self.queries[slot as usize][..length]
     }
 
+    /// The same without what only its way upstream adds: by this others find it.
+    pub fn text(&self, slot: u32) -> &[u8] {
+        let length = usize::from(self.slots[slot as usize].query_len);
+        &self.queries[slot as usize][..length]
+    }
+
     /// The stanza that it began with.
     pub fn first_stanza(&self, slot: u32) -> usize {
         self.slots[slot as usize].began.0 as usize

@@ -29,7 +29,7 @@ use super::exchange::{Client, Exchanges, Opening};
 use super::health::Verdicts;
 use super::key::{ConnectionId, ExchangeKey, StreamKey, Transport};
 use super::memory::{EngineMemory, reserved};
-use super::message::query::{Query, UPSTREAM_LEN_MAX};
+use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
 use super::message::reply::ExtendedError;
 use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
@@ -380,11 +380,13 @@ fn pool_of(upstream: usize, transport: Transport) -> usize {
     2 * upstream + usize::from(transport == Transport::Tcp)
 }
 
-/// Of a query's text, letter case apart, and the stanza.
+/// Of a query's text, letter case apart, and the stanza. Without the length of its options, which
+/// each attempt writes anew.
 fn hash_of(hasher: &RandomState, name: &Folded, query: &[u8], stanza: usize) -> u32 {
     let name_end = HEADER_LEN + name.as_bytes().len();
-    let (flags, rest) = (&query[2..4], &query[name_end..]);
-    hasher.hash_one((name.as_bytes(), flags, rest, stanza)) as u32
+    let opt_len = name_end + 4 + OPT_LEN - 2;
+    let (flags, fixed, options) = (&query[2..4], &query[name_end..opt_len], &query[opt_len + 2..]);
+    hasher.hash_one((name.as_bytes(), flags, fixed, options, stanza)) as u32
 }
 
 /// Where each upstream is, and where it is asked from.

@@ -15,6 +15,7 @@ use crate::moment::Moment;
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 
 /// Streams accepted from a listener in a turn.
@@ -75,9 +76,14 @@ impl ClientStreams {
         registry: &Registry,
     ) -> bool {
         for _ in 0..ACCEPT_MAX {
-            // Errors are of the stream that came, or say that no descriptor is left; whoever waits
-            // behind is accepted when another stream ends and a new one knocks.
-            let Ok((mut socket, peer)) = listener.accept() else { return false };
+            let (mut socket, peer) = match listener.accept() {
+                Ok(accepted) => accepted,
+                // Whoever had come is gone; others may wait behind.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                // Nobody is there; or no descriptor is left, and whoever waits is accepted when
+                // another stream has ended and a new one knocks.
+                Err(_) => return false,
+            };
             // Nobody minds a stream that closes before it began.
             let Ok((key, evicted)) = engine.admit(now, number as u16, peer.ip()) else {
                 engine.stats_mut().streams_refused += 1;

@@ -222,3 +222,16 @@ fn any_config(dice: &mut Dice) -> Config {
     }
     config(blocks)
 }
+
+#[test]
+fn who_asks_the_same_joins_a_query_on_a_stream_as_before() {
+    let config = config(vec![(".", vec![Forward { force_tcp: true, ..to(&[0]) }])]);
+    let mut world = World::new(&config);
+    let sent = world.ask_one(1, "a.example");
+    world.renew(&config);
+    world.ask(2, &Ask::new(8, "A.example"));
+    assert!(world.take_sent().is_empty());
+    assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+    assert_eq!(world.take_got().len(), 2);
+    assert_eq!(world.finish().coalesced, 1);
+}

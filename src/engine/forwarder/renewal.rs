@@ -96,7 +96,7 @@ impl Forwarder {
             // Nobody waits for a probe of our own: it belongs to the old configuration.
             let listener = self.exchanges.first_waiter(slot).map(|first| first.client.listener);
             let name_len = self.exchanges.name_len(slot);
-            let query = self.exchanges.query(slot);
+            let query = self.exchanges.text(slot);
             let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + name_len]);
             let kind = u16_at(query, HEADER_LEN + name_len).unwrap_or(0);
             let class = u16_at(query, HEADER_LEN + name_len + 2).unwrap_or(0);
