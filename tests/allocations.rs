@@ -96,7 +96,7 @@ struct Worker {
     /// Queries on their way, each with its answer.
     flights: Vec<(ConnectionId, [u8; 512], usize)>,
     refused: Vec<ConnectionId>,
-    /// When each pool wants to be woken.
+    /// When each pool wants to be woken, and each cache behind them.
     wakes: Vec<Option<Moment>>,
     replies: u64,
     closed: u64,
@@ -104,7 +104,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new() -> Self {
+    fn new(cache: Option<config::Cache>) -> Self {
         let sizing = Sizing { spread: 4, max_conns: 6, max_inflight: 8, stream_inflight: 8 };
         let max_age = Some(Duration::from_secs(2));
         let forward = Forward {
@@ -116,14 +116,15 @@ impl Worker {
         };
         let mut dead = Forward { max_connect_attempts: Some(1), ..stanza(1) };
         dead.upstreams[0].address = upstream_address(9);
-        let config = config(vec![(".", vec![forward]), ("dead", vec![dead])]);
+        let mut config = config(vec![(".", vec![forward]), ("dead", vec![dead])]);
+        config.blocks.iter_mut().for_each(|block| block.stages.cache = cache.clone());
         Self {
             engine: Forwarder::new(&config, [3; 32], Arc::new(Verdicts::new(&config))),
             now: Moment::ZERO,
             sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
             flights: Vec::with_capacity(10 * TURN),
             refused: Vec::with_capacity(10 * TURN),
-            wakes: vec![None; 8],
+            wakes: vec![None; 10],
             replies: 0,
             closed: 0,
             number: 0,
@@ -231,7 +232,7 @@ fn queries(turns: usize) -> Vec<Vec<u8>> {
 
 #[test]
 fn ten_thousand_queries_allocate_nothing() {
-    let mut worker = Worker::new();
+    let mut worker = Worker::new(None);
     let queries = queries(120);
     let (warm_up, measured) = queries.split_at(20 * TURN);
     warm_up.chunks(TURN).for_each(|turn| worker.turn(turn));
@@ -257,6 +258,25 @@ fn ten_thousand_queries_allocate_nothing() {
     ];
     assert!(tallies.iter().all(|tally| *tally > 10), "a lame run: {tallies:?}");
     assert!(worker.replies > 11_000 && worker.closed > 100, "a lame run");
+}
+
+#[test]
+fn ten_thousand_queries_to_a_worker_with_a_cache_allocate_nothing() {
+    let mut worker = Worker::new(Some(config::Cache { prefetch: None, ..small_cache() }));
+    // Some names are asked for often, and each becomes the next one's turn.
+    let query = |number: usize| {
+        let name = if number.is_multiple_of(4) { number } else { number * number % 150 };
+        Ask::new(number as u16, &format!("n{name}.example")).with_edns(1_232).bytes()
+    };
+    let queries: Vec<_> = (0..120 * TURN).map(query).collect();
+    let (warm_up, measured) = queries.split_at(20 * TURN);
+    warm_up.chunks(TURN).for_each(|turn| worker.turn(turn));
+    let before = ALLOCATIONS.get();
+    measured.chunks(TURN).for_each(|turn| worker.turn(turn));
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    let stats = worker.engine.stats().caches[0];
+    let tallies = [stats.hits[0], stats.stale, stats.refreshes, stats.evicted[0]];
+    assert!(tallies.iter().all(|tally| *tally > 50), "a lame run: {stats:?}");
 }
 
 /// What a worker for `text` is said to reserve, and the most that was allocated at once to find
@@ -377,4 +397,44 @@ fn ten_thousand_questions_to_a_cache_allocate_nothing() {
     let tallies = [stats.hits, stats.stored, stats.evicted].as_flattened().to_vec();
     assert!(tallies.iter().all(|tally| *tally > 50), "a lame run: {stats:?}");
     assert!(refreshes > 50 && truncated > 50 && stats.stale > 50, "a lame run: {stats:?}");
+}
+
+/// A response to `query` with one address.
+fn address(query: &[u8]) -> Vec<u8> {
+    let end = Query::parse(query, false).expect("a query").question.end();
+    let mut writer = Writer::new([7, 0x8180, 1, 1, 0, 0]);
+    writer.bytes.extend_from_slice(&query[12..end]);
+    writer.record(&[0xc0, 12], 1, 1, 300, &[192, 0, 2, 1]);
+    writer.bytes
+}
+
+#[test]
+fn a_million_answers_take_what_was_reserved_for_them() {
+    const ENTRIES: usize = 1_000_000;
+    let hasher = RandomState::with_seeds(1, 2, 3, 4);
+    let mut settings = config::Cache::default();
+    (settings.success.capacity, settings.success.capacity_bytes) = (ENTRIES, 128 * ENTRIES);
+    (settings.denial.capacity, settings.denial.capacity_bytes) = (1, 1_024);
+    let before = LIVE.get().0;
+    let mut cache = Cache::new(&settings, &hasher);
+    let reserved = cache.reserved();
+    let counted = (LIVE.get().0 - before).unsigned_abs();
+    assert!(reserved <= counted && counted < reserved + 4_096, "{reserved} of {counted}");
+    let after = LIVE.get().0;
+    for number in 0..ENTRIES + ENTRIES / 10 {
+        let query = Ask::new(7, &format!("host{number}.example.org")).bytes();
+        let packet = address(&query);
+        let query = Query::parse(&query, false).expect("a query");
+        let name = Folded::new(query.name());
+        let key = Key::new(&hasher, &name, &query.question, &query.asked);
+        let response = Response::parse(&packet).expect("a response");
+        let received = Received { packet: &packet, response: &response, recursion: true, unix: 0 };
+        cache.put(Moment::ZERO, &name, &key, &received).expect("an answer");
+    }
+    assert_eq!(LIVE.get().0, after, "it grows");
+    assert_eq!(cache.len(), [ENTRIES, 0]);
+    assert!(cache.bytes() <= 128 * ENTRIES);
+    let each = reserved / ENTRIES;
+    println!("{each} bytes for each of a million answers with one address");
+    assert!(each < 320, "{each} bytes each");
 }

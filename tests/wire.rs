@@ -12,6 +12,8 @@ mod oracle;
 mod queries;
 #[path = "wire/random.rs"]
 mod random;
+#[path = "wire/remembered.rs"]
+mod remembered;
 
 use common::wire::{Ask, Writer, random_name, word_at};
 use common::{Dice, for_seeds};
