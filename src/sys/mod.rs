@@ -4,7 +4,7 @@
 //! ([`mmsg`]), the socket addresses and control messages they carry ([`address`], [`pktinfo`]),
 //! sockets ([`socket`]) and those that were open before us ([`inherit`]), network interfaces
 //! ([`interfaces`]), cores ([`cpu`]), limits of the process and host ([`limits`]), signals
-//! ([`signals`]) and the kernel's randomness ([`random`]).
+//! ([`signals`]), timers ([`timer`]) and the kernel's randomness ([`random`]).
 //! It knows nothing of DNS and names no other room. One place turns −1 into an
 //! [`std::io::Error`] and retries EINTR: `cvt`.
 
@@ -20,6 +20,7 @@ pub mod pktinfo;
 pub mod random;
 pub mod signals;
 pub mod socket;
+pub mod timer;
 
 use std::io;
 
