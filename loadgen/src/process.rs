@@ -1,8 +1,8 @@
 //! The processor time that processes have used, read from /proc.
 //!
-//! The scheduler counts it in nanoseconds for each thread (`schedstat`); `stat` counts it in ticks
-//! of ten milliseconds for the whole process and is what is read where the other is missing. A
-//! thread that ends between two readings takes what it had used with it.
+//! The scheduler counts it in nanoseconds for each thread that is alive (`schedstat`); `stat` counts
+//! it in ticks of ten milliseconds for the whole process, threads that have ended included. Whichever
+//! says more is nearer to the truth.
 
 use std::fs;
 use std::io;
@@ -25,7 +25,8 @@ pub fn processor_time(pid: u32) -> io::Result<Duration> {
         let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
         sum += schedstat(&text).unwrap_or_default();
     }
-    if sum > Duration::ZERO { Ok(sum) } else { Ok(ticks(&stat).unwrap_or_default()) }
+    // Threads that have ended are in the second only, and the ticks it is rounded to are coarse.
+    Ok(sum.max(ticks(&stat).unwrap_or_default()))
 }
 
 /// The first number: nanoseconds on a processor.

@@ -147,6 +147,9 @@ pub struct Series {
     pub width: Duration,
     /// One after the other.
     pub stretches: Vec<Stretch>,
+    /// The stretch that was asked for last, and the nanoseconds at which it begins and ends: it is
+    /// mostly the next too, and a division costs more than a look.
+    last: (usize, u64, u64),
 }
 
 impl Series {
@@ -154,12 +157,17 @@ impl Series {
     pub fn new(width: Duration, length: Duration) -> Self {
         let count = (nanos(length) / nanos(width).max(1)) as usize + 1;
         let stretches = vec![Stretch::new(); count.min(STRETCHES_MAX)];
-        Self { width, stretches }
+        Self { width, stretches, last: (0, 0, 0) }
     }
 
     fn at(&mut self, intended: Moment) -> &mut Stretch {
-        let index = (intended.as_nanos() / nanos(self.width)) as usize;
-        let index = index.min(STRETCHES_MAX - 1);
+        let (at, width) = (intended.as_nanos(), nanos(self.width));
+        if !(self.last.1..self.last.2).contains(&at) {
+            let number = at / width;
+            let index = (number as usize).min(STRETCHES_MAX - 1);
+            self.last = (index, number * width, (number + 1) * width);
+        }
+        let index = self.last.0;
         while self.stretches.len() <= index {
             self.stretches.push(Stretch::new());
         }
@@ -213,14 +221,16 @@ impl Tally {
         }
     }
 
-    /// A query that was to leave at `intended` left `now`, `length` bytes long.
-    pub fn note_sent(&mut self, intended: Moment, now: Moment, length: usize) {
-        self.counts.sent += 1;
-        self.counts.bytes_sent += length as u64;
+    /// Queries that were to leave at `intended` left `now`: so many, with so many bytes.
+    pub fn note_sent(&mut self, intended: Moment, now: Moment, count: u64, bytes: u64) {
+        self.counts.sent += count;
+        self.counts.bytes_sent += bytes;
         let lag = now.since(intended);
-        self.counts.behind += u64::from(lag > LATE);
-        self.lag.saturating_record(nanos(lag));
-        self.series.at(intended).sent += 1;
+        if lag > LATE {
+            self.counts.behind += count;
+        }
+        self.lag.saturating_record_n(nanos(lag), count);
+        self.series.at(intended).sent += count;
         let first = self.sending.map_or(now, |(first, _)| first);
         self.sending = Some((first, now));
     }
@@ -328,7 +338,7 @@ mod tests {
     #[test]
     fn latency_is_counted_from_the_intended_instant_and_belongs_there() {
         let mut tally = Tally::new(SECOND, 2 * SECOND);
-        tally.note_sent(at(500), at(1_700), 40);
+        tally.note_sent(at(500), at(1_700), 1, 40);
         tally.note_message(answer(500), at(2_500), 56);
         assert_eq!(tally.counts.behind, 1, "it left more than {LATE:?} late");
         assert_eq!(tally.latency.max() / 10_000_000, 200);
@@ -345,7 +355,7 @@ mod tests {
         let mut tally = Tally::new(SECOND, SECOND);
         assert_eq!((tally.rate_sent(), tally.rate_answered()), (0.0, 0.0));
         for millis in [100, 200, 300, 400, 500] {
-            tally.note_sent(at(millis), at(millis), 40);
+            tally.note_sent(at(millis), at(millis), 1, 40);
             tally.note_message(answer(millis), at(millis + 100), 40);
         }
         assert_eq!((tally.rate_sent(), tally.rate_answered()), (10.0, 10.0));
@@ -356,9 +366,9 @@ mod tests {
         let mut sum = Tally::new(SECOND, SECOND);
         for part in 0..3 {
             let mut tally = Tally::new(SECOND, SECOND);
-            tally.note_sent(at(part), at(part), 40);
+            tally.note_sent(at(part), at(part), 1, 40);
             tally.note_message(answer(part), at(10 + part), 40);
-            tally.note_sent(at(5_000), at(5_000), 40);
+            tally.note_sent(at(5_000), at(5_000), 1, 40);
             tally.note_timed_out(at(5_000));
             tally.note_message(Verdict::Stray, at(6_000), 1);
             sum.absorb(&tally);

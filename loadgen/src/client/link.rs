@@ -173,9 +173,11 @@ impl Link {
             Socket::Closed => slots.len(),
         };
         let (sent, kept) = slots.split_at(slots.len() - unsent);
-        for &slot in sent {
-            let intended = self.ledger.intended(slot);
-            tally.note_sent(intended, now, self.ledger.packet(slot).len());
+        // In a closed loop, and when the schedule is caught up with, many were to leave at once.
+        let ledger = &self.ledger;
+        for group in sent.chunk_by(|&a, &b| ledger.intended(a) == ledger.intended(b)) {
+            let bytes: usize = group.iter().map(|&slot| ledger.packet(slot).len()).sum();
+            tally.note_sent(ledger.intended(group[0]), now, group.len() as u64, bytes as u64);
         }
         tally.counts.unsent += kept.len() as u64;
         kept.iter().for_each(|&slot| self.ledger.recall(slot));

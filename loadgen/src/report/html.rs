@@ -81,7 +81,7 @@ fn put_tiles(page: &mut String, outcome: &Outcome) {
         (grouped(counts.sent), "queries"),
         (rate(tally.rate_sent()), "sent"),
         (rate(tally.rate_answered()), "answered"),
-        (grouped(counts.failed()), "without a good answer"),
+        (grouped(counts.failed()), "failed"),
         (at(0.5), "median latency"),
         (at(0.99), "99 % within"),
         (at(1.0), "longest latency"),
@@ -114,7 +114,8 @@ fn put_plot(page: &mut String, note: &str, plot: &Plot, keys: &[&str]) {
         }
         page.push_str("</ul>\n");
     }
-    let _ = write!(page, "<figure>\n{}</figure>\n", plot.svg());
+    let (svg, label) = (plot.svg(), plot.x_label);
+    let _ = write!(page, "<figure>\n{svg}<figcaption>{label}</figcaption>\n</figure>\n");
 }
 
 /// Time on the axis at the bottom, up to the end of the stretches.
@@ -158,7 +159,7 @@ fn put_rates(page: &mut String, stretches: &[Stretch], width: f64) {
     let plot = Plot {
         title: "Rate over time".into(),
         x: time_axis(stretches, width),
-        y: Axis::linear(rate(highest), told),
+        y: Axis::linear(rate(highest), short_rate),
         x_label: "when queries were to leave",
         curves: vec![
             curve(CLASSES[0], stretches, width, |stretch| Some(rate(stretch.sent))),
@@ -208,7 +209,7 @@ fn put_percentiles(page: &mut String, outcome: &Outcome) {
     let last = (latency.len().max(10) as f64).log10();
     let shown = PERCENTILES.iter().filter(|(quantile, _)| nines(*quantile) <= last);
     let ticks = shown.map(|(quantile, name)| (nines(*quantile), (*name).to_owned()));
-    let ticks = std::iter::once((0.0, "0 %".to_owned())).chain(ticks).collect();
+    let ticks = ticks.collect();
     let steps = (0..=200).map(|step| f64::from(step) / 200.0 * last);
     let value = |x: f64| {
         let quantile = 1.0 - 10f64.powf(-x);
@@ -246,6 +247,17 @@ fn put_percentiles(page: &mut String, outcome: &Outcome) {
         page.push_str("</tr>");
     }
     page.push_str("</tbody></table></div>\n");
+}
+
+/// A rate as a tick names it.
+fn short_rate(rate: f64) -> String {
+    let (value, unit) = match rate {
+        r if r < 1e3 => (r, ""),
+        r if r < 1e6 => (r / 1e3, "k"),
+        r => (r / 1e6, "M"),
+    };
+    let text = format!("{value:.1}");
+    format!("{}{unit}/s", text.strip_suffix(".0").unwrap_or(&text))
 }
 
 /// Nanoseconds as a tick names them.
@@ -327,7 +339,7 @@ fn put_tables(page: &mut String, outcome: &Outcome) {
 
 #[cfg(test)]
 mod tests {
-    use super::{outcome, span};
+    use super::{outcome, short_rate, span};
     use crate::report::tests::{agrees, sample};
 
     #[test]
@@ -356,6 +368,8 @@ mod tests {
 
     #[test]
     fn ticks_name_their_units() {
+        let rates = [0.0, 2.5, 500.0, 2_500.0, 1e5, 2e6].map(short_rate);
+        assert_eq!(rates, ["0/s", "2.5/s", "500/s", "2.5k/s", "100k/s", "2M/s"]);
         let spans = [1e3, 300e3, 1e6, 2.5e6, 30e6, 1e9, 100e9].map(span);
         assert_eq!(spans, ["1 µs", "300 µs", "1 ms", "2.5 ms", "30 ms", "1 s", "100 s"]);
     }

@@ -138,7 +138,7 @@ pub(crate) mod tests {
         for number in 0..2_000u64 {
             let intended = Moment::from_nanos(number * 1_000_000);
             let sent = intended.plus(Duration::from_nanos(7_000 + number % 13 * 500));
-            tally.note_sent(intended, sent, 65);
+            tally.note_sent(intended, sent, 1, 65);
             if number % 250 == 249 {
                 tally.note_timed_out(intended);
                 continue;
