@@ -174,8 +174,7 @@ fn ask_bare(server: SocketAddr) -> (u64, Duration) {
         poll.poll(&mut events, Some(TICK)).unwrap();
         for event in &events {
             let socket = &sockets[event.token().0];
-            loop {
-                let Ok(received) = inbox.recv(socket.as_fd()) else { break };
+            while let Ok(received) = inbox.recv(socket.as_fd()) {
                 answers += received as u64;
                 let again = packets[..received].iter().map(Vec::as_slice);
                 outbox.send(socket.as_fd(), again).unwrap();
@@ -199,8 +198,7 @@ fn respond_bare() {
     let mut replies = ReplyBatch::new(BATCH, 512);
     loop {
         poll.poll(&mut events, None).unwrap();
-        loop {
-            let Ok(received) = inbox.recv(socket.as_fd()) else { break };
+        while let Ok(received) = inbox.recv(socket.as_fd()) {
             for number in 0..received {
                 let datagram = inbox.datagram(number);
                 // As long as a right answer, so that both servers send as many bytes.

@@ -16,7 +16,8 @@
 //! * [`report`]: what is told about a run, and whether it did what was asked; pure.
 //! * [`search`]: for the highest rate; [`compare`]: of two servers; pure. [`process`]: what a
 //!   server takes of its processors.
-//! * [`upstream`]: a server that behaves as badly as it is told to.
+//! * [`upstream`]: a server that behaves as badly as it is told to. [`zone`]: what zone files say;
+//!   pure.
 //! * [`cli`]: what was typed. [`units`]: durations, shares and rates as people write them.
 //!
 //! One idea rules the rest: an open loop. Queries leave on a schedule that was fixed beforehand,
@@ -39,3 +40,4 @@ pub mod units;
 pub mod upstream;
 pub mod verify;
 pub mod workload;
+pub mod zone;

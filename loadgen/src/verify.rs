@@ -4,8 +4,10 @@
 //! it derives the address from the name ([`onward::traffic::answer`]), and has nothing for any
 //! other type. Id, question and QR have been looked at before. Pure.
 
+use crate::zone::Zones;
 use onward::traffic::answer::{RCODE_NOERROR, address, is_right};
 use onward::traffic::wire::{Question, RCODE, TC, u16_at};
+use std::sync::Arc;
 
 /// What the content of answers is held against.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +17,8 @@ pub enum Verify {
     No,
     /// What `loadgen upstream` derives from the name.
     Derived,
+    /// What its zones say, and for other names what it derives.
+    Zones(Arc<Zones>),
 }
 
 impl Verify {
@@ -23,6 +27,9 @@ impl Verify {
         match self {
             Self::No => true,
             Self::Derived => is_derived(query, response),
+            Self::Zones(zones) => {
+                zones.agrees(query, response).unwrap_or_else(|| is_derived(query, response))
+            }
         }
     }
 }

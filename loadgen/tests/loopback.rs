@@ -329,3 +329,31 @@ fn options_that_make_no_sense_are_refused() {
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     }
 }
+
+#[test]
+fn an_upstream_with_a_zone_is_verified_against_it() {
+    let zone =
+        b"$ORIGIN z.test.\n@ 60 SOA ns h 1 2 3 4 5\nwww 60 A 192.0.2.2\nwww 60 A 192.0.2.3\n";
+    let zones = loadgen::zone::Zones::parse(zone).unwrap();
+    let (_upstream, server) = scripted(Script { zones: Some(zones), ..Script::default() });
+    let text = b"www.z.test A\nwww.z.test MX\nno.z.test A\nother.test AAAA\n";
+    let file = loadgen::workload::lines::read(text, &Default::default(), 1).unwrap();
+    let mut options = options(server, 1_000.0, 1_000);
+    (options.source, options.limit) = (Source::File(Arc::new(file)), Some(40));
+    options.load = Load::Closed { outstanding: 4, duration: None };
+    let other = b"$ORIGIN z.test.\n@ 60 SOA ns h 1 2 3 4 5\nwww 60 A 192.0.2.2\n";
+    for (zone, wrong) in [(&zone[..], 0), (other, 10)] {
+        options.verify = Verify::Zones(Arc::new(loadgen::zone::Zones::parse(zone).unwrap()));
+        let counts = run(&options).counts;
+        assert_eq!((counts.answered, counts.wrong), (40 - wrong, wrong), "{counts:?}");
+    }
+}
+
+#[test]
+fn a_query_leaves_within_twenty_microseconds_of_its_instant() {
+    let (_upstream, server) = upstream("", "");
+    let tally = run(&options(server, 1_000.0, 500));
+    // Half of them: what this host does beside may take a thread's core now and then.
+    let median = tally.lag.value_at_quantile(0.5);
+    assert!(median <= 20_000, "{median} ns");
+}

@@ -11,6 +11,7 @@ use crate::workload::names::{Names, ZONE_LEN_MAX};
 use crate::workload::style::{Style, Subnet, TypeShares};
 use crate::workload::zipf::Zipf;
 use crate::workload::{BadInput, Recorded, Source, capture, frames, lines};
+use crate::zone::Zones;
 use clap::Args;
 use domain::base::Name;
 use domain::base::iana::Rtype;
@@ -136,6 +137,9 @@ pub struct Asking {
     /// Hold each answer against what `loadgen upstream` derives from its name
     #[arg(long, help_heading = "Checks")]
     pub verify: bool,
+    /// The same, where the upstream has this zone file
+    #[arg(long, value_name = "FILE", conflicts_with = "verify", help_heading = "Checks")]
+    pub verify_zone: Option<PathBuf>,
 }
 
 /// One address or several in a row.
@@ -181,7 +185,11 @@ impl Asking {
         };
         options.random_case = self.random_case;
         options.timeout = self.timeout;
-        options.verify = if self.verify { Verify::Derived } else { Verify::No };
+        options.verify = match &self.verify_zone {
+            Some(path) => Verify::Zones(Arc::new(read_file(path, Zones::parse)?)),
+            None if self.verify => Verify::Derived,
+            None => Verify::No,
+        };
         options.cores = self.cores.clone();
         options.threads = self.threads;
         options.spin = self.spin;
@@ -250,7 +258,8 @@ impl Asking {
             },
         );
         tell("time-out", format!("{:?}", self.timeout));
-        tell("answers verified", if self.verify { "yes" } else { "no" }.into());
+        let verified = self.verify || self.verify_zone.is_some();
+        tell("answers verified", if verified { "yes" } else { "no" }.into());
         settings
     }
 }

@@ -8,6 +8,7 @@ use crate::report;
 use crate::upstream::script::Script;
 use crate::upstream::{Options, Upstream};
 use crate::workload::BadInput;
+use crate::zone::Zones;
 use clap::Args;
 use onward::sys::signals::{Signal, Signals};
 use std::io;
@@ -54,6 +55,9 @@ pub(super) struct Arguments {
     /// What becomes of queries, by name
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
+    /// A zone file with the records of some names
+    #[arg(long, value_name = "FILE")]
+    zone: Option<PathBuf>,
     /// So long after the first query, answer nothing for so long, and then everything at once
     #[arg(long, value_name = "WHEN+LENGTH")]
     stall: Option<String>,
@@ -103,6 +107,9 @@ impl Arguments {
             })?,
             None => Script::default(),
         };
+        if let Some(path) = &self.zone {
+            script.zones = Some(read_file(path, Zones::parse)?);
+        }
         let told = |option: &str, error: BadInput| {
             invalid(format!("{option}, column {}: {}", error.column, error.text))
         };

@@ -3,10 +3,12 @@
 //! Each takes a right response in its buffer and spoils it in one way: what a resolver must bear.
 //! Pure; chance is an argument.
 
-use onward::traffic::wire::{HEADER_LEN, Question, TC};
+use onward::traffic::wire::{HEADER_LEN, Question, Record, TC, TYPE_OPT};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
+/// What a datagram may carry where nothing else is agreed (RFC 1035 §4.2.1).
+const DATAGRAM_LEN: usize = 512;
 /// The longest nonsense.
 const GARBAGE_LEN_MAX: usize = 64;
 
@@ -17,6 +19,21 @@ pub(super) fn truncate(response: &mut [u8]) -> usize {
     // No answer, no authority, no additional records: not even OPT.
     response[6..HEADER_LEN].fill(0);
     end
+}
+
+/// Cuts a response of `length` bytes that is longer than the datagram that `query` allows (512
+/// bytes, or what its OPT record offers); returns the new length.
+pub(super) fn fit(query: &[u8], response: &mut [u8], length: usize) -> usize {
+    if length <= DATAGRAM_LEN || length <= offered(query).unwrap_or(DATAGRAM_LEN) {
+        return length;
+    }
+    truncate(&mut response[..length])
+}
+
+/// What the OPT record of `query` offers; it is the only record of queries that have one.
+fn offered(query: &[u8]) -> Option<usize> {
+    let (record, _) = Record::parse(query, Question::parse(query)?.end())?;
+    (record.kind == TYPE_OPT).then_some(usize::from(record.class).max(DATAGRAM_LEN))
 }
 
 /// Gives it any other id.
@@ -46,7 +63,7 @@ pub(super) fn garble(buffer: &mut [u8], random: &mut ChaCha8Rng) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{change_id, change_question, garble, truncate};
+    use super::{change_id, change_question, fit, garble, truncate};
     use onward::traffic::answer::{Behaviour, is_right, respond};
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
@@ -58,6 +75,18 @@ mod tests {
         let mut buffer = [0; 512];
         let length = respond(query, Behaviour::Answer, &mut buffer).unwrap();
         buffer[..length].to_vec()
+    }
+
+    #[test]
+    fn a_response_that_is_too_long_for_its_datagram_is_cut() {
+        let mut long = response(QUERY);
+        long.resize(1_300, 0);
+        assert_eq!((fit(QUERY, &mut long, 1_232), long[2] & 2), (1_232, 0));
+        assert_eq!((fit(QUERY, &mut long, 1_233), long[2] & 2), (24, 2));
+        let plain = &QUERY[..24];
+        let mut long = response(QUERY);
+        long.resize(1_300, 0);
+        assert_eq!((fit(plain, &mut long, 512), fit(plain, &mut long, 513)), (512, 24));
     }
 
     #[test]

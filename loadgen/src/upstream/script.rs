@@ -6,6 +6,7 @@
 
 use super::parse;
 use crate::workload::BadInput;
+use crate::zone::Zones;
 use onward::moment::Moment;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
@@ -125,6 +126,8 @@ pub struct Script {
     /// So long after the first query it falls silent for so long; what would have been sent
     /// meanwhile is sent at the end.
     pub stall: Option<(Duration, Duration)>,
+    /// Names with records of their own; the answers to all others are derived from the name.
+    pub zones: Option<Zones>,
 }
 
 impl Script {
@@ -162,7 +165,8 @@ impl Script {
 
     /// Whether all queries are treated alike and answered at once.
     pub fn is_plain(&self) -> bool {
-        self.rules.is_empty() && self.default.is_plain() && self.stall.is_none()
+        let untimed = self.stall.is_none() && self.zones.is_none();
+        self.rules.is_empty() && self.default.is_plain() && untimed
     }
 
     /// When what is ready `at` may leave, if the first query came `first`.

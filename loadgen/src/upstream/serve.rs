@@ -33,7 +33,7 @@ const BATCH: usize = 64;
 /// A query longer than this is cut; none that means anything is.
 const QUERY_LEN_MAX: usize = 4096;
 /// Room for a response.
-pub(super) const RESPONSE_ROOM: usize = 512;
+pub(super) const RESPONSE_ROOM: usize = 4096;
 /// Events a call of `epoll_wait`; more wait for the next.
 const EVENTS: usize = 256;
 /// Batches taken from a socket before it stops: a full buffer holds fewer, and a client that goes
@@ -112,7 +112,9 @@ impl Desk {
             Act::Lie => Behaviour::Lie,
             _ => Behaviour::Answer,
         };
-        let Some(mut length) = respond(query, behaviour, response) else {
+        let zones = self.script.zones.as_ref().filter(|_| behaviour == Behaviour::Answer);
+        let told = zones.and_then(|zones| zones.respond(query, response));
+        let Some(mut length) = told.or_else(|| respond(query, behaviour, response)) else {
             counts.unanswerable += 1;
             return Fate::Nothing;
         };
@@ -193,8 +195,12 @@ impl Service {
             make_room(replies, &self.socket, counts);
             match desk.answer(query, replies.buffer(), now, counts) {
                 Fate::Nothing => {}
-                Fate::Send(length) => replies.commit(length, 0, &peer, datagram.local),
+                Fate::Send(length) => {
+                    let length = forge::fit(query, replies.buffer(), length);
+                    replies.commit(length, 0, &peer, datagram.local);
+                }
                 Fate::Later(length, due) => {
+                    let length = forge::fit(query, replies.buffer(), length);
                     let local = datagram.local;
                     let recipient = Recipient::Peer { service: number, peer, local };
                     let kept = delayed.push(due, &replies.buffer()[..length], recipient);
