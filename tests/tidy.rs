@@ -17,7 +17,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// Where Rust source lives.
-const TREES: [&str; 4] = ["src", "loadgen/src", "tests", "benches"];
+const TREES: [&str; 6] =
+    ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
 const ROOMS: [(&str, &[&str]); 12] = [

@@ -361,14 +361,10 @@ impl Driver {
                 let received = stream.flush().and_then(|()| stream.receive());
                 *ready = matches!(received, Ok(true));
                 let now = self.clock.now();
-                let landed = loop {
-                    match stream.next() {
-                        Ok(Some(message)) => self.tally.note(flight.land(message, now), now),
-                        Ok(None) => break Ok(()),
-                        Err(error) => break Err(error),
-                    }
-                };
-                if received.and(landed).is_err() {
+                while let Some(message) = stream.message() {
+                    self.tally.note(flight.land(message, now), now);
+                }
+                if received.is_err() {
                     self.tally.counts.refused += 1;
                     *link = Link::Broken;
                 }

@@ -16,7 +16,7 @@ mod peers;
 pub mod query;
 pub mod report;
 pub mod responder;
-mod stream;
+pub mod stream;
 pub mod wire;
 
 #[cfg(test)]

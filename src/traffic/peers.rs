@@ -98,7 +98,7 @@ impl Peer {
         // If so, an event comes when the kernel takes more.
         self.ready = !self.stream.is_backed_up() && self.stream.receive()?;
         let mut response = [0; RESPONSE_LEN_MAX];
-        while let Some(query) = self.stream.next()? {
+        while let Some(query) = self.stream.message() {
             counts.queries += 1;
             if let Some(length) = respond(query, behaviour, &mut response) {
                 self.stream.push(&response[..length]);

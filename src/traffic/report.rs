@@ -112,7 +112,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// Nanoseconds, in the unit that a reader expects.
-fn short(nanos: u64) -> String {
+pub fn short(nanos: u64) -> String {
     match nanos {
         0..1_000_000 => format!("{} µs", nanos / 1_000),
         1_000_000..1_000_000_000 => format!("{:.2} ms", nanos as f64 / 1e6),

@@ -1,7 +1,7 @@
 //! A TCP stream of either end: whole messages in, whole messages out (RFC 1035 §4.2.2).
 //!
-//! Both ends exchange short messages only, so the buffers are small; a peer that sends longer ones
-//! is not one of ours. It shares nothing with the engine's framing, for the reason that
+//! Both ends exchange short messages as a rule, so the buffers begin small and grow to the longest
+//! message that comes. It shares nothing with the engine's framing, for the reason that
 //! [`super::wire`] gives. Nothing is allocated once the outbox has grown to what is outstanding.
 
 use mio::net::TcpStream;
@@ -10,17 +10,17 @@ use std::io::{self, ErrorKind, Read, Write};
 
 /// Bytes of a message's length.
 const PREFIX_LEN: usize = 2;
-/// No message of ours is as long.
-const MESSAGE_LEN_MAX: usize = 2048;
-/// Bytes taken from the kernel at once.
+/// What a length can say.
+const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
+/// Bytes taken from the kernel at once, until a message does not fit.
 const INBOX_LEN: usize = 16 * 1024;
 /// With more than this unwritten, its peer had better read first.
 const BACKLOG_MAX: usize = 64 * 1024;
 
 /// A connected or connecting stream.
-pub(super) struct MessageStream {
+pub struct MessageStream {
     socket: TcpStream,
-    inbox: Box<[u8]>,
+    inbox: Vec<u8>,
     /// Where in the inbox the next message begins, and where what has come ends.
     start: usize,
     end: usize,
@@ -30,13 +30,12 @@ pub(super) struct MessageStream {
 
 impl MessageStream {
     /// Over `socket`, whose events carry `token`.
-    pub(super) fn new(
-        mut socket: TcpStream,
-        registry: &Registry,
-        token: Token,
-    ) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The kernel cannot watch the socket.
+    pub fn new(mut socket: TcpStream, registry: &Registry, token: Token) -> io::Result<Self> {
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        let inbox = vec![0; INBOX_LEN].into_boxed_slice();
+        let inbox = vec![0; INBOX_LEN];
         Ok(Self { socket, inbox, start: 0, end: 0, outbox: Vec::new(), written: 0 })
     }
 
@@ -44,9 +43,12 @@ impl MessageStream {
     ///
     /// # Errors
     /// The peer has ended the stream (`UnexpectedEof`), or it has failed.
-    pub(super) fn receive(&mut self) -> io::Result<bool> {
+    pub fn receive(&mut self) -> io::Result<bool> {
         self.inbox.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
+        if self.end == self.inbox.len() {
+            self.inbox.resize(PREFIX_LEN + MESSAGE_LEN_MAX, 0);
+        }
         match self.socket.read(&mut self.inbox[self.end..]) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
@@ -59,26 +61,19 @@ impl MessageStream {
     }
 
     /// The next whole message, if there is one.
-    ///
-    /// # Errors
-    /// It is longer than any of ours.
-    pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    pub fn message(&mut self) -> Option<&[u8]> {
         let waiting = &self.inbox[self.start..self.end];
-        let Some(&prefix) = waiting.first_chunk::<PREFIX_LEN>() else { return Ok(None) };
-        let length = usize::from(u16::from_be_bytes(prefix));
-        if length > MESSAGE_LEN_MAX {
-            return Err(ErrorKind::InvalidData.into());
-        }
+        let length = usize::from(u16::from_be_bytes(*waiting.first_chunk::<PREFIX_LEN>()?));
         if waiting.len() < PREFIX_LEN + length {
-            return Ok(None);
+            return None;
         }
         let message = self.start + PREFIX_LEN;
         self.start = message + length;
-        Ok(Some(&self.inbox[message..message + length]))
+        Some(&self.inbox[message..message + length])
     }
 
     /// Queues `message`, of at most 65,535 bytes.
-    pub(super) fn push(&mut self, message: &[u8]) {
+    pub fn push(&mut self, message: &[u8]) {
         self.outbox.extend_from_slice(&(message.len() as u16).to_be_bytes());
         self.outbox.extend_from_slice(message);
     }
@@ -87,7 +82,7 @@ impl MessageStream {
     ///
     /// # Errors
     /// The stream could not be connected, or has failed.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<()> {
         while self.written < self.outbox.len() {
             match self.socket.write(&self.outbox[self.written..]) {
                 Ok(count) => self.written += count,
@@ -102,7 +97,7 @@ impl MessageStream {
     }
 
     /// So much waits to be written that nothing should be added.
-    pub(super) fn is_backed_up(&self) -> bool {
+    pub fn is_backed_up(&self) -> bool {
         self.outbox.len() > BACKLOG_MAX
     }
 }

@@ -1,0 +1,221 @@
+//! What the client and the upstream cost, beside loops that do nothing but move packets.
+//!
+//! `cargo bench -p loadgen --bench costs` starts an upstream and a bare responder on one core, and
+//! asks them from another, in rounds: the client asks the upstream, a bare loop asks the upstream,
+//! and the same loop asks the responder. Each role is a process of its own, so that the kernel counts its
+//! processor time; what is compared is that time for each answer, within one round, and the ratios
+//! of all rounds have a mean and an interval. The bare loops use the same batches, the same poll,
+//! as many sockets and as many queries outstanding; they keep no account and check nothing.
+
+use loadgen::client::{self, Load, Options};
+use loadgen::process::processor_time;
+use loadgen::stats::Interval;
+use loadgen::upstream::{self, Upstream};
+use loadgen::verify::Verify;
+use loadgen::workload::Source;
+use loadgen::workload::names::Names;
+use loadgen::workload::style::{Style, TypeShares};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use onward::clock::Clock;
+use onward::moment::Moment;
+use onward::sys::mmsg::{QueryBatch, RecvBatch, ReplyBatch};
+use onward::sys::{cpu, socket};
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+const ROUNDS: usize = 12;
+const ROUND: Duration = Duration::from_millis(1_500);
+const SOCKETS: usize = 8;
+const OUTSTANDING: usize = 512;
+const BATCH: usize = 64;
+const TICK: Duration = Duration::from_millis(10);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["upstream"] => serve(),
+        ["responder"] => respond_bare(),
+        ["client", server] => report(ask(server.parse().unwrap())),
+        ["loop", server] => report(ask_bare(server.parse().unwrap())),
+        _ => compare(),
+    }
+}
+
+/// Runs all rounds and prints the ratios.
+fn compare() {
+    let (upstream, server) = start(&["upstream"]);
+    let (responder, bare) = start(&["responder"]);
+    let (mut clients, mut upstreams) = (Vec::new(), Vec::new());
+    println!("  round   client    loop   ratio   upstream   responder   ratio   (µs an answer)");
+    for round in 1..=ROUNDS {
+        let (client, _) = measure("client", &server, &upstream);
+        let (idle, ours) = measure("loop", &server, &upstream);
+        let (_, theirs) = measure("loop", &bare, &responder);
+        println!(
+            "  {round:>5}   {client:>6.3}   {idle:>5.3}   {:>5.3}   {ours:>8.3}   {theirs:>9.3}   {:>5.3}",
+            client / idle,
+            ours / theirs
+        );
+        clients.push(client / idle);
+        upstreams.push(ours / theirs);
+    }
+    for (name, ratios) in [("client / loop", clients), ("upstream / responder", upstreams)] {
+        let Interval { low, mean, high } = Interval::of_ratios(&ratios).expect("many rounds");
+        println!("  {name}: {mean:.3} ({low:.3} … {high:.3})");
+    }
+    for mut child in [upstream, responder] {
+        child.kill().and_then(|()| child.wait()).expect("it was running");
+    }
+}
+
+/// Asks `server` in the role `role`; the microseconds for each answer of asker and `answering`.
+fn measure(role: &str, server: &str, answering: &Child) -> (f64, f64) {
+    let before = processor_time(answering.id()).unwrap();
+    let (mut child, line) = start(&[role, server]);
+    child.wait().unwrap();
+    let used = processor_time(answering.id()).unwrap() - before;
+    let numbers: Vec<f64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+    (numbers[1] / numbers[0] / 1e3, used.as_nanos() as f64 / numbers[0] / 1e3)
+}
+
+/// This program in a role, and the first line that it prints.
+fn start(arguments: &[&str]) -> (Child, String) {
+    let program = std::env::current_exe().unwrap();
+    let mut child = Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (child, line.trim_end().to_owned())
+}
+
+/// Prints how many answers there were and which processor time they took, in nanoseconds.
+fn report((answers, since): (u64, Duration)) {
+    let used = processor_time(std::process::id()).unwrap() - since;
+    println!("{answers} {}", used.as_nanos());
+}
+
+/// The cores of those who answer and of those who ask.
+fn cores() -> (usize, usize) {
+    let cores = cpu::cores();
+    (cores[0], cores[cores.len() - 1])
+}
+
+fn serve() {
+    let listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let options =
+        upstream::Options { listen, cores: vec![cores().0], script: Arc::default(), seed: 1 };
+    let upstream = Upstream::start(&options).unwrap();
+    println!("{}", upstream.addresses()[0]);
+    loop {
+        std::thread::park();
+    }
+}
+
+fn ask(server: SocketAddr) -> (u64, Duration) {
+    let source = Source::Made {
+        names: Names::Unique,
+        hit_ratio: None,
+        zone: b"\x04demo\x07example\0".to_vec(),
+        types: TypeShares::default(),
+        style: Style::default(),
+    };
+    let load = Load::Closed { outstanding: OUTSTANDING, duration: Some(ROUND) };
+    let mut options = Options::new(vec![server], source, load, 1);
+    options.cores = vec![cores().1];
+    options.sockets = SOCKETS;
+    options.verify = Verify::Derived;
+    let since = processor_time(std::process::id()).unwrap();
+    let counts = client::run(&options).unwrap().join().unwrap().counts;
+    assert_eq!(counts.answered, counts.sent, "{counts:?}");
+    (counts.answered, since)
+}
+
+/// A poll that watches `sockets`.
+fn watch(sockets: &[UdpSocket]) -> Poll {
+    let poll = Poll::new().unwrap();
+    for (number, socket) in sockets.iter().enumerate() {
+        let fd = socket.as_raw_fd();
+        poll.registry().register(&mut SourceFd(&fd), Token(number), Interest::READABLE).unwrap();
+    }
+    poll
+}
+
+/// Sends the same packets again and again, one for each that comes.
+fn ask_bare(server: SocketAddr) -> (u64, Duration) {
+    cpu::pin(cores().1).unwrap();
+    let since = processor_time(std::process::id()).unwrap();
+    let sockets: Vec<UdpSocket> =
+        (0..SOCKETS).map(|_| socket::udp_connected(server, None).unwrap()).collect();
+    let mut poll = watch(&sockets);
+    let mut events = Events::with_capacity(256);
+    let mut inbox = RecvBatch::new(BATCH, 1232, false);
+    let mut outbox = QueryBatch::new(BATCH);
+    let packets: Vec<Vec<u8>> = (0..BATCH as u16)
+        .map(|number| {
+            let mut packet = [0; onward::traffic::query::QUERY_LEN_MAX];
+            let mut maker = onward::traffic::query::QueryMaker::new(number.into());
+            let length = maker.write(number, !0, &mut packet);
+            packet[..length].to_vec()
+        })
+        .collect();
+    let clock = Clock::start();
+    let mut answers = 0;
+    for socket in &sockets {
+        for chunk in [&packets[..]].repeat(OUTSTANDING / SOCKETS / BATCH) {
+            outbox.send(socket.as_fd(), chunk.iter().map(Vec::as_slice)).unwrap();
+        }
+    }
+    while clock.now().since(Moment::ZERO) < ROUND {
+        poll.poll(&mut events, Some(TICK)).unwrap();
+        for event in &events {
+            let socket = &sockets[event.token().0];
+            while let Ok(received) = inbox.recv(socket.as_fd()) {
+                answers += received as u64;
+                let again = packets[..received].iter().map(Vec::as_slice);
+                outbox.send(socket.as_fd(), again).unwrap();
+                if received < BATCH {
+                    break;
+                }
+            }
+        }
+    }
+    (answers, since)
+}
+
+/// Sends each datagram back as a response, and knows nothing of it.
+fn respond_bare() {
+    cpu::pin(cores().0).unwrap();
+    let socket = socket::udp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    println!("{}", socket.local_addr().unwrap());
+    let mut poll = watch(std::slice::from_ref(&socket));
+    let mut events = Events::with_capacity(256);
+    let mut inbox = RecvBatch::new(BATCH, 4096, true);
+    let mut replies = ReplyBatch::new(BATCH, 512);
+    loop {
+        poll.poll(&mut events, None).unwrap();
+        while let Ok(received) = inbox.recv(socket.as_fd()) {
+            for number in 0..received {
+                let datagram = inbox.datagram(number);
+                // As long as a right answer, so that both servers send as many bytes.
+                let length = answer(datagram.bytes, replies.buffer());
+                replies.commit(length, 0, &datagram.peer.unwrap(), datagram.local);
+            }
+            replies.flush(|_| socket.as_fd());
+            if received < BATCH {
+                break;
+            }
+        }
+    }
+}
+
+/// The query with QR set and 16 bytes more.
+fn answer(query: &[u8], response: &mut [u8]) -> usize {
+    response[..query.len()].copy_from_slice(query);
+    response[2] |= 0x80;
+    query.len() + 16
+}

@@ -1,0 +1,196 @@
+//! `loadgen compare`: two servers, asked in turn.
+//!
+//! It runs the rounds and prints what [`crate::compare`] makes of them.
+
+use super::asking::{Asking, server};
+use super::run::watch;
+use super::{exit_code, invalid};
+use crate::client::{self, Load};
+use crate::compare::{Comparison, Figures, compare};
+use crate::process::processor_time;
+use crate::schedule::Plan;
+use crate::stats::Interval;
+use crate::units;
+use clap::Args;
+use onward::sys::signals::Signals;
+use onward::traffic::report::{aligned, grouped, header, line, short};
+use serde_json::{Value, json};
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Rounds alternate, A B A B; each pair gives a ratio, and the ratios a mean with an interval that
+holds the true one with 95 % confidence. If the interval contains 1, there is no difference to be
+seen: ask for more rounds.
+
+Examples:
+  loadgen compare --a 127.0.0.1:5300 --b 127.0.0.1:5301 --rate 5000 --rounds 20
+  loadgen compare --a 127.0.0.1:5300 --b 127.0.0.1:5301 --closed 256 --a-pid 4711 --b-pid 4712
+      With the processor time that each server takes for an answer.";
+
+/// What is told to `loadgen compare`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// The first server
+    #[arg(long, value_name = "ADDR", value_parser = server)]
+    a: SocketAddr,
+    /// The second
+    #[arg(long, value_name = "ADDR", value_parser = server)]
+    b: SocketAddr,
+    /// Queries a second
+    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = units::rate,
+          conflicts_with = "closed")]
+    rate: f64,
+    /// A closed loop: so many queries outstanding at any time
+    #[arg(long, value_name = "N")]
+    closed: Option<usize>,
+    /// How many rounds each server has
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    rounds: usize,
+    /// How long each round is
+    #[arg(long, value_name = "N", default_value_t = 2.0)]
+    seconds: f64,
+    /// Processes of the first server, whose processor time is read
+    #[arg(long, value_name = "PID", num_args = 1..)]
+    a_pid: Vec<u32>,
+    /// Processes of the second
+    #[arg(long, value_name = "PID", num_args = 1..)]
+    b_pid: Vec<u32>,
+    #[command(flatten)]
+    asking: Asking,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks both in turn and reports.
+pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
+    let signals = Signals::block()?;
+    let length = Duration::try_from_secs_f64(arguments.seconds);
+    let length = length.map_err(|_| invalid("--seconds is a number above 0"))?;
+    if arguments.rounds < 2 {
+        return Err(invalid("one round has no spread: --rounds is at least 2"));
+    }
+    let load = match arguments.closed {
+        Some(outstanding) => Load::Closed { outstanding, duration: Some(length) },
+        None => Load::Open(Plan::constant(arguments.rate, length)),
+    };
+    let mut options = arguments.asking.options(&[arguments.a], load)?;
+    let mut rounds = Vec::with_capacity(arguments.rounds);
+    let mut answered = true;
+    for number in 1..=arguments.rounds {
+        let mut pair = Vec::with_capacity(2);
+        for (target, pids) in [(arguments.a, &arguments.a_pid), (arguments.b, &arguments.b_pid)] {
+            options.targets = vec![target];
+            // No cache shall know the names of the last round.
+            options.seed = options.seed.wrapping_add(1);
+            let before = used(pids)?;
+            let run = client::run(&options)?;
+            let interrupted = watch(&run, &signals, true)?;
+            let tally = run.join()?;
+            if interrupted {
+                return Ok(exit_code(&["It was ended before its time.".into()]));
+            }
+            answered &= tally.counts.answered > 0;
+            let cpu = used(pids)?.zip(before).map(|(after, before)| after.saturating_sub(before));
+            pair.push(Figures::of(&tally, cpu));
+        }
+        eprintln!("  round {number} of {}", arguments.rounds);
+        rounds.push((pair[0], pair[1]));
+    }
+    let comparisons = compare(&rounds);
+    if arguments.json {
+        print!("{}", object(&comparisons, &rounds));
+    } else {
+        print!("{}", text(&comparisons));
+    }
+    let faults = (!answered).then(|| "A server answered nothing in a round.".to_owned());
+    Ok(exit_code(&Vec::from_iter(faults)))
+}
+
+/// The processor time of some processes, if there are any.
+fn used(pids: &[u32]) -> io::Result<Option<Duration>> {
+    if pids.is_empty() {
+        return Ok(None);
+    }
+    pids.iter().map(|&pid| processor_time(pid)).sum::<io::Result<Duration>>().map(Some)
+}
+
+fn text(comparisons: &[Comparison]) -> String {
+    let mut rows = vec![header(["", "A", "B", "B / A", "95 % interval", ""])];
+    for Comparison { name, a, b, ratio } in comparisons {
+        let show = |value: f64| match *name {
+            "answers a second" => grouped(value.round() as u64),
+            "loss" => format!("{:.3} %", value * 100.0),
+            _ => nanos((value * 1e9).round() as u64),
+        };
+        let (mean, interval, verdict) = match ratio {
+            None => ("-".into(), "-".into(), ""),
+            Some(Interval { low, mean, high }) => {
+                let verdict = match () {
+                    () if *low > 1.0 => "B has more",
+                    () if *high < 1.0 => "B has less",
+                    () => "no difference to be seen",
+                };
+                (format!("{mean:.3}"), format!("{low:.3} … {high:.3}"), verdict)
+            }
+        };
+        rows.push(line(name, [show(*a), show(*b), mean, interval, verdict.into()]));
+    }
+    aligned(&rows)
+}
+
+/// Nanoseconds, where a microsecond is much.
+fn nanos(nanos: u64) -> String {
+    if nanos < 100_000 { format!("{:.2} µs", nanos as f64 / 1e3) } else { short(nanos) }
+}
+
+fn object(comparisons: &[Comparison], rounds: &[(Figures, Figures)]) -> String {
+    let figures = |figures: &Figures| {
+        json!({
+            "rate": figures.rate,
+            "p50": figures.p50,
+            "p99": figures.p99,
+            "loss": figures.loss,
+            "cpu": figures.cpu,
+        })
+    };
+    let compared = comparisons.iter().map(|Comparison { name, a, b, ratio }| {
+        let ratio = ratio
+            .map(|Interval { low, mean, high }| json!({ "mean": mean, "low": low, "high": high }));
+        json!({ "name": name, "a": a, "b": b, "ratio": ratio })
+    });
+    let rounds = rounds.iter().map(|(a, b)| json!({ "a": figures(a), "b": figures(b) }));
+    let value = json!({
+        "figures": compared.collect::<Vec<Value>>(),
+        "rounds": rounds.collect::<Vec<Value>>(),
+    });
+    format!("{value:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{object, text};
+    use crate::compare::{Figures, compare};
+
+    #[test]
+    fn the_table_says_who_has_more() {
+        let figures = |rate, cpu| Figures { rate, p50: 1e-3, p99: 2e-3, loss: 0.0, cpu: Some(cpu) };
+        let rounds = [
+            (figures(100.0, 1e-5), figures(200.0, 1e-5)),
+            (figures(100.0, 1e-5), figures(201.0, 1e-5)),
+        ];
+        let table = text(&compare(&rounds));
+        let row = |name: &str| table.lines().find(|line| line.contains(name)).unwrap();
+        assert!(
+            row("answers").ends_with("B has more") && row("answers").contains("2.005"),
+            "{table}"
+        );
+        assert!(row("processor").contains("10.00 µs"), "{table}");
+        assert!(row("median").ends_with("no difference to be seen"), "{table}");
+        assert!(object(&compare(&rounds), &rounds).contains("\"name\": \"loss\""));
+    }
+}

@@ -1,0 +1,181 @@
+//! `loadgen find-max`: the highest rate that a server sustains within limits.
+//!
+//! It runs the trials that [`crate::search`] asks for and tells of each; it decides nothing.
+
+use super::asking::{Asking, server};
+use super::run::watch;
+use super::{exit_code, invalid};
+use crate::client::{self, Load};
+use crate::report::json;
+use crate::schedule::Plan;
+use crate::search::{Found, Limits, Search, Verdict};
+use crate::units;
+use clap::Args;
+use onward::sys::signals::Signals;
+use onward::traffic::report::{aligned, grouped, header, line, short};
+use serde_json::{Value, json};
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+It doubles the rate until a limit is broken, narrows it down, and then repeats the best rate: it
+counts only if every repeat holds. Where the client itself cannot keep the schedule it says so: the
+server may be able to do more.
+
+Examples:
+  loadgen find-max --server 192.0.2.1 --p99-max 5ms
+  loadgen find-max --server 192.0.2.1 --loss-max 0.1% --seconds 10 --repeats 10 --cores 2,3";
+
+/// What is told to `loadgen find-max`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// Who is asked; sockets take several in turn
+    #[arg(long, value_name = "ADDR", num_args = 1.., required = true, value_parser = server)]
+    server: Vec<SocketAddr>,
+    /// The share of queries that may go without a good answer
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = units::share)]
+    loss_max: f64,
+    /// The time within which 99 % of the answers must come
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    p99_max: Option<Duration>,
+    /// The first rate tried
+    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = units::rate)]
+    from: f64,
+    /// The highest rate tried
+    #[arg(long, value_name = "RATE", default_value = "1M", value_parser = units::rate)]
+    to: f64,
+    /// How closely the rate is found
+    #[arg(long, value_name = "SHARE", default_value = "2%", value_parser = units::share)]
+    precision: f64,
+    /// How often the rate found must hold
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    repeats: u32,
+    /// How long each trial is
+    #[arg(long, value_name = "N", default_value_t = 3.0)]
+    seconds: f64,
+    #[command(flatten)]
+    asking: Asking,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Searches, tells of each trial, and reports.
+pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
+    let signals = Signals::block()?;
+    let length = Duration::try_from_secs_f64(arguments.seconds);
+    let length = length.map_err(|_| invalid("--seconds is a number above 0"))?;
+    if length.is_zero() || arguments.precision <= 0.0 {
+        return Err(invalid("--seconds and --precision are above 0"));
+    }
+    let limits = Limits { loss_max: arguments.loss_max, p99_max: arguments.p99_max };
+    let mut search =
+        Search::new(arguments.from, arguments.to, arguments.precision, arguments.repeats);
+    let mut trials = Vec::new();
+    let plan = |rate| Load::Open(Plan::constant(rate, length));
+    let mut options = arguments.asking.options(&arguments.server, plan(arguments.from))?;
+    while let Some(rate) = search.next() {
+        options.load = plan(rate);
+        // No cache shall know the names of the last trial.
+        options.seed = options.seed.wrapping_add(1);
+        let run = client::run(&options)?;
+        let interrupted = watch(&run, &signals, true)?;
+        let tally = run.join()?;
+        if interrupted {
+            return Ok(exit_code(&["It was ended before its time.".into()]));
+        }
+        let refused =
+            tally.counts.rcodes.iter().enumerate().filter(|(code, _)| ![0, 3].contains(code));
+        let verdict = limits.judge(&tally, refused.map(|(_, count)| count).sum());
+        eprintln!("{}", trial(rate, &tally, verdict));
+        trials.push(json!({
+            "rate": rate,
+            "verdict": reason(verdict),
+            "counts": json::counts(&tally.counts),
+            "latency": json::quantiles(&tally.latency),
+        }));
+        search.note(verdict);
+    }
+    let found = search.found();
+    if arguments.json {
+        print!("{}", object(found, &trials));
+    } else {
+        print!("{}", text(found));
+    }
+    let faults = found.is_none().then(|| "No rate held.".to_owned());
+    Ok(exit_code(&Vec::from_iter(faults)))
+}
+
+/// A line about a trial.
+fn trial(rate: f64, tally: &crate::tally::Tally, verdict: Verdict) -> String {
+    let counts = &tally.counts;
+    format!(
+        "  {:>9}/s   {:>9} answers   {:>6} lost   99 % within {:>9}   {}",
+        grouped(rate.round() as u64),
+        grouped(counts.answered),
+        grouped(counts.failed() + counts.unsent),
+        short(tally.latency.value_at_quantile(0.99)),
+        reason(verdict)
+    )
+}
+
+fn reason(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Held => "held",
+        Verdict::Lost => "lost too many",
+        Verdict::Slow => "too slow",
+        Verdict::Behind => "the client could not keep up",
+    }
+}
+
+fn text(found: Option<Found>) -> String {
+    let Some(found) = found else { return String::new() };
+    let rate = |rate: f64| format!("{}/s", grouped(rate as u64));
+    let failed = found.failed.map_or("none tried".into(), |(failed, _)| rate(failed));
+    let mut text = aligned(&[
+        header(["", "held", "repeats", "failed"]),
+        line("highest rate", [rate(found.rate), found.repeats.to_string(), failed]),
+    ]);
+    let probability = found.probability_min() * 100.0;
+    text.push_str(&format!(
+        "  With 95 % confidence it holds in at least {probability:.0} % of such runs.\n"
+    ));
+    if let Some((_, Verdict::Behind)) = found.failed {
+        text.push_str("  Above it the client could not keep up: the server may do more.\n");
+    }
+    text
+}
+
+fn object(found: Option<Found>, trials: &[Value]) -> String {
+    let found = found.map(|found| {
+        json!({
+            "rate": found.rate,
+            "repeats": found.repeats,
+            "probability_min": found.probability_min(),
+            "failed_rate": found.failed.map(|(rate, _)| rate),
+            "failed_because": found.failed.map(|(_, verdict)| reason(verdict)),
+        })
+    });
+    format!("{:#}\n", json!({ "found": found, "trials": trials }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{object, text};
+    use crate::search::{Found, Verdict};
+
+    #[test]
+    fn what_was_found_is_told_with_its_confidence() {
+        let found = Found { rate: 12_345.6, failed: Some((12_500.0, Verdict::Behind)), repeats: 5 };
+        let expected = "                     held   repeats     failed\n  \
+                        highest rate   12,345/s         5   12,500/s\n  \
+                        With 95 % confidence it holds in at least 55 % of such runs.\n  \
+                        Above it the client could not keep up: the server may do more.\n";
+        assert_eq!(text(Some(found)), expected);
+        assert!(object(Some(found), &[]).contains("\"failed_because\": \"the client could not"));
+        assert_eq!(text(None), "");
+    }
+}

@@ -1,0 +1,86 @@
+//! What was typed: the four commands and what each is told.
+//!
+//! Arguments are read here and turned into the options of the rooms that do the work; nothing here
+//! asks or answers anybody. [`asking`] is what the commands that ask have in common. A bad file is
+//! told with its name, line and column; the exit code of bad usage is 2.
+
+pub mod asking;
+mod compare;
+mod find_max;
+mod run;
+mod upstream;
+
+use clap::{Parser, Subcommand};
+use std::io;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  loadgen upstream --listen 127.0.0.1:5301 127.0.0.1:5302
+      Two upstreams, over UDP and TCP, until SIGINT or SIGTERM.
+  onward --listen 127.0.0.1:5300 --forward 127.0.0.1:5301 127.0.0.1:5302
+      A forwarder between them and the client.
+  loadgen run --server 127.0.0.1:5300 --rate 20000 --seconds 10 --verify --html report.html
+      20,000 queries a second whatever comes back, every answer checked, and a page about it.
+  loadgen find-max --server 127.0.0.1:5300 --p99-max 5ms
+      The highest rate at which 99 % of the answers come within 5 ms and none is lost.
+  loadgen compare --a 127.0.0.1:5300 --b 127.0.0.1:5301 --rate 5000
+      Two servers in turn, and the ratio of what they did.
+
+Exit codes: 0 it did what was asked, 1 not so, 2 bad usage or a bad file.";
+
+/// A load generator for DNS servers that checks every answer, and an upstream that misbehaves.
+#[derive(Parser)]
+#[command(name = "loadgen", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ask, check the answers, and print what happened
+    Run(run::Arguments),
+    /// Search the highest rate that a server sustains within limits
+    FindMax(find_max::Arguments),
+    /// Ask two servers in turn and compare them
+    Compare(compare::Arguments),
+    /// Answer over UDP and TCP until SIGINT or SIGTERM, by a script, and print who asked
+    Upstream(upstream::Arguments),
+}
+
+/// Does what was typed.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(arguments) => run::main(&arguments),
+        Command::FindMax(arguments) => find_max::main(&arguments),
+        Command::Compare(arguments) => compare::main(&arguments),
+        Command::Upstream(arguments) => upstream::main(&arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("loadgen: {error}");
+        ExitCode::from(if error.kind() == io::ErrorKind::InvalidInput { 2 } else { 1 })
+    })
+}
+
+/// An error that is the fault of whoever typed.
+fn invalid(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text.into())
+}
+
+/// Success, or the failure that sentences on standard error explain.
+fn exit_code(faults: &[String]) -> ExitCode {
+    faults.iter().for_each(|fault| eprintln!("loadgen: {fault}"));
+    if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arguments;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,298 @@
+//! `loadgen run`: asks once, as planned, and reports.
+//!
+//! It waits for the run and for signals, tells how it is going, and writes the reports.
+
+use super::asking::{Asking, server};
+use super::{exit_code, invalid};
+use crate::client::{self, Load, Options, Run};
+use crate::report::{self, Outcome};
+use crate::schedule::{Arrivals, Plan, Shape};
+use crate::tally::Counts;
+use crate::units;
+use clap::{Args, ValueEnum};
+use domain::base::iana::Rcode;
+use onward::sys::signals::{Signal, Signals};
+use onward::traffic::report::grouped;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How long a run is when nothing says otherwise.
+const LENGTH: Duration = Duration::from_secs(10);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often a terminal is told how it is going, and how often a file.
+const TELL_TERMINAL: Duration = Duration::from_millis(200);
+const TELL_FILE: Duration = Duration::from_secs(1);
+
+const EXAMPLES: &str = "\
+Examples:
+  loadgen run --server 192.0.2.1 --rate 5000 --seconds 60 --html report.html
+      An open loop: 5,000 queries a second, evenly, whatever comes back.
+  loadgen run --server 192.0.2.1 --rate 1k..50k --arrivals poisson
+      A ramp, with arrivals as independent as those of many clients.
+  loadgen run --server 192.0.2.1 --rate 1000x5s,5000x5s,1000x5s
+      Steps.
+  loadgen run --server 192.0.2.1 --closed 256
+      256 queries outstanding at any time: what the server sustains, not what clients would see.
+  loadgen run --server 192.0.2.1 --queries names.txt --passes 1 --rate 10k
+      Each query of a file of dnsperf's once.
+  loadgen run --server 192.0.2.1 --hit-ratio 80% --names zipf:100000:0.9 --types A:6,AAAA:3,HTTPS:1
+      Four queries of five for names that were asked before.
+  loadgen run --server 192.0.2.1 --tcp --per-connection 1 --sockets 500 --rate 2000
+      A stream for each query.
+  loadgen run --server 192.0.2.1 --pcap clients.pcapng --speed 2
+      A capture, twice as fast, from a socket for each of its clients.
+
+It ends with 0 only if all that was due left on time and got a good answer.";
+
+/// What is told to `loadgen run`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// Who is asked; sockets take several in turn
+    #[arg(long, value_name = "ADDR", num_args = 1.., required = true, value_parser = server)]
+    server: Vec<SocketAddr>,
+    /// Queries a second: 5000, a ramp 1k..50k, or steps 1000x5s,5000x10s
+    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = shape,
+          conflicts_with_all = ["closed", "pcap"])]
+    rate: Shape,
+    /// How queries lie around the rate
+    #[arg(long, value_enum, default_value_t = Spacing::Even,
+          conflicts_with_all = ["closed", "pcap"])]
+    arrivals: Spacing,
+    /// A closed loop: so many queries outstanding at any time
+    #[arg(long, alias = "outstanding", value_name = "N", conflicts_with = "pcap")]
+    closed: Option<usize>,
+    /// How much faster than the capture was
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "pcap")]
+    speed: f64,
+    /// For how long to ask [default: 10, or until there is nothing left to ask]
+    #[arg(long, value_name = "N")]
+    seconds: Option<f64>,
+    #[command(flatten)]
+    asking: Asking,
+    /// The share of queries that may go without a good answer
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = units::share,
+          help_heading = "Checks")]
+    loss_max: f64,
+    /// Response codes that are good answers
+    #[arg(long, value_name = "LIST", default_value = "NOERROR,NXDOMAIN", value_delimiter = ',',
+          value_parser = rcode, help_heading = "Checks")]
+    rcodes: Vec<u8>,
+    /// Write the outcome as JSON; - is standard output, instead of the tables
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    json: Option<PathBuf>,
+    /// Write a page with plots
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    html: Option<PathBuf>,
+    /// Write latencies as an HDR percentile file
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    hdr: Option<PathBuf>,
+    /// Do not tell how it is going
+    #[arg(long, help_heading = "Reports")]
+    quiet: bool,
+}
+
+/// How the instants lie around the rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Spacing {
+    /// Equally far apart
+    Even,
+    /// Independent of each other
+    Poisson,
+}
+
+impl From<Spacing> for Arrivals {
+    fn from(spacing: Spacing) -> Self {
+        match spacing {
+            Spacing::Even => Self::Even,
+            Spacing::Poisson => Self::Poisson,
+        }
+    }
+}
+
+/// Asks and reports.
+pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
+    // Blocked before any thread starts, which inherits that.
+    let signals = Signals::block()?;
+    let load = arguments.load()?;
+    let options = arguments.asking.options(&arguments.server, load)?;
+    let run = client::run(&options)?;
+    let interrupted = watch(&run, &signals, arguments.quiet)?;
+    let outcome = Outcome {
+        settings: arguments.settings(&options),
+        open: !matches!(options.load, Load::Closed { .. }),
+        planned: planned(&options),
+        interrupted,
+        loss_allowed: arguments.loss_max,
+        rcodes_good: arguments.rcodes.clone(),
+        tally: run.join()?,
+    };
+    arguments.write(&outcome)?;
+    Ok(exit_code(&report::faults(&outcome)))
+}
+
+/// How many queries there were to be, if that is known.
+fn planned(options: &Options) -> Option<u64> {
+    match &options.load {
+        Load::Open(plan) => [plan.total(), options.limit].into_iter().flatten().min(),
+        _ => options.limit,
+    }
+}
+
+/// Waits for the end of `run` and tells how it is going; whether it was ended before its time.
+pub(super) fn watch(run: &Run, signals: &Signals, quiet: bool) -> io::Result<bool> {
+    let mut interrupted = false;
+    let terminal = io::stderr().is_terminal();
+    let every = if terminal { TELL_TERMINAL } else { TELL_FILE };
+    let mut last = (Duration::ZERO, Counts::default());
+    while !run.is_over() {
+        // A second signal has it wait no longer for what is outstanding.
+        if signals.wait(Some(LOOK))? == Some(Signal::Stop) {
+            run.stop();
+            interrupted = true;
+        }
+        let elapsed = run.elapsed();
+        if !quiet && elapsed >= last.0 + every {
+            let counts = run.counts();
+            let line = report::text::progress(elapsed, &counts, last);
+            if terminal {
+                eprint!("\r{line}\x1b[K");
+                io::stderr().flush()?;
+            } else {
+                eprintln!("{line}");
+            }
+            last = (elapsed, counts);
+        }
+    }
+    if terminal && !quiet {
+        eprint!("\r\x1b[K");
+    }
+    Ok(interrupted)
+}
+
+impl Arguments {
+    fn load(&self) -> io::Result<Load> {
+        let seconds = |seconds| Duration::try_from_secs_f64(seconds);
+        let asked = self.seconds.map(seconds).transpose();
+        let asked = asked.map_err(|_| invalid("--seconds is a number above 0"))?;
+        let ends = self.asking.count.is_some() || self.asking.passes.is_some();
+        let duration = asked.or_else(|| (!ends).then_some(LENGTH));
+        if self.asking.pcap.is_some() {
+            if !(self.speed.is_finite() && self.speed > 0.0) {
+                return Err(invalid("--speed is a number above 0"));
+            }
+            return Ok(Load::Replay(self.speed));
+        }
+        if let Some(outstanding) = self.closed {
+            return Ok(Load::Closed { outstanding, duration });
+        }
+        let duration = match &self.rate {
+            Shape::Steps(_) => asked,
+            Shape::Ramp { .. } => Some(duration.unwrap_or(LENGTH)),
+            Shape::Constant(_) => duration,
+        };
+        Ok(Load::Open(Plan { shape: self.rate.clone(), arrivals: self.arrivals.into(), duration }))
+    }
+
+    fn settings(&self, options: &Options) -> Vec<(&'static str, String)> {
+        let servers: Vec<String> = self.server.iter().map(SocketAddr::to_string).collect();
+        let mut settings = vec![("server", servers.join(", "))];
+        settings.push(("schedule", describe(&options.load)));
+        settings.extend(self.asking.settings());
+        settings.push(("seed", options.seed.to_string()));
+        settings
+    }
+
+    fn write(&self, outcome: &Outcome) -> io::Result<()> {
+        let write = |path: &Option<PathBuf>, text: &dyn Fn() -> String| match path {
+            Some(path) if path == Path::new("-") => io::stdout().write_all(text().as_bytes()),
+            Some(path) => std::fs::write(path, text()).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            }),
+            None => Ok(()),
+        };
+        let machine = self.json.as_deref() == Some(Path::new("-"));
+        if !machine {
+            print!("{}", report::text::outcome(outcome));
+        }
+        write(&self.json, &|| report::json::outcome(outcome))?;
+        write(&self.html, &|| report::html::outcome(outcome))?;
+        write(&self.hdr, &|| report::percentiles::outcome(&outcome.tally.latency))
+    }
+}
+
+fn describe(load: &Load) -> String {
+    let number = |rate: f64| grouped(rate.round() as u64);
+    match load {
+        Load::Replay(speed) => format!("that of the capture, {speed} times as fast"),
+        Load::Closed { outstanding, .. } => format!("a closed loop, {outstanding} outstanding"),
+        Load::Open(plan) => {
+            let shape = match &plan.shape {
+                Shape::Constant(rate) => format!("{}/s", number(*rate)),
+                Shape::Ramp { from, to } => format!("{}/s to {}/s", number(*from), number(*to)),
+                Shape::Steps(steps) => {
+                    let step = |(rate, length): &(f64, Duration)| {
+                        format!("{}/s for {length:?}", number(*rate))
+                    };
+                    steps.iter().map(step).collect::<Vec<_>>().join(", ")
+                }
+            };
+            let arrivals = match plan.arrivals {
+                Arrivals::Even => "even",
+                Arrivals::Poisson => "Poisson",
+            };
+            match plan.end() {
+                Some(end) => format!("{shape}, {arrivals}, for {end:?}"),
+                None => format!("{shape}, {arrivals}"),
+            }
+        }
+    }
+}
+
+/// A constant rate, a ramp, or steps.
+fn shape(text: &str) -> Result<Shape, String> {
+    if let Some((from, to)) = text.split_once("..") {
+        return Ok(Shape::Ramp { from: units::rate(from)?, to: units::rate(to)? });
+    }
+    if !text.contains('x') {
+        return units::rate(text).map(Shape::Constant);
+    }
+    let step = |word: &str| {
+        let (rate, length) =
+            word.split_once('x').ok_or_else(|| format!("`{word}` is no step: write 1000x5s"))?;
+        Ok((units::rate(rate)?, units::duration(length)?))
+    };
+    text.split(',').map(step).collect::<Result<_, String>>().map(Shape::Steps)
+}
+
+fn rcode(text: &str) -> Result<u8, String> {
+    let code = Rcode::from_str(&text.to_ascii_uppercase());
+    code.map(|code| code.to_int()).map_err(|_| format!("`{text}` is no response code"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{rcode, shape};
+    use crate::schedule::Shape;
+    use std::time::Duration;
+
+    #[test]
+    fn rates_are_read_or_refused() {
+        assert_eq!(shape("5k"), Ok(Shape::Constant(5_000.0)));
+        assert_eq!(shape("1..2k"), Ok(Shape::Ramp { from: 1.0, to: 2_000.0 }));
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            shape("10x1s,20x2s"),
+            Ok(Shape::Steps(vec![(10.0, second), (20.0, 2 * second)]))
+        );
+        for text in ["", "x", "1x", "1..", "10x1s,20", "0"] {
+            assert!(shape(text).is_err(), "{text}");
+        }
+        assert_eq!((rcode("servfail"), rcode("x").is_err()), (Ok(2), true));
+    }
+}

@@ -1,0 +1,124 @@
+//! `loadgen upstream`: answers by a script until it is told to stop, and prints who asked.
+//!
+//! It reads the script and waits for a signal; [`crate::upstream`] does the work.
+
+use super::asking::read_file;
+use super::invalid;
+use crate::report;
+use crate::upstream::script::Script;
+use crate::upstream::{Options, Upstream};
+use crate::workload::BadInput;
+use crate::zone::Zones;
+use clap::Args;
+use onward::sys::signals::{Signal, Signals};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+const EXAMPLES: &str = "\
+A script has a line for each name, `*.` and a zone, or `*` for all others; the first that fits
+counts. A line begins with the name, and the words behind it say what becomes of its queries:
+
+  delay=5ms delay=1ms..10ms delay=exp:5ms   how long the answer waits
+  loss=1% silent                            no answer, sometimes or always
+  truncate=5%                               TC, and no record
+  refuse=1% servfail=1% nxdomain=1% formerr=1%
+  wrong-id=1% wrong-question=1% garbage=1% lie=1%
+  spoof=20                                  so many forged answers go ahead of the right one
+
+  # example
+  slow.example       delay=100ms
+  *.lossy.example    loss=10% delay=exp:2ms
+  *                  servfail=0.1%
+
+Examples:
+  loadgen upstream --listen 127.0.0.1:5301 127.0.0.1:5302
+  loadgen upstream --listen 127.0.0.1:5301 --behave 'delay=exp:2ms loss=0.1%'
+  loadgen upstream --listen 127.0.0.1:5301 --stall 3s+1s
+  loadgen upstream --listen 127.0.0.1:5301 --script upstream.script --ports";
+
+/// What is told to `loadgen upstream`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// Where to listen; port 0 lets the kernel choose
+    #[arg(long, value_name = "ADDR", num_args = 1.., required = true)]
+    listen: Vec<SocketAddr>,
+    /// One thread on each of these cores [default: one thread on any core]
+    #[arg(long, alias = "core", value_name = "N", value_delimiter = ',')]
+    cores: Vec<usize>,
+    /// What becomes of queries for all names that no line of the script is for
+    #[arg(long, value_name = "WORDS")]
+    behave: Option<String>,
+    /// What becomes of queries, by name
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// A zone file with the records of some names
+    #[arg(long, value_name = "FILE")]
+    zone: Option<PathBuf>,
+    /// So long after the first query, answer nothing for so long, and then everything at once
+    #[arg(long, value_name = "WHEN+LENGTH")]
+    stall: Option<String>,
+    /// Draws faults and delays: the same number, the same draws [default: by chance]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print each source port
+    #[arg(long)]
+    ports: bool,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Answers until a signal comes.
+pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
+    // Blocked before any thread starts, which inherits that.
+    let signals = Signals::block()?;
+    let seed = arguments.seed.map_or_else(onward::traffic::fresh_seed, Ok)?;
+    let script = Arc::new(arguments.script()?);
+    let (listen, cores) = (arguments.listen.clone(), arguments.cores.clone());
+    let upstream = Upstream::start(&Options { listen, cores, script, seed })?;
+    for address in upstream.addresses() {
+        let line = format!("listening on {address}");
+        if arguments.json { eprintln!("{line}") } else { println!("{line}") }
+    }
+    while signals.wait(None)? != Some(Signal::Stop) {}
+    let seen = upstream.stop()?;
+    if arguments.json {
+        print!("{}", report::upstream::json(&seen));
+    } else {
+        print!("{}", report::upstream::text(&seen, arguments.ports));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Arguments {
+    fn script(&self) -> io::Result<Script> {
+        let mut script = match &self.script {
+            Some(path) => read_file(path, |bytes| {
+                let text = std::str::from_utf8(bytes).map_err(|error| BadInput {
+                    line: bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count(),
+                    column: 1,
+                    text: "this is no text".into(),
+                })?;
+                Script::parse(text)
+            })?,
+            None => Script::default(),
+        };
+        if let Some(path) = &self.zone {
+            script.zones = Some(read_file(path, Zones::parse)?);
+        }
+        let told = |option: &str, error: BadInput| {
+            invalid(format!("{option}, column {}: {}", error.column, error.text))
+        };
+        if let Some(words) = &self.behave {
+            script.set_default(words).map_err(|error| told("--behave", error))?;
+        }
+        if let Some(words) = &self.stall {
+            script.set_stall(words).map_err(|error| told("--stall", error))?;
+        }
+        Ok(script)
+    }
+}

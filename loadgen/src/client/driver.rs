@@ -1,0 +1,297 @@
+//! The loop of one client thread.
+//!
+//! Each turn sends what is due, takes in what has come and gives up what has waited too long. In an
+//! open loop a query is due at its instant and not before: if the thread comes late, or no socket
+//! can take the query, it leaves late, its latency still counts from the instant, and the lag is
+//! counted. What is due when the schedule has ended and has not left then never does, and is
+//! counted too. In a closed loop a query leaves as soon as fewer than so many are outstanding.
+
+use super::link::{Link, Transport};
+use super::pace::{Pacer, TICK};
+use super::{Halt, Instants, Load, Options};
+use crate::ledger::{Ledger, SLOTS_MAX};
+use crate::tally::{Counts, Tally};
+use crate::verify::Verify;
+use crate::workload::Workload;
+use mio::Token;
+use onward::clock::Clock;
+use onward::moment::Moment;
+use onward::sys::mmsg::{QueryBatch, RecvBatch};
+use std::io;
+use std::time::Duration;
+
+/// Datagrams a call.
+const BATCH: usize = 64;
+/// Queries sent before answers are looked for: a schedule that has fallen behind must not deafen.
+const BURST_MAX: usize = 4 * BATCH;
+/// How long after its end a schedule may be finished: a turn in which everything went wrong.
+const GRACE: Duration = Duration::from_millis(20);
+/// How often a thread shows its counts.
+const SHOW: Duration = Duration::from_millis(100);
+
+/// One thread's state. Its moments count from the start of the run.
+pub(super) struct Driver {
+    clock: Clock,
+    start: Moment,
+    pacer: Pacer,
+    links: Vec<Link>,
+    /// The numbers of the links where there may be something to read.
+    ready: Vec<usize>,
+    workload: Workload,
+    instants: Instants,
+    /// When the next query is to leave.
+    due: Option<Moment>,
+    /// When the schedule ends.
+    end: Option<Moment>,
+    /// The link whose turn it is to send.
+    turn: usize,
+    verify: Verify,
+    tally: Tally,
+    /// Bytes of the longest response.
+    response_length_max: usize,
+    /// The slots filled for the batch in the making.
+    batch: Vec<u16>,
+}
+
+impl Driver {
+    /// Opens the sockets of part `part`. The run begins at `start` by `clock`.
+    ///
+    /// # Errors
+    /// There is no route to a server, or no descriptor or port is left.
+    pub(super) fn new(
+        options: &Options,
+        part: usize,
+        clock: Clock,
+        start: Moment,
+    ) -> io::Result<Self> {
+        let parts = options.parts();
+        let pacer = Pacer::new(options.spin)?;
+        let numbers = (part..options.sockets).step_by(parts);
+        let count = numbers.len();
+        let links = numbers.enumerate().map(|(i, number)| {
+            let pick = |length: usize| number % length.max(1);
+            let target = options.targets[pick(options.targets.len())];
+            let source = options.sources.get(pick(options.sources.len())).copied();
+            let ledger = ledger(options, i, count);
+            let registry = pacer.registry();
+            Link::new(target, source, Token(i), options.transport, ledger, registry)
+        });
+        let links = links.collect::<io::Result<Vec<_>>>()?;
+        let mut driver = Self {
+            clock,
+            start,
+            pacer,
+            links,
+            ready: Vec::with_capacity(count),
+            workload: options.workload(part),
+            instants: options.instants(part),
+            due: None,
+            end: options.length().map(|length| Moment::ZERO.plus(length)),
+            turn: 0,
+            verify: options.verify.clone(),
+            tally: options.tally(),
+            response_length_max: options.response_length_max,
+            batch: Vec::with_capacity(BATCH),
+        };
+        driver.due = driver.next_instant(Moment::ZERO);
+        Ok(driver)
+    }
+
+    /// Since the start of the run; zero before it.
+    fn now(&self) -> Moment {
+        Moment::ZERO.plus(self.clock.now().since(self.start))
+    }
+
+    /// Asks until there is nothing left to do. `show` gets the counts now and then, `halt` says
+    /// whether to end before.
+    pub(super) fn run(
+        mut self,
+        show: impl Fn(&Counts),
+        halt: impl Fn() -> Halt,
+    ) -> io::Result<Tally> {
+        while self.clock.now() < self.start {
+            self.pacer.wait(self.clock.now(), Some(self.start), false)?;
+        }
+        // Made by the thread that uses them, on its own core.
+        let mut inbox = RecvBatch::new(BATCH, self.response_length_max, false);
+        let mut outbox = QueryBatch::new(BATCH);
+        let (mut tick, mut shown) = (Moment::ZERO.plus(TICK), Moment::ZERO.plus(SHOW));
+        loop {
+            let now = self.now();
+            if now >= tick {
+                tick = now.plus(TICK);
+                self.links.iter_mut().for_each(|link| link.expire(now, &mut self.tally));
+            }
+            if now >= shown {
+                shown = now.plus(SHOW);
+                show(&self.tally.counts);
+                self.look_everywhere();
+            }
+            match halt() {
+                Halt::No => self.review_end(now),
+                Halt::Sending => self.due = None,
+                Halt::Waiting => break,
+            }
+            self.send(now, &mut outbox);
+            self.receive(&mut inbox);
+            let outstanding = || self.links.iter().any(|link| link.ledger.outstanding() > 0);
+            if self.due.is_none() && !outstanding() {
+                break;
+            }
+            self.wait()?;
+        }
+        for link in &mut self.links {
+            link.ledger.abandon(|intended| self.tally.note_unfinished(intended));
+        }
+        show(&self.tally.counts);
+        Ok(self.tally)
+    }
+
+    /// Has every link read: an ICMP error can end a batch before its time, and what has arrived
+    /// behind it is announced by no event.
+    fn look_everywhere(&mut self) {
+        self.links.iter_mut().for_each(|link| link.ready = true);
+        self.ready.clear();
+        self.ready.extend(0..self.links.len());
+    }
+
+    /// Gives up what has not left when the schedule has ended.
+    fn review_end(&mut self, now: Moment) {
+        let over = |end: Moment, grace: Duration| now >= end.plus(grace);
+        let Some(end) = self.end else { return };
+        match self.instants {
+            // Nothing is planned that could be missed.
+            Instants::AtOnce if over(end, Duration::ZERO) => self.due = None,
+            Instants::Planned(_) | Instants::Recorded { .. } if over(end, GRACE) => {
+                while self.due.is_some() {
+                    self.tally.counts.unsent += 1;
+                    self.workload.skip();
+                    self.due = self.next_instant(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// When the next query of the workload is to leave; `None` if there is none.
+    fn next_instant(&mut self, now: Moment) -> Option<Moment> {
+        if self.workload.is_exhausted() {
+            return None;
+        }
+        match &mut self.instants {
+            Instants::Planned(schedule) => schedule.next().map(|at| Moment::ZERO.plus(at)),
+            Instants::Recorded { speed } => {
+                let instant = self.workload.next_instant().div_f64(*speed);
+                Some(Moment::ZERO.plus(instant))
+            }
+            Instants::AtOnce => Some(now),
+        }
+    }
+
+    /// Sends what is due, as far as the links can take it.
+    fn send(&mut self, now: Moment, outbox: &mut QueryBatch) {
+        let closed = matches!(self.instants, Instants::AtOnce);
+        let mut room = if closed { usize::MAX } else { BURST_MAX };
+        // Who cannot take a query now cannot a moment later: each is asked in vain once at most.
+        let mut refusals = 0;
+        while self.due.is_some_and(|due| due <= now) && room > 0 {
+            let bound = self.workload.next_client().is_some();
+            let index = self.pick();
+            match self.fill(index, now, outbox) {
+                0 => refusals += 1,
+                took => room = room.saturating_sub(took),
+            }
+            if refusals == self.links.len() || (bound && refusals > 0) {
+                break;
+            }
+        }
+    }
+
+    /// The link that the next query leaves by: its client's, or the next in turn.
+    fn pick(&mut self) -> usize {
+        let count = self.links.len();
+        if let Some(client) = self.workload.next_client() {
+            return client as usize % count;
+        }
+        self.turn = (self.turn + 1) % count;
+        self.turn
+    }
+
+    /// Sends one batch of what is due by the link `index`; returns how many it took.
+    fn fill(&mut self, index: usize, now: Moment, outbox: &mut QueryBatch) -> usize {
+        let link = &mut self.links[index];
+        let registry = self.pacer.registry();
+        let room = link.vacancies(now, registry, &mut self.tally).min(BATCH);
+        self.batch.clear();
+        while self.batch.len() < room {
+            let Some(due) = self.due.filter(|&due| due <= now) else { break };
+            let links = self.links.len();
+            let other = |client: u32| client as usize % links != index;
+            if self.workload.next_client().is_some_and(other) {
+                break;
+            }
+            let link = &mut self.links[index];
+            let Some(slot) = link.ledger.reserve() else { break };
+            let length = self.workload.write(link.ledger.buffer(slot));
+            let chance = self.workload.draw() as u16;
+            link.ledger.launch(slot, length, chance, due, now);
+            self.batch.push(slot);
+            self.due = self.next_instant(now);
+        }
+        if !self.batch.is_empty() {
+            self.links[index].send(&self.batch, now, outbox, &mut self.tally);
+        }
+        self.batch.len()
+    }
+
+    /// Takes in what has come on the links that are ready, one batch each.
+    fn receive(&mut self, inbox: &mut RecvBatch) {
+        let (clock, start) = (self.clock, self.start);
+        let now = || Moment::ZERO.plus(clock.now().since(start));
+        let Self { links, ready, verify, tally, .. } = self;
+        ready.retain(|&index| {
+            let link = &mut links[index];
+            link.receive(inbox, now, verify, tally);
+            link.ready
+        });
+    }
+
+    /// Sleeps until something is due or comes.
+    fn wait(&mut self) -> io::Result<()> {
+        // In a closed loop a query is due when an answer has come, and that is an event.
+        let next = self.due.filter(|_| !matches!(self.instants, Instants::AtOnce));
+        let next = next.map(|due| self.start.plus(due.since(Moment::ZERO)));
+        let now = next.map_or(Moment::ZERO, |_| self.clock.now());
+        self.pacer.wait(now, next, !self.ready.is_empty())?;
+        for index in self.pacer.ready() {
+            let link = &mut self.links[index];
+            if !std::mem::replace(&mut link.ready, true) {
+                self.ready.push(index);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An empty ledger for link number `i` of `count` of a thread.
+fn ledger(options: &Options, i: usize, count: usize) -> Ledger {
+    let parts = options.parts();
+    let most = match &options.load {
+        Load::Closed { outstanding, .. } => {
+            // Every thread has its share of the queries, and every link its share of those.
+            let share = outstanding.div_ceil(parts);
+            share / count + usize::from(i < share % count)
+        }
+        Load::Open(plan) => {
+            let each = plan.rate_max() * options.timeout.as_secs_f64();
+            // Twice what an even spread of unanswered queries would take.
+            (2.0 * each / (parts * count) as f64) as usize + BATCH
+        }
+        Load::Replay(_) => SLOTS_MAX,
+    };
+    let most = match options.transport {
+        Transport::Streams { pipeline, .. } => most.min(pipeline),
+        Transport::Datagrams => most,
+    };
+    Ledger::new(most, options.source.length_max(), options.timeout)
+}

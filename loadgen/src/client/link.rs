@@ -1,0 +1,246 @@
+//! A socket of the client, over UDP or TCP, and the queries outstanding on it.
+//!
+//! A datagram socket is open from start to end. A stream is opened when there is something to ask
+//! on it, ends when it has carried as many queries as it may or when anything goes wrong, and is
+//! opened anew for the next query; what was outstanding on it then is lost, and counted so.
+
+use crate::ledger::Ledger;
+use crate::tally::Tally;
+use crate::verify::Verify;
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use onward::moment::Moment;
+use onward::sys::mmsg::{QueryBatch, RecvBatch};
+use onward::sys::socket;
+use onward::traffic::stream::MessageStream;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+/// After a stream failed, its place rests so long: whoever refuses would be asked without end.
+const REST: Duration = Duration::from_millis(10);
+
+/// What queries travel on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// UDP.
+    Datagrams,
+    /// TCP.
+    Streams {
+        /// A stream carries so many queries and is closed; `None`: as many as there are.
+        queries: Option<u64>,
+        /// Queries outstanding on a stream at once.
+        pipeline: usize,
+    },
+}
+
+enum Socket {
+    Datagrams(UdpSocket),
+    Stream(MessageStream),
+    /// A stream that is not open.
+    Closed,
+}
+
+/// One socket, or the place of one.
+pub(super) struct Link {
+    target: SocketAddr,
+    source: Option<IpAddr>,
+    token: Token,
+    /// How many queries a stream may carry.
+    quota: u64,
+    /// How many this one has.
+    carried: u64,
+    /// How many streams have been opened here.
+    opened: u64,
+    /// Not opened before.
+    rests_until: Moment,
+    socket: Socket,
+    pub(super) ledger: Ledger,
+    /// There may be something to read.
+    pub(super) ready: bool,
+}
+
+impl Link {
+    /// To `target` from `source`; its events will carry `token`.
+    ///
+    /// # Errors
+    /// There is no route to `target`, or no descriptor or port is left.
+    pub(super) fn new(
+        target: SocketAddr,
+        source: Option<IpAddr>,
+        token: Token,
+        transport: Transport,
+        ledger: Ledger,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        let (quota, socket) = match transport {
+            Transport::Datagrams => {
+                let socket = socket::udp_connected(target, source)?;
+                let fd = socket.as_raw_fd();
+                registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+                (u64::MAX, Socket::Datagrams(socket))
+            }
+            Transport::Streams { queries, .. } => (queries.unwrap_or(u64::MAX), Socket::Closed),
+        };
+        Ok(Self {
+            target,
+            source,
+            token,
+            quota,
+            carried: 0,
+            opened: 0,
+            rests_until: Moment::ZERO,
+            socket,
+            ledger,
+            ready: false,
+        })
+    }
+
+    /// How many queries it can take now; a stream is opened for them if need be.
+    pub(super) fn vacancies(
+        &mut self,
+        now: Moment,
+        registry: &Registry,
+        tally: &mut Tally,
+    ) -> usize {
+        let room = self.ledger.vacancies();
+        match &self.socket {
+            Socket::Datagrams(_) => room,
+            Socket::Stream(stream) if stream.is_backed_up() => 0,
+            Socket::Stream(_) => room.min((self.quota - self.carried) as usize),
+            Socket::Closed if now < self.rests_until || room == 0 => 0,
+            Socket::Closed => match self.open(registry, tally) {
+                Ok(()) => room.min(self.quota as usize),
+                Err(_) => {
+                    self.fail(now, tally);
+                    0
+                }
+            },
+        }
+    }
+
+    fn open(&mut self, registry: &Registry, tally: &mut Tally) -> io::Result<()> {
+        let socket = TcpStream::from_std(socket::tcp_connecting(self.target, self.source)?);
+        self.socket = Socket::Stream(MessageStream::new(socket, registry, self.token)?);
+        tally.counts.connects += 1;
+        tally.counts.reconnects += u64::from(self.opened > 0);
+        self.opened += 1;
+        self.carried = 0;
+        Ok(())
+    }
+
+    /// The stream has failed, or could not be opened.
+    fn fail(&mut self, now: Moment, tally: &mut Tally) {
+        tally.counts.refused += 1;
+        self.close(tally);
+        self.rests_until = now.plus(REST);
+    }
+
+    fn close(&mut self, tally: &mut Tally) {
+        self.socket = Socket::Closed;
+        self.ready = false;
+        self.ledger.abandon(|intended| tally.note_lost(intended));
+    }
+
+    /// Sends the queries in `slots`, which were launched `now`.
+    pub(super) fn send(
+        &mut self,
+        slots: &[u16],
+        now: Moment,
+        outbox: &mut QueryBatch,
+        tally: &mut Tally,
+    ) {
+        let packets = slots.iter().map(|&slot| self.ledger.packet(slot));
+        let mut failed = false;
+        let unsent = match &mut self.socket {
+            Socket::Datagrams(socket) => match outbox.send(socket.as_fd(), packets) {
+                Ok(outcome) => outcome.dropped,
+                Err(_) => {
+                    // An ICMP error of an earlier query. How many left before it was told is not
+                    // known; those that did not will time out.
+                    tally.counts.refused += 1;
+                    0
+                }
+            },
+            Socket::Stream(stream) => {
+                packets.for_each(|packet| stream.push(packet));
+                self.carried += slots.len() as u64;
+                failed = stream.flush().is_err();
+                0
+            }
+            Socket::Closed => slots.len(),
+        };
+        let (sent, kept) = slots.split_at(slots.len() - unsent);
+        // In a closed loop, and when the schedule is caught up with, many were to leave at once.
+        let ledger = &self.ledger;
+        for group in sent.chunk_by(|&a, &b| ledger.intended(a) == ledger.intended(b)) {
+            let bytes: usize = group.iter().map(|&slot| ledger.packet(slot).len()).sum();
+            tally.note_sent(ledger.intended(group[0]), now, group.len() as u64, bytes as u64);
+        }
+        tally.counts.unsent += kept.len() as u64;
+        kept.iter().for_each(|&slot| self.ledger.recall(slot));
+        if failed {
+            self.fail(now, tally);
+        }
+    }
+
+    /// Takes in what has come, up to one batch or one read; `clock` tells when it had come.
+    pub(super) fn receive(
+        &mut self,
+        inbox: &mut RecvBatch,
+        clock: impl Fn() -> Moment,
+        verify: &Verify,
+        tally: &mut Tally,
+    ) {
+        match &mut self.socket {
+            Socket::Datagrams(socket) => match inbox.recv(socket.as_fd()) {
+                Ok(received) => {
+                    self.ready = received == inbox.capacity();
+                    let now = clock();
+                    for i in 0..received {
+                        let bytes = inbox.datagram(i).bytes;
+                        let verdict = self.ledger.settle(bytes, |q, r| verify.accepts(q, r));
+                        tally.note_message(verdict, now, bytes.len());
+                    }
+                }
+                Err(error) => {
+                    // Anything but an empty queue is an ICMP error, which is consumed by now.
+                    self.ready = error.kind() != io::ErrorKind::WouldBlock;
+                    tally.counts.refused += u64::from(self.ready);
+                }
+            },
+            Socket::Stream(stream) => {
+                let received = stream.flush().and_then(|()| stream.receive());
+                self.ready = matches!(received, Ok(true));
+                let now = clock();
+                while let Some(message) = stream.message() {
+                    let verdict = self.ledger.settle(message, |q, r| verify.accepts(q, r));
+                    tally.note_message(verdict, now, message.len());
+                }
+                self.review(received.is_err(), now, tally);
+            }
+            Socket::Closed => self.ready = false,
+        }
+    }
+
+    /// Closes a stream that has `ended`, or has carried all that it may.
+    fn review(&mut self, ended: bool, now: Moment, tally: &mut Tally) {
+        let idle = self.ledger.outstanding() == 0;
+        if idle && (ended || self.carried >= self.quota) {
+            self.close(tally);
+        } else if ended {
+            self.fail(now, tally);
+        }
+    }
+
+    /// Gives up what has waited too long. A stream that carries no more queries ends with the
+    /// last of them, whatever became of it.
+    pub(super) fn expire(&mut self, now: Moment, tally: &mut Tally) {
+        self.ledger.expire(now, |intended| tally.note_timed_out(intended));
+        if let Socket::Stream(_) = self.socket {
+            self.review(false, now, tally);
+        }
+    }
+}

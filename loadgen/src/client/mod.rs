@@ -1,0 +1,316 @@
+//! The client: asks as planned, checks every answer, and counts what became of each query.
+//!
+//! [`run`] starts one thread for each core, each with its own sockets, its own part of the schedule
+//! and of the workload, and its own counts, which are added up at the end: threads share nothing
+//! but a flag that says stop and a look at the counts ten times a second. [`driver`] is the loop of
+//! one thread, [`link`] a socket, [`pace`] how it waits for the next instant.
+
+mod driver;
+pub mod link;
+mod pace;
+
+use crate::schedule::{Plan, Schedule};
+use crate::tally::{Counts, Tally};
+use crate::verify::Verify;
+use crate::workload::{Source, Workload};
+use driver::Driver;
+use link::Transport;
+use onward::clock::Clock;
+use onward::moment::Moment;
+use onward::sys::cpu;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Threads that are being started shall all be there when the run begins.
+const HEAD_START: Duration = Duration::from_millis(20);
+/// Stretches that a run is divided into, for the report: a dot for each few pixels of its plots.
+const STRETCHES: u32 = 200;
+/// The shortest of them: fewer answers have no percentiles worth the name.
+const STRETCH_MIN: Duration = Duration::from_millis(50);
+/// Their length when nobody knows how long the run will be.
+const STRETCH_DEFAULT: Duration = Duration::from_secs(1);
+
+/// When queries leave.
+#[derive(Clone, Debug)]
+pub enum Load {
+    /// On a schedule, whatever comes back.
+    Open(Plan),
+    /// At the instants of the capture that they are from, so many times as fast.
+    Replay(f64),
+    /// As soon as fewer than so many are outstanding.
+    Closed {
+        /// On all sockets of all threads together.
+        outstanding: usize,
+        /// For how long.
+        duration: Option<Duration>,
+    },
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who is asked. Sockets take them in turn.
+    pub targets: Vec<SocketAddr>,
+    /// Sockets of all threads together, at least one for each.
+    pub sockets: usize,
+    /// Addresses to ask from; sockets take them in turn. None: the kernel chooses.
+    pub sources: Vec<IpAddr>,
+    /// Datagrams or streams.
+    pub transport: Transport,
+    /// When queries leave.
+    pub load: Load,
+    /// What is asked.
+    pub source: Source,
+    /// After so many queries the run is over.
+    pub limit: Option<u64>,
+    /// Letter case is drawn anew for each query.
+    pub random_case: bool,
+    /// A query is given up after so long.
+    pub timeout: Duration,
+    /// How answers are judged.
+    pub verify: Verify,
+    /// Determines names, types, instants and ids.
+    pub seed: u64,
+    /// One thread for each of these cores; empty: `threads` of them on any core.
+    pub cores: Vec<usize>,
+    /// How many threads, if no cores are named.
+    pub threads: usize,
+    /// So long before an instant a thread stops sleeping and looks at the clock instead.
+    pub spin: Duration,
+    /// Bytes of the longest response that a datagram may carry.
+    pub response_length_max: usize,
+}
+
+impl Options {
+    /// Asks `targets` at an even rate over 16 sockets from one thread.
+    pub fn new(targets: Vec<SocketAddr>, source: Source, load: Load, seed: u64) -> Self {
+        Self {
+            targets,
+            sockets: 16,
+            sources: Vec::new(),
+            transport: Transport::Datagrams,
+            load,
+            source,
+            limit: None,
+            random_case: false,
+            timeout: Duration::from_secs(5),
+            verify: Verify::No,
+            seed,
+            cores: Vec::new(),
+            threads: 1,
+            spin: Duration::from_micros(100),
+            response_length_max: 4096,
+        }
+    }
+
+    /// Threads that it will run on.
+    fn parts(&self) -> usize {
+        if self.cores.is_empty() { self.threads.max(1) } else { self.cores.len() }
+    }
+
+    /// How long queries will leave, if that is known beforehand.
+    pub fn length(&self) -> Option<Duration> {
+        let by_count =
+            |rate: f64| self.limit.map(|limit| Duration::from_secs_f64(limit as f64 / rate));
+        match (&self.load, &self.source) {
+            (Load::Open(plan), _) => {
+                let ends = [plan.end(), by_count(plan.rate_max()).filter(|_| plan.is_constant())];
+                ends.into_iter().flatten().min()
+            }
+            (Load::Closed { duration, .. }, _) => *duration,
+            (Load::Replay(speed), Source::File(recorded)) => {
+                let last = recorded.len().saturating_sub(1);
+                Some(recorded.origin(last).1.div_f64(*speed))
+            }
+            (Load::Replay(_), Source::Made { .. }) => None,
+        }
+    }
+
+    /// Refuses what cannot be done, before anything is started.
+    fn check(&self) -> io::Result<()> {
+        let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        if self.targets.is_empty() || self.sockets < self.parts() {
+            return invalid("there must be a server, and a socket for each thread".into());
+        }
+        if let Load::Closed { outstanding, .. } = self.load
+            && outstanding < self.parts()
+        {
+            return invalid("there must be an outstanding query for each thread".into());
+        }
+        if let Load::Open(plan) = &self.load
+            && let Some(fault) = plan.fault()
+        {
+            return invalid(fault.into());
+        }
+        let known = cpu::cores();
+        match self.cores.iter().find(|core| !known.contains(core)) {
+            Some(core) => invalid(format!("this process may not run on core {core}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// When each query of a thread is to leave, from the start of the run.
+enum Instants {
+    Planned(Box<Schedule>),
+    /// Those of the capture, for the queries with the workload's numbers.
+    Recorded {
+        speed: f64,
+    },
+    /// As soon as possible.
+    AtOnce,
+}
+
+/// How a thread is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Halt {
+    /// Not yet.
+    No = 0,
+    /// Send no more, wait for what is outstanding.
+    Sending = 1,
+    /// At once.
+    Waiting = 2,
+}
+
+/// What threads and their owner share.
+#[derive(Default)]
+struct Shared {
+    halt: AtomicU8,
+    live: Mutex<Vec<Counts>>,
+}
+
+impl Shared {
+    fn halt(&self) -> Halt {
+        match self.halt.load(Ordering::Acquire) {
+            0 => Halt::No,
+            1 => Halt::Sending,
+            _ => Halt::Waiting,
+        }
+    }
+
+    /// Shows how part `part` is getting on.
+    fn show(&self, part: usize, counts: &Counts) {
+        let mut live = self.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        live[part] = *counts;
+    }
+}
+
+/// A run that goes on. Dropping it lets it go on to its end unobserved.
+pub struct Run {
+    clock: Clock,
+    start: Moment,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<io::Result<Tally>>>,
+}
+
+/// Opens the sockets and starts to ask.
+///
+/// # Errors
+/// `InvalidInput`: something that is asked for cannot be done. Otherwise there is no route to a
+/// server, or no descriptor, port or thread is left.
+pub fn run(options: &Options) -> io::Result<Run> {
+    options.check()?;
+    let parts = options.parts();
+    let shared = Arc::new(Shared {
+        halt: AtomicU8::new(0),
+        live: Mutex::new(vec![Counts::default(); parts]),
+    });
+    let clock = Clock::start();
+    let start = clock.now().plus(HEAD_START);
+    let mut threads = Vec::with_capacity(parts);
+    for part in 0..parts {
+        let options = options.clone();
+        let shared = Arc::clone(&shared);
+        // Sockets are opened here, so that what is wrong with them is told before anything leaves.
+        let driver = Driver::new(&options, part, clock, start)?;
+        let core = options.cores.get(part).copied();
+        let thread = thread::Builder::new().name(format!("client {part}")).spawn(move || {
+            core.map_or(Ok(()), cpu::pin)?;
+            driver.run(|counts| shared.show(part, counts), || shared.halt())
+        })?;
+        threads.push(thread);
+    }
+    Ok(Run { clock, start, shared, threads })
+}
+
+impl Run {
+    /// Since the first query was to leave.
+    pub fn elapsed(&self) -> Duration {
+        self.clock.now().since(self.start)
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        let live = self.shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut sum = Counts::default();
+        live.iter().for_each(|counts| sum += counts);
+        sum
+    }
+
+    /// All threads have ended.
+    pub fn is_over(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Asks no more; what is outstanding is still waited for. Called again, that neither.
+    pub fn stop(&self) {
+        let more = |halt: u8| Some((halt + 1).min(Halt::Waiting as u8));
+        let _ = self.shared.halt.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// A thread could not be pinned to its core, or polling failed.
+    pub fn join(self) -> io::Result<Tally> {
+        let mut sum: Option<Tally> = None;
+        for thread in self.threads {
+            let panicked = |_| Err(io::Error::other("a client thread panicked"));
+            let tally = thread.join().unwrap_or_else(panicked)?;
+            match &mut sum {
+                Some(sum) => sum.absorb(&tally),
+                None => sum = Some(tally),
+            }
+        }
+        sum.ok_or_else(|| io::Error::other("there was no thread"))
+    }
+}
+
+impl Options {
+    /// The workload of one part.
+    fn workload(&self, part: usize) -> Workload {
+        let (source, seed) = (self.source.clone(), self.seed);
+        let passes = match (&self.load, &self.source) {
+            // A capture is replayed once.
+            (Load::Replay(_), Source::File(recorded)) => Some(recorded.len() as u64),
+            _ => None,
+        };
+        let limit = [self.limit, passes].into_iter().flatten().min();
+        Workload::new(source, seed, part, self.parts(), limit, self.random_case)
+    }
+
+    /// The instants of one part.
+    fn instants(&self, part: usize) -> Instants {
+        match &self.load {
+            Load::Open(plan) => {
+                let mut plan = plan.clone();
+                // So that a Poisson schedule is as long as the workload.
+                plan.duration = self.length();
+                Instants::Planned(Box::new(Schedule::new(plan, self.seed, part, self.parts())))
+            }
+            Load::Replay(speed) => Instants::Recorded { speed: *speed },
+            Load::Closed { .. } => Instants::AtOnce,
+        }
+    }
+
+    /// Empty counts.
+    fn tally(&self) -> Tally {
+        let length = self.length();
+        let width = length.map_or(STRETCH_DEFAULT, |length| (length / STRETCHES).max(STRETCH_MIN));
+        Tally::new(width, length.unwrap_or_default())
+    }
+}

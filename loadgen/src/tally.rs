@@ -1,0 +1,382 @@
+//! What is counted while a run goes on, and how several threads' counts become one.
+//!
+//! Counts are plain fields beside the histograms of latency and of lag (how late queries left).
+//! A [`Series`] keeps the same by time: each query belongs to the stretch of the run in which it
+//! was to leave, whenever its answer came, so that a stall shows where it began. Pure.
+
+use crate::ledger::{Answer, Verdict};
+use hdrhistogram::Histogram;
+use onward::moment::{Moment, nanos};
+use std::ops::AddAssign;
+use std::time::Duration;
+
+/// Latencies above this are recorded as this.
+const LATENCY_MAX: Duration = Duration::from_secs(100);
+/// Significant digits of the latencies of a whole run.
+const DIGITS: u8 = 3;
+/// Significant digits within a stretch, of microseconds: small, for there are hundreds of them.
+const STRETCH_DIGITS: u8 = 2;
+/// More stretches than a page can show; what comes later is counted in the last.
+const STRETCHES_MAX: usize = 3_600;
+/// How late a query may leave before it is told: a fiftieth of what people notice, and what a host
+/// that does something else beside takes from a thread now and then.
+pub const LATE: Duration = Duration::from_millis(1);
+
+/// What has happened. Every query sent is answered, wrong, timed out, lost or still outstanding;
+/// the other messages are counted apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Queries handed to the kernel.
+    pub sent: u64,
+    /// Queries that got their response.
+    pub answered: u64,
+    /// Queries whose response says another thing than it had to.
+    pub wrong: u64,
+    /// Queries given up after waiting for the time-out.
+    pub timed_out: u64,
+    /// Queries whose connection ended before their response came.
+    pub lost: u64,
+    /// Queries outstanding when the run was broken off.
+    pub unfinished: u64,
+    /// Queries that were due but never left: no id, no connection or no time was left for them.
+    pub unsent: u64,
+    /// Messages with the id of an outstanding query that do not answer its question.
+    pub mismatched: u64,
+    /// Further responses to queries that had been answered.
+    pub duplicate: u64,
+    /// Responses to queries that had timed out.
+    pub late: u64,
+    /// Messages that belong to no query.
+    pub stray: u64,
+    /// Responses among those answered that are cut short.
+    pub truncated: u64,
+    /// Responses among those answered, by response code.
+    pub rcodes: [u64; 16],
+    /// Queries that left more than [`LATE`] after they were to.
+    pub behind: u64,
+    /// ICMP errors on sockets, and streams that could not be opened or failed.
+    pub refused: u64,
+    /// Streams opened.
+    pub connects: u64,
+    /// Streams opened after the first of their place had ended.
+    pub reconnects: u64,
+    /// Bytes of the queries sent.
+    pub bytes_sent: u64,
+    /// Bytes of the messages received.
+    pub bytes_received: u64,
+}
+
+impl AddAssign<&Self> for Counts {
+    fn add_assign(&mut self, other: &Self) {
+        let Self {
+            sent,
+            answered,
+            wrong,
+            timed_out,
+            lost,
+            unfinished,
+            unsent,
+            mismatched,
+            duplicate,
+            late,
+            stray,
+            truncated,
+            rcodes,
+            behind,
+            refused,
+            connects,
+            reconnects,
+            bytes_sent,
+            bytes_received,
+        } = other;
+        self.sent += sent;
+        self.answered += answered;
+        self.wrong += wrong;
+        self.timed_out += timed_out;
+        self.lost += lost;
+        self.unfinished += unfinished;
+        self.unsent += unsent;
+        self.mismatched += mismatched;
+        self.duplicate += duplicate;
+        self.late += late;
+        self.stray += stray;
+        self.truncated += truncated;
+        self.rcodes.iter_mut().zip(rcodes).for_each(|(mine, theirs)| *mine += theirs);
+        self.behind += behind;
+        self.refused += refused;
+        self.connects += connects;
+        self.reconnects += reconnects;
+        self.bytes_sent += bytes_sent;
+        self.bytes_received += bytes_received;
+    }
+}
+
+impl Counts {
+    /// Queries that got no good answer, of those that left.
+    pub fn failed(&self) -> u64 {
+        self.wrong + self.timed_out + self.lost + self.unfinished
+    }
+}
+
+/// One stretch of a run.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// Queries that were to leave in it, and left.
+    pub sent: u64,
+    /// Those of them that got their response.
+    pub answered: u64,
+    /// Those of them that did not.
+    pub failed: u64,
+    /// Latencies of the responses to them, in microseconds.
+    pub latency: Histogram<u32>,
+}
+
+impl Stretch {
+    fn new() -> Self {
+        let micros = nanos(LATENCY_MAX) / 1_000;
+        let latency = Histogram::new_with_bounds(1, micros, STRETCH_DIGITS)
+            .expect("the bounds are constants in range");
+        Self { sent: 0, answered: 0, failed: 0, latency }
+    }
+}
+
+/// A run by time, from its start.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// How long a stretch is.
+    pub width: Duration,
+    /// One after the other.
+    pub stretches: Vec<Stretch>,
+    /// The stretch that was asked for last, and the nanoseconds at which it begins and ends: it is
+    /// mostly the next too, and a division costs more than a look.
+    last: (usize, u64, u64),
+}
+
+impl Series {
+    /// Empty, to be divided into stretches of `width`; room for a run of `length` is made now.
+    pub fn new(width: Duration, length: Duration) -> Self {
+        let count = (nanos(length) / nanos(width).max(1)) as usize + 1;
+        let stretches = vec![Stretch::new(); count.min(STRETCHES_MAX)];
+        Self { width, stretches, last: (0, 0, 0) }
+    }
+
+    fn at(&mut self, intended: Moment) -> &mut Stretch {
+        let (at, width) = (intended.as_nanos(), nanos(self.width));
+        if !(self.last.1..self.last.2).contains(&at) {
+            let number = at / width;
+            let index = (number as usize).min(STRETCHES_MAX - 1);
+            self.last = (index, number * width, (number + 1) * width);
+        }
+        let index = self.last.0;
+        while self.stretches.len() <= index {
+            self.stretches.push(Stretch::new());
+        }
+        &mut self.stretches[index]
+    }
+
+    fn absorb(&mut self, other: &Self) {
+        while self.stretches.len() < other.stretches.len() {
+            self.stretches.push(Stretch::new());
+        }
+        for (mine, theirs) in self.stretches.iter_mut().zip(&other.stretches) {
+            mine.sent += theirs.sent;
+            mine.answered += theirs.answered;
+            mine.failed += theirs.failed;
+            mine.latency.add(&theirs.latency).expect("all have the same bounds");
+        }
+    }
+}
+
+/// Everything counted in a run. All moments are counted from the start of the run.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// What has happened.
+    pub counts: Counts,
+    /// From when queries were to leave to their responses, in nanoseconds.
+    pub latency: Histogram<u64>,
+    /// From when queries were to leave to when they left, in nanoseconds.
+    pub lag: Histogram<u64>,
+    /// The same by time.
+    pub series: Series,
+    /// The first query left then, and the last.
+    pub sending: Option<(Moment, Moment)>,
+    /// When the last response came.
+    pub last_response: Moment,
+}
+
+impl Tally {
+    /// Nothing has happened; a run of `length` is divided into stretches of `width`.
+    pub fn new(width: Duration, length: Duration) -> Self {
+        let histogram = || {
+            Histogram::new_with_bounds(1, nanos(LATENCY_MAX), DIGITS)
+                .expect("the bounds are constants in range")
+        };
+        Self {
+            counts: Counts::default(),
+            latency: histogram(),
+            lag: histogram(),
+            series: Series::new(width, length),
+            sending: None,
+            last_response: Moment::ZERO,
+        }
+    }
+
+    /// Queries that were to leave at `intended` left `now`: so many, with so many bytes.
+    pub fn note_sent(&mut self, intended: Moment, now: Moment, count: u64, bytes: u64) {
+        self.counts.sent += count;
+        self.counts.bytes_sent += bytes;
+        let lag = now.since(intended);
+        if lag > LATE {
+            self.counts.behind += count;
+        }
+        self.lag.saturating_record_n(nanos(lag), count);
+        self.series.at(intended).sent += count;
+        let first = self.sending.map_or(now, |(first, _)| first);
+        self.sending = Some((first, now));
+    }
+
+    /// A message of `length` bytes came in `now`.
+    pub fn note_message(&mut self, verdict: Verdict, now: Moment, length: usize) {
+        let counts = &mut self.counts;
+        counts.bytes_received += length as u64;
+        match verdict {
+            Verdict::Answered(answer) => self.note_answer(answer, now),
+            Verdict::Wrong(answer) => {
+                counts.wrong += 1;
+                self.series.at(answer.intended).failed += 1;
+                self.last_response = now;
+            }
+            Verdict::Mismatched => counts.mismatched += 1,
+            Verdict::Duplicate => counts.duplicate += 1,
+            Verdict::Late => counts.late += 1,
+            Verdict::Stray => counts.stray += 1,
+        }
+    }
+
+    fn note_answer(&mut self, answer: Answer, now: Moment) {
+        self.counts.answered += 1;
+        self.counts.truncated += u64::from(answer.truncated);
+        self.counts.rcodes[usize::from(answer.rcode & 15)] += 1;
+        let latency = nanos(now.since(answer.intended));
+        self.latency.saturating_record(latency);
+        let stretch = self.series.at(answer.intended);
+        stretch.answered += 1;
+        stretch.latency.saturating_record((latency / 1_000).max(1));
+        self.last_response = now;
+    }
+
+    /// A query that was to leave at `intended` has timed out.
+    pub fn note_timed_out(&mut self, intended: Moment) {
+        self.counts.timed_out += 1;
+        self.series.at(intended).failed += 1;
+    }
+
+    /// A query that was to leave at `intended` has lost its connection.
+    pub fn note_lost(&mut self, intended: Moment) {
+        self.counts.lost += 1;
+        self.series.at(intended).failed += 1;
+    }
+
+    /// A query that was to leave at `intended` is no longer waited for.
+    pub fn note_unfinished(&mut self, intended: Moment) {
+        self.counts.unfinished += 1;
+        self.series.at(intended).failed += 1;
+    }
+
+    /// Adds what another thread of the same run has counted.
+    pub fn absorb(&mut self, other: &Self) {
+        self.counts += &other.counts;
+        self.latency.add(&other.latency).expect("all have the same bounds");
+        self.lag.add(&other.lag).expect("all have the same bounds");
+        self.series.absorb(&other.series);
+        self.sending = match (self.sending, other.sending) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (mine, theirs) => mine.or(theirs),
+        };
+        self.last_response = self.last_response.max(other.last_response);
+    }
+
+    /// From the first query to the last, or to the last response if that is later.
+    pub fn elapsed(&self) -> Duration {
+        let end = |last: Moment| last.max(self.last_response);
+        self.sending.map_or(Duration::ZERO, |(first, last)| end(last).since(first))
+    }
+
+    /// Queries sent a second, between the first and the last.
+    pub fn rate_sent(&self) -> f64 {
+        let Some((first, last)) = self.sending else { return 0.0 };
+        let seconds = last.since(first).as_secs_f64();
+        if seconds > 0.0 { (self.counts.sent - 1) as f64 / seconds } else { 0.0 }
+    }
+
+    /// Answers a second, until the last one.
+    pub fn rate_answered(&self) -> f64 {
+        let Some((first, _)) = self.sending else { return 0.0 };
+        let seconds = self.last_response.since(first).as_secs_f64();
+        if seconds > 0.0 { self.counts.answered as f64 / seconds } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LATE, Tally};
+    use crate::ledger::{Answer, Verdict};
+    use onward::moment::Moment;
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(millis * 1_000_000)
+    }
+
+    fn answer(intended: u64) -> Verdict {
+        let (intended, sent) = (at(intended), at(intended));
+        Verdict::Answered(Answer { intended, sent, rcode: 3, truncated: true })
+    }
+
+    #[test]
+    fn latency_is_counted_from_the_intended_instant_and_belongs_there() {
+        let mut tally = Tally::new(SECOND, 2 * SECOND);
+        tally.note_sent(at(500), at(1_700), 1, 40);
+        tally.note_message(answer(500), at(2_500), 56);
+        assert_eq!(tally.counts.behind, 1, "it left more than {LATE:?} late");
+        assert_eq!(tally.latency.max() / 10_000_000, 200);
+        assert_eq!(tally.lag.max() / 10_000_000, 120);
+        let first = &tally.series.stretches[0];
+        assert_eq!((first.sent, first.answered, first.failed), (1, 1, 0));
+        assert_eq!(first.latency.max() / 100_000, 20);
+        assert_eq!((tally.counts.rcodes[3], tally.counts.truncated), (1, 1));
+        assert_eq!(tally.elapsed(), Duration::from_millis(800));
+    }
+
+    #[test]
+    fn rates_are_those_between_the_first_and_the_last() {
+        let mut tally = Tally::new(SECOND, SECOND);
+        assert_eq!((tally.rate_sent(), tally.rate_answered()), (0.0, 0.0));
+        for millis in [100, 200, 300, 400, 500] {
+            tally.note_sent(at(millis), at(millis), 1, 40);
+            tally.note_message(answer(millis), at(millis + 100), 40);
+        }
+        assert_eq!((tally.rate_sent(), tally.rate_answered()), (10.0, 10.0));
+    }
+
+    #[test]
+    fn threads_add_up() {
+        let mut sum = Tally::new(SECOND, SECOND);
+        for part in 0..3 {
+            let mut tally = Tally::new(SECOND, SECOND);
+            tally.note_sent(at(part), at(part), 1, 40);
+            tally.note_message(answer(part), at(10 + part), 40);
+            tally.note_sent(at(5_000), at(5_000), 1, 40);
+            tally.note_timed_out(at(5_000));
+            tally.note_message(Verdict::Stray, at(6_000), 1);
+            sum.absorb(&tally);
+        }
+        assert_eq!((sum.counts.sent, sum.counts.answered, sum.counts.failed()), (6, 3, 3));
+        assert_eq!((sum.latency.len(), sum.counts.stray), (3, 3));
+        assert_eq!(sum.sending, Some((at(0), at(5_000))));
+        assert_eq!((sum.series.stretches.len(), sum.series.stretches[5].failed), (6, 3));
+        assert_eq!(sum.last_response, at(12));
+    }
+}

@@ -1,0 +1,208 @@
+//! The scripted upstream: a fast server that behaves as badly as it is told to.
+//!
+//! It answers over UDP and TCP, on any number of addresses, what [`onward::traffic::answer`]
+//! derives from the name, so that the client can check it; and it delays, loses, truncates, refuses
+//! and forges by a [`script`]. It counts who asks it ([`sources`]): the ports that queries come
+//! from and how evenly their ids are spread, which is what makes a resolver hard to deceive.
+//! [`serve`] is the loop of a thread, [`peers`] its streams, [`delayed`] what waits to be sent,
+//! [`forge`] the responses that are wrong.
+
+mod delayed;
+mod forge;
+mod parse;
+mod peers;
+pub mod script;
+mod serve;
+pub mod sources;
+
+use onward::clock::Clock;
+use onward::sys::{cpu, socket};
+use script::Script;
+use serve::{Binding, Server};
+use sources::Sources;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::AddAssign;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+/// How often a port is chosen anew when the kernel's choice for UDP is taken for TCP.
+const PORT_TRIES_MAX: usize = 32;
+
+/// What to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen; port 0 lets the kernel choose.
+    pub listen: Vec<SocketAddr>,
+    /// One thread for each of these cores; empty: one on any core.
+    pub cores: Vec<usize>,
+    /// How to behave.
+    pub script: Arc<Script>,
+    /// Determines faults and delays.
+    pub seed: u64,
+}
+
+/// What one address has seen and done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Datagrams received, and messages on streams.
+    pub queries: u64,
+    /// Messages that could not be answered: responses, malformed, or not queries.
+    pub unanswerable: u64,
+    /// Responses handed to the kernel, forged ones included.
+    pub responses: u64,
+    /// Responses that the kernel did not take, or for which too many waited already.
+    pub dropped: u64,
+    /// Queries that the script left unanswered.
+    pub silenced: u64,
+    /// Responses that the script spoiled.
+    pub spoiled: u64,
+    /// Forged responses sent ahead of right ones.
+    pub spoofed: u64,
+    /// Streams accepted.
+    pub streams: u64,
+}
+
+impl AddAssign<&Self> for Counts {
+    fn add_assign(&mut self, other: &Self) {
+        self.queries += other.queries;
+        self.unanswerable += other.unanswerable;
+        self.responses += other.responses;
+        self.dropped += other.dropped;
+        self.silenced += other.silenced;
+        self.spoiled += other.spoiled;
+        self.spoofed += other.spoofed;
+        self.streams += other.streams;
+    }
+}
+
+/// What one address has seen, and who asked it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Where it listened.
+    pub address: SocketAddr,
+    /// What it did.
+    pub counts: Counts,
+    /// Where its queries came from.
+    pub sources: Sources,
+}
+
+/// An upstream that runs. Dropping it stops it.
+pub struct Upstream {
+    addresses: Vec<SocketAddr>,
+    stopping: Arc<AtomicBool>,
+    wakers: Vec<mio::Waker>,
+    threads: Vec<JoinHandle<io::Result<Vec<Seen>>>>,
+}
+
+impl Upstream {
+    /// Binds all sockets and starts to serve them.
+    ///
+    /// # Errors
+    /// An address cannot be bound, a core is not there, or no descriptor or thread is left.
+    pub fn start(options: &Options) -> io::Result<Self> {
+        let known = cpu::cores();
+        if let Some(core) = options.cores.iter().find(|core| !known.contains(core)) {
+            let text = format!("this process may not run on core {core}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let parts = options.cores.len().max(1);
+        let clock = Clock::start();
+        let mut addresses = options.listen.clone();
+        let mut upstream = Self {
+            addresses: Vec::new(),
+            stopping: Arc::default(),
+            wakers: Vec::new(),
+            threads: Vec::new(),
+        };
+        for part in 0..parts {
+            let bindings = addresses.iter().map(|&address| bind(address, parts > 1));
+            let bindings = bindings.collect::<io::Result<Vec<_>>>()?;
+            // The ports that the kernel has chosen for the first thread are those of all.
+            addresses = bindings.iter().map(|binding| binding.address).collect();
+            upstream.spawn(options, part, bindings, clock)?;
+        }
+        upstream.addresses = addresses;
+        Ok(upstream)
+    }
+
+    fn spawn(
+        &mut self,
+        options: &Options,
+        part: usize,
+        bindings: Vec<Binding>,
+        clock: Clock,
+    ) -> io::Result<()> {
+        let script = Arc::clone(&options.script);
+        let server = Server::new(bindings, script, options.seed.wrapping_add(part as u64), clock)?;
+        self.wakers.push(server.waker()?);
+        let core = options.cores.get(part).copied();
+        let stopping = Arc::clone(&self.stopping);
+        let thread = thread::Builder::new().name(format!("upstream {part}")).spawn(move || {
+            core.map_or(Ok(()), cpu::pin)?;
+            server.run(|| stopping.load(Ordering::Acquire))
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Where it listens, in the order asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops, once what has arrived is answered; what each address has seen, in their order.
+    ///
+    /// # Errors
+    /// A thread could not be pinned to its core, or polling failed.
+    pub fn stop(mut self) -> io::Result<Vec<Seen>> {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> io::Result<Vec<Seen>> {
+        self.stopping.store(true, Ordering::Release);
+        for waker in &self.wakers {
+            waker.wake()?;
+        }
+        let mut sum: Option<Vec<Seen>> = None;
+        for thread in self.threads.drain(..) {
+            let panicked = |_| Err(io::Error::other("an upstream thread panicked"));
+            let seen = thread.join().unwrap_or_else(panicked)?;
+            let Some(sum) = &mut sum else {
+                sum = Some(seen);
+                continue;
+            };
+            for (mine, theirs) in sum.iter_mut().zip(seen) {
+                mine.counts += &theirs.counts;
+                mine.sources.absorb(&theirs.sources);
+            }
+        }
+        Ok(sum.unwrap_or_default())
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        // Whoever wants the outcome calls `stop`.
+        let _ = self.finish();
+    }
+}
+
+/// The sockets of both transports on `asked`, with one port.
+fn bind(asked: SocketAddr, shared: bool) -> io::Result<Binding> {
+    let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
+    loop {
+        tries -= 1;
+        let datagrams = socket::udp_listener(asked, shared)?;
+        let address = datagrams.local_addr()?;
+        match socket::tcp_listener(address, shared) {
+            Ok(streams) => {
+                let streams = mio::net::TcpListener::from_std(streams);
+                return Ok(Binding { address, datagrams, streams });
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The streams that an upstream's clients have opened.
+//!
+//! Each is served one read a turn, so that a busy one cannot starve the others. A client that does
+//! not read its responses is not read either. A response that was delayed finds its stream by slot
+//! and serial number, or finds nobody.
+
+use super::delayed::{Delayed, Recipient};
+use super::serve::{Desk, Fate, RESPONSE_ROOM, Service};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Registry, Token};
+use onward::moment::Moment;
+use onward::traffic::stream::MessageStream;
+use std::io;
+
+/// Streams at once; more are closed as they come.
+const PEERS_MAX: usize = 16_384;
+
+struct Peer {
+    service: usize,
+    stream: MessageStream,
+    serial: u64,
+    ready: bool,
+}
+
+/// All streams of a thread.
+pub(super) struct Peers {
+    slots: Vec<Option<Peer>>,
+    free: Vec<usize>,
+    /// Those where there may be something to read.
+    ready: Vec<usize>,
+    accepted: u64,
+    /// The token of the stream in the first slot; the others follow.
+    first_token: usize,
+}
+
+impl Peers {
+    /// None yet; their tokens begin with `first_token`.
+    pub(super) fn new(first_token: usize) -> Self {
+        let (slots, free, ready) = (Vec::new(), Vec::new(), Vec::new());
+        Self { slots, free, ready, accepted: 0, first_token }
+    }
+
+    /// Accepts all who wait at the listener of service number `service`; returns how many.
+    pub(super) fn accept(
+        &mut self,
+        service: usize,
+        listener: &TcpListener,
+        registry: &Registry,
+    ) -> u64 {
+        let before = self.accepted;
+        // An error is of the stream that came, or there is no other.
+        while let Ok((socket, _)) = listener.accept() {
+            // A stream that has failed already ends like any other.
+            let _ = socket.set_nodelay(true);
+            // One that is not admitted is closed here, which its client notices.
+            let _ = self.admit(service, socket, registry);
+        }
+        self.accepted - before
+    }
+
+    fn admit(&mut self, service: usize, socket: TcpStream, registry: &Registry) -> io::Result<()> {
+        let slot = self.free.last().copied().unwrap_or(self.slots.len());
+        if slot >= PEERS_MAX {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let stream = MessageStream::new(socket, registry, Token(self.first_token + slot))?;
+        self.accepted += 1;
+        let peer = Some(Peer { service, stream, serial: self.accepted, ready: true });
+        match self.free.pop() {
+            Some(slot) => self.slots[slot] = peer,
+            None => self.slots.push(peer),
+        }
+        self.ready.push(slot);
+        Ok(())
+    }
+
+    /// An event has come.
+    pub(super) fn note(&mut self, token: Token) {
+        let Some(slot) = token.0.checked_sub(self.first_token) else { return };
+        if let Some(Some(peer)) = self.slots.get_mut(slot)
+            && !std::mem::replace(&mut peer.ready, true)
+        {
+            self.ready.push(slot);
+        }
+    }
+
+    /// Whether there may be something to read at once.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// One read from each that is ready, and the responses to it.
+    pub(super) fn turn(
+        &mut self,
+        services: &mut [Service],
+        desk: &mut Desk,
+        delayed: &mut Delayed,
+        now: Moment,
+    ) {
+        let Self { slots, free, ready, .. } = self;
+        ready.retain(|&slot| {
+            let Some(peer) = &mut slots[slot] else { return false };
+            if peer.turn(slot, services, desk, delayed, now).is_err() {
+                slots[slot] = None;
+                free.push(slot);
+                return false;
+            }
+            peer.ready
+        });
+    }
+
+    /// Sends a response that has waited; returns its stream's service, if that is not gone.
+    pub(super) fn send(&mut self, slot: usize, serial: u64, response: &[u8]) -> Option<usize> {
+        let peer = self.slots[slot].as_mut().filter(|peer| peer.serial == serial)?;
+        peer.stream.push(response);
+        let service = peer.service;
+        if peer.stream.flush().is_err() {
+            // It is noticed, and closed, by whoever reads from it next.
+            self.note(Token(self.first_token + slot));
+        }
+        Some(service)
+    }
+}
+
+impl Peer {
+    /// # Errors
+    /// The stream is over.
+    fn turn(
+        &mut self,
+        slot: usize,
+        services: &mut [Service],
+        desk: &mut Desk,
+        delayed: &mut Delayed,
+        now: Moment,
+    ) -> io::Result<()> {
+        let counts = &mut services[self.service].seen.counts;
+        self.stream.flush()?;
+        // If so, an event comes when the kernel takes more.
+        self.ready = !self.stream.is_backed_up() && self.stream.receive()?;
+        let mut response = [0; RESPONSE_ROOM];
+        while let Some(query) = self.stream.message() {
+            counts.queries += 1;
+            match desk.answer(query, &mut response, now, counts) {
+                Fate::Nothing => {}
+                Fate::Send(length) => {
+                    self.stream.push(&response[..length]);
+                    counts.responses += 1;
+                }
+                Fate::Later(length, due) => {
+                    let recipient = Recipient::Stream { slot, serial: self.serial };
+                    let kept = delayed.push(due, &response[..length], recipient);
+                    counts.dropped += u64::from(!kept);
+                }
+            }
+        }
+        self.stream.flush()
+    }
+}

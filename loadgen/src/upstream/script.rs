@@ -1,0 +1,247 @@
+//! How the upstream behaves: for all names, and for some of them otherwise.
+//!
+//! A [`Script`] is a list of rules, the first of which that fits a name decides. Its [`Conduct`]
+//! says with which probability what is done instead of answering, after what delay, and whether
+//! forged responses go ahead. Reading one from text is in `parse`. Pure: chance is an argument.
+
+use super::parse;
+use crate::workload::BadInput;
+use crate::zone::Zones;
+use onward::moment::Moment;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+use std::time::Duration;
+
+/// How long a response waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Delay {
+    /// Not at all.
+    #[default]
+    None,
+    /// Always as long.
+    Fixed(Duration),
+    /// Anything from one to the other, equally likely.
+    Uniform(Duration, Duration),
+    /// Exponentially distributed, with this mean.
+    Exponential(Duration),
+}
+
+impl Delay {
+    /// A delay by this chance.
+    pub fn draw(self, random: &mut ChaCha8Rng) -> Duration {
+        match self {
+            Self::None => Duration::ZERO,
+            Self::Fixed(delay) => delay,
+            Self::Uniform(from, to) => from + to.saturating_sub(from).mul_f64(unit(random)),
+            Self::Exponential(mean) => mean.mul_f64(-unit(random).ln()),
+        }
+    }
+}
+
+/// Within (0, 1]: its logarithm is finite.
+fn unit(random: &mut ChaCha8Rng) -> f64 {
+    ((random.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
+}
+
+/// What is done with a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// It gets its answer.
+    Answer,
+    /// It gets none.
+    Silence,
+    /// It gets a header, the question, and TC.
+    Truncate,
+    /// The answer has another id.
+    WrongId,
+    /// The answer is to another question.
+    WrongQuestion,
+    /// It gets octets that mean nothing.
+    Garbage,
+    /// It gets this response code and no record.
+    Refuse(u8),
+    /// It gets an address that is not the name's.
+    Lie,
+}
+
+/// How queries for some names are treated.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conduct {
+    /// How long responses wait.
+    pub delay: Delay,
+    /// What else may be done, each with its probability; the first drawn is done.
+    pub faults: Vec<(Act, f64)>,
+    /// How many forged responses go ahead of each answer.
+    pub spoofs: u16,
+}
+
+impl Conduct {
+    /// Whether every query is answered at once, with nothing left to chance.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What is done with the next query.
+    pub fn decide(&self, random: &mut ChaCha8Rng) -> Act {
+        let drawn = |&&(_, probability): &&(Act, f64)| unit(random) <= probability;
+        self.faults.iter().find(drawn).map_or(Act::Answer, |(act, _)| *act)
+    }
+}
+
+/// Names that a rule is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// This one, in wire form and small letters.
+    Exactly(Vec<u8>),
+    /// All names below this one.
+    Below(Vec<u8>),
+}
+
+impl Pattern {
+    /// Whether it fits `name`, in wire form.
+    pub fn fits(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Exactly(own) => name.eq_ignore_ascii_case(own),
+            Self::Below(zone) => {
+                let mut at = 0;
+                while let Some(&label @ 1..) = name.get(at) {
+                    at += 1 + usize::from(label);
+                    if name.get(at..).is_some_and(|rest| rest.eq_ignore_ascii_case(zone)) {
+                        return true;
+                    }
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Everything about an upstream's behaviour.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Script {
+    /// For particular names; the first that fits decides.
+    pub rules: Vec<(Pattern, Conduct)>,
+    /// For all other names.
+    pub default: Conduct,
+    /// So long after the first query it falls silent for so long; what would have been sent
+    /// meanwhile is sent at the end.
+    pub stall: Option<(Duration, Duration)>,
+    /// Names with records of their own; the answers to all others are derived from the name.
+    pub zones: Option<Zones>,
+}
+
+impl Script {
+    /// Reads rules from text; see `loadgen upstream --help` for the words.
+    ///
+    /// # Errors
+    /// A line says nothing that is known.
+    pub fn parse(text: &str) -> Result<Self, BadInput> {
+        parse::script(text)
+    }
+
+    /// Reads the conduct for all names that no rule is for.
+    ///
+    /// # Errors
+    /// A word is unknown.
+    pub fn set_default(&mut self, words: &str) -> Result<(), BadInput> {
+        self.default = parse::conduct(words)?;
+        Ok(())
+    }
+
+    /// Reads a stall, `3s+1s`: after three seconds, for one.
+    ///
+    /// # Errors
+    /// It is written otherwise.
+    pub fn set_stall(&mut self, words: &str) -> Result<(), BadInput> {
+        self.stall = Some(parse::stall(words)?);
+        Ok(())
+    }
+
+    /// How queries for `name` are treated.
+    pub fn conduct(&self, name: &[u8]) -> &Conduct {
+        let rule = self.rules.iter().find(|(pattern, _)| pattern.fits(name));
+        rule.map_or(&self.default, |(_, conduct)| conduct)
+    }
+
+    /// Whether all queries are treated alike and answered at once.
+    pub fn is_plain(&self) -> bool {
+        let untimed = self.stall.is_none() && self.zones.is_none();
+        self.rules.is_empty() && self.default.is_plain() && untimed
+    }
+
+    /// When what is ready `at` may leave, if the first query came `first`.
+    pub fn release(&self, at: Moment, first: Moment) -> Moment {
+        let Some((after, length)) = self.stall else { return at };
+        let begin = first.plus(after);
+        let end = begin.plus(length);
+        if at >= begin && at < end { end } else { at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Act, Conduct, Delay, Pattern, Script};
+    use onward::moment::Moment;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+    use std::time::Duration;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn delays_have_their_mean_and_their_limits() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        for (delay, least, most) in [
+            (Delay::None, 0, 0),
+            (Delay::Fixed(5 * MS), 5, 5),
+            (Delay::Uniform(2 * MS, 8 * MS), 2, 8),
+            (Delay::Exponential(5 * MS), 0, 200),
+        ] {
+            let draws: Vec<_> = (0..20_000).map(|_| delay.draw(&mut random)).collect();
+            assert!(draws.iter().all(|draw| (least * MS..=most * MS).contains(draw)));
+            let mean = draws.iter().sum::<Duration>() / 20_000;
+            let expected = if delay == Delay::None { Duration::ZERO } else { 5 * MS };
+            assert!(mean.abs_diff(expected) < MS / 5, "{delay:?}: {mean:?}");
+        }
+    }
+
+    #[test]
+    fn faults_come_as_often_as_they_shall() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let faults = vec![(Act::Silence, 0.1), (Act::Refuse(2), 0.5)];
+        let conduct = Conduct { faults, ..Conduct::default() };
+        let mut seen = [0; 3];
+        for _ in 0..10_000 {
+            seen[match conduct.decide(&mut random) {
+                Act::Silence => 0,
+                Act::Refuse(2) => 1,
+                _ => 2,
+            }] += 1;
+        }
+        for (seen, expected) in seen.into_iter().zip([1_000i32, 4_500, 4_500]) {
+            assert!((expected - 300..expected + 300).contains(&seen), "{seen}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_fits_whole_labels_in_any_case() {
+        let below = Pattern::Below(b"\x04test\0".to_vec());
+        assert!(below.fits(b"\x01a\x04TEST\0") && below.fits(b"\x01a\x01b\x04test\0"));
+        assert!(!below.fits(b"\x04test\0") && !below.fits(b"\x05xtest\0") && !below.fits(b"\0"));
+        let exactly = Pattern::Exactly(b"\x01a\0".to_vec());
+        assert!(exactly.fits(b"\x01A\0") && !exactly.fits(b"\x01b\x01a\0"));
+        assert!(Pattern::Below(b"\0".to_vec()).fits(b"\x01a\0"));
+    }
+
+    #[test]
+    fn what_is_ready_during_a_stall_leaves_at_its_end() {
+        let script = Script { stall: Some((3 * MS, MS)), ..Script::default() };
+        let at = |micros: u64| Moment::from_nanos(micros * 1_000);
+        let first = at(10_000);
+        for (ready, leaves) in
+            [(12_999, 12_999), (13_000, 14_000), (13_999, 14_000), (14_000, 14_000)]
+        {
+            assert_eq!(script.release(at(ready), first), at(leaves));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Who asks an upstream: source ports and query ids.
+//!
+//! A forger must guess both (RFC 5452). For each port it is kept how many queries came from it, and
+//! the first and the last moment; of ids, how often each value of either octet occurred. From that
+//! follows what a resolver's owner wants to know: how many ports it uses, how long it stays on one,
+//! and whether its ids are as even as chance would make them. Ports are not told apart by address.
+//! Pure; sized once.
+
+use crate::stats::ChiSquare;
+use onward::moment::Moment;
+use std::time::Duration;
+
+/// UDP has so many ports.
+const PORTS: usize = 65_536;
+/// Values of an octet.
+const OCTETS: usize = 256;
+
+/// What came from one port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortUse {
+    /// How many queries.
+    pub queries: u64,
+    /// The first of them.
+    pub first: Moment,
+    /// The last of them.
+    pub last: Moment,
+}
+
+impl PortUse {
+    /// How long the port was in use.
+    pub fn life(&self) -> Duration {
+        self.last.since(self.first)
+    }
+}
+
+/// Where all queries came from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    ports: Vec<PortUse>,
+    high: Vec<u64>,
+    low: Vec<u64>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self { ports: vec![PortUse::default(); PORTS], high: vec![0; OCTETS], low: vec![0; OCTETS] }
+    }
+}
+
+/// What follows from it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Entropy {
+    /// How many ports were seen.
+    pub ports: usize,
+    /// Queries from the port that sent most of them.
+    pub busiest: u64,
+    /// Queries from the middle one of all ports.
+    pub median: u64,
+    /// For how long the middle one of all ports was used.
+    pub life_median: Duration,
+    /// For how long any was.
+    pub life_max: Duration,
+    /// The first octet of ids.
+    pub high: Option<ChiSquare>,
+    /// The second.
+    pub low: Option<ChiSquare>,
+}
+
+impl Sources {
+    /// A query with this id came from this port.
+    pub fn note(&mut self, port: u16, id: u16, now: Moment) {
+        let port = &mut self.ports[usize::from(port)];
+        if port.queries == 0 {
+            port.first = now;
+        }
+        port.queries += 1;
+        port.last = now;
+        let [high, low] = id.to_be_bytes();
+        self.high[usize::from(high)] += 1;
+        self.low[usize::from(low)] += 1;
+    }
+
+    /// Adds what another thread has seen.
+    pub fn absorb(&mut self, other: &Self) {
+        for (mine, theirs) in self.ports.iter_mut().zip(&other.ports) {
+            *mine = match (mine.queries, theirs.queries) {
+                (_, 0) => *mine,
+                (0, _) => *theirs,
+                (a, b) => PortUse {
+                    queries: a + b,
+                    first: mine.first.min(theirs.first),
+                    last: mine.last.max(theirs.last),
+                },
+            };
+        }
+        let add = |(mine, theirs): (&mut u64, &u64)| *mine += theirs;
+        self.high.iter_mut().zip(&other.high).for_each(add);
+        self.low.iter_mut().zip(&other.low).for_each(add);
+    }
+
+    /// The ports that were seen, ascending.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, PortUse)> {
+        let numbered = self.ports.iter().zip(0u16..=u16::MAX);
+        numbered.filter(|(port, _)| port.queries > 0).map(|(port, number)| (number, *port))
+    }
+
+    /// What follows from it all.
+    pub fn entropy(&self) -> Entropy {
+        let mut queries: Vec<u64> = self.ports().map(|(_, port)| port.queries).collect();
+        let mut lives: Vec<Duration> = self.ports().map(|(_, port)| port.life()).collect();
+        queries.sort_unstable();
+        lives.sort_unstable();
+        Entropy {
+            ports: queries.len(),
+            busiest: queries.last().copied().unwrap_or(0),
+            median: queries.get(queries.len() / 2).copied().unwrap_or(0),
+            life_median: lives.get(lives.len() / 2).copied().unwrap_or_default(),
+            life_max: lives.last().copied().unwrap_or_default(),
+            high: ChiSquare::of(&self.high),
+            low: ChiSquare::of(&self.low),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sources;
+    use onward::moment::Moment;
+    use std::time::Duration;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn ports_have_lives() {
+        let (mut first, mut second) = (Sources::default(), Sources::default());
+        first.note(1_000, 1, at(1));
+        first.note(1_000, 2, at(4));
+        first.note(2_000, 3, at(5));
+        second.note(1_000, 4, at(9));
+        second.note(65_535, 4, at(9));
+        first.absorb(&second);
+        let ports: Vec<_> = first.ports().map(|(port, seen)| (port, seen.queries)).collect();
+        assert_eq!(ports, [(1_000, 3), (2_000, 1), (65_535, 1)]);
+        let entropy = first.entropy();
+        assert_eq!((entropy.ports, entropy.busiest, entropy.median), (3, 3, 1));
+        assert_eq!(
+            (entropy.life_max, entropy.life_median),
+            (8 * Duration::from_secs(1), Duration::ZERO)
+        );
+        assert_eq!(entropy.high, None, "too few to say");
+        assert_eq!(Sources::default().entropy().ports, 0);
+    }
+
+    #[test]
+    fn counted_ids_are_not_random_and_random_ones_are() {
+        let (mut counted, mut random) = (Sources::default(), Sources::default());
+        let mut state = 1u32;
+        for id in 0..20_000u16 {
+            counted.note(1, id, at(0));
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            random.note(1, (state >> 16) as u16, at(0));
+        }
+        assert!(counted.entropy().high.unwrap().p < 1e-6);
+        let entropy = random.entropy();
+        assert!(entropy.high.unwrap().p > 0.001 && entropy.low.unwrap().p > 0.001, "{entropy:?}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Query files in dnsperf's text format: a name and a type a line.
+//!
+//! `example.com AAAA`, blanks or tabs between the two. Empty lines and those that begin with `;`
+//! are left out. Names are absolute with or without the last dot, and may contain escapes
+//! (RFC 1035 §5.1); types are mnemonics or `TYPE65`. What cannot be read is told with line and
+//! column. Pure.
+
+use super::style::Style;
+use super::{BadInput, Recorded};
+use crate::units::Words;
+use domain::base::Name;
+use domain::base::iana::Rtype;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Room for any query of a file.
+const QUERY_LEN_MAX: usize = 512;
+
+/// The queries of `text`, written in `style`.
+///
+/// # Errors
+/// A line is not a name and a type, or there is no query at all.
+pub fn read(text: &[u8], style: &Style, seed: u64) -> Result<Recorded, BadInput> {
+    let mut recorded = Recorded::default();
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut buffer = [0; QUERY_LEN_MAX];
+    let mut lines = 0;
+    for (line, number) in text.split(|&byte| byte == b'\n').zip(1..) {
+        lines = number;
+        let line = std::str::from_utf8(line).map_err(|error| BadInput {
+            line: number,
+            column: error.valid_up_to() + 1,
+            text: "this is no text".into(),
+        })?;
+        let mut words = Words::new(line, number);
+        let Some(first) = words.next() else { continue };
+        if first.starts_with(';') {
+            continue;
+        }
+        let name = Name::<Vec<u8>>::from_str(first)
+            .map_err(|error| words.bad(first, format!("`{first}` is no name: {error}")))?;
+        let Some(word) = words.next() else {
+            return Err(words.missing(format!("a type is missing after `{first}`")));
+        };
+        let kind = Rtype::from_str(word)
+            .map_err(|_| words.bad(word, format!("`{word}` is no record type")))?;
+        if let Some(more) = words.next() {
+            let text = format!("`{more}` is too much: a line is a name and a type");
+            return Err(words.bad(more, text));
+        }
+        let length = style
+            .write(name.as_slice(), kind.to_int(), &mut random, &mut buffer)
+            .expect("a name has at most 255 bytes");
+        recorded.push(&buffer[..length], 0, Duration::ZERO);
+    }
+    if recorded.is_empty() {
+        return Err(BadInput { line: lines, column: 1, text: "there is no query here".into() });
+    }
+    Ok(recorded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+    use crate::workload::style::Style;
+    use domain::base::Message;
+
+    fn questions(text: &str) -> Vec<String> {
+        let recorded = read(text.as_bytes(), &Style::default(), 1).unwrap();
+        (0..recorded.len())
+            .map(|number| {
+                let message = Message::from_octets(recorded.packet(number)).unwrap();
+                let question = message.sole_question().unwrap();
+                format!("{} {}", question.qname(), question.qtype())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_read_and_comments_left_out() {
+        let text = "; two queries\n\nexample.com A\r\n\t a.Example.\tTYPE65 \n;x\n. NS";
+        assert_eq!(questions(text), ["example.com A", "a.Example HTTPS", " NS"]);
+    }
+
+    #[test]
+    fn escapes_are_octets() {
+        let recorded = read(b"a\\.b\\032c.test TXT\n", &Style::default(), 1).unwrap();
+        assert_eq!(&recorded.packet(0)[12..24], b"\x05a.b c\x04test\0");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_line_and_column() {
+        let long = format!("{}.test A", "a".repeat(64));
+        let cases = [
+            ("ok.test A\n  a..b A\n", "2:3: `a..b` is no name"),
+            ("a.test", "1:7: a type is missing after `a.test`"),
+            ("a.test  BOGUS\n", "1:9: `BOGUS` is no record type"),
+            ("a.test A\nb.test A x\n", "2:10: `x` is too much"),
+            (&long, "1:1: `aaaa"),
+            ("", "1:1: there is no query here"),
+            ("; nothing\n", "2:1: there is no query here"),
+        ];
+        for (text, expected) in cases {
+            let error = read(text.as_bytes(), &Style::default(), 1).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{text:?}: {error}");
+        }
+        let error = read(b"ok.test A\nab\xff A", &Style::default(), 1).unwrap_err();
+        assert_eq!(error.to_string(), "2:3: this is no text");
+    }
+}

@@ -1,0 +1,85 @@
+//! What the tests over real sockets share: upstreams, runs and other people's programs.
+//!
+//! Everything is on loopback, on ports that the kernel chooses, and ends by itself: a run by its
+//! schedule and its time-out, a program when it is dropped.
+
+#![allow(dead_code, reason = "each test binary uses its part of this")]
+
+use loadgen::client::{self, Load, Options};
+use loadgen::schedule::Plan;
+use loadgen::tally::Tally;
+use loadgen::upstream::script::Script;
+use loadgen::upstream::{self, Upstream};
+use loadgen::verify::Verify;
+use loadgen::workload::Source;
+use loadgen::workload::names::Names;
+use loadgen::workload::style::{Style, TypeShares};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An upstream on one address that behaves as `words` say, and `stall`, if that is not empty.
+pub(crate) fn upstream(words: &str, stall: &str) -> (Upstream, SocketAddr) {
+    let mut script = Script::default();
+    script.set_default(words).unwrap();
+    if !stall.is_empty() {
+        script.set_stall(stall).unwrap();
+    }
+    scripted(script)
+}
+
+/// An upstream on one address with this script.
+pub(crate) fn scripted(script: Script) -> (Upstream, SocketAddr) {
+    let listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let options =
+        upstream::Options { listen, cores: Vec::new(), script: Arc::new(script), seed: 1 };
+    let upstream = Upstream::start(&options).unwrap();
+    let address = upstream.addresses()[0];
+    (upstream, address)
+}
+
+/// New names every time.
+pub(crate) fn unique() -> Source {
+    Source::Made {
+        names: Names::Unique,
+        hit_ratio: None,
+        zone: b"\x04test\0".to_vec(),
+        types: TypeShares::default(),
+        style: Style::default(),
+    }
+}
+
+/// Queries at an even rate for so many milliseconds, every answer verified, none waited for longer
+/// than 500 ms.
+pub(crate) fn options(server: SocketAddr, rate: f64, millis: u64) -> Options {
+    let load = Load::Open(Plan::constant(rate, Duration::from_millis(millis)));
+    let mut options = Options::new(vec![server], unique(), load, 1);
+    options.timeout = Duration::from_millis(500);
+    options.verify = Verify::Derived;
+    options
+}
+
+/// Runs to the end.
+pub(crate) fn run(options: &Options) -> Tally {
+    client::run(options).unwrap().join().unwrap()
+}
+
+/// An empty directory of this name for a test's files.
+pub(crate) fn directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("loadgen").join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Whether a program is there; says so if it is not.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let found = found.is_ok_and(|output| output.status.success());
+    if !found {
+        eprintln!("SKIPPED: {program} is not installed");
+    }
+    found
+}

@@ -1,0 +1,359 @@
+//! Client and upstream over real sockets: every fault is counted as what it is.
+//!
+//! Nothing is asserted about how fast this host is, save that a stall made on purpose shows. Counts
+//! are exact where the script leaves nothing to chance; a query that the host itself delays beyond
+//! its time-out would be one that a test must not lose, so time-outs are long.
+
+mod kit;
+
+use kit::{directory, is_installed, options, run, scripted, upstream};
+use loadgen::client::link::Transport;
+use loadgen::client::{self, Load};
+use loadgen::schedule::{Arrivals, Plan, Shape};
+use loadgen::tally::Counts;
+use loadgen::upstream::script::Script;
+use loadgen::verify::Verify;
+use loadgen::workload::{Recorded, Source};
+use std::net::{IpAddr, TcpListener};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+const STREAMS: Transport = Transport::Streams { queries: None, pipeline: 64 };
+
+/// Every query that left is accounted for.
+fn check_conservation(counts: &Counts) {
+    assert_eq!(counts.sent, counts.answered + counts.failed(), "{counts:?}");
+}
+
+#[test]
+fn every_query_of_every_schedule_leaves_and_is_answered() {
+    let (upstream, server) = upstream("", "");
+    let shapes = [
+        Shape::Constant(2_000.0),
+        Shape::Ramp { from: 100.0, to: 3_900.0 },
+        Shape::Steps(vec![
+            (1_000.0, Duration::from_millis(150)),
+            (5_000.0, Duration::from_millis(50)),
+        ]),
+    ];
+    let mut expected = 0;
+    for shape in shapes {
+        for arrivals in [Arrivals::Even, Arrivals::Poisson] {
+            let duration = Some(Duration::from_millis(200));
+            let plan = Plan { shape: shape.clone(), arrivals, duration };
+            let mut options = options(server, 1.0, 1);
+            options.timeout = Duration::from_secs(20);
+            options.threads = 2;
+            options.load = Load::Open(plan.clone());
+            let counts = run(&options).counts;
+            assert_eq!(counts.answered + counts.unsent, plan.total().unwrap(), "{counts:?}");
+            check_conservation(&counts);
+            assert_eq!(counts.failed() + counts.mismatched + counts.stray, 0, "{counts:?}");
+            expected += counts.sent;
+        }
+    }
+    let seen = upstream.stop().unwrap();
+    assert_eq!(seen[0].counts.queries, expected);
+    assert_eq!(seen[0].sources.entropy().ports, 6 * 16);
+}
+
+#[test]
+fn each_fault_of_a_server_is_counted_as_what_it_is() {
+    type Pick = fn(&Counts) -> (u64, u64);
+    let cases: [(&str, Pick); 10] = [
+        ("silent", |c| (c.timed_out, c.mismatched)),
+        ("delay=700ms", |c| (c.timed_out, c.mismatched)),
+        ("wrong-id", |c| (c.timed_out, c.answered + c.wrong)),
+        ("wrong-question", |c| (c.timed_out, c.answered + c.wrong)),
+        ("wrong-question", |c| (c.mismatched, c.stray)),
+        ("garbage", |c| (c.timed_out, c.answered)),
+        ("lie", |c| (c.wrong, c.answered)),
+        ("servfail", |c| (c.wrong, c.answered)),
+        ("truncate", |c| (c.wrong, c.answered)),
+        ("delay=exp:1ms", |c| (c.answered, c.wrong + c.timed_out)),
+    ];
+    for (words, pick) in cases {
+        let (_upstream, server) = upstream(words, "");
+        let counts = run(&options(server, 1_000.0, 100)).counts;
+        check_conservation(&counts);
+        assert_eq!(pick(&counts), (counts.sent, 0), "{words}: {counts:?}");
+        assert_eq!(counts.sent + counts.unsent, 100, "{words}: {counts:?}");
+    }
+}
+
+#[test]
+fn without_verifying_response_codes_are_counted_and_content_is_not_judged() {
+    for (words, code) in [("servfail", 2), ("nxdomain", 3), ("lie", 0)] {
+        let (_upstream, server) = upstream(words, "");
+        let mut options = options(server, 1_000.0, 100);
+        options.verify = Verify::No;
+        let counts = run(&options).counts;
+        assert_eq!((counts.answered, counts.rcodes[code]), (counts.sent, counts.sent), "{words}");
+    }
+}
+
+#[test]
+fn spoofed_answers_neither_end_a_query_nor_hide_its_answer() {
+    let (upstream, server) = upstream("spoof=5", "");
+    let counts = run(&options(server, 1_000.0, 200)).counts;
+    // A forgery that guesses the id is wrong, which happens once in thousands.
+    assert!(counts.answered >= counts.sent - 2, "{counts:?}");
+    assert_eq!(upstream.stop().unwrap()[0].counts.spoofed, 5 * counts.sent);
+    let odd = counts.stray + counts.mismatched + counts.late + counts.duplicate + counts.wrong;
+    assert!(odd >= 5 * counts.sent, "{counts:?}");
+}
+
+#[test]
+fn names_can_be_treated_each_in_its_own_way() {
+    let script = Script::parse("good.test\n*.bad.test servfail\n* silent").unwrap();
+    let (_upstream, server) = scripted(script);
+    let text = b"good.test A\na.bad.test A\nb.bad.test A\nother.test A\n";
+    let file = loadgen::workload::lines::read(text, &Default::default(), 1).unwrap();
+    let mut options = options(server, 1_000.0, 1_000);
+    (options.source, options.limit) = (Source::File(Arc::new(file)), Some(40));
+    options.verify = Verify::No;
+    let counts = run(&options).counts;
+    assert_eq!((counts.rcodes[0], counts.rcodes[2], counts.timed_out), (10, 20, 10), "{counts:?}");
+}
+
+#[test]
+fn late_answers_are_told_from_strangers() {
+    let (_upstream, server) = upstream("delay=150ms", "");
+    let mut options = options(server, 200.0, 1_000);
+    options.timeout = Duration::from_millis(50);
+    let counts = run(&options).counts;
+    assert_eq!((counts.timed_out, counts.answered), (counts.sent, 0), "{counts:?}");
+    // Those of the last queries come when nobody listens any longer.
+    assert!(counts.late > counts.sent / 2 && counts.stray == 0, "{counts:?}");
+}
+
+#[test]
+fn streams_carry_queries_side_by_side_or_one_each() {
+    for (transport, connects) in
+        [(STREAMS, 8), (Transport::Streams { queries: Some(1), pipeline: 1 }, 400)]
+    {
+        let (upstream, server) = upstream("delay=1ms", "");
+        let mut options = options(server, 2_000.0, 200);
+        options.timeout = Duration::from_secs(20);
+        (options.transport, options.sockets) = (transport, 8);
+        // The schedule is no part of this: eight places may be too few for it.
+        options.load = Load::Closed { outstanding: 8, duration: None };
+        options.limit = Some(400);
+        let counts = run(&options).counts;
+        assert_eq!((counts.answered, counts.connects), (400, connects), "{counts:?}");
+        assert_eq!(counts.reconnects, connects - 8);
+        assert_eq!((counts.failed(), counts.refused), (0, 0), "{counts:?}");
+        let seen = &upstream.stop().unwrap()[0];
+        assert_eq!((seen.counts.queries, seen.counts.streams), (400, connects));
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_loses_its_queries_and_is_opened_anew() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let closing = std::thread::spawn(move || {
+        // The first three streams are closed as soon as they come; then nobody listens.
+        (0..3).for_each(|_| drop(listener.accept().unwrap()));
+    });
+    let mut options = options(server, 500.0, 300);
+    (options.transport, options.sockets) = (STREAMS, 1);
+    let counts = run(&options).counts;
+    closing.join().unwrap();
+    check_conservation(&counts);
+    assert_eq!((counts.answered, counts.timed_out), (0, 0), "{counts:?}");
+    assert!(counts.lost > 0 && counts.reconnects >= 2 && counts.refused > 0, "{counts:?}");
+}
+
+#[test]
+fn queries_leave_from_the_addresses_that_were_asked_for() {
+    let (upstream, server) = upstream("", "");
+    let mut options = options(server, 1_000.0, 100);
+    options.sources = (2..=9).map(|last| IpAddr::from([127, 0, 0, last])).collect();
+    options.sockets = 64;
+    let counts = run(&options).counts;
+    assert_eq!(counts.answered, counts.sent, "{counts:?}");
+    drop(upstream);
+    options.sources = vec!["203.0.113.77".parse().unwrap()];
+    assert!(client::run(&options).is_err(), "an address that the host lacks");
+}
+
+#[test]
+fn nobody_listening_is_lost_time_and_told() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = socket.local_addr().unwrap();
+    drop(socket);
+    let mut options = options(server, 1_000.0, 100);
+    options.timeout = Duration::from_millis(50);
+    let counts = run(&options).counts;
+    assert_eq!((counts.answered, counts.timed_out), (0, counts.sent), "{counts:?}");
+    assert!(counts.refused > 0, "{counts:?}");
+}
+
+#[test]
+fn a_run_can_be_ended_before_its_time_twice_over() {
+    let (_upstream, server) = upstream("silent", "");
+    let mut options = options(server, 1_000.0, 600_000);
+    options.timeout = Duration::from_secs(600);
+    let run = client::run(&options).unwrap();
+    let clock = onward::clock::Clock::start();
+    while run.counts().sent < 50 {
+        assert!(clock.now().as_nanos() < 20_000_000_000, "nothing leaves");
+        std::thread::yield_now();
+    }
+    run.stop();
+    run.stop();
+    let tally = run.join().unwrap();
+    assert_eq!(tally.counts.unfinished, tally.counts.sent);
+    check_conservation(&tally.counts);
+}
+
+#[test]
+fn a_capture_is_replayed_at_its_own_pace_from_a_socket_for_each_client() {
+    let (upstream, server) = upstream("", "");
+    let mut recorded = Recorded::default();
+    let query = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
+    for number in 0..60u32 {
+        recorded.push(query, number % 20, Duration::from_millis(u64::from(number) * 5));
+    }
+    let mut options = options(server, 1.0, 1);
+    options.load = Load::Replay(2.0);
+    (options.source, options.sockets) = (Source::File(Arc::new(recorded)), 20);
+    let tally = run(&options);
+    assert_eq!(tally.counts.answered + tally.counts.unsent, 60, "{:?}", tally.counts);
+    let seen = &upstream.stop().unwrap()[0];
+    assert_eq!(seen.sources.entropy().ports, 20);
+    let (first, last) = tally.sending.unwrap();
+    assert!(last.since(first) >= Duration::from_millis(140), "twice as fast as 295 ms");
+}
+
+#[test]
+fn an_open_loop_shows_the_whole_stall_and_dnsperf_does_not() {
+    // The longest that a query of an open loop waits is the stall; five queries a millisecond
+    // share it evenly, so one in four waits for more than half of it.
+    let (_upstream, server) = upstream("", "300ms+1s");
+    let mut options = options(server, 500.0, 2_000);
+    options.timeout = Duration::from_secs(20);
+    let tally = run(&options);
+    assert_eq!(tally.counts.failed(), 0, "{:?}", tally.counts);
+    let at = |quantile| Duration::from_nanos(tally.latency.value_at_quantile(quantile));
+    assert!(at(1.0) >= Duration::from_millis(990), "{:?}", at(1.0));
+    assert!(at(0.75) >= Duration::from_millis(450), "{:?}", at(0.75));
+    let waited = tally.latency.mean() / 1e9;
+    assert!(waited > 0.22, "a stall of 1 s in 2 s is 0.25 s for each query, not {waited}");
+    if !is_installed("dnsperf") {
+        return;
+    }
+    let (_stalled, server) = upstream("", "300ms+1s");
+    let file = directory("stall").join("queries");
+    let names: String = (0..1_000).map(|number| format!("n{number}.test A\n")).collect();
+    std::fs::write(&file, names).unwrap();
+    let port = server.port().to_string();
+    let output = Command::new("dnsperf")
+        .args(["-s", "127.0.0.1", "-p", &port, "-Q", "500", "-q", "20", "-l", "2", "-d"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let average = text.split("Average Latency (s):").nth(1).unwrap();
+    let average: f64 = average.split_whitespace().next().unwrap().parse().unwrap();
+    // Its twenty outstanding queries wait for the stall, and those that it did not send do not.
+    assert!(average < waited / 3.0, "dnsperf shows {average} s of {waited} s: {text}");
+}
+
+#[test]
+fn it_agrees_with_dnsperf_on_the_same_file() {
+    if !is_installed("dnsperf") {
+        return;
+    }
+    let script = "*.bad.test servfail\n*.no.test nxdomain\n*.gone.test silent\n*.not.test refuse";
+    let text: String = (0..400)
+        .map(|number| {
+            let zone = ["good", "bad", "no", "gone", "not"][number % 97 % 5];
+            let kind = ["A", "AAAA", "TXT", "TYPE65", "MX"][number % 5];
+            let gap = if number % 3 == 0 { "\t" } else { "  " };
+            let note = if number % 50 == 0 { "; a comment\n\n" } else { "" };
+            format!("{note}n{number}.{zone}.test{gap}{kind}\n")
+        })
+        .collect();
+    let file = directory("agreement").join("queries");
+    std::fs::write(&file, &text).unwrap();
+    let (theirs, server) = scripted(Script::parse(script).unwrap());
+    let port = server.port().to_string();
+    let output = Command::new("dnsperf")
+        .args(["-s", "127.0.0.1", "-p", &port, "-n", "2", "-t", "1", "-q", "1000", "-d"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    let told = |name: &str| -> u64 {
+        let rest = report.split(name).nth(1).unwrap_or_else(|| panic!("{name}: {report}"));
+        rest.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let asked = theirs.stop().unwrap()[0].counts.queries;
+
+    let (ours, server) = scripted(Script::parse(script).unwrap());
+    let queries = loadgen::workload::lines::read(text.as_bytes(), &Default::default(), 1).unwrap();
+    let mut options = options(server, 2_000.0, 1_000);
+    options.load = Load::Closed { outstanding: 1_000, duration: None };
+    (options.source, options.limit) = (Source::File(Arc::new(queries)), Some(2 * 400));
+    options.timeout = Duration::from_secs(1);
+    options.verify = Verify::No;
+    let counts = run(&options).counts;
+    assert_eq!(ours.stop().unwrap()[0].counts.queries, asked);
+    assert_eq!(counts.sent, told("Queries sent:"));
+    assert_eq!(counts.answered, told("Queries completed:"));
+    assert_eq!(counts.timed_out, told("Queries lost:"));
+    for (code, name) in [(0, "NOERROR"), (2, "SERVFAIL"), (3, "NXDOMAIN"), (5, "REFUSED")] {
+        assert_eq!(counts.rcodes[code], told(&format!("{name} ")), "{name}: {report}");
+    }
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let (_upstream, server) = upstream("", "");
+    let good = options(server, 100.0, 100);
+    let mut none = good.clone();
+    none.targets.clear();
+    let mut threads = good.clone();
+    threads.threads = 99;
+    let mut core = good.clone();
+    core.cores = vec![100_000];
+    let mut rate = good.clone();
+    rate.load = Load::Open(Plan::constant(0.0, Duration::from_secs(1)));
+    let mut idle = good.clone();
+    idle.load = Load::Closed { outstanding: 0, duration: None };
+    for options in [none, threads, core, rate, idle] {
+        let error = client::run(&options).err().unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn an_upstream_with_a_zone_is_verified_against_it() {
+    let zone =
+        b"$ORIGIN z.test.\n@ 60 SOA ns h 1 2 3 4 5\nwww 60 A 192.0.2.2\nwww 60 A 192.0.2.3\n";
+    let zones = loadgen::zone::Zones::parse(zone).unwrap();
+    let (_upstream, server) = scripted(Script { zones: Some(zones), ..Script::default() });
+    let text = b"www.z.test A\nwww.z.test MX\nno.z.test A\nother.test AAAA\n";
+    let file = loadgen::workload::lines::read(text, &Default::default(), 1).unwrap();
+    let mut options = options(server, 1_000.0, 1_000);
+    (options.source, options.limit) = (Source::File(Arc::new(file)), Some(40));
+    options.load = Load::Closed { outstanding: 4, duration: None };
+    let other = b"$ORIGIN z.test.\n@ 60 SOA ns h 1 2 3 4 5\nwww 60 A 192.0.2.2\n";
+    for (zone, wrong) in [(&zone[..], 0), (other, 10)] {
+        options.verify = Verify::Zones(Arc::new(loadgen::zone::Zones::parse(zone).unwrap()));
+        let counts = run(&options).counts;
+        assert_eq!((counts.answered, counts.wrong), (40 - wrong, wrong), "{counts:?}");
+    }
+}
+
+#[test]
+fn a_query_leaves_within_twenty_microseconds_of_its_instant() {
+    let (_upstream, server) = upstream("", "");
+    let tally = run(&options(server, 1_000.0, 500));
+    // Half of them: what this host does beside may take a thread's core now and then.
+    let median = tally.lag.value_at_quantile(0.5);
+    assert!(median <= 20_000, "{median} ns");
+}
