@@ -2,10 +2,12 @@
 //!
 //! `cargo bench -p loadgen --bench costs` starts an upstream and a bare responder on one core, and
 //! asks them from another, in rounds: the client asks the upstream, a bare loop asks the upstream,
-//! and the same loop asks the responder. Each role is a process of its own, so that the kernel counts its
-//! processor time; what is compared is that time for each answer, within one round, and the ratios
-//! of all rounds have a mean and an interval. The bare loops use the same batches, the same poll,
-//! as many sockets and as many queries outstanding; they keep no account and check nothing.
+//! and the same loop asks the responder. Each role is a process of its own, so that the kernel
+//! counts its processor time; what is compared is that time for each answer, within one round, and
+//! the ratios of all rounds have a mean and an interval. The bare loops use the same batches, the
+//! same poll, as many sockets and as many queries outstanding; they keep no account and check
+//! nothing. With `-- hits` it is onward's cache that is held against the responder, by the same
+//! loop: its questions are few, so that all but the first of each are hits.
 
 use loadgen::client::{self, Load, Options};
 use loadgen::process::processor_time;
@@ -18,7 +20,9 @@ use loadgen::workload::style::{Style, TypeShares};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use onward::clock::Clock;
+use onward::config::{Config, Host};
 use onward::moment::Moment;
+use onward::server::Server;
 use onward::sys::mmsg::{QueryBatch, RecvBatch, ReplyBatch};
 use onward::sys::{cpu, socket};
 use std::io::{BufRead, BufReader};
@@ -36,13 +40,16 @@ const BATCH: usize = 64;
 const TICK: Duration = Duration::from_millis(10);
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["upstream"] => serve(),
         ["responder"] => respond_bare(),
         ["client", server] => report(ask(server.parse().unwrap())),
         ["loop", server] => report(ask_bare(server.parse().unwrap())),
+        ["cache", upstream] => remember(upstream),
+        ["hits"] => compare_hits(),
         _ => compare(),
     }
 }
@@ -58,18 +65,45 @@ fn compare() {
         let (idle, ours) = measure("loop", &server, &upstream);
         let (_, theirs) = measure("loop", &bare, &responder);
         println!(
-            "  {round:>5}   {client:>6.3}   {idle:>5.3}   {:>5.3}   {ours:>8.3}   {theirs:>9.3}   {:>5.3}",
+            "  {round:>5}   {client:>6.3}   {idle:>5.3}   {:>5.3}   {ours:>8.3}   {theirs:>9.3}   \
+             {:>5.3}",
             client / idle,
             ours / theirs
         );
         clients.push(client / idle);
         upstreams.push(ours / theirs);
     }
-    for (name, ratios) in [("client / loop", clients), ("upstream / responder", upstreams)] {
-        let Interval { low, mean, high } = Interval::of_ratios(&ratios).expect("many rounds");
-        println!("  {name}: {mean:.3} ({low:.3} … {high:.3})");
+    conclude("client / loop", &clients);
+    conclude("upstream / responder", &upstreams);
+    end([upstream, responder]);
+}
+
+/// The same for onward's cache.
+fn compare_hits() {
+    let (upstream, source) = start(&["upstream"]);
+    let (cache, server) = start(&["cache", &source]);
+    let (responder, bare) = start(&["responder"]);
+    measure("loop", &server, &cache);
+    let mut ratios = Vec::new();
+    println!("  round    cache   responder   ratio   (µs an answer)");
+    for round in 1..=ROUNDS {
+        let (_, ours) = measure("loop", &server, &cache);
+        let (_, theirs) = measure("loop", &bare, &responder);
+        ratios.push(ours / theirs);
+        println!("  {round:>5}   {ours:>6.3}   {theirs:>9.3}   {:>5.3}", ours / theirs);
     }
-    for mut child in [upstream, responder] {
+    conclude("cache / responder", &ratios);
+    end([cache, responder, upstream]);
+}
+
+/// Prints the mean of ratios, and between what it lies.
+fn conclude(name: &str, ratios: &[f64]) {
+    let Interval { low, mean, high } = Interval::of_ratios(ratios).expect("many rounds");
+    println!("  {name}: {mean:.3} ({low:.3} … {high:.3})");
+}
+
+fn end<const N: usize>(processes: [Child; N]) {
+    for mut child in processes {
         child.kill().and_then(|()| child.wait()).expect("it was running");
     }
 }
@@ -111,6 +145,17 @@ fn serve() {
         upstream::Options { listen, cores: vec![cores().0], script: Arc::default(), seed: 1 };
     let upstream = Upstream::start(&options).unwrap();
     println!("{}", upstream.addresses()[0]);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Forwards to `upstream` and remembers what it says.
+fn remember(upstream: &str) {
+    let text = format!(".:0 {{\n bind 127.0.0.1\n cache\n forward . {upstream}\n}}\n");
+    let (config, _) = Config::load(text.as_bytes(), "this bench", &Host::plain()).unwrap();
+    let server = Server::start(config, &[Some(cores().0)], |line| eprintln!("{line}")).unwrap();
+    println!("{}", server.addresses()[0]);
     loop {
         std::thread::park();
     }
