@@ -2,8 +2,8 @@
 //!
 //! [`run`] starts one thread for each core, each with its own sockets, its own part of the schedule
 //! and of the workload, and its own counts, which are added up at the end: threads share nothing
-//! but a flag that says stop and a look at the counts ten times a second. [`driver`] is the loop of
-//! one thread, [`link`] a socket, [`pace`] how it waits for the next instant.
+//! but a flag that says stop and a look at the counts ten times a second. `driver` is the loop of
+//! one thread, [`link`] a socket, `pace` how it waits for the next instant.
 
 mod driver;
 pub mod link;

@@ -2,7 +2,7 @@
 //!
 //! An [`Outcome`] is everything that is told about a run; [`text`] prints it to a terminal,
 //! [`json`] to machines, [`percentiles`] as an HDR percentile file, [`html`] as a page with plots.
-//! [`fault`] is the one place that decides whether a run did what was asked. All pure: the same
+//! [`faults`] is the one place that decides whether a run did what was asked. All pure: the same
 //! outcome makes the same report.
 
 pub mod html;

@@ -4,8 +4,8 @@
 //! derives from the name, so that the client can check it; and it delays, loses, truncates, refuses
 //! and forges by a [`script`]. It counts who asks it ([`sources`]): the ports that queries come
 //! from and how evenly their ids are spread, which is what makes a resolver hard to deceive.
-//! [`serve`] is the loop of a thread, [`peers`] its streams, [`delayed`] what waits to be sent,
-//! [`forge`] the responses that are wrong.
+//! `serve` is the loop of a thread, `peers` its streams, `delayed` what waits to be sent,
+//! `forge` the responses that are wrong.
 
 mod delayed;
 mod forge;
