@@ -43,6 +43,15 @@ fn a_chain_that_nobody_ends_fails_and_a_block_without_one_refuses() {
     nothing.finish();
 }
 
+#[test]
+fn a_refused_client_gets_its_own_flags_back_whatever_would_have_gone_upstream() {
+    let rules = "acl {\n block\n }\n header {\n query clear rd\n }\n forward . 192.0.2.1";
+    let mut world = world(rules);
+    world.ask(1, &ask("a.test", 1));
+    assert_eq!(shown(&world.only_got()), "REFUSED rd ra");
+    world.finish();
+}
+
 /// The options of the reply's OPT, or `None` without one: code and data.
 fn options(got: &Got) -> Option<Vec<(u16, Vec<u8>)>> {
     let message = Message::from_octets(&got.bytes[..]).expect("a message");
