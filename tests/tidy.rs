@@ -57,8 +57,9 @@ const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// Which leaf of the engine may name which other; `*` is any leaf, and `mod` would be the items
 /// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
 /// carries its query's tour of the upstreams, a cache and a pool their own counters; caches and
-/// access lists are for zones; routes lead from zones to the upstreams whose turn it is.
-const LEAF_EDGES: [(&str, &str); 13] = [
+/// access lists are for zones, and stages are shown a query's name as they take it; routes lead
+/// from zones to the upstreams whose turn it is; what stages make of queries is counted.
+const LEAF_EDGES: [(&str, &str); 15] = [
     ("*", "heap"),
     ("*", "index"),
     ("*", "key"),
@@ -71,7 +72,9 @@ const LEAF_EDGES: [(&str, &str); 13] = [
     ("pool", "stats"),
     ("routes", "policy"),
     ("routes", "zones"),
+    ("stages", "zones"),
     ("stages::acl", "zones"),
+    ("stats", "stages"),
 ];
 
 /// Rooms without I/O, time, threads and printing.

@@ -2,7 +2,8 @@
 //!
 //! First all keys of all blocks, then each directive in the order of the language's list for each
 //! block, then what concerns all blocks together: listeners and sizes. The first mistake of the
-//! earliest phase is the one reported. Which directives are built is decided here, in one table.
+//! earliest phase is the one reported. Which directives are built is decided by the table of
+//! [`stages`], and here for the few that are no stages.
 
 use super::budget::Budget;
 use super::error::Complaint;
@@ -15,32 +16,11 @@ use super::{
 use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Token, WARNINGS_MAX, Warning};
 
 /// Reads all stanzas of one directive of one server block.
-type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
+pub(super) type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
 
-/// The directives that onward has.
-const BUILT: [(&str, Reader); 21] = [
-    ("root", stages::root::read),
-    ("cancel", stages::cancel::read),
-    ("timeouts", stages::timeouts::read),
-    ("reload", reload::read),
-    ("nsid", stages::nsid::read),
-    ("bufsize", stages::bufsize::read),
-    ("bind", bind::read),
-    ("debug", stages::switches::debug),
-    ("errors", stages::errors::read),
-    ("log", stages::log::read),
-    ("local", stages::local::read),
-    ("any", stages::switches::any),
-    ("chaos", stages::chaos::read),
-    ("loadbalance", stages::loadbalance::read),
-    ("acl", stages::acl::read),
-    ("cache", stages::cache::read),
-    ("header", stages::header::read),
-    ("minimal", stages::switches::minimal),
-    ("loop", stages::switches::find_loops),
-    ("forward", forward::read),
-    ("whoami", stages::switches::whoami),
-];
+/// The directives that onward has besides those of [`stages`].
+const OTHERS: [(&str, Reader); 3] =
+    [("reload", reload::read), ("bind", bind::read), ("forward", forward::read)];
 
 /// Zones of all keys and exceptions. One word can stand for 128 of them: see [`Context`].
 const ZONES_MAX: usize = 1_000_000;
@@ -179,7 +159,8 @@ fn set_up(
     let Some(stanzas) = block.directives.iter().find(|found| found.name == directive) else {
         return Ok(());
     };
-    let Some((_, read)) = BUILT.iter().find(|(name, _)| *name == directive) else {
+    let other = || OTHERS.iter().find(|(name, _)| *name == directive).map(|(_, read)| *read);
+    let Some(read) = stages::reader(directive).or_else(other) else {
         let what = format!("directive '{directive}'");
         return Err(Complaint::not_built(&stanzas.tokens[0], what).about(directive));
     };

@@ -35,6 +35,7 @@ pub use name::{Name, NameError};
 pub use net::Net;
 pub use rcodes::Rcodes;
 pub use reload::Reload;
+pub(crate) use stages::order;
 pub use stages::{
     Acl, AclAction, AclLine, CACHED_BYTES, Cache, CacheClass, Chaos, Consolidation, Errors,
     HeaderFlag, HeaderRule, LoadBalance, Local, LogRule, Prefetch, ServeStale, Stages, StaleMode,

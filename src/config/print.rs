@@ -6,8 +6,8 @@
 //! be written out, the number of client streams, which nobody writes, and how long the addresses
 //! of host names hold, because the addresses themselves are written.
 
-use super::stages::switch;
 use super::{BindAddress, Config, Forward, Policy, Reload, ServerBlock, forward::show};
+use crate::corefile::DIRECTIVES;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -39,9 +39,12 @@ impl ServerBlock {
         if let Some(reload) = reload {
             writeln!(f, "    reload {reload}")?;
         }
-        write!(f, "{}", self.stages)?;
-        self.forwards.iter().try_for_each(|forward| write!(f, "{forward}"))?;
-        switch(f, "whoami", self.stages.whoami)?;
+        for directive in DIRECTIVES {
+            match directive {
+                "forward" => self.forwards.iter().try_for_each(|forward| write!(f, "{forward}"))?,
+                stage => self.stages.write(stage, f)?,
+            }
+        }
         writeln!(f, "}}")
     }
 }

@@ -335,7 +335,7 @@ impl Route {
             stanza: self.stanza as u32,
             transport: stanza.transport(self.transport),
             timeout_class: stanza.timeout_class,
-            budget: chains[self.block].budget,
+            budget: chains[self.block].settings.budget,
             cacheable: self.cacheable,
         }
     }

@@ -4,6 +4,9 @@
 //! ends in exactly one of `replies` by response code or `drops` by reason (or is still
 //! outstanding), so that the books can be checked.
 
+use super::stages::Step;
+use crate::config::order;
+
 /// Why a packet was dropped without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -62,30 +65,42 @@ pub struct Stats {
     pub caches: Vec<CacheStats>,
 }
 
-/// What the small stages of server blocks did to queries, all blocks together.
+/// What one stage did to queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StageStats {
-    /// Answered by `local`.
-    pub local: u64,
-    /// Answered by `any`.
-    pub any: u64,
-    /// Answered by `chaos`.
-    pub chaos: u64,
-    /// Refused by `chaos`, which does not know them.
-    pub chaos_refused: u64,
-    /// Let through by `acl`.
-    pub acl_allowed: u64,
-    /// Refused by `acl`.
-    pub acl_blocked: u64,
-    /// Answered with nothing by `acl`.
-    pub acl_filtered: u64,
-    /// Dropped by `acl`.
-    pub acl_dropped: u64,
-    /// Not forwarded because the block's queries go in a circle.
-    pub looping: u64,
-    /// Answered by `whoami`.
-    pub whoami: u64,
+pub struct StageCounts {
+    /// Looked at, and let through.
+    pub passed: u64,
+    /// Answered.
+    pub answered: u64,
+    /// Refused, or failed.
+    pub refused: u64,
+    /// Dropped without a reply.
+    pub dropped: u64,
 }
+
+macro_rules! stage_stats {
+    ($(
+        $(#[$doc:meta])*
+        $name:literal $field:ident: $told:ty $(, $answers:ident)?
+        $(=> $module:ident::$Stage:ident)?;
+    )*) => {
+        /// What the small stages of server blocks did to queries, all blocks together.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct StageStats {
+            $($(
+                #[doc = concat!("What `", $name, "` did.")]
+                pub $module: StageCounts,
+            )?)*
+        }
+
+        impl StageStats {
+            fn add(&mut self, other: &Self) {
+                $($(self.$module.add(&other.$module);)?)*
+            }
+        }
+    };
+}
+order!(stage_stats);
 
 /// One worker's counters of one upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -207,18 +222,23 @@ impl Stats {
     }
 }
 
-impl StageStats {
+impl StageCounts {
+    /// Counts what was made of a query, and returns it.
+    pub fn count(&mut self, step: Step) -> Step {
+        *match step {
+            Step::Onward => &mut self.passed,
+            Step::Replied(_) => &mut self.answered,
+            Step::Refused(..) => &mut self.refused,
+            Step::Dropped => &mut self.dropped,
+        } += 1;
+        step
+    }
+
     fn add(&mut self, other: &Self) {
-        self.local += other.local;
-        self.any += other.any;
-        self.chaos += other.chaos;
-        self.chaos_refused += other.chaos_refused;
-        self.acl_allowed += other.acl_allowed;
-        self.acl_blocked += other.acl_blocked;
-        self.acl_filtered += other.acl_filtered;
-        self.acl_dropped += other.acl_dropped;
-        self.looping += other.looping;
-        self.whoami += other.whoami;
+        self.passed += other.passed;
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.dropped += other.dropped;
     }
 }
 

@@ -174,6 +174,11 @@ fn net(word: &Token) -> Result<Net, Complaint> {
     })
 }
 
+/// Writes what was told.
+pub(super) fn write(told: &[Acl], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|acl| write!(f, "{acl}"))
+}
+
 impl fmt::Display for Acl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "    acl")?;

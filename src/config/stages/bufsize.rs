@@ -7,6 +7,7 @@ use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
 use super::super::numbers;
 use crate::corefile::Cursor;
+use std::fmt;
 
 /// Also the most that is ever asked for or sent.
 const SIZE: u16 = 1232;
@@ -38,4 +39,9 @@ pub(in super::super) fn read(
     cursor.expect_no_arg()?;
     draft.stages.bufsize = Some(size);
     Ok(())
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<u16>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|size| writeln!(f, "    bufsize {size}"))
 }

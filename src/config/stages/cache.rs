@@ -119,6 +119,11 @@ pub enum StaleMode {
 /// 100 to 250, a signed denial about 1,000.
 pub const CACHED_BYTES: usize = 512;
 
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Cache>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|cache| write!(f, "{cache}"))
+}
+
 impl fmt::Display for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "    cache")?;

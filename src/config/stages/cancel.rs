@@ -3,9 +3,11 @@
 //! What a query may take in all. Of several stanzas the last holds.
 
 use super::super::error::Complaint;
+use super::super::forward::show;
 use super::super::load::{Context, Draft};
 use super::super::{QUERY_TIMEOUT, duration};
 use crate::corefile::Cursor;
+use std::fmt;
 use std::time::Duration;
 
 /// The reference's, which is a little more than any query gets here anyway.
@@ -38,4 +40,9 @@ pub(in super::super) fn read(
         draft.stages.cancel = Some(timeout);
     }
     Ok(())
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Duration>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|timeout| writeln!(f, "    cancel {}", show(*timeout)))
 }

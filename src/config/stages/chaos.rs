@@ -44,6 +44,11 @@ pub(in super::super) fn read(
     Ok(())
 }
 
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Chaos>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|chaos| write!(f, "{chaos}"))
+}
+
 impl fmt::Display for Chaos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "    chaos {}", Word(&self.version))?;

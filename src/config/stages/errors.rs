@@ -113,6 +113,11 @@ fn consolidation(cursor: &mut Cursor<'_>) -> Result<Consolidation, Complaint> {
     Ok(Consolidation { period, pattern, level, show_first })
 }
 
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Errors>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|errors| write!(f, "{errors}"))
+}
+
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::default() {

@@ -87,7 +87,7 @@ pub(in super::super) fn read(
 }
 
 /// Writes the rules as one stanza.
-pub(super) fn write(f: &mut fmt::Formatter<'_>, rules: &[HeaderRule]) -> fmt::Result {
+pub(super) fn write(rules: &[HeaderRule], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if rules.is_empty() {
         return Ok(());
     }

@@ -66,6 +66,11 @@ pub(in super::super) fn read(
     Ok(())
 }
 
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<LoadBalance>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|loadbalance| write!(f, "{loadbalance}"))
+}
+
 impl fmt::Display for LoadBalance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "    loadbalance round_robin")?;

@@ -46,6 +46,11 @@ pub(in super::super) fn read(
     Ok(())
 }
 
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Local>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|local| write!(f, "{local}"))
+}
+
 impl fmt::Display for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let switch = if self.localhost_prefix { "on" } else { "off" };

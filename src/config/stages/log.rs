@@ -103,6 +103,11 @@ fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>
     Ok(names)
 }
 
+/// Writes what was told.
+pub(super) fn write(told: &[LogRule], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|rule| write!(f, "{rule}"))
+}
+
 impl fmt::Display for LogRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "    log")?;

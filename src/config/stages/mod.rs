@@ -1,23 +1,80 @@
 //! The small directives of a server block: what each was told, as plain data.
 //!
-//! One file per directive: its type, its reader and how it is written. [`Stages`] holds them in
-//! the order of the chain, which is the language's and not the file's; [`super::load`] says which
-//! reader sees which directive. What they do to a query is the business of `engine::stages`.
+//! One file per directive: its type, its reader and how it is written. The table `order` says
+//! which there are and in which order a query meets them, which is the language's order and not
+//! that of the file. All else is made from it: [`Stages`], which reader sees which directive, how
+//! they are written, and the engine's chain with its counters. What they do to a query is the
+//! business of `engine::stages`.
 
-pub(super) mod acl;
-pub(super) mod bufsize;
-pub(super) mod cache;
-pub(super) mod cancel;
-pub(super) mod chaos;
-pub(super) mod errors;
-pub(super) mod header;
-pub(super) mod loadbalance;
-pub(super) mod local;
-pub(super) mod log;
-pub(super) mod nsid;
-pub(super) mod root;
-pub(super) mod switches;
-pub(super) mod timeouts;
+mod acl;
+mod any;
+mod bufsize;
+mod cache;
+mod cancel;
+mod chaos;
+mod debug;
+mod errors;
+mod header;
+mod loadbalance;
+mod local;
+mod log;
+mod loops;
+mod minimal;
+mod nsid;
+mod root;
+mod timeouts;
+mod whoami;
+
+/// The table of the small directives, in the order in which a query meets them. `then` is a macro
+/// that makes something of its rows.
+///
+/// A row is the directive's name, the module here that reads and writes it, which is also its
+/// field, and what it was told. `answers`: a server block with nothing but this one answers
+/// queries, instead of refusing them all. `=> module::Type`: what `engine::stages` makes of it.
+macro_rules! order {
+    ($then:ident) => {
+        $then! {
+            /// What relative paths of other directives begin at. `None`: the working directory.
+            "root" root: Option<String>;
+            /// What a query may take in all, where that is less than
+            /// [`QUERY_TIMEOUT`](super::QUERY_TIMEOUT).
+            "cancel" cancel: Option<Duration>, answers => cancel::Cancel;
+            /// How long clients' streams may take.
+            "timeouts" timeouts: Timeouts;
+            /// The name that clients get who ask which server answers.
+            "nsid" nsid: Option<String>, answers => nsid::Nsid;
+            /// No UDP payload larger than this is asked for or sent.
+            "bufsize" bufsize: Option<u16>, answers => bufsize::Bufsize;
+            /// Said, and without effect.
+            "debug" debug: bool;
+            /// How errors are to be logged. Without effect.
+            "errors" errors: Option<Errors>, answers;
+            /// Which queries are to be logged. Without effect.
+            "log" log: Vec<LogRule>, answers;
+            /// Names that mean this host are answered here.
+            "local" local: Option<Local>, answers => local::Local;
+            /// Queries for every type are answered here.
+            "any" any: bool, answers => any::Any;
+            /// Queries about the server itself are answered here.
+            "chaos" chaos: Option<Chaos>, answers => chaos::Chaos;
+            /// Addresses in answers change places.
+            "loadbalance" loadbalance: Option<LoadBalance>, answers => loadbalance::LoadBalance;
+            /// Who may ask what, in the order written.
+            "acl" acl: Vec<Acl>, answers => acl::Lists;
+            /// Answers are remembered.
+            "cache" cache: Option<Cache>, answers;
+            /// Flags that are changed, in the order written.
+            "header" header: Vec<HeaderRule>, answers => header::Header;
+            /// Positive answers are stripped of what was not asked for.
+            "minimal" minimal: bool, answers => minimal::Minimal;
+            /// A forwarding loop is to be found.
+            "loop" loops: bool, answers => loops::Loops;
+            /// What is not forwarded is told who it is.
+            "whoami" whoami: bool, answers => whoami::Whoami;
+        }
+    };
+}
+pub(crate) use order;
 
 pub use acl::{Acl, AclAction, AclLine};
 pub use cache::{CACHED_BYTES, Cache, CacheClass, Prefetch, ServeStale, StaleMode};
@@ -30,107 +87,91 @@ pub use log::LogRule;
 pub use timeouts::Timeouts;
 
 use super::error::Complaint;
-use super::forward::show;
-use super::word::Word;
+use super::load::Reader;
 use crate::corefile::Cursor;
 use std::fmt;
 use std::time::Duration;
 
-/// The small directives of one server block, in the order in which a query meets them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stages {
-    /// What relative paths of other directives begin at. `None`: the working directory.
-    pub root: Option<String>,
-    /// What a query may take in all, where that is less than
-    /// [`QUERY_TIMEOUT`](super::QUERY_TIMEOUT).
-    pub cancel: Option<Duration>,
-    /// How long clients' streams may take.
-    pub timeouts: Timeouts,
-    /// The name that clients get who ask which server answers.
-    pub nsid: Option<String>,
-    /// No UDP payload larger than this is asked for or sent.
-    pub bufsize: Option<u16>,
-    /// Said, and without effect.
-    pub debug: bool,
-    /// How errors are to be logged. Without effect.
-    pub errors: Option<Errors>,
-    /// Which queries are to be logged. Without effect.
-    pub log: Vec<LogRule>,
-    /// Names that mean this host are answered here.
-    pub local: Option<Local>,
-    /// Queries for every type are answered here.
-    pub any: bool,
-    /// Queries about the server itself are answered here.
-    pub chaos: Option<Chaos>,
-    /// Addresses in answers change places.
-    pub loadbalance: Option<LoadBalance>,
-    /// Who may ask what, in the order written.
-    pub acl: Vec<Acl>,
-    /// Answers are remembered.
-    pub cache: Option<Cache>,
-    /// Flags that are changed, in the order written.
-    pub header: Vec<HeaderRule>,
-    /// Positive answers are stripped of what was not asked for.
-    pub minimal: bool,
-    /// A forwarding loop is to be found.
-    pub find_loops: bool,
-    /// What is not forwarded is told who it is.
-    pub whoami: bool,
+macro_rules! directives {
+    ($(
+        $(#[$doc:meta])*
+        $name:literal $field:ident: $told:ty $(, $answers:ident)?
+        $(=> $module:ident::$Stage:ident)?;
+    )*) => {
+        /// The small directives of one server block, in the order in which a query meets them.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Stages {
+            $($(#[$doc])* pub $field: $told,)*
+        }
+
+        impl Stages {
+            /// Whether one of them makes its block answer: without any the block refuses every
+            /// query.
+            pub fn can_answer(&self) -> bool {
+                false $($(|| self.$field.$answers())?)*
+            }
+
+            /// Writes what `directive` was told, if it is one of these and was told anything.
+            pub(super) fn write(
+                &self,
+                directive: &str,
+                f: &mut fmt::Formatter<'_>,
+            ) -> fmt::Result {
+                match directive {
+                    $($name => $field::write(&self.$field, f),)*
+                    _ => Ok(()),
+                }
+            }
+        }
+
+        /// Who reads `directive`, if it is one of these.
+        pub(super) fn reader(directive: &str) -> Option<Reader> {
+            match directive {
+                $($name => Some($field::read),)*
+                _ => None,
+            }
+        }
+
+        /// The directives, in the order of the table.
+        #[cfg(test)]
+        const NAMES: &[&str] = &[$($name),*];
+    };
+}
+order!(directives);
+
+/// What a directive was told.
+trait Told {
+    /// Whether it is there, and so makes its block answer.
+    fn answers(&self) -> bool;
 }
 
-impl Stages {
-    /// Whether one of them makes its block answer: without any the block refuses every query.
-    pub fn can_answer(&self) -> bool {
-        self.cancel.is_some()
-            || self.nsid.is_some()
-            || self.bufsize.is_some()
-            || self.errors.is_some()
-            || !self.log.is_empty()
-            || self.local.is_some()
-            || self.any
-            || self.chaos.is_some()
-            || self.loadbalance.is_some()
-            || !self.acl.is_empty()
-            || self.cache.is_some()
-            || !self.header.is_empty()
-            || self.minimal
-            || self.find_loops
-            || self.whoami
+impl Told for bool {
+    fn answers(&self) -> bool {
+        *self
     }
 }
 
-impl fmt::Display for Stages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(root) = &self.root {
-            writeln!(f, "    root {}", Word(root))?;
-        }
-        if let Some(cancel) = self.cancel {
-            writeln!(f, "    cancel {}", show(cancel))?;
-        }
-        self.timeouts.fmt(f)?;
-        if let Some(nsid) = &self.nsid {
-            writeln!(f, "    nsid {}", Word(nsid))?;
-        }
-        if let Some(bufsize) = self.bufsize {
-            writeln!(f, "    bufsize {bufsize}")?;
-        }
-        switch(f, "debug", self.debug)?;
-        self.errors.iter().try_for_each(|errors| errors.fmt(f))?;
-        self.log.iter().try_for_each(|rule| rule.fmt(f))?;
-        self.local.iter().try_for_each(|local| local.fmt(f))?;
-        switch(f, "any", self.any)?;
-        self.chaos.iter().try_for_each(|chaos| chaos.fmt(f))?;
-        self.loadbalance.iter().try_for_each(|loadbalance| loadbalance.fmt(f))?;
-        self.acl.iter().try_for_each(|acl| acl.fmt(f))?;
-        self.cache.iter().try_for_each(|cache| cache.fmt(f))?;
-        header::write(f, &self.header)?;
-        switch(f, "minimal", self.minimal)?;
-        switch(f, "loop", self.find_loops)
+impl<T> Told for Option<T> {
+    fn answers(&self) -> bool {
+        self.is_some()
     }
+}
+
+impl<T> Told for Vec<T> {
+    fn answers(&self) -> bool {
+        !self.is_empty()
+    }
+}
+
+/// Reads the first stanza of a directive that has nothing but its name.
+fn switch(cursor: &mut Cursor<'_>) -> Result<bool, Complaint> {
+    cursor.stanza();
+    cursor.expect_no_arg()?;
+    Ok(true)
 }
 
 /// Writes `name` on a line of its own if it is `on`.
-pub(super) fn switch(f: &mut fmt::Formatter<'_>, name: &str, on: bool) -> fmt::Result {
+fn write_switch(f: &mut fmt::Formatter<'_>, name: &str, on: bool) -> fmt::Result {
     if on { writeln!(f, "    {name}") } else { Ok(()) }
 }
 
@@ -141,5 +182,17 @@ fn once(cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
         Some(second) => {
             Err(Complaint::value(second, "this plugin can only be used once per Server Block"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NAMES;
+    use crate::corefile::DIRECTIVES;
+
+    #[test]
+    fn the_table_has_the_order_of_the_language() {
+        let order: Vec<_> = DIRECTIVES.into_iter().filter(|name| NAMES.contains(name)).collect();
+        assert_eq!(order, NAMES);
     }
 }

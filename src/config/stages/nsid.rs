@@ -5,8 +5,10 @@
 
 use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
+use super::super::word::Word;
 use super::once;
 use crate::corefile::Cursor;
+use std::fmt;
 
 /// Bytes of the name at most: with it the longest error still fits into 512 bytes.
 const LEN_MAX: usize = 64;
@@ -26,4 +28,9 @@ pub(in super::super) fn read(
     }
     draft.stages.nsid = Some(data);
     once(cursor)
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|nsid| writeln!(f, "    nsid {}", Word(nsid)))
 }

@@ -5,7 +5,9 @@
 
 use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
+use super::super::word::Word;
 use crate::corefile::Cursor;
+use std::fmt;
 use std::io::ErrorKind;
 
 /// Reads all `root` stanzas of one server block.
@@ -26,4 +28,9 @@ pub(in super::super) fn read(
         draft.stages.root = Some(path.text.to_string());
     }
     Ok(())
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|root| writeln!(f, "    root {}", Word(root)))
 }

@@ -98,6 +98,11 @@ fn count(cursor: &mut Cursor<'_>) -> Result<Option<u32>, Complaint> {
     }
 }
 
+/// Writes what was told.
+pub(super) fn write(told: &Timeouts, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{told}")
+}
+
 impl fmt::Display for Timeouts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::default() {

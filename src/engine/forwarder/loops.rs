@@ -39,7 +39,7 @@ impl Forwarder {
 
     /// There is a new configuration: what was known about loops is void.
     pub(super) fn forget_loops(&mut self) {
-        let due = self.chains.iter().any(|chain| chain.find_loops.is_some());
+        let due = self.chains.iter().any(|chain| chain.settings.find_loops.is_some());
         self.loops = Loops { due, ..Loops::default() };
     }
 
@@ -48,7 +48,7 @@ impl Forwarder {
         self.loops.due = false;
         let (nonce, first) = self.verdicts.agree_on(self.random.next_u64());
         for block in 0..self.chains.len() {
-            let zone = self.chains[block].find_loops.as_ref();
+            let zone = self.chains[block].settings.find_loops.as_ref();
             let probe = zone.and_then(|zone| Probe::new(zone, nonce, block, now));
             if let Some(probe) = probe.as_ref().filter(|_| first) {
                 self.send_probe(now, block, probe);

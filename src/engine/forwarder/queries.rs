@@ -6,16 +6,15 @@
 
 use super::caching::LookUp;
 use super::{Forwarder, Route, hash_of};
-use crate::engine::chain::Step;
 use crate::engine::exchange::{Client, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
 use crate::engine::message::reply::{ExtendedError, Finish};
 use crate::engine::message::{HEADER_LEN, Rcode, flags};
+use crate::engine::stages::Step;
 use crate::engine::stats::DropReason;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
-use rand_chacha::rand_core::Rng;
 
 /// What becomes of a query that was understood.
 enum Course {
@@ -101,8 +100,7 @@ impl Forwarder {
             return Course::Refused(Rcode::Refused, None, None);
         };
         let (chain, stats) = (&self.chains[block], &mut self.stats);
-        let random = || self.random.next_u32();
-        let stages = &mut stats.stages;
+        let (random, stages) = (&mut self.random, &mut stats.stages);
         let mut step = chain.on_query(&client, query, &name, random, stages, out);
         if step == Step::Onward {
             let looked_up = self.look_up(now, &client, query, &name, block, out);
@@ -114,10 +112,13 @@ impl Forwarder {
             }
             let peer = client.peer;
             step = match self.routes.stanza_in(block, &name) {
-                None => self.chains[block].at_end(&client, query, &mut self.stats.stages, out),
+                None => {
+                    let (random, stages) = (&mut self.random, &mut self.stats.stages);
+                    self.chains[block].at_end(&client, query, &name, random, stages, out)
+                }
                 Some(_) if self.is_looping(now, block, query, &name, peer) => {
-                    self.stats.stages.looping += 1;
-                    Step::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError))
+                    let refused = Step::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError));
+                    self.stats.stages.loops.count(refused)
                 }
                 Some(stanza) => {
                     let cacheable = looked_up != LookUp::NotForIt;

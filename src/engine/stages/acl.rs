@@ -5,13 +5,15 @@
 //! types are one line here, and its networks are one sorted list of ranges that do not touch: so
 //! a list of a hundred thousand prefixes costs seventeen comparisons a query.
 
-use crate::config::{Acl, AclAction, AclLine, Net};
+use super::{Settings, Stage, Step, Visit};
+use crate::config::{Acl, AclAction, AclLine, Net, ServerBlock};
+use crate::engine::message::reply::ExtendedError;
+use crate::engine::message::{Rcode, flags};
 use crate::engine::zones::{Folded, Zones};
 use ahash::RandomState;
 use std::net::IpAddr;
 
 /// All lists of a server block.
-#[derive(Default)]
 pub struct Lists(Vec<List>);
 
 struct List {
@@ -28,19 +30,33 @@ struct Line {
     nets: Option<Ranges>,
 }
 
+impl Stage for Lists {
+    fn new(block: &ServerBlock, hasher: &RandomState, _: &mut Settings) -> Option<Self> {
+        let written = &block.stages.acl;
+        (!written.is_empty()).then(|| Self::new(written, hasher))
+    }
+
+    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
+        Some(match self.decide(visit.name, visit.query.question.kind, visit.peer.ip()) {
+            AclAction::Allow => Step::Onward,
+            AclAction::Block => Step::Refused(Rcode::Refused, Some(ExtendedError::Blocked)),
+            AclAction::Filter => {
+                let reply = visit.reply_with(Some(ExtendedError::Filtered));
+                Step::Replied(reply.end(flags::RA, Rcode::NoError))
+            }
+            AclAction::Drop => Step::Dropped,
+        })
+    }
+}
+
 impl Lists {
     /// As written. `hasher` is keyed.
-    pub fn new(written: &[Acl], hasher: &RandomState) -> Self {
+    fn new(written: &[Acl], hasher: &RandomState) -> Self {
         Self(written.iter().map(|acl| List::new(acl, hasher)).collect())
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// What is done to a question for `name` and `kind` from `address`.
-    pub fn decide(&self, name: &Folded, kind: u16, address: IpAddr) -> AclAction {
+    fn decide(&self, name: &Folded, kind: u16, address: IpAddr) -> AclAction {
         let address = address.to_canonical();
         let mut lists = self.0.iter();
         let decided = lists.find_map(|list| list.decide(name, kind, address));

@@ -3,23 +3,34 @@
 //! Such answers are large and nobody needs them: they serve to amplify, and resolvers take from
 //! them what they should ask for. So they are not forwarded; what comes back instead says why.
 
-use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
-use crate::engine::message::{Question, Rcode, kind};
+use super::{Settings, Stage, Step, Visit};
+use crate::config::ServerBlock;
+use crate::engine::message::compose::{NewRecord, QNAME, Section};
+use crate::engine::message::{Rcode, kind};
+use ahash::RandomState;
 
 /// Seconds for which the answer holds: a hint at the document.
 const TTL: u32 = 8482;
 
-/// Whether this is for the stage to answer.
-pub fn wants(question: &Question) -> bool {
-    question.kind == kind::ANY
-}
+/// It has nothing to remember.
+pub struct Any;
 
-/// Writes the answer and returns its length.
-pub fn answer(mut reply: Composer<'_>, question: &Question) -> usize {
-    let data: &[&[u8]] = &[b"\x0dANY obsoleted", b"\x0cSee RFC 8482"];
-    let class = question.class;
-    let record = NewRecord { owner: &QNAME, kind: kind::HINFO, class, ttl: TTL, data };
-    reply.record(Section::Answer, &record);
-    // It is neither the zone's own word nor the outcome of a recursion.
-    reply.end(0, Rcode::NoError)
+impl Stage for Any {
+    fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {
+        block.stages.any.then_some(Self)
+    }
+
+    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
+        let question = visit.query.question;
+        if question.kind != kind::ANY {
+            return None;
+        }
+        let data: &[&[u8]] = &[b"\x0dANY obsoleted", b"\x0cSee RFC 8482"];
+        let class = question.class;
+        let record = NewRecord { owner: &QNAME, kind: kind::HINFO, class, ttl: TTL, data };
+        let mut reply = visit.reply();
+        reply.record(Section::Answer, &record);
+        // It is neither the zone's own word nor the outcome of a recursion.
+        Some(Step::Replied(reply.end(0, Rcode::NoError)))
+    }
 }

@@ -3,9 +3,12 @@
 //! Queries of class CH are about whoever is asked (RFC 4892), so a block with this stage answers
 //! or refuses all of them; upstreams, whose versions nobody here asked for, never see one.
 
-use crate::config::Chaos;
+use super::{Settings, Stage, Step, Visit};
+use crate::config::{self, ServerBlock};
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
 use crate::engine::message::{Question, Rcode, class, kind};
+use ahash::RandomState;
+use rand_chacha::rand_core::Rng;
 
 /// The names that ask for the version.
 const VERSION: [&[u8]; 2] = [b"\x07version\x04bind\0", b"\x07version\x06server\0"];
@@ -14,20 +17,41 @@ const AUTHORS: &[u8] = b"\x07authors\x04bind\0";
 /// The names that ask which server this is.
 const HOST: [&[u8]; 2] = [b"\x08hostname\x04bind\0", b"\x02id\x06server\0"];
 
+/// What is told about the server.
+pub struct Chaos(config::Chaos);
+
+impl Stage for Chaos {
+    fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {
+        block.stages.chaos.clone().map(Self)
+    }
+
+    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
+        let (question, name) = (visit.query.question, visit.name.as_bytes());
+        if !wants(&question) {
+            return None;
+        }
+        if !knows(&self.0, name, &question) {
+            return Some(Step::Refused(Rcode::Refused, None));
+        }
+        let random = visit.random.next_u32();
+        Some(Step::Replied(answer(&self.0, name, random, visit.reply())))
+    }
+}
+
 /// Whether this is for the stage to answer or to refuse.
-pub fn wants(question: &Question) -> bool {
+fn wants(question: &Question) -> bool {
     question.class == class::CH
 }
 
 /// Whether the stage has an answer; `name` is folded.
-pub fn knows(chaos: &Chaos, name: &[u8], question: &Question) -> bool {
+fn knows(chaos: &config::Chaos, name: &[u8], question: &Question) -> bool {
     let known = VERSION.contains(&name) || HOST.contains(&name);
     question.kind == kind::TXT && (known || (name == AUTHORS && !chaos.authors.is_empty()))
 }
 
 /// Writes the answer to a name that it [`knows`] and returns its length. `random` chooses which of
 /// the authors is named first.
-pub fn answer(chaos: &Chaos, name: &[u8], random: u32, mut reply: Composer<'_>) -> usize {
+fn answer(chaos: &config::Chaos, name: &[u8], random: u32, mut reply: Composer<'_>) -> usize {
     let mut text = |text: &str| {
         let data: &[&[u8]] = &[&[text.len() as u8], text.as_bytes()];
         let (kind, class) = (kind::TXT, class::CH);

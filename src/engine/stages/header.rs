@@ -3,12 +3,30 @@
 //! The rules of a block are two pairs of masks, one for queries as they go upstream and one for
 //! upstreams' answers as they go to clients. A later rule overrides an earlier one for its flag.
 
-use crate::config::{HeaderFlag, HeaderRule};
+use super::{Settings, Stage, Step, Visit};
+use crate::config::{HeaderFlag, HeaderRule, ServerBlock};
 use crate::engine::message::flags;
 use crate::engine::message::reply::Masks;
+use ahash::RandomState;
+
+/// The masks are in the settings, because the flags also go upstream.
+pub struct Header;
+
+impl Stage for Header {
+    fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {
+        [settings.query_flags, settings.answer_flags] = masks(&block.stages.header);
+        (settings.query_flags != Masks::default()).then_some(Self)
+    }
+
+    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
+        let asked = &mut visit.query.asked;
+        asked.flags = visit.settings.query_flags.apply(asked.flags);
+        None
+    }
+}
 
 /// The masks for queries, and for answers.
-pub fn masks(rules: &[HeaderRule]) -> [Masks; 2] {
+fn masks(rules: &[HeaderRule]) -> [Masks; 2] {
     let mut masks = [Masks::default(); 2];
     for rule in rules {
         let bit = match rule.flag {

@@ -8,17 +8,34 @@
 //! and MX, whose order means nothing: of equal preferences the sender itself must choose at random
 //! (RFC 5321 §5.1). Of a set with more than [`SET_MAX`] addresses the rest stay in their places.
 
-use crate::config::Net;
+use super::{Settings, Stage};
+use crate::config::{Net, ServerBlock};
 use crate::engine::message::{HEADER_LEN, Question, Rcode, Record, class, flags};
 use crate::engine::message::{kind, names_equal, u16_at};
+use ahash::RandomState;
 use std::net::IpAddr;
 
 /// Addresses of one set that change places.
 pub const SET_MAX: usize = 256;
 
+/// Addresses in the first of these come first, and so on.
+pub struct LoadBalance(Vec<Net>);
+
+impl Stage for LoadBalance {
+    fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {
+        block.stages.loadbalance.as_ref().map(|told| Self(told.prefer.clone()))
+    }
+
+    fn rearrange(&self, reply: &mut [u8], random: &mut impl FnMut() -> u32) {
+        // A multiplication in place of a division, and no less even.
+        let below = |bound: usize| ((u64::from(random()) * bound as u64) >> 32) as usize;
+        shuffle(reply, &self.0, below);
+    }
+}
+
 /// Lets the addresses in the reply `message` change places; those in the first of `prefer` come
 /// first, and so on. `random`: a number below its argument, each as likely.
-pub fn shuffle(message: &mut [u8], prefer: &[Net], mut random: impl FnMut(usize) -> usize) {
+fn shuffle(message: &mut [u8], prefer: &[Net], mut random: impl FnMut(usize) -> usize) {
     let word = u16_at(message, 2).unwrap_or(Rcode::ServFail as u16);
     let Some(question) = Question::parse(message) else { return };
     if word & flags::RCODE != Rcode::NoError as u16 {

@@ -5,8 +5,11 @@
 //! merely begins with the label localhost means this host too: that is what a resolver's search
 //! list makes of it.
 
+use super::{Settings, Stage, Step, Visit};
+use crate::config::{self, ServerBlock};
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
 use crate::engine::message::{HEADER_LEN, Question, Rcode, class, kind};
+use ahash::RandomState;
 
 /// Seconds for which all of this holds: a week.
 const TTL: u32 = 604_800;
@@ -25,9 +28,24 @@ const LOOPBACK: &[u8] = b"\x011\x010\x010\x03127\x07in-addr\x04arpa\0";
 const SOA: &[&[u8]] =
     &[LOCALHOST, b"\x04root\x09localhost\0", &1_u32.to_be_bytes(), &[0; 12], &TTL.to_be_bytes()];
 
+/// Which names mean this host.
+pub struct Local(config::Local);
+
+impl Stage for Local {
+    fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {
+        block.stages.local.map(Self)
+    }
+
+    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
+        let question = visit.query.question;
+        let place = place(visit.name.as_bytes(), &question, self.0.localhost_prefix)?;
+        Some(Step::Replied(answer(place, &question, visit.reply())))
+    }
+}
+
 /// Where a name stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+enum Place {
     /// It means this host.
     Host,
     /// It is a reverse zone's own name.
@@ -40,7 +58,7 @@ pub enum Place {
 
 /// Where the folded `name` stands, if that is any business of this stage. `prefix`: names that
 /// begin with localhost mean this host.
-pub fn place(name: &[u8], question: &Question, prefix: bool) -> Option<Place> {
+fn place(name: &[u8], question: &Question, prefix: bool) -> Option<Place> {
     if question.class != class::IN {
         return None;
     }
@@ -69,7 +87,7 @@ fn is_label(name: &[u8], place: usize) -> bool {
 }
 
 /// Writes the answer to a question whose name stands at `place` and returns its length.
-pub fn answer(place: Place, question: &Question, mut reply: Composer<'_>) -> usize {
+fn answer(place: Place, question: &Question, mut reply: Composer<'_>) -> usize {
     let record = |kind, data| NewRecord { owner: &QNAME, kind, class: class::IN, ttl: TTL, data };
     let found = match (place, question.kind) {
         (Place::Host, kind::A) => Some(record(kind::A, &[&[127, 0, 0, 1]])),

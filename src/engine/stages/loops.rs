@@ -5,10 +5,23 @@
 //! what it is asked back here. Old names count for nothing: by then they may have been read in
 //! somebody's log.
 
-use crate::config::Name;
+use super::{Settings, Stage};
+use crate::config::{Name, ServerBlock};
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Question, class, flags, kind, put_u16};
 use crate::moment::Moment;
+use ahash::RandomState;
 use std::time::Duration;
+
+/// Nothing of it meets a query: all is in the settings.
+pub enum Loops {}
+
+impl Stage for Loops {
+    fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {
+        let zone = block.zones.first();
+        settings.find_loops = zone.filter(|_| block.stages.loops).cloned();
+        None
+    }
+}
 
 /// How long a probe may be under way, with all its attempts and those of the hops behind.
 const YOUNG: Duration = Duration::from_secs(10);

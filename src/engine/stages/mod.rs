@@ -1,46 +1,195 @@
 //! The small stages of a server block's chain, one file each. PURE.
 //!
-//! A stage is a function or a small struct that looks at a question, a client's address or a
-//! finished reply, and knows nothing of the chain, of other stages or of upstreams. Nothing is
-//! allocated, formatted or counted in it per query.
+//! A stage is a small struct that looks at a question, a client's address or a finished reply, and
+//! knows nothing of the chain, of other stages or of upstreams. Nothing is allocated, formatted or
+//! counted in it per query. What it can do is the trait [`Stage`], whose calls are all known when
+//! the program is built: no table of functions is followed per query.
 //!
 //! # Adding a plugin
 //!
-//! A directive of the Corefile is a small thing with four ends. Take `any`, which answers queries
-//! for every type with one record:
+//! A plugin is a file for what it is told, a file for what it does, a row of the table, and a
+//! section of the documentation; nothing else has to change. Take `any`, which answers queries for
+//! every type with one record:
 //!
-//! 1. **What was written.** A reader in `config/stages/` turns the directive's tokens into plain
-//!    data, a field of [`crate::config::Stages`] at its place in the order of the chain. `any` is
-//!    there or not, so it shares `switches.rs` with others of its kind and its field is a `bool`; a
-//!    directive with arguments has a file of its own, as `nsid.rs`. The reader objects to what is
-//!    wrong at the word that is wrong, and `Display` writes every default, so that what is written
-//!    reads as the same again. The table `BUILT` in `config/load.rs` says which reader sees which
-//!    directive; until it is there, the directive is refused as not supported. If it makes a block
-//!    answer queries, [`crate::config::Stages::can_answer`] says so.
-//! 2. **What it does.** A file here. `any.rs` has two functions: [`any::wants`] looks at the
-//!    question, [`any::answer`] writes the reply with a
-//!    [`Composer`](crate::engine::message::compose::Composer), which knows about sizes and EDNS.
-//!    What a stage has to look up is built from the configuration at the start, as the sorted
-//!    networks of [`acl`].
-//! 3. **Where it stands.** [`Chain::on_query`](crate::engine::chain::Chain::on_query) is the order:
-//!    one `if` at the right place, a counter of
-//!    [`StageStats`](crate::engine::stats::StageStats), and a
-//!    [`Step`](crate::engine::chain::Step) that says how the query goes on. What a stage changes in
-//!    replies belongs into [`Finish`](crate::engine::message::reply::Finish), or, if it moves
-//!    records, beside [`loadbalance`] in `Chain::rearrange`. What it changes in the query that
-//!    goes upstream must be in its text before that is compared with those under way.
+//! 1. **What it is told.** `config/stages/any.rs` has two functions. `read` turns the directive's
+//!    tokens into plain data and objects to what is wrong at the word that is wrong; `write` writes
+//!    the data with every default, so that what is written reads as the same again. `any` is there
+//!    or not, so its data is a `bool`; one with arguments has a type of its own there, as `local`.
+//! 2. **What it does.** `engine/stages/any.rs`, here, has a type that implements [`Stage`].
+//!    [`Stage::new`] takes from the block what is needed; for [`any::Any`] that is whether it is
+//!    there, for [`acl::Lists`] the networks, sorted. [`Stage::on_query`] looks at the question and
+//!    says `None` if it is not for it; otherwise it writes the reply with a [`Composer`], which
+//!    knows about sizes and EDNS, and says so with a [`Step`]. A stage that changes how all replies
+//!    of its block look, or what goes upstream for them, changes [`Settings`] in `new`, as
+//!    [`minimal`]; one that moves records has [`Stage::rearrange`], as [`loadbalance`]; one that
+//!    answers what nobody forwards has [`Stage::at_end`], as [`whoami`].
+//! 3. **Where it stands.** The table `order` in `config/stages/mod.rs` has one row for each, in the
+//!    order in which a query meets them:
+//!
+//!    ```text
+//!    /// Queries for every type are answered here.
+//!    "any" any: bool, answers => any::Any;
+//!    ```
+//!
+//!    It gives the directive a reader, [`crate::config::Stages`] a field, the
+//!    [`Chain`](crate::engine::chain::Chain) a test at this place and
+//!    [`StageStats`](crate::engine::stats::StageStats) counters of what became of the queries that
+//!    the stage had a say in. A `mod` line above it, and one here, name the files. Until the row is
+//!    there, the directive is refused as not supported; a name that is not among the language's,
+//!    [`DIRECTIVES`](crate::corefile::DIRECTIVES), has to be put there first.
 //! 4. **What is said about it.** A section in `tuning/COREFILE.md`, with what differs from the
 //!    reference and why.
 //!
 //! And tests: golden cases in `tests/corefile/stages.txt` for what is read, refused and written, a
 //! line in the property of `tests/corefile.rs`, unit tests in its own file, and one in
 //! `tests/engine/stages.rs` that shows it at work.
+//!
+//! A stage that needs more than its block's queries (time, upstreams, memory of its own, as `cache`
+//! and `loop` do) does that part in the forwarder.
 
 pub mod acl;
 pub mod any;
+pub mod bufsize;
+pub mod cancel;
 pub mod chaos;
 pub mod header;
 pub mod loadbalance;
 pub mod local;
 pub mod loops;
+pub mod minimal;
+pub mod nsid;
 pub mod whoami;
+
+use super::key::Transport;
+use super::message::compose::Composer;
+use super::message::query::Query;
+use super::message::reply::{ExtendedError, Finish, Masks};
+use super::message::{Rcode, UDP_PAYLOAD_MAX};
+use super::zones::Folded;
+use crate::config::{Name, QUERY_TIMEOUT, ServerBlock};
+use ahash::RandomState;
+use rand_chacha::ChaCha12Rng;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What one stage of a server block does. Each method but the first is called for the stages that
+/// the block has, in the order of the table, and does nothing unless a stage says otherwise.
+pub trait Stage: Sized {
+    /// As `block` says: changes the block's settings, and returns what meets its queries; `None`
+    /// if nothing does. `hasher` is keyed.
+    fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self>;
+
+    /// What becomes of a query before it is forwarded. `None`: it is no business of this stage.
+    fn on_query(&self, _: &mut Visit<'_, '_>) -> Option<Step> {
+        None
+    }
+
+    /// What becomes of a query that nobody forwards.
+    fn at_end(&self, _: &mut Visit<'_, '_>) -> Option<Step> {
+        None
+    }
+
+    /// Lets records of an upstream's answer, as it is written, change places. `random`: any
+    /// number.
+    fn rearrange(&self, _reply: &mut [u8], _random: &mut impl FnMut() -> u32) {}
+}
+
+/// What a stage makes of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on.
+    Onward,
+    /// A reply of so many bytes is written.
+    Replied(usize),
+    /// The client is to be told.
+    Refused(Rcode, Option<ExtendedError>),
+    /// There is no reply.
+    Dropped,
+}
+
+/// What holds for all queries of a server block alike; its stages change it once.
+pub struct Settings {
+    /// The name that clients get who ask which server answers.
+    pub nsid: Option<Box<[u8]>>,
+    /// The UDP payload that is advertised.
+    pub udp_size: u16,
+    /// How long an idle stream stays open, in units of 100 ms.
+    pub keepalive: u16,
+    /// What a query may take in all.
+    pub budget: Duration,
+    /// The flags of queries as they go upstream.
+    pub query_flags: Masks,
+    /// The flags of upstreams' answers.
+    pub answer_flags: Masks,
+    /// Positive answers are stripped of what was not asked for.
+    pub minimal: bool,
+    /// Below this zone a query is sent that must not come back.
+    pub find_loops: Option<Name>,
+}
+
+impl Settings {
+    /// Before any stage has changed them. `idle`: how long clients' idle streams stay open.
+    pub fn new(idle: Duration) -> Self {
+        Self {
+            nsid: None,
+            udp_size: UDP_PAYLOAD_MAX as u16,
+            keepalive: u16::try_from(idle.as_millis() / 100).unwrap_or(u16::MAX),
+            budget: QUERY_TIMEOUT,
+            query_flags: Masks::default(),
+            answer_flags: Masks::default(),
+            minimal: false,
+            find_loops: None,
+        }
+    }
+
+    /// How replies of our own are finished.
+    pub fn finish_own(&self) -> Finish<'_> {
+        let nsid = self.nsid.as_deref();
+        let (udp_size, keepalive) = (self.udp_size, self.keepalive);
+        Finish { udp_size, keepalive, nsid, ..Finish::PLAIN }
+    }
+}
+
+/// A query at a stage, and what it takes to answer it.
+pub struct Visit<'a, 'q> {
+    /// Who asks.
+    pub peer: &'a SocketAddr,
+    /// How.
+    pub transport: Transport,
+    /// What.
+    pub query: &'a mut Query<'q>,
+    /// Its name.
+    pub name: &'a Folded,
+    /// The settings of its server block.
+    pub settings: &'a Settings,
+    /// Draws any number.
+    pub random: &'a mut ChaCha12Rng,
+    /// Where a reply is written.
+    pub out: &'a mut [u8],
+}
+
+impl<'q> Visit<'_, 'q> {
+    /// The same for one more stage. Put together only for a stage that is there, so that one that
+    /// is not costs no more than the test for it.
+    #[inline]
+    pub fn again(&mut self) -> Visit<'_, 'q> {
+        let Self { peer, transport, query, name, settings, random, out } = self;
+        let (peer, transport) = (*peer, *transport);
+        Visit { peer, transport, query, name, settings, random, out }
+    }
+
+    /// A reply of our own, to be composed.
+    pub fn reply(&mut self) -> Composer<'_> {
+        self.reply_with(None)
+    }
+
+    /// The same with an extended error.
+    pub fn reply_with(&mut self, why: Option<ExtendedError>) -> Composer<'_> {
+        let limit = match self.transport {
+            Transport::Udp => self.query.asked.udp_limit(),
+            Transport::Tcp => self.out.len(),
+        };
+        let (asked, question) = (&self.query.asked, self.query.question_bytes());
+        Composer::new(self.out, limit, asked, question, self.settings.finish_own(), why)
+    }
+}

@@ -3,13 +3,30 @@
 //! Ends a chain, for trying out a configuration. The address is a record beside the answer, which
 //! stays empty, and the port that of a service below the name that was asked.
 
+use super::{Settings, Stage, Step, Visit};
+use crate::config::ServerBlock;
 use crate::engine::key::Transport;
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
 use crate::engine::message::{Question, Rcode, flags, kind};
+use ahash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 
+/// It has nothing to remember.
+pub struct Whoami;
+
+impl Stage for Whoami {
+    fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {
+        block.stages.whoami.then_some(Self)
+    }
+
+    fn at_end(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
+        let (client, transport, question) = (*visit.peer, visit.transport, visit.query.question);
+        Some(Step::Replied(answer(client, transport, &question, visit.reply())))
+    }
+}
+
 /// Writes the answer and returns its length.
-pub fn answer(
+fn answer(
     client: SocketAddr,
     transport: Transport,
     question: &Question,

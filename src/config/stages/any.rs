@@ -1,0 +1,25 @@
+//! `any`
+//!
+//! Queries for every type are answered here. It says all by being there; of several stanzas only
+//! the first is looked at, as in the reference.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::{switch, write_switch};
+use crate::corefile::Cursor;
+use std::fmt;
+
+/// Reads the first `any` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    _: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    draft.stages.any = switch(cursor)?;
+    Ok(())
+}
+
+/// Writes it.
+pub(super) fn write(told: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write_switch(f, "any", *told)
+}

@@ -1,0 +1,29 @@
+//! `debug`
+//!
+//! Read and without effect, as no query is ever logged. It says all by being there; of several
+//! stanzas only the first is looked at, as in the reference.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::{switch, write_switch};
+use crate::corefile::Cursor;
+use std::fmt;
+
+/// Reads the first `debug` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let place = cursor.clone().stanza().map(|stanza| &stanza.place);
+    draft.stages.debug = switch(cursor)?;
+    if let Some(place) = place {
+        context.warn(place, "plugin/debug: no effect: no query is ever logged");
+    }
+    Ok(())
+}
+
+/// Writes it.
+pub(super) fn write(told: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write_switch(f, "debug", *told)
+}

@@ -1,0 +1,25 @@
+//! `loop`
+//!
+//! A forwarding loop is to be found. It says all by being there, and can be there only once in a
+//! server block.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::{once, switch, write_switch};
+use crate::corefile::Cursor;
+use std::fmt;
+
+/// Reads the `loop` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    _: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    draft.stages.loops = switch(cursor)?;
+    once(cursor)
+}
+
+/// Writes it.
+pub(super) fn write(told: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write_switch(f, "loop", *told)
+}
