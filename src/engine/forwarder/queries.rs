@@ -7,6 +7,7 @@
 use super::caching::LookUp;
 use super::{Forwarder, Route, hash_of};
 use crate::engine::chain::Step;
+use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
@@ -25,6 +26,8 @@ enum Course {
     Replied(usize),
     /// The client is to be told, by this server block if it is one's.
     Refused(Rcode, Option<ExtendedError>, Option<usize>),
+    /// The client is to be told by this server block that its query failed.
+    Failed(Rcode, Reason, usize),
     /// There is no reply.
     Dropped,
 }
@@ -63,6 +66,11 @@ impl Forwarder {
                     }
                     Course::Refused(rcode, why, block) => {
                         (rcode, why, query.asked, Some(query.question), block)
+                    }
+                    Course::Failed(rcode, reason, block) => {
+                        self.log_query(&query, block, rcode, reason);
+                        let (why, question) = (reason.extended(), query.question);
+                        (rcode, why, query.asked, Some(question), Some(block))
                     }
                     Course::Dropped => return None,
                 }
@@ -114,10 +122,18 @@ impl Forwarder {
             }
             let peer = client.peer;
             step = match self.routes.stanza_in(block, &name) {
-                None => self.chains[block].at_end(&client, query, &mut self.stats.stages, out),
+                None => {
+                    let stages = &mut self.stats.stages;
+                    let step = self.chains[block].at_end(&client, query, stages, out);
+                    if let Step::Refused(rcode, why) = step {
+                        self.log_query(query, block, rcode, Reason::NobodyForwards);
+                        return Course::Refused(rcode, why, Some(block));
+                    }
+                    step
+                }
                 Some(_) if self.is_looping(now, block, query, &name, peer) => {
                     self.stats.stages.looping += 1;
-                    Step::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError))
+                    return Course::Failed(Rcode::ServFail, Reason::Looping, block);
                 }
                 Some(stanza) => {
                     let cacheable = looked_up != LookUp::NotForIt;
@@ -162,10 +178,11 @@ impl Forwarder {
         let hash = hash_of(&self.hasher, name, &self.draft[..len], stanza);
         let opening =
             route.opening(&self.draft[..len], query, hash, &mut self.routes, &self.chains);
-        let full = Course::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError), Some(block));
+        let full = Course::Failed(Rcode::ServFail, Reason::Overloaded, block);
         if !self.routes.stanza(stanza).has_room() {
             self.stats.concurrent_rejects += 1;
-            return Course::Refused(Rcode::Refused, None, Some(block));
+            let reason = Reason::TooManyConcurrent(stanza as u32);
+            return Course::Failed(Rcode::Refused, reason, block);
         }
         if self.exchanges.waiters_are_full() {
             self.stats.overloaded += 1;
@@ -188,7 +205,7 @@ impl Forwarder {
         self.routes.stanza(stanza).under_way += 1;
         match same {
             Some(_) => self.stats.coalesced += 1,
-            None => self.attempt(now, slot, ExtendedError::NetworkError),
+            None => self.attempt(now, slot, Reason::NoConnection),
         }
         Course::Waits
     }
