@@ -52,7 +52,7 @@ pub struct Stages {
     pub bufsize: Option<u16>,
     /// Said, and without effect.
     pub debug: bool,
-    /// How errors are to be logged. Without effect.
+    /// Errors of queries are logged.
     pub errors: Option<Errors>,
     /// Which queries are to be logged. Without effect.
     pub log: Vec<LogRule>,

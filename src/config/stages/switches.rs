@@ -24,7 +24,7 @@ pub(in super::super) fn debug(
     let place = cursor.clone().stanza().map(|stanza| &stanza.place);
     draft.stages.debug = switch(cursor)?;
     if let Some(place) = place {
-        context.warn(place, "plugin/debug: no effect: no query is ever logged");
+        context.warn(place, "plugin/debug: no effect but on lines of errors at level debug");
     }
     Ok(())
 }

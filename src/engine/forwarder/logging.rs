@@ -33,10 +33,7 @@ impl Forwarder {
         let block = self.routes.block_of(self.exchanges.first_stanza(slot));
         let Some(block) = block.filter(|block| self.errors.wants(*block)) else { return };
         let asked = matches!(reason, Reason::Attempt(..) | Reason::NoConnection);
-        let (number, transport) = {
-            let exchange = self.exchanges.get(slot);
-            (exchange.upstream as usize, exchange.transport)
-        };
+        let (number, transport) = self.exchanges.last_asked(slot);
         // One of an earlier configuration may be there no more.
         let dial = self.addresses.get(number).filter(|_| asked);
         let upstream = dial.map(|dial| (dial.upstream, transport));
