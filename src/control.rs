@@ -130,9 +130,10 @@ impl WriterMailbox {
         (Self { sender }, receiver)
     }
 
-    /// Puts `message` in; false if there is no room. Never waits.
+    /// Puts `message` in; false if there is no room now. Never waits. A writer that has ended loses
+    /// it: there is nothing to be tried again.
     pub fn try_send(&self, message: ToWriter) -> bool {
-        self.sender.try_send(message).is_ok()
+        !matches!(self.sender.try_send(message), Err(TrySendError::Full(_)))
     }
 }
 
