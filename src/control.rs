@@ -1,4 +1,4 @@
-//! What the keeper and the workers say to each other.
+//! What the keeper, the workers and the writer say to each other.
 //!
 //! Plain messages over bounded channels that no worker ever waits on while it serves. Whoever is
 //! asleep in its poll is woken by a [`mio::Waker`], so a message and its wake-up travel together:
@@ -6,6 +6,7 @@
 //! messages mean to either side.
 
 use crate::config::Config;
+use crate::engine::errors::QueryError;
 use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::moment::Moment;
@@ -32,6 +33,8 @@ pub enum ToWorker {
 pub struct Assignment {
     /// The configuration, as far as this worker is concerned.
     pub config: Arc<Config>,
+    /// The how manieth configuration that is.
+    pub edition: u32,
     /// What is known of its upstreams.
     pub verdicts: Arc<Verdicts>,
     /// For each of the worker's listeners which of the configuration's it is; `None`: of none.
@@ -97,6 +100,41 @@ pub enum ToKeeper {
     },
     /// Tell all workers to drain, and end when the last has left.
     Stop,
+}
+
+/// To the writer.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each record")]
+pub enum ToWriter {
+    /// A query got an error of our own.
+    Failed {
+        /// Of which configuration the record speaks.
+        edition: u32,
+        /// The record.
+        error: QueryError,
+    },
+    /// So many records found no room on their way.
+    Lost(u64),
+}
+
+/// Where messages to the writer are put. It ends when the last of these has gone.
+#[derive(Clone, Debug)]
+pub struct WriterMailbox {
+    sender: Sender<ToWriter>,
+}
+
+impl WriterMailbox {
+    /// A mailbox for `capacity` messages, and its other end.
+    pub fn new(capacity: usize) -> (Self, Receiver<ToWriter>) {
+        let (sender, receiver) = crossbeam_channel::bounded(capacity);
+        (Self { sender }, receiver)
+    }
+
+    /// Puts `message` in; false if there is no room now. Never waits. A writer that has ended loses
+    /// it: there is nothing to be tried again.
+    pub fn try_send(&self, message: ToWriter) -> bool {
+        !matches!(self.sender.try_send(message), Err(TrySendError::Full(_)))
+    }
 }
 
 /// Where messages to one worker are put.

@@ -7,6 +7,7 @@
 //!                 ▲   │ bounded channels + wakers
 //!                 │   ▼
 //!              keeper: the shared timer wheel (expire, max_age), health probes, and the stop
+//!              writer: formats and writes what is logged of queries
 //! ```
 //!
 //! The rooms, from the words typed to the packets moved:
@@ -16,8 +17,9 @@
 //! * [`check`]: what a configuration means and needs, told without serving anybody.
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
-//! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`control`]:
-//!   what they say to each other. [`server`]: all of it started, renewed and stopped.
+//! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`writer`]:
+//!   the thread that writes. [`control`]: what they say to each other. [`server`]: all of it
+//!   started, renewed and stopped.
 //!   [`service`]: the process around it, from signal to signal.
 //! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
 //!
@@ -46,3 +48,4 @@ pub mod sys;
 pub mod traffic;
 pub mod wheel;
 pub mod worker;
+pub mod writer;

@@ -14,13 +14,17 @@ pub use steering::Steer;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{Assignment, KeeperMailbox, Mailbox, Renewal, Sockets, ToKeeper, ToWorker};
+use crate::control::{
+    Assignment, KeeperMailbox, Mailbox, Renewal, Sockets, ToKeeper, ToWorker, WriterMailbox,
+};
 use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::keeper::Keeper;
 use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::{limits, socket};
 use crate::worker::Seat;
+use crate::writer::{Editions, Writer};
+use crossbeam_channel::{Receiver, Sender};
 use listeners::{Listeners, Plan};
 use std::fmt;
 use std::io;
@@ -50,6 +54,8 @@ pub enum StartError {
     Worker(usize, io::Error),
     /// The keeper could not be started.
     Keeper(io::Error),
+    /// The writer could not be started.
+    Writer(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -106,6 +112,7 @@ impl fmt::Display for StartError {
             Self::Keeper(error) => {
                 write!(f, "cannot start the keeper: {error} (are descriptors left?)")
             }
+            Self::Writer(error) => write!(f, "cannot start the writer: {error}"),
         }
     }
 }
@@ -120,6 +127,40 @@ pub struct Server {
     keeper: KeeperMailbox,
     threads: Vec<JoinHandle<()>>,
     reloads: Arc<Reloads>,
+    writing: Writing,
+}
+
+/// What the writer is told, and by whom.
+struct Writing {
+    mailbox: WriterMailbox,
+    /// Ends with the writer.
+    ended: Receiver<()>,
+    editions: Arc<Editions>,
+    /// Of the configuration that holds.
+    edition: u32,
+}
+
+impl Writing {
+    /// Starts a writer of what `log` takes.
+    fn start(clock: Clock, config: &Config, log: fn(&str)) -> io::Result<Self> {
+        let editions = Arc::<Editions>::default();
+        editions.publish(0, Arc::new(config.clone()));
+        let (writer, mailbox) = Writer::new(clock, Arc::clone(&editions), log);
+        let (ending, ended) = crossbeam_channel::bounded(0);
+        let writing = move || {
+            let _ending: Sender<()> = ending;
+            writer.run();
+        };
+        spawn("writer", writing)?;
+        Ok(Self { mailbox, ended, editions, edition: 0 })
+    }
+
+    /// Has the writer end, which may take a moment: nobody else speaks to it any more. If whoever
+    /// reads what it writes has stopped reading, it is left where it is.
+    fn stop(self) {
+        drop(self.mailbox);
+        let _ = self.ended.recv_timeout(REPORT_PATIENCE);
+    }
 }
 
 impl Server {
@@ -159,6 +200,7 @@ impl Server {
         let verdicts = Arc::new(Verdicts::new(&config));
         let (keeper, mailbox) =
             Keeper::new(clock, &config, Arc::clone(&verdicts)).map_err(StartError::Keeper)?;
+        let writing = Writing::start(clock, &config, log).map_err(StartError::Writer)?;
         let mut server = Self {
             clock,
             listeners,
@@ -166,6 +208,7 @@ impl Server {
             keeper: mailbox,
             threads: Vec::new(),
             reloads: Arc::default(),
+            writing,
         };
         let started = server.start_workers(&config, &verdicts, &plan, cores, rows);
         let workers = server.workers.clone();
@@ -203,8 +246,12 @@ impl Server {
         if self.keeper.send(renewal).is_ok() {
             let _ = when_done.recv_timeout(REPORT_PATIENCE);
         }
+        let edition = self.writing.edition + 1;
+        self.writing.editions.publish(edition, Arc::clone(&config));
+        self.writing.edition = edition;
         for (number, (worker, sockets)) in self.workers.iter().zip(rows).enumerate() {
             let assignment = Assignment {
+                edition,
                 config: Arc::new(config.of_worker(number, self.workers.len())),
                 verdicts: Arc::clone(&verdicts),
                 listeners: plan.listeners.clone(),
@@ -270,7 +317,8 @@ impl Server {
         self.listeners.steer();
     }
 
-    /// Reads no more queries, finishes what is outstanding for up to five seconds, and ends.
+    /// Reads no more queries, finishes what is outstanding for up to five seconds, writes what is
+    /// still to be logged, and ends.
     pub fn stop(self) {
         // The keeper ends only when this has been read, so the channel is there.
         let _ = self.keeper.send(ToKeeper::Stop);
@@ -278,6 +326,7 @@ impl Server {
             // A thread that panicked has been reported where it happened.
             let _ = thread.join();
         }
+        self.writing.stop();
     }
 
     fn start_workers(
@@ -292,12 +341,15 @@ impl Server {
             let failed = |error| StartError::Worker(number, error);
             let keeper = self.keeper.clone();
             let assignment = Assignment {
+                edition: self.writing.edition,
                 config: Arc::new(config.of_worker(number, cores.len())),
                 verdicts: Arc::clone(verdicts),
                 listeners: plan.listeners.clone(),
             };
+            let writer = self.writing.mailbox.clone();
             let (seat, mailbox) =
-                Seat::new(number, assignment, sockets, self.clock, keeper).map_err(failed)?;
+                Seat::new(number, assignment, sockets, self.clock, keeper, writer)
+                    .map_err(failed)?;
             let (ready, begun) = crossbeam_channel::bounded(1);
             let working = move || seat.work(core, &ready);
             let thread = spawn(&format!("worker-{number}"), working).map_err(failed)?;

@@ -100,6 +100,8 @@ struct Worker {
     wakes: Vec<Option<Moment>>,
     replies: u64,
     closed: u64,
+    /// Records of errors.
+    errors: u64,
     number: u64,
 }
 
@@ -118,6 +120,7 @@ impl Worker {
         dead.upstreams[0].address = upstream_address(9);
         let mut config = config(vec![(".", vec![forward]), ("dead", vec![dead])]);
         config.blocks.iter_mut().for_each(|block| block.stages.cache = cache.clone());
+        config.blocks[1].stages.errors = Some(config::Errors::default());
         Self {
             engine: Forwarder::new(&config, [3; 32], Arc::new(Verdicts::new(&config))),
             now: Moment::ZERO,
@@ -127,6 +130,7 @@ impl Worker {
             wakes: vec![None; 10],
             replies: 0,
             closed: 0,
+            errors: 0,
             number: 0,
         }
     }
@@ -176,6 +180,9 @@ impl Worker {
         }
         while self.engine.next_failure(&mut out).is_some() {
             self.replies += 1;
+        }
+        while self.engine.next_error().is_some() {
+            self.errors += 1;
         }
         while self.engine.next_closed().is_some() {
             self.closed += 1;
@@ -258,6 +265,7 @@ fn ten_thousand_queries_allocate_nothing() {
     ];
     assert!(tallies.iter().all(|tally| *tally > 10), "a lame run: {tallies:?}");
     assert!(worker.replies > 11_000 && worker.closed > 100, "a lame run");
+    assert!(worker.errors > 50, "{} errors were recorded: a lame run", worker.errors);
 }
 
 #[test]

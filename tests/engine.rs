@@ -10,6 +10,8 @@ mod coalescing;
 mod common;
 #[path = "engine/conformance.rs"]
 mod conformance;
+#[path = "engine/errors.rs"]
+mod errors;
 #[path = "engine/forgery.rs"]
 mod forgery;
 #[path = "engine/lifetimes.rs"]

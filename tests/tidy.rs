@@ -21,7 +21,7 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("clock", &["moment"]),
     ("config", &["corefile", "moment"]),
     ("control", &["config", "engine", "moment"]),
@@ -46,6 +46,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("traffic", &["clock", "engine::message", "moment", "sys"]),
     ("wheel", &["moment"]),
     ("worker", &["clock", "config", "control", "engine", "moment", "sys"]),
+    ("writer", &["clock", "config", "control", "engine", "moment"]),
 ];
 /// The rooms that put the others together, and may name any.
 const TOP: [&str; 6] = ["check", "cli", "demo", "host", "server", "service"];

@@ -58,6 +58,11 @@ impl Name {
         Ok(Self { wire: wire.into() })
     }
 
+    /// The name that `wire` spells, which is one: as a packet has it whose question was read.
+    pub fn of_wire(wire: &[u8]) -> Self {
+        Self { wire: wire.to_ascii_lowercase().into() }
+    }
+
     /// The name in wire format: labels with their length bytes, the root's zero last, lower-cased.
     /// 1 to 255 bytes.
     pub fn as_wire(&self) -> &[u8] {

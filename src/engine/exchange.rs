@@ -305,6 +305,13 @@ impl Exchanges {
         self.slots[slot as usize].began.0 as usize
     }
 
+    /// Which upstream the last attempt of the exchange that is or was just in `slot` went to, and
+    /// how.
+    pub fn last_asked(&self, slot: u32) -> (usize, Transport) {
+        let exchange = &self.slots[slot as usize];
+        (exchange.upstream as usize, exchange.transport)
+    }
+
     /// The length of the name in its question.
     pub fn name_len(&self, slot: u32) -> usize {
         self.slots[slot as usize].name_len.into()

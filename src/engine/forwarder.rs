@@ -12,6 +12,7 @@
 
 mod attempts;
 mod caching;
+mod logging;
 mod loops;
 mod queries;
 mod renewal;
@@ -25,12 +26,12 @@ use responses::HeldBack;
 
 use super::chain::Chain;
 use super::clients::{Clients, IDLE_MAX, Refused, StreamLimits};
+use super::errors::{Errors, Reason};
 use super::exchange::{Client, Exchanges, Opening};
 use super::health::Verdicts;
 use super::key::{ConnectionId, ExchangeKey, StreamKey, Transport};
 use super::memory::{EngineMemory, reserved};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
-use super::message::reply::ExtendedError;
 use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
 use super::pool::{PoolSettings, Pools};
@@ -84,7 +85,7 @@ pub struct Answered {
 #[derive(Clone, Copy, Debug)]
 struct Failed {
     exchange: ExchangeKey,
-    why: ExtendedError,
+    reason: Reason,
     remembered: Option<Remembered>,
     /// Its clients wait no longer, but it goes on without them.
     goes_on: bool,
@@ -118,6 +119,7 @@ pub struct Forwarder {
     sends: Vec<Outgoing>,
     failures: Vec<Failed>,
     held: HeldBack,
+    errors: Errors,
     caches: Caches,
     loops: Loops,
     /// Upstreams that the keeper is to be told about.
@@ -165,6 +167,7 @@ impl Forwarder {
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             held: HeldBack::default(),
+            errors: Errors::default(),
             caches,
             loops: Loops::default(),
             accused: Vec::with_capacity(upstreams.len()),
@@ -172,6 +175,7 @@ impl Forwarder {
             verdicts,
             draft: [0; UPSTREAM_LEN_MAX],
         };
+        engine.errors.renew(config);
         engine.forget_loops();
         engine
     }
@@ -277,6 +281,7 @@ impl Forwarder {
             queues: reserved(&self.sends)
                 + reserved(&self.failures)
                 + reserved(&self.accused)
+                + self.errors.reserved()
                 + reserved(&self.stats.upstreams),
         }
     }

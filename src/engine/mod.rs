@@ -7,12 +7,13 @@
 //! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`chain`] and [`stages`]
 //! (what happens besides forwarding), [`policy`] (order), [`pool`] (connections), [`exchange`]
 //! (outstanding queries), [`cache`] (answers that are remembered), [`health`] (who is down),
-//! [`stats`] (counters), and under them the containers [`key`], [`list`], [`heap`] and [`index`],
-//! and [`memory`], which says how large they are.
+//! [`errors`] (what is to be logged), [`stats`] (counters), and under them the containers
+//! [`key`], [`list`], [`heap`] and [`index`], and [`memory`], which says how large they are.
 
 pub mod cache;
 pub mod chain;
 pub mod clients;
+pub mod errors;
 pub mod exchange;
 pub mod forwarder;
 pub mod frame;

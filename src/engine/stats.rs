@@ -55,6 +55,8 @@ pub struct Stats {
     pub streams: u64,
     /// Streams of clients that were closed at once: all places, or all of their address, taken.
     pub streams_refused: u64,
+    /// Errors of queries that were to be logged and found no room on their way.
+    pub errors_lost: u64,
     /// What the stages of server blocks did.
     pub stages: StageStats,
     /// Times that the worker panicked and was started afresh.
@@ -198,6 +200,7 @@ impl Stats {
         self.all_down += other.all_down;
         self.streams += other.streams;
         self.streams_refused += other.streams_refused;
+        self.errors_lost += other.errors_lost;
         self.stages.add(&other.stages);
         add_each(&mut self.replies, &other.replies);
         add_each(&mut self.drops, &other.drops);

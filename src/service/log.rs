@@ -2,7 +2,8 @@
 //!
 //! Who reads it may go away, and the disk that keeps it may fill up. Neither is a reason to stop
 //! serving, so a line that cannot be written is lost and nobody fails for it, as `println!` would.
-//! Lines are for what happens now and then, never for a query.
+//! Lines are for what happens now and then; what is said of queries comes here from the writer's
+//! thread alone, which no query waits for.
 
 use std::fmt::Display;
 use std::io::Write;

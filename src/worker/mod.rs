@@ -7,6 +7,7 @@
 //! about a query: it moves bytes between sockets and the engine.
 
 mod clients;
+mod logging;
 mod renewal;
 mod replies;
 mod stream;
@@ -17,7 +18,9 @@ mod upstream;
 pub use turn::{Memory, measure};
 
 use crate::clock::Clock;
-use crate::control::{Assignment, KeeperMailbox, Mailbox, Sockets, ToKeeper, ToWorker};
+use crate::control::{
+    Assignment, KeeperMailbox, Mailbox, Sockets, ToKeeper, ToWorker, WriterMailbox,
+};
 use crate::engine::Forwarder;
 use crate::engine::stats::Stats;
 use crate::sys::{cpu, random};
@@ -77,6 +80,7 @@ pub struct Seat {
     poll: Poll,
     mail: Receiver<ToWorker>,
     keeper: KeeperMailbox,
+    writer: WriterMailbox,
     draining: bool,
     /// The counters of those who sat here before.
     past: Stats,
@@ -93,6 +97,7 @@ impl Seat {
         sockets: Vec<Sockets>,
         clock: Clock,
         keeper: KeeperMailbox,
+        writer: WriterMailbox,
     ) -> io::Result<(Self, Mailbox)> {
         let poll = Poll::new()?;
         let mut listeners: Vec<_> = assignment.listeners.iter().map(|_| None).collect();
@@ -110,9 +115,18 @@ impl Seat {
             .sum();
         let (mailbox, mail) = Mailbox::new(pools + MAIL_SPARE, waker);
         let past = Stats::default();
-        let draining = false;
-        let seat =
-            Self { number, assignment, clock, listeners, poll, mail, keeper, draining, past };
+        let seat = Self {
+            number,
+            assignment,
+            clock,
+            listeners,
+            poll,
+            mail,
+            keeper,
+            writer,
+            draining: false,
+            past,
+        };
         Ok((seat, mailbox))
     }
 
@@ -128,7 +142,7 @@ impl Seat {
         // Whoever started us may have given up waiting; then nobody minds.
         let _ = ready.send(Ok(()));
         loop {
-            let Assignment { config, verdicts, listeners } = &self.assignment;
+            let Assignment { config, verdicts, listeners, .. } = &self.assignment;
             let verdicts = Arc::clone(verdicts);
             let engine = Forwarder::with_listeners(config, listeners, seed, verdicts);
             match self.supervise(engine) {
@@ -188,7 +202,9 @@ mod tests {
     use super::Seat;
     use crate::clock::Clock;
     use crate::config::{Config, Host};
-    use crate::control::{Assignment, KeeperMail, KeeperMailbox, Renewal, ToKeeper, ToWorker};
+    use crate::control::{
+        Assignment, KeeperMail, KeeperMailbox, Renewal, ToKeeper, ToWorker, WriterMailbox,
+    };
     use crate::engine::health::Verdicts;
     use crate::sys::socket;
     use std::net::UdpSocket;
@@ -226,10 +242,11 @@ mod tests {
         let acceptor = socket::tcp_listener(address, true).unwrap();
         let verdicts = Arc::new(Verdicts::new(&config));
         let assignment =
-            Assignment { config: Arc::new(config), verdicts, listeners: vec![Some(0)] };
+            Assignment { config: Arc::new(config), edition: 0, verdicts, listeners: vec![Some(0)] };
         let sockets = vec![(0, listener, acceptor)];
+        let (writer, _records) = WriterMailbox::new(1);
         let (seat, mailbox) =
-            Seat::new(3, assignment.clone(), sockets, Clock::start(), keeper).unwrap();
+            Seat::new(3, assignment.clone(), sockets, Clock::start(), keeper, writer).unwrap();
         let (ready, begun) = crossbeam_channel::bounded(1);
         let thread = std::thread::spawn(move || seat.work(None, &ready));
         begun.recv_timeout(PATIENCE).unwrap().unwrap();

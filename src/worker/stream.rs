@@ -4,6 +4,8 @@
 //! turn, and says what became of it; the messages are the turn's business. The same for clients
 //! and upstreams: they differ in who may send how much, which is told per call.
 
+use super::logging::fault_of;
+use crate::engine::errors::Fault;
 use crate::engine::frame::{Full, Inbox, Outbox};
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
@@ -34,13 +36,15 @@ pub(super) struct Stream {
     pub(super) read_closed: bool,
     /// It has been read to its end.
     pub(super) half_closed: bool,
+    /// Why it could not be read any more, if the kernel has said so.
+    fault: Option<Fault>,
 }
 
 impl Stream {
     /// Over `socket`. `blocked`: it is not connected yet.
     pub(super) fn new(socket: TcpStream, blocked: bool) -> Self {
         let (inbox, outbox) = (Inbox::default(), Outbox::default());
-        Self { socket, inbox, outbox, blocked, read_closed: false, half_closed: false }
+        Self { socket, inbox, outbox, blocked, read_closed: false, half_closed: false, fault: None }
     }
 
     /// The bytes that one can come to hold whose other end sends messages of at most `len_max`.
@@ -66,8 +70,17 @@ impl Stream {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Blocked,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Progress::More,
-            Err(_) => Progress::Over,
+            Err(error) => {
+                self.fault = Some(fault_of(&error));
+                Progress::Over
+            }
         }
+    }
+
+    /// Why it is over: the other end has closed it, it failed, or it made no sense.
+    pub(super) fn fault(&self) -> Fault {
+        let closed = if self.half_closed { Fault::Closed } else { Fault::Unknown };
+        self.fault.unwrap_or(closed)
     }
 
     /// Has `write` put a message of at most `len_max` bytes into the outbox. When that holds much,

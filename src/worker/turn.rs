@@ -12,11 +12,13 @@ mod memory;
 pub use memory::{Memory, measure};
 
 use super::Seat;
+use super::logging::fault_of;
 use super::replies::Replies;
 use super::stream::{Progress, Stream};
 use super::token::Token;
 use super::upstream::{Socket, Sockets};
 use crate::control::{ToKeeper, ToWorker};
+use crate::engine::errors::{Fault, Operation};
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::stats::{CacheStats, DropReason, Stats};
 use crate::engine::{Client, ConnectionId, Forwarder, Outgoing, Reply};
@@ -39,8 +41,8 @@ const DATAGRAM_LEN_MAX: usize = 2048;
 const EVENTS_MAX: usize = 256;
 /// How long a draining worker waits for what is outstanding.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// When the keeper's channel was full: how soon it is asked again.
-const KEEPER_RETRY: Duration = Duration::from_millis(10);
+/// When the keeper's or the writer's channel was full: how soon it is tried again.
+const MAIL_RETRY: Duration = Duration::from_millis(10);
 
 /// A worker at work.
 pub(super) struct Turner<'a> {
@@ -61,6 +63,10 @@ pub(super) struct Turner<'a> {
     /// Upstream sockets that may have something to read.
     pub(super) ready_connections: VecDeque<ConnectionId>,
     keeper_busy: bool,
+    /// The writer is still to be told what it did not get.
+    pub(super) writer_busy: bool,
+    /// Records lost that it was told about.
+    pub(super) errors_told: u64,
     pub(super) drain_until: Option<Moment>,
     /// Listeners that are gone have sent their last reply by then.
     pub(super) gone_until: Option<Moment>,
@@ -87,6 +93,8 @@ impl<'a> Turner<'a> {
             ready_acceptors: vec![true; listeners],
             ready_connections: VecDeque::with_capacity(capacity),
             keeper_busy: false,
+            writer_busy: false,
+            errors_told: 0,
             drain_until,
             gone_until: None,
             seat,
@@ -144,9 +152,9 @@ impl<'a> Turner<'a> {
         if asking || !self.ready_connections.is_empty() {
             return Some(Duration::ZERO);
         }
-        let keeper = self.keeper_busy.then(|| now.plus(KEEPER_RETRY));
+        let mail = (self.keeper_busy || self.writer_busy).then(|| now.plus(MAIL_RETRY));
         let idle = self.engine.clients.next_deadline();
-        let own = [idle, keeper, self.drain_until, self.gone_until];
+        let own = [idle, mail, self.drain_until, self.gone_until];
         let deadlines = [self.engine.next_deadline()].into_iter().chain(own);
         deadlines.flatten().min().map(|deadline| deadline.since(now))
     }
@@ -178,11 +186,14 @@ impl<'a> Turner<'a> {
         if let Some(Socket::Stream(stream)) = self.sockets.get(id) {
             stream.read_closed |= event.is_read_closed();
             if event.is_error() {
-                return self.engine.on_connection_failed(now, id);
+                let error = stream.socket.take_error().ok().flatten();
+                let fault = error.as_ref().map_or(Fault::Unknown, fault_of);
+                return self.engine.on_connection_error(now, id, Operation::Read, fault);
             }
             if event.is_writable() && stream.unblock() {
-                if stream.flush().is_err() {
-                    return self.engine.on_connection_failed(now, id);
+                if let Err(error) = stream.flush() {
+                    let fault = fault_of(&error);
+                    return self.engine.on_connection_error(now, id, Operation::Write, fault);
                 }
                 self.engine.on_connected(now, id);
             }
@@ -272,28 +283,25 @@ impl<'a> Turner<'a> {
                 replies.answer(&answered, bytes, listeners, engine);
             }
         };
-        let progress = match self.sockets.get(id) {
+        let received = match self.sockets.get(id) {
             None => return,
             Some(Socket::Datagrams(socket)) => {
-                let progress = receive_datagrams(&mut self.responses, socket.as_fd());
+                let received = receive_datagrams(&mut self.responses, socket.as_fd());
                 for index in 0..self.responses.received() {
                     let datagram = self.responses.datagram(index);
                     handle(datagram.bytes, datagram.truncated);
                 }
-                if progress == Progress::Over {
-                    self.engine.on_connection_failed(now, id);
-                }
-                progress
+                received
             }
-            Some(Socket::Stream(stream)) => {
-                let progress = receive_messages(stream, &mut handle);
-                if progress == Progress::Over {
-                    self.engine.on_connection_failed(now, id);
-                }
-                progress
-            }
+            Some(Socket::Stream(stream)) => match receive_messages(stream, &mut handle) {
+                Progress::Over => Err(stream.fault()),
+                progress => Ok(progress),
+            },
         };
-        if progress == Progress::More && self.sockets.set_queued(id, true) {
+        if let Err(fault) = received {
+            self.engine.on_connection_error(now, id, Operation::Read, fault);
+        }
+        if received == Ok(Progress::More) && self.sockets.set_queued(id, true) {
             self.ready_connections.push_back(id);
         }
     }
@@ -302,8 +310,9 @@ impl<'a> Turner<'a> {
     /// sockets closed, the keeper asked.
     pub(super) fn settle(&mut self, now: Moment) {
         while let Some(id) = self.engine.next_dial() {
-            if self.sockets.open(id, &self.engine, self.seat.poll.registry()).is_err() {
-                self.engine.on_connection_failed(now, id);
+            let opened = self.sockets.open(id, &self.engine, self.seat.poll.registry());
+            if let Err(fault) = opened.map(drop).map_err(|error| fault_of(&error)) {
+                self.engine.on_connection_error(now, id, Operation::Dial, fault);
             }
         }
         self.send_queries(now);
@@ -312,6 +321,7 @@ impl<'a> Turner<'a> {
         while let Some(id) = self.engine.next_closed() {
             self.sockets.close(id);
         }
+        self.report_errors();
         self.keeper_busy = false;
         while let Some(upstream) = self.engine.next_accused() {
             if self.seat.keeper.try_send(ToKeeper::Failed { upstream }).is_err() {
@@ -352,18 +362,24 @@ impl<'a> Turner<'a> {
                 let registry = self.seat.poll.registry();
                 let dropped = match self.sockets.open(id, &self.engine, registry) {
                     Ok(Some(Socket::Datagrams(socket))) => {
-                        self.outgoing.send(socket.as_fd(), packets).map(|sent| sent.dropped)
+                        let sent = self.outgoing.send(socket.as_fd(), packets);
+                        sent.map(|sent| sent.dropped).map_err(|error| (Operation::Write, error))
                     }
-                    Ok(Some(Socket::Stream(stream))) => send_messages(stream, packets),
+                    Ok(Some(Socket::Stream(stream))) => {
+                        send_messages(stream, packets).map_err(|error| (Operation::Write, error))
+                    }
                     Ok(None) => Ok(0),
-                    Err(error) => Err(error),
+                    Err(error) => Err((Operation::Dial, error)),
                 };
                 match dropped {
                     Ok(dropped) => {
                         let drops = &mut self.engine.stats_mut().drops;
                         drops[DropReason::QueryNotSent as usize] += dropped as u64;
                     }
-                    Err(_) => self.engine.on_connection_failed(now, id),
+                    Err((operation, error)) => {
+                        let fault = fault_of(&error);
+                        self.engine.on_connection_error(now, id, operation, fault);
+                    }
                 }
             }
             self.sends.clear();
@@ -382,16 +398,22 @@ fn client_of(listener: usize, datagram: &Datagram<'_>) -> Option<Client> {
     Some(Client { listener: listener as u16, peer: datagram.peer?, local, stream: None })
 }
 
-/// One batch from a connected socket; `Over`: an ICMP error has come for it.
-fn receive_datagrams(batch: &mut RecvBatch, socket: std::os::fd::BorrowedFd<'_>) -> Progress {
+/// One batch from a connected socket.
+///
+/// # Errors
+/// ICMP's that has come for it.
+fn receive_datagrams(
+    batch: &mut RecvBatch,
+    socket: std::os::fd::BorrowedFd<'_>,
+) -> Result<Progress, Fault> {
     match batch.recv(socket) {
-        Ok(count) if count == batch.capacity() => Progress::More,
-        Ok(_) => Progress::Blocked,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Blocked,
-        Err(_) => {
+        Ok(count) if count == batch.capacity() => Ok(Progress::More),
+        Ok(_) => Ok(Progress::Blocked),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::Blocked),
+        Err(error) => {
             // The error came before what is queued behind it, which still counts.
             let _ = batch.recv(socket);
-            Progress::Over
+            Err(fault_of(&error))
         }
     }
 }

@@ -24,7 +24,7 @@ fn an_idle_host_is_left_asleep() {
     let directory = directory("idle");
     let upstream_address = upstream.addresses()[0];
     let text = format!(
-        ".:0 {{\n bind 127.0.0.1\n forward . {upstream_address} {{\n expire 1s\n \
+        ".:0 {{\n bind 127.0.0.1\n errors\n forward . {upstream_address} {{\n expire 1s\n \
          max_age 1s\n }}\n}}\n"
     );
     let path = directory.join("Corefile");

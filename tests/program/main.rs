@@ -1,14 +1,15 @@
 //! The whole program, as its users meet it.
 //!
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
-//! what it says of a configuration ([`check`]), its work between programs of other makers
-//! ([`real_servers`]), its sleep ([`idle`]), its life ([`life`]), and what outages leave behind
-//! ([`outages`]).
+//! what it says of a configuration ([`check`]) and of queries that fail ([`errors`]), its work
+//! between programs of other makers ([`real_servers`]), its sleep ([`idle`]), its life ([`life`]),
+//! and what outages leave behind ([`outages`]).
 
 mod check;
 mod cli;
 #[path = "../common/dead.rs"]
 mod dead;
+mod errors;
 #[path = "../common/flood.rs"]
 mod flood;
 mod idle;

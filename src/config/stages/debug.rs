@@ -1,7 +1,7 @@
 //! `debug`
 //!
-//! Read and without effect, as no query is ever logged. It says all by being there; of several
-//! stanzas only the first is looked at, as in the reference.
+//! Lines of `errors` at level debug are written. It says all by being there; of several stanzas only
+//! the first is looked at, as in the reference.
 
 use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
@@ -18,7 +18,7 @@ pub(in super::super) fn read(
     let place = cursor.clone().stanza().map(|stanza| &stanza.place);
     draft.stages.debug = switch(cursor)?;
     if let Some(place) = place {
-        context.warn(place, "plugin/debug: no effect: no query is ever logged");
+        context.warn(place, "plugin/debug: no effect but on lines of errors at level debug");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `errors [stdout] { stacktrace; consolidate DURATION REGEXP [LEVEL] [show_first] }`
 //!
-//! How errors of queries are to be logged. onward counts those and does not log them, so all of
-//! this is read, checked as far as that goes without a matcher of regular expressions, and kept.
+//! Whether and how errors of queries are logged. Patterns are checked here, and compiled again by
+//! who matches with them: a configuration is plain data.
 
 use super::super::duration;
 use super::super::error::Complaint;
@@ -11,6 +11,7 @@ use super::super::quote::quote;
 use super::super::word::Word;
 use super::once;
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
+use regex::Regex;
 use std::fmt;
 use std::time::Duration;
 
@@ -18,10 +19,10 @@ const LEVELS: [&str; 4] = ["warning", "error", "info", "debug"];
 /// Characters of a pattern.
 const PATTERN_MAX: usize = 10_000;
 
-/// How errors are to be logged.
+/// How errors are logged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Errors {
-    /// With a trace of the stack when something panicked.
+    /// With a trace of the stack when something panicked. Without effect.
     pub stacktrace: bool,
     /// What is summed up instead of being logged one by one, in the order written.
     pub consolidate: Vec<Consolidation>,
@@ -32,12 +33,19 @@ pub struct Errors {
 pub struct Consolidation {
     /// From the first of them to the line that sums them up.
     pub period: Duration,
-    /// A regular expression that matches them.
+    /// A regular expression that matches their texts.
     pub pattern: String,
     /// At which level: one of `warning`, `error`, `info` and `debug`.
     pub level: &'static str,
     /// The first of them is logged at once.
     pub show_first: bool,
+}
+
+impl Consolidation {
+    /// The period, as the language writes it.
+    pub fn period_text(&self) -> String {
+        show(self.period)
+    }
 }
 
 /// Reads the `errors` stanza of one server block.
@@ -46,10 +54,7 @@ pub(in super::super) fn read(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    if let Some(stanza) = cursor.stanza() {
-        let message = "plugin/errors: no effect: onward counts errors of queries and logs none yet";
-        context.warn(&stanza.place, message);
-    }
+    cursor.stanza();
     match &cursor.rest()[..] {
         [] => {}
         [target] if &*target.text == "stdout" => {}
@@ -63,6 +68,9 @@ pub(in super::super) fn read(
     while let Some(property) = cursor.block() {
         match &*property.text {
             "stacktrace" => {
+                let message = "plugin/errors: stacktrace has no effect: a panic's trace goes to \
+                               standard error if RUST_BACKTRACE=1 is in the environment";
+                context.warn(&property.place, message);
                 cursor.expect_no_arg()?;
                 errors.stacktrace = true;
             }
@@ -90,6 +98,13 @@ fn consolidation(cursor: &mut Cursor<'_>) -> Result<Consolidation, Complaint> {
     }
     if pattern.text.chars().count() > PATTERN_MAX {
         let message = format!("regular expression exceeds {PATTERN_MAX} characters");
+        return Err(Complaint::value(pattern, message));
+    }
+    if let Err(error) = Regex::new(&pattern.text) {
+        // The last line says what is wrong, those before it show where.
+        let text = error.to_string();
+        let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let message = format!("invalid regular expression {}: {why}", quote(&pattern.text));
         return Err(Complaint::value(pattern, message));
     }
     let level = |word: &Token| LEVELS.into_iter().find(|level| *level == &*word.text);

@@ -47,7 +47,7 @@ macro_rules! order {
             "bufsize" bufsize: Option<u16>, answers => bufsize::Bufsize;
             /// Said, and without effect.
             "debug" debug: bool;
-            /// How errors are to be logged. Without effect.
+            /// Errors of queries are logged.
             "errors" errors: Option<Errors>, answers;
             /// Which queries are to be logged. Without effect.
             "log" log: Vec<LogRule>, answers;

@@ -8,9 +8,9 @@
 
 use super::{Failed, Forwarder, Outgoing, pool_of};
 use crate::config::Policy;
+use crate::engine::errors::{Fault, Operation, Reason};
 use crate::engine::exchange::Overdue;
 use crate::engine::key::ConnectionId;
-use crate::engine::message::reply::ExtendedError;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
@@ -25,9 +25,22 @@ impl Forwarder {
     /// as every server does sooner or later: then they go out again to the same upstream, and
     /// nobody is blamed.
     pub fn on_connection_failed(&mut self, now: Moment, connection: ConnectionId) {
+        self.on_connection_error(now, connection, Operation::Read, Fault::Unknown);
+    }
+
+    /// The same, known to have happened at `operation` and as `fault` says.
+    pub fn on_connection_error(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        operation: Operation,
+        fault: Fault,
+    ) {
         if !self.pools.is_open(connection) {
             return;
         }
+        let dialling = self.pools.is_dialling(connection);
+        let operation = if dialling { Operation::Dial } else { operation };
         let excused = self.pools.was_closed_between_queries(connection);
         self.pools.break_off(connection);
         while let Some(slot) = self.exchanges.first_on(connection) {
@@ -41,7 +54,7 @@ impl Forwarder {
             } else {
                 self.stats.upstreams[upstream].failed += 1;
                 self.accuse(upstream);
-                self.retry(now, slot, ExtendedError::NetworkError);
+                self.retry(now, slot, Reason::Attempt(operation, fault));
             }
         }
     }
@@ -67,7 +80,7 @@ impl Forwarder {
             self.probe_for_loops(now);
         }
         while let Some(connection) = self.pools.overdue_dial(now) {
-            self.on_connection_failed(now, connection);
+            self.on_connection_error(now, connection, Operation::Dial, Fault::TimedOut);
         }
         while let Some((slot, overdue)) = self.exchanges.overdue(now) {
             if overdue == Overdue::Patience {
@@ -80,16 +93,17 @@ impl Forwarder {
                 self.accuse(upstream);
                 self.pools.release(connection, now, true);
             }
+            let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
             match overdue {
-                Overdue::Attempt => self.retry(now, slot, ExtendedError::NoReachableAuthority),
-                _ => self.fail(now, slot, ExtendedError::NoReachableAuthority),
+                Overdue::Attempt => self.retry(now, slot, reason),
+                _ => self.fail(now, slot, reason),
             }
         }
     }
 
     /// Sends the query in `slot` to its next upstream that is up and has a connection for it, or
     /// fails it.
-    pub(super) fn attempt(&mut self, now: Moment, slot: u32, why: ExtendedError) {
+    pub(super) fn attempt(&mut self, now: Moment, slot: u32, reason: Reason) {
         let number = self.exchanges.get(slot).stanza as usize;
         let stanza = self.routes.stanza(number);
         let (upstreams, mut policy) = (stanza.upstreams.clone(), stanza.policy);
@@ -98,7 +112,7 @@ impl Forwarder {
         if all_down {
             self.stats.all_down += 1;
             if stanza.failfast {
-                return self.fail(now, slot, ExtendedError::NoReachableAuthority);
+                return self.fail(now, slot, Reason::NoHealthyUpstream);
             }
             // Nothing is known that would make one better than another.
             policy = Policy::Random;
@@ -122,13 +136,13 @@ impl Forwarder {
             self.exchanges.get(slot).failures += 1;
             self.stats.upstreams[upstream].failed += 1;
         }
-        self.fail(now, slot, why);
+        self.fail(now, slot, reason);
     }
 
     /// Sends the query in `slot` to `upstream`, or if that has no connection for it to the next.
     pub(super) fn attempt_at(&mut self, now: Moment, slot: u32, upstream: usize) {
         if !self.begin_attempt(now, slot, upstream) {
-            self.retry(now, slot, ExtendedError::NetworkError);
+            self.retry(now, slot, Reason::NoConnection);
         }
     }
 
@@ -147,25 +161,25 @@ impl Forwarder {
     }
 
     /// The query's last attempt ended in an error.
-    fn retry(&mut self, now: Moment, slot: u32, why: ExtendedError) {
+    fn retry(&mut self, now: Moment, slot: u32, reason: Reason) {
         self.exchanges.get(slot).failures += 1;
-        self.attempt(now, slot, why);
+        self.attempt(now, slot, reason);
     }
 
     /// No upstream answered: everybody who waits is told. If a response was held back, they get
     /// that.
-    pub(super) fn fail(&mut self, now: Moment, slot: u32, why: ExtendedError) {
+    pub(super) fn fail(&mut self, now: Moment, slot: u32, reason: Reason) {
         let remembered = match self.held.remove(&slot) {
             Some((response, packet)) => {
                 let remembered = self.remember(now, slot, &response, &packet);
                 self.held.insert(slot, (response, packet));
                 remembered
             }
-            None => self.remember_failure(now, slot, why),
+            None => self.remember_failure(now, slot, reason),
         };
         self.exchanges.settle(slot);
         let exchange = self.exchanges.key(slot);
-        self.failures.push(Failed { exchange, why, remembered, goes_on: false });
+        self.failures.push(Failed { exchange, reason, remembered, goes_on: false });
     }
 
     /// Those who wait for the exchange in `slot` get what has expired, and it goes on without them
@@ -174,8 +188,9 @@ impl Forwarder {
         self.exchanges.end_patience(slot);
         let remembered = self.remember_nothing(now, slot);
         if remembered.is_some() {
-            let (exchange, why) = (self.exchanges.key(slot), ExtendedError::NoReachableAuthority);
-            self.failures.push(Failed { exchange, why, remembered, goes_on: true });
+            let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
+            let exchange = self.exchanges.key(slot);
+            self.failures.push(Failed { exchange, reason, remembered, goes_on: true });
         }
     }
 

@@ -10,6 +10,7 @@ use super::{Forwarder, Route, hash_of};
 use crate::config::{Config, ServerBlock};
 use crate::engine::cache::admission::{Nature, Received, bound_ttls};
 use crate::engine::cache::{Cache, EntryKey, Found, Key};
+use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Waiter};
 use crate::engine::key::Transport;
 use crate::engine::message::query::Query;
@@ -220,7 +221,7 @@ impl Forwarder {
             return true;
         }
         let Some(slot) = self.exchanges.open(&opening, now) else { return false };
-        self.attempt(now, slot, ExtendedError::NetworkError);
+        self.attempt(now, slot, Reason::NoConnection);
         true
     }
 
@@ -261,7 +262,7 @@ impl Forwarder {
         &mut self,
         now: Moment,
         slot: u32,
-        why: ExtendedError,
+        reason: Reason,
     ) -> Option<Remembered> {
         let block = self.cache_of(slot)?;
         let query = self.exchanges.query(slot);
@@ -269,7 +270,9 @@ impl Forwarder {
         let key = Key::of_sent(&self.hasher, &name, query);
         let cache = self.caches.get(block)?;
         let instead = cache.fallback(now, &key);
-        cache.put_failure(now, &name, &key, why);
+        if let Some(why) = reason.extended() {
+            cache.put_failure(now, &name, &key, why);
+        }
         self.caches.ask_for_sweep(block);
         Some(Remembered { at: now, block, nature: None, instead })
     }

@@ -6,9 +6,9 @@
 //! configuration. What coalescing makes of a loop before that: each worker takes part once.
 
 use super::{Forwarder, Route, hash_of};
+use crate::engine::errors::Reason;
 use crate::engine::key::Transport;
 use crate::engine::message::query::Query;
-use crate::engine::message::reply::ExtendedError;
 use crate::engine::stages::loops::{PROBE_LEN_MAX, Probe};
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
@@ -86,7 +86,7 @@ impl Forwarder {
         let opening =
             route.opening(&self.draft[..len], &query, hash, &mut self.routes, &self.chains);
         if let Some(slot) = self.exchanges.open(&opening, now) {
-            self.attempt(now, slot, ExtendedError::NetworkError);
+            self.attempt(now, slot, Reason::NoConnection);
         }
     }
 }

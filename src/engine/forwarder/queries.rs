@@ -6,6 +6,7 @@
 
 use super::caching::LookUp;
 use super::{Forwarder, Route, hash_of};
+use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
@@ -24,6 +25,8 @@ enum Course {
     Replied(usize),
     /// The client is to be told, by this server block if it is one's.
     Refused(Rcode, Option<ExtendedError>, Option<usize>),
+    /// The client is to be told by this server block that its query failed.
+    Failed(Rcode, Reason, usize),
     /// There is no reply.
     Dropped,
 }
@@ -62,6 +65,11 @@ impl Forwarder {
                     }
                     Course::Refused(rcode, why, block) => {
                         (rcode, why, query.asked, Some(query.question), block)
+                    }
+                    Course::Failed(rcode, reason, block) => {
+                        self.log_query(&query, block, rcode, reason);
+                        let (why, question) = (reason.extended(), query.question);
+                        (rcode, why, query.asked, Some(question), Some(block))
                     }
                     Course::Dropped => return None,
                 }
@@ -114,11 +122,17 @@ impl Forwarder {
             step = match self.routes.stanza_in(block, &name) {
                 None => {
                     let (random, stages) = (&mut self.random, &mut self.stats.stages);
-                    self.chains[block].at_end(&client, query, &name, random, stages, out)
+                    let chain = &self.chains[block];
+                    let step = chain.at_end(&client, query, &name, random, stages, out);
+                    if let Step::Refused(rcode, why) = step {
+                        self.log_query(query, block, rcode, Reason::NobodyForwards);
+                        return Course::Refused(rcode, why, Some(block));
+                    }
+                    step
                 }
                 Some(_) if self.is_looping(now, block, query, &name, peer) => {
-                    let refused = Step::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError));
-                    self.stats.stages.loops.count(refused)
+                    self.stats.stages.loops.count(Step::Refused(Rcode::ServFail, None));
+                    return Course::Failed(Rcode::ServFail, Reason::Looping, block);
                 }
                 Some(stanza) => {
                     let cacheable = looked_up != LookUp::NotForIt;
@@ -163,10 +177,11 @@ impl Forwarder {
         let hash = hash_of(&self.hasher, name, &self.draft[..len], stanza);
         let opening =
             route.opening(&self.draft[..len], query, hash, &mut self.routes, &self.chains);
-        let full = Course::Refused(Rcode::ServFail, Some(ExtendedError::NetworkError), Some(block));
+        let full = Course::Failed(Rcode::ServFail, Reason::Overloaded, block);
         if !self.routes.stanza(stanza).has_room() {
             self.stats.concurrent_rejects += 1;
-            return Course::Refused(Rcode::Refused, None, Some(block));
+            let reason = Reason::TooManyConcurrent(stanza as u32);
+            return Course::Failed(Rcode::Refused, reason, block);
         }
         if self.exchanges.waiters_are_full() {
             self.stats.overloaded += 1;
@@ -189,7 +204,7 @@ impl Forwarder {
         self.routes.stanza(stanza).under_way += 1;
         match same {
             Some(_) => self.stats.coalesced += 1,
-            None => self.attempt(now, slot, ExtendedError::NetworkError),
+            None => self.attempt(now, slot, Reason::NoConnection),
         }
         Course::Waits
     }

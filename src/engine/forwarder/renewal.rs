@@ -8,8 +8,8 @@
 
 use super::{Dial, Forwarder, chains_of, dials_of, hash_of, pool_settings, stream_limits};
 use crate::config::Config;
+use crate::engine::errors::Reason;
 use crate::engine::health::Verdicts;
-use crate::engine::message::reply::ExtendedError;
 use crate::engine::message::{HEADER_LEN, u16_at};
 use crate::engine::policy::Tour;
 use crate::engine::routes::Routes;
@@ -50,13 +50,14 @@ impl Forwarder {
         self.streams = stream_limits(config, listeners);
         self.chains = chains_of(config, &self.hasher);
         self.caches.renew(config, &self.hasher);
+        self.errors.renew(config);
         self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
         self.verdicts = verdicts;
         self.forget_loops();
         self.accused.clear();
         self.reroute();
         for slot in homeless {
-            self.attempt(now, slot, ExtendedError::NetworkError);
+            self.attempt(now, slot, Reason::NoConnection);
         }
     }
 

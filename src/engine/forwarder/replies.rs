@@ -5,11 +5,12 @@
 
 use super::caching::Remembered;
 use super::{Answered, Failed, Forwarder, Reply};
+use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Exchanges, Waiter};
 use crate::engine::key::Transport;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::Asked;
-use crate::engine::message::reply::{ExtendedError, Finish, ReplyTo, write_answer};
+use crate::engine::message::reply::{Finish, ReplyTo, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, reply};
 use crate::engine::stats::DropReason;
@@ -76,7 +77,7 @@ impl Forwarder {
     /// call. `out` is as for [`Forwarder::next_reply`].
     pub fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
-            let Failed { exchange, why, remembered, goes_on } = *self.failures.last()?;
+            let Failed { exchange, reason, remembered, goes_on } = *self.failures.last()?;
             let waiter = self.exchanges.slot(exchange).and_then(|slot| match goes_on {
                 true => self.exchanges.dismiss_waiter(slot),
                 false => self.exchanges.next_waiter(slot),
@@ -97,7 +98,7 @@ impl Forwarder {
                     self.held.insert(slot, (response, packet));
                     len
                 }
-                None => self.write_failure(slot, &waiter, why, remembered, out),
+                None => self.write_failure(slot, &waiter, reason, remembered, out),
             };
             return Some(self.reply_to(slot, &waiter.client, &out[..len]));
         }
@@ -108,7 +109,7 @@ impl Forwarder {
         &mut self,
         slot: u32,
         waiter: &Waiter,
-        why: ExtendedError,
+        reason: Reason,
         remembered: Option<Remembered>,
         out: &mut [u8],
     ) -> usize {
@@ -118,7 +119,10 @@ impl Forwarder {
         let mut scratch = [0; NAME_LEN_MAX + 4];
         let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot), &mut scratch);
         let ReplyTo { asked, question, finish, .. } = to;
-        write_error(out, asked, question, Rcode::ServFail, Some(why), finish)
+        let rcode = Rcode::ServFail;
+        let len = write_error(out, asked, question, rcode, reason.extended(), finish);
+        self.log_exchange(slot, rcode, reason);
+        len
     }
 
     /// How the block finishes its replies whose exchange is or was just in `slot`.

@@ -8,8 +8,8 @@
 //! after all when nothing better comes.
 
 use super::{Answered, Forwarder};
+use crate::engine::errors::Reason;
 use crate::engine::key::{ConnectionId, Transport};
-use crate::engine::message::reply::ExtendedError;
 use crate::engine::message::response::{Response, answers, is_response};
 use crate::engine::message::{HEADER_LEN, Rcode, flags, id};
 use crate::engine::policy::Tour;
@@ -78,12 +78,12 @@ impl Forwarder {
             Course::AnotherUpstream => {
                 self.exchanges.get(slot).failovers += 1;
                 self.held.insert(slot, (response, packet.into()));
-                self.attempt(now, slot, ExtendedError::NoReachableAuthority);
+                self.attempt(now, slot, Reason::NoConnection);
             }
             Course::AnotherStanza(stanza) => self.pass_on(now, slot, stanza),
             Course::Nowhere => {
                 self.held.remove(&slot);
-                self.fail(now, slot, ExtendedError::NoReachableAuthority);
+                self.fail(now, slot, Reason::NobodyForwards);
             }
         }
         None
@@ -148,7 +148,7 @@ impl Forwarder {
         exchange.transport = stanza.transport(client.unwrap_or_default());
         exchange.timeout_class = stanza.timeout_class;
         (exchange.tour, exchange.failures, exchange.failovers) = (Tour::NEW, 0, 0);
-        self.attempt(now, slot, ExtendedError::NetworkError);
+        self.attempt(now, slot, Reason::NoConnection);
     }
 
     /// What a response tells about the stream it came on.

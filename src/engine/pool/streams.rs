@@ -128,6 +128,12 @@ impl Pools {
         }
     }
 
+    /// Whether it is a stream that is not connected yet.
+    pub fn is_dialling(&self, connection: ConnectionId) -> bool {
+        let slot = self.slot(connection);
+        slot.is_some_and(|slot| self.connections[slot as usize].dial_until.is_some())
+    }
+
     /// The stream has carried an answer.
     pub fn prove(&mut self, connection: ConnectionId) {
         if let Some(slot) = self.slot(connection) {

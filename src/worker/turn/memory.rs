@@ -6,7 +6,7 @@
 use super::{Stream, Turner};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{Assignment, KeeperMailbox};
+use crate::control::{Assignment, KeeperMailbox, WriterMailbox};
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::health::Verdicts;
 use crate::engine::memory::{EngineMemory, reserved};
@@ -50,8 +50,11 @@ pub fn measure(config: &Config) -> io::Result<Memory> {
     let verdicts = Arc::new(Verdicts::new(config));
     let engine = Forwarder::new(config, [0; 32], Arc::clone(&verdicts));
     let listeners = (0..config.listeners.len()).map(Some).collect();
-    let assignment = Assignment { config: Arc::new(config.clone()), verdicts, listeners };
-    let (mut seat, _mailbox) = Seat::new(0, assignment, Vec::new(), Clock::start(), keeper)?;
+    let assignment =
+        Assignment { config: Arc::new(config.clone()), edition: 0, verdicts, listeners };
+    let (writer, _records) = WriterMailbox::new(1);
+    let (mut seat, _mailbox) =
+        Seat::new(0, assignment, Vec::new(), Clock::start(), keeper, writer)?;
     Ok(Turner::new(&mut seat, engine).memory())
 }
 

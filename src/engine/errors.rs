@@ -1,0 +1,176 @@
+//! Queries that got an error of our own, on their way to whoever logs them.
+//!
+//! Where a server block has `errors`, each such query leaves a record of fixed size, and the shell
+//! draws it at the end of the turn. Nothing is formatted here, and the queue is bounded: a record
+//! that finds no room is lost, which the caller counts. What an upstream said, be it SERVFAIL, is
+//! an answer and leaves none; nor does what a cache remembers.
+
+use super::key::Transport;
+use super::message::Rcode;
+use super::message::reply::ExtendedError;
+use crate::config::Config;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// Records that wait to be drawn at most: several batches of queries, and the time-outs of a turn.
+pub const QUEUE_MAX: usize = 1_024;
+/// Bytes of a name in wire format.
+const NAME_LEN_MAX: usize = 255;
+
+/// What was being done with a connection when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// It was being opened.
+    Dial,
+    /// A response was waited for.
+    Read,
+    /// A query was being sent.
+    Write,
+}
+
+/// How a connection failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing came in time.
+    TimedOut,
+    /// The other end closed it.
+    Closed,
+    /// The system's error of this number.
+    System(i32),
+    /// Nobody can say.
+    Unknown,
+}
+
+/// Why a query got an error of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Its last attempt ended like this.
+    Attempt(Operation, Fault),
+    /// Its upstream had no connection left for it.
+    NoConnection,
+    /// All upstreams are down, and none is to be tried.
+    NoHealthyUpstream,
+    /// Nobody forwards it.
+    NobodyForwards,
+    /// As many as may be are under way in this stanza, as numbered over all server blocks.
+    TooManyConcurrent(u32),
+    /// As many as can be are outstanding.
+    Overloaded,
+    /// Its server block's queries go in a circle.
+    Looping,
+}
+
+impl Reason {
+    /// What the client is told of it.
+    pub fn extended(self) -> Option<ExtendedError> {
+        match self {
+            Self::Attempt(Operation::Read, Fault::TimedOut)
+            | Self::NoHealthyUpstream
+            | Self::NobodyForwards => Some(ExtendedError::NoReachableAuthority),
+            Self::Attempt(..) | Self::NoConnection | Self::Overloaded | Self::Looping => {
+                Some(ExtendedError::NetworkError)
+            }
+            Self::TooManyConcurrent(_) => None,
+        }
+    }
+}
+
+/// A query that got an error of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryError {
+    /// Its server block, as numbered in the configuration.
+    pub block: u32,
+    /// What its client got.
+    pub rcode: Rcode,
+    /// Why.
+    pub reason: Reason,
+    /// Who was asked last, and how, where that explains it.
+    pub upstream: Option<(SocketAddr, Transport)>,
+    /// The type that was asked for.
+    pub kind: u16,
+    name_len: u8,
+    name: [u8; NAME_LEN_MAX],
+}
+
+impl QueryError {
+    /// Of a query for `name`, in wire format.
+    pub fn new(
+        block: usize,
+        name: &[u8],
+        kind: u16,
+        (rcode, reason): (Rcode, Reason),
+        upstream: Option<(SocketAddr, Transport)>,
+    ) -> Self {
+        let mut bytes = [0; NAME_LEN_MAX];
+        bytes[..name.len()].copy_from_slice(name);
+        let (block, name_len) = (block as u32, name.len() as u8);
+        Self { block, rcode, reason, upstream, kind, name_len, name: bytes }
+    }
+
+    /// The name that was asked for, in wire format and as its client spelt it.
+    pub fn name(&self) -> &[u8] {
+        &self.name[..usize::from(self.name_len)]
+    }
+}
+
+/// The records of one worker that are still to be drawn.
+#[derive(Debug, Default)]
+pub struct Errors {
+    /// Of each server block: whether its errors are logged.
+    wanted: Vec<bool>,
+    queue: VecDeque<QueryError>,
+}
+
+impl Errors {
+    /// Goes by `config`. Room for records is reserved where one can come.
+    pub fn renew(&mut self, config: &Config) {
+        self.wanted = config.blocks.iter().map(|block| block.stages.errors.is_some()).collect();
+        if self.wanted.contains(&true) && self.queue.capacity() < QUEUE_MAX {
+            self.queue.reserve_exact(QUEUE_MAX - self.queue.len());
+        }
+    }
+
+    /// Whether errors of this server block are logged.
+    pub fn wants(&self, block: usize) -> bool {
+        self.wanted.get(block).is_some_and(|wanted| *wanted)
+    }
+
+    /// Queues a record. False: there is no room, it is lost.
+    pub fn push(&mut self, error: QueryError) -> bool {
+        let has_room = self.queue.len() < QUEUE_MAX;
+        if has_room {
+            self.queue.push_back(error);
+        }
+        has_room
+    }
+
+    /// The next record.
+    pub fn pop(&mut self) -> Option<QueryError> {
+        self.queue.pop_front()
+    }
+
+    /// The bytes that are reserved.
+    pub fn reserved(&self) -> usize {
+        self.wanted.capacity() + self.queue.capacity() * size_of::<QueryError>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Errors, QUEUE_MAX, QueryError, Reason};
+    use crate::engine::message::Rcode;
+
+    #[test]
+    fn records_come_in_their_order_and_what_finds_no_room_is_lost() {
+        let mut errors = Errors::default();
+        let outcome = (Rcode::ServFail, Reason::Overloaded);
+        let error = |kind: usize| QueryError::new(0, b"\x01a\0", kind as u16, outcome, None);
+        assert!((0..QUEUE_MAX).all(|kind| errors.push(error(kind))));
+        assert!(!errors.push(error(QUEUE_MAX)));
+        assert_eq!(errors.pop(), Some(error(0)));
+        assert!(errors.push(error(QUEUE_MAX + 1)));
+        let rest: Vec<_> = std::iter::from_fn(|| errors.pop()).map(|error| error.kind).collect();
+        let expected = (1..QUEUE_MAX).chain([QUEUE_MAX + 1]).map(|kind| kind as u16);
+        assert_eq!(rest, expected.collect::<Vec<_>>());
+    }
+}

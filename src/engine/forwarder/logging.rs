@@ -1,0 +1,50 @@
+//! What is said of queries that got an error of our own.
+//!
+//! Where the server block wants it, a record is queued for each client, with the upstream that was
+//! asked last where it had a part in it. The shell draws them with [`Forwarder::next_error`].
+
+use super::Forwarder;
+use crate::engine::errors::{QueryError, Reason};
+use crate::engine::message::query::Query;
+use crate::engine::message::{HEADER_LEN, Rcode, u16_at};
+
+impl Forwarder {
+    /// The next query that got an error of our own in a block that has `errors`.
+    pub fn next_error(&mut self) -> Option<QueryError> {
+        self.errors.pop()
+    }
+
+    /// A query ends before it was sent anywhere.
+    pub(super) fn log_query(
+        &mut self,
+        query: &Query<'_>,
+        block: usize,
+        rcode: Rcode,
+        reason: Reason,
+    ) {
+        if self.errors.wants(block) {
+            let kind = query.question.kind;
+            self.log(QueryError::new(block, query.name(), kind, (rcode, reason), None));
+        }
+    }
+
+    /// A client's query ends whose exchange is or was just in `slot`.
+    pub(super) fn log_exchange(&mut self, slot: u32, rcode: Rcode, reason: Reason) {
+        let block = self.routes.block_of(self.exchanges.first_stanza(slot));
+        let Some(block) = block.filter(|block| self.errors.wants(*block)) else { return };
+        let asked = matches!(reason, Reason::Attempt(..) | Reason::NoConnection);
+        let (number, transport) = self.exchanges.last_asked(slot);
+        // One of an earlier configuration may be there no more.
+        let dial = self.addresses.get(number).filter(|_| asked);
+        let upstream = dial.map(|dial| (dial.upstream, transport));
+        let name_len = self.exchanges.name_len(slot);
+        let query = self.exchanges.query(slot);
+        let name = &query[HEADER_LEN..HEADER_LEN + name_len];
+        let kind = u16_at(query, HEADER_LEN + name_len).unwrap_or(0);
+        self.log(QueryError::new(block, name, kind, (rcode, reason), upstream));
+    }
+
+    fn log(&mut self, error: QueryError) {
+        self.stats.errors_lost += u64::from(!self.errors.push(error));
+    }
+}

@@ -1,0 +1,170 @@
+//! What is written of a query that got an error of our own.
+//!
+//! Operators and their `consolidate` patterns know the reference's words, so these are as near to
+//! them as the truth allows: `read udp 192.0.2.1:53: i/o timeout`. Our own address is left out of
+//! them: the connection is closed by the time that anybody writes about it.
+
+use crate::config::{Config, Kind, Name, ServerBlock};
+use crate::engine::errors::{Fault, Operation, QueryError, Reason};
+use crate::engine::key::Transport;
+use std::fmt::{self, Display};
+use std::io;
+
+/// Which query it was, and its error's text.
+pub(super) struct Line<'a> {
+    pub(super) error: &'a QueryError,
+    pub(super) text: &'a str,
+}
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { error, text } = self;
+        let (name, kind) = (Name::of_wire(error.name()), Kind(error.kind));
+        write!(f, "{} {name} {kind}: {text}", error.rcode as u16)
+    }
+}
+
+/// What went wrong with a query under `config`.
+pub(super) fn text(error: &QueryError, config: &Config) -> String {
+    let reach = |verb: &str, what: &dyn Display| {
+        let Some((address, transport)) = error.upstream else { return what.to_string() };
+        let network = match transport {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        };
+        format!("{verb} {network} {address}: {what}")
+    };
+    match error.reason {
+        Reason::Attempt(operation, fault) => {
+            let (verb, call) = match operation {
+                Operation::Dial => ("dial", "connect"),
+                Operation::Read => ("read", "read"),
+                Operation::Write => ("write", "write"),
+            };
+            match fault {
+                Fault::TimedOut => reach(verb, &"i/o timeout"),
+                Fault::Closed => reach(verb, &"EOF"),
+                Fault::System(number) => {
+                    reach(verb, &format_args!("{call}: {}", system_text(number)))
+                }
+                Fault::Unknown => reach(verb, &"connection failed"),
+            }
+        }
+        Reason::NoConnection => reach("dial", &"all connections are in use"),
+        Reason::NoHealthyUpstream => "no healthy proxies".into(),
+        Reason::NobodyForwards => {
+            let block = config.blocks.get(error.block as usize);
+            format!("plugin/{}: no next plugin found", block.map_or("errors", last_plugin))
+        }
+        Reason::TooManyConcurrent(stanza) => {
+            let mut stanzas = config.blocks.iter().flat_map(|block| &block.forwards);
+            let stanza = stanzas.nth(stanza as usize);
+            let maximum = stanza.and_then(|stanza| stanza.max_concurrent).unwrap_or(0);
+            format!("concurrent queries exceeded maximum {maximum}")
+        }
+        Reason::Overloaded => "too many queries are outstanding".into(),
+        Reason::Looping => "plugin/loop: forwarding loop".into(),
+    }
+}
+
+/// The system's words for its error, as the reference begins them: in lower case.
+fn system_text(number: i32) -> String {
+    let text = io::Error::from_raw_os_error(number).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
+}
+
+/// Who would have had to hand a query on.
+fn last_plugin(block: &ServerBlock) -> &'static str {
+    let stages = &block.stages;
+    let chain = [
+        (!block.forwards.is_empty(), "forward"),
+        (stages.loops, "loop"),
+        (stages.minimal, "minimal"),
+        (!stages.header.is_empty(), "header"),
+        (stages.cache.is_some(), "cache"),
+        (!stages.acl.is_empty(), "acl"),
+        (stages.loadbalance.is_some(), "loadbalance"),
+        (stages.chaos.is_some(), "chaos"),
+        (stages.any, "any"),
+        (stages.local.is_some(), "local"),
+        (!stages.log.is_empty(), "log"),
+    ];
+    chain.into_iter().find(|(has_it, _)| *has_it).map_or("errors", |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, text};
+    use crate::config::{Config, Host};
+    use crate::engine::errors::{Fault, Operation, QueryError, Reason};
+    use crate::engine::key::Transport;
+    use crate::engine::message::Rcode;
+
+    fn config(directives: &str) -> Config {
+        let text = format!(".:0 {{\n bind 127.0.0.1\n errors\n {directives}\n}}\n");
+        Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0
+    }
+
+    fn said(reason: Reason, transport: Transport, config: &Config) -> String {
+        let upstream = Some(("192.0.2.1:53".parse().unwrap(), transport));
+        text(&QueryError::new(0, b"\0", 1, (Rcode::ServFail, reason), upstream), config)
+    }
+
+    #[test]
+    fn a_failed_attempt_is_told_in_the_words_of_the_reference() {
+        let config = config("");
+        for (operation, fault, expected) in [
+            (Operation::Read, Fault::TimedOut, "read udp 192.0.2.1:53: i/o timeout"),
+            (
+                Operation::Read,
+                Fault::System(libc::ECONNREFUSED),
+                "read udp 192.0.2.1:53: read: connection refused",
+            ),
+            (
+                Operation::Write,
+                Fault::System(libc::EPERM),
+                "write udp 192.0.2.1:53: write: operation not permitted",
+            ),
+            (
+                Operation::Dial,
+                Fault::System(libc::ENETUNREACH),
+                "dial udp 192.0.2.1:53: connect: network is unreachable",
+            ),
+        ] {
+            let reason = Reason::Attempt(operation, fault);
+            assert_eq!(said(reason, Transport::Udp, &config), expected);
+        }
+        let closed = Reason::Attempt(Operation::Read, Fault::Closed);
+        assert_eq!(said(closed, Transport::Tcp, &config), "read tcp 192.0.2.1:53: EOF");
+        let late = Reason::Attempt(Operation::Dial, Fault::TimedOut);
+        assert_eq!(said(late, Transport::Tcp, &config), "dial tcp 192.0.2.1:53: i/o timeout");
+    }
+
+    #[test]
+    fn what_was_never_sent_is_told_by_its_configuration() {
+        let said = |reason, directives| said(reason, Transport::Udp, &config(directives));
+        assert_eq!(said(Reason::NobodyForwards, ""), "plugin/errors: no next plugin found");
+        assert_eq!(said(Reason::NobodyForwards, "cache"), "plugin/cache: no next plugin found");
+        let forward = "forward . 192.0.2.1 {\n except a\n max_concurrent 7\n }";
+        assert_eq!(said(Reason::NobodyForwards, forward), "plugin/forward: no next plugin found");
+        let many = said(Reason::TooManyConcurrent(0), forward);
+        assert_eq!(many, "concurrent queries exceeded maximum 7");
+        assert_eq!(said(Reason::NoHealthyUpstream, forward), "no healthy proxies");
+    }
+
+    #[test]
+    fn a_line_has_the_code_the_folded_name_and_the_type() {
+        let failed = (Rcode::ServFail, Reason::Looping);
+        for (name, kind, expected) in [
+            (&b"\x01A\x07eXam.le\0"[..], 28, "2 a.exam\\.le. AAAA: EOF"),
+            (b"\0", 65_280, "2 . TYPE65280: EOF"),
+            (b"\x02\n\xff\0", 1, "2 \\010\\255. A: EOF"),
+        ] {
+            let error = QueryError::new(0, name, kind, failed, None);
+            assert_eq!(Line { error: &error, text: "EOF" }.to_string(), expected);
+        }
+    }
+}
