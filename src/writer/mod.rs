@@ -2,7 +2,7 @@
 //!
 //! Workers hand it records over one bounded channel and never wait for it: what finds no room is
 //! lost there and counted, and told in a line as soon as the channel is empty again. It sleeps
-//! until a record comes, and by the clock only while a sum is pending ([`consolidation`]). It ends
+//! until a record comes, and by the clock only while a sum is pending (`consolidation`). It ends
 //! with the last who could send it anything, and what is pending then is written before.
 //!
 //! Records name server blocks by number, so each says of which edition of the configuration. The
