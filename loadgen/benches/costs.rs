@@ -2,10 +2,11 @@
 //!
 //! `cargo bench -p loadgen --bench costs` starts an upstream and a bare responder on one core, and
 //! asks them from another, in rounds: the client asks the upstream, a bare loop asks the upstream,
-//! and the same loop asks the responder. Each role is a process of its own, so that the kernel counts its
-//! processor time; what is compared is that time for each answer, within one round, and the ratios
-//! of all rounds have a mean and an interval. The bare loops use the same batches, the same poll,
-//! as many sockets and as many queries outstanding; they keep no account and check nothing.
+//! and the same loop asks the responder. Each role is a process of its own, so that the kernel
+//! counts its processor time; what is compared is that time for each answer, within one round, and
+//! the ratios of all rounds have a mean and an interval. The bare loops use the same batches, the
+//! same poll, as many sockets and as many queries outstanding; they keep no account and check
+//! nothing.
 
 use loadgen::client::{self, Load, Options};
 use loadgen::process::processor_time;
@@ -58,7 +59,8 @@ fn compare() {
         let (idle, ours) = measure("loop", &server, &upstream);
         let (_, theirs) = measure("loop", &bare, &responder);
         println!(
-            "  {round:>5}   {client:>6.3}   {idle:>5.3}   {:>5.3}   {ours:>8.3}   {theirs:>9.3}   {:>5.3}",
+            "  {round:>5}   {client:>6.3}   {idle:>5.3}   {:>5.3}   {ours:>8.3}   {theirs:>9.3}   \
+             {:>5.3}",
             client / idle,
             ours / theirs
         );

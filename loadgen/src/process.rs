@@ -1,8 +1,8 @@
 //! The processor time that processes have used, read from /proc.
 //!
-//! The scheduler counts it in nanoseconds for each thread that is alive (`schedstat`); `stat` counts
-//! it in ticks of ten milliseconds for the whole process, threads that have ended included. Whichever
-//! says more is nearer to the truth.
+//! The scheduler counts it in nanoseconds for each thread that is alive (`schedstat`); `stat`
+//! counts it in ticks of ten milliseconds for the whole process, threads that have ended included.
+//! Whichever says more is nearer to the truth.
 
 use std::fs;
 use std::io;

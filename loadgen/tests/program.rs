@@ -1,6 +1,7 @@
 //! The program as people start it: exit codes, files, signals, and what it says about bad input.
 //!
-//! Each test ends by itself: runs by their schedule, the upstream by a signal or when it is dropped.
+//! Each test ends by itself: runs by their schedule, the upstream by a signal or when it is
+//! dropped.
 
 mod kit;
 
