@@ -37,7 +37,7 @@ Examples:
   loadgen upstream --listen 127.0.0.1:5301 127.0.0.1:5302
   loadgen upstream --listen 127.0.0.1:5301 --behave 'delay=exp:2ms loss=0.1%'
   loadgen upstream --listen 127.0.0.1:5301 --stall 3s+1s
-  loadgen upstream --listen 127.0.0.1:5301 --script upstream.script --ports";
+  loadgen upstream --listen 127.0.0.1:5301 --zone example.zone --script upstream.script --ports";
 
 /// What is told to `loadgen upstream`.
 #[derive(Args)]
