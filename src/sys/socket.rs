@@ -5,7 +5,7 @@
 //! itself drops what comes from any other address or port (RFC 5452 §9.1) and reports refusals.
 //! Everything is non-blocking.
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
@@ -95,6 +95,15 @@ pub fn udp_connected(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result
     }
     socket.connect(&SockAddr::from(upstream))?;
     Ok(socket.into())
+}
+
+/// Asks for as much room for what arrives as a listener has: for a socket that shall lose nothing
+/// while its thread is off its core.
+///
+/// # Errors
+/// The kernel knows no such socket any longer.
+pub fn widen_receive_buffer(socket: &UdpSocket) -> io::Result<()> {
+    SockRef::from(socket).set_recv_buffer_size(LISTENER_BUFFER_LEN)
 }
 
 /// Learns whether `upstream` can be asked from `source`, without a word to it.
@@ -201,8 +210,11 @@ pub fn reachable(listener: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_source, is_taken, tcp_connecting, udp_connected, udp_listener};
+    use super::{
+        check_source, is_taken, tcp_connecting, udp_connected, udp_listener, widen_receive_buffer,
+    };
     use crate::sys::mmsg::{RecvBatch, ReplyBatch};
+    use socket2::SockRef;
     use std::io::ErrorKind;
     use std::net::{TcpListener, UdpSocket};
     use std::os::fd::AsFd;
@@ -256,6 +268,17 @@ mod tests {
         let mut batch = RecvBatch::new(4, 64, false);
         assert_eq!(batch.recv(connection.as_fd()).unwrap(), 1);
         assert_eq!(batch.datagram(0).bytes, b"right");
+    }
+
+    #[test]
+    fn a_receive_buffer_grows_to_what_the_host_allows() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let length = || SockRef::from(&socket).recv_buffer_size().unwrap();
+        let before = length();
+        widen_receive_buffer(&socket).unwrap();
+        assert!(length() >= before, "{} after {before}", length());
+        let listener = udp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        assert_eq!(length(), SockRef::from(&listener).recv_buffer_size().unwrap());
     }
 
     #[test]

@@ -78,6 +78,8 @@ impl Link {
         let (quota, socket) = match transport {
             Transport::Datagrams => {
                 let socket = socket::udp_connected(target, source)?;
+                // What this program fails to take in would count against the server.
+                socket::widen_receive_buffer(&socket)?;
                 let fd = socket.as_raw_fd();
                 registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
                 (u64::MAX, Socket::Datagrams(socket))
