@@ -1,14 +1,45 @@
 //! What the operator reads: one line for each event, on standard output.
 //!
-//! Who reads it may go away, and the disk that keeps it may fill up. Neither is a reason to stop
-//! serving, so a line that cannot be written is lost and nobody fails for it, as `println!` would.
-//! Lines are for what happens now and then; what is said of queries comes here from the writer's
-//! thread alone, which no query waits for.
+//! Who reads it may go away or stop reading, and the disk that keeps it may fill up. None of this
+//! is a reason to stop serving, so a line that cannot be written at once is lost and nobody fails
+//! or waits for it, as `println!` would. Lines are for what happens now and then; what is said of
+//! queries comes here from the writer's thread alone, which no query waits for.
 
+use crate::sys::output::{PIECE_MAX, takes_more};
 use std::fmt::Display;
 use std::io::Write;
+use std::os::fd::AsFd;
 
 /// Writes `line`, if anybody takes it.
 pub(super) fn say(line: impl Display) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let text = format!("{line}\n");
+    let mut output = std::io::stdout().lock();
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() && takes_more(output.as_fd()) {
+        let (piece, behind) = rest.split_at(piece_len(rest));
+        if output.write_all(piece).and_then(|()| output.flush()).is_err() {
+            return;
+        }
+        rest = behind;
+    }
+}
+
+/// As many whole lines as a piece holds; of a longer line as much as that.
+fn piece_len(text: &[u8]) -> usize {
+    let most = &text[..text.len().min(PIECE_MAX)];
+    most.iter().rposition(|byte| *byte == b'\n').map_or(most.len(), |end| end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::piece_len;
+    use crate::sys::output::PIECE_MAX;
+
+    #[test]
+    fn a_piece_ends_with_a_line_if_it_can() {
+        assert_eq!(piece_len(b"one\ntwo\n"), 8);
+        let long = [&[b'x'; 3_000][..], b"\n", &[b'y'; 3_000], b"\n"].concat();
+        assert_eq!((piece_len(&long), piece_len(&long[3_001..])), (3_001, 3_001));
+        assert_eq!(piece_len(&[b'x'; 2 * PIECE_MAX]), PIECE_MAX);
+    }
 }

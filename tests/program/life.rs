@@ -161,6 +161,42 @@ fn it_goes_on_when_nobody_reads_what_it_says() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+#[test]
+fn it_goes_on_when_its_reader_has_stopped_reading() {
+    let upstream = upstream();
+    let directory = directory("stuck");
+    let corefile = |more: &str| {
+        let address = upstream.addresses()[0];
+        write_corefile(&directory, 0, address, more);
+    };
+    // Each query that nobody forwards is a line, and these are more than a pipe holds.
+    corefile("}\nnobody.test:0 {\n bind 127.0.0.1\n errors");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
+    command.args(["--workers", "1"]).current_dir(&directory).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    let address = line.strip_prefix("onward listens on ").unwrap().split(',').next().unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.connect(address).unwrap();
+    let label = [&[63][..], &[b'x'; 63]].concat();
+    let name = [&label.repeat(3)[..], b"\x06nobody\x04test\0"].concat();
+    let query = [&b"\0\x07\x01\0\0\x01\0\0\0\0\0\0"[..], &name, b"\0\x01\0\x01"].concat();
+    let mut reply = [0; 512];
+    for _ in 0..600 {
+        client.send(&query).unwrap();
+        client.recv(&mut reply).unwrap();
+        assert_eq!(reply[3] & 15, 2);
+    }
+    send("HUP", child.id());
+    send("TERM", child.id());
+    let ended = until("the end", || child.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0));
+    drop(output);
+}
+
 /// The forwarder, started in `directory`, with a standard output that nobody reads after the line
 /// that says where it listens.
 fn onward_unread(directory: &Path) -> (Child, SocketAddr) {

@@ -1,7 +1,7 @@
 //! `debug`
 //!
-//! Lines of `errors` at level debug are written. It says all by being there; of several stanzas only
-//! the first is looked at, as in the reference.
+//! Lines of `errors` at level debug are written. It says all by being there; of several stanzas
+//! only the first is looked at, as in the reference.
 
 use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
