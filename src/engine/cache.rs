@@ -39,7 +39,7 @@ use blocks::Blocks;
 use class::{Class, zones_of};
 use entry::{Age, Entry, Packed, Scratch, Ttls, pack, pack_failure};
 use eviction::Order;
-use refresh::Course;
+use refresh::{Course, Refresh};
 use std::time::Duration;
 use sweep::Sweeps;
 
@@ -166,14 +166,15 @@ impl Cache {
         self.stats.requests += 1;
         let Some(place) = self.find(key) else { return Found::Miss };
         let (class, slot) = place_of(place);
-        let Class { entries, eviction, .. } = &mut self.classes[class];
-        let found = &mut entries[slot as usize];
+        let Class { entries, refreshes, eviction, .. } = &mut self.classes[class];
+        let found = &entries[slot as usize];
         let entry = key_of(place, found);
         let course = match found.age(now) {
             Age::Fresh(age) => match self.settings.prefetch {
                 Some(prefetch) if found.nature != Nature::Failure => {
-                    let lifetime = found.lifetime.as_secs();
-                    match found.refresh.hit(now, &prefetch, lifetime, age.into()) {
+                    let lifetime = found.lifetime / 1_000_000_000;
+                    let refresh = &mut refreshes[slot as usize];
+                    match refresh.hit(now, &prefetch, lifetime, age.into()) {
                         true => Course::ReplyAndRefresh,
                         false => Course::Reply,
                     }
@@ -182,7 +183,7 @@ impl Cache {
             },
             Age::Expired(since) => match self.settings.serve_stale {
                 Some(stale) if found.nature != Nature::Failure && since < stale.window => {
-                    found.refresh.stale(now, &stale)
+                    refreshes[slot as usize].stale(now, &stale)
                 }
                 _ => {
                     if self.settings.simple {
@@ -361,7 +362,7 @@ impl Cache {
             }
             _ => {
                 let wait = stale.map_or(Duration::ZERO, |stale| stale.recheck);
-                let refresh = &mut self.classes[class].entries[slot as usize].refresh;
+                let refresh = &mut self.classes[class].refreshes[slot as usize];
                 refresh.failed(now, wait.max(self.settings.servfail));
             }
         }
@@ -371,10 +372,9 @@ impl Cache {
     /// Puts `entry`, packed in the scratch buffer, in the place of what is stored at `before`.
     fn store(&mut self, now: Moment, before: Option<u32>, mut entry: Entry, packed: Packed) {
         let class = usize::from(entry.nature.is_denial());
-        let mut own = None;
+        let (mut own, mut refresh) = (None, Refresh::default());
         if let Some((old_class, slot)) = before.map(place_of) {
-            let old = &mut self.classes[old_class].entries[slot as usize];
-            entry.refresh = old.refresh.of_successor();
+            refresh = self.classes[old_class].refreshes[slot as usize].of_successor();
             if old_class == class {
                 // It stays in its place in the order of eviction.
                 own = Some(slot);
@@ -400,6 +400,7 @@ impl Cache {
         let slot = own.unwrap_or_else(|| target.take_slot());
         entry.generation = target.entries[slot as usize].generation.wrapping_add(1);
         target.entries[slot as usize] = entry;
+        target.refreshes[slot as usize] = refresh;
         if queued {
             target.eviction.hit(slot);
         } else {

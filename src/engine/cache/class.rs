@@ -7,6 +7,7 @@
 use super::blocks::Blocks;
 use super::entry::{Age, Entry};
 use super::eviction::{Eviction, Order};
+use super::refresh::Refresh;
 use crate::config::{CacheClass, Name};
 use crate::engine::list::NONE;
 use crate::engine::memory::reserved;
@@ -23,6 +24,8 @@ const ENTRY_BLOCKS: usize = 8;
 /// One class.
 pub(super) struct Class {
     pub(super) entries: Vec<Entry>,
+    /// Of each entry: when it is fetched anew. Beside them, for hits seldom need it.
+    pub(super) refreshes: Vec<Refresh>,
     pub(super) eviction: Eviction,
     free: Vec<u32>,
     slots_max: usize,
@@ -37,6 +40,7 @@ impl Class {
         let blocks_max = Blocks::needed(settings.capacity_bytes).max(ENTRY_BLOCKS);
         Self {
             entries: Vec::with_capacity(slots_max),
+            refreshes: Vec::with_capacity(slots_max),
             eviction: Eviction::new(slots_max, order),
             free: Vec::with_capacity(slots_max),
             slots_max,
@@ -48,7 +52,7 @@ impl Class {
 
     /// The bytes that it has reserved.
     pub(super) fn reserved(&self) -> usize {
-        let lists = reserved(&self.entries) + reserved(&self.free);
+        let lists = reserved(&self.entries) + reserved(&self.refreshes) + reserved(&self.free);
         lists + self.eviction.reserved() + self.disabled.reserved()
     }
 
@@ -87,6 +91,7 @@ impl Class {
     pub(super) fn take_slot(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry::vacant());
+            self.refreshes.push(Refresh::default());
             self.entries.len() as u32 - 1
         })
     }

@@ -105,6 +105,6 @@ impl Cache {
             Nature::Failure => self.settings.servfail,
             _ => self.stale_window(entry),
         };
-        entry.stored.plus(entry.lifetime + longer)
+        entry.stored.plus(Duration::from_nanos(entry.lifetime)).plus(longer)
     }
 }
