@@ -35,9 +35,23 @@ fn main() -> ExitCode {
     }
     run(&[
         Bench { name: "cache_hit", set_up: hit },
-        Bench { name: "cache_question_of_10000", set_up: || hit_of(10_000, Work::Question) },
-        Bench { name: "cache_hit_from_packet_of_10000", set_up: || hit_of(10_000, Work::All) },
-        Bench { name: "cache_hit_from_packet_of_1000000", set_up: || hit_of(1_000_000, Work::All) },
+        Bench { name: "cache_question", set_up: || hit_of(10_000, Demand::Even, Work::Question) },
+        Bench {
+            name: "cache_packet_zipf_10000",
+            set_up: || hit_of(10_000, Demand::Zipf, Work::All),
+        },
+        Bench {
+            name: "cache_packet_zipf_1000000",
+            set_up: || hit_of(1_000_000, Demand::Zipf, Work::All),
+        },
+        Bench {
+            name: "cache_packet_even_10000",
+            set_up: || hit_of(10_000, Demand::Even, Work::All),
+        },
+        Bench {
+            name: "cache_packet_even_1000000",
+            set_up: || hit_of(1_000_000, Demand::Even, Work::All),
+        },
         Bench { name: "cache_miss", set_up: miss },
         Bench { name: "cache_put_again", set_up: || put(2 * NAMES) },
         Bench { name: "cache_put_evict", set_up: || put(NAMES / 2) },
@@ -65,25 +79,26 @@ fn hit() -> Operations {
     })
 }
 
-/// The same among so many entries, of which each is asked for as often as any other, in no order
-/// that a processor could guess. The packet is parsed and its name folded, too (`Work::Question` is
-/// that alone): that many questions, parsed, would take more memory than the cache.
-fn hit_of(entries: usize, work: Work) -> Operations {
+/// The same among so many entries, asked for as Zipf's law has it, or each as often as any other,
+/// in no order that a processor could guess. The packet is parsed and its name folded, too
+/// (`Work::Question` is that alone): that many questions, parsed, would take more memory than the
+/// cache.
+fn hit_of(entries: usize, demand: Demand, work: Work) -> Operations {
     let mut bed = Bed::sized(2 * entries);
     for number in 0..entries {
         bed.questions[0] = Asking::new(number);
         bed.put(0);
     }
-    // As many steps as there are entries, each by a number that has no divisor in common with it.
-    let stride = entries * 618 / 1_000;
-    let stride = (stride..).find(|stride| gcd(*stride, entries) == 1).expect("there are primes");
-    let packets: Vec<[u8; PACKET_LEN]> =
-        (0..entries).map(|number| padded(&query(number * stride % entries))).collect();
+    let order = match demand {
+        Demand::Even => even(entries),
+        Demand::Zipf => zipf(entries),
+    };
+    let packets: Vec<_> = order.into_iter().map(|number| padded(&query(number))).collect();
     let mut out = [0; 1_232];
     let mut next = 0;
     repeat(move || {
         let packet = &packets[next];
-        next = (next + 1) % entries;
+        next = (next + 1) % packets.len();
         bed.now = bed.now.plus(STEP / 1_000);
         let len = usize::from(packet[PACKET_LEN - 1]);
         let query = Query::parse(&packet[..len], false).expect("a query");
@@ -100,6 +115,38 @@ fn hit_of(entries: usize, work: Work) -> Operations {
         let to = ReplyTo { asked, question, limit: asked.udp_limit(), finish: Finish::PLAIN };
         black_box(bed.cache.write(bed.now, entry, &to, &mut out));
     })
+}
+
+/// How often each entry is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Demand {
+    Even,
+    Zipf,
+}
+
+/// Each number once: as many steps as there are, each by a number without a common divisor.
+fn even(entries: usize) -> Vec<usize> {
+    let stride = entries * 618 / 1_000;
+    let stride = (stride..).find(|stride| gcd(*stride, entries) == 1).expect("there are primes");
+    (0..entries).map(|number| number * stride % entries).collect()
+}
+
+/// Half a million numbers, drawn with weights of one by rank; ranks are strewn over the entries.
+fn zipf(entries: usize) -> Vec<usize> {
+    let mut sum = 0.0;
+    let sums: Vec<f64> = (1..=entries)
+        .map(|rank| {
+            sum += 1.0 / rank as f64;
+            sum
+        })
+        .collect();
+    let strewn = even(entries);
+    let hasher = RandomState::with_seeds(5, 6, 7, 8);
+    let draw = |number: u64| {
+        let place = (hasher.hash_one(number) >> 11) as f64 / (1_u64 << 53) as f64 * sum;
+        strewn[sums.partition_point(|sum| *sum < place).min(entries - 1)]
+    };
+    (0..500_000).map(draw).collect()
 }
 
 /// How much of a hit is done.
