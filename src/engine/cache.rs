@@ -26,6 +26,7 @@ pub use entry::Key;
 use super::index::Index;
 use super::key::Key as SlotKey;
 use super::list::NONE;
+use super::memory::Place;
 use super::message::query::Asked;
 use super::message::reply::{ExtendedError, ReplyTo};
 use super::message::{self, Question, Rcode, flags, kind};
@@ -121,6 +122,12 @@ impl Cache {
         };
         (self.settings.zones.is_empty() || self.zones.longest(name).is_some())
             && (!self.settings.simple || simple())
+    }
+
+    /// Where its tables lie, for who knows about pages: a hit reads four of them at any place.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let classes = self.classes.iter().flat_map(Class::places);
+        classes.chain([self.index.place(), self.blocks.place()])
     }
 
     /// The bytes that it has reserved.

@@ -30,7 +30,7 @@ use super::errors::{Errors, Reason};
 use super::exchange::{Client, Exchanges, Opening};
 use super::health::Verdicts;
 use super::key::{ConnectionId, ExchangeKey, StreamKey, Transport};
-use super::memory::{EngineMemory, reserved};
+use super::memory::{EngineMemory, Place, reserved};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
 use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
@@ -269,6 +269,11 @@ impl Forwarder {
     /// Connections there may be at most: the size of the shell's table of sockets.
     pub fn connections_max(&self) -> usize {
         self.pools.capacity()
+    }
+
+    /// Where tables lie that may be large and are read at any place.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.caches.places()
     }
 
     /// What its tables have reserved.

@@ -5,13 +5,11 @@
 //! hide, so that there are no tombstones, no growth, no rehash and no pause. Hashes come from
 //! outside and are keyed there; those of strangers' names must be.
 
-use super::list::NONE;
+use super::memory::{Place, place_of};
 
-#[derive(Clone, Copy)]
-struct Entry {
-    hash: u32,
-    slot: u32,
-}
+/// A hash and the slot behind it plus one; zero: vacant. So a new index is nothing but zeros, which
+/// the kernel has at hand without anybody touching them.
+type Entry = (u32, u32);
 
 /// Slots by hash.
 pub struct Index {
@@ -25,8 +23,7 @@ impl Index {
     /// Room for `slots_max` slots.
     pub fn new(slots_max: usize) -> Self {
         let size = (slots_max.max(1) * 2).next_power_of_two();
-        let empty = Entry { hash: 0, slot: NONE };
-        Self { entries: vec![empty; size].into(), mask: size - 1, len: 0, slots_max }
+        Self { entries: vec![(0, 0); size].into(), mask: size - 1, len: 0, slots_max }
     }
 
     /// The bytes that it has reserved.
@@ -34,16 +31,19 @@ impl Index {
         size_of_val(&*self.entries)
     }
 
+    /// Where it lies.
+    pub fn place(&self) -> Place {
+        place_of(&self.entries)
+    }
+
     /// The slot with this hash that `is_it` recognises.
     pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut place = hash as usize & self.mask;
         loop {
-            let entry = self.entries[place];
-            if entry.slot == NONE {
-                return None;
-            }
-            if entry.hash == hash && is_it(entry.slot) {
-                return Some(entry.slot);
+            let (other, behind) = self.entries[place];
+            let slot = behind.checked_sub(1)?;
+            if other == hash && is_it(slot) {
+                return Some(slot);
             }
             place = (place + 1) & self.mask;
         }
@@ -56,18 +56,18 @@ impl Index {
     pub fn insert(&mut self, hash: u32, slot: u32) {
         assert!(self.len < self.slots_max, "the index is as large as its slab");
         let mut place = hash as usize & self.mask;
-        while self.entries[place].slot != NONE {
+        while self.entries[place].1 != 0 {
             place = (place + 1) & self.mask;
         }
-        self.entries[place] = Entry { hash, slot };
+        self.entries[place] = (hash, slot + 1);
         self.len += 1;
     }
 
     /// Removes `slot`, which was added under `hash`; does nothing if it is not here.
     pub fn remove(&mut self, hash: u32, slot: u32) {
         let mut hole = hash as usize & self.mask;
-        while self.entries[hole].slot != slot {
-            if self.entries[hole].slot == NONE {
+        while self.entries[hole].1 != slot + 1 {
+            if self.entries[hole].1 == 0 {
                 return;
             }
             hole = (hole + 1) & self.mask;
@@ -77,10 +77,10 @@ impl Index {
         loop {
             place = (place + 1) & self.mask;
             let entry = self.entries[place];
-            if entry.slot == NONE {
+            if entry.1 == 0 {
                 break;
             }
-            let home = entry.hash as usize & self.mask;
+            let home = entry.0 as usize & self.mask;
             let from_home = place.wrapping_sub(home) & self.mask;
             let from_hole = place.wrapping_sub(hole) & self.mask;
             if from_home >= from_hole {
@@ -88,7 +88,7 @@ impl Index {
                 hole = place;
             }
         }
-        self.entries[hole].slot = NONE;
+        self.entries[hole].1 = 0;
         self.len -= 1;
     }
 }

@@ -26,6 +26,19 @@ pub fn reserved<T>(table: &Vec<T>) -> usize {
     table.capacity() * size_of::<T>()
 }
 
+/// Where a table lies: its address and its bytes, for who knows about pages.
+pub type Place = (usize, usize);
+
+/// Where the elements of a slice lie.
+pub fn place_of<T>(table: &[T]) -> Place {
+    (table.as_ptr().addr(), size_of_val(table))
+}
+
+/// Where the elements of a vector lie, and those that it has room for.
+pub fn place_of_vec<T>(table: &Vec<T>) -> Place {
+    (table.as_ptr().addr(), reserved(table))
+}
+
 /// Bytes behind a map, as the standard library lays it out: a byte of control for each bucket, of
 /// which an eighth stays free, and a group of them more.
 pub fn reserved_map<K, V, S>(map: &HashMap<K, V, S>) -> usize {

@@ -4,8 +4,8 @@
 //! ([`mmsg`]), the socket addresses and control messages they carry ([`address`], [`pktinfo`]),
 //! sockets ([`socket`]), which of several gets a datagram ([`steer`]), those that were open before
 //! us ([`inherit`]), network interfaces ([`interfaces`]), cores ([`cpu`]), limits of the process
-//! and host ([`limits`]), signals ([`signals`]), outputs ([`output`]), timers ([`timer`]) and the
-//! kernel's randomness ([`random`]).
+//! and host ([`limits`]), signals ([`signals`]), outputs ([`output`]), timers ([`timer`]), pages
+//! ([`memory`]) and the kernel's randomness ([`random`]).
 //! It knows nothing of DNS and names no other room. One place turns −1 into an
 //! [`std::io::Error`] and retries EINTR: `cvt`.
 
@@ -16,6 +16,7 @@ pub mod cpu;
 pub mod inherit;
 pub mod interfaces;
 pub mod limits;
+pub mod memory;
 pub mod mmsg;
 pub mod output;
 pub mod pktinfo;

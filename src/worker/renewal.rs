@@ -34,6 +34,7 @@ impl Turner<'_> {
             }
             let verdicts = assignment.verdicts.clone();
             self.engine.renew(now, &assignment.config, &assignment.listeners, verdicts);
+            super::prefer_huge_pages(&self.engine);
             self.sockets.make_room(self.engine.connections_max());
             self.seat.assignment = assignment;
             // Those that a panic left behind are numbered by the old configuration.

@@ -10,7 +10,7 @@
 //! that were used before are used again first.
 
 use crate::engine::list::NONE;
-use crate::engine::memory::reserved;
+use crate::engine::memory::{Place, place_of_vec, reserved};
 
 /// The size of a block.
 pub const BLOCK_LEN: usize = 128;
@@ -45,6 +45,11 @@ impl Blocks {
     /// How many blocks so many bytes take; at least one.
     pub fn needed(len: usize) -> usize {
         len.div_ceil(BLOCK_LEN).max(1)
+    }
+
+    /// Where they lie.
+    pub fn place(&self) -> Place {
+        place_of_vec(&self.bytes)
     }
 
     /// The bytes that it has reserved.

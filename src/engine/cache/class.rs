@@ -10,7 +10,7 @@ use super::eviction::{Eviction, Order};
 use super::refresh::Refresh;
 use crate::config::{CacheClass, Name};
 use crate::engine::list::NONE;
-use crate::engine::memory::reserved;
+use crate::engine::memory::{Place, place_of_vec, reserved};
 use crate::engine::zones::{Folded, Zones};
 use crate::moment::Moment;
 use ahash::RandomState;
@@ -48,6 +48,12 @@ impl Class {
             blocks_max,
             disabled: zones_of(&settings.disabled, hasher),
         }
+    }
+
+    /// Where its tables lie.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        let entries = [place_of_vec(&self.entries), place_of_vec(&self.refreshes)];
+        entries.into_iter().chain(self.eviction.places())
     }
 
     /// The bytes that it has reserved.

@@ -12,7 +12,7 @@
 //! end.
 
 use crate::engine::list::{Link, List};
-use crate::engine::memory::reserved;
+use crate::engine::memory::{Place, place_of, place_of_vec, reserved};
 
 /// One newcomer for so many entries.
 const SMALL_SHARE: usize = 10;
@@ -51,12 +51,8 @@ struct Mark {
     in_main: bool,
 }
 
-/// Who left the small queue, and as which.
-#[derive(Clone, Copy, Default)]
-struct Ghost {
-    hash: u32,
-    left: u32,
-}
+/// The hash of who left the small queue, and as which; zeros at first, as nobody has touched them.
+type Ghost = (u32, u32);
 
 impl Eviction {
     /// For slots 0 to `slots_max`, all vacant.
@@ -69,7 +65,7 @@ impl Eviction {
             marks: Vec::with_capacity(slots_max),
             small: List::default(),
             main: List::default(),
-            ghosts: vec![Ghost::default(); ghosts].into(),
+            ghosts: vec![(0, 0); ghosts].into(),
             // A ghost that never was is too old from the start.
             left: slots_max as u32,
         }
@@ -78,6 +74,11 @@ impl Eviction {
     /// Entries here.
     pub fn len(&self) -> usize {
         self.small.len() + self.main.len()
+    }
+
+    /// Where its tables lie.
+    pub fn places(&self) -> [Place; 2] {
+        [place_of_vec(&self.marks), place_of(&self.ghosts)]
     }
 
     /// The bytes that it has reserved.
@@ -104,9 +105,9 @@ impl Eviction {
     /// An entry came into `slot`, which was vacant; vacant slots are taken in ascending order the
     /// first time.
     pub fn insert(&mut self, slot: u32, hash: u32) {
-        let ghost = self.ghosts[hash as usize & (self.ghosts.len() - 1)];
-        let age = self.left.wrapping_sub(ghost.left) as usize;
-        let returns = ghost.hash == hash && age < self.slots_max;
+        let (ghost, left) = self.ghosts[hash as usize & (self.ghosts.len() - 1)];
+        let age = self.left.wrapping_sub(left) as usize;
+        let returns = ghost == hash && age < self.slots_max;
         let in_main = returns || self.order == Order::Exact;
         let mark = Mark { link: Link::OFF, hash, hits: 0, in_main };
         match self.marks.get_mut(slot as usize) {
@@ -144,7 +145,7 @@ impl Eviction {
                 self.left = self.left.wrapping_add(1);
                 let hash = mark.hash;
                 let place = hash as usize & (self.ghosts.len() - 1);
-                self.ghosts[place] = Ghost { hash, left: self.left };
+                self.ghosts[place] = (hash, self.left);
             }
             return Some(slot);
         }

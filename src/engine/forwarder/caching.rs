@@ -13,6 +13,7 @@ use crate::engine::cache::{Cache, EntryKey, Found, Key};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Waiter};
 use crate::engine::key::Transport;
+use crate::engine::memory::Place;
 use crate::engine::message::query::Query;
 use crate::engine::message::reply::{ExtendedError, ReplyTo, minimal};
 use crate::engine::message::response::Response;
@@ -88,6 +89,11 @@ impl Caches {
             cache.sweep(now);
             self.ask_for_sweep(block);
         }
+    }
+
+    /// Where their tables lie.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        self.homes.iter().flatten().flat_map(|home| home.cache.places())
     }
 
     /// The counters of those that there are.

@@ -1,0 +1,61 @@
+//! Pages of memory.
+//!
+//! Whoever reads large tables at any place waits for the translation of addresses as often as for
+//! the memory. With huge pages there are so few translations that the processor has them at hand.
+
+use super::cvt;
+
+/// The size of a huge page on the processors that we know.
+const HUGE: usize = 2 << 20;
+/// Fewer pages are not worth the pause that each takes when it is first written to: the kernel
+/// clears all of it.
+const WORTH: usize = 8;
+
+/// Asks the kernel for huge pages behind a table of `len` bytes at `address`, from now on, as far
+/// as whole ones fit and if they are more than a few. The kernel may decline, or be told never to
+/// (`transparent_hugepage`): nothing depends on it but the time that reading takes.
+pub fn prefer_huge_pages(address: usize, len: usize) {
+    let start = address.next_multiple_of(HUGE);
+    let end = (address + len) / HUGE * HUGE;
+    if start + WORTH * HUGE <= end {
+        let place = std::ptr::without_provenance_mut(start);
+        // SAFETY: this advice changes no byte and no mapping, whatever lies there or does not.
+        let _ = cvt(|| unsafe { libc::madvise(place, end - start, libc::MADV_HUGEPAGE) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HUGE, WORTH, prefer_huge_pages};
+
+    /// Whether the kernel has taken the advice for the mapping that holds `address`.
+    fn is_advised(address: usize) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut inside = false;
+        for line in maps.lines() {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            let bounds = range.and_then(|(low, high)| {
+                let parse = |text| usize::from_str_radix(text, 16).ok();
+                parse(low).zip(parse(high))
+            });
+            match (bounds, line.strip_prefix("VmFlags:")) {
+                (Some((low, high)), _) => inside = (low..high).contains(&address),
+                (_, Some(flags)) if inside => return flags.split(' ').any(|flag| flag == "hg"),
+                _ => {}
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn many_whole_pages_are_asked_for_and_few_are_not() {
+        let table: Vec<u8> = Vec::with_capacity((WORTH + 1) * HUGE);
+        let address = table.as_ptr().addr();
+        prefer_huge_pages(address, WORTH * HUGE - 1);
+        assert!(!is_advised(address.next_multiple_of(HUGE)), "that is too little");
+        prefer_huge_pages(address, table.capacity());
+        if std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+            assert!(is_advised(address.next_multiple_of(HUGE)));
+        }
+    }
+}
