@@ -6,7 +6,7 @@
 //! client ──► worker 1 (core c1) ──► its own sockets to every upstream ──► upstream A, B, …
 //!                 ▲   │ bounded channels + wakers
 //!                 │   ▼
-//!              keeper: the shared timer wheel (expire, max_age), health probes, and the stop
+//!              keeper: the shared timer wheel (pools, caches), health probes, and the stop
 //!              writer: formats and writes what is logged of queries
 //! ```
 //!
@@ -19,15 +19,13 @@
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
 //! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`writer`]:
 //!   the thread that writes. [`control`]: what they say to each other. [`server`]: all of it
-//!   started, renewed and stopped.
-//!   [`service`]: the process around it, from signal to signal.
+//!   started, renewed and stopped. [`service`]: the process around it, from signal to signal.
 //! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
 //!
 //! What is absent, always: the engine never does I/O and never asks what time it is; sys knows
 //! nothing of DNS; a worker takes no decision about a query; no two workers share a mutable byte,
 //! save one for each upstream that says whether it is down, and one for each server block that says
-//! whether its queries go in a circle;
-//! nothing is allocated, formatted, locked or logged per packet on the hot path; every queue,
+//! whether its queries go in a circle; nothing is allocated, formatted, locked or logged per packet on the hot path; every queue,
 //! table and loop has a named bound and a counter.
 
 pub mod check;
