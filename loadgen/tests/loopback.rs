@@ -56,7 +56,9 @@ fn every_query_of_every_schedule_leaves_and_is_answered() {
     }
     let seen = upstream.stop().unwrap();
     assert_eq!(seen[0].counts.queries, expected);
-    assert_eq!(seen[0].sources.entropy().ports, 6 * 16);
+    // The kernel draws each run's ports anew, so that one may be drawn twice.
+    let ports = seen[0].sources.entropy().ports;
+    assert!((80..=6 * 16).contains(&ports), "{ports} ports of six times sixteen sockets");
 }
 
 #[test]
