@@ -6,10 +6,12 @@
 //! against others.
 
 mod harness;
+mod messages;
 mod policies;
 
 use ahash::RandomState;
 use harness::{Bench, Operations, repeat, run};
+use messages::query;
 use onward::config;
 use onward::engine::cache::admission::Received;
 use onward::engine::cache::{Cache, Found, Key};
@@ -266,19 +268,6 @@ impl Asking {
         let unix = 1_800_000_000;
         Received { packet: &self.answer, response: &self.response, recursion: true, unix }
     }
-}
-
-/// A query with EDNS for an address.
-fn query(number: usize) -> Vec<u8> {
-    let host = format!("host{number}");
-    let mut query = vec![0x12, 0x34, 1, 0x20, 0, 1, 0, 0, 0, 0, 0, 1];
-    for label in [host.as_str(), "example", "org"] {
-        query.push(label.len() as u8);
-        query.extend_from_slice(label.as_bytes());
-    }
-    query.extend_from_slice(&[0, 0, 1, 0, 1]);
-    query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
-    query
 }
 
 /// An alias and two addresses for it.

@@ -3,6 +3,8 @@
 //! Ordinary ones: an address is asked for with EDNS, and the answer has two of them. Each number
 //! has a name of its own.
 
+#![allow(dead_code, reason = "each bench uses its part of this")]
+
 /// A query with EDNS for an address.
 pub(crate) fn query(number: usize) -> Vec<u8> {
     let host = format!("host{number}");

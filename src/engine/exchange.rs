@@ -17,7 +17,7 @@ use super::index::Index;
 use super::key::{ConnectionId, ExchangeKey, Key, StreamKey, Transport};
 use super::list::{Link, List, NONE};
 use super::message::query::{Asked, OPT_LEN, UPSTREAM_LEN_MAX, ask_keepalive};
-use super::message::{HEADER_LEN, put_u16};
+use super::message::{HEADER_LEN, put_u16, u16_at};
 use super::policy::Tour;
 use crate::config::QUERY_TIMEOUT;
 use crate::moment::Moment;
@@ -294,12 +294,6 @@ impl Exchanges {
         &self.queries[slot as usize][..length]
     }
 
-    /// The same without what only its way upstream adds: by this others find it.
-    pub fn text(&self, slot: u32) -> &[u8] {
-        let length = usize::from(self.slots[slot as usize].query_len);
-        &self.queries[slot as usize][..length]
-    }
-
     /// The stanza that it began with.
     pub fn first_stanza(&self, slot: u32) -> usize {
         self.slots[slot as usize].began.0 as usize
@@ -310,6 +304,18 @@ impl Exchanges {
     pub fn last_asked(&self, slot: u32) -> (usize, Transport) {
         let exchange = &self.slots[slot as usize];
         (exchange.upstream as usize, exchange.transport)
+    }
+
+    /// The name in its question, as it was sent.
+    pub fn name(&self, slot: u32) -> &[u8] {
+        &self.queries[slot as usize][HEADER_LEN..HEADER_LEN + self.name_len(slot)]
+    }
+
+    /// The type and class in its question.
+    pub fn kind_and_class(&self, slot: u32) -> (u16, u16) {
+        let end = HEADER_LEN + self.name_len(slot);
+        let word = |place| u16_at(&self.queries[slot as usize], place).unwrap_or(0);
+        (word(end), word(end + 2))
     }
 
     /// The length of the name in its question.

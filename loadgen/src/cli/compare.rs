@@ -3,9 +3,9 @@
 //! It runs the rounds and prints what [`crate::compare`] makes of them.
 
 use super::asking::{Asking, server};
-use super::run::watch;
+use super::run::{length_of, next_run};
 use super::{exit_code, invalid};
-use crate::client::{self, Load};
+use crate::client::Load;
 use crate::compare::{Comparison, Figures, compare};
 use crate::process::processor_time;
 use crate::schedule::Plan;
@@ -69,8 +69,7 @@ pub(super) struct Arguments {
 /// Asks both in turn and reports.
 pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let signals = Signals::block()?;
-    let length = Duration::try_from_secs_f64(arguments.seconds);
-    let length = length.map_err(|_| invalid("--seconds is a number above 0"))?;
+    let length = length_of(arguments.seconds)?;
     if arguments.rounds < 2 {
         return Err(invalid("one round has no spread: --rounds is at least 2"));
     }
@@ -85,15 +84,10 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
         let mut pair = Vec::with_capacity(2);
         for (target, pids) in [(arguments.a, &arguments.a_pid), (arguments.b, &arguments.b_pid)] {
             options.targets = vec![target];
-            // No cache shall know the names of the last round.
-            options.seed = options.seed.wrapping_add(1);
             let before = used(pids)?;
-            let run = client::run(&options)?;
-            let interrupted = watch(&run, &signals, true)?;
-            let tally = run.join()?;
-            if interrupted {
+            let Some(tally) = next_run(&mut options, &signals)? else {
                 return Ok(exit_code(&["It was ended before its time.".into()]));
-            }
+            };
             answered &= tally.counts.answered > 0;
             let cpu = used(pids)?.zip(before).map(|(after, before)| after.saturating_sub(before));
             pair.push(Figures::of(&tally, cpu));

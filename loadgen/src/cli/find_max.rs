@@ -3,9 +3,9 @@
 //! It runs the trials that [`crate::search`] asks for and tells of each; it decides nothing.
 
 use super::asking::{Asking, server};
-use super::run::watch;
+use super::run::{length_of, next_run};
 use super::{exit_code, invalid};
-use crate::client::{self, Load};
+use crate::client::Load;
 use crate::report::json;
 use crate::schedule::Plan;
 use crate::search::{Found, Limits, Search, Verdict};
@@ -66,8 +66,7 @@ pub(super) struct Arguments {
 /// Searches, tells of each trial, and reports.
 pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let signals = Signals::block()?;
-    let length = Duration::try_from_secs_f64(arguments.seconds);
-    let length = length.map_err(|_| invalid("--seconds is a number above 0"))?;
+    let length = length_of(arguments.seconds)?;
     if length.is_zero() || arguments.precision <= 0.0 {
         return Err(invalid("--seconds and --precision are above 0"));
     }
@@ -79,14 +78,9 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let mut options = arguments.asking.options(&arguments.server, plan(arguments.from))?;
     while let Some(rate) = search.next() {
         options.load = plan(rate);
-        // No cache shall know the names of the last trial.
-        options.seed = options.seed.wrapping_add(1);
-        let run = client::run(&options)?;
-        let interrupted = watch(&run, &signals, true)?;
-        let tally = run.join()?;
-        if interrupted {
+        let Some(tally) = next_run(&mut options, &signals)? else {
             return Ok(exit_code(&["It was ended before its time.".into()]));
-        }
+        };
         let refused =
             tally.counts.rcodes.iter().enumerate().filter(|(code, _)| ![0, 3].contains(code));
         let verdict = limits.judge(&tally, refused.map(|(_, count)| count).sum());

@@ -7,7 +7,7 @@ use super::{exit_code, invalid};
 use crate::client::{self, Load, Options, Run};
 use crate::report::{self, Outcome};
 use crate::schedule::{Arrivals, Plan, Shape};
-use crate::tally::Counts;
+use crate::tally::{Counts, Tally};
 use crate::units;
 use clap::{Args, ValueEnum};
 use domain::base::iana::Rcode;
@@ -144,8 +144,24 @@ fn planned(options: &Options) -> Option<u64> {
     }
 }
 
+/// How long `--seconds` is.
+pub(super) fn length_of(seconds: f64) -> io::Result<Duration> {
+    let length = Duration::try_from_secs_f64(seconds);
+    length.map_err(|_| invalid("--seconds is a number above 0"))
+}
+
+/// One of several runs, told of by who wants them: with names that no cache knows from the last.
+/// `None`: it was ended before its time.
+pub(super) fn next_run(options: &mut Options, signals: &Signals) -> io::Result<Option<Tally>> {
+    options.seed = options.seed.wrapping_add(1);
+    let run = client::run(options)?;
+    let interrupted = watch(&run, signals, true)?;
+    let tally = run.join()?;
+    Ok((!interrupted).then_some(tally))
+}
+
 /// Waits for the end of `run` and tells how it is going; whether it was ended before its time.
-pub(super) fn watch(run: &Run, signals: &Signals, quiet: bool) -> io::Result<bool> {
+fn watch(run: &Run, signals: &Signals, quiet: bool) -> io::Result<bool> {
     let mut interrupted = false;
     let terminal = io::stderr().is_terminal();
     let every = if terminal { TELL_TERMINAL } else { TELL_FILE };
@@ -177,9 +193,7 @@ pub(super) fn watch(run: &Run, signals: &Signals, quiet: bool) -> io::Result<boo
 
 impl Arguments {
     fn load(&self) -> io::Result<Load> {
-        let seconds = |seconds| Duration::try_from_secs_f64(seconds);
-        let asked = self.seconds.map(seconds).transpose();
-        let asked = asked.map_err(|_| invalid("--seconds is a number above 0"))?;
+        let asked = self.seconds.map(length_of).transpose()?;
         let ends = self.asking.count.is_some() || self.asking.passes.is_some();
         let duration = asked.or_else(|| (!ends).then_some(LENGTH));
         if self.asking.pcap.is_some() {

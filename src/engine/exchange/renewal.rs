@@ -8,6 +8,12 @@ use crate::engine::list::{Link, List, NONE};
 use std::time::Duration;
 
 impl Exchanges {
+    /// The query without what only its way upstream adds: by this others find it.
+    pub fn text(&self, slot: u32) -> &[u8] {
+        let length = usize::from(self.slots[slot as usize].query_len);
+        &self.queries[slot as usize][..length]
+    }
+
     /// All that are outstanding.
     pub fn open_slots(&self) -> impl Iterator<Item = u32> {
         (0..self.slots.len() as u32).filter(|slot| self.slots[*slot as usize].open)

@@ -175,7 +175,7 @@ impl Forwarder {
                 self.held.insert(slot, (response, packet));
                 remembered
             }
-            None => self.remember_failure(now, slot, reason),
+            None => self.do_without(now, slot, reason.extended()),
         };
         self.exchanges.settle(slot);
         let exchange = self.exchanges.key(slot);
@@ -186,8 +186,8 @@ impl Forwarder {
     /// to fill the cache. If there is no such thing any more they wait on.
     fn lose_patience(&mut self, now: Moment, slot: u32) {
         self.exchanges.end_patience(slot);
-        let remembered = self.remember_nothing(now, slot);
-        if remembered.is_some() {
+        let remembered = self.do_without(now, slot, None);
+        if remembered.is_some_and(|remembered| remembered.is_instead()) {
             let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
             let exchange = self.exchanges.key(slot);
             self.failures.push(Failed { exchange, reason, remembered, goes_on: true });

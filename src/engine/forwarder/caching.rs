@@ -17,7 +17,7 @@ use crate::engine::memory::Place;
 use crate::engine::message::query::Query;
 use crate::engine::message::reply::{ExtendedError, ReplyTo, minimal};
 use crate::engine::message::response::Response;
-use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, flags, u16_at};
+use crate::engine::message::{NAME_LEN_MAX, flags, u16_at};
 use crate::engine::stats::CacheStats;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
@@ -142,6 +142,13 @@ pub(super) struct Remembered {
     instead: Option<EntryKey>,
 }
 
+impl Remembered {
+    /// Whether those who wait get something in place of a response.
+    pub(super) fn is_instead(&self) -> bool {
+        self.instead.is_some()
+    }
+}
+
 impl Forwarder {
     /// The time by the calendar, in seconds since 1970 and modulo 2^32, as signatures have it
     /// (RFC 4034 §3.1.5).
@@ -251,7 +258,7 @@ impl Forwarder {
         let recursion = u16_at(query, 2).unwrap_or(0) & flags::RD == usual;
         let response = slim.as_ref().unwrap_or(response);
         let received = Received { packet, response, recursion, unix };
-        let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + self.exchanges.name_len(slot)]);
+        let name = Folded::new(self.exchanges.name(slot));
         let key = Key::of_sent(&self.hasher, &name, query);
         let (nature, instead) = match cache.put(now, &name, &key, &received) {
             Ok(verdict) => (Some(verdict.nature), None),
@@ -262,35 +269,25 @@ impl Forwarder {
         Some(Remembered { at: now, block, nature, instead })
     }
 
-    /// No response will be delivered to those who wait for the exchange in `slot`: that, too, is
-    /// remembered. They get what has expired, if that may be.
-    pub(super) fn remember_failure(
+    /// No response will be delivered to those who wait for the exchange in `slot`, or not in their
+    /// time: they get what has expired, if that may be. That there is none is remembered if it is
+    /// known `why`.
+    pub(super) fn do_without(
         &mut self,
         now: Moment,
         slot: u32,
-        reason: Reason,
+        why: Option<ExtendedError>,
     ) -> Option<Remembered> {
         let block = self.cache_of(slot)?;
-        let query = self.exchanges.query(slot);
-        let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + self.exchanges.name_len(slot)]);
-        let key = Key::of_sent(&self.hasher, &name, query);
+        let name = Folded::new(self.exchanges.name(slot));
+        let key = Key::of_sent(&self.hasher, &name, self.exchanges.query(slot));
         let cache = self.caches.get(block)?;
         let instead = cache.fallback(now, &key);
-        if let Some(why) = reason.extended() {
+        if let Some(why) = why {
             cache.put_failure(now, &name, &key, why);
+            self.caches.ask_for_sweep(block);
         }
-        self.caches.ask_for_sweep(block);
         Some(Remembered { at: now, block, nature: None, instead })
-    }
-
-    /// Those who wait for the exchange in `slot` do so no longer: what they get instead.
-    pub(super) fn remember_nothing(&mut self, now: Moment, slot: u32) -> Option<Remembered> {
-        let block = self.cache_of(slot)?;
-        let query = self.exchanges.query(slot);
-        let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + self.exchanges.name_len(slot)]);
-        let key = Key::of_sent(&self.hasher, &name, query);
-        let instead = self.caches.get(block)?.fallback(now, &key)?;
-        Some(Remembered { at: now, block, nature: None, instead: Some(instead) })
     }
 
     /// Writes what a waiter of the exchange that is or was just in `slot` gets in place of a

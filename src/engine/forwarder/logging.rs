@@ -5,8 +5,8 @@
 
 use super::Forwarder;
 use crate::engine::errors::{QueryError, Reason};
+use crate::engine::message::Rcode;
 use crate::engine::message::query::Query;
-use crate::engine::message::{HEADER_LEN, Rcode, u16_at};
 
 impl Forwarder {
     /// The next query that got an error of our own in a block that has `errors`.
@@ -37,10 +37,7 @@ impl Forwarder {
         // One of an earlier configuration may be there no more.
         let dial = self.addresses.get(number).filter(|_| asked);
         let upstream = dial.map(|dial| (dial.upstream, transport));
-        let name_len = self.exchanges.name_len(slot);
-        let query = self.exchanges.query(slot);
-        let name = &query[HEADER_LEN..HEADER_LEN + name_len];
-        let kind = u16_at(query, HEADER_LEN + name_len).unwrap_or(0);
+        let (name, (kind, _)) = (self.exchanges.name(slot), self.exchanges.kind_and_class(slot));
         self.log(QueryError::new(block, name, kind, (rcode, reason), upstream));
     }
 

@@ -10,7 +10,6 @@ use super::{Dial, Forwarder, chains_of, dials_of, hash_of, pool_settings, stream
 use crate::config::Config;
 use crate::engine::errors::Reason;
 use crate::engine::health::Verdicts;
-use crate::engine::message::{HEADER_LEN, u16_at};
 use crate::engine::policy::Tour;
 use crate::engine::routes::Routes;
 use crate::engine::stats::UpstreamStats;
@@ -96,16 +95,13 @@ impl Forwarder {
         for slot in self.exchanges.open_slots().collect::<Vec<_>>() {
             // Nobody waits for a probe of our own: it belongs to the old configuration.
             let listener = self.exchanges.first_waiter(slot).map(|first| first.client.listener);
-            let name_len = self.exchanges.name_len(slot);
-            let query = self.exchanges.text(slot);
-            let name = Folded::new(&query[HEADER_LEN..HEADER_LEN + name_len]);
-            let kind = u16_at(query, HEADER_LEN + name_len).unwrap_or(0);
-            let class = u16_at(query, HEADER_LEN + name_len + 2).unwrap_or(0);
+            let name = Folded::new(self.exchanges.name(slot));
+            let (kind, class) = self.exchanges.kind_and_class(slot);
             let block =
                 listener.and_then(|listener| self.routes.block(listener, &name, kind, class));
             let stanza = block.and_then(|block| self.routes.stanza_in(block, &name));
             let stanza = stanza.unwrap_or(self.routes.nowhere());
-            let hash = hash_of(&self.hasher, &name, query, stanza);
+            let hash = hash_of(&self.hasher, &name, self.exchanges.text(slot), stanza);
             self.exchanges.move_to(slot, stanza as u32, hash);
             let waiting = self.exchanges.waiters(slot).count() as u32;
             self.routes.stanza(stanza).under_way += waiting;

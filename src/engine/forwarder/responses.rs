@@ -11,7 +11,7 @@ use super::{Answered, Forwarder};
 use crate::engine::errors::Reason;
 use crate::engine::key::{ConnectionId, Transport};
 use crate::engine::message::response::{Response, answers, is_response};
-use crate::engine::message::{HEADER_LEN, Rcode, flags, id};
+use crate::engine::message::{Rcode, flags, id};
 use crate::engine::policy::Tour;
 use crate::engine::routes::Onward;
 use crate::engine::stats::DropReason;
@@ -109,7 +109,6 @@ impl Forwarder {
 
     /// What the configuration makes of a believed response.
     fn course(&mut self, slot: u32, response: &Response) -> Course {
-        let name_len = self.exchanges.name_len(slot);
         let is_refresh =
             self.exchanges.is_cacheable(slot) && self.exchanges.first_waiter(slot).is_none();
         let exchange = self.exchanges.get(slot);
@@ -128,8 +127,7 @@ impl Forwarder {
         }
         let nodata = rcode == Rcode::NoError as u16 && response.counts[0] == 0;
         if stanza.next.contains(rcode) || (nodata && stanza.next_on_nodata) {
-            let name = &self.exchanges.query(slot)[HEADER_LEN..HEADER_LEN + name_len];
-            return match self.routes.after(number, &Folded::new(name)) {
+            return match self.routes.after(number, &Folded::new(self.exchanges.name(slot))) {
                 Onward::End => Course::Deliver,
                 Onward::Stanza(next) => Course::AnotherStanza(next),
                 Onward::Nowhere => Course::Nowhere,
