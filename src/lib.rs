@@ -20,6 +20,7 @@
 //! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`writer`]:
 //!   the thread that writes. [`control`]: what they say to each other. [`server`]: all of it
 //!   started, renewed and stopped. [`service`]: the process around it, from signal to signal.
+//! * [`status`]: what onward shows of itself, as plain data.
 //! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
 //!
 //! What is absent, always: the engine never does I/O and never asks what time it is; sys knows
@@ -42,6 +43,7 @@ pub mod moment;
 pub mod resolve;
 pub mod server;
 pub mod service;
+pub mod status;
 pub mod sys;
 pub mod traffic;
 pub mod wheel;

@@ -21,7 +21,7 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("clock", &["moment"]),
     ("config", &["corefile", "moment"]),
     ("control", &["config", "engine", "moment"]),
@@ -42,6 +42,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ),
     ("moment", &[]),
     ("resolve", &["clock", "config", "moment", "sys"]),
+    ("status", &[]),
     ("sys", &[]),
     ("traffic", &["clock", "engine::message", "moment", "sys"]),
     ("wheel", &["moment"]),

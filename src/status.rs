@@ -1,0 +1,247 @@
+//! What onward shows of itself: the numbers behind the status page, its JSON and `onward top`.
+//!
+//! Plain data and nothing else: who gathers it is the admin room's business, who draws it that of
+//! the page and of `onward top`. What is written as JSON is read again by the same types, so the
+//! field names here are the interface; a reader of a newer one skips what it does not know. Rates
+//! are per second over the last [`RATE_SECONDS`]; times are seconds unless a name says otherwise.
+//! Every list is bounded where it is gathered.
+
+use serde::{Deserialize, Serialize};
+
+/// Seconds over which rates and latencies are taken.
+pub const RATE_SECONDS: u32 = 10;
+/// Minutes of history that are kept.
+pub const HISTORY_MINUTES: usize = 60;
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// The host's name.
+    pub host: String,
+    /// When this was gathered: milliseconds since 1970.
+    pub now_ms: u64,
+    /// Since the start.
+    pub uptime_s: f64,
+    /// Times that the configuration was read again: with effect, and in vain.
+    pub reloads: [u64; 2],
+    /// Of all workers together.
+    pub traffic: Traffic,
+    /// In the order of the configuration; equal addresses are one.
+    pub upstreams: Vec<Upstream>,
+    /// Upstreams that are not listed because there are too many.
+    pub upstreams_more: usize,
+    /// In their order.
+    pub workers: Vec<Worker>,
+    /// In the order of their server blocks.
+    pub caches: Vec<Cache>,
+    /// Caches that are not listed because there are too many.
+    pub caches_more: usize,
+    /// Who and what is seen most.
+    pub top: Top,
+}
+
+/// What all workers together did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// Packets from clients, since the start.
+    pub queries: u64,
+    /// The same a second.
+    pub rate: f64,
+    /// The rate of each of the last minutes, the latest last.
+    pub history: Vec<f64>,
+    /// Replies since the start.
+    pub replies: u64,
+    /// Packets dropped without a reply or use, by reason; only those that there were.
+    pub drops: Vec<Count>,
+    /// Replies by response code; only those that there were.
+    pub rcodes: Vec<Count>,
+    /// From the query to its reply.
+    pub latency: Latency,
+    /// Queries that shared another's way upstream, since the start.
+    pub coalesced: u64,
+    /// Streams that clients have open.
+    pub streams: u64,
+    /// Distinct source ports towards upstreams.
+    pub source_ports: u64,
+    /// Lines and messages that nobody took in time, since the start.
+    pub records_lost: u64,
+}
+
+/// Something counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Count {
+    /// What.
+    pub what: String,
+    /// How often since the start; in [`Top`] lately, and about.
+    pub count: u64,
+    /// How often a second.
+    pub rate: f64,
+}
+
+/// Percentiles over the last seconds, in milliseconds; zero where nothing was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Latency {
+    /// Half are faster.
+    pub p50_ms: f64,
+    /// Nine of ten are.
+    pub p90_ms: f64,
+    /// 99 of a hundred are.
+    pub p99_ms: f64,
+}
+
+/// What is known of an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Queries go there.
+    #[default]
+    Up,
+    /// Queries go there; it failed one lately and is being probed.
+    Probing,
+    /// Its probes fail: queries go elsewhere.
+    Down,
+}
+
+/// One upstream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Upstream {
+    /// Where it is.
+    pub address: String,
+    /// What is known of it.
+    pub health: Health,
+    /// Answers since the start.
+    pub answered: u64,
+    /// Answers a second.
+    pub rate: f64,
+    /// Its part of all answers in each of the last minutes, 0 to 1, the latest last. `null` where
+    /// there was no answer from anybody.
+    pub share: Vec<Option<f64>>,
+    /// Attempts that nobody answered in time, since the start.
+    pub timed_out: u64,
+    /// Attempts whose connection failed, since the start.
+    pub failed: u64,
+    /// From an attempt to its answer.
+    pub latency: Latency,
+    /// Its connections, by transport; none where there never was one.
+    pub pools: Vec<Pool>,
+}
+
+/// The connections of all workers to one upstream over one transport.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pool {
+    /// `udp` or `tcp`.
+    pub transport: String,
+    /// Waiting for a query.
+    pub idle: u64,
+    /// With a query on them.
+    pub in_use: u64,
+    /// With a query on them, and taking no other.
+    pub retiring: u64,
+    /// The most there may be.
+    pub limit: u64,
+    /// `max_age`, if there is one.
+    pub max_age_s: Option<f64>,
+    /// The age of the oldest; zero where there is none.
+    pub oldest_s: f64,
+    /// Open connections by age: how many are in each of twelve equal steps. The last holds all
+    /// that are older, too.
+    pub ages: Vec<u64>,
+    /// One such step: a tenth of `max_age`, so that the last two should be empty.
+    pub age_step_s: f64,
+    /// Opened since the start.
+    pub opened: u64,
+    /// Closed since the start for `max_age`.
+    pub aged: u64,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Worker {
+    /// Which, from 0.
+    pub number: usize,
+    /// The core that it is pinned to.
+    pub core: Option<usize>,
+    /// Queries a second.
+    pub rate: f64,
+    /// The part of its time that it worked, 0 to 1, of late.
+    pub load: f64,
+    /// The same for each of the last minutes, the latest last.
+    pub history: Vec<f64>,
+    /// Datagrams that one call brought, on average of late.
+    pub batch: f64,
+    /// Outstanding queries, and how many there may be.
+    pub exchanges: u64,
+    /// See `exchanges`.
+    pub exchanges_limit: u64,
+    /// Datagrams that the kernel dropped before it could read them, since the start.
+    pub kernel_drops: u64,
+    /// Times that it was moved to another core, since the start.
+    pub migrations: u64,
+    /// Times that it failed and began afresh.
+    pub panics: u64,
+}
+
+/// One server block's cache, of all workers together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cache {
+    /// The block's zones.
+    pub zones: String,
+    /// Answers that are stored.
+    pub entries: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Look-ups a second.
+    pub rate: f64,
+    /// The part of look-ups that it answered, 0 to 1, of late; `null` where there was none.
+    pub hit_ratio: Option<f64>,
+    /// Since the start.
+    pub hits: u64,
+    /// Look-ups since the start.
+    pub requests: u64,
+    /// Usable answers that had to go for want of room, since the start.
+    pub evicted: u64,
+}
+
+/// Who and what was seen most in the last minutes, by a bounded sketch of sampled queries: counts
+/// are estimates. Names and addresses are as strangers sent them, names in presentation format.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Top {
+    /// Names asked for.
+    pub names: Vec<Count>,
+    /// Addresses of clients.
+    pub clients: Vec<Count>,
+    /// Names whose replies were SERVFAIL.
+    pub failing: Vec<Count>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Count, Health, Status, Upstream};
+
+    #[test]
+    fn what_is_written_is_read_again_and_what_is_missing_is_nothing() {
+        let upstream = Upstream {
+            address: "[2001:db8::1]:53".into(),
+            health: Health::Down,
+            share: vec![None, Some(0.5)],
+            ..Upstream::default()
+        };
+        let mut status = Status { upstreams: vec![upstream], ..Status::default() };
+        status.top.names.push(Count { what: "\"<\u{e9}".into(), count: 3, rate: 0.25 });
+        let text = serde_json::to_string(&status).unwrap();
+        assert!(text.contains(r#""health":"down""#), "{text}");
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+        assert_eq!(serde_json::from_str::<Status>(r#"{"newer":1}"#).unwrap(), Status::default());
+    }
+}
