@@ -12,6 +12,7 @@ mod duration;
 mod error;
 mod forward;
 mod host;
+mod http;
 mod keys;
 mod kinds;
 mod listeners;
@@ -30,6 +31,7 @@ mod word;
 pub use budget::Descriptors;
 pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
+pub use http::{HTTP_CONNECTIONS_MAX, HttpListener, Page};
 pub use kinds::Kind;
 pub use name::{Name, NameError};
 pub use net::Net;
@@ -38,8 +40,8 @@ pub use reload::Reload;
 pub(crate) use stages::order;
 pub use stages::{
     Acl, AclAction, AclLine, CACHED_BYTES, Cache, CacheClass, Chaos, Consolidation, Errors,
-    HeaderFlag, HeaderRule, LoadBalance, Local, LogRule, Prefetch, ServeStale, Stages, StaleMode,
-    Timeouts,
+    HeaderFlag, HeaderRule, Health, LoadBalance, Local, LogRule, Prefetch, Prometheus, Ready,
+    ServeStale, Stages, StaleMode, Timeouts,
 };
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};

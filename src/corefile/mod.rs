@@ -37,8 +37,8 @@ pub const TEXT_BYTES_MAX: usize = 64 << 20;
 /// Warnings of one configuration, give or take one that says so; nobody reads more.
 pub const WARNINGS_MAX: usize = 200;
 
-/// The names of all directives, in the order in which they are set up.
-pub const DIRECTIVES: [&str; 60] = [
+/// The names of all directives, in the order in which they are set up. `status` is onward's own.
+pub const DIRECTIVES: [&str; 61] = [
     "root",
     "metadata",
     "geoip",
@@ -61,6 +61,7 @@ pub const DIRECTIVES: [&str; 60] = [
     "pprof",
     "shed",
     "prometheus",
+    "status",
     "errors",
     "log",
     "dnstap",

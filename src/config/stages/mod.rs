@@ -15,13 +15,17 @@ mod chaos;
 mod debug;
 mod errors;
 mod header;
+mod health;
 mod loadbalance;
 mod local;
 mod log;
 mod loops;
 mod minimal;
 mod nsid;
+mod prometheus;
+mod ready;
 mod root;
+mod status;
 mod timeouts;
 mod whoami;
 
@@ -47,6 +51,14 @@ macro_rules! order {
             "bufsize" bufsize: Option<u16>, answers => bufsize::Bufsize;
             /// Said, and without effect.
             "debug" debug: bool;
+            /// Where it is told whether the block is of use to clients.
+            "ready" ready: Option<Ready>;
+            /// Where it is told that the process lives, and how long it does when it is to stop.
+            "health" health: Option<Health>;
+            /// Where counters are told.
+            "prometheus" prometheus: Option<Prometheus>, answers;
+            /// Where onward shows what it does.
+            "status" status: Option<SocketAddr>;
             /// Errors of queries are logged.
             "errors" errors: Option<Errors>, answers;
             /// Which queries are to be logged. Without effect.
@@ -81,15 +93,19 @@ pub use cache::{CACHED_BYTES, Cache, CacheClass, Prefetch, ServeStale, StaleMode
 pub use chaos::Chaos;
 pub use errors::{Consolidation, Errors};
 pub use header::{HeaderFlag, HeaderRule};
+pub use health::Health;
 pub use loadbalance::LoadBalance;
 pub use local::Local;
 pub use log::LogRule;
+pub use prometheus::Prometheus;
+pub use ready::Ready;
 pub use timeouts::Timeouts;
 
 use super::error::Complaint;
 use super::load::Reader;
 use crate::corefile::Cursor;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 macro_rules! directives {

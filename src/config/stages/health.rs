@@ -1,0 +1,56 @@
+//! `health [ADDR] { lameduck DURATION }`
+//!
+//! Where it is told over HTTP that the process lives, and how long it goes on serving when it is
+//! told to stop. Of several stanzas the last holds.
+
+use super::super::error::Complaint;
+use super::super::forward;
+use super::super::http;
+use super::super::load::{Context, Draft};
+use crate::corefile::{Cursor, ParseError, did_you_mean};
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The port, on all addresses, where none is written.
+const PORT: u16 = 8080;
+
+/// Where it is told that the process lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// At `/health` there.
+    pub address: SocketAddr,
+    /// How long everything is served after it is told to stop.
+    pub lameduck: Duration,
+}
+
+/// Reads all `health` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while let Some(stanza) = context.stanza("health", cursor) {
+        context.warn_of_earlier("health", draft.stages.health.is_some(), &stanza.place);
+        let address = http::read_address(cursor, context, http::any(PORT))?;
+        let mut lameduck = Duration::ZERO;
+        while let Some(property) = cursor.block() {
+            if &*property.text != "lameduck" {
+                let suggestion = did_you_mean(&property.text, ["lameduck"]);
+                let message = format!("unknown property '{}'{suggestion}", property.text);
+                return Err(ParseError::at(property, message).into());
+            }
+            lameduck = http::read_duration(cursor.expect_arg()?, "lameduck")?;
+            cursor.expect_no_arg()?;
+        }
+        draft.stages.health = Some(Health { address, lameduck });
+    }
+    Ok(())
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Health>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Health { address, lameduck }) = told else { return Ok(()) };
+    let (address, lameduck) = (http::show(*address), forward::show(*lameduck));
+    writeln!(f, "    health {address} {{\n        lameduck {lameduck}\n    }}")
+}

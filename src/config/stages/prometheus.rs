@@ -1,0 +1,65 @@
+//! `prometheus [ADDR] { runtime_metrics; tls FILE }`
+//!
+//! Where counters are told over HTTP. There is no runtime to tell of, and HTTP is not encrypted
+//! here: the first is read with a warning, the second is refused.
+
+use super::super::error::Complaint;
+use super::super::http;
+use super::super::load::{Context, Draft};
+use super::once;
+use crate::corefile::{Cursor, ParseError, did_you_mean};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// The port, on loopback, where none is written.
+const PORT: u16 = 9153;
+
+/// Where counters are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prometheus {
+    /// At `/metrics` there.
+    pub address: SocketAddr,
+    /// Those of the language's runtime, too. Without effect.
+    pub runtime_metrics: bool,
+}
+
+/// Reads the `prometheus` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    cursor.stanza();
+    let address = http::read_address(cursor, context, (Ipv4Addr::LOCALHOST, PORT).into())?;
+    let mut runtime_metrics = false;
+    while let Some(property) = cursor.block() {
+        match &*property.text {
+            "runtime_metrics" => {
+                cursor.expect_no_arg()?;
+                let message = "plugin/prometheus: runtime_metrics has no effect: there is no \
+                               runtime to tell of";
+                context.warn(&property.place, message);
+                runtime_metrics = true;
+            }
+            "tls" => return Err(Complaint::not_built(property, "option 'tls' of prometheus")),
+            other => {
+                let suggestion = did_you_mean(other, ["runtime_metrics", "tls"]);
+                let message = format!("unknown property '{other}'{suggestion}");
+                return Err(ParseError::at(property, message).into());
+            }
+        }
+    }
+    draft.stages.prometheus = Some(Prometheus { address, runtime_metrics });
+    once(cursor)
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Prometheus>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Prometheus { address, runtime_metrics }) = told else { return Ok(()) };
+    let address = http::show(*address);
+    if *runtime_metrics {
+        writeln!(f, "    prometheus {address} {{\n        runtime_metrics\n    }}")
+    } else {
+        writeln!(f, "    prometheus {address}")
+    }
+}

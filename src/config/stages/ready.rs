@@ -1,0 +1,63 @@
+//! `ready [ADDR] { monitor until-ready|continuously }`
+//!
+//! Where it is told over HTTP whether the block is of use to clients. The language allows one in a
+//! block; each block's upstreams are watched as its own `monitor` says.
+
+use super::super::error::Complaint;
+use super::super::http;
+use super::super::load::{Context, Draft};
+use super::once;
+use crate::corefile::{Cursor, ParseError, did_you_mean};
+use std::fmt;
+use std::net::SocketAddr;
+
+/// The port, on all addresses, where none is written.
+const PORT: u16 = 8181;
+const MONITORS: [&str; 2] = ["until-ready", "continuously"];
+
+/// Where it is told whether a block is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// At `/ready` there.
+    pub address: SocketAddr,
+    /// What was ready once may cease to be.
+    pub continuously: bool,
+}
+
+/// Reads the `ready` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    cursor.stanza();
+    let address = http::read_address(cursor, context, http::any(PORT))?;
+    let mut continuously = false;
+    while let Some(property) = cursor.block() {
+        if &*property.text != "monitor" {
+            let suggestion = did_you_mean(&property.text, ["monitor"]);
+            let message = format!("unknown property '{}'{suggestion}", property.text);
+            return Err(ParseError::at(property, message).into());
+        }
+        let monitor = cursor.expect_arg()?;
+        let known = MONITORS.iter().position(|known| *known == &*monitor.text);
+        continuously = known == Some(1);
+        if known.is_none() {
+            let suggestion = did_you_mean(&monitor.text, MONITORS);
+            let expected = MONITORS.join(" or ");
+            let message =
+                format!("unknown monitor '{}'; expect {expected}{suggestion}", monitor.text);
+            return Err(Complaint::value(monitor, message));
+        }
+        cursor.expect_no_arg()?;
+    }
+    draft.stages.ready = Some(Ready { address, continuously });
+    once(cursor)
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Ready>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Ready { address, continuously }) = told else { return Ok(()) };
+    let (address, monitor) = (http::show(*address), MONITORS[usize::from(*continuously)]);
+    writeln!(f, "    ready {address} {{\n        monitor {monitor}\n    }}")
+}

@@ -1,0 +1,33 @@
+//! `status [ADDR]`
+//!
+//! Where onward shows over HTTP what it does, to people and to `onward top`. The language has no
+//! such directive; of several stanzas the last holds.
+
+use super::super::error::Complaint;
+use super::super::http;
+use super::super::load::{Context, Draft};
+use crate::corefile::Cursor;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// The port, on loopback, where none is written: names of clients and questions are shown.
+const PORT: u16 = 8053;
+
+/// Reads all `status` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while let Some(stanza) = context.stanza("status", cursor) {
+        context.warn_of_earlier("status", draft.stages.status.is_some(), &stanza.place);
+        let address = http::read_address(cursor, context, (Ipv4Addr::LOCALHOST, PORT).into())?;
+        draft.stages.status = Some(address);
+    }
+    Ok(())
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<SocketAddr>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|address| writeln!(f, "    status {}", http::show(*address)))
+}
