@@ -9,6 +9,7 @@ mod harness;
 use harness::{Bench, Operations, repeat, run};
 use onward::config::{Config, Host, Name};
 use onward::engine::routes::Routes;
+use onward::engine::tally::Sites;
 use onward::engine::zones::Folded;
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -60,7 +61,7 @@ fn look_up(text: &str, labels: usize) -> Operations {
     let host = Host { open_files: 1 << 30, ..Host::plain() };
     let (config, _) = Config::load(text.as_bytes(), "bench", &host).expect("it is valid");
     let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
-    let routes = Routes::new(&config, &[Some(0)], &hasher);
+    let routes = Routes::new(&config, &[Some(0)], &Sites::of(&config), &hasher);
     let name = |number: usize| {
         let above = ["x"; 8][..labels - 2].join(".");
         let dot = if above.is_empty() { "" } else { "." };
@@ -71,7 +72,7 @@ fn look_up(text: &str, labels: usize) -> Operations {
     let mut next = 0;
     repeat(move || {
         let name = Folded::new(black_box(&names[next]));
-        let block = routes.block(0, &name, A, IN).expect("the root is served");
+        let block = routes.home(0, &name, A, IN).block().expect("the root is served");
         black_box(routes.stanza_in(block, &name)).expect("it forwards everything");
         next = (next + 1) % NAMES;
     })

@@ -5,12 +5,14 @@
 //! in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper. Nothing here knows what the
 //! messages mean to either side.
 
+pub mod snapshot;
+
 use crate::config::Config;
 use crate::engine::errors::QueryError;
 use crate::engine::health::Verdicts;
-use crate::engine::stats::Stats;
 use crate::moment::Moment;
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, TrySendError};
+use snapshot::Snapshot;
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +22,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub enum ToWorker {
     /// The pool with this number has connections to close.
     Sweep(usize),
-    /// Send a copy of the counters here.
-    Report(Sender<Stats>),
+    /// Send a copy of the counters.
+    Report {
+        /// Where to.
+        to: Sender<Box<Snapshot>>,
+        /// What is seen most is to be counted anew from then on.
+        forget: bool,
+    },
     /// Go on as a new configuration says.
     Renew(Box<Renewal>),
     /// Read no more queries, finish what is outstanding, and leave.

@@ -32,6 +32,11 @@ impl Moment {
         Self(self.0.saturating_add(nanos(later)))
     }
 
+    /// The moment `earlier` before this one; saturates at [`Moment::ZERO`].
+    pub const fn minus(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(earlier)))
+    }
+
     /// How long after `earlier` this is; zero if it is before.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -14,6 +14,7 @@ pub use steering::Steer;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::control::snapshot::Snapshot;
 use crate::control::{
     Assignment, KeeperMailbox, Mailbox, Renewal, Sockets, ToKeeper, ToWorker, WriterMailbox,
 };
@@ -292,13 +293,19 @@ impl Server {
 
     /// Each worker's counters, as of now. A worker that does not answer in time is left out.
     pub fn stats(&self) -> Vec<Stats> {
+        self.snapshots().into_iter().map(|snapshot| snapshot.stats).collect()
+    }
+
+    /// The same, with all else that a worker tells of itself.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
         let asked = self.workers.iter().map(|worker| {
             let (answer, answers) = crossbeam_channel::bounded(1);
-            let _ = worker.send(ToWorker::Report(answer));
+            let _ = worker.send(ToWorker::Report { to: answer, forget: false });
             answers
         });
         let asked: Vec<_> = asked.collect();
-        asked.iter().filter_map(|answers| answers.recv_timeout(REPORT_PATIENCE).ok()).collect()
+        let answer = |answers: &Receiver<Box<Snapshot>>| answers.recv_timeout(REPORT_PATIENCE);
+        asked.iter().filter_map(|answers| answer(answers).ok()).map(|boxed| *boxed).collect()
     }
 
     /// Copies of all sockets that it listens on, for a process that takes over.

@@ -28,6 +28,8 @@ mod renewal;
 mod stages;
 #[path = "engine/storm.rs"]
 mod storm;
+#[path = "engine/tallies.rs"]
+mod tallies;
 #[path = "engine/world.rs"]
 mod world;
 

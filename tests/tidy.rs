@@ -60,9 +60,11 @@ const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
 /// carries its query's tour of the upstreams, a cache and a pool their own counters; caches and
 /// access lists are for zones, and stages are shown a query's name as they take it; routes lead
-/// from zones to the upstreams whose turn it is; what stages make of queries is counted.
-const LEAF_EDGES: [(&str, &str); 15] = [
+/// from zones to the upstreams whose turn it is, and to where queries are counted; what stages
+/// make of queries is counted.
+const LEAF_EDGES: [(&str, &str); 17] = [
     ("*", "heap"),
+    ("*", "histogram"),
     ("*", "index"),
     ("*", "key"),
     ("*", "list"),
@@ -73,6 +75,7 @@ const LEAF_EDGES: [(&str, &str); 15] = [
     ("exchange", "policy"),
     ("pool", "stats"),
     ("routes", "policy"),
+    ("routes", "tally"),
     ("routes", "zones"),
     ("stages", "zones"),
     ("stages::acl", "zones"),

@@ -144,7 +144,9 @@ fn parse(text: &str, context: &Context<'_>) -> Result<SocketAddr, String> {
     let port = port.parse().ok().filter(|_| is_number);
     let port: u16 = port.ok_or_else(|| wrong("invalid port"))?;
     let host = match bare {
-        Some(host) => return bracketed(host, port, context).ok_or_else(|| wrong("no IPv6 address")),
+        Some(host) => {
+            return bracketed(host, port, context).ok_or_else(|| wrong("no IPv6 address"));
+        }
         None => host,
     };
     if host.is_empty() {

@@ -62,6 +62,16 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether queries of any server block are to be counted by place and type.
+    pub fn is_measured(&self) -> bool {
+        self.blocks.iter().any(ServerBlock::is_measured)
+    }
+
+    /// Whether what is seen most is to be remembered, to be shown.
+    pub fn is_shown(&self) -> bool {
+        self.blocks.iter().any(|block| block.stages.status.is_some())
+    }
+
     /// What worker `number` of `workers` is to do: the whole, save that each worker gets its share
     /// of what is limited for all of them.
     ///
@@ -112,6 +122,13 @@ pub struct ServerBlock {
     /// The `forward` stanzas in the order written: the first whose FROM and `except` match
     /// handles the query.
     pub forwards: Vec<Forward>,
+}
+
+impl ServerBlock {
+    /// Whether its queries are to be counted by place and type.
+    pub fn is_measured(&self) -> bool {
+        self.stages.prometheus.is_some()
+    }
 }
 
 /// One address to listen on, whatever the port.

@@ -23,6 +23,7 @@ use crate::config::QUERY_TIMEOUT;
 use crate::moment::Moment;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+pub use waiters::{Spelling, Waiter};
 
 /// Outstanding queries of one worker at most: 160,000 queries a second at 100 ms each.
 pub const EXCHANGES_MAX: usize = 16_384;
@@ -51,40 +52,6 @@ impl Client {
     /// How its query came and its reply will go.
     pub fn transport(&self) -> Transport {
         if self.stream.is_some() { Transport::Tcp } else { Transport::Udp }
-    }
-}
-
-/// A client who waits for an exchange.
-#[derive(Clone, Copy, Debug)]
-pub struct Waiter {
-    /// Who it is.
-    pub client: Client,
-    /// What the reply must know.
-    pub asked: Asked,
-    /// How it spelt the name; `None`: as the query that was sent.
-    pub spelling: Option<Spelling>,
-}
-
-/// Which bytes of a name were capital letters: one bit for each of at most 255.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spelling([u64; 4]);
-
-impl Spelling {
-    /// Of `name`.
-    pub fn of(name: &[u8]) -> Self {
-        let mut bits = [0; 4];
-        for (place, byte) in name.iter().enumerate() {
-            bits[place / 64] |= u64::from(byte.is_ascii_uppercase()) << (place % 64);
-        }
-        Self(bits)
-    }
-
-    /// Spells `name` this way.
-    pub fn apply(&self, name: &mut [u8]) {
-        for (place, byte) in name.iter_mut().enumerate() {
-            let capital = self.0[place / 64] >> (place % 64) & 1 == 1;
-            *byte = if capital { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
-        }
     }
 }
 
@@ -365,6 +332,13 @@ impl Exchanges {
         queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_attempt);
         self.on_connection[connection.index()]
             .push_back(&mut self.slots, slot, |exchange| &mut exchange.on_connection);
+    }
+
+    /// When the current or last attempt began.
+    pub fn attempt_began(&self, slot: u32) -> Moment {
+        let exchange = &self.slots[slot as usize];
+        let (timeout, _) = self.timeouts[exchange.timeout_class as usize];
+        exchange.attempt_until.minus(timeout)
     }
 
     /// Ends the current attempt, if there is one: its response finds nobody from now on.

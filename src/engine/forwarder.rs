@@ -18,11 +18,13 @@ mod queries;
 mod renewal;
 mod replies;
 mod responses;
+mod watch;
 
 use caching::{Caches, Remembered};
 use loops::Loops;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
+pub use watch::Watch;
 
 use super::chain::Chain;
 use super::clients::{Clients, IDLE_MAX, Refused, StreamLimits};
@@ -34,9 +36,10 @@ use super::memory::{EngineMemory, Place, reserved};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
 use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
-use super::pool::{PoolSettings, Pools};
+use super::pool::{PoolSettings, PoolState, Pools};
 use super::routes::Routes;
 use super::stats::{Stats, UpstreamStats};
+use super::tally::{Sites, Tallies};
 use super::zones::Folded;
 use crate::config::{Config, Forward, Upstream};
 use crate::moment::Moment;
@@ -76,6 +79,7 @@ pub struct Dial {
 /// A response that was believed; its replies are still to be drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered {
+    at: Moment,
     exchange: ExchangeKey,
     response: Response,
     remembered: Option<Remembered>,
@@ -84,6 +88,7 @@ pub struct Answered {
 /// A query without a response; its replies are still to be drawn.
 #[derive(Clone, Copy, Debug)]
 struct Failed {
+    at: Moment,
     exchange: ExchangeKey,
     reason: Reason,
     remembered: Option<Remembered>,
@@ -94,6 +99,8 @@ struct Failed {
 /// A query's way through the forwarder.
 struct Route {
     block: usize,
+    /// Where it is counted.
+    site: u32,
     stanza: usize,
     /// How its client asks.
     transport: Transport,
@@ -125,6 +132,8 @@ pub struct Forwarder {
     /// Upstreams that the keeper is to be told about.
     accused: Vec<usize>,
     stats: Stats,
+    tallies: Tallies,
+    watch: Watch,
     verdicts: Arc<Verdicts>,
     draft: [u8; UPSTREAM_LEN_MAX],
 }
@@ -148,7 +157,8 @@ impl Forwarder {
         let mut random = ChaCha12Rng::from_seed(seed);
         let mut key = || random.next_u64();
         let hasher = RandomState::with_seeds(key(), key(), key(), key());
-        let routes = Routes::new(config, listeners, &hasher);
+        let sites = Sites::of(config);
+        let routes = Routes::new(config, listeners, &sites, &hasher);
         let addresses = dials_of(config);
         let pools = Pools::new(pool_settings(config));
         let exchanges = Exchanges::new(routes.timeouts(), pools.capacity());
@@ -163,6 +173,7 @@ impl Forwarder {
             exchanges,
             clients: Clients::new(config.client_streams_max, hasher.clone()),
             random,
+            watch: Watch::new(config, &hasher),
             hasher,
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
@@ -172,6 +183,7 @@ impl Forwarder {
             loops: Loops::default(),
             accused: Vec::with_capacity(upstreams.len()),
             stats: Stats { upstreams, ..Stats::default() },
+            tallies: Tallies::new(config, &sites),
             verdicts,
             draft: [0; UPSTREAM_LEN_MAX],
         };
@@ -287,7 +299,9 @@ impl Forwarder {
                 + reserved(&self.failures)
                 + reserved(&self.accused)
                 + self.errors.reserved()
-                + reserved(&self.stats.upstreams),
+                + reserved(&self.stats.upstreams)
+                + self.tallies.reserved()
+                + self.watch.reserved(),
         }
     }
 
@@ -310,6 +324,21 @@ impl Forwarder {
             upstream.streams = self.pools.stats(pool_of(number, Transport::Tcp));
         }
         stats
+    }
+
+    /// What is counted of queries by place, and of answers by upstream.
+    pub fn tallies(&self) -> &Tallies {
+        &self.tallies
+    }
+
+    /// What is seen most, if that is to be shown.
+    pub fn watch(&mut self) -> &mut Watch {
+        &mut self.watch
+    }
+
+    /// The state of each pool, an upstream's datagrams before its streams.
+    pub fn pools(&self, now: Moment) -> Vec<PoolState> {
+        self.pools.states(now)
     }
 
     /// Writes what goes upstream for a query through `block`, where `set` of the header's flags are

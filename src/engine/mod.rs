@@ -7,8 +7,9 @@
 //! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`chain`] and [`stages`]
 //! (what happens besides forwarding), [`policy`] (order), [`pool`] (connections), [`exchange`]
 //! (outstanding queries), [`cache`] (answers that are remembered), [`health`] (who is down),
-//! [`errors`] (what is to be logged), [`stats`] (counters), and under them the containers
-//! [`key`], [`list`], [`heap`] and [`index`], and [`memory`], which says how large they are.
+//! [`errors`] (what is to be logged), [`stats`] and [`tally`] (counters), and under them the
+//! containers [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and [`memory`],
+//! which says how large they are.
 
 pub mod cache;
 pub mod chain;
@@ -19,6 +20,7 @@ pub mod forwarder;
 pub mod frame;
 pub mod health;
 pub mod heap;
+pub mod histogram;
 pub mod index;
 pub mod key;
 pub mod list;
@@ -27,8 +29,10 @@ pub mod message;
 pub mod policy;
 pub mod pool;
 pub mod routes;
+pub mod sketch;
 pub mod stages;
 pub mod stats;
+pub mod tally;
 pub mod zones;
 
 pub use exchange::Client;

@@ -12,15 +12,17 @@
 mod connection;
 mod memory;
 mod renewal;
+mod state;
 mod streams;
 mod sweeps;
 
 use super::heap::Heap;
 use super::key::{ConnectionId, Key};
 use super::list::List;
-use super::stats::PoolStats;
+use super::stats::{PoolStats, Reason};
 use crate::moment::Moment;
-use connection::{Connection, Reason, jittered};
+use connection::{Connection, jittered};
+pub use state::PoolState;
 use std::time::Duration;
 use streams::{Dials, GRACE_DIVISOR};
 
@@ -108,6 +110,8 @@ pub struct Pools {
     /// Pools with streams that are not connected yet.
     dialling: Vec<u32>,
     stopped: bool,
+    /// The latest moment that it was told.
+    now: Moment,
 }
 
 impl Pools {
@@ -126,6 +130,7 @@ impl Pools {
             dialling: Vec::with_capacity(pools.len()),
             pools,
             stopped: false,
+            now: Moment::ZERO,
         }
     }
 
@@ -162,6 +167,7 @@ impl Pools {
         random: u32,
         suspect: impl Fn(ConnectionId) -> bool,
     ) -> Result<ConnectionId, TakeError> {
+        self.now = self.now.max(now);
         if self.stopped {
             return Err(TakeError::Stopped);
         }
@@ -196,8 +202,9 @@ impl Pools {
     /// silent is not used again, so that a late answer finds nobody.
     pub fn release(&mut self, connection: ConnectionId, now: Moment, silent: bool) {
         let Some(slot) = self.slot(connection) else { return };
+        self.now = self.now.max(now);
         if silent {
-            self.retire(slot, Reason::Broken);
+            self.retire(slot, Reason::Silent);
         }
         let was_full = self.is_full(slot);
         let member = &mut self.connections[slot as usize];
@@ -214,9 +221,9 @@ impl Pools {
     pub fn break_off(&mut self, connection: ConnectionId) {
         let Some(slot) = self.slot(connection) else { return };
         if self.connections[slot as usize].outstanding == 0 {
-            self.close(slot, Reason::Broken);
+            self.close(slot, Reason::Failed);
         } else {
-            self.retire(slot, Reason::Broken);
+            self.retire(slot, Reason::Failed);
         }
     }
 
@@ -326,7 +333,7 @@ impl Pools {
             None if self.stopped => Some(Reason::Stopped),
             None if retire_at <= now => Some(Reason::Aged),
             None if settings.expire.is_zero() => Some(Reason::Expired),
-            None if full => Some(Reason::Surplus),
+            None if full => Some(Reason::Spare),
             None => None,
         };
         if let Some(reason) = reason {
@@ -373,6 +380,7 @@ impl Pools {
         let state = &mut self.pools[self.connections[slot as usize].pool as usize];
         let member = &mut self.connections[slot as usize];
         (member.proven, member.replaces, member.replaced) = (false, None, false);
+        state.stats.ages[reason as usize].add(self.now.since(member.dialled_at));
         match (std::mem::take(&mut member.idle), member.retiring.take()) {
             (_, Some(_)) => state.retiring -= 1,
             (true, None) => state.idle.remove(&mut self.connections, slot, |at| &mut at.link),
@@ -381,8 +389,8 @@ impl Pools {
         match reason {
             Reason::Expired => state.stats.expired += 1,
             Reason::Aged => state.stats.aged += 1,
-            Reason::Surplus => state.stats.surplus += 1,
-            Reason::Broken => state.stats.broken += 1,
+            Reason::Spare | Reason::Surplus => state.stats.surplus += 1,
+            Reason::Silent | Reason::Failed => state.stats.broken += 1,
             Reason::Stopped => {}
         }
         self.free.push(slot);

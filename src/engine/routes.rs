@@ -8,6 +8,7 @@ use super::key::Transport;
 use super::memory::reserved;
 use super::message::{class, kind};
 use super::policy::Rotation;
+use super::tally::{NOWHERE, Sites};
 use super::zones::{Folded, Zones};
 use crate::config::{Config, Forward, Policy, Rcodes, ServerBlock};
 use ahash::RandomState;
@@ -63,10 +64,33 @@ pub enum Onward {
     Nowhere,
 }
 
+/// Where a question belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home {
+    block: Option<u32>,
+    /// Where it is counted.
+    pub site: u32,
+}
+
+impl Home {
+    /// Its server block; `None`: nobody's.
+    pub fn block(&self) -> Option<usize> {
+        self.block.map(|block| block as usize)
+    }
+}
+
+/// One listener.
+struct Listening {
+    zones: Zones<Home>,
+    /// Classes other than IN are served.
+    any_class: bool,
+    /// Of what no zone wants.
+    nobody: Home,
+}
+
 /// All listeners, server blocks and stanzas.
 pub struct Routes {
-    /// For each listener: zone to server block, and whether classes other than IN are served.
-    listeners: Vec<(Zones<usize>, bool)>,
+    listeners: Vec<Listening>,
     /// For each server block: its stanzas.
     blocks: Vec<Range<usize>>,
     stanzas: Vec<Stanza>,
@@ -75,8 +99,13 @@ pub struct Routes {
 
 impl Routes {
     /// As `config` says. `listeners`: for each of the shell's, which of the configuration's it is;
-    /// nobody is served on the others. `hasher` is keyed.
-    pub fn new(config: &Config, listeners: &[Option<usize>], hasher: &RandomState) -> Self {
+    /// nobody is served on the others. `sites`: those of the configuration. `hasher` is keyed.
+    pub fn new(
+        config: &Config,
+        listeners: &[Option<usize>],
+        sites: &Sites,
+        hasher: &RandomState,
+    ) -> Self {
         let (mut timeouts, mut upstreams) = (Vec::new(), 0);
         let (mut blocks, mut stanzas) = (Vec::new(), Vec::new());
         for (number, block) in config.blocks.iter().enumerate() {
@@ -92,19 +121,24 @@ impl Routes {
             blocks.push(first..stanzas.len());
         }
         stanzas.push(Stanza::of_nobody(upstreams, hasher));
-        let listeners = listeners.iter().map(|listener| {
-            let listener = listener.map(|number| &config.listeners[number]);
+        let listeners = listeners.iter().map(|number| {
+            let listener = number.map(|number| &config.listeners[number]);
             let zones = || listener.into_iter().flat_map(|listener| &listener.zones);
             let any_class = zones().any(|(_, block)| serves_any_class(&config.blocks[*block]));
-            let zones = zones().map(|(name, block)| (name, *block));
-            (Zones::new(hasher.clone(), zones), any_class)
+            let zones = zones().enumerate().map(|(zone, (name, block))| {
+                let site = number.map_or(NOWHERE, |listener| sites.zone(listener, zone));
+                (name, Home { block: Some(*block as u32), site })
+            });
+            let zones = Zones::new(hasher.clone(), zones);
+            let site = number.map_or(NOWHERE, |listener| sites.dropped(listener));
+            Listening { zones, any_class, nobody: Home { block: None, site } }
         });
         Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
     }
 
     /// The bytes that all tables have reserved.
     pub fn reserved(&self) -> usize {
-        let zones: usize = self.listeners.iter().map(|(zones, _)| zones.reserved()).sum();
+        let zones: usize = self.listeners.iter().map(|listener| listener.zones.reserved()).sum();
         let own = |stanza: &Stanza| stanza.from.len() + stanza.except.reserved();
         let stanzas: usize = self.stanzas.iter().map(own).sum();
         let lists = reserved(&self.listeners) + reserved(&self.blocks) + reserved(&self.stanzas);
@@ -142,14 +176,15 @@ impl Routes {
         wanted.map_or(Onward::Nowhere, Onward::Stanza)
     }
 
-    /// The server block of a question that came in on `listener`; `None` when there is none.
-    pub fn block(&self, listener: u16, name: &Folded, kind: u16, class: u16) -> Option<usize> {
-        let (zones, any_class) = &self.listeners[usize::from(listener)];
-        match kind {
+    /// Where a question belongs that came in on `listener`.
+    pub fn home(&self, listener: u16, name: &Folded, kind: u16, class: u16) -> Home {
+        let Listening { zones, any_class, nobody } = &self.listeners[usize::from(listener)];
+        let home = match kind {
             _ if class != class::IN && !any_class => None,
             kind::DS => zones.topmost(name),
             _ => zones.longest(name),
-        }
+        };
+        home.unwrap_or(*nobody)
     }
 
     /// The number of the stanza of `block` that handles `name`.
@@ -246,20 +281,21 @@ fn class_of(timeouts: &mut Vec<Duration>, timeout: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{FAILURES_MAX, Routes};
+    use super::{FAILURES_MAX, Routes, Sites};
     use crate::config::{Config, Host, Name};
     use crate::engine::message::class;
     use crate::engine::zones::Folded;
 
     fn routes(text: &str) -> Routes {
         let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
-        Routes::new(&config, &[Some(0)], &ahash::RandomState::with_seeds(1, 2, 3, 4))
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        Routes::new(&config, &[Some(0)], &Sites::of(&config), &hasher)
     }
 
     /// The block, and in it the stanza.
     fn find(routes: &Routes, name: &str, kind: u16) -> Option<(usize, Option<usize>)> {
         let name = Folded::new(Name::parse(name).unwrap().as_wire());
-        let block = routes.block(0, &name, kind, class::IN)?;
+        let block = routes.home(0, &name, kind, class::IN).block()?;
         Some((block, routes.stanza_in(block, &name)))
     }
 
@@ -284,8 +320,9 @@ mod tests {
         let name = Folded::new(b"\x01a\x00");
         for (text, block) in [("bind 127.0.0.1\n any", None), ("forward . 127.0.0.1", Some(0))] {
             let routes = routes(&format!(". {{\n {text}\n}}\n"));
-            assert_eq!(routes.block(0, &name, 16, class::CH), block, "{text}");
-            assert_eq!(routes.block(0, &name, 16, class::IN), Some(0), "{text}");
+            let found =
+                [class::CH, class::IN].map(|class| routes.home(0, &name, 16, class).block());
+            assert_eq!(found, [block, Some(0)], "{text}");
         }
     }
 

@@ -4,8 +4,10 @@
 //! ends in exactly one of `replies` by response code or `drops` by reason (or is still
 //! outstanding), so that the books can be checked.
 
+use super::histogram::Latency;
 use super::stages::Step;
 use crate::config::order;
+use std::time::Duration;
 
 /// Why a packet was dropped without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub struct Stats {
     pub errors_lost: u64,
     /// What the stages of server blocks did.
     pub stages: StageStats,
+    /// From queries to their replies, of all that were understood.
+    pub latency: Latency,
     /// Times that the worker panicked and was started afresh.
     pub panics: u64,
     /// By upstream, in the order of the configuration.
@@ -115,6 +119,8 @@ pub struct UpstreamStats {
     pub timed_out: u64,
     /// Attempts whose connection failed (refused, unreachable, could not be opened).
     pub failed: u64,
+    /// From attempts to the responses that were believed.
+    pub latency: Latency,
     /// Its UDP pool's connections.
     pub pool: PoolStats,
     /// Its streams.
@@ -138,6 +144,56 @@ pub struct PoolStats {
     pub surplus: u64,
     /// Closed because a query on it timed out or its socket failed.
     pub broken: u64,
+    /// How old they were when they were closed, by [`Reason`].
+    pub ages: [Ages; REASONS],
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Reason {
+    /// Idle for `expire`.
+    Expired,
+    /// As old as `max_age` allows.
+    Aged,
+    /// Idle beyond `max_idle_conns`.
+    Spare,
+    /// The pool was larger than it needed to be.
+    Surplus,
+    /// A query on it timed out.
+    Silent,
+    /// Its socket failed, or the upstream closed it.
+    Failed,
+    /// Nothing is to be sent any more.
+    Stopped,
+}
+
+/// How many reasons there are.
+pub const REASONS: usize = Reason::Stopped as usize + 1;
+/// Up to how many seconds old connections were that are counted together.
+pub const AGES: [u32; 11] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600];
+
+/// How old connections were when they were closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// By [`AGES`], and those that were older.
+    pub counts: [u64; AGES.len() + 1],
+    /// All together, in milliseconds.
+    pub sum_ms: u64,
+}
+
+impl Ages {
+    /// Counts one.
+    pub fn add(&mut self, age: Duration) {
+        let place = AGES.partition_point(|edge| Duration::from_secs((*edge).into()) < age);
+        self.counts[place] += 1;
+        self.sum_ms += age.as_millis() as u64;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        add_each(&mut self.counts, &other.counts);
+        self.sum_ms += other.sum_ms;
+    }
 }
 
 /// One cache's counters. What it was asked for is hits and misses together.
@@ -201,6 +257,7 @@ impl Stats {
         self.streams += other.streams;
         self.streams_refused += other.streams_refused;
         self.errors_lost += other.errors_lost;
+        self.latency.merge(&other.latency);
         self.stages.add(&other.stages);
         add_each(&mut self.replies, &other.replies);
         add_each(&mut self.drops, &other.drops);
@@ -251,6 +308,7 @@ impl UpstreamStats {
         self.answered += other.answered;
         self.timed_out += other.timed_out;
         self.failed += other.failed;
+        self.latency.merge(&other.latency);
         self.pool.add(&other.pool);
         self.streams.add(&other.streams);
     }
@@ -265,6 +323,9 @@ impl PoolStats {
         self.aged += other.aged;
         self.surplus += other.surplus;
         self.broken += other.broken;
+        for (own, other) in self.ages.iter_mut().zip(&other.ages) {
+            own.merge(other);
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub mod random;
 pub mod signals;
 pub mod socket;
 pub mod steer;
+pub mod thread;
 pub mod timer;
 
 use std::io;

@@ -20,6 +20,11 @@ const LISTENER_BUFFER_LEN: usize = 4 << 20;
 /// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG_MAX: i32 = 4096;
 
+/// What the kernel tells of a socket's memory, and which of the values are its drops
+/// (`SK_MEMINFO_DROPS` in linux/sock_diag.h).
+const MEMINFO_VALUES: usize = 9;
+const MEMINFO_DROPS: usize = 8;
+
 /// A UDP socket that listens on `address`, one of a group that shares it when `shared`.
 ///
 /// # Errors
@@ -187,6 +192,21 @@ pub fn ask_for_local_address(socket: &impl AsRawFd, family_of: SocketAddr) -> io
     }
 }
 
+/// Datagrams that the kernel threw away because `socket`'s buffer was full, since it was opened and
+/// modulo 2^32. `None`: it does not tell.
+pub fn drops(socket: &impl AsRawFd) -> Option<u64> {
+    let mut values = [0u32; MEMINFO_VALUES];
+    let mut length = size_of_val(&values) as libc::socklen_t;
+    let (place, length_place) = (values.as_mut_ptr(), &raw mut length);
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_MEMINFO);
+    let told = cvt(|| {
+        // SAFETY: `place` points to `length` bytes, `length_place` to that number, for the call.
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, place.cast(), length_place) }
+    });
+    told.ok().filter(|_| length as usize == size_of_val(&values))?;
+    Some(values[MEMINFO_DROPS].into())
+}
+
 fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     let place: *const libc::c_int = &raw const value;
@@ -211,7 +231,8 @@ pub fn reachable(listener: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::{
-        check_source, is_taken, tcp_connecting, udp_connected, udp_listener, widen_receive_buffer,
+        check_source, drops, is_taken, tcp_connecting, udp_connected, udp_listener,
+        widen_receive_buffer,
     };
     use crate::sys::mmsg::{RecvBatch, ReplyBatch};
     use socket2::SockRef;
@@ -268,6 +289,24 @@ mod tests {
         let mut batch = RecvBatch::new(4, 64, false);
         assert_eq!(batch.recv(connection.as_fd()).unwrap(), 1);
         assert_eq!(batch.datagram(0).bytes, b"right");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_by_the_kernel() {
+        let listener = udp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        socket2::SockRef::from(&listener).set_recv_buffer_size(1).unwrap();
+        assert_eq!(drops(&listener), Some(0));
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(listener.local_addr().unwrap()).unwrap();
+        for _ in 0..100 {
+            client.send(&[0; 1_000]).unwrap();
+        }
+        let dropped = drops(&listener).unwrap();
+        let mut buffer = [0; 1_000];
+        let received = std::iter::repeat_with(|| listener.recv(&mut buffer)).take(100);
+        let received = received.filter(Result::is_ok).count() as u64;
+        assert!(dropped > 0, "nothing was dropped");
+        assert_eq!(received + dropped, 100);
     }
 
     #[test]

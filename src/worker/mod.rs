@@ -10,6 +10,7 @@ mod clients;
 mod logging;
 mod renewal;
 mod replies;
+mod report;
 mod stream;
 mod token;
 mod turn;
@@ -18,11 +19,13 @@ mod upstream;
 pub use turn::{Memory, measure};
 
 use crate::clock::Clock;
+use crate::control::snapshot::LoopStats;
 use crate::control::{
     Assignment, KeeperMailbox, Mailbox, Sockets, ToKeeper, ToWorker, WriterMailbox,
 };
 use crate::engine::Forwarder;
 use crate::engine::stats::Stats;
+use crate::engine::tally::Tallies;
 use crate::sys::{cpu, memory, random};
 use crossbeam_channel::{Receiver, Sender};
 use mio::net::TcpListener;
@@ -82,8 +85,11 @@ pub struct Seat {
     keeper: KeeperMailbox,
     writer: WriterMailbox,
     draining: bool,
+    core: Option<usize>,
+    loops: LoopStats,
     /// The counters of those who sat here before.
     past: Stats,
+    past_tallies: Tallies,
 }
 
 impl Seat {
@@ -125,7 +131,10 @@ impl Seat {
             keeper,
             writer,
             draining: false,
+            core: None,
+            loops: LoopStats::default(),
             past,
+            past_tallies: Tallies::default(),
         };
         Ok((seat, mailbox))
     }
@@ -133,6 +142,7 @@ impl Seat {
     /// Pins the calling thread to `core`, if given, and works until told to leave. `ready` learns
     /// whether it could begin.
     pub fn work(mut self, core: Option<usize>, ready: &Sender<io::Result<()>>) {
+        self.core = core;
         let pinned = core.map_or(Ok(()), cpu::pin);
         let begun = pinned.and_then(|()| random::seed());
         let mut seed = match begun {
@@ -181,8 +191,8 @@ impl Seat {
     fn supervise(&mut self, engine: Forwarder) -> Result<(), String> {
         let mut turner = Turner::new(self, engine);
         let outcome = catch_unwind(AssertUnwindSafe(|| turner.run()));
-        let (past, draining) = turner.leave();
-        self.past = past;
+        let (past, tallies, draining) = turner.leave();
+        (self.past, self.past_tallies) = (past, tallies);
         self.draining = draining;
         outcome.map_err(|panic| {
             self.past.panics += 1;
@@ -271,8 +281,8 @@ mod tests {
         assert!(matches!(report, ToKeeper::Panicked { worker: 3, .. }), "{report:?}");
         assert!(is_served(&client));
         let (answer, answers) = crossbeam_channel::bounded(1);
-        mailbox.send(ToWorker::Report(answer)).unwrap();
-        let stats = answers.recv_timeout(PATIENCE).unwrap();
+        mailbox.send(ToWorker::Report { to: answer, forget: false }).unwrap();
+        let stats = answers.recv_timeout(PATIENCE).unwrap().stats;
         assert_eq!((stats.panics, stats.queries, stats.replied()), (1, 2, 2));
 
         mailbox.send(ToWorker::Drain).unwrap();

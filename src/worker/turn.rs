@@ -21,6 +21,7 @@ use crate::control::{ToKeeper, ToWorker};
 use crate::engine::errors::{Fault, Operation};
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::stats::{CacheStats, DropReason, Stats};
+use crate::engine::tally::Tallies;
 use crate::engine::{Client, ConnectionId, Forwarder, Outgoing, Reply};
 use crate::moment::Moment;
 use crate::sys::mmsg::{Datagram, QueryBatch, RecvBatch};
@@ -63,6 +64,8 @@ pub(super) struct Turner<'a> {
     /// Upstream sockets that may have something to read.
     pub(super) ready_connections: VecDeque<ConnectionId>,
     keeper_busy: bool,
+    /// When the present turn began to work.
+    woken: Option<Moment>,
     /// The writer is still to be told what it did not get.
     pub(super) writer_busy: bool,
     /// Records lost that it was told about.
@@ -93,6 +96,7 @@ impl<'a> Turner<'a> {
             ready_acceptors: vec![true; listeners],
             ready_connections: VecDeque::with_capacity(capacity),
             keeper_busy: false,
+            woken: None,
             writer_busy: false,
             errors_told: 0,
             drain_until,
@@ -109,15 +113,19 @@ impl<'a> Turner<'a> {
     }
 
     /// What the seat keeps: the counters, and whether a drain has begun.
-    pub(super) fn leave(self) -> (Stats, bool) {
+    pub(super) fn leave(self) -> (Stats, Tallies, bool) {
         let mut past = self.counters();
         past.caches.iter_mut().for_each(CacheStats::empty);
-        (past, self.drain_until.is_some())
+        (past, self.tallies(), self.drain_until.is_some())
     }
 
     /// One turn; true when there is nothing left to do.
     fn turn(&mut self) -> bool {
         let now = self.seat.clock.now();
+        if let Some(woken) = self.woken.take() {
+            self.seat.loops.turns += 1;
+            self.seat.loops.busy += now.since(woken);
+        }
         let timeout = self.timeout(now);
         match self.seat.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -125,6 +133,7 @@ impl<'a> Turner<'a> {
             Err(error) => panic!("polling failed: {error}"),
         }
         let now = self.seat.clock.now();
+        self.woken = Some(now);
         self.engine.on_calendar(self.seat.clock.unix());
         self.note_events(now);
         for _ in 0..self.ready_connections.len() {
@@ -210,8 +219,11 @@ impl<'a> Turner<'a> {
         for _ in 0..self.seat.mail.len() {
             let Ok(message) = self.seat.mail.try_recv() else { break };
             match message {
-                ToWorker::Sweep(pool) => self.engine.on_sweep(now, pool),
-                ToWorker::Report(to) => drop(to.try_send(self.counters())),
+                ToWorker::Sweep(pool) => {
+                    self.seat.loops.sweeps += 1;
+                    self.engine.on_sweep(now, pool);
+                }
+                ToWorker::Report { to, forget } => drop(to.try_send(self.report(now, forget))),
                 ToWorker::Renew(renewal) => self.renew(now, *renewal),
                 ToWorker::Drain => self.begin_drain(now),
             }
@@ -237,7 +249,9 @@ impl<'a> Turner<'a> {
             Ok(count) => *count == self.queries.capacity(),
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         };
-        for index in 0..received.unwrap_or(0) {
+        let received = received.unwrap_or(0);
+        self.seat.loops.queries.add(received);
+        for index in 0..received {
             let datagram = self.queries.datagram(index);
             let Some(client) = client_of(number, &datagram) else { continue };
             let out = self.replies.buffer();
@@ -287,6 +301,7 @@ impl<'a> Turner<'a> {
             None => return,
             Some(Socket::Datagrams(socket)) => {
                 let received = receive_datagrams(&mut self.responses, socket.as_fd());
+                self.seat.loops.responses.add(self.responses.received());
                 for index in 0..self.responses.received() {
                     let datagram = self.responses.datagram(index);
                     handle(datagram.bytes, datagram.truncated);
@@ -384,12 +399,6 @@ impl<'a> Turner<'a> {
             }
             self.sends.clear();
         }
-    }
-
-    fn counters(&self) -> Stats {
-        let mut counters = self.seat.past.clone();
-        counters.add(&self.engine.stats());
-        counters
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::stream::Stream;
 use super::token::Token;
+use crate::control::snapshot::Ports;
 use crate::engine::{ConnectionId, Dial, Forwarder};
 use crate::sys::socket;
 use mio::net::TcpStream;
@@ -23,9 +24,24 @@ pub(super) enum Socket {
     Stream(Box<Stream>),
 }
 
+impl Socket {
+    fn port(&self) -> Option<u16> {
+        let address = match self {
+            Self::Datagrams(socket) => socket.local_addr(),
+            Self::Stream(stream) => stream.socket.local_addr(),
+        };
+        address.ok().map(|address| address.port())
+    }
+}
+
+/// Sockets whose port is asked for at once: some hundred microseconds.
+const PORTS_ASKED_MAX: usize = 1_024;
+
 struct Slot {
     id: ConnectionId,
     socket: Socket,
+    /// Its own port, once somebody has asked for it.
+    port: Option<u16>,
     /// It stands in the queue of sockets to be read.
     queued: bool,
 }
@@ -80,7 +96,7 @@ impl Sockets {
                     registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
                     Socket::Datagrams(socket)
                 };
-                slot.insert(Slot { id, socket, queued: false })
+                slot.insert(Slot { id, socket, port: None, queued: false })
             }
         };
         Ok(Some(&mut slot.socket))
@@ -90,6 +106,19 @@ impl Sockets {
     pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Socket> {
         let slot = self.slots.get_mut(id.index()).and_then(Option::as_mut);
         slot.filter(|slot| slot.id == id).map(|slot| &mut slot.socket)
+    }
+
+    /// Adds the source ports of all sockets. The kernel is asked once for each, and for no more
+    /// than [`PORTS_ASKED_MAX`] at a time, so that nobody waits for long.
+    pub(super) fn add_ports(&mut self, ports: &mut Ports) {
+        let mut left = PORTS_ASKED_MAX;
+        for slot in self.slots.iter_mut().flatten() {
+            if slot.port.is_none() && left > 0 {
+                left -= 1;
+                slot.port = slot.socket.port();
+            }
+            slot.port.inspect(|port| ports.insert(*port));
+        }
     }
 
     /// Marks the socket of `id` as standing in the queue, or not; returns whether that is news.

@@ -5,7 +5,9 @@
 use crate::common::wire::{Ask, answer, random_case};
 use crate::common::{Dice, config, for_seeds, stanza, upstream_address};
 use crate::world::{Sent, World};
-use onward::config::{Cache, Config, Forward, Policy, Prefetch, ServeStale, Sizing, StaleMode};
+use onward::config::{
+    Cache, Config, Forward, Policy, Prefetch, Prometheus, ServeStale, Sizing, StaleMode,
+};
 use onward::engine::stats::CacheStats;
 use onward::moment::Moment;
 use std::collections::BTreeMap;
@@ -52,6 +54,9 @@ fn random_config(dice: &mut Dice) -> Config {
     let mut config = config(blocks);
     for block in &mut config.blocks {
         block.stages.cache = random_cache(dice);
+        let address = "127.0.0.1:0".parse().unwrap();
+        let measured = Prometheus { address, runtime_metrics: false };
+        block.stages.prometheus = (dice.below(2) == 0).then_some(measured);
     }
     config
 }

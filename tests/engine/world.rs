@@ -300,6 +300,15 @@ impl World {
         ];
         let dropped: u64 = silent.iter().map(|reason| stats.dropped(*reason)).sum();
         assert_eq!(stats.queries, stats.replied() + dropped + self.waiting_count, "{stats:?}");
+        let ended = stats.replied() + stats.dropped(DropReason::QueryDenied);
+        assert!(stats.latency.count() <= ended, "{stats:?}");
+        for tally in &self.engine.tallies().counts {
+            let asked: u64 = tally.requests.as_flattened().as_flattened().iter().sum();
+            let ended: u64 = tally.answered.iter().chain(&tally.failed).sum();
+            let sized = tally.response_sizes.iter().map(|sizes| sizes.count()).sum();
+            assert_eq!([tally.durations.count(), sized], [ended; 2], "{tally:?}");
+            assert_eq!(tally.request_sizes.iter().map(|sizes| sizes.count()).sum::<u64>(), asked);
+        }
         for upstream in &stats.upstreams {
             let pool = upstream.pool;
             let closed = pool.expired + pool.aged + pool.surplus + pool.broken;
@@ -324,6 +333,7 @@ impl World {
         }
         for upstream in &stats.upstreams {
             let pool = upstream.pool;
+            assert_eq!(upstream.latency.count(), upstream.answered);
             let closed = pool.expired + pool.aged + pool.surplus + pool.broken;
             assert_eq!(closed, pool.opened, "{upstream:?}");
             assert!(upstream.sent <= upstream.answered + upstream.timed_out + upstream.failed);

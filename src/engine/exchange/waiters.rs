@@ -4,10 +4,49 @@
 //! all exchanges share. Where clients can have an expired answer instead of a new one their
 //! patience may have an end before the exchange has: then they leave and it goes on without.
 
-use super::{Exchanges, WAITERS_MAX, Waiter, class_of};
+use super::{Client, Exchanges, WAITERS_MAX, class_of};
 use crate::engine::list::NONE;
+use crate::engine::message::query::Asked;
 use crate::moment::Moment;
 use std::time::Duration;
+
+/// A client who waits for an exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiter {
+    /// Who it is.
+    pub client: Client,
+    /// When its query came.
+    pub since: Moment,
+    /// Where its query is counted.
+    pub site: u32,
+    /// What the reply must know.
+    pub asked: Asked,
+    /// How it spelt the name; `None`: as the query that was sent.
+    pub spelling: Option<Spelling>,
+}
+
+/// Which bytes of a name were capital letters: one bit for each of at most 255.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spelling([u64; 4]);
+
+impl Spelling {
+    /// Of `name`.
+    pub fn of(name: &[u8]) -> Self {
+        let mut bits = [0; 4];
+        for (place, byte) in name.iter().enumerate() {
+            bits[place / 64] |= u64::from(byte.is_ascii_uppercase()) << (place % 64);
+        }
+        Self(bits)
+    }
+
+    /// Spells `name` this way.
+    pub fn apply(&self, name: &mut [u8]) {
+        for (place, byte) in name.iter_mut().enumerate() {
+            let capital = self.0[place / 64] >> (place % 64) & 1 == 1;
+            *byte = if capital { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+        }
+    }
+}
 
 impl Exchanges {
     /// Whether no client more can wait.

@@ -179,7 +179,7 @@ impl Forwarder {
         };
         self.exchanges.settle(slot);
         let exchange = self.exchanges.key(slot);
-        self.failures.push(Failed { exchange, reason, remembered, goes_on: false });
+        self.failures.push(Failed { at: now, exchange, reason, remembered, goes_on: false });
     }
 
     /// Those who wait for the exchange in `slot` get what has expired, and it goes on without them
@@ -190,7 +190,7 @@ impl Forwarder {
         if remembered.is_some_and(|remembered| remembered.is_instead()) {
             let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
             let exchange = self.exchanges.key(slot);
-            self.failures.push(Failed { exchange, reason, remembered, goes_on: true });
+            self.failures.push(Failed { at: now, exchange, reason, remembered, goes_on: true });
         }
     }
 

@@ -19,6 +19,7 @@ use crate::engine::message::reply::{ExtendedError, ReplyTo, minimal};
 use crate::engine::message::response::Response;
 use crate::engine::message::{NAME_LEN_MAX, flags, u16_at};
 use crate::engine::stats::CacheStats;
+use crate::engine::tally::NOWHERE;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use ahash::RandomState;
@@ -225,7 +226,8 @@ impl Forwarder {
         if self.verdicts.is_looping(block) || !self.routes.stanza(stanza).has_room() {
             return false;
         }
-        let route = Route { block, stanza, transport: Transport::Udp, cacheable: true };
+        let (site, transport) = (NOWHERE, Transport::Udp);
+        let route = Route { block, site, stanza, transport, cacheable: true };
         let len = self.write_draft(query, block, flags::AD | flags::RD);
         let hash = hash_of(&self.hasher, name, &self.draft[..len], stanza);
         let opening =

@@ -10,6 +10,7 @@ use crate::engine::errors::Reason;
 use crate::engine::key::Transport;
 use crate::engine::message::query::Query;
 use crate::engine::stages::loops::{PROBE_LEN_MAX, Probe};
+use crate::engine::tally::NOWHERE;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
@@ -80,7 +81,8 @@ impl Forwarder {
         let Ok(query) = Query::parse(&packet[..len], false) else { return };
         let name = Folded::new(query.name());
         let Some(stanza) = self.routes.stanza_in(block, &name) else { return };
-        let route = Route { block, stanza, transport: Transport::Udp, cacheable: false };
+        let (site, transport) = (NOWHERE, Transport::Udp);
+        let route = Route { block, site, stanza, transport, cacheable: false };
         let len = self.write_draft(&query, block, 0);
         let hash = hash_of(&self.hasher, &name, &self.draft[..len], stanza);
         let opening =

@@ -12,10 +12,13 @@ use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
 use crate::engine::message::reply::{ExtendedError, Finish};
 use crate::engine::message::{HEADER_LEN, Rcode, flags};
+use crate::engine::routes::Home;
 use crate::engine::stages::Step;
 use crate::engine::stats::DropReason;
+use crate::engine::tally::{Asking, Outcome};
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
+use std::time::Duration;
 
 /// What becomes of a query that was understood.
 enum Course {
@@ -54,24 +57,31 @@ impl Forwarder {
         let refusal = match Query::parse(packet, truncated) {
             Ok(mut query) => {
                 query.asked = client.asked(query.asked);
-                match self.serve(now, client, &mut query, out) {
+                let name = Folded::new(query.name());
+                let (kind, class) = (query.question.kind, query.question.class);
+                let home = self.routes.home(client.listener, &name, kind, class);
+                self.count_query(now, &client, &query, &name, home.site, packet.len());
+                match self.serve(now, client, &mut query, &name, home, out) {
                     Course::Waits => {
                         client.stream.inspect(|stream| self.clients.waits(*stream));
                         return None;
                     }
                     Course::Replied(len) => {
-                        self.count_reply(&out[..len]);
+                        self.count_own(now, &client, home.site, &name, &out[..len], true);
                         return Some(len);
                     }
                     Course::Refused(rcode, why, block) => {
-                        (rcode, why, query.asked, Some(query.question), block)
+                        (rcode, why, query.asked, Some(query.question), block, Some((home, name)))
                     }
                     Course::Failed(rcode, reason, block) => {
                         self.log_query(&query, block, rcode, reason);
                         let (why, question) = (reason.extended(), query.question);
-                        (rcode, why, query.asked, Some(question), Some(block))
+                        (rcode, why, query.asked, Some(question), Some(block), Some((home, name)))
                     }
-                    Course::Dropped => return None,
+                    Course::Dropped => {
+                        self.count_outcome(home.site, &Outcome::unanswered(client.transport()));
+                        return None;
+                    }
                 }
             }
             Err(Rejection::TooShort) => {
@@ -83,62 +93,104 @@ impl Forwarder {
                 return None;
             }
             Err(Rejection::Refusal { rcode, asked, question }) => {
-                (rcode, None, client.asked(asked), question, None)
+                (rcode, None, client.asked(asked), question, None, None)
             }
         };
-        let (rcode, why, asked, question, block) = refusal;
+        let (rcode, why, asked, question, block, understood) = refusal;
         let question = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
         let finish = block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own());
         let len = write_error(out, &asked, question, rcode, why, finish);
-        self.count_reply(&out[..len]);
+        match understood {
+            // What a stage refuses is its answer; what fails is not.
+            Some((home, name)) => {
+                let answered = block.is_some() && rcode != Rcode::ServFail;
+                self.count_own(now, &client, home.site, &name, &out[..len], answered);
+            }
+            None => drop(self.count_reply(&out[..len])),
+        }
         Some(len)
     }
 
-    /// Finds the query's server block, and in it whoever ends it.
+    /// Counts a query that was understood.
+    fn count_query(
+        &mut self,
+        now: Moment,
+        client: &Client,
+        query: &Query<'_>,
+        name: &Folded,
+        site: u32,
+        len: usize,
+    ) {
+        let (transport, is_ipv6) = (client.transport(), client.peer.is_ipv6());
+        let dnssec_ok = query.asked.edns.is_some_and(|edns| edns.dnssec_ok);
+        let asking = Asking { transport, is_ipv6, kind: query.question.kind, dnssec_ok, len };
+        self.tallies.ask(site, &asking);
+        self.watch.asked(now, client.peer.ip(), name.as_bytes());
+    }
+
+    /// Counts a reply in the turn of its query. `answered`: it is no error of ours.
+    fn count_own(
+        &mut self,
+        now: Moment,
+        client: &Client,
+        site: u32,
+        name: &Folded,
+        reply: &[u8],
+        answered: bool,
+    ) {
+        let rcode = self.count_reply(reply);
+        let (transport, took, len) = (client.transport(), Duration::ZERO, reply.len());
+        self.count_outcome(site, &Outcome { transport, took, rcode, len, answered });
+        if rcode == Rcode::ServFail as u16 {
+            self.watch.failed(now, name.as_bytes());
+        }
+    }
+
+    /// Finds whoever ends the query.
     fn serve(
         &mut self,
         now: Moment,
         client: Client,
         query: &mut Query<'_>,
+        name: &Folded,
+        home: Home,
         out: &mut [u8],
     ) -> Course {
-        let name = Folded::new(query.name());
-        let (kind, class) = (query.question.kind, query.question.class);
-        let Some(block) = self.routes.block(client.listener, &name, kind, class) else {
+        let Some(block) = home.block() else {
             return Course::Refused(Rcode::Refused, None, None);
         };
         let (chain, stats) = (&self.chains[block], &mut self.stats);
         let (random, stages) = (&mut self.random, &mut stats.stages);
-        let mut step = chain.on_query(&client, query, &name, random, stages, out);
+        let mut step = chain.on_query(&client, query, name, random, stages, out);
         if step == Step::Onward {
-            let looked_up = self.look_up(now, &client, query, &name, block, out);
+            let looked_up = self.look_up(now, &client, query, name, block, out);
             if let LookUp::Replied { len, refresh } = looked_up {
                 if refresh {
-                    self.refresh(now, block, query, &name);
+                    self.refresh(now, block, query, name);
                 }
                 return Course::Replied(len);
             }
             let peer = client.peer;
-            step = match self.routes.stanza_in(block, &name) {
+            step = match self.routes.stanza_in(block, name) {
                 None => {
                     let (random, stages) = (&mut self.random, &mut self.stats.stages);
                     let chain = &self.chains[block];
-                    let step = chain.at_end(&client, query, &name, random, stages, out);
+                    let step = chain.at_end(&client, query, name, random, stages, out);
                     if let Step::Refused(rcode, why) = step {
                         self.log_query(query, block, rcode, Reason::NobodyForwards);
                         return Course::Refused(rcode, why, Some(block));
                     }
                     step
                 }
-                Some(_) if self.is_looping(now, block, query, &name, peer) => {
+                Some(_) if self.is_looping(now, block, query, name, peer) => {
                     self.stats.stages.loops.count(Step::Refused(Rcode::ServFail, None));
                     return Course::Failed(Rcode::ServFail, Reason::Looping, block);
                 }
                 Some(stanza) => {
                     let cacheable = looked_up != LookUp::NotForIt;
                     let transport = client.transport();
-                    let route = Route { block, stanza, transport, cacheable };
-                    let forwarded = self.forward(now, client, query, &name, &route, looked_up);
+                    let route = Route { block, site: home.site, stanza, transport, cacheable };
+                    let forwarded = self.forward(now, client, query, name, &route, looked_up);
                     let LookUp::Expired { entry, .. } = looked_up else { return forwarded };
                     if matches!(forwarded, Course::Waits) {
                         return forwarded;
@@ -200,7 +252,10 @@ impl Forwarder {
             return full;
         }
         let spelling = same.map(|_| Spelling::of(query.name()));
-        self.exchanges.join(slot, Waiter { client, asked: query.asked, spelling });
+        self.exchanges.join(
+            slot,
+            Waiter { client, since: now, site: route.site, asked: query.asked, spelling },
+        );
         self.routes.stanza(stanza).under_way += 1;
         match same {
             Some(_) => self.stats.coalesced += 1,

@@ -13,6 +13,7 @@ use crate::engine::health::Verdicts;
 use crate::engine::policy::Tour;
 use crate::engine::routes::Routes;
 use crate::engine::stats::UpstreamStats;
+use crate::engine::tally::Sites;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
@@ -45,7 +46,10 @@ impl Forwarder {
         };
         self.stats.upstreams = stays.iter().map(stats).collect();
         self.addresses = dials;
-        self.routes = Routes::new(config, listeners, &self.hasher);
+        let sites = Sites::of(config);
+        self.routes = Routes::new(config, listeners, &sites, &self.hasher);
+        self.tallies.renew(config, &sites, &stays);
+        self.watch.renew(config, &self.hasher);
         self.streams = stream_limits(config, listeners);
         self.chains = chains_of(config, &self.hasher);
         self.caches.renew(config, &self.hasher);
@@ -97,8 +101,10 @@ impl Forwarder {
             let listener = self.exchanges.first_waiter(slot).map(|first| first.client.listener);
             let name = Folded::new(self.exchanges.name(slot));
             let (kind, class) = self.exchanges.kind_and_class(slot);
-            let block =
-                listener.and_then(|listener| self.routes.block(listener, &name, kind, class));
+            let routes = &self.routes;
+            let home = |listener| routes.home(listener, &name, kind, class);
+            let block = listener.and_then(|listener| home(listener).block());
+            self.exchanges.count_waiters_at(slot, |waiter| home(waiter.client.listener).site);
             let stanza = block.and_then(|block| self.routes.stanza_in(block, &name));
             let stanza = stanza.unwrap_or(self.routes.nowhere());
             let hash = hash_of(&self.hasher, &name, self.exchanges.text(slot), stanza);

@@ -14,6 +14,8 @@ use crate::engine::message::reply::{Finish, ReplyTo, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, reply};
 use crate::engine::stats::DropReason;
+use crate::engine::tally::Outcome;
+use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
 /// The longest message that a stream carries.
@@ -37,9 +39,9 @@ impl Forwarder {
     ) -> Option<Reply> {
         let slot = self.exchanges.slot(answered.exchange)?;
         let waiter = self.exchanges.next_waiter(slot)?;
-        let Answered { response, remembered, .. } = answered;
+        let Answered { at, response, remembered, .. } = answered;
         let len = self.write_response(slot, &waiter, packet, response, *remembered, out);
-        Some(self.reply_to(slot, &waiter.client, &out[..len]))
+        Some(self.reply_to(*at, slot, &waiter, &out[..len], true))
     }
 
     /// Writes a waiter's copy of a response, or what it gets instead.
@@ -77,7 +79,7 @@ impl Forwarder {
     /// call. `out` is as for [`Forwarder::next_reply`].
     pub fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
-            let Failed { exchange, reason, remembered, goes_on } = *self.failures.last()?;
+            let Failed { at, exchange, reason, remembered, goes_on } = *self.failures.last()?;
             let waiter = self.exchanges.slot(exchange).and_then(|slot| match goes_on {
                 true => self.exchanges.dismiss_waiter(slot),
                 false => self.exchanges.next_waiter(slot),
@@ -91,31 +93,30 @@ impl Forwarder {
                 continue;
             };
             let held = self.held.remove(&slot).filter(|_| !goes_on);
-            let len = match held {
+            let (len, answered) = match held {
                 Some((response, packet)) => {
                     let len =
                         self.write_response(slot, &waiter, &packet, &response, remembered, out);
                     self.held.insert(slot, (response, packet));
-                    len
+                    (len, true)
                 }
-                None => self.write_failure(slot, &waiter, reason, remembered, out),
+                None => match self.write_instead(slot, &waiter, remembered, out) {
+                    Some(len) => (len, true),
+                    None => (self.write_failure(slot, &waiter, reason, out), false),
+                },
             };
-            return Some(self.reply_to(slot, &waiter.client, &out[..len]));
+            return Some(self.reply_to(at, slot, &waiter, &out[..len], answered));
         }
     }
 
-    /// Writes the news that there is no response, or what a waiter gets instead.
+    /// Writes the news that there is no response.
     fn write_failure(
         &mut self,
         slot: u32,
         waiter: &Waiter,
         reason: Reason,
-        remembered: Option<Remembered>,
         out: &mut [u8],
     ) -> usize {
-        if let Some(len) = self.write_instead(slot, waiter, remembered, out) {
-            return len;
-        }
         let mut scratch = [0; NAME_LEN_MAX + 4];
         let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot), &mut scratch);
         let ReplyTo { asked, question, finish, .. } = to;
@@ -138,9 +139,23 @@ impl Forwarder {
         }
     }
 
-    /// The books of a waiting client's reply.
-    fn reply_to(&mut self, slot: u32, client: &Client, written: &[u8]) -> Reply {
-        self.count_reply(written);
+    /// The books of a waiting client's reply. `answered`: it is no error of ours.
+    fn reply_to(
+        &mut self,
+        at: Moment,
+        slot: u32,
+        waiter: &Waiter,
+        written: &[u8],
+        answered: bool,
+    ) -> Reply {
+        let client = &waiter.client;
+        let (transport, took) = (client.transport(), at.since(waiter.since));
+        let rcode = self.count_reply(written);
+        let outcome = Outcome { transport, took, rcode, len: written.len(), answered };
+        self.count_outcome(waiter.site, &outcome);
+        if rcode == Rcode::ServFail as u16 {
+            self.watch.failed(at, self.exchanges.name(slot));
+        }
         let stanza = self.exchanges.first_stanza(slot);
         self.routes.stanza(stanza).under_way -= 1;
         if let Some(stream) = client.stream {
@@ -149,8 +164,17 @@ impl Forwarder {
         Reply { client: *client, len: written.len() }
     }
 
-    pub(super) fn count_reply(&mut self, reply: &[u8]) {
-        self.stats.replies[usize::from(reply::rcode(reply) & flags::RCODE)] += 1;
+    /// Counts a reply by its response code, and returns that.
+    pub(super) fn count_reply(&mut self, reply: &[u8]) -> u16 {
+        let rcode = reply::rcode(reply) & flags::RCODE;
+        self.stats.replies[usize::from(rcode)] += 1;
+        rcode
+    }
+
+    /// Counts what became of a query that was understood.
+    pub(super) fn count_outcome(&mut self, site: u32, outcome: &Outcome) {
+        self.stats.latency.add(outcome.took);
+        self.tallies.end(site, outcome);
     }
 }
 

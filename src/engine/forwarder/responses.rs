@@ -52,7 +52,11 @@ impl Forwarder {
             }
         };
         let upstream = self.upstream_of(slot);
-        self.stats.upstreams[upstream].answered += 1;
+        let took = now.since(self.exchanges.attempt_began(slot));
+        let counts = &mut self.stats.upstreams[upstream];
+        counts.answered += 1;
+        counts.latency.add(took);
+        self.tallies.upstream(upstream, response.rcode(), took);
         self.exchanges.end_attempt(slot);
         self.note_stream(connection, &response);
         self.pools.release(connection, now, false);
@@ -69,7 +73,7 @@ impl Forwarder {
                     return None;
                 }
                 let exchange = self.exchanges.key(slot);
-                return Some(Answered { exchange, response, remembered });
+                return Some(Answered { at: now, exchange, response, remembered });
             }
             Course::SameOverTcp => {
                 self.exchanges.get(slot).transport = Transport::Tcp;

@@ -6,21 +6,12 @@
 use crate::engine::heap::Aging;
 use crate::engine::key::ConnectionId;
 use crate::engine::list::Link;
+use crate::engine::stats::Reason;
 use crate::moment::{Moment, nanos};
 use std::time::Duration;
 
 /// A connection's age limit is up to this part of `max_age` earlier.
 const JITTER_DIVISOR: u64 = 10;
-
-/// Why a connection is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    Expired,
-    Aged,
-    Surplus,
-    Broken,
-    Stopped,
-}
 
 #[derive(Debug)]
 pub(super) struct Connection {

@@ -5,9 +5,9 @@
 //! left out, when its connections have been broken off. Connections keep their slots and ids, so
 //! that nobody else needs to know; only the numbers of the pools change.
 
-use super::connection::Reason;
 use super::{Pool, PoolSettings, Pools};
 use crate::engine::key::ConnectionId;
+use crate::engine::stats::Reason;
 use crate::moment::Moment;
 use std::time::Duration;
 

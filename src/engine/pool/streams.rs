@@ -8,10 +8,10 @@
 //! should never pay for the handshake, a stream that grows too old is replaced first and retires
 //! when its successor is connected.
 
-use super::connection::Reason;
 use super::{PoolSettings, Pools, SHARE_CANDIDATES_MAX, TakeError};
 use crate::engine::key::ConnectionId;
 use crate::engine::list::List;
+use crate::engine::stats::Reason;
 use crate::moment::Moment;
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ impl Pools {
             while let Some(idle) = self.pools[pool].idle.front()
                 && self.connections[idle as usize].dialled_at <= dialled_at
             {
-                self.close(idle, Reason::Broken);
+                self.close(idle, Reason::Failed);
             }
         }
         proven

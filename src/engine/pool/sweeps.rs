@@ -6,13 +6,14 @@
 //! path does not touch the wheel.
 
 use super::Pools;
-use super::connection::Reason;
+use crate::engine::stats::Reason;
 use crate::moment::Moment;
 
 impl Pools {
     /// Closes what is idle for too long, too old, or more than `pool` needs.
     /// `random`: a uniform number, for the jitter of what is dialled instead.
     pub fn sweep(&mut self, pool: usize, now: Moment, random: u32) {
+        self.now = self.now.max(now);
         self.pools[pool].armed = None;
         self.retire_overdue(pool, now, random);
         self.shrink(pool, now);

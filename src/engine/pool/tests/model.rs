@@ -361,7 +361,16 @@ impl Pair {
         }
         for (pool, twin) in self.twins.iter_mut().enumerate() {
             assert_eq!(self.pools.len(pool), twin.members.len());
-            assert_eq!(self.pools.stats(pool), twin.stats);
+            let PoolStats { ages, .. } = self.pools.stats(pool);
+            let stats = PoolStats { ages: Default::default(), ..self.pools.stats(pool) };
+            assert_eq!(stats, twin.stats);
+            let PoolStats { expired, aged, surplus, broken, .. } = stats;
+            let [expired_, aged_, spare, surplus_, silent, failed, stopped] =
+                ages.map(|ages| ages.counts.iter().sum::<u64>());
+            let told = [expired_, aged_, spare + surplus_, silent + failed, stopped];
+            let left = stats.opened - self.pools.len(pool) as u64;
+            let stopped = left - expired - aged - surplus - broken;
+            assert_eq!(told, [expired, aged, surplus, broken, stopped], "each with its age");
             for member in &twin.members {
                 assert_eq!(self.pools.pool_of(member.id), Some(pool));
             }
@@ -434,7 +443,7 @@ fn operate(seed: u64) -> [u64; 7] {
     let mut pair = Pair::new(seed);
     (0..1_000).for_each(|_| pair.step());
     let mut tallies = [0; 7];
-    for PoolStats { opened, reused, shared, expired, aged, surplus, broken } in
+    for PoolStats { opened, reused, shared, expired, aged, surplus, broken, .. } in
         pair.twins.iter().map(|twin| twin.stats)
     {
         let counted = [opened, reused, shared, expired, aged, surplus, broken];

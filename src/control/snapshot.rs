@@ -1,0 +1,170 @@
+//! What a worker tells of itself when it is asked: copies, with all that is needed to read them.
+//!
+//! Numbers of upstreams, caches and listeners are those of the configuration that the worker goes
+//! by, so that comes along. Counters are since the worker's start, save where a new configuration
+//! has made what they count another thing.
+
+use crate::config::Config;
+use crate::engine::health::Verdicts;
+use crate::engine::pool::PoolState;
+use crate::engine::sketch::Counted;
+use crate::engine::stats::Stats;
+use crate::engine::tally::Tallies;
+use crate::moment::Moment;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Up to how many datagrams are counted together in [`Batches`].
+pub const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+/// How many datagrams one call brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batches {
+    /// Calls that brought any, by [`BATCHES`].
+    pub counts: [u64; BATCHES.len()],
+    /// Datagrams of all of them.
+    pub datagrams: u64,
+}
+
+impl Batches {
+    /// Counts a call.
+    pub fn add(&mut self, datagrams: usize) {
+        if datagrams > 0 {
+            let place = BATCHES.partition_point(|edge| *edge < datagrams).min(BATCHES.len() - 1);
+            self.counts[place] += 1;
+            self.datagrams += datagrams as u64;
+        }
+    }
+
+    /// Calls that brought any.
+    pub fn calls(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Adds another's.
+    pub fn merge(&mut self, other: &Self) {
+        for (own, other) in self.counts.iter_mut().zip(&other.counts) {
+            *own += other;
+        }
+        self.datagrams += other.datagrams;
+    }
+}
+
+/// What a worker's loop counts of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopStats {
+    /// Times round.
+    pub turns: u64,
+    /// The time of all turns, without the wait for something to do.
+    pub busy: Duration,
+    /// Pools and caches swept.
+    pub sweeps: u64,
+    /// Of queries.
+    pub queries: Batches,
+    /// Of responses.
+    pub responses: Batches,
+}
+
+/// Source ports: one bit for each.
+#[derive(Clone, Debug)]
+pub struct Ports(Box<[u64; 1_024]>);
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self(Box::new([0; 1_024]))
+    }
+}
+
+impl Ports {
+    /// This one is in use.
+    pub fn insert(&mut self, port: u16) {
+        self.0[usize::from(port) / 64] |= 1 << (port % 64);
+    }
+
+    /// So are all of another's.
+    pub fn merge(&mut self, other: &Self) {
+        for (own, other) in self.0.iter_mut().zip(other.0.iter()) {
+            *own |= other;
+        }
+    }
+
+    /// How many are in use.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
+/// Who and what was seen most since this was last asked for to be forgotten.
+#[derive(Clone, Default)]
+pub struct Seen {
+    /// Names in wire format.
+    pub names: Vec<Counted>,
+    /// Addresses: four bytes or sixteen.
+    pub clients: Vec<Counted>,
+    /// Names in wire format.
+    pub failing: Vec<Counted>,
+}
+
+/// All of it.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Whose.
+    pub worker: usize,
+    /// When.
+    pub at: Moment,
+    /// What it works by.
+    pub config: Arc<Config>,
+    /// The how manieth configuration that is.
+    pub edition: u32,
+    /// What is known of its upstreams.
+    pub verdicts: Arc<Verdicts>,
+    /// The core that it is pinned to.
+    pub core: Option<usize>,
+    /// Its thread, as the kernel numbers it.
+    pub thread: u32,
+    /// The processor time that it took.
+    pub cpu: Duration,
+    /// The engine's counters.
+    pub stats: Stats,
+    /// The same by place and by upstream.
+    pub tallies: Tallies,
+    /// Of each upstream: datagrams, then streams.
+    pub pools: Vec<PoolState>,
+    /// The loop's counters.
+    pub loops: LoopStats,
+    /// Queries that are outstanding.
+    pub outstanding: usize,
+    /// Streams that clients have open.
+    pub streams: usize,
+    /// Source ports towards upstreams that are in use.
+    pub ports: Ports,
+    /// Of each of the configuration's listeners: datagrams that the kernel had no room for.
+    pub kernel_drops: Vec<u64>,
+    /// Who and what was seen most, where that is to be shown.
+    pub seen: Option<Seen>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Batches, Ports};
+
+    #[test]
+    fn batches_are_counted_by_their_size() {
+        let mut batches = Batches::default();
+        [0, 1, 2, 3, 64].iter().for_each(|count| batches.add(*count));
+        assert_eq!((batches.counts, batches.datagrams), ([1, 1, 1, 0, 0, 0, 1], 70));
+        let mut twice = batches;
+        twice.merge(&batches);
+        assert_eq!((twice.calls(), twice.datagrams), (8, 140));
+    }
+
+    #[test]
+    fn a_port_counts_once_whoever_uses_it() {
+        let (mut ports, mut others) = (Ports::default(), Ports::default());
+        [0, 63, 64, 65_535, 63].iter().for_each(|port| ports.insert(*port));
+        assert_eq!(ports.count(), 4);
+        [63, 1].iter().for_each(|port| others.insert(*port));
+        ports.merge(&others);
+        assert_eq!(ports.count(), 5);
+    }
+}

@@ -1,0 +1,96 @@
+//! What is seen most: names, clients, and names that fail.
+//!
+//! For whoever looks at onward, and only where that is wanted. Queries are sampled, so under load
+//! the cost is that of some thousand a second; sketches are of fixed size, whoever asks for what.
+//! What is counted is drawn and forgotten by the shell from time to time.
+
+use crate::config::Config;
+use crate::engine::sketch::{Sampler, Sketch};
+use crate::moment::Moment;
+use ahash::RandomState;
+use std::net::IpAddr;
+
+/// The sketches, if they are wanted.
+#[derive(Default)]
+pub struct Watch(Option<Box<Sketches>>);
+
+/// What is seen most, since it was last forgotten.
+pub struct Sketches {
+    /// Names that were asked for, in wire format and lower case.
+    pub names: Sketch,
+    /// Clients: the bytes of their addresses.
+    pub clients: Sketch,
+    /// Names whose reply was SERVFAIL, in wire format.
+    pub failing: Sketch,
+    queries: Sampler,
+    failures: Sampler,
+}
+
+impl Watch {
+    /// Whatever `config` wants. `hasher` is keyed.
+    pub(super) fn new(config: &Config, hasher: &RandomState) -> Self {
+        let mut watch = Self::default();
+        watch.renew(config, hasher);
+        watch
+    }
+
+    /// Goes by another configuration.
+    pub(super) fn renew(&mut self, config: &Config, hasher: &RandomState) {
+        if !config.is_shown() {
+            self.0 = None;
+        } else if self.0.is_none() {
+            let sketch = || Sketch::new(hasher.clone());
+            let (names, clients, failing) = (sketch(), sketch(), sketch());
+            let (queries, failures) = (Sampler::default(), Sampler::default());
+            self.0 = Some(Box::new(Sketches { names, clients, failing, queries, failures }));
+        }
+    }
+
+    /// `client` asks for `name`, which is in lower case.
+    #[inline]
+    pub(super) fn asked(&mut self, now: Moment, client: IpAddr, name: &[u8]) {
+        let Some(sketches) = &mut self.0 else { return };
+        if let Some(weight) = sketches.queries.next(now) {
+            sketches.names.add(name, weight);
+            match client {
+                IpAddr::V4(ip) => sketches.clients.add(&ip.octets(), weight),
+                IpAddr::V6(ip) => sketches.clients.add(&ip.octets(), weight),
+            }
+        }
+    }
+
+    /// Somebody who asked for `name` was told SERVFAIL.
+    pub(super) fn failed(&mut self, now: Moment, name: &[u8]) {
+        let Some(sketches) = &mut self.0 else { return };
+        if let Some(weight) = sketches.failures.next(now) {
+            let mut folded = [0; 255];
+            let folded = &mut folded[..name.len()];
+            folded.copy_from_slice(name);
+            folded.make_ascii_lowercase();
+            sketches.failing.add(folded, weight);
+        }
+    }
+
+    /// What there is to be drawn.
+    pub fn sketches(&mut self) -> Option<&mut Sketches> {
+        self.0.as_deref_mut()
+    }
+
+    /// The bytes that it has reserved.
+    pub(super) fn reserved(&self) -> usize {
+        let of = |sketches: &Sketches| {
+            let all = [&sketches.names, &sketches.clients, &sketches.failing];
+            size_of::<Sketches>() + all.iter().map(|sketch| sketch.reserved()).sum::<usize>()
+        };
+        self.0.as_deref().map_or(0, of)
+    }
+}
+
+impl Sketches {
+    /// Begins anew.
+    pub fn clear(&mut self) {
+        for sketch in [&mut self.names, &mut self.clients, &mut self.failing] {
+            sketch.clear();
+        }
+    }
+}

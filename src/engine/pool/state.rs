@@ -1,0 +1,77 @@
+//! What a pool looks like now, for whoever looks at it.
+//!
+//! Counted on demand over all connections, so the data path keeps no books for it.
+
+use super::Pools;
+use crate::moment::Moment;
+use std::time::Duration;
+
+/// Steps of [`PoolState::ages`].
+pub(super) const AGE_STEPS: usize = 12;
+/// Steps that make up `max_age`: what lies beyond them should be empty.
+const STEPS_OF_MAX_AGE: u32 = 10;
+/// A step where connections may become as old as they like.
+const STEP_UNLIMITED: Duration = Duration::from_secs(300);
+
+/// One pool's connections, by what they do and by age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolState {
+    /// Waiting for a query.
+    pub idle: u64,
+    /// With a query on them.
+    pub in_use: u64,
+    /// With a query on them, and taking no other.
+    pub retiring: u64,
+    /// The most there may be.
+    pub limit: u64,
+    /// `max_age`.
+    pub max_age: Option<Duration>,
+    /// The age of the oldest.
+    pub oldest: Duration,
+    /// How many are in each step of age; the last has all that are older, too.
+    pub ages: [u64; AGE_STEPS],
+    /// One such step.
+    pub step: Duration,
+}
+
+impl PoolState {
+    /// Adds the connections of another worker to the same upstream.
+    pub fn merge(&mut self, other: &Self) {
+        self.idle += other.idle;
+        self.in_use += other.in_use;
+        self.retiring += other.retiring;
+        self.limit += other.limit;
+        (self.max_age, self.step) = (other.max_age, other.step);
+        self.oldest = self.oldest.max(other.oldest);
+        for (own, other) in self.ages.iter_mut().zip(&other.ages) {
+            *own += other;
+        }
+    }
+}
+
+impl Pools {
+    /// Of each pool.
+    pub fn states(&self, now: Moment) -> Vec<PoolState> {
+        let states = self.pools.iter().map(|pool| {
+            let max_age = pool.settings.max_age;
+            PoolState {
+                idle: pool.idle.len() as u64,
+                in_use: pool.busy.len() as u64,
+                retiring: pool.retiring as u64,
+                limit: pool.settings.max_conns as u64,
+                max_age,
+                step: max_age.map_or(STEP_UNLIMITED, |max_age| max_age / STEPS_OF_MAX_AGE),
+                ..PoolState::default()
+            }
+        });
+        let mut states: Vec<_> = states.collect();
+        for member in self.connections.iter().filter(|member| member.open) {
+            let state = &mut states[member.pool as usize];
+            let age = now.since(member.dialled_at);
+            let step = age.as_nanos() / state.step.as_nanos().max(1);
+            state.oldest = state.oldest.max(age);
+            state.ages[usize::try_from(step).unwrap_or(usize::MAX).min(AGE_STEPS - 1)] += 1;
+        }
+        states
+    }
+}

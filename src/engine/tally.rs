@@ -1,0 +1,301 @@
+//! What is counted of queries and replies for each place where they are served. PURE.
+//!
+//! A [`Site`] is a zone at a listener; queries that no zone there wants have one of their own. Only
+//! server blocks with `prometheus` have sites, and only so many of them: a configuration of a
+//! million zones must not become a million series, so what is beyond [`SITES_MAX`] shares the last.
+//! Beside them stands how long each upstream took, by response code. All is plain fields: a worker
+//! bumps its own and hands out copies. What a number means is told by [`Site`], and what was
+//! counted goes along when a new configuration gives the same site another number.
+
+use super::histogram::{Coarse, Latency, Sizes};
+use super::key::Transport;
+use super::message::kind;
+use crate::config::{Config, Name};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Sites that are counted apart. At two kilobytes each, all of them take two megabytes a worker.
+pub const SITES_MAX: usize = 1_024;
+/// Nothing is counted here.
+pub const NOWHERE: u32 = u32::MAX;
+/// Response codes of a header.
+pub const RCODES: usize = 16;
+
+/// The types that are counted apart, in the order of their numbers here; the rest is the last.
+pub const KINDS: [(u16, &str); 19] = [
+    (1, "A"),
+    (28, "AAAA"),
+    (5, "CNAME"),
+    (48, "DNSKEY"),
+    (43, "DS"),
+    (15, "MX"),
+    (47, "NSEC"),
+    (50, "NSEC3"),
+    (2, "NS"),
+    (12, "PTR"),
+    (46, "RRSIG"),
+    (6, "SOA"),
+    (33, "SRV"),
+    (16, "TXT"),
+    (65, "HTTPS"),
+    (64, "SVCB"),
+    (251, "IXFR"),
+    (252, "AXFR"),
+    (255, "ANY"),
+];
+
+/// A zone at a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// The address that is asked; `None`: all sites that are not counted apart.
+    pub server: Option<SocketAddr>,
+    /// The zone; `None`: what no zone wants.
+    pub zone: Option<Name>,
+    /// Its server block.
+    pub block: Option<usize>,
+}
+
+/// The numbers of a configuration's sites.
+#[derive(Clone, Debug, Default)]
+pub struct Sites {
+    /// What each number means.
+    pub sites: Vec<Site>,
+    /// Of each of the configuration's listeners: what no zone wants, and each zone.
+    numbers: Vec<(u32, Vec<u32>)>,
+}
+
+impl Sites {
+    /// Those of `config`: none unless a block has `prometheus`.
+    pub fn of(config: &Config) -> Self {
+        let mut all = Self::default();
+        if !config.is_measured() {
+            return all;
+        }
+        for listener in &config.listeners {
+            let server = Some(listener.address);
+            let dropped = all.number(Site { server, zone: None, block: None });
+            let zones = listener.zones.iter().map(|(zone, block)| {
+                if !config.blocks[*block].is_measured() {
+                    return NOWHERE;
+                }
+                all.number(Site { server, zone: Some(zone.clone()), block: Some(*block) })
+            });
+            let zones = zones.collect();
+            all.numbers.push((dropped, zones));
+        }
+        all
+    }
+
+    /// The number of what no zone at this one of the configuration's listeners wants.
+    pub fn dropped(&self, listener: usize) -> u32 {
+        self.numbers.get(listener).map_or(NOWHERE, |numbers| numbers.0)
+    }
+
+    /// The number of this one of the listener's zones.
+    pub fn zone(&self, listener: usize, zone: usize) -> u32 {
+        self.numbers.get(listener).map_or(NOWHERE, |numbers| numbers.1[zone])
+    }
+
+    fn number(&mut self, site: Site) -> u32 {
+        match SITES_MAX - self.sites.len() {
+            0 => {}
+            1 => self.sites.push(Site { server: None, zone: None, block: None }),
+            _ => self.sites.push(site),
+        }
+        self.sites.len() as u32 - 1
+    }
+}
+
+/// What is known of a query when it is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// How it came.
+    pub transport: Transport,
+    /// From an IPv6 address.
+    pub is_ipv6: bool,
+    /// What it asks for.
+    pub kind: u16,
+    /// It wants DNSSEC records.
+    pub dnssec_ok: bool,
+    /// Its bytes.
+    pub len: usize,
+}
+
+/// What became of a query.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// How it came.
+    pub transport: Transport,
+    /// From its arrival to its reply.
+    pub took: Duration,
+    /// The reply's response code.
+    pub rcode: u16,
+    /// The reply's bytes; none if there is no reply.
+    pub len: usize,
+    /// The block's chain had an answer: it is no error of ours.
+    pub answered: bool,
+}
+
+impl Outcome {
+    /// The query was dropped on purpose.
+    pub fn unanswered(transport: Transport) -> Self {
+        Self { transport, took: Duration::ZERO, rcode: 0, len: 0, answered: false }
+    }
+}
+
+/// The counters of one site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Queries by transport, family (IPv4 first) and place in [`KINDS`].
+    pub requests: [[[u64; KINDS.len() + 1]; 2]; 2],
+    /// Queries that want DNSSEC records.
+    pub dnssec_ok: u64,
+    /// Of queries, by transport.
+    pub request_sizes: [Sizes; 2],
+    /// Of replies, by transport.
+    pub response_sizes: [Sizes; 2],
+    /// From queries to their replies.
+    pub durations: Latency,
+    /// Replies of the chain, by response code.
+    pub answered: [u64; RCODES],
+    /// Replies that are errors of ours, and queries dropped on purpose (code 0).
+    pub failed: [u64; RCODES],
+}
+
+impl Tally {
+    /// Counts what another has counted.
+    pub fn merge(&mut self, other: &Self) {
+        let requests = self.requests.as_flattened_mut().as_flattened_mut();
+        let others = other.requests.as_flattened().as_flattened();
+        add_each(requests, others);
+        self.dnssec_ok += other.dnssec_ok;
+        for way in 0..2 {
+            self.request_sizes[way].merge(&other.request_sizes[way]);
+            self.response_sizes[way].merge(&other.response_sizes[way]);
+        }
+        self.durations.merge(&other.durations);
+        add_each(&mut self.answered, &other.answered);
+        add_each(&mut self.failed, &other.failed);
+    }
+}
+
+/// How long one upstream took to answer, by response code.
+pub type Answers = [Coarse; RCODES];
+
+/// A worker's counters of all sites and upstreams.
+#[derive(Clone, Debug, Default)]
+pub struct Tallies {
+    /// What the numbers of [`Tallies::counts`] mean.
+    pub sites: Vec<Site>,
+    /// Of each site.
+    pub counts: Vec<Tally>,
+    /// Of each upstream; empty where nobody wants to know.
+    pub upstreams: Vec<Answers>,
+}
+
+impl Tallies {
+    /// For `config`, whose sites are `sites`.
+    pub fn new(config: &Config, sites: &Sites) -> Self {
+        let upstreams = config.blocks.iter().flat_map(|block| &block.forwards);
+        let upstreams = upstreams.map(|forward| forward.upstreams.len()).sum();
+        let upstreams = if config.is_measured() { upstreams } else { 0 };
+        Self {
+            sites: sites.sites.clone(),
+            counts: vec![Tally::default(); sites.sites.len()],
+            upstreams: vec![Answers::default(); upstreams],
+        }
+    }
+
+    /// Goes on with another configuration. `stays`: for each of its upstreams the number that it
+    /// had, if it had one.
+    pub fn renew(&mut self, config: &Config, sites: &Sites, stays: &[Option<usize>]) {
+        let old = std::mem::replace(self, Self::new(config, sites));
+        let mut counts: HashMap<_, _> =
+            old.sites.iter().map(|site| (&site.server, &site.zone)).zip(old.counts).collect();
+        for (site, counted) in self.sites.iter().zip(&mut self.counts) {
+            if let Some(before) = counts.remove(&(&site.server, &site.zone)) {
+                *counted = before;
+            }
+        }
+        for (answers, before) in self.upstreams.iter_mut().zip(stays) {
+            if let Some(before) = before.and_then(|number| old.upstreams.get(number)) {
+                *answers = *before;
+            }
+        }
+    }
+
+    /// A query has come.
+    #[inline]
+    pub fn ask(&mut self, site: u32, asking: &Asking) {
+        let Some(tally) = self.counts.get_mut(site as usize) else { return };
+        let way = way(asking.transport);
+        tally.requests[way][usize::from(asking.is_ipv6)][place_of(asking.kind)] += 1;
+        tally.dnssec_ok += u64::from(asking.dnssec_ok);
+        tally.request_sizes[way].add(asking.len);
+    }
+
+    /// A query has ended.
+    #[inline]
+    pub fn end(&mut self, site: u32, outcome: &Outcome) {
+        let Some(tally) = self.counts.get_mut(site as usize) else { return };
+        let by_code = if outcome.answered { &mut tally.answered } else { &mut tally.failed };
+        by_code[usize::from(outcome.rcode) % RCODES] += 1;
+        tally.durations.add(outcome.took);
+        tally.response_sizes[way(outcome.transport)].add(outcome.len);
+    }
+
+    /// An upstream has answered.
+    #[inline]
+    pub fn upstream(&mut self, upstream: usize, rcode: u16, took: Duration) {
+        if let Some(answers) = self.upstreams.get_mut(upstream) {
+            answers[usize::from(rcode) % RCODES].add(took);
+        }
+    }
+
+    /// Counts what another has counted, who has the same sites and upstreams.
+    pub fn merge(&mut self, other: &Self) {
+        if self.sites.is_empty() && self.upstreams.is_empty() {
+            *self = other.clone();
+            return;
+        }
+        for (own, other) in self.counts.iter_mut().zip(&other.counts) {
+            own.merge(other);
+        }
+        for (own, other) in self.upstreams.iter_mut().zip(&other.upstreams) {
+            for (own, other) in own.iter_mut().zip(other) {
+                own.merge(other);
+            }
+        }
+    }
+
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        self.sites.capacity() * size_of::<Site>()
+            + self.counts.capacity() * size_of::<Tally>()
+            + self.upstreams.capacity() * size_of::<Answers>()
+    }
+}
+
+fn way(transport: Transport) -> usize {
+    match transport {
+        Transport::Udp => 0,
+        Transport::Tcp => 1,
+    }
+}
+
+/// The place of a type in [`KINDS`], or behind them.
+fn place_of(asked: u16) -> usize {
+    match asked {
+        // Most of all queries.
+        kind::A => 0,
+        kind::AAAA => 1,
+        _ => KINDS.iter().position(|(known, _)| *known == asked).unwrap_or(KINDS.len()),
+    }
+}
+
+fn add_each(own: &mut [u64], other: &[u64]) {
+    for (own, other) in own.iter_mut().zip(other) {
+        *own += other;
+    }
+}

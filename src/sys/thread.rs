@@ -1,0 +1,58 @@
+//! What the kernel knows about a thread: its number, the time it took, and how often it moved.
+//!
+//! The first two are of the calling thread and cheap; the last is read from a file, by whoever has
+//! the time.
+
+use super::cvt;
+use std::fs;
+use std::time::Duration;
+
+/// The calling thread, as the kernel numbers it.
+pub fn number() -> u32 {
+    // SAFETY: it takes nothing and cannot fail.
+    let number = unsafe { libc::gettid() };
+    number.unsigned_abs()
+}
+
+/// The processor time that the calling thread took, in user space and in the kernel.
+pub fn processor_time() -> Duration {
+    let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = zero;
+    let asked = cvt(|| {
+        // SAFETY: `time` is a valid place for what is written.
+        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }
+    });
+    // Every kernel has this clock; one that would not tell it tells no time.
+    let time = asked.map_or(zero, |_| time);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// How often the kernel moved a thread of this process to another core. `None`: it does not tell,
+/// which depends on how it was built.
+pub fn migrations(thread: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/self/task/{thread}/sched")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("se.nr_migrations"))?;
+    line.rsplit(':').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{migrations, number, processor_time};
+
+    #[test]
+    fn a_thread_has_a_number_of_its_own_and_its_time_goes_on() {
+        let before = processor_time();
+        let other = std::thread::spawn(number).join().unwrap();
+        assert_ne!(other, number());
+        let mut rounds = 0;
+        while processor_time() == before {
+            rounds += 1;
+        }
+        assert!(processor_time() > before, "after {rounds} rounds");
+    }
+
+    #[test]
+    fn who_is_not_there_has_not_moved() {
+        assert_eq!(migrations(0), None);
+    }
+}

@@ -1,0 +1,77 @@
+//! What a worker tells of itself when it is asked.
+//!
+//! Copies, put together between two batches. What takes more than a few microseconds is not done
+//! here: who asks works out the rest from them.
+
+use super::turn::Turner;
+use crate::control::snapshot::{Ports, Seen, Snapshot};
+use crate::engine::stats::Stats;
+use crate::engine::tally::Tallies;
+use crate::moment::Moment;
+use crate::sys::{socket, thread};
+use std::sync::Arc;
+
+impl Turner<'_> {
+    /// Copies of all counters. `forget`: what is seen most is counted anew from now on.
+    pub(super) fn report(&mut self, now: Moment, forget: bool) -> Box<Snapshot> {
+        let mut ports = Ports::default();
+        self.sockets.add_ports(&mut ports);
+        let seen = self.engine.watch().sketches().map(|sketches| {
+            let seen = Seen {
+                names: sketches.names.keys().to_vec(),
+                clients: sketches.clients.keys().to_vec(),
+                failing: sketches.failing.keys().to_vec(),
+            };
+            if forget {
+                sketches.clear();
+            }
+            seen
+        });
+        let assignment = &self.seat.assignment;
+        Box::new(Snapshot {
+            worker: self.seat.number,
+            at: now,
+            config: Arc::clone(&assignment.config),
+            edition: assignment.edition,
+            verdicts: Arc::clone(&assignment.verdicts),
+            core: self.seat.core,
+            thread: thread::number(),
+            cpu: thread::processor_time(),
+            stats: self.counters(),
+            tallies: self.tallies(),
+            pools: self.engine.pools(now),
+            loops: self.seat.loops,
+            outstanding: self.engine.outstanding(),
+            streams: self.engine.clients.count(),
+            ports,
+            kernel_drops: self.kernel_drops(),
+            seen,
+        })
+    }
+
+    /// The engine's counters, and of those that were here before.
+    pub(super) fn counters(&self) -> Stats {
+        let mut counters = self.seat.past.clone();
+        counters.add(&self.engine.stats());
+        counters
+    }
+
+    /// The same by place and by upstream.
+    pub(super) fn tallies(&self) -> Tallies {
+        let mut tallies = self.seat.past_tallies.clone();
+        tallies.merge(self.engine.tallies());
+        tallies
+    }
+
+    /// What the kernel had no room for, by the configuration's listeners.
+    fn kernel_drops(&self) -> Vec<u64> {
+        let assignment = &self.seat.assignment;
+        let mut drops = vec![0; assignment.config.listeners.len()];
+        for (listening, number) in self.seat.listeners.iter().zip(&assignment.listeners) {
+            if let (Some(listening), Some(number)) = (listening, number) {
+                drops[*number] += socket::drops(&listening.datagrams).into_iter().sum::<u64>();
+            }
+        }
+        drops
+    }
+}

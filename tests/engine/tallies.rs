@@ -1,0 +1,174 @@
+//! What is counted of queries by place, and what is seen of connections and clients.
+//!
+//! Each query counts once when it comes and once when it ends, where its zone says, also across a
+//! new configuration.
+
+use crate::common::wire::{Ask, answer};
+use crate::world::{World, client, corefile};
+use onward::config::{Config, Host};
+use onward::engine::tally::{SITES_MAX, Sites, Tally};
+use onward::moment::Moment;
+use std::time::Duration;
+
+fn config(text: &str) -> Config {
+    Config::load(text.as_bytes(), "Corefile", &Host::plain()).expect("it is right").0
+}
+
+/// The counters of the site of `zone`; of what no zone wants, if there is none.
+fn tally<'w>(world: &'w World, zone: &str) -> &'w Tally {
+    let tallies = world.engine.tallies();
+    let name = |zone: &Option<onward::config::Name>| {
+        zone.as_ref().map_or("dropped".into(), ToString::to_string)
+    };
+    let place = tallies.sites.iter().position(|site| name(&site.zone) == zone);
+    &tallies.counts[place.expect("such a site")]
+}
+
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().sum()
+}
+
+#[test]
+fn a_query_is_counted_by_its_zone_type_and_family_and_ends_as_it_was_answered() {
+    let text = "a.test b.test {\n bind 127.0.0.1\n prometheus\n acl {\n drop type TXT\n block type \
+                MX\n }\n forward . 192.0.2.1\n}\nc.test {\n bind 127.0.0.1\n any\n}\n";
+    let mut world = World::new(&config(text));
+    world.ask(1, &Ask::new(1, "x.b.test"));
+    let sent = world.only_sent();
+    world.pass(0.003);
+    world.respond(sent.connection, &answer(&sent.bytes));
+    assert_eq!(world.only_got().rcode(), 0);
+    world.packet(client(1), &Ask { kind: 16, ..Ask::new(2, "b.test") }.bytes());
+    world.ask(1, &Ask { kind: 15, ..Ask::new(3, "b.test") });
+    world.ask(1, &Ask::new(4, "a.test"));
+    world.pass(6.0);
+    world.ask(1, &Ask::new(5, "d.test"));
+    world.ask(1, &Ask::new(6, "c.test"));
+
+    let here = tally(&world, "b.test.");
+    assert_eq!(sum(here.requests.as_flattened().as_flattened()), 3);
+    assert_eq!([here.requests[0][0][0], here.requests[0][0][13], here.requests[0][0][5]], [1; 3]);
+    assert_eq!((here.answered[0], here.answered[5], here.failed[0]), (1, 1, 1), "{here:?}");
+    assert_eq!((sum(&here.answered), sum(&here.failed)), (2, 1));
+    assert_eq!((here.durations.count(), here.durations.sum_seconds()), (3, 0.003));
+    assert_eq!((here.request_sizes[0].count(), here.response_sizes[0].count()), (3, 3));
+    assert_eq!(here.response_sizes[0].cumulative()[0], 1, "the dropped one has no reply");
+    let other = tally(&world, "a.test.");
+    assert_eq!((sum(&other.answered), other.failed[2]), (0, 1), "nobody answered");
+    assert_eq!(tally(&world, "dropped").failed[5], 1, "no zone wants it");
+    assert_eq!(world.engine.tallies().sites.len(), 3, "only blocks that say so are counted");
+    let upstream = &world.engine.tallies().upstreams[0];
+    assert_eq!((upstream[0].count(), upstream[0].sum_seconds()), (1, 0.003));
+    world.finish();
+}
+
+#[test]
+fn without_the_directive_nothing_is_counted_by_place() {
+    let sites = Sites::of(&corefile("errors\n forward . 192.0.2.1"));
+    assert!(sites.sites.is_empty());
+    let mut world = World::new(&corefile("forward . 192.0.2.1"));
+    world.ask(1, &Ask::new(1, "a.test"));
+    assert!(world.engine.tallies().counts.is_empty());
+    world.finish();
+}
+
+#[test]
+fn zones_without_number_are_counted_together() {
+    let zones: Vec<_> = (0..2 * SITES_MAX).map(|number| format!("z{number}.test")).collect();
+    let text = format!("{} {{\n bind 127.0.0.1\n prometheus\n any\n}}\n", zones.join(" "));
+    let mut world = World::new(&config(&text));
+    let any = |id, name: &str| Ask { kind: 255, ..Ask::new(id, name) };
+    world.ask(1, &any(1, "z5.test"));
+    world.ask(1, &any(2, &format!("z{}.test", SITES_MAX + 7)));
+    world.ask(1, &any(3, &format!("z{}.test", 2 * SITES_MAX - 1)));
+    assert_eq!(tally(&world, "z5.test.").answered[0], 1);
+    let tallies = world.engine.tallies();
+    assert_eq!((tallies.sites.len(), tallies.counts.len()), (SITES_MAX, SITES_MAX));
+    assert_eq!(tallies.sites[SITES_MAX - 1].server, None);
+    assert_eq!(tallies.counts[SITES_MAX - 1].answered[0], 2);
+    world.finish();
+}
+
+#[test]
+fn counters_and_those_who_wait_go_along_when_the_configuration_changes() {
+    let block = |zones: &str, upstream: &str| {
+        format!("{zones} {{\n bind 127.0.0.1\n prometheus\n forward . {upstream}\n}}\n")
+    };
+    let mut world = World::new(&config(&block("a.test", "192.0.2.1")));
+    world.ask(1, &Ask::new(1, "a.test"));
+    let sent = world.only_sent();
+    world.ask(2, &Ask::new(2, "x.a.test"));
+    let other = world.only_sent();
+    world.pass(0.001);
+    world.respond(sent.connection, &answer(&sent.bytes));
+    let _ = world.only_got();
+    let new = block("b.test", "192.0.2.9") + &block("a.test x.a.test", "192.0.2.1");
+    world.renew(&config(&new));
+    world.pass(0.001);
+    world.respond(other.connection, &answer(&other.bytes));
+    let _ = world.only_got();
+    assert_eq!(tally(&world, "a.test.").answered[0], 1, "what was counted stays");
+    let moved = tally(&world, "x.a.test.");
+    assert_eq!((sum(moved.requests.as_flattened().as_flattened()), moved.answered[0]), (0, 1));
+    let counts = world.engine.tallies().upstreams.iter().map(|upstream| upstream[0].count());
+    assert_eq!(counts.collect::<Vec<_>>(), [0, 2]);
+    world.finish();
+}
+
+#[test]
+fn who_asks_and_what_is_seen_where_it_is_to_be_shown() {
+    let mut world = World::new(&corefile("status\n forward . 192.0.2.1"));
+    for id in 0..9 {
+        world.ask(id.into(), &Ask::new(id, if id % 3 == 0 { "Often.test" } else { "x.test" }));
+    }
+    world.pass(6.0);
+    let sketches = world.engine.watch().sketches().expect("it is shown");
+    let counts = |sketch: &onward::engine::sketch::Sketch| {
+        let counted = sketch.keys().iter().map(|key| (key.key().to_vec(), key.count));
+        counted.collect::<Vec<_>>()
+    };
+    let names = [(b"\x05often\x04test\0".to_vec(), 3), (b"\x01x\x04test\0".to_vec(), 6)];
+    assert_eq!(counts(&sketches.names), names);
+    let mut failing = counts(&sketches.failing);
+    failing.sort();
+    let mut names = names.to_vec();
+    names.sort();
+    assert_eq!(failing, names, "nobody answered any");
+    let addresses = [(client(0).peer.ip().to_string(), 9)];
+    let clients = counts(&sketches.clients).into_iter().map(|(ip, count)| {
+        let ip = <[u8; 4]>::try_from(ip).expect("IPv4");
+        (std::net::Ipv4Addr::from(ip).to_string(), count)
+    });
+    assert_eq!(clients.collect::<Vec<_>>(), addresses);
+    sketches.clear();
+    assert!(sketches.names.keys().is_empty());
+    world.renew(&corefile("forward . 192.0.2.1"));
+    assert!(world.engine.watch().sketches().is_none());
+    world.finish();
+}
+
+#[test]
+fn connections_are_seen_by_what_they_do_and_how_old_they_are() {
+    let mut world = World::new(&corefile("forward . 192.0.2.1 {\n max_age 100s\n spread 2\n }"));
+    world.ask(1, &Ask::new(1, "a.test"));
+    let sent = world.only_sent();
+    world.respond(sent.connection, &answer(&sent.bytes));
+    world.pass(1.0);
+    world.ask(1, &Ask::new(2, "b.test"));
+    let _ = world.only_sent();
+    world.pass(0.5);
+    let state = world.engine.pools(world.now)[0];
+    assert_eq!((state.idle, state.in_use, state.retiring), (1, 1, 0));
+    assert_eq!((state.oldest, state.step), (Duration::from_millis(1_500), Duration::from_secs(10)));
+    assert_eq!(state.ages[..2], [2, 0]);
+    let later = world.now.plus(Duration::from_secs(200));
+    assert_eq!(world.engine.pools(later)[0].ages[11], 2);
+    assert_eq!(world.engine.pools(Moment::ZERO)[1].limit, state.limit);
+    let got = world.got.len();
+    world.pass(10.0);
+    assert!(world.got.len() > got, "the second failed");
+    let stats = world.engine.stats();
+    let ages = stats.upstreams[0].pool.ages.map(|ages| sum(&ages.counts));
+    assert_eq!(sum(&ages), stats.upstreams[0].pool.opened - world.sockets.len() as u64);
+    world.finish();
+}
