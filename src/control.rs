@@ -1,13 +1,17 @@
-//! What the keeper, the workers and the writer say to each other.
+//! What the keeper, the workers, the writer and the admin say to each other.
 //!
 //! Plain messages over bounded channels that no worker ever waits on while it serves. Whoever is
 //! asleep in its poll is woken by a [`mio::Waker`], so a message and its wake-up travel together:
-//! in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper. Nothing here knows what the
-//! messages mean to either side.
+//! in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper, in an [`AdminMailbox`] to the
+//! admin. Nothing here knows what the messages mean to either side. [`Reloads`] is what the first
+//! thread lets others read.
 
+mod reloads;
 pub mod snapshot;
 
-use crate::config::Config;
+pub use reloads::Reloads;
+
+use crate::config::{Config, Page};
 use crate::engine::errors::QueryError;
 use crate::engine::health::Verdicts;
 use crate::moment::Moment;
@@ -141,6 +145,78 @@ impl WriterMailbox {
     /// it: there is nothing to be tried again.
     pub fn try_send(&self, message: ToWriter) -> bool {
         !matches!(self.sender.try_send(message), Err(TrySendError::Full(_)))
+    }
+}
+
+/// To the admin.
+#[derive(Debug)]
+pub enum ToAdmin {
+    /// Tell of this configuration from now on.
+    Renew {
+        /// It.
+        config: Arc<Config>,
+        /// What is known of its upstreams.
+        verdicts: Arc<Verdicts>,
+        /// Where, all of them; those that are not among these are closed.
+        doors: Vec<Door>,
+    },
+    /// The process has been told to stop and will, though it still serves.
+    Stopping,
+    /// Answer who has asked, and end.
+    Stop,
+}
+
+/// An address that pages are served on.
+#[derive(Debug)]
+pub struct Door {
+    /// The same as long as its socket is.
+    pub number: usize,
+    /// What is served there.
+    pub pages: Vec<Page>,
+    /// Of one that is new.
+    pub socket: Option<TcpListener>,
+}
+
+/// Where messages to the admin are put.
+#[derive(Debug)]
+pub struct AdminMailbox {
+    sender: Sender<ToAdmin>,
+    waker: Arc<mio::Waker>,
+}
+
+/// The admin's end of its mailbox.
+#[derive(Debug)]
+pub struct AdminMail {
+    messages: Receiver<ToAdmin>,
+    /// One that is gone before the admin looks would not have rung.
+    _waker: Arc<mio::Waker>,
+}
+
+impl AdminMailbox {
+    /// A mailbox for `capacity` messages whose arrival `waker` announces, and its other end.
+    pub fn new(capacity: usize, waker: mio::Waker) -> (Self, AdminMail) {
+        let (sender, messages) = crossbeam_channel::bounded(capacity);
+        let waker = Arc::new(waker);
+        let mail = AdminMail { messages, _waker: Arc::clone(&waker) };
+        (Self { sender, waker }, mail)
+    }
+
+    /// Puts `message` in and wakes the admin. Waits for room, which the admin makes in a moment;
+    /// one that has ended loses it.
+    pub fn deliver(&self, message: ToAdmin) {
+        if self.sender.send(message).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+impl AdminMail {
+    /// The next message.
+    ///
+    /// # Errors
+    /// There is none now, or there will never be one again.
+    pub fn try_next(&self) -> Result<ToAdmin, TryRecvError> {
+        self.messages.try_recv()
     }
 }
 

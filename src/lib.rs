@@ -7,6 +7,7 @@
 //!                 ▲   │ bounded channels + wakers
 //!                 │   ▼
 //!              keeper: the shared timer wheel (pools, caches), health probes, and the stop
+//!              admin:  pages over HTTP: health, ready, metrics, status
 //!              writer: formats and writes what is logged of queries
 //! ```
 //!
@@ -18,8 +19,9 @@
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
 //! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`writer`]:
-//!   the thread that writes. [`control`]: what they say to each other. [`server`]: all of it
-//!   started, renewed and stopped. [`service`]: the process around it, from signal to signal.
+//!   the thread that writes. [`admin`]: the thread of HTTP. [`control`]: what they say to each
+//!   other. [`server`]: all of it started, renewed and stopped. [`service`]: the process around
+//!   it, from signal to signal.
 //! * [`status`]: what onward shows of itself, as plain data.
 //! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
 //!
@@ -29,6 +31,7 @@
 //! whether its queries go in a circle; nothing is allocated, formatted, locked or logged per packet
 //! on the hot path; every queue, table and loop has a named bound and a counter.
 
+pub mod admin;
 pub mod check;
 pub mod cli;
 pub mod clock;

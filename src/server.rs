@@ -6,17 +6,17 @@
 //! Used by the program, the demonstration and the tests alike.
 
 mod listeners;
-mod reloads;
+mod pages;
 mod steering;
 
-pub use reloads::Reloads;
 pub use steering::Steer;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Page};
 use crate::control::snapshot::Snapshot;
 use crate::control::{
-    Assignment, KeeperMailbox, Mailbox, Renewal, Sockets, ToKeeper, ToWorker, WriterMailbox,
+    Assignment, KeeperMailbox, Mailbox, Reloads, Renewal, Sockets, ToKeeper, ToWorker,
+    WriterMailbox,
 };
 use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
@@ -27,6 +27,7 @@ use crate::worker::Seat;
 use crate::writer::{Editions, Writer};
 use crossbeam_channel::{Receiver, Sender};
 use listeners::{Listeners, Plan};
+use pages::Pages;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -57,6 +58,8 @@ pub enum StartError {
     Keeper(io::Error),
     /// The writer could not be started.
     Writer(io::Error),
+    /// The admin could not be started.
+    Admin(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -114,6 +117,9 @@ impl fmt::Display for StartError {
                 write!(f, "cannot start the keeper: {error} (are descriptors left?)")
             }
             Self::Writer(error) => write!(f, "cannot start the writer: {error}"),
+            Self::Admin(error) => {
+                write!(f, "cannot start the admin: {error} (are descriptors left?)")
+            }
         }
     }
 }
@@ -129,6 +135,7 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     reloads: Arc<Reloads>,
     writing: Writing,
+    pages: Pages,
 }
 
 /// What the writer is told, and by whom.
@@ -187,13 +194,15 @@ impl Server {
         mut config: Config,
         cores: &[Option<usize>],
         steer: Steer,
-        inherited: Inherited,
+        mut inherited: Inherited,
         log: fn(&str),
     ) -> Result<Self, StartError> {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
         let _ = limits::raise_open_files();
         check_sources(&config)?;
         let clock = Clock::start();
+        let pages = Pages::new(log);
+        let page_plan = pages.plan(&config, &mut inherited.acceptors)?;
         let steering = Steering::new(steer, cores);
         let mut listeners = Listeners::new(cores.len(), steering, inherited);
         let mut plan = listeners.plan(clock.now(), &mut config.listeners)?;
@@ -210,8 +219,11 @@ impl Server {
             threads: Vec::new(),
             reloads: Arc::default(),
             writing,
+            pages,
         };
         let started = server.start_workers(&config, &verdicts, &plan, cores, rows);
+        let started = started.and_then(|()| server.start_admin(&page_plan));
+        server.pages.adopt(page_plan, &Arc::new(config), &verdicts);
         let workers = server.workers.clone();
         let keeping = move || keeper.run(workers, log);
         server.threads.push(spawn("keeper", keeping).map_err(StartError::Keeper)?);
@@ -233,7 +245,9 @@ impl Server {
     pub fn reload(&mut self, mut config: Config) -> Result<(), StartError> {
         check_sources(&config)?;
         let now = self.clock.now();
+        let pages = self.pages.plan(&config, &mut Vec::new())?;
         let mut plan = self.listeners.plan(now, &mut config.listeners)?;
+        self.start_admin(&pages)?;
         let rows = self.listeners.adopt(now, &mut plan).map_err(StartError::Descriptors)?;
         let verdicts = Arc::new(Verdicts::new(&config));
         let config = Arc::new(config);
@@ -263,6 +277,7 @@ impl Server {
         for _ in &self.workers {
             let _ = when_done.recv_timeout(REPORT_PATIENCE);
         }
+        self.pages.adopt(pages, &config, &verdicts);
         Ok(())
     }
 
@@ -284,6 +299,17 @@ impl Server {
     /// The addresses it listens on, with the ports that the kernel chose where none was given.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.addresses().collect()
+    }
+
+    /// The addresses that pages are served on over HTTP, and which.
+    pub fn pages(&self) -> impl Iterator<Item = (SocketAddr, &[Page])> {
+        self.pages.list()
+    }
+
+    /// It is going to be stopped, though everything is served for a while yet: who asks whether it
+    /// is ready is told no.
+    pub fn announce_stop(&self) {
+        self.pages.announce_stop();
     }
 
     /// Whether every worker still turns: each answers within a second.
@@ -315,6 +341,7 @@ impl Server {
     pub fn pass_sockets(&self) -> io::Result<Passed> {
         let mut passed = Passed::default();
         self.listeners.pass(&mut passed)?;
+        self.pages.pass(&mut passed)?;
         Ok(passed)
     }
 
@@ -327,6 +354,8 @@ impl Server {
     /// Reads no more queries, finishes what is outstanding for up to five seconds, writes what is
     /// still to be logged, and ends.
     pub fn stop(self) {
+        // From now on another process that has these sockets answers alone.
+        self.pages.stop();
         // The keeper ends only when this has been read, so the channel is there.
         let _ = self.keeper.send(ToKeeper::Stop);
         for thread in self.threads {
@@ -334,6 +363,12 @@ impl Server {
             let _ = thread.join();
         }
         self.writing.stop();
+    }
+
+    fn start_admin(&mut self, plan: &pages::Plan) -> Result<(), StartError> {
+        let thread = self.pages.start_admin(plan, self.clock, &self.workers, &self.reloads);
+        self.threads.extend(thread.map_err(StartError::Admin)?);
+        Ok(())
     }
 
     fn start_workers(

@@ -22,6 +22,10 @@ pub(super) fn accepted(report: &Report) -> String {
             "zones": zones,
         })
     });
+    let http = report.config.http().into_iter().map(|listener| {
+        let paths = listener.pages.iter().flat_map(|page| page.paths());
+        json!({ "address": listener.address.to_string(), "paths": paths.collect::<Vec<_>>() })
+    });
     let effective = report.config.to_string();
     shown(&json!({
         "ok": true,
@@ -30,6 +34,7 @@ pub(super) fn accepted(report: &Report) -> String {
         "workers": workers,
         "cores": report.cores,
         "listeners": listeners.collect::<Vec<_>>(),
+        "http": http.collect::<Vec<_>>(),
         "blocks": blocks(&effective),
         "corefile": effective,
         "descriptors": {
@@ -41,6 +46,7 @@ pub(super) fn accepted(report: &Report) -> String {
                 "all": own.of_worker(),
             },
             "probes": own.probes,
+            "http": own.http,
             "process": own.process,
             "all": own.all(workers),
             "limit": report.open_files,

@@ -13,12 +13,13 @@ mod text;
 pub use report::Report;
 
 use crate::cli::{Check, CliError, Format};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, HttpListener, Page};
 use crate::server::{self, StartError};
 use crate::sys::{cpu, limits, socket};
 use crate::{host, worker};
 use std::fmt;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 
 /// Addresses that are named as taken; more would say no more.
 const TAKEN_MAX: usize = 4;
@@ -118,6 +119,7 @@ fn check(options: &Check) -> Result<Report, Refusal> {
 /// What is to be said of addresses on which somebody listens.
 fn taken(config: &Config) -> Option<String> {
     let addresses = config.listeners.iter().map(|listener| listener.address);
+    let addresses = addresses.chain(indispensable(config));
     let taken: Vec<String> = addresses
         .filter(|address| address.port() > 0 && socket::is_taken(*address))
         .take(TAKEN_MAX)
@@ -131,12 +133,21 @@ fn taken(config: &Config) -> Option<String> {
     })
 }
 
+/// The addresses of pages without which nothing is served.
+fn indispensable(config: &Config) -> impl Iterator<Item = SocketAddr> {
+    let has_health = |listener: &HttpListener| listener.pages.contains(&Page::Health);
+    config.http().into_iter().filter(has_health).map(|listener| listener.address)
+}
+
 fn refuse_what_the_host_lacks(config: &Config) -> Result<(), StartError> {
     if config.listeners.is_empty() {
         return Err(StartError::NoListener);
     }
-    for listener in config.listeners.iter().filter(|listener| !listener.implied) {
-        let address = listener.address;
+    let listeners = config.listeners.iter().filter(|listener| !listener.implied);
+    let addresses = listeners.map(|listener| listener.address);
+    // What stands for all addresses is there on any host.
+    let pages = indispensable(config).filter(|address| !address.ip().is_unspecified());
+    for address in addresses.chain(pages) {
         socket::check_source(address, address.ip())
             .map_err(|error| StartError::Bind(address, error))?;
     }

@@ -4,6 +4,7 @@
 //! of it together still can.
 
 use super::Report;
+use crate::config::HttpListener;
 use crate::engine::memory::EngineMemory;
 use std::fmt;
 
@@ -24,6 +25,7 @@ impl fmt::Display for Report {
             let zones: String = listener.zones.iter().map(|(zone, _)| format!(" {zone}")).collect();
             writeln!(f, "#   {}{implied}:{zones}", listener.address)?;
         }
+        self.write_pages(f)?;
         let pinned: Vec<_> = self.cores.iter().flatten().map(usize::to_string).collect();
         let pinned = match pinned.as_slice() {
             [] => "not pinned".to_owned(),
@@ -39,6 +41,18 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    fn write_pages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pages = self.config.http();
+        if !pages.is_empty() {
+            writeln!(f, "#\n# pages over HTTP")?;
+        }
+        for HttpListener { address, pages } in pages {
+            let paths: String = pages.iter().map(|page| format!(" {}", page.paths()[0])).collect();
+            writeln!(f, "#   {address}:{paths}")?;
+        }
+        Ok(())
+    }
+
     fn write_descriptors(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let own = &self.descriptors;
         let (all, limit) = (own.all(self.workers()), self.open_files);
@@ -54,6 +68,9 @@ impl Report {
             writeln!(f, "#   {what:<42} {each:>13} {:>13}", each * self.workers())?;
         }
         writeln!(f, "#   {:<42} {:>13} {:>13}", "probes", "", own.probes)?;
+        if own.http > 0 {
+            writeln!(f, "#   {:<42} {:>13} {:>13}", "pages over HTTP", "", own.http)?;
+        }
         writeln!(f, "#   {:<42} {:>13} {:>13}", "the process itself", "", own.process)
     }
 

@@ -8,7 +8,7 @@
 
 use super::error::Complaint;
 use super::forward::Stanza;
-use super::{CLIENT_STREAMS_MAX, Config, ConfigError, Forward, Host};
+use super::{CLIENT_STREAMS_MAX, Config, ConfigError, Forward, HTTP_CONNECTIONS_MAX, Host};
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
@@ -19,6 +19,11 @@ const WORKER: usize = 4;
 /// Each listener has a socket for datagrams and one that accepts streams, and a second descriptor
 /// of each by which it outlives a reload.
 const SOCKETS_PER_LISTENER: usize = 2 * 2;
+/// Each address of pages over HTTP has a socket, and a second descriptor by which it outlives a
+/// reload.
+const SOCKETS_PER_PAGES: usize = 2;
+/// The poll and the waker of the thread that serves them.
+const ADMIN: usize = 2;
 /// Each upstream has a pool of datagram sockets and one of streams.
 const POOLS_PER_UPSTREAM: usize = 2;
 /// Of the descriptors, one in so many may be clients' streams.
@@ -37,6 +42,8 @@ pub struct Descriptors {
     pub process: usize,
     /// One probe for each upstream.
     pub probes: usize,
+    /// Pages over HTTP: where there are any, their listening sockets and connections.
+    pub http: usize,
     /// A worker's own.
     pub worker: usize,
     /// A worker's listening sockets.
@@ -55,7 +62,7 @@ impl Descriptors {
 
     /// Those of all.
     pub fn all(&self, workers: usize) -> usize {
-        self.process + self.probes + workers * self.of_worker()
+        self.process + self.probes + self.http + workers * self.of_worker()
     }
 }
 
@@ -68,6 +75,7 @@ impl Config {
         Descriptors {
             process: PROCESS,
             probes: upstreams.sum(),
+            http: http(self.http().len()),
             worker: WORKER,
             listeners: self.listeners.len() * SOCKETS_PER_LISTENER,
             client_streams: self.client_streams_max,
@@ -81,21 +89,37 @@ fn connections(forward: &Forward, max_conns: usize) -> usize {
     forward.upstreams.len() * POOLS_PER_UPSTREAM * max_conns
 }
 
+/// Those of so many addresses of pages over HTTP.
+fn http(addresses: usize) -> usize {
+    match addresses {
+        0 => 0,
+        addresses => ADMIN + HTTP_CONNECTIONS_MAX + addresses * SOCKETS_PER_PAGES,
+    }
+}
+
 /// What all stanzas together may use.
 pub(super) struct Budget<'a> {
     stanzas: Vec<&'a Stanza>,
     open_files: usize,
     workers: usize,
     listeners: usize,
+    http: usize,
     /// Client streams of one worker at most.
     pub(super) client_streams_max: usize,
 }
 
 impl<'a> Budget<'a> {
-    /// The budget of a configuration with so many listeners and these stanzas.
-    pub(super) fn new(host: &Host, listeners: usize, stanzas: Vec<&'a Stanza>) -> Self {
+    /// The budget of a configuration with so many listeners, addresses of pages, and these stanzas.
+    pub(super) fn new(
+        host: &Host,
+        listeners: usize,
+        pages: usize,
+        stanzas: Vec<&'a Stanza>,
+    ) -> Self {
         let Host { workers, open_files, .. } = *host;
-        let mut budget = Self { stanzas, open_files, workers, listeners, client_streams_max: 0 };
+        let http = http(pages);
+        let mut budget =
+            Self { stanzas, open_files, workers, listeners, http, client_streams_max: 0 };
         let left = open_files.saturating_sub(budget.needed(0));
         let streams = (open_files / CLIENTS_SHARE).min(left) / workers;
         budget.client_streams_max = streams.clamp(CLIENT_STREAMS_MIN, CLIENT_STREAMS_MAX);
@@ -141,6 +165,9 @@ impl<'a> Budget<'a> {
         let what = format!("workers {workers} × streams of clients {client_streams_max}");
         line(workers * client_streams_max, &what);
         line(self.probes(), "one probe for each upstream");
+        if self.http > 0 {
+            line(self.http, "pages over HTTP");
+        }
         let mut stanzas = self.stanzas.clone();
         stanzas.sort_by_key(|stanza| Reverse(self.connections(stanza, share)));
         let rest = stanzas.split_off(stanzas.len().min(TERMS_MAX));
@@ -170,6 +197,7 @@ impl<'a> Budget<'a> {
         let all = Descriptors {
             process: PROCESS,
             probes: self.probes(),
+            http: self.http,
             worker: WORKER,
             listeners: self.listeners * SOCKETS_PER_LISTENER,
             client_streams: self.client_streams_max,
@@ -210,6 +238,19 @@ mod tests {
         let sizes = sizes(config);
         let each = 4 + 4 + config.client_streams_max + 2 * (2 * sizes[0] + sizes[1]);
         64 + 3 + workers * each
+    }
+
+    #[test]
+    fn pages_are_counted_once_however_many_name_their_address() {
+        let pages = |text: &str| {
+            let text = format!(". {{\n bind 127.0.0.1\n{text}\n}}\n");
+            let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
+            (config.descriptors().http, config.descriptors().all(3))
+        };
+        let (none, all) = pages("");
+        assert_eq!(none, 0);
+        assert_eq!(pages("health :1\nready :1"), (68, all + 68));
+        assert_eq!(pages("health :1\nready :2\nstatus :1"), (70, all + 70));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::error::Complaint;
 use super::load::Context;
 use super::quote::quote;
-use super::{Config, duration};
+use super::{Config, Stages, duration};
 use crate::corefile::{Cursor, Token};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -63,28 +63,7 @@ pub struct HttpListener {
 impl Config {
     /// The addresses that pages are served on, in the order of the file.
     pub fn http(&self) -> Vec<HttpListener> {
-        let mut found: Vec<HttpListener> = Vec::new();
-        for stages in self.blocks.iter().map(|block| &block.stages) {
-            let named = [
-                (Page::Ready, stages.ready.as_ref().map(|ready| ready.address)),
-                (Page::Health, stages.health.as_ref().map(|health| health.address)),
-                (Page::Metrics, stages.prometheus.as_ref().map(|metrics| metrics.address)),
-                (Page::Status, stages.status),
-            ];
-            for (page, address) in named {
-                let Some(address) = address else { continue };
-                let known = found.iter().position(|listener| listener.address == address);
-                let place = known.unwrap_or_else(|| {
-                    found.push(HttpListener { address, pages: Vec::new() });
-                    found.len() - 1
-                });
-                let pages = &mut found[place].pages;
-                pages.push(page);
-                pages.sort_unstable();
-                pages.dedup();
-            }
-        }
-        found
+        of_blocks(self.blocks.iter().map(|block| &block.stages))
     }
 
     /// How long it goes on serving when it is told to stop: the longest that any block asks for.
@@ -92,6 +71,32 @@ impl Config {
         let healths = self.blocks.iter().filter_map(|block| block.stages.health.as_ref());
         healths.map(|health| health.lameduck).max().unwrap_or_default()
     }
+}
+
+/// The addresses that these blocks name.
+pub(super) fn of_blocks<'a>(blocks: impl Iterator<Item = &'a Stages>) -> Vec<HttpListener> {
+    let mut found: Vec<HttpListener> = Vec::new();
+    for stages in blocks {
+        let named = [
+            (Page::Ready, stages.ready.as_ref().map(|ready| ready.address)),
+            (Page::Health, stages.health.as_ref().map(|health| health.address)),
+            (Page::Metrics, stages.prometheus.as_ref().map(|metrics| metrics.address)),
+            (Page::Status, stages.status),
+        ];
+        for (page, address) in named {
+            let Some(address) = address else { continue };
+            let known = found.iter().position(|listener| listener.address == address);
+            let place = known.unwrap_or_else(|| {
+                found.push(HttpListener { address, pages: Vec::new() });
+                found.len() - 1
+            });
+            let pages = &mut found[place].pages;
+            pages.push(page);
+            pages.sort_unstable();
+            pages.dedup();
+        }
+    }
+    found
 }
 
 /// All addresses of both families, with this port.

@@ -10,7 +10,7 @@ use super::error::Complaint;
 use super::forward::{self, Stanza};
 use super::stages::{self, Stages};
 use super::{
-    BindAddress, Config, ConfigError, Host, Name, Reload, ServerBlock, bind, keys, listeners,
+    BindAddress, Config, ConfigError, Host, Name, Reload, ServerBlock, bind, http, keys, listeners,
     oddities, reload,
 };
 use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Token, WARNINGS_MAX, Warning};
@@ -138,7 +138,8 @@ impl Config {
         oddities::of_blocks(&drafts, &listeners, &mut context);
         let stanzas: Vec<_> = drafts.iter().flat_map(|draft| &draft.forwards).collect();
         let upstreams = stanzas.iter().map(|stanza| stanza.forward.upstreams.len()).sum();
-        let budget = Budget::new(host, listeners.len(), stanzas);
+        let pages = http::of_blocks(drafts.iter().map(|draft| &draft.stages)).len();
+        let budget = Budget::new(host, listeners.len(), pages, stanzas);
         let share = budget.share(forward::share(host, upstreams));
         budget.check(share)?;
         let client_streams_max = budget.client_streams_max;

@@ -9,6 +9,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+/// What stopping takes at most, and a little more: outstanding queries are finished.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Where to say things, and how often.
 pub(super) struct Manager {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -43,6 +46,12 @@ impl Manager {
         if let Some((socket, address)) = &self.socket {
             let _ = socket.send_to_addr(state.as_bytes(), address);
         }
+    }
+
+    /// Says that it stops, and that this takes so much longer than usual.
+    pub(super) fn stopping_in(&self, longer: Duration) {
+        let time = longer.saturating_add(STOP_PATIENCE).as_micros();
+        self.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={time}"));
     }
 
     /// When [`Manager::is_due`] next says so.
@@ -88,6 +97,9 @@ mod tests {
         assert_eq!(&text[..len], b"READY=1");
         let len = listening.recv(&mut text).unwrap();
         assert_eq!(&text[..len], b"RELOADING=1");
+        manager.stopping_in(Duration::from_millis(1500));
+        let len = listening.recv(&mut text).unwrap();
+        assert_eq!(&text[..len], b"STOPPING=1\nEXTEND_TIMEOUT_USEC=11500000");
     }
 
     #[test]

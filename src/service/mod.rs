@@ -26,6 +26,7 @@ use manager::Manager;
 use pidfile::PidFile;
 use std::fmt::Display;
 use std::io;
+use std::time::Duration;
 use watch::Watch;
 
 /// Why the program ends, and how.
@@ -48,6 +49,7 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     }
     let clock = Clock::start();
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
+    let lameduck = config.lameduck();
     let ready = inherited.take_ready();
     let server = Server::start_on(config, &cores, options.steer, inherited, |line| say(line));
     let server = server.map_err(failed)?;
@@ -58,16 +60,33 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
             let plural = if cores.len() == 1 { "" } else { "s" };
             say(format_args!("onward listens on {address}, {} worker{plural}", cores.len()));
         }
+        for (address, pages) in server.pages() {
+            let paths = pages.iter().map(|page| page.paths()[0]);
+            paths.for_each(|path| say(format_args!("onward serves http://{address}{path}")));
+        }
     }
     ready.tell();
     let manager = Manager::of_environment(clock.now());
     manager.say("READY=1");
     let workers = cores.len();
-    let mut service = Service { options, clock, workers, server, watch, manager, handover };
-    let outcome = service.run(&signals);
+    let mut service =
+        Service { options, clock, workers, server, watch, manager, handover, lameduck };
+    let mut outcome = service.run(&signals);
+    if outcome.as_ref().is_ok_and(|end| *end == End::Told) {
+        outcome = service.linger(&signals).map(|()| End::Told);
+    }
     service.manager.say("STOPPING=1");
     service.server.stop();
-    outcome.map_err(failed)
+    outcome.map(drop).map_err(failed)
+}
+
+/// Why it stops to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It was told to.
+    Told,
+    /// Another process does.
+    Succeeded,
 }
 
 /// Everything that lives as long as the program.
@@ -79,30 +98,72 @@ struct Service<'a> {
     watch: Watch,
     manager: Manager,
     handover: Handover,
+    /// How long it goes on serving when it is told to stop.
+    lameduck: Duration,
 }
 
 impl Service<'_> {
     /// Does what signals and time ask for, until one says stop.
-    fn run(&mut self, signals: &Signals) -> io::Result<()> {
+    fn run(&mut self, signals: &Signals) -> io::Result<End> {
         loop {
             let now = self.clock.now();
             let due = [self.watch.due(), self.manager.due()].into_iter().flatten().min();
             let due = due.map(|due| due.since(now));
             match signals.wait([due, self.server.due()].into_iter().flatten().min())? {
-                Some(Signal::Stop) => return Ok(()),
+                Some(Signal::Stop) => return Ok(End::Told),
                 Some(Signal::Reload) => self.reload(),
-                Some(Signal::Upgrade) if self.hand_over(signals) => return Ok(()),
-                Some(Signal::Upgrade) | None => {}
+                Some(Signal::Upgrade) => {
+                    if let Some(end) = self.hand_over(signals) {
+                        return Ok(end);
+                    }
+                }
+                None => {}
             }
             self.on_time(self.clock.now());
         }
     }
 
-    fn on_time(&mut self, now: Moment) {
-        self.server.on_time();
-        if self.manager.is_due(now) && self.server.is_alive() {
+    /// Goes on serving for the time of `lameduck`, so that clients learn of the stop before it
+    /// comes. Who says stop again means at once; for other signals it is too late.
+    fn linger(&mut self, signals: &Signals) -> io::Result<()> {
+        if self.lameduck.is_zero() {
+            return Ok(());
+        }
+        let shown = self.lameduck.as_secs_f64();
+        say(format_args!(
+            "[INFO] plugin/health: lameduck: everything is served for another {shown} s"
+        ));
+        self.manager.stopping_in(self.lameduck);
+        self.server.announce_stop();
+        let until = self.clock.now().plus(self.lameduck);
+        loop {
+            let now = self.clock.now();
+            if now >= until {
+                return Ok(());
+            }
+            let due = self.manager.due().map_or(until, |due| due.min(until)).since(now);
+            match signals.wait(Some(self.server.due().map_or(due, |other| other.min(due))))? {
+                Some(Signal::Stop) => return Ok(()),
+                Some(Signal::Reload | Signal::Upgrade) => {
+                    say("[WARNING] plugin/health: lameduck: told to stop, nothing else is done");
+                }
+                None => {}
+            }
+            self.server.on_time();
+            self.feed_watchdog();
+        }
+    }
+
+    /// Says that all is well, if it is time to and all is.
+    fn feed_watchdog(&mut self) {
+        if self.manager.is_due(self.clock.now()) && self.server.is_alive() {
             self.manager.say("WATCHDOG=1");
         }
+    }
+
+    fn on_time(&mut self, now: Moment) {
+        self.server.on_time();
+        self.feed_watchdog();
         if self.watch.names_are_due(now) {
             return self.reload();
         }
@@ -137,15 +198,16 @@ impl Service<'_> {
         let (name, text) = self.options.source.load_again().map_err(|error| error.to_string())?;
         self.watch.tried(self.clock.now(), &text, &name);
         let config = load(self.options, self.workers, &name, &text).map_err(|(_, why)| why)?;
-        let schedule = self.watch.schedule(&config);
+        let (schedule, lameduck) = (self.watch.schedule(&config), config.lameduck());
         self.server.reload(config).map_err(|error| error.to_string())?;
         self.watch.keep(self.clock.now(), schedule);
+        self.lameduck = lameduck;
         Ok(())
     }
 
-    /// Starts the program as it is installed now on the same sockets. True: it serves, or nobody
-    /// is to serve any more, and we are done.
-    fn hand_over(&mut self, signals: &Signals) -> bool {
+    /// Starts the program as it is installed now on the same sockets. Says why we are done, if we
+    /// are: it serves, or nobody is to serve any more.
+    fn hand_over(&mut self, signals: &Signals) -> Option<End> {
         let Self { clock, server, manager, handover, .. } = self;
         let stop = || {
             if manager.is_due(clock.now()) && server.is_alive() {
@@ -156,17 +218,17 @@ impl Service<'_> {
         match handover.begin(server, stop) {
             Ok(None) => {
                 say("[INFO] told to stop while handing over: the new process is ended as well");
-                true
+                Some(End::Told)
             }
             Ok(Some(process)) => {
                 say(format_args!("[INFO] process {process} has taken over"));
                 self.manager.say(&format!("MAINPID={process}"));
-                true
+                Some(End::Succeeded)
             }
             Err(error) => {
                 server.steer();
                 say(format_args!("[ERROR] handing over failed, nothing has changed: {error}"));
-                false
+                None
             }
         }
     }

@@ -65,6 +65,31 @@ pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener
     Ok(socket.into())
 }
 
+/// A TCP listener on `address` that nobody shares. On the unspecified address of IPv6 it listens on
+/// those of both families, or of IPv4 alone where the host has no other.
+///
+/// # Errors
+/// As [`udp_listener`].
+pub fn tcp_listener_alone(address: SocketAddr) -> io::Result<TcpListener> {
+    let any = address.is_ipv6() && address.ip().is_unspecified();
+    let listen = || -> io::Result<TcpListener> {
+        let socket = tcp(address)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!any)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(BACKLOG_MAX)?;
+        Ok(socket.into())
+    };
+    match listen() {
+        Err(error) if any && is_missing_family(&error) => {
+            tcp_listener((Ipv4Addr::UNSPECIFIED, address.port()).into(), false)
+        }
+        outcome => outcome,
+    }
+}
+
 /// A TCP socket that is connecting to `upstream`, from `source` if there is one; an event tells
 /// when it has, or has not.
 ///
@@ -231,13 +256,13 @@ pub fn reachable(listener: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::{
-        check_source, drops, is_taken, tcp_connecting, udp_connected, udp_listener,
-        widen_receive_buffer,
+        check_source, drops, is_taken, tcp_connecting, tcp_listener_alone, udp_connected,
+        udp_listener, widen_receive_buffer,
     };
     use crate::sys::mmsg::{RecvBatch, ReplyBatch};
     use socket2::SockRef;
     use std::io::ErrorKind;
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsFd;
 
     #[test]
@@ -256,6 +281,19 @@ mod tests {
         let address = first.local_addr().unwrap();
         udp_listener(address, true).unwrap();
         assert_eq!(udp_listener(address, false).unwrap_err().kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_listener_alone_is_on_both_families_and_shares_with_nobody() {
+        let listener = tcp_listener_alone("[::]:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let families: &[&str] =
+            if address.is_ipv6() { &["127.0.0.1", "::1"] } else { &["127.0.0.1"] };
+        for ip in families {
+            TcpStream::connect((*ip, address.port())).unwrap();
+        }
+        let again = tcp_listener_alone(address).unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AddrInUse);
     }
 
     #[test]

@@ -116,6 +116,26 @@ fn a_cache_is_told_with_all_that_nobody_wrote() {
 }
 
 #[test]
+fn pages_over_http_are_told_by_address() {
+    let corefile =
+        ".:5399 {\n bind 127.0.0.1\n health :8399\n ready :8399\n status [::1]:8398\n}\n";
+    let directory = written("check_pages", corefile);
+    let text = stdout(&onward_output(&["check"], &directory));
+    for line in [
+        "# pages over HTTP",
+        "#   [::]:8399: /health /ready",
+        "#   [::1]:8398: /",
+        "#   pages over HTTP                                                    70",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
+    }
+    let report = json(&[], &directory, 0);
+    assert_eq!(report["descriptors"]["http"], 70);
+    let paths = serde_json::json!(["/", "/status.json"]);
+    assert_eq!(report["http"][1], serde_json::json!({ "address": "[::1]:8398", "paths": paths }));
+}
+
+#[test]
 fn what_is_odd_is_told_with_file_and_line_and_is_no_failure() {
     let corefile = ".:5399 {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.1\n}\n";
     let directory = written("check_warning", corefile);

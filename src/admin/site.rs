@@ -1,0 +1,205 @@
+//! Which page answers which path, and how each is made.
+//!
+//! Everything is made when it is asked for, by the thread that owns what it is made from. What a
+//! listener was not told to serve is not found there. The status page shows what clients ask, so a
+//! browser must not be led to it under another name: where the connection is to a loopback address,
+//! the name asked for is an address or `localhost`.
+
+use super::gather::Gatherer;
+use super::readiness::Readiness;
+use super::request::{Refusal, Request};
+use super::response::Response;
+use crate::config::{Config, Page};
+use crate::engine::health::Verdicts;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The page for people: it asks for the other and shows it.
+const STATUS_PAGE: &str = include_str!("status.html");
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+/// Prometheus' text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The page needs nothing from anywhere else, and nobody else may put it into theirs.
+const HTML_HEADERS: [(&str, &str); 1] = [(
+    "Content-Security-Policy",
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
+     connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+)];
+
+/// What the pages are made from.
+pub(super) struct Site {
+    /// The numbers.
+    pub(super) gatherer: Gatherer,
+    readiness: Readiness,
+    verdicts: Option<Arc<Verdicts>>,
+    /// The process has been told to stop.
+    pub(super) stopping: bool,
+    log: fn(&str),
+}
+
+impl Site {
+    /// One that tells of no configuration yet. `log` gets a line when readiness changes.
+    pub(super) fn new(gatherer: Gatherer, log: fn(&str)) -> Self {
+        let readiness = Readiness::default();
+        Self { gatherer, readiness, verdicts: None, stopping: false, log }
+    }
+
+    /// Tells of this configuration from now on.
+    pub(super) fn renew(&mut self, config: &Config, verdicts: Arc<Verdicts>) {
+        self.readiness.renew(config);
+        self.verdicts = Some(verdicts);
+    }
+
+    /// What a listener with these `pages` answers. `is_local`: at a loopback address.
+    pub(super) fn answer(
+        &mut self,
+        pages: &[Page],
+        is_local: bool,
+        request: &Request<'_>,
+    ) -> Response {
+        let page = pages.iter().find(|page| page.paths().contains(&request.path));
+        match page {
+            None => Response::text(404, "not found\n"),
+            Some(Page::Health) => Response::text(200, "OK"),
+            Some(Page::Ready) => self.ready(),
+            Some(Page::Metrics) => {
+                Response { content_type: METRICS, ..Response::text(200, self.gatherer.metrics()) }
+            }
+            Some(Page::Status) if is_local && !request.host.is_none_or(names_this_host) => {
+                Response::text(421, "call this page by its address or localhost\n")
+            }
+            Some(Page::Status) if request.path == "/" => Response {
+                content_type: HTML,
+                headers: &HTML_HEADERS,
+                ..Response::text(200, STATUS_PAGE)
+            },
+            Some(Page::Status) => {
+                let json = serde_json::to_vec(&self.gatherer.status());
+                let json = json.expect("numbers and texts can be written as JSON");
+                Response { content_type: JSON, ..Response::text(200, json) }
+            }
+        }
+    }
+
+    fn ready(&mut self) -> Response {
+        let Some(verdicts) = &self.verdicts else { return Response::text(503, "starting") };
+        let silent = self.gatherer.silent();
+        let (missing, is_news) = self.readiness.missing(verdicts, silent, self.stopping);
+        if is_news && missing.is_empty() {
+            (self.log)("[INFO] plugin/ready: all is ready");
+        } else if is_news {
+            (self.log)(&format!("[INFO] plugin/ready: not ready: {missing}"));
+        }
+        match missing {
+            "" => Response::text(200, "OK"),
+            missing => Response::text(503, missing),
+        }
+    }
+}
+
+/// What who is refused is told.
+pub(super) fn refuse(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::Malformed => Response::text(400, "this is no request\n"),
+        Refusal::Method => Response {
+            headers: &[("Allow", "GET, HEAD")],
+            ..Response::text(405, "GET and HEAD are all that is understood here\n")
+        },
+        Refusal::TooLarge => Response::text(431, "the head of the request is too large\n"),
+    }
+}
+
+/// Whether `host`, perhaps with a port, is an address or `localhost`: whatever else is a name that
+/// somebody has made to stand for this host.
+fn names_this_host(host: &str) -> bool {
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let bare = match bracketed {
+        Some((bare, _)) => bare,
+        None => host.rsplit_once(':').map_or(host, |(bare, _)| bare),
+    };
+    let bare = bare.strip_suffix('.').unwrap_or(bare);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Site, names_this_host};
+    use crate::admin::Gatherer;
+    use crate::admin::request::Request;
+    use crate::clock::Clock;
+    use crate::config::{Config, Host, Page};
+    use crate::engine::health::Verdicts;
+    use crate::status::Status;
+    use std::sync::Arc;
+
+    fn site() -> (Site, Arc<Verdicts>) {
+        let mut site = Site::new(Gatherer::new(Clock::start(), &[], Arc::default()), |_| {});
+        let text = ". {\n ready {\n monitor continuously\n}\n forward . ::1\n}\n";
+        let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
+        let verdicts = Arc::new(Verdicts::new(&config));
+        site.renew(&config, Arc::clone(&verdicts));
+        (site, verdicts)
+    }
+
+    fn asked<'a>(path: &'a str, host: Option<&'a str>) -> Request<'a> {
+        Request { path, host, head_only: false, keep: true }
+    }
+
+    #[test]
+    fn a_listener_has_the_pages_that_it_was_told_and_no_others() {
+        let (mut site, _) = site();
+        let all = [Page::Health, Page::Ready, Page::Metrics, Page::Status];
+        for page in all {
+            for path in page.paths() {
+                let served = site.answer(&[page], false, &asked(path, None));
+                assert_eq!(served.status, 200, "{path}");
+                let others: Vec<_> = all.into_iter().filter(|other| *other != page).collect();
+                assert_eq!(site.answer(&others, false, &asked(path, None)).status, 404, "{path}");
+            }
+        }
+        assert_eq!(site.answer(&all, false, &asked("/health/", None)).status, 404);
+    }
+
+    #[test]
+    fn readiness_follows_the_verdicts_and_ends_with_the_process() {
+        let (mut site, verdicts) = site();
+        let ready = |site: &mut Site| {
+            let response = site.answer(&[Page::Ready], false, &asked("/ready", None));
+            (response.status, String::from_utf8(response.body).unwrap())
+        };
+        assert_eq!(ready(&mut site), (200, "OK".into()));
+        verdicts.set(0, true, true);
+        assert_eq!(ready(&mut site), (503, "forward .".into()));
+        verdicts.set(0, false, false);
+        assert_eq!(ready(&mut site), (200, "OK".into()));
+        site.stopping = true;
+        assert_eq!(ready(&mut site), (503, "stopping".into()));
+    }
+
+    #[test]
+    fn a_browser_is_not_led_to_the_status_page_by_another_name() {
+        for host in ["127.0.0.1", "127.0.0.1:8053", "localhost:8053", "LOCALHOST.", "[::1]:8053"] {
+            assert!(names_this_host(host), "{host}");
+        }
+        for host in ["evil.test", "evil.test:8053", "localhost.evil.test", "", "[evil]:1", "::1"] {
+            assert!(!names_this_host(host), "{host}");
+        }
+        let (mut site, _) = site();
+        for path in Page::Status.paths() {
+            let mut status = |is_local| {
+                let request = asked(path, Some("evil.test:8053"));
+                site.answer(&[Page::Status], is_local, &request).status
+            };
+            assert_eq!([status(true), status(false)], [421, 200], "{path}");
+        }
+    }
+
+    #[test]
+    fn the_status_is_read_again_by_its_own_type() {
+        let (mut site, _) = site();
+        let json = site.answer(&[Page::Status], true, &asked("/status.json", None));
+        let status: Status = serde_json::from_slice(&json.body).unwrap();
+        assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
+    }
+}

@@ -1,0 +1,178 @@
+//! The sockets of pages over HTTP, from one configuration to the next, and the admin who serves them.
+//!
+//! A second descriptor of each is kept here, for the next process and so that an address that
+//! stays is never closed: a reload that fails changes nothing, and one that succeeds loses nobody.
+//! Nobody shares these addresses, so a program that has one already is found out when binding. For
+//! `health` that is a reason not to go on, for other pages only to say so: the next reload tries
+//! again. [`Pages::plan`] binds what is missing and changes nothing; only [`Pages::adopt`] does.
+
+use super::{StartError, spawn};
+use crate::admin::{Admin, Gatherer};
+use crate::clock::Clock;
+use crate::config::{Config, HttpListener, Page};
+use crate::control::{AdminMailbox, Door, Mailbox, Reloads, ToAdmin};
+use crate::engine::health::Verdicts;
+use crate::sys::inherit::Passed;
+use crate::sys::socket;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// One address.
+struct Open {
+    number: usize,
+    /// As the configuration says, perhaps without a port.
+    asked: SocketAddr,
+    /// With the port that the kernel chose.
+    address: SocketAddr,
+    pages: Vec<Page>,
+    socket: TcpListener,
+}
+
+/// All addresses, and who serves them.
+pub(super) struct Pages {
+    log: fn(&str),
+    open: Vec<Open>,
+    /// How many there ever were.
+    opened: usize,
+    admin: Option<AdminMailbox>,
+}
+
+/// What a configuration needs.
+pub(super) struct Plan {
+    listeners: Vec<(HttpListener, Found)>,
+}
+
+enum Found {
+    /// It is open, under this number.
+    Kept(usize),
+    /// Two descriptors of a socket that nobody serves yet.
+    Fresh(TcpListener, TcpListener),
+}
+
+impl Pages {
+    /// None yet. `log` gets a line for each address that cannot be had.
+    pub(super) fn new(log: fn(&str)) -> Self {
+        Self { log, open: Vec::new(), opened: 0, admin: None }
+    }
+
+    /// Finds or binds the sockets that `config` asks for; those of `inherited` with the same
+    /// address are taken.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`] of an address of `health`; [`StartError::Descriptors`].
+    pub(super) fn plan(
+        &self,
+        config: &Config,
+        inherited: &mut Vec<(SocketAddr, TcpListener)>,
+    ) -> Result<Plan, StartError> {
+        let mut plan = Plan { listeners: Vec::new() };
+        for listener in config.http() {
+            let asked = listener.address;
+            if let Some(known) = self.find(asked) {
+                plan.listeners.push((listener, Found::Kept(known.number)));
+                continue;
+            }
+            let passed = inherited.iter().position(|(address, _)| *address == asked);
+            let socket = match passed {
+                Some(place) => Ok(inherited.swap_remove(place).1),
+                None => socket::tcp_listener_alone(asked),
+            };
+            match socket {
+                Ok(socket) => {
+                    let copy = socket.try_clone().map_err(StartError::Descriptors)?;
+                    plan.listeners.push((listener, Found::Fresh(socket, copy)));
+                }
+                Err(error) if listener.pages.contains(&Page::Health) => {
+                    return Err(StartError::Bind(asked, error));
+                }
+                Err(error) => self.tell(&listener.pages, &StartError::Bind(asked, error)),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Says of each page that it is not served.
+    fn tell(&self, pages: &[Page], why: &StartError) {
+        for page in pages {
+            let name = page.directive();
+            (self.log)(&format!("[ERROR] plugin/{name}: {why}; the next reload tries again"));
+        }
+    }
+
+    /// Starts the admin if `plan` needs one and there is none; it asks `workers`.
+    ///
+    /// # Errors
+    /// No descriptor or no thread is left.
+    pub(super) fn start_admin(
+        &mut self,
+        plan: &Plan,
+        clock: Clock,
+        workers: &[Mailbox],
+        reloads: &Arc<Reloads>,
+    ) -> io::Result<Option<JoinHandle<()>>> {
+        if plan.listeners.is_empty() || self.admin.is_some() {
+            return Ok(None);
+        }
+        let gatherer = Gatherer::new(clock, workers, Arc::clone(reloads));
+        let (admin, mailbox) = Admin::new(clock, gatherer, self.log)?;
+        let thread = spawn("admin", move || admin.run())?;
+        self.admin = Some(mailbox);
+        Ok(Some(thread))
+    }
+
+    /// Takes over what `plan` says, of this configuration and what is known of its upstreams.
+    pub(super) fn adopt(&mut self, plan: Plan, config: &Arc<Config>, verdicts: &Arc<Verdicts>) {
+        let mut known = std::mem::take(&mut self.open);
+        let mut doors = Vec::new();
+        for (HttpListener { address: asked, pages }, found) in plan.listeners {
+            let (number, socket) = match found {
+                Found::Kept(number) => {
+                    let place = known.iter().position(|open| open.number == number);
+                    let kept = place.map(|place| known.swap_remove(place));
+                    self.open.extend(kept.map(|open| Open { asked, pages: pages.clone(), ..open }));
+                    (number, None)
+                }
+                Found::Fresh(socket, copy) => {
+                    let (number, address) = (self.opened, socket.local_addr().unwrap_or(asked));
+                    self.opened += 1;
+                    self.open.push(Open { number, asked, address, pages: pages.clone(), socket });
+                    (number, Some(copy))
+                }
+            };
+            doors.push(Door { number, pages, socket });
+        }
+        if let Some(admin) = &self.admin {
+            let (config, verdicts) = (Arc::clone(config), Arc::clone(verdicts));
+            admin.deliver(ToAdmin::Renew { config, verdicts, doors });
+        }
+    }
+
+    /// Each address, with what is served there.
+    pub(super) fn list(&self) -> impl Iterator<Item = (SocketAddr, &[Page])> {
+        self.open.iter().map(|open| (open.address, &open.pages[..]))
+    }
+
+    /// Adds copies of all sockets to `passed`.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub(super) fn pass(&self, passed: &mut Passed) -> io::Result<()> {
+        self.open.iter().try_for_each(|open| passed.add(&open.socket).map(drop))
+    }
+
+    /// The process has been told to stop: it is ready no more.
+    pub(super) fn announce_stop(&self) {
+        self.admin.iter().for_each(|admin| admin.deliver(ToAdmin::Stopping));
+    }
+
+    /// Has the admin answer who has asked, and end.
+    pub(super) fn stop(self) {
+        self.admin.iter().for_each(|admin| admin.deliver(ToAdmin::Stop));
+    }
+
+    fn find(&self, asked: SocketAddr) -> Option<&Open> {
+        self.open.iter().find(|open| open.asked == asked || open.address == asked)
+    }
+}
