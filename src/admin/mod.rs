@@ -172,8 +172,9 @@ impl Admin {
                     self.open(doors);
                 }
                 Ok(ToAdmin::Stopping) => self.site.stopping = true,
-                Ok(ToAdmin::Stop) | Err(TryRecvError::Disconnected) => return self.leave(now),
-                Err(TryRecvError::Empty) => return,
+                Ok(ToAdmin::Stop) => self.leave(now),
+                Err(TryRecvError::Disconnected) if !self.leaving => return self.leave(now),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }
         }
     }

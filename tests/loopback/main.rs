@@ -11,10 +11,13 @@ mod dead;
 #[path = "../common/flood.rs"]
 mod flood;
 mod forgery;
+#[path = "../common/http.rs"]
+mod http;
 mod kit;
 mod names;
 mod options;
 mod outages;
+mod pages;
 mod pipelining;
 mod recovery;
 mod reload;

@@ -125,7 +125,7 @@ fn pages_over_http_are_told_by_address() {
         "# pages over HTTP",
         "#   [::]:8399: /health /ready",
         "#   [::1]:8398: /",
-        "#   pages over HTTP                                                    70",
+        "#   pages over HTTP                                                     70",
     ] {
         assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
     }

@@ -3,7 +3,7 @@
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
 //! what it says of a configuration ([`check`]) and of queries that fail ([`errors`]), its work
 //! between programs of other makers ([`real_servers`]), its sleep ([`idle`]), its life ([`life`]),
-//! and what outages leave behind ([`outages`]).
+//! its pages over HTTP ([`pages`]), and what outages leave behind ([`outages`]).
 
 mod check;
 mod cli;
@@ -12,9 +12,12 @@ mod dead;
 mod errors;
 #[path = "../common/flood.rs"]
 mod flood;
+#[path = "../common/http.rs"]
+mod http;
 mod idle;
 mod life;
 mod outages;
+mod pages;
 mod process;
 mod real_servers;
 #[path = "../common/until.rs"]

@@ -1,0 +1,48 @@
+//! A client of pages over HTTP, written byte by byte and not by the code under test.
+//!
+//! One connection for each request, or one for several; nothing is waited for longer than anybody
+//! should. What is wrong on purpose is sent as it is.
+
+use super::until::PATIENCE;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+/// A connection.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// The code and the body that come for `path`.
+pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    try_get(address, path).unwrap()
+}
+
+/// The same; `None`: nobody is there, or left without an answer.
+pub(crate) fn try_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    Some((head.get(9..12)?.parse().ok()?, body.to_owned()))
+}
+
+/// Asks for `/health` on a connection that stays open; false: it was closed instead.
+pub(crate) fn is_healthy_on(stream: &mut TcpStream) -> bool {
+    if stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").is_err() {
+        return false;
+    }
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\nOK") {
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(1) => text.push(byte[0]),
+            _ => return false,
+        }
+    }
+    text.starts_with(b"HTTP/1.1 200 OK\r\n")
+}
