@@ -2,9 +2,9 @@
 //!
 //! Plain messages over bounded channels that no worker ever waits on while it serves. Whoever is
 //! asleep in its poll is woken by a [`mio::Waker`], so a message and its wake-up travel together:
-//! in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper, in an [`AdminMailbox`] to the
-//! admin. Nothing here knows what the messages mean to either side. [`Reloads`] is what the first
-//! thread lets others read.
+//! in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper, in an [`AdminMailbox`] to
+//! the admin. Nothing here knows what the messages mean to either side. [`Reloads`] is what the
+//! first thread lets others read.
 
 mod reloads;
 pub mod snapshot;

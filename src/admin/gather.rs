@@ -5,19 +5,24 @@
 //! counts. Who still owes an answer is not asked again and not waited for, so workers that hang
 //! cost one wait and not one each time.
 
+use super::history::{History, SAMPLE_INTERVAL, Sample};
+use super::metrics::{self, Facts};
+use super::summary;
 use crate::clock::Clock;
+use crate::control::snapshot::{Seen, Snapshot};
 use crate::control::{Mailbox, Reloads, ToWorker};
-use crate::engine::stats::Stats;
 use crate::moment::Moment;
-use crate::status::{Status, Traffic, Worker};
+use crate::status::Status;
 use crate::sys::limits;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long all workers together are waited for.
 const PATIENCE: Duration = Duration::from_millis(25);
+/// How long what is seen most is counted before it is counted anew; what is shown is the present
+/// time and the one before.
+const SEEN_PERIOD: Duration = Duration::from_secs(60);
 /// A worker that says nothing for longer does not turn.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
@@ -25,34 +30,46 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 struct Correspondent {
     mailbox: Mailbox,
     /// Where an answer will come, if one is owed.
-    answers: Option<Receiver<Stats>>,
+    answers: Option<Receiver<Box<Snapshot>>>,
     /// When it was asked what it has not answered.
     asked: Option<Moment>,
+    /// With that it was to forget what it has seen.
+    forgets: bool,
     /// What it said last.
-    stats: Stats,
+    latest: Option<Box<Snapshot>>,
+    /// What it had seen most when it was last to forget it.
+    seen: Option<Seen>,
 }
 
 impl Correspondent {
+    fn new(mailbox: Mailbox) -> Self {
+        Self { mailbox, answers: None, asked: None, forgets: false, latest: None, seen: None }
+    }
+
     /// Takes an answer that is owed and has come.
     fn take(&mut self) {
         let outcome = self.answers.as_ref().map(Receiver::try_recv);
         match outcome {
-            Some(Ok(stats)) => self.answered(stats),
+            Some(Ok(snapshot)) => self.answered(snapshot),
             // It failed with the question unread.
             Some(Err(TryRecvError::Disconnected)) => self.answers = None,
             Some(Err(TryRecvError::Empty)) | None => {}
         }
     }
 
-    fn ask(&mut self, now: Moment) {
-        let (answer, answers) = crossbeam_channel::bounded(1);
+    fn ask(&mut self, now: Moment, forget: bool) {
+        let (to, answers) = crossbeam_channel::bounded(1);
         // Where there is no room it is asked the next time.
-        self.answers = self.mailbox.send(ToWorker::Report(answer)).is_ok().then_some(answers);
-        self.asked = self.asked.or(Some(now));
+        let asked = self.mailbox.send(ToWorker::Report { to, forget });
+        self.answers = asked.is_ok().then_some(answers);
+        (self.asked, self.forgets) = (self.asked.or(Some(now)), forget);
     }
 
-    fn answered(&mut self, stats: Stats) {
-        (self.answers, self.asked, self.stats) = (None, None, stats);
+    fn answered(&mut self, mut snapshot: Box<Snapshot>) {
+        if self.forgets {
+            self.seen = snapshot.seen.take();
+        }
+        (self.answers, self.asked, self.latest) = (None, None, Some(snapshot));
     }
 }
 
@@ -62,71 +79,96 @@ pub struct Gatherer {
     workers: Vec<Correspondent>,
     reloads: Arc<Reloads>,
     /// Seconds since 1970.
-    started: u32,
+    started: f64,
+    history: History,
+    /// When the next sample is due; `None`: nobody looks at what happened of late.
+    sample_at: Option<Moment>,
+    /// When the present and the former time of what is seen most began.
+    seen_since: [Moment; 2],
 }
 
 impl Gatherer {
     /// Of these workers and reloads, for a process whose `clock` began when it did.
     pub fn new(clock: Clock, workers: &[Mailbox], reloads: Arc<Reloads>) -> Self {
-        let uptime = clock.now().since(Moment::ZERO).as_secs() as u32;
-        let correspondent = |mailbox: &Mailbox| {
-            let mailbox = mailbox.clone();
-            Correspondent { mailbox, answers: None, asked: None, stats: Stats::default() }
-        };
-        let workers = workers.iter().map(correspondent).collect();
-        Self { clock, workers, reloads, started: clock.unix().wrapping_sub(uptime) }
+        let now = clock.now();
+        let uptime = now.since(Moment::ZERO).as_secs_f64();
+        Self {
+            clock,
+            workers: workers.iter().cloned().map(Correspondent::new).collect(),
+            reloads,
+            started: f64::from(clock.unix()) - uptime.floor(),
+            history: History::default(),
+            sample_at: None,
+            seen_since: [now; 2],
+        }
+    }
+
+    /// Whether what happened of late is to be shown, which takes a look every second.
+    pub(super) fn watch(&mut self, wanted: bool) {
+        let now = self.clock.now();
+        match (wanted, self.sample_at) {
+            (true, None) => (self.sample_at, self.seen_since) = (Some(now), [now; 2]),
+            (false, Some(_)) => (self.sample_at, self.history) = (None, History::default()),
+            _ => {}
+        }
     }
 
     /// All counters, in Prometheus' text format.
     pub fn metrics(&mut self) -> Vec<u8> {
-        self.gather();
-        let mut text = Vec::new();
-        let name = "process_start_time_seconds";
-        let _ = writeln!(text, "# HELP {name} When the process began, in seconds since 1970.");
-        let _ = writeln!(text, "# TYPE {name} gauge\n{name} {}", self.started);
-        text
+        self.gather(false);
+        metrics::text(&self.latest(), &self.facts())
     }
 
     /// What is shown to people and to `onward top`.
     pub fn status(&mut self) -> Status {
-        self.gather();
-        let mut all = Stats::default();
-        self.workers.iter().for_each(|worker| all.add(&worker.stats));
-        let workers = self.workers.iter().zip(0..);
-        let workers = workers.map(|(worker, number)| Worker {
-            number,
-            panics: worker.stats.panics,
-            ..Worker::default()
-        });
+        self.gather(false);
+        let now = self.clock.now();
+        let latest = self.latest();
+        let [since, before] = self.seen_since.map(|since| now.since(since));
+        let present = latest.iter().filter_map(|snapshot| snapshot.seen.as_ref());
+        let former = self.workers.iter().filter_map(|worker| worker.seen.as_ref());
+        let seen = present.map(|seen| (seen, since)).chain(former.map(|seen| (seen, before)));
         Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
             host: limits::host_name(),
             now_ms: u64::from(self.clock.unix()) * 1000,
-            uptime_s: self.clock.now().since(Moment::ZERO).as_secs_f64(),
-            reloads: [self.reloads.done(), self.reloads.failed()],
-            traffic: Traffic {
-                queries: all.queries,
-                replies: all.replied(),
-                coalesced: all.coalesced,
-                records_lost: all.errors_lost,
-                ..Traffic::default()
-            },
-            workers: workers.collect(),
-            ..Status::default()
+            uptime_s: now.since(Moment::ZERO).as_secs_f64(),
+            ..summary::status(&latest, &self.history, &seen.collect::<Vec<_>>(), &self.facts())
         }
     }
 
+    /// What each worker said last.
+    fn latest(&self) -> Vec<&Snapshot> {
+        self.workers.iter().filter_map(|worker| worker.latest.as_deref()).collect()
+    }
+
+    fn facts(&self) -> Facts {
+        let reloads = [self.reloads.done(), self.reloads.failed()];
+        Facts { started: self.started, reloads }
+    }
+
     /// Does what is due by `now`.
-    pub fn on_time(&mut self, _now: Moment) {}
+    pub fn on_time(&mut self, now: Moment) {
+        if self.sample_at.is_none_or(|due| due > now) {
+            return;
+        }
+        let forget = now.since(self.seen_since[0]) >= SEEN_PERIOD;
+        if forget {
+            self.seen_since = [now, self.seen_since[0]];
+        }
+        self.gather(forget);
+        let sample = Sample::of(now, &self.latest());
+        self.history.push(sample);
+        self.sample_at = Some(now.plus(SAMPLE_INTERVAL));
+    }
 
     /// When [`Gatherer::on_time`] has something to do.
     pub fn next_deadline(&self) -> Option<Moment> {
-        None
+        self.sample_at
     }
 
     /// Workers that do not turn.
     pub(super) fn silent(&mut self) -> impl Iterator<Item = usize> + '_ {
-        self.gather();
+        self.gather(false);
         self.silent_at(self.clock.now())
     }
 
@@ -139,15 +181,16 @@ impl Gatherer {
         workers.filter(move |(_, worker)| is_silent(worker)).map(|(number, _)| number)
     }
 
-    /// Asks all workers, and waits for them a little.
-    fn gather(&mut self) {
+    /// Asks all workers, and waits for them a little. `forget`: what they have seen most is theirs
+    /// to count anew; who owes an answer now goes on counting.
+    fn gather(&mut self, forget: bool) {
         let now = self.clock.now();
         let until = self.clock.instant(now.plus(PATIENCE));
         self.workers.iter_mut().for_each(Correspondent::take);
         let mut asked = Vec::with_capacity(self.workers.len());
         for (number, worker) in self.workers.iter_mut().enumerate() {
             if worker.answers.is_none() {
-                worker.ask(now);
+                worker.ask(now, forget);
                 asked.push(number);
             }
         }
@@ -155,7 +198,7 @@ impl Gatherer {
             let worker = &mut self.workers[number];
             let Some((answers, until)) = worker.answers.as_ref().zip(until) else { continue };
             match answers.recv_deadline(until) {
-                Ok(stats) => worker.answered(stats),
+                Ok(snapshot) => worker.answered(snapshot),
                 Err(RecvTimeoutError::Disconnected) => worker.answers = None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -167,8 +210,8 @@ impl Gatherer {
 mod tests {
     use super::{Gatherer, SILENCE_MAX};
     use crate::clock::Clock;
+    use crate::control::snapshot::Snapshot;
     use crate::control::{Mailbox, ToWorker};
-    use crate::engine::stats::Stats;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -181,18 +224,22 @@ mod tests {
         let mut gatherer = Gatherer::new(clock, &[mailbox], Arc::default());
         assert_eq!(gatherer.status().traffic.queries, 0);
         assert_eq!(gatherer.status().traffic.queries, 0);
-        let Ok(ToWorker::Report(answer)) = mail.try_recv() else { panic!("it was not asked") };
+        let Ok(ToWorker::Report { to, forget: false }) = mail.try_recv() else {
+            panic!("it was not asked")
+        };
         assert!(mail.try_recv().is_err(), "it was asked twice");
         let later = clock.now().plus(SILENCE_MAX + Duration::from_secs(1));
         assert_eq!(gatherer.silent_at(clock.now()).count(), 0);
         assert_eq!(gatherer.silent_at(later).collect::<Vec<_>>(), [0]);
 
-        answer.send(Stats { queries: 7, ..Stats::default() }).unwrap();
+        let mut snapshot = Snapshot::of(0, ". {\n any\n}\n");
+        snapshot.stats.queries = 7;
+        to.send(Box::new(snapshot)).unwrap();
         assert_eq!(gatherer.status().traffic.queries, 7);
         // It fails with the question unread, and is asked again.
         drop(mail.try_recv().unwrap());
         assert_eq!(gatherer.status().traffic.queries, 7);
-        assert!(matches!(mail.try_recv(), Ok(ToWorker::Report(_))));
+        assert!(matches!(mail.try_recv(), Ok(ToWorker::Report { .. })));
         let metrics = String::from_utf8(gatherer.metrics()).unwrap();
         assert!(metrics.contains("\nprocess_start_time_seconds "), "{metrics}");
     }

@@ -10,11 +10,15 @@
 //! sleeps until somebody comes.
 
 mod connection;
+mod exposition;
 pub mod gather;
+mod history;
+mod metrics;
 mod readiness;
 mod request;
 mod response;
 mod site;
+mod summary;
 
 pub use gather::Gatherer;
 
@@ -181,6 +185,7 @@ impl Admin {
 
     /// Listens at `doors` and nowhere else.
     fn open(&mut self, doors: Vec<Door>) {
+        self.site.gatherer.watch(doors.iter().any(|door| door.pages.contains(&Page::Status)));
         self.doors.retain(|known| doors.iter().any(|door| door.number == known.number));
         for Door { number, pages, socket } in doors {
             if let Some(known) = self.doors.iter_mut().find(|known| known.number == number) {

@@ -125,6 +125,17 @@ pub struct ServerBlock {
 }
 
 impl ServerBlock {
+    /// Its directives that have a say in queries, in the order in which a query meets them.
+    pub fn handlers(&self) -> Vec<&'static str> {
+        let mut handlers = self.stages.handlers();
+        // Nothing but `whoami`, which answers what nobody forwards, comes behind it.
+        let behind = usize::from(handlers.last() == Some(&"whoami"));
+        if !self.forwards.is_empty() {
+            handlers.insert(handlers.len() - behind, "forward");
+        }
+        handlers
+    }
+
     /// Whether its queries are to be counted by place and type.
     pub fn is_measured(&self) -> bool {
         self.stages.prometheus.is_some()

@@ -145,6 +145,38 @@ pub struct Snapshot {
 }
 
 #[cfg(test)]
+impl Snapshot {
+    /// Of a worker that has just begun to work by `text`.
+    pub(crate) fn of(worker: usize, text: &str) -> Self {
+        let (config, _) =
+            Config::load(text.as_bytes(), "Corefile", &crate::config::Host::plain()).unwrap();
+        let verdicts = Arc::new(Verdicts::new(&config));
+        let sites = crate::engine::tally::Sites::of(&config);
+        let upstreams: usize =
+            config.blocks.iter().flat_map(|block| &block.forwards).map(|f| f.upstreams.len()).sum();
+        Self {
+            worker,
+            at: Moment::ZERO,
+            edition: 0,
+            verdicts,
+            core: None,
+            thread: 0,
+            cpu: Duration::ZERO,
+            stats: Stats { upstreams: vec![Default::default(); upstreams], ..Stats::default() },
+            tallies: Tallies::new(&config, &sites),
+            pools: vec![PoolState::default(); 2 * upstreams],
+            loops: LoopStats::default(),
+            outstanding: 0,
+            streams: 0,
+            ports: Ports::default(),
+            kernel_drops: vec![0; config.listeners.len()],
+            seen: None,
+            config: Arc::new(config),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::{Batches, Ports};
 

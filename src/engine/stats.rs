@@ -35,6 +35,18 @@ pub enum DropReason {
 
 /// How many reasons there are.
 const DROP_REASONS: usize = DropReason::QueryNotSent as usize + 1;
+/// What they are called where they are shown.
+pub const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
+    "query_too_short",
+    "query_is_response",
+    "query_from_port_zero",
+    "query_denied",
+    "reply_not_sent",
+    "response_malformed",
+    "response_unmatched",
+    "response_wrong_question",
+    "query_not_sent",
+];
 
 /// One worker's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,6 +112,13 @@ macro_rules! stage_stats {
         }
 
         impl StageStats {
+            /// Each with its name.
+            pub fn named(&self) -> Vec<(&'static str, StageCounts)> {
+                let mut named = Vec::new();
+                $($(named.push(($name, self.$module));)?)*
+                named
+            }
+
             fn add(&mut self, other: &Self) {
                 $($(self.$module.add(&other.$module);)?)*
             }
@@ -170,6 +189,9 @@ pub enum Reason {
 
 /// How many reasons there are.
 pub const REASONS: usize = Reason::Stopped as usize + 1;
+/// What they are called where they are shown.
+pub const REASON_NAMES: [&str; REASONS] =
+    ["expire", "max_age", "max_idle_conns", "surplus", "timeout", "error", "stop"];
 /// Up to how many seconds old connections were that are counted together.
 pub const AGES: [u32; 11] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600];
 
@@ -303,7 +325,8 @@ impl StageCounts {
 }
 
 impl UpstreamStats {
-    fn add(&mut self, other: &Self) {
+    /// Adds another's counters.
+    pub fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.answered += other.answered;
         self.timed_out += other.timed_out;
@@ -315,7 +338,8 @@ impl UpstreamStats {
 }
 
 impl PoolStats {
-    fn add(&mut self, other: &Self) {
+    /// Adds another's counters.
+    pub fn add(&mut self, other: &Self) {
         self.opened += other.opened;
         self.reused += other.reused;
         self.shared += other.shared;

@@ -26,6 +26,8 @@ struct Health {
     probe: Option<Probe>,
     /// When the next probe is due; `None` while one is under way or none is needed.
     next: Option<Moment>,
+    /// Probes that have failed.
+    failures: u64,
 }
 
 /// All upstreams, in the order of the configuration.
@@ -83,12 +85,14 @@ impl Probing {
             let mut probe_again = false;
             if let Some(old) = same.map(|place| before.remove(place)) {
                 (health.schedule, health.next) = (old.schedule, old.next);
+                health.failures = old.failures;
                 probe_again = old.probe.is_some();
             }
             let (number, schedule) = (self.upstreams.len(), &health.schedule);
             if schedule.is_down() || schedule.is_probing() {
                 self.verdicts.set(number, schedule.is_down(), schedule.is_probing());
             }
+            self.verdicts.set_failures(number, health.failures);
             self.upstreams.push(health);
             if probe_again {
                 self.begin(now, number, log);
@@ -170,6 +174,8 @@ impl Probing {
             Err(failure) => {
                 let failed = health.schedule.on_unanswered(now, self.random.next_u32());
                 health.next = Some(failed.next);
+                health.failures += 1;
+                self.verdicts.set_failures(upstream, health.failures);
                 (failed.change, Some(failure))
             }
         };
@@ -194,6 +200,7 @@ impl Health {
             schedule: Schedule::new(&forward.health),
             probe: None,
             next: None,
+            failures: 0,
         }
     }
 

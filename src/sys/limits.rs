@@ -56,11 +56,7 @@ fn parse_range(text: &str) -> Option<(u16, u16)> {
 /// # Errors
 /// The kernel would not tell or change the limit.
 pub fn raise_open_files() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    cvt(|| {
-        // SAFETY: `limit` is a live rlimit for the kernel to fill.
-        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }
-    })?;
+    let mut limit = open_files_limit()?;
     limit.rlim_cur = limit.rlim_max;
     cvt(|| {
         // SAFETY: `limit` is a live rlimit for the kernel to read.
@@ -69,9 +65,26 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// How many descriptors this process may open now.
+///
+/// # Errors
+/// The kernel would not tell.
+pub fn open_files() -> io::Result<u64> {
+    open_files_limit().map(|limit| limit.rlim_cur)
+}
+
+fn open_files_limit() -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    cvt(|| {
+        // SAFETY: `limit` is a live rlimit for the kernel to fill.
+        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }
+    })?;
+    Ok(limit)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{ephemeral_ports, memory, parse_memory, parse_range, raise_open_files};
+    use super::{ephemeral_ports, memory, open_files, parse_memory, parse_range, raise_open_files};
 
     #[test]
     fn the_memory_is_read_or_not_known() {
@@ -95,6 +108,6 @@ mod tests {
     #[test]
     fn the_limit_on_open_files_is_raised_once_and_for_all() {
         let first = raise_open_files().unwrap();
-        assert_eq!(raise_open_files().unwrap(), first);
+        assert_eq!((raise_open_files().unwrap(), open_files().unwrap()), (first, first));
     }
 }

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod mmsg;
 pub mod output;
 pub mod pktinfo;
+pub mod process;
 pub mod random;
 pub mod signals;
 pub mod socket;

@@ -16,11 +16,16 @@ pub fn number() -> u32 {
 
 /// The processor time that the calling thread took, in user space and in the kernel.
 pub fn processor_time() -> Duration {
+    processor_time_by(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// The time of a clock that counts processor time.
+pub(super) fn processor_time_by(clock: libc::clockid_t) -> Duration {
     let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let mut time = zero;
     let asked = cvt(|| {
         // SAFETY: `time` is a valid place for what is written.
-        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }
+        unsafe { libc::clock_gettime(clock, &raw mut time) }
     });
     // Every kernel has this clock; one that would not tell it tells no time.
     let time = asked.map_or(zero, |_| time);

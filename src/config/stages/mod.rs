@@ -127,6 +127,13 @@ macro_rules! directives {
                 false $($(|| self.$field.$answers())?)*
             }
 
+            /// Those that have a say in queries, in the order in which a query meets them.
+            pub fn handlers(&self) -> Vec<&'static str> {
+                let mut handlers = Vec::new();
+                $($(if self.$field.$answers() { handlers.push($name); })?)*
+                handlers
+            }
+
             /// Writes what `directive` was told, if it is one of these and was told anything.
             pub(super) fn write(
                 &self,

@@ -32,6 +32,8 @@ const UNCHECKED: u8 = 8;
 #[derive(Debug)]
 pub struct Verdicts {
     upstreams: Box<[AtomicU8]>,
+    /// Of each upstream: probes that have failed.
+    failures: Box<[AtomicU64]>,
     /// Of each server block: whether its queries go in a circle.
     loops: Box<[AtomicBool]>,
     /// What the names of probes for loops are made of; zero: nobody has named them yet.
@@ -47,8 +49,9 @@ impl Verdicts {
         let states =
             forwards.flat_map(|forward| forward.upstreams.iter().map(move |_| state(forward)));
         let loops = config.blocks.iter().map(|_| AtomicBool::new(false));
-        let (upstreams, loops) = (states.map(AtomicU8::new).collect(), loops.collect());
-        Self { upstreams, loops, nonce: AtomicU64::new(0) }
+        let upstreams: Box<[_]> = states.map(AtomicU8::new).collect();
+        let failures = upstreams.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { upstreams, failures, loops: loops.collect(), nonce: AtomicU64::new(0) }
     }
 
     /// Whether queries should go elsewhere.
@@ -86,6 +89,16 @@ impl Verdicts {
     pub fn set(&self, upstream: usize, down: bool, probing: bool) {
         let state = if down { DOWN } else { 0 } | if probing { PROBING } else { 0 };
         self.upstreams[upstream].store(state, Ordering::Relaxed);
+    }
+
+    /// So many probes of `upstream` have failed. For the keeper, who counts them.
+    pub fn set_failures(&self, upstream: usize, failures: u64) {
+        self.failures[upstream].store(failures, Ordering::Relaxed);
+    }
+
+    /// How many probes of `upstream` have failed.
+    pub fn failures(&self, upstream: usize) -> u64 {
+        self.failures[upstream].load(Ordering::Relaxed)
     }
 
     /// The number that the probes for loops are named by: the first that any worker proposes.

@@ -1,0 +1,351 @@
+//! What Prometheus gets to read: the names and labels.
+//!
+//! `coredns_*` are the reference's, with its labels and buckets, so that dashboards and alerts work
+//! unchanged; `onward_*` are what nobody else shows. What each means is its help text. Numbers are
+//! those that the workers told, and are added up here. Queries by place are in `queries`; the rest
+//! is here.
+
+mod queries;
+
+use super::exposition::{Buckets, Exposition, Label};
+use crate::config::{Forward, Upstream};
+use crate::control::snapshot::{BATCHES, Ports, Snapshot};
+use crate::engine::histogram::{EDGES, edge_seconds};
+use crate::engine::pool::PoolState;
+use crate::engine::stats::{
+    AGES, DROP_REASON_NAMES, PoolStats, REASON_NAMES, StageCounts, Stats, UpstreamStats,
+};
+use crate::sys::{process, thread};
+use std::net::SocketAddr;
+
+/// What the reference calls the plugin behind the series about upstreams.
+const PROXY: Label<'_> = ("proxy_name", "forward");
+
+/// What is known besides what workers tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Facts {
+    /// When the process began: seconds since 1970.
+    pub(super) started: f64,
+    /// Reloads that took effect, and that failed.
+    pub(super) reloads: [u64; 2],
+}
+
+/// All series, as text.
+pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts) -> Vec<u8> {
+    let mut all = Exposition::default();
+    of_process(&mut all, facts);
+    of_service(&mut all, facts);
+    if let Some(latest) = snapshots.iter().max_by_key(|snapshot| snapshot.edition) {
+        queries::of_configuration(&mut all, &latest.config);
+        of_health(&mut all, latest);
+    }
+    let mut ports = Ports::default();
+    for snapshot in snapshots {
+        queries::of_sites(&mut all, snapshot);
+        queries::of_caches(&mut all, snapshot);
+        of_upstreams(&mut all, snapshot);
+        of_worker(&mut all, snapshot);
+        of_listeners(&mut all, snapshot);
+        of_drops(&mut all, &snapshot.stats);
+        ports.merge(&snapshot.ports);
+    }
+    let help = "Distinct source ports of sockets to upstreams.";
+    all.gauge("onward_source_ports", help, &[], ports.count() as f64);
+    all.text()
+}
+
+/// The upstreams of a snapshot, as they are numbered.
+pub(super) fn upstreams(snapshot: &Snapshot) -> impl Iterator<Item = (&Forward, &Upstream)> {
+    let forwards = snapshot.config.blocks.iter().flat_map(|block| &block.forwards);
+    forwards.flat_map(|forward| forward.upstreams.iter().map(move |upstream| (forward, upstream)))
+}
+
+/// What the reference calls a listener.
+fn server_of(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("dns://:{}", address.port())
+    } else {
+        format!("dns://{address}")
+    }
+}
+
+/// The reference's edges, in seconds.
+fn edges() -> impl Iterator<Item = f64> {
+    (0..EDGES).map(edge_seconds)
+}
+
+fn of_process(all: &mut Exposition, facts: &Facts) {
+    let process::Usage { cpu, resident_bytes, virtual_bytes, descriptors, descriptors_max } =
+        process::usage();
+    let help = "Processor time of the process, in user space and in the kernel.";
+    all.counter("process_cpu_seconds_total", help, &[], cpu.as_secs_f64());
+    let help = "When the process began, in seconds since 1970.";
+    all.gauge("process_start_time_seconds", help, &[], facts.started);
+    let help = "Memory that the process holds.";
+    all.gauge("process_resident_memory_bytes", help, &[], resident_bytes as f64);
+    let help = "Addresses that the process has reserved.";
+    all.gauge("process_virtual_memory_bytes", help, &[], virtual_bytes as f64);
+    all.gauge("process_open_fds", "Descriptors that are open.", &[], descriptors as f64);
+    all.gauge("process_max_fds", "Descriptors that may be open.", &[], descriptors_max as f64);
+}
+
+fn of_service(all: &mut Exposition, facts: &Facts) {
+    let version = format!("onward-{}", env!("CARGO_PKG_VERSION"));
+    let labels = [("version", &*version), ("revision", ""), ("goversion", "")];
+    all.gauge("coredns_build_info", "What is running.", &labels, 1.0);
+    let [done, failed] = facts.reloads.map(|count| count as f64);
+    let name = "onward_reloads_total";
+    let help = "Configurations read again, by outcome.";
+    all.counter(name, help, &[("result", "done")], done);
+    all.counter(name, help, &[("result", "failed")], failed);
+    let help = "Configurations that could not be put to work.";
+    all.counter("coredns_reload_failed_total", help, &[], failed);
+    // These are there from the start on.
+    let help = "Panics that were caught.";
+    all.counter("coredns_panics_total", help, &[], 0.0);
+    let help = "Queries that found all upstreams down.";
+    all.counter("coredns_forward_healthcheck_broken_total", help, &[], 0.0);
+    let help = "Queries refused for max_concurrent.";
+    all.counter("coredns_forward_max_concurrent_rejects_total", help, &[], 0.0);
+}
+
+/// What the keeper has found out: once for all workers.
+fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
+    for (number, (_, upstream)) in upstreams(snapshot).enumerate() {
+        let to = upstream.address.to_string();
+        let is_up = !snapshot.verdicts.is_down(number);
+        let help = "Whether queries go there: 1, or 0 when its probes fail.";
+        all.largest("onward_upstream_up", help, &[("to", &to)], f64::from(u8::from(is_up)));
+        let failures = snapshot.verdicts.failures(number) as f64;
+        let help = "Probes that failed.";
+        let name = "coredns_proxy_healthcheck_failures_total";
+        all.counter(name, help, &[PROXY, ("to", &to)], failures);
+    }
+}
+
+fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
+    for (number, (_, upstream)) in upstreams(snapshot).enumerate() {
+        let to = &*upstream.address.to_string();
+        let UpstreamStats { sent, timed_out, failed, pool, streams, .. } =
+            snapshot.stats.upstreams.get(number).copied().unwrap_or_default();
+        let labels = [("to", to)];
+        let help = "Queries sent, retries included.";
+        all.counter("onward_upstream_queries_total", help, &labels, sent as f64);
+        let help = "Attempts that nobody answered in time.";
+        all.counter("onward_upstream_timeouts_total", help, &labels, timed_out as f64);
+        let help = "Attempts whose connection failed.";
+        all.counter("onward_upstream_failures_total", help, &labels, failed as f64);
+        for (transport, stats, place) in [("udp", &pool, 0), ("tcp", &streams, 1)] {
+            let state = snapshot.pools.get(2 * number + place).copied().unwrap_or_default();
+            of_pool(all, to, transport, stats, &state);
+        }
+        let answers = snapshot.tallies.upstreams.get(number);
+        for (rcode, answers) in answers.into_iter().flatten().enumerate() {
+            let rcode = queries::rcode_name(rcode);
+            let labels = [PROXY, ("to", to), ("rcode", &rcode)];
+            let (count, sum) = (answers.count(), answers.sum_seconds());
+            let buckets = Buckets::new(edges(), &answers.cumulative(), count, sum);
+            let help = "From an attempt to its answer.";
+            all.histogram("coredns_proxy_request_duration_seconds", help, &labels, buckets);
+        }
+    }
+}
+
+/// What becomes of connections.
+fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, state: &PoolState) {
+    if stats.opened == 0 {
+        return;
+    }
+    let labels = [PROXY, ("to", to), ("proto", transport)];
+    let reused = (stats.reused + stats.shared) as f64;
+    let help = "Attempts that found a connection.";
+    all.counter("coredns_proxy_conn_cache_hits_total", help, &labels, reused);
+    let help = "Attempts that dialled a connection.";
+    all.counter("coredns_proxy_conn_cache_misses_total", help, &labels, stats.opened as f64);
+    let labels = [("to", to), ("transport", transport)];
+    let help = "Connections dialled.";
+    all.counter("onward_connections_opened_total", help, &labels, stats.opened as f64);
+    let help = "Connections taken from their pool again.";
+    all.counter("onward_connections_reused_total", help, &labels, stats.reused as f64);
+    let help = "Times that a busy connection was shared.";
+    all.counter("onward_connections_shared_total", help, &labels, stats.shared as f64);
+    let states = [("idle", state.idle), ("in_use", state.in_use), ("retiring", state.retiring)];
+    for (name, count) in states {
+        let labels = [("to", to), ("transport", transport), ("state", name)];
+        let help = "Open connections, by what they do; a retiring one takes no new query.";
+        all.gauge("onward_connections", help, &labels, count as f64);
+    }
+    let help = "Connections that there may be.";
+    all.gauge("onward_connections_limit", help, &labels, state.limit as f64);
+    let help = "The age of the oldest open connection.";
+    let oldest = state.oldest.as_secs_f64();
+    all.largest("onward_connection_oldest_seconds", help, &labels, oldest);
+    for (reason, ages) in REASON_NAMES.iter().zip(&stats.ages) {
+        let labels = [("to", to), ("transport", transport), ("reason", *reason)];
+        let sum = ages.sum_ms as f64 / 1e3;
+        let buckets = Buckets::of_counts(AGES.map(f64::from), &ages.counts, sum);
+        let help = "How old connections were when they were closed, by the reason.";
+        all.histogram("onward_connection_age_seconds", help, &labels, buckets);
+    }
+}
+
+fn of_worker(all: &mut Exposition, snapshot: &Snapshot) {
+    let worker = &*snapshot.worker.to_string();
+    let labels = [("worker", worker)];
+    let (stats, loops) = (&snapshot.stats, &snapshot.loops);
+    let help = "Turns of the loop.";
+    all.counter("onward_turns_total", help, &labels, loops.turns as f64);
+    let help = "Time of all turns, without the wait for something to do.";
+    all.counter("onward_turn_seconds_total", help, &labels, loops.busy.as_secs_f64());
+    let help = "Processor time of the worker's thread.";
+    all.counter("onward_worker_cpu_seconds_total", help, &labels, snapshot.cpu.as_secs_f64());
+    if let Some(migrations) = thread::migrations(snapshot.thread) {
+        let help = "Times that the kernel moved the worker to another core.";
+        all.counter("onward_worker_migrations_total", help, &labels, migrations as f64);
+    }
+    let help = "Sweeps of pools and caches.";
+    all.counter("onward_sweeps_total", help, &labels, loops.sweeps as f64);
+    let help = "Queries that are outstanding.";
+    all.gauge("onward_exchanges", help, &labels, snapshot.outstanding as f64);
+    let limit = crate::engine::exchange::EXCHANGES_MAX as f64;
+    all.gauge("onward_exchanges_limit", "Queries that may be outstanding.", &labels, limit);
+    let help = "Streams that clients have open.";
+    all.gauge("onward_client_streams", help, &labels, snapshot.streams as f64);
+    let help = "Streams that clients opened.";
+    all.counter("onward_client_streams_total", help, &[], stats.streams as f64);
+    let help = "Streams of clients that found no place.";
+    all.counter("onward_client_streams_refused_total", help, &[], stats.streams_refused as f64);
+    for (direction, batches) in [("queries", &loops.queries), ("responses", &loops.responses)] {
+        let edges = BATCHES.map(|edge| edge as f64);
+        let buckets = Buckets::of_counts(edges, &batches.counts, batches.datagrams as f64);
+        let help = "Datagrams that one call brought.";
+        all.histogram("onward_batch_size", help, &[("direction", direction)], buckets);
+    }
+}
+
+fn of_listeners(all: &mut Exposition, snapshot: &Snapshot) {
+    let worker = &*snapshot.worker.to_string();
+    let listeners = snapshot.config.listeners.iter().zip(&snapshot.kernel_drops);
+    for (listener, drops) in listeners {
+        let server = server_of(listener.address);
+        let labels = [("server", &*server), ("worker", worker)];
+        let help = "Datagrams that the kernel dropped because the listener's buffer was full.";
+        all.counter("onward_listener_drops_total", help, &labels, *drops as f64);
+    }
+}
+
+/// What was not served, and what did not have to be.
+fn of_drops(all: &mut Exposition, stats: &Stats) {
+    for (reason, count) in DROP_REASON_NAMES.iter().zip(stats.drops) {
+        let help = "Packets dropped without a reply or use.";
+        all.counter("onward_drops_total", help, &[("reason", reason)], count as f64);
+    }
+    let help = "Queries that shared another's way upstream.";
+    all.counter("onward_coalesced_total", help, &[], stats.coalesced as f64);
+    let help = "Queries failed because as many as can be were outstanding.";
+    all.counter("onward_overloaded_total", help, &[], stats.overloaded as f64);
+    let help = "Queries that found all upstreams down.";
+    all.counter("coredns_forward_healthcheck_broken_total", help, &[], stats.all_down as f64);
+    let help = "Queries refused for max_concurrent.";
+    let rejects = stats.concurrent_rejects as f64;
+    all.counter("coredns_forward_max_concurrent_rejects_total", help, &[], rejects);
+    all.counter("coredns_panics_total", "Panics that were caught.", &[], stats.panics as f64);
+    let help = "What was to be written about queries and found no room on its way.";
+    let labels = [("kind", "errors")];
+    all.counter("onward_records_lost_total", help, &labels, stats.errors_lost as f64);
+    for (stage, counts) in stats.stages.named() {
+        let StageCounts { passed, answered, refused, dropped } = counts;
+        let results = [
+            ("passed", passed),
+            ("answered", answered),
+            ("refused", refused),
+            ("dropped", dropped),
+        ];
+        for (result, count) in results {
+            let help = "Queries that a stage had a say in, by what it made of them.";
+            let labels = [("stage", stage), ("result", result)];
+            all.counter_if_any("onward_stage_queries_total", help, &labels, count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, text};
+    use crate::control::snapshot::Snapshot;
+    use crate::engine::key::Transport;
+    use crate::engine::tally::{Asking, Outcome};
+    use std::time::Duration;
+
+    const COREFILE: &str = "a.test b.test:5300 {\n bind 127.0.0.1\n prometheus\n errors\n cache\n \
+                            forward . 192.0.2.1 192.0.2.2\n}\n";
+
+    /// One query and its reply at the first site.
+    fn worker(number: usize, rcode: u16) -> Snapshot {
+        let mut snapshot = Snapshot::of(number, COREFILE);
+        let transport = Transport::Udp;
+        let site = snapshot.tallies.sites.iter().position(|site| site.zone.is_some()).unwrap();
+        let asking = Asking { transport, is_ipv6: true, kind: 28, dnssec_ok: true, len: 40 };
+        snapshot.tallies.ask(site as u32, &asking);
+        let took = Duration::from_millis(4);
+        let outcome = Outcome { transport, took, rcode, len: 100, answered: rcode != 2 };
+        snapshot.tallies.end(site as u32, &outcome);
+        snapshot.tallies.upstream(1, rcode, took);
+        snapshot.stats.upstreams[1].pool.opened = 1;
+        snapshot.stats.caches = vec![Default::default()];
+        snapshot.pools[2].idle = 1;
+        snapshot.ports.insert(40_000);
+        snapshot
+    }
+
+    #[test]
+    fn workers_are_added_up_and_told_in_the_words_of_the_reference() {
+        let snapshots = [worker(0, 0), worker(1, 0), worker(2, 2)];
+        let facts = Facts { started: 1e9, reloads: [3, 1] };
+        let text = String::from_utf8(text(&snapshots.each_ref(), &facts)).unwrap();
+        let place = r#"server="dns://127.0.0.1:53",zone="a.test.",view="""#;
+        let other = r#"server="dns://127.0.0.1:5300",zone="b.test.",view="""#;
+        for line in [
+            format!(
+                "coredns_dns_requests_total{{{place},proto=\"udp\",family=\"2\",\
+                 type=\"AAAA\"}} 3"
+            ),
+            format!("coredns_dns_do_requests_total{{{place}}} 3"),
+            format!("coredns_dns_responses_total{{{place},rcode=\"NOERROR\",plugin=\"errors\"}} 2"),
+            format!("coredns_dns_responses_total{{{place},rcode=\"SERVFAIL\",plugin=\"\"}} 1"),
+            format!("coredns_dns_request_duration_seconds_bucket{{{place},le=\"0.002\"}} 0"),
+            format!("coredns_dns_request_duration_seconds_bucket{{{place},le=\"0.004\"}} 3"),
+            format!("coredns_dns_request_duration_seconds_sum{{{place}}} 0.012"),
+            format!("coredns_dns_response_size_bytes_bucket{{{place},proto=\"udp\",le=\"100\"}} 3"),
+            format!("coredns_plugin_enabled{{{other},name=\"cache\"}} 1"),
+            "coredns_proxy_request_duration_seconds_count{proxy_name=\"forward\",\
+             to=\"192.0.2.2:53\",rcode=\"NOERROR\"} 2"
+                .to_owned(),
+            "coredns_proxy_conn_cache_misses_total{proxy_name=\"forward\",to=\"192.0.2.2:53\",\
+             proto=\"udp\"} 3"
+                .to_owned(),
+            "coredns_proxy_healthcheck_failures_total{proxy_name=\"forward\",to=\"192.0.2.1:53\"} 0"
+                .to_owned(),
+            "coredns_cache_requests_total{server=\"dns://127.0.0.1:53\",zones=\"a.test.,b.test.\",\
+             view=\"\"} 0"
+                .to_owned(),
+            "coredns_forward_healthcheck_broken_total 0".to_owned(),
+            "coredns_panics_total 0".to_owned(),
+            "coredns_reload_failed_total 1".to_owned(),
+            "onward_connections{to=\"192.0.2.2:53\",transport=\"udp\",state=\"idle\"} 3".to_owned(),
+            "onward_source_ports 1".to_owned(),
+            "onward_upstream_up{to=\"192.0.2.1:53\"} 1".to_owned(),
+            "process_start_time_seconds 1000000000".to_owned(),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("type=\"A\""), "what did not happen has no series");
+    }
+
+    #[test]
+    fn a_process_that_has_not_heard_of_any_worker_tells_of_itself() {
+        let text = String::from_utf8(text(&[], &Facts::default())).unwrap();
+        assert!(text.contains("coredns_build_info{version=\"onward-"), "{text}");
+        assert!(!text.contains("coredns_dns_"));
+    }
+}

@@ -1,0 +1,182 @@
+//! The series about queries by the place where they are served, and about caches.
+//!
+//! `zone` is the block's zone that a name belongs to and `dropped` where no zone wants it; what is
+//! beyond the number of zones that are counted apart is `more`. `plugin` is, as in the reference,
+//! the first directive behind `prometheus` in the chain, whoever answered, and nobody where the
+//! reply is an error of ours.
+
+use super::{Buckets, Exposition, Snapshot, edges, server_of};
+use crate::config::{Config, ServerBlock};
+use crate::engine::histogram::{SIZES, Sizes};
+use crate::engine::stats::CacheStats;
+use crate::engine::tally::{KINDS, Site, Tally};
+use domain::base::iana::Rcode;
+use std::net::SocketAddr;
+
+/// Labels of `coredns_plugin_enabled` at most: a million zones times their plugins are no metric.
+const PLUGINS_MAX: usize = 4_096;
+/// There are no views: the label is there for the queries that dashboards make.
+const VIEW: (&str, &str) = ("view", "");
+const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
+const FAMILIES: [&str; 2] = ["1", "2"];
+const CLASSES: [&str; 2] = ["success", "denial"];
+
+/// The mnemonic of a response code.
+pub(super) fn rcode_name(rcode: usize) -> String {
+    Rcode::masked_from_int(rcode as u8).to_string()
+}
+
+/// Which plugins are at work where.
+pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
+    let listeners = config.listeners.iter();
+    let zones = listeners.flat_map(|listener| {
+        listener.zones.iter().map(|(zone, block)| (listener.address, zone, &config.blocks[*block]))
+    });
+    let plugins = zones.flat_map(|(address, zone, block)| {
+        block.handlers().into_iter().map(move |plugin| (address, zone, plugin))
+    });
+    for (address, zone, plugin) in plugins.take(PLUGINS_MAX) {
+        let (server, zone) = (server_of(address), zone.to_string());
+        let labels = [("server", &*server), ("zone", &zone), VIEW, ("name", plugin)];
+        all.largest("coredns_plugin_enabled", "Which plugins are at work.", &labels, 1.0);
+    }
+}
+
+/// What was asked and answered at each place.
+pub(super) fn of_sites(all: &mut Exposition, snapshot: &Snapshot) {
+    for (site, tally) in snapshot.tallies.sites.iter().zip(&snapshot.tallies.counts) {
+        let (server, zone) = labels_of(site);
+        let block = site.block.and_then(|block| snapshot.config.blocks.get(block));
+        of_requests(all, &server, &zone, tally);
+        of_responses(all, &server, &zone, block.map_or("", plugin_of), tally);
+    }
+}
+
+fn labels_of(site: &Site) -> (String, String) {
+    let server = site.server.map_or_else(String::new, server_of);
+    let zone = match (&site.zone, site.server) {
+        (Some(zone), _) => zone.to_string(),
+        (None, Some(_)) => "dropped".to_owned(),
+        (None, None) => "more".to_owned(),
+    };
+    (server, zone)
+}
+
+/// The first plugin behind `prometheus` in the block's chain.
+fn plugin_of(block: &ServerBlock) -> &'static str {
+    let handlers = block.handlers();
+    let behind = handlers.iter().skip_while(|name| **name != "prometheus").nth(1);
+    behind.copied().unwrap_or("")
+}
+
+fn of_requests(all: &mut Exposition, server: &str, zone: &str, tally: &Tally) {
+    for (by_family, proto) in tally.requests.iter().zip(TRANSPORTS) {
+        for (by_kind, family) in by_family.iter().zip(FAMILIES) {
+            for (place, count) in by_kind.iter().enumerate() {
+                let kind = KINDS.get(place).map_or("other", |(_, name)| *name);
+                let labels = [
+                    ("server", server),
+                    ("zone", zone),
+                    VIEW,
+                    ("proto", proto),
+                    ("family", family),
+                    ("type", kind),
+                ];
+                let help = "Queries, by transport, family and type.";
+                all.counter_if_any("coredns_dns_requests_total", help, &labels, *count);
+            }
+        }
+    }
+    let labels = [("server", server), ("zone", zone), VIEW];
+    let help = "Queries that want DNSSEC records.";
+    all.counter_if_any("coredns_dns_do_requests_total", help, &labels, tally.dnssec_ok);
+    let help = "Bytes of queries.";
+    let name = "coredns_dns_request_size_bytes";
+    of_sizes(all, name, help, (server, zone), &tally.request_sizes);
+}
+
+fn of_responses(all: &mut Exposition, server: &str, zone: &str, plugin: &str, tally: &Tally) {
+    for (by_code, plugin) in [(&tally.answered, plugin), (&tally.failed, "")] {
+        for (rcode, count) in by_code.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let rcode = rcode_name(rcode);
+            let labels =
+                [("server", server), ("zone", zone), VIEW, ("rcode", &*rcode), ("plugin", plugin)];
+            let help = "Replies, by response code.";
+            all.counter("coredns_dns_responses_total", help, &labels, *count as f64);
+        }
+    }
+    let durations = &tally.durations;
+    let (count, sum) = (durations.count(), durations.sum_seconds());
+    let buckets = Buckets::new(edges(), &durations.cumulative(), count, sum);
+    let labels = [("server", server), ("zone", zone), VIEW];
+    let help = "From queries to their replies.";
+    all.histogram("coredns_dns_request_duration_seconds", help, &labels, buckets);
+    let help = "Bytes of replies.";
+    let name = "coredns_dns_response_size_bytes";
+    of_sizes(all, name, help, (server, zone), &tally.response_sizes);
+}
+
+fn of_sizes(
+    all: &mut Exposition,
+    name: &'static str,
+    help: &'static str,
+    (server, zone): (&str, &str),
+    sizes: &[Sizes; 2],
+) {
+    for (sizes, proto) in sizes.iter().zip(TRANSPORTS) {
+        let edges = SIZES.map(f64::from);
+        let buckets = Buckets::new(edges, &sizes.cumulative(), sizes.count(), sizes.sum() as f64);
+        let labels = [("server", server), ("zone", zone), VIEW, ("proto", proto)];
+        all.histogram(name, help, &labels, buckets);
+    }
+}
+
+/// What caches did, each once for all listeners of its block: the first gives it its label.
+pub(super) fn of_caches(all: &mut Exposition, snapshot: &Snapshot) {
+    let blocks = snapshot.config.blocks.iter().enumerate();
+    let caching = blocks.filter(|(_, block)| block.stages.cache.is_some());
+    for ((number, block), stats) in caching.zip(&snapshot.stats.caches) {
+        let server = first_address(&snapshot.config, number).map_or_else(String::new, server_of);
+        of_cache(all, &server, &zones_of(block), stats);
+    }
+}
+
+/// The zones of a block, as the reference's label has them.
+fn zones_of(block: &ServerBlock) -> String {
+    let zones: Vec<_> = block.zones.iter().take(16).map(ToString::to_string).collect();
+    zones.join(",")
+}
+
+fn first_address(config: &Config, block: usize) -> Option<SocketAddr> {
+    let mut listeners = config.listeners.iter();
+    let serving = |zones: &[(crate::config::Name, usize)]| zones.iter().any(|zone| zone.1 == block);
+    listeners.find(|listener| serving(&listener.zones)).map(|listener| listener.address)
+}
+
+fn of_cache(all: &mut Exposition, server: &str, zones: &str, stats: &CacheStats) {
+    for (place, class) in CLASSES.into_iter().enumerate() {
+        let labels = [("server", server), ("type", class), ("zones", zones), VIEW];
+        let (entries, hits) = (stats.entries[place] as f64, stats.hits[place] as f64);
+        let help = "Answers that are stored; those that have expired are among them.";
+        all.gauge("coredns_cache_entries", help, &labels, entries);
+        all.counter("coredns_cache_hits_total", "Replies from the cache.", &labels, hits);
+        let help = "Usable answers that had to go for want of room.";
+        let evicted = stats.evicted[place] as f64;
+        all.counter("coredns_cache_evictions_total", help, &labels, evicted);
+    }
+    let labels = [("server", server), ("zones", zones), VIEW];
+    let hits: u64 = stats.hits.iter().sum();
+    let misses = stats.requests.saturating_sub(hits) as f64;
+    let help = "Look-ups that found nothing.";
+    all.counter("coredns_cache_misses_total", help, &labels, misses);
+    let requests = stats.requests as f64;
+    all.counter("coredns_cache_requests_total", "Look-ups.", &labels, requests);
+    let help = "Refreshes begun while a client was served.";
+    all.counter("coredns_cache_prefetch_total", help, &labels, stats.refreshes as f64);
+    let help = "Responses not stored because they answer another question: there are none.";
+    all.counter("coredns_cache_drops_total", help, &labels, 0.0);
+    let help = "Replies from the cache after they had expired.";
+    all.counter("coredns_cache_served_stale_total", help, &labels, stats.stale as f64);
+    let help = "Memory that stored answers take.";
+    all.gauge("onward_cache_bytes", help, &[("zones", zones)], stats.bytes as f64);
+}

@@ -1,0 +1,64 @@
+//! What the kernel knows about this process: the time and memory it takes, and its descriptors.
+//!
+//! For whoever looks at it now and then: each is read from the kernel when it is asked for, and
+//! what the kernel does not tell is nothing.
+
+use super::{limits, thread};
+use std::fs;
+use std::time::Duration;
+
+/// What the process takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time, in user space and in the kernel, of all threads since the start.
+    pub cpu: Duration,
+    /// Bytes of memory that it holds.
+    pub resident_bytes: u64,
+    /// Bytes of addresses that it has reserved.
+    pub virtual_bytes: u64,
+    /// Descriptors that are open.
+    pub descriptors: u64,
+    /// Descriptors that may be.
+    pub descriptors_max: u64,
+}
+
+/// What this process takes now.
+pub fn usage() -> Usage {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = statm.split(' ').map(|pages| pages.parse().unwrap_or(0));
+    let mut bytes = || pages.next().unwrap_or(0) * page_len();
+    let (virtual_bytes, resident_bytes) = (bytes(), bytes());
+    let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    Usage {
+        cpu: thread::processor_time_by(libc::CLOCK_PROCESS_CPUTIME_ID),
+        resident_bytes,
+        virtual_bytes,
+        // The one that reads the directory is among them.
+        descriptors: open.saturating_sub(1) as u64,
+        descriptors_max: limits::open_files().unwrap_or(0),
+    }
+}
+
+fn page_len() -> u64 {
+    // SAFETY: it takes a number and returns one.
+    let len = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    len.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::usage;
+
+    #[test]
+    fn a_process_takes_something() {
+        let before = usage();
+        let file = std::fs::File::open("/proc/self/statm").unwrap();
+        let memory = vec![1u8; 64 << 20];
+        let after = usage();
+        assert!(after.resident_bytes >= before.resident_bytes + (32 << 20), "{before:?} {after:?}");
+        assert!(after.virtual_bytes > after.resident_bytes);
+        assert!(after.cpu > before.cpu && after.descriptors >= 4);
+        assert!(after.descriptors <= after.descriptors_max);
+        drop((file, memory));
+    }
+}
