@@ -21,6 +21,9 @@ const DISCARDED_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 2 << 10;
 
+/// Who answers requests and what is none, and says whether another may follow.
+pub(super) type Answer<'a> = dyn FnMut(Result<&Request<'_>, Refusal>) -> (Response, bool) + 'a;
+
 /// How a connection stands after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -109,13 +112,8 @@ impl<S: Read + Write> Connection<S> {
         self.output.len() - self.sent
     }
 
-    /// Does what the socket allows, and answers one request at most. `answer` also says whether
-    /// another may follow.
-    pub(super) fn on_ready(
-        &mut self,
-        now: Moment,
-        answer: &mut dyn FnMut(Result<&Request<'_>, Refusal>) -> (Response, bool),
-    ) -> Outcome {
+    /// Does what the socket allows, and answers one request at most.
+    pub(super) fn on_ready(&mut self, now: Moment, answer: &mut Answer<'_>) -> Outcome {
         if self.state == State::Reading {
             match self.read(now, answer) {
                 Ok(true) => {}
@@ -134,11 +132,7 @@ impl<S: Read + Write> Connection<S> {
     ///
     /// # Errors
     /// Nothing more will come.
-    fn read(
-        &mut self,
-        now: Moment,
-        answer: &mut dyn FnMut(Result<&Request<'_>, Refusal>) -> (Response, bool),
-    ) -> io::Result<bool> {
+    fn read(&mut self, now: Moment, answer: &mut Answer<'_>) -> io::Result<bool> {
         let mut piece = [0; PIECE_BYTES];
         loop {
             let seen = self.input.len();

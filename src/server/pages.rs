@@ -68,7 +68,10 @@ impl Pages {
         inherited: &mut Vec<(SocketAddr, TcpListener)>,
     ) -> Result<Plan, StartError> {
         let mut plan = Plan { listeners: Vec::new() };
-        for listener in config.http() {
+        let wanted = config.http();
+        let is_wanted = |open: &&Open| wanted.iter().any(|listener| open.is_at(listener.address));
+        let going: Vec<&Open> = self.open.iter().filter(|open| !is_wanted(open)).collect();
+        for listener in wanted.iter().cloned() {
             let asked = listener.address;
             if let Some(known) = self.find(asked) {
                 plan.listeners.push((listener, Found::Kept(known.number)));
@@ -77,7 +80,11 @@ impl Pages {
             let passed = inherited.iter().position(|(address, _)| *address == asked);
             let socket = match passed {
                 Some(place) => Ok(inherited.swap_remove(place).1),
-                None => socket::tcp_listener_alone(asked),
+                None => {
+                    let ours = going.iter().filter(|open| open.address.port() == asked.port());
+                    let ours: Vec<_> = ours.map(|open| &open.socket).collect();
+                    socket::tcp_listener_alone(asked, &ours)
+                }
             };
             match socket {
                 Ok(socket) => {
@@ -173,6 +180,12 @@ impl Pages {
     }
 
     fn find(&self, asked: SocketAddr) -> Option<&Open> {
-        self.open.iter().find(|open| open.asked == asked || open.address == asked)
+        self.open.iter().find(|open| open.is_at(asked))
+    }
+}
+
+impl Open {
+    fn is_at(&self, asked: SocketAddr) -> bool {
+        self.asked == asked || self.address == asked
     }
 }

@@ -68,26 +68,46 @@ pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener
 /// A TCP listener on `address` that nobody shares. On the unspecified address of IPv6 it listens on
 /// those of both families, or of IPv4 alone where the host has no other.
 ///
+/// `ours` have the same port on other addresses, and are about to go: for the moment of binding
+/// they share it. (From then on the kernel would let another program of the same user share it,
+/// too, if it asked to: that is why `ours` is empty wherever it can be.)
+///
 /// # Errors
 /// As [`udp_listener`].
-pub fn tcp_listener_alone(address: SocketAddr) -> io::Result<TcpListener> {
-    let any = address.is_ipv6() && address.ip().is_unspecified();
+pub fn tcp_listener_alone(address: SocketAddr, ours: &[&TcpListener]) -> io::Result<TcpListener> {
+    let share = |shared| ours.iter().try_for_each(|own| SockRef::from(own).set_reuse_port(shared));
+    share(true)?;
+    let outcome = listen_on_both(address, !ours.is_empty());
+    share(false)?;
+    outcome
+}
+
+/// A TCP listener on `address`, or on both families where it is the unspecified one of IPv6.
+fn listen_on_both(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    if !address.is_ipv6() || !address.ip().is_unspecified() {
+        return not_shared(tcp_listener(address, shared)?);
+    }
     let listen = || -> io::Result<TcpListener> {
         let socket = tcp(address)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(!any)?;
-        }
+        socket.set_only_v6(false)?;
         socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shared)?;
         socket.bind(&SockAddr::from(address))?;
         socket.listen(BACKLOG_MAX)?;
         Ok(socket.into())
     };
-    match listen() {
-        Err(error) if any && is_missing_family(&error) => {
-            tcp_listener((Ipv4Addr::UNSPECIFIED, address.port()).into(), false)
+    let outcome = match listen() {
+        Err(error) if is_missing_family(&error) => {
+            tcp_listener((Ipv4Addr::UNSPECIFIED, address.port()).into(), shared)
         }
         outcome => outcome,
-    }
+    };
+    not_shared(outcome?)
+}
+
+fn not_shared(listener: TcpListener) -> io::Result<TcpListener> {
+    SockRef::from(&listener).set_reuse_port(false)?;
+    Ok(listener)
 }
 
 /// A TCP socket that is connecting to `upstream`, from `source` if there is one; an event tells
@@ -262,7 +282,7 @@ mod tests {
     use crate::sys::mmsg::{RecvBatch, ReplyBatch};
     use socket2::SockRef;
     use std::io::ErrorKind;
-    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsFd;
 
     #[test]
@@ -285,15 +305,23 @@ mod tests {
 
     #[test]
     fn a_listener_alone_is_on_both_families_and_shares_with_nobody() {
-        let listener = tcp_listener_alone("[::]:0".parse().unwrap()).unwrap();
+        let listener = tcp_listener_alone("[::]:0".parse().unwrap(), &[]).unwrap();
         let address = listener.local_addr().unwrap();
         let families: &[&str] =
             if address.is_ipv6() { &["127.0.0.1", "::1"] } else { &["127.0.0.1"] };
         for ip in families {
             TcpStream::connect((*ip, address.port())).unwrap();
         }
-        let again = tcp_listener_alone(address).unwrap_err();
-        assert_eq!(again.kind(), ErrorKind::AddrInUse);
+        let again = |ours: &[&TcpListener]| tcp_listener_alone(address, ours).unwrap_err().kind();
+        assert_eq!(again(&[]), ErrorKind::AddrInUse);
+        let part = SocketAddr::new("127.0.0.1".parse().unwrap(), address.port());
+        let refused = tcp_listener_alone(part, &[]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::AddrInUse);
+        // Of our own, which is about to go, a part may be taken.
+        let part = tcp_listener_alone(part, &[&listener]).unwrap();
+        drop(listener);
+        assert_eq!(again(&[]), ErrorKind::AddrInUse);
+        drop(tcp_listener_alone(address, &[&part]).unwrap());
     }
 
     #[test]

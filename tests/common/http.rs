@@ -3,6 +3,8 @@
 //! One connection for each request, or one for several; nothing is waited for longer than anybody
 //! should. What is wrong on purpose is sent as it is.
 
+#![allow(dead_code, reason = "each test binary uses its part of this")]
+
 use super::until::PATIENCE;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -153,6 +153,19 @@ fn a_reload_keeps_an_address_and_its_connections_whether_it_succeeds_or_not() {
 }
 
 #[test]
+fn an_address_may_become_part_of_another_and_back() {
+    let mut server = start("127.0.0.1:0", "health 127.0.0.1:0", 1);
+    let address = address_of(&server, Page::Health).unwrap();
+    for asked in [format!(":{}", address.port()), address.to_string()] {
+        server.reload(config("127.0.0.1:0", &format!("health {asked}"))).unwrap();
+        assert_eq!(server.pages().count(), 1);
+        // Who came in the last moment by the old one is not told.
+        until("served", || try_get(address, "/health").filter(|answer| answer.0 == 200));
+    }
+    server.stop();
+}
+
+#[test]
 fn a_reload_may_ask_for_pages_where_there_were_none() {
     let mut server = start("127.0.0.1:0", "", 2);
     assert_eq!(server.pages().count(), 0);

@@ -11,11 +11,11 @@ use onward::traffic::client::{Client, ClientOptions};
 use onward::traffic::responder::{Responder, Service};
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 /// A forwarder with these pages, the address of its queries and that of `path`.
-fn with_pages(directory: &PathBuf, pages: &str, path: &str) -> (Program, SocketAddr, SocketAddr) {
+fn with_pages(directory: &Path, pages: &str, path: &str) -> (Program, SocketAddr, SocketAddr) {
     let text = format!(".:0 {{\n bind 127.0.0.1\n whoami\n {pages}\n}}\n");
     fs::write(directory.join("Corefile"), text).unwrap();
     let (mut program, queries) = onward_in(directory, &["--workers", "1"]);
