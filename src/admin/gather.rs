@@ -1,7 +1,7 @@
 //! Where the numbers come from: asked of the workers when somebody wants them.
 //!
 //! A worker answers at its next turn, into a channel of its own. All are asked at once and then
-//! waited for, but for [`PATIENCE`] in all and no longer: of one that is late the last that it said
+//! waited for, but for `PATIENCE` in all and no longer: of one that is late the last that it said
 //! counts. Who still owes an answer is not asked again and not waited for, so workers that hang
 //! cost one wait and not one each time.
 

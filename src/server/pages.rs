@@ -1,4 +1,4 @@
-//! The sockets of pages over HTTP, from one configuration to the next, and the admin who serves them.
+//! The sockets of pages over HTTP, from one configuration to the next, and who serves them.
 //!
 //! A second descriptor of each is kept here, for the next process and so that an address that
 //! stays is never closed: a reload that fails changes nothing, and one that succeeds loses nobody.
