@@ -21,13 +21,14 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
-const ROOMS: [(&str, &[&str]); 15] = [
-    ("admin", &["clock", "config", "control", "engine", "moment", "status", "sys"]),
+const ROOMS: [(&str, &[&str]); 17] = [
+    ("admin", &["clock", "config", "control", "engine", "figures", "moment", "status", "sys"]),
     ("clock", &["moment"]),
     ("config", &["corefile", "moment"]),
     ("control", &["config", "engine", "moment"]),
     ("corefile", &[]),
     ("engine", &["config", "moment"]),
+    ("figures", &[]),
     (
         "keeper",
         &[

@@ -14,6 +14,7 @@ mod exposition;
 pub mod gather;
 mod history;
 mod metrics;
+pub mod page;
 mod readiness;
 mod request;
 mod response;

@@ -1,0 +1,147 @@
+//! Text in HTML: the one place where what strangers sent becomes markup.
+//!
+//! Every string of a status goes through [`text`] or [`name`] on its way to the page. What they
+//! return is printable ASCII, bounded, and stands safely between tags and inside quoted attributes.
+//! The markup itself is well-formed XML, so that a test can prove that nothing breaks out of it.
+
+use crate::figures::visible;
+
+/// Characters of a name that are shown; a longer one loses its middle.
+pub(super) const SHOWN: usize = 56;
+/// Characters of it in its tooltip: all of a domain name, each byte of it spelt out.
+const WHOLE: usize = 1_280;
+
+/// `text` for an element or an attribute, bounded.
+pub(super) fn text(text: &str) -> String {
+    escaped(&visible(text, SHOWN))
+}
+
+/// A name in an element of its own, isolated from the direction of the writing around it; whole
+/// in its tooltip where it is too long to be shown.
+pub(super) fn name(text: &str) -> String {
+    let (shown, whole) = (visible(text, SHOWN), visible(text, WHOLE));
+    match shown == whole {
+        true if shown.is_empty() => "<bdi class=\"faint\">(empty)</bdi>".to_owned(),
+        true => format!("<bdi class=\"name\">{}</bdi>", escaped(&shown)),
+        false => {
+            let (shown, whole) = (escaped(&shown), escaped(&whole));
+            format!("<bdi class=\"name\" title=\"{whole}\">{shown}</bdi>")
+        }
+    }
+}
+
+/// A row of a table, from its cells.
+pub(super) fn row(cells: &[Cell]) -> String {
+    let cells: String = cells.iter().map(Cell::markup).collect();
+    format!("<tr role=\"row\">{cells}</tr>\n")
+}
+
+/// One cell. Its column's heading is repeated in it for windows too narrow for columns.
+pub(super) struct Cell {
+    /// What the column is called.
+    heading: &'static str,
+    /// `num`, `row` (the row's own heading), or nothing.
+    class: &'static str,
+    markup: String,
+}
+
+impl Cell {
+    /// Any markup.
+    pub(super) fn new(heading: &'static str, markup: String) -> Self {
+        Self { heading, class: "", markup }
+    }
+
+    /// A number, set to the right.
+    pub(super) fn number(heading: &'static str, markup: String) -> Self {
+        Self { heading, class: "num", markup }
+    }
+
+    /// A number that should be zero.
+    pub(super) fn trouble(heading: &'static str, count: u64) -> Self {
+        let shown = crate::figures::count(count);
+        let class = if count == 0 { "faint" } else { "bad" };
+        Self::number(heading, format!("<span class=\"{class}\">{shown}</span>"))
+    }
+
+    /// What the row is about.
+    pub(super) fn heading(heading: &'static str, markup: String) -> Self {
+        Self { heading, class: "row", markup }
+    }
+
+    fn markup(&self) -> String {
+        let Self { heading, class, markup } = self;
+        match *class {
+            "row" => format!("<th scope=\"row\" role=\"rowheader\">{markup}</th>"),
+            _ => format!(
+                "<td role=\"cell\" class=\"{class}\" data-label=\"{heading}\"><span \
+                 class=\"v\">{markup}</span></td>"
+            ),
+        }
+    }
+}
+
+/// A table of rows below a caption; headings that begin with `#` are of numbers.
+pub(super) fn table(class: &str, caption: &str, headings: &[&str], rows: &str) -> String {
+    let headings: String = headings.iter().map(|heading| column(heading)).collect();
+    format!(
+        "<table role=\"table\" class=\"{class}\"><caption>{caption}</caption>\n\
+         <thead role=\"rowgroup\"><tr role=\"row\">{headings}</tr></thead>\n\
+         <tbody role=\"rowgroup\">\n{rows}</tbody></table>\n"
+    )
+}
+
+fn column(heading: &str) -> String {
+    let (class, heading) =
+        heading.strip_prefix('#').map_or(("", heading), |heading| ("num", heading));
+    format!("<th scope=\"col\" role=\"columnheader\" class=\"{class}\">{heading}</th>")
+}
+
+/// The line below a list that says that it is not all.
+pub(super) fn more(count: usize) -> String {
+    if count == 0 { String::new() } else { format!("<p class=\"faint\">and {count} more</p>\n") }
+}
+
+/// Printable text without the characters that mean something in HTML.
+fn escaped(visible: &str) -> String {
+    let mut out = String::with_capacity(visible.len());
+    for c in visible.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '`' => out.push_str("&#96;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SHOWN, name, text};
+
+    #[test]
+    fn nothing_that_means_something_is_left() {
+        for byte in 0..=255u8 {
+            let shown = text(&char::from(byte).to_string());
+            assert!(!shown.contains(['<', '>', '"', '\'', '`']), "{byte}: {shown}");
+            assert!(shown.chars().all(|c| (' '..='~').contains(&c)), "{byte}: {shown}");
+            let bare = shown.replace("&amp;", "").replace("&lt;", "").replace("&gt;", "");
+            let bare = bare.replace("&quot;", "").replace("&#39;", "").replace("&#96;", "");
+            assert!(!bare.contains('&'), "{byte}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_whole_in_its_tooltip() {
+        let long = format!("{}.example.", "x".repeat(2 * SHOWN));
+        let shown = name(&long);
+        assert!(shown.contains(&format!("title=\"{long}\"")), "{shown}");
+        assert!(shown.contains("…") && shown.ends_with("x.example.</bdi>"), "{shown}");
+        let endless = name(&"\u{202e}<".repeat(1 << 16));
+        assert!(endless.len() < 16_384, "{} bytes", endless.len());
+        assert_eq!(name("a"), "<bdi class=\"name\">a</bdi>");
+    }
+}

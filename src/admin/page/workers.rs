@@ -1,0 +1,142 @@
+//! The workers and the caches on the status page.
+//!
+//! All workers stand beside each other in one strip, where an uneven spread is seen at a glance,
+//! and one a row below it. More than a screenful of rows is folded until somebody wants them.
+
+use super::html::{Cell, more, name, row, table};
+use super::upstreams::empty;
+use super::{CACHES_SHOWN, WORKERS_SHOWN, chart};
+use crate::figures::{NOTHING, bytes, count, percent, rate, sane};
+use crate::status::{Cache, Status, Worker};
+
+/// Fewer are compared as easily in their rows.
+const STRIP_MIN: usize = 8;
+/// So many rows stand open.
+const UNFOLDED: usize = 16;
+
+/// Each core's share of the work.
+pub(super) fn workers(status: &Status) -> String {
+    let all = &status.workers;
+    if all.is_empty() {
+        let sentence = "No worker has told anything yet.";
+        return format!("<section><h2>Workers</h2>{}</section>\n", empty(sentence));
+    }
+    let shown = &all[..all.len().min(WORKERS_SHOWN)];
+    let rows: String = shown.iter().map(worker_row).collect();
+    let headings = [
+        "Worker",
+        "Load",
+        "Last hour",
+        "#Queries",
+        "#A call brings",
+        "Outstanding",
+        "#Kernel drops",
+        "#Migrations",
+        "#Panics",
+    ];
+    let caption = "Load is the part of its time that a worker works. The kernel drops what a \
+                   worker does not fetch in time; a pinned worker never migrates.";
+    let table = table("workers", caption, &headings, &rows);
+    let rest = more(all.len() - shown.len());
+    let loads: Vec<f64> = shown.iter().map(|worker| worker.load).collect();
+    let busiest = shown.iter().max_by(|a, b| sane(a.load).total_cmp(&sane(b.load)));
+    let summary = busiest.map_or(String::new(), |busiest| {
+        let load = percent(busiest.load);
+        format!("Load of {} workers; the busiest is {} with {load}", shown.len(), busiest.number)
+    });
+    let strip = if shown.len() >= STRIP_MIN {
+        let strip = chart::strip(&loads, &summary);
+        format!("<figure>{strip}<figcaption class=\"faint\">{summary}</figcaption></figure>")
+    } else {
+        String::new()
+    };
+    let table = if shown.len() > UNFOLDED {
+        format!("<details><summary>Each of the {} workers</summary>{table}</details>", shown.len())
+    } else {
+        table
+    };
+    format!("<section><h2>Workers</h2>{strip}{table}{rest}</section>\n")
+}
+
+fn worker_row(worker: &Worker) -> String {
+    let core = match worker.core {
+        Some(core) => format!("core {core}"),
+        None => "not pinned".to_owned(),
+    };
+    let load = percent(worker.load);
+    let meter = chart::meter(worker.load, fullness(worker.load));
+    let history: Vec<Option<f64>> = worker.history.iter().copied().map(Some).collect();
+    let spark = match history.len() {
+        0 => format!("<span class=\"faint\">{NOTHING}</span>"),
+        _ => chart::spark(&history, 1.0, None, "Load over the last hour, of all its time"),
+    };
+    let outstanding = format!("{} of {}", count(worker.exchanges), count(worker.exchanges_limit));
+    let full = match worker.exchanges_limit {
+        0 => 0.0,
+        limit => worker.exchanges as f64 / limit as f64,
+    };
+    let outstanding = format!(
+        "<span class=\"measured\">{}<span class=\"num\">{outstanding}</span></span>",
+        chart::meter(full, fullness(full))
+    );
+    row(&[
+        Cell::heading("Worker", format!("{} <small class=\"faint\">{core}</small>", worker.number)),
+        Cell::new(
+            "Load",
+            format!("<span class=\"measured\">{meter}<span class=\"num\">{load}</span></span>"),
+        ),
+        Cell::new("Last hour", format!("<span class=\"sparked\">{spark}</span>")),
+        Cell::number("Queries", rate(worker.rate)),
+        Cell::number("A call brings", format!("{:.1}", sane(worker.batch).min(9999.0))),
+        Cell::new("Outstanding", outstanding),
+        Cell::trouble("Kernel drops", worker.kernel_drops),
+        Cell::trouble("Migrations", worker.migrations),
+        Cell::trouble("Panics", worker.panics),
+    ])
+}
+
+/// How a meter looks of something that should not be full.
+fn fullness(part: f64) -> &'static str {
+    if part >= 0.9 { "full" } else { "" }
+}
+
+/// What is remembered, block by block.
+pub(super) fn caches(status: &Status) -> String {
+    let shown = &status.caches[..status.caches.len().min(CACHES_SHOWN)];
+    let body = if shown.is_empty() {
+        empty("No cache: every query goes upstream. <code>cache</code> in a server block adds one.")
+    } else {
+        let rows: String = shown.iter().map(cache_row).collect();
+        let headings =
+            ["Zones", "Hits of late", "#Look-ups", "#Answers kept", "#Memory", "#Evicted"];
+        let caption = "Of all workers together. Evicted are answers that were still good and had \
+                       to make room.";
+        let hidden = status.caches_more + (status.caches.len() - shown.len());
+        format!("{}{}", table("caches", caption, &headings, &rows), more(hidden))
+    };
+    format!("<section><h2>Caches</h2>{body}</section>\n")
+}
+
+fn cache_row(cache: &Cache) -> String {
+    let hits = match cache.hit_ratio {
+        Some(ratio) => {
+            let shown = percent(ratio);
+            let meter = chart::meter(ratio, "");
+            format!("<span class=\"measured\">{meter}<span class=\"num\">{shown}</span></span>")
+        }
+        None => format!("<span class=\"faint\">{NOTHING}</span>"),
+    };
+    let look_ups = format!(
+        "{}<br/><small class=\"faint\">{} so far</small>",
+        rate(cache.rate),
+        count(cache.requests)
+    );
+    row(&[
+        Cell::heading("Zones", name(&cache.zones)),
+        Cell::new("Hits of late", hits),
+        Cell::number("Look-ups", look_ups),
+        Cell::number("Answers kept", count(cache.entries)),
+        Cell::number("Memory", bytes(cache.bytes)),
+        Cell::number("Evicted", count(cache.evicted)),
+    ])
+}
