@@ -13,6 +13,7 @@ pub use values::Endpoint;
 use crate::corefile::read_text;
 use crate::demo::DemoOptions;
 use crate::server::Steer;
+use crate::top::TopOptions;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::fmt;
@@ -21,7 +22,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use values::CoreList;
+use values::{CoreList, Interval};
 
 /// Read when nothing on the command line says otherwise.
 const COREFILE: &str = "Corefile";
@@ -37,6 +38,8 @@ pub enum Cli {
     Check(Check),
     /// Show it at work.
     Demo(DemoOptions),
+    /// Show what a server does.
+    Top(TopOptions),
 }
 
 /// What to check, and how to say it.
@@ -203,6 +206,8 @@ Examples:
       Have each name served by one worker, so that no two caches hold it.
   onward check --conf /etc/onward/Corefile
       Say what the Corefile means and needs, or what is wrong with it; listen nowhere.
+  onward top
+      Watch the server on this host, whose Corefile has `status`.
 
 Single dashes work too: -conf FILE, -dns.port 1053, -quiet, -version.
 Without --conf and --forward it reads ./Corefile; --conf - reads standard input.
@@ -282,6 +287,18 @@ enum CommandArguments {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
         workers: Option<u16>,
     },
+    /// Watch a server whose Corefile has `status`: rates, latencies, connections by age, load
+    Top {
+        /// Where its `status` listens
+        #[arg(value_name = "ADDR", default_value = "127.0.0.1:8053")]
+        address: String,
+        /// How often it is asked, such as 500ms
+        #[arg(long, value_name = "TIME", default_value = "1s")]
+        interval: Interval,
+        /// Print it once, as text; exit with 1 if there is no answer
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 /// Understands a command line, the program's name first.
@@ -297,6 +314,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliEr
         Some(CommandArguments::Demo { seconds, keep, workers }) => {
             let seconds = Duration::from_secs(seconds.into());
             Cli::Demo(DemoOptions { seconds, keep, workers: workers.map(usize::from) })
+        }
+        Some(CommandArguments::Top { address, interval: Interval(interval), once }) => {
+            Cli::Top(TopOptions { address, interval, once })
         }
         Some(CommandArguments::Check { what, format }) => {
             Cli::Check(Check { serve: what.serve(), format })
@@ -453,6 +473,7 @@ mod tests {
         parse,
     };
     use crate::server::Steer;
+    use crate::top::TopOptions;
     use std::ffi::OsString;
     use std::io;
     use std::path::PathBuf;
@@ -488,6 +509,24 @@ mod tests {
         };
         assert_eq!(serve(""), expected);
         assert_eq!(serve("-conf="), expected);
+    }
+
+    #[test]
+    fn top_watches_this_host_unless_told_otherwise() {
+        let top = |line: &str| match parse(words(line)) {
+            Ok(Cli::Top(options)) => options,
+            other => panic!("{line}: {other:?}"),
+        };
+        let second = Duration::from_secs(1);
+        let here = TopOptions { address: "127.0.0.1:8053".into(), interval: second, once: false };
+        assert_eq!(top("top"), here);
+        let there = top("top [2001:db8::1]:80 --interval 250ms --once");
+        let interval = Duration::from_millis(250);
+        let expected = TopOptions { address: "[2001:db8::1]:80".into(), interval, once: true };
+        assert_eq!(there, expected);
+        for line in ["top --interval 1", "top --interval 10ms", "top --interval 2h", "top a b"] {
+            usage(line);
+        }
     }
 
     #[test]

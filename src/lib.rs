@@ -49,6 +49,7 @@ pub mod server;
 pub mod service;
 pub mod status;
 pub mod sys;
+pub mod top;
 pub mod traffic;
 pub mod wheel;
 pub mod worker;

@@ -46,6 +46,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("resolve", &["clock", "config", "moment", "sys"]),
     ("status", &[]),
     ("sys", &[]),
+    ("top", &["clock", "figures", "moment", "status"]),
     ("traffic", &["clock", "engine::message", "moment", "sys"]),
     ("wheel", &["moment"]),
     ("worker", &["clock", "config", "control", "engine", "moment", "sys"]),

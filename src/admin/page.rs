@@ -3,8 +3,9 @@
 //! [`page`] draws a [`Status`] on the server: markup, style, drawings and a small script in one
 //! answer, nothing from anywhere else, nothing to press that does anything. Without scripts it
 //! reloads itself; with them it takes over only what changed, so that a reader keeps place and
-//! selection. Its parts: `html` is the only way of a string into markup, `chart` draws, `upstreams`,
-//! `workers` and `traffic` are the sections. However much there is, the page is bounded.
+//! selection. Its parts: `html` is the only way of a string into markup, `chart` draws,
+//! `upstreams`, `workers` and `traffic` are the sections. However much there is, the page is
+//! bounded.
 
 mod chart;
 mod html;

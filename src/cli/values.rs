@@ -1,4 +1,4 @@
-//! Values of options that have a form of their own: lists of cores, and addresses.
+//! Values of options that have a form of their own: lists of cores, addresses, intervals.
 //!
 //! Pure: whether such a core or address exists is not known here. A refusal says how to write it,
 //! because the operator reads it beside the option's name.
@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Linux is built for at most so many cores.
 const CORES_MAX: usize = 8192;
@@ -37,6 +38,31 @@ impl FromStr for CoreList {
             }
         }
         Ok(Self(cores))
+    }
+}
+
+/// How often, as `--interval` takes it: `500ms`, `2s`, `1m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Interval(pub(super) Duration);
+
+impl FromStr for Interval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        /// More often nobody can look, less often nobody waits.
+        const BETWEEN: (u64, u64) = (100, 3_600_000);
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit: Option<u64> = match unit {
+            "ms" => Some(1),
+            "s" => Some(1_000),
+            "m" => Some(60_000),
+            _ => None,
+        };
+        let ms = number.parse().ok().zip(unit).and_then(|(number, unit)| unit.checked_mul(number));
+        let ms = ms.filter(|ms| (BETWEEN.0..=BETWEEN.1).contains(ms));
+        let ms = ms.ok_or_else(|| "write 100ms to 60m, with its unit".to_owned())?;
+        Ok(Self(Duration::from_millis(ms)))
     }
 }
 

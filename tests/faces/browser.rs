@@ -44,8 +44,10 @@ fn measured(
          const root = page.contentDocument.documentElement;\
          document.body.dataset.overflow = root.scrollWidth - root.clientWidth;\
          document.body.dataset.live = page.contentDocument.querySelector('#live')?.textContent;\
-         document.body.dataset.figure = page.contentDocument.querySelector('.figure')?.textContent;\
-         }}; document.querySelector('iframe').onload = () => setInterval(measure, 50);</script></body>"
+         const figure = page.contentDocument.querySelector('.figure');\
+         document.body.dataset.figure = figure?.textContent;\
+         }};\
+         document.querySelector('iframe').onload = () => setInterval(measure, 50);</script></body>"
     );
     let server = Server::start(move |path, stream| {
         let answer = match path {

@@ -5,7 +5,10 @@
 //! Prometheus.
 
 mod browser;
+mod fetching;
 mod fixtures;
 mod markup;
 mod page;
+mod screen;
 mod serving;
+mod snapshot;

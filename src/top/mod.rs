@@ -1,0 +1,128 @@
+//! `onward top`: the numbers of the status page, live on a terminal or once as text.
+//!
+//! A thread asks ([`fetch`]), this one draws ([`screen`]) and listens to keys, so that a server
+//! that does not answer holds up nobody's `q`. The terminal is given back as it was, however this
+//! ends. What lines there are and what they say is `sections` and `lines`. Nothing of a server is
+//! needed but its status: it may be another host's, and of another version.
+
+pub mod fetch;
+mod lines;
+pub mod screen;
+mod sections;
+
+use crate::clock::Clock;
+use crate::figures::seconds;
+use crate::status::Status;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use fetch::{FetchError, PATIENCE, fetch};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use screen::{View, printed};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+/// A key or a status is seen this soon.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Whom to ask, and how to show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopOptions {
+    /// Where `status` listens.
+    pub address: String,
+    /// How often.
+    pub interval: Duration,
+    /// Print it once, as text.
+    pub once: bool,
+}
+
+/// Why there is nothing to see.
+#[derive(Debug)]
+pub enum TopError {
+    /// This address gave no status.
+    Fetch(String, FetchError),
+    /// Standard output is no terminal.
+    NoTerminal,
+    /// The terminal failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for TopError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fetch(address, error) => {
+                write!(out, "no status from {}: {error}", crate::figures::visible(address, 100))
+            }
+            Self::NoTerminal => out.write_str("this is no terminal: `onward top --once` prints"),
+            Self::Io(error) => write!(out, "the terminal: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for TopError {}
+
+/// Shows it until somebody has seen enough.
+///
+/// # Errors
+/// See [`TopError`]. While it is shown, a server that does not answer is no error.
+pub fn run(options: &TopOptions) -> Result<(), TopError> {
+    let clock = Clock::start();
+    if options.once {
+        let status = fetch(&options.address, &clock, PATIENCE);
+        let status = status.map_err(|error| TopError::Fetch(options.address.clone(), error))?;
+        // Whoever reads it may have seen enough.
+        let _ = io::stdout().write_all(printed(&status).as_bytes());
+        return Ok(());
+    }
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(TopError::NoTerminal);
+    }
+    let shown = ratatui::try_init().and_then(|terminal| show(terminal, options, clock));
+    let restored = ratatui::try_restore();
+    shown.and(restored).map_err(TopError::Io)
+}
+
+fn show(mut terminal: DefaultTerminal, options: &TopOptions, clock: Clock) -> io::Result<()> {
+    let mut view =
+        View::new(&options.address, seconds(options.interval.as_secs_f64()), clock.now());
+    let (answers, answered) = bounded(1);
+    // Dropped at the end: that is how the other thread learns of it.
+    let (_end, ended) = bounded(0);
+    let asked = options.clone();
+    std::thread::Builder::new()
+        .name("onward-top".into())
+        .spawn(move || ask(&asked, &clock, &answers, &ended))?;
+    loop {
+        match answered.try_recv() {
+            Ok(Ok(status)) => view.answered(status, clock.now()),
+            Ok(Err(error)) => view.failed(error.to_string()),
+            Err(_) => {}
+        }
+        terminal.draw(|frame| view.draw(frame, clock.now()))?;
+        if event::poll(TICK)?
+            && let Event::Key(key) = event::read()?
+            && key.kind != KeyEventKind::Release
+            && view.key(key)
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// Asks again and again, until nobody listens.
+fn ask(
+    options: &TopOptions,
+    clock: &Clock,
+    answers: &Sender<Result<Status, FetchError>>,
+    ended: &Receiver<()>,
+) {
+    loop {
+        if answers.send(fetch(&options.address, clock, PATIENCE)).is_err() {
+            return;
+        }
+        match ended.recv_timeout(options.interval) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => return,
+        }
+    }
+}

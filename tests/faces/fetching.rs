@@ -1,0 +1,104 @@
+//! Asking for a status over a socket: what answers may be slow, broken, endless or absent.
+//!
+//! The server is scripted; nothing here waits longer than a fraction of a second of its own.
+
+use super::fixtures::ordinary;
+use super::serving::{Server, response};
+use onward::clock::Clock;
+use onward::status::Status;
+use onward::top::fetch::{BYTES_MAX, FetchError, PATIENCE, fetch};
+use onward::top::screen::printed;
+use std::io::Write;
+use std::net::TcpListener;
+use std::time::Duration;
+
+fn ask(address: &str, patience: Duration) -> Result<Status, FetchError> {
+    fetch(address, &Clock::start(), patience)
+}
+
+#[track_caller]
+fn refuses(answer: impl Into<Vec<u8>>, words: &str) {
+    let server = Server::with_bytes(answer);
+    let error = ask(&server.address.to_string(), PATIENCE).unwrap_err().to_string();
+    assert!(error.contains(words), "{error}");
+}
+
+fn json(status: &Status) -> String {
+    response("application/json", "", &serde_json::to_string(status).unwrap())
+}
+
+#[test]
+fn a_status_arrives_whole() {
+    let server = Server::start(|path, stream| {
+        assert_eq!(path, "/status.json");
+        // In pieces, as a network may deliver it.
+        for piece in json(&ordinary()).as_bytes().chunks(777) {
+            stream.write_all(piece).unwrap();
+        }
+    });
+    let status = ask(&server.address.to_string(), PATIENCE).unwrap();
+    // As read, because decimals may be off by a bit.
+    assert!(printed(&status) == printed(&ordinary()), "{}", printed(&status));
+    assert_eq!(status.traffic.replies, ordinary().traffic.replies);
+}
+
+#[test]
+fn what_is_no_status_is_refused_with_advice() {
+    refuses("", "ended too early");
+    refuses("garbage\u{1b}[2J\r\n\r\n", "does not speak HTTP");
+    refuses("HTTP/1.1 404 Not Found\r\n\r\n", "is `status` in the Corefile");
+    refuses("HTTP/1.1 500 Oops\r\n\r\n", "answered with 500");
+    refuses(response("text/html", "", "<p>hello</p>"), "is no status");
+    refuses(response("text/html", "", "[1,2]"), "is no status");
+    refuses(response("text/html", "", &"[".repeat(1_000_000)), "is no status");
+    let whole = json(&ordinary());
+    refuses(&whole.as_bytes()[..whole.len() - 9], "ended too early");
+    refuses(
+        response("application/json", "Transfer-Encoding: chunked\r\n", "{}"),
+        "transfer coding",
+    );
+}
+
+#[test]
+fn an_answer_of_any_size_is_held_within_bounds() {
+    let server = Server::start(|_, stream| {
+        let head = "HTTP/1.1 200 OK\r\n\r\n[";
+        let mut written = stream.write_all(head.as_bytes());
+        // Endless, until the other side has had enough.
+        for _ in 0..=10 * (BYTES_MAX >> 16) {
+            written = written.and_then(|()| stream.write_all(&[b' '; 1 << 16]));
+        }
+        assert!(written.is_err(), "all of it was taken");
+    });
+    let error = ask(&server.address.to_string(), PATIENCE).unwrap_err();
+    assert!(matches!(error, FetchError::TooLarge), "{error}");
+}
+
+#[test]
+fn whoever_is_slow_is_left() {
+    let brief = Duration::from_millis(200);
+    // Nobody accepts; the kernel alone takes the connection.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = ask(&silent.local_addr().unwrap().to_string(), brief).unwrap_err();
+    assert!(matches!(error, FetchError::TimedOut), "{error}");
+    // A byte now and then would go on for minutes if each had its own time.
+    let server = Server::start(|_, stream| {
+        let (_nobody, nothing) = crossbeam_channel::bounded::<()>(0);
+        while stream.write_all(b"H").is_ok() {
+            let _ = nothing.recv_timeout(Duration::from_millis(20));
+        }
+    });
+    let error = ask(&server.address.to_string(), brief).unwrap_err();
+    assert!(matches!(error, FetchError::TimedOut), "{error}");
+}
+
+#[test]
+fn who_is_not_there_is_named_with_advice() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = ask(&gone.to_string(), PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("refused") && error.contains("is `status` in the Corefile"), "{error}");
+    for nonsense in ["", "a b", "127.0.0.1:99999", "[::1"] {
+        let error = ask(nonsense, PATIENCE).unwrap_err().to_string();
+        assert!(error.contains("HOST:PORT"), "{nonsense}: {error}");
+    }
+}
