@@ -22,7 +22,8 @@
 //!   the thread that writes. [`admin`]: the thread of HTTP. [`control`]: what they say to each
 //!   other. [`server`]: all of it started, renewed and stopped. [`service`]: the process around
 //!   it, from signal to signal.
-//! * [`status`]: what onward shows of itself, as plain data, with the [`figures`] that people read.
+//! * [`status`]: what onward shows of itself, as plain data: [`admin`] draws it as a page, [`top`]
+//!   on a terminal, both with the [`figures`] that people read.
 //! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
 //!
 //! What is absent, always: the engine never does I/O and never asks what time it is; sys knows

@@ -12,3 +12,4 @@ mod page;
 mod screen;
 mod serving;
 mod snapshot;
+mod tuning;

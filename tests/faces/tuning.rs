@@ -1,0 +1,221 @@
+//! The dashboard and the alert rules: they parse, and name only what onward exposes.
+//!
+//! [`METRICS`] is the list of all that onward tells Prometheus and these files may use, with the
+//! labels of each. The rules are tried on made-up series by promtool, skipped aloud without it.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Metrics by name, without a histogram's suffixes, and their labels.
+const METRICS: [(&str, &[&str]); 45] = [
+    ("coredns_cache_entries", &["server", "type", "zones", "view"]),
+    ("coredns_cache_evictions_total", &["server", "type", "zones", "view"]),
+    ("coredns_cache_hits_total", &["server", "type", "zones", "view"]),
+    ("coredns_cache_prefetch_total", &["server", "zones", "view"]),
+    ("coredns_cache_requests_total", &["server", "zones", "view"]),
+    ("coredns_cache_served_stale_total", &["server", "zones", "view"]),
+    ("coredns_dns_request_duration_seconds", &["server", "zone", "view", "le"]),
+    ("coredns_dns_requests_total", &["server", "zone", "view", "proto", "family", "type"]),
+    ("coredns_dns_responses_total", &["server", "zone", "view", "rcode", "plugin"]),
+    ("coredns_forward_max_concurrent_rejects_total", &[]),
+    ("coredns_panics_total", &[]),
+    ("coredns_proxy_request_duration_seconds", &["proxy_name", "to", "rcode", "le"]),
+    ("onward_batch_size", &["direction", "le"]),
+    ("onward_cache_bytes", &["zones"]),
+    ("onward_client_streams", &["worker"]),
+    ("onward_client_streams_refused_total", &[]),
+    ("onward_client_streams_total", &[]),
+    ("onward_coalesced_total", &[]),
+    ("onward_connection_age_seconds", &["to", "transport", "reason", "le"]),
+    ("onward_connection_oldest_seconds", &["to", "transport"]),
+    ("onward_connections", &["to", "transport", "state"]),
+    ("onward_connections_limit", &["to", "transport"]),
+    ("onward_connections_opened_total", &["to", "transport"]),
+    ("onward_connections_reused_total", &["to", "transport"]),
+    ("onward_connections_shared_total", &["to", "transport"]),
+    ("onward_drops_total", &["reason"]),
+    ("onward_exchanges", &["worker"]),
+    ("onward_exchanges_limit", &["worker"]),
+    ("onward_listener_drops_total", &["server", "worker"]),
+    ("onward_overloaded_total", &[]),
+    ("onward_records_lost_total", &["kind"]),
+    ("onward_reloads_total", &["result"]),
+    ("onward_source_ports", &[]),
+    ("onward_stage_queries_total", &["stage", "result"]),
+    ("onward_sweeps_total", &["worker"]),
+    ("onward_turn_seconds_total", &["worker"]),
+    ("onward_turns_total", &["worker"]),
+    ("onward_upstream_failures_total", &["to"]),
+    ("onward_upstream_queries_total", &["to"]),
+    ("onward_upstream_timeouts_total", &["to"]),
+    ("onward_upstream_up", &["to"]),
+    ("onward_worker_cpu_seconds_total", &["worker"]),
+    ("onward_worker_migrations_total", &["worker"]),
+    // Prometheus' own.
+    ("ALERTS", &["alertname", "alertstate"]),
+    ("up", &[]),
+];
+/// Added by whoever scrapes.
+const SCRAPED: [&str; 2] = ["job", "instance"];
+
+/// Whether `program` is installed; says aloud that its test is skipped if not.
+fn is_installed(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let found = found.is_ok_and(|output| output.status.success());
+    if !found {
+        eprintln!("SKIPPED: {program} is not installed");
+    }
+    found
+}
+
+fn file(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tuning").join(path)
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(file(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[track_caller]
+fn promtool(arguments: &[&str]) {
+    if !is_installed("promtool") {
+        return;
+    }
+    let output =
+        Command::new("promtool").args(arguments).current_dir(file("prometheus")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "promtool {arguments:?}: {said}");
+}
+
+#[test]
+fn the_rules_are_rules() {
+    promtool(&["check", "rules", "alerts.yml"]);
+}
+
+#[test]
+fn the_rules_fire_where_they_should_and_nowhere_else() {
+    promtool(&["test", "rules", "alerts.test.yml"]);
+}
+
+#[test]
+fn each_rule_says_what_is_wrong_and_what_to_do() {
+    let rules = read("prometheus/alerts.yml");
+    let tests = read("prometheus/alerts.test.yml");
+    let mut alerts = rules.split("- alert: ");
+    alerts.next();
+    let mut count = 0;
+    for alert in alerts {
+        let name = alert.lines().next().unwrap();
+        for key in ["expr: ", "severity: ", "summary: ", "description: "] {
+            assert_eq!(alert.matches(key).count(), 1, "{name}: {key}");
+        }
+        assert!(tests.contains(name), "{name} is not tried");
+        count += 1;
+    }
+    assert_eq!(count, 12);
+}
+
+#[test]
+fn the_rules_name_only_what_there_is() {
+    for path in ["prometheus/alerts.yml", "prometheus/alerts.test.yml"] {
+        let text = read(path);
+        // Without the sentences for people, and without the names that files are known by.
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let expressions: String = lines.collect::<Vec<_>>().join("\n");
+        assert_eq!(unknown(&expressions), Vec::<String>::new(), "{path}");
+    }
+}
+
+#[test]
+fn the_dashboard_is_whole_and_names_only_what_there_is() {
+    let dashboard: Value = serde_json::from_str(&read("grafana/onward.json")).unwrap();
+    assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 41);
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut ids = BTreeSet::new();
+    let mut expressions = 0;
+    for panel in panels {
+        let title = panel["title"].as_str().unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: an id twice");
+        let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(place("x") + place("w") <= 24, "{title} is beyond the edge");
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expression = target["expr"].as_str().unwrap();
+            assert_eq!(unknown(expression), Vec::<String>::new(), "{title}");
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+            assert!(expression.contains("instance=~") || expression.starts_with("vector"));
+            expressions += 1;
+        }
+    }
+    assert!(expressions > 40, "{expressions}");
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    for variable in variables {
+        if let Some(query) = variable["definition"].as_str() {
+            assert_eq!(unknown(query), Vec::<String>::new());
+        }
+    }
+    assert_eq!(variables[0]["type"], "datasource");
+}
+
+/// The panels of a dashboard do not lie on each other.
+#[test]
+fn no_panel_covers_another() {
+    let dashboard: Value = serde_json::from_str(&read("grafana/onward.json")).unwrap();
+    let mut taken = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        for x in place("x")..place("x") + place("w") {
+            for y in place("y")..place("y") + place("h") {
+                assert!(taken.insert((x, y)), "{} lies on another", panel["title"]);
+            }
+        }
+    }
+}
+
+/// What looks like a metric in an expression and is none of ours, or has a label that it lacks.
+fn unknown(expression: &str) -> Vec<String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut rest = expression;
+    while let Some(from) = rest.find(is_word) {
+        rest = &rest[from..];
+        let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        let ours = ["onward_", "coredns_", "process_"].iter().any(|own| word.starts_with(own));
+        if !ours && !after.starts_with('{') {
+            continue;
+        }
+        let plain = ["_bucket", "_count", "_sum"].iter().find_map(|end| word.strip_suffix(end));
+        let labels = METRICS.iter().find(|(name, labels)| {
+            *name == word || (Some(*name) == plain && labels.contains(&"le"))
+        });
+        let Some((_, labels)) = labels else {
+            found.push(word.to_owned());
+            continue;
+        };
+        let matchers = after.strip_prefix('{').and_then(|inside| inside.split_once('}'));
+        for matcher in matchers.into_iter().flat_map(|(inside, _)| inside.split(", ")) {
+            let label = matcher.split(['=', '!']).next().unwrap_or_default();
+            if !labels.contains(&label) && !SCRAPED.contains(&label) {
+                found.push(format!("{word}{{{label}}}"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_no_metric_is_found() {
+    assert!(
+        unknown("sum by (to) (rate(onward_upstream_up{to=~\"a\"}[5m])) / up{job=\"b\"}").is_empty()
+    );
+    assert!(unknown("rate(onward_batch_size_sum[5m])").is_empty());
+    assert_eq!(
+        unknown("onward_upstream_up_sum + onward_none"),
+        ["onward_upstream_up_sum", "onward_none"]
+    );
+    assert_eq!(unknown("onward_source_ports{to=\"a\", job=\"b\"}"), ["onward_source_ports{to}"]);
+    assert_eq!(unknown("node_load{}"), ["node_load"]);
+}
