@@ -76,6 +76,11 @@ fn header(status: &Status, host: &str) -> String {
             times(failed)
         )),
     }
+    if status.now_ms > 0 {
+        let second = status.now_ms / 1_000 % 86_400;
+        let (hour, minute) = (second / 3_600, second / 60 % 60);
+        facts.push(format!("at {hour:02}:{minute:02}:{:02} UTC", second % 60));
+    }
     let facts: String = facts.iter().map(|fact| format!("<span>{fact}</span>")).collect();
     format!(
         "<header><div><h1>onward</h1><p class=\"facts\">{host}{facts}</p></div>{}</header>\n",
@@ -114,11 +119,14 @@ fn figures(status: &Status) -> String {
         String::new()
     };
     let latency = &traffic.latency;
-    let percentiles = format!(
-        "90 % within {}<br/>99 % within {}",
-        milliseconds(latency.p90_ms),
-        milliseconds(latency.p99_ms)
-    );
+    let percentiles = match sane(latency.p50_ms) > 0.0 {
+        false => "nothing measured of late".to_owned(),
+        true => format!(
+            "90 % within {}<br/>99 % within {}",
+            milliseconds(latency.p90_ms),
+            milliseconds(latency.p99_ms)
+        ),
+    };
     let drops = sum(&traffic.drops);
     let failures = traffic.rcodes.iter().find(|rcode| rcode.what == "SERVFAIL");
     let failing = failures.map_or(0.0, |failures| sane(failures.rate));

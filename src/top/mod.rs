@@ -1,6 +1,6 @@
 //! `onward top`: the numbers of the status page, live on a terminal or once as text.
 //!
-//! A thread asks ([`fetch`]), this one draws ([`screen`]) and listens to keys, so that a server
+//! A thread asks ([`mod@fetch`]), this one draws ([`screen`]) and listens to keys, so that a server
 //! that does not answer holds up nobody's `q`. The terminal is given back as it was, however this
 //! ends. What lines there are and what they say is `sections` and `lines`. Nothing of a server is
 //! needed but its status: it may be another host's, and of another version.

@@ -12,6 +12,8 @@ use crate::status::{Cache, Count, Health, Pool, Status, Upstream, Worker};
 use ratatui::text::{Line, Span};
 
 const UPSTREAMS_SHOWN: usize = 64;
+/// Transports of one of them.
+const POOLS_SHOWN: usize = 4;
 const WORKERS_SHOWN: usize = 256;
 const CACHES_SHOWN: usize = 100;
 const LINES_SHOWN: usize = 20;
@@ -155,7 +157,7 @@ fn upstream_rows(upstream: &Upstream, top: f64) -> Vec<Vec<Cell>> {
         trouble(upstream.failed),
     ];
     let own = row.len();
-    let mut pools = upstream.pools.iter().take(2).map(pool_cells);
+    let mut pools = upstream.pools.iter().take(POOLS_SHOWN).map(pool_cells);
     row.extend(pools.next().into_iter().flatten());
     let further = pools.map(|pool| vec![Cell::default(); own].into_iter().chain(pool).collect());
     std::iter::once(row).chain(further).collect()

@@ -15,7 +15,7 @@ use std::process::Command;
 const POLICY: &str = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; \
                       script-src 'unsafe-inline'; img-src data:; connect-src 'self'\r\n";
 /// Windows of telephones, of half a screen, and of a wall.
-const WIDTHS: [u32; 5] = [320, 400, 820, 1200, 1600];
+const WIDTHS: [u32; 6] = [320, 400, 820, 1090, 1300, 1600];
 
 /// Chromium, by the name it has here.
 fn chromium() -> Option<&'static str> {

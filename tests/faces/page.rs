@@ -40,6 +40,7 @@ fn an_ordinary_day_is_told_in_numbers() {
             "reloaded 12 times, once in vain",
             "1 of 4 upstreams being probed",
             "44.3 k/s",
+            "at 14:13:20 UTC",
             "[2001:db8:0:53::1]:53",
             "max_age 1 min",
             "oldest 1 min 11 s",
@@ -110,6 +111,7 @@ fn what_is_too_much_is_counted() {
 fn nothing_to_show_looks_deliberate() {
     let nothing = [
         "No upstream is configured",
+        "nothing measured of late",
         "nothing is forwarded",
         "No worker has told anything yet",
         "No cache: every query goes upstream",

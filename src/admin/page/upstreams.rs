@@ -10,6 +10,9 @@ use super::html::{Cell, more, name, row, table, text};
 use crate::figures::{count, milliseconds, percent, rate, sane, seconds};
 use crate::status::{Health, Pool, Status, Upstream};
 
+/// Transports of an upstream that are shown: as many as there are, and a bound.
+const POOLS_SHOWN: usize = 4;
+
 fn shown(status: &Status) -> &[Upstream] {
     &status.upstreams[..status.upstreams.len().min(UPSTREAMS_SHOWN)]
 }
@@ -118,7 +121,7 @@ fn upstream_row(number: usize, upstream: &Upstream, top: f64, fair: f64) -> Stri
         chart::spark(&upstream.share, top, Some(fair), &label),
         latest(upstream)
     );
-    let pools: String = upstream.pools.iter().take(2).map(pool).collect();
+    let pools: String = upstream.pools.iter().take(POOLS_SHOWN).map(pool).collect();
     let pools =
         if pools.is_empty() { "<span class=\"faint\">none yet</span>".into() } else { pools };
     let answers = format!(
@@ -167,8 +170,8 @@ fn pool(pool: &Pool) -> String {
     };
     format!(
         "<div class=\"pool\"><p class=\"transport\">{transport}</p>{}<p class=\"facts\">\
-         <span>{} idle</span><span>{} in use</span><span>{} retiring</span>\
-         <span>of {}</span></p><p class=\"facts faint\"><span>{oldest}</span><span>{limit}</span>\
+         <span>{} idle</span><span>{} in use</span><span>{} retiring</span></p>\
+         <p class=\"facts faint\"><span>{oldest}</span><span>{limit}</span><span>at most {}</span>\
          <span>{} opened</span><span>{} aged out</span></p></div>",
         chart::ages(&pool.ages, limited, &label),
         count(pool.idle),
