@@ -6,6 +6,7 @@
 //! the name asked for is an address or `localhost`.
 
 use super::gather::Gatherer;
+use super::page;
 use super::readiness::Readiness;
 use super::request::{Refusal, Request};
 use super::response::Response;
@@ -14,8 +15,6 @@ use crate::engine::health::Verdicts;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The page for people: it asks for the other and shows it.
-const STATUS_PAGE: &str = include_str!("status.html");
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 /// Prometheus' text format.
@@ -58,8 +57,8 @@ impl Site {
         is_local: bool,
         request: &Request<'_>,
     ) -> Response {
-        let page = pages.iter().find(|page| page.paths().contains(&request.path));
-        match page {
+        let asked = pages.iter().find(|page| page.paths().contains(&request.path));
+        match asked {
             None => Response::text(404, "not found\n"),
             Some(Page::Health) => Response::text(200, "OK"),
             Some(Page::Ready) => self.ready(),
@@ -72,7 +71,7 @@ impl Site {
             Some(Page::Status) if request.path == "/" => Response {
                 content_type: HTML,
                 headers: &HTML_HEADERS,
-                ..Response::text(200, STATUS_PAGE)
+                ..Response::text(200, page::page(&self.gatherer.status()))
             },
             Some(Page::Status) => {
                 let json = serde_json::to_vec(&self.gatherer.status());
