@@ -75,6 +75,8 @@ pub struct Serve {
     pub quiet: bool,
     /// Where the number of the process stands while it serves.
     pub pidfile: Option<PathBuf>,
+    /// For whom the log is written.
+    pub log_format: Format,
 }
 
 /// Where the configuration comes from.
@@ -231,6 +233,10 @@ struct Arguments {
     /// Write the number of the process here while it serves
     #[arg(long, value_name = "FILE", overrides_with = "pidfile")]
     pidfile: Option<PathBuf>,
+    /// Write the log for people or, an object a line, for machines
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    #[arg(overrides_with = "log_format")]
+    log_format: Format,
     #[command(subcommand)]
     command: Option<CommandArguments>,
 }
@@ -322,8 +328,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliEr
             Cli::Check(Check { serve: what.serve(), format })
         }
         None => {
-            let (quiet, pidfile) = (typed.quiet, typed.pidfile);
-            Cli::Serve(Serve { quiet, pidfile, ..typed.what.serve() })
+            let (quiet, pidfile, log_format) = (typed.quiet, typed.pidfile, typed.log_format);
+            Cli::Serve(Serve { quiet, pidfile, log_format, ..typed.what.serve() })
         }
     })
 }
@@ -344,17 +350,27 @@ impl WhatArguments {
             (None, Some(workers)) => Placement::Unpinned(workers.into()),
             (None, None) => Placement::EveryCore,
         };
-        let (quiet, pidfile) = (false, None);
+        let (quiet, pidfile, log_format) = (false, None, Format::Text);
         let (steer, dns_port) = (self.steer, self.dns_port);
-        Serve { source, placement, steer, dns_port, quiet, pidfile }
+        Serve { source, placement, steer, dns_port, quiet, pidfile, log_format }
     }
 }
 
 /// Rewrites Go-style flags (`-conf X`, `-conf=X`, `-dns.port 53`, `-quiet=true`) as long options;
 /// leaves alone what it does not know, and all that follows `--`.
 fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const VALUES: [&str; 9] =
-        ["conf", "cores", "workers", "steer", "listen", "forward", "dns.port", "pidfile", "format"];
+    const VALUES: [&str; 10] = [
+        "conf",
+        "cores",
+        "workers",
+        "steer",
+        "listen",
+        "forward",
+        "dns.port",
+        "pidfile",
+        "format",
+        "log-format",
+    ];
     const SWITCHES: [&str; 3] = ["quiet", "version", "help"];
     let mut literal = false;
     let mut normal = Vec::new();
@@ -505,6 +521,7 @@ mod tests {
             steer: Steer::Flow,
             dns_port: 53,
             quiet: false,
+            log_format: Format::Text,
             pidfile: None,
         };
         assert_eq!(serve(""), expected);

@@ -26,11 +26,21 @@ impl Clock {
         Moment::ZERO.plus(Instant::now().saturating_duration_since(self.origin))
     }
 
-    /// The time by the calendar: seconds since 1970, modulo 2^32.
+    /// The time by the calendar, since 1970.
     #[expect(clippy::disallowed_methods, reason = "this file is the only reader of time")]
+    pub fn calendar() -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
+    /// What to add to a moment's time since the origin to have the calendar's since 1970. Asked
+    /// again for each batch of moments: somebody may set the calendar.
+    pub fn origin_by_calendar(&self) -> Duration {
+        Self::calendar().saturating_sub(self.now().since(Moment::ZERO))
+    }
+
+    /// The time by the calendar: seconds since 1970, modulo 2^32.
     pub fn unix(&self) -> u32 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        since.unwrap_or_default().as_secs() as u32
+        Self::calendar().as_secs() as u32
     }
 
     /// The same moment in the standard library's terms, for calls that wait until a deadline.

@@ -14,6 +14,7 @@ pub use reloads::Reloads;
 use crate::config::{Config, Page};
 use crate::engine::errors::QueryError;
 use crate::engine::health::Verdicts;
+use crate::engine::journal::Page as JournalPage;
 use crate::moment::Moment;
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, TrySendError};
 use snapshot::Snapshot;
@@ -92,6 +93,13 @@ pub enum ToKeeper {
         /// Which, in the order of the configuration.
         upstream: usize,
     },
+    /// Connections to this upstream were closed for `max_age`.
+    Retired {
+        /// Which, in the order of the configuration.
+        upstream: usize,
+        /// How many since this worker has last told.
+        count: u64,
+    },
     /// This worker panicked and was started afresh.
     Panicked {
         /// Who.
@@ -124,7 +132,16 @@ pub enum ToWriter {
         /// The record.
         error: QueryError,
     },
-    /// So many records found no room on their way.
+    /// A page of a worker's journal.
+    Page {
+        /// Of which configuration its records speak.
+        edition: u32,
+        /// It.
+        page: JournalPage,
+        /// Where it goes when it is empty again.
+        home: Sender<JournalPage>,
+    },
+    /// So many errors found no room on their way.
     Lost(u64),
 }
 
@@ -145,6 +162,23 @@ impl WriterMailbox {
     /// it: there is nothing to be tried again.
     pub fn try_send(&self, message: ToWriter) -> bool {
         !matches!(self.sender.try_send(message), Err(TrySendError::Full(_)))
+    }
+
+    /// The same with a page, which comes back if there is no room.
+    ///
+    /// # Errors
+    /// The page.
+    pub fn try_send_page(
+        &self,
+        edition: u32,
+        page: JournalPage,
+        home: &Sender<JournalPage>,
+    ) -> Result<(), JournalPage> {
+        let home = home.clone();
+        match self.sender.try_send(ToWriter::Page { edition, page, home }) {
+            Err(TrySendError::Full(ToWriter::Page { page, .. })) => Err(page),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -24,6 +24,7 @@
 //!   it, from signal to signal.
 //! * [`status`]: what onward shows of itself, as plain data: [`admin`] draws it as a page, [`top`]
 //!   on a terminal, both with the [`figures`] that people read.
+//! * [`log`]: what happens, as lines for people or for machines.
 //! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
 //!
 //! What is absent, always: the engine never does I/O and never asks what time it is; sys knows
@@ -44,6 +45,7 @@ pub mod engine;
 pub mod figures;
 pub mod host;
 pub mod keeper;
+pub mod log;
 pub mod moment;
 pub mod resolve;
 pub mod server;

@@ -21,6 +21,7 @@ use crate::control::{
 use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::keeper::Keeper;
+use crate::log::Log;
 use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::{limits, socket};
 use crate::worker::Seat;
@@ -150,7 +151,7 @@ struct Writing {
 
 impl Writing {
     /// Starts a writer of what `log` takes.
-    fn start(clock: Clock, config: &Config, log: fn(&str)) -> io::Result<Self> {
+    fn start(clock: Clock, config: &Config, log: Log) -> io::Result<Self> {
         let editions = Arc::<Editions>::default();
         editions.publish(0, Arc::new(config.clone()));
         let (writer, mailbox) = Writer::new(clock, Arc::clone(&editions), log);
@@ -173,15 +174,11 @@ impl Writing {
 
 impl Server {
     /// Starts forwarding as `config` says, with a worker for each of `cores`, pinned to it where
-    /// it names one. `log` gets a line for whatever an operator should know.
+    /// it names one. `log` gets whatever an operator should know.
     ///
     /// # Errors
     /// [`StartError`]; all that was started is stopped again.
-    pub fn start(
-        config: Config,
-        cores: &[Option<usize>],
-        log: fn(&str),
-    ) -> Result<Self, StartError> {
+    pub fn start(config: Config, cores: &[Option<usize>], log: Log) -> Result<Self, StartError> {
         Self::start_on(config, cores, Steer::Flow, Inherited::default(), log)
     }
 
@@ -195,7 +192,7 @@ impl Server {
         cores: &[Option<usize>],
         steer: Steer,
         mut inherited: Inherited,
-        log: fn(&str),
+        log: Log,
     ) -> Result<Self, StartError> {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
         let _ = limits::raise_open_files();

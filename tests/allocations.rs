@@ -17,6 +17,7 @@ use onward::config::{self, Forward, Prefetch, ServeStale, Sizing, StaleMode};
 use onward::engine::cache::admission::Received;
 use onward::engine::cache::{Cache, Found, Key};
 use onward::engine::health::Verdicts;
+use onward::engine::journal::Page;
 use onward::engine::message::query::Query;
 use onward::engine::message::reply::ExtendedError;
 use onward::engine::message::reply::{Finish, ReplyTo};
@@ -102,6 +103,9 @@ struct Worker {
     closed: u64,
     /// Records of errors.
     errors: u64,
+    /// The page that is not open, and the records of those that were.
+    page: Page,
+    records: usize,
     number: u64,
 }
 
@@ -121,6 +125,14 @@ impl Worker {
         let mut config = config(vec![(".", vec![forward]), ("dead", vec![dead])]);
         config.blocks.iter_mut().for_each(|block| block.stages.cache = cache.clone());
         config.blocks[1].stages.errors = Some(config::Errors::default());
+        let rule = config::LogRule {
+            names: vec![config::Name::parse("example").unwrap()],
+            format: "{common}".into(),
+            classes: vec!["success", "denial"],
+        };
+        let all = config::LogRule { names: vec![config::Name::root()], ..rule.clone() };
+        config.blocks[0].stages.log = vec![rule, all];
+        config.blocks[1].stages.log = config.blocks[0].stages.log.clone();
         Self {
             engine: Forwarder::new(&config, [3; 32], Arc::new(Verdicts::new(&config))),
             now: Moment::ZERO,
@@ -131,6 +143,8 @@ impl Worker {
             replies: 0,
             closed: 0,
             errors: 0,
+            page: Page::new(),
+            records: 0,
             number: 0,
         }
     }
@@ -183,6 +197,11 @@ impl Worker {
         }
         while self.engine.next_error().is_some() {
             self.errors += 1;
+        }
+        if self.engine.page_due().is_some() {
+            self.engine.swap_page(&mut self.page);
+            self.records += self.page.records.len();
+            self.page.clear();
         }
         while self.engine.next_closed().is_some() {
             self.closed += 1;
@@ -266,6 +285,7 @@ fn ten_thousand_queries_allocate_nothing() {
     assert!(tallies.iter().all(|tally| *tally > 10), "a lame run: {tallies:?}");
     assert!(worker.replies > 11_000 && worker.closed > 100, "a lame run");
     assert!(worker.errors > 50, "{} errors were recorded: a lame run", worker.errors);
+    assert!(worker.records > 5_000, "{} queries were told: a lame run", worker.records);
 }
 
 #[test]
@@ -305,6 +325,7 @@ fn a_worker_is_as_large_as_is_said() {
         ("a small one", String::new()),
         ("large pools", "spread 100\n max_conns 20000\n max_age 1h".to_owned()),
         ("many exceptions", format!("except{long}")),
+        ("a query log", "}\n log\n forward x ::1 {".to_owned()),
     ] {
         let text = format!(". {{\n bind 127.0.0.1\n forward . ::1 ::2 {{\n {options}\n }}\n}}\n");
         let (said, counted) = said_and_counted(&text);

@@ -14,6 +14,8 @@ mod conformance;
 mod errors;
 #[path = "engine/forgery.rs"]
 mod forgery;
+#[path = "engine/journal.rs"]
+mod journal;
 #[path = "engine/lifetimes.rs"]
 mod lifetimes;
 #[path = "engine/limits.rs"]

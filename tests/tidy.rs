@@ -21,8 +21,11 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
-const ROOMS: [(&str, &[&str]); 17] = [
-    ("admin", &["clock", "config", "control", "engine", "figures", "moment", "status", "sys"]),
+const ROOMS: [(&str, &[&str]); 18] = [
+    (
+        "admin",
+        &["clock", "config", "control", "engine", "figures", "log", "moment", "status", "sys"],
+    ),
     ("clock", &["moment"]),
     ("config", &["corefile", "moment"]),
     ("control", &["config", "engine", "moment"]),
@@ -37,11 +40,13 @@ const ROOMS: [(&str, &[&str]); 17] = [
             "control",
             "engine::frame",
             "engine::health",
+            "log",
             "moment",
             "sys",
             "wheel",
         ],
     ),
+    ("log", &["clock"]),
     ("moment", &[]),
     ("resolve", &["clock", "config", "moment", "sys"]),
     ("status", &[]),
@@ -50,7 +55,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("traffic", &["clock", "engine::message", "moment", "sys"]),
     ("wheel", &["moment"]),
     ("worker", &["clock", "config", "control", "engine", "moment", "sys"]),
-    ("writer", &["clock", "config", "control", "engine", "moment"]),
+    ("writer", &["clock", "config", "control", "engine", "log", "moment"]),
 ];
 /// The rooms that put the others together, and may name any.
 const TOP: [&str; 6] = ["check", "cli", "demo", "host", "server", "service"];
@@ -61,11 +66,11 @@ const SYS_CRATES: [&str; 4] = ["core_affinity", "libc", "mio", "socket2"];
 const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// Which leaf of the engine may name which other; `*` is any leaf, and `mod` would be the items
 /// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
-/// carries its query's tour of the upstreams, a cache and a pool their own counters; caches and
-/// access lists are for zones, and stages are shown a query's name as they take it; routes lead
-/// from zones to the upstreams whose turn it is, and to where queries are counted; what stages
-/// make of queries is counted.
-const LEAF_EDGES: [(&str, &str); 17] = [
+/// carries its query's tour of the upstreams, a cache and a pool their own counters; caches,
+/// access lists and the journal are for zones, and stages are shown a query's name as they take
+/// it; routes lead from zones to the upstreams whose turn it is, and to where queries are counted;
+/// what stages make of queries is counted.
+const LEAF_EDGES: [(&str, &str); 18] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -76,6 +81,7 @@ const LEAF_EDGES: [(&str, &str); 17] = [
     ("cache", "stats"),
     ("cache", "zones"),
     ("exchange", "policy"),
+    ("journal", "zones"),
     ("pool", "stats"),
     ("routes", "policy"),
     ("routes", "tally"),

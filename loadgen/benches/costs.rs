@@ -154,7 +154,12 @@ fn serve() {
 fn remember(upstream: &str) {
     let text = format!(".:0 {{\n bind 127.0.0.1\n cache\n forward . {upstream}\n}}\n");
     let (config, _) = Config::load(text.as_bytes(), "this bench", &Host::plain()).unwrap();
-    let server = Server::start(config, &[Some(cores().0)], |line| eprintln!("{line}")).unwrap();
+    let server = Server::start(
+        config,
+        &[Some(cores().0)],
+        onward::log::Log::text(|line| eprintln!("{line}")),
+    )
+    .unwrap();
     println!("{}", server.addresses()[0]);
     loop {
         std::thread::park();

@@ -26,6 +26,7 @@ pub use gather::Gatherer;
 use crate::clock::Clock;
 use crate::config::{HTTP_CONNECTIONS_MAX, Page};
 use crate::control::{AdminMail, AdminMailbox, Door, ToAdmin};
+use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
 use connection::{Connection, Outcome};
 use crossbeam_channel::TryRecvError;
@@ -86,7 +87,7 @@ pub struct Admin {
     doors: Vec<Listening>,
     places: Vec<Option<Place>>,
     site: Site,
-    log: fn(&str),
+    log: Log,
     /// It answers who is there, and ends.
     leaving: bool,
 }
@@ -97,11 +98,7 @@ impl Admin {
     ///
     /// # Errors
     /// The kernel refused a poll: descriptors have run out.
-    pub fn new(
-        clock: Clock,
-        gatherer: Gatherer,
-        log: fn(&str),
-    ) -> io::Result<(Self, AdminMailbox)> {
+    pub fn new(clock: Clock, gatherer: Gatherer, log: Log) -> io::Result<(Self, AdminMailbox)> {
         let poll = Poll::new()?;
         let (mailbox, mail) = AdminMailbox::new(MAIL_MAX, Waker::new(poll.registry(), MAILBOX)?);
         let admin = Self {
@@ -203,7 +200,10 @@ impl Admin {
                     let (ready, again_at) = (true, None);
                     self.doors.push(Listening { number, pages, acceptor, ready, again_at });
                 }
-                Err(error) => (self.log)(&format!("[ERROR] HTTP: cannot listen: {error}")),
+                Err(error) => {
+                    let text = format_args!("cannot listen: {error}");
+                    self.log.event(&Event::new(Level::Error, "HTTP", &text));
+                }
             }
         }
     }

@@ -12,9 +12,12 @@ use super::request::{Refusal, Request};
 use super::response::Response;
 use crate::config::{Config, Page};
 use crate::engine::health::Verdicts;
+use crate::log::{Event, Level, Log};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// Who says that it is ready or not.
+const READY: &str = "plugin/ready";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 /// Prometheus' text format.
@@ -34,12 +37,12 @@ pub(super) struct Site {
     verdicts: Option<Arc<Verdicts>>,
     /// The process has been told to stop.
     pub(super) stopping: bool,
-    log: fn(&str),
+    log: Log,
 }
 
 impl Site {
     /// One that tells of no configuration yet. `log` gets a line when readiness changes.
-    pub(super) fn new(gatherer: Gatherer, log: fn(&str)) -> Self {
+    pub(super) fn new(gatherer: Gatherer, log: Log) -> Self {
         let readiness = Readiness::default();
         Self { gatherer, readiness, verdicts: None, stopping: false, log }
     }
@@ -86,9 +89,10 @@ impl Site {
         let silent = self.gatherer.silent();
         let (missing, is_news) = self.readiness.missing(verdicts, silent, self.stopping);
         if is_news && missing.is_empty() {
-            (self.log)("[INFO] plugin/ready: all is ready");
+            self.log.event(&Event::new(Level::Info, READY, &"all is ready"));
         } else if is_news {
-            (self.log)(&format!("[INFO] plugin/ready: not ready: {missing}"));
+            let text = format_args!("not ready: {missing}");
+            self.log.event(&Event::new(Level::Info, READY, &text));
         }
         match missing {
             "" => Response::text(200, "OK"),
@@ -129,11 +133,15 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::{Config, Host, Page};
     use crate::engine::health::Verdicts;
+    use crate::log::{Format, Log};
     use crate::status::Status;
     use std::sync::Arc;
 
     fn site() -> (Site, Arc<Verdicts>) {
-        let mut site = Site::new(Gatherer::new(Clock::start(), &[], Arc::default()), |_| {});
+        let mut site = Site::new(
+            Gatherer::new(Clock::start(), &[], Arc::default()),
+            Log::new(Format::Text, |_| {}),
+        );
         let text = ". {\n ready {\n monitor continuously\n}\n forward . ::1\n}\n";
         let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
         let verdicts = Arc::new(Verdicts::new(&config));

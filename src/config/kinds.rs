@@ -108,6 +108,12 @@ impl Kind {
         known.map(|(kind, _)| *kind).or_else(|| number()?.parse().ok()).map(Self)
     }
 
+    /// Its mnemonic, if it has one.
+    pub fn mnemonic(self) -> Option<&'static str> {
+        let found = MNEMONICS.binary_search_by_key(&self.0, |(kind, _)| *kind);
+        found.ok().map(|place| MNEMONICS[place].1)
+    }
+
     /// All mnemonics, to find the one that was meant.
     pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
         MNEMONICS.iter().map(|(_, mnemonic)| *mnemonic)
@@ -116,8 +122,8 @@ impl Kind {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match MNEMONICS.iter().find(|(kind, _)| *kind == self.0) {
-            Some((_, mnemonic)) => f.write_str(mnemonic),
+        match self.mnemonic() {
+            Some(mnemonic) => f.write_str(mnemonic),
             None => write!(f, "TYPE{}", self.0),
         }
     }

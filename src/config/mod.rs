@@ -35,13 +35,13 @@ pub use http::{HTTP_CONNECTIONS_MAX, HttpListener, Page};
 pub use kinds::Kind;
 pub use name::{Name, NameError};
 pub use net::Net;
-pub use rcodes::Rcodes;
+pub use rcodes::{Rcodes, rcode_mnemonic};
 pub use reload::Reload;
 pub(crate) use stages::order;
 pub use stages::{
     Acl, AclAction, AclLine, CACHED_BYTES, Cache, CacheClass, Chaos, Consolidation, Errors,
     HeaderFlag, HeaderRule, Health, LoadBalance, Local, LogRule, Prefetch, Prometheus, Ready,
-    ServeStale, Stages, StaleMode, Timeouts,
+    ServeStale, Stages, StaleMode, Tap, TapTarget, Timeouts,
 };
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};

@@ -34,6 +34,13 @@ const MNEMONICS: [(u16, &str); 20] = [
 /// A second name that the reference still reads.
 const ALIAS: (u16, &str) = (4, "NOTIMPL");
 
+/// What the code of a response is called, if it has a name.
+pub fn rcode_mnemonic(rcode: u16) -> Option<&'static str> {
+    const BAD_VERS: (u16, &str) = (16, "BADVERS");
+    let mut known = [BAD_VERS].iter().chain(&MNEMONICS);
+    known.find(|(known, _)| *known == rcode).map(|(_, mnemonic)| *mnemonic)
+}
+
 impl Rcodes {
     /// Whether `rcode`, of 12 bits where there is EDNS, is in the set.
     pub fn contains(self, rcode: u16) -> bool {

@@ -5,6 +5,7 @@
 use crate::config::Config;
 use crate::engine::stats::Stats;
 use crate::host;
+use crate::log::Log;
 use crate::server::Server;
 use std::net::SocketAddr;
 
@@ -17,7 +18,7 @@ impl Forwarder {
         let host = host::describe(workers, 0).map_err(|error| error.to_string())?;
         let (config, _) = Config::load(corefile.as_bytes(), "the demonstration", &host)
             .map_err(|error| error.to_string())?;
-        let log = |line: &str| eprintln!("{line}");
+        let log = Log::text(|line| eprintln!("{line}"));
         let server = Server::start(config, &vec![None; workers], log);
         server.map(Self).map_err(|error| error.to_string())
     }

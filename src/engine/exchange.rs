@@ -9,6 +9,7 @@
 //! one time-out share a queue, so its order is that of its deadlines. Sizes are fixed at the
 //! start; memory that was never needed is never touched.
 
+mod attempts;
 mod memory;
 mod renewal;
 mod waiters;
@@ -266,13 +267,6 @@ impl Exchanges {
         self.slots[slot as usize].began.0 as usize
     }
 
-    /// Which upstream the last attempt of the exchange that is or was just in `slot` went to, and
-    /// how.
-    pub fn last_asked(&self, slot: u32) -> (usize, Transport) {
-        let exchange = &self.slots[slot as usize];
-        (exchange.upstream as usize, exchange.transport)
-    }
-
     /// The name in its question, as it was sent.
     pub fn name(&self, slot: u32) -> &[u8] {
         &self.queries[slot as usize][HEADER_LEN..HEADER_LEN + self.name_len(slot)]
@@ -332,13 +326,6 @@ impl Exchanges {
         queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_attempt);
         self.on_connection[connection.index()]
             .push_back(&mut self.slots, slot, |exchange| &mut exchange.on_connection);
-    }
-
-    /// When the current or last attempt began.
-    pub fn attempt_began(&self, slot: u32) -> Moment {
-        let exchange = &self.slots[slot as usize];
-        let (timeout, _) = self.timeouts[exchange.timeout_class as usize];
-        exchange.attempt_until.minus(timeout)
     }
 
     /// Ends the current attempt, if there is one: its response finds nobody from now on.

@@ -12,6 +12,7 @@
 
 mod attempts;
 mod caching;
+mod journalling;
 mod logging;
 mod loops;
 mod queries;
@@ -31,6 +32,7 @@ use super::clients::{Clients, IDLE_MAX, Refused, StreamLimits};
 use super::errors::{Errors, Reason};
 use super::exchange::{Client, Exchanges, Opening};
 use super::health::Verdicts;
+use super::journal::Journal;
 use super::key::{ConnectionId, ExchangeKey, StreamKey, Transport};
 use super::memory::{EngineMemory, Place, reserved};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
@@ -127,6 +129,7 @@ pub struct Forwarder {
     failures: Vec<Failed>,
     held: HeldBack,
     errors: Errors,
+    journal: Journal,
     caches: Caches,
     loops: Loops,
     /// Upstreams that the keeper is to be told about.
@@ -179,6 +182,7 @@ impl Forwarder {
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             held: HeldBack::default(),
             errors: Errors::default(),
+            journal: Journal::default(),
             caches,
             loops: Loops::default(),
             accused: Vec::with_capacity(upstreams.len()),
@@ -188,6 +192,7 @@ impl Forwarder {
             draft: [0; UPSTREAM_LEN_MAX],
         };
         engine.errors.renew(config);
+        engine.journal.renew(config, listeners, &engine.hasher);
         engine.forget_loops();
         engine
     }
@@ -241,6 +246,12 @@ impl Forwarder {
     /// The next stream to dial though no query waits for it yet: it will replace an older one.
     pub fn next_dial(&mut self) -> Option<ConnectionId> {
         self.pools.next_dial()
+    }
+
+    /// How many connections of `pool`, which leads to an upstream of this number, were closed for
+    /// `max_age`; `None` if it is none of a pool.
+    pub fn retired(&self, pool: usize) -> Option<(usize, u64)> {
+        (pool < self.pools.count()).then(|| (pool / 2, self.pools.stats(pool).aged))
     }
 
     /// Whether `connection` is a stream.
@@ -299,6 +310,7 @@ impl Forwarder {
                 + reserved(&self.failures)
                 + reserved(&self.accused)
                 + self.errors.reserved()
+                + self.journal.reserved()
                 + reserved(&self.stats.upstreams)
                 + self.tallies.reserved()
                 + self.watch.reserved(),

@@ -7,9 +7,9 @@
 //! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`chain`] and [`stages`]
 //! (what happens besides forwarding), [`policy`] (order), [`pool`] (connections), [`exchange`]
 //! (outstanding queries), [`cache`] (answers that are remembered), [`health`] (who is down),
-//! [`errors`] (what is to be logged), [`stats`] and [`tally`] (counters), and under them the
-//! containers [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and [`memory`],
-//! which says how large they are.
+//! [`errors`] and [`journal`] (what is to be logged), [`stats`] and [`tally`] (counters), and under
+//! them the containers [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and
+//! [`memory`], which says how large they are.
 
 pub mod cache;
 pub mod chain;
@@ -22,6 +22,7 @@ pub mod health;
 pub mod heap;
 pub mod histogram;
 pub mod index;
+pub mod journal;
 pub mod key;
 pub mod list;
 pub mod memory;

@@ -71,6 +71,10 @@ pub struct Stats {
     pub streams_refused: u64,
     /// Errors of queries that were to be logged and found no room on their way.
     pub errors_lost: u64,
+    /// Lines of the query log that found no room on their way.
+    pub log_lost: u64,
+    /// Messages for `dnstap` that found none.
+    pub tap_lost: u64,
     /// What the stages of server blocks did.
     pub stages: StageStats,
     /// From queries to their replies, of all that were understood.
@@ -280,6 +284,8 @@ impl Stats {
         self.streams_refused += other.streams_refused;
         self.errors_lost += other.errors_lost;
         self.latency.merge(&other.latency);
+        self.log_lost += other.log_lost;
+        self.tap_lost += other.tap_lost;
         self.stages.add(&other.stages);
         add_each(&mut self.replies, &other.replies);
         add_each(&mut self.drops, &other.drops);

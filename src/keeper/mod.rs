@@ -10,17 +10,20 @@
 
 mod probe;
 mod probing;
+mod retired;
 mod timers;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{KeeperMail, KeeperMailbox, Mailbox, ToKeeper, ToWorker};
 use crate::engine::health::Verdicts;
+use crate::log::{Event, Level, Log, Value};
 use crate::moment::Moment;
 use crate::sys::random;
 use crossbeam_channel::TryRecvError;
 use mio::{Events, Poll, Token, Waker};
 use probing::Probing;
+use retired::Retired;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +53,7 @@ pub struct Keeper {
     workers: Vec<Mailbox>,
     timers: Timers,
     probing: Probing,
+    retired: Retired,
     /// Workers who have not left.
     present: usize,
     /// Workers who have not been told to drain, once a stop has begun.
@@ -79,25 +83,26 @@ impl Keeper {
             workers: Vec::new(),
             timers: Timers::with_capacity(TIMERS),
             probing: Probing::new(config, verdicts, registry, random::seed()?),
+            retired: Retired::default(),
             present: 0,
             to_drain: Vec::new(),
         };
         Ok((keeper, mailbox))
     }
 
-    /// Keeps until a stop is asked for and the last of `workers` has left. `log` gets a line for
-    /// whatever an operator should know, with its level.
-    pub fn run(mut self, workers: Vec<Mailbox>, log: impl Fn(&str)) {
+    /// Keeps until a stop is asked for and the last of `workers` has left. `log` gets
+    /// whatever an operator should know.
+    pub fn run(mut self, workers: Vec<Mailbox>, log: Log) {
         self.present = workers.len();
         self.workers = workers;
-        while self.present > 0 && self.turn(&log).is_ok() {}
+        while self.present > 0 && self.turn(log).is_ok() {}
     }
 
     /// Waits until something happens and does all that follows.
     ///
     /// # Errors
     /// Nobody is left who could say anything.
-    fn turn(&mut self, log: &dyn Fn(&str)) -> Result<(), TryRecvError> {
+    fn turn(&mut self, log: Log) -> Result<(), TryRecvError> {
         self.wait();
         let now = self.clock.now();
         for event in &self.events {
@@ -130,7 +135,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Nobody is left who could say anything.
-    fn read_mail(&mut self, now: Moment, log: &dyn Fn(&str)) -> Result<(), TryRecvError> {
+    fn read_mail(&mut self, now: Moment, log: Log) -> Result<(), TryRecvError> {
         self.mail.unring();
         self.behind = false;
         for _ in 0..MAIL_BATCH {
@@ -144,7 +149,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn on_message(&mut self, now: Moment, message: ToKeeper, log: &dyn Fn(&str)) {
+    fn on_message(&mut self, now: Moment, message: ToKeeper, log: Log) {
         match message {
             ToKeeper::Wake { worker, pool, at } => {
                 self.timers.set(Due::Sweep { worker, pool }, Some(at));
@@ -152,6 +157,7 @@ impl Keeper {
             ToKeeper::Renew { config, verdicts, done } => {
                 // The workers will ask anew, by the numbers that their pools have then.
                 self.timers.clear();
+                self.retired.clear();
                 self.probing.renew(now, &config, verdicts, log);
                 for upstream in 0..self.probing.count() {
                     self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));
@@ -164,11 +170,21 @@ impl Keeper {
                 self.probing.on_failed_exchange(now, upstream, log);
                 self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));
             }
+            ToKeeper::Retired { upstream, .. } if upstream >= self.probing.count() => {}
+            ToKeeper::Retired { upstream, count } => {
+                let due = self.retired.add(now, upstream, count);
+                self.timers.set(Due::Retired(upstream), Some(due));
+            }
             ToKeeper::Panicked { worker, message } => {
                 self.probing.forget_reports();
-                log(&format!("[ERROR] worker {worker} panicked and was started afresh: {message}"));
+                let text =
+                    format_args!("worker {worker} panicked and was started afresh: {message}");
+                let fields = [("worker", Value::Number(worker as u64))];
+                log.event(&Event::new(Level::Error, "onward", &text).with(&fields).alone());
             }
-            ToKeeper::Looping { message } => log(&message),
+            ToKeeper::Looping { message } => {
+                log.event(&Event::new(Level::Error, "plugin/loop", &message));
+            }
             ToKeeper::Left { .. } => self.present -= 1,
             ToKeeper::Stop => {
                 self.to_drain = (0..self.workers.len()).collect();
@@ -178,12 +194,17 @@ impl Keeper {
     }
 
     /// Sends probes and gives them up, and tells every worker with a pool that is due.
-    fn on_time(&mut self, now: Moment, log: &dyn Fn(&str)) {
+    fn on_time(&mut self, now: Moment, log: Log) {
         while let Some(due) = self.timers.pop(now) {
             let again = match due {
                 Due::Probe(upstream) => {
                     self.probing.on_due(now, upstream, log);
                     self.probing.wake_at(upstream)
+                }
+                Due::Retired(upstream) => {
+                    let count = self.retired.take(now, upstream);
+                    self.probing.tell_retired(upstream, count, log);
+                    None
                 }
                 Due::Sweep { worker, pool } => {
                     let sent = self.workers[worker].send(ToWorker::Sweep(pool));

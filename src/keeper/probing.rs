@@ -10,12 +10,16 @@ use crate::config::{Config, Forward, HealthCheck, Upstream};
 use crate::engine::health::Verdicts;
 use crate::engine::health::query::ProbeQuery;
 use crate::engine::health::schedule::{Change, Schedule};
+use crate::log::{Event, Level, Log, Value};
 use crate::moment::Moment;
 use mio::{Registry, Token};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// Who says what of upstreams.
+const SOURCE: &str = "plugin/forward";
 
 /// One upstream, and what is known of it.
 struct Health {
@@ -75,7 +79,7 @@ impl Probing {
         now: Moment,
         config: &Config,
         verdicts: Arc<Verdicts>,
-        log: &dyn Fn(&str),
+        log: Log,
     ) {
         let mut before = std::mem::take(&mut self.upstreams);
         self.verdicts = verdicts;
@@ -101,14 +105,14 @@ impl Probing {
     }
 
     /// A worker says that an exchange with `upstream` failed.
-    pub(super) fn on_failed_exchange(&mut self, now: Moment, upstream: usize, log: &dyn Fn(&str)) {
+    pub(super) fn on_failed_exchange(&mut self, now: Moment, upstream: usize, log: Log) {
         if !self.stopped && self.upstreams[upstream].schedule.on_failed_exchange() {
             self.begin(now, upstream, log);
         }
     }
 
     /// The socket of `upstream`'s probe may be able to do something.
-    pub(super) fn on_ready(&mut self, now: Moment, upstream: usize, log: &dyn Fn(&str)) {
+    pub(super) fn on_ready(&mut self, now: Moment, upstream: usize, log: Log) {
         let Health { probe, query, .. } = &mut self.upstreams[upstream];
         // An event may outlive its probe.
         let Some(probe) = probe else { return };
@@ -120,7 +124,7 @@ impl Probing {
     }
 
     /// The moment has come that [`Probing::wake_at`] named.
-    pub(super) fn on_due(&mut self, now: Moment, upstream: usize, log: &dyn Fn(&str)) {
+    pub(super) fn on_due(&mut self, now: Moment, upstream: usize, log: Log) {
         let health = &mut self.upstreams[upstream];
         if health.probe.is_some() {
             self.conclude(now, upstream, Err(Failure::TimedOut), log);
@@ -133,6 +137,14 @@ impl Probing {
     pub(super) fn wake_at(&self, upstream: usize) -> Option<Moment> {
         let health = &self.upstreams[upstream];
         health.probe.as_ref().map(Probe::deadline).or(health.next)
+    }
+
+    /// So many connections to `upstream` were closed for `max_age`.
+    pub(super) fn tell_retired(&self, upstream: usize, count: u64, log: Log) {
+        let address = self.upstreams[upstream].route.upstream;
+        let fields = [("upstream", Value::Text(&address)), ("connections", Value::Number(count))];
+        let text = "connections retired for max_age";
+        log.event(&Event::new(Level::Info, SOURCE, &text).with(&fields));
     }
 
     /// A worker has panicked: what it was about to report may be lost.
@@ -148,7 +160,7 @@ impl Probing {
         }
     }
 
-    fn begin(&mut self, now: Moment, upstream: usize, log: &dyn Fn(&str)) {
+    fn begin(&mut self, now: Moment, upstream: usize, log: Log) {
         let health = &mut self.upstreams[upstream];
         let Health { route, query, schedule, .. } = health;
         self.verdicts.set(upstream, schedule.is_down(), true);
@@ -160,13 +172,7 @@ impl Probing {
     }
 
     /// A probe has ended.
-    fn conclude(
-        &mut self,
-        now: Moment,
-        upstream: usize,
-        outcome: Result<(), Failure>,
-        log: &dyn Fn(&str),
-    ) {
+    fn conclude(&mut self, now: Moment, upstream: usize, outcome: Result<(), Failure>, log: Log) {
         let health = &mut self.upstreams[upstream];
         health.probe = None;
         let (change, cause) = match outcome {
@@ -182,7 +188,7 @@ impl Probing {
         let schedule = &health.schedule;
         self.verdicts.set(upstream, schedule.is_down(), schedule.is_probing());
         if let Some(change) = change {
-            log(&line(health.route.upstream, change, cause));
+            tell(log, health.route.upstream, change, cause);
         }
     }
 }
@@ -216,16 +222,23 @@ fn upstreams_of(config: &Config) -> impl Iterator<Item = (&Forward, &Upstream)> 
     forwards.flat_map(|forward| forward.upstreams.iter().map(move |upstream| (forward, upstream)))
 }
 
-/// What an operator is told.
-fn line(address: SocketAddr, change: Change, cause: Option<Failure>) -> String {
+/// Tells an operator.
+fn tell(log: Log, address: SocketAddr, change: Change, cause: Option<Failure>) {
+    let upstream = ("upstream", Value::Text(&address));
     match change {
         Change::Up { after } => {
-            format!("[INFO] upstream {address} is up again after {:.1} s", after.as_secs_f64())
+            let seconds = after.as_secs_f64();
+            let text = format_args!("upstream {address} is up again after {seconds:.1} s");
+            let after = format_args!("{seconds:.3}");
+            let fields = [upstream, ("after_s", Value::Text(&after))];
+            log.event(&Event::new(Level::Info, SOURCE, &text).with(&fields).alone());
         }
         Change::Down { fails } => {
             let probes = if fails == 1 { "probe" } else { "probes" };
             let cause = cause.map_or_else(String::new, |cause| format!(" (last: {cause})"));
-            format!("[ERROR] upstream {address} is down: {fails} {probes} failed{cause}")
+            let text = format_args!("upstream {address} is down: {fails} {probes} failed{cause}");
+            let fields = [upstream, ("probes", Value::Number(fails.into()))];
+            log.event(&Event::new(Level::Error, SOURCE, &text).with(&fields).alone());
         }
     }
 }

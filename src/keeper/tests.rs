@@ -10,7 +10,9 @@ use crate::clock::Clock;
 use crate::config::{Config, Host};
 use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};
 use crate::engine::health::Verdicts;
-use crossbeam_channel::Receiver;
+use crate::log::Log;
+use crossbeam_channel::{Receiver, Sender};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -40,6 +42,17 @@ fn config(upstreams: &[SocketAddr], options: &str) -> Config {
     Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0
 }
 
+thread_local! {
+    /// Where a keeper's thread says what it says.
+    static SAID: Cell<Option<Sender<String>>> = const { Cell::new(None) };
+}
+
+fn pass_on(line: &str) {
+    let log = SAID.take().expect("the thread has been told where to");
+    log.send(line.to_owned()).expect("somebody reads");
+    SAID.set(Some(log));
+}
+
 impl Scene {
     fn new(upstreams: &[SocketAddr], options: &str) -> Self {
         let config = config(upstreams, options);
@@ -52,7 +65,8 @@ impl Scene {
         let (log, lines) = crossbeam_channel::unbounded();
         let workers = vec![worker.clone()];
         let thread = std::thread::spawn(move || {
-            keeper.run(workers, |line| drop(log.send(line.to_owned())));
+            SAID.set(Some(log));
+            keeper.run(workers, Log::text(pass_on));
         });
         Self { clock, keeper: mailbox, verdicts, worker, mail, lines, thread, _poll: poll }
     }
@@ -383,6 +397,20 @@ fn a_sweep_comes_when_it_is_due_and_waits_for_room() {
 
 /// Design: a host where nothing is due wakes nobody.
 #[test]
+fn connections_that_workers_have_retired_are_told_of() {
+    let upstream = udp("127.0.0.1:0").local_addr().unwrap();
+    let scene = Scene::new(&[upstream], "");
+    for upstream in [1, 0] {
+        scene.keeper.try_send(ToKeeper::Retired { upstream, count: 2 }).unwrap();
+    }
+    let expected = "[INFO] plugin/forward: connections retired for max_age";
+    assert_eq!(scene.line(), format!("{expected} upstream={upstream} connections=2"));
+    // The next line is a minute away.
+    scene.keeper.try_send(ToKeeper::Retired { upstream: 0, count: 1 }).unwrap();
+    scene.stop();
+}
+
+#[test]
 fn between_outages_nothing_is_due() {
     let upstream = udp("127.0.0.1:0");
     let config = config(&[upstream.local_addr().unwrap()], "");
@@ -391,11 +419,11 @@ fn between_outages_nothing_is_due() {
         Keeper::new(Clock::start(), &config, Arc::clone(&verdicts)).unwrap();
     assert_eq!(keeper.timers.next_deadline(), None);
     mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
-    keeper.turn(&|_| ()).unwrap();
+    keeper.turn(Log::text(|_| ())).unwrap();
     assert!(keeper.timers.next_deadline().is_some(), "the probe's own");
     let (query, from) = probe(&upstream);
     upstream.send_to(&answer(&query), from).unwrap();
-    keeper.turn(&|_| ()).unwrap();
+    keeper.turn(Log::text(|_| ())).unwrap();
     assert!(!verdicts.is_probing(0));
     assert_eq!((keeper.timers.next_deadline(), keeper.behind), (None, false));
 }
@@ -408,12 +436,12 @@ fn a_stop_ends_the_probing() {
     let (mut keeper, mailbox) =
         Keeper::new(Clock::start(), &config, Arc::clone(&verdicts)).unwrap();
     mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
-    keeper.turn(&|_| ()).unwrap();
+    keeper.turn(Log::text(|_| ())).unwrap();
     probe(&upstream);
     mailbox.try_send(ToKeeper::Stop).unwrap();
     mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
-    keeper.turn(&|_| ()).unwrap();
+    keeper.turn(Log::text(|_| ())).unwrap();
     assert_eq!(keeper.probing.wake_at(0), None);
     drop(mailbox);
-    while keeper.turn(&|_| ()).is_ok() {}
+    while keeper.turn(Log::text(|_| ())).is_ok() {}
 }

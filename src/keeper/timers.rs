@@ -17,6 +17,8 @@ pub(super) enum Due {
         /// Which of its pools.
         pool: usize,
     },
+    /// Connections to this upstream that were retired since the last line are to be told of.
+    Retired(usize),
     /// A probe of this upstream is to be sent, or has waited long enough.
     Probe(usize),
 }

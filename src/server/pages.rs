@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, HttpListener, Page};
 use crate::control::{AdminMailbox, Door, Mailbox, Reloads, ToAdmin};
 use crate::engine::health::Verdicts;
+use crate::log::{Event, Level, Log};
 use crate::sys::inherit::Passed;
 use crate::sys::socket;
 use std::io;
@@ -32,7 +33,7 @@ struct Open {
 
 /// All addresses, and who serves them.
 pub(super) struct Pages {
-    log: fn(&str),
+    log: Log,
     open: Vec<Open>,
     /// How many there ever were.
     opened: usize,
@@ -53,7 +54,7 @@ enum Found {
 
 impl Pages {
     /// None yet. `log` gets a line for each address that cannot be had.
-    pub(super) fn new(log: fn(&str)) -> Self {
+    pub(super) fn new(log: Log) -> Self {
         Self { log, open: Vec::new(), opened: 0, admin: None }
     }
 
@@ -104,7 +105,9 @@ impl Pages {
     fn tell(&self, pages: &[Page], why: &StartError) {
         for page in pages {
             let name = page.directive();
-            (self.log)(&format!("[ERROR] plugin/{name}: {why}; the next reload tries again"));
+            let (source, text) =
+                (format!("plugin/{name}"), format!("{why}; the next reload tries again"));
+            self.log.event(&Event::new(Level::Error, &source, &text));
         }
     }
 

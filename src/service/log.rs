@@ -1,20 +1,25 @@
-//! What the operator reads: one line for each event, on standard output.
+//! What the operator reads: whole lines, on standard output.
 //!
 //! Who reads it may go away or stop reading, and the disk that keeps it may fill up. None of this
 //! is a reason to stop serving, so a line that cannot be written at once is lost and nobody fails
 //! or waits for it, as `println!` would. Lines are for what happens now and then; what is said of
-//! queries comes here from the writer's thread alone, which no query waits for.
+//! queries comes here from the writer's thread alone, which no query waits for. A file takes all
+//! lines at once, anything else as much at a time as a pipe has room for.
 
-use crate::sys::output::{PIECE_MAX, takes_more};
-use std::fmt::Display;
+use crate::sys::output::{PIECE_MAX, has_no_reader, takes_more};
 use std::io::Write;
 use std::os::fd::AsFd;
 
-/// Writes `line`, if anybody takes it.
-pub(super) fn say(line: impl Display) {
-    let text = format!("{line}\n");
+/// Writes `lines`, the last of which has no end yet, if anybody takes them.
+pub(super) fn say(lines: &str) {
+    let text = [lines, "\n"].concat();
     let mut output = std::io::stdout().lock();
     let mut rest = text.as_bytes();
+    if has_no_reader(output.as_fd()) {
+        // What does not fit on the disk is lost.
+        let _ = output.write_all(rest).and_then(|()| output.flush());
+        return;
+    }
     while !rest.is_empty() && takes_more(output.as_fd()) {
         let (piece, behind) = rest.split_at(piece_len(rest));
         if output.write_all(piece).and_then(|()| output.flush()).is_err() {

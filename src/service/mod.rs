@@ -11,10 +11,11 @@ mod manager;
 mod pidfile;
 mod watch;
 
-use crate::cli::{Exit, Serve, Source};
+use crate::cli::{self, Exit, Serve, Source};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::host;
+use crate::log::{Event, Format, Level, Log, Value};
 use crate::moment::Moment;
 use crate::server::Server;
 use crate::sys::cpu;
@@ -28,6 +29,13 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 use watch::Watch;
+
+/// Who says what of the process.
+const ONWARD: &str = "onward";
+/// Who says what of a stop that is told beforehand.
+const HEALTH: &str = "plugin/health";
+/// Who says what of reading the configuration again.
+const RELOAD: &str = "plugin/reload";
 
 /// Why the program ends, and how.
 pub type Failure = (Exit, String);
@@ -43,40 +51,37 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let handover = Handover::new().map_err(failed)?;
     let cores = options.placement.workers(&cpu::cores()).map_err(refused)?;
     let (name, text) = options.source.load().map_err(refused)?;
-    let mut config = load(options, cores.len(), &name, &text)?;
+    let log = Log::new(format_of(options), say);
+    let mut config = load(options, cores.len(), (&name, &text), log)?;
     if options.source == Source::Stdin && config.reload.take().is_some() {
-        say("[WARNING] plugin/reload: no effect: standard input can be read only once");
+        let text = "no effect: standard input can be read only once";
+        log.event(&Event::new(Level::Warning, RELOAD, &text));
     }
     let clock = Clock::start();
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
     let lameduck = config.lameduck();
     let ready = inherited.take_ready();
-    let server = Server::start_on(config, &cores, options.steer, inherited, |line| say(line));
+    let server = Server::start_on(config, &cores, options.steer, inherited, log);
     let server = server.map_err(failed)?;
     // Whoever reads that we listen finds our number there.
-    let _pidfile = options.pidfile.as_deref().and_then(PidFile::write);
+    let _pidfile = options.pidfile.as_deref().and_then(|path| PidFile::write(path, log));
     if !options.quiet {
-        for address in server.addresses() {
-            let plural = if cores.len() == 1 { "" } else { "s" };
-            say(format_args!("onward listens on {address}, {} worker{plural}", cores.len()));
-        }
-        for (address, pages) in server.pages() {
-            let paths = pages.iter().map(|page| page.paths()[0]);
-            paths.for_each(|path| say(format_args!("onward serves http://{address}{path}")));
-        }
+        tell_start(log, options, &server, cores.len());
     }
     ready.tell();
     let manager = Manager::of_environment(clock.now());
     manager.say("READY=1");
     let workers = cores.len();
     let mut service =
-        Service { options, clock, workers, server, watch, manager, handover, lameduck };
+        Service { options, clock, workers, server, watch, manager, handover, lameduck, log };
     let mut outcome = service.run(&signals);
     if outcome.as_ref().is_ok_and(|end| *end == End::Told) {
         outcome = service.linger(&signals).map(|()| End::Told);
     }
     service.manager.say("STOPPING=1");
+    service.say(Level::Info, ONWARD, &"stopping");
     service.server.stop();
+    log.event(&Event::new(Level::Info, ONWARD, &"stopped"));
     outcome.map(drop).map_err(failed)
 }
 
@@ -100,6 +105,7 @@ struct Service<'a> {
     handover: Handover,
     /// How long it goes on serving when it is told to stop.
     lameduck: Duration,
+    log: Log,
 }
 
 impl Service<'_> {
@@ -130,9 +136,8 @@ impl Service<'_> {
             return Ok(());
         }
         let shown = self.lameduck.as_secs_f64();
-        say(format_args!(
-            "[INFO] plugin/health: lameduck: everything is served for another {shown} s"
-        ));
+        let text = format_args!("lameduck: everything is served for another {shown} s");
+        self.say(Level::Info, HEALTH, &text);
         self.manager.stopping_in(self.lameduck);
         self.server.announce_stop();
         let until = self.clock.now().plus(self.lameduck);
@@ -145,7 +150,8 @@ impl Service<'_> {
             match signals.wait(Some(self.server.due().map_or(due, |other| other.min(due))))? {
                 Some(Signal::Stop) => return Ok(()),
                 Some(Signal::Reload | Signal::Upgrade) => {
-                    say("[WARNING] plugin/health: lameduck: told to stop, nothing else is done");
+                    let text = "lameduck: told to stop, nothing else is done";
+                    self.say(Level::Warning, HEALTH, &text);
                 }
                 None => {}
             }
@@ -172,23 +178,31 @@ impl Service<'_> {
             match read.and_then(|(name, text)| self.watch.has_changed(&text, &name)) {
                 Ok(true) => self.reload(),
                 Ok(false) => {}
-                Err(why) => say(format_args!("[WARNING] plugin/reload: {why}")),
+                Err(why) => self.say(Level::Warning, RELOAD, &why),
             }
         }
     }
 
     /// Reads the configuration again and goes on with it, or with the old one.
     fn reload(&mut self) {
-        say("[INFO] Reloading");
+        self.log.event(&Event::new(Level::Info, RELOAD, &"Reloading").alone());
         self.manager.say("RELOADING=1");
         let outcome = self.try_reload();
         let reloads = self.server.reloads();
         reloads.count(&outcome);
+        let counts =
+            [("done", Value::Number(reloads.done())), ("failed", Value::Number(reloads.failed()))];
         match outcome {
-            Ok(()) => say(format_args!("[INFO] Reloading complete ({reloads})")),
+            Ok(()) => {
+                let text = format_args!("Reloading complete ({reloads})");
+                self.log.event(&Event::new(Level::Info, RELOAD, &text).with(&counts).alone());
+            }
             Err(why) => {
-                say(format_args!("[ERROR] reload failed, nothing has changed: {why}"));
-                say(format_args!("[INFO] {reloads}"));
+                let text = format_args!("reload failed, nothing has changed: {why}");
+                self.log.event(&Event::new(Level::Error, RELOAD, &text).with(&counts).alone());
+                if self.log.format() == Format::Text {
+                    self.log.event(&Event::new(Level::Info, RELOAD, &reloads).alone());
+                }
             }
         }
         self.manager.say("READY=1");
@@ -197,7 +211,8 @@ impl Service<'_> {
     fn try_reload(&mut self) -> Result<(), String> {
         let (name, text) = self.options.source.load_again().map_err(|error| error.to_string())?;
         self.watch.tried(self.clock.now(), &text, &name);
-        let config = load(self.options, self.workers, &name, &text).map_err(|(_, why)| why)?;
+        let config = load(self.options, self.workers, (&name, &text), self.log);
+        let config = config.map_err(|(_, why)| why)?;
         let (schedule, lameduck) = (self.watch.schedule(&config), config.lameduck());
         self.server.reload(config).map_err(|error| error.to_string())?;
         self.watch.keep(self.clock.now(), schedule);
@@ -205,10 +220,18 @@ impl Service<'_> {
         Ok(())
     }
 
+    fn say(&self, level: Level, source: &str, text: &dyn Display) {
+        self.log.event(&Event::new(level, source, text));
+    }
+
     /// Starts the program as it is installed now on the same sockets. Says why we are done, if we
     /// are: it serves, or nobody is to serve any more.
     fn hand_over(&mut self, signals: &Signals) -> Option<End> {
-        let Self { clock, server, manager, handover, .. } = self;
+        let Self { clock, server, manager, handover, log, .. } = self;
+        let log = *log;
+        let say = |level, text: &dyn Display| {
+            log.event(&Event::new(level, ONWARD, text).alone());
+        };
         let stop = || {
             if manager.is_due(clock.now()) && server.is_alive() {
                 manager.say("WATCHDOG=1");
@@ -217,17 +240,21 @@ impl Service<'_> {
         };
         match handover.begin(server, stop) {
             Ok(None) => {
-                say("[INFO] told to stop while handing over: the new process is ended as well");
+                say(
+                    Level::Info,
+                    &"told to stop while handing over: the new process is ended as well",
+                );
                 Some(End::Told)
             }
             Ok(Some(process)) => {
-                say(format_args!("[INFO] process {process} has taken over"));
+                say(Level::Info, &format_args!("process {process} has taken over"));
                 self.manager.say(&format!("MAINPID={process}"));
                 Some(End::Succeeded)
             }
             Err(error) => {
                 server.steer();
-                say(format_args!("[ERROR] handing over failed, nothing has changed: {error}"));
+                let text = format_args!("handing over failed, nothing has changed: {error}");
+                say(Level::Error, &text);
                 None
             }
         }
@@ -235,11 +262,51 @@ impl Service<'_> {
 }
 
 /// Reads the configuration, and prints what is odd about it.
-fn load(options: &Serve, workers: usize, name: &str, text: &[u8]) -> Result<Config, Failure> {
+fn load(
+    options: &Serve,
+    workers: usize,
+    (name, text): (&str, &[u8]),
+    log: Log,
+) -> Result<Config, Failure> {
     let host = host::describe(workers, options.dns_port).map_err(failed)?;
     let (config, warnings) = Config::load(text, name, &host).map_err(refused)?;
-    warnings.iter().for_each(|warning| say(format_args!("[WARNING] {warning}")));
+    let warn = |warning| log.event(&Event::new(Level::Warning, "config", warning).alone());
+    warnings.iter().for_each(|warning| warn(warning));
     Ok(config)
+}
+
+/// How the log is to look.
+fn format_of(options: &Serve) -> Format {
+    match options.log_format {
+        cli::Format::Text => Format::Text,
+        cli::Format::Json => Format::Json,
+    }
+}
+
+/// Tells that we serve: as text, in a line for each address and page.
+fn tell_start(log: Log, options: &Serve, server: &Server, workers: usize) {
+    let addresses = server.addresses();
+    let pages = server.pages().flat_map(|(address, pages)| {
+        pages.iter().map(move |page| format!("http://{address}{}", page.paths()[0]))
+    });
+    let pages: Vec<_> = pages.collect();
+    if format_of(options) == Format::Text {
+        let plural = if workers == 1 { "" } else { "s" };
+        for address in &addresses {
+            log.lines(&format!("onward listens on {address}, {workers} worker{plural}"));
+        }
+        pages.iter().for_each(|page| log.lines(&format!("onward serves {page}")));
+    }
+    let pages = pages.join(" ");
+    let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let version = env!("CARGO_PKG_VERSION");
+    let fields = [
+        ("version", Value::Text(&version)),
+        ("workers", Value::Number(workers as u64)),
+        ("addresses", Value::Text(&list)),
+        ("pages", Value::Text(&pages)),
+    ];
+    log.event(&Event::new(Level::Info, ONWARD, &"started").with(&fields));
 }
 
 fn failed(why: impl Display) -> Failure {

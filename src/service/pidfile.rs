@@ -4,7 +4,7 @@
 //! over writes its own number over ours; removed at the end if it still has ours. A file that
 //! cannot be written is no reason not to serve.
 
-use super::log::say;
+use crate::log::{Event, Level, Log};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,13 @@ pub(super) struct PidFile(PathBuf);
 
 impl PidFile {
     /// Writes our number to `path`; `None`, and a line for the operator, if that fails.
-    pub(super) fn write(path: &Path) -> Option<Self> {
+    pub(super) fn write(path: &Path, log: Log) -> Option<Self> {
         match fs::write(path, ours()) {
             Ok(()) => Some(Self(path.to_owned())),
             Err(error) => {
                 let path = path.display();
-                say(format_args!("[ERROR] Could not write pidfile: {path}: {error}"));
+                let text = format_args!("Could not write pidfile: {path}: {error}");
+                log.event(&Event::new(Level::Error, "onward", &text).alone());
                 None
             }
         }

@@ -17,11 +17,30 @@ pub fn takes_more(descriptor: BorrowedFd<'_>) -> bool {
     ready.is_ok_and(|ready| ready > 0)
 }
 
+/// Whether no write waits for a reader: it is a file.
+pub fn has_no_reader(descriptor: BorrowedFd<'_>) -> bool {
+    // SAFETY: all-zero bytes are a valid `stat`, which is plain numbers.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `status` is a `stat` to be written, and lives until the call returns.
+    let known = cvt(|| unsafe { libc::fstat(descriptor.as_raw_fd(), &mut status) });
+    known.is_ok() && status.st_mode & libc::S_IFMT == libc::S_IFREG
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{PIECE_MAX, takes_more};
+    use super::{PIECE_MAX, has_no_reader, takes_more};
     use std::io::{Read, Write};
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_file_has_no_reader_and_a_pipe_has_one() {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        assert!(!has_no_reader(writer.as_fd()));
+        let file = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+        assert!(has_no_reader(file.as_fd()));
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(!has_no_reader(null.as_fd()));
+    }
 
     #[test]
     fn a_pipe_takes_pieces_until_it_is_full_and_again_when_it_was_read() {

@@ -16,7 +16,7 @@ use mio::net::TcpListener;
 use mio::{Interest, Registry};
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Streams accepted from a listener in a turn.
 const ACCEPT_MAX: usize = 64;
@@ -27,6 +27,8 @@ struct Slot {
     key: StreamKey,
     listener: u16,
     peer: SocketAddr,
+    /// The address that it is connected to.
+    local: Option<IpAddr>,
     stream: Stream,
     /// It stands in the queue of streams to be read.
     queued: bool,
@@ -100,12 +102,14 @@ impl ClientStreams {
                 continue;
             }
             engine.stats_mut().streams += 1;
+            let local = socket.local_addr().ok().map(|address| address.ip());
             let stream = Stream::new(socket, false);
             let (listener, queued, paused) = (number as u16, false, false);
             if self.slots.len() <= key.index() {
                 self.slots.resize_with(key.index() + 1, || None);
             }
-            self.slots[key.index()] = Some(Slot { key, listener, peer, stream, queued, paused });
+            self.slots[key.index()] =
+                Some(Slot { key, listener, peer, local, stream, queued, paused });
         }
         true
     }
@@ -146,8 +150,8 @@ impl ClientStreams {
         slot.queued = false;
         let progress = if slot.paused { Progress::More } else { slot.stream.read() };
         slot.paused = false;
-        let ask =
-            Client { listener: slot.listener, peer: slot.peer, local: None, stream: Some(key) };
+        let local = slot.local.map(|ip| (ip, 0));
+        let ask = Client { listener: slot.listener, peer: slot.peer, local, stream: Some(key) };
         let mut broken = false;
         loop {
             if engine.clients.is_spent(key) {

@@ -1,12 +1,52 @@
 //! What a worker has to say to the writer, and why connections to upstreams failed.
 //!
 //! The engine's records go into the writer's channel at the end of each turn. What finds no room is
-//! lost; how much that was is told as soon as there is room again.
+//! lost; how much that was is told as soon as there is room again. The journal goes there by the
+//! page: when the open one is due, an empty one takes its place, and the writer sends it back. If
+//! all are under way nobody waits for one: the open page fills, and the engine counts what is lost.
 
-use super::turn::Turner;
-use crate::control::ToWriter;
+use super::turn::{MAIL_RETRY, Turner};
+use crate::config::Config;
+use crate::control::{ToKeeper, ToWriter};
 use crate::engine::errors::Fault;
+use crate::engine::journal::{self, Page};
+use crate::moment::Moment;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
+
+/// Pages besides the open one: what a worker can have said before the writer has read any of it.
+const PAGES: usize = 7;
+
+/// The pages of a worker's journal that are not open.
+pub(super) struct Pages {
+    home: Sender<Page>,
+    empty: Receiver<Page>,
+    count: usize,
+}
+
+impl Pages {
+    /// As many as `config` needs.
+    pub(super) fn new(config: &Config) -> Self {
+        let (home, empty) = bounded(PAGES);
+        let mut pages = Self { home, empty, count: 0 };
+        pages.provide(config);
+        pages
+    }
+
+    /// Makes them if `config` needs them and there are none.
+    pub(super) fn provide(&mut self, config: &Config) {
+        while journal::is_kept(config) && self.count < PAGES {
+            // The channel has room for all that there are.
+            let _ = self.home.try_send(Page::new());
+            self.count += 1;
+        }
+    }
+
+    /// The bytes that they have reserved.
+    pub(super) fn reserved(&self) -> usize {
+        self.count * Page::reserved()
+    }
+}
 
 /// What an error of the kernel's means to the engine.
 pub(super) fn fault_of(error: &io::Error) -> Fault {
@@ -14,6 +54,56 @@ pub(super) fn fault_of(error: &io::Error) -> Fault {
 }
 
 impl Turner<'_> {
+    /// Tells the keeper how many connections the pool has retired since it was last told: all that
+    /// has happened up to a sweep of it. What the keeper cannot take now is told with the next.
+    pub(super) fn report_retired(&mut self, pool: usize) {
+        let Some((upstream, retired)) = self.engine.retired(pool) else { return };
+        if self.retired_told.len() <= pool {
+            self.retired_told.resize(pool + 1, 0);
+        }
+        let told = &mut self.retired_told[pool];
+        let count = retired.saturating_sub(*told);
+        let report = ToKeeper::Retired { upstream, count };
+        if count > 0 && self.seat.keeper.try_send(report).is_ok() {
+            *told = retired;
+        }
+    }
+
+    /// The pools have other numbers: whatever they have retired by now is as if told.
+    pub(super) fn renumber_retired(&mut self) {
+        let retired = (0..).map_while(|pool| self.engine.retired(pool));
+        self.retired_told = retired.map(|(_, retired)| retired).collect();
+    }
+
+    /// Hands the journal's page to the writer if it is due.
+    pub(super) fn report_page(&mut self, now: Moment) {
+        self.page_retry = None;
+        if self.engine.page_due().is_some_and(|due| due <= now) && !self.send_page() {
+            self.page_retry = Some(now.plus(MAIL_RETRY));
+        }
+    }
+
+    /// Hands the journal's page to the writer: what comes next does not belong to it.
+    pub(super) fn end_page(&mut self, now: Moment) {
+        if self.engine.page_due().is_some() && !self.send_page() {
+            self.engine.lose_page();
+        }
+        self.report_page(now);
+    }
+
+    /// False if no other page is empty, or the writer cannot take it now.
+    fn send_page(&mut self) -> bool {
+        let (pages, edition) = (&self.seat.pages, self.seat.assignment.edition);
+        let Ok(mut page) = pages.empty.try_recv() else { return false };
+        self.engine.swap_page(&mut page);
+        let Err(mut page) = self.seat.writer.try_send_page(edition, page, &pages.home) else {
+            return true;
+        };
+        self.engine.swap_page(&mut page);
+        let _ = pages.home.try_send(page);
+        false
+    }
+
     /// Hands the engine's records of errors to the writer.
     pub(super) fn report_errors(&mut self) {
         let edition = self.seat.assignment.edition;

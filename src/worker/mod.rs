@@ -28,6 +28,7 @@ use crate::engine::stats::Stats;
 use crate::engine::tally::Tallies;
 use crate::sys::{cpu, memory, random};
 use crossbeam_channel::{Receiver, Sender};
+use logging::Pages;
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Registry};
@@ -84,6 +85,7 @@ pub struct Seat {
     mail: Receiver<ToWorker>,
     keeper: KeeperMailbox,
     writer: WriterMailbox,
+    pages: Pages,
     draining: bool,
     core: Option<usize>,
     loops: LoopStats,
@@ -121,6 +123,7 @@ impl Seat {
             .sum();
         let (mailbox, mail) = Mailbox::new(pools + MAIL_SPARE, waker);
         let past = Stats::default();
+        let pages = Pages::new(&assignment.config);
         let seat = Self {
             number,
             assignment,
@@ -130,6 +133,7 @@ impl Seat {
             mail,
             keeper,
             writer,
+            pages,
             draining: false,
             core: None,
             loops: LoopStats::default(),
@@ -178,7 +182,7 @@ impl Seat {
         let upstreams = block.forwards.iter().flat_map(|forward| &forward.upstreams);
         let upstreams = list(&mut upstreams.map(|upstream| upstream.address.to_string()));
         format!(
-            "[ERROR] plugin/loop: forwarding loop in the server block of {zones}: a query sent \
+            "forwarding loop in the server block of {zones}: a query sent \
              to its upstreams ({upstreams}) came back from {peer}. What it would forward gets \
              SERVFAIL until the configuration names other upstreams and is loaded again."
         )

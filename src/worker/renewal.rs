@@ -32,10 +32,13 @@ impl Turner<'_> {
                 self.seat.listeners[number] =
                     Some(listening.expect("the kernel has memory for one more descriptor"));
             }
+            self.end_page(now);
             let verdicts = assignment.verdicts.clone();
             self.engine.renew(now, &assignment.config, &assignment.listeners, verdicts);
+            self.renumber_retired();
             super::prefer_huge_pages(&self.engine);
             self.sockets.make_room(self.engine.connections_max());
+            self.seat.pages.provide(&assignment.config);
             self.seat.assignment = assignment;
             // Those that a panic left behind are numbered by the old configuration.
             self.seat.past.upstreams.clear();

@@ -43,7 +43,7 @@ const EVENTS_MAX: usize = 256;
 /// How long a draining worker waits for what is outstanding.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// When the keeper's or the writer's channel was full: how soon it is tried again.
-const MAIL_RETRY: Duration = Duration::from_millis(10);
+pub(super) const MAIL_RETRY: Duration = Duration::from_millis(10);
 
 /// A worker at work.
 pub(super) struct Turner<'a> {
@@ -70,6 +70,10 @@ pub(super) struct Turner<'a> {
     pub(super) writer_busy: bool,
     /// Records lost that it was told about.
     pub(super) errors_told: u64,
+    /// Of each pool, how many connections it has retired that the keeper was told about.
+    pub(super) retired_told: Vec<u64>,
+    /// The journal's page could not be handed on: when that is tried again.
+    pub(super) page_retry: Option<Moment>,
     pub(super) drain_until: Option<Moment>,
     /// Listeners that are gone have sent their last reply by then.
     pub(super) gone_until: Option<Moment>,
@@ -99,6 +103,8 @@ impl<'a> Turner<'a> {
             woken: None,
             writer_busy: false,
             errors_told: 0,
+            page_retry: None,
+            retired_told: Vec::new(),
             drain_until,
             gone_until: None,
             seat,
@@ -109,7 +115,9 @@ impl<'a> Turner<'a> {
     pub(super) fn run(&mut self) {
         while !self.turn() {}
         self.engine.stop();
-        self.settle(self.seat.clock.now());
+        let now = self.seat.clock.now();
+        self.settle(now);
+        self.end_page(now);
     }
 
     /// What the seat keeps: the counters, and whether a drain has begun.
@@ -163,7 +171,8 @@ impl<'a> Turner<'a> {
         }
         let mail = (self.keeper_busy || self.writer_busy).then(|| now.plus(MAIL_RETRY));
         let idle = self.engine.clients.next_deadline();
-        let own = [idle, mail, self.drain_until, self.gone_until];
+        let page = self.page_retry.or_else(|| self.engine.page_due());
+        let own = [idle, mail, page, self.drain_until, self.gone_until];
         let deadlines = [self.engine.next_deadline()].into_iter().chain(own);
         deadlines.flatten().min().map(|deadline| deadline.since(now))
     }
@@ -222,6 +231,7 @@ impl<'a> Turner<'a> {
                 ToWorker::Sweep(pool) => {
                     self.seat.loops.sweeps += 1;
                     self.engine.on_sweep(now, pool);
+                    self.report_retired(pool);
                 }
                 ToWorker::Report { to, forget } => drop(to.try_send(self.report(now, forget))),
                 ToWorker::Renew(renewal) => self.renew(now, *renewal),
@@ -337,6 +347,7 @@ impl<'a> Turner<'a> {
             self.sockets.close(id);
         }
         self.report_errors();
+        self.report_page(now);
         self.keeper_busy = false;
         while let Some(upstream) = self.engine.next_accused() {
             if self.seat.keeper.try_send(ToKeeper::Failed { upstream }).is_err() {

@@ -16,10 +16,22 @@ pub(super) struct Line<'a> {
     pub(super) text: &'a str,
 }
 
+impl Line<'_> {
+    /// The name that was asked for.
+    pub(super) fn name(&self) -> Name {
+        Name::of_wire(self.error.name())
+    }
+
+    /// The type.
+    pub(super) fn kind(&self) -> Kind {
+        Kind(self.error.kind)
+    }
+}
+
 impl Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { error, text } = self;
-        let (name, kind) = (Name::of_wire(error.name()), Kind(error.kind));
+        let (name, kind) = (self.name(), self.kind());
         write!(f, "{} {name} {kind}: {text}", error.rcode as u16)
     }
 }
@@ -90,6 +102,7 @@ fn last_plugin(block: &ServerBlock) -> &'static str {
         (stages.chaos.is_some(), "chaos"),
         (stages.any, "any"),
         (stages.local.is_some(), "local"),
+        (!stages.dnstap.is_empty(), "dnstap"),
         (!stages.log.is_empty(), "log"),
     ];
     chain.into_iter().find(|(has_it, _)| *has_it).map_or("errors", |(_, name)| name)

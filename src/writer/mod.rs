@@ -1,7 +1,8 @@
 //! The writer: the thread that formats and writes what is said of queries.
 //!
-//! Workers hand it records over one bounded channel and never wait for it: what finds no room is
-//! lost there and counted, and told in a line as soon as the channel is empty again. It sleeps
+//! Workers hand it errors and whole pages of their journals over one bounded channel and never wait
+//! for it: what finds no room is lost there and counted, and told in a line as soon as the channel
+//! is empty again. What has come together is written together. It sleeps
 //! until a record comes, and by the clock only while a sum is pending (`consolidation`). It ends
 //! with the last who could send it anything, and what is pending then is written before.
 //!
@@ -11,24 +12,39 @@
 
 mod consolidation;
 mod errors;
+mod fields;
+mod lines;
+mod tap;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{ToWriter, WriterMailbox};
 use crate::engine::errors::QueryError;
+use crate::engine::journal::{self, Page};
+use crate::log::{Event, Format, Level, Log, Value};
 use crate::moment::Moment;
 use consolidation::Consolidations;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use errors::Line;
+use lines::Pattern;
 use std::collections::VecDeque;
-use std::fmt::{Display, Write};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tap::{Outlet, Sink};
 
 /// Records that wait at most. At 300 bytes each, more would be megabytes for a log that is written
 /// too slowly anyway.
 const RECORDS_MAX: usize = 4_096;
 /// Records whose lines are written at once.
 const BATCH_MAX: usize = 64;
+/// Bytes of lines that are written at once, or a page's more.
+const LINES_LEN_MAX: usize = 256 * 1024;
+/// From one line about dropped messages of `dnstap` to the next at least.
+const DROPS_EVERY: Duration = Duration::from_secs(10);
+/// How long receivers of `dnstap` may take to take what is left, all together.
+const LEAVE: Duration = Duration::from_millis(700);
+/// Who says what of errors.
+const ERRORS: &str = "plugin/errors";
 /// Editions of the configuration that are known: the present one and the one before.
 const EDITIONS_MAX: usize = 2;
 
@@ -59,17 +75,32 @@ struct Ledger {
     debug: bool,
     /// Of each server block.
     blocks: Vec<Consolidations>,
+    /// How the lines of its queries look, for each rule of each server block.
+    patterns: Vec<Vec<Pattern>>,
+    /// Who is sent what is said in each server block.
+    outlets: Vec<Vec<Outlet>>,
 }
 
 impl Ledger {
-    fn new(edition: u32, config: Arc<Config>) -> Self {
+    fn new(edition: u32, config: Arc<Config>, outlets: Vec<Vec<Outlet>>) -> Self {
         let stages = || config.blocks.iter().map(|block| &block.stages);
         let rules = stages().map(|stages| stages.errors.as_ref());
         let blocks = rules.map(|errors| errors.map_or(&[][..], |errors| &errors.consolidate));
         let blocks = blocks.map(Consolidations::new).collect();
         let debug = stages().any(|stages| stages.debug);
-        Self { edition, config, debug, blocks }
+        let patterns = stages()
+            .map(|stages| stages.log.iter().map(|rule| Pattern::new(&rule.format)).collect());
+        let patterns = patterns.collect();
+        Self { edition, config, debug, blocks, patterns, outlets }
     }
+}
+
+/// What was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Lost {
+    errors: u64,
+    queries: u64,
+    taps: u64,
 }
 
 /// The writer's state.
@@ -77,68 +108,109 @@ pub struct Writer {
     clock: Clock,
     mail: Receiver<ToWriter>,
     editions: Arc<Editions>,
-    log: fn(&str),
+    log: Log,
     /// The oldest first.
     ledgers: VecDeque<Ledger>,
     /// Lines that are not written yet.
     lines: String,
-    /// Records that were lost and not told about.
-    lost: u64,
+    /// What was lost and not told about.
+    lost: Lost,
+    /// What to add to a moment to have the time by the calendar.
+    origin: Duration,
+    /// The receivers of `dnstap`.
+    sinks: Vec<Arc<Sink>>,
+    /// When it is looked at how many messages were dropped.
+    drops_due: Option<Moment>,
 }
 
 impl Writer {
     /// A writer of what `log` takes, one line or several at a time, and where to put its messages.
-    pub fn new(clock: Clock, editions: Arc<Editions>, log: fn(&str)) -> (Self, WriterMailbox) {
+    pub fn new(clock: Clock, editions: Arc<Editions>, log: Log) -> (Self, WriterMailbox) {
         let (mailbox, mail) = WriterMailbox::new(RECORDS_MAX);
         let (ledgers, lines) = (VecDeque::new(), String::new());
-        (Self { clock, mail, editions, log, ledgers, lines, lost: 0 }, mailbox)
+        let (lost, origin) = (Lost::default(), Duration::ZERO);
+        let (sinks, drops_due) = (Vec::new(), None);
+        let writer =
+            Self { clock, mail, editions, log, ledgers, lines, lost, origin, sinks, drops_due };
+        (writer, mailbox)
     }
 
     /// Writes until nobody is left who could send anything.
     pub fn run(mut self) {
+        // Receivers of `dnstap` may be waiting.
+        self.ledger(0);
         while self.turn() {}
         self.sum_up(Moment::FOREVER);
         self.tell_losses();
+        self.tell_drops();
         self.flush();
+        self.ledgers.clear();
+        let sinks = std::mem::take(&mut self.sinks);
+        let closed = sinks.into_iter().filter_map(Arc::into_inner).map(Sink::close);
+        let closed: Vec<_> = closed.collect();
+        let until = self.clock.instant(self.clock.now().plus(LEAVE));
+        for (ended, until) in closed.iter().zip(until.into_iter().cycle()) {
+            let _ = ended.recv_deadline(until);
+        }
     }
 
     /// Waits for something to do, and does it; false when nobody is left.
     fn turn(&mut self) -> bool {
         let first = self.wait();
         let now = self.clock.now();
-        if let Ok(first) = &first {
+        self.origin = self.clock.origin_by_calendar();
+        let ended = matches!(first, Err(RecvTimeoutError::Disconnected));
+        if let Ok(first) = first {
             self.take(now, first);
             for _ in 1..BATCH_MAX {
                 let Ok(message) = self.mail.try_recv() else { break };
-                self.take(now, &message);
+                self.take(now, message);
+                if self.lines.len() > LINES_LEN_MAX {
+                    self.flush();
+                }
             }
         }
         self.sum_up(now);
         if self.mail.is_empty() {
             self.tell_losses();
         }
+        if self.drops_due.take_if(|due| *due <= now).is_some() {
+            self.tell_drops();
+        }
         self.flush();
-        !matches!(first, Err(RecvTimeoutError::Disconnected))
+        !ended
     }
 
     /// The next message, or that a sum is due.
     fn wait(&self) -> Result<ToWriter, RecvTimeoutError> {
         let blocks = self.ledgers.iter().flat_map(|ledger| &ledger.blocks);
         let due = blocks.filter_map(Consolidations::next_deadline).min();
+        let due = due.into_iter().chain(self.drops_due).min();
         match due.and_then(|due| self.clock.instant(due)) {
             Some(until) => self.mail.recv_deadline(until),
             None => self.mail.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
-    fn take(&mut self, now: Moment, message: &ToWriter) {
+    fn take(&mut self, now: Moment, message: ToWriter) {
         match message {
-            ToWriter::Lost(count) => self.lost += count,
-            ToWriter::Failed { edition, error } => match self.ledger(*edition) {
-                Some(place) => self.take_error(now, place, error),
+            ToWriter::Lost(count) => self.lost.errors += count,
+            ToWriter::Failed { edition, error } => match self.ledger(edition) {
+                Some(place) => self.take_error(now, place, &error),
                 // Only a worker that missed a whole edition is so late.
-                None => self.lost += 1,
+                None => self.lost.errors += 1,
             },
+            ToWriter::Page { edition, mut page, home } => {
+                self.lost.queries += page.log_lost;
+                self.lost.taps += page.tap_lost;
+                match self.ledger(edition) {
+                    Some(place) => self.take_page(now, place, &page),
+                    None => self.lost.queries += page.records.len() as u64,
+                }
+                page.clear();
+                // Whoever it belongs to may have left.
+                let _ = home.try_send(page);
+            }
         }
     }
 
@@ -154,7 +226,8 @@ impl Writer {
         }
         let place = self.ledgers.iter().position(|ledger| ledger.edition > edition);
         let place = place.unwrap_or(self.ledgers.len());
-        self.ledgers.insert(place, Ledger::new(edition, config));
+        let outlets = tap::outlets(&config, &mut self.sinks, self.clock, self.log);
+        self.ledgers.insert(place, Ledger::new(edition, config, outlets));
         Some(place)
     }
 
@@ -163,6 +236,9 @@ impl Writer {
         let rest = self.ledgers.split_off(1);
         self.sum_up(Moment::FOREVER);
         self.ledgers = rest;
+        // Who is no longer sent anything takes leave.
+        self.tell_drops();
+        self.sinks.retain(|sink| Arc::strong_count(sink) > 1);
     }
 
     fn take_error(&mut self, now: Moment, place: usize, error: &QueryError) {
@@ -170,8 +246,47 @@ impl Writer {
         let text = errors::text(error, &ledger.config);
         let Some(rules) = ledger.blocks.get_mut(error.block as usize) else { return };
         if let Some(level) = rules.take(now, &text) {
-            add_line(&mut self.lines, ledger.debug, level, &Line { error, text: &text });
+            let line = Line { error, text: &text };
+            let event = Event::new(level_of(level), ERRORS, &line);
+            let time = self.origin + now.since(Moment::ZERO);
+            if self.log.format() == Format::Text {
+                add_event(&mut self.lines, self.log, time, ledger.debug, &event);
+            } else {
+                let (name, kind) = (line.name(), line.kind());
+                let rcode = Value::Number(error.rcode as u64);
+                let fields =
+                    [("rcode", rcode), ("name", Value::Text(&name)), ("type", Value::Text(&kind))];
+                let event = Event { text: &text, ..event }.with(&fields);
+                add_event(&mut self.lines, self.log, time, ledger.debug, &event);
+            }
         }
+    }
+
+    /// Adds what is told by a page of the ledger at `place`.
+    fn take_page(&mut self, now: Moment, place: usize, page: &Page) {
+        let ledger = &mut self.ledgers[place];
+        for record in &page.records {
+            let (block, name) = (record.block as usize, page.bytes(record.name));
+            let journal::Event::Ended(rule) = record.event else {
+                let outlets = ledger.outlets.get_mut(block).into_iter().flatten();
+                outlets.for_each(|outlet| outlet.push(record, page, self.origin));
+                self.drops_due.get_or_insert(now.plus(DROPS_EVERY));
+                continue;
+            };
+            let patterns = ledger.patterns.get(block);
+            let Some(pattern) = patterns.and_then(|of_block| of_block.get(usize::from(rule)))
+            else {
+                continue;
+            };
+            match self.log.format() {
+                Format::Text => lines::push_text(&mut self.lines, pattern, record, name),
+                Format::Json => {
+                    let time = self.origin + record.at.since(Moment::ZERO);
+                    lines::push_json(&mut self.lines, time, record, name);
+                }
+            }
+        }
+        ledger.outlets.iter_mut().flatten().for_each(Outlet::flush);
     }
 
     /// Writes the sums that are due by `now`.
@@ -179,34 +294,70 @@ impl Writer {
         for ledger in &mut self.ledgers {
             for rules in &mut ledger.blocks {
                 while let Some(sum) = rules.pop(now) {
-                    add_line(&mut self.lines, ledger.debug, sum.level(), &sum);
+                    let time = Clock::calendar();
+                    let event = Event::new(level_of(sum.level()), ERRORS, &sum);
+                    add_event(&mut self.lines, self.log, time, ledger.debug, &event);
                 }
             }
         }
     }
 
     fn tell_losses(&mut self) {
-        let lost = std::mem::take(&mut self.lost);
-        if lost > 0 {
-            let text = format_args!("errors not told: {lost} (the log is written too slowly)");
-            add_line(&mut self.lines, false, "warning", &text);
+        let Lost { errors, queries, .. } = self.lost;
+        (self.lost.errors, self.lost.queries) = (0, 0);
+        let told =
+            [(ERRORS, "errors not told", errors), ("plugin/log", "queries not told", queries)];
+        for (source, what, count) in told.into_iter().filter(|(.., count)| *count > 0) {
+            let text = format_args!("{what}: {count} (the log is written too slowly)");
+            let event = Event::new(Level::Warning, source, &text);
+            let fields = [("lost", Value::Number(count))];
+            let event = match self.log.format() {
+                Format::Text => event,
+                Format::Json => event.with(&fields),
+            };
+            self.log.render(&mut self.lines, Clock::calendar(), &event);
+        }
+    }
+
+    /// Tells how many messages of `dnstap` were dropped.
+    fn tell_drops(&mut self) {
+        let dropped: u64 = self.sinks.iter().map(|sink| sink.take_dropped()).sum();
+        let count = dropped + std::mem::take(&mut self.lost.taps);
+        if count > 0 {
+            let text = format_args!("Dropped dnstap messages: {count}");
+            let fields = [("lost", Value::Number(count))];
+            let event = Event::new(Level::Warning, "plugin/dnstap", &text);
+            let event = match self.log.format() {
+                Format::Text => event,
+                Format::Json => event.with(&fields),
+            };
+            self.log.render(&mut self.lines, Clock::calendar(), &event);
         }
     }
 
     /// Hands all lines out.
     fn flush(&mut self) {
         if !self.lines.is_empty() {
-            (self.log)(self.lines.trim_end_matches('\n'));
+            self.log.lines(&self.lines);
             self.lines.clear();
         }
     }
 }
 
-/// Adds a line at `level`, which at the lowest is for who asked for it.
-fn add_line(lines: &mut String, debug: bool, level: &str, text: &dyn Display) {
-    if level != "debug" || debug {
-        let level = level.to_ascii_uppercase();
-        let _ = writeln!(lines, "[{level}] plugin/errors: {text}");
+/// Adds the line of an event, which at the lowest level is for who asked for it.
+fn add_event(lines: &mut String, log: Log, time: Duration, debug: bool, event: &Event<'_>) {
+    if event.level != Level::Debug || debug {
+        log.render(lines, time, event);
+    }
+}
+
+/// The level that the configuration names.
+fn level_of(name: &str) -> Level {
+    match name {
+        "debug" => Level::Debug,
+        "info" => Level::Info,
+        "warning" => Level::Warning,
+        _ => Level::Error,
     }
 }
 

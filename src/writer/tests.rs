@@ -9,6 +9,7 @@ use crate::config::{Config, Host};
 use crate::control::ToWriter;
 use crate::engine::errors::{QueryError, Reason};
 use crate::engine::message::Rcode;
+use crate::log::Log;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ fn written(editions: &[&str], messages: Vec<ToWriter>) -> Vec<String> {
     for (number, directives) in editions.iter().enumerate() {
         known.publish(number as u32, config(directives));
     }
-    let (writer, mailbox) = Writer::new(Clock::start(), known, note);
+    let (writer, mailbox) = Writer::new(Clock::start(), known, Log::text(note));
     messages.into_iter().for_each(|message| assert!(mailbox.try_send(message)));
     drop(mailbox);
     writer.run();

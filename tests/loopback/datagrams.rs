@@ -7,6 +7,7 @@ use crate::{
     PATIENCE, any_port, assert_all_answered, config, drive, responder, stanza, start, sum,
 };
 use onward::clock::Clock;
+use onward::log::Log;
 use onward::server::{Server, StartError};
 use onward::traffic::answer::Behaviour;
 use std::net::{SocketAddr, UdpSocket};
@@ -89,7 +90,7 @@ fn an_address_that_another_program_has_is_refused_with_a_hint() {
     let server = start("127.0.0.1:0", &stanza(upstream.addresses()), 2);
     let address = server.addresses()[0];
     let again = config(&address.to_string(), "");
-    let error = Server::start(again, &[None], |_| ()).err().unwrap();
+    let error = Server::start(again, &[None], Log::text(|_| ())).err().unwrap();
     assert!(matches!(error, StartError::Bind(taken, _) if taken == address));
     let line = error.to_string();
     assert!(line.contains(&address.to_string()) && line.contains("another port"), "{line}");

@@ -28,6 +28,7 @@ mod until;
 
 use onward::config::{Config, Host};
 use onward::engine::stats::Stats;
+use onward::log::Log;
 use onward::server::Server;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions, Summary};
@@ -60,7 +61,7 @@ pub(crate) fn config(address: &str, body: &str) -> Config {
 }
 
 pub(crate) fn start(address: &str, body: &str, workers: usize) -> Server {
-    let log = |line: &str| eprintln!("{line}");
+    let log = Log::text(|line| eprintln!("{line}"));
     Server::start(config(address, body), &vec![None; workers], log).unwrap()
 }
 

@@ -5,6 +5,7 @@
 
 use crate::{PATIENCE, assert_all_answered, drive, responder};
 use onward::config::{Config, Host};
+use onward::log::Log;
 use onward::resolve;
 use onward::server::Server;
 use onward::traffic::answer::Behaviour;
@@ -67,7 +68,7 @@ fn queries_go_to_the_addresses_that_the_resolver_knows() {
     let forward = &config.blocks[0].forwards[0];
     assert_eq!(forward.names_ttl, Some(Duration::from_secs(77)));
     assert_eq!(forward.upstreams[0].address, upstream.addresses()[0]);
-    let server = Server::start(config, &[None], |line| eprintln!("{line}")).unwrap();
+    let server = Server::start(config, &[None], Log::text(|line| eprintln!("{line}"))).unwrap();
     assert_all_answered(&drive(server.addresses()[0], 4, 100), 100);
     server.stop();
 }

@@ -4,6 +4,7 @@
 //! workers must find together.
 
 use crate::{PATIENCE, any_port, config, start, sum};
+use onward::log::Log;
 use onward::server::Server;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -104,7 +105,8 @@ fn a_forwarding_loop_is_found_by_whichever_worker_sees_it() {
     let log = |line: &str| {
         let _ = LINES.get().map(|lines| lines.lock().unwrap().send(line.to_owned()));
     };
-    let server = Server::start(config("127.0.0.1:0", &body), &[None, None], log).unwrap();
+    let server =
+        Server::start(config("127.0.0.1:0", &body), &[None, None], Log::text(log)).unwrap();
     let relayed = relay(upstream, server.addresses()[0]);
     assert!(relayed.recv_timeout(PATIENCE).unwrap() > 40, "the probe");
     let line = logged.recv_timeout(PATIENCE).unwrap();

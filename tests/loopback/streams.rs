@@ -5,6 +5,7 @@
 //! how its upstream misbehaves.
 
 use crate::{PATIENCE, any_port, config, responder, stanza, start, sum};
+use onward::log::Log;
 use onward::server::{Server, StartError};
 use onward::traffic::answer::{Behaviour, is_right, respond};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -342,7 +343,7 @@ fn both_transports_listen_on_the_same_port() {
     let upstreams = responder(&[Behaviour::Answer]);
     let server = start("127.0.0.1:0", &stanza(upstreams.addresses()), 2);
     let taken = config(&server.addresses()[0].to_string(), "");
-    assert!(onward::server::Server::start(taken, &[None], |_| ()).is_err());
+    assert!(onward::server::Server::start(taken, &[None], Log::text(|_| ())).is_err());
     client(server.addresses()[0]);
     server.stop();
 }
@@ -378,7 +379,7 @@ fn upstreams_are_asked_from_the_source_address_over_both_transports() {
 fn a_source_address_that_the_host_lacks_is_refused_at_the_start() {
     let body = "forward . 192.0.2.1 {\n source_address 203.0.113.77\n}\n";
     let config = config("127.0.0.1:0", body);
-    let error = Server::start(config, &[None], |_| ()).err().unwrap();
+    let error = Server::start(config, &[None], Log::text(|_| ())).err().unwrap();
     assert!(matches!(error, StartError::Source(..)), "{error}");
     let line = error.to_string();
     assert!(line.contains("source_address 203.0.113.77: this host has no such"), "{line}");

@@ -1,14 +1,16 @@
 //! The whole program, as its users meet it.
 //!
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
-//! what it says of a configuration ([`check`]) and of queries that fail ([`errors`]), its work
-//! between programs of other makers ([`real_servers`]), its sleep ([`idle`]), its life ([`life`]),
-//! its pages over HTTP ([`pages`]), and what outages leave behind ([`outages`]).
+//! what it says of a configuration ([`check`]), of queries ([`log`]) and of those that fail
+//! ([`errors`]), its work between programs of other makers ([`real_servers`], [`dnstap`]), its
+//! sleep ([`idle`]), its life ([`life`]), its pages over HTTP ([`pages`]), and what outages leave
+//! behind ([`outages`]).
 
 mod check;
 mod cli;
 #[path = "../common/dead.rs"]
 mod dead;
+mod dnstap;
 mod errors;
 #[path = "../common/flood.rs"]
 mod flood;
@@ -16,6 +18,7 @@ mod flood;
 mod http;
 mod idle;
 mod life;
+mod log;
 mod outages;
 mod pages;
 mod process;

@@ -1,8 +1,8 @@
 //! `log [NAMES…] [FORMAT] { class CLASS… }`
 //!
-//! Which queries are to be logged, and how. onward does not write a query log yet, so this is
-//! read, kept and warned about. Several stanzas add rules in their order. Of two arguments or
-//! more the last is a format if it has a `{`; one alone is always a name, as in the reference.
+//! Which queries are to be logged, and how. Several stanzas add rules in their order, and of
+//! those the first that has the name is the only one that counts. Of two arguments or more the
+//! last is a format if it has a `{`; one alone is always a name, as in the reference.
 
 use super::super::Name;
 use super::super::error::Complaint;
@@ -32,7 +32,7 @@ pub(in super::super) fn read(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), Complaint> {
-    while let Some(stanza) = context.stanza("log", cursor) {
+    while context.stanza("log", cursor).is_some() {
         let mut arguments = cursor.rest();
         let mut format = FORMAT.to_owned();
         if let [_, .., last] = &arguments[..]
@@ -61,7 +61,6 @@ pub(in super::super) fn read(
         if classes.is_empty() {
             classes.push("all");
         }
-        context.warn(&stanza.place, "plugin/log: no effect: onward does not write a query log yet");
         draft.stages.log.push(LogRule { names, format, classes });
     }
     Ok(())

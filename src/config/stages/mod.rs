@@ -13,6 +13,7 @@ mod cache;
 mod cancel;
 mod chaos;
 mod debug;
+mod dnstap;
 mod errors;
 mod header;
 mod health;
@@ -61,8 +62,10 @@ macro_rules! order {
             "status" status: Option<SocketAddr>;
             /// Errors of queries are logged.
             "errors" errors: Option<Errors>, answers;
-            /// Which queries are to be logged. Without effect.
+            /// Which queries are logged.
             "log" log: Vec<LogRule>, answers;
+            /// Who is sent what clients and upstreams say, in the order written.
+            "dnstap" dnstap: Vec<Tap>, answers;
             /// Names that mean this host are answered here.
             "local" local: Option<Local>, answers => local::Local;
             /// Queries for every type are answered here.
@@ -91,6 +94,7 @@ pub(crate) use order;
 pub use acl::{Acl, AclAction, AclLine};
 pub use cache::{CACHED_BYTES, Cache, CacheClass, Prefetch, ServeStale, StaleMode};
 pub use chaos::Chaos;
+pub use dnstap::{Tap, TapTarget};
 pub use errors::{Consolidation, Errors};
 pub use header::{HeaderFlag, HeaderRule};
 pub use health::Health;

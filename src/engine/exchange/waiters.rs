@@ -21,6 +21,8 @@ pub struct Waiter {
     pub site: u32,
     /// What the reply must know.
     pub asked: Asked,
+    /// Its query's length.
+    pub size: u16,
     /// How it spelt the name; `None`: as the query that was sent.
     pub spelling: Option<Spelling>,
 }

@@ -157,6 +157,7 @@ impl Forwarder {
         self.stats.upstreams[upstream].sent += 1;
         let exchange = self.exchanges.key(slot);
         self.sends.push(Outgoing { connection, exchange });
+        self.journal_attempt(now, slot);
         true
     }
 

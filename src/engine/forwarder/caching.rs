@@ -72,6 +72,11 @@ impl Caches {
         }
     }
 
+    /// The time by the calendar.
+    pub(super) fn unix(&self) -> u32 {
+        self.unix
+    }
+
     /// The next wake-up to ask for: which block's cache, and when.
     pub(super) fn next_wake(&mut self) -> Option<(usize, Moment)> {
         self.wakes.pop()

@@ -60,7 +60,12 @@ impl Forwarder {
                 let name = Folded::new(query.name());
                 let (kind, class) = (query.question.kind, query.question.class);
                 let home = self.routes.home(client.listener, &name, kind, class);
-                self.count_query(now, &client, &query, &name, home.site, packet.len());
+                self.count_query(now, &client, &query, &name, home.site);
+                let (asked, question) = (query.asked, query.question);
+                let what = (&asked, &question);
+                if let Some(block) = home.block() {
+                    self.journal_arrival(now, block, &client, packet, what);
+                }
                 match self.serve(now, client, &mut query, &name, home, out) {
                     Course::Waits => {
                         client.stream.inspect(|stream| self.clients.waits(*stream));
@@ -68,6 +73,8 @@ impl Forwarder {
                     }
                     Course::Replied(len) => {
                         self.count_own(now, &client, home.site, &name, &out[..len], true);
+                        let reply = Some(&out[..len]);
+                        self.journal_end(now, home.block(), &client, packet, what, reply);
                         return Some(len);
                     }
                     Course::Refused(rcode, why, block) => {
@@ -80,6 +87,7 @@ impl Forwarder {
                     }
                     Course::Dropped => {
                         self.count_outcome(home.site, &Outcome::unanswered(client.transport()));
+                        self.journal_end(now, home.block(), &client, packet, what, None);
                         return None;
                     }
                 }
@@ -97,9 +105,9 @@ impl Forwarder {
             }
         };
         let (rcode, why, asked, question, block, understood) = refusal;
-        let question = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
+        let bytes = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
         let finish = block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own());
-        let len = write_error(out, &asked, question, rcode, why, finish);
+        let len = write_error(out, &asked, bytes, rcode, why, finish);
         match understood {
             // What a stage refuses is its answer; what fails is not.
             Some((home, name)) => {
@@ -107,6 +115,10 @@ impl Forwarder {
                 self.count_own(now, &client, home.site, &name, &out[..len], answered);
             }
             None => drop(self.count_reply(&out[..len])),
+        }
+        if let Some(question) = question {
+            let what = (&asked, &question);
+            self.journal_end(now, block, &client, packet, what, Some(&out[..len]));
         }
         Some(len)
     }
@@ -119,8 +131,8 @@ impl Forwarder {
         query: &Query<'_>,
         name: &Folded,
         site: u32,
-        len: usize,
     ) {
+        let len = usize::from(query.size());
         let (transport, is_ipv6) = (client.transport(), client.peer.is_ipv6());
         let dnssec_ok = query.asked.edns.is_some_and(|edns| edns.dnssec_ok);
         let asking = Asking { transport, is_ipv6, kind: query.question.kind, dnssec_ok, len };
@@ -252,10 +264,8 @@ impl Forwarder {
             return full;
         }
         let spelling = same.map(|_| Spelling::of(query.name()));
-        self.exchanges.join(
-            slot,
-            Waiter { client, since: now, site: route.site, asked: query.asked, spelling },
-        );
+        let (since, site, asked, size) = (now, route.site, query.asked, query.size());
+        self.exchanges.join(slot, Waiter { client, since, site, asked, size, spelling });
         self.routes.stanza(stanza).under_way += 1;
         match same {
             Some(_) => self.stats.coalesced += 1,

@@ -54,6 +54,7 @@ impl Forwarder {
         self.chains = chains_of(config, &self.hasher);
         self.caches.renew(config, &self.hasher);
         self.errors.renew(config);
+        self.journal.renew(config, listeners, &self.hasher);
         self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
         self.verdicts = verdicts;
         self.forget_loops();

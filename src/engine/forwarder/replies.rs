@@ -68,7 +68,8 @@ impl Forwarder {
     /// The client of the next reply is gone: it gets none.
     pub fn forget_reply(&mut self, answered: &Answered) {
         let Some(slot) = self.exchanges.slot(answered.exchange) else { return };
-        if self.exchanges.next_waiter(slot).is_some() {
+        if let Some(waiter) = self.exchanges.next_waiter(slot) {
+            self.journal_waiter(answered.at, slot, &waiter, None);
             let stanza = self.exchanges.first_stanza(slot);
             self.routes.stanza(stanza).under_way -= 1;
             self.stats.drop(DropReason::ReplyNotSent);
@@ -151,6 +152,7 @@ impl Forwarder {
         let client = &waiter.client;
         let (transport, took) = (client.transport(), at.since(waiter.since));
         let rcode = self.count_reply(written);
+        self.journal_waiter(at, slot, waiter, Some(written));
         let outcome = Outcome { transport, took, rcode, len: written.len(), answered };
         self.count_outcome(waiter.site, &outcome);
         if rcode == Rcode::ServFail as u16 {

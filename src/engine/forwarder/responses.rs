@@ -57,6 +57,7 @@ impl Forwarder {
         counts.answered += 1;
         counts.latency.add(took);
         self.tallies.upstream(upstream, response.rcode(), took);
+        self.journal_response(now, slot, packet);
         self.exchanges.end_attempt(slot);
         self.note_stream(connection, &response);
         self.pools.release(connection, now, false);

@@ -143,6 +143,11 @@ impl<'a> Query<'a> {
         Ok(Self { packet, asked, question, subnet: extras.subnet })
     }
 
+    /// The packet's length.
+    pub fn size(&self) -> u16 {
+        self.packet.len() as u16
+    }
+
     /// The name's bytes as the client spelt them.
     pub fn name(&self) -> &'a [u8] {
         self.question.name(self.packet)

@@ -61,7 +61,7 @@ pub fn measure(config: &Config) -> io::Result<Memory> {
 impl Turner<'_> {
     fn memory(&self) -> Memory {
         let mut engine = self.engine.memory();
-        engine.queues += reserved(&self.sends);
+        engine.queues += reserved(&self.sends) + self.seat.pages.reserved();
         let queued = self.ready_connections.capacity() * size_of::<ConnectionId>();
         Memory {
             engine,

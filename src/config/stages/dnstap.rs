@@ -1,0 +1,163 @@
+//! `dnstap SOCKET [full] [WRITEBUF_MIB [QUEUE_X10000]] { identity; version; extra; skipverify }`
+//!
+//! Who is sent what clients asked and upstreams answered. SOCKET is a path, `unix://PATH` or
+//! `tcp://HOST:PORT`; several stanzas name several receivers. Whether anybody listens there is
+//! found out by the writer. Sockets with TLS, and those that receivers connect to, are refused.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::super::numbers;
+use super::super::word::Word;
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+const PROPERTIES: [&str; 4] = ["identity", "version", "extra", "skipverify"];
+/// What the reference takes, in MiB.
+const WRITE_BUFFER: RangeInclusive<i64> = 1..=1024;
+/// What the reference takes, in units of 10000 messages.
+const QUEUE: RangeInclusive<i64> = 1..=4096;
+
+/// Somebody who is sent what is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// Where.
+    pub target: TapTarget,
+    /// With the messages themselves.
+    pub full: bool,
+    /// Written, and without effect: each batch is written at once.
+    pub write_buffer_mib: u32,
+    /// How long the queue is, in units of 10000 messages.
+    pub queue_x10000: u32,
+    /// Who says it: the name of the host where nothing else is written.
+    pub identity: String,
+    /// By which program.
+    pub version: String,
+    /// What else is said with each message, in the placeholders of `log`.
+    pub extra: Option<String>,
+}
+
+/// Where somebody listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TapTarget {
+    /// At a socket in the file system.
+    Unix(PathBuf),
+    /// At `HOST:PORT`; a name is looked up each time that a connection is made.
+    Tcp(String),
+}
+
+/// Reads all `dnstap` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while context.stanza("dnstap", cursor).is_some() {
+        let arguments = cursor.expect_rest()?;
+        let (socket, mut rest) = (arguments[0], &arguments[1..]);
+        let target = target(socket)?;
+        let full = rest.first().is_some_and(|word| &*word.text == "full");
+        rest = if full { &rest[1..] } else { rest };
+        let write_buffer_mib = number(rest.first(), &WRITE_BUFFER)?;
+        let queue_x10000 = number(rest.get(1), &QUEUE)?;
+        if rest.len() > 2 {
+            return Err(cursor.argument_error().into());
+        }
+        let mut tap = Tap {
+            target,
+            full,
+            write_buffer_mib,
+            queue_x10000,
+            identity: context.host.name.clone(),
+            version: concat!("onward-", env!("CARGO_PKG_VERSION")).into(),
+            extra: None,
+        };
+        while let Some(property) = cursor.block() {
+            match &*property.text {
+                "identity" => tap.identity = cursor.expect_arg()?.text.to_string(),
+                "version" => tap.version = cursor.expect_arg()?.text.to_string(),
+                "extra" => tap.extra = Some(cursor.expect_arg()?.text.to_string()),
+                // Of TLS, which nothing here speaks.
+                "skipverify" => {}
+                other => {
+                    let suggestion = did_you_mean(other, PROPERTIES);
+                    let message = format!("unknown property '{other}'{suggestion}");
+                    return Err(ParseError::at(property, message).into());
+                }
+            }
+            cursor.expect_no_arg()?;
+        }
+        draft.stages.dnstap.push(tap);
+    }
+    Ok(())
+}
+
+/// What SOCKET means.
+fn target(socket: &Token) -> Result<TapTarget, Complaint> {
+    let text = &*socket.text;
+    if text == "listen" {
+        return Err(Complaint::not_built(socket, "a socket that receivers of dnstap connect to"));
+    }
+    if text.starts_with("tls://") {
+        return Err(Complaint::not_built(socket, "dnstap over TLS"));
+    }
+    if let Some(address) = text.strip_prefix("tcp://") {
+        let parts = address.rsplit_once(':');
+        let whole = parts.is_some_and(|(host, port)| {
+            let bare = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+            !host.is_empty() && bare && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        if !whole {
+            let message = format!("'{text}' is no tcp://HOST:PORT");
+            return Err(Complaint::value(socket, message));
+        }
+        return Ok(TapTarget::Tcp(address.into()));
+    }
+    let path = text.strip_prefix("unix://").unwrap_or(text);
+    if path.is_empty() || path.contains("://") {
+        let message = format!("'{text}' is no path, unix://PATH or tcp://HOST:PORT");
+        return Err(Complaint::value(socket, message));
+    }
+    Ok(TapTarget::Unix(path.into()))
+}
+
+/// A number within `range`; 1 if none is written.
+fn number(word: Option<&&Token>, range: &RangeInclusive<i64>) -> Result<u32, Complaint> {
+    let Some(word) = word else { return Ok(1) };
+    let number = numbers::signed(&word.text).map_err(|message| Complaint::value(word, message))?;
+    if !range.contains(&number) {
+        let (least, most) = (range.start(), range.end());
+        let message = format!("{number} is out of range: [{least}, {most}]");
+        return Err(Complaint::value(word, message));
+    }
+    Ok(number as u32)
+}
+
+/// Writes what was told.
+pub(super) fn write(told: &[Tap], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|tap| write!(f, "{tap}"))
+}
+
+impl fmt::Display for TapTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+impl fmt::Display for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full = if self.full { " full" } else { "" };
+        let (target, buffer) = (self.target.to_string(), self.write_buffer_mib);
+        writeln!(f, "    dnstap {}{full} {buffer} {} {{", Word(&target), self.queue_x10000)?;
+        writeln!(f, "        identity {}", Word(&self.identity))?;
+        writeln!(f, "        version {}", Word(&self.version))?;
+        if let Some(extra) = &self.extra {
+            writeln!(f, "        extra {}", Word(extra))?;
+        }
+        writeln!(f, "    }}")
+    }
+}

@@ -1,0 +1,24 @@
+//! What is known of the attempt that an exchange is in, or was in last.
+//!
+//! Attempts begin and end beside the queues they stand in; here is what follows from those, for
+//! who tells about it. Nothing is changed here.
+
+use super::Exchanges;
+use crate::engine::key::Transport;
+use crate::moment::Moment;
+
+impl Exchanges {
+    /// Which upstream the last attempt of the exchange that is or was just in `slot` went to, and
+    /// how.
+    pub fn last_asked(&self, slot: u32) -> (usize, Transport) {
+        let exchange = &self.slots[slot as usize];
+        (exchange.upstream as usize, exchange.transport)
+    }
+
+    /// When the current attempt of the exchange in `slot` began.
+    pub fn attempt_began(&self, slot: u32) -> Moment {
+        let exchange = &self.slots[slot as usize];
+        let timeout = self.timeouts[exchange.timeout_class as usize].0;
+        exchange.attempt_until.minus(timeout)
+    }
+}

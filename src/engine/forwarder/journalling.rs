@@ -1,0 +1,236 @@
+//! What of queries goes into the journal, and when.
+//!
+//! A query that a server block with `log` or `dnstap` has taken is told when it ends: with the
+//! reply that it got at once or waited for, or without any. For `dnstap` also when it arrives, when
+//! an upstream is asked and when one has been believed. The shell takes pages with
+//! [`Forwarder::swap_page`]. In any other block all of this is one test of a bool.
+
+use super::Forwarder;
+use crate::engine::exchange::{Client, Waiter};
+use crate::engine::journal::kinds::{self, kind_of};
+use crate::engine::journal::{Asking, Event, Journal, Page, Record, Span, replied};
+use crate::engine::key::Transport;
+use crate::engine::message::query::Asked;
+use crate::engine::message::{Question, u16_at};
+use crate::engine::stats::Stats;
+use crate::moment::Moment;
+
+/// What a record is about.
+struct Subject<'a> {
+    block: usize,
+    asking: Asking,
+    name: &'a [u8],
+}
+
+impl Forwarder {
+    /// When the journal's page is to be taken; in the past if that is now.
+    pub fn page_due(&self) -> Option<Moment> {
+        self.journal.due()
+    }
+
+    /// Takes the journal's page in exchange for one that is empty, or puts it back.
+    pub fn swap_page(&mut self, page: &mut Page) {
+        self.journal.swap(page);
+    }
+
+    /// What is on the journal's page can be told to nobody: it is lost.
+    pub fn lose_page(&mut self) {
+        let mut page = Page::default();
+        self.journal.swap(&mut page);
+        let lines = page.records.iter().filter(|record| matches!(record.event, Event::Ended(_)));
+        let lines = lines.count();
+        self.stats.log_lost += lines as u64;
+        self.stats.tap_lost += (page.records.len() - lines) as u64;
+        page.clear();
+        self.journal.swap(&mut page);
+    }
+
+    /// A client's packet has come to this server block.
+    #[inline]
+    pub(super) fn journal_arrival(
+        &mut self,
+        now: Moment,
+        block: usize,
+        client: &Client,
+        packet: &[u8],
+        (asked, question): (&Asked, &Question),
+    ) {
+        if !self.journal.wants(block) {
+            return;
+        }
+        let Some(full) = self.journal.taps(block) else { return };
+        let asking = self.asking(now, client, packet, (asked, question));
+        let subject = Subject { block, asking, name: question.name(packet) };
+        let record = subject.record(Event::ClientQuery, now);
+        let message = if full { packet } else { &[] };
+        push(&mut self.journal, &mut self.stats, record, subject.name, message);
+    }
+
+    /// A query ends in the turn in which it came, with this reply or without.
+    #[inline]
+    pub(super) fn journal_end(
+        &mut self,
+        now: Moment,
+        block: Option<usize>,
+        client: &Client,
+        packet: &[u8],
+        what: (&Asked, &Question),
+        reply: Option<&[u8]>,
+    ) {
+        if let Some(block) = block.filter(|block| self.journal.wants(*block)) {
+            let asking = self.asking(now, client, packet, what);
+            let subject = Subject { block, asking, name: what.1.name(packet) };
+            let unix = self.caches.unix();
+            end(&mut self.journal, &mut self.stats, now, unix, &subject, reply);
+        }
+    }
+
+    /// A client has waited for the exchange that is or was just in `slot`, and gets this reply or
+    /// none.
+    #[inline]
+    pub(super) fn journal_waiter(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        waiter: &Waiter,
+        reply: Option<&[u8]>,
+    ) {
+        let Some(block) = self.block_that_wants(slot) else { return };
+        let asking = self.asking_waiter(slot, waiter);
+        let subject = Subject { block, asking, name: self.exchanges.name(slot) };
+        let unix = self.caches.unix();
+        end(&mut self.journal, &mut self.stats, now, unix, &subject, reply);
+    }
+
+    /// The exchange in `slot` has begun an attempt.
+    #[inline]
+    pub(super) fn journal_attempt(&mut self, now: Moment, slot: u32) {
+        if let Some(block) = self.block_that_wants(slot) {
+            self.journal_upstream(now, slot, block, Event::ForwarderQuery, None);
+        }
+    }
+
+    /// The exchange in `slot`, whose attempt has not been ended yet, has got this response.
+    #[inline]
+    pub(super) fn journal_response(&mut self, now: Moment, slot: u32, packet: &[u8]) {
+        if let Some(block) = self.block_that_wants(slot) {
+            self.journal_upstream(now, slot, block, Event::ForwarderResponse, Some(packet));
+        }
+    }
+
+    fn journal_upstream(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        block: usize,
+        event: Event,
+        packet: Option<&[u8]>,
+    ) {
+        let Some(full) = self.journal.taps(block) else { return };
+        let query = self.exchanges.query(slot);
+        let asking = match self.exchanges.first_waiter(slot) {
+            Some(waiter) => self.asking_waiter(slot, waiter),
+            // A query of our own.
+            None => {
+                let word = |place| u16_at(query, place).unwrap_or(0);
+                let (kind, class) = self.exchanges.kind_and_class(slot);
+                let asked = Asked { id: word(0), flags: word(2), edns: None };
+                let (transport, local) = (Transport::Udp, self.journal.local(0));
+                let (size, since) = (query.len() as u16, now);
+                Asking { peer: None, local, transport, since, size, asked, kind, class }
+            }
+        };
+        let subject = Subject { block, asking, name: self.exchanges.name(slot) };
+        let (number, transport) = self.exchanges.last_asked(slot);
+        let began = self.exchanges.attempt_began(slot);
+        let mut record = subject.record(event, now);
+        record.upstream = self.addresses.get(number).map(|dial| (dial.upstream, transport, began));
+        let message = if full { packet.unwrap_or(query) } else { &[] };
+        push(&mut self.journal, &mut self.stats, record, subject.name, message);
+    }
+
+    /// The server block of the exchange that is or was just in `slot`, if it wants anything told.
+    fn block_that_wants(&self, slot: u32) -> Option<usize> {
+        let block = self.routes.block_of(self.exchanges.first_stanza(slot))?;
+        self.journal.wants(block).then_some(block)
+    }
+
+    fn asking(
+        &self,
+        since: Moment,
+        client: &Client,
+        packet: &[u8],
+        (asked, question): (&Asked, &Question),
+    ) -> Asking {
+        let Question { kind, class, .. } = *question;
+        let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
+        let (peer, transport) = (Some(client.peer), client.transport());
+        Asking {
+            peer,
+            local,
+            transport,
+            since,
+            size: packet.len() as u16,
+            asked: *asked,
+            kind,
+            class,
+        }
+    }
+
+    fn asking_waiter(&self, slot: u32, waiter: &Waiter) -> Asking {
+        let Waiter { client, asked, since, size, .. } = *waiter;
+        let (kind, class) = self.exchanges.kind_and_class(slot);
+        let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
+        let (peer, transport) = (Some(client.peer), client.transport());
+        Asking { peer, local, transport, since, size, asked, kind, class }
+    }
+}
+
+impl Subject<'_> {
+    fn record(&self, event: Event, at: Moment) -> Record {
+        let (block, asking) = (self.block as u32, self.asking);
+        let (name, message) = (Span::default(), Span::default());
+        Record { event, block, at, asking, upstream: None, reply: None, name, message }
+    }
+}
+
+/// A query has ended, with this reply or without. `unix`: the time by the calendar.
+fn end(
+    journal: &mut Journal,
+    stats: &mut Stats,
+    now: Moment,
+    unix: u32,
+    subject: &Subject<'_>,
+    reply: Option<&[u8]>,
+) {
+    let (asked, question_len) = (&subject.asking.asked, subject.name.len() + 4);
+    let told = reply.map(|reply| replied(reply, question_len, asked));
+    if let (Some(reply), Some(full)) = (reply, journal.taps(subject.block)) {
+        let mut record = subject.record(Event::ClientResponse, now);
+        record.reply = told;
+        push(journal, stats, record, subject.name, if full { reply } else { &[] });
+    }
+    let Some((rule, wanted)) = journal.rule(subject.block, subject.name) else { return };
+    if wanted != kinds::ALL {
+        let kind = match (reply, told) {
+            (Some(reply), Some(told)) => kind_of(reply, question_len, asked, told.rcode, unix),
+            _ => kinds::ERROR,
+        };
+        if kind & wanted == 0 {
+            return;
+        }
+    }
+    let mut record = subject.record(Event::Ended(rule), now);
+    record.reply = told;
+    push(journal, stats, record, subject.name, &[]);
+}
+
+/// Puts a record on the page; what is lost is counted.
+fn push(journal: &mut Journal, stats: &mut Stats, record: Record, name: &[u8], message: &[u8]) {
+    if !journal.push(record, name, message) {
+        match record.event {
+            Event::Ended(_) => stats.log_lost += 1,
+            _ => stats.tap_lost += 1,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Of which kind a reply is, as the log's filter has it: success, denial or error.
+//!
+//! Read from the reply's own bytes, which we wrote; only as far as the answer depends on them. The
+//! kinds are the reference's: referrals are successes, and so is an empty reply without SOA; a
+//! denial whose name leads to an answer is an error, and so is a reply with an expired signature
+//! for a client who wants signatures.
+
+use crate::engine::message::query::Asked;
+use crate::engine::message::{
+    HEADER_LEN, NAME_LEN_MAX, Rcode, Record, flags, kind, u16_at, u32_at,
+};
+
+/// A success.
+pub const SUCCESS: u8 = 1;
+/// A denial.
+pub const DENIAL: u8 = 2;
+/// An error, or no reply at all.
+pub const ERROR: u8 = 4;
+/// Each of them.
+pub const ALL: u8 = SUCCESS | DENIAL | ERROR;
+
+/// How many answer, authority and additional records there are.
+fn counts(reply: &[u8]) -> [u16; 3] {
+    [6, 8, 10].map(|place| u16_at(reply, place).unwrap_or(0))
+}
+
+/// The records of a reply whose question has so many bytes, with the section that each is in.
+fn records(reply: &[u8], question_len: usize) -> impl Iterator<Item = (usize, Record)> {
+    debug_assert!(question_len <= NAME_LEN_MAX + 4);
+    let sections = (0..3).zip(counts(reply));
+    let sections = sections.flat_map(|(section, count)| (0..count).map(move |_| section));
+    let mut place = HEADER_LEN + question_len;
+    sections.map_while(move |section| {
+        let record = Record::parse(reply, place)?;
+        place = record.end;
+        Some((section, record))
+    })
+}
+
+/// The response code of 12 bits. One with answers has no upper bits, so most need no look at their
+/// OPT.
+pub fn rcode(reply: &[u8], question_len: usize, asked: &Asked) -> u16 {
+    let low = u16_at(reply, 2).unwrap_or(0) & flags::RCODE;
+    if asked.edns.is_none() || counts(reply)[0] > 0 {
+        return low;
+    }
+    let opt = records(reply, question_len).find(|(_, record)| record.kind == kind::OPT);
+    let high = opt.and_then(|(_, record)| reply.get(record.fixed + 4)).copied();
+    u16::from(high.unwrap_or(0)) << 4 | low
+}
+
+/// The kind of a reply with this code. `unix`: the time by the calendar, for signatures.
+pub fn kind_of(reply: &[u8], question_len: usize, asked: &Asked, rcode: u16, unix: u32) -> u8 {
+    let wants_signatures = asked.edns.is_some_and(|edns| edns.dnssec_ok);
+    if wants_signatures && has_expired(reply, question_len, unix) {
+        return ERROR;
+    }
+    const NO_ERROR: u16 = Rcode::NoError as u16;
+    const NX_DOMAIN: u16 = Rcode::NxDomain as u16;
+    let has_answer = counts(reply)[0] > 0;
+    match rcode {
+        NO_ERROR if has_answer => SUCCESS,
+        NO_ERROR => {
+            let mut records = records(reply, question_len);
+            let denies =
+                |(section, record): (usize, Record)| section == 1 && record.kind == kind::SOA;
+            if records.any(denies) { DENIAL } else { SUCCESS }
+        }
+        NX_DOMAIN if !has_answer => DENIAL,
+        _ => ERROR,
+    }
+}
+
+/// Whether one of its signatures holds no more, or not yet (RFC 4034 §3.1.5).
+fn has_expired(reply: &[u8], question_len: usize, unix: u32) -> bool {
+    let is_before = |one: u32, other: u32| (other.wrapping_sub(one) as i32) > 0;
+    records(reply, question_len).filter(|(_, record)| record.kind == kind::RRSIG).any(
+        |(_, record)| {
+            let time = |offset| u32_at(&reply[..record.end], record.data + offset);
+            let (Some(expires), Some(begins)) = (time(8), time(12)) else { return false };
+            is_before(expires, unix) || is_before(unix, begins)
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DENIAL, ERROR, SUCCESS, kind_of, rcode};
+    use crate::engine::message::query::{Asked, Edns};
+
+    const QUESTION: &[u8] = b"\x01a\0\0\x01\0\x01";
+
+    fn record(kind: u16, data: &[u8]) -> Vec<u8> {
+        let mut record = vec![0];
+        record.extend(kind.to_be_bytes());
+        record.extend([0, 1, 0, 0, 0, 60]);
+        record.extend((data.len() as u16).to_be_bytes());
+        record.extend(data);
+        record
+    }
+
+    /// A reply with these records by section.
+    fn reply(rcode: u8, sections: [&[Vec<u8>]; 3]) -> Vec<u8> {
+        let mut reply = vec![0, 7, 0x81, 0x80 | rcode, 0, 1];
+        sections.iter().for_each(|section| reply.extend((section.len() as u16).to_be_bytes()));
+        reply.extend(QUESTION);
+        sections.iter().for_each(|section| reply.extend(section.concat()));
+        reply
+    }
+
+    fn asked(edns: Option<bool>) -> Asked {
+        let edns =
+            edns.map(|dnssec_ok| Edns { udp_size: 1232, dnssec_ok, keepalive: false, nsid: false });
+        Asked { id: 7, flags: 0x0100, edns }
+    }
+
+    fn kind(reply: &[u8], asked: &Asked) -> u8 {
+        let code = rcode(reply, QUESTION.len(), asked);
+        kind_of(reply, QUESTION.len(), asked, code, 1_000)
+    }
+
+    #[test]
+    fn kinds_are_those_of_the_reference() {
+        let (a, ns, soa) = ([record(1, &[1; 4])], [record(2, &[0])], [record(6, &[0; 22])]);
+        let both = [ns[0].clone(), soa[0].clone()];
+        for (rcode, sections, expected) in [
+            (0, [&a[..], &[], &[]], SUCCESS),
+            (0, [&a, &soa, &[]], SUCCESS),
+            (0, [&[], &ns, &a], SUCCESS),
+            (0, [&[], &[], &[]], SUCCESS),
+            (0, [&[], &[], &soa], SUCCESS),
+            (0, [&[], &both, &[]], DENIAL),
+            (3, [&[], &soa, &[]], DENIAL),
+            (3, [&[], &[], &[]], DENIAL),
+            (3, [&a, &soa, &[]], ERROR),
+            (1, [&[], &[], &[]], ERROR),
+            (2, [&[], &[], &[]], ERROR),
+            (4, [&[], &[], &[]], ERROR),
+            (5, [&[], &soa, &[]], ERROR),
+        ] {
+            assert_eq!(kind(&reply(rcode, sections), &asked(None)), expected, "{rcode}");
+        }
+    }
+
+    #[test]
+    fn a_signature_out_of_its_time_is_an_error_for_who_wants_signatures() {
+        let signed = |expires: u32, begins: u32| {
+            let mut data = vec![0, 1, 8, 1, 0, 0, 0, 60];
+            data.extend(expires.to_be_bytes());
+            data.extend(begins.to_be_bytes());
+            data.extend([0, 7, 0]);
+            reply(0, [&[record(1, &[1; 4]), record(46, &data)], &[], &[]])
+        };
+        for (expires, begins, expected) in
+            [(2_000, 0, SUCCESS), (999, 0, ERROR), (2_000, 1_001, ERROR), (1_000, 1_000, SUCCESS)]
+        {
+            assert_eq!(kind(&signed(expires, begins), &asked(Some(true))), expected);
+            assert_eq!(kind(&signed(expires, begins), &asked(Some(false))), SUCCESS);
+            assert_eq!(kind(&signed(expires, begins), &asked(None)), SUCCESS);
+        }
+    }
+
+    #[test]
+    fn the_codes_upper_bits_are_the_opts() {
+        let opt = b"\0\0\x29\x04\xd0\x01\0\0\0\0\0".to_vec();
+        let message = reply(7, [&[], &[record(6, &[0; 22])], &[opt]]);
+        assert_eq!(rcode(&message, QUESTION.len(), &asked(Some(false))), 23);
+        assert_eq!(rcode(&message, QUESTION.len(), &asked(None)), 7);
+        assert_eq!(kind(&message, &asked(Some(false))), ERROR);
+    }
+
+    #[test]
+    fn a_reply_that_ends_too_early_is_read_as_far_as_it_goes() {
+        let whole = reply(0, [&[], &[record(2, &[0]), record(6, &[0; 22])], &[]]);
+        for len in 12..whole.len() {
+            assert_eq!(kind(&whole[..len], &asked(Some(true))), SUCCESS, "{len}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What happens, as lines for whoever reads the log.
+//!
+//! An [`Event`] is said once and written in one of two forms: as text, in the words and with the
+//! prefix that operators know from the reference, or as one JSON object per line, for machines. A
+//! [`Log`] is which of them, and where lines go; it is a word or two and everybody has a copy. What
+//! is said of queries is formatted by the writer, which knows both forms, and comes here as whole
+//! lines.
+
+use crate::clock::Clock;
+use std::fmt::{self, Display, Write};
+use std::time::Duration;
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: each line is an object.
+    Json,
+}
+
+/// How much it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// To whoever looks for a mistake.
+    Debug,
+    /// It is good to know.
+    Info,
+    /// Something may be wrong.
+    Warning,
+    /// Something is.
+    Error,
+}
+
+impl Level {
+    /// In a text.
+    pub fn upper(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+        }
+    }
+
+    /// In an object.
+    pub fn lower(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What a field says.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// In words.
+    Text(&'a dyn Display),
+    /// As a number.
+    Number(u64),
+}
+
+impl Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => text.fmt(f),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+/// Something that has happened.
+#[derive(Clone, Copy)]
+pub struct Event<'a> {
+    /// How much it matters.
+    pub level: Level,
+    /// Who says so: `plugin/forward`.
+    pub source: &'a str,
+    /// What.
+    pub text: &'a dyn Display,
+    /// What else there is to know.
+    pub fields: &'a [(&'a str, Value<'a>)],
+    /// The text says all of that: as a text, it stands alone.
+    pub alone: bool,
+}
+
+impl<'a> Event<'a> {
+    /// An event whose text says all.
+    pub fn new(level: Level, source: &'a str, text: &'a dyn Display) -> Self {
+        Self { level, source, text, fields: &[], alone: false }
+    }
+
+    /// The same with fields, which as a text stand behind it.
+    pub fn with(self, fields: &'a [(&'a str, Value<'a>)]) -> Self {
+        Self { fields, ..self }
+    }
+
+    /// The same, whose text already says all: as such it has neither source nor fields.
+    pub fn alone(self) -> Self {
+        Self { alone: true, ..self }
+    }
+}
+
+/// The log.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    format: Format,
+    sink: fn(&str),
+}
+
+impl Log {
+    /// Lines in this format go to `sink`, one or several at a time, without the last one's end.
+    pub fn new(format: Format, sink: fn(&str)) -> Self {
+        Self { format, sink }
+    }
+
+    /// Lines for people.
+    pub fn text(sink: fn(&str)) -> Self {
+        Self::new(Format::Text, sink)
+    }
+
+    /// How lines look.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Says what has happened.
+    pub fn event(&self, event: &Event<'_>) {
+        let mut line = String::new();
+        self.render(&mut line, Clock::calendar(), event);
+        self.lines(&line);
+    }
+
+    /// Adds the line of what has happened, with its end. `time`: since 1970.
+    pub fn render(&self, lines: &mut String, time: Duration, event: &Event<'_>) {
+        // Writing to a string never fails.
+        let _ = match self.format {
+            Format::Text => render_text(lines, event),
+            Format::Json => render_json(lines, time, event),
+        };
+    }
+
+    /// Passes lines on that have been rendered.
+    pub fn lines(&self, lines: &str) {
+        (self.sink)(lines.trim_end_matches('\n'));
+    }
+}
+
+fn render_text(lines: &mut String, event: &Event<'_>) -> fmt::Result {
+    let Event { level, source, text, fields, alone } = event;
+    write!(lines, "[{}] ", level.upper())?;
+    if *alone {
+        return writeln!(lines, "{text}");
+    }
+    write!(lines, "{source}: {text}")?;
+    fields.iter().try_for_each(|(name, value)| write!(lines, " {name}={value}"))?;
+    lines.write_char('\n')
+}
+
+fn render_json(lines: &mut String, time: Duration, event: &Event<'_>) -> fmt::Result {
+    let Event { level, source, text, fields, .. } = event;
+    begin_json(lines, time, *level, source, &text.to_string());
+    for (name, value) in *fields {
+        match value {
+            Value::Number(number) => write!(lines, ",\"{name}\":{number}")?,
+            Value::Text(text) => {
+                write!(lines, ",\"{name}\":")?;
+                quote(lines, &text.to_string());
+            }
+        }
+    }
+    lines.write_str("}\n")
+}
+
+/// Adds the beginning of an object: what every line has.
+pub fn begin_json(lines: &mut String, time: Duration, level: Level, source: &str, text: &str) {
+    lines.push_str("{\"time\":\"");
+    push_time(lines, time);
+    for part in ["\",\"level\":\"", level.lower(), "\",\"source\":\"", source, "\",\"message\":"] {
+        lines.push_str(part);
+    }
+    quote(lines, text);
+}
+
+/// Adds a text with the quotes and escapes that JSON wants.
+pub fn quote(lines: &mut String, text: &str) {
+    // A string is always a value.
+    lines.push_str(&serde_json::to_string(text).unwrap_or_default());
+}
+
+/// Adds a time since 1970 as RFC 3339 has it, in UTC and with milliseconds.
+pub fn push_time(lines: &mut String, time: Duration) {
+    let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
+    let (year, month, day) = date(days);
+    let digits = |lines: &mut String, number: u64, count: u32| {
+        let digit = |place| char::from(b'0' + (number / 10_u64.pow(place) % 10) as u8);
+        lines.extend((0..count).rev().map(digit));
+    };
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let parts = [(year, 4), (month, 2), (day, 2), (hour, 2), (minute, 2), (second, 2)];
+    for ((number, count), end) in parts.into_iter().zip(["-", "-", "T", ":", ":", "."]) {
+        digits(lines, number, count);
+        lines.push_str(end);
+    }
+    digits(lines, u64::from(time.subsec_millis()), 3);
+    lines.push('Z');
+}
+
+/// Year, month and day that is so many days after 1 January 1970.
+fn date(days: u64) -> (u64, u64, u64) {
+    // Counted from a 1 March, leap days are the last of their years, and each 400 years are alike.
+    const DAYS_TO_1970: u64 = 719_468;
+    const ERA: u64 = 146_097;
+    let days = days + DAYS_TO_1970;
+    let (era, rest) = (days / ERA, days % ERA);
+    let year = (rest - rest / 1_460 + rest / 36_524 - rest / (ERA - 1)) / 365;
+    let day = rest - (365 * year + year / 4 - year / 100);
+    // Five months have 153 days, whichever five they are from March on.
+    let month = (5 * day + 2) / 153;
+    let of_month = day - (153 * month + 2) / 5 + 1;
+    let is_next_year = month >= 10;
+    let month = if is_next_year { month - 9 } else { month + 3 };
+    (400 * era + year + u64::from(is_next_year), month, of_month)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, Format, Level, Log, Value, date, push_time};
+    use std::time::Duration;
+
+    fn rendered(format: Format, event: &Event<'_>) -> String {
+        let mut lines = String::new();
+        Log::new(format, |_| ()).render(&mut lines, Duration::from_millis(1_500), event);
+        lines
+    }
+
+    #[test]
+    fn an_event_is_a_line_of_text_or_an_object() {
+        let address = "192.0.2.1:53";
+        let fields = [("upstream", Value::Text(&address)), ("probes", Value::Number(2))];
+        let text = "it said \"no\"\n\u{1b}[0m";
+        let event = Event::new(Level::Error, "plugin/forward", &text).with(&fields);
+        let line = rendered(Format::Json, &event);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line.lines().count(), 1);
+        assert_eq!(value["time"], "1970-01-01T00:00:01.500Z");
+        assert_eq!(
+            (&value["level"], &value["source"]),
+            (&"error".into(), &"plugin/forward".into())
+        );
+        assert_eq!(value["message"], text);
+        assert_eq!((&value["upstream"], &value["probes"]), (&address.into(), &2.into()));
+        let event = Event { text: &"gone", ..event };
+        let text = rendered(Format::Text, &event);
+        assert_eq!(text, "[ERROR] plugin/forward: gone upstream=192.0.2.1:53 probes=2\n");
+        assert_eq!(rendered(Format::Text, &event.alone()), "[ERROR] gone\n");
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (days, expected) in [
+            (0, (1970, 1, 1)),
+            (58, (1970, 2, 28)),
+            (59, (1970, 3, 1)),
+            (11_016, (2000, 2, 29)),
+            (11_017, (2000, 3, 1)),
+            (20_454, (2026, 1, 1)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(date(days), expected, "{days}");
+        }
+        // Each day follows the one before.
+        let mut before = date(0);
+        for days in 1..200_000 {
+            let (year, month, day) = date(days);
+            let next = (year, month, day - 1) == before
+                || (day == 1 && (year, month - 1) == (before.0, before.1) && before.2 >= 28)
+                || ((month, day) == (1, 1) && before == (year - 1, 12, 31));
+            assert!(next, "{before:?} before {:?}", (year, month, day));
+            before = (year, month, day);
+        }
+    }
+
+    #[test]
+    fn times_have_milliseconds() {
+        let mut text = String::new();
+        push_time(&mut text, Duration::new(1_767_225_599, 7_999_999));
+        assert_eq!(text, "2025-12-31T23:59:59.007Z");
+    }
+}

@@ -1,0 +1,313 @@
+//! What a line says of a query, field by field: digits, addresses, names, flags.
+//!
+//! Thousands of lines a second are written of these, so nothing here goes through the formatting
+//! machinery of the standard library but what is rare: addresses of IPv6, and types and codes that
+//! have no name. All of it is plain ASCII, whatever strangers have put into a name.
+
+use crate::config::{Kind, rcode_mnemonic};
+use crate::engine::journal::{Event, Record};
+use crate::engine::key::Transport;
+use crate::engine::message::{NAME_LEN_MAX, flags};
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// What stands for something that there is not.
+pub(super) const NOTHING: &str = "-";
+/// What a client without EDNS takes in a datagram.
+const PLAIN: u16 = 512;
+/// Flags of a reply in their order; the one without a name of ours is reserved.
+const FLAGS: [(u16, &str); 8] = [
+    (flags::QR, "qr"),
+    (flags::AA, "aa"),
+    (flags::TC, "tc"),
+    (flags::RD, "rd"),
+    (flags::RA, "ra"),
+    (0x0040, "z"),
+    (flags::AD, "ad"),
+    (flags::CD, "cd"),
+];
+
+/// One thing that a line can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    Type,
+    Name,
+    Class,
+    Proto,
+    Remote,
+    Local,
+    Port,
+    Size,
+    Rcode,
+    ReplySize,
+    Duration,
+    Id,
+    Opcode,
+    DnssecOk,
+    BufferSize,
+    ReplyFlags,
+    /// What another plugin would know.
+    Label,
+}
+
+impl Field {
+    /// The field that the placeholder `{word}` means.
+    pub(super) fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "type" => Self::Type,
+            "name" => Self::Name,
+            "class" => Self::Class,
+            "proto" => Self::Proto,
+            "remote" => Self::Remote,
+            "local" => Self::Local,
+            "port" => Self::Port,
+            "size" => Self::Size,
+            "rcode" => Self::Rcode,
+            "rsize" => Self::ReplySize,
+            "duration" => Self::Duration,
+            ">id" => Self::Id,
+            ">opcode" => Self::Opcode,
+            ">do" => Self::DnssecOk,
+            ">bufsize" => Self::BufferSize,
+            ">rflags" => Self::ReplyFlags,
+            _ if word.starts_with('/') => Self::Label,
+            _ => return None,
+        })
+    }
+
+    /// Adds what it says of `record`, whose name is `name`.
+    pub(super) fn push(self, out: &mut String, record: &Record, name: &[u8]) {
+        let asking = &record.asking;
+        let has_ended = matches!(record.event, Event::Ended(_));
+        match self {
+            Self::Type => push_type(out, asking.kind),
+            Self::Name => push_name(out, name),
+            Self::Class => push_class(out, asking.class),
+            Self::Proto => out.push_str(proto(record)),
+            Self::Remote => match asking.peer {
+                Some(peer) => push_address(out, peer.ip()),
+                None => out.push_str(NOTHING),
+            },
+            Self::Local => push_address(out, asking.local),
+            Self::Port => match asking.peer {
+                Some(peer) => push_number(out, peer.port().into()),
+                None => out.push_str(NOTHING),
+            },
+            Self::Size => push_number(out, asking.size.into()),
+            Self::Rcode => match record.reply {
+                Some(reply) if has_ended => push_rcode(out, reply.rcode),
+                _ => out.push_str(NOTHING),
+            },
+            Self::ReplySize | Self::Duration if !has_ended => out.push_str(NOTHING),
+            Self::ReplySize => push_number(out, record.reply.map_or(0, |reply| reply.size.into())),
+            Self::Duration => {
+                push_seconds(out, record.at.since(asking.since));
+                out.push('s');
+            }
+            Self::Id => push_number(out, asking.asked.id.into()),
+            Self::Opcode => push_number(out, u64::from((asking.asked.flags & flags::OPCODE) >> 11)),
+            Self::DnssecOk => out.push_str(if dnssec_ok(record) { "true" } else { "false" }),
+            Self::BufferSize => push_number(out, buffer_size(record).into()),
+            Self::ReplyFlags => match record.reply {
+                Some(reply) if has_ended => push_flags(out, reply.flags),
+                _ => out.push_str(NOTHING),
+            },
+            Self::Label => out.push_str(NOTHING),
+        }
+    }
+}
+
+/// How the query came.
+pub(super) fn proto(record: &Record) -> &'static str {
+    match record.asking.transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+    }
+}
+
+/// Whether its client wants DNSSEC records.
+pub(super) fn dnssec_ok(record: &Record) -> bool {
+    record.asking.asked.edns.is_some_and(|edns| edns.dnssec_ok)
+}
+
+/// The bytes that its client takes.
+pub(super) fn buffer_size(record: &Record) -> u16 {
+    match record.asking.transport {
+        Transport::Tcp => u16::MAX,
+        Transport::Udp => record.asking.asked.edns.map_or(PLAIN, |edns| edns.udp_size.max(PLAIN)),
+    }
+}
+
+pub(super) fn push_number(out: &mut String, number: u64) {
+    out.push_str(itoa::Buffer::new().format(number));
+}
+
+pub(super) fn push_type(out: &mut String, kind: u16) {
+    match Kind(kind).mnemonic() {
+        Some(mnemonic) => out.push_str(mnemonic),
+        None => {
+            out.push_str("TYPE");
+            push_number(out, kind.into());
+        }
+    }
+}
+
+pub(super) fn push_class(out: &mut String, class: u16) {
+    match class {
+        1 => out.push_str("IN"),
+        2 => out.push_str("CS"),
+        3 => out.push_str("CH"),
+        4 => out.push_str("HS"),
+        254 => out.push_str("NONE"),
+        255 => out.push_str("ANY"),
+        other => {
+            out.push_str("CLASS");
+            push_number(out, other.into());
+        }
+    }
+}
+
+pub(super) fn push_rcode(out: &mut String, rcode: u16) {
+    match rcode_mnemonic(rcode) {
+        Some(mnemonic) => out.push_str(mnemonic),
+        None => push_number(out, rcode.into()),
+    }
+}
+
+/// An address, of IPv6 in brackets.
+pub(super) fn push_address(out: &mut String, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, rest @ ..] = address.octets();
+            push_number(out, first.into());
+            for octet in rest {
+                out.push('.');
+                push_number(out, octet.into());
+            }
+        }
+        IpAddr::V6(address) => {
+            // Writing to a string never fails.
+            let _ = write!(out, "[{address}]");
+        }
+    }
+}
+
+/// Seconds with as many decimals as there are.
+pub(super) fn push_seconds(out: &mut String, time: Duration) {
+    push_number(out, time.as_secs());
+    let mut nanos = time.subsec_nanos();
+    if nanos == 0 {
+        return;
+    }
+    let mut digits = [b'0'; 10];
+    digits[0] = b'.';
+    for digit in digits[1..].iter_mut().rev() {
+        *digit = b'0' + (nanos % 10) as u8;
+        nanos /= 10;
+    }
+    let end = digits.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+    out.push_str(std::str::from_utf8(&digits[..end]).unwrap_or_default());
+}
+
+pub(super) fn push_flags(out: &mut String, word: u16) {
+    let mut comma = "";
+    for (_, name) in FLAGS.iter().filter(|(flag, _)| word & flag != 0) {
+        out.push_str(comma);
+        out.push_str(name);
+        comma = ",";
+    }
+}
+
+/// Bytes of a name that stand for themselves: as [`crate::config::Name`] is written.
+const PLAIN_BYTES: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let one = byte as u8;
+        plain[byte] =
+            one.is_ascii_alphanumeric() || matches!(one, b'-' | b'_' | b'*' | b'=' | b',');
+        byte += 1;
+    }
+    plain
+};
+
+/// A name in wire format, in lower case, whatever is no letter, digit or the like escaped.
+pub(super) fn push_name(out: &mut String, wire: &[u8]) {
+    // Each byte takes four at most.
+    let mut text = [0; 4 * NAME_LEN_MAX];
+    let (mut place, mut len) = (0, 0);
+    let mut put = |bytes: &[u8]| {
+        text[len..len + bytes.len()].copy_from_slice(bytes);
+        len += bytes.len();
+    };
+    while let Some(length) = wire.get(place).filter(|length| **length > 0) {
+        let label = &wire[place + 1..place + 1 + usize::from(*length)];
+        for byte in label {
+            match byte {
+                byte if PLAIN_BYTES[usize::from(*byte)] => put(&[byte.to_ascii_lowercase()]),
+                b'.' | b'\\' => put(&[b'\\', *byte]),
+                _ => put(&[b'\\', b'0' + byte / 100, b'0' + byte / 10 % 10, b'0' + byte % 10]),
+            }
+        }
+        put(b".");
+        place += 1 + label.len();
+    }
+    if place == 0 {
+        put(b".");
+    }
+    out.push_str(std::str::from_utf8(&text[..len]).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{push_class, push_flags, push_name, push_rcode, push_seconds, push_type};
+    use crate::config::Name;
+    use std::time::Duration;
+
+    fn pushed(push: impl FnOnce(&mut String)) -> String {
+        let mut out = String::new();
+        push(&mut out);
+        out
+    }
+
+    #[test]
+    fn names_of_any_bytes_are_written_as_the_configuration_writes_them() {
+        let mut wires = vec![b"\0".to_vec(), b"\x03WwW\x07eXample\0".to_vec()];
+        wires.extend((0..=255).map(|byte| vec![3, byte, b'a', byte, 1, byte, 0]));
+        let mut longest: Vec<u8> = (0..3).flat_map(|_| [&[63][..], &[0xff; 63]].concat()).collect();
+        longest.extend([&[61][..], &[b'.'; 61], &[0]].concat());
+        assert_eq!(longest.len(), 255);
+        wires.push(longest);
+        for wire in wires {
+            let text = pushed(|out| push_name(out, &wire));
+            assert_eq!(text, Name::of_wire(&wire).to_string());
+        }
+    }
+
+    #[test]
+    fn seconds_have_as_many_decimals_as_they_need() {
+        for (nanos, expected) in [
+            (0, "0"),
+            (906_045, "0.000906045"),
+            (1_000_000_000, "1"),
+            (1_500_000_000, "1.5"),
+            (12_000_000_001, "12.000000001"),
+            (999_999_990, "0.99999999"),
+        ] {
+            assert_eq!(pushed(|out| push_seconds(out, Duration::from_nanos(nanos))), expected);
+        }
+    }
+
+    #[test]
+    fn what_has_no_name_is_written_by_number() {
+        assert_eq!(pushed(|out| push_type(out, 28)), "AAAA");
+        assert_eq!(pushed(|out| push_type(out, 65_280)), "TYPE65280");
+        assert_eq!(pushed(|out| push_class(out, 3)), "CH");
+        assert_eq!(pushed(|out| push_class(out, 7)), "CLASS7");
+        assert_eq!(pushed(|out| push_rcode(out, 16)), "BADVERS");
+        assert_eq!(pushed(|out| push_rcode(out, 3_841)), "3841");
+        assert_eq!(pushed(|out| push_flags(out, 0xffff)), "qr,aa,tc,rd,ra,z,ad,cd");
+        assert_eq!(pushed(|out| push_flags(out, 0x8180)), "qr,rd,ra");
+    }
+}

@@ -1,0 +1,129 @@
+//! A query's line: as its rule's format has it, or as an object for machines.
+//!
+//! A format is taken apart once for each edition of the configuration. What stands in braces and
+//! is no placeholder is text, and so are stray braces, as in the reference.
+
+use super::fields::{self, Field};
+use crate::engine::journal::Record;
+use crate::log::{Level, begin_json};
+use std::time::Duration;
+
+const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {size} {>do} \
+                      {>bufsize}\" {rcode} {>rflags} {rsize} {duration}";
+/// What `{combined}` has besides.
+const OPCODE: &str = " \"{>opcode}\"";
+
+/// A piece of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Field(Field),
+}
+
+/// How a rule's lines look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pattern {
+    pieces: Vec<Piece>,
+}
+
+impl Pattern {
+    /// Of a format with placeholders.
+    pub(super) fn new(format: &str) -> Self {
+        let format = format.replace("{common}", COMMON);
+        let format = format.replace("{combined}", &(COMMON.to_owned() + OPCODE));
+        let mut pattern = Self::default();
+        let mut rest = &format[..];
+        while let Some(end) = rest.find('}') {
+            let start = rest[..end].rfind('{');
+            let field = start.and_then(|start| Field::of(&rest[start + 1..end]));
+            match start.zip(field) {
+                Some((start, field)) => {
+                    pattern.add_text(&rest[..start]);
+                    pattern.pieces.push(Piece::Field(field));
+                }
+                None => pattern.add_text(&rest[..=end]),
+            }
+            rest = &rest[end + 1..];
+        }
+        pattern.add_text(rest);
+        pattern
+    }
+
+    fn add_text(&mut self, text: &str) {
+        match self.pieces.last_mut() {
+            _ if text.is_empty() => {}
+            Some(Piece::Text(before)) => *before = format!("{before}{text}").into(),
+            _ => self.pieces.push(Piece::Text(text.into())),
+        }
+    }
+
+    /// Adds what it says of `record`, whose name is `name`.
+    pub(super) fn push(&self, out: &mut String, record: &Record, name: &[u8]) {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Field(field) => field.push(out, record, name),
+            }
+        }
+    }
+}
+
+/// Adds a query's line.
+pub(super) fn push_text(out: &mut String, pattern: &Pattern, record: &Record, name: &[u8]) {
+    out.push_str("[INFO] ");
+    pattern.push(out, record, name);
+    out.push('\n');
+}
+
+/// Adds a query's object. `time`: of its end, since 1970.
+pub(super) fn push_json(out: &mut String, time: Duration, record: &Record, name: &[u8]) {
+    begin_json(out, time, Level::Info, "plugin/log", "query");
+    let number = |out: &mut String, key: &str, number: u64| {
+        out.push_str(key);
+        fields::push_number(out, number);
+    };
+    let asking = &record.asking;
+    if let Some(peer) = asking.peer {
+        out.push_str(",\"client\":\"");
+        match peer.ip() {
+            // Without the brackets that part it from a port.
+            address if address.is_ipv6() => out.push_str(&address.to_string()),
+            address => fields::push_address(out, address),
+        }
+        number(out, "\",\"port\":", peer.port().into());
+    }
+    number(out, ",\"id\":", asking.asked.id.into());
+    out.push_str(",\"type\":\"");
+    fields::push_type(out, asking.kind);
+    out.push_str("\",\"class\":\"");
+    fields::push_class(out, asking.class);
+    out.push_str("\",\"name\":\"");
+    let start = out.len();
+    fields::push_name(out, name);
+    if out[start..].contains('\\') {
+        // The one character of a name that means something here.
+        let escaped = out[start..].replace('\\', "\\\\");
+        out.replace_range(start.., &escaped);
+    }
+    out.push_str("\",\"proto\":\"");
+    out.push_str(fields::proto(record));
+    number(out, "\",\"size\":", asking.size.into());
+    out.push_str(if fields::dnssec_ok(record) { ",\"do\":true" } else { ",\"do\":false" });
+    number(out, ",\"bufsize\":", fields::buffer_size(record).into());
+    match record.reply {
+        Some(reply) => {
+            out.push_str(",\"rcode\":\"");
+            fields::push_rcode(out, reply.rcode);
+            out.push_str("\",\"flags\":\"");
+            fields::push_flags(out, reply.flags);
+            number(out, "\",\"rsize\":", reply.size.into());
+        }
+        None => out.push_str(",\"rcode\":null,\"flags\":null,\"rsize\":0"),
+    }
+    out.push_str(",\"duration_s\":");
+    fields::push_seconds(out, record.at.since(asking.since));
+    out.push_str("}\n");
+}
+
+#[cfg(test)]
+mod tests;

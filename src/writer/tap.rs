@@ -1,0 +1,98 @@
+//! dnstap: who is sent what clients and upstreams say, and as what.
+//!
+//! Records become messages ([`message`]) in frames ([`frames`]), a page's together, and these go to
+//! the thread of each receiver ([`sink`]). Nothing here waits for anybody.
+
+mod frames;
+mod message;
+mod sink;
+
+pub(super) use sink::Sink;
+
+use super::lines::Pattern;
+use crate::clock::Clock;
+use crate::config::{Config, Tap};
+use crate::engine::journal::{Page, Record};
+use crate::log::{Event, Level, Log};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What one `dnstap` of a server block sends.
+pub(super) struct Outlet {
+    sink: Arc<Sink>,
+    full: bool,
+    identity: Vec<u8>,
+    version: Vec<u8>,
+    extra: Option<Pattern>,
+    /// Frames of this page.
+    chunk: Vec<u8>,
+    messages: u64,
+}
+
+impl Outlet {
+    fn new(tap: &Tap, sink: Arc<Sink>) -> Self {
+        Self {
+            sink,
+            full: tap.full,
+            identity: tap.identity.clone().into_bytes(),
+            version: tap.version.clone().into_bytes(),
+            extra: tap.extra.as_deref().map(Pattern::new),
+            chunk: Vec::new(),
+            messages: 0,
+        }
+    }
+
+    /// Adds what a record on `page` says. `origin`: what to add to a moment to have the time by the
+    /// calendar.
+    pub(super) fn push(&mut self, record: &Record, page: &Page, origin: Duration) {
+        let Some(message) = message::of_record(record, page, origin, self.full) else { return };
+        let extra = self.extra.as_ref().map(|pattern| {
+            let mut text = String::new();
+            pattern.push(&mut text, record, page.bytes(record.name));
+            text
+        });
+        message::push_frame(&mut self.chunk, &self.identity, &self.version, extra, message);
+        self.messages += 1;
+    }
+
+    /// Sends what was added.
+    pub(super) fn flush(&mut self) {
+        if self.messages > 0 {
+            let messages = std::mem::take(&mut self.messages);
+            self.sink.send(std::mem::take(&mut self.chunk), messages);
+        }
+    }
+}
+
+/// The outlets of each server block of `config`, which share the sinks that there are with those
+/// that `known` says.
+pub(super) fn outlets(
+    config: &Config,
+    known: &mut Vec<Arc<Sink>>,
+    clock: Clock,
+    log: Log,
+) -> Vec<Vec<Outlet>> {
+    let mut outlet = |tap: &Tap| {
+        let same = known.iter().find(|sink| *sink.target() == tap.target);
+        let sink = match same {
+            Some(sink) => Arc::clone(sink),
+            None => match Sink::start(clock, tap.target.clone(), tap.queue_x10000, log) {
+                Ok(sink) => Arc::new(sink),
+                Err(error) => {
+                    let text = format_args!("no thread for {}: {error}", tap.target);
+                    log.event(&Event::new(Level::Error, "plugin/dnstap", &text));
+                    return None;
+                }
+            },
+        };
+        if same.is_none() {
+            known.push(Arc::clone(&sink));
+        }
+        Some(Outlet::new(tap, sink))
+    };
+    let blocks = config.blocks.iter().map(|block| &block.stages.dnstap);
+    blocks.map(|taps| taps.iter().filter_map(&mut outlet).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests;

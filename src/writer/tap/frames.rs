@@ -1,0 +1,168 @@
+//! Frame Streams: how messages travel to a receiver of dnstap, and how both sides shake hands.
+//!
+//! A data frame is a length and as many bytes. A length of nought announces a control frame: its
+//! own length, its type, and fields. The sender says READY, hears ACCEPT and says START; at the end
+//! it says STOP and hears FINISH. Works over anything that reads and writes.
+
+use std::io::{self, Read, Write};
+
+/// What the frames hold.
+const CONTENT_TYPE: &[u8] = b"protobuf:dnstap.Dnstap";
+/// The field that says so.
+const FIELD_CONTENT_TYPE: u32 = 1;
+/// Bytes of a control frame that a receiver may send.
+const CONTROL_LEN_MAX: u32 = 512;
+
+/// Types of control frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Control {
+    Accept = 1,
+    Start = 2,
+    Stop = 3,
+    Ready = 4,
+    Finish = 5,
+}
+
+/// Agrees with the receiver on what is sent.
+///
+/// # Errors
+/// It is silent, gone, or wants something else.
+pub(super) fn begin(stream: &mut (impl Read + Write)) -> io::Result<()> {
+    stream.write_all(&control(Control::Ready, Some(CONTENT_TYPE)))?;
+    let fields = expect(stream, Control::Accept)?;
+    if !accepts(&fields, CONTENT_TYPE) {
+        return Err(invalid("the receiver does not take dnstap"));
+    }
+    stream.write_all(&control(Control::Start, Some(CONTENT_TYPE)))
+}
+
+/// Says that nothing more comes, and waits until that is known.
+///
+/// # Errors
+/// The receiver is silent or gone.
+pub(super) fn end(stream: &mut (impl Read + Write)) -> io::Result<()> {
+    stream.write_all(&control(Control::Stop, None))?;
+    expect(stream, Control::Finish).map(drop)
+}
+
+fn control(kind: Control, content_type: Option<&[u8]>) -> Vec<u8> {
+    let mut payload = (kind as u32).to_be_bytes().to_vec();
+    if let Some(content_type) = content_type {
+        payload.extend(FIELD_CONTENT_TYPE.to_be_bytes());
+        payload.extend((content_type.len() as u32).to_be_bytes());
+        payload.extend(content_type);
+    }
+    let mut frame = vec![0; 4];
+    frame.extend((payload.len() as u32).to_be_bytes());
+    frame.append(&mut payload);
+    frame
+}
+
+/// Reads a control frame of this type; returns its fields.
+fn expect(stream: &mut impl Read, kind: Control) -> io::Result<Vec<u8>> {
+    let mut word = || {
+        let mut bytes = [0; 4];
+        stream.read_exact(&mut bytes).map(|()| u32::from_be_bytes(bytes))
+    };
+    let (escape, len, found) = (word()?, word()?, word()?);
+    if escape != 0 || !(4..=CONTROL_LEN_MAX).contains(&len) || found != kind as u32 {
+        return Err(invalid("the receiver does not speak Frame Streams"));
+    }
+    let mut fields = vec![0; len as usize - 4];
+    stream.read_exact(&mut fields)?;
+    Ok(fields)
+}
+
+/// Whether a receiver with these fields takes `content_type`: it names it, or none at all.
+fn accepts(mut fields: &[u8], content_type: &[u8]) -> bool {
+    let mut names_any = false;
+    while let Some((head, rest)) = fields.split_first_chunk::<8>() {
+        let (kind, len) = head.split_at(4);
+        let word = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all << 8 | u32::from(*byte));
+        let Some(value) = rest.get(..word(len) as usize) else { return false };
+        if word(kind) == FIELD_CONTENT_TYPE {
+            names_any = true;
+            if value == content_type {
+                return true;
+            }
+        }
+        fields = &rest[value.len()..];
+    }
+    !names_any
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CONTENT_TYPE, Control, accepts, begin, control, end};
+    use std::io::{self, Cursor, Read, Write};
+
+    /// A receiver that says what it says, whatever it hears.
+    struct Receiver {
+        says: Cursor<Vec<u8>>,
+        heard: Vec<u8>,
+    }
+
+    impl Receiver {
+        fn new(says: Vec<u8>) -> Self {
+            Self { says: Cursor::new(says), heard: Vec::new() }
+        }
+    }
+
+    impl Read for Receiver {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.says.read(out)
+        }
+    }
+
+    impl Write for Receiver {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.heard.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn both_shake_hands_at_the_beginning_and_at_the_end() {
+        let accept = control(Control::Accept, Some(CONTENT_TYPE));
+        let finish = control(Control::Finish, None);
+        let mut receiver = Receiver::new([accept, finish].concat());
+        begin(&mut receiver).unwrap();
+        end(&mut receiver).unwrap();
+        let mut ready = b"\0\0\0\0\0\0\0\x22\0\0\0\x04\0\0\0\x01\0\0\0\x16".to_vec();
+        ready.extend(b"protobuf:dnstap.Dnstap");
+        let mut expected = ready.clone();
+        ready[11] = 2;
+        expected.extend(ready);
+        expected.extend(b"\0\0\0\0\0\0\0\x04\0\0\0\x03");
+        assert_eq!(receiver.heard, expected);
+    }
+
+    #[test]
+    fn who_wants_something_else_or_speaks_something_else_gets_nothing() {
+        for says in [
+            control(Control::Accept, Some(b"protobuf:other")),
+            control(Control::Start, Some(CONTENT_TYPE)),
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            b"\0\0\0\0\xff\xff\xff\xff\0\0\0\x01".to_vec(),
+            b"\0\0\0\0\0\0\0\x03\0\0\0\x01".to_vec(),
+            Vec::new(),
+        ] {
+            assert!(begin(&mut Receiver::new(says)).is_err());
+        }
+        assert!(begin(&mut Receiver::new(control(Control::Accept, None))).is_ok());
+    }
+
+    #[test]
+    fn fields_that_are_cut_off_are_no_consent() {
+        let whole = &control(Control::Accept, Some(CONTENT_TYPE))[12..];
+        assert!(accepts(whole, CONTENT_TYPE));
+        assert!((8..whole.len()).all(|len| !accepts(&whole[..len], CONTENT_TYPE)));
+    }
+}

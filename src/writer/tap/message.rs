@@ -1,0 +1,139 @@
+//! What a receiver of dnstap is sent: the public `dnstap.proto`, as far as it is used.
+//!
+//! The structs are written by hand after its field numbers and encoded by `prost`. Here a record
+//! becomes a message; frames and sockets are not known.
+
+use crate::engine::journal::{Event, Page, Record};
+use crate::engine::key::Transport;
+use crate::moment::Moment;
+use prost::Message as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The envelope.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Dnstap {
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub(super) identity: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub(super) version: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub(super) extra: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "14")]
+    pub(super) message: Option<Message>,
+    #[prost(int32, required, tag = "15")]
+    pub(super) kind: i32,
+}
+
+/// A DNS message and where it went.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Message {
+    #[prost(int32, required, tag = "1")]
+    pub(super) kind: i32,
+    #[prost(int32, optional, tag = "2")]
+    pub(super) socket_family: Option<i32>,
+    #[prost(int32, optional, tag = "3")]
+    pub(super) socket_protocol: Option<i32>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub(super) query_address: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub(super) response_address: Option<Vec<u8>>,
+    #[prost(uint32, optional, tag = "6")]
+    pub(super) query_port: Option<u32>,
+    #[prost(uint32, optional, tag = "7")]
+    pub(super) response_port: Option<u32>,
+    #[prost(uint64, optional, tag = "8")]
+    pub(super) query_time_sec: Option<u64>,
+    #[prost(fixed32, optional, tag = "9")]
+    pub(super) query_time_nsec: Option<u32>,
+    #[prost(bytes = "vec", optional, tag = "10")]
+    pub(super) query_message: Option<Vec<u8>>,
+    #[prost(uint64, optional, tag = "12")]
+    pub(super) response_time_sec: Option<u64>,
+    #[prost(fixed32, optional, tag = "13")]
+    pub(super) response_time_nsec: Option<u32>,
+    #[prost(bytes = "vec", optional, tag = "14")]
+    pub(super) response_message: Option<Vec<u8>>,
+}
+
+/// The one kind of envelope: it holds a message.
+const MESSAGE: i32 = 1;
+const CLIENT_QUERY: i32 = 5;
+const CLIENT_RESPONSE: i32 = 6;
+const FORWARDER_QUERY: i32 = 7;
+const FORWARDER_RESPONSE: i32 = 8;
+const INET: i32 = 1;
+const INET6: i32 = 2;
+const UDP: i32 = 1;
+const TCP: i32 = 2;
+
+/// Adds the envelope of a message, behind its length as a frame has it.
+pub(super) fn push_frame(
+    out: &mut Vec<u8>,
+    identity: &[u8],
+    version: &[u8],
+    extra: Option<String>,
+    message: Message,
+) {
+    let envelope = Dnstap {
+        identity: (!identity.is_empty()).then(|| identity.to_vec()),
+        version: (!version.is_empty()).then(|| version.to_vec()),
+        extra: extra.map(String::into_bytes),
+        message: Some(message),
+        kind: MESSAGE,
+    };
+    // A page holds no more bytes than fit into 32 bits.
+    out.extend((envelope.encoded_len() as u32).to_be_bytes());
+    out.append(&mut envelope.encode_to_vec());
+}
+
+/// The message of `record`; `None` if it is not about one. `origin`: what to add to a moment to
+/// have the time by the calendar. `full`: with the bytes themselves.
+pub(super) fn of_record(
+    record: &Record,
+    page: &Page,
+    origin: Duration,
+    full: bool,
+) -> Option<Message> {
+    let kind = match record.event {
+        Event::Ended(_) => return None,
+        Event::ClientQuery => CLIENT_QUERY,
+        Event::ClientResponse => CLIENT_RESPONSE,
+        Event::ForwarderQuery => FORWARDER_QUERY,
+        Event::ForwarderResponse => FORWARDER_RESPONSE,
+    };
+    let is_response = matches!(kind, CLIENT_RESPONSE | FORWARDER_RESPONSE);
+    let (peer, upstream) = (record.asking.peer, record.upstream);
+    let transport = upstream.map_or(record.asking.transport, |(_, transport, _)| transport);
+    let family = upstream.map(|(address, ..)| address).or(peer);
+    let time = |moment: Moment| origin + moment.since(Moment::ZERO);
+    let asked = time(upstream.map_or(record.asking.since, |(.., began)| began));
+    let answered = is_response.then(|| time(record.at));
+    let bytes = full.then(|| page.bytes(record.message).to_vec());
+    let (query_message, response_message) = if is_response { (None, bytes) } else { (bytes, None) };
+    Some(Message {
+        kind,
+        socket_family: family.map(|address| if address.is_ipv4() { INET } else { INET6 }),
+        socket_protocol: Some(match transport {
+            Transport::Udp => UDP,
+            Transport::Tcp => TCP,
+        }),
+        query_address: peer.map(|peer| octets(peer.ip())),
+        query_port: peer.map(|peer| peer.port().into()),
+        response_address: upstream.map(|(address, ..)| octets(address.ip())),
+        response_port: upstream.map(|(address, ..)| address.port().into()),
+        query_time_sec: Some(asked.as_secs()),
+        query_time_nsec: Some(asked.subsec_nanos()),
+        query_message,
+        response_time_sec: answered.map(|time| time.as_secs()),
+        response_time_nsec: answered.map(|time| time.subsec_nanos()),
+        response_message,
+    })
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}

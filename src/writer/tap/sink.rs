@@ -1,0 +1,218 @@
+//! A receiver of dnstap: its thread, its connection and its queue.
+//!
+//! The thread waits where it must: for the connection, for a receiver that reads slowly. What has
+//! no room in the queue meanwhile, which is bounded by bytes, is dropped and counted, and so is
+//! what comes while there is no connection. One that failed is tried again after [`RETRY`], one
+//! that breaks at once. Several server blocks, and editions of the configuration, share the sink
+//! of one target.
+
+use super::frames;
+use crate::clock::Clock;
+use crate::config::TapTarget;
+use crate::log::{Event, Level, Log, Value};
+use crate::moment::Moment;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::io::{self, Write};
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::Builder;
+use std::time::Duration;
+
+/// From an attempt to connect that failed to the next.
+const RETRY: Duration = Duration::from_secs(10);
+/// How long a receiver may take to answer, or to read.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long one may take to take leave: the process is ending.
+const LEAVE: Duration = Duration::from_millis(300);
+/// Chunks that wait at most; their bytes are bounded besides.
+const CHUNKS_MAX: usize = 4_096;
+/// Bytes that wait, for each ten thousand messages that the operator wants to have room for.
+const BYTES_MAX: usize = 4 << 20;
+
+/// Frames that are sent together.
+struct Chunk {
+    bytes: Vec<u8>,
+    messages: u64,
+}
+
+/// What both sides of the queue know.
+#[derive(Default)]
+struct Shared {
+    /// Bytes that wait.
+    queued: AtomicUsize,
+    /// Messages that were dropped and not told about.
+    dropped: AtomicU64,
+}
+
+/// Where frames for one target are put. Its thread ends when this goes and all is sent.
+pub(in super::super) struct Sink {
+    target: TapTarget,
+    chunks: Sender<Chunk>,
+    bytes_max: usize,
+    shared: Arc<Shared>,
+    ended: Receiver<()>,
+}
+
+impl Sink {
+    /// Starts the thread of a receiver at `target`.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn start(
+        clock: Clock,
+        target: TapTarget,
+        queue_x10000: u32,
+        log: Log,
+    ) -> io::Result<Self> {
+        let (sender, chunks) = bounded(CHUNKS_MAX);
+        let (ending, ended) = bounded(0);
+        let shared = Arc::<Shared>::default();
+        let thread = Thread {
+            clock,
+            log,
+            target: target.clone(),
+            chunks,
+            shared: Arc::clone(&shared),
+            connection: None,
+            retry_at: Moment::ZERO,
+            is_told: false,
+        };
+        Builder::new().name("dnstap".into()).spawn(move || {
+            let _ending: Sender<()> = ending;
+            thread.run();
+        })?;
+        let bytes_max = BYTES_MAX.saturating_mul(queue_x10000 as usize);
+        Ok(Self { target, chunks: sender, bytes_max, shared, ended })
+    }
+
+    /// Where it leads.
+    pub(super) fn target(&self) -> &TapTarget {
+        &self.target
+    }
+
+    /// Puts frames in, unless there is no room: then they are dropped. Never waits.
+    pub(super) fn send(&self, bytes: Vec<u8>, messages: u64) {
+        let len = bytes.len();
+        let waits = self.shared.queued.load(Ordering::Relaxed);
+        let has_room = waits + len <= self.bytes_max;
+        if has_room {
+            self.shared.queued.fetch_add(len, Ordering::Relaxed);
+        }
+        if !has_room || self.chunks.try_send(Chunk { bytes, messages }).is_err() {
+            if has_room {
+                self.shared.queued.fetch_sub(len, Ordering::Relaxed);
+            }
+            self.shared.dropped.fetch_add(messages, Ordering::Relaxed);
+        }
+    }
+
+    /// Messages that were dropped since this was last asked.
+    pub(in super::super) fn take_dropped(&self) -> u64 {
+        self.shared.dropped.swap(0, Ordering::Relaxed)
+    }
+
+    /// Nothing more comes; what ends when the thread has sent all and taken leave.
+    pub(in super::super) fn close(self) -> Receiver<()> {
+        self.ended
+    }
+}
+
+/// The thread's state.
+struct Thread {
+    clock: Clock,
+    log: Log,
+    target: TapTarget,
+    chunks: Receiver<Chunk>,
+    shared: Arc<Shared>,
+    connection: Option<Socket>,
+    /// While there is no connection.
+    retry_at: Moment,
+    /// The operator knows that there is none.
+    is_told: bool,
+}
+
+impl Thread {
+    fn run(mut self) {
+        self.connect();
+        loop {
+            let chunk = match (&self.connection, self.clock.instant(self.retry_at)) {
+                (None, Some(retry)) => self.chunks.recv_deadline(retry),
+                _ => self.chunks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match chunk {
+                Ok(chunk) => self.write(&chunk),
+                Err(RecvTimeoutError::Timeout) => self.connect(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if let Some(mut connection) = self.connection {
+            // Whether it takes leave, too, makes no difference any more.
+            let _ = connection.set_read_timeout(Some(LEAVE));
+            let _ = frames::end(&mut connection);
+        }
+    }
+
+    fn write(&mut self, chunk: &Chunk) {
+        self.shared.queued.fetch_sub(chunk.bytes.len(), Ordering::Relaxed);
+        let sent = match &mut self.connection {
+            Some(connection) => connection.write_all(&chunk.bytes),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        };
+        if sent.is_err() {
+            self.shared.dropped.fetch_add(chunk.messages, Ordering::Relaxed);
+            if self.connection.take().is_some() {
+                self.connect();
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        let (target, field) = (self.target.clone(), self.target.to_string());
+        let fields = [("target", Value::Text(&field))];
+        match connect(&target) {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                if std::mem::take(&mut self.is_told) {
+                    let event = Event::new(Level::Info, "plugin/dnstap", &"connected");
+                    self.log.event(&event.with(&fields));
+                }
+            }
+            Err(error) => {
+                self.retry_at = self.clock.now().plus(RETRY);
+                if !std::mem::replace(&mut self.is_told, true) {
+                    let text = format_args!("no connection to the receiver: {error}");
+                    let event = Event::new(Level::Error, "plugin/dnstap", &text);
+                    self.log.event(&event.with(&fields));
+                }
+            }
+        }
+    }
+}
+
+/// A connection that frames can be written to.
+fn connect(target: &TapTarget) -> io::Result<Socket> {
+    let connect = |domain: Domain, address: &SockAddr| {
+        let mut socket = Socket::new(domain, Type::STREAM, None)?;
+        // Of writes, and of the connection itself.
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(address)?;
+        frames::begin(&mut socket)?;
+        Ok(socket)
+    };
+    match target {
+        TapTarget::Unix(path) => connect(Domain::UNIX, &SockAddr::unix(path)?),
+        TapTarget::Tcp(address) => {
+            let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "no address"));
+            for address in address.to_socket_addrs()? {
+                outcome = connect(Domain::for_address(address), &address.into());
+                if outcome.is_ok() {
+                    break;
+                }
+            }
+            outcome
+        }
+    }
+}
