@@ -188,26 +188,39 @@ pub fn begin_json(lines: &mut String, time: Duration, level: Level, source: &str
 
 /// Adds a text with the quotes and escapes that JSON wants.
 pub fn quote(lines: &mut String, text: &str) {
-    // A string is always a value.
-    lines.push_str(&serde_json::to_string(text).unwrap_or_default());
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\');
+    if text.bytes().all(is_plain) {
+        lines.push('"');
+        lines.push_str(text);
+        lines.push('"');
+    } else {
+        // A string is always a value.
+        lines.push_str(&serde_json::to_string(text).unwrap_or_default());
+    }
 }
 
 /// Adds a time since 1970 as RFC 3339 has it, in UTC and with milliseconds.
 pub fn push_time(lines: &mut String, time: Duration) {
     let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
     let (year, month, day) = date(days);
-    let digits = |lines: &mut String, number: u64, count: u32| {
-        let digit = |place| char::from(b'0' + (number / 10_u64.pow(place) % 10) as u8);
-        lines.extend((0..count).rev().map(digit));
-    };
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    let parts = [(year, 4), (month, 2), (day, 2), (hour, 2), (minute, 2), (second, 2)];
-    for ((number, count), end) in parts.into_iter().zip(["-", "-", "T", ":", ":", "."]) {
-        digits(lines, number, count);
-        lines.push_str(end);
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let parts = [
+        (year, 0..4),
+        (month, 5..7),
+        (day, 8..10),
+        (hour, 11..13),
+        (minute, 14..16),
+        (second, 17..19),
+        (u64::from(time.subsec_millis()), 20..23),
+    ];
+    for (mut number, places) in parts {
+        for digit in text[places].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
     }
-    digits(lines, u64::from(time.subsec_millis()), 3);
-    lines.push('Z');
+    lines.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
 /// Year, month and day that is so many days after 1 January 1970.

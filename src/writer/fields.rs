@@ -237,24 +237,32 @@ pub(super) fn push_name(out: &mut String, wire: &[u8]) {
     // Each byte takes four at most.
     let mut text = [0; 4 * NAME_LEN_MAX];
     let (mut place, mut len) = (0, 0);
-    let mut put = |bytes: &[u8]| {
-        text[len..len + bytes.len()].copy_from_slice(bytes);
-        len += bytes.len();
-    };
     while let Some(length) = wire.get(place).filter(|length| **length > 0) {
         let label = &wire[place + 1..place + 1 + usize::from(*length)];
         for byte in label {
             match byte {
-                byte if PLAIN_BYTES[usize::from(*byte)] => put(&[byte.to_ascii_lowercase()]),
-                b'.' | b'\\' => put(&[b'\\', *byte]),
-                _ => put(&[b'\\', b'0' + byte / 100, b'0' + byte / 10 % 10, b'0' + byte % 10]),
+                byte if PLAIN_BYTES[usize::from(*byte)] => {
+                    text[len] = byte.to_ascii_lowercase();
+                    len += 1;
+                }
+                b'.' | b'\\' => {
+                    text[len..len + 2].copy_from_slice(&[b'\\', *byte]);
+                    len += 2;
+                }
+                _ => {
+                    let digits = [byte / 100, byte / 10 % 10, byte % 10].map(|digit| b'0' + digit);
+                    text[len] = b'\\';
+                    text[len + 1..len + 4].copy_from_slice(&digits);
+                    len += 4;
+                }
             }
         }
-        put(b".");
+        text[len] = b'.';
+        len += 1;
         place += 1 + label.len();
     }
     if place == 0 {
-        put(b".");
+        (text[0], len) = (b'.', 1);
     }
     out.push_str(std::str::from_utf8(&text[..len]).unwrap_or_default());
 }
