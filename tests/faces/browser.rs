@@ -43,6 +43,9 @@ fn measured(
          <script>const measure = () => {{ const page = document.querySelector('iframe');\
          const root = page.contentDocument.documentElement;\
          document.body.dataset.overflow = root.scrollWidth - root.clientWidth;\
+         const cells = [...page.contentDocument.querySelectorAll('tbody th, td')];\
+         const tallest = Math.max(0, ...cells.map((cell) => cell.offsetHeight));\
+         document.body.dataset.squeezed = tallest > 300;\
          document.body.dataset.live = page.contentDocument.querySelector('#live')?.textContent;\
          const figure = page.contentDocument.querySelector('.figure');\
          document.body.dataset.figure = figure?.textContent;\
@@ -79,6 +82,8 @@ fn fits(browser: &str, name: &str, status: &Status, widths: &[u32]) {
         assert_eq!(complaints, Vec::<String>::new(), "{name} at {width}");
         assert!(dom.contains("data-overflow=\"0\""), "{name} at {width}: {}", body(&dom));
         assert!(dom.contains("data-live=\"Live"), "{name} at {width}: {}", body(&dom));
+        let roomy = dom.contains("data-squeezed=\"false\"");
+        assert!(roomy || name != "ordinary", "{name} at {width}: a cell is too narrow");
     }
 }
 
