@@ -60,7 +60,9 @@ fn measured(
         let _ = stream.write_all(answer.as_bytes());
     });
     let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chromium-{name}-{width}"));
-    let output = Command::new(browser)
+    // A browser that hangs ends all the same, and with nothing measured.
+    let output = Command::new("timeout")
+        .args(["120", browser])
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .args(["--no-first-run", "--enable-logging=stderr", "--window-size=1800,1000"])
         .args(["--virtual-time-budget=7000", "--timeout=60000", "--dump-dom"])
