@@ -70,7 +70,7 @@ const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// access lists and the journal are for zones, and stages are shown a query's name as they take
 /// it; routes lead from zones to the upstreams whose turn it is, and to where queries are counted;
 /// what stages make of queries is counted.
-const LEAF_EDGES: [(&str, &str); 18] = [
+const LEAF_EDGES: [(&str, &str); 19] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -89,6 +89,7 @@ const LEAF_EDGES: [(&str, &str); 18] = [
     ("stages", "zones"),
     ("stages::acl", "zones"),
     ("stats", "stages"),
+    ("tally", "stats"),
 ];
 
 /// Rooms without I/O, time, threads and printing.

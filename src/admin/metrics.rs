@@ -177,6 +177,11 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
     }
     let help = "Connections that there may be.";
     all.gauge("onward_connections_limit", help, &labels, state.limit as f64);
+    if let Some(max_age) = state.max_age {
+        let help = "The age that no connection exceeds: max_age.";
+        let max_age = max_age.as_secs_f64();
+        all.largest("onward_connection_max_age_seconds", help, &labels, max_age);
+    }
     let help = "The age of the oldest open connection.";
     let oldest = state.oldest.as_secs_f64();
     all.largest("onward_connection_oldest_seconds", help, &labels, oldest);
@@ -251,8 +256,10 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
     all.counter("coredns_forward_max_concurrent_rejects_total", help, &[], rejects);
     all.counter("coredns_panics_total", "Panics that were caught.", &[], stats.panics as f64);
     let help = "What was to be written about queries and found no room on its way.";
-    let labels = [("kind", "errors")];
-    all.counter("onward_records_lost_total", help, &labels, stats.errors_lost as f64);
+    let lost = [("errors", stats.errors_lost), ("log", stats.log_lost), ("dnstap", stats.tap_lost)];
+    for (kind, count) in lost {
+        all.counter("onward_records_lost_total", help, &[("kind", kind)], count as f64);
+    }
     for (stage, counts) in stats.stages.named() {
         let StageCounts { passed, answered, refused, dropped } = counts;
         let results = [

@@ -96,7 +96,7 @@ fn traffic(snapshots: &[&Snapshot], stats: &Stats, history: &History) -> Traffic
         coalesced: stats.coalesced,
         streams: snapshots.iter().map(|snapshot| snapshot.streams as u64).sum(),
         source_ports: ports.count(),
-        records_lost: stats.errors_lost,
+        records_lost: stats.errors_lost + stats.log_lost + stats.tap_lost,
     }
 }
 

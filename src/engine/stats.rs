@@ -322,7 +322,18 @@ impl StageCounts {
         step
     }
 
-    fn add(&mut self, other: &Self) {
+    /// What was counted since it was as `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            passed: self.passed - earlier.passed,
+            answered: self.answered - earlier.answered,
+            refused: self.refused - earlier.refused,
+            dropped: self.dropped - earlier.dropped,
+        }
+    }
+
+    /// Adds another's counters.
+    pub fn add(&mut self, other: &Self) {
         self.passed += other.passed;
         self.answered += other.answered;
         self.refused += other.refused;

@@ -10,6 +10,7 @@
 use super::histogram::{Coarse, Latency, Sizes};
 use super::key::Transport;
 use super::message::kind;
+use super::stats::StageCounts;
 use crate::config::{Config, Name};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -157,6 +158,8 @@ pub struct Tally {
     pub response_sizes: [Sizes; 2],
     /// From queries to their replies.
     pub durations: Latency,
+    /// What access lists made of queries.
+    pub acl: StageCounts,
     /// Replies of the chain, by response code.
     pub answered: [u64; RCODES],
     /// Replies that are errors of ours, and queries dropped on purpose (code 0).
@@ -175,6 +178,7 @@ impl Tally {
             self.response_sizes[way].merge(&other.response_sizes[way]);
         }
         self.durations.merge(&other.durations);
+        self.acl.add(&other.acl);
         add_each(&mut self.answered, &other.answered);
         add_each(&mut self.failed, &other.failed);
     }
@@ -243,6 +247,16 @@ impl Tallies {
         by_code[usize::from(outcome.rcode) % RCODES] += 1;
         tally.durations.add(outcome.took);
         tally.response_sizes[way(outcome.transport)].add(outcome.len);
+    }
+
+    /// An access list has had its say, if it has: its counters were `before` and are `after`.
+    #[inline]
+    pub fn acl(&mut self, site: u32, before: &StageCounts, after: &StageCounts) {
+        if before != after
+            && let Some(tally) = self.counts.get_mut(site as usize)
+        {
+            tally.acl.add(&after.since(before));
+        }
     }
 
     /// An upstream has answered.

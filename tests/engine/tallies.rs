@@ -50,6 +50,7 @@ fn a_query_is_counted_by_its_zone_type_and_family_and_ends_as_it_was_answered() 
     assert_eq!([here.requests[0][0][0], here.requests[0][0][13], here.requests[0][0][5]], [1; 3]);
     assert_eq!((here.answered[0], here.answered[5], here.failed[0]), (1, 1, 1), "{here:?}");
     assert_eq!((sum(&here.answered), sum(&here.failed)), (2, 1));
+    assert_eq!((here.acl.passed, here.acl.refused, here.acl.dropped), (1, 1, 1));
     assert_eq!((here.durations.count(), here.durations.sum_seconds()), (3, 0.003));
     assert_eq!((here.request_sizes[0].count(), here.response_sizes[0].count()), (3, 3));
     assert_eq!(here.response_sizes[0].cumulative()[0], 1, "the dropped one has no reply");

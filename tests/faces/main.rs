@@ -8,6 +8,8 @@ mod browser;
 mod fetching;
 mod fixtures;
 mod markup;
+#[path = "../common/metrics.rs"]
+mod metrics;
 mod page;
 mod screen;
 mod serving;

@@ -1,62 +1,14 @@
 //! The dashboard and the alert rules: they parse, and name only what onward exposes.
 //!
-//! [`METRICS`] is the list of all that onward tells Prometheus and these files may use, with the
-//! labels of each. The rules are tried on made-up series by promtool, skipped aloud without it.
+//! [`METRICS`] is the list of all that onward tells Prometheus and these files may use. The rules
+//! are tried on made-up series by promtool, skipped aloud without it.
 
+use crate::metrics::METRICS;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Metrics by name, without a histogram's suffixes, and their labels.
-const METRICS: [(&str, &[&str]); 45] = [
-    ("coredns_cache_entries", &["server", "type", "zones", "view"]),
-    ("coredns_cache_evictions_total", &["server", "type", "zones", "view"]),
-    ("coredns_cache_hits_total", &["server", "type", "zones", "view"]),
-    ("coredns_cache_prefetch_total", &["server", "zones", "view"]),
-    ("coredns_cache_requests_total", &["server", "zones", "view"]),
-    ("coredns_cache_served_stale_total", &["server", "zones", "view"]),
-    ("coredns_dns_request_duration_seconds", &["server", "zone", "view", "le"]),
-    ("coredns_dns_requests_total", &["server", "zone", "view", "proto", "family", "type"]),
-    ("coredns_dns_responses_total", &["server", "zone", "view", "rcode", "plugin"]),
-    ("coredns_forward_max_concurrent_rejects_total", &[]),
-    ("coredns_panics_total", &[]),
-    ("coredns_proxy_request_duration_seconds", &["proxy_name", "to", "rcode", "le"]),
-    ("onward_batch_size", &["direction", "le"]),
-    ("onward_cache_bytes", &["zones"]),
-    ("onward_client_streams", &["worker"]),
-    ("onward_client_streams_refused_total", &[]),
-    ("onward_client_streams_total", &[]),
-    ("onward_coalesced_total", &[]),
-    ("onward_connection_age_seconds", &["to", "transport", "reason", "le"]),
-    ("onward_connection_oldest_seconds", &["to", "transport"]),
-    ("onward_connections", &["to", "transport", "state"]),
-    ("onward_connections_limit", &["to", "transport"]),
-    ("onward_connections_opened_total", &["to", "transport"]),
-    ("onward_connections_reused_total", &["to", "transport"]),
-    ("onward_connections_shared_total", &["to", "transport"]),
-    ("onward_drops_total", &["reason"]),
-    ("onward_exchanges", &["worker"]),
-    ("onward_exchanges_limit", &["worker"]),
-    ("onward_listener_drops_total", &["server", "worker"]),
-    ("onward_overloaded_total", &[]),
-    ("onward_records_lost_total", &["kind"]),
-    ("onward_reloads_total", &["result"]),
-    ("onward_source_ports", &[]),
-    ("onward_stage_queries_total", &["stage", "result"]),
-    ("onward_sweeps_total", &["worker"]),
-    ("onward_turn_seconds_total", &["worker"]),
-    ("onward_turns_total", &["worker"]),
-    ("onward_upstream_failures_total", &["to"]),
-    ("onward_upstream_queries_total", &["to"]),
-    ("onward_upstream_timeouts_total", &["to"]),
-    ("onward_upstream_up", &["to"]),
-    ("onward_worker_cpu_seconds_total", &["worker"]),
-    ("onward_worker_migrations_total", &["worker"]),
-    // Prometheus' own.
-    ("ALERTS", &["alertname", "alertstate"]),
-    ("up", &[]),
-];
 /// Added by whoever scrapes.
 const SCRAPED: [&str; 2] = ["job", "instance"];
 

@@ -14,7 +14,10 @@ mod forgery;
 #[path = "../common/http.rs"]
 mod http;
 mod kit;
+#[path = "../common/metrics.rs"]
+mod metrics;
 mod names;
+mod numbers;
 mod options;
 mod outages;
 mod pages;
@@ -61,8 +64,16 @@ pub(crate) fn config(address: &str, body: &str) -> Config {
 }
 
 pub(crate) fn start(address: &str, body: &str, workers: usize) -> Server {
+    start_with(config(address, body), workers)
+}
+
+pub(crate) fn start_text(text: &str, workers: usize) -> Server {
+    start_with(Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0, workers)
+}
+
+fn start_with(config: Config, workers: usize) -> Server {
     let log = Log::text(|line| eprintln!("{line}"));
-    Server::start(config(address, body), &vec![None; workers], log).unwrap()
+    Server::start(config, &vec![None; workers], log).unwrap()
 }
 
 pub(crate) fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Summary {

@@ -8,7 +8,7 @@
 use super::{Buckets, Exposition, Snapshot, edges, server_of};
 use crate::config::{Config, ServerBlock};
 use crate::engine::histogram::{SIZES, Sizes};
-use crate::engine::stats::CacheStats;
+use crate::engine::stats::{CacheStats, StageCounts};
 use crate::engine::tally::{KINDS, Site, Tally};
 use domain::base::iana::Rcode;
 use std::net::SocketAddr;
@@ -87,6 +87,17 @@ fn of_requests(all: &mut Exposition, server: &str, zone: &str, tally: &Tally) {
             }
         }
     }
+    let labels = [("server", server), ("zone", zone), VIEW];
+    let StageCounts { passed, answered, refused, dropped } = tally.acl;
+    let help = "Queries that an access list refused.";
+    all.counter_if_any("coredns_acl_blocked_requests_total", help, &labels, refused);
+    let help = "Queries that an access list answered with nothing.";
+    all.counter_if_any("coredns_acl_filtered_requests_total", help, &labels, answered);
+    let help = "Queries that an access list dropped.";
+    all.counter_if_any("coredns_acl_dropped_requests_total", help, &labels, dropped);
+    let help = "Queries that an access list let through.";
+    let labels = [("server", server), VIEW];
+    all.counter_if_any("coredns_acl_allowed_requests_total", help, &labels, passed);
     let labels = [("server", server), ("zone", zone), VIEW];
     let help = "Queries that want DNSSEC records.";
     all.counter_if_any("coredns_dns_do_requests_total", help, &labels, tally.dnssec_ok);

@@ -173,7 +173,9 @@ impl Forwarder {
         };
         let (chain, stats) = (&self.chains[block], &mut self.stats);
         let (random, stages) = (&mut self.random, &mut stats.stages);
+        let acl = stages.acl;
         let mut step = chain.on_query(&client, query, name, random, stages, out);
+        self.tallies.acl(home.site, &acl, &stats.stages.acl);
         if step == Step::Onward {
             let looked_up = self.look_up(now, &client, query, name, block, out);
             if let LookUp::Replied { len, refresh } = looked_up {
