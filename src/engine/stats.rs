@@ -118,9 +118,7 @@ macro_rules! stage_stats {
         impl StageStats {
             /// Each with its name.
             pub fn named(&self) -> Vec<(&'static str, StageCounts)> {
-                let mut named = Vec::new();
-                $($(named.push(($name, self.$module));)?)*
-                named
+                vec![$($(($name, self.$module),)?)*]
             }
 
             fn add(&mut self, other: &Self) {

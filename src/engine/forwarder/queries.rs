@@ -54,72 +54,67 @@ impl Forwarder {
         if let Some(stream) = client.stream {
             self.clients.asked(now, stream);
         }
-        let refusal = match Query::parse(packet, truncated) {
+        match Query::parse(packet, truncated) {
             Ok(mut query) => {
                 query.asked = client.asked(query.asked);
-                let name = Folded::new(query.name());
-                let (kind, class) = (query.question.kind, query.question.class);
-                let home = self.routes.home(client.listener, &name, kind, class);
-                self.count_query(now, &client, &query, &name, home.site);
-                let (asked, question) = (query.asked, query.question);
-                let what = (&asked, &question);
-                if let Some(block) = home.block() {
-                    self.journal_arrival(now, block, &client, packet, what);
-                }
-                match self.serve(now, client, &mut query, &name, home, out) {
-                    Course::Waits => {
-                        client.stream.inspect(|stream| self.clients.waits(*stream));
-                        return None;
-                    }
-                    Course::Replied(len) => {
-                        self.count_own(now, &client, home.site, &name, &out[..len], true);
-                        let reply = Some(&out[..len]);
-                        self.journal_end(now, home.block(), &client, packet, what, reply);
-                        return Some(len);
-                    }
-                    Course::Refused(rcode, why, block) => {
-                        (rcode, why, query.asked, Some(query.question), block, Some((home, name)))
-                    }
-                    Course::Failed(rcode, reason, block) => {
-                        self.log_query(&query, block, rcode, reason);
-                        let (why, question) = (reason.extended(), query.question);
-                        (rcode, why, query.asked, Some(question), Some(block), Some((home, name)))
-                    }
-                    Course::Dropped => {
-                        self.count_outcome(home.site, &Outcome::unanswered(client.transport()));
-                        self.journal_end(now, home.block(), &client, packet, what, None);
-                        return None;
-                    }
-                }
+                return self.on_understood(now, client, &mut query, packet, out);
             }
-            Err(Rejection::TooShort) => {
-                self.stats.drop(DropReason::QueryTooShort);
-                return None;
-            }
-            Err(Rejection::IsResponse) => {
-                self.stats.drop(DropReason::QueryIsResponse);
-                return None;
-            }
+            Err(Rejection::TooShort) => self.stats.drop(DropReason::QueryTooShort),
+            Err(Rejection::IsResponse) => self.stats.drop(DropReason::QueryIsResponse),
             Err(Rejection::Refusal { rcode, asked, question }) => {
-                (rcode, None, client.asked(asked), question, None, None)
+                let asked = client.asked(asked);
+                let bytes =
+                    question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
+                let len = write_error(out, &asked, bytes, rcode, None, Finish::PLAIN);
+                self.count_reply(&out[..len]);
+                return Some(len);
+            }
+        }
+        None
+    }
+
+    /// A query that was understood, and what is counted and told of it.
+    fn on_understood(
+        &mut self,
+        now: Moment,
+        client: Client,
+        query: &mut Query<'_>,
+        packet: &[u8],
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let name = Folded::new(query.name());
+        let (asked, question) = (query.asked, query.question);
+        let what = (&asked, &question);
+        let home = self.routes.home(client.listener, &name, question.kind, question.class);
+        self.count_query(now, &client, query, &name, home.site);
+        if let Some(block) = home.block() {
+            self.journal_arrival(now, block, &client, packet, what);
+        }
+        let (len, answered) = match self.serve(now, client, query, &name, home, out) {
+            Course::Waits => {
+                client.stream.inspect(|stream| self.clients.waits(*stream));
+                return None;
+            }
+            Course::Dropped => {
+                self.count_outcome(home.site, &Outcome::unanswered(client.transport()));
+                self.journal_end(now, home.block(), &client, packet, what, None);
+                return None;
+            }
+            Course::Replied(len) => (len, true),
+            Course::Refused(rcode, why, block) => {
+                let finish = block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own());
+                let len = write_error(out, &asked, query.question_bytes(), rcode, why, finish);
+                // What a stage refuses is its answer; what fails is not.
+                (len, block.is_some() && rcode != Rcode::ServFail)
+            }
+            Course::Failed(rcode, reason, block) => {
+                self.log_query(query, block, rcode, reason);
+                let (why, finish) = (reason.extended(), self.chains[block].finish_own());
+                (write_error(out, &asked, query.question_bytes(), rcode, why, finish), false)
             }
         };
-        let (rcode, why, asked, question, block, understood) = refusal;
-        let bytes = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
-        let finish = block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own());
-        let len = write_error(out, &asked, bytes, rcode, why, finish);
-        match understood {
-            // What a stage refuses is its answer; what fails is not.
-            Some((home, name)) => {
-                let answered = block.is_some() && rcode != Rcode::ServFail;
-                self.count_own(now, &client, home.site, &name, &out[..len], answered);
-            }
-            None => drop(self.count_reply(&out[..len])),
-        }
-        if let Some(question) = question {
-            let what = (&asked, &question);
-            self.journal_end(now, block, &client, packet, what, Some(&out[..len]));
-        }
+        self.count_own(now, &client, home.site, &name, &out[..len], answered);
+        self.journal_end(now, home.block(), &client, packet, what, Some(&out[..len]));
         Some(len)
     }
 
