@@ -125,6 +125,12 @@ impl Worker {
         let mut config = config(vec![(".", vec![forward]), ("dead", vec![dead])]);
         config.blocks.iter_mut().for_each(|block| block.stages.cache = cache.clone());
         config.blocks[1].stages.errors = Some(config::Errors::default());
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let measured = config::Prometheus { address, runtime_metrics: false };
+        for block in &mut config.blocks {
+            (block.stages.prometheus, block.stages.status) =
+                (Some(measured.clone()), Some(address));
+        }
         let rule = config::LogRule {
             names: vec![config::Name::parse("example").unwrap()],
             format: "{common}".into(),
@@ -326,6 +332,7 @@ fn a_worker_is_as_large_as_is_said() {
         ("large pools", "spread 100\n max_conns 20000\n max_age 1h".to_owned()),
         ("many exceptions", format!("except{long}")),
         ("a query log", "}\n log\n forward x ::1 {".to_owned()),
+        ("metrics", "}\n prometheus\n status\n forward x ::1 {".to_owned()),
     ] {
         let text = format!(". {{\n bind 127.0.0.1\n forward . ::1 ::2 {{\n {options}\n }}\n}}\n");
         let (said, counted) = said_and_counted(&text);

@@ -240,6 +240,10 @@ fn top(seen: &[(&Seen, Duration)]) -> Top {
         }
         let mut sums: Vec<_> = sums.into_iter().filter(|(_, count)| *count > 0).collect();
         sums.sort_unstable_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(other.0)));
+        if sums.len() > TOP_MAX {
+            // Among many, who was seen once is not seen most.
+            sums.retain(|(_, count)| *count > 1);
+        }
         sums.truncate(TOP_MAX);
         let counts = sums.into_iter().map(|(key, count)| Count {
             what: text(key),
