@@ -82,6 +82,7 @@ fn sweep(pooled: usize) -> Operations {
     let mut pools = Pools::new([PoolSettings {
         expire,
         max_age: Some(expire * 1_000),
+        jitter: 10,
         max_idle: None,
         spread: pooled + 1,
         max_conns: pooled + 1,
@@ -117,6 +118,7 @@ fn filled() -> (Pools, Moment) {
     let mut pools = Pools::new([PoolSettings {
         expire: Duration::from_secs(1_000),
         max_age: Some(Duration::from_secs(1_000_000)),
+        jitter: 10,
         max_idle: None,
         spread: POOLED,
         max_conns: POOLED,

@@ -179,6 +179,8 @@ pub struct Forward {
     pub expire: Duration,
     /// A connection older than this takes no new query. `None`: no limit.
     pub max_age: Option<Duration>,
+    /// So many hundredths of `max_age` earlier each connection's limit may lie, by chance.
+    pub max_age_jitter: u8,
     /// At most this many idle connections per worker and upstream. `None`: no limit.
     pub max_idle_conns: Option<usize>,
     /// How long one attempt waits for its response.

@@ -6,7 +6,8 @@
 //! be written out, the number of client streams, which nobody writes, and how long the addresses
 //! of host names hold, because the addresses themselves are written.
 
-use super::{BindAddress, Config, Forward, Policy, Reload, ServerBlock, forward::show};
+use super::forward::{MAX_AGE_JITTER, show};
+use super::{BindAddress, Config, Forward, Policy, Reload, ServerBlock};
 use crate::corefile::DIRECTIVES;
 use std::fmt;
 use std::net::IpAddr;
@@ -70,7 +71,11 @@ impl fmt::Display for Forward {
         let sizing = &self.sizing;
         writeln!(f, "        policy {policy}")?;
         writeln!(f, "        expire {}", show(self.expire))?;
-        writeln!(f, "        max_age {}", show(self.max_age.unwrap_or(Duration::ZERO)))?;
+        write!(f, "        max_age {}", show(self.max_age.unwrap_or(Duration::ZERO)))?;
+        if self.max_age_jitter != MAX_AGE_JITTER {
+            write!(f, " jitter {}%", self.max_age_jitter)?;
+        }
+        writeln!(f)?;
         writeln!(f, "        max_idle_conns {}", self.max_idle_conns.unwrap_or(0))?;
         writeln!(f, "        read_timeout {}", show(self.read_timeout))?;
         writeln!(f, "        max_connect_attempts {}", self.max_connect_attempts.unwrap_or(0))?;

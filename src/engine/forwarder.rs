@@ -466,6 +466,7 @@ fn upstream_settings(forward: &Forward) -> [PoolSettings; 2] {
     let udp = PoolSettings {
         expire: forward.expire,
         max_age: forward.max_age,
+        jitter: forward.max_age_jitter,
         max_idle: forward.max_idle_conns,
         spread: forward.sizing.spread,
         max_conns: forward.sizing.max_conns,

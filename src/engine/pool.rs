@@ -37,6 +37,8 @@ pub struct PoolSettings {
     pub expire: Duration,
     /// Older than this: takes no new query, closed when the last outstanding one ends.
     pub max_age: Option<Duration>,
+    /// So many hundredths of `max_age` earlier that limit may lie, by chance.
+    pub jitter: u8,
     /// More idle ones than this: the one that comes back is closed.
     pub max_idle: Option<usize>,
     /// Dials until it holds this many, then rotates.
@@ -56,7 +58,7 @@ impl PoolSettings {
     /// that its successor may take, so that `max_age` bounds that too.
     fn life(&self, max_age: Duration, random: u32) -> Duration {
         let grace = if self.streams { max_age / GRACE_DIVISOR } else { Duration::ZERO };
-        jittered(max_age - grace, random)
+        jittered(max_age - grace, self.jitter, random)
     }
 }
 

@@ -29,6 +29,8 @@ use targets::Targets;
 const TARGETS_MAX: usize = 15;
 /// A connection idle for longer is closed, if `expire` does not say otherwise.
 const EXPIRE: Duration = Duration::from_secs(10);
+/// The jitter of `max_age`, in hundredths of it, if none is written.
+pub(super) const MAX_AGE_JITTER: u8 = 10;
 /// How long an attempt waits, if `read_timeout` does not say otherwise.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -153,6 +155,7 @@ struct Options {
     policy: Policy,
     expire: Option<Duration>,
     max_age: Option<(Duration, Place)>,
+    max_age_jitter: Option<u8>,
     max_idle_conns: Option<usize>,
     read_timeout: Option<Duration>,
     max_connect_attempts: Option<u32>,
@@ -210,6 +213,7 @@ impl Options {
             "expire" => self.expire = Some(read_duration(property, cursor)?),
             "max_age" => {
                 self.max_age = Some((read_duration(property, cursor)?, property.place.clone()));
+                self.max_age_jitter = sizing::read_jitter(cursor)?;
             }
             "max_idle_conns" => {
                 // 0 is no limit.
@@ -378,6 +382,7 @@ impl Options {
             policy: self.policy,
             expire: self.expire.unwrap_or(EXPIRE),
             max_age: self.max_age.map(|(max_age, _)| max_age).filter(|max_age| !max_age.is_zero()),
+            max_age_jitter: self.max_age_jitter.unwrap_or(MAX_AGE_JITTER),
             max_idle_conns: self.max_idle_conns,
             read_timeout: self.read_timeout.unwrap_or(READ_TIMEOUT),
             max_connect_attempts: (attempts > 0).then_some(attempts),

@@ -1,4 +1,4 @@
-//! How large the pools may grow: `spread`, `max_conns`, `max_inflight`.
+//! How large the pools may grow: `spread`, `max_conns`, `max_inflight`; and how evenly they age.
 //!
 //! What is not written follows from the host: each pool gets its share of the ephemeral ports. A
 //! quarter of the range is ours, because other programs and connections in TIME_WAIT need the
@@ -7,7 +7,10 @@
 
 use super::super::error::Complaint;
 use super::super::{Host, Sizing, numbers};
-use crate::corefile::{Cursor, Token};
+use crate::corefile::{Cursor, ParseError, Token};
+
+/// The largest that may be written: with more, some connections would hardly live.
+const MAX_AGE_JITTER_MAX: u8 = 50;
 
 /// Ports a pool rotates through, unless its share is larger (RFC 5452 §9.2).
 const SPREAD_MIN: usize = 4;
@@ -85,6 +88,25 @@ fn number(property: &Token, argument: &Token) -> Result<usize, Complaint> {
     usize::try_from(number).ok().filter(|_| in_range).ok_or_else(|| {
         let message = format!("{} must be 1 to {WRITTEN_MAX}: {number}", property.text);
         Complaint::value(argument, message)
+    })
+}
+
+/// What may follow a `max_age`: `jitter N%`, or `jitter 0` for none.
+pub(super) fn read_jitter(cursor: &mut Cursor<'_>) -> Result<Option<u8>, Complaint> {
+    let Some(word) = cursor.arg() else { return Ok(None) };
+    if &*word.text != "jitter" {
+        let message = format!("'{}' after max_age: only 'jitter N%' may follow it", word.text);
+        return Err(ParseError::at(word, message).into());
+    }
+    let share = cursor.expect_arg()?;
+    cursor.expect_no_arg()?;
+    let number = share.text.strip_suffix('%').or((&*share.text == "0").then_some("0"));
+    let percent = number.and_then(|number| number.parse::<u8>().ok());
+    let percent = percent.filter(|percent| *percent <= MAX_AGE_JITTER_MAX);
+    percent.map(Some).ok_or_else(|| {
+        let message =
+            format!("jitter must be a percentage from 0% to {MAX_AGE_JITTER_MAX}%: {}", share.text);
+        Complaint::value(share, message)
     })
 }
 

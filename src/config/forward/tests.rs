@@ -154,6 +154,23 @@ fn max_age_is_compared_with_expire_after_the_whole_block() {
 }
 
 #[test]
+fn the_jitter_of_max_age_is_a_percentage_behind_it() {
+    let jitter = |line: &str| with(line).map(|forward| forward.max_age_jitter);
+    assert_eq!(jitter("max_age 30s"), Ok(10));
+    assert_eq!(jitter("max_age 30s jitter 0"), Ok(0));
+    assert_eq!(jitter("max_age 30s jitter 25%"), Ok(25));
+    assert!(with("max_age 30s jitter 0").unwrap().to_string().contains("max_age 30s jitter 0%\n"));
+    let refused = |line: &str, part: &str| {
+        let message = jitter(line).unwrap_err();
+        assert!(message.contains(part), "{line}: {message}");
+    };
+    refused("max_age 30s jitter 51%", "jitter must be a percentage from 0% to 50%: 51%");
+    refused("max_age 30s jitter 5", "jitter must be a percentage from 0% to 50%: 5");
+    refused("max_age 30s early", "only 'jitter N%' may follow it");
+    assert!(jitter("max_age 30s jitter").is_err() && jitter("max_age 30s jitter 0 0").is_err());
+}
+
+#[test]
 fn queries_in_flight_are_limited_for_both_transports_or_for_each() {
     for (written, limits) in
         [("", (64, 32)), ("max_inflight 100", (100, 100)), ("max_inflight 16 200", (16, 200))]

@@ -10,9 +10,6 @@ use crate::engine::stats::Reason;
 use crate::moment::{Moment, nanos};
 use std::time::Duration;
 
-/// A connection's age limit is up to this part of `max_age` earlier.
-const JITTER_DIVISOR: u64 = 10;
-
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) generation: u32,
@@ -72,10 +69,24 @@ impl Aging for Connection {
     }
 }
 
-/// `max_age` less a random part of its tenth.
-pub(super) fn jittered(max_age: Duration, random: u32) -> Duration {
+/// `max_age` less a random part of as many hundredths of it as `jitter` says.
+pub(super) fn jittered(max_age: Duration, jitter: u8, random: u32) -> Duration {
     let whole = nanos(max_age);
-    let span = u128::from(whole / JITTER_DIVISOR);
+    let span = u128::from(whole) * u128::from(jitter.min(100)) / 100;
     let early = (span * u128::from(random)) >> u32::BITS;
     Duration::from_nanos(whole - early as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::jittered;
+    use std::time::Duration;
+
+    #[test]
+    fn the_jitter_is_so_many_hundredths_and_none_if_it_is_nought() {
+        let max_age = Duration::from_secs(200);
+        let at = |jitter, random| jittered(max_age, jitter, random).as_secs_f64().round();
+        assert_eq!([at(10, 0), at(10, 1 << 31), at(10, u32::MAX)], [200.0, 190.0, 180.0]);
+        assert_eq!([at(0, 0), at(0, u32::MAX), at(50, u32::MAX)], [200.0, 200.0, 100.0]);
+    }
 }

@@ -293,6 +293,7 @@ mod tests {
         PoolSettings {
             expire: 10 * SECOND,
             max_age,
+            jitter: 10,
             max_idle: None,
             spread: 1,
             max_conns: 100,

@@ -1,7 +1,6 @@
 //! One test per promise of the pool's header; then, in `model`, the pool against a naive twin.
 //!
-//! Time is whatever a test says. Most tests take batches of one query, to show the order of
-//! connections. The invariants are checked after each step.
+//! Time is whatever a test says; most take one query a batch. Invariants are checked at each step.
 
 use super::{PoolSettings, Pools, TakeError};
 use crate::engine::key::ConnectionId;
@@ -18,6 +17,7 @@ fn settings() -> PoolSettings {
     PoolSettings {
         expire: EXPIRE,
         max_age: None,
+        jitter: 10,
         max_idle: None,
         spread: 1,
         max_conns: 1_000,

@@ -125,7 +125,8 @@ impl Twin {
             assert!(!self.closed.contains(&id) && self.member(id).is_none(), "an id came twice");
             self.stats.opened += 1;
             let max_age = self.settings.max_age.map_or(u64::MAX, |age| age.as_nanos() as u64);
-            let early = (max_age / 10) as f64 * f64::from(random) / 2f64.powi(32);
+            let early = (max_age / 100 * u64::from(self.settings.jitter)) as f64;
+            let early = early * f64::from(random) / 2f64.powi(32);
             let age = if max_age == u64::MAX { max_age } else { max_age - early as u64 };
             let retire_at = now.plus(Duration::from_nanos(age));
             Member { id, outstanding: 0, retiring: false, retire_at, idle_since: None }
@@ -419,6 +420,7 @@ fn random_settings(random: &mut ChaCha8Rng) -> PoolSettings {
     PoolSettings {
         expire,
         max_age: (below(3) > 0).then(|| expire * (1 + below(4)) + Duration::from_millis(1)),
+        jitter: [10, 0][below(2) as usize],
         max_idle: (below(3) == 0).then(|| 1 + below(10) as usize),
         spread: 1 + below(10) as usize,
         max_conns,
