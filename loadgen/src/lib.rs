@@ -18,6 +18,7 @@
 //!   server takes of its processors.
 //! * [`upstream`]: a server that behaves as badly as it is told to. [`zone`]: what zone files say;
 //!   pure.
+//! * [`incident`]: a backend behind a virtual address fails and is back, in network namespaces.
 //! * [`cli`]: what was typed. [`units`]: durations, shares and rates as people write them.
 //!
 //! One idea rules the rest: an open loop. Queries leave on a schedule that was fixed beforehand,
@@ -29,6 +30,7 @@
 pub mod cli;
 pub mod client;
 pub mod compare;
+pub mod incident;
 pub mod ledger;
 pub mod process;
 pub mod report;

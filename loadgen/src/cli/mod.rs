@@ -1,4 +1,4 @@
-//! What was typed: the four commands and what each is told.
+//! What was typed: the five commands and what each is told.
 //!
 //! Arguments are read here and turned into the options of the rooms that do the work; nothing here
 //! asks or answers anybody. [`asking`] is what the commands that ask have in common. A bad file is
@@ -7,6 +7,7 @@
 pub mod asking;
 mod compare;
 mod find_max;
+mod incident;
 mod run;
 mod upstream;
 
@@ -26,6 +27,8 @@ Examples:
       The highest rate at which 99 % of the answers come within 5 ms and none is lost.
   loadgen compare --a 127.0.0.1:5300 --b 127.0.0.1:5301 --rate 5000
       Two servers in turn, and the ratio of what they did.
+  loadgen incident --html incident.html
+      An outage behind a virtual address, with and without max_age. As root.
 
 Exit codes: 0 it did what was asked, 1 not so, 2 bad usage or a bad file.";
 
@@ -47,6 +50,8 @@ enum Command {
     Compare(compare::Arguments),
     /// Answer over UDP and TCP until SIGINT or SIGTERM, by a script, and print who asked
     Upstream(upstream::Arguments),
+    /// Replay the outage of a backend behind a virtual address, and see who gets its share back
+    Incident(incident::Arguments),
 }
 
 /// Does what was typed.
@@ -56,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::FindMax(arguments) => find_max::main(&arguments),
         Command::Compare(arguments) => compare::main(&arguments),
         Command::Upstream(arguments) => upstream::main(&arguments),
+        Command::Incident(arguments) => incident::main(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("loadgen: {error}");

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// How long a run is when nothing says otherwise.
 const LENGTH: Duration = Duration::from_secs(10);
+/// A stretch is no shorter: fewer answers have no percentiles worth the name.
+const STRETCH_MIN: Duration = Duration::from_millis(10);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How often a terminal is told how it is going, and how often a file.
@@ -92,6 +94,9 @@ pub(super) struct Arguments {
     /// Write latencies as an HDR percentile file
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     hdr: Option<PathBuf>,
+    /// Divide the run into stretches of this length, instead of 200
+    #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Reports")]
+    stretch: Option<Duration>,
     /// Do not tell how it is going
     #[arg(long, help_heading = "Reports")]
     quiet: bool,
@@ -120,7 +125,8 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     // Blocked before any thread starts, which inherits that.
     let signals = Signals::block()?;
     let load = arguments.load()?;
-    let options = arguments.asking.options(&arguments.server, load)?;
+    let mut options = arguments.asking.options(&arguments.server, load)?;
+    options.stretch = arguments.stretch.map(|stretch| stretch.max(STRETCH_MIN));
     let run = client::run(&options)?;
     let interrupted = watch(&run, &signals, arguments.quiet)?;
     let outcome = Outcome {

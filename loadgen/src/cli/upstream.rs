@@ -5,17 +5,20 @@
 use super::asking::read_file;
 use super::invalid;
 use crate::report;
+use crate::units;
 use crate::upstream::script::Script;
 use crate::upstream::{Options, Upstream};
 use crate::workload::BadInput;
 use crate::zone::Zones;
 use clap::Args;
+use onward::clock::Clock;
 use onward::sys::signals::{Signal, Signals};
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 A script has a line for each name, `*.` and a zone, or `*` for all others; the first that fits
@@ -38,6 +41,9 @@ Examples:
   loadgen upstream --listen 127.0.0.1:5301 --behave 'delay=exp:2ms loss=0.1%'
   loadgen upstream --listen 127.0.0.1:5301 --stall 3s+1s
   loadgen upstream --listen 127.0.0.1:5301 --zone example.zone --script upstream.script --ports";
+
+/// What it has seen is told no more often than this.
+const TELL_MIN: Duration = Duration::from_millis(10);
 
 /// What is told to `loadgen upstream`.
 #[derive(Args)]
@@ -70,6 +76,10 @@ pub(super) struct Arguments {
     /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
+    /// So often, print what each address has seen since the start, as a line of JSON: `at` is the
+    /// time by the calendar, a flow is a source port that is new or was silent for 5 s, or a stream
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    tell: Option<Duration>,
 }
 
 /// Answers until a signal comes.
@@ -84,7 +94,10 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
         let line = format!("listening on {address}");
         if arguments.json { eprintln!("{line}") } else { println!("{line}") }
     }
-    while signals.wait(None)? != Some(Signal::Stop) {}
+    match arguments.tell {
+        None => while signals.wait(None)? != Some(Signal::Stop) {},
+        Some(every) => tell(&upstream, &signals, every.max(TELL_MIN))?,
+    }
     let seen = upstream.stop()?;
     if arguments.json {
         print!("{}", report::upstream::json(&seen));
@@ -92,6 +105,28 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
         print!("{}", report::upstream::text(&seen, arguments.ports));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what has been seen, every so often, until a signal says stop.
+fn tell(upstream: &Upstream, signals: &Signals, every: Duration) -> io::Result<()> {
+    let clock = Clock::start();
+    let mut next = clock.now().plus(every);
+    loop {
+        let rest = next.since(clock.now());
+        match signals.wait(Some(rest))? {
+            Some(Signal::Stop) => return Ok(()),
+            _ if clock.now() < next => {}
+            _ => {
+                let line = report::upstream::so_far(
+                    Clock::calendar(),
+                    upstream.addresses(),
+                    &upstream.so_far(),
+                );
+                writeln!(io::stdout().lock(), "{line}")?;
+                next = next.plus(every);
+            }
+        }
+    }
 }
 
 impl Arguments {

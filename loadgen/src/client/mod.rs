@@ -81,6 +81,8 @@ pub struct Options {
     pub threads: usize,
     /// So long before an instant a thread stops sleeping and looks at the clock instead.
     pub spin: Duration,
+    /// How long the stretches are that the run is divided into; `None`: so that a page shows them.
+    pub stretch: Option<Duration>,
     /// Bytes of the longest response that a datagram may carry.
     pub response_length_max: usize,
 }
@@ -103,6 +105,7 @@ impl Options {
             cores: Vec::new(),
             threads: 1,
             spin: Duration::from_micros(100),
+            stretch: None,
             response_length_max: 4096,
         }
     }
@@ -310,7 +313,9 @@ impl Options {
     /// Empty counts.
     fn tally(&self) -> Tally {
         let length = self.length();
-        let width = length.map_or(STRETCH_DEFAULT, |length| (length / STRETCHES).max(STRETCH_MIN));
+        let width = self.stretch.unwrap_or_else(|| {
+            length.map_or(STRETCH_DEFAULT, |length| (length / STRETCHES).max(STRETCH_MIN))
+        });
         Tally::new(width, length.unwrap_or_default())
     }
 }

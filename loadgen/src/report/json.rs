@@ -25,6 +25,7 @@ pub fn outcome(outcome: &Outcome) -> String {
             "failed": stretch.failed,
             "latency_p50": told.then(|| at(0.5)),
             "latency_p99": told.then(|| at(0.99)),
+            "over_100ms": stretch.latency.count_between(100_001, u64::MAX),
             "latency_max": told.then(|| stretch.latency.max() as f64 / 1e6),
         })
     });

@@ -8,7 +8,7 @@
 pub mod html;
 pub mod json;
 pub mod percentiles;
-mod plot;
+pub(crate) mod plot;
 pub mod text;
 pub mod upstream;
 

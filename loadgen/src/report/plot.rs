@@ -17,7 +17,7 @@ const BOTTOM: f64 = 34.0;
 
 /// An axis.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     low: f64,
     high: f64,
     logarithmic: bool,
@@ -26,7 +26,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// From nought to at least `high`, with about five ticks that `label` names.
-    pub(super) fn linear(high: f64, label: impl Fn(f64) -> String) -> Self {
+    pub(crate) fn linear(high: f64, label: impl Fn(f64) -> String) -> Self {
         let high = if high > 0.0 { high } else { 1.0 };
         let power = 10f64.powf((high / 4.0).log10().floor());
         let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
@@ -38,7 +38,7 @@ impl Axis {
     }
 
     /// The same, ending at `high` exactly: for time.
-    pub(super) fn time(high: f64, label: impl Fn(f64) -> String) -> Self {
+    pub(crate) fn time(high: f64, label: impl Fn(f64) -> String) -> Self {
         let mut axis = Self::linear(high, label);
         axis.high = if high > 0.0 { high } else { 1.0 };
         axis.ticks.retain(|(value, _)| *value <= axis.high * 1.000_001);
@@ -46,7 +46,7 @@ impl Axis {
     }
 
     /// Logarithmic, from at most `low` to at least `high`, both above nought.
-    pub(super) fn logarithmic(low: f64, high: f64, label: impl Fn(f64) -> String) -> Self {
+    pub(crate) fn logarithmic(low: f64, high: f64, label: impl Fn(f64) -> String) -> Self {
         let low = 10f64.powf(low.log10().floor());
         let decades = (high.log10() - 1e-9).ceil().max(low.log10() + 1.0) - low.log10();
         let factors: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 3.0] };
@@ -58,7 +58,7 @@ impl Axis {
     }
 
     /// With these ticks and nothing else.
-    pub(super) fn of_ticks(high: f64, ticks: Vec<(f64, String)>) -> Self {
+    pub(crate) fn of_ticks(high: f64, ticks: Vec<(f64, String)>) -> Self {
         Self { low: 0.0, high, logarithmic: false, ticks }
     }
 
@@ -74,34 +74,34 @@ impl Axis {
 }
 
 /// A curve; where it has no value it is broken.
-pub(super) struct Curve {
+pub(crate) struct Curve {
     /// Its class in the style sheet.
-    pub(super) class: &'static str,
+    pub(crate) class: &'static str,
     /// Its points.
-    pub(super) points: Vec<(f64, Option<f64>)>,
+    pub(crate) points: Vec<(f64, Option<f64>)>,
 }
 
 /// A plot.
-pub(super) struct Plot {
+pub(crate) struct Plot {
     /// What it shows, for those who cannot see it.
-    pub(super) title: String,
+    pub(crate) title: String,
     /// The axis at the bottom.
-    pub(super) x: Axis,
+    pub(crate) x: Axis,
     /// The axis to the left.
-    pub(super) y: Axis,
+    pub(crate) y: Axis,
     /// What the axis at the bottom is.
-    pub(super) x_label: &'static str,
+    pub(crate) x_label: &'static str,
     /// Curves, the last on top.
-    pub(super) curves: Vec<Curve>,
+    pub(crate) curves: Vec<Curve>,
     /// Bars from nought: where each begins and ends, and its height.
-    pub(super) bars: Vec<(f64, f64, f64)>,
+    pub(crate) bars: Vec<(f64, f64, f64)>,
     /// What is told about each stretch of the axis at the bottom.
-    pub(super) hints: Vec<(f64, f64, String)>,
+    pub(crate) hints: Vec<(f64, f64, String)>,
 }
 
 impl Plot {
     /// The drawing.
-    pub(super) fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
             escaped(&self.title)
@@ -203,7 +203,7 @@ impl Plot {
 }
 
 /// Text as it may stand in an element or an attribute.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

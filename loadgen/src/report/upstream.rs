@@ -5,9 +5,11 @@
 
 use crate::stats::ChiSquare;
 use crate::upstream::Seen;
+use crate::upstream::live::SoFar;
 use onward::traffic::report::{aligned, grouped, header, line};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Below this probability ids are called uneven: chance alone does it once in a thousand runs.
@@ -108,6 +110,13 @@ pub fn json(seen: &[Seen]) -> String {
         })
     };
     format!("{:#}\n", Value::from(seen.iter().map(one).collect::<Vec<_>>()))
+}
+
+/// What each address has seen so far, in one line.
+pub fn so_far(calendar: Duration, addresses: &[SocketAddr], seen: &[SoFar]) -> String {
+    let one = |(address, SoFar { queries, flows }): (&SocketAddr, &SoFar)| json!({ "address": address.to_string(), "queries": queries, "flows": flows });
+    let addresses: Vec<_> = addresses.iter().zip(seen).map(one).collect();
+    json!({ "at": calendar.as_secs_f64(), "addresses": addresses }).to_string()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 
 mod delayed;
 mod forge;
+pub mod live;
 mod parse;
 mod peers;
 pub mod script;
@@ -93,6 +94,7 @@ pub struct Upstream {
     addresses: Vec<SocketAddr>,
     stopping: Arc<AtomicBool>,
     wakers: Vec<mio::Waker>,
+    live: Vec<Arc<[live::Live]>>,
     threads: Vec<JoinHandle<io::Result<Vec<Seen>>>>,
 }
 
@@ -114,6 +116,7 @@ impl Upstream {
             addresses: Vec::new(),
             stopping: Arc::default(),
             wakers: Vec::new(),
+            live: Vec::new(),
             threads: Vec::new(),
         };
         for part in 0..parts {
@@ -137,6 +140,7 @@ impl Upstream {
         let script = Arc::clone(&options.script);
         let server = Server::new(bindings, script, options.seed.wrapping_add(part as u64), clock)?;
         self.wakers.push(server.waker()?);
+        self.live.push(server.live());
         let core = options.cores.get(part).copied();
         let stopping = Arc::clone(&self.stopping);
         let thread = thread::Builder::new().name(format!("upstream {part}")).spawn(move || {
@@ -150,6 +154,11 @@ impl Upstream {
     /// Where it listens, in the order asked for.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What each address has seen so far, in their order.
+    pub fn so_far(&self) -> Vec<live::SoFar> {
+        live::sum(&self.live)
     }
 
     /// Stops, once what has arrived is answered; what each address has seen, in their order.

@@ -7,6 +7,7 @@
 
 use super::delayed::{Delayed, Recipient};
 use super::forge;
+use super::live::Live;
 use super::peers::Peers;
 use super::script::{Act, Script};
 use super::sources::Sources;
@@ -55,6 +56,8 @@ pub(super) struct Service {
     acceptor: TcpListener,
     ready: bool,
     pub(super) seen: Seen,
+    /// Flows of datagrams that have begun.
+    flows: u64,
 }
 
 /// What becomes of a query.
@@ -155,7 +158,7 @@ impl Service {
         poll.registry().register(&mut SourceFd(&fd), datagrams, Interest::READABLE)?;
         poll.registry().register(&mut acceptor, streams, Interest::READABLE)?;
         let seen = Seen { address, counts: Counts::default(), sources: Sources::default() };
-        Ok(Self { socket, acceptor, ready: false, seen })
+        Ok(Self { socket, acceptor, ready: false, seen, flows: 0 })
     }
 
     /// Receives one batch and answers it; this is service number `number`.
@@ -184,7 +187,8 @@ impl Service {
             let datagram = batch.datagram(i);
             let Some(peer) = datagram.peer else { continue };
             let query = datagram.bytes;
-            sources.note(peer.port(), u16_at(query, 0).unwrap_or(0), now);
+            let begins = sources.note(peer.port(), u16_at(query, 0).unwrap_or(0), now);
+            self.flows += u64::from(begins);
             for _ in 0..desk.spoofs(query) {
                 make_room(replies, &self.socket, counts);
                 if let Some(length) = desk.spoof(query, replies.buffer()) {
@@ -236,6 +240,8 @@ pub(super) struct Server {
     desk: Desk,
     delayed: Delayed,
     clock: Clock,
+    /// What each service has seen so far, for whoever looks.
+    live: Arc<[Live]>,
 }
 
 impl Server {
@@ -258,7 +264,9 @@ impl Server {
         poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         let peers = Peers::new(2 * services.len() + 2);
         let desk = Desk::new(script, seed);
-        Ok(Self { poll, timer, services, peers, desk, delayed: Delayed::default(), clock })
+        let live = services.iter().map(|_| Live::default()).collect();
+        let delayed = Delayed::default();
+        Ok(Self { poll, timer, services, peers, desk, delayed, clock, live })
     }
 
     /// What wakes the thread; there is one.
@@ -267,6 +275,11 @@ impl Server {
     /// No descriptor is left.
     pub(super) fn waker(&self) -> io::Result<Waker> {
         Waker::new(self.poll.registry(), Token(2 * self.services.len()))
+    }
+
+    /// What each service has seen so far, in their order.
+    pub(super) fn live(&self) -> Arc<[Live]> {
+        Arc::clone(&self.live)
     }
 
     /// Serves until `stopping`.
@@ -286,6 +299,9 @@ impl Server {
                 peers.turn(services, desk, delayed, clock.now());
             }
             self.release(&mut replies);
+            for (service, live) in self.services.iter().zip(self.live.iter()) {
+                live.show(&service.seen.counts, service.flows);
+            }
             if stopping() {
                 break;
             }

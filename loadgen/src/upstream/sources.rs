@@ -15,6 +15,10 @@ const PORTS: usize = 65_536;
 /// Values of an octet.
 const OCTETS: usize = 256;
 
+/// A port that was silent for longer is somebody's new socket: whoever rotates through a pool comes
+/// round sooner.
+const FLOW_GAP: Duration = Duration::from_secs(5);
+
 /// What came from one port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortUse {
@@ -67,9 +71,11 @@ pub struct Entropy {
 }
 
 impl Sources {
-    /// A query with this id came from this port.
-    pub fn note(&mut self, port: u16, id: u16, now: Moment) {
+    /// A query with this id came from this port. Whether it begins a flow: the port is new, or it
+    /// was silent for [`FLOW_GAP`].
+    pub fn note(&mut self, port: u16, id: u16, now: Moment) -> bool {
         let port = &mut self.ports[usize::from(port)];
+        let begins = port.queries == 0 || now.since(port.last) > FLOW_GAP;
         if port.queries == 0 {
             port.first = now;
         }
@@ -78,6 +84,7 @@ impl Sources {
         let [high, low] = id.to_be_bytes();
         self.high[usize::from(high)] += 1;
         self.low[usize::from(low)] += 1;
+        begins
     }
 
     /// Adds what another thread has seen.
@@ -151,6 +158,14 @@ mod tests {
         );
         assert_eq!(entropy.high, None, "too few to say");
         assert_eq!(Sources::default().entropy().ports, 0);
+    }
+
+    #[test]
+    fn a_flow_begins_with_a_new_port_or_after_a_silence() {
+        let mut sources = Sources::default();
+        let begins = [(7, 1), (7, 5), (8, 5), (7, 10), (7, 16)];
+        let begins = begins.map(|(port, seconds)| sources.note(port, 1, at(seconds)));
+        assert_eq!(begins, [true, false, true, false, true]);
     }
 
     #[test]

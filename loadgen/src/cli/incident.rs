@@ -1,0 +1,248 @@
+//! `loadgen incident`: replays the incident, reports, and says whether `max_age` cures it.
+//!
+//! It turns what was typed into a plan, says what is missing on this host, and writes the reports;
+//! [`crate::incident`] does the work.
+
+use super::{exit_code, invalid};
+use crate::incident::course::Forwarder;
+use crate::incident::plan::{Course, Plan, Transport, seconds};
+use crate::incident::{self, Fault, Incident, lab, report};
+use crate::units;
+use clap::Args;
+use onward::sys::{cpu, limits, signals::Signals};
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// When the first backend fails: the forwarder has all its flows by then.
+const AT: Duration = Duration::from_secs(15);
+const AT_QUICK: Duration = Duration::from_secs(4);
+/// How long it does.
+const OUTAGE: Duration = Duration::from_secs(10);
+const OUTAGE_QUICK: Duration = Duration::from_secs(3);
+/// How long nobody notices, if the outage is not shorter.
+const NOTICE: Duration = Duration::from_secs(3);
+const NOTICE_QUICK: Duration = Duration::from_secs(1);
+/// The age limit.
+const MAX_AGE: Duration = Duration::from_secs(30);
+const MAX_AGE_QUICK: Duration = Duration::from_secs(5);
+
+const EXAMPLES: &str = "\
+Each course runs the same way: a steady load on the forwarder, which asks a virtual address. Behind
+it conntrack pins each source port to one of the backends, drawn at random. The first backend fails,
+is taken out of the map with all its conntrack entries as soon as that is noticed, and is put back
+when it has recovered; later another is added. All of it happens in two network namespaces of its
+own, which are removed at the end.
+
+Examples:
+  loadgen incident --html incident.html
+      Three courses of 2.5 minutes: max_age off, max_age 30s, and max_age 30s without jitter.
+  loadgen incident --quick
+      The same with a max_age of 5 s: under two minutes, and too short to judge latency by.
+  loadgen incident --max-age 60s --failure refusing --outage 20s
+  loadgen incident --transport tcp
+      With force_tcp. A stream carries what many ports carry with UDP, so shares are shown and not
+      judged; that no query pays for a handshake is. DNS over TLS is not there yet.
+  loadgen incident --forwarder 'coredns -conf {corefile}'
+      Another forwarder. It must listen on 127.0.0.1:5300, as the Corefile written for it says,
+      which has only options that are the reference's; the course without jitter is left out.
+
+Exit codes: 0 all that was promised holds, 1 something does not, 2 bad usage or a tool is missing.";
+
+/// What is told to `loadgen incident`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// Compress the clock: a short max_age and a short outage
+    #[arg(long)]
+    quick: bool,
+    /// Backends at the start; one more is added later
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    backends: usize,
+    /// Queries a second
+    #[arg(long, value_name = "RATE", default_value = "2000", value_parser = units::rate)]
+    rate: f64,
+    /// How the first backend fails
+    #[arg(long, value_enum, default_value_t = Fault::Silent)]
+    failure: Fault,
+    /// When it fails [default: 15s, quick 4s]
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    at: Option<Duration>,
+    /// How long it fails [default: 10s, quick 3s]
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    outage: Option<Duration>,
+    /// How long nobody notices that [default: 3s, quick 1s, the outage at most]
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    notice: Option<Duration>,
+    /// The max_age of the courses that have one [default: 30s, quick 5s]
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    max_age: Option<Duration>,
+    /// Source ports that onward keeps (`spread`); with another forwarder, how many it is known to
+    /// keep, for what chance may do to shares
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    flows: usize,
+    /// What the forwarder asks the backends over
+    #[arg(long, value_enum, default_value_t = Transport::Udp)]
+    transport: Transport,
+    /// The program onward [default: the one beside this]
+    #[arg(long, value_name = "PATH", conflicts_with = "forwarder")]
+    onward: Option<PathBuf>,
+    /// Another forwarder; {corefile} stands for the path of its Corefile
+    #[arg(long, value_name = "COMMAND")]
+    forwarder: Option<String>,
+    /// Write the outcome as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    json: Option<PathBuf>,
+    /// Write a page with plots
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    html: Option<PathBuf>,
+    /// Write the plot of queries by backend as a picture
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    svg: Option<PathBuf>,
+}
+
+/// Plays it and reports.
+pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
+    let plan = arguments.plan();
+    if let Some(fault) = plan.fault() {
+        return Err(invalid(fault));
+    }
+    if let Some(missing) = lab::missing() {
+        return Err(invalid(missing));
+    }
+    // Blocked before any thread starts, which inherits that.
+    let signals = Signals::block()?;
+    limits::raise_open_files()?;
+    let forwarder = arguments.forwarder()?;
+    let courses = match forwarder.own {
+        true => &[Course::Unlimited, Course::Limited, Course::WithoutJitter][..],
+        false => &[Course::Unlimited, Course::Limited],
+    };
+    let tell = |text: &str| eprintln!("loadgen: {text}");
+    let mut incident = incident::run(&plan, courses, &forwarder, &signals, tell)?;
+    incident.settings = arguments.settings(&plan, &forwarder);
+    print!("{}", report::text(&incident));
+    arguments.write(&incident)?;
+    Ok(exit_code(&incident.faults()))
+}
+
+impl Arguments {
+    fn plan(&self) -> Plan {
+        let of = |given: Option<Duration>, long, quick| {
+            given.unwrap_or(if self.quick { quick } else { long })
+        };
+        let (at, outage) = (of(self.at, AT, AT_QUICK), of(self.outage, OUTAGE, OUTAGE_QUICK));
+        let max_age = of(self.max_age, MAX_AGE, MAX_AGE_QUICK);
+        // Time to see that a share stays, half a life each, and two lives for what was added.
+        let added = whole(at + outage + max_age * 3 / 2 + Duration::from_secs(1));
+        Plan {
+            backends: self.backends,
+            rate: self.rate,
+            fault: self.failure,
+            at,
+            outage,
+            notice: of(self.notice, NOTICE, NOTICE_QUICK).min(outage),
+            added,
+            length: whole(added + max_age * 5 / 2),
+            max_age,
+            flows: self.flows.max(1),
+            transport: self.transport,
+        }
+    }
+
+    fn forwarder(&self) -> io::Result<Forwarder> {
+        if let Some(command) = &self.forwarder {
+            let command: Vec<String> = command.split_whitespace().map(Into::into).collect();
+            if !command.iter().any(|word| word.contains("{corefile}")) {
+                return Err(invalid("--forwarder: {corefile} must say where its Corefile goes"));
+            }
+            return Ok(Forwarder { command, own: false });
+        }
+        let beside = std::env::current_exe()?.with_file_name("onward");
+        let path = self.onward.clone().unwrap_or(beside);
+        if !path.is_file() {
+            let path = path.display();
+            return Err(invalid(format!("there is no {path}: build it, or name it by --onward")));
+        }
+        let path = path.display().to_string();
+        let words = [&path, "--conf", "{corefile}", "--workers", "1"];
+        Ok(Forwarder { command: words.map(Into::into).into(), own: true })
+    }
+
+    fn settings(&self, plan: &Plan, forwarder: &Forwarder) -> Vec<(&'static str, String)> {
+        let typed: Vec<String> = std::env::args().skip(1).collect();
+        let host = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let failure = format!(
+            "{:?}, from {} to {}, noticed after {}",
+            plan.fault,
+            seconds(plan.at),
+            seconds(plan.recovery()),
+            seconds(plan.notice)
+        );
+        let program = forwarder.command[0].rsplit('/').next().unwrap_or_default();
+        let arguments = forwarder.command[1..].join(" ");
+        vec![
+            ("command", format!("loadgen {}", typed.join(" "))),
+            ("date", incident::today()),
+            ("host", format!("Linux {}, {} cores", host.trim(), cpu::cores().len())),
+            ("forwarder", format!("{program} {arguments}")),
+            ("transport", format!("{:?}", plan.transport).to_uppercase()),
+            ("load", format!("{} queries a second", plan.rate)),
+            ("backends", format!("{}, and one from {} on", plan.backends, seconds(plan.added))),
+            ("failure of the first", failure),
+            ("flows", plan.flows.to_string()),
+            ("conntrack forgets a silent flow after", seconds(plan.max_age)),
+        ]
+    }
+
+    fn write(&self, incident: &Incident) -> io::Result<()> {
+        let reports: [(&Option<PathBuf>, fn(&Incident) -> String); 3] =
+            [(&self.json, report::json), (&self.html, report::html), (&self.svg, report::svg)];
+        for (path, draw) in reports {
+            let Some(path) = path else { continue };
+            std::fs::write(path, draw(incident)).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Rounded up to whole seconds, which is what is plotted.
+fn whole(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_millis().div_ceil(1_000) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arguments;
+    use clap::{Args, Command, FromArgMatches};
+    use std::time::Duration;
+
+    fn typed(words: &[&str]) -> Arguments {
+        let command = Arguments::augment_args(Command::new("incident").no_binary_name(true));
+        Arguments::from_arg_matches(&command.get_matches_from(words)).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_typed_makes_a_course_that_can_be_judged() {
+        for words in [&[][..], &["--quick"], &["--max-age", "60s", "--outage", "500ms"]] {
+            let plan = typed(words).plan();
+            assert_eq!(plan.fault(), None, "{words:?}");
+            assert!(plan.notice <= plan.outage, "{words:?}");
+        }
+        let length = typed(&[]).plan().length;
+        assert!(length <= Duration::from_secs(150), "{length:?}");
+        let quick = typed(&["--quick"]).plan().length;
+        assert!(3 * quick < Duration::from_secs(110), "under two minutes with all around it");
+    }
+
+    #[test]
+    fn a_forwarder_must_be_told_where_its_corefile_is() {
+        let other = typed(&["--forwarder", "coredns -conf {corefile}"]).forwarder().unwrap();
+        assert_eq!((other.command.len(), other.own), (3, false));
+        assert!(typed(&["--forwarder", "coredns"]).forwarder().is_err());
+        assert!(typed(&["--onward", "/nowhere/onward"]).forwarder().is_err());
+    }
+}

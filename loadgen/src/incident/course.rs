@@ -1,0 +1,235 @@
+//! One course: the lab is built, the programs run in it, what is to happen happens, and all ends.
+//!
+//! The backends are `loadgen upstream`, the load is `loadgen run`, both this program again, and the
+//! forwarder is any. Whoever leaves this file by whatever way has ended all of them and removed
+//! the namespaces: each is owned by a value that does so when it is dropped.
+
+use super::lab::{FORWARDER, Lab};
+use super::measure::{Second, Told, seconds};
+use super::plan::{Course, Plan};
+use onward::clock::Clock;
+use onward::sys::signals::{Signal, Signals};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+/// How often the backends tell what they have seen.
+const TELL: &str = "200ms";
+/// The same, and the time to write it.
+const TELL_WAIT: Duration = Duration::from_millis(500);
+/// Within so long a program is there, or it does not work.
+const START_MAX: Duration = Duration::from_secs(20);
+/// How long the load client takes from its start to its first query: its own head start, and what
+/// a program needs to begin. Seconds are longer by far.
+const HEAD_START: Duration = Duration::from_millis(30);
+/// How long an answer is waited for, and how much longer than that the client may need to end.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const END_MAX: Duration = Duration::from_secs(20);
+/// How often it is looked whether a program has ended.
+const LOOK: Duration = Duration::from_millis(50);
+/// So much of the end of what a program said is told when it failed.
+const SAID_MAX: usize = 2_000;
+
+/// Who forwards.
+#[derive(Clone, Debug)]
+pub struct Forwarder {
+    /// The program and its arguments; `{corefile}` stands for the path of what it is told.
+    pub command: Vec<String>,
+    /// It is onward, whose Corefile has options of its own.
+    pub own: bool,
+}
+
+/// What all courses have in common.
+pub struct Stage<'a> {
+    /// What happens.
+    pub plan: &'a Plan,
+    /// Who forwards.
+    pub forwarder: &'a Forwarder,
+    /// Where files may be written.
+    pub directory: &'a Path,
+    /// Whoever wants it to end sends one.
+    pub signals: &'a Signals,
+}
+
+/// A program that runs, and does not when this is dropped.
+struct Running {
+    child: Child,
+    said: PathBuf,
+}
+
+/// The programs that serve, and what the backends tell.
+struct Servers {
+    backends: Running,
+    first: Told,
+    told: Receiver<Told>,
+    forwarder: Running,
+}
+
+impl Stage<'_> {
+    /// Runs a course from its start to its end.
+    ///
+    /// # Errors
+    /// `Interrupted`: a signal came. Otherwise the lab could not be built, or a program failed.
+    pub fn run(&self, course: Course) -> io::Result<Vec<Second>> {
+        let plan = self.plan;
+        let lab = Lab::build(plan.backends + 1, plan.max_age, course.key())?;
+        let mut servers = self.serve(&lab, course)?;
+        let report = self.directory.join(format!("client-{}.json", course.key()));
+        let clock = Clock::start();
+        let mut client = self.client(&lab, Some(&report))?;
+        let origin = Clock::calendar() + HEAD_START;
+        let start = clock.now().plus(HEAD_START);
+        for (when, act) in self.events(&lab) {
+            while clock.now() < start.plus(when) {
+                self.pause(start.plus(when).since(clock.now()))?;
+            }
+            act()?;
+            servers.forwarder.check("the forwarder")?;
+        }
+        let end = start.plus(plan.length + TIMEOUT + END_MAX);
+        while client.child.try_wait()?.is_none() {
+            self.pause(LOOK)?;
+            if clock.now() > end {
+                return Err(io::Error::other("the load client does not end"));
+            }
+        }
+        servers.forwarder.check("the forwarder")?;
+        self.pause(TELL_WAIT)?;
+        drop(servers.backends);
+        let told: Vec<Told> = [servers.first].into_iter().chain(servers.told).collect();
+        let text = fs::read_to_string(&report).map_err(|_| client.failed("the load client"))?;
+        let report = serde_json::from_str(&text)?;
+        seconds(&told, &report, origin, plan.length).map_err(io::Error::other)
+    }
+
+    /// What happens to the backends, and when.
+    fn events<'l>(&'l self, lab: &'l Lab) -> [(Duration, Box<dyn Fn() -> io::Result<()> + 'l>); 4] {
+        let plan = self.plan;
+        let all: Vec<usize> = (1..=plan.backends).collect();
+        let (first, healthy) = (all[0], all[1..].to_vec());
+        let more: Vec<usize> = (1..=plan.backends + 1).collect();
+        [
+            (plan.at, Box::new(move || lab.fail(first, plan.fault))),
+            // Out of the map first: what is forgotten must not draw it again.
+            (
+                plan.at + plan.notice,
+                Box::new(move || lab.serve(&healthy).and_then(|()| lab.forget(first))),
+            ),
+            (
+                plan.recovery(),
+                Box::new(move || lab.heal(first, plan.fault).and_then(|()| lab.serve(&all))),
+            ),
+            (plan.added, Box::new(move || lab.serve(&more))),
+        ]
+    }
+
+    /// Starts the backends and the forwarder, and waits until a query gets its answer.
+    fn serve(&self, lab: &Lab, course: Course) -> io::Result<Servers> {
+        let own = std::env::current_exe()?.display().to_string();
+        let mut command = lab.backends_command(&own);
+        command.args(["upstream", "--tell", TELL, "--listen"]);
+        command.args(lab.addresses().iter().map(ToString::to_string));
+        let mut backends = self.start(command.stdout(Stdio::piped()), "backends", course)?;
+        let told = listen(&mut backends.child)?;
+        let Ok(first) = told.recv_timeout(START_MAX) else {
+            return Err(backends.failed("the backends"));
+        };
+        lab.serve(&(1..=self.plan.backends).collect::<Vec<_>>())?;
+        let corefile = self.directory.join(format!("Corefile-{}", course.key()));
+        fs::write(&corefile, course.corefile(self.plan, self.forwarder.own))?;
+        let corefile = corefile.display().to_string();
+        let words = self.forwarder.command.iter();
+        let words: Vec<_> = words.map(|word| word.replace("{corefile}", &corefile)).collect();
+        let (program, arguments) = words.split_first().expect("a command has a word");
+        let mut command = lab.client_command(program);
+        let mut forwarder = self.start(command.args(arguments), "forwarder", course)?;
+        let clock = Clock::start();
+        while !self.client(lab, None)?.child.wait()?.success() {
+            forwarder.check("the forwarder")?;
+            if clock.now().since(onward::moment::Moment::ZERO) > START_MAX {
+                return Err(forwarder.failed("the forwarder"));
+            }
+            self.pause(Duration::ZERO)?;
+        }
+        Ok(Servers { backends, first, told, forwarder })
+    }
+
+    /// Starts the load, or asks once if there is to be no report.
+    fn client(&self, lab: &Lab, report: Option<&Path>) -> io::Result<Running> {
+        let own = std::env::current_exe()?.display().to_string();
+        let mut command = lab.client_command(&own);
+        command.args(["run", "--server", FORWARDER, "--quiet", "--verify"]);
+        match report {
+            None => command.args(["--count", "1", "--timeout", "200ms"]),
+            Some(report) => command
+                .args(["--rate", &self.plan.rate.to_string(), "--stretch", "1s"])
+                .args(["--seconds", &self.plan.length.as_secs_f64().to_string()])
+                .args(["--timeout", &format!("{}s", TIMEOUT.as_secs()), "--json"])
+                .arg(report),
+        };
+        let said = self.directory.join("client.log");
+        let child = command.stdout(Stdio::null()).stderr(File::create(&said)?).spawn()?;
+        Ok(Running { child, said })
+    }
+
+    fn start(&self, command: &mut Command, name: &str, course: Course) -> io::Result<Running> {
+        let said = self.directory.join(format!("{name}-{}.log", course.key()));
+        let log = File::create(&said)?;
+        // What the backends print is read; the forwarder's output goes where its errors go.
+        if name == "forwarder" {
+            command.stdout(log.try_clone()?);
+        }
+        let child = command.stdin(Stdio::null()).stderr(log).spawn()?;
+        Ok(Running { child, said })
+    }
+
+    /// Waits, unless a signal says stop.
+    fn pause(&self, length: Duration) -> io::Result<()> {
+        if self.signals.wait(Some(length))? == Some(Signal::Stop) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
+        }
+        Ok(())
+    }
+}
+
+/// Reads what the backends tell, by a thread of its own, until they end.
+fn listen(backends: &mut Child) -> io::Result<Receiver<Told>> {
+    let output = backends.stdout.take().expect("it was asked for");
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().name("listener".into()).spawn(move || {
+        let lines = BufReader::new(output).lines().map_while(Result::ok);
+        for told in lines.filter_map(|line| Told::parse(&line)) {
+            if sender.send(told).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+impl Running {
+    /// An error if it has ended.
+    fn check(&mut self, name: &str) -> io::Result<()> {
+        let ended: Option<ExitStatus> = self.child.try_wait()?;
+        ended.map_or(Ok(()), |_| Err(self.failed(name)))
+    }
+
+    /// What is told of a program that does not work.
+    fn failed(&self, name: &str) -> io::Error {
+        let said = fs::read_to_string(&self.said).unwrap_or_default();
+        let from = said.char_indices().rev().nth(SAID_MAX).map_or(0, |(place, _)| place);
+        io::Error::other(format!("{name} does not work; it said:\n{}", said[from..].trim_end()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,341 @@
+//! What follows from the seconds of a course, and whether it is what was promised. Pure.
+//!
+//! A backend has its share back when it sees its part of the queries, within a tenth. Which
+//! backend a flow draws is chance, so with few flows the shares are uneven for that reason alone:
+//! three standard deviations of it are allowed, where that is more than a tenth. Latency is
+//! compared between the seconds in which flows were replaced and all others, by the median of
+//! their 99th percentiles; where the others differ more among themselves, by their upper quartile,
+//! because that is what the host makes of an equal load. Everything allowed is told.
+
+use super::measure::Second;
+use super::plan::{Course, Plan, Transport};
+use std::time::Duration;
+
+/// A share is back within so much of the fair one.
+const TOLERANCE: f64 = 0.1;
+/// Standard deviations of chance that are allowed.
+const DEVIATIONS: f64 = 3.0;
+/// A starved backend sees less than this part of its share.
+const STARVED: f64 = 0.2;
+/// The slowest hundredth may take so much longer when flows are replaced.
+const SLOWER: f64 = 1.1;
+/// In a second in which so many of all flows begin, flows are being replaced.
+const REPLACED: f64 = 0.01;
+/// Fewer seconds of a kind have no median worth the name.
+const SECONDS_MIN: usize = 3;
+
+/// Whether something holds, and the numbers that say so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// What was promised.
+    pub claim: String,
+    /// What was seen.
+    pub seen: String,
+    /// Whether that is what was promised; `None`: it is shown and not judged, as the text says.
+    pub holds: Option<bool>,
+}
+
+/// What became of the shares of a backend after an event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Regained {
+    /// So long after the event it has its share, if ever.
+    pub after: Option<Duration>,
+    /// Its part of its fair share, from when it should have had that to the next event.
+    pub part: f64,
+    /// The largest part that it had in any second after the event.
+    pub most: f64,
+}
+
+/// Latency of the slowest hundredth in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slowest {
+    /// The median second in which flows were replaced.
+    pub replacing: f64,
+    /// The median of the other seconds.
+    pub resting: f64,
+    /// The upper quartile of those.
+    pub resting_high: f64,
+}
+
+/// The numbers of a course and what they say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// How far from its fair share a backend may be.
+    pub tolerance: f64,
+    /// The backend that failed, after its recovery.
+    pub recovered: Regained,
+    /// The one that was added.
+    pub added: Regained,
+    /// Queries without a good answer before the backend had recovered, and since.
+    pub lost: (u64, u64),
+    /// Answers later than 100 ms, before and since.
+    pub slow: (u64, u64),
+    /// The most flows that began in a second after the recovery.
+    pub flows_most: f64,
+    /// Latency, if there are enough seconds of both kinds.
+    pub slowest: Option<Slowest>,
+    /// What it all says.
+    pub findings: Vec<Finding>,
+}
+
+/// Judges a course by what was promised for it.
+pub fn judge(plan: &Plan, course: Course, seconds: &[Second]) -> Judged {
+    let since = next_second(plan.recovery());
+    let (before, after) = seconds.split_at(since.min(seconds.len()));
+    let tolerance = tolerance(plan);
+    let recovery = Event { at: plan.recovery(), due: plan.recovered(), end: plan.added };
+    let addition = Event { at: plan.added, due: plan.settled(), end: plan.length };
+    let recovered = recovery.regained(seconds, 0, plan.backends, tolerance);
+    let added = addition.regained(seconds, plan.backends, plan.backends + 1, tolerance);
+    let sums = |count: fn(&Second) -> u64| {
+        (before.iter().map(count).sum::<u64>(), after.iter().map(count).sum::<u64>())
+    };
+    let mut judged = Judged {
+        tolerance,
+        recovered,
+        added,
+        lost: sums(|second| second.lost),
+        slow: sums(|second| second.slow),
+        flows_most: after.iter().map(|second| second.flows).fold(0.0, f64::max),
+        slowest: slowest(plan, after),
+        findings: Vec::new(),
+    };
+    judged.findings = findings(plan, course, &judged);
+    judged
+}
+
+/// How far a share may be from the fair one, as a part of it, when one of the most backends there
+/// are is drawn for each flow.
+fn tolerance(plan: &Plan) -> f64 {
+    let others = plan.backends as f64;
+    TOLERANCE.max(DEVIATIONS * (others / plan.flows as f64).sqrt())
+}
+
+/// The first second that lies wholly behind this instant.
+fn next_second(instant: Duration) -> usize {
+    instant.as_secs_f64().ceil() as usize
+}
+
+/// A change after which a backend should get its share.
+struct Event {
+    at: Duration,
+    due: Duration,
+    end: Duration,
+}
+
+impl Event {
+    fn regained(
+        &self,
+        seconds: &[Second],
+        backend: usize,
+        sharing: usize,
+        tolerance: f64,
+    ) -> Regained {
+        let [at, due, end] = [self.at, self.due, self.end].map(next_second);
+        let end = end.min(seconds.len());
+        let part = |second: &Second| {
+            second.share(backend).map(|share| share * sharing as f64).unwrap_or(0.0)
+        };
+        let parts: Vec<f64> = seconds[..end].iter().map(part).collect();
+        let mean = |from: usize| {
+            let parts = parts.get(from..).unwrap_or_default();
+            parts.iter().sum::<f64>() / parts.len().max(1) as f64
+        };
+        let near = |part: f64| (part - 1.0).abs() <= tolerance;
+        // It has its share in this second, and keeps it.
+        let first = (at..end).find(|second| near(parts[*second]) && near(mean(*second)));
+        let after = first.map(|second| Duration::from_secs(second as u64).saturating_sub(self.at));
+        let most = parts.get(at + 1..).unwrap_or_default().iter().copied().fold(0.0, f64::max);
+        Regained { after, part: mean(due), most }
+    }
+}
+
+/// Latency when flows are replaced and when they are not.
+fn slowest(plan: &Plan, seconds: &[Second]) -> Option<Slowest> {
+    let flows = if plan.transport == Transport::Tcp { 1.0 } else { plan.flows as f64 };
+    let least = (flows * REPLACED).max(1.0) - 0.5;
+    let of = |replacing: bool| {
+        let kind = seconds.iter().filter(|second| (second.flows > least) == replacing);
+        let mut values: Vec<f64> = kind.filter_map(|second| second.p99).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        (values.len() >= SECONDS_MIN).then_some(values)
+    };
+    let (replacing, resting) = (of(true)?, of(false)?);
+    let at = |values: &[f64], quarters: usize| values[(values.len() - 1) * quarters / 4];
+    Some(Slowest {
+        replacing: at(&replacing, 2),
+        resting: at(&resting, 2),
+        resting_high: at(&resting, 3),
+    })
+}
+
+fn findings(plan: &Plan, course: Course, judged: &Judged) -> Vec<Finding> {
+    // A stream carries what many ports carry: so few of them draw backends that the shares are
+    // chance, whatever their age.
+    let shares_count = plan.transport == Transport::Udp;
+    let mut findings = Vec::new();
+    for (name, regained) in
+        [("the backend that failed", judged.recovered), ("the one that was added", judged.added)]
+    {
+        let finding = match course {
+            Course::Unlimited => starved(name, regained, judged.tolerance),
+            _ => regains(name, regained, plan, judged.tolerance),
+        };
+        findings.push(Finding { holds: finding.holds.filter(|_| shares_count), ..finding });
+    }
+    if course != Course::Unlimited {
+        findings.push(Finding {
+            claim: "no query is lost after the recovery".into(),
+            seen: format!("{} lost ({} before it)", judged.lost.1, judged.lost.0),
+            holds: Some(judged.lost.1 == 0),
+        });
+    }
+    if course == Course::Limited {
+        findings.push(latency(judged.slowest));
+    }
+    findings
+}
+
+fn starved(name: &str, regained: Regained, tolerance: f64) -> Finding {
+    let whole = if regained.after.is_some() { "reached" } else { "never came near" };
+    Finding {
+        claim: format!("{name} stays below a fifth of its share to the end"),
+        seen: format!(
+            "{} of its share at most in a second; it {whole} it within {}",
+            percent(regained.most),
+            percent(tolerance)
+        ),
+        holds: Some(regained.most < STARVED),
+    }
+}
+
+fn regains(name: &str, regained: Regained, plan: &Plan, tolerance: f64) -> Finding {
+    let limit = plan.max_age + super::plan::MARGIN;
+    let when = regained
+        .after
+        .map_or_else(|| "never".to_owned(), |after| format!("after {:.1} s", after.as_secs_f64()));
+    let stays = (regained.part - 1.0).abs() <= tolerance;
+    Finding {
+        claim: format!(
+            "{name} is within {} of its share {} s later, and stays there",
+            percent(tolerance),
+            limit.as_secs_f64()
+        ),
+        seen: format!("{when}; from then on {} of its share", percent(regained.part)),
+        holds: Some(regained.after.is_some_and(|after| after <= limit) && stays),
+    }
+}
+
+fn latency(slowest: Option<Slowest>) -> Finding {
+    let claim = format!(
+        "the 99th percentile of the seconds in which flows are replaced is within {SLOWER} times \
+         that of the others, or their upper quartile"
+    );
+    let Some(Slowest { replacing, resting, resting_high }) = slowest else {
+        let seen = "too few seconds of one kind to compare: not judged".into();
+        return Finding { claim, seen, holds: None };
+    };
+    let [micros, other, high] = [replacing, resting, resting_high].map(|value| value * 1e6);
+    let ratio = replacing / resting;
+    Finding {
+        claim,
+        seen: format!("{micros:.0} µs against {other:.0} µs ({ratio:.2}), quartile {high:.0} µs"),
+        holds: Some(replacing <= (resting * SLOWER).max(resting_high)),
+    }
+}
+
+/// A part as people read it.
+fn percent(part: f64) -> String {
+    format!("{:.1} %", part * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Judged, judge, tolerance};
+    use crate::incident::measure::Second;
+    use crate::incident::plan::tests::plan;
+    use crate::incident::plan::{Course, Plan, Transport};
+    use std::time::Duration;
+
+    /// A course in which the first backend gets its share `back` seconds after its recovery at 15,
+    /// and the fourth as much later than 40; `None`: never.
+    fn course(back: Option<u64>) -> Vec<Second> {
+        let second = |now: u64| {
+            let has = |since: u64| back.is_some_and(|back| now >= since + back);
+            let mut queries = vec![0.0, 500.0, 500.0, 0.0];
+            if now < 10 || has(15) {
+                queries = vec![333.0, 333.0, 334.0, 0.0];
+            }
+            if has(40) {
+                queries = vec![250.0; 4];
+            }
+            // Flows are replaced in every fifth second.
+            let flows = if now.is_multiple_of(5) { 400.0 } else { 3.0 };
+            let (lost, slow) = if (10..15).contains(&now) { (2, 9) } else { (0, 0) };
+            let p99 = Some(if flows > 100.0 { 0.000_52 } else { 0.000_5 });
+            Second { queries, flows, sent: 1_000, lost, slow, p50: Some(0.000_2), p99 }
+        };
+        (0..65).map(second).collect()
+    }
+
+    fn holds(judged: &Judged) -> Vec<Option<bool>> {
+        judged.findings.iter().map(|finding| finding.holds).collect()
+    }
+
+    #[test]
+    fn without_a_limit_starving_is_what_was_expected() {
+        let judged = judge(&plan(), Course::Unlimited, &course(None));
+        assert_eq!(holds(&judged), [Some(true); 2], "{:?}", judged.findings);
+        assert_eq!((judged.recovered.after, judged.recovered.most), (None, 0.0));
+        assert_eq!((judged.lost, judged.slow), ((10, 0), (45, 0)));
+        let judged = super::judge(&plan(), Course::Unlimited, &course(Some(12)));
+        assert_eq!(holds(&judged), [Some(false); 2], "a forwarder that recovers by itself");
+    }
+
+    #[test]
+    fn with_a_limit_the_share_is_back_in_time_or_not() {
+        let judged = judge(&plan(), Course::Limited, &course(Some(20)));
+        assert_eq!(holds(&judged), [Some(true); 4], "{:?}", judged.findings);
+        assert_eq!(judged.recovered.after, Some(Duration::from_secs(20)));
+        assert_eq!(judged.added.after, Some(Duration::from_secs(20)));
+        for back in [None, Some(22)] {
+            let judged = super::judge(&plan(), Course::WithoutJitter, &course(back));
+            assert_eq!(holds(&judged), [Some(false), Some(false), Some(true)], "{back:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_that_is_lost_again_does_not_count() {
+        let mut seconds = course(Some(5));
+        for second in &mut seconds[30..40] {
+            second.queries = vec![100.0, 450.0, 450.0, 0.0];
+        }
+        let judged = judge(&plan(), Course::Limited, &seconds);
+        assert_eq!(judged.findings[0].holds, Some(false), "{:?}", judged.findings);
+    }
+
+    #[test]
+    fn losses_and_slowness_after_the_recovery_do_not_hold() {
+        let mut seconds = course(Some(20));
+        seconds[50].lost = 1;
+        for second in seconds.iter_mut().filter(|second| second.flows > 100.0) {
+            second.p99 = Some(0.000_6);
+        }
+        let judged = judge(&plan(), Course::Limited, &seconds);
+        assert_eq!(holds(&judged)[2..], [Some(false); 2], "{:?}", judged.findings);
+        for (number, second) in seconds.iter_mut().enumerate().filter(|(_, s)| s.flows < 100.0) {
+            second.p99 = Some([0.000_4, 0.000_7][number % 2]);
+        }
+        let judged = super::judge(&plan(), Course::Limited, &seconds);
+        assert_eq!(judged.findings[3].holds, Some(true), "the host is as uneven: {judged:?}");
+    }
+
+    #[test]
+    fn few_flows_are_uneven_by_chance_and_streams_are_not_judged_by_share() {
+        assert!((tolerance(&Plan { flows: 100, ..plan() }) - 0.5196).abs() < 1e-3);
+        assert!((tolerance(&Plan { flows: 10_000, ..plan() }) - 0.1).abs() < 1e-9);
+        let tcp = Plan { transport: Transport::Tcp, ..plan() };
+        let judged = judge(&tcp, Course::Limited, &course(None));
+        assert_eq!(holds(&judged)[..3], [None, None, Some(true)], "{:?}", judged.findings);
+    }
+}

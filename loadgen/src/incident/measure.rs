@@ -1,0 +1,163 @@
+//! What happened in a course, second by second. Pure.
+//!
+//! The backends tell a few times a second what they have seen since they started, by the calendar;
+//! the load client tells what became of the queries of each second. [`Seconds`] has both on one
+//! axis, which begins when the client does: what a backend had seen at the turn of a second lies
+//! on the line between the two times it told.
+
+use serde_json::Value;
+use std::time::Duration;
+
+/// What one backend had seen at an instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Seen {
+    queries: f64,
+    flows: f64,
+}
+
+/// What all backends had seen at an instant, by the calendar.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    at: f64,
+    backends: Vec<Seen>,
+}
+
+impl Told {
+    /// A line of `loadgen upstream --tell`; `None` if it is none.
+    pub fn parse(line: &str) -> Option<Self> {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let backends = line["addresses"].as_array()?.iter().map(|backend| {
+            let number = |name: &str| backend[name].as_u64().map(|number| number as f64);
+            Some(Seen { queries: number("queries")?, flows: number("flows")? })
+        });
+        Some(Self { at: line["at"].as_f64()?, backends: backends.collect::<Option<_>>()? })
+    }
+}
+
+/// One second of a course.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Second {
+    /// Queries that each backend saw.
+    pub queries: Vec<f64>,
+    /// Flows that began, at all backends.
+    pub flows: f64,
+    /// Queries that were to leave, and left.
+    pub sent: u64,
+    /// Those of them that got no good answer.
+    pub lost: u64,
+    /// Those of them that were answered later than after 100 ms.
+    pub slow: u64,
+    /// Latency in seconds of half of the answers.
+    pub p50: Option<f64>,
+    /// Latency in seconds of 99 % of them.
+    pub p99: Option<f64>,
+}
+
+impl Second {
+    /// What all backends saw.
+    pub fn total(&self) -> f64 {
+        self.queries.iter().sum()
+    }
+
+    /// The part of it that a backend saw; none if there was too little.
+    pub fn share(&self, backend: usize) -> Option<f64> {
+        let total = self.total();
+        (total >= 1.0).then(|| self.queries[backend] / total)
+    }
+}
+
+/// Puts both on one axis of `length`, which began at `origin` by the calendar.
+///
+/// # Errors
+/// The client's report is not one, or the backends did not tell enough.
+pub fn seconds(
+    told: &[Told],
+    client: &Value,
+    origin: Duration,
+    length: Duration,
+) -> Result<Vec<Second>, String> {
+    let stretches = client["series"].as_array().ok_or("the client's report has no series")?;
+    let origin = origin.as_secs_f64();
+    let marks = (0..=length.as_secs()).map(|second| at(told, origin + second as f64));
+    let marks = marks.collect::<Option<Vec<_>>>().ok_or("the backends were not heard all along")?;
+    let rows = marks.windows(2).enumerate().map(|(number, pair)| {
+        let (before, after) = (&pair[0], &pair[1]);
+        let both = || after.iter().zip(before);
+        let stretch = &stretches.get(number).unwrap_or(&Value::Null);
+        let count = |name: &str| stretch[name].as_u64().unwrap_or(0);
+        Second {
+            queries: both().map(|(after, before)| after.queries - before.queries).collect(),
+            flows: both().map(|(after, before)| after.flows - before.flows).sum(),
+            sent: count("sent"),
+            lost: count("failed"),
+            slow: count("over_100ms"),
+            p50: stretch["latency_p50"].as_f64(),
+            p99: stretch["latency_p99"].as_f64(),
+        }
+    });
+    Ok(rows.collect())
+}
+
+/// What had been seen at `instant`, on the line between the two times it was told; `None` outside.
+fn at(told: &[Told], instant: f64) -> Option<Vec<Seen>> {
+    let next = told.iter().position(|told| told.at >= instant)?;
+    let (before, after) = (told.get(next.checked_sub(1)?)?, &told[next]);
+    let part = (instant - before.at) / (after.at - before.at).max(f64::EPSILON);
+    let between = |a: f64, b: f64| a + (b - a) * part;
+    let pairs = before.backends.iter().zip(&after.backends);
+    let seen = pairs.map(|(a, b)| Seen {
+        queries: between(a.queries, b.queries),
+        flows: between(a.flows, b.flows),
+    });
+    Some(seen.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Second, Told, seconds};
+    use serde_json::json;
+    use std::time::Duration;
+
+    fn told(at: f64, queries: [u64; 2], flows: u64) -> Told {
+        let backend = |queries: u64, flows: u64| json!({ "queries": queries, "flows": flows });
+        let line = json!({
+            "at": at, "addresses": [backend(queries[0], flows), backend(queries[1], 0)],
+        });
+        Told::parse(&line.to_string()).unwrap()
+    }
+
+    #[test]
+    fn both_sides_stand_on_one_axis() {
+        // The client began at 100.5; what the backends had seen then lies between two times.
+        let told = [
+            told(100.0, [0, 0], 4),
+            told(101.0, [100, 0], 4),
+            told(102.0, [300, 100], 10),
+            told(103.0, [300, 300], 10),
+        ];
+        let client = json!({ "series": [
+            { "sent": 150, "failed": 2, "over_100ms": 1, "latency_p50": 0.1, "latency_p99": 0.2 },
+            { "sent": 150, "failed": 0, "over_100ms": 0, "latency_p50": null, "latency_p99": null },
+        ] });
+        let of = |seconds_: u64| {
+            let origin = Duration::from_millis(100_500);
+            seconds(&told, &client, origin, Duration::from_secs(seconds_))
+        };
+        let rows = of(2).unwrap();
+        assert_eq!(rows[0].queries, [150.0, 50.0]);
+        assert_eq!(rows[1].queries, [100.0, 150.0]);
+        assert_eq!((rows[0].flows, rows[1].flows), (3.0, 3.0));
+        assert_eq!((rows[0].sent, rows[0].lost, rows[0].slow), (150, 2, 1));
+        assert_eq!((rows[0].p99, rows[1].p99), (Some(0.2), None));
+        assert_eq!((rows[0].share(0), Second::default().total()), (Some(0.75), 0.0));
+        assert!(of(3).unwrap_err().contains("heard"), "beyond what was told");
+    }
+
+    #[test]
+    fn what_is_no_report_is_told() {
+        assert!(Told::parse("listening on 127.0.0.1:53").is_none());
+        assert!(Told::parse("{\"at\": 1}").is_none());
+        let nothing = seconds(&[], &json!({}), Duration::ZERO, Duration::from_secs(1));
+        assert!(nothing.unwrap_err().contains("series"));
+    }
+}

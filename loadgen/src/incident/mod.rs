@@ -1,0 +1,153 @@
+//! The incident, replayed: a backend behind a virtual address starves after an outage, or does not.
+//!
+//! A forwarder asks a virtual address; connection tracking pins each of its source ports to one of
+//! several backends. One backend fails for seconds and is back, and later another is added. A
+//! forwarder that goes on using its ports, busy as they are, asks neither of them again: no new
+//! port is tried. `max_age` ends that. [`run`] plays a [`plan`] once for each [`plan::Course`] in a
+//! [`lab`] of network namespaces, on the kernel's own DNAT and conntrack; [`measure`] brings
+//! what backends and client saw onto one axis, [`judge`] holds it against what was promised, and
+//! [`report`] tells it. `course` owns the programs, `nft` has the rules. Plan, rules, measures,
+//! judgement and reports are pure.
+
+pub mod course;
+pub mod judge;
+pub mod lab;
+pub mod measure;
+mod nft;
+pub mod plan;
+pub mod report;
+
+pub use nft::Fault;
+
+use course::{Forwarder, Stage};
+use judge::Judged;
+use measure::Second;
+use onward::clock::Clock;
+use onward::sys::signals::Signals;
+use plan::{Course, Plan};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One course that was run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Played {
+    /// Which.
+    pub course: Course,
+    /// What the forwarder was told.
+    pub corefile: String,
+    /// What happened.
+    pub seconds: Vec<Second>,
+    /// What follows.
+    pub judged: Judged,
+}
+
+/// All courses that were run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incident {
+    /// What happened in each of them.
+    pub plan: Plan,
+    /// The command, the host, the forwarder: what a reader wants to know besides.
+    pub settings: Vec<(&'static str, String)>,
+    /// In the order in which they ran.
+    pub played: Vec<Played>,
+}
+
+impl Incident {
+    /// What was promised and not kept, a sentence each.
+    pub fn faults(&self) -> Vec<String> {
+        let of = |played: &Played| {
+            let name = played.course.name(self.plan.max_age);
+            let broken = played.judged.findings.iter().filter(|one| one.holds == Some(false));
+            let tell = |one: &judge::Finding| format!("{name}: {}: {}", one.claim, one.seen);
+            broken.map(tell).collect::<Vec<_>>()
+        };
+        self.played.iter().flat_map(of).collect()
+    }
+}
+
+/// Plays `plan` once for each of `courses`; `tell` hears how it is going.
+///
+/// # Errors
+/// `Interrupted`: a signal came. Otherwise a lab could not be built, or a program failed. Nothing
+/// is left of the labs in any case.
+pub fn run(
+    plan: &Plan,
+    courses: &[Course],
+    forwarder: &Forwarder,
+    signals: &Signals,
+    tell: impl Fn(&str),
+) -> io::Result<Incident> {
+    let directory = Directory::make()?;
+    let stage = Stage { plan, forwarder, directory: &directory.0, signals };
+    let mut played = Vec::new();
+    for &course in courses {
+        let length = plan.length.as_secs();
+        tell(&format!("{}, {length} s", course.name(plan.max_age)));
+        let seconds = stage.run(course)?;
+        let judged = judge::judge(plan, course, &seconds);
+        let corefile = course.corefile(plan, forwarder.own);
+        played.push(Played { course, corefile, seconds, judged });
+    }
+    Ok(Incident { plan: plan.clone(), settings: Vec::new(), played })
+}
+
+/// The day by the calendar, `YYYY-MM-DD`.
+pub fn today() -> String {
+    let days = Clock::calendar().as_secs() / DAY.as_secs();
+    let (year, month, day) = civil(days);
+    format!("{year}-{month:02}-{day:02}")
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The Gregorian date so many days after 1970-01-01, by counting: a page is dated once.
+fn civil(mut days: u64) -> (u64, u64, u64) {
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    for (month, length) in (1..).zip(lengths) {
+        if days < length {
+            return (year, month, days + 1);
+        }
+        days -= length;
+    }
+    unreachable!("a year has twelve months")
+}
+
+/// A directory for what the programs read and write. Dropping it removes it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn make() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("incident-{}", std::process::id()));
+        // Whoever made one of this name before must not choose what is written where.
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let path: &Path = &self.0;
+        let _ = std::fs::remove_dir_all(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::civil;
+
+    #[test]
+    fn days_have_dates() {
+        assert_eq!([0, 58, 59].map(civil), [(1970, 1, 1), (1970, 2, 28), (1970, 3, 1)]);
+        assert_eq!(civil(19_782), (2024, 2, 29));
+        assert_eq!(civil(20_453), (2025, 12, 31));
+    }
+}

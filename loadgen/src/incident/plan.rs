@@ -1,0 +1,212 @@
+//! What an incident is made of: who fails when, what the forwarder is told, and the courses that
+//! are compared. Pure.
+//!
+//! Seconds are counted from the first query of the load. The forwarder of a course gets a Corefile
+//! of its own; onward's has the options that make flows many enough for shares to mean something,
+//! another forwarder's has only what the language has everywhere.
+
+use super::lab::{FORWARDER, VIRTUAL};
+use super::nft::Fault;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// What queries travel on between the forwarder and the backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Transport {
+    /// A pool of datagram sockets
+    Udp,
+    /// Streams: `force_tcp`
+    Tcp,
+}
+
+/// What happens, and when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Backends at the start; one more is added later.
+    pub backends: usize,
+    /// Queries a second.
+    pub rate: f64,
+    /// How the first backend fails.
+    pub fault: Fault,
+    /// When it does.
+    pub at: Duration,
+    /// How long it does.
+    pub outage: Duration,
+    /// How long nobody notices that: then it is taken out of the map.
+    pub notice: Duration,
+    /// When another backend is added.
+    pub added: Duration,
+    /// How long it all takes.
+    pub length: Duration,
+    /// The age limit of the courses that have one.
+    pub max_age: Duration,
+    /// Flows that the forwarder keeps.
+    pub flows: usize,
+    /// Between the forwarder and the backends.
+    pub transport: Transport,
+}
+
+impl Plan {
+    /// When the backend that failed is in the map again.
+    pub fn recovery(&self) -> Duration {
+        self.at + self.outage
+    }
+
+    /// When it should have its share again.
+    pub fn recovered(&self) -> Duration {
+        self.recovery() + self.max_age + MARGIN
+    }
+
+    /// When the added one should have its share.
+    pub fn settled(&self) -> Duration {
+        self.added + self.max_age + MARGIN
+    }
+
+    /// What is wrong with it, in a sentence.
+    pub fn fault(&self) -> Option<String> {
+        let told = |text: &str| Some(text.to_owned());
+        if !(2..=BACKENDS_MAX).contains(&self.backends) {
+            return Some(format!("there are 2 to {BACKENDS_MAX} backends"));
+        }
+        if self.max_age < MAX_AGE_MIN {
+            return told("--max-age is at least 3s: within that all flows must be used in turn");
+        }
+        if self.notice > self.outage {
+            return told("--notice cannot be longer than --outage");
+        }
+        if self.added < self.recovered() || self.length < self.settled() + MARGIN {
+            return told("the course is too short for what happens in it");
+        }
+        let turn = self.flows as f64 / self.rate;
+        if self.transport == Transport::Udp && turn > self.max_age.as_secs_f64() / 2.0 {
+            return told("--rate is too low: each flow must be used several times in its life");
+        }
+        None
+    }
+}
+
+/// A share is back within so much more than `max_age`.
+pub const MARGIN: Duration = Duration::from_secs(1);
+/// The third octet of their addresses numbers them.
+const BACKENDS_MAX: usize = 64;
+/// The shortest age limit.
+const MAX_AGE_MIN: Duration = Duration::from_secs(3);
+
+/// One way of setting the forwarder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// No `max_age`.
+    Unlimited,
+    /// With `max_age`.
+    Limited,
+    /// With `max_age`, and no jitter: a word that only onward knows.
+    WithoutJitter,
+}
+
+impl Course {
+    /// Its name in reports.
+    pub fn name(self, max_age: Duration) -> String {
+        let age = seconds(max_age);
+        match self {
+            Self::Unlimited => "max_age off".into(),
+            Self::Limited => format!("max_age {age}"),
+            Self::WithoutJitter => format!("max_age {age}, jitter off"),
+        }
+    }
+
+    /// Its name in names of files and namespaces.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Unlimited => "off",
+            Self::Limited => "on",
+            Self::WithoutJitter => "plain",
+        }
+    }
+
+    /// What the forwarder is told. `own`: it is onward, which knows options of its own.
+    pub fn corefile(self, plan: &Plan, own: bool) -> String {
+        let (host, port) = FORWARDER.split_once(':').expect("it has a port");
+        let mut text = format!(
+            ".:{port} {{\n    bind {host}\n    forward . {VIRTUAL}:53 {{\n        expire {}\n",
+            seconds(plan.max_age.min(EXPIRE))
+        );
+        let age = seconds(plan.max_age);
+        let _ = match self {
+            Self::Unlimited => Ok(()),
+            Self::Limited => writeln!(text, "        max_age {age}"),
+            Self::WithoutJitter => writeln!(text, "        max_age {age} jitter 0"),
+        };
+        if own {
+            let (flows, most) = (plan.flows, 2 * plan.flows);
+            let _ = writeln!(text, "        spread {flows}\n        max_conns {most}");
+        }
+        if plan.transport == Transport::Tcp {
+            text.push_str("        force_tcp\n");
+        }
+        text.push_str("    }\n}\n");
+        text
+    }
+}
+
+/// The reference's, where `max_age` is not shorter: no flow of a steady load is idle for so long.
+const EXPIRE: Duration = Duration::from_secs(10);
+
+/// A duration as a Corefile has it.
+pub fn seconds(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{Course, Plan, Transport};
+    use crate::incident::nft::Fault;
+    use std::time::Duration;
+
+    /// An outage from 10 to 15 s, a backend added at 40 s, the end at 65 s.
+    pub(crate) fn plan() -> Plan {
+        let seconds = Duration::from_secs;
+        Plan {
+            backends: 3,
+            rate: 1_000.0,
+            fault: Fault::Silent,
+            at: seconds(10),
+            outage: seconds(5),
+            notice: seconds(2),
+            added: seconds(40),
+            length: seconds(65),
+            max_age: seconds(20),
+            flows: 2_048,
+            transport: Transport::Udp,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_shown_is_refused() {
+        assert_eq!(plan().fault(), None);
+        let seconds = Duration::from_secs;
+        let refused = |plan: Plan, word: &str| {
+            let fault = plan.fault().unwrap_or_default();
+            assert!(fault.contains(word), "{word}: {fault}");
+        };
+        refused(Plan { backends: 1, ..plan() }, "backends");
+        refused(Plan { notice: seconds(6), ..plan() }, "--notice");
+        refused(Plan { added: seconds(35), ..plan() }, "too short");
+        refused(Plan { length: seconds(61), ..plan() }, "too short");
+        refused(Plan { rate: 100.0, ..plan() }, "--rate");
+        refused(Plan { max_age: seconds(2), ..plan() }, "--max-age");
+    }
+
+    #[test]
+    fn a_corefile_says_what_the_course_is_about() {
+        let text = |course: Course, own| course.corefile(&plan(), own);
+        assert!(!text(Course::Unlimited, true).contains("max_age"));
+        assert!(text(Course::Limited, true).contains("max_age 20s\n        spread 2048\n"));
+        assert!(text(Course::WithoutJitter, true).contains("max_age 20s jitter 0\n"));
+        assert!(!text(Course::Limited, false).contains("spread"));
+        let tcp = Plan { transport: Transport::Tcp, ..plan() };
+        assert!(Course::Limited.corefile(&tcp, false).contains("force_tcp\n"));
+    }
+}
