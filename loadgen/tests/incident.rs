@@ -22,9 +22,8 @@ fn namespaces(of: u32) -> Vec<String> {
 /// Whether the lab can be built here; says so if it cannot.
 fn is_possible() -> bool {
     let onward = Path::new(env!("CARGO_BIN_EXE_loadgen")).with_file_name("onward");
-    let missing = lab::missing().or_else(|| {
-        (!onward.is_file()).then(|| format!("there is no {}", onward.display()))
-    });
+    let missing = lab::missing()
+        .or_else(|| (!onward.is_file()).then(|| format!("there is no {}", onward.display())));
     if let Some(missing) = &missing {
         eprintln!("SKIPPED: {missing}");
     }
@@ -56,16 +55,14 @@ fn a_starved_backend_gets_its_share_back_with_max_age_and_only_then() {
     for backend in ["failed_backend", "added_backend"] {
         let most = number(0, backend, "part_of_share_at_most");
         assert!(most < 0.2, "{backend} did not starve: {most}\n{output:?}");
+        assert!(number(0, backend, "share_after").is_infinite(), "{output:?}");
         for course in [1, 2] {
-            let after = number(course, backend, "share_after");
-            assert!(after <= 6.0, "course {course}, {backend}: {after}\n{output:?}");
+            // From a second after max_age on. The program itself judges more closely, within three
+            // standard deviations of what 2,048 ports draw by chance; this is eight of them.
+            let part = number(course, backend, "part_of_share_from_then");
+            assert!((0.7..1.3).contains(&part), "course {course}, {backend}: {part}\n{output:?}");
         }
     }
-    assert!(number(0, "failed_backend", "share_after").is_infinite());
-    let most = |course: usize| {
-        courses[course]["new_connections_in_a_second_at_most"].as_f64().unwrap()
-    };
-    assert!(most(2) > most(1), "without jitter there is a herd: {} and {}", most(2), most(1));
 }
 
 #[test]

@@ -197,15 +197,15 @@ impl Arguments {
     }
 
     fn write(&self, incident: &Incident) -> io::Result<()> {
-        let reports: [(&Option<PathBuf>, fn(&Incident) -> String); 3] =
-            [(&self.json, report::json), (&self.html, report::html), (&self.svg, report::svg)];
-        for (path, draw) in reports {
-            let Some(path) = path else { continue };
+        let write = |path: &Option<PathBuf>, draw: fn(&Incident) -> String| {
+            let Some(path) = path else { return Ok(()) };
             std::fs::write(path, draw(incident)).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-            })?;
-        }
-        Ok(())
+            })
+        };
+        write(&self.json, report::json)?;
+        write(&self.html, report::html)?;
+        write(&self.svg, report::svg)
     }
 }
 

@@ -69,6 +69,9 @@ struct Servers {
     forwarder: Running,
 }
 
+/// What is done to the lab at some instant.
+type Act<'l> = Box<dyn Fn() -> io::Result<()> + 'l>;
+
 impl Stage<'_> {
     /// Runs a course from its start to its end.
     ///
@@ -107,7 +110,7 @@ impl Stage<'_> {
     }
 
     /// What happens to the backends, and when.
-    fn events<'l>(&'l self, lab: &'l Lab) -> [(Duration, Box<dyn Fn() -> io::Result<()> + 'l>); 4] {
+    fn events<'l>(&'l self, lab: &'l Lab) -> [(Duration, Act<'l>); 4] {
         let plan = self.plan;
         let all: Vec<usize> = (1..=plan.backends).collect();
         let (first, healthy) = (all[0], all[1..].to_vec());
