@@ -9,7 +9,7 @@ mod harness;
 
 use harness::{Bench, Operations, repeat, run};
 use onward::engine::ConnectionId;
-use onward::engine::pool::{PoolSettings, Pools};
+use onward::engine::pool::{PoolSettings, Pools, TrustSettings};
 use onward::moment::Moment;
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -88,6 +88,7 @@ fn sweep(pooled: usize) -> Operations {
         max_conns: pooled + 1,
         max_inflight: 1,
         streams: false,
+        trust: TrustSettings::default(),
     }]);
     let mut now = Moment::ZERO;
     let mut dial = move |pools: &mut Pools| {
@@ -124,6 +125,7 @@ fn filled() -> (Pools, Moment) {
         max_conns: POOLED,
         max_inflight: BATCH,
         streams: false,
+        trust: TrustSettings::default(),
     }]);
     let now = Moment::ZERO;
     let mut dial = |_| {

@@ -332,6 +332,8 @@ fn block() -> impl Strategy<Value = String> {
         Just("max_conns 300"),
         Just("max_inflight 1"),
         Just("max_inflight 100 9"),
+        Just("distrust off"),
+        Just("rebalance auto"),
         Just("max_idle_conns 3"),
         Just("read_timeout 7us"),
         Just("max_connect_attempts 0"),

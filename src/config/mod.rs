@@ -181,6 +181,10 @@ pub struct Forward {
     pub max_age: Option<Duration>,
     /// So many hundredths of `max_age` earlier each connection's limit may lie, by chance.
     pub max_age_jitter: u8,
+    /// When connections of an upstream fail in a burst, the others are renewed early.
+    pub distrust: bool,
+    /// Old connections are renewed as traffic pays for it.
+    pub rebalance: bool,
     /// At most this many idle connections per worker and upstream. `None`: no limit.
     pub max_idle_conns: Option<usize>,
     /// How long one attempt waits for its response.

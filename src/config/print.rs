@@ -76,6 +76,8 @@ impl fmt::Display for Forward {
             write!(f, " jitter {}%", self.max_age_jitter)?;
         }
         writeln!(f)?;
+        writeln!(f, "        distrust {}", if self.distrust { "on" } else { "off" })?;
+        writeln!(f, "        rebalance {}", if self.rebalance { "auto" } else { "off" })?;
         writeln!(f, "        max_idle_conns {}", self.max_idle_conns.unwrap_or(0))?;
         writeln!(f, "        read_timeout {}", show(self.read_timeout))?;
         writeln!(f, "        max_connect_attempts {}", self.max_connect_attempts.unwrap_or(0))?;

@@ -38,7 +38,7 @@ use super::memory::{EngineMemory, Place, reserved};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
 use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
-use super::pool::{PoolSettings, PoolState, Pools};
+use super::pool::{PoolSettings, PoolState, Pools, TrustSettings};
 use super::routes::Routes;
 use super::stats::{Stats, UpstreamStats};
 use super::tally::{Sites, Tallies};
@@ -472,8 +472,13 @@ fn upstream_settings(forward: &Forward) -> [PoolSettings; 2] {
         max_conns: forward.sizing.max_conns,
         max_inflight: forward.sizing.max_inflight,
         streams: false,
+        trust: TrustSettings {
+            distrust: forward.distrust.then_some(forward.read_timeout),
+            rebalance: forward.rebalance,
+        },
     };
     // Many source ports protect datagrams only: a stream is filled before another is dialled.
     let max_inflight = forward.sizing.stream_inflight;
-    [udp, PoolSettings { spread: 1, max_inflight, streams: true, ..udp }]
+    let trust = TrustSettings::default();
+    [udp, PoolSettings { spread: 1, max_inflight, streams: true, trust, ..udp }]
 }

@@ -15,6 +15,7 @@ mod renewal;
 mod state;
 mod streams;
 mod sweeps;
+mod trust;
 
 use super::heap::Heap;
 use super::key::{ConnectionId, Key};
@@ -25,6 +26,8 @@ use connection::{Connection, jittered};
 pub use state::PoolState;
 use std::time::Duration;
 use streams::{Dials, GRACE_DIVISOR};
+pub use trust::TrustSettings;
+use trust::{Renewal, Trust};
 
 /// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
 /// bound on the cost of a batch, not of fairness, since those looked at go to the end.
@@ -51,6 +54,8 @@ pub struct PoolSettings {
     /// Connections are streams: shared query by query, dialled with a deadline, and replaced
     /// before they retire.
     pub streams: bool,
+    /// When connections of datagrams are renewed that could still be used.
+    pub trust: TrustSettings,
 }
 
 impl PoolSettings {
@@ -93,6 +98,7 @@ struct Pool {
     armed: Option<Moment>,
     rearm: bool,
     dials: Dials,
+    trust: Trust<ConnectionId>,
     stats: PoolStats,
 }
 
@@ -206,6 +212,7 @@ impl Pools {
         let Some(slot) = self.slot(connection) else { return };
         self.now = self.now.max(now);
         if silent {
+            self.blame(slot);
             self.retire(slot, Reason::Silent);
         }
         let was_full = self.is_full(slot);
@@ -222,6 +229,7 @@ impl Pools {
     /// caller sees to by ending or moving them.
     pub fn break_off(&mut self, connection: ConnectionId) {
         let Some(slot) = self.slot(connection) else { return };
+        self.blame(slot);
         if self.connections[slot as usize].outstanding == 0 {
             self.close(slot, Reason::Failed);
         } else {
@@ -269,6 +277,9 @@ impl Pools {
         let full = state.len() >= max_conns;
         let rotates = full || state.usable() >= spread;
         if let Some(slot) = state.idle.front().filter(|_| rotates) {
+            if let Some(renewal) = self.renewal(slot, now) {
+                return Ok(self.renew_idle(slot, renewal, now, random));
+            }
             self.take_idle(slot);
             return Ok(slot);
         }
@@ -281,6 +292,49 @@ impl Pools {
         state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
         state.stats.shared += 1;
         Ok(slot)
+    }
+
+    /// Whether the idle connection in `slot` is to make room for a new one, and why.
+    #[inline]
+    fn renewal(&mut self, slot: u32, now: Moment) -> Option<Renewal> {
+        let member = &self.connections[slot as usize];
+        let state = &mut self.pools[member.pool as usize];
+        let size = state.idle.len() + state.busy.len() + state.retiring;
+        if size > state.settings.max_conns {
+            return None;
+        }
+        let answered = |scout: ConnectionId| {
+            let Key { index, generation } = scout.0;
+            let member = &self.connections[index as usize];
+            member.generation == generation && member.tried
+        };
+        state.trust.renews(now, member.dialled_at, size, answered)
+    }
+
+    #[cold]
+    fn renew_idle(&mut self, slot: u32, renewal: Renewal, now: Moment, random: u32) -> u32 {
+        let pool = self.connections[slot as usize].pool as usize;
+        let reason = match renewal {
+            Renewal::Distrusted | Renewal::Scout => Reason::Distrusted,
+            Renewal::Rebalanced => Reason::Rebalanced,
+        };
+        self.close(slot, reason);
+        let new = self.dial(pool, now, random);
+        if renewal == Renewal::Scout {
+            let scout = self.id(new);
+            self.pools[pool].trust.sent_scout(scout);
+        }
+        new
+    }
+
+    /// The connection in `slot` has failed those on it.
+    fn blame(&mut self, slot: u32) {
+        let member = &self.connections[slot as usize];
+        let state = &mut self.pools[member.pool as usize];
+        if member.retiring.is_none() && !state.settings.streams {
+            let size = state.len();
+            state.trust.failed(self.now, !member.tried, size);
+        }
     }
 
     fn take_idle(&mut self, slot: u32) {
@@ -325,9 +379,13 @@ impl Pools {
 
     /// The last query on a connection has ended.
     fn give_back(&mut self, slot: u32, now: Moment) {
-        let member = &self.connections[slot as usize];
+        let member = &mut self.connections[slot as usize];
         let (pool, retiring, retire_at) = (member.pool as usize, member.retiring, member.retire_at);
         self.pools[pool].end_batch_on(slot);
+        if !matches!(retiring, Some(Reason::Silent | Reason::Failed)) {
+            let newcomer = !std::mem::replace(&mut member.tried, true);
+            self.pools[pool].trust.answered(now, newcomer);
+        }
         let settings = &self.pools[pool].settings;
         let full = settings.max_idle.is_some_and(|max| self.pools[pool].idle.len() >= max);
         let reason = match retiring {
@@ -381,7 +439,8 @@ impl Pools {
         self.end_dial(slot);
         let state = &mut self.pools[self.connections[slot as usize].pool as usize];
         let member = &mut self.connections[slot as usize];
-        (member.proven, member.replaces, member.replaced) = (false, None, false);
+        (member.proven, member.tried) = (false, false);
+        (member.replaces, member.replaced) = (None, false);
         state.stats.ages[reason as usize].add(self.now.since(member.dialled_at));
         match (std::mem::take(&mut member.idle), member.retiring.take()) {
             (_, Some(_)) => state.retiring -= 1,
@@ -393,6 +452,7 @@ impl Pools {
             Reason::Aged => state.stats.aged += 1,
             Reason::Spare | Reason::Surplus => state.stats.surplus += 1,
             Reason::Silent | Reason::Failed => state.stats.broken += 1,
+            Reason::Distrusted | Reason::Rebalanced => state.stats.renewed += 1,
             Reason::Stopped => {}
         }
         self.free.push(slot);
@@ -438,6 +498,7 @@ impl Pool {
             armed: None,
             rearm: false,
             dials: Dials::default(),
+            trust: Trust::new(settings.trust, settings.spread),
             stats: PoolStats::default(),
         }
     }

@@ -165,6 +165,8 @@ pub struct PoolStats {
     pub surplus: u64,
     /// Closed because a query on it timed out or its socket failed.
     pub broken: u64,
+    /// Closed though usable, so that others take their place: distrusted, or for balance.
+    pub renewed: u64,
     /// How old they were when they were closed, by [`Reason`].
     pub ages: [Ages; REASONS],
 }
@@ -187,13 +189,26 @@ pub enum Reason {
     Failed,
     /// Nothing is to be sent any more.
     Stopped,
+    /// Others like it failed, so it may lead to where too many do.
+    Distrusted,
+    /// `rebalance`: it was old.
+    Rebalanced,
 }
 
 /// How many reasons there are.
-pub const REASONS: usize = Reason::Stopped as usize + 1;
+pub const REASONS: usize = Reason::Rebalanced as usize + 1;
 /// What they are called where they are shown.
-pub const REASON_NAMES: [&str; REASONS] =
-    ["expire", "max_age", "max_idle_conns", "surplus", "timeout", "error", "stop"];
+pub const REASON_NAMES: [&str; REASONS] = [
+    "expire",
+    "max_age",
+    "max_idle_conns",
+    "surplus",
+    "timeout",
+    "error",
+    "stop",
+    "distrust",
+    "rebalance",
+];
 /// Up to how many seconds old connections were that are counted together.
 pub const AGES: [u32; 11] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600];
 
@@ -362,6 +377,7 @@ impl PoolStats {
         self.aged += other.aged;
         self.surplus += other.surplus;
         self.broken += other.broken;
+        self.renewed += other.renewed;
         for (own, other) in self.ages.iter_mut().zip(&other.ages) {
             own.merge(other);
         }

@@ -39,6 +39,8 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         expire: Duration::from_secs(10),
         max_age: None,
         max_age_jitter: 10,
+        distrust: true,
+        rebalance: false,
         max_idle_conns: None,
         read_timeout: Duration::from_secs(2),
         max_connect_attempts: None,

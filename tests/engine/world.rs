@@ -311,7 +311,7 @@ impl World {
         }
         for upstream in &stats.upstreams {
             let pool = upstream.pool;
-            let closed = pool.expired + pool.aged + pool.surplus + pool.broken;
+            let closed = pool.expired + pool.aged + pool.surplus + pool.broken + pool.renewed;
             assert!(closed <= pool.opened, "{upstream:?}");
             assert!(upstream.sent >= upstream.answered + upstream.timed_out, "{upstream:?}");
         }
@@ -334,7 +334,7 @@ impl World {
         for upstream in &stats.upstreams {
             let pool = upstream.pool;
             assert_eq!(upstream.latency.count(), upstream.answered);
-            let closed = pool.expired + pool.aged + pool.surplus + pool.broken;
+            let closed = pool.expired + pool.aged + pool.surplus + pool.broken + pool.renewed;
             assert_eq!(closed, pool.opened, "{upstream:?}");
             assert!(upstream.sent <= upstream.answered + upstream.timed_out + upstream.failed);
         }

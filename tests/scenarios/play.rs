@@ -347,6 +347,7 @@ impl Player {
                 PoolCount::Aged => pool.aged,
                 PoolCount::Surplus => pool.surplus,
                 PoolCount::Broken => pool.broken,
+                PoolCount::Renewed => pool.renewed,
             };
             if !expected.contains(&is) {
                 let of = format!("{sockets} connections, {pool:?}");

@@ -97,6 +97,7 @@ pub(crate) enum PoolCount {
     Aged,
     Surplus,
     Broken,
+    Renewed,
 }
 
 /// What the engine counts besides replies.
@@ -115,7 +116,7 @@ pub(crate) enum Count {
     AllDown,
 }
 
-const POOL_COUNTS: [(&str, PoolCount); 8] = [
+const POOL_COUNTS: [(&str, PoolCount); 9] = [
     ("connections", PoolCount::Connections),
     ("opened", PoolCount::Opened),
     ("reused", PoolCount::Reused),
@@ -124,6 +125,7 @@ const POOL_COUNTS: [(&str, PoolCount); 8] = [
     ("aged", PoolCount::Aged),
     ("surplus", PoolCount::Surplus),
     ("broken", PoolCount::Broken),
+    ("renewed", PoolCount::Renewed),
 ];
 
 pub(crate) const COUNTS: [(&str, Count); 11] = [

@@ -180,5 +180,5 @@ fn is_on(engine: &Forwarder, attempt: &Attempt) -> bool {
 }
 
 fn alive(stats: &PoolStats) -> u64 {
-    stats.opened - stats.expired - stats.aged - stats.surplus - stats.broken
+    stats.opened - stats.expired - stats.aged - stats.surplus - stats.broken - stats.renewed
 }

@@ -24,6 +24,7 @@ mod plan;
 mod proof;
 mod renewal;
 mod upstream;
+mod virtual_address;
 mod worker;
 mod world;
 

@@ -239,6 +239,8 @@ fn stanza(dice: &mut Dice, calm: bool, from: &str, upstreams: &mut usize) -> Str
     option(format!("max_conns {max_conns}"));
     option(format!("spread {}", 1 + dice.below(max_conns.min(32))));
     option(format!("max_inflight {max_inflight}"));
+    option(format!("distrust {}", dice.pick(&["on", "off"])));
+    option(format!("rebalance {}", dice.pick(&["auto", "off"])));
     let timeouts = if calm { [1_000, 1_500, 2_000, 6_000] } else { [200, 1_000, 2_000, 6_000] };
     option(format!("read_timeout {}ms", dice.pick(&timeouts)));
     if dice.one_in(2) {

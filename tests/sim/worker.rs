@@ -436,7 +436,7 @@ impl Worker {
         left("deadlines", self.engine.next_deadline().iter().count());
         for upstream in &self.engine.stats().upstreams {
             for pool in [upstream.pool, upstream.streams] {
-                let gone = pool.expired + pool.aged + pool.surplus + pool.broken;
+                let gone = pool.expired + pool.aged + pool.surplus + pool.broken + pool.renewed;
                 left("connections in the pools", (pool.opened - gone) as usize);
             }
         }

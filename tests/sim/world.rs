@@ -239,6 +239,7 @@ impl World {
                     tally.count("connections aged", pool.aged);
                     tally.count("connections surplus", pool.surplus);
                     tally.count("connections broken", pool.broken);
+                    tally.count("connections renewed", pool.renewed);
                 }
             }
         }

@@ -36,10 +36,12 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All options, and whether onward has them. To build one: say `true` here, and move its arm from
 /// [`later::check`] to [`Options::read`], where its value becomes a field.
-const OPTIONS: [(&str, bool); 24] = [
+const OPTIONS: [(&str, bool); 26] = [
     ("except", true),
     ("expire", true),
     ("max_age", true),
+    ("distrust", true),
+    ("rebalance", true),
     ("max_idle_conns", true),
     ("policy", true),
     ("read_timeout", true),
@@ -156,6 +158,8 @@ struct Options {
     expire: Option<Duration>,
     max_age: Option<(Duration, Place)>,
     max_age_jitter: Option<u8>,
+    distrust: Option<bool>,
+    rebalance: bool,
     max_idle_conns: Option<usize>,
     read_timeout: Option<Duration>,
     max_connect_attempts: Option<u32>,
@@ -215,6 +219,8 @@ impl Options {
                 self.max_age = Some((read_duration(property, cursor)?, property.place.clone()));
                 self.max_age_jitter = sizing::read_jitter(cursor)?;
             }
+            "distrust" => self.distrust = Some(read_word(property, cursor, ["off", "on"])?),
+            "rebalance" => self.rebalance = read_word(property, cursor, ["off", "auto"])?,
             "max_idle_conns" => {
                 // 0 is no limit.
                 let number = read_count(property, cursor)?;
@@ -383,6 +389,8 @@ impl Options {
             expire: self.expire.unwrap_or(EXPIRE),
             max_age: self.max_age.map(|(max_age, _)| max_age).filter(|max_age| !max_age.is_zero()),
             max_age_jitter: self.max_age_jitter.unwrap_or(MAX_AGE_JITTER),
+            distrust: self.distrust.unwrap_or(true),
+            rebalance: self.rebalance,
             max_idle_conns: self.max_idle_conns,
             read_timeout: self.read_timeout.unwrap_or(READ_TIMEOUT),
             max_connect_attempts: (attempts > 0).then_some(attempts),
@@ -399,6 +407,22 @@ impl Options {
         };
         Ok(Stanza { forward, sizing: self.sizing, place: name.place.clone() })
     }
+}
+
+/// Which of two words an option's argument is: the second?
+fn read_word(
+    property: &Token,
+    cursor: &mut Cursor<'_>,
+    words: [&str; 2],
+) -> Result<bool, Complaint> {
+    let argument = cursor.expect_arg()?;
+    cursor.expect_no_arg()?;
+    let place = words.iter().position(|word| *word == &*argument.text);
+    place.map(|place| place == 1).ok_or_else(|| {
+        let [off, on] = words;
+        let message = format!("{} must be '{on}' or '{off}': '{}'", property.text, argument.text);
+        Complaint::value(argument, message)
+    })
 }
 
 fn read_policy(cursor: &mut Cursor<'_>) -> Result<Policy, Complaint> {

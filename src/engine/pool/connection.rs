@@ -29,6 +29,8 @@ pub(super) struct Connection {
     pub(super) dialled_at: Moment,
     /// It has carried an answer: if the peer closes it, that was between queries.
     pub(super) proven: bool,
+    /// All that was on it has been answered once.
+    pub(super) tried: bool,
     /// The connection that it was dialled to replace, and whether one was dialled to replace it.
     pub(super) replaces: Option<ConnectionId>,
     pub(super) replaced: bool,
@@ -53,6 +55,7 @@ impl Connection {
             dial_link: Link::OFF,
             dialled_at: Moment::ZERO,
             proven: false,
+            tried: false,
             replaces: None,
             replaced: false,
             link: Link::OFF,

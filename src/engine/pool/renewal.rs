@@ -125,5 +125,6 @@ impl Pool {
         (self.idle, self.busy, self.retiring) = (before.idle, before.busy, before.retiring);
         (self.peak, self.peak_since) = (before.peak, before.peak_since);
         (self.dials, self.stats) = (before.dials, before.stats);
+        self.trust.take_over(before.trust);
     }
 }

@@ -282,6 +282,7 @@ impl Pools {
 
 #[cfg(test)]
 mod tests {
+    use super::super::TrustSettings;
     use super::{DIAL_FIRST, DIAL_MIN, PoolSettings, Pools, TakeError};
     use crate::engine::key::ConnectionId;
     use crate::moment::Moment;
@@ -299,6 +300,7 @@ mod tests {
             max_conns: 100,
             max_inflight: 1,
             streams: true,
+            trust: TrustSettings::default(),
         }
     }
 

@@ -4,7 +4,8 @@
 //! live through random operations while a keeper, late now and then, wakes them as they asked;
 //! after each operation both must agree on what was taken, closed, counted and asked for.
 
-use super::{PoolSettings, Pools, TakeError};
+use super::super::trust::{Renewal, Trust};
+use super::{PoolSettings, Pools, TakeError, TrustSettings};
 use crate::engine::key::ConnectionId;
 use crate::engine::stats::PoolStats;
 use crate::moment::Moment;
@@ -20,11 +21,16 @@ struct Member {
     retiring: bool,
     retire_at: Moment,
     idle_since: Option<Moment>,
+    dialled_at: Moment,
+    /// It has come back with answers.
+    tried: bool,
 }
 
 /// One pool, described in the words of its contract.
 struct Twin {
     settings: PoolSettings,
+    /// Has a model of its own in the words of its contract; here it is who asks it, and when.
+    trust: Trust<ConnectionId>,
     /// Idle ones by their return, busy ones by when a batch last took them.
     members: Vec<Member>,
     batch: Option<(ConnectionId, usize)>,
@@ -39,6 +45,7 @@ struct Twin {
 impl Twin {
     fn new(settings: PoolSettings) -> Self {
         Self {
+            trust: Trust::new(settings.trust, held(&settings)),
             settings,
             members: Vec::new(),
             batch: None,
@@ -117,6 +124,15 @@ impl Twin {
         let rotates = self.usable() >= spread.min(max_conns).min(max_idle.unwrap_or(usize::MAX))
             || self.members.len() >= max_conns;
         let oldest = self.idle().next().filter(|_| rotates).cloned();
+        let renewal = oldest.as_ref().and_then(|oldest| {
+            let tried = |id| self.members.iter().any(|member| member.id == id && member.tried);
+            self.trust.renews(now, oldest.dialled_at, self.members.len(), tried)
+        });
+        if let Some(oldest) = oldest.as_ref().filter(|_| renewal.is_some()) {
+            self.stats.renewed += 1;
+            self.close(oldest.id);
+        }
+        let oldest = oldest.filter(|_| renewal.is_none());
         let mut chosen = if let Some(oldest) = oldest {
             self.stats.reused += 1;
             oldest
@@ -129,7 +145,19 @@ impl Twin {
             let early = early * f64::from(random) / 2f64.powi(32);
             let age = if max_age == u64::MAX { max_age } else { max_age - early as u64 };
             let retire_at = now.plus(Duration::from_nanos(age));
-            Member { id, outstanding: 0, retiring: false, retire_at, idle_since: None }
+            if renewal == Some(Renewal::Scout) {
+                self.trust.sent_scout(id);
+            }
+            let (dialled_at, tried) = (now, false);
+            Member {
+                id,
+                outstanding: 0,
+                retiring: false,
+                retire_at,
+                idle_since: None,
+                dialled_at,
+                tried,
+            }
         } else {
             let least = self.busy().take(64).min_by_key(|member| member.outstanding).cloned();
             let Some(least) = least else { return Err(TakeError::Exhausted) };
@@ -148,6 +176,7 @@ impl Twin {
 
     fn release(&mut self, id: ConnectionId, now: Moment, silent: bool) {
         if silent {
+            self.blame(id, now);
             let member = self.member(id).unwrap();
             // A connection that was too old already stays one that retires for its age.
             if !member.retiring {
@@ -160,7 +189,11 @@ impl Twin {
         if member.outstanding > 0 {
             return;
         }
-        let member = member.clone();
+        if !(member.retiring && member.retire_at == Moment::FOREVER) {
+            let newcomer = !std::mem::replace(&mut member.tried, true);
+            self.trust.answered(now, newcomer);
+        }
+        let member = self.member(id).unwrap().clone();
         self.batch = self.batch.filter(|(taken, _)| *taken != id);
         let idle = self.idle().count();
         let stats = &mut self.stats;
@@ -185,7 +218,17 @@ impl Twin {
         self.close(id);
     }
 
-    fn break_off(&mut self, id: ConnectionId) {
+    fn blame(&mut self, id: ConnectionId, now: Moment) {
+        let size = self.members.len();
+        let member = self.member(id).unwrap();
+        if !member.retiring {
+            let newcomer = !member.tried;
+            self.trust.failed(now, newcomer, size);
+        }
+    }
+
+    fn break_off(&mut self, id: ConnectionId, now: Moment) {
+        self.blame(id, now);
         let member = self.member(id).unwrap();
         if !member.retiring {
             member.retire_at = Moment::FOREVER;
@@ -296,7 +339,7 @@ impl Pair {
             let place = self.below(count);
             let id = self.twins[pool].members[place].id;
             self.pools.break_off(id);
-            self.twins[pool].break_off(id);
+            self.twins[pool].break_off(id, self.pools.now);
         }
     }
 
@@ -365,13 +408,18 @@ impl Pair {
             let PoolStats { ages, .. } = self.pools.stats(pool);
             let stats = PoolStats { ages: Default::default(), ..self.pools.stats(pool) };
             assert_eq!(stats, twin.stats);
-            let PoolStats { expired, aged, surplus, broken, .. } = stats;
-            let [expired_, aged_, spare, surplus_, silent, failed, stopped] =
+            let PoolStats { expired, aged, surplus, broken, renewed, .. } = stats;
+            let [expired_, aged_, spare, surplus_, silent, failed, stopped, doubted, balanced] =
                 ages.map(|ages| ages.counts.iter().sum::<u64>());
-            let told = [expired_, aged_, spare + surplus_, silent + failed, stopped];
+            let told =
+                [expired_, aged_, spare + surplus_, silent + failed, doubted + balanced, stopped];
             let left = stats.opened - self.pools.len(pool) as u64;
-            let stopped = left - expired - aged - surplus - broken;
-            assert_eq!(told, [expired, aged, surplus, broken, stopped], "each with its age");
+            let stopped = left - expired - aged - surplus - broken - renewed;
+            assert_eq!(
+                told,
+                [expired, aged, surplus, broken, renewed, stopped],
+                "each with its age"
+            );
             for member in &twin.members {
                 assert_eq!(self.pools.pool_of(member.id), Some(pool));
             }
@@ -412,6 +460,12 @@ impl Pools {
     }
 }
 
+/// As many as a pool holds before it rotates.
+fn held(settings: &PoolSettings) -> usize {
+    let PoolSettings { spread, max_conns, max_idle, .. } = *settings;
+    spread.min(max_conns).min(max_idle.unwrap_or(usize::MAX))
+}
+
 fn random_settings(random: &mut ChaCha8Rng) -> PoolSettings {
     let mut below = |bound: u32| random.next_u32() % bound;
     let max_conns = if below(4) == 0 { 65 + below(30) } else { 1 + below(20) } as usize;
@@ -426,12 +480,16 @@ fn random_settings(random: &mut ChaCha8Rng) -> PoolSettings {
         max_conns,
         max_inflight: [1, 2, 7, 64][below(4) as usize],
         streams: false,
+        trust: TrustSettings {
+            distrust: (below(3) > 0).then(|| Duration::from_millis(u64::from(below(2_000)))),
+            rebalance: below(3) == 0,
+        },
     }
 }
 
 #[test]
 fn the_pool_agrees_with_its_twin_over_two_hundred_thousand_operations() {
-    let mut tallies = [0; 7];
+    let mut tallies = [0; 8];
     for seed in 0..200 {
         let counted = std::panic::catch_unwind(|| operate(seed));
         let counted = counted.unwrap_or_else(|_| panic!("with seed {seed}"));
@@ -441,14 +499,14 @@ fn the_pool_agrees_with_its_twin_over_two_hundred_thousand_operations() {
 }
 
 /// A thousand operations; returns how often each thing happened.
-fn operate(seed: u64) -> [u64; 7] {
+fn operate(seed: u64) -> [u64; 8] {
     let mut pair = Pair::new(seed);
     (0..1_000).for_each(|_| pair.step());
-    let mut tallies = [0; 7];
-    for PoolStats { opened, reused, shared, expired, aged, surplus, broken, .. } in
+    let mut tallies = [0; 8];
+    for PoolStats { opened, reused, shared, expired, aged, surplus, broken, renewed, .. } in
         pair.twins.iter().map(|twin| twin.stats)
     {
-        let counted = [opened, reused, shared, expired, aged, surplus, broken];
+        let counted = [opened, reused, shared, expired, aged, surplus, broken, renewed];
         tallies.iter_mut().zip(counted).for_each(|(sum, count)| *sum += count);
     }
     pair.finish();

@@ -1,0 +1,494 @@
+//! Whether the connections that a pool has can still be trusted to be the right ones.
+//!
+//! Behind a virtual address connection tracking pins each source port to one backend. When a
+//! backend is disturbed the connections pinned to it time out and are closed, so what is left are
+//! those pinned to the others; and as rotation keeps them busy, a backend that has recovered gets
+//! nothing until they age. So after a *trouble* all connections dialled before are renewed once.
+//! This decides when; the pool does it, when such a connection is next to be taken. Pure integer
+//! arithmetic, constant space, a few steps an outcome.
+//!
+//! The unit is an *outcome*: a connection that came back with its answers, or one that had to be
+//! closed because nobody answered or its socket failed. The unit of suspicion is the connection:
+//! even loss hits queries, a disturbed backend hits connections. A trouble begins when of late, in
+//! one to two seconds, at least two connections and a twelfth of the pool failed, and their share
+//! is four times what is usual here: a lone time-out is none. It lasts as long as of the
+//! *newcomers*, which meet their backend for the first time, an eighth fails.
+//!
+//! While it lasts one connection each [`STEP`] is renewed to see how things are (a *scout*), and
+//! when [`STREAK`] of them in a row were answered before the next one left, the pool is renewed:
+//! a *round*. Another round is made at its beginning, since it may be over already, and in growing
+//! steps of quiet after it, since a tracker that moves flows hides when a backend comes back.
+//! Renewals are paid for: see [`PRICE`].
+
+use crate::moment::Moment;
+use std::time::Duration;
+
+/// Outcomes that are looked at together: those of this window and of the one before.
+const WINDOW: Duration = Duration::from_secs(1);
+/// What happened earlier counts half when there is so much of it.
+const USUAL_MAX: u32 = 8_192;
+/// Before anything is known: one in sixteen fails, on the strength of so little.
+const USUAL_FIRST: Outcomes = Outcomes { answered: 240, failed: 16 };
+/// So many failures less one connection in [`FAILED_SHARE`] of the pool are no trouble.
+const FAILED_MIN: u32 = 2;
+const FAILED_SHARE: u32 = 12;
+/// So much more often than usual.
+const BURST: u64 = 4;
+/// One in so many newcomers fails, of a few: more than any even loss that a network lives with.
+const NEWCOMERS_SHARE: u32 = 8;
+const NEWCOMERS_MIN: u32 = 3;
+/// The rate is bounded for each of these.
+const STEP: Duration = Duration::from_millis(100);
+/// In one step at most this part of the pool is renewed, and at least one connection.
+const STEP_SHARE: usize = 8;
+/// So many scouts in a row that are answered: it is over. One in three dead: false once a minute.
+const STREAK: u32 = 16;
+/// How long scouts go on after the last bad newcomers, besides the time that a query waits.
+const SCOUTS: Duration = Duration::from_secs(2);
+/// Scouts of one trouble go no longer: what lasts longer is no disturbance but a state.
+const SCOUTS_MAX: Duration = Duration::from_secs(60);
+/// The quiet before the first further round, doubled for each until it would exceed the other.
+const QUIET_FIRST: Duration = Duration::from_secs(2);
+const QUIET_MAX: Duration = Duration::from_secs(32);
+/// A renewal costs as much as so many outcomes earn: less than one dial in a hundred queries.
+const PRICE: i64 = 128;
+/// What is earned for renewals of the pool's spread is kept for so many of them; a trouble may
+/// run up debts of as many, which are paid before the next may begin.
+const SAVED_MAX: i64 = 2;
+const DEBT_MAX: i64 = 8;
+/// From the moment at which `rebalance` began to renew all there are to the next, at least.
+const BALANCE_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the operator wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrustSettings {
+    /// How long a query waits for its answer; `None`: nothing is ever distrusted.
+    pub distrust: Option<Duration>,
+    /// Old connections are renewed as traffic pays for it, troubles or not.
+    pub rebalance: bool,
+}
+
+/// How many there were of each kind.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcomes {
+    answered: u32,
+    failed: u32,
+}
+
+impl Outcomes {
+    fn all(self) -> u32 {
+        self.answered + self.failed
+    }
+}
+
+/// What happened in one window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    all: Outcomes,
+    /// Those of connections that had carried nothing before.
+    newcomers: Outcomes,
+}
+
+/// Why a connection is to be renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// Another will be as good, and this one is needed no more.
+    Distrusted,
+    /// The same, and [`Trust::sent_scout`] is to be told which.
+    Scout,
+    /// It is old, and `rebalance` is on.
+    Rebalanced,
+}
+
+/// A trouble, from its beginning to the last round.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    scouts_until: Moment,
+    scouts_end: Moment,
+    next_scout: Moment,
+    streak: u32,
+    /// Newcomers have failed since the last round.
+    lost: bool,
+    next_round: Moment,
+    quiet: Duration,
+}
+
+/// The state of one pool.
+#[derive(Debug)]
+pub(super) struct Trust<Scout> {
+    settings: TrustSettings,
+    /// The pool is renewed at this price.
+    whole: i64,
+    savings: i64,
+    window_ends: Moment,
+    window: Window,
+    before: Window,
+    usual: Outcomes,
+    /// Connections dialled earlier are to be renewed.
+    renew_before: Moment,
+    trouble: Option<Trouble>,
+    /// What was dialled last to see how things are.
+    scout: Option<Scout>,
+    step_ends: Moment,
+    step_left: usize,
+    /// Those dialled earlier are to be renewed for balance, and so many in a row were not.
+    balance_before: Moment,
+    young: u32,
+}
+
+impl<Scout: Copy> Trust<Scout> {
+    /// Of a pool that holds `spread` connections.
+    pub(super) fn new(settings: TrustSettings, spread: usize) -> Self {
+        let whole = PRICE * spread.max(1) as i64;
+        Self {
+            settings,
+            whole,
+            savings: whole,
+            window_ends: Moment::ZERO,
+            window: Window::default(),
+            before: Window::default(),
+            usual: USUAL_FIRST,
+            renew_before: Moment::ZERO,
+            trouble: None,
+            scout: None,
+            step_ends: Moment::ZERO,
+            step_left: 0,
+            balance_before: Moment::ZERO,
+            young: 0,
+        }
+    }
+
+    /// Goes on under other settings with what `before` has learned.
+    pub(super) fn take_over(&mut self, before: Self) {
+        let (settings, whole) = (self.settings, self.whole);
+        *self = Self { settings, whole, ..before };
+        self.savings = self.savings.clamp(-DEBT_MAX * whole, SAVED_MAX * whole);
+        if settings.distrust.is_none() {
+            (self.trouble, self.renew_before) = (None, Moment::ZERO);
+        }
+    }
+
+    /// A connection came back with its answers; `newcomer`: for the first time.
+    pub(super) fn answered(&mut self, now: Moment, newcomer: bool) {
+        if self.window_ends <= now {
+            self.roll(now);
+        }
+        self.window.all.answered += 1;
+        self.window.newcomers.answered += u32::from(newcomer);
+        self.savings = (self.savings + 1).min(SAVED_MAX * self.whole);
+    }
+
+    /// A connection had to be closed: a query on it was not answered in time, or its socket failed.
+    /// `size`: how many the pool has.
+    pub(super) fn failed(&mut self, now: Moment, newcomer: bool, size: usize) {
+        let Some(timeout) = self.settings.distrust else { return };
+        if self.window_ends <= now {
+            self.roll(now);
+        }
+        self.window.all.failed += 1;
+        self.window.newcomers.failed += u32::from(newcomer);
+        if self.trouble.is_none() {
+            return self.begin(now, timeout, size);
+        }
+        let newcomers = sum(self.before.newcomers, self.window.newcomers);
+        let bad = newcomers.failed >= NEWCOMERS_MIN
+            && newcomers.failed * NEWCOMERS_SHARE >= newcomers.all();
+        let Some(trouble) = self.trouble.as_mut() else { return };
+        if newcomer && bad && now < trouble.scouts_end {
+            trouble.lost = true;
+            trouble.scouts_until = now.plus(timeout + SCOUTS).min(trouble.scouts_end);
+            trouble.quiet = QUIET_FIRST;
+            trouble.next_round = now.plus(timeout + QUIET_FIRST);
+        }
+    }
+
+    /// Whether the connection dialled at `dialled_at`, which would be taken, is to be closed and
+    /// another dialled instead. `size`: how many the pool has; `answered`: whether that scout, if
+    /// it is still there, has been.
+    #[inline]
+    pub(super) fn renews(
+        &mut self,
+        now: Moment,
+        dialled_at: Moment,
+        size: usize,
+        answered: impl Fn(Scout) -> bool,
+    ) -> Option<Renewal> {
+        if self.trouble.is_none() && self.renew_before <= dialled_at && !self.settings.rebalance {
+            return None;
+        }
+        self.decide(now, dialled_at, size, answered)
+    }
+
+    #[inline(never)]
+    fn decide(
+        &mut self,
+        now: Moment,
+        dialled_at: Moment,
+        size: usize,
+        answered: impl Fn(Scout) -> bool,
+    ) -> Option<Renewal> {
+        let scouts = self.go_on(now, answered);
+        let renewal = if scouts {
+            Renewal::Scout
+        } else if dialled_at < self.renew_before {
+            Renewal::Distrusted
+        } else if self.settings.rebalance && self.balances(now, dialled_at, size) {
+            Renewal::Rebalanced
+        } else {
+            return None;
+        };
+        if self.step_ends <= now {
+            (self.step_ends, self.step_left) = (now.plus(STEP), (size / STEP_SHARE).max(1));
+        }
+        if self.savings - PRICE < -DEBT_MAX * self.whole {
+            return None;
+        }
+        self.step_left = self.step_left.checked_sub(1)?;
+        self.savings -= PRICE;
+        Some(renewal)
+    }
+
+    /// The scout asked for is this connection.
+    pub(super) fn sent_scout(&mut self, scout: Scout) {
+        self.scout = Some(scout);
+    }
+
+    /// Whether the connection dialled at `dialled_at` is renewed for balance: each once, before any
+    /// is for the second time.
+    fn balances(&mut self, now: Moment, dialled_at: Moment, size: usize) -> bool {
+        if dialled_at < self.balance_before {
+            self.young = 0;
+            return self.savings >= self.whole + PRICE;
+        }
+        self.young = self.young.saturating_add(1);
+        if self.young as usize >= size && self.balance_before.plus(BALANCE_PAUSE) <= now {
+            (self.balance_before, self.young) = (now, 0);
+        }
+        false
+    }
+
+    fn begin(&mut self, now: Moment, timeout: Duration, size: usize) {
+        let late = sum(self.before.all, self.window.all);
+        let many = late.failed >= FAILED_MIN + size as u32 / FAILED_SHARE;
+        let unusual = u64::from(late.failed) * u64::from(self.usual.all())
+            >= BURST * u64::from(late.all()) * u64::from(self.usual.failed);
+        if !many || !unusual || self.savings < self.whole {
+            return;
+        }
+        self.trouble = Some(Trouble {
+            scouts_until: now.plus(timeout + SCOUTS),
+            scouts_end: now.plus(SCOUTS_MAX),
+            next_scout: now,
+            streak: 0,
+            lost: false,
+            next_round: now.plus(timeout + QUIET_FIRST),
+            quiet: QUIET_FIRST,
+        });
+        self.scout = None;
+        self.renew_before = now;
+    }
+
+    /// Time passes in a trouble, if there is one. True if a scout is to be sent.
+    fn go_on(&mut self, now: Moment, answered: impl Fn(Scout) -> bool) -> bool {
+        let Some(trouble) = &mut self.trouble else { return false };
+        if trouble.next_round <= now {
+            self.renew_before = now;
+            trouble.lost = false;
+            trouble.quiet *= 2;
+            trouble.next_round = now.plus(trouble.quiet);
+            if trouble.quiet > QUIET_MAX {
+                self.trouble = None;
+            }
+            return false;
+        }
+        if now < trouble.next_scout || trouble.scouts_until <= now {
+            return false;
+        }
+        trouble.next_scout = now.plus(STEP);
+        let well = self.scout.take().is_some_and(answered);
+        trouble.streak = if well { trouble.streak + 1 } else { 0 };
+        if trouble.lost && trouble.streak >= STREAK {
+            (trouble.lost, trouble.streak) = (false, 0);
+            self.renew_before = now;
+        }
+        true
+    }
+
+    /// The window is over, and what was before it becomes part of what is usual, unless that is a
+    /// trouble.
+    #[cold]
+    fn roll(&mut self, now: Moment) {
+        let next = self.window_ends.plus(WINDOW) > now;
+        let (window, before) = (std::mem::take(&mut self.window), self.before);
+        self.before = if next { window } else { Window::default() };
+        self.window_ends = now.plus(WINDOW);
+        if self.trouble.is_none() {
+            self.usual = sum(self.usual, before.all);
+            if !next {
+                self.usual = sum(self.usual, window.all);
+            }
+            while self.usual.all() > USUAL_MAX {
+                self.usual.answered /= 2;
+                self.usual.failed /= 2;
+            }
+        }
+    }
+}
+
+fn sum(one: Outcomes, other: Outcomes) -> Outcomes {
+    Outcomes {
+        answered: one.answered.saturating_add(other.answered),
+        failed: one.failed.saturating_add(other.failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DEBT_MAX, PRICE, Renewal, STREAK, Trust, TrustSettings};
+    use crate::moment::Moment;
+    use std::time::Duration;
+
+    const SIZE: usize = 32;
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    const ON: TrustSettings = TrustSettings { distrust: Some(TIMEOUT), rebalance: false };
+    const OLD: Moment = Moment::ZERO;
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_nanos(ms * 1_000_000)
+    }
+
+    /// A pool that has answered well for ten seconds, a thousand times a second.
+    fn proven(settings: TrustSettings) -> Trust<u32> {
+        let mut trust = Trust::new(settings, SIZE);
+        (0..10_000).for_each(|ms| trust.answered(at(ms), false));
+        trust
+    }
+
+    fn burst(trust: &mut Trust<u32>, now: Moment) {
+        (0..SIZE / 3).for_each(|_| trust.failed(now, false, SIZE));
+    }
+
+    /// How many of so many old ones are renewed now, scouts apart.
+    fn renewed(trust: &mut Trust<u32>, now: Moment, count: usize) -> usize {
+        let mut renews = || trust.renews(now, OLD, SIZE, |_| false);
+        (0..count).filter(|_| renews() == Some(Renewal::Distrusted)).count()
+    }
+
+    #[test]
+    fn a_lone_failure_is_no_trouble_and_a_burst_is() {
+        let mut trust = proven(ON);
+        trust.failed(at(10_000), false, SIZE);
+        assert_eq!(trust.renews(at(10_000), OLD, SIZE, |_| false), None);
+        burst(&mut trust, at(10_100));
+        assert!(trust.renews(at(10_100), OLD, SIZE, |_| false).is_some());
+    }
+
+    #[test]
+    fn failures_as_usual_are_no_trouble_however_many() {
+        let mut trust = Trust::<u32>::new(ON, SIZE);
+        for ms in 0..100_000 {
+            match ms % 20 {
+                0 => trust.failed(at(ms), ms % 100 == 0, SIZE),
+                _ => trust.answered(at(ms), false),
+            }
+            assert_eq!(trust.renews(at(ms), OLD, SIZE, |_| false), None, "after {ms} ms");
+        }
+    }
+
+    #[test]
+    fn the_pool_is_renewed_once_and_not_as_a_herd() {
+        let mut trust = proven(ON);
+        let begun = at(10_000);
+        burst(&mut trust, begun);
+        // One of each eighth is a scout.
+        for step in 0..8 {
+            let count = renewed(&mut trust, begun.plus(Duration::from_millis(100 * step)), SIZE);
+            assert_eq!(count, SIZE / 8 - 1, "in step {step}");
+        }
+        let young = begun.plus(Duration::from_millis(1));
+        let later = begun.plus(Duration::from_millis(850));
+        let renews = |trust: &mut Trust<u32>| trust.renews(later, young, SIZE, |_| false);
+        assert_eq!(renews(&mut trust), Some(Renewal::Scout));
+        assert_eq!(renews(&mut trust), None, "it was dialled after the trouble had begun");
+    }
+
+    #[test]
+    fn scouts_that_are_answered_in_a_row_have_the_pool_renewed_if_others_were_not() {
+        for lost in [true, false] {
+            let mut trust = proven(ON);
+            burst(&mut trust, at(10_000));
+            (0..4).for_each(|_| {
+                if lost {
+                    trust.failed(at(10_100), true, SIZE);
+                }
+            });
+            let young = at(10_150);
+            let mut rounds = 0;
+            for step in 0..u64::from(STREAK) + 2 {
+                let now = at(10_200 + 100 * step);
+                if trust.renews(now, young, SIZE, |_| true) == Some(Renewal::Scout) {
+                    trust.sent_scout(7);
+                }
+                let renews = trust.renews(now, young, SIZE, |_| true);
+                rounds += u32::from(renews == Some(Renewal::Distrusted));
+            }
+            assert_eq!(rounds > 0, lost);
+        }
+    }
+
+    #[test]
+    fn after_a_trouble_rounds_grow_rarer_and_end() {
+        let mut trust = proven(ON);
+        burst(&mut trust, at(10_000));
+        let (mut dialled_at, mut rounds) = (at(10_001), Vec::new());
+        for ms in 10_001..200_000 {
+            trust.answered(at(ms), false);
+            match trust.renews(at(ms), dialled_at, SIZE, |_| true) {
+                Some(Renewal::Distrusted) => {
+                    rounds.push((ms - 10_000).div_ceil(1_000));
+                    dialled_at = at(ms);
+                }
+                Some(Renewal::Scout) => trust.sent_scout(1),
+                _ => {}
+            }
+        }
+        assert_eq!(rounds, [4, 8, 16, 32, 64]);
+    }
+
+    #[test]
+    fn renewals_are_paid_for() {
+        let mut trust = Trust::<u32>::new(ON, SIZE);
+        burst(&mut trust, at(0));
+        let mut count = 0;
+        for ms in 0..50_000 {
+            trust.failed(at(ms), true, SIZE);
+            count += usize::from(trust.renews(at(ms), OLD, SIZE, |_| false).is_some());
+        }
+        assert!(count > SIZE && count <= SIZE * (1 + DEBT_MAX as usize), "{count}");
+    }
+
+    #[test]
+    fn rebalance_renews_each_once_before_any_twice_as_answers_pay_for_it() {
+        let settings = TrustSettings { distrust: None, rebalance: true };
+        let mut trust = Trust::<u32>::new(settings, SIZE);
+        let mut dialled = [OLD; SIZE];
+        let mut count = 0;
+        for ms in 0..60_000 {
+            let place = ms as usize % SIZE;
+            trust.answered(at(ms), false);
+            if trust.renews(at(ms), dialled[place], SIZE, |_| false).is_some() {
+                dialled[place] = at(ms);
+                count += 1;
+            }
+        }
+        assert!(count <= 60_000 / PRICE, "{count}");
+        assert!(dialled.iter().all(|dialled| *dialled > OLD), "{dialled:?}");
+    }
+
+    #[test]
+    fn who_distrusts_nothing_renews_nothing() {
+        let mut trust = proven(TrustSettings::default());
+        burst(&mut trust, at(10_000));
+        assert_eq!(renewed(&mut trust, at(10_000), SIZE), 0);
+    }
+}
