@@ -114,7 +114,10 @@ pub fn json(seen: &[Seen]) -> String {
 
 /// What each address has seen so far, in one line.
 pub fn so_far(calendar: Duration, addresses: &[SocketAddr], seen: &[SoFar]) -> String {
-    let one = |(address, SoFar { queries, flows }): (&SocketAddr, &SoFar)| json!({ "address": address.to_string(), "queries": queries, "flows": flows });
+    let one = |(address, seen): (&SocketAddr, &SoFar)| {
+        let SoFar { queries, flows } = seen;
+        json!({ "address": address.to_string(), "queries": queries, "flows": flows })
+    };
     let addresses: Vec<_> = addresses.iter().zip(seen).map(one).collect();
     json!({ "at": calendar.as_secs_f64(), "addresses": addresses }).to_string()
 }
