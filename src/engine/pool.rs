@@ -10,6 +10,7 @@
 //! of their retirement, so a sweep costs what it closes. Called by [`super::forwarder`] alone.
 
 mod connection;
+mod doubts;
 mod memory;
 mod renewal;
 mod state;
@@ -26,8 +27,8 @@ use connection::{Connection, jittered};
 pub use state::PoolState;
 use std::time::Duration;
 use streams::{Dials, GRACE_DIVISOR};
+use trust::Trust;
 pub use trust::TrustSettings;
-use trust::{Renewal, Trust};
 
 /// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
 /// bound on the cost of a batch, not of fairness, since those looked at go to the end.
@@ -292,49 +293,6 @@ impl Pools {
         state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
         state.stats.shared += 1;
         Ok(slot)
-    }
-
-    /// Whether the idle connection in `slot` is to make room for a new one, and why.
-    #[inline]
-    fn renewal(&mut self, slot: u32, now: Moment) -> Option<Renewal> {
-        let member = &self.connections[slot as usize];
-        let state = &mut self.pools[member.pool as usize];
-        let size = state.idle.len() + state.busy.len() + state.retiring;
-        if size > state.settings.max_conns {
-            return None;
-        }
-        let answered = |scout: ConnectionId| {
-            let Key { index, generation } = scout.0;
-            let member = &self.connections[index as usize];
-            member.generation == generation && member.tried
-        };
-        state.trust.renews(now, member.dialled_at, size, answered)
-    }
-
-    #[cold]
-    fn renew_idle(&mut self, slot: u32, renewal: Renewal, now: Moment, random: u32) -> u32 {
-        let pool = self.connections[slot as usize].pool as usize;
-        let reason = match renewal {
-            Renewal::Distrusted | Renewal::Scout => Reason::Distrusted,
-            Renewal::Rebalanced => Reason::Rebalanced,
-        };
-        self.close(slot, reason);
-        let new = self.dial(pool, now, random);
-        if renewal == Renewal::Scout {
-            let scout = self.id(new);
-            self.pools[pool].trust.sent_scout(scout);
-        }
-        new
-    }
-
-    /// The connection in `slot` has failed those on it.
-    fn blame(&mut self, slot: u32) {
-        let member = &self.connections[slot as usize];
-        let state = &mut self.pools[member.pool as usize];
-        if member.retiring.is_none() && !state.settings.streams {
-            let size = state.len();
-            state.trust.failed(self.now, !member.tried, size);
-        }
     }
 
     fn take_idle(&mut self, slot: u32) {

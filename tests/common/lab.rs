@@ -2,8 +2,8 @@
 //!
 //! A test that calls [`inside`] is run again by itself within its first namespace, so that its
 //! sockets and the programs that it starts are there; the outer run waits for the inner one and
-//! takes everything away again, however that ended. Needs root, `ip`, `nft` and `conntrack`; without
-//! them it says so and is skipped. Nothing here knows what is tested.
+//! takes everything away again, however that ended. Needs root, `ip`, `nft` and `conntrack`;
+//! without them it says so and is skipped. Nothing here knows what is tested.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 

@@ -2,7 +2,7 @@
 //!
 //! What tracking, routing and ICMP do to flows that are alive: whatever happens, queries are
 //! answered again within a bound, the counters tell, and nothing is stuck. Needs root, iproute2,
-//! nftables and conntrack; says aloud that it is skipped without. Each test has namespaces of its own.
+//! nftables and conntrack; says aloud that it is skipped without. Each test has its own namespaces.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -10,6 +10,7 @@ mod health;
 mod later;
 mod names;
 mod sizing;
+mod switches;
 mod targets;
 
 pub(super) use sizing::share;
@@ -219,8 +220,8 @@ impl Options {
                 self.max_age = Some((read_duration(property, cursor)?, property.place.clone()));
                 self.max_age_jitter = sizing::read_jitter(cursor)?;
             }
-            "distrust" => self.distrust = Some(read_word(property, cursor, ["off", "on"])?),
-            "rebalance" => self.rebalance = read_word(property, cursor, ["off", "auto"])?,
+            "distrust" => self.distrust = Some(switches::read(property, cursor, ["off", "on"])?),
+            "rebalance" => self.rebalance = switches::read(property, cursor, ["off", "auto"])?,
             "max_idle_conns" => {
                 // 0 is no limit.
                 let number = read_count(property, cursor)?;
@@ -407,22 +408,6 @@ impl Options {
         };
         Ok(Stanza { forward, sizing: self.sizing, place: name.place.clone() })
     }
-}
-
-/// Which of two words an option's argument is: the second?
-fn read_word(
-    property: &Token,
-    cursor: &mut Cursor<'_>,
-    words: [&str; 2],
-) -> Result<bool, Complaint> {
-    let argument = cursor.expect_arg()?;
-    cursor.expect_no_arg()?;
-    let place = words.iter().position(|word| *word == &*argument.text);
-    place.map(|place| place == 1).ok_or_else(|| {
-        let [off, on] = words;
-        let message = format!("{} must be '{on}' or '{off}': '{}'", property.text, argument.text);
-        Complaint::value(argument, message)
-    })
 }
 
 fn read_policy(cursor: &mut Cursor<'_>) -> Result<Policy, Complaint> {

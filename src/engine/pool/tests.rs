@@ -4,11 +4,11 @@
 
 use super::{PoolSettings, Pools, TakeError, TrustSettings};
 use crate::engine::key::ConnectionId;
-use crate::engine::stats::Reason;
 use crate::moment::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+mod distrust;
 mod model;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -76,29 +76,6 @@ fn set(connections: &[ConnectionId]) -> BTreeSet<ConnectionId> {
 /// Numbers that look random enough for jitter.
 fn scattered(step: u32) -> u32 {
     step.wrapping_mul(0x9e37_79b1)
-}
-
-#[test]
-fn when_connections_fail_in_a_burst_the_others_make_room_as_their_turn_comes() {
-    let trust = TrustSettings { distrust: Some(2 * SECOND), rebalance: false };
-    let mut pools = pools(PoolSettings { trust, spread: 24, ..settings() });
-    let old = burst(&mut pools, 24, at(0.0));
-    for turn in 1..100 {
-        assert_eq!(burst(&mut pools, 24, at(f64::from(turn) / 10.0)), old, "they rotate");
-    }
-    let dead: Vec<_> = (0..8).map(|_| take(&mut pools, at(10.0))).collect();
-    dead.iter().for_each(|connection| pools.release(*connection, at(12.0), true));
-    let mut left = 16;
-    for turn in 0..12 {
-        let taken = burst(&mut pools, 24, at(12.0 + f64::from(turn) / 10.0));
-        let before = left;
-        left = taken.iter().filter(|connection| old.contains(connection)).count();
-        assert!(before - left <= 3, "no more than an eighth at once");
-    }
-    assert_eq!(left, 0);
-    let (stats, reason) = (pools.stats(0), Reason::Distrusted as usize);
-    let told: u64 = stats.ages[reason].counts.iter().sum();
-    assert!(told >= 16 && told == stats.renewed, "{stats:?}");
 }
 
 #[test]

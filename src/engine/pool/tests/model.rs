@@ -5,14 +5,17 @@
 //! after each operation both must agree on what was taken, closed, counted and asked for.
 
 use super::super::trust::{Renewal, Trust};
-use super::{PoolSettings, Pools, TakeError, TrustSettings};
+use super::{PoolSettings, Pools, TakeError};
 use crate::engine::key::ConnectionId;
 use crate::engine::stats::PoolStats;
 use crate::moment::Moment;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use settings::{held, random_settings};
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+mod settings;
 
 #[derive(Clone, Debug)]
 struct Member {
@@ -457,33 +460,6 @@ impl Pools {
     fn end_batches_of(&mut self, twins: &mut [Twin]) {
         self.end_batches();
         twins.iter_mut().for_each(|twin| twin.batch = None);
-    }
-}
-
-/// As many as a pool holds before it rotates.
-fn held(settings: &PoolSettings) -> usize {
-    let PoolSettings { spread, max_conns, max_idle, .. } = *settings;
-    spread.min(max_conns).min(max_idle.unwrap_or(usize::MAX))
-}
-
-fn random_settings(random: &mut ChaCha8Rng) -> PoolSettings {
-    let mut below = |bound: u32| random.next_u32() % bound;
-    let max_conns = if below(4) == 0 { 65 + below(30) } else { 1 + below(20) } as usize;
-    let expire = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10)];
-    let expire = expire[below(8).clamp(0, 2) as usize];
-    PoolSettings {
-        expire,
-        max_age: (below(3) > 0).then(|| expire * (1 + below(4)) + Duration::from_millis(1)),
-        jitter: [10, 0][below(2) as usize],
-        max_idle: (below(3) == 0).then(|| 1 + below(10) as usize),
-        spread: 1 + below(10) as usize,
-        max_conns,
-        max_inflight: [1, 2, 7, 64][below(4) as usize],
-        streams: false,
-        trust: TrustSettings {
-            distrust: (below(3) > 0).then(|| Duration::from_millis(u64::from(below(2_000)))),
-            rebalance: below(3) == 0,
-        },
     }
 }
 

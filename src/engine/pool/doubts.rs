@@ -1,0 +1,63 @@
+//! What a pool does about connections that can be used and are doubted.
+//!
+//! [`Trust`](super::trust) is told what becomes of connections and says which of them is to make
+//! room; here it is closed, when its turn to be taken comes, and another dialled in its place. So
+//! nothing is renewed that nobody uses, a query pays for one dial at most, and a connection that is
+//! busy is asked about when it has come back. Connections of datagrams alone.
+
+use super::Pools;
+use super::trust::Renewal;
+use crate::engine::key::{ConnectionId, Key};
+use crate::engine::stats::Reason;
+use crate::moment::Moment;
+
+impl Pools {
+    /// Whether the idle connection in `slot` is to make room for a new one, and why.
+    #[inline]
+    pub(super) fn renewal(&mut self, slot: u32, now: Moment) -> Option<Renewal> {
+        let member = &self.connections[slot as usize];
+        let state = &mut self.pools[member.pool as usize];
+        let size = state.idle.len() + state.busy.len() + state.retiring;
+        if size > state.settings.max_conns {
+            return None;
+        }
+        let answered = |scout: ConnectionId| {
+            let Key { index, generation } = scout.0;
+            let member = &self.connections[index as usize];
+            member.generation == generation && member.tried
+        };
+        state.trust.renews(now, member.dialled_at, size, answered)
+    }
+
+    #[cold]
+    pub(super) fn renew_idle(
+        &mut self,
+        slot: u32,
+        renewal: Renewal,
+        now: Moment,
+        random: u32,
+    ) -> u32 {
+        let pool = self.connections[slot as usize].pool as usize;
+        let reason = match renewal {
+            Renewal::Distrusted | Renewal::Scout => Reason::Distrusted,
+            Renewal::Rebalanced => Reason::Rebalanced,
+        };
+        self.close(slot, reason);
+        let new = self.dial(pool, now, random);
+        if renewal == Renewal::Scout {
+            let scout = self.id(new);
+            self.pools[pool].trust.sent_scout(scout);
+        }
+        new
+    }
+
+    /// The connection in `slot` has failed those on it.
+    pub(super) fn blame(&mut self, slot: u32) {
+        let member = &self.connections[slot as usize];
+        let state = &mut self.pools[member.pool as usize];
+        if member.retiring.is_none() && !state.settings.streams {
+            let size = state.len();
+            state.trust.failed(self.now, !member.tried, size);
+        }
+    }
+}
