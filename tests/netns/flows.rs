@@ -1,7 +1,7 @@
 //! What happens to flows that are alive: forgotten, refused, led elsewhere.
 //!
-//! Each test disturbs one thing and tells what must come of it: which queries fail, what is counted,
-//! and that afterwards all is as before.
+//! Each test disturbs one thing and tells what must come of it: which queries fail, what is
+//! counted, and that afterwards all is as before.
 
 use super::lab::{Lab, inside, ip, nft, succeed};
 use super::site::{BOUND, SPREAD, Site, backend, virtual_site};
