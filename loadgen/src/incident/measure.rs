@@ -1,7 +1,7 @@
 //! What happened in a course, second by second. Pure.
 //!
 //! The backends tell a few times a second what they have seen since they started, by the calendar;
-//! the load client tells what became of the queries of each second. [`Seconds`] has both on one
+//! the load client tells what became of the queries of each second. A [`Second`] has both, on one
 //! axis, which begins when the client does: what a backend had seen at the turn of a second lies
 //! on the line between the two times it told.
 

@@ -72,7 +72,7 @@ pub struct Entropy {
 
 impl Sources {
     /// A query with this id came from this port. Whether it begins a flow: the port is new, or it
-    /// was silent for [`FLOW_GAP`].
+    /// was silent for as long as a flow is remembered.
     pub fn note(&mut self, port: u16, id: u16, now: Moment) -> bool {
         let port = &mut self.ports[usize::from(port)];
         let begins = port.queries == 0 || now.since(port.last) > FLOW_GAP;

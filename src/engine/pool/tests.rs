@@ -1,6 +1,7 @@
 //! One test per promise of the pool's header; then, in `model`, the pool against a naive twin.
 //!
-//! Time is whatever a test says; most take one query a batch. Invariants are checked at each step.
+//! Time is whatever a test says. Most tests take batches of one query, to show the order of
+//! connections. The invariants are checked after each step.
 
 use super::{PoolSettings, Pools, TakeError, TrustSettings};
 use crate::engine::key::ConnectionId;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 mod distrust;
 mod model;
+mod stop;
 
 const SECOND: Duration = Duration::from_secs(1);
 const EXPIRE: Duration = Duration::from_secs(10);
@@ -390,37 +392,6 @@ fn a_connection_that_fails_takes_no_new_query_and_is_closed_when_empty() {
     pools.check_invariants();
     assert!(pools.is_open(within_batch), "a stale id reached another connection");
     assert_eq!(pools.stats(0).broken, 2);
-}
-
-#[test]
-fn after_stop_taking_fails_and_returning_closes() {
-    let mut pools = pools(PoolSettings { max_inflight: 9, ..settings() });
-    let [busy, idle] = [(); 2].map(|()| take(&mut pools, at(0.0)));
-    give(&mut pools, idle, at(0.0));
-    pools.take(0, at(0.0), 0, |_| false).unwrap();
-    pools.stop();
-    pools.check_invariants();
-    assert_eq!(
-        pools.take(0, at(0.0), 0, |_| false),
-        Err(TakeError::Stopped),
-        "not even within a batch"
-    );
-    assert_eq!(closed(&mut pools), BTreeSet::new(), "both are busy");
-    give(&mut pools, idle, at(1.0));
-    give(&mut pools, busy, at(1.0));
-    assert_eq!(closed(&mut pools), set(&[busy, idle]));
-    assert_eq!(pools.take(0, at(2.0), 0, |_| false), Err(TakeError::Stopped));
-    assert_eq!((pools.len(0), requests(&mut pools)), (0, vec![]));
-}
-
-#[test]
-fn stop_closes_what_is_idle() {
-    let mut pools = Pools::new([settings(); 2]);
-    let taken = [0, 1].map(|pool| pools.take(pool, at(0.0), 0, |_| false).unwrap());
-    pools.end_batches();
-    taken.iter().for_each(|connection| give(&mut pools, *connection, at(0.0)));
-    pools.stop();
-    assert_eq!(closed(&mut pools), set(&taken));
 }
 
 #[test]
