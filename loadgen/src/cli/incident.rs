@@ -37,16 +37,17 @@ own, which are removed at the end.
 
 Examples:
   loadgen incident --html incident.html
-      Three courses of 2.5 minutes: max_age off, max_age 30s, and max_age 30s without jitter.
+      Four courses of 2.5 minutes: max_age off, max_age 30s, the same without jitter, and with
+      distrust alone.
   loadgen incident --quick
-      The same with a max_age of 5 s: under two minutes, and too short to judge latency by.
+      The first three with a max_age of 5 s: under two minutes, and too short to judge latency by.
   loadgen incident --max-age 60s --failure refusing --outage 20s
   loadgen incident --transport tcp
       With force_tcp. A stream carries what many ports carry with UDP, so shares are shown and not
       judged; that no query pays for a handshake is. DNS over TLS is not there yet.
   loadgen incident --forwarder 'coredns -conf {corefile}'
       Another forwarder. It must listen on 127.0.0.1:5300, as the Corefile written for it says,
-      which has only options that are the reference's; the course without jitter is left out.
+      which has only options that are the reference's; the last two are left out.
 
 Exit codes: 0 all that was promised holds, 1 something does not, 2 bad usage or a tool is missing.";
 
@@ -116,7 +117,8 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     limits::raise_open_files()?;
     let forwarder = arguments.forwarder()?;
     let courses = match forwarder.own {
-        true => &[Course::Unlimited, Course::Limited, Course::WithoutJitter][..],
+        true if arguments.quick => &[Course::Unlimited, Course::Limited, Course::WithoutJitter][..],
+        true => &[Course::Unlimited, Course::Limited, Course::WithoutJitter, Course::Distrusting],
         false => &[Course::Unlimited, Course::Limited],
     };
     let tell = |text: &str| eprintln!("loadgen: {text}");

@@ -8,7 +8,7 @@
 //! because that is what the host makes of an equal load. Everything allowed is told.
 
 use super::measure::Second;
-use super::plan::{Course, Plan, Transport};
+use super::plan::{Course, MARGIN, Plan, Transport};
 use std::time::Duration;
 
 /// A share is back within so much of the fair one.
@@ -17,6 +17,8 @@ const TOLERANCE: f64 = 0.1;
 const DEVIATIONS: f64 = 3.0;
 /// A starved backend sees less than this part of its share.
 const STARVED: f64 = 0.2;
+/// With `distrust`, a backend that is back where it failed should have its share within this.
+const DISTRUST_LIMIT: Duration = Duration::from_secs(3);
 /// The slowest hundredth may take so much longer when flows are replaced.
 const SLOWER: f64 = 1.1;
 /// In a second in which so many of all flows begin, flows are being replaced.
@@ -174,21 +176,28 @@ fn findings(plan: &Plan, course: Course, judged: &Judged) -> Vec<Finding> {
     // chance, whatever their age.
     let shares_count = plan.transport == Transport::Udp;
     let mut findings = Vec::new();
+    let lost = Finding {
+        claim: "no query is lost after the recovery".into(),
+        seen: format!("{} lost ({} before it)", judged.lost.1, judged.lost.0),
+        holds: Some(judged.lost.1 == 0),
+    };
+    if course == Course::Distrusting {
+        // A recovery that tracking hides can only be guessed at, so that the time is shown.
+        let name = "the backend that failed";
+        let back = regains(name, judged.recovered, DISTRUST_LIMIT, judged.tolerance);
+        return vec![Finding { holds: None, ..back }, Finding { holds: None, ..lost }];
+    }
     for (name, regained) in
         [("the backend that failed", judged.recovered), ("the one that was added", judged.added)]
     {
         let finding = match course {
             Course::Unlimited => starved(name, regained, judged.tolerance),
-            _ => regains(name, regained, plan, judged.tolerance),
+            _ => regains(name, regained, plan.max_age + MARGIN, judged.tolerance),
         };
         findings.push(Finding { holds: finding.holds.filter(|_| shares_count), ..finding });
     }
     if course != Course::Unlimited {
-        findings.push(Finding {
-            claim: "no query is lost after the recovery".into(),
-            seen: format!("{} lost ({} before it)", judged.lost.1, judged.lost.0),
-            holds: Some(judged.lost.1 == 0),
-        });
+        findings.push(lost);
     }
     if course == Course::Limited {
         findings.push(latency(judged.slowest));
@@ -209,8 +218,7 @@ fn starved(name: &str, regained: Regained, tolerance: f64) -> Finding {
     }
 }
 
-fn regains(name: &str, regained: Regained, plan: &Plan, tolerance: f64) -> Finding {
-    let limit = plan.max_age + super::plan::MARGIN;
+fn regains(name: &str, regained: Regained, limit: Duration, tolerance: f64) -> Finding {
     let when = regained
         .after
         .map_or_else(|| "never".to_owned(), |after| format!("after {:.1} s", after.as_secs_f64()));
@@ -301,6 +309,19 @@ mod tests {
         for back in [None, Some(22)] {
             let judged = super::judge(&plan(), Course::WithoutJitter, &course(back));
             assert_eq!(holds(&judged), [Some(false), Some(false), Some(true)], "{back:?}");
+        }
+    }
+
+    #[test]
+    fn what_distrust_does_is_shown_and_not_judged() {
+        for back in [None, Some(2)] {
+            let judged = judge(&plan(), Course::Distrusting, &course(back));
+            assert_eq!(holds(&judged), [None; 2], "{:?}", judged.findings);
+            let seen = &judged.findings[0].seen;
+            assert!(
+                seen.starts_with(if back.is_some() { "after 2.0 s" } else { "never" }),
+                "{seen}"
+            );
         }
     }
 

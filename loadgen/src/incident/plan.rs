@@ -101,6 +101,8 @@ pub enum Course {
     Limited,
     /// With `max_age`, and no jitter: a word that only onward knows.
     WithoutJitter,
+    /// No `max_age`, but `distrust`, which only onward knows; without it in the others.
+    Distrusting,
 }
 
 impl Course {
@@ -111,6 +113,7 @@ impl Course {
             Self::Unlimited => "max_age off".into(),
             Self::Limited => format!("max_age {age}"),
             Self::WithoutJitter => format!("max_age {age}, jitter off"),
+            Self::Distrusting => "max_age off, distrust on".into(),
         }
     }
 
@@ -120,6 +123,7 @@ impl Course {
             Self::Unlimited => "off",
             Self::Limited => "on",
             Self::WithoutJitter => "plain",
+            Self::Distrusting => "distrust",
         }
     }
 
@@ -132,13 +136,15 @@ impl Course {
         );
         let age = seconds(plan.max_age);
         let _ = match self {
-            Self::Unlimited => Ok(()),
+            Self::Unlimited | Self::Distrusting => Ok(()),
             Self::Limited => writeln!(text, "        max_age {age}"),
             Self::WithoutJitter => writeln!(text, "        max_age {age} jitter 0"),
         };
         if own {
             let (flows, most) = (plan.flows, 2 * plan.flows);
             let _ = writeln!(text, "        spread {flows}\n        max_conns {most}");
+            let distrust = if self == Self::Distrusting { "on" } else { "off" };
+            let _ = writeln!(text, "        distrust {distrust}");
         }
         if plan.transport == Transport::Tcp {
             text.push_str("        force_tcp\n");
@@ -206,6 +212,9 @@ pub(super) mod tests {
         assert!(text(Course::Limited, true).contains("max_age 20s\n        spread 2048\n"));
         assert!(text(Course::WithoutJitter, true).contains("max_age 20s jitter 0\n"));
         assert!(!text(Course::Limited, false).contains("spread"));
+        assert!(text(Course::Limited, true).contains("distrust off\n"));
+        assert!(text(Course::Distrusting, true).contains("distrust on\n"));
+        assert!(!text(Course::Distrusting, true).contains("max_age"));
         let tcp = Plan { transport: Transport::Tcp, ..plan() };
         assert!(Course::Limited.corefile(&tcp, false).contains("force_tcp\n"));
     }
