@@ -142,16 +142,16 @@ impl Writer {
         while self.turn() {}
         self.sum_up(Moment::FOREVER);
         self.tell_losses();
-        self.tell_drops();
         self.flush();
         self.ledgers.clear();
         let sinks = std::mem::take(&mut self.sinks);
         let closed = sinks.into_iter().filter_map(Arc::into_inner).map(Sink::close);
         let closed: Vec<_> = closed.collect();
         let until = self.clock.instant(self.clock.now().plus(LEAVE));
-        for (ended, until) in closed.iter().zip(until.into_iter().cycle()) {
-            let _ = ended.recv_deadline(until);
-        }
+        // What is dropped is known only when all that was left has been tried.
+        self.lost.taps += closed.into_iter().map(|sink| sink.wait(until)).sum::<u64>();
+        self.tell_drops();
+        self.flush();
     }
 
     /// Waits for something to do, and does it; false when nobody is left.

@@ -18,7 +18,7 @@ use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// From an attempt to connect that failed to the next.
 const RETRY: Duration = Duration::from_secs(10);
@@ -113,9 +113,26 @@ impl Sink {
         self.shared.dropped.swap(0, Ordering::Relaxed)
     }
 
-    /// Nothing more comes; what ends when the thread has sent all and taken leave.
-    pub(in super::super) fn close(self) -> Receiver<()> {
-        self.ended
+    /// Nothing more comes.
+    pub(in super::super) fn close(self) -> Closed {
+        Closed { ended: self.ended, shared: self.shared }
+    }
+}
+
+/// A sink that nothing more is put into.
+pub(in super::super) struct Closed {
+    ended: Receiver<()>,
+    shared: Arc<Shared>,
+}
+
+impl Closed {
+    /// Waits until the thread has sent all and taken leave, but no longer than `until`. Returns how
+    /// many messages were dropped and not told about.
+    pub(in super::super) fn wait(self, until: Option<Instant>) -> u64 {
+        if let Some(until) = until {
+            let _ = self.ended.recv_deadline(until);
+        }
+        self.shared.dropped.swap(0, Ordering::Relaxed)
     }
 }
 
