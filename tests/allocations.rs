@@ -111,7 +111,13 @@ struct Worker {
 
 impl Worker {
     fn new(cache: Option<config::Cache>) -> Self {
-        let sizing = Sizing { spread: 4, max_conns: 6, max_inflight: 8, stream_inflight: 8 };
+        let sizing = Sizing {
+            spread: 4,
+            stream_spread: 1,
+            max_conns: 6,
+            max_inflight: 8,
+            stream_inflight: 8,
+        };
         let max_age = Some(Duration::from_secs(2));
         let forward = Forward {
             sizing,

@@ -62,6 +62,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// All stanzas `forward`, in the order in which the engine numbers them.
+    pub fn forwards(&self) -> impl Iterator<Item = &Forward> + Clone {
+        self.blocks.iter().flat_map(|block| &block.forwards)
+    }
+
+    /// All upstreams, each with its stanza, in the order in which the engine numbers them.
+    pub fn upstreams(&self) -> impl Iterator<Item = (&Forward, &Upstream)> + Clone {
+        self.forwards()
+            .flat_map(|forward| forward.upstreams.iter().map(move |upstream| (forward, upstream)))
+    }
+
     /// Whether queries of any server block are to be counted by place and type.
     pub fn is_measured(&self) -> bool {
         self.blocks.iter().any(ServerBlock::is_measured)
@@ -245,6 +256,8 @@ pub struct Sizing {
     /// A pool dials until it holds this many connections, and only then rotates (RFC 5452 §9.2:
     /// several source ports in use).
     pub spread: usize,
+    /// The same for streams, as far as the traffic keeps so many alive. 1: one is filled first.
+    pub stream_spread: usize,
     /// Connections in all, those in use included.
     pub max_conns: usize,
     /// Queries that one batch puts on a connection of datagrams.

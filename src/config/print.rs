@@ -105,6 +105,9 @@ impl fmt::Display for Forward {
             writeln!(f, "        source_address {address}")?;
         }
         writeln!(f, "        spread {}", sizing.spread)?;
+        if sizing.stream_spread > 1 {
+            writeln!(f, "        stream_spread {}", sizing.stream_spread)?;
+        }
         writeln!(f, "        max_conns {}", sizing.max_conns)?;
         writeln!(f, "        max_inflight {} {}", sizing.max_inflight, sizing.stream_inflight)?;
         writeln!(f, "    }}")

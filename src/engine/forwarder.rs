@@ -442,23 +442,16 @@ fn hash_of(hasher: &RandomState, name: &Folded, query: &[u8], stanza: usize) -> 
 
 /// Where each upstream is, and where it is asked from.
 fn dials_of(config: &Config) -> Vec<Dial> {
-    let dials = |forward: &Forward| {
-        let dial = |upstream: &Upstream| Dial {
-            upstream: upstream.address,
-            source: forward.source_address,
-        };
-        forward.upstreams.iter().map(dial).collect::<Vec<_>>()
+    let dial = |(forward, upstream): (&Forward, &Upstream)| Dial {
+        upstream: upstream.address,
+        source: forward.source_address,
     };
-    config.blocks.iter().flat_map(|block| &block.forwards).flat_map(dials).collect()
+    config.upstreams().map(dial).collect()
 }
 
 /// Of all upstreams' pools, in the order of [`pool_of`].
 fn pool_settings(config: &Config) -> impl Iterator<Item = PoolSettings> {
-    let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
-    forwards.flat_map(|forward| {
-        let settings = upstream_settings(forward);
-        forward.upstreams.iter().flat_map(move |_| settings)
-    })
+    config.upstreams().flat_map(|(forward, _)| upstream_settings(forward))
 }
 
 /// Of an upstream's two pools.
@@ -477,8 +470,6 @@ fn upstream_settings(forward: &Forward) -> [PoolSettings; 2] {
             rebalance: forward.rebalance,
         },
     };
-    // Many source ports protect datagrams only: a stream is filled before another is dialled.
-    let max_inflight = forward.sizing.stream_inflight;
-    let trust = TrustSettings::default();
-    [udp, PoolSettings { spread: 1, max_inflight, streams: true, trust, ..udp }]
+    let (spread, max_inflight) = (forward.sizing.stream_spread, forward.sizing.stream_inflight);
+    [udp, PoolSettings { spread, max_inflight, streams: true, ..udp }]
 }

@@ -45,7 +45,8 @@ pub struct PoolSettings {
     pub jitter: u8,
     /// More idle ones than this: the one that comes back is closed.
     pub max_idle: Option<usize>,
-    /// Dials until it holds this many, then rotates.
+    /// Dials until it holds this many, then rotates. Streams: dials so many beside the traffic, as
+    /// far as it keeps them alive; one is filled first if this is 1.
     pub spread: usize,
     /// Connections at most.
     pub max_conns: usize,
@@ -55,7 +56,7 @@ pub struct PoolSettings {
     /// Connections are streams: shared query by query, dialled with a deadline, and replaced
     /// before they retire.
     pub streams: bool,
-    /// When connections of datagrams are renewed that could still be used.
+    /// When connections are renewed that could still be used.
     pub trust: TrustSettings,
 }
 
@@ -135,7 +136,7 @@ impl Pools {
             batches: Vec::with_capacity(pools.len()),
             rearm: Vec::with_capacity(pools.len()),
             closed: Vec::with_capacity(total),
-            to_dial: Vec::with_capacity(pools.len()),
+            to_dial: Vec::with_capacity(total),
             dialling: Vec::with_capacity(pools.len()),
             pools,
             stopped: false,
@@ -230,8 +231,12 @@ impl Pools {
     /// caller sees to by ending or moving them.
     pub fn break_off(&mut self, connection: ConnectionId) {
         let Some(slot) = self.slot(connection) else { return };
-        self.blame(slot);
-        if self.connections[slot as usize].outstanding == 0 {
+        let Connection { outstanding, proven, .. } = self.connections[slot as usize];
+        // A stream that has served and carries nothing may be closed by whoever serves.
+        if outstanding > 0 || !proven {
+            self.blame(slot);
+        }
+        if outstanding == 0 {
             self.close(slot, Reason::Failed);
         } else {
             self.retire(slot, Reason::Failed);
@@ -395,10 +400,10 @@ impl Pools {
         let state = &mut self.pools[member.pool as usize];
         state.ages.remove(&mut self.connections, slot);
         self.end_dial(slot);
+        self.end_succession(slot);
         let state = &mut self.pools[self.connections[slot as usize].pool as usize];
         let member = &mut self.connections[slot as usize];
-        (member.proven, member.tried) = (false, false);
-        (member.replaces, member.replaced) = (None, false);
+        (member.proven, member.tried, member.replaced) = (false, false, false);
         state.stats.ages[reason as usize].add(self.now.since(member.dialled_at));
         match (std::mem::take(&mut member.idle), member.retiring.take()) {
             (_, Some(_)) => state.retiring -= 1,
@@ -432,7 +437,9 @@ impl Pools {
         let state = &self.pools[pool];
         let allowed = state.settings.max_conns + state.excess;
         debug_assert!(state.len() <= allowed, "more connections than allowed");
-        debug_assert!(state.settings.max_idle.is_none_or(|max| state.idle.len() <= max));
+        // What is being dialled beside the traffic is there for a moment.
+        let idle_max = state.settings.max_idle.map(|max| max + state.dials.count());
+        debug_assert!(idle_max.is_none_or(|max| state.idle.len() <= max), "too many idle");
     }
 }
 
@@ -441,6 +448,10 @@ impl Pool {
         // A spread that cannot be held would have every query dial and never rotate.
         let held_max = settings.max_idle.unwrap_or(usize::MAX).min(settings.max_conns);
         settings.spread = settings.spread.min(held_max);
+        if settings.streams && settings.expire.is_zero() {
+            // What was dialled ahead would be closed before it is used.
+            settings.spread = 1;
+        }
         let aging = if settings.max_age.is_some() { settings.max_conns } else { 0 };
         Self {
             expire_configured: settings.expire,

@@ -53,7 +53,13 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         next_on_nodata: false,
         max_concurrent: None,
         source_address: None,
-        sizing: Sizing { spread: 1, max_conns: 1_024, max_inflight: 64, stream_inflight: 32 },
+        sizing: Sizing {
+            spread: 1,
+            stream_spread: 1,
+            max_conns: 1_024,
+            max_inflight: 64,
+            stream_inflight: 32,
+        },
     }
 }
 

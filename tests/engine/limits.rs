@@ -65,7 +65,8 @@ fn more_clients_than_can_wait_are_refused() {
 
 #[test]
 fn a_pool_at_its_limit_shares_its_connections() {
-    let sizing = Sizing { spread: 1, max_conns: 4, max_inflight: 8, stream_inflight: 8 };
+    let sizing =
+        Sizing { spread: 1, stream_spread: 1, max_conns: 4, max_inflight: 8, stream_inflight: 8 };
     let mut world = World::new(&config(vec![(".", vec![Forward { sizing, ..stanza(1) }])]));
     // As many of either transport.
     assert_eq!(world.engine.connections_max(), 8);
@@ -84,7 +85,8 @@ fn a_pool_at_its_limit_shares_its_connections() {
 
 #[test]
 fn a_pool_whose_connections_are_all_about_to_close_fails_over() {
-    let sizing = Sizing { spread: 1, max_conns: 1, max_inflight: 8, stream_inflight: 8 };
+    let sizing =
+        Sizing { spread: 1, stream_spread: 1, max_conns: 1, max_inflight: 8, stream_inflight: 8 };
     let mut world = World::new(&config(vec![(".", vec![Forward { sizing, ..stanza(2) }])]));
     world.ask(1, &Ask::new(1, "a.example"));
     world.pass(1.0);

@@ -44,6 +44,7 @@ fn random_config(dice: &mut Dice) -> Config {
         max_connect_attempts: dice.pick(&[None, Some(1), Some(2 * upstreams as u32)]),
         sizing: Sizing {
             spread: dice.pick(&[1, 3, 16]),
+            stream_spread: dice.pick(&[1, 1, 8]),
             max_conns: dice.pick(&[1, 4, 100]),
             max_inflight: dice.pick(&[1, 4, 64]),
             stream_inflight: dice.pick(&[1, 4, 64]),
@@ -188,7 +189,7 @@ impl Storm<'_> {
 #[test]
 fn whatever_happens_each_query_is_answered_once_and_nothing_is_left() {
     let total = Mutex::new(CacheStats::default());
-    for_seeds(0..150, |dice| {
+    for_seeds(0..180, |dice| {
         let world = World::new(&random_config(dice));
         let moods = BTreeMap::new();
         let mut storm = Storm { dice, world, moods, flights: BTreeMap::new(), count: 0 };

@@ -43,8 +43,8 @@ Examples:
       The first three with a max_age of 5 s: under two minutes, and too short to judge latency by.
   loadgen incident --max-age 60s --failure refusing --outage 20s
   loadgen incident --transport tcp
-      With force_tcp. A stream carries what many ports carry with UDP, so shares are shown and not
-      judged; that no query pays for a handshake is. DNS over TLS is not there yet.
+      With force_tcp, spread over as many streams. No query pays for a handshake when they are
+      replaced.
   loadgen incident --forwarder 'coredns -conf {corefile}'
       Another forwarder. It must listen on 127.0.0.1:5300, as the Corefile written for it says,
       which has only options that are the reference's; the last two are left out.
@@ -79,8 +79,8 @@ pub(super) struct Arguments {
     /// The max_age of the courses that have one [default: 30s, quick 5s]
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     max_age: Option<Duration>,
-    /// Source ports that onward keeps (`spread`); with another forwarder, how many it is known to
-    /// keep, for what chance may do to shares
+    /// Source ports or streams that onward keeps (`spread`, `stream_spread`); with another
+    /// forwarder, how many it is known to keep, for what chance may do to shares
     #[arg(long, value_name = "N", default_value_t = 2048)]
     flows: usize,
     /// What the forwarder asks the backends over

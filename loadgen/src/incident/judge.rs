@@ -8,7 +8,7 @@
 //! because that is what the host makes of an equal load. Everything allowed is told.
 
 use super::measure::Second;
-use super::plan::{Course, MARGIN, Plan, Transport};
+use super::plan::{Course, MARGIN, Plan};
 use std::time::Duration;
 
 /// A share is back within so much of the fair one.
@@ -154,8 +154,7 @@ impl Event {
 
 /// Latency when flows are replaced and when they are not.
 fn slowest(plan: &Plan, seconds: &[Second]) -> Option<Slowest> {
-    let flows = if plan.transport == Transport::Tcp { 1.0 } else { plan.flows as f64 };
-    let least = (flows * REPLACED).max(1.0) - 0.5;
+    let least = (plan.flows as f64 * REPLACED).max(1.0) - 0.5;
     let of = |replacing: bool| {
         let kind = seconds.iter().filter(|second| (second.flows > least) == replacing);
         let mut values: Vec<f64> = kind.filter_map(|second| second.p99).collect();
@@ -172,9 +171,6 @@ fn slowest(plan: &Plan, seconds: &[Second]) -> Option<Slowest> {
 }
 
 fn findings(plan: &Plan, course: Course, judged: &Judged) -> Vec<Finding> {
-    // A stream carries what many ports carry: so few of them draw backends that the shares are
-    // chance, whatever their age.
-    let shares_count = plan.transport == Transport::Udp;
     let mut findings = Vec::new();
     let lost = Finding {
         claim: "no query is lost after the recovery".into(),
@@ -190,11 +186,10 @@ fn findings(plan: &Plan, course: Course, judged: &Judged) -> Vec<Finding> {
     for (name, regained) in
         [("the backend that failed", judged.recovered), ("the one that was added", judged.added)]
     {
-        let finding = match course {
+        findings.push(match course {
             Course::Unlimited => starved(name, regained, judged.tolerance),
             _ => regains(name, regained, plan.max_age + MARGIN, judged.tolerance),
-        };
-        findings.push(Finding { holds: finding.holds.filter(|_| shares_count), ..finding });
+        });
     }
     if course != Course::Unlimited {
         findings.push(lost);
@@ -262,7 +257,7 @@ mod tests {
     use super::{Judged, judge, tolerance};
     use crate::incident::measure::Second;
     use crate::incident::plan::tests::plan;
-    use crate::incident::plan::{Course, Plan, Transport};
+    use crate::incident::plan::{Course, Plan};
     use std::time::Duration;
 
     /// A course in which the first backend gets its share `back` seconds after its recovery at 15,
@@ -352,11 +347,8 @@ mod tests {
     }
 
     #[test]
-    fn few_flows_are_uneven_by_chance_and_streams_are_not_judged_by_share() {
+    fn few_flows_are_uneven_by_chance() {
         assert!((tolerance(&Plan { flows: 100, ..plan() }) - 0.5196).abs() < 1e-3);
         assert!((tolerance(&Plan { flows: 10_000, ..plan() }) - 0.1).abs() < 1e-9);
-        let tcp = Plan { transport: Transport::Tcp, ..plan() };
-        let judged = judge(&tcp, Course::Limited, &course(None));
-        assert_eq!(holds(&judged)[..3], [None, None, Some(true)], "{:?}", judged.findings);
     }
 }

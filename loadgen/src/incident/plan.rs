@@ -78,7 +78,7 @@ impl Plan {
             return told("the course is too short for what happens in it");
         }
         let turn = self.flows as f64 / self.rate;
-        if self.transport == Transport::Udp && turn > self.max_age.as_secs_f64() / 2.0 {
+        if turn > self.max_age.as_secs_f64() / 2.0 {
             return told("--rate is too low: each flow must be used several times in its life");
         }
         None
@@ -142,7 +142,11 @@ impl Course {
         };
         if own {
             let (flows, most) = (plan.flows, 2 * plan.flows);
-            let _ = writeln!(text, "        spread {flows}\n        max_conns {most}");
+            let _ = match plan.transport {
+                Transport::Udp => writeln!(text, "        spread {flows}"),
+                Transport::Tcp => writeln!(text, "        stream_spread {flows}"),
+            };
+            let _ = writeln!(text, "        max_conns {most}");
             let distrust = if self == Self::Distrusting { "on" } else { "off" };
             let _ = writeln!(text, "        distrust {distrust}");
         }

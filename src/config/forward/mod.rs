@@ -18,8 +18,8 @@ pub(super) use sizing::share;
 use super::error::Complaint;
 use super::load::{Context, Draft};
 use super::{
-    Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, Sizing, UPSTREAMS_MAX, Upstream,
-    duration, keys, numbers, oddities,
+    Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, UPSTREAMS_MAX, Upstream, duration,
+    keys, numbers, oddities,
 };
 use crate::corefile::{Cursor, ParseError, Place, Token, did_you_mean};
 use std::net::{IpAddr, SocketAddr};
@@ -37,7 +37,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All options, and whether onward has them. To build one: say `true` here, and move its arm from
 /// [`later::check`] to [`Options::read`], where its value becomes a field.
-const OPTIONS: [(&str, bool); 26] = [
+const OPTIONS: [(&str, bool); 27] = [
     ("except", true),
     ("expire", true),
     ("max_age", true),
@@ -48,6 +48,7 @@ const OPTIONS: [(&str, bool); 26] = [
     ("read_timeout", true),
     ("max_connect_attempts", true),
     ("spread", true),
+    ("stream_spread", true),
     ("max_conns", true),
     ("max_inflight", true),
     ("max_fails", true),
@@ -258,6 +259,10 @@ impl Options {
                 self.sizing.spread = Some(sizing::read(property, cursor)?);
                 self.spread_place = Some(property.place.clone());
             }
+            "stream_spread" => {
+                self.sizing.stream_spread = Some(sizing::read(property, cursor)?);
+                self.spread_place.get_or_insert_with(|| property.place.clone());
+            }
             "max_conns" => self.sizing.max_conns = Some(sizing::read(property, cursor)?),
             "max_inflight" => self.sizing.max_inflight = Some(sizing::read_pair(property, cursor)?),
             other => unreachable!("option '{other}' has no reader"),
@@ -404,7 +409,7 @@ impl Options {
             next_on_nodata: self.next_on_nodata,
             max_concurrent: self.max_concurrent,
             source_address: self.source_address.map(|(source, _)| source),
-            sizing: Sizing { spread: 0, max_conns: 0, max_inflight: 0, stream_inflight: 0 },
+            sizing: sizing::Written::default().resolve(0),
         };
         Ok(Stanza { forward, sizing: self.sizing, place: name.place.clone() })
     }

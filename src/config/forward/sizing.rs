@@ -16,6 +16,8 @@ const MAX_AGE_JITTER_MAX: u8 = 50;
 const SPREAD_MIN: usize = 4;
 /// More source ports add sockets but hardly any security.
 const SPREAD_MAX: usize = 128;
+/// Many source ports protect datagrams only: a stream is filled before another is dialled.
+const STREAM_SPREAD: usize = 1;
 /// More connections of one pool than this mean that the upstream is too slow, not too busy.
 const CONNECTIONS_MAX: usize = 1024;
 /// Queries of one batch of a worker's turn, and those on one stream at once.
@@ -27,6 +29,7 @@ const WRITTEN_MAX: i64 = 65_535;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     pub(super) spread: Option<usize>,
+    pub(super) stream_spread: Option<usize>,
     pub(super) max_conns: Option<usize>,
     /// For datagrams and for streams.
     pub(super) max_inflight: Option<(usize, usize)>,
@@ -35,13 +38,16 @@ pub(super) struct Written {
 impl Written {
     /// What to tell the operator when the sizes exclude one another.
     pub(super) fn contradiction(self) -> Option<String> {
-        match (self.spread, self.max_conns) {
-            (Some(spread), Some(max_conns)) if spread > max_conns => Some(format!(
-                "spread ({spread}) must not be more than max_conns ({max_conns}): \
-                 a pool can only spread over connections that it may have"
-            )),
-            _ => None,
-        }
+        let max_conns = self.max_conns?;
+        let written = [("spread", self.spread), ("stream_spread", self.stream_spread)];
+        let (name, spread) = written
+            .into_iter()
+            .filter_map(|(name, spread)| Some((name, spread?)))
+            .find(|(_, spread)| *spread > max_conns)?;
+        Some(format!(
+            "{name} ({spread}) must not be more than max_conns ({max_conns}): \
+             a pool can only spread over connections that it may have"
+        ))
     }
 
     /// All sizes, `share` being the connections that one pool may have.
@@ -50,10 +56,13 @@ impl Written {
         let spread = self
             .spread
             .unwrap_or_else(|| default_spread.min(self.max_conns.unwrap_or(default_spread)));
-        let default_max_conns = share.clamp(SPREAD_MIN, CONNECTIONS_MAX).max(spread);
+        let stream_spread = self.stream_spread.unwrap_or(STREAM_SPREAD);
+        let largest = spread.max(stream_spread);
+        let default_max_conns = share.clamp(SPREAD_MIN, CONNECTIONS_MAX).max(largest);
         let (max_inflight, stream_inflight) = self.max_inflight.unwrap_or(INFLIGHT);
         Sizing {
             spread,
+            stream_spread,
             max_conns: self.max_conns.unwrap_or(default_max_conns),
             max_inflight,
             stream_inflight,
@@ -116,11 +125,9 @@ mod tests {
     use crate::config::Host;
 
     fn sizes(written: Written, share: usize) -> (usize, usize) {
-        let Sizing { spread, max_conns, max_inflight: 64, stream_inflight: 32 } =
-            written.resolve(share)
-        else {
-            panic!("64 queries a batch and 32 a stream unless written otherwise");
-        };
+        let Sizing { spread, max_conns, max_inflight, stream_inflight, .. } =
+            written.resolve(share);
+        assert_eq!((max_inflight, stream_inflight), (64, 32), "unless written otherwise");
         (spread, max_conns)
     }
 
@@ -145,15 +152,21 @@ mod tests {
             sizes(Written { spread: Some(2_000), ..Written::default() }, 100),
             (2_000, 2_000)
         );
+        assert_eq!(
+            sizes(Written { stream_spread: Some(2_000), ..Written::default() }, 100),
+            (100, 2_000)
+        );
         assert_eq!(sizes(Written { max_conns: Some(2), ..Written::default() }, 100), (2, 2));
         assert_eq!(sizes(Written { max_conns: Some(300), ..Written::default() }, 100), (100, 300));
     }
 
     #[test]
     fn a_spread_above_max_conns_is_a_contradiction_that_names_both() {
-        let written = Written { spread: Some(9), max_conns: Some(8), max_inflight: None };
+        let written = Written { spread: Some(9), max_conns: Some(8), ..Written::default() };
         let message = written.contradiction().unwrap();
         assert!(message.starts_with("spread (9) must not be more than max_conns (8)"));
         assert_eq!(Written { max_conns: Some(9), ..written }.contradiction(), None);
+        let on_streams = Written { spread: None, stream_spread: Some(9), ..written };
+        assert_eq!(on_streams.contradiction(), Some(format!("stream_{message}")));
     }
 }

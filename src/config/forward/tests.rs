@@ -83,7 +83,13 @@ fn defaults_hold_for_what_is_not_written() {
     assert_eq!(forward.max_connect_attempts, Some(4));
     assert_eq!(
         forward.sizing,
-        Sizing { spread: 128, max_conns: 1024, max_inflight: 64, stream_inflight: 32 }
+        Sizing {
+            spread: 128,
+            stream_spread: 1,
+            max_conns: 1024,
+            max_inflight: 64,
+            stream_inflight: 32
+        }
     );
 }
 
@@ -105,7 +111,7 @@ fn every_option_is_read() {
     assert_eq!(forward.max_connect_attempts, Some(7));
     assert_eq!(
         forward.sizing,
-        Sizing { spread: 2, max_conns: 3, max_inflight: 1, stream_inflight: 1 }
+        Sizing { spread: 2, stream_spread: 1, max_conns: 3, max_inflight: 1, stream_inflight: 1 }
     );
 }
 

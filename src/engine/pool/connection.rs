@@ -31,8 +31,8 @@ pub(super) struct Connection {
     pub(super) proven: bool,
     /// All that was on it has been answered once.
     pub(super) tried: bool,
-    /// The connection that it was dialled to replace, and whether one was dialled to replace it.
-    pub(super) replaces: Option<ConnectionId>,
+    /// The one that it was dialled to replace and why, and whether one was dialled to replace it.
+    pub(super) replaces: Option<(ConnectionId, Reason)>,
     pub(super) replaced: bool,
     /// On the pool's idle or busy list, as `idle` says, unless it is retiring.
     pub(super) link: Link,

@@ -3,7 +3,7 @@
 //! [`Trust`](super::trust) is told what becomes of connections and says which of them is to make
 //! room; here it is closed, when its turn to be taken comes, and another dialled in its place. So
 //! nothing is renewed that nobody uses, a query pays for one dial at most, and a connection that is
-//! busy is asked about when it has come back. Connections of datagrams alone.
+//! busy is asked about when it has come back. A stream serves on until its successor is connected.
 
 use super::Pools;
 use super::trust::Renewal;
@@ -38,11 +38,7 @@ impl Pools {
         random: u32,
     ) -> u32 {
         let pool = self.connections[slot as usize].pool as usize;
-        let reason = match renewal {
-            Renewal::Distrusted | Renewal::Scout => Reason::Distrusted,
-            Renewal::Rebalanced => Reason::Rebalanced,
-        };
-        self.close(slot, reason);
+        self.close(slot, reason_of(renewal));
         let new = self.dial(pool, now, random);
         if renewal == Renewal::Scout {
             let scout = self.id(new);
@@ -51,13 +47,36 @@ impl Pools {
         new
     }
 
+    /// The same for the stream in `slot`, which is about to be taken: it carries that query yet.
+    pub(super) fn renew_stream(&mut self, slot: u32, now: Moment, random: u32) {
+        let member = &self.connections[slot as usize];
+        let (pool, replaced) = (member.pool as usize, member.replaced);
+        if replaced || self.len(pool) >= self.pools[pool].settings.max_conns {
+            return;
+        }
+        let Some(renewal) = self.renewal(slot, now) else { return };
+        let new = self.dial_successor(slot, reason_of(renewal), now, random);
+        if renewal == Renewal::Scout {
+            let scout = self.id(new);
+            self.pools[pool].trust.sent_scout(scout);
+        }
+    }
+
     /// The connection in `slot` has failed those on it.
     pub(super) fn blame(&mut self, slot: u32) {
         let member = &self.connections[slot as usize];
         let state = &mut self.pools[member.pool as usize];
-        if member.retiring.is_none() && !state.settings.streams {
+        if member.retiring.is_none() {
             let size = state.len();
             state.trust.failed(self.now, !member.tried, size);
         }
+    }
+}
+
+/// Why the one that makes room is closed.
+fn reason_of(renewal: Renewal) -> Reason {
+    match renewal {
+        Renewal::Distrusted | Renewal::Scout => Reason::Distrusted,
+        Renewal::Rebalanced => Reason::Rebalanced,
     }
 }

@@ -96,7 +96,7 @@ impl Pools {
         for table in [&mut self.batches, &mut self.rearm, &mut self.dialling] {
             table.reserve(pools);
         }
-        self.to_dial.reserve(pools);
+        self.to_dial.reserve_exact(self.capacity.saturating_sub(self.to_dial.len()));
         self.rearm.clear();
     }
 

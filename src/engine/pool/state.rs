@@ -3,6 +3,7 @@
 //! Counted on demand over all connections, so the data path keeps no books for it.
 
 use super::Pools;
+use crate::engine::histogram::add_each;
 use crate::moment::Moment;
 use std::time::Duration;
 
@@ -43,9 +44,7 @@ impl PoolState {
         self.limit += other.limit;
         (self.max_age, self.step) = (other.max_age, other.step);
         self.oldest = self.oldest.max(other.oldest);
-        for (own, other) in self.ages.iter_mut().zip(&other.ages) {
-            *own += other;
-        }
+        add_each(&mut self.ages, &other.ages);
     }
 }
 

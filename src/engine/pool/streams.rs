@@ -1,12 +1,12 @@
 //! What is different about pools of streams (TCP).
 //!
 //! A stream carries many queries at once and answers come in any order (RFC 7766 §6.2.1.1), so a
-//! pool holds few and fills them; only one whose oldest query has waited suspiciously long takes
-//! no more. Among the busy ones those that are full stand behind all others, so that one with room
-//! is found at once however many there are. Connecting takes a round trip, or for ever: each dial
-//! has a deadline that follows what dials to this upstream took of late. And because a query
-//! should never pay for the handshake, a stream that grows too old is replaced first and retires
-//! when its successor is connected.
+//! pool holds few and fills them, unless it is to spread over many; only one whose oldest query
+//! has waited suspiciously long takes no more. Among the busy ones those that are full stand
+//! behind all others, so that one with room is found at once however many there are. Connecting takes
+//! a round trip, or for ever: each dial has a deadline that follows what dials to this upstream
+//! took of late. And because a query should never pay for the handshake, a stream that grows too
+//! old is replaced first and retires when its successor is connected.
 
 use super::{PoolSettings, Pools, SHARE_CANDIDATES_MAX, TakeError};
 use crate::engine::key::ConnectionId;
@@ -22,6 +22,9 @@ const DIAL_MIN: Duration = Duration::from_secs(1);
 const DIAL_MAX: Duration = Duration::from_secs(30);
 /// A stream whose successor is being dialled is kept for this part of `max_age` at most.
 pub(super) const GRACE_DIVISOR: u32 = 20;
+
+/// So many of a pool's streams are being dialled at once when it dials beside the traffic.
+const DIALS_AHEAD_MAX: usize = 8;
 
 /// The dials of one pool.
 #[derive(Debug)]
@@ -49,6 +52,11 @@ impl Dials {
         }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.pending.len()
+    }
+
     fn took(&mut self, elapsed: Duration) {
         self.average = self.average * 3 / 4 + elapsed / 4;
     }
@@ -64,31 +72,93 @@ impl Pools {
         suspect: impl Fn(ConnectionId) -> bool,
     ) -> Result<ConnectionId, TakeError> {
         self.retire_overdue(pool, now, random);
-        let state = &self.pools[pool];
-        let room = |slot: &u32| {
-            let outstanding = self.connections[*slot as usize].outstanding as usize;
-            outstanding < state.settings.max_inflight && !suspect(self.id(*slot))
-        };
-        let busy = state.busy.iter(&self.connections, |member| &member.link);
-        let shared = busy.take(SHARE_CANDIDATES_MAX).find(room);
-        let (idle, full) = (state.idle.front(), state.len() >= state.settings.max_conns);
-        let slot = match (shared, idle) {
-            (Some(slot), _) => slot,
-            (None, Some(slot)) => {
+        let (slot, shared) = match self.find_stream(pool, suspect) {
+            Some(slot) if self.connections[slot as usize].idle => {
+                self.renew_stream(slot, now, random);
                 self.take_idle(slot);
-                slot
+                (slot, false)
             }
-            (None, None) if full => return Err(TakeError::Exhausted),
-            (None, None) => self.dial(pool, now, random),
+            Some(slot) => (slot, true),
+            None if self.len(pool) >= self.pools[pool].settings.max_conns => {
+                return Err(TakeError::Exhausted);
+            }
+            None => (self.dial(pool, now, random), false),
         };
         let state = &mut self.pools[pool];
         state.peak = state.peak.max(state.busy.len());
-        state.stats.shared += u64::from(shared.is_some());
+        state.stats.shared += u64::from(shared);
         self.connections[slot as usize].outstanding += 1;
-        if shared.is_none() || self.is_full(slot) {
+        if state.settings.spread > 1 {
+            // The queries of one turn stay together: they leave by one write.
+            if state.batch.replace((slot, 1)).is_none() {
+                self.batches.push(pool as u32);
+            }
+            self.dial_ahead(pool, now, random);
+        }
+        if !shared || self.is_full(slot) {
             self.line_up(slot);
         }
         Ok(self.id(slot))
+    }
+
+    /// The stream that is there for one more query of `pool`. One that is still being dialled is
+    /// only taken when there is no other.
+    fn find_stream(&self, pool: usize, suspect: impl Fn(ConnectionId) -> bool) -> Option<u32> {
+        let state = &self.pools[pool];
+        let PoolSettings { spread, max_inflight, .. } = state.settings;
+        let member = |slot: &u32| &self.connections[*slot as usize];
+        let room = |slot: &u32| {
+            (member(slot).outstanding as usize) < max_inflight && !suspect(self.id(*slot))
+        };
+        let taken = state.batch.filter(|(slot, left)| *left > 0 && room(slot));
+        if let Some((slot, _)) = taken {
+            return Some(slot);
+        }
+        let idle = || {
+            let idle = state.idle.iter(&self.connections, |member| &member.link);
+            idle.take(SHARE_CANDIDATES_MAX).find(|slot| member(slot).dial_until.is_none())
+        };
+        let busy = || {
+            let busy = state.busy.iter(&self.connections, |member| &member.link);
+            let mut busy = busy.take(SHARE_CANDIDATES_MAX).filter(room);
+            match spread {
+                1 => busy.next(),
+                _ => busy.min_by_key(|slot| member(slot).outstanding),
+            }
+        };
+        let found = match state.busy.len() < spread {
+            true => idle().or_else(busy),
+            false => busy().or_else(idle),
+        };
+        found.or_else(|| state.idle.front())
+    }
+
+    /// Dials one more beside the traffic if the pool has fewer than it spreads over. It grows only
+    /// as far as it is rotated fast enough to keep its streams from expiring.
+    fn dial_ahead(&mut self, pool: usize, now: Moment, random: u32) {
+        let state = &self.pools[pool];
+        let PoolSettings { spread, max_conns, expire, .. } = state.settings;
+        let slow = |slot: u32| self.connections[slot as usize].idle_since.plus(expire / 4) <= now;
+        if state.usable() >= spread
+            || state.len() >= max_conns
+            || state.dials.count() >= DIALS_AHEAD_MAX
+            || state.idle.front().is_some_and(slow)
+        {
+            return;
+        }
+        let new = self.dial(pool, now, random);
+        self.lay_aside(new, now);
+    }
+
+    /// The stream in `slot`, which is being dialled, waits to be connected among the idle ones.
+    fn lay_aside(&mut self, slot: u32, idle_since: Moment) {
+        let member = &mut self.connections[slot as usize];
+        let state = &mut self.pools[member.pool as usize];
+        state.busy.remove(&mut self.connections, slot, |member| &mut member.link);
+        let member = &mut self.connections[slot as usize];
+        (member.idle, member.idle_since) = (true, idle_since);
+        state.idle.push_back(&mut self.connections, slot, |member| &mut member.link);
+        self.to_dial.push(self.id(slot));
     }
 
     /// Whether the stream in `slot` carries as many queries as it may.
@@ -123,8 +193,14 @@ impl Pools {
             self.pools[pool].dials.took(elapsed);
             self.end_dial(slot);
         }
-        if let Some(old) = replaces.and_then(|old| self.slot(old)) {
-            self.put_out(old, Reason::Aged);
+        // That is as much as can be known of whom it leads to before it is used.
+        if !std::mem::replace(&mut self.connections[slot as usize].tried, true) {
+            self.pools[pool].trust.answered(now, true);
+        }
+        if let Some((old, reason)) = replaces
+            && let Some(old) = self.slot(old)
+        {
+            self.put_out(old, reason);
         }
     }
 
@@ -252,22 +328,41 @@ impl Pools {
         let Some(max_age) = max_age.filter(|_| wanted) else {
             return false;
         };
-        let old = self.id(slot);
         self.pools[pool].ages.remove(&mut self.connections, slot);
         let member = &mut self.connections[slot as usize];
-        // To be replaced is not to be used: a stream that nobody needs ends with its successor.
-        let idle_since = if member.idle { member.idle_since } else { now };
-        member.replaced = true;
         member.retire_at = member.retire_at.plus(max_age / GRACE_DIVISOR);
         self.pools[pool].ages.push(&mut self.connections, slot);
-        let new = self.dial(pool, now, random);
-        let state = &mut self.pools[pool];
-        state.busy.remove(&mut self.connections, new, |member| &mut member.link);
-        let member = &mut self.connections[new as usize];
-        (member.replaces, member.idle, member.idle_since) = (Some(old), true, idle_since);
-        state.idle.push_back(&mut self.connections, new, |member| &mut member.link);
-        self.to_dial.push(self.id(new));
+        self.dial_successor(slot, Reason::Aged, now, random);
         true
+    }
+
+    /// Dials a stream which, once connected, makes the one in `slot` retire for that `reason`.
+    pub(super) fn dial_successor(
+        &mut self,
+        slot: u32,
+        reason: Reason,
+        now: Moment,
+        random: u32,
+    ) -> u32 {
+        let old = self.id(slot);
+        let member = &mut self.connections[slot as usize];
+        let pool = member.pool as usize;
+        member.replaced = true;
+        // To be replaced is not to be used: a stream that nobody needs ends with its successor.
+        let idle_since = if member.idle { member.idle_since } else { now };
+        let new = self.dial(pool, now, random);
+        self.connections[new as usize].replaces = Some((old, reason));
+        self.lay_aside(new, idle_since);
+        new
+    }
+
+    /// The stream in `slot` is closed. If it was to replace one that is merely doubted and is still
+    /// there, another may try.
+    pub(super) fn end_succession(&mut self, slot: u32) {
+        let Some((old, reason)) = self.connections[slot as usize].replaces.take() else { return };
+        if let Some(old) = self.slot(old).filter(|_| reason != Reason::Aged) {
+            self.connections[old as usize].replaced = false;
+        }
     }
 
     /// The connection in `slot` takes no new query, and is closed at once if none is on it.
@@ -346,6 +441,129 @@ mod tests {
             assert_eq!(take(&mut pools, at(1.0)), stream);
         }
         assert_eq!((pools.len(0), pools.stats(0).shared), (100, 102));
+    }
+
+    /// A pool that spreads over eight streams, all of them connected: each query, one every
+    /// `pause`, was answered 10 ms later.
+    fn spread_over(spread: usize, pause: Duration, queries: u32) -> (Pools, Vec<ConnectionId>) {
+        let trust = TrustSettings { distrust: Some(2 * SECOND), rebalance: false };
+        let wide = PoolSettings { spread, max_inflight: 32, trust, ..settings(None) };
+        let (mut pools, mut taken) = (Pools::new([wide]), Vec::new());
+        let mut now = Moment::ZERO;
+        for _ in 0..queries {
+            let stream = take(&mut pools, now);
+            connect_all(&mut pools, now);
+            pools.connected(stream, now);
+            pools.end_batches();
+            pools.prove(stream);
+            pools.release(stream, now.plus(SECOND / 100), false);
+            taken.push(stream);
+            now = now.plus(pause);
+        }
+        (pools, taken)
+    }
+
+    fn connect_all(pools: &mut Pools, now: Moment) {
+        while let Some(dialled) = pools.next_dial() {
+            pools.connected(dialled, now);
+        }
+    }
+
+    #[test]
+    fn a_spread_is_dialled_beside_the_traffic_and_taken_in_turn() {
+        let (mut pools, taken) = spread_over(8, SECOND / 20, 40);
+        assert_eq!(pools.len(0), 8);
+        let round: std::collections::HashSet<_> = taken[taken.len() - 8..].iter().collect();
+        assert_eq!(round.len(), 8, "each once in a round");
+        // The queries of one turn stay together.
+        let turn = [(); 5].map(|()| take(&mut pools, at(3.0)));
+        assert!(turn.iter().all(|stream| *stream == turn[0]), "{turn:?}");
+        pools.end_batches();
+        assert_ne!(take(&mut pools, at(3.0)), turn[0]);
+    }
+
+    #[test]
+    fn a_spread_grows_no_further_than_the_traffic_keeps_alive() {
+        let (pools, _) = spread_over(64, SECOND, 60);
+        // What is there is taken in turn in less than `expire`, and so none is closed.
+        assert!((3..=7).contains(&pools.len(0)), "{}", pools.len(0));
+        assert!(pools.stats(0).opened <= 7, "{:?}", pools.stats(0));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_stream_that_is_dialled_beside_the_traffic() {
+        let (mut pools, _) = spread_over(8, SECOND / 20, 2);
+        let known = pools.len(0);
+        let mut taken = Vec::new();
+        for _ in 0..20 {
+            taken.push(take(&mut pools, at(0.2)));
+            pools.end_batches();
+        }
+        assert!(pools.len(0) > known, "more are being dialled");
+        assert!(taken.iter().all(|stream| !pools.is_dialling(*stream)), "{taken:?}");
+    }
+
+    #[test]
+    fn streams_dialled_before_a_trouble_are_replaced_one_by_one_and_serve_until_then() {
+        let (mut pools, _) = spread_over(24, SECOND / 100, 3_000);
+        assert_eq!(pools.len(0), 24);
+        let (old, begun) = (pools.members().map(|(id, _)| id).collect::<Vec<_>>(), at(31.0));
+        // A third of them fell silent.
+        for _ in 0..8 {
+            let silent = take(&mut pools, begun);
+            pools.end_batches();
+            pools.release(silent, begun, true);
+        }
+        let mut now = begun;
+        for _ in 0..300 {
+            now = now.plus(SECOND / 100);
+            let stream = take(&mut pools, now);
+            assert!(!pools.is_dialling(stream), "after {:?}", now.since(begun));
+            connect_all(&mut pools, now);
+            pools.end_batches();
+            pools.release(stream, now.plus(SECOND / 1_000), false);
+        }
+        assert!(old.iter().all(|stream| !pools.is_open(*stream)), "one is as old as the trouble");
+        assert_eq!(pools.len(0), 24);
+        // Besides, one in a tenth of a second is replaced to see how things are.
+        assert!(pools.stats(0).renewed <= 24 + 30, "{:?}", pools.stats(0));
+    }
+
+    #[test]
+    fn a_successor_that_cannot_be_dialled_leaves_the_old_stream_to_others() {
+        let (mut pools, _) = spread_over(4, SECOND / 100, 2_000);
+        let old: Vec<_> = pools.members().map(|(id, _)| id).collect();
+        let slots: Vec<_> = old.iter().map(|id| pools.slot(*id).unwrap()).collect();
+        let begun = at(21.0);
+        for stream in &slots[1..3] {
+            pools.take_idle(*stream);
+            pools.connections[*stream as usize].outstanding += 1;
+            pools.release(old[*stream as usize], begun, true);
+        }
+        for attempt in 0..2 {
+            let now = begun.plus(SECOND * 2 * attempt);
+            while pools.next_dial().is_some() {}
+            let stream = take(&mut pools, now);
+            pools.end_batches();
+            let refused = pools.next_dial().expect("its successor");
+            pools.break_off(refused);
+            pools.release(stream, now, false);
+            assert!(pools.is_open(stream), "attempt {attempt}");
+        }
+    }
+
+    #[test]
+    fn a_successor_may_be_one_more_idle_stream_than_there_may_be() {
+        let one = PoolSettings { max_idle: Some(1), ..settings(Some(10 * SECOND)) };
+        let mut pools = Pools::new([one]);
+        let [old, other] = [(); 2].map(|()| take(&mut pools, at(0.0)));
+        [old, other].iter().for_each(|stream| pools.connected(*stream, at(0.1)));
+        pools.prove(old);
+        pools.release(old, at(9.0), false);
+        pools.sweep(0, at(9.5), 0);
+        pools.next_dial().expect("make before break");
+        pools.release(other, at(9.6), false);
+        assert!(!pools.is_open(other), "it is one too many");
     }
 
     #[test]

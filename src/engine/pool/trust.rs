@@ -16,9 +16,10 @@
 //!
 //! While it lasts one connection each [`STEP`] is renewed to see how things are (a *scout*), and
 //! when [`STREAK`] of them in a row were answered before the next one left, the pool is renewed:
-//! a *round*. Another round is made at its beginning, since it may be over already, and in growing
-//! steps of quiet after it, since a tracker that moves flows hides when a backend comes back.
-//! Renewals are paid for: see [`PRICE`].
+//! a *round*. Another round is made at its beginning, since it may be over already, and again and
+//! again in the quiet after it, since a tracker that moves flows hides when a backend comes back:
+//! at growing steps, which are even for a minute if newcomers had failed, so that the trouble was
+//! one of a backend beyond doubt. Renewals are paid for: see [`PRICE`].
 
 use crate::moment::Moment;
 use std::time::Duration;
@@ -46,12 +47,15 @@ const STREAK: u32 = 16;
 /// How long scouts go on after the last bad newcomers, besides the time that a query waits.
 const SCOUTS: Duration = Duration::from_secs(2);
 /// Scouts of one trouble go no longer: what lasts longer is no disturbance but a state.
-const SCOUTS_MAX: Duration = Duration::from_secs(60);
-/// The quiet before the first further round, doubled for each until it would exceed the other.
-const QUIET_FIRST: Duration = Duration::from_secs(2);
-const QUIET_MAX: Duration = Duration::from_secs(32);
-/// A renewal costs as much as so many outcomes earn: less than one dial in a hundred queries.
+const FRESH: Duration = Duration::from_secs(60);
+/// The quiet between rounds in that time: with the second that a round takes, a backend that comes
+/// back unseen has its share within three. Else it is doubled until it would exceed the other.
+const QUIET: Duration = Duration::from_millis(1_500);
+const QUIET_MAX: Duration = Duration::from_secs(30);
+/// A renewal costs as much as so many outcomes earn: less than one dial in a hundred queries; less
+/// than one in sixteen in a trouble that is certain.
 const PRICE: i64 = 128;
+const PRICE_IN_TROUBLE: i64 = 16;
 /// What is earned for renewals of the pool's spread is kept for so many of them; a trouble may
 /// run up debts of as many, which are paid before the next may begin.
 const SAVED_MAX: i64 = 2;
@@ -104,11 +108,13 @@ pub(super) enum Renewal {
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
     scouts_until: Moment,
-    scouts_end: Moment,
+    fresh_until: Moment,
     next_scout: Moment,
     streak: u32,
     /// Newcomers have failed since the last round.
     lost: bool,
+    /// They have, at least once.
+    certain: bool,
     next_round: Moment,
     quiet: Duration,
 }
@@ -194,11 +200,10 @@ impl<Scout: Copy> Trust<Scout> {
         let bad = newcomers.failed >= NEWCOMERS_MIN
             && newcomers.failed * NEWCOMERS_SHARE >= newcomers.all();
         let Some(trouble) = self.trouble.as_mut() else { return };
-        if newcomer && bad && now < trouble.scouts_end {
-            trouble.lost = true;
-            trouble.scouts_until = now.plus(timeout + SCOUTS).min(trouble.scouts_end);
-            trouble.quiet = QUIET_FIRST;
-            trouble.next_round = now.plus(timeout + QUIET_FIRST);
+        if newcomer && bad && now < trouble.fresh_until {
+            (trouble.lost, trouble.certain) = (true, true);
+            trouble.scouts_until = now.plus(timeout + SCOUTS).min(trouble.fresh_until);
+            trouble.next_round = now.plus(timeout + QUIET);
         }
     }
 
@@ -240,11 +245,13 @@ impl<Scout: Copy> Trust<Scout> {
         if self.step_ends <= now {
             (self.step_ends, self.step_left) = (now.plus(STEP), (size / STEP_SHARE).max(1));
         }
-        if self.savings - PRICE < -DEBT_MAX * self.whole {
+        let certain = self.trouble.as_ref().is_some_and(|trouble| trouble.certain);
+        let price = if certain { PRICE_IN_TROUBLE } else { PRICE };
+        if self.savings - price < -DEBT_MAX * self.whole {
             return None;
         }
         self.step_left = self.step_left.checked_sub(1)?;
-        self.savings -= PRICE;
+        self.savings -= price;
         Some(renewal)
     }
 
@@ -277,12 +284,13 @@ impl<Scout: Copy> Trust<Scout> {
         }
         self.trouble = Some(Trouble {
             scouts_until: now.plus(timeout + SCOUTS),
-            scouts_end: now.plus(SCOUTS_MAX),
+            fresh_until: now.plus(FRESH),
             next_scout: now,
             streak: 0,
             lost: false,
-            next_round: now.plus(timeout + QUIET_FIRST),
-            quiet: QUIET_FIRST,
+            certain: false,
+            next_round: now.plus(timeout + QUIET),
+            quiet: QUIET,
         });
         self.scout = None;
         self.renew_before = now;
@@ -294,7 +302,9 @@ impl<Scout: Copy> Trust<Scout> {
         if trouble.next_round <= now {
             self.renew_before = now;
             trouble.lost = false;
-            trouble.quiet *= 2;
+            if !trouble.certain || trouble.fresh_until <= now {
+                trouble.quiet *= 2;
+            }
             trouble.next_round = now.plus(trouble.quiet);
             if trouble.quiet > QUIET_MAX {
                 self.trouble = None;
@@ -344,7 +354,7 @@ fn sum(one: Outcomes, other: Outcomes) -> Outcomes {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEBT_MAX, PRICE, Renewal, STREAK, Trust, TrustSettings};
+    use super::{DEBT_MAX, PRICE, PRICE_IN_TROUBLE, Renewal, STREAK, Trust, TrustSettings};
     use crate::moment::Moment;
     use std::time::Duration;
 
@@ -436,23 +446,40 @@ mod tests {
         }
     }
 
-    #[test]
-    fn after_a_trouble_rounds_grow_rarer_and_end() {
+    /// The rounds after a trouble, in tenths of a second: from its last failure to the first, and
+    /// from each to the next.
+    fn rounds(certain: bool) -> Vec<u64> {
         let mut trust = proven(ON);
         burst(&mut trust, at(10_000));
-        let (mut dialled_at, mut rounds) = (at(10_001), Vec::new());
+        (0..4).for_each(|_| trust.failed(at(10_000), certain, SIZE));
+        let (mut dialled_at, mut rounds) = (at(10_001), vec![10_000]);
         for ms in 10_001..200_000 {
             trust.answered(at(ms), false);
-            match trust.renews(at(ms), dialled_at, SIZE, |_| true) {
+            match trust.renews(at(ms), dialled_at, SIZE, |_| false) {
                 Some(Renewal::Distrusted) => {
-                    rounds.push((ms - 10_000).div_ceil(1_000));
+                    rounds.push(ms);
                     dialled_at = at(ms);
                 }
                 Some(Renewal::Scout) => trust.sent_scout(1),
                 _ => {}
             }
         }
-        assert_eq!(rounds, [4, 8, 16, 32, 64]);
+        rounds.windows(2).map(|two| (two[1] - two[0]).div_ceil(100)).collect()
+    }
+
+    #[test]
+    fn after_a_trouble_rounds_grow_rarer_and_end() {
+        // What was on its way has its chance first.
+        assert_eq!(rounds(false), [35, 30, 60, 120, 240]);
+    }
+
+    #[test]
+    fn where_newcomers_had_failed_rounds_are_frequent_for_a_minute() {
+        let rounds = rounds(true);
+        let (fresh, later) = rounds[1..].split_at(38);
+        assert_eq!(rounds[0], 35);
+        assert!(fresh.iter().all(|pause| *pause == 15), "{fresh:?}");
+        assert_eq!(later, [30, 60, 120, 240]);
     }
 
     #[test]
@@ -464,7 +491,8 @@ mod tests {
             trust.failed(at(ms), true, SIZE);
             count += usize::from(trust.renews(at(ms), OLD, SIZE, |_| false).is_some());
         }
-        assert!(count > SIZE && count <= SIZE * (1 + DEBT_MAX as usize), "{count}");
+        let most = SIZE as i64 * (1 + DEBT_MAX) * PRICE / PRICE_IN_TROUBLE;
+        assert!(count > SIZE && count <= most as usize, "{count}");
     }
 
     #[test]
