@@ -224,7 +224,7 @@ pub fn push_time(lines: &mut String, time: Duration) {
 }
 
 /// Year, month and day that is so many days after 1 January 1970.
-fn date(days: u64) -> (u64, u64, u64) {
+pub fn date(days: u64) -> (u64, u64, u64) {
     // Counted from a 1 March, leap days are the last of their years, and each 400 years are alike.
     const DAYS_TO_1970: u64 = 719_468;
     const ERA: u64 = 146_097;

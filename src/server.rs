@@ -411,7 +411,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 /// # Errors
 /// [`StartError::Source`].
 pub fn check_sources(config: &Config) -> Result<(), StartError> {
-    for forward in config.blocks.iter().flat_map(|block| &block.forwards) {
+    for forward in config.forwards() {
         let Some(source) = forward.source_address else { continue };
         for upstream in &forward.upstreams {
             socket::check_source(upstream.address, source)

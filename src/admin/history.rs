@@ -6,9 +6,8 @@
 //! counter that has become smaller, because what it counted began anew, counts as if nothing had
 //! happened.
 
-use super::metrics::upstreams;
 use crate::control::snapshot::Snapshot;
-use crate::engine::histogram::Latency;
+use crate::engine::histogram::{Latency, add_each};
 use crate::moment::Moment;
 use crate::status::{HISTORY_MINUTES, RATE_SECONDS};
 use std::collections::{BTreeMap, VecDeque};
@@ -56,7 +55,7 @@ impl Sample {
             add_each(&mut sample.rcodes, &stats.replies);
             sample.drops.resize(stats.drops.len(), 0);
             add_each(&mut sample.drops, &stats.drops);
-            for ((_, upstream), stats) in upstreams(snapshot).zip(&stats.upstreams) {
+            for ((_, upstream), stats) in snapshot.config.upstreams().zip(&stats.upstreams) {
                 let (answered, latency) = sample.upstreams.entry(upstream.address).or_default();
                 *answered += stats.answered;
                 latency.merge(&stats.latency);
@@ -210,12 +209,6 @@ impl Between<'_> {
             upstreams,
             loads: (0..self.later.workers.len()).map(|worker| self.load(worker)).collect(),
         }
-    }
-}
-
-fn add_each(own: &mut [u64], other: &[u64]) {
-    for (own, other) in own.iter_mut().zip(other) {
-        *own += other;
     }
 }
 

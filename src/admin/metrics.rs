@@ -8,7 +8,6 @@
 mod queries;
 
 use super::exposition::{Buckets, Exposition, Label};
-use crate::config::{Forward, Upstream};
 use crate::control::snapshot::{BATCHES, Ports, Snapshot};
 use crate::engine::histogram::{EDGES, edge_seconds};
 use crate::engine::pool::PoolState;
@@ -16,6 +15,7 @@ use crate::engine::stats::{
     AGES, DROP_REASON_NAMES, PoolStats, REASON_NAMES, StageCounts, Stats, UpstreamStats,
 };
 use crate::sys::{process, thread};
+use domain::base::iana::Rcode;
 use std::net::SocketAddr;
 
 /// What the reference calls the plugin behind the series about upstreams.
@@ -30,12 +30,17 @@ pub(super) struct Facts {
     pub(super) reloads: [u64; 2],
 }
 
+/// The mnemonic of a response code.
+pub(super) fn rcode_name(rcode: usize) -> String {
+    Rcode::masked_from_int(rcode as u8).to_string()
+}
+
 /// All series, as text.
 pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts) -> Vec<u8> {
     let mut all = Exposition::default();
     of_process(&mut all, facts);
     of_service(&mut all, facts);
-    if let Some(latest) = snapshots.iter().max_by_key(|snapshot| snapshot.edition) {
+    if let Some(latest) = Snapshot::latest(snapshots) {
         queries::of_configuration(&mut all, &latest.config);
         of_health(&mut all, latest);
     }
@@ -52,12 +57,6 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts) -> Vec<u8> {
     let help = "Distinct source ports of sockets to upstreams.";
     all.gauge("onward_source_ports", help, &[], ports.count() as f64);
     all.text()
-}
-
-/// The upstreams of a snapshot, as they are numbered.
-pub(super) fn upstreams(snapshot: &Snapshot) -> impl Iterator<Item = (&Forward, &Upstream)> {
-    let forwards = snapshot.config.blocks.iter().flat_map(|block| &block.forwards);
-    forwards.flat_map(|forward| forward.upstreams.iter().map(move |upstream| (forward, upstream)))
 }
 
 /// What the reference calls a listener.
@@ -111,7 +110,7 @@ fn of_service(all: &mut Exposition, facts: &Facts) {
 
 /// What the keeper has found out: once for all workers.
 fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
-    for (number, (_, upstream)) in upstreams(snapshot).enumerate() {
+    for (number, (_, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = upstream.address.to_string();
         let is_up = !snapshot.verdicts.is_down(number);
         let help = "Whether queries go there: 1, or 0 when its probes fail.";
@@ -124,7 +123,7 @@ fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
 }
 
 fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
-    for (number, (_, upstream)) in upstreams(snapshot).enumerate() {
+    for (number, (_, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = &*upstream.address.to_string();
         let UpstreamStats { sent, timed_out, failed, pool, streams, .. } =
             snapshot.stats.upstreams.get(number).copied().unwrap_or_default();
@@ -141,7 +140,7 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
         }
         let answers = snapshot.tallies.upstreams.get(number);
         for (rcode, answers) in answers.into_iter().flatten().enumerate() {
-            let rcode = queries::rcode_name(rcode);
+            let rcode = rcode_name(rcode);
             let labels = [PROXY, ("to", to), ("rcode", &rcode)];
             let (count, sum) = (answers.count(), answers.sum_seconds());
             let buckets = Buckets::new(edges(), &answers.cumulative(), count, sum);

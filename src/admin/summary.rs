@@ -4,7 +4,7 @@
 //! Whatever strangers or a configuration could make long is cut to a fixed length here.
 
 use super::history::{Between, History};
-use super::metrics::{Facts, upstreams};
+use super::metrics::{Facts, rcode_name};
 use crate::config::Name;
 use crate::control::snapshot::{Ports, Seen, Snapshot};
 use crate::engine::exchange::EXCHANGES_MAX;
@@ -14,7 +14,6 @@ use crate::engine::sketch::Counted;
 use crate::engine::stats::{CacheStats, DROP_REASON_NAMES, PoolStats, Stats, UpstreamStats};
 use crate::status::{Cache, Count, Health, Latency, Pool, Status, Top, Traffic, Upstream, Worker};
 use crate::sys::thread;
-use domain::base::iana::Rcode;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -81,7 +80,7 @@ fn traffic(snapshots: &[&Snapshot], stats: &Stats, history: &History) -> Traffic
     });
     let rcodes = stats.replies.iter().enumerate().filter(|(_, count)| **count > 0);
     let rcodes = rcodes.map(|(rcode, count)| Count {
-        what: Rcode::masked_from_int(rcode as u8).to_string(),
+        what: rcode_name(rcode),
         count: *count,
         rate: lately.map_or(0.0, |lately| lately.rate(|sample| sample.rcodes[rcode])),
     });
@@ -102,10 +101,10 @@ fn traffic(snapshots: &[&Snapshot], stats: &Stats, history: &History) -> Traffic
 
 /// The upstreams' addresses in the order of the latest configuration, each once.
 fn addresses(snapshots: &[&Snapshot]) -> Vec<SocketAddr> {
-    let latest = snapshots.iter().max_by_key(|snapshot| snapshot.edition);
+    let latest = Snapshot::latest(snapshots);
     let mut addresses: Vec<SocketAddr> = Vec::new();
     let mut known = std::collections::HashSet::new();
-    for (_, upstream) in latest.into_iter().flat_map(|latest| upstreams(latest)) {
+    for (_, upstream) in latest.into_iter().flat_map(|latest| latest.config.upstreams()) {
         if known.insert(upstream.address) {
             addresses.push(upstream.address);
         }
@@ -118,7 +117,8 @@ fn upstream(snapshots: &[&Snapshot], address: SocketAddr, history: &History) -> 
     let mut health = Health::Up;
     let mut pools: BTreeMap<usize, (PoolStats, PoolState)> = BTreeMap::new();
     for snapshot in snapshots {
-        let own = upstreams(snapshot).enumerate().filter(|(_, (_, own))| own.address == address);
+        let own =
+            snapshot.config.upstreams().enumerate().filter(|(_, (_, own))| own.address == address);
         for (number, _) in own {
             health = worse(health, snapshot, number);
             let Some(stats) = snapshot.stats.upstreams.get(number) else { continue };
@@ -203,7 +203,7 @@ fn caches(
     stats: &Stats,
     lately: Option<Between<'_>>,
 ) -> (Vec<Cache>, usize) {
-    let Some(latest) = snapshots.iter().max_by_key(|snapshot| snapshot.edition) else {
+    let Some(latest) = Snapshot::latest(snapshots) else {
         return (Vec::new(), 0);
     };
     let blocks = latest.config.blocks.iter().filter(|block| block.stages.cache.is_some());

@@ -51,8 +51,7 @@ impl Report {
         memory: Memory,
     ) -> Self {
         let sum = |size: fn(&Forward) -> usize| -> usize {
-            let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
-            forwards.map(|forward| forward.upstreams.len() * size(forward)).sum()
+            config.upstreams().map(|(forward, _)| size(forward)).sum()
         };
         let ports = Ports {
             spread: sum(|forward| forward.sizing.spread),

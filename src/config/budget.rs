@@ -69,12 +69,10 @@ impl Descriptors {
 impl Config {
     /// What it can need at most.
     pub fn descriptors(&self) -> Descriptors {
-        let forwards = self.blocks.iter().flat_map(|block| &block.forwards);
-        let upstreams = forwards.clone().map(|forward| forward.upstreams.len());
-        let each = forwards.map(|forward| connections(forward, forward.sizing.max_conns));
+        let each = self.forwards().map(|forward| connections(forward, forward.sizing.max_conns));
         Descriptors {
             process: PROCESS,
-            probes: upstreams.sum(),
+            probes: self.upstreams().count(),
             http: http(self.http().len()),
             worker: WORKER,
             listeners: self.listeners.len() * SOCKETS_PER_LISTENER,

@@ -6,6 +6,7 @@
 
 use crate::config::Config;
 use crate::engine::health::Verdicts;
+use crate::engine::histogram::add_each;
 use crate::engine::pool::PoolState;
 use crate::engine::sketch::Counted;
 use crate::engine::stats::Stats;
@@ -43,9 +44,7 @@ impl Batches {
 
     /// Adds another's.
     pub fn merge(&mut self, other: &Self) {
-        for (own, other) in self.counts.iter_mut().zip(&other.counts) {
-            *own += other;
-        }
+        add_each(&mut self.counts, &other.counts);
         self.datagrams += other.datagrams;
     }
 }
@@ -144,6 +143,13 @@ pub struct Snapshot {
     pub seen: Option<Seen>,
 }
 
+impl Snapshot {
+    /// The one of the latest configuration.
+    pub fn latest<'s>(all: &[&'s Self]) -> Option<&'s Self> {
+        all.iter().copied().max_by_key(|snapshot| snapshot.edition)
+    }
+}
+
 #[cfg(test)]
 impl Snapshot {
     /// Of a worker that has just begun to work by `text`.
@@ -152,8 +158,7 @@ impl Snapshot {
             Config::load(text.as_bytes(), "Corefile", &crate::config::Host::plain()).unwrap();
         let verdicts = Arc::new(Verdicts::new(&config));
         let sites = crate::engine::tally::Sites::of(&config);
-        let upstreams: usize =
-            config.blocks.iter().flat_map(|block| &block.forwards).map(|f| f.upstreams.len()).sum();
+        let upstreams = config.upstreams().count();
         Self {
             worker,
             at: Moment::ZERO,

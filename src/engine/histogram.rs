@@ -44,9 +44,7 @@ impl Latency {
 
     /// Counts what another has counted.
     pub fn merge(&mut self, other: &Self) {
-        for (own, other) in self.counts.iter_mut().zip(&other.counts) {
-            *own += other;
-        }
+        add_each(&mut self.counts, &other.counts);
         self.sum_nanos = self.sum_nanos.wrapping_add(other.sum_nanos);
     }
 
@@ -144,9 +142,7 @@ impl Coarse {
 
     /// Counts what another has counted.
     pub fn merge(&mut self, other: &Self) {
-        for (own, other) in self.counts.iter_mut().zip(&other.counts) {
-            *own += other;
-        }
+        add_each(&mut self.counts, &other.counts);
         self.beyond += other.beyond;
         self.sum_nanos = self.sum_nanos.wrapping_add(other.sum_nanos);
     }
@@ -190,9 +186,7 @@ impl Sizes {
 
     /// Counts what another has counted.
     pub fn merge(&mut self, other: &Self) {
-        for (own, other) in self.counts.iter_mut().zip(&other.counts) {
-            *own += other;
-        }
+        add_each(&mut self.counts, &other.counts);
         self.beyond += other.beyond;
         self.sum += other.sum;
     }
@@ -218,6 +212,13 @@ fn running_sums<const N: usize>(mut counts: [u64; N]) -> [u64; N] {
         counts[place] += counts[place - 1];
     }
     counts
+}
+
+/// Adds each of `other` to its own counterpart.
+pub fn add_each(own: &mut [u64], other: &[u64]) {
+    for (own, other) in own.iter_mut().zip(other) {
+        *own += other;
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! ends in exactly one of `replies` by response code or `drops` by reason (or is still
 //! outstanding), so that the books can be checked.
 
-use super::histogram::Latency;
+use super::histogram::{Latency, add_each};
 use super::stages::Step;
 use crate::config::order;
 use std::time::Duration;
@@ -381,11 +381,5 @@ impl PoolStats {
         for (own, other) in self.ages.iter_mut().zip(&other.ages) {
             own.merge(other);
         }
-    }
-}
-
-fn add_each(own: &mut [u64], other: &[u64]) {
-    for (own, other) in own.iter_mut().zip(other) {
-        *own += other;
     }
 }

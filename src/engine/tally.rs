@@ -7,7 +7,7 @@
 //! bumps its own and hands out copies. What a number means is told by [`Site`], and what was
 //! counted goes along when a new configuration gives the same site another number.
 
-use super::histogram::{Coarse, Latency, Sizes};
+use super::histogram::{Coarse, Latency, Sizes, add_each};
 use super::key::Transport;
 use super::message::kind;
 use super::stats::StageCounts;
@@ -23,28 +23,11 @@ pub const NOWHERE: u32 = u32::MAX;
 /// Response codes of a header.
 pub const RCODES: usize = 16;
 
-/// The types that are counted apart, in the order of their numbers here; the rest is the last.
-pub const KINDS: [(u16, &str); 19] = [
-    (1, "A"),
-    (28, "AAAA"),
-    (5, "CNAME"),
-    (48, "DNSKEY"),
-    (43, "DS"),
-    (15, "MX"),
-    (47, "NSEC"),
-    (50, "NSEC3"),
-    (2, "NS"),
-    (12, "PTR"),
-    (46, "RRSIG"),
-    (6, "SOA"),
-    (33, "SRV"),
-    (16, "TXT"),
-    (65, "HTTPS"),
-    (64, "SVCB"),
-    (251, "IXFR"),
-    (252, "AXFR"),
-    (255, "ANY"),
-];
+/// The types that are counted apart, in the order of their numbers here; the rest is the last. A,
+/// AAAA, CNAME, DNSKEY, DS, MX, NSEC, NSEC3, NS, PTR, RRSIG, SOA, SRV, TXT, HTTPS, SVCB and those
+/// that are only asked for: IXFR, AXFR, ANY.
+pub const KINDS: [u16; 19] =
+    [1, 28, 5, 48, 43, 15, 47, 50, 2, 12, 46, 6, 33, 16, 65, 64, 251, 252, 255];
 
 /// A zone at a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -201,9 +184,7 @@ pub struct Tallies {
 impl Tallies {
     /// For `config`, whose sites are `sites`.
     pub fn new(config: &Config, sites: &Sites) -> Self {
-        let upstreams = config.blocks.iter().flat_map(|block| &block.forwards);
-        let upstreams = upstreams.map(|forward| forward.upstreams.len()).sum();
-        let upstreams = if config.is_measured() { upstreams } else { 0 };
+        let upstreams = if config.is_measured() { config.upstreams().count() } else { 0 };
         Self {
             sites: sites.sites.clone(),
             counts: vec![Tally::default(); sites.sites.len()],
@@ -304,12 +285,6 @@ fn place_of(asked: u16) -> usize {
         // Most of all queries.
         kind::A => 0,
         kind::AAAA => 1,
-        _ => KINDS.iter().position(|(known, _)| *known == asked).unwrap_or(KINDS.len()),
-    }
-}
-
-fn add_each(own: &mut [u64], other: &[u64]) {
-    for (own, other) in own.iter_mut().zip(other) {
-        *own += other;
+        _ => KINDS.iter().position(|known| *known == asked).unwrap_or(KINDS.len()),
     }
 }

@@ -53,7 +53,7 @@ impl Probing {
         registry: Registry,
         seed: [u8; 32],
     ) -> Self {
-        let upstreams = upstreams_of(config);
+        let upstreams = config.upstreams();
         Self {
             upstreams: upstreams
                 .map(|(forward, upstream)| Health::new(forward, upstream))
@@ -83,7 +83,7 @@ impl Probing {
     ) {
         let mut before = std::mem::take(&mut self.upstreams);
         self.verdicts = verdicts;
-        for (forward, upstream) in upstreams_of(config) {
+        for (forward, upstream) in config.upstreams() {
             let mut health = Health::new(forward, upstream);
             let same = before.iter().position(|old| old.is_probed_like(&health));
             let mut probe_again = false;
@@ -214,12 +214,6 @@ impl Health {
     fn is_probed_like(&self, other: &Self) -> bool {
         (self.route, &self.check) == (other.route, &other.check)
     }
-}
-
-/// Each upstream and the stanza it belongs to, in the order of their numbers.
-fn upstreams_of(config: &Config) -> impl Iterator<Item = (&Forward, &Upstream)> {
-    let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
-    forwards.flat_map(|forward| forward.upstreams.iter().map(move |upstream| (forward, upstream)))
 }
 
 /// Tells an operator.

@@ -62,8 +62,7 @@ impl Watch {
 
     /// What `config` asks for.
     pub(super) fn schedule(&mut self, config: &Config) -> Schedule {
-        let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
-        let names = forwards.filter_map(|forward| forward.names_ttl).min();
+        let names = config.forwards().filter_map(|forward| forward.names_ttl).min();
         let file = config.reload.map(|reload| period(reload, self.random.next_u32()));
         Schedule { file, names }
     }

@@ -114,14 +114,8 @@ impl Seat {
             listeners[number] = Some(listening);
         }
         let waker = mio::Waker::new(poll.registry(), Token::Mailbox.pack())?;
-        let pools: usize = assignment
-            .config
-            .blocks
-            .iter()
-            .flat_map(|block| &block.forwards)
-            .map(|forward| forward.upstreams.len())
-            .sum();
-        let (mailbox, mail) = Mailbox::new(pools + MAIL_SPARE, waker);
+        let upstreams = assignment.config.upstreams().count();
+        let (mailbox, mail) = Mailbox::new(upstreams + MAIL_SPARE, waker);
         let past = Stats::default();
         let pages = Pages::new(&assignment.config);
         let seat = Self {

@@ -69,8 +69,7 @@ pub(super) fn text(error: &QueryError, config: &Config) -> String {
             format!("plugin/{}: no next plugin found", block.map_or("errors", last_plugin))
         }
         Reason::TooManyConcurrent(stanza) => {
-            let mut stanzas = config.blocks.iter().flat_map(|block| &block.forwards);
-            let stanza = stanzas.nth(stanza as usize);
+            let stanza = config.forwards().nth(stanza as usize);
             let maximum = stanza.and_then(|stanza| stanza.max_concurrent).unwrap_or(0);
             format!("concurrent queries exceeded maximum {maximum}")
         }

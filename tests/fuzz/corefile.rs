@@ -112,8 +112,8 @@ fn try_one(text: &[u8]) -> bool {
         }
     };
     assert!(warnings.len() <= WARNINGS_MAX + 1);
-    let mut forwards = config.blocks.iter().flat_map(|block| &block.forwards);
-    if !forwards.any(|forward| forward.upstreams.len() > TARGETS_MAX) {
+    let is_long = config.forwards().any(|forward| forward.upstreams.len() > TARGETS_MAX);
+    if !is_long {
         reads_again(config);
     }
     true

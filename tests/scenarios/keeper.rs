@@ -54,15 +54,12 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(config: &Config, seed: u64) -> Self {
-        let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
-        let upstreams = forwards.flat_map(|forward| {
-            forward.upstreams.iter().map(|upstream| Health {
-                address: upstream.address,
-                schedule: Schedule::new(&forward.health),
-                manner: Manner::Answered,
-                under_way: false,
-                probes: 0,
-            })
+        let upstreams = config.upstreams().map(|(forward, upstream)| Health {
+            address: upstream.address,
+            schedule: Schedule::new(&forward.health),
+            manner: Manner::Answered,
+            under_way: false,
+            probes: 0,
         });
         Self {
             verdicts: Arc::new(Verdicts::new(config)),

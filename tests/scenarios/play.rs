@@ -28,12 +28,7 @@ pub(crate) fn play(script: &Script, seed: u8, line: &Cell<usize>) -> Result<(), 
     let (config, _) = loaded.map_err(|error| fail(error.to_string()))?;
     let mut player = Player {
         world: World::new(&config, seed),
-        upstreams: config
-            .blocks
-            .iter()
-            .flat_map(|block| &block.forwards)
-            .flat_map(|forward| forward.upstreams.iter().map(|upstream| upstream.address))
-            .collect(),
+        upstreams: config.upstreams().map(|(_, upstream)| upstream.address).collect(),
         listeners: config.listeners.iter().map(|listener| listener.address).collect(),
         asked: BTreeMap::new(),
         queries: HashMap::new(),

@@ -162,14 +162,9 @@ impl Plan {
         }
     }
 
-    /// All stanzas, in the order in which the engine numbers their upstreams.
-    pub(crate) fn stanzas(&self) -> impl Iterator<Item = &Forward> {
-        self.config.blocks.iter().flat_map(|block| &block.forwards)
-    }
-
     /// The stanza of each upstream, as the engine numbers them.
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Forward> {
-        self.stanzas().flat_map(|stanza| stanza.upstreams.iter().map(move |_| stanza))
+        self.config.upstreams().map(|(stanza, _)| stanza)
     }
 }
 

@@ -42,8 +42,7 @@ pub(crate) fn renewed(plan: &Plan, dice: &mut Dice) -> Config {
 }
 
 fn stanzas(config: &Config) -> impl Iterator<Item = &Forward> {
-    let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
-    forwards.flat_map(|forward| forward.upstreams.iter().map(move |_| forward))
+    config.upstreams().map(|(forward, _)| forward)
 }
 
 impl Worker {

@@ -23,6 +23,7 @@ use course::{Forwarder, Stage};
 use judge::Judged;
 use measure::Second;
 use onward::clock::Clock;
+use onward::log;
 use onward::sys::signals::Signals;
 use plan::{Course, Plan};
 use std::io;
@@ -95,31 +96,11 @@ pub fn run(
 /// The day by the calendar, `YYYY-MM-DD`.
 pub fn today() -> String {
     let days = Clock::calendar().as_secs() / DAY.as_secs();
-    let (year, month, day) = civil(days);
+    let (year, month, day) = log::date(days);
     format!("{year}-{month:02}-{day:02}")
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// The Gregorian date so many days after 1970-01-01, by counting: a page is dated once.
-fn civil(mut days: u64) -> (u64, u64, u64) {
-    let is_leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    let mut year = 1970;
-    while days >= 365 + u64::from(is_leap(year)) {
-        days -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    for (month, length) in (1..).zip(lengths) {
-        if days < length {
-            return (year, month, days + 1);
-        }
-        days -= length;
-    }
-    unreachable!("a year has twelve months")
-}
 
 /// A directory for what the programs read and write. Dropping it removes it.
 struct Directory(PathBuf);
@@ -137,17 +118,5 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let path: &Path = &self.0;
         let _ = std::fs::remove_dir_all(path);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::civil;
-
-    #[test]
-    fn days_have_dates() {
-        assert_eq!([0, 58, 59].map(civil), [(1970, 1, 1), (1970, 2, 28), (1970, 3, 1)]);
-        assert_eq!(civil(19_782), (2024, 2, 29));
-        assert_eq!(civil(20_453), (2025, 12, 31));
     }
 }

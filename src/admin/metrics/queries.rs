@@ -5,12 +5,11 @@
 //! the first directive behind `prometheus` in the chain, whoever answered, and nobody where the
 //! reply is an error of ours.
 
-use super::{Buckets, Exposition, Snapshot, edges, server_of};
-use crate::config::{Config, ServerBlock};
+use super::{Buckets, Exposition, Snapshot, edges, rcode_name, server_of};
+use crate::config::{Config, Kind, ServerBlock};
 use crate::engine::histogram::{SIZES, Sizes};
 use crate::engine::stats::{CacheStats, StageCounts};
 use crate::engine::tally::{KINDS, Site, Tally};
-use domain::base::iana::Rcode;
 use std::net::SocketAddr;
 
 /// Labels of `coredns_plugin_enabled` at most: a million zones times their plugins are no metric.
@@ -20,11 +19,6 @@ const VIEW: (&str, &str) = ("view", "");
 const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
 const FAMILIES: [&str; 2] = ["1", "2"];
 const CLASSES: [&str; 2] = ["success", "denial"];
-
-/// The mnemonic of a response code.
-pub(super) fn rcode_name(rcode: usize) -> String {
-    Rcode::masked_from_int(rcode as u8).to_string()
-}
 
 /// Which plugins are at work where.
 pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
@@ -73,7 +67,8 @@ fn of_requests(all: &mut Exposition, server: &str, zone: &str, tally: &Tally) {
     for (by_family, proto) in tally.requests.iter().zip(TRANSPORTS) {
         for (by_kind, family) in by_family.iter().zip(FAMILIES) {
             for (place, count) in by_kind.iter().enumerate() {
-                let kind = KINDS.get(place).map_or("other", |(_, name)| *name);
+                let kind = KINDS.get(place).and_then(|kind| Kind(*kind).mnemonic());
+                let kind = kind.unwrap_or("other");
                 let labels = [
                     ("server", server),
                     ("zone", zone),

@@ -44,10 +44,8 @@ impl Verdicts {
     /// All upstreams of `config`, numbered in its order, and none of them down. Equal addresses
     /// in two stanzas are two upstreams.
     pub fn new(config: &Config) -> Self {
-        let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
         let state = |forward: &Forward| if forward.health.max_fails == 0 { UNCHECKED } else { 0 };
-        let states =
-            forwards.flat_map(|forward| forward.upstreams.iter().map(move |_| state(forward)));
+        let states = config.upstreams().map(|(forward, _)| state(forward));
         let loops = config.blocks.iter().map(|_| AtomicBool::new(false));
         let upstreams: Box<[_]> = states.map(AtomicU8::new).collect();
         let failures = upstreams.iter().map(|_| AtomicU64::new(0)).collect();
