@@ -69,6 +69,8 @@ pub struct Serve {
     pub placement: Placement,
     /// Which worker gets a datagram.
     pub steer: Steer,
+    /// For so long after work a worker asks for more before it sleeps.
+    pub busy_poll: Duration,
     /// The port of zones that name none.
     pub dns_port: u16,
     /// Say nothing at the start.
@@ -254,7 +256,7 @@ struct WhatArguments {
     /// Forward everything to these, without a Corefile
     #[arg(long, value_name = "ADDR", num_args = 1.., conflicts_with = "conf")]
     forward: Vec<Endpoint>,
-    /// One worker pinned to each of these cores, such as 0-3,6 [default: every core]
+    /// One worker pinned to each of these cores, such as 0-3,6 or node0 [default: every core]
     #[arg(long, value_name = "LIST", conflicts_with = "workers")]
     cores: Option<CoreList>,
     /// So many workers, not pinned to any core
@@ -264,6 +266,10 @@ struct WhatArguments {
     #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true)]
     #[arg(default_value_t = Steer::Flow, overrides_with = "steer")]
     steer: Steer,
+    /// After work, ask for more for so many microseconds before sleeping: faster, at a core each
+    #[arg(long, value_name = "MICROS", default_value_t = 0, hide_default_value = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    busy_poll: u32,
     /// The port of zones that name none
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = 53)]
     #[arg(overrides_with = "dns_port")]
@@ -352,18 +358,20 @@ impl WhatArguments {
         };
         let (quiet, pidfile, log_format) = (false, None, Format::Text);
         let (steer, dns_port) = (self.steer, self.dns_port);
-        Serve { source, placement, steer, dns_port, quiet, pidfile, log_format }
+        let busy_poll = Duration::from_micros(self.busy_poll.into());
+        Serve { source, placement, steer, busy_poll, dns_port, quiet, pidfile, log_format }
     }
 }
 
 /// Rewrites Go-style flags (`-conf X`, `-conf=X`, `-dns.port 53`, `-quiet=true`) as long options;
 /// leaves alone what it does not know, and all that follows `--`.
 fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const VALUES: [&str; 10] = [
+    const VALUES: [&str; 11] = [
         "conf",
         "cores",
         "workers",
         "steer",
+        "busy-poll",
         "listen",
         "forward",
         "dns.port",
@@ -519,6 +527,7 @@ mod tests {
             source: Source::WorkingDirectory,
             placement: Placement::EveryCore,
             steer: Steer::Flow,
+            busy_poll: Duration::ZERO,
             dns_port: 53,
             quiet: false,
             log_format: Format::Text,
@@ -576,6 +585,7 @@ mod tests {
 
     #[test]
     fn cores_are_listed_or_workers_counted() {
+        assert_eq!(serve("--busy-poll 50").busy_poll, Duration::from_micros(50));
         assert_eq!(serve("--cores 0-3,6").placement, Placement::Cores(vec![0, 1, 2, 3, 6]));
         assert_eq!(serve("--workers 4").placement, Placement::Unpinned(4));
         assert!(usage("--cores 0 --workers 2").contains("cannot be used with"));

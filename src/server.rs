@@ -179,7 +179,7 @@ impl Server {
     /// # Errors
     /// [`StartError`]; all that was started is stopped again.
     pub fn start(config: Config, cores: &[Option<usize>], log: Log) -> Result<Self, StartError> {
-        Self::start_on(config, cores, Steer::Flow, Inherited::default(), log)
+        Self::start_on(config, cores, Steer::Flow, Duration::ZERO, Inherited::default(), log)
     }
 
     /// The same, datagrams given to the workers as `steer` says, and on sockets that were open
@@ -191,6 +191,7 @@ impl Server {
         mut config: Config,
         cores: &[Option<usize>],
         steer: Steer,
+        busy_poll: Duration,
         mut inherited: Inherited,
         log: Log,
     ) -> Result<Self, StartError> {
@@ -218,7 +219,7 @@ impl Server {
             writing,
             pages,
         };
-        let started = server.start_workers(&config, &verdicts, &plan, cores, rows);
+        let started = server.start_workers(&config, &verdicts, &plan, cores, busy_poll, rows);
         let started = started.and_then(|()| server.start_admin(&page_plan));
         server.pages.adopt(page_plan, &Arc::new(config), &verdicts);
         let workers = server.workers.clone();
@@ -374,6 +375,7 @@ impl Server {
         verdicts: &Arc<Verdicts>,
         plan: &Plan,
         cores: &[Option<usize>],
+        busy_poll: Duration,
         rows: Vec<Vec<Sockets>>,
     ) -> Result<(), StartError> {
         for (number, (sockets, core)) in rows.into_iter().zip(cores.iter().copied()).enumerate() {
@@ -390,7 +392,7 @@ impl Server {
                 Seat::new(number, assignment, sockets, self.clock, keeper, writer)
                     .map_err(failed)?;
             let (ready, begun) = crossbeam_channel::bounded(1);
-            let working = move || seat.work(core, &ready);
+            let working = move || seat.work(core, busy_poll, &ready);
             let thread = spawn(&format!("worker-{number}"), working).map_err(failed)?;
             let lost = || io::Error::other("it ended before it began");
             begun.recv().unwrap_or_else(|_| Err(lost())).map_err(failed)?;

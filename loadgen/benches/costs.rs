@@ -217,7 +217,7 @@ fn ask_bare(server: SocketAddr) -> (u64, Duration) {
     let mut answers = 0;
     for socket in &sockets {
         for chunk in [&packets[..]].repeat(OUTSTANDING / SOCKETS / BATCH) {
-            outbox.send(socket.as_fd(), chunk.iter().map(Vec::as_slice)).unwrap();
+            outbox.send(socket.as_fd(), chunk.iter().map(Vec::as_slice), false).unwrap();
         }
     }
     while clock.now().since(Moment::ZERO) < ROUND {
@@ -227,7 +227,7 @@ fn ask_bare(server: SocketAddr) -> (u64, Duration) {
             while let Ok(received) = inbox.recv(socket.as_fd()) {
                 answers += received as u64;
                 let again = packets[..received].iter().map(Vec::as_slice);
-                outbox.send(socket.as_fd(), again).unwrap();
+                outbox.send(socket.as_fd(), again, false).unwrap();
                 if received < BATCH {
                     break;
                 }

@@ -56,6 +56,7 @@ pub(super) fn accepted(report: &Report) -> String {
             "all": { "spread": ports.spread * workers, "most": ports.most * workers },
             "ephemeral": ports.ephemeral,
         },
+        "gso": report.gso,
         "memory": {
             "limit": report.host_memory,
             "per_worker": {

@@ -112,6 +112,7 @@ fn check(options: &Check) -> Result<Report, Refusal> {
     }
     let mut report = Report::new(config, warnings, &host, cores, own);
     report.host_memory = memory;
+    report.gso = socket::can_segment();
     report.notes.extend(taken(&report.config));
     Ok(report)
 }

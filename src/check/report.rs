@@ -28,6 +28,8 @@ pub struct Report {
     pub memory: Memory,
     /// Bytes that the process may use, if that is known.
     pub host_memory: Option<usize>,
+    /// Whether the kernel takes one send apart into several datagrams.
+    pub gso: bool,
 }
 
 /// Source ports that one worker's pools take, of each of UDP and TCP.
@@ -70,8 +72,19 @@ impl Report {
                 ports.ephemeral
             ));
         }
-        let host_memory = None;
-        Self { config, warnings, notes, cores, descriptors, open_files, ports, memory, host_memory }
+        let (host_memory, gso) = (None, false);
+        Self {
+            config,
+            warnings,
+            notes,
+            cores,
+            descriptors,
+            open_files,
+            ports,
+            memory,
+            host_memory,
+            gso,
+        }
     }
 
     /// How many there are.

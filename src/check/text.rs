@@ -36,7 +36,13 @@ impl fmt::Display for Report {
         writeln!(f, "# {:<44} {:>13} {workers:>13}  {pinned}", "workers", "")?;
         self.write_descriptors(f)?;
         self.write_ports(f)?;
-        self.write_memory(f)
+        self.write_memory(f)?;
+        let gso = match (self.gso, self.config.forwards().any(|forward| forward.gso)) {
+            (_, false) => "not wanted",
+            (true, true) => "yes",
+            (false, true) => "no: the kernel is older than 4.18",
+        };
+        writeln!(f, "# {:<47} {gso:>10}", "queries of equal length leave as one (UDP GSO)")
     }
 }
 

@@ -1,8 +1,10 @@
 //! Values of options that have a form of their own: lists of cores, addresses, intervals.
 //!
-//! Pure: whether such a core or address exists is not known here. A refusal says how to write it,
-//! because the operator reads it beside the option's name.
+//! Whether such a core or address exists is not known here; which cores a NUMA node has the kernel
+//! is asked. A refusal says how to write it, because the operator reads it beside the option's
+//! name.
 
+use crate::sys::cpu;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -11,7 +13,7 @@ use std::time::Duration;
 /// Linux is built for at most so many cores.
 const CORES_MAX: usize = 8192;
 
-/// Cores as `--cores` takes them (`0-3,6`), in the order typed, without duplicates.
+/// Cores as `--cores` takes them (`0-3,6`, `node0`), in the order typed, without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CoreList(pub(super) Vec<usize>);
 
@@ -25,6 +27,16 @@ impl FromStr for CoreList {
         };
         let mut cores = Vec::new();
         for piece in text.split(',') {
+            if let Some(node) = piece.strip_prefix("node") {
+                let node: usize = node.parse().map_err(|_| format!("«{piece}» is no node"))?;
+                let own = cpu::cores_of_node(node);
+                let own = own.map_err(|_| format!("this host has no NUMA node {node}"))?;
+                if let Some(core) = own.iter().find(|core| cores.contains(*core)) {
+                    return Err(format!("core {core} is named twice"));
+                }
+                cores.extend(own);
+                continue;
+            }
             let (first, last) = piece.split_once('-').unwrap_or((piece, piece));
             let (first, last): (usize, usize) = (number(first)?, number(last)?);
             if first > last {
@@ -118,6 +130,17 @@ mod tests {
             ("0,,1", "no core"),
             ("0-99999999", "no core"),
         ] {
+            assert!(bad.parse::<CoreList>().unwrap_err().contains(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_node_stands_for_its_cores() {
+        let node = crate::sys::cpu::cores_of_node(0).unwrap();
+        assert_eq!("node0".parse(), Ok(CoreList(node)));
+        for (bad, why) in
+            [("node", "no node"), ("node99999", "no NUMA node"), ("node0,node0", "named twice")]
+        {
             assert!(bad.parse::<CoreList>().unwrap_err().contains(why), "{bad}");
         }
     }

@@ -196,6 +196,8 @@ pub struct Forward {
     pub distrust: bool,
     /// Old connections are renewed as traffic pays for it.
     pub rebalance: bool,
+    /// Queries of equal length may leave as one send, which the kernel takes apart.
+    pub gso: bool,
     /// At most this many idle connections per worker and upstream. `None`: no limit.
     pub max_idle_conns: Option<usize>,
     /// How long one attempt waits for its response.

@@ -78,6 +78,7 @@ impl fmt::Display for Forward {
         writeln!(f)?;
         writeln!(f, "        distrust {}", if self.distrust { "on" } else { "off" })?;
         writeln!(f, "        rebalance {}", if self.rebalance { "auto" } else { "off" })?;
+        writeln!(f, "        gso {}", if self.gso { "auto" } else { "off" })?;
         writeln!(f, "        max_idle_conns {}", self.max_idle_conns.unwrap_or(0))?;
         writeln!(f, "        read_timeout {}", show(self.read_timeout))?;
         writeln!(f, "        max_connect_attempts {}", self.max_connect_attempts.unwrap_or(0))?;

@@ -58,6 +58,10 @@ pub struct LoopStats {
     pub busy: Duration,
     /// Pools and caches swept.
     pub sweeps: u64,
+    /// Queries that left with others as one send.
+    pub joined: u64,
+    /// Sends of several queries that the kernel refused to take apart.
+    pub segments_refused: u64,
     /// Of queries.
     pub queries: Batches,
     /// Of responses.

@@ -56,6 +56,8 @@ use std::sync::Arc;
 pub struct Outgoing {
     /// On this connection, which is to be dialled if the shell has no socket for it.
     pub connection: ConnectionId,
+    /// What it lacks to the longest: long ones come first on a connection, equal ones together.
+    pub shortness: u16,
     /// The query: [`Forwarder::query`] has its bytes.
     pub exchange: ExchangeKey,
 }
@@ -76,6 +78,8 @@ pub struct Dial {
     pub upstream: SocketAddr,
     /// Our own address; `None`: the kernel chooses.
     pub source: Option<IpAddr>,
+    /// Datagrams of equal length may leave together.
+    pub gso: bool,
 }
 
 /// A response that was believed; its replies are still to be drawn.
@@ -445,6 +449,7 @@ fn dials_of(config: &Config) -> Vec<Dial> {
     let dial = |(forward, upstream): (&Forward, &Upstream)| Dial {
         upstream: upstream.address,
         source: forward.source_address,
+        gso: forward.gso,
     };
     config.upstreams().map(dial).collect()
 }

@@ -467,7 +467,7 @@ impl Pool {
             armed: None,
             rearm: false,
             dials: Dials::default(),
-            trust: Trust::new(settings.trust, settings.spread),
+            trust: Trust::new(settings.trust, settings.spread, settings.streams),
             stats: PoolStats::default(),
         }
     }

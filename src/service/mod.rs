@@ -61,7 +61,8 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
     let lameduck = config.lameduck();
     let ready = inherited.take_ready();
-    let server = Server::start_on(config, &cores, options.steer, inherited, log);
+    let Serve { steer, busy_poll, .. } = *options;
+    let server = Server::start_on(config, &cores, steer, busy_poll, inherited, log);
     let server = server.map_err(failed)?;
     // Whoever reads that we listen finds our number there.
     let _pidfile = options.pidfile.as_deref().and_then(|path| PidFile::write(path, log));

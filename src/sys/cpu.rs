@@ -13,6 +13,27 @@ pub fn cores() -> Vec<usize> {
     cores
 }
 
+/// Those of them that are close to the memory of NUMA node `node`.
+///
+/// # Errors
+/// `NotFound`: there is no such node.
+pub fn cores_of_node(node: usize) -> io::Result<Vec<usize>> {
+    let text = std::fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist"))?;
+    let mut own = ranges(&text);
+    let allowed = cores();
+    own.retain(|core| allowed.contains(core));
+    Ok(own)
+}
+
+/// Numbers as the kernel lists them: `0-3,8`.
+fn ranges(text: &str) -> Vec<usize> {
+    let pieces = text.trim().split(',').filter_map(|piece| {
+        let (first, last) = piece.split_once('-').unwrap_or((piece, piece));
+        Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
+    });
+    pieces.flatten().collect()
+}
+
 /// Pins the calling thread to `core`.
 ///
 /// # Errors
@@ -27,7 +48,15 @@ pub fn pin(core: usize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cores, pin};
+    use super::{cores, cores_of_node, pin, ranges};
+
+    #[test]
+    fn the_kernel_lists_numbers_and_ranges() {
+        assert_eq!(ranges("0-2,8\n"), [0, 1, 2, 8]);
+        assert_eq!(ranges("5"), [5]);
+        assert_eq!(ranges("\n"), Vec::<usize>::new());
+        cores_of_node(99_999).unwrap_err();
+    }
 
     #[test]
     fn a_thread_is_pinned_to_a_core_that_exists_and_to_no_other() {

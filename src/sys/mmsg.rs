@@ -1,13 +1,14 @@
 //! Batches of datagrams: `recvmmsg` and `sendmmsg`.
 //!
-//! Three shapes, one per direction of travel. [`RecvBatch`] receives on any socket.
-//! [`ReplyBatch`] collects replies to many peers, possibly on several sockets, in buffers of its
-//! own. [`QueryBatch`] sends slices that somebody else owns over one connected socket, without a
-//! copy. Buffers, iovecs and headers are wired once, when a batch is made; per batch only lengths
-//! are reset. All are bounded by the capacity they are made with, and none allocates after that.
+//! Three shapes, one per direction of travel. [`RecvBatch`] receives on any socket. [`ReplyBatch`]
+//! collects replies to many peers, possibly on several sockets, in buffers of its own.
+//! [`QueryBatch`] sends slices that somebody else owns over one connected socket, without a copy,
+//! several of them as one where the kernel takes that apart. Buffers, iovecs and headers are wired
+//! once, when a batch is made; per batch only lengths are reset. All are bounded by the capacity
+//! they are made with, and none allocates after that.
 //!
-//! The memory is in `Vec`s whose contents are reached only through the pointers wired at the
-//! start, so moving a batch moves no datagram.
+//! The memory is in `Vec`s whose contents are reached only through the pointers wired at the start,
+//! so moving a batch moves no datagram.
 
 use super::address::RawAddress;
 use super::cvt;
@@ -149,6 +150,10 @@ pub struct Sent {
     pub sent: usize,
     /// Given up: the socket's buffer was full (WouldBlock) or this datagram was refused.
     pub dropped: usize,
+    /// Those of the sent ones that left with others as one.
+    pub joined: usize,
+    /// The kernel would not take a send apart; what it consists of has left one by one.
+    pub refused: bool,
 }
 
 /// A reply that waits in a slot of a [`ReplyBatch`].
@@ -299,30 +304,63 @@ fn send_some(socket: BorrowedFd<'_>, headers: &mut [libc::mmsghdr]) -> io::Resul
     })
 }
 
+/// A control message that has the kernel take a send apart (`UDP_SEGMENT`).
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Segments {
+    header: libc::cmsghdr,
+    length: u16,
+}
+
+impl Segments {
+    /// Into datagrams of so many bytes.
+    const fn of(length: u16) -> Self {
+        // SAFETY: CMSG_LEN only computes a length.
+        let whole = unsafe { libc::CMSG_LEN(size_of::<u16>() as libc::c_uint) };
+        let header = libc::cmsghdr {
+            cmsg_len: whole as _,
+            cmsg_level: libc::SOL_UDP,
+            cmsg_type: libc::UDP_SEGMENT,
+        };
+        Self { header, length }
+    }
+}
+
+/// The kernel takes one send apart into so many datagrams at most (`UDP_MAX_SEGMENTS`), which are
+/// together no longer than one datagram can be.
+const SEGMENTS_MAX: usize = 64;
+const SEGMENTS_LEN_MAX: usize = 65_000;
+
 /// Sends slices over one connected socket, without copying them.
+///
+/// Where that is allowed, slices of equal length that follow one another leave as one send, with a
+/// shorter one behind them if there is one, and the kernel makes datagrams of it on the far side
+/// of most of its work (UDP GSO).
 pub struct QueryBatch {
     headers: Vec<libc::mmsghdr>,
     iovecs: Vec<libc::iovec>,
+    segments: Vec<Segments>,
 }
 
 impl QueryBatch {
     /// Room for `capacity` datagrams a call.
     pub fn new(capacity: usize) -> Self {
-        let mut iovecs = vec![empty_iovec(); capacity];
-        let mut headers = empty_headers(capacity);
-        for (header, iovec) in headers.iter_mut().zip(&mut iovecs) {
-            header.msg_hdr.msg_iov = &raw mut *iovec;
-            header.msg_hdr.msg_iovlen = 1;
+        Self {
+            headers: empty_headers(capacity),
+            iovecs: vec![empty_iovec(); capacity],
+            segments: vec![Segments::of(0); capacity],
         }
-        Self { headers, iovecs }
     }
 
     /// The bytes that it has reserved.
     pub fn reserved(&self) -> usize {
-        size_of_val(&*self.headers) + size_of_val(&*self.iovecs)
+        size_of_val(&*self.headers) + size_of_val(&*self.iovecs) + size_of_val(&*self.segments)
     }
 
-    /// Sends `packets` over the connected `socket`, in calls of at most the batch's capacity.
+    /// Sends `packets` over the connected `socket`, in calls of at most the batch's capacity;
+    /// `segmented`: those of equal length may leave together. What the kernel then refuses to take
+    /// apart, as it does on routes of small MTU, through IPsec or past devices that sum up nothing,
+    /// leaves one by one.
     ///
     /// A full socket buffer drops the rest; the retry of each query covers that.
     ///
@@ -333,6 +371,7 @@ impl QueryBatch {
         &mut self,
         socket: BorrowedFd<'_>,
         packets: impl IntoIterator<Item = &'a [u8]>,
+        mut segmented: bool,
     ) -> io::Result<Sent> {
         let mut total = Sent::default();
         let mut packets = packets.into_iter();
@@ -343,18 +382,22 @@ impl QueryBatch {
                 iovec.iov_len = packet.len();
                 filled += 1;
             }
-            let mut rest = &mut self.headers[..filled];
-            while !rest.is_empty() {
-                match send_some(socket, rest) {
-                    Ok(count) => {
-                        total.sent += count;
-                        rest = &mut rest[count..];
+            let mut sent = 0;
+            while sent < filled {
+                let headers = self.wire(sent, filled, segmented);
+                match send_wired(socket, &mut self.headers[..headers], &mut total) {
+                    Ok(()) => sent = filled,
+                    Err((count, error)) => {
+                        sent += count;
+                        if error.kind() == io::ErrorKind::WouldBlock {
+                            total.dropped += filled - sent + packets.count();
+                            return Ok(total);
+                        }
+                        if !segmented || !is_refusal(&error) {
+                            return Err(error);
+                        }
+                        (segmented, total.refused) = (false, true);
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        total.dropped += rest.len() + packets.count();
-                        return Ok(total);
-                    }
-                    Err(error) => return Err(error),
                 }
             }
             if filled < self.iovecs.len() {
@@ -362,6 +405,68 @@ impl QueryBatch {
             }
         }
     }
+
+    /// Has headers point to the packets from `start` to `end`, and returns how many it takes.
+    fn wire(&mut self, start: usize, end: usize, segmented: bool) -> usize {
+        let packets = self.iovecs.as_mut_ptr();
+        let (mut next, mut count) = (start, 0);
+        while next < end {
+            let run = if segmented { run(&self.iovecs[next..end]) } else { 1 };
+            let message = &mut self.headers[count].msg_hdr;
+            message.msg_iov = packets.wrapping_add(next);
+            message.msg_iovlen = run as _;
+            if run > 1 {
+                let segments = &mut self.segments[count];
+                segments.length = self.iovecs[next].iov_len as u16;
+                message.msg_control = (&raw mut *segments).cast();
+                message.msg_controllen = segments.header.cmsg_len;
+            } else {
+                message.msg_control = std::ptr::null_mut();
+                message.msg_controllen = 0;
+            }
+            next += run;
+            count += 1;
+        }
+        count
+    }
+}
+
+/// How many of `packets` leave as one: those as long as the first, and a shorter one behind them.
+fn run(packets: &[libc::iovec]) -> usize {
+    let length = packets[0].iov_len;
+    let most = (SEGMENTS_LEN_MAX / length.max(1)).clamp(1, SEGMENTS_MAX).min(packets.len());
+    let equal = packets[..most].iter().take_while(|packet| packet.iov_len == length).count();
+    let shorter = packets[..most].get(equal).is_some_and(|packet| packet.iov_len < length);
+    equal + usize::from(shorter)
+}
+
+/// Sends what `headers` point to, which is live memory of the caller's, and counts it.
+///
+/// # Errors
+/// Why the rest did not leave, and how many datagrams did.
+fn send_wired(
+    socket: BorrowedFd<'_>,
+    headers: &mut [libc::mmsghdr],
+    total: &mut Sent,
+) -> Result<(), (usize, io::Error)> {
+    let (mut rest, mut sent) = (headers, 0);
+    while !rest.is_empty() {
+        let count = send_some(socket, rest).map_err(|error| (sent, error))?;
+        for header in &rest[..count] {
+            let datagrams = header.msg_hdr.msg_iovlen;
+            sent += datagrams;
+            total.sent += datagrams;
+            total.joined += if datagrams > 1 { datagrams } else { 0 };
+        }
+        rest = &mut rest[count..];
+    }
+    Ok(())
+}
+
+/// Whether it may be the segmentation that the kernel minds, and not the connection.
+fn is_refusal(error: &io::Error) -> bool {
+    let refusals = [libc::EINVAL, libc::EIO, libc::EMSGSIZE, libc::EOPNOTSUPP];
+    error.raw_os_error().is_some_and(|code| refusals.contains(&code))
 }
 
 /// Headers that point nowhere.
@@ -390,7 +495,7 @@ fn wire_iovecs(buffers: &mut [u8], capacity: usize, length: usize) -> Vec<libc::
 mod tests {
     use super::{QueryBatch, RecvBatch, ReplyBatch, Sent};
     use std::net::{SocketAddr, UdpSocket};
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     fn socket() -> (UdpSocket, SocketAddr) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -414,7 +519,7 @@ mod tests {
             replies.commit(2, number, &peer, None);
         }
         let sent = replies.flush(|number| [&a, &b][usize::from(number)].as_fd());
-        assert_eq!(sent, Sent { sent: 3, dropped: 0 });
+        assert_eq!(sent, Sent { sent: 3, ..Sent::default() });
         assert!(replies.is_empty());
         let mut batch = RecvBatch::new(8, 100, true);
         let mut at_x = received(&mut batch, &x);
@@ -431,7 +536,7 @@ mod tests {
         for peer in [to_x, "127.0.0.1:0".parse().unwrap(), to_x] {
             replies.commit(12, 0, &peer, None);
         }
-        assert_eq!(replies.flush(|_| a.as_fd()), Sent { sent: 2, dropped: 1 });
+        assert_eq!(replies.flush(|_| a.as_fd()), Sent { sent: 2, dropped: 1, ..Sent::default() });
         assert_eq!(received(&mut RecvBatch::new(8, 100, false), &x).len(), 2);
     }
 
@@ -441,9 +546,55 @@ mod tests {
         from.connect(address).unwrap();
         let packets: Vec<[u8; 1]> = (0..10).map(|i| [i]).collect();
         let slices = packets.iter().map(|packet| &packet[..]);
-        let sent = QueryBatch::new(4).send(from.as_fd(), slices).unwrap();
-        assert_eq!(sent, Sent { sent: 10, dropped: 0 });
+        let sent = QueryBatch::new(4).send(from.as_fd(), slices, false).unwrap();
+        assert_eq!(sent, Sent { sent: 10, ..Sent::default() });
         assert_eq!(received(&mut RecvBatch::new(16, 4, false), &to), packets);
+    }
+
+    #[test]
+    fn packets_of_equal_length_leave_together_and_arrive_apart() {
+        let ((from, _), (to, address)) = (socket(), socket());
+        from.connect(address).unwrap();
+        let lengths = [90, 90, 90, 70, 50, 40, 40, 60];
+        let packets: Vec<Vec<u8>> =
+            lengths.iter().zip(1..).map(|(length, byte)| vec![byte; *length]).collect();
+        for (capacity, joined) in [(8, 7), (3, 8), (1, 0)] {
+            let slices = packets.iter().map(|packet| &packet[..]);
+            let sent = QueryBatch::new(capacity).send(from.as_fd(), slices, true).unwrap();
+            let expected = Sent { sent: 8, joined, ..Sent::default() };
+            assert_eq!(sent, expected, "in batches of {capacity}");
+            assert_eq!(received(&mut RecvBatch::new(16, 100, false), &to), packets);
+        }
+    }
+
+    #[test]
+    fn more_than_the_kernel_takes_apart_are_several_sends() {
+        let ((from, _), (to, address)) = (socket(), socket());
+        from.connect(address).unwrap();
+        let packets = vec![[7; 60]; 150];
+        let slices = packets.iter().map(|packet| &packet[..]);
+        let sent = QueryBatch::new(200).send(from.as_fd(), slices, true).unwrap();
+        assert_eq!(sent, Sent { sent: 150, joined: 150, ..Sent::default() });
+        assert_eq!(received(&mut RecvBatch::new(200, 100, false), &to), packets);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_to_take_apart_leaves_one_by_one() {
+        let ((from, _), (to, address)) = (socket(), socket());
+        from.connect(address).unwrap();
+        // Without checksums there is no segmentation.
+        let on: libc::c_int = 1;
+        let (value, length) = ((&raw const on).cast(), size_of_val(&on) as libc::socklen_t);
+        // SAFETY: `value` points to `length` bytes that outlive the call, on an open socket.
+        let set = unsafe {
+            libc::setsockopt(from.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, value, length)
+        };
+        assert_eq!(set, 0);
+        let packets: Vec<[u8; 20]> = (0..10).map(|byte| [byte; 20]).collect();
+        let slices = packets.iter().map(|packet| &packet[..]);
+        let sent = QueryBatch::new(4).send(from.as_fd(), slices, true).unwrap();
+        assert_eq!(sent, Sent { sent: 10, refused: true, ..Sent::default() });
+        assert_eq!(received(&mut RecvBatch::new(16, 20, false), &to), packets);
     }
 
     #[test]
@@ -463,8 +614,8 @@ mod tests {
         from.connect(address).unwrap();
         let mut batch = QueryBatch::new(4);
         // The first datagram brings the ICMP error, the second call finds it.
-        let _ = batch.send(from.as_fd(), [&b"x"[..]]);
-        let error = batch.send(from.as_fd(), [&b"y"[..]]).unwrap_err();
+        let _ = batch.send(from.as_fd(), [&b"x"[..]], true);
+        let error = batch.send(from.as_fd(), [&b"y"[..]], true).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     }
 }

@@ -10,7 +10,8 @@ use std::io;
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
 };
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use super::cvt;
 
@@ -147,6 +148,37 @@ pub fn udp_connected(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result
     Ok(socket.into())
 }
 
+/// Has the kernel forget what is still on its way when `stream` is closed, instead of sending it
+/// for minutes more to whoever kept silent and may be back then.
+pub fn forget_unsent(stream: &(impl AsRawFd + AsFd)) {
+    let mut unsent: libc::c_int = 0;
+    let place = &raw mut unsent;
+    let told = cvt(|| {
+        // SAFETY: `place` points to an int that outlives the call, which is what TIOCOUTQ writes.
+        unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, place) }
+    });
+    if told.is_ok() && unsent > 0 {
+        // If that fails the kernel goes on sending, which is merely useless.
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// Whether the kernel takes one send apart into datagrams of equal length (`UDP_SEGMENT`, since
+/// Linux 4.18): one that does not know of it would send a single long datagram.
+pub fn can_segment() -> bool {
+    let socket = udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let set = socket.and_then(|socket| set_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0));
+    set.is_ok()
+}
+
+/// Has the kernel ask the network card for `socket`'s packets for so long before it waits for an
+/// interrupt (`SO_BUSY_POLL`). Longer than `net.core.busy_read` only CAP_NET_ADMIN may ask for, and
+/// not every card can be asked: it is a hint.
+pub fn prefer_busy_polling(socket: &impl AsRawFd, length: Duration) {
+    let micros = libc::c_int::try_from(length.as_micros()).unwrap_or(libc::c_int::MAX);
+    let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, micros);
+}
+
 /// Asks for as much room for what arrives as a listener has: for a socket that shall lose nothing
 /// while its thread is off its core.
 ///
@@ -276,12 +308,12 @@ pub fn reachable(listener: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::{
-        check_source, drops, is_taken, tcp_connecting, tcp_listener_alone, udp_connected,
-        udp_listener, widen_receive_buffer,
+        check_source, drops, forget_unsent, is_taken, tcp_connecting, tcp_listener_alone,
+        udp_connected, udp_listener, widen_receive_buffer,
     };
     use crate::sys::mmsg::{RecvBatch, ReplyBatch};
     use socket2::SockRef;
-    use std::io::ErrorKind;
+    use std::io::{ErrorKind, Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsFd;
 
@@ -293,6 +325,27 @@ mod tests {
         drop(listener);
         assert!(!is_taken(address));
         assert!(!is_taken("192.0.2.77:53".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_was_not_taken_is_not_sent_after_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut ends = [0, 1].map(|count| {
+            let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let far = listener.accept().unwrap().0;
+            near.set_nonblocking(true).unwrap();
+            // More than fits into the buffers of both ends.
+            for _ in 0..count {
+                while near.write(&[7; 65_536]).is_ok() {}
+            }
+            forget_unsent(&near);
+            drop(near);
+            far
+        });
+        let mut rest = Vec::new();
+        assert_eq!(ends[0].read_to_end(&mut rest).unwrap(), 0, "a plain end");
+        let error = ends[1].read_to_end(&mut rest).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 
     #[test]

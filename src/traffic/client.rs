@@ -385,7 +385,7 @@ impl Driver {
         let packets = self.launched.iter().map(|&slot| flight.packet(slot));
         let outcome = match link {
             Link::Datagrams(socket) => {
-                self.outbox.send(socket.as_fd(), packets).map(|outcome| outcome.dropped)
+                self.outbox.send(socket.as_fd(), packets, false).map(|outcome| outcome.dropped)
             }
             Link::Stream(stream) => {
                 packets.for_each(|packet| stream.push(packet));

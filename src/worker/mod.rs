@@ -26,7 +26,7 @@ use crate::control::{
 use crate::engine::Forwarder;
 use crate::engine::stats::Stats;
 use crate::engine::tally::Tallies;
-use crate::sys::{cpu, memory, random};
+use crate::sys::{cpu, memory, random, socket};
 use crossbeam_channel::{Receiver, Sender};
 use logging::Pages;
 use mio::net::TcpListener;
@@ -38,6 +38,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 use token::Token;
 use turn::Turner;
 
@@ -88,6 +89,8 @@ pub struct Seat {
     pages: Pages,
     draining: bool,
     core: Option<usize>,
+    /// For so long after work it asks for more before it sleeps.
+    busy_poll: Duration,
     loops: LoopStats,
     /// The counters of those who sat here before.
     past: Stats,
@@ -130,6 +133,7 @@ impl Seat {
             pages,
             draining: false,
             core: None,
+            busy_poll: Duration::ZERO,
             loops: LoopStats::default(),
             past,
             past_tallies: Tallies::default(),
@@ -137,10 +141,20 @@ impl Seat {
         Ok((seat, mailbox))
     }
 
-    /// Pins the calling thread to `core`, if given, and works until told to leave. `ready` learns
-    /// whether it could begin.
-    pub fn work(mut self, core: Option<usize>, ready: &Sender<io::Result<()>>) {
-        self.core = core;
+    /// Pins the calling thread to `core`, if given, and works until told to leave. After work it
+    /// goes on asking for more for `busy_poll` before it sleeps. `ready` learns whether it could
+    /// begin.
+    pub fn work(
+        mut self,
+        core: Option<usize>,
+        busy_poll: Duration,
+        ready: &Sender<io::Result<()>>,
+    ) {
+        (self.core, self.busy_poll) = (core, busy_poll);
+        if !busy_poll.is_zero() {
+            let listening = self.listeners.iter().flatten();
+            listening.for_each(|own| socket::prefer_busy_polling(&own.datagrams, busy_poll));
+        }
         let pinned = core.map_or(Ok(()), cpu::pin);
         let begun = pinned.and_then(|()| random::seed());
         let mut seed = match begun {
@@ -262,7 +276,7 @@ mod tests {
         let (seat, mailbox) =
             Seat::new(3, assignment.clone(), sockets, Clock::start(), keeper, writer).unwrap();
         let (ready, begun) = crossbeam_channel::bounded(1);
-        let thread = std::thread::spawn(move || seat.work(None, &ready));
+        let thread = std::thread::spawn(move || seat.work(None, Duration::ZERO, &ready));
         begun.recv_timeout(PATIENCE).unwrap().unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.connect(address).unwrap();

@@ -17,6 +17,7 @@ use super::replies::Replies;
 use super::stream::{Progress, Stream};
 use super::token::Token;
 use super::upstream::{Socket, Sockets};
+use crate::control::snapshot::LoopStats;
 use crate::control::{ToKeeper, ToWorker};
 use crate::engine::errors::{Fault, Operation};
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
@@ -24,7 +25,7 @@ use crate::engine::stats::{CacheStats, DropReason, Stats};
 use crate::engine::tally::Tallies;
 use crate::engine::{Client, ConnectionId, Forwarder, Outgoing, Reply};
 use crate::moment::Moment;
-use crate::sys::mmsg::{Datagram, QueryBatch, RecvBatch};
+use crate::sys::mmsg::{Datagram, QueryBatch, RecvBatch, Sent};
 use mio::Events;
 use mio::event::Event;
 use std::collections::VecDeque;
@@ -64,6 +65,8 @@ pub(super) struct Turner<'a> {
     /// Upstream sockets that may have something to read.
     pub(super) ready_connections: VecDeque<ConnectionId>,
     keeper_busy: bool,
+    /// Until then the poll does not wait.
+    busy_until: Moment,
     /// When the present turn began to work.
     woken: Option<Moment>,
     /// The writer is still to be told what it did not get.
@@ -87,7 +90,7 @@ impl<'a> Turner<'a> {
         let drain_until = seat.draining.then(|| seat.clock.now().plus(DRAIN_MAX));
         Self {
             engine,
-            sockets: Sockets::new(capacity),
+            sockets: Sockets::new(capacity, seat.busy_poll),
             queries: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, true),
             responses: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, false),
             replies: Replies::new(BATCH_MAX, DATAGRAM_LEN_MAX),
@@ -100,6 +103,7 @@ impl<'a> Turner<'a> {
             ready_acceptors: vec![true; listeners],
             ready_connections: VecDeque::with_capacity(capacity),
             keeper_busy: false,
+            busy_until: Moment::ZERO,
             woken: None,
             writer_busy: false,
             errors_told: 0,
@@ -141,7 +145,12 @@ impl<'a> Turner<'a> {
             Err(error) => panic!("polling failed: {error}"),
         }
         let now = self.seat.clock.now();
-        self.woken = Some(now);
+        if !self.events.is_empty() {
+            self.busy_until = now.plus(self.seat.busy_poll);
+        }
+        // Turns that only ask whether there is something to do are no work.
+        let idle = self.events.is_empty() && now < self.busy_until;
+        self.woken = Some(now).filter(|_| !idle);
         self.engine.on_calendar(self.seat.clock.unix());
         self.note_events(now);
         for _ in 0..self.ready_connections.len() {
@@ -166,7 +175,7 @@ impl<'a> Turner<'a> {
             || self.replies.streams.ready() > 0
             || self.ready_acceptors.contains(&true);
         let asking = asking && self.drain_until.is_none();
-        if asking || !self.ready_connections.is_empty() {
+        if asking || !self.ready_connections.is_empty() || now < self.busy_until {
             return Some(Duration::ZERO);
         }
         let mail = (self.keeper_busy || self.writer_busy).then(|| now.plus(MAIL_RETRY));
@@ -309,7 +318,7 @@ impl<'a> Turner<'a> {
         };
         let received = match self.sockets.get(id) {
             None => return,
-            Some(Socket::Datagrams(socket)) => {
+            Some(Socket::Datagrams { socket, .. }) => {
                 let received = receive_datagrams(&mut self.responses, socket.as_fd());
                 self.seat.loops.responses.add(self.responses.received());
                 for index in 0..self.responses.received() {
@@ -387,18 +396,23 @@ impl<'a> Turner<'a> {
                 let packets = group.iter().filter_map(|send| self.engine.query(send));
                 let registry = self.seat.poll.registry();
                 let dropped = match self.sockets.open(id, &self.engine, registry) {
-                    Ok(Some(Socket::Datagrams(socket))) => {
-                        let sent = self.outgoing.send(socket.as_fd(), packets);
-                        sent.map(|sent| sent.dropped).map_err(|error| (Operation::Write, error))
+                    Ok(Some(Socket::Datagrams { socket, segments })) => {
+                        let sent = self.outgoing.send(socket.as_fd(), packets, *segments);
+                        let told = |sent| note_sent(sent, &mut self.seat.loops);
+                        sent.map(told).map_err(|error| (Operation::Write, error))
                     }
                     Ok(Some(Socket::Stream(stream))) => {
-                        send_messages(stream, packets).map_err(|error| (Operation::Write, error))
+                        let sent = send_messages(stream, packets).map(|dropped| (dropped, false));
+                        sent.map_err(|error| (Operation::Write, error))
                     }
-                    Ok(None) => Ok(0),
+                    Ok(None) => Ok((0, false)),
                     Err(error) => Err((Operation::Dial, error)),
                 };
                 match dropped {
-                    Ok(dropped) => {
+                    Ok((dropped, refused)) => {
+                        if refused {
+                            self.sockets.refuse_segments(id, &self.engine);
+                        }
                         let drops = &mut self.engine.stats_mut().drops;
                         drops[DropReason::QueryNotSent as usize] += dropped as u64;
                     }
@@ -411,6 +425,14 @@ impl<'a> Turner<'a> {
             self.sends.clear();
         }
     }
+}
+
+/// Counts what was sent; returns how many datagrams were not, and whether the kernel refused to
+/// take a send apart.
+fn note_sent(sent: Sent, loops: &mut LoopStats) -> (usize, bool) {
+    loops.joined += sent.joined as u64;
+    loops.segments_refused += u64::from(sent.refused);
+    (sent.dropped, sent.refused)
 }
 
 fn client_of(listener: usize, datagram: &Datagram<'_>) -> Option<Client> {

@@ -13,13 +13,18 @@ use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// A socket to an upstream.
 pub(super) enum Socket {
     /// Connected to it, so that the kernel drops what comes from elsewhere.
-    Datagrams(UdpSocket),
+    Datagrams {
+        socket: UdpSocket,
+        /// Those of equal length may leave as one.
+        segments: bool,
+    },
     /// Connected or connecting.
     Stream(Box<Stream>),
 }
@@ -27,7 +32,7 @@ pub(super) enum Socket {
 impl Socket {
     fn port(&self) -> Option<u16> {
         let address = match self {
-            Self::Datagrams(socket) => socket.local_addr(),
+            Self::Datagrams { socket, .. } => socket.local_addr(),
             Self::Stream(stream) => stream.socket.local_addr(),
         };
         address.ok().map(|address| address.port())
@@ -49,16 +54,25 @@ struct Slot {
 /// The upstream sockets of a worker.
 pub(super) struct Sockets {
     slots: Vec<Option<Slot>>,
+    /// Whether the kernel takes sends apart.
+    segments: bool,
+    busy_poll: Duration,
+    /// Upstreams on the way to which it does not.
+    unsegmented: Vec<SocketAddr>,
 }
 
 impl Sockets {
-    /// A table for connections numbered below `capacity`.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { slots: std::iter::repeat_with(|| None).take(capacity).collect() }
+    /// A table for connections numbered below `capacity`, whose packets the kernel may ask the
+    /// network card for during `busy_poll`.
+    pub(super) fn new(capacity: usize, busy_poll: Duration) -> Self {
+        let slots = std::iter::repeat_with(|| None).take(capacity).collect();
+        Self { slots, segments: socket::can_segment(), busy_poll, unsegmented: Vec::new() }
     }
 
-    /// Makes the table large enough for connections numbered below `capacity`.
+    /// Makes the table large enough for connections numbered below `capacity`, for another
+    /// configuration: what routes were like is learned anew.
     pub(super) fn make_room(&mut self, capacity: usize) {
+        self.unsegmented.clear();
         self.slots.resize_with(capacity.max(self.slots.len()), || None);
     }
 
@@ -78,7 +92,7 @@ impl Sockets {
         engine: &Forwarder,
         registry: &Registry,
     ) -> io::Result<Option<&mut Socket>> {
-        let Some(Dial { upstream, source }) = engine.address(id) else { return Ok(None) };
+        let Some(Dial { upstream, source, gso }) = engine.address(id) else { return Ok(None) };
         let slot = &mut self.slots[id.index()];
         let slot = match slot.take().filter(|slot| slot.id == id) {
             Some(current) => slot.insert(current),
@@ -92,14 +106,30 @@ impl Sockets {
                     Socket::Stream(Box::new(Stream::new(stream, true)))
                 } else {
                     let socket = socket::udp_connected(upstream, source)?;
+                    if !self.busy_poll.is_zero() {
+                        socket::prefer_busy_polling(&socket, self.busy_poll);
+                    }
                     let fd = socket.as_raw_fd();
                     registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
-                    Socket::Datagrams(socket)
+                    let segments = gso && self.segments && !self.unsegmented.contains(&upstream);
+                    Socket::Datagrams { socket, segments }
                 };
                 slot.insert(Slot { id, socket, port: None, queued: false })
             }
         };
         Ok(Some(&mut slot.socket))
+    }
+
+    /// The kernel has refused to take apart what was to leave on `id`: it is not asked again to do
+    /// so on the way to that upstream.
+    pub(super) fn refuse_segments(&mut self, id: ConnectionId, engine: &Forwarder) {
+        if let Some(Socket::Datagrams { segments, .. }) = self.get(id) {
+            *segments = false;
+        }
+        let upstream = engine.address(id).map(|dial| dial.upstream);
+        if let Some(upstream) = upstream.filter(|upstream| !self.unsegmented.contains(upstream)) {
+            self.unsegmented.push(upstream);
+        }
     }
 
     /// The socket of `id`, unless it was closed.
@@ -130,9 +160,10 @@ impl Sockets {
 
     /// Closes the socket of `id`, if it has one.
     pub(super) fn close(&mut self, id: ConnectionId) {
-        let slot = &mut self.slots[id.index()];
-        if slot.as_ref().is_some_and(|slot| slot.id == id) {
-            *slot = None;
+        let place = &mut self.slots[id.index()];
+        let Some(slot) = place.take_if(|slot| slot.id == id) else { return };
+        if let Socket::Stream(stream) = slot.socket {
+            socket::forget_unsent(&stream.socket);
         }
     }
 }

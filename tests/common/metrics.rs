@@ -4,7 +4,7 @@
 //! against dashboard and rules on the other.
 
 /// Metrics by name, without a histogram's suffixes, and their labels.
-pub(crate) const METRICS: [(&str, &[&str]); 46] = [
+pub(crate) const METRICS: [(&str, &[&str]); 48] = [
     ("coredns_cache_entries", &["server", "type", "zones", "view"]),
     ("coredns_cache_evictions_total", &["server", "type", "zones", "view"]),
     ("coredns_cache_hits_total", &["server", "type", "zones", "view"]),
@@ -34,6 +34,8 @@ pub(crate) const METRICS: [(&str, &[&str]); 46] = [
     ("onward_drops_total", &["reason"]),
     ("onward_exchanges", &["worker"]),
     ("onward_exchanges_limit", &["worker"]),
+    ("onward_gso_queries_total", &["worker"]),
+    ("onward_gso_refused_total", &["worker"]),
     ("onward_listener_drops_total", &["server", "worker"]),
     ("onward_overloaded_total", &[]),
     ("onward_records_lost_total", &["kind"]),

@@ -41,6 +41,7 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         max_age_jitter: 10,
         distrust: true,
         rebalance: false,
+        gso: true,
         max_idle_conns: None,
         read_timeout: Duration::from_secs(2),
         max_connect_attempts: None,

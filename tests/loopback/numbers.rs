@@ -12,6 +12,7 @@ use onward::clock::Clock;
 use onward::config::Page;
 use onward::server::Server;
 use onward::status::Status;
+use onward::sys::socket::can_segment;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions};
 use std::collections::BTreeSet;
@@ -58,6 +59,23 @@ fn run(server: &Server, queries: u64, outstanding: usize, tcp: bool) -> u64 {
     let summary = Client::start(options).unwrap().join().unwrap();
     assert_eq!(summary.counts.answered, summary.counts.sent, "{:?}", summary.counts);
     summary.counts.sent
+}
+
+#[test]
+fn queries_of_equal_length_leave_together_unless_that_is_not_wanted() {
+    let upstreams = responder(&[Behaviour::Answer]);
+    let addresses = upstreams.addresses();
+    for gso in ["auto", "off"] {
+        let all = "127.0.0.1:0";
+        let stanza = stanza(addresses).replace('}', &format!(" gso {gso}\n}}"));
+        let server = start(all, &format!("prometheus {all}\n{stanza}"), 1);
+        run(&server, 20_000, 128, false);
+        let text = metrics(&server);
+        let joined = sum(&text, "onward_gso_queries_total", &[]);
+        assert_eq!(joined > 0.0, gso == "auto" && can_segment(), "gso {gso}: {joined}");
+        assert_eq!(sum(&text, "onward_gso_refused_total", &[]), 0.0);
+        server.stop();
+    }
 }
 
 #[test]

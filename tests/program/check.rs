@@ -44,6 +44,7 @@ fn a_good_configuration_is_told_and_can_be_read_again() {
         "# workers                                                                3  not pinned",
         "#   connections to upstreams                              28            84",
         "# source ports for UDP in rotation                         6            18",
+        "# queries of equal length leave as one (UDP GSO)         yes",
     ] {
         assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
     }

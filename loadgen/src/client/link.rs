@@ -157,7 +157,7 @@ impl Link {
         let packets = slots.iter().map(|&slot| self.ledger.packet(slot));
         let mut failed = false;
         let unsent = match &mut self.socket {
-            Socket::Datagrams(socket) => match outbox.send(socket.as_fd(), packets) {
+            Socket::Datagrams(socket) => match outbox.send(socket.as_fd(), packets, false) {
                 Ok(outcome) => outcome.dropped,
                 Err(_) => {
                     // An ICMP error of an earlier query. How many left before it was told is not

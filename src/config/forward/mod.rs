@@ -37,12 +37,13 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All options, and whether onward has them. To build one: say `true` here, and move its arm from
 /// [`later::check`] to [`Options::read`], where its value becomes a field.
-const OPTIONS: [(&str, bool); 27] = [
+const OPTIONS: [(&str, bool); 28] = [
     ("except", true),
     ("expire", true),
     ("max_age", true),
     ("distrust", true),
     ("rebalance", true),
+    ("gso", true),
     ("max_idle_conns", true),
     ("policy", true),
     ("read_timeout", true),
@@ -162,6 +163,7 @@ struct Options {
     max_age_jitter: Option<u8>,
     distrust: Option<bool>,
     rebalance: bool,
+    gso_off: bool,
     max_idle_conns: Option<usize>,
     read_timeout: Option<Duration>,
     max_connect_attempts: Option<u32>,
@@ -223,6 +225,7 @@ impl Options {
             }
             "distrust" => self.distrust = Some(switches::read(property, cursor, ["off", "on"])?),
             "rebalance" => self.rebalance = switches::read(property, cursor, ["off", "auto"])?,
+            "gso" => self.gso_off = switches::read(property, cursor, ["auto", "off"])?,
             "max_idle_conns" => {
                 // 0 is no limit.
                 let number = read_count(property, cursor)?;
@@ -397,6 +400,7 @@ impl Options {
             max_age_jitter: self.max_age_jitter.unwrap_or(MAX_AGE_JITTER),
             distrust: self.distrust.unwrap_or(true),
             rebalance: self.rebalance,
+            gso: !self.gso_off,
             max_idle_conns: self.max_idle_conns,
             read_timeout: self.read_timeout.unwrap_or(READ_TIMEOUT),
             max_connect_attempts: (attempts > 0).then_some(attempts),

@@ -1,4 +1,4 @@
-//! Options that are one of two words: `distrust on|off`, `rebalance auto|off`.
+//! Options that are one of two words: `distrust on|off`, `rebalance auto|off` and the like.
 //!
 //! Not those that are on when they are written, which have no word at all. The words are told when
 //! another one is found.

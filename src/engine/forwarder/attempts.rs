@@ -156,7 +156,8 @@ impl Forwarder {
         self.exchanges.begin_attempt(slot, connection, now, id);
         self.stats.upstreams[upstream].sent += 1;
         let exchange = self.exchanges.key(slot);
-        self.sends.push(Outgoing { connection, exchange });
+        let shortness = u16::MAX - self.exchanges.query(slot).len() as u16;
+        self.sends.push(Outgoing { connection, shortness, exchange });
         self.journal_attempt(now, slot);
         true
     }

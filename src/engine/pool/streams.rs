@@ -1,12 +1,12 @@
 //! What is different about pools of streams (TCP).
 //!
 //! A stream carries many queries at once and answers come in any order (RFC 7766 §6.2.1.1), so a
-//! pool holds few and fills them, unless it is to spread over many; only one whose oldest query
-//! has waited suspiciously long takes no more. Among the busy ones those that are full stand
-//! behind all others, so that one with room is found at once however many there are. Connecting
-//! takes a round trip, or for ever: each dial has a deadline that follows what dials to this
-//! upstream took of late. And because a query should never pay for the handshake, a stream that grows too
-//! old is replaced first and retires when its successor is connected.
+//! pool holds few and fills them, unless it is to spread over many; only one whose oldest query has
+//! waited suspiciously long takes no more. Among the busy ones those that are full stand behind all
+//! others, so that one with room is found at once however many there are. Connecting takes a round
+//! trip, or for ever: each dial has a deadline that follows what dials to this upstream took of
+//! late. And because a query should never pay for the handshake, a stream that grows too old is
+//! replaced first and retires when its successor is connected.
 
 use super::{PoolSettings, Pools, SHARE_CANDIDATES_MAX, TakeError};
 use crate::engine::key::ConnectionId;

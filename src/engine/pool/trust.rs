@@ -52,6 +52,8 @@ const FRESH: Duration = Duration::from_secs(60);
 /// back unseen has its share within three. Else it is doubled until it would exceed the other.
 const QUIET: Duration = Duration::from_millis(1_500);
 const QUIET_MAX: Duration = Duration::from_secs(30);
+/// Of a pool of more streams rounds grow rarer at once: it would run out of ports.
+const PERSISTENT_STREAMS_MAX: usize = 64;
 /// A renewal costs as much as so many outcomes earn: less than one dial in a hundred queries; less
 /// than one in sixteen in a trouble that is certain.
 const PRICE: i64 = 128;
@@ -123,6 +125,8 @@ struct Trouble {
 #[derive(Debug)]
 pub(super) struct Trust<Scout> {
     settings: TrustSettings,
+    /// Rounds may be frequent.
+    persists: bool,
     /// The pool is renewed at this price.
     whole: i64,
     savings: i64,
@@ -143,11 +147,14 @@ pub(super) struct Trust<Scout> {
 }
 
 impl<Scout: Copy> Trust<Scout> {
-    /// Of a pool that holds `spread` connections.
-    pub(super) fn new(settings: TrustSettings, spread: usize) -> Self {
+    /// Of a pool that holds `spread` connections; `streams`: each costs a handshake, and its port
+    /// for a minute after its end.
+    pub(super) fn new(settings: TrustSettings, spread: usize, streams: bool) -> Self {
+        let persists = !streams || spread <= PERSISTENT_STREAMS_MAX;
         let whole = PRICE * spread.max(1) as i64;
         Self {
             settings,
+            persists,
             whole,
             savings: whole,
             window_ends: Moment::ZERO,
@@ -166,8 +173,8 @@ impl<Scout: Copy> Trust<Scout> {
 
     /// Goes on under other settings with what `before` has learned.
     pub(super) fn take_over(&mut self, before: Self) {
-        let (settings, whole) = (self.settings, self.whole);
-        *self = Self { settings, whole, ..before };
+        let (settings, persists, whole) = (self.settings, self.persists, self.whole);
+        *self = Self { settings, persists, whole, ..before };
         self.savings = self.savings.clamp(-DEBT_MAX * whole, SAVED_MAX * whole);
         if settings.distrust.is_none() {
             (self.trouble, self.renew_before) = (None, Moment::ZERO);
@@ -201,7 +208,7 @@ impl<Scout: Copy> Trust<Scout> {
             && newcomers.failed * NEWCOMERS_SHARE >= newcomers.all();
         let Some(trouble) = self.trouble.as_mut() else { return };
         if newcomer && bad && now < trouble.fresh_until {
-            (trouble.lost, trouble.certain) = (true, true);
+            (trouble.lost, trouble.certain) = (true, self.persists);
             trouble.scouts_until = now.plus(timeout + SCOUTS).min(trouble.fresh_until);
             trouble.next_round = now.plus(timeout + QUIET);
         }
@@ -369,7 +376,7 @@ mod tests {
 
     /// A pool that has answered well for ten seconds, a thousand times a second.
     fn proven(settings: TrustSettings) -> Trust<u32> {
-        let mut trust = Trust::new(settings, SIZE);
+        let mut trust = Trust::new(settings, SIZE, false);
         (0..10_000).for_each(|ms| trust.answered(at(ms), false));
         trust
     }
@@ -395,7 +402,7 @@ mod tests {
 
     #[test]
     fn failures_as_usual_are_no_trouble_however_many() {
-        let mut trust = Trust::<u32>::new(ON, SIZE);
+        let mut trust = Trust::<u32>::new(ON, SIZE, false);
         for ms in 0..100_000 {
             match ms % 20 {
                 0 => trust.failed(at(ms), ms % 100 == 0, SIZE),
@@ -448,8 +455,7 @@ mod tests {
 
     /// The rounds after a trouble, in tenths of a second: from its last failure to the first, and
     /// from each to the next.
-    fn rounds(certain: bool) -> Vec<u64> {
-        let mut trust = proven(ON);
+    fn rounds(mut trust: Trust<u32>, certain: bool) -> Vec<u64> {
         burst(&mut trust, at(10_000));
         (0..4).for_each(|_| trust.failed(at(10_000), certain, SIZE));
         let (mut dialled_at, mut rounds) = (at(10_001), vec![10_000]);
@@ -470,12 +476,12 @@ mod tests {
     #[test]
     fn after_a_trouble_rounds_grow_rarer_and_end() {
         // What was on its way has its chance first.
-        assert_eq!(rounds(false), [35, 30, 60, 120, 240]);
+        assert_eq!(rounds(proven(ON), false), [35, 30, 60, 120, 240]);
     }
 
     #[test]
     fn where_newcomers_had_failed_rounds_are_frequent_for_a_minute() {
-        let rounds = rounds(true);
+        let rounds = rounds(proven(ON), true);
         let (fresh, later) = rounds[1..].split_at(38);
         assert_eq!(rounds[0], 35);
         assert!(fresh.iter().all(|pause| *pause == 15), "{fresh:?}");
@@ -483,8 +489,16 @@ mod tests {
     }
 
     #[test]
+    fn of_many_streams_they_grow_rarer_at_once() {
+        let many = Trust { persists: false, ..proven(ON) };
+        assert_eq!(rounds(many, true), [35, 30, 60, 120, 240]);
+        let persists = |streams| Trust::<u32>::new(ON, streams, true).persists;
+        assert!(persists(64) && !persists(65));
+    }
+
+    #[test]
     fn renewals_are_paid_for() {
-        let mut trust = Trust::<u32>::new(ON, SIZE);
+        let mut trust = Trust::<u32>::new(ON, SIZE, false);
         burst(&mut trust, at(0));
         let mut count = 0;
         for ms in 0..50_000 {
@@ -498,7 +512,7 @@ mod tests {
     #[test]
     fn rebalance_renews_each_once_before_any_twice_as_answers_pay_for_it() {
         let settings = TrustSettings { distrust: None, rebalance: true };
-        let mut trust = Trust::<u32>::new(settings, SIZE);
+        let mut trust = Trust::<u32>::new(settings, SIZE, false);
         let mut dialled = [OLD; SIZE];
         let mut count = 0;
         for ms in 0..60_000 {
