@@ -1,8 +1,9 @@
-//! The processor time that processes have used, read from /proc.
+//! What processes take of the host, read from /proc: processor time, and memory at its peak.
 //!
-//! The scheduler counts it in nanoseconds for each thread that is alive (`schedstat`); `stat`
-//! counts it in ticks of ten milliseconds for the whole process, threads that have ended included.
-//! Whichever says more is nearer to the truth.
+//! The scheduler counts processor time in nanoseconds for each thread that is alive (`schedstat`);
+//! `stat` counts it in ticks of ten milliseconds for the whole process, threads that have ended
+//! included. Whichever says more is nearer to the truth. Children that have ended and were waited
+//! for are in their parent's `stat` only.
 
 use std::fs;
 use std::io;
@@ -10,8 +11,44 @@ use std::time::Duration;
 
 /// A tick of `stat`: Linux counts for programs in hundredths of a second on every platform.
 const TICK: Duration = Duration::from_millis(10);
+/// Processes of one family that are looked at: a program that forks without end is not followed.
+const FAMILY_MAX: usize = 4_096;
 
-/// The processor time that the process `pid` has used up to now.
+/// What a process and its children have taken up to now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of all threads, in user mode and in the kernel, children that have ended included.
+    pub processor: Duration,
+    /// The most memory that each of those alive has had resident, in bytes, added up.
+    pub memory_peak: u64,
+}
+
+/// What the process `pid` and its children have taken up to now.
+///
+/// # Errors
+/// There is no such process.
+pub fn usage(pid: u32) -> io::Result<Usage> {
+    let parents = parents();
+    let mut family = vec![pid];
+    let mut sum = Usage { processor: processor_time(pid)?, memory_peak: memory_peak(pid) };
+    let mut next = 0;
+    while let Some(&member) = family.get(next) {
+        next += 1;
+        if member != pid {
+            // A child that has ended meanwhile is in its parent's figures.
+            sum.processor += processor_time(member).unwrap_or_default();
+            sum.memory_peak += memory_peak(member);
+        }
+        let stat = fs::read_to_string(format!("/proc/{member}/stat")).unwrap_or_default();
+        sum.processor += ticks(&stat, ENDED_CHILDREN).unwrap_or_default();
+        let children = parents.iter().filter(|(_, parent)| *parent == member);
+        family.extend(children.map(|(child, _)| *child));
+        family.truncate(FAMILY_MAX);
+    }
+    Ok(sum)
+}
+
+/// The processor time that the process `pid` has used up to now, without its children.
 ///
 /// # Errors
 /// There is no such process.
@@ -26,7 +63,30 @@ pub fn processor_time(pid: u32) -> io::Result<Duration> {
         sum += schedstat(&text).unwrap_or_default();
     }
     // Threads that have ended are in the second only, and the ticks it is rounded to are coarse.
-    Ok(sum.max(ticks(&stat).unwrap_or_default()))
+    Ok(sum.max(ticks(&stat, OWN).unwrap_or_default()))
+}
+
+/// Every process of this host, and its parent.
+fn parents() -> Vec<(u32, u32)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pair = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some((pid, fields(&stat)?.nth(PARENT)?.parse().ok()?))
+    };
+    numbers.filter_map(pair).collect()
+}
+
+/// The most that was resident at once.
+fn memory_peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    high_water(&status).unwrap_or(0)
+}
+
+/// `VmHWM`, which is told in kibibytes.
+fn high_water(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// The first number: nanoseconds on a processor.
@@ -34,25 +94,40 @@ fn schedstat(text: &str) -> Option<Duration> {
     text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
-/// The fourteenth and fifteenth field, counted behind the name, which may contain anything.
-fn ticks(stat: &str) -> Option<Duration> {
+/// Places of fields of `stat` behind the name: the parent, the process's own times, and those of
+/// children that it has waited for. Each pair is user mode and kernel.
+const PARENT: usize = 1;
+const OWN: usize = 11;
+const ENDED_CHILDREN: usize = 13;
+
+/// The fields behind the name, which may contain anything.
+fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(11);
+    Some(fields.split_ascii_whitespace())
+}
+
+/// A pair of times.
+fn ticks(stat: &str, place: usize) -> Option<Duration> {
+    let mut fields = fields(stat)?.skip(place);
     let mut next = || fields.next()?.parse::<u32>().ok();
     Some(TICK * (next()? + next()?))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{processor_time, schedstat, ticks};
+    use super::{ENDED_CHILDREN, OWN, high_water, processor_time, schedstat, ticks, usage};
+    use std::process::Command;
     use std::time::Duration;
 
     #[test]
-    fn both_files_are_read() {
+    fn the_files_are_read() {
         assert_eq!(schedstat("887930 4157955 2\n"), Some(Duration::from_nanos(887_930)));
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 5 6 7";
-        assert_eq!(ticks(stat), Some(Duration::from_secs(2)));
-        assert_eq!((schedstat(""), ticks("7 (a) S 1")), (None, None));
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 7 3 20 0 1 0 5 6 7";
+        assert_eq!(ticks(stat, OWN), Some(Duration::from_secs(2)));
+        assert_eq!(ticks(stat, ENDED_CHILDREN), Some(Duration::from_millis(100)));
+        assert_eq!((schedstat(""), ticks("7 (a) S 1", OWN)), (None, None));
+        assert_eq!(high_water("Name:\tx\nVmHWM:\t    1984 kB\n"), Some(1984 * 1024));
+        assert_eq!(high_water("Name:\tx\n"), None);
     }
 
     #[test]
@@ -63,6 +138,24 @@ mod tests {
         while processor_time(own).unwrap() <= before {
             assert!(clock.now().as_nanos() < 20_000_000_000, "no time passes");
         }
-        assert!(processor_time(u32::MAX).is_err());
+        assert!(processor_time(u32::MAX).is_err() && usage(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn children_count_while_they_live_and_afterwards() {
+        // The child's own child is busy, and ends before it.
+        let script = "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; echo; read line";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(std::process::Stdio::piped());
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let output = child.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+        let (alone, whole) = (processor_time(child.id()).unwrap(), usage(child.id()).unwrap());
+        assert!(whole.processor > alone, "{whole:?} {alone:?}");
+        let ours = usage(std::process::id()).unwrap();
+        assert!(ours.memory_peak > whole.memory_peak && whole.memory_peak > 0, "{ours:?}");
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 }

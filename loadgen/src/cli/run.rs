@@ -5,6 +5,7 @@
 use super::asking::{Asking, server};
 use super::{exit_code, invalid};
 use crate::client::{self, Load, Options, Run};
+use crate::process::{Usage, usage};
 use crate::report::{self, Outcome};
 use crate::schedule::{Arrivals, Plan, Shape};
 use crate::tally::{Counts, Tally};
@@ -40,6 +41,8 @@ Examples:
       Steps.
   loadgen run --server 192.0.2.1 --closed 256
       256 queries outstanding at any time: what the server sustains, not what clients would see.
+  loadgen run --server 127.0.0.1:5300 --closed 256 --pid 4711
+      The same, with the processor time that a server on this host takes for an answer.
   loadgen run --server 192.0.2.1 --queries names.txt --passes 1 --rate 10k
       Each query of a file of dnsperf's once.
   loadgen run --server 192.0.2.1 --hit-ratio 80% --names zipf:100000:0.9 --types A:6,AAAA:3,HTTPS:1
@@ -85,6 +88,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "LIST", default_value = "NOERROR,NXDOMAIN", value_delimiter = ',',
           value_parser = rcode, help_heading = "Checks")]
     rcodes: Vec<u8>,
+    /// Processes of the server, whose processor time and memory are told, their children's included
+    #[arg(long, value_name = "PID", num_args = 1.., help_heading = "Reports")]
+    pid: Vec<u32>,
     /// Write the outcome as JSON; - is standard output, instead of the tables
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     json: Option<PathBuf>,
@@ -127,8 +133,15 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let load = arguments.load()?;
     let mut options = arguments.asking.options(&arguments.server, load)?;
     options.stretch = arguments.stretch.map(|stretch| stretch.max(STRETCH_MIN));
+    let before = used(&arguments.pid)?;
     let run = client::run(&options)?;
     let interrupted = watch(&run, &signals, arguments.quiet)?;
+    let tally = run.join()?;
+    let after = used(&arguments.pid)?;
+    let server = after.zip(before).map(|(after, before)| Usage {
+        processor: after.processor.saturating_sub(before.processor),
+        ..after
+    });
     let outcome = Outcome {
         settings: arguments.settings(&options),
         open: !matches!(options.load, Load::Closed { .. }),
@@ -136,10 +149,23 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
         interrupted,
         loss_allowed: arguments.loss_max,
         rcodes_good: arguments.rcodes.clone(),
-        tally: run.join()?,
+        tally,
+        server,
     };
     arguments.write(&outcome)?;
     Ok(exit_code(&report::faults(&outcome)))
+}
+
+/// What some processes have taken up to now, if there are any.
+fn used(pids: &[u32]) -> io::Result<Option<Usage>> {
+    let mut sum: Option<Usage> = None;
+    for &pid in pids {
+        let one = usage(pid)?;
+        let sum = sum.get_or_insert_default();
+        sum.processor += one.processor;
+        sum.memory_peak += one.memory_peak;
+    }
+    Ok(sum)
 }
 
 /// How many queries there were to be, if that is known.

@@ -40,6 +40,11 @@ pub fn outcome(outcome: &Outcome) -> String {
         "rate_sent": rounded(tally.rate_sent()),
         "rate_answered": rounded(tally.rate_answered()),
         "latency": quantiles(&tally.latency),
+        "server": outcome.server.map(|server| json!({
+            "processor": rounded(server.processor.as_secs_f64()),
+            "processor_per_answer": outcome.cost().map(rounded_to_picos),
+            "memory_peak": server.memory_peak,
+        })),
         "lag": outcome.open.then(|| quantiles(&tally.lag)),
         "stretch": width,
         "series": stretches.collect::<Vec<_>>(),
@@ -91,6 +96,11 @@ pub fn quantiles(histogram: &Histogram<u64>) -> Value {
         "p99.99": at(0.9999),
         "max": histogram.max() as f64 / 1e9,
     })
+}
+
+/// To picoseconds, for what takes few nanoseconds.
+fn rounded_to_picos(value: f64) -> f64 {
+    (value * 1e12).round() / 1e12
 }
 
 /// To nanoseconds: what lies behind is noise of the arithmetic.

@@ -12,6 +12,7 @@ pub(crate) mod plot;
 pub mod text;
 pub mod upstream;
 
+use crate::process::Usage;
 use crate::tally::{LATE, Tally};
 use domain::base::iana::Rcode;
 use onward::traffic::report::grouped;
@@ -37,6 +38,9 @@ pub struct Outcome {
     pub rcodes_good: Vec<u8>,
     /// What was counted.
     pub tally: Tally,
+    /// What the server took of its host, if its processes are known: processor time during the run,
+    /// and memory at its peak since they were started.
+    pub server: Option<Usage>,
 }
 
 impl Outcome {
@@ -44,6 +48,13 @@ impl Outcome {
     pub fn refused(&self) -> u64 {
         let codes = self.tally.counts.rcodes.iter().zip(0u8..);
         codes.filter(|(_, code)| !self.rcodes_good.contains(code)).map(|(count, _)| count).sum()
+    }
+
+    /// Processor time of the server for each answer, in seconds, if it is known.
+    pub fn cost(&self) -> Option<f64> {
+        let answered = self.tally.counts.answered;
+        let server = self.server.filter(|_| answered > 0)?;
+        Some(server.processor.as_secs_f64() / answered as f64)
     }
 
     /// The share of the queries that were to leave which left more than [`LATE`] late or never.
@@ -164,6 +175,7 @@ pub(crate) mod tests {
             loss_allowed: 0.0,
             rcodes_good: vec![0, 3],
             tally,
+            server: None,
         }
     }
 

@@ -60,6 +60,13 @@ pub fn outcome(outcome: &Outcome) -> String {
         let unfinished = grouped(counts.unfinished);
         text.push_str(&format!("  no longer waited for: {unfinished}\n"));
     }
+    if let (Some(server), Some(cost)) = (outcome.server, outcome.cost()) {
+        let memory = server.memory_peak as f64 / f64::from(1 << 20);
+        text.push_str(&format!(
+            "  server: {:.2} µs of processor time an answer, {memory:.1} MiB at its peak\n",
+            cost * 1e6
+        ));
+    }
     if outcome.open && counts.behind + counts.unsent > 0 {
         text.push_str(&format!("  {}\n", behind(outcome)));
     }
@@ -88,6 +95,7 @@ fn quantiles(histogram: &Histogram<u64>) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::{outcome, progress};
+    use crate::process::Usage;
     use crate::report::tests::{agrees, sample};
     use crate::tally::Counts;
     use std::time::Duration;
@@ -103,10 +111,14 @@ mod tests {
         let counts = &mut told.tally.counts;
         (counts.connects, counts.reconnects, counts.unfinished) = (3, 1, 2);
         (counts.behind, counts.unsent) = (4, 5);
+        let processor = Duration::from_micros(19_920);
+        told.server = Some(Usage { processor, memory_peak: 3 << 19 });
         let text = outcome(&told);
         assert!(text.contains("  connections: 3, of which 1 reconnected\n"), "{text}");
         assert!(text.contains("  no longer waited for: 2\n"), "{text}");
         assert!(text.contains("of 2,005 queries, 4 left more than 1 ms late"), "{text}");
+        let server = "  server: 10.00 µs of processor time an answer, 1.5 MiB at its peak\n";
+        assert!(text.contains(server), "{text}");
         told.open = false;
         assert!(!outcome(&told).contains("lag"), "a closed loop has no schedule");
     }
