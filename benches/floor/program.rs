@@ -1,0 +1,221 @@
+//! The floor: what the kernel charges to move the packets, and nothing else.
+//!
+//! `relay` takes datagrams from clients, puts ids of its own into them and hands them to an
+//! upstream; what comes back goes to whoever had that id. `responder` sends each query back with
+//! one record in it. Neither parses or checks anything, neither counts, retries or times out: a
+//! forwarder cannot cost less with the same calls, and what one costs beyond is what it does for
+//! its clients. Loop, sockets, batches and buffers are those of a plain program and of the
+//! forwarder itself (`onward::sys`): one epoll, edge-triggered, up to 64 datagrams a call, one
+//! connected socket to each upstream.
+//!
+//!     cargo run --release --example floor -- relay LISTEN UPSTREAM...
+//!     cargo run --release --example floor -- responder LISTEN
+//!
+//! It serves until it is killed. Nothing is safe here: a forged answer is passed on, and a client
+//! whose id was given away again gets somebody else's. `benches/peers/run` is who uses it.
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use onward::sys::mmsg::{QueryBatch, RecvBatch, ReplyBatch};
+use onward::sys::socket;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+/// Datagrams a call, and bytes of each that are read: the forwarder's own.
+const BATCH: usize = 64;
+const DATAGRAM_LEN_MAX: usize = 2048;
+/// Events a call of `epoll_wait`.
+const EVENTS: usize = 256;
+/// Where queries that are under way are kept, by the id that they have there.
+const IDS: usize = 1 << 16;
+/// An OPT record without options, with which each query ends that the responder is sent.
+const OPT_LEN: usize = 11;
+/// An address record of the question's name: A, IN, a day, 192.0.2.1.
+const RECORD: &[u8; 16] = b"\xc0\x0c\0\x01\0\x01\0\x01\x51\x80\0\x04\xc0\0\x02\x01";
+
+fn main() -> io::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["relay", listen, ref upstreams @ ..] if !upstreams.is_empty() => {
+            let upstreams = upstreams.iter().map(|text| address(text));
+            Relay::new(address(listen)?, &upstreams.collect::<io::Result<Vec<_>>>()?)?.serve()
+        }
+        ["responder", listen] => respond(address(listen)?),
+        _ => Err(invalid("usage: floor relay LISTEN UPSTREAM... | floor responder LISTEN")),
+    }
+}
+
+fn address(text: &str) -> io::Result<SocketAddr> {
+    text.parse().map_err(|_| invalid(&format!("`{text}` is no address and port")))
+}
+
+fn invalid(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+/// Whose query has an id, and which id it had.
+#[derive(Clone, Copy)]
+struct Asked {
+    peer: SocketAddr,
+    id: [u8; 2],
+}
+
+/// Between clients and upstreams.
+struct Relay {
+    listener: UdpSocket,
+    upstreams: Vec<UdpSocket>,
+    poll: Poll,
+    inbox: RecvBatch,
+    responses: RecvBatch,
+    replies: ReplyBatch,
+    outbox: QueryBatch,
+    /// Queries with their new ids, as long as `lengths` says.
+    packets: Vec<[u8; DATAGRAM_LEN_MAX]>,
+    lengths: Vec<usize>,
+    asked: Vec<Option<Asked>>,
+    id: u16,
+    /// Whose turn the next batch is.
+    turn: usize,
+}
+
+impl Relay {
+    fn new(listen: SocketAddr, upstreams: &[SocketAddr]) -> io::Result<Self> {
+        let listener = socket::udp_listener(listen, false)?;
+        let connected = upstreams.iter().map(|&upstream| socket::udp_connected(upstream, None));
+        let upstreams = connected.collect::<io::Result<Vec<_>>>()?;
+        // One socket carries what a forwarder spreads over many.
+        upstreams.iter().try_for_each(socket::widen_receive_buffer)?;
+        let poll = Poll::new()?;
+        watch(&poll, 0, &listener)?;
+        for (number, upstream) in upstreams.iter().enumerate() {
+            watch(&poll, number + 1, upstream)?;
+        }
+        Ok(Self {
+            listener,
+            upstreams,
+            poll,
+            inbox: RecvBatch::new(BATCH, DATAGRAM_LEN_MAX, true),
+            responses: RecvBatch::new(BATCH, DATAGRAM_LEN_MAX, false),
+            replies: ReplyBatch::new(BATCH, DATAGRAM_LEN_MAX),
+            outbox: QueryBatch::new(BATCH),
+            packets: vec![[0; DATAGRAM_LEN_MAX]; BATCH],
+            lengths: Vec::with_capacity(BATCH),
+            asked: vec![None; IDS],
+            id: 0,
+            turn: 0,
+        })
+    }
+
+    /// Takes one batch from each socket that is ready, again and again.
+    fn serve(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut ready = vec![false; self.upstreams.len() + 1];
+        loop {
+            // Readiness is told once: what has more to read must not wait for more to arrive.
+            let wait = if ready.contains(&true) { Some(std::time::Duration::ZERO) } else { None };
+            self.poll.poll(&mut events, wait)?;
+            events.iter().for_each(|event| ready[event.token().0] = true);
+            if ready[0] {
+                ready[0] = self.take_queries();
+            }
+            for number in 0..self.upstreams.len() {
+                if ready[number + 1] {
+                    ready[number + 1] = self.take_responses(number);
+                }
+            }
+        }
+    }
+
+    /// One batch from the clients to one upstream; whether there may be more.
+    fn take_queries(&mut self) -> bool {
+        let received = receive(&mut self.inbox, self.listener.as_fd());
+        self.lengths.clear();
+        for number in 0..received {
+            let datagram = self.inbox.datagram(number);
+            let packet = &mut self.packets[number];
+            let length = datagram.bytes.len();
+            packet[..length].copy_from_slice(datagram.bytes);
+            self.lengths.push(length);
+            let id = [packet[0], packet[1]];
+            packet[..2].copy_from_slice(&self.id.to_be_bytes());
+            let asked = datagram.peer.map(|peer| Asked { peer, id });
+            self.asked[usize::from(self.id)] = asked;
+            self.id = self.id.wrapping_add(1);
+        }
+        self.turn = (self.turn + 1) % self.upstreams.len();
+        let packets = self.packets.iter().zip(&self.lengths);
+        let packets = packets.map(|(packet, &length)| &packet[..length]);
+        // What an upstream refuses is lost.
+        let _ = self.outbox.send(self.upstreams[self.turn].as_fd(), packets);
+        received == BATCH
+    }
+
+    /// One batch from an upstream to the clients; whether there may be more.
+    fn take_responses(&mut self, number: usize) -> bool {
+        let received = receive(&mut self.responses, self.upstreams[number].as_fd());
+        for number in 0..received {
+            let response = self.responses.datagram(number).bytes;
+            let Some((id, _)) = response.split_first_chunk() else { continue };
+            let Some(asked) = self.asked[usize::from(u16::from_be_bytes(*id))] else { continue };
+            let reply = self.replies.buffer();
+            reply[..response.len()].copy_from_slice(response);
+            reply[..2].copy_from_slice(&asked.id);
+            self.replies.commit(response.len(), 0, &asked.peer, None);
+        }
+        self.replies.flush(|_| self.listener.as_fd());
+        received == BATCH
+    }
+}
+
+/// Sends each query back, with the record between its question and its OPT.
+fn respond(listen: SocketAddr) -> io::Result<()> {
+    let socket = socket::udp_listener(listen, false)?;
+    let mut poll = Poll::new()?;
+    watch(&poll, 0, &socket)?;
+    let mut events = Events::with_capacity(EVENTS);
+    let mut inbox = RecvBatch::new(BATCH, DATAGRAM_LEN_MAX, true);
+    let mut replies = ReplyBatch::new(BATCH, DATAGRAM_LEN_MAX);
+    loop {
+        poll.poll(&mut events, None)?;
+        let mut more = true;
+        while more {
+            let received = receive(&mut inbox, socket.as_fd());
+            for number in 0..received {
+                let datagram = inbox.datagram(number);
+                let Some(peer) = datagram.peer else { continue };
+                if let Some(length) = answer(datagram.bytes, replies.buffer()) {
+                    replies.commit(length, 0, &peer, None);
+                }
+            }
+            replies.flush(|_| socket.as_fd());
+            more = received == BATCH;
+        }
+    }
+}
+
+/// Writes the query as a response with one record; `None` if it is too short or too long for that.
+fn answer(query: &[u8], response: &mut [u8]) -> Option<usize> {
+    let (question, opt) = query.split_at_checked(query.len().checked_sub(OPT_LEN)?)?;
+    let (head, rest) = response.split_at_mut_checked(question.len())?;
+    let (record, rest) = rest.split_at_mut_checked(RECORD.len())?;
+    head.copy_from_slice(question);
+    // QR; RA; one answer.
+    let flags = head.get_mut(2..8)?;
+    flags[0] |= 0x80;
+    flags[1] |= 0x80;
+    flags[5] = 1;
+    record.copy_from_slice(RECORD);
+    rest.get_mut(..OPT_LEN)?.copy_from_slice(opt);
+    Some(query.len() + RECORD.len())
+}
+
+fn watch(poll: &Poll, number: usize, socket: &UdpSocket) -> io::Result<()> {
+    poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(number), Interest::READABLE)
+}
+
+/// How many datagrams came; what was refused earlier is of no interest.
+fn receive(batch: &mut RecvBatch, socket: BorrowedFd<'_>) -> usize {
+    batch.recv(socket).unwrap_or(0)
+}

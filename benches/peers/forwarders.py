@@ -1,0 +1,286 @@
+"""How each forwarder is started: its configuration, its command, and what it cannot do.
+
+A `Setting` says what one case asks of a forwarder. Each entry of `PEERS` writes its files into a
+directory of its own and returns the command; None with a reason means that it cannot do that. Each
+has one worker, as large buffers as it likes, the cache off when forwarding and large when hits are
+what is measured, and nothing that others do not do: no validation, no log. Pure but for the files.
+"""
+
+import shlex
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Packages of Debian, by the command that is looked for.
+PACKAGES = {
+    "dnsdist": ("dnsdist", "dnsdist"),
+    "unbound": ("unbound", "unbound"),
+    "dnsmasq": ("dnsmasq", "dnsmasq-base"),
+    "knot-resolver": ("kresd", "knot-resolver"),
+    "bind9": ("named", "bind9"),
+    "pdns-recursor": ("pdns_recursor", "pdns-recursor"),
+}
+# Debian keeps daemons where not everybody looks.
+PLACES = "/usr/sbin:/sbin:/usr/local/sbin"
+
+
+@dataclass
+class Setting:
+    """What a case asks of whoever takes part in it."""
+
+    mode: str  # udp, tcp or hit
+    port: int
+    upstreams: list  # ports on 127.0.0.1
+    directory: Path
+    cores: str = "0"
+    names: int = 1_000_000
+    # Of onward alone: more flags, lines of its forward block, and zones that are routed.
+    flags: list = field(default_factory=list)
+    lines: list = field(default_factory=list)
+    zones: list = field(default_factory=list)
+
+    @property
+    def caches(self):
+        return self.mode == "hit"
+
+    def entries(self):
+        """Room for all names, and some."""
+        return max(10_000, self.names * 5 // 4)
+
+    def write(self, name, text):
+        path = self.directory / name
+        path.write_text(text)
+        return str(path)
+
+    def addresses(self, between=":"):
+        return [f"127.0.0.1{between}{port}" for port in self.upstreams]
+
+
+class CannotDo(Exception):
+    """A forwarder has no such mode."""
+
+
+def find(command):
+    """Where a command is, also where administrators have theirs."""
+    return shutil.which(command) or shutil.which(command, path=PLACES)
+
+
+def corefile(setting):
+    """The Corefile of onward, which other programs may read too."""
+    forward = ["    forward . " + " ".join(setting.addresses())]
+    if setting.lines:
+        forward[0] += " {"
+        forward += [f"        {line}" for line in setting.lines] + ["    }"]
+    cache = [f"    cache {{\n        success {setting.entries()} 86400\n    }}"] if setting.caches else []
+    body = "\n".join(["    bind 127.0.0.1", *cache, *forward])
+    keys = [f"{zone}:{setting.port}" for zone in setting.zones or ["."]]
+    return "".join(f"{key} {{\n{body}\n}}\n" for key in keys)
+
+
+def onward(setting, program):
+    path = setting.write("Corefile", corefile(setting))
+    return [program, "--conf", path, "--cores", setting.cores, "--quiet", *setting.flags]
+
+
+def floor(setting, program):
+    listen = f"127.0.0.1:{setting.port}"
+    if setting.mode == "hit":
+        return [program, "responder", listen]
+    if setting.mode == "tcp":
+        raise CannotDo("the floor moves datagrams only")
+    return [program, "relay", listen, *setting.addresses()]
+
+
+def dnsdist(setting):
+    servers = [
+        f'newServer({{address="{address}", checkInterval=3600, maxCheckFailures=100}})'
+        for address in setting.addresses()
+    ]
+    caching = [
+        f"cache = newPacketCache({setting.entries()}, {{maxTTL=86400}})",
+        'getPool(""):setCache(cache)',
+    ]
+    path = setting.write("dnsdist.conf", "\n".join([
+        f'setLocal("127.0.0.1:{setting.port}")',
+        'setACL("127.0.0.0/8")',
+        'setSecurityPollSuffix("")',
+        "setMaxTCPClientThreads(1)",
+        "setMaxUDPOutstanding(65535)",
+        "setUDPSocketBufferSizes(4194304, 4194304)",
+        "setUDPMultipleMessagesVectorSize(64)",
+        *servers,
+        *(caching if setting.caches else []),
+        "",
+    ]))
+    return [find("dnsdist"), "--supervised", "--disable-syslog", "-C", path]
+
+
+def unbound(setting):
+    forwards = "".join(f"  forward-addr: {address}\n" for address in setting.addresses("@"))
+    megabytes = max(64, setting.entries() // 2000)
+    path = setting.write("unbound.conf", f"""server:
+  verbosity: 0
+  interface: 127.0.0.1@{setting.port}
+  access-control: 127.0.0.0/8 allow
+  do-daemonize: no
+  use-syslog: no
+  username: ""
+  chroot: ""
+  directory: "{setting.directory}"
+  pidfile: ""
+  num-threads: 1
+  so-rcvbuf: 4m
+  so-sndbuf: 4m
+  do-not-query-localhost: no
+  module-config: "iterator"
+  outgoing-range: 8192
+  num-queries-per-thread: 4096
+  incoming-num-tcp: 256
+  outgoing-num-tcp: 256
+  msg-cache-size: {megabytes}m
+  rrset-cache-size: {2 * megabytes}m
+  tcp-upstream: {"yes" if setting.mode == "tcp" else "no"}
+remote-control:
+  control-enable: no
+forward-zone:
+  name: "."
+{forwards}  forward-no-cache: {"no" if setting.caches else "yes"}
+""")
+    return [find("unbound"), "-d", "-c", path]
+
+
+def dnsmasq(setting):
+    command = [find("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--user=root"]
+    command += ["--listen-address=127.0.0.1", "--bind-interfaces", f"--port={setting.port}"]
+    command += ["--no-resolv", "--no-hosts", "--pid-file=", "--dns-forward-max=10000"]
+    # More than 10,000 it takes, and warns of.
+    command.append(f"--cache-size={setting.entries() if setting.caches else 0}")
+    return command + [f"--server={address}" for address in setting.addresses("#")]
+
+
+def knot_resolver(setting):
+    if len(setting.upstreams) > 4:
+        raise CannotDo("it forwards to four upstreams at most")
+    # Only its own flag keeps it from its cache, and only another has it ask over TCP.
+    flags = [] if setting.caches else ["NO_CACHE"]
+    flags += ["TCP"] if setting.mode == "tcp" else []
+    flagged = "".join(f"policy.add(policy.all(policy.FLAGS('{flag}')))\n" for flag in flags)
+    targets = ", ".join(f"'{address}'" for address in setting.addresses("@"))
+    megabytes = max(100, setting.entries() // 1000)
+    path = setting.write("kresd.conf", f"""net.listen('127.0.0.1', {setting.port}, {{ kind = 'dns' }})
+log_level('crit')
+trust_anchors.remove('.')
+modules.unload('ta_update')
+modules.unload('ta_signal_query')
+modules.unload('priming')
+modules.unload('detect_time_skew')
+modules.unload('detect_time_jump')
+cache.size = {megabytes} * MB
+{flagged}policy.add(policy.all(policy.STUB({{ {targets} }})))
+""")
+    return [find("kresd"), "-n", "-c", path, str(setting.directory)]
+
+
+def bind9(setting):
+    forwarders = " ".join(f"127.0.0.1 port {port};" for port in setting.upstreams)
+    off = "" if setting.caches else "  max-cache-ttl 0;\n  max-ncache-ttl 0;\n"
+    over_tcp = "server 127.0.0.1 { tcp-only yes; };\n" if setting.mode == "tcp" else ""
+    path = setting.write("named.conf", f"""options {{
+  directory "{setting.directory}";
+  listen-on port {setting.port} {{ 127.0.0.1; }};
+  listen-on-v6 {{ none; }};
+  pid-file none;
+  session-keyfile none;
+  lock-file none;
+  recursion yes;
+  allow-query {{ any; }};
+  forward only;
+  forwarders {{ {forwarders} }};
+  dnssec-validation no;
+  empty-zones-enable no;
+  querylog no;
+  minimal-responses yes;
+  recursive-clients 20000;
+  tcp-clients 1000;
+  max-cache-size {max(64, setting.entries() // 1000)}m;
+  servfail-ttl 0;
+{off}}};
+controls {{ }};
+logging {{ category default {{ null; }}; }};
+{over_tcp}""")
+    return [find("named"), "-f", "-n", "1", "-c", path]
+
+
+def pdns_recursor(setting):
+    if setting.mode == "tcp":
+        raise CannotDo("it asks its upstreams over UDP, whatever its clients use")
+    forwards = ";".join(setting.addresses())
+    if setting.caches:
+        caching = f"max-packetcache-entries={setting.entries()}\nmax-cache-entries={setting.entries()}"
+        # Both would forget what is asked for again too early.
+        caching += "\nmax-cache-ttl=86400\npacketcache-ttl=86400"
+    else:
+        caching = "disable-packetcache=yes\nmax-cache-entries=1\nmax-cache-ttl=15"
+    setting.write("recursor.conf", f"""local-address=127.0.0.1
+local-port={setting.port}
+socket-dir={setting.directory}
+daemon=no
+threads=1
+pdns-distributes-queries=no
+reuseport=no
+forward-zones-recurse=.={forwards}
+dont-query=
+dnssec=off
+qname-minimization=no
+security-poll-suffix=
+max-mthreads=4096
+loglevel=0
+quiet=yes
+{caching}
+""")
+    return [find("pdns_recursor"), f"--config-dir={setting.directory}"]
+
+
+PEERS = {
+    "dnsdist": dnsdist,
+    "unbound": unbound,
+    "dnsmasq": dnsmasq,
+    "knot-resolver": knot_resolver,
+    "bind9": bind9,
+    "pdns-recursor": pdns_recursor,
+}
+
+
+def extra(command):
+    """Any other forwarder: its command, in which {port}, {upstreams} and {config} are filled in."""
+
+    def start(setting):
+        path = setting.write("Corefile", corefile(setting))
+        words = []
+        for word in shlex.split(command):
+            if word == "{upstreams}":
+                words += setting.addresses()
+            else:
+                filled = word.replace("{port}", str(setting.port)).replace("{config}", path)
+                words.append(filled.replace("{upstreams}", ",".join(setting.addresses())))
+        return words
+
+    return start
+
+
+def named_value(text):
+    """NAME=VALUE as it is typed for --extra and --variant."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"`{text}`: write NAME='…'")
+    return name, value
+
+
+def variant(text):
+    """What is typed for --variant: flags of onward begin with a dash, and whatever else is there,
+    up to a semicolon, is a line of its forward block."""
+    name, value = named_value(text)
+    flags, lines = [], []
+    for part in filter(None, (part.strip() for part in value.split(";"))):
+        (flags if part.startswith("-") else lines).append(part)
+    return name, [word for part in flags for word in shlex.split(part)], lines

@@ -1,0 +1,158 @@
+"""What rounds amount to, and whether the targets are met. Pure.
+
+A round is what `loadgen run --json` says about one slot. Costs are compared within rounds, because
+whatever else the host does in that minute falls on all who were asked in it; the median over the
+rounds is what counts, so that one bad round spoils nothing.
+"""
+
+from statistics import median
+
+MEMORY_MAX = 10_000_000
+ROUNDS_MIN = 5
+GROWTH_MAX = 1.10
+
+# The modes that have a floor, and which.
+FLOORS = {"udp": "relay", "hit": "responder"}
+OWN = "onward"
+
+
+def slot(told):
+    """The figures of one slot, from loadgen's JSON."""
+    counts, latency, server = told["counts"], told["latency"] or {}, told["server"] or {}
+    failed = counts["timed_out"] + counts["lost"] + counts["wrong"] + counts["unfinished"]
+    bad = sum(count for code, count in counts["rcodes"].items() if code not in ("NOERROR", "NXDOMAIN"))
+    per_answer = server.get("processor_per_answer")
+    return {
+        "cpu_us": None if per_answer is None else per_answer * 1e6,
+        "rate": told["rate_answered"],
+        "p50_us": micros(latency.get("p50")),
+        "p99_us": micros(latency.get("p99")),
+        "p999_us": micros(latency.get("p99.9")),
+        "sent": counts["sent"],
+        "lost": failed + bad + counts["mismatched"] + counts["stray"],
+        "memory": server.get("memory_peak"),
+        "behind": counts["behind"] + counts["unsent"],
+    }
+
+
+def micros(seconds):
+    return None if seconds is None else seconds * 1e6
+
+
+def middle(values):
+    values = [value for value in values if value is not None]
+    return median(values) if values else None
+
+
+def ratios(rounds, name, base):
+    """The cost of `name` in terms of that of `base`, in each round that has both."""
+    pairs = [(each.get(name), each.get(base)) for each in rounds]
+    return [a["cpu_us"] / b["cpu_us"] for a, b in pairs if a and b and a["cpu_us"] and b["cpu_us"]]
+
+
+def summary(case):
+    """A row for each who took part: medians, ratios to the floor, losses."""
+    rows = []
+    for name in case["names"]:
+        closed = [each[name] for each in case["closed"] if name in each]
+        half = [each[name] for each in case["half"] if name in each]
+        against = ratios(case["closed"], name, case["floor"]) if case["floor"] else []
+        every = closed + half
+        rows.append({
+            "name": name,
+            "rounds": len(closed),
+            "cpu_us": middle([each["cpu_us"] for each in closed]),
+            "ratio": middle(against),
+            "ratio_low": min(against, default=None),
+            "ratio_high": max(against, default=None),
+            "rate": middle([each["rate"] for each in closed]),
+            "half_rate": middle([each["rate"] for each in half]),
+            "half_cpu_us": middle([each["cpu_us"] for each in half]),
+            "p50_us": middle([each["p50_us"] for each in half]),
+            "p99_us": middle([each["p99_us"] for each in half]),
+            "p999_us": middle([each["p999_us"] for each in half]),
+            "sent": sum(each["sent"] for each in every),
+            "lost": sum(each["lost"] for each in every),
+            "memory": max((each["memory"] or 0 for each in every), default=None),
+        })
+    return rows
+
+
+def row(case, name):
+    return next((each for each in summary(case) if each["name"] == name), None)
+
+
+def is_own(name):
+    return name == OWN or name.startswith(OWN + " ")
+
+
+def best_peer(rows, floor):
+    """The cheapest of the others that lost next to nothing, or none."""
+    others = [each for each in rows if not is_own(each["name"]) and each["name"] != floor]
+    sound = [each for each in others if each["cpu_us"] and each["lost"] <= each["sent"] / 1000]
+    return min(sound, key=lambda each: each["cpu_us"], default=None)
+
+
+def limit_of(case, name):
+    """What onward's cost may be, in terms of the floor's, and why."""
+    mode, gso = case["mode"], case["gso"].get(name, False)
+    if mode == "hit":
+        return 1.05, "cache hit, against the bare responder"
+    if mode != "udp":
+        return None
+    if not gso:
+        return 1.08, "forward UDP, against the bare relay"
+    if case["lengths"] == "equal":
+        return 0.92, "forward UDP with GSO, names of one length, against the bare relay"
+    return 1.00, "forward UDP with GSO, names of many lengths, against the bare relay"
+
+
+def verdicts(cases):
+    """Every target that the cases can tell about: what, where, measured, limit, met or not."""
+    found = []
+    for case in cases:
+        if case["mode"] == "scale":
+            found += scale_verdicts(case)
+            continue
+        rows = summary(case)
+        for own in (each for each in rows if is_own(each["name"])):
+            limit = limit_of(case, own["name"]) if case["is_base"] else None
+            if limit and own["ratio"] is not None:
+                found.append(verdict(limit[1], case, own, own["ratio"], limit[0]))
+            if case["mode"] == "tcp" and case["is_base"]:
+                best = best_peer(rows, case["floor"])
+                if best and own["cpu_us"]:
+                    what = f"TCP to TCP, against the best peer ({best['name']})"
+                    found.append(verdict(what, case, own, own["cpu_us"] / best["cpu_us"], 0.50))
+            if case["is_base"] and own["memory"]:
+                what = "peak memory of one worker, bytes"
+                found.append(verdict(what, case, own, own["memory"], MEMORY_MAX))
+            if own["lost"]:
+                found.append(verdict("queries without a right answer", case, own, own["lost"], 0))
+    return found
+
+
+def verdict(what, case, own, measured, limit):
+    return {
+        "what": what,
+        "case": case["name"],
+        "who": own["name"],
+        "measured": measured,
+        "limit": limit,
+        "met": measured <= limit,
+        # Fewer rounds than that say little, either way.
+        "enough": own["rounds"] >= ROUNDS_MIN,
+    }
+
+
+def scale_verdicts(case):
+    """A case of scale has two who take part, and the second is the larger."""
+    small, large = case["names"]
+    growth = middle(ratios(case["closed"], large, small))
+    if growth is None:
+        return []
+    own = row(case, large)
+    found = [verdict(f"cost of a query, {large} against {small}", case, own, growth, GROWTH_MAX)]
+    if own["lost"]:
+        found.append(verdict("queries without a right answer", case, own, own["lost"], 0))
+    return found

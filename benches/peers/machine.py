@@ -1,0 +1,156 @@
+"""This host: cores, programs, packages, and the processes that are started and ended on it."""
+
+import contextlib
+import datetime
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import forwarders
+
+# Seconds that a program may take to answer its first query, and to end when it is told to.
+READY_MAX = 20
+END_MAX = 5
+# A query that asks whether somebody is ready is waited for so long, and asked again.
+LOOK = 0.1
+# A query that everybody answers: for the root's name servers, with an OPT record.
+PROBE = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\0\0\x02\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0"
+# Of a package's unit, where that has another name.
+UNITS = {"knot-resolver": "kresd@1", "bind9": "named"}
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def cores():
+    """Two cores: the forwarders', and that of all others."""
+    known = sorted(os.sched_getaffinity(0))
+    return [known[0], known[-1]]
+
+
+def programs(root, build):
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or root / "target") / "release"
+    if build:
+        command = ["cargo", "build", "--release", "-p", "onward", "-p", "loadgen", "--bins"]
+        subprocess.run([*command, "--example", "floor"], cwd=root, check=True)
+    found = {
+        "onward": str(target / "onward"),
+        "loadgen": str(target / "loadgen"),
+        "floor": str(target / "examples" / "floor"),
+    }
+    missing = [path for path in found.values() if not Path(path).is_file()]
+    if missing:
+        sys.exit(f"not built: {', '.join(missing)}")
+    return found
+
+
+def install(packages):
+    """Installs packages without their services, if this is Debian and we are root."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    say(f"installing {' '.join(packages)}")
+    units = [UNITS.get(package, package) for package in packages]
+    booted = Path("/run/systemd/system").is_dir()
+    if booted:
+        # They would take port 53 at once.
+        subprocess.run(["systemctl", "mask", "--runtime", *units], check=False)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    subprocess.run(command, env=environment, stdout=sys.stderr, check=False)
+    if booted:
+        subprocess.run(["systemctl", "disable", *units], check=False)
+        subprocess.run(["systemctl", "unmask", "--runtime", *units], check=False)
+
+
+def versions(root, peers):
+    commit = subprocess.run(["git", "-c", "safe.directory=*", "describe", "--always", "--dirty"],
+                            cwd=root, capture_output=True, text=True, check=False)
+    told = [f"onward {commit.stdout.strip() or 'of an unknown commit'}"]
+    if shutil.which("dpkg-query"):
+        for name in peers:
+            package = forwarders.PACKAGES[name][1]
+            query = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package],
+                                   capture_output=True, text=True, check=False)
+            told.append(f"{name} {query.stdout.strip() or 'of an unknown version'}")
+    return ", ".join(told)
+
+
+def host(used):
+    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.machine())
+    load = os.getloadavg()[0]
+    return (f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, forwarders on core "
+            f"{used[0]}, all others on core {used[1]}, load {load:.1f} at the end")
+
+
+def today():
+    return datetime.date.today().isoformat()
+
+
+def free_ports(count):
+    """Ports of 127.0.0.1 that nobody has, neither for datagrams nor for streams."""
+    with contextlib.ExitStack() as held:
+        ports = []
+        while len(ports) < count:
+            streams = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            streams.bind(("127.0.0.1", 0))
+            port = streams.getsockname()[1]
+            datagrams = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            with contextlib.suppress(OSError):
+                datagrams.bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports
+
+
+class Process:
+    """A program that serves until it is ended, pinned to cores, with all that it starts."""
+
+    def __init__(self, name, command, cores, output=subprocess.DEVNULL):
+        self.name = name
+        # What it complains of is shown if it never answers.
+        self.complaints = tempfile.TemporaryFile()
+        pinned = ["taskset", "-c", cores, *command]
+        self.child = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, stdout=output,
+                                      stderr=self.complaints, start_new_session=True)
+
+    @property
+    def pid(self):
+        return self.child.pid
+
+    def complaint(self):
+        self.complaints.seek(0)
+        return self.complaints.read()[-500:].decode(errors="replace").strip()
+
+    def wait_until_ready(self, port):
+        """Asks until it answers; why not, if it does not."""
+        until = time.monotonic() + READY_MAX
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+            asker.settimeout(LOOK)
+            while time.monotonic() < until:
+                if self.child.poll() is not None:
+                    return f"it ended with {self.child.returncode}: {self.complaint()}"
+                with contextlib.suppress(OSError):
+                    asker.sendto(PROBE, ("127.0.0.1", port))
+                    if asker.recv(4096)[:2] == PROBE[:2]:
+                        return None
+        return f"it does not answer: {self.complaint()}"
+
+    def end(self):
+        """The group is the child's own: nobody else is in it."""
+        for number, wait in ((signal.SIGTERM, END_MAX), (signal.SIGKILL, END_MAX)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.child.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.child.wait(wait)
+                break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.child.pid, signal.SIGKILL)
+        self.complaints.close()

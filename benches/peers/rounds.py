@@ -1,0 +1,239 @@
+"""Plays cases: starts everybody who takes part, asks them in turn, ends them.
+
+What is asked of whom is in `forwarders` and `queries`, what comes of it in `judge`.
+"""
+
+import contextlib
+import json
+import subprocess
+import threading
+
+import judge
+import queries
+from forwarders import CannotDo, Setting
+from machine import Process, free_ports, say
+
+# A slot ends by itself; if not, something hangs.
+SLOT_MAX = 120
+SOCKETS = 16
+# Many names are more than one slot asks: each begins at another part of them.
+PARTS = 8
+MANY = 100_000
+# How often the upstream tells how many queries it has seen.
+TELL = "50ms"
+# Before the first round everybody is asked for so long: pools and caches fill.
+WARM_SECONDS = 0.5
+
+
+class Case:
+    """One table: a mode under one set of circumstances."""
+
+    def __init__(self, mode, delay, upstreams, names, lengths, title):
+        self.mode, self.delay, self.upstreams = mode, delay, upstreams
+        self.names, self.lengths, self.title = names, lengths, title
+        self.is_base, self.gso = False, {}
+
+    def heading(self):
+        parts = [self.mode, f"{self.names:,} names"]
+        parts += [f"delay {self.delay}"] if self.delay != "0" else []
+        parts += [f"{self.upstreams} upstreams"] if self.upstreams != 1 else []
+        parts += ["equal lengths"] if self.lengths == "equal" else []
+        return ", ".join(parts)
+
+    def result(self, names, what):
+        return {
+            "name": self.heading(), "what": what, "mode": self.mode, "lengths": self.lengths,
+            "is_base": self.is_base, "gso": self.gso, "notes": [], "names": names,
+            "floor": "floor" if self.mode in judge.FLOORS else None, "closed": [], "half": [],
+        }
+
+
+class Contestant:
+    """Somebody who is asked: a process, and how it is asked."""
+
+    def __init__(self, process, port, outstanding, streams):
+        self.process, self.port, self.outstanding = process, port, outstanding
+        self.streams = streams
+        # Answers a second in each round so far.
+        self.rates = []
+
+
+class Upstreams:
+    """`loadgen upstream`, and how many queries it has seen."""
+
+    def __init__(self, program, core, ports, delay, zone):
+        command = [program, "upstream", "--cores", str(core), "--tell", TELL, "--listen"]
+        command += [f"127.0.0.1:{port}" for port in ports]
+        command += ["--behave", f"delay={delay}"] if delay != "0" else []
+        command += ["--zone", str(zone)] if zone else []
+        self.process = Process("upstream", command, str(core), subprocess.PIPE)
+        self.seen = 0
+        self.told = threading.Semaphore(0)
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        for line in self.process.child.stdout:
+            with contextlib.suppress(ValueError):
+                self.seen = sum(each["queries"] for each in json.loads(line)["addresses"])
+                self.told.release()
+
+    def count(self):
+        """Queries seen, those of this moment included: what it tells next it has looked up since."""
+        while self.told.acquire(blocking=False):
+            pass
+        for _ in range(2):
+            self.told.acquire(timeout=SLOT_MAX)
+        return self.seen
+
+
+class Bench:
+    """Where cases are played; leaving it ends everything that is still there."""
+
+    def __init__(self, programs, cores, directory, options):
+        self.programs, self.directory, self.options = programs, directory, options
+        self.forwarder_core, self.other_core = cores
+        self.open = contextlib.ExitStack()
+        self.serial = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.open.close()
+
+    def start(self, stack, name, command, cores, output=subprocess.DEVNULL):
+        process = Process(name, command, cores, output)
+        stack.callback(process.end)
+        return process
+
+    def upstreams(self, stack, count, delay, zone=None):
+        """Ports of upstreams that serve."""
+        ports = free_ports(count)
+        upstreams = Upstreams(self.programs["loadgen"], self.other_core, ports, delay, zone)
+        stack.callback(upstreams.process.end)
+        fault = upstreams.process.wait_until_ready(ports[0])
+        if fault:
+            raise SystemExit(f"the upstream: {fault}")
+        return ports, upstreams
+
+    def place(self, name):
+        """A directory of its own."""
+        self.serial += 1
+        path = self.directory / f"{self.serial}-{name.replace(' ', '-').replace('/', '-')}"
+        path.mkdir()
+        return path
+
+    def setting(self, name, mode, ports, names):
+        cores = str(self.forwarder_core)
+        return Setting(mode, free_ports(1)[0], ports, self.place(name), cores, names)
+
+    def contestant(self, stack, name, setting, starter, streams=False):
+        """Starts one; raises CannotDo with the reason if that is in vain."""
+        command = starter(setting)
+        process = self.start(stack, name, command, setting.cores)
+        fault = process.wait_until_ready(setting.port)
+        if fault:
+            raise CannotDo(fault)
+        return Contestant(process, setting.port, self.options.outstanding, streams)
+
+    def play(self, case, everybody):
+        """A case from its first process to its last."""
+        say(f"{case.heading()}")
+        with contextlib.ExitStack() as stack:
+            files = self.question_files(case)
+            zone = self.zone() if case.mode == "hit" else None
+            ports, upstreams = self.upstreams(stack, case.upstreams, case.delay, zone)
+            result = case.result([], case.title + f", {self.options.outstanding} outstanding.")
+            taking_part = {}
+            for name, starter in everybody.items():
+                try:
+                    setting = self.setting(name, case.mode, ports, case.names)
+                    taking_part[name] = self.contestant(
+                        stack, name, setting, starter, case.mode == "tcp")
+                except CannotDo as reason:
+                    say(f"  {name} is left out: {reason}")
+                    result["notes"].append(f"{name} is left out: {reason}")
+            self.play_rounds(taking_part, files, zone, upstreams, result)
+            return result
+
+    def zone(self):
+        path = self.directory / "zone"
+        path.write_text(queries.zone_file())
+        return path
+
+    def question_files(self, case):
+        """The files of the rounds, in turn."""
+        messages = queries.queries(case.names, case.lengths, self.types(case))
+        messages = queries.shuffled(list(messages))
+        parts = PARTS if case.names >= MANY and case.mode == "hit" else 1
+        directory = self.place("queries")
+        files = [directory / str(part) for part in range(parts)]
+        for part, path in enumerate(files):
+            queries.write_rotated(path, messages, part, parts)
+        return files
+
+    @staticmethod
+    def types(case):
+        return "mixed" if case.mode != "hit" and case.lengths == "spread" else "addresses"
+
+    def play_rounds(self, taking_part, files, zone, upstreams, result):
+        """Everybody in turn, in an order that begins with another one each round."""
+        names = result["names"] = list(taking_part)
+        for name in names:
+            self.warm(taking_part[name], files[0], zone, result["mode"])
+        for number in range(self.options.rounds):
+            path = files[number % len(files)]
+            turned = names[number % len(names):] + names[:number % len(names)]
+            closed, half = {}, {}
+            for name in turned:
+                one = taking_part[name]
+                before = upstreams.count()
+                closed[name] = self.closed(one, path, zone)
+                closed[name]["upstream"] = upstreams.count() - before
+                one.rates.append(closed[name]["rate"])
+                if self.options.half_seconds > 0:
+                    half[name] = self.half(one, path, zone)
+                say(f"  {number + 1}: {name:<24} {closed[name]['cpu_us'] or 0:8.2f} µs "
+                    f"{closed[name]['rate']:9.0f}/s  lost {closed[name]['lost']}")
+            result["closed"].append(closed)
+            if half:
+                result["half"].append(half)
+        if result["mode"] == "hit":
+            result["notes"] += missed(result)
+
+    def warm(self, one, path, zone, mode):
+        """Every name once, where they shall be remembered; else for a moment."""
+        how = ["--passes", "1"] if mode == "hit" else ["--seconds", str(WARM_SECONDS)]
+        self.ask(one, path, zone, ["--closed", "64", *how])
+
+    def closed(self, one, path, zone):
+        load = ["--closed", str(one.outstanding), "--seconds", str(self.options.seconds)]
+        return self.ask(one, path, zone, load)
+
+    def half(self, one, path, zone):
+        rate = max(100, int(judge.middle(one.rates) / 2))
+        load = ["--rate", str(rate), "--seconds", str(self.options.half_seconds)]
+        return self.ask(one, path, zone, load)
+
+    def ask(self, one, path, zone, load):
+        """One slot."""
+        command = [self.programs["loadgen"], "run", "--server", f"127.0.0.1:{one.port}", *load]
+        command += ["--queries-binary", str(path), "--sockets", str(SOCKETS), "--quiet"]
+        command += ["--cores", str(self.other_core), "--pid", str(one.process.pid), "--json", "-"]
+        command += ["--verify-zone", str(zone)] if zone else ["--verify"]
+        command += ["--tcp"] if one.streams else []
+        # It complains of what it counts, and is judged by that.
+        told = subprocess.run(command, capture_output=True, timeout=SLOT_MAX, check=False)
+        try:
+            return judge.slot(json.loads(told.stdout))
+        except ValueError:
+            raise SystemExit(f"{one.process.name}: {told.stderr.decode(errors='replace')}") from None
+
+
+def missed(result):
+    """Who asked the upstream although every name was known."""
+    for name in result["names"]:
+        asked = sum(each[name]["upstream"] for each in result["closed"])
+        sent = sum(each[name]["sent"] for each in result["closed"])
+        if name != "floor" and asked > sent / 1000:
+            yield f"{name} asked its upstream for {asked:,} of {sent:,} queries: those are no hits."

@@ -1,0 +1,114 @@
+"""Whether a query costs the same when there is more of everything.
+
+Each kind has two settings of onward, a small and a large one, which are asked in turn like any
+contestants; the median ratio of their costs is judged. Both run at the same time and idle while the
+other is asked.
+"""
+
+import contextlib
+
+import queries
+from forwarders import onward
+from machine import say
+from rounds import Case
+
+ZONES = 10_000
+NAMES = 100_000
+CACHED = 1_000_000
+# Ports are returned in turn, and none shall expire between two of its queries.
+KEPT = ["expire 600s", "max_inflight 64"]
+
+
+def workers(bench, ports, small):
+    """Both may use both cores: what differs is how many do."""
+    setting = bench.setting("workers", "udp", ports, NAMES)
+    setting.cores = str(bench.forwarder_core) if small else f"{bench.forwarder_core},{bench.other_core}"
+    return setting
+
+
+def connections(bench, ports, small):
+    setting = bench.setting("connections", "udp", ports, NAMES)
+    count = 10 if small else 10_000
+    setting.lines = [f"spread {count}", f"max_conns {count}", *KEPT]
+    return setting
+
+
+def cached(bench, ports, small):
+    return bench.setting("cached", "hit", ports, 1_000 if small else CACHED)
+
+
+def zones(bench, ports, small):
+    setting = bench.setting("zones", "udp", ports, NAMES)
+    setting.zones = zone_names(1 if small else ZONES)
+    return setting
+
+
+def upstreams(bench, ports, small):
+    return bench.setting("upstreams", "udp", ports[:1] if small else ports, NAMES)
+
+
+def zone_names(count):
+    return [f"zone{number:05}.{queries.ZONE}" for number in range(count)]
+
+
+# Each: how it is set, its two names, and how many upstreams there are.
+KINDS = {
+    "workers": (workers, ("1 worker", "2 workers"), 1),
+    "connections": (connections, ("10 connections", "10,000 connections"), 1),
+    "cached": (cached, ("1,000 cached names", "1,000,000 cached names"), 1),
+    "zones": (zones, ("1 zone", "10,000 zones"), 1),
+    "upstreams": (upstreams, ("1 upstream", "15 upstreams"), 15),
+}
+
+
+def play(bench, kind, program, options):
+    """One kind, as a case."""
+    say(f"scale, {kind}")
+    set_up, names, count = KINDS[kind]
+    mode = "hit" if kind == "cached" else "udp"
+    case = Case(mode, "0", count, NAMES, "spread", "")
+    with contextlib.ExitStack() as stack:
+        zone = bench.zone() if mode == "hit" else None
+        ports, seen = bench.upstreams(stack, count, "0", zone)
+        taking_part, files = {}, {}
+        for name in names:
+            small = name == names[0]
+            setting = set_up(bench, ports, small)
+            one = bench.contestant(stack, name, setting, lambda each: onward(each, program))
+            if kind == "workers" and not small:
+                # Each worker has as much to do as the one.
+                one.outstanding *= 2
+            taking_part[name] = one
+            files[name] = questions(bench, kind, setting)
+        result = case.result(list(names), f"onward with {names[0]} and with {names[1]}.")
+        result |= {"name": f"scale, {kind}", "mode": "scale", "floor": None}
+        for name in names:
+            warm(bench, taking_part[name], files[name][0], zone, kind)
+        for number in range(options.rounds):
+            turned = names if number % 2 == 0 else names[::-1]
+            closed = {}
+            for name in turned:
+                path = files[name][number % len(files[name])]
+                closed[name] = bench.closed(taking_part[name], path, zone)
+                say(f"  {number + 1}: {name:<24} {closed[name]['cpu_us'] or 0:8.2f} µs "
+                    f"{closed[name]['rate']:9.0f}/s  lost {closed[name]['lost']}")
+            result["closed"].append(closed)
+        return result
+
+
+def questions(bench, kind, setting):
+    """Files of names: of the zones that are routed, or as many as are cached."""
+    case = Case(setting.mode, "0", 1, setting.names, "spread", "")
+    if kind != "zones":
+        return bench.question_files(case)
+    path = bench.place("queries") / "zones"
+    queries.write(path, setting.names, "spread", "mixed", setting.zones)
+    return [path]
+
+
+def warm(bench, one, path, zone, kind):
+    """Until pools and caches are full."""
+    if kind == "connections":
+        # Small batches, each of which dials another port.
+        bench.ask(one, path, zone, ["--closed", "16", "--seconds", "4"])
+    bench.warm(one, path, zone, "hit" if zone else "udp")
