@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     run(&[
         Bench { name: "engine_query_batch_64", set_up: || forward(64) },
         Bench { name: "engine_query_batch_1", set_up: || forward(1) },
+        Bench { name: "engine_hit", set_up: hit },
         Bench { name: "engine_parse_query", set_up: parse_query },
         Bench { name: "engine_parse_response", set_up: parse_response },
     ])
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
 
 /// Queries in batches of so many, all answered before the next batch. The cost is of one query.
 fn forward(batch: usize) -> Operations {
-    let mut worker = Worker::new();
+    let mut worker = Worker::of(&config(""));
     let mut owed = 0;
     Box::new(move |count| {
         owed += count as usize;
@@ -59,11 +60,10 @@ struct Worker {
 }
 
 impl Worker {
-    fn new() -> Self {
+    fn of(config: &Config) -> Self {
         let queries: Vec<_> = (0..NAMES).map(query).collect();
-        let config = config();
         Self {
-            engine: Forwarder::new(&config, [1; 32], Arc::new(Verdicts::new(&config))),
+            engine: Forwarder::new(config, [1; 32], Arc::new(Verdicts::new(config))),
             now: Moment::ZERO,
             responses: queries.iter().map(|query| response(query)).collect(),
             queries,
@@ -72,13 +72,18 @@ impl Worker {
         }
     }
 
+    /// Who asks the next query.
+    fn client(&self) -> Client {
+        let peer = SocketAddr::from(([198, 51, 100, 1], 1_024 + self.next as u16));
+        Client { listener: 0, peer, local: None, stream: None }
+    }
+
     fn turn(&mut self, batch: usize) {
         let mut out = [0; 1_232];
         self.now = self.now.plus(STEP);
         let first = self.next;
         for _ in 0..batch {
-            let peer = SocketAddr::from(([198, 51, 100, 1], 1_024 + self.next as u16));
-            let client = Client { listener: 0, peer, local: None, stream: None };
+            let client = self.client();
             let query = &self.queries[self.next];
             black_box(self.engine.on_query(self.now, client, query, false, &mut out));
             self.next = (self.next + 1) % NAMES;
@@ -103,6 +108,21 @@ impl Worker {
     }
 }
 
+/// A query that the cache answers: from the packet to the reply.
+fn hit() -> Operations {
+    let mut worker = Worker::of(&config("cache 3600\n"));
+    (0..NAMES / 64).for_each(|_| worker.turn(64));
+    let mut out = [0; 1_232];
+    repeat(move || {
+        worker.now = worker.now.plus(STEP / 64);
+        let client = worker.client();
+        let query = &worker.queries[worker.next];
+        worker.next = (worker.next + 1) % NAMES;
+        let handled = worker.engine.on_query(worker.now, client, query, false, &mut out);
+        assert!(black_box(handled).is_some(), "it is in the cache");
+    })
+}
+
 /// What a client's packet means.
 fn parse_query() -> Operations {
     let queries: Vec<_> = (0..NAMES).map(query).collect();
@@ -123,9 +143,10 @@ fn parse_response() -> Operations {
     })
 }
 
-/// Three upstreams, chosen at random.
-fn config() -> Config {
-    let text = ". {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\n \
-                max_age 1000h\n spread 16\n max_conns 256\n max_inflight 64\n }\n}\n";
+/// Three upstreams, chosen at random, behind other `stages`.
+fn config(stages: &str) -> Config {
+    let forward = " forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\n \
+                max_age 1000h\n spread 16\n max_conns 256\n max_inflight 64\n }\n";
+    let text = format!(". {{\n bind 127.0.0.1\n {stages}{forward}}}\n");
     Config::load(text.as_bytes(), "bench", &Host::plain()).expect("it is valid").0
 }

@@ -73,8 +73,9 @@ def corefile(setting):
         forward += [f"        {line}" for line in setting.lines] + ["    }"]
     cache = [f"    cache {{\n        success {setting.entries()} 86400\n    }}"] if setting.caches else []
     body = "\n".join(["    bind 127.0.0.1", *cache, *forward])
-    keys = [f"{zone}:{setting.port}" for zone in setting.zones or ["."]]
-    return "".join(f"{key} {{\n{body}\n}}\n" for key in keys)
+    # All zones share a block, and so its connections: what differs is how a zone is found.
+    keys = " ".join(f"{zone}:{setting.port}" for zone in setting.zones or ["."])
+    return f"{keys} {{\n{body}\n}}\n"
 
 
 def onward(setting, program):

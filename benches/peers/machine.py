@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import os
 import platform
+import resource
 import shutil
 import signal
 import socket
@@ -18,6 +19,8 @@ import forwarders
 # Seconds that a program may take to answer its first query, and to end when it is told to.
 READY_MAX = 20
 END_MAX = 5
+# Descriptors that a forwarder with the most connections needs.
+OPEN_FILES = 65_536
 # A query that asks whether somebody is ready is waited for so long, and asked again.
 LOOK = 0.1
 # A query that everybody answers: for the root's name servers, with an OPT record.
@@ -93,6 +96,15 @@ def host(used):
 
 def today():
     return datetime.date.today().isoformat()
+
+
+def raise_open_files():
+    """For ten thousand connections: as root beyond what the shell allows, else up to that."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (max(hard, OPEN_FILES), hard):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            return
 
 
 def free_ports(count):

@@ -1,0 +1,90 @@
+//! What reading a Corefile costs: its text becomes a tree, and the tree a configuration.
+//!
+//! The file is one that people write: server blocks, a snippet, stages, several stanzas of
+//! `forward`, comments. The figure of `corefile_line` is that of one of its lines; a reload reads
+//! all of them, beside the traffic.
+
+mod harness;
+
+use harness::{Bench, Operations, repeat, run};
+use onward::config::{Config, Host};
+use std::hint::black_box;
+use std::process::ExitCode;
+
+const COREFILE: &str = "\
+# What all blocks have.
+(common) {
+    errors
+    log . {
+        class denial error
+    }
+    prometheus 127.0.0.1:9153
+}
+
+. {
+    import common
+    bind 127.0.0.1 ::1
+    acl {
+        allow net 127.0.0.0/8 ::1
+        block
+    }
+    bufsize 1232
+    cache 3600 {
+        success 20000
+        denial 5000
+        prefetch 10 1m 10%
+    }
+    loop
+    forward corp.example 192.0.2.10 192.0.2.11 {
+        policy sequential
+        health_check 1s
+    }
+    forward . 198.51.100.53 203.0.113.53:5353 [2001:db8::53]:53 {
+        except internal.example lan
+        policy round_robin
+        expire 20s
+        max_age 60s
+        max_fails 3
+        spread 64
+        max_conns 256
+    }
+}
+
+internal.example lan 2.0.192.in-addr.arpa {
+    import common
+    bind 127.0.0.1 ::1
+    cache 60
+    forward . 192.0.2.53
+}
+";
+
+fn main() -> ExitCode {
+    run(&[
+        Bench { name: "corefile_line", set_up: lines },
+        Bench { name: "corefile_smallest", set_up: smallest },
+    ])
+}
+
+/// A whole file that has nothing but what there must be.
+fn smallest() -> Operations {
+    let host = Host::plain();
+    repeat(move || {
+        let loaded = Config::load(black_box(b".:53 {\n forward . 192.0.2.53\n}\n"), "bench", &host);
+        black_box(&loaded).as_ref().expect("it is valid");
+    })
+}
+
+/// The whole file, as often as makes so many lines.
+fn lines() -> Operations {
+    let each = COREFILE.lines().count() as u64;
+    let host = Host::plain();
+    let mut owed = 0;
+    Box::new(move |count| {
+        owed += count;
+        while owed >= each {
+            owed -= each;
+            let loaded = Config::load(black_box(COREFILE.as_bytes()), "bench", &host);
+            black_box(&loaded).as_ref().expect("it is valid");
+        }
+    })
+}
