@@ -74,9 +74,13 @@ def install(packages):
 
 
 def versions(root, peers):
-    commit = subprocess.run(["git", "-c", "safe.directory=*", "describe", "--always", "--dirty"],
-                            cwd=root, capture_output=True, text=True, check=False)
-    told = [f"onward {commit.stdout.strip() or 'of an unknown commit'}"]
+    def git(*words):
+        return subprocess.run(["git", "-c", "safe.directory=*", *words], cwd=root,
+                              capture_output=True, text=True, check=False)
+
+    commit = git("rev-parse", "--short", "HEAD").stdout.strip() or "of an unknown commit"
+    changed = git("diff", "--quiet", "HEAD", "--", "src", "loadgen/src", "Cargo.lock").returncode
+    told = [f"onward {commit}{' with changes' if changed else ''}"]
     if shutil.which("dpkg-query"):
         for name in peers:
             package = forwarders.PACKAGES[name][1]
