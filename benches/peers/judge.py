@@ -145,6 +145,12 @@ def verdict(what, case, own, measured, limit):
     }
 
 
+def holds(cases):
+    """Whether all is well as far as can be told: costs in few rounds tell nothing."""
+    found = verdicts(cases)
+    return all(each["met"] or not (each["enough"] or each["limit"] == 0) for each in found)
+
+
 def scale_verdicts(case):
     """A case of scale has two who take part, and the second is the larger."""
     small, large = case["names"]

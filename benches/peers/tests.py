@@ -152,6 +152,13 @@ class Judge(unittest.TestCase):
         self.assertEqual([each["met"] for each in found], [True, False, False])
         self.assertFalse(any(each["enough"] for each in found))
 
+    def test_few_rounds_condemn_nobody_but_for_losses(self):
+        dear = {"floor": slot(10.0), "onward": slot(12.0)}
+        self.assertFalse(judge.holds([case("udp", [dear] * 5)]))
+        self.assertTrue(judge.holds([case("udp", [dear] * 4)]))
+        wrong = {"floor": slot(10.0), "onward": slot(9.0, lost=1)}
+        self.assertFalse(judge.holds([case("udp", [wrong])]))
+
     def test_what_grows_is_told(self):
         grown = case("scale", [{"1 zone": slot(10.0), "2 zones": slot(11.5)}] * 5)
         [(what, ratio, met)] = measured([grown])
