@@ -94,10 +94,10 @@ class Forwarders(unittest.TestCase):
         self.assertNotIn("cache", forwarders.corefile(self.setting("udp")))
 
     def test_variants_have_flags_and_lines(self):
-        self.assertEqual(forwarders.variant("x=--a 1; gso on;-b"), ("x", ["--a", "1", "-b"], ["gso on"]))
+        self.assertEqual(forwarders.variant("x=--a 1; gso auto;-b"), ("x", ["--a", "1", "-b"], ["gso auto"]))
         setting = self.setting("udp")
-        setting.lines = ["gso on"]
-        self.assertIn(" {\n        gso on\n    }\n", forwarders.corefile(setting))
+        setting.lines = ["gso auto"]
+        self.assertIn(" {\n        gso auto\n    }\n", forwarders.corefile(setting))
         self.assertRaises(ValueError, forwarders.variant, "nothing")
 
     def test_an_extra_has_its_places_filled_in(self):
@@ -130,8 +130,8 @@ class Judge(unittest.TestCase):
         self.assertEqual(row["cpu_us"], 11.0)
 
     def test_each_mode_has_its_limit(self):
-        closed = [{"floor": slot(10.0), "onward": slot(10.6), "onward gso on": slot(9.5)}] * 5
-        gso = {"onward gso on": True}
+        closed = [{"floor": slot(10.0), "onward": slot(10.6), "onward gso auto": slot(9.5)}] * 5
+        gso = {"onward gso auto": True}
         udp = measured([case("udp", closed, gso)])
         self.assertEqual([each[1:] for each in udp], [(1.06, True), (0.95, True)])
         equal = measured([case("udp", closed, gso, "equal")])
