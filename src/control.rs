@@ -16,6 +16,7 @@ use crate::engine::errors::QueryError;
 use crate::engine::health::Verdicts;
 use crate::engine::journal::Page as JournalPage;
 use crate::moment::Moment;
+use crate::tls::Setup;
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, TrySendError};
 use snapshot::Snapshot;
 use std::net::{TcpListener, UdpSocket};
@@ -49,12 +50,15 @@ pub struct Assignment {
     pub edition: u32,
     /// What is known of its upstreams.
     pub verdicts: Arc<Verdicts>,
+    /// Its certificates and keys.
+    pub tls: Arc<Setup>,
     /// For each of the worker's listeners which of the configuration's it is; `None`: of none.
     pub listeners: Vec<Option<usize>>,
 }
 
 /// A worker's sockets for the listener with this number.
-pub type Sockets = (usize, UdpSocket, TcpListener);
+/// One for TLS has none for datagrams.
+pub type Sockets = (usize, Option<UdpSocket>, TcpListener);
 
 /// A new assignment for a worker that is at work.
 #[derive(Debug)]
@@ -76,6 +80,8 @@ pub enum ToKeeper {
         config: Arc<Config>,
         /// Of its upstreams, with nothing known yet.
         verdicts: Arc<Verdicts>,
+        /// Its certificates and keys.
+        tls: Arc<Setup>,
         /// Told when what is known has been carried over.
         done: Sender<()>,
     },

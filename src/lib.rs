@@ -17,6 +17,7 @@
 //!   [`host`] it will run on; [`resolve`]: what host names in it stand for.
 //! * [`check`]: what a configuration means and needs, told without serving anybody.
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
+//! * [`tls`]: certificates, keys and sessions, between a socket and its stream.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
 //! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`writer`]:
 //!   the thread that writes. [`admin`]: the thread of HTTP. [`control`]: what they say to each
@@ -52,6 +53,7 @@ pub mod server;
 pub mod service;
 pub mod status;
 pub mod sys;
+pub mod tls;
 pub mod top;
 pub mod traffic;
 pub mod wheel;

@@ -24,6 +24,7 @@ use crate::keeper::Keeper;
 use crate::log::Log;
 use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::{limits, socket};
+use crate::tls::{Setup, SetupError};
 use crate::worker::Seat;
 use crate::writer::{Editions, Writer};
 use crossbeam_channel::{Receiver, Sender};
@@ -49,6 +50,11 @@ pub enum StartError {
     Steer(SocketAddr, io::Error),
     /// No address is left to listen on.
     NoListener,
+    /// A listener's address is served in the other way, over TLS or in the clear, by the sockets
+    /// that are there.
+    Scheme(SocketAddr),
+    /// Certificates or keys cannot be put to work.
+    Tls(SetupError),
     /// Upstreams are to be asked from an address that cannot be used.
     Source(IpAddr, io::Error),
     /// No descriptor is left for the listeners.
@@ -95,6 +101,12 @@ impl fmt::Display for StartError {
                 "cannot steer what arrives at {address}: {error} (a socket of a service manager \
                  needs ReusePort=yes); choose --steer flow"
             ),
+            Self::Scheme(address) => write!(
+                f,
+                "cannot change between TLS and none on {address} while it is served: restart, or \
+                 use another port"
+            ),
+            Self::Tls(error) => error.fmt(f),
             Self::NoListener => {
                 write!(f, "there is no address to listen on: give a zone or a `bind` one")
             }
@@ -137,6 +149,8 @@ pub struct Server {
     reloads: Arc<Reloads>,
     writing: Writing,
     pages: Pages,
+    /// Certificates and keys of the configuration that holds.
+    tls: Arc<Setup>,
 }
 
 /// What the writer is told, and by whom.
@@ -198,6 +212,7 @@ impl Server {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
         let _ = limits::raise_open_files();
         check_sources(&config)?;
+        let tls = Arc::new(Setup::new(&config, None).map_err(StartError::Tls)?);
         let clock = Clock::start();
         let pages = Pages::new(log);
         let page_plan = pages.plan(&config, &mut inherited.acceptors)?;
@@ -207,7 +222,7 @@ impl Server {
         let rows = listeners.adopt(clock.now(), &mut plan).map_err(StartError::Descriptors)?;
         let verdicts = Arc::new(Verdicts::new(&config));
         let (keeper, mailbox) =
-            Keeper::new(clock, &config, Arc::clone(&verdicts)).map_err(StartError::Keeper)?;
+            Keeper::new(clock, &config, Arc::clone(&verdicts), &tls).map_err(StartError::Keeper)?;
         let writing = Writing::start(clock, &config, log).map_err(StartError::Writer)?;
         let mut server = Self {
             clock,
@@ -218,6 +233,7 @@ impl Server {
             reloads: Arc::default(),
             writing,
             pages,
+            tls,
         };
         let started = server.start_workers(&config, &verdicts, &plan, cores, busy_poll, rows);
         let started = started.and_then(|()| server.start_admin(&page_plan));
@@ -242,6 +258,7 @@ impl Server {
     /// has changed then.
     pub fn reload(&mut self, mut config: Config) -> Result<(), StartError> {
         check_sources(&config)?;
+        let tls = Arc::new(Setup::new(&config, Some(&self.tls)).map_err(StartError::Tls)?);
         let now = self.clock.now();
         let pages = self.pages.plan(&config, &mut Vec::new())?;
         let mut plan = self.listeners.plan(now, &mut config.listeners)?;
@@ -253,6 +270,7 @@ impl Server {
         let renewal = ToKeeper::Renew {
             config: Arc::clone(&config),
             verdicts: Arc::clone(&verdicts),
+            tls: Arc::clone(&tls),
             done: done.clone(),
         };
         // What is known of the upstreams is carried over before anybody asks for it.
@@ -267,6 +285,7 @@ impl Server {
                 edition,
                 config: Arc::new(config.of_worker(number, self.workers.len())),
                 verdicts: Arc::clone(&verdicts),
+                tls: Arc::clone(&tls),
                 listeners: plan.listeners.clone(),
             };
             let renewal = Renewal { assignment, sockets, done: done.clone() };
@@ -276,6 +295,7 @@ impl Server {
             let _ = when_done.recv_timeout(REPORT_PATIENCE);
         }
         self.pages.adopt(pages, &config, &verdicts);
+        self.tls = tls;
         Ok(())
     }
 
@@ -385,6 +405,7 @@ impl Server {
                 edition: self.writing.edition,
                 config: Arc::new(config.of_worker(number, cores.len())),
                 verdicts: Arc::clone(verdicts),
+                tls: Arc::clone(&self.tls),
                 listeners: plan.listeners.clone(),
             };
             let writer = self.writing.mailbox.clone();

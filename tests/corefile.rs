@@ -126,7 +126,8 @@ fn zones(config: &Config) -> String {
     let mut text = String::new();
     for listener in &config.listeners {
         let implied = if listener.implied { " (implied)" } else { "" };
-        let _ = write!(text, "{}{implied}", listener.address);
+        let scheme = if listener.tls.is_some() { "tls://" } else { "" };
+        let _ = write!(text, "{scheme}{}{implied}", listener.address);
         listener.zones.iter().for_each(|(zone, _)| text += &format!(" {zone}"));
         text += "\n";
     }
@@ -184,7 +185,10 @@ fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
             // More than the language allows to be written out.
             continue;
         }
+        // Certificates and keys are files there as well, and what other files say is written out.
+        let sources = Sources::fixed(case.files.clone(), BTreeMap::new());
         let other = Host { workers: 64, default_port: 5300, interfaces: vec![], ..Host::plain() };
+        let other = Host { sources, ..other };
         let again = Config::load(config.to_string().as_bytes(), "effective", &other);
         let (again, _) = again.unwrap_or_else(|error| panic!("{}: {error}", case.title));
         // Nobody writes it: it follows from the host alone.

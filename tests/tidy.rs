@@ -21,14 +21,14 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     (
         "admin",
         &["clock", "config", "control", "engine", "figures", "log", "moment", "status", "sys"],
     ),
     ("clock", &["moment"]),
     ("config", &["corefile", "moment"]),
-    ("control", &["config", "engine", "moment"]),
+    ("control", &["config", "engine", "moment", "tls"]),
     ("corefile", &[]),
     ("engine", &["config", "moment"]),
     ("figures", &[]),
@@ -38,11 +38,13 @@ const ROOMS: [(&str, &[&str]); 18] = [
             "clock",
             "config",
             "control",
+            "engine::errors",
             "engine::frame",
             "engine::health",
             "log",
             "moment",
             "sys",
+            "tls",
             "wheel",
         ],
     ),
@@ -51,10 +53,11 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("resolve", &["clock", "config", "moment", "sys"]),
     ("status", &[]),
     ("sys", &[]),
+    ("tls", &["config", "engine::errors"]),
     ("top", &["clock", "figures", "moment", "status"]),
-    ("traffic", &["clock", "engine::message", "moment", "sys"]),
+    ("traffic", &["clock", "engine::message", "moment", "sys", "tls"]),
     ("wheel", &["moment"]),
-    ("worker", &["clock", "config", "control", "engine", "moment", "sys"]),
+    ("worker", &["clock", "config", "control", "engine", "moment", "sys", "tls"]),
     ("writer", &["clock", "config", "control", "engine", "log", "moment"]),
 ];
 /// The rooms that put the others together, and may name any.
@@ -69,8 +72,8 @@ const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// carries its query's tour of the upstreams, a cache and a pool their own counters; caches,
 /// access lists and the journal are for zones, and stages are shown a query's name as they take
 /// it; routes lead from zones to the upstreams whose turn it is, and to where queries are counted;
-/// what stages make of queries is counted.
-const LEAF_EDGES: [(&str, &str); 19] = [
+/// what stages make of queries is counted, and so is by which fault handshakes end.
+const LEAF_EDGES: [(&str, &str); 20] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -88,6 +91,7 @@ const LEAF_EDGES: [(&str, &str); 19] = [
     ("routes", "zones"),
     ("stages", "zones"),
     ("stages::acl", "zones"),
+    ("stats", "errors"),
     ("stats", "stages"),
     ("tally", "stats"),
 ];

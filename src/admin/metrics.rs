@@ -6,8 +6,10 @@
 //! is here.
 
 mod queries;
+mod tls;
 
 use super::exposition::{Buckets, Exposition, Label};
+use crate::config::Listener;
 use crate::control::snapshot::{BATCHES, Ports, Snapshot};
 use crate::engine::histogram::{EDGES, edge_seconds};
 use crate::engine::pool::PoolState;
@@ -51,6 +53,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts) -> Vec<u8> {
         of_upstreams(&mut all, snapshot);
         of_worker(&mut all, snapshot);
         of_listeners(&mut all, snapshot);
+        tls::of_handshakes(&mut all, snapshot);
         of_drops(&mut all, &snapshot.stats);
         ports.merge(&snapshot.ports);
     }
@@ -60,12 +63,18 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts) -> Vec<u8> {
 }
 
 /// What the reference calls a listener.
-fn server_of(address: SocketAddr) -> String {
+fn server_of((address, secure): (SocketAddr, bool)) -> String {
+    let scheme = if secure { "tls" } else { "dns" };
     if address.ip().is_unspecified() {
-        format!("dns://:{}", address.port())
+        format!("{scheme}://:{}", address.port())
     } else {
-        format!("dns://{address}")
+        format!("{scheme}://{address}")
     }
+}
+
+/// The same of a listener.
+fn server_at(listener: &Listener) -> String {
+    server_of((listener.address, listener.tls.is_some()))
 }
 
 /// The reference's edges, in seconds.
@@ -134,7 +143,8 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
         all.counter("onward_upstream_timeouts_total", help, &labels, timed_out as f64);
         let help = "Attempts whose connection failed.";
         all.counter("onward_upstream_failures_total", help, &labels, failed as f64);
-        for (transport, stats, place) in [("udp", &pool, 0), ("tcp", &streams, 1)] {
+        let stream = if upstream.tls.is_some() { "tls" } else { "tcp" };
+        for (transport, stats, place) in [("udp", &pool, 0), (stream, &streams, 1)] {
             let state = snapshot.pools.get(2 * number + place).copied().unwrap_or_default();
             of_pool(all, to, transport, stats, &state);
         }
@@ -155,7 +165,8 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
     if stats.opened == 0 {
         return;
     }
-    let labels = [PROXY, ("to", to), ("proto", transport)];
+    let proto = if transport == "tls" { "tcp-tls" } else { transport };
+    let labels = [PROXY, ("to", to), ("proto", proto)];
     let reused = (stats.reused + stats.shared) as f64;
     let help = "Attempts that found a connection.";
     all.counter("coredns_proxy_conn_cache_hits_total", help, &labels, reused);
@@ -235,7 +246,7 @@ fn of_listeners(all: &mut Exposition, snapshot: &Snapshot) {
     let worker = &*snapshot.worker.to_string();
     let listeners = snapshot.config.listeners.iter().zip(&snapshot.kernel_drops);
     for (listener, drops) in listeners {
-        let server = server_of(listener.address);
+        let server = server_at(listener);
         let labels = [("server", &*server), ("worker", worker)];
         let help = "Datagrams that the kernel dropped because the listener's buffer was full.";
         all.counter("onward_listener_drops_total", help, &labels, *drops as f64);

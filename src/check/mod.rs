@@ -16,7 +16,7 @@ use crate::cli::{Check, CliError, Format};
 use crate::config::{Config, ConfigError, HttpListener, Page};
 use crate::server::{self, StartError};
 use crate::sys::{cpu, limits, socket};
-use crate::{host, worker};
+use crate::{host, tls, worker};
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -101,6 +101,8 @@ fn check(options: &Check) -> Result<Report, Refusal> {
     let host = host::describe(cores.len(), serve.dns_port).map_err(Refusal::Host)?;
     let (config, warnings) = Config::load(&text, &name, &host).map_err(Refusal::Config)?;
     refuse_what_the_host_lacks(&config).map_err(Refusal::Start)?;
+    let refused = |error| Refusal::Start(StartError::Tls(error));
+    tls::Setup::new(&config, None).map_err(refused)?;
     let needed = config.descriptors().all(cores.len());
     if needed > host.open_files {
         return Err(Refusal::Descriptors { needed, open_files: host.open_files });

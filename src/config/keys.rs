@@ -14,6 +14,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The prefixes that are no part of a name.
 const SCHEMES: [&str; 7] = ["dns", "tls", "quic", "grpc", "https", "https3", "unix"];
+/// The port of DNS over TLS (RFC 7858 §3.1).
+const TLS_PORT: u16 = 853;
 /// Bytes of a zone as written, each escape counted as the byte that it stands for: otherwise a name
 /// that is printed with escapes could not be read again.
 const ZONE_BYTES_MAX: usize = 255;
@@ -35,11 +37,13 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> Result<Vec<Key>,
         let place = &written.place;
         let zone = parse(&written.text)
             .map_err(|message| ConfigError::Key { place: place.clone(), message })?;
-        if zone.scheme != "dns" {
+        let secure = zone.scheme == "tls";
+        if zone.scheme != "dns" && !secure {
             let what = format!("serving '{}://'", zone.scheme);
             return Err(ConfigError::NotBuilt { place: place.clone(), what });
         }
-        let port = zone.port.unwrap_or(context.host.default_port.into());
+        let default_port = if secure { TLS_PORT } else { context.host.default_port };
+        let port = zone.port.unwrap_or(default_port.into());
         context
             .count_zones(zone.names.len())
             .map_err(|message| ConfigError::Key { place: place.clone(), message })?;
@@ -52,7 +56,7 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> Result<Vec<Key>,
                     format!("Domain {domain} does not follow RFC1035 preferred syntax{hint}");
                 context.warn(place, message);
             }
-            keys.push(Key { place: place.clone(), name, port });
+            keys.push(Key { place: place.clone(), name, port, secure });
         }
         if let Some(hint) = hint {
             context.warn(place, format!("zone '{}': {hint}", written.text));

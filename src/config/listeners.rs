@@ -7,7 +7,7 @@
 //! A zone may be served once at an address. Unlike in the reference, two spellings of one address
 //! are one address here: there, the later block would silently never be asked.
 
-use super::load::{Draft, Key};
+use super::load::{Context, Draft, Key};
 use super::{BindAddress, ConfigError, Listener, Name};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,6 +22,7 @@ const LISTENERS_MAX: usize = 65_535;
 pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
     let mut listeners: Vec<Listener> = Vec::new();
     let mut found: HashMap<SocketAddr, usize> = HashMap::new();
+    let mut secure = Vec::new();
     let mut sites = 0;
     for (block, draft) in blocks.iter().enumerate() {
         let hosts = hosts(draft.bind.as_deref());
@@ -35,11 +36,24 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
             for host in &hosts {
                 let address = host.at(port);
                 let index = *found.entry(address).or_insert_with(|| {
-                    listeners.push(Listener { address, implied: true, zones: Vec::new() });
+                    listeners.push(Listener {
+                        address,
+                        implied: true,
+                        zones: Vec::new(),
+                        tls: None,
+                    });
+                    secure.push(key.secure);
                     listeners.len() - 1
                 });
                 if index >= LISTENERS_MAX {
                     let message = format!("more than {LISTENERS_MAX} addresses to listen on");
+                    return Err(ConfigError::Listener { place: key.place.clone(), message });
+                }
+                if secure[index] != key.secure {
+                    let message = format!(
+                        "{address} is served both over TLS and in the clear, which is not to be \
+                         told apart: give one of them another port"
+                    );
                     return Err(ConfigError::Listener { place: key.place.clone(), message });
                 }
                 let listener = &mut listeners[index];
@@ -50,6 +64,58 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
     }
     refuse_overlap(blocks)?;
     Ok(listeners)
+}
+
+/// Finds out what each `tls://` listener shows its clients.
+pub(super) fn show_certificates(
+    listeners: &mut [Listener],
+    blocks: &[Draft],
+    context: &mut Context<'_>,
+) -> Result<(), ConfigError> {
+    for listener in listeners {
+        let port = i64::from(listener.address.port());
+        let is_its = |key: &&Key| key.port == port && key.secure;
+        let first = listener.zones.first();
+        let key = first.and_then(|(name, block)| {
+            blocks[*block].keys.iter().filter(is_its).find(|key| key.name == *name)
+        });
+        if let Some(key) = key {
+            show_certificate(listener, key, blocks, context)?;
+        }
+    }
+    for draft in blocks.iter().filter(|draft| draft.stages.tls.is_some()) {
+        if let Some(key) = draft.keys.first().filter(|_| draft.keys.iter().all(|key| !key.secure)) {
+            let message = "plugin/tls: no zone of this server block is a tls:// one: the \
+                           certificate is shown to nobody";
+            context.warn(&key.place, message);
+        }
+    }
+    Ok(())
+}
+
+/// What the first of the blocks says that says anything is shown to all clients of `listener`.
+fn show_certificate(
+    listener: &mut Listener,
+    key: &Key,
+    blocks: &[Draft],
+    context: &mut Context<'_>,
+) -> Result<(), ConfigError> {
+    let of_block = |(_, block): &(Name, usize)| blocks[*block].stages.tls.as_ref();
+    let mut told = listener.zones.iter().filter_map(of_block);
+    let Some(first) = told.next() else {
+        let message = "a tls:// zone cannot be served without a certificate: add 'tls CERT KEY' \
+                       to its server block";
+        return Err(ConfigError::Listener { place: key.place.clone(), message: message.into() });
+    };
+    if told.any(|other| other != first) {
+        let message = format!(
+            "plugin/tls: server blocks on {} name different certificates: {} is shown for all",
+            listener.address, first.certificate.path
+        );
+        context.warn(&key.place, message);
+    }
+    listener.tls = Some(first.clone());
+    Ok(())
 }
 
 /// The key's port, now that it must be one. 0 lets the kernel choose.
@@ -106,7 +172,8 @@ fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
 
 fn site(key: &Key, host: Option<BindAddress>) -> String {
     let on = host.map_or(String::new(), |host| format!(" on {host}"));
-    format!("dns://{}:{}{on}", key.name, key.port)
+    let scheme = if key.secure { "tls" } else { "dns" };
+    format!("{scheme}://{}:{}{on}", key.name, key.port)
 }
 
 #[cfg(test)]
@@ -120,7 +187,7 @@ mod tests {
         let place = Place { file: "f".into(), line };
         let address = |text: &&str| BindAddress { ip: text.parse().unwrap(), scope_id: 0 };
         Draft {
-            keys: vec![Key { place, name: Name::parse(zone).unwrap(), port }],
+            keys: vec![Key { place, name: Name::parse(zone).unwrap(), port, secure: false }],
             bind: bind.map(|bind| bind.iter().map(address).collect()),
             ..Draft::default()
         }

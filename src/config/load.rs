@@ -102,6 +102,8 @@ pub(super) struct Key {
     pub(super) name: Name,
     /// Any number until [`listeners::port`] has seen it.
     pub(super) port: i64,
+    /// It is served over TLS.
+    pub(super) secure: bool,
 }
 
 impl Config {
@@ -134,7 +136,8 @@ impl Config {
                 set_up(directive, block, draft, &mut context)?;
             }
         }
-        let listeners = listeners::group(&drafts)?;
+        let mut listeners = listeners::group(&drafts)?;
+        listeners::show_certificates(&mut listeners, &drafts, &mut context)?;
         oddities::of_blocks(&drafts, &listeners, &mut context);
         let stanzas: Vec<_> = drafts.iter().flat_map(|draft| &draft.forwards).collect();
         let upstreams = stanzas.iter().map(|stanza| stanza.forward.upstreams.len()).sum();
@@ -177,7 +180,9 @@ fn set_up(
 
 fn finish(draft: Draft, share: usize) -> Result<ServerBlock, ConfigError> {
     let ports = draft.keys.iter().map(listeners::port).collect::<Result<_, _>>()?;
-    let zones = draft.keys.into_iter().map(|key| key.name).collect();
-    let forwards = draft.forwards.into_iter().map(|stanza| stanza.finish(share)).collect();
-    Ok(ServerBlock { zones, ports, bind: draft.bind, stages: draft.stages, forwards })
+    let secure = draft.keys.iter().map(|key| key.secure).collect();
+    let Draft { keys, bind, stages, forwards, .. } = draft;
+    let zones = keys.into_iter().map(|key| key.name).collect();
+    let forwards = forwards.into_iter().map(|stanza| stanza.finish(share)).collect();
+    Ok(ServerBlock { zones, ports, secure, bind, stages, forwards })
 }

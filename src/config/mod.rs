@@ -26,6 +26,7 @@ mod quote;
 mod rcodes;
 mod reload;
 mod stages;
+mod tls;
 mod word;
 
 pub use budget::Descriptors;
@@ -43,8 +44,10 @@ pub use stages::{
     HeaderFlag, HeaderRule, Health, LoadBalance, Local, LogRule, Prefetch, Prometheus, Ready,
     ServeStale, Stages, StaleMode, Tap, TapTarget, Timeouts,
 };
+pub use tls::{ClientAuth, ClientTls, Pem, ServerTls};
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that onward was told to do.
@@ -117,6 +120,8 @@ pub struct Listener {
     pub implied: bool,
     /// Each zone served here and the index of its block in [`Config::blocks`], in file order.
     pub zones: Vec<(Name, usize)>,
+    /// Clients come over TLS, and over nothing else, and are shown this.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// One server block: what happens to the queries of its zones.
@@ -126,6 +131,8 @@ pub struct ServerBlock {
     pub zones: Vec<Name>,
     /// The port of each of `zones`, in the same order.
     pub ports: Vec<u16>,
+    /// Whether each of `zones` is served over TLS, in the same order.
+    pub secure: Vec<bool>,
     /// The addresses that `bind` names. `None`: no `bind`, all addresses.
     pub bind: Option<Vec<BindAddress>>,
     /// Its small directives.
@@ -273,6 +280,8 @@ pub struct Sizing {
 pub struct Upstream {
     /// Where it listens.
     pub address: SocketAddr,
+    /// It is asked over TLS, and over nothing else, in this way.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 /// In which order a query tries the upstreams of its stanza.

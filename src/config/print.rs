@@ -1,12 +1,13 @@
 //! The effective configuration, written as a Corefile.
 //!
 //! Every default is filled in and every address block and file expanded, so that an operator sees
-//! what holds. Reading the text again gives the same [`Config`] on any host that has room for it,
-//! with three exceptions: a stanza whose files list more nameservers than the language allows to
-//! be written out, the number of client streams, which nobody writes, and how long the addresses
-//! of host names hold, because the addresses themselves are written.
+//! what holds. Reading the text again gives the same [`Config`] on any host that has room for it
+//! and the same certificates and keys, with three exceptions: a stanza whose files list more
+//! nameservers than the language allows to be written out, the number of client streams, which
+//! nobody writes, and how long the addresses of host names hold, because the addresses themselves
+//! are written.
 
-use super::forward::{MAX_AGE_JITTER, show};
+use super::forward::{MAX_AGE_JITTER, show, tls};
 use super::{BindAddress, Config, Forward, Policy, Reload, ServerBlock};
 use crate::corefile::DIRECTIVES;
 use std::fmt;
@@ -23,8 +24,9 @@ impl fmt::Display for Config {
 
 impl ServerBlock {
     fn print(&self, f: &mut fmt::Formatter<'_>, reload: Option<Reload>) -> fmt::Result {
-        for (zone, port) in self.zones.iter().zip(&self.ports) {
-            write!(f, "{zone}:{port} ")?;
+        for ((zone, port), secure) in self.zones.iter().zip(&self.ports).zip(&self.secure) {
+            let scheme = if *secure { "tls://" } else { "" };
+            write!(f, "{scheme}{zone}:{port} ")?;
         }
         writeln!(f, "{{")?;
         match self.bind.as_deref() {
@@ -53,10 +55,7 @@ impl ServerBlock {
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "    forward {}", self.from)?;
-        for upstream in &self.upstreams {
-            // A scope is written as a number, and read as such.
-            write!(f, " {}", upstream.address)?;
-        }
+        self.upstreams.iter().try_for_each(|upstream| tls::write_upstream(upstream, f))?;
         writeln!(f, " {{")?;
         if !self.except.is_empty() {
             write!(f, "        except")?;
@@ -105,6 +104,7 @@ impl fmt::Display for Forward {
         if let Some(address) = self.source_address {
             writeln!(f, "        source_address {address}")?;
         }
+        tls::write(self, f)?;
         writeln!(f, "        spread {}", sizing.spread)?;
         if sizing.stream_spread > 1 {
             writeln!(f, "        stream_spread {}", sizing.stream_spread)?;

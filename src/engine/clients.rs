@@ -35,11 +35,14 @@ pub struct StreamLimits {
     pub write: Option<Duration>,
     /// Queries that one may ask before it is closed.
     pub queries: u32,
+    /// What goes over them is sealed: they are TLS.
+    pub secure: bool,
 }
 
 impl StreamLimits {
     /// Where nothing is said.
-    pub const DEFAULT: Self = Self { idle: IDLE_MAX, read: None, write: None, queries: u32::MAX };
+    pub const DEFAULT: Self =
+        Self { idle: IDLE_MAX, read: None, write: None, queries: u32::MAX, secure: false };
 
     /// How long one may stay that waits for this.
     fn of(&self, awaits: Awaits) -> Duration {

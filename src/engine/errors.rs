@@ -37,8 +37,77 @@ pub enum Fault {
     Closed,
     /// The system's error of this number.
     System(i32),
+    /// It could not be made secure.
+    Tls(TlsFault),
     /// Nobody can say.
     Unknown,
+}
+
+/// Why a connection could not be made or kept secure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum TlsFault {
+    /// The other end's certificate is for another name.
+    WrongName,
+    /// Nobody who is trusted has issued it.
+    UnknownIssuer,
+    /// It is too old.
+    Expired,
+    /// It is for a time to come.
+    NotYetValid,
+    /// Its key is none of those that were pinned.
+    WrongKey,
+    /// There is none, or it cannot be verified for another reason.
+    Certificate,
+    /// What it speaks is no TLS.
+    NotTls,
+    /// It speaks no version, or nothing else, that we do.
+    Incompatible,
+    /// It has refused, perhaps because it wants a certificate of ours.
+    Refused,
+    /// It breaks the rules of TLS.
+    Broken,
+    /// It could not be reached, or closed, failed or fell silent before the handshake was over.
+    Unfinished,
+}
+
+/// How many faults there are.
+pub const TLS_FAULTS: usize = TlsFault::Unfinished as usize + 1;
+/// What they are called where they are shown.
+pub const TLS_FAULT_NAMES: [&str; TLS_FAULTS] = [
+    "wrong_name",
+    "unknown_issuer",
+    "expired",
+    "not_yet_valid",
+    "wrong_key",
+    "bad_certificate",
+    "not_tls",
+    "incompatible",
+    "refused",
+    "protocol_error",
+    "unfinished",
+];
+
+impl TlsFault {
+    /// In words for an operator.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::WrongName => {
+                "tls: failed to verify certificate: it is for another name (tls_servername says \
+                 which is expected, else the upstream's address)"
+            }
+            Self::UnknownIssuer => "tls: failed to verify certificate: signed by unknown authority",
+            Self::Expired => "tls: failed to verify certificate: it has expired",
+            Self::NotYetValid => "tls: failed to verify certificate: it is not yet valid",
+            Self::WrongKey => "tls: failed to verify certificate: no tls_pin matches its key",
+            Self::Certificate => "tls: failed to verify certificate",
+            Self::NotTls => "tls: what it speaks is not TLS",
+            Self::Incompatible => "tls: no protocol version, cipher or ALPN in common",
+            Self::Refused => "tls: it refused the handshake",
+            Self::Broken => "tls: it violated the protocol",
+            Self::Unfinished => "tls: the handshake was not finished",
+        }
+    }
 }
 
 /// Why a query got an error of our own.

@@ -15,9 +15,9 @@ mod renewal;
 mod waiters;
 
 use super::index::Index;
-use super::key::{ConnectionId, ExchangeKey, Key, StreamKey, Transport};
+use super::key::{ConnectionId, ExchangeKey, Key, StreamKey, Transport, Way};
 use super::list::{Link, List, NONE};
-use super::message::query::{Asked, OPT_LEN, UPSTREAM_LEN_MAX, ask_keepalive};
+use super::message::query::{Asked, OPT_LEN, UPSTREAM_LEN_MAX, add_options};
 use super::message::{HEADER_LEN, put_u16, u16_at};
 use super::policy::Tour;
 use crate::config::QUERY_TIMEOUT;
@@ -72,8 +72,11 @@ pub struct Exchange {
     pub stanza: u32,
     /// Which upstream the current or last attempt went to, as numbered by the forwarder.
     pub upstream: u32,
-    /// How it goes upstream now; it may have begun otherwise.
+    /// How it goes upstream now, unless an upstream can be asked in one way only; it may have
+    /// begun otherwise.
     pub transport: Transport,
+    /// How the current or last attempt went.
+    asked_over: Transport,
     /// The stanza and transport that it began with, under which others find it.
     began: (u32, Transport),
     /// Its way through the stanza's upstreams.
@@ -225,6 +228,7 @@ impl Exchanges {
             name_len: opening.name_len as u16,
             stanza: opening.stanza,
             transport: opening.transport,
+            asked_over: opening.transport,
             began: (opening.stanza, opening.transport),
             until: now.plus(opening.budget),
             timeout_class: opening.timeout_class,
@@ -296,12 +300,12 @@ impl Exchanges {
             .find(id_hash(connection, id), |slot| self.slots[slot as usize].attempt == attempt)
     }
 
-    /// Begins an attempt on `connection`, with an id from `random` that no other outstanding
-    /// query there has.
+    /// Begins an attempt on `connection`, which is of this kind, with an id from `random` that no
+    /// other outstanding query there has.
     pub fn begin_attempt(
         &mut self,
         slot: u32,
-        connection: ConnectionId,
+        (connection, way): (ConnectionId, Way),
         now: Moment,
         mut random: impl FnMut() -> u16,
     ) {
@@ -316,9 +320,9 @@ impl Exchanges {
         let query = &mut self.queries[slot as usize];
         put_u16(query, 0, id);
         let opt = HEADER_LEN + usize::from(exchange.name_len) + 4;
-        let on_stream = exchange.transport == Transport::Tcp;
-        let len = ask_keepalive(query, opt, exchange.query_len.into(), on_stream);
+        let len = add_options(query, opt, exchange.query_len.into(), way);
         exchange.sent_len = len as u16;
+        exchange.asked_over = way.transport();
         let (timeout, queue) = &mut self.timeouts[exchange.timeout_class as usize];
         exchange.attempt = Some((connection, id));
         exchange.attempt_until = now.plus(*timeout);
@@ -416,6 +420,7 @@ impl Exchange {
             stanza: 0,
             upstream: 0,
             transport: Transport::Udp,
+            asked_over: Transport::Udp,
             began: (0, Transport::Udp),
             tour: Tour::NEW,
             failures: 0,

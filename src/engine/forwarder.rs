@@ -43,7 +43,7 @@ use super::routes::Routes;
 use super::stats::{Stats, UpstreamStats};
 use super::tally::{Sites, Tallies};
 use super::zones::Folded;
-use crate::config::{Config, Forward, Upstream};
+use crate::config::{ClientTls, Config, Forward, Upstream};
 use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
@@ -71,8 +71,8 @@ pub struct Reply {
     pub len: usize,
 }
 
-/// Where a connection leads, and from where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Where a connection leads, from where and how.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dial {
     /// The upstream's address.
     pub upstream: SocketAddr,
@@ -80,6 +80,8 @@ pub struct Dial {
     pub source: Option<IpAddr>,
     /// Datagrams of equal length may leave together.
     pub gso: bool,
+    /// Over TLS, by which it is known.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 /// A response that was believed; its replies are still to be drawn.
@@ -284,8 +286,13 @@ impl Forwarder {
     }
 
     /// Where `connection` leads, unless it was closed.
-    pub fn address(&self, connection: ConnectionId) -> Option<Dial> {
-        self.pools.pool_of(connection).map(|pool| self.addresses[pool / 2])
+    pub fn address(&self, connection: ConnectionId) -> Option<&Dial> {
+        self.upstream_at(connection).map(|upstream| &self.addresses[upstream])
+    }
+
+    /// The number of the upstream that `connection` leads to, unless it was closed.
+    pub fn upstream_at(&self, connection: ConnectionId) -> Option<usize> {
+        self.pools.pool_of(connection).map(|pool| pool / 2)
     }
 
     /// How many queries wait for a response.
@@ -401,7 +408,9 @@ impl Route {
 fn stream_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<StreamLimits> {
     let limits = |listener: &Option<usize>| {
         let mut limits = StreamLimits::DEFAULT;
-        let zones = listener.map_or(&[][..], |number| &config.listeners[number].zones);
+        let listener = listener.map(|number| &config.listeners[number]);
+        limits.secure = listener.is_some_and(|listener| listener.tls.is_some());
+        let zones = listener.map_or(&[][..], |listener| &listener.zones);
         let mut blocks: Vec<usize> = zones.iter().map(|(_, block)| *block).collect();
         blocks.sort_unstable();
         for block in blocks {
@@ -450,6 +459,7 @@ fn dials_of(config: &Config) -> Vec<Dial> {
         upstream: upstream.address,
         source: forward.source_address,
         gso: forward.gso,
+        tls: upstream.tls.clone(),
     };
     config.upstreams().map(dial).collect()
 }

@@ -23,6 +23,27 @@ pub enum Transport {
     Tcp,
 }
 
+/// On what a query goes upstream, which decides what its OPT says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A datagram.
+    Datagram,
+    /// A stream in the clear.
+    Stream,
+    /// A stream whose bytes nobody else reads, though everybody sees how many they are.
+    Secure,
+}
+
+impl Way {
+    /// How messages travel on it.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Datagram => Transport::Udp,
+            Self::Stream | Self::Secure => Transport::Tcp,
+        }
+    }
+}
+
 /// A connection of one of this worker's pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub Key);

@@ -4,6 +4,7 @@
 //! ends in exactly one of `replies` by response code or `drops` by reason (or is still
 //! outstanding), so that the books can be checked.
 
+use super::errors::{TLS_FAULTS, TlsFault};
 use super::histogram::{Latency, add_each};
 use super::stages::Step;
 use crate::config::order;
@@ -69,6 +70,8 @@ pub struct Stats {
     pub streams: u64,
     /// Streams of clients that were closed at once: all places, or all of their address, taken.
     pub streams_refused: u64,
+    /// Handshakes with clients, over TLS.
+    pub handshakes: Handshakes,
     /// Errors of queries that were to be logged and found no room on their way.
     pub errors_lost: u64,
     /// Lines of the query log that found no room on their way.
@@ -146,6 +149,45 @@ pub struct UpstreamStats {
     pub pool: PoolStats,
     /// Its streams.
     pub streams: PoolStats,
+    /// Handshakes with it, over TLS.
+    pub handshakes: Handshakes,
+}
+
+/// TLS handshakes of one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// Finished, from the first to the last of it.
+    pub full: u64,
+    /// Finished by resuming an earlier session.
+    pub resumed: u64,
+    /// Ended otherwise, by [`TlsFault`].
+    pub failed: [u64; TLS_FAULTS],
+    /// Times that one had to wait because others had taken the time there is for them.
+    pub deferred: u64,
+    /// How long those took that were finished, with the connection's own.
+    pub took: Latency,
+}
+
+impl Handshakes {
+    /// Counts one that is finished.
+    pub fn count(&mut self, resumed: bool, took: Duration) {
+        *(if resumed { &mut self.resumed } else { &mut self.full }) += 1;
+        self.took.add(took);
+    }
+
+    /// Counts one that is not.
+    pub fn fail(&mut self, fault: TlsFault) {
+        self.failed[fault as usize] += 1;
+    }
+
+    /// Adds another's counters.
+    pub fn add(&mut self, other: &Self) {
+        self.full += other.full;
+        self.resumed += other.resumed;
+        self.deferred += other.deferred;
+        self.took.merge(&other.took);
+        add_each(&mut self.failed, &other.failed);
+    }
 }
 
 /// What became of a pool's connections.
@@ -295,6 +337,7 @@ impl Stats {
         self.all_down += other.all_down;
         self.streams += other.streams;
         self.streams_refused += other.streams_refused;
+        self.handshakes.add(&other.handshakes);
         self.errors_lost += other.errors_lost;
         self.latency.merge(&other.latency);
         self.log_lost += other.log_lost;
@@ -364,6 +407,7 @@ impl UpstreamStats {
         self.latency.merge(&other.latency);
         self.pool.add(&other.pool);
         self.streams.add(&other.streams);
+        self.handshakes.add(&other.handshakes);
     }
 }
 

@@ -32,8 +32,9 @@ pub const KINDS: [u16; 19] =
 /// A zone at a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Site {
-    /// The address that is asked; `None`: all sites that are not counted apart.
-    pub server: Option<SocketAddr>,
+    /// The address that is asked, and whether over TLS; `None`: all sites that are not counted
+    /// apart.
+    pub server: Option<(SocketAddr, bool)>,
     /// The zone; `None`: what no zone wants.
     pub zone: Option<Name>,
     /// Its server block.
@@ -57,7 +58,7 @@ impl Sites {
             return all;
         }
         for listener in &config.listeners {
-            let server = Some(listener.address);
+            let server = Some((listener.address, listener.tls.is_some()));
             let dropped = all.number(Site { server, zone: None, block: None });
             let zones = listener.zones.iter().map(|(zone, block)| {
                 if !config.blocks[*block].is_measured() {

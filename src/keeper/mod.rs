@@ -20,6 +20,7 @@ use crate::engine::health::Verdicts;
 use crate::log::{Event, Level, Log, Value};
 use crate::moment::Moment;
 use crate::sys::random;
+use crate::tls::Setup;
 use crossbeam_channel::TryRecvError;
 use mio::{Events, Poll, Token, Waker};
 use probing::Probing;
@@ -61,8 +62,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper who finds out about the upstreams of `config` for `verdicts`, and where to put its
-    /// messages.
+    /// A keeper who finds out about the upstreams of `config` for `verdicts`, over TLS as `tls`
+    /// says, and where to put its messages.
     ///
     /// # Errors
     /// The kernel refused a poll or randomness: descriptors have run out.
@@ -70,6 +71,7 @@ impl Keeper {
         clock: Clock,
         config: &Config,
         verdicts: Arc<Verdicts>,
+        tls: &Setup,
     ) -> io::Result<(Self, KeeperMailbox)> {
         let poll = Poll::new()?;
         let (mailbox, mail) = KeeperMailbox::new(MAIL_MAX, Waker::new(poll.registry(), MAILBOX)?);
@@ -82,7 +84,7 @@ impl Keeper {
             behind: false,
             workers: Vec::new(),
             timers: Timers::with_capacity(TIMERS),
-            probing: Probing::new(config, verdicts, registry, random::seed()?),
+            probing: Probing::new(config, verdicts, tls, registry, random::seed()?),
             retired: Retired::default(),
             present: 0,
             to_drain: Vec::new(),
@@ -154,11 +156,11 @@ impl Keeper {
             ToKeeper::Wake { worker, pool, at } => {
                 self.timers.set(Due::Sweep { worker, pool }, Some(at));
             }
-            ToKeeper::Renew { config, verdicts, done } => {
+            ToKeeper::Renew { config, verdicts, tls, done } => {
                 // The workers will ask anew, by the numbers that their pools have then.
                 self.timers.clear();
                 self.retired.clear();
-                self.probing.renew(now, &config, verdicts, log);
+                self.probing.renew(now, &config, verdicts, &tls, log);
                 for upstream in 0..self.probing.count() {
                     self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));
                 }

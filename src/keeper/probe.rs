@@ -1,15 +1,18 @@
 //! One probe: a socket of its own, a query, and an answer or a failure.
 //!
 //! A new socket each time, so a probe has a new source port and says nothing about the pools'
-//! connections. UDP unless the stanza forces TCP. Nothing here waits: the owner calls
+//! connections. UDP unless the stanza forces TCP or the upstream is asked over TLS, whose handshake
+//! then belongs to the connecting. Nothing here waits: the owner calls
 //! [`Probe::on_ready`] when the socket can do something and gives up at [`Probe::deadline`], which
 //! is a limit of each stage (connect, write, read), as in the reference, so that no upstream can
 //! hold a probe for ever.
 
+use crate::engine::errors::TlsFault;
 use crate::engine::frame::{Inbox, Outbox};
 use crate::engine::health::query::ProbeQuery;
 use crate::moment::Moment;
 use crate::sys::socket;
+use crate::tls::{self, Received, Session};
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 use std::fmt;
@@ -38,6 +41,8 @@ pub(super) enum Failure {
     Closed,
     /// There was nothing but messages that are no answer.
     Strays,
+    /// It could not be made secure.
+    Tls(TlsFault),
     /// The kernel said so: refused, unreachable, out of descriptors.
     Io(io::Error),
 }
@@ -47,6 +52,7 @@ impl fmt::Display for Failure {
         match self {
             Self::TimedOut => f.write_str("timed out"),
             Self::Closed => f.write_str("connection closed"),
+            Self::Tls(fault) => f.write_str(fault.text()),
             Self::Strays => f.write_str("only messages that are no answer"),
             Self::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 f.write_str("refused")
@@ -80,23 +86,26 @@ pub(super) struct Probe {
 
 enum Link {
     Datagram(UdpSocket),
-    Stream { stream: TcpStream, stage: Stage },
+    Stream { stream: Wire, stage: Stage },
 }
 
 enum Stage {
     Connecting,
+    Handshaking,
     Writing(Outbox),
     Reading(Inbox),
 }
 
 impl Probe {
-    /// Sends `query` by `route`, or begins to. Events of its socket carry `token`.
+    /// Sends `query` by `route`, in `session` if there is one, or begins to. Events of its socket
+    /// carry `token`.
     ///
     /// # Errors
     /// There is no socket to be had or no way to the upstream.
     pub(super) fn begin(
         now: Moment,
         route: Route,
+        session: Option<Session>,
         query: &ProbeQuery,
         registry: &Registry,
         token: Token,
@@ -105,6 +114,7 @@ impl Probe {
         let (link, timeout) = if over_tcp {
             let mut stream = TcpStream::from_std(socket::tcp_connecting(upstream, source)?);
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+            let stream = Wire { socket: stream, session: session.map(Box::new) };
             (Link::Stream { stream, stage: Stage::Connecting }, CONNECT_TIMEOUT)
         } else {
             let mut socket = UdpSocket::from_std(socket::udp_connected(upstream, source)?);
@@ -136,14 +146,20 @@ impl Probe {
             Link::Stream { stream, stage } => (stream, stage),
         };
         if let Stage::Connecting = stage {
-            if !is_connected(stream)? {
+            if !is_connected(&stream.socket)? {
+                return Ok(false);
+            }
+            *stage = Stage::Handshaking;
+        }
+        if let Stage::Handshaking = stage {
+            if !stream.shake_hands()? {
                 return Ok(false);
             }
             *stage = Stage::Writing(framed(query));
             self.deadline = now.plus(WRITE_TIMEOUT);
         }
         if let Stage::Writing(outbox) = stage {
-            if !write(stream, outbox)? {
+            if !stream.write(outbox)? {
                 return Ok(false);
             }
             *stage = Stage::Reading(Inbox::default());
@@ -171,15 +187,12 @@ fn receive(
 
 /// Reads the stream until a message answers or there is no more for now.
 fn read(
-    stream: &mut TcpStream,
+    stream: &mut Wire,
     inbox: &mut Inbox,
     query: &ProbeQuery,
     strays: &mut u32,
 ) -> Result<bool, Failure> {
-    while let Some(count) = unless_blocked(|| stream.read(inbox.room()))? {
-        if count == 0 {
-            return Err(Failure::Closed);
-        }
+    while let Some(count) = stream.read(inbox.room())? {
         inbox.filled(count);
         // No length that two bytes can say is too long.
         while let Ok(Some(message)) = inbox.next(MESSAGE_LEN_MAX) {
@@ -214,15 +227,80 @@ fn framed(query: &ProbeQuery) -> Outbox {
     outbox
 }
 
-/// Writes what waits. True when all of it has been taken.
-fn write(stream: &mut TcpStream, outbox: &mut Outbox) -> io::Result<bool> {
-    while !outbox.waiting().is_empty() {
-        let Some(count) = unless_blocked(|| stream.write(outbox.waiting()))? else {
-            return Ok(false);
-        };
-        outbox.written(count);
+/// A stream, perhaps through TLS.
+struct Wire {
+    socket: TcpStream,
+    session: Option<Box<Session>>,
+}
+
+impl Wire {
+    /// Goes on with the handshake, if there is one. True when it is over.
+    fn shake_hands(&mut self) -> Result<bool, Failure> {
+        loop {
+            let flushed = self.flush()?;
+            let Self { socket, session: Some(session) } = self else { return Ok(true) };
+            if !flushed || session.is_open() {
+                return Ok(flushed);
+            }
+            // Nothing but the handshake comes before its end.
+            match session.receive(socket, &mut [0]) {
+                Ok(Received::Bytes { more, .. }) => {
+                    if !more && !session.wants_write() && !session.is_open() {
+                        return Ok(false);
+                    }
+                }
+                Ok(Received::End) => return Err(Failure::Tls(TlsFault::Unfinished)),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
     }
-    Ok(true)
+
+    /// Writes what TLS has to write. False: the kernel takes no more for now.
+    fn flush(&mut self) -> io::Result<bool> {
+        let Self { socket, session } = self;
+        while let Some(session) = session.as_mut().filter(|session| session.wants_write()) {
+            if unless_blocked(|| session.write(socket))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what waits. True when all of it has been taken.
+    fn write(&mut self, outbox: &mut Outbox) -> io::Result<bool> {
+        while self.flush()? && !outbox.waiting().is_empty() {
+            let count = match &mut self.session {
+                Some(session) => Some(session.seal(outbox.waiting())),
+                None => unless_blocked(|| self.socket.write(outbox.waiting()))?,
+            };
+            let Some(count) = count else { return Ok(false) };
+            outbox.written(count);
+        }
+        Ok(outbox.waiting().is_empty() && self.flush()?)
+    }
+
+    /// Reads once. `None`: there is no more for now.
+    fn read(&mut self, room: &mut [u8]) -> Result<Option<usize>, Failure> {
+        let Some(session) = &mut self.session else {
+            let count = unless_blocked(|| self.socket.read(room))?;
+            return if count == Some(0) { Err(Failure::Closed) } else { Ok(count) };
+        };
+        match session.receive(&mut self.socket, room) {
+            Ok(Received::Bytes { count: 0, more: false }) => Ok(None),
+            Ok(Received::Bytes { count, .. }) => Ok(Some(count)),
+            Ok(Received::End) => Err(Failure::Closed),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+}
+
+impl From<tls::Failure> for Failure {
+    fn from(failure: tls::Failure) -> Self {
+        match failure {
+            tls::Failure::Socket(error) => Self::Io(error),
+            tls::Failure::Tls(fault) => Self::Tls(fault),
+        }
+    }
 }
 
 fn is_answer(query: &ProbeQuery, message: &[u8], strays: &mut u32) -> Result<bool, Failure> {

@@ -12,6 +12,7 @@ use crate::engine::health::query::ProbeQuery;
 use crate::engine::health::schedule::{Change, Schedule};
 use crate::log::{Event, Level, Log, Value};
 use crate::moment::Moment;
+use crate::tls::{Client, Setup};
 use mio::{Registry, Token};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -24,6 +25,8 @@ const SOURCE: &str = "plugin/forward";
 /// One upstream, and what is known of it.
 struct Health {
     route: Route,
+    /// How it is spoken to, if over TLS.
+    client: Option<Client>,
     check: HealthCheck,
     query: ProbeQuery,
     schedule: Schedule,
@@ -50,13 +53,16 @@ impl Probing {
     pub(super) fn new(
         config: &Config,
         verdicts: Arc<Verdicts>,
+        tls: &Setup,
         registry: Registry,
         seed: [u8; 32],
     ) -> Self {
-        let upstreams = config.upstreams();
+        let upstreams = config.upstreams().zip(0..);
         Self {
             upstreams: upstreams
-                .map(|(forward, upstream)| Health::new(forward, upstream))
+                .map(|((forward, upstream), number)| {
+                    Health::new(forward, upstream, tls.client(number))
+                })
                 .collect(),
             verdicts,
             registry,
@@ -79,12 +85,14 @@ impl Probing {
         now: Moment,
         config: &Config,
         verdicts: Arc<Verdicts>,
+        tls: &Setup,
         log: Log,
     ) {
         let mut before = std::mem::take(&mut self.upstreams);
         self.verdicts = verdicts;
         for (forward, upstream) in config.upstreams() {
-            let mut health = Health::new(forward, upstream);
+            let client = tls.client(self.upstreams.len());
+            let mut health = Health::new(forward, upstream, client);
             let same = before.iter().position(|old| old.is_probed_like(&health));
             let mut probe_again = false;
             if let Some(old) = same.map(|place| before.remove(place)) {
@@ -162,10 +170,11 @@ impl Probing {
 
     fn begin(&mut self, now: Moment, upstream: usize, log: Log) {
         let health = &mut self.upstreams[upstream];
-        let Health { route, query, schedule, .. } = health;
+        let Health { route, client, query, schedule, .. } = health;
         self.verdicts.set(upstream, schedule.is_down(), true);
         query.set_id(self.random.next_u32() as u16);
-        match Probe::begin(now, *route, query, &self.registry, Token(upstream)) {
+        let session = client.as_ref().map(Client::session);
+        match Probe::begin(now, *route, session, query, &self.registry, Token(upstream)) {
             Ok(probe) => health.probe = Some(probe),
             Err(failure) => self.conclude(now, upstream, Err(failure), log),
         }
@@ -194,13 +203,14 @@ impl Probing {
 }
 
 impl Health {
-    fn new(forward: &Forward, upstream: &Upstream) -> Self {
+    fn new(forward: &Forward, upstream: &Upstream, client: Option<&Client>) -> Self {
         Self {
             route: Route {
                 upstream: upstream.address,
                 source: forward.source_address,
-                over_tcp: forward.force_tcp,
+                over_tcp: forward.force_tcp || client.is_some(),
             },
+            client: client.cloned(),
             check: forward.health.clone(),
             query: ProbeQuery::new(&forward.health),
             schedule: Schedule::new(&forward.health),
@@ -212,7 +222,12 @@ impl Health {
 
     /// Whether what is known of this one is known of `other`.
     fn is_probed_like(&self, other: &Self) -> bool {
-        (self.route, &self.check) == (other.route, &other.check)
+        let same_tls = match (&self.client, &other.client) {
+            (None, None) => true,
+            (Some(own), Some(other)) => own.is(other),
+            _ => false,
+        };
+        same_tls && (self.route, &self.check) == (other.route, &other.check)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::config::{Config, Host};
 use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};
 use crate::engine::health::Verdicts;
 use crate::log::Log;
+use crate::tls::Setup;
 use crossbeam_channel::{Receiver, Sender};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -58,7 +59,8 @@ impl Scene {
         let config = config(upstreams, options);
         let verdicts = Arc::new(Verdicts::new(&config));
         let clock = Clock::start();
-        let (keeper, mailbox) = Keeper::new(clock, &config, Arc::clone(&verdicts)).unwrap();
+        let (keeper, mailbox) =
+            Keeper::new(clock, &config, Arc::clone(&verdicts), &Setup::default()).unwrap();
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), MAILBOX).unwrap();
         let (worker, mail) = Mailbox::new(1, waker);
@@ -416,7 +418,7 @@ fn between_outages_nothing_is_due() {
     let config = config(&[upstream.local_addr().unwrap()], "");
     let verdicts = Arc::new(Verdicts::new(&config));
     let (mut keeper, mailbox) =
-        Keeper::new(Clock::start(), &config, Arc::clone(&verdicts)).unwrap();
+        Keeper::new(Clock::start(), &config, Arc::clone(&verdicts), &Setup::default()).unwrap();
     assert_eq!(keeper.timers.next_deadline(), None);
     mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
     keeper.turn(Log::text(|_| ())).unwrap();
@@ -434,7 +436,7 @@ fn a_stop_ends_the_probing() {
     let config = config(&[upstream.local_addr().unwrap()], "");
     let verdicts = Arc::new(Verdicts::new(&config));
     let (mut keeper, mailbox) =
-        Keeper::new(Clock::start(), &config, Arc::clone(&verdicts)).unwrap();
+        Keeper::new(Clock::start(), &config, Arc::clone(&verdicts), &Setup::default()).unwrap();
     mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
     keeper.turn(Log::text(|_| ())).unwrap();
     probe(&upstream);

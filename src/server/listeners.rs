@@ -27,8 +27,8 @@ const PORT_TRIES_MAX: u32 = 100;
 /// leaves by them, and than a worker keeps them.
 const GONE_MAX: Duration = Duration::from_secs(10);
 
-/// One worker's sockets on one address.
-type Pair = (UdpSocket, TcpListener);
+/// One worker's sockets on one address; one for TLS has none for datagrams.
+type Pair = (Option<UdpSocket>, TcpListener);
 
 /// Each worker's sockets on one address.
 struct Group {
@@ -70,7 +70,8 @@ impl Listeners {
     /// Has all sockets steered as at the start: another process that has them, too, may have
     /// changed that.
     pub(super) fn steer(&self) {
-        for (datagrams, _) in self.slots.iter().flatten().filter_map(|group| group.pairs.first()) {
+        let firsts = self.slots.iter().flatten().filter_map(|group| group.pairs.first());
+        for datagrams in firsts.filter_map(|(datagrams, _)| datagrams.as_ref()) {
             // It has worked before; if it does not now, what holds is as good.
             let _ = self.steering.apply_anew(datagrams);
         }
@@ -83,7 +84,7 @@ impl Listeners {
     pub(super) fn pass(&self, passed: &mut Passed) -> io::Result<()> {
         let served = self.slots.iter().flatten().filter(|group| group.gone.is_none());
         for (datagrams, acceptor) in served.flat_map(|group| &group.pairs) {
-            passed.add(datagrams)?;
+            datagrams.as_ref().map_or(Ok(0), |datagrams| passed.add(datagrams))?;
             passed.add(acceptor)?;
         }
         Ok(())
@@ -104,6 +105,9 @@ impl Listeners {
             Plan { listeners: vec![None; self.slots.len()], bound: Vec::new(), fresh: Vec::new() };
         for (number, listener) in listeners.iter_mut().enumerate() {
             let (slot, fresh) = match self.find(listener.address, &plan) {
+                Some((_, group)) if group.is_secure() != listener.tls.is_some() => {
+                    return Err(StartError::Scheme(group.address));
+                }
                 Some((slot, group)) => {
                     listener.address = group.address;
                     (slot, group.gone.is_some())
@@ -132,7 +136,10 @@ impl Listeners {
             let Some(group) = group.as_ref().filter(|_| plan.listeners[slot].is_none()) else {
                 continue;
             };
-            let covers = |listener: &Listener| group.is_covered_by(listener.address);
+            let covers = |listener: &Listener| {
+                let same = group.is_secure() == listener.tls.is_some();
+                same && group.is_covered_by(listener.address)
+            };
             if let Some(number) = listeners.iter().position(covers) {
                 plan.serve(slot, number, group.gone.is_some());
             }
@@ -156,7 +163,8 @@ impl Listeners {
             let group = bound.or(self.slots.get(*slot).and_then(Option::as_ref));
             let pairs = group.map_or(&[][..], |group| &group.pairs);
             for (row, (datagrams, acceptor)) in rows.iter_mut().zip(pairs) {
-                row.push((*slot, datagrams.try_clone()?, acceptor.try_clone()?));
+                let datagrams = datagrams.as_ref().map(UdpSocket::try_clone).transpose()?;
+                row.push((*slot, datagrams, acceptor.try_clone()?));
             }
         }
         self.slots.resize_with(plan.listeners.len().max(self.slots.len()), || None);
@@ -213,7 +221,7 @@ impl Listeners {
     /// The group, if there is one, its sockets steered.
     fn steered(&self, group: Option<Group>) -> Result<Option<Group>, StartError> {
         if let Some(Group { address, pairs, .. }) = &group
-            && let Some((datagrams, _)) = pairs.first()
+            && let Some((Some(datagrams), _)) = pairs.first()
         {
             // Those bound first are numbered first, which is the order of the workers.
             let steered = self.steering.apply(datagrams);
@@ -236,7 +244,12 @@ impl Listeners {
     /// not to be shared in that way, is a second descriptor of one of them.
     fn inherit(&mut self, listener: &Listener) -> Result<Vec<Group>, StartError> {
         let address = listener.address;
-        let mut datagrams = take_all(&mut self.inherited.datagrams, address);
+        let secure = listener.tls.is_some();
+        // Datagrams on the port of a listener for TLS are somebody else's.
+        let mut datagrams = match secure {
+            true => Vec::new(),
+            false => take_all(&mut self.inherited.datagrams, address),
+        };
         let mut acceptors = take_all(&mut self.inherited.acceptors, address);
         let most = datagrams.len().max(acceptors.len());
         if most == 0 {
@@ -245,8 +258,9 @@ impl Listeners {
         let failed = |error| StartError::Bind(address, error);
         let refused = |error| StartError::Steer(address, error);
         let wanted = most.next_multiple_of(self.workers);
-        fill(&mut datagrams, wanted, || socket::udp_listener(address, true), UdpSocket::try_clone)
-            .map_err(failed)?;
+        let open = || socket::udp_listener(address, true);
+        let count = if secure { 0 } else { wanted };
+        fill(&mut datagrams, count, open, UdpSocket::try_clone).map_err(failed)?;
         fill(
             &mut acceptors,
             wanted,
@@ -262,7 +276,8 @@ impl Listeners {
             .first()
             .map_or(Ok(()), |first| self.steering.apply_anew(first))
             .map_err(refused)?;
-        let mut pairs = datagrams.into_iter().zip(acceptors);
+        let datagrams = datagrams.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let mut pairs = datagrams.zip(acceptors);
         let groups = (0..wanted / self.workers).map(|_| Group {
             asked: address,
             address,
@@ -310,6 +325,11 @@ impl Plan {
 }
 
 impl Group {
+    /// Whether it is one for TLS.
+    fn is_secure(&self) -> bool {
+        self.pairs.first().is_some_and(|(datagrams, _)| datagrams.is_none())
+    }
+
     /// When its last reply has left, if it is gone.
     fn over_at(&self) -> Option<Moment> {
         self.gone.map(|gone| gone.plus(GONE_MAX))
@@ -339,7 +359,7 @@ fn bind(
     let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
     loop {
         tries -= 1;
-        match bind_all(asked, workers, shared) {
+        match bind_all(asked, workers, shared, listener.tls.is_some()) {
             Ok((address, pairs)) => {
                 listener.address = address;
                 return Ok(Some(Group { asked, address, pairs, gone: None }));
@@ -357,20 +377,24 @@ fn bind_all(
     asked: SocketAddr,
     workers: usize,
     shared: bool,
+    secure: bool,
 ) -> io::Result<(SocketAddr, Vec<Pair>)> {
     // SO_REUSEPORT would let us share the address with a program that has it already, and each get
     // half of the queries: so it is first bound alone. Who has part of it himself cannot learn
     // that.
-    let address = if shared { asked } else { bind_alone(asked)? };
+    let address = if shared { asked } else { bind_alone(asked, secure)? };
     let both = |_| {
-        let datagrams = socket::udp_listener(address, true)?;
+        let datagrams = (!secure).then(|| socket::udp_listener(address, true)).transpose()?;
         Ok((datagrams, socket::tcp_listener(address, true)?))
     };
     Ok((address, (0..workers).map(both).collect::<io::Result<_>>()?))
 }
 
 /// The address that `asked` is, which nobody else has.
-fn bind_alone(asked: SocketAddr) -> io::Result<SocketAddr> {
+fn bind_alone(asked: SocketAddr, secure: bool) -> io::Result<SocketAddr> {
+    if secure {
+        return socket::tcp_listener(asked, false)?.local_addr();
+    }
     let alone = socket::udp_listener(asked, false)?;
     let address = alone.local_addr()?;
     drop(socket::tcp_listener(address, false)?);
@@ -494,7 +518,10 @@ mod tests {
                 let client = UdpSocket::bind("127.0.0.1:0").unwrap();
                 client.send_to(query, group.address).unwrap();
                 loop {
-                    let has = |(socket, _): &(UdpSocket, _)| socket.recv(&mut [0; 64]).is_ok();
+                    let has = |(socket, _): &(Option<UdpSocket>, _)| {
+                        let socket = socket.as_ref();
+                        socket.is_some_and(|socket| socket.recv(&mut [0; 64]).is_ok())
+                    };
                     if let Some(worker) = group.pairs.iter().position(has) {
                         return worker;
                     }
@@ -524,6 +551,7 @@ mod tests {
             let pairs = &listeners.slots[0].as_ref().unwrap().pairs;
             let mut inherited = Inherited::default();
             for (datagrams, acceptor) in pairs {
+                let datagrams = datagrams.as_ref().unwrap();
                 let address = datagrams.local_addr().unwrap();
                 inherited.datagrams.push((address, datagrams.try_clone().unwrap()));
                 inherited.acceptors.push((address, acceptor.try_clone().unwrap()));

@@ -4,14 +4,19 @@
 //! admitted, who has been quiet for too long and how much one may ask is the engine's word
 //! ([`crate::engine::clients`]). A stream that has asked as much as it may is left unread, so the
 //! kernel slows its sender down; one that does not read its answers is closed when they reach
-//! their bound.
+//! their bound. Over TLS the handshake comes first, in the time that there is for handshakes
+//! ([`Allowance`]): streams beyond it stand in a queue of their own and are left unread.
 
+use super::allowance::Allowance;
 use super::stream::{Progress, Stream};
 use super::token::Token;
+use crate::clock::Clock;
+use crate::engine::errors::{Fault, TlsFault};
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::key::StreamKey;
 use crate::engine::{Client, Forwarder};
 use crate::moment::Moment;
+use crate::tls::Session;
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
 use std::collections::VecDeque;
@@ -34,12 +39,18 @@ struct Slot {
     queued: bool,
     /// It has asked as much as it may, and is read again after an answer.
     paused: bool,
+    /// When it was accepted, if its handshake is not over.
+    shaking_since: Option<Moment>,
 }
 
 /// The client streams of a worker.
 pub(super) struct ClientStreams {
     slots: Vec<Option<Slot>>,
     ready: VecDeque<StreamKey>,
+    /// Streams to be read when there is time for their handshakes.
+    deferred: VecDeque<StreamKey>,
+    allowance: Allowance,
+    clock: Clock,
     /// Streams with answers to be written at the end of the turn.
     written: Vec<StreamKey>,
     /// A reply that the engine writes at once.
@@ -48,9 +59,16 @@ pub(super) struct ClientStreams {
 
 impl ClientStreams {
     /// None yet.
-    pub(super) fn new() -> Self {
-        let reply = vec![0; STREAM_MESSAGE_MAX].into();
-        Self { slots: Vec::new(), ready: VecDeque::new(), written: Vec::new(), reply }
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            slots: Vec::new(),
+            ready: VecDeque::new(),
+            deferred: VecDeque::new(),
+            allowance: Allowance::new(),
+            clock,
+            written: Vec::new(),
+            reply: vec![0; STREAM_MESSAGE_MAX].into(),
+        }
     }
 
     /// The bytes that are reserved whether anybody connects or not.
@@ -59,8 +77,8 @@ impl ClientStreams {
     }
 
     /// The bytes that one stream can come to hold.
-    pub(super) fn bytes_max() -> usize {
-        size_of::<Option<Slot>>() + Stream::bytes_max(QUERY_LEN_MAX)
+    pub(super) fn bytes_max(secure: bool) -> usize {
+        size_of::<Option<Slot>>() + Stream::bytes_max(QUERY_LEN_MAX, secure)
     }
 
     /// How many streams wait to be read.
@@ -68,7 +86,13 @@ impl ClientStreams {
         self.ready.len()
     }
 
-    /// Accepts streams from listener number `number`; true if there may be more.
+    /// When there is time for handshakes again, if any waits for that.
+    pub(super) fn handshakes_due(&self) -> Option<Moment> {
+        (!self.deferred.is_empty()).then(|| self.allowance.next())
+    }
+
+    /// Accepts streams from listener number `number`; true if there may be more. `session`: one
+    /// for each of them, if it is a listener for TLS.
     pub(super) fn accept(
         &mut self,
         now: Moment,
@@ -76,6 +100,7 @@ impl ClientStreams {
         listener: &TcpListener,
         engine: &mut Forwarder,
         registry: &Registry,
+        session: impl Fn() -> Option<Result<Session, TlsFault>>,
     ) -> bool {
         for _ in 0..ACCEPT_MAX {
             let (mut socket, peer) = match listener.accept() {
@@ -92,8 +117,16 @@ impl ClientStreams {
                 continue;
             };
             if let Some(evicted) = evicted {
-                self.slots[evicted.index()] = None;
+                self.remove(evicted, engine);
             }
+            let session = match session().transpose() {
+                Ok(session) => session,
+                Err(fault) => {
+                    engine.stats_mut().handshakes.fail(fault);
+                    engine.clients.close(key);
+                    continue;
+                }
+            };
             let both = Interest::READABLE | Interest::WRITABLE;
             let token = Token::Stream(key).pack();
             let _ = socket.set_nodelay(true);
@@ -103,13 +136,14 @@ impl ClientStreams {
             }
             engine.stats_mut().streams += 1;
             let local = socket.local_addr().ok().map(|address| address.ip());
-            let stream = Stream::new(socket, false);
+            let shaking_since = session.is_some().then_some(now);
+            let stream = Stream::new(socket, false, session);
             let (listener, queued, paused) = (number as u16, false, false);
             if self.slots.len() <= key.index() {
                 self.slots.resize_with(key.index() + 1, || None);
             }
             self.slots[key.index()] =
-                Some(Slot { key, listener, peer, local, stream, queued, paused });
+                Some(Slot { key, listener, peer, local, stream, queued, paused, shaking_since });
         }
         true
     }
@@ -143,13 +177,52 @@ impl ClientStreams {
         }
     }
 
+    /// Goes on with handshakes that had to wait, as long as there is time for them.
+    pub(super) fn shake(&mut self, now: Moment, engine: &mut Forwarder) {
+        self.allowance.refill(now);
+        while self.allowance.is_left()
+            && let Some(key) = self.deferred.pop_front()
+        {
+            self.read_from(now, key, engine);
+        }
+    }
+
     /// Reads once from the stream at the head of the queue, and has the engine take its queries.
+    /// Where a handshake would go on there may be no time for it.
     pub(super) fn read(&mut self, now: Moment, engine: &mut Forwarder) {
         let Some(key) = self.ready.pop_front() else { return };
+        let shaking = slot(&mut self.slots, key).is_some_and(|slot| slot.shaking_since.is_some());
+        if shaking && (!self.allowance.is_left() || !self.deferred.is_empty()) {
+            engine.stats_mut().handshakes.deferred += 1;
+            self.deferred.push_back(key);
+        } else {
+            self.read_from(now, key, engine);
+        }
+    }
+
+    fn read_from(&mut self, now: Moment, key: StreamKey, engine: &mut Forwarder) {
         let Some(slot) = slot(&mut self.slots, key) else { return };
         slot.queued = false;
-        let progress = if slot.paused { Progress::More } else { slot.stream.read() };
+        let progress = match slot.shaking_since {
+            Some(since) => {
+                let began = self.clock.now();
+                let progress = slot.stream.read();
+                let done = self.clock.now();
+                self.allowance.spend(done.since(began));
+                if slot.stream.is_open() {
+                    slot.shaking_since = None;
+                    let (resumed, took) = (slot.stream.is_resumed(), done.since(since));
+                    engine.stats_mut().handshakes.count(resumed, took);
+                }
+                progress
+            }
+            None if slot.paused => Progress::More,
+            None => slot.stream.read(),
+        };
         slot.paused = false;
+        if slot.stream.wants_write() {
+            self.written.push(key);
+        }
         let local = slot.local.map(|ip| (ip, 0));
         let ask = Client { listener: slot.listener, peer: slot.peer, local, stream: Some(key) };
         let mut broken = false;
@@ -250,9 +323,20 @@ impl ClientStreams {
     /// Closes the stream; answers that come for it find nobody.
     fn close(&mut self, key: StreamKey, engine: &mut Forwarder) {
         engine.clients.close(key);
-        if slot(&mut self.slots, key).is_some() {
-            self.slots[key.index()] = None;
+        self.remove(key, engine);
+    }
+
+    /// Closes the socket, and counts the handshake that it may have been in.
+    fn remove(&mut self, key: StreamKey, engine: &mut Forwarder) {
+        let Some(slot) = slot(&mut self.slots, key) else { return };
+        match slot.shaking_since {
+            Some(_) => engine.stats_mut().handshakes.fail(match slot.stream.fault() {
+                Fault::Tls(fault) => fault,
+                _ => TlsFault::Unfinished,
+            }),
+            None => slot.stream.end(),
         }
+        self.slots[key.index()] = None;
     }
 }
 

@@ -6,6 +6,7 @@
 //! is counted, reported and built afresh, and no other worker notices. A worker takes no decision
 //! about a query: it moves bytes between sockets and the engine.
 
+mod allowance;
 mod clients;
 mod logging;
 mod renewal;
@@ -47,7 +48,8 @@ const MAIL_SPARE: usize = 64;
 
 /// The sockets of one listener.
 struct Listening {
-    datagrams: UdpSocket,
+    /// `None`: it is one for TLS.
+    datagrams: Option<UdpSocket>,
     acceptor: TcpListener,
 }
 
@@ -55,13 +57,15 @@ impl Listening {
     /// The sockets of the listener with this number, registered to be read. Both are non-blocking.
     fn register(
         number: usize,
-        datagrams: UdpSocket,
+        datagrams: Option<UdpSocket>,
         acceptor: std::net::TcpListener,
         registry: &Registry,
     ) -> io::Result<Self> {
         let mut acceptor = TcpListener::from_std(acceptor);
-        let mut source = SourceFd(&datagrams.as_raw_fd());
-        registry.register(&mut source, Token::Datagrams(number).pack(), Interest::READABLE)?;
+        if let Some(datagrams) = &datagrams {
+            let mut source = SourceFd(&datagrams.as_raw_fd());
+            registry.register(&mut source, Token::Datagrams(number).pack(), Interest::READABLE)?;
+        }
         registry.register(&mut acceptor, Token::Acceptor(number).pack(), Interest::READABLE)?;
         Ok(Self { datagrams, acceptor })
     }
@@ -69,7 +73,9 @@ impl Listening {
     /// Nothing is read from them any more, though replies may still leave. An event that still
     /// comes is not to be acted upon.
     fn deregister(&mut self, registry: &Registry) {
-        let _ = registry.deregister(&mut SourceFd(&self.datagrams.as_raw_fd()));
+        if let Some(datagrams) = &self.datagrams {
+            let _ = registry.deregister(&mut SourceFd(&datagrams.as_raw_fd()));
+        }
         let _ = registry.deregister(&mut self.acceptor);
     }
 }
@@ -269,9 +275,14 @@ mod tests {
         let (keeper, mail) = KeeperMailbox::new(8, waker);
         let acceptor = socket::tcp_listener(address, true).unwrap();
         let verdicts = Arc::new(Verdicts::new(&config));
-        let assignment =
-            Assignment { config: Arc::new(config), edition: 0, verdicts, listeners: vec![Some(0)] };
-        let sockets = vec![(0, listener, acceptor)];
+        let assignment = Assignment {
+            config: Arc::new(config),
+            edition: 0,
+            verdicts,
+            tls: Arc::default(),
+            listeners: vec![Some(0)],
+        };
+        let sockets = vec![(0, Some(listener), acceptor)];
         let (writer, _records) = WriterMailbox::new(1);
         let (seat, mailbox) =
             Seat::new(3, assignment.clone(), sockets, Clock::start(), keeper, writer).unwrap();

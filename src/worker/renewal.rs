@@ -37,7 +37,7 @@ impl Turner<'_> {
             self.engine.renew(now, &assignment.config, &assignment.listeners, verdicts);
             self.renumber_retired();
             super::prefer_huge_pages(&self.engine);
-            self.sockets.make_room(self.engine.connections_max());
+            self.sockets.renew(self.engine.connections_max(), &assignment.tls);
             self.seat.pages.provide(&assignment.config);
             self.seat.assignment = assignment;
             // Those that a panic left behind are numbered by the old configuration.

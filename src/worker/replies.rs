@@ -5,6 +5,7 @@
 
 use super::Listening;
 use super::clients::ClientStreams;
+use crate::clock::Clock;
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::stats::DropReason;
 use crate::engine::{Answered, Client, Forwarder, Reply};
@@ -23,11 +24,11 @@ pub(super) struct Replies {
 
 impl Replies {
     /// Room for `capacity` datagrams of `length` bytes.
-    pub(super) fn new(capacity: usize, length: usize) -> Self {
+    pub(super) fn new(capacity: usize, length: usize, clock: Clock) -> Self {
         Self {
             batch: ReplyBatch::new(capacity, length),
             failure: vec![0; STREAM_MESSAGE_MAX].into(),
-            streams: ClientStreams::new(),
+            streams: ClientStreams::new(clock),
         }
     }
 
@@ -116,11 +117,12 @@ impl Replies {
     fn flush_batch(&mut self, listeners: &[Option<Listening>], engine: &mut Forwarder) {
         let sent = self.batch.flush(|number| {
             let listening = listeners[usize::from(number)].as_ref();
-            listening.expect("a query came in on it").datagrams.as_fd()
+            let datagrams = listening.and_then(|listening| listening.datagrams.as_ref());
+            datagrams.expect("a query came in on it").as_fd()
         });
         engine.stats_mut().drops[DropReason::ReplyNotSent as usize] += sent.dropped as u64;
     }
 }
 
-/// Our OPT with its options.
-const STREAM_REPLY_SPARE: usize = 512;
+/// Our OPT with its options, padding included.
+const STREAM_REPLY_SPARE: usize = 1024;

@@ -2,11 +2,14 @@
 //!
 //! [`Stream`] moves bytes between a TCP socket and two bounded boxes, one read and one write per
 //! turn, and says what became of it; the messages are the turn's business. The same for clients
-//! and upstreams: they differ in who may send how much, which is told per call.
+//! and upstreams: they differ in who may send how much, which is told per call. With a [`Session`]
+//! between socket and boxes it is a stream of TLS, and nothing of a box leaves before the handshake
+//! is over.
 
 use super::logging::fault_of;
 use crate::engine::errors::Fault;
 use crate::engine::frame::{Full, Inbox, Outbox};
+use crate::tls::{Failure, Received, Session};
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 
@@ -30,6 +33,8 @@ pub(super) struct Stream {
     pub(super) socket: TcpStream,
     pub(super) inbox: Inbox,
     outbox: Outbox,
+    /// Between the socket and the boxes.
+    tls: Option<Box<Session>>,
     /// The kernel would take no more; its event will tell when it does.
     blocked: bool,
     /// An event has said that the other end sends no more: it is to be read to its end.
@@ -42,21 +47,48 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Over `socket`. `blocked`: it is not connected yet.
-    pub(super) fn new(socket: TcpStream, blocked: bool) -> Self {
-        let (inbox, outbox) = (Inbox::default(), Outbox::default());
-        Self { socket, inbox, outbox, blocked, read_closed: false, half_closed: false, fault: None }
+    pub(super) fn new(socket: TcpStream, blocked: bool, tls: Option<Session>) -> Self {
+        Self {
+            socket,
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            tls: tls.map(Box::new),
+            blocked,
+            read_closed: false,
+            half_closed: false,
+            fault: None,
+        }
     }
 
     /// The bytes that one can come to hold whose other end sends messages of at most `len_max`.
-    pub(super) fn bytes_max(len_max: usize) -> usize {
+    pub(super) fn bytes_max(len_max: usize, secure: bool) -> usize {
         let boxes =
             Inbox::bytes_max(len_max) + Outbox::bytes_max(usize::from(u16::MAX), WAITING_MAX);
-        size_of::<Self>() + boxes
+        size_of::<Self>() + boxes + if secure { Session::bytes_max() } else { 0 }
+    }
+
+    /// Whether messages may come and go: of TLS, whether the handshake is over.
+    pub(super) fn is_open(&self) -> bool {
+        self.tls.as_ref().is_none_or(|session| session.is_open())
+    }
+
+    /// Whether its session is a resumed one.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.is_resumed())
+    }
+
+    /// Whether TLS has something of its own to write.
+    pub(super) fn wants_write(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.wants_write())
     }
 
     /// Reads once.
     pub(super) fn read(&mut self) -> Progress {
         let room = self.inbox.room();
+        if let Some(session) = &mut self.tls {
+            let received = session.receive(&mut self.socket, room);
+            return self.received(received);
+        }
         let capacity = room.len();
         match self.socket.read(room) {
             Ok(0) => {
@@ -72,6 +104,27 @@ impl Stream {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Progress::More,
             Err(error) => {
                 self.fault = Some(fault_of(&error));
+                Progress::Over
+            }
+        }
+    }
+
+    /// What a read through TLS has led to.
+    fn received(&mut self, received: Result<Received, Failure>) -> Progress {
+        match received {
+            Ok(Received::Bytes { count, more }) => {
+                self.inbox.filled(count);
+                if more || self.read_closed { Progress::More } else { Progress::Blocked }
+            }
+            Ok(Received::End) => {
+                self.half_closed = true;
+                Progress::Over
+            }
+            Err(failure) => {
+                self.fault = Some(match failure {
+                    Failure::Socket(error) => fault_of(&error),
+                    Failure::Tls(fault) => Fault::Tls(fault),
+                });
                 Progress::Over
             }
         }
@@ -103,7 +156,15 @@ impl Stream {
 
     /// Whether anything waits to go out.
     pub(super) fn is_drained(&self) -> bool {
-        self.outbox.waiting().is_empty()
+        self.outbox.waiting().is_empty() && !self.wants_write()
+    }
+
+    /// Nothing more is to be sent, and of TLS the other end is told so, if that can be done at
+    /// once.
+    pub(super) fn end(&mut self) {
+        if let Some(session) = self.tls.as_mut().filter(|_| !self.blocked) {
+            session.end(&mut self.socket);
+        }
     }
 
     /// The kernel says that the socket can be written to; returns whether that is news.
@@ -111,11 +172,23 @@ impl Stream {
         std::mem::take(&mut self.blocked)
     }
 
-    /// Writes what waits, as far as the kernel takes it; returns how many bytes that was.
+    /// Writes what waits, as far as the kernel takes it; returns how many bytes of messages that
+    /// was, those that TLS has sealed by now included.
     pub(super) fn flush(&mut self) -> Result<usize, io::Error> {
         let mut total = 0;
-        while !self.blocked && !self.outbox.waiting().is_empty() {
-            match self.socket.write(self.outbox.waiting()) {
+        while !self.blocked {
+            let written = match &mut self.tls {
+                Some(session) if session.wants_write() => {
+                    session.write(&mut self.socket).map(|_| 0)
+                }
+                Some(session) => match session.seal(self.outbox.waiting()) {
+                    0 => break,
+                    count => Ok(count),
+                },
+                None if self.outbox.waiting().is_empty() => break,
+                None => self.socket.write(self.outbox.waiting()),
+            };
+            match written {
                 Ok(count) => {
                     self.outbox.written(count);
                     total += count;
@@ -141,7 +214,7 @@ mod tests {
         let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         near.set_nonblocking(true).unwrap();
         let (far, _) = listener.accept().unwrap();
-        (Stream::new(TcpStream::from_std(near), false), far)
+        (Stream::new(TcpStream::from_std(near), false, None), far)
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::stream::{Progress, Stream};
 use super::token::Token;
 use super::upstream::{Socket, Sockets};
 use crate::control::snapshot::LoopStats;
-use crate::control::{ToKeeper, ToWorker};
+use crate::control::{Assignment, ToKeeper, ToWorker};
 use crate::engine::errors::{Fault, Operation};
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::stats::{CacheStats, DropReason, Stats};
@@ -90,10 +90,10 @@ impl<'a> Turner<'a> {
         let drain_until = seat.draining.then(|| seat.clock.now().plus(DRAIN_MAX));
         Self {
             engine,
-            sockets: Sockets::new(capacity, seat.busy_poll),
+            sockets: Sockets::new(capacity, seat.busy_poll, &seat.assignment.tls),
             queries: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, true),
             responses: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, false),
-            replies: Replies::new(BATCH_MAX, DATAGRAM_LEN_MAX),
+            replies: Replies::new(BATCH_MAX, DATAGRAM_LEN_MAX, seat.clock),
             outgoing: QueryBatch::new(BATCH_MAX),
             sends: Vec::with_capacity(crate::engine::exchange::EXCHANGES_MAX),
             events: Events::with_capacity(EVENTS_MAX),
@@ -181,7 +181,9 @@ impl<'a> Turner<'a> {
         let mail = (self.keeper_busy || self.writer_busy).then(|| now.plus(MAIL_RETRY));
         let idle = self.engine.clients.next_deadline();
         let page = self.page_retry.or_else(|| self.engine.page_due());
-        let own = [idle, mail, page, self.drain_until, self.gone_until];
+        let handshakes = self.replies.streams.handshakes_due();
+        let handshakes = handshakes.filter(|_| self.drain_until.is_none());
+        let own = [idle, mail, page, handshakes, self.drain_until, self.gone_until];
         let deadlines = [self.engine.next_deadline()].into_iter().chain(own);
         deadlines.flatten().min().map(|deadline| deadline.since(now))
     }
@@ -222,7 +224,9 @@ impl<'a> Turner<'a> {
                     let fault = fault_of(&error);
                     return self.engine.on_connection_error(now, id, Operation::Write, fault);
                 }
-                self.engine.on_connected(now, id);
+                if stream.is_open() {
+                    self.engine.on_connected(now, id);
+                }
             }
             if !event.is_readable() && !event.is_read_closed() {
                 return;
@@ -261,9 +265,12 @@ impl<'a> Turner<'a> {
     pub(super) fn receive_queries(&mut self, now: Moment) {
         let Some(number) = self.ready_listeners.pop_front() else { return };
         self.queued_listeners[number] = false;
-        let Some(listening) = &self.seat.listeners[number] else { return };
+        let listening = self.seat.listeners[number].as_ref();
+        let Some(datagrams) = listening.and_then(|listening| listening.datagrams.as_ref()) else {
+            return;
+        };
         // Errors other than WouldBlock are ICMP's about earlier replies: they concern no query.
-        let received = self.queries.recv(listening.datagrams.as_fd());
+        let received = self.queries.recv(datagrams.as_fd());
         let again = match &received {
             Ok(count) => *count == self.queries.capacity(),
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
@@ -290,14 +297,18 @@ impl<'a> Turner<'a> {
     /// New streams, and what was asked on those there are.
     pub(super) fn receive_from_streams(&mut self, now: Moment) {
         let registry = self.seat.poll.registry();
+        let Assignment { tls, listeners, .. } = &self.seat.assignment;
         for (number, ready) in self.ready_acceptors.iter_mut().enumerate() {
             if let Some(listening) = self.seat.listeners[number].as_ref().filter(|_| *ready) {
                 let (streams, engine) = (&mut self.replies.streams, &mut self.engine);
-                *ready = streams.accept(now, number, &listening.acceptor, engine, registry);
+                let acceptor = &listening.acceptor;
+                let session = || tls.accept((*listeners.get(number)?)?);
+                *ready = streams.accept(now, number, acceptor, engine, registry, session);
             } else {
                 *ready = false;
             }
         }
+        self.replies.streams.shake(now, &mut self.engine);
         for _ in 0..self.replies.streams.ready() {
             self.replies.streams.read(now, &mut self.engine);
         }
@@ -327,16 +338,35 @@ impl<'a> Turner<'a> {
                 }
                 received
             }
-            Some(Socket::Stream(stream)) => match receive_messages(stream, &mut handle) {
-                Progress::Over => Err(stream.fault()),
-                progress => Ok(progress),
-            },
+            Some(Socket::Stream(stream)) => {
+                let was_open = stream.is_open();
+                let received = match receive_messages(stream, &mut handle) {
+                    Progress::Over => Err(stream.fault()),
+                    progress => Ok(progress),
+                };
+                if received.is_ok() && (!was_open || stream.wants_write()) {
+                    self.go_on_in_tls(now, id, was_open);
+                }
+                received
+            }
         };
         if let Err(fault) = received {
             self.engine.on_connection_error(now, id, Operation::Read, fault);
         }
         if received == Ok(Progress::More) && self.sockets.set_queued(id, true) {
             self.ready_connections.push_back(id);
+        }
+    }
+
+    /// A stream of TLS has been read, which may have brought its handshake nearer to its end: what
+    /// that takes is written, and what has waited for it.
+    fn go_on_in_tls(&mut self, now: Moment, id: ConnectionId, was_open: bool) {
+        let Some(Socket::Stream(stream)) = self.sockets.get(id) else { return };
+        if !was_open && stream.is_open() {
+            self.engine.on_secured(now, id, stream.is_resumed());
+        }
+        if let Err(error) = stream.flush() {
+            self.engine.on_connection_error(now, id, Operation::Write, fault_of(&error));
         }
     }
 

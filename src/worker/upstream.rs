@@ -9,6 +9,7 @@ use super::token::Token;
 use crate::control::snapshot::Ports;
 use crate::engine::{ConnectionId, Dial, Forwarder};
 use crate::sys::socket;
+use crate::tls::{Clients, Setup};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
@@ -59,21 +60,25 @@ pub(super) struct Sockets {
     busy_poll: Duration,
     /// Upstreams on the way to which it does not.
     unsegmented: Vec<SocketAddr>,
+    /// Our side of sessions with upstreams.
+    tls: Clients,
 }
 
 impl Sockets {
     /// A table for connections numbered below `capacity`, whose packets the kernel may ask the
     /// network card for during `busy_poll`.
-    pub(super) fn new(capacity: usize, busy_poll: Duration) -> Self {
+    pub(super) fn new(capacity: usize, busy_poll: Duration, setup: &Setup) -> Self {
         let slots = std::iter::repeat_with(|| None).take(capacity).collect();
-        Self { slots, segments: socket::can_segment(), busy_poll, unsegmented: Vec::new() }
+        let tls = Clients::new(setup, &Clients::default());
+        Self { slots, segments: socket::can_segment(), busy_poll, unsegmented: Vec::new(), tls }
     }
 
-    /// Makes the table large enough for connections numbered below `capacity`, for another
-    /// configuration: what routes were like is learned anew.
-    pub(super) fn make_room(&mut self, capacity: usize) {
+    /// Makes the table large enough for connections numbered below `capacity`, to upstreams that
+    /// are spoken to as `setup` says. What routes were like is learned anew.
+    pub(super) fn renew(&mut self, capacity: usize, setup: &Setup) {
         self.unsegmented.clear();
         self.slots.resize_with(capacity.max(self.slots.len()), || None);
+        self.tls = Clients::new(setup, &self.tls);
     }
 
     /// The bytes that the table has reserved.
@@ -92,7 +97,8 @@ impl Sockets {
         engine: &Forwarder,
         registry: &Registry,
     ) -> io::Result<Option<&mut Socket>> {
-        let Some(Dial { upstream, source, gso }) = engine.address(id) else { return Ok(None) };
+        let Some(Dial { upstream, source, gso, .. }) = engine.address(id) else { return Ok(None) };
+        let (upstream, source, gso) = (*upstream, *source, *gso);
         let slot = &mut self.slots[id.index()];
         let slot = match slot.take().filter(|slot| slot.id == id) {
             Some(current) => slot.insert(current),
@@ -103,7 +109,9 @@ impl Sockets {
                     let mut stream = TcpStream::from_std(stream);
                     let both = Interest::READABLE | Interest::WRITABLE;
                     registry.register(&mut stream, token, both)?;
-                    Socket::Stream(Box::new(Stream::new(stream, true)))
+                    let number = engine.upstream_at(id);
+                    let session = number.and_then(|number| self.tls.session(number));
+                    Socket::Stream(Box::new(Stream::new(stream, true, session)))
                 } else {
                     let socket = socket::udp_connected(upstream, source)?;
                     if !self.busy_poll.is_zero() {
@@ -160,9 +168,11 @@ impl Sockets {
 
     /// Closes the socket of `id`, if it has one.
     pub(super) fn close(&mut self, id: ConnectionId) {
-        let place = &mut self.slots[id.index()];
-        let Some(slot) = place.take_if(|slot| slot.id == id) else { return };
-        if let Socket::Stream(stream) = slot.socket {
+        let slot = &mut self.slots[id.index()];
+        if let Some(mut closed) = slot.take_if(|slot| slot.id == id)
+            && let Socket::Stream(stream) = &mut closed.socket
+        {
+            stream.end();
             socket::forget_unsent(&stream.socket);
         }
     }

@@ -59,6 +59,7 @@ pub(super) fn text(error: &QueryError, config: &Config) -> String {
                 Fault::System(number) => {
                     reach(verb, &format_args!("{call}: {}", system_text(number)))
                 }
+                Fault::Tls(fault) => reach(verb, &fault.text()),
                 Fault::Unknown => reach(verb, &"connection failed"),
             }
         }

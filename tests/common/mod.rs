@@ -29,7 +29,7 @@ pub(crate) fn upstream_address(number: usize) -> SocketAddr {
 
 /// A stanza for all names with so many upstreams, tried in order, that dials no more than it needs.
 pub(crate) fn stanza(upstreams: usize) -> Forward {
-    let upstream = |number| Upstream { address: upstream_address(number) };
+    let upstream = |number| Upstream { address: upstream_address(number), tls: None };
     Forward {
         from: Name::root(),
         except: Vec::new(),
@@ -68,10 +68,11 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
 pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
     let zones = blocks.iter().enumerate().map(|(block, (zone, _))| (name(zone), block));
     let address = SocketAddr::from(([127, 0, 0, 1], 53));
-    let listener = Listener { address, implied: false, zones: zones.collect() };
+    let listener = Listener { address, implied: false, zones: zones.collect(), tls: None };
     let block = |(zone, forwards): (&str, _)| ServerBlock {
         zones: vec![name(zone)],
         ports: vec![53],
+        secure: vec![false],
         bind: None,
         stages: Stages::default(),
         forwards,

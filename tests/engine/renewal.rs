@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// A stanza whose upstreams are those with these numbers.
 fn to(upstreams: &[usize]) -> Forward {
-    let upstream = |number: &usize| Upstream { address: upstream_address(*number) };
+    let upstream = |number: &usize| Upstream { address: upstream_address(*number), tls: None };
     Forward { upstreams: upstreams.iter().map(upstream).collect(), ..stanza(1) }
 }
 

@@ -4,10 +4,14 @@
 //! pass. What the client checks of each answer (id, question as it was spelt, record) is in
 //! `onward::traffic`.
 
+#[path = "../common/certs.rs"]
+mod certs;
 mod coalescing;
 mod datagrams;
 #[path = "../common/dead.rs"]
 mod dead;
+mod dot_server;
+mod dot_upstream;
 #[path = "../common/flood.rs"]
 mod flood;
 mod forgery;
@@ -71,7 +75,7 @@ pub(crate) fn start_text(text: &str, workers: usize) -> Server {
     start_with(Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0, workers)
 }
 
-fn start_with(config: Config, workers: usize) -> Server {
+pub(crate) fn start_with(config: Config, workers: usize) -> Server {
     let log = Log::text(|line| eprintln!("{line}"));
     Server::start(config, &vec![None; workers], log).unwrap()
 }

@@ -287,7 +287,7 @@ impl World {
         let Some(dial) = self.engine.address(id).filter(|_| !self.is_open(id)) else {
             return true;
         };
-        let Dial { upstream, source, .. } = dial;
+        let Dial { upstream, source, .. } = *dial;
         if self.mode(upstream) == Mode::CannotBeReached {
             return false;
         }

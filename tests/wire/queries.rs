@@ -6,11 +6,12 @@
 use crate::common::for_seeds;
 use crate::common::wire::{Ask, word_at};
 use crate::oracle::{OPT, has_pointer, options_of, read};
-use crate::random::{ECS, KEEPALIVE, NSID, TSIG, mutate, random_query};
+use crate::random::{ECS, KEEPALIVE, NSID, PADDING, TSIG, mutate, random_query};
 use domain::base::Message;
 use domain::base::iana::{Opcode, OptionCode};
 use domain::base::name::ToName;
-use onward::engine::message::query::{Edns, Query, Rejection, UPSTREAM_LEN_MAX, ask_keepalive};
+use onward::engine::key::Way;
+use onward::engine::message::query::{Edns, Query, Rejection, UPSTREAM_LEN_MAX, add_options};
 use onward::engine::message::{HEADER_LEN, Rcode};
 
 /// What becomes of a query, in the words of the contract, as `domain` reads it.
@@ -66,6 +67,7 @@ fn verdict(packet: &[u8]) -> Verdict {
     };
     let keepalive = options.iter().any(|(code, _)| *code == KEEPALIVE);
     let nsid = options.iter().any(|(code, _)| *code == NSID);
+    let padding = options.iter().any(|(code, _)| *code == PADDING);
     let subnets: Vec<_> = options.into_iter().filter(|(code, _)| *code == ECS).collect();
     if subnets.iter().any(|(_, data)| data.len() > 20) {
         return refused(Rcode::FormErr, true);
@@ -84,6 +86,7 @@ fn verdict(packet: &[u8]) -> Verdict {
         dnssec_ok: opt.ttl & 0x8000 != 0,
         keepalive,
         nsid,
+        padding,
     });
     let subnet = subnets.last().map_or(Vec::new(), |(_, data)| data.clone());
     Verdict::Taken { edns, subnet }
@@ -139,12 +142,21 @@ fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
     let mut out = [0xaa; UPSTREAM_LEN_MAX];
     let length = query.write_upstream(&mut out, 1_232);
     let written = out;
-    let on_stream = ask_keepalive(&mut out, query.question.end(), length, true);
+    let on_stream = add_options(&mut out, query.question.end(), length, Way::Stream);
     let (_, records) = read(&out[..on_stream]).expect("what we send on a stream");
     let options = options_of(&records[0].data).expect("our options");
     let asks = options.last().is_some_and(|(code, data)| *code == 11 && data.is_empty());
     assert!(asks && on_stream == length + 4, "a stream's server is asked for how long it stays");
-    assert_eq!(ask_keepalive(&mut out, query.question.end(), length, false), length);
+    let secure = add_options(&mut out, query.question.end(), length, Way::Secure);
+    let (_, records) = read(&out[..secure]).expect("what we send over TLS");
+    let options = options_of(&records[0].data).expect("our options");
+    let (code, zeros) = options.last().expect("padding");
+    assert!(*code == PADDING && zeros.iter().all(|zero| *zero == 0), "it says nothing");
+    assert!(
+        secure.is_multiple_of(128) && secure - on_stream < 4 + 128,
+        "{on_stream} became {secure}"
+    );
+    assert_eq!(add_options(&mut out, query.question.end(), length, Way::Datagram), length);
     assert_eq!(out[..length], written[..length], "and that of a datagram is not");
     let out = &out[..length];
     assert_eq!(&out[HEADER_LEN..query.question.end()], &packet[HEADER_LEN..query.question.end()]);

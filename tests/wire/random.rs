@@ -16,6 +16,7 @@ pub(crate) const ECS: u16 = 8;
 /// RFC 7828.
 pub(crate) const KEEPALIVE: u16 = 11;
 pub(crate) const NSID: u16 = 3;
+pub(crate) const PADDING: u16 = 12;
 
 /// A query such as clients send, or not quite.
 pub(crate) fn random_query(dice: &mut Dice) -> Vec<u8> {
@@ -169,6 +170,7 @@ pub(crate) fn random_asked(dice: &mut Dice) -> Asked {
         dnssec_ok: dice.one_in(2),
         keepalive: dice.one_in(4),
         nsid: dice.one_in(4),
+        padding: false,
     };
     let edns = (!dice.one_in(3)).then_some(edns);
     Asked { id: dice.word(), flags: dice.word() & 0x07ff, edns }

@@ -5,12 +5,11 @@
 //! the first directive behind `prometheus` in the chain, whoever answered, and nobody where the
 //! reply is an error of ours.
 
-use super::{Buckets, Exposition, Snapshot, edges, rcode_name, server_of};
-use crate::config::{Config, Kind, ServerBlock};
+use super::{Buckets, Exposition, Snapshot, edges, rcode_name, server_at, server_of};
+use crate::config::{Config, Kind, Listener, ServerBlock};
 use crate::engine::histogram::{SIZES, Sizes};
 use crate::engine::stats::{CacheStats, StageCounts};
 use crate::engine::tally::{KINDS, Site, Tally};
-use std::net::SocketAddr;
 
 /// Labels of `coredns_plugin_enabled` at most: a million zones times their plugins are no metric.
 const PLUGINS_MAX: usize = 4_096;
@@ -24,13 +23,13 @@ const CLASSES: [&str; 2] = ["success", "denial"];
 pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
     let listeners = config.listeners.iter();
     let zones = listeners.flat_map(|listener| {
-        listener.zones.iter().map(|(zone, block)| (listener.address, zone, &config.blocks[*block]))
+        listener.zones.iter().map(move |(zone, block)| (listener, zone, &config.blocks[*block]))
     });
-    let plugins = zones.flat_map(|(address, zone, block)| {
-        block.handlers().into_iter().map(move |plugin| (address, zone, plugin))
+    let plugins = zones.flat_map(|(listener, zone, block)| {
+        block.handlers().into_iter().map(move |plugin| (listener, zone, plugin))
     });
-    for (address, zone, plugin) in plugins.take(PLUGINS_MAX) {
-        let (server, zone) = (server_of(address), zone.to_string());
+    for (listener, zone, plugin) in plugins.take(PLUGINS_MAX) {
+        let (server, zone) = (server_at(listener), zone.to_string());
         let labels = [("server", &*server), ("zone", &zone), VIEW, ("name", plugin)];
         all.largest("coredns_plugin_enabled", "Which plugins are at work.", &labels, 1.0);
     }
@@ -142,7 +141,7 @@ pub(super) fn of_caches(all: &mut Exposition, snapshot: &Snapshot) {
     let blocks = snapshot.config.blocks.iter().enumerate();
     let caching = blocks.filter(|(_, block)| block.stages.cache.is_some());
     for ((number, block), stats) in caching.zip(&snapshot.stats.caches) {
-        let server = first_address(&snapshot.config, number).map_or_else(String::new, server_of);
+        let server = first_listener(&snapshot.config, number).map_or_else(String::new, server_at);
         of_cache(all, &server, &zones_of(block), stats);
     }
 }
@@ -153,10 +152,10 @@ fn zones_of(block: &ServerBlock) -> String {
     zones.join(",")
 }
 
-fn first_address(config: &Config, block: usize) -> Option<SocketAddr> {
+fn first_listener(config: &Config, block: usize) -> Option<&Listener> {
     let mut listeners = config.listeners.iter();
     let serving = |zones: &[(crate::config::Name, usize)]| zones.iter().any(|zone| zone.1 == block);
-    listeners.find(|listener| serving(&listener.zones)).map(|listener| listener.address)
+    listeners.find(|listener| serving(&listener.zones))
 }
 
 fn of_cache(all: &mut Exposition, server: &str, zones: &str, stats: &CacheStats) {

@@ -10,14 +10,6 @@ use crate::corefile::{Cursor, Token};
 /// Reads the arguments of one option.
 pub(super) fn check(property: &Token, cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
     match &*property.text {
-        "tls" => {
-            if cursor.rest().len() > 3 {
-                return Err(cursor.argument_error().into());
-            }
-        }
-        "tls_servername" => {
-            cursor.expect_arg()?;
-        }
         "doh_method" => {
             let method = cursor.expect_arg()?;
             if !["POST", "GET"].contains(&&*method.text) {

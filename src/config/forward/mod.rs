@@ -12,13 +12,14 @@ mod names;
 mod sizing;
 mod switches;
 mod targets;
+pub(super) mod tls;
 
 pub(super) use sizing::share;
 
 use super::error::Complaint;
 use super::load::{Context, Draft};
 use super::{
-    Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, UPSTREAMS_MAX, Upstream, duration,
+    Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, UPSTREAMS_MAX, duration,
     keys, numbers, oddities,
 };
 use crate::corefile::{Cursor, ParseError, Place, Token, did_you_mean};
@@ -37,7 +38,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All options, and whether onward has them. To build one: say `true` here, and move its arm from
 /// [`later::check`] to [`Options::read`], where its value becomes a field.
-const OPTIONS: [(&str, bool); 28] = [
+const OPTIONS: [(&str, bool); 29] = [
     ("except", true),
     ("expire", true),
     ("max_age", true),
@@ -63,8 +64,9 @@ const OPTIONS: [(&str, bool); 28] = [
     ("max_concurrent", true),
     ("source_address", true),
     ("resolver", true),
-    ("tls", false),
-    ("tls_servername", false),
+    ("tls", true),
+    ("tls_servername", true),
+    ("tls_pin", true),
     ("doh_method", false),
 ];
 
@@ -101,7 +103,8 @@ pub(super) fn read(
     while let Some(name) = context.stanza("forward", cursor) {
         let from = read_from(cursor, context)?;
         let written = cursor.expect_rest()?;
-        let mut options = Options::default();
+        let root = draft.stages.root.clone();
+        let mut options = Options { root, ..Options::default() };
         let mut seen = Vec::new();
         while let Some(property) = cursor.block() {
             options.read_any(property, cursor, context)?;
@@ -115,7 +118,7 @@ pub(super) fn read(
             let message = format!("more than {TARGETS_MAX} TOs configured: {}", targets.written);
             too_many = Some(Complaint::value(name, message));
         }
-        draft.forwards.push(options.stanza(name, from, targets)?);
+        draft.forwards.push(options.stanza(name, from, targets, context)?);
     }
     too_many.or(not_built).map_or(Ok(()), Err)
 }
@@ -156,6 +159,8 @@ fn warn_of_option<'a>(property: &'a Token, seen: &mut Vec<&'a str>, context: &mu
 /// The options of one stanza, as far as they are written.
 #[derive(Default)]
 struct Options {
+    /// Where relative paths begin.
+    root: Option<String>,
     except: Vec<Name>,
     policy: Policy,
     expire: Option<Duration>,
@@ -179,6 +184,7 @@ struct Options {
     resolvers: Vec<SocketAddr>,
     sizing: sizing::Written,
     spread_place: Option<Place>,
+    tls: tls::Written,
     /// The first option that is right but not built.
     not_built: Option<Complaint>,
 }
@@ -265,6 +271,9 @@ impl Options {
             "stream_spread" => {
                 self.sizing.stream_spread = Some(sizing::read(property, cursor)?);
                 self.spread_place.get_or_insert_with(|| property.place.clone());
+            }
+            "tls" | "tls_servername" | "tls_pin" => {
+                self.tls.read(property, cursor, self.root.as_deref(), context)?;
             }
             "max_conns" => self.sizing.max_conns = Some(sizing::read(property, cursor)?),
             "max_inflight" => self.sizing.max_inflight = Some(sizing::read_pair(property, cursor)?),
@@ -361,22 +370,14 @@ impl Options {
         targets::read(written, &names, context)
     }
 
-    /// Upstreams of one family cannot be asked from an address of the other.
-    fn check_source(&self, upstreams: &[Upstream]) -> Result<(), Complaint> {
-        let Some((source, place)) = &self.source_address else { return Ok(()) };
-        let mut addresses = upstreams.iter().map(|upstream| upstream.address);
-        let Some(other) = addresses.find(|address| address.is_ipv4() != source.is_ipv4()) else {
-            return Ok(());
-        };
-        let message = format!(
-            "upstream {other} cannot be asked from source_address {source}, which is of the other \
-             address family: remove the upstream or the option"
-        );
-        Err(Complaint::Value { place: place.clone(), message })
-    }
-
-    fn stanza(self, name: &Token, from: Name, targets: Targets) -> Result<Stanza, Complaint> {
-        let upstreams = targets.upstreams;
+    fn stanza(
+        self,
+        name: &Token,
+        from: Name,
+        targets: Targets,
+        context: &mut Context<'_>,
+    ) -> Result<Stanza, Complaint> {
+        let upstreams = self.tls.apply(targets.found, context)?;
         if upstreams.len() > UPSTREAMS_MAX {
             let count = upstreams.len();
             let message = format!(
@@ -385,7 +386,9 @@ impl Options {
             );
             return Err(Complaint::value(name, message));
         }
-        self.check_source(&upstreams)?;
+        if let Some((source, place)) = &self.source_address {
+            targets::check_source(*source, place, &upstreams)?;
+        }
         // Twice around the list, as in the reference.
         let twice = u32::try_from(upstreams.len() * 2).unwrap_or(u32::MAX);
         let attempts = self.max_connect_attempts.unwrap_or(twice);

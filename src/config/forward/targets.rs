@@ -13,7 +13,7 @@ use super::super::bind::is_link_local;
 use super::super::error::Complaint;
 use super::super::load::Context;
 use super::super::quote::quote;
-use super::super::{Host, Name, Upstream, keys};
+use super::super::{Host, Name, Upstream, keys, tls};
 use super::names::Names;
 use crate::corefile::{Place, Token};
 use std::collections::HashMap;
@@ -28,16 +28,35 @@ const NAMESERVERS_MAX: usize = 1024;
 /// The targets of one stanza.
 pub(super) struct Targets {
     /// Without duplicates, at least one.
-    pub(super) upstreams: Vec<Upstream>,
+    pub(super) found: Vec<Found>,
     /// How many arguments they were written as. Files without nameserver are not counted.
     pub(super) written: usize,
     /// How long the addresses hold that host names stand for, if there are any.
     pub(super) names_ttl: Option<Duration>,
 }
 
+/// An address to forward to.
+pub(super) struct Found {
+    pub(super) address: SocketAddr,
+    /// It is asked over TLS, and known by this.
+    pub(super) tls: Option<Known>,
+}
+
+/// By what an upstream is known that speaks TLS.
+pub(super) enum Known {
+    /// Nothing is said: by its address.
+    Address,
+    /// By the name behind `%`; the other two tell where that is written.
+    Name { name: String, shown: String, place: Place },
+    /// It is written as this host name.
+    Host(String),
+}
+
 /// One target before its scheme and port are looked at.
 struct Target {
     place: Place,
+    /// The name that it was looked up by.
+    looked_up: Option<String>,
     scheme: &'static str,
     /// Without the zone that `%` separates.
     host: String,
@@ -51,7 +70,8 @@ impl Target {
         let (host, zone) = strip_zone(address);
         let zone = zone.map(str::to_owned);
         let place = argument.place.clone();
-        Self { place, scheme, host: host.to_owned(), zone, port: port.to_owned() }
+        let (host, port) = (host.to_owned(), port.to_owned());
+        Self { place, looked_up: None, scheme, host, zone, port }
     }
 }
 
@@ -80,13 +100,13 @@ pub(super) fn read(
         count += usize::from(targets.len() > before);
     }
     // Files may list any number, so what was seen is looked up and not searched.
-    let (mut upstreams, mut seen) = (Vec::new(), HashMap::new());
+    let (mut found, mut seen) = (Vec::new(), HashMap::new());
     for target in &targets {
-        let address = resolve(target, context)?;
+        let (address, tls) = resolve(target, context)?;
         match seen.entry(address) {
             Entry::Vacant(new) => {
                 new.insert(false);
-                upstreams.push(Upstream { address });
+                found.push(Found { address, tls });
             }
             Entry::Occupied(mut known) => {
                 if !known.insert(true) {
@@ -99,10 +119,10 @@ pub(super) fn read(
             }
         }
     }
-    if upstreams.is_empty() {
+    if found.is_empty() {
         return Err(Complaint::value(written[0], "no valid upstream addresses found"));
     }
-    Ok(Targets { upstreams, written: count, names_ttl })
+    Ok(Targets { found, written: count, names_ttl })
 }
 
 /// Adds what one argument stands for. Returns how long that holds, if it is a host name.
@@ -144,12 +164,14 @@ fn read_one(
             }
             Err(unreadable) => {
                 let (name, port) = split.unwrap_or((rest, default_port));
-                let (name, _) = strip_zone(name);
+                let (name, zone) = strip_zone(name);
                 check_name(argument, scheme, name)?;
                 let (found, ttl) = names.find(argument, name, unreadable.as_deref())?;
-                targets.extend(
-                    found.iter().map(|ip| Target::new(argument, scheme, &ip.to_string(), port)),
-                );
+                targets.extend(found.iter().map(|ip| Target {
+                    looked_up: Some(name.to_owned()),
+                    zone: zone.filter(|_| scheme == "tls").map(str::to_owned),
+                    ..Target::new(argument, scheme, &ip.to_string(), port)
+                }));
                 return Ok(Some(ttl));
             }
         },
@@ -165,21 +187,24 @@ fn check_name(argument: &Token, scheme: &str, name: &str) -> Result<(), Complain
         let message = format!("not an IP address, file, or valid domain: {quoted}");
         return Err(Complaint::value(argument, message));
     }
-    if scheme != "dns" {
+    if scheme == "https" {
         return Err(Complaint::not_built(argument, format!("upstream '{}'", argument.text)));
     }
     Ok(())
 }
 
-/// The address of a target, if onward can speak to it.
-fn resolve(target: &Target, context: &mut Context<'_>) -> Result<SocketAddr, Complaint> {
-    let Target { place, scheme, host, zone, port } = target;
+/// The address of a target, if onward can speak to it, and by what it is known over TLS.
+fn resolve(
+    target: &Target,
+    context: &mut Context<'_>,
+) -> Result<(SocketAddr, Option<Known>), Complaint> {
+    let Target { place, looked_up, scheme, host, zone, port } = target;
     let refuse = |message| Complaint::Value { place: place.clone(), message };
     let shown =
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     match *scheme {
-        "dns" => {}
-        "tls" | "https" => {
+        "dns" | "tls" => {}
+        "https" => {
             let what = format!("upstream '{scheme}://{shown}'");
             return Err(Complaint::NotBuilt { place: place.clone(), what });
         }
@@ -197,12 +222,26 @@ fn resolve(target: &Target, context: &mut Context<'_>) -> Result<SocketAddr, Com
     let port = number.ok_or_else(|| {
         refuse(format!("the port of upstream {} must be 1 to 65535", quote(&shown)))
     })?;
+    if *scheme == "tls" {
+        let known = match (zone, looked_up) {
+            (Some(name), _) => {
+                let named = tls::server_name(name).ok_or_else(|| {
+                    refuse(format!("{} is no name that a certificate could be for", quote(name)))
+                })?;
+                let shown = format!("tls://{shown}");
+                Known::Name { name: named, shown, place: place.clone() }
+            }
+            (None, Some(host)) => tls::server_name(host).map_or(Known::Address, Known::Host),
+            (None, None) => Known::Address,
+        };
+        return Ok((SocketAddr::new(ip.to_canonical(), port), Some(known)));
+    }
     match (ip.to_canonical(), zone) {
         (IpAddr::V6(ip), Some(zone)) if is_link_local(ip.into()) => {
             let scope_id = context.host.scope_id(zone).ok_or_else(|| {
                 refuse(format!("upstream {host}: this host has no interface {}", quote(zone)))
             })?;
-            Ok(SocketAddrV6::new(ip, port, 0, scope_id).into())
+            Ok((SocketAddrV6::new(ip, port, 0, scope_id).into(), None))
         }
         (ip, zone) => {
             if is_link_local(ip) {
@@ -217,9 +256,26 @@ fn resolve(target: &Target, context: &mut Context<'_>) -> Result<SocketAddr, Com
                 );
                 context.warn(place, message);
             }
-            Ok(SocketAddr::new(ip, port))
+            Ok((SocketAddr::new(ip, port), None))
         }
     }
+}
+
+/// Refuses upstreams of one family that would be asked from an address of the other.
+pub(super) fn check_source(
+    source: IpAddr,
+    place: &Place,
+    upstreams: &[Upstream],
+) -> Result<(), Complaint> {
+    let mut addresses = upstreams.iter().map(|upstream| upstream.address);
+    let Some(other) = addresses.find(|address| address.is_ipv4() != source.is_ipv4()) else {
+        return Ok(());
+    };
+    let message = format!(
+        "upstream {other} cannot be asked from source_address {source}, which is of the other \
+         address family: remove the upstream or the option"
+    );
+    Err(Complaint::Value { place: place.clone(), message })
 }
 
 /// The nameservers in a file, each twice at most. `Err`: there is no such file, or (then with

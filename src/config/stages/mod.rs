@@ -28,6 +28,7 @@ mod ready;
 mod root;
 mod status;
 mod timeouts;
+mod tls;
 mod whoami;
 
 /// The table of the small directives, in the order in which a query meets them. `then` is a macro
@@ -80,6 +81,8 @@ macro_rules! order {
             "cache" cache: Option<Cache>, answers;
             /// Flags that are changed, in the order written.
             "header" header: Vec<HeaderRule>, answers => header::Header;
+            /// What `tls://` listeners show their clients.
+            "tls" tls: Option<Arc<ServerTls>>;
             /// Positive answers are stripped of what was not asked for.
             "minimal" minimal: bool, answers => minimal::Minimal;
             /// A forwarding loop is to be found.
@@ -105,11 +108,13 @@ pub use prometheus::Prometheus;
 pub use ready::Ready;
 pub use timeouts::Timeouts;
 
+use super::ServerTls;
 use super::error::Complaint;
 use super::load::Reader;
 use crate::corefile::Cursor;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 macro_rules! directives {

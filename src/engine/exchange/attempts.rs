@@ -12,7 +12,7 @@ impl Exchanges {
     /// how.
     pub fn last_asked(&self, slot: u32) -> (usize, Transport) {
         let exchange = &self.slots[slot as usize];
-        (exchange.upstream as usize, exchange.transport)
+        (exchange.upstream as usize, exchange.asked_over)
     }
 
     /// When the current attempt of the exchange in `slot` began.

@@ -8,9 +8,9 @@
 
 use super::{Failed, Forwarder, Outgoing, pool_of};
 use crate::config::Policy;
-use crate::engine::errors::{Fault, Operation, Reason};
+use crate::engine::errors::{Fault, Operation, Reason, TlsFault};
 use crate::engine::exchange::Overdue;
-use crate::engine::key::ConnectionId;
+use crate::engine::key::{ConnectionId, Transport, Way};
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
@@ -40,6 +40,7 @@ impl Forwarder {
             return;
         }
         let dialling = self.pools.is_dialling(connection);
+        let fault = self.count_handshake(connection, dialling, fault);
         let operation = if dialling { Operation::Dial } else { operation };
         let excused = self.pools.was_closed_between_queries(connection);
         self.pools.break_off(connection);
@@ -59,9 +60,18 @@ impl Forwarder {
         }
     }
 
-    /// The stream is connected.
+    /// The stream is connected; over TLS: and the handshake is over.
     pub fn on_connected(&mut self, now: Moment, connection: ConnectionId) {
         self.pools.connected(connection, now);
+    }
+
+    /// The handshake of a stream is over, and whether it resumed an earlier session.
+    pub fn on_secured(&mut self, now: Moment, connection: ConnectionId, resumed: bool) {
+        let took = self.pools.age(connection, now);
+        if let Some(pool) = self.pools.pool_of(connection) {
+            self.stats.upstreams[pool / 2].handshakes.count(resumed, took);
+        }
+        self.on_connected(now, connection);
     }
 
     /// The next upstream that the keeper should look after.
@@ -91,7 +101,13 @@ impl Forwarder {
             if let Some(connection) = self.exchanges.end_attempt(slot) {
                 self.stats.upstreams[upstream].timed_out += 1;
                 self.accuse(upstream);
+                let dialling = self.pools.is_dialling(connection);
                 self.pools.release(connection, now, true);
+                // Whoever falls silent in the middle of a handshake has not finished it.
+                let given_up = dialling && !self.pools.is_dialling(connection);
+                if given_up && self.addresses[upstream].tls.is_some() {
+                    self.stats.upstreams[upstream].handshakes.fail(TlsFault::Unfinished);
+                }
             }
             let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
             match overdue {
@@ -148,12 +164,14 @@ impl Forwarder {
 
     /// False if `upstream` has no connection for the query.
     fn begin_attempt(&mut self, now: Moment, slot: u32, upstream: usize) -> bool {
-        let pool = pool_of(upstream, self.exchanges.get(slot).transport);
+        let transport = self.exchanges.get(slot).transport;
+        let way = self.way_to(upstream, transport);
+        let pool = pool_of(upstream, way.transport());
         let (random, exchanges) = (self.random.next_u32(), &self.exchanges);
         let suspect = |connection| exchanges.is_suspect(connection, now);
         let Ok(connection) = self.pools.take(pool, now, random, suspect) else { return false };
         let id = || self.random.next_u32() as u16;
-        self.exchanges.begin_attempt(slot, connection, now, id);
+        self.exchanges.begin_attempt(slot, (connection, way), now, id);
         self.stats.upstreams[upstream].sent += 1;
         let exchange = self.exchanges.key(slot);
         let shortness = u16::MAX - self.exchanges.query(slot).len() as u16;
@@ -193,6 +211,28 @@ impl Forwarder {
             let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
             let exchange = self.exchanges.key(slot);
             self.failures.push(Failed { at: now, exchange, reason, remembered, goes_on: true });
+        }
+    }
+
+    /// Counts the handshake that the failure of a connection may have ended, and returns what the
+    /// failure is then.
+    fn count_handshake(&mut self, connection: ConnectionId, dialling: bool, fault: Fault) -> Fault {
+        let upstream = self.pools.pool_of(connection).map(|pool| pool / 2);
+        let secure = upstream.filter(|upstream| self.addresses[*upstream].tls.is_some());
+        let (Some(upstream), true) = (secure, dialling) else { return fault };
+        // Who closes in the middle of it says nothing else of what is wrong.
+        let fault = if fault == Fault::Closed { Fault::Tls(TlsFault::Unfinished) } else { fault };
+        let counted = if let Fault::Tls(fault) = fault { fault } else { TlsFault::Unfinished };
+        self.stats.upstreams[upstream].handshakes.fail(counted);
+        fault
+    }
+
+    /// On what a query goes to `upstream` that would go over `transport`.
+    fn way_to(&self, upstream: usize, transport: Transport) -> Way {
+        match (&self.addresses[upstream].tls, transport) {
+            (Some(_), _) => Way::Secure,
+            (None, Transport::Tcp) => Way::Stream,
+            (None, Transport::Udp) => Way::Datagram,
         }
     }
 

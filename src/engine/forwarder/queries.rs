@@ -9,7 +9,7 @@ use super::{Forwarder, Route, hash_of};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
-use crate::engine::message::query::{Query, Rejection};
+use crate::engine::message::query::{Asked, Query, Rejection};
 use crate::engine::message::reply::{ExtendedError, Finish};
 use crate::engine::message::{HEADER_LEN, Rcode, flags};
 use crate::engine::routes::Home;
@@ -56,13 +56,13 @@ impl Forwarder {
         }
         match Query::parse(packet, truncated) {
             Ok(mut query) => {
-                query.asked = client.asked(query.asked);
+                query.asked = self.asked_by(&client, query.asked);
                 return self.on_understood(now, client, &mut query, packet, out);
             }
             Err(Rejection::TooShort) => self.stats.drop(DropReason::QueryTooShort),
             Err(Rejection::IsResponse) => self.stats.drop(DropReason::QueryIsResponse),
             Err(Rejection::Refusal { rcode, asked, question }) => {
-                let asked = client.asked(asked);
+                let asked = self.asked_by(&client, asked);
                 let bytes =
                     question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
                 let len = write_error(out, &asked, bytes, rcode, None, Finish::PLAIN);
@@ -71,6 +71,13 @@ impl Forwarder {
             }
         }
         None
+    }
+
+    /// What `client` asked, as far as that means anything on the way it came.
+    fn asked_by(&self, client: &Client, asked: Asked) -> Asked {
+        let asked = client.asked(asked);
+        let secure = self.streams[usize::from(client.listener)].secure;
+        if secure { asked } else { asked.in_the_clear() }
     }
 
     /// A query that was understood, and what is counted and told of it.

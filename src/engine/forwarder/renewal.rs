@@ -68,9 +68,9 @@ impl Forwarder {
     /// For each new upstream the old one that it is: reached in the same way. Of several that are
     /// equal the first is the first.
     fn match_upstreams(&self, dials: &[Dial]) -> Vec<Option<usize>> {
-        let mut old: HashMap<Dial, Vec<usize>> = HashMap::new();
+        let mut old: HashMap<&Dial, Vec<usize>> = HashMap::new();
         for (number, dial) in self.addresses.iter().enumerate().rev() {
-            old.entry(*dial).or_default().push(number);
+            old.entry(dial).or_default().push(number);
         }
         dials.iter().map(|dial| old.get_mut(dial).and_then(Vec::pop)).collect()
     }

@@ -116,8 +116,9 @@ impl Forwarder {
     fn course(&mut self, slot: u32, response: &Response) -> Course {
         let is_refresh =
             self.exchanges.is_cacheable(slot) && self.exchanges.first_waiter(slot).is_none();
+        let (_, transport) = self.exchanges.last_asked(slot);
         let exchange = self.exchanges.get(slot);
-        let (number, transport) = (exchange.stanza as usize, exchange.transport);
+        let number = exchange.stanza as usize;
         let stanza = self.routes.stanza(number);
         let truncated = response.flags & flags::TC != 0;
         // Nobody who would ask again over TCP waits for what is for the cache alone.

@@ -109,8 +109,13 @@ mod tests {
     }
 
     fn asked(edns: Option<bool>) -> Asked {
-        let edns =
-            edns.map(|dnssec_ok| Edns { udp_size: 1232, dnssec_ok, keepalive: false, nsid: false });
+        let edns = edns.map(|dnssec_ok| Edns {
+            udp_size: 1232,
+            dnssec_ok,
+            keepalive: false,
+            nsid: false,
+            padding: false,
+        });
         Asked { id: 7, flags: 0x0100, edns }
     }
 

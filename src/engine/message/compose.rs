@@ -113,8 +113,8 @@ impl<'a> Composer<'a> {
         write_head(self.out, header);
         let error = self.why.map(extended_error);
         let error = error.as_ref().map_or(&[][..], |error| error);
-        let opt = &mut self.out[self.len..];
-        self.len + write_opt(opt, self.asked, (code >> 4) as u8, error, &self.finish)
+        let Self { out, len, asked, finish, .. } = self;
+        len + write_opt(out, len, asked, (code >> 4) as u8, error, &finish)
     }
 }
 
@@ -152,7 +152,8 @@ mod tests {
     const QUESTION: &[u8] = b"\x01a\x04test\x00\x00\x10\x00\x03";
 
     fn asked() -> Asked {
-        let edns = Edns { udp_size: 512, dnssec_ok: false, keepalive: false, nsid: true };
+        let edns =
+            Edns { udp_size: 512, dnssec_ok: false, keepalive: false, nsid: true, padding: false };
         Asked { id: 7, flags: flags::RD, edns: Some(edns) }
     }
 

@@ -114,6 +114,8 @@ pub mod option {
     pub const ECS: u16 = 8;
     /// How long an idle stream stays open (RFC 7828).
     pub const KEEPALIVE: u16 = 11;
+    /// Bytes that say nothing (RFC 7830).
+    pub const PADDING: u16 = 12;
     /// Extended DNS error (RFC 8914).
     pub const EDE: u16 = 15;
 }

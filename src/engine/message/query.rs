@@ -9,6 +9,7 @@ use super::{
     HEADER_LEN, NAME_LEN_MAX, Question, Rcode, Record, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN, flags,
     kind, option, put_u16, u16_at,
 };
+use crate::engine::key::Way;
 
 /// The longest client-subnet option: code, length, family, two prefixes and an IPv6 address.
 const ECS_LEN_MAX: usize = 4 + 4 + 16;
@@ -16,9 +17,15 @@ const ECS_LEN_MAX: usize = 4 + 4 + 16;
 pub const OPT_LEN: usize = 11;
 /// An option that asks a server how long an idle stream stays open: code and an empty value.
 const ASK_KEEPALIVE: [u8; 4] = [0, option::KEEPALIVE as u8, 0, 0];
-/// The longest query we send: header, question, OPT, client subnet and keepalive.
-pub const UPSTREAM_LEN_MAX: usize =
-    HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + ECS_LEN_MAX + ASK_KEEPALIVE.len();
+/// The code and length of an option.
+const OPTION_HEAD: usize = 4;
+/// Queries over TLS are as long as a multiple of this (RFC 8467 §4.1).
+const PADDED_QUERY: usize = 128;
+/// The longest query we send: header, question, OPT, client subnet, keepalive and padding.
+pub const UPSTREAM_LEN_MAX: usize = {
+    let plain = HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + ECS_LEN_MAX + ASK_KEEPALIVE.len();
+    (plain + OPTION_HEAD).next_multiple_of(PADDED_QUERY)
+};
 
 /// A client's EDNS parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +38,8 @@ pub struct Edns {
     pub keepalive: bool,
     /// It wants to know which server answers (RFC 5001).
     pub nsid: bool,
+    /// It pads, so its answers are to be padded (RFC 7830).
+    pub padding: bool,
 }
 
 /// What a reply must know about the query it answers.
@@ -50,6 +59,15 @@ impl Asked {
     pub fn in_a_datagram(mut self) -> Self {
         if let Some(edns) = &mut self.edns {
             edns.keepalive = false;
+        }
+        self
+    }
+
+    /// The same, asked where everybody can read it: there is nothing to be hidden by padding
+    /// (RFC 7830 §6).
+    pub fn in_the_clear(mut self) -> Self {
+        if let Some(edns) = &mut self.edns {
+            edns.padding = false;
         }
         self
     }
@@ -164,7 +182,7 @@ impl<'a> Query<'a> {
     }
 
     /// Writes what goes upstream, with id zero, and returns its length. On the way of each attempt
-    /// depends what [`ask_keepalive`] adds. `udp_size`: the UDP payload that our OPT advertises.
+    /// depends what [`add_options`] adds. `udp_size`: the UDP payload that our OPT advertises.
     pub fn write_upstream(&self, out: &mut [u8; UPSTREAM_LEN_MAX], udp_size: u16) -> usize {
         let carried = flags::RD | flags::AD | flags::CD;
         let header = [0, self.asked.flags & carried, 1, 0, 0, 1];
@@ -184,20 +202,33 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Has the server asked, or not, how long an idle stream stays open: that is for queries on
-/// streams alone (RFC 7828 §3.2.1). `query` is one of [`Query::write_upstream`], which returned
-/// `len`, and its OPT begins at `opt`. Returns the length that it has now.
-pub fn ask_keepalive(
-    query: &mut [u8; UPSTREAM_LEN_MAX],
-    opt: usize,
-    len: usize,
-    ask: bool,
-) -> usize {
-    let added = if ask { &ASK_KEEPALIVE[..] } else { &[] };
-    let end = len + added.len();
-    query[len..end].copy_from_slice(added);
+/// Adds to the OPT what belongs to the way that the query goes. On streams the server is asked how
+/// long an idle one stays open (RFC 7828 §3.2.1); over TLS the query is padded, so that its length
+/// does not tell its name. `query` is one of [`Query::write_upstream`], which returned `len`, and
+/// its OPT begins at `opt`. Returns the length that it has now.
+pub fn add_options(query: &mut [u8; UPSTREAM_LEN_MAX], opt: usize, len: usize, way: Way) -> usize {
+    let mut end = len;
+    if way != Way::Datagram {
+        end += ASK_KEEPALIVE.len();
+        query[len..end].copy_from_slice(&ASK_KEEPALIVE);
+    }
+    if way == Way::Secure {
+        end += pad(query, end, PADDED_QUERY);
+    }
     put_u16(query, opt + OPT_LEN - 2, (end - opt - OPT_LEN) as u16);
     end
+}
+
+/// Writes a padding option (RFC 7830) at `place`, the end of a message whose OPT is its last
+/// record, so long that the message becomes a multiple of `block` bytes, or as long as `message`
+/// if that is less. Returns its length, none if there is no room for one.
+pub(super) fn pad(message: &mut [u8], place: usize, block: usize) -> usize {
+    let padded = (place + OPTION_HEAD).next_multiple_of(block).min(message.len());
+    let Some(zeros) = padded.checked_sub(place + OPTION_HEAD) else { return 0 };
+    put_u16(message, place, option::PADDING);
+    put_u16(message, place + 2, zeros as u16);
+    message[place + OPTION_HEAD..padded].fill(0);
+    padded - place
 }
 
 /// An OPT record of ours, to be followed by `options_len` bytes of options.
@@ -252,8 +283,8 @@ impl<'a> Extras<'a> {
         }
         let dnssec_ok = packet[record.fixed + 6] & 0x80 != 0;
         self.version = packet[record.fixed + 5];
-        let (mut keepalive, mut nsid) = (false, false);
-        self.edns = Some(Edns { udp_size: record.class, dnssec_ok, keepalive, nsid });
+        let (mut keepalive, mut nsid, mut padding) = (false, false, false);
+        self.edns = Some(Edns { udp_size: record.class, dnssec_ok, keepalive, nsid, padding });
         let mut place = record.data;
         while place < record.end {
             let code = u16_at(packet, place)?;
@@ -266,9 +297,10 @@ impl<'a> Extras<'a> {
             }
             keepalive |= code == option::KEEPALIVE;
             nsid |= code == option::NSID;
+            padding |= code == option::PADDING;
             place = end;
         }
-        self.edns = Some(Edns { udp_size: record.class, dnssec_ok, keepalive, nsid });
+        self.edns = Some(Edns { udp_size: record.class, dnssec_ok, keepalive, nsid, padding });
         Some(())
     }
 }

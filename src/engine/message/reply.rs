@@ -8,7 +8,7 @@
 //! [`Finish`] says what.
 
 use super::compose::EDE_LEN;
-use super::query::{Asked, OPT_LEN, opt_record};
+use super::query::{Asked, OPT_LEN, opt_record, pad};
 use super::response::Response;
 use super::{HEADER_LEN, Rcode, Record, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at};
 
@@ -16,6 +16,8 @@ use super::{HEADER_LEN, Rcode, Record, UDP_PAYLOAD_MAX, flags, option, put_u16, 
 pub const EDE_LEN_MAX: usize = 128;
 /// How long a client's idle stream stays open, in units of 100 ms.
 pub const STREAM_IDLE_UNITS: u16 = 100;
+/// Answers to those who pad are as long as a multiple of this (RFC 8467 §4.1).
+const PADDED_REPLY: usize = 468;
 /// A keepalive option with a time-out (RFC 7828 §3.1).
 const KEEPALIVE_LEN: usize = 6;
 /// Bytes of a server's name at most (RFC 5001); whatever else an OPT of ours carries, it and the
@@ -134,7 +136,7 @@ pub fn write_whole(
     let (word, rcode_high) = answer_flags(response, to.asked);
     write_answer_head(out, to, word, response.counts);
     fill(&mut out[start..end]);
-    Some(end + write_opt(&mut out[end..], to.asked, rcode_high, error, &to.finish))
+    Some(end + write_opt(out, end, to.asked, rcode_high, error, &to.finish))
 }
 
 /// The same for a response that is too long for its client: as many whole RRsets as fit, and TC.
@@ -152,7 +154,7 @@ pub fn write_cut(
     write_answer_head(out, to, word | flags::TC, counts);
     let end = start + kept - response.start;
     out[start..end].copy_from_slice(&packet[response.start..kept]);
-    end + write_opt(&mut out[end..], to.asked, rcode_high, error, &to.finish)
+    end + write_opt(out, end, to.asked, rcode_high, error, &to.finish)
 }
 
 /// What is left of a positive answer without its authority and additional sections. `None` for any
@@ -220,7 +222,7 @@ pub(super) fn write_head(out: &mut [u8], header: [u16; 6]) {
     }
 }
 
-/// The length of what [`write_opt`] writes.
+/// The length of what [`write_opt`] writes, padding apart.
 pub(super) fn opt_len(asked: &Asked, error_len: usize, finish: &Finish<'_>) -> usize {
     asked.edns.map_or(0, |edns| {
         let keepalive = if edns.keepalive { KEEPALIVE_LEN } else { 0 };
@@ -229,10 +231,12 @@ pub(super) fn opt_len(asked: &Asked, error_len: usize, finish: &Finish<'_>) -> u
     })
 }
 
-/// Our OPT, if the client sent one, with the extended error `error` (code and length included);
-/// returns its length.
+/// Writes our OPT at `end`, if the client sent one, with the extended error `error` (code and
+/// length included); returns its length. Where there is less room than padding would take, there is
+/// less padding: whoever is padded for takes whatever a stream carries.
 pub(super) fn write_opt(
-    out: &mut [u8],
+    reply: &mut [u8],
+    end: usize,
     asked: &Asked,
     rcode_high: u8,
     error: &[u8],
@@ -240,7 +244,10 @@ pub(super) fn write_opt(
 ) -> usize {
     let Some(edns) = asked.edns else { return 0 };
     let len = opt_len(asked, error.len(), finish);
-    let opt = opt_record(finish.udp_size, edns.dnssec_ok, rcode_high, len - OPT_LEN);
+    let padding = if edns.padding { pad(reply, end + len, PADDED_REPLY) } else { 0 };
+    let options_len = len + padding - OPT_LEN;
+    let opt = opt_record(finish.udp_size, edns.dnssec_ok, rcode_high, options_len);
+    let out = &mut reply[end..];
     out[..OPT_LEN].copy_from_slice(&opt);
     let mut place = OPT_LEN;
     if let Some(nsid) = finish.nsid.filter(|_| edns.nsid) {
@@ -255,7 +262,7 @@ pub(super) fn write_opt(
         let words = [option::KEEPALIVE, 2, finish.keepalive];
         words.iter().enumerate().for_each(|(i, word)| put_u16(out, place + 2 * i, *word));
     }
-    len
+    len + padding
 }
 
 /// The response code in a reply that we wrote, for counting.

@@ -204,6 +204,12 @@ impl Pools {
         }
     }
 
+    /// How long ago the connection was dialled.
+    pub fn age(&self, connection: ConnectionId, now: Moment) -> Duration {
+        let slot = self.slot(connection);
+        slot.map_or(Duration::ZERO, |slot| now.since(self.connections[slot as usize].dialled_at))
+    }
+
     /// Whether it is a stream that is not connected yet.
     pub fn is_dialling(&self, connection: ConnectionId) -> bool {
         let slot = self.slot(connection);

@@ -49,9 +49,10 @@ pub fn measure(config: &Config) -> io::Result<Memory> {
     let (keeper, _mail) = KeeperMailbox::new(1, Waker::new(poll.registry(), Token(0))?);
     let verdicts = Arc::new(Verdicts::new(config));
     let engine = Forwarder::new(config, [0; 32], Arc::clone(&verdicts));
+    let tls = Arc::default();
     let listeners = (0..config.listeners.len()).map(Some).collect();
     let assignment =
-        Assignment { config: Arc::new(config.clone()), edition: 0, verdicts, listeners };
+        Assignment { config: Arc::new(config.clone()), edition: 0, verdicts, tls, listeners };
     let (writer, _records) = WriterMailbox::new(1);
     let (mut seat, _mailbox) =
         Seat::new(0, assignment, Vec::new(), Clock::start(), keeper, writer)?;
@@ -63,6 +64,11 @@ impl Turner<'_> {
         let mut engine = self.engine.memory();
         engine.queues += reserved(&self.sends) + self.seat.pages.reserved();
         let queued = self.ready_connections.capacity() * size_of::<ConnectionId>();
+        let config = &self.seat.assignment.config;
+        let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
+        let mut upstreams = forwards.flat_map(|forward| &forward.upstreams);
+        let upstream_tls = upstreams.any(|upstream| upstream.tls.is_some());
+        let client_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
         Memory {
             engine,
             sockets: self.sockets.reserved() + queued,
@@ -70,8 +76,8 @@ impl Turner<'_> {
                 + self.responses.reserved()
                 + self.replies.reserved()
                 + self.outgoing.reserved(),
-            client_stream_max: ClientStreams::bytes_max(),
-            upstream_stream_max: Stream::bytes_max(STREAM_MESSAGE_MAX),
+            client_stream_max: ClientStreams::bytes_max(client_tls),
+            upstream_stream_max: Stream::bytes_max(STREAM_MESSAGE_MAX, upstream_tls),
         }
     }
 }

@@ -48,8 +48,13 @@ fn the_common_line_is_that_of_the_reference() {
 #[test]
 fn every_placeholder_says_what_it_stands_for() {
     let mut record = record();
-    record.asking.asked.edns =
-        Some(Edns { udp_size: 1_400, dnssec_ok: true, keepalive: false, nsid: false });
+    record.asking.asked.edns = Some(Edns {
+        udp_size: 1_400,
+        dnssec_ok: true,
+        keepalive: false,
+        nsid: false,
+        padding: false,
+    });
     record.asking.asked.flags |= 0x2000;
     for (placeholder, expected) in [
         ("type", "A"),

@@ -87,7 +87,13 @@ pub(in crate::engine::cache) fn question(text: &str, kind: u16) -> Vec<u8> {
 
 /// How a client asked: its header's second word, and DO if it has EDNS.
 pub(in crate::engine::cache) fn asked(flags: u16, dnssec_ok: Option<bool>) -> Asked {
-    let edns = |dnssec_ok| Edns { udp_size: 1_232, dnssec_ok, keepalive: false, nsid: false };
+    let edns = |dnssec_ok| Edns {
+        udp_size: 1_232,
+        dnssec_ok,
+        keepalive: false,
+        nsid: false,
+        padding: false,
+    };
     Asked { id: 0x1234, flags, edns: dnssec_ok.map(edns) }
 }
 

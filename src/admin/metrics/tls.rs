@@ -1,0 +1,42 @@
+//! What Prometheus gets to read of TLS handshakes, on both sides.
+//!
+//! Labels: `side`, which is `clients` or `upstream`; `to`, the upstream; `result`, which is `full`,
+//! `resumed` or the fault. A series begins with the first handshake that it counts.
+
+use super::{Buckets, Exposition, edges, upstreams};
+use crate::control::snapshot::Snapshot;
+use crate::engine::errors::TLS_FAULT_NAMES;
+use crate::engine::stats::Handshakes;
+
+/// All handshakes of one worker.
+pub(super) fn of_handshakes(all: &mut Exposition, snapshot: &Snapshot) {
+    let stats = &snapshot.stats;
+    if snapshot.config.listeners.iter().any(|listener| listener.tls.is_some()) {
+        of_side(all, "clients", "", &stats.handshakes);
+        let help = "Times that a client's handshake waited because others had taken the time \
+                    there is for them.";
+        let deferred = stats.handshakes.deferred as f64;
+        all.counter("onward_tls_handshakes_deferred_total", help, &[], deferred);
+    }
+    for ((_, upstream), stats) in upstreams(snapshot).zip(&stats.upstreams) {
+        if upstream.tls.is_some() {
+            of_side(all, "upstream", &upstream.address.to_string(), &stats.handshakes);
+        }
+    }
+}
+
+fn of_side(all: &mut Exposition, side: &str, to: &str, handshakes: &Handshakes) {
+    let done = [("full", handshakes.full), ("resumed", handshakes.resumed)];
+    for (result, count) in
+        done.into_iter().chain(TLS_FAULT_NAMES.into_iter().zip(handshakes.failed))
+    {
+        let help = "TLS handshakes, by how they ended.";
+        let labels = [("side", side), ("to", to), ("result", result)];
+        all.counter_if_any("onward_tls_handshakes_total", help, &labels, count);
+    }
+    let took = &handshakes.took;
+    let buckets = Buckets::new(edges(), &took.cumulative(), took.count(), took.sum_seconds());
+    let help = "From a connection's beginning to the end of its handshake.";
+    let labels = [("side", side), ("to", to)];
+    all.histogram("onward_tls_handshake_duration_seconds", help, &labels, buckets);
+}

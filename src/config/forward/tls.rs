@@ -1,0 +1,158 @@
+//! `tls [CERT KEY] [CA]`, `tls_servername NAME`, `tls_pin sha256/BASE64…`
+//!
+//! How a stanza's `tls://` upstreams are spoken to. All of them share the files and the pins; the
+//! name is the stanza's or each upstream's own, never both. An upstream that is written as a host
+//! name is known by that name if none is said, where the reference would want its address in the
+//! certificate.
+
+use super::super::error::Complaint;
+use super::super::load::Context;
+use super::super::tls::{self, ClientTls, Pin};
+use super::super::word::Word;
+use super::super::{Forward, Upstream};
+use super::targets::{Found, Known};
+use crate::corefile::{Cursor, ParseError, Place, Token};
+use std::fmt;
+use std::sync::Arc;
+
+/// Pins of a stanza: of the keys that its upstreams have, and of the next ones.
+const PINS_MAX: usize = 64;
+
+/// What was written of TLS.
+#[derive(Default)]
+pub(super) struct Written {
+    files: ClientTls,
+    name: Option<(String, Place)>,
+    /// Where the first of it stands.
+    place: Option<Place>,
+}
+
+impl Written {
+    /// Reads one of the options. `root`: where relative paths begin.
+    pub(super) fn read(
+        &mut self,
+        property: &Token,
+        cursor: &mut Cursor<'_>,
+        root: Option<&str>,
+        context: &Context<'_>,
+    ) -> Result<(), Complaint> {
+        self.place.get_or_insert_with(|| property.place.clone());
+        match &*property.text {
+            "tls" => {
+                let paths = cursor.rest();
+                let file = |path| tls::read_file(path, root, context);
+                let (identity, authorities) = match paths[..] {
+                    [] => (None, None),
+                    [authorities] => (None, Some(authorities)),
+                    [certificate, key] => (Some((certificate, key)), None),
+                    [certificate, key, authorities] => {
+                        (Some((certificate, key)), Some(authorities))
+                    }
+                    _ => return Err(cursor.argument_error().into()),
+                };
+                let both =
+                    |(certificate, key)| Ok::<_, Complaint>((file(certificate)?, file(key)?));
+                self.files.identity = identity.map(both).transpose()?;
+                self.files.authorities = authorities.map(file).transpose()?;
+            }
+            "tls_servername" => {
+                let name = cursor.expect_arg()?;
+                self.name = Some((server_name(name, &name.text)?, name.place.clone()));
+            }
+            _ => {
+                let written = cursor.expect_rest()?;
+                for word in written {
+                    let pin = tls::parse_pin(&word.text).ok_or_else(|| {
+                        let message = format!(
+                            "'{}' is no pin: sha256/ and the 44 digits of a SHA-256 in base64 \
+                             are expected",
+                            word.text
+                        );
+                        ParseError::at(word, message)
+                    })?;
+                    if self.files.pins.len() >= PINS_MAX {
+                        let message = format!("more than {PINS_MAX} pins");
+                        return Err(Complaint::value(word, message));
+                    }
+                    self.files.pins.push(pin);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found, as upstreams.
+    pub(super) fn apply(
+        &self,
+        found: Vec<Found>,
+        context: &mut Context<'_>,
+    ) -> Result<Vec<Upstream>, Complaint> {
+        if let Some(place) =
+            self.place.as_ref().filter(|_| found.iter().all(|one| one.tls.is_none()))
+        {
+            let message =
+                "plugin/forward: no upstream is a tls:// one: what is said of TLS does nothing";
+            context.warn(place, message);
+        }
+        let upstream = |Found { address, tls }| {
+            let tls = tls.map(|known| self.known_by(known)).transpose()?;
+            Ok(Upstream { address, tls: tls.map(Arc::new) })
+        };
+        found.into_iter().map(upstream).collect()
+    }
+
+    fn known_by(&self, known: Known) -> Result<ClientTls, Complaint> {
+        let name = match (&self.name, known) {
+            (Some((name, _)), Known::Name { name: own, shown, place }) => {
+                let message = format!(
+                    "both forward ('{name}') and proxy level ('{own}') TLS servernames are set \
+                     for upstream proxy '{shown}'"
+                );
+                return Err(Complaint::Value { place, message });
+            }
+            (Some((name, _)), _) => Some(name.clone()),
+            (None, Known::Name { name, .. } | Known::Host(name)) => Some(name),
+            (None, Known::Address) => None,
+        };
+        Ok(ClientTls { name, ..self.files.clone() })
+    }
+}
+
+/// The name that a certificate must be for, as `word` says it with `text`.
+fn server_name(word: &Token, text: &str) -> Result<String, Complaint> {
+    tls::server_name(text).ok_or_else(|| {
+        Complaint::value(word, format!("'{text}' is no name that a certificate could be for"))
+    })
+}
+
+/// Writes what all upstreams of the stanza share; their names are written with them.
+pub(in super::super) fn write(forward: &Forward, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(tls) = forward.upstreams.iter().find_map(|upstream| upstream.tls.as_ref()) else {
+        return Ok(());
+    };
+    if tls.identity.is_some() || tls.authorities.is_some() {
+        write!(f, "        tls")?;
+        let own = tls.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let mut files = own.chain(&tls.authorities);
+        files.try_for_each(|file| write!(f, " {}", Word(&file.path)))?;
+        writeln!(f)?;
+    }
+    tls.pins.iter().try_for_each(|pin| writeln!(f, "        tls_pin {}", Pin(pin)))
+}
+
+/// Writes where an upstream is, as a stanza names it.
+pub(in super::super) fn write_upstream(
+    upstream: &Upstream,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let address = upstream.address;
+    match upstream.tls.as_ref().map(|tls| &tls.name) {
+        // A scope is written as a number, and read as such.
+        None => write!(f, " {address}"),
+        Some(None) => write!(f, " tls://{address}"),
+        Some(Some(name)) if address.is_ipv4() => {
+            write!(f, " tls://{}%{name}:{}", address.ip(), address.port())
+        }
+        Some(Some(name)) => write!(f, " tls://[{}%{name}]:{}", address.ip(), address.port()),
+    }
+}

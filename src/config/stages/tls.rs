@@ -1,0 +1,67 @@
+//! `tls CERT KEY [CA] { client_auth MODE }`
+//!
+//! What listeners of the block's `tls://` keys show their clients. Of several stanzas the last
+//! holds. Paths begin at `root`. The files are read here and understood in the room `tls`.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::super::tls::{self, ClientAuth, ServerTls};
+use super::super::word::Word;
+use crate::corefile::{Cursor, ParseError, did_you_mean};
+use std::fmt;
+use std::sync::Arc;
+
+/// Reads all `tls` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    while let Some(stanza) = context.stanza("tls", cursor) {
+        context.warn_of_earlier("tls", draft.stages.tls.is_some(), &stanza.place);
+        let paths = cursor.rest();
+        if paths.is_empty() {
+            return Err(Complaint::not_built(stanza, "a certificate by ACME"));
+        }
+        if !(2..=3).contains(&paths.len()) {
+            return Err(cursor.argument_error().into());
+        }
+        let root = draft.stages.root.as_deref();
+        let file = |path| tls::read_file(path, root, context);
+        let (certificate, key) = (file(paths[0])?, file(paths[1])?);
+        let authorities = paths.get(2).map(|path| file(path)).transpose()?;
+        let mut client_auth = ClientAuth::default();
+        while let Some(property) = cursor.block() {
+            match &*property.text {
+                "client_auth" => {
+                    let mode = cursor.expect_arg()?;
+                    let known = ClientAuth::NAMES.iter().find(|(name, _)| *name == &*mode.text);
+                    client_auth = known.map(|(_, mode)| *mode).ok_or_else(|| {
+                        let names = ClientAuth::NAMES.map(|(name, _)| name);
+                        let suggestion = did_you_mean(&mode.text, names);
+                        let message =
+                            format!("unknown authentication type '{}'{suggestion}", mode.text);
+                        ParseError::at(mode, message)
+                    })?;
+                }
+                "keylog" => return Err(Complaint::not_built(property, "option 'keylog' of tls")),
+                other => {
+                    let suggestion = did_you_mean(other, ["client_auth", "keylog"]);
+                    let message = format!("unknown option '{other}'{suggestion}");
+                    return Err(ParseError::at(property, message).into());
+                }
+            }
+        }
+        let told = ServerTls { certificate, key, authorities, client_auth };
+        draft.stages.tls = Some(Arc::new(told));
+    }
+    Ok(())
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Arc<ServerTls>>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(told) = told else { return Ok(()) };
+    write!(f, "    tls {} {}", Word(&told.certificate.path), Word(&told.key.path))?;
+    told.authorities.iter().try_for_each(|file| write!(f, " {}", Word(&file.path)))?;
+    writeln!(f, " {{\n        client_auth {}\n    }}", told.client_auth.name())
+}

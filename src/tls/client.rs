@@ -1,0 +1,171 @@
+//! Our side of sessions with upstreams: by what they are known, and what is remembered of them.
+//!
+//! An upstream's certificate must be of an authority of the file given, or of those that the system
+//! trusts, for the name given, or for its address (RFC 8310 §8.1), and of today; there is no
+//! switch that turns this off. Where keys are pinned, that comes on top, or alone says who it is
+//! ([`super::pins`]). Each worker remembers sessions with each upstream and resumes them; early
+//! data is never sent, as anybody could send it again.
+
+use super::pins::PinVerifier;
+use super::{PROTOCOL, Session, Setup, SetupError, VERSIONS, identity, provider};
+use crate::config::{ClientTls, Pem};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Tickets remembered of one upstream by one worker. rustls keeps eight of TLS 1.3 for each name.
+const TICKETS_MAX: usize = 8;
+
+/// Authorities that were read for one configuration: upstreams share them.
+#[derive(Default)]
+pub(super) struct Verifiers {
+    roots: Vec<(Option<Pem>, Arc<RootCertStore>)>,
+}
+
+impl Verifiers {
+    /// Those of `file`, or of the system.
+    pub(super) fn roots(&mut self, file: Option<&Pem>) -> Result<Arc<RootCertStore>, SetupError> {
+        if let Some((_, roots)) = self.roots.iter().find(|(known, _)| known.as_ref() == file) {
+            return Ok(Arc::clone(roots));
+        }
+        let roots = Arc::new(identity::authorities(file)?);
+        self.roots.push((file.cloned(), Arc::clone(&roots)));
+        Ok(roots)
+    }
+
+    fn verifier(&mut self, tls: &ClientTls) -> Result<Arc<dyn ServerCertVerifier>, SetupError> {
+        let besides: Option<Arc<dyn ServerCertVerifier>> = match tls.is_known_by_pins_alone() {
+            true => None,
+            false => {
+                let file = tls.authorities.as_ref();
+                let roots = self.roots(file)?;
+                let built = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+                let path = file.map_or("", |file| &file.path);
+                Some(built.map_err(|error| SetupError::new(path, error.to_string()))?)
+            }
+        };
+        Ok(match (besides, tls.pins.is_empty()) {
+            (Some(verifier), true) => verifier,
+            (besides, _) => {
+                Arc::new(PinVerifier { pins: tls.pins.clone(), besides, provider: provider() })
+            }
+        })
+    }
+}
+
+/// How one upstream is spoken to.
+#[derive(Clone)]
+pub struct Client {
+    address: SocketAddr,
+    tls: Arc<ClientTls>,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+    sessions: Arc<ClientSessionMemoryCache>,
+}
+
+impl Client {
+    pub(super) fn new(
+        address: SocketAddr,
+        tls: &Arc<ClientTls>,
+        verifiers: &mut Verifiers,
+    ) -> Result<Self, SetupError> {
+        let text = tls.name.clone().unwrap_or_else(|| address.ip().to_string());
+        let name = ServerName::try_from(text).map_err(|_| {
+            let name = tls.name.as_deref().unwrap_or_default();
+            SetupError::new("", format!("'{name}' is no name that a certificate could be for"))
+        })?;
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&VERSIONS)
+            .map_err(|error| SetupError::new("", error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifiers.verifier(tls)?);
+        let config = match &tls.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = identity::certificates(certificate)?;
+                builder
+                    .with_client_auth_cert(chain, identity::key(key)?)
+                    .map_err(|error| identity::refuse_pair(certificate, key, &error))?
+            }
+        };
+        let client = Self {
+            address,
+            tls: Arc::clone(tls),
+            name,
+            config: Arc::new(config),
+            sessions: Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX)),
+        };
+        Ok(client.remembering_in(None))
+    }
+
+    /// For whoever has one server to speak to and no configuration.
+    ///
+    /// # Errors
+    /// As for a configuration.
+    pub fn to(address: SocketAddr, tls: &Arc<ClientTls>) -> Result<Self, SetupError> {
+        Self::new(address, tls, &mut Verifiers::default())
+    }
+
+    /// The same, which never resumes a session.
+    #[must_use]
+    pub fn forgetful(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::disabled();
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
+    /// The same, which remembers sessions apart from all others, or in `sessions`.
+    #[must_use]
+    fn remembering_in(&self, sessions: Option<Arc<ClientSessionMemoryCache>>) -> Self {
+        let sessions =
+            sessions.unwrap_or_else(|| Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX)));
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        config.resumption = Resumption::store(Arc::clone(&sessions) as _);
+        Self { config: Arc::new(config), sessions, ..self.clone() }
+    }
+
+    /// A session, about to begin.
+    pub fn session(&self) -> Session {
+        Session::connect(Arc::clone(&self.config), self.name.clone())
+    }
+
+    /// Whether both are spoken to in the same way, by what the configuration says.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.address, &self.tls) == (other.address, &other.tls)
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TLS with {} known by {:?}", self.address, self.tls)
+    }
+}
+
+/// One worker's side of sessions with all upstreams.
+#[derive(Default)]
+pub struct Clients {
+    upstreams: Vec<Option<Client>>,
+}
+
+impl Clients {
+    /// As `setup` says. What is remembered of an upstream that was spoken to in the same way
+    /// `before` is remembered of it again.
+    pub fn new(setup: &Setup, before: &Self) -> Self {
+        let client = |client: &Client| {
+            let mut known = before.upstreams.iter().flatten();
+            let same = known.find(|known| known.is(client));
+            client.remembering_in(same.map(|known| Arc::clone(&known.sessions)))
+        };
+        let upstreams = setup.upstreams.iter().map(|upstream| upstream.as_ref().map(client));
+        Self { upstreams: upstreams.collect() }
+    }
+
+    /// A session with upstream `number`; `None`: it is not spoken to over TLS.
+    pub fn session(&self, upstream: usize) -> Option<Session> {
+        self.upstreams.get(upstream)?.as_ref().map(Client::session)
+    }
+}

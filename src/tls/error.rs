@@ -1,0 +1,32 @@
+//! What an operator is told when certificates and keys cannot be put to work.
+//!
+//! Each names its file as the operator wrote it, says what is wrong with it and what would help.
+//! What is wrong with a peer's certificate is a fault and not here.
+
+use std::fmt;
+
+/// Why a configuration's TLS cannot be put to work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupError {
+    /// The file, as it was written; empty: of the system.
+    pub(super) file: String,
+    /// What is wrong.
+    pub(super) message: String,
+}
+
+impl SetupError {
+    pub(super) fn new(file: &str, message: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), message: message.into() }
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.file {
+            "" => write!(f, "TLS: {}", self.message),
+            file => write!(f, "TLS: {file}: {}", self.message),
+        }
+    }
+}
+
+impl std::error::Error for SetupError {}

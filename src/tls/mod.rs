@@ -1,0 +1,101 @@
+//! TLS (RFC 7858) on both sides: what files and settings mean, and bytes in and out.
+//!
+//! A [`Setup`] is made of a configuration before it takes effect: certificates, keys and
+//! authorities are understood or refused with what to do about it, and nothing of it happens later.
+//! Workers share it read-only; what each remembers of its sessions with upstreams is its own
+//! ([`Clients`]), and the tickets that clients get are of all workers. A [`Session`] is one
+//! connection's: it is lent a socket for each call and knows no more of it.
+//!
+//! No certificate goes unverified ([`client`]), and nothing is sent over a session before its
+//! handshake is over. What went wrong is a [`TlsFault`] for the engine to tell. Who may connect,
+//! how long a handshake may take and how many there may be is not decided here.
+
+mod client;
+mod error;
+mod fault;
+mod identity;
+mod pins;
+mod server;
+mod session;
+
+pub use client::{Client, Clients};
+pub use error::SetupError;
+pub use pins::pin_of;
+pub use server::Server;
+pub use session::{Failure, Received, Session};
+
+use crate::config::{ClientTls, Config, ServerTls};
+use crate::engine::errors::TlsFault;
+use client::Verifiers;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::ServerConfig;
+use rustls::{SupportedProtocolVersion, version};
+use server::Tickets;
+use std::sync::Arc;
+
+/// What both sides call what they speak (RFC 7858 has none; IANA's registry of ALPN does).
+const PROTOCOL: &[u8] = b"dot";
+/// Older versions are not spoken (RFC 9325 §3.1.1).
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// What one configuration says of TLS, understood.
+#[derive(Default)]
+pub struct Setup {
+    /// Of each upstream, in the order of the configuration.
+    upstreams: Vec<Option<Client>>,
+    /// Of each listener.
+    listeners: Vec<Option<Arc<ServerConfig>>>,
+    /// What clients' tickets are sealed with, by what their holders had to show.
+    tickets: Vec<Tickets>,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Setup")
+    }
+}
+
+impl Setup {
+    /// As `config` says. Clients' tickets of the setup `before` stay good.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn new(config: &Config, before: Option<&Self>) -> Result<Self, SetupError> {
+        let mut setup = Self::default();
+        let mut verifiers = Verifiers::default();
+        for upstream in config
+            .blocks
+            .iter()
+            .flat_map(|block| &block.forwards)
+            .flat_map(|forward| &forward.upstreams)
+        {
+            let client = |tls: &Arc<ClientTls>| Client::new(upstream.address, tls, &mut verifiers);
+            setup.upstreams.push(upstream.tls.as_ref().map(client).transpose()?);
+        }
+        let known = before.map_or(&[][..], |before| &before.tickets);
+        for listener in &config.listeners {
+            let server = |tls: &Arc<ServerTls>| {
+                let tickets = Tickets::of(tls, &mut setup.tickets, known)?;
+                server::config(tls, tickets, &mut verifiers)
+            };
+            setup.listeners.push(listener.tls.as_ref().map(server).transpose()?);
+        }
+        Ok(setup)
+    }
+
+    /// A session of the configuration's listener `number` with a client; `None`: it is none for
+    /// TLS.
+    pub fn accept(&self, listener: usize) -> Option<Result<Session, TlsFault>> {
+        let config = self.listeners.get(listener)?.as_ref()?;
+        Some(Session::accept(Arc::clone(config)))
+    }
+
+    /// How upstream `number` is spoken to, if over TLS.
+    pub fn client(&self, upstream: usize) -> Option<&Client> {
+        self.upstreams.get(upstream)?.as_ref()
+    }
+}

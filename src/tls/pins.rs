@@ -1,0 +1,100 @@
+//! Pins: upstreams that are known by their key (RFC 7858 §4.2).
+//!
+//! A pin is the SHA-256 of the SubjectPublicKeyInfo in the upstream's own certificate; which of the
+//! authorities above it have that key proves nothing here. Where a name or an authority is given
+//! as well, both must hold; where neither is, the pin alone says who it is, and issuer, name and
+//! dates of the certificate mean nothing, as RFC 7858 has it. That the upstream has the key is
+//! verified either way.
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme,
+    SupportedCipherSuite,
+};
+use std::fmt;
+use std::sync::Arc;
+
+/// The key is none of those that were pinned.
+#[derive(Debug)]
+pub(super) struct WrongKey;
+
+impl fmt::Display for WrongKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no pin matches the key")
+    }
+}
+
+impl std::error::Error for WrongKey {}
+
+/// The pin of the key in a certificate, if it is one.
+pub fn pin_of(certificate: &[u8]) -> Option<[u8; 32]> {
+    let certificate = CertificateDer::from(certificate);
+    let key = ParsedCertificate::try_from(&certificate).ok()?.subject_public_key_info();
+    let SupportedCipherSuite::Tls13(suite) = ring::cipher_suite::TLS13_AES_128_GCM_SHA256 else {
+        return None;
+    };
+    suite.common.hash_provider.hash(&key).as_ref().try_into().ok()
+}
+
+/// Verifies that an upstream has one of the pinned keys, and whatever else is asked of it.
+#[derive(Debug)]
+pub(super) struct PinVerifier {
+    pub(super) pins: Vec<[u8; 32]>,
+    /// `None`: the pins alone say who it is.
+    pub(super) besides: Option<Arc<dyn ServerCertVerifier>>,
+    pub(super) provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for PinVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let pin = pin_of(end_entity);
+        if !pin.is_some_and(|pin| self.pins.contains(&pin)) {
+            let why = OtherError(Arc::new(WrongKey));
+            return Err(Error::InvalidCertificate(CertificateError::Other(why)));
+        }
+        match &self.besides {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(besides) => besides.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            ),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

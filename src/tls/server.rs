@@ -1,0 +1,175 @@
+//! Our side of sessions with clients: what they are shown, asked for, and given to resume with.
+//!
+//! Tickets are sealed with keys that change every six hours and are good for twice as long; all
+//! workers share them, so that a client may come back to any, and they outlive a reload unless it
+//! changes what clients have to show: whoever had to show less before must not come in with that.
+
+use super::client::Verifiers;
+use super::{PROTOCOL, Session, SetupError, VERSIONS, identity, provider};
+use crate::config::{ClientAuth, Pem, ServerTls};
+use crate::engine::errors::TlsFault;
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, client::danger as client,
+};
+use std::sync::Arc;
+
+/// Tickets that a client of TLS 1.3 gets at once: it may use each for one connection.
+const TICKETS_EACH: usize = 2;
+
+/// How clients of one listener are spoken to, for whoever has no configuration.
+#[derive(Clone, Debug)]
+pub struct Server(Arc<ServerConfig>);
+
+impl Server {
+    /// Which shows what `tls` says.
+    ///
+    /// # Errors
+    /// As for a configuration.
+    pub fn new(tls: &ServerTls) -> Result<Self, SetupError> {
+        let tickets = Tickets::of(tls, &mut Vec::new(), &[])?;
+        config(tls, tickets, &mut Verifiers::default()).map(Self)
+    }
+
+    /// A session, about to begin.
+    ///
+    /// # Errors
+    /// There is no randomness.
+    pub fn session(&self) -> Result<Session, TlsFault> {
+        Session::accept(Arc::clone(&self.0))
+    }
+}
+
+/// What the tickets of some listeners are sealed with.
+#[derive(Clone)]
+pub(super) struct Tickets {
+    client_auth: ClientAuth,
+    authorities: Option<Pem>,
+    producer: Arc<dyn ProducesTickets>,
+}
+
+impl Tickets {
+    /// For a listener as `tls` says: of those there are already, of those `before`, or new ones,
+    /// which are put to `own`.
+    pub(super) fn of(
+        tls: &ServerTls,
+        own: &mut Vec<Self>,
+        before: &[Self],
+    ) -> Result<Arc<dyn ProducesTickets>, SetupError> {
+        let fits = |known: &&Self| {
+            (known.client_auth, &known.authorities) == (tls.client_auth, &tls.authorities)
+        };
+        if let Some(known) = own.iter().find(fits) {
+            return Ok(Arc::clone(&known.producer));
+        }
+        let tickets = match before.iter().find(fits) {
+            Some(known) => known.clone(),
+            None => Self {
+                client_auth: tls.client_auth,
+                authorities: tls.authorities.clone(),
+                producer: ring::Ticketer::new()
+                    .map_err(|error| SetupError::new("", error.to_string()))?,
+            },
+        };
+        own.push(tickets.clone());
+        Ok(tickets.producer)
+    }
+}
+
+/// How a listener's clients are spoken to.
+pub(super) fn config(
+    tls: &ServerTls,
+    tickets: Arc<dyn ProducesTickets>,
+    verifiers: &mut Verifiers,
+) -> Result<Arc<ServerConfig>, SetupError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&VERSIONS)
+        .map_err(|error| SetupError::new("", error.to_string()))?;
+    let builder = match client_verifier(tls, verifiers)? {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    };
+    let chain = identity::certificates(&tls.certificate)?;
+    let mut config = builder
+        .with_single_cert(chain, identity::key(&tls.key)?)
+        .map_err(|error| identity::refuse_pair(&tls.certificate, &tls.key, &error))?;
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    // What is remembered is in the tickets, so that strangers cost no memory.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = tickets;
+    config.send_tls13_tickets = TICKETS_EACH;
+    Ok(Arc::new(config))
+}
+
+fn client_verifier(
+    tls: &ServerTls,
+    verifiers: &mut Verifiers,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, SetupError> {
+    let any = |mandatory| Arc::new(AnyCertificate { mandatory, provider: provider() });
+    let (file, optional) = (tls.authorities.as_ref(), tls.client_auth == ClientAuth::VerifyIfGiven);
+    Ok(match tls.client_auth {
+        ClientAuth::NoCert => None,
+        ClientAuth::Request => Some(any(false)),
+        ClientAuth::Require => Some(any(true)),
+        ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
+            let roots = verifiers.roots(file)?;
+            let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+            let builder = if optional { builder.allow_unauthenticated() } else { builder };
+            let path = file.map_or("", |file| &file.path);
+            Some(builder.build().map_err(|error| SetupError::new(path, error.to_string()))?)
+        }
+    })
+}
+
+/// Takes any certificate whose key the client has: `request` and `require` ask for no more.
+#[derive(Debug)]
+struct AnyCertificate {
+    mandatory: bool,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for AnyCertificate {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<client::HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<client::HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

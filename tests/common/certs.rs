@@ -1,0 +1,163 @@
+//! Certificates for loopback, made on the spot: good ones, and each kind of bad one.
+//!
+//! An [`Authority`] issues for names and addresses; what is to be wrong is asked for. Files are
+//! given to a configuration by name, without a file system.
+
+#![allow(dead_code, reason = "each test binary uses its part of this")]
+
+use onward::config::{Config, Host};
+use onward::corefile::Sources;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Who issues certificates.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+/// When a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dates {
+    Now,
+    Over,
+    ToCome,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Its own certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for these names and addresses.
+    pub(crate) fn issue(&self, names: &[&str]) -> Identity {
+        self.issue_for(names, Dates::Now)
+    }
+
+    pub(crate) fn issue_for(&self, names: &[&str], dates: Dates) -> Identity {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        (params.not_before, params.not_after) = match dates {
+            Dates::Now => (date_time_ymd(2020, 1, 1), date_time_ymd(2090, 1, 1)),
+            Dates::Over => (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1)),
+            Dates::ToCome => (date_time_ymd(2089, 1, 1), date_time_ymd(2090, 1, 1)),
+        };
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem().as_bytes()).unwrap()).unwrap();
+        Arc::new(roots)
+    }
+
+    /// A client that trusts this one.
+    pub(crate) fn client(&self) -> ClientConfig {
+        ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_no_client_auth()
+    }
+
+    /// The same, that shows a certificate.
+    pub(crate) fn client_with(&self, own: &Identity) -> ClientConfig {
+        ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(own.chain(), own.private_key())
+            .unwrap()
+    }
+
+    /// A server that wants certificates of this one.
+    pub(crate) fn strict_server(&self, own: &Identity) -> ServerConfig {
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(self.roots(), provider()).build().unwrap();
+        ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(own.chain(), own.private_key())
+            .unwrap()
+    }
+}
+
+impl Identity {
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()]
+    }
+
+    fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
+
+    /// The pin of its key, as it is written.
+    pub(crate) fn pin(&self) -> String {
+        let pin = onward::tls::pin_of(&self.chain()[0]).unwrap();
+        let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::from("sha256/");
+        for chunk in pin.chunks(3) {
+            let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
+            let word = word << (8 * (3 - chunk.len()));
+            let digit = |place: usize| digits[(word >> (18 - 6 * place)) as usize & 63] as char;
+            text.extend((0..=chunk.len()).map(digit));
+        }
+        text + "="
+    }
+
+    /// A server that shows it.
+    pub(crate) fn server(&self) -> ServerConfig {
+        self.server_speaking(rustls::ALL_VERSIONS)
+    }
+
+    /// The same, of this version alone.
+    pub(crate) fn server_of(&self, version: &'static SupportedProtocolVersion) -> ServerConfig {
+        self.server_speaking(&[version])
+    }
+
+    fn server_speaking(&self, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
+        ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(self.chain(), self.private_key())
+            .unwrap()
+    }
+}
+
+pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The configuration `text`, which may refer to `files`.
+pub(crate) fn load(text: &str, files: &[(&str, &str)]) -> Config {
+    let file = |(name, text): &(&str, &str)| (Path::new("/dir").join(name), text.as_bytes().into());
+    let files: BTreeMap<_, Vec<u8>> = files.iter().map(file).collect();
+    let host = Host { sources: Sources::fixed(files, BTreeMap::new()), ..Host::plain() };
+    Config::load(text.as_bytes(), "Corefile", &host).unwrap().0
+}
