@@ -141,8 +141,13 @@ fn cores() -> (usize, usize) {
 
 fn serve() {
     let listen = vec!["127.0.0.1:0".parse().unwrap()];
-    let options =
-        upstream::Options { listen, cores: vec![cores().0], script: Arc::default(), seed: 1 };
+    let options = upstream::Options {
+        listen,
+        cores: vec![cores().0],
+        script: Arc::default(),
+        seed: 1,
+        tls: None,
+    };
     let upstream = Upstream::start(&options).unwrap();
     println!("{}", upstream.addresses()[0]);
     loop {

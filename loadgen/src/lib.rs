@@ -30,6 +30,7 @@
 pub mod cli;
 pub mod client;
 pub mod compare;
+pub mod dot;
 pub mod incident;
 pub mod ledger;
 pub mod process;

@@ -1,9 +1,11 @@
-//! A TCP stream of either end: whole messages in, whole messages out (RFC 1035 §4.2.2).
+//! A TCP stream of either end, perhaps through TLS: whole messages in, whole messages out
+//! (RFC 1035 §4.2.2).
 //!
 //! Both ends exchange short messages as a rule, so the buffers begin small and grow to the longest
 //! message that comes. It shares nothing with the engine's framing, for the reason that
 //! [`super::wire`] gives. Nothing is allocated once the outbox has grown to what is outstanding.
 
+use crate::tls::{Failure, Received, Session};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,6 +22,7 @@ const BACKLOG_MAX: usize = 64 * 1024;
 /// A connected or connecting stream.
 pub struct MessageStream {
     socket: TcpStream,
+    session: Option<Box<Session>>,
     inbox: Vec<u8>,
     /// Where in the inbox the next message begins, and where what has come ends.
     start: usize,
@@ -33,10 +36,23 @@ impl MessageStream {
     ///
     /// # Errors
     /// The kernel cannot watch the socket.
-    pub fn new(mut socket: TcpStream, registry: &Registry, token: Token) -> io::Result<Self> {
+    pub fn new(socket: TcpStream, registry: &Registry, token: Token) -> io::Result<Self> {
+        Self::through(None, socket, registry, token)
+    }
+
+    /// The same through TLS, if there is a session for it.
+    ///
+    /// # Errors
+    /// The kernel cannot watch the socket.
+    pub fn through(
+        session: Option<Session>,
+        mut socket: TcpStream,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        let inbox = vec![0; INBOX_LEN];
-        Ok(Self { socket, inbox, start: 0, end: 0, outbox: Vec::new(), written: 0 })
+        let (session, inbox) = (session.map(Box::new), vec![0; INBOX_LEN]);
+        Ok(Self { socket, session, inbox, start: 0, end: 0, outbox: Vec::new(), written: 0 })
     }
 
     /// Reads once. Whether there may be more.
@@ -49,7 +65,12 @@ impl MessageStream {
         if self.end == self.inbox.len() {
             self.inbox.resize(PREFIX_LEN + MESSAGE_LEN_MAX, 0);
         }
-        match self.socket.read(&mut self.inbox[self.end..]) {
+        let room = &mut self.inbox[self.end..];
+        if let Some(session) = &mut self.session {
+            let received = session.receive(&mut self.socket, room);
+            return self.received(received);
+        }
+        match self.socket.read(room) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 self.end += count;
@@ -57,6 +78,22 @@ impl MessageStream {
             }
             Err(error) if is_no_news(&error) => Ok(error.kind() == ErrorKind::Interrupted),
             Err(error) => Err(error),
+        }
+    }
+
+    /// What a read through TLS has led to.
+    fn received(&mut self, received: Result<Received, Failure>) -> io::Result<bool> {
+        match received {
+            Ok(Received::Bytes { count, more }) => {
+                self.end += count;
+                // What TLS itself has to say, and what has waited for its handshake.
+                self.flush()?;
+                Ok(more || count > 0)
+            }
+            Ok(Received::End) => Err(ErrorKind::UnexpectedEof.into()),
+            Err(Failure::Socket(error)) if is_no_news(&error) => Ok(false),
+            Err(Failure::Socket(error)) => Err(error),
+            Err(Failure::Tls(fault)) => Err(io::Error::other(fault.text())),
         }
     }
 
@@ -83,8 +120,20 @@ impl MessageStream {
     /// # Errors
     /// The stream could not be connected, or has failed.
     pub fn flush(&mut self) -> io::Result<()> {
-        while self.written < self.outbox.len() {
-            match self.socket.write(&self.outbox[self.written..]) {
+        loop {
+            let waiting = &self.outbox[self.written..];
+            let written = match &mut self.session {
+                Some(session) if session.wants_write() => {
+                    session.write(&mut self.socket).map(|_| 0)
+                }
+                Some(session) => match session.seal(waiting) {
+                    0 => break,
+                    count => Ok(count),
+                },
+                None if waiting.is_empty() => break,
+                None => self.socket.write(waiting),
+            };
+            match written {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_no_news(&error) => break,

@@ -4,7 +4,7 @@
 
 use super::invalid;
 use crate::client::link::Transport;
-use crate::client::{Load, Options};
+use crate::client::{Load, Options, Tls};
 use crate::units;
 use crate::verify::Verify;
 use crate::workload::names::{Names, ZONE_LEN_MAX};
@@ -54,6 +54,18 @@ pub struct Asking {
         help_heading = "Transport"
     )]
     pub pipeline: usize,
+    /// Streams go through TLS, to a server with a certificate for its address
+    #[arg(long, requires = "tcp", help_heading = "Transport")]
+    pub tls: bool,
+    /// The name that the server's certificate must be for instead
+    #[arg(long, value_name = "NAME", requires = "tls", help_heading = "Transport")]
+    pub tls_name: Option<String>,
+    /// Who may have issued it [default: the system's authorities]
+    #[arg(long, value_name = "FILE", requires = "tls", help_heading = "Transport")]
+    pub tls_ca: Option<PathBuf>,
+    /// Begin each session anew instead of resuming an earlier one
+    #[arg(long, requires = "tls", help_heading = "Transport")]
+    pub no_resumption: bool,
     /// How long an answer is waited for
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration,
           help_heading = "Transport")]
@@ -183,6 +195,11 @@ impl Asking {
                 pipeline: self.pipeline.max(1),
             },
         };
+        options.tls = self.tls.then(|| Tls {
+            name: self.tls_name.clone(),
+            authorities: self.tls_ca.clone(),
+            forgetful: self.no_resumption,
+        });
         options.random_case = self.random_case;
         options.timeout = self.timeout;
         options.verify = match &self.verify_zone {
@@ -247,13 +264,18 @@ impl Asking {
         if let Some(ratio) = self.hit_ratio {
             tell("repeats", format!("{:.1} %", ratio * 100.0));
         }
+        let stream = match (self.tls, self.no_resumption) {
+            (false, _) => "TCP",
+            (true, false) => "TLS",
+            (true, true) => "TLS without resumption",
+        };
         tell(
             "transport",
             match (self.tcp, self.per_connection) {
                 (false, _) => format!("UDP, {} sockets", self.sockets),
-                (true, None) => format!("TCP, {} streams", self.sockets),
+                (true, None) => format!("{stream}, {} streams", self.sockets),
                 (true, Some(count)) => {
-                    format!("TCP, {} streams, {count} queries each", self.sockets)
+                    format!("{stream}, {} streams, {count} queries each", self.sockets)
                 }
             },
         );

@@ -4,6 +4,7 @@
 
 use super::asking::read_file;
 use super::invalid;
+use crate::dot;
 use crate::report;
 use crate::units;
 use crate::upstream::script::Script;
@@ -70,6 +71,10 @@ pub(super) struct Arguments {
     /// Draws faults and delays: the same number, the same draws [default: by chance]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Streams go through TLS, with a certificate for localhost and the addresses listened on that
+    /// is made now; that of its authority is written to FILE
+    #[arg(long, value_name = "FILE")]
+    tls: Option<PathBuf>,
     /// Print each source port
     #[arg(long)]
     ports: bool,
@@ -89,7 +94,14 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let seed = arguments.seed.map_or_else(onward::traffic::fresh_seed, Ok)?;
     let script = Arc::new(arguments.script()?);
     let (listen, cores) = (arguments.listen.clone(), arguments.cores.clone());
-    let upstream = Upstream::start(&Options { listen, cores, script, seed })?;
+    let tls = arguments.tls.as_ref().map(|path| {
+        let addresses: Vec<_> = listen.iter().map(SocketAddr::ip).collect();
+        let (server, authority) = dot::server(&addresses)?;
+        std::fs::write(path, authority)?;
+        Ok::<_, io::Error>(server)
+    });
+    let tls = tls.transpose()?;
+    let upstream = Upstream::start(&Options { listen, cores, script, seed, tls })?;
     for address in upstream.addresses() {
         let line = format!("listening on {address}");
         if arguments.json { eprintln!("{line}") } else { println!("{line}") }

@@ -8,7 +8,7 @@
 
 use super::link::{Link, Transport};
 use super::pace::{Pacer, TICK};
-use super::{Halt, Instants, Load, Options};
+use super::{Halt, Instants, Known, Load, Options};
 use crate::ledger::{Ledger, SLOTS_MAX};
 use crate::tally::{Counts, Tally};
 use crate::verify::Verify;
@@ -68,13 +68,15 @@ impl Driver {
         let pacer = Pacer::new(options.spin)?;
         let numbers = (part..options.sockets).step_by(parts);
         let count = numbers.len();
+        let mut known = Known::default();
         let links = numbers.enumerate().map(|(i, number)| {
             let pick = |length: usize| number % length.max(1);
             let target = options.targets[pick(options.targets.len())];
             let source = options.sources.get(pick(options.sources.len())).copied();
             let ledger = ledger(options, i, count);
             let registry = pacer.registry();
-            Link::new(target, source, Token(i), options.transport, ledger, registry)
+            let tls = options.tls.as_ref().map(|tls| known.of(tls, target)).transpose()?;
+            Link::new(target, source, Token(i), options.transport, tls, ledger, registry)
         });
         let links = links.collect::<io::Result<Vec<_>>>()?;
         let mut driver = Self {

@@ -13,6 +13,7 @@ use mio::{Interest, Registry, Token};
 use onward::moment::Moment;
 use onward::sys::mmsg::{QueryBatch, RecvBatch};
 use onward::sys::socket;
+use onward::tls::Client;
 use onward::traffic::stream::MessageStream;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -48,6 +49,7 @@ pub(super) struct Link {
     target: SocketAddr,
     source: Option<IpAddr>,
     token: Token,
+    tls: Option<Client>,
     /// How many queries a stream may carry.
     quota: u64,
     /// How many this one has.
@@ -63,7 +65,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// To `target` from `source`; its events will carry `token`.
+    /// To `target` from `source`, its streams through `tls` if there is such; its events will carry
+    /// `token`.
     ///
     /// # Errors
     /// There is no route to `target`, or no descriptor or port is left.
@@ -72,6 +75,7 @@ impl Link {
         source: Option<IpAddr>,
         token: Token,
         transport: Transport,
+        tls: Option<Client>,
         ledger: Ledger,
         registry: &Registry,
     ) -> io::Result<Self> {
@@ -90,6 +94,7 @@ impl Link {
             target,
             source,
             token,
+            tls,
             quota,
             carried: 0,
             opened: 0,
@@ -125,7 +130,9 @@ impl Link {
 
     fn open(&mut self, registry: &Registry, tally: &mut Tally) -> io::Result<()> {
         let socket = TcpStream::from_std(socket::tcp_connecting(self.target, self.source)?);
-        self.socket = Socket::Stream(MessageStream::new(socket, registry, self.token)?);
+        let session = self.tls.as_ref().map(Client::session);
+        let stream = MessageStream::through(session, socket, registry, self.token)?;
+        self.socket = Socket::Stream(stream);
         tally.counts.connects += 1;
         tally.counts.reconnects += u64::from(self.opened > 0);
         self.opened += 1;

@@ -9,6 +9,7 @@ mod driver;
 pub mod link;
 mod pace;
 
+use crate::dot;
 use crate::schedule::{Plan, Schedule};
 use crate::tally::{Counts, Tally};
 use crate::verify::Verify;
@@ -18,8 +19,10 @@ use link::Transport;
 use onward::clock::Clock;
 use onward::moment::Moment;
 use onward::sys::cpu;
+use onward::tls::Client;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -50,6 +53,33 @@ pub enum Load {
     },
 }
 
+/// How servers are known over TLS.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// By this name; `None`: by their addresses.
+    pub name: Option<String>,
+    /// As an authority in this file says; `None`: one that the system trusts.
+    pub authorities: Option<PathBuf>,
+    /// Earlier sessions are not resumed.
+    pub forgetful: bool,
+}
+
+/// The servers that a thread knows: all its sockets to one share what they remember of it.
+#[derive(Default)]
+struct Known(Vec<(SocketAddr, Client)>);
+
+impl Known {
+    fn of(&mut self, tls: &Tls, target: SocketAddr) -> io::Result<Client> {
+        if let Some((_, client)) = self.0.iter().find(|(known, _)| *known == target) {
+            return Ok(client.clone());
+        }
+        let Tls { name, authorities, forgetful } = tls;
+        let client = dot::client(target, name.as_deref(), authorities.as_deref(), !forgetful)?;
+        self.0.push((target, client.clone()));
+        Ok(client)
+    }
+}
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -61,6 +91,8 @@ pub struct Options {
     pub sources: Vec<IpAddr>,
     /// Datagrams or streams.
     pub transport: Transport,
+    /// Streams go through TLS.
+    pub tls: Option<Tls>,
     /// When queries leave.
     pub load: Load,
     /// What is asked.
@@ -95,6 +127,7 @@ impl Options {
             sockets: 16,
             sources: Vec::new(),
             transport: Transport::Datagrams,
+            tls: None,
             load,
             source,
             limit: None,

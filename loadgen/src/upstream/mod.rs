@@ -18,6 +18,7 @@ pub mod sources;
 
 use onward::clock::Clock;
 use onward::sys::{cpu, socket};
+use onward::tls;
 use script::Script;
 use serve::{Binding, Server};
 use sources::Sources;
@@ -42,6 +43,8 @@ pub struct Options {
     pub script: Arc<Script>,
     /// Determines faults and delays.
     pub seed: u64,
+    /// Streams go through TLS.
+    pub tls: Option<tls::Server>,
 }
 
 /// What one address has seen and done.
@@ -138,7 +141,8 @@ impl Upstream {
         clock: Clock,
     ) -> io::Result<()> {
         let script = Arc::clone(&options.script);
-        let server = Server::new(bindings, script, options.seed.wrapping_add(part as u64), clock)?;
+        let seed = options.seed.wrapping_add(part as u64);
+        let server = Server::new(bindings, script, seed, clock, options.tls.clone())?;
         self.wakers.push(server.waker()?);
         self.live.push(server.live());
         let core = options.cores.get(part).copied();

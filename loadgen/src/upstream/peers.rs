@@ -9,6 +9,7 @@ use super::serve::{Desk, Fate, RESPONSE_ROOM, Service};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Registry, Token};
 use onward::moment::Moment;
+use onward::tls::Server;
 use onward::traffic::stream::MessageStream;
 use std::io;
 
@@ -31,13 +32,14 @@ pub(super) struct Peers {
     accepted: u64,
     /// The token of the stream in the first slot; the others follow.
     first_token: usize,
+    tls: Option<Server>,
 }
 
 impl Peers {
-    /// None yet; their tokens begin with `first_token`.
-    pub(super) fn new(first_token: usize) -> Self {
+    /// None yet; their tokens begin with `first_token`, and they speak `tls` if there is such.
+    pub(super) fn new(first_token: usize, tls: Option<Server>) -> Self {
         let (slots, free, ready) = (Vec::new(), Vec::new(), Vec::new());
-        Self { slots, free, ready, accepted: 0, first_token }
+        Self { slots, free, ready, accepted: 0, first_token, tls }
     }
 
     /// Accepts all who wait at the listener of service number `service`; returns how many.
@@ -63,7 +65,10 @@ impl Peers {
         if slot >= PEERS_MAX {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        let stream = MessageStream::new(socket, registry, Token(self.first_token + slot))?;
+        let session = self.tls.as_ref().map(Server::session).transpose();
+        let session = session.map_err(|fault| io::Error::other(fault.text()))?;
+        let token = Token(self.first_token + slot);
+        let stream = MessageStream::through(session, socket, registry, token)?;
         self.accepted += 1;
         let peer = Some(Peer { service, stream, serial: self.accepted, ready: true });
         match self.free.pop() {

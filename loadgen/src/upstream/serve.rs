@@ -19,6 +19,7 @@ use onward::clock::Clock;
 use onward::moment::Moment;
 use onward::sys::mmsg::{RecvBatch, ReplyBatch};
 use onward::sys::timer::Timer;
+use onward::tls;
 use onward::traffic::answer::{Behaviour, respond};
 use onward::traffic::wire::{Question, u16_at};
 use rand_chacha::ChaCha8Rng;
@@ -245,7 +246,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Watches the sockets.
+    /// Watches the sockets. Streams speak `tls`, if there is such.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -254,6 +255,7 @@ impl Server {
         script: Arc<Script>,
         seed: u64,
         clock: Clock,
+        tls: Option<tls::Server>,
     ) -> io::Result<Self> {
         let (poll, timer) = (Poll::new()?, Timer::new()?);
         let services = bindings.into_iter().enumerate();
@@ -262,7 +264,7 @@ impl Server {
         let token = Token(2 * services.len() + 1);
         let fd = timer.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
-        let peers = Peers::new(2 * services.len() + 2);
+        let peers = Peers::new(2 * services.len() + 2, tls);
         let desk = Desk::new(script, seed);
         let live = services.iter().map(|_| Live::default()).collect();
         let delayed = Delayed::default();

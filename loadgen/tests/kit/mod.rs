@@ -33,8 +33,13 @@ pub(crate) fn upstream(words: &str, stall: &str) -> (Upstream, SocketAddr) {
 /// An upstream on one address with this script.
 pub(crate) fn scripted(script: Script) -> (Upstream, SocketAddr) {
     let listen = vec!["127.0.0.1:0".parse().unwrap()];
-    let options =
-        upstream::Options { listen, cores: Vec::new(), script: Arc::new(script), seed: 1 };
+    let options = upstream::Options {
+        listen,
+        cores: Vec::new(),
+        script: Arc::new(script),
+        seed: 1,
+        tls: None,
+    };
     let upstream = Upstream::start(&options).unwrap();
     let address = upstream.addresses()[0];
     (upstream, address)

@@ -1,0 +1,67 @@
+//! DNS over TLS: certificates for servers of our own, and how clients know a server.
+//!
+//! An upstream makes an authority and a certificate each time it starts and keeps neither; whoever
+//! is to believe it is given the authority's certificate in a file. Sessions themselves are the
+//! forwarder's, whose room `tls` has nothing to do with its engine.
+
+use onward::config::{ClientTls, Pem, ServerTls};
+use onward::tls::{Client, Server};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The name that certificates are for, besides addresses.
+pub const NAME: &str = "localhost";
+
+/// A server for `addresses` and [`NAME`], and the certificate of the authority that says so.
+///
+/// # Errors
+/// There is no randomness.
+pub fn server(addresses: &[IpAddr]) -> io::Result<(Server, String)> {
+    let (tls, authority) = identity(addresses).map_err(io::Error::other)?;
+    Ok((Server::new(&tls).map_err(io::Error::other)?, authority))
+}
+
+fn identity(addresses: &[IpAddr]) -> Result<(ServerTls, String), rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let names = addresses.iter().map(ToString::to_string).chain([NAME.to_owned()]);
+    let key = KeyPair::generate()?;
+    let own = CertificateParams::new(names.collect::<Vec<_>>())?.signed_by(&key, &authority)?;
+    let file =
+        |what: &str, text: String| Pem { path: what.into(), bytes: text.into_bytes().into() };
+    let tls = ServerTls {
+        certificate: file("certificate", own.pem()),
+        key: file("key", key.serialize_pem()),
+        authorities: None,
+        client_auth: onward::config::ClientAuth::default(),
+    };
+    Ok((tls, authority.pem()))
+}
+
+/// A client of `target`, known by `name`, or else by its address, as an authority in `file` says,
+/// or else one that the system trusts.
+///
+/// # Errors
+/// The file cannot be read or is of no use.
+pub fn client(
+    target: SocketAddr,
+    name: Option<&str>,
+    file: Option<&Path>,
+    resume: bool,
+) -> io::Result<Client> {
+    let read = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
+        Ok::<_, io::Error>(Pem { path: path.display().to_string(), bytes: bytes.into() })
+    };
+    let authorities = file.map(read).transpose()?;
+    let tls = ClientTls { name: name.map(str::to_owned), authorities, ..ClientTls::default() };
+    let client = Client::to(target, &Arc::new(tls)).map_err(io::Error::other)?;
+    Ok(if resume { client } else { client.forgetful() })
+}
