@@ -2,15 +2,19 @@
 //!
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
 //! what it says of a configuration ([`check`]), of queries ([`log`]) and of those that fail
-//! ([`errors`]), its work between programs of other makers ([`real_servers`], [`dnstap`]), its
+//! ([`errors`]), its work between programs of other makers ([`real_servers`], [`dnstap`],
+//! [`dot`]), its
 //! sleep ([`idle`]), its life ([`life`]), its pages over HTTP ([`pages`]), and what outages leave
 //! behind ([`outages`]).
 
+#[path = "../common/certs.rs"]
+mod certs;
 mod check;
 mod cli;
 #[path = "../common/dead.rs"]
 mod dead;
 mod dnstap;
+mod dot;
 mod errors;
 #[path = "../common/flood.rs"]
 mod flood;
