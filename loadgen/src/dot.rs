@@ -9,7 +9,7 @@ use onward::tls::{Client, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The name that certificates are for, besides addresses.
@@ -32,8 +32,11 @@ fn identity(addresses: &[IpAddr]) -> Result<(ServerTls, String), rcgen::Error> {
     let names = addresses.iter().map(ToString::to_string).chain([NAME.to_owned()]);
     let key = KeyPair::generate()?;
     let own = CertificateParams::new(names.collect::<Vec<_>>())?.signed_by(&key, &authority)?;
-    let file =
-        |what: &str, text: String| Pem { path: what.into(), bytes: text.into_bytes().into() };
+    let file = |what: &str, text: String| Pem {
+        path: what.into(),
+        place: PathBuf::new(),
+        bytes: text.into_bytes().into(),
+    };
     let tls = ServerTls {
         certificate: file("certificate", own.pem()),
         key: file("key", key.serialize_pem()),
@@ -58,7 +61,8 @@ pub fn client(
         let bytes = std::fs::read(path).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         })?;
-        Ok::<_, io::Error>(Pem { path: path.display().to_string(), bytes: bytes.into() })
+        let place = path.to_owned();
+        Ok::<_, io::Error>(Pem { path: path.display().to_string(), place, bytes: bytes.into() })
     };
     let authorities = file.map(read).transpose()?;
     let tls = ClientTls { name: name.map(str::to_owned), authorities, ..ClientTls::default() };

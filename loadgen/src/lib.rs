@@ -18,6 +18,7 @@
 //!   server takes of its processors.
 //! * [`upstream`]: a server that behaves as badly as it is told to. [`zone`]: what zone files say;
 //!   pure.
+//! * [`dot`]: certificates for both sides of DNS over TLS.
 //! * [`incident`]: a backend behind a virtual address fails and is back, in network namespaces.
 //! * [`cli`]: what was typed. [`units`]: durations, shares and rates as people write them.
 //!

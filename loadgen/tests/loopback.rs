@@ -6,9 +6,10 @@
 
 mod kit;
 
-use kit::{directory, is_installed, options, run, scripted, upstream};
+use kit::{directory, is_installed, options, over, run, scripted, upstream};
 use loadgen::client::link::Transport;
-use loadgen::client::{self, Load};
+use loadgen::client::{self, Load, Tls};
+use loadgen::dot;
 use loadgen::schedule::{Arrivals, Plan, Shape};
 use loadgen::tally::Counts;
 use loadgen::upstream::script::Script;
@@ -149,6 +150,35 @@ fn streams_carry_queries_side_by_side_or_one_each() {
         assert_eq!((counts.failed(), counts.refused), (0, 0), "{counts:?}");
         let seen = &upstream.stop().unwrap()[0];
         assert_eq!((seen.counts.queries, seen.counts.streams), (400, connects));
+    }
+}
+
+#[test]
+fn streams_go_through_tls_and_whoever_is_not_known_is_asked_nothing() {
+    let (server, authority) = dot::server(&["127.0.0.1".parse().unwrap()]).unwrap();
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("authority.pem");
+    std::fs::write(&file, authority).unwrap();
+    let each = Transport::Streams { queries: Some(1), pipeline: 1 };
+    for (transport, forgetful, name, answers) in [
+        (STREAMS, false, None, true),
+        (each, false, Some(dot::NAME), true),
+        (each, true, Some(dot::NAME), true),
+        (STREAMS, false, Some("other.test"), false),
+    ] {
+        let (upstream, address) = over(Script::default(), Some(server.clone()));
+        let mut options = options(address, 200.0, 300);
+        options.timeout = Duration::from_secs(20);
+        (options.transport, options.sockets) = (transport, 4);
+        let (name, authorities) = (name.map(str::to_owned), Some(file.clone()));
+        options.tls = Some(Tls { name, authorities, forgetful });
+        let counts = run(&options).counts;
+        let seen = &upstream.stop().unwrap()[0];
+        if answers {
+            assert_eq!((counts.answered, counts.failed()), (counts.sent, 0), "{counts:?}");
+            assert_eq!(seen.counts.queries, counts.sent);
+        } else {
+            assert_eq!((counts.answered, seen.counts.queries), (0, 0), "{counts:?}");
+        }
     }
 }
 

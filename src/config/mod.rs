@@ -86,6 +86,15 @@ impl Config {
         self.blocks.iter().any(|block| block.stages.status.is_some())
     }
 
+    /// The files of certificates and keys that it was made of, some perhaps several times.
+    pub fn tls_files(&self) -> impl Iterator<Item = &Pem> {
+        let shown = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let forwards = self.blocks.iter().flat_map(|block| &block.forwards);
+        let upstreams = forwards.flat_map(|forward| &forward.upstreams);
+        let asked = upstreams.filter_map(|upstream| upstream.tls.as_ref());
+        shown.flat_map(|tls| tls.files()).chain(asked.flat_map(|tls| tls.files()))
+    }
+
     /// What worker `number` of `workers` is to do: the whole, save that each worker gets its share
     /// of what is limited for all of them.
     ///

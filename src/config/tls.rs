@@ -9,6 +9,7 @@ use super::load::Context;
 use crate::corefile::Token;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A file of certificates or a key.
@@ -16,6 +17,8 @@ use std::sync::Arc;
 pub struct Pem {
     /// Its path, as it was written.
     pub path: String,
+    /// Where that leads.
+    pub place: PathBuf,
     /// What it held when the configuration was read.
     pub bytes: Arc<[u8]>,
 }
@@ -40,6 +43,12 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
+    /// The files that it was read from.
+    pub fn files(&self) -> impl Iterator<Item = &Pem> {
+        let own = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        own.chain(&self.authorities)
+    }
+
     /// Whether the pins alone say who it is: neither a name nor an authority was given.
     pub fn is_known_by_pins_alone(&self) -> bool {
         !self.pins.is_empty() && self.name.is_none() && self.authorities.is_none()
@@ -57,6 +66,13 @@ pub struct ServerTls {
     pub authorities: Option<Pem>,
     /// Whether clients have to show a certificate.
     pub client_auth: ClientAuth,
+}
+
+impl ServerTls {
+    /// The files that it was read from.
+    pub fn files(&self) -> impl Iterator<Item = &Pem> {
+        [&self.certificate, &self.key].into_iter().chain(&self.authorities)
+    }
 }
 
 /// Whether clients have to show a certificate.
@@ -101,7 +117,7 @@ pub(super) fn read_file(
     let place = sources.working_directory.join(root.unwrap_or_default()).join(&*path.text);
     let bytes = (sources.read)(&place)
         .map_err(|error| Complaint::value(path, format!("error reading {}: {error}", path.text)))?;
-    Ok(Pem { path: path.text.to_string(), bytes: bytes.into() })
+    Ok(Pem { path: path.text.to_string(), place, bytes: bytes.into() })
 }
 
 /// The name as certificates have it, if it can be in one: of a host, or an address.

@@ -178,6 +178,7 @@ impl Service<'_> {
             let read = self.options.source.load_again().map_err(|error| error.to_string());
             match read.and_then(|(name, text)| self.watch.has_changed(&text, &name)) {
                 Ok(true) => self.reload(),
+                Ok(false) if self.watch.certificates_have_changed() => self.reload(),
                 Ok(false) => {}
                 Err(why) => self.say(Level::Warning, RELOAD, &why),
             }

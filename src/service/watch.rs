@@ -2,10 +2,11 @@
 //!
 //! `reload INTERVAL JITTER` has the file read every so often; what counts is what its text says
 //! after imports and variables, line by line, so a comment at the end of it is no change. A text
-//! that was tried, with whatever outcome, is not tried again until it changes. Host names that
+//! that was tried, with whatever outcome, is not tried again until it changes. Files of
+//! certificates and keys are looked at with it, and count as part of it. Host names that
 //! stand for upstreams are looked up again when their records run out, which is a reload too.
 
-use crate::config::{Config, Reload};
+use crate::config::{Config, Pem, Reload};
 use crate::corefile::{self, Corefile, ParseError, Sources};
 use crate::moment::Moment;
 use crate::sys::random;
@@ -28,10 +29,12 @@ pub(super) struct Watch {
 }
 
 /// How often things are looked at, as one configuration says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Schedule {
     file: Option<Duration>,
     names: Option<Duration>,
+    /// Files of certificates and keys, as they were tried last.
+    certificates: Vec<Pem>,
 }
 
 impl Watch {
@@ -42,7 +45,7 @@ impl Watch {
     pub(super) fn new(now: Moment, config: &Config, text: &[u8], name: &str) -> io::Result<Self> {
         let mut watch = Self {
             tried: tree(text, name)?.ok(),
-            schedule: Schedule { file: None, names: None },
+            schedule: Schedule { file: None, names: None, certificates: Vec::new() },
             file_due: None,
             names_due: None,
             random: ChaCha12Rng::from_seed(random::seed()?),
@@ -64,14 +67,16 @@ impl Watch {
     pub(super) fn schedule(&mut self, config: &Config) -> Schedule {
         let names = config.forwards().filter_map(|forward| forward.names_ttl).min();
         let file = config.reload.map(|reload| period(reload, self.random.next_u32()));
-        Schedule { file, names }
+        let mut certificates: Vec<Pem> = config.tls_files().cloned().collect();
+        certificates.dedup();
+        Schedule { file, names, certificates }
     }
 
     /// Goes by `schedule` from now on.
     pub(super) fn keep(&mut self, now: Moment, schedule: Schedule) {
-        self.schedule = schedule;
         self.file_due = schedule.file.map(|period| now.plus(period));
         self.names_due = schedule.names.map(|ttl| now.plus(ttl));
+        self.schedule = schedule;
     }
 
     /// When one of the two is due.
@@ -91,6 +96,22 @@ impl Watch {
             self.file_due = self.schedule.file.map(|period| now.plus(period));
         }
         due
+    }
+
+    /// Whether a file of certificates or keys holds something else than what was tried last; says
+    /// so once for each time. One that cannot be read is about to be written.
+    pub(super) fn certificates_have_changed(&mut self) -> bool {
+        let Ok(sources) = Sources::of_this_process() else { return false };
+        let mut changed = false;
+        for file in &mut self.schedule.certificates {
+            if let Ok(bytes) = (sources.read)(&file.place)
+                && *bytes != *file.bytes
+            {
+                file.bytes = bytes.into();
+                changed = true;
+            }
+        }
+        changed
     }
 
     /// Whether `text` says something else than what was tried last.
@@ -158,7 +179,8 @@ mod tests {
     #[test]
     fn names_are_looked_up_again_when_their_records_run_out() {
         let mut watch = watch(". {\n}\n");
-        let schedule = super::Schedule { file: None, names: Some(Duration::from_secs(60)) };
+        let names = Some(Duration::from_secs(60));
+        let schedule = super::Schedule { file: None, names, certificates: Vec::new() };
         watch.keep(at(0), schedule);
         assert!(!watch.names_are_due(at(59)) && watch.names_are_due(at(60)));
         watch.tried(at(60), b"", "f");

@@ -14,6 +14,7 @@ use loadgen::verify::Verify;
 use loadgen::workload::Source;
 use loadgen::workload::names::Names;
 use loadgen::workload::style::{Style, TypeShares};
+use onward::tls::Server;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -32,14 +33,14 @@ pub(crate) fn upstream(words: &str, stall: &str) -> (Upstream, SocketAddr) {
 
 /// An upstream on one address with this script.
 pub(crate) fn scripted(script: Script) -> (Upstream, SocketAddr) {
+    over(script, None)
+}
+
+/// The same, whose streams go through TLS if that is given.
+pub(crate) fn over(script: Script, tls: Option<Server>) -> (Upstream, SocketAddr) {
     let listen = vec!["127.0.0.1:0".parse().unwrap()];
-    let options = upstream::Options {
-        listen,
-        cores: Vec::new(),
-        script: Arc::new(script),
-        seed: 1,
-        tls: None,
-    };
+    let options =
+        upstream::Options { listen, cores: Vec::new(), script: Arc::new(script), seed: 1, tls };
     let upstream = Upstream::start(&options).unwrap();
     let address = upstream.addresses()[0];
     (upstream, address)

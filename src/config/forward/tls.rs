@@ -132,9 +132,7 @@ pub(in super::super) fn write(forward: &Forward, f: &mut fmt::Formatter<'_>) -> 
     };
     if tls.identity.is_some() || tls.authorities.is_some() {
         write!(f, "        tls")?;
-        let own = tls.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
-        let mut files = own.chain(&tls.authorities);
-        files.try_for_each(|file| write!(f, " {}", Word(&file.path)))?;
+        tls.files().try_for_each(|file| write!(f, " {}", Word(&file.path)))?;
         writeln!(f)?;
     }
     tls.pins.iter().try_for_each(|pin| writeln!(f, "        tls_pin {}", Pin(pin)))
