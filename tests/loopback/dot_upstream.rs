@@ -336,7 +336,7 @@ fn an_upstream_that_ends_at_any_byte_leaves_nothing_behind() {
         &[("ca.pem", &authority.pem())],
     );
     let socket = crate::kit::client(server.addresses()[0]);
-    let mut ask_one = |number: u16| {
+    let ask_one = |number: u16| {
         let query = query(number, A);
         socket.send(&query).unwrap();
         let reply = crate::kit::receive(&socket);
