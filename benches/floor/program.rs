@@ -148,7 +148,7 @@ impl Relay {
         let packets = self.packets.iter().zip(&self.lengths);
         let packets = packets.map(|(packet, &length)| &packet[..length]);
         // What an upstream refuses is lost.
-        let _ = self.outbox.send(self.upstreams[self.turn].as_fd(), packets);
+        let _ = self.outbox.send(self.upstreams[self.turn].as_fd(), packets, false);
         received == BATCH
     }
 

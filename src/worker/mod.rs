@@ -158,8 +158,8 @@ impl Seat {
     ) {
         (self.core, self.busy_poll) = (core, busy_poll);
         if !busy_poll.is_zero() {
-            let listening = self.listeners.iter().flatten();
-            listening.for_each(|own| socket::prefer_busy_polling(&own.datagrams, busy_poll));
+            let sockets = self.listeners.iter().flatten().filter_map(|own| own.datagrams.as_ref());
+            sockets.for_each(|own| socket::prefer_busy_polling(own, busy_poll));
         }
         let pinned = core.map_or(Ok(()), cpu::pin);
         let begun = pinned.and_then(|()| random::seed());

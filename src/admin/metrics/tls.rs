@@ -3,7 +3,7 @@
 //! Labels: `side`, which is `clients` or `upstream`; `to`, the upstream; `result`, which is `full`,
 //! `resumed` or the fault. A series begins with the first handshake that it counts.
 
-use super::{Buckets, Exposition, edges, upstreams};
+use super::{Buckets, Exposition, edges};
 use crate::control::snapshot::Snapshot;
 use crate::engine::errors::TLS_FAULT_NAMES;
 use crate::engine::stats::Handshakes;
@@ -18,7 +18,7 @@ pub(super) fn of_handshakes(all: &mut Exposition, snapshot: &Snapshot) {
         let deferred = stats.handshakes.deferred as f64;
         all.counter("onward_tls_handshakes_deferred_total", help, &[], deferred);
     }
-    for ((_, upstream), stats) in upstreams(snapshot).zip(&stats.upstreams) {
+    for ((_, upstream), stats) in snapshot.config.upstreams().zip(&stats.upstreams) {
         if upstream.tls.is_some() {
             of_side(all, "upstream", &upstream.address.to_string(), &stats.handshakes);
         }

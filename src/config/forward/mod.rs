@@ -19,8 +19,8 @@ pub(super) use sizing::share;
 use super::error::Complaint;
 use super::load::{Context, Draft};
 use super::{
-    Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, UPSTREAMS_MAX, duration,
-    keys, numbers, oddities,
+    Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, UPSTREAMS_MAX, duration, keys,
+    numbers, oddities,
 };
 use crate::corefile::{Cursor, ParseError, Place, Token, did_you_mean};
 use std::net::{IpAddr, SocketAddr};
