@@ -2,8 +2,11 @@
 //!
 //! It stores no keys: the slab's members hold them, and the caller compares. Open addressing with
 //! linear probing at a load of at most one half, and removal by moving back what a hole would
-//! hide, so that there are no tombstones, no growth, no rehash and no pause. Hashes come from
-//! outside and are keyed there; those of strangers' names must be.
+//! hide, so that there are no tombstones. All of its memory is there from the start, but only the
+//! front of it is in use, as much as there are slots for: a few lines that stay in the cache, where
+//! the whole would cost a look into memory each time. When that part doubles all entries move, at
+//! most a few ten thousand; an index of more is in use as a whole. Hashes come from outside
+//! and are keyed there; those of strangers' names must be.
 
 use super::memory::{Place, place_of};
 
@@ -11,24 +14,40 @@ use super::memory::{Place, place_of};
 /// the kernel has at hand without anybody touching them.
 type Entry = (u32, u32);
 
+/// No smaller part of an elastic index is in use.
+const SIZE_MIN: usize = 512;
+/// The part in use becomes a quarter of itself when so small a part of it is taken.
+const SPARSE: usize = 16;
+
+/// An index of more entries is in use as a whole: to move so many would be a pause.
+const SIZE_ELASTIC_MAX: usize = 65_536;
+
 /// Slots by hash.
 pub struct Index {
     entries: Box<[Entry]>,
+    /// The number of entries in use, a power of two, less one.
     mask: usize,
+    /// No smaller part is ever in use.
+    least: usize,
     len: usize,
     slots_max: usize,
+    /// Where entries are while the part in use is made larger or smaller.
+    moving: Vec<Entry>,
 }
 
 impl Index {
     /// Room for `slots_max` slots.
     pub fn new(slots_max: usize) -> Self {
         let size = (slots_max.max(1) * 2).next_power_of_two();
-        Self { entries: vec![(0, 0); size].into(), mask: size - 1, len: 0, slots_max }
+        let (least, moving_max) =
+            if size > SIZE_ELASTIC_MAX { (size, 0) } else { (size.min(SIZE_MIN), slots_max) };
+        let (entries, moving) = (vec![(0, 0); size].into(), Vec::with_capacity(moving_max));
+        Self { entries, mask: least - 1, least, len: 0, slots_max, moving }
     }
 
     /// The bytes that it has reserved.
     pub fn reserved(&self) -> usize {
-        size_of_val(&*self.entries)
+        size_of_val(&*self.entries) + self.moving.capacity() * size_of::<Entry>()
     }
 
     /// Where it lies.
@@ -55,12 +74,31 @@ impl Index {
     /// Beyond the capacity it was made with: the slab is bounded by the same number.
     pub fn insert(&mut self, hash: u32, slot: u32) {
         assert!(self.len < self.slots_max, "the index is as large as its slab");
-        let mut place = hash as usize & self.mask;
+        let size = self.mask + 1;
+        if 2 * (self.len + 1) > size && size < self.entries.len() {
+            self.resize(2 * size);
+        }
+        self.put((hash, slot + 1));
+        self.len += 1;
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let mut place = entry.0 as usize & self.mask;
         while self.entries[place].1 != 0 {
             place = (place + 1) & self.mask;
         }
-        self.entries[place] = (hash, slot + 1);
-        self.len += 1;
+        self.entries[place] = entry;
+    }
+
+    /// Has `size` entries in use from now on.
+    #[cold]
+    fn resize(&mut self, size: usize) {
+        let mut moving = std::mem::take(&mut self.moving);
+        let taken = self.entries[..=self.mask].iter_mut().filter(|entry| entry.1 != 0);
+        moving.extend(taken.map(std::mem::take));
+        self.mask = size - 1;
+        moving.drain(..).for_each(|entry| self.put(entry));
+        self.moving = moving;
     }
 
     /// Removes `slot`, which was added under `hash`; does nothing if it is not here.
@@ -90,6 +128,10 @@ impl Index {
         }
         self.entries[hole].1 = 0;
         self.len -= 1;
+        let size = self.mask + 1;
+        if size > self.least && SPARSE * self.len < size {
+            self.resize((size / 4).max(self.least));
+        }
     }
 }
 
@@ -109,6 +151,33 @@ mod tests {
         assert_eq!(index.find(9, |slot| slot == 1), None);
         assert_eq!(index.find(9, |slot| slot == 3), Some(3));
         assert_eq!(index.len, 3);
+    }
+
+    #[test]
+    fn it_grows_and_shrinks_with_what_is_in_it() {
+        let hash = |slot: u32| slot.wrapping_mul(0x9e37_79b1);
+        let mut index = Index::new(20_000);
+        let reserved = index.reserved();
+        for round in 0..3 {
+            let mut sizes = vec![index.mask + 1];
+            for slot in 0..20_000 {
+                index.insert(hash(slot), slot);
+                sizes.push(index.mask + 1);
+            }
+            assert!((0..20_000).all(|slot| index.find(hash(slot), |at| at == slot).is_some()));
+            for slot in 0..20_000 {
+                index.remove(hash(slot), slot);
+                assert_eq!(index.find(hash(slot), |at| at == slot), None);
+                sizes.push(index.mask + 1);
+                let rest = 20_000 - 1 - slot;
+                assert!(rest == 0 || index.find(hash(19_999), |at| at == 19_999).is_some());
+            }
+            sizes.dedup();
+            let up = [512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536];
+            assert_eq!(sizes[..8], up, "round {round}");
+            assert_eq!(sizes[8..], [16_384, 4_096, 1_024, 512], "round {round}");
+            assert_eq!(index.reserved(), reserved);
+        }
     }
 
     proptest! {
