@@ -172,8 +172,9 @@ impl Sockets {
         if let Some(mut closed) = slot.take_if(|slot| slot.id == id)
             && let Socket::Stream(stream) = &mut closed.socket
         {
-            stream.end();
+            // What the end itself sends is not on its way yet.
             socket::forget_unsent(&stream.socket);
+            stream.end();
         }
     }
 }
