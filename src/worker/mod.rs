@@ -8,6 +8,7 @@
 
 mod allowance;
 mod clients;
+mod handshakes;
 mod logging;
 mod renewal;
 mod replies;
@@ -158,8 +159,9 @@ impl Seat {
     ) {
         (self.core, self.busy_poll) = (core, busy_poll);
         if !busy_poll.is_zero() {
-            let sockets = self.listeners.iter().flatten().filter_map(|own| own.datagrams.as_ref());
-            sockets.for_each(|own| socket::prefer_busy_polling(own, busy_poll));
+            let listening = self.listeners.iter().flatten();
+            let datagrams = listening.filter_map(|own| own.datagrams.as_ref());
+            datagrams.for_each(|own| socket::prefer_busy_polling(own, busy_poll));
         }
         let pinned = core.map_or(Ok(()), cpu::pin);
         let begun = pinned.and_then(|()| random::seed());

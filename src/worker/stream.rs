@@ -8,6 +8,7 @@
 
 use super::logging::fault_of;
 use crate::engine::errors::Fault;
+use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::frame::{Full, Inbox, Outbox};
 use crate::tls::{Failure, Received, Session};
 use mio::net::TcpStream;
@@ -200,6 +201,37 @@ impl Stream {
         }
         Ok(total)
     }
+}
+
+/// One read from a stream, and all messages that it has completed.
+pub(super) fn receive_messages(
+    stream: &mut Stream,
+    handle: &mut impl FnMut(&[u8], bool),
+) -> Progress {
+    let progress = stream.read();
+    loop {
+        match stream.inbox.next(STREAM_MESSAGE_MAX) {
+            Ok(Some(message)) => handle(message, false),
+            Ok(None) => return progress,
+            Err(_) => return Progress::Over,
+        }
+    }
+}
+
+/// Queues the packets on the stream and writes what it takes now; returns how many had no room.
+pub(super) fn send_messages<'p>(
+    stream: &mut Stream,
+    packets: impl Iterator<Item = &'p [u8]>,
+) -> io::Result<usize> {
+    let mut dropped = 0;
+    for packet in packets {
+        let write = |room: &mut [u8]| {
+            room.copy_from_slice(packet);
+            packet.len()
+        };
+        dropped += usize::from(stream.push(packet.len(), write).is_err());
+    }
+    stream.flush().map(|_| dropped)
 }
 
 #[cfg(test)]

@@ -14,13 +14,12 @@ pub use memory::{Memory, measure};
 use super::Seat;
 use super::logging::fault_of;
 use super::replies::Replies;
-use super::stream::{Progress, Stream};
+use super::stream::{Progress, Stream, receive_messages, send_messages};
 use super::token::Token;
 use super::upstream::{Socket, Sockets};
 use crate::control::snapshot::LoopStats;
 use crate::control::{Assignment, ToKeeper, ToWorker};
 use crate::engine::errors::{Fault, Operation};
-use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::stats::{CacheStats, DropReason, Stats};
 use crate::engine::tally::Tallies;
 use crate::engine::{Client, ConnectionId, Forwarder, Outgoing, Reply};
@@ -358,18 +357,6 @@ impl<'a> Turner<'a> {
         }
     }
 
-    /// A stream of TLS has been read, which may have brought its handshake nearer to its end: what
-    /// that takes is written, and what has waited for it.
-    fn go_on_in_tls(&mut self, now: Moment, id: ConnectionId, was_open: bool) {
-        let Some(Socket::Stream(stream)) = self.sockets.get(id) else { return };
-        if !was_open && stream.is_open() {
-            self.engine.on_secured(now, id, stream.is_resumed());
-        }
-        if let Err(error) = stream.flush() {
-            self.engine.on_connection_error(now, id, Operation::Write, fault_of(&error));
-        }
-    }
-
     /// Carries out all that the engine has decided: queries out, failures told, replies out,
     /// sockets closed, the keeper asked.
     pub(super) fn settle(&mut self, now: Moment) {
@@ -488,32 +475,4 @@ fn receive_datagrams(
             Err(fault_of(&error))
         }
     }
-}
-
-/// One read from a stream, and all messages that it has completed.
-fn receive_messages(stream: &mut Stream, handle: &mut impl FnMut(&[u8], bool)) -> Progress {
-    let progress = stream.read();
-    loop {
-        match stream.inbox.next(STREAM_MESSAGE_MAX) {
-            Ok(Some(message)) => handle(message, false),
-            Ok(None) => return progress,
-            Err(_) => return Progress::Over,
-        }
-    }
-}
-
-/// Queues the packets on the stream and writes what it takes now; returns how many had no room.
-fn send_messages<'p>(
-    stream: &mut Stream,
-    packets: impl Iterator<Item = &'p [u8]>,
-) -> io::Result<usize> {
-    let mut dropped = 0;
-    for packet in packets {
-        let write = |room: &mut [u8]| {
-            room.copy_from_slice(packet);
-            packet.len()
-        };
-        dropped += usize::from(stream.push(packet.len(), write).is_err());
-    }
-    stream.flush().map(|_| dropped)
 }

@@ -6,6 +6,7 @@
 //! is still a typing error; only then the stanza is refused. Which those are is decided by the
 //! one table [`OPTIONS`].
 
+mod codes;
 mod health;
 mod later;
 mod names;
@@ -252,8 +253,8 @@ impl Options {
             "failfast_all_unhealthy_upstreams" => self.failfast = read_switch(cursor)?,
             "force_tcp" => self.force_tcp = read_switch(cursor)?,
             "prefer_udp" => self.prefer_udp = read_switch(cursor)?,
-            "failover" => read_rcodes(cursor, &mut self.failover, false)?,
-            "next" => read_rcodes(cursor, &mut self.next, true)?,
+            "failover" => codes::read(cursor, &mut self.failover, false)?,
+            "next" => codes::read(cursor, &mut self.next, true)?,
             "next_on_nodata" => self.next_on_nodata = read_switch(cursor)?,
             "max_concurrent" => {
                 // 0 is no limit.
@@ -268,12 +269,12 @@ impl Options {
                 self.sizing.spread = Some(sizing::read(property, cursor)?);
                 self.spread_place = Some(property.place.clone());
             }
+            "tls" | "tls_servername" | "tls_pin" => {
+                self.tls.read(property, cursor, self.root.as_deref(), context)?;
+            }
             "stream_spread" => {
                 self.sizing.stream_spread = Some(sizing::read(property, cursor)?);
                 self.spread_place.get_or_insert_with(|| property.place.clone());
-            }
-            "tls" | "tls_servername" | "tls_pin" => {
-                self.tls.read(property, cursor, self.root.as_deref(), context)?;
             }
             "max_conns" => self.sizing.max_conns = Some(sizing::read(property, cursor)?),
             "max_inflight" => self.sizing.max_inflight = Some(sizing::read_pair(property, cursor)?),
@@ -461,21 +462,6 @@ fn read_count(property: &Token, cursor: &mut Cursor<'_>) -> Result<u64, Complain
         let message = format!("{} can't be negative: {number}", property.text);
         Complaint::value(argument, message)
     })
-}
-
-/// Adds response codes to `set`; `success`: whether NOERROR makes sense among them.
-fn read_rcodes(cursor: &mut Cursor<'_>, set: &mut Rcodes, success: bool) -> Result<(), Complaint> {
-    for mnemonic in cursor.expect_rest()? {
-        let Some(rcode) = Rcodes::parse(&mnemonic.text) else {
-            let message = format!("{} is not a valid rcode", mnemonic.text);
-            return Err(Complaint::value(mnemonic, message));
-        };
-        if rcode == 0 && !success {
-            return Err(Complaint::value(mnemonic, "NoError cannot be used in failover"));
-        }
-        set.extend([rcode]);
-    }
-    Ok(())
 }
 
 /// An address without port; one of IPv4 written as IPv6 is one of IPv4.

@@ -1,0 +1,27 @@
+//! `failover RCODE…`, `next RCODE…`: response codes by their mnemonics.
+//!
+//! Each occurrence adds to those that are written already. What the codes are called, and which
+//! there are, is the parent's parent's.
+
+use super::super::Rcodes;
+use super::super::error::Complaint;
+use crate::corefile::Cursor;
+
+/// Adds response codes to `set`; `success`: whether NOERROR makes sense among them.
+pub(super) fn read(
+    cursor: &mut Cursor<'_>,
+    set: &mut Rcodes,
+    success: bool,
+) -> Result<(), Complaint> {
+    for mnemonic in cursor.expect_rest()? {
+        let Some(rcode) = Rcodes::parse(&mnemonic.text) else {
+            let message = format!("{} is not a valid rcode", mnemonic.text);
+            return Err(Complaint::value(mnemonic, message));
+        };
+        if rcode == 0 && !success {
+            return Err(Complaint::value(mnemonic, "NoError cannot be used in failover"));
+        }
+        set.extend([rcode]);
+    }
+    Ok(())
+}

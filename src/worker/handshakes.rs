@@ -1,0 +1,26 @@
+//! Handshakes with upstreams, as far as the turn has to do with them.
+//!
+//! What a read through TLS has brought is a stream's own business; what follows from it for the
+//! engine, that the stream is connected and its queries may leave, is said here. The bytes are
+//! `stream`'s, and who is believed is the room `tls`'s.
+
+use super::logging::fault_of;
+use super::turn::Turner;
+use super::upstream::Socket;
+use crate::engine::ConnectionId;
+use crate::engine::errors::Operation;
+use crate::moment::Moment;
+
+impl Turner<'_> {
+    /// A stream of TLS has been read, which may have brought its handshake nearer to its end: what
+    /// that takes is written, and what has waited for it.
+    pub(super) fn go_on_in_tls(&mut self, now: Moment, id: ConnectionId, was_open: bool) {
+        let Some(Socket::Stream(stream)) = self.sockets.get(id) else { return };
+        if !was_open && stream.is_open() {
+            self.engine.on_secured(now, id, stream.is_resumed());
+        }
+        if let Err(error) = stream.flush() {
+            self.engine.on_connection_error(now, id, Operation::Write, fault_of(&error));
+        }
+    }
+}
