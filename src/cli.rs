@@ -6,6 +6,7 @@
 //! against those that exist. `--listen` and `--forward` are written as a Corefile and take the
 //! road of every other from there. What the text means is not known here.
 
+mod arguments;
 mod values;
 
 pub use values::Endpoint;
@@ -14,7 +15,8 @@ use crate::corefile::read_text;
 use crate::demo::DemoOptions;
 use crate::server::Steer;
 use crate::top::TopOptions;
-use clap::{Parser, Subcommand};
+use arguments::{Arguments, CommandArguments, WhatArguments};
+use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -48,7 +50,18 @@ pub struct Check {
     /// What would be served.
     pub serve: Serve,
     /// For whom it is written.
-    pub format: Format,
+    pub format: CheckFormat,
+}
+
+/// For whom the report of a check is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CheckFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+    /// For the service manager: a drop-in with limits.
+    Systemd,
 }
 
 /// For whom a report is written.
@@ -79,6 +92,10 @@ pub struct Serve {
     pub pidfile: Option<PathBuf>,
     /// For whom the log is written.
     pub log_format: Format,
+    /// The account to become once the sockets are bound.
+    pub user: Option<String>,
+    /// Threads that move packets open no files and start no programs.
+    pub sandbox: bool,
 }
 
 /// Where the configuration comes from.
@@ -198,119 +215,9 @@ There is no Corefile here, and none on the command line. Try one of these:
   onward --listen 127.0.0.1:5300 --forward 192.0.2.53  forward without a file
   onward --conf /etc/onward/Corefile                   forward as a Corefile says";
 
-const EXAMPLES: &str = "\
-Examples:
-  onward demo
-      Start three upstreams, a forwarder and a client on loopback; print what happened.
-  onward --listen 127.0.0.1:5300 --forward 192.0.2.53 [2001:db8::53]:5353
-      Forward without a file.
-  onward --conf /etc/onward/Corefile --cores 0-3,6
-      Forward as the Corefile says, with one pinned worker on each of five cores.
-  onward --conf /etc/onward/Corefile --steer name
-      Have each name served by one worker, so that no two caches hold it.
-  onward check --conf /etc/onward/Corefile
-      Say what the Corefile means and needs, or what is wrong with it; listen nowhere.
-  onward top
-      Watch the server on this host, whose Corefile has `status`.
-
-Single dashes work too: -conf FILE, -dns.port 1053, -quiet, -version.
-Without --conf and --forward it reads ./Corefile; --conf - reads standard input.
-
-Exit codes:
-  0  stopped as asked (SIGTERM, SIGINT), checked and found good, or help was asked for
-  1  failed at run time
-  2  bad usage or configuration: nothing was started";
-
-/// A DNS forwarder: one event loop per core, and connections to the upstreams that are kept
-/// young and evenly spread.
-#[derive(Parser)]
-#[command(name = "onward", version, after_help = EXAMPLES)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-struct Arguments {
-    #[command(flatten)]
-    what: WhatArguments,
-    /// Say nothing at the start
-    #[arg(long, overrides_with = "quiet")]
-    quiet: bool,
-    /// Write the number of the process here while it serves
-    #[arg(long, value_name = "FILE", overrides_with = "pidfile")]
-    pidfile: Option<PathBuf>,
-    /// Write the log for people or, an object a line, for machines
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
-    #[arg(overrides_with = "log_format")]
-    log_format: Format,
-    #[command(subcommand)]
-    command: Option<CommandArguments>,
-}
-
-/// What is served and by how many workers.
-#[derive(clap::Args)]
-struct WhatArguments {
-    /// The Corefile to read
-    #[arg(long, value_name = "FILE", overrides_with = "conf")]
-    conf: Option<OsString>,
-    /// Listen here, without a Corefile (`IP`, `IPv4:PORT` or `[IPv6]:PORT`)
-    #[arg(long, value_name = "ADDR", num_args = 1.., requires = "forward")]
-    #[arg(conflicts_with = "conf")]
-    listen: Vec<Endpoint>,
-    /// Forward everything to these, without a Corefile
-    #[arg(long, value_name = "ADDR", num_args = 1.., conflicts_with = "conf")]
-    forward: Vec<Endpoint>,
-    /// One worker pinned to each of these cores, such as 0-3,6 or node0 [default: every core]
-    #[arg(long, value_name = "LIST", conflicts_with = "workers")]
-    cores: Option<CoreList>,
-    /// So many workers, not pinned to any core
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    workers: Option<u16>,
-    /// Who gets a datagram: by name (each is one worker's), by cpu that took it in, by flow
-    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true)]
-    #[arg(default_value_t = Steer::Flow, overrides_with = "steer")]
-    steer: Steer,
-    /// After work, ask for more for so many microseconds before sleeping: faster, at a core each
-    #[arg(long, value_name = "MICROS", default_value_t = 0, hide_default_value = true)]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    busy_poll: u32,
-    /// The port of zones that name none
-    #[arg(short = 'p', long, value_name = "PORT", default_value_t = 53)]
-    #[arg(overrides_with = "dns_port")]
-    dns_port: u16,
-}
-
-#[derive(Subcommand)]
-enum CommandArguments {
-    /// Say what a configuration means and needs, and what is wrong with it; listen nowhere
-    Check {
-        #[command(flatten)]
-        what: WhatArguments,
-        /// For people or for machines
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        format: Format,
-    },
-    /// Start upstreams, a forwarder and a client on loopback; print what happened
-    Demo {
-        /// For how long the client asks
-        #[arg(long, value_name = "N", default_value_t = 5)]
-        #[arg(value_parser = clap::value_parser!(u16).range(1..=3600))]
-        seconds: u16,
-        /// Go on serving afterwards, for queries by hand
-        #[arg(long)]
-        keep: bool,
-        /// Workers [default: two, or one on a single core]
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-        workers: Option<u16>,
-    },
-    /// Watch a server whose Corefile has `status`: rates, latencies, connections by age, load
-    Top {
-        /// Where its `status` listens
-        #[arg(value_name = "ADDR", default_value = "127.0.0.1:8053")]
-        address: String,
-        /// How often it is asked, such as 500ms
-        #[arg(long, value_name = "TIME", default_value = "1s")]
-        interval: Interval,
-        /// Print it once, as text; exit with 1 if there is no answer
-        #[arg(long)]
-        once: bool,
-    },
+/// The command line as `clap` knows it, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Understands a command line, the program's name first.
@@ -335,7 +242,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliEr
         }
         None => {
             let (quiet, pidfile, log_format) = (typed.quiet, typed.pidfile, typed.log_format);
-            Cli::Serve(Serve { quiet, pidfile, log_format, ..typed.what.serve() })
+            let (user, sandbox) = (typed.user, !typed.no_sandbox);
+            let serve = typed.what.serve();
+            Cli::Serve(Serve { quiet, pidfile, log_format, user, sandbox, ..serve })
         }
     })
 }
@@ -359,14 +268,26 @@ impl WhatArguments {
         let (quiet, pidfile, log_format) = (false, None, Format::Text);
         let (steer, dns_port) = (self.steer, self.dns_port);
         let busy_poll = Duration::from_micros(self.busy_poll.into());
-        Serve { source, placement, steer, busy_poll, dns_port, quiet, pidfile, log_format }
+        let (user, sandbox) = (None, true);
+        Serve {
+            source,
+            placement,
+            steer,
+            busy_poll,
+            dns_port,
+            quiet,
+            pidfile,
+            log_format,
+            user,
+            sandbox,
+        }
     }
 }
 
 /// Rewrites Go-style flags (`-conf X`, `-conf=X`, `-dns.port 53`, `-quiet=true`) as long options;
 /// leaves alone what it does not know, and all that follows `--`.
 fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const VALUES: [&str; 11] = [
+    const VALUES: [&str; 12] = [
         "conf",
         "cores",
         "workers",
@@ -378,8 +299,9 @@ fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         "pidfile",
         "format",
         "log-format",
+        "user",
     ];
-    const SWITCHES: [&str; 3] = ["quiet", "version", "help"];
+    const SWITCHES: [&str; 4] = ["quiet", "no-sandbox", "version", "help"];
     let mut literal = false;
     let mut normal = Vec::new();
     for argument in arguments {
@@ -493,8 +415,8 @@ fn enumerate(cores: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        Check, Cli, CliError, Exit, Format, Placement, Serve, Source, corefile_text, normalise,
-        parse,
+        Check, CheckFormat, Cli, CliError, Exit, Format, Placement, Serve, Source, corefile_text,
+        normalise, parse,
     };
     use crate::server::Steer;
     use crate::top::TopOptions;
@@ -531,6 +453,8 @@ mod tests {
             dns_port: 53,
             quiet: false,
             log_format: Format::Text,
+            user: None,
+            sandbox: true,
             pidfile: None,
         };
         assert_eq!(serve(""), expected);
@@ -659,10 +583,10 @@ mod tests {
         let typed = check("check -conf - --cores 1,3 -dns.port 1053");
         assert_eq!(
             typed,
-            Check { serve: serve("-conf - --cores 1,3 -p 1053"), format: Format::Text }
+            Check { serve: serve("-conf - --cores 1,3 -p 1053"), format: CheckFormat::Text }
         );
         assert_eq!(typed.serve.source, Source::Stdin);
-        assert_eq!(check("check --format json --workers 2").format, Format::Json);
+        assert_eq!(check("check --format json --workers 2").format, CheckFormat::Json);
         assert_eq!(check("check").serve, serve(""));
         assert!(usage("check --format xml").contains("json"));
         usage("check --listen 127.0.0.1");

@@ -5,10 +5,12 @@
 //! addresses, bind a listener per worker and address, start the workers pinned, start the keeper.
 //! Used by the program, the demonstration and the tests alike.
 
+mod confinement;
 mod listeners;
 mod pages;
 mod steering;
 
+pub use confinement::Confinement;
 pub use steering::Steer;
 
 use crate::clock::Clock;
@@ -22,11 +24,13 @@ use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::keeper::Keeper;
 use crate::log::Log;
+use crate::sys::confine::Bounds;
 use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::{limits, socket};
 use crate::tls::{Setup, SetupError};
 use crate::worker::Seat;
 use crate::writer::{Editions, Writer};
+use confinement::Sandbox;
 use crossbeam_channel::{Receiver, Sender};
 use listeners::{Listeners, Plan};
 use pages::Pages;
@@ -34,7 +38,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use steering::Steering;
 
@@ -59,6 +63,8 @@ pub enum StartError {
     Source(IpAddr, io::Error),
     /// No descriptor is left for the listeners.
     Descriptors(io::Error),
+    /// The process could not become the account of this name.
+    Account(String, io::Error),
     /// A worker could not be pinned or started.
     Worker(usize, io::Error),
     /// The keeper could not be started.
@@ -123,6 +129,10 @@ impl fmt::Display for StartError {
                 "cannot start worker {number}: {error} (is its core online and allowed, are \
                  descriptors left?)"
             ),
+            Self::Account(name, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(f, "--user {name}: only root can become another: {error}")
+            }
+            Self::Account(name, error) => write!(f, "--user {name}: {error}"),
             Self::Descriptors(error) => {
                 write!(f, "cannot listen: {error} (raise the limit of open files)")
             }
@@ -151,6 +161,7 @@ pub struct Server {
     pages: Pages,
     /// Certificates and keys of the configuration that holds.
     tls: Arc<Setup>,
+    sandbox: Sandbox,
 }
 
 /// What the writer is told, and by whom.
@@ -165,7 +176,7 @@ struct Writing {
 
 impl Writing {
     /// Starts a writer of what `log` takes.
-    fn start(clock: Clock, config: &Config, log: Log) -> io::Result<Self> {
+    fn start(clock: Clock, config: &Config, log: Log, sandbox: Sandbox) -> io::Result<Self> {
         let editions = Arc::<Editions>::default();
         editions.publish(0, Arc::new(config.clone()));
         let (writer, mailbox) = Writer::new(clock, Arc::clone(&editions), log);
@@ -174,7 +185,7 @@ impl Writing {
             let _ending: Sender<()> = ending;
             writer.run();
         };
-        spawn("writer", writing)?;
+        sandbox.spawn("writer", Bounds::NoPrograms, writing)?;
         Ok(Self { mailbox, ended, editions, edition: 0 })
     }
 
@@ -193,11 +204,14 @@ impl Server {
     /// # Errors
     /// [`StartError`]; all that was started is stopped again.
     pub fn start(config: Config, cores: &[Option<usize>], log: Log) -> Result<Self, StartError> {
-        Self::start_on(config, cores, Steer::Flow, Duration::ZERO, Inherited::default(), log)
+        let (inherited, confinement) = (Inherited::default(), Confinement::default());
+        let (steer, busy_poll) = (Steer::Flow, Duration::ZERO);
+        Self::start_on(config, cores, steer, busy_poll, inherited, &confinement, log)
     }
 
     /// The same, datagrams given to the workers as `steer` says, and on sockets that were open
-    /// before this process began, where the configuration has listeners on their addresses.
+    /// before this process began, where the configuration has listeners on their addresses; what
+    /// `confinement` forbids is forbidden from the first packet on.
     ///
     /// # Errors
     /// As [`Server::start`].
@@ -207,6 +221,7 @@ impl Server {
         steer: Steer,
         busy_poll: Duration,
         mut inherited: Inherited,
+        confinement: &Confinement,
         log: Log,
     ) -> Result<Self, StartError> {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
@@ -220,10 +235,14 @@ impl Server {
         let mut listeners = Listeners::new(cores.len(), steering, inherited);
         let mut plan = listeners.plan(clock.now(), &mut config.listeners)?;
         let rows = listeners.adopt(clock.now(), &mut plan).map_err(StartError::Descriptors)?;
+        // All that needs root is bound, and no other thread is there yet.
+        confinement.become_account()?;
+        let sandbox = confinement.sandbox(log);
         let verdicts = Arc::new(Verdicts::new(&config));
         let (keeper, mailbox) =
             Keeper::new(clock, &config, Arc::clone(&verdicts), &tls).map_err(StartError::Keeper)?;
-        let writing = Writing::start(clock, &config, log).map_err(StartError::Writer)?;
+        let writing = Writing::start(clock, &config, log, sandbox);
+        let writing = writing.map_err(StartError::Writer)?;
         let mut server = Self {
             clock,
             listeners,
@@ -234,13 +253,15 @@ impl Server {
             writing,
             pages,
             tls,
+            sandbox,
         };
         let started = server.start_workers(&config, &verdicts, &plan, cores, busy_poll, rows);
         let started = started.and_then(|()| server.start_admin(&page_plan));
         server.pages.adopt(page_plan, &Arc::new(config), &verdicts);
         let workers = server.workers.clone();
         let keeping = move || keeper.run(workers, log);
-        server.threads.push(spawn("keeper", keeping).map_err(StartError::Keeper)?);
+        let keeper = sandbox.spawn("keeper", Bounds::Packets, keeping);
+        server.threads.push(keeper.map_err(StartError::Keeper)?);
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -384,7 +405,8 @@ impl Server {
     }
 
     fn start_admin(&mut self, plan: &pages::Plan) -> Result<(), StartError> {
-        let thread = self.pages.start_admin(plan, self.clock, &self.workers, &self.reloads);
+        let (workers, reloads) = (&self.workers, &self.reloads);
+        let thread = self.pages.start_admin(plan, self.clock, self.sandbox, workers, reloads);
         self.threads.extend(thread.map_err(StartError::Admin)?);
         Ok(())
     }
@@ -414,7 +436,8 @@ impl Server {
                     .map_err(failed)?;
             let (ready, begun) = crossbeam_channel::bounded(1);
             let working = move || seat.work(core, busy_poll, &ready);
-            let thread = spawn(&format!("worker-{number}"), working).map_err(failed)?;
+            let name = format!("worker-{number}");
+            let thread = self.sandbox.spawn(&name, Bounds::Packets, working).map_err(failed)?;
             let lost = || io::Error::other("it ended before it began");
             begun.recv().unwrap_or_else(|_| Err(lost())).map_err(failed)?;
             self.threads.push(thread);
@@ -422,10 +445,6 @@ impl Server {
         }
         Ok(())
     }
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    Builder::new().name(name.to_owned()).spawn(body)
 }
 
 /// Refuses addresses to ask upstreams from that this host lacks. The reference would start and then

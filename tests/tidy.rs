@@ -63,7 +63,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
 /// The rooms that put the others together, and may name any.
 const TOP: [&str; 6] = ["check", "cli", "demo", "host", "server", "service"];
 /// The dependencies that `sys` may name.
-const SYS_CRATES: [&str; 4] = ["core_affinity", "libc", "mio", "socket2"];
+const SYS_CRATES: [&str; 5] = ["core_affinity", "libc", "mio", "seccompiler", "socket2"];
 
 /// The engine's files that combine its leaves.
 const COMBINERS: [&str; 2] = ["chain", "forwarder"];

@@ -4,15 +4,16 @@
 //! would refuse, as far as that can be known without listening: addresses are tried with a socket
 //! of any port that nobody is told of. Where somebody listens already it says so and refuses
 //! nothing: mostly it is the server that is to read this configuration next. [`Report`] collects
-//! the numbers; how it is written is told by its files `text` and `json`.
+//! the numbers; how it is written is told by its files `text`, `json` and `systemd`.
 
 mod json;
 mod report;
+mod systemd;
 mod text;
 
 pub use report::Report;
 
-use crate::cli::{Check, CliError, Format};
+use crate::cli::{Check, CheckFormat, CliError, Serve};
 use crate::config::{Config, ConfigError, HttpListener, Page};
 use crate::server::{self, StartError};
 use crate::sys::{cpu, limits, socket};
@@ -82,20 +83,24 @@ impl std::error::Error for Refusal {}
 /// # Errors
 /// [`Refusal`]: it would not be served. Machines are told so on standard output too.
 pub fn run(options: &Check) -> Result<(), Refusal> {
-    let outcome = check(options);
+    let outcome = examine(&options.serve);
     let text = match (&outcome, options.format) {
-        (Ok(report), Format::Text) => report.to_string(),
-        (Ok(report), Format::Json) => json::accepted(report),
-        (Err(_), Format::Text) => String::new(),
-        (Err(refusal), Format::Json) => json::refused(refusal),
+        (Ok(report), CheckFormat::Text) => report.to_string(),
+        (Ok(report), CheckFormat::Json) => json::accepted(report),
+        (Ok(report), CheckFormat::Systemd) => systemd::limits(report),
+        (Err(_), CheckFormat::Text | CheckFormat::Systemd) => String::new(),
+        (Err(refusal), CheckFormat::Json) => json::refused(refusal),
     };
     // Whoever asked has gone if this fails; the exit code still tells.
     let _ = io::stdout().write_all(text.as_bytes());
     outcome.map(drop)
 }
 
-fn check(options: &Check) -> Result<Report, Refusal> {
-    let serve = &options.serve;
+/// What serving this would take.
+///
+/// # Errors
+/// [`Refusal`]: it would not be served.
+pub fn examine(serve: &Serve) -> Result<Report, Refusal> {
     let cores = serve.placement.workers(&cpu::cores()).map_err(Refusal::CommandLine)?;
     let (name, text) = serve.source.load().map_err(Refusal::CommandLine)?;
     let host = host::describe(cores.len(), serve.dns_port).map_err(Refusal::Host)?;

@@ -6,13 +6,15 @@
 //! `health` that is a reason not to go on, for other pages only to say so: the next reload tries
 //! again. [`Pages::plan`] binds what is missing and changes nothing; only [`Pages::adopt`] does.
 
-use super::{StartError, spawn};
+use super::StartError;
+use super::confinement::Sandbox;
 use crate::admin::{Admin, Gatherer};
 use crate::clock::Clock;
 use crate::config::{Config, HttpListener, Page};
 use crate::control::{AdminMailbox, Door, Mailbox, Reloads, ToAdmin};
 use crate::engine::health::Verdicts;
 use crate::log::{Event, Level, Log};
+use crate::sys::confine::Bounds;
 use crate::sys::inherit::Passed;
 use crate::sys::socket;
 use std::io;
@@ -119,6 +121,7 @@ impl Pages {
         &mut self,
         plan: &Plan,
         clock: Clock,
+        sandbox: Sandbox,
         workers: &[Mailbox],
         reloads: &Arc<Reloads>,
     ) -> io::Result<Option<JoinHandle<()>>> {
@@ -127,7 +130,7 @@ impl Pages {
         }
         let gatherer = Gatherer::new(clock, workers, Arc::clone(reloads));
         let (admin, mailbox) = Admin::new(clock, gatherer, self.log)?;
-        let thread = spawn("admin", move || admin.run())?;
+        let thread = sandbox.spawn("admin", Bounds::NoPrograms, move || admin.run())?;
         self.admin = Some(mailbox);
         Ok(Some(thread))
     }

@@ -17,10 +17,10 @@ use crate::config::Config;
 use crate::host;
 use crate::log::{Event, Format, Level, Log, Value};
 use crate::moment::Moment;
-use crate::server::Server;
-use crate::sys::cpu;
+use crate::server::{Confinement, Server};
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{Signal, Signals};
+use crate::sys::{account, cpu};
 use handover::Handover;
 use log::say;
 use manager::Manager;
@@ -62,8 +62,10 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let lameduck = config.lameduck();
     let ready = inherited.take_ready();
     let Serve { steer, busy_poll, .. } = *options;
-    let server = Server::start_on(config, &cores, steer, busy_poll, inherited, log);
+    let confinement = Confinement { user: options.user.clone(), sandbox: options.sandbox };
+    let server = Server::start_on(config, &cores, steer, busy_poll, inherited, &confinement, log);
     let server = server.map_err(failed)?;
+    warn_of_unreadable(options, log);
     // Whoever reads that we listen finds our number there.
     let _pidfile = options.pidfile.as_deref().and_then(|path| PidFile::write(path, log));
     if !options.quiet {
@@ -277,6 +279,32 @@ fn load(
     Ok(config)
 }
 
+/// An account that may not read the Corefile cannot read it again: better known now than then.
+fn warn_of_unreadable(options: &Serve, log: Log) {
+    let Some(user) = options.user.as_deref().filter(|_| options.source != Source::Stdin) else {
+        return;
+    };
+    if let Err(error) = options.source.load() {
+        let text = format_args!("{user} will not be able to read the configuration again: {error}");
+        log.event(&Event::new(Level::Warning, RELOAD, &text));
+    }
+}
+
+/// What the process may do, in words.
+fn standing(options: &Serve) -> String {
+    let user = match (&options.user, account::user()) {
+        (Some(name), number) => format!("{name} (user {number})"),
+        (None, 0) => "root".to_owned(),
+        (None, number) => format!("user {number}"),
+    };
+    let threads = if options.sandbox {
+        "its workers can open no files and start no programs"
+    } else {
+        "its workers are not confined (--no-sandbox)"
+    };
+    format!("{user}, {threads}")
+}
+
 /// How the log is to look.
 fn format_of(options: &Serve) -> Format {
     match options.log_format {
@@ -298,15 +326,18 @@ fn tell_start(log: Log, options: &Serve, server: &Server, workers: usize) {
             log.lines(&format!("onward listens on {address}, {workers} worker{plural}"));
         }
         pages.iter().for_each(|page| log.lines(&format!("onward serves {page}")));
+        log.lines(&format!("onward runs as {}", standing(options)));
     }
     let pages = pages.join(" ");
     let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let version = env!("CARGO_PKG_VERSION");
+    let standing = standing(options);
     let fields = [
         ("version", Value::Text(&version)),
         ("workers", Value::Number(workers as u64)),
         ("addresses", Value::Text(&list)),
         ("pages", Value::Text(&pages)),
+        ("runs_as", Value::Text(&standing)),
     ];
     log.event(&Event::new(Level::Info, ONWARD, &"started").with(&fields));
 }

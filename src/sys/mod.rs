@@ -3,15 +3,18 @@
 //! Everything here is a thin, safe shape around one kernel facility: datagram batches
 //! ([`mmsg`]), the socket addresses and control messages they carry ([`address`], [`pktinfo`]),
 //! sockets ([`socket`]), which of several gets a datagram ([`steer`]), those that were open before
-//! us ([`inherit`]), network interfaces ([`interfaces`]), cores ([`cpu`]), limits of the process
-//! and host ([`limits`]), signals ([`signals`]), outputs ([`output`]), timers ([`timer`]), pages
-//! ([`memory`]) and the kernel's randomness ([`random`]).
+//! us ([`inherit`]), accounts ([`account`]), what threads may ask for ([`confine`]), network
+//! interfaces ([`interfaces`]), cores ([`cpu`]), limits of the process and host ([`limits`]),
+//! signals ([`signals`]), outputs ([`output`]), timers ([`timer`]), pages ([`memory`]) and the
+//! kernel's randomness ([`random`]).
 //! It knows nothing of DNS and names no other room. One place turns −1 into an
 //! [`std::io::Error`] and retries EINTR: `cvt`.
 
 #![allow(unsafe_code, reason = "this room is where the kernel is called")]
 
+pub mod account;
 pub mod address;
+pub mod confine;
 pub mod cpu;
 pub mod inherit;
 pub mod interfaces;

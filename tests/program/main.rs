@@ -3,14 +3,14 @@
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
 //! what it says of a configuration ([`check`]), of queries ([`log`]) and of those that fail
 //! ([`errors`]), its work between programs of other makers ([`real_servers`], [`dnstap`],
-//! [`dot`]), its
-//! sleep ([`idle`]), its life ([`life`]), its pages over HTTP ([`pages`]), and what outages leave
-//! behind ([`outages`]).
+//! [`dot`]), its sleep ([`idle`]), its life ([`life`]), its pages over HTTP ([`pages`]), what
+//! outages leave behind ([`outages`]), and what it may still do ([`confinement`]).
 
 #[path = "../common/certs.rs"]
 mod certs;
 mod check;
 mod cli;
+mod confinement;
 #[path = "../common/dead.rs"]
 mod dead;
 mod dnstap;

@@ -1,0 +1,41 @@
+//! The limits of a configuration, as a drop-in of its systemd unit.
+//!
+//! Twice what one process takes at most, because a handover runs two side by side for a moment. The
+//! numbers are those of the report; what the program itself and its libraries take is a named
+//! allowance. A Corefile that grows needs a new drop-in, which the text says.
+
+use super::Report;
+use std::fmt::Write;
+
+/// The program, its libraries, the stacks of its threads and what is read now and then.
+const PROCESS_BYTES: usize = 64 << 20;
+/// Of each thread: what its stack and its allocator hold of memory.
+const THREAD_BYTES: usize = 2 << 20;
+/// Threads beside the workers: the first, keeper, admin and writer, and room for receivers of
+/// dnstap.
+const OTHER_THREADS: usize = 16;
+/// The process that serves and the one that takes over.
+const PROCESSES: usize = 2;
+
+/// The drop-in for `report`.
+pub(super) fn limits(report: &Report) -> String {
+    let workers = report.workers();
+    let threads = workers + OTHER_THREADS;
+    let (clients, upstreams) = report.streams_max();
+    let each = report.memory.reserved() + clients + upstreams;
+    let bytes = PROCESSES * (PROCESS_BYTES + threads * THREAD_BYTES + each * workers);
+    let descriptors = report.descriptors.all(workers);
+    let mut text = String::from(
+        "# Limits of what the Corefile can take, twice: a handover runs two processes at a time.\n\
+         # Made by `onward check --format systemd`; to be made again when the Corefile, the\n\
+         # workers or the version change. For /etc/systemd/system/onward.service.d/limits.conf\n\
+         [Service]\n",
+    );
+    let _ = writeln!(text, "# {workers} workers, each with its tables, caches and full streams");
+    let _ = writeln!(text, "MemoryMax={}M", bytes.div_ceil(1 << 20));
+    let _ = writeln!(text, "# {threads} threads");
+    let _ = writeln!(text, "TasksMax={}", PROCESSES * threads);
+    let _ = writeln!(text, "# of each process, which shares pools out by this limit");
+    let _ = writeln!(text, "LimitNOFILE={}", descriptors.next_power_of_two().max(1 << 16));
+    text
+}

@@ -1,0 +1,81 @@
+//! What the process and its threads give up before the first packet.
+//!
+//! The process becomes an account of the operator's choice once everything is bound; threads that
+//! move packets give up their capabilities, files and programs ([`Bounds::Packets`]), those that
+//! also read files the programs. The first thread keeps files and programs: it reads the
+//! configuration again and starts the process that takes over. A kernel that cannot confine is
+//! said aloud, and served on.
+
+use super::StartError;
+use crate::log::{Event, Level, Log};
+use crate::sys::account::{Account, forgo_capabilities};
+use crate::sys::confine::{Bounds, confine};
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+/// What is to be given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// The account to become.
+    pub user: Option<String>,
+    /// Threads are to be confined.
+    pub sandbox: bool,
+}
+
+impl Confinement {
+    /// Becomes the account.
+    ///
+    /// # Errors
+    /// [`StartError::Account`].
+    pub(super) fn become_account(&self) -> Result<(), StartError> {
+        let Some(name) = &self.user else { return Ok(()) };
+        let failed = |error| StartError::Account(name.clone(), error);
+        let none = || io::Error::new(io::ErrorKind::NotFound, "this host has no such account");
+        let account = Account::find(name).map_err(failed)?.ok_or_else(none).map_err(failed)?;
+        account.enter().map_err(failed)
+    }
+
+    /// How threads are started; `log` is told of those that could not be confined.
+    pub(super) fn sandbox(&self, log: Log) -> Sandbox {
+        Sandbox { on: self.sandbox, log }
+    }
+}
+
+/// How threads are started.
+#[derive(Clone, Copy)]
+pub(super) struct Sandbox {
+    on: bool,
+    log: Log,
+}
+
+impl Sandbox {
+    /// Starts a thread that runs `body` within `bounds`, if threads are confined.
+    ///
+    /// # Errors
+    /// No thread is left.
+    pub(super) fn spawn(
+        self,
+        name: &str,
+        bounds: Bounds,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        Builder::new().name(name.to_owned()).spawn(move || {
+            self.enter(bounds);
+            body();
+        })
+    }
+
+    fn enter(self, bounds: Bounds) {
+        if !self.on {
+            return;
+        }
+        if let Err(error) = forgo_capabilities().and_then(|()| confine(bounds)) {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or_default();
+            let text = format_args!(
+                "{name} is not confined: {error}; --no-sandbox says that this is meant"
+            );
+            self.log.event(&Event::new(Level::Warning, "onward", &text).alone());
+        }
+    }
+}

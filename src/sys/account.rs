@@ -1,0 +1,187 @@
+//! Who the process is: the accounts of the host, and becoming one of them for good.
+//!
+//! Of all that root may do one thing is kept, to bind ports below 1024: a configuration that is
+//! read again may name further addresses. It is kept as an ambient capability, so that a process
+//! that takes over has it as well. [`forgo_capabilities`] is for threads that bind nothing.
+//! To be called while there is one thread: capabilities are a thread's own.
+
+use super::cvt;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+
+/// Binding ports below 1024 (linux/capability.h).
+const NET_BIND_SERVICE: libc::c_ulong = 10;
+/// The kernel has no capability with a higher number.
+const CAPABILITIES_MAX: libc::c_ulong = 63;
+/// 64 bits of capabilities, in two halves (linux/capability.h).
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+/// Room for what the C library knows about an account.
+const ACCOUNT_LEN: usize = 16_384;
+
+/// An account of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    name: CString,
+    user: libc::uid_t,
+    group: libc::gid_t,
+}
+
+/// The user that the process acts as.
+pub fn user() -> u32 {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+impl Account {
+    /// The account called `name`; `None`: there is none.
+    ///
+    /// # Errors
+    /// The host's accounts cannot be read.
+    pub fn find(name: &str) -> io::Result<Option<Self>> {
+        let Ok(name) = CString::new(name) else { return Ok(None) };
+        let mut entry = MaybeUninit::<libc::passwd>::uninit();
+        let mut text = vec![0; ACCOUNT_LEN];
+        let mut found = std::ptr::null_mut();
+        // SAFETY: all places are valid for writing, the text for its length, and the name ends
+        // with a zero.
+        let error = unsafe {
+            libc::getpwnam_r(
+                name.as_ptr(),
+                entry.as_mut_ptr(),
+                text.as_mut_ptr(),
+                text.len(),
+                &raw mut found,
+            )
+        };
+        // Not finding any is told in several ways (getpwnam_r(3)).
+        match error {
+            0 | libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM if found.is_null() => {
+                return Ok(None);
+            }
+            0 => {}
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+        // SAFETY: it was found, so the entry has been written.
+        let entry = unsafe { entry.assume_init() };
+        Ok(Some(Self { name, user: entry.pw_uid, group: entry.pw_gid }))
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    /// Becomes this account, without a way back. Nothing happens if the process is it already.
+    ///
+    /// # Errors
+    /// The kernel refuses: mostly because the process is not root's. It may then be half of one
+    /// account and half of the other, and is to end.
+    pub fn enter(&self) -> io::Result<()> {
+        if user() == self.user {
+            return Ok(());
+        }
+        for capability in (0..=CAPABILITIES_MAX).filter(|number| *number != NET_BIND_SERVICE) {
+            match control(libc::PR_CAPBSET_DROP, capability, 0) {
+                // This kernel has fewer.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+                outcome => outcome?,
+            }
+        }
+        cvt(|| {
+            // SAFETY: the name ends with a zero.
+            unsafe { libc::initgroups(self.name.as_ptr(), self.group) }
+        })?;
+        control(libc::PR_SET_KEEPCAPS, 1, 0)?;
+        cvt(|| {
+            // SAFETY: it takes numbers.
+            unsafe { libc::setresgid(self.group, self.group, self.group) }
+        })?;
+        cvt(|| {
+            // SAFETY: it takes numbers.
+            unsafe { libc::setresuid(self.user, self.user, self.user) }
+        })?;
+        set_capabilities(1 << NET_BIND_SERVICE)?;
+        control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong, NET_BIND_SERVICE)
+    }
+}
+
+/// The calling thread gives up whatever it may do beyond what anybody may.
+///
+/// # Errors
+/// The kernel refuses, which a filter of system calls can make it do.
+pub fn forgo_capabilities() -> io::Result<()> {
+    set_capabilities(0)
+}
+
+fn control(what: libc::c_int, first: libc::c_ulong, second: libc::c_ulong) -> io::Result<()> {
+    let none: libc::c_ulong = 0;
+    cvt(|| {
+        // SAFETY: of what is asked for here none takes a pointer.
+        unsafe { libc::prctl(what, first, second, none, none) }
+    })
+    .map(drop)
+}
+
+/// As capset(2) takes it; the C library has no function for it.
+#[repr(C)]
+struct Header {
+    version: u32,
+    thread: libc::c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Half {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// The calling thread may do just this, all of it at once.
+fn set_capabilities(all: u64) -> io::Result<()> {
+    let header = Header { version: CAPABILITY_VERSION_3, thread: 0 };
+    let half = |bits: u32| Half { effective: bits, permitted: bits, inheritable: bits };
+    let halves = [half(all as u32), half((all >> 32) as u32)];
+    cvt(|| {
+        // SAFETY: both are live and laid out as this version has them; the kernel only reads.
+        let outcome =
+            unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) };
+        outcome as libc::c_int
+    })
+    .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Account, forgo_capabilities, user};
+
+    #[test]
+    fn accounts_are_found_by_their_names() {
+        let root = Account::find("root").unwrap().unwrap();
+        assert_eq!((root.user, root.group, root.name().to_str()), (0, 0, Ok("root")));
+        assert_eq!(Account::find("nobody-of-this-name").unwrap(), None);
+        assert_eq!(Account::find("a\0b").unwrap(), None);
+    }
+
+    #[test]
+    fn who_is_it_already_stays_as_it_is() {
+        let own = Account { user: user(), ..Account::find("root").unwrap().unwrap() };
+        own.enter().unwrap();
+    }
+
+    #[test]
+    fn a_thread_gives_up_its_capabilities_and_the_others_keep_theirs() {
+        let effective = |thread: &str| {
+            let text = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap();
+            text.lines().find_map(|line| line.strip_prefix("CapEff:\t").map(str::to_owned)).unwrap()
+        };
+        let before = effective("thread-self");
+        let forgone = std::thread::spawn(move || {
+            forgo_capabilities().unwrap();
+            effective("thread-self")
+        });
+        assert_eq!(forgone.join().unwrap(), "0000000000000000");
+        assert_eq!(effective("thread-self"), before);
+    }
+}

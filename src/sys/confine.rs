@@ -1,0 +1,227 @@
+//! What a thread may ask the kernel for, from some moment on and for good: seccomp.
+//!
+//! Two bounds. [`Bounds::Packets`] is for threads that only move packets: they may use the sockets
+//! and the memory that they have and open further sockets of the internet; they open no file,
+//! start no program, make no memory executable, and look into no other process. What is not listed
+//! fails with EPERM, which whoever called sees as any other error. [`Bounds::NoPrograms`] is for
+//! threads that also read files: they start no program.
+//!
+//! A filter is a thread's own, so the first thread goes on reading the configuration and starting
+//! the process that takes over. Threads share their memory: who controls one of them entirely can
+//! write into another's. That is what the confinement of the process is for (`tuning/`).
+//! Landlock is not used: it binds a process and all that it starts, so that each handover would
+//! add a layer, of which there are 16, and could name no program that is installed later.
+
+use seccompiler::{
+    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
+};
+use std::collections::BTreeMap;
+use std::io;
+
+/// How much a thread may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bounds {
+    /// Sockets and memory.
+    Packets,
+    /// Anything but to start programs and to look into other processes.
+    NoPrograms,
+}
+
+/// Calls that move packets, wait, and manage memory, whatever their arguments.
+const PLAIN: [libc::c_long; 59] = [
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_brk,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_connect,
+    libc::SYS_dup,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_futex,
+    libc::SYS_getcpu,
+    libc::SYS_getpeername,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_gettid,
+    libc::SYS_listen,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_ppoll,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_set_robust_list,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_sigaltstack,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_gettime,
+    libc::SYS_timerfd_settime,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+/// Calls of the same kind that newer processors do without.
+#[cfg(target_arch = "x86_64")]
+const OLD: [libc::c_long; 2] = [libc::SYS_epoll_wait, libc::SYS_poll];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD: [libc::c_long; 0] = [];
+
+/// What starts a program, or gets hold of another process.
+const PROGRAMS: [libc::c_long; 7] = [
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_io_uring_setup,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+];
+
+/// Keeps the calling thread, and the threads that it starts, within `bounds` from now on.
+///
+/// # Errors
+/// The kernel was built without seccomp, or a filter forbids to add another.
+pub fn confine(bounds: Bounds) -> io::Result<()> {
+    let failed = |error: seccompiler::Error| io::Error::other(error);
+    let (rules, otherwise, matched) = match bounds {
+        Bounds::Packets => (packets().map_err(io::Error::other)?, refusal(), SeccompAction::Allow),
+        Bounds::NoPrograms => {
+            let rules = PROGRAMS.map(|number| (number, Vec::new())).into_iter().collect();
+            (rules, SeccompAction::Allow, refusal())
+        }
+    };
+    let here = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+    let filter = SeccompFilter::new(rules, otherwise, matched, here).map_err(io::Error::other)?;
+    let program: seccompiler::BpfProgram = filter.try_into().map_err(io::Error::other)?;
+    seccompiler::apply_filter(&program).map_err(failed)
+}
+
+fn refusal() -> SeccompAction {
+    SeccompAction::Errno(libc::EPERM as u32)
+}
+
+/// What [`Bounds::Packets`] allows. A call with several rules is allowed by any of them.
+fn packets() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        PLAIN.iter().chain(&OLD).map(|number| (*number, Vec::new())).collect();
+    let rule = |argument, operator, value| {
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
+        SeccompRule::new(vec![condition])
+    };
+    let is = |argument, value: u64| rule(argument, SeccompCmpOp::Eq, value);
+    let families = [libc::AF_INET, libc::AF_INET6].map(|family| is(0, family as u64));
+    rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+    let controls = [libc::FIONBIO, libc::FIONREAD].map(|control| is(1, control));
+    rules.insert(libc::SYS_ioctl, controls.into_iter().collect::<Result<_, _>>()?);
+    // Names of threads and of memory; limits are read with it, too.
+    let names = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
+    let names = names.map(|name| is(0, name as u64));
+    rules.insert(libc::SYS_prctl, names.into_iter().collect::<Result<_, _>>()?);
+    // A process that aborts sends itself a signal.
+    rules.insert(libc::SYS_tgkill, vec![is(0, u64::from(std::process::id()))?]);
+    let executable = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![rule(2, executable.clone(), 0)?]);
+    }
+    Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bounds, confine};
+    use std::fs::{self, File};
+    use std::io;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::UnixDatagram;
+    use std::process::Command;
+
+    /// What happens in a thread of its own within `bounds`.
+    fn within<T: Send + 'static>(bounds: Bounds, act: impl FnOnce() -> T + Send + 'static) -> T {
+        let bound = move || {
+            confine(bounds).unwrap();
+            act()
+        };
+        std::thread::spawn(bound).join().unwrap()
+    }
+
+    fn is_refused<T>(outcome: io::Result<T>) -> bool {
+        outcome.err().and_then(|error| error.raw_os_error()) == Some(libc::EPERM)
+    }
+
+    #[test]
+    fn who_moves_packets_opens_no_file_and_starts_no_program() {
+        within(Bounds::Packets, || {
+            assert!(is_refused(File::open("/dev/null")));
+            assert!(is_refused(File::create("/nowhere/file")));
+            assert!(is_refused(fs::metadata("/dev/null").map(drop)));
+            assert!(is_refused(Command::new("/bin/true").spawn()));
+            assert!(is_refused(UnixDatagram::unbound()));
+            assert!(is_refused(std::thread::Builder::new().spawn(|| ())));
+        });
+        assert!(File::open("/dev/null").is_ok(), "the others go on as before");
+    }
+
+    #[test]
+    fn who_moves_packets_has_sockets_and_memory() {
+        within(Bounds::Packets, || {
+            let (one, other) =
+                (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+            one.set_nonblocking(true).unwrap();
+            one.send_to(&[7; 1_000], other.local_addr().unwrap()).unwrap();
+            assert_eq!(other.recv(&mut vec![0; 1 << 20]).unwrap(), 1_000);
+            let acceptor = TcpListener::bind("127.0.0.1:0").unwrap();
+            let _stream = TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
+            acceptor.accept().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_panic_within_bounds_is_a_panic() {
+        let caught = within(Bounds::Packets, || {
+            std::panic::catch_unwind(|| std::hint::black_box(Vec::<u8>::new())[0]).is_err()
+        });
+        assert!(caught);
+    }
+
+    #[test]
+    fn who_starts_no_program_reads_files_and_starts_threads() {
+        within(Bounds::NoPrograms, || {
+            assert!(File::open("/dev/null").is_ok());
+            assert!(
+                std::thread::spawn(|| is_refused(Command::new("/bin/true").spawn()))
+                    .join()
+                    .unwrap()
+            );
+        });
+    }
+}
