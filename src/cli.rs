@@ -13,6 +13,7 @@ pub use values::Endpoint;
 
 use crate::corefile::read_text;
 use crate::demo::DemoOptions;
+use crate::doctor::DoctorOptions;
 use crate::server::Steer;
 use crate::top::TopOptions;
 use arguments::{Arguments, CommandArguments, WhatArguments};
@@ -42,6 +43,8 @@ pub enum Cli {
     Demo(DemoOptions),
     /// Show what a server does.
     Top(TopOptions),
+    /// Look at the host.
+    Doctor(DoctorOptions),
 }
 
 /// What to check, and how to say it.
@@ -239,6 +242,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliEr
         }
         Some(CommandArguments::Check { what, format }) => {
             Cli::Check(Check { serve: what.serve(), format })
+        }
+        Some(CommandArguments::Doctor { what, format, seconds, root }) => {
+            let (serve, seconds) = (what.serve(), Duration::from_secs(seconds.into()));
+            Cli::Doctor(DoctorOptions { serve, format, seconds, root })
         }
         None => {
             let (quiet, pidfile, log_format) = (typed.quiet, typed.pidfile, typed.log_format);

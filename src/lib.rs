@@ -16,6 +16,7 @@
 //! * [`cli`]: what was typed; [`corefile`]: text to tree; [`config`]: tree to meaning, for the
 //!   [`host`] it will run on; [`resolve`]: what host names in it stand for.
 //! * [`check`]: what a configuration means and needs, told without serving anybody.
+//! * [`doctor`]: what of the host is right, and what mends the rest.
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
 //! * [`tls`]: certificates, keys and sessions, between a socket and its stream.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
@@ -42,6 +43,7 @@ pub mod config;
 pub mod control;
 pub mod corefile;
 pub mod demo;
+pub mod doctor;
 pub mod engine;
 pub mod figures;
 pub mod host;

@@ -61,7 +61,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("writer", &["clock", "config", "control", "engine", "log", "moment"]),
 ];
 /// The rooms that put the others together, and may name any.
-const TOP: [&str; 6] = ["check", "cli", "demo", "host", "server", "service"];
+const TOP: [&str; 7] = ["check", "cli", "demo", "doctor", "host", "server", "service"];
 /// The dependencies that `sys` may name.
 const SYS_CRATES: [&str; 5] = ["core_affinity", "libc", "mio", "seccompiler", "socket2"];
 

@@ -22,6 +22,8 @@ Examples:
       Have each name served by one worker, so that no two caches hold it.
   onward check --conf /etc/onward/Corefile
       Say what the Corefile means and needs, or what is wrong with it; listen nowhere.
+  onward doctor --conf /etc/onward/Corefile --cores 0-3
+      Say what of this host costs performance or safety, and the command that mends it.
   onward top
       Watch the server on this host, whose Corefile has `status`.
 
@@ -32,6 +34,15 @@ Exit codes:
   0  stopped as asked (SIGTERM, SIGINT), checked and found good, or help was asked for
   1  failed at run time
   2  bad usage or configuration: nothing was started";
+
+const DOCTOR: &str = "\
+It changes nothing. With a Corefile it holds the host against that: ports, descriptors, cores and
+addresses. As root it also sees which program has port 53.
+
+Exit codes:
+  0  all is well
+  1  something costs performance or safety
+  2  something keeps onward from starting, or loses packets now";
 
 /// A DNS forwarder: one event loop per core, and connections to the upstreams that are kept
 /// young and evenly spread.
@@ -103,6 +114,22 @@ pub(super) enum CommandArguments {
         /// For people, for machines, or a drop-in with the limits of a systemd unit
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,
+    },
+    /// Look at this host: what is right, what costs performance or safety, and what mends it
+    #[command(after_help = DOCTOR)]
+    Doctor {
+        #[command(flatten)]
+        what: WhatArguments,
+        /// For people or for machines
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        /// For how long the counters of lost packets are watched
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=3600))]
+        seconds: u16,
+        /// Look for proc/ and sys/ here: a copy of another host's
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
     },
     /// Start upstreams, a forwarder and a client on loopback; print what happened
     Demo {

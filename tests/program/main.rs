@@ -1,9 +1,10 @@
 //! The whole program, as its users meet it.
 //!
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
-//! what it says of a configuration ([`check`]), of queries ([`log`]) and of those that fail
-//! ([`errors`]), its work between programs of other makers ([`real_servers`], [`dnstap`],
-//! [`dot`]), its sleep ([`idle`]), its life ([`life`]), its pages over HTTP ([`pages`]), what
+//! what it says of a configuration ([`check`]), of a host ([`doctor`]), of queries ([`log`]) and of
+//! those that fail ([`errors`]), its work between programs of other makers ([`real_servers`],
+//! [`dnstap`], [`dot`]), its sleep ([`idle`]), its life ([`life`]), its pages over HTTP ([`pages`]),
+//! what
 //! outages leave behind ([`outages`]), and what it may still do ([`confinement`]).
 
 #[path = "../common/certs.rs"]
@@ -14,6 +15,7 @@ mod confinement;
 #[path = "../common/dead.rs"]
 mod dead;
 mod dnstap;
+mod doctor;
 mod dot;
 mod errors;
 #[path = "../common/flood.rs"]

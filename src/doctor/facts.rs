@@ -1,0 +1,133 @@
+//! What is known of a host, and what a configuration wants of it: plain data.
+//!
+//! `None` and empty lists mean that the kernel does not tell, which is no fault of the host.
+
+use crate::check::Report;
+use crate::server::Steer;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// What the host says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Numbers under `/proc/sys`, by path.
+    pub settings: BTreeMap<&'static str, u64>,
+    /// The first and the last port that the kernel gives away.
+    pub ports: Option<(u16, u16)>,
+    /// Network cards, not what is only software.
+    pub cards: Vec<Card>,
+    /// The cores of each NUMA node.
+    pub nodes: Vec<Vec<usize>>,
+    /// Frequency governors by core.
+    pub governors: BTreeMap<usize, String>,
+    /// Where the time comes from.
+    pub clock_source: Option<String>,
+    /// Descriptors that a process started here may open, at most.
+    pub open_files: Option<u64>,
+    /// Bytes that it may lock; `u64::MAX` is any number.
+    pub locked_bytes: Option<u64>,
+    /// Its version.
+    pub kernel: Option<(u32, u32)>,
+    /// Sockets on port 53.
+    pub holders: Vec<Holder>,
+    /// What has been lost since the boot.
+    pub counters: Counters,
+    /// What was lost while we looked.
+    pub watched: Counters,
+    /// For how long we looked.
+    pub seconds: u64,
+}
+
+/// A network card.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Card {
+    pub name: String,
+    /// The NUMA node that it is plugged into.
+    pub node: Option<usize>,
+    /// Of each receive queue the cores that RPS hands packets to.
+    pub queues: Vec<Vec<usize>>,
+    /// Of each interrupt of a receive queue its number and the cores it may go to.
+    pub interrupts: Vec<(u32, Vec<usize>)>,
+}
+
+/// Somebody who has port 53.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub address: SocketAddr,
+    /// `udp` or `tcp`.
+    pub protocol: &'static str,
+    /// The program, if it may be known.
+    pub program: Option<String>,
+}
+
+/// Things that only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    /// Packets lost, by whom.
+    pub lost: BTreeMap<Loss, u64>,
+    /// Ticks that the hypervisor gave to others, and all ticks.
+    pub steal: (u64, u64),
+}
+
+/// Who loses a packet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Loss {
+    /// A full receive buffer.
+    ReceiveBuffer,
+    /// A full send buffer.
+    SendBuffer,
+    /// A full backlog of the kernel.
+    Backlog,
+    /// A full queue of streams that nobody has accepted yet.
+    Accept,
+    /// The table of connection tracking.
+    Tracking,
+    /// A card that found no room.
+    Card(String),
+}
+
+impl Counters {
+    /// How much has been added since `earlier`.
+    pub(super) fn since(&self, earlier: &Self) -> Self {
+        let before = |loss| earlier.lost.get(loss).copied().unwrap_or(0);
+        let lost = self.lost.iter();
+        let lost = lost.map(|(loss, now)| (loss.clone(), now.saturating_sub(before(loss))));
+        let (stolen, all) = (self.steal, earlier.steal);
+        Self {
+            lost: lost.collect(),
+            steal: (stolen.0.saturating_sub(all.0), stolen.1.saturating_sub(all.1)),
+        }
+    }
+}
+
+/// What a configuration wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Workers.
+    pub workers: usize,
+    /// The cores that they are pinned to.
+    pub cores: Vec<usize>,
+    /// Datagrams stay on the core that took them in.
+    pub steer_by_core: bool,
+    /// Source ports at most, of all workers.
+    pub ports: usize,
+    /// Descriptors at most.
+    pub descriptors: usize,
+    /// Where it listens.
+    pub listeners: Vec<SocketAddr>,
+}
+
+impl Wanted {
+    /// By a configuration that can be served.
+    pub(super) fn of(report: &Report, steer: Steer) -> Self {
+        let workers = report.workers();
+        Self {
+            workers,
+            cores: report.cores.iter().copied().flatten().collect(),
+            steer_by_core: steer == Steer::Cpu,
+            ports: report.ports.most * workers,
+            descriptors: report.descriptors.all(workers),
+            listeners: report.config.listeners.iter().map(|listener| listener.address).collect(),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What is to be said of a host: the facts held against what is wanted. PURE.
+//!
+//! One function a topic, each with its thresholds beside it. What is not known is not judged. A
+//! command that mends is one that an operator can paste; what makes it last through a reboot is
+//! named where it is another.
+
+mod cores;
+mod losses;
+mod port;
+
+use super::Verdict;
+use super::facts::{Facts, Wanted};
+
+/// What onward asks for each listening socket.
+const RECEIVE_BUFFER: u64 = 4 << 20;
+/// What a batch of replies takes in a send buffer: 64 of 1232 bytes, each counted by the kernel
+/// with what it holds around it.
+const SEND_BATCH: u64 = 64 * 2_304;
+/// `--steer name` needs no more for its program.
+const STEERING_PROGRAM: u64 = 20_480;
+/// Streams that may wait to be accepted before clients are turned away.
+const ACCEPT_QUEUE: u64 = 1_024;
+/// A table of connections that is fuller than this has no room for a burst.
+const TRACKING_FULL_PERCENT: u64 = 70;
+/// With so few flows DNS does not pass through the table, or nobody asks.
+const TRACKING_FEW: u64 = 256;
+/// What a Corefile of ordinary size takes.
+const OPEN_FILES: u64 = 65_536;
+/// What the kernel can do since which version, and what it is for.
+const FEATURES: [((u32, u32), &str); 3] = [
+    ((4, 5), "SO_REUSEPORT with BPF (--steer)"),
+    ((4, 18), "UDP GSO (many datagrams to one client in a call)"),
+    ((5, 0), "UDP GRO (many datagrams of one client in a call)"),
+];
+/// Clocks that are read without asking the kernel, or nearly.
+const GOOD_CLOCKS: [&str; 4] =
+    ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// How bad it is.
+    pub verdict: Verdict,
+    /// What was looked at, in a word or two.
+    pub topic: &'static str,
+    /// What was found.
+    pub found: String,
+    /// What that costs.
+    pub why: String,
+    /// What to type.
+    pub mend: Vec<String>,
+}
+
+impl Finding {
+    /// As it should be.
+    pub(super) fn fine(topic: &'static str, found: impl Into<String>) -> Self {
+        let (found, why, mend) = (found.into(), String::new(), Vec::new());
+        Self { verdict: Verdict::Fine, topic, found, why, mend }
+    }
+
+    /// It costs something.
+    pub(super) fn advice(topic: &'static str, found: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Advice, ..Self::fine(topic, found) }
+    }
+
+    /// It does not work.
+    pub(super) fn broken(topic: &'static str, found: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Broken, ..Self::fine(topic, found) }
+    }
+
+    /// This is what it costs.
+    pub(super) fn because(self, why: impl Into<String>) -> Self {
+        Self { why: why.into(), ..self }
+    }
+
+    /// This mends it; several calls, several lines.
+    pub(super) fn mend(mut self, command: impl Into<String>) -> Self {
+        self.mend.push(command.into());
+        self
+    }
+
+    /// A setting of the kernel mends it.
+    fn set(self, path: &str, value: impl std::fmt::Display) -> Self {
+        self.mend(format!("sysctl -w {}={value}", path.replace('/', ".")))
+            .mend("# to keep it: install tuning/90-onward.conf in /etc/sysctl.d/")
+    }
+}
+
+/// What there is to say, in the order in which a packet meets it.
+pub(super) fn judge(facts: &Facts, wanted: Option<&Wanted>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(port::judge(facts, wanted));
+    findings.extend(buffers(facts));
+    findings.extend(ports(facts, wanted));
+    findings.extend(open_files(facts, wanted));
+    findings.extend(locked(facts));
+    findings.extend(tracking(facts));
+    findings.extend(cores::judge(facts, wanted));
+    findings.extend(kernel(facts));
+    findings.extend(clock(facts));
+    findings.extend(losses::judge(facts));
+    findings
+}
+
+/// A setting that should be at least so large.
+struct Least {
+    path: &'static str,
+    least: u64,
+    fine: &'static str,
+    why: &'static str,
+}
+
+const BUFFERS: [Least; 4] = [
+    Least {
+        path: "net/core/rmem_max",
+        least: RECEIVE_BUFFER,
+        fine: "each listening socket gets the 4 MiB that it asks for",
+        why: "what comes while a worker is busy waits in a receive buffer of at most this size, \
+              and is dropped when it is full; onward asks for 4 MiB",
+    },
+    Least {
+        path: "net/core/wmem_default",
+        least: SEND_BATCH,
+        fine: "a whole batch of replies fits into a send buffer",
+        why: "a batch is 64 replies, and those that find no room are dropped",
+    },
+    Least {
+        path: "net/core/optmem_max",
+        least: STEERING_PROGRAM,
+        fine: "the program of --steer name fits",
+        why: "onward does not start with --steer name",
+    },
+    Least {
+        path: "net/core/somaxconn",
+        least: ACCEPT_QUEUE,
+        fine: "streams may wait to be accepted in a burst",
+        why: "streams that come in a burst are turned away beyond this number",
+    },
+];
+
+fn buffers(facts: &Facts) -> Vec<Finding> {
+    let judged = |Least { path, least, fine, why }: &Least| {
+        let value = facts.settings.get(path)?;
+        let name = path.replace('/', ".");
+        let finding = if value >= least {
+            Finding::fine("kernel settings", format!("{name} is {value}: {fine}"))
+        } else {
+            let found = format!("{name} is {value}, {least} would do");
+            Finding::advice("kernel settings", found).because(*why).set(path, least)
+        };
+        Some(finding)
+    };
+    BUFFERS.iter().filter_map(judged).collect()
+}
+
+fn ports(facts: &Facts, wanted: Option<&Wanted>) -> Option<Finding> {
+    const TOPIC: &str = "source ports";
+    let (low, high) = facts.ports?;
+    let count = usize::from(high.saturating_sub(low)) + 1;
+    let range = format!("{low} to {high}, {count} of them");
+    let Some(wanted) = wanted else { return Some(Finding::fine(TOPIC, range)) };
+    let most = wanted.ports;
+    if most <= count / 2 {
+        return Some(Finding::fine(TOPIC, format!("{range}; at most {most} are used at once")));
+    }
+    let found = format!("{range}, and up to {most} can be wanted at once");
+    let finding = if most > count {
+        Finding::broken(TOPIC, found).because("connections to upstreams cannot be opened then")
+    } else {
+        Finding::advice(TOPIC, found).because(
+            "where more than half of the ports are taken the kernel searches long for a free one, \
+             and other programs find none",
+        )
+    };
+    Some(
+        finding
+            .set("net/ipv4/ip_local_port_range", "\"16384 65535\"")
+            .mend("# or lower max_conns and spread in the Corefile, or start fewer workers"),
+    )
+}
+
+fn open_files(facts: &Facts, wanted: Option<&Wanted>) -> Option<Finding> {
+    const TOPIC: &str = "open files";
+    let limit = facts.open_files?;
+    let least = wanted.map_or(OPEN_FILES, |wanted| wanted.descriptors as u64);
+    let whose =
+        if wanted.is_some() { "the Corefile can need" } else { "an ordinary Corefile needs" };
+    if limit >= least {
+        let found = format!("a process may open {limit}; {whose} {least}");
+        return Some(Finding::fine(TOPIC, found));
+    }
+    let found = format!("a process started here may open {limit}; {whose} {least}");
+    Some(
+        Finding::advice(TOPIC, found)
+            .because("pools are made smaller until they fit, or onward refuses to start")
+            .mend("ulimit -Hn 65536   # in this shell; the systemd unit has LimitNOFILE=65536"),
+    )
+}
+
+fn locked(facts: &Facts) -> Option<Finding> {
+    let limit = match facts.locked_bytes? {
+        u64::MAX => "without limit".to_owned(),
+        bytes => format!("up to {bytes} bytes"),
+    };
+    let found = format!("memory may be locked {limit}; onward locks none");
+    Some(Finding::fine("locked memory", found))
+}
+
+fn tracking(facts: &Facts) -> Option<Finding> {
+    const TOPIC: &str = "connection tracking";
+    let count = facts.settings.get("net/netfilter/nf_conntrack_count");
+    let most = facts.settings.get("net/netfilter/nf_conntrack_max");
+    let (Some(&count), Some(&most)) = (count, most) else {
+        return Some(Finding::fine(TOPIC, "is not loaded"));
+    };
+    let found = format!("is loaded and has {count} flows of at most {most}");
+    if count <= TRACKING_FEW {
+        return Some(Finding::fine(TOPIC, format!("{found}: DNS hardly passes through it now")));
+    }
+    let is_full = count * 100 > most * TRACKING_FULL_PERCENT;
+    let finding = if is_full {
+        Finding::broken(TOPIC, found).because("packets of new flows are dropped when it is full")
+    } else {
+        Finding::advice(TOPIC, found).because(
+            "each query is a flow that costs an entry, a lock and a timer, and stays for 30 s to \
+             120 s; at 20,000 queries a second a table of 262,144 is full in 13 s",
+        )
+    };
+    Some(
+        finding
+            .mend("nft -f tuning/onward.nft   # NOTRACK for port 53; read its first lines before")
+            .mend(format!(
+                "sysctl -w net.netfilter.nf_conntrack_max={}   # where it must track",
+                most * 4
+            )),
+    )
+}
+
+fn kernel(facts: &Facts) -> Option<Finding> {
+    const TOPIC: &str = "kernel";
+    let version = facts.kernel?;
+    let shown = format!("Linux {}.{}", version.0, version.1);
+    let missing = FEATURES.iter().filter(|(since, _)| version < *since);
+    let missing: Vec<_> = missing.map(|(_, what)| *what).collect();
+    if missing.is_empty() {
+        let found = format!("{shown} has UDP GSO and GRO and SO_REUSEPORT with BPF");
+        return Some(Finding::fine(TOPIC, found));
+    }
+    let finding = Finding::advice(TOPIC, format!("{shown} has no {}", missing.join(", no ")));
+    let why = "what it lacks is done without, a call for each datagram, or refused";
+    Some(finding.because(why).mend("# a kernel from 5.0 on"))
+}
+
+fn clock(facts: &Facts) -> Option<Finding> {
+    const TOPIC: &str = "clock source";
+    let source = facts.clock_source.as_deref()?;
+    if GOOD_CLOCKS.contains(&source) {
+        return Some(Finding::fine(
+            TOPIC,
+            format!("{source}: reading the time takes no system call"),
+        ));
+    }
+    let path = "/sys/devices/system/clocksource/clocksource0";
+    Some(
+        Finding::advice(TOPIC, source)
+            .because("each turn of a worker reads the time, and with this clock asks the kernel")
+            .mend(format!("cat {path}/available_clocksource"))
+            .mend(format!("echo tsc > {path}/current_clocksource   # where it is listed")),
+    )
+}
+
+#[cfg(test)]
+mod tests;

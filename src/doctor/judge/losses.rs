@@ -1,0 +1,63 @@
+//! Packets that the kernel loses while one looks, and those that it lost before.
+//!
+//! A counter that moves is something broken now; one that stands at some number since the boot is
+//! only told.
+
+use super::super::facts::{Facts, Loss};
+use super::Finding;
+
+const TOPIC: &str = "losses";
+
+/// A finding for each counter that moves, or one for all.
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
+    let moving = facts.watched.lost.iter().filter(|(_, count)| **count > 0);
+    let findings: Vec<Finding> =
+        moving.map(|(loss, count)| moves(loss, *count, facts.seconds)).collect();
+    if !findings.is_empty() {
+        return findings;
+    }
+    let before: u64 = facts.counters.lost.values().sum();
+    let found = format!("none within {} s; {before} since the boot", facts.seconds);
+    vec![Finding::fine(TOPIC, found)]
+}
+
+fn moves(loss: &Loss, count: u64, seconds: u64) -> Finding {
+    let (whose, why, mend): (String, _, _) = match loss {
+        Loss::ReceiveBuffer => (
+            "by full receive buffers".into(),
+            "a worker was busy for longer than its buffer lasts; it need not be onward's \
+             (ss -uamn 'sport = :53' shows)",
+            "sysctl -w net.core.rmem_max=4194304   # and more workers where it goes on",
+        ),
+        Loss::SendBuffer => (
+            "by full send buffers".into(),
+            "the way out is slower than the replies",
+            "sysctl -w net.core.wmem_default=425984",
+        ),
+        Loss::Backlog => (
+            "by the kernel's backlog".into(),
+            "a core that RPS hands packets to does not keep up",
+            "sysctl -w net.core.netdev_max_backlog=4096",
+        ),
+        Loss::Accept => (
+            "by full queues of new streams".into(),
+            "streams come faster than they are accepted",
+            "sysctl -w net.core.somaxconn=4096",
+        ),
+        Loss::Tracking => (
+            "by connection tracking".into(),
+            "its table is full",
+            "nft -f tuning/onward.nft   # NOTRACK for port 53",
+        ),
+        Loss::Card(name) => {
+            let finding =
+                Finding::broken(TOPIC, format!("{count} packets within {seconds} s by {name}"));
+            return finding
+                .because("the card found no room: its ring is small or its core is busy")
+                .mend(format!("ethtool -g {name}; ethtool -G {name} rx 4096"));
+        }
+    };
+    Finding::broken(TOPIC, format!("{count} packets within {seconds} s {whose}"))
+        .because(why)
+        .mend(mend)
+}

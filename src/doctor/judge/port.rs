@@ -1,0 +1,76 @@
+//! Who has port 53, and how one gets it.
+//!
+//! A holder matters where its address and one of ours are the same, or one of them stands for all
+//! addresses. Without a configuration any holder but onward may matter.
+
+use super::super::facts::{Facts, Holder, Wanted};
+use super::Finding;
+use std::net::SocketAddr;
+
+const TOPIC: &str = "port 53";
+/// As the kernel cuts names of programs: 15 characters.
+const RESOLVED: &str = "systemd-resolve";
+/// Us.
+const ONWARD: &str = "onward";
+
+/// A finding for each program that has it.
+pub(super) fn judge(facts: &Facts, wanted: Option<&Wanted>) -> Vec<Finding> {
+    let mut programs: Vec<Option<&str>> =
+        facts.holders.iter().map(|holder| holder.program.as_deref()).collect();
+    programs.sort_unstable();
+    programs.dedup();
+    if programs.is_empty() {
+        return vec![Finding::fine(TOPIC, "nobody has it")];
+    }
+    let of = |program: &Option<&str>| {
+        let held = facts.holders.iter().filter(|holder| holder.program.as_deref() == *program);
+        program_finding(*program, &held.collect::<Vec<_>>(), wanted)
+    };
+    programs.iter().map(of).collect()
+}
+
+fn program_finding(program: Option<&str>, held: &[&Holder], wanted: Option<&Wanted>) -> Finding {
+    let mut addresses: Vec<String> =
+        held.iter().map(|holder| format!("{} {}", holder.protocol, holder.address)).collect();
+    addresses.dedup();
+    let addresses = addresses.join(", ");
+    let name = program.unwrap_or("a program that only root may know");
+    let found = format!("{name} has {addresses}");
+    if program == Some(ONWARD) {
+        return Finding::fine(TOPIC, found);
+    }
+    let collides = |wanted: &Wanted| {
+        let pairs = wanted.listeners.iter();
+        pairs.copied().any(|ours| held.iter().any(|holder| collide(ours, holder.address)))
+    };
+    let finding = match wanted {
+        Some(wanted) if !collides(wanted) => {
+            return Finding::fine(TOPIC, format!("{found}, where onward does not listen"));
+        }
+        Some(_) => Finding::broken(TOPIC, found)
+            .because("onward listens there and cannot start while another program has it"),
+        None => Finding::advice(TOPIC, found).because("onward cannot listen on the same address"),
+    };
+    match program {
+        Some(RESOLVED) => finding
+            .mend("mkdir -p /etc/systemd/resolved.conf.d")
+            .mend(
+                "printf '[Resolve]\\nDNSStubListener=no\\n' \
+                 > /etc/systemd/resolved.conf.d/onward.conf",
+            )
+            .mend("ln -sf /run/systemd/resolve/resolv.conf /etc/resolv.conf")
+            .mend("systemctl restart systemd-resolved")
+            .mend("# or have `bind` name this host's own addresses: the stub has only 127.0.0.53"),
+        Some(name) => finding
+            .mend(format!("systemctl disable --now {name}   # or whatever starts it"))
+            .mend("# or have `bind` name other addresses"),
+        None => finding.mend("sudo ss -tulnp 'sport = 53'   # says which program it is"),
+    }
+}
+
+/// Whether one cannot listen where the other does.
+fn collide(ours: SocketAddr, theirs: SocketAddr) -> bool {
+    let (one, other) = (ours.ip(), theirs.ip());
+    let same = one == other || one.is_unspecified() || other.is_unspecified();
+    ours.port() == theirs.port() && ours.is_ipv4() == theirs.is_ipv4() && same
+}

@@ -1,0 +1,104 @@
+//! `onward doctor`: what of this host is right, what costs performance or safety, what mends it.
+//!
+//! Reads files of the kernel under a root that is given ([`read`]), holds what they say against
+//! what a configuration takes ([`judge`], which is pure), and writes a line for each thing that was
+//! looked at ([`show`]). It changes nothing, listens nowhere and asks nobody over the network.
+
+mod facts;
+mod judge;
+mod read;
+mod show;
+
+use crate::check::{self, Refusal};
+use crate::cli::{CliError, Format, Serve};
+use crossbeam_channel::RecvTimeoutError;
+use facts::Wanted;
+use judge::Finding;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What to look at, and how to say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoctorOptions {
+    /// What would be served.
+    pub serve: Serve,
+    /// For whom it is written.
+    pub format: Format,
+    /// For how long counters are watched.
+    pub seconds: Duration,
+    /// Where `proc` and `sys` are.
+    pub root: PathBuf,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// As it should be, or not to be known.
+    Fine,
+    /// Something costs performance or safety.
+    Advice,
+    /// Something keeps onward from starting, or loses packets now.
+    Broken,
+}
+
+impl From<Verdict> for ExitCode {
+    fn from(verdict: Verdict) -> Self {
+        Self::from(match verdict {
+            Verdict::Fine => 0,
+            Verdict::Advice => 1,
+            Verdict::Broken => 2,
+        })
+    }
+}
+
+/// Looks at the host and writes what there is to say to standard output; returns the worst of it.
+pub fn run(options: &DoctorOptions) -> Verdict {
+    let (wanted, own) = configuration(&options.serve);
+    let mut facts = read::facts(&options.root);
+    wait(options.seconds);
+    facts.watched = read::counters(&options.root).since(&facts.counters);
+    facts.seconds = options.seconds.as_secs();
+    let findings: Vec<_> = own.into_iter().chain(judge::judge(&facts, wanted.as_ref())).collect();
+    let worst = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Fine);
+    let text = match options.format {
+        Format::Text => show::text(&findings, worst),
+        Format::Json => show::json(&findings, worst),
+    };
+    // Whoever asked has gone if this fails; the exit code still tells.
+    let _ = io::stdout().write_all(text.as_bytes());
+    worst
+}
+
+/// What the configuration takes, and what is to be said of it.
+fn configuration(serve: &Serve) -> (Option<Wanted>, Option<Finding>) {
+    match check::examine(serve) {
+        Ok(report) => {
+            let mut finding = Finding::fine("configuration", "the Corefile can be served");
+            if let Some(note) = report.notes.iter().find(|note| !note.contains("listens on")) {
+                finding = Finding::advice("configuration", note.clone())
+                    .because("queries wait or fail when it comes to that");
+            }
+            (Some(Wanted::of(&report, serve.steer)), Some(finding))
+        }
+        Err(Refusal::CommandLine(CliError::NothingToDo)) => {
+            let text =
+                "not looked at: name a Corefile with --conf to have the host held against it";
+            (None, Some(Finding::fine("configuration", text)))
+        }
+        Err(refusal) => {
+            let finding = Finding::broken("configuration", refusal.to_string())
+                .because("onward does not start with it")
+                .mend("onward check --conf FILE   # says the same once it is mended");
+            (None, Some(finding))
+        }
+    }
+}
+
+/// Lets `time` pass.
+fn wait(time: Duration) {
+    let (_nobody, nothing) = crossbeam_channel::bounded::<()>(0);
+    let outcome = nothing.recv_timeout(time);
+    debug_assert_eq!(outcome, Err(RecvTimeoutError::Timeout));
+}

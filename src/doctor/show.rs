@@ -1,0 +1,58 @@
+//! Findings as people and as machines read them.
+//!
+//! A line for each thing that was looked at; what is not as it should be has its reason and the
+//! command that mends it below. Of a machine's report a key may be added; one that is there keeps
+//! its meaning.
+
+use super::Verdict;
+use super::judge::Finding;
+use serde_json::json;
+use std::fmt::Write;
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Advice => "advice",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// For people.
+pub(super) fn text(findings: &[Finding], worst: Verdict) -> String {
+    let mut text = String::new();
+    for Finding { verdict, topic, found, why, mend } in findings {
+        let _ = writeln!(text, "{:<7} {topic}: {found}", verdict.word());
+        if !why.is_empty() {
+            let _ = writeln!(text, "        why:  {why}");
+        }
+        let mut title = "mend:";
+        for line in mend {
+            let _ = writeln!(text, "        {title:<5} {line}");
+            title = "";
+        }
+    }
+    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    let (advice, broken) = (count(Verdict::Advice), count(Verdict::Broken));
+    let _ = match worst {
+        Verdict::Fine => writeln!(text, "all is well"),
+        _ => writeln!(text, "broken: {broken}, advice: {advice}; nothing was changed"),
+    };
+    text
+}
+
+/// For machines.
+pub(super) fn json(findings: &[Finding], worst: Verdict) -> String {
+    let finding = |finding: &Finding| {
+        json!({
+            "verdict": finding.verdict.word(),
+            "topic": finding.topic,
+            "found": finding.found,
+            "why": finding.why,
+            "mend": finding.mend,
+        })
+    };
+    let findings: Vec<_> = findings.iter().map(finding).collect();
+    format!("{:#}\n", json!({ "verdict": worst.word(), "findings": findings }))
+}

@@ -1,0 +1,134 @@
+//! `onward doctor` on made-up hosts: trees of files as the kernel would show them.
+//!
+//! What is said of each fact is tried where it is judged; here the files are read by the whole
+//! program, and its exit code and both formats are held against what the files say.
+
+use super::process::{directory, onward_output};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+/// Files of a host on which all is well.
+const GOOD: [(&str, &str); 18] = [
+    ("proc/sys/net/core/rmem_max", "4194304\n"),
+    ("proc/sys/net/core/wmem_default", "212992\n"),
+    ("proc/sys/net/core/optmem_max", "131072\n"),
+    ("proc/sys/net/core/somaxconn", "4096\n"),
+    ("proc/sys/net/ipv4/ip_local_port_range", "16384\t65535\n"),
+    ("proc/sys/kernel/osrelease", "6.1.0-18-amd64\n"),
+    ("proc/self/limits", "Max open files  1024  524288  files\n"),
+    ("proc/stat", "cpu  100 0 100 800 0 0 0 0 0 0\n"),
+    ("proc/net/snmp", "Udp: RcvbufErrors SndbufErrors\nUdp: 7 0\n"),
+    ("proc/net/softnet_stat", "00000001 00000000\n"),
+    ("proc/net/udp", "  sl  local_address\n"),
+    ("proc/interrupts", "  CPU0\n 25: 1 PCI-MSI virtio7-input.0\n"),
+    ("proc/irq/25/smp_affinity_list", "0\n"),
+    ("sys/class/net/eth0/queues/rx-0/rps_cpus", "0\n"),
+    ("sys/class/net/lo/queues/rx-0/rps_cpus", "0\n"),
+    ("sys/devices/virtio7/numa_node", "-1\n"),
+    ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n"),
+    ("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n"),
+];
+
+fn host(test: &str) -> PathBuf {
+    let root = directory(test);
+    for (path, text) in GOOD {
+        write(&root, path, text);
+    }
+    symlink("../../../devices/virtio7", root.join("sys/class/net/eth0/device")).unwrap();
+    root
+}
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// The exit code, and what is said to machines.
+fn examine(root: &PathBuf, more: &[&str]) -> (Option<i32>, Value) {
+    let path = root.display().to_string();
+    let mut arguments = vec!["doctor", "--root", &path, "--seconds", "0", "--format", "json"];
+    arguments.extend(more);
+    let output = onward_output(&arguments, root);
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// The verdict on each topic whose verdict is not `fine`.
+fn complaints(report: &Value) -> Vec<(&str, &str)> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    let words = findings.map(|it| (it["topic"].as_str().unwrap(), it["verdict"].as_str().unwrap()));
+    words.filter(|(_, verdict)| *verdict != "fine").collect()
+}
+
+#[test]
+fn a_good_host_is_fine_in_both_formats() {
+    let root = host("doctor_fine");
+    let (code, report) = examine(&root, &[]);
+    assert_eq!((complaints(&report), code), (vec![], Some(0)));
+    assert_eq!(report["verdict"], "fine");
+    let topics = report["findings"].as_array().unwrap().iter();
+    let topics: Vec<_> = topics.map(|finding| finding["topic"].as_str().unwrap()).collect();
+    for topic in ["port 53", "kernel settings", "source ports", "packet intake", "frequency"] {
+        assert!(topics.contains(&topic), "{topics:?}");
+    }
+    let path = root.display().to_string();
+    let output = onward_output(&["doctor", "--root", &path, "--seconds", "0"], &root);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.ends_with("all is well\n") && text.contains("7 since the boot"), "{text}");
+}
+
+#[test]
+fn what_costs_something_is_advice_with_the_command_that_mends_it() {
+    let root = host("doctor_advice");
+    write(&root, "proc/sys/net/core/rmem_max", "212992\n");
+    write(&root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n");
+    let (code, report) = examine(&root, &[]);
+    let expected = vec![("kernel settings", "advice"), ("frequency", "advice")];
+    assert_eq!((complaints(&report), code), (expected, Some(1)));
+    let path = root.display().to_string();
+    let output = onward_output(&["doctor", "--root", &path, "--seconds", "0"], &root);
+    let text = String::from_utf8_lossy(&output.stdout);
+    for words in ["advice  kernel settings: net.core.rmem_max is 212992", "why:  ", "mend: sysctl"]
+    {
+        assert!(text.contains(words), "no {words:?} in: {text}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_broken_and_who_has_it_is_named() {
+    let root = host("doctor_port");
+    // 127.0.0.53:53, as a host of this byte order shows it.
+    let address = format!("{:08X}:0035", u32::from_ne_bytes([127, 0, 0, 53]));
+    let line = format!("  sl\n 9: {address} 00000000:0000 07 0:0 0:0 0 101 0 4711 2\n");
+    write(&root, "proc/net/udp", &line);
+    write(&root, "proc/612/comm", "systemd-resolve\n");
+    fs::create_dir_all(root.join("proc/612/fd")).unwrap();
+    symlink("socket:[4711]", root.join("proc/612/fd/13")).unwrap();
+    let (code, report) = examine(&root, &["--listen", "0.0.0.0", "--forward", "192.0.2.53"]);
+    assert_eq!(code, Some(2), "{report:#}");
+    assert!(complaints(&report).contains(&("port 53", "broken")), "{report:#}");
+    assert!(report.to_string().contains("DNSStubListener=no"), "{report:#}");
+    // Elsewhere it is in nobody's way.
+    let (_, report) = examine(&root, &["--listen", "127.0.0.1", "--forward", "192.0.2.53"]);
+    assert!(complaints(&report).iter().all(|(topic, _)| *topic != "port 53"), "{report:#}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_served_is_broken() {
+    let root = host("doctor_configuration");
+    fs::write(root.join("Corefile"), ". {\n forwards . 192.0.2.1\n}\n").unwrap();
+    let (code, report) = examine(&root, &["--conf", "Corefile"]);
+    assert_eq!((complaints(&report), code), (vec![("configuration", "broken")], Some(2)));
+    assert!(report.to_string().contains("Corefile:2"), "{report:#}");
+}
+
+#[test]
+fn this_very_host_can_be_looked_at() {
+    let output = onward_output(&["doctor", "--seconds", "0"], &directory("doctor_here"));
+    let code = output.status.code();
+    assert!(matches!(code, Some(0..=2)), "{code:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("kernel") && text.contains("port 53"), "{text}");
+}
