@@ -4,9 +4,10 @@
 //! what it says of a configuration ([`check`]), of a host ([`doctor`]), of queries ([`log`]) and of
 //! those that fail ([`errors`]), its work between programs of other makers ([`real_servers`],
 //! [`dnstap`], [`dot`]), its sleep ([`idle`]), its life ([`life`]), its pages over HTTP ([`pages`]),
-//! what
-//! outages leave behind ([`outages`]), and what it may still do ([`confinement`]).
+//! what outages leave behind ([`outages`]), what it may still do ([`confinement`]), the files that a
+//! host gets ([`tuning`]), and who announces its address ([`anycast`]).
 
+mod anycast;
 #[path = "../common/certs.rs"]
 mod certs;
 mod check;
@@ -29,5 +30,6 @@ mod outages;
 mod pages;
 mod process;
 mod real_servers;
+mod tuning;
 #[path = "../common/until.rs"]
 mod until;

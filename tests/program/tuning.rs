@@ -1,0 +1,229 @@
+//! The files of `tuning/` that a host gets, tried with the programs that read them.
+//!
+//! Units by systemd's own tools, rules by `nft`, the steering of interrupts on made-up trees of
+//! files. What is not installed is said aloud and skipped; no host is changed.
+
+use super::process::{directory, is_installed};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Where units name the program, and what tests put there.
+const INSTALLED: &str = "/usr/local/bin/onward";
+/// The exposure that systemd-analyze may find, in tenths: what is left is that it is a server of
+/// the network that binds port 53, pins threads and notifies.
+const EXPOSURE_MAX: &str = "20";
+
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning").join(path)
+}
+
+/// The units as they are, but of programs that are there.
+fn units(test: &str) -> PathBuf {
+    let directory = directory(test);
+    for path in ["onward.service", "onward.socket", "anycast/onward-anycast.service"] {
+        let text = fs::read_to_string(file(path)).unwrap();
+        let helper = file("anycast/onward-anycast");
+        let text = text
+            .replace(INSTALLED, env!("CARGO_BIN_EXE_onward"))
+            .replace("/usr/local/sbin/onward-anycast", &helper.display().to_string());
+        fs::write(directory.join(path.rsplit('/').next().unwrap()), text).unwrap();
+    }
+    directory
+}
+
+#[track_caller]
+fn succeeds(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    said.into_owned()
+}
+
+#[test]
+fn units_are_what_systemd_understands() {
+    if !is_installed("systemd-analyze") {
+        return;
+    }
+    let directory = units("units_verify");
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]).current_dir(&directory);
+    verify.args(["./onward.service", "./onward.socket", "./onward-anycast.service"]);
+    let said = succeeds(&verify.output().unwrap());
+    assert!(!said.contains("onward"), "{said}");
+}
+
+#[test]
+fn units_leave_little_to_an_attacker() {
+    if !is_installed("systemd-analyze") {
+        return;
+    }
+    let directory = units("units_security");
+    for unit in ["onward.service", "onward-anycast.service"] {
+        let mut security = Command::new("systemd-analyze");
+        security.args(["security", "--offline=true", "--no-pager", "--threshold", EXPOSURE_MAX]);
+        succeeds(&security.arg(directory.join(unit)).output().unwrap());
+    }
+}
+
+#[test]
+fn rules_past_connection_tracking_are_rules_and_may_be_loaded_again() {
+    if !is_installed("nft") || !is_installed("unshare") {
+        return;
+    }
+    // In a network of its own; who may not make one may not load rules either.
+    let rules = file("onward.nft");
+    let rules = rules.display();
+    let script = format!("nft -f {rules} && nft -f {rules} && nft list ruleset");
+    let output = Command::new("unshare").args(["-n", "sh", "-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && said.contains("Operation not permitted") {
+        return eprintln!("SKIPPED: only root makes namespaces");
+    }
+    let said = succeeds(&output);
+    assert_eq!(said.matches("notrack").count(), 4, "{said}");
+}
+
+#[test]
+fn the_other_engine_takes_its_file() {
+    if !is_installed("keepalived") || !is_installed("unshare") {
+        return;
+    }
+    // With the interface that the file names, and without any keepalived of this host. What is
+    // wrong is in its log; how it ends tells nothing, for it ends itself by a signal.
+    let log = directory("keepalived").join("log");
+    let script = format!(
+        "ip link add eth0 type veth && {{ keepalived --config-test={log} --use-file {file}; \
+         test -f {log}; }}",
+        log = log.display(),
+        file = file("vrrp/keepalived.conf").display()
+    );
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-n", "-p", "--fork", "--mount-proc", "sh", "-c", &script]);
+    let output = unshare.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && said.contains("Operation not permitted") {
+        return eprintln!("SKIPPED: only root makes namespaces");
+    }
+    succeeds(&output);
+    assert_eq!(fs::read_to_string(log).unwrap().trim(), "");
+}
+
+#[test]
+fn the_corefile_of_the_package_and_of_a_cluster_are_corefiles() {
+    let manifest = fs::read_to_string(file("kubernetes/node-local.yaml")).unwrap();
+    let inside = manifest.split("  Corefile: |\n").nth(1).unwrap();
+    let lines = inside.lines().take_while(|line| line.starts_with("    "));
+    // The address is a node's, and is put on by the manifest.
+    let cluster: String =
+        lines.map(|line| line.replace("169.254.20.10", "127.0.0.1") + "\n").collect();
+    let package = fs::read_to_string(file("package/Corefile")).unwrap();
+    for (name, text) in [("cluster", cluster), ("package", package)] {
+        let directory = directory(&format!("corefile_{name}"));
+        // Which resolvers a host has is not the file's matter.
+        let text = text.replace("/etc/resolv.conf", "192.0.2.53");
+        fs::write(directory.join("Corefile"), text).unwrap();
+        succeeds(&super::process::onward_output(&["check", "--workers", "2"], &directory));
+    }
+}
+
+#[test]
+fn scripts_are_scripts() {
+    if !is_installed("shellcheck") {
+        return;
+    }
+    for script in ["steer-interrupts", "anycast/onward-anycast", "package/build", "package/try"] {
+        succeeds(&Command::new("shellcheck").arg(file(script)).output().unwrap());
+    }
+}
+
+/// A host with four cores and a card with two receive queues.
+struct Host(PathBuf);
+
+impl Host {
+    fn new(test: &str) -> Self {
+        let root = directory(test);
+        let host = Self(root);
+        host.write("sys/devices/system/cpu/online", "0-3\n");
+        for core in 0..4 {
+            host.write(&format!("sys/devices/system/cpu/cpu{core}/online"), "1\n");
+        }
+        for queue in 0..2 {
+            host.write(&format!("sys/class/net/eth0/queues/rx-{queue}/rps_cpus"), "0\n");
+            host.write(&format!("proc/irq/{}/smp_affinity_list", 25 + queue), "0-3\n");
+        }
+        host.write(
+            "proc/interrupts",
+            "      CPU0 CPU1\n 24: 1 0 PCI-MSI 1-edge eth0\n 25: 1 0 PCI-MSI 2-edge eth0-TxRx-0\n \
+             26: 1 0 PCI-MSI 3-edge eth0-TxRx-1\n 27: 1 0 PCI-MSI 4-edge eth1-TxRx-0\n",
+        );
+        host
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Where the two interrupts go, and to whom RPS hands packets of the first queue.
+    fn state(&self) -> [String; 3] {
+        let paths = [
+            "proc/irq/25/smp_affinity_list",
+            "proc/irq/26/smp_affinity_list",
+            "sys/class/net/eth0/queues/rx-0/rps_cpus",
+        ];
+        paths.map(|path| fs::read_to_string(self.0.join(path)).unwrap().trim().to_owned())
+    }
+
+    fn steer(&self, arguments: &[&str]) -> Output {
+        let mut script = Command::new(file("steer-interrupts"));
+        script.arg("--root").arg(&self.0).args(arguments).output().unwrap()
+    }
+}
+
+#[test]
+fn queues_go_to_the_cores_that_are_named_and_back() {
+    let host = Host::new("steer_and_back");
+    let said = succeeds(&host.steer(&["--dry-run", "--cores", "2,3", "eth0"]));
+    assert!(said.contains("would write 2 to /proc/irq/25/smp_affinity_list (now 0-3)"), "{said}");
+    assert_eq!(host.state(), ["0-3", "0-3", "0"]);
+    succeeds(&host.steer(&["--cores", "2,3", "eth0"]));
+    assert_eq!(host.state(), ["2", "3", "0"]);
+    let again = succeeds(&host.steer(&["--cores", "2,3", "eth0"]));
+    assert_eq!(again, "", "it is as it should be");
+    succeeds(&host.steer(&["--cores", "0,1", "eth0"]));
+    assert_eq!(host.state(), ["0", "1", "0"]);
+    succeeds(&host.steer(&["--undo", "eth0"]));
+    assert_eq!(host.state(), ["0-3", "0-3", "0"]);
+    let said = succeeds(&host.steer(&["--undo", "eth0"]));
+    assert!(said.contains("nothing was changed"), "{said}");
+}
+
+#[test]
+fn where_queues_are_fewer_than_cores_the_kernel_hands_packets_on() {
+    let host = Host::new("steer_rps");
+    succeeds(&host.steer(&["eth0"]));
+    assert_eq!(host.state(), ["0", "1", "0000000f"]);
+    // The kernel writes the same mask without zeros.
+    host.write("sys/class/net/eth0/queues/rx-0/rps_cpus", "f\n");
+    host.write("sys/class/net/eth0/queues/rx-1/rps_cpus", "f\n");
+    assert_eq!(succeeds(&host.steer(&["eth0"])), "");
+}
+
+#[test]
+fn what_is_not_there_is_refused_and_nothing_is_written() {
+    let host = Host::new("steer_refused");
+    for (arguments, word) in [
+        (&["eth7"][..], "no interface eth7"),
+        (&["--cores", "0,9", "eth0"], "no core 9"),
+        (&["--cores", "0-x", "eth0"], "no list of cores"),
+        (&[], "Usage"),
+        (&["--fast", "eth0"], "Usage"),
+    ] {
+        let output = host.steer(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(word), "{arguments:?}: {said}");
+        assert_eq!(host.state(), ["0-3", "0-3", "0"]);
+    }
+}
