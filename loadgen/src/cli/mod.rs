@@ -11,7 +11,7 @@ mod incident;
 mod run;
 mod upstream;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::io;
 use std::process::ExitCode;
 
@@ -52,6 +52,11 @@ enum Command {
     Upstream(upstream::Arguments),
     /// Replay the outage of a backend behind a virtual address, and see who gets its share back
     Incident(incident::Arguments),
+}
+
+/// The command line as `clap` knows it, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Does what was typed.

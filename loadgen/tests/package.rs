@@ -1,0 +1,80 @@
+//! The package: built from the programs of these tests, linted, and lived through once.
+//!
+//! The programs are those of the tests and not of a release, which changes their size and nothing
+//! else here. Needs root, dpkg-deb and lintian; what is missing is said aloud and skipped.
+
+mod kit;
+
+use kit::directory;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What lintian may say of a package that is no part of Debian.
+const SUPPRESSED: &str = "initial-upload-closes-no-bugs";
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tuning/package").join(name)
+}
+
+fn is_installed(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let found = found.is_ok_and(|output| output.status.success());
+    if !found {
+        eprintln!("SKIPPED: {program} is not installed");
+    }
+    found
+}
+
+/// Where the programs are that the package is made of, if all are there.
+fn binaries() -> Option<PathBuf> {
+    let directory = Path::new(env!("CARGO_BIN_EXE_loadgen")).parent().unwrap().to_owned();
+    let missing = ["onward", "examples/pages"].iter().find(|name| !directory.join(name).is_file());
+    if let Some(missing) = missing {
+        eprintln!("SKIPPED: there is no {}", directory.join(missing).display());
+        return None;
+    }
+    Some(directory)
+}
+
+#[track_caller]
+fn succeeds(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{complaint}");
+    said
+}
+
+/// The package, in a directory of the test's own.
+fn build(test: &str) -> Option<PathBuf> {
+    let ready = is_installed("dpkg-deb") && is_installed("strip");
+    let binaries = binaries().filter(|_| ready)?;
+    let mut build = Command::new(script("build"));
+    build.arg("--binaries").arg(binaries).arg("--out").arg(directory(test));
+    Some(PathBuf::from(succeeds(&build.output().unwrap()).trim()))
+}
+
+#[test]
+fn the_same_programs_make_the_same_package_and_lintian_finds_no_error() {
+    let Some(package) = build("package_once") else { return };
+    let again = build("package_again").unwrap();
+    assert!(fs::read(&package).unwrap() == fs::read(&again).unwrap(), "other bytes");
+    if is_installed("lintian") {
+        let mut lint = Command::new("lintian");
+        lint.args(["--allow-root", "--fail-on", "error", "--suppress-tags", SUPPRESSED]);
+        succeeds(&lint.arg(&package).output().unwrap());
+    }
+}
+
+#[test]
+fn it_is_installed_serves_is_upgraded_without_a_loss_and_purged() {
+    let root = Command::new("id").arg("-u").output().unwrap();
+    if root.stdout.trim_ascii() != b"0" {
+        return eprintln!("SKIPPED: only root makes a throw-away root");
+    }
+    let Some(package) = build("package_life") else { return };
+    let said = succeeds(&Command::new(script("try")).arg(package).output().unwrap());
+    for words in ["installed onward", "serves as onward", "no query lost", "nothing left"] {
+        assert!(said.contains(words), "no «{words}» in: {said}");
+    }
+}
