@@ -1,8 +1,8 @@
 //! `onward doctor`: what of this host is right, what costs performance or safety, what mends it.
 //!
-//! Reads files of the kernel under a root that is given ([`read`]), holds what they say against
-//! what a configuration takes ([`judge`], which is pure), and writes a line for each thing that was
-//! looked at ([`show`]). It changes nothing, listens nowhere and asks nobody over the network.
+//! Reads files of the kernel under a root that is given (`read`), holds what they say against
+//! what a configuration takes (`judge`, which is pure), and writes a line for each thing that was
+//! looked at (`show`). It changes nothing, listens nowhere and asks nobody over the network.
 
 mod facts;
 mod judge;
