@@ -3,9 +3,9 @@
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
 //! what it says of a configuration ([`check`]), of a host ([`doctor`]), of queries ([`log`]) and of
 //! those that fail ([`errors`]), its work between programs of other makers ([`real_servers`],
-//! [`dnstap`], [`dot`]), its sleep ([`idle`]), its life ([`life`]), its pages over HTTP ([`pages`]),
-//! what outages leave behind ([`outages`]), what it may still do ([`confinement`]), the files that a
-//! host gets ([`tuning`]), and who announces its address ([`anycast`]).
+//! [`dnstap`], [`dot`]), its sleep ([`idle`]), its life ([`life`]), its pages over HTTP
+//! ([`pages`]), what outages leave behind ([`outages`]), what it may still do ([`confinement`]),
+//! the files that a host gets ([`tuning`]), and who announces its address ([`anycast`]).
 
 mod anycast;
 #[path = "../common/certs.rs"]
