@@ -6,7 +6,7 @@
 //! ([`Clients`]), and the tickets that clients get are of all workers. A [`Session`] is one
 //! connection's: it is lent a socket for each call and knows no more of it.
 //!
-//! No certificate goes unverified ([`client`]), and nothing is sent over a session before its
+//! No certificate goes unverified (`client`), and nothing is sent over a session before its
 //! handshake is over. What went wrong is a [`TlsFault`] for the engine to tell. Who may connect,
 //! how long a handshake may take and how many there may be is not decided here.
 
