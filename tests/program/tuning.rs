@@ -66,6 +66,32 @@ fn units_leave_little_to_an_attacker() {
 }
 
 #[test]
+fn the_limits_of_a_corefile_are_those_that_check_tells_twice() {
+    let said = |format: &str| {
+        let arguments = ["check", "--listen", "127.0.0.1", "--forward", "192.0.2.1"];
+        let arguments = [&arguments[..], &["--workers", "4", "--format", format]].concat();
+        succeeds(&super::process::onward_output(&arguments, &directory("limits")))
+    };
+    let report: serde_json::Value = serde_json::from_str(&said("json")).unwrap();
+    let all = &report["memory"]["all"];
+    let bytes = ["reserved", "client_streams_max", "upstream_streams_max"];
+    let bytes: u64 = bytes.iter().map(|name| all[name].as_u64().unwrap()).sum();
+    let drop_in = said("systemd");
+    let value = |name: &str| {
+        let line = drop_in.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in: {drop_in}")).to_owned()
+    };
+    let memory: u64 = value("MemoryMax=").trim_end_matches('M').parse().unwrap();
+    // And what two processes take themselves.
+    let least = (2 * bytes) >> 20;
+    assert!((least + 100..least + 400).contains(&memory), "{memory} of {least}");
+    assert_eq!(value("TasksMax="), "40");
+    assert!(drop_in.contains("\n[Service]\n"), "{drop_in}");
+    let files: u64 = value("LimitNOFILE=").parse().unwrap();
+    assert!(files >= report["descriptors"]["all"].as_u64().unwrap());
+}
+
+#[test]
 fn rules_past_connection_tracking_are_rules_and_may_be_loaded_again() {
     if !is_installed("nft") || !is_installed("unshare") {
         return;
