@@ -141,7 +141,7 @@ fn packets() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendErro
     let is = |argument, value: u64| rule(argument, SeccompCmpOp::Eq, value);
     let families = [libc::AF_INET, libc::AF_INET6].map(|family| is(0, family as u64));
     rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
-    let controls = [libc::FIONBIO, libc::FIONREAD].map(|control| is(1, control));
+    let controls = [libc::FIONBIO, libc::FIONREAD, libc::TIOCOUTQ].map(|control| is(1, control));
     rules.insert(libc::SYS_ioctl, controls.into_iter().collect::<Result<_, _>>()?);
     // Names of threads and of memory; limits are read with it, too.
     let names = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
@@ -159,8 +159,9 @@ fn packets() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendErro
 #[cfg(test)]
 mod tests {
     use super::{Bounds, confine};
+    use crate::sys::socket::forget_unsent;
     use std::fs::{self, File};
-    use std::io;
+    use std::io::{self, Write};
     use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::unix::net::UnixDatagram;
     use std::process::Command;
@@ -200,8 +201,11 @@ mod tests {
             one.send_to(&[7; 1_000], other.local_addr().unwrap()).unwrap();
             assert_eq!(other.recv(&mut vec![0; 1 << 20]).unwrap(), 1_000);
             let acceptor = TcpListener::bind("127.0.0.1:0").unwrap();
-            let _stream = TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
-            acceptor.accept().unwrap();
+            let mut stream = TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
+            let _unread = acceptor.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            while stream.write(&[7; 65_536]).is_ok() {}
+            assert!(forget_unsent(&stream), "it can be learned that nobody reads");
         });
     }
 

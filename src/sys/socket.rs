@@ -149,18 +149,20 @@ pub fn udp_connected(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result
 }
 
 /// Has the kernel forget what is still on its way when `stream` is closed, instead of sending it
-/// for minutes more to whoever kept silent and may be back then.
-pub fn forget_unsent(stream: &(impl AsRawFd + AsFd)) {
+/// for minutes more to whoever kept silent and may be back then. Returns whether there is any.
+pub fn forget_unsent(stream: &(impl AsRawFd + AsFd)) -> bool {
     let mut unsent: libc::c_int = 0;
     let place = &raw mut unsent;
     let told = cvt(|| {
         // SAFETY: `place` points to an int that outlives the call, which is what TIOCOUTQ writes.
         unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, place) }
     });
-    if told.is_ok() && unsent > 0 {
+    let some = told.is_ok() && unsent > 0;
+    if some {
         // If that fails the kernel goes on sending, which is merely useless.
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
+    some
 }
 
 /// Whether the kernel takes one send apart into datagrams of equal length (`UDP_SEGMENT`, since
@@ -338,7 +340,7 @@ mod tests {
             for _ in 0..count {
                 while near.write(&[7; 65_536]).is_ok() {}
             }
-            forget_unsent(&near);
+            assert_eq!(forget_unsent(&near), count > 0);
             drop(near);
             far
         });

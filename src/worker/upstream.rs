@@ -173,7 +173,7 @@ impl Sockets {
             && let Socket::Stream(stream) = &mut closed.socket
         {
             // What the end itself sends is not on its way yet.
-            socket::forget_unsent(&stream.socket);
+            let _ = socket::forget_unsent(&stream.socket);
             stream.end();
         }
     }
