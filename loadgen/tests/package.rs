@@ -5,7 +5,7 @@
 
 mod kit;
 
-use kit::directory;
+use kit::{directory, is_installed};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,15 +15,6 @@ const SUPPRESSED: &str = "initial-upload-closes-no-bugs";
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tuning/package").join(name)
-}
-
-fn is_installed(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    let found = found.is_ok_and(|output| output.status.success());
-    if !found {
-        eprintln!("SKIPPED: {program} is not installed");
-    }
-    found
 }
 
 /// Where the programs are that the package is made of, if all are there.

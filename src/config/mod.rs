@@ -89,9 +89,7 @@ impl Config {
     /// The files of certificates and keys that it was made of, some perhaps several times.
     pub fn tls_files(&self) -> impl Iterator<Item = &Pem> {
         let shown = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-        let forwards = self.blocks.iter().flat_map(|block| &block.forwards);
-        let upstreams = forwards.flat_map(|forward| &forward.upstreams);
-        let asked = upstreams.filter_map(|upstream| upstream.tls.as_ref());
+        let asked = self.upstreams().filter_map(|(_, upstream)| upstream.tls.as_ref());
         shown.flat_map(|tls| tls.files()).chain(asked.flat_map(|tls| tls.files()))
     }
 

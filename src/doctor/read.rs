@@ -7,6 +7,7 @@
 mod sockets;
 
 use super::facts::{Card, Counters, Facts, Loss};
+use crate::sys::cpu::list;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -173,16 +174,6 @@ fn pair(text: &str) -> Option<(u16, u16)> {
 fn version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.split(['.', '-', '\n']).map(str::parse);
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
-}
-
-/// `0-2,5` → 0, 1, 2, 5.
-fn list(text: &str) -> Option<Vec<usize>> {
-    let mut cores = Vec::new();
-    for piece in text.trim().split(',').filter(|piece| !piece.is_empty()) {
-        let (first, last) = piece.split_once('-').unwrap_or((piece, piece));
-        cores.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
-    }
-    Some(cores)
 }
 
 /// `00000001,80000000` → 31, 32.

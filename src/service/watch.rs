@@ -67,8 +67,13 @@ impl Watch {
     pub(super) fn schedule(&mut self, config: &Config) -> Schedule {
         let names = config.forwards().filter_map(|forward| forward.names_ttl).min();
         let file = config.reload.map(|reload| period(reload, self.random.next_u32()));
-        let mut certificates: Vec<Pem> = config.tls_files().cloned().collect();
-        certificates.dedup();
+        let mut certificates: Vec<Pem> = Vec::new();
+        for file in config.tls_files() {
+            // Stanzas share files, each of which is looked at once.
+            if !certificates.contains(file) {
+                certificates.push(file.clone());
+            }
+        }
         Schedule { file, names, certificates }
     }
 

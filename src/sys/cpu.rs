@@ -19,19 +19,20 @@ pub fn cores() -> Vec<usize> {
 /// `NotFound`: there is no such node.
 pub fn cores_of_node(node: usize) -> io::Result<Vec<usize>> {
     let text = std::fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist"))?;
-    let mut own = ranges(&text);
+    let mut own = list(&text).ok_or(io::ErrorKind::InvalidData)?;
     let allowed = cores();
     own.retain(|core| allowed.contains(core));
     Ok(own)
 }
 
-/// Numbers as the kernel lists them: `0-3,8`.
-fn ranges(text: &str) -> Vec<usize> {
-    let pieces = text.trim().split(',').filter_map(|piece| {
+/// Cores as the kernel lists them: `0-3,8`. `None`: it is no such list.
+pub fn list(text: &str) -> Option<Vec<usize>> {
+    let mut cores = Vec::new();
+    for piece in text.trim().split(',').filter(|piece| !piece.is_empty()) {
         let (first, last) = piece.split_once('-').unwrap_or((piece, piece));
-        Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
-    });
-    pieces.flatten().collect()
+        cores.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(cores)
 }
 
 /// Pins the calling thread to `core`.
@@ -48,13 +49,14 @@ pub fn pin(core: usize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cores, cores_of_node, pin, ranges};
+    use super::{cores, cores_of_node, list, pin};
 
     #[test]
     fn the_kernel_lists_numbers_and_ranges() {
-        assert_eq!(ranges("0-2,8\n"), [0, 1, 2, 8]);
-        assert_eq!(ranges("5"), [5]);
-        assert_eq!(ranges("\n"), Vec::<usize>::new());
+        assert_eq!(list("0-2,8\n"), Some(vec![0, 1, 2, 8]));
+        assert_eq!(list("5"), Some(vec![5]));
+        assert_eq!(list("\n"), Some(vec![]));
+        assert_eq!(list("x"), None);
         cores_of_node(99_999).unwrap_err();
     }
 

@@ -50,7 +50,8 @@ impl Verifiers {
         Ok(match (besides, tls.pins.is_empty()) {
             (Some(verifier), true) => verifier,
             (besides, _) => {
-                Arc::new(PinVerifier { pins: tls.pins.clone(), besides, provider: provider() })
+                let algorithms = provider().signature_verification_algorithms;
+                Arc::new(PinVerifier { pins: tls.pins.clone(), besides, algorithms })
             }
         })
     }
@@ -82,7 +83,7 @@ impl Client {
             .map_err(|error| SetupError::new("", error.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(verifiers.verifier(tls)?);
-        let config = match &tls.identity {
+        let mut config = match &tls.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let chain = identity::certificates(certificate)?;
@@ -91,14 +92,10 @@ impl Client {
                     .map_err(|error| identity::refuse_pair(certificate, key, &error))?
             }
         };
-        let client = Self {
-            address,
-            tls: Arc::clone(tls),
-            name,
-            config: Arc::new(config),
-            sessions: Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX)),
-        };
-        Ok(client.remembering_in(None))
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        let sessions = Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX));
+        config.resumption = Resumption::store(Arc::clone(&sessions) as _);
+        Ok(Self { address, tls: Arc::clone(tls), name, config: Arc::new(config), sessions })
     }
 
     /// For whoever has one server to speak to and no configuration.
@@ -117,13 +114,9 @@ impl Client {
         Self { config: Arc::new(config), ..self.clone() }
     }
 
-    /// The same, which remembers sessions apart from all others, or in `sessions`.
-    #[must_use]
-    fn remembering_in(&self, sessions: Option<Arc<ClientSessionMemoryCache>>) -> Self {
-        let sessions =
-            sessions.unwrap_or_else(|| Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX)));
+    /// The same, which remembers sessions in `sessions`.
+    fn remembering_in(&self, sessions: Arc<ClientSessionMemoryCache>) -> Self {
         let mut config = ClientConfig::clone(&self.config);
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.resumption = Resumption::store(Arc::clone(&sessions) as _);
         Self { config: Arc::new(config), sessions, ..self.clone() }
     }
@@ -158,7 +151,11 @@ impl Clients {
         let client = |client: &Client| {
             let mut known = before.upstreams.iter().flatten();
             let same = known.find(|known| known.is(client));
-            client.remembering_in(same.map(|known| Arc::clone(&known.sessions)))
+            let sessions = match same {
+                Some(known) => Arc::clone(&known.sessions),
+                None => Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX)),
+            };
+            client.remembering_in(sessions)
         };
         let upstreams = setup.upstreams.iter().map(|upstream| upstream.as_ref().map(client));
         Self { upstreams: upstreams.collect() }

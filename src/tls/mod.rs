@@ -67,12 +67,7 @@ impl Setup {
     pub fn new(config: &Config, before: Option<&Self>) -> Result<Self, SetupError> {
         let mut setup = Self::default();
         let mut verifiers = Verifiers::default();
-        for upstream in config
-            .blocks
-            .iter()
-            .flat_map(|block| &block.forwards)
-            .flat_map(|forward| &forward.upstreams)
-        {
+        for (_, upstream) in config.upstreams() {
             let client = |tls: &Arc<ClientTls>| Client::new(upstream.address, tls, &mut verifiers);
             setup.upstreams.push(upstream.tls.as_ref().map(client).transpose()?);
         }

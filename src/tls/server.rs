@@ -8,7 +8,9 @@ use super::client::Verifiers;
 use super::{PROTOCOL, Session, SetupError, VERSIONS, identity, provider};
 use crate::config::{ClientAuth, Pem, ServerTls};
 use crate::engine::errors::TlsFault;
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
@@ -108,7 +110,8 @@ fn client_verifier(
     tls: &ServerTls,
     verifiers: &mut Verifiers,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, SetupError> {
-    let any = |mandatory| Arc::new(AnyCertificate { mandatory, provider: provider() });
+    let algorithms = provider().signature_verification_algorithms;
+    let any = |mandatory| Arc::new(AnyCertificate { mandatory, algorithms });
     let (file, optional) = (tls.authorities.as_ref(), tls.client_auth == ClientAuth::VerifyIfGiven);
     Ok(match tls.client_auth {
         ClientAuth::NoCert => None,
@@ -128,7 +131,7 @@ fn client_verifier(
 #[derive(Debug)]
 struct AnyCertificate {
     mandatory: bool,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCertVerifier for AnyCertificate {
@@ -155,8 +158,7 @@ impl ClientCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<client::HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -165,11 +167,10 @@ impl ClientCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<client::HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }

@@ -57,9 +57,10 @@ pub(super) struct Sockets {
     slots: Vec<Option<Slot>>,
     /// Whether the kernel takes sends apart.
     segments: bool,
-    busy_poll: Duration,
     /// Upstreams on the way to which it does not.
     unsegmented: Vec<SocketAddr>,
+    /// For so long the kernel may ask the network card for a socket's packets.
+    busy_poll: Duration,
     /// Our side of sessions with upstreams.
     tls: Clients,
 }

@@ -7,6 +7,8 @@
 mod browser;
 mod fetching;
 mod fixtures;
+#[path = "../common/installed.rs"]
+mod installed;
 mod markup;
 #[path = "../common/metrics.rs"]
 mod metrics;

@@ -3,6 +3,7 @@
 //! [`METRICS`] is the list of all that onward tells Prometheus and these files may use. The rules
 //! are tried on made-up series by promtool, skipped aloud without it.
 
+use crate::installed::is_installed;
 use crate::metrics::METRICS;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -11,16 +12,6 @@ use std::process::Command;
 
 /// Added by whoever scrapes.
 const SCRAPED: [&str; 2] = ["job", "instance"];
-
-/// Whether `program` is installed; says aloud that its test is skipped if not.
-fn is_installed(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    let found = found.is_ok_and(|output| output.status.success());
-    if !found {
-        eprintln!("SKIPPED: {program} is not installed");
-    }
-    found
-}
 
 fn file(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tuning").join(path)

@@ -3,7 +3,8 @@
 //! BIRD itself is played by a script that writes down what it is told; the laboratory in
 //! `tuning/anycast/` has the real one. What the helper says is waited for, never time.
 
-use super::process::{Program, directory, free_port, is_installed, onward_in};
+use super::process::{Program, directory, free_port, onward_in};
+use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::responder::{Responder, Service};
 use std::fs;

@@ -3,8 +3,9 @@
 //! What `fstrm_capture` takes and `dnstap-ldns` reads, the world takes and reads. Skipped aloud
 //! where they are not installed (Debian: fstrm-bin, dnstap-ldns).
 
-use super::process::{PATIENCE, Program, directory, is_installed, onward_in};
+use super::process::{PATIENCE, Program, directory, onward_in};
 use super::until::until;
+use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::responder::{Responder, Service};
 use std::fs;

@@ -5,8 +5,9 @@
 //! unbound).
 
 use super::certs::{Authority, Identity};
-use super::process::{Program, directory, free_port, is_installed, onward};
+use super::process::{Program, directory, free_port, onward};
 use super::until::until;
+use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::responder::{Responder, Service};
 use std::fs;

@@ -2,10 +2,9 @@
 //!
 //! Under a load that asks all the time, because none of it may cost a query.
 
-use super::process::{
-    PATIENCE, Program, Stranger, directory, is_installed, onward_in, onward_with, send,
-};
+use super::process::{PATIENCE, Program, Stranger, directory, onward_in, onward_with, send};
 use super::until::until;
+use crate::installed::is_installed;
 use onward::sys::inherit::Passed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions, Summary};

@@ -24,6 +24,8 @@ mod flood;
 #[path = "../common/http.rs"]
 mod http;
 mod idle;
+#[path = "../common/installed.rs"]
+mod installed;
 mod life;
 mod log;
 mod outages;

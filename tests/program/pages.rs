@@ -4,8 +4,9 @@
 //! from one process to the next.
 
 use super::http::{get, try_get};
-use super::process::{Program, Stranger, directory, is_installed, onward_in, onward_output};
+use super::process::{Program, Stranger, directory, onward_in, onward_output};
 use super::until::until;
+use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions};
 use onward::traffic::responder::{Responder, Service};

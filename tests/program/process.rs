@@ -162,13 +162,3 @@ pub(super) fn free_port() -> u16 {
         }
     }
 }
-
-/// Whether `program` is installed; says aloud that its test is skipped if not.
-pub(super) fn is_installed(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    let found = found.is_ok_and(|output| output.status.success());
-    if !found {
-        eprintln!("SKIPPED: {program} is not installed");
-    }
-    found
-}

@@ -3,7 +3,8 @@
 //! They know nothing of us, so what they accept is what the world accepts. Skipped aloud where
 //! they are not installed (Debian: nsd, bind9-dnsutils, dnsperf).
 
-use super::process::{PATIENCE, Program, directory, free_port, is_installed, onward};
+use super::process::{PATIENCE, Program, directory, free_port, onward};
+use crate::installed::is_installed;
 use std::fmt::Write;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};

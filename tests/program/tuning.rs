@@ -3,7 +3,8 @@
 //! Units by systemd's own tools, rules by `nft`, the steering of interrupts on made-up trees of
 //! files. What is not installed is said aloud and skipped; no host is changed.
 
-use super::process::{directory, is_installed};
+use super::process::directory;
+use crate::installed::is_installed;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -65,9 +65,7 @@ impl Turner<'_> {
         engine.queues += reserved(&self.sends) + self.seat.pages.reserved();
         let queued = self.ready_connections.capacity() * size_of::<ConnectionId>();
         let config = &self.seat.assignment.config;
-        let forwards = config.blocks.iter().flat_map(|block| &block.forwards);
-        let mut upstreams = forwards.flat_map(|forward| &forward.upstreams);
-        let upstream_tls = upstreams.any(|upstream| upstream.tls.is_some());
+        let upstream_tls = config.upstreams().any(|(_, upstream)| upstream.tls.is_some());
         let client_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
         Memory {
             engine,
