@@ -3,6 +3,8 @@
 //! Whole outages pass in microseconds: nothing sleeps, and an instant is checked to the nanosecond.
 //! Every test ends with [`world::World::finish`], which lets all time pass and finds nothing left.
 
+#[path = "engine/arrivals.rs"]
+mod arrivals;
 #[path = "engine/cache.rs"]
 mod cache;
 #[path = "engine/coalescing.rs"]

@@ -30,7 +30,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("config", &["corefile", "moment"]),
     ("control", &["config", "engine", "moment", "tls"]),
     ("corefile", &[]),
-    ("engine", &["config", "moment"]),
+    ("engine", &["config", "moment", "sys::memory"]),
     ("figures", &[]),
     (
         "keeper",

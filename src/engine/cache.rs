@@ -26,7 +26,7 @@ pub use entry::Key;
 use super::index::Index;
 use super::key::Key as SlotKey;
 use super::list::NONE;
-use super::memory::Place;
+use super::memory::{Place, prefetch};
 use super::message::query::Asked;
 use super::message::reply::{ExtendedError, ReplyTo};
 use super::message::{self, Question, Rcode, flags, kind};
@@ -50,6 +50,10 @@ const FAILURE: Duration = Duration::from_secs(1);
 /// Where an answer lies. Finds nothing once the answer was replaced by another or is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryKey(SlotKey);
+
+/// Where the answer to a question that will be looked up soon may lie.
+#[derive(Clone, Copy)]
+pub struct Ahead(u32);
 
 /// What a look-up leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +170,28 @@ impl Cache {
     /// The limits of what is stored, for [`admission::bound_ttls`].
     pub fn limits(&self) -> Limits<'_> {
         limits_of(&self.settings)
+    }
+
+    /// Has the processor fetch where the entry of a key with this hash would stand in the index.
+    pub fn prefetch_place(&self, hash: u32) {
+        self.index.prefetch(hash);
+    }
+
+    /// The same for the entry, if there is one; returns where its bytes are.
+    pub fn prefetch_entry(&self, hash: u32) -> Option<Ahead> {
+        let place = self.index.find(hash, |_| true)?;
+        let (class, slot) = place_of(place);
+        prefetch(self.classes[class].entries.get(slot as usize)?);
+        Some(Ahead(place))
+    }
+
+    /// The same for its bytes.
+    pub fn prefetch_bytes(&self, ahead: Ahead) {
+        let (class, slot) = place_of(ahead.0);
+        if let Some(entry) = self.classes[class].entries.get(slot as usize) {
+            self.blocks.prefetch(entry.first);
+            self.classes[class].eviction.prefetch(slot);
+        }
     }
 
     /// Looks a question up.

@@ -17,19 +17,23 @@ mod waiters;
 use super::index::Index;
 use super::key::{ConnectionId, ExchangeKey, Key, StreamKey, Transport, Way};
 use super::list::{Link, List, NONE};
+use super::memory::prefetch;
 use super::message::query::{Asked, OPT_LEN, UPSTREAM_LEN_MAX, add_options};
 use super::message::{HEADER_LEN, put_u16, u16_at};
 use super::policy::Tour;
 use crate::config::QUERY_TIMEOUT;
 use crate::moment::Moment;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-pub use waiters::{Spelling, Waiter};
+pub use waiters::{Dismissed, Spelling, Waiter};
 
 /// Outstanding queries of one worker at most: 160,000 queries a second at 100 ms each.
 pub const EXCHANGES_MAX: usize = 16_384;
 /// Clients who wait at one worker at most.
 pub const WAITERS_MAX: usize = 2 * EXCHANGES_MAX;
+
+/// Bytes that most queries take.
+const QUERY_USUAL: usize = 128;
 
 /// Where a query came from and its reply goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,14 @@ pub struct Client {
 }
 
 impl Client {
+    /// Nobody, whose packets are dropped.
+    pub const NOBODY: Self = Self {
+        listener: 0,
+        peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        local: None,
+        stream: None,
+    };
+
     /// What it asked, as far as that means anything on the way it came.
     pub fn asked(&self, asked: Asked) -> Asked {
         if self.stream.is_some() { asked } else { asked.in_a_datagram() }
@@ -210,7 +222,7 @@ impl Exchanges {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < EXCHANGES_MAX => {
-                self.slots.push(Exchange::vacant());
+                self.slots.push(Exchange::VACANT);
                 self.queries.push([0; UPSTREAM_LEN_MAX]);
                 self.slots.len() as u32 - 1
             }
@@ -219,24 +231,24 @@ impl Exchanges {
         self.queries[slot as usize][..opening.query.len()].copy_from_slice(opening.query);
         let age_class = class_of(&mut self.by_age, opening.budget);
         let exchange = &mut self.slots[slot as usize];
-        *exchange = Exchange {
-            generation: exchange.generation,
-            open: true,
-            hash: opening.hash,
-            query_len: opening.query.len() as u16,
-            sent_len: opening.query.len() as u16,
-            name_len: opening.name_len as u16,
-            stanza: opening.stanza,
-            transport: opening.transport,
-            asked_over: opening.transport,
-            began: (opening.stanza, opening.transport),
-            until: now.plus(opening.budget),
-            timeout_class: opening.timeout_class,
-            age_class,
-            joinable: true,
-            cacheable: opening.cacheable,
-            ..Exchange::vacant()
-        };
+        let generation = exchange.generation;
+        // A copy of a constant and then what differs: an exchange made elsewhere and moved here
+        // would be read before it is written through.
+        *exchange = Exchange::VACANT;
+        (exchange.generation, exchange.open) = (generation, true);
+        exchange.hash = opening.hash;
+        exchange.query_len = opening.query.len() as u16;
+        exchange.sent_len = opening.query.len() as u16;
+        exchange.name_len = opening.name_len as u16;
+        exchange.stanza = opening.stanza;
+        exchange.transport = opening.transport;
+        exchange.asked_over = opening.transport;
+        exchange.began = (opening.stanza, opening.transport);
+        exchange.until = now.plus(opening.budget);
+        exchange.timeout_class = opening.timeout_class;
+        exchange.age_class = age_class;
+        exchange.joinable = true;
+        exchange.cacheable = opening.cacheable;
         self.by_text.insert(opening.hash, slot);
         let queue = &mut self.by_age[age_class as usize].1;
         queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_age);
@@ -291,6 +303,23 @@ impl Exchanges {
     /// The connection of the current attempt.
     pub fn connection(&self, slot: u32) -> Option<ConnectionId> {
         self.slots[slot as usize].attempt.map(|(connection, _)| connection)
+    }
+
+    /// Has the processor fetch what [`Exchanges::find`] and its caller will look at.
+    pub fn prefetch(&self, connection: ConnectionId, id: u16) {
+        if let Some(slot) = self.by_id.find(id_hash(connection, id), |_| true) {
+            prefetch(&self.slots[slot as usize]);
+            prefetch(&self.queries[slot as usize][..QUERY_USUAL]);
+        }
+    }
+
+    /// The same for what the end of the exchange in `slot` will need.
+    pub fn prefetch_end(&self, slot: u32) {
+        let exchange = &self.slots[slot as usize];
+        self.by_text.prefetch(exchange.hash);
+        if let Some(waiter) = self.waiters.get(exchange.first_waiter as usize) {
+            prefetch(waiter);
+        }
     }
 
     /// The exchange that waits on `connection` for a response with `id`.
@@ -409,40 +438,38 @@ impl Exchanges {
 }
 
 impl Exchange {
-    const fn vacant() -> Self {
-        Self {
-            generation: 0,
-            open: false,
-            hash: 0,
-            query_len: 0,
-            sent_len: 0,
-            name_len: 0,
-            stanza: 0,
-            upstream: 0,
-            transport: Transport::Udp,
-            asked_over: Transport::Udp,
-            began: (0, Transport::Udp),
-            tour: Tour::NEW,
-            failures: 0,
-            failovers: 0,
-            excused: 0,
-            attempt: None,
-            attempt_until: Moment::FOREVER,
-            until: Moment::FOREVER,
-            timeout_class: 0,
-            age_class: 0,
-            joinable: false,
-            first_waiter: NONE,
-            last_waiter: NONE,
-            by_attempt: Link::OFF,
-            by_age: Link::OFF,
-            on_connection: Link::OFF,
-            cacheable: false,
-            patience_until: Moment::FOREVER,
-            patience_class: 0,
-            by_patience: Link::OFF,
-        }
-    }
+    const VACANT: Self = Self {
+        generation: 0,
+        open: false,
+        hash: 0,
+        query_len: 0,
+        sent_len: 0,
+        name_len: 0,
+        stanza: 0,
+        upstream: 0,
+        transport: Transport::Udp,
+        asked_over: Transport::Udp,
+        began: (0, Transport::Udp),
+        tour: Tour::NEW,
+        failures: 0,
+        failovers: 0,
+        excused: 0,
+        attempt: None,
+        attempt_until: Moment::FOREVER,
+        until: Moment::FOREVER,
+        timeout_class: 0,
+        age_class: 0,
+        joinable: false,
+        first_waiter: NONE,
+        last_waiter: NONE,
+        by_attempt: Link::OFF,
+        by_age: Link::OFF,
+        on_connection: Link::OFF,
+        cacheable: false,
+        patience_until: Moment::FOREVER,
+        patience_class: 0,
+        by_patience: Link::OFF,
+    };
 }
 
 /// The queue of those with this time. There are as many as server blocks have different ones, and

@@ -10,6 +10,7 @@
 //! a response: connection, id, question, records. Queries, attempts, responses and replies have
 //! files of their own.
 
+mod arrivals;
 mod attempts;
 mod caching;
 mod journalling;
@@ -21,6 +22,7 @@ mod replies;
 mod responses;
 mod watch;
 
+pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
 use caching::{Caches, Remembered};
 use loops::Loops;
 pub use replies::STREAM_MESSAGE_MAX;
@@ -52,14 +54,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// A query to send now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// On this connection, which is to be dialled if the shell has no socket for it.
     pub connection: ConnectionId,
-    /// What it lacks to the longest: long ones come first on a connection, equal ones together.
-    pub shortness: u16,
+    /// What it lacks to the longest, where equal ones can leave together; else zero.
+    shortness: u16,
     /// The query: [`Forwarder::query`] has its bytes.
     pub exchange: ExchangeKey,
+}
+
+impl Outgoing {
+    /// By which they are to be sorted: by connection, and on each the longest first. One number,
+    /// for comparing is what sorting costs.
+    pub fn order(&self) -> u64 {
+        u64::from(self.connection.0.index) << 16 | u64::from(self.shortness)
+    }
 }
 
 /// A reply that was written into the caller's buffer.

@@ -8,7 +8,7 @@
 //! most a few ten thousand; an index of more is in use as a whole. Hashes come from outside
 //! and are keyed there; those of strangers' names must be.
 
-use super::memory::{Place, place_of};
+use super::memory::{Place, place_of, prefetch};
 
 /// A hash and the slot behind it plus one; zero: vacant. So a new index is nothing but zeros, which
 /// the kernel has at hand without anybody touching them.
@@ -66,6 +66,11 @@ impl Index {
             }
             place = (place + 1) & self.mask;
         }
+    }
+
+    /// Has the processor fetch where `hash` would be.
+    pub fn prefetch(&self, hash: u32) {
+        prefetch(&self.entries[hash as usize & self.mask]);
     }
 
     /// Adds `slot` under `hash`.

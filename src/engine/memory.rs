@@ -4,6 +4,7 @@
 //! the sums with what an allocator counts. What is reserved is not what is used: the kernel gives
 //! a page when it is first written to, and tables fill from their beginning.
 
+pub use crate::sys::memory::prefetch;
 use std::collections::HashMap;
 
 /// What one worker's engine has reserved, in bytes.

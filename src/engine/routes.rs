@@ -73,6 +73,9 @@ pub struct Home {
 }
 
 impl Home {
+    /// Nobody's, and not counted.
+    pub const NOWHERE: Self = Self { block: None, site: NOWHERE };
+
     /// Its server block; `None`: nobody's.
     pub fn block(&self) -> Option<usize> {
         self.block.map(|block| block as usize)

@@ -10,31 +10,32 @@ use super::memory::reserved_map;
 use crate::config::Name;
 use std::collections::HashMap;
 
-/// A query's name, folded, with the places where its labels begin.
+/// A query's name, folded.
 #[derive(Clone, Copy)]
 pub struct Folded {
     bytes: [u8; 255],
     len: u8,
-    labels: [u8; 128],
+    /// Its labels, the root not among them.
     count: u8,
 }
 
 impl Folded {
+    /// The root.
+    pub const ROOT: Self = Self { bytes: [0; 255], len: 1, count: 0 };
+
     /// Folds a name that [`super::message::Question::parse`] accepted.
     pub fn new(name: &[u8]) -> Self {
-        let mut folded =
-            Self { bytes: [0; 255], len: name.len() as u8, labels: [0; 128], count: 0 };
-        let bytes = &mut folded.bytes[..name.len()];
+        let mut folded = Self::ROOT;
+        folded.fold(name);
+        folded
+    }
+
+    /// The same, in place of the name that was here.
+    pub fn fold(&mut self, name: &[u8]) {
+        let bytes = &mut self.bytes[..name.len()];
         bytes.copy_from_slice(name);
         bytes.make_ascii_lowercase();
-        let mut place = 0;
-        while bytes[place] != 0 {
-            folded.labels[usize::from(folded.count)] = place as u8;
-            folded.count += 1;
-            place += 1 + usize::from(bytes[place]);
-        }
-        folded.labels[usize::from(folded.count)] = place as u8;
-        folded
+        (self.len, self.count) = (name.len() as u8, label_count(bytes) as u8);
     }
 
     /// The name in lower case.
@@ -44,8 +45,13 @@ impl Folded {
 
     /// The ancestor with `labels` labels (at most as many as the name has); 0 is the root.
     fn ancestor(&self, labels: usize) -> &[u8] {
-        let start = self.labels[usize::from(self.count) - labels];
-        &self.as_bytes()[usize::from(start)..]
+        let name = self.as_bytes();
+        if labels == 0 {
+            // What most blocks and stanzas are for: nothing to be walked.
+            return &name[name.len() - 1..];
+        }
+        let above = usize::from(self.count) - labels;
+        (0..above).fold(name, |rest, _| &rest[1 + usize::from(rest[0])..])
     }
 
     /// Whether the name is `ancestor` or lies below it.
@@ -83,11 +89,13 @@ impl<T: Copy> Zones<T> {
     }
 
     /// The values of the name's ancestors and itself, the longest first.
-    pub fn matches(&self, name: &Folded) -> impl Iterator<Item = (usize, T)> {
+    pub fn matches<'a>(&'a self, name: &'a Folded) -> impl Iterator<Item = (usize, T)> {
         let deepest = usize::from(name.count).min(self.labels_max);
-        (0..=deepest).rev().filter_map(|labels| {
-            let value = self.values.get(name.ancestor(labels))?;
-            Some((labels, *value))
+        let mut rest = name.ancestor(deepest);
+        (0..=deepest).rev().filter_map(move |labels| {
+            let ancestor = rest;
+            rest = rest.get(1 + usize::from(rest[0])..).unwrap_or_default();
+            Some((labels, *self.values.get(ancestor)?))
         })
     }
 

@@ -1,7 +1,8 @@
-//! Pages of memory.
+//! Memory that is far: pages, and lines of a processor's cache.
 //!
 //! Whoever reads large tables at any place waits for the translation of addresses as often as for
 //! the memory. With huge pages there are so few translations that the processor has them at hand.
+//! And who knows what will be read next can have it fetched meanwhile.
 
 use super::cvt;
 
@@ -22,6 +23,27 @@ pub fn prefer_huge_pages(address: usize, len: usize) {
         // SAFETY: this advice changes no byte and no mapping, whatever lies there or does not.
         let _ = cvt(|| unsafe { libc::madvise(place, end - start, libc::MADV_HUGEPAGE) });
     }
+}
+
+/// The line of a processor's cache.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 64;
+
+/// Has the processor fetch `value`, which will be read soon. It may as well not: nothing depends on
+/// it but the time that reading takes.
+#[inline]
+pub fn prefetch<T: ?Sized>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let first = (&raw const *value).cast::<i8>();
+        for offset in (0..size_of_val(value)).step_by(LINE) {
+            // SAFETY: this reads nothing and faults nowhere, whatever lies there.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(offset)) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
 }
 
 #[cfg(test)]

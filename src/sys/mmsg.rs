@@ -124,6 +124,7 @@ impl RecvBatch {
     }
 
     /// The datagram at `index` of the last batch, below what [`RecvBatch::recv`] returned.
+    #[inline]
     pub fn datagram(&self, index: usize) -> Datagram<'_> {
         let header = &self.headers[..self.received][index];
         let message = &header.msg_hdr;

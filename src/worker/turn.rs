@@ -20,6 +20,7 @@ use super::upstream::{Socket, Sockets};
 use crate::control::snapshot::LoopStats;
 use crate::control::{Assignment, ToKeeper, ToWorker};
 use crate::engine::errors::{Fault, Operation};
+use crate::engine::forwarder::{AHEAD_MAX, Arrivals};
 use crate::engine::stats::{CacheStats, DropReason, Stats};
 use crate::engine::tally::Tallies;
 use crate::engine::{Client, ConnectionId, Forwarder, Outgoing, Reply};
@@ -276,14 +277,22 @@ impl<'a> Turner<'a> {
         };
         let received = received.unwrap_or(0);
         self.seat.loops.queries.add(received);
+        let mut arrivals = Arrivals::default();
         for index in 0..received {
             let datagram = self.queries.datagram(index);
-            let Some(client) = client_of(number, &datagram) else { continue };
-            let out = self.replies.buffer();
-            let truncated = datagram.truncated;
-            if let Some(len) = self.engine.on_query(now, client, datagram.bytes, truncated, out) {
-                let reply = Reply { client, len };
-                self.replies.commit(&reply, &self.seat.listeners, &mut self.engine);
+            if let Some(client) = client_of(number, &datagram) {
+                self.engine.read(client, datagram.bytes, datagram.truncated, &mut arrivals);
+            }
+            if !arrivals.is_full() && index + 1 < received {
+                continue;
+            }
+            self.engine.prefetch_answers(&arrivals);
+            for arrival in arrivals.drain() {
+                let out = self.replies.buffer();
+                if let Some(len) = self.engine.on_arrival(now, arrival, out) {
+                    let reply = Reply { client: arrival.client, len };
+                    self.replies.commit(&reply, &self.seat.listeners, &mut self.engine);
+                }
             }
         }
         if again {
@@ -321,7 +330,7 @@ impl<'a> Turner<'a> {
         }
         let (engine, replies) = (&mut self.engine, &mut self.replies);
         let listeners = &self.seat.listeners;
-        let mut handle = |bytes: &[u8], truncated: bool| {
+        let mut handle = |engine: &mut Forwarder, bytes: &[u8], truncated: bool| {
             if let Some(answered) = engine.on_response(now, id, bytes, truncated) {
                 replies.answer(&answered, bytes, listeners, engine);
             }
@@ -331,15 +340,22 @@ impl<'a> Turner<'a> {
             Some(Socket::Datagrams { socket, .. }) => {
                 let received = receive_datagrams(&mut self.responses, socket.as_fd());
                 self.seat.loops.responses.add(self.responses.received());
-                for index in 0..self.responses.received() {
-                    let datagram = self.responses.datagram(index);
-                    handle(datagram.bytes, datagram.truncated);
+                let count = self.responses.received();
+                for first in (0..count).step_by(AHEAD_MAX) {
+                    let datagrams = first..count.min(first + AHEAD_MAX);
+                    let datagrams = datagrams.map(|index| self.responses.datagram(index));
+                    engine.prefetch_exchanges(id, datagrams.clone().map(|datagram| datagram.bytes));
+                    for datagram in datagrams {
+                        handle(engine, datagram.bytes, datagram.truncated);
+                    }
                 }
                 received
             }
             Some(Socket::Stream(stream)) => {
                 let was_open = stream.is_open();
-                let received = match receive_messages(stream, &mut handle) {
+                let received = match receive_messages(stream, &mut |bytes, truncated| {
+                    handle(engine, bytes, truncated)
+                }) {
                     Progress::Over => Err(stream.fault()),
                     progress => Ok(progress),
                 };
@@ -407,7 +423,7 @@ impl<'a> Turner<'a> {
             if self.sends.is_empty() {
                 return;
             }
-            self.sends.sort_unstable();
+            self.sends.sort_unstable_by_key(Outgoing::order);
             for group in self.sends.chunk_by(|a, b| a.connection == b.connection) {
                 let id = group[0].connection;
                 let packets = group.iter().filter_map(|send| self.engine.query(send));
@@ -452,6 +468,7 @@ fn note_sent(sent: Sent, loops: &mut LoopStats) -> (usize, bool) {
     (sent.dropped, sent.refused)
 }
 
+#[inline]
 fn client_of(listener: usize, datagram: &Datagram<'_>) -> Option<Client> {
     let local = datagram.local.map(|local| (local.ip, local.interface));
     Some(Client { listener: listener as u16, peer: datagram.peer?, local, stream: None })

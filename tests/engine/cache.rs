@@ -17,7 +17,7 @@ const STALE: Option<u16> = Some(3);
 const SERVFAIL: u16 = 2;
 
 /// A cache with these options before one upstream.
-fn caching(options: &str) -> World {
+pub(crate) fn caching(options: &str) -> World {
     world(&format!("cache {options}\n forward . 192.0.2.1 {{\n max_fails 0\n }}"))
 }
 
@@ -64,7 +64,7 @@ impl World {
     }
 
     /// A name is asked for and answered, so that it is known.
-    fn learn(&mut self, name: &str, ttl: u32) {
+    pub(crate) fn learn(&mut self, name: &str, ttl: u32) {
         self.ask(1, &ask(name));
         self.answer(ttl);
         assert_eq!(self.only_got().rcode(), 0);

@@ -8,6 +8,7 @@
 use crate::common::wire::{Ask, question_of, word_at};
 use domain::base::Message;
 use onward::config::{Config, Host};
+use onward::engine::forwarder::{AHEAD_MAX, Arrivals};
 use onward::engine::health::Verdicts;
 use onward::engine::stats::{DropReason, Stats};
 use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
@@ -152,6 +153,24 @@ impl World {
         let mut out = [0; 1_232];
         if let Some(len) = self.engine.on_query(self.now, client, bytes, false, &mut out) {
             self.take_reply(client, &out[..len]);
+        }
+    }
+
+    /// Packets of clients, taken as a worker takes a batch.
+    pub(crate) fn batch(&mut self, packets: &[(Client, Vec<u8>)]) {
+        let mut out = [0; 1_232];
+        let mut arrivals = Arrivals::default();
+        for packets in packets.chunks(AHEAD_MAX) {
+            for (client, bytes) in packets {
+                self.engine.read(*client, bytes, false, &mut arrivals);
+            }
+            assert_eq!(arrivals.is_full(), packets.len() == AHEAD_MAX);
+            self.engine.prefetch_answers(&arrivals);
+            for arrival in arrivals.drain() {
+                if let Some(len) = self.engine.on_arrival(self.now, arrival, &mut out) {
+                    self.take_reply(arrival.client, &out[..len]);
+                }
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use onward::config::Config;
 use onward::engine::forwarder::STREAM_MESSAGE_MAX;
 use onward::engine::key::StreamKey;
 use onward::engine::stats::DropReason;
-use onward::engine::{Client, ConnectionId, Dial, Forwarder};
+use onward::engine::{Client, ConnectionId, Dial, Forwarder, Outgoing};
 use onward::moment::Moment;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -101,7 +101,7 @@ impl World {
         let Some(answered) = self.engine.on_response(self.now, id, packet, beyond_buffer) else {
             return;
         };
-        while let Some(client) = self.engine.next_client(&answered) {
+        while let Some(client) = self.engine.next_client(&answered).copied() {
             if !self.is_there(&client) {
                 self.engine.forget_reply(&answered);
                 continue;
@@ -270,7 +270,7 @@ impl World {
             if sends.is_empty() {
                 return;
             }
-            sends.sort_unstable();
+            sends.sort_unstable_by_key(Outgoing::order);
             for send in sends.drain(..) {
                 let Some(packet) = self.engine.query(&send).map(<[u8]>::to_vec) else { continue };
                 if self.open(send.connection) {

@@ -254,7 +254,7 @@ impl Worker {
         require(right, "what is believed is an answer to a query there, and only that", words);
         let Some(answered) = answered else { return };
         let mut out = std::mem::take(&mut self.out);
-        while let Some(client) = self.engine.next_client(&answered) {
+        while let Some(client) = self.engine.next_client(&answered).copied() {
             if client.stream.is_some_and(|key| !self.has_room(net, key)) {
                 self.engine.forget_reply(&answered);
                 self.laws.forgot(client);
@@ -331,7 +331,7 @@ impl Worker {
         loop {
             let mut sends = std::mem::take(&mut self.sends);
             self.engine.swap_sends(&mut sends);
-            sends.sort_unstable();
+            sends.sort_unstable_by_key(Outgoing::order);
             for group in sends.chunk_by(|a, b| a.connection == b.connection) {
                 if self.send_group(net, group).is_err() {
                     self.fail_connection(net, group[0].connection, "broken");

@@ -10,7 +10,7 @@
 //! that were used before are used again first.
 
 use crate::engine::list::NONE;
-use crate::engine::memory::{Place, place_of_vec, reserved};
+use crate::engine::memory::{Place, place_of_vec, prefetch, reserved};
 
 /// The size of a block.
 pub const BLOCK_LEN: usize = 128;
@@ -87,6 +87,13 @@ impl Blocks {
             self.used -= 1;
         }
         self.next[last as usize] = std::mem::replace(&mut self.free, first);
+    }
+
+    /// Has the processor fetch the first block of a chain.
+    pub fn prefetch(&self, first: u32) {
+        if let Some(block) = self.bytes.get(first as usize) {
+            prefetch(block);
+        }
     }
 
     /// The first `len` bytes of a chain; copied into `scratch` if they are in several blocks.

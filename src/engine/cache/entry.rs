@@ -36,12 +36,20 @@ pub struct Key<'a> {
 }
 
 /// The part of a key beside the name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asking {
     kind: u16,
     class: u16,
     dnssec_ok: bool,
     checking_disabled: bool,
+}
+
+impl Asking {
+    /// All of it in one number, which is hashed at once.
+    fn word(&self) -> u64 {
+        let flags = u64::from(self.dnssec_ok) << 1 | u64::from(self.checking_disabled);
+        flags << 32 | u64::from(self.kind) << 16 | u64::from(self.class)
+    }
 }
 
 impl<'a> Key<'a> {
@@ -78,9 +86,14 @@ impl<'a> Key<'a> {
         Self::hashed(hasher, name, asked)
     }
 
+    /// Under which its entry is found.
+    pub fn hash(&self) -> u32 {
+        self.hash
+    }
+
     fn hashed(hasher: &RandomState, name: &'a Folded, asked: Asking) -> Self {
         let name = name.as_bytes();
-        Self { name, asked, hash: hasher.hash_one((name, asked)) as u32 }
+        Self { name, asked, hash: hasher.hash_one((name, asked.word())) as u32 }
     }
 }
 

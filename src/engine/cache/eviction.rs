@@ -12,7 +12,7 @@
 //! end.
 
 use crate::engine::list::{Link, List};
-use crate::engine::memory::{Place, place_of, place_of_vec, reserved};
+use crate::engine::memory::{Place, place_of, place_of_vec, prefetch, reserved};
 
 /// One newcomer for so many entries.
 const SMALL_SHARE: usize = 10;
@@ -89,6 +89,13 @@ impl Eviction {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Has the processor fetch what [`Eviction::hit`] changes.
+    pub fn prefetch(&self, slot: u32) {
+        if let Some(mark) = self.marks.get(slot as usize) {
+            prefetch(mark);
+        }
     }
 
     /// An entry was asked for and found.

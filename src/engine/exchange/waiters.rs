@@ -27,6 +27,10 @@ pub struct Waiter {
     pub spelling: Option<Spelling>,
 }
 
+/// A waiter who waits no more, where it was.
+#[derive(Clone, Copy, Debug)]
+pub struct Dismissed(u32);
+
 /// Which bytes of a name were capital letters: one bit for each of at most 255.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spelling([u64; 4]);
@@ -108,24 +112,30 @@ impl Exchanges {
         (place != NONE).then(|| &self.waiters[place as usize].0)
     }
 
-    /// The next waiter of an exchange that goes on without.
-    pub fn dismiss_waiter(&mut self, slot: u32) -> Option<Waiter> {
+    /// The next waiter of an exchange that goes on without: [`Exchanges::dismissed`] tells who it
+    /// was.
+    pub fn dismiss_waiter(&mut self, slot: u32) -> Option<Dismissed> {
         let exchange = &mut self.slots[slot as usize];
         let place = exchange.first_waiter;
         (place != NONE).then(|| {
-            let (waiter, behind) = self.waiters[place as usize];
+            let behind = self.waiters[place as usize].1;
             self.waiters_free.push(place);
             exchange.first_waiter = behind;
             if behind == NONE {
                 exchange.last_waiter = NONE;
             }
-            waiter
+            Dismissed(place)
         })
+    }
+
+    /// Who waited there, until the next one joins.
+    pub fn dismissed(&self, waiter: Dismissed) -> &Waiter {
+        &self.waiters[waiter.0 as usize].0
     }
 
     /// The next waiter of a settled exchange; with the last one the exchange ends and its slot
     /// is vacant, though [`Exchanges::query`] stays as it was until the next one opens.
-    pub fn next_waiter(&mut self, slot: u32) -> Option<Waiter> {
+    pub fn next_waiter(&mut self, slot: u32) -> Option<Dismissed> {
         debug_assert!(!self.slots[slot as usize].joinable, "not settled");
         let waiter = self.dismiss_waiter(slot);
         let exchange = &mut self.slots[slot as usize];

@@ -174,7 +174,10 @@ impl Forwarder {
         self.exchanges.begin_attempt(slot, (connection, way), now, id);
         self.stats.upstreams[upstream].sent += 1;
         let exchange = self.exchanges.key(slot);
-        let shortness = u16::MAX - self.exchanges.query(slot).len() as u16;
+        let shortness = match self.addresses[upstream].gso {
+            true => u16::MAX - self.exchanges.query(slot).len() as u16,
+            false => 0,
+        };
         self.sends.push(Outgoing { connection, shortness, exchange });
         self.journal_attempt(now, slot);
         true

@@ -11,7 +11,7 @@ use crate::config::{Config, ServerBlock};
 use crate::engine::cache::admission::{Nature, Received, bound_ttls};
 use crate::engine::cache::{Cache, EntryKey, Found, Key};
 use crate::engine::errors::Reason;
-use crate::engine::exchange::{Client, Waiter};
+use crate::engine::exchange::{Client, Dismissed};
 use crate::engine::key::Transport;
 use crate::engine::memory::Place;
 use crate::engine::message::query::Query;
@@ -110,6 +110,10 @@ impl Caches {
     /// The bytes that they have reserved.
     pub(super) fn reserved(&self) -> usize {
         self.homes.iter().flatten().map(|home| size_of::<Home>() + home.cache.reserved()).sum()
+    }
+
+    pub(super) fn of(&self, block: usize) -> Option<&Cache> {
+        Some(&self.homes.get(block)?.as_ref()?.cache)
     }
 
     fn get(&mut self, block: usize) -> Option<&mut Cache> {
@@ -302,7 +306,7 @@ impl Forwarder {
     pub(super) fn write_instead(
         &mut self,
         slot: u32,
-        waiter: &Waiter,
+        waiter: Dismissed,
         remembered: Option<Remembered>,
         out: &mut [u8],
     ) -> Option<usize> {

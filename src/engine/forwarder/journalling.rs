@@ -6,7 +6,7 @@
 //! [`Forwarder::swap_page`]. In any other block all of this is one test of a bool.
 
 use super::Forwarder;
-use crate::engine::exchange::{Client, Waiter};
+use crate::engine::exchange::{Client, Dismissed, Waiter};
 use crate::engine::journal::kinds::{self, kind_of};
 use crate::engine::journal::{Asking, Event, Journal, Page, Record, Span, replied};
 use crate::engine::key::Transport;
@@ -92,11 +92,11 @@ impl Forwarder {
         &mut self,
         now: Moment,
         slot: u32,
-        waiter: &Waiter,
+        waiter: Dismissed,
         reply: Option<&[u8]>,
     ) {
         let Some(block) = self.block_that_wants(slot) else { return };
-        let asking = self.asking_waiter(slot, waiter);
+        let asking = self.asking_waiter(slot, self.exchanges.dismissed(waiter));
         let subject = Subject { block, asking, name: self.exchanges.name(slot) };
         let unix = self.caches.unix();
         end(&mut self.journal, &mut self.stats, now, unix, &subject, reply);

@@ -4,12 +4,13 @@
 //! is left is forwarded: joined to the same query that is on its way already, or sent on a way of
 //! its own. Whatever ends it earlier is replied to at once, in the caller's buffer.
 
+use super::arrivals::{Arrival, Arrivals};
 use super::caching::LookUp;
 use super::{Forwarder, Route, hash_of};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
-use crate::engine::message::query::{Asked, Query, Rejection};
+use crate::engine::message::query::{Query, Rejection};
 use crate::engine::message::reply::{ExtendedError, Finish};
 use crate::engine::message::{HEADER_LEN, Rcode, flags};
 use crate::engine::routes::Home;
@@ -46,6 +47,19 @@ impl Forwarder {
         truncated: bool,
         out: &mut [u8],
     ) -> Option<usize> {
+        let mut arrivals = Arrivals::default();
+        self.read(client, packet, truncated, &mut arrivals);
+        self.on_arrival(now, arrivals.drain().first_mut()?, out)
+    }
+
+    /// The same of a packet that was looked at before.
+    pub fn on_arrival(
+        &mut self,
+        now: Moment,
+        arrival: &mut Arrival<'_>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let Arrival { client, packet, query, name, home } = arrival;
         self.stats.queries += 1;
         if client.peer.port() == 0 {
             self.stats.drop(DropReason::QueryFromPortZero);
@@ -54,18 +68,17 @@ impl Forwarder {
         if let Some(stream) = client.stream {
             self.clients.asked(now, stream);
         }
-        match Query::parse(packet, truncated) {
-            Ok(mut query) => {
-                query.asked = self.asked_by(&client, query.asked);
-                return self.on_understood(now, client, &mut query, packet, out);
+        match query {
+            Ok(query) => {
+                return self.on_understood(now, client, query, packet, (name, *home), out);
             }
             Err(Rejection::TooShort) => self.stats.drop(DropReason::QueryTooShort),
             Err(Rejection::IsResponse) => self.stats.drop(DropReason::QueryIsResponse),
             Err(Rejection::Refusal { rcode, asked, question }) => {
-                let asked = self.asked_by(&client, asked);
+                let asked = self.asked_by(client, *asked);
                 let bytes =
                     question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
-                let len = write_error(out, &asked, bytes, rcode, None, Finish::PLAIN);
+                let len = write_error(out, &asked, bytes, *rcode, None, Finish::PLAIN);
                 self.count_reply(&out[..len]);
                 return Some(len);
             }
@@ -73,38 +86,30 @@ impl Forwarder {
         None
     }
 
-    /// What `client` asked, as far as that means anything on the way it came.
-    fn asked_by(&self, client: &Client, asked: Asked) -> Asked {
-        let asked = client.asked(asked);
-        let secure = self.streams[usize::from(client.listener)].secure;
-        if secure { asked } else { asked.in_the_clear() }
-    }
-
     /// A query that was understood, and what is counted and told of it.
     fn on_understood(
         &mut self,
         now: Moment,
-        client: Client,
+        client: &Client,
         query: &mut Query<'_>,
         packet: &[u8],
+        (name, home): (&Folded, Home),
         out: &mut [u8],
     ) -> Option<usize> {
-        let name = Folded::new(query.name());
         let (asked, question) = (query.asked, query.question);
         let what = (&asked, &question);
-        let home = self.routes.home(client.listener, &name, question.kind, question.class);
-        self.count_query(now, &client, query, &name, home.site);
+        self.count_query(now, client, query, name, home.site);
         if let Some(block) = home.block() {
-            self.journal_arrival(now, block, &client, packet, what);
+            self.journal_arrival(now, block, client, packet, what);
         }
-        let (len, answered) = match self.serve(now, client, query, &name, home, out) {
+        let (len, answered) = match self.serve(now, client, query, name, home, out) {
             Course::Waits => {
                 client.stream.inspect(|stream| self.clients.waits(*stream));
                 return None;
             }
             Course::Dropped => {
                 self.count_outcome(home.site, &Outcome::unanswered(client.transport()));
-                self.journal_end(now, home.block(), &client, packet, what, None);
+                self.journal_end(now, home.block(), client, packet, what, None);
                 return None;
             }
             Course::Replied(len) => (len, true),
@@ -120,8 +125,8 @@ impl Forwarder {
                 (write_error(out, &asked, query.question_bytes(), rcode, why, finish), false)
             }
         };
-        self.count_own(now, &client, home.site, &name, &out[..len], answered);
-        self.journal_end(now, home.block(), &client, packet, what, Some(&out[..len]));
+        self.count_own(now, client, home.site, name, &out[..len], answered);
+        self.journal_end(now, home.block(), client, packet, what, Some(&out[..len]));
         Some(len)
     }
 
@@ -164,7 +169,7 @@ impl Forwarder {
     fn serve(
         &mut self,
         now: Moment,
-        client: Client,
+        client: &Client,
         query: &mut Query<'_>,
         name: &Folded,
         home: Home,
@@ -176,10 +181,10 @@ impl Forwarder {
         let (chain, stats) = (&self.chains[block], &mut self.stats);
         let (random, stages) = (&mut self.random, &mut stats.stages);
         let acl = stages.acl;
-        let mut step = chain.on_query(&client, query, name, random, stages, out);
+        let mut step = chain.on_query(client, query, name, random, stages, out);
         self.tallies.acl(home.site, &acl, &stats.stages.acl);
         if step == Step::Onward {
-            let looked_up = self.look_up(now, &client, query, name, block, out);
+            let looked_up = self.look_up(now, client, query, name, block, out);
             if let LookUp::Replied { len, refresh } = looked_up {
                 if refresh {
                     self.refresh(now, block, query, name);
@@ -191,7 +196,7 @@ impl Forwarder {
                 None => {
                     let (random, stages) = (&mut self.random, &mut self.stats.stages);
                     let chain = &self.chains[block];
-                    let step = chain.at_end(&client, query, name, random, stages, out);
+                    let step = chain.at_end(client, query, name, random, stages, out);
                     if let Step::Refused(rcode, why) = step {
                         self.log_query(query, block, rcode, Reason::NobodyForwards);
                         return Course::Refused(rcode, why, Some(block));
@@ -212,7 +217,7 @@ impl Forwarder {
                         return forwarded;
                     }
                     // Better what has expired than an error.
-                    let cached = self.write_cached(now, block, entry, &client, query, out);
+                    let cached = self.write_cached(now, block, entry, client, query, out);
                     return cached.map_or(forwarded, Course::Replied);
                 }
             };
@@ -232,7 +237,7 @@ impl Forwarder {
     fn forward(
         &mut self,
         now: Moment,
-        client: Client,
+        client: &Client,
         query: &Query<'_>,
         name: &Folded,
         route: &Route,
@@ -268,7 +273,8 @@ impl Forwarder {
             return full;
         }
         let spelling = same.map(|_| Spelling::of(query.name()));
-        let (since, site, asked, size) = (now, route.site, query.asked, query.size());
+        let (client, since, site) = (*client, now, route.site);
+        let (asked, size) = (query.asked, query.size());
         self.exchanges.join(slot, Waiter { client, since, site, asked, size, spelling });
         self.routes.stanza(stanza).under_way += 1;
         match same {

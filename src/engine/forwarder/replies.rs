@@ -6,7 +6,7 @@
 use super::caching::Remembered;
 use super::{Answered, Failed, Forwarder, Reply};
 use crate::engine::errors::Reason;
-use crate::engine::exchange::{Client, Exchanges, Waiter};
+use crate::engine::exchange::{Client, Dismissed, Exchanges, Waiter};
 use crate::engine::key::Transport;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::Asked;
@@ -23,9 +23,9 @@ pub const STREAM_MESSAGE_MAX: usize = u16::MAX as usize;
 
 impl Forwarder {
     /// Whom the next reply of [`Forwarder::next_reply`] is for.
-    pub fn next_client(&self, answered: &Answered) -> Option<Client> {
+    pub fn next_client(&self, answered: &Answered) -> Option<&Client> {
         let slot = self.exchanges.slot(answered.exchange)?;
-        self.exchanges.first_waiter(slot).map(|waiter| waiter.client)
+        self.exchanges.first_waiter(slot).map(|waiter| &waiter.client)
     }
 
     /// The next client's copy of a believed response, whose packet is lent once more. To be drawn
@@ -40,15 +40,15 @@ impl Forwarder {
         let slot = self.exchanges.slot(answered.exchange)?;
         let waiter = self.exchanges.next_waiter(slot)?;
         let Answered { at, response, remembered, .. } = answered;
-        let len = self.write_response(slot, &waiter, packet, response, *remembered, out);
-        Some(self.reply_to(*at, slot, &waiter, &out[..len], true))
+        let len = self.write_response(slot, waiter, packet, response, *remembered, out);
+        Some(self.reply_to(*at, slot, waiter, &out[..len], true))
     }
 
     /// Writes a waiter's copy of a response, or what it gets instead.
     fn write_response(
         &mut self,
         slot: u32,
-        waiter: &Waiter,
+        waiter: Dismissed,
         packet: &[u8],
         response: &Response,
         remembered: Option<Remembered>,
@@ -69,7 +69,7 @@ impl Forwarder {
     pub fn forget_reply(&mut self, answered: &Answered) {
         let Some(slot) = self.exchanges.slot(answered.exchange) else { return };
         if let Some(waiter) = self.exchanges.next_waiter(slot) {
-            self.journal_waiter(answered.at, slot, &waiter, None);
+            self.journal_waiter(answered.at, slot, waiter, None);
             let stanza = self.exchanges.first_stanza(slot);
             self.routes.stanza(stanza).under_way -= 1;
             self.stats.drop(DropReason::ReplyNotSent);
@@ -97,16 +97,16 @@ impl Forwarder {
             let (len, answered) = match held {
                 Some((response, packet)) => {
                     let len =
-                        self.write_response(slot, &waiter, &packet, &response, remembered, out);
+                        self.write_response(slot, waiter, &packet, &response, remembered, out);
                     self.held.insert(slot, (response, packet));
                     (len, true)
                 }
-                None => match self.write_instead(slot, &waiter, remembered, out) {
+                None => match self.write_instead(slot, waiter, remembered, out) {
                     Some(len) => (len, true),
-                    None => (self.write_failure(slot, &waiter, reason, out), false),
+                    None => (self.write_failure(slot, waiter, reason, out), false),
                 },
             };
-            return Some(self.reply_to(at, slot, &waiter, &out[..len], answered));
+            return Some(self.reply_to(at, slot, waiter, &out[..len], answered));
         }
     }
 
@@ -114,7 +114,7 @@ impl Forwarder {
     fn write_failure(
         &mut self,
         slot: u32,
-        waiter: &Waiter,
+        waiter: Dismissed,
         reason: Reason,
         out: &mut [u8],
     ) -> usize {
@@ -145,16 +145,16 @@ impl Forwarder {
         &mut self,
         at: Moment,
         slot: u32,
-        waiter: &Waiter,
+        waiter: Dismissed,
         written: &[u8],
         answered: bool,
     ) -> Reply {
-        let client = &waiter.client;
-        let (transport, took) = (client.transport(), at.since(waiter.since));
+        let &Waiter { client, since, site, .. } = self.exchanges.dismissed(waiter);
+        let (transport, took) = (client.transport(), at.since(since));
         let rcode = self.count_reply(written);
         self.journal_waiter(at, slot, waiter, Some(written));
         let outcome = Outcome { transport, took, rcode, len: written.len(), answered };
-        self.count_outcome(waiter.site, &outcome);
+        self.count_outcome(site, &outcome);
         if rcode == Rcode::ServFail as u16 {
             self.watch.failed(at, self.exchanges.name(slot));
         }
@@ -163,7 +163,7 @@ impl Forwarder {
         if let Some(stream) = client.stream {
             self.clients.answered(stream);
         }
-        Reply { client: *client, len: written.len() }
+        Reply { client, len: written.len() }
     }
 
     /// Counts a reply by its response code, and returns that.
@@ -184,10 +184,11 @@ impl Forwarder {
 pub(super) fn to_waiter<'a>(
     exchanges: &'a Exchanges,
     slot: u32,
-    waiter: &'a Waiter,
+    waiter: Dismissed,
     finish: Finish<'a>,
     scratch: &'a mut [u8; NAME_LEN_MAX + 4],
 ) -> ReplyTo<'a> {
+    let waiter = exchanges.dismissed(waiter);
     let limit = limit(&waiter.client, &waiter.asked);
     let name_len = exchanges.name_len(slot);
     let mut question = &exchanges.query(slot)[HEADER_LEN..HEADER_LEN + name_len + 4];

@@ -103,6 +103,7 @@ impl Forwarder {
     ) -> Result<(u32, Response), DropReason> {
         let id = id(packet).filter(|_| is_response(packet)).ok_or(DropReason::ResponseMalformed)?;
         let slot = self.exchanges.find(connection, id).ok_or(DropReason::ResponseUnmatched)?;
+        self.exchanges.prefetch_end(slot);
         let name_len = self.exchanges.name_len(slot);
         if !answers(packet, self.exchanges.query(slot), name_len) {
             return Err(DropReason::ResponseWrongQuestion);

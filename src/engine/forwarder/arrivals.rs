@@ -1,0 +1,129 @@
+//! Clients' packets that have been read and not yet served.
+//!
+//! Between two turns the kernel has used the processor's caches for itself, so what a query needs
+//! of a large table is far by then. Whoever serves a batch therefore reads some packets first, has
+//! what is remembered for them fetched while it reads the others, and then serves one by one.
+//! Nothing is decided ahead: a packet means the same whenever it was read.
+
+use super::Forwarder;
+use crate::engine::cache::{Cache, Key};
+use crate::engine::exchange::Client;
+use crate::engine::key::ConnectionId;
+use crate::engine::message;
+use crate::engine::message::query::{Asked, Query, Rejection};
+use crate::engine::routes::Home;
+use crate::engine::zones::Folded;
+
+/// How many packets are read before the first of them is served: as long as memory takes to answer,
+/// and few enough to stay in the first-level cache.
+pub const AHEAD_MAX: usize = 8;
+
+/// Clients' packets that were read, in the order in which they came: [`AHEAD_MAX`] at most.
+pub struct Arrivals<'a> {
+    seats: [Arrival<'a>; AHEAD_MAX],
+    len: usize,
+}
+
+/// A client's packet that was read.
+pub struct Arrival<'a> {
+    /// Who sent it.
+    pub client: Client,
+    pub(super) packet: &'a [u8],
+    pub(super) query: Result<Query<'a>, Rejection>,
+    /// The query's name.
+    pub(super) name: Folded,
+    /// Who is to serve it.
+    pub(super) home: Home,
+}
+
+impl Default for Arrivals<'_> {
+    fn default() -> Self {
+        Self { seats: [const { Arrival::NONE }; AHEAD_MAX], len: 0 }
+    }
+}
+
+impl<'a> Arrivals<'a> {
+    /// Whether those that are here are to be served before others are read.
+    pub fn is_full(&self) -> bool {
+        self.len == AHEAD_MAX
+    }
+
+    /// Those that were read, in their order; none is left.
+    pub fn drain(&mut self) -> &mut [Arrival<'a>] {
+        let len = std::mem::take(&mut self.len);
+        &mut self.seats[..len]
+    }
+}
+
+impl Arrival<'_> {
+    const NONE: Self = Self {
+        client: Client::NOBODY,
+        packet: &[],
+        query: Err(Rejection::TooShort),
+        name: Folded::ROOT,
+        home: Home::NOWHERE,
+    };
+}
+
+impl Forwarder {
+    /// Reads a client's packet, for [`Forwarder::on_arrival`]. `truncated`: its buffer did not hold
+    /// all of it.
+    ///
+    /// # Panics
+    /// When [`Arrivals::is_full`].
+    // In its caller's place, where the client was made: what is passed on piece by piece and read
+    // as a whole would be waited for.
+    #[inline(always)]
+    pub fn read<'a>(
+        &self,
+        client: Client,
+        packet: &'a [u8],
+        truncated: bool,
+        arrivals: &mut Arrivals<'a>,
+    ) {
+        let arrival = &mut arrivals.seats[arrivals.len];
+        arrivals.len += 1;
+        (arrival.client, arrival.packet) = (client, packet);
+        arrival.query = Query::parse(packet, truncated);
+        if let Ok(query) = &mut arrival.query {
+            query.asked = self.asked_by(&client, query.asked);
+            let (name, question) = (&mut arrival.name, query.question);
+            name.fold(query.name());
+            arrival.home = self.routes.home(client.listener, name, question.kind, question.class);
+        }
+    }
+
+    /// Has the processor fetch what the caches have for these.
+    pub fn prefetch_answers(&self, arrivals: &Arrivals<'_>) {
+        let places = std::array::from_fn::<_, AHEAD_MAX, _>(|index| {
+            let Arrival { query, name, home, .. } = arrivals.seats[..arrivals.len].get(index)?;
+            let (query, cache) = (query.as_ref().ok()?, self.caches.of(home.block()?)?);
+            let hash = Key::new(&self.hasher, name, &query.question, &query.asked).hash();
+            cache.prefetch_place(hash);
+            Some((cache, hash))
+        });
+        let entry = |(cache, hash)| Some((cache, Cache::prefetch_entry(cache, hash)?));
+        let entries = places.map(|place| place.and_then(entry));
+        for (cache, ahead) in entries.into_iter().flatten() {
+            cache.prefetch_bytes(ahead);
+        }
+    }
+
+    /// Has the processor fetch what the responses in `packets` on `connection` will meet.
+    pub fn prefetch_exchanges<'a>(
+        &self,
+        connection: ConnectionId,
+        packets: impl Iterator<Item = &'a [u8]>,
+    ) {
+        for id in packets.filter_map(message::id) {
+            self.exchanges.prefetch(connection, id);
+        }
+    }
+
+    /// What `client` asked, as far as that means anything on the way it came.
+    pub(super) fn asked_by(&self, client: &Client, asked: Asked) -> Asked {
+        let asked = client.asked(asked);
+        let secure = self.streams[usize::from(client.listener)].secure;
+        if secure { asked } else { asked.in_the_clear() }
+    }
+}
