@@ -22,6 +22,8 @@ PACKAGES = {
 }
 # Debian keeps daemons where not everybody looks.
 PLACES = "/usr/sbin:/sbin:/usr/local/sbin"
+# Queries on one stream, for those who allow too few if they are not told: the rest would wait, or fail.
+IN_FLIGHT = 1000
 
 
 @dataclass
@@ -93,16 +95,17 @@ def floor(setting, program):
 
 
 def dnsdist(setting):
-    servers = [
-        f'newServer({{address="{address}", checkInterval=3600, maxCheckFailures=100}})'
-        for address in setting.addresses()
-    ]
+    told = "checkInterval=3600, maxCheckFailures=100"
+    # Else a stream has one query at a time, also a client's.
+    in_flight = f"maxInFlight={IN_FLIGHT}" if setting.mode == "tcp" else ""
+    told += f", {in_flight}" if in_flight else ""
+    servers = [f'newServer({{address="{address}", {told}}})' for address in setting.addresses()]
     caching = [
         f"cache = newPacketCache({setting.entries()}, {{maxTTL=86400}})",
         'getPool(""):setCache(cache)',
     ]
     path = setting.write("dnsdist.conf", "\n".join([
-        f'setLocal("127.0.0.1:{setting.port}")',
+        f'setLocal("127.0.0.1:{setting.port}", {{{in_flight}}})',
         'setACL("127.0.0.0/8")',
         'setSecurityPollSuffix("")',
         "setMaxTCPClientThreads(1)",
@@ -170,6 +173,7 @@ def knot_resolver(setting):
     megabytes = max(100, setting.entries() // 1000)
     path = setting.write("kresd.conf", f"""net.listen('127.0.0.1', {setting.port}, {{ kind = 'dns' }})
 log_level('crit')
+net.tcp_pipeline({IN_FLIGHT})
 trust_anchors.remove('.')
 modules.unload('ta_update')
 modules.unload('ta_signal_query')

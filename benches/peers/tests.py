@@ -93,6 +93,16 @@ class Forwarders(unittest.TestCase):
         self.assertIn("cache", forwarders.corefile(self.setting("hit")))
         self.assertNotIn("cache", forwarders.corefile(self.setting("udp")))
 
+    def test_streams_carry_as_many_queries_as_are_asked(self):
+        directory = Path(self.directory.name)
+        for mode, told in (("tcp", 2), ("udp", 0)):
+            forwarders.dnsdist(self.setting(mode))
+            text = (directory / "dnsdist.conf").read_text()
+            self.assertEqual(text.count(f"maxInFlight={forwarders.IN_FLIGHT}"), told, mode)
+        forwarders.knot_resolver(self.setting("tcp"))
+        text = (directory / "kresd.conf").read_text()
+        self.assertIn(f"net.tcp_pipeline({forwarders.IN_FLIGHT})", text)
+
     def test_variants_have_flags_and_lines(self):
         self.assertEqual(forwarders.variant("x=--a 1; gso auto;-b"), ("x", ["--a", "1", "-b"], ["gso auto"]))
         setting = self.setting("udp")
