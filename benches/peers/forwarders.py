@@ -3,7 +3,8 @@
 A `Setting` says what one case asks of a forwarder. Each entry of `PEERS` writes its files into a
 directory of its own and returns the command; None with a reason means that it cannot do that. Each
 has one worker, as large buffers as it likes, the cache off when forwarding and large when hits are
-what is measured, and nothing that others do not do: no validation, no log. Pure but for the files.
+what is measured, and nothing that others do not do: no validation, no log. Over TLS all verify the
+same certificate for the same name, and who cannot is left out. Pure but for the files.
 """
 
 import shlex
@@ -22,6 +23,8 @@ PACKAGES = {
 }
 # Debian keeps daemons where not everybody looks.
 PLACES = "/usr/sbin:/sbin:/usr/local/sbin"
+# What the upstream's certificate is for.
+SERVER_NAME = "localhost"
 # Queries on one stream, for those who allow too few if they are not told: the rest would wait, or fail.
 IN_FLIGHT = 1000
 
@@ -30,7 +33,7 @@ IN_FLIGHT = 1000
 class Setting:
     """What a case asks of whoever takes part in it."""
 
-    mode: str  # udp, tcp or hit
+    mode: str  # udp, tcp, dot or hit
     port: int
     upstreams: list  # ports on 127.0.0.1
     directory: Path
@@ -40,10 +43,22 @@ class Setting:
     flags: list = field(default_factory=list)
     lines: list = field(default_factory=list)
     zones: list = field(default_factory=list)
+    # The authority whose certificates upstreams show over TLS.
+    authority: Path = Path("authority.pem")
 
     @property
     def caches(self):
         return self.mode == "hit"
+
+    @property
+    def streams(self):
+        """Whether upstreams are asked on streams."""
+        return self.mode in ("tcp", "dot")
+
+    @property
+    def secure(self):
+        """Whether upstreams are asked over TLS."""
+        return self.mode == "dot"
 
     def entries(self):
         """Room for all names, and some."""
@@ -69,10 +84,16 @@ def find(command):
 
 def corefile(setting):
     """The Corefile of onward, which other programs may read too."""
-    forward = ["    forward . " + " ".join(setting.addresses())]
-    if setting.lines:
+    scheme = "tls://" if setting.secure else ""
+    forward = ["    forward . " + " ".join(scheme + address for address in setting.addresses())]
+    lines = setting.lines
+    if setting.secure:
+        # While others are asked, connections are idle for longer than they are kept by default.
+        secure = [f"tls {setting.authority}", f"tls_servername {SERVER_NAME}", "expire 600s"]
+        lines = secure + lines
+    if lines:
         forward[0] += " {"
-        forward += [f"        {line}" for line in setting.lines] + ["    }"]
+        forward += [f"        {line}" for line in lines] + ["    }"]
     cache = [f"    cache {{\n        success {setting.entries()} 86400\n    }}"] if setting.caches else []
     body = "\n".join(["    bind 127.0.0.1", *cache, *forward])
     # All zones share a block, and so its connections: what differs is how a zone is found.
@@ -89,7 +110,7 @@ def floor(setting, program):
     listen = f"127.0.0.1:{setting.port}"
     if setting.mode == "hit":
         return [program, "responder", listen]
-    if setting.mode == "tcp":
+    if setting.streams:
         raise CannotDo("the floor moves datagrams only")
     return [program, "relay", listen, *setting.addresses()]
 
@@ -97,8 +118,11 @@ def floor(setting, program):
 def dnsdist(setting):
     told = "checkInterval=3600, maxCheckFailures=100"
     # Else a stream has one query at a time, also a client's.
-    in_flight = f"maxInFlight={IN_FLIGHT}" if setting.mode == "tcp" else ""
+    in_flight = f"maxInFlight={IN_FLIGHT}" if setting.streams else ""
     told += f", {in_flight}" if in_flight else ""
+    if setting.secure:
+        told += f', tls="openssl", caStore="{setting.authority}", subjectName="{SERVER_NAME}"'
+        told += ", validateCertificates=true"
     servers = [f'newServer({{address="{address}", {told}}})' for address in setting.addresses()]
     caching = [
         f"cache = newPacketCache({setting.entries()}, {{maxTTL=86400}})",
@@ -120,7 +144,10 @@ def dnsdist(setting):
 
 
 def unbound(setting):
-    forwards = "".join(f"  forward-addr: {address}\n" for address in setting.addresses("@"))
+    # It verifies those that it is told the name of.
+    named = f"#{SERVER_NAME}" if setting.secure else ""
+    forwards = "".join(f"  forward-addr: {address}{named}\n" for address in setting.addresses("@"))
+    trusted = f'  tls-cert-bundle: "{setting.authority}"\n' if setting.secure else ""
     megabytes = max(64, setting.entries() // 2000)
     path = setting.write("unbound.conf", f"""server:
   verbosity: 0
@@ -144,16 +171,19 @@ def unbound(setting):
   msg-cache-size: {megabytes}m
   rrset-cache-size: {2 * megabytes}m
   tcp-upstream: {"yes" if setting.mode == "tcp" else "no"}
-remote-control:
+{trusted}remote-control:
   control-enable: no
 forward-zone:
   name: "."
 {forwards}  forward-no-cache: {"no" if setting.caches else "yes"}
+  forward-tls-upstream: {"yes" if setting.secure else "no"}
 """)
     return [find("unbound"), "-d", "-c", path]
 
 
 def dnsmasq(setting):
+    if setting.secure:
+        raise CannotDo("it has no TLS")
     command = [find("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--user=root"]
     command += ["--listen-address=127.0.0.1", "--bind-interfaces", f"--port={setting.port}"]
     command += ["--no-resolv", "--no-hosts", "--pid-file=", "--dns-forward-max=10000"]
@@ -170,6 +200,11 @@ def knot_resolver(setting):
     flags += ["TCP"] if setting.mode == "tcp" else []
     flagged = "".join(f"policy.add(policy.all(policy.FLAGS('{flag}')))\n" for flag in flags)
     targets = ", ".join(f"'{address}'" for address in setting.addresses("@"))
+    action = f"policy.STUB({{ {targets} }})"
+    if setting.secure:
+        known = f"hostname = '{SERVER_NAME}', ca_file = '{setting.authority}'"
+        targets = ", ".join(f"{{ '{address}', {known} }}" for address in setting.addresses("@"))
+        action = f"policy.TLS_FORWARD({{ {targets} }})"
     megabytes = max(100, setting.entries() // 1000)
     path = setting.write("kresd.conf", f"""net.listen('127.0.0.1', {setting.port}, {{ kind = 'dns' }})
 log_level('crit')
@@ -181,12 +216,14 @@ modules.unload('priming')
 modules.unload('detect_time_skew')
 modules.unload('detect_time_jump')
 cache.size = {megabytes} * MB
-{flagged}policy.add(policy.all(policy.STUB({{ {targets} }})))
+{flagged}policy.add(policy.all({action}))
 """)
     return [find("kresd"), "-n", "-c", path, str(setting.directory)]
 
 
 def bind9(setting):
+    if setting.secure:
+        raise CannotDo("9.18 forwards over UDP and TCP only")
     forwarders = " ".join(f"127.0.0.1 port {port};" for port in setting.upstreams)
     off = "" if setting.caches else "  max-cache-ttl 0;\n  max-ncache-ttl 0;\n"
     over_tcp = "server 127.0.0.1 { tcp-only yes; };\n" if setting.mode == "tcp" else ""
@@ -219,6 +256,8 @@ logging {{ category default {{ null; }}; }};
 def pdns_recursor(setting):
     if setting.mode == "tcp":
         raise CannotDo("it asks its upstreams over UDP, whatever its clients use")
+    if setting.secure:
+        raise CannotDo("it would verify no certificate")
     forwards = ";".join(setting.addresses())
     if setting.caches:
         caching = f"max-packetcache-entries={setting.entries()}\nmax-cache-entries={setting.entries()}"

@@ -13,6 +13,9 @@ GROWTH_MAX = 1.10
 
 # The modes that have a floor, and which.
 FLOORS = {"udp": "relay", "hit": "responder"}
+# Those held against the best peer instead, and the part of its cost that is allowed.
+AGAINST_PEERS = {"tcp": "TCP to TCP", "dot": "UDP to TLS"}
+PEER_PART = 0.50
 OWN = "onward"
 
 
@@ -119,11 +122,12 @@ def verdicts(cases):
             limit = limit_of(case, own["name"]) if case["is_base"] else None
             if limit and own["ratio"] is not None:
                 found.append(verdict(limit[1], case, own, own["ratio"], limit[0]))
-            if case["mode"] == "tcp" and case["is_base"]:
+            if case["mode"] in AGAINST_PEERS and case["is_base"]:
                 best = best_peer(rows, case["floor"])
                 if best and own["cpu_us"]:
-                    what = f"TCP to TCP, against the best peer ({best['name']})"
-                    found.append(verdict(what, case, own, own["cpu_us"] / best["cpu_us"], 0.50))
+                    what = f"{AGAINST_PEERS[case['mode']]}, against the best peer ({best['name']})"
+                    part = own["cpu_us"] / best["cpu_us"]
+                    found.append(verdict(what, case, own, part, PEER_PART))
             if case["is_base"] and own["memory"]:
                 what = "peak memory of one worker, bytes"
                 found.append(verdict(what, case, own, own["memory"], MEMORY_MAX))

@@ -21,6 +21,8 @@ PARTS = 8
 MANY = 100_000
 # How often the upstream tells how many queries it has seen.
 TELL = "50ms"
+# Of what it tells: a flow is a source port, or a stream.
+SEEN = ("queries", "flows")
 # Before the first round everybody is asked for so long: pools and caches fill.
 WARM_SECONDS = 0.5
 
@@ -59,31 +61,37 @@ class Contestant:
 
 
 class Upstreams:
-    """`loadgen upstream`, and how many queries it has seen."""
+    """`loadgen upstream`, and how many queries and flows it has seen."""
 
-    def __init__(self, program, core, ports, delay, zone):
+    def __init__(self, program, core, ports, delay, zone, authority):
         command = [program, "upstream", "--cores", str(core), "--tell", TELL, "--listen"]
         command += [f"127.0.0.1:{port}" for port in ports]
         command += ["--behave", f"delay={delay}"] if delay != "0" else []
         command += ["--zone", str(zone)] if zone else []
+        command += ["--tls", str(authority)] if authority else []
         self.process = Process("upstream", command, str(core), subprocess.PIPE)
-        self.seen = 0
+        self.seen = {}
         self.told = threading.Semaphore(0)
         threading.Thread(target=self.listen, daemon=True).start()
 
     def listen(self):
         for line in self.process.child.stdout:
             with contextlib.suppress(ValueError):
-                self.seen = sum(each["queries"] for each in json.loads(line)["addresses"])
+                addresses = json.loads(line)["addresses"]
+                self.seen = {what: sum(each[what] for each in addresses) for what in SEEN}
                 self.told.release()
 
     def count(self):
-        """Queries seen, those of this moment included: what it tells next it has looked up since."""
+        """What it has seen, this moment included: what it tells next it has looked up since."""
         while self.told.acquire(blocking=False):
             pass
         for _ in range(2):
             self.told.acquire(timeout=SLOT_MAX)
         return self.seen
+
+    def since(self, before):
+        now = self.count()
+        return {what: now[what] - before[what] for what in SEEN}
 
 
 class Bench:
@@ -92,6 +100,8 @@ class Bench:
     def __init__(self, programs, cores, directory, options):
         self.programs, self.directory, self.options = programs, directory, options
         self.forwarder_core, self.other_core = cores
+        # Upstreams that speak TLS write it.
+        self.authority = directory / "authority.pem"
         self.open = contextlib.ExitStack()
         self.serial = 0
 
@@ -106,10 +116,12 @@ class Bench:
         stack.callback(process.end)
         return process
 
-    def upstreams(self, stack, count, delay, zone=None):
+    def upstreams(self, stack, count, delay, zone=None, secure=False):
         """Ports of upstreams that serve."""
         ports = free_ports(count)
-        upstreams = Upstreams(self.programs["loadgen"], self.other_core, ports, delay, zone)
+        authority = self.authority if secure else None
+        upstreams = Upstreams(
+            self.programs["loadgen"], self.other_core, ports, delay, zone, authority)
         stack.callback(upstreams.process.end)
         fault = upstreams.process.wait_until_ready(ports[0])
         if fault:
@@ -125,7 +137,8 @@ class Bench:
 
     def setting(self, name, mode, ports, names):
         cores = str(self.forwarder_core)
-        return Setting(mode, free_ports(1)[0], ports, self.place(name), cores, names)
+        return Setting(
+            mode, free_ports(1)[0], ports, self.place(name), cores, names, authority=self.authority)
 
     def contestant(self, stack, name, setting, starter, streams=False):
         """Starts one; raises CannotDo with the reason if that is in vain."""
@@ -142,7 +155,8 @@ class Bench:
         with contextlib.ExitStack() as stack:
             files = self.question_files(case)
             zone = self.zone() if case.mode == "hit" else None
-            ports, upstreams = self.upstreams(stack, case.upstreams, case.delay, zone)
+            ports, upstreams = self.upstreams(
+                stack, case.upstreams, case.delay, zone, secure=case.mode == "dot")
             result = case.result([], case.title + f", {self.options.outstanding} outstanding.")
             taking_part = {}
             for name, starter in everybody.items():
@@ -189,7 +203,8 @@ class Bench:
                 one = taking_part[name]
                 before = upstreams.count()
                 closed[name] = self.closed(one, path, zone)
-                closed[name]["upstream"] = upstreams.count() - before
+                since = upstreams.since(before)
+                closed[name] |= {"upstream": since["queries"], "flows": since["flows"]}
                 one.rates.append(closed[name]["rate"])
                 if self.options.half_seconds > 0:
                     half[name] = self.half(one, path, zone)
@@ -200,11 +215,15 @@ class Bench:
                 result["half"].append(half)
         if result["mode"] == "hit":
             result["notes"] += missed(result)
+        if result["mode"] == "dot":
+            result["notes"] += dialled(result)
 
     def warm(self, one, path, zone, mode):
         """Every name once, where they shall be remembered; else for a moment."""
         how = ["--passes", "1"] if mode == "hit" else ["--seconds", str(WARM_SECONDS)]
-        self.ask(one, path, zone, ["--closed", "64", *how])
+        # With as many as later if connections are to stay: else some would be opened only then.
+        outstanding = one.outstanding if mode == "dot" else 64
+        self.ask(one, path, zone, ["--closed", str(outstanding), *how])
 
     def closed(self, one, path, zone):
         load = ["--closed", str(one.outstanding), "--seconds", str(self.options.seconds)]
@@ -237,3 +256,11 @@ def missed(result):
         sent = sum(each[name]["sent"] for each in result["closed"])
         if name != "floor" and asked > sent / 1000:
             yield f"{name} asked its upstream for {asked:,} of {sent:,} queries: those are no hits."
+
+
+def dialled(result):
+    """Whose connections stayed, and whose did not: a handshake costs as much as many queries."""
+    for name in result["names"]:
+        opened = sum(each[name]["flows"] for each in result["closed"])
+        asked = sum(each[name]["upstream"] for each in result["closed"])
+        yield f"{name} opened {opened:,} connections while it asked {asked:,} queries over them."

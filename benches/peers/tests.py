@@ -68,6 +68,12 @@ class Queries(unittest.TestCase):
             self.assertEqual(sum(queries.wire(zone) in message for message in made), 100, zone)
 
 
+FILES = (".conf", "Corefile")
+# Who has no such mode.
+UNABLE = [("pdns-recursor", "tcp")]
+UNABLE += [(name, "dot") for name in ("dnsmasq", "bind9", "pdns-recursor")]
+
+
 class Forwarders(unittest.TestCase):
     def setUp(self):
         self.directory = tempfile.TemporaryDirectory()
@@ -78,11 +84,11 @@ class Forwarders(unittest.TestCase):
 
     def test_each_peer_is_told_port_and_upstreams(self):
         for name, start in forwarders.PEERS.items():
-            for mode in ("udp", "tcp", "hit"):
+            for mode in ("udp", "tcp", "dot", "hit"):
                 try:
                     command = start(self.setting(mode, (5301, 5302)))
                 except forwarders.CannotDo as reason:
-                    self.assertEqual((name, mode), ("pdns-recursor", "tcp"), reason)
+                    self.assertIn((name, mode), UNABLE, reason)
                     continue
                 files = [path.read_text() for path in Path(self.directory.name).iterdir()]
                 told = " ".join(str(word) for word in command) + "\n".join(files)
@@ -95,13 +101,42 @@ class Forwarders(unittest.TestCase):
 
     def test_streams_carry_as_many_queries_as_are_asked(self):
         directory = Path(self.directory.name)
-        for mode, told in (("tcp", 2), ("udp", 0)):
+        for mode, told in (("tcp", 2), ("dot", 2), ("udp", 0)):
             forwarders.dnsdist(self.setting(mode))
             text = (directory / "dnsdist.conf").read_text()
             self.assertEqual(text.count(f"maxInFlight={forwarders.IN_FLIGHT}"), told, mode)
         forwarders.knot_resolver(self.setting("tcp"))
         text = (directory / "kresd.conf").read_text()
         self.assertIn(f"net.tcp_pipeline({forwarders.IN_FLIGHT})", text)
+
+    def test_everybody_verifies_the_same_over_tls_and_nobody_is_asked_otherwise(self):
+        onward = {"onward": lambda setting: forwarders.onward(setting, "onward")}
+        told = {
+            "onward": ["forward . tls://127.0.0.1:5301 {", "tls /ca.pem", "tls_servername localhost"],
+            "dnsdist": ['tls="openssl"', 'caStore="/ca.pem"', 'subjectName="localhost"',
+                        "validateCertificates=true"],
+            "unbound": ["forward-tls-upstream: yes", 'tls-cert-bundle: "/ca.pem"',
+                        "127.0.0.1@5301#localhost"],
+            "knot-resolver": ["policy.TLS_FORWARD({ { '127.0.0.1@5301', hostname = 'localhost', "
+                              "ca_file = '/ca.pem' } })"],
+        }
+        for name, start in (onward | forwarders.PEERS).items():
+            if (name, "dot") in UNABLE:
+                continue
+            for mode in ("dot", "tcp"):
+                setting = self.setting(mode)
+                setting.authority = Path("/ca.pem")
+                path = Path(next(word for word in start(setting) if str(word).endswith(FILES)))
+                for words in told[name]:
+                    self.assertEqual(words in path.read_text(), mode == "dot", f"{name}: {words}")
+        self.assertRaises(forwarders.CannotDo, forwarders.floor, self.setting("dot"), "floor")
+
+    def test_variants_stand_beside_what_tls_needs(self):
+        setting = self.setting("dot")
+        setting.lines = ["max_inflight 16"]
+        text = forwarders.corefile(setting)
+        self.assertEqual(text.count("forward . "), 1)
+        self.assertIn("servername localhost\n        expire 600s\n        max_inflight 16\n    }\n", text)
 
     def test_variants_have_flags_and_lines(self):
         self.assertEqual(forwarders.variant("x=--a 1; gso auto;-b"), ("x", ["--a", "1", "-b"], ["gso auto"]))
@@ -152,9 +187,12 @@ class Judge(unittest.TestCase):
 
     def test_streams_are_held_against_the_best_peer_that_loses_nothing(self):
         closed = [{"onward": slot(4.0), "a": slot(9.0), "b": slot(7.0, lost=50)}] * 5
-        [(what, ratio, met)] = measured([case("tcp", closed)])
-        self.assertIn("(a)", what)
-        self.assertEqual((ratio, met), (0.444, True))
+        for mode, named in (("tcp", "TCP to TCP"), ("dot", "UDP to TLS")):
+            [(what, ratio, met)] = measured([case(mode, closed)])
+            self.assertEqual(what, f"{named}, against the best peer (a)")
+            self.assertEqual((ratio, met), (0.444, True))
+            [(_, ratio, met)] = measured([case(mode, [{"onward": slot(4.0), "a": slot(7.5)}] * 5)])
+            self.assertEqual((ratio, met), (0.533, False))
 
     def test_losses_memory_and_few_rounds_are_told(self):
         closed = [{"floor": slot(10.0), "onward": slot(10.0, lost=1) | {"memory": 11_000_000}}]
@@ -180,6 +218,12 @@ class Judge(unittest.TestCase):
         closed = [{"floor": slot(1.0) | {"upstream": 0}, "x": slot(1.0) | {"upstream": 500}}]
         [note] = rounds.missed(case("hit", closed))
         self.assertIn("x asked its upstream for 500 of 1,000", note)
+
+
+    def test_connections_that_do_not_stay_are_told(self):
+        closed = [{"x": slot(1.0) | {"upstream": 500, "flows": 250}}] * 2
+        self.assertEqual(list(rounds.dialled(case("dot", closed))),
+                         ["x opened 500 connections while it asked 1,000 queries over them."])
 
 
 class Table(unittest.TestCase):
