@@ -6,7 +6,9 @@
 
 use onward::config::{ClientTls, Pem, ServerTls};
 use onward::tls::{Client, Server};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ pub fn server(addresses: &[IpAddr]) -> io::Result<(Server, String)> {
 
 fn identity(addresses: &[IpAddr]) -> Result<(ServerTls, String), rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
+    // Of another name than what it issues: OpenSSL takes that for self-signed otherwise.
+    params.distinguished_name.push(DnType::CommonName, "loadgen's authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
