@@ -5,7 +5,7 @@
 
 mod kit;
 
-use kit::{directory, upstream};
+use kit::{directory, is_installed, upstream};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -179,6 +179,28 @@ fn an_upstream_tells_who_asked() {
     let ports = rest.iter().position(|line| line.contains("first seen")).unwrap();
     assert_eq!(rest.len() - ports - 1, 4, "{rest:?}");
     assert_eq!(upstream.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn openssl_takes_the_certificate_that_an_upstream_makes() {
+    // Its authority must have another name than it, which not everybody asks for.
+    if !is_installed("openssl") {
+        return;
+    }
+    let file = directory("openssl").join("authority.pem").display().to_string();
+    let arguments = ["upstream", "--listen", "127.0.0.1:0", "--tls", &file];
+    let mut upstream = Running::start(&arguments);
+    let mut lines = BufReader::new(upstream.0.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let server = first.strip_prefix("listening on ").unwrap();
+    let verified = Command::new("openssl")
+        .args(["s_client", "-connect", server, "-CAfile", &file, "-verify_return_error"])
+        .args(["-verify_ip", "127.0.0.1", "-alpn", "dot"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(text(&verified.stdout).contains("Verify return code: 0 (ok)"), "{verified:?}");
+    assert!(text(&verified.stdout).contains("ALPN protocol: dot"), "{verified:?}");
 }
 
 #[test]
