@@ -28,6 +28,8 @@ pub(super) struct Facts {
     pub locked_bytes: Option<u64>,
     /// Its version.
     pub kernel: Option<(u32, u32)>,
+    /// What it was asked for and refused.
+    pub refused: Vec<&'static str>,
     /// Sockets on port 53.
     pub holders: Vec<Holder>,
     /// What has been lost since the boot.

@@ -26,12 +26,6 @@ const TRACKING_FULL_PERCENT: u64 = 70;
 const TRACKING_FEW: u64 = 256;
 /// What a Corefile of ordinary size takes.
 const OPEN_FILES: u64 = 65_536;
-/// What the kernel can do since which version, and what it is for.
-const FEATURES: [((u32, u32), &str); 3] = [
-    ((4, 5), "SO_REUSEPORT with BPF (--steer)"),
-    ((4, 18), "UDP GSO (many datagrams to one client in a call)"),
-    ((5, 0), "UDP GRO (many datagrams of one client in a call)"),
-];
 /// Clocks that are read without asking the kernel, or nearly.
 const GOOD_CLOCKS: [&str; 4] =
     ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
@@ -240,15 +234,14 @@ fn kernel(facts: &Facts) -> Option<Finding> {
     const TOPIC: &str = "kernel";
     let version = facts.kernel?;
     let shown = format!("Linux {}.{}", version.0, version.1);
-    let missing = FEATURES.iter().filter(|(since, _)| version < *since);
-    let missing: Vec<_> = missing.map(|(_, what)| *what).collect();
-    if missing.is_empty() {
+    if facts.refused.is_empty() {
         let found = format!("{shown} has UDP GSO and GRO and SO_REUSEPORT with BPF");
         return Some(Finding::fine(TOPIC, found));
     }
-    let finding = Finding::advice(TOPIC, format!("{shown} has no {}", missing.join(", no ")));
+    let found = format!("{shown} has no {}", facts.refused.join(", no "));
     let why = "what it lacks is done without, a call for each datagram, or refused";
-    Some(finding.because(why).mend("# a kernel from 5.0 on"))
+    let mend = "# a kernel from 5.0 on that allows it";
+    Some(Finding::advice(TOPIC, found).because(why).mend(mend))
 }
 
 fn clock(facts: &Facts) -> Option<Finding> {

@@ -1,13 +1,14 @@
 //! The facts, read from files of the kernel under some root.
 //!
 //! The formats are those of `proc(5)` and of the kernel's `Documentation/ABI`. A file that is not
-//! there or says something else is a fact that is not known. Only reads; what the files mean is
-//! not known here.
+//! there or says something else is a fact that is not known. What a kernel can do is asked of
+//! sockets that are closed at once. Only reads; what the facts mean is not known here.
 
 mod sockets;
 
 use super::facts::{Card, Counters, Facts, Loss};
 use crate::sys::cpu::list;
+use crate::sys::{socket, steer};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -47,11 +48,22 @@ pub(super) fn facts(root: &Path) -> Facts {
         open_files: hard_limit(&limits, "Max open files"),
         locked_bytes: hard_limit(&limits, "Max locked memory"),
         kernel: text("proc/sys/kernel/osrelease").and_then(|text| version(&text)),
+        refused: refused(),
         holders: sockets::holders(root),
         counters: counters(root),
         watched: Counters::default(),
         seconds: 0,
     }
+}
+
+/// What the kernel that runs here does not do when it is asked, whatever its version is.
+fn refused() -> Vec<&'static str> {
+    let asked = [
+        (steer::can_attach(), "SO_REUSEPORT with BPF (--steer)"),
+        (socket::can_segment(), "UDP GSO (queries that leave together: gso)"),
+        (socket::can_coalesce(), "UDP GRO (datagrams that arrive together)"),
+    ];
+    asked.into_iter().filter(|(can, _)| !can).map(|(_, what)| what).collect()
 }
 
 /// What only grows.

@@ -173,6 +173,13 @@ pub fn can_segment() -> bool {
     set.is_ok()
 }
 
+/// Whether the kernel hands over several datagrams of equal length as one (`UDP_GRO`, since Linux
+/// 5.0).
+pub fn can_coalesce() -> bool {
+    let socket = udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    socket.and_then(|socket| set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)).is_ok()
+}
+
 /// Has the kernel ask the network card for `socket`'s packets for so long before it waits for an
 /// interrupt (`SO_BUSY_POLL`). Longer than `net.core.busy_read` only CAP_NET_ADMIN may ask for, and
 /// not every card can be asked: it is a hint.
@@ -236,7 +243,7 @@ fn tcp(family_of: SocketAddr) -> io::Result<Socket> {
     Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
 }
 
-fn udp(family_of: SocketAddr) -> io::Result<Socket> {
+pub(super) fn udp(family_of: SocketAddr) -> io::Result<Socket> {
     let domain = Domain::for_address(family_of);
     let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
     ignore_path_mtu(&socket, family_of)?;

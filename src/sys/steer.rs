@@ -10,7 +10,7 @@
 use super::cvt;
 use libc::sock_filter;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 /// One instruction. There are an accumulator, an index register, and words of scratch, which are
@@ -125,6 +125,16 @@ pub fn attach(socket: &UdpSocket, program: &[Instruction]) -> io::Result<()> {
         }
     })
     .map(drop)
+}
+
+/// Whether the kernel lets a program choose (since Linux 4.5, unless a sandbox forbids it).
+pub fn can_attach() -> bool {
+    let socket = super::socket::udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let tried = socket.and_then(|socket| {
+        socket.set_reuse_port(true)?;
+        attach(&socket.into(), &[Instruction::Return(0)])
+    });
+    tried.is_ok()
 }
 
 /// Has no program choose for the group that `socket` belongs to, whatever chose before.
