@@ -44,7 +44,7 @@ pub enum Fault {
 }
 
 /// Why a connection could not be made or kept secure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 #[repr(usize)]
 pub enum TlsFault {
     /// The other end's certificate is for another name.
@@ -69,6 +69,14 @@ pub enum TlsFault {
     Broken,
     /// It could not be reached, or closed, failed or fell silent before the handshake was over.
     Unfinished,
+}
+
+impl TlsFault {
+    /// Whether it is who the other end is, and so will be the same the next time. That has cost a
+    /// whole handshake and its signatures.
+    pub fn is_of_identity(self) -> bool {
+        self <= Self::Certificate
+    }
 }
 
 /// How many faults there are.

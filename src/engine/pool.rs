@@ -76,6 +76,8 @@ pub enum TakeError {
     Stopped,
     /// All connections there may be are there, and all of them are about to be closed.
     Exhausted,
+    /// Whoever was dialled last could not be believed, and that was a moment ago.
+    Paused,
 }
 
 /// One upstream's connections, as slots.

@@ -41,6 +41,9 @@ impl Forwarder {
         }
         let dialling = self.pools.is_dialling(connection);
         let fault = self.count_handshake(connection, dialling, fault);
+        if matches!(fault, Fault::Tls(fault) if fault.is_of_identity()) {
+            self.pools.pause_dials(connection, now);
+        }
         let operation = if dialling { Operation::Dial } else { operation };
         let excused = self.pools.was_closed_between_queries(connection);
         self.pools.break_off(connection);

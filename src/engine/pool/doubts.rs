@@ -5,8 +5,8 @@
 //! nothing is renewed that nobody uses, a query pays for one dial at most, and a connection that is
 //! busy is asked about when it has come back. A stream serves on until its successor is connected.
 
-use super::Pools;
 use super::trust::Renewal;
+use super::{Pool, Pools};
 use crate::engine::key::{ConnectionId, Key};
 use crate::engine::stats::Reason;
 use crate::moment::Moment;
@@ -51,7 +51,8 @@ impl Pools {
     pub(super) fn renew_stream(&mut self, slot: u32, now: Moment, random: u32) {
         let member = &self.connections[slot as usize];
         let (pool, replaced) = (member.pool as usize, member.replaced);
-        if replaced || self.len(pool) >= self.pools[pool].settings.max_conns {
+        let Pool { settings, dials, .. } = &self.pools[pool];
+        if replaced || self.len(pool) >= settings.max_conns || dials.are_paused(now) {
             return;
         }
         let Some(renewal) = self.renewal(slot, now) else { return };

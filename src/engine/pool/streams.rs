@@ -26,6 +26,10 @@ pub(super) const GRACE_DIVISOR: u32 = 20;
 /// So many of a pool's streams are being dialled at once when it dials beside the traffic.
 const DIALS_AHEAD_MAX: usize = 8;
 
+/// After a handshake with an upstream that cannot be believed no other is begun for so long: each
+/// takes a worker a great deal more than a query, and would be for nothing.
+const HANDSHAKE_PAUSE: Duration = Duration::from_millis(100);
+
 /// The dials of one pool.
 #[derive(Debug)]
 pub(super) struct Dials {
@@ -36,11 +40,19 @@ pub(super) struct Dials {
     /// No pending dial has a later deadline.
     latest: Moment,
     listed: bool,
+    /// There are none until then.
+    paused_until: Moment,
 }
 
 impl Default for Dials {
     fn default() -> Self {
-        Self { pending: List::default(), average: DIAL_FIRST, latest: Moment::ZERO, listed: false }
+        Self {
+            pending: List::default(),
+            average: DIAL_FIRST,
+            latest: Moment::ZERO,
+            listed: false,
+            paused_until: Moment::ZERO,
+        }
     }
 }
 
@@ -55,6 +67,11 @@ impl Dials {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Whether there may be another.
+    pub(super) fn are_paused(&self, now: Moment) -> bool {
+        now < self.paused_until
     }
 
     fn took(&mut self, elapsed: Duration) {
@@ -82,6 +99,7 @@ impl Pools {
             None if self.len(pool) >= self.pools[pool].settings.max_conns => {
                 return Err(TakeError::Exhausted);
             }
+            None if self.pools[pool].dials.are_paused(now) => return Err(TakeError::Paused),
             None => (self.dial(pool, now, random), false),
         };
         let state = &mut self.pools[pool];
@@ -142,6 +160,7 @@ impl Pools {
         if state.usable() >= spread
             || state.len() >= max_conns
             || state.dials.count() >= DIALS_AHEAD_MAX
+            || state.dials.are_paused(now)
             || state.idle.front().is_some_and(slow)
         {
             return;
@@ -201,6 +220,13 @@ impl Pools {
             && let Some(old) = self.slot(old)
         {
             self.put_out(old, reason);
+        }
+    }
+
+    /// Whom `connection` leads to cannot be believed: its pool dials nobody for a moment.
+    pub fn pause_dials(&mut self, connection: ConnectionId, now: Moment) {
+        if let Some(pool) = self.pool_of(connection) {
+            self.pools[pool].dials.paused_until = now.plus(HANDSHAKE_PAUSE);
         }
     }
 

@@ -81,6 +81,22 @@ fn scattered(step: u32) -> u32 {
 }
 
 #[test]
+fn whoever_could_not_be_believed_is_not_dialled_again_at_once() {
+    let mut pools = pools(PoolSettings { streams: true, max_inflight: 2, ..settings() });
+    let first = take(&mut pools, at(0.0));
+    pools.pause_dials(first, at(0.0));
+    pools.break_off(first);
+    give(&mut pools, first, at(0.0));
+    assert_eq!(pools.take(0, at(0.099), 0, |_| false), Err(TakeError::Paused));
+    let second = take(&mut pools, at(0.1));
+    pools.connected(second, at(0.1));
+    // One that is connected serves on, whatever became of another.
+    pools.pause_dials(second, at(0.2));
+    assert_eq!(take(&mut pools, at(0.2)), second);
+    assert_eq!(pools.take(0, at(0.2), 0, |_| false), Err(TakeError::Paused));
+}
+
+#[test]
 fn the_connection_longest_unused_is_taken_first() {
     let mut pools = pools(settings());
     let [a, b, c] = [(); 3].map(|()| take(&mut pools, at(0.0)));
