@@ -1,8 +1,8 @@
-//! DNS over TLS between programs of other makers: kdig, dnsperf and unbound.
+//! DNS over TLS between programs of other makers: kdig, dnsperf, unbound, dnsdist, knot-resolver.
 //!
-//! Each verifies what it is shown, and unbound is asked as well: what they accept is what the
-//! world accepts. Skipped aloud where they are not installed (Debian: knot-dnsutils, dnsperf,
-//! unbound).
+//! Each verifies what it is shown, and the last three are asked as well: what they accept is what
+//! the world accepts. Skipped aloud where they are not installed (Debian: knot-dnsutils, dnsperf,
+//! unbound, dnsdist, knot-resolver).
 
 use super::certs::{Authority, Identity};
 use super::process::{Program, directory, free_port, onward};
@@ -57,6 +57,22 @@ impl Site {
         );
         until("unbound listens", || TcpStream::connect(("127.0.0.1", port)).ok());
         program
+    }
+}
+
+impl Site {
+    /// Has whoever speaks TLS on `port` and knows n1.onward.test be asked for it by onward.
+    fn ask_over_tls(&self, port: u16) {
+        until("somebody listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        let body = format!(
+            "errors\n forward . tls://127.0.0.1:{port} {{\n tls ca.pem\n \
+             tls_servername dns.test\n }}"
+        );
+        let (_onward, server) = self.onward("", &body);
+        for _ in 0..20 {
+            let answer = kdig(server, &["+time=5", "n1.onward.test", "A"]);
+            assert!(answer.contains("10.7.0.1"), "{answer}");
+        }
     }
 }
 
@@ -147,12 +163,54 @@ fn we_ask_unbound_over_tls() {
         site.path("cert.pem")
     );
     let _unbound = site.unbound(port, &lines);
-    let body = format!(
-        "errors\n forward . tls://127.0.0.1:{port} {{\n tls ca.pem\n tls_servername dns.test\n }}"
-    );
-    let (_onward, server) = site.onward("", &body);
-    for _ in 0..20 {
-        let answer = kdig(server, &["+time=5", "n1.onward.test", "A"]);
-        assert!(answer.contains("10.7.0.1"), "{answer}");
+    site.ask_over_tls(port);
+}
+
+#[test]
+fn we_ask_dnsdist_over_tls() {
+    if !is_installed("dnsdist") || !is_installed("kdig") {
+        return;
     }
+    let (site, upstream, port) = (Site::new("dnsdist_upstream"), responder(), free_port());
+    let configuration = format!(
+        "setSecurityPollSuffix(\"\")\nsetLocal(\"127.0.0.1:{}\")\n\
+         addTLSLocal(\"127.0.0.1:{port}\", \"{}\", \"{}\")\n\
+         addAction(\"n1.onward.test.\", SpoofAction(\"10.7.0.1\"))\n\
+         newServer({{address=\"{}\", checkInterval=3600}})\n",
+        free_port(),
+        site.path("cert.pem"),
+        site.path("key.pem"),
+        upstream.addresses()[0],
+    );
+    fs::write(site.directory.join("dnsdist.conf"), configuration).unwrap();
+    let _dnsdist = Program::start_silent(Command::new("dnsdist").args([
+        "--supervised",
+        "-C",
+        &site.path("dnsdist.conf"),
+    ]));
+    site.ask_over_tls(port);
+}
+
+#[test]
+fn we_ask_knot_resolver_over_tls() {
+    if !is_installed("kresd") || !is_installed("kdig") {
+        return;
+    }
+    let (site, port) = (Site::new("knot_upstream"), free_port());
+    let configuration = format!(
+        "net.listen('127.0.0.1', {port}, {{ kind = 'tls' }})\nnet.tls('{}', '{}')\n\
+         trust_anchors.remove('.')\nmodules.unload('ta_update')\nmodules.unload('priming')\n\
+         policy.add(policy.domains(policy.ANSWER({{ [kres.type.A] = {{ \
+         rdata = kres.str2ip('10.7.0.1'), ttl = 60 }} }}), \
+         {{ todname('n1.onward.test.') }}))\n",
+        site.path("cert.pem"),
+        site.path("key.pem"),
+    );
+    fs::write(site.directory.join("kresd.conf"), configuration).unwrap();
+    let _knot = Program::start_silent(
+        Command::new("kresd")
+            .args(["-n", "-c", &site.path("kresd.conf")])
+            .arg(site.directory.as_os_str()),
+    );
+    site.ask_over_tls(port);
 }
