@@ -10,6 +10,7 @@ mod messages;
 use harness::{Bench, Operations, repeat, run};
 use messages::{query, response};
 use onward::config::{Config, Host};
+use onward::engine::forwarder::Arrivals;
 use onward::engine::health::Verdicts;
 use onward::engine::message::query::Query;
 use onward::engine::message::response::Response;
@@ -72,21 +73,22 @@ impl Worker {
         }
     }
 
-    /// Who asks the next query.
-    fn client(&self) -> Client {
-        let peer = SocketAddr::from(([198, 51, 100, 1], 1_024 + self.next as u16));
-        Client { listener: 0, peer, local: None, stream: None }
-    }
-
     fn turn(&mut self, batch: usize) {
         let mut out = [0; 1_232];
         self.now = self.now.plus(STEP);
         let first = self.next;
-        for _ in 0..batch {
-            let client = self.client();
-            let query = &self.queries[self.next];
-            black_box(self.engine.on_query(self.now, client, query, false, &mut out));
+        let mut arrivals = Arrivals::default();
+        for left in (0..batch).rev() {
+            let (client, query) = (client(self.next), &self.queries[self.next]);
+            self.engine.read(client, query, false, &mut arrivals);
             self.next = (self.next + 1) % NAMES;
+            if !arrivals.is_full() && left > 0 {
+                continue;
+            }
+            self.engine.prefetch_answers(&arrivals);
+            for arrival in arrivals.drain() {
+                black_box(self.engine.on_arrival(self.now, arrival, &mut out));
+            }
         }
         self.engine.swap_sends(&mut self.sends);
         for (place, send) in self.sends.drain(..).enumerate() {
@@ -108,6 +110,12 @@ impl Worker {
     }
 }
 
+/// Who asks this query.
+fn client(number: usize) -> Client {
+    let peer = SocketAddr::from(([198, 51, 100, 1], 1_024 + number as u16));
+    Client { listener: 0, peer, local: None, stream: None }
+}
+
 /// A query that the cache answers: from the packet to the reply.
 fn hit() -> Operations {
     let mut worker = Worker::of(&config("cache 3600\n"));
@@ -115,7 +123,7 @@ fn hit() -> Operations {
     let mut out = [0; 1_232];
     repeat(move || {
         worker.now = worker.now.plus(STEP / 64);
-        let client = worker.client();
+        let client = client(worker.next);
         let query = &worker.queries[worker.next];
         worker.next = (worker.next + 1) % NAMES;
         let handled = worker.engine.on_query(worker.now, client, query, false, &mut out);

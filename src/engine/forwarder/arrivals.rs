@@ -19,8 +19,9 @@ use crate::engine::zones::Folded;
 pub const AHEAD_MAX: usize = 8;
 
 /// Clients' packets that were read, in the order in which they came: [`AHEAD_MAX`] at most.
+#[derive(Default)]
 pub struct Arrivals<'a> {
-    seats: [Arrival<'a>; AHEAD_MAX],
+    seats: [Option<Arrival<'a>>; AHEAD_MAX],
     len: usize,
 }
 
@@ -36,12 +37,6 @@ pub struct Arrival<'a> {
     pub(super) home: Home,
 }
 
-impl Default for Arrivals<'_> {
-    fn default() -> Self {
-        Self { seats: [const { Arrival::NONE }; AHEAD_MAX], len: 0 }
-    }
-}
-
 impl<'a> Arrivals<'a> {
     /// Whether those that are here are to be served before others are read.
     pub fn is_full(&self) -> bool {
@@ -49,14 +44,14 @@ impl<'a> Arrivals<'a> {
     }
 
     /// Those that were read, in their order; none is left.
-    pub fn drain(&mut self) -> &mut [Arrival<'a>] {
+    pub fn drain(&mut self) -> impl Iterator<Item = &mut Arrival<'a>> {
         let len = std::mem::take(&mut self.len);
-        &mut self.seats[..len]
+        self.seats[..len].iter_mut().flatten()
     }
 }
 
 impl Arrival<'_> {
-    const NONE: Self = Self {
+    pub(super) const NONE: Self = Self {
         client: Client::NOBODY,
         packet: &[],
         query: Err(Rejection::TooShort),
@@ -81,8 +76,20 @@ impl Forwarder {
         truncated: bool,
         arrivals: &mut Arrivals<'a>,
     ) {
-        let arrival = &mut arrivals.seats[arrivals.len];
+        let arrival = arrivals.seats[arrivals.len].insert(Arrival::NONE);
         arrivals.len += 1;
+        self.read_into(client, packet, truncated, arrival);
+    }
+
+    /// The same for one that is served at once.
+    #[inline(always)]
+    pub(super) fn read_into<'a>(
+        &self,
+        client: Client,
+        packet: &'a [u8],
+        truncated: bool,
+        arrival: &mut Arrival<'a>,
+    ) {
         (arrival.client, arrival.packet) = (client, packet);
         arrival.query = Query::parse(packet, truncated);
         if let Ok(query) = &mut arrival.query {
@@ -96,7 +103,8 @@ impl Forwarder {
     /// Has the processor fetch what the caches have for these.
     pub fn prefetch_answers(&self, arrivals: &Arrivals<'_>) {
         let places = std::array::from_fn::<_, AHEAD_MAX, _>(|index| {
-            let Arrival { query, name, home, .. } = arrivals.seats[..arrivals.len].get(index)?;
+            let seat = arrivals.seats[..arrivals.len].get(index)?.as_ref();
+            let Arrival { query, name, home, .. } = seat?;
             let (query, cache) = (query.as_ref().ok()?, self.caches.of(home.block()?)?);
             let hash = Key::new(&self.hasher, name, &query.question, &query.asked).hash();
             cache.prefetch_place(hash);

@@ -4,7 +4,7 @@
 //! is left is forwarded: joined to the same query that is on its way already, or sent on a way of
 //! its own. Whatever ends it earlier is replied to at once, in the caller's buffer.
 
-use super::arrivals::{Arrival, Arrivals};
+use super::arrivals::Arrival;
 use super::caching::LookUp;
 use super::{Forwarder, Route, hash_of};
 use crate::engine::errors::Reason;
@@ -47,9 +47,9 @@ impl Forwarder {
         truncated: bool,
         out: &mut [u8],
     ) -> Option<usize> {
-        let mut arrivals = Arrivals::default();
-        self.read(client, packet, truncated, &mut arrivals);
-        self.on_arrival(now, arrivals.drain().first_mut()?, out)
+        let mut arrival = Arrival::NONE;
+        self.read_into(client, packet, truncated, &mut arrival);
+        self.on_arrival(now, &mut arrival, out)
     }
 
     /// The same of a packet that was looked at before.
