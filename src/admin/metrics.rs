@@ -208,6 +208,8 @@ fn of_worker(all: &mut Exposition, snapshot: &Snapshot) {
     let worker = &*snapshot.worker.to_string();
     let labels = [("worker", worker)];
     let (stats, loops) = (&snapshot.stats, &snapshot.loops);
+    let help = "Packets of clients that the worker took in: how they are spread over all workers.";
+    all.counter("onward_worker_queries_total", help, &labels, stats.queries as f64);
     let help = "Turns of the loop.";
     all.counter("onward_turns_total", help, &labels, loops.turns as f64);
     let help = "Time of all turns, without the wait for something to do.";

@@ -4,7 +4,7 @@
 //! against dashboard and rules on the other.
 
 /// Metrics by name, without a histogram's suffixes, and their labels.
-pub(crate) const METRICS: [(&str, &[&str]); 51] = [
+pub(crate) const METRICS: [(&str, &[&str]); 52] = [
     ("coredns_cache_entries", &["server", "type", "zones", "view"]),
     ("coredns_cache_evictions_total", &["server", "type", "zones", "view"]),
     ("coredns_cache_hits_total", &["server", "type", "zones", "view"]),
@@ -54,6 +54,7 @@ pub(crate) const METRICS: [(&str, &[&str]); 51] = [
     ("onward_upstream_up", &["to"]),
     ("onward_worker_cpu_seconds_total", &["worker"]),
     ("onward_worker_migrations_total", &["worker"]),
+    ("onward_worker_queries_total", &["worker"]),
     // Prometheus' own.
     ("ALERTS", &["alertname", "alertstate"]),
     ("up", &[]),

@@ -8,6 +8,8 @@
 mod common;
 #[path = "../common/http.rs"]
 mod http;
+#[path = "../common/installed.rs"]
+mod installed;
 #[path = "../common/lab.rs"]
 mod lab;
 #[allow(dead_code, reason = "shared with the tests of the program, which use more of it")]
@@ -18,3 +20,4 @@ mod until;
 
 mod flows;
 mod site;
+mod steering;
