@@ -6,7 +6,7 @@
 
 mod kit;
 
-use kit::{directory, is_installed, options, over, run, scripted, upstream};
+use kit::{directory, installed::is_installed, options, over, run, scripted, upstream};
 use loadgen::client::link::Transport;
 use loadgen::client::{self, Load, Tls};
 use loadgen::dot;

@@ -5,7 +5,7 @@
 
 mod kit;
 
-use kit::{directory, is_installed};
+use kit::{directory, installed::is_installed};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -5,7 +5,7 @@
 
 mod kit;
 
-use kit::{directory, is_installed, upstream};
+use kit::{directory, installed::is_installed, upstream};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 

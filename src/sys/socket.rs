@@ -168,16 +168,19 @@ pub fn forget_unsent(stream: &(impl AsRawFd + AsFd)) -> bool {
 /// Whether the kernel takes one send apart into datagrams of equal length (`UDP_SEGMENT`, since
 /// Linux 4.18): one that does not know of it would send a single long datagram.
 pub fn can_segment() -> bool {
-    let socket = udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let set = socket.and_then(|socket| set_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0));
-    set.is_ok()
+    knows_of(libc::UDP_SEGMENT, 0)
 }
 
 /// Whether the kernel hands over several datagrams of equal length as one (`UDP_GRO`, since Linux
 /// 5.0).
 pub fn can_coalesce() -> bool {
+    knows_of(libc::UDP_GRO, 1)
+}
+
+/// Whether a UDP socket takes an option.
+fn knows_of(option: libc::c_int, value: libc::c_int) -> bool {
     let socket = udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    socket.and_then(|socket| set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)).is_ok()
+    socket.and_then(|socket| set_option(&socket, libc::SOL_UDP, option, value)).is_ok()
 }
 
 /// Has the kernel ask the network card for `socket`'s packets for so long before it waits for an

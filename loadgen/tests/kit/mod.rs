@@ -5,6 +5,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
+#[path = "../../../tests/common/installed.rs"]
+pub(crate) mod installed;
+
 use loadgen::client::{self, Load, Options};
 use loadgen::schedule::Plan;
 use loadgen::tally::Tally;
@@ -17,7 +20,6 @@ use loadgen::workload::style::{Style, TypeShares};
 use onward::tls::Server;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,14 +80,4 @@ pub(crate) fn directory(name: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).unwrap();
     path
-}
-
-/// Whether a program is there; says so if it is not.
-pub(crate) fn is_installed(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    let found = found.is_ok_and(|output| output.status.success());
-    if !found {
-        eprintln!("SKIPPED: {program} is not installed");
-    }
-    found
 }
