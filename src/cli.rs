@@ -16,6 +16,7 @@ use crate::demo::DemoOptions;
 use crate::doctor::DoctorOptions;
 use crate::server::Steer;
 use crate::top::TopOptions;
+use crate::worker::Habits;
 use arguments::{Arguments, CommandArguments, WhatArguments};
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
@@ -67,6 +68,15 @@ pub enum CheckFormat {
     Systemd,
 }
 
+/// Whether datagrams may leave together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Gso {
+    /// Where the kernel and the way allow it.
+    Auto,
+    /// Never, whatever the Corefile says.
+    Off,
+}
+
 /// For whom a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -85,8 +95,8 @@ pub struct Serve {
     pub placement: Placement,
     /// Which worker gets a datagram.
     pub steer: Steer,
-    /// For so long after work a worker asks for more before it sleeps.
-    pub busy_poll: Duration,
+    /// How workers deal with the kernel.
+    pub habits: Habits,
     /// The port of zones that name none.
     pub dns_port: u16,
     /// Say nothing at the start.
@@ -275,12 +285,13 @@ impl WhatArguments {
         let (quiet, pidfile, log_format) = (false, None, Format::Text);
         let (steer, dns_port) = (self.steer, self.dns_port);
         let busy_poll = Duration::from_micros(self.busy_poll.into());
+        let habits = Habits { busy_poll, gso: self.gso == Gso::Auto };
         let (user, sandbox) = (None, true);
         Serve {
             source,
             placement,
             steer,
-            busy_poll,
+            habits,
             dns_port,
             quiet,
             pidfile,
@@ -294,12 +305,13 @@ impl WhatArguments {
 /// Rewrites Go-style flags (`-conf X`, `-conf=X`, `-dns.port 53`, `-quiet=true`) as long options;
 /// leaves alone what it does not know, and all that follows `--`.
 fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const VALUES: [&str; 12] = [
+    const VALUES: [&str; 13] = [
         "conf",
         "cores",
         "workers",
         "steer",
         "busy-poll",
+        "gso",
         "listen",
         "forward",
         "dns.port",
@@ -427,6 +439,7 @@ mod tests {
     };
     use crate::server::Steer;
     use crate::top::TopOptions;
+    use crate::worker::Habits;
     use std::ffi::OsString;
     use std::io;
     use std::path::PathBuf;
@@ -456,7 +469,7 @@ mod tests {
             source: Source::WorkingDirectory,
             placement: Placement::EveryCore,
             steer: Steer::Flow,
-            busy_poll: Duration::ZERO,
+            habits: Habits::default(),
             dns_port: 53,
             quiet: false,
             log_format: Format::Text,
@@ -516,12 +529,19 @@ mod tests {
 
     #[test]
     fn cores_are_listed_or_workers_counted() {
-        assert_eq!(serve("--busy-poll 50").busy_poll, Duration::from_micros(50));
+        assert_eq!(serve("--busy-poll 50").habits.busy_poll, Duration::from_micros(50));
         assert_eq!(serve("--cores 0-3,6").placement, Placement::Cores(vec![0, 1, 2, 3, 6]));
         assert_eq!(serve("--workers 4").placement, Placement::Unpinned(4));
         assert!(usage("--cores 0 --workers 2").contains("cannot be used with"));
         assert!(usage("--cores 3-1").contains("runs backwards"));
         usage("--workers 0");
+    }
+
+    #[test]
+    fn datagrams_leave_together_unless_told_otherwise() {
+        assert!(serve("").habits.gso && serve("-gso=off --gso auto").habits.gso);
+        assert!(!serve("--gso off").habits.gso);
+        assert!(usage("--gso on").contains("auto, off"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::sys::confine::Bounds;
 use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::{limits, socket};
 use crate::tls::{Setup, SetupError};
-use crate::worker::Seat;
+use crate::worker::{Habits, Seat};
 use crate::writer::{Editions, Writer};
 use confinement::Sandbox;
 use crossbeam_channel::{Receiver, Sender};
@@ -205,8 +205,8 @@ impl Server {
     /// [`StartError`]; all that was started is stopped again.
     pub fn start(config: Config, cores: &[Option<usize>], log: Log) -> Result<Self, StartError> {
         let (inherited, confinement) = (Inherited::default(), Confinement::default());
-        let (steer, busy_poll) = (Steer::Flow, Duration::ZERO);
-        Self::start_on(config, cores, steer, busy_poll, inherited, &confinement, log)
+        let (steer, habits) = (Steer::Flow, Habits::default());
+        Self::start_on(config, cores, steer, habits, inherited, &confinement, log)
     }
 
     /// The same, datagrams given to the workers as `steer` says, and on sockets that were open
@@ -219,7 +219,7 @@ impl Server {
         mut config: Config,
         cores: &[Option<usize>],
         steer: Steer,
-        busy_poll: Duration,
+        habits: Habits,
         mut inherited: Inherited,
         confinement: &Confinement,
         log: Log,
@@ -255,7 +255,7 @@ impl Server {
             tls,
             sandbox,
         };
-        let started = server.start_workers(&config, &verdicts, &plan, cores, busy_poll, rows);
+        let started = server.start_workers(&config, &verdicts, &plan, cores, habits, rows);
         let started = started.and_then(|()| server.start_admin(&page_plan));
         server.pages.adopt(page_plan, &Arc::new(config), &verdicts);
         let workers = server.workers.clone();
@@ -417,7 +417,7 @@ impl Server {
         verdicts: &Arc<Verdicts>,
         plan: &Plan,
         cores: &[Option<usize>],
-        busy_poll: Duration,
+        habits: Habits,
         rows: Vec<Vec<Sockets>>,
     ) -> Result<(), StartError> {
         for (number, (sockets, core)) in rows.into_iter().zip(cores.iter().copied()).enumerate() {
@@ -435,7 +435,7 @@ impl Server {
                 Seat::new(number, assignment, sockets, self.clock, keeper, writer)
                     .map_err(failed)?;
             let (ready, begun) = crossbeam_channel::bounded(1);
-            let working = move || seat.work(core, busy_poll, &ready);
+            let working = move || seat.work(core, habits, &ready);
             let name = format!("worker-{number}");
             let thread = self.sandbox.spawn(&name, Bounds::Packets, working).map_err(failed)?;
             let lost = || io::Error::other("it ended before it began");

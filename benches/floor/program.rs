@@ -98,7 +98,7 @@ impl Relay {
             poll,
             inbox: RecvBatch::new(BATCH, DATAGRAM_LEN_MAX, true),
             responses: RecvBatch::new(BATCH, DATAGRAM_LEN_MAX, false),
-            replies: ReplyBatch::new(BATCH, DATAGRAM_LEN_MAX),
+            replies: ReplyBatch::new(BATCH, DATAGRAM_LEN_MAX, false),
             outbox: QueryBatch::new(BATCH),
             packets: vec![[0; DATAGRAM_LEN_MAX]; BATCH],
             lengths: Vec::with_capacity(BATCH),
@@ -176,7 +176,7 @@ fn respond(listen: SocketAddr) -> io::Result<()> {
     watch(&poll, 0, &socket)?;
     let mut events = Events::with_capacity(EVENTS);
     let mut inbox = RecvBatch::new(BATCH, DATAGRAM_LEN_MAX, true);
-    let mut replies = ReplyBatch::new(BATCH, DATAGRAM_LEN_MAX);
+    let mut replies = ReplyBatch::new(BATCH, DATAGRAM_LEN_MAX, false);
     loop {
         poll.poll(&mut events, None)?;
         let mut more = true;

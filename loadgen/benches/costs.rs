@@ -250,7 +250,7 @@ fn respond_bare() {
     let mut poll = watch(std::slice::from_ref(&socket));
     let mut events = Events::with_capacity(256);
     let mut inbox = RecvBatch::new(BATCH, 4096, true);
-    let mut replies = ReplyBatch::new(BATCH, 512);
+    let mut replies = ReplyBatch::new(BATCH, 512, false);
     loop {
         poll.poll(&mut events, None).unwrap();
         while let Ok(received) = inbox.recv(socket.as_fd()) {

@@ -233,8 +233,10 @@ fn of_worker(all: &mut Exposition, snapshot: &Snapshot) {
     let help = "Streams of clients that found no place.";
     all.counter("onward_client_streams_refused_total", help, &[], stats.streams_refused as f64);
     let help = "Queries that left with others as one send, which the kernel took apart (UDP GSO).";
-    all.counter("onward_gso_queries_total", help, &labels, loops.joined as f64);
-    let help = "Such sends that the kernel refused: the upstream's queries leave one by one.";
+    all.counter("onward_gso_queries_total", help, &labels, loops.queries_joined as f64);
+    let help = "Replies that did.";
+    all.counter("onward_gso_replies_total", help, &labels, loops.replies_joined as f64);
+    let help = "Such sends that the kernel refused: what goes that way leaves one by one.";
     all.counter("onward_gso_refused_total", help, &labels, loops.segments_refused as f64);
     for (direction, batches) in [("queries", &loops.queries), ("responses", &loops.responses)] {
         let edges = BATCHES.map(|edge| edge as f64);

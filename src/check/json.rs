@@ -56,7 +56,7 @@ pub(super) fn accepted(report: &Report) -> String {
             "all": { "spread": ports.spread * workers, "most": ports.most * workers },
             "ephemeral": ports.ephemeral,
         },
-        "gso": report.gso,
+        "gso": report.gso && report.gso_wanted,
         "memory": {
             "limit": report.host_memory,
             "per_worker": {

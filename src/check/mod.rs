@@ -119,7 +119,7 @@ pub fn examine(serve: &Serve) -> Result<Report, Refusal> {
     }
     let mut report = Report::new(config, warnings, &host, cores, own);
     report.host_memory = memory;
-    report.gso = socket::can_segment();
+    (report.gso, report.gso_wanted) = (socket::can_segment(), serve.habits.gso);
     report.notes.extend(taken(&report.config));
     Ok(report)
 }

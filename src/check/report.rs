@@ -30,6 +30,8 @@ pub struct Report {
     pub host_memory: Option<usize>,
     /// Whether the kernel takes one send apart into several datagrams.
     pub gso: bool,
+    /// It may do so, whatever stanzas say.
+    pub gso_wanted: bool,
 }
 
 /// Source ports that one worker's pools take, of each of UDP and TCP.
@@ -72,7 +74,7 @@ impl Report {
                 ports.ephemeral
             ));
         }
-        let (host_memory, gso) = (None, false);
+        let (host_memory, gso, gso_wanted) = (None, false, true);
         Self {
             config,
             warnings,
@@ -84,6 +86,7 @@ impl Report {
             memory,
             host_memory,
             gso,
+            gso_wanted,
         }
     }
 

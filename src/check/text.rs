@@ -37,12 +37,15 @@ impl fmt::Display for Report {
         self.write_descriptors(f)?;
         self.write_ports(f)?;
         self.write_memory(f)?;
-        let gso = match (self.gso, self.config.forwards().any(|forward| forward.gso)) {
+        let gso = |wanted: bool| match (self.gso, wanted) {
             (_, false) => "not wanted",
             (true, true) => "yes",
             (false, true) => "no: the kernel is older than 4.18",
         };
-        writeln!(f, "# {:<47} {gso:>10}", "queries of equal length leave as one (UDP GSO)")
+        let queries = gso(self.gso_wanted && self.config.forwards().any(|forward| forward.gso));
+        let replies = gso(self.gso_wanted);
+        writeln!(f, "# {:<47} {queries:>10}", "queries of equal length leave as one (UDP GSO)")?;
+        writeln!(f, "# {:<47} {replies:>10}", "replies of equal length to one client do")
     }
 }
 

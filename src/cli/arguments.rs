@@ -4,7 +4,7 @@
 //! shells are all made from these types, so what is written here is what operators read.
 
 use super::values::{CoreList, Endpoint, Interval};
-use super::{CheckFormat, Format};
+use super::{CheckFormat, Format, Gso};
 use crate::server::Steer;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -99,6 +99,10 @@ pub(super) struct WhatArguments {
     #[arg(long, value_name = "MICROS", default_value_t = 0, hide_default_value = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(super) busy_poll: u32,
+    /// Datagrams of equal length that go one way leave as one send, unless it is off
+    #[arg(long, value_name = "auto|off", value_enum, hide_possible_values = true)]
+    #[arg(default_value_t = Gso::Auto, hide_default_value = true, overrides_with = "gso")]
+    pub(super) gso: Gso,
     /// The port of zones that name none
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = 53)]
     #[arg(overrides_with = "dns_port")]

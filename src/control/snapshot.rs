@@ -59,8 +59,10 @@ pub struct LoopStats {
     /// Pools and caches swept.
     pub sweeps: u64,
     /// Queries that left with others as one send.
-    pub joined: u64,
-    /// Sends of several queries that the kernel refused to take apart.
+    pub queries_joined: u64,
+    /// Replies that did.
+    pub replies_joined: u64,
+    /// Sends of several datagrams that the kernel refused to take apart.
     pub segments_refused: u64,
     /// Of queries.
     pub queries: Batches,

@@ -61,9 +61,9 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
     let lameduck = config.lameduck();
     let ready = inherited.take_ready();
-    let Serve { steer, busy_poll, .. } = *options;
+    let Serve { steer, habits, .. } = *options;
     let confinement = Confinement { user: options.user.clone(), sandbox: options.sandbox };
-    let server = Server::start_on(config, &cores, steer, busy_poll, inherited, &confinement, log);
+    let server = Server::start_on(config, &cores, steer, habits, inherited, &confinement, log);
     let server = server.map_err(failed)?;
     warn_of_unreadable(options, log);
     // Whoever reads that we listen finds our number there.

@@ -6,6 +6,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+/// Odd, and without pattern: what is multiplied by it differs in its upper bits.
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Memory for one IPv4 or IPv6 socket address.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -13,6 +16,7 @@ pub(super) union RawAddress {
     family: libc::sa_family_t,
     v4: libc::sockaddr_in,
     v6: libc::sockaddr_in6,
+    bytes: [u8; 28],
 }
 
 impl RawAddress {
@@ -26,8 +30,26 @@ impl RawAddress {
         unsafe { std::mem::transmute(zeros) }
     }
 
+    /// All its bytes, those beyond its name included, which are zero.
+    pub(super) fn bytes(&self) -> &[u8; 28] {
+        // SAFETY: `empty` and `encode` initialise every byte, and so does the kernel, which writes
+        // over what they have left.
+        unsafe { &self.bytes }
+    }
+
+    /// A number for what it says; its upper bits differ most.
+    #[inline]
+    pub(super) fn digest(&self) -> u64 {
+        let (words, rest) = self.bytes().as_chunks::<8>();
+        let rest = rest.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        words.iter().fold(rest, |sum, word| {
+            (sum.rotate_left(23) ^ u64::from_ne_bytes(*word)).wrapping_mul(MULTIPLIER)
+        })
+    }
+
     /// The layout of `address` and the bytes it takes.
     pub(super) fn encode(address: &SocketAddr) -> (Self, libc::socklen_t) {
+        let mut name = Self::empty();
         match address {
             SocketAddr::V4(v4) => {
                 let raw = libc::sockaddr_in {
@@ -36,7 +58,8 @@ impl RawAddress {
                     sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
                     sin_zero: [0; 8],
                 };
-                (Self { v4: raw }, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+                name.v4 = raw;
+                (name, size_of::<libc::sockaddr_in>() as libc::socklen_t)
             }
             SocketAddr::V6(v6) => {
                 let raw = libc::sockaddr_in6 {
@@ -46,7 +69,8 @@ impl RawAddress {
                     sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
                     sin6_scope_id: v6.scope_id(),
                 };
-                (Self { v6: raw }, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+                name.v6 = raw;
+                (name, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
             }
         }
     }

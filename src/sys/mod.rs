@@ -1,7 +1,8 @@
 //! The kernel: the only room with `unsafe`.
 //!
 //! Everything here is a thin, safe shape around one kernel facility: datagram batches
-//! ([`mmsg`]), the socket addresses and control messages they carry ([`address`], [`pktinfo`]),
+//! ([`mmsg`]), the socket addresses and control messages they carry ([`address`],
+//! [`control`], [`pktinfo`]),
 //! sockets ([`socket`]), which of several gets a datagram ([`steer`]), those that were open before
 //! us ([`inherit`]), accounts ([`account`]), what threads may ask for ([`confine`]), network
 //! interfaces ([`interfaces`]), cores ([`cpu`]), limits of the process and host ([`limits`]),
@@ -15,6 +16,7 @@
 pub mod account;
 pub mod address;
 pub mod confine;
+pub mod control;
 pub mod cpu;
 pub mod inherit;
 pub mod interfaces;

@@ -3,8 +3,9 @@
 //! A socket bound to a wildcard must answer from the address that was asked (RFC 2181 §4.1), or
 //! the client drops the answer. The kernel tells that address with each datagram (`IP_PKTINFO`,
 //! `IPV6_PKTINFO`) and takes it back with the reply. `decode` and `encode` are the pair
-//! around the call; `Control` is the aligned memory in between, room for one such message.
+//! around the call.
 
+use super::control::Control;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The local end of a datagram.
@@ -14,29 +15,6 @@ pub struct Local {
     pub ip: IpAddr,
     /// The interface it came in on; needed to answer from an IPv6 link-local address.
     pub interface: u32,
-}
-
-/// The bytes of the larger of the two messages, header and padding included.
-// SAFETY: CMSG_SPACE only computes a length.
-const CONTROL_LEN: usize =
-    unsafe { libc::CMSG_SPACE(size_of::<libc::in6_pktinfo>() as libc::c_uint) } as usize;
-
-/// Memory for one control message, aligned as the kernel's header demands.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) union Control {
-    header: libc::cmsghdr,
-    bytes: [u8; CONTROL_LEN],
-}
-
-impl Control {
-    /// The capacity in bytes.
-    pub(super) const LEN: usize = size_of::<Self>();
-
-    /// Zeroed memory.
-    pub(super) const fn empty() -> Self {
-        Self { bytes: [0; CONTROL_LEN] }
-    }
 }
 
 /// Finds the local address among the control messages that came with a datagram.
@@ -82,36 +60,21 @@ pub(super) fn encode(local: &Local, control: &mut Control) -> usize {
                 ipi_spec_dst: address,
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
-            write(control, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
+            control.append(0, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
         }
         IpAddr::V6(ip) => {
             let interface = if ip.is_unicast_link_local() { local.interface } else { 0 };
             let address = libc::in6_addr { s6_addr: ip.octets() };
             let info = libc::in6_pktinfo { ipi6_addr: address, ipi6_ifindex: interface };
-            write(control, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
+            control.append(0, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
         }
     }
 }
 
-/// Writes one control message; `T` is no larger than `in6_pktinfo`, for which there is room.
-fn write<T>(control: &mut Control, level: libc::c_int, kind: libc::c_int, data: T) -> usize {
-    const { assert!(size_of::<T>() <= size_of::<libc::in6_pktinfo>()) };
-    let length = size_of::<T>() as libc::c_uint;
-    // SAFETY: CMSG_LEN only computes a length.
-    let cmsg_len = unsafe { libc::CMSG_LEN(length) } as usize;
-    control.header = libc::cmsghdr { cmsg_len, cmsg_level: level, cmsg_type: kind };
-    let header: *const libc::cmsghdr = (&raw const *control).cast();
-    // SAFETY: CMSG_DATA only computes an address; the header is inside `control`.
-    let place = unsafe { libc::CMSG_DATA(header) };
-    // SAFETY: the assertion above: header and data fit the memory of `control`, which is ours.
-    unsafe { place.cast::<T>().write_unaligned(data) };
-    // SAFETY: CMSG_SPACE only computes a length.
-    unsafe { libc::CMSG_SPACE(length) as usize }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Control, Local, decode, encode};
+    use super::{Local, decode, encode};
+    use crate::sys::control::Control;
 
     fn round_trip(local: Local) -> Option<Local> {
         let mut control = Control::empty();

@@ -402,7 +402,7 @@ mod tests {
             assert_eq!(batch.recv(listener.as_fd()).unwrap(), 1);
             let datagram = batch.datagram(0);
             assert_eq!(datagram.local.unwrap().ip.to_string(), asked);
-            let mut replies = ReplyBatch::new(1, 64);
+            let mut replies = ReplyBatch::new(1, 64, false);
             replies.commit(1, 0, &datagram.peer.unwrap(), datagram.local);
             assert_eq!(replies.flush(|_| listener.as_fd()).sent, 1);
             // The client's socket is connected: an answer from elsewhere would never arrive.

@@ -254,7 +254,7 @@ fn serve(
 ) -> io::Result<()> {
     core.map_or(Ok(()), cpu::pin)?;
     let mut batch = RecvBatch::new(BATCH, QUERY_LEN_MAX, true);
-    let mut replies = ReplyBatch::new(BATCH, RESPONSE_LEN_MAX);
+    let mut replies = ReplyBatch::new(BATCH, RESPONSE_LEN_MAX, false);
     let mut events = Events::with_capacity(EVENTS);
     let mut peers = Peers::new(waker_token(listeners.len()).0 + 1);
     loop {

@@ -81,6 +81,22 @@ impl Listening {
     }
 }
 
+/// How a worker deals with the kernel, whatever it is configured to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Habits {
+    /// For so long after work it asks for more before it sleeps.
+    pub busy_poll: Duration,
+    /// Datagrams of equal length that go one way may leave as one send (UDP GSO).
+    pub gso: bool,
+}
+
+impl Default for Habits {
+    /// It sleeps at once, and has the kernel do what it can.
+    fn default() -> Self {
+        Self { busy_poll: Duration::ZERO, gso: true }
+    }
+}
+
 /// A worker's place: all that it has before it begins and keeps when it fails.
 pub struct Seat {
     number: usize,
@@ -96,8 +112,7 @@ pub struct Seat {
     pages: Pages,
     draining: bool,
     core: Option<usize>,
-    /// For so long after work it asks for more before it sleeps.
-    busy_poll: Duration,
+    habits: Habits,
     loops: LoopStats,
     /// The counters of those who sat here before.
     past: Stats,
@@ -140,7 +155,7 @@ impl Seat {
             pages,
             draining: false,
             core: None,
-            busy_poll: Duration::ZERO,
+            habits: Habits::default(),
             loops: LoopStats::default(),
             past,
             past_tallies: Tallies::default(),
@@ -148,16 +163,11 @@ impl Seat {
         Ok((seat, mailbox))
     }
 
-    /// Pins the calling thread to `core`, if given, and works until told to leave. After work it
-    /// goes on asking for more for `busy_poll` before it sleeps. `ready` learns whether it could
-    /// begin.
-    pub fn work(
-        mut self,
-        core: Option<usize>,
-        busy_poll: Duration,
-        ready: &Sender<io::Result<()>>,
-    ) {
-        (self.core, self.busy_poll) = (core, busy_poll);
+    /// Pins the calling thread to `core`, if given, and works until told to leave. `ready` learns
+    /// whether it could begin.
+    pub fn work(mut self, core: Option<usize>, habits: Habits, ready: &Sender<io::Result<()>>) {
+        (self.core, self.habits) = (core, habits);
+        let Habits { busy_poll, .. } = habits;
         if !busy_poll.is_zero() {
             let listening = self.listeners.iter().flatten();
             let datagrams = listening.filter_map(|own| own.datagrams.as_ref());
@@ -235,7 +245,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Seat;
+    use super::{Habits, Seat};
     use crate::clock::Clock;
     use crate::config::{Config, Host};
     use crate::control::{
@@ -289,7 +299,7 @@ mod tests {
         let (seat, mailbox) =
             Seat::new(3, assignment.clone(), sockets, Clock::start(), keeper, writer).unwrap();
         let (ready, begun) = crossbeam_channel::bounded(1);
-        let thread = std::thread::spawn(move || seat.work(None, Duration::ZERO, &ready));
+        let thread = std::thread::spawn(move || seat.work(None, Habits::default(), &ready));
         begun.recv_timeout(PATIENCE).unwrap().unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.connect(address).unwrap();

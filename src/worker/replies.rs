@@ -12,21 +12,27 @@ use crate::engine::{Answered, Client, Forwarder, Reply};
 use crate::moment::Moment;
 use crate::sys::mmsg::ReplyBatch;
 use crate::sys::pktinfo::Local;
+use crate::sys::socket;
 use std::os::fd::AsFd;
 
 /// Replies on their way out.
 pub(super) struct Replies {
     batch: ReplyBatch,
+    /// Replies that left with others as one send, and flushes of which the kernel refused one.
+    counts: (u64, u64),
     /// Where replies to failed queries are written: one that was held back may be of any length.
     failure: Box<[u8]>,
     pub(super) streams: ClientStreams,
 }
 
 impl Replies {
-    /// Room for `capacity` datagrams of `length` bytes.
-    pub(super) fn new(capacity: usize, length: usize, clock: Clock) -> Self {
+    /// Room for `capacity` datagrams of `length` bytes. `gso`: those of equal length to one client
+    /// may leave as one send.
+    pub(super) fn new(capacity: usize, length: usize, gso: bool, clock: Clock) -> Self {
+        let segmented = gso && socket::can_segment();
         Self {
-            batch: ReplyBatch::new(capacity, length),
+            batch: ReplyBatch::new(capacity, length, segmented),
+            counts: (0, 0),
             failure: vec![0; STREAM_MESSAGE_MAX].into(),
             streams: ClientStreams::new(clock),
         }
@@ -114,6 +120,12 @@ impl Replies {
         self.streams.flush(now, engine);
     }
 
+    /// How many replies have left with others as one send since this was last asked, and how often
+    /// the kernel has refused that.
+    pub(super) fn take_counts(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.counts)
+    }
+
     fn flush_batch(&mut self, listeners: &[Option<Listening>], engine: &mut Forwarder) {
         let sent = self.batch.flush(|number| {
             let listening = listeners[usize::from(number)].as_ref();
@@ -121,6 +133,8 @@ impl Replies {
             datagrams.expect("a query came in on it").as_fd()
         });
         engine.stats_mut().drops[DropReason::ReplyNotSent as usize] += sent.dropped as u64;
+        self.counts.0 += sent.joined as u64;
+        self.counts.1 += u64::from(sent.refused);
     }
 }
 

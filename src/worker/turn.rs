@@ -90,10 +90,10 @@ impl<'a> Turner<'a> {
         let drain_until = seat.draining.then(|| seat.clock.now().plus(DRAIN_MAX));
         Self {
             engine,
-            sockets: Sockets::new(capacity, seat.busy_poll, &seat.assignment.tls),
+            sockets: Sockets::new(capacity, seat.habits, &seat.assignment.tls),
             queries: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, true),
             responses: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, false),
-            replies: Replies::new(BATCH_MAX, DATAGRAM_LEN_MAX, seat.clock),
+            replies: Replies::new(BATCH_MAX, DATAGRAM_LEN_MAX, seat.habits.gso, seat.clock),
             outgoing: QueryBatch::new(BATCH_MAX),
             sends: Vec::with_capacity(crate::engine::exchange::EXCHANGES_MAX),
             events: Events::with_capacity(EVENTS_MAX),
@@ -146,7 +146,7 @@ impl<'a> Turner<'a> {
         }
         let now = self.seat.clock.now();
         if !self.events.is_empty() {
-            self.busy_until = now.plus(self.seat.busy_poll);
+            self.busy_until = now.plus(self.seat.habits.busy_poll);
         }
         // Turns that only ask whether there is something to do are no work.
         let idle = self.events.is_empty() && now < self.busy_until;
@@ -385,6 +385,9 @@ impl<'a> Turner<'a> {
         self.send_queries(now);
         self.replies.fail(&self.seat.listeners, &mut self.engine);
         self.replies.flush(now, &self.seat.listeners, &mut self.engine);
+        let (joined, refused) = self.replies.take_counts();
+        self.seat.loops.replies_joined += joined;
+        self.seat.loops.segments_refused += refused;
         while let Some(id) = self.engine.next_closed() {
             self.sockets.close(id);
         }
@@ -463,7 +466,7 @@ impl<'a> Turner<'a> {
 /// Counts what was sent; returns how many datagrams were not, and whether the kernel refused to
 /// take a send apart.
 fn note_sent(sent: Sent, loops: &mut LoopStats) -> (usize, bool) {
-    loops.joined += sent.joined as u64;
+    loops.queries_joined += sent.joined as u64;
     loops.segments_refused += u64::from(sent.refused);
     (sent.dropped, sent.refused)
 }

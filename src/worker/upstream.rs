@@ -4,6 +4,7 @@
 //! dialled is found out here, by looking. A table beside the engine's slab, so a socket is found
 //! by index, and an id that has been closed meanwhile misses.
 
+use super::Habits;
 use super::stream::Stream;
 use super::token::Token;
 use crate::control::snapshot::Ports;
@@ -55,7 +56,7 @@ struct Slot {
 /// The upstream sockets of a worker.
 pub(super) struct Sockets {
     slots: Vec<Option<Slot>>,
-    /// Whether the kernel takes sends apart.
+    /// Whether the kernel takes sends apart, and may.
     segments: bool,
     /// Upstreams on the way to which it does not.
     unsegmented: Vec<SocketAddr>,
@@ -66,12 +67,13 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// A table for connections numbered below `capacity`, whose packets the kernel may ask the
-    /// network card for during `busy_poll`.
-    pub(super) fn new(capacity: usize, busy_poll: Duration, setup: &Setup) -> Self {
+    /// A table for connections numbered below `capacity`.
+    pub(super) fn new(capacity: usize, habits: Habits, setup: &Setup) -> Self {
+        let Habits { busy_poll, gso } = habits;
+        let segments = gso && socket::can_segment();
         let slots = std::iter::repeat_with(|| None).take(capacity).collect();
         let tls = Clients::new(setup, &Clients::default());
-        Self { slots, segments: socket::can_segment(), busy_poll, unsegmented: Vec::new(), tls }
+        Self { slots, segments, busy_poll, unsegmented: Vec::new(), tls }
     }
 
     /// Makes the table large enough for connections numbered below `capacity`, to upstreams that

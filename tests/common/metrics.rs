@@ -4,7 +4,7 @@
 //! against dashboard and rules on the other.
 
 /// Metrics by name, without a histogram's suffixes, and their labels.
-pub(crate) const METRICS: [(&str, &[&str]); 52] = [
+pub(crate) const METRICS: [(&str, &[&str]); 53] = [
     ("coredns_cache_entries", &["server", "type", "zones", "view"]),
     ("coredns_cache_evictions_total", &["server", "type", "zones", "view"]),
     ("coredns_cache_hits_total", &["server", "type", "zones", "view"]),
@@ -36,6 +36,7 @@ pub(crate) const METRICS: [(&str, &[&str]); 52] = [
     ("onward_exchanges_limit", &["worker"]),
     ("onward_gso_queries_total", &["worker"]),
     ("onward_gso_refused_total", &["worker"]),
+    ("onward_gso_replies_total", &["worker"]),
     ("onward_listener_drops_total", &["server", "worker"]),
     ("onward_overloaded_total", &[]),
     ("onward_records_lost_total", &["kind"]),

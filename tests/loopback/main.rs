@@ -36,10 +36,12 @@ mod until;
 use onward::config::{Config, Host};
 use onward::engine::stats::Stats;
 use onward::log::Log;
-use onward::server::Server;
+use onward::server::{Confinement, Server, Steer};
+use onward::sys::inherit::Inherited;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions, Summary};
 use onward::traffic::responder::{Responder, Service};
+use onward::worker::Habits;
 use std::net::SocketAddr;
 
 pub(crate) const SEED: u64 = 20_260_101;
@@ -78,6 +80,13 @@ pub(crate) fn start_text(text: &str, workers: usize) -> Server {
 pub(crate) fn start_with(config: Config, workers: usize) -> Server {
     let log = Log::text(|line| eprintln!("{line}"));
     Server::start(config, &vec![None; workers], log).unwrap()
+}
+
+/// Workers that deal with the kernel in other ways.
+pub(crate) fn start_in_habit(config: Config, habits: Habits) -> Server {
+    let log = Log::text(|line| eprintln!("{line}"));
+    let (inherited, confinement) = (Inherited::default(), Confinement::default());
+    Server::start_on(config, &[None], Steer::Flow, habits, inherited, &confinement, log).unwrap()
 }
 
 pub(crate) fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Summary {

@@ -7,7 +7,7 @@
 use crate::http::get;
 use crate::kit::{A, ask, client, query, query_for};
 use crate::metrics::METRICS;
-use crate::{PATIENCE, SEED, responder, stanza, start, start_text};
+use crate::{PATIENCE, SEED, config, responder, stanza, start, start_in_habit, start_text};
 use onward::clock::Clock;
 use onward::config::Page;
 use onward::server::Server;
@@ -15,6 +15,7 @@ use onward::status::Status;
 use onward::sys::socket::can_segment;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions};
+use onward::worker::Habits;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -62,17 +63,20 @@ fn run(server: &Server, queries: u64, outstanding: usize, tcp: bool) -> u64 {
 }
 
 #[test]
-fn queries_of_equal_length_leave_together_unless_that_is_not_wanted() {
+fn datagrams_of_equal_length_leave_together_unless_that_is_not_wanted() {
     let upstreams = responder(&[Behaviour::Answer]);
-    let addresses = upstreams.addresses();
-    for gso in ["auto", "off"] {
-        let all = "127.0.0.1:0";
-        let stanza = stanza(addresses).replace('}', &format!(" gso {gso}\n}}"));
-        let server = start(all, &format!("prometheus {all}\n{stanza}"), 1);
+    let all = "127.0.0.1:0";
+    for (stanza_says, gso) in [("auto", true), ("off", true), ("auto", false)] {
+        let body = stanza(upstreams.addresses()).replace('}', &format!(" gso {stanza_says}\n}}"));
+        let config = config(all, &format!("prometheus {all}\n{body}"));
+        let server = start_in_habit(config, Habits { gso, ..Habits::default() });
         run(&server, 20_000, 128, false);
         let text = metrics(&server);
-        let joined = sum(&text, "onward_gso_queries_total", &[]);
-        assert_eq!(joined > 0.0, gso == "auto" && can_segment(), "gso {gso}: {joined}");
+        let gso = gso && can_segment();
+        let wanted = [gso && stanza_says == "auto", gso];
+        let names = ["onward_gso_queries_total", "onward_gso_replies_total"];
+        let joined = names.map(|name| sum(&text, name, &[]));
+        assert_eq!(joined.map(|count| count > 0.0), wanted, "{stanza_says}, {gso}: {joined:?}");
         assert_eq!(sum(&text, "onward_gso_refused_total", &[]), 0.0);
         server.stop();
     }

@@ -45,9 +45,12 @@ fn a_good_configuration_is_told_and_can_be_read_again() {
         "#   connections to upstreams                              28            84",
         "# source ports for UDP in rotation                         6            18",
         "# queries of equal length leave as one (UDP GSO)         yes",
+        "# replies of equal length to one client do               yes",
     ] {
         assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
     }
+    let alone = stdout(&onward_output(&["check", "--gso", "off"], &directory));
+    assert_eq!(alone.lines().filter(|line| line.ends_with(" not wanted")).count(), 2, "{alone}");
     fs::write(directory.join("again"), &text).unwrap();
     let again = onward_output(&["check", "--workers", "3", "--conf", "again"], &directory);
     assert_eq!(stdout(&again), text);

@@ -287,7 +287,7 @@ impl Server {
     /// Serves until `stopping`.
     pub(super) fn run(mut self, stopping: impl Fn() -> bool) -> io::Result<Vec<Seen>> {
         let mut batch = RecvBatch::new(BATCH, QUERY_LEN_MAX, true);
-        let mut replies = ReplyBatch::new(BATCH, RESPONSE_ROOM);
+        let mut replies = ReplyBatch::new(BATCH, RESPONSE_ROOM, false);
         let mut events = Events::with_capacity(EVENTS);
         loop {
             self.wait(&mut events)?;

@@ -1,0 +1,136 @@
+//! Datagrams in: `recvmmsg` on any socket, with or without the addresses of who sent them.
+//!
+//! One call takes what is there, up to the batch's capacity; nobody waits here. What was received
+//! is lent out of the batch's own buffers until the next call.
+
+use super::{STAGGER, empty_headers, wire_iovecs};
+use crate::sys::address::RawAddress;
+use crate::sys::control::Control;
+use crate::sys::cvt;
+use crate::sys::pktinfo::{self, Local};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// One received datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Its payload, as much of it as the buffer held.
+    pub bytes: &'a [u8],
+    /// The payload was longer than the buffer.
+    pub truncated: bool,
+    /// Who sent it; `None` when the batch was made without addresses (connected sockets).
+    pub peer: Option<SocketAddr>,
+    /// The address it was sent to, when the socket asks the kernel for it.
+    pub local: Option<Local>,
+}
+
+/// Receives up to a fixed number of datagrams in one call.
+pub struct RecvBatch {
+    headers: Vec<libc::mmsghdr>,
+    received: usize,
+    with_addresses: bool,
+    _iovecs: Vec<libc::iovec>,
+    _names: Vec<RawAddress>,
+    _controls: Vec<Control>,
+    _buffers: Vec<u8>,
+}
+
+impl RecvBatch {
+    /// Room for `capacity` datagrams of `length` bytes each. `with_addresses`: learn the peer's
+    /// and the local address too, which a connected socket need not pay for.
+    pub fn new(capacity: usize, length: usize, with_addresses: bool) -> Self {
+        let named = if with_addresses { capacity } else { 0 };
+        let mut buffers = vec![0u8; capacity * (length + STAGGER)];
+        let mut iovecs = wire_iovecs(&mut buffers, capacity, length);
+        let mut names = vec![RawAddress::empty(); named];
+        let mut controls = vec![Control::empty(); named];
+        let mut headers = empty_headers(capacity);
+        for (i, header) in headers.iter_mut().enumerate() {
+            header.msg_hdr.msg_iov = &raw mut iovecs[i];
+            header.msg_hdr.msg_iovlen = 1;
+            if with_addresses {
+                header.msg_hdr.msg_name = (&raw mut names[i]).cast();
+                header.msg_hdr.msg_namelen = RawAddress::LEN;
+                header.msg_hdr.msg_control = (&raw mut controls[i]).cast();
+                header.msg_hdr.msg_controllen = Control::LEN;
+            }
+        }
+        Self {
+            headers,
+            received: 0,
+            with_addresses,
+            _iovecs: iovecs,
+            _names: names,
+            _controls: controls,
+            _buffers: buffers,
+        }
+    }
+
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        let wires = size_of_val(&*self.headers) + size_of_val(&*self._iovecs);
+        let addresses = size_of_val(&*self._names) + size_of_val(&*self._controls);
+        wires + addresses + self._buffers.len()
+    }
+
+    /// How many datagrams one call takes at most; fewer received means that the socket is drained.
+    pub fn capacity(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// How many the last call has received.
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
+    /// Receives what is there, without waiting; returns how many.
+    ///
+    /// # Errors
+    /// `WouldBlock`: nothing is there. `ConnectionRefused` and the like on a connected socket:
+    /// an earlier datagram was answered by an ICMP error, which this call has consumed; datagrams
+    /// behind it are still to be received.
+    pub fn recv(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.reset();
+        let (fd, headers) = (socket.as_raw_fd(), self.headers.as_mut_ptr());
+        let count = self.headers.len() as libc::c_uint;
+        let flags = libc::MSG_DONTWAIT;
+        let none = std::ptr::null_mut();
+        self.received = cvt(|| {
+            // SAFETY: `headers` are `count` headers wired to live memory of this batch.
+            unsafe { libc::recvmmsg(fd, headers, count, flags, none) }
+        })?;
+        Ok(self.received)
+    }
+
+    /// Gives back to the kernel the lengths that the last call overwrote.
+    fn reset(&mut self) {
+        let used = std::mem::take(&mut self.received);
+        if self.with_addresses {
+            for header in &mut self.headers[..used] {
+                header.msg_hdr.msg_namelen = RawAddress::LEN;
+                header.msg_hdr.msg_controllen = Control::LEN;
+            }
+        }
+    }
+
+    /// The datagram at `index` of the last batch, below what [`RecvBatch::recv`] returned.
+    #[inline]
+    pub fn datagram(&self, index: usize) -> Datagram<'_> {
+        let header = &self.headers[..self.received][index];
+        let message = &header.msg_hdr;
+        // SAFETY: msg_iov points to this batch's iovec, whose buffer lives as long as `self`.
+        let iovec = unsafe { &*message.msg_iov };
+        let length = (header.msg_len as usize).min(iovec.iov_len);
+        // SAFETY: the buffer holds iov_len initialised bytes, and nobody writes while `self` is
+        // borrowed: only `recv` does, which takes it mutably.
+        let bytes = unsafe { std::slice::from_raw_parts(iovec.iov_base.cast::<u8>(), length) };
+        let truncated = message.msg_flags & libc::MSG_TRUNC != 0;
+        if !self.with_addresses {
+            return Datagram { bytes, truncated, peer: None, local: None };
+        }
+        // SAFETY: msg_name points to this batch's RawAddress, initialised and alive.
+        let peer = unsafe { &*message.msg_name.cast::<RawAddress>() }.decode();
+        Datagram { bytes, truncated, peer, local: pktinfo::decode(message) }
+    }
+}
