@@ -6,7 +6,7 @@
 
 mod harness;
 
-use harness::{Bench, Operations, repeat, run};
+use harness::{Bench, Operations, repeat, run, whole};
 use onward::config::{Config, Host};
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -79,7 +79,7 @@ fn lines() -> Operations {
     let each = COREFILE.lines().count() as u64;
     let host = Host::plain();
     let mut owed = 0;
-    Box::new(move |count| {
+    whole(move |count| {
         owed += count;
         while owed >= each {
             owed -= each;

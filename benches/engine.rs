@@ -7,7 +7,7 @@
 mod harness;
 mod messages;
 
-use harness::{Bench, Operations, repeat, run};
+use harness::{Bench, Operations, repeat, run, whole};
 use messages::{query, response};
 use onward::config::{Config, Host};
 use onward::engine::forwarder::Arrivals;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 fn forward(batch: usize) -> Operations {
     let mut worker = Worker::of(&config(""));
     let mut owed = 0;
-    Box::new(move |count| {
+    whole(move |count| {
         owed += count as usize;
         while owed >= batch {
             owed -= batch;

@@ -7,7 +7,7 @@
 
 mod harness;
 
-use harness::{Bench, Operations, repeat, run};
+use harness::{Bench, Operations, repeat, run, whole};
 use onward::engine::ConnectionId;
 use onward::engine::pool::{PoolSettings, Pools, TrustSettings};
 use onward::moment::Moment;
@@ -48,7 +48,7 @@ fn take_release_batch() -> Operations {
     let (mut pools, mut now) = filled();
     let mut taken = Vec::with_capacity(BATCH);
     let mut owed = 0;
-    Box::new(move |count| {
+    whole(move |count| {
         owed += count as usize;
         while owed >= BATCH {
             owed -= BATCH;

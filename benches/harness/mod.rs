@@ -7,14 +7,18 @@
 //! * `cargo bench --bench wheel -- --list` prints the names.
 //! * `cargo bench --bench wheel -- --count NAME N` sets NAME up, does N operations and is silent.
 //!
-//! Instructions are counted as the difference of two such runs, so that start and set-up cancel
-//! out: `valgrind --tool=callgrind BINARY --count NAME N` for two values of N, then the
-//! difference of what it collected, divided by the difference of N. `benches/instructions` does
-//! this for all benches. Counts repeat to a few parts in a million where times vary by tenths:
-//! instructions gate, times inform.
+//! Of an operation that cannot be repeated without another, such as a response without its query,
+//! only a part is counted: what it hands to its [`Meter`]. Of the others all is.
+//!
+//! Instructions are counted in [`metered`] alone, as the difference of two such runs, so that what
+//! comes first cancels out: `valgrind --tool=callgrind --toggle-collect='*harness*metered*' BINARY
+//! --count NAME N` for two values of N, then the difference of what it collected, divided by the
+//! difference of N. `benches/instructions` does this for all benches. Counts repeat to a few parts
+//! in a million where times vary by tenths: instructions gate, times inform.
 
 use onward::clock::Clock;
 use onward::moment::nanos;
+use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,16 +35,47 @@ pub(crate) struct Bench {
     pub(crate) set_up: fn() -> Operations,
 }
 
-/// Performs as many operations as it is told to.
-pub(crate) type Operations = Box<dyn FnMut(u64)>;
+/// Performs as many operations as it is told to, and has the meter do what is to be counted.
+pub(crate) type Operations = Box<dyn FnMut(u64, &mut Meter)>;
 
 /// Wraps one operation, so that repeating it costs no indirect call each time.
 pub(crate) fn repeat(mut operation: impl FnMut() + 'static) -> Operations {
-    Box::new(move |count| {
+    whole(move |count| {
         for _ in 0..count {
             operation();
         }
     })
+}
+
+/// Wraps operations of which all is counted.
+pub(crate) fn whole(mut operations: impl FnMut(u64) + 'static) -> Operations {
+    Box::new(move |count, meter| meter.count(|| operations(count)))
+}
+
+/// Tells what is counted from what has to be done besides.
+pub(crate) struct Meter {
+    clock: Clock,
+    spent: Duration,
+}
+
+impl Meter {
+    fn start() -> Self {
+        Self { clock: Clock::start(), spent: Duration::ZERO }
+    }
+
+    /// Does what is counted. It reads the clock twice, which many operations at a time make up for.
+    pub(crate) fn count(&mut self, mut part: impl FnMut()) {
+        let start = self.clock.now();
+        metered(&mut part);
+        self.spent += self.clock.now().since(start);
+    }
+}
+
+/// Where instructions are counted: a function with a name of its own, which it comes back to.
+#[inline(never)]
+fn metered(part: &mut dyn FnMut()) {
+    part();
+    black_box(());
 }
 
 /// What a bench binary's `main` returns.
@@ -54,7 +89,8 @@ pub(crate) fn run(benches: &[Bench]) -> ExitCode {
             let (Some(bench), Ok(count)) = (bench, count.parse()) else {
                 return usage();
             };
-            (bench.set_up)()(count);
+            let mut meter = Meter::start();
+            (bench.set_up)()(count, &mut meter);
         }
         [] => benches.iter().for_each(time),
         [part] if !part.starts_with('-') => {
@@ -72,12 +108,12 @@ fn usage() -> ExitCode {
 
 /// Measures one bench and prints its line.
 fn time(bench: &Bench) {
-    let clock = Clock::start();
+    let mut meter = Meter::start();
     let mut operations = (bench.set_up)();
     let mut round = |count| {
-        let start = clock.now();
-        operations(count);
-        clock.now().since(start)
+        meter.spent = Duration::ZERO;
+        operations(count, &mut meter);
+        meter.spent
     };
     let mut count = 1;
     while round(count) < ROUND_MIN {
