@@ -2,12 +2,13 @@
 //!
 //! Each query is a cache miss: parsed, routed, written anew, given a connection and an id, queued;
 //! its response is matched, checked record by record, and written for the client. Batches of 64
-//! are a busy worker's, batches of one an idle worker's.
+//! are a busy worker's, batches of one an idle worker's. What is done for the query and what for
+//! its response are counted apart too, in the same turns of 64.
 
 mod harness;
 mod messages;
 
-use harness::{Bench, Operations, repeat, run, whole};
+use harness::{Bench, Meter, Operations, repeat, run, whole};
 use messages::{query, response};
 use onward::config::{Config, Host};
 use onward::engine::forwarder::Arrivals;
@@ -24,13 +25,19 @@ use std::time::Duration;
 
 /// Different questions, asked in turn: more than fit into a processor's nearest caches.
 const NAMES: usize = 4_096;
+/// Bytes of a reply at most.
+const OUT: usize = 1_232;
+/// A busy worker's.
+const BATCH: usize = 64;
 /// Between two batches.
 const STEP: Duration = Duration::from_micros(50);
 
 fn main() -> ExitCode {
     run(&[
-        Bench { name: "engine_query_batch_64", set_up: || forward(64) },
+        Bench { name: "engine_query_batch_64", set_up: || forward(BATCH) },
         Bench { name: "engine_query_batch_1", set_up: || forward(1) },
+        Bench { name: "engine_on_query", set_up: || part(count_queries) },
+        Bench { name: "engine_on_response", set_up: || part(count_responses) },
         Bench { name: "engine_hit", set_up: hit },
         Bench { name: "engine_parse_query", set_up: parse_query },
         Bench { name: "engine_parse_response", set_up: parse_response },
@@ -50,6 +57,33 @@ fn forward(batch: usize) -> Operations {
     })
 }
 
+/// The same in turns of 64, of which `turn` has only a part counted.
+fn part(turn: fn(&mut Worker, &mut Meter)) -> Operations {
+    let mut worker = Worker::of(&config(""));
+    let mut owed = 0;
+    Box::new(move |count, meter| {
+        owed += count as usize;
+        while owed >= BATCH {
+            owed -= BATCH;
+            turn(&mut worker, meter);
+        }
+    })
+}
+
+/// From the clients' packets to the queries to send.
+fn count_queries(worker: &mut Worker, meter: &mut Meter) {
+    let mut out = [0; OUT];
+    meter.count(|| worker.ask(BATCH, &mut out));
+    worker.answer(&mut out);
+}
+
+/// From the upstreams' packets to the replies.
+fn count_responses(worker: &mut Worker, meter: &mut Meter) {
+    let mut out = [0; OUT];
+    worker.ask(BATCH, &mut out);
+    meter.count(|| worker.answer(&mut out));
+}
+
 struct Worker {
     engine: Forwarder,
     now: Moment,
@@ -57,6 +91,8 @@ struct Worker {
     /// Of each query, whose id is still to be put in.
     responses: Vec<Vec<u8>>,
     sends: Vec<Outgoing>,
+    /// The first question of the turn, and the one after its last.
+    first: usize,
     next: usize,
 }
 
@@ -69,14 +105,21 @@ impl Worker {
             responses: queries.iter().map(|query| response(query)).collect(),
             queries,
             sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
+            first: 0,
             next: 0,
         }
     }
 
     fn turn(&mut self, batch: usize) {
-        let mut out = [0; 1_232];
+        let mut out = [0; OUT];
+        self.ask(batch, &mut out);
+        self.answer(&mut out);
+    }
+
+    /// Clients ask the next questions; upstreams read what is sent, and know what to respond.
+    fn ask(&mut self, batch: usize, out: &mut [u8]) {
         self.now = self.now.plus(STEP);
-        let first = self.next;
+        self.first = self.next;
         let mut arrivals = Arrivals::default();
         for left in (0..batch).rev() {
             let (client, query) = (client(self.next), &self.queries[self.next]);
@@ -87,26 +130,30 @@ impl Worker {
             }
             self.engine.prefetch_answers(&arrivals);
             for arrival in arrivals.drain() {
-                black_box(self.engine.on_arrival(self.now, arrival, &mut out));
+                black_box(self.engine.on_arrival(self.now, arrival, out));
             }
         }
         self.engine.swap_sends(&mut self.sends);
+        for (place, send) in self.sends.iter().enumerate() {
+            let query = self.engine.query(send).expect("it is outstanding");
+            self.responses[(self.first + place) % NAMES][..2].copy_from_slice(&query[..2]);
+        }
+    }
+
+    /// The responses come in, the clients have their replies, and the turn ends.
+    fn answer(&mut self, out: &mut [u8]) {
         for (place, send) in self.sends.drain(..).enumerate() {
-            let query = self.engine.query(&send).expect("it is outstanding");
-            let response = &mut self.responses[(first + place) % NAMES];
-            response[..2].copy_from_slice(&query[..2]);
+            let response = &self.responses[(self.first + place) % NAMES];
             let answered = self.engine.on_response(self.now, send.connection, response, false);
             let answered = answered.expect("it is the right answer");
-            while self.engine.next_reply(&answered, response, &mut out).is_some() {
-                black_box(&out);
+            while self.engine.next_reply(&answered, response, out).is_some() {
+                black_box(&*out);
             }
         }
         while let Some(request) = self.engine.next_request() {
             black_box(request);
         }
-        assert!(
-            self.engine.next_closed().is_none() && self.engine.next_failure(&mut out).is_none()
-        );
+        assert!(self.engine.next_closed().is_none() && self.engine.next_failure(out).is_none());
     }
 }
 
@@ -119,10 +166,10 @@ fn client(number: usize) -> Client {
 /// A query that the cache answers: from the packet to the reply.
 fn hit() -> Operations {
     let mut worker = Worker::of(&config("cache 3600\n"));
-    (0..NAMES / 64).for_each(|_| worker.turn(64));
-    let mut out = [0; 1_232];
+    (0..NAMES / BATCH).for_each(|_| worker.turn(BATCH));
+    let mut out = [0; OUT];
     repeat(move || {
-        worker.now = worker.now.plus(STEP / 64);
+        worker.now = worker.now.plus(STEP / BATCH as u32);
         let client = client(worker.next);
         let query = &worker.queries[worker.next];
         worker.next = (worker.next + 1) % NAMES;
