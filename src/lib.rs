@@ -16,7 +16,8 @@
 //! * [`cli`]: what was typed; [`corefile`]: text to tree; [`config`]: tree to meaning, for the
 //!   [`host`] it will run on; [`resolve`]: what host names in it stand for.
 //! * [`check`]: what a configuration means and needs, told without serving anybody.
-//! * [`doctor`]: what of the host is right, and what mends the rest.
+//! * [`doctor`]: what of the host is right, and what mends the rest. [`topology`]: where its cards
+//!   are, and whether the workers are near.
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
 //! * [`tls`]: certificates, keys and sessions, between a socket and its stream.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
@@ -57,6 +58,7 @@ pub mod status;
 pub mod sys;
 pub mod tls;
 pub mod top;
+pub mod topology;
 pub mod traffic;
 pub mod wheel;
 pub mod worker;

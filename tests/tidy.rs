@@ -21,7 +21,7 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     (
         "admin",
         &["clock", "config", "control", "engine", "figures", "log", "moment", "status", "sys"],
@@ -55,6 +55,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("sys", &[]),
     ("tls", &["config", "engine::errors"]),
     ("top", &["clock", "figures", "moment", "status"]),
+    ("topology", &["sys::cpu"]),
     ("traffic", &["clock", "engine::message", "moment", "sys", "tls"]),
     ("wheel", &["moment"]),
     ("worker", &["clock", "config", "control", "engine", "moment", "sys", "tls"]),

@@ -4,6 +4,7 @@
 
 use crate::check::Report;
 use crate::server::Steer;
+use crate::topology::Topology;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -14,10 +15,8 @@ pub(super) struct Facts {
     pub settings: BTreeMap<&'static str, u64>,
     /// The first and the last port that the kernel gives away.
     pub ports: Option<(u16, u16)>,
-    /// Network cards, not what is only software.
-    pub cards: Vec<Card>,
-    /// The cores of each NUMA node.
-    pub nodes: Vec<Vec<usize>>,
+    /// Its network cards and NUMA nodes.
+    pub topology: Topology,
     /// Frequency governors by core.
     pub governors: BTreeMap<usize, String>,
     /// Where the time comes from.
@@ -38,18 +37,6 @@ pub(super) struct Facts {
     pub watched: Counters,
     /// For how long we looked.
     pub seconds: u64,
-}
-
-/// A network card.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Card {
-    pub name: String,
-    /// The NUMA node that it is plugged into.
-    pub node: Option<usize>,
-    /// Of each receive queue the cores that RPS hands packets to.
-    pub queues: Vec<Vec<usize>>,
-    /// Of each interrupt of a receive queue its number and the cores it may go to.
-    pub interrupts: Vec<(u32, Vec<usize>)>,
 }
 
 /// Somebody who has port 53.

@@ -35,6 +35,17 @@ pub fn list(text: &str) -> Option<Vec<usize>> {
     Some(cores)
 }
 
+/// Cores as the kernel masks them, in words of 32 bits: `00000001,80000000` is 31 and 32.
+/// `None`: it is no such mask.
+pub fn mask(text: &str) -> Option<Vec<usize>> {
+    let mut cores = Vec::new();
+    for (word, digits) in text.trim().rsplit(',').enumerate() {
+        let bits = u32::from_str_radix(digits, 16).ok()?;
+        cores.extend((0..32).filter(|bit| bits >> bit & 1 == 1).map(|bit| word * 32 + bit));
+    }
+    Some(cores)
+}
+
 /// Pins the calling thread to `core`.
 ///
 /// # Errors
@@ -49,11 +60,13 @@ pub fn pin(core: usize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cores, cores_of_node, list, pin};
+    use super::{cores, cores_of_node, list, mask, pin};
 
     #[test]
-    fn the_kernel_lists_numbers_and_ranges() {
+    fn the_kernel_lists_numbers_and_ranges_or_masks_them() {
         assert_eq!(list("0-2,8\n"), Some(vec![0, 1, 2, 8]));
+        assert_eq!(mask("00000001,80000001\n"), Some(vec![0, 31, 32]));
+        assert_eq!((mask("0"), mask("g")), (Some(vec![]), None));
         assert_eq!(list("5"), Some(vec![5]));
         assert_eq!(list("\n"), Some(vec![]));
         assert_eq!(list("x"), None);

@@ -116,6 +116,40 @@ fn a_port_that_is_taken_is_broken_and_who_has_it_is_named() {
 }
 
 #[test]
+fn workers_far_from_the_card_are_told_its_node() {
+    let root = host("doctor_numa");
+    // The card is near cores that no host has: wherever this runs, the workers are on the other.
+    for (path, text) in [
+        ("sys/devices/system/node/node0/cpulist", "0-4095\n"),
+        ("sys/devices/system/node/node2/cpulist", "4096-4099\n"),
+        ("sys/devices/virtio7/numa_node", "2\n"),
+        ("proc/irq/25/effective_affinity_list", "4097\n"),
+    ] {
+        write(&root, path, text);
+    }
+    let what = ["--listen", "127.0.0.1", "--forward", "192.0.2.53"];
+    let numa = |report: &Value| {
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings.filter(|it| it["topic"] == "NUMA").cloned().collect::<Vec<_>>()
+    };
+    let (_, report) = examine(&root, &what);
+    let [finding] = &numa(&report)[..] else { panic!("{report:#}") };
+    assert_eq!(finding["verdict"], "advice");
+    let found = finding["found"].as_str().unwrap();
+    assert!(found.starts_with("eth0 is on node 2, workers on core"), "{found}");
+    assert!(found.contains("receive interrupts go to core 4097"), "{found}");
+    // A card that is down takes nothing in, wherever it is.
+    write(&root, "sys/class/net/eth0/operstate", "down\n");
+    assert!(numa(&examine(&root, &what).1).is_empty());
+    // Here all is on one side.
+    write(&root, "sys/class/net/eth0/operstate", "up\n");
+    write(&root, "sys/devices/virtio7/numa_node", "0\n");
+    write(&root, "proc/irq/25/effective_affinity_list", "0\n");
+    let (_, report) = examine(&root, &what);
+    assert_eq!(numa(&report)[0]["verdict"], "fine", "{report:#}");
+}
+
+#[test]
 fn a_configuration_that_cannot_be_served_is_broken() {
     let root = host("doctor_configuration");
     fs::write(root.join("Corefile"), ". {\n forwards . 192.0.2.1\n}\n").unwrap();

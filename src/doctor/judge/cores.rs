@@ -2,8 +2,9 @@
 //!
 //! Cards that the kernel tells no interrupts and no queues of are not judged.
 
-use super::super::facts::{Card, Facts, Wanted};
+use super::super::facts::{Facts, Wanted};
 use super::Finding;
+use crate::topology::{Card, FAR, cores as list, steering};
 use std::collections::BTreeSet;
 
 /// More than so many in a thousand ticks taken by the hypervisor are felt as latency.
@@ -13,7 +14,7 @@ const FAST: [&str; 2] = ["performance", "schedutil"];
 
 /// All of it.
 pub(super) fn judge(facts: &Facts, wanted: Option<&Wanted>) -> Vec<Finding> {
-    let cards = facts.cards.iter();
+    let cards = facts.topology.cards.iter();
     let mut findings: Vec<Finding> =
         cards.clone().filter_map(|card| intake(card, wanted)).collect();
     findings.extend(cards.filter_map(|card| node(card, facts, wanted)));
@@ -28,8 +29,7 @@ fn intake(card: &Card, wanted: Option<&Wanted>) -> Option<Finding> {
     if card.interrupts.is_empty() && card.queues.is_empty() {
         return None;
     }
-    let hardware = card.interrupts.iter().flat_map(|(_, cores)| cores.iter().copied());
-    let hardware: BTreeSet<usize> = hardware.collect();
+    let hardware = card.interrupted();
     let software: BTreeSet<usize> = card.queues.iter().flatten().copied().collect();
     let cores = if software.is_empty() { &hardware } else { &software };
     let name = &card.name;
@@ -60,35 +60,28 @@ fn intake(card: &Card, wanted: Option<&Wanted>) -> Option<Finding> {
     } else {
         "one core takes in every packet, and is the first to be full"
     };
-    let cores = list(&workers).replace("cores ", "").replace("core ", "").replace(", ", ",");
     Some(
         Finding::advice(TOPIC, format!("{found}; workers have {}", list(&workers)))
             .because(why)
-            .mend(format!("tuning/steer-interrupts --dry-run --cores {cores} {name}")),
+            .mend(steering(&workers, name)),
     )
 }
 
 /// Whether a card and the workers are on one NUMA node.
 fn node(card: &Card, facts: &Facts, wanted: Option<&Wanted>) -> Option<Finding> {
     const TOPIC: &str = "NUMA";
-    if facts.nodes.len() < 2 {
-        return None;
+    let place = facts.topology.place(card, &wanted?.cores)?;
+    if place.is_near() {
+        return Some(Finding::fine(TOPIC, place.to_string()));
     }
-    let (own, workers) = (card.node?, &wanted?.cores);
-    let near = facts.nodes.get(own)?;
-    let far: BTreeSet<usize> =
-        workers.iter().copied().filter(|core| !near.contains(core)).collect();
-    let name = &card.name;
-    if far.is_empty() {
-        return Some(Finding::fine(TOPIC, format!("{name} and the workers are on node {own}")));
+    let mut finding = Finding::advice(TOPIC, place.to_string()).because(FAR);
+    if let Some(cores) = place.better_cores() {
+        finding = finding.mend(format!("# {cores}"));
     }
-    let near: BTreeSet<usize> = near.iter().copied().collect();
-    let found = format!("{name} is on node {own}, workers on {} are not", list(&far));
-    Some(
-        Finding::advice(TOPIC, found)
-            .because("each packet crosses from one processor to the other, about 100 ns a line")
-            .mend(format!("# name cores of node {own} with --cores: {}", list(&near))),
-    )
+    Some(match place.steering() {
+        Some(command) => finding.mend(command),
+        None => finding,
+    })
 }
 
 fn governor(facts: &Facts, wanted: Option<&Wanted>) -> Option<Finding> {
@@ -128,11 +121,4 @@ fn steal(facts: &Facts) -> Option<Finding> {
             .because("while others have the core, packets wait and buffers fill")
             .mend("# of whoever runs the hypervisor: dedicated cores"),
     )
-}
-
-/// Cores as in «core 3» or «cores 0, 1, 2».
-fn list(cores: &BTreeSet<usize>) -> String {
-    let numbers: Vec<String> = cores.iter().map(usize::to_string).collect();
-    let noun = if cores.len() == 1 { "core" } else { "cores" };
-    format!("{noun} {}", numbers.join(", "))
 }

@@ -4,8 +4,9 @@
 //! the command that mends it.
 
 use super::super::Verdict;
-use super::super::facts::{Card, Counters, Facts, Holder, Loss, Wanted};
+use super::super::facts::{Counters, Facts, Holder, Loss, Wanted};
 use super::judge;
+use crate::topology::{Card, Topology};
 use std::collections::BTreeMap;
 
 fn wanted() -> Wanted {
@@ -124,7 +125,8 @@ fn card(interrupts: &[(u32, usize)], rps: &[usize]) -> Facts {
     let interrupts = interrupts.iter().map(|(number, core)| (*number, vec![*core])).collect();
     let (name, node) = ("eth0".to_owned(), Some(0));
     let card = Card { name, node, queues: vec![rps.to_vec()], interrupts };
-    Facts { cards: vec![card], ..Facts::default() }
+    let topology = Topology { cards: vec![card], ..Topology::default() };
+    Facts { topology, ..Facts::default() }
 }
 
 #[test]
@@ -146,12 +148,17 @@ fn packets_are_to_come_in_on_the_cores_of_the_workers() {
 #[test]
 fn workers_are_to_be_on_the_node_of_the_card() {
     let mut facts = card(&[(24, 0)], &[]);
-    facts.nodes = vec![vec![0, 1], vec![2, 3]];
+    facts.topology.nodes = BTreeMap::from([(0, vec![0, 1]), (1, vec![2, 3])]);
     assert_eq!(look(&facts, Some(&wanted()), "NUMA", "node 0").0, Verdict::Fine);
-    facts.cards[0].node = Some(1);
+    facts.topology.cards[0].node = Some(1);
     let (verdict, mend) = look(&facts, Some(&wanted()), "NUMA", "node 1");
     assert_eq!(verdict, Verdict::Advice);
-    assert!(mend.contains("cores 2, 3"), "{mend}");
+    assert!(mend.starts_with("# start it with --cores node1, which is cores 2, 3"), "{mend}");
+    facts.topology.cards[0].interrupts = vec![(24, vec![2])];
+    let (_, mend) = look(&facts, Some(&wanted()), "NUMA", "receive interrupts go to core 2");
+    assert!(mend.ends_with("\ntuning/steer-interrupts --dry-run --cores 0,1 eth0"), "{mend}");
+    let free = Wanted { cores: Vec::new(), ..wanted() };
+    assert!(judge(&facts, Some(&free)).iter().all(|finding| finding.topic != "NUMA"));
 }
 
 #[test]

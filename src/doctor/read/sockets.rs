@@ -4,7 +4,7 @@
 //! others a socket has an address and nobody.
 
 use super::super::facts::Holder;
-use super::entries;
+use crate::topology::entries;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;

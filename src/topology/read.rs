@@ -1,0 +1,104 @@
+//! Cards, interrupts and nodes, read from files of the kernel under some root.
+//!
+//! The formats are those of `proc(5)` and of the kernel's `Documentation/ABI`. A file that is not
+//! there or says something else is a fact that is not known. Only reads; what the facts mean is
+//! not known here.
+
+use super::{Card, Topology};
+use crate::sys::cpu::{list, mask};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Words in the names of interrupts that are for no receive queue.
+const OTHER_INTERRUPTS: [&str; 5] = ["output", "config", "async", "tx-", "control"];
+
+impl Topology {
+    /// As the host whose `proc` and `sys` are in `root` tells it now.
+    pub fn read(root: &Path) -> Self {
+        Self { nodes: nodes(root), cards: cards(root) }
+    }
+}
+
+fn nodes(root: &Path) -> BTreeMap<usize, Vec<usize>> {
+    let all = root.join("sys/devices/system/node");
+    let node = |name: String| {
+        let number = name.strip_prefix("node")?.parse().ok()?;
+        let text = fs::read_to_string(all.join(name).join("cpulist")).unwrap_or_default();
+        Some((number, list(&text).unwrap_or_default()))
+    };
+    entries(&all).into_iter().filter_map(node).collect()
+}
+
+fn cards(root: &Path) -> Vec<Card> {
+    let interrupts = fs::read_to_string(root.join("proc/interrupts")).unwrap_or_default();
+    let all = root.join("sys/class/net");
+    let card = |name: String| {
+        let path = all.join(&name);
+        let device = fs::canonicalize(path.join("device")).ok()?;
+        // Nothing comes in there, wherever it is plugged in.
+        if fs::read_to_string(path.join("operstate")).is_ok_and(|state| state.trim() == "down") {
+            return None;
+        }
+        let queues = entries(&path.join("queues")).into_iter();
+        let queues = queues.filter(|queue| queue.starts_with("rx-"));
+        let queue = |queue| fs::read_to_string(path.join("queues").join(queue).join("rps_cpus"));
+        let queues = queues.filter_map(|name| mask(&queue(name).ok()?)).collect();
+        let node = fs::read_to_string(path.join("device/numa_node")).ok();
+        let node = node.and_then(|text| text.trim().parse().ok());
+        // virtio names its interrupts after the device, others after the interface.
+        let device = device.file_name().map(|name| name.to_string_lossy().into_owned());
+        let names: Vec<String> = [Some(name.clone()), device].into_iter().flatten().collect();
+        let affinity = |number: u32| Some((number, affinity(root, number)?));
+        let numbers = interrupts_of(&interrupts, &names).into_iter();
+        Some(Card { name, node, queues, interrupts: numbers.filter_map(affinity).collect() })
+    };
+    entries(&all).into_iter().filter_map(card).collect()
+}
+
+/// The cores that an interrupt goes to; those that it may go to where the kernel tells no more.
+fn affinity(root: &Path, number: u32) -> Option<Vec<usize>> {
+    let files = ["effective_affinity_list", "smp_affinity_list"];
+    let read = |file| fs::read_to_string(root.join(format!("proc/irq/{number}/{file}"))).ok();
+    files.into_iter().filter_map(read).find_map(|text| list(&text).filter(|it| !it.is_empty()))
+}
+
+/// The interrupts of receive queues of the card that has these names.
+fn interrupts_of(text: &str, names: &[String]) -> Vec<u32> {
+    let of_card = |line: &str| {
+        let (number, rest) = line.trim_start().split_once(':')?;
+        let name = rest.split_whitespace().last()?;
+        let is_ours = names.iter().any(|own| {
+            name.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with(['-', '.']))
+        });
+        let is_other = OTHER_INTERRUPTS.iter().any(|word| name.to_lowercase().contains(word));
+        if is_ours && !is_other { number.parse().ok() } else { None }
+    };
+    text.lines().filter_map(of_card).collect()
+}
+
+/// The names in a directory, in order.
+pub fn entries(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interrupts_of;
+
+    #[test]
+    fn interrupts_of_receive_queues_are_told_from_others() {
+        let text = "  CPU0 CPU1\n 24: 0 1 PCI-MSI 1-edge virtio0-config\n\
+                    25: 0 1 PCI-MSI 2-edge virtio0-input.0\n 26: 0 1 PCI-MSI virtio0-output.0\n\
+                    27: 0 1 PCI-MSI eth1-TxRx-0\n 28: 0 1 PCI-MSI eth10-TxRx-0\nNMI: 1 2 x\n";
+        let of = |names: &[&str]| {
+            interrupts_of(text, &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["eth0", "virtio0"]), [25]);
+        assert_eq!(of(&["eth1", "0000:01:00.0"]), [27]);
+    }
+}
