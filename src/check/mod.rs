@@ -3,8 +3,10 @@
 //! Reads, validates and resolves as serving does, by the same functions, and refuses what serving
 //! would refuse, as far as that can be known without listening: addresses are tried with a socket
 //! of any port that nobody is told of. Where somebody listens already it says so and refuses
-//! nothing: mostly it is the server that is to read this configuration next. [`Report`] collects
-//! the numbers; how it is written is told by its files `text`, `json` and `systemd`.
+//! nothing: mostly it is the server that is to read this configuration next. Where network cards
+//! are far from the workers it says so too, in the words of [`topology`](crate::topology).
+//! [`Report`] collects the numbers; how it is written is told by its files `text`, `json` and
+//! `systemd`.
 
 mod json;
 mod report;
@@ -17,10 +19,12 @@ use crate::cli::{Check, CheckFormat, CliError, Serve};
 use crate::config::{Config, ConfigError, HttpListener, Page};
 use crate::server::{self, StartError};
 use crate::sys::{cpu, limits, socket};
+use crate::topology::Topology;
 use crate::{host, tls, worker};
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// Addresses that are named as taken; more would say no more.
 const TAKEN_MAX: usize = 4;
@@ -83,7 +87,8 @@ impl std::error::Error for Refusal {}
 /// # Errors
 /// [`Refusal`]: it would not be served. Machines are told so on standard output too.
 pub fn run(options: &Check) -> Result<(), Refusal> {
-    let outcome = examine(&options.serve);
+    let on_host = |report: Report| report.on(&Topology::read(Path::new("/")));
+    let outcome = examine(&options.serve).map(on_host);
     let text = match (&outcome, options.format) {
         (Ok(report), CheckFormat::Text) => report.to_string(),
         (Ok(report), CheckFormat::Json) => json::accepted(report),
@@ -96,7 +101,7 @@ pub fn run(options: &Check) -> Result<(), Refusal> {
     outcome.map(drop)
 }
 
-/// What serving this would take.
+/// What serving this would take. Where cards are is for who asks: `onward doctor` looks itself.
 ///
 /// # Errors
 /// [`Refusal`]: it would not be served.
@@ -160,4 +165,55 @@ fn refuse_what_the_host_lacks(config: &Config) -> Result<(), StartError> {
             .map_err(|error| StartError::Bind(address, error))?;
     }
     server::check_sources(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Report, json};
+    use crate::config::{Config, Host};
+    use crate::topology::{Card, Topology};
+    use crate::worker;
+
+    fn report(cores: &[Option<usize>]) -> Report {
+        let host = Host::plain();
+        let text = b". {\n bind 127.0.0.1\n forward . 192.0.2.1\n}\n";
+        let (config, warnings) = Config::load(text, "Corefile", &host).unwrap();
+        let memory = worker::measure(&config).unwrap();
+        Report::new(config, warnings, &host, cores.to_vec(), memory)
+    }
+
+    /// Two nodes, the card on the second.
+    fn host() -> Topology {
+        let interrupts = vec![(24, vec![2])];
+        let card = Card { name: "eth0".into(), node: Some(1), interrupts, ..Card::default() };
+        Topology { nodes: [(0, vec![0, 1]), (1, vec![2, 3])].into(), cards: vec![card] }
+    }
+
+    #[test]
+    fn a_card_far_from_the_workers_is_noted_for_people_and_for_machines() {
+        let report = report(&[Some(0), Some(1)]).on(&host());
+        let note = "eth0 is on node 1, workers on cores 0, 1 are not, its receive interrupts go \
+                    to core 2, whose node has no worker: ";
+        let text = report.to_string();
+        let line = text.lines().find(|line| line.contains("eth0")).unwrap();
+        assert!(line.starts_with(&format!("# [WARNING] {note}")), "{line}");
+        let json: serde_json::Value = serde_json::from_str(&json::accepted(&report)).unwrap();
+        let notes = json["notes"].as_array().unwrap();
+        let has_note = |value: &serde_json::Value| value.as_str().unwrap().starts_with(note);
+        assert_eq!(notes.iter().filter(|note| has_note(note)).count(), 1, "{notes:?}");
+    }
+
+    #[test]
+    fn no_card_is_noted_where_nothing_is_wrong() {
+        let one = Topology { nodes: [(0, vec![0, 1, 2, 3])].into(), ..host() };
+        for (cores, host) in [
+            ([Some(2), Some(3)], host()),
+            ([None, None], host()),
+            ([Some(0), Some(1)], one),
+            ([Some(0), Some(1)], Topology::default()),
+        ] {
+            let before = report(&cores);
+            assert_eq!(before.clone().on(&host), before, "{cores:?} {host:?}");
+        }
+    }
 }

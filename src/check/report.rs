@@ -5,6 +5,7 @@
 
 use crate::config::{Config, Descriptors, Forward, Host};
 use crate::corefile::Warning;
+use crate::topology::Topology;
 use crate::worker::Memory;
 
 /// A configuration, and what serving it takes.
@@ -88,6 +89,13 @@ impl Report {
             gso,
             gso_wanted,
         }
+    }
+
+    /// With what is to be said of a host where cards and cores are like this.
+    pub fn on(mut self, topology: &Topology) -> Self {
+        let pinned: Vec<usize> = self.cores.iter().copied().flatten().collect();
+        self.notes.extend(topology.notes(&pinned));
+        self
     }
 
     /// How many there are.
