@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 /// Words in the names of interrupts that are for no receive queue.
-const OTHER_INTERRUPTS: [&str; 5] = ["output", "config", "async", "tx-", "control"];
+const OTHER_INTERRUPTS: [&str; 6] = ["output", "config", "async", "tx-", "control", "mgmnt"];
 
 impl Topology {
     /// As the host whose `proc` and `sys` are in `root` tells it now.
@@ -46,7 +46,7 @@ fn cards(root: &Path) -> Vec<Card> {
         let queues = queues.filter_map(|name| mask(&queue(name).ok()?)).collect();
         let node = fs::read_to_string(path.join("device/numa_node")).ok();
         let node = node.and_then(|text| text.trim().parse().ok());
-        // virtio names its interrupts after the device, others after the interface.
+        // Some drivers name their interrupts after the device, others after the interface.
         let device = device.file_name().map(|name| name.to_string_lossy().into_owned());
         let names: Vec<String> = [Some(name.clone()), device].into_iter().flatten().collect();
         let affinity = |number: u32| Some((number, affinity(root, number)?));
@@ -68,13 +68,28 @@ fn interrupts_of(text: &str, names: &[String]) -> Vec<u32> {
     let of_card = |line: &str| {
         let (number, rest) = line.trim_start().split_once(':')?;
         let name = rest.split_whitespace().last()?;
-        let is_ours = names.iter().any(|own| {
-            name.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with(['-', '.']))
-        });
-        let is_other = OTHER_INTERRUPTS.iter().any(|word| name.to_lowercase().contains(word));
-        if is_ours && !is_other { number.parse().ok() } else { None }
+        let is_ours = names.iter().any(|own| is_of(name, own));
+        if is_ours && !is_other(name) { number.parse().ok() } else { None }
     };
     text.lines().filter_map(of_card).collect()
+}
+
+/// Whether a driver's `name` of an interrupt has that of the card in it: before its queue, as in
+/// `eth0-TxRx-0` and `i40e-eth0-TxRx-0`, or behind it, as in `mlx5_comp0@pci:0000:3b:00.0`.
+fn is_of(name: &str, own: &str) -> bool {
+    name.match_indices(own).any(|(place, _)| {
+        let (before, after) = (&name[..place], &name[place + own.len()..]);
+        let is_before =
+            (before.is_empty() || before.ends_with('-')) && after.starts_with(['-', '.']);
+        let is_behind = before.ends_with(['@', ':']) && after.is_empty();
+        is_before || is_behind
+    })
+}
+
+/// Whether it is of no receive queue; `Tx-Rx` is of both.
+fn is_other(name: &str) -> bool {
+    let name = name.to_lowercase();
+    !name.contains("tx-rx") && OTHER_INTERRUPTS.iter().any(|word| name.contains(word))
 }
 
 /// The names in a directory, in order.
@@ -100,5 +115,34 @@ mod tests {
         };
         assert_eq!(of(&["eth0", "virtio0"]), [25]);
         assert_eq!(of(&["eth1", "0000:01:00.0"]), [27]);
+    }
+
+    #[test]
+    fn drivers_name_them_each_in_its_way() {
+        let names = ["eth0".to_owned(), "0000:3b:00.0".to_owned()];
+        for (name, is_ours) in [
+            ("eth0-TxRx-0", true),
+            ("eth0-rx-1", true),
+            ("eth0-Tx-Rx-0", true),
+            ("i40e-eth0-TxRx-7", true),
+            ("mlx4-5@0000:3b:00.0", true),
+            ("mlx5_comp3@pci:0000:3b:00.0", true),
+            ("mlx5_comp3@pci:0000:3b:00.1", false),
+            ("mlx5_async0@pci:0000:3b:00.0", false),
+            ("ena-mgmnt@pci:0000:3b:00.0", false),
+            ("i40e-0000:3b:00.0:misc", false),
+            ("eth0-tx-1", false),
+            // Of the link, where queues have their own.
+            ("eth0", false),
+            ("eth01-TxRx-0", false),
+            ("veth0-TxRx-0", false),
+        ] {
+            let text = format!(" 31: 5 0 PCI-MSI 524288-edge {name}\n");
+            assert_eq!(
+                interrupts_of(&text, &names),
+                if is_ours { vec![31] } else { vec![] },
+                "{name}"
+            );
+        }
     }
 }
