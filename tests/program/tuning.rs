@@ -6,6 +6,7 @@
 use super::process::directory;
 use crate::installed::is_installed;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -235,6 +236,32 @@ fn where_queues_are_fewer_than_cores_the_kernel_hands_packets_on() {
     host.write("sys/class/net/eth0/queues/rx-0/rps_cpus", "f\n");
     host.write("sys/class/net/eth0/queues/rx-1/rps_cpus", "f\n");
     assert_eq!(succeeds(&host.steer(&["eth0"])), "");
+}
+
+#[test]
+fn interrupts_are_found_as_each_driver_names_them() {
+    for (number, [one, other]) in [
+        ["i40e-eth0-TxRx-0", "i40e-eth0-TxRx-1"],
+        ["eth0-Tx-Rx-0", "eth0-Tx-Rx-1"],
+        ["mlx5_comp0@pci:0000:3b:00.0", "mlx5_comp1@pci:0000:3b:00.0"],
+        ["mlx4-1@0000:3b:00.0", "mlx4-2@0000:3b:00.0"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let host = Host::new(&format!("steer_driver_{number}"));
+        symlink("../../../devices/0000:3b:00.0", host.0.join("sys/class/net/eth0/device")).unwrap();
+        host.write(
+            "proc/interrupts",
+            &format!(
+                "      CPU0 CPU1\n 24: 1 0 PCI-MSI mlx5_async0@pci:0000:3b:00.0\n \
+                 25: 1 0 PCI-MSI {one}\n 26: 1 0 PCI-MSI {other}\n \
+                 27: 1 0 PCI-MSI eth0-tx-1\n 28: 1 0 PCI-MSI mlx5_comp0@pci:0000:3b:00.1\n",
+            ),
+        );
+        succeeds(&host.steer(&["--cores", "2,3", "eth0"]));
+        assert_eq!(host.state(), ["2", "3", "0"], "{one}");
+    }
 }
 
 #[test]
