@@ -341,7 +341,8 @@ impl Exchanges {
         // At most one in four ids of a connection is taken, so this ends at once.
         let id = loop {
             let id = random();
-            if self.find(connection, id).is_none() {
+            let has_it = |other| self.slots[other as usize].attempt == Some((connection, id));
+            if self.by_id.insert_new(id_hash(connection, id), slot, has_it) {
                 break id;
             }
         };
@@ -355,7 +356,6 @@ impl Exchanges {
         let (timeout, queue) = &mut self.timeouts[exchange.timeout_class as usize];
         exchange.attempt = Some((connection, id));
         exchange.attempt_until = now.plus(*timeout);
-        self.by_id.insert(id_hash(connection, id), slot);
         queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_attempt);
         self.on_connection[connection.index()]
             .push_back(&mut self.slots, slot, |exchange| &mut exchange.on_connection);

@@ -78,13 +78,33 @@ impl Index {
     /// # Panics
     /// Beyond the capacity it was made with: the slab is bounded by the same number.
     pub fn insert(&mut self, hash: u32, slot: u32) {
+        self.insert_new(hash, slot, |_| false);
+    }
+
+    /// The same, unless `is_it` recognises a slot that is there under this hash. Whether it was
+    /// added.
+    ///
+    /// # Panics
+    /// As [`Index::insert`].
+    pub fn insert_new(&mut self, hash: u32, slot: u32, mut is_it: impl FnMut(u32) -> bool) -> bool {
         assert!(self.len < self.slots_max, "the index is as large as its slab");
         let size = self.mask + 1;
         if 2 * (self.len + 1) > size && size < self.entries.len() {
             self.resize(2 * size);
         }
-        self.put((hash, slot + 1));
-        self.len += 1;
+        let mut place = hash as usize & self.mask;
+        loop {
+            let entry = &mut self.entries[place];
+            match entry.1.checked_sub(1) {
+                None => {
+                    *entry = (hash, slot + 1);
+                    self.len += 1;
+                    return true;
+                }
+                Some(other) if entry.0 == hash && is_it(other) => return false,
+                Some(_) => place = (place + 1) & self.mask,
+            }
+        }
     }
 
     fn put(&mut self, entry: Entry) {
@@ -156,6 +176,10 @@ mod tests {
         assert_eq!(index.find(9, |slot| slot == 1), None);
         assert_eq!(index.find(9, |slot| slot == 3), Some(3));
         assert_eq!(index.len, 3);
+        assert!(!index.insert_new(9, 1, |slot| slot == 2), "it is there already");
+        assert_eq!((index.len, index.find(9, |slot| slot == 1)), (3, None));
+        assert!(index.insert_new(9, 1, |slot| slot == 1));
+        assert_eq!(index.find(9, |slot| slot == 1), Some(1));
     }
 
     #[test]

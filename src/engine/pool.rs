@@ -167,7 +167,7 @@ impl Pools {
     }
 
     /// Finds a connection of `pool` for one query; one that was never seen before is to be dialled.
-    /// `random`: a uniform number, for the jitter. `suspect` tells streams on which a query has
+    /// `random`: gives a uniform number, for the jitter. `suspect` tells streams on which a query has
     /// waited for so long that no other should join it.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ impl Pools {
         &mut self,
         pool: usize,
         now: Moment,
-        random: u32,
+        random: impl FnOnce() -> u32,
         suspect: impl Fn(ConnectionId) -> bool,
     ) -> Result<ConnectionId, TakeError> {
         self.now = self.now.max(now);
@@ -184,14 +184,14 @@ impl Pools {
             return Err(TakeError::Stopped);
         }
         if self.pools[pool].settings.streams {
-            return self.take_stream(pool, now, random, suspect);
+            return self.take_stream(pool, now, random(), suspect);
         }
         if let Some((slot, left @ 1..)) = self.pools[pool].batch {
             self.pools[pool].batch = Some((slot, left - 1));
             self.connections[slot as usize].outstanding += 1;
             return Ok(self.id(slot));
         }
-        let slot = self.take_whole(pool, now, random)?;
+        let slot = self.take_whole(pool, now, random())?;
         let left = self.pools[pool].settings.max_inflight - 1;
         if self.pools[pool].batch.replace((slot, left)).is_none() {
             self.batches.push(pool as u32);

@@ -6,6 +6,7 @@
 
 use super::{Client, Exchanges, WAITERS_MAX, class_of};
 use crate::engine::list::NONE;
+use crate::engine::message::HEADER_LEN;
 use crate::engine::message::query::Asked;
 use crate::moment::Moment;
 use std::time::Duration;
@@ -131,6 +132,14 @@ impl Exchanges {
     /// Who waited there, until the next one joins.
     pub fn dismissed(&self, waiter: Dismissed) -> &Waiter {
         &self.waiters[waiter.0 as usize].0
+    }
+
+    /// Has the question of `reply`, the answer to the exchange that is or was just in `slot`, name
+    /// what was asked as this waiter has spelt it.
+    pub fn spell(&self, slot: u32, waiter: Dismissed, reply: &mut [u8]) {
+        if let Some(spelling) = &self.dismissed(waiter).spelling {
+            spelling.apply(&mut reply[HEADER_LEN..HEADER_LEN + self.name_len(slot)]);
+        }
     }
 
     /// The next waiter of a settled exchange; with the last one the exchange ends and its slot

@@ -170,7 +170,7 @@ impl Forwarder {
         let transport = self.exchanges.get(slot).transport;
         let way = self.way_to(upstream, transport);
         let pool = pool_of(upstream, way.transport());
-        let (random, exchanges) = (self.random.next_u32(), &self.exchanges);
+        let (random, exchanges) = (|| self.random.next_u32(), &self.exchanges);
         let suspect = |connection| exchanges.is_suspect(connection, now);
         let Ok(connection) = self.pools.take(pool, now, random, suspect) else { return false };
         let id = || self.random.next_u32() as u16;

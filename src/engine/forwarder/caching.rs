@@ -17,7 +17,7 @@ use crate::engine::memory::Place;
 use crate::engine::message::query::Query;
 use crate::engine::message::reply::{ExtendedError, ReplyTo, minimal};
 use crate::engine::message::response::Response;
-use crate::engine::message::{NAME_LEN_MAX, flags, u16_at};
+use crate::engine::message::{flags, u16_at};
 use crate::engine::stats::CacheStats;
 use crate::engine::tally::NOWHERE;
 use crate::engine::zones::Folded;
@@ -311,10 +311,10 @@ impl Forwarder {
         out: &mut [u8],
     ) -> Option<usize> {
         let Remembered { at, block, instead, .. } = remembered?;
-        let mut scratch = [0; NAME_LEN_MAX + 4];
         let finish = self.chains[block].finish_cached();
-        let to = to_waiter(&self.exchanges, slot, waiter, finish, &mut scratch);
+        let to = to_waiter(&self.exchanges, slot, waiter, finish);
         let len = self.caches.get(block)?.write(at, instead?, &to, out)?;
+        self.exchanges.spell(slot, waiter, out);
         self.chains[block].rearrange(&mut out[..len], || self.random.next_u32());
         Some(len)
     }

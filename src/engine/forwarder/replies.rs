@@ -12,7 +12,7 @@ use crate::engine::message::compose::write_error;
 use crate::engine::message::query::Asked;
 use crate::engine::message::reply::{Finish, ReplyTo, write_answer};
 use crate::engine::message::response::Response;
-use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, flags, reply};
+use crate::engine::message::{HEADER_LEN, Rcode, flags, reply};
 use crate::engine::stats::DropReason;
 use crate::engine::tally::Outcome;
 use crate::moment::Moment;
@@ -57,9 +57,9 @@ impl Forwarder {
         if let Some(len) = self.write_instead(slot, waiter, remembered, out) {
             return len;
         }
-        let mut scratch = [0; NAME_LEN_MAX + 4];
-        let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot), &mut scratch);
+        let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot));
         let len = write_answer(out, packet, response, &to);
+        self.exchanges.spell(slot, waiter, out);
         self.bound_ttls(remembered, &mut out[..len]);
         self.rearrange(slot, &mut out[..len]);
         len
@@ -118,11 +118,11 @@ impl Forwarder {
         reason: Reason,
         out: &mut [u8],
     ) -> usize {
-        let mut scratch = [0; NAME_LEN_MAX + 4];
-        let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot), &mut scratch);
+        let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot));
         let ReplyTo { asked, question, finish, .. } = to;
         let rcode = Rcode::ServFail;
         let len = write_error(out, asked, question, rcode, reason.extended(), finish);
+        self.exchanges.spell(slot, waiter, out);
         self.log_exchange(slot, rcode, reason);
         len
     }
@@ -180,24 +180,17 @@ impl Forwarder {
     }
 }
 
-/// Who a waiter of the exchange that is or was just in `slot` is to a writer of replies.
+/// Who a waiter of the exchange that is or was just in `slot` is to a writer of replies. How it
+/// spells the name is for [`Exchanges::spell`] to say, once that is written.
 pub(super) fn to_waiter<'a>(
     exchanges: &'a Exchanges,
     slot: u32,
     waiter: Dismissed,
     finish: Finish<'a>,
-    scratch: &'a mut [u8; NAME_LEN_MAX + 4],
 ) -> ReplyTo<'a> {
     let waiter = exchanges.dismissed(waiter);
     let limit = limit(&waiter.client, &waiter.asked);
-    let name_len = exchanges.name_len(slot);
-    let mut question = &exchanges.query(slot)[HEADER_LEN..HEADER_LEN + name_len + 4];
-    if let Some(spelling) = &waiter.spelling {
-        let spelt = &mut scratch[..question.len()];
-        spelt.copy_from_slice(question);
-        spelling.apply(&mut spelt[..name_len]);
-        question = spelt;
-    }
+    let question = &exchanges.query(slot)[HEADER_LEN..HEADER_LEN + exchanges.name_len(slot) + 4];
     ReplyTo { asked: &waiter.asked, question, limit, finish }
 }
 

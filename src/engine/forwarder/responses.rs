@@ -11,7 +11,7 @@ use super::{Answered, Forwarder};
 use crate::engine::errors::Reason;
 use crate::engine::key::{ConnectionId, Transport};
 use crate::engine::message::response::{Response, answers, is_response};
-use crate::engine::message::{Rcode, flags, id};
+use crate::engine::message::{HEADER_LEN, Rcode, flags, id};
 use crate::engine::policy::Tour;
 use crate::engine::routes::Onward;
 use crate::engine::stats::DropReason;
@@ -108,8 +108,12 @@ impl Forwarder {
         if !answers(packet, self.exchanges.query(slot), name_len) {
             return Err(DropReason::ResponseWrongQuestion);
         }
-        let response =
-            if truncated { Response::of_truncated(packet) } else { Response::parse(packet) };
+        let response = if truncated {
+            Response::of_truncated(packet)
+        } else {
+            // Its question is ours to the letter case, so it ends where ours does.
+            Response::behind(packet, HEADER_LEN + name_len + 4)
+        };
         Ok((slot, response.ok_or(DropReason::ResponseMalformed)?))
     }
 

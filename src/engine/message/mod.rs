@@ -213,9 +213,11 @@ impl Record {
     /// owner's pointer does not point backwards.
     pub fn parse(packet: &[u8], start: usize) -> Option<Self> {
         let fixed = skip_name(packet, start)?;
-        let (kind, class) = (u16_at(packet, fixed)?, u16_at(packet, fixed + 2)?);
+        let words: &[u8; 10] = packet.get(fixed..)?.first_chunk()?;
+        let word = |index: usize| u16::from_be_bytes([words[2 * index], words[2 * index + 1]]);
+        let (kind, class) = (word(0), word(1));
         let data = fixed + 10;
-        let end = data + usize::from(u16_at(packet, fixed + 8)?);
+        let end = data + usize::from(word(4));
         (end <= packet.len()).then_some(Self { start, fixed, kind, class, data, end })
     }
 

@@ -217,8 +217,9 @@ fn write_answer_head(out: &mut [u8], to: &ReplyTo<'_>, word: u16, counts: [u16; 
 }
 
 pub(super) fn write_head(out: &mut [u8], header: [u16; 6]) {
-    for (index, word) in header.into_iter().enumerate() {
-        put_u16(out, 2 * index, word);
+    let (places, _) = out[..HEADER_LEN].as_chunks_mut();
+    for (place, word) in places.iter_mut().zip(header) {
+        *place = word.to_be_bytes();
     }
 }
 

@@ -23,7 +23,9 @@ pub fn answers(packet: &[u8], query: &[u8], name_len: usize) -> bool {
     match (packet.get(name.clone()), packet.get(rest.clone())) {
         // Comparing whole names is comparing labels: their length octets are below any letter.
         (Some(got), Some(rest_got)) => {
-            got.eq_ignore_ascii_case(&query[name]) && *rest_got == query[rest]
+            // Most servers answer as they were asked, to the letter.
+            (*got == query[name.clone()] || got.eq_ignore_ascii_case(&query[name]))
+                && *rest_got == query[rest]
         }
         _ => false,
     }
@@ -92,9 +94,14 @@ impl Response {
     /// than there is, or there are two OPTs. The records behind an OPT, where servers put nothing
     /// but signatures of the hop, do not count: only the additional section has any.
     pub fn parse(packet: &[u8]) -> Option<Self> {
-        let start = Question::parse(packet)?.end();
-        let count = |section: usize| u16_at(packet, 6 + 2 * section);
-        let mut counts = [count(0)?, count(1)?, count(2)?];
+        Self::behind(packet, Question::parse(packet)?.end())
+    }
+
+    /// The same of a response whose question is known to end at `start`.
+    pub fn behind(packet: &[u8], start: usize) -> Option<Self> {
+        let header: &[u8; HEADER_LEN] = packet.first_chunk()?;
+        let word = |index: usize| u16::from_be_bytes([header[2 * index], header[2 * index + 1]]);
+        let (flags, mut counts) = (word(1), [word(3), word(4), word(5)]);
         let (mut place, mut answers_end, mut end, mut opt) = (start, start, start, None);
         for (section, count) in counts.iter_mut().enumerate() {
             let mut kept = 0;
@@ -116,7 +123,7 @@ impl Response {
                 answers_end = end;
             }
         }
-        Some(Self { flags: u16_at(packet, 2)?, counts, start, answers_end, end, opt })
+        Some(Self { flags, counts, start, answers_end, end, opt })
     }
 
     /// What a response that the buffer could not hold is worth: its header and question, with TC

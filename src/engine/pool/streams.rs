@@ -440,7 +440,7 @@ mod tests {
     }
 
     fn take(pools: &mut Pools, now: Moment) -> ConnectionId {
-        pools.take(0, now, 0, |_| false).unwrap()
+        pools.take(0, now, || 0, |_| false).unwrap()
     }
 
     #[test]
@@ -465,7 +465,7 @@ mod tests {
         let mut pools = Pools::new([PoolSettings { max_inflight: 2, ..settings(None) }]);
         let full: Vec<_> = (0..200).map(|_| take(&mut pools, at(0.0))).collect();
         assert_eq!(pools.len(0), 100, "two on each");
-        let none = pools.take(0, at(0.0), 0, |_| false);
+        let none = pools.take(0, at(0.0), || 0, |_| false);
         assert_eq!(none, Err(TakeError::Exhausted));
         // Of the one dialled last and of one in the middle a query ends.
         for stream in [full[199], full[101]] {
