@@ -35,7 +35,7 @@ class Setting:
 
     mode: str  # udp, tcp, dot or hit
     port: int
-    upstreams: list  # ports on 127.0.0.1
+    upstreams: list  # their ports
     directory: Path
     cores: str = "0"
     names: int = 1_000_000
@@ -45,6 +45,9 @@ class Setting:
     zones: list = field(default_factory=list)
     # The authority whose certificates upstreams show over TLS.
     authority: Path = Path("authority.pem")
+    # Of onward and the floor: where they listen, and where their upstreams do.
+    address: str = "127.0.0.1"
+    upstream_address: str = "127.0.0.1"
 
     @property
     def caches(self):
@@ -70,7 +73,7 @@ class Setting:
         return str(path)
 
     def addresses(self, between=":"):
-        return [f"127.0.0.1{between}{port}" for port in self.upstreams]
+        return [f"{self.upstream_address}{between}{port}" for port in self.upstreams]
 
 
 class CannotDo(Exception):
@@ -95,7 +98,7 @@ def corefile(setting):
         forward[0] += " {"
         forward += [f"        {line}" for line in lines] + ["    }"]
     cache = [f"    cache {{\n        success {setting.entries()} 86400\n    }}"] if setting.caches else []
-    body = "\n".join(["    bind 127.0.0.1", *cache, *forward])
+    body = "\n".join([f"    bind {setting.address}", *cache, *forward])
     # All zones share a block, and so its connections: what differs is how a zone is found.
     keys = " ".join(f"{zone}:{setting.port}" for zone in setting.zones or ["."])
     return f"{keys} {{\n{body}\n}}\n"
@@ -107,7 +110,7 @@ def onward(setting, program):
 
 
 def floor(setting, program):
-    listen = f"127.0.0.1:{setting.port}"
+    listen = f"{setting.address}:{setting.port}"
     if setting.mode == "hit":
         return [program, "responder", listen]
     if setting.streams:

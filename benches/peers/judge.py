@@ -32,6 +32,7 @@ def slot(told):
         "p99_us": micros(latency.get("p99")),
         "p999_us": micros(latency.get("p99.9")),
         "sent": counts["sent"],
+        "answered": counts["answered"],
         "lost": failed + bad + counts["mismatched"] + counts["stray"],
         "memory": server.get("memory_peak"),
         "behind": counts["behind"] + counts["unsent"],
@@ -47,10 +48,10 @@ def middle(values):
     return median(values) if values else None
 
 
-def ratios(rounds, name, base):
+def ratios(rounds, name, base, cost="cpu_us"):
     """The cost of `name` in terms of that of `base`, in each round that has both."""
     pairs = [(each.get(name), each.get(base)) for each in rounds]
-    return [a["cpu_us"] / b["cpu_us"] for a, b in pairs if a and b and a["cpu_us"] and b["cpu_us"]]
+    return [a[cost] / b[cost] for a, b in pairs if a and b and a[cost] and b[cost]]
 
 
 def summary(case):

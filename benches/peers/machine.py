@@ -2,8 +2,10 @@
 
 import contextlib
 import datetime
+import json
 import os
 import platform
+import re
 import resource
 import shutil
 import signal
@@ -21,6 +23,8 @@ READY_MAX = 20
 END_MAX = 5
 # Descriptors that a forwarder with the most connections needs.
 OPEN_FILES = 65_536
+# Where everything is that is not told otherwise.
+LOOPBACK = "127.0.0.1"
 # A query that asks whether somebody is ready is waited for so long, and asked again.
 LOOK = 0.1
 # A query that everybody answers: for the root's name servers, with an OPT record.
@@ -98,6 +102,32 @@ def host(used):
             f"{used[0]}, all others on core {used[1]}, load {load:.1f} at the end")
 
 
+def listed(kind):
+    """Words between commas, each of a kind."""
+    return lambda text: [kind(word) for word in text.split(",") if word]
+
+
+def check_keep(parser, name):
+    if name and not re.fullmatch(r"[\w.-]+", name):
+        parser.error("--keep is the name of a file")
+
+
+def command_line(program):
+    """What was typed, so that it can be typed again."""
+    plain = re.compile(r"[\w.,=:/{}-]+")
+    words = [word if plain.fullmatch(word) else f"'{word}'" for word in sys.argv[1:]]
+    return " ".join([program, *words])
+
+
+def keep(root, name, text, result):
+    """Writes what was found into benches/results, if it shall have a name there."""
+    if name:
+        results = root / "benches" / "results"
+        results.mkdir(exist_ok=True)
+        (results / f"{name}.md").write_text(text)
+        (results / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
 def today():
     return datetime.date.today().isoformat()
 
@@ -145,7 +175,7 @@ class Process:
         self.complaints.seek(0)
         return self.complaints.read()[-500:].decode(errors="replace").strip()
 
-    def wait_until_ready(self, port):
+    def wait_until_ready(self, port, address=LOOPBACK):
         """Asks until it answers; why not, if it does not."""
         until = time.monotonic() + READY_MAX
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
@@ -154,7 +184,7 @@ class Process:
                 if self.child.poll() is not None:
                     return f"it ended with {self.child.returncode}: {self.complaint()}"
                 with contextlib.suppress(OSError):
-                    asker.sendto(PROBE, ("127.0.0.1", port))
+                    asker.sendto(PROBE, (address, port))
                     if asker.recv(4096)[:2] == PROBE[:2]:
                         return None
         return f"it does not answer: {self.complaint()}"

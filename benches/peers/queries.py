@@ -12,6 +12,8 @@ TYPE_A, TYPE_AAAA, TYPE_OPT = 1, 28, 41
 CLASS_IN = 1
 UDP_SIZE = 1232
 RECURSION_DESIRED = 0x0100
+# An OPT record without options.
+OPT_LEN = 11
 # Digits of a name's number: room for 33 million names, always written whole.
 DIGITS = "abcdefghijklmnopqrstuvwxyz234567"
 DIGITS_COUNT = 5

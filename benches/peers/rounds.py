@@ -11,7 +11,7 @@ import threading
 import judge
 import queries
 from forwarders import CannotDo, Setting
-from machine import Process, free_ports, say
+from machine import LOOPBACK, Process, free_ports, say
 
 # A slot ends by itself; if not, something hangs.
 SLOT_MAX = 120
@@ -63,9 +63,9 @@ class Contestant:
 class Upstreams:
     """`loadgen upstream`, and how many queries and flows it has seen."""
 
-    def __init__(self, program, core, ports, delay, zone, authority):
+    def __init__(self, program, core, address, ports, delay, zone, authority):
         command = [program, "upstream", "--cores", str(core), "--tell", TELL, "--listen"]
-        command += [f"127.0.0.1:{port}" for port in ports]
+        command += [f"{address}:{port}" for port in ports]
         command += ["--behave", f"delay={delay}"] if delay != "0" else []
         command += ["--zone", str(zone)] if zone else []
         command += ["--tls", str(authority)] if authority else []
@@ -97,6 +97,9 @@ class Upstreams:
 class Bench:
     """Where cases are played; leaving it ends everything that is still there."""
 
+    # Where forwarders listen, and where their upstreams do.
+    address = upstream_address = LOOPBACK
+
     def __init__(self, programs, cores, directory, options):
         self.programs, self.directory, self.options = programs, directory, options
         self.forwarder_core, self.other_core = cores
@@ -121,9 +124,10 @@ class Bench:
         ports = free_ports(count)
         authority = self.authority if secure else None
         upstreams = Upstreams(
-            self.programs["loadgen"], self.other_core, ports, delay, zone, authority)
+            self.programs["loadgen"], self.other_core, self.upstream_address, ports, delay, zone,
+            authority)
         stack.callback(upstreams.process.end)
-        fault = upstreams.process.wait_until_ready(ports[0])
+        fault = upstreams.process.wait_until_ready(ports[0], self.upstream_address)
         if fault:
             raise SystemExit(f"the upstream: {fault}")
         return ports, upstreams
@@ -138,13 +142,19 @@ class Bench:
     def setting(self, name, mode, ports, names):
         cores = str(self.forwarder_core)
         return Setting(
-            mode, free_ports(1)[0], ports, self.place(name), cores, names, authority=self.authority)
+            mode, self.port(), ports, self.place(name), cores, names, authority=self.authority,
+            address=self.address, upstream_address=self.upstream_address)
+
+    @staticmethod
+    def port():
+        """One that a forwarder may listen on."""
+        return free_ports(1)[0]
 
     def contestant(self, stack, name, setting, starter, streams=False):
         """Starts one; raises CannotDo with the reason if that is in vain."""
         command = starter(setting)
         process = self.start(stack, name, command, setting.cores)
-        fault = process.wait_until_ready(setting.port)
+        fault = process.wait_until_ready(setting.port, self.address)
         if fault:
             raise CannotDo(fault)
         return Contestant(process, setting.port, self.options.outstanding, streams)
@@ -236,7 +246,7 @@ class Bench:
 
     def ask(self, one, path, zone, load):
         """One slot."""
-        command = [self.programs["loadgen"], "run", "--server", f"127.0.0.1:{one.port}", *load]
+        command = [self.programs["loadgen"], "run", "--server", f"{self.address}:{one.port}", *load]
         command += ["--queries-binary", str(path), "--sockets", str(SOCKETS), "--quiet"]
         command += ["--cores", str(self.other_core), "--pid", str(one.process.pid), "--json", "-"]
         command += ["--verify-zone", str(zone)] if zone else ["--verify"]
