@@ -397,6 +397,20 @@ fn an_upstream_with_a_zone_is_verified_against_it() {
 }
 
 #[test]
+fn a_closed_loop_asks_again_as_soon_as_it_was_answered() {
+    let (_upstream, server) = upstream("", "");
+    let mut options = options(server, 1_000.0, 200);
+    options.limit = Some(200);
+    options.load = Load::Closed { outstanding: 1, duration: None };
+    let tally = run(&options);
+    assert_eq!(tally.counts.answered, 200);
+    // Of a loop that sleeps for ten milliseconds between an answer and the next query, none is so
+    // fast.
+    let latency = tally.latency.value_at_quantile(0.25);
+    assert!(latency < 9_000_000, "{latency} ns");
+}
+
+#[test]
 fn a_query_leaves_within_twenty_microseconds_of_its_instant() {
     let (_upstream, server) = upstream("", "");
     let tally = run(&options(server, 1_000.0, 500));

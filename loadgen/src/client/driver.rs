@@ -135,12 +135,13 @@ impl Driver {
                 Halt::Waiting => break,
             }
             self.send(now, &mut outbox);
+            let came = !self.ready.is_empty();
             self.receive(&mut inbox);
             let outstanding = || self.links.iter().any(|link| link.ledger.outstanding() > 0);
             if self.due.is_none() && !outstanding() {
                 break;
             }
-            self.wait()?;
+            self.wait(came)?;
         }
         for link in &mut self.links {
             link.ledger.abandon(|intended| self.tally.note_unfinished(intended));
@@ -236,6 +237,8 @@ impl Driver {
             let Some(slot) = link.ledger.reserve() else { break };
             let length = self.workload.write(link.ledger.buffer(slot));
             let chance = self.workload.draw() as u16;
+            // In a closed loop it could not leave before there was room.
+            let due = if matches!(self.instants, Instants::AtOnce) { now } else { due };
             link.ledger.launch(slot, length, chance, due, now);
             self.batch.push(slot);
             self.due = self.next_instant(now);
@@ -258,13 +261,15 @@ impl Driver {
         });
     }
 
-    /// Sleeps until something is due or comes.
-    fn wait(&mut self) -> io::Result<()> {
-        // In a closed loop a query is due when an answer has come, and that is an event.
-        let next = self.due.filter(|_| !matches!(self.instants, Instants::AtOnce));
+    /// Sleeps until something is due or comes. In a closed loop a query is due when an answer has
+    /// made room for it: no sleep when something `came`.
+    fn wait(&mut self, came: bool) -> io::Result<()> {
+        let closed = matches!(self.instants, Instants::AtOnce);
+        let next = self.due.filter(|_| !closed);
         let next = next.map(|due| self.start.plus(due.since(Moment::ZERO)));
         let now = next.map_or(Moment::ZERO, |_| self.clock.now());
-        self.pacer.wait(now, next, !self.ready.is_empty())?;
+        let busy = !self.ready.is_empty() || closed && came && self.due.is_some();
+        self.pacer.wait(now, next, busy)?;
         for index in self.pacer.ready() {
             let link = &mut self.links[index];
             if !std::mem::replace(&mut link.ready, true) {
