@@ -183,14 +183,6 @@ fn knows_of(option: libc::c_int, value: libc::c_int) -> bool {
     socket.and_then(|socket| set_option(&socket, libc::SOL_UDP, option, value)).is_ok()
 }
 
-/// Has the kernel ask the network card for `socket`'s packets for so long before it waits for an
-/// interrupt (`SO_BUSY_POLL`). Longer than `net.core.busy_read` only CAP_NET_ADMIN may ask for, and
-/// not every card can be asked: it is a hint.
-pub fn prefer_busy_polling(socket: &impl AsRawFd, length: Duration) {
-    let micros = libc::c_int::try_from(length.as_micros()).unwrap_or(libc::c_int::MAX);
-    let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, micros);
-}
-
 /// Asks for as much room for what arrives as a listener has: for a socket that shall lose nothing
 /// while its thread is off its core.
 ///

@@ -28,7 +28,7 @@ use crate::control::{
 use crate::engine::Forwarder;
 use crate::engine::stats::Stats;
 use crate::engine::tally::Tallies;
-use crate::sys::{cpu, memory, random, socket};
+use crate::sys::{cpu, memory, random};
 use crossbeam_channel::{Receiver, Sender};
 use logging::Pages;
 use mio::net::TcpListener;
@@ -167,12 +167,6 @@ impl Seat {
     /// whether it could begin.
     pub fn work(mut self, core: Option<usize>, habits: Habits, ready: &Sender<io::Result<()>>) {
         (self.core, self.habits) = (core, habits);
-        let Habits { busy_poll, .. } = habits;
-        if !busy_poll.is_zero() {
-            let listening = self.listeners.iter().flatten();
-            let datagrams = listening.filter_map(|own| own.datagrams.as_ref());
-            datagrams.for_each(|own| socket::prefer_busy_polling(own, busy_poll));
-        }
         let pinned = core.map_or(Ok(()), cpu::pin);
         let begun = pinned.and_then(|()| random::seed());
         let mut seed = match begun {

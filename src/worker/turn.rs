@@ -90,7 +90,7 @@ impl<'a> Turner<'a> {
         let drain_until = seat.draining.then(|| seat.clock.now().plus(DRAIN_MAX));
         Self {
             engine,
-            sockets: Sockets::new(capacity, seat.habits, &seat.assignment.tls),
+            sockets: Sockets::new(capacity, seat.habits.gso, &seat.assignment.tls),
             queries: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, true),
             responses: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, false),
             replies: Replies::new(BATCH_MAX, DATAGRAM_LEN_MAX, seat.habits.gso, seat.clock),

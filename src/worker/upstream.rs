@@ -4,7 +4,6 @@
 //! dialled is found out here, by looking. A table beside the engine's slab, so a socket is found
 //! by index, and an id that has been closed meanwhile misses.
 
-use super::Habits;
 use super::stream::Stream;
 use super::token::Token;
 use crate::control::snapshot::Ports;
@@ -17,7 +16,6 @@ use mio::{Interest, Registry};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 /// A socket to an upstream.
 pub(super) enum Socket {
@@ -60,20 +58,18 @@ pub(super) struct Sockets {
     segments: bool,
     /// Upstreams on the way to which it does not.
     unsegmented: Vec<SocketAddr>,
-    /// For so long the kernel may ask the network card for a socket's packets.
-    busy_poll: Duration,
     /// Our side of sessions with upstreams.
     tls: Clients,
 }
 
 impl Sockets {
-    /// A table for connections numbered below `capacity`.
-    pub(super) fn new(capacity: usize, habits: Habits, setup: &Setup) -> Self {
-        let Habits { busy_poll, gso } = habits;
+    /// A table for connections numbered below `capacity`. `gso`: queries of equal length may leave
+    /// as one send.
+    pub(super) fn new(capacity: usize, gso: bool, setup: &Setup) -> Self {
         let segments = gso && socket::can_segment();
         let slots = std::iter::repeat_with(|| None).take(capacity).collect();
         let tls = Clients::new(setup, &Clients::default());
-        Self { slots, segments, busy_poll, unsegmented: Vec::new(), tls }
+        Self { slots, segments, unsegmented: Vec::new(), tls }
     }
 
     /// Makes the table large enough for connections numbered below `capacity`, to upstreams that
@@ -117,9 +113,6 @@ impl Sockets {
                     Socket::Stream(Box::new(Stream::new(stream, true, session)))
                 } else {
                     let socket = socket::udp_connected(upstream, source)?;
-                    if !self.busy_poll.is_zero() {
-                        socket::prefer_busy_polling(&socket, self.busy_poll);
-                    }
                     let fd = socket.as_raw_fd();
                     registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
                     let segments = gso && self.segments && !self.unsegmented.contains(&upstream);
