@@ -167,8 +167,8 @@ impl Pools {
     }
 
     /// Finds a connection of `pool` for one query; one that was never seen before is to be dialled.
-    /// `random`: gives a uniform number, for the jitter. `suspect` tells streams on which a query has
-    /// waited for so long that no other should join it.
+    /// `random` gives a uniform number, for the jitter. `suspect` tells streams on which a query
+    /// has waited for so long that no other should join it.
     ///
     /// # Errors
     /// [`TakeError`]; nothing has changed then.
