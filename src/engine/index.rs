@@ -56,13 +56,19 @@ impl Index {
     }
 
     /// The slot with this hash that `is_it` recognises.
-    pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.probe(hash, is_it).ok()
+    }
+
+    /// The same, or else the vacant place where its entry would stand.
+    #[inline]
+    fn probe(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Result<u32, usize> {
         let mut place = hash as usize & self.mask;
         loop {
             let (other, behind) = self.entries[place];
-            let slot = behind.checked_sub(1)?;
+            let slot = behind.checked_sub(1).ok_or(place)?;
             if other == hash && is_it(slot) {
-                return Some(slot);
+                return Ok(slot);
             }
             place = (place + 1) & self.mask;
         }
@@ -86,33 +92,16 @@ impl Index {
     ///
     /// # Panics
     /// As [`Index::insert`].
-    pub fn insert_new(&mut self, hash: u32, slot: u32, mut is_it: impl FnMut(u32) -> bool) -> bool {
+    pub fn insert_new(&mut self, hash: u32, slot: u32, is_it: impl FnMut(u32) -> bool) -> bool {
         assert!(self.len < self.slots_max, "the index is as large as its slab");
         let size = self.mask + 1;
         if 2 * (self.len + 1) > size && size < self.entries.len() {
             self.resize(2 * size);
         }
-        let mut place = hash as usize & self.mask;
-        loop {
-            let entry = &mut self.entries[place];
-            match entry.1.checked_sub(1) {
-                None => {
-                    *entry = (hash, slot + 1);
-                    self.len += 1;
-                    return true;
-                }
-                Some(other) if entry.0 == hash && is_it(other) => return false,
-                Some(_) => place = (place + 1) & self.mask,
-            }
-        }
-    }
-
-    fn put(&mut self, entry: Entry) {
-        let mut place = entry.0 as usize & self.mask;
-        while self.entries[place].1 != 0 {
-            place = (place + 1) & self.mask;
-        }
-        self.entries[place] = entry;
+        let Err(vacant) = self.probe(hash, is_it) else { return false };
+        self.entries[vacant] = (hash, slot + 1);
+        self.len += 1;
+        true
     }
 
     /// Has `size` entries in use from now on.
@@ -122,7 +111,11 @@ impl Index {
         let taken = self.entries[..=self.mask].iter_mut().filter(|entry| entry.1 != 0);
         moving.extend(taken.map(std::mem::take));
         self.mask = size - 1;
-        moving.drain(..).for_each(|entry| self.put(entry));
+        for entry in moving.drain(..) {
+            if let Err(vacant) = self.probe(entry.0, |_| false) {
+                self.entries[vacant] = entry;
+            }
+        }
         self.moving = moving;
     }
 
