@@ -6,9 +6,10 @@
 //! forwarder cannot cost less with the same calls, and what one costs beyond is what it does for
 //! its clients. Loop, sockets, batches and buffers are those of a plain program and of the
 //! forwarder itself (`onward::sys`): one epoll, edge-triggered, up to 64 datagrams a call, one
-//! connected socket to each upstream.
+//! connected socket to each upstream, of several one after the other for each query. With `--gso`,
+//! what is of equal length and goes one way leaves as one send.
 //!
-//!     cargo run --release --example floor -- relay LISTEN UPSTREAM...
+//!     cargo run --release --example floor -- relay [--gso] LISTEN UPSTREAM...
 //!     cargo run --release --example floor -- responder LISTEN
 //!
 //! It serves until it is killed. Nothing is safe here: a forged answer is passed on, and a client
@@ -18,6 +19,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use onward::sys::mmsg::{QueryBatch, RecvBatch, ReplyBatch};
 use onward::sys::socket;
+use std::cmp::Reverse;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -38,13 +40,23 @@ fn main() -> io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["relay", listen, ref upstreams @ ..] if !upstreams.is_empty() => {
-            let upstreams = upstreams.iter().map(|text| address(text));
-            Relay::new(address(listen)?, &upstreams.collect::<io::Result<Vec<_>>>()?)?.serve()
-        }
+        ["relay", "--gso", listen, ref upstreams @ ..] => relay(listen, upstreams, true),
+        ["relay", listen, ref upstreams @ ..] => relay(listen, upstreams, false),
         ["responder", listen] => respond(address(listen)?),
-        _ => Err(invalid("usage: floor relay LISTEN UPSTREAM... | floor responder LISTEN")),
+        _ => Err(usage()),
     }
+}
+
+fn relay(listen: &str, upstreams: &[&str], gso: bool) -> io::Result<()> {
+    if upstreams.is_empty() {
+        return Err(usage());
+    }
+    let upstreams = upstreams.iter().map(|text| address(text)).collect::<io::Result<Vec<_>>>()?;
+    Relay::new(address(listen)?, &upstreams, gso)?.serve()
+}
+
+fn usage() -> io::Error {
+    invalid("usage: floor relay [--gso] LISTEN UPSTREAM... | floor responder LISTEN")
 }
 
 fn address(text: &str) -> io::Result<SocketAddr> {
@@ -71,17 +83,27 @@ struct Relay {
     responses: RecvBatch,
     replies: ReplyBatch,
     outbox: QueryBatch,
-    /// Queries with their new ids, as long as `lengths` says.
+    gso: bool,
+    /// Queries with their new ids.
     packets: Vec<[u8; DATAGRAM_LEN_MAX]>,
-    lengths: Vec<usize>,
+    /// Of each query in the batch: which upstream's it is, how long it is and where.
+    batch: Vec<Query>,
     asked: Vec<Option<Asked>>,
     id: u16,
-    /// Whose turn the next batch is.
+    /// Whose turn the next query is.
     turn: usize,
 }
 
+/// In the order of leaving: each upstream's beside each other, the longest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Query {
+    upstream: usize,
+    length: Reverse<usize>,
+    packet: usize,
+}
+
 impl Relay {
-    fn new(listen: SocketAddr, upstreams: &[SocketAddr]) -> io::Result<Self> {
+    fn new(listen: SocketAddr, upstreams: &[SocketAddr], gso: bool) -> io::Result<Self> {
         let listener = socket::udp_listener(listen, false)?;
         let connected = upstreams.iter().map(|&upstream| socket::udp_connected(upstream, None));
         let upstreams = connected.collect::<io::Result<Vec<_>>>()?;
@@ -98,10 +120,11 @@ impl Relay {
             poll,
             inbox: RecvBatch::new(BATCH, DATAGRAM_LEN_MAX, true),
             responses: RecvBatch::new(BATCH, DATAGRAM_LEN_MAX, false),
-            replies: ReplyBatch::new(BATCH, DATAGRAM_LEN_MAX, false),
+            replies: ReplyBatch::new(BATCH, DATAGRAM_LEN_MAX, gso),
             outbox: QueryBatch::new(BATCH),
+            gso,
             packets: vec![[0; DATAGRAM_LEN_MAX]; BATCH],
-            lengths: Vec::with_capacity(BATCH),
+            batch: Vec::with_capacity(BATCH),
             asked: vec![None; IDS],
             id: 0,
             turn: 0,
@@ -125,46 +148,54 @@ impl Relay {
                     ready[number + 1] = self.take_responses(number);
                 }
             }
+            self.replies.flush(|_| self.listener.as_fd());
         }
     }
 
-    /// One batch from the clients to one upstream; whether there may be more.
+    /// One batch from the clients to the upstreams; whether there may be more.
     fn take_queries(&mut self) -> bool {
         let received = receive(&mut self.inbox, self.listener.as_fd());
-        self.lengths.clear();
+        self.batch.clear();
         for number in 0..received {
             let datagram = self.inbox.datagram(number);
             let packet = &mut self.packets[number];
             let length = datagram.bytes.len();
             packet[..length].copy_from_slice(datagram.bytes);
-            self.lengths.push(length);
+            self.turn = (self.turn + 1) % self.upstreams.len();
+            self.batch.push(Query { upstream: self.turn, length: Reverse(length), packet: number });
             let id = [packet[0], packet[1]];
             packet[..2].copy_from_slice(&self.id.to_be_bytes());
             let asked = datagram.peer.map(|peer| Asked { peer, id });
             self.asked[usize::from(self.id)] = asked;
             self.id = self.id.wrapping_add(1);
         }
-        self.turn = (self.turn + 1) % self.upstreams.len();
-        let packets = self.packets.iter().zip(&self.lengths);
-        let packets = packets.map(|(packet, &length)| &packet[..length]);
-        // What an upstream refuses is lost.
-        let _ = self.outbox.send(self.upstreams[self.turn].as_fd(), packets, false);
+        if self.gso || self.upstreams.len() > 1 {
+            self.batch.sort_unstable();
+        }
+        for group in self.batch.chunk_by(|a, b| a.upstream == b.upstream) {
+            let upstream = self.upstreams[group[0].upstream].as_fd();
+            let packets = group.iter().map(|query| &self.packets[query.packet][..query.length.0]);
+            // What an upstream refuses is lost.
+            let _ = self.outbox.send(upstream, packets, self.gso);
+        }
         received == BATCH
     }
 
-    /// One batch from an upstream to the clients; whether there may be more.
+    /// One batch from an upstream for the clients; whether there may be more.
     fn take_responses(&mut self, number: usize) -> bool {
         let received = receive(&mut self.responses, self.upstreams[number].as_fd());
         for number in 0..received {
             let response = self.responses.datagram(number).bytes;
             let Some((id, _)) = response.split_first_chunk() else { continue };
             let Some(asked) = self.asked[usize::from(u16::from_be_bytes(*id))] else { continue };
+            if self.replies.is_full() {
+                self.replies.flush(|_| self.listener.as_fd());
+            }
             let reply = self.replies.buffer();
             reply[..response.len()].copy_from_slice(response);
             reply[..2].copy_from_slice(&asked.id);
             self.replies.commit(response.len(), 0, &asked.peer, None);
         }
-        self.replies.flush(|_| self.listener.as_fd());
         received == BATCH
     }
 }

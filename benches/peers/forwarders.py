@@ -109,13 +109,14 @@ def onward(setting, program):
     return [program, "--conf", path, "--cores", setting.cores, "--quiet", *setting.flags]
 
 
-def floor(setting, program):
+def floor(setting, program, gso=False):
     listen = f"{setting.address}:{setting.port}"
     if setting.mode == "hit":
         return [program, "responder", listen]
     if setting.streams:
         raise CannotDo("the floor moves datagrams only")
-    return [program, "relay", listen, *setting.addresses()]
+    joined = ["--gso"] if gso else []
+    return [program, "relay", *joined, listen, *setting.addresses()]
 
 
 def dnsdist(setting):

@@ -157,8 +157,8 @@ def holds(cases):
 
 
 def scale_verdicts(case):
-    """A case of scale has two who take part, and the second is the larger."""
-    small, large = case["names"]
+    """Of those who take part in a case of scale, onward are the first two: small and large."""
+    small, large, *_ = case["names"]
     growth = middle(ratios(case["closed"], large, small))
     if growth is None:
         return []

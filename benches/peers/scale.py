@@ -2,14 +2,17 @@
 
 Each kind has two settings of onward, a small and a large one, which are asked in turn like any
 contestants; the median ratio of their costs is judged. Both run at the same time and idle while the
-other is asked.
+other is asked. With several upstreams each gets fewer queries at a time, which is dearer whoever
+moves them: how much, the floor shows, which takes part there twice and may do what onward may.
 """
 
 import contextlib
 import resource
 
+import forwarders
+import judge
 import queries
-from forwarders import CannotDo, onward
+from forwarders import CannotDo
 from machine import say
 from rounds import Case
 
@@ -71,35 +74,55 @@ KINDS = {
 }
 
 
-def play(bench, kind, program, options):
+def contestants(bench, kind):
+    """Who is asked: by name, whether it is a small one and how it is started."""
+    _, names, _ = KINDS[kind]
+    small, large = (name.format(connections=most_connections()) for name in names)
+    own = lambda setting: forwarders.onward(setting, bench.programs["onward"])
+    everybody = {small: (True, own), large: (False, own)}
+    if kind == "upstreams":
+        floor = lambda setting: forwarders.floor(setting, bench.programs["floor"], gso=True)
+        everybody |= {f"floor, {small}": (True, floor), f"floor, {large}": (False, floor)}
+    return everybody
+
+
+def play(bench, kind, options):
     """One kind, as a case."""
     say(f"scale, {kind}")
-    _, names, count = KINDS[kind]
-    names = [name.format(connections=most_connections()) for name in names]
+    everybody, (_, _, count) = contestants(bench, kind), KINDS[kind]
+    names = list(everybody)
     mode = "hit" if kind == "cached" else "udp"
     case = Case(mode, "0", count, NAMES, "spread", "")
     result = case.result(names, f"onward with {names[0]} and with {names[1]}.")
     result |= {"name": f"scale, {kind}", "mode": "scale", "floor": None}
     try:
-        play_both(bench, kind, program, options, result, mode)
+        play_all(bench, kind, everybody, options, result, mode)
+        result["notes"] += floors(result)
     except CannotDo as reason:
         say(f"  left out: {reason}")
         result["notes"].append(f"left out: {reason}")
     return result
 
 
-def play_both(bench, kind, program, options, result, mode):
-    """The small and the large one in turn."""
+def floors(result):
+    """What the floor pays for more of it."""
+    _, _, *floor = result["names"]
+    if floor:
+        growth = judge.middle(judge.ratios(result["closed"], *reversed(floor)))
+        yield f"The floor pays {growth:.3f} of what it pays for one, when it joins what is of one length."
+
+
+def play_all(bench, kind, everybody, options, result, mode):
+    """The small and the large ones in turn."""
     set_up, _, count = KINDS[kind]
     names = result["names"]
     with contextlib.ExitStack() as stack:
         zone = bench.zone() if mode == "hit" else None
         ports, _ = bench.upstreams(stack, count, "0", zone)
         taking_part, files = {}, {}
-        for name in names:
-            small = name == names[0]
+        for name, (small, starter) in everybody.items():
             setting = set_up(bench, ports, small)
-            one = bench.contestant(stack, name, setting, lambda each: onward(each, program))
+            one = bench.contestant(stack, name, setting, starter)
             if kind == "workers" and not small:
                 # Each worker has as much to do as the one.
                 one.outstanding *= 2

@@ -212,6 +212,13 @@ class Judge(unittest.TestCase):
         [(what, ratio, met)] = measured([grown])
         self.assertIn("2 zones against 1 zone", what)
         self.assertEqual((ratio, met), (1.15, False))
+        self.assertEqual(list(scale.floors(grown)), [])
+        floors = {"floor, 1": slot(10.0), "floor, 2": slot(10.5)}
+        grown = case("scale", [{"1": slot(9.0), "2": slot(9.9)} | floors] * 5)
+        [(_, ratio, met)] = measured([grown])
+        self.assertEqual((ratio, met), (1.1, True))
+        [note] = scale.floors(grown)
+        self.assertIn("pays 1.050", note)
         self.assertEqual(judge.verdicts([grown | {"closed": []}]), [])
 
     def test_a_cache_that_asks_is_told(self):

@@ -255,6 +255,11 @@ impl Pools {
         self.slot(connection).is_some()
     }
 
+    /// How many queries are on `connection`.
+    pub fn outstanding(&self, connection: ConnectionId) -> usize {
+        self.slot(connection).map_or(0, |slot| self.connections[slot as usize].outstanding as usize)
+    }
+
     /// Whether `connection` is, or will be, a stream.
     pub fn is_stream(&self, connection: ConnectionId) -> bool {
         self.pool_of(connection).is_some_and(|pool| self.pools[pool].settings.streams)

@@ -36,7 +36,10 @@ pub mod timer;
 use std::io;
 
 /// Turns a system call's −1 into the error in `errno`, and calls again after EINTR.
-fn cvt(mut call: impl FnMut() -> libc::c_int) -> io::Result<usize> {
+fn cvt<N>(mut call: impl FnMut() -> N) -> io::Result<usize>
+where
+    usize: TryFrom<N>,
+{
     loop {
         if let Ok(value) = usize::try_from(call()) {
             return Ok(value);

@@ -4,7 +4,7 @@
 //! from its address with another port, from its port at another address, and queries that are
 //! none come to the listener. None may reach a client, end an exchange or cost a query its answer.
 
-use crate::kit::{answer_to, response_to};
+use crate::kit::{A, answer_to, ask, query, response_to};
 use crate::until::until;
 use crate::{PATIENCE, any_port, assert_all_answered, drive, stanza, start, sum};
 use onward::engine::stats::{DropReason, Stats};
@@ -102,5 +102,39 @@ fn fifty_thousand_forgeries_reach_no_client_and_end_no_exchange() {
     assert_eq!((upstream.sent, upstream.answered), (QUERIES, QUERIES));
     assert_eq!((upstream.timed_out, upstream.failed), (0, 0));
     assert_eq!(total.replies[0], QUERIES);
+    server.stop();
+}
+
+#[test]
+fn what_comes_behind_an_answer_is_cleared_away_before_the_next() {
+    const ASKED: u16 = 50;
+    let upstream = UdpSocket::bind(any_port()).unwrap();
+    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // One port for all of them, so that what was left behind meets the next answer.
+    let address = upstream.local_addr().unwrap();
+    let options = "spread 1\n max_conns 1";
+    let server = start("127.0.0.1:0", &format!("forward . {address} {{\n {options}\n}}\n"), 1);
+    let forger = std::thread::spawn(move || {
+        let mut random = ChaCha8Rng::seed_from_u64(crate::SEED);
+        let mut packet = [0; 512];
+        for number in 0..ASKED {
+            let (len, from) = upstream.recv_from(&mut packet).unwrap();
+            upstream.send_to(&answer_to(&packet[..len]), from).unwrap();
+            // None behind the last one: nobody would have to read them.
+            for kind in (0..OWN).filter(|_| number + 1 < ASKED) {
+                upstream.send_to(&forgery(&packet[..len], kind, &mut random), from).unwrap();
+            }
+        }
+    });
+    for number in 0..ASKED {
+        let query = query(number, A);
+        assert_eq!(ask(server.addresses()[0], &query), answer_to(&query));
+    }
+    forger.join().unwrap();
+    let total = sum(&server.stats());
+    use DropReason::{ResponseMalformed, ResponseUnmatched, ResponseWrongQuestion};
+    let strays = dropped(&total, &[ResponseMalformed, ResponseUnmatched, ResponseWrongQuestion]);
+    assert_eq!(strays, u64::from(ASKED - 1) * OWN, "{total:?}");
+    assert_eq!((total.upstreams[0].sent, total.upstreams[0].timed_out), (u64::from(ASKED), 0));
     server.stop();
 }

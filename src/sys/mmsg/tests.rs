@@ -4,6 +4,7 @@
 
 use super::{QueryBatch, RecvBatch, ReplyBatch, Sent};
 use crate::sys::pktinfo::Local;
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -114,11 +115,34 @@ fn what_the_kernel_refuses_to_take_apart_leaves_one_by_one() {
 #[test]
 fn a_datagram_longer_than_its_buffer_says_so() {
     let ((from, _), (to, address)) = (socket(), socket());
-    from.send_to(&[7; 50], address).unwrap();
-    let mut batch = RecvBatch::new(2, 20, true);
-    assert_eq!(batch.recv(to.as_fd()).unwrap(), 1);
-    let datagram = batch.datagram(0);
-    assert_eq!((datagram.bytes, datagram.truncated), (&[7u8; 20][..], true));
+    for (with_addresses, most) in [(true, 2), (true, 1), (false, 2), (false, 1)] {
+        let mut batch = RecvBatch::new(2, 20, with_addresses);
+        for length in [50, 20, 0] {
+            from.send_to(&vec![7; length], address).unwrap();
+            assert_eq!(batch.recv_up_to(to.as_fd(), most).unwrap(), 1);
+            let datagram = batch.datagram(0);
+            let expected = (&[7u8; 20][..length.min(20)], length > 20);
+            assert_eq!((datagram.bytes, datagram.truncated), expected, "{length}, {most} at most");
+        }
+    }
+}
+
+#[test]
+fn no_more_is_received_than_was_asked_for() {
+    let ((from, _), (to, address)) = (socket(), socket());
+    for with_addresses in [true, false] {
+        (0..8).for_each(|byte| assert_eq!(from.send_to(&[byte], address).unwrap(), 1));
+        let mut batch = RecvBatch::new(4, 20, with_addresses);
+        let received = [1, 2, 1, 9].map(|most| {
+            let count = batch.recv_up_to(to.as_fd(), most).unwrap();
+            (0..count).map(|index| batch.datagram(index).bytes[0]).collect::<Vec<_>>()
+        });
+        assert_eq!(received, [vec![0], vec![1, 2], vec![3], vec![4, 5, 6, 7]]);
+        for most in [1, 2] {
+            let nothing = batch.recv_up_to(to.as_fd(), most).unwrap_err();
+            assert_eq!((nothing.kind(), batch.received()), (io::ErrorKind::WouldBlock, 0));
+        }
+    }
 }
 
 #[test]
@@ -130,7 +154,7 @@ fn refusal_by_the_peer_is_an_error_of_the_connection() {
     // The first datagram brings the ICMP error, the second call finds it.
     let _ = batch.send(from.as_fd(), [&b"x"[..]], true);
     let error = batch.send(from.as_fd(), [&b"y"[..]], true).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
 
 /// Replies that may leave together: to which of the peers, and how long. Each is full of the number
