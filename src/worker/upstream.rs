@@ -96,32 +96,32 @@ impl Sockets {
         engine: &Forwarder,
         registry: &Registry,
     ) -> io::Result<Option<&mut Socket>> {
+        if self.get(id).is_none() {
+            let Some(socket) = self.dial(id, engine, registry)? else { return Ok(None) };
+            self.slots[id.index()] = Some(Slot { id, socket, port: None, queued: false });
+        }
+        Ok(self.get(id))
+    }
+
+    fn dial(
+        &self,
+        id: ConnectionId,
+        engine: &Forwarder,
+        registry: &Registry,
+    ) -> io::Result<Option<Socket>> {
         let Some(Dial { upstream, source, gso, .. }) = engine.address(id) else { return Ok(None) };
-        let (upstream, source, gso) = (*upstream, *source, *gso);
-        let slot = &mut self.slots[id.index()];
-        let slot = match slot.take().filter(|slot| slot.id == id) {
-            Some(current) => slot.insert(current),
-            None => {
-                let token = Token::Connection(id).pack();
-                let socket = if engine.is_stream(id) {
-                    let stream = socket::tcp_connecting(upstream, source)?;
-                    let mut stream = TcpStream::from_std(stream);
-                    let both = Interest::READABLE | Interest::WRITABLE;
-                    registry.register(&mut stream, token, both)?;
-                    let number = engine.upstream_at(id);
-                    let session = number.and_then(|number| self.tls.session(number));
-                    Socket::Stream(Box::new(Stream::new(stream, true, session)))
-                } else {
-                    let socket = socket::udp_connected(upstream, source)?;
-                    let fd = socket.as_raw_fd();
-                    registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
-                    let segments = gso && self.segments && !self.unsegmented.contains(&upstream);
-                    Socket::Datagrams { socket, segments }
-                };
-                slot.insert(Slot { id, socket, port: None, queued: false })
-            }
-        };
-        Ok(Some(&mut slot.socket))
+        let token = Token::Connection(id).pack();
+        if engine.is_stream(id) {
+            let mut stream = TcpStream::from_std(socket::tcp_connecting(*upstream, *source)?);
+            registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+            let number = engine.upstream_at(id);
+            let session = number.and_then(|number| self.tls.session(number));
+            return Ok(Some(Socket::Stream(Box::new(Stream::new(stream, true, session)))));
+        }
+        let socket = socket::udp_connected(*upstream, *source)?;
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+        let segments = *gso && self.segments && !self.unsegmented.contains(upstream);
+        Ok(Some(Socket::Datagrams { socket, segments }))
     }
 
     /// The kernel has refused to take apart what was to leave on `id`: it is not asked again to do
