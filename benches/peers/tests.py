@@ -61,6 +61,13 @@ class Queries(unittest.TestCase):
             queries.write_rotated(path, messages[:4], 1, 4)
             self.assertEqual(path.read_bytes(), queries.framed([b"\1", b"\2", b"\3", b"\0"]))
 
+    def test_neighbours_are_of_one_length_as_often_as_chance_has_it(self):
+        by_chance = sum(share * share for _, share in queries.SPREAD) / 10_000
+        for count in (1_000, 100_000):
+            names = queries.shuffled([queries.name(number, "spread") for number in range(count)])
+            equal = sum(len(one) == len(other) for one, other in zip(names, names[1:]))
+            self.assertAlmostEqual(equal / count, by_chance, delta=0.02)
+
     def test_zones_are_asked_for_all_alike(self):
         zones = scale.zone_names(10)
         made = list(queries.queries(1_000, "spread", "mixed", zones))
