@@ -305,11 +305,6 @@ impl Forwarder {
         self.pools.pool_of(connection).map(|pool| pool / 2)
     }
 
-    /// How many queries wait for a response on `connection`.
-    pub fn outstanding_on(&self, connection: ConnectionId) -> usize {
-        self.pools.outstanding(connection)
-    }
-
     /// How many queries wait for a response.
     pub fn outstanding(&self) -> usize {
         self.exchanges.outstanding()

@@ -16,7 +16,7 @@ use super::logging::fault_of;
 use super::replies::Replies;
 use super::stream::{Progress, Stream, receive_messages, send_messages};
 use super::token::Token;
-use super::upstream::{Socket, Sockets};
+use super::upstream::{Socket, Sockets, receive_datagrams};
 use crate::control::snapshot::LoopStats;
 use crate::control::{Assignment, ToKeeper, ToWorker};
 use crate::engine::errors::{Fault, Operation};
@@ -478,28 +478,4 @@ fn note_sent(sent: Sent, loops: &mut LoopStats) -> (usize, bool) {
 fn client_of(listener: usize, datagram: &Datagram<'_>) -> Option<Client> {
     let local = datagram.local.map(|local| (local.ip, local.interface));
     Some(Client { listener: listener as u16, peer: datagram.peer?, local, stream: None })
-}
-
-/// One batch from a connected socket on which so many responses are expected. To find that there
-/// is nothing more costs almost as much as receiving it, so nobody looks for more than those;
-/// where none is expected, all that came is cleared away.
-///
-/// # Errors
-/// ICMP's that has come for it.
-fn receive_datagrams(
-    batch: &mut RecvBatch,
-    socket: std::os::fd::BorrowedFd<'_>,
-    expected: usize,
-) -> Result<Progress, Fault> {
-    let most = if expected == 0 { batch.capacity() } else { expected.min(batch.capacity()) };
-    match batch.recv_up_to(socket, most) {
-        Ok(count) if count == most => Ok(Progress::More),
-        Ok(_) => Ok(Progress::Blocked),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::Blocked),
-        Err(error) => {
-            // The error came before what is queued behind it, which still counts.
-            let _ = batch.recv(socket);
-            Err(fault_of(&error))
-        }
-    }
 }

@@ -4,10 +4,13 @@
 //! dialled is found out here, by looking. A table beside the engine's slab, so a socket is found
 //! by index, and an id that has been closed meanwhile misses.
 
-use super::stream::Stream;
+use super::logging::fault_of;
+use super::stream::{Progress, Stream};
 use super::token::Token;
 use crate::control::snapshot::Ports;
+use crate::engine::errors::Fault;
 use crate::engine::{ConnectionId, Dial, Forwarder};
+use crate::sys::mmsg::RecvBatch;
 use crate::sys::socket;
 use crate::tls::{Clients, Setup};
 use mio::net::TcpStream;
@@ -15,7 +18,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// A socket to an upstream.
 pub(super) enum Socket {
@@ -171,6 +174,30 @@ impl Sockets {
             // What the end itself sends is not on its way yet.
             let _ = socket::forget_unsent(&stream.socket);
             stream.end();
+        }
+    }
+}
+
+/// One batch from a connected socket on which so many responses are expected. To find that there
+/// is nothing more costs almost as much as receiving it, so nobody looks for more than those;
+/// where none is expected, all that came is cleared away.
+///
+/// # Errors
+/// ICMP's that has come for it.
+pub(super) fn receive_datagrams(
+    batch: &mut RecvBatch,
+    socket: BorrowedFd<'_>,
+    expected: usize,
+) -> Result<Progress, Fault> {
+    let most = if expected == 0 { batch.capacity() } else { expected.min(batch.capacity()) };
+    match batch.recv_up_to(socket, most) {
+        Ok(count) if count == most => Ok(Progress::More),
+        Ok(_) => Ok(Progress::Blocked),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::Blocked),
+        Err(error) => {
+            // The error came before what is queued behind it, which still counts.
+            let _ = batch.recv(socket);
+            Err(fault_of(&error))
         }
     }
 }

@@ -20,6 +20,11 @@ use rand_chacha::rand_core::Rng;
 const EXCUSES_MAX: u32 = 8;
 
 impl Forwarder {
+    /// How many queries wait for a response on `connection`.
+    pub fn outstanding_on(&self, connection: ConnectionId) -> usize {
+        self.pools.outstanding(connection)
+    }
+
     /// The connection's socket failed, was closed by the upstream, or could not be opened: its
     /// queries move on at once. A stream that had worked before was merely closed between queries,
     /// as every server does sooner or later: then they go out again to the same upstream, and
