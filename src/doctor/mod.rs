@@ -75,11 +75,12 @@ pub fn run(options: &DoctorOptions) -> Verdict {
 fn configuration(serve: &Serve) -> (Option<Wanted>, Option<Finding>) {
     match check::examine(serve) {
         Ok(report) => {
-            let mut finding = Finding::fine("configuration", "the Corefile can be served");
-            if let Some(note) = report.notes.iter().find(|note| !note.contains("listens on")) {
-                finding = Finding::advice("configuration", note.clone())
-                    .because("queries wait or fail when it comes to that");
-            }
+            // What is odd about it on this host is found below, by the files that are read here.
+            let found = match report.warnings.len() {
+                0 => "the Corefile can be served".to_owned(),
+                odd => format!("the Corefile can be served; warnings of `onward check`: {odd}"),
+            };
+            let finding = Finding::fine("configuration", found);
             (Some(Wanted::of(&report, serve.steer)), Some(finding))
         }
         Err(Refusal::CommandLine(CliError::NothingToDo)) => {

@@ -159,6 +159,21 @@ fn a_configuration_that_cannot_be_served_is_broken() {
 }
 
 #[test]
+fn a_configuration_that_is_odd_is_served_and_judged_by_the_host_that_is_read() {
+    let root = host("doctor_odd");
+    // One port fewer than one connection at a time to each upstream takes.
+    write(&root, "proc/sys/net/ipv4/ip_local_port_range", "40000\t40000\n");
+    let corefile = ". {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.2\n}\n10.9.3.0/18 {\n}\n";
+    fs::write(root.join("Corefile"), corefile).unwrap();
+    let (code, report) = examine(&root, &["--conf", "Corefile"]);
+    let complaints = complaints(&report);
+    assert_eq!(code, Some(2));
+    assert!(complaints.contains(&("source ports", "broken")), "{report:#}");
+    assert!(complaints.iter().all(|(topic, _)| *topic != "configuration"), "{report:#}");
+    assert!(report.to_string().contains("warnings of `onward check`: "), "{report:#}");
+}
+
+#[test]
 fn this_very_host_can_be_looked_at() {
     let output = onward_output(&["doctor", "--seconds", "0"], &directory("doctor_here"));
     let code = output.status.code();
