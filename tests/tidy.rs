@@ -54,7 +54,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("status", &[]),
     ("sys", &[]),
     ("tls", &["config", "engine::errors"]),
-    ("top", &["clock", "figures", "moment", "status"]),
+    ("top", &["clock", "figures", "moment", "status", "sys::signals"]),
     ("topology", &["sys::cpu"]),
     ("traffic", &["clock", "engine::message", "moment", "sys", "tls"]),
     ("wheel", &["moment"]),

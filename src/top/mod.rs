@@ -13,6 +13,7 @@ mod sections;
 use crate::clock::Clock;
 use crate::figures::seconds;
 use crate::status::Status;
+use crate::sys::signals::Signals;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use fetch::{FetchError, PATIENCE, fetch};
 use ratatui::DefaultTerminal;
@@ -77,12 +78,19 @@ pub fn run(options: &TopOptions) -> Result<(), TopError> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(TopError::NoTerminal);
     }
-    let shown = ratatui::try_init().and_then(|terminal| show(terminal, options, clock));
+    // Blocked before the terminal is changed: a program that is killed cannot give it back.
+    let signals = Signals::block().map_err(TopError::Io)?;
+    let shown = ratatui::try_init().and_then(|terminal| show(terminal, options, clock, &signals));
     let restored = ratatui::try_restore();
     shown.and(restored).map_err(TopError::Io)
 }
 
-fn show(mut terminal: DefaultTerminal, options: &TopOptions, clock: Clock) -> io::Result<()> {
+fn show(
+    mut terminal: DefaultTerminal,
+    options: &TopOptions,
+    clock: Clock,
+    signals: &Signals,
+) -> io::Result<()> {
     let mut view =
         View::new(&options.address, seconds(options.interval.as_secs_f64()), clock.now());
     let (answers, answered) = bounded(1);
@@ -97,6 +105,9 @@ fn show(mut terminal: DefaultTerminal, options: &TopOptions, clock: Clock) -> io
             Ok(Ok(status)) => view.answered(status, clock.now()),
             Ok(Err(error)) => view.failed(error.to_string()),
             Err(_) => {}
+        }
+        if signals.wait(Some(Duration::ZERO))?.is_some() {
+            return Ok(());
         }
         terminal.draw(|frame| view.draw(frame, clock.now()))?;
         if event::poll(TICK)?

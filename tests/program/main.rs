@@ -5,7 +5,8 @@
 //! those that fail ([`errors`]), its work between programs of other makers ([`real_servers`],
 //! [`dnstap`], [`dot`]), its sleep ([`idle`]), its life ([`life`]), its pages over HTTP
 //! ([`pages`]), what outages leave behind ([`outages`]), what it may still do ([`confinement`]),
-//! the files that a host gets ([`tuning`]), and who announces its address ([`anycast`]).
+//! the files that a host gets ([`tuning`]), who announces its address ([`anycast`]), and what it
+//! does to a terminal ([`top`]).
 
 mod anycast;
 #[path = "../common/certs.rs"]
@@ -32,6 +33,7 @@ mod outages;
 mod pages;
 mod process;
 mod real_servers;
+mod top;
 mod tuning;
 #[path = "../common/until.rs"]
 mod until;

@@ -41,7 +41,11 @@ impl Program {
 
     /// Starts `command`, which says nothing of use.
     pub(super) fn start_silent(command: &mut Command) -> Self {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self::of(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// One that was started elsewhere, and whose output is somebody else's.
+    pub(super) fn of(child: Child) -> Self {
         Self { child, lines: None }
     }
 
