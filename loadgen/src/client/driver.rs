@@ -191,10 +191,14 @@ impl Driver {
         }
     }
 
+    /// Whether queries leave as others are answered, and not at instants.
+    fn is_closed_loop(&self) -> bool {
+        matches!(self.instants, Instants::AtOnce)
+    }
+
     /// Sends what is due, as far as the links can take it.
     fn send(&mut self, now: Moment, outbox: &mut QueryBatch) {
-        let closed = matches!(self.instants, Instants::AtOnce);
-        let mut room = if closed { usize::MAX } else { BURST_MAX };
+        let mut room = if self.is_closed_loop() { usize::MAX } else { BURST_MAX };
         // Who cannot take a query now cannot a moment later: each is asked in vain once at most.
         let mut refusals = 0;
         while self.due.is_some_and(|due| due <= now) && room > 0 {
@@ -226,6 +230,7 @@ impl Driver {
         let registry = self.pacer.registry();
         let room = link.vacancies(now, registry, &mut self.tally).min(BATCH);
         self.batch.clear();
+        let closed = self.is_closed_loop();
         while self.batch.len() < room {
             let Some(due) = self.due.filter(|&due| due <= now) else { break };
             let links = self.links.len();
@@ -238,7 +243,7 @@ impl Driver {
             let length = self.workload.write(link.ledger.buffer(slot));
             let chance = self.workload.draw() as u16;
             // In a closed loop it could not leave before there was room.
-            let due = if matches!(self.instants, Instants::AtOnce) { now } else { due };
+            let due = if closed { now } else { due };
             link.ledger.launch(slot, length, chance, due, now);
             self.batch.push(slot);
             self.due = self.next_instant(now);
@@ -264,7 +269,7 @@ impl Driver {
     /// Sleeps until something is due or comes. In a closed loop a query is due when an answer has
     /// made room for it: no sleep when something `came`.
     fn wait(&mut self, came: bool) -> io::Result<()> {
-        let closed = matches!(self.instants, Instants::AtOnce);
+        let closed = self.is_closed_loop();
         let next = self.due.filter(|_| !closed);
         let next = next.map(|due| self.start.plus(due.since(Moment::ZERO)));
         let now = next.map_or(Moment::ZERO, |_| self.clock.now());
