@@ -107,8 +107,8 @@ def play(bench, kind, options):
 def floors(result):
     """What the floor pays for more of it."""
     _, _, *floor = result["names"]
-    if floor:
-        growth = judge.middle(judge.ratios(result["closed"], *reversed(floor)))
+    growth = judge.middle(judge.ratios(result["closed"], *reversed(floor))) if floor else None
+    if growth is not None:
         yield f"The floor pays {growth:.3f} of what it pays for one, when it joins what is of one length."
 
 

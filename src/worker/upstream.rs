@@ -179,8 +179,8 @@ impl Sockets {
 }
 
 /// One batch from a connected socket on which so many responses are expected. To find that there
-/// is nothing more costs almost as much as receiving it, so nobody looks for more than those;
-/// where none is expected, all that came is cleared away.
+/// is nothing more costs half of what a datagram more in the batch does, so nobody looks for more
+/// than those; where none is expected, all that came is cleared away.
 ///
 /// # Errors
 /// ICMP's that has come for it.
