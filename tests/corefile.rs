@@ -393,7 +393,7 @@ fn cache() -> impl Strategy<Value = String> {
         Just("prefetch 0"),
         Just("serve_stale"),
         Just("serve_stale 0"),
-        Just("serve_stale 1h immediate 30 5m"),
+        Just("serve_stale 1h immediate 30s 5m"),
         Just("serve_stale 1ns VERIFY"),
         Just("serve_stale 1h verify 0 30"),
         Just("serve_stale 1h verify 1us 4294967295 1ms"),

@@ -173,7 +173,8 @@ impl fmt::Display for ServeStale {
             // A time-out of zero is none.
             StaleMode::Verify(within) => write!(f, "verify {}", show(within.unwrap_or_default()))?,
         }
-        writeln!(f, " {ttl} {}", show(recheck))?;
+        let ttl = Duration::from_secs(ttl.into());
+        writeln!(f, " {} {}", show(ttl), show(recheck))?;
         if prefer_positive {
             writeln!(f, "        serve_stale_policy prefer_positive")?;
         }

@@ -47,10 +47,11 @@ pub(in super::super) fn read(
         }
         let before = draft.stages.header.len();
         while let Some(property) = cursor.block() {
-            let response = match &*property.text {
+            let response = match property.text.to_ascii_lowercase().as_str() {
                 "query" => false,
                 "response" => true,
-                other => {
+                _ => {
+                    let other = &*property.text;
                     let suggestion = did_you_mean(other, ["query", "response"]);
                     let other = quote(other);
                     let message =
@@ -70,7 +71,7 @@ pub(in super::super) fn read(
                 }
             };
             for written in cursor.expect_rest()? {
-                let known = FLAGS.iter().find(|(name, _)| *name == &*written.text);
+                let known = FLAGS.iter().find(|(name, _)| written.text.eq_ignore_ascii_case(name));
                 let Some((_, flag)) = known else {
                     let message =
                         format!("unknown flag {}; expect aa, ra or rd", quote(&written.text));

@@ -42,7 +42,12 @@ pub(in super::super) fn read(
         while let Some(property) = cursor.block() {
             match &*property.text {
                 "prefer" => {
-                    for written in cursor.expect_rest()? {
+                    let networks = cursor.rest();
+                    if networks.is_empty() {
+                        let message = "plugin/loadbalance: prefer without a network does nothing";
+                        context.warn(&property.place, message);
+                    }
+                    for written in networks {
                         let net = Net::parse(&written.text).filter(|_| written.text.contains('/'));
                         prefer.push(net.ok_or_else(|| {
                             let message = format!("invalid CIDR: {}", quote(&written.text));

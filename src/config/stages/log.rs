@@ -14,6 +14,8 @@ use std::fmt;
 
 const CLASSES: [&str; 4] = ["success", "denial", "error", "all"];
 const FORMAT: &str = "{common}";
+/// Words that are meant to say where lines go. They go to standard output in any case.
+const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
 /// Queries that are to be logged in one way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,12 +75,7 @@ fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>
     }
     let mut names = Vec::new();
     for word in written {
-        if word.text.contains('{') {
-            let message = format!(
-                "plugin/log: '{0}' is read as a name, as no name stands before it: \
-                 write log . \"{0}\"",
-                word.text
-            );
+        if let Some(message) = misreading(word) {
             context.warn(&word.place, message);
         }
         match keys::parse(&word.text) {
@@ -100,6 +97,26 @@ fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>
         }
     }
     Ok(names)
+}
+
+/// Returns a warning about a word that is read as a name and hardly meant as one: the rule then
+/// logs next to nothing.
+fn misreading(word: &Token) -> Option<String> {
+    let text = &*word.text;
+    if text.contains('{') {
+        let hint = format!("as no name stands before it: write log . \"{text}\"");
+        return Some(format!("plugin/log: '{text}' is read as a name, {hint}"));
+    }
+    let hint = if STREAMS.contains(&text) {
+        "lines go to standard output anyway: write log alone to log all names"
+    } else if CLASSES.contains(&text) {
+        "a class stands between braces: write log { class ... }, on lines of their own"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "plugin/log: '{text}' is read as a name, and only queries for it are logged; {hint}"
+    ))
 }
 
 /// Writes what was told.

@@ -259,8 +259,13 @@ impl<'a> Options<'a> {
     ) -> Result<(), Complaint> {
         let words = cursor.expect_rest()?;
         let [written, ttls @ ..] = &words[..] else { return Ok(()) };
-        if ttls.len() > 2 {
-            return Err(cursor.argument_error().into());
+        let (ttls, surplus) = ttls.split_at(ttls.len().min(2));
+        if let Some(word) = surplus.first() {
+            let message = format!(
+                "plugin/cache: '{}' is ignored: {} takes CAPACITY, TTL and MINTTL",
+                word.text, property.text
+            );
+            context.warn(&word.place, message);
         }
         let capacity = read_capacity(written, i64::MIN)?;
         let class = self.class(number);

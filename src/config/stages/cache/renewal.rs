@@ -7,7 +7,7 @@ use super::super::super::error::Complaint;
 use super::super::super::forward::show;
 use super::super::super::load::Context;
 use super::super::super::{QUERY_TIMEOUT, numbers};
-use super::values::{read_duration, read_number};
+use super::values::{read_duration, read_number, read_response_ttl};
 use super::{Prefetch, ServeStale, StaleMode};
 use crate::corefile::{Cursor, Token, did_you_mean};
 use std::time::Duration;
@@ -123,7 +123,7 @@ pub(super) fn read_stale(
         return Err(cursor.argument_error().into());
     }
     if let Some(word) = rest.first() {
-        stale.ttl = numbers::unsigned(&word.text).map_err(|why| Complaint::value(word, why))?;
+        stale.ttl = read_response_ttl(word)?;
     }
     if let Some(word) = rest.get(1) {
         stale.recheck = read_duration(word, "serve_stale RECHECK")?;
@@ -155,7 +155,7 @@ fn read_verify_timeout(
 pub(super) fn read_policy(cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
     const POLICY: &str = "prefer_positive";
     let word = cursor.expect_arg()?;
-    if &*word.text != POLICY {
+    if !word.text.eq_ignore_ascii_case(POLICY) {
         let suggestion = did_you_mean(&word.text, [POLICY]);
         let message = format!("unknown policy '{}'; expect {POLICY}{suggestion}", word.text);
         return Err(Complaint::value(word, message));

@@ -56,7 +56,7 @@ pub(super) fn read_ttl(word: &Token, least: i64) -> Result<u32, Complaint> {
     Ok(u32::try_from(number.min(TTL_MAX)).unwrap_or(0))
 }
 
-/// Whole seconds, with a unit or without.
+/// A TTL of a second or more, with a unit or without.
 pub(super) fn read_seconds(word: &Token) -> Result<u32, Complaint> {
     if numbers::signed(&word.text).is_ok() {
         return read_ttl(word, 1);
@@ -66,11 +66,40 @@ pub(super) fn read_seconds(word: &Token) -> Result<u32, Complaint> {
         let message = format!("TTL must be positive: {}", duration::show(nanos));
         return Err(Complaint::value(word, message));
     }
-    if nanos % 1_000_000_000 != 0 {
-        let message = format!("TTL must be whole seconds: {}", duration::show(nanos));
-        return Err(Complaint::value(word, message));
+    let seconds = whole_seconds(word, "TTL", nanos)?;
+    Ok(u32::try_from(seconds.min(TTL_MAX)).unwrap_or(0))
+}
+
+/// The TTL of expired answers: a duration of whole seconds. The unit may be left out, which the
+/// reference does not allow.
+pub(super) fn read_response_ttl(word: &Token) -> Result<u32, Complaint> {
+    const WHAT: &str = "serve_stale RESPONSE_TTL";
+    let digits = word.text.bytes().all(|byte| byte.is_ascii_digit()) && !word.text.is_empty();
+    let seconds = if digits {
+        read_number(word)?
+    } else {
+        let nanos = duration::parse(&word.text);
+        let nanos = nanos.map_err(|why| Complaint::value(word, format!("{WHAT}: {why}")))?;
+        if nanos < 0 {
+            let message = format!("{WHAT} must not be negative: {}", duration::show(nanos));
+            return Err(Complaint::value(word, message));
+        }
+        whole_seconds(word, WHAT, nanos)?
+    };
+    u32::try_from(seconds).map_err(|_| {
+        let message = format!("{WHAT} must not be more than {} seconds: {}", u32::MAX, word.text);
+        Complaint::value(word, message)
+    })
+}
+
+/// The seconds in `nanos`, which has to be a multiple of one.
+fn whole_seconds(word: &Token, what: &str, nanos: i64) -> Result<i64, Complaint> {
+    const SECOND: i64 = 1_000_000_000;
+    if nanos % SECOND == 0 {
+        return Ok(nanos / SECOND);
     }
-    Ok(u32::try_from((nanos / 1_000_000_000).min(TTL_MAX)).unwrap_or(0))
+    let message = format!("{what} must be whole seconds: {}", duration::show(nanos));
+    Err(Complaint::value(word, message))
 }
 
 /// `NUMBER[K|M|G]`.
