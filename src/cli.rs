@@ -11,7 +11,7 @@ mod values;
 
 pub use values::Endpoint;
 
-use crate::corefile::read_text;
+use crate::corefile::{Blame, read_text};
 use crate::demo::DemoOptions;
 use crate::doctor::DoctorOptions;
 use crate::server::Steer;
@@ -158,7 +158,20 @@ pub enum CliError {
 impl CliError {
     /// How the process ends on it.
     pub fn exit(&self) -> Exit {
-        if matches!(self, Self::Asked(_)) { Exit::Clean } else { Exit::Usage }
+        match self {
+            Self::Asked(_) => Exit::Clean,
+            error => error.blame().into(),
+        }
+    }
+
+    /// What has to change: the command line, unless a file cannot be read.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Unreadable(..) => Blame::Host,
+            Self::Asked(_) | Self::Usage(_) | Self::MissingCores { .. } | Self::NothingToDo => {
+                Blame::Text
+            }
+        }
     }
 }
 
@@ -199,9 +212,9 @@ impl std::error::Error for CliError {}
 pub enum Exit {
     /// As it was asked to.
     Clean,
-    /// Something failed at run time.
+    /// Something failed at run time, or the host lacks what the configuration needs.
     Failure,
-    /// It never began: bad usage or configuration.
+    /// It never began: the command line or the text of the Corefile is wrong.
     Usage,
 }
 
@@ -212,6 +225,15 @@ impl Exit {
             Self::Clean => 0,
             Self::Failure => 1,
             Self::Usage => 2,
+        }
+    }
+}
+
+impl From<Blame> for Exit {
+    fn from(blame: Blame) -> Self {
+        match blame {
+            Blame::Text => Self::Usage,
+            Blame::Host => Self::Failure,
         }
     }
 }
@@ -655,7 +677,7 @@ mod tests {
     fn a_file_that_is_not_there_is_named() {
         let error = Source::File(PathBuf::from("/no/such/Corefile")).load().unwrap_err();
         assert!(error.to_string().starts_with("cannot read /no/such/Corefile: "), "{error}");
-        assert_eq!(error.exit(), Exit::Usage);
+        assert_eq!(error.exit(), Exit::Failure, "it may be there later");
     }
 
     #[test]

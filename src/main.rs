@@ -12,7 +12,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let outcome = match cli::parse(std::env::args_os()) {
         Ok(Cli::Demo(options)) => demo::run(&options).map_err(|error| failed(Exit::Failure, error)),
-        Ok(Cli::Check(options)) => check::run(&options).map_err(|why| failed(Exit::Usage, why)),
+        Ok(Cli::Check(options)) => check::run(&options).map_err(|(exit, why)| failed(exit, why)),
         Ok(Cli::Doctor(options)) => return doctor::run(&options).into(),
         Ok(Cli::Top(options)) => top::run(&options).map_err(|why| failed(Exit::Failure, why)),
         Ok(Cli::Serve(options)) => {

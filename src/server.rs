@@ -14,7 +14,7 @@ pub use confinement::Confinement;
 pub use steering::Steer;
 
 use crate::clock::Clock;
-use crate::config::{Config, Page};
+use crate::config::{Blame, Config, Page};
 use crate::control::snapshot::Snapshot;
 use crate::control::{
     Assignment, KeeperMailbox, Mailbox, Reloads, Renewal, Sockets, ToKeeper, ToWorker,
@@ -52,8 +52,10 @@ pub enum StartError {
     Bind(SocketAddr, io::Error),
     /// It cannot be told which worker gets what arrives at a listener's address.
     Steer(SocketAddr, io::Error),
-    /// No address is left to listen on.
+    /// The configuration names no address to listen on.
     NoListener,
+    /// The host has neither of the families of the addresses that no `bind` narrows.
+    NoFamily,
     /// A listener's address is served in the other way, over TLS or in the clear, by the sockets
     /// that are there.
     Scheme(SocketAddr),
@@ -116,6 +118,9 @@ impl fmt::Display for StartError {
             Self::NoListener => {
                 write!(f, "there is no address to listen on: give a zone or a `bind` one")
             }
+            Self::NoFamily => {
+                write!(f, "there is no address to listen on: this host has neither IPv4 nor IPv6")
+            }
             Self::Source(source, error) => match error.kind() {
                 io::ErrorKind::AddrNotAvailable => write!(
                     f,
@@ -148,6 +153,16 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl StartError {
+    /// What has to change: the host, unless the text leaves no address to listen on.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::NoListener => Blame::Text,
+            _ => Blame::Host,
+        }
+    }
+}
 
 /// A running forwarder.
 pub struct Server {

@@ -6,7 +6,8 @@
 //! * `--- env NAME=VALUE` and `--- file PATH` (content below) are what the Corefile can refer to;
 //! * `--- open files N` is how many the process may have;
 //! * `--- host NAME ADDRESS...` is what a host name stands for;
-//! * `--- error` the whole message with which it is refused, or
+//! * `--- error` the whole message with which its text is refused,
+//! * `--- error of the host` that with which it is refused because of what the host lacks, or
 //! * `--- not built WORD...` that one of these is refused as right but not built, or
 //! * `--- zones` each listener with its zones, and optionally
 //! * `--- prints` lines of the effective configuration, in order, and `--- warnings` all of them.
@@ -14,7 +15,7 @@
 //! What a text file cannot show is written `␍` (carriage return), `⏎` (newline in a value),
 //! `‹U+00A0›` (a character by number) and `‹end›` (the input ends here, without newline).
 
-use onward::config::{Config, Host, Resolved};
+use onward::config::{Blame, Config, Host, Resolved};
 use onward::corefile::{DIRECTIVES, Sources};
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
@@ -91,6 +92,9 @@ impl Case {
         for (section, expected) in &self.expected {
             let found = match (&loaded, section.as_str()) {
                 (Err(error), section) if names_unbuilt(&error.to_string(), section) => continue,
+                (Err(error), _) if error.blame() == Blame::Host => {
+                    format!("error of the host: {error}")
+                }
                 (Err(error), _) => format!("error: {error}"),
                 (Ok((config, _)), "zones") => zones(config),
                 (Ok((_, warnings)), "warnings") => lines(warnings),
@@ -98,7 +102,7 @@ impl Case {
                 (Ok((config, _)), _) => config.to_string().trim_end().to_owned(),
             };
             let expected = match section.as_str() {
-                "error" => format!("error: {expected}"),
+                "error" | "error of the host" => format!("{section}: {expected}"),
                 _ => expected.clone(),
             };
             if found != expected {

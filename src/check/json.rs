@@ -5,6 +5,8 @@
 //! and bytes are bytes. A key may be added; one that is there keeps its meaning.
 
 use super::{Refusal, Report};
+use crate::cli::Exit;
+use crate::config::Blame;
 use crate::corefile::{self, Corefile, Cursor, Directive, Sources, Token, Warning};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -90,6 +92,11 @@ pub(super) fn refused(refusal: &Refusal) -> String {
         "ok": false,
         "error": {
             "message": refusal.to_string(),
+            "blame": match refusal.blame() {
+                Blame::Text => "text",
+                Blame::Host => "host",
+            },
+            "exit": Exit::from(refusal.blame()).code(),
             "file": place.map(|place| &*place.file),
             "line": place.map(|place| place.line),
         },

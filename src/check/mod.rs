@@ -15,8 +15,8 @@ mod text;
 
 pub use report::Report;
 
-use crate::cli::{Check, CheckFormat, CliError, Serve};
-use crate::config::{Config, ConfigError, HttpListener, Page};
+use crate::cli::{Check, CheckFormat, CliError, Exit, Serve};
+use crate::config::{Blame, Config, ConfigError, HttpListener, Page};
 use crate::server::{self, StartError};
 use crate::sys::{cpu, limits, socket};
 use crate::topology::Topology;
@@ -82,11 +82,37 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+impl Refusal {
+    /// What has to change.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::CommandLine(error) => error.blame(),
+            Self::Config(error) => error.blame(),
+            Self::Start(error) => error.blame(),
+            Self::Descriptors { .. } | Self::Memory { .. } | Self::Host(_) => Blame::Host,
+        }
+    }
+
+    /// The same, in words for whoever checks.
+    fn advice(&self) -> &'static str {
+        match self.blame() {
+            Blame::Text => {
+                "onward would exit with status 2: correct the text, waiting mends nothing"
+            }
+            Blame::Host => {
+                "onward would exit with status 1: the text may be right, this host lacks what it \
+                 needs; the unit tries again every five seconds"
+            }
+        }
+    }
+}
+
 /// Checks and writes the report to standard output.
 ///
 /// # Errors
-/// [`Refusal`]: it would not be served. Machines are told so on standard output too.
-pub fn run(options: &Check) -> Result<(), Refusal> {
+/// [`Refusal`]: it would not be served. Machines are told so on standard output too, people which
+/// of the two it is.
+pub fn run(options: &Check) -> Result<(), (Exit, String)> {
     let on_host = |report: Report| report.on(&Topology::read(Path::new("/")));
     let outcome = examine(&options.serve).map(on_host);
     let text = match (&outcome, options.format) {
@@ -98,7 +124,10 @@ pub fn run(options: &Check) -> Result<(), Refusal> {
     };
     // Whoever asked has gone if this fails; the exit code still tells.
     let _ = io::stdout().write_all(text.as_bytes());
-    outcome.map(drop)
+    outcome.map(drop).map_err(|refusal| {
+        let advice = refusal.advice();
+        (refusal.blame().into(), format!("{refusal}\n{advice}"))
+    })
 }
 
 /// What serving this would take. Where cards are is for who asks: `onward doctor` looks itself.

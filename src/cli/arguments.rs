@@ -32,8 +32,8 @@ Without --conf and --forward it reads ./Corefile; --conf - reads standard input.
 
 Exit codes:
   0  stopped as asked (SIGTERM, SIGINT), checked and found good, or help was asked for
-  1  failed at run time
-  2  bad usage or configuration: nothing was started";
+  1  failed at run time, or the host lacks what the Corefile needs: waiting may mend it
+  2  the command line or the text of the Corefile is wrong: waiting mends nothing";
 
 const DOCTOR: &str = "\
 It changes nothing. With a Corefile it holds the host against that: ports, descriptors, cores and

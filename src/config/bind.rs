@@ -13,6 +13,9 @@ use super::{BindAddress, Host};
 use crate::corefile::{Cursor, Token};
 use std::net::{IpAddr, Ipv6Addr};
 
+/// Bytes of an interface's name, without the zero at its end (`IFNAMSIZ` in linux/if.h).
+const INTERFACE_LEN_MAX: usize = 15;
+
 /// Reads all `bind` stanzas of one server block.
 pub(super) fn read(
     cursor: &mut Cursor<'_>,
@@ -84,9 +87,16 @@ fn addresses(words: &[&Token], host: &Host) -> Result<Vec<BindAddress>, Complain
             }));
         } else {
             let address = literal(&word.text, host).ok_or_else(|| {
+                if let Some(interface) = interface_of(&word.text) {
+                    let message =
+                        format!("{}: this host has no interface {}", word.text, quote(interface));
+                    return Complaint::host(word, message);
+                }
                 let message =
                     format!("not a valid IP address or interface name: {}", quote(&word.text));
-                Complaint::value(word, message)
+                let is_missing = may_be_interface(&word.text);
+                let complain = if is_missing { Complaint::host } else { Complaint::value };
+                complain(word, message)
             })?;
             if is_link_local(address.ip) && address.scope_id == 0 {
                 // The kernel would only say that something is invalid.
@@ -106,6 +116,21 @@ fn literal(text: &str, host: &Host) -> Option<BindAddress> {
     }
     let ip = text.parse::<IpAddr>().ok()?.to_canonical();
     Some(BindAddress { ip, scope_id: 0 })
+}
+
+/// The name of an interface behind an address.
+fn interface_of(text: &str) -> Option<&str> {
+    let (address, interface) = text.split_once('%')?;
+    address.parse::<Ipv6Addr>().ok().filter(|_| may_be_interface(interface)).map(|_| interface)
+}
+
+/// True for what an interface may be called that is not there yet, false for misspelt addresses.
+fn may_be_interface(text: &str) -> bool {
+    let is_known =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@');
+    text.len() <= INTERFACE_LEN_MAX
+        && text.bytes().all(is_known)
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 /// True for an address that means nothing without an interface.

@@ -142,7 +142,7 @@ impl<'a> Budget<'a> {
             return Ok(());
         };
         let place = largest.place.clone();
-        Err(Complaint::Value { place, message: self.overdraft(share) }.about("forward"))
+        Err(Complaint::Host { place, message: self.overdraft(share) }.about("forward"))
     }
 
     /// What to tell the operator.

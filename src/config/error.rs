@@ -2,9 +2,10 @@
 //!
 //! Every message carries file and line, even where the reference's does not; the reference's text
 //! follows unchanged. The variants are the phases in which configuration is understood, and they
-//! tell a mistake from something that is right but not built.
+//! tell a mistake from something that is right but not built, and from something that the host
+//! lacks.
 
-use crate::corefile::{ParseError, Place, Token};
+use crate::corefile::{Blame, ParseError, Place, Token};
 use std::fmt;
 
 /// Why a Corefile was refused.
@@ -35,6 +36,15 @@ pub enum ConfigError {
         /// What is wrong with it.
         message: String,
     },
+    /// A directive asks for something that this host does not have now.
+    Host {
+        /// The directive.
+        directive: &'static str,
+        /// The word that asks for it.
+        place: Place,
+        /// What is missing.
+        message: String,
+    },
     /// Server blocks contradict one another.
     Listener {
         /// The key of the later one.
@@ -58,8 +68,23 @@ impl ConfigError {
             Self::Parse(error) | Self::Word { error, .. } => &error.place,
             Self::Key { place, .. }
             | Self::Value { place, .. }
+            | Self::Host { place, .. }
             | Self::Listener { place, .. }
             | Self::NotBuilt { place, .. } => place,
+        }
+    }
+}
+
+impl ConfigError {
+    /// What has to change before it can be served.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Parse(error) | Self::Word { error, .. } => error.blame(),
+            Self::Host { .. } => Blame::Host,
+            Self::Key { .. }
+            | Self::Value { .. }
+            | Self::Listener { .. }
+            | Self::NotBuilt { .. } => Blame::Text,
         }
     }
 }
@@ -72,7 +97,8 @@ impl fmt::Display for ConfigError {
                 write!(f, "{place} - error inspecting server blocks: {message}")
             }
             Self::Word { directive, error } => write!(f, "plugin/{directive}: {error}"),
-            Self::Value { directive, place, message } => {
+            Self::Value { directive, place, message }
+            | Self::Host { directive, place, message } => {
                 write!(f, "{place} - plugin/{directive}: {message}")
             }
             Self::Listener { place, message } => write!(f, "{place} - {message}"),
@@ -90,12 +116,18 @@ impl std::error::Error for ConfigError {}
 pub(super) enum Complaint {
     Word(ParseError),
     Value { place: Place, message: String },
+    Host { place: Place, message: String },
     NotBuilt { place: Place, what: String },
 }
 
 impl Complaint {
     pub(super) fn value(token: &Token, message: impl Into<String>) -> Self {
         Self::Value { place: token.place.clone(), message: message.into() }
+    }
+
+    /// The host lacks what `token` asks for.
+    pub(super) fn host(token: &Token, message: impl Into<String>) -> Self {
+        Self::Host { place: token.place.clone(), message: message.into() }
     }
 
     pub(super) fn not_built(token: &Token, what: impl Into<String>) -> Self {
@@ -106,6 +138,7 @@ impl Complaint {
         match self {
             Self::Word(error) => ConfigError::Word { directive, error },
             Self::Value { place, message } => ConfigError::Value { directive, place, message },
+            Self::Host { place, message } => ConfigError::Host { directive, place, message },
             Self::NotBuilt { place, what } => ConfigError::NotBuilt { place, what },
         }
     }

@@ -5,6 +5,7 @@
 //! whole process. `:PORT` is all addresses of both families, and so is `[::]:PORT`.
 
 use super::error::Complaint;
+use super::forward::may_be_host_name;
 use super::load::Context;
 use super::quote::quote;
 use super::{Config, Stages, duration};
@@ -112,9 +113,7 @@ pub(super) fn read_address(
 ) -> Result<SocketAddr, Complaint> {
     match &cursor.rest()[..] {
         [] => Ok(default),
-        [written] => {
-            parse(&written.text, context).map_err(|message| Complaint::value(written, message))
-        }
+        [written] => parse(written, context),
         [..] => Err(cursor.argument_error().into()),
     }
 }
@@ -138,8 +137,10 @@ pub(super) fn show(address: SocketAddr) -> String {
 }
 
 /// The address that `HOST:PORT` means, HOST being an address, a name that has one, or nothing.
-fn parse(text: &str, context: &Context<'_>) -> Result<SocketAddr, String> {
-    let wrong = |why: &str| format!("address {}: {why}", quote(text));
+fn parse(written: &Token, context: &Context<'_>) -> Result<SocketAddr, Complaint> {
+    let text = &*written.text;
+    let message = |why: &str| format!("address {}: {why}", quote(text));
+    let wrong = |why: &str| Complaint::value(written, message(why));
     let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("missing port in address"))?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     if bare.is_none() && host.contains([':', '[', ']']) {
@@ -150,7 +151,12 @@ fn parse(text: &str, context: &Context<'_>) -> Result<SocketAddr, String> {
     let port: u16 = port.ok_or_else(|| wrong("invalid port"))?;
     let host = match bare {
         Some(host) => {
-            return bracketed(host, port, context).ok_or_else(|| wrong("no IPv6 address"));
+            let (ip, zone) =
+                host.split_once('%').map_or((host, None), |(ip, zone)| (ip, Some(zone)));
+            let ip = ip.parse::<Ipv6Addr>().map_err(|_| wrong("no IPv6 address"))?;
+            let scope_id = zone.map_or(Some(0), |zone| context.host.scope_id(zone));
+            let missing = || Complaint::host(written, message("this host has no such interface"));
+            return Ok(bracketed(ip, port, scope_id.ok_or_else(missing)?));
         }
         None => host,
     };
@@ -163,21 +169,23 @@ fn parse(text: &str, context: &Context<'_>) -> Result<SocketAddr, String> {
     if let Ok(ip) = host.parse::<Ipv4Addr>() {
         return Ok((ip, port).into());
     }
-    let found = (context.host.lookup)(host, &[])
-        .map_err(|why| wrong(&format!("neither an IP address nor a name that resolves: {why}")))?;
-    let first = found.addresses.first().ok_or_else(|| wrong("the name has no address"))?;
+    let unresolved = |why: &str| {
+        let complain = if may_be_host_name(host) { Complaint::host } else { Complaint::value };
+        complain(written, message(why))
+    };
+    let found = (context.host.lookup)(host, &[]).map_err(|why| {
+        unresolved(&format!("neither an IP address nor a name that resolves: {why}"))
+    })?;
+    let first = found.addresses.first().ok_or_else(|| unresolved("the name has no address"))?;
     Ok((first.to_canonical(), port).into())
 }
 
-/// An address of IPv6, perhaps with an interface behind a `%`.
-fn bracketed(host: &str, port: u16, context: &Context<'_>) -> Option<SocketAddr> {
-    let (ip, zone) = host.split_once('%').map_or((host, None), |(ip, zone)| (ip, Some(zone)));
-    let ip: Ipv6Addr = ip.parse().ok()?;
-    let scope_id = zone.map_or(Some(0), |zone| context.host.scope_id(zone))?;
-    Some(match ip.to_ipv4_mapped() {
+/// An address of IPv6 that was written in brackets, on the interface with this number.
+fn bracketed(ip: Ipv6Addr, port: u16, scope_id: u32) -> SocketAddr {
+    match ip.to_ipv4_mapped() {
         Some(ip) => (ip, port).into(),
         None => SocketAddrV6::new(ip, port, 0, scope_id).into(),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -229,7 +237,7 @@ mod tests {
             ("::1:80", "belongs in brackets"),
             ("[::1]", "belongs in brackets"),
             ("[127.0.0.1]:80", "no IPv6 address"),
-            ("[fe80::1%gone]:80", "no IPv6 address"),
+            ("[fe80::1%gone]:80", "this host has no such interface"),
             ("127.0.0.1:", "invalid port"),
             ("127.0.0.1:http", "invalid port"),
             ("127.0.0.1:65536", "invalid port"),

@@ -29,6 +29,7 @@ mod stages;
 mod tls;
 mod word;
 
+pub use crate::corefile::Blame;
 pub use budget::Descriptors;
 pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};

@@ -116,7 +116,7 @@ pub(super) fn read_file(
     let sources = &context.host.sources;
     let place = sources.working_directory.join(root.unwrap_or_default()).join(&*path.text);
     let bytes = (sources.read)(&place)
-        .map_err(|error| Complaint::value(path, format!("error reading {}: {error}", path.text)))?;
+        .map_err(|error| Complaint::host(path, format!("error reading {}: {error}", path.text)))?;
     Ok(Pem { path: path.text.to_string(), place, bytes: bytes.into() })
 }
 

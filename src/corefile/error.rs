@@ -7,6 +7,15 @@
 use super::{Place, Token};
 use std::fmt;
 
+/// What has to change before a configuration can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Its text, or the command line: waiting mends nothing.
+    Text,
+    /// The host: a file, a name, an address or an interface that may be there later.
+    Host,
+}
+
 /// A mistake in a Corefile, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
@@ -16,7 +25,7 @@ pub struct ParseError {
     pub problem: Problem,
 }
 
-/// The two kinds of mistakes that the language distinguishes.
+/// The kinds of mistakes: two that the language distinguishes, and files that it cannot have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// A brace is missing.
@@ -26,6 +35,8 @@ pub enum Problem {
         /// The word that should.
         expected: &'static str,
     },
+    /// A file that is imported cannot be read; worded as any other mistake.
+    Unreadable(String),
     /// Anything else.
     Parsing(String),
 }
@@ -33,6 +44,19 @@ pub enum Problem {
 impl ParseError {
     pub(crate) fn at(token: &Token, message: impl Into<String>) -> Self {
         Self { place: token.place.clone(), problem: Problem::Parsing(message.into()) }
+    }
+
+    /// The file that `token` imports cannot be read.
+    pub(super) fn unreadable(token: &Token, message: impl Into<String>) -> Self {
+        Self { place: token.place.clone(), problem: Problem::Unreadable(message.into()) }
+    }
+
+    /// What has to change: the text, unless a file is missing.
+    pub fn blame(&self) -> Blame {
+        match self.problem {
+            Problem::Unreadable(_) => Blame::Host,
+            Problem::Syntax { .. } | Problem::Parsing(_) => Blame::Text,
+        }
     }
 
     pub(super) fn syntax(token: &Token, expected: &'static str) -> Self {
@@ -55,7 +79,9 @@ impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = &self.place;
         match &self.problem {
-            Problem::Parsing(message) => write!(f, "{place} - Error during parsing: {message}"),
+            Problem::Unreadable(message) | Problem::Parsing(message) => {
+                write!(f, "{place} - Error during parsing: {message}")
+            }
             Problem::Syntax { found, expected } => {
                 write!(
                     f,

@@ -143,7 +143,7 @@ impl<'a> Imports<'a> {
         })?;
         if paths.is_empty() && !glob::may_match_nothing(&shown) {
             let message = format!("File to import not found: {text}");
-            return Err(ParseError::at(argument, message));
+            return Err(ParseError::unreadable(argument, message));
         }
         if paths.is_empty() {
             let message = format!("No files matching import glob pattern: {text}");
@@ -162,7 +162,7 @@ impl<'a> Imports<'a> {
                     ErrorKind::IsADirectory => format!("Could not import {path}: is a directory"),
                     _ => format!("Could not import {path}: {error}"),
                 };
-                ParseError::at(argument, message)
+                ParseError::unreadable(argument, message)
             })?;
             let tokens = self.lex(&content, &path.display().to_string());
             self.files.insert(path.to_owned(), tokens);

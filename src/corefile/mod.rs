@@ -21,7 +21,7 @@ mod sources;
 mod suggest;
 
 pub use cursor::Cursor;
-pub use error::{ParseError, Problem, Warning};
+pub use error::{Blame, ParseError, Problem, Warning};
 pub use sources::{Lister, Reader, Sources, Variables, read_text};
 pub use suggest::did_you_mean;
 

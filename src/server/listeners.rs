@@ -145,7 +145,10 @@ impl Listeners {
             }
         }
         if plan.listeners.iter().all(Option::is_none) {
-            return Err(StartError::NoListener);
+            return Err(match listeners.is_empty() {
+                true => StartError::NoListener,
+                false => StartError::NoFamily,
+            });
         }
         // They belong to addresses that nobody asked for.
         self.inherited = Inherited::default();

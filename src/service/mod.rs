@@ -11,7 +11,7 @@ mod manager;
 mod pidfile;
 mod watch;
 
-use crate::cli::{self, Exit, Serve, Source};
+use crate::cli::{self, CliError, Exit, Serve, Source};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::host;
@@ -49,8 +49,8 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let signals = Signals::block().map_err(failed)?;
     let mut inherited = Inherited::take().map_err(failed)?;
     let handover = Handover::new().map_err(failed)?;
-    let cores = options.placement.workers(&cpu::cores()).map_err(refused)?;
-    let (name, text) = options.source.load().map_err(refused)?;
+    let cores = options.placement.workers(&cpu::cores()).map_err(unusable)?;
+    let (name, text) = options.source.load().map_err(unusable)?;
     let log = Log::new(format_of(options), say);
     let mut config = load(options, cores.len(), (&name, &text), log)?;
     if options.source == Source::Stdin && config.reload.take().is_some() {
@@ -64,7 +64,7 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let Serve { steer, habits, .. } = *options;
     let confinement = Confinement { user: options.user.clone(), sandbox: options.sandbox };
     let server = Server::start_on(config, &cores, steer, habits, inherited, &confinement, log);
-    let server = server.map_err(failed)?;
+    let server = server.map_err(|error| (error.blame().into(), error.to_string()))?;
     warn_of_unreadable(options, log);
     // Whoever reads that we listen finds our number there.
     let _pidfile = options.pidfile.as_deref().and_then(|path| PidFile::write(path, log));
@@ -273,7 +273,8 @@ fn load(
     log: Log,
 ) -> Result<Config, Failure> {
     let host = host::describe(workers, options.dns_port).map_err(failed)?;
-    let (config, warnings) = Config::load(text, name, &host).map_err(refused)?;
+    let (config, warnings) = Config::load(text, name, &host)
+        .map_err(|error| (error.blame().into(), error.to_string()))?;
     let warn = |warning| log.event(&Event::new(Level::Warning, "config", warning).alone());
     warnings.iter().for_each(|warning| warn(warning));
     Ok(config)
@@ -346,6 +347,6 @@ fn failed(why: impl Display) -> Failure {
     (Exit::Failure, why.to_string())
 }
 
-fn refused(why: impl Display) -> Failure {
-    (Exit::Usage, why.to_string())
+fn unusable(error: CliError) -> Failure {
+    (error.exit(), error.to_string())
 }

@@ -152,30 +152,49 @@ fn what_is_odd_is_told_with_file_and_line_and_is_no_failure() {
 
 #[test]
 fn what_cannot_be_served_is_refused() {
-    for (test, corefile, word) in [
-        ("check_bind", ".:5399 {\n bind 203.0.113.77\n}\n", "no such address"),
+    let certificate = "tls://.:5399 {\n bind 127.0.0.1\n tls Corefile Corefile\n}\n";
+    for (test, corefile, word, code) in [
+        ("check_bind", ".:5399 {\n bind 203.0.113.77\n}\n", "no such address", 1),
+        ("check_interface", ".:5399 {\n bind eth99\n}\n", "eth99", 1),
+        ("check_resolv", ".:5399 {\n forward . Corefile\n}\n", "no valid upstream", 1),
+        ("check_certificate", certificate, "no certificate in it", 1),
         (
             "check_source",
             ".:5399 {\n forward . 192.0.2.1 {\n source_address 203.0.113.77\n}\n}\n",
             "",
+            1,
         ),
-        ("check_file", ".:5399 {\n import gone\n}\n", "gone"),
-        ("check_nowhere", ".:5399 {\n bind 127.0.0.1 {\n except 127.0.0.1\n }\n}\n", "no address"),
-        ("check_twice", "m {\n}\nm {\n}\n", "already defined"),
-        ("check_empty", "# nothing\n", "without any server block"),
+        ("check_file", ".:5399 {\n import gone\n}\n", "gone", 1),
+        (
+            "check_nowhere",
+            ".:5399 {\n bind 127.0.0.1 {\n except 127.0.0.1\n }\n}\n",
+            "no address",
+            2,
+        ),
+        ("check_twice", "m {\n}\nm {\n}\n", "already defined", 2),
+        ("check_empty", "# nothing\n", "without any server block", 2),
     ] {
         let directory = written(test, corefile);
         let output = onward_output(&["check"], &directory);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{test}: {error}");
+        assert_eq!(output.status.code(), Some(code), "{test}: {error}");
         assert!(error.contains(word) && output.stdout.is_empty(), "{test}: {error}");
-        let report = json(&[], &directory, 2);
+        assert!(error.contains(&format!("would exit with status {code}:")), "{test}: {error}");
+        let report = json(&[], &directory, code);
         assert_eq!(report["ok"], false);
-        let message = report["error"]["message"].as_str().unwrap();
-        assert_eq!(error.trim_end(), format!("onward: {message}"));
+        let details = &report["error"];
+        let message = details["message"].as_str().unwrap();
+        assert!(error.starts_with(&format!("onward: {message}\n")), "{error}");
+        assert_eq!(details["blame"], if code == 2 { "text" } else { "host" }, "{test}");
+        assert_eq!(details["exit"], code, "{test}");
+        // Serving says the same, and exits as the check has said.
+        let served = onward_output(&["--workers", "1"], &directory);
+        assert_eq!(served.status.code(), Some(code), "{test}");
+        let served = String::from_utf8_lossy(&served.stderr).trim_end().to_owned();
+        assert!(error.starts_with(&format!("{served}\n")), "{served}\n{error}");
     }
     let output = onward_output(&["check", "--conf", "absent"], &directory("check_absent"));
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
@@ -187,7 +206,7 @@ fn descriptors_are_counted_though_there_is_no_upstream() {
     shell.args(["-c", limited, env!("CARGO_BIN_EXE_onward")]).current_dir(directory);
     let output = shell.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("484 file descriptors") && error.contains("only 250"), "{error}");
 }
 

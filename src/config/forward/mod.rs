@@ -15,6 +15,7 @@ mod switches;
 mod targets;
 pub(super) mod tls;
 
+pub(super) use names::may_be_host_name;
 pub(super) use sizing::share;
 
 use super::error::Complaint;

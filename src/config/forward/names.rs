@@ -43,25 +43,28 @@ impl Names<'_> {
         host: &str,
         unreadable: Option<&str>,
     ) -> Result<(Vec<IpAddr>, Duration), Complaint> {
-        let refuse = |reason: &str| {
+        let message = |reason: &str| {
             let file = unreadable.map_or_else(String::new, |why| format!(" ({why})"));
-            let message = format!(
+            format!(
                 "failed to resolve {}: neither an IP address, a readable file{file} nor a host \
                  name that resolves{reason}",
                 quote(&argument.text)
-            );
-            Complaint::value(argument, message)
+            )
         };
+        let missing = |reason: &str| Complaint::host(argument, message(reason));
         if !may_be_host_name(host) {
-            return Err(refuse(""));
+            // A path is of a file that may be there later; a misspelt address is of the text.
+            let is_file = unreadable.is_some() || host.contains('/');
+            let complain = if is_file { Complaint::host } else { Complaint::value };
+            return Err(complain(argument, message("")));
         }
         let Resolved { mut addresses, ttl } =
-            (self.lookup)(host, self.resolvers).map_err(|why| refuse(&format!(": {why}")))?;
+            (self.lookup)(host, self.resolvers).map_err(|why| missing(&format!(": {why}")))?;
         if let Some(source) = self.source {
             addresses.retain(|address| address.to_canonical().is_ipv4() == source.is_ipv4());
         }
         if addresses.is_empty() {
-            return Err(refuse(": it has no address of the family of source_address"));
+            return Err(missing(": it has no address of the family of source_address"));
         }
         Ok((addresses, ttl.unwrap_or(TTL_UNKNOWN).clamp(TTL_MIN, TTL_MAX)))
     }
@@ -90,7 +93,7 @@ fn resolver(written: &Token) -> Result<SocketAddr, Complaint> {
 }
 
 /// False for paths and for numbers. No top-level domain is a number.
-fn may_be_host_name(host: &str) -> bool {
+pub(in super::super) fn may_be_host_name(host: &str) -> bool {
     let labels = host.strip_suffix('.').unwrap_or(host);
     let last = labels.rsplit('.').next().unwrap_or(labels);
     let is_hexadecimal = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_hexdigit());

@@ -55,6 +55,8 @@ pub(super) enum Known {
 /// One target before its scheme and port are looked at.
 struct Target {
     place: Place,
+    /// It stands in this file.
+    file: Option<String>,
     /// The name that it was looked up by.
     looked_up: Option<String>,
     scheme: &'static str,
@@ -71,7 +73,7 @@ impl Target {
         let zone = zone.map(str::to_owned);
         let place = argument.place.clone();
         let (host, port) = (host.to_owned(), port.to_owned());
-        Self { place, looked_up: None, scheme, host, zone, port }
+        Self { place, file: None, looked_up: None, scheme, host, zone, port }
     }
 }
 
@@ -101,8 +103,16 @@ pub(super) fn read(
     }
     // Files may list any number, so what was seen is looked up and not searched.
     let (mut found, mut seen) = (Vec::new(), HashMap::new());
+    let mut why = None;
     for target in &targets {
-        let (address, tls) = resolve(target, context)?;
+        let (address, tls) = match usable(target, names.source, context)? {
+            Ok(usable) => usable,
+            Err(unusable) => {
+                context.warn(&target.place, format!("plugin/forward: {unusable} and is left out"));
+                why.get_or_insert(unusable);
+                continue;
+            }
+        };
         match seen.entry(address) {
             Entry::Vacant(new) => {
                 new.insert(false);
@@ -120,7 +130,9 @@ pub(super) fn read(
         }
     }
     if found.is_empty() {
-        return Err(Complaint::value(written[0], "no valid upstream addresses found"));
+        // Addresses and names have been refused one by one, so all of it was files.
+        let why = why.map_or_else(String::new, |why: String| format!(": {why}"));
+        return Err(Complaint::host(written[0], format!("no valid upstream addresses found{why}")));
     }
     Ok(Targets { found, written: count, names_ttl })
 }
@@ -159,7 +171,8 @@ fn read_one(
                 }
                 let targets_of_file = servers
                     .iter()
-                    .map(|server| Target::new(argument, scheme, server, default_port));
+                    .map(|server| Target::new(argument, scheme, server, default_port))
+                    .map(|target| Target { file: Some(rest.to_owned()), ..target });
                 targets.extend(targets_of_file);
             }
             Err(unreadable) => {
@@ -185,7 +198,9 @@ fn check_name(argument: &Token, scheme: &str, name: &str) -> Result<(), Complain
     if !is_known || Name::parse(name).is_err() {
         let quoted = quote(&argument.text);
         let message = format!("not an IP address, file, or valid domain: {quoted}");
-        return Err(Complaint::value(argument, message));
+        let is_path = is_known && name.contains('/');
+        let complain = if is_path { Complaint::host } else { Complaint::value };
+        return Err(complain(argument, message));
     }
     if scheme == "https" {
         return Err(Complaint::not_built(argument, format!("upstream '{}'", argument.text)));
@@ -193,29 +208,66 @@ fn check_name(argument: &Token, scheme: &str, name: &str) -> Result<(), Complain
     Ok(())
 }
 
-/// The address of a target, if onward can speak to it, and by what it is known over TLS.
+/// The address of a target, and by what it is known over TLS; or why it cannot be asked, if it
+/// stands in a file: others of the file can.
+fn usable(
+    target: &Target,
+    source: Option<IpAddr>,
+    context: &mut Context<'_>,
+) -> Result<Result<(SocketAddr, Option<Known>), String>, Complaint> {
+    check_scheme(target)?;
+    let resolved = resolve(target, context);
+    let Some(file) = &target.file else { return resolved.map(Ok) };
+    let why = match resolved {
+        Ok((address, tls)) => match source {
+            Some(source) if source.is_ipv4() != address.is_ipv4() => {
+                format!("source_address {source} is of the other family")
+            }
+            _ => return Ok(Ok((address, tls))),
+        },
+        Err(Complaint::Value { message, .. } | Complaint::Host { message, .. }) => message,
+        Err(other) => return Err(other),
+    };
+    let (server, file) = (quote(&target.host), quote(file));
+    Ok(Err(format!("{server} of the file {file} cannot be asked ({why})")))
+}
+
+impl Target {
+    /// Host and port, as they are shown.
+    fn shown(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
+/// Refuses what onward cannot speak to an upstream.
+fn check_scheme(target: &Target) -> Result<(), Complaint> {
+    let Target { place, scheme, host, .. } = target;
+    match *scheme {
+        "dns" | "tls" => Ok(()),
+        "https" => {
+            let what = format!("upstream '{scheme}://{}'", target.shown());
+            Err(Complaint::NotBuilt { place: place.clone(), what })
+        }
+        _ => {
+            let shown = if *scheme == "unix" { host.clone() } else { target.shown() };
+            let message = format!(
+                "'{scheme}' is not supported as a destination protocol in forward: \
+                 {scheme}://{shown}"
+            );
+            Err(Complaint::Value { place: place.clone(), message })
+        }
+    }
+}
+
+/// The address of a target, and by what it is known over TLS.
 fn resolve(
     target: &Target,
     context: &mut Context<'_>,
 ) -> Result<(SocketAddr, Option<Known>), Complaint> {
-    let Target { place, looked_up, scheme, host, zone, port } = target;
+    let Target { place, looked_up, scheme, host, zone, port, .. } = target;
     let refuse = |message| Complaint::Value { place: place.clone(), message };
-    let shown =
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    match *scheme {
-        "dns" | "tls" => {}
-        "https" => {
-            let what = format!("upstream '{scheme}://{shown}'");
-            return Err(Complaint::NotBuilt { place: place.clone(), what });
-        }
-        _ => {
-            let shown = if *scheme == "unix" { host } else { &shown };
-            return Err(refuse(format!(
-                "'{scheme}' is not supported as a destination protocol in forward: \
-                 {scheme}://{shown}"
-            )));
-        }
-    }
+    let shown = target.shown();
     let ip = host.parse::<IpAddr>();
     let ip = ip.map_err(|_| refuse(format!("nameserver {} is not an IP address", quote(host))))?;
     let number = port.parse::<u16>().ok().filter(|port| *port > 0);
@@ -239,7 +291,9 @@ fn resolve(
     match (ip.to_canonical(), zone) {
         (IpAddr::V6(ip), Some(zone)) if is_link_local(ip.into()) => {
             let scope_id = context.host.scope_id(zone).ok_or_else(|| {
-                refuse(format!("upstream {host}: this host has no interface {}", quote(zone)))
+                let message =
+                    format!("upstream {host}: this host has no interface {}", quote(zone));
+                Complaint::Host { place: place.clone(), message }
             })?;
             Ok((SocketAddrV6::new(ip, port, 0, scope_id).into(), None))
         }
@@ -309,7 +363,7 @@ fn nameservers(
                 let file = quote(path);
                 let message =
                     format!("the file {file} lists more than {NAMESERVERS_MAX} nameservers");
-                return Err(Complaint::value(argument, message));
+                return Err(Complaint::host(argument, message));
             }
             None => servers.push(server.to_owned()),
             // The second tells that it is there more than once, the others tell nothing.

@@ -350,7 +350,11 @@ fn a_file_stands_for_its_nameservers() {
     assert_eq!(upstreams("none ::1"), "[::1]:53");
     assert_eq!(upstreams("none"), "f:2 - plugin/forward: no valid upstream addresses found");
     assert_eq!(upstreams("/dir"), "f:2 - plugin/forward: no valid upstream addresses found");
-    assert_eq!(upstreams("bad"), "f:2 - plugin/forward: nameserver \"ns.m\" is not an IP address");
+    assert_eq!(
+        upstreams("bad"),
+        "f:2 - plugin/forward: no valid upstream addresses found: \"ns.m\" of the file \"bad\" \
+         cannot be asked (nameserver \"ns.m\" is not an IP address)"
+    );
 }
 
 #[test]
