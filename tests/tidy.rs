@@ -59,7 +59,10 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("traffic", &["clock", "engine::message", "moment", "sys", "tls"]),
     ("wheel", &["moment"]),
     ("worker", &["clock", "config", "control", "engine", "moment", "sys", "tls"]),
-    ("writer", &["clock", "config", "control", "engine", "log", "moment"]),
+    (
+        "writer",
+        &["clock", "config", "control", "engine", "log", "moment", "sys::interfaces", "tls"],
+    ),
 ];
 /// The rooms that put the others together, and may name any.
 const TOP: [&str; 7] = ["check", "cli", "demo", "doctor", "host", "server", "service"];

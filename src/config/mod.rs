@@ -35,7 +35,7 @@ pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
 pub use http::{HTTP_CONNECTIONS_MAX, HttpListener, Page};
 pub use kinds::Kind;
-pub use name::{Name, NameError};
+pub use name::{Name, NameError, PRESENTATION, TEXT_LEN_MAX, spell};
 pub use net::Net;
 pub use rcodes::{Rcodes, rcode_mnemonic};
 pub use reload::Reload;

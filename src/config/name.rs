@@ -4,8 +4,10 @@
 //! two spellings of one name are equal here. Presentation format is read and written at the
 //! edges only. Any byte may be part of a label; there is no host-name rule and no IDNA.
 //!
-//! What is written is safe everywhere: every byte that a zone file, a shell or a Corefile could
-//! read as something else is escaped as `\DDD`.
+//! All names are written by [`spell`]. Logs, messages and pages have what dig prints: `"`, `(`,
+//! `)`, `.`, `;`, `@` and `\` behind a backslash, what is not printable as `\DDD`, the rest as it
+//! is. A name that is to be read again as a word of a Corefile ([`Name::in_corefile`]) has every
+//! byte escaped that the language, a zone's key or a shell could take for something else.
 
 use std::fmt;
 
@@ -13,6 +15,86 @@ use std::fmt;
 const WIRE_BYTES_MAX: usize = 255;
 /// Bytes of one label (RFC 1035 §3.1).
 const LABEL_BYTES_MAX: u8 = 63;
+
+/// How one byte of a label is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    /// As it is.
+    Plain,
+    /// Behind a backslash.
+    Quoted,
+    /// As `\DDD`.
+    Number,
+}
+
+/// How each byte of a label is written.
+pub struct Spellings([Spelling; 256]);
+
+/// What dig prints.
+pub const PRESENTATION: Spellings = {
+    let mut spellings = [Spelling::Number; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        spellings[byte as usize] = match byte {
+            b'"' | b'(' | b')' | b'.' | b';' | b'@' | b'\\' => Spelling::Quoted,
+            _ => Spelling::Plain,
+        };
+        byte += 1;
+    }
+    Spellings(spellings)
+};
+
+/// What means nothing else in a Corefile.
+const COREFILE: Spellings = {
+    let mut spellings = [Spelling::Number; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        spellings[byte as usize] = match byte {
+            b'.' | b'\\' => Spelling::Quoted,
+            b'-' | b'_' | b'*' | b'=' | b',' => Spelling::Plain,
+            byte if byte.is_ascii_alphanumeric() => Spelling::Plain,
+            _ => Spelling::Number,
+        };
+        byte += 1;
+    }
+    Spellings(spellings)
+};
+
+/// Bytes of a name in presentation format at most: each byte takes four.
+pub const TEXT_LEN_MAX: usize = 4 * WIRE_BYTES_MAX;
+
+/// Writes the name `wire`, in lower case, to `room`; returns its text.
+pub fn spell<'a>(wire: &[u8], spellings: &Spellings, room: &'a mut [u8; TEXT_LEN_MAX]) -> &'a str {
+    let (mut place, mut len) = (0, 0);
+    while let Some(length) = wire.get(place).filter(|length| **length > 0) {
+        let label = &wire[place + 1..place + 1 + usize::from(*length)];
+        for byte in label {
+            match spellings.0[usize::from(*byte)] {
+                Spelling::Plain => {
+                    room[len] = byte.to_ascii_lowercase();
+                    len += 1;
+                }
+                Spelling::Quoted => {
+                    room[len..len + 2].copy_from_slice(&[b'\\', *byte]);
+                    len += 2;
+                }
+                Spelling::Number => {
+                    let digits = [byte / 100, byte / 10 % 10, byte % 10].map(|digit| b'0' + digit);
+                    room[len] = b'\\';
+                    room[len + 1..len + 4].copy_from_slice(&digits);
+                    len += 4;
+                }
+            }
+        }
+        room[len] = b'.';
+        len += 1;
+        place += 1 + label.len();
+    }
+    if place == 0 {
+        (room[0], len) = (b'.', 1);
+    }
+    std::str::from_utf8(&room[..len]).unwrap_or_default()
+}
 
 /// An absolute domain name, in lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +149,11 @@ impl Name {
     /// 1 to 255 bytes.
     pub fn as_wire(&self) -> &[u8] {
         &self.wire
+    }
+
+    /// Its spelling in a Corefile, where it is one word whatever its bytes are.
+    pub fn in_corefile(&self) -> InCorefile<'_> {
+        InCorefile(self)
     }
 
     /// True when this is `ancestor` or a name below it.
@@ -125,23 +212,16 @@ fn unescape(rest: &mut &[u8]) -> Result<u8, NameError> {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.wire.len() == 1 {
-            return f.write_str(".");
-        }
-        for label in self.labels() {
-            for &byte in label {
-                match byte {
-                    b'.' => f.write_str("\\.")?,
-                    b'\\' => f.write_str("\\\\")?,
-                    b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'*' | b'=' | b',' => {
-                        write!(f, "{}", char::from(byte))?;
-                    }
-                    other => write!(f, "\\{other:03}")?,
-                }
-            }
-            f.write_str(".")?;
-        }
-        Ok(())
+        f.write_str(spell(&self.wire, &PRESENTATION, &mut [0; TEXT_LEN_MAX]))
+    }
+}
+
+/// A name as a word of a Corefile.
+pub struct InCorefile<'a>(&'a Name);
+
+impl fmt::Display for InCorefile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(spell(&self.0.wire, &COREFILE, &mut [0; TEXT_LEN_MAX]))
     }
 }
 
@@ -238,8 +318,25 @@ mod tests {
     #[test]
     fn what_is_written_is_safe_in_a_corefile() {
         let name = Name::parse("a\\.b c{$x}\"#.d:e/f").unwrap();
-        assert_eq!(name.to_string(), "a\\.b\\032c\\123\\036x\\125\\034\\035.d\\058e\\047f.");
+        let text = name.in_corefile().to_string();
+        assert_eq!(text, "a\\.b\\032c\\123\\036x\\125\\034\\035.d\\058e\\047f.");
+        assert_eq!(Name::root().in_corefile().to_string(), ".");
+    }
+
+    #[test]
+    fn a_name_is_printed_as_dig_prints_it() {
+        let label: Vec<u8> = (0x1f..=0x7f).collect();
+        let (first, rest) = label.split_at(40);
+        let (second, third) = rest.split_at(40);
+        let labels = [first, second, third].map(|label| [&[label.len() as u8], label].concat());
+        let name = Name::of_wire(&[&labels.concat()[..], &[0]].concat());
+        let expected = "\\031\\032!\\\"#$%&'\\(\\)*+,-\\./0123456789:\\;<=>?\\@abcdef.\
+                        ghijklmnopqrstuvwxyz[\\\\]^_`abcdefghijklmn.opqrstuvwxyz{|}~\\127.";
+        assert_eq!(name.to_string(), expected);
         assert_eq!(Name::root().to_string(), ".");
+        let longest: Vec<u8> = (0..3).flat_map(|_| [&[63][..], &[0xff; 63]].concat()).collect();
+        let longest = [&longest[..], &[61], &[b'.'; 61], &[0]].concat();
+        assert_eq!((longest.len(), Name::of_wire(&longest).to_string().len()), (255, 882));
     }
 
     proptest! {
@@ -247,7 +344,8 @@ mod tests {
         #[test]
         fn what_is_written_is_read_as_the_same_name(text in any::<String>()) {
             if let Ok(name) = Name::parse(&text) {
-                prop_assert_eq!(Name::parse(&name.to_string()), Ok(name));
+                prop_assert_eq!(Name::parse(&name.to_string()), Ok(name.clone()));
+                prop_assert_eq!(Name::parse(&name.in_corefile().to_string()), Ok(name));
             }
         }
     }

@@ -8,7 +8,7 @@
 //! are written.
 
 use super::forward::{MAX_AGE_JITTER, show, tls};
-use super::{BindAddress, Config, Forward, Policy, Reload, ServerBlock};
+use super::{BindAddress, Config, Forward, Policy, Reload, ServerBlock, word};
 use crate::corefile::DIRECTIVES;
 use std::fmt;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ impl ServerBlock {
     fn print(&self, f: &mut fmt::Formatter<'_>, reload: Option<Reload>) -> fmt::Result {
         for ((zone, port), secure) in self.zones.iter().zip(&self.ports).zip(&self.secure) {
             let scheme = if *secure { "tls://" } else { "" };
-            write!(f, "{scheme}{zone}:{port} ")?;
+            write!(f, "{scheme}{}:{port} ", zone.in_corefile())?;
         }
         writeln!(f, "{{")?;
         match self.bind.as_deref() {
@@ -54,12 +54,12 @@ impl ServerBlock {
 
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "    forward {}", self.from)?;
+        write!(f, "    forward {}", self.from.in_corefile())?;
         self.upstreams.iter().try_for_each(|upstream| tls::write_upstream(upstream, f))?;
         writeln!(f, " {{")?;
         if !self.except.is_empty() {
             write!(f, "        except")?;
-            self.except.iter().try_for_each(|name| write!(f, " {name}"))?;
+            word::names(f, &self.except)?;
             writeln!(f)?;
         }
         let policy = match self.policy {
@@ -83,7 +83,8 @@ impl fmt::Display for Forward {
         writeln!(f, "        max_connect_attempts {}", self.max_connect_attempts.unwrap_or(0))?;
         writeln!(f, "        max_fails {}", self.health.max_fails)?;
         let no_rec = if self.health.recursion_desired { "" } else { " no_rec" };
-        let (interval, domain) = (show(self.health.interval), &self.health.domain);
+        let interval = show(self.health.interval);
+        let domain = self.health.domain.in_corefile();
         writeln!(f, "        health_check {interval}{no_rec} domain {domain}")?;
         let switches = [
             ("failfast_all_unhealthy_upstreams", self.failfast),

@@ -4,6 +4,7 @@
 //! out of an environment variable may have no spelling at all: a reference within it, or a
 //! backslash before a quote or at the end of a text with spaces. It is written as nearly as can be.
 
+use super::Name;
 use std::fmt;
 
 /// A text that is written as one word.
@@ -23,6 +24,11 @@ impl fmt::Display for Word<'_> {
 /// Writes each of `items` behind a space.
 pub(super) fn list(f: &mut fmt::Formatter<'_>, items: &[impl fmt::Display]) -> fmt::Result {
     items.iter().try_for_each(|item| write!(f, " {item}"))
+}
+
+/// Writes each of `names` behind a space.
+pub(super) fn names(f: &mut fmt::Formatter<'_>, names: &[Name]) -> fmt::Result {
+    names.iter().try_for_each(|name| write!(f, " {}", name.in_corefile()))
 }
 
 #[cfg(test)]

@@ -51,6 +51,17 @@ pub fn addresses() -> io::Result<Vec<InterfaceAddress>> {
     Ok(found)
 }
 
+/// The name of interface `index`; `None`: there is no such interface now.
+pub fn name(index: u32) -> Option<String> {
+    let mut name = [0_u8; libc::IF_NAMESIZE];
+    // SAFETY: `name` has room for the longest name and its zero (if_indextoname(3)).
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
+    if found.is_null() {
+        return None;
+    }
+    CStr::from_bytes_until_nul(&name).ok()?.to_str().ok().map(str::to_owned)
+}
+
 /// The address at `place`, which may be null or of another family.
 fn internet_address(place: *const libc::sockaddr) -> Option<SocketAddr> {
     if place.is_null() {
@@ -72,7 +83,7 @@ fn internet_address(place: *const libc::sockaddr) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::addresses;
+    use super::{addresses, name};
     use std::net::Ipv4Addr;
 
     #[test]
@@ -81,5 +92,7 @@ mod tests {
         let loopback = addresses.iter().find(|address| address.ip == Ipv4Addr::LOCALHOST).unwrap();
         assert_eq!(loopback.name, "lo");
         assert_ne!(loopback.index, 0);
+        assert_eq!(name(loopback.index).as_deref(), Some("lo"));
+        assert_eq!(name(u32::MAX), None);
     }
 }

@@ -4,6 +4,7 @@
 //! them as the truth allows: `read udp 192.0.2.1:53: i/o timeout`. Our own address is left out of
 //! them: the connection is closed by the time that anybody writes about it.
 
+use super::interfaces::Interfaces;
 use crate::config::{Config, Kind, Name, ServerBlock};
 use crate::engine::errors::{Fault, Operation, QueryError, Reason};
 use crate::engine::key::Transport;
@@ -37,14 +38,14 @@ impl Display for Line<'_> {
 }
 
 /// What went wrong with a query under `config`.
-pub(super) fn text(error: &QueryError, config: &Config) -> String {
-    let reach = |verb: &str, what: &dyn Display| {
+pub(super) fn text(error: &QueryError, config: &Config, interfaces: &mut Interfaces) -> String {
+    let mut reach = |verb: &str, what: &dyn Display| {
         let Some((address, transport)) = error.upstream else { return what.to_string() };
         let network = match transport {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
         };
-        format!("{verb} {network} {address}: {what}")
+        format!("{verb} {network} {}: {what}", interfaces.show(address))
     };
     match error.reason {
         Reason::Attempt(operation, fault) => {
@@ -110,7 +111,7 @@ fn last_plugin(block: &ServerBlock) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, text};
+    use super::{Interfaces, Line, text};
     use crate::config::{Config, Host};
     use crate::engine::errors::{Fault, Operation, QueryError, Reason};
     use crate::engine::key::Transport;
@@ -123,7 +124,8 @@ mod tests {
 
     fn said(reason: Reason, transport: Transport, config: &Config) -> String {
         let upstream = Some(("192.0.2.1:53".parse().unwrap(), transport));
-        text(&QueryError::new(0, b"\0", 1, (Rcode::ServFail, reason), upstream), config)
+        let error = QueryError::new(0, b"\0", 1, (Rcode::ServFail, reason), upstream);
+        text(&error, config, &mut Interfaces::default())
     }
 
     #[test]

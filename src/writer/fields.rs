@@ -4,10 +4,11 @@
 //! machinery of the standard library but what is rare: addresses of IPv6, and types and codes that
 //! have no name. All of it is plain ASCII, whatever strangers have put into a name.
 
-use crate::config::{Kind, rcode_mnemonic};
+use super::interfaces::Interfaces;
+use crate::config::{Kind, PRESENTATION, TEXT_LEN_MAX, rcode_mnemonic, spell};
 use crate::engine::journal::{Event, Record};
 use crate::engine::key::Transport;
-use crate::engine::message::{NAME_LEN_MAX, flags};
+use crate::engine::message::flags;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -77,7 +78,13 @@ impl Field {
     }
 
     /// Adds what it says of `record`, whose name is `name`.
-    pub(super) fn push(self, out: &mut String, record: &Record, name: &[u8]) {
+    pub(super) fn push(
+        self,
+        out: &mut String,
+        record: &Record,
+        name: &[u8],
+        interfaces: &mut Interfaces,
+    ) {
         let asking = &record.asking;
         let has_ended = matches!(record.event, Event::Ended(_));
         match self {
@@ -86,10 +93,10 @@ impl Field {
             Self::Class => push_class(out, asking.class),
             Self::Proto => out.push_str(proto(record)),
             Self::Remote => match asking.peer {
-                Some(peer) => push_address(out, peer.ip()),
+                Some(peer) => push_address(out, peer.ip(), interfaces.of(peer)),
                 None => out.push_str(NOTHING),
             },
-            Self::Local => push_address(out, asking.local),
+            Self::Local => push_address(out, asking.local, None),
             Self::Port => match asking.peer {
                 Some(peer) => push_number(out, peer.port().into()),
                 None => out.push_str(NOTHING),
@@ -175,8 +182,8 @@ pub(super) fn push_rcode(out: &mut String, rcode: u16) {
     }
 }
 
-/// An address, of IPv6 in brackets.
-pub(super) fn push_address(out: &mut String, address: IpAddr) {
+/// An address, of IPv6 in brackets, with the interface that it belongs to.
+pub(super) fn push_address(out: &mut String, address: IpAddr, interface: Option<&str>) {
     match address {
         IpAddr::V4(address) => {
             let [first, rest @ ..] = address.octets();
@@ -188,7 +195,12 @@ pub(super) fn push_address(out: &mut String, address: IpAddr) {
         }
         IpAddr::V6(address) => {
             // Writing to a string never fails.
-            let _ = write!(out, "[{address}]");
+            let _ = write!(out, "[{address}");
+            if let Some(interface) = interface {
+                out.push('%');
+                out.push_str(interface);
+            }
+            out.push(']');
         }
     }
 }
@@ -219,78 +231,20 @@ pub(super) fn push_flags(out: &mut String, word: u16) {
     }
 }
 
-/// Bytes of a name that stand for themselves: as [`crate::config::Name`] is written.
-const PLAIN_BYTES: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let one = byte as u8;
-        plain[byte] =
-            one.is_ascii_alphanumeric() || matches!(one, b'-' | b'_' | b'*' | b'=' | b',');
-        byte += 1;
-    }
-    plain
-};
-
-/// A name in wire format, in lower case, whatever is no letter, digit or the like escaped.
+/// A name in wire format, in lower case, as configuration and messages print names.
 pub(super) fn push_name(out: &mut String, wire: &[u8]) {
-    // Each byte takes four at most.
-    let mut text = [0; 4 * NAME_LEN_MAX];
-    let (mut place, mut len) = (0, 0);
-    while let Some(length) = wire.get(place).filter(|length| **length > 0) {
-        let label = &wire[place + 1..place + 1 + usize::from(*length)];
-        for byte in label {
-            match byte {
-                byte if PLAIN_BYTES[usize::from(*byte)] => {
-                    text[len] = byte.to_ascii_lowercase();
-                    len += 1;
-                }
-                b'.' | b'\\' => {
-                    text[len..len + 2].copy_from_slice(&[b'\\', *byte]);
-                    len += 2;
-                }
-                _ => {
-                    let digits = [byte / 100, byte / 10 % 10, byte % 10].map(|digit| b'0' + digit);
-                    text[len] = b'\\';
-                    text[len + 1..len + 4].copy_from_slice(&digits);
-                    len += 4;
-                }
-            }
-        }
-        text[len] = b'.';
-        len += 1;
-        place += 1 + label.len();
-    }
-    if place == 0 {
-        (text[0], len) = (b'.', 1);
-    }
-    out.push_str(std::str::from_utf8(&text[..len]).unwrap_or_default());
+    out.push_str(spell(wire, &PRESENTATION, &mut [0; TEXT_LEN_MAX]));
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{push_class, push_flags, push_name, push_rcode, push_seconds, push_type};
-    use crate::config::Name;
+    use super::{push_class, push_flags, push_rcode, push_seconds, push_type};
     use std::time::Duration;
 
     fn pushed(push: impl FnOnce(&mut String)) -> String {
         let mut out = String::new();
         push(&mut out);
         out
-    }
-
-    #[test]
-    fn names_of_any_bytes_are_written_as_the_configuration_writes_them() {
-        let mut wires = vec![b"\0".to_vec(), b"\x03WwW\x07eXample\0".to_vec()];
-        wires.extend((0..=255).map(|byte| vec![3, byte, b'a', byte, 1, byte, 0]));
-        let mut longest: Vec<u8> = (0..3).flat_map(|_| [&[63][..], &[0xff; 63]].concat()).collect();
-        longest.extend([&[61][..], &[b'.'; 61], &[0]].concat());
-        assert_eq!(longest.len(), 255);
-        wires.push(longest);
-        for wire in wires {
-            let text = pushed(|out| push_name(out, &wire));
-            assert_eq!(text, Name::of_wire(&wire).to_string());
-        }
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! is no placeholder is text, and so are stray braces, as in the reference.
 
 use super::fields::{self, Field};
+use super::interfaces::Interfaces;
+use crate::config::{PRESENTATION, TEXT_LEN_MAX, spell};
 use crate::engine::journal::Record;
-use crate::log::{Level, begin_json};
+use crate::log::{Level, begin_json, quote};
 use std::time::Duration;
 
 const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {size} {>do} \
@@ -58,25 +60,43 @@ impl Pattern {
     }
 
     /// Adds what it says of `record`, whose name is `name`.
-    pub(super) fn push(&self, out: &mut String, record: &Record, name: &[u8]) {
+    pub(super) fn push(
+        &self,
+        out: &mut String,
+        record: &Record,
+        name: &[u8],
+        interfaces: &mut Interfaces,
+    ) {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Field(field) => field.push(out, record, name),
+                Piece::Field(field) => field.push(out, record, name, interfaces),
             }
         }
     }
 }
 
 /// Adds a query's line.
-pub(super) fn push_text(out: &mut String, pattern: &Pattern, record: &Record, name: &[u8]) {
+pub(super) fn push_text(
+    out: &mut String,
+    pattern: &Pattern,
+    record: &Record,
+    name: &[u8],
+    interfaces: &mut Interfaces,
+) {
     out.push_str("[INFO] ");
-    pattern.push(out, record, name);
+    pattern.push(out, record, name, interfaces);
     out.push('\n');
 }
 
 /// Adds a query's object. `time`: of its end, since 1970.
-pub(super) fn push_json(out: &mut String, time: Duration, record: &Record, name: &[u8]) {
+pub(super) fn push_json(
+    out: &mut String,
+    time: Duration,
+    record: &Record,
+    name: &[u8],
+    interfaces: &mut Interfaces,
+) {
     begin_json(out, time, Level::Info, "plugin/log", "query");
     let number = |out: &mut String, key: &str, number: u64| {
         out.push_str(key);
@@ -84,28 +104,27 @@ pub(super) fn push_json(out: &mut String, time: Duration, record: &Record, name:
     };
     let asking = &record.asking;
     if let Some(peer) = asking.peer {
-        out.push_str(",\"client\":\"");
-        match peer.ip() {
+        out.push_str(",\"client\":");
+        match (peer.ip(), interfaces.of(peer)) {
             // Without the brackets that part it from a port.
-            address if address.is_ipv6() => out.push_str(&address.to_string()),
-            address => fields::push_address(out, address),
+            (address, Some(interface)) => quote(out, &format!("{address}%{interface}")),
+            (address, None) if address.is_ipv6() => quote(out, &address.to_string()),
+            (address, None) => {
+                out.push('"');
+                fields::push_address(out, address, None);
+                out.push('"');
+            }
         }
-        number(out, "\",\"port\":", peer.port().into());
+        number(out, ",\"port\":", peer.port().into());
     }
     number(out, ",\"id\":", asking.asked.id.into());
     out.push_str(",\"type\":\"");
     fields::push_type(out, asking.kind);
     out.push_str("\",\"class\":\"");
     fields::push_class(out, asking.class);
-    out.push_str("\",\"name\":\"");
-    let start = out.len();
-    fields::push_name(out, name);
-    if out[start..].contains('\\') {
-        // The one character of a name that means something here.
-        let escaped = out[start..].replace('\\', "\\\\");
-        out.replace_range(start.., &escaped);
-    }
-    out.push_str("\",\"proto\":\"");
+    out.push_str("\",\"name\":");
+    quote(out, spell(name, &PRESENTATION, &mut [0; TEXT_LEN_MAX]));
+    out.push_str(",\"proto\":\"");
     out.push_str(fields::proto(record));
     number(out, "\",\"size\":", asking.size.into());
     out.push_str(if fields::dnssec_ok(record) { ",\"do\":true" } else { ",\"do\":false" });

@@ -13,6 +13,7 @@
 mod consolidation;
 mod errors;
 mod fields;
+mod interfaces;
 mod lines;
 mod tap;
 
@@ -26,6 +27,7 @@ use crate::moment::Moment;
 use consolidation::Consolidations;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use errors::Line;
+use interfaces::Interfaces;
 use lines::Pattern;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,6 +121,7 @@ pub struct Writer {
     origin: Duration,
     /// The receivers of `dnstap`.
     sinks: Vec<Arc<Sink>>,
+    interfaces: Interfaces,
     /// When it is looked at how many messages were dropped.
     drops_due: Option<Moment>,
 }
@@ -129,9 +132,19 @@ impl Writer {
         let (mailbox, mail) = WriterMailbox::new(RECORDS_MAX);
         let (ledgers, lines) = (VecDeque::new(), String::new());
         let (lost, origin) = (Lost::default(), Duration::ZERO);
-        let (sinks, drops_due) = (Vec::new(), None);
-        let writer =
-            Self { clock, mail, editions, log, ledgers, lines, lost, origin, sinks, drops_due };
+        let writer = Self {
+            clock,
+            mail,
+            editions,
+            log,
+            ledgers,
+            lines,
+            lost,
+            origin,
+            sinks: Vec::new(),
+            interfaces: Interfaces::default(),
+            drops_due: None,
+        };
         (writer, mailbox)
     }
 
@@ -159,6 +172,7 @@ impl Writer {
         let first = self.wait();
         let now = self.clock.now();
         self.origin = self.clock.origin_by_calendar();
+        self.interfaces.on_time(now);
         let ended = matches!(first, Err(RecvTimeoutError::Disconnected));
         if let Ok(first) = first {
             self.take(now, first);
@@ -243,7 +257,7 @@ impl Writer {
 
     fn take_error(&mut self, now: Moment, place: usize, error: &QueryError) {
         let ledger = &mut self.ledgers[place];
-        let text = errors::text(error, &ledger.config);
+        let text = errors::text(error, &ledger.config, &mut self.interfaces);
         let Some(rules) = ledger.blocks.get_mut(error.block as usize) else { return };
         if let Some(level) = rules.take(now, &text) {
             let line = Line { error, text: &text };
@@ -264,12 +278,13 @@ impl Writer {
 
     /// Adds what is told by a page of the ledger at `place`.
     fn take_page(&mut self, now: Moment, place: usize, page: &Page) {
+        let Self { lines, interfaces, .. } = self;
         let ledger = &mut self.ledgers[place];
         for record in &page.records {
             let (block, name) = (record.block as usize, page.bytes(record.name));
             let journal::Event::Ended(rule) = record.event else {
                 let outlets = ledger.outlets.get_mut(block).into_iter().flatten();
-                outlets.for_each(|outlet| outlet.push(record, page, self.origin));
+                outlets.for_each(|outlet| outlet.push(record, page, self.origin, interfaces));
                 self.drops_due.get_or_insert(now.plus(DROPS_EVERY));
                 continue;
             };
@@ -279,10 +294,12 @@ impl Writer {
                 continue;
             };
             match self.log.format() {
-                Format::Text => lines::push_text(&mut self.lines, pattern, record, name),
+                Format::Text => {
+                    lines::push_text(lines, pattern, record, name, interfaces);
+                }
                 Format::Json => {
                     let time = self.origin + record.at.since(Moment::ZERO);
-                    lines::push_json(&mut self.lines, time, record, name);
+                    lines::push_json(lines, time, record, name, interfaces);
                 }
             }
         }

@@ -9,6 +9,7 @@ mod sink;
 
 pub(super) use sink::Sink;
 
+use super::interfaces::Interfaces;
 use super::lines::Pattern;
 use crate::clock::Clock;
 use crate::config::{Config, Tap};
@@ -44,11 +45,17 @@ impl Outlet {
 
     /// Adds what a record on `page` says. `origin`: what to add to a moment to have the time by the
     /// calendar.
-    pub(super) fn push(&mut self, record: &Record, page: &Page, origin: Duration) {
+    pub(super) fn push(
+        &mut self,
+        record: &Record,
+        page: &Page,
+        origin: Duration,
+        interfaces: &mut Interfaces,
+    ) {
         let Some(message) = message::of_record(record, page, origin, self.full) else { return };
         let extra = self.extra.as_ref().map(|pattern| {
             let mut text = String::new();
-            pattern.push(&mut text, record, page.bytes(record.name));
+            pattern.push(&mut text, record, page.bytes(record.name), interfaces);
             text
         });
         message::push_frame(&mut self.chunk, &self.identity, &self.version, extra, message);

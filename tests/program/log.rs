@@ -110,8 +110,8 @@ fn for_machines_every_line_is_an_object_with_its_fields() {
     assert_eq!((&error["level"], &error["source"]), (&"error".into(), &"plugin/errors".into()));
     assert_eq!(error["message"], "plugin/log: no next plugin found");
     assert_eq!((&error["rcode"], &error["type"]), (&2.into(), &"AAAA".into()));
-    assert_eq!(error["name"], "\\034.test.");
-    assert_eq!((&line["source"], &line["name"]), (&"plugin/log".into(), &"\\034.test.".into()));
+    assert_eq!(error["name"], "\\\".test.");
+    assert_eq!((&line["source"], &line["name"]), (&"plugin/log".into(), &"\\\".test.".into()));
     assert_eq!((&line["rcode"], &line["rsize"]), (&"SERVFAIL".into(), &len.into()));
     assert_eq!(line["port"], client.local_addr().unwrap().port());
     let time = line["time"].as_str().unwrap();

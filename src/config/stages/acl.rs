@@ -7,7 +7,7 @@
 use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
 use super::super::quote::quote;
-use super::super::word::list;
+use super::super::word::{list, names};
 use super::super::{Kind, Name, Net, keys, oddities};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
@@ -186,7 +186,7 @@ impl fmt::Display for Acl {
             None => {}
             // No zone: the language has no shorter way to say that.
             Some([]) => write!(f, " ..")?,
-            Some(zones) => list(f, zones)?,
+            Some(zones) => names(f, zones)?,
         }
         writeln!(f, " {{")?;
         self.lines.iter().try_for_each(|line| line.fmt(f))?;

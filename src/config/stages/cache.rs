@@ -12,7 +12,7 @@ pub(in super::super) use reader::read;
 
 use super::super::Name;
 use super::super::forward::show;
-use super::super::word::list;
+use super::super::word::names;
 use std::fmt;
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ pub(super) fn write(told: &Option<Cache>, f: &mut fmt::Formatter<'_>) -> fmt::Re
 impl fmt::Display for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "    cache")?;
-        list(f, &self.zones)?;
+        names(f, &self.zones)?;
         writeln!(f, " {{")?;
         if self.simple {
             let CacheClass { capacity, ttl_max, .. } = self.success;
@@ -154,7 +154,7 @@ impl fmt::Display for Cache {
         writeln!(f, "        servfail {}", show(self.servfail))?;
         for (name, class) in classes.iter().filter(|(_, class)| !class.disabled.is_empty()) {
             write!(f, "        disable {name}")?;
-            list(f, &class.disabled)?;
+            names(f, &class.disabled)?;
             writeln!(f)?;
         }
         if self.keep_ttl {

@@ -7,7 +7,7 @@
 use super::super::Name;
 use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
-use super::super::word::{Word, list};
+use super::super::word::{Word, names};
 use super::super::{keys, oddities};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
@@ -131,7 +131,7 @@ impl fmt::Display for LogRule {
             // No name: the language has no shorter way to say that.
             write!(f, " ..")?;
         }
-        list(f, &self.names)?;
+        names(f, &self.names)?;
         writeln!(f, " {} {{", Word(&self.format))?;
         writeln!(f, "        class {}", self.classes.join(" "))?;
         writeln!(f, "    }}")

@@ -2,7 +2,7 @@
 //!
 //! The fields' own forms are tried where they are written.
 
-use super::{Pattern, push_json, push_text};
+use super::{Interfaces, Pattern, push_json, push_text};
 use crate::engine::journal::{Asking, Event, Record, Replied, Span};
 use crate::engine::key::Transport;
 use crate::engine::message::query::{Asked, Edns};
@@ -28,16 +28,20 @@ fn record() -> Record {
     Record { event, block: 0, at, asking, upstream: None, reply, name, message }
 }
 
+fn interfaces() -> Interfaces {
+    Interfaces::asking(|index| Some(format!("eth{index}")))
+}
+
 fn said(format: &str, record: &Record) -> String {
     let mut out = String::new();
-    Pattern::new(format).push(&mut out, record, NAME);
+    Pattern::new(format).push(&mut out, record, NAME, &mut interfaces());
     out
 }
 
 #[test]
 fn the_common_line_is_that_of_the_reference() {
     let mut line = String::new();
-    push_text(&mut line, &Pattern::new("{common}"), &record(), NAME);
+    push_text(&mut line, &Pattern::new("{common}"), &record(), NAME, &mut interfaces());
     let expected = "[INFO] 127.0.0.1:51833 - 29970 \"A IN b.test. udp 24 false 512\" NOERROR \
                     qr,rd,ra 46 0.000906045s\n";
     assert_eq!(line, expected);
@@ -80,6 +84,8 @@ fn every_placeholder_says_what_it_stands_for() {
     record.asking.transport = Transport::Tcp;
     record.asking.peer = Some("[2001:db8::1]:53".parse().unwrap());
     assert_eq!(said("{remote} {proto} {>bufsize}", &record), "[2001:db8::1] tcp 65535");
+    record.asking.peer = Some("[fe80::1%3]:53".parse().unwrap());
+    assert_eq!(said("{remote}:{port}", &record), "[fe80::1%eth3]:53");
     record.asking.transport = Transport::Udp;
     record.asking.asked.edns.as_mut().unwrap().udp_size = 1;
     assert_eq!(said("{>bufsize}", &record), "512");
@@ -108,7 +114,7 @@ fn a_query_without_reply_has_none() {
     let said = said("{rcode} {>rflags} {rsize} {duration}", &record);
     assert_eq!(said, "- - 0 0.000906045s");
     let mut line = String::new();
-    push_json(&mut line, Duration::ZERO, &record, NAME);
+    push_json(&mut line, Duration::ZERO, &record, NAME, &mut interfaces());
     let object: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&object["rcode"], &object["rsize"]), (&serde_json::Value::Null, &0.into()));
 }
@@ -125,10 +131,10 @@ fn an_object_has_all_fields_and_any_name() {
     wire.extend((0..20).map(|byte| b"\"\\\n.{}a\x7f\xff\0"[byte % 10]));
     wire.push(0);
     let mut line = String::new();
-    push_json(&mut line, Duration::from_secs(1), &record(), &wire);
+    push_json(&mut line, Duration::from_secs(1), &record(), &wire, &mut interfaces());
     assert_eq!(line.matches('\n').count(), 1);
     let object: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let name = "\\034\\\\\\010\\.\\123\\125a\\127\\255\\000".repeat(2) + ".";
+    let name = "\\\"\\\\\\010\\.{}a\\127\\255\\000".repeat(2) + ".";
     assert_eq!(object["name"], name);
     let expected = serde_json::json!({
         "time": "1970-01-01T00:00:01.000Z", "level": "info", "source": "plugin/log",

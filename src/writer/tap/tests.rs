@@ -3,6 +3,7 @@
 //!
 //! Receivers of other makers are tried with the whole program.
 
+use super::super::interfaces::Interfaces;
 use super::message::Dnstap;
 use super::{Outlet, Sink};
 use crate::clock::Clock;
@@ -95,7 +96,8 @@ fn a_receiver_gets_each_message_with_its_addresses_and_times_and_then_the_end() 
     let origin = Duration::from_secs(1_000);
     for full in [true, false] {
         let mut outlet = Outlet::new(&tap(target.clone(), full), Arc::clone(&sink));
-        page.records.iter().for_each(|record| outlet.push(record, &page, origin));
+        let names = &mut Interfaces::default();
+        page.records.iter().for_each(|record| outlet.push(record, &page, origin, names));
         outlet.flush();
         let got: Vec<_> =
             (0..2).map(|_| Dnstap::decode(&frame(&mut stream).unwrap()[..]).unwrap()).collect();
