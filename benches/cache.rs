@@ -21,7 +21,6 @@ use onward::engine::message::reply::{Finish, ReplyTo};
 use onward::engine::message::response::Response;
 use onward::engine::zones::Folded;
 use onward::moment::Moment;
-use onward::sys::memory::prefer_huge_pages;
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -240,8 +239,6 @@ impl Bed {
         (settings.success.capacity, settings.success.capacity_bytes) = (capacity, 512 * capacity);
         let hasher = RandomState::with_seeds(1, 2, 3, 4);
         let cache = Cache::new(&settings, &hasher);
-        // As a worker does.
-        cache.places().for_each(|(address, len)| prefer_huge_pages(address, len));
         Self { cache, hasher, now: Moment::ZERO, questions: vec![Asking::new(0)] }
     }
 

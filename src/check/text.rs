@@ -98,7 +98,7 @@ impl Report {
 
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = &self.memory;
-        let EngineMemory { exchanges, pools, caches, routes, queues } = memory.engine;
+        let EngineMemory { exchanges, pools, caches, routes, queues, .. } = memory.engine;
         let (clients, upstreams) = self.streams_max();
         let rows = [
             ("memory reserved at the start, MiB", memory.reserved()),

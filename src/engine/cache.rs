@@ -7,8 +7,9 @@
 //! has to go, by [`eviction`]; when an answer is fetched anew, by [`refresh`]; where the bytes lie
 //! is [`blocks`]' concern. The cache asks nobody: it tells its caller what to do ([`Found`]).
 //!
-//! Answers and denials have slots and bytes of their own. All is reserved at the start; nothing is
-//! allocated afterwards.
+//! Answers and denials have slots and bytes of their own. An empty cache takes next to no memory;
+//! its tables grow with what is stored, up to the bounds of the configuration, and then nothing is
+//! allocated any more.
 
 pub mod admission;
 mod aliases;
@@ -26,7 +27,7 @@ pub use entry::Key;
 use super::index::Index;
 use super::key::Key as SlotKey;
 use super::list::NONE;
-use super::memory::{Place, prefetch};
+use super::memory::prefetch;
 use super::message::query::Asked;
 use super::message::reply::{ExtendedError, ReplyTo};
 use super::message::{self, Question, Rcode, flags, kind};
@@ -102,10 +103,10 @@ impl Cache {
         let sum = |count: fn(&Class) -> usize| classes.iter().map(count).sum();
         Self {
             zones: zones_of(&settings.zones, hasher),
-            index: Index::new(sum(Class::slots_max)),
+            index: Index::growing(sum(Class::slots_max)),
             blocks: Blocks::new(sum(Class::blocks_max)),
             classes,
-            scratch: Scratch::new(),
+            scratch: Scratch::default(),
             sweeps: Sweeps::NONE,
             stats: CacheStats::default(),
             settings: settings.clone(),
@@ -128,17 +129,18 @@ impl Cache {
             && (!self.settings.simple || simple())
     }
 
-    /// Where its tables lie, for who knows about pages: a hit reads four of them at any place.
-    pub fn places(&self) -> impl Iterator<Item = Place> {
-        let classes = self.classes.iter().flat_map(Class::places);
-        classes.chain([self.index.place(), self.blocks.place()])
-    }
-
     /// The bytes that it has reserved.
     pub fn reserved(&self) -> usize {
         let classes: usize = self.classes.iter().map(Class::reserved).sum();
         let tables = self.index.reserved() + self.blocks.reserved() + self.zones.reserved();
         classes + tables + self.scratch.reserved()
+    }
+
+    /// The bytes that it can come to reserve: when it is full.
+    pub fn reserved_max(&self) -> usize {
+        let classes: usize = self.classes.iter().map(Class::reserved_max).sum();
+        let tables = self.index.reserved_max() + self.blocks.reserved_max() + self.zones.reserved();
+        classes + tables + Scratch::RESERVED_MAX
     }
 
     /// Answers that are stored, by class; expired ones count until they make room.
@@ -302,6 +304,7 @@ impl Cache {
         if class.is_disabled(name) {
             return Err(self.refuse(now, before, Refusal::Disabled));
         }
+        self.scratch.reserve();
         let packed = pack(&mut self.scratch.packed, key, received, &limits, verdict.nature);
         if !class.takes(Blocks::needed(packed.len())) {
             return Err(self.refuse(now, before, Refusal::TooLarge));
@@ -327,6 +330,7 @@ impl Cache {
         if verdict.lifetime.is_zero() || self.classes[1].is_disabled(name) {
             return;
         }
+        self.scratch.reserve();
         let packed = pack_failure(&mut self.scratch.packed, key, why);
         let header = flags::RA | Rcode::ServFail as u16;
         let mut entry = Entry::new(key, &verdict, packed, header, now);

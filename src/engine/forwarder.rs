@@ -36,7 +36,7 @@ use super::exchange::{Client, Exchanges, Opening};
 use super::health::Verdicts;
 use super::journal::Journal;
 use super::key::{ConnectionId, ExchangeKey, StreamKey, Transport};
-use super::memory::{EngineMemory, Place, reserved};
+use super::memory::{EngineMemory, reserved};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
 use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
@@ -315,17 +315,13 @@ impl Forwarder {
         self.pools.capacity()
     }
 
-    /// Where tables lie that may be large and are read at any place.
-    pub fn places(&self) -> impl Iterator<Item = Place> {
-        self.caches.places()
-    }
-
     /// What its tables have reserved.
     pub fn memory(&self) -> EngineMemory {
         EngineMemory {
             exchanges: self.exchanges.reserved(),
             pools: self.pools.reserved() + reserved(&self.addresses),
             caches: self.caches.reserved(),
+            caches_max: self.caches.reserved_max(),
             routes: self.routes.reserved(),
             queues: reserved(&self.sends)
                 + reserved(&self.failures)

@@ -2,13 +2,15 @@
 //!
 //! It stores no keys: the slab's members hold them, and the caller compares. Open addressing with
 //! linear probing at a load of at most one half, and removal by moving back what a hole would
-//! hide, so that there are no tombstones. All of its memory is there from the start, but only the
-//! front of it is in use, as much as there are slots for: a few lines that stay in the cache, where
-//! the whole would cost a look into memory each time. When that part doubles all entries move, at
-//! most a few ten thousand; an index of more is in use as a whole. Hashes come from outside
-//! and are keyed there; those of strangers' names must be.
+//! hide, so that there are no tombstones. Only the front of its memory is in use, as much as there
+//! are slots for: a few lines that stay in the cache, where the whole would cost a look into memory
+//! each time. When that part doubles all entries move, at most a few ten thousand; an index of more
+//! is in use as a whole. The memory is there from the start ([`Index::new`]), or it grows with that
+//! part ([`Index::growing`]). Hashes come from outside and are keyed there; those of strangers'
+//! names must be.
 
-use super::memory::{Place, place_of, prefetch};
+use super::memory::{GROWN_MIN, place_of, prefetch};
+use crate::sys::memory::prefer_huge_pages;
 
 /// A hash and the slot behind it plus one; zero: vacant. So a new index is nothing but zeros, which
 /// the kernel has at hand without anybody touching them.
@@ -21,14 +23,19 @@ const SPARSE: usize = 16;
 
 /// An index of more entries is in use as a whole: to move so many would be a pause.
 const SIZE_ELASTIC_MAX: usize = 65_536;
+/// A growing index that will be larger than that gets its full size when it is larger than this:
+/// each entry that moves may meet a page that the kernel is still to give.
+const SIZE_MOVED_MAX: usize = 8_192;
 
 /// Slots by hash.
 pub struct Index {
     entries: Box<[Entry]>,
     /// The number of entries in use, a power of two, less one.
     mask: usize,
-    /// No smaller part is ever in use.
+    /// The part in use does not become smaller than this.
     least: usize,
+    /// Entries that there can be at most.
+    size_max: usize,
     len: usize,
     slots_max: usize,
     /// Where entries are while the part in use is made larger or smaller.
@@ -42,7 +49,16 @@ impl Index {
         let (least, moving_max) =
             if size > SIZE_ELASTIC_MAX { (size, 0) } else { (size.min(SIZE_MIN), slots_max) };
         let (entries, moving) = (vec![(0, 0); size].into(), Vec::with_capacity(moving_max));
-        Self { entries, mask: least - 1, least, len: 0, slots_max, moving }
+        Self { entries, mask: least - 1, least, size_max: size, len: 0, slots_max, moving }
+    }
+
+    /// The same, with hardly any memory before there are slots in it.
+    pub fn growing(slots_max: usize) -> Self {
+        let size_max = (slots_max.max(1) * 2).next_power_of_two();
+        let least = if size_max > SIZE_ELASTIC_MAX { size_max } else { size_max.min(SIZE_MIN) };
+        let size = GROWN_MIN.min(size_max);
+        let entries = vec![(0, 0); size].into();
+        Self { entries, mask: size - 1, least, size_max, len: 0, slots_max, moving: Vec::new() }
     }
 
     /// The bytes that it has reserved.
@@ -50,9 +66,10 @@ impl Index {
         size_of_val(&*self.entries) + self.moving.capacity() * size_of::<Entry>()
     }
 
-    /// Where it lies.
-    pub fn place(&self) -> Place {
-        place_of(&self.entries)
+    /// The bytes that it can come to reserve.
+    pub fn reserved_max(&self) -> usize {
+        let moving = if self.size_max > SIZE_ELASTIC_MAX { 0 } else { self.slots_max };
+        (self.size_max + moving) * size_of::<Entry>()
     }
 
     /// The slot with this hash that `is_it` recognises.
@@ -95,8 +112,8 @@ impl Index {
     pub fn insert_new(&mut self, hash: u32, slot: u32, is_it: impl FnMut(u32) -> bool) -> bool {
         assert!(self.len < self.slots_max, "the index is as large as its slab");
         let size = self.mask + 1;
-        if 2 * (self.len + 1) > size && size < self.entries.len() {
-            self.resize(2 * size);
+        if 2 * (self.len + 1) > size && size < self.size_max {
+            self.enlarge();
         }
         let Err(vacant) = self.probe(hash, is_it) else { return false };
         self.entries[vacant] = (hash, slot + 1);
@@ -104,7 +121,31 @@ impl Index {
         true
     }
 
-    /// Has `size` entries in use from now on.
+    /// Has twice as many entries in use, or all that there can be.
+    #[cold]
+    fn enlarge(&mut self) {
+        let doubled = 2 * (self.mask + 1);
+        if doubled <= self.entries.len() {
+            return self.resize(doubled);
+        }
+        let large = self.size_max > SIZE_ELASTIC_MAX;
+        let size = if large && doubled > SIZE_MOVED_MAX { self.size_max } else { doubled };
+        let old = std::mem::replace(&mut self.entries, vec![(0, 0); size].into());
+        let (address, len) = place_of(&self.entries);
+        prefer_huge_pages(address, len);
+        self.mask = size - 1;
+        for entry in old.into_iter().filter(|entry| entry.1 != 0) {
+            if let Err(vacant) = self.probe(entry.0, |_| false) {
+                self.entries[vacant] = entry;
+            }
+        }
+        if size > self.least {
+            // It may become smaller again.
+            self.moving = Vec::with_capacity(self.slots_max.min(size / 2));
+        }
+    }
+
+    /// Has `size` entries in use from now on, of those that there are.
     #[cold]
     fn resize(&mut self, size: usize) {
         let mut moving = std::mem::take(&mut self.moving);
@@ -202,13 +243,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_growing_one_begins_small_and_never_moves_many() {
+        let hash = |slot: u32| slot.wrapping_mul(0x9e37_79b1);
+        for (slots, largest_move) in [(1, 0), (500, 512), (20_000, 32_768), (300_000, 8_192)] {
+            let mut index = Index::growing(slots as usize);
+            assert!(index.reserved() <= 128, "{} bytes", index.reserved());
+            let mut moved = 0;
+            for slot in 0..slots {
+                let before = index.mask;
+                index.insert(hash(slot), slot);
+                if index.mask != before {
+                    moved = before + 1;
+                }
+            }
+            assert_eq!(moved, largest_move, "of {slots}");
+            assert!((0..slots).all(|slot| index.find(hash(slot), |at| at == slot).is_some()));
+            assert!(index.reserved() <= index.reserved_max());
+            for slot in 1..slots {
+                index.remove(hash(slot), slot);
+            }
+            assert_eq!((index.len, index.find(hash(0), |at| at == 0)), (1, Some(0)));
+            let whole = Index::new(slots as usize);
+            assert_eq!(whole.reserved(), index.reserved_max(), "the bound is what is reserved");
+        }
+    }
+
     proptest! {
         /// Few distinct hashes at the table's end, so that runs collide and wrap around.
         #[test]
         fn behaves_as_a_map_does(
             steps in proptest::collection::vec(any::<(bool, u8, u8)>(), 0..300),
         ) {
-            let mut index = Index::new(32);
+            let mut index = Index::growing(32);
             let mut model = BTreeMap::new();
             for (insert, slot, hash) in steps {
                 let (slot, hash) = (u32::from(slot % 32), 58 + u32::from(hash % 10));

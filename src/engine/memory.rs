@@ -1,11 +1,20 @@
-//! How much memory the engine's tables have reserved, so that an operator can be told beforehand.
+//! Memory of the engine's tables: how much they have reserved, and how tables grow.
 //!
-//! Nothing is reckoned: each table tells what it holds, beside its own fields, and a test compares
-//! the sums with what an allocator counts. What is reserved is not what is used: the kernel gives
-//! a page when it is first written to, and tables fill from their beginning.
+//! Each table tells what it holds, beside its own fields, and a test compares the sums with what an
+//! allocator counts. Most tables are reserved at the start. Those of caches grow ([`grow`]),
+//! because there may be thousands of caches and most of them stay small. Reserved memory is not
+//! used memory: the kernel gives a page when it is first written to, and tables fill from their
+//! beginning.
 
+use crate::sys::memory::prefer_huge_pages;
 pub use crate::sys::memory::prefetch;
 use std::collections::HashMap;
+
+/// Elements of a growing table that has any.
+pub const GROWN_MIN: usize = 16;
+/// Bytes of the largest table that is copied to another place; what would be larger is reserved at
+/// its full size. So no growth takes longer than a copy of this, and large tables never move.
+const COPIED_MAX: usize = 256 << 10;
 
 /// What one worker's engine has reserved, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,8 +23,10 @@ pub struct EngineMemory {
     pub exchanges: usize,
     /// The pools and their connections.
     pub pools: usize,
-    /// The caches of server blocks.
+    /// The caches of server blocks, as they are now.
     pub caches: usize,
+    /// The same when all of them are full.
+    pub caches_max: usize,
     /// Zones, stanzas and the names that they except.
     pub routes: usize,
     /// What a turn hands to the shell.
@@ -40,6 +51,28 @@ pub fn place_of_vec<T>(table: &Vec<T>) -> Place {
     (table.as_ptr().addr(), reserved(table))
 }
 
+/// Makes room in a full table that may have `max` elements: twice the room it has, or all of it
+/// where twice would be much to copy.
+///
+/// # Panics
+/// When the table has `max` elements already.
+#[cold]
+pub fn grow<T>(table: &mut Vec<T>, max: usize) {
+    assert!(table.len() < max, "a table does not grow beyond its bound");
+    let room = grown(table.capacity(), size_of::<T>(), max);
+    table.reserve_exact(room - table.len());
+    if room == max {
+        let (address, len) = place_of_vec(table);
+        prefer_huge_pages(address, len);
+    }
+}
+
+/// Elements of a table after its growth from `before`.
+fn grown(before: usize, element_bytes: usize, max: usize) -> usize {
+    let doubled = (2 * before).max(GROWN_MIN);
+    if doubled * element_bytes > COPIED_MAX { max } else { doubled.min(max) }
+}
+
 /// Bytes behind a map, as the standard library lays it out: a byte of control for each bucket, of
 /// which an eighth stays free, and a group of them more.
 pub fn reserved_map<K, V, S>(map: &HashMap<K, V, S>) -> usize {
@@ -55,8 +88,36 @@ pub fn reserved_map<K, V, S>(map: &HashMap<K, V, S>) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{reserved, reserved_map};
+    use super::{COPIED_MAX, grow, reserved, reserved_map};
     use std::collections::HashMap;
+
+    #[test]
+    fn a_table_doubles_until_that_would_be_much_to_copy() {
+        let rooms = |max: usize| {
+            let mut table = Vec::<[u64; 8]>::new();
+            let mut rooms = Vec::new();
+            for _ in 0..max {
+                if table.len() == table.capacity() {
+                    assert!(reserved(&table) <= COPIED_MAX, "{} are moved", table.len());
+                    grow(&mut table, max);
+                    rooms.push(table.capacity());
+                }
+                table.push([0; 8]);
+            }
+            assert_eq!(table.capacity(), max);
+            rooms
+        };
+        assert_eq!(rooms(1), [1]);
+        assert_eq!(rooms(100), [16, 32, 64, 100]);
+        let up = [16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 70_000];
+        assert_eq!(rooms(70_000), up);
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond its bound")]
+    fn a_table_at_its_bound_does_not_grow() {
+        grow(&mut vec![1_u8; 4], 4);
+    }
 
     #[test]
     fn a_vector_has_reserved_its_capacity() {

@@ -28,7 +28,7 @@ use crate::control::{
 use crate::engine::Forwarder;
 use crate::engine::stats::Stats;
 use crate::engine::tally::Tallies;
-use crate::sys::{cpu, memory, random};
+use crate::sys::{cpu, random};
 use crossbeam_channel::{Receiver, Sender};
 use logging::Pages;
 use mio::net::TcpListener;
@@ -179,7 +179,6 @@ impl Seat {
             let Assignment { config, verdicts, listeners, .. } = &self.assignment;
             let verdicts = Arc::clone(verdicts);
             let engine = Forwarder::with_listeners(config, listeners, seed, verdicts);
-            prefer_huge_pages(&engine);
             match self.supervise(engine) {
                 Ok(()) => break,
                 Err(message) => {
@@ -223,11 +222,6 @@ impl Seat {
             panic_text(panic.as_ref())
         })
     }
-}
-
-/// Before they are filled: what was touched already would stay as it is.
-fn prefer_huge_pages(engine: &Forwarder) {
-    engine.places().for_each(|(address, len)| memory::prefer_huge_pages(address, len));
 }
 
 /// What a panic said, if it said it in words.

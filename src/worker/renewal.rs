@@ -36,7 +36,6 @@ impl Turner<'_> {
             let verdicts = assignment.verdicts.clone();
             self.engine.renew(now, &assignment.config, &assignment.listeners, verdicts);
             self.renumber_retired();
-            super::prefer_huge_pages(&self.engine);
             self.sockets.renew(self.engine.connections_max(), &assignment.tls);
             self.seat.pages.provide(&assignment.config);
             self.seat.assignment = assignment;

@@ -6,11 +6,11 @@
 //! entries that stay. The price is half a block per answer and a copy in pieces. 128 bytes are two
 //! lines of a processor's cache and hold most answers for an address whole.
 //!
-//! All memory is reserved at the start. What was never needed is never touched, because blocks
-//! that were used before are used again first.
+//! There is no memory until the first answer; then it grows as [`grow`] says, up to its bound.
+//! Blocks that were used before are used again first.
 
 use crate::engine::list::NONE;
-use crate::engine::memory::{Place, place_of_vec, prefetch, reserved};
+use crate::engine::memory::{grow, prefetch, reserved};
 
 /// The size of a block.
 pub const BLOCK_LEN: usize = 128;
@@ -33,13 +33,7 @@ pub struct Blocks {
 impl Blocks {
     /// Room for `max` blocks.
     pub fn new(max: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(max),
-            next: Vec::with_capacity(max),
-            free: NONE,
-            used: 0,
-            max,
-        }
+        Self { bytes: Vec::new(), next: Vec::new(), free: NONE, used: 0, max }
     }
 
     /// How many blocks so many bytes take; at least one.
@@ -47,14 +41,14 @@ impl Blocks {
         len.div_ceil(BLOCK_LEN).max(1)
     }
 
-    /// Where they lie.
-    pub fn place(&self) -> Place {
-        place_of_vec(&self.bytes)
-    }
-
     /// The bytes that it has reserved.
     pub fn reserved(&self) -> usize {
         reserved(&self.bytes) + reserved(&self.next)
+    }
+
+    /// The bytes that it can come to reserve.
+    pub fn reserved_max(&self) -> usize {
+        self.max * (size_of::<Block>() + size_of::<u32>())
     }
 
     /// Blocks in use.
@@ -132,6 +126,12 @@ impl Blocks {
         let block = match self.free {
             NONE => {
                 assert!(self.bytes.len() < self.max, "the caller makes room first");
+                if self.bytes.len() == self.bytes.capacity() {
+                    grow(&mut self.bytes, self.max);
+                }
+                if self.next.len() == self.next.capacity() {
+                    grow(&mut self.next, self.max);
+                }
                 self.bytes.push(Block([0; BLOCK_LEN]));
                 self.next.push(NONE);
                 self.bytes.len() as u32 - 1

@@ -1,8 +1,8 @@
 //! The entries of one class, answers or denials, with room of their own.
 //!
 //! Each class has its slots, its share of the blocks and its order of eviction, so that a flood
-//! of denials takes no answer's place. Slots and blocks are reserved at the start and touched when
-//! they are first needed.
+//! of denials takes no answer's place. Tables are empty at first and grow with what is stored, up to
+//! the bounds of the configuration.
 
 use super::blocks::Blocks;
 use super::entry::{Age, Entry};
@@ -10,7 +10,7 @@ use super::eviction::{Eviction, Order};
 use super::refresh::Refresh;
 use crate::config::{CacheClass, Name};
 use crate::engine::list::NONE;
-use crate::engine::memory::{Place, place_of_vec, reserved};
+use crate::engine::memory::{grow, reserved};
 use crate::engine::zones::{Folded, Zones};
 use crate::moment::Moment;
 use ahash::RandomState;
@@ -39,10 +39,10 @@ impl Class {
         let slots_max = settings.capacity.max(1);
         let blocks_max = Blocks::needed(settings.capacity_bytes).max(ENTRY_BLOCKS);
         Self {
-            entries: Vec::with_capacity(slots_max),
-            refreshes: Vec::with_capacity(slots_max),
+            entries: Vec::new(),
+            refreshes: Vec::new(),
             eviction: Eviction::new(slots_max, order),
-            free: Vec::with_capacity(slots_max),
+            free: Vec::new(),
             slots_max,
             blocks_used: 0,
             blocks_max,
@@ -50,16 +50,16 @@ impl Class {
         }
     }
 
-    /// Where its tables lie.
-    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
-        let entries = [place_of_vec(&self.entries), place_of_vec(&self.refreshes)];
-        entries.into_iter().chain(self.eviction.places())
-    }
-
     /// The bytes that it has reserved.
     pub(super) fn reserved(&self) -> usize {
         let lists = reserved(&self.entries) + reserved(&self.refreshes) + reserved(&self.free);
         lists + self.eviction.reserved() + self.disabled.reserved()
+    }
+
+    /// The bytes that it can come to reserve.
+    pub(super) fn reserved_max(&self) -> usize {
+        let slot = size_of::<Entry>() + size_of::<Refresh>() + size_of::<u32>();
+        self.slots_max * slot + self.eviction.reserved_max() + self.disabled.reserved()
     }
 
     pub(super) fn slots_max(&self) -> usize {
@@ -96,10 +96,23 @@ impl Class {
     /// A vacant slot, which there is.
     pub(super) fn take_slot(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
+            if self.entries.len() == self.entries.capacity() {
+                self.grow();
+            }
             self.entries.push(Entry::vacant());
             self.refreshes.push(Refresh::default());
             self.entries.len() as u32 - 1
         })
+    }
+
+    /// Makes room for more slots. The list of vacant ones, which is empty now, may come to hold all
+    /// of them.
+    #[cold]
+    fn grow(&mut self) {
+        grow(&mut self.entries, self.slots_max);
+        let slots = self.entries.capacity();
+        self.refreshes.reserve_exact(slots - self.refreshes.len());
+        self.free.reserve_exact(slots);
     }
 
     /// Makes `slot` vacant; its key finds nobody any more.

@@ -136,7 +136,9 @@ impl Packed {
     }
 }
 
-/// Buffers for what is longer than a block, and for a message that is to be cut.
+/// Buffers for what is longer than a block, and for a message that is to be cut. They have no
+/// memory before the first answer is stored.
+#[derive(Default)]
 pub(super) struct Scratch {
     pub(super) packed: Vec<u8>,
     message: Vec<u8>,
@@ -148,13 +150,16 @@ impl Scratch {
         reserved(&self.packed) + reserved(&self.message)
     }
 
-    /// With room for the longest.
-    pub(super) fn new() -> Self {
-        let room = |len: usize| Vec::with_capacity(len + u16::MAX as usize);
-        let table = 2 * RECORDS_MAX;
-        Self {
-            packed: room(NAME_LEN_MAX + EDE_LEN_MAX + table),
-            message: room(HEADER_LEN + NAME_LEN_MAX + 4),
+    const PACKED_MAX: usize = NAME_LEN_MAX + EDE_LEN_MAX + 2 * RECORDS_MAX + u16::MAX as usize;
+    const MESSAGE_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4 + u16::MAX as usize;
+    /// The bytes that it can come to reserve.
+    pub(super) const RESERVED_MAX: usize = Self::PACKED_MAX + Self::MESSAGE_MAX;
+
+    /// Makes room for the longest, once.
+    pub(super) fn reserve(&mut self) {
+        if self.packed.capacity() == 0 {
+            self.packed.reserve_exact(Self::PACKED_MAX);
+            self.message.reserve_exact(Self::MESSAGE_MAX);
         }
     }
 }

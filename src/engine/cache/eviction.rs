@@ -12,7 +12,7 @@
 //! end.
 
 use crate::engine::list::{Link, List};
-use crate::engine::memory::{Place, place_of, place_of_vec, prefetch, reserved};
+use crate::engine::memory::{grow, prefetch, reserved};
 
 /// One newcomer for so many entries.
 const SMALL_SHARE: usize = 10;
@@ -37,6 +37,7 @@ pub struct Eviction {
     marks: Vec<Mark>,
     small: List,
     main: List,
+    /// One that never was, until the first newcomer leaves; then as many as can be remembered.
     ghosts: Box<[Ghost]>,
     /// How many have left the small queue, counted around.
     left: u32,
@@ -57,15 +58,13 @@ type Ghost = (u32, u32);
 impl Eviction {
     /// For slots 0 to `slots_max`, all vacant.
     pub fn new(slots_max: usize, order: Order) -> Self {
-        // Who used what when is all that the exact order knows.
-        let ghosts = if order == Order::Exact { 1 } else { slots_max.next_power_of_two() };
         Self {
             order,
             slots_max,
-            marks: Vec::with_capacity(slots_max),
+            marks: Vec::new(),
             small: List::default(),
             main: List::default(),
-            ghosts: vec![(0, 0); ghosts].into(),
+            ghosts: Box::new([(0, 0)]),
             // A ghost that never was is too old from the start.
             left: slots_max as u32,
         }
@@ -76,14 +75,19 @@ impl Eviction {
         self.small.len() + self.main.len()
     }
 
-    /// Where its tables lie.
-    pub fn places(&self) -> [Place; 2] {
-        [place_of_vec(&self.marks), place_of(&self.ghosts)]
-    }
-
     /// The bytes that it has reserved.
     pub fn reserved(&self) -> usize {
         reserved(&self.marks) + size_of_val(&*self.ghosts)
+    }
+
+    /// The bytes that it can come to reserve.
+    pub fn reserved_max(&self) -> usize {
+        let ghosts = if self.order == Order::Exact { 1 } else { self.ghosts_max() };
+        self.slots_max * size_of::<Mark>() + ghosts * size_of::<Ghost>()
+    }
+
+    fn ghosts_max(&self) -> usize {
+        self.slots_max.next_power_of_two()
     }
 
     /// Whether there is none.
@@ -119,7 +123,12 @@ impl Eviction {
         let mark = Mark { link: Link::OFF, hash, hits: 0, in_main };
         match self.marks.get_mut(slot as usize) {
             Some(vacant) => *vacant = mark,
-            None => self.marks.push(mark),
+            None => {
+                if self.marks.len() == self.marks.capacity() {
+                    grow(&mut self.marks, self.slots_max);
+                }
+                self.marks.push(mark);
+            }
         }
         let queue = if in_main { &mut self.main } else { &mut self.small };
         queue.push_back(&mut self.marks, slot, |mark| &mut mark.link);
@@ -151,6 +160,10 @@ impl Eviction {
             if newcomers {
                 self.left = self.left.wrapping_add(1);
                 let hash = mark.hash;
+                if self.ghosts.len() < self.ghosts_max() {
+                    // Zeros, which the kernel has at hand without anybody touching them.
+                    self.ghosts = vec![(0, 0); self.ghosts_max()].into();
+                }
                 let place = hash as usize & (self.ghosts.len() - 1);
                 self.ghosts[place] = (hash, self.left);
             }

@@ -13,7 +13,6 @@ use crate::engine::cache::{Cache, EntryKey, Found, Key};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Dismissed};
 use crate::engine::key::Transport;
-use crate::engine::memory::Place;
 use crate::engine::message::query::Query;
 use crate::engine::message::reply::{ExtendedError, ReplyTo, minimal};
 use crate::engine::message::response::Response;
@@ -97,11 +96,6 @@ impl Caches {
         }
     }
 
-    /// Where their tables lie.
-    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
-        self.homes.iter().flatten().flat_map(|home| home.cache.places())
-    }
-
     /// The counters of those that there are.
     pub(super) fn stats(&self) -> impl Iterator<Item = CacheStats> {
         self.homes.iter().flatten().map(|home| home.cache.counters())
@@ -110,6 +104,11 @@ impl Caches {
     /// The bytes that they have reserved.
     pub(super) fn reserved(&self) -> usize {
         self.homes.iter().flatten().map(|home| size_of::<Home>() + home.cache.reserved()).sum()
+    }
+
+    /// The bytes that they can come to reserve.
+    pub(super) fn reserved_max(&self) -> usize {
+        self.homes.iter().flatten().map(|home| size_of::<Home>() + home.cache.reserved_max()).sum()
     }
 
     pub(super) fn of(&self, block: usize) -> Option<&Cache> {

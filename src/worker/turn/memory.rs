@@ -35,7 +35,7 @@ pub struct Memory {
 impl Memory {
     /// All that is reserved at the start.
     pub fn reserved(&self) -> usize {
-        let EngineMemory { exchanges, pools, caches, routes, queues } = self.engine;
+        let EngineMemory { exchanges, pools, caches, routes, queues, .. } = self.engine;
         exchanges + pools + caches + routes + queues + self.sockets + self.batches
     }
 }
