@@ -65,6 +65,7 @@ pub(super) fn accepted(report: &Report) -> String {
                 "exchanges": memory.engine.exchanges,
                 "pools": memory.engine.pools,
                 "caches": memory.engine.caches,
+                "caches_max": memory.engine.caches_max,
                 "routes": memory.engine.routes,
                 "queues": memory.engine.queues,
                 "sockets": memory.sockets,
@@ -75,6 +76,7 @@ pub(super) fn accepted(report: &Report) -> String {
             },
             "all": {
                 "reserved": memory.reserved() * workers,
+                "caches_max": memory.engine.caches_max * workers,
                 "client_streams_max": clients * workers,
                 "upstream_streams_max": upstreams * workers,
             },

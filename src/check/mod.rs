@@ -38,20 +38,6 @@ pub enum Refusal {
     Config(ConfigError),
     /// What this host cannot do.
     Start(StartError),
-    /// What can be needed at once and is more than the process may open.
-    Descriptors {
-        /// This many.
-        needed: usize,
-        /// And it may open no more than this.
-        open_files: usize,
-    },
-    /// More bytes would be reserved at the start than the process may use.
-    Memory {
-        /// So many.
-        reserved: usize,
-        /// Of these.
-        memory: usize,
-    },
     /// The kernel would not say what there is.
     Host(io::Error),
 }
@@ -62,19 +48,6 @@ impl fmt::Display for Refusal {
             Self::CommandLine(error) => error.fmt(f),
             Self::Config(error) => error.fmt(f),
             Self::Start(error) => error.fmt(f),
-            Self::Descriptors { needed, open_files } => write!(
-                f,
-                "up to {needed} file descriptors can be needed, but the process may open only \
-                 {open_files}: listen on fewer addresses, start fewer workers, or raise the limit \
-                 (LimitNOFILE= in the systemd unit, or ulimit -Hn)"
-            ),
-            Self::Memory { reserved, memory } => write!(
-                f,
-                "{} MiB of memory would be reserved at the start, but there are only {}: start \
-                 fewer workers, or lower max_conns",
-                reserved >> 20,
-                memory >> 20
-            ),
             Self::Host(error) => write!(f, "cannot learn about this host: {error}"),
         }
     }
@@ -142,17 +115,8 @@ pub fn examine(serve: &Serve) -> Result<Report, Refusal> {
     refuse_what_the_host_lacks(&config).map_err(Refusal::Start)?;
     let refused = |error| Refusal::Start(StartError::Tls(error));
     tls::Setup::new(&config, None).map_err(refused)?;
-    let needed = config.descriptors().all(cores.len());
-    if needed > host.open_files {
-        return Err(Refusal::Descriptors { needed, open_files: host.open_files });
-    }
     let own = worker::measure(&config.of_worker(0, cores.len())).map_err(Refusal::Host)?;
-    let (reserved, memory) = (own.reserved() * cores.len(), limits::memory());
-    if let Some(memory) = memory.filter(|memory| reserved > *memory) {
-        return Err(Refusal::Memory { reserved, memory });
-    }
-    let mut report = Report::new(config, warnings, &host, cores, own);
-    report.host_memory = memory;
+    let mut report = Report::new(config, warnings, &host, cores, own).within(limits::memory());
     (report.gso, report.gso_wanted) = (socket::can_segment(), serve.habits.gso);
     report.notes.extend(taken(&report.config));
     Ok(report)
@@ -209,6 +173,32 @@ mod tests {
         let (config, warnings) = Config::load(text, "Corefile", &host).unwrap();
         let memory = worker::measure(&config).unwrap();
         Report::new(config, warnings, &host, cores.to_vec(), memory)
+    }
+
+    #[test]
+    fn more_memory_than_there_is_is_a_warning_that_names_what_takes_it() {
+        let notes = |options: &str, memory| {
+            let host = Host::plain();
+            let text = format!(". {{\n bind 127.0.0.1\n{options}\n}}\n");
+            let (config, warnings) = Config::load(text.as_bytes(), "f", &host).unwrap();
+            let own = worker::measure(&config).unwrap();
+            let report = Report::new(config, warnings, &host, vec![None; 3], own);
+            assert!(report.memory.most() >= report.memory.reserved());
+            (report.memory.most(), report.within(memory).notes)
+        };
+        let cache = "cache {\n success 500000\n}\nforward . ::1";
+        let pools = "forward . ::1 {\n max_conns 9000\n}\nforward m ::1 {\n max_conns 9000\n}";
+        for (options, advice) in
+            [(cache, "lower CAPACITY or capacity_bytes of cache"), (pools, "lower max_conns")]
+        {
+            let (most, enough) = notes(options, None);
+            assert_eq!(notes(options, Some(3 * most)).1, enough);
+            let (_, notes) = notes(options, Some(3 * most - 1));
+            let [note] = &notes[enough.len()..] else { panic!("{notes:?}") };
+            let told = format!("up to {} MiB of memory can be needed", 3 * most >> 20);
+            assert!(note.starts_with(&told), "{note}");
+            assert!(note.ends_with(&format!(": {advice}, or start fewer workers")), "{note}");
+        }
     }
 
     /// Two nodes, the card on the second.

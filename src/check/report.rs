@@ -98,6 +98,35 @@ impl Report {
         self
     }
 
+    /// With what is to be said of a host whose process may use `memory` bytes.
+    ///
+    /// More than that is no reason not to serve: memory is taken as tables and caches fill.
+    pub fn within(mut self, memory: Option<usize>) -> Self {
+        self.host_memory = memory;
+        let most = self.memory.most() * self.workers();
+        if let Some(memory) = memory.filter(|memory| most > *memory) {
+            self.notes.push(format!(
+                "up to {} MiB of memory can be needed when all tables and caches are full, but \
+                 there are only {}: {}, or start fewer workers",
+                most >> 20,
+                memory >> 20,
+                self.largest()
+            ));
+        }
+        self
+    }
+
+    /// How to make the largest part of the memory smaller.
+    fn largest(&self) -> &'static str {
+        let engine = &self.memory.engine;
+        let parts = [
+            (engine.caches_max, "lower CAPACITY or capacity_bytes of cache"),
+            (engine.pools + self.memory.sockets, "lower max_conns"),
+            (engine.routes, "configure fewer zones and exceptions"),
+        ];
+        parts.into_iter().max_by_key(|(bytes, _)| *bytes).map_or("", |(_, advice)| advice)
+    }
+
     /// How many there are.
     pub fn workers(&self) -> usize {
         self.cores.len()

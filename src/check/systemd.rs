@@ -22,7 +22,7 @@ pub(super) fn limits(report: &Report) -> String {
     let workers = report.workers();
     let threads = workers + OTHER_THREADS;
     let (clients, upstreams) = report.streams_max();
-    let each = report.memory.reserved() + clients + upstreams;
+    let each = report.memory.most() + clients + upstreams;
     let bytes = PROCESSES * (PROCESS_BYTES + threads * THREAD_BYTES + each * workers);
     let descriptors = report.descriptors.all(workers);
     let mut text = String::from(
@@ -31,7 +31,8 @@ pub(super) fn limits(report: &Report) -> String {
          # workers or the version change. For /etc/systemd/system/onward.service.d/limits.conf\n\
          [Service]\n",
     );
-    let _ = writeln!(text, "# {workers} workers, each with its tables, caches and full streams");
+    let _ =
+        writeln!(text, "# {workers} workers, each with its tables, full caches and full streams");
     let _ = writeln!(text, "MemoryMax={}M", bytes.div_ceil(1 << 20));
     let _ = writeln!(text, "# {threads} threads");
     let _ = writeln!(text, "TasksMax={}", PROCESSES * threads);

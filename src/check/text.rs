@@ -98,7 +98,7 @@ impl Report {
 
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = &self.memory;
-        let EngineMemory { exchanges, pools, caches, routes, queues, .. } = memory.engine;
+        let EngineMemory { exchanges, pools, caches, caches_max, routes, queues } = memory.engine;
         let (clients, upstreams) = self.streams_max();
         let rows = [
             ("memory reserved at the start, MiB", memory.reserved()),
@@ -107,6 +107,7 @@ impl Report {
             ("  caches", caches),
             ("  zones, stanzas and exceptions", routes),
             ("  batches of datagrams, and queues", queues + memory.batches),
+            ("memory besides, if every cache is full", caches_max - caches),
             ("memory besides, if every stream is at its bound", clients + upstreams),
             ("  streams of clients", clients),
             ("  streams to upstreams", upstreams),

@@ -4,11 +4,13 @@
 //! pool may have is open at once. Sizes that nobody wrote shrink until they fit: client streams
 //! get what the smallest pools leave them, then the pools grow into what is left. Sizes that were
 //! written are kept, and a sum that is too large is refused with all its terms, because the
-//! alternative is to fail at the busiest moment.
+//! alternative is to fail at the busiest moment. Serving and `onward check` both read a
+//! configuration here, so that both refuse the same.
 
 use super::error::Complaint;
 use super::forward::Stanza;
 use super::{CLIENT_STREAMS_MAX, Config, ConfigError, Forward, HTTP_CONNECTIONS_MAX, Host};
+use crate::corefile::Place;
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
@@ -134,15 +136,24 @@ impl<'a> Budget<'a> {
         fits
     }
 
-    /// Refuses what does not fit with this share.
-    pub(super) fn check(&self, share: usize) -> Result<(), ConfigError> {
-        // Without any upstream there is nothing to make smaller: then binding tells.
-        let largest = self.stanzas.iter().max_by_key(|stanza| self.connections(stanza, share));
-        let Some(largest) = largest.filter(|_| self.needed(share) > self.open_files) else {
+    /// Refuses what does not fit with this share. `first` is where the first server block begins:
+    /// the place to name where no stanza takes anything.
+    pub(super) fn check(&self, share: usize, first: &Place) -> Result<(), ConfigError> {
+        if self.needed(share) <= self.open_files {
             return Ok(());
-        };
-        let place = largest.place.clone();
-        Err(Complaint::Host { place, message: self.overdraft(share) }.about("forward"))
+        }
+        let message = self.overdraft(share);
+        let largest = self.stanzas.iter().max_by_key(|stanza| self.connections(stanza, share));
+        let (place, directive) =
+            largest.map_or((first, "bind"), |stanza| (&stanza.place, "forward"));
+        Err(Complaint::Host { place: place.clone(), message }.about(directive))
+    }
+
+    /// How to make the largest part smaller that an operator can change.
+    fn advice(&self, share: usize) -> &'static str {
+        let pools: usize = self.stanzas.iter().map(|stanza| self.connections(stanza, share)).sum();
+        let listeners = self.workers * self.listeners * SOCKETS_PER_LISTENER;
+        if listeners > pools { "listen on fewer addresses" } else { "lower max_conns or spread" }
     }
 
     /// What to tell the operator.
@@ -183,8 +194,9 @@ impl<'a> Budget<'a> {
             line(sum, &format!("{} further stanzas, none larger", rest.len()));
         }
         line(needed, "in all");
-        text += "lower max_conns or spread, start fewer workers, or raise the limit \
-                 (LimitNOFILE= in the systemd unit, or ulimit -Hn)";
+        text += self.advice(share);
+        text += ", start fewer workers, or raise the limit (LimitNOFILE= in the systemd unit, or \
+                 ulimit -Hn)";
         text
     }
 

@@ -144,7 +144,7 @@ impl Config {
         let pages = http::of_blocks(drafts.iter().map(|draft| &draft.stages)).len();
         let budget = Budget::new(host, listeners.len(), pages, stanzas);
         let share = budget.share(forward::share(host, upstreams));
-        budget.check(share)?;
+        budget.check(share, &drafts[0].keys[0].place)?;
         let client_streams_max = budget.client_streams_max;
         let blocks =
             drafts.into_iter().map(|draft| finish(draft, share)).collect::<Result<_, _>>()?;

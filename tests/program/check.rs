@@ -198,16 +198,45 @@ fn what_cannot_be_served_is_refused() {
 }
 
 #[test]
-fn descriptors_are_counted_though_there_is_no_upstream() {
+fn descriptors_are_counted_though_there_is_no_upstream_and_serving_says_the_same() {
     let keys: String = (5_000..5_100).map(|port| format!(" m:{port}")).collect();
     let directory = written("check_descriptors", &format!("{keys} {{\n bind 127.0.0.1\n}}\n"));
-    let mut shell = Command::new("sh");
-    let limited = "ulimit -Sn 100; ulimit -Hn 250; exec \"$0\" check --workers 1";
-    shell.args(["-c", limited, env!("CARGO_BIN_EXE_onward")]).current_dir(directory);
-    let output = shell.output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("484 file descriptors") && error.contains("only 250"), "{error}");
+    let told = |arguments: &str| {
+        let limited = format!("ulimit -Sn 100; ulimit -Hn 450; exec \"$0\" {arguments}");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &limited, env!("CARGO_BIN_EXE_onward")]).current_dir(&directory);
+        let output = shell.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), error)
+    };
+    let (code, error) = told("check --workers 1");
+    assert_eq!(code, Some(1), "{error}");
+    for part in [
+        "onward: Corefile:1 - plugin/bind: up to 484 file descriptors can be needed, but the \
+         process may open only 450:",
+        "       400  workers 1 × listeners 100 × 2 × UDP and TCP",
+        "listen on fewer addresses, start fewer workers, or raise the limit",
+    ] {
+        assert!(error.contains(part), "no {part:?} in: {error}");
+    }
+    assert_eq!(told("--workers 1"), (code, error));
+}
+
+#[test]
+fn caches_that_could_outgrow_the_host_are_a_warning() {
+    let cache = "cache {\n capacity_bytes success 128G\n capacity_bytes denial 128G\n}";
+    let corefile = format!(".:5399 {{\n bind 127.0.0.1\n {cache}\n forward . 192.0.2.1\n}}\n");
+    let directory = written("check_memory", &corefile);
+    let report = json(&["--workers", "16"], &directory, 0);
+    let notes = report["notes"].as_array().unwrap();
+    let note = notes.iter().filter_map(Value::as_str).find(|note| note.contains("MiB of memory"));
+    assert!(
+        note.is_some_and(|note| note.contains("lower CAPACITY or capacity_bytes")),
+        "{notes:?}"
+    );
+    let all = &report["memory"]["all"];
+    assert!(all["caches_max"].as_u64().unwrap() >= 16 * (256 << 30));
+    assert!(all["reserved"].as_u64().unwrap() < 1 << 30);
 }
 
 #[test]

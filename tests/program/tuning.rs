@@ -69,14 +69,16 @@ fn units_leave_little_to_an_attacker() {
 
 #[test]
 fn the_limits_of_a_corefile_are_those_that_check_tells_twice() {
+    let directory = directory("limits");
+    let corefile = ".:5399 {\n bind 127.0.0.1\n cache 30\n forward . 192.0.2.1\n}\n";
+    fs::write(directory.join("Corefile"), corefile).unwrap();
     let said = |format: &str| {
-        let arguments = ["check", "--listen", "127.0.0.1", "--forward", "192.0.2.1"];
-        let arguments = [&arguments[..], &["--workers", "4", "--format", format]].concat();
-        succeeds(&super::process::onward_output(&arguments, &directory("limits")))
+        let arguments = ["check", "--workers", "4", "--format", format];
+        succeeds(&super::process::onward_output(&arguments, &directory))
     };
     let report: serde_json::Value = serde_json::from_str(&said("json")).unwrap();
     let all = &report["memory"]["all"];
-    let bytes = ["reserved", "client_streams_max", "upstream_streams_max"];
+    let bytes = ["reserved", "caches_max", "client_streams_max", "upstream_streams_max"];
     let bytes: u64 = bytes.iter().map(|name| all[name].as_u64().unwrap()).sum();
     let drop_in = said("systemd");
     let value = |name: &str| {

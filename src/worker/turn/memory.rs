@@ -33,6 +33,11 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// All of it when the caches are full, clients' and upstreams' streams apart.
+    pub fn most(&self) -> usize {
+        self.reserved() - self.engine.caches + self.engine.caches_max
+    }
+
     /// All that is reserved at the start.
     pub fn reserved(&self) -> usize {
         let EngineMemory { exchanges, pools, caches, routes, queues, .. } = self.engine;
