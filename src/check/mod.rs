@@ -195,7 +195,7 @@ mod tests {
             assert_eq!(notes(options, Some(3 * most)).1, enough);
             let (_, notes) = notes(options, Some(3 * most - 1));
             let [note] = &notes[enough.len()..] else { panic!("{notes:?}") };
-            let told = format!("up to {} MiB of memory can be needed", 3 * most >> 20);
+            let told = format!("up to {} MiB of memory can be needed", (3 * most) >> 20);
             assert!(note.starts_with(&told), "{note}");
             assert!(note.ends_with(&format!(": {advice}, or start fewer workers")), "{note}");
         }
