@@ -62,7 +62,7 @@ impl Refusal {
             Self::CommandLine(error) => error.blame(),
             Self::Config(error) => error.blame(),
             Self::Start(error) => error.blame(),
-            Self::Descriptors { .. } | Self::Memory { .. } | Self::Host(_) => Blame::Host,
+            Self::Host(_) => Blame::Host,
         }
     }
 
