@@ -401,14 +401,11 @@ fn ten_thousand_questions_to_a_cache_that_has_grown_allocate_nothing() {
     let mut out = [0; 1_232];
     let mut now = Moment::ZERO;
     let (mut refreshes, mut truncated) = (0, 0);
-    let mut allocations = Vec::with_capacity(3);
-    allocations.push(ALLOCATIONS.get());
+    let mut allocations = [ALLOCATIONS.get(); 3];
     let rounds = [&queries, &queries].into_iter().flatten().zip(responses.iter().cycle());
     for (step, (query, packet)) in rounds.enumerate() {
         let number = step % queries.len();
-        if step > 0 && number == 0 {
-            allocations.push(ALLOCATIONS.get());
-        }
+        allocations[1 + step / queries.len()] = ALLOCATIONS.get();
         // Now and then all that is there expires.
         let passed = if number % 2_500 == 0 { 9_000 } else { 2 };
         now = now.plus(Duration::from_millis(passed));
@@ -440,12 +437,10 @@ fn ten_thousand_questions_to_a_cache_that_has_grown_allocate_nothing() {
             cache.sweep(now);
         }
     }
-    allocations.push(ALLOCATIONS.get());
     // Tables double: a few that hold hundreds do so a few times each.
     let grown = allocations[1] - allocations[0];
     assert!((1..80).contains(&grown), "{grown} allocations");
-    assert_eq!(allocations[2] - allocations[1], 0);
-    assert!(cache.reserved() <= cache.reserved_max());
+    assert_eq!(ALLOCATIONS.get() - allocations[1], 0);
     let stats = cache.stats;
     let tallies = [stats.hits, stats.stored, stats.evicted].as_flattened().to_vec();
     assert!(tallies.iter().all(|tally| *tally > 50), "a lame run: {stats:?}");
@@ -471,8 +466,6 @@ fn an_empty_cache_takes_four_kilobytes_at_most() {
     let each = (LIVE.get().0 - before).unsigned_abs() / CACHES;
     assert!(each <= 4_096, "{each} bytes each");
     assert!(caches.iter().all(|cache| cache.reserved() < each), "no more than was allocated");
-    // What the configuration allows it is the bound, and no promise.
-    assert!(caches[0].reserved_max() > 10_000 * 1_024);
 }
 
 #[test]
@@ -497,7 +490,6 @@ fn a_million_answers_take_what_was_reserved_for_them() {
     let (reserved, most) = (cache.reserved(), cache.reserved_max());
     let counted = (LIVE.get().0 - before).unsigned_abs();
     assert!(reserved <= counted && counted < reserved + 4_096, "{reserved} of {counted}");
-    // The class of denials is empty.
     assert!(reserved <= most && most < reserved + 4_096, "{reserved} of {most}");
     assert_eq!(cache.len(), [ENTRIES, 0]);
     assert!(cache.bytes() <= 128 * ENTRIES);

@@ -219,7 +219,8 @@ fn descriptors_are_counted_though_there_is_no_upstream_and_serving_says_the_same
     ] {
         assert!(error.contains(part), "no {part:?} in: {error}");
     }
-    assert_eq!(told("--workers 1"), (code, error));
+    let (served, said) = told("--workers 1");
+    assert!(served == code && error.starts_with(&said), "{said}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The entries of one class, answers or denials, with room of their own.
 //!
 //! Each class has its slots, its share of the blocks and its order of eviction, so that a flood
-//! of denials takes no answer's place. Tables are empty at first and grow with what is stored, up to
-//! the bounds of the configuration.
+//! of denials takes no answer's place. Tables are empty at first and grow with what is stored, up
+//! to the bounds of the configuration.
 
 use super::blocks::Blocks;
 use super::entry::{Age, Entry};
