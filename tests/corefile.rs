@@ -418,6 +418,12 @@ fn cache() -> impl Strategy<Value = String> {
 /// A small directive that is right, the cache apart.
 fn small_stage() -> impl Strategy<Value = &'static str> {
     prop_oneof![
+        Just("template ANY AAAA"),
+        Just("template IN A t {\nmatch ^(?P<x>a)\nanswer \"{{ .Name }} 5 A 10.0.0.1\"\n}"),
+        Just(
+            "template IN ANY {\nmatch (a)\nanswer \"{{ index .Match 1 }} TXT b\"\nrcode REFUSED\n}"
+        ),
+        Just("template CH TXT a b {\nederror 5 \"x y\"\nfallthrough a\nauthority \"a. NS b.\"\n}"),
         Just("root \"x y\""),
         Just("cancel 1.5s"),
         Just("timeouts {\nread 3 idle 90s\nmaxtcpqueries 3\n}"),

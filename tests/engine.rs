@@ -34,6 +34,10 @@ mod stages;
 mod storm;
 #[path = "engine/tallies.rs"]
 mod tallies;
+#[path = "engine/template_replies.rs"]
+mod template_replies;
+#[path = "engine/templates.rs"]
+mod templates;
 #[path = "engine/world.rs"]
 mod world;
 

@@ -77,7 +77,7 @@ const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// access lists and the journal are for zones, and stages are shown a query's name as they take
 /// it; routes lead from zones to the upstreams whose turn it is, and to where queries are counted;
 /// what stages make of queries is counted, and so is by which fault handshakes end.
-const LEAF_EDGES: [(&str, &str); 20] = [
+const LEAF_EDGES: [(&str, &str); 22] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -95,8 +95,10 @@ const LEAF_EDGES: [(&str, &str); 20] = [
     ("routes", "zones"),
     ("stages", "zones"),
     ("stages::acl", "zones"),
+    ("stages::template", "zones"),
     ("stats", "errors"),
     ("stats", "stages"),
+    ("stats", "stages::template"),
     ("tally", "stats"),
 ];
 

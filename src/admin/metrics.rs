@@ -6,6 +6,7 @@
 //! is here.
 
 mod queries;
+mod templates;
 mod tls;
 
 use super::exposition::{Buckets, Exposition, Label};
@@ -50,6 +51,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts) -> Vec<u8> {
     for snapshot in snapshots {
         queries::of_sites(&mut all, snapshot);
         queries::of_caches(&mut all, snapshot);
+        templates::of_templates(&mut all, snapshot);
         of_upstreams(&mut all, snapshot);
         of_worker(&mut all, snapshot);
         of_listeners(&mut all, snapshot);
@@ -299,6 +301,7 @@ mod tests {
     use super::{Facts, text};
     use crate::control::snapshot::Snapshot;
     use crate::engine::key::Transport;
+    use crate::engine::stages::template::TemplateStats;
     use crate::engine::tally::{Asking, Outcome};
     use std::time::Duration;
 
@@ -365,6 +368,37 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("type=\"A\""), "what did not happen has no series");
+    }
+
+    #[test]
+    fn templates_are_counted_by_zone_type_and_text() {
+        let corefile = "t u {\n prometheus\n template IN MX {\n rcode NXDOMAIN\n }\n \
+                        template ANY ANY u {\n match (.)\n answer \"a. A {{ index .Match 1 }}\"\n \
+                        fallthrough\n }\n}\n";
+        let mut snapshot = Snapshot::of(0, corefile);
+        let mut first = TemplateStats { matches: vec![[0; 13]; 2], failures: Vec::new() };
+        (first.matches[0][5], first.matches[1][12]) = (3, 4);
+        let second = TemplateStats { matches: vec![[0; 13]], failures: vec![[1, 2]] };
+        snapshot.stats.templates = vec![first, second];
+        let facts = Facts { started: 1e9, reloads: [0, 0] };
+        let text = String::from_utf8(text(&[&snapshot, &snapshot], &facts)).unwrap();
+        let server = "server=\"dns://:53\"";
+        let failed = "view=\"\",class=\"IN\",type=\"ANY\",section=\"answer\",\
+                      template=\"a. A {{ index .Match 1 }}\"";
+        for line in [
+            format!(
+                "coredns_template_matches_total{{{server},zone=\"t.\",view=\"\",class=\"IN\",\
+                 type=\"MX\"}} 6"
+            ),
+            format!(
+                "coredns_template_matches_total{{{server},zone=\"u.\",view=\"\",class=\"IN\",\
+                 type=\"other\"}} 8"
+            ),
+            format!("coredns_template_template_failures_total{{{server},zone=\"u.\",{failed}}} 2"),
+            format!("coredns_template_rr_failures_total{{{server},zone=\"u.\",{failed}}} 4"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod oddities;
 mod print;
 mod quote;
 mod rcodes;
+mod record;
 mod reload;
 mod stages;
 mod tls;
@@ -38,12 +39,14 @@ pub use kinds::Kind;
 pub use name::{Name, NameError, PRESENTATION, TEXT_LEN_MAX, spell};
 pub use net::Net;
 pub use rcodes::{Rcodes, rcode_mnemonic};
+pub use record::{RECORD_MAX, Record, RecordError, read as read_record};
 pub use reload::Reload;
 pub(crate) use stages::order;
 pub use stages::{
-    Acl, AclAction, AclLine, CACHED_BYTES, Cache, CacheClass, Chaos, Consolidation, Errors,
-    HeaderFlag, HeaderRule, Health, LoadBalance, Local, LogRule, Prefetch, Prometheus, Ready,
-    ServeStale, Stages, StaleMode, Tap, TapTarget, Timeouts,
+    Acl, AclAction, AclLine, CACHED_BYTES, Cache, CacheClass, Chaos, Consolidation, ERROR_TEXT_MAX,
+    Errors, FixedRecord, HeaderFlag, HeaderRule, Health, LoadBalance, Local, LogRule, Part,
+    Pattern, Prefetch, Prometheus, Ready, ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget,
+    Template, TemplateRecord, Text, Timeouts, Value, class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, ServerTls};
 

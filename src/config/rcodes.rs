@@ -41,6 +41,16 @@ pub fn rcode_mnemonic(rcode: u16) -> Option<&'static str> {
     known.find(|(known, _)| *known == rcode).map(|(_, mnemonic)| *mnemonic)
 }
 
+/// The name by which the language knows a code.
+pub(super) fn rcode_name(rcode: u16) -> Option<&'static str> {
+    MNEMONICS.iter().find(|(known, _)| *known == rcode).map(|(_, mnemonic)| *mnemonic)
+}
+
+/// All mnemonics, to find the one that was meant.
+pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
+    MNEMONICS.iter().map(|(_, mnemonic)| *mnemonic)
+}
+
 impl Rcodes {
     /// Whether `rcode`, of 12 bits where there is EDNS, is in the set.
     pub fn contains(self, rcode: u16) -> bool {

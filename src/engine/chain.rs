@@ -13,6 +13,7 @@ use super::exchange::Client;
 use super::message::Rcode;
 use super::message::query::Query;
 use super::message::reply::{Finish, Masks};
+use super::stages::template::{TemplateStats, Templates};
 use super::stages::{self, Settings, Stage, Step, Visit};
 use super::stats::StageStats;
 use super::zones::Folded;
@@ -120,6 +121,11 @@ impl Chain {
         let (peer, transport, settings) = (&client.peer, client.transport(), &self.settings);
         let mut visit = Visit { peer, transport, query, name, settings, random, out };
         self.present.at_end(&mut visit, stats)
+    }
+
+    /// The counters of its templates, in their order.
+    pub fn template_stats(&self) -> impl Iterator<Item = TemplateStats> {
+        self.present.template.iter().flat_map(Templates::stats)
     }
 
     /// The flags of a query as it goes upstream.

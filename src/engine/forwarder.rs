@@ -45,7 +45,7 @@ use super::routes::Routes;
 use super::stats::{Stats, UpstreamStats};
 use super::tally::{Sites, Tallies};
 use super::zones::Folded;
-use crate::config::{ClientTls, Config, Forward, Upstream};
+use crate::config::{ClientTls, Config, Forward, Listener, Upstream};
 use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
@@ -348,6 +348,7 @@ impl Forwarder {
     pub fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
         stats.caches = self.caches.stats().collect();
+        stats.templates = self.chains.iter().flat_map(Chain::template_stats).collect();
         for (number, upstream) in stats.upstreams.iter_mut().enumerate() {
             upstream.pool = self.pools.stats(pool_of(number, Transport::Udp));
             upstream.streams = self.pools.stats(pool_of(number, Transport::Tcp));
@@ -436,13 +437,12 @@ fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
     let limits = stream_limits(config, &numbers);
     // A block on several listeners says what holds on all of them.
     let idle = |number: usize| {
-        let serving = config.listeners.iter().zip(&limits);
-        let serving = serving
-            .filter(|(listener, _)| listener.zones.iter().any(|(_, block)| *block == number));
+        let serves = |listener: &Listener| listener.zones.iter().any(|zone| zone.1 == number);
+        let serving = config.listeners.iter().zip(&limits).filter(|(found, _)| serves(found));
         serving.map(|(_, limits)| limits.idle).min().unwrap_or(IDLE_MAX)
     };
-    let blocks = config.blocks.iter().enumerate();
-    blocks.map(|(number, block)| Chain::new(block, idle(number), hasher)).collect()
+    let chain = |(number, block)| Chain::new(block, idle(number), hasher);
+    config.blocks.iter().enumerate().map(chain).collect()
 }
 
 /// The number of the pool of connections to `upstream`.

@@ -7,6 +7,7 @@
 use super::errors::{TLS_FAULTS, TlsFault};
 use super::histogram::{Latency, add_each};
 use super::stages::Step;
+use super::stages::template::TemplateStats;
 use crate::config::order;
 use std::time::Duration;
 
@@ -88,6 +89,8 @@ pub struct Stats {
     pub upstreams: Vec<UpstreamStats>,
     /// By cache, in the order of the server blocks that have one.
     pub caches: Vec<CacheStats>,
+    /// By template, in the order of the configuration.
+    pub templates: Vec<TemplateStats>,
 }
 
 /// What one stage did to queries.
@@ -352,6 +355,12 @@ impl Stats {
         self.caches.resize(other.caches.len().max(self.caches.len()), Default::default());
         for (own, other) in self.caches.iter_mut().zip(&other.caches) {
             own.add(other);
+        }
+        if self.templates.is_empty() {
+            self.templates.clone_from(&other.templates);
+        } else {
+            let others = self.templates.iter_mut().zip(&other.templates);
+            others.for_each(|(own, other)| own.add(other));
         }
     }
 

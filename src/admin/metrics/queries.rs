@@ -14,7 +14,7 @@ use crate::engine::tally::{KINDS, Site, Tally};
 /// Labels of `coredns_plugin_enabled` at most: a million zones times their plugins are no metric.
 const PLUGINS_MAX: usize = 4_096;
 /// There are no views: the label is there for the queries that dashboards make.
-const VIEW: (&str, &str) = ("view", "");
+pub(super) const VIEW: (&str, &str) = ("view", "");
 const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
 const FAMILIES: [&str; 2] = ["1", "2"];
 const CLASSES: [&str; 2] = ["success", "denial"];
@@ -152,7 +152,7 @@ fn zones_of(block: &ServerBlock) -> String {
     zones.join(",")
 }
 
-fn first_listener(config: &Config, block: usize) -> Option<&Listener> {
+pub(super) fn first_listener(config: &Config, block: usize) -> Option<&Listener> {
     let mut listeners = config.listeners.iter();
     let serving = |zones: &[(crate::config::Name, usize)]| zones.iter().any(|zone| zone.1 == block);
     listeners.find(|listener| serving(&listener.zones))

@@ -27,6 +27,7 @@ mod prometheus;
 mod ready;
 mod root;
 mod status;
+mod template;
 mod timeouts;
 mod tls;
 mod whoami;
@@ -85,6 +86,8 @@ macro_rules! order {
             "tls" tls: Option<Arc<ServerTls>>;
             /// Positive answers are stripped of what was not asked for.
             "minimal" minimal: bool, answers => minimal::Minimal;
+            /// Answers that are written from the query, in the order written.
+            "template" template: Vec<Template>, answers => template::Templates;
             /// A forwarding loop is to be found.
             "loop" loops: bool, answers => loops::Loops;
             /// What is not forwarded is told who it is.
@@ -106,6 +109,10 @@ pub use local::Local;
 pub use log::LogRule;
 pub use prometheus::Prometheus;
 pub use ready::Ready;
+pub use template::{
+    ERROR_TEXT_MAX, FixedRecord, Part, Pattern, TEXT_MAX, Template, TemplateRecord, Text, Value,
+    class_mnemonic,
+};
 pub use timeouts::Timeouts;
 
 use super::ServerTls;

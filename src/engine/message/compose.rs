@@ -15,6 +15,8 @@ pub const QNAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
 
 /// An extended error: its option's code, length and info code (RFC 8914 §2).
 pub const EDE_LEN: usize = 6;
+/// Bytes of its text that are sent.
+pub const EDE_TEXT_MAX: usize = crate::config::ERROR_TEXT_MAX;
 
 /// The sections that records go to, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +45,21 @@ pub struct NewRecord<'a> {
     pub data: &'a [&'a [u8]],
 }
 
+/// A state of a reply to go back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    counts: [u16; 3],
+    len: usize,
+    truncated: bool,
+}
+
 /// A reply of our own in the making.
 pub struct Composer<'a> {
     out: &'a mut [u8],
     asked: &'a Asked,
     finish: Finish<'a>,
-    why: Option<ExtendedError>,
+    /// An extended error's code and text.
+    why: Option<(u16, &'a [u8])>,
     questions: u16,
     counts: [u16; 3],
     len: usize,
@@ -76,6 +87,7 @@ impl<'a> Composer<'a> {
         let room = limit.min(out.len()) - opt_len(asked, error_len, &finish);
         let questions = u16::from(!question.is_empty());
         let (counts, truncated) = ([0; 3], false);
+        let why = why.map(|why| (why as u16, &[][..]));
         Self { out, asked, finish, why, questions, counts, len, room, truncated }
     }
 
@@ -100,28 +112,74 @@ impl<'a> Composer<'a> {
         self.counts[section as usize] += 1;
     }
 
+    /// The state as it is.
+    pub fn mark(&self) -> Mark {
+        Mark { counts: self.counts, len: self.len, truncated: self.truncated }
+    }
+
+    /// Takes back what was written since `mark`, if not all of it fit: for records that the client
+    /// can do without, so that TC does not send it to TCP for them (RFC 2181 §9).
+    pub fn keep_whole(&mut self, mark: &Mark) {
+        if self.truncated && !mark.truncated {
+            (self.counts, self.len, self.truncated) = (mark.counts, mark.len, false);
+        }
+    }
+
+    /// Adds an extended error of any code, for a client that speaks EDNS. As much of `text` is sent
+    /// as there is room for, [`EDE_TEXT_MAX`] bytes at most. To be called before any record.
+    pub fn explain(&mut self, code: u16, text: &'a [u8]) {
+        if self.asked.edns.is_none() || self.why.is_some() {
+            return;
+        }
+        let Some(room) = self.room.checked_sub(self.len + EDE_LEN) else { return };
+        let text = &text[..text.len().min(room).min(EDE_TEXT_MAX)];
+        self.room -= EDE_LEN + text.len();
+        self.why = Some((code, text));
+    }
+
     /// Completes the reply and returns its length. Of the header, opcode, RD and CD are the
     /// client's; `bits` are set besides.
     pub fn end(self, bits: u16, rcode: Rcode) -> usize {
-        let code = rcode as u16;
+        self.end_as(bits, rcode as u16)
+    }
+
+    /// The same with any response code; one that has no place without EDNS is SERVFAIL for a client
+    /// without.
+    pub fn end_as(self, bits: u16, code: u16) -> usize {
+        let fits = code <= flags::RCODE || self.asked.edns.is_some();
+        let code = if fits { code } else { Rcode::ServFail as u16 };
         let carried = self.asked.flags & (flags::OPCODE | flags::RD | flags::CD);
         let cut = if self.truncated { flags::TC } else { 0 };
         let word = flags::QR | bits | cut | carried | (code & flags::RCODE);
         let [answers, authorities, additionals] = self.counts;
         let additionals = additionals + u16::from(self.asked.edns.is_some());
+        let word = self.finish.header.apply(word);
         let header = [self.asked.id, word, self.questions, answers, authorities, additionals];
         write_head(self.out, header);
-        let error = self.why.map(extended_error);
-        let error = error.as_ref().map_or(&[][..], |error| error);
-        let Self { out, len, asked, finish, .. } = self;
-        len + write_opt(out, len, asked, (code >> 4) as u8, error, &finish)
+        let Self { out, len, asked, finish, why, .. } = self;
+        let high = (code >> 4) as u8;
+        len + match why {
+            None => write_opt(out, len, asked, high, &[], &finish),
+            Some((code, [])) => write_opt(out, len, asked, high, &error_option(code, 0), &finish),
+            Some((code, text)) => {
+                let mut error = [0; EDE_LEN + EDE_TEXT_MAX];
+                error[..EDE_LEN].copy_from_slice(&error_option(code, text.len()));
+                error[EDE_LEN..EDE_LEN + text.len()].copy_from_slice(text);
+                write_opt(out, len, asked, high, &error[..EDE_LEN + text.len()], &finish)
+            }
+        }
     }
 }
 
 /// The option that tells of an extended error, code and length included.
 pub fn extended_error(why: ExtendedError) -> [u8; EDE_LEN] {
+    error_option(why as u16, 0)
+}
+
+/// The same of any code, to be followed by a text of so many bytes.
+fn error_option(code: u16, text_len: usize) -> [u8; EDE_LEN] {
     let mut error = [0; EDE_LEN];
-    let words = [option::EDE, 2, why as u16];
+    let words = [option::EDE, 2 + text_len as u16, code];
     words.iter().enumerate().for_each(|(i, word)| put_u16(&mut error, 2 * i, *word));
     error
 }
@@ -138,6 +196,7 @@ pub fn write_error(
     finish: Finish<'_>,
 ) -> usize {
     let limit = out.len();
+    let finish = Finish { header: Finish::PLAIN.header, ..finish };
     Composer::new(out, limit, asked, question, finish, why).end(flags::RA, rcode)
 }
 

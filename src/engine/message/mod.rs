@@ -82,6 +82,12 @@ pub mod kind {
     pub const AAAA: u16 = 28;
     /// Where a service is.
     pub const SRV: u16 = 33;
+    /// A mail exchanger.
+    pub const MX: u16 = 15;
+    /// How a service is reached (RFC 9460).
+    pub const SVCB: u16 = 64;
+    /// The same of a web server.
+    pub const HTTPS: u16 = 65;
     /// EDNS (RFC 6891).
     pub const OPT: u16 = 41;
     /// Delegation signer: belongs to the parent's side of a zone cut (RFC 4035 §3.1.4.1).

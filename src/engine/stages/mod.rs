@@ -58,6 +58,7 @@ pub mod local;
 pub mod loops;
 pub mod minimal;
 pub mod nsid;
+pub mod template;
 pub mod whoami;
 
 use super::key::Transport;
@@ -183,13 +184,23 @@ impl<'q> Visit<'_, 'q> {
         self.reply_with(None)
     }
 
-    /// The same with an extended error.
+    /// The same for stages behind `header` in the chain, which has a say in it.
+    pub fn answer(&mut self) -> Composer<'_> {
+        let header = self.settings.answer_flags;
+        self.compose(Finish { header, ..self.settings.finish_own() }, None)
+    }
+
+    /// A reply of our own with an extended error.
     pub fn reply_with(&mut self, why: Option<ExtendedError>) -> Composer<'_> {
+        self.compose(self.settings.finish_own(), why)
+    }
+
+    fn compose<'s>(&'s mut self, finish: Finish<'s>, why: Option<ExtendedError>) -> Composer<'s> {
         let limit = match self.transport {
             Transport::Udp => self.query.asked.udp_limit(),
             Transport::Tcp => self.out.len(),
         };
         let (asked, question) = (&self.query.asked, self.query.question_bytes());
-        Composer::new(self.out, limit, asked, question, self.settings.finish_own(), why)
+        Composer::new(self.out, limit, asked, question, finish, why)
     }
 }

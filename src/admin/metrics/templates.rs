@@ -1,0 +1,77 @@
+//! The series about templates.
+//!
+//! Matches are counted by zone and type; failures by the text that failed, with the class and type
+//! that its template is for. Of a template's zones beyond those that are counted apart the last one
+//! stands for the rest.
+
+use super::queries::{VIEW, first_listener};
+use super::{Exposition, Snapshot, server_at};
+use crate::config::{Kind, Name, ServerBlock, Template, TemplateRecord, class_mnemonic};
+use crate::engine::stages::template::{COUNTED_KINDS, TemplateStats};
+
+/// Characters of a text in a label.
+const TEXT_MAX: usize = 200;
+
+/// What templates did, each once for all listeners of its block: the first gives it its label.
+pub(super) fn of_templates(all: &mut Exposition, snapshot: &Snapshot) {
+    let blocks = snapshot.config.blocks.iter().enumerate();
+    let templates = blocks.flat_map(|(number, block)| {
+        block.stages.template.iter().map(move |template| (number, block, template))
+    });
+    for ((number, block, template), stats) in templates.zip(&snapshot.stats.templates) {
+        let server = first_listener(&snapshot.config, number).map_or_else(String::new, server_at);
+        of_template(all, &server, block, template, stats);
+    }
+}
+
+fn of_template(
+    all: &mut Exposition,
+    server: &str,
+    block: &ServerBlock,
+    template: &Template,
+    stats: &TemplateStats,
+) {
+    let class = template.class.and_then(class_mnemonic).unwrap_or("IN");
+    let zones = template.zones.as_deref().unwrap_or(&block.zones);
+    let labels = |zone: &str, kind: &str| {
+        [
+            ("server", server.to_owned()),
+            ("zone", zone.to_owned()),
+            (VIEW.0, VIEW.1.to_owned()),
+            ("class", class.to_owned()),
+            ("type", kind.to_owned()),
+        ]
+    };
+    for (zone, by_kind) in zones.iter().zip(&stats.matches) {
+        let zone = zone.to_string();
+        for (place, count) in by_kind.iter().enumerate() {
+            let kind = COUNTED_KINDS.get(place).and_then(|kind| Kind(*kind).mnemonic());
+            let labels = labels(&zone, kind.unwrap_or("other"));
+            let labels = labels.each_ref().map(|(name, value)| (*name, &**value));
+            let help = "Queries that a template matched.";
+            all.counter_if_any("coredns_template_matches_total", help, &labels, *count);
+        }
+    }
+    let kind = template.kind.map_or_else(|| "ANY".to_owned(), |kind| kind.to_string());
+    let zone = zones.first().map(Name::to_string).unwrap_or_default();
+    let sections = [
+        ("answer", &template.answers),
+        ("authority", &template.authorities),
+        ("additional", &template.additionals),
+    ];
+    let records = sections.into_iter().flat_map(|(section, records)| {
+        records.iter().map(move |TemplateRecord { text, .. }| (section, &text.source))
+    });
+    for ((section, text), [rendering, reading]) in records.zip(&stats.failures) {
+        let text: String = text.chars().take(TEXT_MAX).collect();
+        let labels = labels(&zone, &kind);
+        let [server, zone, view, class, kind] =
+            labels.each_ref().map(|(name, value)| (*name, &**value));
+        let labels = [server, zone, view, class, kind, ("section", section), ("template", &*text)];
+        let help = "Queries failed because a template could not be rendered.";
+        let name = "coredns_template_template_failures_total";
+        all.counter_if_any(name, help, &labels, *rendering);
+        let help = "Queries failed because a rendered template is no record.";
+        all.counter_if_any("coredns_template_rr_failures_total", help, &labels, *reading);
+    }
+}

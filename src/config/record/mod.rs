@@ -1,0 +1,119 @@
+//! One resource record in presentation format (RFC 1035 §5.1), read into wire format.
+//!
+//! Owner, TTL and class in either order, type, data: the first record of a text, whose names are
+//! absolute even without a trailing dot. Serves the records that `template` writes, when the
+//! Corefile is read and, for those that depend on the query, per query: it allocates nothing where
+//! `out` has room for [`RECORD_MAX`] bytes, and its work is linear in the text. [`words`] splits
+//! the text, [`fields`] knows the data of each type, [`svcb`] the parameters of HTTPS and SVCB.
+
+mod fields;
+mod svcb;
+mod words;
+
+use super::Kind;
+use std::fmt;
+use words::{Word, Words};
+
+/// Bytes of a record's owner and data together.
+pub const RECORD_MAX: usize = 8_192;
+/// The TTL of a record that names none, in seconds.
+const TTL_DEFAULT: u32 = 3_600;
+/// Bytes of a word that can be a class or type.
+const MNEMONIC_MAX: usize = 16;
+
+/// The fixed part of a record. Owner and data are where [`read`] wrote them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Bytes of the owner, with which the output begins; the data follow.
+    pub owner_len: usize,
+    /// The type.
+    pub kind: u16,
+    /// The class.
+    pub class: u16,
+    /// The time to live, in seconds.
+    pub ttl: u32,
+    /// The text goes on behind the record.
+    pub more: bool,
+}
+
+/// Why a text is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordError {
+    /// The byte of the text at which reading stopped, counted from 1.
+    pub column: usize,
+    /// The mistake.
+    pub what: &'static str,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {}: {}", self.column, self.what)
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+/// Reads the first record of `text` and leaves its owner and data in `out`, which is emptied first.
+///
+/// # Errors
+/// The text is no record, its type's data are not known here, or it exceeds [`RECORD_MAX`].
+pub fn read(text: &[u8], out: &mut Vec<u8>) -> Result<Record, RecordError> {
+    out.clear();
+    let mut words = Words::new(text);
+    let owner = words.expect("the record is empty")?;
+    fields::name(&owner, out)?;
+    let owner_len = out.len();
+    let (mut ttl, mut class) = (None, None);
+    let kind = loop {
+        let word = words.expect("the record ends before its type")?;
+        if class.is_none()
+            && let Some(found) = class_of(&word)
+        {
+            class = Some(found);
+        } else if ttl.is_none() && word.text.first().is_some_and(u8::is_ascii_digit) {
+            ttl = Some(fields::period(&word)?);
+        } else {
+            break kind_of(&word).ok_or(word.wrong("expected a TTL, class or record type"))?;
+        }
+    };
+    fields::data(kind, &mut words, out)?;
+    // The most significant bit of a TTL makes it zero (RFC 2181 §8).
+    let ttl = ttl.map_or(TTL_DEFAULT, |ttl| if ttl > i32::MAX as u32 { 0 } else { ttl });
+    let (class, more) = (class.unwrap_or(1), words.goes_on()?);
+    Ok(Record { owner_len, kind, class, ttl, more })
+}
+
+/// The class that a word of any letter case means.
+fn class_of(word: &Word<'_>) -> Option<u16> {
+    let mut buffer = [0; MNEMONIC_MAX];
+    class(upper(word, &mut buffer)?)
+}
+
+/// The class with this mnemonic, or number as RFC 3597 §5 has it.
+pub(super) fn class(mnemonic: &str) -> Option<u16> {
+    match mnemonic {
+        "IN" => Some(1),
+        "CS" => Some(2),
+        "CH" => Some(3),
+        "HS" => Some(4),
+        "NONE" => Some(254),
+        "ANY" => Some(255),
+        other => other.strip_prefix("CLASS")?.parse().ok(),
+    }
+}
+
+/// The type that a word of any letter case means.
+fn kind_of(word: &Word<'_>) -> Option<u16> {
+    let mut buffer = [0; MNEMONIC_MAX];
+    Some(Kind::parse(upper(word, &mut buffer)?)?.0)
+}
+
+fn upper<'b>(word: &Word<'_>, buffer: &'b mut [u8; MNEMONIC_MAX]) -> Option<&'b str> {
+    let upper = buffer.get_mut(..word.text.len()).filter(|_| !word.quoted)?;
+    upper.copy_from_slice(word.text);
+    upper.make_ascii_uppercase();
+    str::from_utf8(upper).ok()
+}
+
+#[cfg(test)]
+mod tests;

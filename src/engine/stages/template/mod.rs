@@ -1,0 +1,377 @@
+//! `template`: answers that are written from the query.
+//!
+//! Templates are tried in their order. Class, type and zone select; then a pattern must match the
+//! name, which is run only if there is one to run. A record that does not depend on the query was
+//! read with the configuration and is copied; any other is rendered as text and read here, in
+//! memory of a fixed size. A record that cannot be rendered or read fails the query and is counted.
+//! A question for ANY meets templates of other types only where they have an answer or a response
+//! code to give: an empty reply would deny what exists.
+
+mod render;
+
+use self::render::{Piece, Query, Rendered};
+use super::{Settings, Stage, Step, Visit};
+use crate::config::{
+    FixedRecord, Name, Pattern, RECORD_MAX, ServerBlock, TEXT_MAX, Template, TemplateRecord,
+    read_record,
+};
+use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
+use crate::engine::message::{HEADER_LEN, Question, Rcode, class, flags, kind};
+use crate::engine::zones::{Folded, Zones};
+use ahash::RandomState;
+use regex::bytes::CaptureLocations;
+use std::cell::{Cell, RefCell};
+
+/// The types whose matches are counted apart; all others are counted together behind them.
+pub const COUNTED_KINDS: [u16; 12] = [
+    kind::A,
+    kind::NS,
+    kind::CNAME,
+    kind::SOA,
+    kind::PTR,
+    kind::MX,
+    kind::TXT,
+    kind::AAAA,
+    kind::SRV,
+    kind::SVCB,
+    kind::HTTPS,
+    kind::ANY,
+];
+/// Zones of one template whose matches are counted apart; the last counts for all behind it.
+pub const COUNTED_ZONES_MAX: usize = 64;
+/// Bytes of a name in presentation format: each of them may be an escape of four.
+const NAME_TEXT_MAX: usize = 4 * 255;
+
+/// The matches of one zone, by type.
+pub type Matches = [u64; COUNTED_KINDS.len() + 1];
+
+/// What one template did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TemplateStats {
+    /// Of each zone.
+    pub matches: Vec<Matches>,
+    /// Of each record, those of the answer section first, then authority and additional: times
+    /// that its text could not be rendered, and that the text was no record.
+    pub failures: Vec<[u64; 2]>,
+}
+
+impl TemplateStats {
+    /// Adds another's counters, if they are of a template like this.
+    pub fn add(&mut self, other: &Self) {
+        let own = self.matches.as_flattened_mut().iter_mut();
+        own.zip(other.matches.as_flattened()).for_each(|(own, other)| *own += other);
+        let own = self.failures.as_flattened_mut().iter_mut();
+        own.zip(other.failures.as_flattened()).for_each(|(own, other)| *own += other);
+    }
+}
+
+/// The templates of a server block, in their order.
+pub struct Templates {
+    all: Box<[One]>,
+    scratch: RefCell<Scratch>,
+}
+
+/// Memory that queries use one after the other.
+struct Scratch {
+    /// The name asked for, as text.
+    name: Vec<u8>,
+    /// A record's text.
+    text: Vec<u8>,
+    /// Its owner and data.
+    wire: Vec<u8>,
+}
+
+/// One template.
+struct One {
+    class: Option<u16>,
+    kind: Option<u16>,
+    /// It has neither an answer nor an error to give.
+    is_empty: bool,
+    /// The number of each zone. `None`: all names belong to the first.
+    zones: Option<Zones<usize>>,
+    /// The zones as text.
+    zone_names: Box<[Box<str>]>,
+    patterns: Box<[OnePattern]>,
+    sections: [Box<[OneRecord]>; 3],
+    rcode: u16,
+    error: Option<(u16, Box<[u8]>)>,
+    /// Zones whose names go on when no pattern matches.
+    fallthrough: Zones<()>,
+    matches: Box<[[Cell<u64>; COUNTED_KINDS.len() + 1]]>,
+}
+
+struct OnePattern {
+    pattern: Pattern,
+    /// Where its groups are, if a record wants to know.
+    groups: Option<RefCell<CaptureLocations>>,
+    /// It matches every name, and no record wants a group of it.
+    is_trivial: bool,
+}
+
+struct OneRecord {
+    shape: Shape,
+    failures: [Cell<u64>; 2],
+}
+
+enum Shape {
+    Fixed(FixedRecord),
+    Varies(Box<[Piece]>),
+}
+
+impl Stage for Templates {
+    fn new(block: &ServerBlock, hasher: &RandomState, _: &mut Settings) -> Option<Self> {
+        let written = &block.stages.template;
+        let all: Box<[One]> =
+            written.iter().map(|template| One::new(template, &block.zones, hasher)).collect();
+        let scratch = RefCell::new(Scratch {
+            name: Vec::with_capacity(NAME_TEXT_MAX),
+            text: Vec::with_capacity(TEXT_MAX),
+            wire: Vec::with_capacity(RECORD_MAX),
+        });
+        (!written.is_empty()).then_some(Self { all, scratch })
+    }
+
+    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
+        let (name, question) = (visit.name, visit.query.question);
+        let mut has_text = false;
+        for template in &self.all {
+            let Some(zone) = template.zone_of(name, &question) else { continue };
+            let mut scratch = self.scratch.borrow_mut();
+            if template.wants_text() && !has_text {
+                render::write_name(name.as_bytes(), &mut scratch.name);
+                has_text = true;
+            }
+            match template.pattern_of(&scratch.name) {
+                Some(pattern) => {
+                    template.count(zone, question.kind);
+                    let answer = template.answer(visit, zone, pattern, &mut scratch);
+                    return Some(answer.unwrap_or(Step::Refused(Rcode::ServFail, None)));
+                }
+                None if template.fallthrough.longest(name).is_some() => {}
+                None => return Some(Step::Refused(Rcode::ServFail, None)),
+            }
+        }
+        None
+    }
+}
+
+impl Templates {
+    /// The counters of each.
+    pub fn stats(&self) -> impl Iterator<Item = TemplateStats> {
+        self.all.iter().map(|template| TemplateStats {
+            matches: template.matches.iter().map(|zone| zone.each_ref().map(Cell::get)).collect(),
+            failures: template
+                .sections
+                .iter()
+                .flatten()
+                .map(|record| record.failures.each_ref().map(Cell::get))
+                .collect(),
+        })
+    }
+}
+
+impl One {
+    fn new(written: &Template, served: &[Name], hasher: &RandomState) -> Self {
+        let zones = written.zones.as_deref().unwrap_or(served);
+        // A block sees no other names than those of its zones.
+        let is_all = zones.len() == 1 && (written.zones.is_none() || zones[0] == Name::root());
+        let numbered = zones.iter().enumerate().map(|(number, zone)| (zone, number));
+        let sections = [&written.answers, &written.authorities, &written.additionals];
+        let wants_groups = sections
+            .into_iter()
+            .flatten()
+            .any(|record| record.fixed.is_none() && record.text.values().any(render::is_group));
+        let pattern = |pattern: &Pattern| OnePattern {
+            is_trivial: !wants_groups && [".*", ""].contains(&&*pattern.source),
+            groups: wants_groups.then(|| RefCell::new(pattern.regex.capture_locations())),
+            pattern: pattern.clone(),
+        };
+        let record = |record: &TemplateRecord| OneRecord {
+            shape: match &record.fixed {
+                Some(fixed) => Shape::Fixed(fixed.clone()),
+                None => Shape::Varies(render::pieces(&record.text, &written.patterns)),
+            },
+            failures: Default::default(),
+        };
+        let counted = zones.len().min(COUNTED_ZONES_MAX);
+        Self {
+            class: written.class,
+            kind: written.kind.map(|kind| kind.0),
+            is_empty: written.answers.is_empty() && written.rcode == Rcode::NoError as u16,
+            zones: (!is_all).then(|| Zones::new(hasher.clone(), numbered)),
+            zone_names: zones.iter().map(|zone| zone.to_string().into()).collect(),
+            patterns: written.patterns.iter().map(pattern).collect(),
+            sections: sections.map(|records| records.iter().map(record).collect()),
+            rcode: written.rcode,
+            error: written.error.as_ref().map(|(code, text)| (*code, text.as_bytes().into())),
+            fallthrough: Zones::new(
+                hasher.clone(),
+                written.fallthrough.iter().map(|zone| (zone, ())),
+            ),
+            matches: (0..counted).map(|_| Default::default()).collect(),
+        }
+    }
+
+    /// The number of the zone that a question belongs to, if the template is for it.
+    #[inline]
+    fn zone_of(&self, name: &Folded, question: &Question) -> Option<usize> {
+        let any = kind::ANY;
+        if self.class.is_some_and(|class| class != question.class && question.class != any) {
+            return None;
+        }
+        if self
+            .kind
+            .is_some_and(|kind| kind != question.kind && (question.kind != any || self.is_empty))
+        {
+            return None;
+        }
+        self.zones.as_ref().map_or(Some(0), |zones| zones.longest(name))
+    }
+
+    /// Whether the name is needed as text.
+    fn wants_text(&self) -> bool {
+        self.patterns.iter().any(|pattern| !pattern.is_trivial)
+            || self.sections.iter().flatten().any(|record| matches!(record.shape, Shape::Varies(_)))
+    }
+
+    /// The number of the pattern that matches; 0 where there is none to match.
+    fn pattern_of(&self, name: &[u8]) -> Option<usize> {
+        if self.patterns.is_empty() {
+            return Some(0);
+        }
+        self.patterns.iter().position(|one| match &one.groups {
+            _ if one.is_trivial => true,
+            Some(groups) => {
+                one.pattern.regex.captures_read(&mut groups.borrow_mut(), name).is_some()
+            }
+            None => one.pattern.regex.is_match(name),
+        })
+    }
+
+    fn count(&self, zone: usize, kind: u16) {
+        let place = COUNTED_KINDS.iter().position(|counted| *counted == kind);
+        if let Some(zone) = self.matches.get(zone).or(self.matches.last()) {
+            let count = &zone[place.unwrap_or(COUNTED_KINDS.len())];
+            count.set(count.get() + 1);
+        }
+    }
+
+    /// Writes the reply; `None` if it fails.
+    fn answer(
+        &self,
+        visit: &mut Visit<'_, '_>,
+        zone: usize,
+        pattern: usize,
+        scratch: &mut Scratch,
+    ) -> Option<Step> {
+        let fails = self.rcode == Rcode::ServFail as u16;
+        if fails && self.error.is_none() {
+            return None;
+        }
+        let (name, question, peer) = (visit.name, visit.query.question, visit.peer.ip());
+        let groups = self.patterns.get(pattern).and_then(|one| one.groups.as_ref());
+        let groups = groups.map(|groups| groups.borrow());
+        let minimal = visit.settings.minimal;
+        let mut reply = if fails { visit.reply() } else { visit.answer() };
+        if let Some((code, text)) = &self.error {
+            reply.explain(*code, text);
+        }
+        if fails {
+            return Some(Step::Replied(reply.end_as(flags::RA, self.rcode)));
+        }
+        let Scratch { name: text, text: rendered, wire } = scratch;
+        let query = Query {
+            name: text,
+            zone: self.zone_names.get(zone).map_or("", |zone| zone),
+            class: question.class,
+            kind: question.kind,
+            peer,
+            pattern,
+            groups: groups.as_deref(),
+        };
+        let mut answer = Answer { name, class: question.class, query, rendered, wire };
+        let [answers, authorities, additionals] = &self.sections;
+        let positive = self.rcode == Rcode::NoError as u16 && !answers.is_empty();
+        answer.write(&mut reply, Section::Answer, answers)?;
+        let denial_or_whole = !(positive && minimal);
+        if denial_or_whole {
+            let mark = reply.mark();
+            answer.write(&mut reply, Section::Authority, authorities)?;
+            if positive {
+                reply.keep_whole(&mark);
+            }
+            let mark = reply.mark();
+            answer.write(&mut reply, Section::Additional, additionals)?;
+            reply.keep_whole(&mark);
+        }
+        Some(Step::Replied(reply.end_as(flags::AA, self.rcode)))
+    }
+}
+
+/// A reply's records in the making.
+struct Answer<'a> {
+    name: &'a Folded,
+    class: u16,
+    query: Query<'a>,
+    rendered: &'a mut Vec<u8>,
+    wire: &'a mut Vec<u8>,
+}
+
+impl Answer<'_> {
+    /// Writes the records of a section; `None` if one fails.
+    fn write(
+        &mut self,
+        reply: &mut Composer<'_>,
+        section: Section,
+        records: &[OneRecord],
+    ) -> Option<()> {
+        for OneRecord { shape, failures } in records {
+            let fail = |place: usize| failures[place].set(failures[place].get() + 1);
+            let mut pointer = QNAME;
+            match shape {
+                Shape::Fixed(fixed) => {
+                    let owner = fixed.owner.as_deref();
+                    let owner =
+                        owner.map_or(&QNAME[..], |owner| shortened(self.name, owner, &mut pointer));
+                    let asked = if self.class == kind::ANY { class::IN } else { self.class };
+                    let class = fixed.class.unwrap_or(asked);
+                    let (kind, ttl, data) = (fixed.kind, fixed.ttl, &[&*fixed.data]);
+                    reply.record(section, &NewRecord { owner, kind, class, ttl, data });
+                }
+                Shape::Varies(pieces) => {
+                    if render::write(pieces, &self.query, self.rendered) == Rendered::Failed {
+                        fail(0);
+                        return None;
+                    }
+                    let Ok(record) = read_record(self.rendered, self.wire) else {
+                        fail(1);
+                        return None;
+                    };
+                    let (owner, data) = self.wire.split_at(record.owner_len);
+                    let owner = shortened(self.name, owner, &mut pointer);
+                    let (kind, class, ttl) = (record.kind, record.class, record.ttl);
+                    reply.record(section, &NewRecord { owner, kind, class, ttl, data: &[data] });
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+/// A pointer into the question instead of `owner`, where `owner` is its name or above it: so the
+/// client also gets its own spelling.
+fn shortened<'a>(name: &Folded, owner: &'a [u8], pointer: &'a mut [u8; 2]) -> &'a [u8] {
+    let name = name.as_bytes();
+    let start = name.len().checked_sub(owner.len());
+    let start = start.filter(|start| owner.len() > 1 && name[*start..].eq_ignore_ascii_case(owner));
+    let Some(start) = start else { return owner };
+    let mut label = 0;
+    while label < start {
+        label += 1 + usize::from(name[label]);
+    }
+    if label > start {
+        return owner;
+    }
+    *pointer = (0xc000 | (HEADER_LEN + start) as u16).to_be_bytes();
+    pointer
+}

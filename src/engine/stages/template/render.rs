@@ -1,0 +1,230 @@
+//! Texts of records, written from a query into memory of a fixed size.
+//!
+//! Groups are found by their numbers, which were looked up for each pattern when the stage was
+//! made. A text that exceeds its memory fails, as does one with a group or number that is not
+//! there.
+
+use super::NAME_TEXT_MAX;
+use crate::config::{Kind, Part, Pattern, TEXT_MAX, Text, Value, class_mnemonic};
+use crate::engine::message::kind;
+use regex::bytes::CaptureLocations;
+use std::io::Write as _;
+use std::net::IpAddr;
+
+/// A part of a text, its groups found.
+pub(super) enum Piece {
+    Text(Box<[u8]>),
+    Name,
+    Type,
+    Class,
+    Zone,
+    Remote,
+    /// The number of a group, by the pattern that matched.
+    Group(Box<[Option<usize>]>),
+    ParseInt {
+        digits: Box<Piece>,
+        base: u32,
+        bits: u32,
+    },
+}
+
+/// What is known of a query.
+pub(super) struct Query<'a> {
+    /// The name, as text.
+    pub(super) name: &'a [u8],
+    pub(super) zone: &'a str,
+    pub(super) class: u16,
+    pub(super) kind: u16,
+    pub(super) peer: IpAddr,
+    /// The number of the pattern that matched.
+    pub(super) pattern: usize,
+    /// Where its groups are in the name. `None`: it has none, and matched all of the name.
+    pub(super) groups: Option<&'a CaptureLocations>,
+}
+
+/// What became of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rendered {
+    Whole,
+    /// It is too long, a group is missing, or a number is none.
+    Failed,
+}
+
+/// Whether a value is a group of a pattern.
+pub(super) fn is_group(value: &Value) -> bool {
+    matches!(value, Value::Match(_) | Value::Group(_))
+}
+
+/// The pieces of a text for these patterns.
+pub(super) fn pieces(text: &Text, patterns: &[Pattern]) -> Box<[Piece]> {
+    let piece = |part: &Part| match part {
+        Part::Text(text) => Piece::Text(text.as_bytes().into()),
+        Part::Value(value) => piece_of(value, patterns),
+    };
+    text.parts.iter().map(piece).collect()
+}
+
+fn piece_of(value: &Value, patterns: &[Pattern]) -> Piece {
+    let numbers = |number: &dyn Fn(&Pattern) -> Option<usize>| {
+        let numbers: Box<[_]> = patterns.iter().map(number).collect();
+        // Without a pattern there is the whole name.
+        Piece::Group(if patterns.is_empty() { Box::new([Some(0)]) } else { numbers })
+    };
+    match value {
+        Value::Name => Piece::Name,
+        Value::Type => Piece::Type,
+        Value::Class => Piece::Class,
+        Value::Zone => Piece::Zone,
+        Value::Remote => Piece::Remote,
+        Value::Literal(text) => Piece::Text(text.as_bytes().into()),
+        Value::Match(number) => numbers(&|pattern| {
+            Some(*number).filter(|number| *number < pattern.regex.captures_len())
+        }),
+        Value::Group(name) => numbers(&|pattern| pattern.group(name)),
+        Value::ParseInt { digits, base, bits } => Piece::ParseInt {
+            digits: Box::new(piece_of(digits, patterns)),
+            base: *base,
+            bits: *bits,
+        },
+    }
+}
+
+/// Writes a text into `out`, which is emptied first and holds [`TEXT_MAX`] bytes.
+pub(super) fn write(pieces: &[Piece], query: &Query<'_>, out: &mut Vec<u8>) -> Rendered {
+    out.clear();
+    let whole = pieces.iter().all(|piece| write_piece(piece, query, out).is_some());
+    if whole { Rendered::Whole } else { Rendered::Failed }
+}
+
+fn write_piece(piece: &Piece, query: &Query<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let bytes = match piece {
+        Piece::Text(text) => text,
+        Piece::Name => query.name,
+        Piece::Zone => query.zone.as_bytes(),
+        Piece::Type => Kind(query.kind).mnemonic().unwrap_or_default().as_bytes(),
+        // No record is of class ANY.
+        Piece::Class if query.class == kind::ANY => b"IN",
+        Piece::Class => class_mnemonic(query.class).unwrap_or_default().as_bytes(),
+        Piece::Group(numbers) => {
+            let number = (*numbers.get(query.pattern)?)?;
+            match query.groups {
+                Some(groups) => groups
+                    .get(number)
+                    .map_or(&[][..], |(start, end)| query.name.get(start..end).unwrap_or_default()),
+                None => query.name,
+            }
+        }
+        Piece::Remote => {
+            const ADDRESS_MAX: usize = 45;
+            if out.len() + ADDRESS_MAX > TEXT_MAX {
+                return None;
+            }
+            return write!(out, "{}", query.peer.to_canonical()).ok();
+        }
+        Piece::ParseInt { digits, base, bits } => {
+            let start = out.len();
+            write_piece(digits, query, out)?;
+            let number = number(&out[start..], *base, *bits)?;
+            out.truncate(start);
+            let mut decimal = itoa::Buffer::new();
+            return push(out, decimal.format(number).as_bytes());
+        }
+    };
+    push(out, bytes)
+}
+
+fn push(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
+    let fits = out.len() + bytes.len() <= TEXT_MAX;
+    fits.then(|| out.extend_from_slice(bytes))
+}
+
+/// An unsigned number of at most `bits` bits in this base; in base 0 it begins with 0x, 0o, 0b, 0
+/// or is decimal.
+fn number(digits: &[u8], base: u32, bits: u32) -> Option<u64> {
+    let (digits, base) = match (base, digits) {
+        (0, [b'0', b'x' | b'X', rest @ ..]) => (rest, 16),
+        (0, [b'0', b'o' | b'O', rest @ ..]) => (rest, 8),
+        (0, [b'0', b'b' | b'B', rest @ ..]) => (rest, 2),
+        (0, [b'0', rest @ ..]) if !rest.is_empty() => (rest, 8),
+        (0, digits) => (digits, 10),
+        (base, digits) => (digits, base),
+    };
+    let text = str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
+    let number = u64::from_str_radix(text, base).ok()?;
+    (bits >= 64 || number >> bits == 0).then_some(number)
+}
+
+/// Writes a name in wire format as text into `out`, which is emptied first.
+pub(super) fn write_name(name: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let (mut place, mut label_end) = (0, 0);
+    while let Some(&byte) = name.get(place) {
+        let is_length = place == label_end;
+        if is_length {
+            label_end = place + 1 + usize::from(byte);
+            if byte == 0 {
+                // The root alone is a dot.
+                if place == 0 {
+                    out.push(b'.');
+                }
+                break;
+            }
+        } else {
+            match byte {
+                b'.' | b' ' | b'\'' | b'@' | b';' | b'(' | b')' | b'"' | b'\\' => {
+                    out.extend_from_slice(&[b'\\', byte]);
+                }
+                b'!'..=b'~' => out.push(byte),
+                _ => {
+                    let digits = [byte / 100, byte / 10 % 10, byte % 10].map(|digit| b'0' + digit);
+                    out.push(b'\\');
+                    out.extend_from_slice(&digits);
+                }
+            }
+            if place + 1 == label_end {
+                out.push(b'.');
+            }
+        }
+        place += 1;
+    }
+    debug_assert!(out.len() <= NAME_TEXT_MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{number, write_name};
+
+    #[test]
+    fn numbers_have_a_base_and_as_many_bits_as_they_may() {
+        for (digits, base, bits, expected) in [
+            ("ff", 16, 8, Some(255)),
+            ("100", 16, 8, None),
+            ("0x1F", 0, 64, Some(31)),
+            ("017", 0, 64, Some(15)),
+            ("0b11", 0, 64, Some(3)),
+            ("0", 0, 64, Some(0)),
+            ("18446744073709551615", 10, 64, Some(u64::MAX)),
+            ("18446744073709551616", 10, 64, None),
+            ("", 10, 64, None),
+            ("+1", 10, 64, None),
+            ("-1", 10, 64, None),
+            ("zz", 36, 64, Some(1_295)),
+        ] {
+            assert_eq!(number(digits.as_bytes(), base, bits), expected, "{digits} {base}");
+        }
+    }
+
+    #[test]
+    fn names_are_text_with_escapes() {
+        for (wire, text) in [
+            (&b"\0"[..], "."),
+            (b"\x01a\x04test\0", "a.test."),
+            (b"\x03a.b\x02\\\"\x01*\0", "a\\.b.\\\\\\\".*."),
+            (b"\x02\0\xff\x01_\0", "\\000\\255._."),
+        ] {
+            let mut out = Vec::new();
+            write_name(wire, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), text);
+        }
+    }
+}
