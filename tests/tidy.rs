@@ -77,7 +77,7 @@ const COMBINERS: [&str; 2] = ["chain", "forwarder"];
 /// access lists and the journal are for zones, and stages are shown a query's name as they take
 /// it; routes lead from zones to the upstreams whose turn it is, and to where queries are counted;
 /// what stages make of queries is counted, and so is by which fault handshakes end.
-const LEAF_EDGES: [(&str, &str); 22] = [
+const LEAF_EDGES: [(&str, &str); 26] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -87,14 +87,18 @@ const LEAF_EDGES: [(&str, &str); 22] = [
     ("*", "message"),
     ("cache", "stats"),
     ("cache", "zones"),
+    ("data", "hosts"),
     ("exchange", "policy"),
     ("journal", "zones"),
     ("pool", "stats"),
     ("routes", "policy"),
     ("routes", "tally"),
     ("routes", "zones"),
+    ("stages", "data"),
     ("stages", "zones"),
     ("stages::acl", "zones"),
+    ("stages::hosts", "hosts"),
+    ("stages::hosts", "zones"),
     ("stages::template", "zones"),
     ("stats", "errors"),
     ("stats", "stages"),

@@ -10,10 +10,12 @@ use super::error::Complaint;
 use super::forward::{self, Stanza};
 use super::stages::{self, Stages};
 use super::{
-    BindAddress, Config, ConfigError, Host, Name, Reload, ServerBlock, bind, http, keys, listeners,
-    oddities, reload,
+    BindAddress, Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, Reload, ServerBlock, bind,
+    http, keys, listeners, oddities, reload,
 };
 use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Token, WARNINGS_MAX, Warning};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Reads all stanzas of one directive of one server block.
 pub(super) type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
@@ -93,6 +95,8 @@ pub(super) struct Draft {
     pub(super) stages: Stages,
     /// Where `cache` stands.
     pub(super) cache: Option<Place>,
+    /// Where `hosts` stands.
+    pub(super) hosts: Option<Place>,
     pub(super) forwards: Vec<Stanza>,
 }
 
@@ -136,6 +140,7 @@ impl Config {
                 set_up(directive, block, draft, &mut context)?;
             }
         }
+        number_sources(&mut drafts)?;
         let mut listeners = listeners::group(&drafts)?;
         listeners::show_certificates(&mut listeners, &drafts, &mut context)?;
         oddities::of_blocks(&drafts, &listeners, &mut context);
@@ -174,6 +179,24 @@ fn set_up(
         let message =
             format!("plugin/{directive}: only the first of a server block counts, not this one");
         context.warn(&ignored.place, message);
+    }
+    Ok(())
+}
+
+/// Numbers the different sources of `hosts`; blocks with the same share one.
+fn number_sources(drafts: &mut [Draft]) -> Result<(), ConfigError> {
+    let mut slots = HashMap::new();
+    for draft in drafts {
+        let Some(hosts) = &mut draft.stages.hosts else { continue };
+        let next = slots.len();
+        hosts.slot = *slots.entry(Arc::clone(&hosts.source)).or_insert(next);
+        if let (HOSTS_SOURCES_MAX.., Some(place)) = (hosts.slot, &draft.hosts) {
+            let message = format!(
+                "more than {HOSTS_SOURCES_MAX} different sources of hosts: a source is a file \
+                 with the entries in the block, no_reverse and reload"
+            );
+            return Err(ConfigError::Value { directive: "hosts", place: place.clone(), message });
+        }
     }
     Ok(())
 }

@@ -44,7 +44,7 @@ pub use reload::Reload;
 pub(crate) use stages::order;
 pub use stages::{
     Acl, AclAction, AclLine, CACHED_BYTES, Cache, CacheClass, Chaos, Consolidation, ERROR_TEXT_MAX,
-    Errors, FixedRecord, HeaderFlag, HeaderRule, Health, LoadBalance, Local, LogRule, Part,
+    Errors, FixedRecord, HeaderFlag, HeaderRule, Health, Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, Part,
     Pattern, Prefetch, Prometheus, Ready, ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget,
     Template, TemplateRecord, Text, Timeouts, Value, class_mnemonic,
 };
@@ -88,6 +88,17 @@ impl Config {
     /// Whether what is seen most is to be remembered, to be shown.
     pub fn is_shown(&self) -> bool {
         self.blocks.iter().any(|block| block.stages.status.is_some())
+    }
+
+    /// The different sources of `hosts`, in the order of their slots.
+    pub fn hosts_sources(&self) -> Vec<&Arc<HostsSource>> {
+        let mut sources = Vec::new();
+        for hosts in self.blocks.iter().filter_map(|block| block.stages.hosts.as_ref()) {
+            if hosts.slot == sources.len() {
+                sources.push(&hosts.source);
+            }
+        }
+        sources
     }
 
     /// The files of certificates and keys that it was made of, some perhaps several times.
@@ -309,6 +320,8 @@ pub enum Policy {
 
 /// Upstreams of one stanza: an exchange remembers which it has tried in one 64-bit word.
 pub const UPSTREAMS_MAX: usize = 64;
+/// Different sources of `hosts`: each takes a thread and a table.
+pub const HOSTS_SOURCES_MAX: usize = 256;
 /// Client streams of one worker: each holds a descriptor and, while it is used, buffers.
 pub const CLIENT_STREAMS_MAX: usize = 4096;
 /// From one probe of an upstream to the next at least: a shorter interval would be a storm.

@@ -145,6 +145,7 @@ pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut 
     of_shadows(drafts, listeners, context);
     for draft in drafts {
         of_reach(draft, context);
+        of_hosts(draft, context);
         for stanza in &draft.forwards {
             let mut upstreams = stanza.forward.upstreams.iter().map(|upstream| upstream.address);
             if let Some(address) = upstreams.find(|own| is_own(*own, &listening, context)) {
@@ -215,6 +216,16 @@ fn of_reach(draft: &Draft, context: &mut Context<'_>) {
         if forward.except.is_empty() && forward.next.is_empty() && !forward.next_on_nodata {
             takers.entry(from.as_wire()).or_insert(place);
         }
+    }
+}
+
+/// Notes a `hosts` that fails what it does not know, which is hardly ever meant.
+fn of_hosts(draft: &Draft, context: &mut Context<'_>) {
+    let fails = draft.stages.hosts.as_ref().is_some_and(|hosts| hosts.fallthrough.is_none());
+    if let (true, Some(place)) = (fails, &draft.hosts) {
+        let message = "plugin/hosts: names that are not in it get SERVFAIL, and nothing behind it \
+                       sees them: add 'fallthrough'";
+        context.warn(place, message);
     }
 }
 

@@ -16,6 +16,8 @@ const TEXT_BYTES_MAX: u64 = 16 << 20;
 pub type Reader = Box<dyn Fn(&Path) -> io::Result<Vec<u8>>>;
 /// Lists a directory.
 pub type Lister = Box<dyn Fn(&Path) -> io::Result<Vec<String>>>;
+/// Tells whether there is a regular file.
+pub type Prober = Box<dyn Fn(&Path) -> io::Result<bool>>;
 /// Looks up an environment variable.
 pub type Variables = Box<dyn Fn(&str) -> Option<String>>;
 
@@ -30,6 +32,9 @@ pub struct Sources {
     pub read: Reader,
     /// The names in the directory at an absolute path, in any order.
     pub list: Lister,
+    /// Whether a regular file is at an absolute path, and no device or pipe. Errors are those of
+    /// `read`. Nothing is read, so that it cannot take long.
+    pub is_file: Prober,
     /// The value of an environment variable, if it is set.
     pub variable: Variables,
 }
@@ -44,6 +49,7 @@ impl Sources {
             working_directory: std::env::current_dir()?,
             read: Box::new(read_file),
             list: Box::new(list_directory),
+            is_file: Box::new(is_file),
             variable: Box::new(|name| {
                 std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
             }),
@@ -54,6 +60,7 @@ impl Sources {
     /// directory is `/dir`. For tests.
     pub fn fixed(files: BTreeMap<PathBuf, Vec<u8>>, variables: BTreeMap<String, String>) -> Self {
         let listed: Vec<PathBuf> = files.keys().cloned().collect();
+        let probed = listed.clone();
         Self {
             working_directory: PathBuf::from("/dir"),
             read: Box::new(move |path| match files.get(path) {
@@ -70,6 +77,13 @@ impl Sources {
                     .collect();
                 names.dedup();
                 Ok(names)
+            }),
+            is_file: Box::new(move |path| {
+                let found = probed.iter().find(|file| file.starts_with(path));
+                match found.ok_or(io::ErrorKind::NotFound)? {
+                    file if file == path => Ok(true),
+                    _ => Err(io::ErrorKind::IsADirectory.into()),
+                }
             }),
             variable: Box::new(move |name| variables.get(name).cloned()),
         }
@@ -91,6 +105,11 @@ pub fn read_text(from: impl Read) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("larger than {TEXT_BYTES_MAX} bytes")));
     }
     Ok(content)
+}
+
+fn is_file(path: &Path) -> io::Result<bool> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(kind.is_file()) }
 }
 
 fn list_directory(path: &Path) -> io::Result<Vec<String>> {
@@ -117,6 +136,10 @@ mod tests {
         assert_eq!((sources.read)(&missing).unwrap_err().kind(), ErrorKind::NotFound);
         assert!((sources.list)(directory).unwrap().contains(&"Cargo.toml".to_owned()));
         assert!((sources.read)(Path::new("/dev/zero")).is_err());
+        assert_eq!((sources.is_file)(directory).unwrap_err().kind(), ErrorKind::IsADirectory);
+        assert_eq!((sources.is_file)(&missing).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(!(sources.is_file)(Path::new("/dev/zero")).unwrap());
+        assert!((sources.is_file)(&directory.join("Cargo.toml")).unwrap());
         assert_eq!((sources.variable)("A=B\0"), None);
     }
 }

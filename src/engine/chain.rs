@@ -9,6 +9,7 @@
 //! `minimal` and `loadbalance` have no say in replies of our own. The stages themselves know
 //! neither each other nor the chain.
 
+use super::data::Data;
 use super::exchange::Client;
 use super::message::Rcode;
 use super::message::query::Query;
@@ -89,13 +90,14 @@ impl Chain {
         Self { can_answer, settings, present }
     }
 
-    /// What happens to a query before it is forwarded. `name` is its name, `random` draws any
-    /// number, `out` is where a reply is written.
+    /// What happens to a query before it is forwarded. `name` is its name, `data` what was loaded,
+    /// `random` draws any number, `out` is where a reply is written.
     pub fn on_query(
         &self,
         client: &Client,
         query: &mut Query<'_>,
         name: &Folded,
+        data: &Data,
         random: &mut ChaCha12Rng,
         stats: &mut StageStats,
         out: &mut [u8],
@@ -104,7 +106,7 @@ impl Chain {
             return Step::Refused(Rcode::Refused, None);
         }
         let (peer, transport, settings) = (&client.peer, client.transport(), &self.settings);
-        let mut visit = Visit { peer, transport, query, name, settings, random, out };
+        let mut visit = Visit { peer, transport, query, name, settings, data, random, out };
         self.present.on_query(&mut visit, stats)
     }
 
@@ -114,12 +116,13 @@ impl Chain {
         client: &Client,
         query: &mut Query<'_>,
         name: &Folded,
+        data: &Data,
         random: &mut ChaCha12Rng,
         stats: &mut StageStats,
         out: &mut [u8],
     ) -> Step {
         let (peer, transport, settings) = (&client.peer, client.transport(), &self.settings);
-        let mut visit = Visit { peer, transport, query, name, settings, random, out };
+        let mut visit = Visit { peer, transport, query, name, settings, data, random, out };
         self.present.at_end(&mut visit, stats)
     }
 

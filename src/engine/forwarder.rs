@@ -31,6 +31,7 @@ pub use watch::Watch;
 
 use super::chain::Chain;
 use super::clients::{Clients, IDLE_MAX, Refused, StreamLimits};
+use super::data::Data;
 use super::errors::{Errors, Reason};
 use super::exchange::{Client, Exchanges, Opening};
 use super::health::Verdicts;
@@ -131,6 +132,8 @@ pub struct Forwarder {
     routes: Routes,
     /// Of each server block.
     chains: Vec<Chain>,
+    /// What loaders have loaded, for the shell to fill.
+    pub data: Data,
     /// Of each upstream; [`pool_of`] tells its pools.
     addresses: Vec<Dial>,
     /// Of each of the shell's listeners.
@@ -186,6 +189,7 @@ impl Forwarder {
         let mut engine = Self {
             routes,
             chains: chains_of(config, &hasher),
+            data: Data::new(config, &hasher),
             addresses,
             streams: stream_limits(config, listeners),
             pools,

@@ -14,6 +14,7 @@
 pub mod cache;
 pub mod chain;
 pub mod clients;
+pub mod data;
 pub mod errors;
 pub mod exchange;
 pub mod forwarder;
@@ -21,6 +22,7 @@ pub mod frame;
 pub mod health;
 pub mod heap;
 pub mod histogram;
+pub mod hosts;
 pub mod index;
 pub mod journal;
 pub mod key;

@@ -17,6 +17,7 @@ mod dnstap;
 mod errors;
 mod header;
 mod health;
+mod hosts;
 mod loadbalance;
 mod local;
 mod log;
@@ -88,6 +89,8 @@ macro_rules! order {
             "minimal" minimal: bool, answers => minimal::Minimal;
             /// Answers that are written from the query, in the order written.
             "template" template: Vec<Template>, answers => template::Templates;
+            /// Names and addresses of a hosts file are answered here.
+            "hosts" hosts: Option<Hosts>, answers => hosts::Hosts;
             /// A forwarding loop is to be found.
             "loop" loops: bool, answers => loops::Loops;
             /// What is not forwarded is told who it is.
@@ -104,6 +107,7 @@ pub use dnstap::{Tap, TapTarget};
 pub use errors::{Consolidation, Errors};
 pub use header::{HeaderFlag, HeaderRule};
 pub use health::Health;
+pub use hosts::{Hosts, HostsLine, HostsSource};
 pub use loadbalance::LoadBalance;
 pub use local::Local;
 pub use log::LogRule;

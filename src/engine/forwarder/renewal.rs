@@ -8,6 +8,7 @@
 
 use super::{Dial, Forwarder, chains_of, dials_of, hash_of, pool_settings, stream_limits};
 use crate::config::Config;
+use crate::engine::data::Data;
 use crate::engine::errors::Reason;
 use crate::engine::health::Verdicts;
 use crate::engine::policy::Tour;
@@ -52,6 +53,7 @@ impl Forwarder {
         self.watch.renew(config, &self.hasher);
         self.streams = stream_limits(config, listeners);
         self.chains = chains_of(config, &self.hasher);
+        self.data = Data::new(config, &self.hasher);
         self.caches.renew(config, &self.hasher);
         self.errors.renew(config);
         self.journal.renew(config, listeners, &self.hasher);

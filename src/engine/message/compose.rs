@@ -137,6 +137,11 @@ impl<'a> Composer<'a> {
         self.why = Some((code, text));
     }
 
+    /// Whether a record did not fit, so that there is no use in further ones.
+    pub fn is_full(&self) -> bool {
+        self.truncated
+    }
+
     /// Completes the reply and returns its length. Of the header, opcode, RD and CD are the
     /// client's; `bits` are set besides.
     pub fn end(self, bits: u16, rcode: Rcode) -> usize {

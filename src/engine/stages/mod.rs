@@ -53,6 +53,7 @@ pub mod bufsize;
 pub mod cancel;
 pub mod chaos;
 pub mod header;
+pub mod hosts;
 pub mod loadbalance;
 pub mod local;
 pub mod loops;
@@ -61,6 +62,7 @@ pub mod nsid;
 pub mod template;
 pub mod whoami;
 
+use super::data::Data;
 use super::key::Transport;
 use super::message::compose::Composer;
 use super::message::query::Query;
@@ -163,6 +165,8 @@ pub struct Visit<'a, 'q> {
     pub name: &'a Folded,
     /// The settings of its server block.
     pub settings: &'a Settings,
+    /// What loaders have loaded.
+    pub data: &'a Data,
     /// Draws any number.
     pub random: &'a mut ChaCha12Rng,
     /// Where a reply is written.
@@ -174,9 +178,9 @@ impl<'q> Visit<'_, 'q> {
     /// is not costs no more than the test for it.
     #[inline]
     pub fn again(&mut self) -> Visit<'_, 'q> {
-        let Self { peer, transport, query, name, settings, random, out } = self;
+        let Self { peer, transport, query, name, settings, data, random, out } = self;
         let (peer, transport) = (*peer, *transport);
-        Visit { peer, transport, query, name, settings, random, out }
+        Visit { peer, transport, query, name, settings, data, random, out }
     }
 
     /// A reply of our own, to be composed.

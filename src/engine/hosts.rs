@@ -1,0 +1,186 @@
+//! The names and addresses of hosts files: one packed table, immutable, for all workers.
+//!
+//! A [`Table`] is one allocation of bytes with two indexes beside it. The bytes are records, one
+//! for each name of each line: the name in lower-cased wire format, then its address, or where the
+//! list of its addresses is if it has several. An index is the records' places sorted by a keyed
+//! hash, with a directory of the hash's first bits, so a look-up reads three places and allocates
+//! nothing. The second index leads from addresses to the records that have them.
+//!
+//! [`Builder`] reads the text (its file `build`); who opens files, and when, is not known here.
+
+mod build;
+mod index;
+mod lines;
+#[cfg(test)]
+mod tests;
+
+pub use build::{Builder, Skipped, TooLarge};
+
+use ahash::RandomState;
+use index::Index;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The label that stands for any one label.
+const STAR: &[u8] = b"\x01*";
+/// A record's byte behind its name: the kind of what follows, and a flag.
+mod tag {
+    /// An IPv4 address.
+    pub(super) const V4: u8 = 0;
+    /// An IPv6 address.
+    pub(super) const V6: u8 = 1;
+    /// The place of a list: two counts of 16 bits, IPv4 addresses, IPv6 addresses.
+    pub(super) const LIST: u8 = 2;
+    /// Of the byte, what tells the kind.
+    pub(super) const KIND: u8 = 3;
+    /// The address does not lead back to the name.
+    pub(super) const ONE_WAY: u8 = 4;
+}
+
+/// Names with their addresses, and addresses with their names.
+pub struct Table {
+    hasher: RandomState,
+    bytes: Box<[u8]>,
+    names: Index,
+    addresses: Index,
+    has_wildcards: bool,
+    entries: usize,
+}
+
+/// The addresses of a name, in the order of the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses<'a> {
+    /// Of IPv4.
+    pub v4: &'a [[u8; 4]],
+    /// Of IPv6.
+    pub v6: &'a [[u8; 16]],
+}
+
+impl Addresses<'_> {
+    /// Whether `address` is one of them.
+    fn contain(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(ip) => self.v4.contains(&ip.octets()),
+            IpAddr::V6(ip) => self.v6.contains(&ip.octets()),
+        }
+    }
+}
+
+impl Table {
+    /// Names and reverse names with an address each: what the reference counts as entries.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Bytes that the table takes.
+    pub fn reserved(&self) -> usize {
+        self.bytes.len() + self.names.reserved() + self.addresses.reserved()
+    }
+
+    /// The addresses of `name`, which is in lower-cased wire format.
+    pub fn find(&self, name: &[u8]) -> Option<Addresses<'_>> {
+        let hash = hash_of(&self.hasher, name);
+        let mut records = self.names.at(hash);
+        let place = records.find(|place| self.bytes[*place..].starts_with(name))?;
+        Some(addresses_at(&self.bytes, place + name.len()))
+    }
+
+    /// The addresses of `*` in the place of the first label of `name`. The parent's place within
+    /// the name comes with them.
+    pub fn find_wildcard(&self, name: &[u8]) -> Option<(usize, Addresses<'_>)> {
+        let parent = 1 + usize::from(*name.first()?);
+        if !self.has_wildcards || parent + 1 >= name.len() {
+            return None;
+        }
+        let above = &name[parent..];
+        let mut buffer = [0; super::message::NAME_LEN_MAX];
+        let star = buffer.get_mut(..STAR.len() + above.len())?;
+        star[..STAR.len()].copy_from_slice(STAR);
+        star[STAR.len()..].copy_from_slice(above);
+        Some((parent, self.find(star)?))
+    }
+
+    /// The names that have `address`, each in wire format, in the order of the text.
+    pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = &[u8]> {
+        let records = self.addresses.at(hash_of_address(&self.hasher, address));
+        records.filter_map(move |place| {
+            let name = name_at(&self.bytes, place);
+            let behind = place + name.len();
+            addresses_at(&self.bytes, behind).contain(address).then_some(name)
+        })
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Table({} entries, {} bytes)", self.entries, self.reserved())
+    }
+}
+
+/// The address that a reverse name in lower-cased wire format is for (RFC 1035 §3.5,
+/// RFC 3596 §2.5).
+pub fn reverse_address(name: &[u8]) -> Option<IpAddr> {
+    const V4: &[u8] = b"\x07in-addr\x04arpa\0";
+    const V6: &[u8] = b"\x03ip6\x04arpa\0";
+    let mut rest = name;
+    let mut label = || {
+        let (length, behind) = rest.split_first()?;
+        let (label, behind) = behind.split_at_checked(usize::from(*length))?;
+        rest = behind;
+        Some(label)
+    };
+    if name.ends_with(V4) {
+        let mut octets = [0; 4];
+        for octet in octets.iter_mut().rev() {
+            let digits = label().filter(|digits| matches!(digits, [_] | [b'1'..=b'9', _, ..]))?;
+            let digits = std::str::from_utf8(digits).ok()?;
+            *octet =
+                digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse())?.ok()?;
+        }
+        return (rest == V4).then(|| Ipv4Addr::from(octets).into());
+    }
+    let mut bits = 0_u128;
+    for place in 0..32 {
+        let [digit] = label()? else { return None };
+        bits |= u128::from(char::from(*digit).to_digit(16)?) << (4 * place);
+    }
+    (rest == V6).then(|| IpAddr::from(Ipv6Addr::from(bits)).to_canonical())
+}
+
+/// The hash by which a name is found.
+fn hash_of(hasher: &RandomState, name: &[u8]) -> u32 {
+    (hasher.hash_one(name) >> 32) as u32
+}
+
+/// The hash by which an address is found.
+fn hash_of_address(hasher: &RandomState, address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(ip) => hash_of(hasher, &ip.octets()),
+        IpAddr::V6(ip) => hash_of(hasher, &ip.octets()),
+    }
+}
+
+/// The name that begins at `place`, its root included.
+fn name_at(bytes: &[u8], place: usize) -> &[u8] {
+    let mut end = place;
+    while bytes[end] != 0 {
+        end += 1 + usize::from(bytes[end]);
+    }
+    &bytes[place..=end]
+}
+
+/// The addresses of the record whose name ends before `place`.
+fn addresses_at(bytes: &[u8], place: usize) -> Addresses<'_> {
+    let data = place + 1;
+    match bytes[place] & tag::KIND {
+        tag::V4 => Addresses { v4: bytes[data..data + 4].as_chunks().0, v6: &[] },
+        tag::V6 => Addresses { v4: &[], v6: bytes[data..data + 16].as_chunks().0 },
+        _ => {
+            let list = super::message::u32_at(bytes, data).unwrap_or(0) as usize;
+            let count = |place| usize::from(super::message::u16_at(bytes, place).unwrap_or(0));
+            let v4 = list + 4;
+            let v6 = v4 + 4 * count(list);
+            let end = v6 + 16 * count(list + 2);
+            Addresses { v4: bytes[v4..v6].as_chunks().0, v6: bytes[v6..end].as_chunks().0 }
+        }
+    }
+}

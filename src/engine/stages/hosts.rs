@@ -1,0 +1,125 @@
+//! `hosts`: names and addresses of a hosts file are answered here.
+//!
+//! Addresses are answered with AA and without RA. A known name without an address of the type
+//! asked for gets an empty answer; an unknown one goes on where `fallthrough` says so, and fails
+//! otherwise, as in the reference. Reverse names lead to all names of their address, in any zone;
+//! one that leads nowhere always goes on. The owner of an answer is spelt as it was asked for.
+
+use super::{Settings, Stage, Step, Visit};
+use crate::config::{Name, ServerBlock};
+use crate::engine::hosts::{Addresses, Table, reverse_address};
+use crate::engine::message::compose::{NewRecord, QNAME, Section};
+use crate::engine::message::{Rcode, class, flags, kind};
+use crate::engine::zones::{Folded, Zones};
+use ahash::RandomState;
+use std::net::IpAddr;
+
+/// Where names are looked up, and what becomes of others.
+pub struct Hosts {
+    slot: usize,
+    ttl: u32,
+    /// `None`: every name that gets here is meant.
+    zones: Option<Zones<()>>,
+    /// Names at or below these have addresses that lead back to them; `None`: all do.
+    back: Option<Zones<()>>,
+    fallthrough: Zones<()>,
+    fallthrough_unsupported: bool,
+}
+
+impl Stage for Hosts {
+    fn new(block: &ServerBlock, hasher: &RandomState, _: &mut Settings) -> Option<Self> {
+        let hosts = block.stages.hosts.as_ref()?;
+        let zones =
+            |names: &[Name]| Zones::new(hasher.clone(), names.iter().map(|name| (name, ())));
+        let back = hosts.zones.as_ref().unwrap_or(&block.zones);
+        Some(Self {
+            slot: hosts.slot,
+            ttl: hosts.ttl,
+            zones: hosts.zones.as_deref().map(zones),
+            back: (!back.contains(&Name::root())).then(|| zones(back)),
+            fallthrough: zones(hosts.fallthrough.as_deref().unwrap_or_default()),
+            fallthrough_unsupported: hosts.fallthrough_unsupported,
+        })
+    }
+
+    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
+        let question = visit.query.question;
+        if question.class != class::IN {
+            return None;
+        }
+        let table = visit.data.hosts(self.slot);
+        if question.kind == kind::PTR {
+            let address = reverse_address(visit.name.as_bytes())?;
+            return self.answer_names(visit, table, address);
+        }
+        if !within(self.zones.as_ref(), visit.name) {
+            return None;
+        }
+        let may_pass = self.fallthrough.longest(visit.name).is_some();
+        let Some(found) = self.find(table, visit.name, question.kind) else {
+            return (!may_pass).then_some(Step::Refused(Rcode::ServFail, None));
+        };
+        let is_unsupported = !matches!(question.kind, kind::A | kind::AAAA);
+        if is_unsupported && self.fallthrough_unsupported && may_pass {
+            return None;
+        }
+        Some(match question.kind {
+            kind::A => self.answer(visit, found.v4.iter().map(|address| &address[..])),
+            kind::AAAA => self.answer(visit, found.v6.iter().map(|address| &address[..])),
+            _ => self.answer(visit, std::iter::empty()),
+        })
+    }
+}
+
+impl Hosts {
+    /// The addresses of `name`; those of a wildcard if it has none of the type `wanted` itself.
+    fn find<'a>(&self, table: &'a Table, name: &Folded, wanted: u16) -> Option<Addresses<'a>> {
+        let own = table.find(name.as_bytes());
+        let is_enough = own.is_some_and(|own| match wanted {
+            kind::A => !own.v4.is_empty(),
+            kind::AAAA => !own.v6.is_empty(),
+            _ => true,
+        });
+        if is_enough {
+            return own;
+        }
+        let wildcard = table.find_wildcard(name.as_bytes()).filter(|(parent, _)| {
+            let parent = || Folded::new(&name.as_bytes()[*parent..]);
+            self.back.is_none() || within(self.back.as_ref(), &parent())
+        });
+        wildcard.map(|(_, addresses)| addresses).or(own)
+    }
+
+    /// Answers with the names of `address`, if there are any.
+    fn answer_names(
+        &self,
+        visit: &mut Visit<'_, '_>,
+        table: &Table,
+        address: IpAddr,
+    ) -> Option<Step> {
+        let is_meant =
+            |name: &&[u8]| self.back.is_none() || within(self.back.as_ref(), &Folded::new(name));
+        let mut names = table.names_of(address).filter(is_meant).peekable();
+        names.peek()?;
+        Some(self.answer(visit, names))
+    }
+
+    /// Answers with a record of the type that was asked for for each of `data`.
+    fn answer<'a>(&self, visit: &mut Visit<'_, '_>, data: impl Iterator<Item = &'a [u8]>) -> Step {
+        let (kind, class, ttl) = (visit.query.question.kind, class::IN, self.ttl);
+        let mut reply = visit.reply();
+        for data in data {
+            let record = NewRecord { owner: &QNAME, kind, class, ttl, data: &[data] };
+            reply.record(Section::Answer, &record);
+            if reply.is_full() {
+                break;
+            }
+        }
+        Step::Replied(reply.end(flags::AA, Rcode::NoError))
+    }
+}
+
+/// Whether `name` is at or below one of `zones`.
+fn within(zones: Option<&Zones<()>>, name: &Folded) -> bool {
+    zones.is_none_or(|zones| zones.longest(name).is_some())
+}
