@@ -6,14 +6,18 @@
 //! the admin. Nothing here knows what the messages mean to either side. [`Reloads`] is what the
 //! first thread lets others read.
 
+mod loads;
 mod reloads;
 pub mod snapshot;
 
+pub use loads::{Load, LoadState, Loads};
 pub use reloads::Reloads;
 
 use crate::config::{Config, Page};
+use crate::engine::data::Data;
 use crate::engine::errors::QueryError;
 use crate::engine::health::Verdicts;
+use crate::engine::hosts::Table;
 use crate::engine::journal::Page as JournalPage;
 use crate::moment::Moment;
 use crate::tls::Setup;
@@ -35,6 +39,13 @@ pub enum ToWorker {
         /// What is seen most is to be counted anew from then on.
         forget: bool,
     },
+    /// Go on with what was loaded from a source.
+    Data {
+        /// The source's number.
+        source: u64,
+        /// What it holds.
+        table: Arc<Table>,
+    },
     /// Go on as a new configuration says.
     Renew(Box<Renewal>),
     /// Read no more queries, finish what is outstanding, and leave.
@@ -54,6 +65,35 @@ pub struct Assignment {
     pub tls: Arc<Setup>,
     /// For each of the worker's listeners which of the configuration's it is; `None`: of none.
     pub listeners: Vec<Option<usize>>,
+    /// What was loaded, by slot.
+    pub data: Vec<Supply>,
+}
+
+impl Assignment {
+    /// Goes over to `new`. What its sources have sent meanwhile is newer than what came with it.
+    pub fn replace(&mut self, mut new: Self) {
+        for supply in &mut new.data {
+            let own = self.data.iter_mut().find(|own| own.source == supply.source);
+            supply.table = own.and_then(|own| own.table.take()).or(supply.table.take());
+        }
+        *self = new;
+    }
+
+    /// Puts what was loaded into its slots.
+    pub fn fill(&self, data: &mut Data) {
+        for (slot, supply) in self.data.iter().enumerate() {
+            supply.table.iter().for_each(|table| data.set(slot, Arc::clone(table)));
+        }
+    }
+}
+
+/// What fills a slot of data.
+#[derive(Clone, Debug)]
+pub struct Supply {
+    /// The number of the source: no two that there ever were have the same.
+    pub source: u64,
+    /// What was loaded from it. `None`: the worker has it already, or nothing was loaded yet.
+    pub table: Option<Arc<Table>>,
 }
 
 /// A worker's sockets for the listener with this number.

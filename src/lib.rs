@@ -49,6 +49,7 @@ pub mod engine;
 pub mod figures;
 pub mod host;
 pub mod keeper;
+pub mod loader;
 pub mod log;
 pub mod moment;
 pub mod resolve;

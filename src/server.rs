@@ -8,6 +8,7 @@
 mod confinement;
 mod listeners;
 mod pages;
+mod sources;
 mod steering;
 
 pub use confinement::Confinement;
@@ -34,6 +35,7 @@ use confinement::Sandbox;
 use crossbeam_channel::{Receiver, Sender};
 use listeners::{Listeners, Plan};
 use pages::Pages;
+use sources::Sources;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -71,6 +73,8 @@ pub enum StartError {
     Worker(usize, io::Error),
     /// The keeper could not be started.
     Keeper(io::Error),
+    /// A loader could not be started.
+    Loader(io::Error),
     /// The writer could not be started.
     Writer(io::Error),
     /// The admin could not be started.
@@ -144,6 +148,7 @@ impl fmt::Display for StartError {
             Self::Keeper(error) => {
                 write!(f, "cannot start the keeper: {error} (are descriptors left?)")
             }
+            Self::Loader(error) => write!(f, "cannot start a loader of data: {error}"),
             Self::Writer(error) => write!(f, "cannot start the writer: {error}"),
             Self::Admin(error) => {
                 write!(f, "cannot start the admin: {error} (are descriptors left?)")
@@ -174,6 +179,7 @@ pub struct Server {
     reloads: Arc<Reloads>,
     writing: Writing,
     pages: Pages,
+    sources: Sources,
     /// Certificates and keys of the configuration that holds.
     tls: Arc<Setup>,
     sandbox: Sandbox,
@@ -253,6 +259,8 @@ impl Server {
         // All that needs root is bound, and no other thread is there yet.
         confinement.become_account()?;
         let sandbox = confinement.sandbox(log);
+        let sources = Sources::new(clock, log);
+        let data = sources.plan(&config, sandbox)?;
         let verdicts = Arc::new(Verdicts::new(&config));
         let (keeper, mailbox) =
             Keeper::new(clock, &config, Arc::clone(&verdicts), &tls).map_err(StartError::Keeper)?;
@@ -267,10 +275,12 @@ impl Server {
             reloads: Arc::default(),
             writing,
             pages,
+            sources,
             tls,
             sandbox,
         };
-        let started = server.start_workers(&config, &verdicts, &plan, cores, habits, rows);
+        let started = server.start_workers(&config, &verdicts, (&plan, &data), cores, habits, rows);
+        server.sources.adopt(data, &server.workers);
         let started = started.and_then(|()| server.start_admin(&page_plan));
         server.pages.adopt(page_plan, &Arc::new(config), &verdicts);
         let workers = server.workers.clone();
@@ -298,6 +308,7 @@ impl Server {
         let now = self.clock.now();
         let pages = self.pages.plan(&config, &mut Vec::new())?;
         let mut plan = self.listeners.plan(now, &mut config.listeners)?;
+        let data = self.sources.plan(&config, self.sandbox)?;
         self.start_admin(&pages)?;
         let rows = self.listeners.adopt(now, &mut plan).map_err(StartError::Descriptors)?;
         let verdicts = Arc::new(Verdicts::new(&config));
@@ -323,6 +334,7 @@ impl Server {
                 verdicts: Arc::clone(&verdicts),
                 tls: Arc::clone(&tls),
                 listeners: plan.listeners.clone(),
+                data: data.supplies(),
             };
             let renewal = Renewal { assignment, sockets, done: done.clone() };
             worker.deliver(ToWorker::Renew(Box::new(renewal)));
@@ -330,6 +342,7 @@ impl Server {
         for _ in &self.workers {
             let _ = when_done.recv_timeout(REPORT_PATIENCE);
         }
+        self.sources.adopt(data, &self.workers);
         self.pages.adopt(pages, &config, &verdicts);
         self.tls = tls;
         Ok(())
@@ -420,8 +433,8 @@ impl Server {
     }
 
     fn start_admin(&mut self, plan: &pages::Plan) -> Result<(), StartError> {
-        let (workers, reloads) = (&self.workers, &self.reloads);
-        let thread = self.pages.start_admin(plan, self.clock, self.sandbox, workers, reloads);
+        let (workers, known) = (&self.workers, (&self.reloads, self.sources.loads()));
+        let thread = self.pages.start_admin(plan, self.clock, self.sandbox, workers, known);
         self.threads.extend(thread.map_err(StartError::Admin)?);
         Ok(())
     }
@@ -430,7 +443,7 @@ impl Server {
         &mut self,
         config: &Config,
         verdicts: &Arc<Verdicts>,
-        plan: &Plan,
+        (plan, data): (&Plan, &sources::Plan),
         cores: &[Option<usize>],
         habits: Habits,
         rows: Vec<Vec<Sockets>>,
@@ -444,6 +457,7 @@ impl Server {
                 verdicts: Arc::clone(verdicts),
                 tls: Arc::clone(&self.tls),
                 listeners: plan.listeners.clone(),
+                data: data.supplies(),
             };
             let writer = self.writing.mailbox.clone();
             let (seat, mailbox) =

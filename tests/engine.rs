@@ -16,6 +16,8 @@ mod conformance;
 mod errors;
 #[path = "engine/forgery.rs"]
 mod forgery;
+#[path = "engine/hosts.rs"]
+mod hosts;
 #[path = "engine/journal.rs"]
 mod journal;
 #[path = "engine/lifetimes.rs"]

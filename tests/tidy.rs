@@ -21,7 +21,7 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     (
         "admin",
         &["clock", "config", "control", "engine", "figures", "log", "moment", "status", "sys"],
@@ -48,6 +48,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
             "wheel",
         ],
     ),
+    ("loader", &["clock", "config", "control", "engine::hosts", "log", "sys::random"]),
     ("log", &["clock"]),
     ("moment", &[]),
     ("resolve", &["clock", "config", "moment", "sys"]),

@@ -10,7 +10,7 @@ use super::metrics::{self, Facts};
 use super::summary;
 use crate::clock::Clock;
 use crate::control::snapshot::{Seen, Snapshot};
-use crate::control::{Mailbox, Reloads, ToWorker};
+use crate::control::{Loads, Mailbox, Reloads, ToWorker};
 use crate::moment::Moment;
 use crate::status::Status;
 use crate::sys::limits;
@@ -78,6 +78,7 @@ pub struct Gatherer {
     clock: Clock,
     workers: Vec<Correspondent>,
     reloads: Arc<Reloads>,
+    loads: Arc<Loads>,
     /// Seconds since 1970.
     started: f64,
     history: History,
@@ -88,14 +89,20 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// Of these workers and reloads, for a process whose `clock` began when it did.
-    pub fn new(clock: Clock, workers: &[Mailbox], reloads: Arc<Reloads>) -> Self {
+    /// Of these workers, reloads and sources, for a process whose `clock` began when it did.
+    pub fn new(
+        clock: Clock,
+        workers: &[Mailbox],
+        reloads: Arc<Reloads>,
+        loads: Arc<Loads>,
+    ) -> Self {
         let now = clock.now();
         let uptime = now.since(Moment::ZERO).as_secs_f64();
         Self {
             clock,
             workers: workers.iter().cloned().map(Correspondent::new).collect(),
             reloads,
+            loads,
             started: f64::from(clock.unix()) - uptime.floor(),
             history: History::default(),
             sample_at: None,
@@ -116,7 +123,7 @@ impl Gatherer {
     /// All counters, in Prometheus' text format.
     pub fn metrics(&mut self) -> Vec<u8> {
         self.gather(false);
-        metrics::text(&self.latest(), &self.facts())
+        metrics::text(&self.latest(), &self.facts(), &self.loads.states())
     }
 
     /// What is shown to people and to `onward top`.
@@ -221,7 +228,7 @@ mod tests {
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
         let (mailbox, mail) = Mailbox::new(1, waker);
         let clock = Clock::start();
-        let mut gatherer = Gatherer::new(clock, &[mailbox], Arc::default());
+        let mut gatherer = Gatherer::new(clock, &[mailbox], Arc::default(), Arc::default());
         assert_eq!(gatherer.status().traffic.queries, 0);
         assert_eq!(gatherer.status().traffic.queries, 0);
         let Ok(ToWorker::Report { to, forget: false }) = mail.try_recv() else {

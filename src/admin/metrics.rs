@@ -5,12 +5,14 @@
 //! those that the workers told, and are added up here. Queries by place are in `queries`; the rest
 //! is here.
 
+mod loads;
 mod queries;
 mod templates;
 mod tls;
 
 use super::exposition::{Buckets, Exposition, Label};
 use crate::config::Listener;
+use crate::control::LoadState;
 use crate::control::snapshot::{BATCHES, Ports, Snapshot};
 use crate::engine::histogram::{EDGES, edge_seconds};
 use crate::engine::pool::PoolState;
@@ -39,10 +41,11 @@ pub(super) fn rcode_name(rcode: usize) -> String {
 }
 
 /// All series, as text.
-pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts) -> Vec<u8> {
+pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &[LoadState]) -> Vec<u8> {
     let mut all = Exposition::default();
     of_process(&mut all, facts);
     of_service(&mut all, facts);
+    loads::of_sources(&mut all, loads);
     if let Some(latest) = Snapshot::latest(snapshots) {
         queries::of_configuration(&mut all, &latest.config);
         of_health(&mut all, latest);
@@ -330,7 +333,7 @@ mod tests {
     fn workers_are_added_up_and_told_in_the_words_of_the_reference() {
         let snapshots = [worker(0, 0), worker(1, 0), worker(2, 2)];
         let facts = Facts { started: 1e9, reloads: [3, 1] };
-        let text = String::from_utf8(text(&snapshots.each_ref(), &facts)).unwrap();
+        let text = String::from_utf8(text(&snapshots.each_ref(), &facts, &[])).unwrap();
         let place = r#"server="dns://127.0.0.1:53",zone="a.test.",view="""#;
         let other = r#"server="dns://127.0.0.1:5300",zone="b.test.",view="""#;
         for line in [
@@ -403,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_process_that_has_not_heard_of_any_worker_tells_of_itself() {
-        let text = String::from_utf8(text(&[], &Facts::default())).unwrap();
+        let text = String::from_utf8(text(&[], &Facts::default(), &[])).unwrap();
         assert!(text.contains("coredns_build_info{version=\"onward-"), "{text}");
         assert!(!text.contains("coredns_dns_"));
     }

@@ -139,7 +139,7 @@ mod tests {
 
     fn site() -> (Site, Arc<Verdicts>) {
         let mut site = Site::new(
-            Gatherer::new(Clock::start(), &[], Arc::default()),
+            Gatherer::new(Clock::start(), &[], Arc::default(), Arc::default()),
             Log::new(Format::Text, |_| {}),
         );
         let text = ". {\n ready {\n monitor continuously\n}\n forward . ::1\n}\n";

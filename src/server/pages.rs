@@ -11,7 +11,7 @@ use super::confinement::Sandbox;
 use crate::admin::{Admin, Gatherer};
 use crate::clock::Clock;
 use crate::config::{Config, HttpListener, Page};
-use crate::control::{AdminMailbox, Door, Mailbox, Reloads, ToAdmin};
+use crate::control::{AdminMailbox, Door, Loads, Mailbox, Reloads, ToAdmin};
 use crate::engine::health::Verdicts;
 use crate::log::{Event, Level, Log};
 use crate::sys::confine::Bounds;
@@ -123,12 +123,12 @@ impl Pages {
         clock: Clock,
         sandbox: Sandbox,
         workers: &[Mailbox],
-        reloads: &Arc<Reloads>,
+        (reloads, loads): (&Arc<Reloads>, &Arc<Loads>),
     ) -> io::Result<Option<JoinHandle<()>>> {
         if plan.listeners.is_empty() || self.admin.is_some() {
             return Ok(None);
         }
-        let gatherer = Gatherer::new(clock, workers, Arc::clone(reloads));
+        let gatherer = Gatherer::new(clock, workers, Arc::clone(reloads), Arc::clone(loads));
         let (admin, mailbox) = Admin::new(clock, gatherer, self.log)?;
         let thread = sandbox.spawn("admin", Bounds::NoPrograms, move || admin.run())?;
         self.admin = Some(mailbox);

@@ -178,7 +178,8 @@ impl Seat {
         loop {
             let Assignment { config, verdicts, listeners, .. } = &self.assignment;
             let verdicts = Arc::clone(verdicts);
-            let engine = Forwarder::with_listeners(config, listeners, seed, verdicts);
+            let mut engine = Forwarder::with_listeners(config, listeners, seed, verdicts);
+            self.assignment.fill(&mut engine.data);
             match self.supervise(engine) {
                 Ok(()) => break,
                 Err(message) => {
@@ -281,6 +282,7 @@ mod tests {
             verdicts,
             tls: Arc::default(),
             listeners: vec![Some(0)],
+            data: Vec::new(),
         };
         let sockets = vec![(0, Some(listener), acceptor)];
         let (writer, _records) = WriterMailbox::new(1);

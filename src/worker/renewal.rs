@@ -8,7 +8,9 @@ use super::Listening;
 use super::turn::Turner;
 use crate::config::QUERY_TIMEOUT;
 use crate::control::Renewal;
+use crate::engine::hosts::Table;
 use crate::moment::Moment;
+use std::sync::Arc;
 
 /// Batches read from a listener that goes: more than its buffer holds at once.
 const LAST_BATCHES_MAX: usize = 256;
@@ -38,7 +40,8 @@ impl Turner<'_> {
             self.renumber_retired();
             self.sockets.renew(self.engine.connections_max(), &assignment.tls);
             self.seat.pages.provide(&assignment.config);
-            self.seat.assignment = assignment;
+            self.seat.assignment.replace(assignment);
+            self.seat.assignment.fill(&mut self.engine.data);
             // Those that a panic left behind are numbered by the old configuration.
             self.seat.past.upstreams.clear();
             self.seat.past.caches.clear();
@@ -46,6 +49,15 @@ impl Turner<'_> {
         }
         // Whoever asked may have lost patience.
         let _ = done.send(());
+    }
+
+    /// Goes on with what was loaded from a source; of another configuration's it is not for us.
+    pub(super) fn take_data(&mut self, source: u64, table: Arc<Table>) {
+        let supplies = &mut self.seat.assignment.data;
+        if let Some(slot) = supplies.iter().position(|supply| supply.source == source) {
+            supplies[slot].table = Some(Arc::clone(&table));
+            self.engine.data.set(slot, table);
+        }
     }
 
     /// Takes the last queries from listeners that are not among those of the new configuration.

@@ -247,6 +247,7 @@ impl<'a> Turner<'a> {
                     self.report_retired(pool);
                 }
                 ToWorker::Report { to, forget } => drop(to.try_send(self.report(now, forget))),
+                ToWorker::Data { source, table } => self.take_data(source, table),
                 ToWorker::Renew(renewal) => self.renew(now, *renewal),
                 ToWorker::Drain => self.begin_drain(now),
             }

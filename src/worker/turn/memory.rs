@@ -56,8 +56,8 @@ pub fn measure(config: &Config) -> io::Result<Memory> {
     let engine = Forwarder::new(config, [0; 32], Arc::clone(&verdicts));
     let tls = Arc::default();
     let listeners = (0..config.listeners.len()).map(Some).collect();
-    let assignment =
-        Assignment { config: Arc::new(config.clone()), edition: 0, verdicts, tls, listeners };
+    let (config, data) = (Arc::new(config.clone()), Vec::new());
+    let assignment = Assignment { config, edition: 0, verdicts, tls, listeners, data };
     let (writer, _records) = WriterMailbox::new(1);
     let (mut seat, _mailbox) =
         Seat::new(0, assignment, Vec::new(), Clock::start(), keeper, writer)?;

@@ -1,0 +1,61 @@
+//! Series about data that is loaded while the configuration holds: hosts files.
+//!
+//! Two names are the reference's. Its time of the last change has no label, so of several files
+//! the latest counts. Sources with the same file are added up, as their labels are the same.
+
+use crate::admin::exposition::Exposition;
+use crate::control::LoadState;
+
+/// Of all sources.
+pub(super) fn of_sources(all: &mut Exposition, loads: &[LoadState]) {
+    for load in loads {
+        let labels = [("hostsfile", &*load.label)];
+        let help = "Names and reverse names with an address each, of the file and inline.";
+        all.gauge("coredns_hosts_entries", help, &labels, load.entries as f64);
+        let help = "When the hosts file in use was changed, in seconds since 1970; the latest.";
+        let modified = load.modified.as_secs_f64();
+        all.largest("coredns_hosts_reload_timestamp_seconds", help, &[], modified);
+        let help = "Memory of the table that all workers share.";
+        all.gauge("onward_hosts_table_bytes", help, &labels, load.bytes as f64);
+        let help = "Lines and names of the hosts file that were not understood.";
+        all.gauge("onward_hosts_skipped", help, &labels, load.skipped as f64);
+        for (result, count) in [("done", load.done), ("failed", load.failed)] {
+            let labels = [labels[0], ("result", result)];
+            let help = "Loads of the hosts file, by outcome; a failed one leaves all as it was.";
+            all.counter("onward_hosts_loads_total", help, &labels, count as f64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_sources;
+    use crate::admin::exposition::Exposition;
+    use crate::control::Load;
+    use crate::control::Loads;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn sources_are_told_by_their_files_in_the_words_of_the_reference() {
+        let (loads, [one, two]) = (Loads::default(), ["/etc/hosts", "b"].map(Load::new));
+        one.loaded(6, 100, 2, Duration::from_millis(1_700_000_000_500));
+        one.failed();
+        two.entries(1);
+        loads.renew(vec![Arc::new(one), Arc::new(two)]);
+        let mut all = Exposition::default();
+        of_sources(&mut all, &loads.states());
+        let text = String::from_utf8(all.text()).unwrap();
+        for line in [
+            "coredns_hosts_entries{hostsfile=\"/etc/hosts\"} 6",
+            "coredns_hosts_entries{hostsfile=\"b\"} 1",
+            "coredns_hosts_reload_timestamp_seconds 1700000000.5",
+            "onward_hosts_table_bytes{hostsfile=\"/etc/hosts\"} 100",
+            "onward_hosts_skipped{hostsfile=\"/etc/hosts\"} 2",
+            "onward_hosts_loads_total{hostsfile=\"/etc/hosts\",result=\"done\"} 1",
+            "onward_hosts_loads_total{hostsfile=\"/etc/hosts\",result=\"failed\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Reads a hosts file, and finds out whether it has changed since.
+//!
+//! Only a regular file is opened: a pipe would wait for a writer, a device might never end. What
+//! is read goes to the table piece by piece, so that the text is never in memory as a whole. A
+//! file whose time of change is so near to the time at which it was read that it could change
+//! again within the same tick is read once more.
+
+use crate::config::HostsSource;
+use crate::engine::hosts::{Builder, Skipped, Table, TooLarge};
+use ahash::RandomState;
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+/// Bytes that are read at once.
+const PIECE: usize = 256 << 10;
+/// How long a file may have changed without its times telling, on file systems that count
+/// nanoseconds.
+const TICK: Duration = Duration::from_millis(100);
+/// The same on those that count seconds.
+const LONG_TICK: Duration = Duration::from_secs(2);
+
+/// Why a file could not be loaded.
+#[derive(Debug)]
+pub enum Failure {
+    /// There is none.
+    Missing,
+    /// A directory has its name.
+    Directory,
+    /// A pipe, a device or a socket has.
+    NoFile,
+    /// It cannot be opened or read.
+    Unreadable(io::Error),
+    /// It holds more than a table can.
+    TooLarge(TooLarge),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => write!(f, "the file does not exist"),
+            Self::Directory => write!(f, "it is a directory, not a file"),
+            Self::NoFile => write!(f, "it is no regular file"),
+            Self::Unreadable(error) => write!(f, "it cannot be read: {error}"),
+            Self::TooLarge(error) => write!(f, "it is too large: {error}"),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::IsADirectory => Self::Directory,
+            _ => Self::Unreadable(error),
+        }
+    }
+}
+
+/// What was loaded.
+pub struct Loaded {
+    /// The entries of the file, and of the configuration.
+    pub table: Table,
+    /// What of the file was not understood.
+    pub skipped: Skipped,
+    /// Of the file's bytes.
+    pub(super) digest: Digest,
+}
+
+/// By which equal contents are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Digest(u64, u64);
+
+/// By which a file is known to be unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Signature {
+    /// When its content changed, since 1970.
+    pub(super) modified: Duration,
+    /// When anything of it changed.
+    changed: Duration,
+    len: u64,
+    inode: (u64, u64),
+    /// It cannot have changed again without being told apart.
+    is_settled: bool,
+}
+
+impl Signature {
+    /// Of the file at `place`.
+    ///
+    /// # Errors
+    /// There is no regular file.
+    pub(super) fn of(place: &Path) -> Result<Self, Failure> {
+        let metadata = std::fs::metadata(place)?;
+        regular(&metadata)?;
+        let time = |seconds: i64, nanos: i64| {
+            let [seconds, nanos] =
+                [seconds, nanos].map(|number| u64::try_from(number).unwrap_or(0));
+            Duration::from_secs(seconds) + Duration::from_nanos(nanos)
+        };
+        Ok(Self {
+            modified: time(metadata.mtime(), metadata.mtime_nsec()),
+            changed: time(metadata.ctime(), metadata.ctime_nsec()),
+            len: metadata.len(),
+            inode: (metadata.dev(), metadata.ino()),
+            is_settled: false,
+        })
+    }
+
+    /// The same of a file that began to be read at `now`.
+    pub(super) fn seen_at(self, now: Duration) -> Self {
+        let latest = self.modified.max(self.changed);
+        let has_nanos = self.modified.subsec_nanos() != 0 || self.changed.subsec_nanos() != 0;
+        let tick = if has_nanos { TICK } else { LONG_TICK };
+        Self { is_settled: latest + tick < now, ..self }
+    }
+
+    /// Whether a file that now has the signature `other` is as it was.
+    pub(super) fn stands_for(&self, other: &Self) -> bool {
+        self.is_settled && Self { is_settled: false, ..*self } == *other
+    }
+}
+
+/// Loads what `source` says. `hasher` is keyed.
+///
+/// # Errors
+/// [`Failure`] of the file.
+pub fn read(source: &HostsSource, hasher: &RandomState) -> Result<Loaded, Failure> {
+    let mut file = open(&source.place)?;
+    let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut builder = Builder::new(hasher.clone(), source.reverse, len);
+    let mut digest = hasher.build_hasher();
+    let mut read = 0;
+    let mut piece = vec![0; PIECE];
+    loop {
+        match fill(&mut file, &mut piece)? {
+            0 => break,
+            len => {
+                digest.write(&piece[..len]);
+                builder.read(&piece[..len]).map_err(Failure::TooLarge)?;
+                read += len as u64;
+            }
+        }
+    }
+    let skipped = builder.end();
+    source.inline.iter().for_each(|line| builder.add(line));
+    Ok(Loaded { table: builder.finish(), skipped, digest: Digest(read, digest.finish()) })
+}
+
+/// The table of what `source` says without its file.
+pub(super) fn without_file(source: &HostsSource, hasher: &RandomState) -> Table {
+    let mut builder = Builder::new(hasher.clone(), source.reverse, 0);
+    source.inline.iter().for_each(|line| builder.add(line));
+    builder.finish()
+}
+
+/// A keyed hasher.
+pub(super) fn hasher_of(seed: [u8; 32]) -> RandomState {
+    let word = |number: usize| {
+        let bytes = seed[8 * number..].first_chunk().copied();
+        u64::from_le_bytes(bytes.unwrap_or_default())
+    };
+    RandomState::with_seeds(word(0), word(1), word(2), word(3))
+}
+
+/// What to tell of lines that were skipped.
+pub fn skipped_text(label: &str, skipped: &Skipped) -> String {
+    let Skipped { count, line, reason } = skipped;
+    let what = if *count == 1 { "1 line or name was" } else { "lines or names were" };
+    let count = if *count == 1 { String::new() } else { format!("{count} ") };
+    format!("{label}: {count}{what} skipped, the first in line {line}: {reason}")
+}
+
+fn open(place: &Path) -> Result<File, Failure> {
+    regular(&std::fs::metadata(place)?)?;
+    // It may have become another thing meanwhile: then it must not make us wait.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(place)?;
+    regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn regular(metadata: &Metadata) -> Result<(), Failure> {
+    match metadata.file_type() {
+        kind if kind.is_file() => Ok(()),
+        kind if kind.is_dir() => Err(Failure::Directory),
+        _ => Err(Failure::NoFile),
+    }
+}
+
+/// Fills `piece` as far as the file goes, so that equal files come in equal pieces.
+fn fill(file: &mut File, piece: &mut [u8]) -> io::Result<usize> {
+    let mut len = 0;
+    while len < piece.len() {
+        match file.read(&mut piece[len..]) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
+}

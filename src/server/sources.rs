@@ -1,0 +1,159 @@
+//! The loaders of all sources of data, from one configuration to the next.
+//!
+//! A source that stays keeps its loader and what that has loaded; one that is new is loaded before
+//! any worker is told of it, and waited for, though not for ever. [`Sources::plan`] starts what is
+//! missing and changes nothing else; only [`Sources::adopt`] does. A loader whose source is gone
+//! ends by itself. Its number tells a source from all others that there ever were.
+
+use super::StartError;
+use super::confinement::Sandbox;
+use crate::clock::Clock;
+use crate::config::{Config, HostsSource};
+use crate::control::{Load, Loads, Mailbox, Supply};
+use crate::engine::hosts::Table;
+use crate::loader::{Loader, Serve};
+use crate::log::{Event, Level, Log};
+use crate::sys::confine::Bounds;
+use crossbeam_channel::{Receiver, Sender};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the first loads of new sources are waited for, all together.
+const FIRST_LOAD_MAX: Duration = Duration::from_secs(10);
+
+/// A source with its loader.
+#[derive(Clone)]
+struct Source {
+    number: u64,
+    hosts: Arc<HostsSource>,
+    load: Arc<Load>,
+    orders: Sender<Serve>,
+}
+
+/// All sources of the configuration that holds.
+pub(super) struct Sources {
+    clock: Clock,
+    log: Log,
+    sources: Vec<Source>,
+    loads: Arc<Loads>,
+    /// How many there ever were.
+    numbered: u64,
+}
+
+/// The sources of a configuration, in the order of their slots.
+pub(super) struct Plan {
+    sources: Vec<Planned>,
+    numbered: u64,
+}
+
+struct Planned {
+    source: Source,
+    origin: Origin,
+}
+
+/// How a planned source stands.
+enum Origin {
+    /// Its loader is at work.
+    Kept,
+    /// Its loader is new and has loaded this.
+    Fresh(Arc<Table>),
+    /// Its loader is new and has not loaded anything in time.
+    Late,
+}
+
+impl Plan {
+    /// What workers get, by slot.
+    pub(super) fn supplies(&self) -> Vec<Supply> {
+        let supply = |planned: &Planned| {
+            let table = match &planned.origin {
+                Origin::Fresh(table) => Some(Arc::clone(table)),
+                Origin::Kept | Origin::Late => None,
+            };
+            Supply { source: planned.source.number, table }
+        };
+        self.sources.iter().map(supply).collect()
+    }
+}
+
+impl Sources {
+    /// None yet.
+    pub(super) fn new(clock: Clock, log: Log) -> Self {
+        Self { clock, log, sources: Vec::new(), loads: Arc::default(), numbered: 0 }
+    }
+
+    /// How all of them fare.
+    pub(super) fn loads(&self) -> &Arc<Loads> {
+        &self.loads
+    }
+
+    /// Finds the loaders of the sources that `config` names, or starts them and waits for what
+    /// they load first.
+    ///
+    /// # Errors
+    /// No thread is left.
+    pub(super) fn plan(&self, config: &Config, sandbox: Sandbox) -> Result<Plan, StartError> {
+        let mut plan = Plan { sources: Vec::new(), numbered: self.numbered };
+        let mut waiting = Vec::new();
+        for hosts in config.hosts_sources() {
+            let known = self.sources.iter().find(|source| source.hosts == *hosts);
+            let source = match known {
+                Some(source) => source.clone(),
+                None => {
+                    let (source, first) = self.start(plan.numbered, hosts, sandbox)?;
+                    waiting.push((plan.sources.len(), first));
+                    plan.numbered += 1;
+                    source
+                }
+            };
+            plan.sources.push(Planned { source, origin: Origin::Kept });
+        }
+        let until = self.clock.instant(self.clock.now().plus(FIRST_LOAD_MAX));
+        for (slot, first) in waiting {
+            let table = until.and_then(|until| first.recv_deadline(until).ok());
+            let planned = &mut plan.sources[slot];
+            if table.is_none() {
+                let text = format_args!(
+                    "{}: not loaded within {} s: served without it until it is",
+                    planned.source.load.label,
+                    FIRST_LOAD_MAX.as_secs()
+                );
+                self.log.event(&Event::new(Level::Warning, "plugin/hosts", &text));
+            }
+            planned.origin = table.map_or(Origin::Late, Origin::Fresh);
+        }
+        Ok(plan)
+    }
+
+    fn start(
+        &self,
+        number: u64,
+        hosts: &Arc<HostsSource>,
+        sandbox: Sandbox,
+    ) -> Result<(Source, Receiver<Arc<Table>>), StartError> {
+        let load = Arc::new(Load::new(&hosts.label));
+        let loader = Loader::new(number, Arc::clone(hosts), Arc::clone(&load), self.log);
+        let loader = loader.map_err(StartError::Loader)?;
+        let (orders, mail) = crossbeam_channel::bounded(1);
+        let (told, first) = crossbeam_channel::bounded(1);
+        let loading = move || loader.run(&told, &mail);
+        let name = format!("loader-{number}");
+        sandbox.spawn(&name, Bounds::NoPrograms, loading).map_err(StartError::Loader)?;
+        Ok((Source { number, hosts: Arc::clone(hosts), load, orders }, first))
+    }
+
+    /// Goes on with the sources of `plan`, for workers who have been told of them.
+    pub(super) fn adopt(&mut self, plan: Plan, workers: &[Mailbox]) {
+        self.numbered = plan.numbered;
+        self.sources.clear();
+        for Planned { source, origin } in plan.sources {
+            let is_late = matches!(origin, Origin::Late);
+            if !matches!(origin, Origin::Kept) {
+                // Its first and only order: there is room.
+                let _ = source.orders.try_send(Serve { workers: workers.to_vec(), is_late });
+            }
+            self.sources.push(source);
+        }
+        let loads = self.sources.iter().map(|source| Arc::clone(&source.load));
+        self.loads.renew(loads.collect());
+    }
+}
