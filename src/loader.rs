@@ -9,14 +9,13 @@
 
 mod file;
 
-pub use file::{Failure, Loaded, read};
+pub use file::{Failure, Loaded, hasher, read, skipped_text};
 
 use crate::clock::Clock;
 use crate::config::HostsSource;
 use crate::control::{Load, Mailbox, ToWorker};
 use crate::engine::hosts::{Skipped, Table};
 use crate::log::{Event, Level, Log, Value};
-use crate::sys::random;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use file::{Digest, Signature};
 use std::io;
@@ -29,6 +28,9 @@ const HOSTS: &str = "plugin/hosts";
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// After failed reads the next look waits longer each time, up to this.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+/// Old snapshots that workers may still have; while there are as many, nothing is loaded. Only
+/// workers that hang have any for longer than a turn.
+const RETIRED_MAX: usize = 4;
 /// How soon it is looked whether workers have let go of an old snapshot.
 const RETIRE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -47,6 +49,7 @@ pub struct Loader {
     source: Arc<HostsSource>,
     load: Arc<Load>,
     log: Log,
+    clock: Clock,
     hasher: ahash::RandomState,
     workers: Vec<Mailbox>,
     /// What was last seen of the file that was read.
@@ -74,7 +77,7 @@ impl Loader {
         load: Arc<Load>,
         log: Log,
     ) -> io::Result<Self> {
-        let hasher = file::hasher_of(random::seed()?);
+        let hasher = hasher()?;
         let current = Arc::new(file::without_file(&source, &hasher));
         load.entries(current.entries());
         Ok(Self {
@@ -82,6 +85,7 @@ impl Loader {
             source,
             load,
             log,
+            clock: Clock::start(),
             hasher,
             workers: Vec::new(),
             seen: None,
@@ -106,30 +110,32 @@ impl Loader {
         if is_late {
             self.hand_out();
         }
+        let mut look_at = self.interval().map(|interval| self.clock.now().plus(interval));
         loop {
-            let waited = match self.wait() {
-                Some(wait) => orders.recv_timeout(wait),
+            let retire_at = self.clock.now().plus(RETIRE_INTERVAL);
+            let retire_at = (!self.retired.is_empty()).then_some(retire_at);
+            let waited = match [look_at, retire_at].into_iter().flatten().min() {
+                Some(until) => orders.recv_timeout(until.since(self.clock.now())),
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match waited {
-                Err(RecvTimeoutError::Disconnected) => return,
-                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            if matches!(waited, Err(RecvTimeoutError::Disconnected)) {
+                return;
             }
             self.retired.retain(|table| Arc::strong_count(table) > 1);
-            if self.retired.is_empty()
-                && let Some(table) = self.look(false)
-            {
+            let is_due = look_at.is_some_and(|at| at <= self.clock.now());
+            if !is_due || self.retired.len() >= RETIRED_MAX {
+                continue;
+            }
+            if let Some(table) = self.look(false) {
                 self.retired.push(std::mem::replace(&mut self.current, table));
                 self.hand_out();
             }
+            look_at = self.interval().map(|interval| self.clock.now().plus(interval));
         }
     }
 
-    /// How long it waits before it looks again. `None`: until it is told to end.
-    fn wait(&self) -> Option<Duration> {
-        if !self.retired.is_empty() {
-            return Some(RETIRE_INTERVAL);
-        }
+    /// How long it waits before it looks again. `None`: it never does.
+    fn interval(&self) -> Option<Duration> {
         let interval = self.source.reload?.max(LOOK_INTERVAL_MIN);
         let longest = BACK_OFF_MAX.max(interval);
         Some(interval.saturating_mul(1 << self.failed.min(16)).min(longest))

@@ -451,6 +451,10 @@ fn small_stage() -> impl Strategy<Value = &'static str> {
         Just("acl m..n"),
         Just("header {\nquery clear rd\nresponse set aa ra\n}"),
         Just("minimal"),
+        Just("hosts"),
+        Just("hosts \"x y\" m 10.0.0.0/9 {\n::1 *.A b\\.c\nttl 9\nreload 0\nno_reverse\n}"),
+        Just("hosts f m..n {\nfallthrough m..n\nfallthrough_unsupported\n}"),
+        Just("hosts f {\n10.0.0.1 a\nfallthrough a b\nreload 1.5s\n}"),
         Just("loop"),
         Just("whoami"),
     ]

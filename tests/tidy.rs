@@ -48,7 +48,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
             "wheel",
         ],
     ),
-    ("loader", &["clock", "config", "control", "engine::hosts", "log", "sys::random"]),
+    ("loader", &["clock", "config", "control", "engine::hosts", "log", "moment", "sys::random"]),
     ("log", &["clock"]),
     ("moment", &[]),
     ("resolve", &["clock", "config", "moment", "sys"]),

@@ -28,6 +28,9 @@ pub(super) fn accepted(report: &Report) -> String {
         let paths = listener.pages.iter().flat_map(|page| page.paths());
         json!({ "address": listener.address.to_string(), "paths": paths.collect::<Vec<_>>() })
     });
+    let hosts = report.hosts.iter().map(
+        |table| json!({ "file": table.label, "entries": table.entries, "bytes": table.bytes }),
+    );
     let effective = report.config.to_string();
     shown(&json!({
         "ok": true,
@@ -58,6 +61,7 @@ pub(super) fn accepted(report: &Report) -> String {
             "all": { "spread": ports.spread * workers, "most": ports.most * workers },
             "ephemeral": ports.ephemeral,
         },
+        "hosts": hosts.collect::<Vec<_>>(),
         "gso": report.gso && report.gso_wanted,
         "memory": {
             "limit": report.host_memory,

@@ -13,10 +13,11 @@ mod report;
 mod systemd;
 mod text;
 
-pub use report::Report;
+pub use report::{HostsTable, Report};
 
 use crate::cli::{Check, CheckFormat, CliError, Exit, Serve};
 use crate::config::{Blame, Config, ConfigError, HttpListener, Page};
+use crate::loader::{self, Failure, Loaded};
 use crate::server::{self, StartError};
 use crate::sys::{cpu, limits, socket};
 use crate::topology::Topology;
@@ -119,7 +120,32 @@ pub fn examine(serve: &Serve) -> Result<Report, Refusal> {
     let mut report = Report::new(config, warnings, &host, cores, own).within(limits::memory());
     (report.gso, report.gso_wanted) = (socket::can_segment(), serve.habits.gso);
     report.notes.extend(taken(&report.config));
+    load_hosts(&mut report).map_err(Refusal::Host)?;
     Ok(report)
+}
+
+/// Loads all hosts files, and says what is odd about them. Of a file that is not there the
+/// configuration's warnings speak.
+///
+/// # Errors
+/// The kernel has no randomness.
+fn load_hosts(report: &mut Report) -> io::Result<()> {
+    let hasher = loader::hasher()?;
+    for source in report.config.hosts_sources() {
+        let label = source.label.clone();
+        match loader::read(source, &hasher) {
+            Ok(Loaded { table, skipped, .. }) => {
+                if skipped.count > 0 {
+                    report.notes.push(loader::skipped_text(&label, &skipped));
+                }
+                let (entries, bytes) = (table.entries(), table.reserved());
+                report.hosts.push(HostsTable { label, entries, bytes });
+            }
+            Err(Failure::Missing | Failure::Directory | Failure::NoFile) => {}
+            Err(failure) => report.notes.push(format!("hosts file {label}: {failure}")),
+        }
+    }
+    Ok(())
 }
 
 /// What is to be said of addresses on which somebody listens.

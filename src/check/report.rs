@@ -27,12 +27,25 @@ pub struct Report {
     pub ports: Ports,
     /// Of one worker.
     pub memory: Memory,
+    /// Hosts files that were loaded, as they would be at the start.
+    pub hosts: Vec<HostsTable>,
     /// Bytes that the process may use, if that is known.
     pub host_memory: Option<usize>,
     /// Whether the kernel takes one send apart into several datagrams.
     pub gso: bool,
     /// It may do so, whatever stanzas say.
     pub gso_wanted: bool,
+}
+
+/// What a hosts file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostsTable {
+    /// The file, as metrics call it.
+    pub label: String,
+    /// Names and reverse names with an address each.
+    pub entries: usize,
+    /// Bytes of the table that all workers share. While it is loaded again there are two.
+    pub bytes: usize,
 }
 
 /// Source ports that one worker's pools take, of each of UDP and TCP.
@@ -75,7 +88,7 @@ impl Report {
                 ports.ephemeral
             ));
         }
-        let (host_memory, gso, gso_wanted) = (None, false, true);
+        let (hosts, host_memory, gso, gso_wanted) = (Vec::new(), None, false, true);
         Self {
             config,
             warnings,
@@ -85,6 +98,7 @@ impl Report {
             open_files,
             ports,
             memory,
+            hosts,
             host_memory,
             gso,
             gso_wanted,

@@ -3,7 +3,7 @@
 //! The configuration can be read again as a Corefile; what follows it is in comments, so that all
 //! of it together still can.
 
-use super::Report;
+use super::{HostsTable, Report};
 use crate::config::HttpListener;
 use crate::engine::memory::EngineMemory;
 use std::fmt;
@@ -37,6 +37,7 @@ impl fmt::Display for Report {
         self.write_descriptors(f)?;
         self.write_ports(f)?;
         self.write_memory(f)?;
+        self.write_hosts(f)?;
         let gso = |wanted: bool| match (self.gso, wanted) {
             (_, false) => "not wanted",
             (true, true) => "yes",
@@ -92,6 +93,17 @@ impl Report {
         ];
         for (what, each, limit) in rows {
             writeln!(f, "# {what:<44} {each:>13} {:>13}{limit}", each * self.workers())?;
+        }
+        Ok(())
+    }
+
+    fn write_hosts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.hosts.is_empty() {
+            writeln!(f, "# {:<44}", "hosts, MiB in all; twice that while one is loaded again")?;
+        }
+        for HostsTable { label, entries, bytes } in &self.hosts {
+            let mib = *bytes as f64 / MIB;
+            writeln!(f, "#   {label:<45} {:>10} {mib:>13.2}  {entries} entries", "")?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 use crate::config::HostsSource;
 use crate::engine::hosts::{Builder, Skipped, Table, TooLarge};
+use crate::sys::random;
 use ahash::RandomState;
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -158,12 +159,16 @@ pub(super) fn without_file(source: &HostsSource, hasher: &RandomState) -> Table 
 }
 
 /// A keyed hasher.
-pub(super) fn hasher_of(seed: [u8; 32]) -> RandomState {
+///
+/// # Errors
+/// The kernel has no randomness.
+pub fn hasher() -> io::Result<RandomState> {
+    let seed = random::seed()?;
     let word = |number: usize| {
         let bytes = seed[8 * number..].first_chunk().copied();
         u64::from_le_bytes(bytes.unwrap_or_default())
     };
-    RandomState::with_seeds(word(0), word(1), word(2), word(3))
+    Ok(RandomState::with_seeds(word(0), word(1), word(2), word(3)))
 }
 
 /// What to tell of lines that were skipped.

@@ -1,4 +1,6 @@
 //! What `hosts` answers, row by row, as `hosts.txt` says; and what a row cannot say.
+//!
+//! Tables are built from text without any file, and put into their slots as a worker does it.
 
 use crate::common::wire::Ask;
 use crate::world::{World, corefile, shown, world};
@@ -73,6 +75,7 @@ fn rows_are_answered_as_they_say() {
         let (title, rest) = case.split_once('\n').unwrap();
         let (head, questions) = rest.split_once("--- rows\n").expect("rows");
         let (directives, file) = head.split_once("--- file\n").unwrap_or((head, ""));
+        let questions = questions.replace("‹U+FC›", "\u{fc}");
         let mut world = world_with(&directives.replace("FILE", "hosts.file"), &unescaped(file));
         for row in questions.lines().filter(|line| !line.is_empty()) {
             let (number, row) = row.split_once(' ').unwrap();

@@ -15,6 +15,7 @@ mod dot_upstream;
 #[path = "../common/flood.rs"]
 mod flood;
 mod forgery;
+mod hosts;
 #[path = "../common/http.rs"]
 mod http;
 mod kit;

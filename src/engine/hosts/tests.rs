@@ -1,4 +1,6 @@
 //! The table against a naive twin, and its bounds.
+//!
+//! The twin keeps maps of vectors; texts are random lines whose names and addresses often meet.
 
 use super::build::Builder;
 use super::{Addresses, Table, reverse_address};
