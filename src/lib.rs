@@ -7,6 +7,7 @@
 //!                 ▲   │ bounded channels + wakers
 //!                 │   ▼
 //!              keeper: the shared timer wheel (pools, caches), health probes, and the stop
+//!              loader: one for each source of data (hosts files): reads it, and again
 //!              admin:  pages over HTTP: health, ready, metrics, status
 //!              writer: formats and writes what is logged of queries
 //! ```
@@ -21,10 +22,10 @@
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
 //! * [`tls`]: certificates, keys and sessions, between a socket and its stream.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
-//! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`writer`]:
-//!   the thread that writes. [`admin`]: the thread of HTTP. [`control`]: what they say to each
-//!   other. [`server`]: all of it started, renewed and stopped. [`service`]: the process around
-//!   it, from signal to signal.
+//! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`loader`]: the
+//!   thread of a source of data. [`writer`]: the thread that writes. [`admin`]: the thread of
+//!   HTTP. [`control`]: what they say to each other. [`server`]: all of it started, renewed and
+//!   stopped. [`service`]: the process around it, from signal to signal.
 //! * [`status`]: what onward shows of itself, as plain data: [`admin`] draws it as a page, [`top`]
 //!   on a terminal, both with the [`figures`] that people read.
 //! * [`log`]: what happens, as lines for people or for machines.

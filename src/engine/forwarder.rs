@@ -16,6 +16,7 @@ mod caching;
 mod journalling;
 mod logging;
 mod loops;
+mod memory;
 mod queries;
 mod renewal;
 mod replies;
@@ -37,7 +38,6 @@ use super::exchange::{Client, Exchanges, Opening};
 use super::health::Verdicts;
 use super::journal::Journal;
 use super::key::{ConnectionId, ExchangeKey, StreamKey, Transport};
-use super::memory::{EngineMemory, reserved};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
 use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
@@ -317,25 +317,6 @@ impl Forwarder {
     /// Connections there may be at most: the size of the shell's table of sockets.
     pub fn connections_max(&self) -> usize {
         self.pools.capacity()
-    }
-
-    /// What its tables have reserved.
-    pub fn memory(&self) -> EngineMemory {
-        EngineMemory {
-            exchanges: self.exchanges.reserved(),
-            pools: self.pools.reserved() + reserved(&self.addresses),
-            caches: self.caches.reserved(),
-            caches_max: self.caches.reserved_max(),
-            routes: self.routes.reserved(),
-            queues: reserved(&self.sends)
-                + reserved(&self.failures)
-                + reserved(&self.accused)
-                + self.errors.reserved()
-                + self.journal.reserved()
-                + reserved(&self.stats.upstreams)
-                + self.tallies.reserved()
-                + self.watch.reserved(),
-        }
     }
 
     /// Closes all idle connections, and the others as they come back; nothing is sent any more.

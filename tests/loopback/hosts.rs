@@ -25,6 +25,13 @@ impl HostsFile {
         Self(path)
     }
 
+    /// Puts a whole new file in its place, so that nothing else is ever read.
+    fn replace(&self, text: &str) {
+        let new = self.0.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, &self.0).unwrap();
+    }
+
     fn body(&self, more: &str) -> String {
         format!("hosts {} {{\n {more}\n}}\n", self.0.display())
     }
@@ -71,7 +78,7 @@ fn a_file_is_answered_from_and_its_changes_are_noticed() {
     let streamed = ask_on_a_stream(address, &query_for(9, "a.t", A));
     assert_eq!(answer(&streamed), (0, 1, [192, 0, 2, 1]));
     assert_eq!(ask_for(&server, "other.t").0, 2, "SERVFAIL");
-    fs::write(&file.0, "192.0.2.2 a.t\n2001:db8::1 a.t\n").unwrap();
+    file.replace("192.0.2.2 a.t\n2001:db8::1 a.t\n");
     until_answered(&server, "a.t", [192, 0, 2, 2]);
     fs::remove_file(&file.0).unwrap();
     let metrics = server.pages().find(|(_, pages)| pages.contains(&Page::Metrics)).unwrap().0;
@@ -86,7 +93,7 @@ fn a_file_is_answered_from_and_its_changes_are_noticed() {
         (line != "0").then_some(())
     });
     assert_eq!(ask_for(&server, "a.t"), (0, 1, [192, 0, 2, 2]), "what was good stays");
-    fs::write(&file.0, "192.0.2.3 a.t\n").unwrap();
+    file.replace("192.0.2.3 a.t\n");
     until_answered(&server, "a.t", [192, 0, 2, 3]);
     server.stop();
 }
@@ -97,7 +104,7 @@ fn a_new_configuration_keeps_what_unchanged_sources_have_loaded() {
     let never = file.body("reload 0");
     let mut server = start("127.0.0.1:0", &never, 2);
     let address = server.addresses()[0].to_string();
-    fs::write(&file.0, "192.0.2.2 a.t\n").unwrap();
+    file.replace("192.0.2.2 a.t\n");
     // The same source with another TTL: its loader stays, and never reads again.
     server.reload(config(&address, &file.body("reload 0\n ttl 5"))).unwrap();
     assert_eq!(ask_for(&server, "a.t"), (0, 1, [192, 0, 2, 1]));
@@ -107,7 +114,7 @@ fn a_new_configuration_keeps_what_unchanged_sources_have_loaded() {
     assert_eq!(ask_for(&server, "b.t"), (0, 1, [192, 0, 2, 9]));
     server.reload(config(&address, "whoami")).unwrap();
     server.reload(config(&address, &file.body("reload 20ms"))).unwrap();
-    fs::write(&file.0, "192.0.2.4 a.t\n").unwrap();
+    file.replace("192.0.2.4 a.t\n");
     until_answered(&server, "a.t", [192, 0, 2, 4]);
     server.stop();
 }

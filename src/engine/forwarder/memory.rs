@@ -1,0 +1,28 @@
+//! What the forwarder's tables have reserved.
+//!
+//! Each table knows its own size; here they are added up by what they are for. What loaders have
+//! loaded is shared by all workers and is counted with its source.
+
+use super::Forwarder;
+use crate::engine::memory::{EngineMemory, reserved};
+
+impl Forwarder {
+    /// What its tables have reserved.
+    pub fn memory(&self) -> EngineMemory {
+        EngineMemory {
+            exchanges: self.exchanges.reserved(),
+            pools: self.pools.reserved() + reserved(&self.addresses),
+            caches: self.caches.reserved(),
+            caches_max: self.caches.reserved_max(),
+            routes: self.routes.reserved(),
+            queues: reserved(&self.sends)
+                + reserved(&self.failures)
+                + reserved(&self.accused)
+                + self.errors.reserved()
+                + self.journal.reserved()
+                + reserved(&self.stats.upstreams)
+                + self.tallies.reserved()
+                + self.watch.reserved(),
+        }
+    }
+}
