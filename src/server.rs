@@ -84,25 +84,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bind(address, error) => match error.kind() {
-                io::ErrorKind::AddrInUse => write!(
-                    f,
-                    "cannot listen on {address}: another program has it \
-                     (`ss -tulnp 'sport = {}'` shows which); stop it or choose another port",
-                    address.port()
-                ),
-                io::ErrorKind::PermissionDenied => write!(
-                    f,
-                    "cannot listen on {address}: no permission for ports below 1024; run as root, \
-                     grant CAP_NET_BIND_SERVICE, or choose another port"
-                ),
-                io::ErrorKind::AddrNotAvailable => write!(
-                    f,
-                    "cannot listen on {address}: this host has no such address (`ip address` \
-                     lists those it has)"
-                ),
-                _ => write!(f, "cannot listen on {address}: {error}"),
-            },
+            Self::Bind(address, error) => write_bind(f, *address, error),
             Self::Steer(address, error) if error.kind() == io::ErrorKind::OutOfMemory => write!(
                 f,
                 "cannot steer what arrives at {address}: net.core.optmem_max is too small (20480 \
@@ -154,6 +136,29 @@ impl fmt::Display for StartError {
                 write!(f, "cannot start the admin: {error} (are descriptors left?)")
             }
         }
+    }
+}
+
+/// Writes why `address` could not be bound.
+fn write_bind(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error) -> fmt::Result {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => write!(
+            f,
+            "cannot listen on {address}: another program has it \
+             (`ss -tulnp 'sport = {}'` shows which); stop it or choose another port",
+            address.port()
+        ),
+        io::ErrorKind::PermissionDenied => write!(
+            f,
+            "cannot listen on {address}: no permission for ports below 1024; run as root, \
+             grant CAP_NET_BIND_SERVICE, or choose another port"
+        ),
+        io::ErrorKind::AddrNotAvailable => write!(
+            f,
+            "cannot listen on {address}: this host has no such address (`ip address` lists those \
+             it has)"
+        ),
+        _ => write!(f, "cannot listen on {address}: {error}"),
     }
 }
 

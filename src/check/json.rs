@@ -4,7 +4,7 @@
 //! itself: a directive that onward learns appears here without a word about it. Numbers are plain,
 //! and bytes are bytes. A key may be added; one that is there keeps its meaning.
 
-use super::{Refusal, Report};
+use super::{HostsTable, Refusal, Report};
 use crate::cli::Exit;
 use crate::config::Blame;
 use crate::corefile::{self, Corefile, Cursor, Directive, Sources, Token, Warning};
@@ -28,9 +28,6 @@ pub(super) fn accepted(report: &Report) -> String {
         let paths = listener.pages.iter().flat_map(|page| page.paths());
         json!({ "address": listener.address.to_string(), "paths": paths.collect::<Vec<_>>() })
     });
-    let hosts = report.hosts.iter().map(
-        |table| json!({ "file": table.label, "entries": table.entries, "bytes": table.bytes }),
-    );
     let effective = report.config.to_string();
     shown(&json!({
         "ok": true,
@@ -61,7 +58,7 @@ pub(super) fn accepted(report: &Report) -> String {
             "all": { "spread": ports.spread * workers, "most": ports.most * workers },
             "ephemeral": ports.ephemeral,
         },
-        "hosts": hosts.collect::<Vec<_>>(),
+        "hosts": report.hosts.iter().map(hosts).collect::<Vec<_>>(),
         "gso": report.gso && report.gso_wanted,
         "memory": {
             "limit": report.host_memory,
@@ -111,6 +108,10 @@ pub(super) fn refused(refusal: &Refusal) -> String {
 
 fn shown(value: &Value) -> String {
     format!("{value:#}\n")
+}
+
+fn hosts(table: &HostsTable) -> Value {
+    json!({ "file": table.label, "entries": table.entries, "bytes": table.bytes })
 }
 
 fn warning(warning: &Warning) -> Value {

@@ -180,7 +180,7 @@ fn look_at(word: &Token, source: &HostsSource, context: &mut Context<'_>) -> Res
         }
         Err(error) => {
             let message = format!("unable to access hosts file '{label}': {error}");
-            return Err(Complaint::value(word, message));
+            return Err(Complaint::host(word, message));
         }
     };
     context.warn(&word.place, format!("plugin/hosts: {odd}"));

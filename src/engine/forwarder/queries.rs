@@ -181,7 +181,7 @@ impl Forwarder {
         let (chain, stats) = (&self.chains[block], &mut self.stats);
         let (random, stages) = (&mut self.random, &mut stats.stages);
         let acl = stages.acl;
-        let mut step = chain.on_query(client, query, name, &self.data, random, stages, out);
+        let mut step = chain.on_query(client, query, (name, &self.data), random, stages, out);
         self.tallies.acl(home.site, &acl, &stats.stages.acl);
         if step == Step::Onward {
             let looked_up = self.look_up(now, client, query, name, block, out);
@@ -196,7 +196,7 @@ impl Forwarder {
                 None => {
                     let (random, stages) = (&mut self.random, &mut self.stats.stages);
                     let chain = &self.chains[block];
-                    let step = chain.at_end(client, query, name, &self.data, random, stages, out);
+                    let step = chain.at_end(client, query, (name, &self.data), random, stages, out);
                     if let Step::Refused(rcode, why) = step {
                         self.log_query(query, block, rcode, Reason::NobodyForwards);
                         return Course::Refused(rcode, why, Some(block));
