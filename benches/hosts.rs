@@ -1,9 +1,9 @@
 //! What a table of a million names costs: to load, to keep, and to look into.
 //!
 //! `cargo bench --bench hosts` measures look-ups of names that are there and that are not, in no
-//! order that a processor could guess. `cargo bench --bench hosts -- --load` loads a block list of a
-//! million lines from a file, twice, and prints how long that takes, what the table takes, and by
-//! how much the process grew: the first time, and at most while the second table came beside it.
+//! order that a processor could guess. `cargo bench --bench hosts -- --load` loads a block list of
+//! a million lines from a file, twice, and prints how long that takes, what the table takes, and
+//! by how much the process grew: the first time, and at most while the second table came beside it.
 
 mod harness;
 

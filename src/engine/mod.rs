@@ -9,7 +9,8 @@
 //! (outstanding queries), [`cache`] (answers that are remembered), [`health`] (who is down),
 //! [`data`] and [`hosts`] (what loaders have loaded), [`errors`] and [`journal`] (what is to be
 //! logged), [`stats`] and [`tally`] (counters), and under them the containers [`key`], [`list`],
-//! [`heap`], [`index`], [`histogram`] and [`sketch`], and [`memory`], which says how large they are.
+//! [`heap`], [`index`], [`histogram`] and [`sketch`], and [`memory`], which says how large they
+//! are.
 
 pub mod cache;
 pub mod chain;
