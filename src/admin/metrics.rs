@@ -384,7 +384,7 @@ mod tests {
         let second = TemplateStats { matches: vec![[0; 13]], failures: vec![[1, 2]] };
         snapshot.stats.templates = vec![first, second];
         let facts = Facts { started: 1e9, reloads: [0, 0] };
-        let text = String::from_utf8(text(&[&snapshot, &snapshot], &facts)).unwrap();
+        let text = String::from_utf8(text(&[&snapshot, &snapshot], &facts, &[])).unwrap();
         let server = "server=\"dns://:53\"";
         let failed = "view=\"\",class=\"IN\",type=\"ANY\",section=\"answer\",\
                       template=\"a. A {{ index .Match 1 }}\"";

@@ -44,9 +44,10 @@ pub use reload::Reload;
 pub(crate) use stages::order;
 pub use stages::{
     Acl, AclAction, AclLine, CACHED_BYTES, Cache, CacheClass, Chaos, Consolidation, ERROR_TEXT_MAX,
-    Errors, FixedRecord, HeaderFlag, HeaderRule, Health, Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, Part,
-    Pattern, Prefetch, Prometheus, Ready, ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget,
-    Template, TemplateRecord, Text, Timeouts, Value, class_mnemonic,
+    Errors, FixedRecord, HeaderFlag, HeaderRule, Health, Hosts, HostsLine, HostsSource,
+    LoadBalance, Local, LogRule, Part, Pattern, Prefetch, Prometheus, Ready, ServeStale, Stages,
+    StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Value,
+    class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, ServerTls};
 
