@@ -58,7 +58,7 @@ fn main() {
         for peer in ["192.0.2.17:51833", "[2001:db8::17]:51833"] {
             let best = (0..ROUNDS).map(|_| {
                 let editions = Arc::<Editions>::default();
-                editions.publish(0, Arc::new(config.clone()));
+                editions.publish(0, Arc::new(config.clone()), Arc::default());
                 let log = Log::new(format, |lines| {
                     std::hint::black_box(lines.len());
                 });

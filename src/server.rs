@@ -28,7 +28,7 @@ use crate::log::Log;
 use crate::sys::confine::Bounds;
 use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::{limits, socket};
-use crate::tls::{Setup, SetupError};
+use crate::tls::{Entry, Setup, SetupError};
 use crate::worker::{Habits, Seat};
 use crate::writer::{Editions, Writer};
 use confinement::Sandbox;
@@ -202,9 +202,14 @@ struct Writing {
 
 impl Writing {
     /// Starts a writer of what `log` takes.
-    fn start(clock: Clock, config: &Config, log: Log, sandbox: Sandbox) -> io::Result<Self> {
+    fn start(
+        clock: Clock,
+        (config, tls): (&Config, Arc<Setup>),
+        log: Log,
+        sandbox: Sandbox,
+    ) -> io::Result<Self> {
         let editions = Arc::<Editions>::default();
-        editions.publish(0, Arc::new(config.clone()));
+        editions.publish(0, Arc::new(config.clone()), tls);
         let (writer, mailbox) = Writer::new(clock, Arc::clone(&editions), log);
         let (ending, ended) = crossbeam_channel::bounded(0);
         let writing = move || {
@@ -269,7 +274,7 @@ impl Server {
         let verdicts = Arc::new(Verdicts::new(&config));
         let (keeper, mailbox) =
             Keeper::new(clock, &config, Arc::clone(&verdicts), &tls).map_err(StartError::Keeper)?;
-        let writing = Writing::start(clock, &config, log, sandbox);
+        let writing = Writing::start(clock, (&config, Arc::clone(&tls)), log, sandbox);
         let writing = writing.map_err(StartError::Writer)?;
         let mut server = Self {
             clock,
@@ -301,6 +306,11 @@ impl Server {
         }
     }
 
+    /// The certificates in the files of the configuration that holds.
+    pub fn certificates(&self) -> &[Entry] {
+        self.tls.certificates()
+    }
+
     /// Goes on as `config` says, from each worker's next turn on. Listeners of unchanged addresses
     /// and connections to unchanged upstreams stay, and no query is lost.
     ///
@@ -330,7 +340,7 @@ impl Server {
             let _ = when_done.recv_timeout(REPORT_PATIENCE);
         }
         let edition = self.writing.edition + 1;
-        self.writing.editions.publish(edition, Arc::clone(&config));
+        self.writing.editions.publish(edition, Arc::clone(&config), Arc::clone(&tls));
         self.writing.edition = edition;
         for (number, (worker, sockets)) in self.workers.iter().zip(rows).enumerate() {
             let assignment = Assignment {

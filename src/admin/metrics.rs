@@ -49,6 +49,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &[LoadState]) 
     if let Some(latest) = Snapshot::latest(snapshots) {
         queries::of_configuration(&mut all, &latest.config);
         of_health(&mut all, latest);
+        tls::of_certificates(&mut all, latest);
     }
     let mut ports = Ports::default();
     for snapshot in snapshots {

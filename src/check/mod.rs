@@ -16,6 +16,7 @@ mod text;
 pub use report::{HostsTable, Report};
 
 use crate::cli::{Check, CheckFormat, CliError, Exit, Serve};
+use crate::clock::Clock;
 use crate::config::{Blame, Config, ConfigError, HttpListener, Page};
 use crate::loader::{self, Failure, Loaded};
 use crate::server::{self, StartError};
@@ -115,12 +116,14 @@ pub fn examine(serve: &Serve) -> Result<Report, Refusal> {
     let (config, warnings) = Config::load(&text, &name, &host).map_err(Refusal::Config)?;
     refuse_what_the_host_lacks(&config).map_err(Refusal::Start)?;
     let refused = |error| Refusal::Start(StartError::Tls(error));
-    tls::Setup::new(&config, None).map_err(refused)?;
+    let tls = tls::Setup::new(&config, None).map_err(refused)?;
     let own = worker::measure(&config.of_worker(0, cores.len())).map_err(Refusal::Host)?;
     let mut report = Report::new(config, warnings, &host, cores, own).within(limits::memory());
     (report.gso, report.gso_wanted) = (socket::can_segment(), serve.habits.gso);
     report.notes.extend(taken(&report.config));
     load_hosts(&mut report).map_err(Refusal::Host)?;
+    let now = Clock::calendar();
+    report.notes.extend(tls.certificates().iter().filter_map(|entry| entry.trouble(now)));
     Ok(report)
 }
 

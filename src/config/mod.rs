@@ -49,7 +49,7 @@ pub use stages::{
     StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Value,
     class_mnemonic,
 };
-pub use tls::{ClientAuth, ClientTls, Pem, ServerTls};
+pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;

@@ -152,7 +152,7 @@ pub(super) fn parse_pin(text: &str) -> Option<[u8; 32]> {
 }
 
 /// A pin as it is written.
-pub(super) struct Pin<'a>(pub(super) &'a [u8; 32]);
+pub struct Pin<'a>(pub &'a [u8; 32]);
 
 impl fmt::Display for Pin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

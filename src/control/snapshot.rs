@@ -12,6 +12,7 @@ use crate::engine::sketch::Counted;
 use crate::engine::stats::Stats;
 use crate::engine::tally::Tallies;
 use crate::moment::Moment;
+use crate::tls::Setup;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,6 +120,8 @@ pub struct Snapshot {
     pub at: Moment,
     /// What it works by.
     pub config: Arc<Config>,
+    /// That configuration's TLS.
+    pub tls: Arc<Setup>,
     /// The how manieth configuration that is.
     pub edition: u32,
     /// What is known of its upstreams.
@@ -182,6 +185,7 @@ impl Snapshot {
             ports: Ports::default(),
             kernel_drops: vec![0; config.listeners.len()],
             seen: None,
+            tls: Arc::default(),
             config: Arc::new(config),
         }
     }

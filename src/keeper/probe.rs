@@ -41,8 +41,8 @@ pub(super) enum Failure {
     Closed,
     /// There was nothing but messages that are no answer.
     Strays,
-    /// It could not be made secure.
-    Tls(TlsFault),
+    /// It could not be made secure, and what there is to say of it.
+    Tls(TlsFault, Option<String>),
     /// The kernel said so: refused, unreachable, out of descriptors.
     Io(io::Error),
 }
@@ -52,7 +52,7 @@ impl fmt::Display for Failure {
         match self {
             Self::TimedOut => f.write_str("timed out"),
             Self::Closed => f.write_str("connection closed"),
-            Self::Tls(fault) => f.write_str(fault.text()),
+            Self::Tls(fault, evidence) => f.write_str(evidence.as_deref().unwrap_or(fault.text())),
             Self::Strays => f.write_str("only messages that are no answer"),
             Self::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 f.write_str("refused")
@@ -249,8 +249,8 @@ impl Wire {
                         return Ok(false);
                     }
                 }
-                Ok(Received::End) => return Err(Failure::Tls(TlsFault::Unfinished)),
-                Err(failure) => return Err(failure.into()),
+                Ok(Received::End) => return Err(Failure::Tls(TlsFault::Unfinished, None)),
+                Err(failure) => return Err(Failure::of(failure, session)),
             }
         }
     }
@@ -289,16 +289,17 @@ impl Wire {
             Ok(Received::Bytes { count: 0, more: false }) => Ok(None),
             Ok(Received::Bytes { count, .. }) => Ok(Some(count)),
             Ok(Received::End) => Err(Failure::Closed),
-            Err(failure) => Err(failure.into()),
+            Err(failure) => Err(Failure::of(failure, session)),
         }
     }
 }
 
-impl From<tls::Failure> for Failure {
-    fn from(failure: tls::Failure) -> Self {
+impl Failure {
+    /// The `failure` of `session`.
+    fn of(failure: tls::Failure, session: &Session) -> Self {
         match failure {
             tls::Failure::Socket(error) => Self::Io(error),
-            tls::Failure::Tls(fault) => Self::Tls(fault),
+            tls::Failure::Tls(fault) => Self::Tls(fault, session.evidence(fault)),
         }
     }
 }

@@ -9,6 +9,7 @@ mod handover;
 mod log;
 mod manager;
 mod pidfile;
+mod warnings;
 mod watch;
 
 use crate::cli::{self, CliError, Exit, Serve, Source};
@@ -65,7 +66,8 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let confinement = Confinement { user: options.user.clone(), sandbox: options.sandbox };
     let server = Server::start_on(config, &cores, steer, habits, inherited, &confinement, log);
     let server = server.map_err(|error| (error.blame().into(), error.to_string()))?;
-    warn_of_unreadable(options, log);
+    warnings::of_certificates(&server, log);
+    warnings::of_unreadable(options, &watch, log);
     // Whoever reads that we listen finds our number there.
     let _pidfile = options.pidfile.as_deref().and_then(|path| PidFile::write(path, log));
     if !options.quiet {
@@ -221,6 +223,7 @@ impl Service<'_> {
         self.server.reload(config).map_err(|error| error.to_string())?;
         self.watch.keep(self.clock.now(), schedule);
         self.lameduck = lameduck;
+        warnings::of_certificates(&self.server, self.log);
         Ok(())
     }
 
@@ -278,17 +281,6 @@ fn load(
     let warn = |warning| log.event(&Event::new(Level::Warning, "config", warning).alone());
     warnings.iter().for_each(|warning| warn(warning));
     Ok(config)
-}
-
-/// An account that may not read the Corefile cannot read it again: better known now than then.
-fn warn_of_unreadable(options: &Serve, log: Log) {
-    let Some(user) = options.user.as_deref().filter(|_| options.source != Source::Stdin) else {
-        return;
-    };
-    if let Err(error) = options.source.load() {
-        let text = format_args!("{user} will not be able to read the configuration again: {error}");
-        log.event(&Event::new(Level::Warning, RELOAD, &text));
-    }
 }
 
 /// What the process may do, in words.

@@ -119,6 +119,13 @@ impl Watch {
         changed
     }
 
+    /// The files of certificates and keys that cannot be read now, and why.
+    pub(super) fn unreadable(&self) -> Vec<(&Pem, io::Error)> {
+        let Ok(sources) = Sources::of_this_process() else { return Vec::new() };
+        let files = self.schedule.certificates.iter();
+        files.filter_map(|file| Some((file, (sources.read)(&file.place).err()?))).collect()
+    }
+
     /// Whether `text` says something else than what was tried last.
     ///
     /// # Errors

@@ -6,13 +6,17 @@
 //! ([`super::pins`]). Each worker remembers sessions with each upstream and resumes them; early
 //! data is never sent, as anybody could send it again.
 
+use super::fault::Evidence;
 use super::pins::PinVerifier;
-use super::{PROTOCOL, Session, Setup, SetupError, VERSIONS, identity, provider};
+use super::provider::provider;
+use super::trust::{ServerVerifier, Trusted, Witness};
+use super::{PROTOCOL, Session, Setup, SetupError, VERSIONS, identity};
 use crate::config::{ClientTls, Pem};
+use crate::engine::errors::TlsFault;
+use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,18 +26,18 @@ const TICKETS_MAX: usize = 8;
 /// Authorities that were read for one configuration: upstreams share them.
 #[derive(Default)]
 pub(super) struct Verifiers {
-    roots: Vec<(Option<Pem>, Arc<RootCertStore>)>,
+    known: Vec<(Option<Pem>, Trusted)>,
 }
 
 impl Verifiers {
     /// Those of `file`, or of the system.
-    pub(super) fn roots(&mut self, file: Option<&Pem>) -> Result<Arc<RootCertStore>, SetupError> {
-        if let Some((_, roots)) = self.roots.iter().find(|(known, _)| known.as_ref() == file) {
-            return Ok(Arc::clone(roots));
+    pub(super) fn trusted(&mut self, file: Option<&Pem>) -> Result<Trusted, SetupError> {
+        if let Some((_, trusted)) = self.known.iter().find(|(known, _)| known.as_ref() == file) {
+            return Ok(trusted.clone());
         }
-        let roots = Arc::new(identity::authorities(file)?);
-        self.roots.push((file.cloned(), Arc::clone(&roots)));
-        Ok(roots)
+        let trusted = identity::authorities(file)?;
+        self.known.push((file.cloned(), trusted.clone()));
+        Ok(trusted)
     }
 
     fn verifier(&mut self, tls: &ClientTls) -> Result<Arc<dyn ServerCertVerifier>, SetupError> {
@@ -41,10 +45,12 @@ impl Verifiers {
             true => None,
             false => {
                 let file = tls.authorities.as_ref();
-                let roots = self.roots(file)?;
-                let built = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+                let trusted = self.trusted(file)?;
+                let roots = Arc::clone(&trusted.roots);
+                let issued = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
                 let path = file.map_or("", |file| &file.path);
-                Some(built.map_err(|error| SetupError::new(path, error.to_string()))?)
+                let issued = issued.map_err(|error| SetupError::new(path, error.to_string()))?;
+                Some(Arc::new(ServerVerifier { trusted, issued }))
             }
         };
         Ok(match (besides, tls.pins.is_empty()) {
@@ -65,6 +71,7 @@ pub struct Client {
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
     sessions: Arc<ClientSessionMemoryCache>,
+    evidence: Arc<Evidence>,
 }
 
 impl Client {
@@ -78,11 +85,17 @@ impl Client {
             let name = tls.name.as_deref().unwrap_or_default();
             SetupError::new("", format!("'{name}' is no name that a certificate could be for"))
         })?;
+        let evidence = Arc::<Evidence>::default();
+        let witness = Witness {
+            inner: verifiers.verifier(tls)?,
+            tls: Arc::clone(tls),
+            evidence: Arc::clone(&evidence),
+        };
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&VERSIONS)
             .map_err(|error| SetupError::new("", error.to_string()))?
             .dangerous()
-            .with_custom_certificate_verifier(verifiers.verifier(tls)?);
+            .with_custom_certificate_verifier(Arc::new(witness));
         let mut config = match &tls.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
@@ -95,7 +108,8 @@ impl Client {
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         let sessions = Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX));
         config.resumption = Resumption::store(Arc::clone(&sessions) as _);
-        Ok(Self { address, tls: Arc::clone(tls), name, config: Arc::new(config), sessions })
+        let (tls, config) = (Arc::clone(tls), Arc::new(config));
+        Ok(Self { address, tls, name, config, sessions, evidence })
     }
 
     /// For whoever has one server to speak to and no configuration.
@@ -123,7 +137,18 @@ impl Client {
 
     /// A session, about to begin.
     pub fn session(&self) -> Session {
-        Session::connect(Arc::clone(&self.config), self.name.clone())
+        let evidence = Arc::clone(&self.evidence);
+        Session::connect(Arc::clone(&self.config), self.name.clone(), evidence)
+    }
+
+    /// The address that it is for.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Why the latest session could not be made secure, if that was `fault`.
+    pub(super) fn evidence(&self, fault: TlsFault) -> Option<String> {
+        self.evidence.of(fault)
     }
 
     /// Whether both are spoken to in the same way, by what the configuration says.

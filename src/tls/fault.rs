@@ -1,12 +1,167 @@
-//! What rustls objects to, in the engine's few words.
+//! What rustls objects to, in the engine's few words and in all that an operator needs.
 //!
 //! An operator can do something about a wrong name, an unknown issuer, a certificate that has
 //! expired, a pin that does not match, a peer that speaks something else or refuses; everything
-//! else is a broken peer or an attack, and the same to him.
+//! else is a broken peer or an attack, and the same to him. The few words are counted; the
+//! sentence with names, dates and alerts is kept as [`Evidence`] of the upstream's latest failure.
 
+use super::certificate::{Certificate, Shown};
 use super::pins::WrongKey;
+use crate::config::ClientTls;
 use crate::engine::errors::TlsFault;
-use rustls::{CertificateError, Error};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{AlertDescription, CertificateError, Error};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Characters that are shown of one text out of a certificate.
+const SHOWN_MAX: usize = 128;
+
+/// Why the latest session with one upstream could not be made secure, in a sentence.
+#[derive(Debug, Default)]
+pub(super) struct Evidence(Mutex<Option<(TlsFault, String)>>);
+
+impl Evidence {
+    /// Keeps `text` about `fault`, and nothing of what was kept before.
+    pub(super) fn keep(&self, fault: TlsFault, text: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, text));
+    }
+
+    /// The sentence, if the latest failure was `fault`.
+    pub(super) fn of(&self, fault: TlsFault) -> Option<String> {
+        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.as_ref().filter(|(kept, _)| *kept == fault).map(|(_, text)| text.clone())
+    }
+}
+
+/// `text`, which a stranger has written, in printable ASCII and bounded.
+pub(super) fn printable(text: &str) -> String {
+    let is_plain = |c: char| matches!(c, ' '..='~');
+    text.chars().take(SHOWN_MAX).map(|c| if is_plain(c) { c } else { '?' }).collect()
+}
+
+/// What is to be said of an upstream's `certificate` that was refused with `error`.
+pub(super) fn of_refused(
+    certificate: &CertificateDer<'_>,
+    error: &CertificateError,
+    tls: &ClientTls,
+    (expected, now): (&str, UnixTime),
+) -> String {
+    let fault = of_certificate(error);
+    let Some(known) = Certificate::read(certificate) else {
+        return format!("{REFUSED}: it cannot be read as X.509 ({error})");
+    };
+    let (from, until) = known.validity();
+    let now = Duration::from_secs(now.as_secs());
+    let days = |span: Duration| span.as_secs() / 86_400;
+    let why = match fault {
+        TlsFault::WrongName => format!(
+            "it is valid for {}, not for {expected} (tls_servername says which name is expected, \
+             else the upstream's host name or address)",
+            known.names()
+        ),
+        TlsFault::UnknownIssuer if known.is_of_itself() => format!(
+            "signed by unknown authority: it is signed by itself ('{}'); name it in 'tls CA', or \
+             its key in 'tls_pin'",
+            known.subject()
+        ),
+        TlsFault::UnknownIssuer => format!(
+            "signed by unknown authority '{}', which {}; name that authority's certificate in \
+             'tls CA', or the key of the upstream's in 'tls_pin'",
+            known.issuer(),
+            match &tls.authorities {
+                Some(file) => format!("{} does not have", file.path),
+                None => "this system does not trust".to_owned(),
+            }
+        ),
+        TlsFault::Expired => {
+            format!(
+                "it has expired at {}, {} days ago",
+                Shown(until),
+                days(now.saturating_sub(until))
+            )
+        }
+        TlsFault::NotYetValid => {
+            let ahead = days(from.saturating_sub(now));
+            format!("it is not yet valid: it will be at {}, in {ahead} days", Shown(from))
+        }
+        TlsFault::WrongKey => {
+            let pin = super::pins::pin_of(certificate)
+                .map_or_else(String::new, |pin| format!(", which is {}", crate::config::Pin(&pin)));
+            format!("no tls_pin matches its key{pin}")
+        }
+        _ => reason_of(error),
+    };
+    format!("{REFUSED}: {why}")
+}
+
+const REFUSED: &str = "tls: failed to verify certificate";
+
+/// Why a certificate is of no use, where neither its names nor its dates are.
+fn reason_of(error: &CertificateError) -> String {
+    match error {
+        CertificateError::BadEncoding => "it is malformed".to_owned(),
+        CertificateError::BadSignature => "a signature in its chain is wrong".to_owned(),
+        CertificateError::Revoked => "it is revoked".to_owned(),
+        CertificateError::UnhandledCriticalExtension => {
+            "it has a critical extension that is not known".to_owned()
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "it is not for servers (extended key usage)".to_owned()
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "a signature in its chain is by an algorithm or key that is not supported (RSA of 2048 \
+             to 8192 bits, P-256, P-384, P-521 and Ed25519 are, SHA-1 is not)"
+                .to_owned()
+        }
+        other => printable(&other.to_string()),
+    }
+}
+
+/// What is to be said of a handshake that ended with `error`, if that is more than the fault says.
+pub(super) fn of_handshake(error: &Error) -> Option<String> {
+    match error {
+        Error::AlertReceived(alert) => {
+            let hint = match alert {
+                AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied => {
+                    " (it may want a certificate of ours: 'tls CERT KEY')"
+                }
+                AlertDescription::UnrecognisedName => " (tls_servername says which name is asked)",
+                _ => "",
+            };
+            let (name, number) = (alert_name(*alert), u8::from(*alert));
+            Some(format!("tls: it refused the handshake: alert {name} ({number}){hint}"))
+        }
+        Error::PeerIncompatible(why) => {
+            Some(format!("tls: no protocol version, cipher or ALPN in common: {why:?}"))
+        }
+        Error::NoApplicationProtocol => {
+            Some("tls: no ALPN in common: it does not speak 'dot'".to_owned())
+        }
+        Error::PeerMisbehaved(why) => Some(format!("tls: it violated the protocol: {why:?}")),
+        Error::InvalidCertificate(error) => Some(format!("{REFUSED}: {}", reason_of(error))),
+        Error::NoCertificatesPresented => Some(format!("{REFUSED}: it has shown none")),
+        _ => None,
+    }
+}
+
+/// An alert as RFC 8446 §6 spells it.
+fn alert_name(alert: AlertDescription) -> String {
+    let mut name = String::new();
+    let mut was_upper = true;
+    for letter in format!("{alert:?}").chars() {
+        if letter.is_ascii_uppercase() && !was_upper {
+            name.push('_');
+        }
+        was_upper = letter.is_ascii_uppercase();
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
 
 /// What `error` means.
 pub(super) fn fault_of(error: &Error) -> TlsFault {
@@ -23,7 +178,7 @@ pub(super) fn fault_of(error: &Error) -> TlsFault {
     }
 }
 
-fn of_certificate(error: &CertificateError) -> TlsFault {
+pub(super) fn of_certificate(error: &CertificateError) -> TlsFault {
     match error {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TlsFault::WrongName
@@ -35,5 +190,48 @@ fn of_certificate(error: &CertificateError) -> TlsFault {
         }
         CertificateError::Other(other) if other.0.is::<WrongKey>() => TlsFault::WrongKey,
         _ => TlsFault::Certificate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Evidence, alert_name, of_handshake, printable};
+    use crate::engine::errors::TlsFault;
+    use rustls::{AlertDescription, CertificateError, Error};
+
+    #[test]
+    fn an_alert_is_told_by_its_name_and_number_and_what_may_help() {
+        let said = |alert| of_handshake(&Error::AlertReceived(alert)).unwrap();
+        let required = said(AlertDescription::CertificateRequired);
+        assert!(required.contains("alert certificate_required (116) (it may want"), "{required}");
+        let failure = said(AlertDescription::HandshakeFailure);
+        assert_eq!(failure, "tls: it refused the handshake: alert handshake_failure (40)");
+        assert_eq!(alert_name(AlertDescription::UnknownCA), "unknown_ca");
+        assert_eq!(alert_name(AlertDescription::UnknownPSKIdentity), "unknown_pskidentity");
+    }
+
+    #[test]
+    fn every_other_reason_has_words() {
+        let error = Error::InvalidCertificate(CertificateError::InvalidPurpose);
+        let said = of_handshake(&error).unwrap();
+        assert!(
+            said.ends_with("certificate: it is not for servers (extended key usage)"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn evidence_is_of_the_latest_failure_alone() {
+        let evidence = Evidence::default();
+        evidence.keep(TlsFault::Expired, "old".into());
+        assert_eq!(evidence.of(TlsFault::Expired).as_deref(), Some("old"));
+        evidence.keep(TlsFault::WrongName, "other".into());
+        assert_eq!(evidence.of(TlsFault::Expired), None);
+    }
+
+    #[test]
+    fn text_of_strangers_is_printable_and_bounded() {
+        assert_eq!(printable("a\n\u{202e}b"), "a??b");
+        assert_eq!(printable(&"x".repeat(1 << 16)).len(), 128);
     }
 }

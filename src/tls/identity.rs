@@ -4,16 +4,23 @@
 //! mostly preceded by their text. That a key belongs to its certificate is found out by rustls when
 //! both are put to use.
 
-use super::SetupError;
+use super::certificate::Certificate;
+use super::trust::Trusted;
+use super::{SetupError, pem};
 use crate::config::Pem;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::sync::Arc;
+
+/// Bits of the largest key of RSA that can sign; certificates of others may have 8192.
+const RSA_BITS_MAX: usize = 4096;
 
 /// The certificates in a file, at least one.
 pub(super) fn certificates(file: &Pem) -> Result<Vec<CertificateDer<'static>>, SetupError> {
     let refuse = |message: String| SetupError::new(&file.path, message);
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.bytes).collect();
+    let lines = pem::lines(file)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&lines).collect();
     let found = found.map_err(|error| refuse(format!("it is no PEM: {error}")))?;
     if found.is_empty() {
         let message = "there is no certificate in it (-----BEGIN CERTIFICATE----- is expected)";
@@ -24,7 +31,7 @@ pub(super) fn certificates(file: &Pem) -> Result<Vec<CertificateDer<'static>>, S
 
 /// The first key in a file.
 pub(super) fn key(file: &Pem) -> Result<PrivateKeyDer<'static>, SetupError> {
-    PrivateKeyDer::from_pem_slice(&file.bytes).map_err(|_| {
+    PrivateKeyDer::from_pem_slice(&pem::lines(file)?).map_err(|_| {
         let message = "there is no private key in it (PKCS #8, SEC 1 or PKCS #1 in PEM, not \
                        encrypted, is expected)";
         SetupError::new(&file.path, message)
@@ -32,7 +39,7 @@ pub(super) fn key(file: &Pem) -> Result<PrivateKeyDer<'static>, SetupError> {
 }
 
 /// The authorities in a file; without one, those that the system trusts.
-pub(super) fn authorities(file: Option<&Pem>) -> Result<RootCertStore, SetupError> {
+pub(super) fn authorities(file: Option<&Pem>) -> Result<Trusted, SetupError> {
     let mut roots = RootCertStore::empty();
     let Some(file) = file else {
         let system = rustls_native_certs::load_native_certs();
@@ -46,23 +53,48 @@ pub(super) fn authorities(file: Option<&Pem>) -> Result<RootCertStore, SetupErro
             );
             return Err(SetupError::new("", message));
         }
-        return Ok(roots);
+        return Ok(Trusted { roots: Arc::new(roots), certificates: Arc::default() });
     };
-    for authority in certificates(file)? {
-        roots.add(authority).map_err(|error| {
-            SetupError::new(&file.path, format!("one of its certificates is of no use: {error}"))
+    let certificates = certificates(file)?;
+    for (place, authority) in certificates.iter().enumerate() {
+        roots.add(authority.clone()).map_err(|error| {
+            let message = format!("its certificate {} is of no use: {error}", place + 1);
+            SetupError::new(&file.path, message)
         })?;
     }
-    Ok(roots)
+    Ok(Trusted { roots: Arc::new(roots), certificates: certificates.into() })
 }
 
 /// What rustls says of a certificate and its key.
 pub(super) fn refuse_pair(certificate: &Pem, key: &Pem, error: &rustls::Error) -> SetupError {
-    let message = match error {
-        rustls::Error::InconsistentKeys(_) => {
+    let own = certificates(certificate).ok().and_then(|chain| Certificate::read(&chain[0]));
+    let bits = own.and_then(|own| own.rsa_bits()).filter(|bits| *bits > RSA_BITS_MAX);
+    let message = match (error, bits) {
+        (rustls::Error::InconsistentKeys(_), _) => {
             format!("the key in {} belongs to another certificate", key.path)
         }
-        other => format!("it cannot be used with the key in {}: {other}", key.path),
+        (_, Some(bits)) => format!(
+            "its key is of RSA with {bits} bits: a signature by it would keep a worker for tens of \
+             milliseconds in each handshake; RSA of 2048 to {RSA_BITS_MAX} bits, P-256, P-384, \
+             P-521 or Ed25519 is expected"
+        ),
+        (other, None) => format!("it cannot be used with the key in {}: {other}", key.path),
     };
     SetupError::new(&certificate.path, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::certificates;
+    use crate::config::Pem;
+
+    #[test]
+    fn a_chain_put_together_without_line_breaks_is_whole() {
+        let made = || rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+        let (first, second) = (made().cert, made().cert);
+        let text = first.pem().trim_end().to_owned() + second.pem().trim_end();
+        let bytes = text.as_bytes().into();
+        let file = Pem { path: "a.pem".into(), place: "/a.pem".into(), bytes };
+        assert_eq!(certificates(&file).unwrap(), [first.der().clone(), second.der().clone()]);
+    }
 }

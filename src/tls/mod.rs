@@ -10,16 +10,23 @@
 //! handshake is over. What went wrong is a [`TlsFault`] for the engine to tell. Who may connect,
 //! how long a handshake may take and how many there may be is not decided here.
 
+mod certificate;
 mod client;
 mod error;
 mod fault;
 mod identity;
+mod inventory;
+mod pem;
 mod pins;
+mod provider;
+mod secp521r1;
 mod server;
 mod session;
+mod trust;
 
 pub use client::{Client, Clients};
 pub use error::SetupError;
+pub use inventory::{Entry, Use};
 pub use pins::pin_of;
 pub use server::Server;
 pub use session::{Failure, Received, Session};
@@ -27,20 +34,16 @@ pub use session::{Failure, Received, Session};
 use crate::config::{ClientTls, Config, ServerTls};
 use crate::engine::errors::TlsFault;
 use client::Verifiers;
-use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::ServerConfig;
 use rustls::{SupportedProtocolVersion, version};
 use server::Tickets;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What both sides call what they speak (RFC 7858 has none; IANA's registry of ALPN does).
 const PROTOCOL: &[u8] = b"dot";
 /// Older versions are not spoken (RFC 9325 §3.1.1).
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
-}
 
 /// What one configuration says of TLS, understood.
 #[derive(Default)]
@@ -51,6 +54,8 @@ pub struct Setup {
     listeners: Vec<Option<Arc<ServerConfig>>>,
     /// What clients' tickets are sealed with, by what their holders had to show.
     tickets: Vec<Tickets>,
+    /// The certificates in the configuration's files.
+    certificates: Vec<Entry>,
 }
 
 impl std::fmt::Debug for Setup {
@@ -79,7 +84,21 @@ impl Setup {
             };
             setup.listeners.push(listener.tls.as_ref().map(server).transpose()?);
         }
+        setup.certificates = inventory::of(config)?;
         Ok(setup)
+    }
+
+    /// The certificates in the configuration's files: shown, and trusted.
+    pub fn certificates(&self) -> &[Entry] {
+        &self.certificates
+    }
+
+    /// Why the latest session with the upstream at `address` could not be made secure, if that was
+    /// `fault` and there is more to say than it does.
+    pub fn evidence(&self, address: SocketAddr, fault: TlsFault) -> Option<String> {
+        let clients = self.upstreams.iter().flatten();
+        let mut clients = clients.filter(|client| client.address() == address);
+        clients.find_map(|client| client.evidence(fault))
     }
 
     /// A session of the configuration's listener `number` with a client; `None`: it is none for

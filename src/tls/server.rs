@@ -5,7 +5,9 @@
 //! changes what clients have to show: whoever had to show less before must not come in with that.
 
 use super::client::Verifiers;
-use super::{PROTOCOL, Session, SetupError, VERSIONS, identity, provider};
+use super::provider::provider;
+use super::trust::ClientVerifier;
+use super::{PROTOCOL, Session, SetupError, VERSIONS, identity};
 use crate::config::{ClientAuth, Pem, ServerTls};
 use crate::engine::errors::TlsFault;
 use rustls::crypto::{
@@ -118,11 +120,14 @@ fn client_verifier(
         ClientAuth::Request => Some(any(false)),
         ClientAuth::Require => Some(any(true)),
         ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
-            let roots = verifiers.roots(file)?;
+            let trusted = verifiers.trusted(file)?;
+            let roots = Arc::clone(&trusted.roots);
             let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
             let builder = if optional { builder.allow_unauthenticated() } else { builder };
             let path = file.map_or("", |file| &file.path);
-            Some(builder.build().map_err(|error| SetupError::new(path, error.to_string()))?)
+            let issued =
+                builder.build().map_err(|error| SetupError::new(path, error.to_string()))?;
+            Some(Arc::new(ClientVerifier { trusted, issued }))
         }
     })
 }

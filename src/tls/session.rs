@@ -5,7 +5,7 @@
 //! nothing more is read until it is taken. Plain bytes are taken only when the handshake is over,
 //! and with it all verification: before that nothing can leave that was given here.
 
-use super::fault::fault_of;
+use super::fault::{Evidence, fault_of, of_handshake};
 use crate::engine::errors::TlsFault;
 use rustls::client::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -45,14 +45,21 @@ pub struct Session {
     connection: Connection,
     /// Decrypted bytes wait to be taken.
     waiting: bool,
+    /// Where it is kept why it failed; clients are not told of.
+    evidence: Option<Arc<Evidence>>,
 }
 
 impl Session {
     /// With a server that must be known by `name`.
-    pub(super) fn connect(config: Arc<ClientConfig>, name: ServerName<'static>) -> Self {
+    pub(super) fn connect(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        evidence: Arc<Evidence>,
+    ) -> Self {
         let connection = ClientConnection::new(config, name);
         // It fails only for configurations without a version or with a name for ECH.
-        Self::of(connection.expect("the configuration was made for this").into())
+        let connection = connection.expect("the configuration was made for this").into();
+        Self { evidence: Some(evidence), ..Self::of(connection) }
     }
 
     /// With a client.
@@ -66,7 +73,7 @@ impl Session {
 
     fn of(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(SEALED_MAX));
-        Self { connection, waiting: false }
+        Self { connection, waiting: false, evidence: None }
     }
 
     /// The bytes that one can come to hold: a record on its way in and one decrypted, a record on
@@ -120,7 +127,7 @@ impl Session {
                 Err(error) => {
                     // The other end may care to know why.
                     let _ = self.connection.write_tls(socket);
-                    return Err(Failure::Tls(fault_of(&error)));
+                    return Err(Failure::Tls(self.failed(&error)));
                 }
             }
         }
@@ -140,6 +147,24 @@ impl Session {
             }
             Err(error) => Err(Failure::Socket(error)),
         }
+    }
+
+    /// The fault that `error` is, of which everything that is known is kept.
+    fn failed(&self, error: &rustls::Error) -> TlsFault {
+        let fault = fault_of(error);
+        if let Some(evidence) = &self.evidence
+            // Of a certificate the verifier has kept more.
+            && !(matches!(error, rustls::Error::InvalidCertificate(_))
+                && evidence.of(fault).is_some())
+        {
+            evidence.keep(fault, of_handshake(error).unwrap_or_else(|| fault.text().to_owned()));
+        }
+        fault
+    }
+
+    /// What there is to say of `fault`, by which it has failed.
+    pub fn evidence(&self, fault: TlsFault) -> Option<String> {
+        self.evidence.as_ref()?.of(fault)
     }
 
     /// Takes plain bytes to be sent, as many as make a record; returns how many. None before the

@@ -32,6 +32,7 @@ impl Turner<'_> {
             worker: self.seat.number,
             at: now,
             config: Arc::clone(&assignment.config),
+            tls: Arc::clone(&assignment.tls),
             edition: assignment.edition,
             verdicts: Arc::clone(&assignment.verdicts),
             core: self.seat.core,

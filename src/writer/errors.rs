@@ -8,6 +8,7 @@ use super::interfaces::Interfaces;
 use crate::config::{Config, Kind, Name, ServerBlock};
 use crate::engine::errors::{Fault, Operation, QueryError, Reason};
 use crate::engine::key::Transport;
+use crate::tls::Setup;
 use std::fmt::{self, Display};
 use std::io;
 
@@ -37,8 +38,13 @@ impl Display for Line<'_> {
     }
 }
 
-/// What went wrong with a query under `config`.
-pub(super) fn text(error: &QueryError, config: &Config, interfaces: &mut Interfaces) -> String {
+/// What went wrong with a query under `config`, whose TLS is `tls`.
+pub(super) fn text(
+    error: &QueryError,
+    config: &Config,
+    tls: &Setup,
+    interfaces: &mut Interfaces,
+) -> String {
     let mut reach = |verb: &str, what: &dyn Display| {
         let Some((address, transport)) = error.upstream else { return what.to_string() };
         let network = match transport {
@@ -60,7 +66,11 @@ pub(super) fn text(error: &QueryError, config: &Config, interfaces: &mut Interfa
                 Fault::System(number) => {
                     reach(verb, &format_args!("{call}: {}", system_text(number)))
                 }
-                Fault::Tls(fault) => reach(verb, &fault.text()),
+                Fault::Tls(fault) => {
+                    let upstream = error.upstream.map(|(address, _)| address);
+                    let evidence = upstream.and_then(|address| tls.evidence(address, fault));
+                    reach(verb, &evidence.as_deref().unwrap_or(fault.text()))
+                }
                 Fault::Unknown => reach(verb, &"connection failed"),
             }
         }
@@ -111,7 +121,7 @@ fn last_plugin(block: &ServerBlock) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Interfaces, Line, text};
+    use super::{Interfaces, Line, Setup, text};
     use crate::config::{Config, Host};
     use crate::engine::errors::{Fault, Operation, QueryError, Reason};
     use crate::engine::key::Transport;
@@ -125,7 +135,7 @@ mod tests {
     fn said(reason: Reason, transport: Transport, config: &Config) -> String {
         let upstream = Some(("192.0.2.1:53".parse().unwrap(), transport));
         let error = QueryError::new(0, b"\0", 1, (Rcode::ServFail, reason), upstream);
-        text(&error, config, &mut Interfaces::default())
+        text(&error, config, &Setup::default(), &mut Interfaces::default())
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::engine::errors::QueryError;
 use crate::engine::journal::{self, Page};
 use crate::log::{Event, Format, Level, Log, Value};
 use crate::moment::Moment;
+use crate::tls::Setup;
 use consolidation::Consolidations;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use errors::Line;
@@ -50,22 +51,30 @@ const ERRORS: &str = "plugin/errors";
 /// Editions of the configuration that are known: the present one and the one before.
 const EDITIONS_MAX: usize = 2;
 
+/// An edition of the configuration, and its TLS.
+#[derive(Clone, Debug)]
+struct Edition {
+    number: u32,
+    config: Arc<Config>,
+    tls: Arc<Setup>,
+}
+
 /// The configurations that records may be of. The first thread puts them in, the writer looks.
 #[derive(Debug, Default)]
-pub struct Editions(Mutex<VecDeque<(u32, Arc<Config>)>>);
+pub struct Editions(Mutex<VecDeque<Edition>>);
 
 impl Editions {
     /// From now on there is this one, too. Before any worker goes by it.
-    pub fn publish(&self, edition: u32, config: Arc<Config>) {
+    pub fn publish(&self, number: u32, config: Arc<Config>, tls: Arc<Setup>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.push_back((edition, config));
+        known.push_back(Edition { number, config, tls });
         let surplus = known.len().saturating_sub(EDITIONS_MAX);
         known.drain(..surplus);
     }
 
-    fn get(&self, edition: u32) -> Option<Arc<Config>> {
+    fn get(&self, number: u32) -> Option<Edition> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().find(|known| known.0 == edition).map(|known| Arc::clone(&known.1))
+        known.iter().find(|known| known.number == number).cloned()
     }
 }
 
@@ -73,6 +82,7 @@ impl Editions {
 struct Ledger {
     edition: u32,
     config: Arc<Config>,
+    tls: Arc<Setup>,
     /// Lines at the lowest level are written.
     debug: bool,
     /// Of each server block.
@@ -84,7 +94,8 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn new(edition: u32, config: Arc<Config>, outlets: Vec<Vec<Outlet>>) -> Self {
+    fn new(edition: Edition, outlets: Vec<Vec<Outlet>>) -> Self {
+        let Edition { number: edition, config, tls } = edition;
         let stages = || config.blocks.iter().map(|block| &block.stages);
         let rules = stages().map(|stages| stages.errors.as_ref());
         let blocks = rules.map(|errors| errors.map_or(&[][..], |errors| &errors.consolidate));
@@ -93,7 +104,7 @@ impl Ledger {
         let patterns = stages()
             .map(|stages| stages.log.iter().map(|rule| Pattern::new(&rule.format)).collect());
         let patterns = patterns.collect();
-        Self { edition, config, debug, blocks, patterns, outlets }
+        Self { edition, config, tls, debug, blocks, patterns, outlets }
     }
 }
 
@@ -234,14 +245,14 @@ impl Writer {
         if known.is_some() {
             return known;
         }
-        let config = self.editions.get(edition)?;
+        let known = self.editions.get(edition)?;
         if self.ledgers.len() == EDITIONS_MAX {
             self.close_oldest();
         }
         let place = self.ledgers.iter().position(|ledger| ledger.edition > edition);
         let place = place.unwrap_or(self.ledgers.len());
-        let outlets = tap::outlets(&config, &mut self.sinks, self.clock, self.log);
-        self.ledgers.insert(place, Ledger::new(edition, config, outlets));
+        let outlets = tap::outlets(&known.config, &mut self.sinks, self.clock, self.log);
+        self.ledgers.insert(place, Ledger::new(known, outlets));
         Some(place)
     }
 
@@ -257,7 +268,7 @@ impl Writer {
 
     fn take_error(&mut self, now: Moment, place: usize, error: &QueryError) {
         let ledger = &mut self.ledgers[place];
-        let text = errors::text(error, &ledger.config, &mut self.interfaces);
+        let text = errors::text(error, &ledger.config, &ledger.tls, &mut self.interfaces);
         let Some(rules) = ledger.blocks.get_mut(error.block as usize) else { return };
         if let Some(level) = rules.take(now, &text) {
             let line = Line { error, text: &text };

@@ -35,7 +35,7 @@ fn failed(edition: u32, name: &[u8]) -> ToWriter {
 fn written(editions: &[&str], messages: Vec<ToWriter>) -> Vec<String> {
     let known = Arc::<Editions>::default();
     for (number, directives) in editions.iter().enumerate() {
-        known.publish(number as u32, config(directives));
+        known.publish(number as u32, config(directives), Arc::default());
     }
     let (writer, mailbox) = Writer::new(Clock::start(), known, Log::text(note));
     messages.into_iter().for_each(|message| assert!(mailbox.try_send(message)));

@@ -37,6 +37,16 @@ pub(crate) enum Dates {
     ToCome,
 }
 
+impl Dates {
+    fn apply(self, params: &mut CertificateParams) {
+        (params.not_before, params.not_after) = match self {
+            Self::Now => (date_time_ymd(2020, 1, 1), date_time_ymd(2090, 1, 1)),
+            Self::Over => (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1)),
+            Self::ToCome => (date_time_ymd(2089, 1, 1), date_time_ymd(2090, 1, 1)),
+        };
+    }
+}
+
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -59,13 +69,20 @@ impl Authority {
     pub(crate) fn issue_for(&self, names: &[&str], dates: Dates) -> Identity {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        (params.not_before, params.not_after) = match dates {
-            Dates::Now => (date_time_ymd(2020, 1, 1), date_time_ymd(2090, 1, 1)),
-            Dates::Over => (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1)),
-            Dates::ToCome => (date_time_ymd(2089, 1, 1), date_time_ymd(2090, 1, 1)),
-        };
+        dates.apply(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// A certificate that is its own authority and a server's, as `openssl req -x509` makes it.
+    pub(crate) fn of_itself(names: &[&str], dates: Dates) -> Identity {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        dates.apply(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 

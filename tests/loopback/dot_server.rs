@@ -3,7 +3,7 @@
 //! Clients are blocking sockets with rustls over them, or scripted byte by byte. The upstream is
 //! the ordinary one for datagrams.
 
-use crate::certs::{Authority, Identity, load};
+use crate::certs::{Authority, Dates, Identity, load};
 use crate::streams::{framed, query, read_message};
 use crate::until::until;
 use crate::{PATIENCE, responder, start_with, sum};
@@ -184,6 +184,29 @@ fn whoever_must_show_a_certificate_and_has_none_asks_nothing() {
     assert_eq!(failed[TlsFault::Certificate as usize], 1, "{failed:?}");
     assert_eq!(failed[TlsFault::UnknownIssuer as usize], 1, "{failed:?}");
     assert_eq!(stats.queries, 1);
+    server.stop();
+}
+
+#[test]
+fn a_client_whose_certificate_is_its_own_authority_is_known_by_it() {
+    let site = Site::new();
+    let own = Authority::of_itself(&["client.test"], Dates::Now);
+    let other = Authority::of_itself(&["client.test"], Dates::Now);
+    let text = format!(
+        "tls://.:0 {{\n bind 127.0.0.1\n tls cert.pem key.pem clients.pem {{\n client_auth \
+         require_and_verify\n }}\n forward . {}\n}}\n",
+        site.upstreams.addresses()[0]
+    );
+    let files = [
+        ("cert.pem", &*site.identity.certificate),
+        ("key.pem", &*site.identity.key),
+        ("clients.pem", &*own.certificate),
+    ];
+    let server = start_with(load(&text, &files), 1);
+    ask(&mut connect(&server, &Arc::new(site.authority.client_with(&own))), 1);
+    let unknown = Arc::new(site.authority.client_with(&other));
+    try_ask(&mut connect(&server, &unknown), &query(2, OPT)).unwrap_err();
+    assert_eq!(sum(&server.stats()).queries, 1);
     server.stop();
 }
 

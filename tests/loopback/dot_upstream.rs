@@ -13,6 +13,7 @@ use onward::clock::Clock;
 use onward::engine::errors::TlsFault;
 use onward::engine::stats::UpstreamStats;
 use onward::server::Server;
+use onward::tls::{Failure, Received};
 use onward::traffic::answer::is_right;
 use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::{ServerConnection, StreamOwned};
@@ -136,6 +137,114 @@ fn a_certificate_that_cannot_be_verified_never_carries_a_query() {
         });
         assert!(seen.lock().unwrap().is_empty(), "{fault:?}: it has seen a probe");
         server.stop();
+    }
+}
+
+#[test]
+fn a_certificate_that_is_its_own_authority_is_believed_where_the_file_has_it() {
+    let (valid, over) = (Dates::Now, Dates::Over);
+    let own = Authority::of_itself(&["dns.test", "127.0.0.1"], valid);
+    let old = Authority::of_itself(&["127.0.0.1"], over);
+    let other = Authority::of_itself(&["127.0.0.1"], valid);
+    let cases: [(&Identity, &Identity, &str, Option<TlsFault>); 5] = [
+        (&own, &own, "", None),
+        (&own, &own, "tls_servername dns.test", None),
+        (&own, &own, "tls_servername other.test", Some(TlsFault::WrongName)),
+        (&old, &old, "", Some(TlsFault::Expired)),
+        (&own, &other, "", Some(TlsFault::UnknownIssuer)),
+    ];
+    for (shown, trusted, options, fault) in cases {
+        for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+            let (address, seen) = dot(shown.server_of(version), usize::MAX);
+            let options = format!("tls ca.pem\n {options}\n max_fails 0");
+            let files = [("ca.pem", &*trusted.certificate)];
+            let server = forwarding(&format!("tls://{address}"), &options, &files);
+            let asked = query(7, A);
+            let answer = ask(server.addresses()[0], &asked);
+            let handshakes = one(&server).handshakes;
+            match fault {
+                None => assert!(is_right(&asked, &answer), "{options}: {handshakes:?}"),
+                Some(fault) => {
+                    assert_eq!(outcome(&answer).0, SERVFAIL, "{fault:?}");
+                    assert!(handshakes.failed[fault as usize] > 0, "{fault:?}: {handshakes:?}");
+                    assert!(seen.lock().unwrap().is_empty(), "{fault:?}: it has seen a query");
+                }
+            }
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn why_a_handshake_failed_is_told_with_names_dates_and_alerts() {
+    let authority = Authority::new("good");
+    let identity = |names: &[&str], dates| authority.issue_for(names, dates);
+    let stranger = Authority::new("stranger");
+    let right = identity(&["127.0.0.1"], Dates::Now);
+    let cases: [(ServerConfig, &str, &[&str]); 7] = [
+        (
+            identity(&["other.test", "192.0.2.1"], Dates::Now).server(),
+            "",
+            &["it is valid for other.test, 192.0.2.1, not for 127.0.0.1", "tls_servername"],
+        ),
+        (
+            identity(&["127.0.0.1"], Dates::Over).server(),
+            "",
+            &["it has expired at 2021-01-01T00:00:00Z, ", " days ago"],
+        ),
+        (
+            identity(&["127.0.0.1"], Dates::ToCome).server(),
+            "",
+            &["it is not yet valid: it will be at 2089-01-01T00:00:00Z"],
+        ),
+        (
+            stranger.issue(&["127.0.0.1"]).server(),
+            "",
+            &["signed by unknown authority 'CN=stranger', which ca.pem does not have", "tls_pin"],
+        ),
+        (
+            Authority::of_itself(&["127.0.0.1"], Dates::Now).server(),
+            "",
+            &["signed by unknown authority: it is signed by itself", "'tls CA'", "'tls_pin'"],
+        ),
+        (right.server(), &format!("tls_pin {}", stranger.issue(&["a"]).pin()), &[&right.pin()]),
+        (
+            authority.strict_server(&right),
+            "",
+            &["it refused the handshake: alert certificate_required (116)", "'tls CERT KEY'"],
+        ),
+    ];
+    for (config, options, expected) in cases {
+        let (address, _) = dot(config, usize::MAX);
+        let body = format!("forward . tls://{address} {{\n tls ca.pem\n {options}\n }}");
+        let text = format!(".:0 {{\n bind 127.0.0.1\n errors\n {body}\n}}\n");
+        let files = [("ca.pem", &*authority.pem())];
+        let setup = onward::tls::Setup::new(&load(&text, &files), None).unwrap();
+        let fault = fail_handshake(setup.client(0).unwrap(), address);
+        let said = setup.evidence(address, fault).unwrap();
+        for part in expected {
+            assert!(said.contains(part), "{fault:?}: {said}");
+        }
+        assert!(said.starts_with("tls: ") && !said.contains('\n'), "{said}");
+    }
+}
+
+/// The fault by which a handshake with `address` ends.
+fn fail_handshake(client: &onward::tls::Client, address: SocketAddr) -> TlsFault {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(crate::PATIENCE)).unwrap();
+    let mut session = client.session();
+    let mut room = [0; 4096];
+    loop {
+        while session.wants_write() {
+            session.write(&mut stream).unwrap();
+        }
+        match session.receive(&mut stream, &mut room) {
+            Ok(Received::Bytes { .. }) => {}
+            Ok(Received::End) => panic!("the other end has closed the session"),
+            Err(Failure::Tls(fault)) => return fault,
+            Err(Failure::Socket(error)) => panic!("{error}"),
+        }
     }
 }
 

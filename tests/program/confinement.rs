@@ -3,6 +3,7 @@
 //! Read from what the kernel says of each thread. Becoming another account takes root, without
 //! which that is said aloud and skipped.
 
+use super::certs::Authority;
 use super::process::{Program, Stranger, directory, free_port, onward_in};
 use super::until::until;
 use onward::traffic::answer::Behaviour;
@@ -179,6 +180,32 @@ fn an_account_reads_the_corefile_again_or_says_that_it_cannot() {
     command.args(["--user", ACCOUNT.0, "--workers", "1"]).current_dir(&site);
     let words = "nobody will not be able to read the configuration again";
     let _again = Program::start(&mut command, |line| line.contains(words).then_some(()));
+    let _ = fs::remove_dir_all(site);
+}
+
+#[test]
+fn a_key_that_only_root_may_read_is_told_at_the_start() {
+    if !is_root() {
+        return;
+    }
+    let upstream = upstream();
+    let site = site("user_key", upstream.addresses()[0], "");
+    let identity = Authority::new("site").issue(&["dns.test"]);
+    fs::write(site.join("cert.pem"), &identity.certificate).unwrap();
+    fs::write(site.join("key.pem"), &identity.key).unwrap();
+    fs::write(site.join("more"), "whoami\n").unwrap();
+    let block = "tls://.:0 {\n bind 127.0.0.1\n tls cert.pem key.pem\n import more\n}\n";
+    fs::write(site.join("Corefile"), block).unwrap();
+    for (file, words) in [
+        ("key.pem", "key.pem again, so that no reload will succeed: Permission denied"),
+        ("more", "nobody will not be able to read the configuration again: "),
+    ] {
+        fs::set_permissions(site.join(file), fs::Permissions::from_mode(0o600)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
+        command.args(["--user", ACCOUNT.0, "--workers", "1"]).current_dir(&site);
+        Program::start(&mut command, |line| line.contains(words).then_some(()));
+        fs::set_permissions(site.join(file), fs::Permissions::from_mode(0o644)).unwrap();
+    }
     let _ = fs::remove_dir_all(site);
 }
 

@@ -4,13 +4,14 @@
 //! the world accepts. Skipped aloud where they are not installed (Debian: knot-dnsutils, dnsperf,
 //! unbound, dnsdist, knot-resolver).
 
-use super::certs::{Authority, Identity};
+use super::certs::{Authority, Dates, Identity};
 use super::process::{Program, directory, free_port, onward};
 use super::until::until;
 use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::responder::{Responder, Service};
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
@@ -75,6 +76,22 @@ impl Site {
         }
     }
 }
+
+/// A certificate that is its own authority, for dns.test and loopback, by OpenSSL: cert.pem and
+/// key.pem of `site`, and ca.pem the same.
+fn make_own(site: &Site, key: &[&str]) {
+    let (certificate, secret) = (site.path("cert.pem"), site.path("key.pem"));
+    let names = "subjectAltName=DNS:dns.test,IP:127.0.0.1";
+    let fixed = ["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=dns.test", "-addext", names];
+    let files = ["-out", &*certificate, "-keyout", &*secret];
+    let said = run("openssl", &[&fixed[..], &["-newkey"], key, &files].concat());
+    assert!(fs::exists(&certificate).unwrap(), "{said}");
+    fs::copy(&certificate, site.path("ca.pem")).unwrap();
+}
+
+const P521: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-521"];
+/// Of five primes: such a key is made in a second instead of a minute.
+const RSA_8192: &[&str] = &["rsa:8192", "-pkeyopt", "rsa_keygen_primes:5"];
 
 fn responder() -> Responder {
     let address = "127.0.0.1:0".parse().unwrap();
@@ -164,6 +181,97 @@ fn we_ask_unbound_over_tls() {
     );
     let _unbound = site.unbound(port, &lines);
     site.ask_over_tls(port);
+}
+
+#[test]
+fn we_ask_unbound_whose_certificate_is_its_own_authority_and_whose_key_is_large() {
+    if !is_installed("unbound") || !is_installed("kdig") || !is_installed("openssl") {
+        return;
+    }
+    for (test, key) in [("unbound_p521", P521), ("unbound_rsa8192", RSA_8192)] {
+        let (site, port) = (Site::new(test), free_port());
+        make_own(&site, key);
+        let lines = format!(
+            " tls-port: {port}\n tls-service-key: \"{}\"\n tls-service-pem: \"{}\"\n \
+             local-zone: \"onward.test.\" static\n local-data: \"n1.onward.test. A 10.7.0.1\"",
+            site.path("key.pem"),
+            site.path("cert.pem")
+        );
+        let _unbound = site.unbound(port, &lines);
+        site.ask_over_tls(port);
+    }
+}
+
+#[test]
+fn a_key_on_p521_is_served_and_its_chain_verified_by_openssl() {
+    if !is_installed("openssl") {
+        return;
+    }
+    let (site, upstream) = (Site::new("p521_server"), responder());
+    make_own(&site, P521);
+    let (_onward, server) =
+        site.onward("tls://", &format!("{TLS}\n forward . {}", upstream.addresses()[0]));
+    let (address, authority) = (server.to_string(), site.path("ca.pem"));
+    for version in ["-tls1_2", "-tls1_3"] {
+        let arguments = ["s_client", "-brief", "-verify_return_error", "-verify_hostname"];
+        let peer = ["dns.test", "-CAfile", &authority, "-connect", &address, version];
+        let said = run("openssl", &[&arguments[..], &peer].concat());
+        assert!(said.contains("Verification: OK"), "{version}: {said}");
+        assert!(said.contains("ECDSA") || said.contains("ecdsa_secp521r1_sha512"), "{said}");
+    }
+}
+
+#[test]
+fn a_key_that_cannot_sign_is_refused_with_its_size() {
+    if !is_installed("openssl") {
+        return;
+    }
+    let site = Site::new("rsa8192_server");
+    make_own(&site, RSA_8192);
+    let text =
+        format!("tls://.:0 {{\n bind 127.0.0.1\n root {}\n {TLS}\n whoami\n}}\n", site.path(""));
+    fs::write(site.directory.join("Corefile"), text).unwrap();
+    let said = run(env!("CARGO_BIN_EXE_onward"), &["check", "--conf", &site.path("Corefile")]);
+    assert!(said.contains("cert.pem: its key is of RSA with 8192 bits"), "{said}");
+}
+
+#[test]
+fn certificates_that_are_over_are_told_of_and_their_ends_are_a_metric() {
+    let (site, upstream) = (Site::new("expired"), responder());
+    let over = Authority::new("a \"site\"").issue_for(&["dns.test"], Dates::Over);
+    fs::write(site.directory.join("cert.pem"), &over.certificate).unwrap();
+    fs::write(site.directory.join("key.pem"), &over.key).unwrap();
+    let body = format!(
+        "{TLS}\n prometheus 127.0.0.1:0\n forward . tls://{} {{\n tls ca.pem\n }}",
+        upstream.addresses()[0]
+    );
+    let text = format!("tls://.:0 {{\n bind 127.0.0.1\n root {}\n {body}\n}}\n", site.path(""));
+    fs::write(site.directory.join("Corefile"), text).unwrap();
+    let corefile = site.path("Corefile");
+    let expected = "TLS: cert.pem: certificate 1 ('CN=rcgen self signed cert') has expired at \
+                    2021-01-01T00:00:00Z, ";
+    let said = run(env!("CARGO_BIN_EXE_onward"), &["check", "--conf", &corefile]);
+    assert!(said.contains(&format!("# [WARNING] {expected}")), "{said}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
+    let find = |line: &str| line.contains("has expired at").then(|| line.to_owned());
+    command.args(["--conf", &corefile, "--workers", "1"]);
+    let (mut program, warning) = Program::start(&mut command, find);
+    assert!(warning.contains(&format!("[WARNING] onward: {expected}")), "{warning}");
+    let page = program.wait_for("onward serves http://");
+    let address = page.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).unwrap();
+    let of = |used: &str, file: &str| {
+        let head = "onward_tls_certificate_not_after_seconds{";
+        let mut lines = metrics.lines().filter(|line| line.starts_with(head));
+        let (used, file) = (format!("use=\"{used}\""), format!("file=\"{file}\""));
+        lines.find(|line| line.contains(&used) && line.contains(&file)).unwrap_or_default()
+    };
+    assert!(of("server", "cert.pem").ends_with(" 1609459200"), "{metrics}");
+    let authority = of("authority", "ca.pem");
+    assert!(authority.contains("subject=\"CN=onward's tests\""), "{metrics}");
 }
 
 #[test]

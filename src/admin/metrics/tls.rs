@@ -1,4 +1,4 @@
-//! What Prometheus gets to read of TLS handshakes, on both sides.
+//! What Prometheus gets to read of TLS: handshakes on both sides, and certificates' ends.
 //!
 //! Labels: `side`, which is `clients` or `upstream`; `to`, the upstream; `result`, which is `full`,
 //! `resumed` or the fault. A series begins with the first handshake that it counts.
@@ -22,6 +22,24 @@ pub(super) fn of_handshakes(all: &mut Exposition, snapshot: &Snapshot) {
         if upstream.tls.is_some() {
             of_side(all, "upstream", &upstream.address.to_string(), &stats.handshakes);
         }
+    }
+}
+
+/// When the certificates of the configuration's files end.
+pub(super) fn of_certificates(all: &mut Exposition, snapshot: &Snapshot) {
+    for entry in snapshot.tls.certificates() {
+        let help = "End of validity of a certificate in the configuration's files, in seconds \
+                    since 1970, by its use: server (shown to clients), client (shown to \
+                    upstreams), authority.";
+        let number = entry.number.to_string();
+        let labels = [
+            ("use", entry.used.name()),
+            ("file", &*entry.file),
+            ("number", &*number),
+            ("subject", &*entry.subject),
+        ];
+        let end = entry.not_after.as_secs_f64();
+        all.gauge("onward_tls_certificate_not_after_seconds", help, &labels, end);
     }
 }
 

@@ -1,0 +1,134 @@
+//! The certificates in a configuration's files, and when they end.
+//!
+//! A served certificate that has run out takes the service with it, and nothing says so before: so
+//! each is told at the start and by `check` if it is no longer or not yet valid, and its end is a
+//! metric. Those that the system trusts are the system's.
+
+use super::certificate::{Certificate, Shown};
+use super::{SetupError, identity};
+use crate::config::{Config, Pem};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// Certificates of one file that are listed: more than a chain or a site's own authorities have.
+/// Of a longer file those that end first.
+const ENTRIES_MAX: usize = 32;
+
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Use {
+    /// Listeners show it to clients.
+    Server,
+    /// Upstreams are shown it.
+    Client,
+    /// What it has issued is believed.
+    Authority,
+}
+
+impl Use {
+    /// In a word, as the metric's label has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Authority => "authority",
+        }
+    }
+}
+
+/// A certificate in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is for.
+    pub used: Use,
+    /// The file, as it was written.
+    pub file: String,
+    /// Its place in the file, from 1.
+    pub number: usize,
+    /// Its subject, printable.
+    pub subject: String,
+    /// Valid from this time since 1970.
+    pub not_before: Duration,
+    /// And up to this.
+    pub not_after: Duration,
+}
+
+impl Entry {
+    /// What is wrong with it at `now`, in words.
+    pub fn trouble(&self, now: Duration) -> Option<String> {
+        let Self { file, subject, number, .. } = self;
+        let which = format!("TLS: {file}: certificate {number} ('{subject}')");
+        let then = match self.used {
+            Use::Server => "clients will refuse it",
+            Use::Client => "upstreams that ask for it will refuse it",
+            Use::Authority => "what it has issued is refused",
+        };
+        if now > self.not_after {
+            let days = (now - self.not_after).as_secs() / 86_400;
+            let end = Shown(self.not_after);
+            return Some(format!("{which} has expired at {end}, {days} days ago: {then}"));
+        }
+        let begin = Shown(self.not_before);
+        (now < self.not_before)
+            .then(|| format!("{which} is not yet valid, not before {begin}: {then} until then"))
+    }
+}
+
+/// The certificates in the files of `config`, each once for each use.
+pub(super) fn of(config: &Config) -> Result<Vec<Entry>, SetupError> {
+    let mut files: Vec<(Use, &Pem)> = Vec::new();
+    for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        files.push((Use::Server, &tls.certificate));
+        files.extend(tls.authorities.iter().map(|file| (Use::Authority, file)));
+    }
+    for tls in config.upstreams().filter_map(|(_, upstream)| upstream.tls.as_ref()) {
+        files.extend(tls.identity.iter().map(|(certificate, _)| (Use::Client, certificate)));
+        files.extend(tls.authorities.iter().map(|file| (Use::Authority, file)));
+    }
+    let mut entries = Vec::new();
+    let mut seen = HashSet::new();
+    for (used, file) in files {
+        if seen.insert((used, &*file.place)) {
+            entries.extend(of_file(used, file)?);
+        }
+    }
+    Ok(entries)
+}
+
+fn of_file(used: Use, file: &Pem) -> Result<Vec<Entry>, SetupError> {
+    let mut entries = Vec::new();
+    for (place, der) in identity::certificates(file)?.iter().enumerate() {
+        // One that is of no use was refused before; one that rustls alone can read has no dates.
+        let Some(certificate) = Certificate::read(der) else { continue };
+        let (not_before, not_after) = certificate.validity();
+        let (file, number) = (file.path.clone(), place + 1);
+        let subject = certificate.subject();
+        entries.push(Entry { used, file, number, subject, not_before, not_after });
+    }
+    entries.sort_by_key(|entry| entry.not_after);
+    entries.truncate(ENTRIES_MAX);
+    entries.sort_by_key(|entry| entry.number);
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, Use};
+    use std::time::Duration;
+
+    #[test]
+    fn a_certificate_is_told_of_before_its_time_and_after_it() {
+        let day = |number: u64| Duration::from_secs(number * 86_400);
+        let (file, subject) = ("a.pem".to_owned(), "CN=a".to_owned());
+        let (not_before, not_after) = (day(10), day(20));
+        let entry = Entry { used: Use::Server, file, number: 2, subject, not_before, not_after };
+        for now in [day(10), day(15), day(20)] {
+            assert_eq!(entry.trouble(now), None);
+        }
+        let early = entry.trouble(day(9)).unwrap();
+        assert!(early.contains("is not yet valid, not before 1970-01-11T00:00:00Z"), "{early}");
+        let late = entry.trouble(day(23)).unwrap();
+        let head = "TLS: a.pem: certificate 2 ('CN=a') has expired at 1970-01-21T00:00:00Z, 3 days";
+        assert!(late.starts_with(head) && late.ends_with("clients will refuse it"), "{late}");
+    }
+}
