@@ -17,6 +17,8 @@ pub struct Inbox {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// Bytes still to come of a message whose beginning was taken: they are passed over.
+    passing: usize,
 }
 
 /// A message is longer than allowed.
@@ -74,9 +76,28 @@ impl Inbox {
         Ok(Some(&self.bytes[message..message + len]))
     }
 
+    /// The next message, if there is one, and whether it was cut: of one longer than `len_max` the
+    /// first `len_max` bytes are returned, and the rest is passed over as it comes.
+    pub fn next_or_beginning(&mut self, len_max: usize) -> Option<(&[u8], bool)> {
+        let passed = self.passing.min(self.end - self.start);
+        self.start += passed;
+        self.passing -= passed;
+        let waiting = &self.bytes[self.start..self.end];
+        let prefix = waiting.first_chunk::<PREFIX_LEN>().filter(|_| self.passing == 0)?;
+        let whole = usize::from(u16::from_be_bytes(*prefix));
+        let len = whole.min(len_max);
+        if waiting.len() < PREFIX_LEN + len {
+            return None;
+        }
+        let message = self.start + PREFIX_LEN;
+        self.start = message + len;
+        self.passing = whole - len;
+        Some((&self.bytes[message..message + len], len < whole))
+    }
+
     /// Part of a message has come, and the rest has not.
     pub fn is_within_message(&self) -> bool {
-        self.start < self.end
+        self.start < self.end || self.passing > 0
     }
 }
 
@@ -208,6 +229,45 @@ mod tests {
         inbox.filled(2);
         assert_eq!(inbox.next(512), Err(TooLong));
         assert_eq!(inbox.next(65_535), Ok(None));
+    }
+
+    #[test]
+    fn of_a_message_beyond_the_bound_the_beginning_is_taken_and_the_next_is_whole() {
+        let stream = [&[0, 9][..], b"too long!", &[0, 4], b"next", &[0, 5], b"again"].concat();
+        for split in 0..=stream.len() {
+            let (mut inbox, mut messages) = (Inbox::default(), Vec::new());
+            for piece in [&stream[..split], &stream[split..]] {
+                inbox.room()[..piece.len()].copy_from_slice(piece);
+                inbox.filled(piece.len());
+                while let Some((message, cut)) = inbox.next_or_beginning(4) {
+                    messages.push((message.to_vec(), cut));
+                }
+            }
+            let expected =
+                [(b"too ".to_vec(), true), (b"next".to_vec(), false), (b"agai".to_vec(), true)];
+            assert_eq!(messages, expected, "split at {split}");
+            assert!(!inbox.is_within_message());
+        }
+    }
+
+    #[test]
+    fn the_longest_message_takes_no_more_room_than_the_bound() {
+        let mut inbox = Inbox::default();
+        let stream = [&[0xff, 0xff][..], &[7; 65_535]].concat().repeat(3);
+        let mut cut = 0;
+        let mut rest = &stream[..];
+        while !rest.is_empty() {
+            let room = inbox.room();
+            let count = room.len().min(rest.len());
+            room[..count].copy_from_slice(&rest[..count]);
+            inbox.filled(count);
+            rest = &rest[count..];
+            while let Some((message, true)) = inbox.next_or_beginning(2_000) {
+                assert_eq!(message, [7; 2_000]);
+                cut += 1;
+            }
+        }
+        assert!(cut == 3 && inbox.bytes.len() <= Inbox::bytes_max(2_000));
     }
 
     #[test]

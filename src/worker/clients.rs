@@ -25,7 +25,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Streams accepted from a listener in a turn.
 const ACCEPT_MAX: usize = 64;
-/// A longer query closes its stream: none that can be answered is nearly as long.
+/// Bytes of a query that are kept: none that can be answered is nearly as long. Of a longer one the
+/// beginning is taken, which is answered with FORMERR, and the rest is passed over.
 const QUERY_LEN_MAX: usize = 4096;
 
 struct Slot {
@@ -236,13 +237,10 @@ impl ClientStreams {
                 slot.paused = true;
                 break;
             }
-            let Ok(message) = slot.stream.inbox.next(QUERY_LEN_MAX) else {
-                broken = true;
-                break;
-            };
-            let Some(message) = message else { break };
+            let next = slot.stream.inbox.next_or_beginning(QUERY_LEN_MAX);
+            let Some((message, cut)) = next else { break };
             let out = &mut self.reply[..];
-            if let Some(len) = engine.on_query(now, ask, message, false, out) {
+            if let Some(len) = engine.on_query(now, ask, message, cut, out) {
                 let write = |room: &mut [u8]| {
                     room[..len].copy_from_slice(&out[..len]);
                     len

@@ -199,15 +199,28 @@ fn queries_in_single_bytes_are_answered_and_so_is_a_client_that_has_said_its_las
 }
 
 #[test]
-fn a_message_that_is_too_long_ends_its_stream() {
-    let server = start("127.0.0.1:0", &stanza(&["127.0.0.1:9".parse().unwrap()]), 1);
+fn a_query_that_is_too_long_gets_formerr_and_the_next_its_answer() {
+    let (address, _) = upstream(listen(), serve_plainly);
+    let server = start("127.0.0.1:0", &stanza(&[address]), 1);
     let mut stream = client(server.addresses()[0]);
-    stream.write_all(&[0xff, 0xff, 0]).unwrap();
-    let ended = stream.read(&mut [0]).or_else(|error| match error.kind() {
-        ErrorKind::ConnectionReset => Ok(0),
-        _ => Err(error),
-    });
-    assert_eq!(ended.unwrap(), 0);
+    for len in [4_097, 10_000, 65_535] {
+        // An OPT with one option that says nothing, as long as it takes.
+        let plain = query(1, &[1]);
+        let padding = (len - plain.len() - 14) as u16;
+        let mut opt = vec![0, 0, 41, 4, 208, 0, 0, 0, 0];
+        opt.extend((padding + 4).to_be_bytes());
+        opt.extend([0, 12]);
+        opt.extend(padding.to_be_bytes());
+        opt.resize(opt.len() + usize::from(padding), 0);
+        let long = query(1, &opt);
+        assert_eq!(long.len(), len);
+        let both = [framed(&long), framed(&query(2, &[]))].concat();
+        stream.write_all(&both).unwrap();
+        let refusal = read_message(&mut stream).unwrap();
+        assert_eq!(refusal[..6], [0, 1, 0x81, 0x81, 0, 1], "{len}: {refusal:x?}");
+        let answer = read_message(&mut stream).unwrap();
+        assert!(is_right(&query(2, &[]), &answer), "{len}: {answer:x?}");
+    }
     server.stop();
 }
 

@@ -131,7 +131,7 @@ impl<'a> Query<'a> {
         let refuse = |rcode, asked, question| Rejection::Refusal { rcode, asked, question };
         let [questions, answers, authorities, additionals] = [word(2), word(3), word(4), word(5)];
         let question = match Question::parse(packet) {
-            Some(question) if questions == 1 && !truncated => question,
+            Some(question) if questions == 1 => question,
             _ if asked.flags & flags::OPCODE != 0 => {
                 return Err(refuse(Rcode::NotImp, asked, None));
             }
@@ -146,7 +146,7 @@ impl<'a> Query<'a> {
             return Err(refuse(Rcode::NotImp, asked, None));
         }
         // No more than an IXFR's SOA, an OPT and a TSIG can be asked for.
-        if whole.is_none() || answers > 1 || authorities > 1 || additionals > 2 {
+        if truncated || whole.is_none() || answers > 1 || authorities > 1 || additionals > 2 {
             return Err(refuse(Rcode::FormErr, asked, Some(question)));
         }
         if extras.version > 0 {
