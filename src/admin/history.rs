@@ -8,6 +8,7 @@
 
 use crate::control::snapshot::Snapshot;
 use crate::engine::histogram::{Latency, add_each};
+use crate::engine::tally::RCODES;
 use crate::moment::Moment;
 use crate::status::{HISTORY_MINUTES, RATE_SECONDS};
 use std::collections::{BTreeMap, VecDeque};
@@ -34,7 +35,7 @@ pub(super) struct WorkerSample {
 pub(super) struct Sample {
     at: Moment,
     pub(super) queries: u64,
-    pub(super) rcodes: [u64; 16],
+    pub(super) rcodes: [u64; RCODES],
     pub(super) drops: Vec<u64>,
     pub(super) latency: Latency,
     /// Answers, and how long they took.

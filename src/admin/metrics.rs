@@ -11,7 +11,7 @@ mod templates;
 mod tls;
 
 use super::exposition::{Buckets, Exposition, Label};
-use crate::config::Listener;
+use crate::config::{Listener, rcode_mnemonic};
 use crate::control::LoadState;
 use crate::control::snapshot::{BATCHES, Ports, Snapshot};
 use crate::engine::histogram::{EDGES, edge_seconds};
@@ -19,8 +19,8 @@ use crate::engine::pool::PoolState;
 use crate::engine::stats::{
     AGES, DROP_REASON_NAMES, PoolStats, REASON_NAMES, StageCounts, Stats, UpstreamStats,
 };
+use crate::engine::tally::rcode_at;
 use crate::sys::{process, thread};
-use domain::base::iana::Rcode;
 use std::net::SocketAddr;
 
 /// What the reference calls the plugin behind the series about upstreams.
@@ -35,9 +35,10 @@ pub(super) struct Facts {
     pub(super) reloads: [u64; 2],
 }
 
-/// The mnemonic of a response code.
-pub(super) fn rcode_name(rcode: usize) -> String {
-    Rcode::masked_from_int(rcode as u8).to_string()
+/// The mnemonic of the response code that is counted at `place`.
+pub(super) fn rcode_name(place: usize) -> String {
+    let Some(rcode) = rcode_at(place) else { return "other".to_owned() };
+    rcode_mnemonic(rcode).map_or_else(|| rcode.to_string(), str::to_owned)
 }
 
 /// All series, as text.
@@ -155,8 +156,8 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
             of_pool(all, to, transport, stats, &state);
         }
         let answers = snapshot.tallies.upstreams.get(number);
-        for (rcode, answers) in answers.into_iter().flatten().enumerate() {
-            let rcode = rcode_name(rcode);
+        for (place, answers) in answers.into_iter().flatten().enumerate() {
+            let rcode = rcode_name(place);
             let labels = [PROXY, ("to", to), ("rcode", &rcode)];
             let (count, sum) = (answers.count(), answers.sum_seconds());
             let buckets = Buckets::new(edges(), &answers.cumulative(), count, sum);
@@ -302,7 +303,7 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Facts, text};
+    use super::{Facts, rcode_name, text};
     use crate::control::snapshot::Snapshot;
     use crate::engine::key::Transport;
     use crate::engine::stages::template::TemplateStats;
@@ -403,6 +404,12 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn response_codes_have_their_mnemonics() {
+        let names = [0, 5, 12, 16, 17, 18].map(rcode_name);
+        assert_eq!(names, ["NOERROR", "REFUSED", "12", "BADVERS", "BADCOOKIE", "other"]);
     }
 
     #[test]

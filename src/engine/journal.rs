@@ -297,13 +297,9 @@ pub fn is_kept(config: &Config) -> bool {
     config.blocks.iter().any(wants)
 }
 
-/// A reply that we wrote to a question of so many bytes, as it is told.
-pub fn replied(reply: &[u8], question_len: usize, asked: &Asked) -> Replied {
-    Replied {
-        flags: u16_at(reply, 2).unwrap_or(0),
-        rcode: kinds::rcode(reply, question_len, asked),
-        size: reply.len() as u16,
-    }
+/// A reply that we wrote, with this response code of 12 bits, as it is told.
+pub fn replied(reply: &[u8], rcode: u16) -> Replied {
+    Replied { flags: u16_at(reply, 2).unwrap_or(0), rcode, size: reply.len() as u16 }
 }
 
 #[cfg(test)]

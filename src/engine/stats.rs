@@ -8,6 +8,7 @@ use super::errors::{TLS_FAULTS, TlsFault};
 use super::histogram::{Latency, add_each};
 use super::stages::Step;
 use super::stages::template::TemplateStats;
+use super::tally::RCODES;
 use crate::config::order;
 use std::time::Duration;
 
@@ -55,8 +56,8 @@ pub const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
 pub struct Stats {
     /// Packets from clients.
     pub queries: u64,
-    /// Replies by the header's response code.
-    pub replies: [u64; 16],
+    /// Replies by response code, in the order of [`RCODES`].
+    pub replies: [u64; RCODES],
     /// Packets dropped, by [`DropReason`].
     pub drops: [u64; DROP_REASONS],
     /// Queries that joined one already on its way.

@@ -9,7 +9,7 @@
 
 use super::histogram::{Coarse, Latency, Sizes, add_each};
 use super::key::Transport;
-use super::message::kind;
+use super::message::{Rcode, kind};
 use super::stats::StageCounts;
 use crate::config::{Config, Name};
 use std::collections::HashMap;
@@ -20,8 +20,13 @@ use std::time::Duration;
 pub const SITES_MAX: usize = 1_024;
 /// Nothing is counted here.
 pub const NOWHERE: u32 = u32::MAX;
-/// Response codes of a header.
-pub const RCODES: usize = 16;
+/// Response codes that are counted apart: the sixteen of a header, BADVERS, BADCOOKIE and the rest,
+/// in this order.
+pub const RCODES: usize = 19;
+/// Those of more than four bits (RFC 6891 §6.1.3) that are counted apart.
+const EXTENDED: [u16; 2] = [Rcode::BadVers as u16, BAD_COOKIE];
+/// The server cookie is wrong (RFC 7873 §8).
+const BAD_COOKIE: u16 = 23;
 
 /// The types that are counted apart, in the order of their numbers here; the rest is the last. A,
 /// AAAA, CNAME, DNSKEY, DS, MX, NSEC, NSEC3, NS, PTR, RRSIG, SOA, SRV, TXT, HTTPS, SVCB and those
@@ -114,7 +119,7 @@ pub struct Outcome {
     pub transport: Transport,
     /// From its arrival to its reply.
     pub took: Duration,
-    /// The reply's response code.
+    /// The reply's response code, of 12 bits.
     pub rcode: u16,
     /// The reply's bytes; none if there is no reply.
     pub len: usize,
@@ -226,7 +231,7 @@ impl Tallies {
     pub fn end(&mut self, site: u32, outcome: &Outcome) {
         let Some(tally) = self.counts.get_mut(site as usize) else { return };
         let by_code = if outcome.answered { &mut tally.answered } else { &mut tally.failed };
-        by_code[usize::from(outcome.rcode) % RCODES] += 1;
+        by_code[place_of_rcode(outcome.rcode)] += 1;
         tally.durations.add(outcome.took);
         tally.response_sizes[way(outcome.transport)].add(outcome.len);
     }
@@ -245,7 +250,7 @@ impl Tallies {
     #[inline]
     pub fn upstream(&mut self, upstream: usize, rcode: u16, took: Duration) {
         if let Some(answers) = self.upstreams.get_mut(upstream) {
-            answers[usize::from(rcode) % RCODES].add(took);
+            answers[place_of_rcode(rcode)].add(took);
         }
     }
 
@@ -278,6 +283,21 @@ fn way(transport: Transport) -> usize {
         Transport::Udp => 0,
         Transport::Tcp => 1,
     }
+}
+
+/// The place among [`RCODES`] of a response code of 12 bits.
+#[inline]
+pub fn place_of_rcode(rcode: u16) -> usize {
+    if rcode < 16 {
+        return rcode.into();
+    }
+    let extended = EXTENDED.iter().position(|known| *known == rcode);
+    16 + extended.unwrap_or(EXTENDED.len())
+}
+
+/// The response code at this place among [`RCODES`]; `None`: any that is not counted apart.
+pub fn rcode_at(place: usize) -> Option<u16> {
+    if place < 16 { Some(place as u16) } else { EXTENDED.get(place - 16).copied() }
 }
 
 /// The place of a type in [`KINDS`], or behind them.

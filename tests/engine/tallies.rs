@@ -3,7 +3,7 @@
 //! Each query counts once when it comes and once when it ends, where its zone says, also across a
 //! new configuration.
 
-use crate::common::wire::{Ask, answer};
+use crate::common::wire::{Ask, Writer, answer, question_of, word_at};
 use crate::world::{World, client, corefile};
 use onward::config::{Config, Host};
 use onward::engine::tally::{SITES_MAX, Sites, Tally};
@@ -60,6 +60,43 @@ fn a_query_is_counted_by_its_zone_type_and_family_and_ends_as_it_was_answered() 
     assert_eq!(world.engine.tallies().sites.len(), 3, "only blocks that say so are counted");
     let upstream = &world.engine.tallies().upstreams[0];
     assert_eq!((upstream[0].count(), upstream[0].sum_seconds()), (1, 0.003));
+    world.finish();
+}
+
+/// An upstream's response code of more than four bits, whose lower bits are those of another.
+#[test]
+fn an_extended_response_code_is_delivered_counted_and_forgotten_as_what_it_is() {
+    let text = "test {\n bind 127.0.0.1\n prometheus\n cache\n forward . 192.0.2.1\n}\n";
+    let mut world = World::new(&config(text));
+    for (code, place, lower, answers) in
+        [(16, 16, 0, 0), (16, 16, 0, 1), (23, 17, 7, 0), (19, 18, 3, 0), (18, 18, 2, 0)]
+    {
+        for edns in [true, false] {
+            let ask = Ask::new(1, "a.test");
+            let ask = if edns { ask.with_edns(1_232) } else { ask };
+            let (count, before) = (if edns { place } else { 2 }, tally(&world, "test.").answered);
+            let seen = world.engine.tallies().upstreams[0][place].count();
+            world.ask(1, &ask);
+            let sent = world.only_sent();
+            let header = [word_at(&sent.bytes, 0), 0x8180 | lower, 1, answers, 0, 1];
+            let mut writer = Writer::new(header);
+            writer.bytes.extend_from_slice(question_of(&sent.bytes));
+            for _ in 0..answers {
+                writer.record(&[0xc0, 12], 1, 1, 300, &[192, 0, 2, 1]);
+            }
+            writer.opt(1_232, (code >> 4) as u8, 0, false, &[]);
+            assert!(world.respond(sent.connection, &writer.bytes));
+            let got = world.only_got();
+            let message = domain::base::Message::from_octets(&got.bytes[..]).unwrap();
+            let expected = if edns { code } else { 2 };
+            assert_eq!(message.opt_rcode().to_int(), expected, "{code}, EDNS {edns}");
+            let mut after = before;
+            after[count] += 1;
+            assert_eq!(tally(&world, "test.").answered, after, "{code}, EDNS {edns}");
+            assert_eq!(world.engine.tallies().upstreams[0][place].count(), seen + 1);
+        }
+    }
+    assert_eq!(world.engine.stats().replies[..3], [0, 0, 5], "none was made NOERROR");
     world.finish();
 }
 

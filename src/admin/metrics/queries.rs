@@ -102,8 +102,8 @@ fn of_requests(all: &mut Exposition, server: &str, zone: &str, tally: &Tally) {
 
 fn of_responses(all: &mut Exposition, server: &str, zone: &str, plugin: &str, tally: &Tally) {
     for (by_code, plugin) in [(&tally.answered, plugin), (&tally.failed, "")] {
-        for (rcode, count) in by_code.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let rcode = rcode_name(rcode);
+        for (place, count) in by_code.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let rcode = rcode_name(place);
             let labels =
                 [("server", server), ("zone", zone), VIEW, ("rcode", &*rcode), ("plugin", plugin)];
             let help = "Replies, by response code.";

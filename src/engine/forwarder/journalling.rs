@@ -6,12 +6,13 @@
 //! [`Forwarder::swap_page`]. In any other block all of this is one test of a bool.
 
 use super::Forwarder;
+use super::replies::Written;
 use crate::engine::exchange::{Client, Dismissed, Waiter};
 use crate::engine::journal::kinds::{self, kind_of};
 use crate::engine::journal::{Asking, Event, Journal, Page, Record, Span, replied};
 use crate::engine::key::Transport;
 use crate::engine::message::query::Asked;
-use crate::engine::message::{Question, u16_at};
+use crate::engine::message::{Question, reply, u16_at};
 use crate::engine::stats::Stats;
 use crate::moment::Moment;
 
@@ -81,6 +82,7 @@ impl Forwarder {
             let asking = self.asking(now, client, packet, what);
             let subject = Subject { block, asking, name: what.1.name(packet) };
             let unix = self.caches.unix();
+            let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
             end(&mut self.journal, &mut self.stats, now, unix, &subject, reply);
         }
     }
@@ -93,7 +95,7 @@ impl Forwarder {
         now: Moment,
         slot: u32,
         waiter: Dismissed,
-        reply: Option<&[u8]>,
+        reply: Option<Written<'_>>,
     ) {
         let Some(block) = self.block_that_wants(slot) else { return };
         let asking = self.asking_waiter(slot, self.exchanges.dismissed(waiter));
@@ -201,10 +203,11 @@ fn end(
     now: Moment,
     unix: u32,
     subject: &Subject<'_>,
-    reply: Option<&[u8]>,
+    reply: Option<Written<'_>>,
 ) {
     let (asked, question_len) = (&subject.asking.asked, subject.name.len() + 4);
-    let told = reply.map(|reply| replied(reply, question_len, asked));
+    let told = reply.map(|reply| replied(reply.bytes, reply.rcode));
+    let reply = reply.map(|reply| reply.bytes);
     if let (Some(reply), Some(full)) = (reply, journal.taps(subject.block)) {
         let mut record = subject.record(Event::ClientResponse, now);
         record.reply = told;

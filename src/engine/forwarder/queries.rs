@@ -12,7 +12,7 @@ use crate::engine::exchange::{Client, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
 use crate::engine::message::reply::{ExtendedError, Finish};
-use crate::engine::message::{HEADER_LEN, Rcode, flags};
+use crate::engine::message::{HEADER_LEN, Rcode, flags, reply};
 use crate::engine::routes::Home;
 use crate::engine::stages::Step;
 use crate::engine::stats::DropReason;
@@ -79,7 +79,7 @@ impl Forwarder {
                 let bytes =
                     question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
                 let len = write_error(out, &asked, bytes, *rcode, None, Finish::PLAIN);
-                self.count_reply(&out[..len]);
+                self.count_reply(*rcode as u16);
                 return Some(len);
             }
         }
@@ -157,7 +157,8 @@ impl Forwarder {
         reply: &[u8],
         answered: bool,
     ) {
-        let rcode = self.count_reply(reply);
+        let rcode = reply::rcode(reply);
+        self.count_reply(rcode);
         let (transport, took, len) = (client.transport(), Duration::ZERO, reply.len());
         self.count_outcome(site, &Outcome { transport, took, rcode, len, answered });
         if rcode == Rcode::ServFail as u16 {

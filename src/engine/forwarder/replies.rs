@@ -10,16 +10,24 @@ use crate::engine::exchange::{Client, Dismissed, Exchanges, Waiter};
 use crate::engine::key::Transport;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::Asked;
-use crate::engine::message::reply::{Finish, ReplyTo, write_answer};
+use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
-use crate::engine::message::{HEADER_LEN, Rcode, flags, reply};
+use crate::engine::message::{HEADER_LEN, Rcode, reply};
 use crate::engine::stats::DropReason;
-use crate::engine::tally::Outcome;
+use crate::engine::tally::{Outcome, place_of_rcode};
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
 /// The longest message that a stream carries.
 pub const STREAM_MESSAGE_MAX: usize = u16::MAX as usize;
+
+/// A reply to a client as it was written.
+#[derive(Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub(super) bytes: &'a [u8],
+    /// The response code, of 12 bits.
+    pub(super) rcode: u16,
+}
 
 impl Forwarder {
     /// Whom the next reply of [`Forwarder::next_reply`] is for.
@@ -40,11 +48,13 @@ impl Forwarder {
         let slot = self.exchanges.slot(answered.exchange)?;
         let waiter = self.exchanges.next_waiter(slot)?;
         let Answered { at, response, remembered, .. } = answered;
-        let len = self.write_response(slot, waiter, packet, response, *remembered, out);
-        Some(self.reply_to(*at, slot, waiter, &out[..len], true))
+        let (len, rcode) = self.write_response(slot, waiter, packet, response, *remembered, out);
+        let written = Written { bytes: &out[..len], rcode };
+        Some(self.reply_to(*at, slot, waiter, written, true))
     }
 
-    /// Writes a waiter's copy of a response, or what it gets instead.
+    /// Writes a waiter's copy of a response, or what it gets instead; returns the length and the
+    /// response code.
     fn write_response(
         &mut self,
         slot: u32,
@@ -53,16 +63,17 @@ impl Forwarder {
         response: &Response,
         remembered: Option<Remembered>,
         out: &mut [u8],
-    ) -> usize {
+    ) -> (usize, u16) {
         if let Some(len) = self.write_instead(slot, waiter, remembered, out) {
-            return len;
+            return (len, reply::rcode(out));
         }
         let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot));
+        let rcode = rcode_for(response, to.asked);
         let len = write_answer(out, packet, response, &to);
         self.exchanges.spell(slot, waiter, out);
         self.bound_ttls(remembered, &mut out[..len]);
         self.rearrange(slot, &mut out[..len]);
-        len
+        (len, rcode)
     }
 
     /// The client of the next reply is gone: it gets none.
@@ -94,37 +105,38 @@ impl Forwarder {
                 continue;
             };
             let held = self.held.remove(&slot).filter(|_| !goes_on);
-            let (len, answered) = match held {
+            let ((len, rcode), answered) = match held {
                 Some((response, packet)) => {
-                    let len =
+                    let written =
                         self.write_response(slot, waiter, &packet, &response, remembered, out);
                     self.held.insert(slot, (response, packet));
-                    (len, true)
+                    (written, true)
                 }
                 None => match self.write_instead(slot, waiter, remembered, out) {
-                    Some(len) => (len, true),
+                    Some(len) => ((len, reply::rcode(out)), true),
                     None => (self.write_failure(slot, waiter, reason, out), false),
                 },
             };
-            return Some(self.reply_to(at, slot, waiter, &out[..len], answered));
+            let written = Written { bytes: &out[..len], rcode };
+            return Some(self.reply_to(at, slot, waiter, written, answered));
         }
     }
 
-    /// Writes the news that there is no response.
+    /// Writes the news that there is no response; returns its length and response code.
     fn write_failure(
         &mut self,
         slot: u32,
         waiter: Dismissed,
         reason: Reason,
         out: &mut [u8],
-    ) -> usize {
+    ) -> (usize, u16) {
         let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot));
         let ReplyTo { asked, question, finish, .. } = to;
         let rcode = Rcode::ServFail;
         let len = write_error(out, asked, question, rcode, reason.extended(), finish);
         self.exchanges.spell(slot, waiter, out);
         self.log_exchange(slot, rcode, reason);
-        len
+        (len, rcode as u16)
     }
 
     /// How the block finishes its replies whose exchange is or was just in `slot`.
@@ -146,14 +158,15 @@ impl Forwarder {
         at: Moment,
         slot: u32,
         waiter: Dismissed,
-        written: &[u8],
+        written: Written<'_>,
         answered: bool,
     ) -> Reply {
         let &Waiter { client, since, site, .. } = self.exchanges.dismissed(waiter);
         let (transport, took) = (client.transport(), at.since(since));
-        let rcode = self.count_reply(written);
+        let Written { bytes, rcode } = written;
+        self.count_reply(rcode);
         self.journal_waiter(at, slot, waiter, Some(written));
-        let outcome = Outcome { transport, took, rcode, len: written.len(), answered };
+        let outcome = Outcome { transport, took, rcode, len: bytes.len(), answered };
         self.count_outcome(site, &outcome);
         if rcode == Rcode::ServFail as u16 {
             self.watch.failed(at, self.exchanges.name(slot));
@@ -163,14 +176,12 @@ impl Forwarder {
         if let Some(stream) = client.stream {
             self.clients.answered(stream);
         }
-        Reply { client, len: written.len() }
+        Reply { client, len: bytes.len() }
     }
 
-    /// Counts a reply by its response code, and returns that.
-    pub(super) fn count_reply(&mut self, reply: &[u8]) -> u16 {
-        let rcode = reply::rcode(reply) & flags::RCODE;
-        self.stats.replies[usize::from(rcode)] += 1;
-        rcode
+    /// Counts a reply by its response code, of 12 bits.
+    pub(super) fn count_reply(&mut self, rcode: u16) {
+        self.stats.replies[place_of_rcode(rcode)] += 1;
     }
 
     /// Counts what became of a query that was understood.

@@ -7,7 +7,7 @@
 
 use crate::engine::message::query::Asked;
 use crate::engine::message::{
-    HEADER_LEN, NAME_LEN_MAX, Rcode, Record, flags, kind, u16_at, u32_at,
+    HEADER_LEN, NAME_LEN_MAX, Rcode, Record, kind, u16_at, u32_at,
 };
 
 /// A success.
@@ -35,18 +35,6 @@ fn records(reply: &[u8], question_len: usize) -> impl Iterator<Item = (usize, Re
         place = record.end;
         Some((section, record))
     })
-}
-
-/// The response code of 12 bits. One with answers has no upper bits, so most need no look at their
-/// OPT.
-pub fn rcode(reply: &[u8], question_len: usize, asked: &Asked) -> u16 {
-    let low = u16_at(reply, 2).unwrap_or(0) & flags::RCODE;
-    if asked.edns.is_none() || counts(reply)[0] > 0 {
-        return low;
-    }
-    let opt = records(reply, question_len).find(|(_, record)| record.kind == kind::OPT);
-    let high = opt.and_then(|(_, record)| reply.get(record.fixed + 4)).copied();
-    u16::from(high.unwrap_or(0)) << 4 | low
 }
 
 /// The kind of a reply with this code. `unix`: the time by the calendar, for signatures.
@@ -85,8 +73,9 @@ fn has_expired(reply: &[u8], question_len: usize, unix: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{DENIAL, ERROR, SUCCESS, kind_of, rcode};
+    use super::{DENIAL, ERROR, SUCCESS, kind_of};
     use crate::engine::message::query::{Asked, Edns};
+    use crate::engine::message::u16_at;
 
     const QUESTION: &[u8] = b"\x01a\0\0\x01\0\x01";
 
@@ -120,7 +109,7 @@ mod tests {
     }
 
     fn kind(reply: &[u8], asked: &Asked) -> u8 {
-        let code = rcode(reply, QUESTION.len(), asked);
+        let code = u16_at(reply, 2).unwrap_or(0) & 15;
         kind_of(reply, QUESTION.len(), asked, code, 1_000)
     }
 
@@ -163,15 +152,6 @@ mod tests {
             assert_eq!(kind(&signed(expires, begins), &asked(Some(false))), SUCCESS);
             assert_eq!(kind(&signed(expires, begins), &asked(None)), SUCCESS);
         }
-    }
-
-    #[test]
-    fn the_codes_upper_bits_are_the_opts() {
-        let opt = b"\0\0\x29\x04\xd0\x01\0\0\0\0\0".to_vec();
-        let message = reply(7, [&[], &[record(6, &[0; 22])], &[opt]]);
-        assert_eq!(rcode(&message, QUESTION.len(), &asked(Some(false))), 23);
-        assert_eq!(rcode(&message, QUESTION.len(), &asked(None)), 7);
-        assert_eq!(kind(&message, &asked(Some(false))), ERROR);
     }
 
     #[test]

@@ -171,14 +171,9 @@ fn answer_flags(response: &Response, asked: &Asked) -> (u16, u8) {
     let wants_ad = asked.flags & flags::AD != 0 || asked.edns.is_some_and(|edns| edns.dnssec_ok);
     let from_upstream = flags::AA | flags::TC | flags::RA | if wants_ad { flags::AD } else { 0 };
     let from_client = flags::RD | flags::CD;
-    let rcode_high = response.opt.map_or(0, |opt| opt.rcode_high);
-    // Without an OPT the upper bits have no place: the code would read as another one.
-    let rcode = match (rcode_high, asked.edns) {
-        (1.., None) => Rcode::ServFail as u16,
-        _ => response.flags & flags::RCODE,
-    };
+    let rcode = rcode_for(response, asked);
     let passed = (response.flags & from_upstream) | (asked.flags & from_client);
-    (flags::QR | passed | rcode, if asked.edns.is_some() { rcode_high } else { 0 })
+    (flags::QR | passed | rcode & flags::RCODE, (rcode >> 4) as u8)
 }
 
 /// The last end of an RRset at or before `limit` (an offset in `packet`), and the records up to
@@ -266,7 +261,16 @@ pub(super) fn write_opt(
     len + padding
 }
 
-/// The response code in a reply that we wrote, for counting.
+/// The response code in the header of a reply that we wrote.
 pub fn rcode(reply: &[u8]) -> u16 {
     u16_at(reply, 2).unwrap_or(0) & flags::RCODE
+}
+
+/// The response code of 12 bits that a client gets of `response`: one that its header cannot hold
+/// would read as another, so who speaks no EDNS gets SERVFAIL.
+pub fn rcode_for(response: &Response, asked: &Asked) -> u16 {
+    match response.rcode() {
+        16.. if asked.edns.is_none() => Rcode::ServFail as u16,
+        rcode => rcode,
+    }
 }
