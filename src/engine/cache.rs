@@ -20,7 +20,7 @@ pub mod eviction;
 pub mod refresh;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(in crate::engine) mod tests;
 
 pub use entry::Key;
 

@@ -26,7 +26,8 @@ pub enum DropReason {
     QueryDenied,
     /// The reply could not be sent: socket buffer full or peer unreachable.
     ReplyNotSent,
-    /// An upstream's packet is no response to a QUERY with one question.
+    /// An upstream's packet is no response to a QUERY with one question, or a record of it cannot be
+    /// read to its end.
     ResponseMalformed,
     /// No query with its id is outstanding on its connection: late, repeated or forged.
     ResponseUnmatched,

@@ -36,7 +36,10 @@ fn response(query: &[u8], rcode: u16, ttl: u32) -> Vec<u8> {
     writer.bytes.extend_from_slice(question_of(query));
     match (fails, denies) {
         (true, _) => {}
-        (_, false) => writer.record(&[0xc0, 12], kind, 1, ttl, &[203, 0, 113, 7]),
+        (_, false) => {
+            let (address, len) = ([203, 0, 113, 7].repeat(4), if kind == 28 { 16 } else { 4 });
+            writer.record(&[0xc0, 12], kind, 1, ttl, &address[..len]);
+        }
         (_, true) => {
             let times = [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1];
             let data = [&[0, 0][..], &times, &ttl.to_be_bytes()].concat();

@@ -24,7 +24,7 @@ fn still_answers(mut world: World, sent: &Sent) {
 
 #[test]
 fn a_wrong_packet_is_dropped_and_counted_and_the_exchange_goes_on() {
-    let forgeries: [(_, _, Forge); 15] = [
+    let forgeries: [(_, _, Forge); 19] = [
         ("wrong id", DropReason::ResponseUnmatched, |packet| packet[0] ^= 1),
         ("wrong id", DropReason::ResponseUnmatched, |packet| packet[1] ^= 0x80),
         ("wrong name", DropReason::ResponseWrongQuestion, |packet| packet[14] ^= 1),
@@ -40,6 +40,17 @@ fn a_wrong_packet_is_dropped_and_counted_and_the_exchange_goes_on() {
         ("a header alone", DropReason::ResponseWrongQuestion, |packet| packet.truncate(12)),
         ("cut in a record", DropReason::ResponseMalformed, |packet| packet.truncate(40)),
         ("too many records", DropReason::ResponseMalformed, |packet| packet[7] = 9),
+        ("an owner that loops", DropReason::ResponseMalformed, |packet| packet[30] = 29),
+        ("an owner further on", DropReason::ResponseMalformed, |packet| packet[30] = 33),
+        ("an address of five bytes", DropReason::ResponseMalformed, |packet| {
+            packet[40] = 5;
+            packet.push(0);
+        }),
+        ("an alias that loops", DropReason::ResponseMalformed, |packet| {
+            (packet[32], packet[40]) = (5, 2);
+            packet.truncate(41);
+            packet.extend([0xc0, 41]);
+        }),
     ];
     for (what, reason, forge) in forgeries {
         let mut world = world();

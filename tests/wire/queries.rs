@@ -12,7 +12,7 @@ use domain::base::iana::{Opcode, OptionCode};
 use domain::base::name::ToName;
 use onward::engine::key::Way;
 use onward::engine::message::query::{Edns, Query, Rejection, UPSTREAM_LEN_MAX, add_options};
-use onward::engine::message::{HEADER_LEN, Rcode};
+use onward::engine::message::{HEADER_LEN, Question, Rcode};
 
 /// What becomes of a query, in the words of the contract, as `domain` reads it.
 #[derive(Debug, PartialEq)]
@@ -188,5 +188,8 @@ fn a_query_that_the_buffer_did_not_hold_is_a_format_error() {
     let packet = Ask::new(7, "www.example.org").bytes();
     assert!(Query::parse(&packet, false).is_ok());
     let rejected = Query::parse(&packet, true).unwrap_err();
-    assert!(matches!(rejected, Rejection::Refusal { rcode: Rcode::FormErr, question: None, .. }));
+    let Rejection::Refusal { rcode, question, .. } = rejected else { panic!("{rejected:?}") };
+    assert_eq!((rcode, question), (Rcode::FormErr, Question::parse(&packet)));
+    let nothing_left = Query::parse(&packet[..20], true).unwrap_err();
+    assert!(matches!(nothing_left, Rejection::Refusal { question: None, .. }));
 }

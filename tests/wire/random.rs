@@ -121,13 +121,7 @@ pub(crate) fn random_set(dice: &mut Dice, writer: &mut Writer, spots: &mut Vec<S
     let count = 1 + dice.below(5);
     for _ in 0..count {
         let start = writer.bytes.len();
-        let data = match kind {
-            2 | 5 => random_owner(dice, spots).0,
-            _ => {
-                let length = dice.below(60);
-                dice.bytes(length)
-            }
-        };
+        let data = random_data(dice, spots, kind);
         writer.record(&owner, kind, class, ttl, &data);
         spots.push((start, length));
         if dice.one_in(2) {
@@ -137,6 +131,23 @@ pub(crate) fn random_set(dice: &mut Dice, writer: &mut Writer, spots: &mut Vec<S
         }
     }
     count as u16
+}
+
+/// Data of the form of this type.
+fn random_data(dice: &mut Dice, spots: &[Spot], kind: u16) -> Vec<u8> {
+    let length = dice.below(60);
+    let name = random_owner(dice, spots).0;
+    match kind {
+        1 => dice.bytes(4),
+        28 => dice.bytes(16),
+        2 | 5 => name,
+        6 => [name, random_owner(dice, spots).0, dice.bytes(20)].concat(),
+        15 => [dice.bytes(2), name].concat(),
+        16 => [vec![length as u8], dice.bytes(length), vec![1, b'x']].concat(),
+        46 => [dice.bytes(18), name, dice.bytes(length)].concat(),
+        64 => [dice.bytes(2), name].concat(),
+        _ => dice.bytes(length),
+    }
 }
 
 /// A name as it goes on the wire, and its length when spelt out.

@@ -6,7 +6,7 @@
 //! are checked after each step.
 
 mod expiry;
-pub(super) mod messages;
+pub(in crate::engine) mod messages;
 mod model;
 
 use super::{Cache, EntryKey, Found, Key};
@@ -297,17 +297,18 @@ fn an_opt_is_in_the_reply_if_it_was_in_the_query_and_holds_nothing_of_the_hop_bu
 fn a_reply_too_long_for_its_client_ends_between_two_sets_with_tc() {
     let mut bed = Bed::plain();
     let owners = ["w.test", "x.test", "y.test"];
-    let set = |owner: &str| (0, name(owner), A, 60, vec![7; 300]);
-    let mut records = owners.map(set).to_vec();
+    // Of 14 addresses in 308 bytes each.
+    let set = |owner: &str| vec![a(owner, 60); 14];
+    let mut records = owners.map(set).concat();
     records.insert(0, cname("w.test", "x.test", 60));
     bed.put("w.test", PLAIN, &records).unwrap();
     let Found::Reply { entry, .. } = bed.get("w.test") else { panic!("it is there") };
     let plain = asked(flags::RD, None);
     let reply = bed.write(entry, "W.test", &plain, 512).unwrap();
-    assert_eq!((reply.flags, reply.ttls), (PLAIN | flags::TC, vec![60; 2]));
+    assert_eq!((reply.flags, reply.ttls), (PLAIN | flags::TC, vec![60; 15]));
     assert_eq!(reply.question, question("W.test", A));
     let whole = bed.write(entry, "w.test", &plain, 1_500).unwrap();
-    assert_eq!((whole.flags, whole.ttls.len()), (PLAIN, 4));
+    assert_eq!((whole.flags, whole.ttls.len()), (PLAIN, 43));
 }
 
 #[test]
@@ -365,17 +366,17 @@ fn a_full_class_gives_up_one_entry_for_another_and_the_other_class_none() {
 #[test]
 fn bytes_are_bounded_besides() {
     let mut bed = Bed::new(&small(1_000, 16 * BLOCK_LEN));
-    let long = |text: &str| (0, name(text), A, 60, vec![7; 300]);
+    let long = |text: &str| vec![a(text, 60), (2, name(""), kind::TXT, 60, vec![0; 283])];
     for number in 0..50 {
         let text = format!("n{number}.test");
-        bed.put(&text, PLAIN, &[long(&text)]).unwrap();
+        bed.put(&text, PLAIN, &long(&text)).unwrap();
         assert!(bed.cache.bytes() <= 16 * BLOCK_LEN);
     }
     assert_eq!(bed.cache.len(), [5, 0]);
     // A longer answer in its own place makes room among the others.
     let text = "n49.test";
-    bed.put(text, PLAIN, &[long(text), long(text), long(text)]).unwrap();
-    assert_eq!(bed.reply(text).ttls, [60; 3]);
+    bed.put(text, PLAIN, &[long(text), long(text), long(text)].concat()).unwrap();
+    assert_eq!(bed.reply(text).ttls, [60; 6]);
 }
 
 #[test]

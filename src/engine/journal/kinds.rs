@@ -6,9 +6,7 @@
 //! for a client who wants signatures.
 
 use crate::engine::message::query::Asked;
-use crate::engine::message::{
-    HEADER_LEN, NAME_LEN_MAX, Rcode, Record, kind, u16_at, u32_at,
-};
+use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, Record, kind, u16_at, u32_at};
 
 /// A success.
 pub const SUCCESS: u8 = 1;

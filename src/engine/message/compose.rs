@@ -2,7 +2,7 @@
 //!
 //! A [`Composer`] writes a reply straight into the caller's buffer: header and question at once,
 //! records one after the other as long as there is room, and last our OPT, whose room is set
-//! aside from the start. What does not fit is left out and TC says so. Names in records are given
+//! aside from the start. What does not fit is left out, and TC says so unless it is additional. Names in records are given
 //! as they go on the wire, so an owner can be a pointer to the question's name ([`QNAME`]). What
 //! the records say is the stages' business; errors are the same thing without any record.
 
@@ -65,6 +65,9 @@ pub struct Composer<'a> {
     len: usize,
     /// Where records must end so that our OPT fits behind them.
     room: usize,
+    /// A record did not fit, so what follows it is left out too.
+    full: bool,
+    /// One that is required did not.
     truncated: bool,
 }
 
@@ -86,9 +89,9 @@ impl<'a> Composer<'a> {
         let error_len = if why.is_some() { EDE_LEN } else { 0 };
         let room = limit.min(out.len()) - opt_len(asked, error_len, &finish);
         let questions = u16::from(!question.is_empty());
-        let (counts, truncated) = ([0; 3], false);
+        let (counts, full, truncated) = ([0; 3], false, false);
         let why = why.map(|why| (why as u16, &[][..]));
-        Self { out, asked, finish, why, questions, counts, len, room, truncated }
+        Self { out, asked, finish, why, questions, counts, len, room, full, truncated }
     }
 
     /// Appends a record, sections in their order. When it does not fit, neither it nor what
@@ -96,8 +99,9 @@ impl<'a> Composer<'a> {
     pub fn record(&mut self, section: Section, record: &NewRecord<'_>) {
         let data_len: usize = record.data.iter().map(|part| part.len()).sum();
         let fixed = self.len + record.owner.len();
-        if self.truncated || fixed + 10 + data_len > self.room {
-            self.truncated = true;
+        if self.full || fixed + 10 + data_len > self.room {
+            self.full = true;
+            self.truncated |= section != Section::Additional;
             return;
         }
         self.out[self.len..fixed].copy_from_slice(record.owner);
@@ -252,5 +256,19 @@ mod tests {
         let response = Response::parse(&out[..len]).unwrap();
         assert_eq!(response.counts, [2, 0, 0]);
         assert!(response.flags & flags::TC != 0 && len <= 512, "{len}");
+    }
+
+    #[test]
+    fn an_additional_record_that_does_not_fit_is_not_missed() {
+        let (asked, mut out) = (asked(), [0; OWN_LEN_MAX]);
+        let mut composer = Composer::new(&mut out, 512, &asked, QUESTION, Finish::PLAIN, None);
+        for section in [Section::Answer, Section::Additional, Section::Additional] {
+            let data: &[&[u8]] = &[&[1; 250]];
+            composer
+                .record(section, &NewRecord { owner: &QNAME, kind: 16, class: 3, ttl: 0, data });
+        }
+        let len = composer.end(0, Rcode::NoError);
+        let response = Response::parse(&out[..len]).unwrap();
+        assert_eq!((response.counts, response.flags & flags::TC), ([1, 0, 0], 0));
     }
 }

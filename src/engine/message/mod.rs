@@ -1,12 +1,14 @@
 //! Views over wire bytes: checked, without copies, without a panic on any input.
 //!
 //! [`query`] understands what a client asked and writes what goes upstream; [`response`]
-//! understands what an upstream answered; [`reply`] writes what the client gets of it and
-//! [`compose`] what we answer ourselves. This file holds what they share: the header's layout
+//! understands what an upstream answered; [`reply`] writes what the client gets of it, [`cut`] says
+//! which part of it fits, and [`compose`] writes what we answer ourselves; [`data`] looks into records. This file holds what they share: the header's layout
 //! (RFC 1035 §4.1.1, RFC 6895 §2), names and the walk over records. Off the hot path,
 //! and as the oracle in the tests, the `domain` crate does all this.
 
 pub mod compose;
+mod cut;
+mod data;
 pub mod query;
 pub mod reply;
 pub mod response;
@@ -94,6 +96,10 @@ pub mod kind {
     pub const DS: u16 = 43;
     /// Signature over records (RFC 4034 §3).
     pub const RRSIG: u16 = 46;
+    /// The next name of a zone, and the types here: proof of what there is not (RFC 4034 §4).
+    pub const NSEC: u16 = 47;
+    /// The same with hashed names (RFC 5155).
+    pub const NSEC3: u16 = 50;
     /// Transaction signature (RFC 8945).
     pub const TSIG: u16 = 250;
     /// What changed in a zone since then (RFC 1995).

@@ -3,14 +3,15 @@
 //! An upstream's response with the parts of the hop exchanged ([`write_answer`]), or a few words of
 //! our own ([`super::compose`]). In both the id, the question's spelling, RD and CD are the
 //! client's; AD is passed only to who asked for it (RFC 6840 §5.8); an OPT of ours is there if and
-//! only if the client sent one (RFC 6891 §7); and what exceeds the client's limit is cut between
-//! two RRsets, with TC set and the OPT kept (RFC 2181 §9). A server block may want more of it:
-//! [`Finish`] says what.
+//! only if the client sent one (RFC 6891 §7); and of what exceeds the client's limit the optional
+//! part is left out, or TC is set ([`super::cut`]), with the OPT kept. A server block may want more
+//! of it: [`Finish`] says what.
 
 use super::compose::EDE_LEN;
+use super::cut::{Kept, cut};
 use super::query::{Asked, OPT_LEN, opt_record, pad};
 use super::response::Response;
-use super::{HEADER_LEN, Rcode, Record, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at};
+use super::{HEADER_LEN, Rcode, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at};
 
 /// A longer extended error of an upstream, which carries a text, is not passed on.
 pub const EDE_LEN_MAX: usize = 128;
@@ -139,7 +140,8 @@ pub fn write_whole(
     Some(end + write_opt(out, end, to.asked, rcode_high, error, &to.finish))
 }
 
-/// The same for a response that is too long for its client: as many whole RRsets as fit, and TC.
+/// The same for a response that is too long for its client: as many whole RRsets as fit, and TC if
+/// one is missing that is required.
 pub fn write_cut(
     out: &mut [u8],
     packet: &[u8],
@@ -149,11 +151,12 @@ pub fn write_cut(
 ) -> usize {
     let start = HEADER_LEN + to.question.len();
     let room = to.limit - start - opt_len(to.asked, error.len(), &to.finish);
-    let (kept, counts) = cut(packet, response, response.start + room);
+    let kept = cut(packet, response, response.start + room);
+    let Kept { end: kept_end, counts, truncated } = kept;
     let (word, rcode_high) = answer_flags(response, to.asked);
-    write_answer_head(out, to, word | flags::TC, counts);
-    let end = start + kept - response.start;
-    out[start..end].copy_from_slice(&packet[response.start..kept]);
+    write_answer_head(out, to, word | if truncated { flags::TC } else { 0 }, counts);
+    let end = start + kept_end - response.start;
+    out[start..end].copy_from_slice(&packet[response.start..kept_end]);
     end + write_opt(out, end, to.asked, rcode_high, error, &to.finish)
 }
 
@@ -174,32 +177,6 @@ fn answer_flags(response: &Response, asked: &Asked) -> (u16, u8) {
     let rcode = rcode_for(response, asked);
     let passed = (response.flags & from_upstream) | (asked.flags & from_client);
     (flags::QR | passed | rcode & flags::RCODE, (rcode >> 4) as u8)
-}
-
-/// The last end of an RRset at or before `limit` (an offset in `packet`), and the records up to
-/// there by section.
-fn cut(packet: &[u8], response: &Response, limit: usize) -> (usize, [u16; 3]) {
-    let mut kept = (response.start, [0; 3]);
-    let mut counts = [0; 3];
-    let mut place = response.start;
-    let mut before: Option<Record> = None;
-    for section in 0..3 {
-        for index in 0..response.counts[section] {
-            let Some(record) = Record::parse(packet, place) else { return kept };
-            let same_set =
-                index > 0 && before.is_some_and(|before| before.is_of_set(&record, packet));
-            if !same_set && place <= limit {
-                kept = (place, counts);
-            }
-            if place > limit {
-                return kept;
-            }
-            counts[section] += 1;
-            place = record.end;
-            before = Some(record);
-        }
-    }
-    kept
 }
 
 /// The head of an upstream's answer with so many records by section, and our OPT if the client

@@ -3,9 +3,10 @@
 //! The steps of believing are the forwarder's: the header first ([`id`](super::id) and
 //! [`is_response`]), then [`answers`], and only then the walk over all records
 //! ([`Response::parse`]), so that a flood of forgeries costs a look at a dozen bytes each. Every
-//! record must lie within the message and the counts must be true: a message cut between two
-//! records is a broken one.
+//! record must lie within the message and be readable to its end ([`super::data`]), and the counts
+//! must be true: a message cut between two records is a broken one.
 
+use super::data::is_sound;
 use super::{HEADER_LEN, Question, Record, flags, kind, option, u16_at};
 
 /// Whether the header is a response's, to a QUERY, with one question.
@@ -90,8 +91,8 @@ impl Response {
         high << 4 | self.flags & flags::RCODE
     }
 
-    /// Walks all records. `None` if one does not lie within the message, the counts claim more
-    /// than there is, or there are two OPTs. The records behind an OPT, where servers put nothing
+    /// Walks all records. `None` if one does not lie within the message or cannot be read to its
+    /// end, the counts claim more than there is, or there are two OPTs. The records behind an OPT, where servers put nothing
     /// but signatures of the hop, do not count: only the additional section has any.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         Self::behind(packet, Question::parse(packet)?.end())
@@ -113,6 +114,8 @@ impl Response {
                         return None;
                     }
                     opt = Some(UpstreamOpt::parse(packet, &record));
+                } else if !is_sound(packet, &record) {
+                    return None;
                 } else if opt.is_none() {
                     kept += 1;
                     end = place;

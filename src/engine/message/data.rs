@@ -1,0 +1,256 @@
+//! Whether a record can be read to its end: its owner's name, and data of the form of its type.
+//!
+//! An upstream's records go to clients and into caches as they came, so a name that never ends, or
+//! data that claim more than they have, would only be found by the next who reads them. What is
+//! checked: names, in the owner and in the data of the types that have any (RFC 1035 §3.3 and those
+//! that RFC 3597 §4 lists), whose pointers must each lead to a name that has ended before
+//! (RFC 1035 §4.1.4) and which are 255 octets long at most; that names and numbers fill the data exactly; strings (RFC 1035 §3.3.14);
+//! the lengths of addresses. What is behind the names of RRSIG, NSEC, SVCB and the like is for those
+//! who understand it, and all other types are bytes.
+
+use super::compose::QNAME;
+use super::{HEADER_LEN, NAME_LEN_MAX, Record, class, kind, u16_at};
+
+/// Labels and pointers of a name at most: a bound on what a chain of pointers costs.
+const STEPS_MAX: usize = NAME_LEN_MAX;
+
+/// Whether `record`, which [`Record::parse`] has found in `packet`, can be read to its end. The
+/// packet's question must be a whole name.
+#[inline]
+pub(super) fn is_sound(packet: &[u8], record: &Record) -> bool {
+    // Most owners are a pointer to the question.
+    let owner_ends = packet[record.start..].starts_with(&QNAME)
+        || name_end(packet, record.start, record.fixed).is_some();
+    let len = record.end - record.data;
+    owner_ends
+        && match (record.kind, record.class) {
+            (kind::A, class::IN) => len == 4,
+            (kind::AAAA, class::IN) => len == 16,
+            _ => Form::of(record.kind).is_none_or(|form| form.fits(packet, record)),
+        }
+}
+
+/// Behind the name at `start`, or behind the pointer that completes it, which lies before `limit`.
+/// `None`: it does not end, is longer than a name may be, or does not lie where it should.
+fn name_end(packet: &[u8], start: usize, limit: usize) -> Option<usize> {
+    let (mut place, mut len, mut end) = (start, 0, None);
+    // Where the labels before the next pointer begin. That leads to a name that has ended by then.
+    let (mut piece, mut limit) = (start, limit);
+    for _ in 0..STEPS_MAX {
+        let length = *packet.get(..limit)?.get(place)?;
+        match length {
+            0 => return (len < NAME_LEN_MAX).then_some(end.unwrap_or(place + 1)),
+            1..=63 => {
+                place += 1 + usize::from(length);
+                len += 1 + usize::from(length);
+            }
+            0xc0.. => {
+                let target = usize::from(u16_at(&packet[..limit], place)? & 0x3fff);
+                if !(HEADER_LEN..piece).contains(&target) {
+                    return None;
+                }
+                end.get_or_insert(place + 2);
+                (place, piece, limit) = (target, target, piece);
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// What the data of a type consist of, in this order.
+struct Form {
+    /// Bytes of numbers.
+    fixed: usize,
+    /// Strings, each behind its length.
+    strings: usize,
+    names: usize,
+    rest: Rest,
+}
+
+/// What stands at the end of a type's data.
+enum Rest {
+    Nothing,
+    Bytes(usize),
+    Strings,
+    Anything,
+}
+
+impl Form {
+    /// The form of a type's data; `None`: any bytes.
+    fn of(kind: u16) -> Option<Self> {
+        let form = |fixed, strings, names, rest| Some(Self { fixed, strings, names, rest });
+        match kind {
+            // MD, MF, MB, MG, MR and DNAME.
+            kind::NS | kind::CNAME | kind::PTR | 3 | 4 | 7..=9 | 39 => form(0, 0, 1, Rest::Nothing),
+            kind::SOA => form(0, 0, 2, Rest::Bytes(20)),
+            // MINFO and RP.
+            14 | 17 => form(0, 0, 2, Rest::Nothing),
+            // MX, AFSDB, RT and KX.
+            15 | 18 | 21 | 36 => form(2, 0, 1, Rest::Nothing),
+            // PX.
+            26 => form(2, 0, 2, Rest::Nothing),
+            kind::SRV => form(6, 0, 1, Rest::Nothing),
+            // NAPTR.
+            35 => form(4, 3, 1, Rest::Nothing),
+            // X25, ISDN and SPF.
+            kind::TXT | kind::HINFO | 19 | 20 | 99 => form(0, 0, 0, Rest::Strings),
+            // SIG.
+            kind::RRSIG | 24 => form(18, 0, 1, Rest::Anything),
+            // NXT.
+            kind::NSEC | 30 => form(0, 0, 1, Rest::Anything),
+            // SVCB and HTTPS.
+            64 | 65 => form(2, 0, 1, Rest::Anything),
+            _ => None,
+        }
+    }
+
+    fn fits(&self, packet: &[u8], record: &Record) -> bool {
+        let mut place = record.data + self.fixed;
+        for _ in 0..self.strings {
+            if place >= record.end {
+                return false;
+            }
+            place += 1 + usize::from(packet[place]);
+        }
+        for _ in 0..self.names {
+            let Some(end) = name_end(packet, place, record.end) else { return false };
+            place = end;
+        }
+        match self.rest {
+            Rest::Nothing => place == record.end,
+            Rest::Bytes(len) => place + len == record.end,
+            Rest::Anything => place <= record.end,
+            Rest::Strings => {
+                while place < record.end {
+                    place += 1 + usize::from(packet[place]);
+                }
+                place == record.end
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_end;
+    use crate::engine::message::response::Response;
+    use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX};
+
+    /// Where the first record of [`believed`] begins.
+    const FIRST: usize = HEADER_LEN + 7;
+
+    /// Whether a response with these records is believed: owner, type, class and data.
+    fn believed(records: &[(&[u8], u16, u16, &[u8])]) -> bool {
+        let mut packet = vec![0, 1, 0x81, 0x80, 0, 1, 0, records.len() as u8, 0, 0, 0, 0];
+        packet.extend(b"\x01a\0\0\x01\0\x01");
+        assert_eq!(packet.len(), FIRST);
+        for (owner, kind, class, data) in records {
+            packet.extend_from_slice(owner);
+            packet.extend([kind.to_be_bytes(), class.to_be_bytes()].concat());
+            packet.extend([0, 0, 0, 60]);
+            packet.extend((data.len() as u16).to_be_bytes());
+            packet.extend_from_slice(data);
+        }
+        Response::parse(&packet).is_some()
+    }
+
+    fn with_owner(owner: &[u8]) -> bool {
+        believed(&[(owner, 1, 1, &[192, 0, 2, 1])])
+    }
+
+    fn with_data(kind: u16, data: &[u8]) -> bool {
+        believed(&[(b"\xc0\x0c", kind, 1, data)])
+    }
+
+    #[test]
+    fn an_owner_that_loops_or_points_forward_is_not_believed() {
+        assert!(with_owner(b"\xc0\x0c") && with_owner(b"\x01b\xc0\x0c") && with_owner(b"\0"));
+        // To itself, to its own first label, to its own second label, forward, into the header.
+        for owner in
+            [&b"\xc0\x13"[..], b"\x01b\xc0\x13", b"\x01b\x01c\xc0\x15", b"\xc0\x40", b"\xc0\x02"]
+        {
+            assert!(!with_owner(owner), "{owner:x?}");
+        }
+        // A name that was there before runs into the one that points to it.
+        let before: (&[u8], u16, u16, &[u8]) = (b"\xc0\x0c", 65_280, 1, b"\x03b");
+        assert!(!believed(&[before, (b"\xc0\x1f", 1, 1, &[192, 0, 2, 1])]));
+        // Bytes of no known form that point forward, and an owner that points to them.
+        let data = [0xc0, FIRST as u8 + 16];
+        let owner = [0xc0, FIRST as u8 + 12];
+        let first: (&[u8], u16, u16, &[u8]) = (b"\xc0\x0c", 65_280, 1, &data);
+        assert!(believed(&[first]) && !believed(&[first, (&owner, 1, 1, &[192, 0, 2, 1])]));
+    }
+
+    #[test]
+    fn a_name_is_at_most_255_octets_long_and_its_pointers_are_bounded() {
+        let label = [&[63][..], &[b'x'; 63]].concat();
+        let longest = [&label.repeat(3)[..], &[61], &[b'x'; 61], &[0]].concat();
+        let too_long = [&label.repeat(3)[..], &[62], &[b'x'; 62], &[0]].concat();
+        assert_eq!(longest.len(), NAME_LEN_MAX);
+        assert!(with_owner(&longest) && !with_owner(&too_long));
+        let joined = [&label.repeat(2)[..], &[0xc0, 12]].concat();
+        assert!(with_owner(&joined));
+        let mut chain = vec![0; HEADER_LEN + 1];
+        (0..300).for_each(|step: u16| {
+            let before = if step == 0 { 12 } else { 11 + 2 * step };
+            chain.extend((0xc000 | before).to_be_bytes());
+        });
+        let end_of = |step: usize| name_end(&chain, 13 + 2 * step, chain.len());
+        assert_eq!((end_of(100), end_of(299)), (Some(13 + 2 * 101), None));
+    }
+
+    #[test]
+    fn addresses_have_their_length_in_the_internet() {
+        for len in 0..20 {
+            let data = [1; 20];
+            assert_eq!(with_data(1, &data[..len]), len == 4, "A of {len}");
+            assert_eq!(with_data(28, &data[..len]), len == 16, "AAAA of {len}");
+            assert!(believed(&[(b"\xc0\x0c", 1, 3, &data[..len])]), "of another class");
+        }
+    }
+
+    #[test]
+    fn names_and_numbers_fill_the_data() {
+        let name = b"\x01b\xc0\x0c";
+        let two = [&name[..], name].concat();
+        let soa = [&two[..], &[0; 20]].concat();
+        for (kinds, right) in [
+            (&[2, 3, 4, 5, 7, 8, 9, 12, 39][..], name.to_vec()),
+            (&[6], soa),
+            (&[14, 17], two.clone()),
+            (&[15, 18, 21, 36], [&[0, 1][..], name].concat()),
+            (&[26], [&[0, 1][..], &two].concat()),
+            (&[33], [&[0; 6][..], name].concat()),
+            (&[35], [&[0; 4][..], b"\x01u\0\x02xy", name].concat()),
+        ] {
+            for kind in kinds {
+                assert!(with_data(*kind, &right), "{kind}");
+                assert!(!with_data(*kind, &[&right[..], &[0]].concat()), "{kind} and more");
+                for cut in 0..right.len() {
+                    assert!(!with_data(*kind, &right[..cut]), "{kind} cut at {cut}");
+                }
+                let mut looping = right.clone();
+                let last = right.len() - if *kind == 6 { 21 } else { 1 };
+                looping[last] = 0xff;
+                assert!(!with_data(*kind, &looping), "{kind} leads forward");
+            }
+        }
+    }
+
+    #[test]
+    fn strings_fill_the_data_and_what_follows_a_name_is_left_alone() {
+        for kind in [13, 16, 19, 20, 99] {
+            assert!(with_data(kind, b"\x02ab\0\x01c") && with_data(kind, b""), "{kind}");
+            assert!(!with_data(kind, b"\x02ab\x02c") && !with_data(kind, b"\x01"), "{kind}");
+        }
+        for (kind, fixed) in [(46, 18), (24, 18), (47, 0), (30, 0), (64, 2), (65, 2)] {
+            let right = [&vec![0; fixed][..], b"\x01b\0"].concat();
+            assert!(with_data(kind, &right), "{kind}");
+            assert!(with_data(kind, &[&right[..], b"bytes"].concat()), "{kind}");
+            for cut in 0..right.len() {
+                assert!(!with_data(kind, &right[..cut]), "{kind} cut at {cut}");
+            }
+        }
+    }
+}
