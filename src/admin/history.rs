@@ -8,7 +8,7 @@
 
 use crate::control::snapshot::Snapshot;
 use crate::engine::histogram::{Latency, add_each};
-use crate::engine::tally::RCODES;
+use crate::engine::message::rcode::RCODES;
 use crate::moment::Moment;
 use crate::status::{HISTORY_MINUTES, RATE_SECONDS};
 use std::collections::{BTreeMap, VecDeque};

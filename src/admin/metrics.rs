@@ -15,11 +15,11 @@ use crate::config::{Listener, rcode_mnemonic};
 use crate::control::LoadState;
 use crate::control::snapshot::{BATCHES, Ports, Snapshot};
 use crate::engine::histogram::{EDGES, edge_seconds};
+use crate::engine::message::rcode::rcode_at;
 use crate::engine::pool::PoolState;
 use crate::engine::stats::{
     AGES, DROP_REASON_NAMES, PoolStats, REASON_NAMES, StageCounts, Stats, UpstreamStats,
 };
-use crate::engine::tally::rcode_at;
 use crate::sys::{process, thread};
 use std::net::SocketAddr;
 

@@ -20,7 +20,7 @@ pub mod eviction;
 pub mod refresh;
 mod sweep;
 #[cfg(test)]
-pub(in crate::engine) mod tests;
+pub(crate) mod tests;
 
 pub use entry::Key;
 

@@ -6,9 +6,9 @@
 
 use super::errors::{TLS_FAULTS, TlsFault};
 use super::histogram::{Latency, add_each};
+use super::message::rcode::RCODES;
 use super::stages::Step;
 use super::stages::template::TemplateStats;
-use super::tally::RCODES;
 use crate::config::order;
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ pub enum DropReason {
     QueryDenied,
     /// The reply could not be sent: socket buffer full or peer unreachable.
     ReplyNotSent,
-    /// An upstream's packet is no response to a QUERY with one question, or a record of it cannot be
-    /// read to its end.
+    /// An upstream's packet is no response to a QUERY with one question, or a record in it cannot
+    /// be read to its end.
     ResponseMalformed,
     /// No query with its id is outstanding on its connection: late, repeated or forged.
     ResponseUnmatched,

@@ -9,7 +9,8 @@
 
 use super::histogram::{Coarse, Latency, Sizes, add_each};
 use super::key::Transport;
-use super::message::{Rcode, kind};
+use super::message::kind;
+use super::message::rcode::{RCODES, place_of_rcode};
 use super::stats::StageCounts;
 use crate::config::{Config, Name};
 use std::collections::HashMap;
@@ -20,13 +21,6 @@ use std::time::Duration;
 pub const SITES_MAX: usize = 1_024;
 /// Nothing is counted here.
 pub const NOWHERE: u32 = u32::MAX;
-/// Response codes that are counted apart: the sixteen of a header, BADVERS, BADCOOKIE and the rest,
-/// in this order.
-pub const RCODES: usize = 19;
-/// Those of more than four bits (RFC 6891 §6.1.3) that are counted apart.
-const EXTENDED: [u16; 2] = [Rcode::BadVers as u16, BAD_COOKIE];
-/// The server cookie is wrong (RFC 7873 §8).
-const BAD_COOKIE: u16 = 23;
 
 /// The types that are counted apart, in the order of their numbers here; the rest is the last. A,
 /// AAAA, CNAME, DNSKEY, DS, MX, NSEC, NSEC3, NS, PTR, RRSIG, SOA, SRV, TXT, HTTPS, SVCB and those
@@ -283,21 +277,6 @@ fn way(transport: Transport) -> usize {
         Transport::Udp => 0,
         Transport::Tcp => 1,
     }
-}
-
-/// The place among [`RCODES`] of a response code of 12 bits.
-#[inline]
-pub fn place_of_rcode(rcode: u16) -> usize {
-    if rcode < 16 {
-        return rcode.into();
-    }
-    let extended = EXTENDED.iter().position(|known| *known == rcode);
-    16 + extended.unwrap_or(EXTENDED.len())
-}
-
-/// The response code at this place among [`RCODES`]; `None`: any that is not counted apart.
-pub fn rcode_at(place: usize) -> Option<u16> {
-    if place < 16 { Some(place as u16) } else { EXTENDED.get(place - 16).copied() }
 }
 
 /// The place of a type in [`KINDS`], or behind them.

@@ -6,7 +6,7 @@
 //! are checked after each step.
 
 mod expiry;
-pub(in crate::engine) mod messages;
+pub(crate) mod messages;
 mod model;
 
 use super::{Cache, EntryKey, Found, Key};

@@ -10,11 +10,12 @@ use crate::engine::exchange::{Client, Dismissed, Exchanges, Waiter};
 use crate::engine::key::Transport;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::Asked;
+use crate::engine::message::rcode::place_of_rcode;
 use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, Rcode, reply};
 use crate::engine::stats::DropReason;
-use crate::engine::tally::{Outcome, place_of_rcode};
+use crate::engine::tally::Outcome;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 

@@ -2,11 +2,11 @@
 //!
 //! An upstream's records go to clients and into caches as they came, so a name that never ends, or
 //! data that claim more than they have, would only be found by the next who reads them. What is
-//! checked: names, in the owner and in the data of the types that have any (RFC 1035 §3.3 and those
-//! that RFC 3597 §4 lists), whose pointers must each lead to a name that has ended before
-//! (RFC 1035 §4.1.4) and which are 255 octets long at most; that names and numbers fill the data exactly; strings (RFC 1035 §3.3.14);
-//! the lengths of addresses. What is behind the names of RRSIG, NSEC, SVCB and the like is for those
-//! who understand it, and all other types are bytes.
+//! checked: names, in the owner and in the data of the types that have any (RFC 1035 §3.3 and
+//! those of RFC 3597 §4), whose pointers must each lead to a name that has ended before (RFC 1035
+//! §4.1.4) and which are 255 octets long at most; that names and numbers fill the data exactly;
+//! strings (RFC 1035 §3.3.14); the lengths of addresses. What is behind the names of RRSIG, NSEC,
+//! SVCB and the like is for those who understand it, and all other types are bytes.
 
 use super::compose::QNAME;
 use super::{HEADER_LEN, NAME_LEN_MAX, Record, class, kind, u16_at};

@@ -1,17 +1,21 @@
 //! Views over wire bytes: checked, without copies, without a panic on any input.
 //!
 //! [`query`] understands what a client asked and writes what goes upstream; [`response`]
-//! understands what an upstream answered; [`reply`] writes what the client gets of it, [`cut`] says
-//! which part of it fits, and [`compose`] writes what we answer ourselves; [`data`] looks into records. This file holds what they share: the header's layout
-//! (RFC 1035 §4.1.1, RFC 6895 §2), names and the walk over records. Off the hot path,
-//! and as the oracle in the tests, the `domain` crate does all this.
+//! understands what an upstream answered, and [`data`] looks into its records; [`reply`] writes what
+//! the client gets of it, of which [`cut`] says what fits, and [`compose`] what we answer ourselves.
+//! This file holds what they share: the header's layout (RFC 1035 §4.1.1, RFC 6895 §2), names and
+//! the walk over records. Off the hot path, and as the oracle in the tests, the `domain` crate does
+//! all this.
 
 pub mod compose;
 mod cut;
 mod data;
 pub mod query;
+pub mod rcode;
 pub mod reply;
 pub mod response;
+
+pub use rcode::Rcode;
 
 /// The header's length in bytes.
 pub const HEADER_LEN: usize = 12;
@@ -42,26 +46,6 @@ pub mod flags {
     pub const CD: u16 = 0x0010;
     /// The response code's lower four bits.
     pub const RCODE: u16 = 0x000f;
-}
-
-/// Response codes (RFC 6895 §2.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-pub enum Rcode {
-    /// No error.
-    NoError = 0,
-    /// The query could not be understood.
-    FormErr = 1,
-    /// No answer could be had.
-    ServFail = 2,
-    /// The name does not exist.
-    NxDomain = 3,
-    /// This kind of request is not implemented.
-    NotImp = 4,
-    /// Refused by policy.
-    Refused = 5,
-    /// The EDNS version is not supported (RFC 6891 §9).
-    BadVers = 16,
 }
 
 /// Record types that the engine looks at.

@@ -92,8 +92,9 @@ impl Response {
     }
 
     /// Walks all records. `None` if one does not lie within the message or cannot be read to its
-    /// end, the counts claim more than there is, or there are two OPTs. The records behind an OPT, where servers put nothing
-    /// but signatures of the hop, do not count: only the additional section has any.
+    /// end, the counts claim more than there is, or there are two OPTs. The records behind an OPT,
+    /// where servers put nothing but signatures of the hop, do not count: only the additional
+    /// section has any.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         Self::behind(packet, Question::parse(packet)?.end())
     }

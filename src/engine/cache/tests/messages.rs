@@ -9,24 +9,24 @@ use crate::engine::message::response::Response;
 use crate::engine::message::{Question, flags, kind, put_u16};
 
 /// The type of an address.
-pub(in crate::engine) const A: u16 = 1;
+pub(crate) const A: u16 = 1;
 /// The calendar's time in the tests.
-pub(in crate::engine) const UNIX: u32 = 1_800_000_000;
+pub(crate) const UNIX: u32 = 1_800_000_000;
 /// The header of an ordinary response.
-pub(in crate::engine) const PLAIN: u16 = flags::QR | flags::RD | flags::RA;
+pub(crate) const PLAIN: u16 = flags::QR | flags::RD | flags::RA;
 
 /// A record: section, owner, type, TTL and data.
-pub(in crate::engine) type Written = (usize, Vec<u8>, u16, u32, Vec<u8>);
+pub(crate) type Written = (usize, Vec<u8>, u16, u32, Vec<u8>);
 
 /// A response and how it is laid out.
-pub(in crate::engine) struct Made {
-    pub(in crate::engine) packet: Vec<u8>,
-    pub(in crate::engine) response: Response,
+pub(crate) struct Made {
+    pub(crate) packet: Vec<u8>,
+    pub(crate) response: Response,
 }
 
 impl Made {
     /// To a question for `kind` of `name`.
-    pub(in crate::engine) fn new(name: &str, kind: u16, header: u16, records: &[Written]) -> Self {
+    pub(crate) fn new(name: &str, kind: u16, header: u16, records: &[Written]) -> Self {
         let mut packet = vec![0; 12];
         put_u16(&mut packet, 2, header);
         put_u16(&mut packet, 4, 1);
@@ -46,26 +46,26 @@ impl Made {
         Self::read(packet)
     }
 
-    pub(in crate::engine) fn read(packet: Vec<u8>) -> Self {
+    pub(crate) fn read(packet: Vec<u8>) -> Self {
         let response = Response::parse(&packet).expect("it is well-formed");
         Self { packet, response }
     }
 
     /// The same with an OPT that has these options.
-    pub(in crate::engine) fn with_opt(mut self, high: u8, options: &[u8]) -> Self {
+    pub(crate) fn with_opt(mut self, high: u8, options: &[u8]) -> Self {
         self.packet.extend([0, 0, 41, 4, 208, high, 0, 0, 0, 0, options.len() as u8]);
         self.packet.extend_from_slice(options);
         put_u16(&mut self.packet, 10, self.response.counts[2] + 1);
         Self::read(self.packet)
     }
 
-    pub(in crate::engine) fn received(&self) -> Received<'_> {
+    pub(crate) fn received(&self) -> Received<'_> {
         Received { packet: &self.packet, response: &self.response, recursion: true, unix: UNIX }
     }
 }
 
 /// A name in wire format.
-pub(in crate::engine) fn name(text: &str) -> Vec<u8> {
+pub(crate) fn name(text: &str) -> Vec<u8> {
     let labels = text.split('.').filter(|label| !label.is_empty());
     let mut wire: Vec<u8> =
         labels.flat_map(|label| [&[label.len() as u8][..], label.as_bytes()].concat()).collect();
@@ -74,14 +74,14 @@ pub(in crate::engine) fn name(text: &str) -> Vec<u8> {
 }
 
 /// A question's bytes.
-pub(in crate::engine) fn question(text: &str, kind: u16) -> Vec<u8> {
+pub(crate) fn question(text: &str, kind: u16) -> Vec<u8> {
     let question = [name(text), vec![(kind >> 8) as u8, kind as u8, 0, 1]].concat();
     debug_assert!(Question::parse(&[&[0; 12][..], &question].concat()).is_some());
     question
 }
 
 /// How a client asked: its header's second word, and DO if it has EDNS.
-pub(in crate::engine) fn asked(flags: u16, dnssec_ok: Option<bool>) -> Asked {
+pub(crate) fn asked(flags: u16, dnssec_ok: Option<bool>) -> Asked {
     let edns = |dnssec_ok| Edns {
         udp_size: 1_232,
         dnssec_ok,
@@ -93,28 +93,28 @@ pub(in crate::engine) fn asked(flags: u16, dnssec_ok: Option<bool>) -> Asked {
 }
 
 /// An address in the answer.
-pub(in crate::engine) fn a(owner: &str, ttl: u32) -> Written {
+pub(crate) fn a(owner: &str, ttl: u32) -> Written {
     (0, name(owner), A, ttl, vec![192, 0, 2, 1])
 }
 
 /// An alias in the answer.
-pub(in crate::engine) fn cname(owner: &str, target: &str, ttl: u32) -> Written {
+pub(crate) fn cname(owner: &str, target: &str, ttl: u32) -> Written {
     (0, name(owner), kind::CNAME, ttl, name(target))
 }
 
 /// A start of authority.
-pub(in crate::engine) fn soa(owner: &str, ttl: u32, minimum: u32) -> Written {
+pub(crate) fn soa(owner: &str, ttl: u32, minimum: u32) -> Written {
     let numbers = [1, 7_200, 900, 86_400, minimum].map(u32::to_be_bytes).concat();
     (1, name(owner), kind::SOA, ttl, [name("ns"), name("root"), numbers].concat())
 }
 
 /// A name server in the authority section.
-pub(in crate::engine) fn ns(owner: &str, ttl: u32) -> Written {
+pub(crate) fn ns(owner: &str, ttl: u32) -> Written {
     (1, name(owner), kind::NS, ttl, name("ns.test"))
 }
 
 /// A signature in the answer over addresses, which holds between these times.
-pub(in crate::engine) fn rrsig(owner: &str, ttl: u32, begins: u32, ends: u32) -> Written {
+pub(crate) fn rrsig(owner: &str, ttl: u32, begins: u32, ends: u32) -> Written {
     let head = [0, 1, 13, 2, 0, 0, 1, 44];
     let times = [ends.to_be_bytes(), begins.to_be_bytes()].concat();
     let data = [&head[..], &times, &[0, 7], &name("test"), &[9; 64]].concat();
