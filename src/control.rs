@@ -16,6 +16,7 @@ pub use reloads::Reloads;
 use crate::config::{Config, Page};
 use crate::engine::data::Data;
 use crate::engine::errors::QueryError;
+use crate::engine::forwarder::Remark;
 use crate::engine::health::Verdicts;
 use crate::engine::hosts::Table;
 use crate::engine::journal::Page as JournalPage;
@@ -153,6 +154,8 @@ pub enum ToKeeper {
         /// What the panic said.
         message: String,
     },
+    /// An upstream answers oddly.
+    Odd(Remark),
     /// Queries of a server block go in a circle.
     Looping {
         /// What an operator should know about it.

@@ -12,6 +12,8 @@ mod coalescing;
 mod common;
 #[path = "engine/conformance.rs"]
 mod conformance;
+#[path = "engine/edns.rs"]
+mod edns;
 #[path = "engine/errors.rs"]
 mod errors;
 #[path = "engine/forgery.rs"]

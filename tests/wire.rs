@@ -90,12 +90,18 @@ fn add_opt(dice: &mut Dice, packet: &mut Vec<u8>) {
     *packet = writer.bytes;
 }
 
+/// Types whose data has a form that `domain` knows too.
+const FORMS: [u16; 20] = [2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 33, 35, 39, 46, 47, 64, 65];
+/// Types whose data are bytes to `domain`.
+const FORMS_APART: [u16; 10] = [17, 18, 19, 20, 21, 24, 26, 30, 36, 99];
+
 /// What we reject `domain` rejects too, save what we reject on purpose.
 fn check_rejection(packet: &[u8]) {
     let Some((questions, records)) = read(packet) else { return };
     let opts: Vec<_> = records.iter().filter(|record| record.kind == OPT).collect();
     let on_purpose = questions.is_empty()
-        || !can_be_read(packet, &[2, 5, 6, 15, 16, 46, 64])
+        || !can_be_read(packet, &FORMS)
+        || records.iter().any(|record| FORMS_APART.contains(&record.kind))
         || has_pointer(&packet[HEADER_LEN..])
         || questions.len() > 1
         || opts.len() > 1

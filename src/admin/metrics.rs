@@ -141,8 +141,9 @@ fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
 fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
     for (number, (_, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = &*upstream.address.to_string();
-        let UpstreamStats { sent, timed_out, failed, pool, streams, .. } =
-            snapshot.stats.upstreams.get(number).copied().unwrap_or_default();
+        let UpstreamStats {
+            sent, timed_out, failed, edns_refused, bare_errors, pool, streams, ..
+        } = snapshot.stats.upstreams.get(number).copied().unwrap_or_default();
         let labels = [("to", to)];
         let help = "Queries sent, retries included.";
         all.counter("onward_upstream_queries_total", help, &labels, sent as f64);
@@ -150,6 +151,11 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
         all.counter("onward_upstream_timeouts_total", help, &labels, timed_out as f64);
         let help = "Attempts whose connection failed.";
         all.counter("onward_upstream_failures_total", help, &labels, failed as f64);
+        let help = "Queries asked again without EDNS, because the upstream refused it.";
+        all.counter_if_any("onward_upstream_edns_refusals_total", help, &labels, edns_refused);
+        let help = "Errors of the upstream that did not repeat the question.";
+        let name = "onward_upstream_errors_without_question_total";
+        all.counter_if_any(name, help, &labels, bare_errors);
         let stream = if upstream.tls.is_some() { "tls" } else { "tcp" };
         for (transport, stats, place) in [("udp", &pool, 0), (stream, &streams, 1)] {
             let state = snapshot.pools.get(2 * number + place).copied().unwrap_or_default();

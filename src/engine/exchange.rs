@@ -32,6 +32,8 @@ pub const EXCHANGES_MAX: usize = 16_384;
 /// Clients who wait at one worker at most.
 pub const WAITERS_MAX: usize = 2 * EXCHANGES_MAX;
 
+/// Where in a header the number of additional records stands: one if an attempt has an OPT.
+const ADDITIONALS: usize = 10;
 /// Bytes that most queries take.
 const QUERY_USUAL: usize = 128;
 
@@ -99,6 +101,9 @@ pub struct Exchange {
     pub failovers: u32,
     /// Attempts that ended with their stream, which had worked before: nobody was blamed.
     pub excused: u32,
+    /// The response code for which the current or last attempt was made without EDNS; zero: it was
+    /// not.
+    pub refusal: u16,
     /// The connection and id of the current attempt.
     attempt: Option<(ConnectionId, u16)>,
     attempt_until: Moment,
@@ -209,7 +214,7 @@ impl Exchanges {
             exchange.began == (opening.stanza, opening.transport)
                 && usize::from(exchange.name_len) == opening.name_len
                 && usize::from(exchange.query_len) == opening.query.len()
-                && other[2..HEADER_LEN] == opening.query[2..HEADER_LEN]
+                && other[2..ADDITIONALS] == opening.query[2..ADDITIONALS]
                 && other[name_end..opt_len] == opening.query[name_end..opt_len]
                 && other[options.clone()] == opening.query[options.clone()]
                 && other[HEADER_LEN..name_end]
@@ -278,6 +283,12 @@ impl Exchanges {
         &self.queries[slot as usize][..length]
     }
 
+    /// The query as it was written, whatever the current attempt sent of it.
+    pub fn written(&self, slot: u32) -> &[u8] {
+        let length = usize::from(self.slots[slot as usize].query_len);
+        &self.queries[slot as usize][..length]
+    }
+
     /// The stanza that it began with.
     pub fn first_stanza(&self, slot: u32) -> usize {
         self.slots[slot as usize].began.0 as usize
@@ -330,11 +341,12 @@ impl Exchanges {
     }
 
     /// Begins an attempt on `connection`, which is of this kind, with an id from `random` that no
-    /// other outstanding query there has.
+    /// other outstanding query there has. `edns`: it has an OPT.
     pub fn begin_attempt(
         &mut self,
         slot: u32,
         (connection, way): (ConnectionId, Way),
+        edns: bool,
         now: Moment,
         mut random: impl FnMut() -> u16,
     ) {
@@ -350,8 +362,10 @@ impl Exchanges {
         let query = &mut self.queries[slot as usize];
         put_u16(query, 0, id);
         let opt = HEADER_LEN + usize::from(exchange.name_len) + 4;
-        let len = add_options(query, opt, exchange.query_len.into(), way);
+        put_u16(query, ADDITIONALS, edns.into());
+        let len = if edns { add_options(query, opt, exchange.query_len.into(), way) } else { opt };
         exchange.sent_len = len as u16;
+        exchange.refusal = 0;
         exchange.asked_over = way.transport();
         let (timeout, queue) = &mut self.timeouts[exchange.timeout_class as usize];
         exchange.attempt = Some((connection, id));
@@ -454,6 +468,7 @@ impl Exchange {
         failures: 0,
         failovers: 0,
         excused: 0,
+        refusal: 0,
         attempt: None,
         attempt_until: Moment::FOREVER,
         until: Moment::FOREVER,

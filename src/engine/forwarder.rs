@@ -13,6 +13,7 @@
 mod arrivals;
 mod attempts;
 mod caching;
+mod edns;
 mod journalling;
 mod logging;
 mod loops;
@@ -25,6 +26,7 @@ mod watch;
 
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
 use caching::{Caches, Remembered};
+pub use edns::{Oddity, Remark};
 use loops::Loops;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
@@ -153,6 +155,8 @@ pub struct Forwarder {
     loops: Loops,
     /// Upstreams that the keeper is to be told about.
     accused: Vec<usize>,
+    /// What the keeper is to say of upstreams.
+    remarks: Vec<Remark>,
     stats: Stats,
     tallies: Tallies,
     watch: Watch,
@@ -206,6 +210,7 @@ impl Forwarder {
             caches,
             loops: Loops::default(),
             accused: Vec::with_capacity(upstreams.len()),
+            remarks: Vec::with_capacity(edns::REMARKS_MAX),
             stats: Stats { upstreams, ..Stats::default() },
             tallies: Tallies::new(config, &sites),
             verdicts,

@@ -148,6 +148,10 @@ pub struct UpstreamStats {
     pub timed_out: u64,
     /// Attempts whose connection failed (refused, unreachable, could not be opened).
     pub failed: u64,
+    /// Responses that refused EDNS, after which the query went out again without it.
+    pub edns_refused: u64,
+    /// Errors without a question.
+    pub bare_errors: u64,
     /// From attempts to the responses that were believed.
     pub latency: Latency,
     /// Its UDP pool's connections.
@@ -415,6 +419,8 @@ impl UpstreamStats {
         self.answered += other.answered;
         self.timed_out += other.timed_out;
         self.failed += other.failed;
+        self.edns_refused += other.edns_refused;
+        self.bare_errors += other.bare_errors;
         self.latency.merge(&other.latency);
         self.pool.add(&other.pool);
         self.streams.add(&other.streams);

@@ -172,6 +172,8 @@ impl Keeper {
                 self.probing.on_failed_exchange(now, upstream, log);
                 self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));
             }
+            ToKeeper::Odd(remark) if remark.upstream >= self.probing.count() => {}
+            ToKeeper::Odd(remark) => self.probing.tell_oddity(remark, log),
             ToKeeper::Retired { upstream, .. } if upstream >= self.probing.count() => {}
             ToKeeper::Retired { upstream, count } => {
                 let due = self.retired.add(now, upstream, count);

@@ -6,10 +6,11 @@
 //! probe under way, or else the next probe. As long as all is well it has none.
 
 use super::probe::{Failure, MESSAGE_LEN_MAX, Probe, Route};
-use crate::config::{Config, Forward, HealthCheck, Upstream};
-use crate::engine::health::Verdicts;
+use crate::config::{Config, Forward, HealthCheck, Upstream, rcode_mnemonic};
+use crate::engine::forwarder::{Oddity, Remark};
 use crate::engine::health::query::ProbeQuery;
 use crate::engine::health::schedule::{Change, Schedule};
+use crate::engine::health::{PLAIN_FOR, Verdicts};
 use crate::log::{Event, Level, Log, Value};
 use crate::moment::Moment;
 use crate::tls::{Client, Setup};
@@ -155,6 +156,25 @@ impl Probing {
         log.event(&Event::new(Level::Info, SOURCE, &text).with(&fields));
     }
 
+    /// An upstream answers oddly.
+    pub(super) fn tell_oddity(&self, remark: Remark, log: Log) {
+        let Remark { upstream, oddity, rcode } = remark;
+        let address = self.upstreams[upstream].route.upstream;
+        let rcode = rcode_mnemonic(rcode).unwrap_or("an error");
+        let fields = [("upstream", Value::Text(&address)), ("rcode", Value::Text(&rcode))];
+        let minutes = PLAIN_FOR.as_secs() / 60;
+        let text = match oddity {
+            Oddity::NoEdns => format!(
+                "upstream {address} answers {rcode} to EDNS: asked without it for {minutes} minutes"
+            ),
+            Oddity::BareError => format!(
+                "upstream {address} answers {rcode} without the question: it may not serve this \
+                 host (not told again for {minutes} minutes)"
+            ),
+        };
+        log.event(&Event::new(Level::Warning, SOURCE, &text).with(&fields).alone());
+    }
+
     /// A worker has panicked: what it was about to report may be lost.
     pub(super) fn forget_reports(&self) {
         self.verdicts.forget_reports();
@@ -173,6 +193,7 @@ impl Probing {
         let Health { route, client, query, schedule, .. } = health;
         self.verdicts.set(upstream, schedule.is_down(), true);
         query.set_id(self.random.next_u32() as u16);
+        query.set_edns(!self.verdicts.is_asked_plainly(upstream, now));
         let session = client.as_ref().map(Client::session);
         match Probe::begin(now, *route, session, query, &self.registry, Token(upstream)) {
             Ok(probe) => health.probe = Some(probe),

@@ -403,6 +403,13 @@ impl<'a> Turner<'a> {
                 self.engine.accusation_failed(upstream);
             }
         }
+        while let Some(remark) = self.engine.next_remark() {
+            if self.seat.keeper.try_send(ToKeeper::Odd(remark)).is_err() {
+                self.engine.remark_not_told(remark);
+                self.keeper_busy = true;
+                break;
+            }
+        }
         while let Some((block, peer)) = self.engine.next_loop() {
             let message = self.seat.loop_text(block, peer);
             if self.seat.keeper.try_send(ToKeeper::Looping { message }).is_err() {

@@ -5,6 +5,7 @@
 
 use super::Exchanges;
 use crate::engine::key::Transport;
+use crate::engine::message::HEADER_LEN;
 use crate::moment::Moment;
 
 impl Exchanges {
@@ -13,6 +14,17 @@ impl Exchanges {
     pub fn last_asked(&self, slot: u32) -> (usize, Transport) {
         let exchange = &self.slots[slot as usize];
         (exchange.upstream as usize, exchange.asked_over)
+    }
+
+    /// Whether the current or last attempt of the exchange in `slot` had an OPT.
+    pub fn has_sent_edns(&self, slot: u32) -> bool {
+        usize::from(self.slots[slot as usize].sent_len) > HEADER_LEN + self.name_len(slot) + 4
+    }
+
+    /// Whether the query of the exchange in `slot` wants DNSSEC records.
+    pub fn wants_dnssec(&self, slot: u32) -> bool {
+        // The flags of EDNS lie in the second half of the OPT's TTL.
+        self.queries[slot as usize][HEADER_LEN + self.name_len(slot) + 4 + 7] & 0x80 != 0
     }
 
     /// When the current attempt of the exchange in `slot` began.

@@ -178,8 +178,23 @@ impl Forwarder {
         let (random, exchanges) = (|| self.random.next_u32(), &self.exchanges);
         let suspect = |connection| exchanges.is_suspect(connection, now);
         let Ok(connection) = self.pools.take(pool, now, random, suspect) else { return false };
+        let edns = self.speaks_edns(now, slot, upstream);
+        self.send_on(now, slot, upstream, (connection, way), edns);
+        true
+    }
+
+    /// Sends the query in `slot` to `upstream` on a connection that is taken for it. `edns`: with an
+    /// OPT.
+    pub(super) fn send_on(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        upstream: usize,
+        (connection, way): (ConnectionId, Way),
+        edns: bool,
+    ) {
         let id = || self.random.next_u32() as u16;
-        self.exchanges.begin_attempt(slot, (connection, way), now, id);
+        self.exchanges.begin_attempt(slot, (connection, way), edns, now, id);
         self.stats.upstreams[upstream].sent += 1;
         let exchange = self.exchanges.key(slot);
         let shortness = match self.addresses[upstream].gso {
@@ -188,7 +203,6 @@ impl Forwarder {
         };
         self.sends.push(Outgoing { connection, shortness, exchange });
         self.journal_attempt(now, slot);
-        true
     }
 
     /// The query's last attempt ended in an error.
@@ -239,7 +253,7 @@ impl Forwarder {
     }
 
     /// On what a query goes to `upstream` that would go over `transport`.
-    fn way_to(&self, upstream: usize, transport: Transport) -> Way {
+    pub(super) fn way_to(&self, upstream: usize, transport: Transport) -> Way {
         match (&self.addresses[upstream].tls, transport) {
             (Some(_), _) => Way::Secure,
             (None, Transport::Tcp) => Way::Stream,

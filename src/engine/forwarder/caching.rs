@@ -259,7 +259,7 @@ impl Forwarder {
     ) -> Option<Remembered> {
         let block = self.cache_of(slot)?;
         let chain = &self.chains[block];
-        let (query, unix) = (self.exchanges.query(slot), self.caches.unix);
+        let (query, unix) = (self.exchanges.written(slot), self.caches.unix);
         let cache = self.caches.get(block)?;
         let wants_less = chain.finish().minimal || cache.is_simple();
         let slim = if wants_less { minimal(response) } else { None };
@@ -290,7 +290,7 @@ impl Forwarder {
     ) -> Option<Remembered> {
         let block = self.cache_of(slot)?;
         let name = Folded::new(self.exchanges.name(slot));
-        let key = Key::of_sent(&self.hasher, &name, self.exchanges.query(slot));
+        let key = Key::of_sent(&self.hasher, &name, self.exchanges.written(slot));
         let cache = self.caches.get(block)?;
         let instead = cache.fallback(now, &key);
         if let Some(why) = why {

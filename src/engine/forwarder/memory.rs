@@ -18,6 +18,7 @@ impl Forwarder {
             queues: reserved(&self.sends)
                 + reserved(&self.failures)
                 + reserved(&self.accused)
+                + reserved(&self.remarks)
                 + self.errors.reserved()
                 + self.journal.reserved()
                 + reserved(&self.stats.upstreams)

@@ -61,6 +61,7 @@ impl Forwarder {
         self.verdicts = verdicts;
         self.forget_loops();
         self.accused.clear();
+        self.remarks.clear();
         self.reroute();
         for slot in homeless {
             self.attempt(now, slot, Reason::NoConnection);

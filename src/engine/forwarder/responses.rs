@@ -2,15 +2,20 @@
 //!
 //! First it must be believed: connection, id, QR, question, records. What is not believed is
 //! dropped and counted, and whoever waits goes on waiting, so that nobody's forgery ends a query.
+//! One kind is believed without a question: a bare error (FORMERR, SERVFAIL, NOTIMP, REFUSED), which
+//! is all that some servers say to who may not ask or to what they do not understand. Over UDP a
+//! forger then need not know the name, but still has to hit the connection's port and address and
+//! one of the ids outstanding there, as with any forgery; and all that it gains is an error to the
+//! clients of one query, which is never cached, for nothing says that it was about that question.
 //! What is believed is delivered, unless the configuration hopes for better: the same upstream
 //! over TCP when it truncated (`prefer_udp`), another upstream (`failover`), another stanza
-//! (`next`). A response that was passed over for another upstream is held back, and delivered
+//! (`next`); or the same query without EDNS, where that was refused. A response that was passed over for another upstream is held back, and delivered
 //! after all when nothing better comes.
 
 use super::{Answered, Forwarder};
 use crate::engine::errors::Reason;
 use crate::engine::key::{ConnectionId, Transport};
-use crate::engine::message::response::{Response, answers, is_response};
+use crate::engine::message::response::{Response, answers, is_bare_error, is_response};
 use crate::engine::message::{HEADER_LEN, Rcode, flags, id};
 use crate::engine::policy::Tour;
 use crate::engine::routes::Onward;
@@ -52,6 +57,7 @@ impl Forwarder {
             }
         };
         let upstream = self.upstream_of(slot);
+        self.note_oddities(now, slot, upstream, &response);
         let took = now.since(self.exchanges.attempt_began(slot));
         let counts = &mut self.stats.upstreams[upstream];
         counts.answered += 1;
@@ -60,6 +66,9 @@ impl Forwarder {
         self.journal_response(now, slot, packet);
         self.exchanges.end_attempt(slot);
         self.note_stream(connection, &response);
+        if self.asks_without_edns(now, slot, connection, &response) {
+            return None;
+        }
         self.pools.release(connection, now, false);
         match self.course(slot, &response) {
             Course::Deliver => {
@@ -101,18 +110,21 @@ impl Forwarder {
         packet: &[u8],
         truncated: bool,
     ) -> Result<(u32, Response), DropReason> {
-        let id = id(packet).filter(|_| is_response(packet)).ok_or(DropReason::ResponseMalformed)?;
+        let is_bare = !is_response(packet);
+        let believable = !is_bare || is_bare_error(packet);
+        let id = id(packet).filter(|_| believable).ok_or(DropReason::ResponseMalformed)?;
         let slot = self.exchanges.find(connection, id).ok_or(DropReason::ResponseUnmatched)?;
         self.exchanges.prefetch_end(slot);
         let name_len = self.exchanges.name_len(slot);
-        if !answers(packet, self.exchanges.query(slot), name_len) {
+        if !is_bare && !answers(packet, self.exchanges.query(slot), name_len) {
             return Err(DropReason::ResponseWrongQuestion);
         }
         let response = if truncated {
             Response::of_truncated(packet)
         } else {
             // Its question is ours to the letter case, so it ends where ours does.
-            Response::behind(packet, HEADER_LEN + name_len + 4)
+            let question_len = if is_bare { 0 } else { name_len + 4 };
+            Response::behind(packet, HEADER_LEN + question_len)
         };
         Ok((slot, response.ok_or(DropReason::ResponseMalformed)?))
     }

@@ -1,9 +1,9 @@
 //! Which upstreams are down, and how that is found out. PURE.
 //!
 //! A worker whose exchange with an upstream fails says so; the keeper then probes that upstream,
-//! once for all workers, until it answers. [`Verdicts`] is all that the two share: one byte for
-//! each upstream, written rarely and read by every query, and one for each server block whose
-//! queries may go in a circle. [`schedule`] says when one upstream is
+//! once for all workers, until it answers. [`Verdicts`] is all that the two share: for each upstream
+//! a byte and until when it is asked without EDNS, written rarely and read by every query, and a byte
+//! for each server block whose queries may go in a circle. [`schedule`] says when one upstream is
 //! probed and when it counts as down, [`query`] is what a probe asks. Sockets and time are the
 //! keeper's.
 //!
@@ -14,7 +14,14 @@ pub mod query;
 pub mod schedule;
 
 use crate::config::{Config, Forward};
+use crate::moment::Moment;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long an upstream that refused EDNS is asked without it, and nothing more is told of it: long
+/// enough that the query that finds out anew costs nothing, short enough that one that was mended is
+/// soon asked with EDNS again.
+pub const PLAIN_FOR: Duration = Duration::from_secs(900);
 
 /// Probes fail: queries go elsewhere.
 const DOWN: u8 = 1;
@@ -34,6 +41,10 @@ pub struct Verdicts {
     upstreams: Box<[AtomicU8]>,
     /// Of each upstream: probes that have failed.
     failures: Box<[AtomicU64]>,
+    /// Of each upstream: until when it is asked without EDNS, in nanoseconds.
+    plain_until: Box<[AtomicU64]>,
+    /// Of each upstream: until when no more is told of its errors without a question.
+    told_until: Box<[AtomicU64]>,
     /// Of each server block: whether its queries go in a circle.
     loops: Box<[AtomicBool]>,
     /// What the names of probes for loops are made of; zero: nobody has named them yet.
@@ -48,8 +59,10 @@ impl Verdicts {
         let states = config.upstreams().map(|(forward, _)| state(forward));
         let loops = config.blocks.iter().map(|_| AtomicBool::new(false));
         let upstreams: Box<[_]> = states.map(AtomicU8::new).collect();
-        let failures = upstreams.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { upstreams, failures, loops: loops.collect(), nonce: AtomicU64::new(0) }
+        let zeros = || upstreams.iter().map(|_| AtomicU64::new(0)).collect();
+        let (failures, plain_until, told_until) = (zeros(), zeros(), zeros());
+        let (loops, nonce) = (loops.collect(), AtomicU64::new(0));
+        Self { upstreams, failures, plain_until, told_until, loops, nonce }
     }
 
     /// Whether queries should go elsewhere.
@@ -99,6 +112,26 @@ impl Verdicts {
         self.failures[upstream].load(Ordering::Relaxed)
     }
 
+    /// Whether `upstream` is asked without EDNS, since it refused that a while ago.
+    #[inline]
+    pub fn is_asked_plainly(&self, upstream: usize, now: Moment) -> bool {
+        self.plain_until[upstream].load(Ordering::Relaxed) > now.as_nanos()
+    }
+
+    /// `upstream` has answered without EDNS what it refused with it: for [`PLAIN_FOR`] it is asked
+    /// without. Returns whether that is news.
+    #[must_use]
+    pub fn note_no_edns(&self, upstream: usize, now: Moment) -> bool {
+        extend(&self.plain_until[upstream], now)
+    }
+
+    /// `upstream` has answered with an error that has no question. Returns whether that is news.
+    #[must_use]
+    pub fn note_bare_error(&self, upstream: usize, now: Moment) -> bool {
+        self.told_until[upstream].load(Ordering::Relaxed) <= now.as_nanos()
+            && extend(&self.told_until[upstream], now)
+    }
+
     /// The number that the probes for loops are named by: the first that any worker proposes.
     /// Also whether that is this one, who is then to send them.
     pub fn agree_on(&self, proposed: u64) -> (u64, bool) {
@@ -126,10 +159,17 @@ impl Verdicts {
     }
 }
 
+/// Sets `until` to [`PLAIN_FOR`] from now; returns whether it had passed.
+fn extend(until: &AtomicU64, now: Moment) -> bool {
+    until.swap(now.plus(PLAIN_FOR).as_nanos(), Ordering::Relaxed) <= now.as_nanos()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Verdicts;
+    use super::{PLAIN_FOR, Verdicts};
     use crate::config::{Config, Host};
+    use crate::moment::Moment;
+    use std::time::Duration;
 
     /// Upstreams 0 and 1 are probed, 2 and 3 are not, 4 is; 1 and 4 have one address.
     fn verdicts() -> Verdicts {
@@ -159,6 +199,20 @@ mod tests {
         assert!(!verdicts.is_looping(1));
         assert_eq!([verdicts.note_loop(1), verdicts.note_loop(1)], [true, false]);
         assert!(verdicts.is_looping(1) && !verdicts.is_looping(0));
+    }
+
+    #[test]
+    fn an_upstream_without_edns_is_told_once_and_asked_with_it_again_after_a_while() {
+        let verdicts = verdicts();
+        let begin = Moment::ZERO.plus(PLAIN_FOR);
+        assert!(!verdicts.is_asked_plainly(0, Moment::ZERO));
+        assert!(verdicts.note_no_edns(0, begin) && !verdicts.note_no_edns(0, begin));
+        let end = begin.plus(PLAIN_FOR);
+        assert!(verdicts.is_asked_plainly(0, end.minus(Duration::from_nanos(1))));
+        assert!(!verdicts.is_asked_plainly(0, end) && !verdicts.is_asked_plainly(1, begin));
+        assert!(verdicts.note_no_edns(0, end), "it is news again");
+        let errors = [begin, begin, end].map(|now| verdicts.note_bare_error(4, now));
+        assert_eq!(errors, [true, false, true]);
     }
 
     #[test]

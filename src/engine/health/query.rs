@@ -1,21 +1,25 @@
 //! What a probe asks, and what counts as its answer.
 //!
-//! The question is `DOMAIN NS IN`, without EDNS, so that any server can answer it in 512 bytes.
-//! Any response to it will do, whatever its response code: a server that refuses is alive. It
-//! must carry our id and question, because a probe that believed anything could be told by a
-//! stranger that a dead upstream lives.
+//! The question is `DOMAIN NS IN`, with EDNS as long as queries go with it, because a server that
+//! drops what has an OPT answers nobody. Any response to it will do, whatever its response code: a
+//! server that refuses is alive. It must carry our id and question, unless it is an error that has
+//! none, because a probe that believed anything could be told by a stranger that a dead upstream
+//! lives.
 
 use crate::config::HealthCheck;
-use crate::engine::message::response::{Response, answers, is_response};
-use crate::engine::message::{HEADER_LEN, flags, id, put_u16};
+use crate::engine::message::query::opt_record;
+use crate::engine::message::response::{Response, answers, is_bare_error, is_response};
+use crate::engine::message::{HEADER_LEN, UDP_PAYLOAD_MAX, flags, id, put_u16};
 
 /// Type NS, class IN (RFC 1035 §3.2).
 const NS_IN: [u8; 4] = [0, 2, 0, 1];
 
-/// One upstream's probe. Only the id changes from one to the next.
+/// One upstream's probe. Only the id, and whether it has an OPT, change from one to the next.
 #[derive(Clone, Debug)]
 pub struct ProbeQuery {
     bytes: Vec<u8>,
+    /// Where its question ends.
+    question_end: usize,
 }
 
 impl ProbeQuery {
@@ -26,7 +30,17 @@ impl ProbeQuery {
         put_u16(&mut bytes, 4, 1);
         bytes.extend_from_slice(check.domain.as_wire());
         bytes.extend_from_slice(&NS_IN);
-        Self { bytes }
+        let question_end = bytes.len();
+        Self { bytes, question_end }
+    }
+
+    /// Whether the next probe has an OPT.
+    pub fn set_edns(&mut self, edns: bool) {
+        self.bytes.truncate(self.question_end);
+        put_u16(&mut self.bytes, 10, edns.into());
+        if edns {
+            self.bytes.extend(opt_record(UDP_PAYLOAD_MAX as u16, false, 0, 0));
+        }
     }
 
     /// The next probe's id, which nobody should be able to predict.
@@ -39,13 +53,16 @@ impl ProbeQuery {
         &self.bytes
     }
 
-    /// Whether `packet` is a whole response with our id and our question.
+    /// Whether `packet` is a whole response with our id and our question, or an error without one.
     pub fn is_answered_by(&self, packet: &[u8]) -> bool {
-        let name_len = self.bytes.len() - HEADER_LEN - NS_IN.len();
-        id(packet) == id(&self.bytes)
-            && is_response(packet)
-            && answers(packet, &self.bytes, name_len)
-            && Response::parse(packet).is_some()
+        let name_len = self.question_end - HEADER_LEN - NS_IN.len();
+        let answers = || {
+            is_response(packet)
+                && answers(packet, &self.bytes, name_len)
+                && Response::parse(packet).is_some()
+        };
+        let is_error = || is_bare_error(packet) && Response::behind(packet, HEADER_LEN).is_some();
+        id(packet) == id(&self.bytes) && (answers() || is_error())
     }
 }
 
@@ -98,6 +115,30 @@ mod tests {
         let query = query("a.test", true);
         for rcode in [Rcode::NOERROR, Rcode::SERVFAIL, Rcode::REFUSED, Rcode::NXDOMAIN] {
             assert!(query.is_answered_by(&answer(&query, rcode)), "{rcode}");
+        }
+    }
+
+    #[test]
+    fn it_has_an_opt_if_it_is_told_to() {
+        let mut query = query("a.test", true);
+        let plain = query.as_bytes().to_vec();
+        query.set_edns(true);
+        let message = Message::from_octets(query.as_bytes()).unwrap();
+        let opt = message.opt().expect("an OPT");
+        assert_eq!((opt.udp_payload_size(), opt.dnssec_ok()), (1_232, false));
+        assert!(query.is_answered_by(&answer(&query, Rcode::NOERROR)));
+        query.set_edns(false);
+        assert_eq!(query.as_bytes(), plain);
+    }
+
+    #[test]
+    fn an_error_without_a_question_is_an_answer() {
+        let query = query("a.test", true);
+        for rcode in 0..16 {
+            let error = [0xBE, 0xEF, 0x81, 0x80 | rcode, 0, 0, 0, 0, 0, 0, 0, 0];
+            assert_eq!(query.is_answered_by(&error), [1, 2, 4, 5].contains(&rcode), "{rcode}");
+            let other = [&[0xBE, 0xEE], &error[2..]].concat();
+            assert!(!query.is_answered_by(&other), "another's id");
         }
     }
 

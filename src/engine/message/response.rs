@@ -1,7 +1,7 @@
 //! What an upstream answered, before anything of it is believed.
 //!
 //! The steps of believing are the forwarder's: the header first ([`id`](super::id) and
-//! [`is_response`]), then [`answers`], and only then the walk over all records
+//! [`is_response`], or [`is_bare_error`]), then [`answers`], and only then the walk over all records
 //! ([`Response::parse`]), so that a flood of forgeries costs a look at a dozen bytes each. Every
 //! record must lie within the message and be readable to its end ([`super::data`]), and the counts
 //! must be true: a message cut between two records is a broken one.
@@ -14,6 +14,20 @@ pub fn is_response(packet: &[u8]) -> bool {
     let word = |index: usize| u16_at(packet, 2 * index);
     let right = |flags: u16| flags & (flags::QR | flags::OPCODE) == flags::QR;
     packet.len() >= HEADER_LEN && word(1).is_some_and(right) && word(2) == Some(1)
+}
+
+/// Whether the header is a response's, to a QUERY, without a question or records but in the
+/// additional section, and its code is that of an error that servers send so: FORMERR, SERVFAIL,
+/// NOTIMP or REFUSED.
+pub fn is_bare_error(packet: &[u8]) -> bool {
+    let word = |index: usize| u16_at(packet, 2 * index);
+    let right = |flags: u16| {
+        flags & (flags::QR | flags::OPCODE) == flags::QR
+            && matches!(flags & flags::RCODE, 1 | 2 | 4 | 5)
+    };
+    packet.len() >= HEADER_LEN
+        && word(1).is_some_and(right)
+        && [2, 3, 4].iter().all(|count| word(*count) == Some(0))
 }
 
 /// Whether the response's question is that of `query`, the one we sent, whose name takes

@@ -1,0 +1,134 @@
+//! Upstreams that do not take EDNS, and others that answer oddly.
+//!
+//! A server that implements no EDNS says FORMERR, or NOTIMP, to whatever has an OPT, and puts none
+//! into its response (RFC 6891 §7). The query goes out again without an OPT at once, on the same
+//! connection, and that counts as no attempt. Where the second response has an answer or a denial,
+//! the upstream is asked without EDNS for a while, probes included ([`Verdicts`]); where it is the
+//! same error, the upstream meant the query itself, and the error is delivered. A query that wants
+//! DNSSEC records always goes with EDNS first, and what it finds out is not remembered: a server that
+//! knows EDNS may refuse a part of it (RFC 6891 §6.2.2), and a validator is better off with records.
+//!
+//! This, and errors without a question, are told to the operator once for each upstream and while:
+//! the shell draws a [`Remark`] and hands it to the keeper.
+//!
+//! [`Verdicts`]: crate::engine::health::Verdicts
+
+use super::Forwarder;
+use crate::engine::key::ConnectionId;
+use crate::engine::message::response::Response;
+use crate::engine::message::{HEADER_LEN, Rcode};
+use crate::moment::Moment;
+
+/// Remarks that wait to be drawn at most; one that finds no room is lost.
+pub(super) const REMARKS_MAX: usize = 64;
+
+/// What is odd about an upstream's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// It does not take EDNS.
+    NoEdns,
+    /// Its errors have no question.
+    BareError,
+}
+
+/// An upstream that answers oddly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Its number, in the order of the configuration.
+    pub upstream: usize,
+    /// What is odd.
+    pub oddity: Oddity,
+    /// The response code that was seen.
+    pub rcode: u16,
+}
+
+impl Forwarder {
+    /// The next upstream that answers oddly.
+    pub fn next_remark(&mut self) -> Option<Remark> {
+        self.remarks.pop()
+    }
+
+    /// Nobody could be told: it is the next again.
+    pub fn remark_not_told(&mut self, remark: Remark) {
+        self.remark(remark);
+    }
+
+    /// Whether an attempt at `upstream` has an OPT.
+    #[inline]
+    pub(super) fn speaks_edns(&self, now: Moment, slot: u32, upstream: usize) -> bool {
+        !self.verdicts.is_asked_plainly(upstream, now) || self.exchanges.wants_dnssec(slot)
+    }
+
+    /// Sends the query in `slot` again without an OPT if that is what `response` refused; its
+    /// attempt on `connection` has ended. False: it did not.
+    pub(super) fn asks_without_edns(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        connection: ConnectionId,
+        response: &Response,
+    ) -> bool {
+        let rcode = response.rcode();
+        let refuses = rcode == Rcode::FormErr as u16 || rcode == Rcode::NotImp as u16;
+        if !refuses || response.opt.is_some() || !self.exchanges.has_sent_edns(slot) {
+            return false;
+        }
+        let upstream = self.upstream_of(slot);
+        self.stats.upstreams[upstream].edns_refused += 1;
+        let (_, transport) = self.exchanges.last_asked(slot);
+        let way = self.way_to(upstream, transport);
+        self.send_on(now, slot, upstream, (connection, way), false);
+        self.exchanges.get(slot).refusal = rcode;
+        true
+    }
+
+    /// Remembers, counts and tells what is odd about a believed response.
+    #[inline]
+    pub(super) fn note_oddities(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        upstream: usize,
+        response: &Response,
+    ) {
+        let refusal = self.exchanges.get(slot).refusal;
+        if refusal != 0 {
+            self.note_refusal(now, slot, upstream, response, refusal);
+        }
+        // The question takes five bytes at least.
+        if response.start == HEADER_LEN {
+            self.stats.upstreams[upstream].bare_errors += 1;
+            if self.verdicts.note_bare_error(upstream, now) {
+                let rcode = response.rcode();
+                self.remark(Remark { upstream, oddity: Oddity::BareError, rcode });
+            }
+        }
+    }
+
+    /// The query in `slot` was answered without EDNS, after it was refused with it.
+    #[cold]
+    fn note_refusal(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        upstream: usize,
+        response: &Response,
+        refusal: u16,
+    ) {
+        let rcode = response.rcode();
+        let helped = rcode == Rcode::NoError as u16 || rcode == Rcode::NxDomain as u16;
+        if helped
+            && response.opt.is_none()
+            && !self.exchanges.wants_dnssec(slot)
+            && self.verdicts.note_no_edns(upstream, now)
+        {
+            self.remark(Remark { upstream, oddity: Oddity::NoEdns, rcode: refusal });
+        }
+    }
+
+    fn remark(&mut self, remark: Remark) {
+        if self.remarks.len() < REMARKS_MAX {
+            self.remarks.push(remark);
+        }
+    }
+}
