@@ -34,8 +34,9 @@
 //! What is absent, always: the engine never does I/O and never asks what time it is; sys knows
 //! nothing of DNS; a worker takes no decision about a query; no two workers share a mutable byte,
 //! save a few words for each upstream that say whether it is down and takes EDNS, and one for each
-//! server block that says whether its queries go in a circle; nothing is allocated, formatted, locked or logged per packet
-//! on the hot path; every queue, table and loop has a named bound and a counter.
+//! server block that says whether its queries go in a circle; nothing is allocated, formatted,
+//! locked or logged per packet on the hot path; every queue, table and loop has a named bound and a
+//! counter.
 
 pub mod admin;
 pub mod check;

@@ -283,12 +283,6 @@ impl Exchanges {
         &self.queries[slot as usize][..length]
     }
 
-    /// The query as it was written, whatever the current attempt sent of it.
-    pub fn written(&self, slot: u32) -> &[u8] {
-        let length = usize::from(self.slots[slot as usize].query_len);
-        &self.queries[slot as usize][..length]
-    }
-
     /// The stanza that it began with.
     pub fn first_stanza(&self, slot: u32) -> usize {
         self.slots[slot as usize].began.0 as usize

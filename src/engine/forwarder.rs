@@ -26,7 +26,6 @@ mod watch;
 
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
 use caching::{Caches, Remembered};
-pub use edns::{Oddity, Remark};
 use loops::Loops;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
@@ -37,7 +36,7 @@ use super::clients::{Clients, IDLE_MAX, Refused, StreamLimits};
 use super::data::Data;
 use super::errors::{Errors, Reason};
 use super::exchange::{Client, Exchanges, Opening};
-use super::health::Verdicts;
+use super::health::{Remark, Verdicts};
 use super::journal::Journal;
 use super::key::{ConnectionId, ExchangeKey, StreamKey, Transport};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
@@ -155,7 +154,6 @@ pub struct Forwarder {
     loops: Loops,
     /// Upstreams that the keeper is to be told about.
     accused: Vec<usize>,
-    /// What the keeper is to say of upstreams.
     remarks: Vec<Remark>,
     stats: Stats,
     tallies: Tallies,

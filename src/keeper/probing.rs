@@ -7,10 +7,10 @@
 
 use super::probe::{Failure, MESSAGE_LEN_MAX, Probe, Route};
 use crate::config::{Config, Forward, HealthCheck, Upstream, rcode_mnemonic};
-use crate::engine::forwarder::{Oddity, Remark};
+
 use crate::engine::health::query::ProbeQuery;
 use crate::engine::health::schedule::{Change, Schedule};
-use crate::engine::health::{PLAIN_FOR, Verdicts};
+use crate::engine::health::{Oddity, PLAIN_FOR, Remark, Verdicts};
 use crate::log::{Event, Level, Log, Value};
 use crate::moment::Moment;
 use crate::tls::{Client, Setup};

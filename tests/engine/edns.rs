@@ -7,8 +7,7 @@ use crate::common::wire::{Ask, Writer, question_of, word_at};
 use crate::common::{config, stanza, upstream_address};
 use crate::world::{Sent, World, corefile};
 use onward::config::{Forward, Rcodes};
-use onward::engine::forwarder::{Oddity, Remark};
-use onward::engine::health::PLAIN_FOR;
+use onward::engine::health::{Oddity, PLAIN_FOR, Remark};
 use onward::engine::stats::DropReason;
 use std::time::Duration;
 

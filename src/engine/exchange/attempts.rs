@@ -16,6 +16,12 @@ impl Exchanges {
         (exchange.upstream as usize, exchange.asked_over)
     }
 
+    /// The query as it was written, whatever the current attempt sent of it.
+    pub fn written(&self, slot: u32) -> &[u8] {
+        let length = usize::from(self.slots[slot as usize].query_len);
+        &self.queries[slot as usize][..length]
+    }
+
     /// Whether the current or last attempt of the exchange in `slot` had an OPT.
     pub fn has_sent_edns(&self, slot: u32) -> bool {
         usize::from(self.slots[slot as usize].sent_len) > HEADER_LEN + self.name_len(slot) + 4

@@ -183,8 +183,8 @@ impl Forwarder {
         true
     }
 
-    /// Sends the query in `slot` to `upstream` on a connection that is taken for it. `edns`: with an
-    /// OPT.
+    /// Sends the query in `slot` to `upstream` on a connection that is taken for it. `edns`: with
+    /// an OPT.
     pub(super) fn send_on(
         &mut self,
         now: Moment,

@@ -5,8 +5,9 @@
 //! connection, and that counts as no attempt. Where the second response has an answer or a denial,
 //! the upstream is asked without EDNS for a while, probes included ([`Verdicts`]); where it is the
 //! same error, the upstream meant the query itself, and the error is delivered. A query that wants
-//! DNSSEC records always goes with EDNS first, and what it finds out is not remembered: a server that
-//! knows EDNS may refuse a part of it (RFC 6891 §6.2.2), and a validator is better off with records.
+//! DNSSEC records always goes with EDNS first, and what it finds out is not remembered: a server
+//! that knows EDNS may refuse a part of it (RFC 6891 §6.2.2), and a validator is better off with
+//! records.
 //!
 //! This, and errors without a question, are told to the operator once for each upstream and while:
 //! the shell draws a [`Remark`] and hands it to the keeper.
@@ -14,6 +15,7 @@
 //! [`Verdicts`]: crate::engine::health::Verdicts
 
 use super::Forwarder;
+use crate::engine::health::{Oddity, Remark};
 use crate::engine::key::ConnectionId;
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, Rcode};
@@ -21,26 +23,6 @@ use crate::moment::Moment;
 
 /// Remarks that wait to be drawn at most; one that finds no room is lost.
 pub(super) const REMARKS_MAX: usize = 64;
-
-/// What is odd about an upstream's answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oddity {
-    /// It does not take EDNS.
-    NoEdns,
-    /// Its errors have no question.
-    BareError,
-}
-
-/// An upstream that answers oddly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remark {
-    /// Its number, in the order of the configuration.
-    pub upstream: usize,
-    /// What is odd.
-    pub oddity: Oddity,
-    /// The response code that was seen.
-    pub rcode: u16,
-}
 
 impl Forwarder {
     /// The next upstream that answers oddly.

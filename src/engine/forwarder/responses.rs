@@ -2,15 +2,16 @@
 //!
 //! First it must be believed: connection, id, QR, question, records. What is not believed is
 //! dropped and counted, and whoever waits goes on waiting, so that nobody's forgery ends a query.
-//! One kind is believed without a question: a bare error (FORMERR, SERVFAIL, NOTIMP, REFUSED), which
-//! is all that some servers say to who may not ask or to what they do not understand. Over UDP a
-//! forger then need not know the name, but still has to hit the connection's port and address and
-//! one of the ids outstanding there, as with any forgery; and all that it gains is an error to the
-//! clients of one query, which is never cached, for nothing says that it was about that question.
-//! What is believed is delivered, unless the configuration hopes for better: the same upstream
-//! over TCP when it truncated (`prefer_udp`), another upstream (`failover`), another stanza
-//! (`next`); or the same query without EDNS, where that was refused. A response that was passed over for another upstream is held back, and delivered
-//! after all when nothing better comes.
+//! One kind is believed without a question: a bare error (FORMERR, SERVFAIL, NOTIMP, REFUSED),
+//! which is all that some servers say to who may not ask or to what they do not understand. Over
+//! UDP a forger then need not know the name, but still has to hit the connection's port and address
+//! and one of the ids outstanding there, as with any forgery; and all that it gains is an error to
+//! the clients of one query, which is never cached, for nothing says that it was about that
+//! question. What is believed is delivered, unless the configuration hopes for better: the same
+//! upstream over TCP when it truncated (`prefer_udp`), another upstream (`failover`), another
+//! stanza (`next`); or the same query without EDNS, where that was refused. A response that was
+//! passed over for another upstream is held back, and delivered after all when nothing better
+//! comes.
 
 use super::{Answered, Forwarder};
 use crate::engine::errors::Reason;

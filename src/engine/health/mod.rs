@@ -1,11 +1,11 @@
 //! Which upstreams are down, and how that is found out. PURE.
 //!
 //! A worker whose exchange with an upstream fails says so; the keeper then probes that upstream,
-//! once for all workers, until it answers. [`Verdicts`] is all that the two share: for each upstream
-//! a byte and until when it is asked without EDNS, written rarely and read by every query, and a byte
-//! for each server block whose queries may go in a circle. [`schedule`] says when one upstream is
-//! probed and when it counts as down, [`query`] is what a probe asks. Sockets and time are the
-//! keeper's.
+//! once for all workers, until it answers. [`Verdicts`] is all that the two share: for each
+//! upstream a byte and until when it is asked without EDNS, written rarely and read by every query,
+//! and a byte for each server block whose queries may go in a circle. [`schedule`] says when one
+//! upstream is probed and when it counts as down, [`query`] is what a probe asks. Sockets and time
+//! are the keeper's.
 //!
 //! Nothing is probed as long as all is well: only a failed exchange begins it, and only probes
 //! change a verdict.
@@ -18,9 +18,9 @@ use crate::moment::Moment;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long an upstream that refused EDNS is asked without it, and nothing more is told of it: long
-/// enough that the query that finds out anew costs nothing, short enough that one that was mended is
-/// soon asked with EDNS again.
+/// How long an upstream that refused EDNS is asked without it and nothing more is told of it: long
+/// enough that the query that finds out anew costs nothing, short enough that one that was mended
+/// is soon asked with EDNS again.
 pub const PLAIN_FOR: Duration = Duration::from_secs(900);
 
 /// Probes fail: queries go elsewhere.
@@ -31,6 +31,26 @@ const PROBING: u8 = 2;
 const REPORTED: u8 = 4;
 /// `max_fails 0`: never probed and never down.
 const UNCHECKED: u8 = 8;
+
+/// What is odd about an upstream's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// It does not take EDNS.
+    NoEdns,
+    /// Its errors have no question.
+    BareError,
+}
+
+/// An upstream that answers oddly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Its number, in the order of the configuration.
+    pub upstream: usize,
+    /// What is odd.
+    pub oddity: Oddity,
+    /// The response code that was seen.
+    pub rcode: u16,
+}
 
 /// What the keeper has found out about each upstream, for all workers to read.
 ///

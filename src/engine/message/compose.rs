@@ -1,11 +1,11 @@
 //! What we answer ourselves, record by record.
 //!
 //! A [`Composer`] writes a reply straight into the caller's buffer: header and question at once,
-//! records one after the other as long as there is room, and last our OPT, whose room is set
-//! aside from the start. What does not fit is left out, and TC says so unless it is additional.
-//! Names in records are given as they go on the wire, so an owner can be a pointer to the question's
-//! name ([`QNAME`]). What the records say is the stages' business; errors are the same thing without
-//! any record.
+//! records one after the other as long as there is room, and last our OPT, whose room is set aside
+//! from the start. What does not fit is left out, and TC says so unless it is additional. Names in
+//! records are given as they go on the wire, so an owner can be a pointer to the question's name
+//! ([`QNAME`]). What the records say is the stages' business; errors are the same thing without any
+//! record.
 
 use super::query::Asked;
 use super::reply::{ExtendedError, Finish, opt_len, write_head, write_opt};

@@ -232,7 +232,7 @@ pub(super) fn pad(message: &mut [u8], place: usize, block: usize) -> usize {
 }
 
 /// An OPT record of ours, to be followed by `options_len` bytes of options.
-pub(in crate::engine) fn opt_record(
+pub(crate) fn opt_record(
     udp_size: u16,
     dnssec_ok: bool,
     rcode_high: u8,

@@ -1,4 +1,7 @@
 //! Response codes, of four bits in the header and of twelve with EDNS, and how they are counted.
+//!
+//! The codes that EDNS adds and that servers send have a counter each; the rest of the four
+//! thousand share one.
 
 /// Response codes (RFC 6895 §2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

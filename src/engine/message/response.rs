@@ -1,10 +1,10 @@
 //! What an upstream answered, before anything of it is believed.
 //!
 //! The steps of believing are the forwarder's: the header first ([`id`](super::id) and
-//! [`is_response`], or [`is_bare_error`]), then [`answers`], and only then the walk over all records
-//! ([`Response::parse`]), so that a flood of forgeries costs a look at a dozen bytes each. Every
-//! record must lie within the message and be readable to its end ([`super::data`]), and the counts
-//! must be true: a message cut between two records is a broken one.
+//! [`is_response`], or [`is_bare_error`]), then [`answers`], and only then the walk over all
+//! records ([`Response::parse`]), so that a flood of forgeries costs a look at a dozen bytes each.
+//! Every record must lie within the message and be readable to its end ([`super::data`]), and the
+//! counts must be true: a message cut between two records is a broken one.
 
 use super::data::is_sound;
 use super::{HEADER_LEN, Question, Record, flags, kind, option, u16_at};
