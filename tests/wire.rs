@@ -66,7 +66,10 @@ fn broken_responses_are_rejected_as_domain_rejects_them() {
             };
             accepted += 1;
             assert!(response.start <= response.end && response.end <= packet.len());
-            assert!(can_be_read(&packet, &[2, 5, 6, 15, 16]), "{packet:x?}");
+            // How many questions there are is looked at before.
+            if word_at(&packet, 4) == 1 {
+                assert!(can_be_read(&packet, &[2, 5, 6, 15]), "{packet:x?}");
+            }
             if let Some((_, records)) = read(&packet) {
                 let opts: Vec<_> = records.iter().filter(|record| record.kind == OPT).collect();
                 assert!(opts.len() <= 1 && opts.iter().all(|opt| opt.section == 2), "{opts:?}");

@@ -9,8 +9,9 @@ use super::{Keeper, MAILBOX};
 use crate::clock::Clock;
 use crate::config::{Config, Host};
 use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};
-use crate::engine::health::Verdicts;
+use crate::engine::health::{PLAIN_FOR, Verdicts};
 use crate::log::Log;
+use crate::moment::Moment;
 use crate::tls::Setup;
 use crossbeam_channel::{Receiver, Sender};
 use std::cell::Cell;
@@ -152,6 +153,9 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&len.to_be_bytes(), message].concat()
 }
 
+/// The OPT of probes.
+const OPT: [u8; 11] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+
 #[test]
 fn an_upstream_that_answers_is_up_whatever_it_says() {
     let upstream = udp("127.0.0.1:0");
@@ -161,8 +165,9 @@ fn an_upstream_that_answers_is_up_whatever_it_says() {
         scene.fail(0);
         let (query, from) = probe(&upstream);
         assert!(scene.verdicts.is_probing(0) && !scene.verdicts.is_down(0));
-        // RD, one question, the root's NS in class IN, and nothing more.
-        assert_eq!(query[2..], [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1]);
+        // RD, one question, the root's NS in class IN, an OPT, and nothing more.
+        assert_eq!(query[2..17], [1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 2, 0, 1]);
+        assert_eq!(query[17..], OPT);
         ids.insert([query[0], query[1]]);
         ports.insert(from.port());
         upstream.send_to(&answer(&query), from).unwrap();
@@ -178,6 +183,14 @@ fn probes_ask_what_the_operator_says() {
     let upstream = udp("127.0.0.1:0");
     let options = "health_check 1s no_rec domain A.b";
     let scene = Scene::new(&[upstream.local_addr().unwrap()], options);
+    scene.fail(0);
+    let (query, from) = probe(&upstream);
+    assert_eq!(query[2..12], [0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(query[12..], [&b"\x01a\x01b\0\0\x02\0\x01"[..], &OPT].concat());
+    upstream.send_to(&answer(&query), from).unwrap();
+    scene.wait_until_idle(0);
+    // As long as queries go without EDNS, probes do.
+    assert!(scene.verdicts.note_no_edns(0, Moment::FOREVER.minus(PLAIN_FOR)));
     scene.fail(0);
     let (query, from) = probe(&upstream);
     assert_eq!(query[2..12], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -290,7 +303,7 @@ fn over_tcp_an_answer_may_come_in_pieces() {
     scene.fail(0);
     let mut stream = accept(&upstream);
     let query = framed_probe(&mut stream);
-    assert_eq!(query[2..], [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1]);
+    assert_eq!(query[2..17], [1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 2, 0, 1]);
     let stray = framed(&query);
     let bytes = [stray, framed(&answer(&query))].concat();
     stream.set_nodelay(true).unwrap();
