@@ -51,6 +51,7 @@ pub struct NewRecord<'a> {
 pub struct Mark {
     counts: [u16; 3],
     len: usize,
+    full: bool,
     truncated: bool,
 }
 
@@ -119,14 +120,16 @@ impl<'a> Composer<'a> {
 
     /// The state as it is.
     pub fn mark(&self) -> Mark {
-        Mark { counts: self.counts, len: self.len, truncated: self.truncated }
+        let Self { counts, len, full, truncated, .. } = *self;
+        Mark { counts, len, full, truncated }
     }
 
     /// Takes back what was written since `mark`, if not all of it fit: for records that the client
     /// can do without, so that TC does not send it to TCP for them (RFC 2181 §9).
     pub fn keep_whole(&mut self, mark: &Mark) {
-        if self.truncated && !mark.truncated {
-            (self.counts, self.len, self.truncated) = (mark.counts, mark.len, false);
+        if self.full && !mark.full {
+            (self.counts, self.len) = (mark.counts, mark.len);
+            (self.full, self.truncated) = (false, mark.truncated);
         }
     }
 
@@ -144,7 +147,7 @@ impl<'a> Composer<'a> {
 
     /// Whether a record did not fit, so that there is no use in further ones.
     pub fn is_full(&self) -> bool {
-        self.truncated
+        self.full
     }
 
     /// Completes the reply and returns its length. Of the header, opcode, RD and CD are the
