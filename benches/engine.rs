@@ -9,13 +9,15 @@ mod harness;
 mod messages;
 
 use harness::{Bench, Meter, Operations, repeat, run, whole};
-use messages::{query, response};
+use messages::{number_of, query, response};
 use onward::config::{Config, Host};
+use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::Arrivals;
 use onward::engine::health::Verdicts;
 use onward::engine::message::query::Query;
 use onward::engine::message::response::Response;
-use onward::engine::{Client, Forwarder, Outgoing};
+use onward::engine::shell::{Buffers, Shell, send_queries, settle};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
 use onward::moment::Moment;
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -90,9 +92,10 @@ struct Worker {
     queries: Vec<Vec<u8>>,
     /// Of each query, whose id is still to be put in.
     responses: Vec<Vec<u8>>,
-    sends: Vec<Outgoing>,
-    /// The first question of the turn, and the one after its last.
-    first: usize,
+    buffers: Buffers,
+    /// Of each query that was sent and not answered yet: its connection, and its question.
+    flights: Vec<(ConnectionId, usize)>,
+    /// The next question.
     next: usize,
 }
 
@@ -104,8 +107,8 @@ impl Worker {
             now: Moment::ZERO,
             responses: queries.iter().map(|query| response(query)).collect(),
             queries,
-            sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
-            first: 0,
+            buffers: Buffers::new(),
+            flights: Vec::with_capacity(BATCH),
             next: 0,
         }
     }
@@ -119,7 +122,6 @@ impl Worker {
     /// Clients ask the next questions; upstreams read what is sent, and know what to respond.
     fn ask(&mut self, batch: usize, out: &mut [u8]) {
         self.now = self.now.plus(STEP);
-        self.first = self.next;
         let mut arrivals = Arrivals::default();
         for left in (0..batch).rev() {
             let (client, query) = (client(self.next), &self.queries[self.next]);
@@ -133,27 +135,62 @@ impl Worker {
                 black_box(self.engine.on_arrival(self.now, arrival, out));
             }
         }
-        self.engine.swap_sends(&mut self.sends);
-        for (place, send) in self.sends.iter().enumerate() {
-            let query = self.engine.query(send).expect("it is outstanding");
-            self.responses[(self.first + place) % NAMES][..2].copy_from_slice(&query[..2]);
-        }
+        send_queries(self, self.now);
     }
 
     /// The responses come in, the clients have their replies, and the turn ends.
     fn answer(&mut self, out: &mut [u8]) {
-        for (place, send) in self.sends.drain(..).enumerate() {
-            let response = &self.responses[(self.first + place) % NAMES];
-            let answered = self.engine.on_response(self.now, send.connection, response, false);
+        for (connection, number) in self.flights.drain(..) {
+            let response = &self.responses[number];
+            let answered = self.engine.on_response(self.now, connection, response, false);
             let answered = answered.expect("it is the right answer");
             while self.engine.next_reply(&answered, response, out).is_some() {
                 black_box(&*out);
             }
         }
-        while let Some(request) = self.engine.next_request() {
-            black_box(request);
+        settle(self, self.now);
+    }
+}
+
+impl Shell for Worker {
+    fn engine(&mut self) -> &mut Forwarder {
+        &mut self.engine
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn open(&mut self, _: Moment, _: ConnectionId) -> Result<(), Fault> {
+        panic!("no stream is asked for");
+    }
+
+    fn send(
+        &mut self,
+        _: Moment,
+        connection: ConnectionId,
+        queries: &[Outgoing],
+    ) -> Result<(), (Operation, Fault)> {
+        for query in queries {
+            let query = self.engine.query(query).expect("it is outstanding");
+            let number = number_of(query);
+            self.responses[number][..2].copy_from_slice(&query[..2]);
+            self.flights.push((connection, number));
         }
-        assert!(self.engine.next_closed().is_none() && self.engine.next_failure(out).is_none());
+        Ok(())
+    }
+
+    fn close(&mut self, _: Moment, _: ConnectionId) {
+        panic!("no connection grows so old");
+    }
+
+    fn deliver(&mut self, _: Moment, _: &Client, _: &[u8]) {
+        panic!("every query is answered");
+    }
+
+    fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
+        black_box(notice);
+        true
     }
 }
 

@@ -10,13 +10,15 @@ mod harness;
 mod messages;
 
 use harness::{Bench, Operations, repeat, run, whole};
-use messages::{query, response};
+use messages::{number_of, query, response};
 use onward::config::{Config, Host};
+use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::STREAM_MESSAGE_MAX;
 use onward::engine::frame::{Inbox, Outbox};
 use onward::engine::health::Verdicts;
 use onward::engine::key::StreamKey;
-use onward::engine::{Client, Forwarder, Outgoing};
+use onward::engine::shell::{Buffers, STREAM_REPLY_SPARE, Shell, send_queries, settle};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
 use onward::moment::Moment;
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -30,8 +32,6 @@ const NAMES: usize = 4_096;
 const STEP: Duration = Duration::from_micros(50);
 /// Bytes that wait for a reader: never reached here.
 const WAITING_MAX: usize = 1 << 20;
-/// What a reply may be longer than its response.
-const SPARE: usize = 512;
 
 fn main() -> ExitCode {
     run(&[
@@ -113,7 +113,7 @@ struct Worker {
     /// Of each name, behind its length: the query, and its response but for the id.
     queries: Vec<Vec<u8>>,
     responses: Vec<Vec<u8>>,
-    sends: Vec<Outgoing>,
+    buffers: Buffers,
     wire: Vec<u8>,
     next: usize,
 }
@@ -134,7 +134,7 @@ impl Worker {
             client_end: End::default(),
             responses: queries.iter().map(|query| framed(&response(query))).collect(),
             queries: queries.iter().map(|query| framed(query)).collect(),
-            sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
+            buffers: Buffers::new(),
             wire: Vec::new(),
             next: 0,
         }
@@ -142,7 +142,6 @@ impl Worker {
 
     fn turn(&mut self, batch: usize) {
         self.now = self.now.plus(STEP);
-        let first = self.next;
         for _ in 0..batch {
             self.client_end.read(&self.queries[self.next]);
             self.next = (self.next + 1) % NAMES;
@@ -152,55 +151,84 @@ impl Worker {
             assert!(self.engine.clients.may_ask(self.stream));
             black_box(self.engine.on_query(self.now, self.client, query, false, &mut out));
         }
-        self.send(first);
+        send_queries(self, self.now);
         self.client_end.write(&mut self.wire);
         black_box(&self.wire);
         self.engine.clients.active(self.now, self.stream);
-        while let Some(request) = self.engine.next_request() {
-            black_box(request);
-        }
-        assert!(self.engine.next_closed().is_none(), "no stream closes");
+        settle(self, self.now);
     }
 
-    /// The queries of the turn go out, and their responses come in at once. `first`: the number of
-    /// the first one's name.
-    fn send(&mut self, first: usize) {
-        self.engine.swap_sends(&mut self.sends);
-        let mut sends = std::mem::take(&mut self.sends);
-        for (place, send) in sends.drain(..).enumerate() {
-            let query = self.engine.query(&send).expect("it is outstanding");
-            let (high, low) = (query[0], query[1]);
-            let end = &mut self.upstream_ends[send.connection.index()];
-            let dialled = end.is_none();
-            let end = end.get_or_insert_default();
-            let copy = |room: &mut [u8]| {
-                room.copy_from_slice(query);
-                query.len()
-            };
-            end.outbox.push(query.len(), WAITING_MAX, copy).expect("it is read");
-            end.write(&mut self.wire);
-            black_box(&self.wire);
-            if dialled {
-                self.engine.on_connected(self.now, send.connection);
-            }
-            let response = &mut self.responses[(first + place) % NAMES];
-            (response[2], response[3]) = (high, low);
-            end.read(response);
-            while let Ok(Some(response)) = end.inbox.next(STREAM_MESSAGE_MAX) {
-                let answered = self.engine.on_response(self.now, send.connection, response, false);
-                let answered = answered.expect("it is the right answer");
-                while self.engine.next_client(&answered).is_some() {
-                    let reply = |room: &mut [u8]| {
-                        let reply = self.engine.next_reply(&answered, response, room);
-                        reply.expect("somebody waits").len
-                    };
-                    let outbox = &mut self.client_end.outbox;
-                    outbox.push(response.len() + SPARE, WAITING_MAX, reply).expect("it is read");
-                }
-                assert!(self.engine.next_reply(&answered, response, &mut []).is_none());
-            }
+    /// A query goes out, and its response comes in at once.
+    fn exchange(&mut self, send: &Outgoing) {
+        let query = self.engine.query(send).expect("it is outstanding");
+        let (high, low, number) = (query[0], query[1], number_of(query));
+        let end = &mut self.upstream_ends[send.connection.index()];
+        let dialled = end.is_none();
+        let end = end.get_or_insert_default();
+        let copy = |room: &mut [u8]| {
+            room.copy_from_slice(query);
+            query.len()
+        };
+        end.outbox.push(query.len(), WAITING_MAX, copy).expect("it is read");
+        end.write(&mut self.wire);
+        black_box(&self.wire);
+        if dialled {
+            self.engine.on_connected(self.now, send.connection);
         }
-        self.sends = sends;
+        let response = &mut self.responses[number];
+        (response[2], response[3]) = (high, low);
+        end.read(response);
+        while let Ok(Some(response)) = end.inbox.next(STREAM_MESSAGE_MAX) {
+            let answered = self.engine.on_response(self.now, send.connection, response, false);
+            let answered = answered.expect("it is the right answer");
+            while self.engine.next_client(&answered).is_some() {
+                let reply = |room: &mut [u8]| {
+                    let reply = self.engine.next_reply(&answered, response, room);
+                    reply.expect("somebody waits").len
+                };
+                let outbox = &mut self.client_end.outbox;
+                let len = response.len() + STREAM_REPLY_SPARE;
+                outbox.push(len, WAITING_MAX, reply).expect("it is read");
+            }
+            assert!(self.engine.next_reply(&answered, response, &mut []).is_none());
+        }
+    }
+}
+
+impl Shell for Worker {
+    fn engine(&mut self) -> &mut Forwarder {
+        &mut self.engine
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn open(&mut self, _: Moment, _: ConnectionId) -> Result<(), Fault> {
+        panic!("nothing is dialled ahead");
+    }
+
+    fn send(
+        &mut self,
+        _: Moment,
+        _: ConnectionId,
+        queries: &[Outgoing],
+    ) -> Result<(), (Operation, Fault)> {
+        queries.iter().for_each(|query| self.exchange(query));
+        Ok(())
+    }
+
+    fn close(&mut self, _: Moment, _: ConnectionId) {
+        panic!("no stream closes");
+    }
+
+    fn deliver(&mut self, _: Moment, _: &Client, _: &[u8]) {
+        panic!("every query is answered");
+    }
+
+    fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
+        black_box(notice);
+        true
     }
 }
 

@@ -16,14 +16,16 @@ use common::{config, stanza, upstream_address};
 use onward::config::{self, Forward, Prefetch, ServeStale, Sizing, StaleMode};
 use onward::engine::cache::admission::Received;
 use onward::engine::cache::{Cache, Found, Key};
+use onward::engine::errors::{Fault, Operation};
 use onward::engine::health::Verdicts;
 use onward::engine::journal::Page;
 use onward::engine::message::query::Query;
 use onward::engine::message::reply::ExtendedError;
 use onward::engine::message::reply::{Finish, ReplyTo};
 use onward::engine::message::response::Response;
+use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::zones::Folded;
-use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
 use onward::moment::Moment;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -93,10 +95,9 @@ enum Fate {
 struct Worker {
     engine: Forwarder,
     now: Moment,
-    sends: Vec<Outgoing>,
+    buffers: Buffers,
     /// Queries on their way, each with its answer.
     flights: Vec<(ConnectionId, [u8; 512], usize)>,
-    refused: Vec<ConnectionId>,
     /// When each pool wants to be woken, and each cache behind them.
     wakes: Vec<Option<Moment>>,
     replies: u64,
@@ -148,9 +149,8 @@ impl Worker {
         Self {
             engine: Forwarder::new(&config, [3; 32], Arc::new(Verdicts::new(&config))),
             now: Moment::ZERO,
-            sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
+            buffers: Buffers::new(),
             flights: Vec::with_capacity(10 * TURN),
-            refused: Vec::with_capacity(10 * TURN),
             wakes: vec![None; 10],
             replies: 0,
             closed: 0,
@@ -170,7 +170,7 @@ impl Worker {
             let replied = self.engine.on_query(self.now, client, query, false, &mut out);
             self.replies += u64::from(replied.is_some());
         }
-        self.settle();
+        shell::settle(self, self.now);
         while let Some((connection, packet, len)) = self.flights.pop() {
             let packet = &packet[..len];
             if let Some(answered) = self.engine.on_response(self.now, connection, packet, false) {
@@ -187,68 +187,80 @@ impl Worker {
                 self.engine.on_sweep(self.now, pool);
             }
         }
-        self.settle();
-    }
-
-    fn settle(&mut self) {
-        let mut out = [0; 1_232];
-        loop {
-            self.engine.swap_sends(&mut self.sends);
-            while let Some(connection) = self.refused.pop() {
-                self.engine.on_connection_failed(self.now, connection);
-            }
-            if self.sends.is_empty() {
-                break;
-            }
-            while let Some(send) = self.sends.pop() {
-                self.send(&send);
-            }
-        }
-        while self.engine.next_failure(&mut out).is_some() {
-            self.replies += 1;
-        }
-        while self.engine.next_error().is_some() {
-            self.errors += 1;
-        }
-        if self.engine.page_due().is_some() {
-            self.engine.swap_page(&mut self.page);
-            self.records += self.page.records.len();
-            self.page.clear();
-        }
-        while self.engine.next_closed().is_some() {
-            self.closed += 1;
-        }
-        while let Some((pool, due)) = self.engine.next_request() {
-            self.wakes[pool] = Some(due);
-        }
+        shell::settle(self, self.now);
     }
 
     fn upstream(&self, send: &Outgoing) -> Option<SocketAddr> {
         self.engine.address(send.connection).map(|dial| dial.upstream)
     }
+}
 
-    fn send(&mut self, send: &Outgoing) {
-        let Some(query) = self.engine.query(send) else { return };
-        self.number += 1;
-        let fate = match self.number % 40 {
-            0 => Fate::Lost,
-            1 => Fate::Refused,
-            _ if self.upstream(send) == Some(upstream_address(9)) => Fate::Lost,
-            2 => Fate::Forged,
-            _ => Fate::Answered,
-        };
-        if fate == Fate::Refused {
-            self.refused.push(send.connection);
-        } else if fate != Fate::Lost {
-            let mut packet = [0; 512];
-            // The query without its OPT, as a response without records.
-            let len = query.len() - 11;
-            packet[..len].copy_from_slice(&query[..len]);
-            packet[2] |= 0x80;
-            packet[11] = 0;
-            packet[13] ^= u8::from(fate == Fate::Forged);
-            self.flights.push((send.connection, packet, len));
+impl Shell for Worker {
+    fn engine(&mut self) -> &mut Forwarder {
+        &mut self.engine
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn open(&mut self, _: Moment, id: ConnectionId) -> Result<(), Fault> {
+        panic!("{id:?} is a stream, and no query asks for one");
+    }
+
+    fn send(
+        &mut self,
+        _: Moment,
+        connection: ConnectionId,
+        queries: &[Outgoing],
+    ) -> Result<(), (Operation, Fault)> {
+        let mut refused = false;
+        for send in queries {
+            let Some(query) = self.engine.query(send) else { continue };
+            self.number += 1;
+            let fate = match self.number % 40 {
+                0 => Fate::Lost,
+                1 => Fate::Refused,
+                _ if self.upstream(send) == Some(upstream_address(9)) => Fate::Lost,
+                2 => Fate::Forged,
+                _ => Fate::Answered,
+            };
+            if fate == Fate::Refused {
+                refused = true;
+            } else if fate != Fate::Lost {
+                let mut packet = [0; 512];
+                // The query without its OPT, as a response without records.
+                let len = query.len() - 11;
+                packet[..len].copy_from_slice(&query[..len]);
+                packet[2] |= 0x80;
+                packet[11] = 0;
+                packet[13] ^= u8::from(fate == Fate::Forged);
+                self.flights.push((connection, packet, len));
+            }
         }
+        if refused { Err((Operation::Write, Fault::Unknown)) } else { Ok(()) }
+    }
+
+    fn close(&mut self, _: Moment, _: ConnectionId) {
+        self.closed += 1;
+    }
+
+    fn deliver(&mut self, _: Moment, _: &Client, _: &[u8]) {
+        self.replies += 1;
+    }
+
+    fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
+        match *notice {
+            Notice::Wake { pool, at } => self.wakes[pool] = Some(at),
+            Notice::Error(_) => self.errors += 1,
+            Notice::Page => {
+                self.engine.swap_page(&mut self.page);
+                self.records += self.page.records.len();
+                self.page.clear();
+            }
+            Notice::Failing(_) | Notice::Odd(_) | Notice::Looping { .. } => {}
+        }
+        true
     }
 }
 

@@ -26,6 +26,8 @@ mod journal;
 mod lifetimes;
 #[path = "engine/limits.rs"]
 mod limits;
+#[path = "engine/notices.rs"]
+mod notices;
 #[path = "engine/outages.rs"]
 mod outages;
 #[path = "engine/refusals.rs"]

@@ -71,7 +71,7 @@ const TOP: [&str; 7] = ["check", "cli", "demo", "doctor", "host", "server", "ser
 const SYS_CRATES: [&str; 5] = ["core_affinity", "libc", "mio", "seccompiler", "socket2"];
 
 /// The engine's files that combine its leaves.
-const COMBINERS: [&str; 2] = ["chain", "forwarder"];
+const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
 /// Which leaf of the engine may name which other; `*` is any leaf, and `mod` would be the items
 /// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
 /// carries its query's tour of the upstreams, a cache and a pool their own counters; caches,

@@ -18,6 +18,12 @@ pub(crate) fn query(number: usize) -> Vec<u8> {
     query
 }
 
+/// The number in the name that a query asks for.
+pub(crate) fn number_of(query: &[u8]) -> usize {
+    let label = &query[13..13 + usize::from(query[12])];
+    label[4..].iter().fold(0, |number, digit| 10 * number + usize::from(digit - b'0'))
+}
+
 /// Two addresses and an OPT for it.
 pub(crate) fn response(query: &[u8]) -> Vec<u8> {
     let mut response = query[..query.len() - 11].to_vec();

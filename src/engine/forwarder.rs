@@ -2,10 +2,9 @@
 //!
 //! Inputs are a client's packet, an upstream's packet, a connection's failure, the time, and the
 //! keeper's word that a pool has something to close. Each is taken whole and leaves its effects in
-//! bounded queues of small keys: queries to send ([`Forwarder::swap_sends`]), replies to failed
-//! queries ([`Forwarder::next_failure`]), sockets to close ([`Forwarder::next_closed`]), streams
-//! to dial ahead ([`Forwarder::next_dial`]) and wake-ups to ask for ([`Forwarder::next_request`]).
-//! Nothing is allocated after the start. What a packet can do is decided in this order: is it
+//! bounded queues of small keys: queries to send, replies to failed queries, connections to open
+//! ahead and to close, and [`Notice`]s for other threads. [`settle`](super::shell::settle) drains
+//! them at the end of a turn. Nothing is allocated after the start. What a packet can do is decided in this order: is it
 //! understood, who handles it, is it under way already, which upstream, which connection; and for
 //! a response: connection, id, question, records. Queries, attempts, responses and replies have
 //! files of their own.
@@ -18,6 +17,7 @@ mod journalling;
 mod logging;
 mod loops;
 mod memory;
+mod notices;
 mod queries;
 mod renewal;
 mod replies;
@@ -27,6 +27,8 @@ mod watch;
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
 use caching::{Caches, Remembered};
 use loops::Loops;
+pub use notices::Notice;
+use notices::Skipped;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
 pub use watch::Watch;
@@ -152,8 +154,10 @@ pub struct Forwarder {
     journal: Journal,
     caches: Caches,
     loops: Loops,
-    /// Upstreams that the keeper is to be told about.
-    accused: Vec<usize>,
+    /// Upstreams at which attempts fail, for the keeper to probe.
+    failing: Vec<usize>,
+    /// Kinds of notices that are not drawn again in this round.
+    skipped: Skipped,
     remarks: Vec<Remark>,
     stats: Stats,
     tallies: Tallies,
@@ -207,7 +211,8 @@ impl Forwarder {
             journal: Journal::default(),
             caches,
             loops: Loops::default(),
-            accused: Vec::with_capacity(upstreams.len()),
+            failing: Vec::with_capacity(upstreams.len()),
+            skipped: Skipped::default(),
             remarks: Vec::with_capacity(edns::REMARKS_MAX),
             stats: Stats { upstreams, ..Stats::default() },
             tallies: Tallies::new(config, &sites),
@@ -251,23 +256,8 @@ impl Forwarder {
         }
     }
 
-    /// The next wake-up to ask the keeper for: which pool, and when.
-    pub fn next_request(&mut self) -> Option<(usize, Moment)> {
-        let behind = self.pools.count();
-        let sweep = |(block, at)| (behind + block, at);
-        self.pools.next_request().or_else(|| self.caches.next_wake().map(sweep))
-    }
-
-    /// The keeper could not be asked: the request will be made again.
-    pub fn request_failed(&mut self, pool: usize) {
-        match pool.checked_sub(self.pools.count()) {
-            None => self.pools.disarm(pool),
-            Some(block) => self.caches.disarm(block),
-        }
-    }
-
     /// The next stream to dial though no query waits for it yet: it will replace an older one.
-    pub fn next_dial(&mut self) -> Option<ConnectionId> {
+    pub(super) fn next_dial(&mut self) -> Option<ConnectionId> {
         self.pools.next_dial()
     }
 
@@ -283,16 +273,21 @@ impl Forwarder {
     }
 
     /// The next connection whose socket is to be closed.
-    pub fn next_closed(&mut self) -> Option<ConnectionId> {
+    pub(super) fn next_closed(&mut self) -> Option<ConnectionId> {
         self.pools.next_closed()
     }
 
     /// Takes the queries to send in exchange for `sent`, which is empty and as large; the turn's
     /// batches end with that. A query whose key finds nothing has ended meanwhile.
-    pub fn swap_sends(&mut self, sent: &mut Vec<Outgoing>) {
+    pub(super) fn swap_sends(&mut self, sent: &mut Vec<Outgoing>) {
         debug_assert!(sent.is_empty(), "sends would be lost");
         std::mem::swap(&mut self.sends, sent);
         self.pools.end_batches();
+    }
+
+    /// Whether nothing is left to be sent, opened, closed or told to clients.
+    pub(super) fn is_settled(&self) -> bool {
+        self.sends.is_empty() && self.failures.is_empty() && self.pools.is_settled()
     }
 
     /// The bytes of a query to send, unless its exchange has ended or moved on.

@@ -10,7 +10,8 @@
 //! [`data`] and [`hosts`] (what loaders have loaded), [`errors`] and [`journal`] (what is to be
 //! logged), [`stats`] and [`tally`] (counters), and under them the containers [`key`], [`list`],
 //! [`heap`], [`index`], [`histogram`] and [`sketch`], and [`memory`], which says how large they
-//! are.
+//! are. [`shell`] is the contract with the one who moves the packets: what a shell has to do, and
+//! the loop that has it done at the end of a turn.
 
 pub mod cache;
 pub mod chain;
@@ -33,6 +34,7 @@ pub mod message;
 pub mod policy;
 pub mod pool;
 pub mod routes;
+pub mod shell;
 pub mod sketch;
 pub mod stages;
 pub mod stats;
@@ -40,5 +42,5 @@ pub mod tally;
 pub mod zones;
 
 pub use exchange::Client;
-pub use forwarder::{Answered, Dial, Forwarder, Outgoing, Reply};
+pub use forwarder::{Answered, Dial, Forwarder, Notice, Outgoing, Reply};
 pub use key::ConnectionId;

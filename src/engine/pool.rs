@@ -250,6 +250,11 @@ impl Pools {
         self.closed.pop()
     }
 
+    /// Whether [`Pools::next_closed`] and [`Pools::next_dial`] have nothing.
+    pub fn is_settled(&self) -> bool {
+        self.closed.is_empty() && self.to_dial.is_empty()
+    }
+
     /// Whether `connection` is open and the one that the id was given to.
     pub fn is_open(&self, connection: ConnectionId) -> bool {
         self.slot(connection).is_some()

@@ -5,11 +5,12 @@
 //! page: when the open one is due, an empty one takes its place, and the writer sends it back. If
 //! all are under way nobody waits for one: the open page fills, and the engine counts what is lost.
 
-use super::turn::{MAIL_RETRY, Turner};
+use super::turn::Turner;
 use crate::config::Config;
 use crate::control::{ToKeeper, ToWriter};
-use crate::engine::errors::Fault;
+use crate::engine::errors::{Fault, QueryError};
 use crate::engine::journal::{self, Page};
+use crate::engine::shell::NOTICE_RETRY;
 use crate::moment::Moment;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
@@ -75,20 +76,19 @@ impl Turner<'_> {
         self.retired_told = retired.map(|(_, retired)| retired).collect();
     }
 
-    /// Hands the journal's page to the writer if it is due.
-    pub(super) fn report_page(&mut self, now: Moment) {
-        self.page_retry = None;
-        if self.engine.page_due().is_some_and(|due| due <= now) && !self.send_page() {
-            self.page_retry = Some(now.plus(MAIL_RETRY));
-        }
+    /// Hands the journal's page, which is due, to the writer. False if it cannot take it now.
+    pub(super) fn report_page(&mut self, now: Moment) -> bool {
+        let sent = self.send_page();
+        self.page_retry = (!sent).then(|| now.plus(NOTICE_RETRY));
+        sent
     }
 
     /// Hands the journal's page to the writer: what comes next does not belong to it.
-    pub(super) fn end_page(&mut self, now: Moment) {
+    pub(super) fn end_page(&mut self) {
         if self.engine.page_due().is_some() && !self.send_page() {
             self.engine.lose_page();
         }
-        self.report_page(now);
+        self.page_retry = None;
     }
 
     /// False if no other page is empty, or the writer cannot take it now.
@@ -104,14 +104,14 @@ impl Turner<'_> {
         false
     }
 
-    /// Hands the engine's records of errors to the writer.
-    pub(super) fn report_errors(&mut self) {
+    /// Hands a record of an error to the writer. False if that has no room for it.
+    pub(super) fn report_error(&mut self, error: QueryError) -> bool {
         let edition = self.seat.assignment.edition;
-        while let Some(error) = self.engine.next_error() {
-            if !self.seat.writer.try_send(ToWriter::Failed { edition, error }) {
-                self.engine.stats_mut().errors_lost += 1;
-            }
-        }
+        self.seat.writer.try_send(ToWriter::Failed { edition, error })
+    }
+
+    /// Tells the writer how many records it did not get.
+    pub(super) fn report_lost_errors(&mut self) {
         let lost = self.engine.stats_mut().errors_lost;
         let untold = lost - self.errors_told;
         self.writer_busy = untold > 0 && !self.seat.writer.try_send(ToWriter::Lost(untold));

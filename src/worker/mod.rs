@@ -13,6 +13,7 @@ mod logging;
 mod renewal;
 mod replies;
 mod report;
+mod shell;
 mod stream;
 mod token;
 mod turn;

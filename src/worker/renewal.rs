@@ -34,7 +34,7 @@ impl Turner<'_> {
                 self.seat.listeners[number] =
                     Some(listening.expect("the kernel has memory for one more descriptor"));
             }
-            self.end_page(now);
+            self.end_page();
             let verdicts = assignment.verdicts.clone();
             self.engine.renew(now, &assignment.config, &assignment.listeners, verdicts);
             self.renumber_retired();

@@ -7,6 +7,7 @@ use super::Listening;
 use super::clients::ClientStreams;
 use crate::clock::Clock;
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
+use crate::engine::shell::STREAM_REPLY_SPARE;
 use crate::engine::stats::DropReason;
 use crate::engine::{Answered, Client, Forwarder, Reply};
 use crate::moment::Moment;
@@ -20,8 +21,6 @@ pub(super) struct Replies {
     batch: ReplyBatch,
     /// Replies that left with others as one send, and flushes of which the kernel refused one.
     counts: (u64, u64),
-    /// Where replies to failed queries are written: one that was held back may be of any length.
-    failure: Box<[u8]>,
     pub(super) streams: ClientStreams,
 }
 
@@ -33,14 +32,13 @@ impl Replies {
         Self {
             batch: ReplyBatch::new(capacity, length, segmented),
             counts: (0, 0),
-            failure: vec![0; STREAM_MESSAGE_MAX].into(),
             streams: ClientStreams::new(clock),
         }
     }
 
     /// The bytes that are reserved.
     pub(super) fn reserved(&self) -> usize {
-        self.batch.reserved() + self.failure.len() + self.streams.reserved()
+        self.batch.reserved() + self.streams.reserved()
     }
 
     /// Where the next reply to a client of datagrams is written.
@@ -77,7 +75,6 @@ impl Replies {
                 reply.inspect(|reply| self.commit(reply, listeners, engine));
                 continue;
             };
-            // A copy is longer than the response by no more than what our OPT adds.
             let room = (packet.len() + STREAM_REPLY_SPARE).min(STREAM_MESSAGE_MAX);
             let delivered = self.streams.answer(stream, engine, room, |engine, out| {
                 engine.next_reply(answered, packet, out).map_or(0, |reply| reply.len)
@@ -88,22 +85,25 @@ impl Replies {
         }
     }
 
-    /// Writes the replies to all queries that found no answer.
-    pub(super) fn fail(&mut self, listeners: &[Option<Listening>], engine: &mut Forwarder) {
-        while let Some(reply) = engine.next_failure(&mut self.failure) {
-            let written = &self.failure[..reply.len];
-            let Some(stream) = reply.client.stream else {
-                self.batch.buffer()[..reply.len].copy_from_slice(written);
-                self.commit(&reply, listeners, engine);
-                continue;
-            };
-            let delivered = self.streams.answer(stream, engine, reply.len, |_, out| {
-                out[..written.len()].copy_from_slice(written);
-                written.len()
-            });
-            if !delivered {
-                engine.stats_mut().drop(DropReason::ReplyNotSent);
-            }
+    /// Queues the reply to a query that found no answer.
+    pub(super) fn deliver(
+        &mut self,
+        client: &Client,
+        written: &[u8],
+        listeners: &[Option<Listening>],
+        engine: &mut Forwarder,
+    ) {
+        let len = written.len();
+        let Some(stream) = client.stream else {
+            self.batch.buffer()[..len].copy_from_slice(written);
+            return self.commit(&Reply { client: *client, len }, listeners, engine);
+        };
+        let delivered = self.streams.answer(stream, engine, len, |_, out| {
+            out[..len].copy_from_slice(written);
+            len
+        });
+        if !delivered {
+            engine.stats_mut().drop(DropReason::ReplyNotSent);
         }
     }
 
@@ -137,6 +137,3 @@ impl Replies {
         self.counts.1 += u64::from(sent.refused);
     }
 }
-
-/// Our OPT with its options, padding included.
-const STREAM_REPLY_SPARE: usize = 1024;

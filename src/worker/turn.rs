@@ -14,18 +14,18 @@ pub use memory::{Memory, measure};
 use super::Seat;
 use super::logging::fault_of;
 use super::replies::Replies;
-use super::stream::{Progress, Stream, receive_messages, send_messages};
+use super::stream::{Progress, Stream, receive_messages};
 use super::token::Token;
 use super::upstream::{Socket, Sockets, receive_datagrams};
-use crate::control::snapshot::LoopStats;
-use crate::control::{Assignment, ToKeeper, ToWorker};
+use crate::control::{Assignment, ToWorker};
 use crate::engine::errors::{Fault, Operation};
 use crate::engine::forwarder::{AHEAD_MAX, Arrivals};
-use crate::engine::stats::{CacheStats, DropReason, Stats};
+use crate::engine::shell::{Buffers, DATAGRAM_LEN_MAX, NOTICE_RETRY, send_queries};
+use crate::engine::stats::{CacheStats, Stats};
 use crate::engine::tally::Tallies;
-use crate::engine::{Client, ConnectionId, Forwarder, Outgoing, Reply};
+use crate::engine::{Client, ConnectionId, Forwarder, Reply};
 use crate::moment::Moment;
-use crate::sys::mmsg::{Datagram, QueryBatch, RecvBatch, Sent};
+use crate::sys::mmsg::{Datagram, QueryBatch, RecvBatch};
 use mio::Events;
 use mio::event::Event;
 use std::collections::VecDeque;
@@ -36,15 +36,10 @@ use std::time::Duration;
 /// Datagrams taken from a socket before the next socket has its turn: enough to amortise the
 /// call, few enough to stay in the second-level cache.
 const BATCH_MAX: usize = 64;
-/// Bytes of a datagram that are read. Larger queries are FORMERR, larger responses TC; both are
-/// beyond anything that we or sane clients advertise.
-const DATAGRAM_LEN_MAX: usize = 2048;
 /// Events taken from the kernel at once; the rest comes with the next poll.
 const EVENTS_MAX: usize = 256;
 /// How long a draining worker waits for what is outstanding.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// When the keeper's or the writer's channel was full: how soon it is tried again.
-pub(super) const MAIL_RETRY: Duration = Duration::from_millis(10);
 
 /// A worker at work.
 pub(super) struct Turner<'a> {
@@ -54,8 +49,8 @@ pub(super) struct Turner<'a> {
     queries: RecvBatch,
     responses: RecvBatch,
     pub(super) replies: Replies,
-    outgoing: QueryBatch,
-    sends: Vec<Outgoing>,
+    pub(super) outgoing: QueryBatch,
+    pub(super) buffers: Buffers,
     events: Events,
     /// Listeners that may have datagrams to read.
     pub(super) ready_listeners: VecDeque<usize>,
@@ -64,7 +59,8 @@ pub(super) struct Turner<'a> {
     pub(super) ready_acceptors: Vec<bool>,
     /// Upstream sockets that may have something to read.
     pub(super) ready_connections: VecDeque<ConnectionId>,
-    keeper_busy: bool,
+    /// A notice could not be delivered yet.
+    pub(super) notices_left: bool,
     /// Until then the poll does not wait.
     busy_until: Moment,
     /// When the present turn began to work.
@@ -95,14 +91,14 @@ impl<'a> Turner<'a> {
             responses: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, false),
             replies: Replies::new(BATCH_MAX, DATAGRAM_LEN_MAX, seat.habits.gso, seat.clock),
             outgoing: QueryBatch::new(BATCH_MAX),
-            sends: Vec::with_capacity(crate::engine::exchange::EXCHANGES_MAX),
+            buffers: Buffers::new(),
             events: Events::with_capacity(EVENTS_MAX),
             // Whoever sat here before may have left an edge unread.
             ready_listeners: (0..listeners).collect(),
             queued_listeners: vec![true; listeners],
             ready_acceptors: vec![true; listeners],
             ready_connections: VecDeque::with_capacity(capacity),
-            keeper_busy: false,
+            notices_left: false,
             busy_until: Moment::ZERO,
             woken: None,
             writer_busy: false,
@@ -121,7 +117,7 @@ impl<'a> Turner<'a> {
         self.engine.stop();
         let now = self.seat.clock.now();
         self.settle(now);
-        self.end_page(now);
+        self.end_page();
     }
 
     /// What the seat keeps: the counters, and whether a drain has begun.
@@ -178,7 +174,7 @@ impl<'a> Turner<'a> {
         if asking || !self.ready_connections.is_empty() || now < self.busy_until {
             return Some(Duration::ZERO);
         }
-        let mail = (self.keeper_busy || self.writer_busy).then(|| now.plus(MAIL_RETRY));
+        let mail = (self.notices_left || self.writer_busy).then(|| now.plus(NOTICE_RETRY));
         let idle = self.engine.clients.next_deadline();
         let page = self.page_retry.or_else(|| self.engine.page_due());
         let handshakes = self.replies.streams.handshakes_due();
@@ -300,7 +296,7 @@ impl<'a> Turner<'a> {
             self.queued_listeners[number] = true;
             self.ready_listeners.push_back(number);
         }
-        self.send_queries(now);
+        send_queries(self, now);
     }
 
     /// New streams, and what was asked on those there are.
@@ -376,110 +372,6 @@ impl<'a> Turner<'a> {
             self.ready_connections.push_back(id);
         }
     }
-
-    /// Carries out all that the engine has decided: queries out, failures told, replies out,
-    /// sockets closed, the keeper asked.
-    pub(super) fn settle(&mut self, now: Moment) {
-        while let Some(id) = self.engine.next_dial() {
-            let opened = self.sockets.open(id, &self.engine, self.seat.poll.registry());
-            if let Err(fault) = opened.map(drop).map_err(|error| fault_of(&error)) {
-                self.engine.on_connection_error(now, id, Operation::Dial, fault);
-            }
-        }
-        self.send_queries(now);
-        self.replies.fail(&self.seat.listeners, &mut self.engine);
-        self.replies.flush(now, &self.seat.listeners, &mut self.engine);
-        let (joined, refused) = self.replies.take_counts();
-        self.seat.loops.replies_joined += joined;
-        self.seat.loops.segments_refused += refused;
-        while let Some(id) = self.engine.next_closed() {
-            self.sockets.close(id);
-        }
-        self.report_errors();
-        self.report_page(now);
-        self.keeper_busy = false;
-        while let Some(upstream) = self.engine.next_accused() {
-            if self.seat.keeper.try_send(ToKeeper::Failed { upstream }).is_err() {
-                self.engine.accusation_failed(upstream);
-            }
-        }
-        while let Some(remark) = self.engine.next_remark() {
-            if self.seat.keeper.try_send(ToKeeper::Odd(remark)).is_err() {
-                self.engine.remark_not_told(remark);
-                self.keeper_busy = true;
-                break;
-            }
-        }
-        while let Some((block, peer)) = self.engine.next_loop() {
-            let message = self.seat.loop_text(block, peer);
-            if self.seat.keeper.try_send(ToKeeper::Looping { message }).is_err() {
-                self.engine.loop_not_told(block, peer);
-                self.keeper_busy = true;
-                break;
-            }
-        }
-        while let Some((pool, at)) = self.engine.next_request() {
-            let request = ToKeeper::Wake { worker: self.seat.number, pool, at };
-            if self.seat.keeper.try_send(request).is_err() {
-                self.engine.request_failed(pool);
-                self.keeper_busy = true;
-                break;
-            }
-        }
-    }
-
-    /// Sends the engine's queries, one call per connection, dialling where there is no socket. A
-    /// connection that fails has its queries moved on, so there may be more to send; the
-    /// engine's bound on attempts ends that.
-    fn send_queries(&mut self, now: Moment) {
-        loop {
-            self.engine.swap_sends(&mut self.sends);
-            if self.sends.is_empty() {
-                return;
-            }
-            self.sends.sort_unstable_by_key(Outgoing::order);
-            for group in self.sends.chunk_by(|a, b| a.connection == b.connection) {
-                let id = group[0].connection;
-                let packets = group.iter().filter_map(|send| self.engine.query(send));
-                let registry = self.seat.poll.registry();
-                let dropped = match self.sockets.open(id, &self.engine, registry) {
-                    Ok(Some(Socket::Datagrams { socket, segments })) => {
-                        let sent = self.outgoing.send(socket.as_fd(), packets, *segments);
-                        let told = |sent| note_sent(sent, &mut self.seat.loops);
-                        sent.map(told).map_err(|error| (Operation::Write, error))
-                    }
-                    Ok(Some(Socket::Stream(stream))) => {
-                        let sent = send_messages(stream, packets).map(|dropped| (dropped, false));
-                        sent.map_err(|error| (Operation::Write, error))
-                    }
-                    Ok(None) => Ok((0, false)),
-                    Err(error) => Err((Operation::Dial, error)),
-                };
-                match dropped {
-                    Ok((dropped, refused)) => {
-                        if refused {
-                            self.sockets.refuse_segments(id, &self.engine);
-                        }
-                        let drops = &mut self.engine.stats_mut().drops;
-                        drops[DropReason::QueryNotSent as usize] += dropped as u64;
-                    }
-                    Err((operation, error)) => {
-                        let fault = fault_of(&error);
-                        self.engine.on_connection_error(now, id, operation, fault);
-                    }
-                }
-            }
-            self.sends.clear();
-        }
-    }
-}
-
-/// Counts what was sent; returns how many datagrams were not, and whether the kernel refused to
-/// take a send apart.
-fn note_sent(sent: Sent, loops: &mut LoopStats) -> (usize, bool) {
-    loops.queries_joined += sent.joined as u64;
-    loops.segments_refused += u64::from(sent.refused);
-    (sent.dropped, sent.refused)
 }
 
 #[inline]

@@ -6,6 +6,7 @@
 use crate::common::upstream_address;
 use crate::common::wire::{Ask, answer, wire_name};
 use crate::world::{World, world};
+use onward::engine::Notice;
 use onward::engine::errors::{Fault, Operation, QueryError, Reason};
 use onward::engine::key::Transport;
 use onward::engine::message::Rcode;
@@ -14,7 +15,10 @@ const FORWARD: &str = "forward . 192.0.2.1 {\n max_connect_attempts 1\n }";
 
 /// The records since the last time.
 fn records(world: &mut World) -> Vec<QueryError> {
-    std::iter::from_fn(|| world.engine.next_error()).collect()
+    world.take_notices(|notice| match notice {
+        Notice::Error(error) => Some(*error),
+        _ => None,
+    })
 }
 
 #[test]

@@ -142,9 +142,9 @@ fn with_an_expiry_of_zero_each_batch_has_a_connection_of_its_own() {
 #[test]
 fn nothing_happens_while_nobody_asks() {
     let mut world = world(Forward { max_age: Some(Duration::from_secs(60)), ..stanza(3) });
-    assert_eq!((world.engine.next_deadline(), world.engine.next_request()), (None, None));
+    assert_eq!((world.engine.next_deadline(), world.engine.next_notice(world.now)), (None, None));
     world.advance(Moment::from_nanos(u64::MAX / 2));
     world.engine.on_sweep(world.now, 1);
     world.settle();
-    assert_eq!(world.engine.next_request(), None);
+    assert_eq!(world.engine.next_notice(world.now), None);
 }

@@ -8,10 +8,12 @@
 use crate::common::wire::{Ask, question_of, word_at};
 use domain::base::Message;
 use onward::config::{Config, Host};
+use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::{AHEAD_MAX, Arrivals};
 use onward::engine::health::Verdicts;
+use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::stats::{DropReason, Stats};
-use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
 use onward::moment::Moment;
 use onward::wheel::{TimerKey, Wheel};
 use std::collections::{BTreeMap, HashMap};
@@ -69,7 +71,72 @@ pub(crate) struct World {
     waiting_count: u64,
     wheel: Wheel<usize>,
     timers: HashMap<usize, TimerKey>,
-    sends: Vec<Outgoing>,
+    /// What other threads were told, but for the keeper's timers.
+    notices: Vec<Notice>,
+    /// The keeper's mailbox is full.
+    pub(crate) keeper_busy: bool,
+    buffers: Buffers,
+}
+
+impl Shell for World {
+    fn engine(&mut self) -> &mut Forwarder {
+        &mut self.engine
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn open(&mut self, _: Moment, connection: ConnectionId) -> Result<(), Fault> {
+        let dial = self.engine.address(connection);
+        let to = dial.expect("an open connection leads somewhere").upstream;
+        let socket = *self.sockets.entry(connection).or_insert(to);
+        assert_eq!(socket, to, "a connection does not change its end");
+        Ok(())
+    }
+
+    fn send(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        queries: &[Outgoing],
+    ) -> Result<(), (Operation, Fault)> {
+        for query in queries {
+            let Some(bytes) = self.engine.query(query).map(<[u8]>::to_vec) else { continue };
+            self.open(now, connection).map_err(|fault| (Operation::Dial, fault))?;
+            self.sent.push(Sent { at: now, connection, to: self.sockets[&connection], bytes });
+        }
+        assert!(self.sent.len() < 1_000_000, "the turn does not end");
+        Ok(())
+    }
+
+    fn close(&mut self, now: Moment, connection: ConnectionId) {
+        assert!(self.engine.address(connection).is_none());
+        if self.sockets.remove(&connection).is_some() {
+            self.closed.push((now, connection));
+        }
+    }
+
+    fn deliver(&mut self, _: Moment, client: &Client, reply: &[u8]) {
+        self.take_reply(*client, reply);
+    }
+
+    fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
+        match *notice {
+            Notice::Wake { .. } if self.keeper_busy => return false,
+            Notice::Wake { pool, at } => {
+                let timer = self.wheel.insert(at, pool);
+                if let Some(old) = self.timers.insert(pool, timer) {
+                    self.wheel.cancel(old);
+                }
+            }
+            // Tests take pages themselves.
+            Notice::Page => return false,
+            Notice::Failing(_) | Notice::Odd(_) | Notice::Looping { .. } if self.keeper_busy => return false,
+            _ => self.notices.push(notice.clone()),
+        }
+        true
+    }
 }
 
 /// The configuration of one listener and a server block with these directives.
@@ -130,7 +197,9 @@ impl World {
             waiting_count: 0,
             wheel: Wheel::default(),
             timers: HashMap::new(),
-            sends: Vec::with_capacity(20_000),
+            notices: Vec::new(),
+            keeper_busy: false,
+            buffers: Buffers::new(),
         }
     }
 
@@ -200,44 +269,16 @@ impl World {
         self.settle();
     }
 
-    /// The end of a turn, as a worker ends it.
-    pub(crate) fn settle(&mut self) {
-        for round in 0.. {
-            assert!(round < 10_000, "the turn does not end");
-            let mut sends = std::mem::take(&mut self.sends);
-            self.engine.swap_sends(&mut sends);
-            let done = sends.is_empty();
-            sends.drain(..).for_each(|send| self.send(&send));
-            self.sends = sends;
-            if done {
-                break;
-            }
-        }
-        let mut out = [0; 1_232];
-        while let Some(reply) = self.engine.next_failure(&mut out) {
-            self.take_reply(reply.client, &out[..reply.len]);
-        }
-        while let Some(id) = self.engine.next_closed() {
-            assert!(self.engine.address(id).is_none());
-            if self.sockets.remove(&id).is_some() {
-                self.closed.push((self.now, id));
-            }
-        }
-        while let Some((pool, due)) = self.engine.next_request() {
-            let timer = self.wheel.insert(due, pool);
-            if let Some(old) = self.timers.insert(pool, timer) {
-                self.wheel.cancel(old);
-            }
-        }
+    /// The end of a turn, as a worker ends it. False if a notice could not be delivered.
+    pub(crate) fn settle(&mut self) -> bool {
+        shell::settle(self, self.now)
     }
 
-    fn send(&mut self, send: &Outgoing) {
-        let Some(bytes) = self.engine.query(send).map(<[u8]>::to_vec) else { return };
-        let dial = self.engine.address(send.connection);
-        let to = dial.expect("an open connection leads somewhere").upstream;
-        let socket = *self.sockets.entry(send.connection).or_insert(to);
-        assert_eq!(socket, to, "a connection does not change its end");
-        self.sent.push(Sent { at: self.now, connection: send.connection, to, bytes });
+    /// The notices since the last time in which `wanted` finds something.
+    pub(crate) fn take_notices<T>(&mut self, wanted: impl Fn(&Notice) -> Option<T>) -> Vec<T> {
+        let found = self.notices.iter().filter_map(&wanted).collect();
+        self.notices.retain(|notice| wanted(notice).is_none());
+        found
     }
 
     /// Checks that somebody waits for exactly this.
@@ -345,7 +386,7 @@ impl World {
         assert!(self.waiting.is_empty());
         assert_eq!(self.engine.next_deadline(), None);
         assert!(self.sockets.is_empty(), "still open: {:?}", self.sockets);
-        assert!(self.wheel.is_empty() && self.engine.next_request().is_none());
+        assert!(self.wheel.is_empty() && self.engine.next_notice(Moment::ZERO).is_none());
         let stats = self.engine.stats();
         for cache in &stats.caches {
             assert_eq!((cache.entries, cache.bytes), ([0; 2], 0), "what expired is still there");

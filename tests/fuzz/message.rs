@@ -6,11 +6,14 @@
 use super::mutate::Mutator;
 use super::{corpus, fuzz};
 use onward::config::{Config, Host};
+use onward::engine::errors::{Fault, Operation};
+use onward::engine::forwarder::STREAM_MESSAGE_MAX;
 use onward::engine::frame::Inbox;
 use onward::engine::health::Verdicts;
 use onward::engine::message::query::Query;
 use onward::engine::message::response::Response;
-use onward::engine::{Client, Forwarder};
+use onward::engine::shell::{self, Buffers, Shell};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
 use onward::moment::Moment;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -44,42 +47,91 @@ fn client() -> Client {
     Client { listener: 0, peer, local: None, stream: None }
 }
 
-fn engine() -> Forwarder {
-    let text = b". {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.2 {\n max_conns 4\n }\n}\n";
-    let (config, _) = Config::load(text, "f", &Host::plain()).unwrap();
-    Forwarder::new(&config, [7; 32], Arc::new(Verdicts::new(&config)))
+/// An engine between a client and upstreams that say to all queries what the client has said, and
+/// whose sockets fail then.
+struct Echo {
+    engine: Forwarder,
+    buffers: Buffers,
+    packet: Vec<u8>,
+    out: Vec<u8>,
+    /// Queries sent for the present packet.
+    sent: usize,
+    believed: bool,
 }
 
-/// Asks `engine` with `packet`, and answers whatever it asks upstream with `packet` too, behind
-/// the right id. Whether there was an answer that it believed.
-fn exchange(engine: &mut Forwarder, packet: &[u8]) -> bool {
-    let mut out = vec![0; 65_535];
-    let now = Moment::ZERO;
-    if let Some(len) = engine.on_query(now, client(), packet, false, &mut out) {
-        assert!(len <= 1_232 && out[2] & 0x80 != 0, "an error of {len} bytes is no response");
-    }
-    let mut sends = Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX);
-    engine.swap_sends(&mut sends);
-    let mut believed = false;
-    for send in sends {
-        let Some(query) = engine.query(&send) else { continue };
-        let mut response = packet.to_vec();
-        response[..2].copy_from_slice(&query[..2]);
-        response[2] |= 0x80;
-        if let Some(answered) = engine.on_response(now, send.connection, &response, false) {
-            believed = true;
-            while engine.next_reply(&answered, &response, &mut out).is_some() {}
+impl Echo {
+    fn new() -> Self {
+        let text = b". {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.2 {\n max_conns 4\n }\n}\n";
+        let (config, _) = Config::load(text, "f", &Host::plain()).unwrap();
+        Self {
+            engine: Forwarder::new(&config, [7; 32], Arc::new(Verdicts::new(&config))),
+            buffers: Buffers::new(),
+            packet: Vec::new(),
+            out: vec![0; STREAM_MESSAGE_MAX],
+            sent: 0,
+            believed: false,
         }
-        engine.on_connection_failed(now, send.connection);
     }
-    let mut sends = Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX);
-    engine.swap_sends(&mut sends);
-    for send in sends {
-        engine.on_connection_failed(now, send.connection);
+
+    /// Asks with `packet`, and answers what is asked upstream for the first time with `packet` too,
+    /// behind the right id. Whether there was an answer that the engine believed.
+    fn exchange(&mut self, packet: &[u8]) -> bool {
+        (self.packet, self.sent, self.believed) = (packet.to_vec(), 0, false);
+        let now = Moment::ZERO;
+        if let Some(len) = self.engine.on_query(now, client(), packet, false, &mut self.out) {
+            let is_response = self.out[2] & 0x80 != 0;
+            assert!(len <= 1_232 && is_response, "an error of {len} bytes is no response");
+        }
+        shell::settle(self, now);
+        self.believed
     }
-    while engine.next_failure(&mut out).is_some() {}
-    while engine.next_closed().is_some() {}
-    believed
+}
+
+impl Shell for Echo {
+    fn engine(&mut self) -> &mut Forwarder {
+        &mut self.engine
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn open(&mut self, _: Moment, _: ConnectionId) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn send(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        queries: &[Outgoing],
+    ) -> Result<(), (Operation, Fault)> {
+        for send in queries {
+            let Some(query) = self.engine.query(send) else { continue };
+            self.sent += 1;
+            if self.sent > 1 {
+                continue;
+            }
+            let mut response = self.packet.clone();
+            response[..2].copy_from_slice(&query[..2]);
+            response[2] |= 0x80;
+            if let Some(answered) = self.engine.on_response(now, connection, &response, false) {
+                self.believed = true;
+                while self.engine.next_reply(&answered, &response, &mut self.out).is_some() {}
+            }
+        }
+        Err((Operation::Read, Fault::Unknown))
+    }
+
+    fn close(&mut self, _: Moment, _: ConnectionId) {}
+
+    fn deliver(&mut self, _: Moment, _: &Client, reply: &[u8]) {
+        assert!(reply[2] & 0x80 != 0, "an error is a response");
+    }
+
+    fn notice(&mut self, _: Moment, _: &Notice) -> bool {
+        true
+    }
 }
 
 /// The messages of a stream that came in pieces of so many bytes; `None` behind the last: one was
@@ -115,7 +167,7 @@ fn message() {
     for (path, text) in corpus("message") {
         assert!(packet(&text).is_some(), "{}: not hexadecimal", path.display());
     }
-    let engine = RefCell::new(engine());
+    let echo = RefCell::new(Echo::new());
     let believed = fuzz("message", &MUTATOR, |text| {
         let bytes = packet(text).unwrap_or_else(|| text.to_vec());
         let _ = (Query::parse(&bytes, true), Query::parse(&bytes, false));
@@ -123,9 +175,9 @@ fn message() {
         let whole = messages(&bytes, usize::MAX);
         assert_eq!(messages(&bytes, 1), whole);
         assert_eq!(messages(&bytes, 7), whole);
-        exchange(&mut engine.borrow_mut(), &bytes)
+        echo.borrow_mut().exchange(&bytes)
     });
-    let outstanding = engine.borrow().outstanding();
+    let outstanding = echo.borrow().engine.outstanding();
     assert_eq!(outstanding, 0, "queries that nobody ends");
     assert!(believed > 100 || std::env::var_os("FUZZ_ONLY").is_some(), "{believed} are believed");
 }

@@ -8,10 +8,12 @@ use super::keeper::{Keeper, Manner};
 use super::script::{Count, Mode};
 use super::words::Complaint;
 use onward::config::Config;
+use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::STREAM_MESSAGE_MAX;
 use onward::engine::key::StreamKey;
+use onward::engine::shell::{self, Buffers, DATAGRAM_LEN_MAX, STREAM_REPLY_SPARE, Shell};
 use onward::engine::stats::DropReason;
-use onward::engine::{Client, ConnectionId, Dial, Forwarder, Outgoing};
+use onward::engine::{Client, ConnectionId, Dial, Forwarder, Notice, Outgoing};
 use onward::moment::Moment;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -20,10 +22,6 @@ use std::time::Duration;
 
 /// Steps of time without any progress, or of one long wait: more mean that the engine spins.
 const STEPS_MAX: usize = 100_000;
-/// Bytes of a datagram that the worker reads.
-const DATAGRAM_LEN_MAX: usize = 2048;
-/// What a worker leaves for the OPT of a reply on a stream.
-const STREAM_REPLY_SPARE: usize = 512;
 
 /// A query that reached an upstream.
 #[derive(Clone, Debug)]
@@ -65,9 +63,58 @@ pub(crate) struct World {
     /// Replies that reached clients.
     delivered: u64,
     sockets: HashMap<ConnectionId, Socket>,
-    /// For the replies to queries that failed.
-    room: Vec<u8>,
+    buffers: Buffers,
     ports: usize,
+}
+
+impl Shell for World {
+    fn engine(&mut self) -> &mut Forwarder {
+        &mut self.engine
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn open(&mut self, _: Moment, id: ConnectionId) -> Result<(), Fault> {
+        if self.opened(id) { Ok(()) } else { Err(Fault::Unknown) }
+    }
+
+    fn send(
+        &mut self,
+        now: Moment,
+        id: ConnectionId,
+        queries: &[Outgoing],
+    ) -> Result<(), (Operation, Fault)> {
+        for query in queries {
+            let Some(packet) = self.engine.query(query).map(<[u8]>::to_vec) else { continue };
+            self.open(now, id).map_err(|fault| (Operation::Dial, fault))?;
+            self.transmit(id, packet);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, _: Moment, id: ConnectionId) {
+        self.sockets.remove(&id);
+    }
+
+    fn deliver(&mut self, _: Moment, client: &Client, reply: &[u8]) {
+        if self.is_there(client) {
+            self.reply(*client, reply);
+        } else {
+            self.engine.stats_mut().drop(DropReason::ReplyNotSent);
+        }
+    }
+
+    fn notice(&mut self, now: Moment, notice: &Notice) -> bool {
+        match *notice {
+            Notice::Failing(upstream) => self.keeper.on_failed_exchange(now, upstream),
+            Notice::Wake { pool, at } => self.keeper.wake(pool, at),
+            // No scenario speaks of what is logged.
+            Notice::Odd(_) | Notice::Looping { .. } | Notice::Error(_) | Notice::Page => {}
+        }
+        true
+    }
 }
 
 impl World {
@@ -82,7 +129,7 @@ impl World {
             modes: HashMap::new(),
             delivered: 0,
             sockets: HashMap::new(),
-            room: vec![0; STREAM_MESSAGE_MAX],
+            buffers: Buffers::new(),
             ports: 0,
         }
     }
@@ -92,7 +139,7 @@ impl World {
         let mut out = [0; DATAGRAM_LEN_MAX];
         let replied = self.engine.on_query(self.now, client, packet, beyond_buffer, &mut out);
         if let Some(len) = replied {
-            self.deliver(client, &out[..len]);
+            self.reply(client, &out[..len]);
         }
     }
 
@@ -112,7 +159,7 @@ impl World {
             };
             let mut out = vec![0; room];
             if let Some(reply) = self.engine.next_reply(&answered, packet, &mut out) {
-                self.deliver(reply.client, &out[..reply.len]);
+                self.reply(reply.client, &out[..reply.len]);
             }
         }
     }
@@ -150,30 +197,7 @@ impl World {
     /// The end of a worker's turn: all that the engine has decided is carried out.
     pub(crate) fn settle(&mut self) -> Result<(), Complaint> {
         for _ in 0..STEPS_MAX {
-            while let Some(id) = self.engine.next_dial() {
-                if !self.open(id) {
-                    self.engine.on_connection_failed(self.now, id);
-                }
-            }
-            self.send();
-            let mut out = std::mem::take(&mut self.room);
-            while let Some(reply) = self.engine.next_failure(&mut out) {
-                if self.is_there(&reply.client) {
-                    self.deliver(reply.client, &out[..reply.len]);
-                } else {
-                    self.engine.stats_mut().drop(DropReason::ReplyNotSent);
-                }
-            }
-            self.room = out;
-            while let Some(id) = self.engine.next_closed() {
-                self.sockets.remove(&id);
-            }
-            while let Some(upstream) = self.engine.next_accused() {
-                self.keeper.on_failed_exchange(self.now, upstream);
-            }
-            while let Some((pool, at)) = self.engine.next_request() {
-                self.keeper.wake(pool, at);
-            }
+            shell::settle(self, self.now);
             if !self.connect() {
                 return Ok(());
             }
@@ -255,7 +279,7 @@ impl World {
         client.stream.is_none_or(|stream| self.engine.clients.is_open(stream))
     }
 
-    fn deliver(&mut self, client: Client, packet: &[u8]) {
+    fn reply(&mut self, client: Client, packet: &[u8]) {
         if let Some(stream) = client.stream {
             self.engine.clients.active(self.now, stream);
         }
@@ -263,27 +287,8 @@ impl World {
         self.deliveries.push_back(Delivery { client, packet: packet.to_vec() });
     }
 
-    fn send(&mut self) {
-        let mut sends = Vec::new();
-        loop {
-            self.engine.swap_sends(&mut sends);
-            if sends.is_empty() {
-                return;
-            }
-            sends.sort_unstable_by_key(Outgoing::order);
-            for send in sends.drain(..) {
-                let Some(packet) = self.engine.query(&send).map(<[u8]>::to_vec) else { continue };
-                if self.open(send.connection) {
-                    self.transmit(send.connection, packet);
-                } else {
-                    self.engine.on_connection_failed(self.now, send.connection);
-                }
-            }
-        }
-    }
-
     /// Sees to it that the connection has a socket. False if it cannot have one.
-    fn open(&mut self, id: ConnectionId) -> bool {
+    fn opened(&mut self, id: ConnectionId) -> bool {
         let Some(dial) = self.engine.address(id).filter(|_| !self.is_open(id)) else {
             return true;
         };

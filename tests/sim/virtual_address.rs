@@ -9,9 +9,11 @@
 use super::common::wire::{Ask, answer};
 use super::common::{Dice, config, stanza};
 use onward::config::{Forward, Sizing};
+use onward::engine::errors::{Fault, Operation};
 use onward::engine::health::Verdicts;
+use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::stats::UpstreamStats;
-use onward::engine::{Client, ConnectionId, Forwarder};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
 use onward::moment::Moment;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -97,8 +99,50 @@ struct Address {
     pinned: HashMap<ConnectionId, (usize, Moment)>,
     coming: VecDeque<Coming>,
     wakes: BTreeMap<usize, Moment>,
+    buffers: Buffers,
     sent: Vec<Sent>,
     asked: usize,
+}
+
+impl Shell for Address {
+    fn engine(&mut self) -> &mut Forwarder {
+        &mut self.engine
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn open(&mut self, _: Moment, id: ConnectionId) -> Result<(), Fault> {
+        panic!("{id:?} is a stream, and no query asks for one");
+    }
+
+    fn send(
+        &mut self,
+        _: Moment,
+        id: ConnectionId,
+        queries: &[Outgoing],
+    ) -> Result<(), (Operation, Fault)> {
+        for query in queries {
+            if let Some(query) = self.engine.query(query).map(<[u8]>::to_vec) {
+                self.carry(id, &query);
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, _: Moment, id: ConnectionId) {
+        self.pinned.remove(&id);
+    }
+
+    fn deliver(&mut self, _: Moment, _: &Client, _: &[u8]) {}
+
+    fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
+        if let Notice::Wake { pool, at } = *notice {
+            self.wakes.insert(pool, at);
+        }
+        true
+    }
 }
 
 fn at(seconds: f64) -> Moment {
@@ -118,6 +162,7 @@ impl Address {
             pinned: HashMap::new(),
             coming: VecDeque::new(),
             wakes: BTreeMap::new(),
+            buffers: Buffers::new(),
             sent: Vec::new(),
             asked: 0,
         };
@@ -169,22 +214,7 @@ impl Address {
     }
 
     fn settle(&mut self) {
-        let mut sends = Vec::with_capacity(20_000);
-        self.engine.swap_sends(&mut sends);
-        for send in sends {
-            if let Some(query) = self.engine.query(&send).map(<[u8]>::to_vec) {
-                self.carry(send.connection, &query);
-            }
-        }
-        let mut out = [0; 1_232];
-        while self.engine.next_failure(&mut out).is_some() {}
-        while let Some(id) = self.engine.next_closed() {
-            self.pinned.remove(&id);
-        }
-        while let Some((pool, due)) = self.engine.next_request() {
-            self.wakes.insert(pool, due);
-        }
-        while self.engine.next_accused().is_some() {}
+        shell::settle(self, self.now);
     }
 
     fn carry(&mut self, id: ConnectionId, query: &[u8]) {

@@ -12,21 +12,18 @@ use super::link::{LinkId, Progress, Side, Stream};
 use super::net::{Event, Net, Port};
 use super::plan::{Plan, Sabotage, Shortage, ms};
 use onward::config::Config;
+use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::STREAM_MESSAGE_MAX;
 use onward::engine::health::Verdicts;
 use onward::engine::key::Transport;
+use onward::engine::shell::{self, Buffers, DATAGRAM_LEN_MAX, NOTICE_RETRY, Shell};
 use onward::engine::stats::DropReason;
-use onward::engine::{Client, ConnectionId, Forwarder, Outgoing};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
 use onward::moment::Moment;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Bytes of a datagram that are read.
-const DATAGRAM_LEN_MAX: usize = 2048;
-/// When the keeper's mailbox was full: how soon it is asked again.
-const KEEPER_RETRY: Duration = ms(10);
 
 /// The socket of a connection to an upstream.
 enum Socket {
@@ -36,6 +33,71 @@ enum Socket {
 
 /// A socket could not be opened, or cannot be used any more.
 struct Broken;
+
+/// A worker and the network around it, as the shell of its engine.
+struct Turn<'a> {
+    worker: &'a mut Worker,
+    net: &'a mut Net,
+}
+
+impl Shell for Turn<'_> {
+    fn engine(&mut self) -> &mut Forwarder {
+        &mut self.worker.engine
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.worker.buffers
+    }
+
+    fn open(&mut self, _: Moment, id: ConnectionId) -> Result<(), Fault> {
+        let opened = self.worker.open(self.net, id).map(drop);
+        opened.map_err(|Broken| {
+            self.net.note(|| format!("{id:?} is without a socket"));
+            Fault::Unknown
+        })
+    }
+
+    fn send(
+        &mut self,
+        _: Moment,
+        id: ConnectionId,
+        queries: &[Outgoing],
+    ) -> Result<(), (Operation, Fault)> {
+        self.worker.send_group(self.net, id, queries).map_err(|Broken| {
+            self.net.note(|| format!("{id:?} is broken"));
+            (Operation::Write, Fault::Unknown)
+        })
+    }
+
+    fn close(&mut self, _: Moment, id: ConnectionId) {
+        if self.worker.sabotage != Sabotage::SocketKept {
+            self.worker.close(self.net, id);
+        }
+    }
+
+    fn deliver(&mut self, _: Moment, client: &Client, reply: &[u8]) {
+        self.worker.deliver(self.net, *client, &mut reply.to_vec());
+    }
+
+    fn flush(&mut self, _: Moment) {
+        self.worker.flush_streams(self.net);
+    }
+
+    fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
+        let (worker, net) = (self.worker.number, &mut *self.net);
+        let event = match *notice {
+            Notice::Failing(upstream) => Event::Failed { upstream },
+            Notice::Wake { pool, at } => Event::Wake { worker, pool, at },
+            // Nobody reads them here.
+            Notice::Odd(_) | Notice::Looping { .. } | Notice::Error(_) | Notice::Page => return true,
+        };
+        let fits = !net.dice.per_mille(self.worker.shortage.keeper);
+        if fits {
+            net.mail(event);
+        }
+        fits
+    }
+}
 
 /// What has come for a worker since its last turn, in the order in which a turn takes it.
 #[derive(Debug)]
@@ -64,8 +126,8 @@ pub(crate) struct Worker {
     sockets: BTreeMap<ConnectionId, Socket>,
     pub(super) accepted: Accepted,
     pub(super) inputs: Vec<Input>,
-    sends: Vec<Outgoing>,
-    keeper_busy: bool,
+    buffers: Buffers,
+    notices_left: bool,
     turn_at: Option<Moment>,
     /// Connections that the engine has room for.
     capacity: usize,
@@ -98,8 +160,8 @@ impl Worker {
             sockets: BTreeMap::new(),
             accepted: Accepted::default(),
             inputs: Vec::new(),
-            sends: Vec::with_capacity(onward::engine::exchange::EXCHANGES_MAX),
-            keeper_busy: false,
+            buffers: Buffers::new(),
+            notices_left: false,
             turn_at: None,
             out: vec![0; STREAM_MESSAGE_MAX],
         }
@@ -141,7 +203,7 @@ impl Worker {
         let streams = inputs.partition_point(|input| !matches!(input, Input::Client(..)));
         for (place, input) in inputs.into_iter().enumerate() {
             if place == streams {
-                self.send_queries(net);
+                shell::send_queries(&mut Turn { worker: self, net }, now);
             }
             self.take(net, input);
         }
@@ -162,10 +224,10 @@ impl Worker {
         if !self.inputs.is_empty() {
             return self.turn_by(net, net.now.plus(Duration::from_micros(5)));
         }
-        let keeper = self.keeper_busy.then(|| net.now.plus(KEEPER_RETRY));
+        let notices = self.notices_left.then(|| net.now.plus(NOTICE_RETRY));
         let idle = self.engine.clients.next_deadline();
         let engine = self.engine.next_deadline().filter(|_| self.sabotage != Sabotage::TimeUntold);
-        let Some(until) = [engine, idle, keeper].into_iter().flatten().min() else { return };
+        let Some(until) = [engine, idle, notices].into_iter().flatten().min() else { return };
         let wait = until.since(net.now).as_nanos().div_ceil(1_000_000) as u64;
         let delay = net.dice.time(Duration::ZERO, self.shortage.turn);
         self.turn_by(net, net.now.plus(ms(wait) + delay));
@@ -326,29 +388,13 @@ impl Worker {
         Ok(self.sockets.get_mut(&id))
     }
 
-    /// Sends the engine's queries, dialling where there is no socket.
-    fn send_queries(&mut self, net: &mut Net) {
-        loop {
-            let mut sends = std::mem::take(&mut self.sends);
-            self.engine.swap_sends(&mut sends);
-            sends.sort_unstable_by_key(Outgoing::order);
-            for group in sends.chunk_by(|a, b| a.connection == b.connection) {
-                if self.send_group(net, group).is_err() {
-                    self.fail_connection(net, group[0].connection, "broken");
-                }
-            }
-            let done = sends.is_empty();
-            sends.clear();
-            self.sends = sends;
-            if done {
-                return;
-            }
-        }
-    }
-
     /// Sends the queries of one connection.
-    fn send_group(&mut self, net: &mut Net, group: &[Outgoing]) -> Result<(), Broken> {
-        let id = group[0].connection;
+    fn send_group(
+        &mut self,
+        net: &mut Net,
+        id: ConnectionId,
+        group: &[Outgoing],
+    ) -> Result<(), Broken> {
         let mut dropped = 0;
         for outgoing in group {
             if self.open(net, id)?.is_none() {
@@ -377,39 +423,8 @@ impl Worker {
 
     /// Carries out all that the engine has decided.
     pub(super) fn settle(&mut self, net: &mut Net) {
-        while let Some(id) = self.engine.next_dial() {
-            if self.open(net, id).is_err() {
-                self.fail_connection(net, id, "without a socket");
-            }
-        }
-        self.send_queries(net);
-        let mut out = std::mem::take(&mut self.out);
-        while let Some(reply) = self.engine.next_failure(&mut out) {
-            self.deliver(net, reply.client, &mut out[..reply.len]);
-        }
-        self.out = out;
-        self.flush_streams(net);
-        while let Some(id) = self.engine.next_closed() {
-            if self.sabotage != Sabotage::SocketKept {
-                self.close(net, id);
-            }
-        }
-        while let Some(upstream) = self.engine.next_accused() {
-            if net.dice.per_mille(self.shortage.keeper) {
-                self.engine.accusation_failed(upstream);
-            } else {
-                net.mail(Event::Failed { upstream });
-            }
-        }
-        self.keeper_busy = false;
-        while let Some((pool, at)) = self.engine.next_request() {
-            if net.dice.per_mille(self.shortage.keeper) {
-                self.engine.request_failed(pool);
-                self.keeper_busy = true;
-                break;
-            }
-            net.mail(Event::Wake { worker: self.number, pool, at });
-        }
+        let now = net.now;
+        self.notices_left = !shell::settle(&mut Turn { worker: self, net }, now);
     }
 
     fn close(&mut self, net: &mut Net, id: ConnectionId) {

@@ -62,7 +62,7 @@ impl Forwarder {
                 self.attempt_at(now, slot, upstream);
             } else {
                 self.stats.upstreams[upstream].failed += 1;
-                self.accuse(upstream);
+                self.report_failure(upstream);
                 self.retry(now, slot, Reason::Attempt(operation, fault));
             }
         }
@@ -82,16 +82,6 @@ impl Forwarder {
         self.on_connected(now, connection);
     }
 
-    /// The next upstream that the keeper should look after.
-    pub fn next_accused(&mut self) -> Option<usize> {
-        self.accused.pop()
-    }
-
-    /// The keeper could not be told: the next failure will say it again.
-    pub fn accusation_failed(&mut self, upstream: usize) {
-        self.verdicts.take_back(upstream);
-    }
-
     /// Time has passed: attempts that are overdue move on, queries that are overdue fail.
     pub fn on_time(&mut self, now: Moment) {
         if self.loops.due {
@@ -108,7 +98,7 @@ impl Forwarder {
             let upstream = self.upstream_of(slot);
             if let Some(connection) = self.exchanges.end_attempt(slot) {
                 self.stats.upstreams[upstream].timed_out += 1;
-                self.accuse(upstream);
+                self.report_failure(upstream);
                 let dialling = self.pools.is_dialling(connection);
                 self.pools.release(connection, now, true);
                 // Whoever falls silent in the middle of a handshake has not finished it.
@@ -261,10 +251,10 @@ impl Forwarder {
         }
     }
 
-    /// An attempt at `upstream` has failed: if nobody else has said so, the keeper is told.
-    fn accuse(&mut self, upstream: usize) {
+    /// An attempt at `upstream` has failed: the keeper is told, unless another worker has done so.
+    fn report_failure(&mut self, upstream: usize) {
         if self.verdicts.report(upstream) {
-            self.accused.push(upstream);
+            self.failing.push(upstream);
         }
     }
 }

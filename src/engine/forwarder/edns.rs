@@ -10,7 +10,7 @@
 //! records.
 //!
 //! This, and errors without a question, are told to the operator once for each upstream and while:
-//! the shell draws a [`Remark`] and hands it to the keeper.
+//! the keeper gets a [`Remark`].
 //!
 //! [`Verdicts`]: crate::engine::health::Verdicts
 
@@ -25,16 +25,6 @@ use crate::moment::Moment;
 pub(super) const REMARKS_MAX: usize = 64;
 
 impl Forwarder {
-    /// The next upstream that answers oddly.
-    pub fn next_remark(&mut self) -> Option<Remark> {
-        self.remarks.pop()
-    }
-
-    /// Nobody could be told: it is the next again.
-    pub fn remark_not_told(&mut self, remark: Remark) {
-        self.remark(remark);
-    }
-
     /// Whether an attempt at `upstream` has an OPT.
     #[inline]
     pub(super) fn speaks_edns(&self, now: Moment, slot: u32, upstream: usize) -> bool {
@@ -108,7 +98,7 @@ impl Forwarder {
         }
     }
 
-    fn remark(&mut self, remark: Remark) {
+    pub(super) fn remark(&mut self, remark: Remark) {
         if self.remarks.len() < REMARKS_MAX {
             self.remarks.push(remark);
         }

@@ -1,7 +1,7 @@
 //! What is said of queries that got an error of our own.
 //!
 //! Where the server block wants it, a record is queued for each client, with the upstream that was
-//! asked last where it had a part in it. The shell draws them with [`Forwarder::next_error`].
+//! asked last where it had a part in it. The shell gets them as [`Notice::Error`](super::Notice).
 
 use super::Forwarder;
 use crate::engine::errors::{QueryError, Reason};
@@ -9,11 +9,6 @@ use crate::engine::message::Rcode;
 use crate::engine::message::query::Query;
 
 impl Forwarder {
-    /// The next query that got an error of our own in a block that has `errors`.
-    pub fn next_error(&mut self) -> Option<QueryError> {
-        self.errors.pop()
-    }
-
     /// A query ends before it was sent anywhere.
     pub(super) fn log_query(
         &mut self,

@@ -27,17 +27,19 @@ pub(super) struct Loops {
     found: Vec<(usize, SocketAddr)>,
 }
 
-impl Forwarder {
+impl Loops {
     /// The next server block whose queries come back, and where the one came from that told.
-    pub fn next_loop(&mut self) -> Option<(usize, SocketAddr)> {
-        self.loops.found.pop()
+    pub(super) fn next_found(&mut self) -> Option<(usize, SocketAddr)> {
+        self.found.pop()
     }
 
-    /// Nobody could be told about this one: it is the next again.
-    pub fn loop_not_told(&mut self, block: usize, peer: SocketAddr) {
-        self.loops.found.push((block, peer));
+    /// Makes this one the next again.
+    pub(super) fn put_back(&mut self, block: usize, peer: SocketAddr) {
+        self.found.push((block, peer));
     }
+}
 
+impl Forwarder {
     /// There is a new configuration: what was known about loops is void.
     pub(super) fn forget_loops(&mut self) {
         let due = self.chains.iter().any(|chain| chain.settings.find_loops.is_some());

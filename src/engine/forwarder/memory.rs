@@ -17,7 +17,7 @@ impl Forwarder {
             routes: self.routes.reserved(),
             queues: reserved(&self.sends)
                 + reserved(&self.failures)
-                + reserved(&self.accused)
+                + reserved(&self.failing)
                 + reserved(&self.remarks)
                 + self.errors.reserved()
                 + self.journal.reserved()

@@ -60,7 +60,7 @@ impl Forwarder {
         self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
         self.verdicts = verdicts;
         self.forget_loops();
-        self.accused.clear();
+        self.failing.clear();
         self.remarks.clear();
         self.reroute();
         for slot in homeless {

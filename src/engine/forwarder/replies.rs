@@ -88,9 +88,14 @@ impl Forwarder {
         }
     }
 
+    /// Whether [`Forwarder::next_failure`] may have one.
+    pub(in crate::engine) fn has_failures(&self) -> bool {
+        !self.failures.is_empty()
+    }
+
     /// The next reply to a query that found no answer. To be drawn until `None` after every other
     /// call. `out` is as for [`Forwarder::next_reply`].
-    pub fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
+    pub(in crate::engine) fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
             let Failed { at, exchange, reason, remembered, goes_on } = *self.failures.last()?;
             let waiter = self.exchanges.slot(exchange).and_then(|slot| match goes_on {

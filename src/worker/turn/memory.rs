@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::control::{Assignment, KeeperMailbox, WriterMailbox};
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
 use crate::engine::health::Verdicts;
-use crate::engine::memory::{EngineMemory, reserved};
+use crate::engine::memory::EngineMemory;
 use crate::engine::{ConnectionId, Forwarder};
 use crate::worker::Seat;
 use crate::worker::clients::ClientStreams;
@@ -67,7 +67,7 @@ pub fn measure(config: &Config) -> io::Result<Memory> {
 impl Turner<'_> {
     fn memory(&self) -> Memory {
         let mut engine = self.engine.memory();
-        engine.queues += reserved(&self.sends) + self.seat.pages.reserved();
+        engine.queues += self.buffers.reserved() + self.seat.pages.reserved();
         let queued = self.ready_connections.capacity() * size_of::<ConnectionId>();
         let config = &self.seat.assignment.config;
         let upstream_tls = config.upstreams().any(|(_, upstream)| upstream.tls.is_some());

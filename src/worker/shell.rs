@@ -1,0 +1,112 @@
+//! The worker as the shell of its engine: what the engine decides, done with sockets and channels.
+//!
+//! One call per connection and turn sends queries, opening the socket before if there is none.
+//! Notices go into the channels of the keeper and the writer, which never block: what finds no room
+//! is put back.
+
+use super::logging::fault_of;
+use super::stream::send_messages;
+use super::turn::Turner;
+use super::upstream::Socket;
+use crate::control::ToKeeper;
+use crate::control::snapshot::LoopStats;
+use crate::engine::errors::{Fault, Operation};
+use crate::engine::shell::{self, Buffers, Shell};
+use crate::engine::stats::DropReason;
+use crate::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
+use crate::moment::Moment;
+use crate::sys::mmsg::Sent;
+use std::os::fd::AsFd;
+
+impl Turner<'_> {
+    /// Carries out all that the engine has decided.
+    pub(super) fn settle(&mut self, now: Moment) {
+        self.page_retry = None;
+        self.notices_left = !shell::settle(self, now);
+        self.report_lost_errors();
+    }
+}
+
+impl Shell for Turner<'_> {
+    fn engine(&mut self) -> &mut Forwarder {
+        &mut self.engine
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn open(&mut self, _: Moment, connection: ConnectionId) -> Result<(), Fault> {
+        let registry = self.seat.poll.registry();
+        let opened = self.sockets.open(connection, &self.engine, registry);
+        opened.map(drop).map_err(|error| fault_of(&error))
+    }
+
+    fn send(
+        &mut self,
+        _: Moment,
+        connection: ConnectionId,
+        queries: &[Outgoing],
+    ) -> Result<(), (Operation, Fault)> {
+        let packets = queries.iter().filter_map(|query| self.engine.query(query));
+        let registry = self.seat.poll.registry();
+        let sent = match self.sockets.open(connection, &self.engine, registry) {
+            Ok(Some(Socket::Datagrams { socket, segments })) => {
+                let sent = self.outgoing.send(socket.as_fd(), packets, *segments);
+                sent.map(|sent| note_sent(sent, &mut self.seat.loops))
+                    .map_err(|error| (Operation::Write, error))
+            }
+            Ok(Some(Socket::Stream(stream))) => {
+                let sent = send_messages(stream, packets).map(|dropped| (dropped, false));
+                sent.map_err(|error| (Operation::Write, error))
+            }
+            Ok(None) => Ok((0, false)),
+            Err(error) => Err((Operation::Dial, error)),
+        };
+        let (dropped, refused) =
+            sent.map_err(|(operation, error)| (operation, fault_of(&error)))?;
+        if refused {
+            self.sockets.refuse_segments(connection, &self.engine);
+        }
+        self.engine.stats_mut().drops[DropReason::QueryNotSent as usize] += dropped as u64;
+        Ok(())
+    }
+
+    fn close(&mut self, _: Moment, connection: ConnectionId) {
+        self.sockets.close(connection);
+    }
+
+    fn deliver(&mut self, _: Moment, client: &Client, reply: &[u8]) {
+        self.replies.deliver(client, reply, &self.seat.listeners, &mut self.engine);
+    }
+
+    fn flush(&mut self, now: Moment) {
+        self.replies.flush(now, &self.seat.listeners, &mut self.engine);
+        let (joined, refused) = self.replies.take_counts();
+        self.seat.loops.replies_joined += joined;
+        self.seat.loops.segments_refused += refused;
+    }
+
+    fn notice(&mut self, now: Moment, notice: &Notice) -> bool {
+        let seat = &self.seat;
+        let message = match *notice {
+            Notice::Error(error) => return self.report_error(error),
+            Notice::Page => return self.report_page(now),
+            Notice::Failing(upstream) => ToKeeper::Failed { upstream },
+            Notice::Odd(remark) => ToKeeper::Odd(remark),
+            Notice::Looping { block, peer } => {
+                ToKeeper::Looping { message: seat.loop_text(block, peer) }
+            }
+            Notice::Wake { pool, at } => ToKeeper::Wake { worker: seat.number, pool, at },
+        };
+        seat.keeper.try_send(message).is_ok()
+    }
+}
+
+/// Counts what was sent; returns how many datagrams were not, and whether the kernel refused to
+/// take a send apart.
+fn note_sent(sent: Sent, loops: &mut LoopStats) -> (usize, bool) {
+    loops.queries_joined += sent.joined as u64;
+    loops.segments_refused += u64::from(sent.refused);
+    (sent.dropped, sent.refused)
+}
