@@ -19,6 +19,7 @@ use crate::engine::errors::QueryError;
 use crate::engine::health::{Remark, Verdicts};
 use crate::engine::hosts::Table;
 use crate::engine::journal::Page as JournalPage;
+use crate::engine::key::Sweep;
 use crate::moment::Moment;
 use crate::tls::Setup;
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, TrySendError};
@@ -30,8 +31,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// To a worker.
 #[derive(Debug)]
 pub enum ToWorker {
-    /// The pool with this number has connections to close.
-    Sweep(usize),
+    /// The moment asked for with [`ToKeeper::Wake`] has come.
+    Sweep(Sweep),
     /// Send a copy of the counters.
     Report {
         /// Where to.
@@ -125,12 +126,12 @@ pub enum ToKeeper {
         /// Told when what is known has been carried over.
         done: Sender<()>,
     },
-    /// Send `Sweep(pool)` to this worker at that moment, and not at the one asked for before.
+    /// Send `Sweep(sweep)` to this worker at that moment, and not at the one asked for before.
     Wake {
         /// Who asks.
         worker: usize,
-        /// Which of its pools.
-        pool: usize,
+        /// Which of its pools or caches is to be swept.
+        sweep: Sweep,
         /// When.
         at: Moment,
     },

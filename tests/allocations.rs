@@ -25,7 +25,7 @@ use onward::engine::message::reply::{Finish, ReplyTo};
 use onward::engine::message::response::Response;
 use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::zones::Folded;
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
 use onward::moment::Moment;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -98,8 +98,8 @@ struct Worker {
     buffers: Buffers,
     /// Queries on their way, each with its answer.
     flights: Vec<(ConnectionId, [u8; 512], usize)>,
-    /// When each pool wants to be woken, and each cache behind them.
-    wakes: Vec<Option<Moment>>,
+    /// When each pool and cache wants to be woken.
+    wakes: Vec<(Sweep, Option<Moment>)>,
     replies: u64,
     closed: u64,
     /// Records of errors.
@@ -151,7 +151,7 @@ impl Worker {
             now: Moment::ZERO,
             buffers: Buffers::new(),
             flights: Vec::with_capacity(10 * TURN),
-            wakes: vec![None; 10],
+            wakes: Vec::with_capacity(10),
             replies: 0,
             closed: 0,
             errors: 0,
@@ -181,10 +181,9 @@ impl Worker {
         }
         self.now = self.now.plus(Duration::from_millis(150));
         self.engine.on_time(self.now);
-        for pool in 0..self.wakes.len() {
-            if self.wakes[pool].is_some_and(|due| due <= self.now) {
-                self.wakes[pool] = None;
-                self.engine.on_sweep(self.now, pool);
+        for (sweep, wake) in &mut self.wakes {
+            if wake.take_if(|due| *due <= self.now).is_some() {
+                self.engine.on_sweep(self.now, *sweep);
             }
         }
         shell::settle(self, self.now);
@@ -251,7 +250,13 @@ impl Shell for Worker {
 
     fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
         match *notice {
-            Notice::Wake { pool, at } => self.wakes[pool] = Some(at),
+            Notice::Wake { sweep, at } => {
+                let known = self.wakes.iter_mut().find(|(known, _)| *known == sweep);
+                match known {
+                    Some((_, wake)) => *wake = Some(at),
+                    None => self.wakes.push((sweep, Some(at))),
+                }
+            }
             Notice::Error(_) => self.errors += 1,
             Notice::Page => {
                 self.engine.swap_page(&mut self.page);

@@ -41,6 +41,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
             "engine::errors",
             "engine::frame",
             "engine::health",
+            "engine::key",
             "log",
             "moment",
             "sys",

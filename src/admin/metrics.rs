@@ -14,6 +14,7 @@ use super::exposition::{Buckets, Exposition, Label};
 use crate::config::{Listener, rcode_mnemonic};
 use crate::control::LoadState;
 use crate::control::snapshot::{BATCHES, Ports, Snapshot};
+use crate::engine::PoolId;
 use crate::engine::histogram::{EDGES, edge_seconds};
 use crate::engine::message::rcode::rcode_at;
 use crate::engine::pool::PoolState;
@@ -157,8 +158,9 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
         let name = "onward_upstream_errors_without_question_total";
         all.counter_if_any(name, help, &labels, bare_errors);
         let stream = if upstream.tls.is_some() { "tls" } else { "tcp" };
-        for (transport, stats, place) in [("udp", &pool, 0), (stream, &streams, 1)] {
-            let state = snapshot.pools.get(2 * number + place).copied().unwrap_or_default();
+        let counts = [("udp", &pool), (stream, &streams)];
+        for (pool, (transport, stats)) in PoolId::of_upstream(number).into_iter().zip(counts) {
+            let state = snapshot.pools.get(pool.index()).copied().unwrap_or_default();
             of_pool(all, to, transport, stats, &state);
         }
         let answers = snapshot.tallies.upstreams.get(number);
@@ -311,6 +313,7 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
 mod tests {
     use super::{Facts, rcode_name, text};
     use crate::control::snapshot::Snapshot;
+    use crate::engine::PoolId;
     use crate::engine::key::Transport;
     use crate::engine::stages::template::TemplateStats;
     use crate::engine::tally::{Asking, Outcome};
@@ -332,7 +335,7 @@ mod tests {
         snapshot.tallies.upstream(1, rcode, took);
         snapshot.stats.upstreams[1].pool.opened = 1;
         snapshot.stats.caches = vec![Default::default()];
-        snapshot.pools[2].idle = 1;
+        snapshot.pools[PoolId::new(1, Transport::Udp).index()].idle = 1;
         snapshot.ports.insert(40_000);
         snapshot
     }

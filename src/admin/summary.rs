@@ -7,8 +7,10 @@ use super::history::{Between, History};
 use super::metrics::{Facts, rcode_name};
 use crate::config::Name;
 use crate::control::snapshot::{Ports, Seen, Snapshot};
+use crate::engine::PoolId;
 use crate::engine::exchange::EXCHANGES_MAX;
 use crate::engine::histogram::Latency as Histogram;
+use crate::engine::key::Transport;
 use crate::engine::pool::PoolState;
 use crate::engine::sketch::Counted;
 use crate::engine::stats::{CacheStats, DROP_REASON_NAMES, PoolStats, Stats, UpstreamStats};
@@ -115,7 +117,7 @@ fn addresses(snapshots: &[&Snapshot]) -> Vec<SocketAddr> {
 fn upstream(snapshots: &[&Snapshot], address: SocketAddr, history: &History) -> Upstream {
     let mut total = UpstreamStats::default();
     let mut health = Health::Up;
-    let mut pools: BTreeMap<usize, (PoolStats, PoolState)> = BTreeMap::new();
+    let mut pools: BTreeMap<Transport, (PoolStats, PoolState)> = BTreeMap::new();
     for snapshot in snapshots {
         let own =
             snapshot.config.upstreams().enumerate().filter(|(_, (_, own))| own.address == address);
@@ -123,9 +125,10 @@ fn upstream(snapshots: &[&Snapshot], address: SocketAddr, history: &History) -> 
             health = worse(health, snapshot, number);
             let Some(stats) = snapshot.stats.upstreams.get(number) else { continue };
             total.add(stats);
-            for (place, stats) in [stats.pool, stats.streams].into_iter().enumerate() {
-                let state = snapshot.pools.get(2 * number + place).copied().unwrap_or_default();
-                let (sum, states) = pools.entry(place).or_default();
+            let counts = [stats.pool, stats.streams];
+            for (pool, stats) in PoolId::of_upstream(number).into_iter().zip(counts) {
+                let state = snapshot.pools.get(pool.index()).copied().unwrap_or_default();
+                let (sum, states) = pools.entry(pool.transport()).or_default();
                 sum.add(&stats);
                 states.merge(&state);
             }
@@ -145,7 +148,7 @@ fn upstream(snapshots: &[&Snapshot], address: SocketAddr, history: &History) -> 
         failed: total.failed,
         latency: lately
             .map_or_else(Latency::default, |lately| latency(&lately.latency_of(address))),
-        pools: used.map(|(place, (stats, state))| pool(place, &stats, &state)).collect(),
+        pools: used.map(|(transport, (stats, state))| pool(transport, &stats, &state)).collect(),
     }
 }
 
@@ -160,9 +163,13 @@ fn worse(known: Health, snapshot: &Snapshot, number: usize) -> Health {
     }
 }
 
-fn pool(place: usize, stats: &PoolStats, state: &PoolState) -> Pool {
+fn pool(transport: Transport, stats: &PoolStats, state: &PoolState) -> Pool {
+    let transport = match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+    };
     Pool {
-        transport: ["udp", "tcp"][place].to_owned(),
+        transport: transport.to_owned(),
         idle: state.idle,
         in_use: state.in_use,
         retiring: state.retiring,

@@ -178,7 +178,7 @@ impl Snapshot {
             cpu: Duration::ZERO,
             stats: Stats { upstreams: vec![Default::default(); upstreams], ..Stats::default() },
             tallies: Tallies::new(&config, &sites),
-            pools: vec![PoolState::default(); 2 * upstreams],
+            pools: vec![PoolState::default(); crate::engine::PoolId::count(upstreams)],
             loops: LoopStats::default(),
             outstanding: 0,
             streams: 0,

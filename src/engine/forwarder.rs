@@ -40,7 +40,7 @@ use super::errors::{Errors, Reason};
 use super::exchange::{Client, Exchanges, Opening};
 use super::health::{Remark, Verdicts};
 use super::journal::Journal;
-use super::key::{ConnectionId, ExchangeKey, StreamKey, Transport};
+use super::key::{ConnectionId, ExchangeKey, PoolId, StreamKey, Sweep, Transport};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
 use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
@@ -137,7 +137,7 @@ pub struct Forwarder {
     chains: Vec<Chain>,
     /// What loaders have loaded, for the shell to fill.
     pub data: Data,
-    /// Of each upstream; [`pool_of`] tells its pools.
+    /// Of each upstream; [`PoolId`] tells its pools.
     addresses: Vec<Dial>,
     /// Of each of the shell's listeners.
     streams: Vec<StreamLimits>,
@@ -246,13 +246,15 @@ impl Forwarder {
         [self.exchanges.next_deadline(), dial, probes].into_iter().flatten().min()
     }
 
-    /// The keeper's word that `pool` has connections to close. The caches of server blocks have the
-    /// numbers behind the pools'.
-    pub fn on_sweep(&mut self, now: Moment, pool: usize) {
-        match pool.checked_sub(self.pools.count()) {
-            None => self.pools.sweep(pool, now, self.random.next_u32()),
-            // Or what was a pool before a new configuration that has fewer.
-            Some(block) => self.caches.sweep(now, block),
+    /// The keeper's word that the moment of a [`Notice::Wake`] has come. One of an earlier
+    /// configuration may name what is there no more.
+    pub fn on_sweep(&mut self, now: Moment, sweep: Sweep) {
+        match sweep {
+            Sweep::Pool(pool) if pool.index() < self.pools.count() => {
+                self.pools.sweep(pool.index(), now, self.random.next_u32());
+            }
+            Sweep::Pool(_) => {}
+            Sweep::Cache(block) => self.caches.sweep(now, block),
         }
     }
 
@@ -261,10 +263,9 @@ impl Forwarder {
         self.pools.next_dial()
     }
 
-    /// How many connections of `pool`, which leads to an upstream of this number, were closed for
-    /// `max_age`; `None` if it is none of a pool.
-    pub fn retired(&self, pool: usize) -> Option<(usize, u64)> {
-        (pool < self.pools.count()).then(|| (pool / 2, self.pools.stats(pool).aged))
+    /// How many connections of `pool` were closed for `max_age`; `None` if there is no such pool.
+    pub fn retired(&self, pool: PoolId) -> Option<u64> {
+        (pool.index() < self.pools.count()).then(|| self.pools.stats(pool.index()).aged)
     }
 
     /// Whether `connection` is a stream.
@@ -304,7 +305,7 @@ impl Forwarder {
 
     /// The number of the upstream that `connection` leads to, unless it was closed.
     pub fn upstream_at(&self, connection: ConnectionId) -> Option<usize> {
-        self.pools.pool_of(connection).map(|pool| pool / 2)
+        self.pools.pool_of(connection).map(|pool| PoolId::from_index(pool).upstream())
     }
 
     /// How many queries wait for a response.
@@ -333,8 +334,8 @@ impl Forwarder {
         stats.caches = self.caches.stats().collect();
         stats.templates = self.chains.iter().flat_map(Chain::template_stats).collect();
         for (number, upstream) in stats.upstreams.iter_mut().enumerate() {
-            upstream.pool = self.pools.stats(pool_of(number, Transport::Udp));
-            upstream.streams = self.pools.stats(pool_of(number, Transport::Tcp));
+            let pools = PoolId::of_upstream(number);
+            [upstream.pool, upstream.streams] = pools.map(|pool| self.pools.stats(pool.index()));
         }
         stats
     }
@@ -428,11 +429,6 @@ fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
     config.blocks.iter().enumerate().map(chain).collect()
 }
 
-/// The number of the pool of connections to `upstream`.
-fn pool_of(upstream: usize, transport: Transport) -> usize {
-    2 * upstream + usize::from(transport == Transport::Tcp)
-}
-
 /// Of a query's text, letter case apart, and the stanza. Without the length of its options, which
 /// each attempt writes anew.
 fn hash_of(hasher: &RandomState, name: &Folded, query: &[u8], stanza: usize) -> u32 {
@@ -453,12 +449,12 @@ fn dials_of(config: &Config) -> Vec<Dial> {
     config.upstreams().map(dial).collect()
 }
 
-/// Of all upstreams' pools, in the order of [`pool_of`].
+/// Of all upstreams' pools, in the order of [`PoolId`].
 fn pool_settings(config: &Config) -> impl Iterator<Item = PoolSettings> {
     config.upstreams().flat_map(|(forward, _)| upstream_settings(forward))
 }
 
-/// Of an upstream's two pools.
+/// Of an upstream's two pools, in the order of [`PoolId::of_upstream`].
 fn upstream_settings(forward: &Forward) -> [PoolSettings; 2] {
     let udp = PoolSettings {
         expire: forward.expire,

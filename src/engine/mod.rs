@@ -43,4 +43,4 @@ pub mod zones;
 
 pub use exchange::Client;
 pub use forwarder::{Answered, Dial, Forwarder, Notice, Outgoing, Reply};
-pub use key::ConnectionId;
+pub use key::{ConnectionId, PoolId, Sweep};

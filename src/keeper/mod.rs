@@ -153,8 +153,8 @@ impl Keeper {
 
     fn on_message(&mut self, now: Moment, message: ToKeeper, log: Log) {
         match message {
-            ToKeeper::Wake { worker, pool, at } => {
-                self.timers.set(Due::Sweep { worker, pool }, Some(at));
+            ToKeeper::Wake { worker, sweep, at } => {
+                self.timers.set(Due::Sweep { worker, sweep }, Some(at));
             }
             ToKeeper::Renew { config, verdicts, tls, done } => {
                 // The workers will ask anew, by the numbers that their pools have then.
@@ -210,8 +210,8 @@ impl Keeper {
                     self.probing.tell_retired(upstream, count, log);
                     None
                 }
-                Due::Sweep { worker, pool } => {
-                    let sent = self.workers[worker].send(ToWorker::Sweep(pool));
+                Due::Sweep { worker, sweep } => {
+                    let sent = self.workers[worker].send(ToWorker::Sweep(sweep));
                     sent.is_err().then(|| now.plus(RETRY))
                 }
             };

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Host};
 use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};
 use crate::engine::health::{PLAIN_FOR, Verdicts};
+use crate::engine::Sweep;
 use crate::log::Log;
 use crate::moment::Moment;
 use crate::tls::Setup;
@@ -388,23 +389,23 @@ fn a_sweep_comes_when_it_is_due_and_waits_for_room() {
     let scene = Scene::new(&["127.0.0.1:1".parse().unwrap()], "");
     // The mailbox holds one message: the other sweep is tried again until there is room.
     let now = scene.clock.now();
-    for pool in [7, 8] {
+    for sweep in [7, 8].map(Sweep::Cache) {
         let later = now.plus(Duration::from_secs(3_600));
-        scene.keeper.send(ToKeeper::Wake { worker: 0, pool, at: later }).unwrap();
-        scene.keeper.send(ToKeeper::Wake { worker: 0, pool, at: now }).unwrap();
+        scene.keeper.send(ToKeeper::Wake { worker: 0, sweep, at: later }).unwrap();
+        scene.keeper.send(ToKeeper::Wake { worker: 0, sweep, at: now }).unwrap();
     }
     let mut swept = BTreeSet::new();
     for _ in 0..2 {
         match scene.mail.recv_timeout(PATIENCE).unwrap() {
-            ToWorker::Sweep(pool) => swept.insert(pool),
+            ToWorker::Sweep(sweep) => swept.insert(sweep),
             other => panic!("{other:?}"),
         };
     }
-    assert_eq!(swept, [7, 8].into());
+    assert_eq!(swept, [7, 8].map(Sweep::Cache).into());
     // So is the word to drain.
-    scene.worker.send(ToWorker::Sweep(9)).unwrap();
+    scene.worker.send(ToWorker::Sweep(Sweep::Cache(9))).unwrap();
     scene.keeper.send(ToKeeper::Stop).unwrap();
-    assert!(matches!(scene.mail.recv_timeout(PATIENCE).unwrap(), ToWorker::Sweep(9)));
+    assert!(matches!(scene.mail.recv_timeout(PATIENCE).unwrap(), ToWorker::Sweep(Sweep::Cache(9))));
     assert!(matches!(scene.mail.recv_timeout(PATIENCE).unwrap(), ToWorker::Drain));
     scene.keeper.send(ToKeeper::Left { worker: 0 }).unwrap();
     scene.thread.join().unwrap();

@@ -3,6 +3,7 @@
 //! Whoever asks again for the same thing moves its timer. So the wheel holds no more timers than
 //! there are pools and upstreams, however often they change their minds.
 
+use crate::engine::key::Sweep;
 use crate::moment::Moment;
 use crate::wheel::{TimerKey, Wheel};
 use std::collections::HashMap;
@@ -10,12 +11,12 @@ use std::collections::HashMap;
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Due {
-    /// A pool has connections to close.
+    /// A pool or cache is to be swept.
     Sweep {
         /// Whose.
         worker: usize,
-        /// Which of its pools.
-        pool: usize,
+        /// Which one.
+        sweep: Sweep,
     },
     /// Connections to this upstream that were retired since the last line are to be told of.
     Retired(usize),
@@ -69,12 +70,13 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::{Due, Timers};
+    use crate::engine::key::Sweep;
     use crate::moment::Moment;
 
     #[test]
     fn each_thing_has_one_timer_at_most() {
         let mut timers = Timers::with_capacity(2);
-        let (sweep, probe) = (Due::Sweep { worker: 0, pool: 1 }, Due::Probe(1));
+        let (sweep, probe) = (Due::Sweep { worker: 0, sweep: Sweep::Cache(1) }, Due::Probe(1));
         let at = Moment::from_nanos;
         timers.set(sweep, Some(at(5)));
         timers.set(probe, Some(at(3)));

@@ -8,6 +8,7 @@
 use super::turn::Turner;
 use crate::config::Config;
 use crate::control::{ToKeeper, ToWriter};
+use crate::engine::PoolId;
 use crate::engine::errors::{Fault, QueryError};
 use crate::engine::journal::{self, Page};
 use crate::engine::shell::NOTICE_RETRY;
@@ -57,14 +58,14 @@ pub(super) fn fault_of(error: &io::Error) -> Fault {
 impl Turner<'_> {
     /// Tells the keeper how many connections the pool has retired since it was last told: all that
     /// has happened up to a sweep of it. What the keeper cannot take now is told with the next.
-    pub(super) fn report_retired(&mut self, pool: usize) {
-        let Some((upstream, retired)) = self.engine.retired(pool) else { return };
-        if self.retired_told.len() <= pool {
-            self.retired_told.resize(pool + 1, 0);
+    pub(super) fn report_retired(&mut self, pool: PoolId) {
+        let Some(retired) = self.engine.retired(pool) else { return };
+        if self.retired_told.len() <= pool.index() {
+            self.retired_told.resize(pool.index() + 1, 0);
         }
-        let told = &mut self.retired_told[pool];
+        let told = &mut self.retired_told[pool.index()];
         let count = retired.saturating_sub(*told);
-        let report = ToKeeper::Retired { upstream, count };
+        let report = ToKeeper::Retired { upstream: pool.upstream(), count };
         if count > 0 && self.seat.keeper.try_send(report).is_ok() {
             *told = retired;
         }
@@ -72,8 +73,8 @@ impl Turner<'_> {
 
     /// The pools have other numbers: whatever they have retired by now is as if told.
     pub(super) fn renumber_retired(&mut self) {
-        let retired = (0..).map_while(|pool| self.engine.retired(pool));
-        self.retired_told = retired.map(|(_, retired)| retired).collect();
+        let pools = (0..).map(PoolId::from_index);
+        self.retired_told = pools.map_while(|pool| self.engine.retired(pool)).collect();
     }
 
     /// Hands the journal's page, which is due, to the writer. False if it cannot take it now.

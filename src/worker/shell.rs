@@ -97,7 +97,7 @@ impl Shell for Turner<'_> {
             Notice::Looping { block, peer } => {
                 ToKeeper::Looping { message: seat.loop_text(block, peer) }
             }
-            Notice::Wake { pool, at } => ToKeeper::Wake { worker: seat.number, pool, at },
+            Notice::Wake { sweep, at } => ToKeeper::Wake { worker: seat.number, sweep, at },
         };
         seat.keeper.try_send(message).is_ok()
     }

@@ -23,7 +23,7 @@ use crate::engine::forwarder::{AHEAD_MAX, Arrivals};
 use crate::engine::shell::{Buffers, DATAGRAM_LEN_MAX, NOTICE_RETRY, send_queries};
 use crate::engine::stats::{CacheStats, Stats};
 use crate::engine::tally::Tallies;
-use crate::engine::{Client, ConnectionId, Forwarder, Reply};
+use crate::engine::{Client, ConnectionId, Forwarder, Reply, Sweep};
 use crate::moment::Moment;
 use crate::sys::mmsg::{Datagram, QueryBatch, RecvBatch};
 use mio::Events;
@@ -237,10 +237,12 @@ impl<'a> Turner<'a> {
         for _ in 0..self.seat.mail.len() {
             let Ok(message) = self.seat.mail.try_recv() else { break };
             match message {
-                ToWorker::Sweep(pool) => {
+                ToWorker::Sweep(sweep) => {
                     self.seat.loops.sweeps += 1;
-                    self.engine.on_sweep(now, pool);
-                    self.report_retired(pool);
+                    self.engine.on_sweep(now, sweep);
+                    if let Sweep::Pool(pool) = sweep {
+                        self.report_retired(pool);
+                    }
                 }
                 ToWorker::Report { to, forget } => drop(to.try_send(self.report(now, forget))),
                 ToWorker::Data { source, table } => self.take_data(source, table),

@@ -76,7 +76,10 @@ fn who_refuses_edns_is_asked_without_it_at_once_and_for_a_while() {
         assert_eq!((got.rcode(), word_at(&got.bytes, 10)), (0, 1), "our OPT is the client's");
         let remark = Remark { upstream: 0, oddity: Oddity::NoEdns, rcode };
         let others = bare.then_some(Remark { oddity: Oddity::BareError, ..remark });
-        assert_eq!(remarks(&mut world), [Some(remark), others].into_iter().flatten().collect::<Vec<_>>());
+        assert_eq!(
+            remarks(&mut world),
+            [Some(remark), others].into_iter().flatten().collect::<Vec<_>>()
+        );
 
         world.pass(1.0);
         let remembered = sent_for(&mut world, "b.example");

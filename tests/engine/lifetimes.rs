@@ -7,7 +7,8 @@ use crate::common::wire::{Ask, answer};
 use crate::common::{at, config, stanza};
 use crate::world::World;
 use onward::config::{Forward, Sizing};
-use onward::engine::ConnectionId;
+use onward::engine::key::Transport;
+use onward::engine::{ConnectionId, PoolId, Sweep};
 use onward::moment::Moment;
 use std::time::Duration;
 
@@ -144,7 +145,7 @@ fn nothing_happens_while_nobody_asks() {
     let mut world = world(Forward { max_age: Some(Duration::from_secs(60)), ..stanza(3) });
     assert_eq!((world.engine.next_deadline(), world.engine.next_notice(world.now)), (None, None));
     world.advance(Moment::from_nanos(u64::MAX / 2));
-    world.engine.on_sweep(world.now, 1);
+    world.engine.on_sweep(world.now, Sweep::Pool(PoolId::new(0, Transport::Tcp)));
     world.settle();
     assert_eq!(world.engine.next_notice(world.now), None);
 }

@@ -13,7 +13,7 @@ use onward::engine::forwarder::{AHEAD_MAX, Arrivals};
 use onward::engine::health::Verdicts;
 use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::stats::{DropReason, Stats};
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
 use onward::moment::Moment;
 use onward::wheel::{TimerKey, Wheel};
 use std::collections::{BTreeMap, HashMap};
@@ -69,8 +69,8 @@ pub(crate) struct World {
     /// The questions of those who wait, by client and id.
     waiting: HashMap<(SocketAddr, u16), Vec<Vec<u8>>>,
     waiting_count: u64,
-    wheel: Wheel<usize>,
-    timers: HashMap<usize, TimerKey>,
+    wheel: Wheel<Sweep>,
+    timers: HashMap<Sweep, TimerKey>,
     /// What other threads were told, but for the keeper's timers.
     notices: Vec<Notice>,
     /// The keeper's mailbox is full.
@@ -124,15 +124,17 @@ impl Shell for World {
     fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
         match *notice {
             Notice::Wake { .. } if self.keeper_busy => return false,
-            Notice::Wake { pool, at } => {
-                let timer = self.wheel.insert(at, pool);
-                if let Some(old) = self.timers.insert(pool, timer) {
+            Notice::Wake { sweep, at } => {
+                let timer = self.wheel.insert(at, sweep);
+                if let Some(old) = self.timers.insert(sweep, timer) {
                     self.wheel.cancel(old);
                 }
             }
             // Tests take pages themselves.
             Notice::Page => return false,
-            Notice::Failing(_) | Notice::Odd(_) | Notice::Looping { .. } if self.keeper_busy => return false,
+            Notice::Failing(_) | Notice::Odd(_) | Notice::Looping { .. } if self.keeper_busy => {
+                return false;
+            }
             _ => self.notices.push(notice.clone()),
         }
         true
@@ -306,9 +308,9 @@ impl World {
                 break;
             };
             self.now = self.now.max(next);
-            while let Some(pool) = self.wheel.pop_expired(self.now) {
-                self.timers.remove(&pool);
-                self.engine.on_sweep(self.now, pool);
+            while let Some(sweep) = self.wheel.pop_expired(self.now) {
+                self.timers.remove(&sweep);
+                self.engine.on_sweep(self.now, sweep);
             }
             self.engine.on_time(self.now);
             self.settle();

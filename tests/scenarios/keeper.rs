@@ -6,6 +6,7 @@
 
 use super::common::Dice;
 use onward::config::Config;
+use onward::engine::Sweep;
 use onward::engine::health::Verdicts;
 use onward::engine::health::schedule::Schedule;
 use onward::moment::Moment;
@@ -29,8 +30,8 @@ pub(crate) enum Manner {
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Due {
-    /// A pool has connections to close.
-    Sweep(usize),
+    /// A pool or cache is to be swept.
+    Sweep(Sweep),
     /// An upstream's probe has waited long enough, or the next is due.
     Probe(usize),
 }
@@ -88,9 +89,9 @@ impl Keeper {
         (0..self.upstreams.len()).for_each(|upstream| self.set(Due::Probe(upstream), None));
     }
 
-    /// A pool asks to be woken.
-    pub(crate) fn wake(&mut self, pool: usize, at: Moment) {
-        self.set(Due::Sweep(pool), Some(at));
+    /// A worker asks to be woken.
+    pub(crate) fn wake(&mut self, sweep: Sweep, at: Moment) {
+        self.set(Due::Sweep(sweep), Some(at));
     }
 
     /// A worker says that an exchange with `upstream` failed.
@@ -100,13 +101,13 @@ impl Keeper {
         }
     }
 
-    /// The next pool to sweep. Sees to the probes that are due before it.
-    pub(crate) fn next_sweep(&mut self, now: Moment) -> Option<usize> {
+    /// The next pool or cache to sweep. Sees to the probes that are due before it.
+    pub(crate) fn next_sweep(&mut self, now: Moment) -> Option<Sweep> {
         loop {
             let due = self.wheel.pop_expired(now)?;
             self.timers.remove(&due);
             match due {
-                Due::Sweep(pool) => return Some(pool),
+                Due::Sweep(sweep) => return Some(sweep),
                 Due::Probe(upstream) if self.upstreams[upstream].under_way => {
                     self.conclude(now, upstream, false);
                 }

@@ -109,7 +109,7 @@ impl Shell for World {
     fn notice(&mut self, now: Moment, notice: &Notice) -> bool {
         match *notice {
             Notice::Failing(upstream) => self.keeper.on_failed_exchange(now, upstream),
-            Notice::Wake { pool, at } => self.keeper.wake(pool, at),
+            Notice::Wake { sweep, at } => self.keeper.wake(sweep, at),
             // No scenario speaks of what is logged.
             Notice::Odd(_) | Notice::Looping { .. } | Notice::Error(_) | Notice::Page => {}
         }
@@ -213,8 +213,8 @@ impl World {
                 return Ok(());
             };
             self.now = self.now.max(next);
-            while let Some(pool) = self.keeper.next_sweep(self.now) {
-                self.engine.on_sweep(self.now, pool);
+            while let Some(sweep) = self.keeper.next_sweep(self.now) {
+                self.engine.on_sweep(self.now, sweep);
             }
             self.engine.on_time(self.now);
             while let Some(stream) = self.engine.clients.overdue(self.now) {

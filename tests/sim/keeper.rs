@@ -8,6 +8,7 @@ use super::laws::require;
 use super::link::{LinkId, Side, Stream};
 use super::net::{Event, Net, Port};
 use super::plan::{Plan, Sabotage};
+use onward::engine::Sweep;
 use onward::engine::health::Verdicts;
 use onward::engine::health::query::ProbeQuery;
 use onward::engine::health::schedule::Schedule;
@@ -23,7 +24,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
-    Sweep { worker: usize, pool: usize },
+    Sweep { worker: usize, sweep: Sweep },
     Probe(usize),
 }
 
@@ -67,9 +68,9 @@ impl Keeper {
     }
 
     /// A worker asks to be woken.
-    pub(crate) fn wake_me(&mut self, net: &mut Net, worker: usize, pool: usize, at: Moment) {
+    pub(crate) fn wake_me(&mut self, net: &mut Net, worker: usize, sweep: Sweep, at: Moment) {
         if self.sabotage != Sabotage::KeeperAsleep {
-            self.set(net, Due::Sweep { worker, pool }, Some(at));
+            self.set(net, Due::Sweep { worker, sweep }, Some(at));
         }
     }
 
@@ -89,8 +90,8 @@ impl Keeper {
         while let Some(due) = self.wheel.pop_expired(net.now) {
             self.timers.remove(&due);
             match due {
-                Due::Sweep { worker, pool } => {
-                    net.mail(Event::Sweep { worker, pool });
+                Due::Sweep { worker, sweep } => {
+                    net.mail(Event::Sweep { worker, sweep });
                 }
                 Due::Probe(upstream) if self.upstreams[upstream].probe.is_some() => {
                     self.conclude(net, upstream, false);

@@ -8,7 +8,7 @@
 use super::common::Dice;
 use super::link::{Link, LinkId, Segment, Side};
 use super::plan::Weather;
-use onward::engine::ConnectionId;
+use onward::engine::{ConnectionId, Sweep};
 use onward::moment::Moment;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -65,7 +65,7 @@ pub(crate) enum Event {
     /// A worker's request to the keeper, or the keeper's to a worker.
     Wake {
         worker: usize,
-        pool: usize,
+        sweep: Sweep,
         at: Moment,
     },
     Failed {
@@ -73,7 +73,7 @@ pub(crate) enum Event {
     },
     Sweep {
         worker: usize,
-        pool: usize,
+        sweep: Sweep,
     },
     /// A client asks something.
     ClientActs(usize),

@@ -13,7 +13,7 @@ use onward::engine::errors::{Fault, Operation};
 use onward::engine::health::Verdicts;
 use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::stats::UpstreamStats;
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
 use onward::moment::Moment;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -98,7 +98,7 @@ struct Address {
     /// Where each source port leads, and since when.
     pinned: HashMap<ConnectionId, (usize, Moment)>,
     coming: VecDeque<Coming>,
-    wakes: BTreeMap<usize, Moment>,
+    wakes: BTreeMap<Sweep, Moment>,
     buffers: Buffers,
     sent: Vec<Sent>,
     asked: usize,
@@ -138,8 +138,8 @@ impl Shell for Address {
     fn deliver(&mut self, _: Moment, _: &Client, _: &[u8]) {}
 
     fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
-        if let Notice::Wake { pool, at } = *notice {
-            self.wakes.insert(pool, at);
+        if let Notice::Wake { sweep, at } = *notice {
+            self.wakes.insert(sweep, at);
         }
         true
     }
@@ -182,10 +182,10 @@ impl Address {
                 None => self.engine.on_connection_failed(self.now, id),
             }
         }
-        let due = self.wakes.iter().filter(|(_, due)| **due <= self.now).map(|(pool, _)| *pool);
-        for pool in due.collect::<Vec<_>>() {
-            self.wakes.remove(&pool);
-            self.engine.on_sweep(self.now, pool);
+        let due = self.wakes.iter().filter(|(_, due)| **due <= self.now).map(|(sweep, _)| *sweep);
+        for sweep in due.collect::<Vec<_>>() {
+            self.wakes.remove(&sweep);
+            self.engine.on_sweep(self.now, sweep);
         }
         self.engine.on_time(self.now);
         self.settle();

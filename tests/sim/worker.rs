@@ -18,7 +18,7 @@ use onward::engine::health::Verdicts;
 use onward::engine::key::Transport;
 use onward::engine::shell::{self, Buffers, DATAGRAM_LEN_MAX, NOTICE_RETRY, Shell};
 use onward::engine::stats::DropReason;
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
 use onward::moment::Moment;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -87,9 +87,11 @@ impl Shell for Turn<'_> {
         let (worker, net) = (self.worker.number, &mut *self.net);
         let event = match *notice {
             Notice::Failing(upstream) => Event::Failed { upstream },
-            Notice::Wake { pool, at } => Event::Wake { worker, pool, at },
+            Notice::Wake { sweep, at } => Event::Wake { worker, sweep, at },
             // Nobody reads them here.
-            Notice::Odd(_) | Notice::Looping { .. } | Notice::Error(_) | Notice::Page => return true,
+            Notice::Odd(_) | Notice::Looping { .. } | Notice::Error(_) | Notice::Page => {
+                return true;
+            }
         };
         let fits = !net.dice.per_mille(self.worker.shortage.keeper);
         if fits {
@@ -102,8 +104,8 @@ impl Shell for Turn<'_> {
 /// What has come for a worker since its last turn, in the order in which a turn takes it.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// The keeper's word for a pool.
-    Sweep(usize),
+    /// The keeper's word for a pool or cache.
+    Sweep(Sweep),
     /// Another configuration.
     Renewal(Arc<Config>, Arc<Verdicts>),
     /// Something for a stream to an upstream.
@@ -235,7 +237,7 @@ impl Worker {
 
     fn take(&mut self, net: &mut Net, input: Input) {
         match input {
-            Input::Sweep(pool) => self.engine.on_sweep(net.now, pool),
+            Input::Sweep(sweep) => self.engine.on_sweep(net.now, sweep),
             Input::Renewal(config, verdicts) => self.renew(net, &config, verdicts),
             Input::Stirs(id) => self.read_connection(net, id),
             Input::Response(id, None) => self.fail_connection(net, id, "refused by ICMP"),

@@ -123,9 +123,9 @@ impl World {
             Event::Answer { upstream, to, query } => {
                 self.upstreams[upstream].answer(net, to, &query);
             }
-            Event::Wake { worker, pool, at } => self.keeper.wake_me(net, worker, pool, at),
+            Event::Wake { worker, sweep, at } => self.keeper.wake_me(net, worker, sweep, at),
             Event::Failed { upstream } => self.keeper.exchange_failed(net, upstream),
-            Event::Sweep { worker, pool } => self.workers[worker].gets(net, Input::Sweep(pool)),
+            Event::Sweep { worker, sweep } => self.workers[worker].gets(net, Input::Sweep(sweep)),
             Event::ClientActs(client) => self.clients[client].act(net, self.evening),
             Event::UpstreamTurns(upstream) => self.upstreams[upstream].turn(net),
             Event::SpooferActs => self.spoof(),

@@ -6,11 +6,11 @@
 //! sooner or later: what was on them goes out again at once and nobody is blamed. Not for ever,
 //! since it may be the query itself that ends each stream it is sent on.
 
-use super::{Failed, Forwarder, Outgoing, pool_of};
+use super::{Failed, Forwarder, Outgoing};
 use crate::config::Policy;
 use crate::engine::errors::{Fault, Operation, Reason, TlsFault};
 use crate::engine::exchange::Overdue;
-use crate::engine::key::{ConnectionId, Transport, Way};
+use crate::engine::key::{ConnectionId, PoolId, Transport, Way};
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
@@ -76,8 +76,8 @@ impl Forwarder {
     /// The handshake of a stream is over, and whether it resumed an earlier session.
     pub fn on_secured(&mut self, now: Moment, connection: ConnectionId, resumed: bool) {
         let took = self.pools.age(connection, now);
-        if let Some(pool) = self.pools.pool_of(connection) {
-            self.stats.upstreams[pool / 2].handshakes.count(resumed, took);
+        if let Some(upstream) = self.upstream_at(connection) {
+            self.stats.upstreams[upstream].handshakes.count(resumed, took);
         }
         self.on_connected(now, connection);
     }
@@ -164,7 +164,7 @@ impl Forwarder {
     fn begin_attempt(&mut self, now: Moment, slot: u32, upstream: usize) -> bool {
         let transport = self.exchanges.get(slot).transport;
         let way = self.way_to(upstream, transport);
-        let pool = pool_of(upstream, way.transport());
+        let pool = PoolId::new(upstream, way.transport()).index();
         let (random, exchanges) = (|| self.random.next_u32(), &self.exchanges);
         let suspect = |connection| exchanges.is_suspect(connection, now);
         let Ok(connection) = self.pools.take(pool, now, random, suspect) else { return false };
@@ -232,7 +232,7 @@ impl Forwarder {
     /// Counts the handshake that the failure of a connection may have ended, and returns what the
     /// failure is then.
     fn count_handshake(&mut self, connection: ConnectionId, dialling: bool, fault: Fault) -> Fault {
-        let upstream = self.pools.pool_of(connection).map(|pool| pool / 2);
+        let upstream = self.upstream_at(connection);
         let secure = upstream.filter(|upstream| self.addresses[*upstream].tls.is_some());
         let (Some(upstream), true) = (secure, dialling) else { return fault };
         // Who closes in the middle of it says nothing else of what is wrong.

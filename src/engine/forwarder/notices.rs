@@ -9,6 +9,7 @@
 use super::Forwarder;
 use crate::engine::errors::QueryError;
 use crate::engine::health::Remark;
+use crate::engine::key::{PoolId, Sweep};
 use crate::moment::Moment;
 use std::net::SocketAddr;
 
@@ -30,12 +31,11 @@ pub enum Notice {
         /// Where the query that showed it came from.
         peer: SocketAddr,
     },
-    /// The keeper wakes this pool at `at`, and not at the moment asked for before: the shell calls
-    /// [`Forwarder::on_sweep`] then. The caches of server blocks have the numbers behind the
-    /// pools'.
+    /// The keeper wakes the worker at `at`, and not at the moment asked for before: the shell calls
+    /// [`Forwarder::on_sweep`] then.
     Wake {
-        /// The pool.
-        pool: usize,
+        /// The pool or cache that is to be swept.
+        sweep: Sweep,
         /// When.
         at: Moment,
     },
@@ -93,10 +93,11 @@ impl Forwarder {
         if self.skipped.wakes {
             return None;
         }
-        let behind = self.pools.count();
-        let cache = |(block, at)| (behind + block, at);
-        let wake = self.pools.next_request().or_else(|| self.caches.next_wake().map(cache));
-        wake.map(|(pool, at)| Notice::Wake { pool, at })
+        if let Some((pool, at)) = self.pools.next_request() {
+            return Some(Notice::Wake { sweep: Sweep::Pool(PoolId::from_index(pool)), at });
+        }
+        let (block, at) = self.caches.next_wake()?;
+        Some(Notice::Wake { sweep: Sweep::Cache(block), at })
     }
 
     /// `notice` could not be delivered. An error is lost, and counted; of the others the notice or
@@ -119,11 +120,11 @@ impl Forwarder {
                 self.skipped.looping = true;
                 self.loops.put_back(block, peer);
             }
-            Notice::Wake { pool, .. } => {
+            Notice::Wake { sweep, .. } => {
                 self.skipped.wakes = true;
-                match pool.checked_sub(self.pools.count()) {
-                    None => self.pools.disarm(pool),
-                    Some(block) => self.caches.disarm(block),
+                match sweep {
+                    Sweep::Pool(pool) => self.pools.disarm(pool.index()),
+                    Sweep::Cache(block) => self.caches.disarm(block),
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::engine::data::Data;
 use crate::engine::errors::Reason;
 use crate::engine::health::Verdicts;
+use crate::engine::key::PoolId;
 use crate::engine::policy::Tour;
 use crate::engine::routes::Routes;
 use crate::engine::stats::UpstreamStats;
@@ -36,9 +37,10 @@ impl Forwarder {
         let dials = dials_of(config);
         let stays = self.match_upstreams(&dials);
         let homeless = self.leave_upstreams(&stays);
-        let pools = pool_settings(config).enumerate().map(|(number, settings)| {
-            let before = stays[number / 2].map(|before| 2 * before + number % 2);
-            (settings, before)
+        let pools = pool_settings(config).enumerate().map(|(index, settings)| {
+            let pool = PoolId::from_index(index);
+            let before = stays[pool.upstream()];
+            (settings, before.map(|before| PoolId::new(before, pool.transport()).index()))
         });
         let pools: Vec<_> = pools.collect();
         self.pools.renew(now, &pools, || self.random.next_u32());
@@ -83,8 +85,12 @@ impl Forwarder {
     fn leave_upstreams(&mut self, stays: &[Option<usize>]) -> Vec<u32> {
         let mut stay = vec![false; self.addresses.len()];
         stays.iter().flatten().for_each(|upstream| stay[*upstream] = true);
-        let left: Vec<_> =
-            self.pools.members().filter(|(_, pool)| !stay[pool / 2]).map(|(id, _)| id).collect();
+        let left: Vec<_> = self
+            .pools
+            .members()
+            .filter(|(_, pool)| !stay[PoolId::from_index(*pool).upstream()])
+            .map(|(id, _)| id)
+            .collect();
         let mut homeless = Vec::new();
         for connection in left {
             self.pools.break_off(connection);
@@ -117,7 +123,7 @@ impl Forwarder {
             self.routes.stanza(stanza).under_way += waiting;
             let mut tour = Tour::NEW;
             if let Some(connection) = self.exchanges.connection(slot) {
-                let upstream = self.pools.pool_of(connection).expect("it is open") / 2;
+                let upstream = self.upstream_at(connection).expect("it is open");
                 self.exchanges.get(slot).upstream = upstream as u32;
                 // Whoever is being tried already is not the next to try.
                 let own = self.routes.stanza(stanza).upstreams.clone();
