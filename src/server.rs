@@ -12,6 +12,7 @@ mod pages;
 mod prepared;
 mod sources;
 mod steering;
+mod writing;
 
 pub use confinement::Confinement;
 pub use error::StartError;
@@ -24,7 +25,6 @@ use crate::config::{Config, Page};
 use crate::control::snapshot::Snapshot;
 use crate::control::{
     Assignment, KeeperMailbox, Mailbox, Reloads, Renewal, Sockets, ToKeeper, ToWorker,
-    WriterMailbox,
 };
 use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
@@ -35,9 +35,8 @@ use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::limits;
 use crate::tls::{Entry, Setup};
 use crate::worker::{Habits, Seat};
-use crate::writer::{Editions, Writer};
 use confinement::Sandbox;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use listeners::{Listeners, Plan};
 use pages::Pages;
 use sources::Sources;
@@ -47,6 +46,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use steering::Steering;
+use writing::Writing;
 
 /// How long a worker may take to answer a question; it answers at its next turn.
 const REPORT_PATIENCE: Duration = Duration::from_secs(1);
@@ -65,44 +65,6 @@ pub struct Server {
     /// Certificates and keys of the configuration that holds.
     tls: Arc<Setup>,
     sandbox: Sandbox,
-}
-
-/// What the writer is told, and by whom.
-struct Writing {
-    mailbox: WriterMailbox,
-    /// Ends with the writer.
-    ended: Receiver<()>,
-    editions: Arc<Editions>,
-    /// Of the configuration that holds.
-    edition: u32,
-}
-
-impl Writing {
-    /// Starts a writer of what `log` takes.
-    fn start(
-        clock: Clock,
-        (config, tls): (&Config, Arc<Setup>),
-        log: Log,
-        sandbox: Sandbox,
-    ) -> io::Result<Self> {
-        let editions = Arc::<Editions>::default();
-        editions.publish(0, Arc::new(config.clone()), tls);
-        let (writer, mailbox) = Writer::new(clock, Arc::clone(&editions), log);
-        let (ending, ended) = crossbeam_channel::bounded(0);
-        let writing = move || {
-            let _ending: Sender<()> = ending;
-            writer.run();
-        };
-        sandbox.spawn("writer", Bounds::NoPrograms, writing)?;
-        Ok(Self { mailbox, ended, editions, edition: 0 })
-    }
-
-    /// Has the writer end, which may take a moment: nobody else speaks to it any more. If whoever
-    /// reads what it writes has stopped reading, it is left where it is.
-    fn stop(self) {
-        drop(self.mailbox);
-        let _ = self.ended.recv_timeout(REPORT_PATIENCE);
-    }
 }
 
 impl Server {

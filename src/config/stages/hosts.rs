@@ -8,7 +8,7 @@
 
 use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
-use super::super::word::{Word, list};
+use super::super::word::{self, Word};
 use super::super::{Name, duration, keys, oddities};
 use super::once;
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
@@ -247,7 +247,7 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// Writes zones, of which there may be none: the language has no shorter way to say that.
 fn write_zones(f: &mut fmt::Formatter<'_>, zones: &[Name]) -> fmt::Result {
-    if zones.is_empty() { write!(f, " ..") } else { list(f, zones) }
+    if zones.is_empty() { write!(f, " ..") } else { word::names(f, zones) }
 }
 
 /// Writes it, if it was told.
@@ -263,7 +263,7 @@ impl fmt::Display for Hosts {
         writeln!(f, " {{")?;
         for HostsLine { address, names } in inline {
             write!(f, "        {address}")?;
-            list(f, names)?;
+            word::names(f, names)?;
             writeln!(f)?;
         }
         writeln!(f, "        ttl {}", self.ttl)?;

@@ -13,7 +13,7 @@ pub use language::{Part, TEXT_MAX, Text, Value};
 pub use pattern::Pattern;
 pub(in super::super) use reader::read;
 
-use super::super::word::{Word, list};
+use super::super::word::{Word, names};
 use super::super::{Kind, Name, rcodes};
 use std::fmt;
 
@@ -88,7 +88,7 @@ impl fmt::Display for Template {
         let class = self.class.map_or(Some("ANY"), class_mnemonic).unwrap_or_default();
         let kind = self.kind.unwrap_or(Kind(255));
         write!(f, "    template {class} {kind}")?;
-        list(f, self.zones.as_deref().unwrap_or_default())?;
+        names(f, self.zones.as_deref().unwrap_or_default())?;
         writeln!(f, " {{")?;
         for Pattern { source, .. } in &self.patterns {
             writeln!(f, "        match {}", Word(source))?;
@@ -111,7 +111,7 @@ impl fmt::Display for Template {
         }
         if !self.fallthrough.is_empty() {
             write!(f, "        fallthrough")?;
-            list(f, &self.fallthrough)?;
+            names(f, &self.fallthrough)?;
             writeln!(f)?;
         }
         writeln!(f, "    }}")
