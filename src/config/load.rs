@@ -14,7 +14,9 @@ use super::{
     BindAddress, Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, Reload, ServerBlock, bind,
     http, keys, listeners, oddities, reload,
 };
-use crate::corefile::{self, Block, Cursor, DIRECTIVES, Directive, Place, Token, WARNINGS_MAX, Warning};
+use crate::corefile::{
+    self, Block, Cursor, DIRECTIVES, Directive, Place, Token, WARNINGS_MAX, Warning,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
