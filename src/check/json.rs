@@ -6,8 +6,8 @@
 
 use super::{HostsTable, Refusal, Report};
 use crate::cli::Exit;
-use crate::config::Blame;
-use crate::corefile::{self, Corefile, Cursor, Directive, Sources, Token, Warning};
+use crate::config::{Blame, ConfigError};
+use crate::corefile::{self, Corefile, Cursor, Directive, Place, Sources, Token, Warning};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -91,6 +91,10 @@ pub(super) fn refused(refusal: &Refusal) -> String {
         Refusal::Config(error) => Some(error.place()),
         _ => None,
     };
+    let errors = match refusal {
+        Refusal::Config(error) => error.each(),
+        _ => &[],
+    };
     shown(&json!({
         "ok": false,
         "error": {
@@ -103,7 +107,14 @@ pub(super) fn refused(refusal: &Refusal) -> String {
             "file": place.map(|place| &*place.file),
             "line": place.map(|place| place.line),
         },
+        "errors": errors.iter().map(error).collect::<Vec<_>>(),
     }))
+}
+
+/// One mistake of the configuration.
+fn error(error: &ConfigError) -> Value {
+    let Place { file, line } = error.place();
+    json!({ "file": &**file, "line": line, "message": error.to_string() })
 }
 
 fn shown(value: &Value) -> String {

@@ -59,9 +59,34 @@ pub enum ConfigError {
         /// What it asks for.
         what: String,
     },
+    /// Several mistakes, in the order of the file; at least two.
+    Several(Vec<ConfigError>),
 }
 
 impl ConfigError {
+    /// One error of all these, sorted by where they are: `main` is the file that was read first.
+    /// `None` without any.
+    pub(super) fn of_all(mut all: Vec<Self>, main: &str) -> Option<Self> {
+        all.sort_by(|a, b| {
+            let order = |error: &Self| {
+                let Place { file, line } = error.place();
+                (&**file != main, std::sync::Arc::clone(file), *line)
+            };
+            order(a).cmp(&order(b))
+        });
+        // A snippet is read in each block that imports it.
+        all.dedup();
+        if all.len() > 1 { Some(Self::Several(all)) } else { all.pop() }
+    }
+
+    /// Each mistake.
+    pub fn each(&self) -> &[Self] {
+        match self {
+            Self::Several(all) => all,
+            one => std::slice::from_ref(one),
+        }
+    }
+
     /// Where the mistake is.
     pub fn place(&self) -> &Place {
         match self {
@@ -71,6 +96,7 @@ impl ConfigError {
             | Self::Host { place, .. }
             | Self::Listener { place, .. }
             | Self::NotBuilt { place, .. } => place,
+            Self::Several(all) => all[0].place(),
         }
     }
 }
@@ -84,7 +110,8 @@ impl ConfigError {
             Self::Key { .. }
             | Self::Value { .. }
             | Self::Listener { .. }
-            | Self::NotBuilt { .. } => Blame::Text,
+            | Self::NotBuilt { .. }
+            | Self::Several(_) => Blame::Text,
         }
     }
 }
@@ -104,6 +131,11 @@ impl fmt::Display for ConfigError {
             Self::Listener { place, message } => write!(f, "{place} - {message}"),
             Self::NotBuilt { place, what } => {
                 write!(f, "{place} - {what} is not supported by onward yet")
+            }
+            Self::Several(all) => {
+                let (first, rest) = all.split_at(1);
+                first.iter().try_for_each(|error| error.fmt(f))?;
+                rest.iter().try_for_each(|error| write!(f, "\n{error}"))
             }
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! First all keys of all blocks, then each directive in the order of the language's list for each
 //! block, then what concerns all blocks together: listeners and sizes. The first mistake of the
-//! earliest phase is the one reported. Which directives are built is decided by the table of
-//! [`stages`], and here for the few that are no stages.
+//! earliest phase is the one reported, and with it all that the file asks for and onward has
+//! not. Which directives are built is decided by the table of [`stages`], and here for the few that
+//! are no stages.
 
 use super::budget::Budget;
 use super::error::Complaint;
@@ -13,7 +14,9 @@ use super::{
     BindAddress, Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, Reload, ServerBlock, bind,
     http, keys, listeners, oddities, reload,
 };
-use crate::corefile::{self, Block, Cursor, DIRECTIVES, Place, Token, WARNINGS_MAX, Warning};
+use crate::corefile::{
+    self, Block, Cursor, DIRECTIVES, Directive, Place, Token, WARNINGS_MAX, Warning,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -33,6 +36,8 @@ pub(super) struct Context<'a> {
     pub(super) warnings: Vec<Warning>,
     pub(super) reload: Option<Reload>,
     zones: usize,
+    /// Mistakes that do not keep the rest from being read: what there is not, or not yet.
+    missing: Vec<ConfigError>,
 }
 
 impl Context<'_> {
@@ -40,6 +45,38 @@ impl Context<'_> {
     pub(super) fn warn(&mut self, place: &Place, message: impl Into<String>) {
         if self.warnings.len() <= WARNINGS_MAX {
             self.warnings.push(Warning { place: place.clone(), message: message.into() });
+        }
+    }
+
+    /// Notes that `what` is asked for at `token` and not built, so that the configuration is
+    /// refused when all of it was read.
+    pub(super) fn lacks(&mut self, token: &Token, what: impl Into<String>) {
+        let place = token.place.clone();
+        self.miss(ConfigError::NotBuilt { place, what: what.into() });
+    }
+
+    /// The value, or notes why there is none: what is missing with the rest of that, any other
+    /// mistake in `first` if that is empty.
+    fn put_off<T>(
+        &mut self,
+        read: Result<T, ConfigError>,
+        first: &mut Option<ConfigError>,
+    ) -> Option<T> {
+        let error = match read {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        if matches!(error, ConfigError::NotBuilt { .. }) {
+            self.miss(error);
+        } else {
+            first.get_or_insert(error);
+        }
+        None
+    }
+
+    fn miss(&mut self, error: ConfigError) {
+        if self.missing.len() < WARNINGS_MAX {
+            self.missing.push(error);
         }
     }
 
@@ -115,7 +152,7 @@ impl Config {
     /// Besides the configuration, returns what is odd about it.
     ///
     /// # Errors
-    /// The first mistake; nothing is to be served then.
+    /// The first mistake, or all that is missing; nothing is to be served then.
     pub fn load(
         text: &[u8],
         display_name: &str,
@@ -123,23 +160,16 @@ impl Config {
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
         let corefile =
             corefile::parse(text, display_name, &host.sources).map_err(ConfigError::Parse)?;
-        if corefile.blocks.is_empty() {
+        let missing = corefile.unknown.into_iter().map(ConfigError::Parse).collect();
+        let mut context =
+            Context { host, warnings: corefile.warnings, reload: None, zones: 0, missing };
+        if corefile.blocks.is_empty() && context.missing.is_empty() {
             // The reference answers from its default block, with directives that onward lacks.
             let place = Place { file: display_name.into(), line: 1 };
             let what = "a configuration without any server block".into();
             return Err(ConfigError::NotBuilt { place, what });
         }
-        let mut context = Context { host, warnings: corefile.warnings, reload: None, zones: 0 };
-        let mut drafts = Vec::new();
-        for block in &corefile.blocks {
-            let keys = keys::read(block, &mut context)?;
-            drafts.push(Draft { keys, ..Draft::default() });
-        }
-        for directive in DIRECTIVES {
-            for (block, draft) in corefile.blocks.iter().zip(&mut drafts) {
-                set_up(directive, block, draft, &mut context)?;
-            }
-        }
+        let mut drafts = read(&corefile.blocks, &mut context, display_name)?;
         number_sources(&mut drafts)?;
         let mut listeners = listeners::group(&drafts)?;
         listeners::show_certificates(&mut listeners, &drafts, &mut context)?;
@@ -158,21 +188,54 @@ impl Config {
     }
 }
 
-/// Lets the reader of `directive` see its stanzas in `block`, if there are any.
+/// Reads all keys and directives. A mistake ends that, save that what is missing is told with it.
+fn read(
+    blocks: &[Block],
+    context: &mut Context<'_>,
+    display_name: &str,
+) -> Result<Vec<Draft>, ConfigError> {
+    let mut drafts = Vec::new();
+    let mut first = None;
+    for block in blocks {
+        let keys = keys::read(block, context);
+        let keys = context.put_off(keys, &mut first).unwrap_or_default();
+        drafts.push(Draft { keys, ..Draft::default() });
+    }
+    for directive in DIRECTIVES {
+        for (block, draft) in blocks.iter().zip(&mut drafts) {
+            let stanzas = block.directives.iter().find(|found| found.name == directive);
+            match (stanzas, reader(directive)) {
+                (None, _) => {}
+                (Some(stanzas), None) => {
+                    context.lacks(&stanzas.tokens[0], format!("directive '{directive}'"));
+                }
+                (Some(stanzas), Some(read)) if first.is_none() => {
+                    let done = set_up(directive, read, stanzas, draft, context);
+                    context.put_off(done, &mut first);
+                }
+                (Some(_), Some(_)) => {}
+            }
+        }
+    }
+    let mut missing = std::mem::take(&mut context.missing);
+    missing.extend(first);
+    ConfigError::of_all(missing, display_name).map_or(Ok(drafts), Err)
+}
+
+/// The reader of `directive`, if it is built.
+fn reader(directive: &str) -> Option<Reader> {
+    let other = || OTHERS.iter().find(|(name, _)| *name == directive).map(|(_, read)| *read);
+    stages::reader(directive).or_else(other)
+}
+
+/// Lets `read` see all stanzas of `directive` in a server block.
 fn set_up(
     directive: &'static str,
-    block: &Block,
+    read: Reader,
+    stanzas: &Directive,
     draft: &mut Draft,
     context: &mut Context<'_>,
 ) -> Result<(), ConfigError> {
-    let Some(stanzas) = block.directives.iter().find(|found| found.name == directive) else {
-        return Ok(());
-    };
-    let other = || OTHERS.iter().find(|(name, _)| *name == directive).map(|(_, read)| *read);
-    let Some(read) = stages::reader(directive).or_else(other) else {
-        let what = format!("directive '{directive}'");
-        return Err(Complaint::not_built(&stanzas.tokens[0], what).about(directive));
-    };
     let mut cursor = Cursor::new(&stanzas.tokens);
     read(&mut cursor, context, draft).map_err(|complaint| complaint.about(directive))?;
     if let Some(ignored) = cursor.stanza() {

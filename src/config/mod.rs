@@ -8,6 +8,7 @@
 
 mod bind;
 mod budget;
+mod circles;
 mod duration;
 mod error;
 mod forward;

@@ -9,10 +9,10 @@
 use super::forward::Stanza;
 use super::keys::{Zone, split_scheme};
 use super::load::{Context, Draft};
-use super::{Cache, Listener, Name, numbers};
+use super::{Cache, Listener, Name, circles, numbers};
 use crate::corefile::{DIRECTIVES, Place, WARNINGS_MAX, Warning, did_you_mean};
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 
 /// The prefixes that are known, and those that a hand may write instead.
 const SCHEMES: [&str; 5] = ["dns://", "tls://", "https://", "quic://", "grpc://"];
@@ -138,24 +138,11 @@ pub(super) fn host_bits(address: &str, length: &str) -> Option<String> {
 /// Notes what is odd about stanzas among themselves and about where they lead. Any of the lists
 /// here may be as long as a configuration: nothing is searched for along another.
 pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
-    let listening: HashSet<SocketAddr> = listeners
-        .iter()
-        .map(|listener| (listener.address.ip(), listener.address.port()).into())
-        .collect();
     of_shadows(drafts, listeners, context);
+    circles::warn(drafts, listeners, context);
     for draft in drafts {
         of_reach(draft, context);
         of_hosts(draft, context);
-        for stanza in &draft.forwards {
-            let mut upstreams = stanza.forward.upstreams.iter().map(|upstream| upstream.address);
-            if let Some(address) = upstreams.find(|own| is_own(*own, &listening, context)) {
-                let message = format!(
-                    "plugin/forward: upstream {address} is this server: what it asks there it asks \
-                     itself"
-                );
-                context.warn(&stanza.place, message);
-            }
-        }
         if let Some(last) = draft.forwards.last()
             && (!last.forward.next.is_empty() || last.forward.next_on_nodata)
         {
@@ -256,19 +243,6 @@ fn of_cache(
         );
         context.warn(place, message);
     }
-}
-
-/// Whether a query to `address` comes back to one of the listeners.
-fn is_own(address: SocketAddr, listening: &HashSet<SocketAddr>, context: &Context<'_>) -> bool {
-    let (ip, port) = (address.ip(), address.port());
-    let any: IpAddr = match ip {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let interfaces = &context.host.interfaces;
-    let is_here =
-        || ip.is_loopback() || interfaces.iter().any(|found| found.addresses.contains(&ip));
-    listening.contains(&(ip, port).into()) || (listening.contains(&(any, port).into()) && is_here())
 }
 
 #[cfg(test)]

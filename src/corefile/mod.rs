@@ -13,6 +13,7 @@
 mod cursor;
 mod environment;
 mod error;
+mod external;
 mod glob;
 mod import;
 mod lexer;
@@ -177,12 +178,16 @@ pub struct Corefile {
     pub blocks: Vec<Block>,
     /// What the operator may want to know, though it is no error.
     pub warnings: Vec<Warning>,
+    /// Directives that are none of [`DIRECTIVES`], each with what to do about it; they are left
+    /// out of the blocks. At most [`WARNINGS_MAX`].
+    pub unknown: Vec<ParseError>,
 }
 
 /// Parses `text`, the content of the file that the operator calls `display_name`.
 ///
 /// # Errors
-/// The first mistake found, in the order of the file.
+/// The first mistake found, in the order of the file. An unknown directive is none, unless a
+/// mistake of another kind follows it.
 pub fn parse(text: &[u8], display_name: &str, sources: &Sources) -> Result<Corefile, ParseError> {
     parser::Parser::new(text, display_name, sources)?.parse()
 }

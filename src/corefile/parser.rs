@@ -7,9 +7,10 @@
 //! The reader sees two tokens: the last one read and the next. Every question about lines is
 //! asked of these two, in the order in which expansion has placed them.
 
+use super::external;
 use super::import::{Imports, snippet_depth_exceeded};
 use super::suggest::did_you_mean;
-use super::{Block, Corefile, DIRECTIVES, Directive, ParseError, Sources, Token};
+use super::{Block, Corefile, DIRECTIVES, Directive, ParseError, Sources, Token, WARNINGS_MAX};
 
 pub(super) struct Parser<'a> {
     /// The words to come, the next one last.
@@ -17,6 +18,8 @@ pub(super) struct Parser<'a> {
     /// The word last read, with references replaced where its text was taken.
     last: Option<Token>,
     imports: Imports<'a>,
+    /// Directives that there are not.
+    unknown: Vec<ParseError>,
 }
 
 impl<'a> Parser<'a> {
@@ -24,17 +27,19 @@ impl<'a> Parser<'a> {
         let mut imports = Imports::new(sources);
         let mut ahead = imports.main_input(text, name)?;
         ahead.reverse();
-        Ok(Self { ahead, last: None, imports })
+        Ok(Self { ahead, last: None, imports, unknown: Vec::new() })
     }
 
     pub(super) fn parse(mut self) -> Result<Corefile, ParseError> {
         let mut blocks = Vec::new();
         while !self.ahead.is_empty() {
-            if let Some(block) = self.block()? {
-                blocks.push(block);
+            match self.block() {
+                Ok(block) => blocks.extend(block),
+                // It may follow from how the words behind an unknown one were read.
+                Err(error) => return Err(self.unknown.into_iter().next().unwrap_or(error)),
             }
         }
-        Ok(Corefile { blocks, warnings: self.imports.warnings })
+        Ok(Corefile { blocks, warnings: self.imports.warnings, unknown: self.unknown })
     }
 
     /// One server block, or nothing: a snippet was defined, or the block has no key.
@@ -134,17 +139,26 @@ impl<'a> Parser<'a> {
     /// One directive with its arguments and sub-block.
     fn directive(&mut self, first: Token, block: &mut Block) -> Result<(), ParseError> {
         let written = self.imports.substituted(&first)?.text;
-        let Some(name) = DIRECTIVES.into_iter().find(|name| *name == &*written) else {
-            let suggestion = did_you_mean(&written, DIRECTIVES);
-            let message = format!("Unknown directive '{written}'{suggestion}");
-            return Err(ParseError::at(&first, message));
+        let mut left_out = Vec::new();
+        let tokens = match DIRECTIVES.into_iter().find(|name| *name == &*written) {
+            Some(name) => {
+                let index = block.directives.iter().position(|known| known.name == name);
+                let index = index.unwrap_or_else(|| {
+                    block.directives.push(Directive { name, tokens: Vec::new() });
+                    block.directives.len() - 1
+                });
+                &mut block.directives[index].tokens
+            }
+            None => {
+                if self.unknown.len() < WARNINGS_MAX {
+                    let advice = external::advice(&written);
+                    let advice = advice.unwrap_or_else(|| did_you_mean(&written, DIRECTIVES));
+                    let message = format!("Unknown directive '{written}'{advice}");
+                    self.unknown.push(ParseError::at(&first, message));
+                }
+                &mut left_out
+            }
         };
-        let index = block.directives.iter().position(|known| known.name == name);
-        let index = index.unwrap_or_else(|| {
-            block.directives.push(Directive { name, tokens: Vec::new() });
-            block.directives.len() - 1
-        });
-        let tokens = &mut block.directives[index].tokens;
         if let Some(last) = tokens.last()
             && last.continues_with(&first)
             && !last.is("}")

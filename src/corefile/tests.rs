@@ -12,7 +12,12 @@ fn sources(files: &[(&str, &str)]) -> Sources {
 }
 
 fn parsed(text: &str, files: &[(&str, &str)]) -> Result<Corefile, String> {
-    parse(text.as_bytes(), "Corefile", &sources(files)).map_err(|error| error.to_string())
+    let parsed = parse(text.as_bytes(), "Corefile", &sources(files));
+    let unknown = |corefile: Corefile| match corefile.unknown.first() {
+        Some(error) => Err(error.clone()),
+        None => Ok(corefile),
+    };
+    parsed.and_then(unknown).map_err(|error| error.to_string())
 }
 
 /// The tree on one line: `keys { tokens ; tokens }`.

@@ -172,6 +172,7 @@ fn what_cannot_be_served_is_refused() {
             2,
         ),
         ("check_twice", "m {\n}\nm {\n}\n", "already defined", 2),
+        ("check_missing", "m {\n view a\n unbound\n}\n", "run the resolver beside onward", 2),
         ("check_empty", "# nothing\n", "without any server block", 2),
     ] {
         let directory = written(test, corefile);
@@ -184,6 +185,10 @@ fn what_cannot_be_served_is_refused() {
         assert_eq!(report["ok"], false);
         let details = &report["error"];
         let message = details["message"].as_str().unwrap();
+        let each = report["errors"].as_array().unwrap().iter();
+        let each: Vec<_> = each.map(|error| error["message"].as_str().unwrap()).collect();
+        assert!(each.is_empty() || each.join("\n") == message, "{test}: {each:?}");
+        assert_eq!(each.len() > 1, test == "check_missing", "{test}: {each:?}");
         assert!(error.starts_with(&format!("onward: {message}\n")), "{error}");
         assert_eq!(details["blame"], if code == 2 { "text" } else { "host" }, "{test}");
         assert_eq!(details["exit"], code, "{test}");

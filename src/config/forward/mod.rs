@@ -101,7 +101,6 @@ pub(super) fn read(
 ) -> Result<(), Complaint> {
     // What is wrong with a stanza as a whole waits until all words of all stanzas are right.
     let mut too_many = None;
-    let mut not_built = None;
     while let Some(name) = context.stanza("forward", cursor) {
         let from = read_from(cursor, context)?;
         let written = cursor.expect_rest()?;
@@ -114,7 +113,6 @@ pub(super) fn read(
         }
         options.check()?;
         options.warn(&from, name, context);
-        not_built = not_built.or(options.not_built.take());
         let targets = options.read_targets(&written, context)?;
         if targets.written > TARGETS_MAX && too_many.is_none() {
             let message = format!("more than {TARGETS_MAX} TOs configured: {}", targets.written);
@@ -122,7 +120,7 @@ pub(super) fn read(
         }
         draft.forwards.push(options.stanza(name, from, targets, context)?);
     }
-    too_many.or(not_built).map_or(Ok(()), Err)
+    too_many.map_or(Ok(()), Err)
 }
 
 fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name, Complaint> {
@@ -187,8 +185,6 @@ struct Options {
     sizing: sizing::Written,
     spread_place: Option<Place>,
     tls: tls::Written,
-    /// The first option that is right but not built.
-    not_built: Option<Complaint>,
 }
 
 impl Options {
@@ -204,8 +200,7 @@ impl Options {
             Some((_, true)) => self.read(property, cursor, context),
             Some((_, false)) => {
                 later::check(property, cursor)?;
-                let refused = Complaint::not_built(property, format!("forward option '{text}'"));
-                self.not_built.get_or_insert(refused);
+                context.lacks(property, format!("forward option '{text}'"));
                 Ok(())
             }
             None => {

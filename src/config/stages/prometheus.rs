@@ -41,7 +41,10 @@ pub(in super::super) fn read(
                 context.warn(&property.place, message);
                 runtime_metrics = true;
             }
-            "tls" => return Err(Complaint::not_built(property, "option 'tls' of prometheus")),
+            "tls" => {
+                context.lacks(property, "option 'tls' of prometheus");
+                cursor.rest();
+            }
             other => {
                 let suggestion = did_you_mean(other, ["runtime_metrics", "tls"]);
                 let message = format!("unknown property '{other}'{suggestion}");

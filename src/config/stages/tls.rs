@@ -44,7 +44,10 @@ pub(in super::super) fn read(
                         ParseError::at(mode, message)
                     })?;
                 }
-                "keylog" => return Err(Complaint::not_built(property, "option 'keylog' of tls")),
+                "keylog" => {
+                    context.lacks(property, "option 'keylog' of tls");
+                    cursor.rest();
+                }
                 other => {
                     let suggestion = did_you_mean(other, ["client_auth", "keylog"]);
                     let message = format!("unknown option '{other}'{suggestion}");

@@ -159,7 +159,8 @@ fn option<'a>(
             context.warn(&property.place, message);
         }
         later @ ("var" | "expr") => {
-            return Err(Complaint::not_built(property, format!("'{later}' of template")));
+            context.lacks(property, format!("'{later}' of template"));
+            cursor.rest();
         }
         other => {
             let suggestion = did_you_mean(other, PROPERTIES);
