@@ -10,6 +10,7 @@
 //! start; memory that was never needed is never touched.
 
 mod attempts;
+mod earlier;
 mod memory;
 mod renewal;
 mod waiters;
@@ -25,6 +26,8 @@ use crate::config::QUERY_TIMEOUT;
 use crate::moment::Moment;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use earlier::Earlier;
+pub use earlier::{EARLIER_MAX, LeftBehind};
 pub use waiters::{Dismissed, Spelling, Waiter};
 
 /// Outstanding queries of one worker at most: 160,000 queries a second at 100 ms each.
@@ -99,6 +102,8 @@ pub struct Exchange {
     pub failovers: u32,
     /// Attempts that ended with their stream, which had worked before: nobody was blamed.
     pub excused: u32,
+    /// Times that it was stuck behind others on a stream and was asked again on another.
+    pub moves: u32,
     /// The connection and id of the current attempt.
     attempt: Option<(ConnectionId, u16)>,
     attempt_until: Moment,
@@ -171,6 +176,7 @@ pub struct Exchanges {
     /// For each length of patience in use, those whose clients have it.
     patience: Vec<(Duration, List)>,
     on_connection: Vec<List>,
+    earlier: Earlier,
 }
 
 impl Exchanges {
@@ -189,6 +195,7 @@ impl Exchanges {
             timeouts: timeouts.iter().map(|timeout| (*timeout, List::default())).collect(),
             patience: Vec::new(),
             on_connection: vec![List::default(); connections],
+            earlier: Earlier::new(),
         }
     }
 
@@ -341,6 +348,9 @@ impl Exchanges {
         // At most one in four ids of a connection is taken, so this ends at once.
         let id = loop {
             let id = random();
+            if way != Way::Datagram && self.earlier.has(connection, id) {
+                continue;
+            }
             let has_it = |other| self.slots[other as usize].attempt == Some((connection, id));
             if self.by_id.insert_new(id_hash(connection, id), slot, has_it) {
                 break id;
@@ -379,13 +389,13 @@ impl Exchanges {
         (self.connection(slot) == Some(connection)).then_some(slot)
     }
 
-    /// Whether the query that has been on `connection` for longest has waited for more than half
-    /// of its time-out.
-    pub fn is_suspect(&self, connection: ConnectionId, now: Moment) -> bool {
+    /// Whether the query that has been on `connection` for longest has waited for longer than
+    /// `patience`, or for more than half of its time-out.
+    pub fn waits(&self, connection: ConnectionId, now: Moment, patience: Duration) -> bool {
         self.first_on(connection).is_some_and(|slot| {
             let exchange = &self.slots[slot as usize];
             let timeout = self.timeouts[exchange.timeout_class as usize].0;
-            exchange.attempt_until < now.plus(timeout / 2)
+            exchange.attempt_until < now.plus(timeout - patience.min(timeout / 2))
         })
     }
 
@@ -454,6 +464,7 @@ impl Exchange {
         failures: 0,
         failovers: 0,
         excused: 0,
+        moves: 0,
         attempt: None,
         attempt_until: Moment::FOREVER,
         until: Moment::FOREVER,
