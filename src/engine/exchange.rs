@@ -24,10 +24,10 @@ use super::message::{HEADER_LEN, put_u16, u16_at};
 use super::policy::Tour;
 use crate::config::QUERY_TIMEOUT;
 use crate::moment::Moment;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 use earlier::Earlier;
 pub use earlier::{EARLIER_MAX, LeftBehind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 pub use waiters::{Dismissed, Spelling, Waiter};
 
 /// Outstanding queries of one worker at most: 160,000 queries a second at 100 ms each.

@@ -275,9 +275,10 @@ mod tests {
         assert!(!pace.is_at_limit(31, 100) && !pace.is_limited());
         pace.ended(at(1), 2, true);
         assert!(pace.is_limited());
-        assert_eq!([(0, 0), (1, 1), (2, 2), (0, 2)].map(|(a, b)| pace.is_at_limit(a, b)), [
-            false, false, true, true
-        ]);
+        assert_eq!(
+            [(0, 0), (1, 1), (2, 2), (0, 2)].map(|(a, b)| pace.is_at_limit(a, b)),
+            [false, false, true, true]
+        );
         // An end that was expected keeps it in force.
         pace.ended(at(59_000), 2, false);
         pace.forget_old(at(60_001));

@@ -188,8 +188,12 @@ impl Pools {
         }
         let state = &self.pools[pool];
         let found = match state.busy.len() < state.settings.spread {
-            true => self.idle_with_room(pool, now).or_else(|| self.busy_with_room(pool, now, waits)),
-            false => self.busy_with_room(pool, now, waits).or_else(|| self.idle_with_room(pool, now)),
+            true => {
+                self.idle_with_room(pool, now).or_else(|| self.busy_with_room(pool, now, waits))
+            }
+            false => {
+                self.busy_with_room(pool, now, waits).or_else(|| self.idle_with_room(pool, now))
+            }
         };
         found.or_else(|| {
             let first = self.pools[pool].idle.front();
