@@ -6,7 +6,7 @@
 //! answers is delivered, the other is dropped when it comes. How many queries may move is bounded:
 //! for each query here, for all by what the pool's answers pay for.
 
-use super::Forwarder;
+use super::{Forwarder, Outgoing};
 use crate::engine::key::ConnectionId;
 use crate::engine::message::id;
 use crate::engine::pool::Stall;
@@ -42,6 +42,19 @@ impl Forwarder {
             }
         }
         self.pools.note_stall(now, stall, stuck, again);
+    }
+
+    /// Whether the query that was sent with this id waits for its response there, be it that it was
+    /// asked again on another stream since. `None`: it does not, and its id is free.
+    pub fn awaits(&self, send: &Outgoing, sent: u16) -> Option<bool> {
+        if self.query(send).and_then(id) == Some(sent) {
+            return Some(true);
+        }
+        match self.find_earlier(send.connection, sent) {
+            Ok(_) => Some(true),
+            Err(DropReason::ResponseRepeated) => Some(false),
+            Err(_) => None,
+        }
     }
 
     /// Asks the query in `slot` again on another stream than `connection`. False: there is none.
