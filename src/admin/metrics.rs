@@ -216,7 +216,7 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
 /// How queries shared the connections of a pool over TCP or TLS.
 fn of_streams(
     all: &mut Exposition,
-    labels: &[(&str, &str)],
+    labels: &[(&'static str, &str)],
     stats: &PoolStats,
     state: &PoolState,
 ) {

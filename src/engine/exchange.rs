@@ -389,16 +389,6 @@ impl Exchanges {
         (self.connection(slot) == Some(connection)).then_some(slot)
     }
 
-    /// Whether the query that has been on `connection` for longest has waited for longer than
-    /// `patience`, or for more than half of its time-out.
-    pub fn waits(&self, connection: ConnectionId, now: Moment, patience: Duration) -> bool {
-        self.first_on(connection).is_some_and(|slot| {
-            let exchange = &self.slots[slot as usize];
-            let timeout = self.timeouts[exchange.timeout_class as usize].0;
-            exchange.attempt_until < now.plus(timeout - patience.min(timeout / 2))
-        })
-    }
-
     /// An exchange that has passed a deadline.
     pub fn overdue(&self, now: Moment) -> Option<(u32, Overdue)> {
         let late = |slot: &u32| self.slots[*slot as usize].until <= now;

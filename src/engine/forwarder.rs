@@ -61,7 +61,7 @@ pub struct Outgoing {
     /// On this connection, which is to be dialled if the shell has no socket for it.
     pub connection: ConnectionId,
     /// On a stream its place among those to send, so that they leave in the order in which they
-    /// stand there; in a datagram what it lacks to the longest, where equal ones can leave together.
+    /// stand there; in a datagram what it lacks to the longest, where equal ones leave together.
     rank: u16,
     /// The query: [`Forwarder::query`] has its bytes.
     pub exchange: ExchangeKey,

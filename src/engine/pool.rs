@@ -36,10 +36,6 @@ use streams::{Dials, GRACE_DIVISOR};
 use trust::Trust;
 pub use trust::TrustSettings;
 
-/// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
-/// bound on the cost of a batch, not of fairness, since those looked at go to the end.
-const SHARE_CANDIDATES_MAX: usize = 64;
-
 /// How one pool behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolSettings {
@@ -347,14 +343,6 @@ impl Pools {
         }
         self.arm(pool);
         slot
-    }
-
-    /// Of the busy connections taken longest ago, the one with the fewest queries on it.
-    fn least_loaded(&self, pool: usize) -> Option<u32> {
-        let busy = &self.pools[pool].busy;
-        busy.iter(&self.connections, |member| &member.link)
-            .take(SHARE_CANDIDATES_MAX)
-            .min_by_key(|slot| self.connections[*slot as usize].outstanding)
     }
 
     /// The last query on a connection has ended.

@@ -4,7 +4,7 @@
 //! against dashboard and rules on the other.
 
 /// Metrics by name, without a histogram's suffixes, and their labels.
-pub(crate) const METRICS: [(&str, &[&str]); 53] = [
+pub(crate) const METRICS: [(&str, &[&str]); 58] = [
     ("coredns_cache_entries", &["server", "type", "zones", "view"]),
     ("coredns_cache_evictions_total", &["server", "type", "zones", "view"]),
     ("coredns_cache_hits_total", &["server", "type", "zones", "view"]),

@@ -28,6 +28,16 @@ impl Exchanges {
         self.timeouts[self.slots[slot as usize].timeout_class as usize].0
     }
 
+    /// Whether the query that has been on `connection` for longest has waited for longer than
+    /// `patience`, or for more than half of its time-out.
+    pub fn waits(&self, connection: ConnectionId, now: Moment, patience: Duration) -> bool {
+        self.first_on(connection).is_some_and(|slot| {
+            let exchange = &self.slots[slot as usize];
+            let timeout = self.timeouts[exchange.timeout_class as usize].0;
+            exchange.attempt_until < now.plus(timeout - patience.min(timeout / 2))
+        })
+    }
+
     /// How many queries were sent on `connection` before the one in `slot`, which is on it, and
     /// are there yet; no more than `most` are counted.
     pub fn ahead_of(&self, slot: u32, connection: ConnectionId, most: usize) -> usize {

@@ -8,12 +8,15 @@
 //! both are fuller rather than that a query has none. Among the busy streams those that are full or
 //! blocked stand behind all others, so that one with room is found at once however many there are.
 
-use super::{PoolSettings, Pools, SHARE_CANDIDATES_MAX, TakeError};
+use super::{PoolSettings, Pools, TakeError};
 use crate::engine::key::ConnectionId;
 use crate::engine::stats::Reason;
 use crate::moment::Moment;
 use std::time::Duration;
 
+/// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
+/// bound on the cost of a batch, not of fairness, since those looked at go to the end.
+const SHARE_CANDIDATES_MAX: usize = 64;
 /// While so many streams of a pool are being dialled, the busy ones are filled instead.
 const DIALS_MAX: usize = 4;
 /// An upstream that closes its connections does so within this time of the last answer.
@@ -226,6 +229,14 @@ impl Pools {
             1 => busy.next(),
             _ => busy.min_by_key(|slot| self.connections[*slot as usize].outstanding),
         }
+    }
+
+    /// Of the busy connections taken longest ago, the one with the fewest queries on it.
+    pub(super) fn least_loaded(&self, pool: usize) -> Option<u32> {
+        let busy = &self.pools[pool].busy;
+        busy.iter(&self.connections, |member| &member.link)
+            .take(SHARE_CANDIDATES_MAX)
+            .min_by_key(|slot| self.connections[*slot as usize].outstanding)
     }
 
     /// The idle stream longest unused that is connected and on which nothing is awaited.
