@@ -1,6 +1,6 @@
 //! One stream to an upstream and as many queries on it as a stream may carry.
 //!
-//! The upstream reads all that is there before it answers, in an order of its choice (RFC 7766
+//! The upstream waits for more queries before it answers, in an order of its choice (RFC 7766
 //! §6.2.1.1). A stream begins with few queries at a time, so clients go on until it has read as
 //! many at once as a stream may carry.
 
@@ -16,6 +16,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Queries on one stream at once.
 const AT_ONCE: u16 = 32;
@@ -50,16 +51,14 @@ fn by_datagrams(target: SocketAddr, queries: &[Vec<u8>]) -> Vec<Vec<u8>> {
     queries.iter().map(|_| receive(&socket)).collect()
 }
 
-/// The queries that have come on `stream` and are not answered yet: at least one.
+/// The queries that come on `stream` until there are as many as there may be, or no more come.
 fn read_all(stream: &mut TcpStream) -> std::io::Result<Vec<Vec<u8>>> {
+    stream.set_read_timeout(None)?;
     let mut queries = vec![read_message(stream)?];
-    stream.set_nonblocking(true)?;
-    while stream.peek(&mut [0; 2]).is_ok_and(|count| count > 0) {
-        stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+    while queries.len() < AT_ONCE.into() && stream.peek(&mut [0]).is_ok_and(|count| count > 0) {
         queries.push(read_message(stream)?);
-        stream.set_nonblocking(true)?;
     }
-    stream.set_nonblocking(false)?;
     Ok(queries)
 }
 
