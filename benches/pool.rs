@@ -111,7 +111,7 @@ fn sweep(pooled: usize) -> Operations {
 }
 
 fn take(pools: &mut Pools, now: Moment) -> ConnectionId {
-    pools.take(0, now, || 0, |_| false).expect("there is room")
+    pools.take(0, now, || 0, |_, _| false).expect("there is room")
 }
 
 /// A pool with [`POOLED`] idle connections, which may be no more, and the time.

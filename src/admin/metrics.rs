@@ -199,6 +199,9 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
     all.counter("onward_connections_reused_total", help, &labels, stats.reused as f64);
     let help = "Times that a busy connection was shared.";
     all.counter("onward_connections_shared_total", help, &labels, stats.shared as f64);
+    if transport != "udp" {
+        of_streams(all, &labels, stats, state);
+    }
     let states = [("idle", state.idle), ("in_use", state.in_use), ("retiring", state.retiring)];
     for (name, count) in states {
         let labels = [("to", to), ("transport", transport), ("state", name)];
@@ -222,6 +225,25 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
         let help = "How old connections were when they were closed, by the reason.";
         all.histogram("onward_connection_age_seconds", help, &labels, buckets);
     }
+}
+
+/// How queries shared the connections of a pool over TCP or TLS.
+fn of_streams(
+    all: &mut Exposition,
+    labels: &[(&'static str, &str)],
+    stats: &PoolStats,
+    state: &PoolState,
+) {
+    let help = "Queries asked again on another connection because they waited behind a slow one.";
+    all.counter("onward_queries_moved_total", help, labels, stats.moved as f64);
+    let help = "Times that a query waiting behind a slow one was not asked again: limit reached.";
+    all.counter("onward_queries_stuck_total", help, labels, stats.unmoved as f64);
+    let help = "Queries asked again at no cost because their connection ended behind an answer.";
+    all.counter("onward_queries_asked_again_total", help, labels, stats.asked_again as f64);
+    let help = "Connections dialled to an upstream known to close each after a few answers.";
+    all.counter("onward_connections_limited_total", help, labels, stats.limited as f64);
+    let help = "Queries that one connection carries at a time, as learnt; at most max_inflight.";
+    all.largest("onward_connection_queries_limit", help, labels, state.in_flight as f64);
 }
 
 fn of_worker(all: &mut Exposition, snapshot: &Snapshot) {

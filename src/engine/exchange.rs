@@ -10,6 +10,7 @@
 //! start; memory that was never needed is never touched.
 
 mod attempts;
+mod earlier;
 mod memory;
 mod renewal;
 mod waiters;
@@ -23,6 +24,8 @@ use super::message::{HEADER_LEN, put_u16, u16_at};
 use super::policy::Tour;
 use crate::config::QUERY_TIMEOUT;
 use crate::moment::Moment;
+use earlier::Earlier;
+pub use earlier::{EARLIER_MAX, LeftBehind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 pub use waiters::{Dismissed, Spelling, Waiter};
@@ -104,6 +107,8 @@ pub struct Exchange {
     /// The response code for which the current or last attempt was made without EDNS; zero: it was
     /// not.
     pub refusal: u16,
+    /// Times that it was stuck behind others on a stream and was asked again on another.
+    pub moves: u32,
     /// The connection and id of the current attempt.
     attempt: Option<(ConnectionId, u16)>,
     attempt_until: Moment,
@@ -176,6 +181,7 @@ pub struct Exchanges {
     /// For each length of patience in use, those whose clients have it.
     patience: Vec<(Duration, List)>,
     on_connection: Vec<List>,
+    earlier: Earlier,
 }
 
 impl Exchanges {
@@ -194,6 +200,7 @@ impl Exchanges {
             timeouts: timeouts.iter().map(|timeout| (*timeout, List::default())).collect(),
             patience: Vec::new(),
             on_connection: vec![List::default(); connections],
+            earlier: Earlier::new(),
         }
     }
 
@@ -347,6 +354,9 @@ impl Exchanges {
         // At most one in four ids of a connection is taken, so this ends at once.
         let id = loop {
             let id = random();
+            if way != Way::Datagram && self.earlier.has(connection, id) {
+                continue;
+            }
             let has_it = |other| self.slots[other as usize].attempt == Some((connection, id));
             if self.by_id.insert_new(id_hash(connection, id), slot, has_it) {
                 break id;
@@ -385,16 +395,6 @@ impl Exchanges {
     pub fn first_on(&self, connection: ConnectionId) -> Option<u32> {
         let slot = self.on_connection[connection.index()].front()?;
         (self.connection(slot) == Some(connection)).then_some(slot)
-    }
-
-    /// Whether the query that has been on `connection` for longest has waited for more than half
-    /// of its time-out.
-    pub fn is_suspect(&self, connection: ConnectionId, now: Moment) -> bool {
-        self.first_on(connection).is_some_and(|slot| {
-            let exchange = &self.slots[slot as usize];
-            let timeout = self.timeouts[exchange.timeout_class as usize].0;
-            exchange.attempt_until < now.plus(timeout / 2)
-        })
     }
 
     /// An exchange that has passed a deadline.
@@ -463,6 +463,7 @@ impl Exchange {
         failovers: 0,
         excused: 0,
         refusal: 0,
+        moves: 0,
         attempt: None,
         attempt_until: Moment::FOREVER,
         until: Moment::FOREVER,

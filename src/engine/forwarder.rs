@@ -17,6 +17,7 @@ mod journalling;
 mod logging;
 mod loops;
 mod memory;
+mod moves;
 mod notices;
 mod queries;
 mod renewal;
@@ -62,17 +63,18 @@ use std::sync::Arc;
 pub struct Outgoing {
     /// On this connection, which is to be dialled if the shell has no socket for it.
     pub connection: ConnectionId,
-    /// What it lacks to the longest, where equal ones can leave together; else zero.
-    shortness: u16,
+    /// On a stream its place among those to send, so that they leave in the order in which they
+    /// stand there; in a datagram what it lacks to the longest, where equal ones leave together.
+    rank: u16,
     /// The query: [`Forwarder::query`] has its bytes.
     pub exchange: ExchangeKey,
 }
 
 impl Outgoing {
-    /// By which they are to be sorted: by connection, and on each the longest first. One number,
-    /// for comparing is what sorting costs.
+    /// By which they are to be sorted: by connection, and on each by rank. One number, for
+    /// comparing is what sorting costs.
     pub fn order(&self) -> u64 {
-        u64::from(self.connection.0.index) << 16 | u64::from(self.shortness)
+        u64::from(self.connection.0.index) << 16 | u64::from(self.rank)
     }
 }
 
@@ -242,8 +244,9 @@ impl Forwarder {
     /// When [`Forwarder::on_time`] next has something to do.
     pub fn next_deadline(&self) -> Option<Moment> {
         let dial = self.pools.next_dial_deadline();
+        let stall = self.pools.next_stall();
         let probes = self.loops.due.then_some(Moment::ZERO);
-        [self.exchanges.next_deadline(), dial, probes].into_iter().flatten().min()
+        [self.exchanges.next_deadline(), dial, stall, probes].into_iter().flatten().min()
     }
 
     /// The keeper's word that the moment of a [`Notice::Wake`] has come. One of an earlier
@@ -275,7 +278,8 @@ impl Forwarder {
 
     /// The next connection whose socket is to be closed.
     pub(super) fn next_closed(&mut self) -> Option<ConnectionId> {
-        self.pools.next_closed()
+        let closed = self.pools.next_closed();
+        closed.inspect(|connection| self.exchanges.end_all_earlier(*connection))
     }
 
     /// Takes the queries to send in exchange for `sent`, which is empty and as large; the turn's

@@ -27,6 +27,11 @@ impl Heap {
         Self { slots: Vec::with_capacity(capacity) }
     }
 
+    /// Makes room for `capacity` slots.
+    pub fn make_room(&mut self, capacity: usize) {
+        self.slots.reserve_exact(capacity.saturating_sub(self.slots.len()));
+    }
+
     /// The bytes that it has reserved.
     pub fn reserved(&self) -> usize {
         self.slots.capacity() * size_of::<u32>()

@@ -12,7 +12,10 @@
 mod connection;
 mod doubts;
 mod memory;
+mod pace;
 mod renewal;
+mod sharing;
+mod stalls;
 mod state;
 mod streams;
 mod sweeps;
@@ -24,15 +27,14 @@ use super::list::List;
 use super::stats::{PoolStats, Reason};
 use crate::moment::Moment;
 use connection::{Connection, jittered};
+use pace::Pace;
+pub use sharing::Stall;
+use stalls::Stalls;
 pub use state::PoolState;
 use std::time::Duration;
 use streams::{Dials, GRACE_DIVISOR};
 use trust::Trust;
 pub use trust::TrustSettings;
-
-/// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
-/// bound on the cost of a batch, not of fairness, since those looked at go to the end.
-const SHARE_CANDIDATES_MAX: usize = 64;
 
 /// How one pool behaves.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +104,7 @@ struct Pool {
     armed: Option<Moment>,
     rearm: bool,
     dials: Dials,
+    pace: Pace,
     trust: Trust<ConnectionId>,
     stats: PoolStats,
 }
@@ -121,6 +124,7 @@ pub struct Pools {
     to_dial: Vec<ConnectionId>,
     /// Pools with streams that are not connected yet.
     dialling: Vec<u32>,
+    stalls: Stalls,
     stopped: bool,
     /// The latest moment that it was told.
     now: Moment,
@@ -140,6 +144,7 @@ impl Pools {
             closed: Vec::with_capacity(total),
             to_dial: Vec::with_capacity(total),
             dialling: Vec::with_capacity(pools.len()),
+            stalls: Stalls::with_capacity(total),
             pools,
             stopped: false,
             now: Moment::ZERO,
@@ -167,8 +172,8 @@ impl Pools {
     }
 
     /// Finds a connection of `pool` for one query; one that was never seen before is to be dialled.
-    /// `random` gives a uniform number, for the jitter. `suspect` tells streams on which a query
-    /// has waited for so long that no other should join it.
+    /// `random` gives a uniform number, for the jitter. `waits` tells whether a query has been on
+    /// a stream for so long, or for so large a part of its time-out that no other should join it.
     ///
     /// # Errors
     /// [`TakeError`]; nothing has changed then.
@@ -177,14 +182,14 @@ impl Pools {
         pool: usize,
         now: Moment,
         random: impl FnOnce() -> u32,
-        suspect: impl Fn(ConnectionId) -> bool,
+        waits: impl Fn(ConnectionId, Duration) -> bool,
     ) -> Result<ConnectionId, TakeError> {
         self.now = self.now.max(now);
         if self.stopped {
             return Err(TakeError::Stopped);
         }
         if self.pools[pool].settings.streams {
-            return self.take_stream(pool, now, random(), suspect);
+            return self.take_stream(pool, now, random(), waits);
         }
         if let Some((slot, left @ 1..)) = self.pools[pool].batch {
             self.pools[pool].batch = Some((slot, left - 1));
@@ -219,12 +224,11 @@ impl Pools {
             self.blame(slot);
             self.retire(slot, Reason::Silent);
         }
-        let was_full = self.is_full(slot);
         let member = &mut self.connections[slot as usize];
         member.outstanding -= 1;
         if member.outstanding == 0 {
             self.give_back(slot, now);
-        } else if was_full {
+        } else if member.set_back {
             self.line_up(slot);
         }
     }
@@ -233,9 +237,9 @@ impl Pools {
     /// caller sees to by ending or moving them.
     pub fn break_off(&mut self, connection: ConnectionId) {
         let Some(slot) = self.slot(connection) else { return };
-        let Connection { outstanding, proven, .. } = self.connections[slot as usize];
+        let Connection { outstanding, answers, .. } = self.connections[slot as usize];
         // A stream that has served and carries nothing may be closed by whoever serves.
-        if outstanding > 0 || !proven {
+        if outstanding > 0 || answers == 0 {
             self.blame(slot);
         }
         if outstanding == 0 {
@@ -317,12 +321,14 @@ impl Pools {
         state.idle.remove(&mut self.connections, slot, |member| &mut member.link);
         state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
         state.stats.reused += 1;
-        self.connections[slot as usize].idle = false;
+        let member = &mut self.connections[slot as usize];
+        (member.idle, member.served) = (false, false);
     }
 
     fn dial(&mut self, pool: usize, now: Moment, random: u32) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.connections.push(Connection::vacant());
+            self.stalls.add_slot();
             self.connections.len() as u32 - 1
         });
         let state = &mut self.pools[pool];
@@ -338,18 +344,10 @@ impl Pools {
         state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
         state.stats.opened += 1;
         if state.settings.streams {
-            self.begin_dial(slot, now);
+            self.begin_stream(slot, now);
         }
         self.arm(pool);
         slot
-    }
-
-    /// Of the busy connections taken longest ago, the one with the fewest queries on it.
-    fn least_loaded(&self, pool: usize) -> Option<u32> {
-        let busy = &self.pools[pool].busy;
-        busy.iter(&self.connections, |member| &member.link)
-            .take(SHARE_CANDIDATES_MAX)
-            .min_by_key(|slot| self.connections[*slot as usize].outstanding)
     }
 
     /// The last query on a connection has ended.
@@ -412,10 +410,11 @@ impl Pools {
         let state = &mut self.pools[member.pool as usize];
         state.ages.remove(&mut self.connections, slot);
         self.end_dial(slot);
+        self.stalls.clear(slot);
         self.end_succession(slot);
         let state = &mut self.pools[self.connections[slot as usize].pool as usize];
         let member = &mut self.connections[slot as usize];
-        (member.proven, member.tried, member.replaced) = (false, false, false);
+        (member.tried, member.replaced) = (false, false);
         state.stats.ages[reason as usize].add(self.now.since(member.dialled_at));
         match (std::mem::take(&mut member.idle), member.retiring.take()) {
             (_, Some(_)) => state.retiring -= 1,
@@ -479,6 +478,7 @@ impl Pool {
             armed: None,
             rearm: false,
             dials: Dials::default(),
+            pace: Pace::new(settings.max_inflight),
             trust: Trust::new(settings.trust, settings.spread, settings.streams),
             stats: PoolStats::default(),
         }

@@ -31,6 +31,8 @@ pub enum DropReason {
     ResponseMalformed,
     /// No query with its id is outstanding on its connection: late, repeated or forged.
     ResponseUnmatched,
+    /// It answers a query that was asked again on another stream and has been answered there.
+    ResponseRepeated,
     /// The id is right but the question is another: forged.
     ResponseWrongQuestion,
     /// A query could not be sent upstream now (socket buffer full); its time-out covers it.
@@ -48,6 +50,7 @@ pub const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
     "reply_not_sent",
     "response_malformed",
     "response_unmatched",
+    "response_repeated",
     "response_wrong_question",
     "query_not_sent",
 ];
@@ -218,6 +221,14 @@ pub struct PoolStats {
     pub broken: u64,
     /// Closed though usable, so that others take their place: distrusted, or for balance.
     pub renewed: u64,
+    /// Queries that were stuck behind others on a stream and were asked again on another.
+    pub moved: u64,
+    /// Times that a query was stuck and could not be: no other stream, or enough was asked again.
+    pub unmoved: u64,
+    /// Queries that were asked again at no cost because their stream ended behind an answer.
+    pub asked_again: u64,
+    /// Streams dialled while the upstream was known to close them after a few answers.
+    pub limited: u64,
     /// How old they were when they were closed, by [`Reason`].
     pub ages: [Ages; REASONS],
 }
@@ -439,6 +450,10 @@ impl PoolStats {
         self.surplus += other.surplus;
         self.broken += other.broken;
         self.renewed += other.renewed;
+        self.moved += other.moved;
+        self.unmoved += other.unmoved;
+        self.asked_again += other.asked_again;
+        self.limited += other.limited;
         for (own, other) in self.ages.iter_mut().zip(&other.ages) {
             own.merge(other);
         }

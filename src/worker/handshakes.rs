@@ -8,7 +8,6 @@ use super::logging::fault_of;
 use super::turn::Turner;
 use super::upstream::Socket;
 use crate::engine::ConnectionId;
-use crate::engine::errors::Operation;
 use crate::moment::Moment;
 
 impl Turner<'_> {
@@ -20,7 +19,8 @@ impl Turner<'_> {
             self.engine.on_secured(now, id, stream.is_resumed());
         }
         if let Err(error) = stream.flush() {
-            self.engine.on_connection_error(now, id, Operation::Write, fault_of(&error));
+            stream.break_down(fault_of(&error));
+            self.queue_connection(id);
         }
     }
 }

@@ -57,8 +57,15 @@ impl Shell for Turner<'_> {
                     .map_err(|error| (Operation::Write, error))
             }
             Ok(Some(Socket::Stream(stream))) => {
-                let sent = send_messages(stream, packets).map(|dropped| (dropped, false));
-                sent.map_err(|error| (Operation::Write, error))
+                let dropped = send_messages(stream, packets).unwrap_or_else(|error| {
+                    stream.break_down(fault_of(&error));
+                    0
+                });
+                // What had come before the failure is read first.
+                if stream.is_broken() {
+                    self.queue_connection(connection);
+                }
+                Ok((dropped, false))
             }
             Ok(None) => Ok((0, false)),
             Err(error) => Err((Operation::Dial, error)),

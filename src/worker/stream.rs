@@ -42,8 +42,10 @@ pub(super) struct Stream {
     pub(super) read_closed: bool,
     /// It has been read to its end.
     pub(super) half_closed: bool,
-    /// Why it could not be read any more, if the kernel has said so.
+    /// Why it cannot be used any more, if the kernel or TLS has said so.
     fault: Option<Fault>,
+    /// Its socket has failed, so that nothing more is written.
+    broken: bool,
 }
 
 impl Stream {
@@ -58,6 +60,7 @@ impl Stream {
             read_closed: false,
             half_closed: false,
             fault: None,
+            broken: false,
         }
     }
 
@@ -104,7 +107,7 @@ impl Stream {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Blocked,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Progress::More,
             Err(error) => {
-                self.fault = Some(fault_of(&error));
+                self.fault.get_or_insert(fault_of(&error));
                 Progress::Over
             }
         }
@@ -122,10 +125,10 @@ impl Stream {
                 Progress::Over
             }
             Err(failure) => {
-                self.fault = Some(match failure {
-                    Failure::Socket(error) => fault_of(&error),
-                    Failure::Tls(fault) => Fault::Tls(fault),
-                });
+                match failure {
+                    Failure::Socket(error) => _ = self.fault.get_or_insert(fault_of(&error)),
+                    Failure::Tls(fault) => self.fault = Some(Fault::Tls(fault)),
+                }
                 Progress::Over
             }
         }
@@ -135,6 +138,18 @@ impl Stream {
     pub(super) fn fault(&self) -> Fault {
         let closed = if self.half_closed { Fault::Closed } else { Fault::Unknown };
         self.fault.unwrap_or(closed)
+    }
+
+    /// The socket has failed. What had come before is to be read to its end, since it may hold
+    /// answers; nothing more is written.
+    pub(super) fn break_down(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+        (self.broken, self.read_closed) = (true, true);
+    }
+
+    /// Whether its socket has failed.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Has `write` put a message of at most `len_max` bytes into the outbox. When that holds much,
@@ -177,7 +192,7 @@ impl Stream {
     /// was, those that TLS has sealed by now included.
     pub(super) fn flush(&mut self) -> Result<usize, io::Error> {
         let mut total = 0;
-        while !self.blocked {
+        while !self.blocked && !self.broken {
             let written = match &mut self.tls {
                 Some(session) if session.wants_write() => {
                     session.write(&mut self.socket).map(|_| 0)

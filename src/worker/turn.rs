@@ -212,13 +212,13 @@ impl<'a> Turner<'a> {
             stream.read_closed |= event.is_read_closed();
             if event.is_error() {
                 let error = stream.socket.take_error().ok().flatten();
-                let fault = error.as_ref().map_or(Fault::Unknown, fault_of);
-                return self.engine.on_connection_error(now, id, Operation::Read, fault);
+                stream.break_down(error.as_ref().map_or(Fault::Unknown, fault_of));
+                return self.queue_connection(id);
             }
             if event.is_writable() && stream.unblock() {
                 if let Err(error) = stream.flush() {
-                    let fault = fault_of(&error);
-                    return self.engine.on_connection_error(now, id, Operation::Write, fault);
+                    stream.break_down(fault_of(&error));
+                    return self.queue_connection(id);
                 }
                 if stream.is_open() {
                     self.engine.on_connected(now, id);
@@ -228,6 +228,11 @@ impl<'a> Turner<'a> {
                 return;
             }
         }
+        self.queue_connection(id);
+    }
+
+    /// The connection is to be read.
+    pub(super) fn queue_connection(&mut self, id: ConnectionId) {
         if self.sockets.set_queued(id, true) {
             self.ready_connections.push_back(id);
         }
@@ -370,8 +375,8 @@ impl<'a> Turner<'a> {
         if let Err(fault) = received {
             self.engine.on_connection_error(now, id, Operation::Read, fault);
         }
-        if received == Ok(Progress::More) && self.sockets.set_queued(id, true) {
-            self.ready_connections.push_back(id);
+        if received == Ok(Progress::More) {
+            self.queue_connection(id);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! against dashboard and rules on the other.
 
 /// Metrics by name, without a histogram's suffixes, and their labels.
-pub(crate) const METRICS: [(&str, &[&str]); 53] = [
+pub(crate) const METRICS: [(&str, &[&str]); 58] = [
     ("coredns_cache_entries", &["server", "type", "zones", "view"]),
     ("coredns_cache_evictions_total", &["server", "type", "zones", "view"]),
     ("coredns_cache_hits_total", &["server", "type", "zones", "view"]),
@@ -26,8 +26,10 @@ pub(crate) const METRICS: [(&str, &[&str]); 53] = [
     ("onward_connection_age_seconds", &["to", "transport", "reason", "le"]),
     ("onward_connection_max_age_seconds", &["to", "transport"]),
     ("onward_connection_oldest_seconds", &["to", "transport"]),
+    ("onward_connection_queries_limit", &["to", "transport"]),
     ("onward_connections", &["to", "transport", "state"]),
     ("onward_connections_limit", &["to", "transport"]),
+    ("onward_connections_limited_total", &["to", "transport"]),
     ("onward_connections_opened_total", &["to", "transport"]),
     ("onward_connections_reused_total", &["to", "transport"]),
     ("onward_connections_shared_total", &["to", "transport"]),
@@ -39,6 +41,9 @@ pub(crate) const METRICS: [(&str, &[&str]); 53] = [
     ("onward_gso_replies_total", &["worker"]),
     ("onward_listener_drops_total", &["server", "worker"]),
     ("onward_overloaded_total", &[]),
+    ("onward_queries_asked_again_total", &["to", "transport"]),
+    ("onward_queries_moved_total", &["to", "transport"]),
+    ("onward_queries_stuck_total", &["to", "transport"]),
     ("onward_records_lost_total", &["kind"]),
     ("onward_reloads_total", &["result"]),
     ("onward_source_ports", &[]),

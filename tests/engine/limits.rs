@@ -115,11 +115,13 @@ fn a_query_that_ends_every_stream_it_is_sent_on_is_given_up() {
     let mut world = World::new(&config(vec![(".", vec![stanza])]));
     world.ask(0, &Ask::new(1, "poison.example"));
     let mut poison = world.only_sent();
-    let mut times = 1;
+    let (mut times, mut shared) = (1, 0);
     for number in 1..100 {
         world.ask(number, &Ask::new(1, &format!("n{number}.example")));
         let other = world.only_sent();
-        assert_eq!(other.connection, poison.connection, "streams are shared");
+        // Until this looks like an upstream that closes after each answer.
+        shared += usize::from(other.connection == poison.connection);
+        world.engine.on_connected(world.now, poison.connection);
         world.engine.on_connected(world.now, other.connection);
         assert!(world.respond(other.connection, &answer(&other.bytes)));
         assert_eq!(world.only_got().rcode(), 0, "{number}");
@@ -132,6 +134,7 @@ fn a_query_that_ends_every_stream_it_is_sent_on_is_given_up() {
     }
     assert_eq!(world.only_got().rcode(), 2);
     assert!(times <= 12, "sent {times} times");
+    assert!(shared >= 2, "{shared} streams had worked before");
     world.check_books();
     assert_eq!(world.engine.outstanding(), 0);
 }
@@ -141,11 +144,12 @@ fn a_stream_carries_as_many_queries_as_configured() {
     let sizing = Sizing { stream_inflight: 100, ..stanza(1).sizing };
     let stanza = Forward { force_tcp: true, sizing, ..stanza(1) };
     let mut world = World::new(&config(vec![(".", vec![stanza])]));
-    flood(&mut world, 250);
+    flood(&mut world, 450);
     let sent = world.take_sent();
     let loads = world
         .sockets
         .keys()
         .map(|socket| sent.iter().filter(|sent| sent.connection == *socket).count());
-    assert_eq!(loads.collect::<Vec<_>>(), [100, 100, 50]);
+    // While four are dialled they are filled, and no further than this.
+    assert_eq!(loads.collect::<Vec<_>>(), [100, 100, 100, 100, 50]);
 }

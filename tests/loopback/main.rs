@@ -18,6 +18,7 @@ mod forgery;
 mod hosts;
 #[path = "../common/http.rs"]
 mod http;
+mod in_order;
 mod kit;
 #[path = "../common/metrics.rs"]
 mod metrics;

@@ -343,6 +343,10 @@ impl Player {
                 PoolCount::Surplus => pool.surplus,
                 PoolCount::Broken => pool.broken,
                 PoolCount::Renewed => pool.renewed,
+                PoolCount::Moved => pool.moved,
+                PoolCount::Unmoved => pool.unmoved,
+                PoolCount::AskedAgain => pool.asked_again,
+                PoolCount::Limited => pool.limited,
             };
             if !expected.contains(&is) {
                 let of = format!("{sockets} connections, {pool:?}");

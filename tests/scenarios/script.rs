@@ -98,6 +98,10 @@ pub(crate) enum PoolCount {
     Surplus,
     Broken,
     Renewed,
+    Moved,
+    Unmoved,
+    AskedAgain,
+    Limited,
 }
 
 /// What the engine counts besides replies.
@@ -109,6 +113,7 @@ pub(crate) enum Count {
     ReplyNotSent,
     Malformed,
     Unmatched,
+    Repeated,
     WrongQuestion,
     Coalesced,
     Overloaded,
@@ -116,7 +121,7 @@ pub(crate) enum Count {
     AllDown,
 }
 
-const POOL_COUNTS: [(&str, PoolCount); 9] = [
+const POOL_COUNTS: [(&str, PoolCount); 13] = [
     ("connections", PoolCount::Connections),
     ("opened", PoolCount::Opened),
     ("reused", PoolCount::Reused),
@@ -126,15 +131,20 @@ const POOL_COUNTS: [(&str, PoolCount); 9] = [
     ("surplus", PoolCount::Surplus),
     ("broken", PoolCount::Broken),
     ("renewed", PoolCount::Renewed),
+    ("moved", PoolCount::Moved),
+    ("unmoved", PoolCount::Unmoved),
+    ("asked again", PoolCount::AskedAgain),
+    ("limited", PoolCount::Limited),
 ];
 
-pub(crate) const COUNTS: [(&str, Count); 11] = [
+pub(crate) const COUNTS: [(&str, Count); 12] = [
     ("queries too short", Count::TooShort),
     ("queries that are responses", Count::NoQuery),
     ("queries from port 0", Count::PortZero),
     ("replies not sent", Count::ReplyNotSent),
     ("responses malformed", Count::Malformed),
     ("responses unmatched", Count::Unmatched),
+    ("responses repeated", Count::Repeated),
     ("responses to another question", Count::WrongQuestion),
     ("queries coalesced", Count::Coalesced),
     ("queries turned away", Count::Overloaded),

@@ -267,6 +267,7 @@ impl World {
             Count::ReplyNotSent => stats.dropped(DropReason::ReplyNotSent),
             Count::Malformed => stats.dropped(DropReason::ResponseMalformed),
             Count::Unmatched => stats.dropped(DropReason::ResponseUnmatched),
+            Count::Repeated => stats.dropped(DropReason::ResponseRepeated),
             Count::WrongQuestion => stats.dropped(DropReason::ResponseWrongQuestion),
             Count::Coalesced => stats.coalesced,
             Count::Overloaded => stats.overloaded,

@@ -136,7 +136,7 @@ impl Connections {
         };
         connection.attempts.iter().any(|attempt| {
             message::id(packet) == message::id(&attempt.query)
-                && is_on(engine, attempt)
+                && awaits(engine, attempt) == Some(true)
                 && question(packet).eq_ignore_ascii_case(question(&attempt.query))
         })
     }
@@ -175,8 +175,13 @@ impl Connections {
     }
 }
 
+/// Whether an attempt's id is not free yet on its connection.
 fn is_on(engine: &Forwarder, attempt: &Attempt) -> bool {
-    engine.query(&attempt.outgoing).and_then(message::id) == message::id(&attempt.query)
+    awaits(engine, attempt).is_some()
+}
+
+fn awaits(engine: &Forwarder, attempt: &Attempt) -> Option<bool> {
+    engine.awaits(&attempt.outgoing, message::id(&attempt.query)?)
 }
 
 fn alive(stats: &PoolStats) -> u64 {

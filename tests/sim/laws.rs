@@ -210,6 +210,7 @@ impl Laws {
         let disbelieved = dropped(&[
             DropReason::ResponseMalformed,
             DropReason::ResponseUnmatched,
+            DropReason::ResponseRepeated,
             DropReason::ResponseWrongQuestion,
         ]);
         equal("disbelieved", disbelieved, books.disbelieved);

@@ -42,6 +42,10 @@ pub(crate) struct Quirks {
     pub(crate) keepalive: usize,
     /// Closes or resets the stream instead of an answer.
     pub(crate) hangs_up: usize,
+    /// Upstreams, so many in a thousand, that answer the queries of a stream in order.
+    pub(crate) in_order: usize,
+    /// Closes each stream after so many answers.
+    pub(crate) closes_after: Option<usize>,
     /// Dies or returns after this time at most; `None`: never.
     pub(crate) fate: Option<Duration>,
 }
@@ -152,7 +156,7 @@ impl Plan {
             datagram_clients: 1 + dice.below(8),
             stream_clients: dice.below(6),
             weather: if calm { calm_weather() } else { weather(dice) },
-            quirks: if calm { calm_quirks() } else { quirks(dice) },
+            quirks: quirks(dice, calm),
             shortage: if calm { calm_shortage() } else { shortage(dice) },
             habits: habits(dice, calm),
             spoofer: dice.one_in(2).then(|| ms(dice.pick(&[20, 200, 2_000]))),
@@ -276,7 +280,15 @@ fn weather(dice: &mut Dice) -> Weather {
     }
 }
 
-fn quirks(dice: &mut Dice) -> Quirks {
+fn quirks(dice: &mut Dice, calm: bool) -> Quirks {
+    let quirks = if calm { calm_quirks() } else { faults(dice) };
+    // What even upstreams do that nothing is wrong with.
+    let closes_after = [None, None, None, Some(1), Some(2), Some(10)];
+    let (in_order, closes_after) = (dice.pick(&[0, 500, 1_000]), dice.pick(&closes_after));
+    Quirks { in_order, closes_after, ..quirks }
+}
+
+fn faults(dice: &mut Dice) -> Quirks {
     let mut rate = |most: usize| if dice.one_in(2) { 0 } else { dice.below(most) };
     Quirks {
         slow: rate(200),
@@ -289,6 +301,7 @@ fn quirks(dice: &mut Dice) -> Quirks {
         hangs_up: rate(300),
         think: ms(dice.pick(&[1, 50, 400])),
         fate: dice.one_in(2).then(|| ms(dice.pick(&[2_000, 5_000, 20_000]))),
+        ..Quirks::default()
     }
 }
 

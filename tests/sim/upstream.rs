@@ -1,9 +1,12 @@
 //! Upstreams: most of what they say is right, some of it late, cut, broken, or never said.
 //!
-//! The right address follows from the name. An upstream that is dead refuses or swallows what
+//! The right address follows from the name. Some answer the queries of a stream in order, so that
+//! one that is never answered ends the stream's use; some close each after a few answers. One that
+//! is dead refuses or swallows what
 //! comes, streams as well as datagrams, until it returns. The attacker is here too, since he plays
 //! an upstream: he sees no packet and knows every socket and what is asked there, but the ids.
 
+use super::common::Dice;
 use super::common::wire::{Writer, question_of, word_at};
 use super::laws::{BROKEN, FORGED};
 use super::link::{LinkId, Segment, Side, Stream};
@@ -11,6 +14,7 @@ use super::net::{Event, Net, Port, Via};
 use super::plan::{Quirks, Sabotage, ms};
 use super::worker::Worker;
 use onward::engine::key::Transport;
+use onward::moment::Moment;
 use onward::traffic::answer::address;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,12 +40,23 @@ pub(crate) struct Upstream {
     number: usize,
     pub(crate) quirks: Quirks,
     state: State,
-    streams: BTreeMap<LinkId, Stream>,
+    streams: BTreeMap<LinkId, Accepted>,
+    /// It works on the queries of a stream one after the other.
+    in_order: bool,
+}
+
+/// A stream that it has accepted.
+struct Accepted {
+    stream: Stream,
+    /// When it has answered all that came, if it answers in order.
+    busy_until: Moment,
+    answers: usize,
 }
 
 impl Upstream {
-    pub(crate) fn new(number: usize, quirks: Quirks) -> Self {
-        Self { number, quirks, state: State::Well, streams: BTreeMap::new() }
+    pub(crate) fn new(number: usize, quirks: Quirks, dice: &mut Dice) -> Self {
+        let in_order = dice.per_mille(quirks.in_order);
+        Self { number, quirks, state: State::Well, streams: BTreeMap::new(), in_order }
     }
 
     /// It dies or returns, and so on, until the quirks are over.
@@ -86,13 +101,14 @@ impl Upstream {
         }
         if *segment == Segment::Syn {
             net.accept(link);
-            self.streams.insert(link, Stream::new(link, Side::Acceptor));
+            let stream = Stream::new(link, Side::Acceptor);
+            self.streams.insert(link, Accepted { stream, busy_until: net.now, answers: 0 });
         }
-        let Some(stream) = self.streams.get_mut(&link) else { return };
+        let Some(Accepted { stream, .. }) = self.streams.get_mut(&link) else { return };
         let open = stream.read_all(net) && stream.flush(net).is_ok();
         let queries: Vec<_> = std::iter::from_fn(|| stream.message()).collect();
-        if !open && let Some(stream) = self.streams.remove(&link) {
-            stream.close(net);
+        if !open && let Some(accepted) = self.streams.remove(&link) {
+            accepted.stream.close(net);
         }
         for query in queries {
             self.think(net, Via::Stream(link), query);
@@ -100,13 +116,20 @@ impl Upstream {
     }
 
     fn think(&mut self, net: &mut Net, to: Via, query: Vec<u8>) {
-        if net.dice.per_mille(self.quirks.silent) {
-            return;
-        }
+        let silent = net.dice.per_mille(self.quirks.silent);
         let slow = net.dice.per_mille(self.quirks.slow);
         let most = if slow { SLOW_MAX } else { self.quirks.think };
         let delay = net.dice.time(Duration::ZERO, most);
-        net.after(delay, Event::Answer { upstream: self.number, to, query });
+        let mut at = net.now.plus(delay);
+        if let Via::Stream(link) = to
+            && let Some(accepted) = self.streams.get_mut(&link).filter(|_| self.in_order)
+        {
+            at = accepted.busy_until.max(net.now).plus(delay);
+            accepted.busy_until = if silent { Moment::FOREVER } else { at };
+        }
+        if !silent && at < Moment::FOREVER {
+            net.at(at, Event::Answer { upstream: self.number, to, query });
+        }
     }
 
     /// It has thought about a query.
@@ -121,23 +144,31 @@ impl Upstream {
         }
         if let Via::Stream(link) = to
             && net.dice.per_mille(hangs_up)
-            && let Some(stream) = self.streams.remove(&link)
+            && let Some(accepted) = self.streams.remove(&link)
         {
             return match net.dice.below(2) {
-                0 => stream.close(net),
+                0 => accepted.stream.close(net),
                 _ => net.reset(link, Side::Acceptor),
             };
         }
         let right = self.right_answer(net, to, query);
         self.say(net, to, right);
+        let Via::Stream(link) = to else { return };
+        let Some(accepted) = self.streams.get_mut(&link) else { return };
+        accepted.answers += 1;
+        if self.quirks.closes_after == Some(accepted.answers)
+            && let Some(accepted) = self.streams.remove(&link)
+        {
+            accepted.stream.close(net);
+        }
     }
 
     fn say(&mut self, net: &mut Net, to: Via, packet: Vec<u8>) {
         match to {
             Via::Datagram(to) => net.datagram(Port::Upstream(self.number), to, packet),
             Via::Stream(link) => {
-                if let Some(stream) = self.streams.get_mut(&link) {
-                    stream.send(net, &packet);
+                if let Some(accepted) = self.streams.get_mut(&link) {
+                    accepted.stream.send(net, &packet);
                 }
             }
         }

@@ -270,10 +270,9 @@ impl Worker {
     /// bytes. One read, and all messages that it has completed.
     fn read_connection(&mut self, net: &mut Net, id: ConnectionId) {
         let Some(Socket::Stream { stream, connected }) = self.sockets.get_mut(&id) else { return };
-        if net.is_reset(stream.link, Side::Dialler) || stream.flush(net).is_err() {
-            return self.fail_connection(net, id, "reset");
-        }
-        let is_connected = net.is_connected(stream.link, Side::Dialler);
+        // What had come before a reset is read first.
+        let broken = net.is_reset(stream.link, Side::Dialler) || stream.flush(net).is_err();
+        let is_connected = net.is_connected(stream.link, Side::Dialler) && !broken;
         if is_connected && !std::mem::replace(connected, true) {
             net.note(|| format!("{id:?} is connected"));
             self.laws.connections.connected(id);
@@ -287,8 +286,17 @@ impl Worker {
         }
         match progress {
             Progress::More => self.inputs.push(Input::Stirs(id)),
+            Progress::Blocked if broken => self.inputs.push(Input::Stirs(id)),
             Progress::Blocked => {}
-            Progress::Over => self.fail_connection(net, id, "closed by the upstream"),
+            Progress::Over => self.fail_connection(net, id, "closed or reset by the upstream"),
+        }
+    }
+
+    /// The connection could not be opened or written to. What had come on it is read first.
+    fn breaks(&mut self, net: &mut Net, id: ConnectionId) {
+        match self.sockets.get(&id) {
+            Some(Socket::Stream { .. }) => self.inputs.push(Input::Stirs(id)),
+            _ => self.fail_connection(net, id, "broken"),
         }
     }
 

@@ -11,7 +11,7 @@ use super::keeper::Keeper;
 use super::laws::require;
 use super::link::Segment;
 use super::net::{Event, Net, Port};
-use super::plan::{Habits, Plan, calm_quirks, calm_shortage, calm_weather, ms};
+use super::plan::{Habits, Plan, Quirks, calm_quirks, calm_shortage, calm_weather, ms};
 use super::renewal;
 use super::upstream::{Upstream, spray};
 use super::worker::{Input, Worker};
@@ -49,17 +49,18 @@ impl World {
     /// `lines_max`: events that are remembered in words, and printed in the end.
     pub(crate) fn new(plan: &Plan, lines_max: usize) -> Self {
         // Others than those that made the plan.
-        let dice = Dice::new(!plan.seed);
+        let mut dice = Dice::new(!plan.seed);
         let verdicts = Arc::new(Verdicts::new(&plan.config));
         let worker = |number| Worker::new(number, plan, Arc::clone(&verdicts));
+        let upstreams: Vec<_> = (0..plan.upstreams().count())
+            .map(|number| Upstream::new(number, plan.quirks, &mut dice))
+            .collect();
         let clients = 0..plan.datagram_clients + plan.stream_clients;
         Self {
             net: Net::new(dice, plan.weather, lines_max),
             workers: (0..plan.workers).map(worker).collect(),
             clients: clients.map(|number| Client::new(number, plan)).collect(),
-            upstreams: (0..plan.upstreams().count())
-                .map(|number| Upstream::new(number, plan.quirks))
-                .collect(),
+            upstreams,
             keeper: Keeper::new(plan, Arc::clone(&verdicts)),
             verdicts,
             evening: Moment::ZERO.plus(plan.day),
@@ -183,7 +184,9 @@ impl World {
     fn clear_up(&mut self) {
         self.net.note(|| "evening".into());
         self.net.weather = calm_weather();
-        self.upstreams.iter_mut().for_each(|upstream| upstream.recover(calm_quirks()));
+        let Quirks { in_order, closes_after, .. } = self.plan.quirks;
+        let quirks = Quirks { in_order, closes_after, ..calm_quirks() };
+        self.upstreams.iter_mut().for_each(|upstream| upstream.recover(quirks));
         self.workers.iter_mut().for_each(|worker| worker.shortage = calm_shortage());
     }
 
@@ -240,6 +243,8 @@ impl World {
                     tally.count("connections surplus", pool.surplus);
                     tally.count("connections broken", pool.broken);
                     tally.count("connections renewed", pool.renewed);
+                    tally.count("queries moved", pool.moved);
+                    tally.count("queries asked again", pool.asked_again);
                 }
             }
         }

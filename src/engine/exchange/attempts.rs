@@ -1,12 +1,13 @@
 //! What is known of the attempt that an exchange is in, or was in last.
 //!
-//! Attempts begin and end beside the queues they stand in; here is what follows from those, for
-//! who tells about it. Nothing is changed here.
+//! Attempts begin and end beside the queues they stand in; here is what follows from those: for
+//! logs, and for queries that stand behind others on a stream. Nothing is changed here.
 
 use super::Exchanges;
-use crate::engine::key::Transport;
+use crate::engine::key::{ConnectionId, Transport};
 use crate::engine::message::HEADER_LEN;
 use crate::moment::Moment;
+use std::time::Duration;
 
 impl Exchanges {
     /// Which upstream the last attempt of the exchange that is or was just in `slot` went to, and
@@ -38,5 +39,43 @@ impl Exchanges {
         let exchange = &self.slots[slot as usize];
         let timeout = self.timeouts[exchange.timeout_class as usize].0;
         exchange.attempt_until.minus(timeout)
+    }
+
+    /// The time-out of the current attempt of the exchange in `slot`.
+    pub fn attempt_timeout(&self, slot: u32) -> Duration {
+        self.timeouts[self.slots[slot as usize].timeout_class as usize].0
+    }
+
+    /// Whether the query that has been on `connection` for longest has waited for longer than
+    /// `patience`, or for more than half of its time-out.
+    pub fn waits(&self, connection: ConnectionId, now: Moment, patience: Duration) -> bool {
+        self.first_on(connection).is_some_and(|slot| {
+            let exchange = &self.slots[slot as usize];
+            let timeout = self.timeouts[exchange.timeout_class as usize].0;
+            exchange.attempt_until < now.plus(timeout - patience.min(timeout / 2))
+        })
+    }
+
+    /// How many queries were sent on `connection` before the one in `slot`, which is on it, and
+    /// are there yet; no more than `most` are counted.
+    pub fn ahead_of(&self, slot: u32, connection: ConnectionId, most: usize) -> usize {
+        self.all_on(connection).take(most).take_while(|other| *other != slot).count()
+    }
+
+    /// The query on `connection` that was sent behind `count` others.
+    pub fn behind(&self, connection: ConnectionId, count: usize) -> Option<u32> {
+        self.all_on(connection).nth(count)
+    }
+
+    /// The query that was sent next after the one in `slot` on its connection.
+    pub fn next_on(&self, connection: ConnectionId, slot: u32) -> Option<u32> {
+        let list = &self.on_connection[connection.index()];
+        list.after(&self.slots, slot, |exchange| &exchange.on_connection)
+    }
+
+    fn all_on(&self, connection: ConnectionId) -> impl Iterator<Item = u32> {
+        let list = self.first_on(connection).map(|_| &self.on_connection[connection.index()]);
+        let slots = list.map(|list| list.iter(&self.slots, |exchange| &exchange.on_connection));
+        slots.into_iter().flatten()
     }
 }

@@ -17,5 +17,6 @@ impl Exchanges {
             + self.by_text.reserved()
             + reserved(&self.timeouts)
             + reserved(&self.on_connection)
+            + self.earlier.reserved()
     }
 }

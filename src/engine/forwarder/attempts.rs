@@ -2,9 +2,10 @@
 //!
 //! An attempt ends by its time-out, by the failure of its connection or by the deadline of the
 //! whole query; each leads to the next upstream until the attempts or the time allowed are spent.
-//! The one exception are streams that the upstream closed between queries, as every server does
-//! sooner or later: what was on them goes out again at once and nobody is blamed. Not for ever,
-//! since it may be the query itself that ends each stream it is sent on.
+//! The one exception are streams that ended behind an answer, as every server ends them sooner or
+//! later: what was on them goes out again at once and nobody is blamed (RFC 7766 §6.2.4). Not for
+//! ever, since it may be the query itself that ends each stream it is sent on. Queries that are
+//! stuck behind others on a stream are in [`super::moves`].
 
 use super::{Failed, Forwarder, Outgoing};
 use crate::config::Policy;
@@ -16,8 +17,9 @@ use rand_chacha::rand_core::Rng;
 
 /// So often a query's attempt may end with a stream that had worked before and count for nothing. A
 /// restarted upstream has closed all its streams; those that are idle close with the first that is
-/// found out, and of those in use as many as this may still be in the way.
-const EXCUSES_MAX: u32 = 8;
+/// found out, and of those in use as many as this may still be in the way. So may those that were
+/// dialled before an upstream was known to close each after a few answers.
+const EXCUSES_MAX: u32 = 16;
 
 impl Forwarder {
     /// How many queries wait for a response on `connection`.
@@ -50,15 +52,18 @@ impl Forwarder {
             self.pools.pause_dials(connection, now);
         }
         let operation = if dialling { Operation::Dial } else { operation };
-        let excused = self.pools.was_closed_between_queries(connection);
+        let excused = self.pools.ended(connection, now);
         self.pools.break_off(connection);
         while let Some(slot) = self.exchanges.first_on(connection) {
             let upstream = self.upstream_of(slot);
             self.exchanges.end_attempt(slot);
+            let free = excused && self.exchanges.get(slot).excused < EXCUSES_MAX;
+            if free {
+                self.pools.count_asked_again(connection);
+            }
             self.pools.release(connection, now, false);
-            let exchange = self.exchanges.get(slot);
-            if excused && exchange.excused < EXCUSES_MAX {
-                exchange.excused += 1;
+            if free {
+                self.exchanges.get(slot).excused += 1;
                 self.attempt_at(now, slot, upstream);
             } else {
                 self.stats.upstreams[upstream].failed += 1;
@@ -89,6 +94,9 @@ impl Forwarder {
         }
         while let Some(connection) = self.pools.overdue_dial(now) {
             self.on_connection_error(now, connection, Operation::Dial, Fault::TimedOut);
+        }
+        while let Some(stall) = self.pools.overdue_stall(now) {
+            self.relieve(now, &stall);
         }
         while let Some((slot, overdue)) = self.exchanges.overdue(now) {
             if overdue == Overdue::Patience {
@@ -166,8 +174,8 @@ impl Forwarder {
         let way = self.way_to(upstream, transport);
         let pool = PoolId::new(upstream, way.transport()).index();
         let (random, exchanges) = (|| self.random.next_u32(), &self.exchanges);
-        let suspect = |connection| exchanges.is_suspect(connection, now);
-        let Ok(connection) = self.pools.take(pool, now, random, suspect) else { return false };
+        let waits = |connection, patience| exchanges.waits(connection, now, patience);
+        let Ok(connection) = self.pools.take(pool, now, random, waits) else { return false };
         let edns = self.speaks_edns(now, slot, upstream);
         self.send_on(now, slot, upstream, (connection, way), edns);
         true
@@ -175,6 +183,7 @@ impl Forwarder {
 
     /// Sends the query in `slot` to `upstream` on a connection that is taken for it. `edns`: with
     /// an OPT.
+    #[inline]
     pub(super) fn send_on(
         &mut self,
         now: Moment,
@@ -187,11 +196,13 @@ impl Forwarder {
         self.exchanges.begin_attempt(slot, (connection, way), edns, now, id);
         self.stats.upstreams[upstream].sent += 1;
         let exchange = self.exchanges.key(slot);
-        let shortness = match self.addresses[upstream].gso {
-            true => u16::MAX - self.exchanges.query(slot).len() as u16,
-            false => 0,
+        let rank = match (way, self.addresses[upstream].gso) {
+            (Way::Datagram, true) => u16::MAX - self.exchanges.query(slot).len() as u16,
+            (Way::Datagram, false) => 0,
+            // Of more there are so many that the rest may leave in any order.
+            _ => self.sends.len().min(u16::MAX.into()) as u16,
         };
-        self.sends.push(Outgoing { connection, shortness, exchange });
+        self.sends.push(Outgoing { connection, rank, exchange });
         self.journal_attempt(now, slot);
     }
 

@@ -40,9 +40,7 @@ impl Forwarder {
         connection: ConnectionId,
         response: &Response,
     ) -> bool {
-        let rcode = response.rcode();
-        let refuses = rcode == Rcode::FormErr as u16 || rcode == Rcode::NotImp as u16;
-        if !refuses || response.opt.is_some() || !self.exchanges.has_sent_edns(slot) {
+        if !self.refuses_edns(slot, response) {
             return false;
         }
         let upstream = self.upstream_of(slot);
@@ -50,8 +48,15 @@ impl Forwarder {
         let (_, transport) = self.exchanges.last_asked(slot);
         let way = self.way_to(upstream, transport);
         self.send_on(now, slot, upstream, (connection, way), false);
-        self.exchanges.get(slot).refusal = rcode;
+        self.exchanges.get(slot).refusal = response.rcode();
         true
+    }
+
+    /// Returns true if `response` refuses the OPT that the query in `slot` was sent with.
+    pub(super) fn refuses_edns(&self, slot: u32, response: &Response) -> bool {
+        let rcode = response.rcode();
+        let refuses = rcode == Rcode::FormErr as u16 || rcode == Rcode::NotImp as u16;
+        refuses && response.opt.is_none() && self.exchanges.has_sent_edns(slot)
     }
 
     /// Remembers, counts and tells what is odd about a believed response.

@@ -50,27 +50,44 @@ impl Forwarder {
         packet: &[u8],
         truncated: bool,
     ) -> Option<Answered> {
-        let (slot, response) = match self.believe(connection, packet, truncated) {
+        let (slot, response, is_earlier) = match self.believe(connection, packet, truncated) {
             Ok(believed) => believed,
             Err(reason) => {
                 self.stats.drop(reason);
+                if reason == DropReason::ResponseRepeated {
+                    self.end_earlier(now, connection, packet);
+                }
                 return None;
             }
         };
         let upstream = self.upstream_of(slot);
+        if is_earlier && self.refuses_edns(slot, &response) {
+            // The attempt that replaced it finds out the same, and asks again.
+            self.end_earlier(now, connection, packet);
+            return None;
+        }
         self.note_oddities(now, slot, upstream, &response);
-        let took = now.since(self.exchanges.attempt_began(slot));
+        let began = self.exchanges.attempt_began(slot);
+        let took = now.since(began);
         let counts = &mut self.stats.upstreams[upstream];
         counts.answered += 1;
         counts.latency.add(took);
         self.tallies.upstream(upstream, response.rcode(), took);
         self.journal_response(now, slot, packet);
-        self.exchanges.end_attempt(slot);
-        self.note_stream(connection, &response);
-        if self.asks_without_edns(now, slot, connection, &response) {
-            return None;
+        if is_earlier {
+            self.end_elsewhere(now, slot, connection, packet);
+        } else {
+            if self.pools.is_stream(connection) {
+                let ahead = |most| self.exchanges.ahead_of(slot, connection, most);
+                self.pools.answered(connection, now, began, ahead);
+                self.note_keepalive(connection, &response);
+            }
+            self.exchanges.end_attempt(slot);
+            if self.asks_without_edns(now, slot, connection, &response) {
+                return None;
+            }
+            self.pools.release(connection, now, false);
         }
-        self.pools.release(connection, now, false);
         match self.course(slot, &response) {
             Course::Deliver => {
                 let remembered = self.remember(now, slot, &response, packet);
@@ -104,17 +121,21 @@ impl Forwarder {
         None
     }
 
-    /// Whether a packet answers the exchange it claims to, and how it is laid out.
+    /// Whether a packet answers the exchange it claims to, how it is laid out, and whether it
+    /// answers an earlier attempt.
     fn believe(
         &self,
         connection: ConnectionId,
         packet: &[u8],
         truncated: bool,
-    ) -> Result<(u32, Response), DropReason> {
+    ) -> Result<(u32, Response, bool), DropReason> {
         let is_bare = !is_response(packet);
         let believable = !is_bare || is_bare_error(packet);
         let id = id(packet).filter(|_| believable).ok_or(DropReason::ResponseMalformed)?;
-        let slot = self.exchanges.find(connection, id).ok_or(DropReason::ResponseUnmatched)?;
+        let (slot, is_earlier) = match self.exchanges.find(connection, id) {
+            Some(slot) => (slot, false),
+            None => (self.find_earlier(connection, id)?, true),
+        };
         self.exchanges.prefetch_end(slot);
         let name_len = self.exchanges.name_len(slot);
         if !is_bare && !answers(packet, self.exchanges.query(slot), name_len) {
@@ -127,7 +148,7 @@ impl Forwarder {
             let question_len = if is_bare { 0 } else { name_len + 4 };
             Response::behind(packet, HEADER_LEN + question_len)
         };
-        Ok((slot, response.ok_or(DropReason::ResponseMalformed)?))
+        Ok((slot, response.ok_or(DropReason::ResponseMalformed)?, is_earlier))
     }
 
     /// What the configuration makes of a believed response.
@@ -173,13 +194,10 @@ impl Forwarder {
         self.attempt(now, slot, Reason::NoConnection);
     }
 
-    /// What a response tells about the stream it came on.
-    fn note_stream(&mut self, connection: ConnectionId, response: &Response) {
-        if self.pools.is_stream(connection) {
-            self.pools.prove(connection);
-            if let Some(units) = response.opt.and_then(|opt| opt.keepalive) {
-                self.pools.announce(connection, Duration::from_millis(100 * u64::from(units)));
-            }
+    /// What a response tells about the stream that it came on.
+    fn note_keepalive(&mut self, connection: ConnectionId, response: &Response) {
+        if let Some(units) = response.opt.and_then(|opt| opt.keepalive) {
+            self.pools.announce(connection, Duration::from_millis(100 * u64::from(units)));
         }
     }
 }

@@ -27,8 +27,22 @@ pub(super) struct Connection {
     pub(super) dial_until: Option<Moment>,
     pub(super) dial_link: Link,
     pub(super) dialled_at: Moment,
-    /// It has carried an answer: if the peer closes it, that was between queries.
-    pub(super) proven: bool,
+    /// Answers that it has carried: if the peer closes it then, that was between queries.
+    pub(super) answers: u32,
+    /// Queries that it has carried, those that are on it included.
+    pub(super) carried: u32,
+    /// Queries that were asked elsewhere and whose answers may still come here.
+    pub(super) left: u32,
+    /// So many older queries an answer on this stream has overtaken: its upstream works on that
+    /// many besides another at the same time.
+    pub(super) depth: u32,
+    /// When the stream was connected, and when it last brought an answer or was connected.
+    pub(super) connected_at: Moment,
+    pub(super) progress: Moment,
+    /// It has brought an answer since it was last idle.
+    pub(super) served: bool,
+    /// It stands behind the busy ones that have room.
+    pub(super) set_back: bool,
     /// All that was on it has been answered once.
     pub(super) tried: bool,
     /// The one that it was dialled to replace and why, and whether one was dialled to replace it.
@@ -54,7 +68,14 @@ impl Connection {
             dial_until: None,
             dial_link: Link::OFF,
             dialled_at: Moment::ZERO,
-            proven: false,
+            answers: 0,
+            carried: 0,
+            left: 0,
+            depth: 0,
+            connected_at: Moment::ZERO,
+            progress: Moment::ZERO,
+            served: false,
+            set_back: false,
             tried: false,
             replaces: None,
             replaced: false,

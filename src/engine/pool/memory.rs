@@ -18,5 +18,6 @@ impl Pools {
             + reserved(&self.rearm)
             + reserved(&self.to_dial)
             + reserved(&self.dialling)
+            + self.stalls.reserved()
     }
 }

@@ -97,6 +97,7 @@ impl Pools {
             table.reserve(pools);
         }
         self.to_dial.reserve_exact(self.capacity.saturating_sub(self.to_dial.len()));
+        self.stalls.make_room(self.capacity);
         self.rearm.clear();
     }
 
@@ -125,6 +126,7 @@ impl Pool {
         (self.idle, self.busy, self.retiring) = (before.idle, before.busy, before.retiring);
         (self.peak, self.peak_since) = (before.peak, before.peak_since);
         (self.dials, self.stats) = (before.dials, before.stats);
+        self.pace.take_over(before.pace);
         self.trust.take_over(before.trust);
     }
 }

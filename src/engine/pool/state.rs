@@ -2,7 +2,7 @@
 //!
 //! Counted on demand over all connections, so the data path keeps no books for it.
 
-use super::Pools;
+use super::{Pool, Pools};
 use crate::engine::histogram::add_each;
 use crate::moment::Moment;
 use std::time::Duration;
@@ -25,6 +25,9 @@ pub struct PoolState {
     pub retiring: u64,
     /// The most there may be.
     pub limit: u64,
+    /// Queries that a stream carries at a time, as learnt from the upstream; of datagrams, that a
+    /// batch puts on a connection.
+    pub in_flight: u64,
     /// `max_age`.
     pub max_age: Option<Duration>,
     /// The age of the oldest.
@@ -42,9 +45,19 @@ impl PoolState {
         self.in_use += other.in_use;
         self.retiring += other.retiring;
         self.limit += other.limit;
+        self.in_flight = self.in_flight.max(other.in_flight);
         (self.max_age, self.step) = (other.max_age, other.step);
         self.oldest = self.oldest.max(other.oldest);
         add_each(&mut self.ages, &other.ages);
+    }
+}
+
+impl Pool {
+    fn in_flight_max(&self) -> u64 {
+        match self.settings.streams {
+            true => self.pace.in_flight_max().into(),
+            false => self.settings.max_inflight as u64,
+        }
     }
 }
 
@@ -58,6 +71,7 @@ impl Pools {
                 in_use: pool.busy.len() as u64,
                 retiring: pool.retiring as u64,
                 limit: pool.settings.max_conns as u64,
+                in_flight: pool.in_flight_max(),
                 max_age,
                 step: max_age.map_or(STEP_UNLIMITED, |max_age| max_age / STEPS_OF_MAX_AGE),
                 ..PoolState::default()

@@ -1,14 +1,12 @@
 //! What is different about pools of streams (TCP).
 //!
-//! A stream carries many queries at once and answers come in any order (RFC 7766 §6.2.1.1), so a
-//! pool holds few and fills them, unless it is to spread over many; only one whose oldest query has
-//! waited suspiciously long takes no more. Among the busy ones those that are full stand behind all
-//! others, so that one with room is found at once however many there are. Connecting takes a round
-//! trip, or for ever: each dial has a deadline that follows what dials to this upstream took of
-//! late. And because a query should never pay for the handshake, a stream that grows too old is
-//! replaced first and retires when its successor is connected.
+//! Which stream a query takes is decided in [`super::sharing`]; here is how streams begin and end.
+//! Connecting takes a round trip, or for ever: each dial has a deadline that follows what recent
+//! dials to this upstream took. Because a query should not pay for the handshake, a stream that
+//! grows too old is replaced first and retires when its successor is connected. An upstream may
+//! close a stream whenever it likes: when it does so behind an answer, no query pays for it.
 
-use super::{PoolSettings, Pools, SHARE_CANDIDATES_MAX, TakeError};
+use super::{PoolSettings, Pools};
 use crate::engine::key::ConnectionId;
 use crate::engine::list::List;
 use crate::engine::stats::Reason;
@@ -80,80 +78,9 @@ impl Dials {
 }
 
 impl Pools {
-    /// Finds a stream of `pool` for one query.
-    pub(super) fn take_stream(
-        &mut self,
-        pool: usize,
-        now: Moment,
-        random: u32,
-        suspect: impl Fn(ConnectionId) -> bool,
-    ) -> Result<ConnectionId, TakeError> {
-        self.retire_overdue(pool, now, random);
-        let (slot, shared) = match self.find_stream(pool, suspect) {
-            Some(slot) if self.connections[slot as usize].idle => {
-                self.renew_stream(slot, now, random);
-                self.take_idle(slot);
-                (slot, false)
-            }
-            Some(slot) => (slot, true),
-            None if self.len(pool) >= self.pools[pool].settings.max_conns => {
-                return Err(TakeError::Exhausted);
-            }
-            None if self.pools[pool].dials.are_paused(now) => return Err(TakeError::Paused),
-            None => (self.dial(pool, now, random), false),
-        };
-        let state = &mut self.pools[pool];
-        state.peak = state.peak.max(state.busy.len());
-        state.stats.shared += u64::from(shared);
-        self.connections[slot as usize].outstanding += 1;
-        if state.settings.spread > 1 {
-            // The queries of one turn stay together: they leave by one write.
-            if state.batch.replace((slot, 1)).is_none() {
-                self.batches.push(pool as u32);
-            }
-            self.dial_ahead(pool, now, random);
-        }
-        if !shared || self.is_full(slot) {
-            self.line_up(slot);
-        }
-        Ok(self.id(slot))
-    }
-
-    /// The stream that is there for one more query of `pool`. One that is still being dialled is
-    /// only taken when there is no other.
-    fn find_stream(&self, pool: usize, suspect: impl Fn(ConnectionId) -> bool) -> Option<u32> {
-        let state = &self.pools[pool];
-        let PoolSettings { spread, max_inflight, .. } = state.settings;
-        let member = |slot: &u32| &self.connections[*slot as usize];
-        let room = |slot: &u32| {
-            (member(slot).outstanding as usize) < max_inflight && !suspect(self.id(*slot))
-        };
-        let taken = state.batch.filter(|(slot, left)| *left > 0 && room(slot));
-        if let Some((slot, _)) = taken {
-            return Some(slot);
-        }
-        let idle = || {
-            let idle = state.idle.iter(&self.connections, |member| &member.link);
-            idle.take(SHARE_CANDIDATES_MAX).find(|slot| member(slot).dial_until.is_none())
-        };
-        let busy = || {
-            let busy = state.busy.iter(&self.connections, |member| &member.link);
-            let mut busy = busy.take(SHARE_CANDIDATES_MAX).filter(room);
-            match spread {
-                1 => busy.next(),
-                _ => busy.min_by_key(|slot| member(slot).outstanding),
-            }
-        };
-        let found = match state.busy.len() < spread {
-            true => idle().or_else(busy),
-            false => busy().or_else(idle),
-        };
-        found.or_else(|| state.idle.front())
-    }
-
     /// Dials one more beside the traffic if the pool has fewer than it spreads over. It grows only
     /// as far as it is rotated fast enough to keep its streams from expiring.
-    fn dial_ahead(&mut self, pool: usize, now: Moment, random: u32) {
+    pub(super) fn dial_ahead(&mut self, pool: usize, now: Moment, random: u32) {
         let state = &self.pools[pool];
         let PoolSettings { spread, max_conns, expire, .. } = state.settings;
         let slow = |slot: u32| self.connections[slot as usize].idle_since.plus(expire / 4) <= now;
@@ -180,28 +107,6 @@ impl Pools {
         self.to_dial.push(self.id(slot));
     }
 
-    /// Whether the stream in `slot` carries as many queries as it may.
-    pub(super) fn is_full(&self, slot: u32) -> bool {
-        let member = &self.connections[slot as usize];
-        let settings = &self.pools[member.pool as usize].settings;
-        settings.streams && member.outstanding as usize >= settings.max_inflight
-    }
-
-    /// Has the busy stream in `slot` stand behind all others if it is full, and else before them.
-    pub(super) fn line_up(&mut self, slot: u32) {
-        let (full, member) = (self.is_full(slot), &self.connections[slot as usize]);
-        if member.retiring.is_some() {
-            return;
-        }
-        let busy = &mut self.pools[member.pool as usize].busy;
-        busy.remove(&mut self.connections, slot, |member| &mut member.link);
-        if full {
-            busy.push_back(&mut self.connections, slot, |member| &mut member.link);
-        } else {
-            busy.push_front(&mut self.connections, slot, |member| &mut member.link);
-        }
-    }
-
     /// The stream is connected.
     pub fn connected(&mut self, connection: ConnectionId, now: Moment) {
         let Some(slot) = self.slot(connection) else { return };
@@ -210,7 +115,10 @@ impl Pools {
         let replaces = member.replaces;
         if member.dial_until.is_some() {
             self.pools[pool].dials.took(elapsed);
+            self.pools[pool].pace.connected(elapsed);
             self.end_dial(slot);
+            let member = &mut self.connections[slot as usize];
+            (member.connected_at, member.progress) = (now, now);
         }
         // That is as much as can be known of whom it leads to before it is used.
         if !std::mem::replace(&mut self.connections[slot as usize].tried, true) {
@@ -242,29 +150,25 @@ impl Pools {
         slot.is_some_and(|slot| self.connections[slot as usize].dial_until.is_some())
     }
 
-    /// The stream has carried an answer.
-    pub fn prove(&mut self, connection: ConnectionId) {
-        if let Some(slot) = self.slot(connection) {
-            self.connections[slot as usize].proven = true;
-        }
-    }
-
-    /// The peer has closed or reset the stream, which is about to be broken off. True if that was
-    /// between queries, as far as anybody can know: the stream had worked, so what is on it now may
-    /// try again elsewhere at no cost. Streams that have been idle for longer are as dead, and are
-    /// closed with it.
-    pub fn was_closed_between_queries(&mut self, connection: ConnectionId) -> bool {
+    /// The upstream or the network has ended the stream, which is about to be broken off. True if
+    /// that was behind an answer: what is on it now is to be asked again at no cost (RFC 7766
+    /// §6.2.4). If it has not answered since it was idle, streams that have been idle for longer
+    /// are as dead, and are closed with it.
+    pub fn ended(&mut self, connection: ConnectionId, now: Moment) -> bool {
         let Some(slot) = self.slot(connection) else { return false };
         let member = &self.connections[slot as usize];
-        let (pool, proven, dialled_at) = (member.pool as usize, member.proven, member.dialled_at);
-        if proven {
+        let (pool, answers, dialled_at) = (member.pool as usize, member.answers, member.dialled_at);
+        let cut_off = member.outstanding > 0;
+        if answers > 0 && member.served {
+            self.pools[pool].pace.ended(now, answers, cut_off);
+        } else if answers > 0 && cut_off {
             while let Some(idle) = self.pools[pool].idle.front()
                 && self.connections[idle as usize].dialled_at <= dialled_at
             {
                 self.close(idle, Reason::Failed);
             }
         }
-        proven
+        answers > 0
     }
 
     /// The upstream will close idle streams after `limit` (RFC 7828 §3.4): we close them before.
@@ -311,9 +215,15 @@ impl Pools {
         dials.filter(|slot| self.connections[*slot as usize].replaces.is_some()).count()
     }
 
-    pub(super) fn begin_dial(&mut self, slot: u32, now: Moment) {
+    /// What is different about a stream that was taken to be dialled: nothing is known of it yet,
+    /// and its dial has a deadline.
+    pub(super) fn begin_stream(&mut self, slot: u32, now: Moment) {
         let member = &mut self.connections[slot as usize];
+        (member.answers, member.carried, member.left, member.depth) = (0, 0, 0, 0);
+        (member.served, member.set_back) = (false, false);
         let pool = member.pool;
+        let state = &mut self.pools[pool as usize];
+        state.stats.limited += u64::from(state.pace.is_limited());
         let dials = &mut self.pools[pool as usize].dials;
         let until = now.plus(dials.timeout());
         member.dial_until = Some(until);
@@ -356,7 +266,7 @@ impl Pools {
         let PoolSettings { streams, max_age, max_conns, .. } = self.pools[pool].settings;
         let full = self.pools[pool].len() >= max_conns;
         // A successor that nobody has used needs none: else an idle pool would dial for ever.
-        let wanted = streams && member.proven && !member.replaced && !full;
+        let wanted = streams && member.answers > 0 && !member.replaced && !full;
         let Some(max_age) = max_age.filter(|_| wanted) else {
             return false;
         };
@@ -409,8 +319,8 @@ impl Pools {
 
 #[cfg(test)]
 mod tests {
-    use super::super::TrustSettings;
-    use super::{DIAL_FIRST, DIAL_MIN, PoolSettings, Pools, TakeError};
+    use super::super::{TakeError, TrustSettings};
+    use super::{DIAL_FIRST, DIAL_MIN, PoolSettings, Pools};
     use crate::engine::key::ConnectionId;
     use crate::moment::Moment;
     use std::time::Duration;
@@ -440,7 +350,12 @@ mod tests {
     }
 
     fn take(pools: &mut Pools, now: Moment) -> ConnectionId {
-        pools.take(0, now, || 0, |_| false).unwrap()
+        pools.take(0, now, || 0, |_, _| false).unwrap()
+    }
+
+    fn answered(pools: &mut Pools, stream: ConnectionId) {
+        let now = pools.now;
+        pools.answered(stream, now, now, |_| 0);
     }
 
     #[test]
@@ -448,7 +363,7 @@ mod tests {
         let mut pools = pools(Some(10 * SECOND));
         let old = take(&mut pools, at(0.0));
         pools.connected(old, at(0.1));
-        pools.prove(old);
+        answered(&mut pools, old);
         pools.release(old, at(0.2), false);
         pools.sweep(0, at(9.5), 0);
         let new = pools.next_dial().expect("make before break");
@@ -465,7 +380,7 @@ mod tests {
         let mut pools = Pools::new([PoolSettings { max_inflight: 2, ..settings(None) }]);
         let full: Vec<_> = (0..200).map(|_| take(&mut pools, at(0.0))).collect();
         assert_eq!(pools.len(0), 100, "two on each");
-        let none = pools.take(0, at(0.0), || 0, |_| false);
+        let none = pools.take(0, at(0.0), || 0, |_, _| false);
         assert_eq!(none, Err(TakeError::Exhausted));
         // Of the one dialled last and of one in the middle a query ends.
         for stream in [full[199], full[101]] {
@@ -487,7 +402,7 @@ mod tests {
             connect_all(&mut pools, now);
             pools.connected(stream, now);
             pools.end_batches();
-            pools.prove(stream);
+            answered(&mut pools, stream);
             pools.release(stream, now.plus(SECOND / 100), false);
             taken.push(stream);
             now = now.plus(pause);
@@ -508,7 +423,7 @@ mod tests {
         let round: std::collections::HashSet<_> = taken[taken.len() - 8..].iter().collect();
         assert_eq!(round.len(), 8, "each once in a round");
         // The queries of one turn stay together.
-        let turn = [(); 5].map(|()| take(&mut pools, at(3.0)));
+        let turn = [(); 4].map(|()| take(&mut pools, at(3.0)));
         assert!(turn.iter().all(|stream| *stream == turn[0]), "{turn:?}");
         pools.end_batches();
         assert_ne!(take(&mut pools, at(3.0)), turn[0]);
@@ -527,7 +442,8 @@ mod tests {
         let (mut pools, _) = spread_over(8, SECOND / 20, 2);
         let known = pools.len(0);
         let mut taken = Vec::new();
-        for _ in 0..20 {
+        // As many as those that are connected carry before another is taken.
+        for _ in 0..4 * known {
             taken.push(take(&mut pools, at(0.2)));
             pools.end_batches();
         }
@@ -590,7 +506,7 @@ mod tests {
         let mut pools = Pools::new([one]);
         let [old, other] = [(); 2].map(|()| take(&mut pools, at(0.0)));
         [old, other].iter().for_each(|stream| pools.connected(*stream, at(0.1)));
-        pools.prove(old);
+        answered(&mut pools, old);
         pools.release(old, at(9.0), false);
         pools.sweep(0, at(9.5), 0);
         pools.next_dial().expect("make before break");

@@ -40,7 +40,7 @@ fn at(seconds: f64) -> Moment {
 
 /// Takes a connection as the only query of its batch. No jitter.
 fn take(pools: &mut Pools, now: Moment) -> ConnectionId {
-    let taken = pools.take(0, now, || 0, |_| false).unwrap();
+    let taken = pools.take(0, now, || 0, |_, _| false).unwrap();
     pools.end_batches();
     pools.check_invariants();
     taken
@@ -87,13 +87,13 @@ fn whoever_could_not_be_believed_is_not_dialled_again_at_once() {
     pools.pause_dials(first, at(0.0));
     pools.break_off(first);
     give(&mut pools, first, at(0.0));
-    assert_eq!(pools.take(0, at(0.099), || 0, |_| false), Err(TakeError::Paused));
+    assert_eq!(pools.take(0, at(0.099), || 0, |_, _| false), Err(TakeError::Paused));
     let second = take(&mut pools, at(0.1));
     pools.connected(second, at(0.1));
     // One that is connected serves on, whatever became of another.
     pools.pause_dials(second, at(0.2));
     assert_eq!(take(&mut pools, at(0.2)), second);
-    assert_eq!(pools.take(0, at(0.2), || 0, |_| false), Err(TakeError::Paused));
+    assert_eq!(pools.take(0, at(0.2), || 0, |_, _| false), Err(TakeError::Paused));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn the_connection_longest_unused_is_taken_first() {
 fn a_batch_takes_a_connection_whole_and_it_comes_back_when_all_have_ended() {
     let mut pools = pools(PoolSettings { max_inflight: 64, ..settings() });
     let batch: BTreeSet<_> =
-        (0..5).map(|_| pools.take(0, at(0.0), || 0, |_| false).unwrap()).collect();
+        (0..5).map(|_| pools.take(0, at(0.0), || 0, |_, _| false).unwrap()).collect();
     pools.end_batches();
     assert_eq!(batch.len(), 1);
     let first = *batch.first().unwrap();
@@ -135,7 +135,7 @@ fn a_batch_puts_no_more_than_max_inflight_on_a_connection() {
     let mut pools = pools(PoolSettings { max_inflight: 4, ..settings() });
     let mut loads = BTreeMap::new();
     for _ in 0..10 {
-        *loads.entry(pools.take(0, at(0.0), || 0, |_| false).unwrap()).or_insert(0) += 1;
+        *loads.entry(pools.take(0, at(0.0), || 0, |_, _| false).unwrap()).or_insert(0) += 1;
     }
     let mut loads: Vec<_> = loads.into_values().collect();
     loads.sort_unstable();
@@ -145,14 +145,14 @@ fn a_batch_puts_no_more_than_max_inflight_on_a_connection() {
 #[test]
 fn the_end_of_a_turn_ends_the_batches_of_all_pools() {
     let mut pools = Pools::new([PoolSettings { max_inflight: 64, ..settings() }; 2]);
-    let mut take = |pool| pools.take(pool, at(0.0), || 0, |_| false).unwrap();
+    let mut take = |pool| pools.take(pool, at(0.0), || 0, |_, _| false).unwrap();
     let before = [take(0), take(1), take(0), take(1)];
     assert_eq!((before[0], before[1]), (before[2], before[3]));
     assert_ne!(before[0], before[1]);
     pools.end_batches();
     for (pool, taken) in [(0, before[0]), (1, before[1])] {
         assert_eq!(pools.pool_of(taken), Some(pool));
-        assert_ne!(pools.take(pool, at(0.0), || 0, |_| false).unwrap(), taken);
+        assert_ne!(pools.take(pool, at(0.0), || 0, |_, _| false).unwrap(), taken);
     }
 }
 
@@ -161,7 +161,7 @@ fn a_connection_whose_queries_end_within_the_batch_comes_back_all_the_same() {
     for expire in [EXPIRE, Duration::ZERO] {
         let mut pools = pools(PoolSettings { expire, max_inflight: 64, ..settings() });
         for _ in 0..3 {
-            let taken = pools.take(0, at(0.0), || 0, |_| false).unwrap();
+            let taken = pools.take(0, at(0.0), || 0, |_, _| false).unwrap();
             assert!(pools.is_open(taken), "a connection was handed out that is closed");
             give(&mut pools, taken, at(0.0));
         }
@@ -220,7 +220,7 @@ fn exhausted_means_that_all_are_about_to_be_closed() {
     }
     assert_eq!(take(&mut pools, at(1.0)), taken[99], "the last one that can be shared");
     pools.break_off(taken[99]);
-    assert_eq!(pools.take(0, at(1.0), || 0, |_| false), Err(TakeError::Exhausted));
+    assert_eq!(pools.take(0, at(1.0), || 0, |_, _| false), Err(TakeError::Exhausted));
     pools.check_invariants();
 }
 
@@ -259,7 +259,7 @@ fn with_an_expiry_of_zero_nothing_is_reused_and_the_keeper_is_left_alone() {
     assert_eq!(closed(&mut pools), set(&taken));
     assert_eq!((pools.len(0), pools.stats(0).expired), (0, 5));
     // More busy than the spread: there is nothing to shrink, so nothing to be woken for.
-    (0..3).for_each(|_| assert!(pools.take(0, at(2.0), || 0, |_| false).is_ok()));
+    (0..3).for_each(|_| assert!(pools.take(0, at(2.0), || 0, |_, _| false).is_ok()));
     assert_eq!(requests(&mut pools), []);
 }
 
@@ -305,7 +305,7 @@ fn a_connection_that_is_never_idle_does_not_outlast_max_age() {
     }
     sweep(&mut pools, at(60.0));
     assert_eq!(requests(&mut pools), [], "nothing can be done before its query ends");
-    assert_eq!(pools.take(0, at(60.0), || 0, |_| false), Err(TakeError::Exhausted));
+    assert_eq!(pools.take(0, at(60.0), || 0, |_, _| false), Err(TakeError::Exhausted));
     give(&mut pools, connection, at(60.5));
     assert_eq!(closed(&mut pools), set(&[connection]));
     assert_ne!(take(&mut pools, at(60.5)), connection);
@@ -317,7 +317,7 @@ fn connections_dialled_together_do_not_retire_together() {
     let expire = 1_000 * SECOND;
     let mut pools = pools(PoolSettings { max_age: Some(max_age), expire, ..settings() });
     for step in 0..1_000 {
-        pools.take(0, at(0.0), || scattered(step), |_| false).unwrap();
+        pools.take(0, at(0.0), || scattered(step), |_, _| false).unwrap();
         pools.end_batches();
     }
     let taken: Vec<_> = (0..1_000).map(|place| pools.id(place)).collect();
@@ -377,7 +377,7 @@ fn a_pool_shrinks_to_what_it_needed_in_a_whole_expiry_period() {
 #[test]
 fn a_connection_that_kept_silent_is_closed_and_not_reused() {
     let mut pools = pools(PoolSettings { max_inflight: 3, ..settings() });
-    let silent = [(); 3].map(|()| pools.take(0, at(0.0), || 0, |_| false).unwrap())[0];
+    let silent = [(); 3].map(|()| pools.take(0, at(0.0), || 0, |_, _| false).unwrap())[0];
     pools.end_batches();
     give(&mut pools, silent, at(1.0));
     pools.release(silent, at(2.0), true);
@@ -395,10 +395,10 @@ fn a_connection_that_fails_takes_no_new_query_and_is_closed_when_empty() {
     let idle = burst(&mut pools, 1, at(0.0))[0];
     pools.break_off(idle);
     assert_eq!(closed(&mut pools), set(&[idle]), "nothing was on it");
-    let busy = pools.take(0, at(0.0), || 0, |_| false).unwrap();
+    let busy = pools.take(0, at(0.0), || 0, |_, _| false).unwrap();
     pools.break_off(busy);
     pools.check_invariants();
-    let within_batch = pools.take(0, at(0.0), || 0, |_| false).unwrap();
+    let within_batch = pools.take(0, at(0.0), || 0, |_, _| false).unwrap();
     assert_ne!(within_batch, busy, "not even for the rest of its batch");
     assert!(pools.is_open(busy));
     give(&mut pools, busy, at(0.0));
@@ -438,7 +438,7 @@ fn the_keeper_is_asked_for_exactly_the_earliest_instant() {
 #[test]
 fn a_request_that_could_not_be_delivered_is_made_again() {
     let mut pools = Pools::new([settings(); 2]);
-    let taken = [0, 1].map(|pool| pools.take(pool, at(0.0), || 0, |_| false).unwrap());
+    let taken = [0, 1].map(|pool| pools.take(pool, at(0.0), || 0, |_, _| false).unwrap());
     pools.end_batches();
     taken.iter().for_each(|connection| give(&mut pools, *connection, at(0.0)));
     let (pool, due) = pools.next_request().unwrap();

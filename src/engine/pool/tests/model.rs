@@ -319,7 +319,7 @@ impl Pair {
 
     fn take(&mut self, pool: usize) {
         let random = self.random.next_u32();
-        let taken = self.pools.take(pool, self.now, || random, |_| false);
+        let taken = self.pools.take(pool, self.now, || random, |_, _| false);
         assert_eq!(taken, self.twins[pool].take(self.now, random, taken));
         self.outstanding.extend(taken.map(|id| (pool, id)));
     }

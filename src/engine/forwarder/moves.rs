@@ -1,0 +1,126 @@
+//! Queries that are stuck behind others on a stream, and what becomes of their two attempts.
+//!
+//! An upstream that answers in order makes every query on a stream wait for the slowest. A query
+//! that has waited behind others for longer than is usual is asked again on another stream, and
+//! that is no failure of anybody. The place that it has left counts on: the first of the two
+//! answers is delivered, the other is dropped when it comes. How many queries may move is bounded:
+//! for each query here, for all by what the pool's answers pay for.
+
+use super::{Forwarder, Outgoing};
+use crate::engine::key::ConnectionId;
+use crate::engine::message::id;
+use crate::engine::pool::Stall;
+use crate::engine::stats::DropReason;
+use crate::moment::Moment;
+use rand_chacha::rand_core::Rng;
+use std::time::Duration;
+
+/// So often a query is asked again for being stuck.
+const MOVES_MAX: u32 = 3;
+
+impl Forwarder {
+    /// Moves the queries that are stuck on a stream.
+    pub(super) fn relieve(&mut self, now: Moment, stall: &Stall) {
+        let connection = stall.connection;
+        let (mut stuck, mut again) = (false, None);
+        let mut next = self.exchanges.behind(connection, stall.at_work);
+        while let Some(slot) = next {
+            next = self.exchanges.next_on(connection, slot);
+            let patience = stall.patience.min(self.exchanges.attempt_timeout(slot) / 2);
+            let due = self.exchanges.attempt_began(slot).max(stall.since).plus(patience);
+            if now < due {
+                again = again.or(Some(due));
+                break;
+            }
+            stuck = true;
+            if self.exchanges.get(slot).moves >= MOVES_MAX {
+                self.pools.count_unmoved(connection);
+            } else if !self.move_apart(now, slot, connection) {
+                self.pools.count_unmoved(connection);
+                again = Some(now.plus(patience));
+                break;
+            }
+        }
+        self.pools.note_stall(now, stall, stuck, again);
+    }
+
+    /// Whether the query that was sent with this id waits for its response there, be it that it was
+    /// asked again on another stream since. `None`: it does not, and its id is free.
+    pub fn awaits(&self, send: &Outgoing, sent: u16) -> Option<bool> {
+        if self.query(send).and_then(id) == Some(sent) {
+            return Some(true);
+        }
+        match self.find_earlier(send.connection, sent) {
+            Ok(_) => Some(true),
+            Err(DropReason::ResponseRepeated) => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    /// Asks the query in `slot` again on another stream than `connection`. False: there is none.
+    fn move_apart(&mut self, now: Moment, slot: u32, connection: ConnectionId) -> bool {
+        let (random, exchanges) = (self.random.next_u32(), &self.exchanges);
+        let waits = |connection, patience: Duration| exchanges.waits(connection, now, patience);
+        let Ok(other) = self.pools.take_apart(connection, now, random, waits) else { return false };
+        debug_assert_ne!(other, connection, "it would be stuck again");
+        self.leave(slot);
+        self.pools.release(connection, now, false);
+        self.exchanges.get(slot).moves += 1;
+        let upstream = self.upstream_of(slot);
+        let (_, transport) = self.exchanges.last_asked(slot);
+        let way = self.way_to(upstream, transport);
+        let edns = self.speaks_edns(now, slot, upstream);
+        self.send_on(now, slot, upstream, (other, way), edns);
+        true
+    }
+
+    /// The query in `slot` waits no more on its stream, though its answer may come there.
+    fn leave(&mut self, slot: u32) -> Option<ConnectionId> {
+        let left = self.exchanges.leave_attempt(slot)?;
+        self.pools.count_left(left.connection, true);
+        if let Some(forgotten) = left.forgotten {
+            self.pools.count_left(forgotten, false);
+        }
+        Some(left.connection)
+    }
+
+    /// The exchange that waits, besides elsewhere, on `connection` for a response with `id`.
+    #[cold]
+    pub(super) fn find_earlier(
+        &self,
+        connection: ConnectionId,
+        id: u16,
+    ) -> Result<u32, DropReason> {
+        let found = self.exchanges.find_earlier(connection, id);
+        let slot = found.ok_or(DropReason::ResponseUnmatched)?;
+        // If it has gone on to another upstream, that is to answer.
+        let pool = |connection| self.pools.pool_of(connection);
+        let same = |slot: &u32| self.exchanges.connection(*slot).and_then(pool) == pool(connection);
+        slot.ok().filter(same).ok_or(DropReason::ResponseRepeated)
+    }
+
+    /// `packet`, on `connection`, is for an earlier attempt.
+    #[cold]
+    pub(super) fn end_earlier(&mut self, now: Moment, connection: ConnectionId, packet: &[u8]) {
+        let Some(id) = id(packet) else { return };
+        self.exchanges.end_earlier(connection, id);
+        self.pools.count_left(connection, false);
+        self.pools.answered(connection, now, now, |_| 0);
+    }
+
+    /// The exchange in `slot` is answered by `packet`, on `connection`, where it had waited before
+    /// it was asked again: that attempt is over, too.
+    #[cold]
+    pub(super) fn end_elsewhere(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        connection: ConnectionId,
+        packet: &[u8],
+    ) {
+        self.end_earlier(now, connection, packet);
+        if let Some(other) = self.leave(slot) {
+            self.pools.release(other, now, false);
+        }
+    }
+}

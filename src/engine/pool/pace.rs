@@ -1,0 +1,301 @@
+//! How many queries a stream of a pool carries at a time, learnt from its upstream.
+//!
+//! Many servers answer the queries of a connection strictly in order: one that takes seconds holds
+//! up all behind it. Others close a connection after so many answers. Neither says so, so a pool
+//! begins with few queries on a stream and learns. Three numbers: the *window*, the queries that a
+//! stream carries before another is taken; the *patience*, how long a query waits behind others;
+//! and the *limit* of an upstream that closes. The window grows with each answer in time on a full
+//! stream and is halved when a query was stuck. Connections and repeated queries beyond the
+//! necessary are paid for with answers, so that an upstream that hangs cannot run up a bill.
+
+use crate::moment::Moment;
+use std::time::Duration;
+
+/// The window that a pool begins with.
+const WINDOW_FIRST: u32 = 4;
+/// After a query was stuck: so many answers in time on full streams widen the window by one.
+const WIDENING: u32 = 64;
+/// No query is thought to be stuck earlier than this; any that waits behind others for longer than
+/// the other, however slow the upstream.
+const PATIENCE_MIN: Duration = Duration::from_millis(50);
+const PATIENCE_MAX: Duration = Duration::from_millis(500);
+/// The estimate of the usual time moves by this part of itself with each answer.
+const USUAL_STEP: u32 = 16;
+/// So many answers pay for one extra: a stream dialled early or a query asked again.
+const EXTRA_PRICE: u32 = 2;
+/// Extras that are saved up at most, and that a pool begins with.
+const EXTRAS_MAX: u32 = 128;
+/// What an upstream's ends have taught is forgotten after so long without another such end.
+const LIMIT_KEPT: Duration = Duration::from_secs(60);
+
+/// What an upstream that closes its connections after a few answers is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit {
+    /// Queries on a connection at a time.
+    at_once: u32,
+    /// Queries on a connection in all, if the last ends came after equally many answers.
+    in_all: Option<u32>,
+    until: Moment,
+}
+
+/// What one pool has learnt.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// `max_inflight`.
+    window_max: u32,
+    window: u32,
+    /// A query was stuck: the window grows slowly from now on.
+    cautious: bool,
+    in_time: u32,
+    next_cut: Moment,
+    /// The median of what the upstream takes for a query; `None` before anything is known.
+    usual: Option<Duration>,
+    /// Answers that can pay for extras.
+    saved: u32,
+    /// After how many answers a connection ended last with queries on it.
+    last_end: Option<u32>,
+    limit: Option<Limit>,
+}
+
+impl Pace {
+    /// Nothing is known of the upstream yet.
+    pub(super) fn new(max_inflight: usize) -> Self {
+        let window_max = u32::try_from(max_inflight).unwrap_or(u32::MAX);
+        Self {
+            window_max,
+            window: WINDOW_FIRST.min(window_max),
+            cautious: false,
+            in_time: 0,
+            next_cut: Moment::ZERO,
+            usual: None,
+            saved: EXTRAS_MAX * EXTRA_PRICE,
+            last_end: None,
+            limit: None,
+        }
+    }
+
+    /// Goes on under another `max_inflight` with what `before` has learnt.
+    pub(super) fn take_over(&mut self, before: Self) {
+        let window_max = self.window_max;
+        *self = Self { window_max, window: before.window.min(window_max), ..before };
+    }
+
+    /// Queries that a stream carries before another is taken.
+    pub(super) fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// The same for who looks at it, with the limit of an upstream that closes.
+    pub(super) fn in_flight_max(&self) -> u32 {
+        self.limit.map_or(self.window, |limit| self.window.min(limit.at_once))
+    }
+
+    /// How long a query waits behind others on a stream before it is asked elsewhere.
+    pub(super) fn patience(&self) -> Duration {
+        (2 * self.usual.unwrap_or_default()).clamp(PATIENCE_MIN, PATIENCE_MAX)
+    }
+
+    /// A dial took so long: at least a round trip, which is all that is known at first.
+    pub(super) fn connected(&mut self, took: Duration) {
+        self.usual.get_or_insert(took.min(PATIENCE_MAX));
+    }
+
+    /// A query was answered after `took`, the time behind others on its stream excluded; `load`:
+    /// queries on the stream, itself included.
+    #[inline]
+    pub(super) fn answered(&mut self, took: Duration, load: u32) {
+        let usual = self.usual.get_or_insert(took);
+        let step = *usual / USUAL_STEP + Duration::from_micros(1);
+        *usual = if took > *usual { *usual + step } else { usual.saturating_sub(step) };
+        self.saved = (self.saved + 1).min(EXTRAS_MAX * EXTRA_PRICE);
+        if load >= self.window && self.window < self.window_max && took <= PATIENCE_MIN.max(*usual)
+        {
+            self.in_time += 1;
+            if !self.cautious || self.in_time >= WIDENING {
+                (self.window, self.in_time) = (self.window + 1, 0);
+            }
+        }
+    }
+
+    /// A query was stuck on a stream whose upstream is known to work on `depth` queries besides
+    /// the oldest. Once in the time of a patience: streams get stuck together.
+    pub(super) fn stuck(&mut self, now: Moment, depth: u32) {
+        if now < self.next_cut {
+            return;
+        }
+        self.next_cut = now.plus(self.patience());
+        self.cautious = true;
+        self.in_time = 0;
+        let known = (depth + 1).min(self.window_max);
+        self.window = (self.window / 2).max(known).min(self.window.max(known));
+    }
+
+    /// Pays for an extra. False: there is nothing to pay with.
+    pub(super) fn pays(&mut self) -> bool {
+        let left = self.saved.checked_sub(EXTRA_PRICE);
+        left.inspect(|left| self.saved = *left).is_some()
+    }
+
+    /// The upstream has closed a connection that had carried `answers`, at least one, since it was
+    /// last idle; `cut_off`: with queries on it.
+    pub(super) fn ended(&mut self, now: Moment, answers: u32, cut_off: bool) {
+        if let Some(limit) = self.limit.as_mut().filter(|limit| answers == limit.at_once) {
+            limit.until = now.plus(LIMIT_KEPT);
+        }
+        if !cut_off {
+            return;
+        }
+        if let Some(last) = self.last_end.replace(answers) {
+            let in_all = (last == answers).then_some(answers);
+            let (at_once, until) = (last.min(answers), now.plus(LIMIT_KEPT));
+            self.limit = Some(Limit { at_once, in_all, until });
+        }
+    }
+
+    /// Whether the upstream is known to close its connections after a few answers.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limit.is_some_and(|limit| limit.at_once < self.window_max)
+    }
+
+    /// What was learnt about ends is forgotten if it has become old.
+    pub(super) fn forget_old(&mut self, now: Moment) {
+        if self.limit.is_some_and(|limit| limit.until <= now) {
+            self.forget_limit();
+        }
+    }
+
+    /// The upstream has not closed a connection that it was expected to close.
+    pub(super) fn forget_limit(&mut self) {
+        (self.limit, self.last_end) = (None, None);
+    }
+
+    /// Whether a connection with so many queries on it, of so many in all, takes no other because
+    /// its upstream would close it.
+    pub(super) fn is_at_limit(&self, at_once: u32, carried: u32) -> bool {
+        let reached =
+            |limit: Limit| at_once >= limit.at_once || limit.in_all.is_some_and(|n| carried >= n);
+        self.limit.is_some_and(reached)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EXTRA_PRICE, EXTRAS_MAX, LIMIT_KEPT, PATIENCE_MAX, PATIENCE_MIN, Pace, WIDENING};
+    use crate::moment::Moment;
+    use std::time::Duration;
+
+    const QUICK: Duration = Duration::from_micros(300);
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_nanos(ms * 1_000_000)
+    }
+
+    fn answer(pace: &mut Pace, count: u32) {
+        (0..count).for_each(|_| pace.answered(QUICK, pace.window()));
+    }
+
+    #[test]
+    fn the_window_widens_with_answers_on_full_streams_up_to_max_inflight() {
+        let mut pace = Pace::new(32);
+        assert_eq!(pace.window(), 4);
+        (0..100).for_each(|_| pace.answered(QUICK, 3));
+        assert_eq!(pace.window(), 4, "no stream was full");
+        answer(&mut pace, 27);
+        assert_eq!(pace.window(), 31);
+        answer(&mut pace, 100);
+        assert_eq!(pace.window(), 32);
+        assert_eq!(Pace::new(2).window(), 2, "max_inflight is the upper bound");
+    }
+
+    #[test]
+    fn slow_answers_do_not_widen_it() {
+        let mut pace = Pace::new(32);
+        (0..10).for_each(|_| pace.answered(QUICK, 1));
+        pace.answered(PATIENCE_MIN * 2, 4);
+        assert_eq!(pace.window(), 4);
+    }
+
+    #[test]
+    fn a_stuck_query_halves_it_once_in_a_patience_and_it_grows_slowly_then() {
+        let mut pace = Pace::new(32);
+        answer(&mut pace, 28);
+        for ms in [0, 10, 49] {
+            pace.stuck(at(ms), 0);
+            assert_eq!(pace.window(), 16, "after {ms} ms");
+        }
+        for window in [8, 4, 2, 1, 1] {
+            pace.stuck(pace.next_cut, 0);
+            assert_eq!(pace.window(), window);
+        }
+        answer(&mut pace, WIDENING);
+        assert_eq!(pace.window(), 2);
+    }
+
+    #[test]
+    fn it_is_never_smaller_than_what_answers_out_of_order_have_shown() {
+        let mut pace = Pace::new(32);
+        answer(&mut pace, 28);
+        for _ in 0..3 {
+            pace.stuck(pace.next_cut, 22);
+            assert_eq!(pace.window(), 23);
+        }
+    }
+
+    #[test]
+    fn patience_follows_what_is_usual_within_bounds() {
+        let mut pace = Pace::new(32);
+        assert_eq!(pace.patience(), PATIENCE_MIN);
+        pace.connected(Duration::from_millis(80));
+        assert_eq!(pace.patience(), Duration::from_millis(160));
+        (0..200).for_each(|_| pace.answered(QUICK, 1));
+        assert_eq!(pace.patience(), PATIENCE_MIN);
+        // One slow name in four does not make slowness usual.
+        for number in 0..1_000 {
+            let slow = number % 4 == 0;
+            pace.answered(if slow { Duration::from_secs(1) } else { QUICK }, 1);
+        }
+        assert_eq!(pace.patience(), PATIENCE_MIN);
+        (0..1_000).for_each(|_| pace.answered(Duration::from_secs(2), 1));
+        assert_eq!(pace.patience(), PATIENCE_MAX);
+    }
+
+    #[test]
+    fn extras_are_paid_for_with_answers() {
+        let mut pace = Pace::new(32);
+        let spent = (0..1_000).take_while(|_| pace.pays()).count();
+        assert_eq!(spent, EXTRAS_MAX as usize);
+        (0..10 * EXTRA_PRICE).for_each(|_| pace.answered(QUICK, 1));
+        assert_eq!((0..1_000).take_while(|_| pace.pays()).count(), 10);
+    }
+
+    #[test]
+    fn two_ends_after_equally_many_answers_are_a_limit_for_each_connection() {
+        let mut pace = Pace::new(32);
+        pace.ended(at(0), 2, true);
+        assert!(!pace.is_at_limit(31, 100) && !pace.is_limited());
+        pace.ended(at(1), 2, true);
+        assert!(pace.is_limited());
+        assert_eq!(
+            [(0, 0), (1, 1), (2, 2), (0, 2)].map(|(a, b)| pace.is_at_limit(a, b)),
+            [false, false, true, true]
+        );
+        // An end that was expected keeps it in force.
+        pace.ended(at(59_000), 2, false);
+        pace.forget_old(at(60_001));
+        assert!(pace.is_limited());
+        pace.forget_old(at(59_000).plus(LIMIT_KEPT));
+        assert!(!pace.is_limited() && !pace.is_at_limit(100, 100));
+    }
+
+    #[test]
+    fn ends_after_unequal_answers_limit_what_is_on_a_connection_at_once() {
+        let mut pace = Pace::new(32);
+        [7, 3].iter().for_each(|answers| pace.ended(at(0), *answers, true));
+        assert_eq!([(2, 100), (3, 3)].map(|(a, b)| pace.is_at_limit(a, b)), [false, true]);
+        assert_eq!((pace.window(), pace.in_flight_max()), (4, 3));
+        // Ends without a query on the connection are as every server's.
+        let mut pace = Pace::new(32);
+        (0..5).for_each(|_| pace.ended(at(0), 1, false));
+        assert!(!pace.is_limited());
+    }
+}

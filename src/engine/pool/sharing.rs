@@ -1,0 +1,380 @@
+//! Which stream a query takes, and which queries are stuck on one.
+//!
+//! A stream carries many queries at a time, and answers come in any order (RFC 7766 §6.2.1.1), so
+//! a pool holds few streams and fills them, unless it is to spread over many. How many a stream
+//! carries is learnt ([`super::pace`]): it is *full* with as many as the window or the limit says,
+//! and *blocked* while a query on it has waited for longer than the patience behind which the
+//! upstream is not known to work on another. Neither takes a query while another stream can be had;
+//! both are fuller rather than that a query has none. Among the busy streams those that are full or
+//! blocked stand behind all others, so that one with room is found at once however many there are.
+
+use super::{PoolSettings, Pools, TakeError};
+use crate::engine::key::ConnectionId;
+use crate::engine::stats::Reason;
+use crate::moment::Moment;
+use std::time::Duration;
+
+/// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
+/// bound on the cost of a batch, not of fairness, since those looked at go to the end.
+const SHARE_CANDIDATES_MAX: usize = 64;
+/// While so many streams of a pool are being dialled, the busy ones are filled instead.
+const DIALS_MAX: usize = 4;
+/// An upstream that closes its connections does so within this time of the last answer.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// A stream on which queries may be stuck behind others.
+#[derive(Clone, Copy, Debug)]
+pub struct Stall {
+    /// Which one.
+    pub connection: ConnectionId,
+    /// So many of the oldest queries on it are not stuck: the upstream is working on them.
+    pub at_work: usize,
+    /// No query on it was sent earlier.
+    pub since: Moment,
+    /// A query behind those is stuck that has waited for so long.
+    pub patience: Duration,
+}
+
+impl Pools {
+    /// Finds a stream of `pool` for one query.
+    pub(super) fn take_stream(
+        &mut self,
+        pool: usize,
+        now: Moment,
+        random: u32,
+        waits: impl Fn(ConnectionId, Duration) -> bool,
+    ) -> Result<ConnectionId, TakeError> {
+        self.retire_overdue(pool, now, random);
+        self.pools[pool].pace.forget_old(now);
+        let slot = match self.find_stream(pool, now, &waits) {
+            Some(slot) => slot,
+            None => match self.fuller_instead(pool, now, None, &waits) {
+                Some(slot) => slot,
+                None => self.dial_for_query(pool, now, random)?,
+            },
+        };
+        let taken = self.put_on(slot, now, random);
+        let state = &mut self.pools[pool];
+        if state.settings.spread > 1 {
+            // The queries of one turn stay together: they leave by one write.
+            if state.batch.replace((slot, 1)).is_none() {
+                self.batches.push(pool as u32);
+            }
+            self.dial_ahead(pool, now, random);
+        }
+        Ok(taken)
+    }
+
+    /// Finds another stream of the pool of `stuck` for a query on it, if possible one with nothing
+    /// else on it.
+    ///
+    /// # Errors
+    /// [`TakeError`]; the query stays where it is.
+    pub fn take_apart(
+        &mut self,
+        stuck: ConnectionId,
+        now: Moment,
+        random: u32,
+        waits: impl Fn(ConnectionId, Duration) -> bool,
+    ) -> Result<ConnectionId, TakeError> {
+        let Some(apart) = self.slot(stuck).filter(|_| !self.stopped) else {
+            return Err(TakeError::Stopped);
+        };
+        let pool = self.connections[apart as usize].pool as usize;
+        if !self.pools[pool].pace.pays() {
+            return Err(TakeError::Exhausted);
+        }
+        let found = self.idle_with_room(pool, now);
+        let found = found.or_else(|| self.fuller_instead(pool, now, Some(apart), &waits));
+        let slot = match found {
+            Some(slot) => slot,
+            None => self.dial_for_query(pool, now, random)?,
+        };
+        self.pools[pool].stats.moved += 1;
+        Ok(self.put_on(slot, now, random))
+    }
+
+    /// The next stream on which queries may be stuck.
+    pub fn overdue_stall(&mut self, now: Moment) -> Option<Stall> {
+        loop {
+            let slot = self.stalls.overdue(now)?;
+            let member = &self.connections[slot as usize];
+            let patience = self.pools[member.pool as usize].pace.patience();
+            if member.outstanding <= member.depth + 1 {
+                continue;
+            }
+            if member.dial_until.is_some() {
+                self.stalls.set(slot, now.plus(patience));
+                continue;
+            }
+            let (at_work, since) = (member.depth as usize + 1, member.connected_at);
+            return Some(Stall { connection: self.id(slot), at_work, since, patience });
+        }
+    }
+
+    /// When [`Pools::overdue_stall`] next has one.
+    pub fn next_stall(&self) -> Option<Moment> {
+        self.stalls.next()
+    }
+
+    /// `stall` was looked at; `stuck`: something was stuck. `again`: when the next is, unless it is
+    /// answered before.
+    pub fn note_stall(&mut self, now: Moment, stall: &Stall, stuck: bool, again: Option<Moment>) {
+        let Some(slot) = self.slot(stall.connection) else { return };
+        let member = &self.connections[slot as usize];
+        if stuck {
+            self.pools[member.pool as usize].pace.stuck(now, member.depth);
+        }
+        if let Some(again) = again.filter(|_| !self.stalls.is_set(slot)) {
+            self.stalls.set(slot, again.max(now.plus(Duration::from_millis(1))));
+        }
+    }
+
+    /// A query is stuck and cannot be moved.
+    pub fn count_unmoved(&mut self, connection: ConnectionId) {
+        if let Some(pool) = self.pool_of(connection) {
+            self.pools[pool].stats.unmoved += 1;
+        }
+    }
+
+    /// A query on the stream is asked again because it ended behind an answer.
+    pub fn count_asked_again(&mut self, connection: ConnectionId) {
+        if let Some(pool) = self.pool_of(connection) {
+            self.pools[pool].stats.asked_again += 1;
+        }
+    }
+
+    /// One more answer to a query that has left may come on the stream, or (not `more`) one less.
+    pub fn count_left(&mut self, connection: ConnectionId, more: bool) {
+        if let Some(slot) = self.slot(connection) {
+            let member = &mut self.connections[slot as usize];
+            debug_assert!(more || member.left > 0, "nothing has left {member:?}");
+            member.left = if more { member.left + 1 } else { member.left.saturating_sub(1) };
+        }
+    }
+
+    /// The stream has brought an answer to a query that was sent at `began`. `ahead` counts the
+    /// older queries on it, up to a number.
+    pub fn answered(
+        &mut self,
+        connection: ConnectionId,
+        now: Moment,
+        began: Moment,
+        ahead: impl FnOnce(usize) -> usize,
+    ) {
+        let Some(slot) = self.slot(connection) else { return };
+        let member = &mut self.connections[slot as usize];
+        let alone = member.outstanding <= 1;
+        let ahead = if alone { 0 } else { ahead(member.depth as usize + 1) as u32 };
+        // In order, the upstream begins with a query when it has answered the one before.
+        let from = if ahead == 0 { member.progress } else { member.connected_at };
+        (member.answers, member.served) = (member.answers.saturating_add(1), true);
+        (member.progress, member.depth) = (now, member.depth.max(ahead));
+        let (load, pool) = (member.outstanding + member.left, member.pool as usize);
+        self.pools[pool].pace.answered(now.since(began.max(from)), load);
+    }
+
+    /// The stream that is there for one more query of `pool` and neither full nor blocked. One that
+    /// is still being dialled is only taken when there is no other.
+    fn find_stream(
+        &mut self,
+        pool: usize,
+        now: Moment,
+        waits: &impl Fn(ConnectionId, Duration) -> bool,
+    ) -> Option<u32> {
+        let taken = self.pools[pool].batch.filter(|(_, left)| *left > 0);
+        if let Some((slot, _)) = taken
+            && self.has_room(slot)
+            && !self.is_blocked(slot, now, waits)
+        {
+            return Some(slot);
+        }
+        let state = &self.pools[pool];
+        let found = match state.busy.len() < state.settings.spread {
+            true => {
+                self.idle_with_room(pool, now).or_else(|| self.busy_with_room(pool, now, waits))
+            }
+            false => {
+                self.busy_with_room(pool, now, waits).or_else(|| self.idle_with_room(pool, now))
+            }
+        };
+        found.or_else(|| {
+            let first = self.pools[pool].idle.front();
+            first.filter(|slot| self.connections[*slot as usize].dial_until.is_some())
+        })
+    }
+
+    fn busy_with_room(
+        &mut self,
+        pool: usize,
+        now: Moment,
+        waits: &impl Fn(ConnectionId, Duration) -> bool,
+    ) -> Option<u32> {
+        for _ in 0..SHARE_CANDIDATES_MAX {
+            let front = self.pools[pool].busy.front();
+            let Some(front) = front.filter(|slot| !self.connections[*slot as usize].set_back)
+            else {
+                break;
+            };
+            if !self.is_blocked(front, now, waits) {
+                break;
+            }
+            self.set_back(front);
+        }
+        let state = &self.pools[pool];
+        let busy = state.busy.iter(&self.connections, |member| &member.link);
+        let room = |slot: &u32| self.has_room(*slot) && !self.is_blocked(*slot, now, waits);
+        let mut busy = busy.take(SHARE_CANDIDATES_MAX).filter(room);
+        match state.settings.spread {
+            1 => busy.next(),
+            _ => busy.min_by_key(|slot| self.connections[*slot as usize].outstanding),
+        }
+    }
+
+    /// Of the busy connections taken longest ago, the one with the fewest queries on it.
+    pub(super) fn least_loaded(&self, pool: usize) -> Option<u32> {
+        let busy = &self.pools[pool].busy;
+        busy.iter(&self.connections, |member| &member.link)
+            .take(SHARE_CANDIDATES_MAX)
+            .min_by_key(|slot| self.connections[*slot as usize].outstanding)
+    }
+
+    /// The idle stream longest unused that is connected and on which nothing is awaited.
+    fn idle_with_room(&mut self, pool: usize, now: Moment) -> Option<u32> {
+        let front = self.pools[pool].idle.front()?;
+        let member = &self.connections[front as usize];
+        if member.answers > 0 && self.is_spent(front) && member.idle_since.plus(CLOSING) <= now {
+            self.pools[pool].pace.forget_limit();
+        }
+        let idle = self.pools[pool].idle.iter(&self.connections, |member| &member.link);
+        let ready = |slot: &u32| {
+            let member = &self.connections[*slot as usize];
+            member.dial_until.is_none() && member.left == 0 && !self.is_spent(*slot)
+        };
+        idle.take(SHARE_CANDIDATES_MAX).find(ready)
+    }
+
+    /// The stream that takes one more query though it is full, or even blocked, because no other is
+    /// to be dialled. `apart`: the query is stuck on this one, and on a blocked one it would be
+    /// again.
+    fn fuller_instead(
+        &mut self,
+        pool: usize,
+        now: Moment,
+        apart: Option<u32>,
+        waits: &impl Fn(ConnectionId, Duration) -> bool,
+    ) -> Option<u32> {
+        let state = &mut self.pools[pool];
+        let PoolSettings { max_conns, max_inflight, .. } = state.settings;
+        let may_dial = state.len() < max_conns && !state.dials.are_paused(now);
+        if may_dial && state.pace.is_limited() || state.busy.is_empty() {
+            return None;
+        }
+        // Who moves apart has paid.
+        if may_dial && state.dials.count() < DIALS_MAX && (apart.is_some() || state.pace.pays()) {
+            return None;
+        }
+        let busy = self.pools[pool].busy.iter(&self.connections, |member| &member.link);
+        let room = |slot: &u32| {
+            let member = &self.connections[*slot as usize];
+            Some(*slot) != apart && ((member.outstanding + member.left) as usize) < max_inflight
+        };
+        let load = |slot: u32| {
+            let blocked = self.is_blocked(slot, now, waits);
+            let refused = blocked && apart.is_some() || waits(self.id(slot), Duration::MAX);
+            (!refused).then(|| ((blocked, self.connections[slot as usize].outstanding), slot))
+        };
+        let candidates = busy.take(SHARE_CANDIDATES_MAX).filter(room).filter_map(load);
+        candidates.min_by_key(|(load, _)| *load).map(|(_, slot)| slot)
+    }
+
+    /// Dials a stream for a query, in the place of one that the upstream is about to close if there
+    /// may be no more.
+    fn dial_for_query(&mut self, pool: usize, now: Moment, random: u32) -> Result<u32, TakeError> {
+        let state = &self.pools[pool];
+        let full = state.len() >= state.settings.max_conns;
+        let spent = state.idle.front().filter(|slot| self.is_spent(*slot));
+        match spent {
+            None if full => return Err(TakeError::Exhausted),
+            _ if state.dials.are_paused(now) => return Err(TakeError::Paused),
+            Some(spent) if full => self.close(spent, Reason::Spare),
+            _ => {}
+        }
+        Ok(self.dial(pool, now, random))
+    }
+
+    /// One more query is on the stream in `slot`.
+    fn put_on(&mut self, slot: u32, now: Moment, random: u32) -> ConnectionId {
+        let member = &self.connections[slot as usize];
+        let (pool, was_idle, shared) = (member.pool as usize, member.idle, member.outstanding > 0);
+        if was_idle {
+            self.renew_stream(slot, now, random);
+            self.take_idle(slot);
+        }
+        let state = &mut self.pools[pool];
+        state.peak = state.peak.max(state.busy.len());
+        state.stats.shared += u64::from(shared);
+        let member = &mut self.connections[slot as usize];
+        member.outstanding += 1;
+        member.carried = member.carried.saturating_add(1);
+        if member.outstanding > member.depth + 1 && !self.stalls.is_set(slot) {
+            self.stalls.set(slot, now.plus(state.pace.patience()));
+        }
+        if !shared || !self.has_room(slot) {
+            self.line_up(slot);
+        }
+        self.id(slot)
+    }
+
+    /// Whether the stream in `slot` may carry one more query before another is taken.
+    #[inline]
+    fn has_room(&self, slot: u32) -> bool {
+        let member = &self.connections[slot as usize];
+        let pace = &self.pools[member.pool as usize].pace;
+        member.outstanding + member.left < pace.window()
+            && !pace.is_at_limit(member.outstanding, member.carried)
+    }
+
+    /// Whether the upstream is about to close the stream in `slot`.
+    fn is_spent(&self, slot: u32) -> bool {
+        let member = &self.connections[slot as usize];
+        self.pools[member.pool as usize].pace.is_at_limit(0, member.carried)
+    }
+
+    /// Whether a query behind those that are on the stream in `slot` might wait for too long.
+    fn is_blocked(
+        &self,
+        slot: u32,
+        now: Moment,
+        waits: &impl Fn(ConnectionId, Duration) -> bool,
+    ) -> bool {
+        let member = &self.connections[slot as usize];
+        let patience = self.pools[member.pool as usize].pace.patience();
+        let stale = member.outstanding > member.depth
+            && member.dial_until.is_none()
+            && member.progress.plus(patience) <= now;
+        waits(self.id(slot), if stale { patience } else { Duration::MAX })
+    }
+
+    /// Has the busy stream in `slot` stand before all others if it has room, and else behind them.
+    pub(super) fn line_up(&mut self, slot: u32) {
+        if self.connections[slot as usize].retiring.is_some() {
+            return;
+        }
+        if !self.has_room(slot) {
+            return self.set_back(slot);
+        }
+        self.connections[slot as usize].set_back = false;
+        let busy = &mut self.pools[self.connections[slot as usize].pool as usize].busy;
+        busy.remove(&mut self.connections, slot, |member| &mut member.link);
+        busy.push_front(&mut self.connections, slot, |member| &mut member.link);
+    }
+
+    /// Has the busy stream in `slot` stand behind all others.
+    fn set_back(&mut self, slot: u32) {
+        self.connections[slot as usize].set_back = true;
+        let busy = &mut self.pools[self.connections[slot as usize].pool as usize].busy;
+        busy.remove(&mut self.connections, slot, |member| &mut member.link);
+        busy.push_back(&mut self.connections, slot, |member| &mut member.link);
+    }
+}

@@ -1,0 +1,84 @@
+//! When streams are to be looked at for queries that are stuck behind others.
+//!
+//! A stream with more queries on it than its upstream is known to work on at a time has one
+//! moment set, however many queries come and go: when it passes, whether anything is stuck is
+//! found out by looking. So the data path sets at most one moment per stream and patience.
+
+use crate::engine::heap::{Aging, Heap};
+use crate::engine::memory::reserved;
+use crate::moment::Moment;
+
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    at: Moment,
+    place: Option<u32>,
+}
+
+impl Aging for Stall {
+    fn due(&self) -> Moment {
+        self.at
+    }
+    fn place(&mut self) -> &mut Option<u32> {
+        &mut self.place
+    }
+}
+
+/// One moment at most for each slot of a pool's connections.
+#[derive(Debug, Default)]
+pub(super) struct Stalls {
+    stalls: Vec<Stall>,
+    heap: Heap,
+}
+
+impl Stalls {
+    /// Room for slots numbered below `capacity`.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self { stalls: Vec::with_capacity(capacity), heap: Heap::with_capacity(capacity) }
+    }
+
+    /// Makes room for slots numbered below `capacity`.
+    pub(super) fn make_room(&mut self, capacity: usize) {
+        self.stalls.reserve_exact(capacity.saturating_sub(self.stalls.len()));
+        self.heap.make_room(capacity);
+    }
+
+    /// The bytes that are reserved.
+    pub(super) fn reserved(&self) -> usize {
+        reserved(&self.stalls) + self.heap.reserved()
+    }
+
+    /// There is one more slot.
+    pub(super) fn add_slot(&mut self) {
+        self.stalls.push(Stall { at: Moment::FOREVER, place: None });
+    }
+
+    /// Whether `slot` has a moment set.
+    #[inline]
+    pub(super) fn is_set(&self, slot: u32) -> bool {
+        self.stalls[slot as usize].place.is_some()
+    }
+
+    /// Has `slot`, which has no moment set, be looked at then.
+    pub(super) fn set(&mut self, slot: u32, at: Moment) {
+        debug_assert!(!self.is_set(slot), "slot {slot} is looked at already");
+        self.stalls[slot as usize].at = at;
+        self.heap.push(&mut self.stalls, slot);
+    }
+
+    /// `slot` is not to be looked at.
+    pub(super) fn clear(&mut self, slot: u32) {
+        self.heap.remove(&mut self.stalls, slot);
+    }
+
+    /// The earliest moment of all.
+    pub(super) fn next(&self) -> Option<Moment> {
+        self.heap.first().map(|slot| self.stalls[slot as usize].at)
+    }
+
+    /// The slot to look at now, whose moment is not set any more.
+    pub(super) fn overdue(&mut self, now: Moment) -> Option<u32> {
+        let slot = self.heap.first().filter(|slot| self.stalls[*slot as usize].at <= now)?;
+        self.clear(slot);
+        Some(slot)
+    }
+}
