@@ -17,6 +17,7 @@ mod journalling;
 mod logging;
 mod loops;
 mod memory;
+mod prepared;
 mod queries;
 mod renewal;
 mod replies;
@@ -26,6 +27,8 @@ mod watch;
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
 use caching::{Caches, Remembered};
 use loops::Loops;
+pub use prepared::Prepared;
+use prepared::hasher_of;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
 pub use watch::Watch;
@@ -43,16 +46,17 @@ use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
 use super::pool::{PoolSettings, PoolState, Pools, TrustSettings};
 use super::routes::Routes;
-use super::stats::{Stats, UpstreamStats};
-use super::tally::{Sites, Tallies};
+use super::stats::Stats;
+use super::tally::Tallies;
 use super::zones::Folded;
-use crate::config::{ClientTls, Config, Forward, Listener, Upstream};
+use crate::config::{ClientTls, Config, Forward, Upstream};
 use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A query to send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,42 +181,36 @@ impl Forwarder {
         verdicts: Arc<Verdicts>,
     ) -> Self {
         let mut random = ChaCha12Rng::from_seed(seed);
-        let mut key = || random.next_u64();
-        let hasher = RandomState::with_seeds(key(), key(), key(), key());
-        let sites = Sites::of(config);
-        let routes = Routes::new(config, listeners, &sites, &hasher);
-        let addresses = dials_of(config);
-        let pools = Pools::new(pool_settings(config));
-        let exchanges = Exchanges::new(routes.timeouts(), pools.capacity());
-        let upstreams = vec![UpstreamStats::default(); addresses.len()];
-        let caches = Caches::new(config, &hasher);
+        let hasher = hasher_of(&mut random);
+        let prepared = Prepared::keyed(config, listeners, verdicts, &hasher);
+        let pools = Pools::of(prepared.pools);
+        let exchanges = Exchanges::new(prepared.routes.timeouts(), pools.capacity());
+        let accused = Vec::with_capacity(prepared.upstreams.len());
         let mut engine = Self {
-            routes,
-            chains: chains_of(config, &hasher),
-            data: Data::new(config, &hasher),
-            addresses,
-            streams: stream_limits(config, listeners),
+            routes: prepared.routes,
+            chains: prepared.chains,
+            data: prepared.data,
+            addresses: prepared.dials,
+            streams: prepared.streams,
             pools,
             exchanges,
             clients: Clients::new(config.client_streams_max, hasher.clone()),
             random,
-            watch: Watch::new(config, &hasher),
+            watch: prepared.watch,
             hasher,
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             held: HeldBack::default(),
-            errors: Errors::default(),
-            journal: Journal::default(),
-            caches,
+            errors: prepared.errors,
+            journal: prepared.journal,
+            caches: Caches::new(prepared.caches),
             loops: Loops::default(),
-            accused: Vec::with_capacity(upstreams.len()),
-            stats: Stats { upstreams, ..Stats::default() },
-            tallies: Tallies::new(config, &sites),
-            verdicts,
+            accused,
+            stats: Stats { upstreams: prepared.upstreams, ..Stats::default() },
+            tallies: prepared.tallies,
+            verdicts: prepared.verdicts,
             draft: [0; UPSTREAM_LEN_MAX],
         };
-        engine.errors.renew(config);
-        engine.journal.renew(config, listeners, &engine.hasher);
         engine.forget_loops();
         engine
     }
@@ -421,13 +419,15 @@ fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
     let numbers: Vec<_> = (0..config.listeners.len()).map(Some).collect();
     let limits = stream_limits(config, &numbers);
     // A block on several listeners says what holds on all of them.
-    let idle = |number: usize| {
-        let serves = |listener: &Listener| listener.zones.iter().any(|zone| zone.1 == number);
-        let serving = config.listeners.iter().zip(&limits).filter(|(found, _)| serves(found));
-        serving.map(|(_, limits)| limits.idle).min().unwrap_or(IDLE_MAX)
-    };
-    let chain = |(number, block)| Chain::new(block, idle(number), hasher);
-    config.blocks.iter().enumerate().map(chain).collect()
+    let mut idle = vec![None; config.blocks.len()];
+    for (listener, limits) in config.listeners.iter().zip(&limits) {
+        for (_, block) in &listener.zones {
+            let least = idle[*block].map_or(limits.idle, |other: Duration| other.min(limits.idle));
+            idle[*block] = Some(least);
+        }
+    }
+    let blocks = config.blocks.iter().zip(idle);
+    blocks.map(|(block, idle)| Chain::new(block, idle.unwrap_or(IDLE_MAX), hasher)).collect()
 }
 
 /// The number of the pool of connections to `upstream`.

@@ -43,6 +43,8 @@ const DATAGRAM_LEN_MAX: usize = 2048;
 const EVENTS_MAX: usize = 256;
 /// How long a draining worker waits for what is outstanding.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Wake-ups that the keeper is asked for in one turn; the rest follows in the next ones.
+const REQUESTS_MAX: usize = 256;
 /// When the keeper's or the writer's channel was full: how soon it is tried again.
 pub(super) const MAIL_RETRY: Duration = Duration::from_millis(10);
 
@@ -411,13 +413,16 @@ impl<'a> Turner<'a> {
                 break;
             }
         }
-        while let Some((pool, at)) = self.engine.next_request() {
+        // A reload asks for as many as there are pools and caches, each of which rings a bell.
+        for left in (0..REQUESTS_MAX).rev() {
+            let Some((pool, at)) = self.engine.next_request() else { break };
             let request = ToKeeper::Wake { worker: self.seat.number, pool, at };
             if self.seat.keeper.try_send(request).is_err() {
                 self.engine.request_failed(pool);
                 self.keeper_busy = true;
                 break;
             }
+            self.keeper_busy |= left == 0;
         }
     }
 

@@ -6,25 +6,23 @@
 //! way to an upstream that is gone starts again. The question decides anew which stanza that is;
 //! if none wants it any more, it fails.
 
-use super::{Dial, Forwarder, chains_of, dials_of, hash_of, pool_settings, stream_limits};
+use super::prepared::Prepared;
+use super::{Forwarder, hash_of};
 use crate::config::Config;
-use crate::engine::data::Data;
 use crate::engine::errors::Reason;
 use crate::engine::health::Verdicts;
 use crate::engine::policy::Tour;
-use crate::engine::routes::Routes;
-use crate::engine::stats::UpstreamStats;
-use crate::engine::tally::Sites;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
-use std::collections::HashMap;
+use std::mem::swap;
 use std::sync::Arc;
 
 impl Forwarder {
     /// Goes on as `config` says, which is asked on the shell's listeners: `listeners` has for each
     /// the number of the configuration's that it is now, or `None` if it is gone. `verdicts`: of
-    /// its upstreams. Between two turns, when nothing is left to be drawn.
+    /// its upstreams. For shells that have time to build and free it here; see
+    /// [`Forwarder::adopt`].
     pub fn renew(
         &mut self,
         now: Moment,
@@ -32,33 +30,38 @@ impl Forwarder {
         listeners: &[Option<usize>],
         verdicts: Arc<Verdicts>,
     ) {
+        let mut prepared = Prepared::keyed(config, listeners, verdicts, &self.hasher);
+        self.adopt(now, &mut prepared);
+    }
+
+    /// Goes on with the parts of `prepared`, between two turns, when nothing is left to be drawn.
+    /// Whatever stays (connections, counters, caches, outstanding queries) moves into them, and
+    /// `prepared` is left with what holds no longer. Nothing of the size of a configuration is
+    /// built, compared pairwise or freed.
+    pub fn adopt(&mut self, now: Moment, prepared: &mut Prepared) {
         debug_assert!(self.sends.is_empty() && self.failures.is_empty(), "in mid-turn");
-        let dials = dials_of(config);
-        let stays = self.match_upstreams(&dials);
+        let stays = self.match_upstreams(prepared);
         let homeless = self.leave_upstreams(&stays);
-        let pools = pool_settings(config).enumerate().map(|(number, settings)| {
-            let before = stays[number / 2].map(|before| 2 * before + number % 2);
-            (settings, before)
-        });
-        let pools: Vec<_> = pools.collect();
-        self.pools.renew(now, &pools, || self.random.next_u32());
-        let stats = |before: &Option<usize>| {
-            before.map_or_else(UpstreamStats::default, |before| self.stats.upstreams[before])
-        };
-        self.stats.upstreams = stays.iter().map(stats).collect();
-        self.addresses = dials;
-        let sites = Sites::of(config);
-        self.routes = Routes::new(config, listeners, &sites, &self.hasher);
-        self.tallies.renew(config, &sites, &stays);
-        self.watch.renew(config, &self.hasher);
-        self.streams = stream_limits(config, listeners);
-        self.chains = chains_of(config, &self.hasher);
-        self.data = Data::new(config, &self.hasher);
-        self.caches.renew(config, &self.hasher);
-        self.errors.renew(config);
-        self.journal.renew(config, listeners, &self.hasher);
+        let before = |pool: usize| stays[pool / 2].map(|before| 2 * before + pool % 2);
+        self.pools.renew(now, &mut prepared.pools, before, || self.random.next_u32());
+        for (stats, before) in prepared.upstreams.iter_mut().zip(&stays) {
+            if let Some(before) = *before {
+                *stats = self.stats.upstreams[before];
+            }
+        }
+        swap(&mut self.stats.upstreams, &mut prepared.upstreams);
+        swap(&mut self.addresses, &mut prepared.dials);
+        swap(&mut self.routes, &mut prepared.routes);
+        swap(&mut self.chains, &mut prepared.chains);
+        swap(&mut self.data, &mut prepared.data);
+        swap(&mut self.streams, &mut prepared.streams);
+        swap(&mut self.verdicts, &mut prepared.verdicts);
+        self.tallies.renew(&mut prepared.tallies, &stays);
+        self.watch.renew(&mut prepared.watch);
+        self.caches.renew(&mut prepared.caches);
+        self.errors.renew(&mut prepared.errors);
+        self.journal.renew(&mut prepared.journal);
         self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
-        self.verdicts = verdicts;
         self.forget_loops();
         self.accused.clear();
         self.reroute();
@@ -69,12 +72,14 @@ impl Forwarder {
 
     /// For each new upstream the old one that it is: reached in the same way. Of several that are
     /// equal the first is the first.
-    fn match_upstreams(&self, dials: &[Dial]) -> Vec<Option<usize>> {
-        let mut old: HashMap<&Dial, Vec<usize>> = HashMap::new();
-        for (number, dial) in self.addresses.iter().enumerate().rev() {
-            old.entry(dial).or_default().push(number);
+    fn match_upstreams(&self, prepared: &mut Prepared) -> Vec<Option<usize>> {
+        let mut stays = vec![None; prepared.dials.len()];
+        for (before, dial) in self.addresses.iter().enumerate() {
+            if let Some(number) = prepared.by_dial.get_mut(dial).and_then(Vec::pop) {
+                stays[number] = Some(before);
+            }
         }
-        dials.iter().map(|dial| old.get_mut(dial).and_then(Vec::pop)).collect()
+        stays
     }
 
     /// Closes all connections to upstreams that are not among those that stay; returns the queries
