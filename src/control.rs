@@ -16,6 +16,7 @@ pub use reloads::Reloads;
 use crate::config::{Config, Page};
 use crate::engine::data::Data;
 use crate::engine::errors::QueryError;
+use crate::engine::forwarder::Parts;
 use crate::engine::health::{Remark, Verdicts};
 use crate::engine::hosts::Table;
 use crate::engine::journal::Page as JournalPage;
@@ -24,6 +25,7 @@ use crate::moment::Moment;
 use crate::tls::Setup;
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, TrySendError};
 use snapshot::Snapshot;
+use std::collections::HashMap;
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,13 +73,16 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// Goes over to `new`. What its sources have sent meanwhile is newer than what came with it.
-    pub fn replace(&mut self, mut new: Self) {
+    /// Goes over to `new`, which is left with the old one. What its sources have sent meanwhile is
+    /// newer than what came with it.
+    pub fn exchange(&mut self, new: &mut Self) {
+        let places: HashMap<_, _> = self.data.iter().map(|own| own.source).zip(0..).collect();
         for supply in &mut new.data {
-            let own = self.data.iter_mut().find(|own| own.source == supply.source);
-            supply.table = own.and_then(|own| own.table.take()).or(supply.table.take());
+            let place: Option<usize> = places.get(&supply.source).copied();
+            let newer = place.and_then(|place| self.data[place].table.take());
+            supply.table = newer.or(supply.table.take());
         }
-        *self = new;
+        std::mem::swap(self, new);
     }
 
     /// Puts what was loaded into its slots.
@@ -106,10 +111,21 @@ pub type Sockets = (usize, Option<UdpSocket>, TcpListener);
 pub struct Renewal {
     /// It.
     pub assignment: Assignment,
+    /// The parts of the engine that follow from its configuration.
+    pub parts: Box<Parts>,
     /// Instead of those that these listeners may have.
     pub sockets: Vec<Sockets>,
-    /// Told when it has taken effect.
-    pub done: Sender<()>,
+    /// Gets what holds no longer when the assignment has taken effect.
+    pub done: Sender<Remains>,
+}
+
+/// What holds no longer after a [`Renewal`], to be freed by a thread that no query waits for.
+#[derive(Debug)]
+pub struct Remains {
+    /// The assignment that was replaced, or was not wanted.
+    pub assignment: Assignment,
+    /// The engine's parts.
+    pub parts: Box<Parts>,
 }
 
 /// To the keeper.

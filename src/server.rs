@@ -24,15 +24,16 @@ use crate::clock::Clock;
 use crate::config::{Config, Page};
 use crate::control::snapshot::Snapshot;
 use crate::control::{
-    Assignment, KeeperMailbox, Mailbox, Reloads, Renewal, Sockets, ToKeeper, ToWorker,
+    Assignment, KeeperMailbox, Mailbox, Reloads, Remains, Renewal, Sockets, ToKeeper, ToWorker,
 };
+use crate::engine::forwarder::Parts;
 use crate::engine::health::Verdicts;
 use crate::engine::stats::Stats;
 use crate::keeper::Keeper;
 use crate::log::Log;
 use crate::sys::confine::Bounds;
 use crate::sys::inherit::{Inherited, Passed};
-use crate::sys::limits;
+use crate::sys::{limits, random};
 use crate::tls::{Entry, Setup};
 use crate::worker::{Habits, Seat};
 use confinement::Sandbox;
@@ -59,6 +60,8 @@ pub struct Server {
     keeper: KeeperMailbox,
     threads: Vec<JoinHandle<()>>,
     reloads: Arc<Reloads>,
+    /// What workers still hand back after the last reload.
+    remains: Receiver<Remains>,
     writing: Writing,
     pages: Pages,
     sources: Sources,
@@ -123,6 +126,7 @@ impl Server {
             keeper: mailbox,
             threads: Vec::new(),
             reloads: Arc::default(),
+            remains: crossbeam_channel::never(),
             writing,
             pages,
             sources,
@@ -167,6 +171,7 @@ impl Server {
     /// [`StartError`], of an address that cannot be bound; nothing has changed then.
     pub fn renew(&mut self, prepared: Prepared) -> Result<(), StartError> {
         let Prepared { mut config, tls } = prepared;
+        let seed = random::seed().map_err(|error| StartError::Worker(0, error))?;
         let now = self.clock.now();
         let pages = self.pages.plan(&config, &mut Vec::new())?;
         let mut plan = self.listeners.plan(now, &mut config.listeners)?;
@@ -175,12 +180,12 @@ impl Server {
         let rows = self.listeners.adopt(now, &mut plan).map_err(StartError::Descriptors)?;
         let verdicts = Arc::new(Verdicts::new(&config));
         let config = Arc::new(config);
-        let (done, when_done) = crossbeam_channel::bounded(1 + self.workers.len());
+        let (done, when_done) = crossbeam_channel::bounded(1);
         let renewal = ToKeeper::Renew {
             config: Arc::clone(&config),
             verdicts: Arc::clone(&verdicts),
             tls: Arc::clone(&tls),
-            done: done.clone(),
+            done,
         };
         // What is known of the upstreams is carried over before anybody asks for it.
         if self.keeper.send(renewal).is_ok() {
@@ -189,7 +194,9 @@ impl Server {
         let edition = self.writing.edition + 1;
         self.writing.editions.publish(edition, Arc::clone(&config), Arc::clone(&tls));
         self.writing.edition = edition;
-        for (number, (worker, sockets)) in self.workers.iter().zip(rows).enumerate() {
+        let (done, remains) = crossbeam_channel::bounded(self.workers.len());
+        // All are built before the first worker is told, so that they change over together.
+        let renewals = rows.into_iter().enumerate().map(|(number, sockets)| {
             let assignment = Assignment {
                 edition,
                 config: Arc::new(config.of_worker(number, self.workers.len())),
@@ -198,13 +205,20 @@ impl Server {
                 listeners: plan.listeners.clone(),
                 data: data.supplies(),
             };
-            let renewal = Renewal { assignment, sockets, done: done.clone() };
+            let Assignment { config, verdicts, listeners, .. } = &assignment;
+            let parts = Parts::new(config, listeners, Arc::clone(verdicts), seed);
+            Renewal { assignment, parts: Box::new(parts), sockets, done: done.clone() }
+        });
+        let renewals: Vec<_> = renewals.collect();
+        for (worker, renewal) in self.workers.iter().zip(renewals) {
             worker.deliver(ToWorker::Renew(Box::new(renewal)));
         }
         for _ in &self.workers {
-            let _ = when_done.recv_timeout(REPORT_PATIENCE);
+            // What holds no longer is freed here and not by the worker.
+            let _ = remains.recv_timeout(REPORT_PATIENCE);
         }
         self.sources.adopt(data, &self.workers);
+        self.remains = remains;
         self.pages.adopt(pages, &config, &verdicts);
         self.tls = tls;
         Ok(())

@@ -135,7 +135,7 @@ fn share(all: u32, number: usize, workers: usize) -> u32 {
 }
 
 /// One address that queries arrive on, and the zones served there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Listener {
     /// Where to bind. A wildcard address answers from the address that was asked.
     pub address: SocketAddr,
@@ -149,7 +149,7 @@ pub struct Listener {
 }
 
 /// One server block: what happens to the queries of its zones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerBlock {
     /// The zones as configured (for messages and for printing the effective configuration).
     pub zones: Vec<Name>,
@@ -204,7 +204,7 @@ impl BindAddress {
 }
 
 /// One `forward` stanza.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Forward {
     /// Names at or below this one are forwarded.
     pub from: Name,
@@ -259,7 +259,7 @@ pub struct Forward {
 }
 
 /// How it is found out whether an upstream still answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
     /// An upstream is down when this many probes in a row have failed. Zero: it is never probed
     /// and never down.
@@ -284,7 +284,7 @@ impl Default for HealthCheck {
 }
 
 /// How large one pool (a worker's connections to one upstream) may grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sizing {
     /// A pool dials until it holds this many connections, and only then rotates (RFC 5452 §9.2:
     /// several source ports in use).
@@ -300,7 +300,7 @@ pub struct Sizing {
 }
 
 /// One address that queries are forwarded to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Upstream {
     /// Where it listens.
     pub address: SocketAddr,
@@ -309,7 +309,7 @@ pub struct Upstream {
 }
 
 /// In which order a query tries the upstreams of its stanza.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Policy {
     /// A fresh permutation for each query.
     #[default]

@@ -17,7 +17,7 @@ const WIRE_BYTES_MAX: usize = 255;
 const LABEL_BYTES_MAX: u8 = 63;
 
 /// How one byte of a label is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Spelling {
     /// As it is.
     Plain,
@@ -232,7 +232,7 @@ impl fmt::Debug for Name {
 }
 
 /// Why a text is no domain name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameError {
     /// There is no text.
     Empty,

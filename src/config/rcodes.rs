@@ -4,7 +4,7 @@
 //! so a set is one word, cheap enough to copy and to ask for each response.
 
 /// A set of response codes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rcodes(u32);
 
 /// Each code's number and mnemonic, which the IANA registry and the reference agree on. As the

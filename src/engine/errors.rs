@@ -199,11 +199,20 @@ pub struct Errors {
 }
 
 impl Errors {
-    /// Goes by `config`. Room for records is reserved where one can come.
-    pub fn renew(&mut self, config: &Config) {
-        self.wanted = config.blocks.iter().map(|block| block.stages.errors.is_some()).collect();
-        if self.wanted.contains(&true) && self.queue.capacity() < QUEUE_MAX {
-            self.queue.reserve_exact(QUEUE_MAX - self.queue.len());
+    /// Of what `config` wants. Room for records is reserved where one can come.
+    pub fn new(config: &Config) -> Self {
+        let wanted: Vec<_> =
+            config.blocks.iter().map(|block| block.stages.errors.is_some()).collect();
+        let room = if wanted.contains(&true) { QUEUE_MAX } else { 0 };
+        Self { wanted, queue: VecDeque::with_capacity(room) }
+    }
+
+    /// Goes by `new`, which has no records and is left with what holds no longer.
+    pub fn renew(&mut self, new: &mut Self) {
+        std::mem::swap(&mut self.wanted, &mut new.wanted);
+        if self.queue.capacity() < new.queue.capacity() {
+            new.queue.extend(self.queue.drain(..));
+            std::mem::swap(&mut self.queue, &mut new.queue);
         }
     }
 

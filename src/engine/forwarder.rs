@@ -19,6 +19,7 @@ mod loops;
 mod memory;
 mod moves;
 mod notices;
+mod parts;
 mod queries;
 mod renewal;
 mod replies;
@@ -30,6 +31,8 @@ use caching::{Caches, Remembered};
 use loops::Loops;
 pub use notices::Notice;
 use notices::Skipped;
+pub use parts::Parts;
+use parts::hasher_of;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
 pub use watch::Watch;
@@ -47,16 +50,17 @@ use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
 use super::pool::{PoolSettings, PoolState, Pools, TrustSettings};
 use super::routes::Routes;
-use super::stats::{Stats, UpstreamStats};
-use super::tally::{Sites, Tallies};
+use super::stats::Stats;
+use super::tally::Tallies;
 use super::zones::Folded;
-use crate::config::{ClientTls, Config, Forward, Listener, Upstream};
+use crate::config::{ClientTls, Config, Forward, Upstream};
 use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A query to send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,44 +189,38 @@ impl Forwarder {
         verdicts: Arc<Verdicts>,
     ) -> Self {
         let mut random = ChaCha12Rng::from_seed(seed);
-        let mut key = || random.next_u64();
-        let hasher = RandomState::with_seeds(key(), key(), key(), key());
-        let sites = Sites::of(config);
-        let routes = Routes::new(config, listeners, &sites, &hasher);
-        let addresses = dials_of(config);
-        let pools = Pools::new(pool_settings(config));
-        let exchanges = Exchanges::new(routes.timeouts(), pools.capacity());
-        let upstreams = vec![UpstreamStats::default(); addresses.len()];
-        let caches = Caches::new(config, &hasher);
+        let hasher = hasher_of(&mut random);
+        let parts = Parts::keyed(config, listeners, verdicts, &hasher);
+        let pools = Pools::of(parts.pools);
+        let exchanges = Exchanges::new(parts.routes.timeouts(), pools.capacity());
+        let failing = Vec::with_capacity(parts.upstreams.len());
         let mut engine = Self {
-            routes,
-            chains: chains_of(config, &hasher),
-            data: Data::new(config, &hasher),
-            addresses,
-            streams: stream_limits(config, listeners),
+            routes: parts.routes,
+            chains: parts.chains,
+            data: parts.data,
+            addresses: parts.dials,
+            streams: parts.streams,
             pools,
             exchanges,
             clients: Clients::new(config.client_streams_max, hasher.clone()),
             random,
-            watch: Watch::new(config, &hasher),
+            watch: parts.watch,
             hasher,
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             held: HeldBack::default(),
-            errors: Errors::default(),
-            journal: Journal::default(),
-            caches,
+            errors: parts.errors,
+            journal: parts.journal,
+            caches: Caches::new(parts.caches),
             loops: Loops::default(),
-            failing: Vec::with_capacity(upstreams.len()),
+            failing,
             skipped: Skipped::default(),
             remarks: Vec::with_capacity(edns::REMARKS_MAX),
-            stats: Stats { upstreams, ..Stats::default() },
-            tallies: Tallies::new(config, &sites),
-            verdicts,
+            stats: Stats { upstreams: parts.upstreams, ..Stats::default() },
+            tallies: parts.tallies,
+            verdicts: parts.verdicts,
             draft: [0; UPSTREAM_LEN_MAX],
         };
-        engine.errors.renew(config);
-        engine.journal.renew(config, listeners, &engine.hasher);
         engine.forget_loops();
         engine
     }
@@ -424,13 +422,15 @@ fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
     let numbers: Vec<_> = (0..config.listeners.len()).map(Some).collect();
     let limits = stream_limits(config, &numbers);
     // A block on several listeners says what holds on all of them.
-    let idle = |number: usize| {
-        let serves = |listener: &Listener| listener.zones.iter().any(|zone| zone.1 == number);
-        let serving = config.listeners.iter().zip(&limits).filter(|(found, _)| serves(found));
-        serving.map(|(_, limits)| limits.idle).min().unwrap_or(IDLE_MAX)
-    };
-    let chain = |(number, block)| Chain::new(block, idle(number), hasher);
-    config.blocks.iter().enumerate().map(chain).collect()
+    let mut idle = vec![None; config.blocks.len()];
+    for (listener, limits) in config.listeners.iter().zip(&limits) {
+        for (_, block) in &listener.zones {
+            let least = idle[*block].map_or(limits.idle, |other: Duration| other.min(limits.idle));
+            idle[*block] = Some(least);
+        }
+    }
+    let blocks = config.blocks.iter().zip(idle);
+    blocks.map(|(block, idle)| Chain::new(block, idle.unwrap_or(IDLE_MAX), hasher)).collect()
 }
 
 /// Of a query's text, letter case apart, and the stanza. Without the length of its options, which

@@ -218,23 +218,32 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Goes by `config`, in which the shell's listeners have these numbers.
-    pub fn renew(&mut self, config: &Config, listeners: &[Option<usize>], hasher: &RandomState) {
+    /// Of what `config` wants, in which the shell's listeners have these numbers.
+    pub fn new(config: &Config, listeners: &[Option<usize>], hasher: &RandomState) -> Self {
         let blocks = config.blocks.iter().map(|block| &block.stages);
-        self.wishes.clear();
-        self.wishes.extend(blocks.map(|stages| Wishes {
+        let wishes = blocks.map(|stages| Wishes {
             rules: stages.log.iter().map(|rule| Rule::new(rule, hasher)).collect(),
             taps: stages.dnstap.iter().map(|tap| tap.full).reduce(|one, other| one || other),
-        }));
+        });
+        let wishes: Vec<_> = wishes.collect();
         let wants = |wishes: &Wishes| !wishes.rules.is_empty() || wishes.taps.is_some();
-        self.wanted = self.wishes.iter().map(wants).collect();
+        let wanted = wishes.iter().map(wants).collect();
         let local = |listener: &Option<usize>| {
             let listener = listener.and_then(|number| config.listeners.get(number));
             listener.map_or(Ipv4Addr::UNSPECIFIED.into(), |listener| listener.address.ip())
         };
-        self.locals = listeners.iter().map(local).collect();
-        if is_kept(config) && self.page.records.capacity() == 0 {
-            self.page = Page::new();
+        let locals = listeners.iter().map(local).collect();
+        let page = if is_kept(config) { Page::new() } else { Page::default() };
+        Self { wanted, wishes, locals, page }
+    }
+
+    /// Goes by `new`, whose page is empty and which is left with what holds no longer.
+    pub fn renew(&mut self, new: &mut Self) {
+        std::mem::swap(&mut self.wanted, &mut new.wanted);
+        std::mem::swap(&mut self.wishes, &mut new.wishes);
+        std::mem::swap(&mut self.locals, &mut new.locals);
+        if self.page.records.capacity() == 0 {
+            std::mem::swap(&mut self.page, &mut new.page);
         }
     }
 

@@ -28,6 +28,7 @@ use super::stats::{PoolStats, Reason};
 use crate::moment::Moment;
 use connection::{Connection, jittered};
 use pace::Pace;
+pub use renewal::NewPools;
 pub use sharing::Stall;
 use stalls::Stalls;
 pub use state::PoolState;
@@ -133,7 +134,12 @@ pub struct Pools {
 impl Pools {
     /// Empty pools, one for each of `settings`.
     pub fn new(settings: impl IntoIterator<Item = PoolSettings>) -> Self {
-        let pools: Vec<_> = settings.into_iter().map(Pool::new).collect();
+        Self::of(NewPools::new(settings))
+    }
+
+    /// The same, of pools that are built already.
+    pub fn of(pools: NewPools) -> Self {
+        let pools = pools.into_inner();
         let total = pools.iter().map(|pool| pool.settings.max_conns).sum();
         Self {
             connections: Vec::with_capacity(total),

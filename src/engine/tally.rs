@@ -192,22 +192,22 @@ impl Tallies {
         }
     }
 
-    /// Goes on with another configuration. `stays`: for each of its upstreams the number that it
-    /// had, if it had one.
-    pub fn renew(&mut self, config: &Config, sites: &Sites, stays: &[Option<usize>]) {
-        let old = std::mem::replace(self, Self::new(config, sites));
-        let mut counts: HashMap<_, _> =
-            old.sites.iter().map(|site| (&site.server, &site.zone)).zip(old.counts).collect();
-        for (site, counted) in self.sites.iter().zip(&mut self.counts) {
-            if let Some(before) = counts.remove(&(&site.server, &site.zone)) {
-                *counted = before;
+    /// Goes on with the sites and upstreams of `new`, which is left with the old ones. `stays`: for
+    /// each of its upstreams the number that it had, if it had one.
+    pub fn renew(&mut self, new: &mut Self, stays: &[Option<usize>]) {
+        let places: HashMap<_, _> =
+            self.sites.iter().map(|site| (&site.server, &site.zone)).zip(0..).collect();
+        for (site, counted) in new.sites.iter().zip(&mut new.counts) {
+            if let Some(before) = places.get(&(&site.server, &site.zone)) {
+                std::mem::swap(counted, &mut self.counts[*before]);
             }
         }
-        for (answers, before) in self.upstreams.iter_mut().zip(stays) {
-            if let Some(before) = before.and_then(|number| old.upstreams.get(number)) {
+        for (answers, before) in new.upstreams.iter_mut().zip(stays) {
+            if let Some(before) = before.and_then(|number| self.upstreams.get(number)) {
                 *answers = *before;
             }
         }
+        std::mem::swap(self, new);
     }
 
     /// A query has come.

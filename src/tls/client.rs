@@ -17,6 +17,7 @@ use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -173,10 +174,11 @@ impl Clients {
     /// As `setup` says. What is remembered of an upstream that was spoken to in the same way
     /// `before` is remembered of it again.
     pub fn new(setup: &Setup, before: &Self) -> Self {
+        let known = before.upstreams.iter().flatten().rev();
+        let known: HashMap<_, _> =
+            known.map(|known| ((known.address, &*known.tls), known)).collect();
         let client = |client: &Client| {
-            let mut known = before.upstreams.iter().flatten();
-            let same = known.find(|known| known.is(client));
-            let sessions = match same {
+            let sessions = match known.get(&(client.address, &*client.tls)) {
                 Some(known) => Arc::clone(&known.sessions),
                 None => Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX)),
             };

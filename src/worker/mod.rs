@@ -241,6 +241,7 @@ mod tests {
     use crate::control::{
         Assignment, KeeperMail, KeeperMailbox, Renewal, ToKeeper, ToWorker, WriterMailbox,
     };
+    use crate::engine::forwarder::Parts;
     use crate::engine::health::Verdicts;
     use crate::sys::socket;
     use std::net::UdpSocket;
@@ -297,11 +298,14 @@ mod tests {
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         assert!(is_served(&client));
 
-        // No listener of the configuration has this number: nothing but a bug would say so.
-        let listeners = vec![Some(usize::MAX)];
-        let assignment = Assignment { listeners, ..assignment };
+        // There is no listener of this number: nothing but a bug would say so.
+        let acceptor = socket::tcp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let sockets = vec![(7, None, acceptor)];
+        let Assignment { config, verdicts, .. } = &assignment;
+        let parts = Parts::new(config, &[Some(0)], Arc::clone(verdicts), [7; 32]);
+        let parts = Box::new(parts);
         let (done, _) = crossbeam_channel::bounded(1);
-        let renewal = Renewal { assignment, sockets: Vec::new(), done };
+        let renewal = Renewal { assignment, parts, sockets, done };
         mailbox.send(ToWorker::Renew(Box::new(renewal))).unwrap();
         let report = next_report(&mut poll, &mail);
         assert!(matches!(report, ToKeeper::Panicked { worker: 3, .. }), "{report:?}");

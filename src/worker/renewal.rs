@@ -1,13 +1,15 @@
 //! A new configuration, between two turns.
 //!
 //! First the turn's work so far is done with the old one, and what waits in the sockets of a
-//! listener that goes is taken out of them; then the engine goes over to the new one. Sockets of
-//! listeners that are gone stay for the replies that are still to leave by them.
+//! listener that goes is taken out of them; then the engine goes over to the new one, whose parts
+//! were built elsewhere. The old parts travel back to be freed, so that a configuration of any size
+//! is a short turn. Sockets of listeners that are gone stay for the replies that are still to leave
+//! by them.
 
 use super::Listening;
 use super::turn::Turner;
 use crate::config::QUERY_TIMEOUT;
-use crate::control::Renewal;
+use crate::control::{Remains, Renewal};
 use crate::engine::hosts::Table;
 use crate::moment::Moment;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ const LAST_BATCHES_MAX: usize = 256;
 impl Turner<'_> {
     /// Goes over to `renewal`.
     pub(super) fn renew(&mut self, now: Moment, renewal: Renewal) {
-        let Renewal { assignment, sockets, done } = renewal;
+        let Renewal { mut assignment, mut parts, sockets, done } = renewal;
         if self.drain_until.is_none() {
             self.settle(now);
             self.leave_listeners(now, &assignment.listeners);
@@ -35,20 +37,19 @@ impl Turner<'_> {
                     Some(listening.expect("the kernel has memory for one more descriptor"));
             }
             self.end_page();
-            let verdicts = assignment.verdicts.clone();
-            self.engine.renew(now, &assignment.config, &assignment.listeners, verdicts);
+            self.engine.adopt(now, &mut parts);
             self.renumber_retired();
             self.sockets.renew(self.engine.connections_max(), &assignment.tls);
             self.seat.pages.provide(&assignment.config);
-            self.seat.assignment.replace(assignment);
+            self.seat.assignment.exchange(&mut assignment);
             self.seat.assignment.fill(&mut self.engine.data);
             // Those that a panic left behind are numbered by the old configuration.
             self.seat.past.upstreams.clear();
             self.seat.past.caches.clear();
             self.settle(now);
         }
-        // Whoever asked may have lost patience.
-        let _ = done.send(());
+        // The server may have lost patience and gone.
+        let _ = done.send(Remains { assignment, parts });
     }
 
     /// Goes on with what was loaded from a source; of another configuration's it is not for us.

@@ -6,7 +6,7 @@
 
 use super::logging::fault_of;
 use super::stream::send_messages;
-use super::turn::Turner;
+use super::turn::{Turner, WAKES_MAX};
 use super::upstream::Socket;
 use crate::control::ToKeeper;
 use crate::control::snapshot::LoopStats;
@@ -22,6 +22,8 @@ impl Turner<'_> {
     /// Carries out all that the engine has decided.
     pub(super) fn settle(&mut self, now: Moment) {
         self.page_retry = None;
+        // A reload asks for as many as there are pools and caches, each of which wakes the keeper.
+        self.wakes_left = WAKES_MAX;
         self.notices_left = !shell::settle(self, now);
         self.report_lost_errors();
     }
@@ -96,6 +98,10 @@ impl Shell for Turner<'_> {
 
     fn notice(&mut self, now: Moment, notice: &Notice) -> bool {
         let seat = &self.seat;
+        if let Notice::Wake { .. } = notice {
+            let Some(left) = self.wakes_left.checked_sub(1) else { return false };
+            self.wakes_left = left;
+        }
         let message = match *notice {
             Notice::Error(error) => return self.report_error(error),
             Notice::Page => return self.report_page(now),

@@ -40,6 +40,8 @@ const BATCH_MAX: usize = 64;
 const EVENTS_MAX: usize = 256;
 /// How long a draining worker waits for what is outstanding.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Wake-ups that the keeper is asked for in one turn; the rest follows in the next ones.
+pub(super) const WAKES_MAX: usize = 256;
 
 /// A worker at work.
 pub(super) struct Turner<'a> {
@@ -61,6 +63,8 @@ pub(super) struct Turner<'a> {
     pub(super) ready_connections: VecDeque<ConnectionId>,
     /// A notice could not be delivered yet.
     pub(super) notices_left: bool,
+    /// Wake-ups that the keeper may still be asked for in this turn.
+    pub(super) wakes_left: usize,
     /// Until then the poll does not wait.
     busy_until: Moment,
     /// When the present turn began to work.
@@ -99,6 +103,7 @@ impl<'a> Turner<'a> {
             ready_acceptors: vec![true; listeners],
             ready_connections: VecDeque::with_capacity(capacity),
             notices_left: false,
+            wakes_left: WAKES_MAX,
             busy_until: Moment::ZERO,
             woken: None,
             writer_busy: false,

@@ -13,7 +13,7 @@ const LABEL_MAX: u8 = 63;
 const NAME_MAX: usize = 255;
 
 /// One field of a record's data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Field {
     U8,
     U16,

@@ -22,7 +22,7 @@ const TTL_DEFAULT: u32 = 3_600;
 const MNEMONIC_MAX: usize = 16;
 
 /// The fixed part of a record. Owner and data are where [`read`] wrote them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
     /// Bytes of the owner, with which the output begins; the data follow.
     pub owner_len: usize,
@@ -37,7 +37,7 @@ pub struct Record {
 }
 
 /// Why a text is no record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordError {
     /// The byte of the text at which reading stopped, counted from 1.
     pub column: usize,

@@ -13,7 +13,7 @@ use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
 /// Who may ask what below some names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acl {
     /// Names at or below these are meant. `None`: all that the server block serves.
     pub zones: Option<Vec<Name>>,
@@ -22,7 +22,7 @@ pub struct Acl {
 }
 
 /// What is done to some queries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AclLine {
     /// What is done.
     pub action: AclAction,
@@ -33,7 +33,7 @@ pub struct AclLine {
 }
 
 /// What is done to a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AclAction {
     /// It goes on.
     Allow,

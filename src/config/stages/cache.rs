@@ -17,7 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The `cache` of one server block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cache {
     /// Queries for names at or below these are looked up. Empty: all that the block serves.
     pub zones: Vec<Name>,
@@ -55,7 +55,7 @@ impl Default for Cache {
 }
 
 /// Limits of one class of answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CacheClass {
     /// Answers at most, per worker.
     pub capacity: usize,
@@ -81,7 +81,7 @@ impl CacheClass {
 }
 
 /// When an answer in demand is fetched anew before it expires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefetch {
     /// Hits that make it one in demand.
     pub amount: u32,
@@ -92,7 +92,7 @@ pub struct Prefetch {
 }
 
 /// How expired answers are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServeStale {
     /// For how long after they expired.
     pub window: Duration,
@@ -107,7 +107,7 @@ pub struct ServeStale {
 }
 
 /// Whether clients wait for the upstream before they get a stale answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StaleMode {
     /// They do not: it is fetched anew meanwhile.
     Immediate,

@@ -13,7 +13,7 @@ use std::fmt;
 const TEXT_MAX: usize = 255;
 
 /// What is told about the server itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Chaos {
     /// For `version.bind` and `version.server`.
     pub version: String,

@@ -20,7 +20,7 @@ const WRITE_BUFFER: RangeInclusive<i64> = 1..=1024;
 const QUEUE: RangeInclusive<i64> = 1..=4096;
 
 /// Somebody who is sent what is said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tap {
     /// Where.
     pub target: TapTarget,

@@ -20,7 +20,7 @@ const LEVELS: [&str; 4] = ["warning", "error", "info", "debug"];
 const PATTERN_MAX: usize = 10_000;
 
 /// How errors are logged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Errors {
     /// With a trace of the stack when something panicked. Without effect.
     pub stacktrace: bool,
@@ -29,7 +29,7 @@ pub struct Errors {
 }
 
 /// Errors that are summed up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Consolidation {
     /// From the first of them to the line that sums them up.
     pub period: Duration,

@@ -11,7 +11,7 @@ use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
 
 /// A flag of a message's header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeaderFlag {
     /// Authoritative answer.
     Aa,
@@ -22,7 +22,7 @@ pub enum HeaderFlag {
 }
 
 /// One flag that is changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HeaderRule {
     /// In answers; otherwise in queries.
     pub response: bool,

@@ -16,7 +16,7 @@ use std::time::Duration;
 const PORT: u16 = 8080;
 
 /// Where it is told that the process lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Health {
     /// At `/health` there.
     pub address: SocketAddr,

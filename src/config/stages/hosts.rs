@@ -31,7 +31,7 @@ const OPTIONS: [&str; 5] =
     ["ttl", "no_reverse", "reload", "fallthrough", "fallthrough_unsupported"];
 
 /// Names that are answered from a hosts file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hosts {
     /// The file, as it is written.
     pub path: String,

@@ -12,7 +12,7 @@ use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
 
 /// How addresses change places.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoadBalance {
     /// Addresses in the first of these come first, and so on.
     pub prefer: Vec<Net>,

@@ -8,7 +8,7 @@ use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
 
 /// Which names mean this host, besides localhost and what is below it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Local {
     /// So do names that begin with the label localhost.
     pub localhost_prefix: bool,

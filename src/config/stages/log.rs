@@ -18,7 +18,7 @@ const FORMAT: &str = "{common}";
 const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
 /// Queries that are to be logged in one way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogRule {
     /// Those for names at or below these.
     pub names: Vec<Name>,

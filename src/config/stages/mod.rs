@@ -135,7 +135,7 @@ macro_rules! directives {
         $(=> $module:ident::$Stage:ident)?;
     )*) => {
         /// The small directives of one server block, in the order in which a query meets them.
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
         pub struct Stages {
             $($(#[$doc])* pub $field: $told,)*
         }

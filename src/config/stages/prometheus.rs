@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 const PORT: u16 = 9153;
 
 /// Where counters are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Prometheus {
     /// At `/metrics` there.
     pub address: SocketAddr,

@@ -16,7 +16,7 @@ const PORT: u16 = 8181;
 const MONITORS: [&str; 2] = ["until-ready", "continuously"];
 
 /// Where it is told whether a block is ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ready {
     /// At `/ready` there.
     pub address: SocketAddr,

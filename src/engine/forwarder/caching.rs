@@ -23,6 +23,8 @@ use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::rand_core::Rng;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 /// The caches of all server blocks.
@@ -37,32 +39,65 @@ pub(super) struct Caches {
 
 /// A cache, and for which server block it was filled.
 struct Home {
-    /// Without the upstreams that have names: their addresses may change.
-    block: ServerBlock,
+    block: BlockPrint,
     cache: Cache,
 }
 
-impl Caches {
+/// The fingerprint of a server block, without the upstreams that have names: their addresses may
+/// change. 128 bits, so that no two blocks of an operator's have the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct BlockPrint(u64, u64);
+
+impl BlockPrint {
+    fn of(block: &ServerBlock) -> Self {
+        let block = nameless(block);
+        let half = |number: u8| {
+            let mut hasher = DefaultHasher::new();
+            (number, &block).hash(&mut hasher);
+            hasher.finish()
+        };
+        Self(half(0), half(1))
+    }
+}
+
+/// Empty caches of a new configuration, built beforehand.
+pub(super) struct NewCaches {
+    homes: Vec<Option<Box<Home>>>,
+    /// The numbers of the blocks with each fingerprint, the last first.
+    by_block: HashMap<BlockPrint, Vec<usize>>,
+}
+
+impl NewCaches {
     pub(super) fn new(config: &Config, hasher: &RandomState) -> Self {
-        let mut caches = Self { homes: Vec::new(), wakes: Vec::new(), unix: 0 };
-        caches.renew(config, hasher);
-        caches
+        let mut by_block = HashMap::<_, Vec<_>>::new();
+        let homes = config.blocks.iter().enumerate().map(|(number, block)| {
+            let settings = block.stages.cache.as_ref()?;
+            let block = BlockPrint::of(block);
+            by_block.entry(block).or_default().push(number);
+            Some(Box::new(Home { block, cache: Cache::new(settings, hasher) }))
+        });
+        let homes = homes.collect();
+        by_block.values_mut().for_each(|numbers| numbers.reverse());
+        Self { homes, by_block }
+    }
+}
+
+impl Caches {
+    pub(super) fn new(caches: NewCaches) -> Self {
+        Self { homes: caches.homes, wakes: Vec::new(), unix: 0 }
     }
 
-    /// Those of blocks that stay as they are stay, too; whoever was to wake them has forgotten it.
-    pub(super) fn renew(&mut self, config: &Config, hasher: &RandomState) {
-        let mut old: Vec<_> = self.homes.drain(..).flatten().collect();
+    /// Goes on with the caches of `new`, except for blocks that stay as they are: their caches
+    /// stay. `new` is left with those that hold no longer. The keeper has forgotten all wake-ups.
+    pub(super) fn renew(&mut self, new: &mut NewCaches) {
         self.wakes.clear();
-        for block in &config.blocks {
-            let home = block.stages.cache.as_ref().map(|settings| {
-                let block = nameless(block);
-                match old.iter().position(|home| home.block == block) {
-                    Some(place) => old.swap_remove(place),
-                    None => Box::new(Home { block, cache: Cache::new(settings, hasher) }),
-                }
-            });
-            self.homes.push(home);
+        for home in &mut self.homes {
+            let Some(block) = home.as_ref().map(|home| home.block) else { continue };
+            if let Some(number) = new.by_block.get_mut(&block).and_then(Vec::pop) {
+                std::mem::swap(home, &mut new.homes[number]);
+            }
         }
+        std::mem::swap(&mut self.homes, &mut new.homes);
         for block in 0..self.homes.len() {
             if let Some(cache) = self.get(block) {
                 cache.sweep_not_asked();

@@ -6,6 +6,7 @@
 //! configuration. What coalescing makes of a loop before that: each worker takes part once.
 
 use super::{Forwarder, Route, hash_of};
+use crate::engine::chain::Chain;
 use crate::engine::errors::Reason;
 use crate::engine::key::Transport;
 use crate::engine::message::query::Query;
@@ -16,13 +17,20 @@ use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 use std::net::SocketAddr;
 
+/// Probes that are sent in one turn: each may dial.
+const PROBES_MAX: usize = 32;
+
 /// What is to be done about loops.
 #[derive(Default)]
 pub(super) struct Loops {
-    /// The probes are still to be named.
+    /// Probes are still to be named or sent.
     pub(super) due: bool,
-    /// Of each server block.
+    /// Of each server block, once they are named.
     probes: Vec<Option<Probe>>,
+    /// This worker sends them.
+    sends: bool,
+    /// Server blocks whose probes were sent.
+    sent: usize,
     /// Blocks that somebody is to be told about, and where their probes came back from.
     found: Vec<(usize, SocketAddr)>,
 }
@@ -46,18 +54,29 @@ impl Forwarder {
         self.loops = Loops { due, ..Loops::default() };
     }
 
-    /// Names the probes, and sends them unless another worker does.
+    /// Names the probes, and sends the next few of them unless another worker does.
     pub(super) fn probe_for_loops(&mut self, now: Moment) {
-        self.loops.due = false;
-        let (nonce, first) = self.verdicts.agree_on(self.random.next_u64());
-        for block in 0..self.chains.len() {
-            let zone = self.chains[block].settings.find_loops.as_ref();
-            let probe = zone.and_then(|zone| Probe::new(zone, nonce, block, now));
-            if let Some(probe) = probe.as_ref().filter(|_| first) {
-                self.send_probe(now, block, probe);
-            }
-            self.loops.probes.push(probe);
+        if self.loops.probes.is_empty() {
+            let (nonce, first) = self.verdicts.agree_on(self.random.next_u64());
+            let probe = |(block, chain): (usize, &Chain)| {
+                let zone = chain.settings.find_loops.as_ref()?;
+                Probe::new(zone, nonce, block, now)
+            };
+            self.loops.probes = self.chains.iter().enumerate().map(probe).collect();
+            self.loops.sends = first;
         }
+        let mut left = if self.loops.sends { PROBES_MAX } else { 0 };
+        while left > 0 && self.loops.sent < self.loops.probes.len() {
+            let block = self.loops.sent;
+            self.loops.sent += 1;
+            let mut packet = [0; PROBE_LEN_MAX];
+            if let Some(probe) = &self.loops.probes[block] {
+                let len = probe.write(&mut packet);
+                self.send_probe(now, block, &packet[..len]);
+                left -= 1;
+            }
+        }
+        self.loops.due = self.loops.sends && self.loops.sent < self.loops.probes.len();
     }
 
     /// Whether queries of `block` go in a circle, which this one from `peer` may show.
@@ -76,11 +95,9 @@ impl Forwarder {
         self.verdicts.is_looping(block)
     }
 
-    /// Sends a query that nobody waits for.
-    fn send_probe(&mut self, now: Moment, block: usize, probe: &Probe) {
-        let mut packet = [0; PROBE_LEN_MAX];
-        let len = probe.write(&mut packet);
-        let Ok(query) = Query::parse(&packet[..len], false) else { return };
+    /// Sends a query without a client.
+    fn send_probe(&mut self, now: Moment, block: usize, packet: &[u8]) {
+        let Ok(query) = Query::parse(packet, false) else { return };
         let name = Folded::new(query.name());
         let Some(stanza) = self.routes.stanza_in(block, &name) else { return };
         let (site, transport) = (NOWHERE, Transport::Udp);

@@ -6,26 +6,24 @@
 //! way to an upstream that is gone starts again. The question decides anew which stanza that is;
 //! if none wants it any more, it fails.
 
-use super::{Dial, Forwarder, chains_of, dials_of, hash_of, pool_settings, stream_limits};
+use super::parts::Parts;
+use super::{Forwarder, hash_of};
 use crate::config::Config;
-use crate::engine::data::Data;
 use crate::engine::errors::Reason;
 use crate::engine::health::Verdicts;
 use crate::engine::key::PoolId;
 use crate::engine::policy::Tour;
-use crate::engine::routes::Routes;
-use crate::engine::stats::UpstreamStats;
-use crate::engine::tally::Sites;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
-use std::collections::HashMap;
+use std::mem::swap;
 use std::sync::Arc;
 
 impl Forwarder {
     /// Goes on as `config` says, which is asked on the shell's listeners: `listeners` has for each
     /// the number of the configuration's that it is now, or `None` if it is gone. `verdicts`: of
-    /// its upstreams. Between two turns, when nothing is left to be drawn.
+    /// its upstreams. For shells that have time to build and free it here; see
+    /// [`Forwarder::adopt`].
     pub fn renew(
         &mut self,
         now: Moment,
@@ -33,34 +31,41 @@ impl Forwarder {
         listeners: &[Option<usize>],
         verdicts: Arc<Verdicts>,
     ) {
+        let mut parts = Parts::keyed(config, listeners, verdicts, &self.hasher);
+        self.adopt(now, &mut parts);
+    }
+
+    /// Goes on with the parts of `parts`, between two turns, when nothing is left to be drawn.
+    /// Whatever stays (connections, counters, caches, outstanding queries) moves into them, and
+    /// `parts` is left with what holds no longer. Nothing of the size of a configuration is
+    /// built, compared pairwise or freed.
+    pub fn adopt(&mut self, now: Moment, parts: &mut Parts) {
         debug_assert!(self.sends.is_empty() && self.failures.is_empty(), "in mid-turn");
-        let dials = dials_of(config);
-        let stays = self.match_upstreams(&dials);
+        let stays = self.match_upstreams(parts);
         let homeless = self.leave_upstreams(&stays);
-        let pools = pool_settings(config).enumerate().map(|(index, settings)| {
+        let before = |index: usize| {
             let pool = PoolId::from_index(index);
-            let before = stays[pool.upstream()];
-            (settings, before.map(|before| PoolId::new(before, pool.transport()).index()))
-        });
-        let pools: Vec<_> = pools.collect();
-        self.pools.renew(now, &pools, || self.random.next_u32());
-        let stats = |before: &Option<usize>| {
-            before.map_or_else(UpstreamStats::default, |before| self.stats.upstreams[before])
+            stays[pool.upstream()].map(|before| PoolId::new(before, pool.transport()).index())
         };
-        self.stats.upstreams = stays.iter().map(stats).collect();
-        self.addresses = dials;
-        let sites = Sites::of(config);
-        self.routes = Routes::new(config, listeners, &sites, &self.hasher);
-        self.tallies.renew(config, &sites, &stays);
-        self.watch.renew(config, &self.hasher);
-        self.streams = stream_limits(config, listeners);
-        self.chains = chains_of(config, &self.hasher);
-        self.data = Data::new(config, &self.hasher);
-        self.caches.renew(config, &self.hasher);
-        self.errors.renew(config);
-        self.journal.renew(config, listeners, &self.hasher);
+        self.pools.renew(now, &mut parts.pools, before, || self.random.next_u32());
+        for (stats, before) in parts.upstreams.iter_mut().zip(&stays) {
+            if let Some(before) = *before {
+                *stats = self.stats.upstreams[before];
+            }
+        }
+        swap(&mut self.stats.upstreams, &mut parts.upstreams);
+        swap(&mut self.addresses, &mut parts.dials);
+        swap(&mut self.routes, &mut parts.routes);
+        swap(&mut self.chains, &mut parts.chains);
+        swap(&mut self.data, &mut parts.data);
+        swap(&mut self.streams, &mut parts.streams);
+        swap(&mut self.verdicts, &mut parts.verdicts);
+        self.tallies.renew(&mut parts.tallies, &stays);
+        self.watch.renew(&mut parts.watch);
+        self.caches.renew(&mut parts.caches);
+        self.errors.renew(&mut parts.errors);
+        self.journal.renew(&mut parts.journal);
         self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
-        self.verdicts = verdicts;
         self.forget_loops();
         self.failing.clear();
         self.remarks.clear();
@@ -72,12 +77,14 @@ impl Forwarder {
 
     /// For each new upstream the old one that it is: reached in the same way. Of several that are
     /// equal the first is the first.
-    fn match_upstreams(&self, dials: &[Dial]) -> Vec<Option<usize>> {
-        let mut old: HashMap<&Dial, Vec<usize>> = HashMap::new();
-        for (number, dial) in self.addresses.iter().enumerate().rev() {
-            old.entry(dial).or_default().push(number);
+    fn match_upstreams(&self, parts: &mut Parts) -> Vec<Option<usize>> {
+        let mut stays = vec![None; parts.dials.len()];
+        for (before, dial) in self.addresses.iter().enumerate() {
+            if let Some(number) = parts.by_dial.get_mut(dial).and_then(Vec::pop) {
+                stays[number] = Some(before);
+            }
         }
-        dials.iter().map(|dial| old.get_mut(dial).and_then(Vec::pop)).collect()
+        stays
     }
 
     /// Closes all connections to upstreams that are not among those that stay; returns the queries

@@ -29,20 +29,19 @@ pub struct Sketches {
 impl Watch {
     /// Whatever `config` wants. `hasher` is keyed.
     pub(super) fn new(config: &Config, hasher: &RandomState) -> Self {
-        let mut watch = Self::default();
-        watch.renew(config, hasher);
-        watch
-    }
-
-    /// Goes by another configuration.
-    pub(super) fn renew(&mut self, config: &Config, hasher: &RandomState) {
-        if !config.is_shown() {
-            self.0 = None;
-        } else if self.0.is_none() {
+        let sketches = || {
             let sketch = || Sketch::new(hasher.clone());
             let (names, clients, failing) = (sketch(), sketch(), sketch());
             let (queries, failures) = (Sampler::default(), Sampler::default());
-            self.0 = Some(Box::new(Sketches { names, clients, failing, queries, failures }));
+            Box::new(Sketches { names, clients, failing, queries, failures })
+        };
+        Self(config.is_shown().then(sketches))
+    }
+
+    /// Goes on as `new`, unless both count: then with what has been counted.
+    pub(super) fn renew(&mut self, new: &mut Self) {
+        if self.0.is_some() != new.0.is_some() {
+            std::mem::swap(self, new);
         }
     }
 

@@ -28,9 +28,7 @@ fn record(event: Event, at: Moment) -> Record {
 fn journal(directives: &str) -> Journal {
     let text = format!(".:0 {{\n bind 127.0.0.1\n {directives}\n}}\n");
     let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
-    let mut journal = Journal::default();
-    journal.renew(&config, &[Some(0)], &ahash::RandomState::with_seeds(1, 2, 3, 4));
-    journal
+    Journal::new(&config, &[Some(0)], &ahash::RandomState::with_seeds(1, 2, 3, 4))
 }
 
 #[test]

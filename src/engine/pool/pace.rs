@@ -39,7 +39,7 @@ pub(super) struct Limit {
 }
 
 /// What one pool has learnt.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// `max_inflight`.
     window_max: u32,
@@ -75,9 +75,9 @@ impl Pace {
     }
 
     /// Goes on under another `max_inflight` with what `before` has learnt.
-    pub(super) fn take_over(&mut self, before: Self) {
+    pub(super) fn take_over(&mut self, before: &Self) {
         let window_max = self.window_max;
-        *self = Self { window_max, window: before.window.min(window_max), ..before };
+        *self = Self { window_max, window: before.window.min(window_max), ..*before };
     }
 
     /// Queries that a stream carries before another is taken.

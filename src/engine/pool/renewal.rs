@@ -11,38 +11,52 @@ use crate::engine::stats::Reason;
 use crate::moment::Moment;
 use std::time::Duration;
 
+/// Pools without connections, for [`Pools::renew`].
+#[derive(Debug)]
+pub struct NewPools(Vec<Pool>);
+
+impl NewPools {
+    /// One for each of `settings`.
+    pub fn new(settings: impl IntoIterator<Item = PoolSettings>) -> Self {
+        Self(settings.into_iter().map(Pool::new).collect())
+    }
+
+    pub(super) fn into_inner(self) -> Vec<Pool> {
+        self.0
+    }
+}
+
 impl Pools {
     /// Every connection, busy or idle, and its pool.
     pub fn members(&self) -> impl Iterator<Item = (ConnectionId, usize)> {
         self.open_slots().map(|slot| (self.id(slot), self.connections[slot as usize].pool as usize))
     }
 
-    /// Puts a pool for each of `pools` in the place of those there were: with its settings, and
-    /// the connections of the old pool with the number beside them. `random` gives a uniform
-    /// number each call, for the jitter.
+    /// Goes on with the pools of `new` in the place of those there were, which are left in `new` to
+    /// be freed. `stays` tells for each new pool which old one's connections it takes over.
+    /// `random` gives a uniform number each call, for the jitter.
     ///
     /// # Panics
-    /// When two take over the same pool, or nobody one that has connections.
+    /// When two take over the same pool, or none takes over one that has connections.
     pub fn renew(
         &mut self,
         now: Moment,
-        pools: &[(PoolSettings, Option<usize>)],
+        new: &mut NewPools,
+        stays: impl Fn(usize) -> Option<usize>,
         mut random: impl FnMut() -> u32,
     ) {
         self.end_batches();
-        let mut old: Vec<_> = std::mem::take(&mut self.pools).into_iter().map(Some).collect();
-        let mut numbers = vec![None; old.len()];
-        let mut limits = vec![None; pools.len()];
-        for (number, (settings, taken_over)) in pools.iter().enumerate() {
-            let mut pool = Pool::new(*settings);
-            if let Some(before) = *taken_over {
-                let before_it = old[before].take().expect("nobody else takes it over");
-                limits[number] = before_it.settings.max_age;
-                numbers[before] = Some(number as u32);
-                pool.take_over(before_it);
+        let mut numbers = vec![None; self.pools.len()];
+        let mut limits = vec![None; new.0.len()];
+        for (number, pool) in new.0.iter_mut().enumerate() {
+            if let Some(before) = stays(number) {
+                let taken = numbers[before].replace(number as u32);
+                assert!(taken.is_none(), "no other pool takes it over");
+                limits[number] = self.pools[before].settings.max_age;
+                pool.take_over(&mut self.pools[before]);
             }
-            self.pools.push(pool);
         }
+        std::mem::swap(&mut self.pools, &mut new.0);
         let renumber = |pool: u32| numbers[pool as usize].expect("one with connections stays");
         for slot in self.open_slots().collect::<Vec<_>>() {
             let member = &mut self.connections[slot as usize];
@@ -122,11 +136,14 @@ impl Pools {
 
 impl Pool {
     /// Takes over what `before` has, though not its settings.
-    fn take_over(&mut self, before: Self) {
-        (self.idle, self.busy, self.retiring) = (before.idle, before.busy, before.retiring);
+    fn take_over(&mut self, before: &mut Self) {
+        use std::mem::take;
+        (self.idle, self.busy, self.retiring) =
+            (take(&mut before.idle), take(&mut before.busy), before.retiring);
         (self.peak, self.peak_since) = (before.peak, before.peak_since);
-        (self.dials, self.stats) = (before.dials, before.stats);
-        self.pace.take_over(before.pace);
-        self.trust.take_over(before.trust);
+        std::mem::swap(&mut self.dials, &mut before.dials);
+        self.stats = before.stats;
+        self.pace.take_over(&before.pace);
+        self.trust.take_over(&mut before.trust);
     }
 }

@@ -172,11 +172,13 @@ impl<Scout: Copy> Trust<Scout> {
     }
 
     /// Goes on under other settings with what `before` has learned.
-    pub(super) fn take_over(&mut self, before: Self) {
-        let (settings, persists, whole) = (self.settings, self.persists, self.whole);
-        *self = Self { settings, persists, whole, ..before };
+    pub(super) fn take_over(&mut self, before: &mut Self) {
+        std::mem::swap(self, before);
+        self.settings = before.settings;
+        (self.persists, self.whole) = (before.persists, before.whole);
+        let whole = self.whole;
         self.savings = self.savings.clamp(-DEBT_MAX * whole, SAVED_MAX * whole);
-        if settings.distrust.is_none() {
+        if self.settings.distrust.is_none() {
             (self.trouble, self.renew_before) = (None, Moment::ZERO);
         }
     }

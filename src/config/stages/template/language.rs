@@ -12,7 +12,7 @@ pub const TEXT_MAX: usize = 8_192;
 const DEPTH_MAX: usize = 8;
 
 /// A template that can be rendered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Text {
     /// As it was written.
     pub source: String,
@@ -21,7 +21,7 @@ pub struct Text {
 }
 
 /// A part of a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// Copied as it is.
     Text(String),
@@ -30,7 +30,7 @@ pub enum Part {
 }
 
 /// A value that a query gives a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// The name asked for, in lower case.
     Name,
@@ -60,7 +60,7 @@ pub enum Value {
 }
 
 /// Why a text is no template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TextError {
     /// The line of the text, counted from 0.
     pub line: usize,

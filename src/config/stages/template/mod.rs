@@ -21,7 +21,7 @@ use std::fmt;
 pub const ERROR_TEXT_MAX: usize = 128;
 
 /// Answers for some queries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Template {
     /// Names at or below these are meant. `None`: all that the server block serves.
     pub zones: Option<Vec<Name>>,
@@ -46,7 +46,7 @@ pub struct Template {
 }
 
 /// A record of a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TemplateRecord {
     /// The text that is rendered.
     pub text: Text,
@@ -55,7 +55,7 @@ pub struct TemplateRecord {
 }
 
 /// A record that is the same for all queries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FixedRecord {
     /// The owner in wire format. `None`: the name asked for.
     pub owner: Option<Box<[u8]>>,

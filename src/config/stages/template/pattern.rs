@@ -8,6 +8,7 @@
 
 use regex::bytes::{Regex, RegexBuilder};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// Characters of a pattern.
 const PATTERN_MAX: usize = 10_000;
@@ -81,6 +82,12 @@ impl PartialEq for Pattern {
 }
 
 impl Eq for Pattern {}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.source.hash(state);
+    }
+}
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
