@@ -151,7 +151,7 @@ pub(super) fn hosts(status: &Status) -> String {
     let headings = ["File", "#Entries", "#Memory", "#Changed", "#Skipped", "#Loads"];
     let caption =
         "One table for all workers. Skipped are lines and names that were not understood.";
-    let table = table("hosts", caption, &headings, &rows);
+    let table = table("caches hosts", caption, &headings, &rows);
     let hidden = more(status.hosts.len() - shown.len());
     format!("<section><h2>Hosts files</h2>{table}{hidden}</section>\n")
 }
