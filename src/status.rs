@@ -39,8 +39,28 @@ pub struct Status {
     pub caches: Vec<Cache>,
     /// Caches that are not listed because there are too many.
     pub caches_more: usize,
+    /// In the order of their server blocks.
+    pub hosts: Vec<HostsFile>,
     /// Who and what is seen most.
     pub top: Top,
+}
+
+/// A hosts file and what was loaded from it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostsFile {
+    /// The file, as metrics call it.
+    pub file: String,
+    /// Names and reverse names with an address each.
+    pub entries: u64,
+    /// Memory of the table that all workers share.
+    pub bytes: u64,
+    /// Lines and names that were not understood.
+    pub skipped: u64,
+    /// When the file was changed that was loaded: milliseconds since 1970; zero: none was.
+    pub modified_ms: u64,
+    /// Loads: with effect, and in vain.
+    pub loads: [u64; 2],
 }
 
 /// What all workers together did.

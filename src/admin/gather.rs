@@ -139,6 +139,7 @@ impl Gatherer {
             host: limits::host_name(),
             now_ms: u64::from(self.clock.unix()) * 1000,
             uptime_s: now.since(Moment::ZERO).as_secs_f64(),
+            hosts: summary::hosts(&self.loads.states()),
             ..summary::status(&latest, &self.history, &seen.collect::<Vec<_>>(), &self.facts())
         }
     }

@@ -26,6 +26,8 @@ pub const WORKERS_SHOWN: usize = 256;
 pub const UPSTREAMS_SHOWN: usize = 64;
 /// The same for caches.
 pub const CACHES_SHOWN: usize = 100;
+/// The same for hosts files.
+pub const HOSTS_SHOWN: usize = 32;
 /// Lines of each of the other lists.
 pub const LINES_SHOWN: usize = 20;
 
@@ -40,6 +42,7 @@ pub fn page(status: &Status) -> String {
         upstreams::upstreams(status),
         workers::workers(status),
         workers::caches(status),
+        workers::hosts(status),
         traffic::replies(status),
         traffic::seen_most(status),
     ]

@@ -6,6 +6,7 @@
 use super::history::{Between, History};
 use super::metrics::{Facts, rcode_name};
 use crate::config::Name;
+use crate::control::LoadState;
 use crate::control::snapshot::{Ports, Seen, Snapshot};
 use crate::engine::PoolId;
 use crate::engine::exchange::EXCHANGES_MAX;
@@ -14,7 +15,9 @@ use crate::engine::key::Transport;
 use crate::engine::pool::PoolState;
 use crate::engine::sketch::Counted;
 use crate::engine::stats::{CacheStats, DROP_REASON_NAMES, PoolStats, Stats, UpstreamStats};
-use crate::status::{Cache, Count, Health, Latency, Pool, Status, Top, Traffic, Upstream, Worker};
+use crate::status::{
+    Cache, Count, Health, HostsFile, Latency, Pool, Status, Top, Traffic, Upstream, Worker,
+};
 use crate::sys::thread;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -202,6 +205,19 @@ fn worker(place: usize, snapshot: &Snapshot, history: &History) -> Worker {
         migrations: thread::migrations(snapshot.thread).unwrap_or(0),
         panics: snapshot.stats.panics,
     }
+}
+
+/// The hosts files, of which there are no more than the configuration may name.
+pub(super) fn hosts(loads: &[LoadState]) -> Vec<HostsFile> {
+    let file = |load: &LoadState| HostsFile {
+        file: load.label.clone(),
+        entries: load.entries,
+        bytes: load.bytes,
+        skipped: load.skipped,
+        modified_ms: u64::try_from(load.modified.as_millis()).unwrap_or(u64::MAX),
+        loads: [load.done, load.failed],
+    };
+    loads.iter().map(file).collect()
 }
 
 /// The caches that are listed, and how many more there are.

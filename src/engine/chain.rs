@@ -6,8 +6,8 @@
 //! it: answered here, refused, or dropped. What is left is forwarded, which is the forwarder's
 //! business, and what nobody forwards comes back to [`Chain::at_end`]. On their way back upstreams'
 //! answers are finished as [`Chain::finish`] says and [`Chain::rearrange`] does; `header`,
-//! `minimal` and `loadbalance` have no say in replies of our own. The stages themselves know
-//! neither each other nor the chain.
+//! `minimal` and `loadbalance` have no say in replies of our own, save those of stages that ask
+//! for it. The stages themselves know neither each other nor the chain.
 
 use super::data::Data;
 use super::exchange::Client;
@@ -21,6 +21,7 @@ use super::zones::Folded;
 use crate::config::{ServerBlock, order};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::Rng;
 use std::time::Duration;
 
 macro_rules! chain {
@@ -46,6 +47,12 @@ macro_rules! chain {
                     if let Some(step) = stage.and_then(|stage| stage.on_query(&mut visit.again()))
                         && stats.$module.count(step) != Step::Onward
                     {
+                        if let (true, Step::Replied(len)) =
+                            (stages::$module::$Stage::REARRANGED, step)
+                        {
+                            let Visit { random, out, .. } = visit;
+                            self.rearrange(&mut out[..len], || random.next_u32());
+                        }
                         return step;
                     }
                 )?)*

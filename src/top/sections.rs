@@ -8,7 +8,7 @@ use super::lines::{
     table, text, trouble,
 };
 use crate::figures::{bytes, count, milliseconds, percent, rate, sane, seconds};
-use crate::status::{Cache, Count, Health, Pool, Status, Upstream, Worker};
+use crate::status::{Cache, Count, Health, HostsFile, Pool, Status, Upstream, Worker};
 use ratatui::text::{Line, Span};
 
 const UPSTREAMS_SHOWN: usize = 64;
@@ -16,6 +16,7 @@ const UPSTREAMS_SHOWN: usize = 64;
 const POOLS_SHOWN: usize = 4;
 const WORKERS_SHOWN: usize = 256;
 const CACHES_SHOWN: usize = 100;
+const HOSTS_SHOWN: usize = 32;
 const LINES_SHOWN: usize = 20;
 /// Cells of a line over the last hour.
 const SPARK: usize = 12;
@@ -78,14 +79,16 @@ pub(super) fn work(status: &Status, width: usize) -> Vec<Vec<Line<'static>>> {
 /// The sections that show what came of it.
 pub(super) fn outcome(status: &Status, width: usize) -> Vec<Vec<Line<'static>>> {
     let (traffic, top) = (&status.traffic, &status.top);
-    vec![
+    let hosts = (!status.hosts.is_empty()).then(|| hosts(status, width));
+    let others = [
         caches(status, width),
         counts("Replies", "reply", "so far", &traffic.rcodes, "none yet", width),
         counts("Dropped without a reply", "reason", "so far", &traffic.drops, "nothing", width),
         counts("Names asked for", "name", "lately", &top.names, "none yet", width),
         counts("Clients", "client", "lately", &top.clients, "none yet", width),
         counts("Names that fail", "name", "lately", &top.failing, "none", width),
-    ]
+    ];
+    hosts.into_iter().chain(others).collect()
 }
 
 /// A title, then a table or a word that there is none, then how many are left out.
@@ -212,6 +215,31 @@ fn worker_row(worker: &Worker) -> Vec<Cell> {
         trouble(worker.migrations),
         trouble(worker.panics),
     ]
+}
+
+fn hosts(status: &Status, width: usize) -> Vec<Line<'static>> {
+    const COLUMNS: [Column; 6] = [
+        text("file", 0),
+        number("entries", 0),
+        number("memory", 2),
+        number("loads", 3),
+        number("in vain", 1),
+        number("skipped", 4),
+    ];
+    let shown = &status.hosts[..status.hosts.len().min(HOSTS_SHOWN)];
+    let row = |file: &HostsFile| {
+        vec![
+            name(&file.file),
+            count(file.entries).into(),
+            bytes(file.bytes).into(),
+            count(file.loads[0]).into(),
+            count(file.loads[1]).into(),
+            count(file.skipped).into(),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = shown.iter().map(row).collect();
+    let more = status.hosts.len() - shown.len();
+    section("Hosts files", &COLUMNS, &rows, ("none", more), width)
 }
 
 fn caches(status: &Status, width: usize) -> Vec<Line<'static>> {

@@ -7,6 +7,7 @@ use crate::world::{World, corefile, shown, world};
 use ahash::RandomState;
 use onward::config::Config;
 use onward::engine::hosts::{Builder, Skipped, Table};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -125,6 +126,19 @@ fn an_answer_that_does_not_fit_is_cut_and_says_so() {
         "{got}"
     );
     assert_eq!(got.lines().count(), 42);
+    world.finish();
+}
+
+#[test]
+fn addresses_change_places_for_each_client() {
+    let mut world =
+        world("loadbalance\n hosts f {\n 192.0.2.1 x.t\n 192.0.2.2 x.t\n 192.0.2.3 x.t\n}");
+    let mut first = BTreeSet::new();
+    for _ in 0..40 {
+        world.ask(1, &Ask { kind: 1, ..Ask::new(7, "x.t") });
+        first.insert(shown(&world.only_got()).lines().nth(1).unwrap().to_owned());
+    }
+    assert_eq!(first.len(), 3, "K33: {first:?}");
     world.finish();
 }
 

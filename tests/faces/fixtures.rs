@@ -3,7 +3,9 @@
 //! All are made by arithmetic, so that each run draws the same. What is wrong in the ordinary
 //! day is what a reader should find: one upstream is being probed and gets less than its share.
 
-use onward::status::{Cache, Count, Health, Latency, Pool, Status, Top, Traffic, Upstream, Worker};
+use onward::status::{
+    Cache, Count, Health, HostsFile, Latency, Pool, Status, Top, Traffic, Upstream, Worker,
+};
 
 /// Numbers that look like life, from 0 to 1.
 fn noise(seed: usize, at: usize) -> f64 {
@@ -76,6 +78,7 @@ pub(super) fn ordinary() -> Status {
             },
         ],
         caches_more: 0,
+        hosts: Vec::new(),
         top: ordinary_top(),
     }
 }
@@ -245,8 +248,22 @@ pub(super) fn crowd() -> Status {
     status.caches = (0..120)
         .map(|at| Cache { zones: format!("zone-{at}.example"), ..status.caches[at % 2].clone() })
         .collect();
+    status.hosts = (0..60)
+        .map(|at| HostsFile { file: format!("/etc/<hosts>&{at}"), ..hosts_file() })
+        .collect();
     status.top.names = (0..50).map(|at| count(&format!("n{at}.example."), 50 - at, 1.0)).collect();
     status
+}
+
+fn hosts_file() -> HostsFile {
+    HostsFile {
+        file: "/etc/hosts".into(),
+        entries: 1_008_800,
+        bytes: 40_123_456,
+        skipped: 12,
+        modified_ms: 1_700_000_000_000,
+        loads: [7, 2],
+    }
 }
 
 /// Just started: configured, and nobody has asked yet.

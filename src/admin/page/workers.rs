@@ -1,13 +1,13 @@
-//! The workers and the caches on the status page.
+//! The workers, the caches and the hosts files on the status page.
 //!
 //! All workers stand beside each other in one strip, where an uneven spread is seen at a glance,
 //! and one a row below it. More than a screenful of rows is folded until somebody wants them.
 
 use super::html::{Cell, more, name, row, table};
 use super::upstreams::empty;
-use super::{CACHES_SHOWN, WORKERS_SHOWN, chart};
-use crate::figures::{NOTHING, bytes, count, percent, rate, sane};
-use crate::status::{Cache, Status, Worker};
+use super::{CACHES_SHOWN, HOSTS_SHOWN, WORKERS_SHOWN, chart};
+use crate::figures::{NOTHING, bytes, count, percent, rate, sane, seconds};
+use crate::status::{Cache, HostsFile, Status, Worker};
 
 /// Fewer are compared as easily in their rows.
 const STRIP_MIN: usize = 8;
@@ -138,5 +138,43 @@ fn cache_row(cache: &Cache) -> String {
         Cell::number("Answers kept", count(cache.entries)),
         Cell::number("Memory", bytes(cache.bytes)),
         Cell::number("Evicted", count(cache.evicted)),
+    ])
+}
+
+/// The hosts files, if there are any.
+pub(super) fn hosts(status: &Status) -> String {
+    let shown = &status.hosts[..status.hosts.len().min(HOSTS_SHOWN)];
+    if shown.is_empty() {
+        return String::new();
+    }
+    let rows: String = shown.iter().map(|file| hosts_row(file, status.now_ms)).collect();
+    let headings = ["File", "#Entries", "#Memory", "#Changed", "#Skipped", "#Loads"];
+    let caption =
+        "One table for all workers. Skipped are lines and names that were not understood.";
+    let table = table("caches hosts", caption, &headings, &rows);
+    let hidden = more(status.hosts.len() - shown.len());
+    format!("<section><h2>Hosts files</h2>{table}{hidden}</section>\n")
+}
+
+fn hosts_row(file: &HostsFile, now_ms: u64) -> String {
+    let age = now_ms.saturating_sub(file.modified_ms) as f64 / 1e3;
+    let changed = match file.modified_ms {
+        0 => format!("<span class=\"faint\">{NOTHING}</span>"),
+        _ => format!("{} ago", seconds(age)),
+    };
+    let [done, failed] = file.loads;
+    let loads = match failed {
+        0 => count(done),
+        failed => {
+            format!("{}<br/><small class=\"bad\">{} in vain</small>", count(done), count(failed))
+        }
+    };
+    row(&[
+        Cell::heading("File", name(&file.file)),
+        Cell::number("Entries", count(file.entries)),
+        Cell::number("Memory", bytes(file.bytes)),
+        Cell::number("Changed", changed),
+        Cell::number("Skipped", count(file.skipped)),
+        Cell::number("Loads", loads),
     ])
 }

@@ -3,7 +3,8 @@
 //! Addresses are answered with AA and without RA. A known name without an address of the type
 //! asked for gets an empty answer; an unknown one goes on where `fallthrough` says so, and fails
 //! otherwise, as in the reference. Reverse names lead to all names of their address, in any zone;
-//! one that leads nowhere always goes on. The owner of an answer is spelt as it was asked for.
+//! one that leads nowhere always goes on. The owner of an answer is spelt as it was asked for;
+//! `header` and `loadbalance` have a say in it.
 
 use super::{Settings, Stage, Step, Visit};
 use crate::config::{Name, ServerBlock};
@@ -27,6 +28,8 @@ pub struct Hosts {
 }
 
 impl Stage for Hosts {
+    const REARRANGED: bool = true;
+
     fn new(block: &ServerBlock, hasher: &RandomState, _: &mut Settings) -> Option<Self> {
         let hosts = block.stages.hosts.as_ref()?;
         let zones =
@@ -107,7 +110,7 @@ impl Hosts {
     /// Answers with a record of the type that was asked for for each of `data`.
     fn answer<'a>(&self, visit: &mut Visit<'_, '_>, data: impl Iterator<Item = &'a [u8]>) -> Step {
         let (kind, class, ttl) = (visit.query.question.kind, class::IN, self.ttl);
-        let mut reply = visit.reply();
+        let mut reply = visit.answer();
         for data in data {
             let record = NewRecord { owner: &QNAME, kind, class, ttl, data: &[data] };
             reply.record(Section::Answer, &record);

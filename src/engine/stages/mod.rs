@@ -78,6 +78,9 @@ use std::time::Duration;
 /// What one stage of a server block does. Each method but the first is called for the stages that
 /// the block has, in the order of the table, and does nothing unless a stage says otherwise.
 pub trait Stage: Sized {
+    /// Records of its replies may change places as those of an upstream's answer may.
+    const REARRANGED: bool = false;
+
     /// As `block` says: changes the block's settings, and returns what meets its queries; `None`
     /// if nothing does. `hasher` is keyed.
     fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self>;
@@ -92,7 +95,8 @@ pub trait Stage: Sized {
         None
     }
 
-    /// Lets records of an upstream's answer, as it is written, change places. `random`: any
+    /// Lets records of an upstream's answer, or of a stage's that is [`Stage::REARRANGED`], change
+    /// places as they are written. `random`: any
     /// number.
     fn rearrange(&self, _reply: &mut [u8], _random: &mut impl FnMut() -> u32) {}
 }

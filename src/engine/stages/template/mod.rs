@@ -119,6 +119,8 @@ enum Shape {
 }
 
 impl Stage for Templates {
+    const REARRANGED: bool = true;
+
     fn new(block: &ServerBlock, hasher: &RandomState, _: &mut Settings) -> Option<Self> {
         let written = &block.stages.template;
         let all: Box<[One]> =
