@@ -63,10 +63,16 @@ impl Shell for Turn<'_> {
         id: ConnectionId,
         queries: &[Outgoing],
     ) -> Result<(), (Operation, Fault)> {
-        self.worker.send_group(self.net, id, queries).map_err(|Broken| {
-            self.net.note(|| format!("{id:?} is broken"));
-            (Operation::Write, Fault::Unknown)
-        })
+        if self.worker.send_group(self.net, id, queries).is_ok() {
+            return Ok(());
+        }
+        if let Some(Socket::Stream { .. }) = self.worker.sockets.get(&id) {
+            // What had come on it is read first.
+            self.worker.inputs.push(Input::Stirs(id));
+            return Ok(());
+        }
+        self.net.note(|| format!("{id:?} is broken"));
+        Err((Operation::Write, Fault::Unknown))
     }
 
     fn close(&mut self, _: Moment, id: ConnectionId) {
@@ -289,14 +295,6 @@ impl Worker {
             Progress::Blocked if broken => self.inputs.push(Input::Stirs(id)),
             Progress::Blocked => {}
             Progress::Over => self.fail_connection(net, id, "closed or reset by the upstream"),
-        }
-    }
-
-    /// The connection could not be opened or written to. What had come on it is read first.
-    fn breaks(&mut self, net: &mut Net, id: ConnectionId) {
-        match self.sockets.get(&id) {
-            Some(Socket::Stream { .. }) => self.inputs.push(Input::Stirs(id)),
-            _ => self.fail_connection(net, id, "broken"),
         }
     }
 
