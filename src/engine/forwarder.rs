@@ -21,6 +21,7 @@ mod queries;
 mod renewal;
 mod replies;
 mod responses;
+mod rewriting;
 mod watch;
 
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
@@ -28,6 +29,7 @@ use caching::{Caches, Remembered};
 use loops::Loops;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
+use rewriting::Rewriting;
 pub use watch::Watch;
 
 use super::chain::Chain;
@@ -151,6 +153,7 @@ pub struct Forwarder {
     journal: Journal,
     caches: Caches,
     loops: Loops,
+    rewriting: Rewriting,
     /// Upstreams that the keeper is to be told about.
     accused: Vec<usize>,
     stats: Stats,
@@ -205,6 +208,7 @@ impl Forwarder {
             journal: Journal::default(),
             caches,
             loops: Loops::default(),
+            rewriting: Rewriting::default(),
             accused: Vec::with_capacity(upstreams.len()),
             stats: Stats { upstreams, ..Stats::default() },
             tallies: Tallies::new(config, &sites),

@@ -54,15 +54,17 @@ impl Forwarder {
         remembered: Option<Remembered>,
         out: &mut [u8],
     ) -> usize {
-        if let Some(len) = self.write_instead(slot, waiter, remembered, out) {
-            return len;
-        }
-        let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot));
-        let len = write_answer(out, packet, response, &to);
-        self.exchanges.spell(slot, waiter, out);
-        self.bound_ttls(remembered, &mut out[..len]);
-        self.rearrange(slot, &mut out[..len]);
-        len
+        self.write_as_asked(slot, waiter, out, |engine, out| {
+            if let Some(len) = engine.write_instead(slot, waiter, remembered, out) {
+                return len;
+            }
+            let to = to_waiter(&engine.exchanges, slot, waiter, engine.finish(slot));
+            let len = write_answer(out, packet, response, &to);
+            engine.exchanges.spell(slot, waiter, out);
+            engine.bound_ttls(remembered, &mut out[..len]);
+            engine.rearrange(slot, &mut out[..len]);
+            len
+        })
     }
 
     /// The client of the next reply is gone: it gets none.
@@ -70,6 +72,7 @@ impl Forwarder {
         let Some(slot) = self.exchanges.slot(answered.exchange) else { return };
         if let Some(waiter) = self.exchanges.next_waiter(slot) {
             self.journal_waiter(answered.at, slot, waiter, None);
+            self.rewriting.forget(self.exchanges.dismissed(waiter).shown);
             let stanza = self.exchanges.first_stanza(slot);
             self.routes.stanza(stanza).under_way -= 1;
             self.stats.drop(DropReason::ReplyNotSent);
@@ -101,10 +104,19 @@ impl Forwarder {
                     self.held.insert(slot, (response, packet));
                     (len, true)
                 }
-                None => match self.write_instead(slot, waiter, remembered, out) {
-                    Some(len) => (len, true),
-                    None => (self.write_failure(slot, waiter, reason, out), false),
-                },
+                None => {
+                    let mut answered = true;
+                    let len = self.write_as_asked(slot, waiter, out, |engine, out| {
+                        match engine.write_instead(slot, waiter, remembered, out) {
+                            Some(len) => len,
+                            None => {
+                                answered = false;
+                                engine.write_failure(slot, waiter, reason, out)
+                            }
+                        }
+                    });
+                    (len, answered)
+                }
             };
             return Some(self.reply_to(at, slot, waiter, &out[..len], answered));
         }
@@ -123,7 +135,8 @@ impl Forwarder {
         let rcode = Rcode::ServFail;
         let len = write_error(out, asked, question, rcode, reason.extended(), finish);
         self.exchanges.spell(slot, waiter, out);
-        self.log_exchange(slot, rcode, reason);
+        let shown = self.exchanges.dismissed(waiter).shown;
+        self.log_exchange(slot, shown, rcode, reason);
         len
     }
 
@@ -149,7 +162,7 @@ impl Forwarder {
         written: &[u8],
         answered: bool,
     ) -> Reply {
-        let &Waiter { client, since, site, .. } = self.exchanges.dismissed(waiter);
+        let &Waiter { client, since, site, shown, .. } = self.exchanges.dismissed(waiter);
         let (transport, took) = (client.transport(), at.since(since));
         let rcode = self.count_reply(written);
         self.journal_waiter(at, slot, waiter, Some(written));
@@ -163,6 +176,7 @@ impl Forwarder {
         if let Some(stream) = client.stream {
             self.clients.answered(stream);
         }
+        self.rewriting.forget(shown);
         Reply { client, len: written.len() }
     }
 
