@@ -34,6 +34,8 @@ mod outages;
 mod refusals;
 #[path = "engine/renewal.rs"]
 mod renewal;
+#[path = "engine/rewriting.rs"]
+mod rewriting;
 #[path = "engine/stages.rs"]
 mod stages;
 #[path = "engine/storm.rs"]
@@ -46,6 +48,8 @@ mod template_replies;
 mod templates;
 #[path = "engine/world.rs"]
 mod world;
+#[path = "engine/zone_upstream.rs"]
+mod zone_upstream;
 
 use common::wire::{Ask, answer, question_of, word_at};
 use common::{at, config, stanza, upstream_address};

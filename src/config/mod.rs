@@ -37,18 +37,18 @@ pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
 pub use http::{HTTP_CONNECTIONS_MAX, HttpListener, Page};
 pub use kinds::Kind;
-pub use name::{Name, NameError, PRESENTATION, TEXT_LEN_MAX, spell};
+pub use name::{Name, NameError, PRESENTATION, TEXT_LEN_MAX, spell, wire_of};
 pub use net::Net;
 pub use rcodes::{Rcodes, rcode_mnemonic};
 pub use record::{RECORD_MAX, Record, RecordError, read as read_record};
 pub use reload::Reload;
 pub(crate) use stages::order;
 pub use stages::{
-    Acl, AclAction, AclLine, CACHED_BYTES, Cache, CacheClass, Chaos, Consolidation, ERROR_TEXT_MAX,
-    Errors, FixedRecord, HeaderFlag, HeaderRule, Health, Hosts, HostsLine, HostsSource,
-    LoadBalance, Local, LogRule, Part, Pattern, Prefetch, Prometheus, Ready, ServeStale, Stages,
-    StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Value,
-    class_mnemonic,
+    Acl, AclAction, AclLine, AnswerPart, AnswerRule, CACHED_BYTES, Cache, CacheClass, Chaos,
+    Consolidation, ERROR_TEXT_MAX, Errors, FixedRecord, HeaderFlag, HeaderRule, Health, Hosts,
+    HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, NameMatch, NameRule, Part,
+    Pattern, Prefetch, Prometheus, Ready, Rewrite, RewriteRule, ServeStale, Stages, StaleMode,
+    TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Value, class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
 

@@ -114,30 +114,9 @@ impl Name {
     /// # Errors
     /// The text is no domain name.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        if text.is_empty() {
-            return Err(NameError::Empty);
-        }
-        if text == "." {
-            return Ok(Self::root());
-        }
-        let mut wire = Vec::new();
-        let mut label = Vec::new();
-        let mut rest = text.as_bytes();
-        while let [first, after @ ..] = rest {
-            rest = after;
-            match first {
-                b'.' => push_label(&mut wire, &mut label)?,
-                b'\\' => label.push(unescape(&mut rest)?),
-                byte => label.push(*byte),
-            }
-        }
-        // Only an escaped dot, or none, can leave a label open at the end.
-        if !label.is_empty() {
-            push_label(&mut wire, &mut label)?;
-        }
-        wire.push(0);
-        wire.make_ascii_lowercase();
-        Ok(Self { wire: wire.into() })
+        let mut wire = [0; WIRE_BYTES_MAX];
+        let len = wire_of(text, &mut wire)?;
+        Ok(Self { wire: wire[..len].into() })
     }
 
     /// The name that `wire` spells, which is one: as a packet has it whose question was read.
@@ -181,15 +160,57 @@ impl Name {
     }
 }
 
-fn push_label(wire: &mut Vec<u8>, label: &mut Vec<u8>) -> Result<(), NameError> {
-    if label.is_empty() {
+/// Reads presentation format, of which the trailing dot may be missing, into `wire`: the name in
+/// wire format, lower-cased. Returns its length.
+///
+/// # Errors
+/// The text is no domain name.
+pub fn wire_of(text: &str, wire: &mut [u8; WIRE_BYTES_MAX]) -> Result<usize, NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text == "." {
+        wire[0] = 0;
+        return Ok(1);
+    }
+    // Where the length byte of the label that is being read lies, and the next byte of it.
+    let (mut head, mut place) = (0, 1);
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        let byte = match first {
+            b'.' => {
+                end_label(wire, head, place)?;
+                (head, place) = (place, place + 1);
+                continue;
+            }
+            b'\\' => unescape(&mut rest)?,
+            byte => *byte,
+        };
+        if place - head > usize::from(LABEL_BYTES_MAX) {
+            return Err(NameError::LabelTooLong);
+        }
+        *wire.get_mut(place).ok_or(NameError::TooLong)? = byte.to_ascii_lowercase();
+        place += 1;
+    }
+    // Only an escaped dot, or none, can leave a label open at the end.
+    if place > head + 1 {
+        end_label(wire, head, place)?;
+        head = place;
+    }
+    *wire.get_mut(head).ok_or(NameError::TooLong)? = 0;
+    Ok(head + 1)
+}
+
+/// Ends the label whose length byte lies at `head` before `end`, at most 63 bytes behind it.
+fn end_label(wire: &mut [u8; WIRE_BYTES_MAX], head: usize, end: usize) -> Result<(), NameError> {
+    let len = end - head - 1;
+    if len == 0 {
         return Err(NameError::LabelEmpty);
     }
-    let length = u8::try_from(label.len()).ok().filter(|length| *length <= LABEL_BYTES_MAX);
-    wire.push(length.ok_or(NameError::LabelTooLong)?);
-    wire.append(label);
+    wire[head] = len as u8;
     // One more byte for the root.
-    if wire.len() < WIRE_BYTES_MAX { Ok(()) } else { Err(NameError::TooLong) }
+    if end < WIRE_BYTES_MAX { Ok(()) } else { Err(NameError::TooLong) }
 }
 
 /// The byte that an escape stands for; `rest` begins after the backslash.

@@ -14,6 +14,7 @@ use super::exchange::Client;
 use super::message::Rcode;
 use super::message::query::Query;
 use super::message::reply::{Finish, Masks};
+use super::rewrite::Rules;
 use super::stages::template::{TemplateStats, Templates};
 use super::stages::{self, Settings, Stage, Step, Visit};
 use super::stats::StageStats;
@@ -22,6 +23,7 @@ use crate::config::{ServerBlock, order};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::Rng;
+use std::sync::Arc;
 use std::time::Duration;
 
 macro_rules! chain {
@@ -30,6 +32,13 @@ macro_rules! chain {
         $name:literal $field:ident: $told:ty $(, $answers:ident)?
         $(=> $module:ident::$Stage:ident)?;
     )*) => {
+        /// The rows of the table, in its order.
+        #[allow(non_camel_case_types, dead_code)]
+        #[derive(Clone, Copy)]
+        enum Row {
+            $($field,)*
+        }
+
         /// The stages that a block has.
         struct Present {
             $($($module: Option<stages::$module::$Stage>,)?)*
@@ -40,11 +49,20 @@ macro_rules! chain {
                 Self { $($($module: stages::$module::$Stage::new(block, hasher, settings),)?)* }
             }
 
+            /// Has the stages of the rows from `FIRST` up to but not including `END` look at a
+            /// query.
             #[inline]
-            fn on_query(&self, visit: &mut Visit<'_, '_>, stats: &mut StageStats) -> Step {
+            fn on_query<const FIRST: usize, const END: usize>(
+                &self,
+                visit: &mut Visit<'_, '_>,
+                stats: &mut StageStats,
+            ) -> Step {
                 $($(
                     let stage: Option<&stages::$module::$Stage> = self.$module.as_ref();
-                    if let Some(step) = stage.and_then(|stage| stage.on_query(&mut visit.again()))
+                    let row = Row::$module as usize;
+                    if FIRST <= row && row < END
+                        && let Some(step) =
+                            stage.and_then(|stage| stage.on_query(&mut visit.again()))
                         && stats.$module.count(step) != Step::Onward
                     {
                         if let (true, Step::Replied(len)) =
@@ -80,11 +98,24 @@ macro_rules! chain {
 }
 order!(chain);
 
+/// Which stages look at a query, by their place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Those before `rewrite`: they see the question that the client asked.
+    AsAsked,
+    /// Those between `rewrite` and `cache`.
+    BeforeCache,
+    /// Those behind `cache`: they see what it does not hold.
+    AfterCache,
+}
+
 /// One server block's stages.
 pub struct Chain {
     can_answer: bool,
     /// As all stages together left them.
     pub settings: Settings,
+    /// The block's rules of `rewrite`, if it has any.
+    pub rules: Option<Arc<Rules>>,
     present: Present,
 }
 
@@ -94,13 +125,15 @@ impl Chain {
         let can_answer = block.stages.can_answer() || !block.forwards.is_empty();
         let mut settings = Settings::new(idle);
         let present = Present::new(block, hasher, &mut settings);
-        Self { can_answer, settings, present }
+        let rules = Rules::new(&block.stages.rewrite);
+        Self { can_answer, settings, rules, present }
     }
 
-    /// What happens to a query before it is forwarded. `name` is its name, `data` what was loaded,
+    /// What the stages on one `side` make of a query. `name` is its name, `data` what was loaded,
     /// `random` draws any number, `out` is where a reply is written.
     pub fn on_query(
         &self,
+        side: Side,
         client: &Client,
         query: &mut Query<'_>,
         (name, data): (&Folded, &Data),
@@ -113,7 +146,14 @@ impl Chain {
         }
         let (peer, transport, settings) = (&client.peer, client.transport(), &self.settings);
         let mut visit = Visit { peer, transport, query, name, settings, data, random, out };
-        self.present.on_query(&mut visit, stats)
+        const FIRST: usize = 0;
+        const REWRITE: usize = Row::rewrite as usize;
+        const CACHE: usize = Row::cache as usize;
+        match side {
+            Side::AsAsked => self.present.on_query::<FIRST, REWRITE>(&mut visit, stats),
+            Side::BeforeCache => self.present.on_query::<REWRITE, CACHE>(&mut visit, stats),
+            Side::AfterCache => self.present.on_query::<CACHE, { usize::MAX }>(&mut visit, stats),
+        }
     }
 
     /// What happens to a query that nobody forwards.

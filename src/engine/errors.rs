@@ -135,6 +135,8 @@ pub enum Reason {
     Overloaded,
     /// Its server block's queries go in a circle.
     Looping,
+    /// A rule of `rewrite` made no name of its name.
+    NotRewritten,
 }
 
 impl Reason {
@@ -147,7 +149,7 @@ impl Reason {
             Self::Attempt(..) | Self::NoConnection | Self::Overloaded | Self::Looping => {
                 Some(ExtendedError::NetworkError)
             }
-            Self::TooManyConcurrent(_) => None,
+            Self::TooManyConcurrent(_) | Self::NotRewritten => None,
         }
     }
 }

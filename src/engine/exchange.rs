@@ -28,7 +28,7 @@ use earlier::Earlier;
 pub use earlier::{EARLIER_MAX, LeftBehind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-pub use waiters::{Dismissed, Spelling, Waiter};
+pub use waiters::{AskedKey, Dismissed, Shown, Spelling, Waiter};
 
 /// Outstanding queries of one worker at most: 160,000 queries a second at 100 ms each.
 pub const EXCHANGES_MAX: usize = 16_384;

@@ -24,6 +24,7 @@ mod queries;
 mod renewal;
 mod replies;
 mod responses;
+mod rewriting;
 mod watch;
 
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
@@ -35,6 +36,7 @@ pub use parts::Parts;
 use parts::hasher_of;
 pub use replies::STREAM_MESSAGE_MAX;
 use responses::HeldBack;
+use rewriting::Rewriting;
 pub use watch::Watch;
 
 use super::chain::Chain;
@@ -160,6 +162,7 @@ pub struct Forwarder {
     journal: Journal,
     caches: Caches,
     loops: Loops,
+    rewriting: Rewriting,
     /// Upstreams at which attempts fail, for the keeper to probe.
     failing: Vec<usize>,
     /// Kinds of notices that are not drawn again in this round.
@@ -213,6 +216,7 @@ impl Forwarder {
             journal: parts.journal,
             caches: Caches::new(parts.caches),
             loops: Loops::default(),
+            rewriting: Rewriting::default(),
             failing,
             skipped: Skipped::default(),
             remarks: Vec::with_capacity(edns::REMARKS_MAX),

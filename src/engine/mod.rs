@@ -33,6 +33,7 @@ pub mod memory;
 pub mod message;
 pub mod policy;
 pub mod pool;
+pub mod rewrite;
 pub mod routes;
 pub mod shell;
 pub mod sketch;

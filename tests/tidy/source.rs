@@ -12,7 +12,8 @@ pub(crate) fn paths(code: &str) -> Vec<Vec<&str>> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        if tokens[at] == "use" {
+        // `use<'a>` bounds what a type captures and declares nothing.
+        if tokens[at] == "use" && tokens.get(at + 1) != Some(&"<") {
             at += 1;
             use_tree(&tokens, &mut at, &[], &mut found);
         } else if is_name(tokens[at]) {
@@ -237,6 +238,7 @@ mod tests {
         assert_eq!(found("use a::{b, c::{self, d as e}, f::*,}; g"), "a::b a::c a::c::d a::f::*");
         assert_eq!(found("use self::a; use crate as b; pub(crate) c"), "self::a crate");
         assert_eq!(found("x = ::a::b::<c::D>::e(f.g(), h :: i)"), "a::b c::D h::i");
+        assert_eq!(found("fn a() -> impl B + use<'a> { b::c(); d }"), "b::c");
         assert_eq!(found("impl a::B for C { fn d() -> e::F { g::h!() } }"), "a::B e::F g::h");
     }
 }

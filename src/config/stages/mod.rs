@@ -26,6 +26,7 @@ mod minimal;
 mod nsid;
 mod prometheus;
 mod ready;
+mod rewrite;
 mod root;
 mod status;
 mod template;
@@ -77,6 +78,8 @@ macro_rules! order {
             "chaos" chaos: Option<Chaos>, answers => chaos::Chaos;
             /// Addresses in answers change places.
             "loadbalance" loadbalance: Option<LoadBalance>, answers => loadbalance::LoadBalance;
+            /// Rules that change queries and put their replies back, in the order written.
+            "rewrite" rewrite: Vec<Rewrite>, answers;
             /// Who may ask what, in the order written.
             "acl" acl: Vec<Acl>, answers => acl::Lists;
             /// Answers are remembered.
@@ -113,6 +116,7 @@ pub use local::Local;
 pub use log::LogRule;
 pub use prometheus::Prometheus;
 pub use ready::Ready;
+pub use rewrite::{AnswerPart, AnswerRule, MatchType, NameMatch, NameRule, Rewrite, RewriteRule};
 pub use template::{
     ERROR_TEXT_MAX, FixedRecord, Part, Pattern, TEXT_MAX, Template, TemplateRecord, Text, Value,
     class_mnemonic,

@@ -24,9 +24,24 @@ pub struct Waiter {
     pub asked: Asked,
     /// Its query's length.
     pub size: u16,
-    /// How it spelt the name; `None`: as the query that was sent.
-    pub spelling: Option<Spelling>,
+    /// The question that its reply shows.
+    pub shown: Shown,
 }
+
+/// The question that a client is shown in its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// That of the query that was sent.
+    Same,
+    /// The same, in other letters.
+    Case(Spelling),
+    /// Another one, which its server block's rules of `rewrite` turned into that of the query.
+    Other(AskedKey),
+}
+
+/// Where the question of a client is kept whose query was rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedKey(pub u32);
 
 /// A waiter who waits no more, where it was.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +152,7 @@ impl Exchanges {
     /// Has the question of `reply`, the answer to the exchange that is or was just in `slot`, name
     /// what was asked as this waiter has spelt it.
     pub fn spell(&self, slot: u32, waiter: Dismissed, reply: &mut [u8]) {
-        if let Some(spelling) = &self.dismissed(waiter).spelling {
+        if let Shown::Case(spelling) = &self.dismissed(waiter).shown {
             spelling.apply(&mut reply[HEADER_LEN..HEADER_LEN + self.name_len(slot)]);
         }
     }

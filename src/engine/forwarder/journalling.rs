@@ -98,9 +98,12 @@ impl Forwarder {
         reply: Option<Written<'_>>,
     ) {
         let Some(block) = self.block_that_wants(slot) else { return };
-        let asking = self.asking_waiter(slot, self.exchanges.dismissed(waiter));
-        let subject = Subject { block, asking, name: self.exchanges.name(slot) };
+        let waiter = *self.exchanges.dismissed(waiter);
+        let asking = self.asking_waiter(slot, &waiter);
         let unix = self.caches.unix();
+        let asked = self.rewriting.asking(waiter.shown).map(|asked| asked.name.as_bytes());
+        let name = asked.unwrap_or_else(|| self.exchanges.name(slot));
+        let subject = Subject { block, asking, name };
         end(&mut self.journal, &mut self.stats, now, unix, &subject, reply);
     }
 
@@ -180,8 +183,11 @@ impl Forwarder {
     }
 
     fn asking_waiter(&self, slot: u32, waiter: &Waiter) -> Asking {
-        let Waiter { client, asked, since, size, .. } = *waiter;
-        let (kind, class) = self.exchanges.kind_and_class(slot);
+        let Waiter { client, asked, since, size, shown, .. } = *waiter;
+        let (kind, class) = match self.rewriting.asking(shown) {
+            Some(asked) => (asked.rtype, asked.class),
+            None => self.exchanges.kind_and_class(slot),
+        };
         let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
         let (peer, transport) = (Some(client.peer), client.transport());
         Asking { peer, local, transport, since, size, asked, kind, class }

@@ -5,6 +5,7 @@
 
 use super::Forwarder;
 use crate::engine::errors::{QueryError, Reason};
+use crate::engine::exchange::Shown;
 use crate::engine::message::Rcode;
 use crate::engine::message::query::Query;
 
@@ -24,7 +25,7 @@ impl Forwarder {
     }
 
     /// A client's query ends whose exchange is or was just in `slot`.
-    pub(super) fn log_exchange(&mut self, slot: u32, rcode: Rcode, reason: Reason) {
+    pub(super) fn log_exchange(&mut self, slot: u32, shown: Shown, rcode: Rcode, reason: Reason) {
         let block = self.routes.block_of(self.exchanges.first_stanza(slot));
         let Some(block) = block.filter(|block| self.errors.wants(*block)) else { return };
         let asked = matches!(reason, Reason::Attempt(..) | Reason::NoConnection);
@@ -32,8 +33,12 @@ impl Forwarder {
         // One of an earlier configuration may be there no more.
         let dial = self.addresses.get(number).filter(|_| asked);
         let upstream = dial.map(|dial| (dial.upstream, transport));
-        let (name, (kind, _)) = (self.exchanges.name(slot), self.exchanges.kind_and_class(slot));
-        self.log(QueryError::new(block, name, kind, (rcode, reason), upstream));
+        let (name, kind) = match self.rewriting.asking(shown) {
+            Some(asked) => (asked.name.as_bytes(), asked.rtype),
+            None => (self.exchanges.name(slot), self.exchanges.kind_and_class(slot).0),
+        };
+        let error = QueryError::new(block, name, kind, (rcode, reason), upstream);
+        self.log(error);
     }
 
     fn log(&mut self, error: QueryError) {

@@ -23,6 +23,7 @@ impl Forwarder {
                 + self.journal.reserved()
                 + reserved(&self.stats.upstreams)
                 + self.tallies.reserved()
+                + self.rewriting.reserved()
                 + self.watch.reserved(),
         }
     }

@@ -6,9 +6,11 @@
 
 use super::arrivals::Arrival;
 use super::caching::LookUp;
+use super::rewriting::Original;
 use super::{Forwarder, Route, hash_of};
+use crate::engine::chain::Side;
 use crate::engine::errors::Reason;
-use crate::engine::exchange::{Client, Spelling, Waiter};
+use crate::engine::exchange::{Client, Shown, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
 use crate::engine::message::reply::{ExtendedError, Finish};
@@ -21,8 +23,18 @@ use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use std::time::Duration;
 
+/// Where a query is served.
+#[derive(Clone, Copy)]
+pub(super) struct Scope {
+    /// Its server block.
+    pub(super) block: usize,
+    /// Where it is counted.
+    pub(super) site: u32,
+}
+
 /// What becomes of a query that was understood.
-enum Course {
+#[derive(Clone, Copy)]
+pub(super) enum Course {
     /// Its client waits.
     Waits,
     /// A reply of so many bytes is written.
@@ -179,56 +191,101 @@ impl Forwarder {
         let Some(block) = home.block() else {
             return Course::Refused(Rcode::Refused, None, None);
         };
-        let (chain, stats) = (&self.chains[block], &mut self.stats);
-        let (random, stages) = (&mut self.random, &mut stats.stages);
-        let acl = stages.acl;
-        let mut step = chain.on_query(client, query, (name, &self.data), random, stages, out);
-        self.tallies.acl(home.site, &acl, &stats.stages.acl);
-        if step == Step::Onward {
-            let looked_up = self.look_up(now, client, query, name, block, out);
-            if let LookUp::Replied { len, refresh } = looked_up {
-                if refresh {
-                    self.refresh(now, block, query, name);
-                }
-                return Course::Replied(len);
-            }
-            let peer = client.peer;
-            step = match self.routes.stanza_in(block, name) {
-                None => {
-                    let (random, stages) = (&mut self.random, &mut self.stats.stages);
-                    let chain = &self.chains[block];
-                    let step = chain.at_end(client, query, (name, &self.data), random, stages, out);
-                    if let Step::Refused(rcode, why) = step {
-                        self.log_query(query, block, rcode, Reason::NobodyForwards);
-                        return Course::Refused(rcode, why, Some(block));
-                    }
-                    step
-                }
-                Some(_) if self.is_looping(now, block, query, name, peer) => {
-                    self.stats.stages.loops.count(Step::Refused(Rcode::ServFail, None));
-                    return Course::Failed(Rcode::ServFail, Reason::Looping, block);
-                }
-                Some(stanza) => {
-                    let cacheable = looked_up != LookUp::NotForIt;
-                    let transport = client.transport();
-                    let route = Route { block, site: home.site, stanza, transport, cacheable };
-                    let forwarded = self.forward(now, client, query, name, &route, looked_up);
-                    let LookUp::Expired { entry, .. } = looked_up else { return forwarded };
-                    if matches!(forwarded, Course::Waits) {
-                        return forwarded;
-                    }
-                    // Better what has expired than an error.
-                    let cached = self.write_cached(now, block, entry, client, query, out);
-                    return cached.map_or(forwarded, Course::Replied);
-                }
-            };
+        let scope = Scope { block, site: home.site };
+        let step = self.pass_stages(client, query, name, scope, Side::AsAsked, out);
+        if step != Step::Onward {
+            return self.course_of(step, block);
         }
+        match self.chains[block].rules.clone() {
+            Some(rules) => self.serve_rewritten(now, client, query, name, (scope, &rules), out),
+            None => self.serve_on(now, client, query, name, scope, None, out),
+        }
+    }
+
+    /// Has the stages on one side of the table look at a query.
+    fn pass_stages(
+        &mut self,
+        client: &Client,
+        query: &mut Query<'_>,
+        name: &Folded,
+        scope: Scope,
+        side: Side,
+        out: &mut [u8],
+    ) -> Step {
+        let chain = &self.chains[scope.block];
+        let (random, stages) = (&mut self.random, &mut self.stats.stages);
+        let acl = stages.acl;
+        let step = chain.on_query(side, client, query, (name, &self.data), random, stages, out);
+        self.tallies.acl(scope.site, &acl, &self.stats.stages.acl);
+        step
+    }
+
+    fn course_of(&mut self, step: Step, block: usize) -> Course {
         match step {
             Step::Replied(len) => Course::Replied(len),
             Step::Refused(rcode, why) => Course::Refused(rcode, why, Some(block)),
             Step::Onward | Step::Dropped => {
                 self.stats.drop(DropReason::QueryDenied);
                 Course::Dropped
+            }
+        }
+    }
+
+    /// Answers or forwards a query as its server block's rules of `rewrite` have left it.
+    /// `original`: the question that its client asked, if that was another one.
+    pub(super) fn serve_on(
+        &mut self,
+        now: Moment,
+        client: &Client,
+        query: &mut Query<'_>,
+        name: &Folded,
+        scope: Scope,
+        original: Option<&Original>,
+        out: &mut [u8],
+    ) -> Course {
+        let Scope { block, site } = scope;
+        let step = self.pass_stages(client, query, name, scope, Side::BeforeCache, out);
+        if step != Step::Onward {
+            return self.course_of(step, block);
+        }
+        let looked_up = self.look_up(now, client, query, name, block, out);
+        if let LookUp::Replied { len, refresh } = looked_up {
+            if refresh {
+                self.refresh(now, block, query, name);
+            }
+            return Course::Replied(len);
+        }
+        let step = self.pass_stages(client, query, name, scope, Side::AfterCache, out);
+        if step != Step::Onward {
+            return self.course_of(step, block);
+        }
+        match self.routes.stanza_in(block, name) {
+            None => {
+                let (random, stages) = (&mut self.random, &mut self.stats.stages);
+                let chain = &self.chains[block];
+                let step = chain.at_end(client, query, (name, &self.data), random, stages, out);
+                if let Step::Refused(rcode, why) = step {
+                    self.log_query(query, block, rcode, Reason::NobodyForwards);
+                    return Course::Refused(rcode, why, Some(block));
+                }
+                self.course_of(step, block)
+            }
+            Some(_) if self.is_looping(now, block, query, name, client.peer) => {
+                self.stats.stages.loops.count(Step::Refused(Rcode::ServFail, None));
+                Course::Failed(Rcode::ServFail, Reason::Looping, block)
+            }
+            Some(stanza) => {
+                let cacheable = looked_up != LookUp::NotForIt;
+                let transport = client.transport();
+                let route = Route { block, site, stanza, transport, cacheable };
+                let forwarded = self.forward(now, client, query, name, &route, looked_up, original);
+                let LookUp::Expired { entry, .. } = looked_up else { return forwarded };
+                if matches!(forwarded, Course::Waits) {
+                    return forwarded;
+                }
+                // Better what has expired than an error.
+                let cached = self.write_cached(now, block, entry, client, query, out);
+                cached.map_or(forwarded, Course::Replied)
             }
         }
     }
@@ -243,6 +300,7 @@ impl Forwarder {
         name: &Folded,
         route: &Route,
         looked_up: LookUp,
+        original: Option<&Original>,
     ) -> Course {
         let (block, stanza) = (route.block, route.stanza);
         // What is remembered is for those, too, who ask whether it is authentic.
@@ -273,10 +331,14 @@ impl Forwarder {
             // Others have waited for as long already and been served otherwise.
             return full;
         }
-        let spelling = same.map(|_| Spelling::of(query.name()));
+        let shown = match (original, same) {
+            (Some(original), _) => Shown::Other(self.rewriting.keep(original)),
+            (None, Some(_)) => Shown::Case(Spelling::of(query.name())),
+            (None, None) => Shown::Same,
+        };
         let (client, since, site) = (*client, now, route.site);
         let (asked, size) = (query.asked, query.size());
-        self.exchanges.join(slot, Waiter { client, since, site, asked, size, spelling });
+        self.exchanges.join(slot, Waiter { client, since, site, asked, size, shown });
         self.routes.stanza(stanza).under_way += 1;
         match same {
             Some(_) => self.stats.coalesced += 1,

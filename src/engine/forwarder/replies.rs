@@ -65,16 +65,18 @@ impl Forwarder {
         remembered: Option<Remembered>,
         out: &mut [u8],
     ) -> (usize, u16) {
-        if let Some(len) = self.write_instead(slot, waiter, remembered, out) {
-            return (len, reply::rcode(out));
-        }
-        let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot));
-        let rcode = rcode_for(response, to.asked);
-        let len = write_answer(out, packet, response, &to);
-        self.exchanges.spell(slot, waiter, out);
-        self.bound_ttls(remembered, &mut out[..len]);
-        self.rearrange(slot, &mut out[..len]);
-        (len, rcode)
+        self.write_as_asked(slot, waiter, out, |engine, out| {
+            if let Some(len) = engine.write_instead(slot, waiter, remembered, out) {
+                return (len, reply::rcode(out));
+            }
+            let to = to_waiter(&engine.exchanges, slot, waiter, engine.finish(slot));
+            let rcode = rcode_for(response, to.asked);
+            let len = write_answer(out, packet, response, &to);
+            engine.exchanges.spell(slot, waiter, out);
+            engine.bound_ttls(remembered, &mut out[..len]);
+            engine.rearrange(slot, &mut out[..len]);
+            (len, rcode)
+        })
     }
 
     /// The client of the next reply is gone: it gets none.
@@ -82,6 +84,7 @@ impl Forwarder {
         let Some(slot) = self.exchanges.slot(answered.exchange) else { return };
         if let Some(waiter) = self.exchanges.next_waiter(slot) {
             self.journal_waiter(answered.at, slot, waiter, None);
+            self.rewriting.forget(self.exchanges.dismissed(waiter).shown);
             let stanza = self.exchanges.first_stanza(slot);
             self.routes.stanza(stanza).under_way -= 1;
             self.stats.drop(DropReason::ReplyNotSent);
@@ -118,10 +121,20 @@ impl Forwarder {
                     self.held.insert(slot, (response, packet));
                     (written, true)
                 }
-                None => match self.write_instead(slot, waiter, remembered, out) {
-                    Some(len) => ((len, reply::rcode(out)), true),
-                    None => (self.write_failure(slot, waiter, reason, out), false),
-                },
+                None => {
+                    let mut answered = true;
+                    let written =
+                        self.write_as_asked(slot, waiter, out, |engine, out| {
+                            match engine.write_instead(slot, waiter, remembered, out) {
+                                Some(len) => (len, reply::rcode(out)),
+                                None => {
+                                    answered = false;
+                                    engine.write_failure(slot, waiter, reason, out)
+                                }
+                            }
+                        });
+                    (written, answered)
+                }
             };
             let written = Written { bytes: &out[..len], rcode };
             return Some(self.reply_to(at, slot, waiter, written, answered));
@@ -141,7 +154,8 @@ impl Forwarder {
         let rcode = Rcode::ServFail;
         let len = write_error(out, asked, question, rcode, reason.extended(), finish);
         self.exchanges.spell(slot, waiter, out);
-        self.log_exchange(slot, rcode, reason);
+        let shown = self.exchanges.dismissed(waiter).shown;
+        self.log_exchange(slot, shown, rcode, reason);
         (len, rcode as u16)
     }
 
@@ -167,7 +181,7 @@ impl Forwarder {
         written: Written<'_>,
         answered: bool,
     ) -> Reply {
-        let &Waiter { client, since, site, .. } = self.exchanges.dismissed(waiter);
+        let &Waiter { client, since, site, shown, .. } = self.exchanges.dismissed(waiter);
         let (transport, took) = (client.transport(), at.since(since));
         let Written { bytes, rcode } = written;
         self.count_reply(rcode);
@@ -182,6 +196,7 @@ impl Forwarder {
         if let Some(stream) = client.stream {
             self.clients.answered(stream);
         }
+        self.rewriting.forget(shown);
         Reply { client, len: bytes.len() }
     }
 

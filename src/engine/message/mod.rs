@@ -10,8 +10,10 @@
 pub mod compose;
 mod cut;
 mod data;
+pub mod layout;
 pub mod query;
 pub mod rcode;
+pub mod rename;
 pub mod reply;
 pub mod response;
 
@@ -54,26 +56,48 @@ pub mod kind {
     pub const A: u16 = 1;
     /// A name server.
     pub const NS: u16 = 2;
+    /// A mail destination (obsolete).
+    pub const MD: u16 = 3;
+    /// A mail forwarder (obsolete).
+    pub const MF: u16 = 4;
     /// Another name for it.
     pub const CNAME: u16 = 5;
     /// The start of a zone; in a denial, how long it holds (RFC 2308).
     pub const SOA: u16 = 6;
+    /// A mailbox's host (experimental).
+    pub const MB: u16 = 7;
+    /// A member of a mail group (experimental).
+    pub const MG: u16 = 8;
+    /// A mailbox's new name (experimental).
+    pub const MR: u16 = 9;
     /// The name of an address.
     pub const PTR: u16 = 12;
     /// A host's processor and system; now the answer to ANY (RFC 8482).
     pub const HINFO: u16 = 13;
+    /// Who is responsible for a mailbox (experimental).
+    pub const MINFO: u16 = 14;
+    /// A mail exchange.
+    pub const MX: u16 = 15;
     /// Text.
     pub const TXT: u16 = 16;
+    /// The responsible person (RFC 1183).
+    pub const RP: u16 = 17;
+    /// A host of an AFS cell (RFC 1183).
+    pub const AFSDB: u16 = 18;
+    /// A host that relays (RFC 1183).
+    pub const RT: u16 = 21;
+    /// A mapping to X.400 mail (RFC 2163).
+    pub const PX: u16 = 26;
     /// An IPv6 address.
     pub const AAAA: u16 = 28;
     /// Where a service is.
     pub const SRV: u16 = 33;
-    /// A mail exchanger.
-    pub const MX: u16 = 15;
-    /// How a service is reached (RFC 9460).
-    pub const SVCB: u16 = 64;
-    /// The same of a web server.
-    pub const HTTPS: u16 = 65;
+    /// A rule that rewrites a string (RFC 3403).
+    pub const NAPTR: u16 = 35;
+    /// A key exchanger (RFC 2230).
+    pub const KX: u16 = 36;
+    /// Another name for all that is below (RFC 6672).
+    pub const DNAME: u16 = 39;
     /// EDNS (RFC 6891).
     pub const OPT: u16 = 41;
     /// Delegation signer: belongs to the parent's side of a zone cut (RFC 4035 §3.1.4.1).
@@ -84,6 +108,10 @@ pub mod kind {
     pub const NSEC: u16 = 47;
     /// The same with hashed names (RFC 5155).
     pub const NSEC3: u16 = 50;
+    /// How a service is reached (RFC 9460).
+    pub const SVCB: u16 = 64;
+    /// How a web service is reached (RFC 9460).
+    pub const HTTPS: u16 = 65;
     /// Transaction signature (RFC 8945).
     pub const TSIG: u16 = 250;
     /// What changed in a zone since then (RFC 1995).

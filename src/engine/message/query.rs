@@ -5,6 +5,7 @@
 //! EDNS is hop by hop (RFC 6891 §6): only the DO bit and a client-subnet option pass. So two
 //! clients who ask the same get the same upstream query, byte by byte save for letter case.
 
+use super::rename::Asking;
 use super::{
     HEADER_LEN, NAME_LEN_MAX, Question, Rcode, Record, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN, flags,
     kind, option, put_u16, u16_at,
@@ -80,10 +81,16 @@ impl Asked {
     }
 }
 
+/// A header and a question.
+pub type QueryHead = [u8; HEADER_LEN + NAME_LEN_MAX + 4];
+
 /// A query that can be forwarded.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
+    /// The header and the question, and what else the client sent.
     packet: &'a [u8],
+    /// The length of the client's packet.
+    size: u16,
     /// What the reply must know.
     pub asked: Asked,
     /// The question.
@@ -158,12 +165,28 @@ impl<'a> Query<'a> {
         if matches!(question.kind, kind::AXFR | kind::IXFR) {
             return Err(refuse(Rcode::NotImp, asked, Some(question)));
         }
-        Ok(Self { packet, asked, question, subnet: extras.subnet })
+        let size = packet.len() as u16;
+        Ok(Self { packet, size, asked, question, subnet: extras.subnet })
     }
 
     /// The packet's length.
     pub fn size(&self) -> u16 {
-        self.packet.len() as u16
+        self.size
+    }
+
+    /// The same query for another question, which is written into `head`.
+    pub fn with_question<'b>(&self, asking: &Asking, head: &'b mut QueryHead) -> Query<'b>
+    where
+        'a: 'b,
+    {
+        let name = asking.name.as_bytes();
+        let end = HEADER_LEN + name.len();
+        head[..HEADER_LEN].copy_from_slice(&self.packet[..HEADER_LEN]);
+        head[HEADER_LEN..end].copy_from_slice(name);
+        put_u16(head, end, asking.rtype);
+        put_u16(head, end + 2, asking.class);
+        let question = Question { name_len: name.len(), kind: asking.rtype, class: asking.class };
+        Query { packet: &head[..end + 4], question, ..*self }
     }
 
     /// The name's bytes as the client spelt them.

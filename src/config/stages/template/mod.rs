@@ -70,7 +70,7 @@ pub struct FixedRecord {
 }
 
 /// The classes that have a mnemonic.
-const CLASSES: [(u16, &str); 6] =
+pub(super) const CLASSES: [(u16, &str); 6] =
     [(1, "IN"), (2, "CS"), (3, "CH"), (4, "HS"), (254, "NONE"), (255, "ANY")];
 
 /// The mnemonic of a class, if it has one.

@@ -1,0 +1,242 @@
+//! Queries that rules of `rewrite` change, and their replies.
+//!
+//! The rules of its server block turn a client's question into another one, under which the query
+//! is looked up and forwarded. Its reply is written twice: first as the reply to the question that
+//! was sent, into a buffer of its own, then with names, TTLs and response code put back, as the
+//! client asked. So the cache and clients who wait together see one upstream answer, whoever asked
+//! for it under which name. A client that waits leaves its question and its rules here; rules that
+//! a reload has replaced live until the last such client has its reply.
+
+use super::Forwarder;
+use super::queries::{Course, Scope};
+use super::replies::{STREAM_MESSAGE_MAX, limit};
+use crate::engine::errors::Reason;
+use crate::engine::exchange::{AskedKey, Client, Dismissed, Shown, WAITERS_MAX, Waiter};
+use crate::engine::message::compose::write_error;
+use crate::engine::message::query::Query;
+use crate::engine::message::rename::{self, Asking, Renaming, WireName};
+use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
+use crate::engine::message::response::Response;
+use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Question, Rcode, flags, put_u16, u16_at};
+use crate::engine::rewrite::{Reversal, Rules, Texts, Way};
+use crate::engine::zones::Folded;
+use crate::moment::Moment;
+use std::sync::Arc;
+
+/// Questions of waiting clients, and what it takes to rewrite.
+#[derive(Default)]
+pub(super) struct Rewriting {
+    /// Clients whose queries were rewritten and who wait; at most [`WAITERS_MAX`].
+    waiting: Vec<Option<Original>>,
+    free: Vec<u32>,
+    way: Way,
+    texts: Texts,
+    /// A reply as it is before names are put back, and behind that. Made with the first rule.
+    written: Box<[u8]>,
+    renamed: Box<[u8]>,
+}
+
+/// A client's question, and the rules that changed it.
+#[derive(Clone)]
+pub(super) struct Original {
+    /// Its server block.
+    block: usize,
+    asking: Asking,
+    rules: Arc<Rules>,
+}
+
+impl Original {
+    /// Puts the question through its rules again, for a reply whose response code is `rcode`.
+    /// `None` never happens, as the rules let the question pass before.
+    fn reversal<'a>(
+        &'a self,
+        way: &'a mut Way,
+        texts: &'a mut Texts,
+        rcode: u16,
+    ) -> Option<Reversal<'a>> {
+        self.rules.apply(self.asking, way).ok()?;
+        Some(Reversal::new(&self.rules, way, texts, rcode))
+    }
+}
+
+impl Rewriting {
+    /// The bytes that are reserved.
+    pub(super) fn reserved(&self) -> usize {
+        self.waiting.capacity() * size_of::<Option<Original>>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.way.reserved()
+            + self.written.len()
+            + self.renamed.len()
+    }
+
+    /// Keeps the question of a client who waits.
+    pub(super) fn keep(&mut self, original: &Original) -> AskedKey {
+        let original = Some(original.clone());
+        match self.free.pop() {
+            Some(place) => {
+                self.waiting[place as usize] = original;
+                AskedKey(place)
+            }
+            None => {
+                debug_assert!(self.waiting.len() < WAITERS_MAX, "each belongs to a waiter");
+                self.waiting.push(original);
+                AskedKey(self.waiting.len() as u32 - 1)
+            }
+        }
+    }
+
+    /// Forgets the question of a client who waits no more.
+    pub(super) fn forget(&mut self, shown: Shown) {
+        if let Shown::Other(AskedKey(place)) = shown
+            && self.waiting[place as usize].take().is_some()
+        {
+            self.free.push(place);
+        }
+    }
+
+    /// The question and rules of a client whose query was rewritten.
+    fn original(&self, shown: Shown) -> Option<&Original> {
+        match shown {
+            Shown::Other(AskedKey(place)) => self.waiting[place as usize].as_ref(),
+            Shown::Same | Shown::Case(_) => None,
+        }
+    }
+
+    /// The question that a client asked whose query was rewritten.
+    pub(super) fn asking(&self, shown: Shown) -> Option<&Asking> {
+        self.original(shown).map(|original| &original.asking)
+    }
+
+    fn make_room(&mut self) {
+        for buffer in [&mut self.written, &mut self.renamed] {
+            if buffer.is_empty() {
+                *buffer = vec![0; STREAM_MESSAGE_MAX].into();
+            }
+        }
+    }
+}
+
+impl Forwarder {
+    /// Answers or forwards a query for whose server block there are rules.
+    pub(super) fn serve_rewritten(
+        &mut self,
+        now: Moment,
+        client: &Client,
+        query: &mut Query<'_>,
+        name: &Folded,
+        (scope, rules): (Scope, &Arc<Rules>),
+        out: &mut [u8],
+    ) -> Course {
+        let Question { kind: rtype, class, .. } = query.question;
+        let asking = Asking { name: WireName::new(query.name()), rtype, class };
+        match rules.apply(asking, &mut self.rewriting.way) {
+            Ok(false) => return self.serve_on(now, client, query, name, scope, None, out),
+            Ok(true) => {}
+            Err(_) => return Course::Failed(Rcode::ServFail, Reason::NotRewritten, scope.block),
+        }
+        let mut head = [0; HEADER_LEN + NAME_LEN_MAX + 4];
+        let mut rewritten = query.with_question(&self.rewriting.way.now, &mut head);
+        let renamed = Folded::new(rewritten.name());
+        let original = Original { block: scope.block, asking, rules: rules.clone() };
+        self.rewriting.make_room();
+        let mut written = std::mem::take(&mut self.rewriting.written);
+        let shown = Some(&original);
+        let course =
+            self.serve_on(now, client, &mut rewritten, &renamed, scope, shown, &mut written);
+        let course = self.course_as_asked(query, client, &original, course, &written, out);
+        self.rewriting.written = written;
+        course
+    }
+
+    /// Puts what became of a rewritten query back under the question `query` that its client asked.
+    fn course_as_asked(
+        &mut self,
+        query: &Query<'_>,
+        client: &Client,
+        original: &Original,
+        course: Course,
+        written: &[u8],
+        out: &mut [u8],
+    ) -> Course {
+        let (asked, question) = (&query.asked, query.question_bytes());
+        let (rcode, why, block) = match course {
+            Course::Replied(len) => {
+                let limit = limit(client, asked);
+                let finish = self.chains[original.block].finish_own();
+                let to = ReplyTo { asked, question, limit, finish };
+                let written = &written[..len];
+                let (len, _) = put_back(&mut self.rewriting, original, written, &to, out);
+                return Course::Replied(len);
+            }
+            Course::Refused(rcode, why, block) => (rcode, why, block),
+            Course::Failed(rcode, reason, block) => (rcode, reason.extended(), Some(block)),
+            Course::Waits | Course::Dropped => return course,
+        };
+        let Rewriting { way, texts, .. } = &mut self.rewriting;
+        let code = rcode as u16;
+        let changed = original.reversal(way, texts, code).map_or(code, |back| back.rcode(code));
+        if changed == code {
+            return course;
+        }
+        if let (Course::Failed(_, reason, _), Some(block)) = (course, block) {
+            self.log_query(query, block, rcode, reason);
+        }
+        let finish = self.chains[original.block].finish_own();
+        let len = write_error(out, asked, question, rcode, why, finish);
+        let word = u16_at(out, 2).unwrap_or(0) & !flags::RCODE | changed & flags::RCODE;
+        put_u16(out, 2, word);
+        Course::Replied(len)
+    }
+
+    /// Has `write` write a waiter's reply, and puts it back under the question that the waiter is
+    /// shown. Returns the reply's length and its response code, of 12 bits.
+    pub(super) fn write_as_asked(
+        &mut self,
+        slot: u32,
+        waiter: Dismissed,
+        out: &mut [u8],
+        write: impl FnOnce(&mut Self, &mut [u8]) -> (usize, u16),
+    ) -> (usize, u16) {
+        let &Waiter { client, asked, shown, .. } = self.exchanges.dismissed(waiter);
+        let Some(original) = self.rewriting.original(shown).cloned() else {
+            return write(self, out);
+        };
+        self.rewriting.make_room();
+        let mut written = std::mem::take(&mut self.rewriting.written);
+        let (len, _) = write(self, &mut written);
+        let mut room = [0; NAME_LEN_MAX + 4];
+        let question = original.asking.write(&mut room);
+        let finish = match self.routes.block_of(self.exchanges.first_stanza(slot)) {
+            Some(block) => self.chains[block].finish_own(),
+            None => Finish::PLAIN,
+        };
+        let to = ReplyTo { asked: &asked, question, limit: limit(&client, &asked), finish };
+        let put = put_back(&mut self.rewriting, &original, &written[..len], &to, out);
+        self.rewriting.written = written;
+        put
+    }
+}
+
+/// Writes the reply `written` to the question that was sent as a reply to the one that was asked.
+/// Returns its length and its response code, of 12 bits.
+fn put_back(
+    rewriting: &mut Rewriting,
+    original: &Original,
+    written: &[u8],
+    to: &ReplyTo<'_>,
+    out: &mut [u8],
+) -> (usize, u16) {
+    let Rewriting { way, renamed, texts, .. } = rewriting;
+    let put = Response::parse(written).and_then(|response| {
+        let mut reversal = original.reversal(way, texts, response.rcode())?;
+        let len = rename::rewrite(written, &response, to.question, &mut reversal, renamed)?;
+        let response = Response::parse(&renamed[..len])?;
+        let rcode = rcode_for(&response, to.asked);
+        Some((write_answer(out, &renamed[..len], &response, to), rcode))
+    });
+    // Only a name in RDATA that is broken leads here.
+    put.unwrap_or_else(|| {
+        let rcode = Rcode::ServFail;
+        (write_error(out, to.asked, to.question, rcode, None, to.finish), rcode as u16)
+    })
+}

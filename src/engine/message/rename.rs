@@ -1,0 +1,325 @@
+//! A response under other names.
+//!
+//! A client that asked for one name is answered with the records of another: owner names, names in
+//! RDATA, TTLs, and the response code change on the way. [`rewrite`] takes a response apart record
+//! by record, lets a [`Renaming`] change each, and writes a message anew, with its own compression,
+//! as if an upstream had sent it. Finishing it for the client is the business of [`super::reply`].
+
+use super::layout::{Part, parts};
+use super::reply::write_head;
+use super::response::Response;
+use super::{HEADER_LEN, NAME_LEN_MAX, Record, flags, put_u16, put_u32, u16_at, u32_at};
+
+/// The longest message.
+pub const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
+/// Places that a later name can point to; further names are written without new ones.
+const TARGETS_MAX: usize = 64;
+/// A pointer reaches no further (RFC 1035 §4.1.4).
+const POINTER_MAX: usize = 0x3fff;
+
+/// A name in wire format, uncompressed, with the letter case that it was written in.
+#[derive(Clone, Copy)]
+pub struct WireName {
+    bytes: [u8; NAME_LEN_MAX],
+    len: usize,
+}
+
+impl WireName {
+    /// The root.
+    pub const ROOT: Self = Self { bytes: [0; NAME_LEN_MAX], len: 1 };
+
+    /// The name that `bytes` spells: 1 to 255 bytes that end with the root's zero.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut name = Self::ROOT;
+        name.set(bytes);
+        name
+    }
+
+    /// Replaces the name by the one that `bytes` spells: 1 to 255 bytes that end with the root's
+    /// zero.
+    pub fn set(&mut self, bytes: &[u8]) {
+        self.bytes[..bytes.len()].copy_from_slice(bytes);
+        self.len = bytes.len();
+    }
+
+    /// The name in wire format.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Reads the possibly compressed name at `start`. Returns it and the place behind it. `None`
+    /// if it is too long, does not end, or a pointer does not point backwards.
+    fn read(packet: &[u8], start: usize) -> Option<(Self, usize)> {
+        let mut name = Self { bytes: [0; NAME_LEN_MAX], len: 0 };
+        let (mut place, mut behind) = (start, None);
+        loop {
+            let length = *packet.get(place)?;
+            match length {
+                0 => break,
+                1..=63 => {
+                    let label = packet.get(place..=place + usize::from(length))?;
+                    let end = name.len + label.len();
+                    // One more byte for the root.
+                    if end >= NAME_LEN_MAX {
+                        return None;
+                    }
+                    name.bytes[name.len..end].copy_from_slice(label);
+                    (name.len, place) = (end, place + label.len());
+                }
+                _ => {
+                    let target = usize::from(u16_at(packet, place)? & 0x3fff);
+                    if length < 0xc0 || target >= place {
+                        return None;
+                    }
+                    behind = behind.or(Some(place + 2));
+                    place = target;
+                }
+            }
+        }
+        name.bytes[name.len] = 0;
+        name.len += 1;
+        Some((name, behind.unwrap_or(place + 1)))
+    }
+}
+
+/// A question.
+#[derive(Clone, Copy)]
+pub struct Asking {
+    /// QNAME.
+    pub name: WireName,
+    /// QTYPE.
+    pub rtype: u16,
+    /// QCLASS.
+    pub class: u16,
+}
+
+impl Asking {
+    /// Writes name, type and class as they stand in a message into `out`; returns them.
+    pub fn write<'a>(&self, out: &'a mut [u8; NAME_LEN_MAX + 4]) -> &'a [u8] {
+        let name = self.name.as_bytes();
+        out[..name.len()].copy_from_slice(name);
+        put_u16(out, name.len(), self.rtype);
+        put_u16(out, name.len() + 2, self.class);
+        &out[..name.len() + 4]
+    }
+}
+
+/// The changes that one response undergoes.
+pub trait Renaming {
+    /// Changes an owner name.
+    fn owner(&mut self, name: &mut WireName);
+
+    /// Changes a name in RDATA.
+    fn value(&mut self, name: &mut WireName);
+
+    /// The TTL, in seconds, of a record that had `ttl`.
+    fn ttl(&self, ttl: u32) -> u32;
+
+    /// The response code of a response that had `rcode`, of 12 bits.
+    fn rcode(&self, rcode: u16) -> u16;
+
+    /// Returns true if the client gets a record of this type in this section (0: answer, 1:
+    /// authority, 2: additional), whose owner name has become `owner`.
+    fn keeps(&self, section: usize, rtype: u16, owner: &[u8]) -> bool;
+
+    /// The class of records that had `class`.
+    fn class(&self, class: u16) -> u16;
+}
+
+/// Writes `response`, found in `packet`, into `out` with `renaming` applied to all its records.
+/// `question`: name, type and class as the client asked. What does not fit into `out` is left out
+/// from there on, with TC set. Returns the message's length, or `None` if a name is broken or `out`
+/// does not even hold the question.
+pub fn rewrite(
+    packet: &[u8],
+    response: &Response,
+    question: &[u8],
+    renaming: &mut impl Renaming,
+    out: &mut [u8],
+) -> Option<usize> {
+    let mut writer = Writer { out, end: HEADER_LEN, targets: [0; TARGETS_MAX], count: 0 };
+    let (name, words) = question.split_at(question.len().checked_sub(4)?);
+    writer.name(name, true)?;
+    writer.bytes(words)?;
+    let mut counts = [0_u16; 3];
+    let mut truncated = false;
+    let mut place = response.start;
+    'sections: for section in 0..3 {
+        for _ in 0..response.counts[section] {
+            let record = Record::parse(packet, place)?;
+            place = record.end;
+            let begin = (writer.end, writer.count);
+            match writer.record(packet, &record, section, renaming) {
+                Ok(written) => counts[section] += u16::from(written),
+                Err(Stopped::Full) => {
+                    (writer.end, writer.count) = begin;
+                    truncated = true;
+                    break 'sections;
+                }
+                Err(Stopped::Broken) => return None,
+            }
+        }
+    }
+    let rcode = renaming.rcode(response.rcode());
+    let passed = packet_error(packet, response);
+    let has_opt = writer.opt(rcode, passed).is_some();
+    let mut word = response.flags & !flags::RCODE | rcode & flags::RCODE;
+    if truncated {
+        word |= flags::TC;
+    }
+    let additionals = counts[2] + u16::from(has_opt);
+    let id = u16_at(packet, 0)?;
+    write_head(writer.out, [id, word, 1, counts[0], counts[1], additionals]);
+    Some(writer.end)
+}
+
+/// The extended error that the response carries, code and length included.
+fn packet_error<'a>(packet: &'a [u8], response: &Response) -> &'a [u8] {
+    let error = response.opt.and_then(|opt| opt.extended_error);
+    error.map_or(&[], |(start, end)| &packet[start..end])
+}
+
+/// Why a record was not written.
+enum Stopped {
+    Full,
+    Broken,
+}
+
+/// A message that is being written.
+struct Writer<'a> {
+    out: &'a mut [u8],
+    end: usize,
+    /// Where names begin that a pointer can point to.
+    targets: [u16; TARGETS_MAX],
+    count: usize,
+}
+
+impl Writer<'_> {
+    fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        self.out.get_mut(self.end..self.end + bytes.len())?.copy_from_slice(bytes);
+        self.end += bytes.len();
+        Some(())
+    }
+
+    /// Writes a name, with a pointer to one that was written if it `may_point`.
+    fn name(&mut self, name: &[u8], may_point: bool) -> Option<()> {
+        let mut rest = name;
+        while rest.len() > 1 {
+            if may_point && let Some(target) = self.find(rest) {
+                return self.bytes(&(0xc000 | target).to_be_bytes());
+            }
+            if self.end <= POINTER_MAX && self.count < TARGETS_MAX {
+                self.targets[self.count] = self.end as u16;
+                self.count += 1;
+            }
+            let (label, behind) = rest.split_at(1 + usize::from(rest[0]));
+            self.bytes(label)?;
+            rest = behind;
+        }
+        self.bytes(&[0])
+    }
+
+    /// Where `name` stands already.
+    fn find(&self, name: &[u8]) -> Option<u16> {
+        let written = &self.out[..self.end];
+        let same = |target: &&u16| spells(written, usize::from(**target), name);
+        self.targets[..self.count].iter().find(same).copied()
+    }
+
+    fn record(
+        &mut self,
+        packet: &[u8],
+        record: &Record,
+        section: usize,
+        renaming: &mut impl Renaming,
+    ) -> Result<bool, Stopped> {
+        let (mut owner, _) = WireName::read(packet, record.start).ok_or(Stopped::Broken)?;
+        renaming.owner(&mut owner);
+        if !renaming.keeps(section, record.kind, owner.as_bytes()) {
+            return Ok(false);
+        }
+        self.name(owner.as_bytes(), true).ok_or(Stopped::Full)?;
+        let ttl = u32_at(packet, record.fixed + 4).ok_or(Stopped::Broken)?;
+        let mut fixed = [0; 10];
+        put_u16(&mut fixed, 0, record.kind);
+        put_u16(&mut fixed, 2, renaming.class(record.class));
+        put_u32(&mut fixed, 4, renaming.ttl(ttl));
+        self.bytes(&fixed).ok_or(Stopped::Full)?;
+        let data = self.end;
+        self.data(&packet[..record.end], record, renaming)?;
+        let len = u16::try_from(self.end - data).map_err(|_| Stopped::Full)?;
+        put_u16(self.out, data - 2, len);
+        Ok(true)
+    }
+
+    /// Writes RDATA. `packet` ends with it.
+    fn data(
+        &mut self,
+        packet: &[u8],
+        record: &Record,
+        renaming: &mut impl Renaming,
+    ) -> Result<(), Stopped> {
+        let mut place = record.data;
+        for part in parts(record.kind).unwrap_or_default() {
+            let end = match part {
+                Part::Bytes(len) => place + len,
+                Part::Text => {
+                    let len = *packet.get(place).ok_or(Stopped::Broken)?;
+                    place + 1 + usize::from(len)
+                }
+                Part::Name | Part::PlainName => {
+                    let (mut name, end) = WireName::read(packet, place).ok_or(Stopped::Broken)?;
+                    // The root means that there is no name (SRV, SVCB, MX).
+                    if name.len > 1 {
+                        renaming.value(&mut name);
+                    }
+                    self.name(name.as_bytes(), *part == Part::Name).ok_or(Stopped::Full)?;
+                    place = end;
+                    continue;
+                }
+            };
+            let bytes = packet.get(place..end).ok_or(Stopped::Broken)?;
+            self.bytes(bytes).ok_or(Stopped::Full)?;
+            place = end;
+        }
+        let rest = packet.get(place..).ok_or(Stopped::Broken)?;
+        self.bytes(rest).ok_or(Stopped::Full)
+    }
+
+    /// Writes an OPT for the upper bits of `rcode` and the extended error `error`, if there is
+    /// anything to say and room for it.
+    fn opt(&mut self, rcode: u16, error: &[u8]) -> Option<()> {
+        if rcode <= flags::RCODE && error.is_empty() {
+            return None;
+        }
+        let end = self.end;
+        let opt = super::query::opt_record(0, false, (rcode >> 4) as u8, error.len());
+        if self.bytes(&opt).is_none() || self.bytes(error).is_none() {
+            self.end = end;
+            return None;
+        }
+        Some(())
+    }
+}
+
+/// Whether the name at `place` is `name`, regardless of letter case.
+fn spells(written: &[u8], place: usize, name: &[u8]) -> bool {
+    let (mut place, mut rest) = (place, name);
+    loop {
+        let Some(&length) = written.get(place) else { return false };
+        if length >= 0xc0 {
+            let Some(pointer) = u16_at(written, place) else { return false };
+            place = usize::from(pointer & 0x3fff);
+            continue;
+        }
+        let end = place + 1 + usize::from(length);
+        match (written.get(place..end), rest.get(..1 + usize::from(length))) {
+            (Some(label), Some(other)) if label.eq_ignore_ascii_case(other) => {}
+            _ => return false,
+        }
+        if length == 0 {
+            return true;
+        }
+        (place, rest) = (end, &rest[1 + usize::from(length)..]);
+    }
+}

@@ -1,0 +1,301 @@
+//! The rules of `rewrite`: how a question changes, and how its reply is put back. PURE.
+//!
+//! A client's question goes through the rules of its server block in text order
+//! ([`Rules::apply`]); each rule that matches leaves a [`Step`]. The query that goes on is routed,
+//! looked up in the cache, and forwarded under its new name, so that two names that are rewritten
+//! to one share one answer. The reply goes through the same steps in reverse order ([`Reversal`])
+//! and says what the client asked. A question is put through the rules again when its reply comes:
+//! so a waiting client needs no more memory than its question.
+//!
+//! Names are compared as the reference does, in lower-cased presentation format. `suffix` is the
+//! exception: it compares labels, because a suffix that begins within a label is nobody's domain.
+
+mod names;
+mod reversal;
+
+pub use names::presentation;
+pub use reversal::{Reversal, Texts};
+
+use super::message::rename::{Asking, WireName};
+use crate::config::{
+    AnswerPart, AnswerRule, MatchType, NameMatch, NameRule, Rewrite, RewriteRule, wire_of,
+};
+use names::{expand, replace_all, replace_suffix, suffix_start};
+use regex::Regex;
+use std::sync::Arc;
+
+/// The rules of a server block, compiled.
+pub struct Rules(Vec<Rule>);
+
+struct Rule {
+    stop: bool,
+    change: Change,
+}
+
+enum Change {
+    Name(Naming),
+    Type { from: u16, to: u16 },
+    Class { from: u16, to: u16 },
+    Ttl { names: Names, min: u32, max: u32 },
+    Rcode { names: Names, from: u16, to: u16 },
+}
+
+/// A set of names, as its text describes it.
+enum Names {
+    Exact(String),
+    Prefix(String),
+    Suffix(String),
+    Substring(String),
+    Regex(Regex),
+}
+
+/// A rule for QNAMEs.
+struct Naming {
+    from: Find,
+    auto: bool,
+    answers: Vec<Answer>,
+}
+
+/// What of a QNAME is replaced, and by what.
+enum Find {
+    Exact { from: String, to: String },
+    Prefix { from: String, to: String },
+    Suffix { from: Suffix, to: Suffix },
+    Substring { from: String, to: String },
+    Regex { from: Regex, to: String },
+}
+
+/// The end of a name.
+struct Suffix {
+    /// `None`: the text is no name, and nothing ends with it.
+    wire: Option<WireName>,
+    /// Only names with more labels are meant: the text begins with a dot.
+    below: bool,
+}
+
+/// An explicit rule for names in replies.
+struct Answer {
+    part: AnswerPart,
+    pattern: Regex,
+    to: String,
+}
+
+/// A rule that matched.
+struct Step {
+    rule: usize,
+    /// QNAME before and after it.
+    before: WireName,
+    after: WireName,
+}
+
+/// A question's way through the rules. Reused from one query to the next.
+pub struct Way {
+    steps: Vec<Step>,
+    /// The question as the client put it.
+    asked: Asking,
+    /// The question as the rules leave it.
+    pub now: Asking,
+    /// QNAME in presentation format.
+    text: String,
+    spare: String,
+}
+
+/// A rule made something of a name that is no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invalid;
+
+impl Default for Way {
+    fn default() -> Self {
+        let root = Asking { name: WireName::ROOT, rtype: 0, class: 0 };
+        Self {
+            steps: Vec::new(),
+            asked: root,
+            now: root,
+            text: String::new(),
+            spare: String::new(),
+        }
+    }
+}
+
+impl Way {
+    /// The bytes of memory that are reserved.
+    pub fn reserved(&self) -> usize {
+        self.steps.capacity() * size_of::<Step>() + self.text.capacity() + self.spare.capacity()
+    }
+
+    /// What became of the name, as text, when a rule made no name of it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn take_name(&mut self) -> Result<(), Invalid> {
+        let mut wire = [0; 255];
+        let len = wire_of(&self.text, &mut wire).map_err(|_| Invalid)?;
+        self.now.name.set(&wire[..len]);
+        Ok(())
+    }
+}
+
+impl Rules {
+    /// Compiles `rules`, all of which were checked when they were read. `None`: there are none.
+    pub fn new(rules: &[Rewrite]) -> Option<Arc<Self>> {
+        let compiled = rules.iter().filter_map(|rewrite| {
+            let change = Change::new(&rewrite.rule)?;
+            Some(Rule { stop: rewrite.stop, change })
+        });
+        (!rules.is_empty()).then(|| Arc::new(Self(compiled.collect())))
+    }
+
+    /// Puts the question `asked` through the rules. Returns false if none matched.
+    ///
+    /// # Errors
+    /// A rule made something of the name that is no name; [`Way::text`] tells it.
+    pub fn apply(&self, asked: Asking, way: &mut Way) -> Result<bool, Invalid> {
+        way.steps.clear();
+        (way.asked, way.now) = (asked, asked);
+        presentation(asked.name.as_bytes(), &mut way.text);
+        for (number, rule) in self.0.iter().enumerate() {
+            let before = way.now.name;
+            if rule.change.apply(way)? {
+                way.steps.push(Step { rule: number, before, after: way.now.name });
+                if rule.stop {
+                    break;
+                }
+            }
+        }
+        Ok(!way.steps.is_empty())
+    }
+}
+
+impl Change {
+    fn new(rule: &RewriteRule) -> Option<Self> {
+        Some(match rule {
+            RewriteRule::Name(rule) => Self::Name(Naming::new(rule)?),
+            RewriteRule::Type { from, to } => Self::Type { from: from.0, to: to.0 },
+            RewriteRule::Class { from, to } => Self::Class { from: *from, to: *to },
+            RewriteRule::Ttl { names, min, max } => {
+                Self::Ttl { names: Names::new(names)?, min: *min, max: *max }
+            }
+            RewriteRule::Rcode { names, from, to } => {
+                Self::Rcode { names: Names::new(names)?, from: *from, to: *to }
+            }
+        })
+    }
+
+    /// Applies the change to the question, or lets it alone. Returns true if it matched.
+    fn apply(&self, way: &mut Way) -> Result<bool, Invalid> {
+        Ok(match self {
+            Self::Name(naming) => return naming.from.apply(way),
+            Self::Type { from, to } if way.now.rtype == *from => {
+                way.now.rtype = *to;
+                true
+            }
+            Self::Class { from, to } if way.now.class == *from => {
+                way.now.class = *to;
+                true
+            }
+            Self::Ttl { names, .. } | Self::Rcode { names, .. } => names.contain(&way.text),
+            Self::Type { .. } | Self::Class { .. } => false,
+        })
+    }
+}
+
+impl Names {
+    fn new(names: &NameMatch) -> Option<Self> {
+        let text = names.text.clone();
+        Some(match names.match_type {
+            MatchType::Exact => Self::Exact(text),
+            MatchType::Prefix => Self::Prefix(text),
+            MatchType::Suffix => Self::Suffix(text),
+            MatchType::Substring => Self::Substring(text),
+            MatchType::Regex => Self::Regex(Regex::new(&text).ok()?),
+        })
+    }
+
+    fn contain(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(text) => name == text,
+            Self::Prefix(text) => name.starts_with(text),
+            Self::Suffix(text) => name.ends_with(text),
+            Self::Substring(text) => name.contains(text),
+            Self::Regex(regex) => regex.is_match(name),
+        }
+    }
+}
+
+impl Naming {
+    fn new(rule: &NameRule) -> Option<Self> {
+        let (from, to) = (rule.from.text.clone(), rule.to.clone());
+        let from = match rule.from.match_type {
+            MatchType::Exact => Find::Exact { from, to },
+            MatchType::Prefix => Find::Prefix { from, to },
+            MatchType::Suffix => Find::Suffix { from: Suffix::new(&from), to: Suffix::new(&to) },
+            MatchType::Substring => Find::Substring { from, to },
+            MatchType::Regex => Find::Regex { from: Regex::new(&from).ok()?, to },
+        };
+        let answers = rule.answers.iter().map(Answer::new).collect::<Option<_>>()?;
+        Some(Self { from, auto: rule.auto, answers })
+    }
+}
+
+impl Suffix {
+    fn new(text: &str) -> Self {
+        let bare = text.strip_prefix('.').filter(|rest| !rest.is_empty());
+        let mut wire = [0; 255];
+        let len = wire_of(bare.unwrap_or(text), &mut wire);
+        Self { wire: len.ok().map(|len| WireName::new(&wire[..len])), below: bare.is_some() }
+    }
+}
+
+impl Answer {
+    fn new(rule: &AnswerRule) -> Option<Self> {
+        let pattern = Regex::new(&rule.pattern).ok()?;
+        Some(Self { part: rule.part, pattern, to: rule.to.clone() })
+    }
+}
+
+impl Find {
+    /// Replaces what it finds in the QNAME. Returns false if it finds nothing.
+    fn apply(&self, way: &mut Way) -> Result<bool, Invalid> {
+        way.spare.clear();
+        match self {
+            Self::Exact { from, to } if way.text == *from => way.spare.push_str(to),
+            Self::Prefix { from, to } if way.text.starts_with(from) => {
+                way.spare.push_str(to);
+                way.spare.push_str(&way.text[from.len()..]);
+            }
+            Self::Substring { from, to } if way.text.contains(from) => {
+                replace_all(&way.text, from, to, &mut way.spare);
+            }
+            Self::Regex { from, to } => {
+                // Groups take memory; a name that does not match takes none.
+                if !from.is_match(&way.text) {
+                    return Ok(false);
+                }
+                expand(from, to, &way.text, &mut way.spare);
+            }
+            Self::Suffix { from, to } => return Self::apply_suffix(from, to, way),
+            Self::Exact { .. } | Self::Prefix { .. } | Self::Substring { .. } => return Ok(false),
+        }
+        std::mem::swap(&mut way.text, &mut way.spare);
+        way.take_name()?;
+        Ok(true)
+    }
+
+    fn apply_suffix(from: &Suffix, to: &Suffix, way: &mut Way) -> Result<bool, Invalid> {
+        let Some(wire) = &from.wire else { return Ok(false) };
+        let start = suffix_start(way.now.name.as_bytes(), wire.as_bytes());
+        let Some(start) = start.filter(|start| *start > 0 || !from.below) else {
+            return Ok(false);
+        };
+        let Some(to) = &to.wire else { return Err(Invalid) };
+        if !replace_suffix(&mut way.now.name, start, to.as_bytes()) {
+            return Err(Invalid);
+        }
+        presentation(way.now.name.as_bytes(), &mut way.text);
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! A reply's way back through the rules that its question met.
+//!
+//! Rules act in reverse order, each on what the rules behind it have left. Explicit rules for
+//! answers come first; without a match, a rule puts back what it did itself.
+
+use super::names::{expand, presentation, replace_suffix, suffix_start};
+use super::{Answer, Change, Find, Naming, Rules, Step, Way};
+use crate::config::{AnswerPart, wire_of};
+use crate::engine::message::rename::{Renaming, WireName};
+use crate::engine::message::{Rcode, kind};
+
+/// Undoes in a reply what the rules did to its question.
+pub struct Reversal<'a> {
+    rules: &'a Rules,
+    way: &'a Way,
+    /// The response code that the client gets, once it is known.
+    rcode: u16,
+    texts: &'a mut Texts,
+}
+
+/// Room for names in presentation format. Reused from one reply to the next.
+#[derive(Default)]
+pub struct Texts {
+    name: String,
+    replaced: String,
+}
+
+impl<'a> Reversal<'a> {
+    /// The reversal of a way through `rules`, for a reply whose response code is `rcode`.
+    pub fn new(rules: &'a Rules, way: &'a Way, texts: &'a mut Texts, rcode: u16) -> Self {
+        let mut reversal = Self { rules, way, rcode, texts };
+        reversal.rcode = reversal.rcode(rcode);
+        reversal
+    }
+
+    /// The steps, the last first, and what each rule is.
+    fn steps(&self) -> impl Iterator<Item = (&'a Step, &'a Change)> + use<'a> {
+        let (steps, rules) = (&self.way.steps, self.rules);
+        steps.iter().rev().map(|step| (step, &rules.0[step.rule].change))
+    }
+
+    fn rename(&mut self, name: &mut WireName, part: AnswerPart) {
+        for (step, change) in self.steps() {
+            let Change::Name(naming) = change else { continue };
+            if !self.by_answer_rule(name, part, &naming.answers) {
+                naming.invert(name, step);
+            }
+        }
+        // The client finds its own spelling again.
+        if name.as_bytes().eq_ignore_ascii_case(self.way.asked.name.as_bytes()) {
+            *name = self.way.asked.name;
+        }
+    }
+
+    /// Replaces the name by the first explicit rule whose pattern is found in it. False if none is.
+    fn by_answer_rule(&mut self, name: &mut WireName, part: AnswerPart, rules: &[Answer]) -> bool {
+        let mut rules = rules.iter().filter(|rule| rule.part == part).peekable();
+        if rules.peek().is_none() {
+            return false;
+        }
+        let Texts { name: text, replaced } = &mut *self.texts;
+        presentation(name.as_bytes(), text);
+        for rule in rules {
+            replaced.clear();
+            if rule.pattern.is_match(text) && expand(&rule.pattern, &rule.to, text, replaced) {
+                let mut wire = [0; 255];
+                // A rule that makes no name of it leaves the name as it was.
+                if let Ok(len) = wire_of(replaced, &mut wire) {
+                    name.set(&wire[..len]);
+                }
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Naming {
+    /// Puts back a name that the rule itself explains: the whole QNAME always, what ends as the
+    /// rule's suffix if its answers are put back automatically.
+    fn invert(&self, name: &mut WireName, step: &Step) {
+        if name.as_bytes().eq_ignore_ascii_case(step.after.as_bytes()) {
+            *name = step.before;
+            return;
+        }
+        let Find::Suffix { from, to } = &self.from else { return };
+        let (Some(from), Some(to)) = (&from.wire, &to.wire) else { return };
+        if self.auto
+            && let Some(start) = suffix_start(name.as_bytes(), to.as_bytes())
+        {
+            // Of a name that would become too long nothing is changed.
+            replace_suffix(name, start, from.as_bytes());
+        }
+    }
+}
+
+impl Renaming for Reversal<'_> {
+    fn owner(&mut self, name: &mut WireName) {
+        self.rename(name, AnswerPart::Name);
+    }
+
+    fn value(&mut self, name: &mut WireName) {
+        self.rename(name, AnswerPart::Value);
+    }
+
+    fn ttl(&self, ttl: u32) -> u32 {
+        self.steps().fold(ttl, |ttl, (_, change)| match change {
+            Change::Ttl { min, max, .. } => ttl.clamp(*min, *max),
+            _ => ttl,
+        })
+    }
+
+    fn rcode(&self, rcode: u16) -> u16 {
+        self.steps().fold(rcode, |rcode, (_, change)| match change {
+            Change::Rcode { from, to, .. } if rcode == *from => *to,
+            _ => rcode,
+        })
+    }
+
+    fn keeps(&self, section: usize, rtype: u16, owner: &[u8]) -> bool {
+        let (asked, sent) = (self.way.asked.rtype, self.way.now.rtype);
+        match section {
+            // Records of a type that was not asked for are no answer.
+            0 if asked != sent && asked != kind::ANY => {
+                let foreign = rtype == sent
+                    || sent == kind::ANY
+                        && !matches!(rtype, kind::CNAME | kind::DNAME | kind::RRSIG);
+                rtype == asked || !foreign
+            }
+            // A SOA denies a name only from above it (RFC 2308 §3).
+            1 if rtype == kind::SOA && self.rcode == Rcode::NxDomain as u16 => {
+                let named = self
+                    .steps()
+                    .any(|(_, change)| matches!(change, Change::Name(naming) if naming.auto));
+                !named || suffix_start(self.way.asked.name.as_bytes(), owner).is_some()
+            }
+            _ => true,
+        }
+    }
+
+    fn class(&self, class: u16) -> u16 {
+        if class == self.way.now.class { self.way.asked.class } else { class }
+    }
+}
