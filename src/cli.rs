@@ -11,7 +11,8 @@ mod values;
 
 pub use values::Endpoint;
 
-use crate::corefile::{Blame, read_text};
+use crate::blocking::Steps;
+use crate::corefile::{Blame, read_file, read_text};
 use crate::demo::DemoOptions;
 use crate::doctor::DoctorOptions;
 use crate::server::Steer;
@@ -21,9 +22,8 @@ use arguments::{Arguments, CommandArguments, WhatArguments};
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use values::{CoreList, Interval};
@@ -32,6 +32,8 @@ use values::{CoreList, Interval};
 const COREFILE: &str = "Corefile";
 /// The file name that means standard input.
 const STDIN: &str = "stdin";
+/// The path that means it.
+const DEV_STDIN: &str = "/dev/stdin";
 
 /// A command line that makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,6 +200,8 @@ impl fmt::Display for CliError {
                     io::ErrorKind::IsADirectory => {
                         out.write_str("; name the file in it, such as Corefile")
                     }
+                    io::ErrorKind::InvalidInput => out
+                        .write_str("; name a file, or pass the text by --conf - on standard input"),
                     _ => Ok(()),
                 }
             }
@@ -295,7 +299,7 @@ impl WhatArguments {
             _ if !self.forward.is_empty() => {
                 Source::Flags(corefile_text(&self.listen, &self.forward, self.dns_port))
             }
-            Some(file) if file == STDIN || file == "-" => Source::Stdin,
+            Some(file) if [STDIN, "-", DEV_STDIN].iter().any(|name| file == *name) => Source::Stdin,
             Some(file) if !file.is_empty() => Source::File(file.into()),
             _ => Source::WorkingDirectory,
         };
@@ -389,17 +393,34 @@ fn corefile_text(listen: &[Endpoint], forward: &[Endpoint], dns_port: u16) -> St
 
 impl Source {
     /// The configuration's name for messages, and its text. Waits for the end of standard input
-    /// if it comes from there.
+    /// if it comes from there. Says to `steps` what it does.
     ///
     /// # Errors
     /// [`CliError::NothingToDo`] if nothing was named and there is no `Corefile`,
     /// [`CliError::Unreadable`] if it cannot be read.
-    pub fn load(&self) -> Result<(String, Vec<u8>), CliError> {
-        let (name, text) = match self {
-            Self::Flags(text) => ("the command line".into(), Ok(text.clone().into_bytes())),
-            Self::File(path) => (path.display().to_string(), File::open(path).and_then(read_text)),
-            Self::WorkingDirectory => (COREFILE.into(), File::open(COREFILE).and_then(read_text)),
-            Self::Stdin => ("/dev/stdin".into(), read_text(io::stdin())),
+    pub fn load(&self, steps: &Steps) -> Result<(String, Vec<u8>), CliError> {
+        let name = match self {
+            Self::Flags(_) => "the command line".to_owned(),
+            Self::File(path) => path.display().to_string(),
+            Self::WorkingDirectory => COREFILE.to_owned(),
+            Self::Stdin => DEV_STDIN.to_owned(),
+        };
+        let reading = format!("reading {name}");
+        let text = match self {
+            Self::Flags(text) => Ok(text.clone().into_bytes()),
+            Self::File(path) => {
+                steps.begin(reading);
+                read_file(path)
+            }
+            Self::WorkingDirectory => {
+                steps.begin(reading);
+                read_file(Path::new(COREFILE))
+            }
+            Self::Stdin => {
+                // Somebody may be typing it.
+                steps.begin_endless(reading);
+                read_text(io::stdin())
+            }
         };
         text.map_err(|error| match (self, error.kind()) {
             (Self::WorkingDirectory, io::ErrorKind::NotFound) => CliError::NothingToDo,
@@ -414,12 +435,12 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::load`]; and that there is nothing to be read a second time.
-    pub fn load_again(&self) -> Result<(String, Vec<u8>), CliError> {
+    pub fn load_again(&self, steps: &Steps) -> Result<(String, Vec<u8>), CliError> {
         if *self == Self::Stdin {
             let why = "standard input can be read only once: restart, or use --conf FILE";
             return Err(CliError::Usage(why.into()));
         }
-        self.load()
+        self.load(steps)
     }
 }
 
@@ -459,6 +480,8 @@ mod tests {
         Check, CheckFormat, Cli, CliError, Exit, Format, Placement, Serve, Source, corefile_text,
         normalise, parse,
     };
+    use crate::blocking::{STEP_MAX, Steps};
+    use crate::clock::Clock;
     use crate::server::Steer;
     use crate::top::TopOptions;
     use crate::worker::Habits;
@@ -603,7 +626,7 @@ mod tests {
 }
 ";
         assert_eq!(typed.source, Source::Flags(text.into()));
-        assert_eq!(typed.source.load().unwrap().1, text.as_bytes());
+        assert_eq!(typed.source.load(&steps()).unwrap().1, text.as_bytes());
     }
 
     #[test]
@@ -673,9 +696,13 @@ mod tests {
         assert_eq!(CliError::Usage(String::new()).exit(), Exit::Usage);
     }
 
+    fn steps() -> Steps {
+        Steps::new(Clock::start(), STEP_MAX)
+    }
+
     #[test]
     fn a_file_that_is_not_there_is_named() {
-        let error = Source::File(PathBuf::from("/no/such/Corefile")).load().unwrap_err();
+        let error = Source::File(PathBuf::from("/no/such/Corefile")).load(&steps()).unwrap_err();
         assert!(error.to_string().starts_with("cannot read /no/such/Corefile: "), "{error}");
         assert_eq!(error.exit(), Exit::Failure, "it may be there later");
     }
@@ -693,9 +720,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_end_is_not_read_for_ever() {
-        let error = Source::File(PathBuf::from("/dev/zero")).load().unwrap_err();
-        assert_eq!(error.to_string(), "cannot read /dev/zero: larger than 16777216 bytes");
+    fn what_is_no_file_is_not_read() {
+        let error = Source::File(PathBuf::from("/dev/zero")).load(&steps()).unwrap_err();
+        let told = error.to_string();
+        let why = "cannot read /dev/zero: not a regular file but a character device; ";
+        assert!(told.starts_with(why) && told.contains("--conf -"), "{told}");
     }
 
     #[test]

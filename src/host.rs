@@ -2,7 +2,8 @@
 //!
 //! `config` asks the system nothing itself; here its [`Host`] is filled in from what `sys` tells.
 
-use crate::config::{Host, Interface};
+use crate::blocking::Steps;
+use crate::config::{Host, Interface, Lookup};
 use crate::corefile::Sources;
 use crate::resolve;
 use crate::sys::{interfaces, limits};
@@ -12,11 +13,13 @@ use std::io;
 const OPEN_FILES_MIN: u64 = 1024;
 
 /// This host, for so many workers; `default_port` is that of server blocks that name none.
-/// Raises the number of files that the process may open to what the host allows.
+/// Raises the number of files that the process may open to what the host allows. Files and names
+/// that are asked for later are told to `steps`, since either may block.
 ///
 /// # Errors
 /// The working directory or the interfaces cannot be learnt.
-pub fn describe(workers: usize, default_port: u16) -> io::Result<Host> {
+pub fn describe(workers: usize, default_port: u16, steps: &Steps) -> io::Result<Host> {
+    steps.begin("listing the interfaces of this host");
     let mut found: Vec<Interface> = Vec::new();
     for interfaces::InterfaceAddress { name, index, ip } in interfaces::addresses()? {
         match found.iter_mut().find(|interface| interface.name == name) {
@@ -25,7 +28,7 @@ pub fn describe(workers: usize, default_port: u16) -> io::Result<Host> {
         }
     }
     Ok(Host {
-        sources: Sources::of_this_process()?,
+        sources: sources(steps)?,
         name: limits::host_name(),
         interfaces: found,
         default_port,
@@ -33,7 +36,41 @@ pub fn describe(workers: usize, default_port: u16) -> io::Result<Host> {
         // Not being able to raise it is no reason not to serve with fewer.
         open_files: usize::try_from(limits::raise_open_files().unwrap_or(OPEN_FILES_MIN))
             .unwrap_or(usize::MAX),
-        lookup: Box::new(resolve::addresses),
+        lookup: lookup(steps),
         workers,
+    })
+}
+
+/// The files and variables of this process.
+///
+/// # Errors
+/// The working directory is not known.
+pub fn sources(steps: &Steps) -> io::Result<Sources> {
+    steps.begin("asking for the working directory");
+    let Sources { working_directory, read, list, is_file, variable } = Sources::of_this_process()?;
+    let (reading, listing, probing) = (steps.clone(), steps.clone(), steps.clone());
+    Ok(Sources {
+        working_directory,
+        read: Box::new(move |path| {
+            reading.begin(format!("reading {}", path.display()));
+            read(path)
+        }),
+        list: Box::new(move |path| {
+            listing.begin(format!("listing {}", path.display()));
+            list(path)
+        }),
+        is_file: Box::new(move |path| {
+            probing.begin(format!("looking for {}", path.display()));
+            is_file(path)
+        }),
+        variable,
+    })
+}
+
+fn lookup(steps: &Steps) -> Lookup {
+    let steps = steps.clone();
+    Box::new(move |name, resolvers| {
+        steps.begin(format!("looking up {name}"));
+        resolve::addresses(name, resolvers)
     })
 }

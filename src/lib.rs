@@ -26,6 +26,7 @@
 //!   thread of a source of data. [`writer`]: the thread that writes. [`admin`]: the thread of
 //!   HTTP. [`control`]: what they say to each other. [`server`]: all of it started, renewed and
 //!   stopped. [`service`]: the process around it, from signal to signal.
+//! * [`blocking`]: what may block for ever, on threads that can be given up.
 //! * [`status`]: what onward shows of itself, as plain data: [`admin`] draws it as a page, [`top`]
 //!   on a terminal, both with the [`figures`] that people read.
 //! * [`log`]: what happens, as lines for people or for machines.
@@ -39,6 +40,7 @@
 //! counter.
 
 pub mod admin;
+pub mod blocking;
 pub mod check;
 pub mod cli;
 pub mod clock;

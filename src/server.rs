@@ -6,17 +6,22 @@
 //! Used by the program, the demonstration and the tests alike.
 
 mod confinement;
+mod error;
 mod listeners;
 mod pages;
+mod prepared;
 mod sources;
 mod steering;
 mod writing;
 
 pub use confinement::Confinement;
+pub use error::StartError;
+pub use prepared::Prepared;
 pub use steering::Steer;
 
+use crate::blocking::{STEP_MAX, Steps};
 use crate::clock::Clock;
-use crate::config::{Blame, Config, Page};
+use crate::config::{Config, Page};
 use crate::control::snapshot::Snapshot;
 use crate::control::{
     Assignment, KeeperMailbox, Mailbox, Reloads, Renewal, Sockets, ToKeeper, ToWorker,
@@ -27,17 +32,16 @@ use crate::keeper::Keeper;
 use crate::log::Log;
 use crate::sys::confine::Bounds;
 use crate::sys::inherit::{Inherited, Passed};
-use crate::sys::{limits, socket};
-use crate::tls::{Entry, Setup, SetupError};
+use crate::sys::limits;
+use crate::tls::{Entry, Setup};
 use crate::worker::{Habits, Seat};
 use confinement::Sandbox;
 use crossbeam_channel::Receiver;
 use listeners::{Listeners, Plan};
 use pages::Pages;
 use sources::Sources;
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -46,133 +50,6 @@ use writing::Writing;
 
 /// How long a worker may take to answer a question; it answers at its next turn.
 const REPORT_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Why onward could not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// A listener's address could not be bound.
-    Bind(SocketAddr, io::Error),
-    /// It cannot be told which worker gets what arrives at a listener's address.
-    Steer(SocketAddr, io::Error),
-    /// The configuration names no address to listen on.
-    NoListener,
-    /// The host has neither of the families of the addresses that no `bind` narrows.
-    NoFamily,
-    /// A listener's address is served in the other way, over TLS or in the clear, by the sockets
-    /// that are there.
-    Scheme(SocketAddr),
-    /// Certificates or keys cannot be put to work.
-    Tls(SetupError),
-    /// Upstreams are to be asked from an address that cannot be used.
-    Source(IpAddr, io::Error),
-    /// No descriptor is left for the listeners.
-    Descriptors(io::Error),
-    /// The process could not become the account of this name.
-    Account(String, io::Error),
-    /// A worker could not be pinned or started.
-    Worker(usize, io::Error),
-    /// The keeper could not be started.
-    Keeper(io::Error),
-    /// A loader could not be started.
-    Loader(io::Error),
-    /// The writer could not be started.
-    Writer(io::Error),
-    /// The admin could not be started.
-    Admin(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind(address, error) => write_bind(f, *address, error),
-            Self::Steer(address, error) if error.kind() == io::ErrorKind::OutOfMemory => write!(
-                f,
-                "cannot steer what arrives at {address}: net.core.optmem_max is too small (20480 \
-                 is enough); raise it or choose --steer flow"
-            ),
-            Self::Steer(address, error) => write!(
-                f,
-                "cannot steer what arrives at {address}: {error} (a socket of a service manager \
-                 needs ReusePort=yes); choose --steer flow"
-            ),
-            Self::Scheme(address) => write!(
-                f,
-                "cannot change between TLS and none on {address} while it is served: restart, or \
-                 use another port"
-            ),
-            Self::Tls(error) => error.fmt(f),
-            Self::NoListener => {
-                write!(f, "there is no address to listen on: give a zone or a `bind` one")
-            }
-            Self::NoFamily => {
-                write!(f, "there is no address to listen on: this host has neither IPv4 nor IPv6")
-            }
-            Self::Source(source, error) => match error.kind() {
-                io::ErrorKind::AddrNotAvailable => write!(
-                    f,
-                    "cannot ask upstreams from source_address {source}: this host has no such \
-                     address (`ip address` lists those it has); correct it or remove the option"
-                ),
-                _ => write!(f, "cannot ask upstreams from source_address {source}: {error}"),
-            },
-            Self::Worker(number, error) => write!(
-                f,
-                "cannot start worker {number}: {error} (is its core online and allowed, are \
-                 descriptors left?)"
-            ),
-            Self::Account(name, error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                write!(f, "--user {name}: only root can become another: {error}")
-            }
-            Self::Account(name, error) => write!(f, "--user {name}: {error}"),
-            Self::Descriptors(error) => {
-                write!(f, "cannot listen: {error} (raise the limit of open files)")
-            }
-            Self::Keeper(error) => {
-                write!(f, "cannot start the keeper: {error} (are descriptors left?)")
-            }
-            Self::Loader(error) => write!(f, "cannot start a loader of data: {error}"),
-            Self::Writer(error) => write!(f, "cannot start the writer: {error}"),
-            Self::Admin(error) => {
-                write!(f, "cannot start the admin: {error} (are descriptors left?)")
-            }
-        }
-    }
-}
-
-/// Writes why `address` could not be bound.
-fn write_bind(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error) -> fmt::Result {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => write!(
-            f,
-            "cannot listen on {address}: another program has it \
-             (`ss -tulnp 'sport = {}'` shows which); stop it or choose another port",
-            address.port()
-        ),
-        io::ErrorKind::PermissionDenied => write!(
-            f,
-            "cannot listen on {address}: no permission for ports below 1024; run as root, \
-             grant CAP_NET_BIND_SERVICE, or choose another port"
-        ),
-        io::ErrorKind::AddrNotAvailable => write!(
-            f,
-            "cannot listen on {address}: this host has no such address (`ip address` lists those \
-             it has)"
-        ),
-        _ => write!(f, "cannot listen on {address}: {error}"),
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl StartError {
-    /// What has to change: the host, unless the text leaves no address to listen on.
-    pub fn blame(&self) -> Blame {
-        match self {
-            Self::NoListener => Blame::Text,
-            _ => Blame::Host,
-        }
-    }
-}
 
 /// A running forwarder.
 pub struct Server {
@@ -199,7 +76,8 @@ impl Server {
     pub fn start(config: Config, cores: &[Option<usize>], log: Log) -> Result<Self, StartError> {
         let (inherited, confinement) = (Inherited::default(), Confinement::default());
         let (steer, habits) = (Steer::Flow, Habits::default());
-        Self::start_on(config, cores, steer, habits, inherited, &confinement, log)
+        let prepared = Prepared::new(config, None, &Steps::new(Clock::start(), STEP_MAX))?;
+        Self::start_on(prepared, cores, steer, habits, inherited, &confinement, log)
     }
 
     /// The same, datagrams given to the workers as `steer` says, and on sockets that were open
@@ -209,7 +87,7 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn start_on(
-        mut config: Config,
+        prepared: Prepared,
         cores: &[Option<usize>],
         steer: Steer,
         habits: Habits,
@@ -219,14 +97,14 @@ impl Server {
     ) -> Result<Self, StartError> {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
         let _ = limits::raise_open_files();
-        check_sources(&config)?;
-        let tls = Arc::new(Setup::new(&config, None).map_err(StartError::Tls)?);
+        let Prepared { mut config, tls } = prepared;
         let clock = Clock::start();
         let pages = Pages::new(log);
         let page_plan = pages.plan(&config, &mut inherited.acceptors)?;
         let steering = Steering::new(steer, cores);
         let mut listeners = Listeners::new(cores.len(), steering, inherited);
         let mut plan = listeners.plan(clock.now(), &mut config.listeners)?;
+        plan.warn_of_unused(log);
         let rows = listeners.adopt(clock.now(), &mut plan).map_err(StartError::Descriptors)?;
         // All that needs root is bound, and no other thread is there yet.
         confinement.become_account()?;
@@ -273,15 +151,22 @@ impl Server {
         self.tls.certificates()
     }
 
-    /// Goes on as `config` says, from each worker's next turn on. Listeners of unchanged addresses
-    /// and connections to unchanged upstreams stay, and no query is lost.
+    /// Makes `config` ready and goes on as it says ([`Server::renew`]).
     ///
     /// # Errors
-    /// [`StartError`], of an address that cannot be bound or a source that cannot be used; nothing
-    /// has changed then.
-    pub fn reload(&mut self, mut config: Config) -> Result<(), StartError> {
-        check_sources(&config)?;
-        let tls = Arc::new(Setup::new(&config, Some(&self.tls)).map_err(StartError::Tls)?);
+    /// [`StartError`]; nothing has changed then.
+    pub fn reload(&mut self, config: Config) -> Result<(), StartError> {
+        let steps = Steps::new(self.clock, STEP_MAX);
+        self.renew(Prepared::new(config, Some(&self.tls), &steps)?)
+    }
+
+    /// Goes on as `prepared` says, from each worker's next turn on. Listeners of unchanged
+    /// addresses and connections to unchanged upstreams stay, and no query is lost.
+    ///
+    /// # Errors
+    /// [`StartError`], of an address that cannot be bound; nothing has changed then.
+    pub fn renew(&mut self, prepared: Prepared) -> Result<(), StartError> {
+        let Prepared { mut config, tls } = prepared;
         let now = self.clock.now();
         let pages = self.pages.plan(&config, &mut Vec::new())?;
         let mut plan = self.listeners.plan(now, &mut config.listeners)?;
@@ -323,6 +208,11 @@ impl Server {
         self.pages.adopt(pages, &config, &verdicts);
         self.tls = tls;
         Ok(())
+    }
+
+    /// Certificates and keys of the configuration that holds.
+    pub fn tls(&self) -> Arc<Setup> {
+        Arc::clone(&self.tls)
     }
 
     /// How often it was told to go on with another configuration; who tells it counts.
@@ -374,7 +264,10 @@ impl Server {
             answers
         });
         let asked: Vec<_> = asked.collect();
-        let answer = |answers: &Receiver<Box<Snapshot>>| answers.recv_timeout(REPORT_PATIENCE);
+        // One deadline for all, however many are stuck: the service manager waits for a word.
+        let until = self.clock.now().plus(REPORT_PATIENCE);
+        let answer =
+            |answers: &Receiver<Box<Snapshot>>| answers.recv_timeout(until.since(self.clock.now()));
         asked.iter().filter_map(|answers| answer(answers).ok()).map(|boxed| *boxed).collect()
     }
 
@@ -451,20 +344,4 @@ impl Server {
         }
         Ok(())
     }
-}
-
-/// Refuses addresses to ask upstreams from that this host lacks. The reference would start and then
-/// fail every query.
-///
-/// # Errors
-/// [`StartError::Source`].
-pub fn check_sources(config: &Config) -> Result<(), StartError> {
-    for forward in config.forwards() {
-        let Some(source) = forward.source_address else { continue };
-        for upstream in &forward.upstreams {
-            socket::check_source(upstream.address, source)
-                .map_err(|error| StartError::Source(source, error))?;
-        }
-    }
-    Ok(())
 }

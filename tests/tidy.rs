@@ -21,11 +21,12 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     (
         "admin",
         &["clock", "config", "control", "engine", "figures", "log", "moment", "status", "sys"],
     ),
+    ("blocking", &["clock", "moment"]),
     ("clock", &["moment"]),
     ("config", &["corefile", "moment"]),
     ("control", &["config", "engine", "moment", "tls"]),

@@ -150,7 +150,7 @@ impl Gatherer {
 
     fn facts(&self) -> Facts {
         let reloads = [self.reloads.done(), self.reloads.failed()];
-        Facts { started: self.started, reloads }
+        Facts { started: self.started, reloads, given_up: self.reloads.given_up() }
     }
 
     /// Does what is due by `now`.

@@ -33,6 +33,8 @@ pub(super) struct Facts {
     pub(super) started: f64,
     /// Reloads that took effect, and that failed.
     pub(super) reloads: [u64; 2],
+    /// Readings of the configuration that were given up.
+    pub(super) given_up: u64,
 }
 
 /// The mnemonic of the response code that is counted at `place`.
@@ -115,6 +117,9 @@ fn of_service(all: &mut Exposition, facts: &Facts) {
     all.counter(name, help, &[("result", "failed")], failed);
     let help = "Configurations that could not be put to work.";
     all.counter("coredns_reload_failed_total", help, &[], failed);
+    let help =
+        "Readings of the configuration given up because a file or a resolver did not answer.";
+    all.counter("onward_config_reads_given_up_total", help, &[], facts.given_up as f64);
     // These are there from the start on.
     let help = "Panics that were caught.";
     all.counter("coredns_panics_total", help, &[], 0.0);
@@ -340,7 +345,7 @@ mod tests {
     #[test]
     fn workers_are_added_up_and_told_in_the_words_of_the_reference() {
         let snapshots = [worker(0, 0), worker(1, 0), worker(2, 2)];
-        let facts = Facts { started: 1e9, reloads: [3, 1] };
+        let facts = Facts { started: 1e9, reloads: [3, 1], given_up: 2 };
         let text = String::from_utf8(text(&snapshots.each_ref(), &facts, &[])).unwrap();
         let place = r#"server="dns://127.0.0.1:53",zone="a.test.",view="""#;
         let other = r#"server="dns://127.0.0.1:5300",zone="b.test.",view="""#;
@@ -371,6 +376,7 @@ mod tests {
             "coredns_forward_healthcheck_broken_total 0".to_owned(),
             "coredns_panics_total 0".to_owned(),
             "coredns_reload_failed_total 1".to_owned(),
+            "onward_config_reads_given_up_total 2".to_owned(),
             "onward_connections{to=\"192.0.2.2:53\",transport=\"udp\",state=\"idle\"} 3".to_owned(),
             "onward_source_ports 1".to_owned(),
             "onward_upstream_up{to=\"192.0.2.1:53\"} 1".to_owned(),
@@ -391,7 +397,7 @@ mod tests {
         (first.matches[0][5], first.matches[1][12]) = (3, 4);
         let second = TemplateStats { matches: vec![[0; 13]], failures: vec![[1, 2]] };
         snapshot.stats.templates = vec![first, second];
-        let facts = Facts { started: 1e9, reloads: [0, 0] };
+        let facts = Facts { started: 1e9, reloads: [0, 0], given_up: 0 };
         let text = String::from_utf8(text(&[&snapshot, &snapshot], &facts, &[])).unwrap();
         let server = "server=\"dns://:53\"";
         let failed = "view=\"\",class=\"IN\",type=\"ANY\",section=\"answer\",\

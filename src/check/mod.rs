@@ -15,14 +15,15 @@ mod text;
 
 pub use report::{HostsTable, Report};
 
+use crate::blocking::{Jobs, STEP_MAX, Steps};
 use crate::cli::{Check, CheckFormat, CliError, Exit, Serve};
 use crate::clock::Clock;
 use crate::config::{Blame, Config, ConfigError, HttpListener, Page};
 use crate::loader::{self, Failure, Loaded};
-use crate::server::{self, StartError};
+use crate::server::{Prepared, StartError};
 use crate::sys::{cpu, limits, socket};
 use crate::topology::Topology;
-use crate::{host, tls, worker};
+use crate::{host, worker};
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -42,6 +43,8 @@ pub enum Refusal {
     Start(StartError),
     /// The kernel would not say what there is.
     Host(io::Error),
+    /// A file or a name did not come in time.
+    Blocked(String),
 }
 
 impl fmt::Display for Refusal {
@@ -50,6 +53,7 @@ impl fmt::Display for Refusal {
             Self::CommandLine(error) => error.fmt(f),
             Self::Config(error) => error.fmt(f),
             Self::Start(error) => error.fmt(f),
+            Self::Blocked(why) => f.write_str(why),
             Self::Host(error) => write!(f, "cannot learn about this host: {error}"),
         }
     }
@@ -64,7 +68,7 @@ impl Refusal {
             Self::CommandLine(error) => error.blame(),
             Self::Config(error) => error.blame(),
             Self::Start(error) => error.blame(),
-            Self::Host(_) => Blame::Host,
+            Self::Host(_) | Self::Blocked(_) => Blame::Host,
         }
     }
 
@@ -105,23 +109,32 @@ pub fn run(options: &Check) -> Result<(), (Exit, String)> {
     })
 }
 
-/// What serving this would take. Where cards are is for who asks: `onward doctor` looks itself.
+/// What serving this would take, unless the host does not answer in time. Where cards are is for
+/// who asks: `onward doctor` looks itself.
 ///
 /// # Errors
 /// [`Refusal`]: it would not be served.
 pub fn examine(serve: &Serve) -> Result<Report, Refusal> {
+    let serve = serve.clone();
+    let jobs = Jobs::new(Clock::start(), STEP_MAX);
+    let job = jobs.start(|| {}, move |steps| examine_here(&serve, steps));
+    job.map_err(Refusal::Host)?.wait().unwrap_or_else(|why| Err(Refusal::Blocked(why)))
+}
+
+/// The same, on a thread that may block.
+fn examine_here(serve: &Serve, steps: &Steps) -> Result<Report, Refusal> {
     let cores = serve.placement.workers(&cpu::cores()).map_err(Refusal::CommandLine)?;
-    let (name, text) = serve.source.load().map_err(Refusal::CommandLine)?;
-    let host = host::describe(cores.len(), serve.dns_port).map_err(Refusal::Host)?;
+    let (name, text) = serve.source.load(steps).map_err(Refusal::CommandLine)?;
+    let host = host::describe(cores.len(), serve.dns_port, steps).map_err(Refusal::Host)?;
     let (config, warnings) = Config::load(&text, &name, &host).map_err(Refusal::Config)?;
+    let prepared = Prepared::new(config, None, steps).map_err(Refusal::Start)?;
+    let Prepared { config, tls } = prepared;
     refuse_what_the_host_lacks(&config).map_err(Refusal::Start)?;
-    let refused = |error| Refusal::Start(StartError::Tls(error));
-    let tls = tls::Setup::new(&config, None).map_err(refused)?;
     let own = worker::measure(&config.of_worker(0, cores.len())).map_err(Refusal::Host)?;
     let mut report = Report::new(config, warnings, &host, cores, own).within(limits::memory());
     (report.gso, report.gso_wanted) = (socket::can_segment(), serve.habits.gso);
     report.notes.extend(taken(&report.config));
-    load_hosts(&mut report).map_err(Refusal::Host)?;
+    load_hosts(&mut report, steps).map_err(Refusal::Host)?;
     let now = Clock::calendar();
     report.notes.extend(tls.certificates().iter().filter_map(|entry| entry.trouble(now)));
     Ok(report)
@@ -132,10 +145,11 @@ pub fn examine(serve: &Serve) -> Result<Report, Refusal> {
 ///
 /// # Errors
 /// The kernel has no randomness.
-fn load_hosts(report: &mut Report) -> io::Result<()> {
+fn load_hosts(report: &mut Report, steps: &Steps) -> io::Result<()> {
     let hasher = loader::hasher()?;
     for source in report.config.hosts_sources() {
         let label = source.label.clone();
+        steps.begin(format!("reading the hosts file {label}"));
         match loader::read(source, &hasher) {
             Ok(Loaded { table, skipped, .. }) => {
                 if skipped.count > 0 {
@@ -184,9 +198,9 @@ fn refuse_what_the_host_lacks(config: &Config) -> Result<(), StartError> {
     let pages = indispensable(config).filter(|address| !address.ip().is_unspecified());
     for address in addresses.chain(pages) {
         socket::check_source(address, address.ip())
-            .map_err(|error| StartError::Bind(address, error))?;
+            .map_err(|error| StartError::bind(address, error))?;
     }
-    server::check_sources(config)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Reloads {
     done: AtomicU64,
     failed: AtomicU64,
+    given_up: AtomicU64,
 }
 
 impl Reloads {
@@ -24,6 +25,17 @@ impl Reloads {
     /// Those that changed nothing.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Readings of the configuration or of its files that were given up, because a file or a
+    /// resolver did not answer in time.
+    pub fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Counts one that was given up.
+    pub fn count_given_up(&self) {
+        self.given_up.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts one by its outcome.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes of one text that is read. Reading a device that never ends stops here.
@@ -90,8 +91,25 @@ impl Sources {
     }
 }
 
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    read_text(File::open(path)?)
+/// The content of the file at `path`.
+///
+/// # Errors
+/// As of [`Sources::read`]; also where there is something that is no regular file, which could
+/// have its reader wait for ever or never end.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // Asked before it is opened: opening a pipe would wait for its writer.
+    let kind = std::fs::metadata(path)?.file_type();
+    let what = match () {
+        () if kind.is_file() => return read_text(File::open(path)?),
+        () if kind.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_char_device() => "a character device",
+        () if kind.is_block_device() => "a block device",
+        () if kind.is_socket() => "a socket",
+        () => "something else",
+    };
+    let message = format!("not a regular file but {what}");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
 /// All that `from` holds: a Corefile, or what one refers to.
@@ -135,11 +153,16 @@ mod tests {
         let missing = directory.join("no such file");
         assert_eq!((sources.read)(&missing).unwrap_err().kind(), ErrorKind::NotFound);
         assert!((sources.list)(directory).unwrap().contains(&"Cargo.toml".to_owned()));
-        assert!((sources.read)(Path::new("/dev/zero")).is_err());
         assert_eq!((sources.is_file)(directory).unwrap_err().kind(), ErrorKind::IsADirectory);
         assert_eq!((sources.is_file)(&missing).unwrap_err().kind(), ErrorKind::NotFound);
         assert!(!(sources.is_file)(Path::new("/dev/zero")).unwrap());
         assert!((sources.is_file)(&directory.join("Cargo.toml")).unwrap());
+        let refused = |path: &str| (sources.read)(Path::new(path)).unwrap_err().to_string();
+        assert_eq!(refused("/dev/zero"), "not a regular file but a character device");
+        let socket = std::env::temp_dir().join(format!("onward-socket-{}", std::process::id()));
+        let listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(refused(socket.to_str().unwrap()), "not a regular file but a socket");
+        drop((listening, std::fs::remove_file(socket)));
         assert_eq!((sources.variable)("A=B\0"), None);
     }
 }

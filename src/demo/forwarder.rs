@@ -2,6 +2,8 @@
 //!
 //! The one place that knows how the server is started.
 
+use crate::blocking::{STEP_MAX, Steps};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::stats::Stats;
 use crate::host;
@@ -15,7 +17,8 @@ pub(super) struct Forwarder(Server);
 impl Forwarder {
     /// Starts `workers` workers, not pinned, on what `corefile` says.
     pub(super) fn start(corefile: &str, workers: usize) -> Result<Self, String> {
-        let host = host::describe(workers, 0).map_err(|error| error.to_string())?;
+        let steps = Steps::new(Clock::start(), STEP_MAX);
+        let host = host::describe(workers, 0, &steps).map_err(|error| error.to_string())?;
         let (config, _) = Config::load(corefile.as_bytes(), "the demonstration", &host)
             .map_err(|error| error.to_string())?;
         let log = Log::text(|line| eprintln!("{line}"));

@@ -2,9 +2,9 @@
 //!
 //! The process becomes an account of the operator's choice once everything is bound; threads that
 //! move packets give up their capabilities, files and programs ([`Bounds::Packets`]), those that
-//! also read files the programs. The first thread keeps files and programs: it reads the
-//! configuration again and starts the process that takes over. A kernel that cannot confine is
-//! said aloud, and served on.
+//! also read files the programs. The first thread keeps files and programs: it starts the
+//! threads that read the configuration again, and the process that takes over. A kernel that cannot
+//! confine is said aloud, and served on.
 
 use super::StartError;
 use crate::log::{Event, Level, Log};
@@ -17,21 +17,29 @@ use std::thread::{Builder, JoinHandle};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
     /// The account to become.
-    pub user: Option<String>,
+    pub user: Option<Account>,
     /// Threads are to be confined.
     pub sandbox: bool,
 }
 
 impl Confinement {
+    /// The account called `name`, which may take as long as the host needs to look it up.
+    ///
+    /// # Errors
+    /// [`StartError::Account`].
+    pub fn find(name: &str) -> Result<Account, StartError> {
+        let failed = |error| StartError::Account(name.to_owned(), error);
+        let none = || io::Error::new(io::ErrorKind::NotFound, "this host has no such account");
+        Account::find(name).map_err(failed)?.ok_or_else(none).map_err(failed)
+    }
+
     /// Becomes the account.
     ///
     /// # Errors
     /// [`StartError::Account`].
     pub(super) fn become_account(&self) -> Result<(), StartError> {
-        let Some(name) = &self.user else { return Ok(()) };
-        let failed = |error| StartError::Account(name.clone(), error);
-        let none = || io::Error::new(io::ErrorKind::NotFound, "this host has no such account");
-        let account = Account::find(name).map_err(failed)?.ok_or_else(none).map_err(failed)?;
+        let Some(account) = &self.user else { return Ok(()) };
+        let failed = |error| StartError::Account(account.name().to_string_lossy().into(), error);
         account.enter().map_err(failed)
     }
 

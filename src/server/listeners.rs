@@ -14,6 +14,7 @@ use super::StartError;
 use super::steering::Steering;
 use crate::config::Listener;
 use crate::control::Sockets;
+use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
 use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::socket;
@@ -58,6 +59,8 @@ pub(super) struct Plan {
     bound: Vec<(usize, Group)>,
     /// Slots whose sockets the workers need, or need again.
     fresh: Vec<usize>,
+    /// Sockets that were open before this process began and that no listener has the address of.
+    unused: Vec<String>,
 }
 
 impl Listeners {
@@ -101,8 +104,12 @@ impl Listeners {
         listeners: &mut [Listener],
     ) -> Result<Plan, StartError> {
         self.close_gone(now);
-        let mut plan =
-            Plan { listeners: vec![None; self.slots.len()], bound: Vec::new(), fresh: Vec::new() };
+        let mut plan = Plan {
+            listeners: vec![None; self.slots.len()],
+            bound: Vec::new(),
+            fresh: Vec::new(),
+            unused: Vec::new(),
+        };
         for (number, listener) in listeners.iter_mut().enumerate() {
             let (slot, fresh) = match self.find(listener.address, &plan) {
                 Some((_, group)) if group.is_secure() != listener.tls.is_some() => {
@@ -150,8 +157,7 @@ impl Listeners {
                 false => StartError::NoFamily,
             });
         }
-        // They belong to addresses that nobody asked for.
-        self.inherited = Inherited::default();
+        plan.unused = std::mem::take(&mut self.inherited).unused();
         Ok(plan)
     }
 
@@ -258,7 +264,7 @@ impl Listeners {
         if most == 0 {
             return Ok(Vec::new());
         }
-        let failed = |error| StartError::Bind(address, error);
+        let failed = |error| StartError::bind(address, error);
         let refused = |error| StartError::Steer(address, error);
         let wanted = most.next_multiple_of(self.workers);
         let open = || socket::udp_listener(address, true);
@@ -314,6 +320,17 @@ fn fill<T>(
 }
 
 impl Plan {
+    /// Warns of inherited sockets that are closed unused: clients of their addresses get no answer.
+    pub(super) fn warn_of_unused(&self, log: Log) {
+        for socket in &self.unused {
+            let text = format_args!(
+                "{socket} was passed to this process, but no server block listens there: it is \
+                 closed"
+            );
+            log.event(&Event::new(Level::Warning, "onward", &text).alone());
+        }
+    }
+
     /// The configuration's listener `number` is served in `slot`; `fresh`: with sockets that the
     /// workers do not have.
     fn serve(&mut self, slot: usize, number: usize, fresh: bool) {
@@ -370,7 +387,7 @@ fn bind(
             Err(error) if listener.implied && socket::is_missing_family(&error) => return Ok(None),
             // The port that the kernel chose for UDP is in use for TCP: it may choose another.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
-            Err(error) => return Err(StartError::Bind(asked, error)),
+            Err(error) => return Err(StartError::bind(asked, error)),
         }
     }
 }

@@ -95,9 +95,9 @@ impl Pages {
                     plan.listeners.push((listener, Found::Fresh(socket, copy)));
                 }
                 Err(error) if listener.pages.contains(&Page::Health) => {
-                    return Err(StartError::Bind(asked, error));
+                    return Err(StartError::bind(asked, error));
                 }
-                Err(error) => self.tell(&listener.pages, &StartError::Bind(asked, error)),
+                Err(error) => self.tell(&listener.pages, &StartError::bind(asked, error)),
             }
         }
         Ok(plan)

@@ -9,6 +9,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+/// How long a manager whose queue is full is waited for; what it has not taken by then is lost.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// What stopping takes at most, and a little more: outstanding queries are finished.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,7 +34,9 @@ impl Manager {
                 Some(name) => SocketAddr::from_abstract_name(name),
                 None => SocketAddr::from_pathname(&name),
             };
-            Some((UnixDatagram::unbound().ok()?, address.ok()?))
+            let socket = UnixDatagram::unbound().ok()?;
+            socket.set_write_timeout(Some(PATIENCE)).ok()?;
+            Some((socket, address.ok()?))
         });
         let number = |name| variable(name).and_then(|text| text.parse::<u64>().ok());
         let meant = number("WATCHDOG_PID").is_none_or(|meant| meant == u64::from(pid));
@@ -100,6 +104,18 @@ mod tests {
         manager.stopping_in(Duration::from_millis(1500));
         let len = listening.recv(&mut text).unwrap();
         assert_eq!(&text[..len], b"STOPPING=1\nEXTEND_TIMEOUT_USEC=11500000");
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_keeps_nobody_waiting() {
+        let name = format!("onward-deaf-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let _deaf = UnixDatagram::bind_addr(&address).unwrap();
+        let manager = manager(&[("NOTIFY_SOCKET", &format!("@{name}"))]);
+        let full = UnixDatagram::unbound().unwrap();
+        full.set_nonblocking(true).unwrap();
+        while full.send_to_addr(b"WATCHDOG=1", &address).is_ok() {}
+        manager.say("WATCHDOG=1");
     }
 
     #[test]

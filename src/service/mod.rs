@@ -2,20 +2,23 @@
 //!
 //! One thread, the first, waits here for signals and for the moments at which something is to be
 //! looked at (the file, names whose records have run out, the service manager's watchdog) and does
-//! one thing at a time. The data path knows nothing of it: it is told by [`Server::reload`]. What
-//! cannot be done is said in the log and changes nothing.
+//! one thing at a time, none of which may block: files are read and names looked up by threads of
+//! their own (`loading`), which ring when they are done and are given up when they take too long.
+//! The data path knows nothing of it: it is told by [`Server::renew`]. What cannot be done is said
+//! in the log and changes nothing.
 
 mod handover;
+mod loading;
 mod log;
 mod manager;
 mod pidfile;
+mod reading;
 mod warnings;
 mod watch;
 
-use crate::cli::{self, CliError, Exit, Serve, Source};
+use crate::cli::{self, Exit, Serve, Source};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::host;
+use crate::corefile::Warning;
 use crate::log::{Event, Format, Level, Log, Value};
 use crate::moment::Moment;
 use crate::server::{Confinement, Server};
@@ -23,9 +26,11 @@ use crate::sys::inherit::Inherited;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{account, cpu};
 use handover::Handover;
+use loading::{Loaded, Look, Ready};
 use log::say;
 use manager::Manager;
 use pidfile::PidFile;
+use reading::{Given, Readings, Started};
 use std::fmt::Display;
 use std::io;
 use std::time::Duration;
@@ -46,39 +51,45 @@ pub type Failure = (Exit, String);
 /// # Errors
 /// What to tell the operator: nothing was started, or waiting failed.
 pub fn serve(options: &Serve) -> Result<(), Failure> {
+    // Before any other descriptor is opened.
+    let mut inherited = Inherited::take().map_err(failed)?;
     // Blocked before any thread exists, so that all inherit it and one waits.
     let signals = Signals::block().map_err(failed)?;
-    let mut inherited = Inherited::take().map_err(failed)?;
     let handover = Handover::new().map_err(failed)?;
-    let cores = options.placement.workers(&cpu::cores()).map_err(unusable)?;
-    let (name, text) = options.source.load().map_err(unusable)?;
+    let cores = options.placement.workers(&cpu::cores());
+    let cores = cores.map_err(|error| (error.exit(), error.to_string()))?;
     let log = Log::new(format_of(options), say);
-    let mut config = load(options, cores.len(), (&name, &text), log)?;
-    if options.source == Source::Stdin && config.reload.take().is_some() {
+    let clock = Clock::start();
+    let manager = Manager::of_environment(clock.now());
+    let mut readings = Readings::new(options, cores.len(), clock, signals.bell());
+    let Some(started) = readings.start(&signals)? else {
+        manager.say("STOPPING=1");
+        log.event(&Event::new(Level::Info, ONWARD, &"told to stop before it served"));
+        return Ok(());
+    };
+    let Started { mut prepared, warnings, tree, account } = started;
+    tell_warnings(log, &warnings);
+    if options.source == Source::Stdin && prepared.config.reload.take().is_some() {
         let text = "no effect: standard input can be read only once";
         log.event(&Event::new(Level::Warning, RELOAD, &text));
     }
-    let clock = Clock::start();
-    let watch = Watch::new(clock.now(), &config, &text, &name).map_err(failed)?;
-    let lameduck = config.lameduck();
+    let watch = Watch::new(clock.now(), &prepared.config, tree).map_err(failed)?;
+    let lameduck = prepared.config.lameduck();
     let ready = inherited.take_ready();
     let Serve { steer, habits, .. } = *options;
-    let confinement = Confinement { user: options.user.clone(), sandbox: options.sandbox };
-    let server = Server::start_on(config, &cores, steer, habits, inherited, &confinement, log);
+    let confinement = Confinement { user: account, sandbox: options.sandbox };
+    let server = Server::start_on(prepared, &cores, steer, habits, inherited, &confinement, log);
     let server = server.map_err(|error| (error.blame().into(), error.to_string()))?;
     warnings::of_certificates(&server, log);
-    warnings::of_unreadable(options, &watch, log);
+    readings.warn_of_unreadable(watch.seen(), log);
     // Whoever reads that we listen finds our number there.
     let _pidfile = options.pidfile.as_deref().and_then(|path| PidFile::write(path, log));
     if !options.quiet {
         tell_start(log, options, &server, cores.len());
     }
     ready.tell();
-    let manager = Manager::of_environment(clock.now());
     manager.say("READY=1");
-    let workers = cores.len();
-    let mut service =
-        Service { options, clock, workers, server, watch, manager, handover, lameduck, log };
+    let mut service = Service { clock, server, watch, readings, manager, handover, lameduck, log };
     let mut outcome = service.run(&signals);
     if outcome.as_ref().is_ok_and(|end| *end == End::Told) {
         outcome = service.linger(&signals).map(|()| End::Told);
@@ -100,12 +111,11 @@ enum End {
 }
 
 /// Everything that lives as long as the program.
-struct Service<'a> {
-    options: &'a Serve,
+struct Service {
     clock: Clock,
-    workers: usize,
     server: Server,
     watch: Watch,
+    readings: Readings,
     manager: Manager,
     handover: Handover,
     /// How long it goes on serving when it is told to stop.
@@ -113,12 +123,17 @@ struct Service<'a> {
     log: Log,
 }
 
-impl Service<'_> {
+impl Service {
     /// Does what signals and time ask for, until one says stop.
     fn run(&mut self, signals: &Signals) -> io::Result<End> {
         loop {
             let now = self.clock.now();
-            let due = [self.watch.due(), self.manager.due()].into_iter().flatten().min();
+            // What is read already is not read again meanwhile.
+            let reading = match self.readings.is_idle() {
+                true => self.watch.due(),
+                false => self.readings.due(),
+            };
+            let due = [reading, self.manager.due()].into_iter().flatten().min();
             let due = due.map(|due| due.since(now));
             match signals.wait([due, self.server.due()].into_iter().flatten().min())? {
                 Some(Signal::Stop) => return Ok(End::Told),
@@ -175,25 +190,58 @@ impl Service<'_> {
     fn on_time(&mut self, now: Moment) {
         self.server.on_time();
         self.feed_watchdog();
-        if self.watch.names_are_due(now) {
-            return self.reload();
+        if let Some(loaded) = self.readings.take_load() {
+            let loaded = loaded.map_err(|given| self.give_up(given));
+            self.end_reload(loaded);
         }
-        if self.watch.file_is_due(now) {
-            let read = self.options.source.load_again().map_err(|error| error.to_string());
-            match read.and_then(|(name, text)| self.watch.has_changed(&text, &name)) {
-                Ok(true) => self.reload(),
-                Ok(false) if self.watch.certificates_have_changed() => self.reload(),
-                Ok(false) => {}
-                Err(why) => self.say(Level::Warning, RELOAD, &why),
+        let looked = self.readings.take_look();
+        match looked.map(|look| look.unwrap_or_else(|given| Err(self.give_up(given)))) {
+            Some(Ok(Look::Unchanged)) | None => {}
+            Some(Ok(Look::Text)) => self.reload(),
+            Some(Ok(Look::Certificates(files))) => {
+                self.watch.saw(files);
+                self.reload();
             }
+            Some(Err(why)) => self.say(Level::Warning, RELOAD, &why),
+        }
+        if self.readings.takes_another() {
+            self.reload();
+        }
+        if !self.readings.is_idle() {
+            return;
+        }
+        if self.watch.names_are_due(now) {
+            self.reload();
+        } else if self.watch.file_is_due(now)
+            && let Some(why) = self.readings.look(self.watch.seen())
+        {
+            self.say(Level::Warning, RELOAD, &why);
         }
     }
 
-    /// Reads the configuration again and goes on with it, or with the old one.
+    /// Counts a reading that was given up; returns why.
+    fn give_up(&self, given: Given) -> String {
+        self.server.reloads().count_given_up();
+        given.why
+    }
+
+    /// Has the configuration read again. While it is being read, that one is hurried and the next
+    /// follows: the text may have changed meanwhile.
     fn reload(&mut self) {
+        if self.readings.is_loading() {
+            return self.readings.hurry();
+        }
         self.log.event(&Event::new(Level::Info, RELOAD, &"Reloading").alone());
         self.manager.say("RELOADING=1");
-        let outcome = self.try_reload();
+        self.watch.begin(self.clock.now());
+        if let Err(why) = self.readings.load(self.server.tls()) {
+            self.end_reload(Err(why.to_string()));
+        }
+    }
+
+    /// Goes on with what was read, or with the old configuration.
+    fn end_reload(&mut self, loaded: Result<Loaded, String>) {
+        let outcome = loaded.and_then(|loaded| self.adopt(loaded));
         let reloads = self.server.reloads();
         reloads.count(&outcome);
         let counts =
@@ -214,13 +262,16 @@ impl Service<'_> {
         self.manager.say("READY=1");
     }
 
-    fn try_reload(&mut self) -> Result<(), String> {
-        let (name, text) = self.options.source.load_again().map_err(|error| error.to_string())?;
-        self.watch.tried(self.clock.now(), &text, &name);
-        let config = load(self.options, self.workers, (&name, &text), self.log);
-        let config = config.map_err(|(_, why)| why)?;
-        let (schedule, lameduck) = (self.watch.schedule(&config), config.lameduck());
-        self.server.reload(config).map_err(|error| error.to_string())?;
+    fn adopt(&mut self, loaded: Loaded) -> Result<(), String> {
+        let Loaded { tree, outcome } = loaded;
+        if let Some(tree) = tree {
+            self.watch.tried(Some(tree));
+        }
+        let Ready { prepared, warnings } = outcome.map_err(|refusal| refusal.to_string())?;
+        tell_warnings(self.log, &warnings);
+        let schedule = self.watch.schedule(&prepared.config);
+        let lameduck = prepared.config.lameduck();
+        self.server.renew(prepared).map_err(|error| error.to_string())?;
         self.watch.keep(self.clock.now(), schedule);
         self.lameduck = lameduck;
         warnings::of_certificates(&self.server, self.log);
@@ -268,19 +319,10 @@ impl Service<'_> {
     }
 }
 
-/// Reads the configuration, and prints what is odd about it.
-fn load(
-    options: &Serve,
-    workers: usize,
-    (name, text): (&str, &[u8]),
-    log: Log,
-) -> Result<Config, Failure> {
-    let host = host::describe(workers, options.dns_port).map_err(failed)?;
-    let (config, warnings) = Config::load(text, name, &host)
-        .map_err(|error| (error.blame().into(), error.to_string()))?;
+/// Prints what is odd about a configuration.
+fn tell_warnings(log: Log, warnings: &[Warning]) {
     let warn = |warning| log.event(&Event::new(Level::Warning, "config", warning).alone());
     warnings.iter().for_each(|warning| warn(warning));
-    Ok(config)
 }
 
 /// What the process may do, in words.
@@ -337,8 +379,4 @@ fn tell_start(log: Log, options: &Serve, server: &Server, workers: usize) {
 
 fn failed(why: impl Display) -> Failure {
     (Exit::Failure, why.to_string())
-}
-
-fn unusable(error: CliError) -> Failure {
-    (error.exit(), error.to_string())
 }

@@ -4,8 +4,10 @@
 //! over writes its own number over ours; removed at the end if it still has ours. A file that
 //! cannot be written is no reason not to serve.
 
+use crate::corefile::read_file;
 use crate::log::{Event, Level, Log};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A file with our number, until this is dropped.
@@ -14,7 +16,7 @@ pub(super) struct PidFile(PathBuf);
 impl PidFile {
     /// Writes our number to `path`; `None`, and a line for the operator, if that fails.
     pub(super) fn write(path: &Path, log: Log) -> Option<Self> {
-        match fs::write(path, ours()) {
+        match write(path) {
             Ok(()) => Some(Self(path.to_owned())),
             Err(error) => {
                 let path = path.display();
@@ -28,11 +30,19 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if fs::read_to_string(&self.0).is_ok_and(|text| text == ours()) {
+        if read_file(&self.0).is_ok_and(|text| text == ours().as_bytes()) {
             // Whoever has removed it meanwhile meant to.
             let _ = fs::remove_file(&self.0);
         }
     }
+}
+
+/// Writes our number, unless there is something that could have its writer wait.
+fn write(path: &Path) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    fs::write(path, ours())
 }
 
 fn ours() -> String {

@@ -3,10 +3,13 @@
 //! Certificates out of their time are told at the start and after each reload; files that the
 //! process could not read again are told at the start, before a reload fails for them.
 
-use super::watch::Watch;
+use super::loading;
+use super::watch::Seen;
 use super::{ONWARD, RELOAD};
-use crate::cli::{Serve, Source};
+use crate::blocking::Steps;
+use crate::cli::Source;
 use crate::clock::Clock;
+use crate::host;
 use crate::log::{Event, Level, Log};
 use crate::server::Server;
 
@@ -19,17 +22,14 @@ pub(super) fn of_certificates(server: &Server, log: Log) {
 }
 
 /// Files that the account that the process runs as may not read, and so cannot read again: the
-/// Corefile, what it imports, certificates and keys.
-pub(super) fn of_unreadable(options: &Serve, watch: &Watch, log: Log) {
-    let Some(user) = options.user.as_deref().filter(|_| options.source != Source::Stdin) else {
-        return;
-    };
-    let read = options.source.load().map_err(|error| error.to_string());
-    if let Err(error) = read.and_then(|(name, text)| watch.has_changed(&text, &name)) {
+/// Corefile, what it imports, certificates and keys. For a thread that may block.
+pub(super) fn of_unreadable(source: &Source, user: &str, seen: &Seen, steps: &Steps, log: Log) {
+    if let Err(error) = loading::read_tree(source, steps) {
         let text = format_args!("{user} will not be able to read the configuration again: {error}");
         log.event(&Event::new(Level::Warning, RELOAD, &text));
     }
-    for (file, error) in watch.unreadable() {
+    let Ok(sources) = host::sources(steps) else { return };
+    for (file, error) in seen.unreadable(&sources) {
         let text = format_args!(
             "{user} will not be able to read {} again, so that no reload will succeed: {error}; \
              let its group read it (chgrp, chmod g+r)",

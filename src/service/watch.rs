@@ -5,14 +5,16 @@
 //! that was tried, with whatever outcome, is not tried again until it changes. Files of
 //! certificates and keys are looked at with it, and count as part of it. Host names that
 //! stand for upstreams are looked up again when their records run out, which is a reload too.
+//! Nothing is read here: others do that, on threads that may block, and say what they found.
 
 use crate::config::{Config, Pem, Reload};
-use crate::corefile::{self, Corefile, ParseError, Sources};
+use crate::corefile::{Corefile, Sources};
 use crate::moment::Moment;
 use crate::sys::random;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// After a lookup that failed: how soon it is tried again.
@@ -21,7 +23,7 @@ const RETRY: Duration = Duration::from_secs(30);
 /// What is looked at, and when.
 pub(super) struct Watch {
     /// What was tried last.
-    tried: Option<Corefile>,
+    tried: Option<Arc<Corefile>>,
     schedule: Schedule,
     file_due: Option<Moment>,
     names_due: Option<Moment>,
@@ -38,13 +40,17 @@ pub(super) struct Schedule {
 }
 
 impl Watch {
-    /// Of what `text`, which the operator calls `name`, made `config`.
+    /// Of what `tried` made `config`.
     ///
     /// # Errors
     /// No randomness.
-    pub(super) fn new(now: Moment, config: &Config, text: &[u8], name: &str) -> io::Result<Self> {
+    pub(super) fn new(
+        now: Moment,
+        config: &Config,
+        tried: Option<Arc<Corefile>>,
+    ) -> io::Result<Self> {
         let mut watch = Self {
-            tried: tree(text, name)?.ok(),
+            tried,
             schedule: Schedule { file: None, names: None, certificates: Vec::new() },
             file_due: None,
             names_due: None,
@@ -55,10 +61,14 @@ impl Watch {
         Ok(watch)
     }
 
-    /// The configuration `text` is tried now.
-    pub(super) fn tried(&mut self, now: Moment, text: &[u8], name: &str) {
-        self.tried = tree(text, name).ok().and_then(Result::ok);
-        // Should it fail, this is when there is something to look at again.
+    /// The configuration that `tree` says was tried; `None`: it could not be read.
+    pub(super) fn tried(&mut self, tree: Option<Arc<Corefile>>) {
+        self.tried = tree;
+    }
+
+    /// The configuration is read again now: should that fail, this is when there is something to
+    /// look at again.
+    pub(super) fn begin(&mut self, now: Moment) {
         self.file_due = self.schedule.file.map(|period| now.plus(period));
         self.names_due = self.schedule.names.map(|_| now.plus(RETRY));
     }
@@ -103,12 +113,34 @@ impl Watch {
         due
     }
 
-    /// Whether a file of certificates or keys holds something else than what was tried last; says
-    /// so once for each time. One that cannot be read is about to be written.
-    pub(super) fn certificates_have_changed(&mut self) -> bool {
-        let Ok(sources) = Sources::of_this_process() else { return false };
+    /// What was tried last, for whoever looks at the files.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { tried: self.tried.clone(), certificates: self.schedule.certificates.clone() }
+    }
+
+    /// Files of certificates and keys hold this now: so much is said once for each change.
+    pub(super) fn saw(&mut self, certificates: Vec<Pem>) {
+        self.schedule.certificates = certificates;
+    }
+}
+
+/// What was tried last.
+pub(super) struct Seen {
+    tried: Option<Arc<Corefile>>,
+    certificates: Vec<Pem>,
+}
+
+impl Seen {
+    /// Whether `tree` says something else.
+    pub(super) fn differs(&self, tree: &Corefile) -> bool {
+        self.tried.as_deref() != Some(tree)
+    }
+
+    /// The files of certificates and keys as they are now, if one of them holds something else. One
+    /// that cannot be read is about to be written.
+    pub(super) fn certificates(mut self, sources: &Sources) -> Option<Vec<Pem>> {
         let mut changed = false;
-        for file in &mut self.schedule.certificates {
+        for file in &mut self.certificates {
             if let Ok(bytes) = (sources.read)(&file.place)
                 && *bytes != *file.bytes
             {
@@ -116,30 +148,14 @@ impl Watch {
                 changed = true;
             }
         }
-        changed
+        changed.then_some(self.certificates)
     }
 
     /// The files of certificates and keys that cannot be read now, and why.
-    pub(super) fn unreadable(&self) -> Vec<(&Pem, io::Error)> {
-        let Ok(sources) = Sources::of_this_process() else { return Vec::new() };
-        let files = self.schedule.certificates.iter();
+    pub(super) fn unreadable(&self, sources: &Sources) -> Vec<(&Pem, io::Error)> {
+        let files = self.certificates.iter();
         files.filter_map(|file| Some((file, (sources.read)(&file.place).err()?))).collect()
     }
-
-    /// Whether `text` says something else than what was tried last.
-    ///
-    /// # Errors
-    /// It cannot be parsed, which is no change: somebody may be writing it.
-    pub(super) fn has_changed(&self, text: &[u8], name: &str) -> Result<bool, String> {
-        let tree = tree(text, name).map_err(|error| error.to_string())?;
-        let tree = tree.map_err(|error| format!("Corefile parse failed: {error}"))?;
-        Ok(Some(&tree) != self.tried.as_ref())
-    }
-}
-
-/// What `text` says, unless it cannot be parsed.
-fn tree(text: &[u8], name: &str) -> io::Result<Result<Corefile, ParseError>> {
-    Ok(corefile::parse(text, name, &Sources::of_this_process()?))
 }
 
 /// The interval, and up to half the jitter more or less.
@@ -152,13 +168,21 @@ fn period(reload: Reload, random: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::{RETRY, Watch, period};
-    use crate::config::{Config, Host, Reload};
+    use crate::config::{Config, Host, Pem, Reload};
+    use crate::corefile::{self, Corefile, Sources};
     use crate::moment::Moment;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::sync::Arc;
     use std::time::Duration;
 
     fn watch(text: &str) -> Watch {
         let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
-        Watch::new(Moment::ZERO, &config, text.as_bytes(), "f").unwrap()
+        Watch::new(Moment::ZERO, &config, Some(tree(text))).unwrap()
+    }
+
+    fn tree(text: &str) -> Arc<Corefile> {
+        Arc::new(corefile::parse(text.as_bytes(), "f", &Host::plain().sources).unwrap())
     }
 
     fn at(seconds: u64) -> Moment {
@@ -178,14 +202,31 @@ mod tests {
     #[test]
     fn what_is_said_counts_and_not_how() {
         let mut watch = watch(". {\n reload\n}\n");
-        let changed = |watch: &Watch, text: &str| watch.has_changed(text.as_bytes(), "f").unwrap();
+        let changed = |watch: &Watch, text: &str| watch.seen().differs(&tree(text));
         assert!(!changed(&watch, ". {\n reload\n}\n# with a comment\n"));
         assert!(changed(&watch, "\n. {\n reload\n}\n"), "line numbers count, as in the reference");
         assert!(changed(&watch, ". {\n reload 5s\n}\n"));
-        let why = watch.has_changed(b". {\n reload 5s", "f").unwrap_err();
-        assert!(why.starts_with("Corefile parse failed: f:2 - "), "{why}");
-        watch.tried(at(0), b". {\n reload 5s\n}\n", "f");
+        watch.tried(Some(tree(". {\n reload 5s\n}\n")));
         assert!(!changed(&watch, ". {\n reload 5s\n}\n"), "it is not tried twice");
+    }
+
+    #[test]
+    fn a_certificate_that_was_replaced_is_told_once() {
+        let mut watch = watch(". {\n}\n");
+        let pem = |bytes: &[u8]| {
+            let place = PathBuf::from("/dir/cert.pem");
+            Pem { path: "cert.pem".into(), place, bytes: bytes.into() }
+        };
+        let certificates = vec![pem(b"old")];
+        watch.keep(at(0), super::Schedule { file: None, names: None, certificates });
+        let files = [(PathBuf::from("/dir/cert.pem"), b"new".to_vec())];
+        let sources = Sources::fixed(BTreeMap::from(files), BTreeMap::new());
+        let found = watch.seen().certificates(&sources).unwrap();
+        assert_eq!(found, [pem(b"new")]);
+        watch.saw(found);
+        assert_eq!(watch.seen().certificates(&sources), None);
+        let gone = Sources::fixed(BTreeMap::new(), BTreeMap::new());
+        assert_eq!(watch.seen().certificates(&gone), None, "it is about to be written");
     }
 
     #[test]
@@ -195,7 +236,7 @@ mod tests {
         let schedule = super::Schedule { file: None, names, certificates: Vec::new() };
         watch.keep(at(0), schedule);
         assert!(!watch.names_are_due(at(59)) && watch.names_are_due(at(60)));
-        watch.tried(at(60), b"", "f");
+        watch.begin(at(60));
         assert_eq!(watch.due(), Some(at(60).plus(RETRY)));
     }
 

@@ -16,6 +16,8 @@ const NET_BIND_SERVICE: libc::c_ulong = 10;
 const CAPABILITIES_MAX: libc::c_ulong = 63;
 /// 64 bits of capabilities, in two halves (linux/capability.h).
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+/// Groups of an account; the kernel has no more of a process (NGROUPS_MAX in linux/limits.h).
+const GROUPS_MAX: usize = 65_536;
 /// Room for what the C library knows about an account.
 const ACCOUNT_LEN: usize = 16_384;
 
@@ -25,6 +27,7 @@ pub struct Account {
     name: CString,
     user: libc::uid_t,
     group: libc::gid_t,
+    groups: Vec<libc::gid_t>,
 }
 
 /// The user that the process acts as.
@@ -34,7 +37,8 @@ pub fn user() -> u32 {
 }
 
 impl Account {
-    /// The account called `name`; `None`: there is none.
+    /// The account called `name`; `None`: there is none. May block as long as the services of
+    /// nsswitch.conf(5) do; [`Account::enter`] asks none of them.
     ///
     /// # Errors
     /// The host's accounts cannot be read.
@@ -64,7 +68,9 @@ impl Account {
         }
         // SAFETY: it was found, so the entry has been written.
         let entry = unsafe { entry.assume_init() };
-        Ok(Some(Self { name, user: entry.pw_uid, group: entry.pw_gid }))
+        let (user, group) = (entry.pw_uid, entry.pw_gid);
+        let groups = groups_of(&name, group)?;
+        Ok(Some(Self { name, user, group, groups }))
     }
 
     /// What it is called.
@@ -89,8 +95,8 @@ impl Account {
             }
         }
         cvt(|| {
-            // SAFETY: the name ends with a zero.
-            unsafe { libc::initgroups(self.name.as_ptr(), self.group) }
+            // SAFETY: the list is live, and as long as is said.
+            unsafe { libc::setgroups(self.groups.len(), self.groups.as_ptr()) }
         })?;
         control(libc::PR_SET_KEEPCAPS, 1, 0)?;
         cvt(|| {
@@ -104,6 +110,20 @@ impl Account {
         set_capabilities(1 << NET_BIND_SERVICE)?;
         control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong, NET_BIND_SERVICE)
     }
+}
+
+/// All groups of the account called `name`, whose own is `group`.
+fn groups_of(name: &CStr, group: libc::gid_t) -> io::Result<Vec<libc::gid_t>> {
+    let mut groups = vec![group; GROUPS_MAX];
+    let mut count = GROUPS_MAX as libc::c_int;
+    let place = groups.as_mut_ptr();
+    // SAFETY: the name ends with a zero, and as many groups are written as there is room for.
+    let written = unsafe { libc::getgrouplist(name.as_ptr(), group, place, &raw mut count) };
+    if written < 0 {
+        return Err(io::Error::other(format!("it is in more than {GROUPS_MAX} groups")));
+    }
+    groups.truncate(usize::try_from(count).unwrap_or(0));
+    Ok(groups)
 }
 
 /// The calling thread gives up whatever it may do beyond what anybody may.

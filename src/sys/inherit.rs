@@ -31,6 +31,8 @@ pub struct Inherited {
     pub datagrams: Vec<(SocketAddr, UdpSocket)>,
     /// For streams, listening.
     pub acceptors: Vec<(SocketAddr, TcpListener)>,
+    /// What else was passed, in words.
+    others: Vec<String>,
     /// The process that we take over from waits here for a word.
     waiting: Option<UnixStream>,
 }
@@ -57,6 +59,16 @@ impl Inherited {
         Ok(inherited)
     }
 
+    /// The sockets, in words: each address once.
+    pub fn unused(self) -> Vec<String> {
+        let datagrams = self.datagrams.iter().map(|(address, _)| format!("udp {address}"));
+        let acceptors = self.acceptors.iter().map(|(address, _)| format!("tcp {address}"));
+        let mut all: Vec<_> = datagrams.chain(acceptors).chain(self.others).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Whom to tell when we serve.
     pub fn take_ready(&mut self) -> Ready {
         Ready(self.waiting.take())
@@ -64,6 +76,7 @@ impl Inherited {
 
     fn sort_in(&mut self, socket: Socket) -> io::Result<()> {
         let Some(address) = socket.local_addr().ok().and_then(|address| address.as_socket()) else {
+            self.others.push("a socket that is not of the internet".into());
             return Ok(());
         };
         socket.set_nonblocking(true)?;
@@ -72,7 +85,7 @@ impl Inherited {
             Type::STREAM if socket.is_listener()? => {
                 self.acceptors.push((address, socket.into()));
             }
-            _ => {}
+            _ => self.others.push(format!("a connection at {address}")),
         }
         Ok(())
     }
@@ -151,6 +164,7 @@ mod tests {
     use super::{Inherited, Passed, named};
     use socket2::Socket;
     use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::UnixDatagram;
 
     fn from(pid: u32, environment: &[(&str, &str)]) -> Vec<i32> {
         named(pid, |name| {
@@ -181,6 +195,17 @@ mod tests {
         }
         assert_eq!(inherited.datagrams.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [udp]);
         assert_eq!(inherited.acceptors.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [tcp]);
+        inherited.sort_in(UnixDatagram::unbound().unwrap().into()).unwrap();
+        let unused = inherited.unused();
+        assert_eq!(
+            unused[1..],
+            [
+                "a socket that is not of the internet".to_owned(),
+                format!("tcp {tcp}"),
+                format!("udp {udp}")
+            ]
+        );
+        assert!(unused[0].starts_with("a connection at 127.0.0.1:"), "{unused:?}");
     }
 
     #[test]

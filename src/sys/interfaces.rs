@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::address::RawAddress;
 use super::cvt;
@@ -62,6 +62,36 @@ pub fn name(index: u32) -> Option<String> {
     CStr::from_bytes_until_nul(&name).ok()?.to_str().ok().map(str::to_owned)
 }
 
+/// The kernel looks for duplicates of an address on its link, and until it has found none the
+/// address cannot be bound (RFC 4862 §5.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detection {
+    /// It is still looking, or cannot look because the link is down.
+    Running,
+    /// It has found one.
+    Failed,
+}
+
+/// What there is to say against binding `ip`; `None`: nothing, or this host has no such address.
+pub fn detection(ip: Ipv6Addr) -> Option<Detection> {
+    detection_in(&std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default(), ip)
+}
+
+/// The same, in the kernel's words: in each line an address, the numbers of its interface, prefix
+/// and scope, its flags and the name of its interface, all numbers in hexadecimal.
+fn detection_in(lines: &str, ip: Ipv6Addr) -> Option<Detection> {
+    /// `IFA_F_OPTIMISTIC`, `IFA_F_DADFAILED` and `IFA_F_TENTATIVE` of linux/if_addr.h.
+    const FLAGS: [u32; 3] = [0x04, 0x08, 0x40];
+    let written = format!("{:032x}", u128::from(ip));
+    let line = lines.lines().find(|line| line.starts_with(&written))?;
+    let flags = u32::from_str_radix(line.split_whitespace().nth(4)?, 16).ok()?;
+    match FLAGS.map(|flag| flags & flag != 0) {
+        [_, true, _] => Some(Detection::Failed),
+        [false, false, true] => Some(Detection::Running),
+        _ => None,
+    }
+}
+
 /// The address at `place`, which may be null or of another family.
 fn internet_address(place: *const libc::sockaddr) -> Option<SocketAddr> {
     if place.is_null() {
@@ -83,8 +113,24 @@ fn internet_address(place: *const libc::sockaddr) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{addresses, name};
-    use std::net::Ipv4Addr;
+    use super::{Detection, addresses, detection, detection_in, name};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn addresses_that_cannot_be_bound_yet_are_told_by_their_flags() {
+        let lines = "\
+20010db8000000000000000000000007 05 40 00 40     eth0
+20010db8000000000000000000000008 05 40 00 48     eth0
+20010db8000000000000000000000009 05 40 00 44     eth0
+fe80000000000000021c42fffe000001 05 40 20 80     eth0
+";
+        let told = |ip: &str| detection_in(lines, ip.parse().unwrap());
+        assert_eq!(told("2001:db8::7"), Some(Detection::Running));
+        assert_eq!(told("2001:db8::8"), Some(Detection::Failed));
+        let fine = ["2001:db8::9", "fe80::21c:42ff:fe00:1", "2001:db8::6"];
+        assert_eq!(fine.map(told), [None; 3]);
+        assert_eq!(detection(Ipv6Addr::LOCALHOST), None);
+    }
 
     #[test]
     fn the_loopback_interface_has_its_address() {

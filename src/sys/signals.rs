@@ -1,10 +1,13 @@
 //! Signals, taken synchronously: a thread waits for them, no handler ever runs.
 //!
 //! The set is blocked in the main thread before any other starts, so that all inherit it and
-//! none is interrupted; then one thread calls [`Signals::wait`]. A program that is started
-//! inherits the blocked set, and blocks it again anyway.
+//! none is interrupted; then one thread calls [`Signals::wait`]. Other threads wake it with a
+//! [`Bell`] when they have something for it. A program that is started inherits the blocked set,
+//! and blocks it again anyway.
 
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cvt;
@@ -31,8 +34,44 @@ const MEANINGS: [(libc::c_int, Signal); 5] = [
 
 /// The blocked set, and those of it that say stop.
 pub struct Signals {
-    set: libc::sigset_t,
-    stops: libc::sigset_t,
+    all: Set,
+    stops: Set,
+    bell: Bell,
+}
+
+/// Signals, and a descriptor that is readable while one of them waits to be taken.
+struct Set {
+    signals: libc::sigset_t,
+    pending: OwnedFd,
+}
+
+/// Wakes the thread that waits for signals.
+#[derive(Clone, Debug)]
+pub struct Bell(Arc<OwnedFd>);
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        let fd = cvt(|| {
+            // SAFETY: the call takes two integers and returns a new descriptor or −1.
+            unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }
+        })?;
+        // SAFETY: the descriptor is new, so no other owner exists.
+        Ok(Self(Arc::new(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })))
+    }
+
+    /// Has [`Signals::wait`] return, now or as soon as it is called.
+    pub fn ring(&self) {
+        let one = 1u64;
+        // SAFETY: eight bytes of a live integer are read. The call fails when the bell has been
+        // rung 2^64 times, and then it is ringing.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    }
+
+    fn silence(&self) {
+        let mut rung = 0u64;
+        // SAFETY: eight bytes of a live integer are written. The call fails when nobody has rung.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut rung).cast(), size_of::<u64>()) };
+    }
 }
 
 impl Signals {
@@ -41,20 +80,36 @@ impl Signals {
     /// # Errors
     /// The kernel refused the set, which no kernel we know does.
     pub fn block() -> io::Result<Self> {
-        let set = set_of(|_| true)?;
-        let stops = set_of(|meaning| meaning == Signal::Stop)?;
-        // SAFETY: `set` is initialised; the old set is not asked for.
-        let code =
-            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
-        if code == 0 { Ok(Self { set, stops }) } else { Err(io::Error::from_raw_os_error(code)) }
+        let all = Set::of(|_| true)?;
+        let stops = Set::of(|meaning| meaning == Signal::Stop)?;
+        let signals = &raw const all.signals;
+        // SAFETY: the set is initialised; the old set is not asked for.
+        let code = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, signals, std::ptr::null_mut()) };
+        if code != 0 {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        Ok(Self { all, stops, bell: Bell::new()? })
     }
 
-    /// Waits for the next signal, for at most so long; `None`: none has come.
+    /// What other threads wake [`Signals::wait`] with.
+    pub fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// Waits for the next signal, for at most so long; `None`: none has come, or the bell was rung.
     ///
     /// # Errors
     /// The set is invalid, which [`Signals::block`] excludes.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<Signal>> {
-        wait_for(&self.set, timeout)
+        self.wait_for(&self.all, timeout)
+    }
+
+    /// The same for signals that say stop; others stay for [`Signals::wait`].
+    ///
+    /// # Errors
+    /// As [`Signals::wait`].
+    pub fn wait_for_stop(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        Ok(self.wait_for(&self.stops, timeout)?.is_some())
     }
 
     /// Whether one that says stop has come; it is taken, others stay for [`Signals::wait`].
@@ -62,7 +117,64 @@ impl Signals {
     /// # Errors
     /// As [`Signals::wait`].
     pub fn take_stop(&self) -> io::Result<bool> {
-        Ok(wait_for(&self.stops, Some(Duration::ZERO))?.is_some())
+        Ok(self.stops.take()?.is_some())
+    }
+
+    fn wait_for(&self, set: &Set, timeout: Option<Duration>) -> io::Result<Option<Signal>> {
+        let timeout = timeout.map(|timeout| libc::timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let limit = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let readable =
+            |fd: &OwnedFd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut polled = [readable(&set.pending), readable(&self.bell.0)];
+        let (place, count) = (polled.as_mut_ptr(), polled.len() as libc::nfds_t);
+        // SAFETY: `place` points to as many live entries as `count` says, `limit` is null or
+        // points to a timespec that outlives the call, and the mask stays as it is.
+        let code = unsafe { libc::ppoll(place, count, limit, std::ptr::null()) };
+        if code < 0 {
+            let error = io::Error::last_os_error();
+            // A signal outside the set: nothing has come.
+            let is_passing = error.kind() == io::ErrorKind::Interrupted;
+            return if is_passing { Ok(None) } else { Err(error) };
+        }
+        if polled[1].revents != 0 {
+            self.bell.silence();
+        }
+        set.take()
+    }
+}
+
+impl Set {
+    /// Those whose meaning is `wanted`.
+    fn of(wanted: impl Fn(Signal) -> bool) -> io::Result<Self> {
+        let signals = set_of(wanted)?;
+        let fd = cvt(|| {
+            // SAFETY: the set is initialised and only read; −1 asks for a new descriptor.
+            unsafe {
+                libc::signalfd(-1, &raw const signals, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+            }
+        })?;
+        // SAFETY: the descriptor is new, so no other owner exists.
+        let pending = unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) };
+        Ok(Self { signals, pending })
+    }
+
+    /// The next that has come, if one has.
+    fn take(&self) -> io::Result<Option<Signal>> {
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let set = &raw const self.signals;
+        // SAFETY: the set is initialised, nothing is asked about the signal but its number, and
+        // `now` outlives the call.
+        let signal = unsafe { libc::sigtimedwait(set, std::ptr::null_mut(), &raw const now) };
+        if signal < 0 {
+            let error = io::Error::last_os_error();
+            // A signal outside the set, or none: either way nothing has come.
+            let nothing = [Some(libc::EAGAIN), Some(libc::EINTR)];
+            return if nothing.contains(&error.raw_os_error()) { Ok(None) } else { Err(error) };
+        }
+        Ok(MEANINGS.iter().find(|(number, _)| *number == signal).map(|(_, meaning)| *meaning))
     }
 }
 
@@ -83,22 +195,24 @@ fn set_of(wanted: impl Fn(Signal) -> bool) -> io::Result<libc::sigset_t> {
     Ok(set)
 }
 
-/// Waits for the next signal of `set`, which is blocked, for at most `timeout`.
-fn wait_for(set: &libc::sigset_t, timeout: Option<Duration>) -> io::Result<Option<Signal>> {
-    let timeout = timeout.map(|timeout| libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
-    });
-    let limit = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the set is initialised, nothing is asked about the signal but its number, and
-    // `limit` is null or points to a timespec that outlives the call.
-    let signal =
-        unsafe { libc::sigtimedwait(std::ptr::from_ref(set), std::ptr::null_mut(), limit) };
-    if signal < 0 {
-        let error = io::Error::last_os_error();
-        // A signal outside the set, or the end of the wait: either way nothing has come.
-        let nothing = [Some(libc::EAGAIN), Some(libc::EINTR)];
-        return if nothing.contains(&error.raw_os_error()) { Ok(None) } else { Err(error) };
+#[cfg(test)]
+mod tests {
+    use super::Signals;
+    use std::time::Duration;
+
+    #[test]
+    fn a_bell_wakes_whoever_waits_once() {
+        let signals = Signals::block().unwrap();
+        let bell = signals.bell();
+        let long = Some(Duration::from_secs(20));
+        std::thread::scope(|scope| {
+            scope.spawn(|| bell.ring());
+            assert_eq!(signals.wait(long).unwrap(), None);
+        });
+        bell.ring();
+        bell.ring();
+        assert!(!signals.wait_for_stop(long).unwrap());
+        // It is silent again: this waits until its time is over.
+        assert_eq!(signals.wait(Some(Duration::from_millis(1))).unwrap(), None);
     }
-    Ok(MEANINGS.iter().find(|(number, _)| *number == signal).map(|(_, meaning)| *meaning))
 }

@@ -34,10 +34,12 @@ mod streams;
 #[path = "../common/until.rs"]
 mod until;
 
+use onward::blocking::{STEP_MAX, Steps};
+use onward::clock::Clock;
 use onward::config::{Config, Host};
 use onward::engine::stats::Stats;
 use onward::log::Log;
-use onward::server::{Confinement, Server, Steer};
+use onward::server::{Confinement, Prepared, Server, Steer};
 use onward::sys::inherit::Inherited;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{Client, ClientOptions, Summary};
@@ -87,7 +89,9 @@ pub(crate) fn start_with(config: Config, workers: usize) -> Server {
 pub(crate) fn start_in_habit(config: Config, habits: Habits) -> Server {
     let log = Log::text(|line| eprintln!("{line}"));
     let (inherited, confinement) = (Inherited::default(), Confinement::default());
-    Server::start_on(config, &[None], Steer::Flow, habits, inherited, &confinement, log).unwrap()
+    let steps = Steps::new(Clock::start(), STEP_MAX);
+    let prepared = Prepared::new(config, None, &steps).unwrap();
+    Server::start_on(prepared, &[None], Steer::Flow, habits, inherited, &confinement, log).unwrap()
 }
 
 pub(crate) fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Summary {

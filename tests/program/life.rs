@@ -330,21 +330,30 @@ fn sockets_of_the_service_manager_are_used() {
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = datagrams.local_addr().unwrap();
     let acceptor = TcpListener::bind(address).unwrap();
+    let astray = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let elsewhere = astray.local_addr().unwrap();
     let mut passed = Passed::default();
-    let numbers = [passed.add(&datagrams).unwrap(), passed.add(&acceptor).unwrap()];
-    drop((datagrams, acceptor));
+    let numbers = [&datagrams, &astray].map(|socket| passed.add(socket).unwrap());
+    let numbers = [numbers[0], passed.add(&acceptor).unwrap(), numbers[1]];
+    drop((datagrams, acceptor, astray));
     write_corefile(&directory, address.port(), upstream.addresses()[0], "");
     // As systemd does it: numbered from 3, and meant for the process that runs the program.
     let script = format!(
-        "exec 3<&{} 4<&{}; LISTEN_FDS=2 LISTEN_PID=$$ exec {} --workers 2",
+        "exec 3<&{} 4<&{} 5<&{}; LISTEN_FDS=3 LISTEN_PID=$$ exec {} --workers 2",
         numbers[0],
         numbers[1],
+        numbers[2],
         env!("CARGO_BIN_EXE_onward")
     );
     let mut command = Command::new("bash");
     command.args(["-c", &script]).current_dir(&directory);
-    let (forwarder, _) =
-        Program::start(&mut command, |line| line.starts_with("onward listens on ").then_some(()));
+    let told = format!("[WARNING] udp {elsewhere} was passed to this process, but no ");
+    let mut is_told = false;
+    let (forwarder, ()) = Program::start(&mut command, |line| {
+        is_told |= line.starts_with(&told);
+        line.starts_with("onward listens on ").then_some(())
+    });
+    assert!(is_told, "the socket at {elsewhere} is served nowhere");
     drop(passed);
     assert_serves(address);
     let mut stream = TcpStream::connect(address).unwrap();

@@ -3,12 +3,14 @@
 //! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
 //! what it says of a configuration ([`check`]), of a host ([`doctor`]), of queries ([`log`]) and of
 //! those that fail ([`errors`]), its work between programs of other makers ([`real_servers`],
-//! [`dnstap`], [`dot`]), its sleep ([`idle`]), its life ([`life`]), its pages over HTTP
+//! [`dnstap`], [`dot`]), its sleep ([`idle`]), its life ([`life`]), what a host
+//! that does not answer leaves of it ([`blocked`]), its pages over HTTP
 //! ([`pages`]), what outages leave behind ([`outages`]), what it may still do ([`confinement`]),
 //! the files that a host gets ([`tuning`]), who announces its address ([`anycast`]), and what it
 //! does to a terminal ([`top`]).
 
 mod anycast;
+mod blocked;
 #[path = "../common/certs.rs"]
 mod certs;
 mod check;

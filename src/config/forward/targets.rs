@@ -178,7 +178,7 @@ fn read_one(
             Err(unreadable) => {
                 let (name, port) = split.unwrap_or((rest, default_port));
                 let (name, zone) = strip_zone(name);
-                check_name(argument, scheme, name)?;
+                check_name(argument, scheme, name, unreadable.as_deref())?;
                 let (found, ttl) = names.find(argument, name, unreadable.as_deref())?;
                 targets.extend(found.iter().map(|ip| Target {
                     looked_up: Some(name.to_owned()),
@@ -192,13 +192,19 @@ fn read_one(
     Ok(None)
 }
 
-/// Refuses what cannot be the host name of an upstream.
-fn check_name(argument: &Token, scheme: &str, name: &str) -> Result<(), Complaint> {
+/// Refuses what cannot be the host name of an upstream. `unreadable` is why it is no file.
+fn check_name(
+    argument: &Token,
+    scheme: &str,
+    name: &str,
+    unreadable: Option<&str>,
+) -> Result<(), Complaint> {
     let is_known = ["dns", "tls", "https"].contains(&scheme);
     if !is_known || Name::parse(name).is_err() {
         let quoted = quote(&argument.text);
-        let message = format!("not an IP address, file, or valid domain: {quoted}");
-        let is_path = is_known && name.contains('/');
+        let why = unreadable.map_or_else(String::new, |why| format!(" ({why})"));
+        let message = format!("not an IP address, file, or valid domain: {quoted}{why}");
+        let is_path = is_known && (unreadable.is_some() || name.contains('/'));
         let complain = if is_path { Complaint::host } else { Complaint::value };
         return Err(complain(argument, message));
     }

@@ -1,0 +1,305 @@
+//! Work that may block for ever, on threads that can be given up.
+//!
+//! A file on a mount that hangs and a name whose resolver is silent hold the thread that asks for
+//! them, and nothing ends such a call. So each [`Job`] has a detached thread of its own, says at
+//! each [`Steps::begin`] what it does next, and rings when it is over. A step has a deadline: a
+//! job that passes it is dropped by the thread that waits, a result that comes later goes nowhere,
+//! and its thread counts among [`Jobs::running`] until the call returns. There are at most
+//! [`JOBS_MAX`] such threads. The one idea: the waiting thread never blocks, the blocked one is
+//! never waited for.
+
+use crate::clock::Clock;
+use crate::moment::Moment;
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
+use std::time::Duration;
+
+/// How long one step may take: longer than the C library asks a silent resolver.
+pub const STEP_MAX: Duration = Duration::from_secs(30);
+/// Threads at a time, blocked ones included.
+pub const JOBS_MAX: usize = 8;
+
+/// What a job does now, and since when.
+#[derive(Clone, Debug)]
+pub struct Steps {
+    clock: Clock,
+    step: Arc<Mutex<Step>>,
+}
+
+#[derive(Debug)]
+struct Step {
+    what: String,
+    /// `None`: it waits for people, who may take their time.
+    until: Option<Moment>,
+    since: Moment,
+    max: Duration,
+}
+
+impl Steps {
+    /// Of a job that begins now, each step of which may take `max`.
+    pub fn new(clock: Clock, max: Duration) -> Self {
+        let since = clock.now();
+        let step = Step { what: "starting".into(), until: Some(since.plus(max)), since, max };
+        Self { clock, step: Arc::new(Mutex::new(step)) }
+    }
+
+    /// From now on the job does `what`, such as `reading /etc/resolv.conf`.
+    pub fn begin(&self, what: impl Into<String>) {
+        self.set(what.into(), true);
+    }
+
+    /// The same, for as long as it takes.
+    pub fn begin_endless(&self, what: impl Into<String>) {
+        self.set(what.into(), false);
+    }
+
+    fn set(&self, what: String, ends: bool) {
+        let since = self.clock.now();
+        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = ends.then(|| since.plus(step.max));
+        *step = Step { what, until, since, max: step.max };
+    }
+
+    /// What is done now, for how long, and until when it may be.
+    fn now(&self) -> (String, Duration, Option<Moment>) {
+        let step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        (step.what.clone(), self.clock.now().since(step.since), step.until)
+    }
+}
+
+/// The threads of all jobs.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    clock: Clock,
+    step_max: Duration,
+    running: Arc<AtomicUsize>,
+}
+
+impl Jobs {
+    /// None yet; each step of theirs may take `step_max`.
+    pub fn new(clock: Clock, step_max: Duration) -> Self {
+        Self { clock, step_max, running: Arc::default() }
+    }
+
+    /// Has `work` done by a thread of its own, which calls `ring` when it is over.
+    ///
+    /// # Errors
+    /// [`JOBS_MAX`] threads are blocked, or no thread is left.
+    pub fn start<T: Send + 'static>(
+        &self,
+        ring: impl FnOnce() + Send + 'static,
+        work: impl FnOnce(&Steps) -> T + Send + 'static,
+    ) -> io::Result<Job<T>> {
+        if self.running() >= JOBS_MAX {
+            let what = format!("{JOBS_MAX} earlier attempts are blocked and have not ended yet");
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, what));
+        }
+        self.running.fetch_add(1, Ordering::Relaxed);
+        let running = Running { count: Arc::clone(&self.running), ring: Some(Box::new(ring)) };
+        let (sender, result) = crossbeam_channel::bounded(1);
+        let steps = Steps::new(self.clock, self.step_max);
+        let own = steps.clone();
+        let body = move || {
+            // Dropped last, even by a panic.
+            let _running = running;
+            let sender = sender;
+            let _ = sender.send(work(&own));
+        };
+        Builder::new().name("reader".into()).spawn(body)?;
+        Ok(Job { clock: self.clock, result, steps, cut: None })
+    }
+
+    /// Threads that run now. Of those that no [`Job`] waits for any more, all are blocked.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+}
+
+/// A thread that is counted and, at its end, heard.
+struct Running {
+    count: Arc<AtomicUsize>,
+    ring: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        if let Some(ring) = self.ring.take() {
+            ring();
+        }
+    }
+}
+
+/// Something that another thread does. Dropping it gives it up.
+#[derive(Debug)]
+pub struct Job<T> {
+    clock: Clock,
+    result: Receiver<T>,
+    steps: Steps,
+    /// It is to be over by then, whatever it does.
+    cut: Option<Moment>,
+}
+
+/// What has become of a job.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress<T> {
+    /// It goes on.
+    Running,
+    /// It is over, with this result.
+    Done(T),
+    /// It is to be given up, for this reason.
+    Overdue(String),
+}
+
+impl<T> Job<T> {
+    /// When it will have taken too long; `None`: never.
+    pub fn due(&self) -> Option<Moment> {
+        let (_, _, until) = self.steps.now();
+        [until, self.cut].into_iter().flatten().min()
+    }
+
+    /// Has it end within `time`.
+    pub fn hurry(&mut self, time: Duration) {
+        let cut = self.clock.now().plus(time);
+        self.cut = Some(self.cut.map_or(cut, |earlier| earlier.min(cut)));
+    }
+
+    /// What has become of it.
+    pub fn progress(&self) -> Progress<T> {
+        match self.result.try_recv() {
+            Ok(result) => Progress::Done(result),
+            Err(TryRecvError::Disconnected) => {
+                Progress::Overdue("its thread ended before it was done".into())
+            }
+            Err(TryRecvError::Empty) if self.due().is_some_and(|due| due <= self.clock.now()) => {
+                let (what, time, _) = self.steps.now();
+                Progress::Overdue(format!("gave up after {:.0} s of {what}", time.as_secs_f64()))
+            }
+            Err(TryRecvError::Empty) => Progress::Running,
+        }
+    }
+
+    /// Waits for the result, for callers that have nothing else to do.
+    ///
+    /// # Errors
+    /// Why it was given up.
+    pub fn wait(self) -> Result<T, String> {
+        loop {
+            let left = self.due().map_or(STEP_MAX, |due| due.since(self.clock.now()));
+            match self.result.recv_timeout(left) {
+                Ok(result) => return Ok(result),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+            match self.progress() {
+                Progress::Running => {}
+                Progress::Done(result) => return Ok(result),
+                Progress::Overdue(why) => return Err(why),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{JOBS_MAX, Job, Jobs, Progress};
+    use crate::clock::Clock;
+    use crossbeam_channel::{Receiver, Sender, bounded};
+    use std::time::Duration;
+
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    fn jobs(step_max: Duration) -> Jobs {
+        Jobs::new(Clock::start(), step_max)
+    }
+
+    /// A job that is blocked until the sender is dropped, and what hears its end.
+    fn blocked(jobs: &Jobs) -> (Job<u8>, Sender<()>, Receiver<()>) {
+        let (release, released) = bounded::<()>(0);
+        let (rung, ring) = bounded(1);
+        let job = jobs.start(
+            move || rung.send(()).unwrap(),
+            move |steps| {
+                steps.begin("looking up silent.test");
+                let _ = released.recv();
+                7
+            },
+        );
+        (job.unwrap(), release, ring)
+    }
+
+    #[test]
+    fn a_result_is_rung_for_and_taken() {
+        let jobs = jobs(LONG);
+        let (job, release, ring) = blocked(&jobs);
+        assert_eq!((job.progress(), jobs.running()), (Progress::Running, 1));
+        drop(release);
+        ring.recv().unwrap();
+        assert_eq!((job.progress(), jobs.running()), (Progress::Done(7), 0));
+    }
+
+    #[test]
+    fn a_step_that_takes_too_long_is_named_and_its_thread_counted_until_it_ends() {
+        let jobs = jobs(Duration::ZERO);
+        let (job, release, ring) = blocked(&jobs);
+        let why = job.wait().unwrap_err();
+        assert!(why.starts_with("gave up after 0 s of "), "{why}");
+        assert_eq!(jobs.running(), 1);
+        drop(release);
+        ring.recv().unwrap();
+        assert_eq!(jobs.running(), 0);
+    }
+
+    #[test]
+    fn each_step_has_its_own_time_and_one_may_have_none() {
+        let jobs = jobs(LONG);
+        let (told, step) = bounded(0);
+        let (next, go_on) = bounded::<()>(0);
+        let job = jobs.start(
+            || {},
+            move |steps| {
+                steps.begin_endless("reading standard input");
+                told.send(()).unwrap();
+                go_on.recv().unwrap();
+                steps.begin("reading rc");
+                told.send(()).unwrap();
+                let _ = go_on.recv();
+            },
+        );
+        let mut job = job.unwrap();
+        let first = job.due().unwrap();
+        step.recv().unwrap();
+        assert_eq!(job.due(), None);
+        next.send(()).unwrap();
+        step.recv().unwrap();
+        assert!(job.due().unwrap() > first);
+        job.hurry(Duration::ZERO);
+        assert_eq!(job.progress(), Progress::Overdue("gave up after 0 s of reading rc".into()));
+    }
+
+    #[test]
+    fn no_more_threads_are_blocked_than_are_counted() {
+        let jobs = jobs(LONG);
+        let blocked: Vec<_> = (0..JOBS_MAX).map(|_| blocked(&jobs)).collect();
+        let refused = jobs.start(|| {}, |_| ()).unwrap_err().to_string();
+        assert!(refused.starts_with("8 earlier attempts are blocked"), "{refused}");
+        for (job, release, ring) in blocked {
+            drop((job, release));
+            ring.recv().unwrap();
+        }
+        assert_eq!(jobs.start(|| {}, |_| 9).unwrap().wait(), Ok(9));
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_heard() {
+        let jobs = jobs(LONG);
+        let (rung, ring) = bounded(1);
+        let rung = move || rung.send(()).unwrap();
+        let job = jobs.start(rung, |_| -> u8 { panic!("on purpose") }).unwrap();
+        ring.recv().unwrap();
+        assert_eq!(job.wait(), Err("its thread ended before it was done".into()));
+        assert_eq!(jobs.running(), 0);
+    }
+}

@@ -1,0 +1,169 @@
+//! What an operator is told when onward cannot start, or cannot go on with another configuration.
+//!
+//! Each names the address, thread or file it is about, and what helps. All but one are of the host:
+//! what it lacks may be there later ([`StartError::blame`]).
+
+use crate::config::Blame;
+use crate::sys::interfaces::{self, Detection};
+use crate::tls::SetupError;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+/// Why onward could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener's address could not be bound.
+    Bind(SocketAddr, io::Error),
+    /// It cannot be told which worker gets what arrives at a listener's address.
+    Steer(SocketAddr, io::Error),
+    /// An address of IPv6 cannot be bound because of duplicates on its link.
+    Tentative(IpAddr, Detection),
+    /// The configuration names no address to listen on.
+    NoListener,
+    /// The host has neither of the families of the addresses that no `bind` narrows.
+    NoFamily,
+    /// A listener's address is served in the other way, over TLS or in the clear, by the sockets
+    /// that are there.
+    Scheme(SocketAddr),
+    /// Certificates or keys cannot be put to work.
+    Tls(SetupError),
+    /// Upstreams are to be asked from an address that cannot be used.
+    Source(IpAddr, io::Error),
+    /// No descriptor is left for the listeners.
+    Descriptors(io::Error),
+    /// The process could not become the account of this name.
+    Account(String, io::Error),
+    /// A worker could not be pinned or started.
+    Worker(usize, io::Error),
+    /// The keeper could not be started.
+    Keeper(io::Error),
+    /// A loader could not be started.
+    Loader(io::Error),
+    /// The writer could not be started.
+    Writer(io::Error),
+    /// The admin could not be started.
+    Admin(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(address, error) => fmt_bind(f, *address, error),
+            Self::Steer(address, error) if error.kind() == io::ErrorKind::OutOfMemory => write!(
+                f,
+                "cannot steer what arrives at {address}: net.core.optmem_max is too small (20480 \
+                 is enough); raise it or choose --steer flow"
+            ),
+            Self::Steer(address, error) => write!(
+                f,
+                "cannot steer what arrives at {address}: {error} (a socket of a service manager \
+                 needs ReusePort=yes); choose --steer flow"
+            ),
+            Self::Scheme(address) => write!(
+                f,
+                "cannot change between TLS and none on {address} while it is served: restart, or \
+                 use another port"
+            ),
+            Self::Tls(error) => error.fmt(f),
+            Self::Tentative(ip, Detection::Running) => write!(
+                f,
+                "cannot use {ip}: it is still tentative, the kernel has not finished to look for \
+                 duplicates on its link (is the link up? `ip -6 address show tentative` lists such \
+                 addresses)"
+            ),
+            Self::Tentative(ip, Detection::Failed) => write!(
+                f,
+                "cannot use {ip}: another host on its link has it (`ip -6 address show dadfailed`)"
+            ),
+            Self::NoListener => {
+                write!(f, "there is no address to listen on: give a zone or a `bind` one")
+            }
+            Self::NoFamily => {
+                write!(f, "there is no address to listen on: this host has neither IPv4 nor IPv6")
+            }
+            Self::Source(source, error) => match error.kind() {
+                io::ErrorKind::AddrNotAvailable => write!(
+                    f,
+                    "cannot ask upstreams from source_address {source}: this host has no such \
+                     address (`ip address` lists those it has); correct it or remove the option"
+                ),
+                _ => write!(f, "cannot ask upstreams from source_address {source}: {error}"),
+            },
+            Self::Worker(number, error) => write!(
+                f,
+                "cannot start worker {number}: {error} (is its core online and allowed, are \
+                 descriptors left?)"
+            ),
+            Self::Account(name, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(f, "--user {name}: only root can become another: {error}")
+            }
+            Self::Account(name, error) => write!(f, "--user {name}: {error}"),
+            Self::Descriptors(error) => {
+                write!(f, "cannot listen: {error} (raise the limit of open files)")
+            }
+            Self::Keeper(error) => {
+                write!(f, "cannot start the keeper: {error} (are descriptors left?)")
+            }
+            Self::Loader(error) => write!(f, "cannot start a loader of data: {error}"),
+            Self::Writer(error) => write!(f, "cannot start the writer: {error}"),
+            Self::Admin(error) => {
+                write!(f, "cannot start the admin: {error} (are descriptors left?)")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl StartError {
+    /// `address` could not be bound.
+    pub fn bind(address: SocketAddr, error: io::Error) -> Self {
+        let tentative = Self::tentative(address.ip(), &error);
+        tentative.unwrap_or(Self::Bind(address, error))
+    }
+
+    /// Upstreams cannot be asked from `source`.
+    pub fn source(source: IpAddr, error: io::Error) -> Self {
+        Self::tentative(source, &error).unwrap_or(Self::Source(source, error))
+    }
+
+    /// The reason, if the kernel lacks an address only because it looks for duplicates.
+    fn tentative(ip: IpAddr, error: &io::Error) -> Option<Self> {
+        let IpAddr::V6(wanted) = ip else { return None };
+        let is_lacking = error.kind() == io::ErrorKind::AddrNotAvailable;
+        let detection = interfaces::detection(wanted).filter(|_| is_lacking)?;
+        Some(Self::Tentative(ip, detection))
+    }
+
+    /// What has to change: the host, unless the text leaves no address to listen on.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::NoListener => Blame::Text,
+            _ => Blame::Host,
+        }
+    }
+}
+
+/// Why `address` cannot be listened on, and what helps.
+fn fmt_bind(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error) -> fmt::Result {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => write!(
+            f,
+            "cannot listen on {address}: another program has it \
+                     (`ss -tulnp 'sport = {}'` shows which); stop it or choose another port",
+            address.port()
+        ),
+        io::ErrorKind::PermissionDenied => write!(
+            f,
+            "cannot listen on {address}: no permission for ports below 1024; run as root, \
+                     grant CAP_NET_BIND_SERVICE, or choose another port"
+        ),
+        io::ErrorKind::AddrNotAvailable => write!(
+            f,
+            "cannot listen on {address}: this host has no such address (`ip address` \
+                     lists those it has)"
+        ),
+        _ => write!(f, "cannot listen on {address}: {error}"),
+    }
+}

@@ -1,0 +1,102 @@
+//! Reading the configuration and all that it names, on threads that may block.
+//!
+//! The first thread hears signals and feeds the watchdog, so it reads no file and looks up no name.
+//! [`load`] is one attempt from the text to what can be served at once, [`look`] the periodic look
+//! at whether there is something to load. Both say at each step what they do, so that a file or a
+//! resolver that does not answer is named; neither changes anything.
+
+use super::watch::Seen;
+use crate::blocking::Steps;
+use crate::check::Refusal;
+use crate::cli::{CliError, Serve, Source};
+use crate::config::{Config, Pem};
+use crate::corefile::{self, Corefile, Warning};
+use crate::host;
+use crate::server::Prepared;
+use crate::tls::Setup;
+use std::sync::Arc;
+
+/// What is to be read.
+pub(super) struct Request {
+    pub(super) options: Serve,
+    pub(super) workers: usize,
+    /// Of the configuration that holds; `None`: there is none yet.
+    pub(super) before: Option<Arc<Setup>>,
+}
+
+/// What one attempt has come to.
+pub(super) struct Loaded {
+    /// What the text says, if it could be read and parsed.
+    pub(super) tree: Option<Arc<Corefile>>,
+    pub(super) outcome: Result<Ready, Refusal>,
+}
+
+/// A configuration that can be served at once.
+pub(super) struct Ready {
+    pub(super) prepared: Prepared,
+    /// What is odd about it.
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// Reads the configuration once.
+pub(super) fn load(request: &Request, steps: &Steps) -> Loaded {
+    let source = &request.options.source;
+    let read = match request.before {
+        None => source.load(steps),
+        Some(_) => source.load_again(steps),
+    };
+    let (name, text) = match read {
+        Ok(read) => read,
+        Err(error) => return Loaded { tree: None, outcome: Err(Refusal::CommandLine(error)) },
+    };
+    let tree = tree(&name, &text, steps).ok().map(Arc::new);
+    Loaded { tree, outcome: understand(request, &name, &text, steps) }
+}
+
+fn understand(request: &Request, name: &str, text: &[u8], steps: &Steps) -> Result<Ready, Refusal> {
+    let Request { options, workers, before } = request;
+    let host = host::describe(*workers, options.dns_port, steps).map_err(Refusal::Host)?;
+    let (config, warnings) = Config::load(text, name, &host).map_err(Refusal::Config)?;
+    let prepared = Prepared::new(config, before.as_deref(), steps).map_err(Refusal::Start)?;
+    Ok(Ready { prepared, warnings })
+}
+
+/// What a look at the files has found.
+pub(super) enum Look {
+    /// Nothing new.
+    Unchanged,
+    /// The text says something else than what was tried last.
+    Text,
+    /// Files of certificates or keys hold something else: this.
+    Certificates(Vec<Pem>),
+}
+
+/// Looks whether there is something else than what was `seen`.
+///
+/// # Errors
+/// The text cannot be read or parsed, which is no change: somebody may be writing it.
+pub(super) fn look(source: &Source, seen: Seen, steps: &Steps) -> Result<Look, String> {
+    let tree = read_tree(source, steps)?;
+    if seen.differs(&tree) {
+        return Ok(Look::Text);
+    }
+    let sources = host::sources(steps).map_err(|error| error.to_string())?;
+    Ok(seen.certificates(&sources).map_or(Look::Unchanged, Look::Certificates))
+}
+
+/// What the text says now.
+///
+/// # Errors
+/// It cannot be read or parsed.
+pub(super) fn read_tree(source: &Source, steps: &Steps) -> Result<Corefile, String> {
+    let told = |error: CliError| error.to_string();
+    let (name, text) = source.load_again(steps).map_err(told)?;
+    tree(&name, &text, steps)
+}
+
+/// What `text` says.
+fn tree(name: &str, text: &[u8], steps: &Steps) -> Result<Corefile, String> {
+    let sources = host::sources(steps).map_err(|error| error.to_string())?;
+    let tree = corefile::parse(text, name, &sources);
+    tree.map_err(|error| format!("Corefile parse failed: {error}"))
+}

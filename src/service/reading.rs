@@ -1,0 +1,202 @@
+//! What is being read, of the two things that may be: the configuration, or a look at its files.
+//!
+//! One at a time, the configuration before a look. A request that comes while the configuration is
+//! read leaves that a moment more, and is next; a reading whose file or resolver does not answer is
+//! given up and counted ([`Reloads`](crate::control::Reloads)), its thread left where it is. The
+//! limit of such threads is that of [`blocking`](crate::blocking).
+
+use super::loading::{self, Loaded, Look, Ready, Request};
+use super::watch::Seen;
+use super::{Failure, failed, warnings};
+use crate::blocking::{Job, Jobs, Progress, STEP_MAX};
+use crate::check::Refusal;
+use crate::cli::{Serve, Source};
+use crate::clock::Clock;
+use crate::corefile::{Corefile, Warning};
+use crate::log::Log;
+use crate::moment::Moment;
+use crate::server::{Confinement, Prepared};
+use crate::sys::account::Account;
+use crate::sys::signals::{Bell, Signals};
+use crate::tls::Setup;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a reading may still take when the next one is wanted.
+const HURRY: Duration = Duration::from_secs(1);
+
+/// What the first reading has come to.
+pub(super) struct Started {
+    pub(super) prepared: Prepared,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) tree: Option<Arc<Corefile>>,
+    /// The account to become.
+    pub(super) account: Option<Account>,
+}
+
+/// What is being read.
+pub(super) struct Readings {
+    options: Serve,
+    workers: usize,
+    clock: Clock,
+    bell: Bell,
+    jobs: Jobs,
+    load: Option<Job<Loaded>>,
+    look: Option<Job<Result<Look, String>>>,
+    /// The configuration is to be read once more.
+    again: bool,
+    /// It has been said that no thread is left for a look.
+    full: bool,
+}
+
+impl Readings {
+    /// Nothing yet; `bell` is rung when something has been read.
+    pub(super) fn new(options: &Serve, workers: usize, clock: Clock, bell: Bell) -> Self {
+        let (options, jobs) = (options.clone(), Jobs::new(clock, STEP_MAX));
+        let (load, look, again, full) = (None, None, false, false);
+        Self { options, workers, clock, bell, jobs, load, look, again, full }
+    }
+
+    /// Reads the configuration for the first time; `None`: a signal said stop meanwhile.
+    ///
+    /// # Errors
+    /// What to tell the operator.
+    pub(super) fn start(&mut self, signals: &Signals) -> Result<Option<Started>, Failure> {
+        let user = self.options.user.clone();
+        let request = self.request(None);
+        let job = self.begin(move |steps| {
+            steps.begin("looking up the account to become");
+            let account = user.as_deref().map(Confinement::find).transpose();
+            (account, loading::load(&request, steps))
+        });
+        let job = job.map_err(failed)?;
+        let (account, loaded) = loop {
+            match job.progress() {
+                Progress::Done(result) => break result,
+                Progress::Overdue(why) => return Err(failed(why)),
+                Progress::Running => {}
+            }
+            let left = job.due().map(|due| due.since(self.clock.now()));
+            if signals.wait_for_stop(left).map_err(failed)? {
+                return Ok(None);
+            }
+        };
+        let refused = |refusal: Refusal| (refusal.blame().into(), refusal.to_string());
+        let Loaded { tree, outcome } = loaded;
+        let Ready { prepared, warnings } = outcome.map_err(refused)?;
+        let account = account.map_err(|error| refused(Refusal::Start(error)))?;
+        Ok(Some(Started { prepared, warnings, tree, account }))
+    }
+
+    /// Reads the configuration again, where `before` has held until now. A look is given up for it.
+    ///
+    /// # Errors
+    /// No thread is left.
+    pub(super) fn load(&mut self, before: Arc<Setup>) -> io::Result<()> {
+        self.look = None;
+        let request = self.request(Some(before));
+        self.load = Some(self.begin(move |steps| loading::load(&request, steps))?);
+        Ok(())
+    }
+
+    /// Looks whether there is something else than what was `seen`. Returns why not, once.
+    pub(super) fn look(&mut self, seen: Seen) -> Option<String> {
+        let source = self.options.source.clone();
+        match self.begin(move |steps| loading::look(&source, seen, steps)) {
+            Ok(look) => {
+                (self.look, self.full) = (Some(look), false);
+                None
+            }
+            Err(_) if self.full => None,
+            Err(error) => {
+                self.full = true;
+                Some(format!("the file is not looked at: {error}"))
+            }
+        }
+    }
+
+    /// Whether nothing is read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.load.is_none() && self.look.is_none()
+    }
+
+    /// Whether the configuration is read.
+    pub(super) fn is_loading(&self) -> bool {
+        self.load.is_some()
+    }
+
+    /// Has the configuration read once more, after what is read now.
+    pub(super) fn hurry(&mut self) {
+        if let Some(load) = &mut self.load {
+            load.hurry(HURRY);
+        }
+        self.again = true;
+    }
+
+    /// Whether the configuration is to be read once more, now; says so once for each time.
+    pub(super) fn takes_another(&mut self) -> bool {
+        self.load.is_none() && std::mem::take(&mut self.again)
+    }
+
+    /// When what is read will have taken too long.
+    pub(super) fn due(&self) -> Option<Moment> {
+        let load = self.load.as_ref().and_then(Job::due);
+        let look = self.look.as_ref().and_then(Job::due);
+        [load, look].into_iter().flatten().min()
+    }
+
+    /// The configuration, when it has been read or given up.
+    pub(super) fn take_load(&mut self) -> Option<Result<Loaded, Given>> {
+        take(&mut self.load, &self.jobs)
+    }
+
+    /// What the look has found, when it is over.
+    pub(super) fn take_look(&mut self) -> Option<Result<Result<Look, String>, Given>> {
+        take(&mut self.look, &self.jobs)
+    }
+
+    /// Warns of files that the account that the process has become cannot read again, of those
+    /// that were `seen` before: better known now than at a reload.
+    pub(super) fn warn_of_unreadable(&self, seen: Seen, log: Log) {
+        let source = self.options.source.clone();
+        if let Some(user) = self.options.user.clone().filter(|_| source != Source::Stdin) {
+            // It tells by itself.
+            let _ = self.begin(move |steps| {
+                warnings::of_unreadable(&source, &user, &seen, steps, log);
+            });
+        }
+    }
+
+    fn request(&self, before: Option<Arc<Setup>>) -> Request {
+        Request { options: self.options.clone(), workers: self.workers, before }
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&crate::blocking::Steps) -> T + Send + 'static,
+    ) -> io::Result<Job<T>> {
+        let bell = self.bell.clone();
+        self.jobs.start(move || bell.ring(), work)
+    }
+}
+
+/// A reading that was given up.
+pub(super) struct Given {
+    pub(super) why: String,
+}
+
+/// The result of a job that is over.
+fn take<T>(job: &mut Option<Job<T>>, jobs: &Jobs) -> Option<Result<T, Given>> {
+    let outcome = match job.as_ref()?.progress() {
+        Progress::Running => return None,
+        Progress::Done(result) => Ok(result),
+        Progress::Overdue(why) => {
+            let blocked = jobs.running();
+            let plural = if blocked == 1 { "" } else { "s" };
+            Err(Given { why: format!("{why} ({blocked} thread{plural} blocked)") })
+        }
+    };
+    *job = None;
+    Some(outcome)
+}

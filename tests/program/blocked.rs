@@ -1,0 +1,160 @@
+//! Files and resolvers that never answer: the process goes on hearing signals and says it is well.
+//!
+//! The resolver is silent in namespaces of the test's own, which needs root: a wire
+//! leads to a host that takes nothing in, and `/etc/resolv.conf` names its address.
+
+use super::process::{PATIENCE, Program, directory, onward_in, onward_output};
+use super::until::until;
+use crate::installed::is_installed;
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// No answer for ten minutes, whatever the C library would wait by itself.
+const RESOLV_CONF: &str = "nameserver 192.0.2.53\noptions timeout:30 attempts:5\n";
+/// Written in the files of these tests.
+const SILENT: &str = ".:0 {\n bind 127.0.0.1\n forward . silent.test\n}\n";
+const GOOD: &str = ".:0 {\n bind 127.0.0.1\n forward . 127.0.0.1:9\n}\n";
+
+fn can_be_made() -> bool {
+    let is_root = onward::sys::account::user() == 0;
+    if !is_root {
+        eprintln!("SKIPPED: only root makes namespaces");
+    }
+    is_root && is_installed("unshare") && is_installed("ip")
+}
+
+/// The forwarder where no resolver answers, in a directory with this Corefile.
+fn without_resolver(test: &str, corefile: &str) -> (PathBuf, Command) {
+    let directory = directory(test);
+    fs::write(directory.join("Corefile"), corefile).unwrap();
+    fs::write(directory.join("resolv.conf"), RESOLV_CONF).unwrap();
+    let script = format!(
+        "ip link set lo up && ip link add hole type veth peer name end && ip link set end up \
+         && ip address add 192.0.2.1/24 dev hole && ip link set hole up \
+         && ip neighbour add 192.0.2.53 lladdr 02:00:00:00:00:53 dev hole nud permanent \
+         && mount --bind resolv.conf /etc/resolv.conf \
+         && exec {} --workers 1",
+        env!("CARGO_BIN_EXE_onward")
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-n", "-m", "sh", "-c", &script]).current_dir(&directory);
+    (directory, command)
+}
+
+/// Whether the process has a thread that reads.
+fn is_reading(process: u32) -> Option<()> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.into_iter().any(|name| name == "reader\n").then_some(())
+}
+
+fn pipe(directory: &Path, name: &str) {
+    let path = directory.join(name);
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+}
+
+#[test]
+fn a_start_that_waits_for_a_resolver_ends_when_it_is_told_to() {
+    if !can_be_made() {
+        return;
+    }
+    let (_, mut command) = without_resolver("blocked_start", SILENT);
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    let number = child.id();
+    until("a thread that reads", || is_reading(number));
+    super::process::send("TERM", number);
+    let ended = until("the end", || child.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[test]
+fn a_reload_that_waits_for_a_resolver_keeps_nobody_waiting() {
+    if !can_be_made() {
+        return;
+    }
+    let (directory, mut command) = without_resolver("blocked_reload", GOOD);
+    let manager = UnixDatagram::bind(directory.join("notify")).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || {
+        let mut text = [0; 64];
+        let len = manager.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..len]).into_owned()
+    };
+    command.env("NOTIFY_SOCKET", directory.join("notify")).env("WATCHDOG_USEC", "100000");
+    let listens = |line: &str| line.starts_with("onward listens on ").then_some(());
+    let (mut forwarder, ()) = Program::start(&mut command, listens);
+    fs::write(directory.join("Corefile"), SILENT).unwrap();
+    forwarder.signal("HUP");
+    forwarder.wait_for("[INFO] Reloading");
+    while next() != "RELOADING=1" {}
+    assert_eq!([next(), next(), next()], ["WATCHDOG=1"; 3]);
+    // The next one does not wait for what hangs.
+    fs::write(directory.join("Corefile"), GOOD).unwrap();
+    forwarder.signal("HUP");
+    let line = forwarder.wait_for("[ERROR] reload failed, nothing has changed: gave up after ");
+    assert!(line.ends_with(" s of looking up silent.test (1 thread blocked)"), "{line}");
+    forwarder.wait_for("[INFO] Reloading complete");
+    assert_eq!(forwarder.end("TERM"), Some(0), "with a thread that is blocked still");
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_waited_for_by_nobody() {
+    let directory = directory("blocked_pipe");
+    pipe(&directory, "pipe");
+    let listener = "tls://.:0 {\n bind 127.0.0.1\n tls pipe pipe\n}\n";
+    for corefile in [
+        "import pipe\n",
+        ".:0 {\n bind 127.0.0.1\n forward . ./pipe\n}\n",
+        ".:0 {\n bind 127.0.0.1\n forward . tls://192.0.2.1 {\n  tls pipe\n }\n}\n",
+        listener,
+    ] {
+        fs::write(directory.join("Corefile"), corefile).unwrap();
+        for arguments in [&["--workers", "1"][..], &["check", "--workers", "1"]] {
+            let output = onward_output(arguments, &directory);
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{corefile}: {told}");
+            assert!(told.contains("not a regular file but a pipe"), "{corefile}: {told}");
+        }
+    }
+    let output = onward_output(&["--conf", "pipe"], &directory);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("cannot read pipe: not a regular file but a pipe; name a file"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_corefile_that_becomes_a_pipe_leaves_the_process_its_ears() {
+    let directory = directory("blocked_later");
+    fs::write(directory.join("Corefile"), GOOD).unwrap();
+    let (mut forwarder, _) = onward_in(&directory, &["--workers", "1"]);
+    fs::remove_file(directory.join("Corefile")).unwrap();
+    pipe(&directory, "Corefile");
+    forwarder.signal("HUP");
+    let line = forwarder.wait_for("[ERROR] reload failed");
+    assert!(line.contains("not a regular file but a pipe"), "{line}");
+    fs::remove_file(directory.join("Corefile")).unwrap();
+    fs::write(directory.join("Corefile"), GOOD).unwrap();
+    forwarder.signal("HUP");
+    forwarder.wait_for("[INFO] Reloading complete");
+    assert_eq!(forwarder.end("TERM"), Some(0));
+}
+
+#[test]
+fn standard_input_may_be_a_pipe_and_ends_when_it_likes() {
+    let directory = directory("blocked_stdin");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
+    command.args(["--conf", "/dev/stdin", "--workers", "1"]).current_dir(&directory);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let input = child.stdin.take();
+    let number = child.id();
+    until("a thread that reads", || is_reading(number));
+    super::process::send("TERM", number);
+    let ended = until("the end", || child.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0));
+    drop(input);
+}
