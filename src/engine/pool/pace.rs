@@ -101,19 +101,26 @@ impl Pace {
     }
 
     /// A query was answered after `took`, the time behind others on its stream excluded; `load`:
-    /// queries on the stream, itself included.
+    /// queries on the stream, itself included. The upstream is known to work on `depth` queries of
+    /// the stream besides the oldest.
     #[inline]
-    pub(super) fn answered(&mut self, took: Duration, load: u32) {
+    pub(super) fn answered(&mut self, took: Duration, load: u32, depth: u32) {
         let usual = self.usual.get_or_insert(took);
         let step = *usual / USUAL_STEP + Duration::from_micros(1);
         *usual = if took > *usual { *usual + step } else { usual.saturating_sub(step) };
         self.saved = (self.saved + 1).min(EXTRAS_MAX * EXTRA_PRICE);
-        if load >= self.window && self.window < self.window_max && took <= PATIENCE_MIN.max(*usual)
-        {
-            self.in_time += 1;
-            if !self.cautious || self.in_time >= WIDENING {
-                (self.window, self.in_time) = (self.window + 1, 0);
-            }
+        let in_time = took <= PATIENCE_MIN.max(*usual);
+        if load >= self.window && self.window < self.window_max {
+            self.widen(depth >= self.window - 1, in_time);
+        }
+    }
+
+    /// A stream is full. `worked_on`: the upstream works on all that are there at the same time;
+    /// `in_time`: it has answered one.
+    fn widen(&mut self, worked_on: bool, in_time: bool) {
+        self.in_time += u32::from(in_time);
+        if worked_on || in_time && (!self.cautious || self.in_time >= WIDENING) {
+            (self.window, self.in_time) = (self.window + 1, 0);
         }
     }
 
@@ -191,14 +198,14 @@ mod tests {
     }
 
     fn answer(pace: &mut Pace, count: u32) {
-        (0..count).for_each(|_| pace.answered(QUICK, pace.window()));
+        (0..count).for_each(|_| pace.answered(QUICK, pace.window(), 0));
     }
 
     #[test]
     fn the_window_widens_with_answers_on_full_streams_up_to_max_inflight() {
         let mut pace = Pace::new(32);
         assert_eq!(pace.window(), 4);
-        (0..100).for_each(|_| pace.answered(QUICK, 3));
+        (0..100).for_each(|_| pace.answered(QUICK, 3, 0));
         assert_eq!(pace.window(), 4, "no stream was full");
         answer(&mut pace, 27);
         assert_eq!(pace.window(), 31);
@@ -210,8 +217,8 @@ mod tests {
     #[test]
     fn slow_answers_do_not_widen_it() {
         let mut pace = Pace::new(32);
-        (0..10).for_each(|_| pace.answered(QUICK, 1));
-        pace.answered(PATIENCE_MIN * 2, 4);
+        (0..10).for_each(|_| pace.answered(QUICK, 1, 0));
+        pace.answered(PATIENCE_MIN * 2, 4, 0);
         assert_eq!(pace.window(), 4);
     }
 
@@ -242,20 +249,33 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_is_worked_on_as_a_whole_widens_it_whatever_happened_before() {
+        let mut pace = Pace::new(32);
+        pace.stuck(at(0), 0);
+        assert_eq!(pace.window(), 2);
+        for window in 2..10 {
+            pace.answered(PATIENCE_MAX, window, window - 2);
+            assert_eq!(pace.window(), window);
+            pace.answered(PATIENCE_MAX, window, window - 1);
+        }
+        assert_eq!(pace.window(), 10);
+    }
+
+    #[test]
     fn patience_follows_what_is_usual_within_bounds() {
         let mut pace = Pace::new(32);
         assert_eq!(pace.patience(), PATIENCE_MIN);
         pace.connected(Duration::from_millis(80));
         assert_eq!(pace.patience(), Duration::from_millis(160));
-        (0..200).for_each(|_| pace.answered(QUICK, 1));
+        (0..200).for_each(|_| pace.answered(QUICK, 1, 0));
         assert_eq!(pace.patience(), PATIENCE_MIN);
         // One slow name in four does not make slowness usual.
         for number in 0..1_000 {
             let slow = number % 4 == 0;
-            pace.answered(if slow { Duration::from_secs(1) } else { QUICK }, 1);
+            pace.answered(if slow { Duration::from_secs(1) } else { QUICK }, 1, 0);
         }
         assert_eq!(pace.patience(), PATIENCE_MIN);
-        (0..1_000).for_each(|_| pace.answered(Duration::from_secs(2), 1));
+        (0..1_000).for_each(|_| pace.answered(Duration::from_secs(2), 1, 0));
         assert_eq!(pace.patience(), PATIENCE_MAX);
     }
 
@@ -264,7 +284,7 @@ mod tests {
         let mut pace = Pace::new(32);
         let spent = (0..1_000).take_while(|_| pace.pays()).count();
         assert_eq!(spent, EXTRAS_MAX as usize);
-        (0..10 * EXTRA_PRICE).for_each(|_| pace.answered(QUICK, 1));
+        (0..10 * EXTRA_PRICE).for_each(|_| pace.answered(QUICK, 1, 0));
         assert_eq!((0..1_000).take_while(|_| pace.pays()).count(), 10);
     }
 

@@ -170,8 +170,9 @@ impl Pools {
         let from = if ahead == 0 { member.progress } else { member.connected_at };
         (member.answers, member.served) = (member.answers.saturating_add(1), true);
         (member.progress, member.depth) = (now, member.depth.max(ahead));
-        let (load, pool) = (member.outstanding + member.left, member.pool as usize);
-        self.pools[pool].pace.answered(now.since(began.max(from)), load);
+        let (load, depth) = (member.outstanding + member.left, member.depth);
+        let pace = &mut self.pools[member.pool as usize].pace;
+        pace.answered(now.since(began.max(from)), load, depth);
     }
 
     /// The stream that is there for one more query of `pool` and neither full nor blocked. One that
