@@ -129,7 +129,7 @@ const IMPURE: [&str; 10] = [
 const COUNTING_ALLOCATOR: &str = "tests/allocations.rs";
 
 /// Lines of a file that are not test items.
-const LINES_MAX: usize = 500;
+const LINES_MAX: usize = 520;
 /// Characters of a line.
 const WIDTH_MAX: usize = 100;
 /// Lines of a module header.

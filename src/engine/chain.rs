@@ -137,8 +137,7 @@ impl Chain {
         client: &Client,
         query: &mut Query<'_>,
         (name, data): (&Folded, &Data),
-        random: &mut ChaCha12Rng,
-        stats: &mut StageStats,
+        (random, stats): (&mut ChaCha12Rng, &mut StageStats),
         out: &mut [u8],
     ) -> Step {
         if !self.can_answer {

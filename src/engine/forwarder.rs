@@ -4,10 +4,10 @@
 //! keeper's word that a pool has something to close. Each is taken whole and leaves its effects in
 //! bounded queues of small keys: queries to send, replies to failed queries, connections to open
 //! ahead and to close, and [`Notice`]s for other threads. [`settle`](super::shell::settle) drains
-//! them at the end of a turn. Nothing is allocated after the start. What a packet can do is decided in this order: is it
-//! understood, who handles it, is it under way already, which upstream, which connection; and for
-//! a response: connection, id, question, records. Queries, attempts, responses and replies have
-//! files of their own.
+//! them at the end of a turn. Nothing is allocated after the start. What a packet can do is decided
+//! in this order: is it understood, who handles it, is it under way already, which upstream, which
+//! connection; and for a response: connection, id, question, records. Queries, attempts, responses
+//! and replies have files of their own.
 
 mod arrivals;
 mod attempts;

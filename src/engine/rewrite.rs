@@ -68,7 +68,7 @@ enum Find {
 /// The end of a name.
 struct Suffix {
     /// `None`: the text is no name, and nothing ends with it.
-    wire: Option<WireName>,
+    wire: Option<Box<[u8]>>,
     /// Only names with more labels are meant: the text begins with a dot.
     below: bool,
 }
@@ -243,7 +243,7 @@ impl Suffix {
         let bare = text.strip_prefix('.').filter(|rest| !rest.is_empty());
         let mut wire = [0; 255];
         let len = wire_of(bare.unwrap_or(text), &mut wire);
-        Self { wire: len.ok().map(|len| WireName::new(&wire[..len])), below: bare.is_some() }
+        Self { wire: len.ok().map(|len| wire[..len].into()), below: bare.is_some() }
     }
 }
 
@@ -284,12 +284,12 @@ impl Find {
 
     fn apply_suffix(from: &Suffix, to: &Suffix, way: &mut Way) -> Result<bool, Invalid> {
         let Some(wire) = &from.wire else { return Ok(false) };
-        let start = suffix_start(way.now.name.as_bytes(), wire.as_bytes());
+        let start = suffix_start(way.now.name.as_bytes(), wire);
         let Some(start) = start.filter(|start| *start > 0 || !from.below) else {
             return Ok(false);
         };
         let Some(to) = &to.wire else { return Err(Invalid) };
-        if !replace_suffix(&mut way.now.name, start, to.as_bytes()) {
+        if !replace_suffix(&mut way.now.name, start, to) {
             return Err(Invalid);
         }
         presentation(way.now.name.as_bytes(), &mut way.text);

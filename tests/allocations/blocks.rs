@@ -1,5 +1,7 @@
-//! Thousands of server blocks: empty caches are small, and a reload allocates and frees nothing of
-//! their number in a worker's turn.
+//! Thousands of server blocks.
+//!
+//! Empty caches are small, and a reload allocates and frees nothing of their number in a worker's
+//! turn.
 
 use crate::{ALLOCATIONS, FREED, LIVE};
 use ahash::RandomState;

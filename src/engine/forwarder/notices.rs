@@ -80,10 +80,9 @@ impl Forwarder {
         {
             return Some(Notice::Failing(upstream));
         }
-        if !self.skipped.odd
-            && let Some(remark) = self.remarks.pop()
-        {
-            return Some(Notice::Odd(remark));
+        if !self.skipped.odd && !self.remarks.is_empty() {
+            // There are few, and what comes first is told first.
+            return Some(Notice::Odd(self.remarks.remove(0)));
         }
         if !self.skipped.looping
             && let Some((block, peer)) = self.loops.next_found()

@@ -25,11 +25,13 @@ use std::time::Duration;
 
 /// Where a query is served.
 #[derive(Clone, Copy)]
-pub(super) struct Scope {
+pub(super) struct Scope<'a> {
     /// Its server block.
     pub(super) block: usize,
     /// Where it is counted.
     pub(super) site: u32,
+    /// The question that its client asked, if rules of `rewrite` turned it into another one.
+    pub(super) original: Option<&'a Original>,
 }
 
 /// What becomes of a query that was understood.
@@ -191,14 +193,14 @@ impl Forwarder {
         let Some(block) = home.block() else {
             return Course::Refused(Rcode::Refused, None, None);
         };
-        let scope = Scope { block, site: home.site };
+        let scope = Scope { block, site: home.site, original: None };
         let step = self.pass_stages(client, query, name, scope, Side::AsAsked, out);
         if step != Step::Onward {
             return self.course_of(step, block);
         }
         match self.chains[block].rules.clone() {
             Some(rules) => self.serve_rewritten(now, client, query, name, (scope, &rules), out),
-            None => self.serve_on(now, client, query, name, scope, None, out),
+            None => self.serve_on(now, client, query, name, scope, out),
         }
     }
 
@@ -208,14 +210,14 @@ impl Forwarder {
         client: &Client,
         query: &mut Query<'_>,
         name: &Folded,
-        scope: Scope,
+        scope: Scope<'_>,
         side: Side,
         out: &mut [u8],
     ) -> Step {
         let chain = &self.chains[scope.block];
         let (random, stages) = (&mut self.random, &mut self.stats.stages);
         let acl = stages.acl;
-        let step = chain.on_query(side, client, query, (name, &self.data), random, stages, out);
+        let step = chain.on_query(side, client, query, (name, &self.data), (random, stages), out);
         self.tallies.acl(scope.site, &acl, &self.stats.stages.acl);
         step
     }
@@ -232,18 +234,16 @@ impl Forwarder {
     }
 
     /// Answers or forwards a query as its server block's rules of `rewrite` have left it.
-    /// `original`: the question that its client asked, if that was another one.
     pub(super) fn serve_on(
         &mut self,
         now: Moment,
         client: &Client,
         query: &mut Query<'_>,
         name: &Folded,
-        scope: Scope,
-        original: Option<&Original>,
+        scope: Scope<'_>,
         out: &mut [u8],
     ) -> Course {
-        let Scope { block, site } = scope;
+        let Scope { block, site, original } = scope;
         let step = self.pass_stages(client, query, name, scope, Side::BeforeCache, out);
         if step != Step::Onward {
             return self.course_of(step, block);
@@ -278,7 +278,8 @@ impl Forwarder {
                 let cacheable = looked_up != LookUp::NotForIt;
                 let transport = client.transport();
                 let route = Route { block, site, stanza, transport, cacheable };
-                let forwarded = self.forward(now, client, query, name, &route, looked_up, original);
+                let forwarded =
+                    self.forward(now, client, query, name, &route, (looked_up, original));
                 let LookUp::Expired { entry, .. } = looked_up else { return forwarded };
                 if matches!(forwarded, Course::Waits) {
                     return forwarded;
@@ -299,8 +300,7 @@ impl Forwarder {
         query: &Query<'_>,
         name: &Folded,
         route: &Route,
-        looked_up: LookUp,
-        original: Option<&Original>,
+        (looked_up, original): (LookUp, Option<&Original>),
     ) -> Course {
         let (block, stanza) = (route.block, route.stanza);
         // What is remembered is for those, too, who ask whether it is authentic.

@@ -124,13 +124,13 @@ impl Forwarder {
         client: &Client,
         query: &mut Query<'_>,
         name: &Folded,
-        (scope, rules): (Scope, &Arc<Rules>),
+        (scope, rules): (Scope<'_>, &Arc<Rules>),
         out: &mut [u8],
     ) -> Course {
         let Question { kind: rtype, class, .. } = query.question;
         let asking = Asking { name: WireName::new(query.name()), rtype, class };
         match rules.apply(asking, &mut self.rewriting.way) {
-            Ok(false) => return self.serve_on(now, client, query, name, scope, None, out),
+            Ok(false) => return self.serve_on(now, client, query, name, scope, out),
             Ok(true) => {}
             Err(_) => return Course::Failed(Rcode::ServFail, Reason::NotRewritten, scope.block),
         }
@@ -140,9 +140,8 @@ impl Forwarder {
         let original = Original { block: scope.block, asking, rules: rules.clone() };
         self.rewriting.make_room();
         let mut written = std::mem::take(&mut self.rewriting.written);
-        let shown = Some(&original);
-        let course =
-            self.serve_on(now, client, &mut rewritten, &renamed, scope, shown, &mut written);
+        let scope = Scope { original: Some(&original), ..scope };
+        let course = self.serve_on(now, client, &mut rewritten, &renamed, scope, &mut written);
         let course = self.course_as_asked(query, client, &original, course, &written, out);
         self.rewriting.written = written;
         course

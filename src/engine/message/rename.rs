@@ -144,13 +144,13 @@ pub fn rewrite(
     let mut counts = [0_u16; 3];
     let mut truncated = false;
     let mut place = response.start;
-    'sections: for section in 0..3 {
+    'sections: for (section, count) in counts.iter_mut().enumerate() {
         for _ in 0..response.counts[section] {
             let record = Record::parse(packet, place)?;
             place = record.end;
             let begin = (writer.end, writer.count);
             match writer.record(packet, &record, section, renaming) {
-                Ok(written) => counts[section] += u16::from(written),
+                Ok(written) => *count += u16::from(written),
                 Err(Stopped::Full) => {
                     (writer.end, writer.count) = begin;
                     truncated = true;

@@ -86,10 +86,10 @@ impl Naming {
         let Find::Suffix { from, to } = &self.from else { return };
         let (Some(from), Some(to)) = (&from.wire, &to.wire) else { return };
         if self.auto
-            && let Some(start) = suffix_start(name.as_bytes(), to.as_bytes())
+            && let Some(start) = suffix_start(name.as_bytes(), to)
         {
             // Of a name that would become too long nothing is changed.
-            replace_suffix(name, start, from.as_bytes());
+            replace_suffix(name, start, from);
         }
     }
 }

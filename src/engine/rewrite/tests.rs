@@ -52,9 +52,12 @@ fn back(directives: &str, asked: &str, name: &str) -> [String; 2] {
     [text(&owner), text(&value)]
 }
 
+/// A name, and what it becomes if a rule matches it.
+type Becomes = (&'static str, Option<&'static str>);
+
 #[test]
 fn a_name_is_replaced_as_its_match_type_says() {
-    let rows: [(&str, &[(&str, Option<&str>)]); 13] = [
+    let rows: [(&str, &[Becomes]); 13] = [
         ("rewrite name a.cl a.up", &[("A.CL", Some("a.up.")), ("x.a.cl", None)]),
         ("rewrite name suffix .cl .up", &[("a.cl", Some("a.up.")), ("cl", None)]),
         ("rewrite name suffix cl up", &[("a.cl", Some("a.up.")), ("cl", Some("up."))]),
