@@ -1,7 +1,7 @@
 //! The rules of `rewrite`: how a question changes, and how its reply is put back. PURE.
 //!
 //! A client's question goes through the rules of its server block in text order
-//! ([`Rules::apply`]); each rule that matches leaves a [`Step`]. The query that goes on is routed,
+//! ([`Rules::apply`]); each rule that matches leaves a step. The query that goes on is routed,
 //! looked up in the cache, and forwarded under its new name, so that two names that are rewritten
 //! to one share one answer. The reply goes through the same steps in reverse order ([`Reversal`])
 //! and says what the client asked. A question is put through the rules again when its reply comes:

@@ -155,6 +155,10 @@ fn a_suffix_is_mapped_back_wherever_it_ends_a_name() {
             ],
         );
     }
+}
+
+#[test]
+fn a_suffix_is_made_of_labels() {
     check(
         "rewrite name suffix cl up.test answer auto",
         &[

@@ -1,8 +1,8 @@
 //! Views over wire bytes: checked, without copies, without a panic on any input.
 //!
 //! [`query`] understands what a client asked and writes what goes upstream; [`response`]
-//! understands what an upstream answered, and [`data`] looks into its records; [`reply`] writes
-//! what the client gets of it, of which [`cut`] says what fits, and [`compose`] what we answer
+//! understands what an upstream answered, and `data` looks into its records; [`reply`] writes
+//! what the client gets of it, of which `cut` says what fits, and [`compose`] what we answer
 //! ourselves. This file holds what they share: the header's layout (RFC 1035 §4.1.1, RFC 6895 §2),
 //! names and the walk over records. Off the hot path, and as the oracle in the tests, the `domain`
 //! crate does all this.

@@ -25,7 +25,7 @@ pub enum Rcode {
     BadCookie = 23,
 }
 
-/// Codes that are counted apart: the sixteen of a header, [`EXTENDED`] and all others, in this
+/// Codes that are counted apart: the sixteen of a header, the extended ones and all others, in this
 /// order.
 pub const RCODES: usize = 16 + EXTENDED.len() + 1;
 /// Codes of more than four bits (RFC 6891 §6.1.3) that are counted apart.

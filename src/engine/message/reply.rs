@@ -4,7 +4,7 @@
 //! our own ([`super::compose`]). In both the id, the question's spelling, RD and CD are the
 //! client's; AD is passed only to who asked for it (RFC 6840 §5.8); an OPT of ours is there if and
 //! only if the client sent one (RFC 6891 §7); and of what exceeds the client's limit the optional
-//! part is left out, or TC is set ([`super::cut`]), with the OPT kept. A server block may want more
+//! part is left out, or TC is set (`super::cut`), with the OPT kept. A server block may want more
 //! of it: [`Finish`] says what.
 
 use super::compose::EDE_LEN;

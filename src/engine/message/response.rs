@@ -3,7 +3,7 @@
 //! The steps of believing are the forwarder's: the header first ([`id`](super::id) and
 //! [`is_response`], or [`is_bare_error`]), then [`answers`], and only then the walk over all
 //! records ([`Response::parse`]), so that a flood of forgeries costs a look at a dozen bytes each.
-//! Every record must lie within the message and be readable to its end ([`super::data`]), and the
+//! Every record must lie within the message and be readable to its end (`super::data`), and the
 //! counts must be true: a message cut between two records is a broken one.
 
 use super::data::is_sound;
