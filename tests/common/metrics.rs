@@ -4,7 +4,7 @@
 //! against dashboard and rules on the other.
 
 /// Metrics by name, without a histogram's suffixes, and their labels.
-pub(crate) const METRICS: [(&str, &[&str]); 58] = [
+pub(crate) const METRICS: [(&str, &[&str]); 59] = [
     ("coredns_cache_entries", &["server", "type", "zones", "view"]),
     ("coredns_cache_evictions_total", &["server", "type", "zones", "view"]),
     ("coredns_cache_hits_total", &["server", "type", "zones", "view"]),
@@ -49,6 +49,7 @@ pub(crate) const METRICS: [(&str, &[&str]); 58] = [
     ("onward_source_ports", &[]),
     ("onward_stage_queries_total", &["stage", "result"]),
     ("onward_sweeps_total", &["worker"]),
+    ("onward_tls_certificate_not_after_seconds", &["use", "file", "number", "subject"]),
     ("onward_tls_handshake_duration_seconds", &["side", "to", "le"]),
     ("onward_tls_handshakes_deferred_total", &[]),
     ("onward_tls_handshakes_total", &["side", "to", "result"]),

@@ -78,7 +78,7 @@ fn who_refuses_edns_is_asked_without_it_at_once_and_for_a_while() {
         let others = bare.then_some(Remark { oddity: Oddity::BareError, ..remark });
         assert_eq!(
             remarks(&mut world),
-            [Some(remark), others].into_iter().flatten().collect::<Vec<_>>()
+            [others, Some(remark)].into_iter().flatten().collect::<Vec<_>>()
         );
 
         world.pass(1.0);

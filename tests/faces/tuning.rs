@@ -57,7 +57,7 @@ fn each_rule_says_what_is_wrong_and_what_to_do() {
         assert!(tests.contains(name), "{name} is not tried");
         count += 1;
     }
-    assert_eq!(count, 12);
+    assert_eq!(count, 14);
 }
 
 #[test]

@@ -200,8 +200,14 @@ impl Pools {
             }
         };
         found.or_else(|| {
-            let first = self.pools[pool].idle.front();
-            first.filter(|slot| self.connections[*slot as usize].dial_until.is_some())
+            let state = &self.pools[pool];
+            let idle = state.idle.iter(&self.connections, |member| &member.link);
+            // Queries that have left it before it was connected are sent all the same.
+            let room = |slot: &u32| {
+                let member = &self.connections[*slot as usize];
+                member.dial_until.is_some() && (member.left as usize) < state.settings.max_inflight
+            };
+            idle.take(SHARE_CANDIDATES_MAX).find(room)
         })
     }
 
