@@ -138,7 +138,7 @@ fn words_and_lines_may_be_as_long_as_they_like() {
 #[test]
 fn bytes_that_mean_nothing_are_ordinary_or_told_of() {
     let (config, warnings) = load("m\0n {\n bind 127.0.0.1\n}\n", "").unwrap();
-    assert_eq!(config.blocks[0].zones[0].to_string(), "m\\000n.");
+    assert_eq!(config.blocks[0].keys[0].zone.to_string(), "m\\000n.");
     assert_eq!(warnings[0].to_string(), "Corefile:1 - a word holds the invisible character U+0000");
     assert!(refused(&"\0".repeat(10 << 20), "").contains("specified zone is too long"));
     let broken = Config::load(b". {\n bind \xff\xfe\n}\n", "Corefile", &host(""));
@@ -174,7 +174,7 @@ fn warnings_end() {
 #[test]
 fn a_variable_that_is_not_set_leaves_nothing_behind() {
     let (config, warnings) = load("m{$NONE} {$NONE} {\n bind 127.0.0.1\n}\n", "").unwrap();
-    assert_eq!(config.blocks[0].zones.len(), 1);
+    assert_eq!(config.blocks[0].keys.len(), 1);
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].message.contains("'NONE' is not set"));
 }

@@ -234,8 +234,8 @@ fn caches(
     let shown = shown.map(|(place, (block, stats))| {
         let CacheStats { requests, hits, evicted, entries, bytes, .. } = stats;
         let sum = |classes: &[u64; 2]| classes.iter().sum::<u64>();
-        let zones: Vec<_> = block.zones.iter().take(8).map(ToString::to_string).collect();
-        let more = if block.zones.len() > zones.len() { " …" } else { "" };
+        let zones: Vec<_> = block.zones().take(8).map(ToString::to_string).collect();
+        let more = if block.keys.len() > zones.len() { " …" } else { "" };
         let requests_of =
             |sample: &super::history::Sample| sample.caches.get(place).map_or(0, |cache| cache.0);
         Cache {

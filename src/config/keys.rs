@@ -8,7 +8,7 @@
 use super::load::{Context, Key};
 use super::numbers;
 use super::quote::quote;
-use super::{ConfigError, Name, oddities};
+use super::{ConfigError, Name, Protocol, oddities};
 use crate::corefile::Block;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -37,12 +37,16 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> Result<Vec<Key>,
         let place = &written.place;
         let zone = parse(&written.text)
             .map_err(|message| ConfigError::Key { place: place.clone(), message })?;
-        let secure = zone.scheme == "tls";
-        if zone.scheme != "dns" && !secure {
+        let served = [Protocol::Dns, Protocol::Tls];
+        let protocol = served.into_iter().find(|protocol| protocol.scheme() == zone.scheme);
+        let Some(protocol) = protocol else {
             let what = format!("serving '{}://'", zone.scheme);
             return Err(ConfigError::NotBuilt { place: place.clone(), what });
-        }
-        let default_port = if secure { TLS_PORT } else { context.host.default_port };
+        };
+        let default_port = match protocol {
+            Protocol::Dns => context.host.default_port,
+            Protocol::Tls => TLS_PORT,
+        };
         let port = zone.port.unwrap_or(default_port.into());
         context
             .count_zones(zone.names.len())
@@ -56,7 +60,7 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> Result<Vec<Key>,
                     format!("Domain {domain} does not follow RFC1035 preferred syntax{hint}");
                 context.warn(place, message);
             }
-            keys.push(Key { place: place.clone(), name, port, secure });
+            keys.push(Key { place: place.clone(), name, port, protocol });
         }
         if let Some(hint) = hint {
             context.warn(place, format!("zone '{}': {hint}", written.text));

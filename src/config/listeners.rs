@@ -8,7 +8,7 @@
 //! are one address here: there, the later block would silently never be asked.
 
 use super::load::{Context, Draft, Key};
-use super::{BindAddress, ConfigError, Listener, Name};
+use super::{BindAddress, ConfigError, Listener, Name, Protocol};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -22,7 +22,7 @@ const LISTENERS_MAX: usize = 65_535;
 pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
     let mut listeners: Vec<Listener> = Vec::new();
     let mut found: HashMap<SocketAddr, usize> = HashMap::new();
-    let mut secure = Vec::new();
+    let mut protocols = Vec::new();
     let mut sites = 0;
     for (block, draft) in blocks.iter().enumerate() {
         let hosts = hosts(draft.bind.as_deref());
@@ -42,14 +42,14 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                         zones: Vec::new(),
                         tls: None,
                     });
-                    secure.push(key.secure);
+                    protocols.push(key.protocol);
                     listeners.len() - 1
                 });
                 if index >= LISTENERS_MAX {
                     let message = format!("more than {LISTENERS_MAX} addresses to listen on");
                     return Err(ConfigError::Listener { place: key.place.clone(), message });
                 }
-                if secure[index] != key.secure {
+                if protocols[index] != key.protocol {
                     let message = format!(
                         "{address} is served both over TLS and in the clear, which is not to be \
                          told apart: give one of them another port"
@@ -74,7 +74,7 @@ pub(super) fn show_certificates(
 ) -> Result<(), ConfigError> {
     for listener in listeners {
         let port = i64::from(listener.address.port());
-        let is_its = |key: &&Key| key.port == port && key.secure;
+        let is_its = |key: &&Key| key.port == port && key.protocol == Protocol::Tls;
         let first = listener.zones.first();
         let key = first.and_then(|(name, block)| {
             blocks[*block].keys.iter().filter(is_its).find(|key| key.name == *name)
@@ -84,7 +84,8 @@ pub(super) fn show_certificates(
         }
     }
     for draft in blocks.iter().filter(|draft| draft.stages.tls.is_some()) {
-        if let Some(key) = draft.keys.first().filter(|_| draft.keys.iter().all(|key| !key.secure)) {
+        let is_shown = draft.keys.iter().any(|key| key.protocol == Protocol::Tls);
+        if let Some(key) = draft.keys.first().filter(|_| !is_shown) {
             let message = "plugin/tls: no zone of this server block is a tls:// one: the \
                            certificate is shown to nobody";
             context.warn(&key.place, message);
@@ -172,22 +173,26 @@ fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
 
 fn site(key: &Key, host: Option<BindAddress>) -> String {
     let on = host.map_or(String::new(), |host| format!(" on {host}"));
-    let scheme = if key.secure { "tls" } else { "dns" };
-    format!("{scheme}://{}:{}{on}", key.name, key.port)
+    format!("{}://{}:{}{on}", key.protocol.scheme(), key.name, key.port)
 }
 
 #[cfg(test)]
 mod tests {
     use super::group;
     use crate::config::load::{Draft, Key};
-    use crate::config::{BindAddress, Name};
+    use crate::config::{BindAddress, Name, Protocol};
     use crate::corefile::Place;
 
     fn draft(line: usize, zone: &str, port: i64, bind: Option<&[&str]>) -> Draft {
         let place = Place { file: "f".into(), line };
         let address = |text: &&str| BindAddress { ip: text.parse().unwrap(), scope_id: 0 };
         Draft {
-            keys: vec![Key { place, name: Name::parse(zone).unwrap(), port, secure: false }],
+            keys: vec![Key {
+                place,
+                name: Name::parse(zone).unwrap(),
+                port,
+                protocol: Protocol::Dns,
+            }],
             bind: bind.map(|bind| bind.iter().map(address).collect()),
             ..Draft::default()
         }

@@ -11,8 +11,8 @@ use super::error::Complaint;
 use super::forward::{self, Stanza};
 use super::stages::{self, Stages};
 use super::{
-    BindAddress, Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, Reload, ServerBlock, bind,
-    http, keys, listeners, oddities, reload,
+    BindAddress, Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, Protocol, Reload, Served,
+    ServerBlock, bind, http, keys, listeners, oddities, reload,
 };
 use crate::corefile::{
     self, Block, Cursor, DIRECTIVES, Directive, Place, Token, WARNINGS_MAX, Warning,
@@ -25,7 +25,7 @@ pub(super) type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Re
 
 /// The directives that onward has besides those of [`stages`].
 const OTHERS: [(&str, Reader); 3] =
-    [("reload", reload::read), ("bind", bind::read), ("forward", forward::read)];
+    [("reload", reload::read), ("bind", bind::read), (forward::NAME, forward::read)];
 
 /// Zones of all keys and exceptions. One word can stand for 128 of them: see [`Context`].
 const ZONES_MAX: usize = 1_000_000;
@@ -143,8 +143,8 @@ pub(super) struct Key {
     pub(super) name: Name,
     /// Any number until [`listeners::port`] has seen it.
     pub(super) port: i64,
-    /// It is served over TLS.
-    pub(super) secure: bool,
+    /// How clients ask.
+    pub(super) protocol: Protocol,
 }
 
 impl Config {
@@ -265,10 +265,12 @@ fn number_sources(drafts: &mut [Draft]) -> Result<(), ConfigError> {
 }
 
 fn finish(draft: Draft, share: usize) -> Result<ServerBlock, ConfigError> {
-    let ports = draft.keys.iter().map(listeners::port).collect::<Result<_, _>>()?;
-    let secure = draft.keys.iter().map(|key| key.secure).collect();
     let Draft { keys, bind, stages, forwards, .. } = draft;
-    let zones = keys.into_iter().map(|key| key.name).collect();
+    let served = |key: Key| -> Result<Served, ConfigError> {
+        let port = listeners::port(&key)?;
+        Ok(Served { zone: key.name, port, protocol: key.protocol })
+    };
+    let keys = keys.into_iter().map(served).collect::<Result<_, _>>()?;
     let forwards = forwards.into_iter().map(|stanza| stanza.finish(share)).collect();
-    Ok(ServerBlock { zones, ports, secure, bind, stages, forwards })
+    Ok(ServerBlock { keys, bind, stages, forwards })
 }

@@ -27,11 +27,13 @@ mod quote;
 mod rcodes;
 mod record;
 mod reload;
+mod served;
 mod stages;
 mod tls;
 mod word;
 
 pub use crate::corefile::Blame;
+use crate::corefile::DIRECTIVES;
 pub use budget::Descriptors;
 pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
@@ -42,6 +44,7 @@ pub use net::Net;
 pub use rcodes::{Rcodes, rcode_mnemonic};
 pub use record::{RECORD_MAX, Record, RecordError, read as read_record};
 pub use reload::Reload;
+pub use served::{Protocol, Served};
 pub(crate) use stages::order;
 pub use stages::{
     Acl, AclAction, AclLine, AnswerPart, AnswerRule, CACHED_BYTES, Cache, CacheClass, Chaos,
@@ -151,12 +154,9 @@ pub struct Listener {
 /// One server block: what happens to the queries of its zones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerBlock {
-    /// The zones as configured (for messages and for printing the effective configuration).
-    pub zones: Vec<Name>,
-    /// The port of each of `zones`, in the same order.
-    pub ports: Vec<u16>,
-    /// Whether each of `zones` is served over TLS, in the same order.
-    pub secure: Vec<bool>,
+    /// The zones that it serves, as configured (for messages and for printing the effective
+    /// configuration).
+    pub keys: Vec<Served>,
     /// The addresses that `bind` names. `None`: no `bind`, all addresses.
     pub bind: Option<Vec<BindAddress>>,
     /// Its small directives.
@@ -167,15 +167,24 @@ pub struct ServerBlock {
 }
 
 impl ServerBlock {
-    /// Its directives that have a say in queries, in the order in which a query meets them.
-    pub fn handlers(&self) -> Vec<&'static str> {
-        let mut handlers = self.stages.handlers();
-        // Nothing but `whoami`, which answers what nobody forwards, comes behind it.
-        let behind = usize::from(handlers.last() == Some(&"whoami"));
-        if !self.forwards.is_empty() {
-            handlers.insert(handlers.len() - behind, "forward");
-        }
-        handlers
+    /// The zones that it serves.
+    pub fn zones(&self) -> impl ExactSizeIterator<Item = &Name> {
+        self.keys.iter().map(|key| &key.zone)
+    }
+
+    /// Its directives that have a say in queries, in the order in which a query meets them: that
+    /// of the language.
+    pub fn handlers(&self) -> impl Iterator<Item = &'static str> {
+        let handles = |directive: &&str| match *directive {
+            forward::NAME => !self.forwards.is_empty(),
+            stage => self.stages.handles(stage),
+        };
+        DIRECTIVES.into_iter().filter(handles)
+    }
+
+    /// Those of them that a query meets after `directive`.
+    pub fn handlers_after(&self, directive: &str) -> impl Iterator<Item = &'static str> {
+        self.handlers().skip_while(move |name| *name != directive).skip(1)
     }
 
     /// Whether its queries are to be counted by place and type.

@@ -7,8 +7,8 @@
 //! nobody writes, and how long the addresses of host names hold, because the addresses themselves
 //! are written.
 
-use super::forward::{MAX_AGE_JITTER, show, tls};
-use super::{BindAddress, Config, Forward, Policy, Reload, ServerBlock, word};
+use super::forward::{self, MAX_AGE_JITTER, show, tls};
+use super::{BindAddress, Config, Forward, Policy, Protocol, Reload, Served, ServerBlock, word};
 use crate::corefile::DIRECTIVES;
 use std::fmt;
 use std::net::IpAddr;
@@ -24,9 +24,11 @@ impl fmt::Display for Config {
 
 impl ServerBlock {
     fn print(&self, f: &mut fmt::Formatter<'_>, reload: Option<Reload>) -> fmt::Result {
-        for ((zone, port), secure) in self.zones.iter().zip(&self.ports).zip(&self.secure) {
-            let scheme = if *secure { "tls://" } else { "" };
-            write!(f, "{scheme}{}:{port} ", zone.in_corefile())?;
+        for Served { zone, port, protocol } in &self.keys {
+            if *protocol != Protocol::Dns {
+                write!(f, "{}://", protocol.scheme())?;
+            }
+            write!(f, "{}:{port} ", zone.in_corefile())?;
         }
         writeln!(f, "{{")?;
         match self.bind.as_deref() {
@@ -44,7 +46,9 @@ impl ServerBlock {
         }
         for directive in DIRECTIVES {
             match directive {
-                "forward" => self.forwards.iter().try_for_each(|forward| write!(f, "{forward}"))?,
+                forward::NAME => {
+                    self.forwards.iter().try_for_each(|forward| write!(f, "{forward}"))?
+                }
                 stage => self.stages.write(stage, f)?,
             }
         }

@@ -199,7 +199,7 @@ impl Seat {
     fn loop_text(&self, block: usize, peer: SocketAddr) -> String {
         let Some(block) = self.assignment.config.blocks.get(block) else { return String::new() };
         let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(" ");
-        let zones = list(&mut block.zones.iter().map(ToString::to_string));
+        let zones = list(&mut block.zones().map(ToString::to_string));
         let upstreams = block.forwards.iter().flat_map(|forward| &forward.upstreams);
         let upstreams = list(&mut upstreams.map(|upstream| upstream.address.to_string()));
         format!(

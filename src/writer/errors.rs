@@ -100,24 +100,9 @@ fn system_text(number: i32) -> String {
     first.into_iter().chain(letters).collect()
 }
 
-/// Who would have had to hand a query on.
+/// The directive that would have had to hand a query on.
 fn last_plugin(block: &ServerBlock) -> &'static str {
-    let stages = &block.stages;
-    let chain = [
-        (!block.forwards.is_empty(), "forward"),
-        (stages.loops, "loop"),
-        (stages.minimal, "minimal"),
-        (!stages.header.is_empty(), "header"),
-        (stages.cache.is_some(), "cache"),
-        (!stages.acl.is_empty(), "acl"),
-        (stages.loadbalance.is_some(), "loadbalance"),
-        (stages.chaos.is_some(), "chaos"),
-        (stages.any, "any"),
-        (stages.local.is_some(), "local"),
-        (!stages.dnstap.is_empty(), "dnstap"),
-        (!stages.log.is_empty(), "log"),
-    ];
-    chain.into_iter().find(|(has_it, _)| *has_it).map_or("errors", |(_, name)| name)
+    block.handlers().last().unwrap_or("errors")
 }
 
 #[cfg(test)]
@@ -174,6 +159,14 @@ mod tests {
         let said = |reason, directives| said(reason, Transport::Udp, &config(directives));
         assert_eq!(said(Reason::NobodyForwards, ""), "plugin/errors: no next plugin found");
         assert_eq!(said(Reason::NobodyForwards, "cache"), "plugin/cache: no next plugin found");
+        for (directives, last) in [
+            ("minimal\n template IN A", "template"),
+            ("hosts {\n 192.0.2.1 a\n fallthrough\n }\n loop", "loop"),
+            ("hosts {\n 192.0.2.1 a\n fallthrough\n }\n any", "hosts"),
+        ] {
+            let expected = format!("plugin/{last}: no next plugin found");
+            assert_eq!(said(Reason::NobodyForwards, directives), expected);
+        }
         let forward = "forward . 192.0.2.1 {\n except a\n max_concurrent 7\n }";
         assert_eq!(said(Reason::NobodyForwards, forward), "plugin/forward: no next plugin found");
         let many = said(Reason::TooManyConcurrent(0), forward);

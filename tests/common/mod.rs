@@ -8,8 +8,8 @@
 pub(crate) mod wire;
 
 use onward::config::{
-    CLIENT_STREAMS_MAX, Config, Forward, HealthCheck, Listener, Name, Policy, Rcodes, ServerBlock,
-    Sizing, Stages, Upstream,
+    CLIENT_STREAMS_MAX, Config, Forward, HealthCheck, Listener, Name, Policy, Protocol, Rcodes,
+    Served, ServerBlock, Sizing, Stages, Upstream,
 };
 use onward::moment::Moment;
 use rand_chacha::ChaCha8Rng;
@@ -70,9 +70,7 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
     let address = SocketAddr::from(([127, 0, 0, 1], 53));
     let listener = Listener { address, implied: false, zones: zones.collect(), tls: None };
     let block = |(zone, forwards): (&str, _)| ServerBlock {
-        zones: vec![name(zone)],
-        ports: vec![53],
-        secure: vec![false],
+        keys: vec![Served { zone: name(zone), port: 53, protocol: Protocol::Dns }],
         bind: None,
         stages: Stages::default(),
         forwards,

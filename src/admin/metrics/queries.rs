@@ -26,7 +26,7 @@ pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
         listener.zones.iter().map(move |(zone, block)| (listener, zone, &config.blocks[*block]))
     });
     let plugins = zones.flat_map(|(listener, zone, block)| {
-        block.handlers().into_iter().map(move |plugin| (listener, zone, plugin))
+        block.handlers().map(move |plugin| (listener, zone, plugin))
     });
     for (listener, zone, plugin) in plugins.take(PLUGINS_MAX) {
         let (server, zone) = (server_at(listener), zone.to_string());
@@ -57,9 +57,7 @@ fn labels_of(site: &Site) -> (String, String) {
 
 /// The first plugin behind `prometheus` in the block's chain.
 fn plugin_of(block: &ServerBlock) -> &'static str {
-    let handlers = block.handlers();
-    let behind = handlers.iter().skip_while(|name| **name != "prometheus").nth(1);
-    behind.copied().unwrap_or("")
+    block.handlers_after("prometheus").next().unwrap_or("")
 }
 
 fn of_requests(all: &mut Exposition, server: &str, zone: &str, tally: &Tally) {
@@ -148,7 +146,7 @@ pub(super) fn of_caches(all: &mut Exposition, snapshot: &Snapshot) {
 
 /// The zones of a block, as the reference's label has them.
 fn zones_of(block: &ServerBlock) -> String {
-    let zones: Vec<_> = block.zones.iter().take(16).map(ToString::to_string).collect();
+    let zones: Vec<_> = block.zones().take(16).map(ToString::to_string).collect();
     zones.join(",")
 }
 

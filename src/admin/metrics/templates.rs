@@ -32,7 +32,8 @@ fn of_template(
     stats: &TemplateStats,
 ) {
     let class = template.class.and_then(class_mnemonic).unwrap_or("IN");
-    let zones = template.zones.as_deref().unwrap_or(&block.zones);
+    let served: Vec<_> = block.zones().cloned().collect();
+    let zones = template.zones.as_deref().unwrap_or(&served);
     let labels = |zone: &str, kind: &str| {
         [
             ("server", server.to_owned()),

@@ -29,6 +29,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use targets::Targets;
 
+/// The directive.
+pub(super) const NAME: &str = "forward";
 /// Targets written in one stanza. A file counts as one.
 const TARGETS_MAX: usize = 15;
 /// A connection idle for longer is closed, if `expire` does not say otherwise.
@@ -101,7 +103,7 @@ pub(super) fn read(
 ) -> Result<(), Complaint> {
     // What is wrong with a stanza as a whole waits until all words of all stanzas are right.
     let mut too_many = None;
-    while let Some(name) = context.stanza("forward", cursor) {
+    while let Some(name) = context.stanza(NAME, cursor) {
         let from = read_from(cursor, context)?;
         let written = cursor.expect_rest()?;
         let root = draft.stages.root.clone();

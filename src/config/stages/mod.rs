@@ -151,11 +151,12 @@ macro_rules! directives {
                 false $($(|| self.$field.$answers())?)*
             }
 
-            /// Those that have a say in queries, in the order in which a query meets them.
-            pub fn handlers(&self) -> Vec<&'static str> {
-                let mut handlers = Vec::new();
-                $($(if self.$field.$answers() { handlers.push($name); })?)*
-                handlers
+            /// Whether `directive` is one of these and has a say in queries.
+            pub fn handles(&self, directive: &str) -> bool {
+                match directive {
+                    $($($name => self.$field.$answers(),)?)*
+                    _ => false,
+                }
             }
 
             /// Writes what `directive` was told, if it is one of these and was told anything.

@@ -34,7 +34,8 @@ impl Stage for Hosts {
         let hosts = block.stages.hosts.as_ref()?;
         let zones =
             |names: &[Name]| Zones::new(hasher.clone(), names.iter().map(|name| (name, ())));
-        let back = hosts.zones.as_ref().unwrap_or(&block.zones);
+        let served: Vec<_> = block.zones().cloned().collect();
+        let back = hosts.zones.as_ref().unwrap_or(&served);
         Some(Self {
             slot: hosts.slot,
             ttl: hosts.ttl,

@@ -17,7 +17,7 @@ pub enum Loops {}
 
 impl Stage for Loops {
     fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {
-        let zone = block.zones.first();
+        let zone = block.zones().next();
         settings.find_loops = zone.filter(|_| block.stages.loops).cloned();
         None
     }

@@ -7,14 +7,14 @@
 //!
 //! # Adding a plugin
 //!
-//! A plugin is a file for what it is told, a file for what it does, a row of the table, and a
-//! section of the documentation; nothing else has to change. Take `any`, which answers queries for
-//! every type with one record:
+//! A plugin is a file for its settings, a file for what it does, a row of the table, and a section
+//! of the documentation. Take `any`, which answers queries for every type with one record:
 //!
-//! 1. **What it is told.** `config/stages/any.rs` has two functions. `read` turns the directive's
+//! 1. **Its settings.** `config/stages/any.rs` has two functions. `read` turns the directive's
 //!    tokens into plain data and objects to what is wrong at the word that is wrong; `write` writes
 //!    the data with every default, so that what is written reads as the same again. `any` is there
-//!    or not, so its data is a `bool`; one with arguments has a type of its own there, as `local`.
+//!    or not, so its data is a `bool`; one with arguments has a type of its own there, as `local`,
+//!    which `config/stages/mod.rs` and `config/mod.rs` export.
 //! 2. **What it does.** `engine/stages/any.rs`, here, has a type that implements [`Stage`].
 //!    [`Stage::new`] takes from the block what is needed; for [`any::Any`] that is whether it is
 //!    there, for [`acl::Lists`] the networks, sorted. [`Stage::on_query`] looks at the question and
@@ -32,20 +32,25 @@
 //!    ```
 //!
 //!    It gives the directive a reader, [`crate::config::Stages`] a field, the
-//!    [`Chain`](crate::engine::chain::Chain) a test at this place and
+//!    [`Chain`](crate::engine::chain::Chain) a test at this place,
 //!    [`StageStats`](crate::engine::stats::StageStats) counters of what became of the queries that
-//!    the stage had a say in. A `mod` line above it, and one here, name the files. Until the row is
-//!    there, the directive is refused as not supported; a name that is not among the language's,
-//!    [`DIRECTIVES`](crate::corefile::DIRECTIVES), has to be put there first.
-//! 4. **What is said about it.** A section in `tuning/COREFILE.md`, with what differs from the
-//!    reference and why.
+//!    the stage had a say in, and its name to the metrics and to the errors that say which plugin
+//!    failed. A `mod` line above it, and one here, name the files. The order of the rows is that of
+//!    the language, [`DIRECTIVES`](crate::corefile::DIRECTIVES), where a name that is not among
+//!    them has to be put first. Until the row is there, the directive is refused as not supported.
+//! 4. **The documentation.** A section in `tuning/COREFILE.md`, with what differs from the
+//!    reference and why; the name in the README's row about the Corefile; a line in `CHANGELOG.md`.
 //!
-//! And tests: golden cases in `tests/corefile/stages.txt` for what is read, refused and written, a
-//! line in the property of `tests/corefile.rs`, unit tests in its own file, and one in
-//! `tests/engine/stages.rs` that shows it at work.
+//! And tests: golden cases in `tests/corefile/stages.txt`, or in a file of its own there, for what
+//! is read, refused and written; a line in the property of `tests/corefile.rs`; unit tests in its
+//! own file; and one in `tests/engine/stages.rs` that shows it at work. A case of `stages.txt` that
+//! has the directive refused as not supported takes another one.
 //!
-//! A stage that needs more than its block's queries (time, upstreams, memory of its own, as `cache`
-//! and `loop` do) does that part in the forwarder.
+//! A stage that needs more than its block's queries does that part elsewhere: time, upstreams or
+//! memory of its own (`cache`, `loop`) in the forwarder, what puts replies back as they were asked
+//! for (`rewrite`) in the chain, data loaded while onward runs (`hosts`) in `loader`, counters of
+//! its own (`template`) in [`Stats`](crate::engine::stats::Stats) and a file of `admin/metrics`.
+//! Other leaves of the engine that it names are a row of `tests/tidy.rs`.
 
 pub mod acl;
 pub mod any;

@@ -123,8 +123,9 @@ impl Stage for Templates {
 
     fn new(block: &ServerBlock, hasher: &RandomState, _: &mut Settings) -> Option<Self> {
         let written = &block.stages.template;
+        let served: Vec<_> = block.zones().cloned().collect();
         let all: Box<[One]> =
-            written.iter().map(|template| One::new(template, &block.zones, hasher)).collect();
+            written.iter().map(|template| One::new(template, &served, hasher)).collect();
         let scratch = RefCell::new(Scratch {
             name: Vec::with_capacity(NAME_TEXT_MAX),
             text: Vec::with_capacity(TEXT_MAX),
