@@ -7,7 +7,7 @@
 
 /// A query with EDNS for an address.
 pub(crate) fn query(number: usize) -> Vec<u8> {
-    let host = format!("host{number}");
+    let host = format!("host{number:04}");
     let mut query = vec![0x12, 0x34, 1, 0x20, 0, 1, 0, 0, 0, 0, 0, 1];
     for label in [host.as_str(), "example", "org"] {
         query.push(label.len() as u8);
@@ -18,10 +18,10 @@ pub(crate) fn query(number: usize) -> Vec<u8> {
     query
 }
 
-/// The number in the name that a query asks for.
+/// The number in the name that a query asks for, which has four digits.
 pub(crate) fn number_of(query: &[u8]) -> usize {
-    let label = &query[13..13 + usize::from(query[12])];
-    label[4..].iter().fold(0, |number, digit| 10 * number + usize::from(digit - b'0'))
+    let digit = |place: usize| usize::from(query[17 + place] - b'0');
+    ((digit(0) * 10 + digit(1)) * 10 + digit(2)) * 10 + digit(3)
 }
 
 /// Two addresses and an OPT for it.
