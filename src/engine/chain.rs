@@ -77,6 +77,19 @@ macro_rules! chain {
                 Step::Onward
             }
 
+            /// Returns true if the block has a stage of the rows from `FIRST` up to but not
+            /// including `END`.
+            fn has<const FIRST: usize, const END: usize>(&self) -> bool {
+                $($(
+                    let row = Row::$module as usize;
+                    let stage: &Option<stages::$module::$Stage> = &self.$module;
+                    if FIRST <= row && row < END && stage.is_some() {
+                        return true;
+                    }
+                )?)*
+                false
+            }
+
             fn at_end(&self, visit: &mut Visit<'_, '_>, stats: &mut StageStats) -> Step {
                 $($(
                     let stage: Option<&stages::$module::$Stage> = self.$module.as_ref();
@@ -98,6 +111,12 @@ macro_rules! chain {
 }
 order!(chain);
 
+/// Where the sides of the table begin, and where the last one ends.
+const FIRST: usize = 0;
+const REWRITE: usize = Row::rewrite as usize;
+const CACHE: usize = Row::cache as usize;
+const END: usize = usize::MAX;
+
 /// Which stages look at a query, by their place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -112,6 +131,8 @@ pub enum Side {
 /// One server block's stages.
 pub struct Chain {
     can_answer: bool,
+    /// Sides on which there is a stage, by number; the first also where all queries are refused.
+    sides: [bool; 3],
     /// As all stages together left them.
     pub settings: Settings,
     /// The block's rules of `rewrite`, if it has any.
@@ -126,7 +147,18 @@ impl Chain {
         let mut settings = Settings::new(idle);
         let present = Present::new(block, hasher, &mut settings);
         let rules = Rules::new(&block.stages.rewrite);
-        Self { can_answer, settings, rules, present }
+        let sides = [
+            present.has::<FIRST, REWRITE>() || !can_answer,
+            present.has::<REWRITE, CACHE>(),
+            present.has::<CACHE, END>(),
+        ];
+        Self { can_answer, sides, settings, rules, present }
+    }
+
+    /// Returns true if a stage on this side looks at queries.
+    #[inline]
+    pub fn looks(&self, side: Side) -> bool {
+        self.sides[side as usize]
     }
 
     /// What the stages on one `side` make of a query. `name` is its name, `data` what was loaded,
@@ -145,13 +177,10 @@ impl Chain {
         }
         let (peer, transport, settings) = (&client.peer, client.transport(), &self.settings);
         let mut visit = Visit { peer, transport, query, name, settings, data, random, out };
-        const FIRST: usize = 0;
-        const REWRITE: usize = Row::rewrite as usize;
-        const CACHE: usize = Row::cache as usize;
         match side {
             Side::AsAsked => self.present.on_query::<FIRST, REWRITE>(&mut visit, stats),
             Side::BeforeCache => self.present.on_query::<REWRITE, CACHE>(&mut visit, stats),
-            Side::AfterCache => self.present.on_query::<CACHE, { usize::MAX }>(&mut visit, stats),
+            Side::AfterCache => self.present.on_query::<CACHE, END>(&mut visit, stats),
         }
     }
 

@@ -205,6 +205,7 @@ impl Forwarder {
     }
 
     /// Has the stages on one side of the table look at a query.
+    #[inline]
     fn pass_stages(
         &mut self,
         client: &Client,
@@ -215,6 +216,9 @@ impl Forwarder {
         out: &mut [u8],
     ) -> Step {
         let chain = &self.chains[scope.block];
+        if !chain.looks(side) {
+            return Step::Onward;
+        }
         let (random, stages) = (&mut self.random, &mut self.stats.stages);
         let acl = stages.acl;
         let step = chain.on_query(side, client, query, (name, &self.data), (random, stages), out);
