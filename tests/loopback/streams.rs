@@ -59,6 +59,8 @@ pub(crate) fn upstream(
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             counter.fetch_add(1, Ordering::SeqCst);
+            // A second small answer would wait for the acknowledgement of the first, 40 ms or more.
+            stream.set_nodelay(true).unwrap();
             let serve = Arc::clone(&serve);
             std::thread::spawn(move || serve(stream));
         }
