@@ -30,6 +30,8 @@ mod limits;
 mod notices;
 #[path = "engine/outages.rs"]
 mod outages;
+#[path = "engine/parked.rs"]
+mod parked;
 #[path = "engine/refusals.rs"]
 mod refusals;
 #[path = "engine/renewal.rs"]

@@ -19,7 +19,8 @@ use crate::engine::histogram::{EDGES, edge_seconds};
 use crate::engine::message::rcode::rcode_at;
 use crate::engine::pool::PoolState;
 use crate::engine::stats::{
-    AGES, DROP_REASON_NAMES, PoolStats, REASON_NAMES, StageCounts, Stats, UpstreamStats,
+    AGES, DROP_REASON_NAMES, ParkedStats, PoolStats, REASON_NAMES, StageCounts, Stats,
+    UpstreamStats,
 };
 use crate::sys::{process, thread};
 use std::net::SocketAddr;
@@ -309,6 +310,7 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
     all.counter("onward_coalesced_total", help, &[], stats.coalesced as f64);
     let help = "Queries failed because as many as can be were outstanding.";
     all.counter("onward_overloaded_total", help, &[], stats.overloaded as f64);
+    of_parked(all, &stats.parked);
     let help = "Queries that found all upstreams down.";
     all.counter("coredns_forward_healthcheck_broken_total", help, &[], stats.all_down as f64);
     let help = "Queries refused for max_concurrent.";
@@ -333,6 +335,20 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
             let labels = [("stage", stage), ("result", result)];
             all.counter_if_any("onward_stage_queries_total", help, &labels, count);
         }
+    }
+}
+
+/// Queries that needed the answers to others, and what the server asked itself.
+fn of_parked(all: &mut Exposition, parked: &ParkedStats) {
+    let ParkedStats { queries, asked, too_deep, too_many, full } = *parked;
+    let help = "Queries that waited for the answer to another query of this server.";
+    all.counter_if_any("onward_parked_queries_total", help, &[], queries);
+    let help = "Queries that this server asked itself.";
+    all.counter_if_any("onward_own_queries_total", help, &[], asked);
+    let help = "Queries that this server did not ask itself, by the limit that was reached.";
+    for (limit, count) in [("depth", too_deep), ("count", too_many), ("table", full)] {
+        let labels = [("limit", limit)];
+        all.counter_if_any("onward_own_queries_refused_total", help, &labels, count);
     }
 }
 

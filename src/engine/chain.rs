@@ -65,7 +65,7 @@ macro_rules! chain {
                             stage.and_then(|stage| stage.on_query(&mut visit.again()))
                         && stats.$module.count(step) != Step::Onward
                     {
-                        if let (true, Step::Replied(len)) =
+                        if let (true, Step::Replied(len) | Step::Open(len)) =
                             (stages::$module::$Stage::REARRANGED, step)
                         {
                             let Visit { random, out, .. } = visit;

@@ -19,6 +19,7 @@ mod loops;
 mod memory;
 mod moves;
 mod notices;
+mod parked;
 mod parts;
 mod queries;
 mod renewal;
@@ -163,6 +164,7 @@ pub struct Forwarder {
     caches: Caches,
     loops: Loops,
     rewriting: Rewriting,
+    parked: parked::Table,
     /// Upstreams at which attempts fail, for the keeper to probe.
     failing: Vec<usize>,
     /// Kinds of notices that are not drawn again in this round.
@@ -217,6 +219,7 @@ impl Forwarder {
             caches: Caches::new(parts.caches),
             loops: Loops::default(),
             rewriting: Rewriting::default(),
+            parked: parked::Table::default(),
             failing,
             skipped: Skipped::default(),
             remarks: Vec::with_capacity(edns::REMARKS_MAX),
@@ -248,7 +251,8 @@ impl Forwarder {
         let dial = self.pools.next_dial_deadline();
         let stall = self.pools.next_stall();
         let probes = self.loops.due.then_some(Moment::ZERO);
-        [self.exchanges.next_deadline(), dial, stall, probes].into_iter().flatten().min()
+        let parked = self.parked.next_deadline();
+        [self.exchanges.next_deadline(), dial, stall, probes, parked].into_iter().flatten().min()
     }
 
     /// The keeper's word that the moment of a [`Notice::Wake`] has come. One of an earlier
@@ -294,7 +298,7 @@ impl Forwarder {
 
     /// Whether nothing is left to be sent, opened, closed or told to clients.
     pub(super) fn is_settled(&self) -> bool {
-        self.sends.is_empty() && self.failures.is_empty() && self.pools.is_settled()
+        self.sends.is_empty() && !self.has_failures() && self.pools.is_settled()
     }
 
     /// The bytes of a query to send, unless its exchange has ended or moved on.

@@ -86,6 +86,8 @@ pub struct Stats {
     pub tap_lost: u64,
     /// What the stages of server blocks did.
     pub stages: StageStats,
+    /// Queries that needed the answers to others.
+    pub parked: ParkedStats,
     /// From queries to their replies, of all that were understood.
     pub latency: Latency,
     /// Times that the worker panicked and was started afresh.
@@ -96,6 +98,31 @@ pub struct Stats {
     pub caches: Vec<CacheStats>,
     /// By template, in the order of the configuration.
     pub templates: Vec<TemplateStats>,
+}
+
+/// Queries that needed the answers to others, which the server asked itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParkedStats {
+    /// Queries that were parked.
+    pub queries: u64,
+    /// Queries that were asked for them.
+    pub asked: u64,
+    /// Queries that were not, because too many led to one another.
+    pub too_deep: u64,
+    /// Queries that were not, because one of a client's had too many asked for it.
+    pub too_many: u64,
+    /// Queries that were not parked, because as many were as may be.
+    pub full: u64,
+}
+
+impl ParkedStats {
+    fn add(&mut self, other: &Self) {
+        self.queries += other.queries;
+        self.asked += other.asked;
+        self.too_deep += other.too_deep;
+        self.too_many += other.too_many;
+        self.full += other.full;
+    }
 }
 
 /// What one stage did to queries.
@@ -363,6 +390,7 @@ impl Stats {
         self.log_lost += other.log_lost;
         self.tap_lost += other.tap_lost;
         self.stages.add(&other.stages);
+        self.parked.add(&other.parked);
         add_each(&mut self.replies, &other.replies);
         add_each(&mut self.drops, &other.drops);
         self.upstreams.resize(other.upstreams.len().max(self.upstreams.len()), Default::default());
@@ -397,7 +425,7 @@ impl StageCounts {
     pub fn count(&mut self, step: Step) -> Step {
         *match step {
             Step::Onward => &mut self.passed,
-            Step::Replied(_) => &mut self.answered,
+            Step::Replied(_) | Step::Open(_) => &mut self.answered,
             Step::Refused(..) => &mut self.refused,
             Step::Dropped => &mut self.dropped,
         } += 1;

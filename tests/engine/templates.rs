@@ -243,41 +243,6 @@ fn what_does_not_match_falls_through_or_fails() {
 }
 
 #[test]
-fn aliases_are_given_without_their_targets() {
-    check(
-        &format!(
-            "template IN A {{
-                match ^c[.]
-                answer \"{{{{ .Name }}}} 60 IN CNAME a.up.test.\"
-                fallthrough
-            }}
-            template IN ANY {{
-                match ^d[.]
-                answer \"{{{{ .Name }}}} 60 IN CNAME d.nx.up.test.\"
-                answer \"{{{{ .Name }}}} 60 IN TXT \\\"x y\\\"\"
-                fallthrough
-            }}
-            template IN A {{
-                match ^l[.]
-                answer \"{{{{ .Name }}}} 60 IN CNAME {{{{ .Name }}}}\"
-                fallthrough
-            }}{F}"
-        ),
-        &[
-            ("T37", "c.t A", "NOERROR aa rd\nAN c.t 60 CNAME a.up.test."),
-            ("T38", "c.t AAAA", FORWARDED),
-            (
-                "T39",
-                "d.t TXT",
-                "NOERROR aa rd\nAN d.t 60 CNAME d.nx.up.test.\nAN d.t 60 TXT \"x y\"",
-            ),
-            // Improved: no endless recursion.
-            ("T43", "l.t A", "NOERROR aa rd\nAN l.t 60 CNAME l.t."),
-        ],
-    );
-}
-
-#[test]
 fn records_are_what_their_texts_say() {
     check(
         r#"template IN A t {

@@ -144,6 +144,35 @@ impl Exchanges {
         })
     }
 
+    /// Those who wait for the exchange in `slot` and are `wanted` do so no longer, in their order.
+    pub fn take_waiters(
+        &mut self,
+        slot: u32,
+        mut wanted: impl FnMut(&Waiter) -> bool,
+    ) -> Vec<Dismissed> {
+        let mut taken = Vec::new();
+        let exchange = &mut self.slots[slot as usize];
+        let (mut place, mut before) = (exchange.first_waiter, NONE);
+        while place != NONE {
+            let (waiter, behind) = self.waiters[place as usize];
+            if wanted(&waiter) {
+                match before {
+                    NONE => exchange.first_waiter = behind,
+                    before => self.waiters[before as usize].1 = behind,
+                }
+                if behind == NONE {
+                    exchange.last_waiter = before;
+                }
+                self.waiters_free.push(place);
+                taken.push(Dismissed(place));
+            } else {
+                before = place;
+            }
+            place = behind;
+        }
+        taken
+    }
+
     /// Who waited there, until the next one joins.
     pub fn dismissed(&self, waiter: Dismissed) -> &Waiter {
         &self.waiters[waiter.0 as usize].0

@@ -121,6 +121,7 @@ impl Forwarder {
                 _ => self.fail(now, slot, reason),
             }
         }
+        self.parked.wake_overdue(now);
     }
 
     /// Sends the query in `slot` to its next upstream that is up and has a connection for it, or

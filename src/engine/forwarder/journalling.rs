@@ -6,13 +6,14 @@
 //! [`Forwarder::swap_page`]. In any other block all of this is one test of a bool.
 
 use super::Forwarder;
+use super::parked::Parked;
 use super::replies::Written;
 use crate::engine::exchange::{Client, Dismissed, Waiter};
 use crate::engine::journal::kinds::{self, kind_of};
 use crate::engine::journal::{Asking, Event, Journal, Page, Record, Span, replied};
 use crate::engine::key::Transport;
 use crate::engine::message::query::Asked;
-use crate::engine::message::{Question, reply, u16_at};
+use crate::engine::message::{Question, rename, reply, u16_at};
 use crate::engine::stats::Stats;
 use crate::moment::Moment;
 
@@ -104,6 +105,21 @@ impl Forwarder {
         let asked = self.rewriting.asking(waiter.shown).map(|asked| asked.name.as_bytes());
         let name = asked.unwrap_or_else(|| self.exchanges.name(slot));
         let subject = Subject { block, asking, name };
+        end(&mut self.journal, &mut self.stats, now, unix, &subject, reply);
+    }
+
+    /// A query that was parked ends, with this reply or without.
+    pub(super) fn journal_parked(&mut self, now: Moment, done: &Parked, reply: Option<&[u8]>) {
+        let block = done.home.block().filter(|block| self.journal.wants(*block));
+        let Some(block) = block else { return };
+        let Parked { client, asked, size, since, .. } = *done;
+        let &rename::Asking { name, rtype: kind, class } = done.first_asking();
+        let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
+        let (peer, transport) = (Some(client.peer), client.transport());
+        let asking = Asking { peer, local, transport, since, size, asked, kind, class };
+        let subject = Subject { block, asking, name: name.as_bytes() };
+        let unix = self.caches.unix();
+        let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
         end(&mut self.journal, &mut self.stats, now, unix, &subject, reply);
     }
 

@@ -8,6 +8,7 @@ use crate::engine::errors::{QueryError, Reason};
 use crate::engine::exchange::Shown;
 use crate::engine::message::Rcode;
 use crate::engine::message::query::Query;
+use crate::engine::message::rename::Asking;
 
 impl Forwarder {
     /// A query ends before it was sent anywhere.
@@ -21,6 +22,20 @@ impl Forwarder {
         if self.errors.wants(block) {
             let kind = query.question.kind;
             self.log(QueryError::new(block, query.name(), kind, (rcode, reason), None));
+        }
+    }
+
+    /// A client's query ends that was parked.
+    pub(super) fn log_asking(
+        &mut self,
+        asking: &Asking,
+        block: usize,
+        rcode: Rcode,
+        reason: Reason,
+    ) {
+        if self.errors.wants(block) {
+            let name = asking.name.as_bytes();
+            self.log(QueryError::new(block, name, asking.rtype, (rcode, reason), None));
         }
     }
 

@@ -24,6 +24,7 @@ impl Forwarder {
                 + reserved(&self.stats.upstreams)
                 + self.tallies.reserved()
                 + self.rewriting.reserved()
+                + self.parked.reserved()
                 + self.watch.reserved(),
         }
     }

@@ -23,14 +23,17 @@ use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// Where a query is served.
+/// Where and for whom a query is served.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
+    /// Who asks.
+    pub(super) client: &'a Client,
     /// Its server block.
     pub(super) block: usize,
-    /// Where it is counted.
-    pub(super) site: u32,
-    /// The question that its client asked, if rules of `rewrite` turned it into another one.
+    /// Where it belongs and is counted.
+    pub(super) home: Home,
+    /// The question that its reply is to show, if rules of `rewrite` turned it into another one or
+    /// the reply is for a parked query.
     pub(super) original: Option<&'a Original>,
 }
 
@@ -116,32 +119,45 @@ impl Forwarder {
         if let Some(block) = home.block() {
             self.journal_arrival(now, block, client, packet, what);
         }
-        let (len, answered) = match self.serve(now, client, query, name, home, out) {
-            Course::Waits => {
-                client.stream.inspect(|stream| self.clients.waits(*stream));
-                return None;
-            }
-            Course::Dropped => {
-                self.count_outcome(home.site, &Outcome::unanswered(client.transport()));
-                self.journal_end(now, home.block(), client, packet, what, None);
-                return None;
-            }
+        let course = self.serve(now, client, query, name, home, out);
+        if matches!(course, Course::Waits) {
+            client.stream.inspect(|stream| self.clients.waits(*stream));
+            return None;
+        }
+        let Some((len, answered)) = self.write_course(query, course, out) else {
+            self.count_outcome(home.site, &Outcome::unanswered(client.transport()));
+            self.journal_end(now, home.block(), client, packet, what, None);
+            return None;
+        };
+        self.count_own(now, client, home.site, name, &out[..len], answered);
+        self.journal_end(now, home.block(), client, packet, what, Some(&out[..len]));
+        Some(len)
+    }
+
+    /// Writes what became of a query that does not wait: the length of the reply, and false if it
+    /// is an error of ours. `None` if there is no reply.
+    pub(super) fn write_course(
+        &mut self,
+        query: &Query<'_>,
+        course: Course,
+        out: &mut [u8],
+    ) -> Option<(usize, bool)> {
+        let (asked, question) = (&query.asked, query.question_bytes());
+        Some(match course {
+            Course::Waits | Course::Dropped => return None,
             Course::Replied(len) => (len, true),
             Course::Refused(rcode, why, block) => {
                 let finish = block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own());
-                let len = write_error(out, &asked, query.question_bytes(), rcode, why, finish);
+                let len = write_error(out, asked, question, rcode, why, finish);
                 // What a stage refuses is its answer; what fails is not.
                 (len, block.is_some() && rcode != Rcode::ServFail)
             }
             Course::Failed(rcode, reason, block) => {
                 self.log_query(query, block, rcode, reason);
                 let (why, finish) = (reason.extended(), self.chains[block].finish_own());
-                (write_error(out, &asked, query.question_bytes(), rcode, why, finish), false)
+                (write_error(out, asked, question, rcode, why, finish), false)
             }
-        };
-        self.count_own(now, client, home.site, name, &out[..len], answered);
-        self.journal_end(now, home.block(), client, packet, what, Some(&out[..len]));
-        Some(len)
+        })
     }
 
     /// Counts a query that was understood.
@@ -153,12 +169,18 @@ impl Forwarder {
         name: &Folded,
         site: u32,
     ) {
+        self.tally_query(client, query, site);
+        self.watch.asked(now, client.peer.ip(), name.as_bytes());
+    }
+
+    /// Counts a query where it is served.
+    #[inline]
+    pub(super) fn tally_query(&mut self, client: &Client, query: &Query<'_>, site: u32) {
         let len = usize::from(query.size());
         let (transport, is_ipv6) = (client.transport(), client.peer.is_ipv6());
         let dnssec_ok = query.asked.edns.is_some_and(|edns| edns.dnssec_ok);
         let asking = Asking { transport, is_ipv6, kind: query.question.kind, dnssec_ok, len };
         self.tallies.ask(site, &asking);
-        self.watch.asked(now, client.peer.ip(), name.as_bytes());
     }
 
     /// Counts a reply in the turn of its query. `answered`: it is no error of ours.
@@ -193,14 +215,26 @@ impl Forwarder {
         let Some(block) = home.block() else {
             return Course::Refused(Rcode::Refused, None, None);
         };
-        let scope = Scope { block, site: home.site, original: None };
-        let step = self.pass_stages(client, query, name, scope, Side::AsAsked, out);
+        let scope = Scope { client, block, home, original: None };
+        self.serve_in(now, query, name, scope, out)
+    }
+
+    /// Finds whoever ends the query in its server block.
+    pub(super) fn serve_in(
+        &mut self,
+        now: Moment,
+        query: &mut Query<'_>,
+        name: &Folded,
+        scope: Scope<'_>,
+        out: &mut [u8],
+    ) -> Course {
+        let step = self.pass_stages(query, name, scope, Side::AsAsked, out);
         if step != Step::Onward {
-            return self.course_of(step, block);
+            return self.course_of(now, query, scope, step, out);
         }
-        match self.chains[block].rules.clone() {
-            Some(rules) => self.serve_rewritten(now, client, query, name, (scope, &rules), out),
-            None => self.serve_on(now, client, query, name, scope, out),
+        match self.chains[scope.block].rules.clone() {
+            Some(rules) => self.serve_rewritten(now, query, name, (scope, &rules), out),
+            None => self.serve_on(now, query, name, scope, out),
         }
     }
 
@@ -208,7 +242,6 @@ impl Forwarder {
     #[inline]
     fn pass_stages(
         &mut self,
-        client: &Client,
         query: &mut Query<'_>,
         name: &Folded,
         scope: Scope<'_>,
@@ -221,17 +254,30 @@ impl Forwarder {
         }
         let (random, stages) = (&mut self.random, &mut self.stats.stages);
         let acl = stages.acl;
+        let client = scope.client;
         let step = chain.on_query(side, client, query, (name, &self.data), (random, stages), out);
-        self.tallies.acl(scope.site, &acl, &self.stats.stages.acl);
+        self.tallies.acl(scope.home.site, &acl, &self.stats.stages.acl);
         step
     }
 
-    fn course_of(&mut self, step: Step, block: usize) -> Course {
+    /// What a stage's last word comes to.
+    fn course_of(
+        &mut self,
+        now: Moment,
+        query: &Query<'_>,
+        scope: Scope<'_>,
+        step: Step,
+        out: &mut [u8],
+    ) -> Course {
         match step {
             Step::Replied(len) => Course::Replied(len),
-            Step::Refused(rcode, why) => Course::Refused(rcode, why, Some(block)),
+            Step::Open(len) => self.follow(now, query, scope, len, out),
+            Step::Refused(rcode, why) => Course::Refused(rcode, why, Some(scope.block)),
             Step::Onward | Step::Dropped => {
-                self.stats.drop(DropReason::QueryDenied);
+                let asker = scope.original.and_then(|original| original.asker);
+                if asker.is_none_or(|asker| asker.is_own) {
+                    self.stats.drop(DropReason::QueryDenied);
+                }
                 Course::Dropped
             }
         }
@@ -241,16 +287,15 @@ impl Forwarder {
     pub(super) fn serve_on(
         &mut self,
         now: Moment,
-        client: &Client,
         query: &mut Query<'_>,
         name: &Folded,
         scope: Scope<'_>,
         out: &mut [u8],
     ) -> Course {
-        let Scope { block, site, original } = scope;
-        let step = self.pass_stages(client, query, name, scope, Side::BeforeCache, out);
+        let Scope { client, block, home, original } = scope;
+        let step = self.pass_stages(query, name, scope, Side::BeforeCache, out);
         if step != Step::Onward {
-            return self.course_of(step, block);
+            return self.course_of(now, query, scope, step, out);
         }
         let looked_up = self.look_up(now, client, query, name, block, out);
         if let LookUp::Replied { len, refresh } = looked_up {
@@ -259,9 +304,9 @@ impl Forwarder {
             }
             return Course::Replied(len);
         }
-        let step = self.pass_stages(client, query, name, scope, Side::AfterCache, out);
+        let step = self.pass_stages(query, name, scope, Side::AfterCache, out);
         if step != Step::Onward {
-            return self.course_of(step, block);
+            return self.course_of(now, query, scope, step, out);
         }
         match self.routes.stanza_in(block, name) {
             None => {
@@ -272,7 +317,7 @@ impl Forwarder {
                     self.log_query(query, block, rcode, Reason::NobodyForwards);
                     return Course::Refused(rcode, why, Some(block));
                 }
-                self.course_of(step, block)
+                self.course_of(now, query, scope, step, out)
             }
             Some(_) if self.is_looping(now, block, query, name, client.peer) => {
                 self.stats.stages.loops.count(Step::Refused(Rcode::ServFail, None));
@@ -281,7 +326,7 @@ impl Forwarder {
             Some(stanza) => {
                 let cacheable = looked_up != LookUp::NotForIt;
                 let transport = client.transport();
-                let route = Route { block, site, stanza, transport, cacheable };
+                let route = Route { block, site: home.site, stanza, transport, cacheable };
                 let forwarded =
                     self.forward(now, client, query, name, &route, (looked_up, original));
                 let LookUp::Expired { entry, .. } = looked_up else { return forwarded };

@@ -70,6 +70,7 @@ impl Forwarder {
         self.failing.clear();
         self.remarks.clear();
         self.reroute();
+        self.rehome_parked();
         for slot in homeless {
             self.attempt(now, slot, Reason::NoConnection);
         }

@@ -56,7 +56,7 @@ impl Forwarder {
 
     /// Writes a waiter's copy of a response, or what it gets instead; returns the length and the
     /// response code.
-    fn write_response(
+    pub(super) fn write_response(
         &mut self,
         slot: u32,
         waiter: Dismissed,
@@ -93,14 +93,15 @@ impl Forwarder {
 
     /// Whether [`Forwarder::next_failure`] may have one.
     pub(in crate::engine) fn has_failures(&self) -> bool {
-        !self.failures.is_empty()
+        !self.failures.is_empty() || self.parked.has_woken()
     }
 
-    /// The next reply to a query that found no answer. To be drawn until `None` after every other
-    /// call. `out` is as for [`Forwarder::next_reply`].
+    /// The next reply to a query that found no answer, or was parked. To be drawn until `None`
+    /// after every other call. `out` is as for [`Forwarder::next_reply`].
     pub(in crate::engine) fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
-            let Failed { at, exchange, reason, remembered, goes_on } = *self.failures.last()?;
+            let Some(failed) = self.failures.last() else { return self.next_woken(out) };
+            let Failed { at, exchange, reason, remembered, goes_on } = *failed;
             let waiter = self.exchanges.slot(exchange).and_then(|slot| match goes_on {
                 true => self.exchanges.dismiss_waiter(slot),
                 false => self.exchanges.next_waiter(slot),
@@ -137,7 +138,9 @@ impl Forwarder {
                 }
             };
             let written = Written { bytes: &out[..len], rcode };
-            return Some(self.reply_to(at, slot, waiter, written, answered));
+            if !self.wake(at, slot, waiter, written) {
+                return Some(self.reply_to(at, slot, waiter, written, answered));
+            }
         }
     }
 

@@ -95,6 +95,9 @@ impl Forwarder {
                 if !self.held.is_empty() {
                     self.held.remove(&slot);
                 }
+                if !self.parked.is_empty() {
+                    self.wake_waiters(now, slot, (packet, &response), remembered);
+                }
                 if self.exchanges.first_waiter(slot).is_none() {
                     // A query of our own: with nobody to be told, this ends it.
                     let _ = self.exchanges.next_waiter(slot);

@@ -8,11 +8,13 @@
 //! a reload has replaced live until the last such client has its reply.
 
 use super::Forwarder;
+use super::parked::Asker;
 use super::queries::{Course, Scope};
 use super::replies::{STREAM_MESSAGE_MAX, limit};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{AskedKey, Client, Dismissed, Shown, WAITERS_MAX, Waiter};
 use crate::engine::message::compose::write_error;
+use crate::engine::message::join::spell;
 use crate::engine::message::query::Query;
 use crate::engine::message::rename::{self, Asking, Renaming, WireName};
 use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
@@ -31,31 +33,35 @@ pub(super) struct Rewriting {
     free: Vec<u32>,
     way: Way,
     texts: Texts,
-    /// A reply as it is before names are put back, and behind that. Made with the first rule.
-    written: Box<[u8]>,
-    renamed: Box<[u8]>,
+    /// Buffers for replies as they are before names are put back, and for what is put together.
+    /// Made when they are needed; as many as are in use at one time, which is a few.
+    buffers: Vec<Box<[u8]>>,
 }
 
-/// A client's question, and the rules that changed it.
+/// The question that a reply is to show, and what it takes to show it.
 #[derive(Clone)]
 pub(super) struct Original {
     /// Its server block.
-    block: usize,
-    asking: Asking,
-    rules: Arc<Rules>,
+    pub(super) block: usize,
+    pub(super) asking: Asking,
+    /// The rules that changed the question, if any did.
+    pub(super) rules: Option<Arc<Rules>>,
+    /// The parked query that gets the reply; `None`: the client does.
+    pub(super) asker: Option<Asker>,
 }
 
 impl Original {
     /// Puts the question through its rules again, for a reply whose response code is `rcode`.
-    /// `None` never happens, as the rules let the question pass before.
+    /// `None` if there are none; they let the question pass before.
     fn reversal<'a>(
         &'a self,
         way: &'a mut Way,
         texts: &'a mut Texts,
         rcode: u16,
     ) -> Option<Reversal<'a>> {
-        self.rules.apply(self.asking, way).ok()?;
-        Some(Reversal::new(&self.rules, way, texts, rcode))
+        let rules = self.rules.as_ref()?;
+        rules.apply(self.asking, way).ok()?;
+        Some(Reversal::new(rules, way, texts, rcode))
     }
 }
 
@@ -65,8 +71,7 @@ impl Rewriting {
         self.waiting.capacity() * size_of::<Option<Original>>()
             + self.free.capacity() * size_of::<u32>()
             + self.way.reserved()
-            + self.written.len()
-            + self.renamed.len()
+            + self.buffers.iter().map(|buffer| buffer.len()).sum::<usize>()
     }
 
     /// Keeps the question of a client who waits.
@@ -107,12 +112,19 @@ impl Rewriting {
         self.original(shown).map(|original| &original.asking)
     }
 
-    fn make_room(&mut self) {
-        for buffer in [&mut self.written, &mut self.renamed] {
-            if buffer.is_empty() {
-                *buffer = vec![0; STREAM_MESSAGE_MAX].into();
-            }
-        }
+    /// The parked query that gets the reply in place of a client.
+    pub(super) fn asker(&self, shown: Shown) -> Option<Asker> {
+        self.original(shown)?.asker
+    }
+
+    /// A buffer for the longest message, to be given back.
+    pub(super) fn borrow_buffer(&mut self) -> Box<[u8]> {
+        self.buffers.pop().unwrap_or_else(|| vec![0; STREAM_MESSAGE_MAX].into())
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn give_back(&mut self, buffer: Box<[u8]>) {
+        self.buffers.push(buffer);
     }
 }
 
@@ -121,7 +133,6 @@ impl Forwarder {
     pub(super) fn serve_rewritten(
         &mut self,
         now: Moment,
-        client: &Client,
         query: &mut Query<'_>,
         name: &Folded,
         (scope, rules): (Scope<'_>, &Arc<Rules>),
@@ -130,20 +141,21 @@ impl Forwarder {
         let Question { kind: rtype, class, .. } = query.question;
         let asking = Asking { name: WireName::new(query.name()), rtype, class };
         match rules.apply(asking, &mut self.rewriting.way) {
-            Ok(false) => return self.serve_on(now, client, query, name, scope, out),
+            Ok(false) => return self.serve_on(now, query, name, scope, out),
             Ok(true) => {}
             Err(_) => return Course::Failed(Rcode::ServFail, Reason::NotRewritten, scope.block),
         }
         let mut head = [0; HEADER_LEN + NAME_LEN_MAX + 4];
         let mut rewritten = query.with_question(&self.rewriting.way.now, &mut head);
         let renamed = Folded::new(rewritten.name());
-        let original = Original { block: scope.block, asking, rules: rules.clone() };
-        self.rewriting.make_room();
-        let mut written = std::mem::take(&mut self.rewriting.written);
+        let (block, rules) = (scope.block, Some(rules.clone()));
+        let asker = scope.original.and_then(|original| original.asker);
+        let original = Original { block, asking, rules, asker };
+        let mut written = self.rewriting.borrow_buffer();
         let scope = Scope { original: Some(&original), ..scope };
-        let course = self.serve_on(now, client, &mut rewritten, &renamed, scope, &mut written);
-        let course = self.course_as_asked(query, client, &original, course, &written, out);
-        self.rewriting.written = written;
+        let course = self.serve_on(now, &mut rewritten, &renamed, scope, &mut written);
+        let course = self.course_as_asked(query, scope.client, &original, course, &written, out);
+        self.rewriting.give_back(written);
         course
     }
 
@@ -200,8 +212,12 @@ impl Forwarder {
         let Some(original) = self.rewriting.original(shown).cloned() else {
             return write(self, out);
         };
-        self.rewriting.make_room();
-        let mut written = std::mem::take(&mut self.rewriting.written);
+        if original.rules.is_none() {
+            let (len, rcode) = write(self, out);
+            spell(out, &original.asking.name);
+            return (len, rcode);
+        }
+        let mut written = self.rewriting.borrow_buffer();
         let (len, _) = write(self, &mut written);
         let mut room = [0; NAME_LEN_MAX + 4];
         let question = original.asking.write(&mut room);
@@ -211,28 +227,30 @@ impl Forwarder {
         };
         let to = ReplyTo { asked: &asked, question, limit: limit(&client, &asked), finish };
         let put = put_back(&mut self.rewriting, &original, &written[..len], &to, out);
-        self.rewriting.written = written;
+        self.rewriting.give_back(written);
         put
     }
 }
 
 /// Writes the reply `written` to the question that was sent as a reply to the one that was asked.
 /// Returns its length and its response code, of 12 bits.
-fn put_back(
+pub(super) fn put_back(
     rewriting: &mut Rewriting,
     original: &Original,
     written: &[u8],
     to: &ReplyTo<'_>,
     out: &mut [u8],
 ) -> (usize, u16) {
-    let Rewriting { way, renamed, texts, .. } = rewriting;
+    let mut renamed = rewriting.borrow_buffer();
+    let Rewriting { way, texts, .. } = rewriting;
     let put = Response::parse(written).and_then(|response| {
         let mut reversal = original.reversal(way, texts, response.rcode())?;
-        let len = rename::rewrite(written, &response, to.question, &mut reversal, renamed)?;
+        let len = rename::rewrite(written, &response, to.question, &mut reversal, &mut renamed)?;
         let response = Response::parse(&renamed[..len])?;
         let rcode = rcode_for(&response, to.asked);
         Some((write_answer(out, &renamed[..len], &response, to), rcode))
     });
+    rewriting.give_back(renamed);
     // Only a name in RDATA that is broken leads here.
     put.unwrap_or_else(|| {
         let rcode = Rcode::ServFail;

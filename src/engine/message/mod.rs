@@ -10,6 +10,7 @@
 pub mod compose;
 mod cut;
 mod data;
+pub mod join;
 pub mod layout;
 pub mod query;
 pub mod rcode;

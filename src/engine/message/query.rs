@@ -13,7 +13,7 @@ use super::{
 use crate::engine::key::Way;
 
 /// The longest client-subnet option: code, length, family, two prefixes and an IPv6 address.
-const ECS_LEN_MAX: usize = 4 + 4 + 16;
+pub const SUBNET_LEN_MAX: usize = 4 + 4 + 16;
 /// An OPT record without options.
 pub const OPT_LEN: usize = 11;
 /// An option that asks a server how long an idle stream stays open: code and an empty value.
@@ -24,7 +24,7 @@ const OPTION_HEAD: usize = 4;
 const PADDED_QUERY: usize = 128;
 /// The longest query we send: header, question, OPT, client subnet, keepalive and padding.
 pub const UPSTREAM_LEN_MAX: usize = {
-    let plain = HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + ECS_LEN_MAX + ASK_KEEPALIVE.len();
+    let plain = HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + SUBNET_LEN_MAX + ASK_KEEPALIVE.len();
     (plain + OPTION_HEAD).next_multiple_of(PADDED_QUERY)
 };
 
@@ -169,6 +169,11 @@ impl<'a> Query<'a> {
         Ok(Self { packet, size, asked, question, subnet: extras.subnet })
     }
 
+    /// The header and the question, and what else the client sent if it was not changed.
+    pub fn packet(&self) -> &'a [u8] {
+        self.packet
+    }
+
     /// The packet's length.
     pub fn size(&self) -> u16 {
         self.size
@@ -179,14 +184,24 @@ impl<'a> Query<'a> {
     where
         'a: 'b,
     {
-        let name = asking.name.as_bytes();
-        let end = HEADER_LEN + name.len();
         head[..HEADER_LEN].copy_from_slice(&self.packet[..HEADER_LEN]);
-        head[HEADER_LEN..end].copy_from_slice(name);
-        put_u16(head, end, asking.rtype);
-        put_u16(head, end + 2, asking.class);
-        let question = Question { name_len: name.len(), kind: asking.rtype, class: asking.class };
-        Query { packet: &head[..end + 4], question, ..*self }
+        let question = put_question(head, asking);
+        Query { packet: &head[..question.end()], question, ..*self }
+    }
+
+    /// A query of our own, as a client would ask it whose OPT has this client-subnet option, if
+    /// that is not empty. The question is written into `head`.
+    pub fn of(asking: &Asking, asked: Asked, subnet: &'a [u8], head: &'a mut QueryHead) -> Self {
+        let words = [asked.id, asked.flags, 1, 0, 0, 0];
+        words.iter().enumerate().for_each(|(index, word)| put_u16(head, 2 * index, *word));
+        let question = put_question(head, asking);
+        let packet = &head[..question.end()];
+        Query { packet, size: packet.len() as u16, asked, question, subnet }
+    }
+
+    /// The client-subnet option as the client sent it; empty if it sent none.
+    pub fn subnet(&self) -> &'a [u8] {
+        self.subnet
     }
 
     /// The name's bytes as the client spelt them.
@@ -223,6 +238,16 @@ impl<'a> Query<'a> {
         }
         len
     }
+}
+
+/// Writes a question behind the header in `head`.
+fn put_question(head: &mut QueryHead, asking: &Asking) -> Question {
+    let name = asking.name.as_bytes();
+    let end = HEADER_LEN + name.len();
+    head[HEADER_LEN..end].copy_from_slice(name);
+    put_u16(head, end, asking.rtype);
+    put_u16(head, end + 2, asking.class);
+    Question { name_len: name.len(), kind: asking.rtype, class: asking.class }
 }
 
 /// Adds to the OPT what belongs to the way that the query goes. On streams the server is asked how
@@ -312,7 +337,7 @@ impl<'a> Extras<'a> {
         while place < record.end {
             let code = u16_at(packet, place)?;
             let end = place + 4 + usize::from(u16_at(packet, place + 2)?);
-            if end > record.end || (code == option::ECS && end - place > ECS_LEN_MAX) {
+            if end > record.end || (code == option::ECS && end - place > SUBNET_LEN_MAX) {
                 return None;
             }
             if code == option::ECS {

@@ -49,7 +49,7 @@ impl WireName {
 
     /// Reads the possibly compressed name at `start`. Returns it and the place behind it. `None`
     /// if it is too long, does not end, or a pointer does not point backwards.
-    fn read(packet: &[u8], start: usize) -> Option<(Self, usize)> {
+    pub(super) fn read(packet: &[u8], start: usize) -> Option<(Self, usize)> {
         let mut name = Self { bytes: [0; NAME_LEN_MAX], len: 0 };
         let (mut place, mut behind) = (start, None);
         loop {
@@ -137,10 +137,7 @@ pub fn rewrite(
     renaming: &mut impl Renaming,
     out: &mut [u8],
 ) -> Option<usize> {
-    let mut writer = Writer { out, end: HEADER_LEN, targets: [0; TARGETS_MAX], count: 0 };
-    let (name, words) = question.split_at(question.len().checked_sub(4)?);
-    writer.name(name, true)?;
-    writer.bytes(words)?;
+    let mut writer = Writer::new(out, question)?;
     let mut counts = [0_u16; 3];
     let mut truncated = false;
     let mut place = response.start;
@@ -148,11 +145,11 @@ pub fn rewrite(
         for _ in 0..response.counts[section] {
             let record = Record::parse(packet, place)?;
             place = record.end;
-            let begin = (writer.end, writer.count);
+            let begin = writer.mark();
             match writer.record(packet, &record, section, renaming) {
                 Ok(written) => *count += u16::from(written),
                 Err(Stopped::Full) => {
-                    (writer.end, writer.count) = begin;
+                    writer.back_to(begin);
                     truncated = true;
                     break 'sections;
                 }
@@ -174,35 +171,58 @@ pub fn rewrite(
 }
 
 /// The extended error that the response carries, code and length included.
-fn packet_error<'a>(packet: &'a [u8], response: &Response) -> &'a [u8] {
+pub(super) fn packet_error<'a>(packet: &'a [u8], response: &Response) -> &'a [u8] {
     let error = response.opt.and_then(|opt| opt.extended_error);
     error.map_or(&[], |(start, end)| &packet[start..end])
 }
 
 /// Why a record was not written.
-enum Stopped {
+pub(super) enum Stopped {
+    /// There is no room for it.
     Full,
+    /// A name in it is broken.
     Broken,
 }
 
 /// A message that is being written.
-struct Writer<'a> {
-    out: &'a mut [u8],
-    end: usize,
+pub(super) struct Writer<'a> {
+    pub(super) out: &'a mut [u8],
+    /// Behind what is written.
+    pub(super) end: usize,
     /// Where names begin that a pointer can point to.
     targets: [u16; TARGETS_MAX],
     count: usize,
 }
 
-impl Writer<'_> {
-    fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
+impl<'a> Writer<'a> {
+    /// A message of which the header is still to be written, behind it the question: name, type
+    /// and class. `None` if there is no room for it.
+    pub(super) fn new(out: &'a mut [u8], question: &[u8]) -> Option<Self> {
+        let mut writer = Self { out, end: HEADER_LEN, targets: [0; TARGETS_MAX], count: 0 };
+        let (name, words) = question.split_at(question.len().checked_sub(4)?);
+        writer.name(name, true)?;
+        writer.bytes(words)?;
+        Some(writer)
+    }
+
+    /// Where the next record begins, to come back to.
+    pub(super) fn mark(&self) -> (usize, usize) {
+        (self.end, self.count)
+    }
+
+    /// Takes back what was written since `mark`.
+    pub(super) fn back_to(&mut self, mark: (usize, usize)) {
+        (self.end, self.count) = mark;
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
         self.out.get_mut(self.end..self.end + bytes.len())?.copy_from_slice(bytes);
         self.end += bytes.len();
         Some(())
     }
 
     /// Writes a name, with a pointer to one that was written if it `may_point`.
-    fn name(&mut self, name: &[u8], may_point: bool) -> Option<()> {
+    pub(super) fn name(&mut self, name: &[u8], may_point: bool) -> Option<()> {
         let mut rest = name;
         while rest.len() > 1 {
             if may_point && let Some(target) = self.find(rest) {
@@ -226,7 +246,7 @@ impl Writer<'_> {
         self.targets[..self.count].iter().find(same).copied()
     }
 
-    fn record(
+    pub(super) fn record(
         &mut self,
         packet: &[u8],
         record: &Record,
@@ -288,7 +308,7 @@ impl Writer<'_> {
 
     /// Writes an OPT for the upper bits of `rcode` and the extended error `error`, if there is
     /// anything to say and room for it.
-    fn opt(&mut self, rcode: u16, error: &[u8]) -> Option<()> {
+    pub(super) fn opt(&mut self, rcode: u16, error: &[u8]) -> Option<()> {
         if rcode <= flags::RCODE && error.is_empty() {
             return None;
         }

@@ -46,7 +46,8 @@
 //! own file; and one in `tests/engine/stages.rs` that shows it at work. A case of `stages.txt` that
 //! has the directive refused as not supported takes another one.
 //!
-//! A stage that needs more than its block's queries does that part elsewhere: time, upstreams or
+//! A stage that needs more than its block's queries does that part elsewhere: time, upstreams,
+//! answers to further queries ([`Step::Open`]) or
 //! memory of its own (`cache`, `loop`) in the forwarder, what puts replies back as they were asked
 //! for (`rewrite`) in the chain, data loaded while onward runs (`hosts`) in `loader`, counters of
 //! its own (`template`) in [`Stats`](crate::engine::stats::Stats) and a file of `admin/metrics`.
@@ -113,6 +114,9 @@ pub enum Step {
     Onward,
     /// A reply of so many bytes is written.
     Replied(usize),
+    /// The same, of which the end may be open: where its last alias leads is looked up for the
+    /// type that was asked for, and appended.
+    Open(usize),
     /// The client is to be told.
     Refused(Rcode, Option<ExtendedError>),
     /// There is no reply.

@@ -4,8 +4,9 @@
 //! name, which is run only if there is one to run. A record that does not depend on the query was
 //! read with the configuration and is copied; any other is rendered as text and read here, in
 //! memory of a fixed size. A record that cannot be rendered or read fails the query and is counted.
-//! A question for ANY meets templates of other types only where they have an answer or a response
-//! code to give: an empty reply would deny what exists.
+//! An alias in an answer to who asks for addresses is followed by the forwarder. A question for ANY
+//! meets templates of other types only where they have an answer or a response code to give: an
+//! empty reply would deny what exists.
 
 mod render;
 
@@ -292,7 +293,8 @@ impl One {
             pattern,
             groups: groups.as_deref(),
         };
-        let mut answer = Answer { name, class: question.class, query, rendered, wire };
+        let mut answer =
+            Answer { name, class: question.class, query, rendered, wire, has_alias: false };
         let [answers, authorities, additionals] = &self.sections;
         let positive = self.rcode == Rcode::NoError as u16 && !answers.is_empty();
         answer.write(&mut reply, Section::Answer, answers)?;
@@ -307,7 +309,10 @@ impl One {
             answer.write(&mut reply, Section::Additional, additionals)?;
             reply.keep_whole(&mark);
         }
-        Some(Step::Replied(reply.end_as(flags::AA, self.rcode)))
+        // Of what an alias leads to, clients who ask for addresses get those.
+        let is_open = positive && answer.has_alias && matches!(question.kind, kind::A | kind::AAAA);
+        let len = reply.end_as(flags::AA, self.rcode);
+        Some(if is_open { Step::Open(len) } else { Step::Replied(len) })
     }
 }
 
@@ -318,6 +323,8 @@ struct Answer<'a> {
     query: Query<'a>,
     rendered: &'a mut Vec<u8>,
     wire: &'a mut Vec<u8>,
+    /// An alias is among the answers.
+    has_alias: bool,
 }
 
 impl Answer<'_> {
@@ -339,6 +346,7 @@ impl Answer<'_> {
                     let asked = if self.class == kind::ANY { class::IN } else { self.class };
                     let class = fixed.class.unwrap_or(asked);
                     let (kind, ttl, data) = (fixed.kind, fixed.ttl, &[&*fixed.data]);
+                    self.has_alias |= section == Section::Answer && kind == kind::CNAME;
                     reply.record(section, &NewRecord { owner, kind, class, ttl, data });
                 }
                 Shape::Varies(pieces) => {
@@ -353,6 +361,7 @@ impl Answer<'_> {
                     let (owner, data) = self.wire.split_at(record.owner_len);
                     let owner = shortened(self.name, owner, &mut pointer);
                     let (kind, class, ttl) = (record.kind, record.class, record.ttl);
+                    self.has_alias |= section == Section::Answer && kind == kind::CNAME;
                     reply.record(section, &NewRecord { owner, kind, class, ttl, data: &[data] });
                 }
             }

@@ -1,0 +1,431 @@
+//! Queries that need the answer to another query before they can be answered.
+//!
+//! A stage that cannot answer by itself parks its query: the server asks itself for what is
+//! missing, under the client's identity and through the chain, the cache and the upstreams that a
+//! client's query for it would meet. A stage that has a reply with an open end asks for the rest
+//! of it ([`Errand::Alias`]).
+//!
+//! Where all answers are at hand nothing waits, and the reply leaves in the turn of its query.
+//! Otherwise the query stays in the [`Table`], and goes on at the end of the turn in which its
+//! answer has come. A query that was asked for another may itself be parked, [`DEPTH_MAX`] times,
+//! and a client's query has [`ASKS_MAX`] others asked for it: what exceeds that fails, so that
+//! aliases that lead in a circle end. All of it is over with the deadline of the client's query, or
+//! when its stream is closed; an answer that comes later finds nobody, and is in the cache.
+
+mod table;
+
+pub(super) use self::table::{Parked, Table};
+use super::Reply;
+use super::queries::{Course, Scope};
+use super::replies::{Written, limit};
+use super::rewriting::{Original, put_back};
+use super::{Forwarder, caching::Remembered};
+use crate::engine::errors::{Fault, Operation, Reason};
+use crate::engine::exchange::{Client, Dismissed, Waiter};
+use crate::engine::key::Key;
+use crate::engine::message::compose::write_error;
+use crate::engine::message::join;
+use crate::engine::message::query::{Asked, Edns, Query, SUBNET_LEN_MAX};
+use crate::engine::message::rename::{Asking, WireName};
+use crate::engine::message::reply::{Finish, ReplyTo, write_answer};
+use crate::engine::message::response::Response;
+use crate::engine::message::{
+    HEADER_LEN, NAME_LEN_MAX, Question, Rcode, UDP_PAYLOAD_MAX, flags, reply,
+};
+use crate::engine::stats::DropReason;
+use crate::engine::tally::Outcome;
+use crate::engine::zones::Folded;
+use crate::moment::Moment;
+
+/// Queries that may lead to one another, each asked for the one before.
+pub(super) const DEPTH_MAX: u32 = 8;
+/// Queries that are asked for one of a client's at most.
+pub(super) const ASKS_MAX: u32 = 32;
+
+/// A parked query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ParkedKey(Key);
+
+/// The parked query that another one is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asker {
+    pub(super) key: ParkedKey,
+    /// The other one is the parked query itself, on its way behind the stage that parked it.
+    pub(super) is_own: bool,
+}
+
+/// What a query is parked for.
+#[derive(Clone)]
+pub(super) enum Errand {
+    /// Its reply ends with an alias, and what that leads to is missing.
+    Alias,
+}
+
+impl Forwarder {
+    /// Completes the stage's reply of `len` bytes in `out`, which may end with an alias.
+    pub(super) fn follow(
+        &mut self,
+        now: Moment,
+        query: &Query<'_>,
+        scope: Scope<'_>,
+        len: usize,
+        out: &mut [u8],
+    ) -> Course {
+        let Some(target) = join::open_alias(&out[..len]) else { return Course::Replied(len) };
+        let Some(key) = self.park(now, query, scope, Errand::Alias) else {
+            return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
+        };
+        self.parked.keep_head(key, &out[..len]);
+        let Question { kind: rtype, class, .. } = query.question;
+        let course = self.ask(now, key, &Asking { name: target, rtype, class }, out);
+        self.go_on_at_once(key, course, out)
+    }
+
+    /// Parks a query. `None`: there are as many as may be.
+    fn park(
+        &mut self,
+        now: Moment,
+        query: &Query<'_>,
+        scope: Scope<'_>,
+        errand: Errand,
+    ) -> Option<ParkedKey> {
+        let Scope { client, block, home, original } = scope;
+        let Question { kind: rtype, class, .. } = query.question;
+        let mut subnet = [0; SUBNET_LEN_MAX];
+        subnet[..query.subnet().len()].copy_from_slice(query.subnet());
+        let asker = original.and_then(|original| original.asker);
+        let before = asker.and_then(|asker| Some((asker, self.parked.get(asker.key)?)));
+        let (depth, until) = match before {
+            None => (0, now.plus(self.chains[block].settings.budget)),
+            Some((asker, before)) => (before.depth + u32::from(!asker.is_own), before.until),
+        };
+        let parked = Parked {
+            client: *client,
+            asked: query.asked,
+            subnet: (subnet, query.subnet().len()),
+            asking: Asking { name: WireName::new(query.name()), rtype, class },
+            size: query.size(),
+            since: now,
+            until,
+            home,
+            original: original.cloned(),
+            errand,
+            depth,
+            asks: 0,
+        };
+        let key = self.parked.open(parked);
+        match key {
+            Some(_) => self.stats.parked.queries += 1,
+            None => self.stats.parked.full += 1,
+        }
+        key
+    }
+
+    /// Goes on with a query that was parked in this turn: `course` is what became of the query that
+    /// it waits for.
+    fn go_on_at_once(&mut self, key: ParkedKey, course: Course, out: &mut [u8]) -> Course {
+        let course = match course {
+            Course::Replied(len) => Course::Replied(self.go_on(key, len, out)),
+            course => course,
+        };
+        if !matches!(course, Course::Waits) {
+            self.parked.close(key);
+        }
+        course
+    }
+
+    /// Writes the reply to a parked query whose answer is in `out`, `len` bytes.
+    fn go_on(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> usize {
+        let Some(parked) = self.parked.get(key) else { return len };
+        let mut room = [0; NAME_LEN_MAX + 4];
+        let question = parked.asking.write(&mut room);
+        let mut joined = self.rewriting.borrow_buffer();
+        let written = match &parked.errand {
+            Errand::Alias => join::join(self.parked.head(key), &out[..len], question, &mut joined),
+        };
+        let len = self.write_joined(key, question, written.map(|len| &joined[..len]), out);
+        self.rewriting.give_back(joined);
+        len
+    }
+
+    /// Writes the message `joined` as the reply to a parked query into `out`; `None`: it could not
+    /// be put together.
+    fn write_joined(
+        &self,
+        key: ParkedKey,
+        question: &[u8],
+        joined: Option<&[u8]>,
+        out: &mut [u8],
+    ) -> usize {
+        let Some(parked) = self.parked.get(key) else { return 0 };
+        let finish = self.finish_at(parked.home.block());
+        let (asked, limit) = (&parked.asked, limit(&parked.client, &parked.asked));
+        match joined.and_then(|joined| Some((joined, Response::parse(joined)?))) {
+            Some((joined, response)) => {
+                write_answer(out, joined, &response, &ReplyTo { asked, question, limit, finish })
+            }
+            None => write_error(out, asked, question, Rcode::ServFail, None, finish),
+        }
+    }
+
+    fn finish_at(&self, block: Option<usize>) -> Finish<'_> {
+        block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own())
+    }
+
+    /// Has the server ask itself, for a parked query. The answer is written into `out` if it is at
+    /// hand.
+    fn ask(&mut self, now: Moment, key: ParkedKey, asking: &Asking, out: &mut [u8]) -> Course {
+        let asked_more = self.may_ask(now, key);
+        let Some(parked) = self.parked.get_mut(key) else { return Course::Dropped };
+        let carried = flags::RD | flags::AD | flags::CD;
+        let dnssec_ok = parked.asked.edns.is_some_and(|edns| edns.dnssec_ok);
+        let edns = Edns {
+            udp_size: UDP_PAYLOAD_MAX as u16,
+            dnssec_ok,
+            keepalive: false,
+            nsid: false,
+            padding: false,
+        };
+        let asked = Asked { id: 0, flags: parked.asked.flags & carried, edns: Some(edns) };
+        let (client, (subnet, subnet_len)) = (parked.client, parked.subnet);
+        let mut head = [0; HEADER_LEN + NAME_LEN_MAX + 4];
+        let mut query = Query::of(asking, asked, &subnet[..subnet_len], &mut head);
+        let question = query.question_bytes();
+        if !asked_more {
+            let finish = Finish::PLAIN;
+            let len = write_error(out, &asked, question, Rcode::ServFail, None, finish);
+            return Course::Replied(len);
+        }
+        let name = Folded::new(query.name());
+        let home = self.routes.home(client.listener, &name, asking.rtype, asking.class);
+        self.tally_query(&client, &query, home.site);
+        let Some(block) = home.block() else {
+            let finish = Finish::PLAIN;
+            let len = write_error(out, &asked, question, Rcode::Refused, None, finish);
+            self.tally_sub(now, home.site, &client, &out[..len], now);
+            return Course::Replied(len);
+        };
+        let (kind, class) = (query.question.kind, query.question.class);
+        let asked_for = Question { name_len: query.question.name_len, kind, class };
+        let what = (&asked, &asked_for);
+        let packet = query.packet();
+        self.journal_arrival(now, block, &client, packet, what);
+        let asker = Some(Asker { key, is_own: false });
+        let original = Original { block, asking: *asking, rules: None, asker };
+        let scope = Scope { client: &client, block, home, original: Some(&original) };
+        let course = self.serve_in(now, &mut query, &name, scope, out);
+        if matches!(course, Course::Waits) {
+            return course;
+        }
+        // What is dropped is refused to a query that waits for it, and so is what nobody has.
+        let is_nowhere = matches!(course, Course::Refused(Rcode::ServFail, ..));
+        let len = match self.write_course(&query, course, out) {
+            Some((len, _)) if !is_nowhere => len,
+            _ => {
+                let (question, finish) = (query.question_bytes(), Finish::PLAIN);
+                write_error(out, &asked, question, Rcode::Refused, None, finish)
+            }
+        };
+        self.tally_sub(now, home.site, &client, &out[..len], now);
+        self.journal_end(now, Some(block), &client, packet, what, Some(&out[..len]));
+        Course::Replied(len)
+    }
+
+    /// Counts that another query is asked for a parked one. Returns false if that may not be.
+    fn may_ask(&mut self, now: Moment, key: ParkedKey) -> bool {
+        let depth = self.parked.get(key).map_or(0, |parked| parked.depth);
+        let root = self.parked.root(key);
+        let Some(root) = root.and_then(|root| self.parked.get_mut(root)) else { return false };
+        if root.until <= now {
+            return false;
+        }
+        if depth >= DEPTH_MAX {
+            self.stats.parked.too_deep += 1;
+            return false;
+        }
+        if root.asks >= ASKS_MAX {
+            self.stats.parked.too_many += 1;
+            return false;
+        }
+        root.asks += 1;
+        self.stats.parked.asked += 1;
+        true
+    }
+
+    /// Takes the waiters of a settled exchange that are parked queries: what they waited for has
+    /// come.
+    pub(super) fn wake_waiters(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        (packet, response): (&[u8], &Response),
+        remembered: Option<Remembered>,
+    ) {
+        let rewriting = &self.rewriting;
+        let taken =
+            self.exchanges.take_waiters(slot, |waiter| rewriting.asker(waiter.shown).is_some());
+        if taken.is_empty() {
+            return;
+        }
+        let mut out = self.rewriting.borrow_buffer();
+        for waiter in taken {
+            let (len, rcode) =
+                self.write_response(slot, waiter, packet, response, remembered, &mut out);
+            let written = Written { bytes: &out[..len], rcode };
+            self.wake(now, slot, waiter, written);
+        }
+        self.rewriting.give_back(out);
+    }
+
+    /// The answer that the parked query behind `waiter` waits for is written. Returns false if the
+    /// waiter is no parked query.
+    pub(super) fn wake(
+        &mut self,
+        now: Moment,
+        slot: u32,
+        waiter: Dismissed,
+        written: Written<'_>,
+    ) -> bool {
+        let &Waiter { client, since, site, shown, .. } = self.exchanges.dismissed(waiter);
+        let Some(asker) = self.rewriting.asker(shown) else { return false };
+        if !asker.is_own {
+            self.journal_waiter(now, slot, waiter, Some(written));
+            self.tally_sub(now, site, &client, written.bytes, since);
+        }
+        let stanza = self.exchanges.first_stanza(slot);
+        self.routes.stanza(stanza).under_way -= 1;
+        self.rewriting.forget(shown);
+        self.parked.arrive(now, asker.key, written.bytes);
+        true
+    }
+
+    /// The next reply to a client whose query was parked. `out` is as for
+    /// [`Forwarder::next_reply`], for a client on a stream.
+    pub(super) fn next_woken(&mut self, out: &mut [u8]) -> Option<Reply> {
+        while let Some((key, at)) = self.parked.next_woken() {
+            if let Some(reply) = self.resume(at, key, out) {
+                return Some(reply);
+            }
+        }
+        None
+    }
+
+    /// Goes on with a parked query whose answer has come, or whose time is over.
+    fn resume(&mut self, now: Moment, key: ParkedKey, out: &mut [u8]) -> Option<Reply> {
+        let root = self.parked.root(key).and_then(|root| self.parked.get(root));
+        let Some(Parked { client, .. }) = root else {
+            // The query that it was asked for has ended.
+            self.parked.close(key);
+            return None;
+        };
+        if client.stream.is_some_and(|stream| !self.clients.is_open(stream)) {
+            self.cancel(now, key);
+            return None;
+        }
+        let mut key = key;
+        let mut len = match self.parked.take_arrived(key, out) {
+            Some(len) => len,
+            None => return self.give_up(now, key, out),
+        };
+        loop {
+            len = self.go_on(key, len, out);
+            let done = self.parked.close(key)?;
+            len = self.put_back_parked(&done, len, out);
+            let Some(asker) = done.asker() else {
+                return Some(self.reply_parked(now, &done, &out[..len]));
+            };
+            if !asker.is_own {
+                self.tally_sub(now, done.home.site, &done.client, &out[..len], done.since);
+                self.journal_parked(now, &done, Some(&out[..len]));
+            }
+            key = asker.key;
+        }
+    }
+
+    /// Puts the reply of `len` bytes in `out` back under the question that rules of `rewrite`
+    /// changed, if they did.
+    fn put_back_parked(&mut self, done: &Parked, len: usize, out: &mut [u8]) -> usize {
+        let Some(original) = done.original.as_ref().filter(|original| original.rules.is_some())
+        else {
+            return len;
+        };
+        let mut room = [0; NAME_LEN_MAX + 4];
+        let question = original.asking.write(&mut room);
+        let finish = match done.home.block() {
+            Some(block) => self.chains[block].finish_own(),
+            None => Finish::PLAIN,
+        };
+        let limit = limit(&done.client, &done.asked);
+        let to = ReplyTo { asked: &done.asked, question, limit, finish };
+        let mut written = self.rewriting.borrow_buffer();
+        written[..len].copy_from_slice(&out[..len]);
+        let (len, _) = put_back(&mut self.rewriting, original, &written[..len], &to, out);
+        self.rewriting.give_back(written);
+        len
+    }
+
+    /// The time of a client's query is over, and what it waits for has not come.
+    fn give_up(&mut self, now: Moment, key: ParkedKey, out: &mut [u8]) -> Option<Reply> {
+        let done = self.parked.close(key)?;
+        let mut room = [0; NAME_LEN_MAX + 4];
+        let asking = done.first_asking();
+        let question = asking.write(&mut room);
+        let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
+        let finish = self.finish_at(done.home.block());
+        let rcode = Rcode::ServFail;
+        let len = write_error(out, &done.asked, question, rcode, reason.extended(), finish);
+        if let Some(block) = done.home.block() {
+            self.log_asking(asking, block, rcode, reason);
+        }
+        Some(self.reply_parked(now, &done, &out[..len]))
+    }
+
+    /// The client of a parked query is gone, and all that led from its query to `key` ends.
+    fn cancel(&mut self, now: Moment, key: ParkedKey) {
+        let mut next = Some(key);
+        while let Some(done) = next.and_then(|key| self.parked.close(key)) {
+            next = done.asker().map(|asker| asker.key);
+            if next.is_none() {
+                self.journal_parked(now, &done, None);
+                self.stats.drop(DropReason::ReplyNotSent);
+            }
+        }
+    }
+
+    /// The books of the reply to a client whose query was parked.
+    fn reply_parked(&mut self, now: Moment, done: &Parked, bytes: &[u8]) -> Reply {
+        let Parked { client, since, home, .. } = done;
+        let rcode = reply::rcode(bytes);
+        self.count_reply(rcode);
+        self.journal_parked(now, done, Some(bytes));
+        let (transport, took, len) = (client.transport(), now.since(*since), bytes.len());
+        let answered = rcode != Rcode::ServFail as u16;
+        self.count_outcome(home.site, &Outcome { transport, took, rcode, len, answered });
+        if !answered {
+            let name = Folded::new(done.first_asking().name.as_bytes());
+            self.watch.failed(now, name.as_bytes());
+        }
+        if let Some(stream) = client.stream {
+            self.clients.answered(stream);
+        }
+        Reply { client: *client, len }
+    }
+
+    /// Counts the answer to a query that was asked for a parked one, where that was served.
+    fn tally_sub(&mut self, now: Moment, site: u32, client: &Client, reply: &[u8], since: Moment) {
+        let rcode = reply::rcode(reply);
+        let (transport, took) = (client.transport(), now.since(since));
+        let (len, answered) = (reply.len(), rcode != Rcode::ServFail as u16);
+        self.tallies.end(site, &Outcome { transport, took, rcode, len, answered });
+    }
+
+    /// Finds for every parked query where its client's question belongs now.
+    pub(super) fn rehome_parked(&mut self) {
+        let routes = &self.routes;
+        for parked in self.parked.all_mut() {
+            let Asking { name, rtype, class } = parked.first_asking();
+            let name = Folded::new(name.as_bytes());
+            parked.home = routes.home(parked.client.listener, &name, *rtype, *class);
+        }
+    }
+}

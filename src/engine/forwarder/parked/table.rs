@@ -1,0 +1,281 @@
+//! The table of parked queries.
+//!
+//! A slab whose keys carry generations, so that an answer for a query that has ended meanwhile
+//! finds nobody. A query stands in the queue of deadlines if it is a client's own, and in the queue
+//! of those that go on at the end of the turn once its answer has come or its time is over. What
+//! the table holds is bounded by [`PARKED_MAX`]; buffers stay with their places and are used again.
+
+use super::{Asker, Errand, ParkedKey};
+use crate::engine::exchange::Client;
+use crate::engine::forwarder::rewriting::Original;
+use crate::engine::key::Key;
+use crate::engine::list::{Link, List};
+use crate::engine::message::query::{Asked, SUBNET_LEN_MAX};
+use crate::engine::message::rename::Asking;
+use crate::engine::routes::Home;
+use crate::moment::Moment;
+use std::time::Duration;
+
+/// Parked queries of one worker at most.
+pub(super) const PARKED_MAX: usize = 4_096;
+/// Bytes of a buffer that a vacant place keeps.
+const KEPT_MAX: usize = 4_096;
+
+/// A query that waits for the answer to another.
+pub(in crate::engine::forwarder) struct Parked {
+    /// The client whose query it is in the end.
+    pub(in crate::engine::forwarder) client: Client,
+    pub(in crate::engine::forwarder) asked: Asked,
+    /// The client-subnet option, and its length.
+    pub(super) subnet: ([u8; SUBNET_LEN_MAX], usize),
+    /// The question, as the stage saw it.
+    pub(super) asking: Asking,
+    /// The length of the client's packet.
+    pub(in crate::engine::forwarder) size: u16,
+    pub(in crate::engine::forwarder) since: Moment,
+    pub(super) until: Moment,
+    /// Where the client's question belongs.
+    pub(in crate::engine::forwarder) home: Home,
+    /// The question before rules of `rewrite` changed it, and who asked it.
+    pub(super) original: Option<Original>,
+    pub(super) errand: Errand,
+    /// Queries that led to this one, each asked for the one before.
+    pub(super) depth: u32,
+    /// Queries asked for it and for those that it led to; of a client's own query.
+    pub(super) asks: u32,
+}
+
+impl Parked {
+    /// The parked query that this one was asked for.
+    pub(super) fn asker(&self) -> Option<Asker> {
+        self.original.as_ref()?.asker
+    }
+
+    /// The question as it was before rules of `rewrite` changed it.
+    pub(in crate::engine::forwarder) fn first_asking(&self) -> &Asking {
+        self.original.as_ref().map_or(&self.asking, |original| &original.asking)
+    }
+}
+
+/// A place of the table.
+struct Place {
+    generation: u32,
+    parked: Option<Parked>,
+    /// The reply so far.
+    head: Vec<u8>,
+    /// The answer that has come and is still to be looked at.
+    arrived: Vec<u8>,
+    has_arrived: bool,
+    is_woken: bool,
+    /// In which of the queues by deadline it stands.
+    class: u32,
+    link: Link,
+}
+
+/// All parked queries of a worker.
+#[derive(Default)]
+pub(in crate::engine::forwarder) struct Table {
+    places: Vec<Place>,
+    free: Vec<u32>,
+    /// For each length of a client's patience in use, the clients' own queries that have it.
+    by_age: Vec<(Duration, List)>,
+    /// Queries to go on with, and since when.
+    woken: Vec<(ParkedKey, Moment)>,
+}
+
+impl Table {
+    /// Returns true if no query is parked.
+    #[inline]
+    pub(in crate::engine::forwarder) fn is_empty(&self) -> bool {
+        self.places.len() == self.free.len()
+    }
+
+    /// The bytes that are reserved.
+    pub(in crate::engine::forwarder) fn reserved(&self) -> usize {
+        let buffers = |place: &Place| place.head.capacity() + place.arrived.capacity();
+        self.places.capacity() * size_of::<Place>()
+            + self.places.iter().map(buffers).sum::<usize>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.woken.capacity() * size_of::<(ParkedKey, Moment)>()
+    }
+
+    /// Parks a query. `None`: there are as many as may be.
+    pub(super) fn open(&mut self, parked: Parked) -> Option<ParkedKey> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.places.len() < PARKED_MAX => {
+                self.places.push(Place::vacant());
+                self.places.len() as u32 - 1
+            }
+            None => return None,
+        };
+        let (is_own, patience) = (parked.asker().is_none(), parked.until.since(parked.since));
+        self.places[slot as usize].parked = Some(parked);
+        if is_own {
+            let class = self.class(patience);
+            self.places[slot as usize].class = class;
+            let queue = &mut self.by_age[class as usize].1;
+            queue.push_back(&mut self.places, slot, |place| &mut place.link);
+        }
+        let generation = self.places[slot as usize].generation;
+        Some(ParkedKey(Key { index: slot, generation }))
+    }
+
+    /// The query of `key`, unless it has ended.
+    pub(super) fn get(&self, key: ParkedKey) -> Option<&Parked> {
+        self.places[self.slot(key)?].parked.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, key: ParkedKey) -> Option<&mut Parked> {
+        let slot = self.slot(key)?;
+        self.places[slot].parked.as_mut()
+    }
+
+    /// The client's own query that led to `key`. `None`: it has ended.
+    pub(super) fn root(&self, key: ParkedKey) -> Option<ParkedKey> {
+        let mut key = key;
+        while let Some(asker) = self.get(key)?.asker() {
+            key = asker.key;
+        }
+        Some(key)
+    }
+
+    /// Ends a query.
+    pub(super) fn close(&mut self, key: ParkedKey) -> Option<Parked> {
+        let slot = self.slot(key)?;
+        let class = self.places[slot].class as usize;
+        if self.places[slot].link.is_on_list() {
+            let queue = &mut self.by_age[class].1;
+            queue.remove(&mut self.places, slot as u32, |place| &mut place.link);
+        }
+        let place = &mut self.places[slot];
+        place.generation = place.generation.wrapping_add(1);
+        (place.has_arrived, place.is_woken) = (false, false);
+        for buffer in [&mut place.head, &mut place.arrived] {
+            buffer.clear();
+            buffer.shrink_to(KEPT_MAX);
+        }
+        self.free.push(slot as u32);
+        place.parked.take()
+    }
+
+    /// Keeps the reply so far.
+    pub(super) fn keep_head(&mut self, key: ParkedKey, reply: &[u8]) {
+        if let Some(slot) = self.slot(key) {
+            let head = &mut self.places[slot].head;
+            head.clear();
+            head.extend_from_slice(reply);
+        }
+    }
+
+    /// The reply so far.
+    pub(super) fn head(&self, key: ParkedKey) -> &[u8] {
+        self.slot(key).map_or(&[], |slot| &self.places[slot].head)
+    }
+
+    /// The answer that `key` waits for has come. It goes on at the end of the turn.
+    pub(super) fn arrive(&mut self, now: Moment, key: ParkedKey, answer: &[u8]) {
+        let Some(slot) = self.slot(key) else { return };
+        let place = &mut self.places[slot];
+        debug_assert!(!place.has_arrived, "it waits for one answer at a time");
+        place.arrived.clear();
+        place.arrived.extend_from_slice(answer);
+        place.has_arrived = true;
+        self.wake(now, key);
+    }
+
+    /// Moves the answer that has come into `out` and returns its length; `None`: there is none.
+    pub(super) fn take_arrived(&mut self, key: ParkedKey, out: &mut [u8]) -> Option<usize> {
+        let slot = self.slot(key)?;
+        let Place { arrived, has_arrived, .. } = &mut self.places[slot];
+        std::mem::take(has_arrived).then(|| {
+            out[..arrived.len()].copy_from_slice(arrived);
+            arrived.len()
+        })
+    }
+
+    /// Clients' own queries whose time is over go on at the end of the turn.
+    pub(in crate::engine::forwarder) fn wake_overdue(&mut self, now: Moment) {
+        for class in 0..self.by_age.len() {
+            while let Some(slot) = self.by_age[class].1.front() {
+                let place = &self.places[slot as usize];
+                if place.parked.as_ref().is_some_and(|parked| parked.until > now) {
+                    break;
+                }
+                let key = ParkedKey(Key { index: slot, generation: place.generation });
+                let queue = &mut self.by_age[class].1;
+                queue.remove(&mut self.places, slot, |place| &mut place.link);
+                self.wake(now, key);
+            }
+        }
+    }
+
+    /// The earliest deadline of all.
+    pub(in crate::engine::forwarder) fn next_deadline(&self) -> Option<Moment> {
+        let fronts = self.by_age.iter().filter_map(|(_, queue)| queue.front());
+        let until = |slot: u32| Some(self.places[slot as usize].parked.as_ref()?.until);
+        fronts.filter_map(until).min()
+    }
+
+    /// Returns true if queries are to go on.
+    pub(in crate::engine::forwarder) fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// The next query to go on with, and since when.
+    pub(super) fn next_woken(&mut self) -> Option<(ParkedKey, Moment)> {
+        let (key, at) = self.woken.pop()?;
+        if let Some(slot) = self.slot(key) {
+            self.places[slot].is_woken = false;
+        }
+        Some((key, at))
+    }
+
+    /// The client's own queries, to be counted anew where their questions belong now.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Parked> {
+        self.places.iter_mut().filter_map(|place| place.parked.as_mut())
+    }
+
+    fn wake(&mut self, now: Moment, key: ParkedKey) {
+        if let Some(slot) = self.slot(key)
+            && !std::mem::replace(&mut self.places[slot].is_woken, true)
+        {
+            self.woken.push((key, now));
+        }
+    }
+
+    /// The queue of those with this patience. There are as many as server blocks have different
+    /// ones, and one that nobody stands in is given to another.
+    fn class(&mut self, patience: Duration) -> u32 {
+        let queues = &mut self.by_age;
+        let known = queues.iter().position(|(known, _)| *known == patience);
+        let empty = || queues.iter().position(|(_, queue)| queue.is_empty());
+        let class = known.or_else(empty).unwrap_or(queues.len());
+        if class == queues.len() {
+            queues.push((patience, List::default()));
+        }
+        queues[class].0 = patience;
+        class as u32
+    }
+
+    fn slot(&self, key: ParkedKey) -> Option<usize> {
+        let place = self.places.get(key.0.index as usize)?;
+        let is_same = place.parked.is_some() && place.generation == key.0.generation;
+        is_same.then_some(key.0.index as usize)
+    }
+}
+
+impl Place {
+    fn vacant() -> Self {
+        Self {
+            generation: 0,
+            parked: None,
+            head: Vec::new(),
+            arrived: Vec::new(),
+            has_arrived: false,
+            is_woken: false,
+            class: 0,
+            link: Link::OFF,
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! A reply that is put together from several.
+//!
+//! A client asked for a name, the reply so far ends with an alias, and another query found out what
+//! the alias leads to: [`join`] writes one message of both. [`retarget`] cuts a reply behind an
+//! alias that leads elsewhere from now on. [`Joiner`] is what they and others write with: records
+//! of any message, in the order of the sections, compressed anew, as if an upstream had sent them.
+
+use super::rename::{Renaming, Stopped, WireName, Writer, packet_error};
+use super::reply::write_head;
+use super::response::Response;
+use super::{HEADER_LEN, Question, Rcode, Record, flags, kind, put_u16, put_u32};
+
+/// Aliases of one reply that are followed at most.
+const ALIASES_MAX: usize = 16;
+
+/// Records as they are.
+struct Unchanged;
+
+impl Renaming for Unchanged {
+    fn owner(&mut self, _: &mut WireName) {}
+
+    fn value(&mut self, _: &mut WireName) {}
+
+    fn ttl(&self, ttl: u32) -> u32 {
+        ttl
+    }
+
+    fn rcode(&self, rcode: u16) -> u16 {
+        rcode
+    }
+
+    fn keeps(&self, _: usize, _: u16, _: &[u8]) -> bool {
+        true
+    }
+
+    fn class(&self, class: u16) -> u16 {
+        class
+    }
+}
+
+/// A message that is put together from records of others.
+pub struct Joiner<'a> {
+    writer: Writer<'a>,
+    counts: [u16; 3],
+    full: bool,
+}
+
+impl<'a> Joiner<'a> {
+    /// A message with this question: name, type and class as they stand in a message. `None` if
+    /// `out` has no room for it.
+    pub fn new(out: &'a mut [u8], question: &[u8]) -> Option<Self> {
+        Some(Self { writer: Writer::new(out, question)?, counts: [0; 3], full: false })
+    }
+
+    /// Appends `record` of `packet` to the section with this number (0: answer, 1: authority,
+    /// 2: additional); sections come in their order. `None` if a name in it is broken.
+    pub fn copy(&mut self, section: usize, packet: &[u8], record: &Record) -> Option<()> {
+        if self.full {
+            return Some(());
+        }
+        let mark = self.writer.mark();
+        match self.writer.record(packet, record, section, &mut Unchanged) {
+            Ok(_) => self.counts[section] += 1,
+            Err(Stopped::Full) => {
+                self.writer.back_to(mark);
+                self.full = true;
+            }
+            Err(Stopped::Broken) => return None,
+        }
+        Some(())
+    }
+
+    /// Appends all records of a section of `response`, found in `packet`, that are `wanted`.
+    /// `None` if a name in one is broken.
+    pub fn copy_all(
+        &mut self,
+        section: usize,
+        packet: &[u8],
+        response: &Response,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Option<()> {
+        let records = records(packet, response).filter(|(of, _)| *of == section);
+        for (_, record) in records.filter(|(_, record)| wanted(record)) {
+            self.copy(section, packet, &record)?;
+        }
+        Some(())
+    }
+
+    /// Appends a record of class IN to the answer section: its owner, type and TTL, and its data,
+    /// which have no names.
+    pub fn answer(&mut self, owner: &WireName, rtype: u16, ttl: u32, data: &[u8]) {
+        self.own(owner, rtype, ttl, |writer| writer.bytes(data));
+    }
+
+    /// Appends a CNAME record of class IN to the answer section.
+    pub fn alias(&mut self, owner: &WireName, ttl: u32, target: &WireName) {
+        self.own(owner, kind::CNAME, ttl, |writer| writer.name(target.as_bytes(), true));
+    }
+
+    fn own(
+        &mut self,
+        owner: &WireName,
+        rtype: u16,
+        ttl: u32,
+        data: impl FnOnce(&mut Writer<'a>) -> Option<()>,
+    ) {
+        if self.full {
+            return;
+        }
+        let mark = self.writer.mark();
+        let mut fixed = [0; 10];
+        put_u16(&mut fixed, 0, rtype);
+        put_u16(&mut fixed, 2, super::class::IN);
+        put_u32(&mut fixed, 4, ttl);
+        let head = self.writer.name(owner.as_bytes(), true);
+        let head = head.and_then(|()| self.writer.bytes(&fixed));
+        let begin = self.writer.end;
+        match head.and_then(|()| data(&mut self.writer)) {
+            Some(()) => {
+                let len = (self.writer.end - begin) as u16;
+                put_u16(self.writer.out, begin - 2, len);
+                self.counts[0] += 1;
+            }
+            None => {
+                self.writer.back_to(mark);
+                self.full = true;
+            }
+        }
+    }
+
+    /// Completes the message, with these flags, a response code of 12 bits and an extended error,
+    /// code and length included. Returns its length. TC is set if a record did not fit.
+    pub fn end(mut self, bits: u16, rcode: u16, error: &[u8]) -> usize {
+        let has_opt = self.writer.opt(rcode, error).is_some();
+        let cut = if self.full { flags::TC } else { 0 };
+        let word = flags::QR | bits & !flags::RCODE | cut | rcode & flags::RCODE;
+        let [answers, authorities, additionals] = self.counts;
+        let additionals = additionals + u16::from(has_opt);
+        write_head(self.writer.out, [0, word, 1, answers, authorities, additionals]);
+        self.writer.end
+    }
+}
+
+/// The records of `response`, found in `packet`, each with the number of its section.
+pub fn records(packet: &[u8], response: &Response) -> impl Iterator<Item = (usize, Record)> {
+    let [answers, authorities, additionals] = response.counts.map(usize::from);
+    let mut place = response.start;
+    (0..answers + authorities + additionals).map_while(move |number| {
+        let record = Record::parse(packet, place)?;
+        place = record.end;
+        let behind_answers = usize::from(number >= answers);
+        let section = behind_answers + usize::from(number >= answers + authorities);
+        Some((section, record))
+    })
+}
+
+/// An alias in an answer section.
+pub struct Alias {
+    /// The number of its record among those of the section.
+    pub place: usize,
+    /// Where it leads.
+    pub target: WireName,
+}
+
+/// The owner name of a record.
+pub fn owner(packet: &[u8], record: &Record) -> Option<WireName> {
+    Some(WireName::read(packet, record.start)?.0)
+}
+
+/// The aliases from the name in the question on, in their order, [`ALIASES_MAX`] at most.
+pub fn aliases(packet: &[u8], response: &Response) -> Vec<Alias> {
+    let mut found: Vec<Alias> = Vec::new();
+    let Some(question) = Question::parse(packet) else { return found };
+    let mut name = WireName::new(question.name(packet));
+    while found.len() < ALIASES_MAX {
+        let answers = records(packet, response).take_while(|(section, _)| *section == 0);
+        let next = answers.enumerate().find_map(|(place, (_, record))| {
+            let leads = record.kind == kind::CNAME
+                && found.iter().all(|alias| alias.place != place)
+                && is_at(packet, record.start, &name);
+            let target = leads.then(|| WireName::read(packet, record.data))??;
+            Some(Alias { place, target: target.0 })
+        });
+        let Some(alias) = next else { break };
+        name = alias.target;
+        found.push(alias);
+    }
+    found
+}
+
+/// Returns true if the name at `place` is `name`, regardless of letter case.
+pub fn is_at(packet: &[u8], place: usize, name: &WireName) -> bool {
+    WireName::read(packet, place)
+        .is_some_and(|(found, _)| found.as_bytes().eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// The alias at the end of a positive reply, if the reply says nothing of where it leads. What is
+/// truncated does not count: its client asks again.
+pub fn open_alias(packet: &[u8]) -> Option<WireName> {
+    let response = Response::parse(packet)?;
+    if response.rcode() != Rcode::NoError as u16 || response.flags & flags::TC != 0 {
+        return None;
+    }
+    let last = aliases(packet, &response).pop()?;
+    let answers = records(packet, &response).take_while(|(section, _)| *section == 0);
+    let mut behind = answers.filter(|(_, record)| is_at(packet, record.start, &last.target));
+    behind.next().is_none().then_some(last.target)
+}
+
+/// Writes the reply `head` up to its alias with the number `place`, which leads to `target`, into
+/// `out`. The other sections stay. `None` if a name is broken.
+pub fn retarget(
+    head: &[u8],
+    place: usize,
+    target: &WireName,
+    question: &[u8],
+    out: &mut [u8],
+) -> Option<usize> {
+    let response = Response::parse(head)?;
+    let chain = aliases(head, &response);
+    let end = chain.iter().position(|alias| alias.place == place)?;
+    let mut joiner = Joiner::new(out, question)?;
+    for (number, alias) in chain[..=end].iter().enumerate() {
+        let record = records(head, &response).nth(alias.place)?.1;
+        if number < end {
+            joiner.copy(0, head, &record)?;
+        } else {
+            let ttl = super::u32_at(head, record.fixed + 4)?;
+            joiner.alias(&owner(head, &record)?, ttl, target);
+        }
+    }
+    joiner.copy_all(1, head, &response, |_| true)?;
+    joiner.copy_all(2, head, &response, |_| true)?;
+    Some(joiner.end(response.flags, response.rcode(), packet_error(head, &response)))
+}
+
+/// Writes the reply `head`, which ends with an alias, and behind it what `tail` says of where the
+/// alias leads, into `out`. The response code is the target's (RFC 6604 §3). Where the target is
+/// refused, the alias is no secret, and is all that the client gets; where it fails, so does the
+/// reply. `None` if a name is broken.
+pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option<usize> {
+    let (first, second) = (Response::parse(head)?, Response::parse(tail)?);
+    let found = second.rcode();
+    let mut joiner = Joiner::new(out, question)?;
+    if found == Rcode::ServFail as u16 {
+        return Some(joiner.end(flags::RA, found, packet_error(tail, &second)));
+    }
+    joiner.copy_all(0, head, &first, |_| true)?;
+    let is_answer = found == Rcode::NoError as u16 || found == Rcode::NxDomain as u16;
+    if is_answer {
+        joiner.copy_all(0, tail, &second, |_| true)?;
+    }
+    joiner.copy_all(1, head, &first, |_| true)?;
+    if is_answer && first.counts[1] == 0 && denies(tail, &second) {
+        joiner.copy_all(1, tail, &second, |_| true)?;
+    }
+    joiner.copy_all(2, head, &first, |_| true)?;
+    let rcode = match found {
+        _ if is_answer => found,
+        _ if first.rcode() == Rcode::NxDomain as u16 => Rcode::NoError as u16,
+        _ => first.rcode(),
+    };
+    let error = match packet_error(head, &first) {
+        [] => packet_error(tail, &second),
+        error => error,
+    };
+    // What is authentic in one part only is not authentic.
+    let bits = first.flags & (second.flags | !flags::AD) | second.flags & flags::TC;
+    Some(joiner.end(bits, rcode, error))
+}
+
+/// Returns true if a reply has no answer: nothing of the type that was asked for.
+fn denies(packet: &[u8], response: &Response) -> bool {
+    let Some(question) = Question::parse(packet) else { return false };
+    let mut answers = records(packet, response).take_while(|(section, _)| *section == 0);
+    !answers.any(|(_, record)| record.kind == question.kind || question.kind == kind::ANY)
+}
+
+/// Has the question of `reply` spell its name as `name`, which differs in letter case at most.
+pub fn spell(reply: &mut [u8], name: &WireName) {
+    let name = name.as_bytes();
+    if let Some(written) = reply.get_mut(HEADER_LEN..HEADER_LEN + name.len())
+        && written.eq_ignore_ascii_case(name)
+    {
+        written.copy_from_slice(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Joiner, WireName, aliases, join, open_alias, records, retarget};
+    use crate::engine::message::response::Response;
+    use crate::engine::message::{Rcode, flags, kind};
+
+    const QUESTION: &[u8] = b"\x01a\x04test\x00\x00\x01\x00\x01";
+
+    fn name(text: &[u8]) -> WireName {
+        WireName::new(text)
+    }
+
+    /// A message with these aliases, and an address at the end if there is one.
+    fn message(
+        question: &[u8],
+        chain: &[(&[u8], &[u8])],
+        address: Option<&[u8]>,
+        rcode: u16,
+    ) -> Vec<u8> {
+        let mut out = [0; 512];
+        let mut joiner = Joiner::new(&mut out, question).unwrap();
+        for (owner, target) in chain {
+            joiner.alias(&name(owner), 60, &name(target));
+        }
+        if let Some(owner) = address {
+            joiner.answer(&name(owner), kind::A, 30, &[192, 0, 2, 1]);
+        }
+        let len = joiner.end(flags::RA, rcode, &[]);
+        out[..len].to_vec()
+    }
+
+    #[test]
+    fn an_alias_is_open_unless_the_reply_goes_on_behind_it() {
+        let (a, b, c): (&[u8], &[u8], &[u8]) = (b"\x01A\x04test\0", b"\x01b\0", b"\x01c\0");
+        let open = |chain: &[_], address| open_alias(&message(QUESTION, chain, address, 0));
+        assert!(open(&[], Some(a)).is_none());
+        assert_eq!(open(&[(a, b)], None).unwrap().as_bytes(), b);
+        assert_eq!(open(&[(b, c), (a, b)], None).unwrap().as_bytes(), c, "any order");
+        assert!(open(&[(a, b)], Some(b)).is_none());
+        assert!(open_alias(&message(QUESTION, &[(a, b)], None, 3)).is_none());
+        let circle = message(QUESTION, &[(a, b), (b, a)], None, 0);
+        assert_eq!(aliases(&circle, &Response::parse(&circle).unwrap()).len(), 2);
+    }
+
+    #[test]
+    fn a_reply_goes_on_with_what_its_alias_leads_to() {
+        let (a, b): (&[u8], &[u8]) = (b"\x01a\x04test\0", b"\x01b\0");
+        let head = message(QUESTION, &[(a, b)], None, 0);
+        let asked = b"\x01b\x00\x00\x01\x00\x01";
+        let joined = |tail: &[u8]| {
+            let mut out = [0; 512];
+            let len = join(&head, tail, QUESTION, &mut out).unwrap();
+            let response = Response::parse(&out[..len]).unwrap();
+            (response.rcode(), records(&out[..len], &response).count())
+        };
+        assert_eq!(joined(&message(asked, &[], Some(b), 0)), (0, 2));
+        assert_eq!(joined(&message(asked, &[], None, 3)), (3, 1));
+        assert_eq!(joined(&message(asked, &[], Some(b), 2)), (2, 0));
+        let refused = Rcode::Refused as u16;
+        assert_eq!(joined(&message(asked, &[], None, refused)), (0, 1), "the alias is no secret");
+    }
+
+    #[test]
+    fn an_alias_is_turned_elsewhere_and_nothing_is_left_behind_it() {
+        let (a, b, c): (&[u8], &[u8], &[u8]) = (b"\x01a\x04test\0", b"\x01b\0", b"\x01c\0");
+        let head = message(QUESTION, &[(a, b), (b, c)], Some(c), 0);
+        let mut out = [0; 512];
+        let len = retarget(&head, 1, &name(b"\x01z\0"), QUESTION, &mut out).unwrap();
+        let response = Response::parse(&out[..len]).unwrap();
+        let chain = aliases(&out[..len], &response);
+        let targets: Vec<_> = chain.iter().map(|alias| alias.target.as_bytes()).collect();
+        assert_eq!((targets, response.counts), (vec![b, b"\x01z\0"], [2, 0, 0]));
+    }
+}
