@@ -7,6 +7,8 @@
 mod arrivals;
 #[path = "engine/cache.rs"]
 mod cache;
+#[path = "engine/cname.rs"]
+mod cname;
 #[path = "engine/coalescing.rs"]
 mod coalescing;
 mod common;

@@ -38,6 +38,7 @@ enum Change {
     Class { from: u16, to: u16 },
     Ttl { names: Names, min: u32, max: u32 },
     Rcode { names: Names, from: u16, to: u16 },
+    Cname(Find),
 }
 
 /// A set of names, as its text describes it.
@@ -165,6 +166,25 @@ impl Rules {
         }
         Ok(!way.steps.is_empty())
     }
+
+    /// Returns true if a rule that matched on the way changes targets of aliases in the reply.
+    pub fn change_targets(&self, way: &Way) -> bool {
+        way.steps.iter().any(|step| matches!(self.0[step.rule].change, Change::Cname(_)))
+    }
+
+    /// The target that an alias in the reply to a question on `way` gets instead of `target`; of
+    /// several rules the last decides. `None`: it stays. `spare` is overwritten.
+    pub fn new_target(&self, way: &Way, target: &WireName, spare: &mut Way) -> Option<WireName> {
+        way.steps.iter().rev().find_map(|step| {
+            let Change::Cname(find) = &self.0[step.rule].change else { return None };
+            presentation(target.as_bytes(), &mut spare.text);
+            spare.now.name = *target;
+            // A rule that makes no name of it leaves the target as it was.
+            let changed = find.apply(spare).ok()?;
+            let same = spare.now.name.as_bytes().eq_ignore_ascii_case(target.as_bytes());
+            (changed && !same).then_some(spare.now.name)
+        })
+    }
 }
 
 impl Change {
@@ -179,6 +199,7 @@ impl Change {
             RewriteRule::Rcode { names, from, to } => {
                 Self::Rcode { names: Names::new(names)?, from: *from, to: *to }
             }
+            RewriteRule::Cname { from, to } => Self::Cname(Find::new(from, to)?),
         })
     }
 
@@ -196,6 +217,8 @@ impl Change {
             }
             Self::Ttl { names, .. } | Self::Rcode { names, .. } => names.contain(&way.text),
             Self::Type { .. } | Self::Class { .. } => false,
+            // Which aliases there are, the reply says.
+            Self::Cname(_) => true,
         })
     }
 }
@@ -225,14 +248,7 @@ impl Names {
 
 impl Naming {
     fn new(rule: &NameRule) -> Option<Self> {
-        let (from, to) = (rule.from.text.clone(), rule.to.clone());
-        let from = match rule.from.match_type {
-            MatchType::Exact => Find::Exact { from, to },
-            MatchType::Prefix => Find::Prefix { from, to },
-            MatchType::Suffix => Find::Suffix { from: Suffix::new(&from), to: Suffix::new(&to) },
-            MatchType::Substring => Find::Substring { from, to },
-            MatchType::Regex => Find::Regex { from: Regex::new(&from).ok()?, to },
-        };
+        let from = Find::new(&rule.from, &rule.to)?;
         let answers = rule.answers.iter().map(Answer::new).collect::<Option<_>>()?;
         Some(Self { from, auto: rule.auto, answers })
     }
@@ -255,6 +271,17 @@ impl Answer {
 }
 
 impl Find {
+    fn new(names: &NameMatch, to: &str) -> Option<Self> {
+        let (from, to) = (names.text.clone(), to.to_owned());
+        Some(match names.match_type {
+            MatchType::Exact => Self::Exact { from, to },
+            MatchType::Prefix => Self::Prefix { from, to },
+            MatchType::Suffix => Self::Suffix { from: Suffix::new(&from), to: Suffix::new(&to) },
+            MatchType::Substring => Self::Substring { from, to },
+            MatchType::Regex => Self::Regex { from: Regex::new(&from).ok()?, to },
+        })
+    }
+
     /// Replaces what it finds in the QNAME. Returns false if it finds nothing.
     fn apply(&self, way: &mut Way) -> Result<bool, Invalid> {
         way.spare.clear();

@@ -1,8 +1,8 @@
 //! An upstream that knows a small zone, `up.test`, with a record of every shape that is rewritten.
 //!
-//! Recursion is available; owners are as asked. Below `up.test`, a name whose first label begins
-//! with `nx` does not exist, with `sf` fails, and with `rf` is refused. Any other name, wherever it
-//! is, has the address 192.0.2.99 and no other record.
+//! Recursion is available; owners are as asked. A name whose first label begins with `nx` does not
+//! exist, with `sf` fails, and with `rf` is refused; what begins with `nosoa` is denied without a
+//! SOA. Any other name, wherever it is, has the address 192.0.2.99 and no other record.
 
 use crate::common::wire::{Writer, question_of, wire_name, word_at};
 
@@ -15,6 +15,13 @@ fn words(values: &[u16]) -> Vec<u8> {
 
 fn address(owner: &str, ttl: u32, last: u8) -> Data {
     (owner.into(), ttl, 1, vec![192, 0, 2, last])
+}
+
+fn address6(owner: &str, ttl: u32, last: u8) -> Data {
+    let mut bytes = vec![0x20, 0x01, 0x0d, 0xb8];
+    bytes.resize(15, 0);
+    bytes.push(last);
+    (owner.into(), ttl, 28, bytes)
 }
 
 /// A record whose RDATA are these bytes and then a name below `up.test`.
@@ -30,12 +37,7 @@ fn records(name: &str, label: &str, rtype: u16) -> (Vec<Data>, Vec<Data>) {
     match (label, rtype) {
         ("a", 1) => one(address(name, 300, 10)),
         ("both", 1) => one(address(name, 300, 11)),
-        ("both", 28) => {
-            let mut bytes = vec![0x20, 0x01, 0x0d, 0xb8];
-            bytes.resize(16, 0);
-            bytes[15] = 0x11;
-            one((name.into(), 300, 28, bytes))
-        }
+        ("both", 28) => one(address6(name, 300, 0x11)),
         ("mail", 1) => one(address(name, 300, 25)),
         ("long", 1) => one(address(name, 5, 31)),
         ("mid", 1) => one(address(name, 2000, 32)),
@@ -73,6 +75,23 @@ fn records(name: &str, label: &str, rtype: u16) -> (Vec<Data>, Vec<Data>) {
             let chain = [named(name, 300, 5, b"", "c"), named("c.up.test", 250, 5, b"", "a")];
             (chain.into_iter().chain([address("a.up.test", 200, 10)]).collect(), Vec::new())
         }
+        ("cdn", _) => one(named(name, 300, 5, b"", "nx")),
+        ("cv6", _) => {
+            let alias = named(name, 300, 5, b"", "both");
+            let (target, _) = records("both.up.test", "both", if rtype == 28 { 28 } else { 0 });
+            (std::iter::once(alias).chain(target).collect(), Vec::new())
+        }
+        ("spec", 1) => one((name.into(), 300, 1, vec![127, 0, 0, 1])),
+        ("priv", 1) => one((name.into(), 300, 1, vec![10, 1, 2, 3])),
+        ("v6", 28) => one(address6(name, 300, 0x12)),
+        ("mapped" | "mixed", 28) => {
+            let mut bytes = vec![0; 10];
+            bytes.extend([0xff, 0xff, 192, 0, 2, 1]);
+            let mapped = (name.into(), 300, 28, bytes);
+            let mixed = (label == "mixed").then(|| records(name, "v6", 28).0);
+            (std::iter::once(mapped).chain(mixed.into_iter().flatten()).collect(), Vec::new())
+        }
+        ("nosoa", 1) => one(address(name, 300, 77)),
         _ => Default::default(),
     }
 }
@@ -101,23 +120,29 @@ pub(crate) fn respond(query: &[u8]) -> Vec<u8> {
     let name = name_of(question);
     let rtype = word_at(question, question.len() - 4);
     let class = word_at(question, question.len() - 2);
-    let (label, zone) = name.split_once('.').unwrap_or((&name, ""));
+    let folded = name.to_ascii_lowercase();
+    let (label, zone) = folded.split_once('.').unwrap_or((&folded, ""));
     let (mut answer, additional) = match zone {
         "up.test" => records(&name, label, rtype),
         _ => Default::default(),
     };
     let rcode = match label.get(..2) {
-        Some("nx") if zone == "up.test" => 3,
-        Some("sf") if zone == "up.test" => 2,
-        Some("rf") if zone == "up.test" => 5,
+        Some("nx") => 3,
+        Some("sf") => 2,
+        Some("rf") => 5,
+        _ if label == "cdn" && zone == "up.test" => 3,
         _ => 0,
     };
-    let known = zone == "up.test" && !records(&name, label, 255).0.is_empty();
+    let is_v6_only = label == "v6";
+    let known = is_v6_only || zone == "up.test" && !records(&name, label, 255).0.is_empty();
     if rcode == 0 && rtype == 1 && answer.is_empty() && !known {
         answer.push(address(&name, 300, 99));
     }
-    let authority = match (rtype, answer.is_empty(), rcode) {
-        (_, true, 0 | 3) => vec![soa(if name.ends_with("up.test") { "up.test" } else { &name })],
+    let only_aliases = answer.iter().all(|record| record.2 == 5 && rtype != 5);
+    let authority = match (rtype, only_aliases, rcode) {
+        (_, true, 0 | 3) if label != "nosoa" => {
+            vec![soa(if folded.ends_with("up.test") { "up.test" } else { &name })]
+        }
         (15 | 33, ..) => vec![("up.test".to_owned(), 300, 2, wire_name("ns.up.test"))],
         _ => Vec::new(),
     };

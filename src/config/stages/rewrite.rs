@@ -15,6 +15,7 @@ use super::super::Kind;
 use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
 use super::super::rcodes::rcode_mnemonic;
+use super::super::word::Word;
 use super::template::class_mnemonic;
 use crate::corefile::{Cursor, Token, did_you_mean};
 use std::fmt;
@@ -64,6 +65,13 @@ pub enum RewriteRule {
         from: u16,
         /// The response code that the client gets.
         to: u16,
+    },
+    /// The target of a CNAME in the reply, which is looked up anew.
+    Cname {
+        /// The targets that the rule matches.
+        from: NameMatch,
+        /// What the match becomes; `{1}` stands for the first group of a regular expression.
+        to: String,
     },
 }
 
@@ -118,7 +126,7 @@ fn rewrite(
             let message = "response rewrites must begin with a name rule";
             return Err(Complaint::value(field, message));
         }
-        "cname" => return Err(Complaint::not_built(field, "'rewrite cname'")),
+        "cname" => records::cname(field, values)?,
         "edns0" => return Err(Complaint::not_built(field, "'rewrite edns0'")),
         other => {
             let suggestion = did_you_mean(other, FIELDS);
@@ -154,6 +162,7 @@ impl fmt::Display for RewriteRule {
             Self::Rcode { names, from, to } => {
                 write!(f, "rcode {names} {} {}", rcode_text(*from), rcode_text(*to))
             }
+            Self::Cname { from, to } => write!(f, "cname {from} {}", Word(to)),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! A stage that cannot answer by itself parks its query: the server asks itself for what is
 //! missing, under the client's identity and through the chain, the cache and the upstreams that a
 //! client's query for it would meet. A stage that has a reply with an open end asks for the rest
-//! of it ([`Errand::Alias`]).
+//! of it ([`Errand::Alias`]). One that wants to see the reply to its own query first lets that go
+//! on behind itself, and may then ask for more.
 //!
 //! Where all answers are at hand nothing waits, and the reply leaves in the turn of its query.
 //! Otherwise the query stays in the [`Table`], and goes on at the end of the turn in which its
@@ -59,6 +60,32 @@ pub(super) struct Asker {
 pub(super) enum Errand {
     /// Its reply ends with an alias, and what that leads to is missing.
     Alias,
+    /// Rules of `rewrite` may turn an alias in its reply elsewhere.
+    Retarget,
+}
+
+/// What is next for a parked query.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is looked at and gone, and a box would be allocated"
+)]
+enum Next {
+    /// Its own reply is the last word; it is in the buffer, so many bytes.
+    Own(usize),
+    /// A reply of so many bytes is written.
+    Reply(usize),
+    /// An answer to this is missing.
+    Ask(Asking),
+}
+
+/// How far a parked query has come.
+enum Stand {
+    /// It waits.
+    Waits,
+    /// Its own reply, or what it failed by, is the last word.
+    Own(usize),
+    /// A reply of so many bytes is written.
+    Replied(usize),
 }
 
 impl Forwarder {
@@ -78,7 +105,75 @@ impl Forwarder {
         self.parked.keep_head(key, &out[..len]);
         let Question { kind: rtype, class, .. } = query.question;
         let course = self.ask(now, key, &Asking { name: target, rtype, class }, out);
-        self.go_on_at_once(key, course, out)
+        let stand = match course {
+            Course::Replied(len) => self.go_on(now, key, len, out),
+            _ => Stand::Waits,
+        };
+        match stand {
+            Stand::Waits => Course::Waits,
+            Stand::Own(len) | Stand::Replied(len) => {
+                self.parked.close(key);
+                Course::Replied(len)
+            }
+        }
+    }
+
+    /// Has a query that rules of `rewrite` have changed go on, and has them change aliases in its
+    /// reply.
+    pub(super) fn serve_retargeted(
+        &mut self,
+        now: Moment,
+        query: &mut Query<'_>,
+        name: &Folded,
+        scope: Scope<'_>,
+        out: &mut [u8],
+    ) -> Course {
+        let Some(key) = self.park(now, query, scope, Errand::Retarget) else {
+            return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
+        };
+        let own = Original::of_own(query, scope.block, key);
+        let inside = Scope { original: Some(&own), ..scope };
+        let course = self.serve_on(now, query, name, inside, out);
+        self.settle_own(now, key, query, course, out)
+    }
+
+    /// What becomes of a parked query in the turn in which it was parked. `course` is what became
+    /// of the query itself behind the stage that parked it.
+    fn settle_own(
+        &mut self,
+        now: Moment,
+        key: ParkedKey,
+        query: &Query<'_>,
+        course: Course,
+        out: &mut [u8],
+    ) -> Course {
+        let (asked, question) = (&query.asked, query.question_bytes());
+        let len = match course {
+            Course::Waits => return Course::Waits,
+            // Where there is too much to do no more is asked.
+            Course::Failed(_, Reason::Overloaded | Reason::TooManyConcurrent(_), _)
+            | Course::Dropped => {
+                self.parked.close(key);
+                return course;
+            }
+            Course::Replied(len) => len,
+            Course::Refused(rcode, why, block) => {
+                write_error(out, asked, question, rcode, why, self.finish_at(block))
+            }
+            Course::Failed(rcode, reason, block) => {
+                let finish = self.finish_at(Some(block));
+                write_error(out, asked, question, rcode, reason.extended(), finish)
+            }
+        };
+        let stand = self.go_on(now, key, len, out);
+        if !matches!(stand, Stand::Waits) {
+            self.parked.close(key);
+        }
+        match (stand, course) {
+            (Stand::Waits, _) => Course::Waits,
+            (Stand::Own(_), Course::Refused(..) | Course::Failed(..)) => course,
+            (Stand::Own(len) | Stand::Replied(len), _) => Course::Replied(len),
+        }
     }
 
     /// Parks a query. `None`: there are as many as may be.
@@ -112,45 +207,89 @@ impl Forwarder {
             errand,
             depth,
             asks: 0,
+            is_second: false,
         };
         let key = self.parked.open(parked);
-        match key {
-            Some(_) => self.stats.parked.queries += 1,
-            None => self.stats.parked.full += 1,
-        }
+        self.stats.parked.full += u64::from(key.is_none());
         key
     }
 
-    /// Goes on with a query that was parked in this turn: `course` is what became of the query that
-    /// it waits for.
-    fn go_on_at_once(&mut self, key: ParkedKey, course: Course, out: &mut [u8]) -> Course {
-        let course = match course {
-            Course::Replied(len) => Course::Replied(self.go_on(key, len, out)),
-            course => course,
-        };
-        if !matches!(course, Course::Waits) {
-            self.parked.close(key);
+    /// Goes on with a parked query whose answer is in `out`, `len` bytes. It waits again, or a
+    /// reply is written.
+    fn go_on(&mut self, now: Moment, key: ParkedKey, len: usize, out: &mut [u8]) -> Stand {
+        let mut len = len;
+        loop {
+            match self.next_step(key, len, out) {
+                Next::Own(len) => return Stand::Own(len),
+                Next::Reply(len) => return Stand::Replied(len),
+                Next::Ask(asking) => match self.ask(now, key, &asking, out) {
+                    Course::Replied(answer) => len = answer,
+                    _ => return Stand::Waits,
+                },
+            }
         }
-        course
     }
 
-    /// Writes the reply to a parked query whose answer is in `out`, `len` bytes.
-    fn go_on(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> usize {
+    /// What follows for a parked query from the answer in `out`, `len` bytes.
+    fn next_step(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> Next {
+        let Some(parked) = self.parked.get(key) else { return Next::Own(len) };
+        let is_second = parked.is_second;
+        match parked.errand {
+            Errand::Alias => Next::Reply(self.write_joined(key, len, out)),
+            Errand::Retarget if is_second => Next::Reply(self.write_joined(key, len, out)),
+            Errand::Retarget => match self.turn_elsewhere(key, &out[..len]) {
+                Some(asking) => Next::Ask(asking),
+                None => Next::Own(len),
+            },
+        }
+    }
+
+    /// Turns the first alias of a parked query's `reply` that a rule of `rewrite` matches
+    /// elsewhere, and keeps the reply up to there. Returns the question for its new target.
+    fn turn_elsewhere(&mut self, key: ParkedKey, reply: &[u8]) -> Option<Asking> {
+        let response = Response::parse(reply)?;
+        if response.flags & flags::TC != 0 {
+            return None;
+        }
+        let aliases = join::aliases(reply, &response);
+        if aliases.is_empty() {
+            return None;
+        }
+        let parked = self.parked.get(key)?;
+        let original = parked.original.as_ref()?;
+        let found = aliases.iter().find_map(|alias| {
+            let target = self.rewriting.new_target(original, &alias.target)?;
+            Some((alias.place, target))
+        });
+        let (place, target) = found?;
+        let Asking { rtype, class, .. } = parked.asking;
+        let mut room = [0; NAME_LEN_MAX + 4];
+        let question = parked.asking.write(&mut room);
+        let mut turned = self.rewriting.borrow_buffer();
+        let len = join::retarget(reply, place, &target, question, &mut turned);
+        if let Some(len) = len {
+            self.parked.keep_head(key, &turned[..len]);
+        }
+        self.rewriting.give_back(turned);
+        len.map(|_| Asking { name: target, rtype, class })
+    }
+
+    /// Writes the reply of a parked query so far, and behind its alias the answer in `out`, `len`
+    /// bytes, into `out`.
+    fn write_joined(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> usize {
         let Some(parked) = self.parked.get(key) else { return len };
         let mut room = [0; NAME_LEN_MAX + 4];
         let question = parked.asking.write(&mut room);
         let mut joined = self.rewriting.borrow_buffer();
-        let written = match &parked.errand {
-            Errand::Alias => join::join(self.parked.head(key), &out[..len], question, &mut joined),
-        };
-        let len = self.write_joined(key, question, written.map(|len| &joined[..len]), out);
+        let written = join::join(self.parked.head(key), &out[..len], question, &mut joined);
+        let len = self.write_reply(key, question, written.map(|len| &joined[..len]), out);
         self.rewriting.give_back(joined);
         len
     }
 
     /// Writes the message `joined` as the reply to a parked query into `out`; `None`: it could not
     /// be put together.
-    fn write_joined(
+    fn write_reply(
         &self,
         key: ParkedKey,
         question: &[u8],
@@ -177,6 +316,8 @@ impl Forwarder {
     fn ask(&mut self, now: Moment, key: ParkedKey, asking: &Asking, out: &mut [u8]) -> Course {
         let asked_more = self.may_ask(now, key);
         let Some(parked) = self.parked.get_mut(key) else { return Course::Dropped };
+        self.stats.parked.queries += u64::from(!parked.is_second);
+        parked.is_second = true;
         let carried = flags::RD | flags::AD | flags::CD;
         let dnssec_ok = parked.asked.edns.is_some_and(|edns| edns.dnssec_ok);
         let edns = Edns {
@@ -328,7 +469,10 @@ impl Forwarder {
             None => return self.give_up(now, key, out),
         };
         loop {
-            len = self.go_on(key, len, out);
+            match self.go_on(now, key, len, out) {
+                Stand::Waits => return None,
+                Stand::Own(done) | Stand::Replied(done) => len = done,
+            }
             let done = self.parked.close(key)?;
             len = self.put_back_parked(&done, len, out);
             let Some(asker) = done.asker() else {

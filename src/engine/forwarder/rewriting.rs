@@ -8,7 +8,7 @@
 //! a reload has replaced live until the last such client has its reply.
 
 use super::Forwarder;
-use super::parked::Asker;
+use super::parked::{Asker, ParkedKey};
 use super::queries::{Course, Scope};
 use super::replies::{STREAM_MESSAGE_MAX, limit};
 use crate::engine::errors::Reason;
@@ -32,6 +32,8 @@ pub(super) struct Rewriting {
     waiting: Vec<Option<Original>>,
     free: Vec<u32>,
     way: Way,
+    /// Another, for targets of aliases.
+    spare: Way,
     texts: Texts,
     /// Buffers for replies as they are before names are put back, and for what is put together.
     /// Made when they are needed; as many as are in use at one time, which is a few.
@@ -51,6 +53,13 @@ pub(super) struct Original {
 }
 
 impl Original {
+    /// The question of a parked query that goes on behind the stage that parked it.
+    pub(super) fn of_own(query: &Query<'_>, block: usize, key: ParkedKey) -> Self {
+        let Question { kind: rtype, class, .. } = query.question;
+        let asking = Asking { name: WireName::new(query.name()), rtype, class };
+        Self { block, asking, rules: None, asker: Some(Asker { key, is_own: true }) }
+    }
+
     /// Puts the question through its rules again, for a reply whose response code is `rcode`.
     /// `None` if there are none; they let the question pass before.
     fn reversal<'a>(
@@ -71,6 +80,7 @@ impl Rewriting {
         self.waiting.capacity() * size_of::<Option<Original>>()
             + self.free.capacity() * size_of::<u32>()
             + self.way.reserved()
+            + self.spare.reserved()
             + self.buffers.iter().map(|buffer| buffer.len()).sum::<usize>()
     }
 
@@ -117,6 +127,17 @@ impl Rewriting {
         self.original(shown)?.asker
     }
 
+    /// The target that rules give an alias in the reply to `original`; `None`: it stays.
+    pub(super) fn new_target(
+        &mut self,
+        original: &Original,
+        target: &WireName,
+    ) -> Option<WireName> {
+        let rules = original.rules.as_ref()?;
+        rules.apply(original.asking, &mut self.way).ok()?;
+        rules.new_target(&self.way, target, &mut self.spare)
+    }
+
     /// A buffer for the longest message, to be given back.
     pub(super) fn borrow_buffer(&mut self) -> Box<[u8]> {
         self.buffers.pop().unwrap_or_else(|| vec![0; STREAM_MESSAGE_MAX].into())
@@ -148,12 +169,17 @@ impl Forwarder {
         let mut head = [0; HEADER_LEN + NAME_LEN_MAX + 4];
         let mut rewritten = query.with_question(&self.rewriting.way.now, &mut head);
         let renamed = Folded::new(rewritten.name());
+        let changes_targets = rules.change_targets(&self.rewriting.way);
         let (block, rules) = (scope.block, Some(rules.clone()));
         let asker = scope.original.and_then(|original| original.asker);
         let original = Original { block, asking, rules, asker };
         let mut written = self.rewriting.borrow_buffer();
         let scope = Scope { original: Some(&original), ..scope };
-        let course = self.serve_on(now, &mut rewritten, &renamed, scope, &mut written);
+        let course = if changes_targets {
+            self.serve_retargeted(now, &mut rewritten, &renamed, scope, &mut written)
+        } else {
+            self.serve_on(now, &mut rewritten, &renamed, scope, &mut written)
+        };
         let course = self.course_as_asked(query, scope.client, &original, course, &written, out);
         self.rewriting.give_back(written);
         course

@@ -1,7 +1,8 @@
-//! Rules of `rewrite` that are not about names: `type` and `class`, `ttl` and `rcode`.
+//! Rules of `rewrite` that are not about QNAMEs: `type` and `class`, `ttl`, `rcode` and `cname`.
 //!
 //! `type FROM TO`, `class FROM TO`, `ttl [MATCH] NAME TTL` and `rcode [MATCH] NAME FROM TO`, where
-//! MATCH is one of the match types and NAME is compared with the QNAME.
+//! MATCH is one of the match types and NAME is compared with the QNAME; `cname [MATCH] FROM TO`,
+//! where FROM is compared with the targets of aliases.
 
 use super::super::super::Kind;
 use super::super::super::error::Complaint;
@@ -9,7 +10,7 @@ use super::super::super::load::Context;
 use super::super::super::rcodes::{Rcodes, rcode_mnemonic};
 use super::super::template::CLASSES;
 use super::RewriteRule;
-use super::matching::{MatchType, NameMatch, checked_pattern};
+use super::matching::{MatchType, NameMatch, absolute, checked_pattern};
 use crate::corefile::{Token, did_you_mean};
 
 /// A TTL above this counts as zero for some receivers (RFC 2181 §8).
@@ -102,6 +103,49 @@ pub(super) fn rcode(field: &Token, words: &[&Token]) -> Result<RewriteRule, Comp
         })
     };
     Ok(RewriteRule::Rcode { names, from: code(from, "matching")?, to: code(to, "replacement")? })
+}
+
+pub(super) fn cname(field: &Token, words: &[&Token]) -> Result<RewriteRule, Complaint> {
+    let (match_type, from, to) = match *words {
+        [] | [_] => {
+            let message = format!("too few ({}) arguments for a cname rule", words.len());
+            return Err(Complaint::value(field, message));
+        }
+        [from, to] => (MatchType::Exact, from, to),
+        [match_type, from, to] => {
+            let known = MatchType::parse(&match_type.text).ok_or_else(|| {
+                let message = format!(
+                    "unknown cname rewrite type: {}: expected exact, prefix, suffix, substring or \
+                     regex",
+                    match_type.text
+                );
+                Complaint::value(match_type, message)
+            })?;
+            (known, from, to)
+        }
+        [_, _, _, extra, ..] => {
+            let message = format!(
+                "too many ({}) arguments for a cname rule: expected [MATCH] FROM TO",
+                words.len()
+            );
+            return Err(Complaint::value(extra, message));
+        }
+    };
+    let text = match match_type {
+        MatchType::Regex => {
+            checked_pattern(from, "invalid cname rewrite regex pattern")?;
+            from.text.to_string()
+        }
+        _ => absolute(&from.text),
+    };
+    let to = match match_type {
+        MatchType::Regex => to.text.to_string(),
+        _ => absolute(&to.text),
+    };
+    match NameMatch::new(match_type, &text) {
+        Some(from) => Ok(RewriteRule::Cname { from, to }),
+        None => Err(Complaint::value(from, "invalid name")),
+    }
 }
 
 /// The names at the head of `words`, and the `count` words that are to follow or more.

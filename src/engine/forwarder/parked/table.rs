@@ -43,6 +43,8 @@ pub(in crate::engine::forwarder) struct Parked {
     pub(super) depth: u32,
     /// Queries asked for it and for those that it led to; of a client's own query.
     pub(super) asks: u32,
+    /// The query for what its own reply lacks has been asked.
+    pub(super) is_second: bool,
 }
 
 impl Parked {
