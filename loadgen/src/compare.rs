@@ -56,11 +56,11 @@ pub struct Comparison {
 pub fn compare(rounds: &[(Figures, Figures)]) -> Vec<Comparison> {
     type Pick = fn(&Figures) -> Option<f64>;
     let figures: [(&'static str, Pick); 5] = [
-        ("answers a second", |figures| Some(figures.rate)),
+        ("answers per second", |figures| Some(figures.rate)),
         ("median latency", |figures| Some(figures.p50)),
-        ("99 % within", |figures| Some(figures.p99)),
+        ("p99 latency", |figures| Some(figures.p99)),
         ("loss", |figures| Some(figures.loss)),
-        ("processor time an answer", |figures| figures.cpu),
+        ("CPU time per answer", |figures| figures.cpu),
     ];
     let mut comparisons = Vec::new();
     for (name, pick) in figures {
@@ -93,7 +93,7 @@ mod tests {
         ];
         let compared = compare(&rounds);
         let names: Vec<_> = compared.iter().map(|comparison| comparison.name).collect();
-        assert_eq!(names, ["answers a second", "median latency", "99 % within", "loss"]);
+        assert_eq!(names, ["answers per second", "median latency", "p99 latency", "loss"]);
         let ratio = compared[0].ratio.unwrap();
         assert!(ratio.low < 2.0 && ratio.high > 2.0 && ratio.high - ratio.low < 0.3, "{ratio:?}");
         assert_eq!(compared[1].ratio.unwrap().mean, 1.0);

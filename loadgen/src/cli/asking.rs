@@ -32,20 +32,20 @@ const CLIENTS_MAX: usize = 4_096;
 /// How to ask, and what.
 #[derive(Args, Clone, Debug)]
 pub struct Asking {
-    /// Sockets, and so source ports, of all threads together
+    /// Number of sockets (source ports) of all threads together
     #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Transport")]
     pub sockets: usize,
-    /// Addresses to ask from, in turn: 127.0.0.2 or 127.0.0.2..127.0.0.200
+    /// Source addresses, used in turn: 127.0.0.2 or 127.0.0.2..127.0.0.200
     #[arg(long, value_name = "ADDR", num_args = 1.., value_parser = sources,
           help_heading = "Transport")]
     pub source: Vec<Sources>,
-    /// Ask over TCP: each socket is a stream, opened anew when it ends
+    /// Use TCP: each socket is a connection, reopened when it is closed
     #[arg(long, help_heading = "Transport")]
     pub tcp: bool,
-    /// Queries that a stream carries before it is closed [default: as many as there are]
+    /// Queries per connection before it is closed [default: no limit]
     #[arg(long, value_name = "N", requires = "tcp", help_heading = "Transport")]
     pub per_connection: Option<u64>,
-    /// Queries outstanding on a stream at once
+    /// Maximum of outstanding queries per connection
     #[arg(
         long,
         value_name = "N",
@@ -54,26 +54,26 @@ pub struct Asking {
         help_heading = "Transport"
     )]
     pub pipeline: usize,
-    /// Streams go through TLS, to a server with a certificate for its address
+    /// Use DNS over TLS; the server's certificate must be valid for its address
     #[arg(long, requires = "tcp", help_heading = "Transport")]
     pub tls: bool,
-    /// The name that the server's certificate must be for instead
+    /// Server name to verify instead of the address
     #[arg(long, value_name = "NAME", requires = "tls", help_heading = "Transport")]
     pub tls_name: Option<String>,
-    /// Who may have issued it [default: the system's authorities]
+    /// File of trusted certificate authorities [default: those of the system]
     #[arg(long, value_name = "FILE", requires = "tls", help_heading = "Transport")]
     pub tls_ca: Option<PathBuf>,
-    /// Begin each session anew instead of resuming an earlier one
+    /// Do not resume TLS sessions
     #[arg(long, requires = "tls", help_heading = "Transport")]
     pub no_resumption: bool,
-    /// How long an answer is waited for
+    /// Response timeout
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration,
           help_heading = "Transport")]
     pub timeout: Duration,
-    /// One thread on each of these cores
+    /// Run one thread pinned to each of these cores
     #[arg(long, alias = "core", value_name = "N", value_delimiter = ',', help_heading = "Threads")]
     pub cores: Vec<usize>,
-    /// Threads, on any core
+    /// Number of threads, not pinned to cores
     #[arg(
         long,
         value_name = "N",
@@ -82,21 +82,21 @@ pub struct Asking {
         help_heading = "Threads"
     )]
     pub threads: usize,
-    /// How long before an instant a thread stops sleeping and watches the clock: more is more
-    /// precise, and takes more processor time
+    /// Time before each send for which a thread busy-waits instead of sleeping: a larger value is
+    /// more precise and takes more CPU time
     #[arg(long, value_name = "TIME", default_value = "100us", value_parser = units::duration,
           help_heading = "Threads")]
     pub spin: Duration,
-    /// A file of names and types, a line each, as dnsperf reads them
+    /// File with one name and type per line (dnsperf format)
     #[arg(long, value_name = "FILE", group = "file", help_heading = "Workload")]
     pub queries: Option<PathBuf>,
-    /// A file of messages, each behind its length in two bytes, as dnsperf -B reads them
+    /// File of DNS messages, each after its length in two bytes (dnsperf -B format)
     #[arg(long, value_name = "FILE", group = "file", help_heading = "Workload")]
     pub queries_binary: Option<PathBuf>,
-    /// A capture: the queries over UDP that are in it, a socket for each client
+    /// Packet capture: replay its UDP queries, with one socket per client
     #[arg(long, value_name = "FILE", group = "file", help_heading = "Workload")]
     pub pcap: Option<PathBuf>,
-    /// The port whose queries are taken from a capture
+    /// Destination port of the queries in the capture
     #[arg(
         long,
         value_name = "PORT",
@@ -105,51 +105,51 @@ pub struct Asking {
         help_heading = "Workload"
     )]
     pub pcap_port: u16,
-    /// Names that are made up: unique, uniform:COUNT or zipf:COUNT:EXPONENT
+    /// Generated names: unique, uniform:COUNT or zipf:COUNT:EXPONENT
     #[arg(long, value_name = "WHICH", default_value = "unique", value_parser = names,
           conflicts_with = "file", help_heading = "Workload")]
     pub names: Names,
-    /// The share of queries for names that were asked before; --names says which of those
+    /// Share of queries that repeat an earlier name; --names gives their distribution
     #[arg(long, value_name = "SHARE", value_parser = units::share, conflicts_with = "file",
           help_heading = "Workload")]
     pub hit_ratio: Option<f64>,
-    /// What names that are made up end in
+    /// Suffix of generated names
     #[arg(long, value_name = "NAME", default_value = "demo.example", value_parser = zone,
           conflicts_with = "file", help_heading = "Workload")]
     pub zone: Zone,
-    /// Types and their weights: A:3,AAAA:1
+    /// Query types and weights: A:3,AAAA:1
     #[arg(long, value_name = "LIST", default_value = "A:3,AAAA:1", value_parser = types,
           conflicts_with = "file", help_heading = "Workload")]
     pub types: TypeShares,
-    /// The UDP size that queries offer with EDNS, or off
+    /// EDNS UDP payload size of queries, or off
     #[arg(long, value_name = "SIZE", default_value = "1232", value_parser = edns,
           help_heading = "Workload")]
     pub edns: Edns,
-    /// Ask for DNSSEC records
+    /// Set the DO bit (DNSSEC)
     #[arg(long, help_heading = "Workload")]
     pub dnssec_ok: bool,
-    /// Tell a client's network (RFC 7871): 192.0.2.0/24, or random/24 for another each time
+    /// Send EDNS Client Subnet (RFC 7871): 192.0.2.0/24, or random/24 for a new one per query
     #[arg(long, value_name = "NETWORK", value_parser = subnet, help_heading = "Workload")]
     pub ecs: Option<Subnet>,
-    /// Draw the case of each letter
+    /// Randomise the case of each letter (0x20)
     #[arg(long, help_heading = "Workload")]
     pub random_case: bool,
-    /// Do not ask for recursion
+    /// Clear the RD bit
     #[arg(long, help_heading = "Workload")]
     pub no_recursion: bool,
-    /// Stop after so many queries
+    /// Stop after this number of queries
     #[arg(long, value_name = "N", help_heading = "Workload")]
     pub count: Option<u64>,
-    /// Ask the whole file so many times
+    /// Repeat the whole file this number of times
     #[arg(long, value_name = "N", requires = "file", help_heading = "Workload")]
     pub passes: Option<u64>,
-    /// Draws names, types, instants and ids: the same number, the same run [default: by chance]
+    /// Random seed of names, types, times and IDs; equal seeds give equal runs [default: random]
     #[arg(long, value_name = "N", help_heading = "Workload")]
     pub seed: Option<u64>,
-    /// Hold each answer against what `loadgen upstream` derives from its name
+    /// Verify each answer against the records that `loadgen upstream` derives from its name
     #[arg(long, help_heading = "Checks")]
     pub verify: bool,
-    /// The same, where the upstream has this zone file
+    /// Verify each answer, with this zone file at the upstream
     #[arg(long, value_name = "FILE", conflicts_with = "verify", help_heading = "Checks")]
     pub verify_zone: Option<PathBuf>,
 }

@@ -21,47 +21,47 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
-Rounds alternate, A B A B; each pair gives a ratio, and the ratios a mean with an interval that
-holds the true one with 95 % confidence. If the interval contains 1, there is no difference to be
-seen: ask for more rounds.
+Rounds alternate (A B A B). Each pair of rounds gives a ratio; the report shows the mean ratio and
+its 95 % confidence interval. If the interval contains 1, no difference was measured: use more
+rounds.
 
 Examples:
   loadgen compare --a 127.0.0.1:5300 --b 127.0.0.1:5301 --rate 5000 --rounds 20
   loadgen compare --a 127.0.0.1:5300 --b 127.0.0.1:5301 --closed 256 --a-pid 4711 --b-pid 4712
-      With the processor time that each server takes for an answer.";
+      With the CPU time per answer of each server.";
 
-/// What is told to `loadgen compare`.
+/// Options of `loadgen compare`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The first server
+    /// Address of the first server
     #[arg(long, value_name = "ADDR", value_parser = server)]
     a: SocketAddr,
-    /// The second
+    /// Address of the second server
     #[arg(long, value_name = "ADDR", value_parser = server)]
     b: SocketAddr,
-    /// Queries a second
+    /// Queries per second
     #[arg(long, value_name = "RATE", default_value = "1000", value_parser = units::rate,
           conflicts_with = "closed")]
     rate: f64,
-    /// A closed loop: so many queries outstanding at any time
+    /// Closed loop: number of outstanding queries, instead of a rate
     #[arg(long, value_name = "N")]
     closed: Option<usize>,
-    /// How many rounds each server has
+    /// Number of rounds per server
     #[arg(long, value_name = "N", default_value_t = 10)]
     rounds: usize,
-    /// How long each round is
+    /// Duration of a round
     #[arg(long, value_name = "N", default_value_t = 2.0)]
     seconds: f64,
-    /// Processes of the first server, whose processor time is read
+    /// Process IDs of the first server, to read their CPU time
     #[arg(long, value_name = "PID", num_args = 1..)]
     a_pid: Vec<u32>,
-    /// Processes of the second
+    /// Process IDs of the second server
     #[arg(long, value_name = "PID", num_args = 1..)]
     b_pid: Vec<u32>,
     #[command(flatten)]
     asking: Asking,
-    /// Print the outcome as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -71,7 +71,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let signals = Signals::block()?;
     let length = length_of(arguments.seconds)?;
     if arguments.rounds < 2 {
-        return Err(invalid("one round has no spread: --rounds is at least 2"));
+        return Err(invalid("--rounds must be at least 2: one round has no variance"));
     }
     let load = match arguments.closed {
         Some(outstanding) => Load::Closed { outstanding, duration: Some(length) },
@@ -86,7 +86,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
             options.targets = vec![target];
             let before = used(pids)?;
             let Some(tally) = next_run(&mut options, &signals)? else {
-                return Ok(exit_code(&["It was ended before its time.".into()]));
+                return Ok(exit_code(&["The run was interrupted.".into()]));
             };
             answered &= tally.counts.answered > 0;
             let cpu = used(pids)?.zip(before).map(|(after, before)| after.saturating_sub(before));
@@ -101,7 +101,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     } else {
         print!("{}", text(&comparisons));
     }
-    let faults = (!answered).then(|| "A server answered nothing in a round.".to_owned());
+    let faults = (!answered).then(|| "A server did not answer any query in a round.".to_owned());
     Ok(exit_code(&Vec::from_iter(faults)))
 }
 
@@ -117,7 +117,7 @@ fn text(comparisons: &[Comparison]) -> String {
     let mut rows = vec![header(["", "A", "B", "B / A", "95 % interval", ""])];
     for Comparison { name, a, b, ratio } in comparisons {
         let show = |value: f64| match *name {
-            "answers a second" => grouped(value.round() as u64),
+            "answers per second" => grouped(value.round() as u64),
             "loss" => format!("{:.3} %", value * 100.0),
             _ => nanos((value * 1e9).round() as u64),
         };
@@ -125,9 +125,9 @@ fn text(comparisons: &[Comparison]) -> String {
             None => ("-".into(), "-".into(), ""),
             Some(Interval { low, mean, high }) => {
                 let verdict = match () {
-                    () if *low > 1.0 => "B has more",
-                    () if *high < 1.0 => "B has less",
-                    () => "no difference to be seen",
+                    () if *low > 1.0 => "B is higher",
+                    () if *high < 1.0 => "B is lower",
+                    () => "no measurable difference",
                 };
                 (format!("{mean:.3}"), format!("{low:.3} … {high:.3}"), verdict)
             }
@@ -180,11 +180,11 @@ mod tests {
         let table = text(&compare(&rounds));
         let row = |name: &str| table.lines().find(|line| line.contains(name)).unwrap();
         assert!(
-            row("answers").ends_with("B has more") && row("answers").contains("2.005"),
+            row("answers").ends_with("B is higher") && row("answers").contains("2.005"),
             "{table}"
         );
-        assert!(row("processor").contains("10.00 µs"), "{table}");
-        assert!(row("median").ends_with("no difference to be seen"), "{table}");
+        assert!(row("CPU").contains("10.00 µs"), "{table}");
+        assert!(row("median").ends_with("no measurable difference"), "{table}");
         assert!(object(&compare(&rounds), &rounds).contains("\"name\": \"loss\""));
     }
 }

@@ -20,45 +20,45 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
-It doubles the rate until a limit is broken, narrows it down, and then repeats the best rate: it
-counts only if every repeat holds. Where the client itself cannot keep the schedule it says so: the
-server may be able to do more.
+The rate is doubled until a limit is exceeded, then narrowed down. The best rate is confirmed by
+repeated trials, all of which must pass. If the client cannot keep its schedule, the report says so:
+the server may sustain more.
 
 Examples:
   loadgen find-max --server 192.0.2.1 --p99-max 5ms
   loadgen find-max --server 192.0.2.1 --loss-max 0.1% --seconds 10 --repeats 10 --cores 2,3";
 
-/// What is told to `loadgen find-max`.
+/// Options of `loadgen find-max`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Who is asked; sockets take several in turn
+    /// Server addresses; sockets use them in turn
     #[arg(long, value_name = "ADDR", num_args = 1.., required = true, value_parser = server)]
     server: Vec<SocketAddr>,
-    /// The share of queries that may go without a good answer
+    /// Maximum share of queries without a good answer
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = units::share)]
     loss_max: f64,
-    /// The time within which 99 % of the answers must come
+    /// Maximum of the 99th percentile of latency
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     p99_max: Option<Duration>,
-    /// The first rate tried
+    /// First rate to try
     #[arg(long, value_name = "RATE", default_value = "1000", value_parser = units::rate)]
     from: f64,
-    /// The highest rate tried
+    /// Highest rate to try
     #[arg(long, value_name = "RATE", default_value = "1M", value_parser = units::rate)]
     to: f64,
-    /// How closely the rate is found
+    /// Precision of the result
     #[arg(long, value_name = "SHARE", default_value = "2%", value_parser = units::share)]
     precision: f64,
-    /// How often the rate found must hold
+    /// Number of trials that must confirm the result
     #[arg(long, value_name = "N", default_value_t = 5)]
     repeats: u32,
-    /// How long each trial is
+    /// Duration of a trial
     #[arg(long, value_name = "N", default_value_t = 3.0)]
     seconds: f64,
     #[command(flatten)]
     asking: Asking,
-    /// Print the outcome as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -68,7 +68,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let signals = Signals::block()?;
     let length = length_of(arguments.seconds)?;
     if length.is_zero() || arguments.precision <= 0.0 {
-        return Err(invalid("--seconds and --precision are above 0"));
+        return Err(invalid("--seconds and --precision must be greater than 0"));
     }
     let limits = Limits { loss_max: arguments.loss_max, p99_max: arguments.p99_max };
     let mut search =
@@ -79,7 +79,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     while let Some(rate) = search.next() {
         options.load = plan(rate);
         let Some(tally) = next_run(&mut options, &signals)? else {
-            return Ok(exit_code(&["It was ended before its time.".into()]));
+            return Ok(exit_code(&["The run was interrupted.".into()]));
         };
         let refused =
             tally.counts.rcodes.iter().enumerate().filter(|(code, _)| ![0, 3].contains(code));
@@ -99,7 +99,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     } else {
         print!("{}", text(found));
     }
-    let faults = found.is_none().then(|| "No rate held.".to_owned());
+    let faults = found.is_none().then(|| "No rate passed.".to_owned());
     Ok(exit_code(&Vec::from_iter(faults)))
 }
 
@@ -107,7 +107,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
 fn trial(rate: f64, tally: &crate::tally::Tally, verdict: Verdict) -> String {
     let counts = &tally.counts;
     format!(
-        "  {:>9}/s   {:>9} answers   {:>6} lost   99 % within {:>9}   {}",
+        "  {:>9}/s   {:>9} answers   {:>6} lost   p99 {:>9}   {}",
         grouped(rate.round() as u64),
         grouped(counts.answered),
         grouped(counts.failed() + counts.unsent),
@@ -118,10 +118,10 @@ fn trial(rate: f64, tally: &crate::tally::Tally, verdict: Verdict) -> String {
 
 fn reason(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Held => "held",
-        Verdict::Lost => "lost too many",
-        Verdict::Slow => "too slow",
-        Verdict::Behind => "the client could not keep up",
+        Verdict::Held => "passed",
+        Verdict::Lost => "too many lost",
+        Verdict::Slow => "latency too high",
+        Verdict::Behind => "client too slow",
     }
 }
 
@@ -130,15 +130,15 @@ fn text(found: Option<Found>) -> String {
     let rate = |rate: f64| format!("{}/s", grouped(rate as u64));
     let failed = found.failed.map_or("none tried".into(), |(failed, _)| rate(failed));
     let mut text = aligned(&[
-        header(["", "held", "repeats", "failed"]),
+        header(["", "passed", "trials", "failed"]),
         line("highest rate", [rate(found.rate), found.repeats.to_string(), failed]),
     ]);
     let probability = found.probability_min() * 100.0;
     text.push_str(&format!(
-        "  With 95 % confidence it holds in at least {probability:.0} % of such runs.\n"
+        "  With 95 % confidence, at least {probability:.0} % of such runs pass.\n"
     ));
     if let Some((_, Verdict::Behind)) = found.failed {
-        text.push_str("  Above it the client could not keep up: the server may do more.\n");
+        text.push_str("  The client was too slow for higher rates: the server may sustain more.\n");
     }
     text
 }
@@ -164,12 +164,12 @@ mod tests {
     #[test]
     fn what_was_found_is_told_with_its_confidence() {
         let found = Found { rate: 12_345.6, failed: Some((12_500.0, Verdict::Behind)), repeats: 5 };
-        let expected = "                     held   repeats     failed\n  \
-                        highest rate   12,345/s         5   12,500/s\n  \
-                        With 95 % confidence it holds in at least 55 % of such runs.\n  \
-                        Above it the client could not keep up: the server may do more.\n";
+        let expected = "                   passed   trials     failed\n  \
+                        highest rate   12,345/s        5   12,500/s\n  \
+                        With 95 % confidence, at least 55 % of such runs pass.\n  \
+                        The client was too slow for higher rates: the server may sustain more.\n";
         assert_eq!(text(Some(found)), expected);
-        assert!(object(Some(found), &[]).contains("\"failed_because\": \"the client could not"));
+        assert!(object(Some(found), &[]).contains("\"failed_because\": \"client too slow"));
         assert_eq!(text(None), "");
     }
 }

@@ -29,76 +29,76 @@ const MAX_AGE: Duration = Duration::from_secs(30);
 const MAX_AGE_QUICK: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
-Each course runs the same way: a steady load on the forwarder, which asks a virtual address. Behind
-it conntrack pins each source port to one of the backends, drawn at random. The first backend fails,
-is taken out of the map with all its conntrack entries as soon as that is noticed, and is put back
-when it has recovered; later another is added. All of it happens in two network namespaces of its
-own, which are removed at the end.
+All runs have the same course: a constant load on the forwarder, whose upstream is a virtual
+address. Conntrack maps each source port to a random backend. The first backend fails, is removed
+from the map with all its conntrack entries when the failure is detected, and is restored when it
+has recovered. Later, a backend is added. The test uses two network namespaces of its own and
+removes them at the end.
 
 Examples:
   loadgen incident --html incident.html
-      Four courses of 2.5 minutes: max_age off, max_age 30s, the same without jitter, and with
-      distrust alone.
+      Four runs of 2.5 minutes: max_age off, max_age 30s, max_age 30s without jitter, and distrust
+      alone.
   loadgen incident --quick
-      The first three with a max_age of 5 s: under two minutes, and too short to judge latency by.
+      The first three runs with a max_age of 5 s, in two minutes; too short to judge latency.
   loadgen incident --max-age 60s --failure refusing --outage 20s
   loadgen incident --transport tcp
-      With force_tcp, spread over as many streams. No query pays for a handshake when they are
-      replaced.
+      With force_tcp and the same number of connections. No query waits for a handshake when
+      connections are replaced.
   loadgen incident --forwarder 'coredns -conf {corefile}'
-      Another forwarder. It must listen on 127.0.0.1:5300, as the Corefile written for it says,
-      which has only options that are the reference's; the last two are left out.
+      Another forwarder. It must listen on 127.0.0.1:5300 as its generated Corefile says, which
+      uses only CoreDNS options; the last two runs are left out.
 
-Exit codes: 0 all that was promised holds, 1 something does not, 2 bad usage or a tool is missing.";
+Exit codes: 0 all claims hold, 1 a claim does not hold, 2 bad usage or a missing tool.";
 
-/// What is told to `loadgen incident`.
+/// Options of `loadgen incident`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Compress the clock: a short max_age and a short outage
+    /// Short run: short max_age and short outage
     #[arg(long)]
     quick: bool,
-    /// Backends at the start; one more is added later
+    /// Number of backends at the start; one is added later
     #[arg(long, value_name = "N", default_value_t = 3)]
     backends: usize,
-    /// Queries a second
+    /// Queries per second
     #[arg(long, value_name = "RATE", default_value = "2000", value_parser = units::rate)]
     rate: f64,
-    /// How the first backend fails
+    /// Failure mode of the first backend
     #[arg(long, value_enum, default_value_t = Fault::Silent)]
     failure: Fault,
-    /// When it fails [default: 15s, quick 4s]
+    /// Start of the failure [default: 15s, quick 4s]
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     at: Option<Duration>,
-    /// How long it fails [default: 10s, quick 3s]
+    /// Duration of the failure [default: 10s, quick 3s]
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     outage: Option<Duration>,
-    /// How long nobody notices that [default: 3s, quick 1s, the outage at most]
+    /// Time until the load balancer detects the failure [default: 3s, quick 1s, at most the outage]
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     notice: Option<Duration>,
-    /// The max_age of the courses that have one [default: 30s, quick 5s]
+    /// max_age of the runs that use it [default: 30s, quick 5s]
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     max_age: Option<Duration>,
-    /// Source ports or streams that onward keeps (`spread`, `stream_spread`); with another
-    /// forwarder, how many it is known to keep, for what chance may do to shares
+    /// Source ports or connections that onward keeps (`spread`, `stream_spread`); with another
+    /// forwarder, the number it keeps, to compute the expected random deviation of shares
     #[arg(long, value_name = "N", default_value_t = 2048)]
     flows: usize,
-    /// What the forwarder asks the backends over
+    /// Transport from the forwarder to the backends
     #[arg(long, value_enum, default_value_t = Transport::Udp)]
     transport: Transport,
-    /// The program onward [default: the one beside this]
+    /// Path of onward [default: in the directory of loadgen]
     #[arg(long, value_name = "PATH", conflicts_with = "forwarder")]
     onward: Option<PathBuf>,
-    /// Another forwarder; {corefile} stands for the path of its Corefile
+    /// Command of another forwarder; {corefile} is replaced by the path of its Corefile
     #[arg(long, value_name = "COMMAND")]
     forwarder: Option<String>,
-    /// Write the outcome as JSON
+    /// Write the result as JSON
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     json: Option<PathBuf>,
-    /// Write a page with plots
+    /// Write an HTML report with plots
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     html: Option<PathBuf>,
-    /// Write the plot of queries by backend as a picture
+    /// Write the plot of queries per backend as SVG
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     svg: Option<PathBuf>,
 }

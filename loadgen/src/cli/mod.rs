@@ -20,19 +20,19 @@ Examples:
   loadgen upstream --listen 127.0.0.1:5301 127.0.0.1:5302
       Two upstreams, over UDP and TCP, until SIGINT or SIGTERM.
   onward --listen 127.0.0.1:5300 --forward 127.0.0.1:5301 127.0.0.1:5302
-      A forwarder between them and the client.
+      The forwarder under test.
   loadgen run --server 127.0.0.1:5300 --rate 20000 --seconds 10 --verify --html report.html
-      20,000 queries a second whatever comes back, every answer checked, and a page about it.
+      Open loop with 20,000 queries per second, verified answers and an HTML report.
   loadgen find-max --server 127.0.0.1:5300 --p99-max 5ms
-      The highest rate at which 99 % of the answers come within 5 ms and none is lost.
+      Highest rate with a p99 latency of at most 5 ms and no loss.
   loadgen compare --a 127.0.0.1:5300 --b 127.0.0.1:5301 --rate 5000
-      Two servers in turn, and the ratio of what they did.
+      Two servers measured in turn, and the ratios of their results.
   loadgen incident --html incident.html
-      An outage behind a virtual address, with and without max_age. As root.
+      Outage behind a virtual address, with and without max_age. Needs root.
 
-Exit codes: 0 it did what was asked, 1 not so, 2 bad usage or a bad file.";
+Exit codes: 0 success, 1 a goal was missed, 2 bad usage or an invalid file.";
 
-/// A load generator for DNS servers that checks every answer, and an upstream that misbehaves.
+/// A load generator for DNS servers that verifies every answer, and a scripted upstream
 #[derive(Parser)]
 #[command(name = "loadgen", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Arguments {
@@ -42,15 +42,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Ask, check the answers, and print what happened
+    /// Send queries, verify the answers and print a report
     Run(run::Arguments),
-    /// Search the highest rate that a server sustains within limits
+    /// Search for the highest rate that a server sustains within limits
     FindMax(find_max::Arguments),
-    /// Ask two servers in turn and compare them
+    /// Measure two servers in turn and compare them
     Compare(compare::Arguments),
-    /// Answer over UDP and TCP until SIGINT or SIGTERM, by a script, and print who asked
+    /// Answer over UDP and TCP as a script says until SIGINT or SIGTERM, then print the sources
     Upstream(upstream::Arguments),
-    /// Replay the outage of a backend behind a virtual address, and see who gets its share back
+    /// Replay the outage of a backend behind a virtual address and measure the shares afterwards
     Incident(incident::Arguments),
 }
 

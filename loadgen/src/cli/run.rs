@@ -34,76 +34,76 @@ const TELL_FILE: Duration = Duration::from_secs(1);
 const EXAMPLES: &str = "\
 Examples:
   loadgen run --server 192.0.2.1 --rate 5000 --seconds 60 --html report.html
-      An open loop: 5,000 queries a second, evenly, whatever comes back.
+      Open loop: 5,000 queries per second at even distances, independent of the answers.
   loadgen run --server 192.0.2.1 --rate 1k..50k --arrivals poisson
-      A ramp, with arrivals as independent as those of many clients.
+      Ramp with random arrivals, like those of many independent clients.
   loadgen run --server 192.0.2.1 --rate 1000x5s,5000x5s,1000x5s
-      Steps.
+      Steps of rate and duration.
   loadgen run --server 192.0.2.1 --closed 256
-      256 queries outstanding at any time: what the server sustains, not what clients would see.
+      Closed loop with 256 outstanding queries: measures capacity, not the latency of clients.
   loadgen run --server 127.0.0.1:5300 --closed 256 --pid 4711
-      The same, with the processor time that a server on this host takes for an answer.
+      Closed loop, with the CPU time per answer of a server on this host.
   loadgen run --server 192.0.2.1 --queries names.txt --passes 1 --rate 10k
-      Each query of a file of dnsperf's once.
+      Each query of a dnsperf file once.
   loadgen run --server 192.0.2.1 --hit-ratio 80% --names zipf:100000:0.9 --types A:6,AAAA:3,HTTPS:1
-      Four queries of five for names that were asked before.
+      80 % of the queries repeat an earlier name.
   loadgen run --server 192.0.2.1 --tcp --per-connection 1 --sockets 500 --rate 2000
-      A stream for each query.
+      One TCP connection per query.
   loadgen run --server 192.0.2.1 --pcap clients.pcapng --speed 2
-      A capture, twice as fast, from a socket for each of its clients.
+      Replay of a capture at double speed, with one socket per client.
 
-It ends with 0 only if all that was due left on time and got a good answer.";
+The exit code is 0 only if all queries were sent on time and got a good answer.";
 
-/// What is told to `loadgen run`.
+/// Options of `loadgen run`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Who is asked; sockets take several in turn
+    /// Server addresses; sockets use them in turn
     #[arg(long, value_name = "ADDR", num_args = 1.., required = true, value_parser = server)]
     server: Vec<SocketAddr>,
-    /// Queries a second: 5000, a ramp 1k..50k, or steps 1000x5s,5000x10s
+    /// Queries per second: 5000, a ramp 1k..50k, or steps 1000x5s,5000x10s
     #[arg(long, value_name = "RATE", default_value = "1000", value_parser = shape,
           conflicts_with_all = ["closed", "pcap"])]
     rate: Shape,
-    /// How queries lie around the rate
+    /// Distribution of send times
     #[arg(long, value_enum, default_value_t = Spacing::Even,
           conflicts_with_all = ["closed", "pcap"])]
     arrivals: Spacing,
-    /// A closed loop: so many queries outstanding at any time
+    /// Closed loop: number of outstanding queries, instead of a rate
     #[arg(long, alias = "outstanding", value_name = "N", conflicts_with = "pcap")]
     closed: Option<usize>,
-    /// How much faster than the capture was
+    /// Speed-up factor of a capture
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "pcap")]
     speed: f64,
-    /// For how long to ask [default: 10, or until there is nothing left to ask]
+    /// Duration in seconds [default: 10, or until the input ends]
     #[arg(long, value_name = "N")]
     seconds: Option<f64>,
     #[command(flatten)]
     asking: Asking,
-    /// The share of queries that may go without a good answer
+    /// Maximum share of queries without a good answer
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = units::share,
           help_heading = "Checks")]
     loss_max: f64,
-    /// Response codes that are good answers
+    /// Response codes that count as good answers
     #[arg(long, value_name = "LIST", default_value = "NOERROR,NXDOMAIN", value_delimiter = ',',
           value_parser = rcode, help_heading = "Checks")]
     rcodes: Vec<u8>,
-    /// Processes of the server, whose processor time and memory are told, their children's included
+    /// Process IDs of the server, to report CPU time and memory, child processes included
     #[arg(long, value_name = "PID", num_args = 1.., help_heading = "Reports")]
     pid: Vec<u32>,
-    /// Write the outcome as JSON; - is standard output, instead of the tables
+    /// Write the result as JSON; - writes it to standard output instead of the tables
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     json: Option<PathBuf>,
-    /// Write a page with plots
+    /// Write an HTML report with plots
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     html: Option<PathBuf>,
     /// Write latencies as an HDR percentile file
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     hdr: Option<PathBuf>,
-    /// Divide the run into stretches of this length, instead of 200
+    /// Length of an interval of the report [default: 1/200 of the run]
     #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Reports")]
     stretch: Option<Duration>,
-    /// Do not tell how it is going
+    /// Do not print progress
     #[arg(long, help_heading = "Reports")]
     quiet: bool,
 }
@@ -111,9 +111,9 @@ pub(super) struct Arguments {
 /// How the instants lie around the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Spacing {
-    /// Equally far apart
+    /// Equal distances
     Even,
-    /// Independent of each other
+    /// Random and independent (Poisson process)
     Poisson,
 }
 

@@ -22,15 +22,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
-A script has a line for each name, `*.` and a zone, or `*` for all others; the first that fits
-counts. A line begins with the name, and the words behind it say what becomes of its queries:
+A script has one line per name, `*.` and a zone, or `*` for all other names; the first match
+applies. A line has the name and the behaviour for its queries:
 
-  delay=5ms delay=1ms..10ms delay=exp:5ms   how long the answer waits
-  loss=1% silent                            no answer, sometimes or always
-  truncate=5%                               TC, and no record
+  delay=5ms delay=1ms..10ms delay=exp:5ms   delay of the answer
+  loss=1% silent                            share of queries without an answer, or all of them
+  truncate=5%                               TC bit set, no records
   refuse=1% servfail=1% nxdomain=1% formerr=1%
   wrong-id=1% wrong-question=1% garbage=1% lie=1%
-  spoof=20                                  so many forged answers go ahead of the right one
+  spoof=20                                  number of forged answers sent before the right one
 
   # example
   slow.example       delay=100ms
@@ -46,43 +46,43 @@ Examples:
 /// What it has seen is told no more often than this.
 const TELL_MIN: Duration = Duration::from_millis(10);
 
-/// What is told to `loadgen upstream`.
+/// Options of `loadgen upstream`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Where to listen; port 0 lets the kernel choose
+    /// Addresses to listen on; with port 0 the kernel chooses the port
     #[arg(long, value_name = "ADDR", num_args = 1.., required = true)]
     listen: Vec<SocketAddr>,
-    /// One thread on each of these cores [default: one thread on any core]
+    /// Run one thread pinned to each of these cores [default: one thread, not pinned]
     #[arg(long, alias = "core", value_name = "N", value_delimiter = ',')]
     cores: Vec<usize>,
-    /// What becomes of queries for all names that no line of the script is for
+    /// Behaviour for names that the script does not list
     #[arg(long, value_name = "WORDS")]
     behave: Option<String>,
-    /// What becomes of queries, by name
+    /// Script with the behaviour per name
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
-    /// A zone file with the records of some names
+    /// Zone file with the records of some names
     #[arg(long, value_name = "FILE")]
     zone: Option<PathBuf>,
-    /// So long after the first query, answer nothing for so long, and then everything at once
+    /// Pause: at this time after the first query, hold back all answers for this time
     #[arg(long, value_name = "WHEN+LENGTH")]
     stall: Option<String>,
-    /// Draws faults and delays: the same number, the same draws [default: by chance]
+    /// Random seed of faults and delays [default: random]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Streams go through TLS, with a certificate for localhost and the addresses listened on that
-    /// is made now; that of its authority is written to FILE
+    /// Use TLS with a new certificate for localhost and the listener addresses; the certificate of
+    /// its authority is written to FILE
     #[arg(long, value_name = "FILE")]
     tls: Option<PathBuf>,
-    /// Print each source port
+    /// Print every source port
     #[arg(long)]
     ports: bool,
-    /// Print the outcome as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
-    /// So often, print what each address has seen since the start, as a line of JSON: `at` is the
-    /// time by the calendar, a flow is a source port that is new or was silent for 5 s, or a stream
+    /// Interval to print the counters of each address since the start, as a line of JSON: `at` is
+    /// the wall-clock time, a flow is a connection, or a source port unseen in the last 5 s
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     tell: Option<Duration>,
 }

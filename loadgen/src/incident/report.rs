@@ -26,19 +26,19 @@ const LEGEND: usize = 36;
 
 /// Tables and findings.
 pub fn text(incident: &Incident) -> String {
-    let mut text = String::from("The incident, replayed\n");
+    let mut text = String::from("Replay of an incident\n");
     for (name, value) in &incident.settings {
         let _ = writeln!(text, "  {name}: {value}");
     }
     let mut rows = vec![header([
         "course",
-        "back after",
-        "added after",
-        "lost, since",
-        "over 100 ms, since",
-        "flows/s at most",
-        "p99 replacing",
-        "p99 else",
+        "recovered share after",
+        "added share after",
+        "lost before, after",
+        "over 100 ms before, after",
+        "max. flows/s",
+        "p99 in replacement",
+        "p99 otherwise",
     ])];
     for played in &incident.played {
         let judged = &played.judged;
@@ -94,14 +94,14 @@ pub fn html(incident: &Incident) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>loadgen incident</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <h1>The incident, replayed</h1>\n\
-         <p class=\"soft\">A forwarder asks a virtual address, and connection tracking pins each \
-         of its source ports to a backend. {}</p>\n",
+         <h1>Replay of an incident</h1>\n\
+         <p class=\"soft\">The upstream of the forwarder is a virtual address; connection \
+         tracking maps each source port to a backend. {}</p>\n",
         escaped(&story(incident))
     );
     let faults = incident.faults();
     if faults.is_empty() {
-        page.push_str("<p class=\"verdict\">All that was promised holds.</p>\n");
+        page.push_str("<p class=\"verdict\">All claims hold.</p>\n");
     }
     for fault in &faults {
         let _ = writeln!(page, "<p class=\"verdict bad\">{}</p>", escaped(fault));
@@ -140,7 +140,7 @@ pub fn html(incident: &Incident) -> String {
 fn story(incident: &Incident) -> String {
     let plan = &incident.plan;
     format!(
-        "Backend 1 fails at {} and is back at {}; backend {} is added at {}.",
+        "Backend 1 fails at {} and recovers at {}; backend {} is added at {}.",
         shown(plan.at),
         shown(plan.recovery()),
         plan.backends + 1,
@@ -181,7 +181,15 @@ fn queries(incident: &Incident, played: &Played) -> Plot {
         let counts = second.queries.iter().map(|count| grouped(count.round() as u64));
         format!("{} queries", counts.collect::<Vec<_>>().join(", "))
     };
-    plot(incident, played, "Queries by backend", Axis::linear(most, per_second), most, curves, hint)
+    plot(
+        incident,
+        played,
+        "Queries per backend",
+        Axis::linear(most, per_second),
+        most,
+        curves,
+        hint,
+    )
 }
 
 /// Flows that began, by second.
@@ -208,9 +216,9 @@ fn latency(incident: &Incident, played: &Played) -> Plot {
         let told = |value: Option<f64>| micros(value).map_or("–".into(), span);
         let (p50, p99) = (told(second.p50), told(second.p99));
         let (lost, slow) = (second.lost, second.slow);
-        format!("median {p50}, 99 % within {p99}, {lost} lost, {slow} later than 100 ms")
+        format!("median {p50}, p99 {p99}, {lost} lost, {slow} over 100 ms")
     };
-    let title = "Latency: the median, and within what 99 % are answered";
+    let title = "Latency: median and p99";
     plot(incident, played, title, axis, most, curves, hint)
 }
 
@@ -275,7 +283,7 @@ pub fn svg(incident: &Incident) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {whole}\" role=\"img\">\n\
          <title>{}</title>\n<style>\n{}</style>\n\
          <rect class=\"paper\" width=\"{width}\" height=\"{whole}\"/>\n",
-        escaped(&format!("Queries a second by backend. {}", story(incident))),
+        escaped(&format!("Queries per second by backend. {}", story(incident))),
         include_str!("picture.css")
     );
     for backend in 0..=incident.plan.backends {

@@ -37,7 +37,7 @@ pub fn outcome(outcome: &Outcome) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>loadgen</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <h1>What loadgen has measured</h1>\n"
+         <h1>loadgen report</h1>\n"
     );
     put_verdict(&mut page, outcome);
     put_tiles(&mut page, outcome);
@@ -53,7 +53,7 @@ pub fn outcome(outcome: &Outcome) -> String {
 fn put_verdict(page: &mut String, outcome: &Outcome) {
     let faults = faults(outcome);
     if faults.is_empty() {
-        page.push_str("<p class=\"verdict\">The run did what was asked.</p>\n");
+        page.push_str("<p class=\"verdict\">The run met its goals.</p>\n");
     } else {
         let sentences: Vec<String> = faults.iter().map(|fault| escaped(fault)).collect();
         let _ = writeln!(page, "<p class=\"verdict bad\">{}</p>", sentences.join(" "));
@@ -64,10 +64,10 @@ fn put_verdict(page: &mut String, outcome: &Outcome) {
         let _ = writeln!(page, "<p class=\"soft\">{}</p>", escaped(&behind(outcome)));
     }
     let kind = if outcome.open {
-        "Queries left on a schedule; latency counts from the instant on the schedule."
+        "Open loop: queries are sent on a schedule, and latency counts from the scheduled time."
     } else {
-        "Queries left when answers had come (a closed loop): a server that stalls is asked less, \
-         and its latency is understated."
+        "Closed loop: a query is sent when an answer has arrived. A server that stalls gets fewer \
+         queries, so its latency is understated."
     };
     let _ = writeln!(page, "<p class=\"soft\">{kind}</p>");
 }
@@ -83,8 +83,8 @@ fn put_tiles(page: &mut String, outcome: &Outcome) {
         (rate(tally.rate_answered()), "answered"),
         (grouped(counts.failed()), "failed"),
         (at(0.5), "median latency"),
-        (at(0.99), "99 % within"),
-        (at(1.0), "longest latency"),
+        (at(0.99), "p99 latency"),
+        (at(1.0), "maximum latency"),
     ];
     page.push_str("<ul class=\"tiles\">\n");
     for (value, name) in tiles {
@@ -160,7 +160,7 @@ fn put_rates(page: &mut String, stretches: &[Stretch], width: f64) {
         title: "Rate over time".into(),
         x: time_axis(stretches, width),
         y: Axis::linear(rate(highest), short_rate),
-        x_label: "when queries were to leave",
+        x_label: "scheduled time of queries",
         curves: vec![
             curve(CLASSES[0], stretches, width, |stretch| Some(rate(stretch.sent))),
             curve(CLASSES[1], stretches, width, |stretch| Some(rate(stretch.answered))),
@@ -170,7 +170,7 @@ fn put_rates(page: &mut String, stretches: &[Stretch], width: f64) {
             format!("{} sent, {} answered", told(rate(stretch.sent)), told(rate(stretch.answered)))
         }),
     };
-    let note = "Queries sent, and those of them that were answered, whenever that was.";
+    let note = "Queries sent, and answers to them, by the time of the query.";
     put_plot(page, note, &plot, &["sent", "answered"]);
 }
 
@@ -185,7 +185,7 @@ fn put_latencies(page: &mut String, outcome: &Outcome, stretches: &[Stretch], wi
         title: "Latency over time".into(),
         x: time_axis(stretches, width),
         y: Axis::logarithmic(micros(latency.min()), micros(latency.max()), told),
-        x_label: "when queries were to leave",
+        x_label: "scheduled time of queries",
         curves: [(CLASSES[2], 1.0), (CLASSES[1], 0.99), (CLASSES[0], 0.5)]
             .map(|(class, quantile)| curve(class, stretches, width, |s| at(s, quantile)))
             .into(),
@@ -194,12 +194,12 @@ fn put_latencies(page: &mut String, outcome: &Outcome, stretches: &[Stretch], wi
             None => "no answer".into(),
             Some(max) => {
                 let [median, high] = [0.5, 0.99].map(|q| told(at(stretch, q).unwrap_or(max)));
-                format!("median {median}, 99 % within {high}, longest {}", told(max))
+                format!("median {median}, p99 {high}, maximum {}", told(max))
             }
         }),
     };
-    let note = "Of the queries that were to leave in each stretch of the run.";
-    put_plot(page, note, &plot, &["median", "99 % within", "longest"]);
+    let note = "Latency of the queries of each interval, by scheduled time.";
+    put_plot(page, note, &plot, &["median", "p99", "maximum"]);
 }
 
 fn put_percentiles(page: &mut String, outcome: &Outcome) {
@@ -220,12 +220,12 @@ fn put_percentiles(page: &mut String, outcome: &Outcome) {
         title: "Latency by percentile".into(),
         x: Axis::of_ticks(last, ticks),
         y: Axis::logarithmic(low as f64, high as f64, span),
-        x_label: "share of the answers, each nine as wide as the last",
+        x_label: "share of answers (logarithmic)",
         curves: vec![Curve { class: CLASSES[0], points: steps.map(|x| (x, value(x))).collect() }],
         bars: Vec::new(),
         hints: Vec::new(),
     };
-    put_plot(page, "Within which time so many of the answers came.", &plot, &[]);
+    put_plot(page, "Share of answers that arrived within a time.", &plot, &[]);
     page.push_str("<div class=\"scroll\"><table><thead><tr><th></th>");
     let counted = latency.len() as f64;
     let shown: Vec<_> =
@@ -233,10 +233,10 @@ fn put_percentiles(page: &mut String, outcome: &Outcome) {
     for (_, name) in &shown {
         let _ = write!(page, "<th>{name}</th>");
     }
-    page.push_str("<th>longest</th></tr></thead><tbody>");
+    page.push_str("<th>maximum</th></tr></thead><tbody>");
     let mut rows = vec![("latency", latency)];
     if outcome.open {
-        rows.push(("lag behind the schedule", &outcome.tally.lag));
+        rows.push(("send lag", &outcome.tally.lag));
     }
     for (name, histogram) in rows {
         let _ = write!(page, "<tr><td>{name}</td>");
@@ -274,7 +274,7 @@ fn span(nanos: f64) -> String {
 fn put_losses(page: &mut String, stretches: &[Stretch], width: f64) {
     let most = stretches.iter().map(|stretch| stretch.failed).max().unwrap_or(0);
     if most == 0 {
-        page.push_str("<h2>Losses over time</h2>\n<p class=\"soft\">There were none.</p>\n");
+        page.push_str("<h2>Losses over time</h2>\n<p class=\"soft\">None.</p>\n");
         return;
     }
     let bars = stretches.iter().enumerate().map(|(number, stretch)| {
@@ -285,7 +285,7 @@ fn put_losses(page: &mut String, stretches: &[Stretch], width: f64) {
         title: "Losses over time".into(),
         x: time_axis(stretches, width),
         y: Axis::linear((most as f64).max(4.0), |value| grouped(value.round() as u64)),
-        x_label: "when queries were to leave",
+        x_label: "scheduled time of queries",
         curves: Vec::new(),
         bars: bars.collect(),
         hints: hints(stretches, width, |stretch| {
@@ -308,17 +308,17 @@ fn put_tables(page: &mut String, outcome: &Outcome) {
         ("answered", counts.answered),
         ("timed out", counts.timed_out),
         ("lost with their connection", counts.lost),
-        ("answered wrongly", counts.wrong),
-        ("no longer waited for", counts.unfinished),
-        ("due, but never sent", counts.unsent),
-        ("messages for another question", counts.mismatched),
+        ("wrong answers", counts.wrong),
+        ("unanswered at the end", counts.unfinished),
+        ("scheduled, not sent", counts.unsent),
+        ("mismatched messages (ID of a query, other question)", counts.mismatched),
         ("duplicate answers", counts.duplicate),
         ("late answers", counts.late),
-        ("messages that belong to no query", counts.stray),
+        ("stray messages (match no query)", counts.stray),
         ("truncated answers", counts.truncated),
-        ("ICMP errors and failed streams", counts.refused),
-        ("streams opened", counts.connects),
-        ("streams opened again", counts.reconnects),
+        ("ICMP errors and failed connections", counts.refused),
+        ("connections opened", counts.connects),
+        ("connections reopened", counts.reconnects),
     ];
     page.push_str("<h2>Counts</h2>\n<table><tbody>\n");
     for (name, count) in rows {
@@ -362,7 +362,7 @@ mod tests {
             crate::tally::Tally::new(std::time::Duration::from_secs(1), Default::default());
         told.settings.push(("server", "<b>".into()));
         let page = outcome(&told);
-        assert!(page.contains("No query left.") && page.contains("&lt;b&gt;"), "{page}");
+        assert!(page.contains("No query was sent.") && page.contains("&lt;b&gt;"), "{page}");
         assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
     }
 

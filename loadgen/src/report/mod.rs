@@ -70,14 +70,14 @@ pub fn faults(outcome: &Outcome) -> Vec<String> {
     let counts = &outcome.tally.counts;
     let mut faults = Vec::new();
     if outcome.interrupted {
-        faults.push("It was ended before its time.".to_owned());
+        faults.push("The run was interrupted.".to_owned());
     }
     if counts.sent == 0 {
-        faults.push("No query left.".to_owned());
+        faults.push("No query was sent.".to_owned());
         return faults;
     }
     if counts.answered == 0 && counts.refused > 0 {
-        faults.push("No query was answered: nobody listens there.".to_owned());
+        faults.push("No query was answered: no server listens at this address.".to_owned());
         return faults;
     }
     let bad = counts.failed() + outcome.refused();
@@ -93,8 +93,8 @@ pub fn faults(outcome: &Outcome) -> Vec<String> {
     if strange > 0 {
         let (mismatched, stray) = (grouped(counts.mismatched), grouped(counts.stray));
         faults.push(format!(
-            "{mismatched} messages did not answer the question with their id, and {stray} \
-             belonged to no query."
+            "{mismatched} messages had the ID of a query but another question, and {stray} \
+             matched no query."
         ));
     }
     if outcome.open && (counts.unsent > 0 || outcome.behind() > BEHIND_SHARE_MAX) {
@@ -111,8 +111,8 @@ pub fn behind(outcome: &Outcome) -> String {
     let worst = onward::traffic::report::short(outcome.tally.lag.max());
     let late = LATE.as_millis();
     format!(
-        "The client fell behind its schedule: of {due} queries, {behind} left more than {late} ms \
-         late (at worst {worst}) and {unsent} never."
+        "The client fell behind its schedule: of {due} queries, {behind} were sent more than \
+         {late} ms late (worst {worst}) and {unsent} were not sent."
     )
 }
 
@@ -190,17 +190,20 @@ pub(crate) mod tests {
         assert_eq!(told(|_| {}), "");
         type Change = fn(&mut Outcome);
         let cases: [(Change, &str); 9] = [
-            (|o| o.interrupted = true, "It was ended before its time."),
-            (|o| o.tally.counts.sent = 0, "No query left."),
+            (|o| o.interrupted = true, "The run was interrupted."),
+            (|o| o.tally.counts.sent = 0, "No query was sent."),
             (|o| o.tally.counts.timed_out = 3, "Of 2,000 queries, 3 timed out"),
             (|o| o.tally.counts.lost = 3, "Of 2,000 queries, 0 timed out, 3 were lost"),
             (|o| o.rcodes_good = vec![0], "200 a bad response code."),
-            (|o| o.tally.counts.mismatched = 1, "1 messages did not answer"),
-            (|o| o.tally.counts.unsent = 1, "of 2,001 queries, 0 left more than 1 ms late"),
-            (|o| o.tally.counts.behind = 101, "101 left more than 1 ms late (at worst 13 µs)"),
+            (
+                |o| o.tally.counts.mismatched = 1,
+                "1 messages had the ID of a query but another question",
+            ),
+            (|o| o.tally.counts.unsent = 1, "of 2,001 queries, 0 were sent more than 1 ms late"),
+            (|o| o.tally.counts.behind = 101, "101 were sent more than 1 ms late (worst 13 µs)"),
             (
                 |o| (o.tally.counts.answered, o.tally.counts.refused) = (0, 1),
-                "No query was answered: nobody listens there.",
+                "No query was answered: no server listens at this address.",
             ),
         ];
         for (change, sentence) in cases {

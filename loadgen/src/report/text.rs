@@ -58,12 +58,12 @@ pub fn outcome(outcome: &Outcome) -> String {
     }
     if counts.unfinished > 0 {
         let unfinished = grouped(counts.unfinished);
-        text.push_str(&format!("  no longer waited for: {unfinished}\n"));
+        text.push_str(&format!("  unanswered at the end: {unfinished}\n"));
     }
     if let (Some(server), Some(cost)) = (outcome.server, outcome.cost()) {
         let memory = server.memory_peak as f64 / f64::from(1 << 20);
         text.push_str(&format!(
-            "  server: {:.2} µs of processor time an answer, {memory:.1} MiB at its peak\n",
+            "  server: {:.2} µs of CPU time per answer, {memory:.1} MiB peak memory\n",
             cost * 1e6
         ));
     }
@@ -115,9 +115,9 @@ mod tests {
         told.server = Some(Usage { processor, memory_peak: 3 << 19 });
         let text = outcome(&told);
         assert!(text.contains("  connections: 3, of which 1 reconnected\n"), "{text}");
-        assert!(text.contains("  no longer waited for: 2\n"), "{text}");
-        assert!(text.contains("of 2,005 queries, 4 left more than 1 ms late"), "{text}");
-        let server = "  server: 10.00 µs of processor time an answer, 1.5 MiB at its peak\n";
+        assert!(text.contains("  unanswered at the end: 2\n"), "{text}");
+        assert!(text.contains("of 2,005 queries, 4 were sent more than 1 ms late"), "{text}");
+        let server = "  server: 10.00 µs of CPU time per answer, 1.5 MiB peak memory\n";
         assert!(text.contains(server), "{text}");
         told.open = false;
         assert!(!outcome(&told).contains("lag"), "a closed loop has no schedule");

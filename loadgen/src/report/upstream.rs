@@ -25,13 +25,13 @@ pub fn text(seen: &[Seen], ports: bool) -> String {
         "silenced",
         "spoiled",
         "spoofed",
-        "streams",
+        "connections",
     ])];
     let mut sources = vec![header([
         "source ports",
         "distinct",
-        "queries from the busiest",
-        "from the median",
+        "queries from the busiest port",
+        "from the median port",
         "median life",
         "longest life",
     ])];
@@ -68,12 +68,12 @@ fn life(length: Duration) -> String {
 
 fn evenness(square: Option<ChiSquare>) -> String {
     match square {
-        None => "too few queries to say how even".into(),
+        None => "too few queries to test".into(),
         Some(ChiSquare { statistic, freedom, p }) => {
             let verdict = match p {
                 p if p < P_MIN => "uneven",
-                p if p > 1.0 - P_MIN => "more even than chance: counted, not drawn",
-                _ => "as even as chance",
+                p if p > 1.0 - P_MIN => "too even for random values (a counter?)",
+                _ => "consistent with random values",
             };
             format!("{verdict} (chi-square {statistic:.1} of {freedom:.0}, p = {p:.3})")
         }
