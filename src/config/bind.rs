@@ -36,7 +36,8 @@ pub(super) fn read(
                 return Err(Complaint::value(property, message));
             }
             if let Some(dropped) = except.first() {
-                let message = "plugin/bind: of several 'except' only the last one counts";
+                let message =
+                    "plugin/bind: 'except' is written more than once: only the last one applies";
                 context.warn(&dropped.place, message);
             }
             except = cursor.rest();
@@ -50,7 +51,8 @@ pub(super) fn read(
         let except = except_from(&named, &except, context)?;
         all.extend(named.into_iter().filter(|address| !except.contains(address)));
         if all.is_empty() {
-            let message = "plugin/bind: no address is left: the server block serves nobody";
+            let message =
+                "plugin/bind: 'except' removes all addresses: the server block does not listen";
             context.warn(&stanza.place, message);
         }
     }
@@ -68,7 +70,8 @@ fn except_from(
     for word in except {
         let addresses = addresses(&[word], context.host)?;
         if !addresses.iter().any(|address| named.contains(address)) {
-            let message = format!("plugin/bind: except {} takes nothing away", word.text);
+            let message =
+                format!("plugin/bind: except {} has no effect: no address matches", word.text);
             context.warn(&word.place, message);
         }
         all.extend(addresses);
@@ -100,7 +103,10 @@ fn addresses(words: &[&Token], host: &Host) -> Result<Vec<BindAddress>, Complain
             })?;
             if is_link_local(address.ip) && address.scope_id == 0 {
                 // The kernel would only say that something is invalid.
-                let message = format!("{0} needs its interface: write it as {0}%eth0", word.text);
+                let message = format!(
+                    "{0} is a link-local address without an interface: write {0}%eth0",
+                    word.text
+                );
                 return Err(Complaint::value(word, message));
             }
             addresses.push(address);

@@ -161,7 +161,7 @@ impl<'a> Budget<'a> {
         let Self { open_files, workers, listeners, client_streams_max, .. } = self;
         let needed = self.needed(share);
         let mut text = format!(
-            "up to {needed} file descriptors can be needed, but the process may open only \
+            "up to {needed} file descriptors can be needed, but the limit of open files is \
              {open_files}:\n"
         );
         let mut line = |number: usize, what: &str| {
@@ -171,9 +171,9 @@ impl<'a> Budget<'a> {
         line(workers * WORKER, &format!("workers {workers} × {WORKER}"));
         let what = format!("workers {workers} × listeners {listeners} × 2 × UDP and TCP");
         line(workers * listeners * SOCKETS_PER_LISTENER, &what);
-        let what = format!("workers {workers} × streams of clients {client_streams_max}");
+        let what = format!("workers {workers} × client connections {client_streams_max}");
         line(workers * client_streams_max, &what);
-        line(self.probes(), "one probe for each upstream");
+        line(self.probes(), "one health check per upstream");
         if self.http > 0 {
             line(self.http, "pages over HTTP");
         }
@@ -191,9 +191,9 @@ impl<'a> Budget<'a> {
         }
         if !rest.is_empty() {
             let sum = rest.iter().map(|stanza| self.connections(stanza, share)).sum();
-            line(sum, &format!("{} further stanzas, none larger", rest.len()));
+            line(sum, &format!("{} more stanzas, none larger", rest.len()));
         }
-        line(needed, "in all");
+        line(needed, "total");
         text += self.advice(share);
         text += ", start fewer workers, or raise the limit (LimitNOFILE= in the systemd unit, or \
                  ulimit -Hn)";
@@ -300,7 +300,7 @@ mod tests {
                         assert!(needed <= open_files, "{workers} {open_files} {options}");
                     }
                     Err(error) => {
-                        assert!(error.contains("  in all\n"), "{error}");
+                        assert!(error.contains("  total\n"), "{error}");
                         refused += 1;
                     }
                 }
@@ -319,23 +319,23 @@ mod tests {
         let lines: Vec<_> = error.lines().collect();
         assert_eq!(lines.len(), 1 + 5 + 10 + 1 + 2, "{error}");
         assert!(lines[6].ends_with("upstreams 2 × UDP and TCP × max_conns 4, f:1002"), "{error}");
-        assert_eq!(lines[16], "      7920  990 further stanzas, none larger");
+        assert_eq!(lines[16], "      7920  990 more stanzas, none larger");
     }
 
     #[test]
     fn what_is_written_and_cannot_fit_is_refused_with_its_terms() {
         assert_eq!(
             load(2, 4_096, "max_conns 700").unwrap_err(),
-            "f:3 - plugin/forward: up to 5731 file descriptors can be needed, but the process may \
-             open only 4096:\n\
+            "f:3 - plugin/forward: up to 5731 file descriptors can be needed, but the limit of \
+             open files is 4096:\n\
              \x20       64  the process itself\n\
              \x20        8  workers 2 × 4\n\
              \x20        8  workers 2 × listeners 1 × 2 × UDP and TCP\n\
-             \x20       32  workers 2 × streams of clients 16\n\
-             \x20        3  one probe for each upstream\n\
+             \x20       32  workers 2 × client connections 16\n\
+             \x20        3  one health check per upstream\n\
              \x20     5600  workers 2 × upstreams 2 × UDP and TCP × max_conns 700, f:3\n\
              \x20       16  workers 2 × upstreams 1 × UDP and TCP × max_conns 4, f:6\n\
-             \x20     5731  in all\n\
+             \x20     5731  total\n\
              lower max_conns or spread, start fewer workers, or raise the limit \
              (LimitNOFILE= in the systemd unit, or ulimit -Hn)"
         );

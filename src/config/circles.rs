@@ -43,8 +43,8 @@ pub(super) fn warn(drafts: &[Draft], listeners: &[Listener], context: &mut Conte
         for (stanza, address, asked) in own {
             if map.leads_to(asked, block, &ways) && told.insert(*stanza) {
                 let message = format!(
-                    "plugin/forward: upstream {address} is one of this server's own listeners, and \
-                     leads back to this block (forwarding loop)"
+                    "plugin/forward: upstream {address} is one of this server's own listeners: \
+                     its queries come back to this server block (forwarding loop)"
                 );
                 context.warn(&drafts[block].forwards[*stanza].place, message);
             }

@@ -144,7 +144,7 @@ fn parse(written: &Token, context: &Context<'_>) -> Result<SocketAddr, Complaint
     let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("missing port in address"))?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     if bare.is_none() && host.contains([':', '[', ']']) {
-        return Err(wrong("an IPv6 address belongs in brackets: [ADDRESS]:PORT"));
+        return Err(wrong("an IPv6 address must be in brackets: [ADDRESS]:PORT"));
     }
     let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let port = port.parse().ok().filter(|_| is_number);
@@ -233,9 +233,9 @@ mod tests {
         for (text, why) in [
             ("8080", "missing port in address"),
             ("127.0.0.1", "missing port in address"),
-            ("::1", "belongs in brackets"),
-            ("::1:80", "belongs in brackets"),
-            ("[::1]", "belongs in brackets"),
+            ("::1", "must be in brackets"),
+            ("::1:80", "must be in brackets"),
+            ("[::1]", "must be in brackets"),
             ("[127.0.0.1]:80", "no IPv6 address"),
             ("[fe80::1%gone]:80", "this host has no such interface"),
             ("127.0.0.1:", "invalid port"),

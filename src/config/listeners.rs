@@ -51,8 +51,7 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                 }
                 if protocols[index] != key.protocol {
                     let message = format!(
-                        "{address} is served both over TLS and in the clear, which is not to be \
-                         told apart: give one of them another port"
+                        "{address} is used both with and without TLS: give one of them another port"
                     );
                     return Err(ConfigError::Listener { place: key.place.clone(), message });
                 }
@@ -86,8 +85,8 @@ pub(super) fn show_certificates(
     for draft in blocks.iter().filter(|draft| draft.stages.tls.is_some()) {
         let is_shown = draft.keys.iter().any(|key| key.protocol == Protocol::Tls);
         if let Some(key) = draft.keys.first().filter(|_| !is_shown) {
-            let message = "plugin/tls: no zone of this server block is a tls:// one: the \
-                           certificate is shown to nobody";
+            let message =
+                "plugin/tls: no zone of this server block has tls://: the certificate is not used";
             context.warn(&key.place, message);
         }
     }
@@ -104,13 +103,13 @@ fn show_certificate(
     let of_block = |(_, block): &(Name, usize)| blocks[*block].stages.tls.as_ref();
     let mut told = listener.zones.iter().filter_map(of_block);
     let Some(first) = told.next() else {
-        let message = "a tls:// zone cannot be served without a certificate: add 'tls CERT KEY' \
+        let message = "a tls:// zone needs a certificate: add 'tls CERT KEY' \
                        to its server block";
         return Err(ConfigError::Listener { place: key.place.clone(), message: message.into() });
     };
     if told.any(|other| other != first) {
         let message = format!(
-            "plugin/tls: server blocks on {} name different certificates: {} is shown for all",
+            "plugin/tls: server blocks on {} have different certificates: {} is used for all",
             listener.address, first.certificate.path
         );
         context.warn(&key.place, message);

@@ -87,7 +87,7 @@ impl Context<'_> {
     pub(super) fn count_zones(&mut self, more: usize) -> Result<(), String> {
         self.zones += more;
         if self.zones > ZONES_MAX {
-            return Err(format!("more than {ZONES_MAX} zones, networks taken apart"));
+            return Err(format!("more than {ZONES_MAX} zones, counting the zones of networks"));
         }
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Context<'_> {
     /// Notes, where there is an earlier one, that the stanza at `place` holds instead of it.
     pub(super) fn warn_of_earlier(&mut self, directive: &str, is_second: bool, place: &Place) {
         if is_second {
-            let message = format!("plugin/{directive}: written twice: the last one holds");
+            let message = format!("plugin/{directive}: written twice: the last one applies");
             self.warn(place, message);
         }
     }
@@ -117,7 +117,7 @@ impl Context<'_> {
         let word = &*name.text;
         // A name that a variable holds is kept as it was written.
         if word != directive && !word.contains("{$") && !word.contains("{%") {
-            let message = format!("'{word}' is read as the beginning of another '{directive}'");
+            let message = format!("'{word}' is read as the start of another '{directive}'");
             self.warn(&name.place, message);
         }
     }
@@ -166,7 +166,7 @@ impl Config {
         if corefile.blocks.is_empty() && context.missing.is_empty() {
             // The reference answers from its default block, with directives that onward lacks.
             let place = Place { file: display_name.into(), line: 1 };
-            let what = "a configuration without any server block".into();
+            let what = "the Corefile has no server block".into();
             return Err(ConfigError::NotBuilt { place, what });
         }
         let mut drafts = read(&corefile.blocks, &mut context, display_name)?;
@@ -239,8 +239,9 @@ fn set_up(
     let mut cursor = Cursor::new(&stanzas.tokens);
     read(&mut cursor, context, draft).map_err(|complaint| complaint.about(directive))?;
     if let Some(ignored) = cursor.stanza() {
-        let message =
-            format!("plugin/{directive}: only the first of a server block counts, not this one");
+        let message = format!(
+            "plugin/{directive}: only the first one of a server block applies, this one is ignored"
+        );
         context.warn(&ignored.place, message);
     }
     Ok(())

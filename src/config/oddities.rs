@@ -20,7 +20,7 @@ const SCHEMES: [&str; 5] = ["dns://", "tls://", "https://", "quic://", "grpc://"
 /// The first of `warnings`, and that there are others.
 pub(super) fn bounded(mut warnings: Vec<Warning>) -> Vec<Warning> {
     if let Some(Warning { place, .. }) = warnings.get(WARNINGS_MAX) {
-        let message = "further warnings are left out".into();
+        let message = "more warnings are not shown".into();
         let last = Warning { place: place.clone(), message };
         warnings.truncate(WARNINGS_MAX);
         warnings.push(last);
@@ -32,7 +32,7 @@ pub(super) fn bounded(mut warnings: Vec<Warning>) -> Vec<Warning> {
 pub(super) fn of_zone(text: &str, zone: &Zone) -> Option<String> {
     let word = text.trim_end_matches('.');
     if DIRECTIVES.contains(&word) || word == "import" {
-        return Some("a directive's name is read as a zone here: it belongs into a block".into());
+        return Some("this directive is read as a zone: put it into a server block".into());
     }
     of_name(text, zone)
 }
@@ -41,7 +41,7 @@ pub(super) fn of_zone(text: &str, zone: &Zone) -> Option<String> {
 pub(super) fn of_from(text: &str) -> Option<String> {
     let zone = super::keys::parse(text).ok()?;
     if split_scheme(text).1.len() < text.len() || (zone.port.is_some() && is_plain(text)) {
-        return Some("only the zone counts, its scheme and port are ignored".into());
+        return Some("the scheme and port are ignored, only the zone is used".into());
     }
     of_name(text, &zone)
 }
@@ -49,7 +49,9 @@ pub(super) fn of_from(text: &str) -> Option<String> {
 /// What is odd about a zone of `except`. `is_option`: it is spelt as an option.
 pub(super) fn of_exception(text: &str, zone: &Zone, is_option: bool) -> Option<String> {
     if text == "}" || is_option {
-        return Some("the whole line is a list of zones: begin a new line before this word".into());
+        return Some(
+            "the line is read as a list of zones: start a new line before this word".into(),
+        );
     }
     of_name(text, zone)
 }
@@ -72,10 +74,12 @@ fn of_name(text: &str, zone: &Zone) -> Option<String> {
         let lower = format!("{}://", scheme.to_ascii_lowercase());
         let suggestion = match lower.as_str() {
             known if SCHEMES.contains(&known) => " (schemes are in lower case)".into(),
-            "tcp://" | "udp://" => " (dns:// is both)".into(),
+            "tcp://" | "udp://" => " (dns:// is UDP and TCP)".into(),
             other => did_you_mean(other, SCHEMES),
         };
-        return Some(format!("'{scheme}://' is no scheme and is read as part of it{suggestion}"));
+        return Some(format!(
+            "'{scheme}://' is not a scheme and is read as part of the zone{suggestion}"
+        ));
     }
     if rest.contains('/')
         && rest.starts_with(|first: char| first.is_ascii_hexdigit() || first == '[')
@@ -84,23 +88,27 @@ fn of_name(text: &str, zone: &Zone) -> Option<String> {
             part.bytes().all(|byte| byte.is_ascii_hexdigit() || b"[]%".contains(&byte))
         });
         if looks || rest.contains("::") {
-            return Some("this is no network (ADDRESS/LENGTH), but read as a name".into());
+            return Some(
+                "this is not a valid network (ADDRESS/LENGTH) and is read as a name".into(),
+            );
         }
     }
     let bare = rest.trim_matches(['[', ']']);
     if bare.parse::<IpAddr>().is_ok() {
         let port = zone.port.map_or_else(String::new, |port| format!(" with the port {port}"));
-        return Some(format!("an address is read as a name{port}: a network ends in /LENGTH"));
+        return Some(format!("an address is read as a name{port}: a network needs /LENGTH"));
     }
     // What looks like a reference has been told of where it was read.
     if rest.contains(['{', '}']) && !rest.contains('$') && !rest.contains("{args") {
-        return Some("a brace is one only as a word of its own, with space around it".into());
+        return Some("a brace needs space around it, otherwise it is part of the word".into());
     }
     if rest.starts_with('(') && rest.ends_with(')') {
-        return Some("it is no snippet here, but read as a zone".into());
+        return Some("this is read as a zone, not as a snippet".into());
     }
     if rest.contains(char::is_whitespace) {
-        return Some("it is one name: neither quotes nor variables are split into words".into());
+        return Some(
+            "this is read as one name: quoted text and variables are not split into words".into(),
+        );
     }
     if rest.contains(',') {
         return Some("a comma separates only at the end of a word".into());
@@ -108,10 +116,10 @@ fn of_name(text: &str, zone: &Zone) -> Option<String> {
     if let Some((_, port)) =
         rest.rsplit_once(':').filter(|(_, port)| numbers::signed(port).is_err())
     {
-        return Some(format!("'{port}' is no port number, so ':{port}' is read as part of it"));
+        return Some(format!("'{port}' is not a port number, so ':{port}' is read as part of it"));
     }
     if rest.split('.').any(|label| label == "*") {
-        return Some("a star is a name like any other: a zone holds all that is below it".into());
+        return Some("'*' is not a wildcard here: a zone contains all names below it".into());
     }
     None
 }
@@ -132,7 +140,9 @@ pub(super) fn host_bits(address: &str, length: &str) -> Option<String> {
         Ok(bits) if width == 32 => std::net::Ipv4Addr::from(bits).into(),
         _ => std::net::Ipv6Addr::from(bits & mask).into(),
     };
-    Some(format!("the address has bits beyond the length: the network is {network}/{length}"))
+    Some(format!(
+        "the address has bits beyond the prefix length: the network is {network}/{length}"
+    ))
 }
 
 /// Notes what is odd about stanzas among themselves and about where they lead. Any of the lists
@@ -146,7 +156,8 @@ pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut 
         if let Some(last) = draft.forwards.last()
             && (!last.forward.next.is_empty() || last.forward.next_on_nodata)
         {
-            let message = "plugin/forward: no stanza follows that 'next' could lead to";
+            let message = "plugin/forward: 'next' has no effect: this is the last forward of the \
+                           server block that matches";
             context.warn(&last.place, message);
         }
     }
@@ -164,8 +175,8 @@ fn of_shadows(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_
         if let (Some((_, bound)), Some((_, unbound))) = (bound, unbound) {
             let [bound, unbound] = [bound, unbound].map(|block| &drafts[*block].keys[0].place);
             let message = format!(
-                "plugin/bind: queries to {address} are for blocks that bind it, and never get to \
-                 those without 'bind', as the one at {unbound}"
+                "plugin/bind: queries to {address} go to the server blocks that bind it, never to \
+                 blocks without 'bind' such as {unbound}"
             );
             context.warn(bound, message);
         }
@@ -188,15 +199,15 @@ fn of_reach(draft: &Draft, context: &mut Context<'_>) {
         let from = &forward.from;
         if !meets(from) {
             let message = format!(
-                "plugin/forward: no query is for {from} in a server block of other zones: the \
-                 stanza is never used"
+                "plugin/forward: {from} is outside the zones of the server block: the stanza is \
+                 never used"
             );
             context.warn(place, message);
         }
         if let Some(earlier) = from.ancestors().find_map(|zone| takers.get(zone)) {
             let message = format!(
-                "plugin/forward: the stanza is never used, as the one at {earlier} takes all its \
-                 queries: put it before that one"
+                "plugin/forward: the stanza is never used: the one at {earlier} matches all its \
+                 queries, put this one before it"
             );
             context.warn(place, message);
         }
@@ -210,8 +221,8 @@ fn of_reach(draft: &Draft, context: &mut Context<'_>) {
 fn of_hosts(draft: &Draft, context: &mut Context<'_>) {
     let fails = draft.stages.hosts.as_ref().is_some_and(|hosts| hosts.fallthrough.is_none());
     if let (true, Some(place)) = (fails, &draft.hosts) {
-        let message = "plugin/hosts: names that are not in it get SERVFAIL, and nothing behind it \
-                       sees them: add 'fallthrough'";
+        let message = "plugin/hosts: names that are not in the file get SERVFAIL and are not \
+                       passed to the next directive: add 'fallthrough'";
         context.warn(place, message);
     }
 }
@@ -225,21 +236,19 @@ fn of_cache(
     context: &mut Context<'_>,
 ) {
     if !forwards {
-        let message = "plugin/cache: nothing in this server block is forwarded, so nothing is kept";
+        let message = "plugin/cache: no effect: the server block has no forward";
         context.warn(place, message);
     }
     for zone in cache.zones.iter().filter(|zone| !meets(zone)) {
-        let message = format!(
-            "plugin/cache: no query is for {zone} in a server block of other zones: nothing of it \
-             is kept"
-        );
+        let message =
+            format!("plugin/cache: {zone} is outside the zones of the server block: no effect");
         context.warn(place, message);
     }
     let disabled = cache.success.disabled.iter().chain(&cache.denial.disabled);
     for zone in disabled.filter(|zone| !meets(zone)) {
         let message = format!(
-            "plugin/cache: disable {zone} does nothing: no query is for it in a server block of \
-             other zones"
+            "plugin/cache: disable {zone} has no effect: it is outside the zones of the server \
+             block"
         );
         context.warn(place, message);
     }
@@ -277,28 +286,28 @@ mod tests {
     #[test]
     fn a_slip_is_told_by_what_was_probably_meant() {
         for (text, hint) in [
-            ("10.0.0.0/40", "no network"),
-            ("10/8", "no network"),
-            ("010.0.0.0/8", "no network"),
-            ("[2001:db8::]/32", "no network"),
-            ("fe80::1%lo/64", "no network"),
+            ("10.0.0.0/40", "not a valid network"),
+            ("10/8", "not a valid network"),
+            ("010.0.0.0/8", "not a valid network"),
+            ("[2001:db8::]/32", "not a valid network"),
+            ("fe80::1%lo/64", "not a valid network"),
             ("10.7.9.200/24", "the network is 10.7.9.0/24"),
             ("2001:db8::1/64", "the network is 2001:db8::/64"),
             ("10.0.0.1", "an address is read as a name"),
             ("2001:db8::7", "with the port 7"),
             ("TLS://m", "lower case"),
-            ("tcp://m", "no scheme"),
+            ("tcp://m", "not a scheme"),
             ("htps://m", "did you mean 'https://'"),
-            ("m:dns", "no port number"),
+            ("m:dns", "not a port number"),
             ("m,n", "a comma"),
             ("m{", "a brace"),
             ("{}", "a brace"),
             ("}", "a brace"),
-            ("(s)", "no snippet"),
+            ("(s)", "not as a snippet"),
             ("m n", "one name"),
-            ("*.m", "a star"),
-            ("log", "a directive's name"),
-            ("import", "a directive's name"),
+            ("*.m", "not a wildcard"),
+            ("log", "this directive is read"),
+            ("import", "this directive is read"),
         ] {
             assert!(zone(text).contains(hint), "{text}: {}", zone(text));
         }
@@ -310,7 +319,7 @@ mod tests {
             assert!(of_from(text).unwrap().contains("ignored"), "{text}");
         }
         assert_eq!(of_from("example.org"), None);
-        assert!(of_from("10/8").unwrap().contains("no network"));
+        assert!(of_from("10/8").unwrap().contains("not a valid network"));
     }
 
     #[test]
@@ -329,6 +338,6 @@ mod tests {
         assert_eq!(bounded(many(WARNINGS_MAX)).len(), WARNINGS_MAX);
         let more = bounded(many(WARNINGS_MAX + 3));
         assert_eq!(more.len(), WARNINGS_MAX + 1);
-        assert_eq!(more[WARNINGS_MAX].message, "further warnings are left out");
+        assert_eq!(more[WARNINGS_MAX].message, "more warnings are not shown");
     }
 }

@@ -7,8 +7,8 @@ const FAILOVER: &str = "use the options 'failover' and 'next' of forward";
 const LISTS: &str = "use 'hosts' with a file of the names, or 'template' with an rcode";
 const ZONES: &str = "serve the zone from another server and forward to it";
 const RECORDS: &str = "write the records with 'hosts' or 'template'";
-const FILES: &str = "have a timer write the file, which is read again when it changes";
-const RESOLVERS: &str = "run the resolver beside onward and forward to it";
+const FILES: &str = "write the file with a timer; it is reloaded when it changes";
+const RESOLVERS: &str = "run a resolver on this host and forward to it";
 const CACHES: &str = "leave it out: 'cache' keeps answers in memory";
 const REWRITES: &str = "write the answer with 'template'";
 const RULES: &str = "use 'acl'";
@@ -67,7 +67,7 @@ const PLUGINS: [(&str, &str); 62] = [
     ("opa", RULES),
     ("pdsql", ZONES),
     ("policy", RULES),
-    ("proxy", "use 'forward', which took its place"),
+    ("proxy", "use 'forward', its successor"),
     ("querylog", LOGS),
     ("records", RECORDS),
     ("recursor", RESOLVERS),
@@ -86,7 +86,7 @@ const PLUGINS: [(&str, &str); 62] = [
 pub(super) fn advice(directive: &str) -> Option<String> {
     let known = PLUGINS.binary_search_by_key(&directive, |(name, _)| *name);
     let (_, instead) = PLUGINS[known.ok()?];
-    Some(format!(" (a plugin that onward does not have: {instead})"))
+    Some(format!(" (this plugin is not part of onward: {instead})"))
 }
 
 #[cfg(test)]

@@ -194,17 +194,18 @@ impl<'a> Imports<'a> {
             }
             let hint = match name.split_once(':') {
                 Some((before, _)) => {
-                    format!(": there are no default values, only {{${before}}} without the colon")
+                    format!(
+                        ": default values are not supported, use {{${before}}} without the colon"
+                    )
                 }
-                None => " and is replaced by nothing".to_owned(),
+                None => " and is replaced by an empty text".to_owned(),
             };
             self.warn(written, format!("the environment variable '{name}' is not set{hint}"));
         }
         if !written.text.contains('\n') && text.contains('\n') {
             self.warn(
                 written,
-                "the value of a variable holds a newline: what follows on this line is no longer \
-                 read as being on it",
+                "the value of a variable has a newline: the words after it are read as a new line",
             );
         }
     }

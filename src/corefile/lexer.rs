@@ -27,26 +27,24 @@ enum Odd {
 impl Odd {
     fn message(self) -> String {
         match self {
-            Self::QuoteInside => "a quote inside a word is an ordinary character: to quote, \
-                                  begin the word with it"
+            Self::QuoteInside => "a quote inside a word is an ordinary character: put the opening \
+                                  quote at the start of the word"
                 .into(),
-            Self::QuoteGlued => "a closing quote ends its word: what follows it at once is a word \
-                                 of its own"
+            Self::QuoteGlued => "a closing quote ends the word: the text right after it is a new \
+                                 word"
                 .into(),
             Self::QuoteOpen => {
-                "the quote that opens here is never closed: all that follows is one \
-                                word"
-                    .into()
+                "the quote that opens here is not closed: the rest of the file is one word".into()
             }
-            Self::CommentInside => "a comment that begins inside a word ends with the word, and \
-                                    the words after it count: put a space before '#'"
+            Self::CommentInside => "'#' inside a word comments out only the rest of the word: put \
+                                    a space before '#'"
                 .into(),
-            Self::LoneReturn => "a carriage return without a newline separates nothing".into(),
+            Self::LoneReturn => "a carriage return without a newline does not end a line".into(),
             Self::Continuation => {
-                "a line cannot be continued with '\\', which is a word of its own".into()
+                "a line cannot be continued with '\\': it is read as a word".into()
             }
             Self::Invisible(character) => {
-                format!("a word holds the invisible character U+{:04X}", u32::from(character))
+                format!("a word contains the invisible character U+{:04X}", u32::from(character))
             }
         }
     }

@@ -59,7 +59,7 @@ impl<'a> Parser<'a> {
             let closed = self.directives(&mut block)?;
             match (braced, closed) {
                 (true, false) => self.warn_of_brace(
-                    "the '}' of the server block is missing: the last one closes a block inside it",
+                    "the '}' of the server block is missing: the last '}' closes an inner block",
                 ),
                 (false, true) => self.warn_of_brace("this '}' ends a server block that has no '{'"),
                 _ => {}
@@ -69,7 +69,7 @@ impl<'a> Parser<'a> {
             }
         }
         if let (true, Some(first)) = (block.keys.is_empty(), block.directives.first()) {
-            let message = "a server block without a zone serves nobody and is left out";
+            let message = "a server block without a zone is ignored";
             self.imports.warn(&first.tokens[0], message);
         }
         Ok((!block.keys.is_empty()).then_some(block))
@@ -164,8 +164,8 @@ impl<'a> Parser<'a> {
             && !last.is("}")
         {
             let message = format!(
-                "'{written}' is imported from here twice: the second is read as an argument of the \
-                 first"
+                "'{written}' is imported twice on this line: the second is read as an argument of \
+                 the first"
             );
             self.imports.warn(&first, message);
         }
@@ -284,10 +284,10 @@ impl<'a> Parser<'a> {
 fn warn_of_word(imports: &mut Imports<'_>, token: &Token) {
     let text = &*token.text;
     if text.contains("{args") {
-        let message = format!("'{text}' is taken literally: an import has no arguments");
+        let message = format!("'{text}' is taken literally: imports have no arguments");
         imports.warn(token, message);
     } else if text.contains("{$") || text.contains("{%") || text.contains("${") {
-        let message = format!("'{text}' is taken literally: a variable is written {{$NAME}}");
+        let message = format!("'{text}' is taken literally: write a variable as {{$NAME}}");
         imports.warn(token, message);
     }
 }

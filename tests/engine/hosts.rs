@@ -148,7 +148,7 @@ fn what_was_skipped_is_counted_and_the_first_is_named() {
     let text = b"\n# x\n192.0.2.1 a.t\n192.0.2.2\nrubbish here\n192.0.2.3 b..t c.t\n\x00\xff\x00\n";
     let (table, skipped) = table(&config, text);
     assert_eq!((skipped.count, skipped.line), (3, 5));
-    assert_eq!(skipped.reason, "'rubbish' is no IP address");
+    assert_eq!(skipped.reason, "'rubbish' is not an IP address");
     assert_eq!(table.entries(), 4, "two names and two reverse names");
 }
 

@@ -153,7 +153,7 @@ fn warn_of_option<'a>(property: &'a Token, seen: &mut Vec<&'a str>, context: &mu
     if !seen.contains(&name) {
         seen.push(name);
     } else if !LISTS.contains(&name) {
-        let message = format!("plugin/forward: {name} is written twice: the last one holds");
+        let message = format!("plugin/forward: {name} is written twice: the last one applies");
         context.warn(&property.place, message);
     }
 }
@@ -313,9 +313,8 @@ impl Options {
     fn warn(&self, from: &Name, name: &Token, context: &mut Context<'_>) {
         let outside = self.except.iter().find(|zone| !zone.is_within(from));
         if let Some(zone) = outside {
-            let message = format!(
-                "plugin/forward: except {zone} excludes nothing, as it is not below {from}"
-            );
+            let message =
+                format!("plugin/forward: except {zone} has no effect: it is not below {from}");
             context.warn(&name.place, message);
         }
         if self.except.contains(from) {
@@ -325,7 +324,7 @@ impl Options {
             context.warn(&name.place, message);
         }
         if self.force_tcp && self.prefer_udp {
-            let message = "plugin/forward: prefer_udp does nothing beside force_tcp";
+            let message = "plugin/forward: prefer_udp has no effect with force_tcp";
             context.warn(&name.place, message);
         }
         let timeout = self.read_timeout.unwrap_or(READ_TIMEOUT);
@@ -333,7 +332,7 @@ impl Options {
             let (timeout, whole) = (show(timeout), show(QUERY_TIMEOUT));
             let message = format!(
                 "plugin/forward: with read_timeout {timeout} no other upstream is tried: a query \
-                 may take {whole} in all"
+                 ends after {whole}"
             );
             context.warn(&name.place, message);
         }

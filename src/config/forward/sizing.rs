@@ -46,7 +46,7 @@ impl Written {
             .find(|(_, spread)| *spread > max_conns)?;
         Some(format!(
             "{name} ({spread}) must not be more than max_conns ({max_conns}): \
-             a pool can only spread over connections that it may have"
+             a pool cannot spread over more connections than its maximum"
         ))
     }
 
@@ -104,7 +104,8 @@ fn number(property: &Token, argument: &Token) -> Result<usize, Complaint> {
 pub(super) fn read_jitter(cursor: &mut Cursor<'_>) -> Result<Option<u8>, Complaint> {
     let Some(word) = cursor.arg() else { return Ok(None) };
     if &*word.text != "jitter" {
-        let message = format!("'{}' after max_age: only 'jitter N%' may follow it", word.text);
+        let message =
+            format!("'{}' after max_age: expected 'jitter N%' or the end of the line", word.text);
         return Err(ParseError::at(word, message).into());
     }
     let share = cursor.expect_arg()?;

@@ -108,7 +108,7 @@ pub(super) fn read(
         let (address, tls) = match usable(target, names.source, context)? {
             Ok(usable) => usable,
             Err(unusable) => {
-                context.warn(&target.place, format!("plugin/forward: {unusable} and is left out"));
+                context.warn(&target.place, format!("plugin/forward: {unusable} and is ignored"));
                 why.get_or_insert(unusable);
                 continue;
             }
@@ -121,8 +121,8 @@ pub(super) fn read(
             Entry::Occupied(mut known) => {
                 if !known.insert(true) {
                     let message = format!(
-                        "plugin/forward: upstream {address} is listed more than once: \
-                         it is asked no more often for that"
+                        "plugin/forward: upstream {address} is listed more than once: this does \
+                         not increase its share of queries"
                     );
                     context.warn(&target.place, message);
                 }
@@ -164,7 +164,7 @@ fn read_one(
             Ok(servers) => {
                 if servers.is_empty() {
                     let message = format!(
-                        "plugin/forward: the file {} lists no nameserver and is left out",
+                        "plugin/forward: the file {} lists no nameserver and is ignored",
                         quote(rest)
                     );
                     context.warn(&argument.place, message);
@@ -227,7 +227,7 @@ fn usable(
     let why = match resolved {
         Ok((address, tls)) => match source {
             Some(source) if source.is_ipv4() != address.is_ipv4() => {
-                format!("source_address {source} is of the other family")
+                format!("source_address {source} is of the other address family")
             }
             _ => return Ok(Ok((address, tls))),
         },
@@ -284,7 +284,7 @@ fn resolve(
         let known = match (zone, looked_up) {
             (Some(name), _) => {
                 let named = tls::server_name(name).ok_or_else(|| {
-                    refuse(format!("{} is no name that a certificate could be for", quote(name)))
+                    refuse(format!("{} is not a valid name for a certificate", quote(name)))
                 })?;
                 let shown = format!("tls://{shown}");
                 Known::Name { name: named, shown, place: place.clone() }
@@ -306,13 +306,13 @@ fn resolve(
         (ip, zone) => {
             if is_link_local(ip) {
                 let message = format!(
-                    "plugin/forward: upstream {ip} cannot be asked without its interface: write \
-                     it as {ip}%eth0"
+                    "plugin/forward: upstream {ip} is a link-local address without an interface: \
+                     write {ip}%eth0"
                 );
                 context.warn(place, message);
             } else if let Some(zone) = zone {
                 let message = format!(
-                    "plugin/forward: '%{zone}' is ignored: {ip} belongs to no single interface"
+                    "plugin/forward: '%{zone}' is ignored: {ip} is not a link-local address"
                 );
                 context.warn(place, message);
             }
@@ -332,7 +332,7 @@ pub(super) fn check_source(
         return Ok(());
     };
     let message = format!(
-        "upstream {other} cannot be asked from source_address {source}, which is of the other \
+        "upstream {other} cannot be reached from source_address {source}, which is of the other \
          address family: remove the upstream or the option"
     );
     Err(Complaint::Value { place: place.clone(), message })

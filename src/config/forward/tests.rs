@@ -172,7 +172,7 @@ fn the_jitter_of_max_age_is_a_percentage_behind_it() {
     };
     refused("max_age 30s jitter 51%", "jitter must be a percentage from 0% to 50%: 51%");
     refused("max_age 30s jitter 5", "jitter must be a percentage from 0% to 50%: 5");
-    refused("max_age 30s early", "only 'jitter N%' may follow it");
+    refused("max_age 30s early", "expected 'jitter N%' or the end of the line");
     assert!(jitter("max_age 30s jitter").is_err() && jitter("max_age 30s jitter 0 0").is_err());
 }
 
@@ -261,7 +261,7 @@ fn the_source_is_one_address() {
 fn a_source_of_the_other_family_is_refused() {
     assert_eq!(
         stanza(". 127.0.0.1 ::1 {\nsource_address 127.0.0.5\n}").unwrap_err(),
-        "f:3 - plugin/forward: upstream [::1]:53 cannot be asked from source_address 127.0.0.5, \
+        "f:3 - plugin/forward: upstream [::1]:53 cannot be reached from source_address 127.0.0.5, \
          which is of the other address family: remove the upstream or the option"
     );
     assert!(stanza(". ::2 [::3]:5 {\nsource_address ::1\n}").is_ok());
@@ -325,8 +325,8 @@ fn addresses_get_the_default_port_and_duplicates_are_dropped() {
     let (_, warnings) = stanza(". ::1 [::1]:53 127.0.0.1 ::1 dns://::1").unwrap();
     assert_eq!(
         warnings,
-        ["f:2 - plugin/forward: upstream [::1]:53 is listed more than once: it is asked no more \
-          often for that"]
+        ["f:2 - plugin/forward: upstream [::1]:53 is listed more than once: this does not \
+             increase its share of queries"]
     );
 }
 

@@ -64,8 +64,8 @@ impl Written {
                 for word in written {
                     let pin = tls::parse_pin(&word.text).ok_or_else(|| {
                         let message = format!(
-                            "'{}' is no pin: sha256/ and the 44 digits of a SHA-256 in base64 \
-                             are expected",
+                            "'{}' is not a valid pin: expected sha256/ and 44 base64 characters \
+                             (SHA-256)",
                             word.text
                         );
                         ParseError::at(word, message)
@@ -90,8 +90,7 @@ impl Written {
         if let Some(place) =
             self.place.as_ref().filter(|_| found.iter().all(|one| one.tls.is_none()))
         {
-            let message =
-                "plugin/forward: no upstream is a tls:// one: what is said of TLS does nothing";
+            let message = "plugin/forward: no upstream has tls://: the TLS options have no effect";
             context.warn(place, message);
         }
         let upstream = |Found { address, tls }| {
@@ -121,7 +120,7 @@ impl Written {
 /// The name that a certificate must be for, as `word` says it with `text`.
 fn server_name(word: &Token, text: &str) -> Result<String, Complaint> {
     tls::server_name(text).ok_or_else(|| {
-        Complaint::value(word, format!("'{text}' is no name that a certificate could be for"))
+        Complaint::value(word, format!("'{text}' is not a valid name for a certificate"))
     })
 }
 

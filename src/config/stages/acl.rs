@@ -84,7 +84,8 @@ pub(in super::super) fn read(
         let mut ended = false;
         while let Some(action) = cursor.block() {
             if ended {
-                let message = "plugin/acl: this line is never looked at: one before it fits all";
+                let message =
+                    "plugin/acl: this rule is never used: an earlier rule matches all queries";
                 context.warn(&action.place, message);
             }
             let words = cursor.rest();
@@ -98,8 +99,8 @@ pub(in super::super) fn read(
     }
     let mut lines = draft.stages.acl.iter().flat_map(|acl| &acl.lines);
     if let (Some(first), true) = (first, lines.all(|line| line.action == AclAction::Allow)) {
-        let message = "plugin/acl: nobody is refused anything, as what no line fits is allowed: \
-                       end the list with 'block'";
+        let message = "plugin/acl: no query is refused, because queries that match no rule are \
+                       allowed: end the list with 'block'";
         context.warn(&first.place, message);
     }
     Ok(())

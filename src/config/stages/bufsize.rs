@@ -32,7 +32,8 @@ pub(in super::super) fn read(
             Complaint::value(written, message)
         })?;
         if size > SIZE {
-            let message = format!("plugin/bufsize: no effect: no payload is above {SIZE} anyway");
+            let message =
+                format!("plugin/bufsize: no effect: onward never advertises more than {SIZE}");
             context.warn(&written.place, message);
         }
     }

@@ -32,7 +32,7 @@ pub(in super::super) fn read(
             }
             timeout = Duration::from_nanos(nanos.unsigned_abs());
             if timeout > QUERY_TIMEOUT {
-                let message = "plugin/cancel: no effect: every query ends after 5s at the latest";
+                let message = "plugin/cancel: no effect: every query ends after at most 5s";
                 context.warn(&written.place, message);
             }
         }

@@ -33,7 +33,7 @@ pub(in super::super) fn read(
     let words = cursor.rest();
     let too_long = |word: &&&Token| word.text.len() > TEXT_MAX;
     if let Some(word) = words.iter().find(too_long) {
-        let message = format!("a text of {} bytes, but {TEXT_MAX} is the most", word.text.len());
+        let message = format!("a text of {} bytes, expected at most {TEXT_MAX}", word.text.len());
         return Err(Complaint::value(word, message));
     }
     let mut words = words.iter().map(|word| word.text.to_string());

@@ -18,7 +18,8 @@ pub(in super::super) fn read(
     let place = cursor.clone().stanza().map(|stanza| &stanza.place);
     draft.stages.debug = switch(cursor)?;
     if let Some(place) = place {
-        context.warn(place, "plugin/debug: no effect but on lines of errors at level debug");
+        context
+            .warn(place, "plugin/debug: the only effect is that errors at level debug are logged");
     }
     Ok(())
 }

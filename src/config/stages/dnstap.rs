@@ -109,14 +109,14 @@ fn target(socket: &Token) -> Result<TapTarget, Complaint> {
             !host.is_empty() && bare && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
         if !whole {
-            let message = format!("'{text}' is no tcp://HOST:PORT");
+            let message = format!("'{text}' is not a valid tcp://HOST:PORT");
             return Err(Complaint::value(socket, message));
         }
         return Ok(TapTarget::Tcp(address.into()));
     }
     let path = text.strip_prefix("unix://").unwrap_or(text);
     if path.is_empty() || path.contains("://") {
-        let message = format!("'{text}' is no path, unix://PATH or tcp://HOST:PORT");
+        let message = format!("'{text}' is not a path, unix://PATH or tcp://HOST:PORT");
         return Err(Complaint::value(socket, message));
     }
     Ok(TapTarget::Unix(path.into()))

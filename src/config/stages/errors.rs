@@ -68,8 +68,8 @@ pub(in super::super) fn read(
     while let Some(property) = cursor.block() {
         match &*property.text {
             "stacktrace" => {
-                let message = "plugin/errors: stacktrace has no effect: a panic's trace goes to \
-                               standard error if RUST_BACKTRACE=1 is in the environment";
+                let message = "plugin/errors: stacktrace has no effect: set RUST_BACKTRACE=1 in \
+                               the environment to get a trace on standard error";
                 context.warn(&property.place, message);
                 cursor.expect_no_arg()?;
                 errors.stacktrace = true;

@@ -171,7 +171,7 @@ fn look_at(word: &Token, source: &HostsSource, context: &mut Context<'_>) -> Res
     let HostsSource { label, place, .. } = source;
     let odd = match (context.host.sources.is_file)(place) {
         Ok(true) => return Ok(()),
-        Ok(false) => format!("Hosts file \"{label}\" is no regular file: it is not read"),
+        Ok(false) => format!("Hosts file \"{label}\" is not a regular file and is not read"),
         Err(error) if error.kind() == ErrorKind::IsADirectory => {
             format!("Hosts file \"{label}\" is a directory")
         }
@@ -216,7 +216,7 @@ fn line(first: &Token, names: &[&Token], context: &mut Context<'_>) -> Option<Ho
     let Some(address) = address(&first.text) else {
         let suggestion = did_you_mean(&first.text.to_ascii_lowercase(), OPTIONS);
         let message = format!(
-            "plugin/hosts: '{}' is neither an address nor an option{suggestion}: the line is \
+            "plugin/hosts: '{}' is not an address or an option{suggestion}: the line is \
              ignored",
             first.text
         );
@@ -227,7 +227,7 @@ fn line(first: &Token, names: &[&Token], context: &mut Context<'_>) -> Option<Ho
     for word in names.iter().flat_map(|name| name.text.split_whitespace()) {
         match Name::parse(word) {
             Ok(name) if word.is_ascii() => known.push(name),
-            Ok(_) => context.warn(&first.place, not_a_name(word, "it is not in ASCII")),
+            Ok(_) => context.warn(&first.place, not_a_name(word, "it is not ASCII")),
             Err(reason) => context.warn(&first.place, not_a_name(word, &reason.to_string())),
         }
     }
@@ -235,7 +235,7 @@ fn line(first: &Token, names: &[&Token], context: &mut Context<'_>) -> Option<Ho
 }
 
 fn not_a_name(word: &str, reason: &str) -> String {
-    format!("plugin/hosts: '{word}' is no domain name and is ignored: {reason}")
+    format!("plugin/hosts: '{word}' is not a valid domain name and is ignored: {reason}")
 }
 
 /// The address, without the interface that may stand behind it.

@@ -44,7 +44,7 @@ pub(in super::super) fn read(
                 "prefer" => {
                     let networks = cursor.rest();
                     if networks.is_empty() {
-                        let message = "plugin/loadbalance: prefer without a network does nothing";
+                        let message = "plugin/loadbalance: prefer has no effect without a network";
                         context.warn(&property.place, message);
                     }
                     for written in networks {

@@ -104,19 +104,17 @@ fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>
 fn misreading(word: &Token) -> Option<String> {
     let text = &*word.text;
     if text.contains('{') {
-        let hint = format!("as no name stands before it: write log . \"{text}\"");
+        let hint = format!("because no name is before it: write log . \"{text}\"");
         return Some(format!("plugin/log: '{text}' is read as a name, {hint}"));
     }
     let hint = if STREAMS.contains(&text) {
-        "lines go to standard output anyway: write log alone to log all names"
+        "the log goes to standard output: write log alone to log all names"
     } else if CLASSES.contains(&text) {
-        "a class stands between braces: write log { class ... }, on lines of their own"
+        "a class must be between braces: log { class ... } on lines of their own"
     } else {
         return None;
     };
-    Some(format!(
-        "plugin/log: '{text}' is read as a name, and only queries for it are logged; {hint}"
-    ))
+    Some(format!("plugin/log: '{text}' is read as a name: only queries for it are logged; {hint}"))
 }
 
 /// Writes what was told.

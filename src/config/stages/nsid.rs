@@ -23,7 +23,7 @@ pub(in super::super) fn read(
     let words: Vec<&str> = cursor.rest().iter().map(|word| &*word.text).collect();
     let data = if words.is_empty() { context.host.name.clone() } else { words.join(" ") };
     if data.len() > LEN_MAX {
-        let message = format!("{} bytes of data, but {LEN_MAX} is the most", data.len());
+        let message = format!("{} bytes of data, expected at most {LEN_MAX}", data.len());
         return Err(Complaint::value(stanza, message));
     }
     draft.stages.nsid = Some(data);

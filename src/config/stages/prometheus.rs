@@ -36,8 +36,8 @@ pub(in super::super) fn read(
         match &*property.text {
             "runtime_metrics" => {
                 cursor.expect_no_arg()?;
-                let message = "plugin/prometheus: runtime_metrics has no effect: there is no \
-                               runtime to tell of";
+                let message =
+                    "plugin/prometheus: runtime_metrics has no effect: onward has no Go runtime";
                 context.warn(&property.place, message);
                 runtime_metrics = true;
             }

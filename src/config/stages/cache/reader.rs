@@ -31,8 +31,12 @@ const OPTIONS: [&str; 10] = [
 const CAPACITY_LEAST: usize = 1_024;
 /// A longer TTL is of no use (RFC 8767 §4), and a denial's does harm (RFC 2308 §5).
 const TTL_USEFUL: [(u32, &str); 2] = [
-    (604_800, "a TTL above 604800, a week, is of no use (RFC 8767 section 4)"),
-    (86_400, "with a TTL above 86400, a day, new names stay unknown for long (RFC 2308 section 5)"),
+    (604_800, "a TTL above 604800 (a week) has no effect (RFC 8767 section 4)"),
+    (
+        86_400,
+        "with a TTL above 86400 (a day), new names stay unknown for a long time (RFC 2308 section \
+         5)",
+    ),
 ];
 /// The simple mode's.
 const SIMPLE: (usize, u32) = (10_000, 5);
@@ -55,7 +59,7 @@ pub(in super::super::super) fn read(
     once(cursor)?;
     let cache = options.finish(context)?;
     if names.is_empty() && !zones.is_empty() {
-        context.warn(&stanza.place, "plugin/cache: no zone is left: nothing is kept");
+        context.warn(&stanza.place, "plugin/cache: all zones are ignored: nothing is cached");
         return Ok(());
     }
     draft.stages.cache = Some(Cache { zones: names, ..cache });
@@ -102,21 +106,21 @@ fn hint(text: &str, ttl_written: bool) -> Option<String> {
     let unit = &text[digits..];
     let is_time = digits > 0 && unit.bytes().all(|byte| byte.is_ascii_alphabetic());
     if ttl_written && is_time {
-        return Some("only the first argument is a TTL, this is read as a name".into());
+        return Some("only the first argument can be a TTL, this is read as a zone".into());
     }
     if let Ok(nanos @ 1..) = duration::parse(text) {
         let seconds = nanos.unsigned_abs().div_ceil(1_000_000_000);
-        return Some(format!("a TTL has no unit: write {seconds} to keep answers for so long"));
+        return Some(format!("a TTL has no unit: write {seconds}"));
     }
     if is_time {
         let what = if unit.is_empty() { "this is too large" } else { "a TTL has no unit" };
-        return Some(format!("{what}, so it is read as a name: write a TTL in seconds"));
+        return Some(format!("{what}, so it is read as a zone: write a TTL in seconds"));
     }
     if OPTIONS.contains(&text) {
-        return Some("an option stands on a line of its own, between braces".into());
+        return Some("options must be on lines of their own, between braces".into());
     }
     if DIRECTIVES.contains(&text) {
-        return Some("a directive's name is read as a zone here: begin a new line".into());
+        return Some("this directive is read as a zone: start a new line before it".into());
     }
     oddities::of_from(text)
 }
@@ -176,15 +180,14 @@ impl<'a> Options<'a> {
         if text != "lru" {
             self.other.get_or_insert(property);
         } else if self.ttl_written {
-            let message =
-                "lru has a TTL of its own, behind its capacity: write none behind 'cache'";
+            let message = "lru has its own TTL after its capacity: remove the TTL after 'cache'";
             return Err(Complaint::value(property, message));
         } else {
             self.cache.simple = true;
         }
         match self.other {
             Some(other) if self.cache.simple && OPTIONS.contains(&&*other.text) => {
-                let message = format!("lru stands alone: '{}' cannot be beside it", other.text);
+                let message = format!("lru cannot be combined with '{}'", other.text);
                 Err(Complaint::value(property, message))
             }
             _ => Ok(()),
@@ -241,7 +244,7 @@ impl<'a> Options<'a> {
             }
         }
         if self.seen.contains(&what) {
-            let message = format!("plugin/cache: {what} is written twice: the last one holds");
+            let message = format!("plugin/cache: {what} is written twice: the last one applies");
             context.warn(&property.place, message);
         } else {
             self.seen.push(what);
@@ -274,14 +277,14 @@ impl<'a> Options<'a> {
         if class.capacity == 0 {
             class.capacity = CAPACITY_LEAST;
             let message = format!(
-                "plugin/cache: {name} {text} keeps {CAPACITY_LEAST}: to keep none, write \
-                 'disable {name}'"
+                "plugin/cache: {name} {text} is raised to {CAPACITY_LEAST}: to cache nothing, \
+                 write 'disable {name}'"
             );
             context.warn(&written.place, message);
         } else if class.capacity < CAPACITY_LEAST {
             let message = format!(
                 "plugin/cache: {name} {text} keeps no more than {text} answers: the first number \
-                 is how many, the second their TTL"
+                 is the capacity, the second the TTL"
             );
             context.warn(&written.place, message);
         }
@@ -329,8 +332,8 @@ impl<'a> Options<'a> {
             let (ttl, ttl_max) = (stale.ttl, self.cache.success.ttl_max);
             if ttl > ttl_max {
                 let message = format!(
-                    "plugin/cache: expired answers have a TTL of {ttl}, and fresh ones of no more \
-                     than {ttl_max}"
+                    "plugin/cache: expired answers have a TTL of {ttl}, fresh ones of at most \
+                     {ttl_max}"
                 );
                 context.warn(&place, message);
             }
@@ -349,7 +352,8 @@ impl<'a> Options<'a> {
         }
         if written && ttl_min > ttl_max {
             let message = format!(
-                "plugin/cache: {name}: the lowest TTL {ttl_min} is above the highest, which wins: \
+                "plugin/cache: {name}: the lowest TTL {ttl_min} is above the highest TTL, which \
+                 applies: \
                  {ttl_max}"
             );
             context.warn(&place, message);

@@ -40,12 +40,13 @@ pub(super) fn read_prefetch(
     let mut duration = PREFETCH_DURATION;
     if let Some(word) = words.get(1) {
         if word.text.ends_with('%') {
-            let message = format!("prefetch has a DURATION before PERCENT: {}", word.text);
+            let message = format!("prefetch needs a DURATION before PERCENT: {}", word.text);
             return Err(Complaint::value(word, message));
         }
         duration = read_duration(word, "prefetch DURATION")?;
         if duration.is_zero() && amount > 1 {
-            let message = "plugin/cache: prefetch: no two hits are so close: nothing is fetched";
+            let message = "plugin/cache: prefetch: no two hits are that close together: nothing \
+                           is prefetched";
             context.warn(&word.place, message);
         }
     }
@@ -68,8 +69,8 @@ fn read_percentage(word: &Token, context: &mut Context<'_>) -> Result<u8, Compla
     };
     if percentage > 50 {
         let message = format!(
-            "plugin/cache: prefetch: with {percentage}% left, what is in demand is fetched up to \
-             {} times as often as it expires",
+            "plugin/cache: prefetch: with {percentage}% left, popular names are fetched up to {} \
+             times as often as they expire",
             100 / (100 - u32::from(percentage))
         );
         context.warn(&word.place, message);
@@ -95,8 +96,8 @@ pub(super) fn read_stale(
         if stale.window > STALE_WINDOW_USEFUL {
             let (window, useful) = (show(stale.window), show(STALE_WINDOW_USEFUL));
             let message = format!(
-                "plugin/cache: answers that expired {window} ago are hardly true: RFC 8767 \
-                 suggests {useful} at most"
+                "plugin/cache: answers that expired {window} ago are often wrong: RFC 8767 \
+                 suggests at most {useful}"
             );
             context.warn(&word.place, message);
         }
@@ -144,8 +145,8 @@ fn read_verify_timeout(
     if timeout >= QUERY_TIMEOUT {
         let (timeout, whole) = (show(timeout), show(QUERY_TIMEOUT));
         let message = format!(
-            "plugin/cache: serve_stale: a TIMEOUT of {timeout} is none: a query may take {whole} \
-             in all"
+            "plugin/cache: serve_stale: a TIMEOUT of {timeout} has no effect: a query ends after \
+             {whole}"
         );
         context.warn(&word.place, message);
     }
@@ -176,8 +177,7 @@ pub(super) fn read_servfail(
     }
     if servfail < FAILURE_MIN {
         let message = format!(
-            "plugin/cache: servfail {}: RFC 9520 asks that failures be remembered for a second at \
-             least",
+            "plugin/cache: servfail {}: RFC 9520 requires caching failures for at least one second",
             word.text
         );
         context.warn(&word.place, message);

@@ -109,7 +109,7 @@ pub(super) fn read_bytes(word: &Token) -> Result<usize, Complaint> {
     let split = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
     let (digits, shift) = split.unwrap_or((text, 0));
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        let message = format!("BYTES must be a number, with K, M or G behind it or not: {text}");
+        let message = format!("BYTES must be a number, optionally followed by K, M or G: {text}");
         return Err(Complaint::value(word, message));
     }
     let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));

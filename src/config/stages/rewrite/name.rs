@@ -48,7 +48,7 @@ pub(super) fn read(field: &Token, words: &[&Token]) -> Result<NameRule, Complain
         [] | [_] => return Err(Complaint::value(field, "too few arguments for a name rule")),
         [first, _] if MatchType::parse(&first.text).is_some() => {
             let message = format!(
-                "too few arguments for a name rule: '{}' wants FROM and TO behind it",
+                "too few arguments for a name rule: '{}' needs FROM and TO after it",
                 first.text
             );
             return Err(Complaint::value(first, message));
@@ -119,7 +119,7 @@ fn name_match(match_type: MatchType, from: &Token, to: &Token) -> Result<NameMat
         }
         MatchType::Exact if groups(&from.text) > 0 => {
             let message = format!(
-                "'{}' refers to a group, and an exact name has none: write 'regex'",
+                "'{}' refers to a group, but an exact match has none: use 'regex'",
                 from.text
             );
             return Err(Complaint::value(from, message));

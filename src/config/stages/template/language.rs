@@ -243,7 +243,7 @@ impl<'s> Reader<'s> {
             }
             group @ ("Match" | "Group") => {
                 let what =
-                    format!("'.{group}' is no text by itself: expected index .{group} GROUP");
+                    format!("'.{group}' cannot be used as text: expected index .{group} GROUP");
                 return Err((start, what));
             }
             other => {
@@ -408,7 +408,7 @@ mod tests {
             ("{{ if .Name }}x{{ end }}", 4, "'if' is not supported"),
             ("{{ .Name | printf }}", 10, "unexpected '|': expected '}}'"),
             ("{{ .Group.0 }}", 11, "expected the name of a group"),
-            ("{{ .Group }}", 4, "'.Group' is no text by itself"),
+            ("{{ .Group }}", 4, "'.Group' cannot be used as text"),
             ("{{ .Name.x }}", 9, "unexpected '.x'"),
             ("{{ index .Match x }}", 17, "unexpected 'x': expected the number of a group"),
             ("{{ index .Group x }}", 17, "expected a string in quotes"),

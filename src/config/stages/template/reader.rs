@@ -46,7 +46,7 @@ pub(in super::super::super) fn read(
         }
         warn_of_patterns(stanza, &template, context);
         if template.zones.as_ref().is_some_and(Vec::is_empty) {
-            let message = "plugin/template: none of its zones is one, so it answers nothing";
+            let message = "plugin/template: all zones are ignored: the template is never used";
             context.warn(&stanza.place, message);
             continue;
         }
@@ -130,7 +130,7 @@ fn option<'a>(
                 if template.patterns.last().is_some_and(Pattern::has_capitals) {
                     let message = format!(
                         "plugin/template: '{}' has a capital letter, but names are compared in \
-                         lower case: it may never match",
+                         lower case: the pattern may never match",
                         word.text
                     );
                     context.warn(&word.place, message);
@@ -155,7 +155,7 @@ fn option<'a>(
         }
         "upstream" => {
             cursor.rest();
-            let message = "plugin/template: 'upstream' has no effect any more: leave it out";
+            let message = "plugin/template: 'upstream' has no effect: remove it";
             context.warn(&property.place, message);
         }
         later @ ("var" | "expr") => {
@@ -209,8 +209,7 @@ fn extended_error(
             }
             if cut < text.text.len() {
                 let message = format!(
-                    "plugin/template: the text of ederror is cut after {cut} bytes, so that it \
-                     fits into a reply"
+                    "plugin/template: the text of ederror is cut to {cut} bytes to fit into a reply"
                 );
                 context.warn(&text.place, message);
             }
@@ -265,7 +264,7 @@ fn record(
         return Err(ParseError::at(word, message).into());
     }
     let refused = |error: RecordError| {
-        let message = format!("{} '{}' is no record: {error}", section.text, text.source);
+        let message = format!("{} '{}' is not a valid record: {error}", section.text, text.source);
         Complaint::from(ParseError::at(word, message))
     };
     let fixed = fixed(&text, template.zones.as_deref()).map_err(refused)?;
@@ -280,8 +279,8 @@ fn record(
             context.warn(&word.place, message);
         }
         if *more {
-            let message = "plugin/template: only the first record of a text counts: give each a \
-                           text of its own";
+            let message = "plugin/template: only the first record of a text is used: write one \
+                           text per record";
             context.warn(&word.place, message);
         }
     }
@@ -356,8 +355,8 @@ fn warn_of_patterns(stanza: &Token, template: &Template, context: &mut Context<'
     if partial && template.fallthrough.is_empty() {
         let kind = template.kind.map_or_else(|| "any type".into(), |kind| format!("type {kind}"));
         let message = format!(
-            "plugin/template: queries for {kind} whose names no 'match' fits get SERVFAIL: add \
-             'fallthrough' to pass them on"
+            "plugin/template: queries for {kind} that no 'match' matches get SERVFAIL: add \
+             'fallthrough' to pass them to the next directive"
         );
         context.warn(&stanza.place, message);
     }
