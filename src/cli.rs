@@ -62,11 +62,11 @@ pub struct Check {
 /// For whom the report of a check is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum CheckFormat {
-    /// For people.
+    /// Text for people
     Text,
-    /// For machines.
+    /// One JSON object
     Json,
-    /// For the service manager: a drop-in with limits.
+    /// A drop-in for the systemd unit, with its limits
     Systemd,
 }
 
@@ -82,9 +82,9 @@ pub(crate) enum Gso {
 /// For whom a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text for people
     Text,
-    /// For machines.
+    /// JSON
     Json,
 }
 
@@ -183,25 +183,30 @@ impl fmt::Display for CliError {
             Self::Asked(text) | Self::Usage(text) => out.write_str(text.trim_end()),
             Self::MissingCores { missing, available } => {
                 let (missing, available) = (enumerate(missing), enumerate(available));
-                write!(out, "--cores: this process may not run on {missing}, only on {available}")
+                write!(
+                    out,
+                    "--cores: this process is not allowed to run on {missing}; allowed: {available}"
+                )
             }
             Self::NothingToDo => out.write_str(NOTHING_TO_DO),
             Self::Unreadable(name, error) => {
                 write!(out, "cannot read {name}: {error}")?;
                 match error.kind() {
                     io::ErrorKind::NotFound => {
-                        out.write_str("; correct the name, or say with --conf where the file is")
+                        out.write_str("; correct the path, or give another with --conf")
                     }
                     io::ErrorKind::PermissionDenied => write!(
                         out,
-                        "; the user that onward runs as must be allowed to read it \
-                         (`ls -l {name}` shows who is)"
+                        "; give the user that onward runs as read permission \
+                         (see ls -l {name})"
                     ),
                     io::ErrorKind::IsADirectory => {
-                        out.write_str("; name the file in it, such as Corefile")
+                        out.write_str("; give the path of the file in it, such as {name}/Corefile")
                     }
-                    io::ErrorKind::InvalidInput => out
-                        .write_str("; name a file, or pass the text by --conf - on standard input"),
+                    io::ErrorKind::InvalidInput => out.write_str(
+                        "; give the path of a regular file, or pass the text on standard input \
+                         (--conf -)",
+                    ),
                     _ => Ok(()),
                 }
             }
@@ -249,10 +254,10 @@ impl From<Exit> for ExitCode {
 }
 
 const NOTHING_TO_DO: &str = "\
-There is no Corefile here, and none on the command line. Try one of these:
-  onward demo                                          see it work, on loopback only
-  onward --listen 127.0.0.1:5300 --forward 192.0.2.53  forward without a file
-  onward --conf /etc/onward/Corefile                   forward as a Corefile says";
+no Corefile in this directory, and no --conf or --forward on the command line. Try one of these:
+  onward demo                                          run a demonstration on loopback
+  onward --listen 127.0.0.1:5300 --forward 192.0.2.53  forward without a Corefile
+  onward --conf /etc/onward/Corefile                   serve a Corefile";
 
 /// The command line as `clap` knows it, for manual pages and completions.
 pub fn command() -> clap::Command {
@@ -437,7 +442,7 @@ impl Source {
     /// As [`Source::load`]; and that there is nothing to be read a second time.
     pub fn load_again(&self, steps: &Steps) -> Result<(String, Vec<u8>), CliError> {
         if *self == Self::Stdin {
-            let why = "standard input can be read only once: restart, or use --conf FILE";
+            let why = "standard input can be read only once; restart, or use --conf FILE";
             return Err(CliError::Usage(why.into()));
         }
         self.load(steps)
@@ -578,7 +583,7 @@ mod tests {
         assert_eq!(serve("--cores 0-3,6").placement, Placement::Cores(vec![0, 1, 2, 3, 6]));
         assert_eq!(serve("--workers 4").placement, Placement::Unpinned(4));
         assert!(usage("--cores 0 --workers 2").contains("cannot be used with"));
-        assert!(usage("--cores 3-1").contains("runs backwards"));
+        assert!(usage("--cores 3-1").contains("greater than the last"));
         usage("--workers 0");
     }
 
@@ -603,7 +608,7 @@ mod tests {
         let cores = Placement::Cores(vec![1, 7]);
         assert_eq!(cores.workers(&[0, 1, 7]).unwrap(), [Some(1), Some(7)]);
         let error = cores.workers(&[0, 1]).unwrap_err();
-        let text = "--cores: this process may not run on core 7, only on cores 0, 1";
+        let text = "--cores: this process is not allowed to run on core 7; allowed: cores 0, 1";
         assert_eq!((error.to_string().as_str(), error.exit()), (text, Exit::Usage));
         assert_eq!(Placement::EveryCore.workers(&[2, 4]).unwrap(), [Some(2), Some(4)]);
         assert_eq!(Placement::EveryCore.workers(&[]).unwrap(), [None]);
@@ -640,7 +645,7 @@ mod tests {
     fn flags_that_make_no_sense_are_refused() {
         usage("--listen 127.0.0.1");
         usage("--forward 192.0.2.1 --conf Corefile");
-        assert!(usage("--forward name").contains("write an address as"));
+        assert!(usage("--forward name").contains("expected an address as"));
         usage("--what");
         usage("positional");
         usage("--quiet demo");
@@ -712,7 +717,7 @@ mod tests {
         for (kind, hint) in [
             (io::ErrorKind::NotFound, "--conf"),
             (io::ErrorKind::PermissionDenied, "ls -l Corefile"),
-            (io::ErrorKind::IsADirectory, "the file in it"),
+            (io::ErrorKind::IsADirectory, "file in it"),
         ] {
             let text = CliError::Unreadable("Corefile".into(), kind.into()).to_string();
             assert!(text.contains(hint) && text.lines().count() == 1, "{text}");

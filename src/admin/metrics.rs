@@ -68,7 +68,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &[LoadState]) 
         of_drops(&mut all, &snapshot.stats);
         ports.merge(&snapshot.ports);
     }
-    let help = "Distinct source ports of sockets to upstreams.";
+    let help = "Distinct source ports of UDP sockets to upstreams.";
     all.gauge("onward_source_ports", help, &[], ports.count() as f64);
     all.text()
 }
@@ -96,38 +96,42 @@ fn edges() -> impl Iterator<Item = f64> {
 fn of_process(all: &mut Exposition, facts: &Facts) {
     let process::Usage { cpu, resident_bytes, virtual_bytes, descriptors, descriptors_max } =
         process::usage();
-    let help = "Processor time of the process, in user space and in the kernel.";
+    let help = "CPU time of the process, user and system, in seconds.";
     all.counter("process_cpu_seconds_total", help, &[], cpu.as_secs_f64());
-    let help = "When the process began, in seconds since 1970.";
+    let help = "Start time of the process, in seconds since 1970.";
     all.gauge("process_start_time_seconds", help, &[], facts.started);
-    let help = "Memory that the process holds.";
+    let help = "Resident memory of the process, in bytes.";
     all.gauge("process_resident_memory_bytes", help, &[], resident_bytes as f64);
-    let help = "Addresses that the process has reserved.";
+    let help = "Virtual memory of the process, in bytes.";
     all.gauge("process_virtual_memory_bytes", help, &[], virtual_bytes as f64);
-    all.gauge("process_open_fds", "Descriptors that are open.", &[], descriptors as f64);
-    all.gauge("process_max_fds", "Descriptors that may be open.", &[], descriptors_max as f64);
+    all.gauge("process_open_fds", "Open file descriptors.", &[], descriptors as f64);
+    all.gauge("process_max_fds", "Limit of open file descriptors.", &[], descriptors_max as f64);
 }
 
 fn of_service(all: &mut Exposition, facts: &Facts) {
     let version = format!("onward-{}", env!("CARGO_PKG_VERSION"));
     let labels = [("version", &*version), ("revision", ""), ("goversion", "")];
-    all.gauge("coredns_build_info", "What is running.", &labels, 1.0);
+    all.gauge(
+        "coredns_build_info",
+        "Version of the running program; the value is always 1.",
+        &labels,
+        1.0,
+    );
     let [done, failed] = facts.reloads.map(|count| count as f64);
     let name = "onward_reloads_total";
-    let help = "Configurations read again, by outcome.";
+    let help = "Reloads of the configuration, by result.";
     all.counter(name, help, &[("result", "done")], done);
     all.counter(name, help, &[("result", "failed")], failed);
-    let help = "Configurations that could not be put to work.";
+    let help = "Reloads that failed; the previous configuration stayed in effect.";
     all.counter("coredns_reload_failed_total", help, &[], failed);
-    let help =
-        "Readings of the configuration given up because a file or a resolver did not answer.";
+    let help = "Configuration reads given up because a file or a resolver did not respond.";
     all.counter("onward_config_reads_given_up_total", help, &[], facts.given_up as f64);
     // These are there from the start on.
-    let help = "Panics that were caught.";
+    let help = "Panics of workers that were caught.";
     all.counter("coredns_panics_total", help, &[], 0.0);
-    let help = "Queries that found all upstreams down.";
+    let help = "Queries received while all upstreams of their stanza were down.";
     all.counter("coredns_forward_healthcheck_broken_total", help, &[], 0.0);
-    let help = "Queries refused for max_concurrent.";
+    let help = "Queries refused because the limit max_concurrent was reached.";
     all.counter("coredns_forward_max_concurrent_rejects_total", help, &[], 0.0);
 }
 
@@ -136,10 +140,10 @@ fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
     for (number, (_, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = upstream.address.to_string();
         let is_up = !snapshot.verdicts.is_down(number);
-        let help = "Whether queries go there: 1, or 0 when its probes fail.";
+        let help = "Health of the upstream: 1 is up, 0 is down (health checks fail).";
         all.largest("onward_upstream_up", help, &[("to", &to)], f64::from(u8::from(is_up)));
         let failures = snapshot.verdicts.failures(number) as f64;
-        let help = "Probes that failed.";
+        let help = "Failed health checks.";
         let name = "coredns_proxy_healthcheck_failures_total";
         all.counter(name, help, &[PROXY, ("to", &to)], failures);
     }
@@ -152,15 +156,15 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
             sent, timed_out, failed, edns_refused, bare_errors, pool, streams, ..
         } = snapshot.stats.upstreams.get(number).copied().unwrap_or_default();
         let labels = [("to", to)];
-        let help = "Queries sent, retries included.";
+        let help = "Queries sent to the upstream, retries included.";
         all.counter("onward_upstream_queries_total", help, &labels, sent as f64);
-        let help = "Attempts that nobody answered in time.";
+        let help = "Queries to the upstream that timed out.";
         all.counter("onward_upstream_timeouts_total", help, &labels, timed_out as f64);
-        let help = "Attempts whose connection failed.";
+        let help = "Queries to the upstream that failed with their connection.";
         all.counter("onward_upstream_failures_total", help, &labels, failed as f64);
-        let help = "Queries asked again without EDNS, because the upstream refused it.";
+        let help = "Queries sent again without EDNS because the upstream refused EDNS.";
         all.counter_if_any("onward_upstream_edns_refusals_total", help, &labels, edns_refused);
-        let help = "Errors of the upstream that did not repeat the question.";
+        let help = "Error responses of the upstream without a question section.";
         let name = "onward_upstream_errors_without_question_total";
         all.counter_if_any(name, help, &labels, bare_errors);
         let stream = if upstream.tls.is_some() { "tls" } else { "tcp" };
@@ -175,7 +179,7 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
             let labels = [PROXY, ("to", to), ("rcode", &rcode)];
             let (count, sum) = (answers.count(), answers.sum_seconds());
             let buckets = Buckets::new(edges(), &answers.cumulative(), count, sum);
-            let help = "From an attempt to its answer.";
+            let help = "Time from a query to the upstream until its response, in seconds.";
             all.histogram("coredns_proxy_request_duration_seconds", help, &labels, buckets);
         }
     }
@@ -189,16 +193,16 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
     let proto = if transport == "tls" { "tcp-tls" } else { transport };
     let labels = [PROXY, ("to", to), ("proto", proto)];
     let reused = (stats.reused + stats.shared) as f64;
-    let help = "Attempts that found a connection.";
+    let help = "Queries sent on an open connection.";
     all.counter("coredns_proxy_conn_cache_hits_total", help, &labels, reused);
-    let help = "Attempts that dialled a connection.";
+    let help = "Queries that opened a new connection.";
     all.counter("coredns_proxy_conn_cache_misses_total", help, &labels, stats.opened as f64);
     let labels = [("to", to), ("transport", transport)];
-    let help = "Connections dialled.";
+    let help = "Connections opened to the upstream.";
     all.counter("onward_connections_opened_total", help, &labels, stats.opened as f64);
-    let help = "Connections taken from their pool again.";
+    let help = "Times that an idle connection was reused.";
     all.counter("onward_connections_reused_total", help, &labels, stats.reused as f64);
-    let help = "Times that a busy connection was shared.";
+    let help = "Times that a query was sent on a connection with outstanding queries.";
     all.counter("onward_connections_shared_total", help, &labels, stats.shared as f64);
     if transport != "udp" {
         of_streams(all, &labels, stats, state);
@@ -206,24 +210,24 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
     let states = [("idle", state.idle), ("in_use", state.in_use), ("retiring", state.retiring)];
     for (name, count) in states {
         let labels = [("to", to), ("transport", transport), ("state", name)];
-        let help = "Open connections, by what they do; a retiring one takes no new query.";
+        let help = "Open connections to the upstream, by state; a retiring one takes no new query.";
         all.gauge("onward_connections", help, &labels, count as f64);
     }
-    let help = "Connections that there may be.";
+    let help = "Limit of connections to the upstream.";
     all.gauge("onward_connections_limit", help, &labels, state.limit as f64);
     if let Some(max_age) = state.max_age {
-        let help = "The age that no connection exceeds: max_age.";
+        let help = "Maximum age of a connection (max_age), in seconds.";
         let max_age = max_age.as_secs_f64();
         all.largest("onward_connection_max_age_seconds", help, &labels, max_age);
     }
-    let help = "The age of the oldest open connection.";
+    let help = "Age of the oldest open connection, in seconds.";
     let oldest = state.oldest.as_secs_f64();
     all.largest("onward_connection_oldest_seconds", help, &labels, oldest);
     for (reason, ages) in REASON_NAMES.iter().zip(&stats.ages) {
         let labels = [("to", to), ("transport", transport), ("reason", *reason)];
         let sum = ages.sum_ms as f64 / 1e3;
         let buckets = Buckets::of_counts(AGES.map(f64::from), &ages.counts, sum);
-        let help = "How old connections were when they were closed, by the reason.";
+        let help = "Age of connections when they were closed, by reason, in seconds.";
         all.histogram("onward_connection_age_seconds", help, &labels, buckets);
     }
 }
@@ -235,15 +239,15 @@ fn of_streams(
     stats: &PoolStats,
     state: &PoolState,
 ) {
-    let help = "Queries asked again on another connection because they waited behind a slow one.";
+    let help = "Queries sent again on another connection because they waited behind a slow one.";
     all.counter("onward_queries_moved_total", help, labels, stats.moved as f64);
-    let help = "Times that a query waiting behind a slow one was not asked again: limit reached.";
+    let help = "Queries waiting behind a slow one and not sent again because a limit was reached.";
     all.counter("onward_queries_stuck_total", help, labels, stats.unmoved as f64);
-    let help = "Queries asked again at no cost because their connection ended behind an answer.";
+    let help = "Queries sent again, not counted as a retry, because their connection was closed.";
     all.counter("onward_queries_asked_again_total", help, labels, stats.asked_again as f64);
-    let help = "Connections dialled to an upstream known to close each after a few answers.";
+    let help = "Connections opened to an upstream that closes each after a few responses.";
     all.counter("onward_connections_limited_total", help, labels, stats.limited as f64);
-    let help = "Queries that one connection carries at a time, as learnt; at most max_inflight.";
+    let help = "Learnt limit of outstanding queries per connection, at most max_inflight.";
     all.largest("onward_connection_queries_limit", help, labels, state.in_flight as f64);
 }
 
@@ -251,40 +255,45 @@ fn of_worker(all: &mut Exposition, snapshot: &Snapshot) {
     let worker = &*snapshot.worker.to_string();
     let labels = [("worker", worker)];
     let (stats, loops) = (&snapshot.stats, &snapshot.loops);
-    let help = "Packets of clients that the worker took in: how they are spread over all workers.";
+    let help = "Client packets that the worker received; compare workers to see the distribution.";
     all.counter("onward_worker_queries_total", help, &labels, stats.queries as f64);
-    let help = "Turns of the loop.";
+    let help = "Iterations of the worker's event loop.";
     all.counter("onward_turns_total", help, &labels, loops.turns as f64);
-    let help = "Time of all turns, without the wait for something to do.";
+    let help = "Time that the worker's event loop was busy, in seconds.";
     all.counter("onward_turn_seconds_total", help, &labels, loops.busy.as_secs_f64());
-    let help = "Processor time of the worker's thread.";
+    let help = "CPU time of the worker thread, in seconds.";
     all.counter("onward_worker_cpu_seconds_total", help, &labels, snapshot.cpu.as_secs_f64());
     if let Some(migrations) = thread::migrations(snapshot.thread) {
-        let help = "Times that the kernel moved the worker to another core.";
+        let help = "Migrations of the worker thread to another core by the kernel.";
         all.counter("onward_worker_migrations_total", help, &labels, migrations as f64);
     }
-    let help = "Sweeps of pools and caches.";
+    let help = "Maintenance runs over connection pools and caches.";
     all.counter("onward_sweeps_total", help, &labels, loops.sweeps as f64);
-    let help = "Queries that are outstanding.";
+    let help = "Outstanding queries to upstreams.";
     all.gauge("onward_exchanges", help, &labels, snapshot.outstanding as f64);
     let limit = crate::engine::exchange::EXCHANGES_MAX as f64;
-    all.gauge("onward_exchanges_limit", "Queries that may be outstanding.", &labels, limit);
-    let help = "Streams that clients have open.";
+    all.gauge(
+        "onward_exchanges_limit",
+        "Limit of outstanding queries to upstreams.",
+        &labels,
+        limit,
+    );
+    let help = "Open client connections (TCP and TLS).";
     all.gauge("onward_client_streams", help, &labels, snapshot.streams as f64);
-    let help = "Streams that clients opened.";
+    let help = "Client connections accepted (TCP and TLS).";
     all.counter("onward_client_streams_total", help, &[], stats.streams as f64);
-    let help = "Streams of clients that found no place.";
+    let help = "Client connections refused because the limit of connections was reached.";
     all.counter("onward_client_streams_refused_total", help, &[], stats.streams_refused as f64);
-    let help = "Queries that left with others as one send, which the kernel took apart (UDP GSO).";
+    let help = "Queries to upstreams that were sent as part of a GSO batch.";
     all.counter("onward_gso_queries_total", help, &labels, loops.queries_joined as f64);
-    let help = "Replies that did.";
+    let help = "Replies to clients that were sent as part of a GSO batch.";
     all.counter("onward_gso_replies_total", help, &labels, loops.replies_joined as f64);
-    let help = "Such sends that the kernel refused: what goes that way leaves one by one.";
+    let help = "GSO batches that the kernel refused; datagrams on that route are then sent singly.";
     all.counter("onward_gso_refused_total", help, &labels, loops.segments_refused as f64);
     for (direction, batches) in [("queries", &loops.queries), ("responses", &loops.responses)] {
         let edges = BATCHES.map(|edge| edge as f64);
         let buckets = Buckets::of_counts(edges, &batches.counts, batches.datagrams as f64);
-        let help = "Datagrams that one call brought.";
+        let help = "Datagrams received per system call.";
         all.histogram("onward_batch_size", help, &[("direction", direction)], buckets);
     }
 }
@@ -303,21 +312,26 @@ fn of_listeners(all: &mut Exposition, snapshot: &Snapshot) {
 /// What was not served, and what did not have to be.
 fn of_drops(all: &mut Exposition, stats: &Stats) {
     for (reason, count) in DROP_REASON_NAMES.iter().zip(stats.drops) {
-        let help = "Packets dropped without a reply or use.";
+        let help = "Packets dropped, by reason.";
         all.counter("onward_drops_total", help, &[("reason", reason)], count as f64);
     }
-    let help = "Queries that shared another's way upstream.";
+    let help = "Queries answered by the upstream query of an identical one (coalesced).";
     all.counter("onward_coalesced_total", help, &[], stats.coalesced as f64);
-    let help = "Queries failed because as many as can be were outstanding.";
+    let help = "Queries failed because the limit of outstanding queries was reached.";
     all.counter("onward_overloaded_total", help, &[], stats.overloaded as f64);
     of_parked(all, &stats.parked);
-    let help = "Queries that found all upstreams down.";
+    let help = "Queries received while all upstreams of their stanza were down.";
     all.counter("coredns_forward_healthcheck_broken_total", help, &[], stats.all_down as f64);
-    let help = "Queries refused for max_concurrent.";
+    let help = "Queries refused because the limit max_concurrent was reached.";
     let rejects = stats.concurrent_rejects as f64;
     all.counter("coredns_forward_max_concurrent_rejects_total", help, &[], rejects);
-    all.counter("coredns_panics_total", "Panics that were caught.", &[], stats.panics as f64);
-    let help = "What was to be written about queries and found no room on its way.";
+    all.counter(
+        "coredns_panics_total",
+        "Panics of workers that were caught.",
+        &[],
+        stats.panics as f64,
+    );
+    let help = "Records for the error log, query log and dnstap that were lost, by kind.";
     let lost = [("errors", stats.errors_lost), ("log", stats.log_lost), ("dnstap", stats.tap_lost)];
     for (kind, count) in lost {
         all.counter("onward_records_lost_total", help, &[("kind", kind)], count as f64);
@@ -331,7 +345,7 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
             ("dropped", dropped),
         ];
         for (result, count) in results {
-            let help = "Queries that a stage had a say in, by what it made of them.";
+            let help = "Queries that a stage processed, by stage and result.";
             let labels = [("stage", stage), ("result", result)];
             all.counter_if_any("onward_stage_queries_total", help, &labels, count);
         }

@@ -201,7 +201,8 @@ impl Admin {
                     self.doors.push(Listening { number, pages, acceptor, ready, again_at });
                 }
                 Err(error) => {
-                    let text = format_args!("cannot listen: {error}");
+                    let text =
+                        format_args!("cannot wait for connections on an HTTP listener: {error}");
                     self.log.event(&Event::new(Level::Error, "HTTP", &text));
                 }
             }

@@ -74,7 +74,7 @@ fn header(status: &Status, host: &str) -> String {
         (0, 0) => {}
         (reloads, 0) => facts.push(format!("reloaded {}", times(reloads))),
         (reloads, failed) => facts.push(format!(
-            "reloaded {}, <span class=\"bad\">{} in vain</span>",
+            "reloaded {}, <span class=\"bad\">{} failed</span>",
             times(reloads),
             times(failed)
         )),
@@ -116,14 +116,14 @@ fn figures(status: &Status) -> String {
     let history: Vec<Option<f64>> = traffic.history.iter().copied().map(Some).collect();
     let most = traffic.history.iter().copied().map(sane).fold(0.0, f64::max);
     let spark = if history.len() > 1 {
-        let label = format!("Queries a second over the last hour, at most {}", rate(most));
+        let label = format!("Queries per second over the last hour, maximum {}", rate(most));
         chart::spark(&history, most, None, &label)
     } else {
         String::new()
     };
     let latency = &traffic.latency;
     let percentiles = match sane(latency.p50_ms) > 0.0 {
-        false => "nothing measured of late".to_owned(),
+        false => "no measurement in the last 10 s".to_owned(),
         true => format!(
             "90 % within {}<br/>99 % within {}",
             milliseconds(latency.p90_ms),
@@ -137,25 +137,25 @@ fn figures(status: &Status) -> String {
     let part = if replies > 0.0 { failing / replies } else { 0.0 };
     let failures = failures.map_or(0, |failures| failures.count);
     let tiles = [
-        tile("Queries", &rate(traffic.rate), &format!("{} so far", count(traffic.queries)), &spark),
-        tile("Answered within", &milliseconds(latency.p50_ms), "for half of them", &percentiles),
+        tile("Queries", &rate(traffic.rate), &format!("{} total", count(traffic.queries)), &spark),
+        tile("Median latency", &milliseconds(latency.p50_ms), "from query to reply", &percentiles),
         cache_tile(status),
         tile(
             "Failed",
             &percent(part),
-            "SERVFAIL of replies",
-            &format!("{} so far", count(failures)),
+            "share of SERVFAIL in replies",
+            &format!("{} total", count(failures)),
         ),
-        tile("Dropped", &rate(drops.1), "without a reply", &format!("{} so far", count(drops.0))),
+        tile("Dropped", &rate(drops.1), "without a reply", &format!("{} total", count(drops.0))),
         tile(
             "Source ports",
             &count(traffic.source_ports),
-            "towards upstreams",
-            &format!("{} streams of clients", count(traffic.streams)),
+            "of sockets to upstreams",
+            &format!("{} client connections", count(traffic.streams)),
         ),
     ];
     format!(
-        "<section aria-label=\"In short\"><ul class=\"tiles\">{}</ul>{}</section>\n",
+        "<section aria-label=\"Summary\"><ul class=\"tiles\">{}</ul>{}</section>\n",
         tiles.concat(),
         lost(traffic.records_lost)
     )
@@ -173,14 +173,14 @@ fn cache_tile(status: &Status) -> String {
     let asked = status.caches.iter().filter_map(|cache| Some((cache.hit_ratio?, sane(cache.rate))));
     let (hits, rates) = asked
         .fold((0.0, 0.0), |(hits, rates), (ratio, rate)| (hits + sane(ratio) * rate, rates + rate));
-    let coalesced = format!("{} shared another’s way", count(status.traffic.coalesced));
+    let coalesced = format!("{} queries coalesced", count(status.traffic.coalesced));
     match status.caches.len() {
         0 => tile("Cache hits", "none", "no cache is configured", &coalesced),
         _ if rates > 0.0 => {
             let looked_up = format!("of {}", rate(rates));
             tile("Cache hits", &percent(hits / rates), &looked_up, &coalesced)
         }
-        _ => tile("Cache hits", crate::figures::NOTHING, "nobody asked of late", &coalesced),
+        _ => tile("Cache hits", crate::figures::NOTHING, "no lookup in the last 10 s", &coalesced),
     }
 }
 
@@ -189,8 +189,8 @@ fn lost(records: u64) -> String {
         return String::new();
     }
     format!(
-        "<p class=\"notice\"><span aria-hidden=\"true\">▲</span> {} lines of the log or messages \
-         were lost: whoever takes them is too slow.</p>",
+        "<p class=\"notice\"><span aria-hidden=\"true\">▲</span> {} log lines or dnstap messages \
+         were lost: the reader of the log or the dnstap receiver is too slow.</p>",
         count(records)
     )
 }

@@ -89,7 +89,7 @@ impl Site {
         let silent = self.gatherer.silent();
         let (missing, is_news) = self.readiness.missing(verdicts, silent, self.stopping);
         if is_news && missing.is_empty() {
-            self.log.event(&Event::new(Level::Info, READY, &"all is ready"));
+            self.log.event(&Event::new(Level::Info, READY, &"ready"));
         } else if is_news {
             let text = format_args!("not ready: {missing}");
             self.log.event(&Event::new(Level::Info, READY, &text));

@@ -54,7 +54,7 @@ impl fmt::Display for Refusal {
             Self::Config(error) => error.fmt(f),
             Self::Start(error) => error.fmt(f),
             Self::Blocked(why) => f.write_str(why),
-            Self::Host(error) => write!(f, "cannot learn about this host: {error}"),
+            Self::Host(error) => write!(f, "cannot read the properties of this host: {error}"),
         }
     }
 }
@@ -76,11 +76,11 @@ impl Refusal {
     fn advice(&self) -> &'static str {
         match self.blame() {
             Blame::Text => {
-                "onward would exit with status 2: correct the text, waiting mends nothing"
+                "onward would exit with status 2: correct the Corefile, a retry fails again"
             }
             Blame::Host => {
-                "onward would exit with status 1: the text may be right, this host lacks what it \
-                 needs; the unit tries again every five seconds"
+                "onward would exit with status 1: this host lacks what the Corefile needs; the \
+                 systemd unit retries every five seconds"
             }
         }
     }
@@ -176,7 +176,7 @@ fn taken(config: &Config) -> Option<String> {
         .collect();
     (!taken.is_empty()).then(|| {
         format!(
-            "somebody listens on {} now: unless it is onward itself, it will not start",
+            "{} is in use: unless the program there is onward, onward cannot start",
             taken.join(", ")
         )
     })
@@ -238,7 +238,7 @@ mod tests {
             assert_eq!(notes(options, Some(3 * most)).1, enough);
             let (_, notes) = notes(options, Some(3 * most - 1));
             let [note] = &notes[enough.len()..] else { panic!("{notes:?}") };
-            let told = format!("up to {} MiB of memory can be needed", (3 * most) >> 20);
+            let told = format!("up to {} MiB of memory are needed", (3 * most) >> 20);
             assert!(note.starts_with(&told), "{note}");
             assert!(note.ends_with(&format!(": {advice}, or start fewer workers")), "{note}");
         }

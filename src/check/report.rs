@@ -82,7 +82,7 @@ impl Report {
         let most = ports.most * cores.len();
         if most > ports.ephemeral {
             notes.push(format!(
-                "up to {most} source ports can be wanted at once, but the kernel has only {} \
+                "up to {most} source ports can be needed at once, but the kernel has only {} \
                  (net.ipv4.ip_local_port_range): lower max_conns or spread, start fewer workers, \
                  or widen the range",
                 ports.ephemeral
@@ -120,8 +120,8 @@ impl Report {
         let most = self.memory.most() * self.workers();
         if let Some(memory) = memory.filter(|memory| most > *memory) {
             self.notes.push(format!(
-                "up to {} MiB of memory can be needed when all tables and caches are full, but \
-                 there are only {}: {}, or start fewer workers",
+                "up to {} MiB of memory are needed when all tables and caches are full, but only \
+                 {} MiB are available: {}, or start fewer workers",
                 most >> 20,
                 memory >> 20,
                 self.largest()

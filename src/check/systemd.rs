@@ -26,17 +26,16 @@ pub(super) fn limits(report: &Report) -> String {
     let bytes = PROCESSES * (PROCESS_BYTES + threads * THREAD_BYTES + each * workers);
     let descriptors = report.descriptors.all(workers);
     let mut text = String::from(
-        "# Limits of what the Corefile can take, twice: a handover runs two processes at a time.\n\
+        "# Twice the maximum that the Corefile can use: an upgrade runs two processes at a time.\n\
          # Made by `onward check --format systemd`; to be made again when the Corefile, the\n\
          # workers or the version change. For /etc/systemd/system/onward.service.d/limits.conf\n\
          [Service]\n",
     );
-    let _ =
-        writeln!(text, "# {workers} workers, each with its tables, full caches and full streams");
+    let _ = writeln!(text, "# {workers} workers with full tables, caches and connection buffers");
     let _ = writeln!(text, "MemoryMax={}M", bytes.div_ceil(1 << 20));
     let _ = writeln!(text, "# {threads} threads");
     let _ = writeln!(text, "TasksMax={}", PROCESSES * threads);
-    let _ = writeln!(text, "# of each process, which shares pools out by this limit");
+    let _ = writeln!(text, "# per process; connection pools are sized by this limit");
     let _ = writeln!(text, "LimitNOFILE={}", descriptors.next_power_of_two().max(1 << 16));
     text
 }

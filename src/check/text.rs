@@ -32,21 +32,21 @@ impl fmt::Display for Report {
             cores => format!("pinned to cores {}", cores.join(", ")),
         };
         let workers = self.workers();
-        writeln!(f, "#\n# {:<44} {:>13} {:>13}", "", "a worker", "in all")?;
+        writeln!(f, "#\n# {:<44} {:>13} {:>13}", "", "per worker", "total")?;
         writeln!(f, "# {:<44} {:>13} {workers:>13}  {pinned}", "workers", "")?;
         self.write_descriptors(f)?;
         self.write_ports(f)?;
         self.write_memory(f)?;
         self.write_hosts(f)?;
         let gso = |wanted: bool| match (self.gso, wanted) {
-            (_, false) => "not wanted",
+            (_, false) => "off (--gso off)",
             (true, true) => "yes",
-            (false, true) => "no: the kernel is older than 4.18",
+            (false, true) => "no (kernel before 4.18)",
         };
         let queries = gso(self.gso_wanted && self.config.forwards().any(|forward| forward.gso));
         let replies = gso(self.gso_wanted);
-        writeln!(f, "# {:<47} {queries:>10}", "queries of equal length leave as one (UDP GSO)")?;
-        writeln!(f, "# {:<47} {replies:>10}", "replies of equal length to one client do")
+        writeln!(f, "# {:<47} {queries:>10}", "UDP GSO for queries")?;
+        writeln!(f, "# {:<47} {replies:>10}", "UDP GSO for replies")
     }
 }
 
@@ -54,7 +54,7 @@ impl Report {
     fn write_pages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pages = self.config.http();
         if !pages.is_empty() {
-            writeln!(f, "#\n# pages over HTTP")?;
+            writeln!(f, "#\n# HTTP endpoints")?;
         }
         for HttpListener { address, pages } in pages {
             let paths: String = pages.iter().map(|page| format!(" {}", page.paths()[0])).collect();
@@ -67,29 +67,29 @@ impl Report {
         let own = &self.descriptors;
         let (all, limit) = (own.all(self.workers()), self.open_files);
         let each = own.of_worker();
-        writeln!(f, "# {:<44} {each:>13} {all:>13}  of {limit}", "file descriptors, at most")?;
+        writeln!(f, "# {:<44} {each:>13} {all:>13}  of {limit}", "file descriptors, maximum")?;
         let rows = [
             ("listening sockets", own.listeners),
-            ("streams of clients", own.client_streams),
-            ("connections to upstreams", own.connections),
-            ("the worker's own", own.worker),
+            ("client connections", own.client_streams),
+            ("upstream connections", own.connections),
+            ("internal to the worker", own.worker),
         ];
         for (what, each) in rows {
             writeln!(f, "#   {what:<42} {each:>13} {:>13}", each * self.workers())?;
         }
-        writeln!(f, "#   {:<42} {:>13} {:>13}", "probes", "", own.probes)?;
+        writeln!(f, "#   {:<42} {:>13} {:>13}", "health checks", "", own.probes)?;
         if own.http > 0 {
-            writeln!(f, "#   {:<42} {:>13} {:>13}", "pages over HTTP", "", own.http)?;
+            writeln!(f, "#   {:<42} {:>13} {:>13}", "HTTP endpoints", "", own.http)?;
         }
-        writeln!(f, "#   {:<42} {:>13} {:>13}", "the process itself", "", own.process)
+        writeln!(f, "#   {:<42} {:>13} {:>13}", "internal to the process", "", own.process)
     }
 
     fn write_ports(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ports = &self.ports;
         let rows = [
-            ("source ports for UDP in rotation", ports.spread, String::new()),
-            ("source ports for UDP, at most", ports.most, format!("  of {}", ports.ephemeral)),
-            ("source ports for TCP, at most", ports.most, format!("  of {}", ports.ephemeral)),
+            ("UDP source ports kept open (spread)", ports.spread, String::new()),
+            ("UDP source ports, maximum", ports.most, format!("  of {}", ports.ephemeral)),
+            ("TCP source ports, maximum", ports.most, format!("  of {}", ports.ephemeral)),
         ];
         for (what, each, limit) in rows {
             writeln!(f, "# {what:<44} {each:>13} {:>13}{limit}", each * self.workers())?;
@@ -99,7 +99,7 @@ impl Report {
 
     fn write_hosts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.hosts.is_empty() {
-            writeln!(f, "# {:<44}", "hosts, MiB in all; twice that while one is loaded again")?;
+            writeln!(f, "# {:<44}", "hosts files, MiB in total; twice during a reload")?;
         }
         for HostsTable { label, entries, bytes } in &self.hosts {
             let mib = *bytes as f64 / MIB;
@@ -113,16 +113,16 @@ impl Report {
         let EngineMemory { exchanges, pools, caches, caches_max, routes, queues } = memory.engine;
         let (clients, upstreams) = self.streams_max();
         let rows = [
-            ("memory reserved at the start, MiB", memory.reserved()),
-            ("  outstanding queries and who waits for them", exchanges),
-            ("  pools of connections, and their sockets", pools + memory.sockets),
+            ("memory reserved at start, MiB", memory.reserved()),
+            ("  outstanding queries and their clients", exchanges),
+            ("  upstream connection pools and sockets", pools + memory.sockets),
             ("  caches", caches),
-            ("  zones, stanzas and exceptions", routes),
-            ("  batches of datagrams, and queues", queues + memory.batches),
-            ("memory besides, if every cache is full", caches_max - caches),
-            ("memory besides, if every stream is at its bound", clients + upstreams),
-            ("  streams of clients", clients),
-            ("  streams to upstreams", upstreams),
+            ("  zones, forward stanzas, except lists", routes),
+            ("  datagram batches and queues", queues + memory.batches),
+            ("additional memory with full caches", caches_max - caches),
+            ("additional memory with full connection buffers", clients + upstreams),
+            ("  client connections", clients),
+            ("  upstream connections", upstreams),
         ];
         for (place, (what, each)) in rows.into_iter().enumerate() {
             let (each, all) = (each as f64 / MIB, (each * self.workers()) as f64 / MIB);

@@ -13,97 +13,97 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   onward demo
-      Start three upstreams, a forwarder and a client on loopback; print what happened.
+      Run three upstreams, a forwarder and a client on loopback, and print a report.
   onward --listen 127.0.0.1:5300 --forward 192.0.2.53 [2001:db8::53]:5353
-      Forward without a file.
+      Forward without a Corefile.
   onward --conf /etc/onward/Corefile --cores 0-3,6
-      Forward as the Corefile says, with one pinned worker on each of five cores.
+      Serve a Corefile with five workers, each pinned to one core.
   onward --conf /etc/onward/Corefile --steer name
-      Have each name served by one worker, so that no two caches hold it.
+      Send all queries for a name to one worker, so that only one cache holds it.
   onward check --conf /etc/onward/Corefile
-      Say what the Corefile means and needs, or what is wrong with it; listen nowhere.
+      Check the Corefile without listening: print its meaning and limits, or its errors.
   onward doctor --conf /etc/onward/Corefile --cores 0-3
-      Say what of this host costs performance or safety, and the command that mends it.
+      Check this host for settings that cost performance or safety, with commands to fix them.
   onward top
-      Watch the server on this host, whose Corefile has `status`.
+      Show the live state of the server on this host (the Corefile needs `status`).
 
 Single dashes work too: -conf FILE, -dns.port 1053, -quiet, -version.
-Without --conf and --forward it reads ./Corefile; --conf - reads standard input.
+Without --conf and --forward, ./Corefile is read; --conf - reads standard input.
 
 Exit codes:
-  0  stopped as asked (SIGTERM, SIGINT), checked and found good, or help was asked for
-  1  failed at run time, or the host lacks what the Corefile needs: waiting may mend it
-  2  the command line or the text of the Corefile is wrong: waiting mends nothing";
+  0  stopped by SIGTERM or SIGINT, check found no errors, or help was printed
+  1  failure at run time, or the host lacks what the Corefile needs: a retry may succeed
+  2  error in the command line or in the Corefile: a retry fails again";
 
 const DOCTOR: &str = "\
-It changes nothing. With a Corefile it holds the host against that: ports, descriptors, cores and
-addresses. As root it also sees which program has port 53.
+Doctor changes nothing. With a Corefile, it checks the host against it: ports, descriptors, cores
+and addresses. As root, it also shows which program has port 53.
 
 Exit codes:
-  0  all is well
-  1  something costs performance or safety
-  2  something keeps onward from starting, or loses packets now";
+  0  no findings
+  1  a setting costs performance or safety
+  2  onward cannot start, or packets are being lost";
 
-/// A DNS forwarder: one event loop per core, and connections to the upstreams that are kept
-/// young and evenly spread.
+/// A DNS forwarder: one event loop per core, upstream connections spread evenly and limited in age
 #[derive(Parser)]
 #[command(name = "onward", version, after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) what: WhatArguments,
-    /// Say nothing at the start
+    /// Do not print listeners and endpoints at start
     #[arg(long, overrides_with = "quiet")]
     pub(super) quiet: bool,
-    /// Write the number of the process here while it serves
+    /// Write the process ID to this file while serving
     #[arg(long, value_name = "FILE", overrides_with = "pidfile")]
     pub(super) pidfile: Option<PathBuf>,
-    /// Write the log for people or, an object a line, for machines
+    /// Log format: text for people, json with one object per line
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     #[arg(overrides_with = "log_format")]
     pub(super) log_format: Format,
-    /// Become this account once the sockets are bound, before the first packet
+    /// Switch to this user after binding the sockets, before the first packet (needs root)
     #[arg(long, value_name = "NAME", overrides_with = "user")]
     pub(super) user: Option<String>,
-    /// Let threads that move packets ask the kernel for anything, files and programs too
+    /// Disable the seccomp sandbox of the worker threads
     #[arg(long)]
     pub(super) no_sandbox: bool,
     #[command(subcommand)]
     pub(super) command: Option<CommandArguments>,
 }
 
-/// What is served and by how many workers.
+/// Options that `serve`, `check` and `doctor` share.
 #[derive(clap::Args)]
 pub(super) struct WhatArguments {
-    /// The Corefile to read
+    /// Corefile to read; - reads standard input
     #[arg(long, value_name = "FILE", overrides_with = "conf")]
     pub(super) conf: Option<OsString>,
-    /// Listen here, without a Corefile (`IP`, `IPv4:PORT` or `[IPv6]:PORT`)
+    /// Addresses to listen on, without a Corefile (`IP`, `IPv4:PORT` or `[IPv6]:PORT`)
     #[arg(long, value_name = "ADDR", num_args = 1.., requires = "forward")]
     #[arg(conflicts_with = "conf")]
     pub(super) listen: Vec<Endpoint>,
-    /// Forward everything to these, without a Corefile
+    /// Upstreams for all queries, without a Corefile
     #[arg(long, value_name = "ADDR", num_args = 1.., conflicts_with = "conf")]
     pub(super) forward: Vec<Endpoint>,
-    /// One worker pinned to each of these cores, such as 0-3,6 or node0 [default: every core]
+    /// Run one worker pinned to each of these cores, such as 0-3,6 or node0 [default: all cores]
     #[arg(long, value_name = "LIST", conflicts_with = "workers")]
     pub(super) cores: Option<CoreList>,
-    /// So many workers, not pinned to any core
+    /// Number of workers, not pinned to cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) workers: Option<u16>,
-    /// Who gets a datagram: by name (each is one worker's), by cpu that took it in, by flow
+    /// Distribution of datagrams to workers: by flow (client address and port), name (QNAME) or cpu
+    /// (core that received the packet)
     #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true)]
     #[arg(default_value_t = Steer::Flow, overrides_with = "steer")]
     pub(super) steer: Steer,
-    /// After work, ask for more for so many microseconds before sleeping: faster, at a core each
-    #[arg(long, value_name = "MICROS", default_value_t = 0, hide_default_value = true)]
+    /// Busy-poll for N microseconds before sleeping: lowers latency, uses a full core per worker
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(super) busy_poll: u32,
-    /// Datagrams of equal length that go one way leave as one send, unless it is off
+    /// Send replies of equal length to one client as one batch (UDP GSO) [default: auto]
     #[arg(long, value_name = "auto|off", value_enum, hide_possible_values = true)]
     #[arg(default_value_t = Gso::Auto, hide_default_value = true, overrides_with = "gso")]
     pub(super) gso: Gso,
-    /// The port of zones that name none
+    /// Port of server blocks whose key has none
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = 53)]
     #[arg(overrides_with = "dns_port")]
     pub(super) dns_port: u16,
@@ -111,52 +111,52 @@ pub(super) struct WhatArguments {
 
 #[derive(Subcommand)]
 pub(super) enum CommandArguments {
-    /// Say what a configuration means and needs, and what is wrong with it; listen nowhere
+    /// Check a Corefile without listening: print its meaning and limits, or its errors
     Check {
         #[command(flatten)]
         what: WhatArguments,
-        /// For people, for machines, or a drop-in with the limits of a systemd unit
+        /// Output: text, json, or a systemd drop-in with the limits of the unit
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,
     },
-    /// Look at this host: what is right, what costs performance or safety, and what mends it
+    /// Check this host for settings that cost performance or safety, with commands to fix them
     #[command(after_help = DOCTOR)]
     Doctor {
         #[command(flatten)]
         what: WhatArguments,
-        /// For people or for machines
+        /// Output: text or json
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
-        /// For how long the counters of lost packets are watched
+        /// Seconds to watch the counters of lost packets
         #[arg(long, value_name = "N", default_value_t = 3)]
         #[arg(value_parser = clap::value_parser!(u16).range(0..=3600))]
         seconds: u16,
-        /// Look for proc/ and sys/ here: a copy of another host's
+        /// Directory with proc/ and sys/, such as a copy from another host
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
     },
-    /// Start upstreams, a forwarder and a client on loopback; print what happened
+    /// Run upstreams, a forwarder and a client on loopback, and print a report
     Demo {
-        /// For how long the client asks
+        /// Seconds for which the client sends queries
         #[arg(long, value_name = "N", default_value_t = 5)]
         #[arg(value_parser = clap::value_parser!(u16).range(1..=3600))]
         seconds: u16,
-        /// Go on serving afterwards, for queries by hand
+        /// Keep serving after the report, for queries by hand
         #[arg(long)]
         keep: bool,
-        /// Workers [default: two, or one on a single core]
+        /// Number of workers [default: two, or one on a single core]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
         workers: Option<u16>,
     },
-    /// Watch a server whose Corefile has `status`: rates, latencies, connections by age, load
+    /// Show the live state of a server with `status`: rates, latencies, connections by age, load
     Top {
-        /// Where its `status` listens
+        /// Address of the server's `status` endpoint
         #[arg(value_name = "ADDR", default_value = "127.0.0.1:8053")]
         address: String,
-        /// How often it is asked, such as 500ms
+        /// Refresh interval, such as 500ms
         #[arg(long, value_name = "TIME", default_value = "1s")]
         interval: Interval,
-        /// Print it once, as text; exit with 1 if there is no answer
+        /// Print one snapshot as text; exit with 1 if the server does not answer
         #[arg(long)]
         once: bool,
     },

@@ -23,12 +23,14 @@ impl FromStr for CoreList {
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |digits: &str| {
             let core = digits.parse().ok().filter(|&core| core < CORES_MAX);
-            core.ok_or_else(|| format!("«{digits}» is no core; write a list such as 0-3,6"))
+            core.ok_or_else(|| format!("invalid core '{digits}': expected a list such as 0-3,6"))
         };
         let mut cores = Vec::new();
         for piece in text.split(',') {
             if let Some(node) = piece.strip_prefix("node") {
-                let node: usize = node.parse().map_err(|_| format!("«{piece}» is no node"))?;
+                let node: usize = node.parse().map_err(|_| {
+                    format!("invalid node '{piece}': expected a number, such as node0")
+                })?;
                 let own = cpu::cores_of_node(node);
                 let own = own.map_err(|_| format!("this host has no NUMA node {node}"))?;
                 if let Some(core) = own.iter().find(|core| cores.contains(*core)) {
@@ -40,7 +42,9 @@ impl FromStr for CoreList {
             let (first, last) = piece.split_once('-').unwrap_or((piece, piece));
             let (first, last): (usize, usize) = (number(first)?, number(last)?);
             if first > last {
-                return Err(format!("«{piece}» runs backwards"));
+                return Err(format!(
+                    "invalid range '{piece}': the first core is greater than the last"
+                ));
             }
             for core in first..=last {
                 if cores.contains(&core) {
@@ -73,7 +77,8 @@ impl FromStr for Interval {
         };
         let ms = number.parse().ok().zip(unit).and_then(|(number, unit)| unit.checked_mul(number));
         let ms = ms.filter(|ms| (BETWEEN.0..=BETWEEN.1).contains(ms));
-        let ms = ms.ok_or_else(|| "write 100ms to 60m, with its unit".to_owned())?;
+        let ms =
+            ms.ok_or_else(|| "expected a duration from 100ms to 60m, with its unit".to_owned())?;
         Ok(Self(Duration::from_millis(ms)))
     }
 }
@@ -97,10 +102,10 @@ impl FromStr for Endpoint {
         match text.parse::<SocketAddr>() {
             // A link-local address with its interface would lose it in the Corefile.
             Ok(SocketAddr::V6(v6)) if v6.scope_id() != 0 => {
-                Err("an address with an interface is not understood".into())
+                Err("an address with an interface is not supported here: use a Corefile".into())
             }
             Ok(address) => Ok(Self { ip: address.ip(), port: Some(address.port()) }),
-            Err(_) => Err("write an address as IP, IPv4:PORT or [IPv6]:PORT".into()),
+            Err(_) => Err("expected an address as IP, IPv4:PORT or [IPv6]:PORT".into()),
         }
     }
 }
@@ -124,11 +129,11 @@ mod tests {
         for (bad, why) in [
             ("1,1", "named twice"),
             ("0-2,1", "named twice"),
-            ("3-1", "backwards"),
-            ("x", "no core"),
-            ("0-", "no core"),
-            ("0,,1", "no core"),
-            ("0-99999999", "no core"),
+            ("3-1", "greater than the last"),
+            ("x", "invalid core"),
+            ("0-", "invalid core"),
+            ("0,,1", "invalid core"),
+            ("0-99999999", "invalid core"),
         ] {
             assert!(bad.parse::<CoreList>().unwrap_err().contains(why), "{bad}");
         }
@@ -138,9 +143,11 @@ mod tests {
     fn a_node_stands_for_its_cores() {
         let node = crate::sys::cpu::cores_of_node(0).unwrap();
         assert_eq!("node0".parse(), Ok(CoreList(node)));
-        for (bad, why) in
-            [("node", "no node"), ("node99999", "no NUMA node"), ("node0,node0", "named twice")]
-        {
+        for (bad, why) in [
+            ("node", "invalid node"),
+            ("node99999", "no NUMA node"),
+            ("node0,node0", "named twice"),
+        ] {
             assert!(bad.parse::<CoreList>().unwrap_err().contains(why), "{bad}");
         }
     }
@@ -155,7 +162,10 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for bad in ["name", "::1:53:x", "[::1]", "1.2.3.4:70000", ""] {
-            assert!(bad.parse::<Endpoint>().unwrap_err().contains("write an address as"), "{bad}");
+            assert!(
+                bad.parse::<Endpoint>().unwrap_err().contains("expected an address as"),
+                "{bad}"
+            );
         }
         assert!("[fe80::1%2]:53".parse::<Endpoint>().unwrap_err().contains("interface"));
     }

@@ -108,27 +108,27 @@ const BUFFERS: [Least; 4] = [
     Least {
         path: "net/core/rmem_max",
         least: RECEIVE_BUFFER,
-        fine: "each listening socket gets the 4 MiB that it asks for",
-        why: "what comes while a worker is busy waits in a receive buffer of at most this size, \
-              and is dropped when it is full; onward asks for 4 MiB",
+        fine: "each listening socket gets a receive buffer of 4 MiB",
+        why: "packets that arrive while a worker is busy wait in a receive buffer of at most this \
+              size and are dropped when it is full; onward requests 4 MiB",
     },
     Least {
         path: "net/core/wmem_default",
         least: SEND_BATCH,
-        fine: "a whole batch of replies fits into a send buffer",
-        why: "a batch is 64 replies, and those that find no room are dropped",
+        fine: "a batch of replies fits into a send buffer",
+        why: "a batch has 64 replies; replies that do not fit are dropped",
     },
     Least {
         path: "net/core/optmem_max",
         least: STEERING_PROGRAM,
-        fine: "the program of --steer name fits",
-        why: "onward does not start with --steer name",
+        fine: "enough for --steer name",
+        why: "onward cannot start with --steer name",
     },
     Least {
         path: "net/core/somaxconn",
         least: ACCEPT_QUEUE,
-        fine: "streams may wait to be accepted in a burst",
-        why: "streams that come in a burst are turned away beyond this number",
+        fine: "the queue of new TCP connections holds a burst",
+        why: "in a burst, new TCP connections beyond this number are refused",
     },
 ];
 
@@ -139,7 +139,7 @@ fn buffers(facts: &Facts) -> Vec<Finding> {
         let finding = if value >= least {
             Finding::fine("kernel settings", format!("{name} is {value}: {fine}"))
         } else {
-            let found = format!("{name} is {value}, {least} would do");
+            let found = format!("{name} is {value}, expected at least {least}");
             Finding::advice("kernel settings", found).because(*why).set(path, least)
         };
         Some(finding)
@@ -155,15 +155,16 @@ fn ports(facts: &Facts, wanted: Option<&Wanted>) -> Option<Finding> {
     let Some(wanted) = wanted else { return Some(Finding::fine(TOPIC, range)) };
     let most = wanted.ports;
     if most <= count / 2 {
-        return Some(Finding::fine(TOPIC, format!("{range}; at most {most} are used at once")));
+        return Some(Finding::fine(TOPIC, format!("{range}; at most {most} are in use at once")));
     }
-    let found = format!("{range}, and up to {most} can be wanted at once");
+    let found = format!("{range}; up to {most} can be needed at once");
     let finding = if most > count {
-        Finding::broken(TOPIC, found).because("connections to upstreams cannot be opened then")
+        Finding::broken(TOPIC, found)
+            .because("upstream connections cannot be opened when the range is used up")
     } else {
         Finding::advice(TOPIC, found).because(
-            "where more than half of the ports are taken the kernel searches long for a free one, \
-             and other programs find none",
+            "when more than half of the ports are in use, the kernel takes long to find a free one \
+             and other programs may find none",
         )
     };
     Some(
@@ -180,13 +181,15 @@ fn open_files(facts: &Facts, wanted: Option<&Wanted>) -> Option<Finding> {
     let whose =
         if wanted.is_some() { "the Corefile can need" } else { "an ordinary Corefile needs" };
     if limit >= least {
-        let found = format!("a process may open {limit}; {whose} {least}");
+        let found = format!("limit is {limit}; {whose} {least}");
         return Some(Finding::fine(TOPIC, found));
     }
-    let found = format!("a process started here may open {limit}; {whose} {least}");
+    let found = format!("limit in this shell is {limit}; {whose} {least}");
     Some(
         Finding::advice(TOPIC, found)
-            .because("pools are made smaller until they fit, or onward refuses to start")
+            .because(
+                "connection pools are made smaller to fit the limit, or onward refuses to start",
+            )
             .mend("ulimit -Hn 65536   # in this shell; the systemd unit has LimitNOFILE=65536"),
     )
 }
@@ -196,7 +199,7 @@ fn locked(facts: &Facts) -> Option<Finding> {
         u64::MAX => "without limit".to_owned(),
         bytes => format!("up to {bytes} bytes"),
     };
-    let found = format!("memory may be locked {limit}; onward locks none");
+    let found = format!("limit is {limit}; onward locks no memory");
     Some(Finding::fine("locked memory", found))
 }
 
@@ -205,26 +208,29 @@ fn tracking(facts: &Facts) -> Option<Finding> {
     let count = facts.settings.get("net/netfilter/nf_conntrack_count");
     let most = facts.settings.get("net/netfilter/nf_conntrack_max");
     let (Some(&count), Some(&most)) = (count, most) else {
-        return Some(Finding::fine(TOPIC, "is not loaded"));
+        return Some(Finding::fine(TOPIC, "not loaded"));
     };
-    let found = format!("is loaded and has {count} flows of at most {most}");
+    let found = format!("loaded, with {count} flows of at most {most}");
     if count <= TRACKING_FEW {
-        return Some(Finding::fine(TOPIC, format!("{found}: DNS hardly passes through it now")));
+        return Some(Finding::fine(TOPIC, format!("{found}: little DNS traffic is tracked")));
     }
     let is_full = count * 100 > most * TRACKING_FULL_PERCENT;
     let finding = if is_full {
-        Finding::broken(TOPIC, found).because("packets of new flows are dropped when it is full")
+        Finding::broken(TOPIC, found)
+            .because("packets of new flows are dropped when the table is full")
     } else {
         Finding::advice(TOPIC, found).because(
-            "each query is a flow that costs an entry, a lock and a timer, and stays for 30 s to \
-             120 s; at 20,000 queries a second a table of 262,144 is full in 13 s",
+            "each query creates a flow that takes an entry, a lock and a timer for 30 s to \
+             120 s; at 20,000 queries per second a table of 262,144 is full in 13 s",
         )
     };
     Some(
         finding
-            .mend("nft -f tuning/onward.nft   # NOTRACK for port 53; read its first lines before")
+            .mend(
+                "nft -f tuning/onward.nft   # NOTRACK for port 53; read the head of the file first",
+            )
             .mend(format!(
-                "sysctl -w net.netfilter.nf_conntrack_max={}   # where it must track",
+                "sysctl -w net.netfilter.nf_conntrack_max={}   # if tracking is required",
                 most * 4
             )),
     )
@@ -239,8 +245,8 @@ fn kernel(facts: &Facts) -> Option<Finding> {
         return Some(Finding::fine(TOPIC, found));
     }
     let found = format!("{shown} has no {}", facts.refused.join(", no "));
-    let why = "what it lacks is done without, a call for each datagram, or refused";
-    let mend = "# a kernel from 5.0 on that allows it";
+    let why = "onward uses slower system calls instead, or refuses the option that needs it";
+    let mend = "# use a kernel of version 5.0 or later that allows it";
     Some(Finding::advice(TOPIC, found).because(why).mend(mend))
 }
 
@@ -256,9 +262,9 @@ fn clock(facts: &Facts) -> Option<Finding> {
     let path = "/sys/devices/system/clocksource/clocksource0";
     Some(
         Finding::advice(TOPIC, source)
-            .because("each turn of a worker reads the time, and with this clock asks the kernel")
+            .because("workers read the time in each loop iteration; this clock needs a system call")
             .mend(format!("cat {path}/available_clocksource"))
-            .mend(format!("echo tsc > {path}/current_clocksource   # where it is listed")),
+            .mend(format!("echo tsc > {path}/current_clocksource   # if it is listed")),
     )
 }
 

@@ -78,20 +78,19 @@ fn configuration(serve: &Serve) -> (Option<Wanted>, Option<Finding>) {
             // What is odd about it on this host is found below, by the files that are read here.
             let found = match report.warnings.len() {
                 0 => "the Corefile can be served".to_owned(),
-                odd => format!("the Corefile can be served; warnings of `onward check`: {odd}"),
+                odd => format!("the Corefile can be served; onward check prints {odd} warnings"),
             };
             let finding = Finding::fine("configuration", found);
             (Some(Wanted::of(&report, serve.steer)), Some(finding))
         }
         Err(Refusal::CommandLine(CliError::NothingToDo)) => {
-            let text =
-                "not looked at: name a Corefile with --conf to have the host held against it";
+            let text = "not checked: use --conf FILE to check the host against a Corefile";
             (None, Some(Finding::fine("configuration", text)))
         }
         Err(refusal) => {
             let finding = Finding::broken("configuration", refusal.to_string())
-                .because("onward does not start with it")
-                .mend("onward check --conf FILE   # says the same once it is mended");
+                .because("onward cannot start with this Corefile")
+                .mend("onward check --conf FILE   # repeat after the correction");
             (None, Some(finding))
         }
     }

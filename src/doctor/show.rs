@@ -25,18 +25,18 @@ pub(super) fn text(findings: &[Finding], worst: Verdict) -> String {
     for Finding { verdict, topic, found, why, mend } in findings {
         let _ = writeln!(text, "{:<7} {topic}: {found}", verdict.word());
         if !why.is_empty() {
-            let _ = writeln!(text, "        why:  {why}");
+            let _ = writeln!(text, "        why: {why}");
         }
-        let mut title = "mend:";
+        let mut title = "fix:";
         for line in mend {
-            let _ = writeln!(text, "        {title:<5} {line}");
+            let _ = writeln!(text, "        {title:<4} {line}");
             title = "";
         }
     }
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
     let (advice, broken) = (count(Verdict::Advice), count(Verdict::Broken));
     let _ = match worst {
-        Verdict::Fine => writeln!(text, "all is well"),
+        Verdict::Fine => writeln!(text, "no findings"),
         _ => writeln!(text, "broken: {broken}, advice: {advice}; nothing was changed"),
     };
     text

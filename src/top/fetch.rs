@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 pub const BYTES_MAX: usize = 4 << 20;
 
 const PATH: &str = "/status.json";
-const TRY: &str = "is `status` in the Corefile, and is this its address?";
+const TRY: &str = "check that the Corefile has `status` and that this is its address";
 
 /// Why there is no status.
 #[derive(Debug)]
@@ -53,28 +53,31 @@ impl fmt::Display for FetchError {
         match self {
             Self::Address(error) => {
                 let error = visible(&error.to_string(), 100);
-                write!(out, "{error}; write HOST:PORT or [IPv6]:PORT")
+                write!(out, "{error}; expected HOST:PORT or [IPv6]:PORT")
             }
             Self::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 write!(out, "connection refused; {TRY}")
             }
-            Self::Connect(error) => write!(out, "no connection: {error}; {TRY}"),
-            Self::Io(error) => write!(out, "the connection failed: {error}"),
+            Self::Connect(error) => write!(out, "cannot connect: {error}; {TRY}"),
+            Self::Io(error) => write!(out, "connection failed: {error}"),
             Self::TimedOut => write!(out, "no answer within {} s; {TRY}", PATIENCE.as_secs()),
-            Self::NotHttp => write!(out, "what answered does not speak HTTP; {TRY}"),
-            Self::Refused(404) => write!(out, "no {PATH} there (404); {TRY}"),
-            Self::Refused(code) => write!(out, "{PATH} was answered with {code}; {TRY}"),
+            Self::NotHttp => write!(out, "the response is not HTTP; {TRY}"),
+            Self::Refused(404) => write!(out, "{PATH} not found (404); {TRY}"),
+            Self::Refused(code) => write!(out, "{PATH} returned status {code}; {TRY}"),
             Self::TooLarge => {
-                write!(out, "the answer is larger than {} MiB; {TRY}", BYTES_MAX >> 20)
+                write!(out, "the response is larger than {} MiB; {TRY}", BYTES_MAX >> 20)
             }
-            Self::Truncated => write!(out, "the answer ended too early"),
+            Self::Truncated => write!(out, "the response ended early"),
             Self::Encoded => {
-                write!(out, "the answer has a transfer coding; ask onward itself, not a proxy")
+                write!(
+                    out,
+                    "the response has a transfer coding; use the address of onward, not of a proxy"
+                )
             }
             Self::NotStatus(error) => {
                 // It may quote what it stumbled over.
                 let error = visible(&error.to_string(), 100);
-                write!(out, "the answer is no status ({error}); {TRY}")
+                write!(out, "the response is not a status document ({error}); {TRY}")
             }
         }
     }
@@ -204,15 +207,15 @@ mod tests {
         assert_eq!(of(head).unwrap(), b"ab");
         assert_eq!(of(b"HTTP/1.0 200 OK\r\n\r\nabc").unwrap(), b"abc");
         for (answer, expected) in [
-            ("", "ended too early"),
-            ("HTTP/1.1 200 OK\r\n", "ended too early"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", "ended too early"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nab", "does not speak HTTP"),
+            ("", "ended early"),
+            ("HTTP/1.1 200 OK\r\n", "ended early"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", "ended early"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nab", "is not HTTP"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab", "transfer coding"),
-            ("HTTP/2 200\r\n\r\n", "does not speak HTTP"),
-            ("SSH-2.0-x\r\n", "does not speak HTTP"),
+            ("HTTP/2 200\r\n\r\n", "is not HTTP"),
+            ("SSH-2.0-x\r\n", "is not HTTP"),
             ("HTTP/1.1 404 Not Found\r\n\r\n", "(404)"),
-            ("HTTP/1.1 503 Busy\r\n\r\n", "answered with 503"),
+            ("HTTP/1.1 503 Busy\r\n\r\n", "returned status 503"),
         ] {
             let error: FetchError = of(answer.as_bytes()).unwrap_err();
             assert!(error.to_string().contains(expected), "{answer}: {error}");

@@ -54,8 +54,10 @@ impl fmt::Display for TopError {
             Self::Fetch(address, error) => {
                 write!(out, "no status from {}: {error}", crate::figures::visible(address, 100))
             }
-            Self::NoTerminal => out.write_str("this is no terminal: `onward top --once` prints"),
-            Self::Io(error) => write!(out, "the terminal: {error}"),
+            Self::NoTerminal => {
+                out.write_str("standard output is not a terminal; use `onward top --once`")
+            }
+            Self::Io(error) => write!(out, "terminal: {error}"),
         }
     }
 }

@@ -119,7 +119,7 @@ impl View {
     fn foot(&self, now: Moment, width: usize) -> Line<'static> {
         let old = seconds(now.since(self.last).as_secs_f64().floor());
         let (text, style) = match &self.error {
-            Some(why) => (format!("no answer since {old}: {} {why}", self.address), BAD),
+            Some(why) => (format!("no answer for {old}: {} {why}", self.address), BAD),
             None if self.status.is_none() => (format!("asking {} …", self.address), FAINT),
             None => {
                 let keys = "q quit   ↑↓ scroll   Tab next section";

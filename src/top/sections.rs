@@ -34,7 +34,7 @@ pub(super) fn head(status: &Status, width: usize) -> Vec<Line<'static>> {
         who.push(format!("{} reloads", count(reloads)).into());
     }
     if failed > 0 {
-        who.push(Cell(format!("{} reloads failed", count(failed)), BAD));
+        who.push(Cell(format!("{} failed reloads", count(failed)), BAD));
     }
     who.push(verdict(status));
     let history: Vec<Option<f64>> = traffic.history.iter().copied().map(Some).collect();
@@ -49,8 +49,8 @@ pub(super) fn head(status: &Status, width: usize) -> Vec<Line<'static>> {
         format!("p90 {}", milliseconds(latency.p90_ms)).into(),
         format!("p99 {}", milliseconds(latency.p99_ms)).into(),
         format!("source ports {}", count(traffic.source_ports)).into(),
-        format!("streams {}", count(traffic.streams)).into(),
-        format!("shared {}", count(traffic.coalesced)).into(),
+        format!("client connections {}", count(traffic.streams)).into(),
+        format!("coalesced {}", count(traffic.coalesced)).into(),
     ]);
     if traffic.records_lost > 0 {
         facts.push(Cell(format!("{} log lines lost", count(traffic.records_lost)), BAD));
@@ -82,11 +82,11 @@ pub(super) fn outcome(status: &Status, width: usize) -> Vec<Vec<Line<'static>>> 
     let hosts = (!status.hosts.is_empty()).then(|| hosts(status, width));
     let others = [
         caches(status, width),
-        counts("Replies", "reply", "so far", &traffic.rcodes, "none yet", width),
-        counts("Dropped without a reply", "reason", "so far", &traffic.drops, "nothing", width),
-        counts("Names asked for", "name", "lately", &top.names, "none yet", width),
-        counts("Clients", "client", "lately", &top.clients, "none yet", width),
-        counts("Names that fail", "name", "lately", &top.failing, "none", width),
+        counts("Replies", "rcode", "total", &traffic.rcodes, "none yet", width),
+        counts("Dropped without a reply", "reason", "total", &traffic.drops, "none", width),
+        counts("Queried names", "name", "recent", &top.names, "none yet", width),
+        counts("Clients", "client", "recent", &top.clients, "none yet", width),
+        counts("Failing names", "name", "recent", &top.failing, "none", width),
     ];
     hosts.into_iter().chain(others).collect()
 }
@@ -134,7 +134,7 @@ fn upstreams(status: &Status, width: usize) -> Vec<Line<'static>> {
     let top = shares.copied().map(sane).fold(0.0, f64::max);
     let rows: Vec<Vec<Cell>> =
         shown.iter().flat_map(|upstream| upstream_rows(upstream, top)).collect();
-    let none = ("none: nothing is forwarded", more);
+    let none = ("none: no forward is configured", more);
     section("Upstreams", &COLUMNS, &rows, none, width)
 }
 
@@ -186,7 +186,7 @@ fn workers(status: &Status, width: usize) -> Vec<Line<'static>> {
         number("", 0),
         text("last hour", 4),
         number("queries", 0),
-        number("a call", 7),
+        number("per call", 7),
         number("outstanding", 3),
         number("kernel drops", 1),
         number("migrations", 5),
@@ -194,7 +194,7 @@ fn workers(status: &Status, width: usize) -> Vec<Line<'static>> {
     ];
     let shown = &status.workers[..status.workers.len().min(WORKERS_SHOWN)];
     let rows: Vec<Vec<Cell>> = shown.iter().map(worker_row).collect();
-    let none = ("none has told anything yet", status.workers.len() - shown.len());
+    let none = ("no worker has reported yet", status.workers.len() - shown.len());
     section("Workers", &COLUMNS, &rows, none, width)
 }
 
@@ -223,7 +223,7 @@ fn hosts(status: &Status, width: usize) -> Vec<Line<'static>> {
         number("entries", 0),
         number("memory", 2),
         number("loads", 3),
-        number("in vain", 1),
+        number("failed", 1),
         number("skipped", 4),
     ];
     let shown = &status.hosts[..status.hosts.len().min(HOSTS_SHOWN)];
@@ -246,7 +246,7 @@ fn caches(status: &Status, width: usize) -> Vec<Line<'static>> {
     const COLUMNS: [Column; 6] = [
         text("zones", 0),
         number("hits", 0),
-        number("look-ups", 1),
+        number("lookups", 1),
         number("answers", 3),
         number("memory", 2),
         number("evicted", 4),

@@ -44,15 +44,15 @@ fn a_status_arrives_whole() {
 
 #[test]
 fn what_is_no_status_is_refused_with_advice() {
-    refuses("", "ended too early");
-    refuses("garbage\u{1b}[2J\r\n\r\n", "does not speak HTTP");
-    refuses("HTTP/1.1 404 Not Found\r\n\r\n", "is `status` in the Corefile");
-    refuses("HTTP/1.1 500 Oops\r\n\r\n", "answered with 500");
-    refuses(response("text/html", "", "<p>hello</p>"), "is no status");
-    refuses(response("text/html", "", "[1,2]"), "is no status");
-    refuses(response("text/html", "", &"[".repeat(1_000_000)), "is no status");
+    refuses("", "ended early");
+    refuses("garbage\u{1b}[2J\r\n\r\n", "is not HTTP");
+    refuses("HTTP/1.1 404 Not Found\r\n\r\n", "check that the Corefile has `status`");
+    refuses("HTTP/1.1 500 Oops\r\n\r\n", "returned status 500");
+    refuses(response("text/html", "", "<p>hello</p>"), "is not a status document");
+    refuses(response("text/html", "", "[1,2]"), "is not a status document");
+    refuses(response("text/html", "", &"[".repeat(1_000_000)), "is not a status document");
     let whole = json(&ordinary());
-    refuses(&whole.as_bytes()[..whole.len() - 9], "ended too early");
+    refuses(&whole.as_bytes()[..whole.len() - 9], "ended early");
     refuses(
         response("application/json", "Transfer-Encoding: chunked\r\n", "{}"),
         "transfer coding",
@@ -96,7 +96,10 @@ fn whoever_is_slow_is_left() {
 fn who_is_not_there_is_named_with_advice() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = ask(&gone.to_string(), PATIENCE).unwrap_err().to_string();
-    assert!(error.contains("refused") && error.contains("is `status` in the Corefile"), "{error}");
+    assert!(
+        error.contains("refused") && error.contains("check that the Corefile has `status`"),
+        "{error}"
+    );
     for nonsense in ["", "a b", "127.0.0.1:99999", "[::1"] {
         let error = ask(nonsense, PATIENCE).unwrap_err().to_string();
         assert!(error.contains("HOST:PORT"), "{nonsense}: {error}");

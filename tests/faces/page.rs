@@ -37,7 +37,7 @@ fn an_ordinary_day_is_told_in_numbers() {
         &status,
         &[
             "resolver-3.example.net",
-            "reloaded 12 times, once in vain",
+            "reloaded 12 times, once failed",
             "1 of 4 upstreams being probed",
             "44.3 k/s",
             "at 14:13:20 UTC",
@@ -111,13 +111,13 @@ fn what_is_too_much_is_counted() {
 fn nothing_to_show_looks_deliberate() {
     let nothing = [
         "No upstream is configured",
-        "nothing measured of late",
-        "nothing is forwarded",
-        "No worker has told anything yet",
-        "No cache: every query goes upstream",
+        "no measurement in the last 10 s",
+        "to forward queries",
+        "No worker has reported yet",
+        "No cache is configured",
         "No reply yet",
-        "Nothing was dropped",
-        "No name was asked for yet",
+        "None.",
+        "No query yet",
     ];
     parsed(&page(&Status::default()));
     shows(&Status::default(), &nothing);

@@ -69,7 +69,7 @@ fn what_does_not_fit_is_reached_with_keys() {
     let mut view = view(ordinary());
     let small = (40, 10);
     shows(&drawn(&mut view, small, at(0)), &["queries", "Upstreams"]);
-    for title in ["Workers", "Caches", "Replies", "Dropped", "Names asked", "Clients"] {
+    for title in ["Workers", "Caches", "Replies", "Dropped", "Queried names", "Clients"] {
         assert!(!press(&mut view, KeyCode::Tab));
         shows(&drawn(&mut view, small, at(0)), &[title]);
     }
@@ -112,11 +112,11 @@ fn a_server_that_goes_away_leaves_its_last_numbers() {
     let mut view = View::new("192.0.2.1:8053", "1 s".into(), at(0));
     shows(&drawn(&mut view, (80, 24), at(0)), &["asking 192.0.2.1:8053"]);
     view.failed("connection refused".into());
-    shows(&drawn(&mut view, (80, 24), at(3)), &["no answer since 3 s", "connection refused"]);
+    shows(&drawn(&mut view, (80, 24), at(3)), &["no answer for 3 s", "connection refused"]);
     view.answered(ordinary(), at(5));
     view.failed("connection refused".into());
     let lines = drawn(&mut view, (80, 24), at(80));
-    shows(&lines, &["44.3 k/s", "no answer since 1 min 15 s: 192.0.2.1:8053 connection refused"]);
+    shows(&lines, &["44.3 k/s", "no answer for 1 min 15 s: 192.0.2.1:8053 connection refused"]);
     view.answered(fresh(), at(81));
     shows(&drawn(&mut view, (80, 24), at(81)), &["q quit", "none yet"]);
 }
@@ -163,7 +163,7 @@ fn what_is_too_much_is_counted_and_what_is_missing_is_said() {
         assert!(text.contains(word), "no {word:?}");
     }
     let text = printed(&Status::default());
-    let words = ["no upstream", "nothing is forwarded", "none has told anything", "none yet"];
+    let words = ["no upstream", "no forward is configured", "no worker has reported", "none yet"];
     for word in words {
         assert!(text.contains(word), "no {word:?} in {text}");
     }

@@ -56,7 +56,10 @@ fn without_an_answer_it_says_what_to_do_and_fails() {
     let output = top(&[&gone, "--once"]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains(&gone) && text.contains("is `status` in the Corefile"), "{text}");
+    assert!(
+        text.contains(&gone) && text.contains("check that the Corefile has `status`"),
+        "{text}"
+    );
     assert_eq!(text.lines().count(), 1, "{text}");
 }
 

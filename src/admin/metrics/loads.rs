@@ -10,18 +10,18 @@ use crate::control::LoadState;
 pub(super) fn of_sources(all: &mut Exposition, loads: &[LoadState]) {
     for load in loads {
         let labels = [("hostsfile", &*load.label)];
-        let help = "Names and reverse names with an address each, of the file and inline.";
+        let help = "Entries (names and reverse names) of the hosts file and its inline entries.";
         all.gauge("coredns_hosts_entries", help, &labels, load.entries as f64);
-        let help = "When the hosts file in use was changed, in seconds since 1970; the latest.";
+        let help = "Modification time of the newest loaded hosts file, in seconds since 1970.";
         let modified = load.modified.as_secs_f64();
         all.largest("coredns_hosts_reload_timestamp_seconds", help, &[], modified);
-        let help = "Memory of the table that all workers share.";
+        let help = "Memory of the shared hosts table, in bytes.";
         all.gauge("onward_hosts_table_bytes", help, &labels, load.bytes as f64);
-        let help = "Lines and names of the hosts file that were not understood.";
+        let help = "Invalid lines and names of the hosts file, which were skipped.";
         all.gauge("onward_hosts_skipped", help, &labels, load.skipped as f64);
         for (result, count) in [("done", load.done), ("failed", load.failed)] {
             let labels = [labels[0], ("result", result)];
-            let help = "Loads of the hosts file, by outcome; a failed one leaves all as it was.";
+            let help = "Loads of the hosts file, by result; a failure keeps the old entries.";
             all.counter("onward_hosts_loads_total", help, &labels, count as f64);
         }
     }

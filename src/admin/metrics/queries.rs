@@ -31,7 +31,12 @@ pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
     for (listener, zone, plugin) in plugins.take(PLUGINS_MAX) {
         let (server, zone) = (server_at(listener), zone.to_string());
         let labels = [("server", &*server), ("zone", &zone), VIEW, ("name", plugin)];
-        all.largest("coredns_plugin_enabled", "Which plugins are at work.", &labels, 1.0);
+        all.largest(
+            "coredns_plugin_enabled",
+            "Plugins that the server block uses; the value is always 1.",
+            &labels,
+            1.0,
+        );
     }
 }
 
@@ -74,26 +79,26 @@ fn of_requests(all: &mut Exposition, server: &str, zone: &str, tally: &Tally) {
                     ("family", family),
                     ("type", kind),
                 ];
-                let help = "Queries, by transport, family and type.";
+                let help = "Queries, by transport, address family and type.";
                 all.counter_if_any("coredns_dns_requests_total", help, &labels, *count);
             }
         }
     }
     let labels = [("server", server), ("zone", zone), VIEW];
     let StageCounts { passed, answered, refused, dropped } = tally.acl;
-    let help = "Queries that an access list refused.";
+    let help = "Queries refused by acl (block).";
     all.counter_if_any("coredns_acl_blocked_requests_total", help, &labels, refused);
-    let help = "Queries that an access list answered with nothing.";
+    let help = "Queries answered with no data by acl (filter).";
     all.counter_if_any("coredns_acl_filtered_requests_total", help, &labels, answered);
-    let help = "Queries that an access list dropped.";
+    let help = "Queries dropped by acl (drop).";
     all.counter_if_any("coredns_acl_dropped_requests_total", help, &labels, dropped);
-    let help = "Queries that an access list let through.";
+    let help = "Queries allowed by acl.";
     let labels = [("server", server), VIEW];
     all.counter_if_any("coredns_acl_allowed_requests_total", help, &labels, passed);
     let labels = [("server", server), ("zone", zone), VIEW];
-    let help = "Queries that want DNSSEC records.";
+    let help = "Queries with the DO bit set (DNSSEC).";
     all.counter_if_any("coredns_dns_do_requests_total", help, &labels, tally.dnssec_ok);
-    let help = "Bytes of queries.";
+    let help = "Size of queries, in bytes.";
     let name = "coredns_dns_request_size_bytes";
     of_sizes(all, name, help, (server, zone), &tally.request_sizes);
 }
@@ -112,9 +117,9 @@ fn of_responses(all: &mut Exposition, server: &str, zone: &str, plugin: &str, ta
     let (count, sum) = (durations.count(), durations.sum_seconds());
     let buckets = Buckets::new(edges(), &durations.cumulative(), count, sum);
     let labels = [("server", server), ("zone", zone), VIEW];
-    let help = "From queries to their replies.";
+    let help = "Time from a query to its reply, in seconds.";
     all.histogram("coredns_dns_request_duration_seconds", help, &labels, buckets);
-    let help = "Bytes of replies.";
+    let help = "Size of replies, in bytes.";
     let name = "coredns_dns_response_size_bytes";
     of_sizes(all, name, help, (server, zone), &tally.response_sizes);
 }
@@ -160,26 +165,26 @@ fn of_cache(all: &mut Exposition, server: &str, zones: &str, stats: &CacheStats)
     for (place, class) in CLASSES.into_iter().enumerate() {
         let labels = [("server", server), ("type", class), ("zones", zones), VIEW];
         let (entries, hits) = (stats.entries[place] as f64, stats.hits[place] as f64);
-        let help = "Answers that are stored; those that have expired are among them.";
+        let help = "Cache entries, expired ones included.";
         all.gauge("coredns_cache_entries", help, &labels, entries);
-        all.counter("coredns_cache_hits_total", "Replies from the cache.", &labels, hits);
-        let help = "Usable answers that had to go for want of room.";
+        all.counter("coredns_cache_hits_total", "Cache hits.", &labels, hits);
+        let help = "Unexpired cache entries evicted because the cache was full.";
         let evicted = stats.evicted[place] as f64;
         all.counter("coredns_cache_evictions_total", help, &labels, evicted);
     }
     let labels = [("server", server), ("zones", zones), VIEW];
     let hits: u64 = stats.hits.iter().sum();
     let misses = stats.requests.saturating_sub(hits) as f64;
-    let help = "Look-ups that found nothing.";
+    let help = "Cache misses.";
     all.counter("coredns_cache_misses_total", help, &labels, misses);
     let requests = stats.requests as f64;
-    all.counter("coredns_cache_requests_total", "Look-ups.", &labels, requests);
-    let help = "Refreshes begun while a client was served.";
+    all.counter("coredns_cache_requests_total", "Cache lookups.", &labels, requests);
+    let help = "Cache entries refreshed in the background after a client was served.";
     all.counter("coredns_cache_prefetch_total", help, &labels, stats.refreshes as f64);
-    let help = "Responses not stored because they answer another question: there are none.";
+    let help = "Always 0: responses to another question are dropped before the cache.";
     all.counter("coredns_cache_drops_total", help, &labels, 0.0);
-    let help = "Replies from the cache after they had expired.";
+    let help = "Replies from expired cache entries (serve_stale).";
     all.counter("coredns_cache_served_stale_total", help, &labels, stats.stale as f64);
-    let help = "Memory that stored answers take.";
+    let help = "Memory of cache entries, in bytes.";
     all.gauge("onward_cache_bytes", help, &[("zones", zones)], stats.bytes as f64);
 }

@@ -49,7 +49,7 @@ fn of_template(
             let kind = COUNTED_KINDS.get(place).and_then(|kind| Kind(*kind).mnemonic());
             let labels = labels(&zone, kind.unwrap_or("other"));
             let labels = labels.each_ref().map(|(name, value)| (*name, &**value));
-            let help = "Queries that a template matched.";
+            let help = "Queries matched by a template.";
             all.counter_if_any("coredns_template_matches_total", help, &labels, *count);
         }
     }
@@ -72,7 +72,7 @@ fn of_template(
         let help = "Queries failed because a template could not be rendered.";
         let name = "coredns_template_template_failures_total";
         all.counter_if_any(name, help, &labels, *rendering);
-        let help = "Queries failed because a rendered template is no record.";
+        let help = "Queries failed because the rendered text is not a valid record.";
         all.counter_if_any("coredns_template_rr_failures_total", help, &labels, *reading);
     }
 }

@@ -13,8 +13,8 @@ pub(super) fn of_handshakes(all: &mut Exposition, snapshot: &Snapshot) {
     let stats = &snapshot.stats;
     if snapshot.config.listeners.iter().any(|listener| listener.tls.is_some()) {
         of_side(all, "clients", "", &stats.handshakes);
-        let help = "Times that a client's handshake waited because others had taken the time \
-                    there is for them.";
+        let help = "Handshakes of clients that waited because the CPU time for handshakes was \
+                    used up.";
         let deferred = stats.handshakes.deferred as f64;
         all.counter("onward_tls_handshakes_deferred_total", help, &[], deferred);
     }
@@ -48,13 +48,13 @@ fn of_side(all: &mut Exposition, side: &str, to: &str, handshakes: &Handshakes) 
     for (result, count) in
         done.into_iter().chain(TLS_FAULT_NAMES.into_iter().zip(handshakes.failed))
     {
-        let help = "TLS handshakes, by how they ended.";
+        let help = "TLS handshakes, by result.";
         let labels = [("side", side), ("to", to), ("result", result)];
         all.counter_if_any("onward_tls_handshakes_total", help, &labels, count);
     }
     let took = &handshakes.took;
     let buckets = Buckets::new(edges(), &took.cumulative(), took.count(), took.sum_seconds());
-    let help = "From a connection's beginning to the end of its handshake.";
+    let help = "Time from the start of a connection to the end of its TLS handshake, in seconds.";
     let labels = [("side", side), ("to", to)];
     all.histogram("onward_tls_handshake_duration_seconds", help, &labels, buckets);
 }

@@ -13,7 +13,7 @@ use crate::status::{Count, Status};
 pub(super) fn replies(status: &Status) -> String {
     let traffic = &status.traffic;
     let rcodes = counts("Reply", "replies", &traffic.rcodes, "No reply yet.");
-    let drops = counts("Reason", "drops", &traffic.drops, "Nothing was dropped.");
+    let drops = counts("Reason", "drops", &traffic.drops, "None.");
     format!(
         "<div class=\"beside\"><section><h2>Replies</h2>{rcodes}</section>\n\
          <section><h2>Dropped without a reply</h2>{drops}</section></div>\n"
@@ -23,13 +23,13 @@ pub(super) fn replies(status: &Status) -> String {
 /// The top lists.
 pub(super) fn seen_most(status: &Status) -> String {
     let top = &status.top;
-    let names = counts("Name", "top", &top.names, "No name was asked for yet.");
-    let clients = counts("Client", "top", &top.clients, "No client asked yet.");
-    let failing = counts("Name", "top", &top.failing, "No name failed.");
+    let names = counts("Name", "top", &top.names, "No query yet.");
+    let clients = counts("Client", "top", &top.clients, "No client yet.");
+    let failing = counts("Name", "top", &top.failing, "None.");
     format!(
-        "<div class=\"beside\"><section><h2>Names asked for</h2>{names}</section>\n\
+        "<div class=\"beside\"><section><h2>Queried names</h2>{names}</section>\n\
          <section><h2>Clients</h2>{clients}</section>\n\
-         <section><h2>Names that fail</h2>{failing}</section></div>\n"
+         <section><h2>Failing names</h2>{failing}</section></div>\n"
     )
 }
 
@@ -45,15 +45,15 @@ fn counts(heading: &'static str, class: &str, counts: &[Count], none: &str) -> S
             let bar = chart::meter(line.count as f64 / most, "");
             row(&[
                 Cell::heading(heading, format!("{}{bar}", name(&line.what))),
-                Cell::number("A second", rate(sane(line.rate))),
+                Cell::number("Per second", rate(sane(line.rate))),
                 Cell::number("Count", count(line.count)),
             ])
         })
         .collect();
-    let number = if class == "top" { "#Lately, about" } else { "#So far" };
+    let number = if class == "top" { "#Last 2 min (approx.)" } else { "#Total" };
     format!(
         "{}{}",
-        table(&format!("counts {class}"), "", &[heading, "#A second", number], &rows),
+        table(&format!("counts {class}"), "", &[heading, "#Per second", number], &rows),
         more(counts.len() - shown.len())
     )
 }

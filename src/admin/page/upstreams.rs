@@ -27,7 +27,7 @@ pub(super) fn shares(status: &Status) -> String {
             .map(|upstream| format!("{} {}", text(&upstream.address), latest(upstream)))
             .collect();
         let label = format!(
-            "Share of all answers by upstream over the last hour. Of late: {}",
+            "Share of all answers by upstream over the last hour. Last minute: {}",
             parts.join(", ")
         );
         let numbers: String = chart::layers_at_the_end(&all)
@@ -46,7 +46,7 @@ pub(super) fn shares(status: &Status) -> String {
             legend(upstreams)
         )
     } else {
-        empty("No answer yet: the shares of the upstreams will be drawn here, minute by minute.")
+        empty("No answer yet. This chart shows the share of each upstream per minute.")
     };
     format!("<section><h2>Share of answers</h2>{body}</section>\n")
 }
@@ -78,8 +78,8 @@ pub(super) fn upstreams(status: &Status) -> String {
     let upstreams = shown(status);
     let hidden = status.upstreams_more + (status.upstreams.len() - upstreams.len());
     if upstreams.is_empty() {
-        let sentence = "No upstream: nothing is forwarded. A <code>forward</code> in the Corefile \
-                        names them.";
+        let sentence = "No upstream is configured. Add <code>forward</code> to the Corefile to \
+                        forward queries.";
         return format!("<section><h2>Upstreams</h2>{}</section>\n", empty(sentence));
     }
     let shares = upstreams.iter().flat_map(|upstream| upstream.share.iter().flatten());
@@ -102,8 +102,9 @@ pub(super) fn upstreams(status: &Status) -> String {
         "#Failed",
         "Connections by age",
     ];
-    let caption = "Latency from an attempt to its answer. The dashed line in a share is an even \
-                   one; in ages it is <code>max_age</code>, beyond which nothing should stand.";
+    let caption = "Latency is the time from a query to the upstream until its response. The dashed \
+                   line in a share marks an even share; in ages it marks <code>max_age</code>, \
+                   which no connection should exceed.";
     format!(
         "<section><h2>Upstreams</h2>{}{}</section>\n",
         table("upstreams", caption, &headings, &rows),
@@ -114,7 +115,7 @@ pub(super) fn upstreams(status: &Status) -> String {
 fn upstream_row(number: usize, upstream: &Upstream, top: f64, fair: f64) -> String {
     let latency = &upstream.latency;
     let label =
-        format!("Share over the last hour, now {}, {} being even", latest(upstream), percent(fair));
+        format!("Share over the last hour, now {}, even share {}", latest(upstream), percent(fair));
     let share = format!(
         "<span class=\"sparked c{}\">{}<span class=\"num\">{}</span></span>",
         number % COLOURS,
@@ -125,7 +126,7 @@ fn upstream_row(number: usize, upstream: &Upstream, top: f64, fair: f64) -> Stri
     let pools =
         if pools.is_empty() { "<span class=\"faint\">none yet</span>".into() } else { pools };
     let answers = format!(
-        "{}<br/><small class=\"faint\">{} so far</small>",
+        "{}<br/><small class=\"faint\">{} total</small>",
         rate(upstream.rate),
         count(upstream.answered)
     );

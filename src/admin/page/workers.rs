@@ -18,7 +18,7 @@ const UNFOLDED: usize = 16;
 pub(super) fn workers(status: &Status) -> String {
     let all = &status.workers;
     if all.is_empty() {
-        let sentence = "No worker has told anything yet.";
+        let sentence = "No worker has reported yet.";
         return format!("<section><h2>Workers</h2>{}</section>\n", empty(sentence));
     }
     let shown = &all[..all.len().min(WORKERS_SHOWN)];
@@ -28,14 +28,14 @@ pub(super) fn workers(status: &Status) -> String {
         "Load",
         "Last hour",
         "#Queries",
-        "#A call brings",
+        "#Queries per syscall",
         "Outstanding",
         "#Kernel drops",
         "#Migrations",
         "#Panics",
     ];
-    let caption = "Load is the part of its time that a worker works. The kernel drops what a \
-                   worker does not fetch in time; a pinned worker never migrates.";
+    let caption = "Load is the share of time that a worker is busy. Kernel drops are packets that \
+                   arrived while the receive buffer was full. A pinned worker never migrates.";
     let table = table("workers", caption, &headings, &rows);
     let rest = more(all.len() - shown.len());
     let loads: Vec<f64> = shown.iter().map(|worker| worker.load).collect();
@@ -68,7 +68,7 @@ fn worker_row(worker: &Worker) -> String {
     let history: Vec<Option<f64>> = worker.history.iter().copied().map(Some).collect();
     let spark = match history.len() {
         0 => format!("<span class=\"faint\">{NOTHING}</span>"),
-        _ => chart::spark(&history, 1.0, None, "Load over the last hour, of all its time"),
+        _ => chart::spark(&history, 1.0, None, "Load over the last hour, 0 to 100 %"),
     };
     let outstanding = format!("{} of {}", count(worker.exchanges), count(worker.exchanges_limit));
     let full = match worker.exchanges_limit {
@@ -87,7 +87,7 @@ fn worker_row(worker: &Worker) -> String {
         ),
         Cell::new("Last hour", format!("<span class=\"sparked\">{spark}</span>")),
         Cell::number("Queries", rate(worker.rate)),
-        Cell::number("A call brings", format!("{:.1}", sane(worker.batch).min(9999.0))),
+        Cell::number("Queries per syscall", format!("{:.1}", sane(worker.batch).min(9999.0))),
         Cell::new("Outstanding", outstanding),
         Cell::trouble("Kernel drops", worker.kernel_drops),
         Cell::trouble("Migrations", worker.migrations),
@@ -104,13 +104,15 @@ fn fullness(part: f64) -> &'static str {
 pub(super) fn caches(status: &Status) -> String {
     let shown = &status.caches[..status.caches.len().min(CACHES_SHOWN)];
     let body = if shown.is_empty() {
-        empty("No cache: every query goes upstream. <code>cache</code> in a server block adds one.")
+        empty(
+            "No cache is configured: all queries are forwarded. Add <code>cache</code> to a server \
+             block to configure one.",
+        )
     } else {
         let rows: String = shown.iter().map(cache_row).collect();
-        let headings =
-            ["Zones", "Hits of late", "#Look-ups", "#Answers kept", "#Memory", "#Evicted"];
-        let caption = "Of all workers together. Evicted are answers that were still good and had \
-                       to make room.";
+        let headings = ["Zones", "Hit ratio", "#Lookups", "#Entries", "#Memory", "#Evicted"];
+        let caption = "Sum of all workers; the hit ratio is that of the last 10 s. Evicted entries \
+                       were unexpired and removed because the cache was full.";
         let hidden = status.caches_more + (status.caches.len() - shown.len());
         format!("{}{}", table("caches", caption, &headings, &rows), more(hidden))
     };
@@ -127,15 +129,15 @@ fn cache_row(cache: &Cache) -> String {
         None => format!("<span class=\"faint\">{NOTHING}</span>"),
     };
     let look_ups = format!(
-        "{}<br/><small class=\"faint\">{} so far</small>",
+        "{}<br/><small class=\"faint\">{} total</small>",
         rate(cache.rate),
         count(cache.requests)
     );
     row(&[
         Cell::heading("Zones", name(&cache.zones)),
-        Cell::new("Hits of late", hits),
-        Cell::number("Look-ups", look_ups),
-        Cell::number("Answers kept", count(cache.entries)),
+        Cell::new("Hit ratio", hits),
+        Cell::number("Lookups", look_ups),
+        Cell::number("Entries", count(cache.entries)),
         Cell::number("Memory", bytes(cache.bytes)),
         Cell::number("Evicted", count(cache.evicted)),
     ])
@@ -149,8 +151,7 @@ pub(super) fn hosts(status: &Status) -> String {
     }
     let rows: String = shown.iter().map(|file| hosts_row(file, status.now_ms)).collect();
     let headings = ["File", "#Entries", "#Memory", "#Changed", "#Skipped", "#Loads"];
-    let caption =
-        "One table for all workers. Skipped are lines and names that were not understood.";
+    let caption = "All workers share one table. Skipped counts invalid lines and names.";
     let table = table("caches hosts", caption, &headings, &rows);
     let hidden = more(status.hosts.len() - shown.len());
     format!("<section><h2>Hosts files</h2>{table}{hidden}</section>\n")
@@ -166,7 +167,7 @@ fn hosts_row(file: &HostsFile, now_ms: u64) -> String {
     let loads = match failed {
         0 => count(done),
         failed => {
-            format!("{}<br/><small class=\"bad\">{} in vain</small>", count(done), count(failed))
+            format!("{}<br/><small class=\"bad\">{} failed</small>", count(done), count(failed))
         }
     };
     row(&[

@@ -35,11 +35,11 @@ fn intake(card: &Card, wanted: Option<&Wanted>) -> Option<Finding> {
     let name = &card.name;
     let queues = card.queues.len();
     if cores.is_empty() {
-        let found = format!("{name} has {queues} queues; their interrupts are not to be known");
+        let found = format!("{name} has {queues} queues; their interrupts are unknown");
         return Some(Finding::fine(TOPIC, found));
     }
     let by = if software.is_empty() { "interrupts" } else { "RPS" };
-    let found = format!("{name} has {queues} queues; by {by} packets come in on {}", list(cores));
+    let found = format!("{name} has {queues} queues; {by} deliver packets to {}", list(cores));
     let Some(workers) = wanted.map(|wanted| &wanted.cores).filter(|cores| !cores.is_empty()) else {
         return Some(Finding::fine(TOPIC, found));
     };
@@ -55,10 +55,10 @@ fn intake(card: &Card, wanted: Option<&Wanted>) -> Option<Finding> {
         return Some(Finding::fine(TOPIC, found));
     }
     let why = if steered {
-        "with --steer cpu a worker gets what its core takes in: the others wait, and what comes in \
-         elsewhere changes cores"
+        "with --steer cpu a worker gets the packets that its core receives: other workers are \
+         idle, and packets received on other cores move between cores"
     } else {
-        "one core takes in every packet, and is the first to be full"
+        "one core receives all packets and is the first bottleneck"
     };
     Some(
         Finding::advice(TOPIC, format!("{found}; workers have {}", list(&workers)))
@@ -94,14 +94,14 @@ fn governor(facts: &Facts, wanted: Option<&Wanted>) -> Option<Finding> {
     let names: BTreeSet<&str> = ours.map(|(_, governor)| governor.as_str()).collect();
     let names = names.into_iter().collect::<Vec<_>>().join(", ");
     if facts.governors.is_empty() {
-        return Some(Finding::fine(TOPIC, "not this system's to set"));
+        return Some(Finding::fine(TOPIC, "not controlled by this system"));
     }
     if slow.is_empty() {
         return Some(Finding::fine(TOPIC, format!("the governor is {names}")));
     }
     Some(
         Finding::advice(TOPIC, format!("the governor of {} is {names}", list(&slow)))
-            .because("a core that was idle for a moment is slow for the next packets")
+            .because("a core is slow for the first packets after an idle period")
             .mend("cpupower frequency-set -g performance"),
     )
 }
@@ -118,7 +118,7 @@ fn steal(facts: &Facts) -> Option<Finding> {
     }
     Some(
         Finding::advice(TOPIC, found)
-            .because("while others have the core, packets wait and buffers fill")
-            .mend("# of whoever runs the hypervisor: dedicated cores"),
+            .because("while the core runs other virtual machines, packets wait and buffers fill")
+            .mend("# ask the operator of the hypervisor for dedicated cores"),
     )
 }

@@ -17,7 +17,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         return findings;
     }
     let before: u64 = facts.counters.lost.values().sum();
-    let found = format!("none within {} s; {before} since the boot", facts.seconds);
+    let found = format!("none in {} s; {before} since boot", facts.seconds);
     vec![Finding::fine(TOPIC, found)]
 }
 
@@ -25,39 +25,41 @@ fn moves(loss: &Loss, count: u64, seconds: u64) -> Finding {
     let (whose, why, mend): (String, _, _) = match loss {
         Loss::ReceiveBuffer => (
             "by full receive buffers".into(),
-            "a worker was busy for longer than its buffer lasts; it need not be onward's \
-             (ss -uamn 'sport = :53' shows)",
-            "sysctl -w net.core.rmem_max=4194304   # and more workers where it goes on",
+            "a worker was busy for longer than its receive buffer lasts; the socket may belong to \
+             another program (see ss -uamn 'sport = :53')",
+            "sysctl -w net.core.rmem_max=4194304   # add workers if it continues",
         ),
         Loss::SendBuffer => (
             "by full send buffers".into(),
-            "the way out is slower than the replies",
+            "the network takes packets more slowly than replies are sent",
             "sysctl -w net.core.wmem_default=425984",
         ),
         Loss::Backlog => (
-            "by the kernel's backlog".into(),
-            "a core that RPS hands packets to does not keep up",
+            "by the kernel's full backlog".into(),
+            "a core that receives packets by RPS is too slow",
             "sysctl -w net.core.netdev_max_backlog=4096",
         ),
         Loss::Accept => (
-            "by full queues of new streams".into(),
-            "streams come faster than they are accepted",
+            "by full queues of new TCP connections".into(),
+            "connections arrive faster than they are accepted",
             "sysctl -w net.core.somaxconn=4096",
         ),
         Loss::Tracking => (
             "by connection tracking".into(),
-            "its table is full",
+            "the connection tracking table is full",
             "nft -f tuning/onward.nft   # NOTRACK for port 53",
         ),
         Loss::Card(name) => {
             let finding =
-                Finding::broken(TOPIC, format!("{count} packets within {seconds} s by {name}"));
+                Finding::broken(TOPIC, format!("{count} packets in {seconds} s by {name}"));
             return finding
-                .because("the card found no room: its ring is small or its core is busy")
+                .because(
+                    "the network card had no free buffer: its ring is small or its core is busy",
+                )
                 .mend(format!("ethtool -g {name}; ethtool -G {name} rx 4096"));
         }
     };
-    Finding::broken(TOPIC, format!("{count} packets within {seconds} s {whose}"))
+    Finding::broken(TOPIC, format!("{count} packets in {seconds} s {whose}"))
         .because(why)
         .mend(mend)
 }

@@ -20,7 +20,7 @@ pub(super) fn judge(facts: &Facts, wanted: Option<&Wanted>) -> Vec<Finding> {
     programs.sort_unstable();
     programs.dedup();
     if programs.is_empty() {
-        return vec![Finding::fine(TOPIC, "nobody has it")];
+        return vec![Finding::fine(TOPIC, "not in use")];
     }
     let of = |program: &Option<&str>| {
         let held = facts.holders.iter().filter(|holder| holder.program.as_deref() == *program);
@@ -34,8 +34,8 @@ fn program_finding(program: Option<&str>, held: &[&Holder], wanted: Option<&Want
         held.iter().map(|holder| format!("{} {}", holder.protocol, holder.address)).collect();
     addresses.dedup();
     let addresses = addresses.join(", ");
-    let name = program.unwrap_or("a program that only root may know");
-    let found = format!("{name} has {addresses}");
+    let name = program.unwrap_or("a program that only root can see");
+    let found = format!("{name} listens on {addresses}");
     if program == Some(ONWARD) {
         return Finding::fine(TOPIC, found);
     }
@@ -45,10 +45,11 @@ fn program_finding(program: Option<&str>, held: &[&Holder], wanted: Option<&Want
     };
     let finding = match wanted {
         Some(wanted) if !collides(wanted) => {
-            return Finding::fine(TOPIC, format!("{found}, where onward does not listen"));
+            return Finding::fine(TOPIC, format!("{found}; onward does not use them"));
         }
-        Some(_) => Finding::broken(TOPIC, found)
-            .because("onward listens there and cannot start while another program has it"),
+        Some(_) => Finding::broken(TOPIC, found).because(
+            "onward is configured to listen there and cannot start while another program does",
+        ),
         None => Finding::advice(TOPIC, found).because("onward cannot listen on the same address"),
     };
     match program {
@@ -60,11 +61,13 @@ fn program_finding(program: Option<&str>, held: &[&Holder], wanted: Option<&Want
             )
             .mend("ln -sf /run/systemd/resolve/resolv.conf /etc/resolv.conf")
             .mend("systemctl restart systemd-resolved")
-            .mend("# or have `bind` name this host's own addresses: the stub has only 127.0.0.53"),
+            .mend(
+                "# or give this host's own addresses to bind: the stub listens only on 127.0.0.53",
+            ),
         Some(name) => finding
-            .mend(format!("systemctl disable --now {name}   # or whatever starts it"))
-            .mend("# or have `bind` name other addresses"),
-        None => finding.mend("sudo ss -tulnp 'sport = 53'   # says which program it is"),
+            .mend(format!("systemctl disable --now {name}   # or the unit that starts it"))
+            .mend("# or give other addresses to bind"),
+        None => finding.mend("sudo ss -tulnp 'sport = 53'   # shows the program"),
     }
 }
 

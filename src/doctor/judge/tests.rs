@@ -110,7 +110,8 @@ fn the_stub_of_systemd_is_named_with_its_cure() {
 #[test]
 fn others_are_named_and_onward_is_welcome() {
     let facts = holder("192.0.2.1:53", Some("named"));
-    let (verdict, mend) = look(&facts, Some(&wanted()), "port 53", "named has udp 192.0.2.1:53");
+    let (verdict, mend) =
+        look(&facts, Some(&wanted()), "port 53", "named listens on udp 192.0.2.1:53");
     assert_eq!(verdict, Verdict::Broken);
     assert!(mend.contains("systemctl disable --now named"), "{mend}");
     let (verdict, mend) = look(&holder("192.0.2.1:53", None), None, "port 53", "only root");
@@ -118,7 +119,7 @@ fn others_are_named_and_onward_is_welcome() {
     assert!(mend.contains("ss -tulnp"), "{mend}");
     let facts = holder("192.0.2.1:53", Some("onward"));
     assert_eq!(look(&facts, Some(&wanted()), "port 53", "onward").0, Verdict::Fine);
-    assert_eq!(look(&Facts::default(), None, "port 53", "nobody").0, Verdict::Fine);
+    assert_eq!(look(&Facts::default(), None, "port 53", "not in use").0, Verdict::Fine);
 }
 
 fn card(interrupts: &[(u32, usize)], rps: &[usize]) -> Facts {
@@ -187,9 +188,9 @@ fn what_moves_while_one_looks_is_broken_and_what_was_is_told() {
         steal: (0, 1_000),
     };
     let before = Facts { counters: lost(70), seconds: 3, ..Facts::default() };
-    assert_eq!(look(&before, None, "losses", "75 since the boot").0, Verdict::Fine);
+    assert_eq!(look(&before, None, "losses", "75 since boot").0, Verdict::Fine);
     let facts = Facts { watched: lost(70).since(&lost(69)), ..before };
-    let (verdict, mend) = look(&facts, None, "losses", "1 packets within 3 s by full receive");
+    let (verdict, mend) = look(&facts, None, "losses", "1 packets in 3 s by full receive");
     assert_eq!(verdict, Verdict::Broken);
     assert!(mend.contains("rmem_max"), "{mend}");
     assert!(judge(&facts, None).iter().all(|finding| !finding.found.contains("eth0")));
