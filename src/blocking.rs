@@ -94,7 +94,7 @@ impl Jobs {
         work: impl FnOnce(&Steps) -> T + Send + 'static,
     ) -> io::Result<Job<T>> {
         if self.running() >= JOBS_MAX {
-            let what = format!("{JOBS_MAX} earlier attempts are blocked and have not ended yet");
+            let what = format!("{JOBS_MAX} earlier attempts are still blocked");
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, what));
         }
         self.running.fetch_add(1, Ordering::Relaxed);
@@ -172,11 +172,11 @@ impl<T> Job<T> {
         match self.result.try_recv() {
             Ok(result) => Progress::Done(result),
             Err(TryRecvError::Disconnected) => {
-                Progress::Overdue("its thread ended before it was done".into())
+                Progress::Overdue("the thread ended before it finished".into())
             }
             Err(TryRecvError::Empty) if self.due().is_some_and(|due| due <= self.clock.now()) => {
                 let (what, time, _) = self.steps.now();
-                Progress::Overdue(format!("gave up after {:.0} s of {what}", time.as_secs_f64()))
+                Progress::Overdue(format!("gave up after {:.0} s: {what}", time.as_secs_f64()))
             }
             Err(TryRecvError::Empty) => Progress::Running,
         }
@@ -245,7 +245,7 @@ mod tests {
         let jobs = jobs(Duration::ZERO);
         let (job, release, ring) = blocked(&jobs);
         let why = job.wait().unwrap_err();
-        assert!(why.starts_with("gave up after 0 s of "), "{why}");
+        assert!(why.starts_with("gave up after 0 s: "), "{why}");
         assert_eq!(jobs.running(), 1);
         drop(release);
         ring.recv().unwrap();
@@ -276,7 +276,7 @@ mod tests {
         step.recv().unwrap();
         assert!(job.due().unwrap() > first);
         job.hurry(Duration::ZERO);
-        assert_eq!(job.progress(), Progress::Overdue("gave up after 0 s of reading rc".into()));
+        assert_eq!(job.progress(), Progress::Overdue("gave up after 0 s: reading rc".into()));
     }
 
     #[test]
@@ -284,7 +284,7 @@ mod tests {
         let jobs = jobs(LONG);
         let blocked: Vec<_> = (0..JOBS_MAX).map(|_| blocked(&jobs)).collect();
         let refused = jobs.start(|| {}, |_| ()).unwrap_err().to_string();
-        assert!(refused.starts_with("8 earlier attempts are blocked"), "{refused}");
+        assert!(refused.starts_with("8 earlier attempts are still blocked"), "{refused}");
         for (job, release, ring) in blocked {
             drop((job, release));
             ring.recv().unwrap();
@@ -299,7 +299,7 @@ mod tests {
         let rung = move || rung.send(()).unwrap();
         let job = jobs.start(rung, |_| -> u8 { panic!("on purpose") }).unwrap();
         ring.recv().unwrap();
-        assert_eq!(job.wait(), Err("its thread ended before it was done".into()));
+        assert_eq!(job.wait(), Err("the thread ended before it finished".into()));
         assert_eq!(jobs.running(), 0);
     }
 }

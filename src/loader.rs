@@ -199,8 +199,8 @@ impl Loader {
             let label = &self.source.label;
             let entries = self.current.entries();
             let line = format_args!(
-                "{label}: {text}: what was loaded before stays ({entries} entries); looked at \
-                 again as 'reload' says"
+                "{label}: not loaded: {text}; the {entries} entries loaded before stay in effect \
+                 and the file is checked again after the 'reload' interval"
             );
             self.log.event(&Event::new(Level::Warning, HOSTS, &line));
         }
@@ -212,7 +212,7 @@ impl Loader {
         let label = &self.source.label;
         if !is_first {
             let fields = [("entries", Value::Number(table.entries() as u64))];
-            let text = format_args!("{label} was loaded again");
+            let text = format_args!("{label}: reloaded");
             self.log.event(&Event::new(Level::Info, HOSTS, &text).with(&fields));
         }
         if skipped.count > 0 {

@@ -139,7 +139,10 @@ fn words_and_lines_may_be_as_long_as_they_like() {
 fn bytes_that_mean_nothing_are_ordinary_or_told_of() {
     let (config, warnings) = load("m\0n {\n bind 127.0.0.1\n}\n", "").unwrap();
     assert_eq!(config.blocks[0].keys[0].zone.to_string(), "m\\000n.");
-    assert_eq!(warnings[0].to_string(), "Corefile:1 - a word holds the invisible character U+0000");
+    assert_eq!(
+        warnings[0].to_string(),
+        "Corefile:1 - a word contains the invisible character U+0000"
+    );
     assert!(refused(&"\0".repeat(10 << 20), "").contains("specified zone is too long"));
     let broken = Config::load(b". {\n bind \xff\xfe\n}\n", "Corefile", &host(""));
     let error = broken.unwrap_err().to_string();

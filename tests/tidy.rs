@@ -8,6 +8,8 @@
 //! fails on a bad sample. Comments, strings and test code may name anything unless a check says
 //! otherwise. A re-export hides nothing: a path through it is judged by the room it starts in.
 
+#[path = "tidy/log.rs"]
+mod log;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -128,6 +130,8 @@ const IMPURE: [&str; 10] = [
 /// The one test that cannot do without `unsafe`: it counts allocations.
 const COUNTING_ALLOCATOR: &str = "tests/allocations.rs";
 
+/// The page that lists log texts.
+const LOG_PAGE: &str = "tuning/LOG.md";
 /// Lines of a file that are not test items.
 const LINES_MAX: usize = 520;
 /// Characters of a line.
@@ -201,6 +205,20 @@ fn no_file_knows_the_machine_it_was_written_on() {
     assert!(paths.contains(&"Cargo.toml"), "git lists another directory: {paths:?}");
     let texts = paths.iter().filter_map(|path| Some((path, read(path)?)));
     refuse(texts.flat_map(|(path, text)| machine_violations(path, &text)).collect());
+}
+
+#[test]
+fn each_log_text_is_listed_for_operators_and_no_other() {
+    let read = |path: &str| read(path).unwrap_or_else(|| panic!("{path} is not text"));
+    let mut files = Vec::new();
+    collect("src", &mut files);
+    let printed = files.iter().flat_map(|path| log::printed(path, &read(path), &read));
+    let printed = BTreeSet::from_iter(printed);
+    let listed = BTreeSet::from_iter(log::listed(&read(LOG_PAGE)));
+    let shown = |what: &str, (level, text): &(String, String)| format!("{what}: {level}: {text}");
+    let missing = printed.difference(&listed).map(|row| shown("not in tuning/LOG.md", row));
+    let stale = listed.difference(&printed).map(|row| shown("not in the source", row));
+    refuse(missing.chain(stale).collect());
 }
 
 /// Which rooms a room's code names without being allowed to.

@@ -47,6 +47,6 @@ impl Reloads {
 
 impl fmt::Display for Reloads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "reloads since the start: {} done, {} failed", self.done(), self.failed())
+        write!(f, "reloads since start: {} succeeded, {} failed", self.done(), self.failed())
     }
 }

@@ -181,8 +181,7 @@ impl Keeper {
             }
             ToKeeper::Panicked { worker, message } => {
                 self.probing.forget_reports();
-                let text =
-                    format_args!("worker {worker} panicked and was started afresh: {message}");
+                let text = format_args!("worker {worker} panicked and was restarted: {message}");
                 let fields = [("worker", Value::Number(worker as u64))];
                 log.event(&Event::new(Level::Error, "onward", &text).with(&fields).alone());
             }

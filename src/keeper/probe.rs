@@ -53,7 +53,7 @@ impl fmt::Display for Failure {
             Self::TimedOut => f.write_str("timed out"),
             Self::Closed => f.write_str("connection closed"),
             Self::Tls(fault, evidence) => f.write_str(evidence.as_deref().unwrap_or(fault.text())),
-            Self::Strays => f.write_str("only messages that are no answer"),
+            Self::Strays => f.write_str("only messages that do not match the probe"),
             Self::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 f.write_str("refused")
             }

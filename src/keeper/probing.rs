@@ -152,7 +152,7 @@ impl Probing {
     pub(super) fn tell_retired(&self, upstream: usize, count: u64, log: Log) {
         let address = self.upstreams[upstream].route.upstream;
         let fields = [("upstream", Value::Text(&address)), ("connections", Value::Number(count))];
-        let text = "connections retired for max_age";
+        let text = "connections closed: max_age reached";
         log.event(&Event::new(Level::Info, SOURCE, &text).with(&fields));
     }
 
@@ -165,11 +165,12 @@ impl Probing {
         let minutes = PLAIN_FOR.as_secs() / 60;
         let text = match oddity {
             Oddity::NoEdns => format!(
-                "upstream {address} answers {rcode} to EDNS: asked without it for {minutes} minutes"
+                "upstream {address} refuses EDNS ({rcode}): queries are sent without EDNS for \
+                 {minutes} minutes"
             ),
             Oddity::BareError => format!(
-                "upstream {address} answers {rcode} without the question: it may not serve this \
-                 host (not told again for {minutes} minutes)"
+                "upstream {address} returns {rcode} without a question section: it may refuse \
+                 queries from this host (not repeated for {minutes} minutes)"
             ),
         };
         log.event(&Event::new(Level::Warning, SOURCE, &text).with(&fields).alone());

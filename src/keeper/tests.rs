@@ -257,7 +257,9 @@ fn a_flood_of_forgeries_ends_the_probe() {
     for _ in 0..super::probe::STRAYS_MAX {
         upstream.send_to(&query, from).unwrap();
     }
-    assert!(scene.line().ends_with("1 probe failed (last: only messages that are no answer)"));
+    assert!(
+        scene.line().ends_with("1 probe failed (last: only messages that do not match the probe)")
+    );
     assert!(scene.line_of_answered(&upstream).contains(" is up again after "));
     scene.stop();
 }
@@ -378,7 +380,7 @@ fn a_report_that_a_panic_swallowed_is_made_again() {
     assert!(!scene.verdicts.report(0));
     let panicked = ToKeeper::Panicked { worker: 0, message: "oh".into() };
     scene.keeper.try_send(panicked).unwrap();
-    assert_eq!(scene.line(), "[ERROR] worker 0 panicked and was started afresh: oh");
+    assert_eq!(scene.line(), "[ERROR] worker 0 panicked and was restarted: oh");
     scene.fail(0);
     probe(&upstream);
     scene.stop();
@@ -419,7 +421,7 @@ fn connections_that_workers_have_retired_are_told_of() {
     for upstream in [1, 0] {
         scene.keeper.try_send(ToKeeper::Retired { upstream, count: 2 }).unwrap();
     }
-    let expected = "[INFO] plugin/forward: connections retired for max_age";
+    let expected = "[INFO] plugin/forward: connections closed: max_age reached";
     assert_eq!(scene.line(), format!("{expected} upstream={upstream} connections=2"));
     // The next line is a minute away.
     scene.keeper.try_send(ToKeeper::Retired { upstream: 0, count: 1 }).unwrap();

@@ -43,11 +43,11 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => write!(f, "the file does not exist"),
-            Self::Directory => write!(f, "it is a directory, not a file"),
-            Self::NoFile => write!(f, "it is no regular file"),
-            Self::Unreadable(error) => write!(f, "it cannot be read: {error}"),
-            Self::TooLarge(error) => write!(f, "it is too large: {error}"),
+            Self::Missing => write!(f, "file does not exist"),
+            Self::Directory => write!(f, "expected a file, found a directory"),
+            Self::NoFile => write!(f, "not a regular file"),
+            Self::Unreadable(error) => write!(f, "cannot read: {error}"),
+            Self::TooLarge(error) => write!(f, "too large: {error}"),
         }
     }
 }
@@ -174,9 +174,7 @@ pub fn hasher() -> io::Result<RandomState> {
 /// What to tell of lines that were skipped.
 pub fn skipped_text(label: &str, skipped: &Skipped) -> String {
     let Skipped { count, line, reason } = skipped;
-    let what = if *count == 1 { "1 line or name was" } else { "lines or names were" };
-    let count = if *count == 1 { String::new() } else { format!("{count} ") };
-    format!("{label}: {count}{what} skipped, the first in line {line}: {reason}")
+    format!("{label}: invalid lines or names skipped: {count}, the first in line {line}: {reason}")
 }
 
 fn open(place: &Path) -> Result<File, Failure> {

@@ -162,10 +162,10 @@ fn a_file_that_changes_is_loaded_again_and_what_was_good_stays() {
     assert_eq!(address(&bed.next()), None, "an empty file has no entries");
     let lines = lines(&directory.file());
     for (what, count) in [
-        ("skipped, the first in line 2: 'x' is no IP address", 1),
-        ("the file does not exist: what was loaded before stays (2 entries)", 1),
-        ("it is a directory, not a file", 1),
-        ("it is no regular file", 1),
+        ("skipped: 1, the first in line 2: 'x' is not an IP address", 1),
+        ("not loaded: file does not exist; the 2 entries loaded before stay in effect", 1),
+        ("expected a file, found a directory", 1),
+        ("not a regular file", 1),
     ] {
         let found = lines.iter().filter(|line| line.contains(what)).count();
         assert!(found >= count, "{what}: {lines:?}");

@@ -81,7 +81,8 @@ impl Sandbox {
             let thread = std::thread::current();
             let name = thread.name().unwrap_or_default();
             let text = format_args!(
-                "{name} is not confined: {error}; --no-sandbox says that this is meant"
+                "thread {name} runs without the sandbox: {error}; pass --no-sandbox if the kernel \
+                 does not support it"
             );
             self.log.event(&Event::new(Level::Warning, "onward", &text).alone());
         }

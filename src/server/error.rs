@@ -52,63 +52,65 @@ impl fmt::Display for StartError {
             Self::Bind(address, error) => fmt_bind(f, *address, error),
             Self::Steer(address, error) if error.kind() == io::ErrorKind::OutOfMemory => write!(
                 f,
-                "cannot steer what arrives at {address}: net.core.optmem_max is too small (20480 \
-                 is enough); raise it or choose --steer flow"
+                "cannot steer packets for {address} to workers: net.core.optmem_max is too small \
+                 (20480 is enough); raise it or choose --steer flow"
             ),
             Self::Steer(address, error) => write!(
                 f,
-                "cannot steer what arrives at {address}: {error} (a socket of a service manager \
-                 needs ReusePort=yes); choose --steer flow"
+                "cannot steer packets for {address} to workers: {error} (a socket passed by a \
+                 service manager needs ReusePort=yes); choose --steer flow"
             ),
             Self::Scheme(address) => write!(
                 f,
-                "cannot change between TLS and none on {address} while it is served: restart, or \
-                 use another port"
+                "cannot switch TLS on or off for {address} in a reload: restart, or use another \
+                 port"
             ),
             Self::Tls(error) => error.fmt(f),
             Self::Tentative(ip, Detection::Running) => write!(
                 f,
-                "cannot use {ip}: it is still tentative, the kernel has not finished to look for \
-                 duplicates on its link (is the link up? `ip -6 address show tentative` lists such \
-                 addresses)"
+                "cannot use {ip}: the address is still tentative (duplicate address detection has \
+                 not finished); check that the link is up and 'ip -6 address show tentative'"
             ),
             Self::Tentative(ip, Detection::Failed) => write!(
                 f,
-                "cannot use {ip}: another host on its link has it (`ip -6 address show dadfailed`)"
+                "cannot use {ip}: duplicate address detection failed, another host on the link has \
+                 it ('ip -6 address show dadfailed')"
             ),
             Self::NoListener => {
-                write!(f, "there is no address to listen on: give a zone or a `bind` one")
+                write!(f, "no address to listen on: add a server block or an address to 'bind'")
             }
             Self::NoFamily => {
-                write!(f, "there is no address to listen on: this host has neither IPv4 nor IPv6")
+                write!(f, "no address to listen on: this host has neither IPv4 nor IPv6")
             }
             Self::Source(source, error) => match error.kind() {
                 io::ErrorKind::AddrNotAvailable => write!(
                     f,
-                    "cannot ask upstreams from source_address {source}: this host has no such \
-                     address (`ip address` lists those it has); correct it or remove the option"
+                    "cannot send queries from source_address {source}: this host has no such \
+                     address ('ip address' lists its addresses); correct or remove the option"
                 ),
-                _ => write!(f, "cannot ask upstreams from source_address {source}: {error}"),
+                _ => write!(f, "cannot send queries from source_address {source}: {error}"),
             },
             Self::Worker(number, error) => write!(
                 f,
-                "cannot start worker {number}: {error} (is its core online and allowed, are \
-                 descriptors left?)"
+                "cannot start worker {number}: {error}; check that its core is online and allowed, \
+                 and the limit of open files"
             ),
             Self::Account(name, error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                write!(f, "--user {name}: only root can become another: {error}")
+                write!(f, "--user {name}: only root can switch to another user: {error}")
             }
             Self::Account(name, error) => write!(f, "--user {name}: {error}"),
             Self::Descriptors(error) => {
-                write!(f, "cannot listen: {error} (raise the limit of open files)")
+                write!(f, "cannot listen: {error}; raise the limit of open files")
             }
             Self::Keeper(error) => {
-                write!(f, "cannot start the keeper: {error} (are descriptors left?)")
+                write!(f, "cannot start the keeper thread: {error}; raise the limit of open files")
             }
-            Self::Loader(error) => write!(f, "cannot start a loader of data: {error}"),
-            Self::Writer(error) => write!(f, "cannot start the writer: {error}"),
+            Self::Loader(error) => {
+                write!(f, "cannot start a loader thread for a hosts file: {error}")
+            }
+            Self::Writer(error) => write!(f, "cannot start the log writer thread: {error}"),
             Self::Admin(error) => {
-                write!(f, "cannot start the admin: {error} (are descriptors left?)")
+                write!(f, "cannot start the HTTP thread: {error}; raise the limit of open files")
             }
         }
     }
@@ -150,19 +152,19 @@ fn fmt_bind(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error) 
     match error.kind() {
         io::ErrorKind::AddrInUse => write!(
             f,
-            "cannot listen on {address}: another program has it \
-                     (`ss -tulnp 'sport = {}'` shows which); stop it or choose another port",
+            "cannot listen on {address}: the address is in use by another program \
+             (shown by: ss -tulnp 'sport = {}'); stop it or choose another port",
             address.port()
         ),
         io::ErrorKind::PermissionDenied => write!(
             f,
             "cannot listen on {address}: no permission for ports below 1024; run as root, \
-                     grant CAP_NET_BIND_SERVICE, or choose another port"
+             grant CAP_NET_BIND_SERVICE, or choose another port"
         ),
         io::ErrorKind::AddrNotAvailable => write!(
             f,
-            "cannot listen on {address}: this host has no such address (`ip address` \
-                     lists those it has)"
+            "cannot listen on {address}: this host has no such address ('ip address' lists its \
+             addresses)"
         ),
         _ => write!(f, "cannot listen on {address}: {error}"),
     }

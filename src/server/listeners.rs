@@ -323,10 +323,8 @@ impl Plan {
     /// Warns of inherited sockets that are closed unused: clients of their addresses get no answer.
     pub(super) fn warn_of_unused(&self, log: Log) {
         for socket in &self.unused {
-            let text = format_args!(
-                "{socket} was passed to this process, but no server block listens there: it is \
-                 closed"
-            );
+            let text =
+                format_args!("inherited socket closed: {socket}: no server block listens there");
             log.event(&Event::new(Level::Warning, "onward", &text).alone());
         }
     }

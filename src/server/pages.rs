@@ -107,8 +107,8 @@ impl Pages {
     fn tell(&self, pages: &[Page], why: &StartError) {
         for page in pages {
             let name = page.directive();
-            let (source, text) =
-                (format!("plugin/{name}"), format!("{why}; the next reload tries again"));
+            let source = format!("plugin/{name}");
+            let text = format_args!("{why}; retried at the next reload");
             self.log.event(&Event::new(Level::Error, &source, &text));
         }
     }

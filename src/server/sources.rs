@@ -113,7 +113,8 @@ impl Sources {
             let planned = &mut plan.sources[slot];
             if table.is_none() {
                 let text = format_args!(
-                    "{}: not loaded within {} s: served without it until it is",
+                    "{}: not loaded within {} s: queries are answered without it until it is \
+                     loaded",
                     planned.source.load.label,
                     FIRST_LOAD_MAX.as_secs()
                 );

@@ -39,14 +39,14 @@ const NOBODY: u32 = u32::MAX;
 /// this makes it, or than [`WORDS_MAX`] does.
 const CORES_MAX: usize = 512;
 
-/// By what it is decided which worker gets a datagram.
+/// Rule by which the kernel chooses the worker that receives a datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Steer {
-    /// By the name that is asked for: each is served by one worker
+    /// By QNAME: all queries for a name go to one worker
     Name,
-    /// By the core that took the packet in
+    /// By the core that received the packet
     Cpu,
-    /// By the client's address and port, as the kernel does it
+    /// By the client's address and port (kernel default)
     #[default]
     Flow,
 }

@@ -75,7 +75,7 @@ fn wait(mut ours: UnixStream, mut stop: impl FnMut() -> io::Result<bool>) -> io:
         }
         match outcome {
             Ok(1) => return Ok(true),
-            Ok(_) => return Err(io::Error::other("the new process ended before it served")),
+            Ok(_) => return Err(io::Error::other("the new process exited before it served")),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

@@ -64,13 +64,14 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let mut readings = Readings::new(options, cores.len(), clock, signals.bell());
     let Some(started) = readings.start(&signals)? else {
         manager.say("STOPPING=1");
-        log.event(&Event::new(Level::Info, ONWARD, &"told to stop before it served"));
+        log.event(&Event::new(Level::Info, ONWARD, &"stop signal received before serving started"));
         return Ok(());
     };
     let Started { mut prepared, warnings, tree, account } = started;
     tell_warnings(log, &warnings);
     if options.source == Source::Stdin && prepared.config.reload.take().is_some() {
-        let text = "no effect: standard input can be read only once";
+        let text = "reload has no effect: the configuration came from standard input, which can be \
+                    read only once; use --conf FILE";
         log.event(&Event::new(Level::Warning, RELOAD, &text));
     }
     let watch = Watch::new(clock.now(), &prepared.config, tree).map_err(failed)?;
@@ -156,7 +157,8 @@ impl Service {
             return Ok(());
         }
         let shown = self.lameduck.as_secs_f64();
-        let text = format_args!("lameduck: everything is served for another {shown} s");
+        let text =
+            format_args!("lameduck: queries are served for {shown} s more, then the process stops");
         self.say(Level::Info, HEALTH, &text);
         self.manager.stopping_in(self.lameduck);
         self.server.announce_stop();
@@ -170,7 +172,7 @@ impl Service {
             match signals.wait(Some(self.server.due().map_or(due, |other| other.min(due))))? {
                 Some(Signal::Stop) => return Ok(()),
                 Some(Signal::Reload | Signal::Upgrade) => {
-                    let text = "lameduck: told to stop, nothing else is done";
+                    let text = "lameduck: reload and upgrade signals are ignored while stopping";
                     self.say(Level::Warning, HEALTH, &text);
                 }
                 None => {}
@@ -202,7 +204,7 @@ impl Service {
                 self.watch.saw(files);
                 self.reload();
             }
-            Some(Err(why)) => self.say(Level::Warning, RELOAD, &why),
+            Some(Err(why)) => self.warn_of_watch(&why),
         }
         if self.readings.takes_another() {
             self.reload();
@@ -215,8 +217,14 @@ impl Service {
         } else if self.watch.file_is_due(now)
             && let Some(why) = self.readings.look(self.watch.seen())
         {
-            self.say(Level::Warning, RELOAD, &why);
+            self.warn_of_watch(&why);
         }
+    }
+
+    /// Logs that the periodic look at the configuration failed.
+    fn warn_of_watch(&self, why: &str) {
+        let text = format_args!("cannot check the configuration for changes: {why}");
+        self.say(Level::Warning, RELOAD, &text);
     }
 
     /// Counts a reading that was given up; returns why.
@@ -300,18 +308,18 @@ impl Service {
             Ok(None) => {
                 say(
                     Level::Info,
-                    &"told to stop while handing over: the new process is ended as well",
+                    &"stop signal received during an upgrade: the new process is stopped as well",
                 );
                 Some(End::Told)
             }
             Ok(Some(process)) => {
-                say(Level::Info, &format_args!("process {process} has taken over"));
+                say(Level::Info, &format_args!("upgrade complete: process {process} serves now"));
                 self.manager.say(&format!("MAINPID={process}"));
                 Some(End::Succeeded)
             }
             Err(error) => {
                 server.steer();
-                let text = format_args!("handing over failed, nothing has changed: {error}");
+                let text = format_args!("upgrade failed, this process keeps serving: {error}");
                 say(Level::Error, &text);
                 None
             }
@@ -333,9 +341,9 @@ fn standing(options: &Serve) -> String {
         (None, number) => format!("user {number}"),
     };
     let threads = if options.sandbox {
-        "its workers can open no files and start no programs"
+        "workers are sandboxed: they cannot open files or start programs"
     } else {
-        "its workers are not confined (--no-sandbox)"
+        "workers are not sandboxed (--no-sandbox)"
     };
     format!("{user}, {threads}")
 }
@@ -371,7 +379,7 @@ fn tell_start(log: Log, options: &Serve, server: &Server, workers: usize) {
         ("version", Value::Text(&version)),
         ("workers", Value::Number(workers as u64)),
         ("addresses", Value::Text(&list)),
-        ("pages", Value::Text(&pages)),
+        ("http", Value::Text(&pages)),
         ("runs_as", Value::Text(&standing)),
     ];
     log.event(&Event::new(Level::Info, ONWARD, &"started").with(&fields));

@@ -111,7 +111,7 @@ impl Readings {
             Err(_) if self.full => None,
             Err(error) => {
                 self.full = true;
-                Some(format!("the file is not looked at: {error}"))
+                Some(error.to_string())
             }
         }
     }

@@ -25,14 +25,16 @@ pub(super) fn of_certificates(server: &Server, log: Log) {
 /// Corefile, what it imports, certificates and keys. For a thread that may block.
 pub(super) fn of_unreadable(source: &Source, user: &str, seen: &Seen, steps: &Steps, log: Log) {
     if let Err(error) = loading::read_tree(source, steps) {
-        let text = format_args!("{user} will not be able to read the configuration again: {error}");
+        let text = format_args!(
+            "user {user} cannot read the configuration, so the next reload will fail: {error}"
+        );
         log.event(&Event::new(Level::Warning, RELOAD, &text));
     }
     let Ok(sources) = host::sources(steps) else { return };
     for (file, error) in seen.unreadable(&sources) {
         let text = format_args!(
-            "{user} will not be able to read {} again, so that no reload will succeed: {error}; \
-             let its group read it (chgrp, chmod g+r)",
+            "user {user} cannot read {}, so the next reload will fail: {error}; give the user's \
+             group read permission (chgrp, chmod g+r)",
             file.place.display()
         );
         log.event(&Event::new(Level::Warning, RELOAD, &text));

@@ -34,6 +34,15 @@ impl Use {
             Self::Authority => "authority",
         }
     }
+
+    /// Consequence of a certificate that is out of its validity period.
+    fn effect(self) -> &'static str {
+        match self {
+            Self::Server => "clients will reject it",
+            Self::Client => "upstreams that request it will reject it",
+            Self::Authority => "certificates it has issued are rejected",
+        }
+    }
 }
 
 /// A certificate in a file.
@@ -57,20 +66,22 @@ impl Entry {
     /// What is wrong with it at `now`, in words.
     pub fn trouble(&self, now: Duration) -> Option<String> {
         let Self { file, subject, number, .. } = self;
-        let which = format!("TLS: {file}: certificate {number} ('{subject}')");
-        let then = match self.used {
-            Use::Server => "clients will refuse it",
-            Use::Client => "upstreams that ask for it will refuse it",
-            Use::Authority => "what it has issued is refused",
-        };
+        let effect = self.used.effect();
         if now > self.not_after {
             let days = (now - self.not_after).as_secs() / 86_400;
             let end = Shown(self.not_after);
-            return Some(format!("{which} has expired at {end}, {days} days ago: {then}"));
+            return Some(format!(
+                "TLS: {file}: certificate {number} ('{subject}') expired at {end}, {days} days \
+                 ago: {effect}"
+            ));
         }
         let begin = Shown(self.not_before);
-        (now < self.not_before)
-            .then(|| format!("{which} is not yet valid, not before {begin}: {then} until then"))
+        (now < self.not_before).then(|| {
+            format!(
+                "TLS: {file}: certificate {number} ('{subject}') is not valid before {begin}: \
+                 {effect} until then"
+            )
+        })
     }
 }
 
@@ -126,9 +137,9 @@ mod tests {
             assert_eq!(entry.trouble(now), None);
         }
         let early = entry.trouble(day(9)).unwrap();
-        assert!(early.contains("is not yet valid, not before 1970-01-11T00:00:00Z"), "{early}");
+        assert!(early.contains("is not valid before 1970-01-11T00:00:00Z"), "{early}");
         let late = entry.trouble(day(23)).unwrap();
-        let head = "TLS: a.pem: certificate 2 ('CN=a') has expired at 1970-01-21T00:00:00Z, 3 days";
-        assert!(late.starts_with(head) && late.ends_with("clients will refuse it"), "{late}");
+        let head = "TLS: a.pem: certificate 2 ('CN=a') expired at 1970-01-21T00:00:00Z, 3 days";
+        assert!(late.starts_with(head) && late.ends_with("clients will reject it"), "{late}");
     }
 }

@@ -204,8 +204,8 @@ impl Seat {
         let upstreams = list(&mut upstreams.map(|upstream| upstream.address.to_string()));
         format!(
             "forwarding loop in the server block of {zones}: a query sent \
-             to its upstreams ({upstreams}) came back from {peer}. What it would forward gets \
-             SERVFAIL until the configuration names other upstreams and is loaded again."
+             to its upstreams ({upstreams}) came back from {peer}. Queries that this block would \
+             forward get SERVFAIL until a reload changes its upstreams."
         )
     }
 

@@ -333,10 +333,9 @@ impl Writer {
     fn tell_losses(&mut self) {
         let Lost { errors, queries, .. } = self.lost;
         (self.lost.errors, self.lost.queries) = (0, 0);
-        let told =
-            [(ERRORS, "errors not told", errors), ("plugin/log", "queries not told", queries)];
-        for (source, what, count) in told.into_iter().filter(|(.., count)| *count > 0) {
-            let text = format_args!("{what}: {count} (the log is written too slowly)");
+        let lost = [(ERRORS, "errors", errors), ("plugin/log", "queries", queries)];
+        for (source, what, count) in lost.into_iter().filter(|(.., count)| *count > 0) {
+            let text = format_args!("{what} not logged: {count} (the log writer is too slow)");
             let event = Event::new(Level::Warning, source, &text);
             let fields = [("lost", Value::Number(count))];
             let event = match self.log.format() {

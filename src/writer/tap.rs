@@ -86,7 +86,10 @@ pub(super) fn outlets(
             None => match Sink::start(clock, tap.target.clone(), tap.queue_x10000, log) {
                 Ok(sink) => Arc::new(sink),
                 Err(error) => {
-                    let text = format_args!("no thread for {}: {error}", tap.target);
+                    let text = format_args!(
+                        "cannot start the thread for receiver {}: {error}",
+                        tap.target
+                    );
                     log.event(&Event::new(Level::Error, "plugin/dnstap", &text));
                     return None;
                 }

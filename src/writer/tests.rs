@@ -73,7 +73,7 @@ fn what_was_lost_is_told_when_the_rush_is_over() {
     messages.extend((0..200).map(|_| failed(0, A)));
     let lines = written(&["errors"], messages);
     assert_eq!(lines.len(), 202);
-    let last = "[WARNING] plugin/errors: errors not told: 5 (the log is written too slowly)";
+    let last = "[WARNING] plugin/errors: errors not logged: 5 (the log writer is too slow)";
     assert_eq!(lines[201], last);
 }
 
@@ -104,5 +104,5 @@ fn an_edition_has_its_own_rules_and_late_records_those_of_theirs() {
 fn records_of_an_edition_that_nobody_knows_any_more_are_lost_aloud() {
     let lines = written(&["errors", "errors", "errors"], vec![failed(0, A), failed(2, A)]);
     assert_eq!(lines.len(), 2);
-    assert!(lines[1].contains("errors not told: 1 "), "{lines:?}");
+    assert!(lines[1].contains("errors not logged: 1 "), "{lines:?}");
 }

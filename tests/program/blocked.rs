@@ -94,7 +94,7 @@ fn a_reload_that_waits_for_a_resolver_keeps_nobody_waiting() {
     fs::write(directory.join("Corefile"), GOOD).unwrap();
     forwarder.signal("HUP");
     let line = forwarder.wait_for("[ERROR] reload failed, nothing has changed: gave up after ");
-    assert!(line.ends_with(" s of looking up silent.test (1 thread blocked)"), "{line}");
+    assert!(line.ends_with(" s: looking up silent.test (1 thread blocked)"), "{line}");
     forwarder.wait_for("[INFO] Reloading complete");
     assert_eq!(forwarder.end("TERM"), Some(0), "with a thread that is blocked still");
 }
@@ -122,7 +122,7 @@ fn what_is_no_file_is_refused_and_waited_for_by_nobody() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(
-        told.contains("cannot read pipe: not a regular file but a pipe; name a file"),
+        told.contains("cannot read pipe: not a regular file but a pipe; give the path"),
         "{told}"
     );
 }

@@ -42,15 +42,19 @@ fn a_good_configuration_is_told_and_can_be_read_again() {
         "        max_connect_attempts 4",
         "#   127.0.0.1:5399: .",
         "# workers                                                                3  not pinned",
-        "#   connections to upstreams                              28            84",
-        "# source ports for UDP in rotation                         6            18",
-        "# queries of equal length leave as one (UDP GSO)         yes",
-        "# replies of equal length to one client do               yes",
+        "#   upstream connections                                  28            84",
+        "# UDP source ports kept open (spread)                      6            18",
+        "# UDP GSO for queries                                    yes",
+        "# UDP GSO for replies                                    yes",
     ] {
         assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
     }
     let alone = stdout(&onward_output(&["check", "--gso", "off"], &directory));
-    assert_eq!(alone.lines().filter(|line| line.ends_with(" not wanted")).count(), 2, "{alone}");
+    assert_eq!(
+        alone.lines().filter(|line| line.ends_with(" off (--gso off)")).count(),
+        2,
+        "{alone}"
+    );
     fs::write(directory.join("again"), &text).unwrap();
     let again = onward_output(&["check", "--workers", "3", "--conf", "again"], &directory);
     assert_eq!(stdout(&again), text);
@@ -65,7 +69,7 @@ fn it_binds_nothing_that_is_taken() {
     let output = onward_output(&["check"], &directory);
     assert_eq!(output.status.code(), Some(0));
     if streams.is_ok() {
-        let told = format!("# [WARNING] somebody listens on 127.0.0.1:{port} now");
+        let told = format!("# [WARNING] 127.0.0.1:{port} is in use: ");
         assert!(stdout(&output).starts_with(&told), "{}", stdout(&output));
     }
 }
@@ -100,8 +104,7 @@ fn a_cache_is_told_with_all_that_nobody_wrote() {
     let directory = written("check_cache", corefile);
     let text = stdout(&onward_output(&["check"], &directory));
     for line in [
-        "# [WARNING] Corefile:3 - plugin/cache: zone '30s': a TTL has no unit: write 30 to keep \
-         answers for so long",
+        "# [WARNING] Corefile:3 - plugin/cache: zone '30s': a TTL has no unit: write 30",
         "    cache 30s. {",
         "        denial 10000 1800 5",
     ] {
@@ -126,10 +129,10 @@ fn pages_over_http_are_told_by_address() {
     let directory = written("check_pages", corefile);
     let text = stdout(&onward_output(&["check"], &directory));
     for line in [
-        "# pages over HTTP",
+        "# HTTP endpoints",
         "#   [::]:8399: /health /ready",
         "#   [::1]:8398: /",
-        "#   pages over HTTP                                                     70",
+        "#   HTTP endpoints                                                      70",
     ] {
         assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
     }
@@ -172,8 +175,8 @@ fn what_cannot_be_served_is_refused() {
             2,
         ),
         ("check_twice", "m {\n}\nm {\n}\n", "already defined", 2),
-        ("check_missing", "m {\n view a\n unbound\n}\n", "run the resolver beside onward", 2),
-        ("check_empty", "# nothing\n", "without any server block", 2),
+        ("check_missing", "m {\n view a\n unbound\n}\n", "run a resolver on this host", 2),
+        ("check_empty", "# nothing\n", "has no server block", 2),
     ] {
         let directory = written(test, corefile);
         let output = onward_output(&["check"], &directory);
@@ -218,7 +221,7 @@ fn descriptors_are_counted_though_there_is_no_upstream_and_serving_says_the_same
     assert_eq!(code, Some(1), "{error}");
     for part in [
         "onward: Corefile:1 - plugin/bind: up to 484 file descriptors can be needed, but the \
-         process may open only 450:",
+         limit of open files is 450:",
         "       400  workers 1 × listeners 100 × 2 × UDP and TCP",
         "listen on fewer addresses, start fewer workers, or raise the limit",
     ] {

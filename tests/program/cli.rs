@@ -41,7 +41,7 @@ fn help_teaches_and_is_no_error() {
         let output = onward_output(&[flag], &directory("help"));
         assert_eq!(output.status.code(), Some(0), "{flag}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        for word in ["Exit codes", "--cores", "--steer <HOW>", "each name served by one worker"] {
+        for word in ["Exit codes", "--cores", "--steer <HOW>", "all queries for a name"] {
             assert!(text.contains(word), "no {word:?} in: {text}");
         }
     }
@@ -79,7 +79,8 @@ fn descriptors_are_counted_against_the_hard_limit() {
     let mut shell = Command::new("sh");
     let limited = "ulimit -Sn 100; ulimit -Hn 1000; exec \"$0\" --workers 1";
     shell.args(["-c", limited, env!("CARGO_BIN_EXE_onward")]).current_dir(directory);
-    let words = ["Corefile:3", "1889 file", "may open only 1000", "max_conns 900", "in all"];
+    let words =
+        ["Corefile:3", "1889 file", "limit of open files is 1000", "max_conns 900", "total"];
     assert_refused(&shell.output().unwrap(), 1, &words);
 }
 
@@ -92,7 +93,7 @@ fn a_misspelt_directive_gets_the_nearest_known_name() {
 fn a_core_that_the_host_lacks_is_refused_with_those_it_has() {
     let arguments = ["--cores", "8000", "--forward", "127.0.0.1"];
     let output = onward_output(&arguments, &directory("cores"));
-    assert_refused(&output, 2, &["8000", "only on core"]);
+    assert_refused(&output, 2, &["8000", "allowed: core"]);
 }
 
 #[test]

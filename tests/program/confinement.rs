@@ -141,7 +141,7 @@ fn root_becomes_an_account_that_may_bind_ports_and_nothing_else() {
     let upstream = upstream();
     let site = site("user", upstream.addresses()[0], "");
     let (program, address, said) = as_account(&site, &[]);
-    assert!(said.contains("nobody (user 65534), its workers can open no files"), "{said}");
+    assert!(said.contains("nobody (user 65534), workers are sandboxed"), "{said}");
     assert_serves(address);
     let threads = wait_for_filters(program.id());
     let numbers = |status: &BTreeMap<String, String>| {
@@ -178,7 +178,7 @@ fn an_account_reads_the_corefile_again_or_says_that_it_cannot() {
     // At the start it is said beforehand.
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     command.args(["--user", ACCOUNT.0, "--workers", "1"]).current_dir(&site);
-    let words = "nobody will not be able to read the configuration again";
+    let words = "user nobody cannot read the configuration, so the next reload will fail";
     let _again = Program::start(&mut command, |line| line.contains(words).then_some(()));
     let _ = fs::remove_dir_all(site);
 }
@@ -197,8 +197,8 @@ fn a_key_that_only_root_may_read_is_told_at_the_start() {
     let block = "tls://.:0 {\n bind 127.0.0.1\n tls cert.pem key.pem\n import more\n}\n";
     fs::write(site.join("Corefile"), block).unwrap();
     for (file, words) in [
-        ("key.pem", "key.pem again, so that no reload will succeed: Permission denied"),
-        ("more", "nobody will not be able to read the configuration again: "),
+        ("key.pem", "key.pem, so the next reload will fail: Permission denied"),
+        ("more", "user nobody cannot read the configuration, so the next reload will fail: "),
     ] {
         fs::set_permissions(site.join(file), fs::Permissions::from_mode(0o600)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
@@ -230,7 +230,7 @@ fn an_account_hands_over_to_the_program_as_it_is_installed() {
         rest.split(',').next()?.parse::<SocketAddr>().ok()
     });
     program.signal("USR2");
-    let said = program.wait_for("has taken over");
+    let said = program.wait_for("upgrade complete");
     let number = said.split("process ").nth(1).and_then(|rest| rest.split(' ').next());
     let next = Stranger::new(number.unwrap().parse().unwrap());
     assert_eq!(program.wait(), Some(0));

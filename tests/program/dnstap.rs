@@ -72,7 +72,7 @@ fn without_a_receiver_queries_are_answered_and_it_is_said() {
     // The two lines come in either order.
     let (mut told, mut address) = (false, None);
     let (mut forwarder, address) = Program::start(&mut command, |line| {
-        told |= line.starts_with("[ERROR] plugin/dnstap: no connection to the receiver: ");
+        told |= line.starts_with("[ERROR] plugin/dnstap: cannot connect to the receiver: ");
         let own = line.strip_prefix("onward listens on ").and_then(|rest| rest.split(',').next());
         address = own.map_or(address, |own| Some(own.parse::<SocketAddr>().unwrap()));
         address.filter(|_| told)

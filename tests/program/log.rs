@@ -180,7 +180,7 @@ fn connections_that_grew_too_old_are_told_of() {
         ask(&client, &query(7, b"\x01a\x04test\0", 1));
     }
     let event = next(&mut forwarder);
-    assert_eq!(event["message"], "connections retired for max_age");
+    assert_eq!(event["message"], "connections closed: max_age reached");
     assert_eq!(event["upstream"], at.to_string());
     assert!(event["connections"].as_u64().unwrap() >= 1);
     assert_eq!(forwarder.end("TERM"), Some(0));

@@ -69,7 +69,7 @@ fn an_address_that_somebody_has_keeps_only_health_from_starting() {
     let output = onward_output(&["--workers", "1"], &directory);
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains(&format!("cannot listen on {address}: another program has it")));
+    assert!(error.contains(&format!("cannot listen on {address}: the address is in use")));
 
     let text = format!(".:0 {{\n bind 127.0.0.1\n prometheus {address}\n ready {address}\n}}\n");
     fs::write(directory.join("Corefile"), text).unwrap();
@@ -103,7 +103,7 @@ fn with_lameduck_it_serves_on_and_says_that_it_is_not_ready() {
     assert_eq!(get(address, "/health").0, 200);
     assert!(is_served(queries));
     program.signal("HUP");
-    program.wait_for("nothing else is done");
+    program.wait_for("are ignored while stopping");
     assert_eq!(program.end("INT"), Some(0));
 }
 
@@ -133,7 +133,7 @@ fn the_next_process_has_the_addresses_without_a_gap() {
     program.signal("USR2");
     let mut asked = 0;
     let line = std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| program.wait_for("has taken over"));
+        let waiting = scope.spawn(|| program.wait_for("upgrade complete"));
         while !waiting.is_finished() {
             assert_eq!(get(address, "/health"), (200, "OK".into()));
             asked += 1;

@@ -173,14 +173,14 @@ impl Records {
         let mut words = words(line);
         let Some(first) = words.next() else { return };
         let Some(address) = address(first) else {
-            return skip(&|| format!("'{}' is no IP address{}", shown(first), hint(first)));
+            return skip(&|| format!("'{}' is not an IP address{}", shown(first), hint(first)));
         };
         for word in words {
             let place = self.bytes.len();
             if append_name(&mut self.bytes, word) {
                 self.complete(hasher, place, address);
             } else {
-                skip(&|| format!("'{}' is no domain name", shown(word)));
+                skip(&|| format!("'{}' is not a domain name", shown(word)));
             }
         }
     }

@@ -192,14 +192,15 @@ impl Thread {
             Ok(connection) => {
                 self.connection = Some(connection);
                 if std::mem::take(&mut self.is_told) {
-                    let event = Event::new(Level::Info, "plugin/dnstap", &"connected");
+                    let event =
+                        Event::new(Level::Info, "plugin/dnstap", &"connected to the receiver");
                     self.log.event(&event.with(&fields));
                 }
             }
             Err(error) => {
                 self.retry_at = self.clock.now().plus(RETRY);
                 if !std::mem::replace(&mut self.is_told, true) {
-                    let text = format_args!("no connection to the receiver: {error}");
+                    let text = format_args!("cannot connect to the receiver: {error}");
                     let event = Event::new(Level::Error, "plugin/dnstap", &text);
                     self.log.event(&event.with(&fields));
                 }
