@@ -194,7 +194,7 @@ impl Shell for Worker {
     }
 }
 
-/// Who asks this query.
+/// Returns who asks this query.
 fn client(number: usize) -> Client {
     let peer = SocketAddr::from(([198, 51, 100, 1], 1_024 + number as u16));
     Client { listener: 0, peer, local: None, stream: None }
@@ -215,7 +215,7 @@ fn hit() -> Operations {
     })
 }
 
-/// What a client's packet means.
+/// Returns what a client's packet means.
 fn parse_query() -> Operations {
     let queries: Vec<_> = (0..NAMES).map(query).collect();
     let mut next = 0;
@@ -225,7 +225,7 @@ fn parse_query() -> Operations {
     })
 }
 
-/// How a response is laid out.
+/// Returns how a response is laid out.
 fn parse_response() -> Operations {
     let responses: Vec<_> = (0..NAMES).map(|number| response(&query(number))).collect();
     let mut next = 0;

@@ -158,7 +158,7 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// How the process ends on it.
+    /// Returns how the process ends on it.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Asked(_) => Exit::Clean,
@@ -166,7 +166,7 @@ impl CliError {
         }
     }
 
-    /// What has to change: the command line, unless a file cannot be read.
+    /// Returns what has to change: the command line, unless a file cannot be read.
     pub fn blame(&self) -> Blame {
         match self {
             Self::Unreadable(..) => Blame::Host,

@@ -148,7 +148,7 @@ pub enum ToKeeper {
         worker: usize,
         /// Which of its pools or caches is to be swept.
         sweep: Sweep,
-        /// When.
+        /// Time when
         at: Moment,
     },
     /// An exchange with this upstream failed: find out whether it still answers.

@@ -123,7 +123,7 @@ impl Log {
         Self::new(Format::Text, sink)
     }
 
-    /// How lines look.
+    /// Returns how lines look.
     pub fn format(&self) -> Format {
         self.format
     }

@@ -229,12 +229,12 @@ impl Server {
         Arc::clone(&self.tls)
     }
 
-    /// How often it was told to go on with another configuration; who tells it counts.
+    /// Returns how often it was told to go on with another configuration; who tells it counts.
     pub fn reloads(&self) -> &Arc<Reloads> {
         &self.reloads
     }
 
-    /// How soon [`Server::on_time`] has something to do.
+    /// Returns how soon [`Server::on_time`] has something to do.
     pub fn due(&self) -> Option<Duration> {
         self.listeners.due().map(|due| due.since(self.clock.now()))
     }
@@ -260,7 +260,7 @@ impl Server {
         self.pages.announce_stop();
     }
 
-    /// Whether every worker still turns: each answers within a second.
+    /// Returns whether every worker still turns: each answers within a second.
     pub fn is_alive(&self) -> bool {
         self.stats().len() == self.workers.len()
     }

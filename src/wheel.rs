@@ -104,7 +104,7 @@ impl<T> Wheel<T> {
         self.pending
     }
 
-    /// Whether no timer is pending.
+    /// Returns whether no timer is pending.
     pub fn is_empty(&self) -> bool {
         self.pending == 0
     }
@@ -136,7 +136,7 @@ impl<T> Wheel<T> {
         payload
     }
 
-    /// When the earliest timer expires. `None` when none is pending.
+    /// Returns when the earliest timer expires. `None` when none is pending.
     pub fn next_deadline(&self) -> Option<Moment> {
         if self.pending == 0 {
             return None;
@@ -203,7 +203,7 @@ impl<T> Wheel<T> {
         earliest
     }
 
-    /// Which list a timer with this deadline is in.
+    /// Returns which list a timer with this deadline is in.
     fn list_of(&self, deadline: u64) -> usize {
         if deadline < self.turned_to {
             return OVERDUE;

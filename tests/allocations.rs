@@ -102,7 +102,7 @@ struct Worker {
     buffers: Buffers,
     /// Queries on their way, each with its answer.
     flights: Vec<(ConnectionId, [u8; 512], usize)>,
-    /// When each pool and cache wants to be woken.
+    /// Time when each pool and cache wants to be woken.
     wakes: Vec<(Sweep, Option<Moment>)>,
     replies: u64,
     closed: u64,
@@ -340,8 +340,8 @@ fn ten_thousand_queries_to_a_worker_with_a_cache_allocate_nothing() {
     assert!(tallies.iter().all(|tally| *tally > 50), "a lame run: {stats:?}");
 }
 
-/// What a worker for `text` is said to reserve, and the most that was allocated at once to find
-/// out: the worker itself, and its copy of the configuration.
+/// Returns what a worker for `text` is said to reserve, and the most that was allocated at once to
+/// find out: the worker itself, and its copy of the configuration.
 fn said_and_counted(text: &str) -> (usize, usize) {
     let host = onward::config::Host::plain();
     let (config, _) = onward::config::Config::load(text.as_bytes(), "f", &host).unwrap();

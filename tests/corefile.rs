@@ -71,7 +71,7 @@ impl Case {
         case
     }
 
-    /// Where it is read.
+    /// Returns where it is read.
     fn host(&self) -> Host {
         let plain = Host::plain();
         let sources = Sources::fixed(self.files.clone(), self.variables.clone());
@@ -84,7 +84,7 @@ impl Case {
         Host { sources, open_files, lookup: Box::new(lookup), ..plain }
     }
 
-    /// What differs from what is expected.
+    /// Returns what differs from what is expected.
     fn problems(&self) -> String {
         let host = self.host();
         let loaded = Config::load(self.input.as_bytes(), "Corefile", &host);
@@ -207,7 +207,7 @@ fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
     assert!(loaded_cases > 40, "only {loaded_cases} cases load");
 }
 
-/// What is told of a directive that is written without anything.
+/// Returns what is told of a directive that is written without anything.
 fn told_of(directive: &str) -> Result<(), String> {
     let text = format!(". {{\n bind 127.0.0.1\n {directive}\n}}\n");
     let loaded = Config::load(text.as_bytes(), "Corefile", &Host::plain());

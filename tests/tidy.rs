@@ -12,6 +12,8 @@
 mod log;
 #[path = "tidy/source.rs"]
 mod source;
+#[path = "tidy/wording.rs"]
+mod wording;
 
 use source::{code, paths, production, production_lines, tokens};
 use std::collections::BTreeSet;
@@ -134,6 +136,21 @@ const COUNTING_ALLOCATOR: &str = "tests/allocations.rs";
 const LOG_PAGE: &str = "tuning/LOG.md";
 /// Lines of a file that are not test items.
 const LINES_MAX: usize = 520;
+/// Pages whose words count besides comments.
+const PAGES: [&str; 7] = [
+    "README.md",
+    "benches/RESULTS.md",
+    "tuning/COREFILE.md",
+    "tuning/LOG.md",
+    "tuning/RACK.md",
+    "tuning/README.md",
+    "tuning/SCALING.md",
+];
+/// Percentage of doc comments that open with an interrogative or a bare pronoun. It only falls;
+/// the target is 5.
+const VAGUE_OPENINGS_MAX: f64 = 17.0;
+/// Vague phrases in 1,000 words of comments and pages. It only falls; the target is 0.3.
+const RIDDLES_MAX: f64 = 7.5;
 /// Characters of a line.
 const WIDTH_MAX: usize = 100;
 /// Lines of a module header.
@@ -221,7 +238,63 @@ fn each_log_text_is_listed_for_operators_and_no_other() {
     refuse(missing.chain(stale).collect());
 }
 
-/// Which rooms a room's code names without being allowed to.
+#[test]
+fn comments_are_worded_no_worse_than_before() {
+    let mut files = Vec::new();
+    TREES.iter().for_each(|tree| collect(tree, &mut files));
+    let mut wording = wording::Wording::default();
+    for path in &files {
+        wording.read(&read(path).expect("source is UTF-8"));
+    }
+    for page in PAGES {
+        wording.count(&read(page).expect("pages are UTF-8"));
+    }
+    assert!(wording.openings > 1_000, "comments are not found: {wording:?}");
+    let (share, rate) = (wording.vague_share(), wording.riddle_rate());
+    assert!(
+        share <= VAGUE_OPENINGS_MAX,
+        "{share:.1} % of doc comments open with an interrogative or a bare pronoun, at most \
+         {VAGUE_OPENINGS_MAX} %: begin with a noun phrase or a verb in the third person"
+    );
+    assert!(
+        rate <= RIDDLES_MAX,
+        "{rate:.2} of 1,000 words of comments and pages are one of {:?}, at most {RIDDLES_MAX}: \
+         name the subject",
+        wording::RIDDLES
+    );
+}
+
+#[test]
+fn each_test_file_is_on_the_map() {
+    let map = mapped(&read("tests/README.md").expect("the map is UTF-8"));
+    let mut files = Vec::new();
+    collect("tests", &mut files);
+    let there = BTreeSet::from_iter(files.iter().filter_map(|path| path.strip_prefix("tests/")));
+    let map: BTreeSet<&str> = map.iter().map(String::as_str).collect();
+    let missing = there.difference(&map).map(|path| format!("not in tests/README.md: {path}"));
+    let gone = map.difference(&there).filter(|path| path.ends_with(".rs"));
+    let gone = gone.map(|path| format!("in tests/README.md, but not there: {path}"));
+    refuse(missing.chain(gone).collect());
+}
+
+/// Returns the files that a map names below `tests`, between backquotes; `a/{b,c}.rs` are two.
+fn mapped(map: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for named in map.split('`').skip(1).step_by(2) {
+        let named = named.strip_prefix("tests/").unwrap_or(named);
+        let parts = named.split_once('{').and_then(|(head, rest)| {
+            let (list, tail) = rest.split_once('}')?;
+            Some(list.split(',').map(|item| [head, item, tail].concat()).collect())
+        });
+        let is_file = |name: &String| {
+            !name.contains(['*', ' ']) && !name.starts_with("src/") && !name.starts_with("loadgen/")
+        };
+        files.extend(parts.unwrap_or_else(|| vec![named.to_owned()]).into_iter().filter(is_file));
+    }
+    files
+}
+
+/// Returns which rooms a room's code names without being allowed to.
 fn room_violations(path: &str, text: &str) -> Vec<String> {
     let Some(module) = module_of(path) else { return Vec::new() };
     let Some(&room) = module.first() else { return Vec::new() };
@@ -242,7 +315,7 @@ fn room_violations(path: &str, text: &str) -> Vec<String> {
     named.map(|named| format!("{path}: `{room}` may not name `{}`", named.join("::"))).collect()
 }
 
-/// Which other leaves a leaf of the engine names without being allowed to.
+/// Returns which other leaves a leaf of the engine names without being allowed to.
 fn leaf_violations(path: &str, text: &str) -> Vec<String> {
     let Some(module) = module_of(path) else { return Vec::new() };
     let ["engine", inside @ ..] = &module[..] else { return Vec::new() };
@@ -276,7 +349,8 @@ fn leaf_of(inside: &[&str]) -> String {
     }
 }
 
-/// Which dependencies `sys` names that are not the kernel's; `known` are those of the manifest.
+/// Returns which dependencies `sys` names that are not the kernel's; `known` are those of the
+/// manifest.
 fn crate_violations(path: &str, text: &str, known: &[String]) -> Vec<String> {
     if module_of(path).is_none_or(|module| module.first() != Some(&"sys")) {
         return Vec::new();
@@ -303,7 +377,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
     names
 }
 
-/// What a pure room names that is not pure.
+/// Returns what a pure room names that is not pure.
 fn purity_violations(path: &str, text: &str) -> Vec<String> {
     let Some(module) = module_of(path) else { return Vec::new() };
     if module.first().is_none_or(|room| !PURE.contains(room)) {
@@ -346,7 +420,7 @@ fn header_violations(path: &str, text: &str) -> Vec<String> {
     Vec::from_iter((header < HEADER_MIN).then_some(short))
 }
 
-/// What an author meant to come back to, comments, strings and tests included.
+/// Returns what an author meant to come back to, comments, strings and tests included.
 fn leftover_violations(path: &str, text: &str) -> Vec<String> {
     occurrences(path, text, &LEFTOVERS)
 }
@@ -438,7 +512,7 @@ mod tests {
     use super::{
         LEFTOVERS, LINES_MAX, MACHINE_PATHS, ROOMS, WIDTH_MAX, absolute, crate_violations,
         dependencies, header_violations, leaf_violations, leftover_violations, length_violations,
-        machine_violations, purity_violations, room_violations, unsafe_violations,
+        machine_violations, mapped, purity_violations, room_violations, unsafe_violations,
     };
 
     type Check = fn(&str, &str) -> Vec<String>;
@@ -591,6 +665,12 @@ mod tests {
         accepts(header_violations, "src/a.rs", "//! A.\n//!\n//! B.\nfn c() {}\n");
         refuses(header_violations, "src/a.rs", "//! A.\n//! B.\n\n//! C.\n", "2 lines");
         refuses(header_violations, "src/a.rs", "use a::b;\n//! A.\n//! B.\n//! C.\n", "0 lines");
+    }
+
+    #[test]
+    fn a_map_names_files_alone_and_in_lists() {
+        let map = "| a | `tests/tidy.rs`, `sim/{a,b}.rs` | `src/c.rs` `cargo test` `d/*.txt` |";
+        assert_eq!(mapped(map), ["tidy.rs", "sim/a.rs", "sim/b.rs"]);
     }
 
     #[test]

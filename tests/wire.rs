@@ -137,7 +137,8 @@ fn points_into_itself(packet: &[u8], start: usize) -> bool {
     true
 }
 
-/// Whether `domain` can read all owners, and the data of addresses and of records of these types.
+/// Returns whether `domain` can read all owners, and the data of addresses and of records of these
+/// types.
 fn can_be_read(packet: &[u8], kinds: &[u16]) -> bool {
     let message = Message::from_octets(packet).expect("a header");
     message.iter().all(|parsed| {
@@ -178,7 +179,7 @@ fn to<'a>(asked: &'a Asked, question: &'a [u8]) -> ReplyTo<'a> {
     ReplyTo { asked, question, limit: asked.udp_limit(), finish: Finish::PLAIN }
 }
 
-/// Whether the answer came through whole.
+/// Returns whether the answer came through whole.
 fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     let response = Response::parse(packet).unwrap();
     let (_, records) = read(packet).unwrap();
@@ -234,7 +235,7 @@ fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     whole
 }
 
-/// How many records are kept of those that fit, and whether that is all that is required.
+/// Returns how many records are kept of those that fit, and whether that is all that is required.
 fn required_of(source: &[Seen], fitting: usize, rcode: u16) -> (usize, bool) {
     let [answers, authorities] =
         [0, 1].map(|last| source.iter().filter(|record| record.section <= last).count());

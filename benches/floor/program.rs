@@ -246,7 +246,7 @@ fn watch(poll: &Poll, number: usize, socket: &UdpSocket) -> io::Result<()> {
     poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(number), Interest::READABLE)
 }
 
-/// How many datagrams came; what was refused earlier is of no interest.
+/// Returns how many datagrams came; what was refused earlier is of no interest.
 fn receive(batch: &mut RecvBatch, socket: BorrowedFd<'_>) -> usize {
     batch.recv(socket).unwrap_or(0)
 }

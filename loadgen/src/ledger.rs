@@ -44,9 +44,9 @@ pub enum Verdict {
 /// What is told about a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// When its query was to leave.
+    /// Time when its query was to leave.
     pub intended: Moment,
-    /// When its query left.
+    /// Time when its query left.
     pub sent: Moment,
     /// Its response code, without the bits in an OPT record.
     pub rcode: u8,
@@ -117,12 +117,12 @@ impl Ledger {
         }
     }
 
-    /// How many queries are outstanding.
+    /// Returns how many queries are outstanding.
     pub fn outstanding(&self) -> usize {
         self.outstanding
     }
 
-    /// How many more may be.
+    /// Returns how many more may be.
     pub fn vacancies(&self) -> usize {
         self.capacity - self.outstanding
     }
@@ -153,7 +153,8 @@ impl Ledger {
         self.free.pop_front()
     }
 
-    /// Where the query of a reserved slot is written, id and all; the id will be overwritten.
+    /// Returns where the query of a reserved slot is written, id and all; the id will be
+    /// overwritten.
     pub fn buffer(&mut self, slot: u16) -> &mut [u8] {
         let start = usize::from(slot) * self.stride;
         &mut self.packets[start..start + self.stride]
@@ -187,7 +188,7 @@ impl Ledger {
         &self.packets[start..start + usize::from(self.slots[usize::from(slot)].length)]
     }
 
-    /// When the query in `slot` was to leave.
+    /// Returns when the query in `slot` was to leave.
     pub fn intended(&self, slot: u16) -> Moment {
         self.slots[usize::from(slot)].intended
     }
@@ -260,7 +261,7 @@ impl Ledger {
         }
     }
 
-    /// What an id with these random bits masks the number of its slot with.
+    /// Returns what an id with these random bits masks the number of its slot with.
     fn masking(&self, high: u16) -> u16 {
         (high >> self.mask.count_ones()).wrapping_mul(SPREAD) & self.mask
     }
@@ -272,7 +273,7 @@ impl Ledger {
     }
 }
 
-/// Where the first question of `query` ends; `None` if it has none that can be read.
+/// Returns where the first question of `query` ends; `None` if it has none that can be read.
 fn question_end(query: &[u8]) -> Option<usize> {
     if u16_at(query, 4)? == 0 {
         return None;

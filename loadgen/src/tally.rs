@@ -200,7 +200,7 @@ pub struct Tally {
     pub series: Series,
     /// The first query left then, and the last.
     pub sending: Option<(Moment, Moment)>,
-    /// When the last response came.
+    /// Time when the last response came.
     pub last_response: Moment,
 }
 

@@ -161,8 +161,8 @@ impl Zones {
         Some(set.len() as u16)
     }
 
-    /// Whether `response` answers `query` with the response code and the records of these zones, in
-    /// any order and with any time to live; `None` if they do not know.
+    /// Returns whether `response` answers `query` with the response code and the records of these
+    /// zones, in any order and with any time to live; `None` if they do not know.
     pub fn agrees(&self, query: &[u8], response: &[u8]) -> Option<bool> {
         let mut expected = [0; u16::MAX as usize];
         let length = self.respond(query, &mut expected)?;

@@ -86,7 +86,7 @@ impl<S: Read + Write> Connection<S> {
         &mut self.stream
     }
 
-    /// When it is to be dropped, whatever it does.
+    /// Returns when it is to be dropped, whatever it does.
     pub(super) fn deadline(&self) -> Moment {
         self.deadline.min(self.limit)
     }

@@ -31,7 +31,7 @@ struct Correspondent {
     mailbox: Mailbox,
     /// Where an answer will come, if one is owed.
     answers: Option<Receiver<Box<Snapshot>>>,
-    /// When it was asked what it has not answered.
+    /// Time when it was asked what it has not answered.
     asked: Option<Moment>,
     /// With that it was to forget what it has seen.
     forgets: bool,
@@ -82,9 +82,9 @@ pub struct Gatherer {
     /// Seconds since 1970.
     started: f64,
     history: History,
-    /// When the next sample is due; `None`: nobody looks at what happened of late.
+    /// Time when the next sample is due; `None`: nobody looks at what happened of late.
     sample_at: Option<Moment>,
-    /// When the present and the former time of what is seen most began.
+    /// Time when the present and the former time of what is seen most began.
     seen_since: [Moment; 2],
 }
 
@@ -126,7 +126,7 @@ impl Gatherer {
         metrics::text(&self.latest(), &self.facts(), &self.loads.states())
     }
 
-    /// What is shown to people and to `onward top`.
+    /// Returns what is shown to people and to `onward top`.
     pub fn status(&mut self) -> Status {
         self.gather(false);
         let now = self.clock.now();
@@ -144,7 +144,7 @@ impl Gatherer {
         }
     }
 
-    /// What each worker said last.
+    /// Returns what each worker said last.
     fn latest(&self) -> Vec<&Snapshot> {
         self.workers.iter().filter_map(|worker| worker.latest.as_deref()).collect()
     }
@@ -169,7 +169,7 @@ impl Gatherer {
         self.sample_at = Some(now.plus(SAMPLE_INTERVAL));
     }
 
-    /// When [`Gatherer::on_time`] has something to do.
+    /// Returns when [`Gatherer::on_time`] has something to do.
     pub fn next_deadline(&self) -> Option<Moment> {
         self.sample_at
     }

@@ -116,7 +116,7 @@ impl History {
         self.samples.drain(..surplus);
     }
 
-    /// What happened in the last seconds. `None`: nothing is known yet.
+    /// Returns what happened in the last seconds. `None`: nothing is known yet.
     pub(super) fn lately(&self) -> Option<Between<'_>> {
         let (earlier, later) = (self.samples.front()?, self.samples.back()?);
         (later.at > earlier.at).then_some(Between { earlier, later })
@@ -156,19 +156,19 @@ impl Between<'_> {
         count(self.later).saturating_sub(count(self.earlier)) as f64 / self.seconds()
     }
 
-    /// How long queries took.
+    /// Returns how long queries took.
     pub(super) fn latency(&self) -> Latency {
         self.later.latency.since(&self.earlier.latency)
     }
 
-    /// How long an upstream's answers took.
+    /// Returns how long an upstream's answers took.
     pub(super) fn latency_of(&self, upstream: SocketAddr) -> Latency {
         let of = |sample: &Sample| sample.upstreams.get(&upstream).map(|known| known.1);
         let later = of(self.later).unwrap_or_default();
         later.since(&of(self.earlier).unwrap_or_default())
     }
 
-    /// What a worker did.
+    /// Returns what a worker did.
     pub(super) fn worker(&self, place: usize) -> WorkerSample {
         let of = |sample: &Sample| sample.workers.get(place).copied().unwrap_or_default();
         let (earlier, later) = (of(self.earlier), of(self.later));
@@ -193,7 +193,7 @@ impl Between<'_> {
         Some(later.1.saturating_sub(earlier.1) as f64 / requests as f64)
     }
 
-    /// How long it was between them.
+    /// Returns how long it was between them.
     pub(super) fn seconds(&self) -> f64 {
         self.later.at.since(self.earlier.at).as_secs_f64()
     }

@@ -31,7 +31,7 @@ const PROXY: Label<'_> = ("proxy_name", "forward");
 /// What is known besides what workers tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
-    /// When the process began: seconds since 1970.
+    /// Time when the process began: seconds since 1970.
     pub(super) started: f64,
     /// Reloads that took effect, and that failed.
     pub(super) reloads: [u64; 2],
@@ -73,7 +73,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &[LoadState]) 
     all.text()
 }
 
-/// What the reference calls a listener.
+/// Returns what the reference calls a listener.
 fn server_of((address, secure): (SocketAddr, bool)) -> String {
     let scheme = if secure { "tls" } else { "dns" };
     if address.ip().is_unspecified() {

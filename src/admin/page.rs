@@ -61,7 +61,7 @@ pub fn page(status: &Status) -> String {
     )
 }
 
-/// Who this is, and whether all is well.
+/// Returns who this is, and whether all is well.
 fn header(status: &Status, host: &str) -> String {
     let [reloads, failed] = status.reloads;
     let host = if host.is_empty() { String::new() } else { format!("<strong>{host}</strong>") };

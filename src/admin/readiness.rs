@@ -43,8 +43,8 @@ impl Readiness {
         }
     }
 
-    /// What is missing, in order and with commas between; also whether that is news. Nothing: all
-    /// is ready. `silent` are the workers that do not turn.
+    /// Returns what is missing, in order and with commas between; also whether that is news.
+    /// Nothing: all is ready. `silent` are the workers that do not turn.
     pub(super) fn missing(
         &mut self,
         verdicts: &Verdicts,

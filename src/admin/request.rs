@@ -36,8 +36,8 @@ pub(super) enum Refusal {
     TooLarge,
 }
 
-/// Whether the end of a head can be in `input`, of which the first `seen` bytes are known not to
-/// hold one: as long as it is not there is nothing to be parsed.
+/// Returns whether the end of a head can be in `input`, of which the first `seen` bytes are known
+/// not to hold one: as long as it is not there is nothing to be parsed.
 pub(super) fn has_end(input: &[u8], seen: usize) -> bool {
     let fresh = &input[seen.saturating_sub(3)..];
     fresh.windows(2).any(|pair| pair == b"\n\n") || fresh.windows(3).any(|end| end == b"\n\r\n")

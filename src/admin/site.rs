@@ -53,7 +53,7 @@ impl Site {
         self.verdicts = Some(verdicts);
     }
 
-    /// What a listener with these `pages` answers. `is_local`: at a loopback address.
+    /// Returns what a listener with these `pages` answers. `is_local`: at a loopback address.
     pub(super) fn answer(
         &mut self,
         pages: &[Page],
@@ -101,7 +101,7 @@ impl Site {
     }
 }
 
-/// What who is refused is told.
+/// Returns what who is refused is told.
 pub(super) fn refuse(refusal: Refusal) -> Response {
     match refusal {
         Refusal::Malformed => Response::text(400, "this is no request\n"),
@@ -113,8 +113,8 @@ pub(super) fn refuse(refusal: Refusal) -> Response {
     }
 }
 
-/// Whether `host`, perhaps with a port, is an address or `localhost`: whatever else is a name that
-/// somebody has made to stand for this host.
+/// Returns whether `host`, perhaps with a port, is an address or `localhost`: whatever else is a
+/// name that somebody has made to stand for this host.
 fn names_this_host(host: &str) -> bool {
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     let bare = match bracketed {

@@ -31,7 +31,7 @@ pub struct Report {
     pub hosts: Vec<HostsTable>,
     /// Bytes that the process may use, if that is known.
     pub host_memory: Option<usize>,
-    /// Whether the kernel takes one send apart into several datagrams.
+    /// True if the kernel takes one send apart into several datagrams.
     pub gso: bool,
     /// It may do so, whatever stanzas say.
     pub gso_wanted: bool,
@@ -130,7 +130,7 @@ impl Report {
         self
     }
 
-    /// How to make the largest part of the memory smaller.
+    /// Returns how to make the largest part of the memory smaller.
     fn largest(&self) -> &'static str {
         let engine = &self.memory.engine;
         let parts = [
@@ -141,7 +141,7 @@ impl Report {
         parts.into_iter().max_by_key(|(bytes, _)| *bytes).map_or("", |(_, advice)| advice)
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub fn workers(&self) -> usize {
         self.cores.len()
     }

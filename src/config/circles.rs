@@ -117,7 +117,7 @@ impl Map<'_> {
         asked.into_iter().collect()
     }
 
-    /// Whether one of the blocks `from` is `to`, or asks one that leads there.
+    /// Returns whether one of the blocks `from` is `to`, or asks one that leads there.
     fn leads_to(
         &mut self,
         from: &[usize],

@@ -87,7 +87,7 @@ impl ConfigError {
         }
     }
 
-    /// Where the mistake is.
+    /// Returns where the mistake is.
     pub fn place(&self) -> &Place {
         match self {
             Self::Parse(error) | Self::Word { error, .. } => &error.place,
@@ -102,7 +102,7 @@ impl ConfigError {
 }
 
 impl ConfigError {
-    /// What has to change before it can be served.
+    /// Returns what has to change before it can be served.
     pub fn blame(&self) -> Blame {
         match self {
             Self::Parse(error) | Self::Word { error, .. } => error.blame(),

@@ -67,7 +67,8 @@ impl Config {
         of_blocks(self.blocks.iter().map(|block| &block.stages))
     }
 
-    /// How long it goes on serving when it is told to stop: the longest that any block asks for.
+    /// Returns how long it goes on serving when it is told to stop: the longest that any block asks
+    /// for.
     pub fn lameduck(&self) -> Duration {
         let healths = self.blocks.iter().filter_map(|block| block.stages.health.as_ref());
         healths.map(|health| health.lameduck).max().unwrap_or_default()

@@ -93,7 +93,8 @@ pub(super) fn show_certificates(
     Ok(())
 }
 
-/// What the first of the blocks says that says anything is shown to all clients of `listener`.
+/// Returns what the first of the blocks says that says anything is shown to all clients of
+/// `listener`.
 fn show_certificate(
     listener: &mut Listener,
     key: &Key,

@@ -85,12 +85,12 @@ impl Config {
             .flat_map(|forward| forward.upstreams.iter().map(move |upstream| (forward, upstream)))
     }
 
-    /// Whether queries of any server block are to be counted by place and type.
+    /// Returns whether queries of any server block are to be counted by place and type.
     pub fn is_measured(&self) -> bool {
         self.blocks.iter().any(ServerBlock::is_measured)
     }
 
-    /// Whether what is seen most is to be remembered, to be shown.
+    /// Returns whether what is seen most is to be remembered, to be shown.
     pub fn is_shown(&self) -> bool {
         self.blocks.iter().any(|block| block.stages.status.is_some())
     }
@@ -113,8 +113,8 @@ impl Config {
         shown.flat_map(|tls| tls.files()).chain(asked.flat_map(|tls| tls.files()))
     }
 
-    /// What worker `number` of `workers` is to do: the whole, save that each worker gets its share
-    /// of what is limited for all of them.
+    /// Returns what worker `number` of `workers` is to do: the whole, save that each worker gets
+    /// its share of what is limited for all of them.
     ///
     /// Of `max_concurrent N` that is N divided by the workers, the remainder to the first of them,
     /// and at least 1, so more than N can be under way only where there are more workers than N.
@@ -130,7 +130,7 @@ impl Config {
     }
 }
 
-/// What one of `workers` gets of `all`.
+/// Returns what one of `workers` gets of `all`.
 fn share(all: u32, number: usize, workers: usize) -> u32 {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
     let has_more = u32::try_from(number).is_ok_and(|number| number < all % workers);
@@ -187,7 +187,7 @@ impl ServerBlock {
         self.handlers().skip_while(move |name| *name != directive).skip(1)
     }
 
-    /// Whether its queries are to be counted by place and type.
+    /// Returns whether its queries are to be counted by place and type.
     pub fn is_measured(&self) -> bool {
         self.stages.prometheus.is_some()
     }
@@ -232,7 +232,7 @@ pub struct Forward {
     pub max_age: Option<Duration>,
     /// So many hundredths of `max_age` earlier each connection's limit may lie, by chance.
     pub max_age_jitter: u8,
-    /// When connections of an upstream fail in a burst, the others are renewed early.
+    /// Time when connections of an upstream fail in a burst, the others are renewed early.
     pub distrust: bool,
     /// Old connections are renewed as traffic pays for it.
     pub rebalance: bool,
@@ -246,7 +246,8 @@ pub struct Forward {
     pub max_connect_attempts: Option<u32>,
     /// How it is found out whether an upstream still answers.
     pub health: HealthCheck,
-    /// When all upstreams are down: the client is told SERVFAIL at once, and none of them is tried.
+    /// Time when all upstreams are down: the client is told SERVFAIL at once, and none of them is
+    /// tried.
     pub failfast: bool,
     /// Upstreams are asked over TCP, however the client asked.
     pub force_tcp: bool,
@@ -275,7 +276,7 @@ pub struct HealthCheck {
     pub max_fails: u32,
     /// From a failed probe to the next one. At least [`PROBE_INTERVAL_MIN`].
     pub interval: Duration,
-    /// Whether probes ask for recursion.
+    /// True if probes ask for recursion.
     pub recursion_desired: bool,
     /// The name whose NS records probes ask for.
     pub domain: Name,

@@ -62,7 +62,7 @@ impl Net {
         (self.address, last)
     }
 
-    /// Whether `address`, which is canonical, is one of them.
+    /// Returns whether `address`, which is canonical, is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         let (first, last) = self.range();
         first.is_ipv4() == address.is_ipv4() && first <= address && address <= last

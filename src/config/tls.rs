@@ -49,7 +49,7 @@ impl ClientTls {
         own.chain(&self.authorities)
     }
 
-    /// Whether the pins alone say who it is: neither a name nor an authority was given.
+    /// Returns whether the pins alone say who it is: neither a name nor an authority was given.
     pub fn is_known_by_pins_alone(&self) -> bool {
         !self.pins.is_empty() && self.name.is_none() && self.authorities.is_none()
     }
@@ -64,7 +64,7 @@ pub struct ServerTls {
     pub key: Pem,
     /// Who may have issued clients' certificates. `None`: those whom the system trusts.
     pub authorities: Option<Pem>,
-    /// Whether clients have to show a certificate.
+    /// True if clients have to show a certificate.
     pub client_auth: ClientAuth,
 }
 

@@ -32,7 +32,7 @@ pub struct LoadState {
     pub bytes: u64,
     /// Lines and names that were skipped.
     pub skipped: u64,
-    /// When the file was changed that was loaded, since 1970; zero: none was.
+    /// Time when the file was changed that was loaded, since 1970; zero: none was.
     pub modified: Duration,
     /// Loads that succeeded.
     pub done: u64,
@@ -91,7 +91,7 @@ impl Loads {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = loads;
     }
 
-    /// What is known of each.
+    /// Returns what is known of each.
     pub fn states(&self) -> Vec<LoadState> {
         let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         loads.iter().map(|load| load.state()).collect()

@@ -94,7 +94,7 @@ impl Ports {
         }
     }
 
-    /// How many are in use.
+    /// Returns how many are in use.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
@@ -116,7 +116,7 @@ pub struct Seen {
 pub struct Snapshot {
     /// Whose.
     pub worker: usize,
-    /// When.
+    /// Time when
     pub at: Moment,
     /// What it works by.
     pub config: Arc<Config>,

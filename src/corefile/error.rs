@@ -51,7 +51,7 @@ impl ParseError {
         Self { place: token.place.clone(), problem: Problem::Unreadable(message.into()) }
     }
 
-    /// What has to change: the text, unless a file is missing.
+    /// Returns what has to change: the text, unless a file is missing.
     pub fn blame(&self) -> Blame {
         match self.problem {
             Problem::Unreadable(_) => Blame::Host,

@@ -87,7 +87,7 @@ impl<'a> Lexer<'a> {
         Self { characters: text.chars(), file: Arc::clone(file), line: 1, odd: Vec::new() }
     }
 
-    /// What is odd about the text read so far, once for each kind.
+    /// Returns what is odd about the text read so far, once for each kind.
     pub(super) fn warnings(self) -> Vec<Warning> {
         let Self { file, odd, .. } = self;
         let warning = |(line, odd): (usize, Odd)| Warning {

@@ -33,7 +33,7 @@ pub struct Sources {
     pub read: Reader,
     /// The names in the directory at an absolute path, in any order.
     pub list: Lister,
-    /// Whether a regular file is at an absolute path, and no device or pipe. Errors are those of
+    /// True if a regular file is at an absolute path, and no device or pipe. Errors are those of
     /// `read`. Nothing is read, so that it cannot take long.
     pub is_file: Prober,
     /// The value of an environment variable, if it is set.

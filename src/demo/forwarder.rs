@@ -26,12 +26,12 @@ impl Forwarder {
         server.map(Self).map_err(|error| error.to_string())
     }
 
-    /// Where it listens.
+    /// Returns where it listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.0.addresses()[0]
     }
 
-    /// What each worker has counted up to now.
+    /// Returns what each worker has counted up to now.
     pub(super) fn stats(&self) -> Vec<Stats> {
         self.0.stats()
     }

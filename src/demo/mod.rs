@@ -125,7 +125,7 @@ fn start_upstreams() -> io::Result<Responder> {
     Responder::start(&[Service { address, behaviour: Behaviour::Answer }; UPSTREAMS], None)
 }
 
-/// What the forwarder is told; connections become too old while one watches.
+/// Returns what the forwarder is told; connections become too old while one watches.
 fn corefile(upstreams: &[SocketAddr]) -> String {
     let upstreams: Vec<String> = upstreams.iter().map(SocketAddr::to_string).collect();
     format!(

@@ -22,7 +22,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// What went wrong, in a sentence; `None` if every query got its right answer.
+    /// Returns what went wrong, in a sentence; `None` if every query got its right answer.
     pub(super) fn fault(&self) -> Option<String> {
         report::fault(&self.client)
     }
@@ -83,7 +83,7 @@ impl<W: Write> Screen<W> {
         Self { out, live, seconds_told: 0 }
     }
 
-    /// What is about to run.
+    /// Returns what is about to run.
     pub(super) fn opening(
         &mut self,
         address: SocketAddr,
@@ -97,7 +97,7 @@ impl<W: Write> Screen<W> {
         writeln!(self.out)
     }
 
-    /// How the client is doing.
+    /// Returns how the client is doing.
     pub(super) fn progress(&mut self, progress: &Progress) -> io::Result<()> {
         let text = report::progress(progress);
         if self.live {
@@ -109,7 +109,7 @@ impl<W: Write> Screen<W> {
         self.out.flush()
     }
 
-    /// How it went.
+    /// Returns how it went.
     pub(super) fn closing(&mut self, report: &Report) -> io::Result<()> {
         if self.live {
             writeln!(self.out)?;
@@ -118,7 +118,7 @@ impl<W: Write> Screen<W> {
         self.out.flush()
     }
 
-    /// What to try by hand.
+    /// Returns what to try by hand.
     pub(super) fn keeping(&mut self, address: SocketAddr) -> io::Result<()> {
         let (ip, port) = (address.ip(), address.port());
         writeln!(self.out, "\nStill serving, until Ctrl-C. Try:")?;

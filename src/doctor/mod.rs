@@ -71,7 +71,7 @@ pub fn run(options: &DoctorOptions) -> Verdict {
     worst
 }
 
-/// What the configuration takes, and what is to be said of it.
+/// Returns what the configuration takes, and what is to be said of it.
 fn configuration(serve: &Serve) -> (Option<Wanted>, Option<Finding>) {
     match check::examine(serve) {
         Ok(report) => {

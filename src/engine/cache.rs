@@ -67,7 +67,7 @@ pub enum Found {
     Reply {
         /// The answer.
         entry: EntryKey,
-        /// Whether it is to be fetched anew.
+        /// True if it is to be fetched anew.
         refresh: bool,
     },
     /// The upstream is to be asked. If no usable answer comes `within` this time, or before the
@@ -113,12 +113,12 @@ impl Cache {
         }
     }
 
-    /// Whether it was made by these settings, so that it can serve on under them.
+    /// Returns whether it was made by these settings, so that it can serve on under them.
     pub fn is_of(&self, settings: &config::Cache) -> bool {
         self.settings == *settings
     }
 
-    /// Whether such a question is looked up at all; `name` is the question's.
+    /// Returns whether such a question is looked up at all; `name` is the question's.
     pub fn serves(&self, name: &Folded, question: &Question, asked: &Asked) -> bool {
         let simple = || {
             let plain =
@@ -148,7 +148,7 @@ impl Cache {
         self.classes.each_ref().map(|class| class.eviction.len())
     }
 
-    /// Whether nothing is stored.
+    /// Returns whether nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.len() == [0; 2]
     }
@@ -158,12 +158,12 @@ impl Cache {
         self.blocks.used() * blocks::BLOCK_LEN
     }
 
-    /// Whether addresses alone are remembered.
+    /// Returns whether addresses alone are remembered.
     pub fn is_simple(&self) -> bool {
         self.settings.simple
     }
 
-    /// What it has counted, and what it holds now.
+    /// Returns what it has counted, and what it holds now.
     pub fn counters(&self) -> CacheStats {
         let entries = self.len().map(|len| len as u64);
         CacheStats { entries, bytes: self.bytes() as u64, ..self.stats }
@@ -338,7 +338,8 @@ impl Cache {
         self.store(now, before, entry, packed);
     }
 
-    /// How many failures in a row the one at `place` was the last of, if that is not long ago.
+    /// Returns how many failures in a row the one at `place` was the last of, if that is not long
+    /// ago.
     fn failures_before(&self, now: Moment, place: Option<u32>) -> u8 {
         let Some((class, slot)) = place.map(place_of) else { return 0 };
         let stored = &self.classes[class].entries[slot as usize];
@@ -357,7 +358,7 @@ impl Cache {
         })
     }
 
-    /// Whether an entry can still be given to a client.
+    /// Returns whether an entry can still be given to a client.
     fn is_usable(&self, entry: &Entry, now: Moment) -> bool {
         match entry.age(now) {
             Age::Fresh(_) => true,
@@ -371,7 +372,7 @@ impl Cache {
         stale.map_or(Duration::ZERO, |stale| stale.window)
     }
 
-    /// Whether what is stored at `place` is not given up for a response of this nature.
+    /// Returns whether what is stored at `place` is not given up for a response of this nature.
     fn outranks(&self, now: Moment, place: Option<u32>, nature: Nature) -> bool {
         let Some((class, slot)) = place.map(place_of) else { return false };
         let stored = &self.classes[class].entries[slot as usize];
@@ -384,7 +385,7 @@ impl Cache {
         better && self.is_usable(stored, now)
     }
 
-    /// What a response that is not remembered means for what is stored at `place`: a failed
+    /// Returns what a response that is not remembered means for what is stored at `place`: a failed
     /// refresh, unless it says that the answer is another one now, or says nothing.
     fn refuse(&mut self, now: Moment, place: Option<u32>, refusal: Refusal) -> Refusal {
         let Some((class, slot)) = place.map(place_of) else { return refusal };

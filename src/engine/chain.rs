@@ -161,7 +161,8 @@ impl Chain {
         self.sides[side as usize]
     }
 
-    /// What the stages on one `side` make of a query. `name` is its name, `data` what was loaded,
+    /// Returns what the stages on one `side` make of a query. `name` is its name, `data` what was
+    /// loaded,
     /// `random` draws any number, `out` is where a reply is written.
     pub fn on_query(
         &self,
@@ -184,7 +185,7 @@ impl Chain {
         }
     }
 
-    /// What happens to a query that nobody forwards.
+    /// Returns what happens to a query that nobody forwards.
     pub fn at_end(
         &self,
         client: &Client,
@@ -209,17 +210,17 @@ impl Chain {
         self.settings.query_flags
     }
 
-    /// How replies of our own are finished.
+    /// Returns how replies of our own are finished.
     pub fn finish_own(&self) -> Finish<'_> {
         self.settings.finish_own()
     }
 
-    /// How upstreams' answers are finished.
+    /// Returns how upstreams' answers are finished.
     pub fn finish(&self) -> Finish<'_> {
         Finish { minimal: self.settings.minimal, ..self.finish_cached() }
     }
 
-    /// How what the cache remembers is finished: it was stored as `minimal` would have it.
+    /// Returns how what the cache remembers is finished: it was stored as `minimal` would have it.
     pub fn finish_cached(&self) -> Finish<'_> {
         Finish { header: self.settings.answer_flags, ..self.finish_own() }
     }

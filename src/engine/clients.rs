@@ -44,7 +44,7 @@ impl StreamLimits {
     pub const DEFAULT: Self =
         Self { idle: IDLE_MAX, read: None, write: None, queries: u32::MAX, secure: false };
 
-    /// How long one may stay that waits for this.
+    /// Returns how long one may stay that waits for this.
     fn of(&self, awaits: Awaits) -> Duration {
         let own = match awaits {
             Awaits::Anything => None,
@@ -115,7 +115,7 @@ impl Clients {
         }
     }
 
-    /// How many streams there are.
+    /// Returns how many streams there are.
     pub fn count(&self) -> usize {
         self.by_activity.iter().map(|(_, queue)| queue.len()).sum()
     }
@@ -161,7 +161,7 @@ impl Clients {
         Ok((self.key(slot), evicted))
     }
 
-    /// Whether another query may be taken from the stream now.
+    /// Returns whether another query may be taken from the stream now.
     pub fn may_ask(&self, key: StreamKey) -> bool {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].outstanding < OUTSTANDING_MAX)
     }
@@ -193,7 +193,7 @@ impl Clients {
         }
     }
 
-    /// What has begun already goes on, and what has no time of its own begins nothing.
+    /// Returns what has begun already goes on, and what has no time of its own begins nothing.
     fn begins(
         &mut self,
         now: Moment,
@@ -220,7 +220,8 @@ impl Clients {
         queue.push_back(&mut self.slots, slot, |stream| &mut stream.link);
     }
 
-    /// Whether the stream has asked all that it may ever: what comes behind is not to be read.
+    /// Returns whether the stream has asked all that it may ever: what comes behind is not to be
+    /// read.
     pub fn is_spent(&self, key: StreamKey) -> bool {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].queries_left == 0)
     }
@@ -267,19 +268,19 @@ impl Clients {
         None
     }
 
-    /// When [`Clients::overdue`] next has one.
+    /// Returns when [`Clients::overdue`] next has one.
     pub fn next_deadline(&self) -> Option<Moment> {
         let queues = self.by_activity.iter();
         let fronts = queues.filter_map(|(idle, queue)| Some((idle, queue.front()?)));
         fronts.map(|(idle, slot)| self.slots[slot as usize].active_at.plus(*idle)).min()
     }
 
-    /// Whether the stream waits for nothing.
+    /// Returns whether the stream waits for nothing.
     pub fn is_quiet(&self, key: StreamKey) -> bool {
         self.slot(key).is_none_or(|slot| self.slots[slot as usize].outstanding == 0)
     }
 
-    /// Whether the stream is open.
+    /// Returns whether the stream is open.
     pub fn is_open(&self, key: StreamKey) -> bool {
         self.slot(key).is_some()
     }

@@ -34,7 +34,7 @@ impl Data {
         }
     }
 
-    /// What is in a slot of the configuration.
+    /// Returns what is in a slot of the configuration.
     pub fn hosts(&self, slot: usize) -> &Table {
         &self.hosts[slot]
     }

@@ -72,8 +72,8 @@ pub enum TlsFault {
 }
 
 impl TlsFault {
-    /// Whether it is who the other end is, and so will be the same the next time. That has cost a
-    /// whole handshake and its signatures.
+    /// Returns whether it is who the other end is, and so will be the same the next time. That has
+    /// cost a whole handshake and its signatures.
     pub fn is_of_identity(self) -> bool {
         self <= Self::Certificate
     }
@@ -140,7 +140,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// What the client is told of it.
+    /// Returns what the client is told of it.
     pub fn extended(self) -> Option<ExtendedError> {
         match self {
             Self::Attempt(Operation::Read, Fault::TimedOut)
@@ -218,7 +218,7 @@ impl Errors {
         }
     }
 
-    /// Whether errors of this server block are logged.
+    /// Returns whether errors of this server block are logged.
     pub fn wants(&self, block: usize) -> bool {
         self.wanted.get(block).is_some_and(|wanted| *wanted)
     }

@@ -62,12 +62,12 @@ impl Client {
         stream: None,
     };
 
-    /// What it asked, as far as that means anything on the way it came.
+    /// Returns what it asked, as far as that means anything on the way it came.
     pub fn asked(&self, asked: Asked) -> Asked {
         if self.stream.is_some() { asked } else { asked.in_a_datagram() }
     }
 
-    /// How its query came and its reply will go.
+    /// Returns how its query came and its reply will go.
     pub fn transport(&self) -> Transport {
         if self.stream.is_some() { Transport::Tcp } else { Transport::Udp }
     }
@@ -160,7 +160,7 @@ pub struct Opening<'a> {
     pub timeout_class: u32,
     /// What it may take in all.
     pub budget: Duration,
-    /// Whether what comes of it is for its server block's cache.
+    /// True if what comes of it is for its server block's cache.
     pub cacheable: bool,
 }
 
@@ -204,7 +204,7 @@ impl Exchanges {
         }
     }
 
-    /// How many are outstanding.
+    /// Returns how many are outstanding.
     pub fn outstanding(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -439,7 +439,7 @@ impl Exchanges {
         self.end_patience(slot);
     }
 
-    /// Whether what comes of it is for its server block's cache.
+    /// Returns whether what comes of it is for its server block's cache.
     pub fn is_cacheable(&self, slot: u32) -> bool {
         self.slots[slot as usize].cacheable
     }

@@ -135,7 +135,7 @@ struct Route {
     stanza: usize,
     /// How its client asks.
     transport: Transport,
-    /// Whether what comes of it is for the block's cache.
+    /// True if what comes of it is for the block's cache.
     cacheable: bool,
 }
 
@@ -246,7 +246,7 @@ impl Forwarder {
         self.clients.admit(now, address, self.streams[usize::from(listener)])
     }
 
-    /// When [`Forwarder::on_time`] next has something to do.
+    /// Returns when [`Forwarder::on_time`] next has something to do.
     pub fn next_deadline(&self) -> Option<Moment> {
         let dial = self.pools.next_dial_deadline();
         let stall = self.pools.next_stall();
@@ -272,12 +272,13 @@ impl Forwarder {
         self.pools.next_dial()
     }
 
-    /// How many connections of `pool` were closed for `max_age`; `None` if there is no such pool.
+    /// Returns how many connections of `pool` were closed for `max_age`; `None` if there is no such
+    /// pool.
     pub fn retired(&self, pool: PoolId) -> Option<u64> {
         (pool.index() < self.pools.count()).then(|| self.pools.stats(pool.index()).aged)
     }
 
-    /// Whether `connection` is a stream.
+    /// Returns whether `connection` is a stream.
     pub fn is_stream(&self, connection: ConnectionId) -> bool {
         self.pools.is_stream(connection)
     }
@@ -296,7 +297,7 @@ impl Forwarder {
         self.pools.end_batches();
     }
 
-    /// Whether nothing is left to be sent, opened, closed or told to clients.
+    /// Returns whether nothing is left to be sent, opened, closed or told to clients.
     pub(super) fn is_settled(&self) -> bool {
         self.sends.is_empty() && !self.has_failures() && self.pools.is_settled()
     }
@@ -308,7 +309,7 @@ impl Forwarder {
         current.then(|| self.exchanges.query(slot))
     }
 
-    /// Where `connection` leads, unless it was closed.
+    /// Returns where `connection` leads, unless it was closed.
     pub fn address(&self, connection: ConnectionId) -> Option<&Dial> {
         self.upstream_at(connection).map(|upstream| &self.addresses[upstream])
     }
@@ -318,7 +319,7 @@ impl Forwarder {
         self.pools.pool_of(connection).map(|pool| PoolId::from_index(pool).upstream())
     }
 
-    /// How many queries wait for a response.
+    /// Returns how many queries wait for a response.
     pub fn outstanding(&self) -> usize {
         self.exchanges.outstanding()
     }
@@ -350,12 +351,12 @@ impl Forwarder {
         stats
     }
 
-    /// What is counted of queries by place, and of answers by upstream.
+    /// Returns what is counted of queries by place, and of answers by upstream.
     pub fn tallies(&self) -> &Tallies {
         &self.tallies
     }
 
-    /// What is seen most, if that is to be shown.
+    /// Returns what is seen most, if that is to be shown.
     pub fn watch(&mut self) -> &mut Watch {
         &mut self.watch
     }
@@ -404,8 +405,8 @@ impl Route {
     }
 }
 
-/// What is said about streams on each of the shell's listeners: by the last of its blocks that says
-/// anything.
+/// Returns what is said about streams on each of the shell's listeners: by the last of its blocks
+/// that says anything.
 fn stream_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<StreamLimits> {
     let limits = |listener: &Option<usize>| {
         let mut limits = StreamLimits::DEFAULT;
@@ -450,7 +451,7 @@ fn hash_of(hasher: &RandomState, name: &Folded, query: &[u8], stanza: usize) -> 
     hasher.hash_one((name.as_bytes(), flags, fixed, options, stanza)) as u32
 }
 
-/// Where each upstream is, and where it is asked from.
+/// Returns where each upstream is, and where it is asked from.
 fn dials_of(config: &Config) -> Vec<Dial> {
     let dial = |(forward, upstream): (&Forward, &Upstream)| Dial {
         upstream: upstream.address,

@@ -146,7 +146,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// What is to be written next; empty when nothing waits.
+    /// Returns what is to be written next; empty when nothing waits.
     pub fn waiting(&self) -> &[u8] {
         &self.bytes[self.start..]
     }

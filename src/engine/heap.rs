@@ -9,7 +9,7 @@ use crate::moment::Moment;
 
 /// What a member must tell and remember.
 pub trait Aging {
-    /// When it is due. Must not change while it is in the heap.
+    /// Returns when it is due. Must not change while it is in the heap.
     fn due(&self) -> Moment;
     /// Its place in the heap; `None` while it is in none.
     fn place(&mut self) -> &mut Option<u32>;

@@ -48,7 +48,7 @@ impl Latency {
         self.sum_nanos = self.sum_nanos.wrapping_add(other.sum_nanos);
     }
 
-    /// What was counted since it was as `earlier`.
+    /// Returns what was counted since it was as `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         let mut rest = *self;
         for (own, earlier) in rest.counts.iter_mut().zip(&earlier.counts) {
@@ -58,7 +58,7 @@ impl Latency {
         rest
     }
 
-    /// How many.
+    /// Returns how many.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -68,7 +68,7 @@ impl Latency {
         self.sum_nanos as f64 / 1e9
     }
 
-    /// How many took as long as each of the reference's edges at most.
+    /// Returns how many took as long as each of the reference's edges at most.
     pub fn cumulative(&self) -> [u64; EDGES] {
         let mut sums = [0; EDGES];
         let mut sum = 0;
@@ -108,7 +108,7 @@ fn bucket(nanos: u64) -> usize {
     ((doublings - 1) * STEPS + step).min(BUCKETS - 1)
 }
 
-/// Where a bucket begins, in nanoseconds.
+/// Returns where a bucket begins, in nanoseconds.
 fn lower(place: usize) -> u64 {
     let units = match place.checked_sub(STEPS) {
         None => place as u64,
@@ -147,7 +147,7 @@ impl Coarse {
         self.sum_nanos = self.sum_nanos.wrapping_add(other.sum_nanos);
     }
 
-    /// How many.
+    /// Returns how many.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum::<u64>() + self.beyond
     }
@@ -157,7 +157,7 @@ impl Coarse {
         self.sum_nanos as f64 / 1e9
     }
 
-    /// How many took as long as each of the reference's edges at most.
+    /// Returns how many took as long as each of the reference's edges at most.
     pub fn cumulative(&self) -> [u64; EDGES] {
         running_sums(self.counts)
     }
@@ -191,7 +191,7 @@ impl Sizes {
         self.sum += other.sum;
     }
 
-    /// How many.
+    /// Returns how many.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum::<u64>() + self.beyond
     }
@@ -201,7 +201,7 @@ impl Sizes {
         self.sum
     }
 
-    /// How many had as many bytes as each of [`SIZES`] at most.
+    /// Returns how many had as many bytes as each of [`SIZES`] at most.
     pub fn cumulative(&self) -> [u64; SIZES.len()] {
         running_sums(self.counts)
     }

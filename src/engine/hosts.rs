@@ -56,7 +56,7 @@ pub struct Addresses<'a> {
 }
 
 impl Addresses<'_> {
-    /// Whether `address` is one of them.
+    /// Returns whether `address` is one of them.
     fn contain(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(ip) => self.v4.contains(&ip.octets()),

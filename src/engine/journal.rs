@@ -73,7 +73,7 @@ pub struct Asking {
     pub local: IpAddr,
     /// How.
     pub transport: Transport,
-    /// When it came.
+    /// Time when it came.
     pub since: Moment,
     /// The query's length.
     pub size: u16,
@@ -92,7 +92,7 @@ pub struct Record {
     pub event: Event,
     /// Of a query in this server block.
     pub block: u32,
-    /// When.
+    /// Time when
     pub at: Moment,
     /// Of this query.
     pub asking: Asking,
@@ -125,7 +125,7 @@ impl Page {
         Self { records, bytes, ..Self::default() }
     }
 
-    /// What lies at `span`, which is of one of the records.
+    /// Returns what lies at `span`, which is of one of the records.
     pub fn bytes(&self, span: Span) -> &[u8] {
         let start = span.start as usize;
         &self.bytes[start..start + usize::from(span.len)]
@@ -160,7 +160,7 @@ impl Page {
         (self.log_lost, self.tap_lost) = (0, 0);
     }
 
-    /// Whether anything is told by it.
+    /// Returns whether anything is told by it.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.log_lost == 0 && self.tap_lost == 0
     }
@@ -209,7 +209,7 @@ struct Wishes {
 /// The open page of one worker, and what is to be put on it.
 #[derive(Default)]
 pub struct Journal {
-    /// Whether a server block wants anything told.
+    /// True if a server block wants anything told.
     wanted: Vec<bool>,
     wishes: Vec<Wishes>,
     /// The addresses of the shell's listeners.
@@ -247,18 +247,19 @@ impl Journal {
         }
     }
 
-    /// Whether anything of this server block's queries is told.
+    /// Returns whether anything of this server block's queries is told.
     #[inline]
     pub fn wants(&self, block: usize) -> bool {
         self.wanted.get(block).is_some_and(|wanted| *wanted)
     }
 
-    /// Whether somebody is sent what is said in this server block; true: with the messages.
+    /// Returns whether somebody is sent what is said in this server block; true: with the messages.
     pub fn taps(&self, block: usize) -> Option<bool> {
         self.wishes.get(block)?.taps
     }
 
-    /// Which rule of this server block's `log` has `name`, and the kinds of replies it wants.
+    /// Returns which rule of this server block's `log` has `name`, and the kinds of replies it
+    /// wants.
     pub fn rule(&self, block: usize, name: &[u8]) -> Option<(u16, u8)> {
         let rules = &self.wishes.get(block)?.rules;
         let mut folded = None;
@@ -280,7 +281,7 @@ impl Journal {
         self.page.push(record, name, message)
     }
 
-    /// When the page is to be taken; in the past if it is half full.
+    /// Returns when the page is to be taken; in the past if it is half full.
     pub fn due(&self) -> Option<Moment> {
         let first = self.page.records.first()?;
         Some(if self.page.is_half_full() { Moment::ZERO } else { first.at.plus(PAGE_AGE_MAX) })
@@ -298,7 +299,7 @@ impl Journal {
     }
 }
 
-/// Whether anything is told under `config`: then there are pages.
+/// Returns whether anything is told under `config`: then there are pages.
 pub fn is_kept(config: &Config) -> bool {
     let wants = |block: &crate::config::ServerBlock| {
         !block.stages.log.is_empty() || !block.stages.dnstap.is_empty()

@@ -21,7 +21,7 @@ impl Link {
     /// On no list.
     pub const OFF: Self = Self { before: NONE, behind: NONE, on_list: false };
 
-    /// Whether the member is on the list that this link is for.
+    /// Returns whether the member is on the list that this link is for.
     pub fn is_on_list(&self) -> bool {
         self.on_list
     }
@@ -42,12 +42,12 @@ impl Default for List {
 }
 
 impl List {
-    /// How many members there are.
+    /// Returns how many members there are.
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

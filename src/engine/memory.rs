@@ -41,12 +41,12 @@ pub fn reserved<T>(table: &Vec<T>) -> usize {
 /// Where a table lies: its address and its bytes, for who knows about pages.
 pub type Place = (usize, usize);
 
-/// Where the elements of a slice lie.
+/// Returns where the elements of a slice lie.
 pub fn place_of<T>(table: &[T]) -> Place {
     (table.as_ptr().addr(), size_of_val(table))
 }
 
-/// Where the elements of a vector lie, and those that it has room for.
+/// Returns where the elements of a vector lie, and those that it has room for.
 pub fn place_of_vec<T>(table: &Vec<T>) -> Place {
     (table.as_ptr().addr(), reserved(table))
 }

@@ -59,13 +59,13 @@ pub struct PoolSettings {
     /// Connections are streams: shared query by query, dialled with a deadline, and replaced
     /// before they retire.
     pub streams: bool,
-    /// When connections are renewed that could still be used.
+    /// Time when connections are renewed that could still be used.
     pub trust: TrustSettings,
 }
 
 impl PoolSettings {
-    /// How long a connection lives that was dialled now: jittered, and for a stream less the time
-    /// that its successor may take, so that `max_age` bounds that too.
+    /// Returns how long a connection lives that was dialled now: jittered, and for a stream less
+    /// the time that its successor may take, so that `max_age` bounds that too.
     fn life(&self, max_age: Duration, random: u32) -> Duration {
         let grace = if self.streams { max_age / GRACE_DIVISOR } else { Duration::ZERO };
         jittered(max_age - grace, self.jitter, random)
@@ -101,7 +101,7 @@ struct Pool {
     /// The most that were busy at once since `peak_since`.
     peak: usize,
     peak_since: Moment,
-    /// When the keeper was asked to wake this pool; and whether it is to be asked again.
+    /// Time when the keeper was asked to wake this pool; and whether it is to be asked again.
     armed: Option<Moment>,
     rearm: bool,
     dials: Dials,
@@ -162,7 +162,7 @@ impl Pools {
         self.capacity
     }
 
-    /// How many pools there are.
+    /// Returns how many pools there are.
     pub fn count(&self) -> usize {
         self.pools.len()
     }
@@ -172,7 +172,7 @@ impl Pools {
         self.pools[pool].len()
     }
 
-    /// What became of the connections of `pool`.
+    /// Returns what became of the connections of `pool`.
     pub fn stats(&self, pool: usize) -> PoolStats {
         self.pools[pool].stats
     }
@@ -260,22 +260,22 @@ impl Pools {
         self.closed.pop()
     }
 
-    /// Whether [`Pools::next_closed`] and [`Pools::next_dial`] have nothing.
+    /// Returns whether [`Pools::next_closed`] and [`Pools::next_dial`] have nothing.
     pub fn is_settled(&self) -> bool {
         self.closed.is_empty() && self.to_dial.is_empty()
     }
 
-    /// Whether `connection` is open and the one that the id was given to.
+    /// Returns whether `connection` is open and the one that the id was given to.
     pub fn is_open(&self, connection: ConnectionId) -> bool {
         self.slot(connection).is_some()
     }
 
-    /// How many queries are on `connection`.
+    /// Returns how many queries are on `connection`.
     pub fn outstanding(&self, connection: ConnectionId) -> usize {
         self.slot(connection).map_or(0, |slot| self.connections[slot as usize].outstanding as usize)
     }
 
-    /// Whether `connection` is, or will be, a stream.
+    /// Returns whether `connection` is, or will be, a stream.
     pub fn is_stream(&self, connection: ConnectionId) -> bool {
         self.pool_of(connection).is_some_and(|pool| self.pools[pool].settings.streams)
     }

@@ -124,7 +124,7 @@ impl Way {
         self.steps.capacity() * size_of::<Step>() + self.text.capacity() + self.spare.capacity()
     }
 
-    /// What became of the name, as text, when a rule made no name of it.
+    /// Returns what became of the name, as text, when a rule made no name of it.
     pub fn text(&self) -> &str {
         &self.text
     }

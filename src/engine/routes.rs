@@ -43,7 +43,7 @@ pub struct Stanza {
     pub next: Rcodes,
     /// So does NOERROR without any answer record.
     pub next_on_nodata: bool,
-    /// When all upstreams are down, the client is told so at once.
+    /// Time when all upstreams are down, the client is told so at once.
     pub failfast: bool,
     /// Clients who wait for its answers.
     pub under_way: u32,
@@ -179,7 +179,7 @@ impl Routes {
         wanted.map_or(Onward::Nowhere, Onward::Stanza)
     }
 
-    /// Where a question belongs that came in on `listener`.
+    /// Returns where a question belongs that came in on `listener`.
     pub fn home(&self, listener: u16, name: &Folded, kind: u16, class: u16) -> Home {
         let Listening { zones, any_class, nobody } = &self.listeners[usize::from(listener)];
         let home = match kind {
@@ -196,7 +196,8 @@ impl Routes {
     }
 }
 
-/// Whether its listeners take questions of every class; the others take those about the Internet.
+/// Returns whether its listeners take questions of every class; the others take those about the
+/// Internet.
 fn serves_any_class(block: &ServerBlock) -> bool {
     !block.forwards.is_empty() || block.stages.chaos.is_some()
 }
@@ -251,12 +252,12 @@ impl Stanza {
         }
     }
 
-    /// Whether another client may wait for it.
+    /// Returns whether another client may wait for it.
     pub fn has_room(&self) -> bool {
         self.under_way < self.under_way_max
     }
 
-    /// How a query goes upstream first whose client used `client`.
+    /// Returns how a query goes upstream first whose client used `client`.
     pub fn transport(&self, client: Transport) -> Transport {
         match (self.force_tcp, self.prefer_udp) {
             (true, _) => Transport::Tcp,

@@ -83,7 +83,7 @@ impl Sketch {
         self.keys[rarest] = newcomer;
     }
 
-    /// What it remembers, in no order.
+    /// Returns what it remembers, in no order.
     pub fn keys(&self) -> &[Counted] {
         &self.keys
     }
@@ -119,7 +119,7 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// Whether this one is a sample, and for how many it stands.
+    /// Returns whether this one is a sample, and for how many it stands.
     #[inline]
     pub fn next(&mut self, now: Moment) -> Option<u64> {
         self.left -= 1;

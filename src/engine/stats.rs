@@ -432,7 +432,7 @@ impl StageCounts {
         step
     }
 
-    /// What was counted since it was as `earlier`.
+    /// Returns what was counted since it was as `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             passed: self.passed - earlier.passed,

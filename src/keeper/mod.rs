@@ -30,7 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use timers::{Due, Timers};
 
-/// When a worker's mailbox is full, or it panicked with a message unread: how soon to try again.
+/// Time when a worker's mailbox is full, or it panicked with a message unread: how soon to try
+/// again.
 const RETRY: Duration = Duration::from_millis(10);
 /// Messages that wait at most; a worker that finds no room asks again.
 const MAIL_MAX: usize = 4096;

@@ -125,7 +125,7 @@ impl Probe {
         Ok(Self { link, deadline: now.plus(timeout), strays: 0 })
     }
 
-    /// When it has failed, if nothing happens until then.
+    /// Returns when it has failed, if nothing happens until then.
     pub(super) fn deadline(&self) -> Moment {
         self.deadline
     }
@@ -204,7 +204,7 @@ fn read(
     Ok(false)
 }
 
-/// Whether the connection stands; an event may come before it does.
+/// Returns whether the connection stands; an event may come before it does.
 fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);

@@ -32,7 +32,7 @@ struct Health {
     query: ProbeQuery,
     schedule: Schedule,
     probe: Option<Probe>,
-    /// When the next probe is due; `None` while one is under way or none is needed.
+    /// Time when the next probe is due; `None` while one is under way or none is needed.
     next: Option<Moment>,
     /// Probes that have failed.
     failures: u64,
@@ -73,7 +73,7 @@ impl Probing {
         }
     }
 
-    /// How many upstreams there are.
+    /// Returns how many upstreams there are.
     pub(super) fn count(&self) -> usize {
         self.upstreams.len()
     }
@@ -142,7 +142,7 @@ impl Probing {
         }
     }
 
-    /// When `upstream` wants [`Probing::on_due`]; `None`: not until an exchange fails.
+    /// Returns when `upstream` wants [`Probing::on_due`]; `None`: not until an exchange fails.
     pub(super) fn wake_at(&self, upstream: usize) -> Option<Moment> {
         let health = &self.upstreams[upstream];
         health.probe.as_ref().map(Probe::deadline).or(health.next)
@@ -242,7 +242,7 @@ impl Health {
         }
     }
 
-    /// Whether what is known of this one is known of `other`.
+    /// Returns whether what is known of this one is known of `other`.
     fn is_probed_like(&self, other: &Self) -> bool {
         let same_tls = match (&self.client, &other.client) {
             (None, None) => true,

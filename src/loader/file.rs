@@ -79,9 +79,9 @@ pub(super) struct Digest(u64, u64);
 /// By which a file is known to be unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Signature {
-    /// When its content changed, since 1970.
+    /// Time when its content changed, since 1970.
     pub(super) modified: Duration,
-    /// When anything of it changed.
+    /// Time when anything of it changed.
     changed: Duration,
     len: u64,
     inode: (u64, u64),
@@ -119,7 +119,7 @@ impl Signature {
         Self { is_settled: latest + tick < now, ..self }
     }
 
-    /// Whether a file that now has the signature `other` is as it was.
+    /// Returns whether a file that now has the signature `other` is as it was.
     pub(super) fn stands_for(&self, other: &Self) -> bool {
         self.is_settled && Self { is_settled: false, ..*self } == *other
     }
@@ -171,7 +171,7 @@ pub fn hasher() -> io::Result<RandomState> {
     Ok(RandomState::with_seeds(word(0), word(1), word(2), word(3)))
 }
 
-/// What to tell of lines that were skipped.
+/// Returns what to tell of lines that were skipped.
 pub fn skipped_text(label: &str, skipped: &Skipped) -> String {
     let Skipped { count, line, reason } = skipped;
     format!("{label}: invalid lines or names skipped: {count}, the first in line {line}: {reason}")

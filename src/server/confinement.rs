@@ -43,7 +43,7 @@ impl Confinement {
         account.enter().map_err(failed)
     }
 
-    /// How threads are started; `log` is told of those that could not be confined.
+    /// Returns how threads are started; `log` is told of those that could not be confined.
     pub(super) fn sandbox(&self, log: Log) -> Sandbox {
         Sandbox { on: self.sandbox, log }
     }

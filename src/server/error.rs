@@ -138,7 +138,7 @@ impl StartError {
         Some(Self::Tentative(ip, detection))
     }
 
-    /// What has to change: the host, unless the text leaves no address to listen on.
+    /// Returns what has to change: the host, unless the text leaves no address to listen on.
     pub fn blame(&self) -> Blame {
         match self {
             Self::NoListener => Blame::Text,
@@ -147,7 +147,7 @@ impl StartError {
     }
 }
 
-/// Why `address` cannot be listened on, and what helps.
+/// Returns why `address` cannot be listened on, and what helps.
 fn fmt_bind(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error) -> fmt::Result {
     match error.kind() {
         io::ErrorKind::AddrInUse => write!(

@@ -198,7 +198,7 @@ impl Listeners {
         }
     }
 
-    /// When there are sockets to be closed.
+    /// Returns when there are sockets to be closed.
     pub(super) fn due(&self) -> Option<Moment> {
         self.slots.iter().flatten().filter_map(Group::over_at).min()
     }
@@ -219,8 +219,8 @@ impl Listeners {
         })
     }
 
-    /// Whether sockets of ours, of a wildcard that `address` is part of or the other way round,
-    /// have the port already.
+    /// Returns whether sockets of ours, of a wildcard that `address` is part of or the other way
+    /// round, have the port already.
     fn is_shared(&self, address: SocketAddr, plan: &Plan) -> bool {
         let bound = plan.bound.iter().map(|(_, group)| group);
         let mut groups = self.slots.iter().flatten().chain(bound);
@@ -343,23 +343,23 @@ impl Plan {
 }
 
 impl Group {
-    /// Whether it is one for TLS.
+    /// Returns whether it is one for TLS.
     fn is_secure(&self) -> bool {
         self.pairs.first().is_some_and(|(datagrams, _)| datagrams.is_none())
     }
 
-    /// When its last reply has left, if it is gone.
+    /// Returns when its last reply has left, if it is gone.
     fn over_at(&self) -> Option<Moment> {
         self.gone.map(|gone| gone.plus(GONE_MAX))
     }
 
-    /// Whether who listens on `address` is meant to get what is sent to this group.
+    /// Returns whether who listens on `address` is meant to get what is sent to this group.
     fn is_covered_by(&self, address: SocketAddr) -> bool {
         address == self.address || covers(address, self.address)
     }
 }
 
-/// Whether `wildcard` is one, and `address` one of those that it stands for.
+/// Returns whether `wildcard` is one, and `address` one of those that it stands for.
 fn covers(wildcard: SocketAddr, address: SocketAddr) -> bool {
     wildcard.ip().is_unspecified()
         && wildcard.is_ipv4() == address.is_ipv4()

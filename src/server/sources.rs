@@ -62,7 +62,7 @@ enum Origin {
 }
 
 impl Plan {
-    /// What workers get, by slot.
+    /// Returns what workers get, by slot.
     pub(super) fn supplies(&self) -> Vec<Supply> {
         let supply = |planned: &Planned| {
             let table = match &planned.origin {
@@ -81,7 +81,7 @@ impl Sources {
         Self { clock, log, sources: Vec::new(), loads: Arc::default(), numbered: 0 }
     }
 
-    /// How all of them fare.
+    /// Returns how all of them fare.
     pub(super) fn loads(&self) -> &Arc<Loads> {
         &self.loads
     }

@@ -84,7 +84,7 @@ pub(super) fn look(source: &Source, seen: Seen, steps: &Steps) -> Result<Look, S
     Ok(seen.certificates(&sources).map_or(Look::Unchanged, Look::Certificates))
 }
 
-/// What the text says now.
+/// Returns what the text says now.
 ///
 /// # Errors
 /// It cannot be read or parsed.
@@ -94,7 +94,7 @@ pub(super) fn read_tree(source: &Source, steps: &Steps) -> Result<Corefile, Stri
     tree(&name, &text, steps)
 }
 
-/// What `text` says.
+/// Returns what `text` says.
 fn tree(name: &str, text: &[u8], steps: &Steps) -> Result<Corefile, String> {
     let sources = host::sources(steps).map_err(|error| error.to_string())?;
     let tree = corefile::parse(text, name, &sources);

@@ -58,12 +58,12 @@ impl Manager {
         self.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={time}"));
     }
 
-    /// When [`Manager::is_due`] next says so.
+    /// Returns when [`Manager::is_due`] next says so.
     pub(super) fn due(&self) -> Option<Moment> {
         self.due
     }
 
-    /// Whether it is time to say that all is well; says so once for each time.
+    /// Returns whether it is time to say that all is well; says so once for each time.
     pub(super) fn is_due(&mut self, now: Moment) -> bool {
         let due = self.due.is_some_and(|due| due <= now);
         if due {

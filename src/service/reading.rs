@@ -116,12 +116,12 @@ impl Readings {
         }
     }
 
-    /// Whether nothing is read.
+    /// Returns whether nothing is read.
     pub(super) fn is_idle(&self) -> bool {
         self.load.is_none() && self.look.is_none()
     }
 
-    /// Whether the configuration is read.
+    /// Returns whether the configuration is read.
     pub(super) fn is_loading(&self) -> bool {
         self.load.is_some()
     }
@@ -134,12 +134,12 @@ impl Readings {
         self.again = true;
     }
 
-    /// Whether the configuration is to be read once more, now; says so once for each time.
+    /// Returns whether the configuration is to be read once more, now; says so once for each time.
     pub(super) fn takes_another(&mut self) -> bool {
         self.load.is_none() && std::mem::take(&mut self.again)
     }
 
-    /// When what is read will have taken too long.
+    /// Returns when what is read will have taken too long.
     pub(super) fn due(&self) -> Option<Moment> {
         let load = self.load.as_ref().and_then(Job::due);
         let look = self.look.as_ref().and_then(Job::due);
@@ -151,7 +151,7 @@ impl Readings {
         take(&mut self.load, &self.jobs)
     }
 
-    /// What the look has found, when it is over.
+    /// Returns what the look has found, when it is over.
     pub(super) fn take_look(&mut self) -> Option<Result<Result<Look, String>, Given>> {
         take(&mut self.look, &self.jobs)
     }

@@ -73,7 +73,7 @@ impl Watch {
         self.names_due = self.schedule.names.map(|_| now.plus(RETRY));
     }
 
-    /// What `config` asks for.
+    /// Returns what `config` asks for.
     pub(super) fn schedule(&mut self, config: &Config) -> Schedule {
         let names = config.forwards().filter_map(|forward| forward.names_ttl).min();
         let file = config.reload.map(|reload| period(reload, self.random.next_u32()));
@@ -94,17 +94,17 @@ impl Watch {
         self.schedule = schedule;
     }
 
-    /// When one of the two is due.
+    /// Returns when one of the two is due.
     pub(super) fn due(&self) -> Option<Moment> {
         [self.file_due, self.names_due].into_iter().flatten().min()
     }
 
-    /// Whether the records of a host name have run out.
+    /// Returns whether the records of a host name have run out.
     pub(super) fn names_are_due(&self, now: Moment) -> bool {
         self.names_due.is_some_and(|due| due <= now)
     }
 
-    /// Whether the file is to be read; says so once for each time.
+    /// Returns whether the file is to be read; says so once for each time.
     pub(super) fn file_is_due(&mut self, now: Moment) -> bool {
         let due = self.file_due.is_some_and(|due| due <= now);
         if due {
@@ -113,7 +113,7 @@ impl Watch {
         due
     }
 
-    /// What was tried last, for whoever looks at the files.
+    /// Returns what was tried last, for whoever looks at the files.
     pub(super) fn seen(&self) -> Seen {
         Seen { tried: self.tried.clone(), certificates: self.schedule.certificates.clone() }
     }
@@ -131,7 +131,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Whether `tree` says something else.
+    /// Returns whether `tree` says something else.
     pub(super) fn differs(&self, tree: &Corefile) -> bool {
         self.tried.as_deref() != Some(tree)
     }

@@ -73,7 +73,7 @@ impl Account {
         Ok(Some(Self { name, user, group, groups }))
     }
 
-    /// What it is called.
+    /// Returns what it is called.
     pub fn name(&self) -> &CStr {
         &self.name
     }

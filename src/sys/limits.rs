@@ -11,7 +11,7 @@ use super::cvt;
 /// The kernel's default range, for a host whose setting cannot be read.
 const EPHEMERAL_DEFAULT: (u16, u16) = (32_768, 60_999);
 
-/// How many ports the kernel may choose from for outgoing sockets
+/// Returns how many ports the kernel may choose from for outgoing sockets
 /// (`net.ipv4.ip_local_port_range`, which rules IPv6 too).
 pub fn ephemeral_ports() -> usize {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
@@ -19,7 +19,7 @@ pub fn ephemeral_ports() -> usize {
     usize::from(high - low) + 1
 }
 
-/// What the host calls itself; `localhost` if the kernel does not tell.
+/// Returns what the host calls itself; `localhost` if the kernel does not tell.
 pub fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
@@ -65,7 +65,7 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// How many descriptors this process may open now.
+/// Returns how many descriptors this process may open now.
 ///
 /// # Errors
 /// The kernel would not tell.

@@ -91,7 +91,7 @@ impl Signals {
         Ok(Self { all, stops, bell: Bell::new()? })
     }
 
-    /// What other threads wake [`Signals::wait`] with.
+    /// Returns what other threads wake [`Signals::wait`] with.
     pub fn bell(&self) -> Bell {
         self.bell.clone()
     }
@@ -112,7 +112,7 @@ impl Signals {
         Ok(self.wait_for(&self.stops, timeout)?.is_some())
     }
 
-    /// Whether one that says stop has come; it is taken, others stay for [`Signals::wait`].
+    /// Returns whether one that says stop has come; it is taken, others stay for [`Signals::wait`].
     ///
     /// # Errors
     /// As [`Signals::wait`].

@@ -147,12 +147,12 @@ impl Client {
         self.address
     }
 
-    /// Why the latest session could not be made secure, if that was `fault`.
+    /// Returns why the latest session could not be made secure, if that was `fault`.
     pub(super) fn evidence(&self, fault: TlsFault) -> Option<String> {
         self.evidence.of(fault)
     }
 
-    /// Whether both are spoken to in the same way, by what the configuration says.
+    /// Returns whether both are spoken to in the same way, by what the configuration says.
     pub fn is(&self, other: &Self) -> bool {
         (self.address, &self.tls) == (other.address, &other.tls)
     }

@@ -40,7 +40,7 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().take(SHOWN_MAX).map(|c| if is_plain(c) { c } else { '?' }).collect()
 }
 
-/// What is to be said of an upstream's `certificate` that was refused with `error`.
+/// Returns what is to be said of an upstream's `certificate` that was refused with `error`.
 pub(super) fn of_refused(
     certificate: &CertificateDer<'_>,
     error: &CertificateError,
@@ -97,7 +97,7 @@ pub(super) fn of_refused(
 
 const REFUSED: &str = "tls: failed to verify certificate";
 
-/// Why a certificate is of no use, where neither its names nor its dates are.
+/// Returns why a certificate is of no use, where neither its names nor its dates are.
 fn reason_of(error: &CertificateError) -> String {
     match error {
         CertificateError::BadEncoding => "it is malformed".to_owned(),
@@ -119,7 +119,8 @@ fn reason_of(error: &CertificateError) -> String {
     }
 }
 
-/// What is to be said of a handshake that ended with `error`, if that is more than the fault says.
+/// Returns what is to be said of a handshake that ended with `error`, if that is more than the
+/// fault says.
 pub(super) fn of_handshake(error: &Error) -> Option<String> {
     match error {
         Error::AlertReceived(alert) => {
@@ -163,7 +164,7 @@ fn alert_name(alert: AlertDescription) -> String {
     name
 }
 
-/// What `error` means.
+/// Returns what `error` means.
 pub(super) fn fault_of(error: &Error) -> TlsFault {
     match error {
         Error::InvalidCertificate(error) => of_certificate(error),

@@ -63,7 +63,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What is wrong with it at `now`, in words.
+    /// Returns what is wrong with it at `now`, in words.
     pub fn trouble(&self, now: Duration) -> Option<String> {
         let Self { file, subject, number, .. } = self;
         let effect = self.used.effect();

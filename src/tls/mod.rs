@@ -93,7 +93,8 @@ impl Setup {
         &self.certificates
     }
 
-    /// Why the latest session with the upstream at `address` could not be made secure, if that was
+    /// Returns why the latest session with the upstream at `address` could not be made secure, if
+    /// that was
     /// `fault` and there is more to say than it does.
     pub fn evidence(&self, address: SocketAddr, fault: TlsFault) -> Option<String> {
         let clients = self.upstreams.iter().flatten();
@@ -108,7 +109,7 @@ impl Setup {
         Some(Session::accept(Arc::clone(config)))
     }
 
-    /// How upstream `number` is spoken to, if over TLS.
+    /// Returns how upstream `number` is spoken to, if over TLS.
     pub fn client(&self, upstream: usize) -> Option<&Client> {
         self.upstreams.get(upstream)?.as_ref()
     }

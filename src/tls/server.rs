@@ -29,7 +29,7 @@ const TICKETS_EACH: usize = 2;
 pub struct Server(Arc<ServerConfig>);
 
 impl Server {
-    /// Which shows what `tls` says.
+    /// Returns which shows what `tls` says.
     ///
     /// # Errors
     /// As for a configuration.
@@ -83,7 +83,7 @@ impl Tickets {
     }
 }
 
-/// How a listener's clients are spoken to.
+/// Returns how a listener's clients are spoken to.
 pub(super) fn config(
     tls: &ServerTls,
     tickets: Arc<dyn ProducesTickets>,

@@ -83,17 +83,17 @@ impl Session {
         size_of::<Self>() + 3 * RECORD + (1 << 16)
     }
 
-    /// Whether the handshake is over: the other end is who it should be.
+    /// Returns whether the handshake is over: the other end is who it should be.
     pub fn is_open(&self) -> bool {
         !self.connection.is_handshaking()
     }
 
-    /// Whether an earlier session was resumed, which costs neither side a signature.
+    /// Returns whether an earlier session was resumed, which costs neither side a signature.
     pub fn is_resumed(&self) -> bool {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// Whether something is to be written, be it of the handshake.
+    /// Returns whether something is to be written, be it of the handshake.
     pub fn wants_write(&self) -> bool {
         self.connection.wants_write()
     }
@@ -162,7 +162,7 @@ impl Session {
         fault
     }
 
-    /// What there is to say of `fault`, by which it has failed.
+    /// Returns what there is to say of `fault`, by which it has failed.
     pub fn evidence(&self, fault: TlsFault) -> Option<String> {
         self.evidence.as_ref()?.of(fault)
     }

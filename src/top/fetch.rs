@@ -110,7 +110,7 @@ struct Deadline<'a> {
 }
 
 impl Deadline<'_> {
-    /// How long is left; never zero, which would mean for ever.
+    /// Returns how long is left; never zero, which would mean for ever.
     fn left(&self) -> Result<Duration, FetchError> {
         let left = self.at.since(self.clock.now());
         if left.is_zero() { Err(FetchError::TimedOut) } else { Ok(left) }

@@ -27,7 +27,7 @@ pub struct View {
     address: String,
     every: String,
     status: Option<Status>,
-    /// When the status came, or the first question was asked.
+    /// Time when the status came, or the first question was asked.
     last: Moment,
     error: Option<String>,
     scroll: usize,
@@ -133,7 +133,7 @@ impl View {
     }
 }
 
-/// What is between the head and the foot, and where its sections begin.
+/// Returns what is between the head and the foot, and where its sections begin.
 fn columns(status: &Status, width: usize) -> (Vec<Line<'static>>, Vec<usize>) {
     const GAP: usize = 3;
     if width < TWO_COLUMNS {

@@ -61,8 +61,8 @@ impl Card {
 }
 
 impl Topology {
-    /// Where `card` is, as seen from workers on these cores. `None` where there is nothing to tell:
-    /// on a host of one node, of workers that are not pinned, of a card that is nowhere.
+    /// Returns where `card` is, as seen from workers on these cores. `None` where there is nothing
+    /// to tell: on a host of one node, of workers that are not pinned, of a card that is nowhere.
     pub fn place<'a>(&self, card: &'a Card, workers: &[usize]) -> Option<Place<'a>> {
         if self.nodes.len() < 2 || workers.is_empty() {
             return None;
@@ -86,7 +86,7 @@ impl Topology {
         Some(Place { card, near, near_cores, workers, far_workers, far_interrupts })
     }
 
-    /// What is to be said of cards that are not near workers on these cores.
+    /// Returns what is to be said of cards that are not near workers on these cores.
     pub fn notes(&self, workers: &[usize]) -> Vec<String> {
         let places = self.cards.iter().filter_map(|card| self.place(card, workers));
         let note = |place: Place<'_>| {
@@ -102,12 +102,12 @@ impl Topology {
 }
 
 impl Place<'_> {
-    /// Whether all is on the same side.
+    /// Returns whether all is on the same side.
     pub fn is_near(&self) -> bool {
         self.far_workers.is_empty() && self.far_interrupts.is_empty()
     }
 
-    /// What brings far workers to the card.
+    /// Returns what brings far workers to the card.
     pub fn better_cores(&self) -> Option<String> {
         let near: Vec<String> = self.near.iter().map(|node| format!("node{node}")).collect();
         let (near, cores) = (near.join(","), cores(&self.near_cores));
@@ -140,7 +140,7 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// What has a card interrupt these cores and no others.
+/// Returns what has a card interrupt these cores and no others.
 pub fn steering(workers: &BTreeSet<usize>, card: &str) -> String {
     format!("tuning/steer-interrupts --dry-run --cores {} {card}", numbers(workers, ","))
 }

@@ -52,7 +52,7 @@ impl Flight {
         }
     }
 
-    /// How many more queries fit.
+    /// Returns how many more queries fit.
     pub(super) fn vacancies(&self) -> usize {
         self.free.len()
     }

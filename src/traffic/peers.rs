@@ -72,7 +72,7 @@ impl Peers {
         }
     }
 
-    /// Whether there may be something to read at once.
+    /// Returns whether there may be something to read at once.
     pub(super) fn is_busy(&self) -> bool {
         self.slots.iter().flatten().any(|peer| peer.ready)
     }

@@ -81,7 +81,7 @@ impl MessageStream {
         }
     }
 
-    /// What a read through TLS has led to.
+    /// Returns what a read through TLS has led to.
     fn received(&mut self, received: Result<Received, Failure>) -> io::Result<bool> {
         match received {
             Ok(Received::Bytes { count, more }) => {

@@ -37,7 +37,7 @@ impl Allowance {
         self.at = now;
     }
 
-    /// Whether a handshake may go on now.
+    /// Returns whether a handshake may go on now.
     pub(super) fn is_left(&self) -> bool {
         self.left > 0
     }
@@ -47,7 +47,7 @@ impl Allowance {
         self.left -= nanos(took).min(i64::MAX as u64 / 4) as i64;
     }
 
-    /// When there is time again.
+    /// Returns when there is time again.
     pub(super) fn next(&self) -> Moment {
         let owed = u64::try_from(1 - self.left).unwrap_or(0);
         self.at.plus(Duration::from_nanos(owed.saturating_mul(SHARE)))

@@ -40,7 +40,7 @@ struct Slot {
     queued: bool,
     /// It has asked as much as it may, and is read again after an answer.
     paused: bool,
-    /// When it was accepted, if its handshake is not over.
+    /// Time when it was accepted, if its handshake is not over.
     shaking_since: Option<Moment>,
 }
 
@@ -82,12 +82,12 @@ impl ClientStreams {
         size_of::<Option<Slot>>() + Stream::bytes_max(QUERY_LEN_MAX, secure)
     }
 
-    /// How many streams wait to be read.
+    /// Returns how many streams wait to be read.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()
     }
 
-    /// When there is time for handshakes again, if any waits for that.
+    /// Returns when there is time for handshakes again, if any waits for that.
     pub(super) fn handshakes_due(&self) -> Option<Moment> {
         (!self.deferred.is_empty()).then(|| self.allowance.next())
     }

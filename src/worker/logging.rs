@@ -50,7 +50,7 @@ impl Pages {
     }
 }
 
-/// What an error of the kernel's means to the engine.
+/// Returns what an error of the kernel's means to the engine.
 pub(super) fn fault_of(error: &io::Error) -> Fault {
     error.raw_os_error().map_or(Fault::Unknown, Fault::System)
 }

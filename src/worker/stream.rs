@@ -71,17 +71,17 @@ impl Stream {
         size_of::<Self>() + boxes + if secure { Session::bytes_max() } else { 0 }
     }
 
-    /// Whether messages may come and go: of TLS, whether the handshake is over.
+    /// Returns whether messages may come and go: of TLS, whether the handshake is over.
     pub(super) fn is_open(&self) -> bool {
         self.tls.as_ref().is_none_or(|session| session.is_open())
     }
 
-    /// Whether its session is a resumed one.
+    /// Returns whether its session is a resumed one.
     pub(super) fn is_resumed(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.is_resumed())
     }
 
-    /// Whether TLS has something of its own to write.
+    /// Returns whether TLS has something of its own to write.
     pub(super) fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.wants_write())
     }
@@ -113,7 +113,7 @@ impl Stream {
         }
     }
 
-    /// What a read through TLS has led to.
+    /// Returns what a read through TLS has led to.
     fn received(&mut self, received: Result<Received, Failure>) -> Progress {
         match received {
             Ok(Received::Bytes { count, more }) => {
@@ -134,7 +134,7 @@ impl Stream {
         }
     }
 
-    /// Why it is over: the other end has closed it, it failed, or it made no sense.
+    /// Returns why it is over: the other end has closed it, it failed, or it made no sense.
     pub(super) fn fault(&self) -> Fault {
         let closed = if self.half_closed { Fault::Closed } else { Fault::Unknown };
         self.fault.unwrap_or(closed)
@@ -147,7 +147,7 @@ impl Stream {
         (self.broken, self.read_closed) = (true, true);
     }
 
-    /// Whether its socket has failed.
+    /// Returns whether its socket has failed.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
@@ -170,7 +170,7 @@ impl Stream {
         self.outbox.push(len_max, WAITING_MAX, write)
     }
 
-    /// Whether anything waits to go out.
+    /// Returns whether anything waits to go out.
     pub(super) fn is_drained(&self) -> bool {
         self.outbox.waiting().is_empty() && !self.wants_write()
     }

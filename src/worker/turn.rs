@@ -67,7 +67,7 @@ pub(super) struct Turner<'a> {
     pub(super) wakes_left: usize,
     /// Until then the poll does not wait.
     busy_until: Moment,
-    /// When the present turn began to work.
+    /// Time when the present turn began to work.
     woken: Option<Moment>,
     /// The writer is still to be told what it did not get.
     pub(super) writer_busy: bool,
@@ -125,7 +125,7 @@ impl<'a> Turner<'a> {
         self.end_page();
     }
 
-    /// What the seat keeps: the counters, and whether a drain has begun.
+    /// Returns what the seat keeps: the counters, and whether a drain has begun.
     pub(super) fn leave(self) -> (Stats, Tallies, bool) {
         let mut past = self.counters();
         past.caches.iter_mut().for_each(CacheStats::empty);
@@ -170,7 +170,7 @@ impl<'a> Turner<'a> {
         self.drain_until.is_some_and(|until| until <= now || self.engine.outstanding() == 0)
     }
 
-    /// How long the poll may wait; `None`: until something happens.
+    /// Returns how long the poll may wait; `None`: until something happens.
     fn timeout(&self, now: Moment) -> Option<Duration> {
         let asking = !self.ready_listeners.is_empty()
             || self.replies.streams.ready() > 0

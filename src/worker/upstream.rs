@@ -57,7 +57,7 @@ struct Slot {
 /// The upstream sockets of a worker.
 pub(super) struct Sockets {
     slots: Vec<Option<Slot>>,
-    /// Whether the kernel takes sends apart, and may.
+    /// True if the kernel takes sends apart, and may.
     segments: bool,
     /// Upstreams on the way to which it does not.
     unsegmented: Vec<SocketAddr>,

@@ -21,7 +21,7 @@ struct Rule {
     setting: Consolidation,
     pattern: Regex,
     count: u64,
-    /// When the sum is due, while there is one.
+    /// Time when the sum is due, while there is one.
     until: Option<Moment>,
 }
 
@@ -71,7 +71,7 @@ impl Consolidations {
         rule.setting.show_first.then_some(rule.setting.level)
     }
 
-    /// When the next sum is due.
+    /// Returns when the next sum is due.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         self.rules.iter().filter_map(|rule| rule.until).min()
     }

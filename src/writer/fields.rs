@@ -125,7 +125,7 @@ impl Field {
     }
 }
 
-/// How the query came.
+/// Returns how the query came.
 pub(super) fn proto(record: &Record) -> &'static str {
     match record.asking.transport {
         Transport::Udp => "udp",
@@ -133,7 +133,7 @@ pub(super) fn proto(record: &Record) -> &'static str {
     }
 }
 
-/// Whether its client wants DNSSEC records.
+/// Returns whether its client wants DNSSEC records.
 pub(super) fn dnssec_ok(record: &Record) -> bool {
     record.asking.asked.edns.is_some_and(|edns| edns.dnssec_ok)
 }

@@ -18,7 +18,7 @@ const KEPT: Duration = Duration::from_secs(10);
 /// The names that are known by now.
 pub(super) struct Interfaces {
     known: Vec<(u32, String)>,
-    /// When all of them are to be forgotten.
+    /// Time when all of them are to be forgotten.
     until: Moment,
     lookup: fn(u32) -> Option<String>,
 }

@@ -133,7 +133,7 @@ pub struct Writer {
     /// The receivers of `dnstap`.
     sinks: Vec<Arc<Sink>>,
     interfaces: Interfaces,
-    /// When it is looked at how many messages were dropped.
+    /// Time when it is looked at how many messages were dropped.
     drops_due: Option<Moment>,
 }
 
@@ -239,7 +239,7 @@ impl Writer {
         }
     }
 
-    /// Where the ledger of `edition` is, begun if there is none.
+    /// Returns where the ledger of `edition` is, begun if there is none.
     fn ledger(&mut self, edition: u32) -> Option<usize> {
         let known = self.ledgers.iter().position(|ledger| ledger.edition == edition);
         if known.is_some() {

@@ -31,7 +31,7 @@ fn failed(edition: u32, name: &[u8]) -> ToWriter {
     ToWriter::Failed { edition, error: QueryError::new(0, name, 1, outcome, None) }
 }
 
-/// What a writer writes that gets these messages, all editions published before.
+/// Returns what a writer writes that gets these messages, all editions published before.
 fn written(editions: &[&str], messages: Vec<ToWriter>) -> Vec<String> {
     let known = Arc::<Editions>::default();
     for (number, directives) in editions.iter().enumerate() {

@@ -323,7 +323,7 @@ impl World {
         self.advance(self.now.plus(Duration::from_secs_f64(seconds)));
     }
 
-    /// What was sent since the last time.
+    /// Returns what was sent since the last time.
     pub(crate) fn take_sent(&mut self) -> Vec<Sent> {
         std::mem::take(&mut self.sent)
     }
@@ -335,7 +335,7 @@ impl World {
         sent[0].clone()
     }
 
-    /// What clients got since the last time.
+    /// Returns what clients got since the last time.
     pub(crate) fn take_got(&mut self) -> Vec<Got> {
         std::mem::take(&mut self.got)
     }

@@ -29,8 +29,8 @@ fn named(owner: &str, ttl: u32, rtype: u16, before: &[u8], name: &str) -> Data {
     (owner.into(), ttl, rtype, [before, &wire_name(&format!("{name}.up.test"))].concat())
 }
 
-/// What the zone says about `name`, whose first label is `label`: the records of the answer and
-/// of the additional section.
+/// Returns what the zone says about `name`, whose first label is `label`: the records of the answer
+/// and of the additional section.
 fn records(name: &str, label: &str, rtype: u16) -> (Vec<Data>, Vec<Data>) {
     let strings = b"\x00\x01\x00\x01\x01u\x01x\x00";
     let one = |record| (vec![record], Vec::new());

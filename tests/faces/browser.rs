@@ -30,8 +30,8 @@ fn chromium() -> Option<&'static str> {
     found
 }
 
-/// What is measured of the page in a frame `width` wide after some seconds of its life, and what
-/// the browser complained of. `next` makes the page anew each time it is asked for.
+/// Returns what is measured of the page in a frame `width` wide after some seconds of its life, and
+/// what the browser complained of. `next` makes the page anew each time it is asked for.
 fn measured(
     browser: &str,
     name: &str,

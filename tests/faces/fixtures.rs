@@ -181,8 +181,8 @@ fn ordinary_top() -> Top {
     }
 }
 
-/// What strangers and a broken clock can do to it: `text` wherever there is text, numbers that
-/// are none.
+/// Returns what strangers and a broken clock can do to it: `text` wherever there is text, numbers
+/// that are none.
 pub(super) fn hostile(text: &str) -> Status {
     let mut status = ordinary();
     let evil = || text.to_owned();

@@ -44,7 +44,7 @@ pub(super) fn elements(document: &str) -> Result<Vec<Element>, String> {
     }
 }
 
-/// What stands between tags: no character that means something but in an entity.
+/// Returns what stands between tags: no character that means something but in an entity.
 fn loose(text: &str) -> Result<(), String> {
     if text.contains(['<', '>']) {
         return Err(format!("a loose < or > in {text:.80}"));

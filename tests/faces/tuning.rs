@@ -116,7 +116,8 @@ fn no_panel_covers_another() {
     }
 }
 
-/// What looks like a metric in an expression and is none of ours, or has a label that it lacks.
+/// Returns what looks like a metric in an expression and is none of ours, or has a label that it
+/// lacks.
 fn unknown(expression: &str) -> Vec<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();

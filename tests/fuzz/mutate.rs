@@ -68,7 +68,7 @@ impl Mutator {
         }
     }
 
-    /// Where a few tokens of `input` begin and end.
+    /// Returns where a few tokens of `input` begin and end.
     fn run(&self, input: &[u8], random: &mut impl Rng) -> (usize, usize) {
         let is_separator = |byte: &u8| self.separators.contains(byte);
         let start = below(random, input.len() + 1);

@@ -32,12 +32,12 @@ pub(crate) fn query_for(id: u16, name: &str, kind: u16) -> Vec<u8> {
     query
 }
 
-/// What an upstream owes to `query`.
+/// Returns what an upstream owes to `query`.
 pub(crate) fn answer_to(query: &[u8]) -> Vec<u8> {
     response_to(query, Behaviour::Answer).unwrap()
 }
 
-/// What an upstream with this behaviour says to `query`.
+/// Returns what an upstream with this behaviour says to `query`.
 pub(crate) fn response_to(query: &[u8], behaviour: Behaviour) -> Option<Vec<u8>> {
     let mut response = vec![0; 512];
     let len = respond(query, behaviour, &mut response)?;
@@ -61,7 +61,7 @@ pub(crate) fn receive(socket: &UdpSocket) -> Vec<u8> {
     packet
 }
 
-/// What a new client gets for `query`.
+/// Returns what a new client gets for `query`.
 pub(crate) fn ask(target: SocketAddr, query: &[u8]) -> Vec<u8> {
     let socket = client(target);
     socket.send(query).unwrap();

@@ -24,7 +24,7 @@ fn ask(lab: &Lab, names: &Path) {
     assert_eq!(told.matches("status: NOERROR").count(), QUERIES, "{told}");
 }
 
-/// What each of two workers has taken in.
+/// Returns what each of two workers has taken in.
 fn taken() -> [u64; 2] {
     let (code, text) = http::get(METRICS.parse().unwrap(), "/metrics");
     assert_eq!(code, 200);

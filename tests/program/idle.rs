@@ -49,7 +49,7 @@ fn ask(address: SocketAddr, queries: u64) {
     assert_eq!(summary.counts.answered, queries);
 }
 
-/// How often the threads of `program` wake up in a time in which nothing happens.
+/// Returns how often the threads of `program` wake up in a time in which nothing happens.
 fn wake_ups_while_still(program: &Program) -> u64 {
     let before = wake_ups(program);
     let (_nobody, nothing) = crossbeam_channel::bounded::<()>(0);
@@ -57,7 +57,7 @@ fn wake_ups_while_still(program: &Program) -> u64 {
     wake_ups(program) - before
 }
 
-/// How often the threads of `program` have given up their processor of their own accord.
+/// Returns how often the threads of `program` have given up their processor of their own accord.
 fn wake_ups(program: &Program) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", program.id())).unwrap();
     let count = |task: std::io::Result<std::fs::DirEntry>| {

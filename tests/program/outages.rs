@@ -49,7 +49,7 @@ fn under_a_flood_a_dead_upstream_leaks_no_descriptor_and_no_memory() {
     }
 }
 
-/// Whether the last floods have added nothing.
+/// Returns whether the last floods have added nothing.
 fn is_steady(levels: &[(u64, u64)]) -> bool {
     let Some(first) = levels.len().checked_sub(STEADY + 1) else { return false };
     let (size_before, answered_before) = levels[first];
@@ -57,12 +57,12 @@ fn is_steady(levels: &[(u64, u64)]) -> bool {
     size <= size_before + GROWTH_MAX * (answered - answered_before)
 }
 
-/// How many descriptors `program` has open.
+/// Returns how many descriptors `program` has open.
 fn descriptors(program: &Program) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", program.id())).unwrap().count()
 }
 
-/// How many bytes of memory `program` has in use.
+/// Returns how many bytes of memory `program` has in use.
 fn resident(program: &Program) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
     let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

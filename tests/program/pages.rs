@@ -26,7 +26,7 @@ fn with_pages(directory: &Path, pages: &str, path: &str) -> (Program, SocketAddr
     (program, queries, address)
 }
 
-/// Whether ten questions are all answered.
+/// Returns whether ten questions are all answered.
 fn is_served(queries: SocketAddr) -> bool {
     let mut options = ClientOptions::new(vec![queries], 1);
     options.queries = Some(10);

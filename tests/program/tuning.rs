@@ -195,7 +195,7 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
-    /// Where the two interrupts go, and to whom RPS hands packets of the first queue.
+    /// Returns where the two interrupts go, and to whom RPS hands packets of the first queue.
     fn state(&self) -> [String; 3] {
         let paths = [
             "proc/irq/25/smp_affinity_list",

@@ -180,7 +180,8 @@ impl Said {
         writer.bytes
     }
 
-    /// What `reply` tells the client who sent `query`, which `ask` describes unless it was raw.
+    /// Returns what `reply` tells the client who sent `query`, which `ask` describes unless it was
+    /// raw.
     pub(crate) fn read(reply: &[u8], query: &[u8], ask: Option<&Ask>) -> Result<Self, Complaint> {
         let broken = |what: &str| format!("a client got a reply with {what}: {}", hex(reply));
         let message = Message::from_octets(reply).map_err(|_| broken("half a header"))?;

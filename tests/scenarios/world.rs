@@ -228,14 +228,14 @@ impl World {
         Err("the engine has deadlines without end".into())
     }
 
-    /// When something is due next.
+    /// Returns when something is due next.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let clients = self.engine.clients.next_deadline();
         let deadlines = [self.engine.next_deadline(), clients, self.keeper.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
-    /// What is left though nothing more can happen.
+    /// Returns what is left though nothing more can happen.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let counts = [
             (self.engine.outstanding(), "queries outstanding"),
@@ -315,7 +315,7 @@ impl World {
         }
     }
 
-    /// What becomes of streams that are not connected yet. True if something did.
+    /// Returns what becomes of streams that are not connected yet. True if something did.
     fn connect(&mut self) -> bool {
         let waits = |(_, socket): &(&ConnectionId, &Socket)| !socket.connected;
         let waiting = self.sockets.iter().filter(waits);

@@ -32,7 +32,7 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    /// How many there are.
+    /// Returns how many there are.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -92,7 +92,8 @@ impl Worker {
         }
     }
 
-    /// Whether a reply can be written to the stream, which is closed if it reads too slowly.
+    /// Returns whether a reply can be written to the stream, which is closed if it reads too
+    /// slowly.
     pub(super) fn has_room(&mut self, net: &mut Net, key: StreamKey) -> bool {
         let full = self.accepted.slots.get(&key).is_some_and(|slot| slot.stream.is_full());
         if full {

@@ -195,7 +195,7 @@ fn query(dice: &mut Dice, id: u16) -> Vec<u8> {
     ask.bytes()
 }
 
-/// What cannot be forwarded.
+/// Returns what cannot be forwarded.
 fn nonsense_query(dice: &mut Dice, id: u16) -> Vec<u8> {
     let mut packet = query(dice, id);
     match dice.below(4) {

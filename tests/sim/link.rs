@@ -103,12 +103,12 @@ impl Net {
         self.segment(link, Side::Dialler, Segment::Accepted, Duration::ZERO);
     }
 
-    /// Whether the dial has succeeded, as far as this end knows.
+    /// Returns whether the dial has succeeded, as far as this end knows.
     pub(crate) fn is_connected(&self, link: LinkId, side: Side) -> bool {
         self.links[link].ends[side as usize].connected
     }
 
-    /// Whether the other end has reset the link.
+    /// Returns whether the other end has reset the link.
     pub(crate) fn is_reset(&self, link: LinkId, side: Side) -> bool {
         self.links[link].ends[side as usize].reset
     }
@@ -296,12 +296,12 @@ impl Stream {
         })
     }
 
-    /// Whether so much waits that no message more is taken.
+    /// Returns whether so much waits that no message more is taken.
     pub(crate) fn is_full(&self) -> bool {
         self.outbox.waiting().len() > WAITING_MAX
     }
 
-    /// Whether nothing waits to go out.
+    /// Returns whether nothing waits to go out.
     pub(crate) fn is_drained(&self) -> bool {
         self.outbox.waiting().is_empty()
     }

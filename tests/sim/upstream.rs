@@ -48,7 +48,7 @@ pub(crate) struct Upstream {
 /// A stream that it has accepted.
 struct Accepted {
     stream: Stream,
-    /// When it has answered all that came, if it answers in order.
+    /// Time when it has answered all that came, if it answers in order.
     busy_until: Moment,
     answers: usize,
 }
@@ -174,7 +174,7 @@ impl Upstream {
         }
     }
 
-    /// What no honest upstream would send: marked, and not to be believed.
+    /// Returns what no honest upstream would send: marked, and not to be believed.
     fn garbage(&self, net: &mut Net, query: &[u8]) -> Vec<u8> {
         let mut packet = response(query, FORGED, 0, 0, &[]);
         match net.dice.below(4) {

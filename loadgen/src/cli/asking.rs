@@ -167,7 +167,7 @@ pub struct Zone(Vec<u8>);
 pub struct Edns(Option<u16>);
 
 impl Asking {
-    /// What to do to ask `servers` in this way.
+    /// Returns what to do to ask `servers` in this way.
     ///
     /// # Errors
     /// A file cannot be read, or there is no randomness for a seed.
@@ -249,7 +249,7 @@ impl Asking {
         })
     }
 
-    /// What it says, for reports.
+    /// Returns what it says, for reports.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = Vec::new();
         let mut tell = |name, value: String| settings.push((name, value));

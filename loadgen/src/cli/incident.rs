@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// When the first backend fails: the forwarder has all its flows by then.
+/// Time when the first backend fails: the forwarder has all its flows by then.
 const AT: Duration = Duration::from_secs(15);
 const AT_QUICK: Duration = Duration::from_secs(4);
 /// How long it does.

@@ -39,9 +39,9 @@ pub(super) struct Driver {
     ready: Vec<usize>,
     workload: Workload,
     instants: Instants,
-    /// When the next query is to leave.
+    /// Time when the next query is to leave.
     due: Option<Moment>,
-    /// When the schedule ends.
+    /// Time when the schedule ends.
     end: Option<Moment>,
     /// The link whose turn it is to send.
     turn: usize,
@@ -176,7 +176,7 @@ impl Driver {
         }
     }
 
-    /// When the next query of the workload is to leave; `None` if there is none.
+    /// Returns when the next query of the workload is to leave; `None` if there is none.
     fn next_instant(&mut self, now: Moment) -> Option<Moment> {
         if self.workload.is_exhausted() {
             return None;
@@ -191,7 +191,7 @@ impl Driver {
         }
     }
 
-    /// Whether queries leave as others are answered, and not at instants.
+    /// Returns whether queries leave as others are answered, and not at instants.
     fn is_closed_loop(&self) -> bool {
         matches!(self.instants, Instants::AtOnce)
     }

@@ -105,7 +105,7 @@ impl Link {
         })
     }
 
-    /// How many queries it can take now; a stream is opened for them if need be.
+    /// Returns how many queries it can take now; a stream is opened for them if need be.
     pub(super) fn vacancies(
         &mut self,
         now: Moment,

@@ -93,7 +93,7 @@ pub struct Options {
     pub transport: Transport,
     /// Streams go through TLS.
     pub tls: Option<Tls>,
-    /// When queries leave.
+    /// Time when queries leave.
     pub load: Load,
     /// What is asked.
     pub source: Source,
@@ -148,7 +148,7 @@ impl Options {
         if self.cores.is_empty() { self.threads.max(1) } else { self.cores.len() }
     }
 
-    /// How long queries will leave, if that is known beforehand.
+    /// Returns how long queries will leave, if that is known beforehand.
     pub fn length(&self) -> Option<Duration> {
         let by_count =
             |rate: f64| self.limit.map(|limit| Duration::from_secs_f64(limit as f64 / rate));
@@ -279,7 +279,7 @@ impl Run {
         self.clock.now().since(self.start)
     }
 
-    /// What has happened so far.
+    /// Returns what has happened so far.
     pub fn counts(&self) -> Counts {
         let live = self.shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut sum = Counts::default();

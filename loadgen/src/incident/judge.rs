@@ -33,7 +33,7 @@ pub struct Finding {
     pub claim: String,
     /// What was seen.
     pub seen: String,
-    /// Whether that is what was promised; `None`: it is shown and not judged, as the text says.
+    /// True if that is what was promised; `None`: it is shown and not judged, as the text says.
     pub holds: Option<bool>,
 }
 
@@ -106,8 +106,8 @@ pub fn judge(plan: &Plan, course: Course, seconds: &[Second]) -> Judged {
     judged
 }
 
-/// How far a share may be from the fair one, as a part of it, when one of the most backends there
-/// are is drawn for each flow.
+/// Returns how far a share may be from the fair one, as a part of it, when one of the most backends
+/// there are is drawn for each flow.
 fn tolerance(plan: &Plan) -> f64 {
     let others = plan.backends as f64;
     TOLERANCE.max(DEVIATIONS * (others / plan.flows as f64).sqrt())

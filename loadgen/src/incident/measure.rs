@@ -54,7 +54,7 @@ pub struct Second {
 }
 
 impl Second {
-    /// What all backends saw.
+    /// Returns what all backends saw.
     pub fn total(&self) -> f64 {
         self.queries.iter().sum()
     }
@@ -98,7 +98,8 @@ pub fn seconds(
     Ok(rows.collect())
 }
 
-/// What had been seen at `instant`, on the line between the two times it was told; `None` outside.
+/// Returns what had been seen at `instant`, on the line between the two times it was told; `None`
+/// outside.
 fn at(told: &[Told], instant: f64) -> Option<Vec<Seen>> {
     let next = told.iter().position(|told| told.at >= instant)?;
     let (before, after) = (told.get(next.checked_sub(1)?)?, &told[next]);

@@ -28,13 +28,13 @@ pub struct Plan {
     pub rate: f64,
     /// How the first backend fails.
     pub fault: Fault,
-    /// When it does.
+    /// Time when it does.
     pub at: Duration,
     /// How long it does.
     pub outage: Duration,
     /// How long nobody notices that: then it is taken out of the map.
     pub notice: Duration,
-    /// When another backend is added.
+    /// Time when another backend is added.
     pub added: Duration,
     /// How long it all takes.
     pub length: Duration,
@@ -47,22 +47,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// When the backend that failed is in the map again.
+    /// Returns when the backend that failed is in the map again.
     pub fn recovery(&self) -> Duration {
         self.at + self.outage
     }
 
-    /// When it should have its share again.
+    /// Returns when it should have its share again.
     pub fn recovered(&self) -> Duration {
         self.recovery() + self.max_age + MARGIN
     }
 
-    /// When the added one should have its share.
+    /// Returns when the added one should have its share.
     pub fn settled(&self) -> Duration {
         self.added + self.max_age + MARGIN
     }
 
-    /// What is wrong with it, in a sentence.
+    /// Returns what is wrong with it, in a sentence.
     pub fn fault(&self) -> Option<String> {
         let told = |text: &str| Some(text.to_owned());
         if !(2..=BACKENDS_MAX).contains(&self.backends) {
@@ -127,7 +127,7 @@ impl Course {
         }
     }
 
-    /// What the forwarder is told. `own`: it is onward, which knows options of its own.
+    /// Returns what the forwarder is told. `own`: it is onward, which knows options of its own.
     pub fn corefile(self, plan: &Plan, own: bool) -> String {
         let (host, port) = FORWARDER.split_once(':').expect("it has a port");
         let mut text = format!(

@@ -126,7 +126,7 @@ fn time_axis(stretches: &[Stretch], width: f64) -> Axis {
     })
 }
 
-/// What `tell` says about each stretch, and when it was.
+/// Returns what `tell` says about each stretch, and when it was.
 fn hints(
     stretches: &[Stretch],
     width: f64,

@@ -50,7 +50,7 @@ pub(super) struct Delayed {
 }
 
 impl Delayed {
-    /// When the first is due.
+    /// Returns when the first is due.
     pub(super) fn next(&self) -> Option<Moment> {
         self.heap.peek().map(|Reverse((due, ..))| *due)
     }

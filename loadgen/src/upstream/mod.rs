@@ -155,12 +155,12 @@ impl Upstream {
         Ok(())
     }
 
-    /// Where it listens, in the order asked for.
+    /// Returns where it listens, in the order asked for.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// What each address has seen so far, in their order.
+    /// Returns what each address has seen so far, in their order.
     pub fn so_far(&self) -> Vec<live::SoFar> {
         live::sum(&self.live)
     }

@@ -76,12 +76,12 @@ pub struct Conduct {
 }
 
 impl Conduct {
-    /// Whether every query is answered at once, with nothing left to chance.
+    /// Returns whether every query is answered at once, with nothing left to chance.
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What is done with the next query.
+    /// Returns what is done with the next query.
     pub fn decide(&self, random: &mut ChaCha8Rng) -> Act {
         let drawn = |&&(_, probability): &&(Act, f64)| unit(random) <= probability;
         self.faults.iter().find(drawn).map_or(Act::Answer, |(act, _)| *act)
@@ -98,7 +98,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// Whether it fits `name`, in wire form.
+    /// Returns whether it fits `name`, in wire form.
     pub fn fits(&self, name: &[u8]) -> bool {
         match self {
             Self::Exactly(own) => name.eq_ignore_ascii_case(own),
@@ -157,19 +157,19 @@ impl Script {
         Ok(())
     }
 
-    /// How queries for `name` are treated.
+    /// Returns how queries for `name` are treated.
     pub fn conduct(&self, name: &[u8]) -> &Conduct {
         let rule = self.rules.iter().find(|(pattern, _)| pattern.fits(name));
         rule.map_or(&self.default, |(_, conduct)| conduct)
     }
 
-    /// Whether all queries are treated alike and answered at once.
+    /// Returns whether all queries are treated alike and answered at once.
     pub fn is_plain(&self) -> bool {
         let untimed = self.stall.is_none() && self.zones.is_none();
         self.rules.is_empty() && self.default.is_plain() && untimed
     }
 
-    /// When what is ready `at` may leave, if the first query came `first`.
+    /// Returns when what is ready `at` may leave, if the first query came `first`.
     pub fn release(&self, at: Moment, first: Moment) -> Moment {
         let Some((after, length)) = self.stall else { return at };
         let begin = first.plus(after);

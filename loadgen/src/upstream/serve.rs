@@ -77,7 +77,7 @@ pub(super) struct Desk {
     script: Arc<Script>,
     is_plain: bool,
     random: ChaCha8Rng,
-    /// When the first query came.
+    /// Time when the first query came.
     first: Option<Moment>,
 }
 
@@ -135,7 +135,7 @@ impl Desk {
         if due > now { Fate::Later(length, due) } else { Fate::Send(length) }
     }
 
-    /// How many forgeries go ahead of the answer to `query`.
+    /// Returns how many forgeries go ahead of the answer to `query`.
     fn spoofs(&self, query: &[u8]) -> u16 {
         if self.is_plain {
             return 0;
@@ -271,7 +271,7 @@ impl Server {
         Ok(Self { poll, timer, services, peers, desk, delayed, clock, live })
     }
 
-    /// What wakes the thread; there is one.
+    /// Returns what wakes the thread; there is one.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -279,7 +279,7 @@ impl Server {
         Waker::new(self.poll.registry(), Token(2 * self.services.len()))
     }
 
-    /// What each service has seen so far, in their order.
+    /// Returns what each service has seen so far, in their order.
     pub(super) fn live(&self) -> Arc<[Live]> {
         Arc::clone(&self.live)
     }

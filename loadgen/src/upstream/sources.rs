@@ -31,7 +31,7 @@ pub struct PortUse {
 }
 
 impl PortUse {
-    /// How long the port was in use.
+    /// Returns how long the port was in use.
     pub fn life(&self) -> Duration {
         self.last.since(self.first)
     }
@@ -111,7 +111,7 @@ impl Sources {
         numbered.filter(|(port, _)| port.queries > 0).map(|(port, number)| (number, *port))
     }
 
-    /// What follows from it all.
+    /// Returns what follows from it all.
     pub fn entropy(&self) -> Entropy {
         let mut queries: Vec<u64> = self.ports().map(|(_, port)| port.queries).collect();
         let mut lives: Vec<Duration> = self.ports().map(|(_, port)| port.life()).collect();

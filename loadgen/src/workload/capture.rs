@@ -222,7 +222,7 @@ fn network(link: u16, frame: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Who sent the UDP datagram in a whole IP packet, to which port, and what it carries.
+/// Returns who sent the UDP datagram in a whole IP packet, to which port, and what it carries.
 fn datagram(packet: &[u8]) -> Option<(IpAddr, u16, &[u8])> {
     const UDP: u8 = 17;
     let (client, protocol, payload) = match packet.first()? >> 4 {

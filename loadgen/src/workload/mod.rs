@@ -67,12 +67,12 @@ impl Recorded {
         self.clients = self.clients.max(client + 1);
     }
 
-    /// When the last query was asked.
+    /// Returns when the last query was asked.
     fn last_instant(&self) -> Duration {
         self.entries.last().map_or(Duration::ZERO, |entry| entry.instant)
     }
 
-    /// How many queries there are.
+    /// Returns how many queries there are.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -88,7 +88,7 @@ impl Recorded {
         &self.bytes[start..start + usize::from(length)]
     }
 
-    /// Who asked the query with this number, and when, since the first one.
+    /// Returns who asked the query with this number, and when, since the first one.
     pub fn origin(&self, number: usize) -> (u32, Duration) {
         let Entry { client, instant, .. } = self.entries[number];
         (client, instant)
@@ -164,19 +164,19 @@ impl Workload {
         Self { source, maker, random, next: part, parts, limit, random_case }
     }
 
-    /// Whether all queries have been made.
+    /// Returns whether all queries have been made.
     pub fn is_exhausted(&self) -> bool {
         self.next >= self.limit
     }
 
-    /// Who asked the next query in the capture, if it is from one.
+    /// Returns who asked the next query in the capture, if it is from one.
     pub fn next_client(&self) -> Option<u32> {
         let Source::File(recorded) = &self.source else { return None };
         let index = (self.next % recorded.len() as u64) as usize;
         (recorded.clients > 1).then(|| recorded.origin(index).0)
     }
 
-    /// When the next query left in the capture, since its first one.
+    /// Returns when the next query left in the capture, since its first one.
     pub fn next_instant(&self) -> Duration {
         let Source::File(recorded) = &self.source else { return Duration::ZERO };
         recorded.origin((self.next % recorded.len() as u64) as usize).1

@@ -33,7 +33,7 @@ pub enum Names {
 }
 
 impl Names {
-    /// How large the population is, if it is bounded.
+    /// Returns how large the population is, if it is bounded.
     fn count(&self) -> Option<u64> {
         match self {
             Self::Unique => None,

@@ -63,7 +63,7 @@ impl Cell {
         Self::number(heading, format!("<span class=\"{class}\">{shown}</span>"))
     }
 
-    /// What the row is about.
+    /// Returns what the row is about.
     pub(super) fn heading(heading: &'static str, markup: String) -> Self {
         Self { heading, class: "row", markup }
     }

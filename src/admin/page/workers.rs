@@ -95,12 +95,12 @@ fn worker_row(worker: &Worker) -> String {
     ])
 }
 
-/// How a meter looks of something that should not be full.
+/// Returns how a meter looks of something that should not be full.
 fn fullness(part: f64) -> &'static str {
     if part >= 0.9 { "full" } else { "" }
 }
 
-/// What is remembered, block by block.
+/// Returns what is remembered, block by block.
 pub(super) fn caches(status: &Status) -> String {
     let shown = &status.caches[..status.caches.len().min(CACHES_SHOWN)];
     let body = if shown.is_empty() {

@@ -338,7 +338,7 @@ impl Options {
         }
     }
 
-    /// What is only known when all options are read.
+    /// Returns what is only known when all options are read.
     fn check(&self) -> Result<(), Complaint> {
         if let (Some(message), Some(place)) = (self.sizing.contradiction(), &self.spread_place) {
             return Err(Complaint::Value { place: place.clone(), message });

@@ -6,7 +6,7 @@
 use super::super::error::Complaint;
 use crate::corefile::{Cursor, Token};
 
-/// Which of two words an option's argument is: the second?
+/// Returns which of two words an option's argument is: the second?
 pub(super) fn read(
     property: &Token,
     cursor: &mut Cursor<'_>,

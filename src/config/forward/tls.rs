@@ -81,7 +81,7 @@ impl Written {
         Ok(())
     }
 
-    /// What was found, as upstreams.
+    /// Returns what was found, as upstreams.
     pub(super) fn apply(
         &self,
         found: Vec<Found>,

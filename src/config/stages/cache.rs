@@ -25,7 +25,7 @@ pub struct Cache {
     pub success: CacheClass,
     /// Denials of a name or a type, and failures.
     pub denial: CacheClass,
-    /// When answers in demand are fetched anew before they expire. `None`: never.
+    /// Time when answers in demand are fetched anew before they expire. `None`: never.
     pub prefetch: Option<Prefetch>,
     /// How expired answers are used. `None`: not at all.
     pub serve_stale: Option<ServeStale>,
@@ -96,7 +96,7 @@ pub struct Prefetch {
 pub struct ServeStale {
     /// For how long after they expired.
     pub window: Duration,
-    /// Whether the upstream is waited for.
+    /// True if the upstream is waited for.
     pub mode: StaleMode,
     /// The TTL of stale records, in seconds.
     pub ttl: u32,

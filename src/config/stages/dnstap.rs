@@ -93,7 +93,7 @@ pub(in super::super) fn read(
     Ok(())
 }
 
-/// What SOCKET means.
+/// Returns what SOCKET means.
 fn target(socket: &Token) -> Result<TapTarget, Complaint> {
     let text = &*socket.text;
     if text == "listen" {

@@ -145,13 +145,13 @@ macro_rules! directives {
         }
 
         impl Stages {
-            /// Whether one of them makes its block answer: without any the block refuses every
-            /// query.
+            /// Returns whether one of them makes its block answer: without any the block refuses
+            /// every query.
             pub fn can_answer(&self) -> bool {
                 false $($(|| self.$field.$answers())?)*
             }
 
-            /// Whether `directive` is one of these and has a say in queries.
+            /// Returns whether `directive` is one of these and has a say in queries.
             pub fn handles(&self, directive: &str) -> bool {
                 match directive {
                     $($($name => self.$field.$answers(),)?)*
@@ -172,7 +172,7 @@ macro_rules! directives {
             }
         }
 
-        /// Who reads `directive`, if it is one of these.
+        /// Returns who reads `directive`, if it is one of these.
         pub(super) fn reader(directive: &str) -> Option<Reader> {
             match directive {
                 $($name => Some($field::read),)*
@@ -189,7 +189,7 @@ order!(directives);
 
 /// What a directive was told.
 trait Told {
-    /// Whether it is there, and so makes its block answer.
+    /// Returns whether it is there, and so makes its block answer.
     fn answers(&self) -> bool;
 }
 

@@ -83,7 +83,7 @@ fn limit(cursor: &mut Cursor<'_>) -> Result<Duration, Complaint> {
     })
 }
 
-/// How many queries; -1 is no limit.
+/// Returns how many queries; -1 is no limit.
 fn count(cursor: &mut Cursor<'_>) -> Result<Option<u32>, Complaint> {
     let written: &Token = cursor.expect_arg()?;
     let number =

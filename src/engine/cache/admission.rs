@@ -35,7 +35,7 @@ pub enum Nature {
 }
 
 impl Nature {
-    /// Whether it counts as a denial.
+    /// Returns whether it counts as a denial.
     pub fn is_denial(self) -> bool {
         !matches!(self, Self::Positive | Self::Empty)
     }
@@ -79,7 +79,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether a client is better served with what has expired.
+    /// Returns whether a client is better served with what has expired.
     pub fn is_no_answer(self) -> bool {
         use Refusal::{Failure, NoSoa, Outranked, Rcode, Signature};
         matches!(self, Failure | NoSoa | Outranked | Rcode | Signature)
@@ -96,7 +96,7 @@ pub struct Received<'a> {
     pub packet: &'a [u8],
     /// How it is laid out.
     pub response: &'a Response,
-    /// Whether our query asked for recursion.
+    /// True if our query asked for recursion.
     pub recursion: bool,
     /// The time by the calendar in seconds, which signatures go by.
     pub unix: u32,
@@ -142,7 +142,7 @@ pub(super) fn negative_ttl(packet: &[u8], record: &Record) -> u32 {
     minimum.map_or(ttl, |minimum| ttl.min(minimum))
 }
 
-/// Whether a response is remembered, as what and for how long.
+/// Returns whether a response is remembered, as what and for how long.
 ///
 /// # Errors
 /// Why not.
@@ -183,7 +183,7 @@ pub fn judge(received: &Received<'_>, limits: &Limits<'_>) -> Result<Verdict, Re
     Ok(Verdict { nature, lifetime: Duration::from_secs(secs.into()) })
 }
 
-/// What a response is by its code, its answer and what its authority section holds.
+/// Returns what a response is by its code, its answer and what its authority section holds.
 fn nature_of(
     packet: &[u8],
     response: &Response,
@@ -214,7 +214,7 @@ struct Walked {
     ttl: u32,
     /// The same, with what an SOA says of denials.
     negative_ttl: u32,
-    /// Whether there is an SOA in the authority section.
+    /// True if there is an SOA in the authority section.
     soa: bool,
     /// Seconds until the first signature ends; `None`: not all hold now.
     signed_for: Option<u32>,

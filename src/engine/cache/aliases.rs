@@ -14,7 +14,8 @@ use crate::engine::message::{
 /// Aliases of one answer at most.
 const ALIASES_MAX: usize = 16;
 
-/// Whether the answer section of `response`, found in `packet`, reaches the type of `question`.
+/// Returns whether the answer section of `response`, found in `packet`, reaches the type of
+/// `question`.
 pub(super) fn reach(packet: &[u8], response: &Response, question: &Question) -> bool {
     in_order(packet, response, question).unwrap_or_else(|| in_any_order(packet, response, question))
 }
@@ -69,7 +70,7 @@ fn answers(packet: &[u8], response: &Response) -> impl Iterator<Item = Record> {
     })
 }
 
-/// Whether the name at `name` is the record's owner. It nearly always points there.
+/// Returns whether the name at `name` is the record's owner. It nearly always points there.
 fn owns(packet: &[u8], name: usize, record: &Record) -> bool {
     if u16_at(packet, record.start).map(usize::from) == Some(0xc000 | name) {
         return true;

@@ -36,7 +36,7 @@ impl Blocks {
         Self { bytes: Vec::new(), next: Vec::new(), free: NONE, used: 0, max }
     }
 
-    /// How many blocks so many bytes take; at least one.
+    /// Returns how many blocks so many bytes take; at least one.
     pub fn needed(len: usize) -> usize {
         len.div_ceil(BLOCK_LEN).max(1)
     }
@@ -100,7 +100,7 @@ impl Blocks {
         scratch
     }
 
-    /// Whether a chain begins with `expected`.
+    /// Returns whether a chain begins with `expected`.
     pub fn begins_with(&self, first: u32, expected: &[u8]) -> bool {
         let mut rest = expected;
         self.pieces(first, expected.len()).all(|piece| {

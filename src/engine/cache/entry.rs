@@ -222,7 +222,7 @@ impl Entry {
         }
     }
 
-    /// Whether it is the answer to `key`.
+    /// Returns whether it is the answer to `key`.
     pub(super) fn is(&self, key: &Key<'_>, blocks: &Blocks) -> bool {
         self.asked == key.asked
             && usize::from(self.packed.name_len) == key.name.len()
@@ -288,7 +288,7 @@ impl Entry {
         })
     }
 
-    /// What the client is told about an answer that is not what it seems.
+    /// Returns what the client is told about an answer that is not what it seems.
     fn own_error(&self, ttls: Ttls) -> Option<ExtendedError> {
         match (self.nature, ttls) {
             (Nature::Failure, _) => Some(ExtendedError::CachedError),

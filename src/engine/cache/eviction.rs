@@ -90,7 +90,7 @@ impl Eviction {
         self.slots_max.next_power_of_two()
     }
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -172,7 +172,7 @@ impl Eviction {
         None
     }
 
-    /// Whether `slot` is among the newcomers; `None` if it is vacant.
+    /// Returns whether `slot` is among the newcomers; `None` if it is vacant.
     #[cfg(test)]
     fn is_new(&self, slot: u32) -> Option<bool> {
         let mark = self.marks.get(slot as usize)?;

@@ -19,13 +19,13 @@ const SLICE: u32 = 2_048;
 
 /// How far the rounds are.
 pub(super) struct Sweeps {
-    /// When the next slice is due.
+    /// Time when the next slice is due.
     due: Moment,
     /// For when the worker has asked to be woken.
     asked: Moment,
     /// Where the next slice begins; zero: with a new round.
     place: u32,
-    /// When the first that the current round has passed by expires.
+    /// Time when the first that the current round has passed by expires.
     earliest: Moment,
     /// No round begins before.
     not_before: Moment,
@@ -98,8 +98,8 @@ impl Cache {
         }
     }
 
-    /// When an entry is of no use any more: expired, and not to be served stale. How many failures
-    /// there were in a row is of use for the next.
+    /// Returns when an entry is of no use any more: expired, and not to be served stale. How many
+    /// failures there were in a row is of use for the next.
     pub(super) fn useless_at(&self, entry: &Entry) -> Moment {
         let longer = match entry.nature {
             Nature::Failure => self.settings.servfail,

@@ -10,8 +10,8 @@ use crate::moment::Moment;
 use std::time::Duration;
 
 impl Exchanges {
-    /// Which upstream the last attempt of the exchange that is or was just in `slot` went to, and
-    /// how.
+    /// Returns which upstream the last attempt of the exchange that is or was just in `slot` went
+    /// to, and how.
     pub fn last_asked(&self, slot: u32) -> (usize, Transport) {
         let exchange = &self.slots[slot as usize];
         (exchange.upstream as usize, exchange.asked_over)
@@ -23,18 +23,18 @@ impl Exchanges {
         &self.queries[slot as usize][..length]
     }
 
-    /// Whether the current or last attempt of the exchange in `slot` had an OPT.
+    /// Returns whether the current or last attempt of the exchange in `slot` had an OPT.
     pub fn has_sent_edns(&self, slot: u32) -> bool {
         usize::from(self.slots[slot as usize].sent_len) > HEADER_LEN + self.name_len(slot) + 4
     }
 
-    /// Whether the query of the exchange in `slot` wants DNSSEC records.
+    /// Returns whether the query of the exchange in `slot` wants DNSSEC records.
     pub fn wants_dnssec(&self, slot: u32) -> bool {
         // The flags of EDNS lie in the second half of the OPT's TTL.
         self.queries[slot as usize][HEADER_LEN + self.name_len(slot) + 4 + 7] & 0x80 != 0
     }
 
-    /// When the current attempt of the exchange in `slot` began.
+    /// Returns when the current attempt of the exchange in `slot` began.
     pub fn attempt_began(&self, slot: u32) -> Moment {
         let exchange = &self.slots[slot as usize];
         let timeout = self.timeouts[exchange.timeout_class as usize].0;
@@ -46,7 +46,8 @@ impl Exchanges {
         self.timeouts[self.slots[slot as usize].timeout_class as usize].0
     }
 
-    /// Whether the query that has been on `connection` for longest has waited for longer than
+    /// Returns whether the query that has been on `connection` for longest has waited for longer
+    /// than
     /// `patience`, or for more than half of its time-out.
     pub fn waits(&self, connection: ConnectionId, now: Moment, patience: Duration) -> bool {
         self.first_on(connection).is_some_and(|slot| {
@@ -56,8 +57,8 @@ impl Exchanges {
         })
     }
 
-    /// How many queries were sent on `connection` before the one in `slot`, which is on it, and
-    /// are there yet; no more than `most` are counted.
+    /// Returns how many queries were sent on `connection` before the one in `slot`, which is on it,
+    /// and are there yet; no more than `most` are counted.
     pub fn ahead_of(&self, slot: u32, connection: ConnectionId, most: usize) -> usize {
         self.all_on(connection).take(most).take_while(|other| *other != slot).count()
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub struct Waiter {
     /// Who it is.
     pub client: Client,
-    /// When its query came.
+    /// Time when its query came.
     pub since: Moment,
     /// Where its query is counted.
     pub site: u32,
@@ -71,7 +71,7 @@ impl Spelling {
 }
 
 impl Exchanges {
-    /// Whether no client more can wait.
+    /// Returns whether no client more can wait.
     pub fn waiters_are_full(&self) -> bool {
         self.waiters_free.is_empty() && self.waiters.len() == WAITERS_MAX
     }
@@ -173,7 +173,7 @@ impl Exchanges {
         taken
     }
 
-    /// Who waited there, until the next one joins.
+    /// Returns who waited there, until the next one joins.
     pub fn dismissed(&self, waiter: Dismissed) -> &Waiter {
         &self.waiters[waiter.0 as usize].0
     }

@@ -38,7 +38,7 @@ pub struct Arrival<'a> {
 }
 
 impl<'a> Arrivals<'a> {
-    /// Whether those that are here are to be served before others are read.
+    /// Returns whether those that are here are to be served before others are read.
     pub fn is_full(&self) -> bool {
         self.len == AHEAD_MAX
     }
@@ -128,7 +128,7 @@ impl Forwarder {
         }
     }
 
-    /// What `client` asked, as far as that means anything on the way it came.
+    /// Returns what `client` asked, as far as that means anything on the way it came.
     pub(super) fn asked_by(&self, client: &Client, asked: Asked) -> Asked {
         let asked = client.asked(asked);
         let secure = self.streams[usize::from(client.listener)].secure;

@@ -22,7 +22,7 @@ use rand_chacha::rand_core::Rng;
 const EXCUSES_MAX: u32 = 16;
 
 impl Forwarder {
-    /// How many queries wait for a response on `connection`.
+    /// Returns how many queries wait for a response on `connection`.
     pub fn outstanding_on(&self, connection: ConnectionId) -> usize {
         self.pools.outstanding(connection)
     }

@@ -187,7 +187,7 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    /// Whether those who wait get something in place of a response.
+    /// Returns whether those who wait get something in place of a response.
     pub(super) fn is_instead(&self) -> bool {
         self.instead.is_some()
     }
@@ -200,7 +200,7 @@ impl Forwarder {
         self.caches.unix = unix;
     }
 
-    /// What `block`'s cache says to a query, whose name is `name`.
+    /// Returns what `block`'s cache says to a query, whose name is `name`.
     pub(super) fn look_up(
         &mut self,
         now: Moment,

@@ -25,7 +25,7 @@ struct Subject<'a> {
 }
 
 impl Forwarder {
-    /// When the journal's page is to be taken; in the past if that is now.
+    /// Returns when the journal's page is to be taken; in the past if that is now.
     pub fn page_due(&self) -> Option<Moment> {
         self.journal.due()
     }

@@ -7,7 +7,7 @@ use super::Forwarder;
 use crate::engine::memory::{EngineMemory, reserved};
 
 impl Forwarder {
-    /// What its tables have reserved.
+    /// Returns what its tables have reserved.
     pub fn memory(&self) -> EngineMemory {
         EngineMemory {
             exchanges: self.exchanges.reserved(),

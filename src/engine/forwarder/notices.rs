@@ -36,7 +36,7 @@ pub enum Notice {
     Wake {
         /// The pool or cache that is to be swept.
         sweep: Sweep,
-        /// When.
+        /// Time when
         at: Moment,
     },
     /// A query got an error of our own in a server block that has `errors`: the writer logs it.

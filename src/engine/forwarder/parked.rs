@@ -137,8 +137,8 @@ impl Forwarder {
         self.settle_own(now, key, query, course, out)
     }
 
-    /// What becomes of a parked query in the turn in which it was parked. `course` is what became
-    /// of the query itself behind the stage that parked it.
+    /// Returns what becomes of a parked query in the turn in which it was parked. `course` is what
+    /// became of the query itself behind the stage that parked it.
     fn settle_own(
         &mut self,
         now: Moment,
@@ -230,7 +230,7 @@ impl Forwarder {
         }
     }
 
-    /// What follows for a parked query from the answer in `out`, `len` bytes.
+    /// Returns what follows for a parked query from the answer in `out`, `len` bytes.
     fn next_step(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> Next {
         let Some(parked) = self.parked.get(key) else { return Next::Own(len) };
         let is_second = parked.is_second;

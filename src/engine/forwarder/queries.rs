@@ -260,7 +260,7 @@ impl Forwarder {
         step
     }
 
-    /// What a stage's last word comes to.
+    /// Returns what a stage's last word comes to.
     fn course_of(
         &mut self,
         now: Moment,

@@ -31,7 +31,7 @@ pub(super) struct Written<'a> {
 }
 
 impl Forwarder {
-    /// Whom the next reply of [`Forwarder::next_reply`] is for.
+    /// Returns whom the next reply of [`Forwarder::next_reply`] is for.
     pub fn next_client(&self, answered: &Answered) -> Option<&Client> {
         let slot = self.exchanges.slot(answered.exchange)?;
         self.exchanges.first_waiter(slot).map(|waiter| &waiter.client)
@@ -91,7 +91,7 @@ impl Forwarder {
         }
     }
 
-    /// Whether [`Forwarder::next_failure`] may have one.
+    /// Returns whether [`Forwarder::next_failure`] may have one.
     pub(in crate::engine) fn has_failures(&self) -> bool {
         !self.failures.is_empty() || self.parked.has_woken()
     }
@@ -162,7 +162,7 @@ impl Forwarder {
         (len, rcode as u16)
     }
 
-    /// How the block finishes its replies whose exchange is or was just in `slot`.
+    /// Returns how the block finishes its replies whose exchange is or was just in `slot`.
     fn finish(&self, slot: u32) -> Finish<'_> {
         let block = self.routes.block_of(self.exchanges.first_stanza(slot));
         block.map_or(Finish::PLAIN, |block| self.chains[block].finish())
@@ -215,8 +215,8 @@ impl Forwarder {
     }
 }
 
-/// Who a waiter of the exchange that is or was just in `slot` is to a writer of replies. How it
-/// spells the name is for [`Exchanges::spell`] to say, once that is written.
+/// Returns who a waiter of the exchange that is or was just in `slot` is to a writer of replies.
+/// How it spells the name is for [`Exchanges::spell`] to say, once that is written.
 pub(super) fn to_waiter<'a>(
     exchanges: &'a Exchanges,
     slot: u32,

@@ -124,8 +124,8 @@ impl Forwarder {
         None
     }
 
-    /// Whether a packet answers the exchange it claims to, how it is laid out, and whether it
-    /// answers an earlier attempt.
+    /// Returns whether a packet answers the exchange it claims to, how it is laid out, and whether
+    /// it answers an earlier attempt.
     fn believe(
         &self,
         connection: ConnectionId,
@@ -154,7 +154,7 @@ impl Forwarder {
         Ok((slot, response.ok_or(DropReason::ResponseMalformed)?, is_earlier))
     }
 
-    /// What the configuration makes of a believed response.
+    /// Returns what the configuration makes of a believed response.
     fn course(&mut self, slot: u32, response: &Response) -> Course {
         let is_refresh =
             self.exchanges.is_cacheable(slot) && self.exchanges.first_waiter(slot).is_none();

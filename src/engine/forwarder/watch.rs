@@ -70,7 +70,7 @@ impl Watch {
         }
     }
 
-    /// What there is to be drawn.
+    /// Returns what there is to be drawn.
     pub fn sketches(&mut self) -> Option<&mut Sketches> {
         self.0.as_deref_mut()
     }

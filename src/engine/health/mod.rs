@@ -85,12 +85,12 @@ impl Verdicts {
         Self { upstreams, failures, plain_until, told_until, loops, nonce }
     }
 
-    /// Whether queries should go elsewhere.
+    /// Returns whether queries should go elsewhere.
     pub fn is_down(&self, upstream: usize) -> bool {
         self.load(upstream) & DOWN != 0
     }
 
-    /// Whether the keeper is finding out.
+    /// Returns whether the keeper is finding out.
     pub fn is_probing(&self, upstream: usize) -> bool {
         self.load(upstream) & PROBING != 0
     }
@@ -127,12 +127,12 @@ impl Verdicts {
         self.failures[upstream].store(failures, Ordering::Relaxed);
     }
 
-    /// How many probes of `upstream` have failed.
+    /// Returns how many probes of `upstream` have failed.
     pub fn failures(&self, upstream: usize) -> u64 {
         self.failures[upstream].load(Ordering::Relaxed)
     }
 
-    /// Whether `upstream` is asked without EDNS, since it refused that a while ago.
+    /// Returns whether `upstream` is asked without EDNS, since it refused that a while ago.
     #[inline]
     pub fn is_asked_plainly(&self, upstream: usize, now: Moment) -> bool {
         self.plain_until[upstream].load(Ordering::Relaxed) > now.as_nanos()
@@ -169,7 +169,7 @@ impl Verdicts {
         !self.loops[block].swap(true, Ordering::Relaxed)
     }
 
-    /// Whether queries of `block` go in a circle.
+    /// Returns whether queries of `block` go in a circle.
     pub fn is_looping(&self, block: usize) -> bool {
         self.loops[block].load(Ordering::Relaxed)
     }

@@ -53,7 +53,8 @@ impl ProbeQuery {
         &self.bytes
     }
 
-    /// Whether `packet` is a whole response with our id and our question, or an error without one.
+    /// Returns whether `packet` is a whole response with our id and our question, or an error
+    /// without one.
     pub fn is_answered_by(&self, packet: &[u8]) -> bool {
         let name_len = self.question_end - HEADER_LEN - NS_IN.len();
         let answers = || {

@@ -43,9 +43,9 @@ pub enum Change {
 /// What follows from a failed probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// When [`Schedule::on_due`] is to be asked.
+    /// Time when [`Schedule::on_due`] is to be asked.
     pub next: Moment,
-    /// Whether the upstream went down with it.
+    /// True if the upstream went down with it.
     pub change: Option<Change>,
 }
 
@@ -123,12 +123,12 @@ impl Schedule {
         Failed { next: now.plus(self.delay(random)), change }
     }
 
-    /// Whether it is down.
+    /// Returns whether it is down.
     pub fn is_down(&self) -> bool {
         self.down_since.is_some()
     }
 
-    /// Whether it is being probed, from the failed exchange until a probe is answered.
+    /// Returns whether it is being probed, from the failed exchange until a probe is answered.
     pub fn is_probing(&self) -> bool {
         self.phase != Phase::Idle
     }

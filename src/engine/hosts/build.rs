@@ -208,8 +208,8 @@ impl Records {
         }
     }
 
-    /// Whether an answer could not hold one more name of `address`. Only of addresses that come
-    /// often: to count all would take a table of its own.
+    /// Returns whether an answer could not hold one more name of `address`. Only of addresses that
+    /// come often: to count all would take a table of its own.
     fn has_enough_names(&mut self, address: IpAddr) -> bool {
         if let Some((_, count)) = self.recent.iter_mut().find(|(known, _)| *known == Some(address))
         {
@@ -347,7 +347,7 @@ fn shown(word: &[u8]) -> String {
     format!("{}{more}", word[..end].escape_ascii())
 }
 
-/// What may be wrong with a word that should be an address.
+/// Returns what may be wrong with a word that should be an address.
 fn hint(word: &[u8]) -> &'static str {
     if word.starts_with(b"\xef\xbb\xbf") {
         " (there is a byte-order mark before it: remove it)"

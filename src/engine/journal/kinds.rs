@@ -17,7 +17,7 @@ pub const ERROR: u8 = 4;
 /// Each of them.
 pub const ALL: u8 = SUCCESS | DENIAL | ERROR;
 
-/// How many answer, authority and additional records there are.
+/// Returns how many answer, authority and additional records there are.
 fn counts(reply: &[u8]) -> [u16; 3] {
     [6, 8, 10].map(|place| u16_at(reply, place).unwrap_or(0))
 }
@@ -57,7 +57,7 @@ pub fn kind_of(reply: &[u8], question_len: usize, asked: &Asked, rcode: u16, uni
     }
 }
 
-/// Whether one of its signatures holds no more, or not yet (RFC 4034 §3.1.5).
+/// Returns whether one of its signatures holds no more, or not yet (RFC 4034 §3.1.5).
 fn has_expired(reply: &[u8], question_len: usize, unix: u32) -> bool {
     let is_before = |one: u32, other: u32| (other.wrapping_sub(one) as i32) > 0;
     records(reply, question_len).filter(|(_, record)| record.kind == kind::RRSIG).any(

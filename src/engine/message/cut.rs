@@ -91,8 +91,8 @@ impl Authority {
     }
 }
 
-/// Whether there is an address of a name at or below that at `zone` among the records from `start`
-/// to `end`.
+/// Returns whether there is an address of a name at or below that at `zone` among the records from
+/// `start` to `end`.
 fn has_glue(packet: &[u8], start: usize, end: usize, zone: usize) -> bool {
     let (mut name, mut zone_name) = ([0; NAME_LEN_MAX], [0; NAME_LEN_MAX]);
     let Some(zone_len) = expand_name(packet, zone, &mut zone_name) else { return false };
@@ -109,7 +109,7 @@ fn has_glue(packet: &[u8], start: usize, end: usize, zone: usize) -> bool {
     false
 }
 
-/// Whether `name` is `zone` or below it. Both are expanded.
+/// Returns whether `name` is `zone` or below it. Both are expanded.
 fn is_below(name: &[u8], zone: &[u8]) -> bool {
     let mut rest = name;
     while rest.len() > zone.len() {
@@ -133,8 +133,8 @@ mod tests {
         (2, name(owner), A, 60, vec![192, 0, 2, 9])
     }
 
-    /// What is kept when the last `lost` records do not fit: how many of each section, and whether
-    /// something is missing.
+    /// Returns what is kept when the last `lost` records do not fit: how many of each section, and
+    /// whether something is missing.
     fn kept(header: u16, records: &[Written], lost: usize) -> ([u16; 3], bool) {
         let made = Made::new("w.test", A, header, records);
         let shorter = Made::new("w.test", A, header, &records[..records.len() - lost]);

@@ -14,8 +14,8 @@ use super::{HEADER_LEN, NAME_LEN_MAX, Record, class, kind, u16_at};
 /// Labels and pointers of a name at most: a bound on what a chain of pointers costs.
 const STEPS_MAX: usize = NAME_LEN_MAX;
 
-/// Whether `record`, which [`Record::parse`] has found in `packet`, can be read to its end. The
-/// packet's question must be a whole name.
+/// Returns whether `record`, which [`Record::parse`] has found in `packet`, can be read to its end.
+/// The packet's question must be a whole name.
 #[inline]
 pub(super) fn is_sound(packet: &[u8], record: &Record) -> bool {
     // Most owners are a pointer to the question.
@@ -140,7 +140,7 @@ mod tests {
     /// Where the first record of [`believed`] begins.
     const FIRST: usize = HEADER_LEN + 7;
 
-    /// Whether a response with these records is believed: owner, type, class and data.
+    /// Returns whether a response with these records is believed: owner, type, class and data.
     fn believed(records: &[(&[u8], u16, u16, &[u8])]) -> bool {
         let mut packet = vec![0, 1, 0x81, 0x80, 0, 1, 0, records.len() as u8, 0, 0, 0, 0];
         packet.extend(b"\x01a\0\0\x01\0\x01");

@@ -205,7 +205,7 @@ impl Question {
         Some(Self { name_len, kind: u16_at(packet, end)?, class: u16_at(packet, end + 2)? })
     }
 
-    /// Where the first record begins.
+    /// Returns where the first record begins.
     pub fn end(&self) -> usize {
         HEADER_LEN + self.name_len + 4
     }
@@ -246,7 +246,7 @@ impl Record {
         (end <= packet.len()).then_some(Self { start, fixed, kind, class, data, end })
     }
 
-    /// Whether both belong to one RRset: owner, type and class are equal.
+    /// Returns whether both belong to one RRset: owner, type and class are equal.
     pub fn is_of_set(&self, other: &Self, packet: &[u8]) -> bool {
         (self.kind, self.class) == (other.kind, other.class)
             && names_equal(packet, self.start, other.start)
@@ -271,8 +271,8 @@ fn skip_name(packet: &[u8], start: usize) -> Option<usize> {
     None
 }
 
-/// Whether the names at `a` and `b`, which [`Record::parse`] accepted, are equal regardless of
-/// letter case. Follows pointers, each of which must point further back: so it ends.
+/// Returns whether the names at `a` and `b`, which [`Record::parse`] accepted, are equal regardless
+/// of letter case. Follows pointers, each of which must point further back: so it ends.
 pub fn names_equal(packet: &[u8], a: usize, b: usize) -> bool {
     let (mut a, mut b) = (Labels::new(packet, a), Labels::new(packet, b));
     for _ in 0..=NAME_LEN_MAX / 2 {

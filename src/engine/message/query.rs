@@ -209,7 +209,7 @@ impl<'a> Query<'a> {
         self.question.name(self.packet)
     }
 
-    /// Whether the answer may depend on where the client is (RFC 7871).
+    /// Returns whether the answer may depend on where the client is (RFC 7871).
     pub fn has_subnet(&self) -> bool {
         !self.subnet.is_empty()
     }

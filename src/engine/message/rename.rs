@@ -205,7 +205,7 @@ impl<'a> Writer<'a> {
         Some(writer)
     }
 
-    /// Where the next record begins, to come back to.
+    /// Returns where the next record begins, to come back to.
     pub(super) fn mark(&self) -> (usize, usize) {
         (self.end, self.count)
     }
@@ -239,7 +239,7 @@ impl<'a> Writer<'a> {
         self.bytes(&[0])
     }
 
-    /// Where `name` stands already.
+    /// Returns where `name` stands already.
     fn find(&self, name: &[u8]) -> Option<u16> {
         let written = &self.out[..self.end];
         let same = |target: &&u16| spells(written, usize::from(**target), name);
@@ -322,7 +322,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Whether the name at `place` is `name`, regardless of letter case.
+/// Returns whether the name at `place` is `name`, regardless of letter case.
 fn spells(written: &[u8], place: usize, name: &[u8]) -> bool {
     let (mut place, mut rest) = (place, name);
     loop {

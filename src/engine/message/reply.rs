@@ -160,8 +160,8 @@ pub fn write_cut(
     end + write_opt(out, end, to.asked, rcode_high, error, &to.finish)
 }
 
-/// What is left of a positive answer without its authority and additional sections. `None` for any
-/// other response: those sections say why there is nothing, or where to ask.
+/// Returns what is left of a positive answer without its authority and additional sections. `None`
+/// for any other response: those sections say why there is nothing, or where to ask.
 pub fn minimal(response: &Response) -> Option<Response> {
     let positive = response.rcode() == Rcode::NoError as u16
         && (response.counts[0] > 0 || response.counts[1] == 0);

@@ -9,14 +9,14 @@
 use super::data::is_sound;
 use super::{HEADER_LEN, Question, Record, flags, kind, option, u16_at};
 
-/// Whether the header is a response's, to a QUERY, with one question.
+/// Returns whether the header is a response's, to a QUERY, with one question.
 pub fn is_response(packet: &[u8]) -> bool {
     let word = |index: usize| u16_at(packet, 2 * index);
     let right = |flags: u16| flags & (flags::QR | flags::OPCODE) == flags::QR;
     packet.len() >= HEADER_LEN && word(1).is_some_and(right) && word(2) == Some(1)
 }
 
-/// Whether the header is a response's, to a QUERY, without a question or records but in the
+/// Returns whether the header is a response's, to a QUERY, without a question or records but in the
 /// additional section, and its code is that of an error that servers send so: FORMERR, SERVFAIL,
 /// NOTIMP or REFUSED.
 pub fn is_bare_error(packet: &[u8]) -> bool {
@@ -30,7 +30,7 @@ pub fn is_bare_error(packet: &[u8]) -> bool {
         && [2, 3, 4].iter().all(|count| word(*count) == Some(0))
 }
 
-/// Whether the response's question is that of `query`, the one we sent, whose name takes
+/// Returns whether the response's question is that of `query`, the one we sent, whose name takes
 /// `name_len` bytes: name regardless of letter case, type and class exactly (RFC 5452 §9.1).
 pub fn answers(packet: &[u8], query: &[u8], name_len: usize) -> bool {
     let name = HEADER_LEN..HEADER_LEN + name_len;
@@ -144,8 +144,8 @@ impl Response {
         Some(Self { flags, counts, start, answers_end, end, opt })
     }
 
-    /// What a response that the buffer could not hold is worth: its header and question, with TC
-    /// set, so that the client asks again over TCP.
+    /// Returns what a response that the buffer could not hold is worth: its header and question,
+    /// with TC set, so that the client asks again over TCP.
     pub fn of_truncated(packet: &[u8]) -> Option<Self> {
         let start = Question::parse(packet)?.end();
         let flags = u16_at(packet, 2)? | flags::TC;

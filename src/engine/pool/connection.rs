@@ -36,7 +36,7 @@ pub(super) struct Connection {
     /// So many older queries an answer on this stream has overtaken: its upstream works on that
     /// many besides another at the same time.
     pub(super) depth: u32,
-    /// When the stream was connected, and when it last brought an answer or was connected.
+    /// Time when the stream was connected, and when it last brought an answer or was connected.
     pub(super) connected_at: Moment,
     pub(super) progress: Moment,
     /// It has brought an answer since it was last idle.

@@ -12,7 +12,7 @@ use crate::engine::stats::Reason;
 use crate::moment::Moment;
 
 impl Pools {
-    /// Whether the idle connection in `slot` is to make room for a new one, and why.
+    /// Returns whether the idle connection in `slot` is to make room for a new one, and why.
     #[inline]
     pub(super) fn renewal(&mut self, slot: u32, now: Moment) -> Option<Renewal> {
         let member = &self.connections[slot as usize];
@@ -74,7 +74,7 @@ impl Pools {
     }
 }
 
-/// Why the one that makes room is closed.
+/// Returns why the one that makes room is closed.
 fn reason_of(renewal: Renewal) -> Reason {
     match renewal {
         Renewal::Distrusted | Renewal::Scout => Reason::Distrusted,

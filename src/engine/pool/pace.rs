@@ -90,7 +90,7 @@ impl Pace {
         self.limit.map_or(self.window, |limit| self.window.min(limit.at_once))
     }
 
-    /// How long a query waits behind others on a stream before it is asked elsewhere.
+    /// Returns how long a query waits behind others on a stream before it is asked elsewhere.
     pub(super) fn patience(&self) -> Duration {
         (2 * self.usual.unwrap_or_default()).clamp(PATIENCE_MIN, PATIENCE_MAX)
     }
@@ -159,7 +159,7 @@ impl Pace {
         }
     }
 
-    /// Whether the upstream is known to close its connections after a few answers.
+    /// Returns whether the upstream is known to close its connections after a few answers.
     pub(super) fn is_limited(&self) -> bool {
         self.limit.is_some_and(|limit| limit.at_once < self.window_max)
     }
@@ -176,8 +176,8 @@ impl Pace {
         (self.limit, self.last_end) = (None, None);
     }
 
-    /// Whether a connection with so many queries on it, of so many in all, takes no other because
-    /// its upstream would close it.
+    /// Returns whether a connection with so many queries on it, of so many in all, takes no other
+    /// because its upstream would close it.
     pub(super) fn is_at_limit(&self, at_once: u32, carried: u32) -> bool {
         let reached =
             |limit: Limit| at_once >= limit.at_once || limit.in_all.is_some_and(|n| carried >= n);

@@ -112,7 +112,7 @@ impl Pools {
         }
     }
 
-    /// When [`Pools::overdue_stall`] next has one.
+    /// Returns when [`Pools::overdue_stall`] next has one.
     pub fn next_stall(&self) -> Option<Moment> {
         self.stalls.next()
     }
@@ -333,7 +333,7 @@ impl Pools {
         self.id(slot)
     }
 
-    /// Whether the stream in `slot` may carry one more query before another is taken.
+    /// Returns whether the stream in `slot` may carry one more query before another is taken.
     #[inline]
     fn has_room(&self, slot: u32) -> bool {
         let member = &self.connections[slot as usize];
@@ -342,13 +342,14 @@ impl Pools {
             && !pace.is_at_limit(member.outstanding, member.carried)
     }
 
-    /// Whether the upstream is about to close the stream in `slot`.
+    /// Returns whether the upstream is about to close the stream in `slot`.
     fn is_spent(&self, slot: u32) -> bool {
         let member = &self.connections[slot as usize];
         self.pools[member.pool as usize].pace.is_at_limit(0, member.carried)
     }
 
-    /// Whether a query behind those that are on the stream in `slot` might wait for too long.
+    /// Returns whether a query behind those that are on the stream in `slot` might wait for too
+    /// long.
     fn is_blocked(
         &self,
         slot: u32,

@@ -62,12 +62,12 @@ impl Dials {
         }
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub(super) fn count(&self) -> usize {
         self.pending.len()
     }
 
-    /// Whether there may be another.
+    /// Returns whether there may be another.
     pub(super) fn are_paused(&self, now: Moment) -> bool {
         now < self.paused_until
     }
@@ -138,13 +138,13 @@ impl Pools {
         }
     }
 
-    /// How long ago the connection was dialled.
+    /// Returns how long ago the connection was dialled.
     pub fn age(&self, connection: ConnectionId, now: Moment) -> Duration {
         let slot = self.slot(connection);
         slot.map_or(Duration::ZERO, |slot| now.since(self.connections[slot as usize].dialled_at))
     }
 
-    /// Whether it is a stream that is not connected yet.
+    /// Returns whether it is a stream that is not connected yet.
     pub fn is_dialling(&self, connection: ConnectionId) -> bool {
         let slot = self.slot(connection);
         slot.is_some_and(|slot| self.connections[slot as usize].dial_until.is_some())
@@ -195,7 +195,7 @@ impl Pools {
         self.first_dials().find_map(late)
     }
 
-    /// When [`Pools::overdue_dial`] next has one.
+    /// Returns when [`Pools::overdue_dial`] next has one.
     pub fn next_dial_deadline(&self) -> Option<Moment> {
         self.first_dials().map(|(_, until)| until).min()
     }

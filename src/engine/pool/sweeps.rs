@@ -88,7 +88,7 @@ impl Pools {
         state.peak_since = now;
     }
 
-    /// When `pool` next has something to close.
+    /// Returns when `pool` next has something to close.
     fn next_due(&self, pool: usize) -> Option<Moment> {
         let state = &self.pools[pool];
         let member = |slot: u32| &self.connections[slot as usize];

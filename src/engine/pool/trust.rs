@@ -216,9 +216,9 @@ impl<Scout: Copy> Trust<Scout> {
         }
     }
 
-    /// Whether the connection dialled at `dialled_at`, which would be taken, is to be closed and
-    /// another dialled instead. `size`: how many the pool has; `answered`: whether that scout, if
-    /// it is still there, has been.
+    /// Returns whether the connection dialled at `dialled_at`, which would be taken, is to be
+    /// closed and another dialled instead. `size`: how many the pool has; `answered`: whether that
+    /// scout, if it is still there, has been.
     #[inline]
     pub(super) fn renews(
         &mut self,
@@ -269,8 +269,8 @@ impl<Scout: Copy> Trust<Scout> {
         self.scout = Some(scout);
     }
 
-    /// Whether the connection dialled at `dialled_at` is renewed for balance: each once, before any
-    /// is for the second time.
+    /// Returns whether the connection dialled at `dialled_at` is renewed for balance: each once,
+    /// before any is for the second time.
     fn balances(&mut self, now: Moment, dialled_at: Moment, size: usize) -> bool {
         if dialled_at < self.balance_before {
             self.young = 0;
@@ -387,7 +387,7 @@ mod tests {
         (0..SIZE / 3).for_each(|_| trust.failed(now, false, SIZE));
     }
 
-    /// How many of so many old ones are renewed now, scouts apart.
+    /// Returns how many of so many old ones are renewed now, scouts apart.
     fn renewed(trust: &mut Trust<u32>, now: Moment, count: usize) -> usize {
         let mut renews = || trust.renews(now, OLD, SIZE, |_| false);
         (0..count).filter(|_| renews() == Some(Renewal::Distrusted)).count()

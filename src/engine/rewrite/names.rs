@@ -59,7 +59,8 @@ pub(super) fn expand(pattern: &Regex, to: &str, text: &str, out: &mut String) ->
     true
 }
 
-/// Where in `name` the labels of `suffix` begin, regardless of letter case; both in wire format.
+/// Returns where in `name` the labels of `suffix` begin, regardless of letter case; both in wire
+/// format.
 /// `None` if it does not end with them.
 pub(super) fn suffix_start(name: &[u8], suffix: &[u8]) -> Option<usize> {
     let mut start = 0;

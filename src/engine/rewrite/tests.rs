@@ -34,13 +34,13 @@ fn way(rules: &Rules, name: &str) -> (bool, Way) {
     (matched, way)
 }
 
-/// What a question for `name` becomes, if a rule matches.
+/// Returns what a question for `name` becomes, if a rule matches.
 fn becomes(directives: &str, name: &str) -> Option<String> {
     let (matched, way) = way(&rules(directives), name);
     matched.then(|| text(&way.now.name))
 }
 
-/// What owner names and names in RDATA become on the way back of a question for `asked`.
+/// Returns what owner names and names in RDATA become on the way back of a question for `asked`.
 fn back(directives: &str, asked: &str, name: &str) -> [String; 2] {
     let rules = rules(directives);
     let (_, way) = way(&rules, asked);

@@ -55,7 +55,7 @@ impl Lists {
         Self(written.iter().map(|acl| List::new(acl, hasher)).collect())
     }
 
-    /// What is done to a question for `name` and `kind` from `address`.
+    /// Returns what is done to a question for `name` and `kind` from `address`.
     fn decide(&self, name: &Folded, kind: u16, address: IpAddr) -> AclAction {
         let address = address.to_canonical();
         let mut lists = self.0.iter();
@@ -107,7 +107,7 @@ impl Ranges {
         Self(ranges)
     }
 
-    /// Whether `address`, which is canonical, is one of them.
+    /// Returns whether `address`, which is canonical, is one of them.
     fn contains(&self, address: IpAddr) -> bool {
         // Addresses of IPv4 sort before those of IPv6.
         let behind = self.0.partition_point(|(first, _)| *first <= address);

@@ -123,7 +123,7 @@ impl Hosts {
     }
 }
 
-/// Whether `name` is at or below one of `zones`.
+/// Returns whether `name` is at or below one of `zones`.
 fn within(zones: Option<&Zones<()>>, name: &Folded) -> bool {
     zones.is_none_or(|zones| zones.longest(name).is_some())
 }

@@ -56,8 +56,8 @@ enum Place {
     Nothing(usize),
 }
 
-/// Where the folded `name` stands, if that is any business of this stage. `prefix`: names that
-/// begin with localhost mean this host.
+/// Returns where the folded `name` stands, if that is any business of this stage. `prefix`: names
+/// that begin with localhost mean this host.
 fn place(name: &[u8], question: &Question, prefix: bool) -> Option<Place> {
     if question.class != class::IN {
         return None;
@@ -77,7 +77,7 @@ fn place(name: &[u8], question: &Question, prefix: bool) -> Option<Place> {
     })
 }
 
-/// Whether a label of `name` begins at `place`.
+/// Returns whether a label of `name` begins at `place`.
 fn is_label(name: &[u8], place: usize) -> bool {
     let mut at = 0;
     while at < place {

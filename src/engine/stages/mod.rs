@@ -91,12 +91,13 @@ pub trait Stage: Sized {
     /// if nothing does. `hasher` is keyed.
     fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self>;
 
-    /// What becomes of a query before it is forwarded. `None`: it is no business of this stage.
+    /// Returns what becomes of a query before it is forwarded. `None`: it is no business of this
+    /// stage.
     fn on_query(&self, _: &mut Visit<'_, '_>) -> Option<Step> {
         None
     }
 
-    /// What becomes of a query that nobody forwards.
+    /// Returns what becomes of a query that nobody forwards.
     fn at_end(&self, _: &mut Visit<'_, '_>) -> Option<Step> {
         None
     }
@@ -158,7 +159,7 @@ impl Settings {
         }
     }
 
-    /// How replies of our own are finished.
+    /// Returns how replies of our own are finished.
     pub fn finish_own(&self) -> Finish<'_> {
         let nsid = self.nsid.as_deref();
         let (udp_size, keepalive) = (self.udp_size, self.keepalive);

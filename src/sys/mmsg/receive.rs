@@ -74,12 +74,13 @@ impl RecvBatch {
         wires + addresses + self._buffers.len()
     }
 
-    /// How many datagrams one call takes at most; fewer received means that the socket is drained.
+    /// Returns how many datagrams one call takes at most; fewer received means that the socket is
+    /// drained.
     pub fn capacity(&self) -> usize {
         self.headers.len()
     }
 
-    /// How many the last call has received.
+    /// Returns how many the last call has received.
     pub fn received(&self) -> usize {
         self.received
     }

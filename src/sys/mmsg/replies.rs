@@ -46,7 +46,7 @@ impl Order {
         usize::from(self.0 as u16)
     }
 
-    /// What those to one peer on one socket have in common.
+    /// Returns what those to one peer on one socket have in common.
     fn way(self) -> u64 {
         self.0 >> (Self::SLOT_BITS + Self::LENGTH_BITS)
     }
@@ -222,13 +222,13 @@ impl ReplyBatch {
         count
     }
 
-    /// How many of the replies from `first` to `end` leave as one with the first.
+    /// Returns how many of the replies from `first` to `end` leave as one with the first.
     fn joined_at(&self, first: usize, end: usize) -> usize {
         let others = (first..end).take_while(|other| self.go_one_way(first, *other));
         segments::run(others.map(|index| self.ordered[index].iov_len))
     }
 
-    /// Whether two replies go to one peer, from one address.
+    /// Returns whether two replies go to one peer, from one address.
     fn go_one_way(&self, one: usize, other: usize) -> bool {
         let (one, other) = (&self.filled[one], &self.filled[other]);
         let (a, b) = (one.order.slot(), other.order.slot());

@@ -13,8 +13,8 @@ const TOTAL_LEN_MAX: usize = 65_000;
 /// route carries whole (an IPv6 MTU of 1,280, RFC 8200 section 5) leave alone.
 const SEGMENT_LEN_MAX: usize = 1_232;
 
-/// How many datagrams of these lengths leave as one: those as long as the first, and a shorter one
-/// behind them. At least 1, if there is any.
+/// Returns how many datagrams of these lengths leave as one: those as long as the first, and a
+/// shorter one behind them. At least 1, if there is any.
 #[inline]
 pub(super) fn run(mut lengths: impl Iterator<Item = usize>) -> usize {
     let Some(first) = lengths.next() else { return 0 };
@@ -42,7 +42,8 @@ pub(super) fn encode(length: usize, used: usize, control: &mut Control) -> usize
     control.append(used, libc::SOL_UDP, libc::UDP_SEGMENT, length as u16)
 }
 
-/// Whether it may be the segmentation that the kernel minds, and not the peer or the connection.
+/// Returns whether it may be the segmentation that the kernel minds, and not the peer or the
+/// connection.
 pub(super) fn is_refusal(error: &io::Error) -> bool {
     let refusals = [libc::EINVAL, libc::EIO, libc::EMSGSIZE, libc::EOPNOTSUPP];
     error.raw_os_error().is_some_and(|code| refusals.contains(&code))

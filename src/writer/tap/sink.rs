@@ -87,7 +87,7 @@ impl Sink {
         Ok(Self { target, chunks: sender, bytes_max, shared, ended })
     }
 
-    /// Where it leads.
+    /// Returns where it leads.
     pub(super) fn target(&self) -> &TapTarget {
         &self.target
     }

@@ -100,7 +100,7 @@ fn counted(
     Ok(names)
 }
 
-/// What was probably meant by a zone.
+/// Returns what was probably meant by a zone.
 fn hint(text: &str, ttl_written: bool) -> Option<String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let unit = &text[digits..];
@@ -128,7 +128,7 @@ fn hint(text: &str, ttl_written: bool) -> Option<String> {
 /// A stanza as far as it is read.
 struct Options<'a> {
     cache: Cache,
-    /// Whether the stanza began with a TTL.
+    /// True if the stanza began with a TTL.
     ttl_written: bool,
     bytes: [Option<usize>; 2],
     /// Where the TTLs of each class stand, and whether the lower one does.
@@ -315,7 +315,7 @@ impl<'a> Options<'a> {
         Ok(())
     }
 
-    /// What is only known when all options are read.
+    /// Returns what is only known when all options are read.
     fn finish(mut self, context: &mut Context<'_>) -> Result<Cache, Complaint> {
         if let (Some(policy), None) = (self.policy, &self.stale) {
             return Err(Complaint::value(policy, "serve_stale_policy needs serve_stale"));

@@ -16,7 +16,7 @@ pub struct NameRule {
     pub from: NameMatch,
     /// What the match becomes; `{1}` stands for the first group of a regular expression.
     pub to: String,
-    /// Whether names in the reply are mapped back by the rule's own inverse.
+    /// True if names in the reply are mapped back by the rule's own inverse.
     pub auto: bool,
     /// Explicit rules for names in the reply, tried before the inverse.
     pub answers: Vec<AnswerRule>,

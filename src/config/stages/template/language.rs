@@ -164,7 +164,7 @@ impl<'s> Reader<'s> {
         &self.source[self.place..]
     }
 
-    /// Whether there was any.
+    /// Returns whether there was any.
     fn skip_space(&mut self) -> bool {
         let bare = self.rest().trim_start();
         let len = self.rest().len() - bare.len();

@@ -239,7 +239,7 @@ fn text(section: &Token, word: &Token) -> Result<Text, Complaint> {
     })
 }
 
-/// What a text makes of each query.
+/// Returns what a text makes of each query.
 fn record(
     section: &Token,
     word: &Token,

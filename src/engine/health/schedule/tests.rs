@@ -124,7 +124,7 @@ fn extremes_neither_wrap_nor_panic() {
 
 /// An upstream that is out of order now and then.
 struct Upstream {
-    /// When it stops or begins to answer, in milliseconds; it answers at first and at last.
+    /// Time when it stops or begins to answer, in milliseconds; it answers at first and at last.
     turns: Vec<u64>,
     /// How long a probe takes to fail.
     patience: Duration,

@@ -50,7 +50,7 @@ pub(super) enum Rendered {
     Failed,
 }
 
-/// Whether a value is a group of a pattern.
+/// Returns whether a value is a group of a pattern.
 pub(super) fn is_group(value: &Value) -> bool {
     matches!(value, Value::Match(_) | Value::Group(_))
 }
