@@ -39,6 +39,8 @@ pub(super) struct Connection {
     /// Time when the stream was connected, and when it last brought an answer or was connected.
     pub(super) connected_at: Moment,
     pub(super) progress: Moment,
+    /// When it was last found not to be blocked, which holds for as long as that is now.
+    pub(super) free_at: Moment,
     /// It has brought an answer since it was last idle.
     pub(super) served: bool,
     /// It stands behind the busy ones that have room.
@@ -74,6 +76,7 @@ impl Connection {
             depth: 0,
             connected_at: Moment::ZERO,
             progress: Moment::ZERO,
+            free_at: Moment::ZERO,
             served: false,
             set_back: false,
             tried: false,

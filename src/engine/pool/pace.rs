@@ -8,7 +8,7 @@
 //! stream and is halved when a query was stuck. Connections and repeated queries beyond the
 //! necessary are paid for with answers, so that an upstream that hangs cannot run up a bill.
 
-use crate::moment::Moment;
+use crate::moment::{Moment, nanos};
 use std::time::Duration;
 
 /// The window that a pool begins with.
@@ -19,8 +19,9 @@ const WIDENING: u32 = 64;
 /// the other, however slow the upstream.
 const PATIENCE_MIN: Duration = Duration::from_millis(50);
 const PATIENCE_MAX: Duration = Duration::from_millis(500);
+const PATIENCE_MIN_NANOS: u64 = nanos(PATIENCE_MIN);
 /// The estimate of the usual time moves by this part of itself with each answer.
-const USUAL_STEP: u32 = 16;
+const USUAL_STEP: u64 = 16;
 /// So many answers pay for one extra: a stream dialled early or a query asked again.
 const EXTRA_PRICE: u32 = 2;
 /// Extras that are saved up at most, and that a pool begins with.
@@ -48,8 +49,9 @@ pub(super) struct Pace {
     cautious: bool,
     in_time: u32,
     next_cut: Moment,
-    /// The median of what the upstream takes for a query; `None` before anything is known.
-    usual: Option<Duration>,
+    /// The median of what the upstream takes for a query, in nanoseconds, which cost less than a
+    /// [`Duration`] with each answer; `None` before anything is known.
+    usual: Option<u64>,
     /// Answers that can pay for extras.
     saved: u32,
     /// After how many answers a connection ended last with queries on it.
@@ -91,26 +93,30 @@ impl Pace {
     }
 
     /// Returns how long a query waits behind others on a stream before it is asked elsewhere.
+    #[inline]
     pub(super) fn patience(&self) -> Duration {
-        (2 * self.usual.unwrap_or_default()).clamp(PATIENCE_MIN, PATIENCE_MAX)
+        match 2 * self.usual.unwrap_or_default() {
+            0..=PATIENCE_MIN_NANOS => PATIENCE_MIN,
+            twice => Duration::from_nanos(twice).min(PATIENCE_MAX),
+        }
     }
 
     /// A dial took so long: at least a round trip, which is all that is known at first.
     pub(super) fn connected(&mut self, took: Duration) {
-        self.usual.get_or_insert(took.min(PATIENCE_MAX));
+        self.usual.get_or_insert(nanos(took.min(PATIENCE_MAX)));
     }
 
-    /// A query was answered after `took`, the time behind others on its stream excluded; `load`:
-    /// queries on the stream, itself included. The upstream is known to work on `depth` queries of
+    /// A query was answered after `took` nanoseconds, the time behind others on its stream excluded;
+    /// `load`: queries on the stream, itself included. The upstream is known to work on `depth` queries of
     /// the stream besides the oldest.
     #[inline]
-    pub(super) fn answered(&mut self, took: Duration, load: u32, depth: u32) {
+    pub(super) fn answered(&mut self, took: u64, load: u32, depth: u32) {
         let usual = self.usual.get_or_insert(took);
-        let step = *usual / USUAL_STEP + Duration::from_micros(1);
+        let step = *usual / USUAL_STEP + 1_000;
         *usual = if took > *usual { *usual + step } else { usual.saturating_sub(step) };
         self.saved = (self.saved + 1).min(EXTRAS_MAX * EXTRA_PRICE);
-        let in_time = took <= PATIENCE_MIN.max(*usual);
         if load >= self.window && self.window < self.window_max {
+            let in_time = took <= PATIENCE_MIN_NANOS.max(*usual);
             self.widen(depth >= self.window - 1, in_time);
         }
     }
@@ -187,11 +193,15 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::{EXTRA_PRICE, EXTRAS_MAX, LIMIT_KEPT, PATIENCE_MAX, PATIENCE_MIN, Pace, WIDENING};
+    use super::{
+        EXTRA_PRICE, EXTRAS_MAX, LIMIT_KEPT, PATIENCE_MAX, PATIENCE_MIN, PATIENCE_MIN_NANOS, Pace,
+        WIDENING,
+    };
     use crate::moment::Moment;
     use std::time::Duration;
 
-    const QUICK: Duration = Duration::from_micros(300);
+    const QUICK: u64 = 300_000;
+    const SECOND: u64 = 1_000_000_000;
 
     fn at(ms: u64) -> Moment {
         Moment::from_nanos(ms * 1_000_000)
@@ -218,7 +228,7 @@ mod tests {
     fn slow_answers_do_not_widen_it() {
         let mut pace = Pace::new(32);
         (0..10).for_each(|_| pace.answered(QUICK, 1, 0));
-        pace.answered(PATIENCE_MIN * 2, 4, 0);
+        pace.answered(2 * PATIENCE_MIN_NANOS, 4, 0);
         assert_eq!(pace.window(), 4);
     }
 
@@ -254,9 +264,9 @@ mod tests {
         pace.stuck(at(0), 0);
         assert_eq!(pace.window(), 2);
         for window in 2..10 {
-            pace.answered(PATIENCE_MAX, window, window - 2);
+            pace.answered(SECOND / 2, window, window - 2);
             assert_eq!(pace.window(), window);
-            pace.answered(PATIENCE_MAX, window, window - 1);
+            pace.answered(SECOND / 2, window, window - 1);
         }
         assert_eq!(pace.window(), 10);
     }
@@ -272,10 +282,10 @@ mod tests {
         // One slow name in four does not make slowness usual.
         for number in 0..1_000 {
             let slow = number % 4 == 0;
-            pace.answered(if slow { Duration::from_secs(1) } else { QUICK }, 1, 0);
+            pace.answered(if slow { SECOND } else { QUICK }, 1, 0);
         }
         assert_eq!(pace.patience(), PATIENCE_MIN);
-        (0..1_000).for_each(|_| pace.answered(Duration::from_secs(2), 1, 0));
+        (0..1_000).for_each(|_| pace.answered(2 * SECOND, 1, 0));
         assert_eq!(pace.patience(), PATIENCE_MAX);
     }
 

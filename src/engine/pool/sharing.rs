@@ -172,7 +172,8 @@ impl Pools {
         (member.progress, member.depth) = (now, member.depth.max(ahead));
         let (load, depth) = (member.outstanding + member.left, member.depth);
         let pace = &mut self.pools[member.pool as usize].pace;
-        pace.answered(now.since(began.max(from)), load, depth);
+        let took = now.as_nanos().saturating_sub(began.max(from).as_nanos());
+        pace.answered(took, load, depth);
     }
 
     /// The stream that is there for one more query of `pool` and neither full nor blocked. One that
@@ -186,7 +187,7 @@ impl Pools {
         let taken = self.pools[pool].batch.filter(|(_, left)| *left > 0);
         if let Some((slot, _)) = taken
             && self.has_room(slot)
-            && !self.is_blocked(slot, now, waits)
+            && self.is_free(slot, now, waits)
         {
             return Some(slot);
         }
@@ -223,7 +224,10 @@ impl Pools {
             else {
                 break;
             };
-            if !self.is_blocked(front, now, waits) {
+            if self.is_free(front, now, waits) {
+                if self.pools[pool].settings.spread == 1 && self.has_room(front) {
+                    return Some(front);
+                }
                 break;
             }
             self.set_back(front);
@@ -346,6 +350,23 @@ impl Pools {
     fn is_spent(&self, slot: u32) -> bool {
         let member = &self.connections[slot as usize];
         self.pools[member.pool as usize].pace.is_at_limit(0, member.carried)
+    }
+
+    /// Returns true if the stream in `slot` is not blocked: once found to be so, until time passes.
+    fn is_free(
+        &mut self,
+        slot: u32,
+        now: Moment,
+        waits: &impl Fn(ConnectionId, Duration) -> bool,
+    ) -> bool {
+        if self.connections[slot as usize].free_at == now {
+            return true;
+        }
+        let free = !self.is_blocked(slot, now, waits);
+        if free {
+            self.connections[slot as usize].free_at = now;
+        }
+        free
     }
 
     /// Returns whether a query behind those that are on the stream in `slot` might wait for too
