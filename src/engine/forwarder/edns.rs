@@ -18,7 +18,7 @@ use super::Forwarder;
 use crate::engine::health::{Oddity, Remark};
 use crate::engine::key::ConnectionId;
 use crate::engine::message::response::Response;
-use crate::engine::message::{HEADER_LEN, Rcode};
+use crate::engine::message::{HEADER_LEN, Rcode, flags};
 use crate::moment::Moment;
 
 /// Remarks that wait to be drawn at most; one that finds no room is lost.
@@ -54,7 +54,8 @@ impl Forwarder {
 
     /// Returns true if `response` refuses the OPT that the query in `slot` was sent with.
     pub(super) fn refuses_edns(&self, slot: u32, response: &Response) -> bool {
-        let rcode = response.rcode();
+        // Without an OPT the code is that of the header.
+        let rcode = response.flags & flags::RCODE;
         let refuses = rcode == Rcode::FormErr as u16 || rcode == Rcode::NotImp as u16;
         refuses && response.opt.is_none() && self.exchanges.has_sent_edns(slot)
     }

@@ -14,20 +14,28 @@ use super::{HEADER_LEN, NAME_LEN_MAX, Record, class, kind, u16_at};
 /// Labels and pointers of a name at most: a bound on what a chain of pointers costs.
 const STEPS_MAX: usize = NAME_LEN_MAX;
 
-/// Returns whether `record`, which [`Record::parse`] has found in `packet`, can be read to its end.
-/// The packet's question must be a whole name.
+/// Reads the record at `start`, behind the header and what must be a whole name; `None` if it does
+/// not lie wholly within the message or cannot be read to its end.
 #[inline]
-pub(super) fn is_sound(packet: &[u8], record: &Record) -> bool {
-    // Most owners are a pointer to the question.
-    let owner_ends = packet[record.start..].starts_with(&QNAME)
-        || name_end(packet, record.start, record.fixed).is_some();
-    let len = record.end - record.data;
-    owner_ends
-        && match (record.kind, record.class) {
-            (kind::A, class::IN) => len == 4,
-            (kind::AAAA, class::IN) => len == 16,
-            _ => Form::of(record.kind).is_none_or(|form| form.fits(packet, record)),
-        }
+pub(super) fn sound_record(packet: &[u8], start: usize) -> Option<Record> {
+    let owner: [u8; 2] = *packet.get(start..)?.first_chunk()?;
+    // Most owners are a pointer to the question, or the root, which is an OPT's.
+    let fixed = match owner {
+        QNAME if start > HEADER_LEN => start + 2,
+        [0, _] => start + 1,
+        _ => name_end(packet, start, packet.len())?,
+    };
+    let record = Record::with_owner(packet, start, fixed)?;
+    has_sound_data(packet, &record).then_some(record)
+}
+
+#[inline]
+fn has_sound_data(packet: &[u8], record: &Record) -> bool {
+    match (record.kind, record.class) {
+        (kind::A, class::IN) => record.end - record.data == 4,
+        (kind::AAAA, class::IN) => record.end - record.data == 16,
+        _ => Form::of(record.kind).is_none_or(|form| form.fits(packet, record)),
+    }
 }
 
 /// Behind the name at `start`, or behind the pointer that completes it, which lies before `limit`.

@@ -237,7 +237,12 @@ impl Record {
     /// Reads the record at `start`; `None` if it does not lie wholly within the message or its
     /// owner's pointer does not point backwards.
     pub fn parse(packet: &[u8], start: usize) -> Option<Self> {
-        let fixed = skip_name(packet, start)?;
+        Self::with_owner(packet, start, skip_name(packet, start)?)
+    }
+
+    /// The same of a record whose owner name lies before `fixed`.
+    #[inline]
+    fn with_owner(packet: &[u8], start: usize, fixed: usize) -> Option<Self> {
         let words: &[u8; 10] = packet.get(fixed..)?.first_chunk()?;
         let word = |index: usize| u16::from_be_bytes([words[2 * index], words[2 * index + 1]]);
         let (kind, class) = (word(0), word(1));

@@ -107,6 +107,7 @@ pub struct ReplyTo<'a> {
 
 /// Writes the client's copy of `response`, found in `packet`, into `out`, which holds `to.limit`
 /// bytes, and returns its length.
+#[inline(always)]
 pub fn write_answer(out: &mut [u8], packet: &[u8], response: &Response, to: &ReplyTo<'_>) -> usize {
     let slim = if to.finish.minimal { minimal(response) } else { None };
     let response = slim.as_ref().unwrap_or(response);
@@ -122,6 +123,7 @@ pub fn write_answer(out: &mut [u8], packet: &[u8], response: &Response, to: &Rep
 /// The same for a response whose records are not at hand in one piece: `fill` writes them, all
 /// `response.end - response.start` bytes, behind the question. `error`: extended errors, codes and
 /// lengths included. `None`, and nothing is written, if that is more than its client takes.
+#[inline(always)]
 pub fn write_whole(
     out: &mut [u8],
     response: &Response,

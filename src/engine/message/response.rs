@@ -6,7 +6,7 @@
 //! Every record must lie within the message and be readable to its end (`super::data`), and the
 //! counts must be true: a message cut between two records is a broken one.
 
-use super::data::is_sound;
+use super::data::sound_record;
 use super::{HEADER_LEN, Question, Record, flags, kind, option, u16_at};
 
 /// Returns whether the header is a response's, to a QUERY, with one question.
@@ -122,15 +122,13 @@ impl Response {
         for (section, count) in counts.iter_mut().enumerate() {
             let mut kept = 0;
             for _ in 0..*count {
-                let record = Record::parse(packet, place)?;
+                let record = sound_record(packet, place)?;
                 place = record.end;
                 if record.kind == kind::OPT {
                     if section != 2 || opt.is_some() {
                         return None;
                     }
                     opt = Some(UpstreamOpt::parse(packet, &record));
-                } else if !is_sound(packet, &record) {
-                    return None;
                 } else if opt.is_none() {
                     kept += 1;
                     end = place;
