@@ -380,6 +380,7 @@ impl Exchanges {
     }
 
     /// Ends the current attempt, if there is one: its response finds nobody from now on.
+    #[inline]
     pub fn end_attempt(&mut self, slot: u32) -> Option<ConnectionId> {
         let exchange = &mut self.slots[slot as usize];
         let (connection, id) = exchange.attempt.take()?;

@@ -223,6 +223,7 @@ impl Pools {
 
     /// One query on `connection` has ended; `silent`: by its time-out. A connection that kept
     /// silent is not used again, so that a late answer finds nobody.
+    #[inline]
     pub fn release(&mut self, connection: ConnectionId, now: Moment, silent: bool) {
         let Some(slot) = self.slot(connection) else { return };
         self.now = self.now.max(now);

@@ -54,8 +54,9 @@ impl Forwarder {
         Some(self.reply_to(*at, slot, waiter, written, true))
     }
 
-    /// Writes a waiter's copy of a response, or what it gets instead; returns the length and the
-    /// response code.
+    /// Writes a waiter's copy of a response, or what it gets instead, under the question that it
+    /// asked. Returns the length and the response code, of 12 bits.
+    #[inline(always)]
     pub(super) fn write_response(
         &mut self,
         slot: u32,
@@ -66,17 +67,30 @@ impl Forwarder {
         out: &mut [u8],
     ) -> (usize, u16) {
         self.write_as_asked(slot, waiter, out, |engine, out| {
-            if let Some(len) = engine.write_instead(slot, waiter, remembered, out) {
-                return (len, reply::rcode(out));
-            }
-            let to = to_waiter(&engine.exchanges, slot, waiter, engine.finish(slot));
-            let rcode = rcode_for(response, to.asked);
-            let len = write_answer(out, packet, response, &to);
-            engine.exchanges.spell(slot, waiter, out);
-            engine.bound_ttls(remembered, &mut out[..len]);
-            engine.rearrange(slot, &mut out[..len]);
-            (len, rcode)
+            engine.write_copy(slot, waiter, packet, response, remembered, out)
         })
+    }
+
+    /// The same under the question that was sent to the upstream.
+    fn write_copy(
+        &mut self,
+        slot: u32,
+        waiter: Dismissed,
+        packet: &[u8],
+        response: &Response,
+        remembered: Option<Remembered>,
+        out: &mut [u8],
+    ) -> (usize, u16) {
+        if let Some(len) = self.write_instead(slot, waiter, remembered, out) {
+            return (len, reply::rcode(out));
+        }
+        let to = to_waiter(&self.exchanges, slot, waiter, self.finish(slot));
+        let rcode = rcode_for(response, to.asked);
+        let len = write_answer(out, packet, response, &to);
+        self.exchanges.spell(slot, waiter, out);
+        self.bound_ttls(remembered, &mut out[..len]);
+        self.rearrange(slot, &mut out[..len]);
+        (len, rcode)
     }
 
     /// The client of the next reply is gone: it gets none.

@@ -225,9 +225,25 @@ impl Forwarder {
         Course::Replied(len)
     }
 
-    /// Has `write` write a waiter's reply, and puts it back under the question that the waiter is
-    /// shown. Returns the reply's length and its response code, of 12 bits.
+    /// Has `write` write a waiter's reply under the question that the waiter asked. Returns the
+    /// reply's length and its response code, of 12 bits.
+    #[inline(always)]
     pub(super) fn write_as_asked(
+        &mut self,
+        slot: u32,
+        waiter: Dismissed,
+        out: &mut [u8],
+        write: impl FnOnce(&mut Self, &mut [u8]) -> (usize, u16),
+    ) -> (usize, u16) {
+        match self.exchanges.dismissed(waiter).shown {
+            Shown::Other(_) => self.write_put_back(slot, waiter, out, write),
+            Shown::Same | Shown::Case(_) => write(self, out),
+        }
+    }
+
+    /// The same for a waiter whose query was rewritten.
+    #[cold]
+    fn write_put_back(
         &mut self,
         slot: u32,
         waiter: Dismissed,
