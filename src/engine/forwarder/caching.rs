@@ -64,12 +64,12 @@ impl BlockPrint {
 pub(super) struct NewCaches {
     homes: Vec<Option<Box<Home>>>,
     /// The numbers of the blocks with each fingerprint, the last first.
-    by_block: HashMap<BlockPrint, Vec<usize>>,
+    by_block: HashMap<BlockPrint, Vec<usize>, RandomState>,
 }
 
 impl NewCaches {
     pub(super) fn new(config: &Config, hasher: &RandomState) -> Self {
-        let mut by_block = HashMap::<_, Vec<_>>::new();
+        let mut by_block = HashMap::<_, Vec<_>, _>::with_hasher(hasher.clone());
         let homes = config.blocks.iter().enumerate().map(|(number, block)| {
             let settings = block.stages.cache.as_ref()?;
             let block = BlockPrint::of(block);

@@ -32,7 +32,7 @@ use std::sync::Arc;
 pub struct Parts {
     pub(super) dials: Vec<Dial>,
     /// The numbers of the upstreams that are reached in each way, the last first.
-    pub(super) by_dial: HashMap<Dial, Vec<usize>>,
+    pub(super) by_dial: HashMap<Dial, Vec<usize>, RandomState>,
     pub(super) pools: NewPools,
     pub(super) upstreams: Vec<UpstreamStats>,
     pub(super) routes: Routes,
@@ -74,7 +74,7 @@ impl Parts {
         hasher: &RandomState,
     ) -> Self {
         let dials = dials_of(config);
-        let mut by_dial = HashMap::<_, Vec<_>>::new();
+        let mut by_dial = HashMap::<_, Vec<_>, _>::with_hasher(hasher.clone());
         for (number, dial) in dials.iter().enumerate().rev() {
             by_dial.entry(dial.clone()).or_default().push(number);
         }

@@ -106,9 +106,9 @@ impl Pace {
         self.usual.get_or_insert(nanos(took.min(PATIENCE_MAX)));
     }
 
-    /// A query was answered after `took` nanoseconds, the time behind others on its stream excluded;
-    /// `load`: queries on the stream, itself included. The upstream is known to work on `depth` queries of
-    /// the stream besides the oldest.
+    /// A query was answered after `took` nanoseconds, the time behind others on its stream
+    /// excluded. `load` counts the queries on the stream, this one included; the upstream is known
+    /// to work on `depth` of them besides the oldest.
     #[inline]
     pub(super) fn answered(&mut self, took: u64, load: u32, depth: u32) {
         let usual = self.usual.get_or_insert(took);
