@@ -45,18 +45,18 @@ use refresh::{Course, Refresh};
 use std::time::Duration;
 use sweep::Sweeps;
 
-/// How long the first failure of our own is remembered.
+/// Time for which the first failure of our own is cached.
 const FAILURE: Duration = Duration::from_secs(1);
 
-/// Where an answer lies. Finds nothing once the answer was replaced by another or is gone.
+/// Key of a cache entry. Finds nothing once the answer was replaced by another or is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryKey(SlotKey);
 
-/// Where the answer to a question that will be looked up soon may lie.
+/// Slot in which the answer to a question that will be looked up soon may be.
 #[derive(Clone, Copy)]
 pub struct Ahead(u32);
 
-/// What a look-up leads to.
+/// Result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The upstream is to be asked.
@@ -75,7 +75,7 @@ pub enum Found {
     Verify {
         /// The expired answer.
         entry: EntryKey,
-        /// How long the client waits; `None`: until the query ends.
+        /// Time that the client waits; `None`: until the query ends.
         within: Option<Duration>,
     },
 }

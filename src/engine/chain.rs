@@ -111,20 +111,20 @@ macro_rules! chain {
 }
 order!(chain);
 
-/// Where the sides of the table begin, and where the last one ends.
+/// Places where the sides of the table begin, and where the last one ends.
 const FIRST: usize = 0;
 const REWRITE: usize = Row::rewrite as usize;
 const CACHE: usize = Row::cache as usize;
 const END: usize = usize::MAX;
 
-/// Which stages look at a query, by their place in the table.
+/// Part of the table of stages, by place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Those before `rewrite`: they see the question that the client asked.
+    /// Stages before `rewrite`: they see the question of the client.
     AsAsked,
-    /// Those between `rewrite` and `cache`.
+    /// Stages between `rewrite` and `cache`.
     BeforeCache,
-    /// Those behind `cache`: they see what it does not hold.
+    /// Stages after `cache`: they see queries that the cache cannot answer.
     AfterCache,
 }
 

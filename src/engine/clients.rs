@@ -21,26 +21,26 @@ use std::time::Duration;
 pub const STREAMS_PER_ADDRESS_MAX: u32 = 256;
 /// Queries outstanding on one stream at most; more are left unread.
 pub const OUTSTANDING_MAX: u32 = 128;
-/// How long a stream may stay without activity (RFC 7766 §6.2.3: a few seconds).
+/// Maximum time that a connection may be idle (RFC 7766 §6.2.3: a few seconds).
 pub const IDLE_MAX: Duration = Duration::from_millis(100 * STREAM_IDLE_UNITS as u64);
 
-/// What a listener says about its streams.
+/// Limits of a listener for its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// How long one may stay without activity.
+    /// Maximum time without activity.
     pub idle: Duration,
-    /// How long its first query may be in coming, and any other that has begun. `None`: `idle`.
+    /// Maximum time for the first query, and for any other that has begun. `None`: `idle`.
     pub read: Option<Duration>,
-    /// How long it may take no byte of an answer that waits. `None`: `idle`.
+    /// Maximum time for which a client reads no byte of an answer. `None`: `idle`.
     pub write: Option<Duration>,
     /// Queries that one may ask before it is closed.
     pub queries: u32,
-    /// What goes over them is sealed: they are TLS.
+    /// Connections use TLS.
     pub secure: bool,
 }
 
 impl StreamLimits {
-    /// Where nothing is said.
+    /// Limits of a listener without settings.
     pub const DEFAULT: Self =
         Self { idle: IDLE_MAX, read: None, write: None, queries: u32::MAX, secure: false };
 
@@ -55,23 +55,23 @@ impl StreamLimits {
     }
 }
 
-/// What a stream waits for.
+/// State of a connection: the event that it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaits {
-    /// Its next query, if it has one.
+    /// The next query, if any.
     Anything,
-    /// Its first query, or the rest of one that has begun.
+    /// The first query, or the rest of one that has begun.
     Query,
-    /// That its client reads.
+    /// The client, which does not read.
     Reader,
 }
 
-/// Why a stream was not admitted.
+/// Reason why a connection was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Every place is taken by streams that wait for answers.
     Full,
-    /// Its address has as many as it may have.
+    /// The client's address has the maximum of connections.
     AddressFull,
 }
 

@@ -17,10 +17,10 @@ pub const QUEUE_MAX: usize = 1_024;
 /// Bytes of a name in wire format.
 const NAME_LEN_MAX: usize = 255;
 
-/// What was being done with a connection when it failed.
+/// Operation on a connection that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// It was being opened.
+    /// Opening a connection.
     Dial,
     /// A response was waited for.
     Read,
@@ -28,7 +28,7 @@ pub enum Operation {
     Write,
 }
 
-/// How a connection failed.
+/// Cause of a connection's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing came in time.
@@ -37,13 +37,13 @@ pub enum Fault {
     Closed,
     /// The system's error of this number.
     System(i32),
-    /// It could not be made secure.
+    /// The TLS handshake failed.
     Tls(TlsFault),
     /// Nobody can say.
     Unknown,
 }
 
-/// Why a connection could not be made or kept secure.
+/// Cause of a TLS failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 #[repr(usize)]
 pub enum TlsFault {
@@ -51,23 +51,23 @@ pub enum TlsFault {
     WrongName,
     /// Nobody who is trusted has issued it.
     UnknownIssuer,
-    /// It is too old.
+    /// The certificate has expired.
     Expired,
-    /// It is for a time to come.
+    /// The certificate is not yet valid.
     NotYetValid,
-    /// Its key is none of those that were pinned.
+    /// The key does not match any pin.
     WrongKey,
     /// There is none, or it cannot be verified for another reason.
     Certificate,
-    /// What it speaks is no TLS.
+    /// The peer does not speak TLS.
     NotTls,
-    /// It speaks no version, or nothing else, that we do.
+    /// No version, cipher or ALPN in common.
     Incompatible,
-    /// It has refused, perhaps because it wants a certificate of ours.
+    /// The peer refused the handshake, perhaps because it requires a client certificate.
     Refused,
-    /// It breaks the rules of TLS.
+    /// The peer violated the TLS protocol.
     Broken,
-    /// It could not be reached, or closed, failed or fell silent before the handshake was over.
+    /// The connection could not be opened, or closed, failed or timed out during the handshake.
     Unfinished,
 }
 
@@ -79,9 +79,9 @@ impl TlsFault {
     }
 }
 
-/// How many faults there are.
+/// Number of TLS faults.
 pub const TLS_FAULTS: usize = TlsFault::Unfinished as usize + 1;
-/// What they are called where they are shown.
+/// Names of the TLS faults in metrics.
 pub const TLS_FAULT_NAMES: [&str; TLS_FAULTS] = [
     "wrong_name",
     "unknown_issuer",
@@ -118,12 +118,12 @@ impl TlsFault {
     }
 }
 
-/// Why a query got an error of our own.
+/// Reason why a query got an error of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Its last attempt ended like this.
+    /// The last attempt failed.
     Attempt(Operation, Fault),
-    /// Its upstream had no connection left for it.
+    /// The upstream had no connection left for the query.
     NoConnection,
     /// All upstreams are down, and none is to be tried.
     NoHealthyUpstream,
@@ -133,7 +133,7 @@ pub enum Reason {
     TooManyConcurrent(u32),
     /// As many as can be are outstanding.
     Overloaded,
-    /// Its server block's queries go in a circle.
+    /// The server block has a forwarding loop.
     Looping,
     /// A rule of `rewrite` made no name of its name.
     NotRewritten,
@@ -157,13 +157,13 @@ impl Reason {
 /// A query that got an error of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueryError {
-    /// Its server block, as numbered in the configuration.
+    /// Number of the server block in the configuration.
     pub block: u32,
-    /// What its client got.
+    /// Response code that the client got.
     pub rcode: Rcode,
-    /// Why.
+    /// Reason of the error.
     pub reason: Reason,
-    /// Who was asked last, and how, where that explains it.
+    /// Last upstream and its transport, if they explain the error.
     pub upstream: Option<(SocketAddr, Transport)>,
     /// The type that was asked for.
     pub kind: u16,

@@ -35,17 +35,17 @@ pub const EXCHANGES_MAX: usize = 16_384;
 /// Clients who wait at one worker at most.
 pub const WAITERS_MAX: usize = 2 * EXCHANGES_MAX;
 
-/// Where in a header the number of additional records stands: one if an attempt has an OPT.
+/// Offset of the number of additional records in a header: one if an attempt has an OPT.
 const ADDITIONALS: usize = 10;
 /// Bytes that most queries take.
 const QUERY_USUAL: usize = 128;
 
-/// Where a query came from and its reply goes to.
+/// Source of a query and destination of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Which of the configuration's listeners it came in on.
+    /// Number of the listener that received the query.
     pub listener: u16,
-    /// Who asked.
+    /// Address of the client.
     pub peer: SocketAddr,
     /// The address that was asked and its interface, where the listener is a wildcard.
     pub local: Option<(IpAddr, u32)>,
@@ -85,18 +85,18 @@ pub struct Exchange {
     /// Of the query as the current or last attempt sent it.
     sent_len: u16,
     name_len: u16,
-    /// Which stanza it goes through now, as numbered by the forwarder.
+    /// Number of the current stanza.
     pub stanza: u32,
-    /// Which upstream the current or last attempt went to, as numbered by the forwarder.
+    /// Number of the upstream of the current or last attempt.
     pub upstream: u32,
-    /// How it goes upstream now, unless an upstream can be asked in one way only; it may have
-    /// begun otherwise.
+    /// Transport of the next attempt, unless the upstream supports only one; earlier attempts may
+    /// have used another.
     pub transport: Transport,
-    /// How the current or last attempt went.
+    /// Transport of the current or last attempt.
     asked_over: Transport,
     /// The stanza and transport that it began with, under which others find it.
     began: (u32, Transport),
-    /// Its way through the stanza's upstreams.
+    /// Order in which the stanza's upstreams are tried.
     pub tour: Tour,
     /// Attempts that ended in an error.
     pub failures: u32,
@@ -113,15 +113,15 @@ pub struct Exchange {
     attempt: Option<(ConnectionId, u16)>,
     attempt_until: Moment,
     until: Moment,
-    /// Which of the time-outs given to [`Exchanges::new`] its attempts have.
+    /// Index of the attempts' time-out in those given to [`Exchanges::new`].
     pub timeout_class: u32,
     /// In which of the queues by age it stands.
     age_class: u32,
     joinable: bool,
-    /// What comes of it is for its server block's cache.
+    /// The result may be stored in the server block's cache.
     cacheable: bool,
-    /// Its clients wait no longer: they get what has expired. [`Moment::FOREVER`]: there is no
-    /// such thing. In the past: they have got it.
+    /// Time until which clients wait; then they get the expired answer. [`Moment::FOREVER`]: there
+    /// is none. In the past: they have got it.
     patience_until: Moment,
     patience_class: u32,
     first_waiter: u32,
@@ -132,18 +132,18 @@ pub struct Exchange {
     by_patience: Link,
 }
 
-/// Which deadline an exchange has passed.
+/// Deadline that an exchange has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
     /// The attempt's: another upstream may answer.
     Attempt,
     /// The whole query's.
     Query,
-    /// That of the clients who wait: they can have something else.
+    /// The client response timer: clients can have an expired answer.
     Patience,
 }
 
-/// What a new exchange is.
+/// Parameters of a new exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening<'a> {
     /// The query, with any id.
@@ -154,11 +154,11 @@ pub struct Opening<'a> {
     pub hash: u32,
     /// The stanza it goes through.
     pub stanza: u32,
-    /// How it goes upstream first.
+    /// Transport of the first attempt.
     pub transport: Transport,
-    /// Which of the time-outs given to [`Exchanges::new`] its attempts have.
+    /// Index of the attempts' time-out in those given to [`Exchanges::new`].
     pub timeout_class: u32,
-    /// What it may take in all.
+    /// Maximum time of the exchange.
     pub budget: Duration,
     /// True if what comes of it is for its server block's cache.
     pub cacheable: bool,

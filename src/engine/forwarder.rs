@@ -88,13 +88,13 @@ impl Outgoing {
 /// A reply that was written into the caller's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Whom it is for.
+    /// Destination of the reply.
     pub client: Client,
-    /// Its length.
+    /// Length of the reply.
     pub len: usize,
 }
 
-/// Where a connection leads, from where and how.
+/// Parameters of a connection to open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dial {
     /// The upstream's address.
@@ -123,17 +123,17 @@ struct Failed {
     exchange: ExchangeKey,
     reason: Reason,
     remembered: Option<Remembered>,
-    /// Its clients wait no longer, but it goes on without them.
+    /// The clients have been answered, but the exchange continues.
     goes_on: bool,
 }
 
 /// A query's way through the forwarder.
 struct Route {
     block: usize,
-    /// Where it is counted.
+    /// Number under which the query is counted.
     site: u32,
     stanza: usize,
-    /// How its client asks.
+    /// Transport of the client.
     transport: Transport,
     /// True if what comes of it is for the block's cache.
     cacheable: bool,
@@ -144,7 +144,7 @@ pub struct Forwarder {
     routes: Routes,
     /// Of each server block.
     chains: Vec<Chain>,
-    /// What loaders have loaded, for the shell to fill.
+    /// Data that loaders have loaded, set by the shell.
     pub data: Data,
     /// Of each upstream; [`PoolId`] tells its pools.
     addresses: Vec<Dial>,

@@ -7,11 +7,11 @@
 
 use crate::moment::Moment;
 
-/// What a member must tell and remember.
+/// Operations of a member of a heap.
 pub trait Aging {
     /// Returns when it is due. Must not change while it is in the heap.
     fn due(&self) -> Moment;
-    /// Its place in the heap; `None` while it is in none.
+    /// Place in the heap; `None` if it is in none.
     fn place(&mut self) -> &mut Option<u32>;
 }
 

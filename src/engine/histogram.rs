@@ -1,4 +1,4 @@
-//! How long things took, and how large they were: counts in fixed buckets. PURE.
+//! Histograms of durations and sizes: counts in fixed buckets. PURE.
 //!
 //! [`Latency`] has four buckets for each doubling, fine enough for percentiles, and laid out so
 //! that every fourth edge is one of the reference's (0.25 ms times a power of two): both views come

@@ -37,7 +37,7 @@ use streams::{Dials, GRACE_DIVISOR};
 use trust::Trust;
 pub use trust::TrustSettings;
 
-/// How one pool behaves.
+/// Settings of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolSettings {
     /// Idle longer than this: closed.
@@ -72,14 +72,14 @@ impl PoolSettings {
     }
 }
 
-/// Why a query got no connection.
+/// Reason why a query got no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeError {
     /// The pool was stopped.
     Stopped,
     /// All connections there may be are there, and all of them are about to be closed.
     Exhausted,
-    /// Whoever was dialled last could not be believed, and that was a moment ago.
+    /// The last new connection could not be trusted, a moment ago.
     Paused,
 }
 
@@ -91,9 +91,9 @@ struct Pool {
     expire_configured: Duration,
     idle: List,
     busy: List,
-    /// How many are on neither list.
+    /// Number of connections that are on neither list.
     retiring: usize,
-    /// How many there were beyond `max_conns` when that was last lowered.
+    /// Number of connections beyond `max_conns` when it was last lowered.
     excess: usize,
     ages: Heap,
     /// The connection that this turn's batch took, and how many more queries it takes.

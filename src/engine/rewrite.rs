@@ -57,7 +57,7 @@ struct Naming {
     answers: Vec<Answer>,
 }
 
-/// What of a QNAME is replaced, and by what.
+/// Part of a QNAME that is replaced, and the replacement.
 enum Find {
     Exact { from: String, to: String },
     Prefix { from: String, to: String },

@@ -1,4 +1,4 @@
-//! Who handles a question: listener and name to server block, and within it to a stanza.
+//! Routing of questions: listener and name to server block, and within it to a stanza.
 //!
 //! The longest matching zone wins, and of a block's `forward` stanzas the first whose FROM and
 //! `except` match, in the order written. Built once from the configuration; the only thing that
@@ -15,8 +15,8 @@ use ahash::RandomState;
 use std::ops::Range;
 use std::time::Duration;
 
-/// How often one query is sent to one upstream where the configuration sets no cap (RFC 9520
-/// §3.1): upstreams that refuse at once would otherwise be asked as fast as they refuse.
+/// Maximum of attempts per query and upstream without a configured limit (RFC 9520 §3.1): upstreams
+/// that refuse at once would otherwise get queries as fast as they refuse.
 const ATTEMPTS_EACH: u32 = 3;
 /// Attempts per query at most, whatever the configuration says.
 const FAILURES_MAX: u32 = 64;
@@ -27,15 +27,15 @@ pub struct Stanza {
     except: Zones<()>,
     /// In which order its upstreams are tried.
     pub policy: Policy,
-    /// Whose turn it is.
+    /// Next upstream in turn.
     pub rotation: Rotation,
-    /// Its server block; `None` for that of nobody.
+    /// Number of the server block; `None`: no server block.
     block: Option<usize>,
-    /// Its upstreams, as numbered over all stanzas.
+    /// Numbers of the upstreams, over all stanzas.
     pub upstreams: Range<usize>,
     /// Attempts that may end in an error before the query does.
     pub failures_max: u32,
-    /// Which of [`Routes::timeouts`] its attempts have.
+    /// Index of the attempts' time-out in [`Routes::timeouts`].
     pub timeout_class: u32,
     /// Responses with these codes are held back while another upstream can be asked.
     pub failover: Rcodes,
@@ -53,7 +53,7 @@ pub struct Stanza {
     pub prefer_udp: bool,
 }
 
-/// Where `next` leads.
+/// Target of `next`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Onward {
     /// To this stanza.
@@ -64,11 +64,11 @@ pub enum Onward {
     Nowhere,
 }
 
-/// Where a question belongs.
+/// Server block and label of metrics of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home {
     block: Option<u32>,
-    /// Where it is counted.
+    /// Number under which the query is counted.
     pub site: u32,
 }
 
@@ -76,7 +76,7 @@ impl Home {
     /// Nobody's, and not counted.
     pub const NOWHERE: Self = Self { block: None, site: NOWHERE };
 
-    /// Its server block; `None`: nobody's.
+    /// Number of the server block; `None`: no server block.
     pub fn block(&self) -> Option<usize> {
         self.block.map(|block| block as usize)
     }

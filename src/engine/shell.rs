@@ -20,10 +20,10 @@ pub const DATAGRAM_LEN_MAX: usize = 2_048;
 /// Bytes by which a reply over TCP or TLS may be longer than its response: our OPT with its
 /// options, padding included.
 pub const STREAM_REPLY_SPARE: usize = 1_024;
-/// How soon [`settle`] is to be called again when a notice could not be delivered.
+/// Delay until the next call of [`settle`] when a notice could not be delivered.
 pub const NOTICE_RETRY: Duration = Duration::from_millis(10);
 
-/// What surrounds an engine.
+/// Environment of an engine.
 pub trait Shell {
     /// The engine.
     fn engine(&mut self) -> &mut Forwarder;
@@ -62,11 +62,11 @@ pub trait Shell {
     fn notice(&mut self, now: Moment, notice: &Notice) -> bool;
 }
 
-/// What [`settle`] keeps between two turns.
+/// Buffers that [`settle`] keeps between two turns.
 #[derive(Default)]
 pub struct Buffers {
     sends: Vec<Outgoing>,
-    /// Where replies to failed queries are written: one that was held back may be of any length.
+    /// Buffer of replies to failed queries: a reply that was held back may be of any length.
     failure: Box<[u8]>,
 }
 

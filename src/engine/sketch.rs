@@ -1,4 +1,4 @@
-//! Who or what occurs most often, in fixed memory: a space-saving sketch. PURE.
+//! Most frequent keys in fixed memory: a space-saving sketch. PURE.
 //!
 //! It remembers [`KEYS_MAX`] keys. One that is seen again counts up; a new one takes the place of
 //! the rarest and its count, so a count is never too small, and too large by [`Counted::error`] at
@@ -30,7 +30,7 @@ pub struct Counted {
     key: [u8; KEY_LEN_MAX],
     len: u8,
     hash: u32,
-    /// How often, or a little less.
+    /// Lower bound of the count.
     pub count: u64,
     /// By how much `count` may be too large.
     pub error: u64,
@@ -101,10 +101,10 @@ impl Sketch {
     }
 }
 
-/// Who is looked at: everybody while there are few, and one of many under load.
+/// Sampler of queries: all of them at low rates, one of many under load.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampler {
-    /// How many pass before the next sample.
+    /// Number of queries until the next sample.
     left: u64,
     stride: u64,
     /// Seen since `since`, up to the last sample.

@@ -1,4 +1,4 @@
-//! What a worker counts: plain fields, bumped beside the code that they count.
+//! Counters of a worker: plain fields, incremented by the code that they count.
 //!
 //! No atomics: a worker owns its own and hands out copies when asked. Every packet that comes in
 //! ends in exactly one of `replies` by response code or `drops` by reason (or is still
@@ -12,7 +12,7 @@ use super::stages::template::TemplateStats;
 use crate::config::order;
 use std::time::Duration;
 
-/// Why a packet was dropped without a reply.
+/// Reason why a packet was dropped without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum DropReason {
@@ -31,7 +31,7 @@ pub enum DropReason {
     ResponseMalformed,
     /// No query with its id is outstanding on its connection: late, repeated or forged.
     ResponseUnmatched,
-    /// It answers a query that was asked again on another stream and has been answered there.
+    /// A response to a query that was sent again on another connection and answered there.
     ResponseRepeated,
     /// The id is right but the question is another: forged.
     ResponseWrongQuestion,
@@ -39,9 +39,9 @@ pub enum DropReason {
     QueryNotSent,
 }
 
-/// How many reasons there are.
+/// Number of reasons.
 const DROP_REASONS: usize = DropReason::QueryNotSent as usize + 1;
-/// What they are called where they are shown.
+/// Names of the reasons in metrics.
 pub const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
     "query_too_short",
     "query_is_response",
@@ -84,7 +84,7 @@ pub struct Stats {
     pub log_lost: u64,
     /// Messages for `dnstap` that found none.
     pub tap_lost: u64,
-    /// What the stages of server blocks did.
+    /// Counters of the stages of server blocks.
     pub stages: StageStats,
     /// Queries that needed the answers to others.
     pub parked: ParkedStats,
@@ -125,7 +125,7 @@ impl ParkedStats {
     }
 }
 
-/// What one stage did to queries.
+/// Counters of one stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageCounts {
     /// Looked at, and let through.
@@ -144,7 +144,7 @@ macro_rules! stage_stats {
         $name:literal $field:ident: $told:ty $(, $answers:ident)?
         $(=> $module:ident::$Stage:ident)?;
     )*) => {
-        /// What the small stages of server blocks did to queries, all blocks together.
+        /// Counters of the small stages, all server blocks together.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct StageStats {
             $($(
@@ -184,9 +184,9 @@ pub struct UpstreamStats {
     pub bare_errors: u64,
     /// From attempts to the responses that were believed.
     pub latency: Latency,
-    /// Its UDP pool's connections.
+    /// Connections of the UDP pool.
     pub pool: PoolStats,
-    /// Its streams.
+    /// Connections of the TCP or TLS pool.
     pub streams: PoolStats,
     /// Handshakes with it, over TLS.
     pub handshakes: Handshakes,
@@ -203,7 +203,7 @@ pub struct Handshakes {
     pub failed: [u64; TLS_FAULTS],
     /// Times that one had to wait because others had taken the time there is for them.
     pub deferred: u64,
-    /// How long those took that were finished, with the connection's own.
+    /// Durations of finished handshakes, the connection's own included.
     pub took: Latency,
 }
 
@@ -229,7 +229,7 @@ impl Handshakes {
     }
 }
 
-/// What became of a pool's connections.
+/// Counters of a pool's connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
     /// Dialled.
@@ -256,11 +256,11 @@ pub struct PoolStats {
     pub asked_again: u64,
     /// Streams dialled while the upstream was known to close them after a few answers.
     pub limited: u64,
-    /// How old they were when they were closed, by [`Reason`].
+    /// Ages of connections when they were closed, by [`Reason`].
     pub ages: [Ages; REASONS],
 }
 
-/// Why a connection is closed.
+/// Reason why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Reason {
@@ -274,7 +274,7 @@ pub enum Reason {
     Surplus,
     /// A query on it timed out.
     Silent,
-    /// Its socket failed, or the upstream closed it.
+    /// The socket failed, or the upstream closed the connection.
     Failed,
     /// Nothing is to be sent any more.
     Stopped,
@@ -284,9 +284,9 @@ pub enum Reason {
     Rebalanced,
 }
 
-/// How many reasons there are.
+/// Number of reasons.
 pub const REASONS: usize = Reason::Rebalanced as usize + 1;
-/// What they are called where they are shown.
+/// Names of the reasons in metrics.
 pub const REASON_NAMES: [&str; REASONS] = [
     "expire",
     "max_age",
@@ -301,7 +301,7 @@ pub const REASON_NAMES: [&str; REASONS] = [
 /// Up to how many seconds old connections were that are counted together.
 pub const AGES: [u32; 11] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600];
 
-/// How old connections were when they were closed.
+/// Ages of connections when they were closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ages {
     /// By [`AGES`], and those that were older.
@@ -348,7 +348,7 @@ pub struct CacheStats {
 }
 
 impl CacheStats {
-    /// What was stored is gone.
+    /// Counts the removal of the stored data.
     pub fn empty(&mut self) {
         (self.entries, self.bytes) = ([0; 2], 0);
     }

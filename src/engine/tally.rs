@@ -1,4 +1,4 @@
-//! What is counted of queries and replies for each place where they are served. PURE.
+//! Counters of queries and replies by server block, zone and address. PURE.
 //!
 //! A [`Site`] is a zone at a listener; queries that no zone there wants have one of their own. Only
 //! server blocks with `prometheus` have sites, and only so many of them: a configuration of a
@@ -36,21 +36,21 @@ pub struct Site {
     pub server: Option<(SocketAddr, bool)>,
     /// The zone; `None`: what no zone wants.
     pub zone: Option<Name>,
-    /// Its server block.
+    /// Number of the server block.
     pub block: Option<usize>,
 }
 
 /// The numbers of a configuration's sites.
 #[derive(Clone, Debug, Default)]
 pub struct Sites {
-    /// What each number means.
+    /// Labels of each number.
     pub sites: Vec<Site>,
     /// Of each of the configuration's listeners: what no zone wants, and each zone.
     numbers: Vec<(u32, Vec<u32>)>,
 }
 
 impl Sites {
-    /// Those of `config`: none unless a block has `prometheus`.
+    /// Sites of `config`: none unless a block has `prometheus`.
     pub fn of(config: &Config) -> Self {
         let mut all = Self::default();
         if !config.is_measured() {
@@ -91,25 +91,25 @@ impl Sites {
     }
 }
 
-/// What is known of a query when it is counted.
+/// Facts about a query when it is counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking {
-    /// How it came.
+    /// Transport of the query.
     pub transport: Transport,
     /// From an IPv6 address.
     pub is_ipv6: bool,
-    /// What it asks for.
+    /// QTYPE.
     pub kind: u16,
-    /// It wants DNSSEC records.
+    /// The DO bit is set.
     pub dnssec_ok: bool,
-    /// Its bytes.
+    /// Length in bytes.
     pub len: usize,
 }
 
-/// What became of a query.
+/// Outcome of a query.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// How it came.
+    /// Transport of the query.
     pub transport: Transport,
     /// From its arrival to its reply.
     pub took: Duration,
@@ -141,7 +141,7 @@ pub struct Tally {
     pub response_sizes: [Sizes; 2],
     /// From queries to their replies.
     pub durations: Latency,
-    /// What access lists made of queries.
+    /// Counters of access lists.
     pub acl: StageCounts,
     /// Replies of the chain, by response code.
     pub answered: [u64; RCODES],
@@ -167,13 +167,13 @@ impl Tally {
     }
 }
 
-/// How long one upstream took to answer, by response code.
+/// Response times of one upstream, by response code.
 pub type Answers = [Coarse; RCODES];
 
 /// A worker's counters of all sites and upstreams.
 #[derive(Clone, Debug, Default)]
 pub struct Tallies {
-    /// What the numbers of [`Tallies::counts`] mean.
+    /// Labels of the numbers of [`Tallies::counts`].
     pub sites: Vec<Site>,
     /// Of each site.
     pub counts: Vec<Tally>,

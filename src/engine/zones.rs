@@ -15,7 +15,7 @@ use std::collections::HashMap;
 pub struct Folded {
     bytes: [u8; 255],
     len: u8,
-    /// Its labels, the root not among them.
+    /// Number of labels, without the root.
     count: u8,
 }
 

@@ -1,4 +1,4 @@
-//! What may be remembered, as what, and for how long.
+//! Admission to the cache: whether a response may be cached, as what, and for how long.
 //!
 //! [`judge`] looks at a response that is believed already and knows nothing of what is stored.
 //! A response is remembered whole and under its question alone: nothing in it becomes an answer to
@@ -19,10 +19,10 @@ const EMPTY_SECS: u32 = 5;
 /// Records of a response at most: each costs two bytes beside its own and a write per hit.
 pub(super) const RECORDS_MAX: usize = 1_024;
 
-/// What a response is.
+/// Class of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nature {
-    /// It answers the question.
+    /// An answer to the question.
     Positive,
     /// NOERROR, but neither an answer nor a denial: a referral, or nothing at all.
     Empty,
@@ -41,16 +41,16 @@ impl Nature {
     }
 }
 
-/// How a response is remembered.
+/// Decision on how a response is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What it is.
+    /// Class of the response.
     pub nature: Nature,
     /// For how long.
     pub lifetime: Duration,
 }
 
-/// Why a response is not remembered.
+/// Reason why a response is not cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Refusal {
@@ -62,15 +62,15 @@ pub enum Refusal {
     NoRecursion,
     /// A code that says nothing about the name, or a failure together with an answer.
     Rcode,
-    /// Its aliases lead nowhere, or it denies, without an SOA.
+    /// A chain of aliases without an end, or a denial, without an SOA.
     NoSoa,
     /// A signature in it holds no more or not yet.
     Signature,
-    /// It holds for no time at all.
+    /// The TTL is zero.
     NoLifetime,
     /// A failure, and those are not to be remembered.
     Failure,
-    /// Its class is not stored for this name.
+    /// The class is not cached for this name.
     Disabled,
     /// More records or bytes than one entry may have.
     TooLarge,
@@ -86,7 +86,7 @@ impl Refusal {
     }
 }
 
-/// How many reasons there are.
+/// Number of reasons.
 pub const REFUSALS: usize = Refusal::Outranked as usize + 1;
 
 /// A response that is believed, and what was asked for it.
@@ -94,7 +94,7 @@ pub const REFUSALS: usize = Refusal::Outranked as usize + 1;
 pub struct Received<'a> {
     /// The upstream's packet.
     pub packet: &'a [u8],
-    /// How it is laid out.
+    /// Layout of the response.
     pub response: &'a Response,
     /// True if our query asked for recursion.
     pub recursion: bool,
@@ -208,7 +208,7 @@ fn nature_of(
     }
 }
 
-/// What one walk over all records finds.
+/// Result of one walk over all records.
 struct Walked {
     /// The shortest TTL; without records as long as can be.
     ttl: u32,

@@ -1,5 +1,4 @@
-//! Whether an answer section answers: its aliases lead from the name that was asked for to a
-//! record of the type that was asked for.
+//! Check of an answer section: its aliases lead from the QNAME to a record of the QTYPE.
 //!
 //! Servers write a chain in its order, so one pass decides nearly always. Only where a name has
 //! come up out of turn are the records looked at in any order; then two aliases of one name, a

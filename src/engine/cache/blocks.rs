@@ -1,4 +1,4 @@
-//! Where packed answers lie: chains of blocks of one size.
+//! Storage of packed answers: chains of blocks of one size.
 //!
 //! Answers are of 40 bytes to many thousands, and which sizes prevail changes with the traffic.
 //! Blocks of one size fit any mixture: nothing is fragmented, no size has a share of its own that

@@ -97,7 +97,7 @@ impl<'a> Key<'a> {
     }
 }
 
-/// What is known of an answer: all that a hit needs, in one line of a processor's cache.
+/// Metadata of an answer: all that a hit needs, in one cache line of the processor.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Entry {
@@ -110,7 +110,7 @@ pub(super) struct Entry {
     pub(super) lifetime: u64,
     /// Of a failure: how many there have been in a row, this one included.
     pub(super) failures: u8,
-    /// Its chain; [`NONE`]: the slot is vacant.
+    /// First block of the chain; [`NONE`]: the slot is vacant.
     pub(super) first: u32,
     pub(super) packed: Packed,
     flags: u16,
@@ -164,21 +164,21 @@ impl Scratch {
     }
 }
 
-/// How old an answer is.
+/// Age of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Age {
-    /// It holds; whole seconds since it was stored.
+    /// Unexpired; whole seconds since it was stored.
     Fresh(u32),
-    /// It has expired, for so long.
+    /// Expired, for this time.
     Expired(Duration),
 }
 
-/// What a client sees in place of the TTLs that were stored.
+/// TTLs that a client sees in place of those that were stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ttls {
-    /// These, less so many seconds.
+    /// The stored TTLs, reduced by this number of seconds.
     Aged(u32),
-    /// This, in each record: the answer is stale.
+    /// This TTL in each record: the answer is stale.
     Stale(u32),
 }
 
@@ -366,7 +366,7 @@ fn pack_head(scratch: &mut Vec<u8>, key: &Key<'_>, error: &[u8]) -> Packed {
 /// known by its records' standing together. Signatures over different types only look like one.
 struct Sets<'a> {
     packet: &'a [u8],
-    /// Where the records begin in the packet.
+    /// Offset of the first record in the packet.
     from: usize,
     records: &'a mut [u8],
     /// The first record of the set, the last so far, and its lowest and highest TTL.

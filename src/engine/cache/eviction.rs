@@ -1,4 +1,4 @@
-//! Which entry goes when there is no room for another.
+//! Eviction: the choice of the entry that makes room for another.
 //!
 //! Three queues (S3-FIFO, Yang et al., SOSP 2023). Newcomers wait in a small one, a tenth of all.
 //! Who was asked for there goes on into the main queue; who was not leaves, and only its hash is
@@ -24,7 +24,7 @@ const STEPS_MAX: usize = 64;
 /// In which order entries leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Who is asked for again stays.
+    /// Entries that were asked for again stay.
     Scanned,
     /// The least recently used leaves first.
     Exact,
@@ -39,11 +39,11 @@ pub struct Eviction {
     main: List,
     /// One that never was, until the first newcomer leaves; then as many as can be remembered.
     ghosts: Box<[Ghost]>,
-    /// How many have left the small queue, counted around.
+    /// Number of entries that have left the small queue, modulo 2^32.
     left: u32,
 }
 
-/// What is known of a slot's tenant.
+/// State of a slot's entry.
 #[derive(Clone, Copy)]
 struct Mark {
     link: Link,

@@ -1,4 +1,4 @@
-//! When an answer is fetched anew.
+//! Refresh of answers: when an entry is fetched again.
 //!
 //! Before it expires, if it is in demand (`prefetch`); after, if expired answers are used at all
 //! (`serve_stale`), while the client waits or has been served. An answer that is being fetched is
@@ -20,7 +20,7 @@ pub struct Refresh {
     not_before: Moment,
 }
 
-/// What to do with an expired answer that is usable.
+/// Action for an expired answer that is usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Course {
     /// The client gets it.

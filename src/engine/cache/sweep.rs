@@ -1,4 +1,4 @@
-//! What is of no use any more leaves, whether anybody asks for it or not.
+//! Sweeps that remove useless entries, whether or not they are looked up.
 //!
 //! A round over all slots begins when the first answer has expired for good, and goes in slices,
 //! so that no turn takes long however large the cache is; in between, the shared wheel wakes its
@@ -17,13 +17,13 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Slots of each class that a slice looks at.
 const SLICE: u32 = 2_048;
 
-/// How far the rounds are.
+/// Progress of the rounds.
 pub(super) struct Sweeps {
     /// Time when the next slice is due.
     due: Moment,
     /// For when the worker has asked to be woken.
     asked: Moment,
-    /// Where the next slice begins; zero: with a new round.
+    /// Place where the next slice begins; zero: with a new round.
     place: u32,
     /// Time when the first that the current round has passed by expires.
     earliest: Moment,

@@ -1,4 +1,4 @@
-//! What is known of the attempt that an exchange is in, or was in last.
+//! State of the current or last attempt of an exchange.
 //!
 //! Attempts begin and end beside the queues they stand in; here is what follows from those: for
 //! logs, and for queries that stand behind others on a stream. Nothing is changed here.

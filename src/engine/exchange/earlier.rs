@@ -30,12 +30,12 @@ pub(super) struct Earlier {
     len: usize,
 }
 
-/// Whose attempt was left behind, and of which stream the oldest was forgotten for it.
+/// Attempt that was left behind, and the connection whose oldest one was forgotten for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeftBehind {
-    /// Where it may yet be answered.
+    /// Connection on which a late answer may arrive.
     pub connection: ConnectionId,
-    /// Where another will not be recognised any more.
+    /// Connection whose late answer is no longer recognised.
     pub forgotten: Option<ConnectionId>,
 }
 

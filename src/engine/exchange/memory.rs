@@ -1,4 +1,4 @@
-//! What the tables of outstanding queries have reserved.
+//! Memory of the tables of outstanding queries.
 //!
 //! All of it is reserved at the start and none later; see [`crate::engine::memory`].
 

@@ -1,4 +1,4 @@
-//! What a new configuration makes of the exchanges that are outstanding.
+//! Reload: the outstanding exchanges under a new configuration.
 //!
 //! None ends by it. Time-outs and tables change under them, and each is moved to the stanza that
 //! would handle its question now, so that whoever asks the same still joins it.

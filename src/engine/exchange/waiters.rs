@@ -1,4 +1,4 @@
-//! Who waits for an exchange, and for how long.
+//! Clients that wait for an exchange, and their time limits.
 //!
 //! The clients of one exchange stand in a chain in the order in which they came, in a slab that
 //! all exchanges share. Where clients can have an expired answer instead of a new one their
@@ -14,15 +14,15 @@ use std::time::Duration;
 /// A client who waits for an exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Waiter {
-    /// Who it is.
+    /// The client.
     pub client: Client,
     /// Time when its query came.
     pub since: Moment,
-    /// Where its query is counted.
+    /// Number under which the query is counted.
     pub site: u32,
-    /// What the reply must know.
+    /// Facts about the query that the reply needs.
     pub asked: Asked,
-    /// Its query's length.
+    /// Length of the query.
     pub size: u16,
     /// The question that its reply shows.
     pub shown: Shown,
@@ -31,7 +31,7 @@ pub struct Waiter {
 /// The question that a client is shown in its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// That of the query that was sent.
+    /// The question of the query that was sent.
     Same,
     /// The same, in other letters.
     Case(Spelling),
@@ -39,7 +39,7 @@ pub enum Shown {
     Other(AskedKey),
 }
 
-/// Where the question of a client is kept whose query was rewritten.
+/// Key of the stored question of a client whose query was rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AskedKey(pub u32);
 
@@ -47,7 +47,7 @@ pub struct AskedKey(pub u32);
 #[derive(Clone, Copy, Debug)]
 pub struct Dismissed(u32);
 
-/// Which bytes of a name were capital letters: one bit for each of at most 255.
+/// Capital letters of a name: one bit for each of at most 255 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spelling([u64; 4]);
 
@@ -99,8 +99,8 @@ impl Exchanges {
         }
     }
 
-    /// Those who wait for the exchange in `slot` do so no longer than `within`, or as long as has
-    /// been said before. Returns until when.
+    /// Limits the wait of the clients of the exchange in `slot` to `within`, unless a limit is set
+    /// already. Returns the end of the wait.
     pub fn limit_patience(&mut self, slot: u32, now: Moment, within: Duration) -> Moment {
         let exchange = &mut self.slots[slot as usize];
         if exchange.patience_until == Moment::FOREVER {
@@ -113,7 +113,7 @@ impl Exchanges {
         self.slots[slot as usize].patience_until
     }
 
-    /// Those who wait for the exchange in `slot` are told otherwise now.
+    /// Ends the wait of the clients of the exchange in `slot`.
     pub fn end_patience(&mut self, slot: u32) {
         let exchange = &self.slots[slot as usize];
         if exchange.by_patience.is_on_list() {
@@ -144,7 +144,7 @@ impl Exchanges {
         })
     }
 
-    /// Those who wait for the exchange in `slot` and are `wanted` do so no longer, in their order.
+    /// Removes the clients of the exchange in `slot` that are `wanted`, in their order.
     pub fn take_waiters(
         &mut self,
         slot: u32,

@@ -14,8 +14,8 @@ use crate::engine::message::query::{Asked, Query, Rejection};
 use crate::engine::routes::Home;
 use crate::engine::zones::Folded;
 
-/// How many packets are read before the first of them is served: as long as memory takes to answer,
-/// and few enough to stay in the first-level cache.
+/// Number of packets read before the first of them is served: enough to hide the latency of memory,
+/// and few enough for the first-level cache.
 pub const AHEAD_MAX: usize = 8;
 
 /// Clients' packets that were read, in the order in which they came: [`AHEAD_MAX`] at most.
@@ -27,13 +27,13 @@ pub struct Arrivals<'a> {
 
 /// A client's packet that was read.
 pub struct Arrival<'a> {
-    /// Who sent it.
+    /// Sender of the packet.
     pub client: Client,
     pub(super) packet: &'a [u8],
     pub(super) query: Result<Query<'a>, Rejection>,
     /// The query's name.
     pub(super) name: Folded,
-    /// Who is to serve it.
+    /// Server block that serves the packet.
     pub(super) home: Home,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Arrivals<'a> {
         self.len == AHEAD_MAX
     }
 
-    /// Those that were read, in their order; none is left.
+    /// Removes the packets that were read, in their order.
     pub fn drain(&mut self) -> impl Iterator<Item = &mut Arrival<'a>> {
         let len = std::mem::take(&mut self.len);
         self.seats[..len].iter_mut().flatten()

@@ -229,8 +229,8 @@ impl Forwarder {
         self.failures.push(Failed { at: now, exchange, reason, remembered, goes_on: false });
     }
 
-    /// Those who wait for the exchange in `slot` get what has expired, and it goes on without them
-    /// to fill the cache. If there is no such thing any more they wait on.
+    /// Answers the waiting clients of the exchange in `slot` with the expired entry; the exchange
+    /// continues to fill the cache. Without an expired entry, they continue to wait.
     fn lose_patience(&mut self, now: Moment, slot: u32) {
         self.exchanges.end_patience(slot);
         let remembered = self.do_without(now, slot, None);

@@ -1,4 +1,4 @@
-//! What the caches of server blocks have to do with queries and responses.
+//! Use of the server blocks' caches for queries and responses.
 //!
 //! A query that is for the cache is looked up before it is forwarded. What it leads to then is
 //! remembered, be it an answer or the lack of one; and where clients would get an error, or wait
@@ -161,7 +161,7 @@ impl Caches {
     }
 }
 
-/// What a look-up leads to.
+/// Result of a cache lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LookUp {
     /// The query is none for a cache.
@@ -175,14 +175,14 @@ pub(super) enum LookUp {
     Expired { entry: EntryKey, within: Option<Duration> },
 }
 
-/// What a response, or the lack of one, means for those who wait.
+/// Outcome of a response, or of its absence, for the waiting clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Remembered {
     at: Moment,
     block: usize,
-    /// What the response is; `None`: it was not remembered.
+    /// Class of the response; `None`: it was not cached.
     nature: Option<Nature>,
-    /// What they get in its place.
+    /// Entry that clients get instead.
     instead: Option<EntryKey>,
 }
 

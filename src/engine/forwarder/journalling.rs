@@ -1,4 +1,4 @@
-//! What of queries goes into the journal, and when.
+//! Events of queries that are written to the journal.
 //!
 //! A query that a server block with `log` or `dnstap` has taken is told when it ends: with the
 //! reply that it got at once or waited for, or without any. For `dnstap` also when it arrives, when
@@ -17,7 +17,7 @@ use crate::engine::message::{Question, rename, reply, u16_at};
 use crate::engine::stats::Stats;
 use crate::moment::Moment;
 
-/// What a record is about.
+/// Subject of a record.
 struct Subject<'a> {
     block: usize,
     asking: Asking,
@@ -35,7 +35,7 @@ impl Forwarder {
         self.journal.swap(page);
     }
 
-    /// What is on the journal's page can be told to nobody: it is lost.
+    /// Drops the records on the journal's page, because no reader is left.
     pub fn lose_page(&mut self) {
         let mut page = Page::default();
         self.journal.swap(&mut page);

@@ -1,4 +1,4 @@
-//! What is said of queries that got an error of our own.
+//! Log records of queries that got an error of our own.
 //!
 //! Where the server block wants it, a record is queued for each client, with the upstream that was
 //! asked last where it had a part in it. The shell gets them as [`Notice::Error`](super::Notice).

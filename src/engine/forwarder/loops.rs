@@ -20,14 +20,14 @@ use std::net::SocketAddr;
 /// Probes that are sent in one turn: each may dial.
 const PROBES_MAX: usize = 32;
 
-/// What is to be done about loops.
+/// State of the detection of forwarding loops.
 #[derive(Default)]
 pub(super) struct Loops {
     /// Probes are still to be named or sent.
     pub(super) due: bool,
     /// Of each server block, once they are named.
     probes: Vec<Option<Probe>>,
-    /// This worker sends them.
+    /// This worker sends the probes.
     sends: bool,
     /// Server blocks whose probes were sent.
     sent: usize,

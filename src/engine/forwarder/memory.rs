@@ -1,4 +1,4 @@
-//! What the forwarder's tables have reserved.
+//! Memory of the forwarder's tables.
 //!
 //! Each table knows its own size; here they are added up by what they are for. What loaders have
 //! loaded is shared by all workers and is counted with its source.

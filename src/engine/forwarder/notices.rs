@@ -28,7 +28,7 @@ pub enum Notice {
     Looping {
         /// The server block.
         block: usize,
-        /// Where the query that showed it came from.
+        /// Source of the query that revealed the loop.
         peer: SocketAddr,
     },
     /// The keeper wakes the worker at `at`, and not at the moment asked for before: the shell calls

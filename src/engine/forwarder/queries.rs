@@ -1,4 +1,4 @@
-//! What a client's packet leads to.
+//! Handling of a client's packet.
 //!
 //! It is understood or refused; its server block is found; the block's chain has its say; and what
 //! is left is forwarded: joined to the same query that is on its way already, or sent on a way of
@@ -23,24 +23,24 @@ use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// Where and for whom a query is served.
+/// Server block and client of a query.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
-    /// Who asks.
+    /// The client.
     pub(super) client: &'a Client,
-    /// Its server block.
+    /// Number of the server block.
     pub(super) block: usize,
-    /// Where it belongs and is counted.
+    /// Server block and label of metrics.
     pub(super) home: Home,
     /// The question that its reply is to show, if rules of `rewrite` turned it into another one or
     /// the reply is for a parked query.
     pub(super) original: Option<&'a Original>,
 }
 
-/// What becomes of a query that was understood.
+/// Next action for a valid query.
 #[derive(Clone, Copy)]
 pub(super) enum Course {
-    /// Its client waits.
+    /// The client waits for an exchange.
     Waits,
     /// A reply of so many bytes is written.
     Replied(usize),

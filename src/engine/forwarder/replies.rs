@@ -1,4 +1,4 @@
-//! What goes to the clients: copies of a believed response, or the news that there is none.
+//! Replies to clients: copies of a validated response, or an error.
 //!
 //! Each waiting client is drawn in turn, so that one answer for a thousand takes no more memory
 //! than one for one, and the caller decides where each reply is written.

@@ -1,4 +1,5 @@
-//! What an upstream's packet leads to.
+//! Upstream responses: validation (connection, ID, question), then delivery, failover or retry over
+//! TCP.
 //!
 //! First it must be believed: connection, id, QR, question, records. What is not believed is
 //! dropped and counted, and whoever waits goes on waiting, so that nobody's forgery ends a query.
@@ -30,7 +31,7 @@ use std::time::Duration;
 /// `failover` is at work, the one thing here that allocates.
 pub(super) type HeldBack = HashMap<u32, (Response, Box<[u8]>)>;
 
-/// What a believed response leads to.
+/// Next action for a validated response.
 enum Course {
     Deliver,
     SameOverTcp,

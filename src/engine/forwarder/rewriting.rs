@@ -43,7 +43,7 @@ pub(super) struct Rewriting {
 /// The question that a reply is to show, and what it takes to show it.
 #[derive(Clone)]
 pub(super) struct Original {
-    /// Its server block.
+    /// Number of the server block.
     pub(super) block: usize,
     pub(super) asking: Asking,
     /// The rules that changed the question, if any did.

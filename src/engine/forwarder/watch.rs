@@ -1,4 +1,4 @@
-//! What is seen most: names, clients, and names that fail.
+//! Most frequent names, clients, and failing names.
 //!
 //! For whoever looks at onward, and only where that is wanted. Queries are sampled, so under load
 //! the cost is that of some thousand a second; sketches are of fixed size, whoever asks for what.
@@ -14,7 +14,7 @@ use std::net::IpAddr;
 #[derive(Default)]
 pub struct Watch(Option<Box<Sketches>>);
 
-/// What is seen most, since it was last forgotten.
+/// Most frequent keys since the last reset.
 pub struct Sketches {
     /// Names that were asked for, in wire format and lower case.
     pub names: Sketch,
@@ -27,7 +27,7 @@ pub struct Sketches {
 }
 
 impl Watch {
-    /// Whatever `config` wants. `hasher` is keyed.
+    /// Sketches for `config`. `hasher` is keyed.
     pub(super) fn new(config: &Config, hasher: &RandomState) -> Self {
         let sketches = || {
             let sketch = || Sketch::new(hasher.clone());

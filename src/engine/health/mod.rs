@@ -1,4 +1,4 @@
-//! Which upstreams are down, and how that is found out. PURE.
+//! Health state of upstreams, and how it is determined. PURE.
 //!
 //! A worker whose exchange with an upstream fails says so; the keeper then probes that upstream,
 //! once for all workers, until it answers. [`Verdicts`] is all that the two share: for each
@@ -18,9 +18,8 @@ use crate::moment::Moment;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long an upstream that refused EDNS is asked without it and nothing more is told of it: long
-/// enough that the query that finds out anew costs nothing, short enough that one that was mended
-/// is soon asked with EDNS again.
+/// Time for which an upstream that refused EDNS gets queries without it, and no further warning:
+/// long enough to make the repeated test cheap, short enough to use EDNS soon after a repair.
 pub const PLAIN_FOR: Duration = Duration::from_secs(900);
 
 /// Probes fail: queries go elsewhere.
@@ -32,27 +31,27 @@ const REPORTED: u8 = 4;
 /// `max_fails 0`: never probed and never down.
 const UNCHECKED: u8 = 8;
 
-/// What is odd about an upstream's answers.
+/// Unusual behaviour of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oddity {
-    /// It does not take EDNS.
+    /// The upstream refuses EDNS.
     NoEdns,
-    /// Its errors have no question.
+    /// Errors of the upstream have no question section.
     BareError,
 }
 
 /// An upstream that answers oddly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// Its number, in the order of the configuration.
+    /// Number of the upstream, in the order of the configuration.
     pub upstream: usize,
-    /// What is odd.
+    /// The behaviour.
     pub oddity: Oddity,
     /// The response code that was seen.
     pub rcode: u16,
 }
 
-/// What the keeper has found out about each upstream, for all workers to read.
+/// Health state of each upstream, written by the keeper and read by all workers.
 ///
 /// Each byte stands for itself and nothing else is published through it, so no ordering between
 /// threads is needed.
@@ -67,7 +66,7 @@ pub struct Verdicts {
     told_until: Box<[AtomicU64]>,
     /// Of each server block: whether its queries go in a circle.
     loops: Box<[AtomicBool]>,
-    /// What the names of probes for loops are made of; zero: nobody has named them yet.
+    /// Random part of the names of loop probes; zero: not yet chosen.
     nonce: AtomicU64,
 }
 
@@ -116,7 +115,7 @@ impl Verdicts {
         (0..self.upstreams.len()).for_each(|upstream| self.take_back(upstream));
     }
 
-    /// What the keeper has found out, or that it has begun to. Ends what was reported.
+    /// Sets the result of the keeper's probes, or that probing has begun. Clears reported failures.
     pub fn set(&self, upstream: usize, down: bool, probing: bool) {
         let state = if down { DOWN } else { 0 } | if probing { PROBING } else { 0 };
         self.upstreams[upstream].store(state, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What a probe asks, and what counts as its answer.
+//! Query of a health check, and the test of its answer.
 //!
 //! The question is `DOMAIN NS IN`, with EDNS as long as queries go with it, because a server that
 //! drops what has an OPT answers nobody. Any response to it will do, whatever its response code: a
@@ -18,7 +18,7 @@ const NS_IN: [u8; 4] = [0, 2, 0, 1];
 #[derive(Clone, Debug)]
 pub struct ProbeQuery {
     bytes: Vec<u8>,
-    /// Where its question ends.
+    /// End of the question.
     question_end: usize,
 }
 
@@ -34,7 +34,7 @@ impl ProbeQuery {
         Self { bytes, question_end }
     }
 
-    /// Whether the next probe has an OPT.
+    /// Sets the use of EDNS in the next probe.
     pub fn set_edns(&mut self, edns: bool) {
         self.bytes.truncate(self.question_end);
         put_u16(&mut self.bytes, 10, edns.into());

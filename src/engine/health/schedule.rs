@@ -1,4 +1,4 @@
-//! When one upstream is probed, and when it counts as down.
+//! Schedule of the probes of one upstream, and its changes between up and down.
 //!
 //! * Idle until an exchange fails; then the first probe goes out at once.
 //! * A probe that is answered ends the probing and clears everything.
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// A down upstream is probed at least this often, unless its interval is longer.
 const DELAY_MAX: Duration = Duration::from_secs(10);
-/// How many intervals a delay has at most.
+/// Maximum of a delay, in intervals.
 const DELAY_INTERVALS_MAX: u32 = 16;
 
 /// The longest delay between two probes of an upstream with this interval, before its jitter.
@@ -28,19 +28,19 @@ pub fn delay_max(interval: Duration) -> Duration {
 /// An upstream's verdict has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is down.
+    /// The upstream is down.
     Down {
         /// Probes in a row that failed.
         fails: u32,
     },
-    /// It answers again.
+    /// The upstream answers again.
     Up {
-        /// How long it was down.
+        /// Duration of the outage.
         after: Duration,
     },
 }
 
-/// What follows from a failed probe.
+/// Consequences of a failed probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed {
     /// Time when [`Schedule::on_due`] is to be asked.

@@ -1,4 +1,4 @@
-//! Which records a client gets whose limit is shorter than the response.
+//! Truncation: the records that fit into a client's limit.
 //!
 //! Whole RRsets are left out from the end: the additional section first, then the authority section
 //! of a positive answer, all of it at once, and so neither half of a signed set is left alone
@@ -17,15 +17,15 @@ use super::{NAME_LEN_MAX, Rcode, Record, expand_name, kind};
 /// A beginning of a response's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
-    /// Where it ends in the packet.
+    /// End of the part in the packet.
     pub(super) end: usize,
-    /// Its records by section.
+    /// Number of records by section.
     pub(super) counts: [u16; 3],
     /// A required record is missing.
     pub(super) truncated: bool,
 }
 
-/// What a walk over the authority section finds.
+/// Result of a walk over the authority section.
 #[derive(Default)]
 struct Authority {
     /// There is a record that denies or proves something.

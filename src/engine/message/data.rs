@@ -1,4 +1,4 @@
-//! Whether a record can be read to its end: its owner's name, and data of the form of its type.
+//! Validation of records: owner's name, and data of the form of the type.
 //!
 //! An upstream's records go to clients and into caches as they came, so a name that never ends, or
 //! data that claim more than they have, would only be found by the next who reads them. What is
@@ -66,7 +66,7 @@ fn name_end(packet: &[u8], start: usize, limit: usize) -> Option<usize> {
     None
 }
 
-/// What the data of a type consist of, in this order.
+/// Form of the data of a type.
 struct Form {
     /// Bytes of numbers.
     fixed: usize,
@@ -76,7 +76,7 @@ struct Form {
     rest: Rest,
 }
 
-/// What stands at the end of a type's data.
+/// End of a type's data.
 enum Rest {
     Nothing,
     Bytes(usize),
@@ -145,7 +145,7 @@ mod tests {
     use crate::engine::message::response::Response;
     use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX};
 
-    /// Where the first record of [`believed`] begins.
+    /// Offset of the first record of [`believed`].
     const FIRST: usize = HEADER_LEN + 7;
 
     /// Returns whether a response with these records is believed: owner, type, class and data.

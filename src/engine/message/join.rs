@@ -158,7 +158,7 @@ pub fn records(packet: &[u8], response: &Response) -> impl Iterator<Item = (usiz
 pub struct Alias {
     /// The number of its record among those of the section.
     pub place: usize,
-    /// Where it leads.
+    /// Target of the alias.
     pub target: WireName,
 }
 

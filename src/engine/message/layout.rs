@@ -1,4 +1,4 @@
-//! Where names lie in RDATA, by record type.
+//! Positions of names in RDATA, by record type.
 //!
 //! Names in RDATA may be compressed in the types of RFC 1035 and are accepted compressed in a few
 //! younger ones (RFC 3597 §4), so RDATA that is copied to another message must be taken apart
@@ -10,7 +10,7 @@ use super::kind;
 /// A part of RDATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// This many bytes that are no name.
+    /// Bytes that are not a name.
     Bytes(usize),
     /// A character string: a length byte and as many bytes (RFC 1035 §3.3).
     Text,

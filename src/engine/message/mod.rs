@@ -24,9 +24,9 @@ pub use rcode::Rcode;
 pub const HEADER_LEN: usize = 12;
 /// A name's length in bytes at most, the root's zero included (RFC 1035 §3.1).
 pub const NAME_LEN_MAX: usize = 255;
-/// What we advertise and send over UDP at most, so that nothing is fragmented (RFC 9715 §3.1).
+/// Maximum UDP payload that we advertise and send, to avoid fragments (RFC 9715 §3.1).
 pub const UDP_PAYLOAD_MAX: usize = 1232;
-/// What a client without EDNS takes over UDP (RFC 1035 §4.2.1).
+/// Maximum UDP payload of a client without EDNS (RFC 1035 §4.2.1).
 pub const UDP_PAYLOAD_PLAIN: usize = 512;
 
 /// Bits of the header's second word.
@@ -75,7 +75,7 @@ pub mod kind {
     pub const PTR: u16 = 12;
     /// A host's processor and system; now the answer to ANY (RFC 8482).
     pub const HINFO: u16 = 13;
-    /// Who is responsible for a mailbox (experimental).
+    /// Mailbox information (experimental).
     pub const MINFO: u16 = 14;
     /// A mail exchange.
     pub const MX: u16 = 15;
@@ -91,7 +91,7 @@ pub mod kind {
     pub const PX: u16 = 26;
     /// An IPv6 address.
     pub const AAAA: u16 = 28;
-    /// Where a service is.
+    /// Location of a service.
     pub const SRV: u16 = 33;
     /// A rule that rewrites a string (RFC 3403).
     pub const NAPTR: u16 = 35;
@@ -109,13 +109,13 @@ pub mod kind {
     pub const NSEC: u16 = 47;
     /// The same with hashed names (RFC 5155).
     pub const NSEC3: u16 = 50;
-    /// How a service is reached (RFC 9460).
+    /// Service binding (RFC 9460).
     pub const SVCB: u16 = 64;
-    /// How a web service is reached (RFC 9460).
+    /// Service binding of HTTPS (RFC 9460).
     pub const HTTPS: u16 = 65;
     /// Transaction signature (RFC 8945).
     pub const TSIG: u16 = 250;
-    /// What changed in a zone since then (RFC 1995).
+    /// Incremental zone transfer (RFC 1995).
     pub const IXFR: u16 = 251;
     /// A whole zone (RFC 5936).
     pub const AXFR: u16 = 252;
@@ -133,11 +133,11 @@ pub mod class {
 
 /// EDNS option codes that the engine looks at.
 pub mod option {
-    /// Which of several servers answers (RFC 5001).
+    /// Name server identifier (RFC 5001).
     pub const NSID: u16 = 3;
     /// Client subnet (RFC 7871).
     pub const ECS: u16 = 8;
-    /// How long an idle stream stays open (RFC 7828).
+    /// Time for which an idle connection stays open (RFC 7828).
     pub const KEEPALIVE: u16 = 11;
     /// Bytes that say nothing (RFC 7830).
     pub const PADDING: u16 = 12;
@@ -216,10 +216,10 @@ impl Question {
     }
 }
 
-/// Where a record's parts lie.
+/// Positions of a record's parts.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    /// Where its owner name begins.
+    /// Offset of the owner name.
     pub start: usize,
     /// Behind the owner name: type, class, TTL and length follow.
     pub fixed: usize,
@@ -227,7 +227,7 @@ pub struct Record {
     pub kind: u16,
     /// The class; an OPT's UDP payload size.
     pub class: u16,
-    /// Where its data begin.
+    /// Offset of the data.
     pub data: usize,
     /// Behind its data.
     pub end: usize,

@@ -1,4 +1,4 @@
-//! What a client asked, and what goes upstream for it.
+//! Queries of clients, and the queries that are sent upstream for them.
 //!
 //! A query is parsed in place. What goes upstream is not the client's packet but ours: a header
 //! with an id of our own, the question as the client spelt it, and an OPT of our own, because
@@ -33,17 +33,17 @@ pub const UPSTREAM_LEN_MAX: usize = {
 pub struct Edns {
     /// The UDP payload it takes, as advertised.
     pub udp_size: u16,
-    /// It wants DNSSEC records.
+    /// The DO bit is set.
     pub dnssec_ok: bool,
-    /// It wants to know how long its idle stream stays open (RFC 7828).
+    /// The client wants the idle time of its connection (RFC 7828).
     pub keepalive: bool,
-    /// It wants to know which server answers (RFC 5001).
+    /// The client wants the server's identifier (RFC 5001).
     pub nsid: bool,
-    /// It pads, so its answers are to be padded (RFC 7830).
+    /// The client uses padding, so answers are padded (RFC 7830).
     pub padding: bool,
 }
 
-/// What a reply must know about the query it answers.
+/// Facts about a query that its reply needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The client's id.
@@ -91,7 +91,7 @@ pub struct Query<'a> {
     packet: &'a [u8],
     /// The length of the client's packet.
     size: u16,
-    /// What the reply must know.
+    /// Facts that the reply needs.
     pub asked: Asked,
     /// The question.
     pub question: Question,
@@ -99,7 +99,7 @@ pub struct Query<'a> {
     subnet: &'a [u8],
 }
 
-/// Why a packet is no query that can be forwarded.
+/// Reason why a packet cannot be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// Shorter than a header: no reply, there is no id to give back.
@@ -108,7 +108,7 @@ pub enum Rejection {
     IsResponse,
     /// The client is told. The question is echoed only if it could be read.
     Refusal {
-        /// What it is told.
+        /// Response code of the reply.
         rcode: Rcode,
         /// As much as could be read of what it asked.
         asked: Asked,
@@ -295,7 +295,7 @@ pub(crate) fn opt_record(
     opt
 }
 
-/// What the records behind a query's question say.
+/// Contents of the records after a query's question.
 #[derive(Default)]
 struct Extras<'a> {
     edns: Option<Edns>,

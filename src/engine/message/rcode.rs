@@ -15,7 +15,7 @@ pub enum Rcode {
     ServFail = 2,
     /// The name does not exist.
     NxDomain = 3,
-    /// This kind of request is not implemented.
+    /// Unsupported kind of request.
     NotImp = 4,
     /// Refused by policy.
     Refused = 5,

@@ -176,7 +176,7 @@ pub(super) fn packet_error<'a>(packet: &'a [u8], response: &Response) -> &'a [u8
     error.map_or(&[], |(start, end)| &packet[start..end])
 }
 
-/// Why a record was not written.
+/// Reason why a record was not written.
 pub(super) enum Stopped {
     /// There is no room for it.
     Full,
@@ -189,7 +189,7 @@ pub(super) struct Writer<'a> {
     pub(super) out: &'a mut [u8],
     /// Behind what is written.
     pub(super) end: usize,
-    /// Where names begin that a pointer can point to.
+    /// Offsets of names that a pointer can point to.
     targets: [u16; TARGETS_MAX],
     count: usize,
 }

@@ -1,4 +1,4 @@
-//! What the client gets.
+//! Replies to clients.
 //!
 //! An upstream's response with the parts of the hop exchanged ([`write_answer`]), or a few words of
 //! our own ([`super::compose`]). In both the id, the question's spelling, RD and CD are the
@@ -15,7 +15,7 @@ use super::{HEADER_LEN, Rcode, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at};
 
 /// A longer extended error of an upstream, which carries a text, is not passed on.
 pub const EDE_LEN_MAX: usize = 128;
-/// How long a client's idle stream stays open, in units of 100 ms.
+/// Time for which an idle connection of a client stays open, in units of 100 ms.
 pub const STREAM_IDLE_UNITS: u16 = 100;
 /// Answers to those who pad are as long as a multiple of this (RFC 8467 §4.1).
 const PADDED_REPLY: usize = 468;
@@ -50,16 +50,16 @@ pub enum ExtendedError {
     NetworkError = 23,
 }
 
-/// How a server block finishes its replies.
+/// Settings of a server block for its replies.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish<'a> {
     /// The UDP payload that our OPT advertises.
     pub udp_size: u16,
-    /// How long an idle stream stays open, in units of 100 ms.
+    /// Time for which an idle connection stays open, in units of 100 ms.
     pub keepalive: u16,
     /// The server's name, for who asks for it. At most [`NSID_LEN_MAX`] bytes.
     pub nsid: Option<&'a [u8]>,
-    /// What becomes of the header's second word. Not of errors of our own.
+    /// Changes of the header's second word. Not applied to errors of our own.
     pub header: Masks,
     /// Of a positive answer only the answer section is passed.
     pub minimal: bool,
@@ -79,9 +79,9 @@ impl Finish<'_> {
 /// Bits that are set, and bits that are cleared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Masks {
-    /// These are set.
+    /// Bits that are set.
     pub set: u16,
-    /// These are cleared.
+    /// Bits that are cleared.
     pub clear: u16,
 }
 
@@ -92,16 +92,16 @@ impl Masks {
     }
 }
 
-/// Whom a reply is for.
+/// Addressee of a reply.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplyTo<'a> {
-    /// What it must know of the query.
+    /// Facts about the query.
     pub asked: &'a Asked,
     /// Name, type and class as the client spelt them.
     pub question: &'a [u8],
     /// Bytes at most, at least 512.
     pub limit: usize,
-    /// What its server block wants.
+    /// Settings of the server block.
     pub finish: Finish<'a>,
 }
 

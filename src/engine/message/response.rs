@@ -1,4 +1,4 @@
-//! What an upstream answered, before anything of it is believed.
+//! Responses of upstreams, parsed before they are validated.
 //!
 //! The steps of believing are the forwarder's: the header first ([`id`](super::id) and
 //! [`is_response`], or [`is_bare_error`]), then [`answers`], and only then the walk over all
@@ -51,9 +51,9 @@ pub fn answers(packet: &[u8], query: &[u8], name_len: usize) -> bool {
 pub struct UpstreamOpt {
     /// The response code's upper eight bits.
     pub rcode_high: u8,
-    /// How long the server keeps an idle stream, in units of 100 ms (RFC 7828 §3.1).
+    /// Time for which the server keeps an idle connection, in units of 100 ms (RFC 7828 §3.1).
     pub keepalive: Option<u16>,
-    /// Where its first extended error begins and ends, code and length included (RFC 8914).
+    /// Begin and end of the first extended error, code and length included (RFC 8914).
     pub extended_error: Option<(usize, usize)>,
 }
 
@@ -81,18 +81,18 @@ impl UpstreamOpt {
     }
 }
 
-/// Where the parts of a believed response lie.
+/// Positions of the parts of a validated response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The header's second word.
     pub flags: u16,
     /// Records in the answer, authority and additional sections, the OPT not counted.
     pub counts: [u16; 3],
-    /// Where the records begin: behind the question.
+    /// Offset of the first record, after the question.
     pub start: usize,
-    /// Where the answer section ends.
+    /// End of the answer section.
     pub answers_end: usize,
-    /// Where they end; the OPT, and anything behind it, lies beyond.
+    /// End of the records; the OPT and anything after it follow.
     pub end: usize,
     /// The upstream's OPT, if it sent one.
     pub opt: Option<UpstreamOpt>,

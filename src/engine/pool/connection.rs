@@ -39,11 +39,11 @@ pub(super) struct Connection {
     /// Time when the stream was connected, and when it last brought an answer or was connected.
     pub(super) connected_at: Moment,
     pub(super) progress: Moment,
-    /// When it was last found not to be blocked, which holds for as long as that is now.
+    /// Time when the connection was last found not to be blocked; valid while it equals now.
     pub(super) free_at: Moment,
-    /// It has brought an answer since it was last idle.
+    /// An answer has arrived since the connection was last idle.
     pub(super) served: bool,
-    /// It stands behind the busy ones that have room.
+    /// The connection is sorted after the busy ones that have room.
     pub(super) set_back: bool,
     /// All that was on it has been answered once.
     pub(super) tried: bool,

@@ -1,4 +1,4 @@
-//! What a pool does about connections that can be used and are doubted.
+//! Actions of a pool on connections that are usable but doubted.
 //!
 //! [`Trust`](super::trust) is told what becomes of connections and says which of them is to make
 //! room; here it is closed, when its turn to be taken comes, and another dialled in its place. So

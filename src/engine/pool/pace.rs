@@ -1,4 +1,4 @@
-//! How many queries a stream of a pool carries at a time, learnt from its upstream.
+//! Number of outstanding queries per connection, learnt from the upstream.
 //!
 //! Many servers answer the queries of a connection strictly in order: one that takes seconds holds
 //! up all behind it. Others close a connection after so many answers. Neither says so, so a pool
@@ -26,10 +26,10 @@ const USUAL_STEP: u64 = 16;
 const EXTRA_PRICE: u32 = 2;
 /// Extras that are saved up at most, and that a pool begins with.
 const EXTRAS_MAX: u32 = 128;
-/// What an upstream's ends have taught is forgotten after so long without another such end.
+/// Time after which the limit learnt from closed connections is forgotten.
 const LIMIT_KEPT: Duration = Duration::from_secs(60);
 
-/// What an upstream that closes its connections after a few answers is given.
+/// Limits for an upstream that closes its connections after a few answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limit {
     /// Queries on a connection at a time.
@@ -39,7 +39,7 @@ pub(super) struct Limit {
     until: Moment,
 }
 
-/// What one pool has learnt.
+/// State that one pool has learnt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// `max_inflight`.
@@ -170,7 +170,7 @@ impl Pace {
         self.limit.is_some_and(|limit| limit.at_once < self.window_max)
     }
 
-    /// What was learnt about ends is forgotten if it has become old.
+    /// Forgets the limit that was learnt if it is old.
     pub(super) fn forget_old(&mut self, now: Moment) {
         if self.limit.is_some_and(|limit| limit.until <= now) {
             self.forget_limit();

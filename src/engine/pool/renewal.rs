@@ -1,4 +1,4 @@
-//! What a new configuration makes of the pools that are there.
+//! Reload: existing pools under a new configuration.
 //!
 //! A pool whose upstream stays keeps its connections, whatever else changes: its limits hold from
 //! now on, and connections that are busy finish what they carry. A pool whose upstream is gone is

@@ -1,4 +1,4 @@
-//! Which stream a query takes, and which queries are stuck on one.
+//! Choice of a busy connection for a query, and queries that are stuck on one.
 //!
 //! A stream carries many queries at a time, and answers come in any order (RFC 7766 §6.2.1.1), so
 //! a pool holds few streams and fills them, unless it is to spread over many. How many a stream
@@ -25,7 +25,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// A stream on which queries may be stuck behind others.
 #[derive(Clone, Copy, Debug)]
 pub struct Stall {
-    /// Which one.
+    /// The connection.
     pub connection: ConnectionId,
     /// So many of the oldest queries on it are not stuck: the upstream is working on them.
     pub at_work: usize,

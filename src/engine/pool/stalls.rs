@@ -1,4 +1,4 @@
-//! When streams are to be looked at for queries that are stuck behind others.
+//! Times at which connections are checked for stuck queries.
 //!
 //! A stream with more queries on it than its upstream is known to work on at a time has one
 //! moment set, however many queries come and go: when it passes, whether anything is stuck is

@@ -1,4 +1,4 @@
-//! What a pool looks like now, for whoever looks at it.
+//! Snapshot of a pool's state.
 //!
 //! Counted on demand over all connections, so the data path keeps no books for it.
 
@@ -32,7 +32,7 @@ pub struct PoolState {
     pub max_age: Option<Duration>,
     /// The age of the oldest.
     pub oldest: Duration,
-    /// How many are in each step of age; the last has all that are older, too.
+    /// Number of connections in each step of age; the last has all older ones, too.
     pub ages: [u64; AGE_STEPS],
     /// One such step.
     pub step: Duration,

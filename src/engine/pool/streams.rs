@@ -1,4 +1,4 @@
-//! What is different about pools of streams (TCP).
+//! Pools of TCP connections: differences from UDP.
 //!
 //! Which stream a query takes is decided in [`super::sharing`]; here is how streams begin and end.
 //! Connecting takes a round trip, or for ever: each dial has a deadline that follows what recent
@@ -131,7 +131,7 @@ impl Pools {
         }
     }
 
-    /// Whom `connection` leads to cannot be believed: its pool dials nobody for a moment.
+    /// Pauses the dials of a pool for a moment, because the peer of `connection` cannot be trusted.
     pub fn pause_dials(&mut self, connection: ConnectionId, now: Moment) {
         if let Some(pool) = self.pool_of(connection) {
             self.pools[pool].dials.paused_until = now.plus(HANDSHAKE_PAUSE);
@@ -215,8 +215,8 @@ impl Pools {
         dials.filter(|slot| self.connections[*slot as usize].replaces.is_some()).count()
     }
 
-    /// What is different about a stream that was taken to be dialled: nothing is known of it yet,
-    /// and its dial has a deadline.
+    /// Sets the state of a TCP connection that is about to be dialled, with the deadline of its
+    /// dial.
     pub(super) fn begin_stream(&mut self, slot: u32, now: Moment) {
         let member = &mut self.connections[slot as usize];
         (member.answers, member.carried, member.left, member.depth) = (0, 0, 0, 0);

@@ -1,4 +1,4 @@
-//! What a pool closes by itself, and when the keeper has to wake it for that.
+//! Connections that a pool closes by itself, and when the keeper has to wake it.
 //!
 //! Idle connections lie in the order of their return and all of them in the order of their
 //! retirement, so a sweep looks at the front of both and costs what it closes. The earliest such

@@ -1,4 +1,4 @@
-//! Whether the connections that a pool has can still be trusted to be the right ones.
+//! Trust: detection of connections that lead to a failed backend.
 //!
 //! Behind a virtual address connection tracking pins each source port to one backend. When a
 //! backend is disturbed the connections pinned to it time out and are closed, so what is left are
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 /// Outcomes that are looked at together: those of this window and of the one before.
 const WINDOW: Duration = Duration::from_secs(1);
-/// What happened earlier counts half when there is so much of it.
+/// Number of outcomes after which earlier ones count half.
 const USUAL_MAX: u32 = 8_192;
 /// Before anything is known: one in sixteen fails, on the strength of so little.
 const USUAL_FIRST: Outcomes = Outcomes { answered: 240, failed: 16 };
@@ -44,7 +44,8 @@ const STEP: Duration = Duration::from_millis(100);
 const STEP_SHARE: usize = 8;
 /// So many scouts in a row that are answered: it is over. One in three dead: false once a minute.
 const STREAK: u32 = 16;
-/// How long scouts go on after the last bad newcomers, besides the time that a query waits.
+/// Time for which scouts continue after the last bad new connection, besides the time that a query
+/// waits.
 const SCOUTS: Duration = Duration::from_secs(2);
 /// Scouts of one trouble go no longer: what lasts longer is no disturbance but a state.
 const FRESH: Duration = Duration::from_secs(60);
@@ -58,23 +59,22 @@ const PERSISTENT_STREAMS_MAX: usize = 64;
 /// than one in sixteen in a trouble that is certain.
 const PRICE: i64 = 128;
 const PRICE_IN_TROUBLE: i64 = 16;
-/// What is earned for renewals of the pool's spread is kept for so many of them; a trouble may
-/// run up debts of as many, which are paid before the next may begin.
+/// Maximum of renewals that a pool can save up, or owe after a failure, before the next may begin.
 const SAVED_MAX: i64 = 2;
 const DEBT_MAX: i64 = 8;
 /// From the moment at which `rebalance` began to renew all there are to the next, at least.
 const BALANCE_PAUSE: Duration = Duration::from_secs(10);
 
-/// What the operator wants.
+/// Settings of trust.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrustSettings {
-    /// How long a query waits for its answer; `None`: nothing is ever distrusted.
+    /// Time that a query waits for its answer; `None`: distrust is off.
     pub distrust: Option<Duration>,
     /// Old connections are renewed as traffic pays for it, troubles or not.
     pub rebalance: bool,
 }
 
-/// How many there were of each kind.
+/// Numbers of outcomes by kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Outcomes {
     answered: u32,
@@ -87,22 +87,22 @@ impl Outcomes {
     }
 }
 
-/// What happened in one window.
+/// Outcomes of one window.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
     all: Outcomes,
-    /// Those of connections that had carried nothing before.
+    /// Outcomes of connections that had carried no query before.
     newcomers: Outcomes,
 }
 
-/// Why a connection is to be renewed.
+/// Reason why a connection is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Renewal {
     /// Another will be as good, and this one is needed no more.
     Distrusted,
     /// The same, and [`Trust::sent_scout`] is to be told which.
     Scout,
-    /// It is old, and `rebalance` is on.
+    /// The connection is old, and `rebalance` is on.
     Rebalanced,
 }
 
@@ -115,7 +115,7 @@ struct Trouble {
     streak: u32,
     /// Newcomers have failed since the last round.
     lost: bool,
-    /// They have, at least once.
+    /// The upstream has failed at least once.
     certain: bool,
     next_round: Moment,
     quiet: Duration,
@@ -137,11 +137,12 @@ pub(super) struct Trust<Scout> {
     /// Connections dialled earlier are to be renewed.
     renew_before: Moment,
     trouble: Option<Trouble>,
-    /// What was dialled last to see how things are.
+    /// Connection that was dialled last as a test.
     scout: Option<Scout>,
     step_ends: Moment,
     step_left: usize,
-    /// Those dialled earlier are to be renewed for balance, and so many in a row were not.
+    /// Connections dialled before this time are renewed for balance; number of those in a row that
+    /// were not.
     balance_before: Moment,
     young: u32,
 }

@@ -12,7 +12,7 @@ use ahash::RandomState;
 /// Seconds for which the answer holds: a hint at the document.
 const TTL: u32 = 8482;
 
-/// It has nothing to remember.
+/// The stage `any`, which has no state.
 pub struct Any;
 
 impl Stage for Any {

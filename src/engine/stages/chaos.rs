@@ -17,7 +17,7 @@ const AUTHORS: &[u8] = b"\x07authors\x04bind\0";
 /// The names that ask which server this is.
 const HOST: [&[u8]; 2] = [b"\x08hostname\x04bind\0", b"\x02id\x06server\0"];
 
-/// What is told about the server.
+/// Texts about the server.
 pub struct Chaos(config::Chaos);
 
 impl Stage for Chaos {

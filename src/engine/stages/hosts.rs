@@ -15,7 +15,7 @@ use crate::engine::zones::{Folded, Zones};
 use ahash::RandomState;
 use std::net::IpAddr;
 
-/// Where names are looked up, and what becomes of others.
+/// Names that the stage looks up, and its action for others.
 pub struct Hosts {
     slot: usize,
     ttl: u32,

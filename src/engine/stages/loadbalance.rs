@@ -60,7 +60,7 @@ fn shuffle(message: &mut [u8], prefer: &[Net], mut random: impl FnMut(usize) -> 
 /// Address records of one owner and type that follow each other.
 struct Set {
     first: Option<Record>,
-    /// Where their data are.
+    /// Offsets of the records' data.
     data: [u16; SET_MAX],
     len: usize,
 }

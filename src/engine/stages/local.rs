@@ -14,7 +14,7 @@ use ahash::RandomState;
 /// Seconds for which all of this holds: a week.
 const TTL: u32 = 604_800;
 const LOCALHOST: &[u8] = b"\x09localhost\0";
-/// What a name of search lists begins with.
+/// Beginning of a local name with a search list.
 const PREFIX: &[u8] = b"\x09localhost";
 /// The reverse zones.
 const REVERSE: [&[u8]; 3] = [
@@ -28,7 +28,7 @@ const LOOPBACK: &[u8] = b"\x011\x010\x010\x03127\x07in-addr\x04arpa\0";
 const SOA: &[&[u8]] =
     &[LOCALHOST, b"\x04root\x09localhost\0", &1_u32.to_be_bytes(), &[0; 12], &TTL.to_be_bytes()];
 
-/// Which names mean this host.
+/// Names of this host.
 pub struct Local(config::Local);
 
 impl Stage for Local {
@@ -43,16 +43,16 @@ impl Stage for Local {
     }
 }
 
-/// Where a name stands.
+/// Place of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// It means this host.
+    /// A name of this host.
     Host,
-    /// It is a reverse zone's own name.
+    /// The apex of a reverse zone.
     Apex,
-    /// It is that of 127.0.0.1.
+    /// The reverse name of 127.0.0.1.
     Loopback,
-    /// It is in a reverse zone, and does not exist; the zone's name begins so many bytes into it.
+    /// A name in a reverse zone that does not exist; offset of the zone's name.
     Nothing(usize),
 }
 

@@ -23,7 +23,7 @@ impl Stage for Loops {
     }
 }
 
-/// How long a probe may be under way, with all its attempts and those of the hops behind.
+/// Maximum age of a probe, with all its attempts and those of later hops.
 const YOUNG: Duration = Duration::from_secs(10);
 /// The longest probe.
 pub const PROBE_LEN_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4;

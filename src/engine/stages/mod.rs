@@ -81,8 +81,8 @@ use rand_chacha::ChaCha12Rng;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What one stage of a server block does. Each method but the first is called for the stages that
-/// the block has, in the order of the table, and does nothing unless a stage says otherwise.
+/// Interface of a stage of a server block. Each method but the first is called for the stages that
+/// the block has, in the order of the table, and does nothing unless a stage implements it.
 pub trait Stage: Sized {
     /// Records of its replies may change places as those of an upstream's answer may.
     const REARRANGED: bool = false;
@@ -108,10 +108,10 @@ pub trait Stage: Sized {
     fn rearrange(&self, _reply: &mut [u8], _random: &mut impl FnMut() -> u32) {}
 }
 
-/// What a stage makes of a query.
+/// Result of a stage for a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It goes on.
+    /// The query continues to the next stage.
     Onward,
     /// A reply of so many bytes is written.
     Replied(usize),
@@ -124,15 +124,15 @@ pub enum Step {
     Dropped,
 }
 
-/// What holds for all queries of a server block alike; its stages change it once.
+/// Settings that apply to all queries of a server block; its stages change them once.
 pub struct Settings {
     /// The name that clients get who ask which server answers.
     pub nsid: Option<Box<[u8]>>,
     /// The UDP payload that is advertised.
     pub udp_size: u16,
-    /// How long an idle stream stays open, in units of 100 ms.
+    /// Time for which an idle connection stays open, in units of 100 ms.
     pub keepalive: u16,
-    /// What a query may take in all.
+    /// Maximum time of a query.
     pub budget: Duration,
     /// The flags of queries as they go upstream.
     pub query_flags: Masks,
@@ -169,21 +169,21 @@ impl Settings {
 
 /// A query at a stage, and what it takes to answer it.
 pub struct Visit<'a, 'q> {
-    /// Who asks.
+    /// Address of the client.
     pub peer: &'a SocketAddr,
-    /// How.
+    /// Transport of the client.
     pub transport: Transport,
-    /// What.
+    /// The query.
     pub query: &'a mut Query<'q>,
-    /// Its name.
+    /// The QNAME.
     pub name: &'a Folded,
     /// The settings of its server block.
     pub settings: &'a Settings,
-    /// What loaders have loaded.
+    /// Data that loaders have loaded.
     pub data: &'a Data,
     /// Draws any number.
     pub random: &'a mut ChaCha12Rng,
-    /// Where a reply is written.
+    /// Buffer for a reply.
     pub out: &'a mut [u8],
 }
 

@@ -11,7 +11,7 @@ use crate::engine::message::{Question, Rcode, flags, kind};
 use ahash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 
-/// It has nothing to remember.
+/// The stage `whoami`, which has no state.
 pub struct Whoami;
 
 impl Stage for Whoami {

@@ -20,10 +20,10 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a client asks: the name's number, DO and CD.
+/// Question of a client: the name's number, DO and CD.
 type Question = (u32, bool, bool);
 
-/// What was put, in the twin's words.
+/// Entry of the twin.
 #[derive(Clone)]
 struct Stored {
     packet: Vec<u8>,

@@ -46,7 +46,7 @@ const NAME_TEXT_MAX: usize = 4 * 255;
 /// The matches of one zone, by type.
 pub type Matches = [u64; COUNTED_KINDS.len() + 1];
 
-/// What one template did.
+/// Counters of one template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TemplateStats {
     /// Of each zone.
@@ -78,7 +78,7 @@ struct Scratch {
     name: Vec<u8>,
     /// A record's text.
     text: Vec<u8>,
-    /// Its owner and data.
+    /// Owner and data.
     wire: Vec<u8>,
 }
 
@@ -86,7 +86,7 @@ struct Scratch {
 struct One {
     class: Option<u16>,
     kind: Option<u16>,
-    /// It has neither an answer nor an error to give.
+    /// The template has neither an answer nor an error.
     is_empty: bool,
     /// The number of each zone. `None`: all names belong to the first.
     zones: Option<Zones<usize>>,
@@ -103,9 +103,9 @@ struct One {
 
 struct OnePattern {
     pattern: Pattern,
-    /// Where its groups are, if a record wants to know.
+    /// Positions of the groups, if a record uses one.
     groups: Option<RefCell<CaptureLocations>>,
-    /// It matches every name, and no record wants a group of it.
+    /// The pattern matches every name, and no record uses a group.
     is_trivial: bool,
 }
 

@@ -28,7 +28,7 @@ pub(super) enum Piece {
     },
 }
 
-/// What is known of a query.
+/// Facts about a query.
 pub(super) struct Query<'a> {
     /// The name, as text.
     pub(super) name: &'a [u8],
@@ -38,15 +38,16 @@ pub(super) struct Query<'a> {
     pub(super) peer: IpAddr,
     /// The number of the pattern that matched.
     pub(super) pattern: usize,
-    /// Where its groups are in the name. `None`: it has none, and matched all of the name.
+    /// Positions of the groups in the name. `None`: the template has no pattern and matches all
+    /// names.
     pub(super) groups: Option<&'a CaptureLocations>,
 }
 
-/// What became of a text.
+/// Result of rendering a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rendered {
     Whole,
-    /// It is too long, a group is missing, or a number is none.
+    /// The text is too long, a group is missing, or a number is invalid.
     Failed,
 }
 
