@@ -17,12 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
-/// How long one step may take: longer than the C library asks a silent resolver.
+/// Maximum time of one step: longer than the C library waits for a silent resolver.
 pub const STEP_MAX: Duration = Duration::from_secs(30);
 /// Threads at a time, blocked ones included.
 pub const JOBS_MAX: usize = 8;
 
-/// What a job does now, and since when.
+/// Current step of a job, and its start.
 #[derive(Clone, Debug)]
 pub struct Steps {
     clock: Clock,
@@ -139,18 +139,18 @@ pub struct Job<T> {
     clock: Clock,
     result: Receiver<T>,
     steps: Steps,
-    /// It is to be over by then, whatever it does.
+    /// Time by which the job must end, whatever its step.
     cut: Option<Moment>,
 }
 
-/// What has become of a job.
+/// State of a job.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress<T> {
-    /// It goes on.
+    /// Running.
     Running,
-    /// It is over, with this result.
+    /// Finished, with this result.
     Done(T),
-    /// It is to be given up, for this reason.
+    /// Given up, for this reason.
     Overdue(String),
 }
 

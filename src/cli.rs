@@ -1,4 +1,4 @@
-//! What was typed: the command line, and the ends a process can come to.
+//! Command line and exit codes.
 //!
 //! [`parse`] turns arguments into a [`Cli`] without looking at the host, after it has rewritten
 //! the single-dash spellings that operators' unit files contain. What depends on the host comes
@@ -50,10 +50,10 @@ pub enum Cli {
     Doctor(DoctorOptions),
 }
 
-/// What to check, and how to say it.
+/// Options of `check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What would be served.
+    /// Options of the server that is checked.
     pub serve: Serve,
     /// For whom it is written.
     pub format: CheckFormat,
@@ -70,10 +70,10 @@ pub enum CheckFormat {
     Systemd,
 }
 
-/// Whether datagrams may leave together.
+/// Use of UDP GSO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Gso {
-    /// Where the kernel and the way allow it.
+    /// On, if the kernel and the route allow it.
     Auto,
     /// Never, whatever the Corefile says.
     Off,
@@ -88,22 +88,22 @@ pub enum Format {
     Json,
 }
 
-/// How to serve.
+/// Options of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serve {
-    /// Where the configuration comes from.
+    /// Source of the configuration.
     pub source: Source,
-    /// How many workers, and where.
+    /// Number and cores of workers.
     pub placement: Placement,
-    /// Which worker gets a datagram.
+    /// Distribution of datagrams to workers.
     pub steer: Steer,
-    /// How workers deal with the kernel.
+    /// I/O options of workers.
     pub habits: Habits,
     /// The port of zones that name none.
     pub dns_port: u16,
     /// Say nothing at the start.
     pub quiet: bool,
-    /// Where the number of the process stands while it serves.
+    /// Path of the PID file.
     pub pidfile: Option<PathBuf>,
     /// For whom the log is written.
     pub log_format: Format,
@@ -113,7 +113,7 @@ pub struct Serve {
     pub sandbox: bool,
 }
 
-/// Where the configuration comes from.
+/// Source of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// From this file, which must be there.
@@ -126,7 +126,7 @@ pub enum Source {
     Flags(String),
 }
 
-/// How many workers there are, and where they run.
+/// Number and cores of workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// One on each core that this process may run on.
@@ -137,7 +137,7 @@ pub enum Placement {
     Unpinned(usize),
 }
 
-/// Why there is nothing to run.
+/// Reason why nothing is run.
 #[derive(Debug)]
 pub enum CliError {
     /// Help or the version was asked for: this is it, for standard output.
@@ -146,9 +146,9 @@ pub enum CliError {
     Usage(String),
     /// `--cores` names cores on which this process may not run.
     MissingCores {
-        /// Those named but missing.
+        /// Requested cores that are missing.
         missing: Vec<usize>,
-        /// Those there are.
+        /// Available cores.
         available: Vec<usize>,
     },
     /// No argument, and no Corefile in the working directory.
@@ -216,14 +216,14 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
-/// How the process ends.
+/// Exit status of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// As it was asked to.
     Clean,
     /// Something failed at run time, or the host lacks what the configuration needs.
     Failure,
-    /// It never began: the command line or the text of the Corefile is wrong.
+    /// Error in the command line or in the Corefile.
     Usage,
 }
 

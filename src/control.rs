@@ -1,4 +1,4 @@
-//! What the keeper, the workers, the writer and the admin say to each other.
+//! Messages between the keeper, the workers, the writer and the admin.
 //!
 //! Plain messages over bounded channels that no worker ever waits on while it serves. Whoever is
 //! asleep in its poll is woken by a [`mio::Waker`], so a message and its wake-up travel together:
@@ -37,16 +37,16 @@ pub enum ToWorker {
     Sweep(Sweep),
     /// Send a copy of the counters.
     Report {
-        /// Where to.
+        /// Destination of the report.
         to: Sender<Box<Snapshot>>,
-        /// What is seen most is to be counted anew from then on.
+        /// The most frequent keys are counted anew afterwards.
         forget: bool,
     },
     /// Go on with what was loaded from a source.
     Data {
         /// The source's number.
         source: u64,
-        /// What it holds.
+        /// The table.
         table: Arc<Table>,
     },
     /// Go on as a new configuration says.
@@ -55,20 +55,20 @@ pub enum ToWorker {
     Drain,
 }
 
-/// What a worker works by.
+/// Configuration and data of a worker.
 #[derive(Clone, Debug)]
 pub struct Assignment {
     /// The configuration, as far as this worker is concerned.
     pub config: Arc<Config>,
     /// The how manieth configuration that is.
     pub edition: u32,
-    /// What is known of its upstreams.
+    /// Health state of the upstreams.
     pub verdicts: Arc<Verdicts>,
-    /// Its certificates and keys.
+    /// Certificates and keys.
     pub tls: Arc<Setup>,
     /// For each of the worker's listeners which of the configuration's it is; `None`: of none.
     pub listeners: Vec<Option<usize>>,
-    /// What was loaded, by slot.
+    /// Loaded data, by slot.
     pub data: Vec<Supply>,
 }
 
@@ -93,12 +93,12 @@ impl Assignment {
     }
 }
 
-/// What fills a slot of data.
+/// Data of a slot.
 #[derive(Clone, Debug)]
 pub struct Supply {
     /// The number of the source: no two that there ever were have the same.
     pub source: u64,
-    /// What was loaded from it. `None`: the worker has it already, or nothing was loaded yet.
+    /// The table. `None`: the worker has it already, or nothing is loaded yet.
     pub table: Option<Arc<Table>>,
 }
 
@@ -109,7 +109,7 @@ pub type Sockets = (usize, Option<UdpSocket>, TcpListener);
 /// A new assignment for a worker that is at work.
 #[derive(Debug)]
 pub struct Renewal {
-    /// It.
+    /// The new assignment.
     pub assignment: Assignment,
     /// The parts of the engine that follow from its configuration.
     pub parts: Box<Parts>,
@@ -119,7 +119,7 @@ pub struct Renewal {
     pub done: Sender<Remains>,
 }
 
-/// What holds no longer after a [`Renewal`], to be freed by a thread that no query waits for.
+/// Data that a [`Renewal`] replaced, to be freed by a thread that no query waits for.
 #[derive(Debug)]
 pub struct Remains {
     /// The assignment that was replaced, or was not wanted.
@@ -133,53 +133,53 @@ pub struct Remains {
 pub enum ToKeeper {
     /// Look after the upstreams of a new configuration. Before any worker is told.
     Renew {
-        /// It.
+        /// The configuration.
         config: Arc<Config>,
         /// Of its upstreams, with nothing known yet.
         verdicts: Arc<Verdicts>,
-        /// Its certificates and keys.
+        /// Certificates and keys.
         tls: Arc<Setup>,
         /// Told when what is known has been carried over.
         done: Sender<()>,
     },
     /// Send `Sweep(sweep)` to this worker at that moment, and not at the one asked for before.
     Wake {
-        /// Who asks.
+        /// Number of the worker.
         worker: usize,
-        /// Which of its pools or caches is to be swept.
+        /// Pool or cache to sweep.
         sweep: Sweep,
         /// Time when
         at: Moment,
     },
     /// An exchange with this upstream failed: find out whether it still answers.
     Failed {
-        /// Which, in the order of the configuration.
+        /// Number of the upstream, in the order of the configuration.
         upstream: usize,
     },
     /// Connections to this upstream were closed for `max_age`.
     Retired {
-        /// Which, in the order of the configuration.
+        /// Number of the upstream, in the order of the configuration.
         upstream: usize,
-        /// How many since this worker has last told.
+        /// Number of connections since the last message of this worker.
         count: u64,
     },
-    /// This worker panicked and was started afresh.
+    /// This worker panicked and was restarted.
     Panicked {
-        /// Who.
+        /// Number of the worker.
         worker: usize,
-        /// What the panic said.
+        /// Message of the panic.
         message: String,
     },
     /// An upstream answers oddly.
     Odd(Remark),
     /// Queries of a server block go in a circle.
     Looping {
-        /// What an operator should know about it.
+        /// Text for the operator.
         message: String,
     },
-    /// This worker has left.
+    /// This worker has ended.
     Left {
-        /// Who.
+        /// Number of the worker.
         worker: usize,
     },
     /// Tell all workers to drain, and end when the last has left.
@@ -201,16 +201,16 @@ pub enum ToWriter {
     Page {
         /// Of which configuration its records speak.
         edition: u32,
-        /// It.
+        /// The page.
         page: JournalPage,
-        /// Where it goes when it is empty again.
+        /// Destination of the empty page.
         home: Sender<JournalPage>,
     },
     /// So many errors found no room on their way.
     Lost(u64),
 }
 
-/// Where messages to the writer are put. It ends when the last of these has gone.
+/// Mailbox of the writer. The writer ends when the last of these is dropped.
 #[derive(Clone, Debug)]
 pub struct WriterMailbox {
     sender: Sender<ToWriter>,
@@ -252,11 +252,11 @@ impl WriterMailbox {
 pub enum ToAdmin {
     /// Tell of this configuration from now on.
     Renew {
-        /// It.
+        /// The configuration.
         config: Arc<Config>,
-        /// What is known of its upstreams.
+        /// Health state of the upstreams.
         verdicts: Arc<Verdicts>,
-        /// Where, all of them; those that are not among these are closed.
+        /// All listeners; others are closed.
         doors: Vec<Door>,
     },
     /// The process has been told to stop and will, though it still serves.
@@ -270,13 +270,13 @@ pub enum ToAdmin {
 pub struct Door {
     /// The same as long as its socket is.
     pub number: usize,
-    /// What is served there.
+    /// Endpoints of the listener.
     pub pages: Vec<Page>,
     /// Of one that is new.
     pub socket: Option<TcpListener>,
 }
 
-/// Where messages to the admin are put.
+/// Mailbox of the admin.
 #[derive(Debug)]
 pub struct AdminMailbox {
     sender: Sender<ToAdmin>,
@@ -319,7 +319,7 @@ impl AdminMail {
     }
 }
 
-/// Where messages to one worker are put.
+/// Mailbox of one worker.
 #[derive(Clone, Debug)]
 pub struct Mailbox {
     sender: Sender<ToWorker>,
@@ -359,7 +359,7 @@ impl Mailbox {
     }
 }
 
-/// Where messages to the keeper are put.
+/// Mailbox of the keeper.
 #[derive(Clone, Debug)]
 pub struct KeeperMailbox {
     sender: Sender<ToKeeper>,

@@ -7,7 +7,7 @@
 
 use std::fmt::Write;
 
-/// What stands where nothing was measured.
+/// Sign for a missing measurement.
 pub const NOTHING: &str = "–";
 
 /// So many a second.

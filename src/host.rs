@@ -12,9 +12,9 @@ use std::io;
 /// Descriptors that every process has, should the kernel not tell more.
 const OPEN_FILES_MIN: u64 = 1024;
 
-/// This host, for so many workers; `default_port` is that of server blocks that name none.
-/// Raises the number of files that the process may open to what the host allows. Files and names
-/// that are asked for later are told to `steps`, since either may block.
+/// Describes this host, for this number of workers; `default_port` is that of server blocks without
+/// one. Raises the limit of open files to the hard limit. Later reads of files and lookups of names
+/// are reported to `steps`, since either may block.
 ///
 /// # Errors
 /// The working directory or the interfaces cannot be learnt.

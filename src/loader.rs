@@ -22,7 +22,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Who says what of hosts files.
+/// Source of log lines about hosts files.
 const HOSTS: &str = "plugin/hosts";
 /// A file is not looked at more often than this.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(10);
@@ -31,13 +31,13 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 /// Old snapshots that workers may still have; while there are as many, nothing is loaded. Only
 /// workers that hang have any for longer than a turn.
 const RETIRED_MAX: usize = 4;
-/// How soon it is looked whether workers have let go of an old snapshot.
+/// Interval of checks whether workers have released an old snapshot.
 const RETIRE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What a loader is told once its first snapshot is at work.
+/// Order to a loader after its first snapshot is in use.
 #[derive(Debug)]
 pub struct Serve {
-    /// Who is to get what is loaded from now on.
+    /// Workers that get later snapshots.
     pub workers: Vec<Mailbox>,
     /// The first snapshot came too late for them: they are to get it, too.
     pub is_late: bool,
@@ -52,7 +52,7 @@ pub struct Loader {
     clock: Clock,
     hasher: ahash::RandomState,
     workers: Vec<Mailbox>,
-    /// What was last seen of the file that was read.
+    /// Signature of the file that was read last.
     seen: Option<Signature>,
     digest: Option<Digest>,
     /// The failure that the log has been told of.

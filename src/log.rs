@@ -1,4 +1,4 @@
-//! What happens, as lines for whoever reads the log.
+//! Log: events as lines of text or JSON.
 //!
 //! An [`Event`] is said once and written in one of two forms: as text, in the words and with the
 //! prefix that operators know from the reference, or as one JSON object per line, for machines. A
@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
-/// How lines look.
+/// Format of lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// For people.
@@ -20,12 +20,12 @@ pub enum Format {
     Json,
 }
 
-/// How much it matters.
+/// Severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// To whoever looks for a mistake.
     Debug,
-    /// It is good to know.
+    /// Information.
     Info,
     /// Something may be wrong.
     Warning,
@@ -55,7 +55,7 @@ impl Level {
     }
 }
 
-/// What a field says.
+/// Value of a field.
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
     /// In words.
@@ -76,13 +76,13 @@ impl Display for Value<'_> {
 /// Something that has happened.
 #[derive(Clone, Copy)]
 pub struct Event<'a> {
-    /// How much it matters.
+    /// Severity.
     pub level: Level,
-    /// Who says so: `plugin/forward`.
+    /// Source, such as `plugin/forward`.
     pub source: &'a str,
-    /// What.
+    /// Text.
     pub text: &'a dyn Display,
-    /// What else there is to know.
+    /// Further values.
     pub fields: &'a [(&'a str, Value<'a>)],
     /// The text says all of that: as a text, it stands alone.
     pub alone: bool,

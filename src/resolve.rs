@@ -16,14 +16,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
-/// How long one query may take.
+/// Time-out of one query.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Without EDNS no response is longer (RFC 1035 §4.2.1).
 const RESPONSE_LEN_MAX: usize = 512;
 /// A longer time to live is none (RFC 2181 §8).
 const TTL_SECONDS_MAX: u32 = 0x7FFF_FFFF;
 
-/// What one response says.
+/// Contents of one response.
 struct Answer {
     addresses: Vec<IpAddr>,
     /// The shortest of all records of the answer: an alias may change before the address does.
@@ -167,7 +167,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// What a scripted resolver does with one query.
+    /// Reaction of a scripted resolver to one query.
     #[derive(Clone, Copy)]
     enum Act {
         Addresses(u32),

@@ -49,7 +49,7 @@ use std::time::Duration;
 use steering::Steering;
 use writing::Writing;
 
-/// How long a worker may take to answer a question; it answers at its next turn.
+/// Maximum time for a worker's report; it answers in its next turn.
 const REPORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running forwarder.
@@ -60,7 +60,7 @@ pub struct Server {
     keeper: KeeperMailbox,
     threads: Vec<JoinHandle<()>>,
     reloads: Arc<Reloads>,
-    /// What workers still hand back after the last reload.
+    /// Data that workers hand back after the last reload.
     remains: Receiver<Remains>,
     writing: Writing,
     pages: Pages,
@@ -254,8 +254,7 @@ impl Server {
         self.pages.list()
     }
 
-    /// It is going to be stopped, though everything is served for a while yet: who asks whether it
-    /// is ready is told no.
+    /// Announces the stop while queries are still served: `/ready` answers 503 from now on.
     pub fn announce_stop(&self) {
         self.pages.announce_stop();
     }

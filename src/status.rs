@@ -1,4 +1,4 @@
-//! What onward shows of itself: the numbers behind the status page, its JSON and `onward top`.
+//! Status: the numbers behind the status page, its JSON and `onward top`.
 //!
 //! Plain data and nothing else: who gathers it is the admin room's business, who draws it that of
 //! the page and of `onward top`. What is written as JSON is read again by the same types, so the
@@ -41,7 +41,7 @@ pub struct Status {
     pub caches_more: usize,
     /// In the order of their server blocks.
     pub hosts: Vec<HostsFile>,
-    /// Who and what is seen most.
+    /// Most frequent names and clients.
     pub top: Top,
 }
 
@@ -63,7 +63,7 @@ pub struct HostsFile {
     pub loads: [u64; 2],
 }
 
-/// What all workers together did.
+/// Totals of all workers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Traffic {
@@ -95,11 +95,11 @@ pub struct Traffic {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Count {
-    /// What.
+    /// Name of the item.
     pub what: String,
-    /// How often since the start; in [`Top`] lately, and about.
+    /// Count since the start; in [`Top`] a recent estimate.
     pub count: u64,
-    /// How often a second.
+    /// Rate per second.
     pub rate: f64,
 }
 
@@ -115,7 +115,7 @@ pub struct Latency {
     pub p99_ms: f64,
 }
 
-/// What is known of an upstream.
+/// Health state of an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
@@ -124,7 +124,7 @@ pub enum Health {
     Up,
     /// Queries go there; it failed one lately and is being probed.
     Probing,
-    /// Its probes fail: queries go elsewhere.
+    /// Health checks fail: queries go elsewhere.
     Down,
 }
 
@@ -132,16 +132,16 @@ pub enum Health {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Upstream {
-    /// Where it is.
+    /// Address of the upstream.
     pub address: String,
-    /// What is known of it.
+    /// Health state.
     pub health: Health,
     /// Answers since the start.
     pub answered: u64,
     /// Answers a second.
     pub rate: f64,
-    /// Its part of all answers in each of the last minutes, 0 to 1, the latest last. `null` where
-    /// there was no answer from anybody.
+    /// Share of all answers in each of the last minutes, 0 to 1, the latest last. `null` for
+    /// minutes without any answer.
     pub share: Vec<Option<f64>>,
     /// Attempts that nobody answered in time, since the start.
     pub timed_out: u64,
@@ -149,7 +149,7 @@ pub struct Upstream {
     pub failed: u64,
     /// From an attempt to its answer.
     pub latency: Latency,
-    /// Its connections, by transport; none where there never was one.
+    /// Connections, by transport; none if there never was one.
     pub pools: Vec<Pool>,
 }
 
@@ -186,7 +186,7 @@ pub struct Pool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Worker {
-    /// Which, from 0.
+    /// Number of the worker, from 0.
     pub number: usize,
     /// The core that it is pinned to.
     pub core: Option<usize>,
@@ -232,8 +232,9 @@ pub struct Cache {
     pub evicted: u64,
 }
 
-/// Who and what was seen most in the last minutes, by a bounded sketch of sampled queries: counts
-/// are estimates. Names and addresses are as strangers sent them, names in presentation format.
+/// Most frequent names and clients of the last minutes, by a bounded sketch of sampled queries:
+/// counts are estimates. Names and addresses are unescaped data of strangers; names are in
+/// presentation format.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Top {

@@ -21,19 +21,19 @@ const DISCARDED_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 2 << 10;
 
-/// Who answers requests and what is none, and says whether another may follow.
+/// Handler of requests and refusals, called with whether another request may follow.
 pub(super) type Answer<'a> = dyn FnMut(Result<&Request<'_>, Refusal>) -> (Response, bool) + 'a;
 
-/// How a connection stands after a call.
+/// State of a connection after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It goes on when the socket allows more.
+    /// Waiting for the socket.
     Waiting,
-    /// It can go on now; somebody else may be first.
+    /// Ready to continue; another connection may be served first.
     Ready,
     /// All is said: our side is to be shut, and then the rest thrown away.
     Said,
-    /// It is to be dropped.
+    /// Finished: drop the connection.
     Over,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Connection<S> {
     state: State,
     /// A head, as far as it is here.
     input: Vec<u8>,
-    /// What is being said.
+    /// Response that is being sent.
     output: Vec<u8>,
     sent: usize,
     /// Since when nothing has been under way on it.
@@ -91,7 +91,7 @@ impl<S: Read + Write> Connection<S> {
         self.deadline.min(self.limit)
     }
 
-    /// It is to be dropped at `at`, if not before, whatever it does until then.
+    /// Limits the connection's life: it is dropped at `at` at the latest.
     pub(super) fn hurry(&mut self, at: Moment) {
         self.limit = at;
     }

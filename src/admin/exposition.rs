@@ -21,7 +21,7 @@ pub(super) struct Buckets {
     pub(super) cumulative: Vec<(f64, u64)>,
     /// All together.
     pub(super) count: u64,
-    /// Their sum.
+    /// Sum of the values.
     pub(super) sum: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Where the numbers come from: asked of the workers when somebody wants them.
+//! Collection of the workers' counters on request.
 //!
 //! A worker answers at its next turn, into a channel of its own. All are asked at once and then
 //! waited for, but for `PATIENCE` in all and no longer: of one that is late the last that it said
@@ -18,10 +18,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long all workers together are waited for.
+/// Maximum wait for all workers together.
 const PATIENCE: Duration = Duration::from_millis(25);
-/// How long what is seen most is counted before it is counted anew; what is shown is the present
-/// time and the one before.
+/// Period after which the most frequent keys are counted anew; the current and the previous period
+/// are shown.
 const SEEN_PERIOD: Duration = Duration::from_secs(60);
 /// A worker that says nothing for longer does not turn.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -29,15 +29,15 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// One worker, as seen from here.
 struct Correspondent {
     mailbox: Mailbox,
-    /// Where an answer will come, if one is owed.
+    /// Receiver of the worker's answer, if one is outstanding.
     answers: Option<Receiver<Box<Snapshot>>>,
     /// Time when it was asked what it has not answered.
     asked: Option<Moment>,
     /// With that it was to forget what it has seen.
     forgets: bool,
-    /// What it said last.
+    /// Latest report of the worker.
     latest: Option<Box<Snapshot>>,
-    /// What it had seen most when it was last to forget it.
+    /// Most frequent keys of the previous period.
     seen: Option<Seen>,
 }
 
@@ -73,7 +73,7 @@ impl Correspondent {
     }
 }
 
-/// Who gathers what the pages show.
+/// Collector of the numbers that the endpoints show.
 pub struct Gatherer {
     clock: Clock,
     workers: Vec<Correspondent>,
@@ -110,7 +110,7 @@ impl Gatherer {
         }
     }
 
-    /// Whether what happened of late is to be shown, which takes a look every second.
+    /// Turns the history on or off, which takes a sample every second.
     pub(super) fn watch(&mut self, wanted: bool) {
         let now = self.clock.now();
         match (wanted, self.sample_at) {
@@ -180,7 +180,7 @@ impl Gatherer {
         self.silent_at(self.clock.now())
     }
 
-    /// Those who have owed an answer for longer than [`SILENCE_MAX`] by `now`.
+    /// Workers whose answer is outstanding for longer than [`SILENCE_MAX`] at `now`.
     fn silent_at(&self, now: Moment) -> impl Iterator<Item = usize> + '_ {
         let is_silent = move |worker: &Correspondent| {
             worker.asked.is_some_and(|asked| now.since(asked) > SILENCE_MAX)

@@ -1,4 +1,4 @@
-//! What happened of late: rates, percentiles and the last hour, from counters that only grow.
+//! History: rates, percentiles and the last hour, from counters that only grow.
 //!
 //! Once a second the counters of all workers are added up to a [`Sample`]; what happened in the
 //! last seconds is the difference between the latest and one of some seconds ago. Once a minute the
@@ -20,7 +20,7 @@ pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// From one entry of the hour to the next.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What a worker had done by then.
+/// Counters of one worker at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct WorkerSample {
     pub(super) queries: u64,
@@ -30,7 +30,7 @@ pub(super) struct WorkerSample {
     pub(super) datagrams: u64,
 }
 
-/// What all had done by then.
+/// Counters of all workers at one time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sample {
     at: Moment,
@@ -76,7 +76,7 @@ impl Sample {
     }
 }
 
-/// What happened in one minute.
+/// Totals of one minute.
 #[derive(Clone, Debug, Default)]
 struct Minute {
     rate: f64,
@@ -143,7 +143,7 @@ impl History {
     }
 }
 
-/// What happened between two samples.
+/// Difference between two samples.
 #[derive(Clone, Copy)]
 pub(super) struct Between<'a> {
     earlier: &'a Sample,

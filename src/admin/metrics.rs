@@ -1,4 +1,4 @@
-//! What Prometheus gets to read: the names and labels.
+//! Prometheus metrics: names and labels.
 //!
 //! `coredns_*` are the reference's, with its labels and buckets, so that dashboards and alerts work
 //! unchanged; `onward_*` are what nobody else shows. What each means is its help text. Numbers are
@@ -25,10 +25,10 @@ use crate::engine::stats::{
 use crate::sys::{process, thread};
 use std::net::SocketAddr;
 
-/// What the reference calls the plugin behind the series about upstreams.
+/// Label of the plugin in the upstreams' series, as in the reference.
 const PROXY: Label<'_> = ("proxy_name", "forward");
 
-/// What is known besides what workers tell.
+/// Facts besides those that workers report.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
     /// Time when the process began: seconds since 1970.
@@ -135,7 +135,7 @@ fn of_service(all: &mut Exposition, facts: &Facts) {
     all.counter("coredns_forward_max_concurrent_rejects_total", help, &[], 0.0);
 }
 
-/// What the keeper has found out: once for all workers.
+/// Adds the health state of upstreams, once for all workers.
 fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
     for (number, (_, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = upstream.address.to_string();
@@ -185,7 +185,7 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
     }
 }
 
-/// What becomes of connections.
+/// Adds the counters of a pool's connections.
 fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, state: &PoolState) {
     if stats.opened == 0 {
         return;
@@ -232,7 +232,7 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
     }
 }
 
-/// How queries shared the connections of a pool over TCP or TLS.
+/// Adds the counters of queries that share the connections of a TCP or TLS pool.
 fn of_streams(
     all: &mut Exposition,
     labels: &[(&'static str, &str)],
@@ -309,7 +309,7 @@ fn of_listeners(all: &mut Exposition, snapshot: &Snapshot) {
     }
 }
 
-/// What was not served, and what did not have to be.
+/// Adds the counters of dropped, coalesced and failed queries.
 fn of_drops(all: &mut Exposition, stats: &Stats) {
     for (reason, count) in DROP_REASON_NAMES.iter().zip(stats.drops) {
         let help = "Packets dropped, by reason.";

@@ -74,7 +74,7 @@ struct Place {
     door: usize,
     /// To a loopback address.
     is_local: bool,
-    /// It may go on.
+    /// The connection may continue.
     ready: bool,
 }
 
@@ -88,7 +88,7 @@ pub struct Admin {
     places: Vec<Option<Place>>,
     site: Site,
     log: Log,
-    /// It answers who is there, and ends.
+    /// The thread answers the open connections, then ends.
     leaving: bool,
 }
 

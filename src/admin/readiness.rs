@@ -1,4 +1,4 @@
-//! Whether queries can be answered: what `/ready` tells. PURE.
+//! Readiness, as `/ready` shows it. PURE.
 //!
 //! A stanza of a block with `ready` is ready when one of its upstreams is not down. Without
 //! `monitor continuously` one that was ready when somebody asked stays so until there is another
@@ -12,18 +12,18 @@ use std::ops::Range;
 /// One stanza that is looked at.
 struct Stanza {
     zone: String,
-    /// Their numbers.
+    /// Numbers of the upstreams.
     upstreams: Range<usize>,
     continuously: bool,
-    /// It was ready once.
+    /// The stanza was ready once.
     seen: bool,
 }
 
-/// What is looked at.
+/// State of the stanzas that are checked.
 #[derive(Default)]
 pub(super) struct Readiness {
     stanzas: Vec<Stanza>,
-    /// What was missing when it was last asked for.
+    /// List of what was not ready at the last request.
     told: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a client of the pages asks for. PURE.
+//! HTTP requests of clients. PURE.
 //!
 //! The head of an HTTP/1 request, from however many pieces it came in ([`has_end`]), turned into
 //! the little that matters here: a path, by which name we were called, whether more may follow on
@@ -25,14 +25,14 @@ pub(super) struct Request<'a> {
     pub(super) keep: bool,
 }
 
-/// Why something is no request, or none that anybody answers.
+/// Reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It breaks the rules.
+    /// Malformed request.
     Malformed,
-    /// It asks to change something.
+    /// Method other than GET and HEAD.
     Method,
-    /// It has too many lines or bytes.
+    /// Too many header lines or bytes.
     TooLarge,
 }
 

@@ -1,4 +1,4 @@
-//! What a client of the pages is told. PURE.
+//! HTTP responses. PURE.
 //!
 //! A status, a body, and the few lines of a head that keep others from guessing: how long it is,
 //! what it is, and that nobody keeps it.
@@ -13,7 +13,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) struct Response {
     /// The code.
     pub(super) status: u16,
-    /// What the body is.
+    /// Content type of the body.
     pub(super) content_type: &'static str,
     /// Lines of the head besides those that each has.
     pub(super) headers: &'static [(&'static str, &'static str)],
@@ -27,7 +27,7 @@ impl Response {
         Self { status, content_type: TEXT, headers: &[], body: words.into() }
     }
 
-    /// It as it is sent. `keep`: another request may follow.
+    /// Encodes the response. `keep`: another request may follow.
     pub(super) fn encode(&self, head_only: bool, keep: bool) -> Vec<u8> {
         let Self { status, content_type, headers, body } = self;
         let mut bytes = Vec::with_capacity(512 + body.len());

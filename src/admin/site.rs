@@ -1,4 +1,4 @@
-//! Which page answers which path, and how each is made.
+//! HTTP endpoints by path, and their contents.
 //!
 //! Everything is made when it is asked for, by the thread that owns what it is made from. What a
 //! listener was not told to serve is not found there. The status page shows what clients ask, so a
@@ -16,7 +16,7 @@ use crate::log::{Event, Level, Log};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Who says that it is ready or not.
+/// Source of the log lines about readiness.
 const READY: &str = "plugin/ready";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
@@ -29,7 +29,7 @@ const HTML_HEADERS: [(&str, &str); 1] = [(
      connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 )];
 
-/// What the pages are made from.
+/// Data for the endpoints.
 pub(super) struct Site {
     /// The numbers.
     pub(super) gatherer: Gatherer,

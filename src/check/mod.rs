@@ -32,14 +32,14 @@ use std::path::Path;
 /// Addresses that are named as taken; more would say no more.
 const TAKEN_MAX: usize = 4;
 
-/// Why it would not be served.
+/// Reason why the configuration cannot be served.
 #[derive(Debug)]
 pub enum Refusal {
     /// The command line or the file it names.
     CommandLine(CliError),
-    /// What the Corefile says.
+    /// Error of the Corefile.
     Config(ConfigError),
-    /// What this host cannot do.
+    /// Error of this host.
     Start(StartError),
     /// The kernel would not say what there is.
     Host(io::Error),

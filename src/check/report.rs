@@ -1,4 +1,4 @@
-//! What there is to say about a configuration that can be served.
+//! Report on a configuration that can be served.
 //!
 //! Plain numbers, each from whoever owns what it counts: descriptors from the configuration's
 //! budget, memory from a worker's own tables. Nothing is written here.
@@ -13,9 +13,9 @@ use crate::worker::Memory;
 pub struct Report {
     /// With every default filled in.
     pub config: Config,
-    /// What is odd about it, with file and line.
+    /// Warnings with file and line.
     pub warnings: Vec<Warning>,
-    /// What is odd about it on this host.
+    /// Warnings about this host.
     pub notes: Vec<String>,
     /// One entry a worker: its core, if it is pinned.
     pub cores: Vec<Option<usize>>,
@@ -33,11 +33,11 @@ pub struct Report {
     pub host_memory: Option<usize>,
     /// True if the kernel takes one send apart into several datagrams.
     pub gso: bool,
-    /// It may do so, whatever stanzas say.
+    /// GSO is allowed, whatever stanzas set.
     pub gso_wanted: bool,
 }
 
-/// What a hosts file holds.
+/// Contents of a hosts file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostsTable {
     /// The file, as metrics call it.
@@ -55,7 +55,7 @@ pub struct Ports {
     pub spread: usize,
     /// At most.
     pub most: usize,
-    /// Those that the kernel has to give away, to all programs.
+    /// Number of the kernel's ephemeral ports, for all programs.
     pub ephemeral: usize,
 }
 

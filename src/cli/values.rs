@@ -57,7 +57,7 @@ impl FromStr for CoreList {
     }
 }
 
-/// How often, as `--interval` takes it: `500ms`, `2s`, `1m`.
+/// Interval, as `--interval` takes it: `500ms`, `2s`, `1m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Interval(pub(super) Duration);
 

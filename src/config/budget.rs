@@ -57,12 +57,12 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    /// Those of one worker.
+    /// Returns the descriptors of one worker.
     pub fn of_worker(&self) -> usize {
         self.worker + self.listeners + self.client_streams + self.connections
     }
 
-    /// Those of all.
+    /// Returns the descriptors of the process.
     pub fn all(&self, workers: usize) -> usize {
         self.process + self.probes + self.http + workers * self.of_worker()
     }
@@ -84,12 +84,12 @@ impl Config {
     }
 }
 
-/// Those of one worker's pools, each with at most `max_conns`.
+/// Returns the descriptors of one worker's pools, each with at most `max_conns`.
 fn connections(forward: &Forward, max_conns: usize) -> usize {
     forward.upstreams.len() * POOLS_PER_UPSTREAM * max_conns
 }
 
-/// Those of so many addresses of pages over HTTP.
+/// Returns the descriptors of this number of HTTP addresses.
 fn http(addresses: usize) -> usize {
     match addresses {
         0 => 0,
@@ -97,7 +97,7 @@ fn http(addresses: usize) -> usize {
     }
 }
 
-/// What all stanzas together may use.
+/// Descriptors for all stanzas together.
 pub(super) struct Budget<'a> {
     stanzas: Vec<&'a Stanza>,
     open_files: usize,
@@ -220,7 +220,7 @@ impl<'a> Budget<'a> {
         self.stanzas.iter().map(|stanza| stanza.forward.upstreams.len()).sum()
     }
 
-    /// Those of all workers' pools of `stanza`.
+    /// Returns the descriptors of all workers' pools of `stanza`.
     fn connections(&self, stanza: &Stanza, share: usize) -> usize {
         self.workers * connections(&stanza.forward, stanza.max_conns(share))
     }

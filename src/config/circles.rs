@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Zones and blocks that are looked at in all; beyond that no more loops are looked for.
 const STEPS_MAX: usize = 1_000_000;
-/// Where containers find the resolver of Docker: the kernel redirects what is sent there.
+/// Address of Docker's resolver in containers: the kernel redirects packets to it.
 const DOCKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// Warns of each stanza that closes a loop.
@@ -79,10 +79,10 @@ struct Served<'a> {
     blocks: HashMap<&'a [u8], usize>,
 }
 
-/// Which blocks are asked where.
+/// Map from listeners to server blocks.
 struct Map<'a> {
     listeners: &'a [Listener],
-    /// Those of the listeners that are upstreams.
+    /// Listeners that are upstreams.
     served: HashMap<usize, Served<'a>>,
     steps: usize,
 }

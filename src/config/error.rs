@@ -1,4 +1,4 @@
-//! What an operator is told when a Corefile reads well but means nothing.
+//! Errors of a Corefile that can be parsed but has an invalid meaning.
 //!
 //! Every message carries file and line, even where the reference's does not; the reference's text
 //! follows unchanged. The variants are the phases in which configuration is understood, and they
@@ -8,16 +8,16 @@
 use crate::corefile::{Blame, ParseError, Place, Token};
 use std::fmt;
 
-/// Why a Corefile was refused.
+/// Reason why a Corefile was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
-    /// It is no well-formed Corefile.
+    /// Syntax error.
     Parse(ParseError),
     /// A server block's key is no zone.
     Key {
         /// The key.
         place: Place,
-        /// What is wrong with it.
+        /// Error message.
         message: String,
     },
     /// A directive cannot be understood at one word.
@@ -33,7 +33,7 @@ pub enum ConfigError {
         directive: &'static str,
         /// The word to change.
         place: Place,
-        /// What is wrong with it.
+        /// Error message.
         message: String,
     },
     /// A directive asks for something that this host does not have now.
@@ -42,7 +42,7 @@ pub enum ConfigError {
         directive: &'static str,
         /// The word that asks for it.
         place: Place,
-        /// What is missing.
+        /// Error message.
         message: String,
     },
     /// Server blocks contradict one another.
@@ -52,11 +52,11 @@ pub enum ConfigError {
         /// The contradiction.
         message: String,
     },
-    /// It is right, but onward cannot do it.
+    /// Valid, but not supported by onward.
     NotBuilt {
         /// The word that asks for it.
         place: Place,
-        /// What it asks for.
+        /// Unsupported directive or option.
         what: String,
     },
     /// Several mistakes, in the order of the file; at least two.
@@ -143,7 +143,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What a directive's reader objects to; it need not know the directive's name.
+/// Error of a directive's reader, without the directive's name.
 #[derive(Debug)]
 pub(super) enum Complaint {
     Word(ParseError),

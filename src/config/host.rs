@@ -1,4 +1,4 @@
-//! What configuration depends on besides its text, as plain data.
+//! Facts of the host that configuration depends on, as plain data.
 //!
 //! The rooms that know the kernel fill this in once, before the Corefile is read. Nothing in
 //! `config` asks the system anything itself, which is why a configuration can be checked for one
@@ -17,39 +17,39 @@ pub type Lookup = Box<dyn Fn(&str, &[SocketAddr]) -> Result<Resolved, String>>;
 pub struct Host {
     /// The files and environment variables that a Corefile may refer to.
     pub sources: Sources,
-    /// What the host calls itself.
+    /// Host name.
     pub name: String,
     /// The network interfaces, which `bind` may name.
     pub interfaces: Vec<Interface>,
     /// The port of server blocks that name none.
     pub default_port: u16,
-    /// How many source ports the kernel has to give away.
+    /// Number of ephemeral source ports.
     pub ephemeral_ports: usize,
-    /// How many files and sockets the process may have open.
+    /// Limit of open files.
     pub open_files: usize,
-    /// How host names are looked up.
+    /// Lookup of host names.
     pub lookup: Lookup,
-    /// How many workers will hold connections. At least 1.
+    /// Number of workers with connections. At least 1.
     pub workers: usize,
 }
 
-/// What a host name stands for.
+/// Addresses of a host name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// At least one, in the order of the answers.
     pub addresses: Vec<IpAddr>,
-    /// How long they hold. `None`: that was not told.
+    /// TTL of the addresses. `None`: unknown.
     pub ttl: Option<Duration>,
 }
 
 /// One network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name, such as `eth0`.
+    /// Name, such as `eth0`.
     pub name: String,
     /// The kernel's number for it, which is also the scope of its link-local addresses.
     pub index: u32,
-    /// Its addresses, of both families.
+    /// Addresses of both families.
     pub addresses: Vec<IpAddr>,
 }
 

@@ -1,4 +1,4 @@
-//! Where pages are served over HTTP, and which.
+//! Addresses of HTTP endpoints.
 //!
 //! Four directives name an address each. Addresses that are the same are one listener, whichever
 //! directives and blocks name it, and all pages of one kind are the same page: they tell of the
@@ -20,18 +20,18 @@ pub const HTTP_CONNECTIONS_MAX: usize = 64;
 /// Something that is served over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Page {
-    /// That the process lives.
+    /// Liveness of the process.
     Health,
-    /// Whether it is of use to clients.
+    /// Readiness for clients.
     Ready,
     /// Counters, for Prometheus.
     Metrics,
-    /// What it does, for people and for `onward top`.
+    /// Status, for people and for `onward top`.
     Status,
 }
 
 impl Page {
-    /// Its paths, the first for people.
+    /// Paths, the first for people.
     pub fn paths(self) -> &'static [&'static str] {
         match self {
             Self::Health => &["/health"],
@@ -55,9 +55,9 @@ impl Page {
 /// One address that pages are served on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpListener {
-    /// Where. The unspecified address of IPv6 stands for those of both families.
+    /// Address. The unspecified address of IPv6 stands for both families.
     pub address: SocketAddr,
-    /// What, in the order of [`Page`].
+    /// Endpoints, in the order of [`Page`].
     pub pages: Vec<Page>,
 }
 

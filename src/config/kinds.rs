@@ -108,7 +108,7 @@ impl Kind {
         known.map(|(kind, _)| *kind).or_else(|| number()?.parse().ok()).map(Self)
     }
 
-    /// Its mnemonic, if it has one.
+    /// Returns the mnemonic, if there is one.
     pub fn mnemonic(self) -> Option<&'static str> {
         let found = MNEMONICS.binary_search_by_key(&self.0, |(kind, _)| *kind);
         found.ok().map(|place| MNEMONICS[place].1)

@@ -1,4 +1,4 @@
-//! Which addresses the server blocks listen on, and whether they contradict one another.
+//! Addresses that the server blocks listen on, and conflicts between them.
 //!
 //! Each key of a block meets each of the block's addresses; blocks that meet at one address and
 //! port share it, each with its zones. A block without `bind` listens on all addresses, which are
@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// Zones of all listeners together: a block's zones times its addresses.
 const SITES_MAX: usize = 2_000_000;
 
-/// Their numbers have sixteen bits.
+/// Maximum of listeners: their numbers have sixteen bits.
 const LISTENERS_MAX: usize = 65_535;
 
 /// The listeners of all blocks, in the order of the file.

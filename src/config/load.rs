@@ -30,7 +30,7 @@ const OTHERS: [(&str, Reader); 3] =
 /// Zones of all keys and exceptions. One word can stand for 128 of them: see [`Context`].
 const ZONES_MAX: usize = 1_000_000;
 
-/// What the readers of directives share.
+/// State that the readers of directives share.
 pub(super) struct Context<'a> {
     pub(super) host: &'a Host,
     pub(super) warnings: Vec<Warning>,
@@ -130,9 +130,9 @@ pub(super) struct Draft {
     /// `None` without `bind`.
     pub(super) bind: Option<Vec<BindAddress>>,
     pub(super) stages: Stages,
-    /// Where `cache` stands.
+    /// Place of `cache`.
     pub(super) cache: Option<Place>,
-    /// Where `hosts` stands.
+    /// Place of `hosts`.
     pub(super) hosts: Option<Place>,
     pub(super) forwards: Vec<Stanza>,
 }
@@ -143,7 +143,7 @@ pub(super) struct Key {
     pub(super) name: Name,
     /// Any number until [`listeners::port`] has seen it.
     pub(super) port: i64,
-    /// How clients ask.
+    /// Protocol of clients.
     pub(super) protocol: Protocol,
 }
 

@@ -1,4 +1,4 @@
-//! What a Corefile means: validated, immutable, plain data.
+//! Configuration: the meaning of a Corefile as validated, immutable, plain data.
 //!
 //! A [`Config`] is built once from a parsed [`crate::corefile`] tree and then shared read-only by
 //! every thread. It holds no socket, no lock and no default left to fill in by others, except the
@@ -69,7 +69,7 @@ pub struct Config {
     /// Streams that clients may have open at one worker. Not written: it follows from the host,
     /// and is [`CLIENT_STREAMS_MAX`] at most.
     pub client_streams_max: usize,
-    /// How often the file is looked at for changes. `None`: never.
+    /// Interval of checks for a changed file. `None`: off.
     pub reload: Option<Reload>,
 }
 
@@ -140,7 +140,7 @@ fn share(all: u32, number: usize, workers: usize) -> u32 {
 /// One address that queries arrive on, and the zones served there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Listener {
-    /// Where to bind. A wildcard address answers from the address that was asked.
+    /// Address to bind. A wildcard address answers from the address that received the query.
     pub address: SocketAddr,
     /// True when no `bind` named it (the wildcard default): then a host without this address
     /// family skips it instead of failing.
@@ -159,7 +159,7 @@ pub struct ServerBlock {
     pub keys: Vec<Served>,
     /// The addresses that `bind` names. `None`: no `bind`, all addresses.
     pub bind: Option<Vec<BindAddress>>,
-    /// Its small directives.
+    /// Small directives.
     pub stages: Stages,
     /// The `forward` stanzas in the order written: the first whose FROM and `except` match
     /// handles the query.
@@ -172,8 +172,7 @@ impl ServerBlock {
         self.keys.iter().map(|key| &key.zone)
     }
 
-    /// Its directives that have a say in queries, in the order in which a query meets them: that
-    /// of the language.
+    /// Returns the directives that handle queries, in the order in which a query meets them.
     pub fn handlers(&self) -> impl Iterator<Item = &'static str> {
         let handles = |directive: &&str| match *directive {
             forward::NAME => !self.forwards.is_empty(),
@@ -182,7 +181,7 @@ impl ServerBlock {
         DIRECTIVES.into_iter().filter(handles)
     }
 
-    /// Those of them that a query meets after `directive`.
+    /// Returns the directives that a query meets after `directive`.
     pub fn handlers_after(&self, directive: &str) -> impl Iterator<Item = &'static str> {
         self.handlers().skip_while(move |name| *name != directive).skip(1)
     }
@@ -219,10 +218,10 @@ pub struct Forward {
     pub from: Name,
     /// Names at or below these are not, save the name equal to `from` itself.
     pub except: Vec<Name>,
-    /// Where to, in the order of the file, without duplicates. 1 to [`UPSTREAMS_MAX`].
+    /// Upstreams in the order of the file, without duplicates. 1 to [`UPSTREAMS_MAX`].
     pub upstreams: Vec<Upstream>,
-    /// How long from their lookup on the addresses hold that host names stand for; then the
-    /// configuration is to be read again. `None`: no upstream was written as a name.
+    /// TTL of the addresses of host names, from their lookup on; then the configuration is read
+    /// again. `None`: no upstream is a host name.
     pub names_ttl: Option<Duration>,
     /// In which order the upstreams are tried.
     pub policy: Policy,
@@ -240,11 +239,11 @@ pub struct Forward {
     pub gso: bool,
     /// At most this many idle connections per worker and upstream. `None`: no limit.
     pub max_idle_conns: Option<usize>,
-    /// How long one attempt waits for its response.
+    /// Time-out of one attempt.
     pub read_timeout: Duration,
     /// Attempts per query, all upstreams together. `None`: no cap but the query's deadline.
     pub max_connect_attempts: Option<u32>,
-    /// How it is found out whether an upstream still answers.
+    /// Health check of upstreams.
     pub health: HealthCheck,
     /// Time when all upstreams are down: the client is told SERVFAIL at once, and none of them is
     /// tried.
@@ -268,7 +267,7 @@ pub struct Forward {
     pub sizing: Sizing,
 }
 
-/// How it is found out whether an upstream still answers.
+/// Settings of health checks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
     /// An upstream is down when this many probes in a row have failed. Zero: it is never probed
@@ -293,7 +292,7 @@ impl Default for HealthCheck {
     }
 }
 
-/// How large one pool (a worker's connections to one upstream) may grow.
+/// Size limits of one pool (a worker's connections to one upstream).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sizing {
     /// A pool dials until it holds this many connections, and only then rotates (RFC 5452 §9.2:
@@ -312,9 +311,9 @@ pub struct Sizing {
 /// One address that queries are forwarded to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Upstream {
-    /// Where it listens.
+    /// Address of the upstream.
     pub address: SocketAddr,
-    /// It is asked over TLS, and over nothing else, in this way.
+    /// TLS settings; with them, the upstream is only used over TLS.
     pub tls: Option<Arc<ClientTls>>,
 }
 

@@ -16,7 +16,7 @@ const WIRE_BYTES_MAX: usize = 255;
 /// Bytes of one label (RFC 1035 §3.1).
 const LABEL_BYTES_MAX: u8 = 63;
 
-/// How one byte of a label is written.
+/// Spelling of one byte of a label.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Spelling {
     /// As it is.
@@ -27,10 +27,10 @@ enum Spelling {
     Number,
 }
 
-/// How each byte of a label is written.
+/// Spelling of each byte of a label.
 pub struct Spellings([Spelling; 256]);
 
-/// What dig prints.
+/// Spelling of presentation format, as dig prints it.
 pub const PRESENTATION: Spellings = {
     let mut spellings = [Spelling::Number; 256];
     let mut byte = b'!';
@@ -44,7 +44,7 @@ pub const PRESENTATION: Spellings = {
     Spellings(spellings)
 };
 
-/// What means nothing else in a Corefile.
+/// Spelling without special characters of a Corefile.
 const COREFILE: Spellings = {
     let mut spellings = [Spelling::Number; 256];
     let mut byte = b'!';
@@ -130,7 +130,7 @@ impl Name {
         &self.wire
     }
 
-    /// Its spelling in a Corefile, where it is one word whatever its bytes are.
+    /// Returns the spelling in a Corefile, where the name is one word for all bytes.
     pub fn in_corefile(&self) -> InCorefile<'_> {
         InCorefile(self)
     }
@@ -252,7 +252,7 @@ impl fmt::Debug for Name {
     }
 }
 
-/// Why a text is no domain name.
+/// Reason why a text is not a domain name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameError {
     /// There is no text.

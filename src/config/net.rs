@@ -47,7 +47,7 @@ impl Net {
         Self { address, length }
     }
 
-    /// Its first and its last address.
+    /// Returns the first and the last address.
     pub fn range(&self) -> (IpAddr, IpAddr) {
         let last = match self.address {
             IpAddr::V4(ip) => {

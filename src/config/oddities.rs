@@ -1,4 +1,4 @@
-//! What is lawful, and hardly ever meant.
+//! Warnings about configuration that is valid but probably a mistake.
 //!
 //! The language accepts many a slip: a misspelt network is a name, an unknown scheme is a part of
 //! one, a brace on a list's line is one of the list. Existing files may depend on each of them, so

@@ -15,7 +15,7 @@ const INTERVAL_MIN: Duration = Duration::from_secs(2);
 /// A jitter is nothing or at least this.
 const JITTER_MIN: Duration = Duration::from_secs(1);
 
-/// How often the configuration's file is looked at.
+/// Settings of `reload`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reload {
     /// From one look to the next. At least 2 s.

@@ -5,7 +5,7 @@
 
 use super::Name;
 
-/// How clients ask.
+/// Protocol of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// DNS over UDP and TCP (RFC 1035).
@@ -31,6 +31,6 @@ pub struct Served {
     pub zone: Name,
     /// The port.
     pub port: u16,
-    /// How clients ask there.
+    /// Protocol of clients.
     pub protocol: Protocol,
 }

@@ -1,4 +1,4 @@
-//! What the configuration says about TLS, on either side, as plain data.
+//! TLS settings of both sides, as plain data.
 //!
 //! The files are read here, when the configuration is, so that two configurations are equal only if
 //! their certificates are; what the bytes mean (certificates, keys, authorities) is found out by
@@ -15,11 +15,11 @@ use std::sync::Arc;
 /// A file of certificates or a key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Pem {
-    /// Its path, as it was written.
+    /// Path as written.
     pub path: String,
-    /// Where that leads.
+    /// Path after resolution.
     pub place: PathBuf,
-    /// What it held when the configuration was read.
+    /// Contents when the configuration was read.
     pub bytes: Arc<[u8]>,
 }
 
@@ -29,16 +29,16 @@ impl fmt::Debug for Pem {
     }
 }
 
-/// How an upstream is spoken to over TLS, and by what it is known.
+/// TLS settings of an upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClientTls {
     /// The name that its certificate must be for. `None`: its address.
     pub name: Option<String>,
-    /// Who may have issued its certificate. `None`: those whom the system trusts.
+    /// Authorities of its certificate. `None`: those of the system.
     pub authorities: Option<Pem>,
     /// Our own certificate and key, for upstreams that ask who asks.
     pub identity: Option<(Pem, Pem)>,
-    /// Its key must be one of these: SHA-256 of the SubjectPublicKeyInfo. Empty: any.
+    /// Accepted keys: SHA-256 of the SubjectPublicKeyInfo. Empty: any.
     pub pins: Vec<[u8; 32]>,
 }
 
@@ -55,14 +55,14 @@ impl ClientTls {
     }
 }
 
-/// What a listener shows its clients, and wants to be shown.
+/// TLS settings of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerTls {
     /// The certificate, and those between it and its authority.
     pub certificate: Pem,
-    /// Its key.
+    /// Private key.
     pub key: Pem,
-    /// Who may have issued clients' certificates. `None`: those whom the system trusts.
+    /// Authorities of clients' certificates. `None`: those of the system.
     pub authorities: Option<Pem>,
     /// True if clients have to show a certificate.
     pub client_auth: ClientAuth,
@@ -75,13 +75,13 @@ impl ServerTls {
     }
 }
 
-/// Whether clients have to show a certificate.
+/// Policy for certificates of clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ClientAuth {
-    /// They are not asked.
+    /// Not requested.
     #[default]
     NoCert,
-    /// They are asked; any will do, and none.
+    /// Requested; any is accepted, and none.
     Request,
     /// Any will do.
     Require,

@@ -1,4 +1,4 @@
-//! How the sources of data fare that are loaded while the configuration holds.
+//! State of the data sources that are loaded while a configuration is in effect.
 //!
 //! Each loader writes its own [`Load`]; whoever tells the world about them reads the list of all,
 //! which the first thread keeps. Numbers are those of the last load that succeeded, and counts
@@ -21,7 +21,7 @@ pub struct Load {
     failed: AtomicU64,
 }
 
-/// What is known of one source.
+/// State of one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadState {
     /// The file, as metrics call it.

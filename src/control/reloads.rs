@@ -1,4 +1,4 @@
-//! How often the configuration was read again, and with what outcome.
+//! Counters of reloads, by result.
 //!
 //! For the whole process, from its start on, and shared: whoever tells the world about it reads
 //! while the first thread counts. A reload that changes nothing because something is wrong (the
@@ -17,12 +17,12 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    /// Those that took effect.
+    /// Returns the number of successful reloads.
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Those that changed nothing.
+    /// Returns the number of failed reloads.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }

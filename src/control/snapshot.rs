@@ -1,4 +1,4 @@
-//! What a worker tells of itself when it is asked: copies, with all that is needed to read them.
+//! Report of a worker: copies of its counters, with all that is needed to read them.
 //!
 //! Numbers of upstreams, caches and listeners are those of the configuration that the worker goes
 //! by, so that comes along. Counters are since the worker's start, save where a new configuration
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Up to how many datagrams are counted together in [`Batches`].
 pub const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
-/// How many datagrams one call brought.
+/// Numbers of datagrams per system call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Batches {
     /// Calls that brought any, by [`BATCHES`].
@@ -50,7 +50,7 @@ impl Batches {
     }
 }
 
-/// What a worker's loop counts of itself.
+/// Counters of a worker's event loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoopStats {
     /// Times round.
@@ -82,7 +82,7 @@ impl Default for Ports {
 }
 
 impl Ports {
-    /// This one is in use.
+    /// Adds a port that is in use.
     pub fn insert(&mut self, port: u16) {
         self.0[usize::from(port) / 64] |= 1 << (port % 64);
     }
@@ -100,7 +100,7 @@ impl Ports {
     }
 }
 
-/// Who and what was seen most since this was last asked for to be forgotten.
+/// Most frequent keys since the last reset.
 #[derive(Clone, Default)]
 pub struct Seen {
     /// Names in wire format.
@@ -114,21 +114,21 @@ pub struct Seen {
 /// All of it.
 #[derive(Clone)]
 pub struct Snapshot {
-    /// Whose.
+    /// Number of the worker.
     pub worker: usize,
     /// Time when
     pub at: Moment,
-    /// What it works by.
+    /// Configuration of the worker.
     pub config: Arc<Config>,
-    /// That configuration's TLS.
+    /// TLS setup of the configuration.
     pub tls: Arc<Setup>,
     /// The how manieth configuration that is.
     pub edition: u32,
-    /// What is known of its upstreams.
+    /// Health state of the upstreams.
     pub verdicts: Arc<Verdicts>,
     /// The core that it is pinned to.
     pub core: Option<usize>,
-    /// Its thread, as the kernel numbers it.
+    /// Thread ID in the kernel.
     pub thread: u32,
     /// The processor time that it took.
     pub cpu: Duration,
@@ -148,7 +148,7 @@ pub struct Snapshot {
     pub ports: Ports,
     /// Of each of the configuration's listeners: datagrams that the kernel had no room for.
     pub kernel_drops: Vec<u64>,
-    /// Who and what was seen most, where that is to be shown.
+    /// Most frequent keys, if they are shown.
     pub seen: Option<Seen>,
 }
 

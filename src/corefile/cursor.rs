@@ -1,4 +1,4 @@
-//! How a directive's reader walks over its tokens.
+//! Cursor over the tokens of a directive.
 //!
 //! The tokens of all stanzas of one directive in one server block are one list. The line on
 //! which a token stands decides what is an argument; braces delimit the one block a stanza may

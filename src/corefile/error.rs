@@ -1,4 +1,4 @@
-//! What an operator is told when a Corefile cannot be read.
+//! Errors of a Corefile that cannot be parsed.
 //!
 //! An error names the file and line first, in a form that editors can jump to, then what is
 //! wrong. The wording is that of the language's reference implementation, so that run books and
@@ -7,10 +7,10 @@
 use super::{Place, Token};
 use std::fmt;
 
-/// What has to change before a configuration can be served.
+/// Party that has to change before a configuration can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// Its text, or the command line: waiting mends nothing.
+    /// The Corefile or the command line: a retry fails again.
     Text,
     /// The host: a file, a name, an address or an interface that may be there later.
     Host,
@@ -21,7 +21,7 @@ pub enum Blame {
 pub struct ParseError {
     /// The word at which reading stopped.
     pub place: Place,
-    /// What is wrong there.
+    /// The problem.
     pub problem: Problem,
 }
 
@@ -99,7 +99,7 @@ impl std::error::Error for ParseError {}
 pub struct Warning {
     /// The word concerned.
     pub place: Place,
-    /// What is odd about it.
+    /// Text of the warning.
     pub message: String,
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Imports<'a> {
     text_bytes: usize,
     /// Variables that were found not to be set.
     unset: HashSet<String>,
-    /// What is odd, each in its place.
+    /// Warnings with their places.
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -186,7 +186,7 @@ impl<'a> Imports<'a> {
         }
     }
 
-    /// What is odd about a word whose references have been replaced.
+    /// Warns of a word whose references have been replaced.
     fn warn_of_references(&mut self, written: &Token, text: &str, unset: Vec<String>) {
         for name in unset {
             if !self.unset.insert(name.clone()) {

@@ -12,7 +12,7 @@ use super::{Place, Token, Warning};
 use std::str::Chars;
 use std::sync::Arc;
 
-/// What is lawful, and hardly ever meant.
+/// Words that are valid but probably a mistake.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Odd {
     QuoteInside,

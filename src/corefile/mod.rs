@@ -103,7 +103,7 @@ pub const DIRECTIVES: [&str; 61] = [
     "nomad",
 ];
 
-/// Where a word was written.
+/// Place of a word.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The name of the main input as the operator typed it, or the absolute path of an import.
@@ -123,7 +123,7 @@ impl fmt::Display for Place {
 pub struct Token {
     /// The text, without quotes.
     pub text: Arc<str>,
-    /// Where its first character was written.
+    /// Place of the first character.
     pub place: Place,
     /// The line of its last character: quotes and variables may hold newlines.
     line_end: usize,
@@ -165,9 +165,9 @@ pub struct Directive {
 /// One server block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Block {
-    /// What it serves, as written. Never empty.
+    /// Keys as written. Never empty.
     pub keys: Vec<Token>,
-    /// Its directives, in the order of their first stanzas.
+    /// Directives, in the order of their first stanzas.
     pub directives: Vec<Directive>,
 }
 
@@ -176,7 +176,7 @@ pub struct Block {
 pub struct Corefile {
     /// The server blocks, in the order of the file.
     pub blocks: Vec<Block>,
-    /// What the operator may want to know, though it is no error.
+    /// Warnings.
     pub warnings: Vec<Warning>,
     /// Directives that are none of [`DIRECTIVES`], each with what to do about it; they are left
     /// out of the blocks. At most [`WARNINGS_MAX`].

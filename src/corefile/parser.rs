@@ -280,7 +280,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// What a word of a directive looks like and is not.
+/// Warns of a word that looks like a reference or an import and is none.
 fn warn_of_word(imports: &mut Imports<'_>, token: &Token) {
     let text = &*token.text;
     if text.contains("{args") {

@@ -1,4 +1,4 @@
-//! What a Corefile may refer to besides itself: files, directories, environment variables.
+//! Sources of a Corefile besides itself: files, directories, environment variables.
 //!
 //! The parser reaches the outside only through the functions of a [`Sources`], so that tests and
 //! fuzzing run without a file system. This file holds the only ones that touch the real one, and

@@ -29,7 +29,7 @@ const UPSTREAMS: usize = 3;
 /// So many share the queries if nobody says otherwise and the host has as many cores.
 const WORKERS_MAX: usize = 2;
 
-/// What the demonstration shall do.
+/// Options of the demonstration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DemoOptions {
     /// For how long the client asks.
@@ -40,14 +40,14 @@ pub struct DemoOptions {
     pub workers: Option<usize>,
 }
 
-/// Why the demonstration ended badly.
+/// Reason why the demonstration failed.
 #[derive(Debug)]
 pub enum DemoError {
     /// Something could not be done, for this reason.
     Io(&'static str, io::Error),
     /// The forwarder did not start, for this reason.
     Forwarder(String),
-    /// It all ran, but not every query got its right answer: this sentence says what happened.
+    /// The demonstration ran, but not every query got its right answer.
     Faulty(String),
 }
 

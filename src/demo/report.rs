@@ -1,4 +1,4 @@
-//! What the demonstration prints.
+//! Report of the demonstration.
 //!
 //! [`Report`] is what client, upstreams and workers have counted, unchanged; its text and its
 //! verdict are pure functions of it. [`Screen`] prints: on a terminal with a line that moves,
@@ -11,13 +11,13 @@ use crate::traffic::responder::ServiceCounts;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-/// What all parts have counted.
+/// Counters of all parts.
 pub(super) struct Report {
     /// The client's outcome.
     pub(super) client: Summary,
-    /// What each upstream has seen.
+    /// Counters of each upstream.
     pub(super) upstreams: Vec<ServiceCounts>,
-    /// What each worker has counted.
+    /// Counters of each worker.
     pub(super) workers: Vec<Stats>,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of a host, and what a configuration wants of it: plain data.
+//! Facts about a host, and requirements of a configuration: plain data.
 //!
 //! `None` and empty lists mean that the kernel does not tell, which is no fault of the host.
 
@@ -8,32 +8,32 @@ use crate::topology::Topology;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// What the host says of itself.
+/// Facts about the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
     /// Numbers under `/proc/sys`, by path.
     pub settings: BTreeMap<&'static str, u64>,
     /// The first and the last port that the kernel gives away.
     pub ports: Option<(u16, u16)>,
-    /// Its network cards and NUMA nodes.
+    /// Network cards and NUMA nodes.
     pub topology: Topology,
     /// Frequency governors by core.
     pub governors: BTreeMap<usize, String>,
-    /// Where the time comes from.
+    /// Clock source of the kernel.
     pub clock_source: Option<String>,
     /// Descriptors that a process started here may open, at most.
     pub open_files: Option<u64>,
     /// Bytes that it may lock; `u64::MAX` is any number.
     pub locked_bytes: Option<u64>,
-    /// Its version.
+    /// Version of the kernel.
     pub kernel: Option<(u32, u32)>,
-    /// What it was asked for and refused.
+    /// Features that the kernel refused.
     pub refused: Vec<&'static str>,
     /// Sockets on port 53.
     pub holders: Vec<Holder>,
-    /// What has been lost since the boot.
+    /// Losses since boot.
     pub counters: Counters,
-    /// What was lost while we looked.
+    /// Losses while the counters were watched.
     pub watched: Counters,
     /// For how long we looked.
     pub seconds: u64,
@@ -58,7 +58,7 @@ pub(super) struct Counters {
     pub steal: (u64, u64),
 }
 
-/// Who loses a packet.
+/// Place where a packet is lost.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Loss {
     /// A full receive buffer.
@@ -89,7 +89,7 @@ impl Counters {
     }
 }
 
-/// What a configuration wants.
+/// Requirements of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Workers.
@@ -102,7 +102,7 @@ pub(super) struct Wanted {
     pub ports: usize,
     /// Descriptors at most.
     pub descriptors: usize,
-    /// Where it listens.
+    /// Addresses of the listeners.
     pub listeners: Vec<SocketAddr>,
 }
 

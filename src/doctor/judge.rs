@@ -1,4 +1,4 @@
-//! What is to be said of a host: the facts held against what is wanted. PURE.
+//! Findings about a host: its facts compared with the requirements. PURE.
 //!
 //! One function a topic, each with its thresholds beside it. What is not known is not judged. A
 //! command that mends is one that an operator can paste; what makes it last through a reboot is
@@ -11,10 +11,10 @@ mod port;
 use super::Verdict;
 use super::facts::{Facts, Wanted};
 
-/// What onward asks for each listening socket.
+/// Receive buffer that onward requests for each listening socket.
 const RECEIVE_BUFFER: u64 = 4 << 20;
-/// What a batch of replies takes in a send buffer: 64 of 1232 bytes, each counted by the kernel
-/// with what it holds around it.
+/// Send buffer of a batch of replies: 64 of 1232 bytes, each counted by the kernel with its
+/// overhead.
 const SEND_BATCH: u64 = 64 * 2_304;
 /// `--steer name` needs no more for its program.
 const STEERING_PROGRAM: u64 = 20_480;
@@ -24,7 +24,7 @@ const ACCEPT_QUEUE: u64 = 1_024;
 const TRACKING_FULL_PERCENT: u64 = 70;
 /// With so few flows DNS does not pass through the table, or nobody asks.
 const TRACKING_FEW: u64 = 256;
-/// What a Corefile of ordinary size takes.
+/// Descriptors of a Corefile of ordinary size.
 const OPEN_FILES: u64 = 65_536;
 /// Clocks that are read without asking the kernel, or nearly.
 const GOOD_CLOCKS: [&str; 4] =
@@ -33,15 +33,15 @@ const GOOD_CLOCKS: [&str; 4] =
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// How bad it is.
+    /// Severity.
     pub verdict: Verdict,
-    /// What was looked at, in a word or two.
+    /// Topic, in a word or two.
     pub topic: &'static str,
-    /// What was found.
+    /// The finding.
     pub found: String,
-    /// What that costs.
+    /// Consequence.
     pub why: String,
-    /// What to type.
+    /// Commands that fix it.
     pub mend: Vec<String>,
 }
 
@@ -52,22 +52,22 @@ impl Finding {
         Self { verdict: Verdict::Fine, topic, found, why, mend }
     }
 
-    /// It costs something.
+    /// A finding that costs performance or safety.
     pub(super) fn advice(topic: &'static str, found: impl Into<String>) -> Self {
         Self { verdict: Verdict::Advice, ..Self::fine(topic, found) }
     }
 
-    /// It does not work.
+    /// A finding that prevents service or loses packets.
     pub(super) fn broken(topic: &'static str, found: impl Into<String>) -> Self {
         Self { verdict: Verdict::Broken, ..Self::fine(topic, found) }
     }
 
-    /// This is what it costs.
+    /// Sets the consequence.
     pub(super) fn because(self, why: impl Into<String>) -> Self {
         Self { why: why.into(), ..self }
     }
 
-    /// This mends it; several calls, several lines.
+    /// Adds a command that fixes it; several calls, several lines.
     pub(super) fn mend(mut self, command: impl Into<String>) -> Self {
         self.mend.push(command.into());
         self

@@ -19,20 +19,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What to look at, and how to say it.
+/// Options of `doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoctorOptions {
-    /// What would be served.
+    /// Options of the server.
     pub serve: Serve,
     /// For whom it is written.
     pub format: Format,
     /// For how long counters are watched.
     pub seconds: Duration,
-    /// Where `proc` and `sys` are.
+    /// Directory of `proc` and `sys`.
     pub root: PathBuf,
 }
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// As it should be, or not to be known.

@@ -32,16 +32,16 @@ pub(super) const STRAYS_MAX: u32 = 64;
 /// A message is never longer.
 pub(super) const MESSAGE_LEN_MAX: usize = 65_535;
 
-/// Why a probe failed.
+/// Reason why a probe failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It took too long.
+    /// No answer in time.
     TimedOut,
     /// The upstream ended the connection.
     Closed,
     /// There was nothing but messages that are no answer.
     Strays,
-    /// It could not be made secure, and what there is to say of it.
+    /// The TLS handshake failed, with the details if known.
     Tls(TlsFault, Option<String>),
     /// The kernel said so: refused, unreachable, out of descriptors.
     Io(io::Error),
@@ -68,7 +68,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Where probes of an upstream go, and how.
+/// Route of an upstream's probes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) upstream: SocketAddr,
@@ -130,7 +130,7 @@ impl Probe {
         self.deadline
     }
 
-    /// Its socket may be able to do something. True: `query` was answered. `buffer` is lent, of
+    /// Handles an event of the socket. True: `query` was answered. `buffer` is lent, of
     /// [`MESSAGE_LEN_MAX`] bytes.
     ///
     /// # Errors

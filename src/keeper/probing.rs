@@ -20,13 +20,13 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Who says what of upstreams.
+/// Source of log lines about upstreams.
 const SOURCE: &str = "plugin/forward";
 
 /// One upstream, and what is known of it.
 struct Health {
     route: Route,
-    /// How it is spoken to, if over TLS.
+    /// TLS client, if the upstream uses TLS.
     client: Option<Client>,
     check: HealthCheck,
     query: ProbeQuery,

@@ -1,4 +1,4 @@
-//! How many connections to each upstream were closed for `max_age`, for the log. Pure.
+//! Counts of connections that were closed for `max_age`, by upstream, for the log. Pure.
 //!
 //! Workers tell as they close them. An upstream gets a line at most each [`LINE_EVERY`], with all
 //! that came since the last; the first comes at once. Whoever keeps the timers asks when.
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// From one line about an upstream to the next at least.
 const LINE_EVERY: Duration = Duration::from_secs(60);
 
-/// What is still to be told, and when the next line may be written, for each upstream.
+/// Counts that are not yet logged, and the earliest time of the next line, by upstream.
 #[derive(Debug, Default)]
 pub(super) struct Retired(HashMap<usize, (u64, Moment)>);
 

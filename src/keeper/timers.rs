@@ -8,14 +8,14 @@ use crate::moment::Moment;
 use crate::wheel::{TimerKey, Wheel};
 use std::collections::HashMap;
 
-/// What a timer is for.
+/// Purpose of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Due {
     /// A pool or cache is to be swept.
     Sweep {
-        /// Whose.
+        /// Number of the worker.
         worker: usize,
-        /// Which one.
+        /// Pool or cache to sweep.
         sweep: Sweep,
     },
     /// Connections to this upstream that were retired since the last line are to be told of.

@@ -19,13 +19,13 @@ use std::time::Duration;
 
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
-/// How long a file may have changed without its times telling, on file systems that count
+/// Time for which a file may have changed without a new time stamp, on file systems with
 /// nanoseconds.
 const TICK: Duration = Duration::from_millis(100);
 /// The same on those that count seconds.
 const LONG_TICK: Duration = Duration::from_secs(2);
 
-/// Why a file could not be loaded.
+/// Reason why a file could not be loaded.
 #[derive(Debug)]
 pub enum Failure {
     /// There is none.
@@ -34,9 +34,9 @@ pub enum Failure {
     Directory,
     /// A pipe, a device or a socket has.
     NoFile,
-    /// It cannot be opened or read.
+    /// The file cannot be opened or read.
     Unreadable(io::Error),
-    /// It holds more than a table can.
+    /// The file is larger than a table can hold.
     TooLarge(TooLarge),
 }
 
@@ -62,11 +62,11 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What was loaded.
+/// Result of a load.
 pub struct Loaded {
     /// The entries of the file, and of the configuration.
     pub table: Table,
-    /// What of the file was not understood.
+    /// Lines and names that were skipped.
     pub skipped: Skipped,
     /// Of the file's bytes.
     pub(super) digest: Digest,
@@ -85,7 +85,7 @@ pub(super) struct Signature {
     changed: Duration,
     len: u64,
     inode: (u64, u64),
-    /// It cannot have changed again without being told apart.
+    /// A later change of the file would change its signature.
     is_settled: bool,
 }
 

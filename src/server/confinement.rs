@@ -1,4 +1,4 @@
-//! What the process and its threads give up before the first packet.
+//! Confinement of the process and its threads before the first packet.
 //!
 //! The process becomes an account of the operator's choice once everything is bound; threads that
 //! move packets give up their capabilities, files and programs ([`Bounds::Packets`]), those that
@@ -13,7 +13,7 @@ use crate::sys::confine::{Bounds, confine};
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-/// What is to be given up.
+/// Settings of the confinement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
     /// The account to become.
@@ -49,7 +49,7 @@ impl Confinement {
     }
 }
 
-/// How threads are started.
+/// Confinement of threads.
 #[derive(Clone, Copy)]
 pub(super) struct Sandbox {
     on: bool,

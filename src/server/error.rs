@@ -1,4 +1,4 @@
-//! What an operator is told when onward cannot start, or cannot go on with another configuration.
+//! Errors of a start or a reload.
 //!
 //! Each names the address, thread or file it is about, and what helps. All but one are of the host:
 //! what it lacks may be there later ([`StartError::blame`]).
@@ -10,12 +10,12 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Why onward could not start.
+/// Reason why onward could not start.
 #[derive(Debug)]
 pub enum StartError {
     /// A listener's address could not be bound.
     Bind(SocketAddr, io::Error),
-    /// It cannot be told which worker gets what arrives at a listener's address.
+    /// Packets for a listener's address cannot be steered to workers.
     Steer(SocketAddr, io::Error),
     /// An address of IPv6 cannot be bound because of duplicates on its link.
     Tentative(IpAddr, Detection),

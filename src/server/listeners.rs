@@ -24,8 +24,8 @@ use std::time::Duration;
 
 /// Ports that are tried where the configuration leaves the choice to the kernel.
 const PORT_TRIES_MAX: u32 = 100;
-/// How long the sockets of a listener that is gone are kept: longer than any reply takes that
-/// leaves by them, and than a worker keeps them.
+/// Time for which the sockets of a removed listener are kept: longer than any reply takes, and than
+/// a worker keeps them.
 const GONE_MAX: Duration = Duration::from_secs(10);
 
 /// One worker's sockets on one address; one for TLS has none for datagrams.
@@ -51,11 +51,11 @@ pub(super) struct Listeners {
     inherited: Inherited,
 }
 
-/// What a configuration needs.
+/// Listeners of a configuration.
 pub(super) struct Plan {
     /// For each slot which of the configuration's listeners it is.
     pub(super) listeners: Vec<Option<usize>>,
-    /// What was bound, and for which slot.
+    /// Sockets that were bound, and their slots.
     bound: Vec<(usize, Group)>,
     /// Slots whose sockets the workers need, or need again.
     fresh: Vec<usize>,

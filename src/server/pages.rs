@@ -37,18 +37,18 @@ struct Open {
 pub(super) struct Pages {
     log: Log,
     open: Vec<Open>,
-    /// How many there ever were.
+    /// Number of listeners ever opened.
     opened: usize,
     admin: Option<AdminMailbox>,
 }
 
-/// What a configuration needs.
+/// HTTP listeners of a configuration.
 pub(super) struct Plan {
     listeners: Vec<(HttpListener, Found)>,
 }
 
 enum Found {
-    /// It is open, under this number.
+    /// Already open, under this number.
     Kept(usize),
     /// Two descriptors of a socket that nobody serves yet.
     Fresh(TcpListener, TcpListener),

@@ -17,17 +17,18 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long addresses may stay tentative; one probe takes a second, and begins within another.
+/// Maximum time that addresses may stay tentative; one probe takes a second, and begins within
+/// another.
 const DETECTION_MAX: Duration = Duration::from_secs(5);
-/// How often the kernel is asked meanwhile.
+/// Interval of checks of tentative addresses.
 const DETECTION_PERIOD: Duration = Duration::from_millis(100);
 
 /// A configuration that can hold at once.
 #[derive(Debug)]
 pub struct Prepared {
-    /// What is to be served.
+    /// The configuration.
     pub config: Config,
-    /// Its certificates and keys, understood.
+    /// Certificates and keys, parsed.
     pub tls: Arc<Setup>,
 }
 

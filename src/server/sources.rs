@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long the first loads of new sources are waited for, all together.
+/// Maximum wait for the first loads of new sources, all together.
 const FIRST_LOAD_MAX: Duration = Duration::from_secs(10);
 
 /// A source with its loader.
@@ -36,7 +36,7 @@ pub(super) struct Sources {
     log: Log,
     sources: Vec<Source>,
     loads: Arc<Loads>,
-    /// How many there ever were.
+    /// Number of sources ever started.
     numbered: u64,
 }
 
@@ -51,13 +51,13 @@ struct Planned {
     origin: Origin,
 }
 
-/// How a planned source stands.
+/// State of a planned source.
 enum Origin {
-    /// Its loader is at work.
+    /// The loader exists.
     Kept,
-    /// Its loader is new and has loaded this.
+    /// The loader is new and has loaded this.
     Fresh(Arc<Table>),
-    /// Its loader is new and has not loaded anything in time.
+    /// The loader is new and has not loaded anything in time.
     Late,
 }
 

@@ -1,4 +1,4 @@
-//! Which worker a datagram is for: the programs that the kernel runs over each.
+//! Steering of datagrams to workers: programs that the kernel runs for each.
 //!
 //! Without one the kernel goes by the hash of the client's and our address and port. `cpu` keeps
 //! the datagram on the core that has it already. `name` looks at the question: it hashes the name
@@ -30,7 +30,7 @@ const LOWER_CASE: u32 = 0x2020_2020;
 const MULTIPLIER: u32 = 0x9E37_79B1;
 /// All bits but the highest of each byte.
 const LOW_BITS: u32 = 0x7F7F_7F7F;
-/// Where the hash is kept between words.
+/// Scratch word of the hash.
 const HASH: u32 = 0;
 /// No socket's number: the kernel goes by its own hash.
 const NOBODY: u32 = u32::MAX;
@@ -51,7 +51,7 @@ pub enum Steer {
     Flow,
 }
 
-/// What is attached to each group of sockets.
+/// Programs for groups of sockets.
 pub(super) struct Steering {
     program: Option<Vec<Instruction>>,
 }

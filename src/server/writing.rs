@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use std::io;
 use std::sync::Arc;
 
-/// What the writer is told, and by whom.
+/// Senders to the writer.
 pub(super) struct Writing {
     pub(super) mailbox: WriterMailbox,
     /// Ends with the writer.

@@ -14,18 +14,18 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-/// How long the next process may take to serve: it may have names to look up.
+/// Maximum time until the new process serves: it may have names to look up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often something else is looked at meanwhile.
+/// Interval of checks for a stop signal meanwhile.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// What the next process is.
+/// Program of the new process.
 pub(super) struct Handover {
     program: PathBuf,
 }
 
 impl Handover {
-    /// This program, where it was found when it was started: by then the file may be another one.
+    /// Returns this program, at the path where it was started: the file may be a new one by then.
     ///
     /// # Errors
     /// The kernel does not tell.

@@ -16,7 +16,7 @@ use crate::server::Prepared;
 use crate::tls::Setup;
 use std::sync::Arc;
 
-/// What is to be read.
+/// Parameters of a load.
 pub(super) struct Request {
     pub(super) options: Serve,
     pub(super) workers: usize,
@@ -24,9 +24,9 @@ pub(super) struct Request {
     pub(super) before: Option<Arc<Setup>>,
 }
 
-/// What one attempt has come to.
+/// Result of a load.
 pub(super) struct Loaded {
-    /// What the text says, if it could be read and parsed.
+    /// The parsed Corefile, if it could be read and parsed.
     pub(super) tree: Option<Arc<Corefile>>,
     pub(super) outcome: Result<Ready, Refusal>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Loaded {
 /// A configuration that can be served at once.
 pub(super) struct Ready {
     pub(super) prepared: Prepared,
-    /// What is odd about it.
+    /// Warnings.
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -61,7 +61,7 @@ fn understand(request: &Request, name: &str, text: &[u8], steps: &Steps) -> Resu
     Ok(Ready { prepared, warnings })
 }
 
-/// What a look at the files has found.
+/// Result of a check for changes.
 pub(super) enum Look {
     /// Nothing new.
     Unchanged,

@@ -1,4 +1,4 @@
-//! What the operator reads: whole lines, on standard output.
+//! Log output: whole lines, on standard output.
 //!
 //! Who reads it may go away or stop reading, and the disk that keeps it may fill up. None of this
 //! is a reason to stop serving, so a line that cannot be written at once is lost and nobody fails

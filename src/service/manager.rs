@@ -9,12 +9,12 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// How long a manager whose queue is full is waited for; what it has not taken by then is lost.
+/// Maximum wait for a manager whose queue is full; later messages are lost.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// What stopping takes at most, and a little more: outstanding queries are finished.
+/// Maximum time of a stop, with a margin: outstanding queries are finished.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where to say things, and how often.
+/// Socket of the manager, and the watchdog interval.
 pub(super) struct Manager {
     socket: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,

@@ -36,14 +36,14 @@ use std::io;
 use std::time::Duration;
 use watch::Watch;
 
-/// Who says what of the process.
+/// Source of log lines about the process.
 const ONWARD: &str = "onward";
-/// Who says what of a stop that is told beforehand.
+/// Source of log lines about lameduck.
 const HEALTH: &str = "plugin/health";
-/// Who says what of reading the configuration again.
+/// Source of log lines about reloads.
 const RELOAD: &str = "plugin/reload";
 
-/// Why the program ends, and how.
+/// Exit status and message.
 pub type Failure = (Exit, String);
 
 /// Serves until a signal says stop, or another process has taken over.
@@ -102,10 +102,10 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     outcome.map(drop).map_err(failed)
 }
 
-/// Why it stops to serve.
+/// Reason why the process stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// It was told to.
+    /// A stop signal.
     Told,
     /// Another process does.
     Succeeded,
@@ -119,7 +119,7 @@ struct Service {
     readings: Readings,
     manager: Manager,
     handover: Handover,
-    /// How long it goes on serving when it is told to stop.
+    /// Time for which queries are served after a stop signal.
     lameduck: Duration,
     log: Log,
 }

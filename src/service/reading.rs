@@ -1,4 +1,4 @@
-//! What is being read, of the two things that may be: the configuration, or a look at its files.
+//! Reads in progress: the configuration, or a check of its files.
 //!
 //! One at a time, the configuration before a look. A request that comes while the configuration is
 //! read leaves that a moment more, and is next; a reading whose file or resolver does not answer is
@@ -23,10 +23,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a reading may still take when the next one is wanted.
+/// Time limit of a read when another one is requested.
 const HURRY: Duration = Duration::from_secs(1);
 
-/// What the first reading has come to.
+/// Result of the first read.
 pub(super) struct Started {
     pub(super) prepared: Prepared,
     pub(super) warnings: Vec<Warning>,
@@ -35,7 +35,7 @@ pub(super) struct Started {
     pub(super) account: Option<Account>,
 }
 
-/// What is being read.
+/// Reads in progress.
 pub(super) struct Readings {
     options: Serve,
     workers: usize,
@@ -46,7 +46,7 @@ pub(super) struct Readings {
     look: Option<Job<Result<Look, String>>>,
     /// The configuration is to be read once more.
     again: bool,
-    /// It has been said that no thread is left for a look.
+    /// The lack of threads for a check has been logged.
     full: bool,
 }
 

@@ -1,4 +1,4 @@
-//! When to look at the configuration again, and whether it has changed.
+//! Schedule of checks for a changed configuration, and their comparison.
 //!
 //! `reload INTERVAL JITTER` has the file read every so often; what counts is what its text says
 //! after imports and variables, line by line, so a comment at the end of it is no change. A text
@@ -20,9 +20,9 @@ use std::time::Duration;
 /// After a lookup that failed: how soon it is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What is looked at, and when.
+/// State of the checks.
 pub(super) struct Watch {
-    /// What was tried last.
+    /// Corefile that was tried last.
     tried: Option<Arc<Corefile>>,
     schedule: Schedule,
     file_due: Option<Moment>,
@@ -30,7 +30,7 @@ pub(super) struct Watch {
     random: ChaCha12Rng,
 }
 
-/// How often things are looked at, as one configuration says.
+/// Intervals of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Schedule {
     file: Option<Duration>,
@@ -124,7 +124,7 @@ impl Watch {
     }
 }
 
-/// What was tried last.
+/// Contents that were tried last.
 pub(super) struct Seen {
     tried: Option<Arc<Corefile>>,
     certificates: Vec<Pem>,

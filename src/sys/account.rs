@@ -1,4 +1,4 @@
-//! Who the process is: the accounts of the host, and becoming one of them for good.
+//! Accounts of the host, and the switch of the process to one of them.
 //!
 //! Of all that root may do one thing is kept, to bind ports below 1024: a configuration that is
 //! read again may name further addresses. It is kept as an ambient capability, so that a process

@@ -1,4 +1,4 @@
-//! What a thread may ask the kernel for, from some moment on and for good: seccomp.
+//! Seccomp filters for threads.
 //!
 //! Two bounds. [`Bounds::Packets`] is for threads that only move packets: they may use the sockets
 //! and the memory that they have and open further sockets of the internet; they open no file,
@@ -19,7 +19,7 @@ use seccompiler::{
 use std::collections::BTreeMap;
 use std::io;
 
-/// How much a thread may do.
+/// Permissions of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bounds {
     /// Sockets and memory.
@@ -96,7 +96,7 @@ const OLD: [libc::c_long; 2] = [libc::SYS_epoll_wait, libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: [libc::c_long; 0] = [];
 
-/// What starts a program, or gets hold of another process.
+/// Calls that start a program or control another process.
 const PROGRAMS: [libc::c_long; 7] = [
     libc::SYS_execve,
     libc::SYS_execveat,

@@ -13,7 +13,7 @@ pub fn cores() -> Vec<usize> {
     cores
 }
 
-/// Those of them that are close to the memory of NUMA node `node`.
+/// Returns the usable cores that are close to the memory of NUMA node `node`.
 ///
 /// # Errors
 /// `NotFound`: there is no such node.

@@ -31,7 +31,7 @@ pub struct Inherited {
     pub datagrams: Vec<(SocketAddr, UdpSocket)>,
     /// For streams, listening.
     pub acceptors: Vec<(SocketAddr, TcpListener)>,
-    /// What else was passed, in words.
+    /// Other descriptors, in words.
     others: Vec<String>,
     /// The process that we take over from waits here for a word.
     waiting: Option<UnixStream>,

@@ -66,9 +66,9 @@ pub fn name(index: u32) -> Option<String> {
 /// address cannot be bound (RFC 4862 §5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detection {
-    /// It is still looking, or cannot look because the link is down.
+    /// Detection has not finished, or cannot start because the link is down.
     Running,
-    /// It has found one.
+    /// A duplicate was found.
     Failed,
 }
 

@@ -29,14 +29,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 /// two would put the heads of all datagrams into the same few sets of the first-level cache.
 const STAGGER: usize = 64;
 
-/// What became of the datagrams of a flush.
+/// Result of a flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Handed to the kernel.
     pub sent: usize,
     /// Given up: the socket's buffer was full (WouldBlock) or this datagram was refused.
     pub dropped: usize,
-    /// Those of the sent ones that left with others as one.
+    /// Number of sent datagrams that were part of a GSO batch.
     pub joined: usize,
     /// The kernel would not take a send apart; what it consists of has left one by one.
     pub refused: bool,

@@ -1,4 +1,4 @@
-//! What the kernel knows about this process: the time and memory it takes, and its descriptors.
+//! Kernel's numbers of this process: time, memory and descriptors.
 //!
 //! For whoever looks at it now and then: each is read from the kernel when it is asked for, and
 //! what the kernel does not tell is nothing.
@@ -7,7 +7,7 @@ use super::{limits, thread};
 use std::fs;
 use std::time::Duration;
 
-/// What the process takes.
+/// Resources that the process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Processor time, in user space and in the kernel, of all threads since the start.

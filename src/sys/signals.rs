@@ -23,7 +23,7 @@ pub enum Signal {
     Upgrade,
 }
 
-/// What each signal asks for.
+/// Meaning of each signal.
 const MEANINGS: [(libc::c_int, Signal); 5] = [
     (libc::SIGTERM, Signal::Stop),
     (libc::SIGINT, Signal::Stop),
@@ -147,7 +147,7 @@ impl Signals {
 }
 
 impl Set {
-    /// Those whose meaning is `wanted`.
+    /// Set of the signals whose meaning is `wanted`.
     fn of(wanted: impl Fn(Signal) -> bool) -> io::Result<Self> {
         let signals = set_of(wanted)?;
         let fd = cvt(|| {

@@ -21,8 +21,8 @@ const LISTENER_BUFFER_LEN: usize = 4 << 20;
 /// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG_MAX: i32 = 4096;
 
-/// What the kernel tells of a socket's memory, and which of the values are its drops
-/// (`SK_MEMINFO_DROPS` in linux/sock_diag.h).
+/// Number of values of a socket's memory, and the index of its drops (`SK_MEMINFO_DROPS` in
+/// linux/sock_diag.h).
 const MEMINFO_VALUES: usize = 9;
 const MEMINFO_DROPS: usize = 8;
 

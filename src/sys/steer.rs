@@ -27,7 +27,7 @@ pub enum Instruction {
     LoadScratch(u32),
     /// Index = this word of scratch.
     LoadScratchToIndex(u32),
-    /// This word of scratch = accumulator.
+    /// Store the accumulator in this scratch word.
     Store(u32),
     /// Index = accumulator.
     ToIndex,

@@ -1,4 +1,4 @@
-//! What the kernel knows about a thread: its number, the time it took, and how often it moved.
+//! Kernel's numbers of a thread: its ID, its time, and its migrations.
 //!
 //! The first two are of the calling thread and cheap; the last is read from a file, by whoever has
 //! the time.

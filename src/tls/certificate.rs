@@ -20,7 +20,7 @@ const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0"
 /// Names that are listed of a certificate; more would be no help.
 const NAMES_MAX: usize = 8;
 
-/// What a certificate may be for (RFC 5280 §4.2.1.12).
+/// Purpose of a certificate (RFC 5280 §4.2.1.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Server,
@@ -45,7 +45,7 @@ impl Certificate {
         x509_cert::Certificate::from_der(der).ok().map(Self)
     }
 
-    /// Its subject, printable.
+    /// Returns the subject, printable.
     pub(super) fn subject(&self) -> String {
         printable(&self.0.tbs_certificate().subject().to_string())
     }

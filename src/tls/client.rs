@@ -31,7 +31,7 @@ pub(super) struct Verifiers {
 }
 
 impl Verifiers {
-    /// Those of `file`, or of the system.
+    /// Returns the authorities of `file`, or of the system.
     pub(super) fn trusted(&mut self, file: Option<&Pem>) -> Result<Trusted, SetupError> {
         if let Some((_, trusted)) = self.known.iter().find(|(known, _)| known.as_ref() == file) {
             return Ok(trusted.clone());
@@ -64,7 +64,7 @@ impl Verifiers {
     }
 }
 
-/// How one upstream is spoken to.
+/// TLS client of one upstream.
 #[derive(Clone)]
 pub struct Client {
     address: SocketAddr,

@@ -1,16 +1,16 @@
-//! What an operator is told when certificates and keys cannot be put to work.
+//! Errors of certificates and keys.
 //!
 //! Each names its file as the operator wrote it, says what is wrong with it and what would help.
 //! What is wrong with a peer's certificate is a fault and not here.
 
 use std::fmt;
 
-/// Why a configuration's TLS cannot be put to work.
+/// Reason why a configuration's TLS cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupError {
     /// The file, as it was written; empty: of the system.
     pub(super) file: String,
-    /// What is wrong.
+    /// Error message.
     pub(super) message: String,
 }
 

@@ -1,4 +1,4 @@
-//! What rustls objects to, in the engine's few words and in all that an operator needs.
+//! Errors of rustls, as the engine's fault and as text for the operator.
 //!
 //! An operator can do something about a wrong name, an unknown issuer, a certificate that has
 //! expired, a pin that does not match, a peer that speaks something else or refuses; everything
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Characters that are shown of one text out of a certificate.
 const SHOWN_MAX: usize = 128;
 
-/// Why the latest session with one upstream could not be made secure, in a sentence.
+/// Text of the latest TLS failure of one upstream.
 #[derive(Debug, Default)]
 pub(super) struct Evidence(Mutex<Option<(TlsFault, String)>>);
 

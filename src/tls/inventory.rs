@@ -14,14 +14,14 @@ use std::time::Duration;
 /// Of a longer file those that end first.
 const ENTRIES_MAX: usize = 32;
 
-/// What a certificate is for.
+/// Use of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Use {
     /// Listeners show it to clients.
     Server,
     /// Upstreams are shown it.
     Client,
-    /// What it has issued is believed.
+    /// Trusted authority.
     Authority,
 }
 
@@ -48,13 +48,13 @@ impl Use {
 /// A certificate in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is for.
+    /// Use of the certificate.
     pub used: Use,
     /// The file, as it was written.
     pub file: String,
-    /// Its place in the file, from 1.
+    /// Position in the file, from 1.
     pub number: usize,
-    /// Its subject, printable.
+    /// Subject, printable.
     pub subject: String,
     /// Valid from this time since 1970.
     pub not_before: Duration,

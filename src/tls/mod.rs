@@ -40,19 +40,19 @@ use server::Tickets;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What both sides call what they speak (RFC 7858 has none; IANA's registry of ALPN does).
+/// ALPN protocol of both sides (IANA's registry of ALPN; RFC 7858 has none).
 const PROTOCOL: &[u8] = b"dot";
 /// Older versions are not spoken (RFC 9325 §3.1.1).
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
 
-/// What one configuration says of TLS, understood.
+/// TLS setup of one configuration.
 #[derive(Default)]
 pub struct Setup {
     /// Of each upstream, in the order of the configuration.
     upstreams: Vec<Option<Client>>,
     /// Of each listener.
     listeners: Vec<Option<Arc<ServerConfig>>>,
-    /// What clients' tickets are sealed with, by what their holders had to show.
+    /// Keys of clients' tickets, by the policy for client certificates.
     tickets: Vec<Tickets>,
     /// The certificates in the configuration's files.
     certificates: Vec<Entry>,

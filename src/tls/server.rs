@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// Tickets that a client of TLS 1.3 gets at once: it may use each for one connection.
 const TICKETS_EACH: usize = 2;
 
-/// How clients of one listener are spoken to, for whoever has no configuration.
+/// TLS server of one listener, without a configuration.
 #[derive(Clone, Debug)]
 pub struct Server(Arc<ServerConfig>);
 
@@ -47,7 +47,7 @@ impl Server {
     }
 }
 
-/// What the tickets of some listeners are sealed with.
+/// Ticket keys of some listeners.
 #[derive(Clone)]
 pub(super) struct Tickets {
     client_auth: ClientAuth,

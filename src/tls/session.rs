@@ -17,21 +17,21 @@ use std::sync::Arc;
 /// Plain bytes that are sealed at once: those of one record (RFC 8446 §5.1).
 const SEALED_MAX: usize = 1 << 14;
 
-/// What came of reading.
+/// Result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// So many plain bytes, perhaps none; `more`: there may be more at once.
     Bytes {
         /// At the beginning of the room that was lent.
         count: usize,
-        /// What is here or in the socket may hold more.
+        /// The session or the socket may hold more.
         more: bool,
     },
     /// The other end has closed it.
     End,
 }
 
-/// Why a session can go on no longer.
+/// Reason why a session ended.
 #[derive(Debug)]
 pub enum Failure {
     /// The socket has failed.
@@ -45,7 +45,7 @@ pub struct Session {
     connection: Connection,
     /// Decrypted bytes wait to be taken.
     waiting: bool,
-    /// Where it is kept why it failed; clients are not told of.
+    /// Store of the failure's text; none for clients.
     evidence: Option<Arc<Evidence>>,
 }
 

@@ -1,4 +1,4 @@
-//! Who is believed: authorities, and certificates that are trusted themselves.
+//! Trust: authorities, and certificates that are trusted themselves.
 //!
 //! A certificate in an operator's file of authorities may be the peer's own: `openssl req -x509`
 //! makes one that says it is an authority, which rustls would then refuse as a peer's. One that is
@@ -23,7 +23,7 @@ use rustls::{
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Those whose certificates are believed, and what they have issued.
+/// Trusted authorities and certificates.
 #[derive(Clone, Debug)]
 pub(super) struct Trusted {
     pub(super) roots: Arc<RootCertStore>,

@@ -23,28 +23,28 @@ pub const BYTES_MAX: usize = 4 << 20;
 const PATH: &str = "/status.json";
 const TRY: &str = "check that the Corefile has `status` and that this is its address";
 
-/// Why there is no status.
+/// Reason why there is no status.
 #[derive(Debug)]
 pub enum FetchError {
     /// The address stands for nothing.
     Address(io::Error),
     /// Nobody took the connection.
     Connect(io::Error),
-    /// It was taken and went wrong.
+    /// The connection failed.
     Io(io::Error),
-    /// It took too long.
+    /// No response in time.
     TimedOut,
-    /// Whoever answered does not speak HTTP.
+    /// The response is not HTTP.
     NotHttp,
     /// Another code than 200.
     Refused(u16),
     /// The answer is larger than [`BYTES_MAX`].
     TooLarge,
-    /// It ended before its end.
+    /// The response ended early.
     Truncated,
-    /// It is of a kind that this cannot read.
+    /// The response has an unsupported encoding.
     Encoded,
-    /// It is no status, for this reason.
+    /// The response is not a status document.
     NotStatus(serde_json::Error),
 }
 
@@ -103,7 +103,7 @@ pub fn fetch(address: &str, clock: &Clock, patience: Duration) -> Result<Status,
     serde_json::from_slice(body(&answer)?).map_err(FetchError::NotStatus)
 }
 
-/// When it must be done.
+/// Deadline of a fetch.
 struct Deadline<'a> {
     clock: &'a Clock,
     at: Moment,

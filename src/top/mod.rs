@@ -26,21 +26,21 @@ use std::time::Duration;
 /// A key or a status is seen this soon.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Whom to ask, and how to show it.
+/// Options of `top`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopOptions {
-    /// Where `status` listens.
+    /// Address of `status`.
     pub address: String,
-    /// How often.
+    /// Refresh interval.
     pub interval: Duration,
     /// Print it once, as text.
     pub once: bool,
 }
 
-/// Why there is nothing to see.
+/// Reason why `top` failed.
 #[derive(Debug)]
 pub enum TopError {
-    /// This address gave no status.
+    /// This address returned no status.
     Fetch(String, FetchError),
     /// Standard output is no terminal.
     NoTerminal,

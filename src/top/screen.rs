@@ -17,12 +17,12 @@ use ratatui::widgets::Paragraph;
 
 /// From here on two columns are easier to read than one.
 const TWO_COLUMNS: usize = 190;
-/// What stands in the right one.
+/// Width of the right part.
 const RIGHT: usize = 62;
 /// As wide as everything needs, for those who print it.
 const PRINTED: usize = 180;
 
-/// What is shown.
+/// State of the screen.
 pub struct View {
     address: String,
     every: String,
@@ -31,7 +31,7 @@ pub struct View {
     last: Moment,
     error: Option<String>,
     scroll: usize,
-    /// Where sections begin, and how far it can be scrolled, as drawn last.
+    /// First lines of sections, and the maximum scroll position, as drawn last.
     begins: Vec<usize>,
     scroll_max: usize,
     page: usize,

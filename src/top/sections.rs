@@ -1,4 +1,4 @@
-//! What `onward top` tells: a head of two or three lines, and sections below it.
+//! Contents of `onward top`: a head of two or three lines, and sections below it.
 //!
 //! Pure; from a status to lines for a width. Bounded as the status page is, with a line that
 //! counts what is left out.

@@ -1,4 +1,4 @@
-//! Where a host's network cards, their interrupts and its cores are, and whether that is near the
+//! Topology of a host: nodes of network cards, their interrupts and cores, and their distance from
 //! workers.
 //!
 //! [`Topology::read`] asks files of the kernel under a root that is given; what it does not tell is
@@ -13,10 +13,10 @@ pub use read::entries;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// What it costs to be far from a card.
+/// Cost of a card on another node.
 pub const FAR: &str = "each packet crosses from one processor to the other, about 100 ns a line";
 
-/// What the host says of its nodes and cards.
+/// Nodes and cards of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
     /// The cores of each NUMA node, by its number.
@@ -28,7 +28,7 @@ pub struct Topology {
 /// A network card.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Card {
-    /// Its interface.
+    /// Interface name.
     pub name: String,
     /// The NUMA node that it is plugged into.
     pub node: Option<usize>,
@@ -42,7 +42,7 @@ pub struct Card {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place<'a> {
     card: &'a Card,
-    /// Where the card is: where it is plugged in, else where it interrupts.
+    /// Nodes near the card: where it is plugged in, else where it interrupts.
     near: BTreeSet<usize>,
     /// The cores there.
     near_cores: BTreeSet<usize>,

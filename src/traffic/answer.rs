@@ -1,4 +1,4 @@
-//! What the answer to a question is, and whether an answer is right.
+//! Answers to questions, and their verification.
 //!
 //! The agreement between the two ends of the traffic: [`address`] derives an address from a name,
 //! [`respond`] writes the response that carries it, [`is_right`] checks that a response is that
@@ -18,10 +18,10 @@ pub const RCODE_NOERROR: u8 = 0;
 /// REFUSED: what a question of another class than IN gets.
 pub const RCODE_REFUSED: u8 = 5;
 
-/// How long the answers may be cached, in seconds.
+/// TTL of answers, in seconds.
 const TTL: [u8; 4] = 60u32.to_be_bytes();
 
-/// What an upstream does with the queries it gets.
+/// Behaviour of an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
     /// Gives each the answer it is owed.

@@ -33,7 +33,7 @@ const BATCH: usize = 64;
 const RESPONSE_LEN_MAX: usize = 1232;
 /// Events a call of `epoll_wait`; more wait for the next.
 const EVENTS: usize = 256;
-/// How often it looks for lost queries, tells its progress and sees that it shall stop.
+/// Interval of checks for lost queries, progress and a stop.
 const TICK: Duration = Duration::from_millis(100);
 /// Progress that nobody has taken yet; more is not told.
 const PROGRESS_MAX: usize = 16;
@@ -42,12 +42,12 @@ const LATENCY_MAX: Duration = Duration::from_secs(60);
 /// Significant digits of recorded latencies.
 const DIGITS: u8 = 3;
 
-/// What to ask whom.
+/// Options of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// Who is asked. Sockets take them in turn.
+    /// Server addresses. Sockets use them in turn.
     pub targets: Vec<SocketAddr>,
-    /// How many sockets, and so source ports; no more than `outstanding` are opened.
+    /// Number of sockets (source ports); no more than `outstanding` are opened.
     pub sockets: usize,
     /// Queries outstanding at once, on all sockets together.
     pub outstanding: usize,
@@ -83,7 +83,7 @@ impl ClientOptions {
     }
 }
 
-/// What has happened so far.
+/// Counters so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Queries handed to the kernel.
@@ -125,7 +125,7 @@ pub struct Progress {
 pub struct Summary {
     /// From the first query to the last right answer; zero if there was none.
     pub elapsed: Duration,
-    /// What happened.
+    /// Counters.
     pub counts: Counts,
     /// Latencies of the right answers, in nanoseconds.
     pub latency: Histogram<u64>,
@@ -412,7 +412,7 @@ impl Driver {
     }
 }
 
-/// What has happened.
+/// Counters in progress.
 struct Tally {
     counts: Counts,
     latency: Histogram<u64>,

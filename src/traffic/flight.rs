@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Slots of one flight: so many leave four bits of an id to chance.
 pub(super) const SLOTS_MAX: usize = 4096;
 
-/// What became of a message that came in.
+/// Outcome of an incoming message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Landing {
     /// The right answer, this long after its query.

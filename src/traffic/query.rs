@@ -19,7 +19,7 @@ const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const DIGITS_MAX: usize = 13;
 /// Two runs have different labels but once in 2⁴⁰.
 const LABEL_LEN: usize = 8;
-/// What all names end in: labels, their lengths before them.
+/// Suffix of all names, as labels with their lengths.
 const SUFFIX: &[u8] = b"\x04demo\x07example\0";
 
 /// Makes queries, each for a new name.

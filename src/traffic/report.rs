@@ -1,4 +1,4 @@
-//! What client and upstreams have counted, as text.
+//! Counters of client and upstreams, as text.
 //!
 //! Pure: tables with the first column to the left and numbers to the right, and the line that
 //! tells how a run is going. The demonstration and the load generator print the same.

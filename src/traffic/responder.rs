@@ -31,7 +31,7 @@ const ORDERS_MAX: usize = 4;
 /// Batches taken from a socket before an order is obeyed: a full buffer holds fewer, and a client
 /// that goes on sending shall not hold us up.
 const DRAIN_TURNS_MAX: usize = 1024;
-/// How often a port is chosen anew when the kernel's choice for UDP is taken for TCP.
+/// Maximum of attempts to choose a port that is free for both UDP and TCP.
 const PORT_TRIES_MAX: usize = 32;
 /// One bit per UDP port.
 const PORT_WORDS: usize = 65_536 / u64::BITS as usize;
@@ -39,13 +39,13 @@ const PORT_WORDS: usize = 65_536 / u64::BITS as usize;
 /// One address to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Where it listens; port 0 lets the kernel choose.
+    /// Address to listen on; port 0 lets the kernel choose.
     pub address: SocketAddr,
-    /// What it does with queries.
+    /// Behaviour for queries.
     pub behaviour: Behaviour,
 }
 
-/// What one service has seen.
+/// Counters of one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceCounts {
     /// The address it listened on.
@@ -62,7 +62,7 @@ pub struct ServiceCounts {
     pub streams: u64,
 }
 
-/// What the thread is told. Before it obeys it answers what has arrived.
+/// Order to the thread. Before it obeys it answers the queries that have arrived.
 enum Order {
     /// Tell the counts.
     Tell(Sender<Vec<ServiceCounts>>),

@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 /// Bytes of a message's length.
 const PREFIX_LEN: usize = 2;
-/// What a length can say.
+/// Maximum length of a message.
 const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
 /// Bytes taken from the kernel at once, until a message does not fit.
 const INBOX_LEN: usize = 16 * 1024;
@@ -24,7 +24,7 @@ pub struct MessageStream {
     socket: TcpStream,
     session: Option<Box<Session>>,
     inbox: Vec<u8>,
-    /// Where in the inbox the next message begins, and where what has come ends.
+    /// Begin of the next message in the inbox, and end of the data.
     start: usize,
     end: usize,
     outbox: Vec<u8>,

@@ -99,13 +99,13 @@ impl<'a> Question<'a> {
 pub struct Record<'a> {
     /// The owner's name, as written: labels, a pointer, or labels and then a pointer.
     pub owner: &'a [u8],
-    /// Its type.
+    /// Type.
     pub kind: u16,
-    /// Its class; in an OPT record the sender's payload size.
+    /// Class; in an OPT record the sender's payload size.
     pub class: u16,
-    /// Its time to live in seconds, in network order; in an OPT record the flags.
+    /// TTL in seconds, in network order; in an OPT record the flags.
     pub ttl: [u8; 4],
-    /// Its data.
+    /// Data.
     pub data: &'a [u8],
 }
 
@@ -135,12 +135,12 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Whether a message speaks EDNS, and what it says there.
+/// EDNS of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edns {
-    /// It has no OPT record.
+    /// No OPT record.
     Absent,
-    /// It has one.
+    /// An OPT record.
     Present {
         /// The sender wants DNSSEC records.
         dnssec_ok: bool,

@@ -1,4 +1,4 @@
-//! How much of a worker's time goes to handshakes of clients.
+//! CPU time of a worker for handshakes of clients.
 //!
 //! A handshake costs as much as hundreds of queries, and anybody may ask for one. So handshakes get
 //! a share of the time and no more, whatever the kind of key makes one cost: what has been spent is

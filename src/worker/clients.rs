@@ -36,9 +36,9 @@ struct Slot {
     /// The address that it is connected to.
     local: Option<IpAddr>,
     stream: Stream,
-    /// It stands in the queue of streams to be read.
+    /// The connection is in the queue of those to be read.
     queued: bool,
-    /// It has asked as much as it may, and is read again after an answer.
+    /// The client has reached its limit of outstanding queries, and is read again after an answer.
     paused: bool,
     /// Time when it was accepted, if its handshake is not over.
     shaking_since: Option<Moment>,

@@ -1,4 +1,4 @@
-//! What a worker has to say to the writer, and why connections to upstreams failed.
+//! Messages of a worker to the writer, and causes of failed upstream connections.
 //!
 //! The engine's records go into the writer's channel at the end of each turn. What finds no room is
 //! lost; how much that was is told as soon as there is room again. The journal goes there by the

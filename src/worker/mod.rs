@@ -82,7 +82,7 @@ impl Listening {
     }
 }
 
-/// How a worker deals with the kernel, whatever it is configured to serve.
+/// I/O options of a worker, independent of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Habits {
     /// For so long after work it asks for more before it sleeps.
@@ -92,7 +92,7 @@ pub struct Habits {
 }
 
 impl Default for Habits {
-    /// It sleeps at once, and has the kernel do what it can.
+    /// Default options: no busy-poll, GSO if the kernel supports it.
     fn default() -> Self {
         Self { busy_poll: Duration::ZERO, gso: true }
     }

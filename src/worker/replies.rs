@@ -1,4 +1,4 @@
-//! What goes out to clients, over datagrams and streams alike.
+//! Replies to clients, over UDP and connections.
 //!
 //! The engine draws one reply after the other; where each is written depends on how its client
 //! asked: into the batch that leaves with one call per listener, or into its stream's outbox.

@@ -1,4 +1,4 @@
-//! What a worker tells of itself when it is asked.
+//! Report of a worker.
 //!
 //! Copies, put together between two batches. What takes more than a few microseconds is not done
 //! here: who asks works out the rest from them.

@@ -18,7 +18,7 @@ use std::io::{self, Read, Write};
 /// stream. Two of the longest.
 const WAITING_MAX: usize = 2 * 65_537;
 
-/// What a read or write has led to.
+/// Result of a read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// There may be more at once.
@@ -40,11 +40,11 @@ pub(super) struct Stream {
     blocked: bool,
     /// An event has said that the other end sends no more: it is to be read to its end.
     pub(super) read_closed: bool,
-    /// It has been read to its end.
+    /// The connection has been read to its end.
     pub(super) half_closed: bool,
-    /// Why it cannot be used any more, if the kernel or TLS has said so.
+    /// Cause of the failure, if the kernel or TLS has reported one.
     fault: Option<Fault>,
-    /// Its socket has failed, so that nothing more is written.
+    /// The socket has failed, so nothing more is written.
     broken: bool,
 }
 

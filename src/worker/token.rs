@@ -1,4 +1,4 @@
-//! What an event is about, packed into mio's token.
+//! Subject of an event, packed into mio's token.
 //!
 //! A connection's or stream's token carries its generation: an event that was queued for a socket
 //! closed meanwhile must miss the one that has taken its place.
@@ -16,7 +16,7 @@ const MAILBOX: usize = 4;
 /// A key's index has this many bits left; a worker has far fewer sockets.
 const INDEX_BITS: u32 = 29;
 
-/// What an event is about.
+/// Subject of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     /// The UDP socket of a listener, by its number in the configuration.

@@ -38,7 +38,7 @@ use std::time::Duration;
 const BATCH_MAX: usize = 64;
 /// Events taken from the kernel at once; the rest comes with the next poll.
 const EVENTS_MAX: usize = 256;
-/// How long a draining worker waits for what is outstanding.
+/// Maximum time for which a draining worker waits for outstanding queries.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Wake-ups that the keeper is asked for in one turn; the rest follows in the next ones.
 pub(super) const WAKES_MAX: usize = 256;

@@ -25,7 +25,7 @@ pub(super) enum Socket {
     /// Connected to it, so that the kernel drops what comes from elsewhere.
     Datagrams {
         socket: UdpSocket,
-        /// Those of equal length may leave as one.
+        /// GSO is allowed.
         segments: bool,
     },
     /// Connected or connecting.
@@ -48,9 +48,9 @@ const PORTS_ASKED_MAX: usize = 1_024;
 struct Slot {
     id: ConnectionId,
     socket: Socket,
-    /// Its own port, once somebody has asked for it.
+    /// Local port, once it was requested.
     port: Option<u16>,
-    /// It stands in the queue of sockets to be read.
+    /// The socket is in the queue of those to be read.
     queued: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What is written of a query that got an error of our own.
+//! Text of a query's error for the log.
 //!
 //! Operators and their `consolidate` patterns know the reference's words, so these are as near to
 //! them as the truth allows: `read udp 192.0.2.1:53: i/o timeout`. Our own address is left out of
@@ -12,7 +12,7 @@ use crate::tls::Setup;
 use std::fmt::{self, Display};
 use std::io;
 
-/// Which query it was, and its error's text.
+/// Query and text of its error.
 pub(super) struct Line<'a> {
     pub(super) error: &'a QueryError,
     pub(super) text: &'a str,

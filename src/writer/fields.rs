@@ -1,4 +1,4 @@
-//! What a line says of a query, field by field: digits, addresses, names, flags.
+//! Fields of a query's line: digits, addresses, names, flags.
 //!
 //! Thousands of lines a second are written of these, so nothing here goes through the formatting
 //! machinery of the standard library but what is rare: addresses of IPv6, and types and codes that
@@ -13,9 +13,9 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What stands for something that there is not.
+/// Sign for a missing value.
 pub(super) const NOTHING: &str = "-";
-/// What a client without EDNS takes in a datagram.
+/// UDP payload size of a client without EDNS.
 const PLAIN: u16 = 512;
 /// Flags of a reply in their order; the one without a name of ours is reserved.
 const FLAGS: [(u16, &str); 8] = [
@@ -48,7 +48,7 @@ pub(super) enum Field {
     DnssecOk,
     BufferSize,
     ReplyFlags,
-    /// What another plugin would know.
+    /// Label of a plugin that onward does not have.
     Label,
 }
 

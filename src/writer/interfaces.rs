@@ -12,7 +12,8 @@ use std::time::Duration;
 
 /// Names that are remembered: more interfaces than a host has with link-local DNS clients.
 const INTERFACES_MAX: usize = 64;
-/// How long they are: an interface may be renamed, or its number given to another.
+/// Time for which names of interfaces are cached: an interface may be renamed, or its number given
+/// to another.
 const KEPT: Duration = Duration::from_secs(10);
 
 /// The names that are known by now.

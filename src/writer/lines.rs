@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {size} {>do} \
                       {>bufsize}\" {rcode} {>rflags} {rsize} {duration}";
-/// What `{combined}` has besides.
+/// Additional part of `{combined}`.
 const OPCODE: &str = " \"{>opcode}\"";
 
 /// A piece of a line.
@@ -22,7 +22,7 @@ enum Piece {
     Field(Field),
 }
 
-/// How a rule's lines look.
+/// Format of a rule's lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pattern {
     pieces: Vec<Piece>,

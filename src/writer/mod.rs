@@ -44,9 +44,9 @@ const BATCH_MAX: usize = 64;
 const LINES_LEN_MAX: usize = 256 * 1024;
 /// From one line about dropped messages of `dnstap` to the next at least.
 const DROPS_EVERY: Duration = Duration::from_secs(10);
-/// How long receivers of `dnstap` may take to take what is left, all together.
+/// Maximum time for receivers of `dnstap` to take the remaining messages, all together.
 const LEAVE: Duration = Duration::from_millis(700);
-/// Who says what of errors.
+/// Source of log lines about errors.
 const ERRORS: &str = "plugin/errors";
 /// Editions of the configuration that are known: the present one and the one before.
 const EDITIONS_MAX: usize = 2;
@@ -78,7 +78,7 @@ impl Editions {
     }
 }
 
-/// What is said of the server blocks of one edition.
+/// Log rules of the server blocks of one generation.
 struct Ledger {
     edition: u32,
     config: Arc<Config>,
@@ -87,9 +87,9 @@ struct Ledger {
     debug: bool,
     /// Of each server block.
     blocks: Vec<Consolidations>,
-    /// How the lines of its queries look, for each rule of each server block.
+    /// Formats of query lines, for each rule of each server block.
     patterns: Vec<Vec<Pattern>>,
-    /// Who is sent what is said in each server block.
+    /// Receivers of dnstap of each server block.
     outlets: Vec<Vec<Outlet>>,
 }
 
@@ -108,7 +108,7 @@ impl Ledger {
     }
 }
 
-/// What was lost.
+/// Counts of lost records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Lost {
     errors: u64,
@@ -126,9 +126,9 @@ pub struct Writer {
     ledgers: VecDeque<Ledger>,
     /// Lines that are not written yet.
     lines: String,
-    /// What was lost and not told about.
+    /// Lost records that are not yet logged.
     lost: Lost,
-    /// What to add to a moment to have the time by the calendar.
+    /// Offset from a moment to the wall-clock time.
     origin: Duration,
     /// The receivers of `dnstap`.
     sinks: Vec<Arc<Sink>>,

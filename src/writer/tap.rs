@@ -18,7 +18,7 @@ use crate::log::{Event, Level, Log};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What one `dnstap` of a server block sends.
+/// Messages of one `dnstap` of a server block.
 pub(super) struct Outlet {
     sink: Arc<Sink>,
     full: bool,

@@ -19,7 +19,7 @@ const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
 const FAMILIES: [&str; 2] = ["1", "2"];
 const CLASSES: [&str; 2] = ["success", "denial"];
 
-/// Which plugins are at work where.
+/// Adds the plugins of each server block.
 pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
     let listeners = config.listeners.iter();
     let zones = listeners.flat_map(|listener| {
@@ -40,7 +40,7 @@ pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
     }
 }
 
-/// What was asked and answered at each place.
+/// Adds the counters of queries and replies of each site.
 pub(super) fn of_sites(all: &mut Exposition, snapshot: &Snapshot) {
     for (site, tally) in snapshot.tallies.sites.iter().zip(&snapshot.tallies.counts) {
         let (server, zone) = labels_of(site);
@@ -139,7 +139,7 @@ fn of_sizes(
     }
 }
 
-/// What caches did, each once for all listeners of its block: the first gives it its label.
+/// Adds the counters of caches, once for all listeners of a block: the first gives the label.
 pub(super) fn of_caches(all: &mut Exposition, snapshot: &Snapshot) {
     let blocks = snapshot.config.blocks.iter().enumerate();
     let caching = blocks.filter(|(_, block)| block.stages.cache.is_some());

@@ -12,7 +12,7 @@ use crate::engine::stages::template::{COUNTED_KINDS, TemplateStats};
 /// Characters of a text in a label.
 const TEXT_MAX: usize = 200;
 
-/// What templates did, each once for all listeners of its block: the first gives it its label.
+/// Adds the counters of templates, once for all listeners of a block: the first gives the label.
 pub(super) fn of_templates(all: &mut Exposition, snapshot: &Snapshot) {
     let blocks = snapshot.config.blocks.iter().enumerate();
     let templates = blocks.flat_map(|(number, block)| {

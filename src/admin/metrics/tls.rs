@@ -1,4 +1,4 @@
-//! What Prometheus gets to read of TLS: handshakes on both sides, and certificates' ends.
+//! Prometheus metrics of TLS: handshakes on both sides, and certificates' ends of validity.
 //!
 //! Labels: `side`, which is `clients` or `upstream`; `to`, the upstream; `result`, which is `full`,
 //! `resumed` or the fault. A series begins with the first handshake that it counts.
@@ -25,7 +25,7 @@ pub(super) fn of_handshakes(all: &mut Exposition, snapshot: &Snapshot) {
     }
 }
 
-/// When the certificates of the configuration's files end.
+/// Adds the ends of validity of the configuration's certificates.
 pub(super) fn of_certificates(all: &mut Exposition, snapshot: &Snapshot) {
     for entry in snapshot.tls.certificates() {
         let help = "End of validity of a certificate in the configuration's files, in seconds \

@@ -38,7 +38,7 @@ pub(super) fn row(cells: &[Cell]) -> String {
 
 /// One cell. Its column's heading is repeated in it for windows too narrow for columns.
 pub(super) struct Cell {
-    /// What the column is called.
+    /// Heading of the column.
     heading: &'static str,
     /// `num`, `row` (the row's own heading), or nothing.
     class: &'static str,

@@ -1,4 +1,4 @@
-//! What clients were told, and who and what is seen most, on the status page.
+//! Replies, drops, and most frequent names and clients, on the status page.
 //!
 //! Short tables beside each other. The bars in them compare the lines of one table; the numbers
 //! beside them say the same.

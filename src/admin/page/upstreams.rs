@@ -68,7 +68,7 @@ fn badge(number: usize) -> String {
     format!("<span class=\"badge b{}\">{}</span>", number % COLOURS, number + 1)
 }
 
-/// Its share in the last minute that had any answer.
+/// Returns the upstream's share in the last minute that had any answer.
 fn latest(upstream: &Upstream) -> String {
     upstream.share.iter().rev().find_map(|share| *share).map_or("–".to_owned(), percent)
 }

@@ -37,7 +37,7 @@ const TARGETS_MAX: usize = 15;
 const EXPIRE: Duration = Duration::from_secs(10);
 /// The jitter of `max_age`, in hundredths of it, if none is written.
 pub(super) const MAX_AGE_JITTER: u8 = 10;
-/// How long an attempt waits, if `read_timeout` does not say otherwise.
+/// Default of `read_timeout`.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All options, and whether onward has them. To build one: say `true` here, and move its arm from
@@ -161,7 +161,7 @@ fn warn_of_option<'a>(property: &'a Token, seen: &mut Vec<&'a str>, context: &mu
 /// The options of one stanza, as far as they are written.
 #[derive(Default)]
 struct Options {
-    /// Where relative paths begin.
+    /// Base of relative paths.
     root: Option<String>,
     except: Vec<Name>,
     policy: Policy,
@@ -309,7 +309,7 @@ impl Options {
         Ok(())
     }
 
-    /// What is lawful together, and hardly ever meant.
+    /// Warns of combinations that are valid but probably a mistake.
     fn warn(&self, from: &Name, name: &Token, context: &mut Context<'_>) {
         let outside = self.except.iter().find(|zone| !zone.is_within(from));
         if let Some(zone) = outside {

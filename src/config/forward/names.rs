@@ -18,19 +18,19 @@ use std::time::Duration;
 
 /// The port of a resolver that is written without one.
 const RESOLVER_PORT: u16 = 53;
-/// How long addresses hold whose source does not tell: the system hides what records say.
+/// TTL of addresses whose source has none: the system resolver hides TTLs.
 const TTL_UNKNOWN: Duration = Duration::from_secs(60);
 /// Looking names up more often than this serves nobody.
 const TTL_MIN: Duration = Duration::from_secs(5);
 /// An upstream that moves should not be missed for longer, whatever its records say.
 const TTL_MAX: Duration = Duration::from_secs(3_600);
 
-/// How one stanza looks names up.
+/// Name lookup of one stanza.
 pub(super) struct Names<'a> {
     pub(super) lookup: &'a Lookup,
     /// In their order; none: the system is asked.
     pub(super) resolvers: &'a [SocketAddr],
-    /// Where its upstreams are asked from.
+    /// Source address of queries to the stanza's upstreams.
     pub(super) source: Option<IpAddr>,
 }
 

@@ -1,4 +1,4 @@
-//! How large the pools may grow: `spread`, `max_conns`, `max_inflight`; and how evenly they age.
+//! Sizes of pools: `spread`, `max_conns`, `max_inflight`; and the distribution of their ages.
 //!
 //! What is not written follows from the host: each pool gets its share of the ephemeral ports. A
 //! quarter of the range is ours, because other programs and connections in TIME_WAIT need the

@@ -29,16 +29,16 @@ const NAMESERVERS_MAX: usize = 1024;
 pub(super) struct Targets {
     /// Without duplicates, at least one.
     pub(super) found: Vec<Found>,
-    /// How many arguments they were written as. Files without nameserver are not counted.
+    /// Number of arguments. Files without a nameserver are not counted.
     pub(super) written: usize,
-    /// How long the addresses hold that host names stand for, if there are any.
+    /// TTL of the addresses of host names, if there are any.
     pub(super) names_ttl: Option<Duration>,
 }
 
 /// An address to forward to.
 pub(super) struct Found {
     pub(super) address: SocketAddr,
-    /// It is asked over TLS, and known by this.
+    /// TLS settings of the upstream, if it uses TLS.
     pub(super) tls: Option<Known>,
 }
 
@@ -48,14 +48,14 @@ pub(super) enum Known {
     Address,
     /// By the name behind `%`; the other two tell where that is written.
     Name { name: String, shown: String, place: Place },
-    /// It is written as this host name.
+    /// Host name.
     Host(String),
 }
 
 /// One target before its scheme and port are looked at.
 struct Target {
     place: Place,
-    /// It stands in this file.
+    /// File that lists the upstream.
     file: Option<String>,
     /// The name that it was looked up by.
     looked_up: Option<String>,

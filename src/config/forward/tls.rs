@@ -18,12 +18,12 @@ use std::sync::Arc;
 /// Pins of a stanza: of the keys that its upstreams have, and of the next ones.
 const PINS_MAX: usize = 64;
 
-/// What was written of TLS.
+/// TLS options as written.
 #[derive(Default)]
 pub(super) struct Written {
     files: ClientTls,
     name: Option<(String, Place)>,
-    /// Where the first of it stands.
+    /// Place of the first option.
     place: Option<Place>,
 }
 

@@ -36,7 +36,7 @@ pub struct Record {
     pub more: bool,
 }
 
-/// Why a text is no record.
+/// Reason why a text is not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordError {
     /// The byte of the text at which reading stopped, counted from 1.

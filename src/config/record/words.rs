@@ -10,9 +10,9 @@ use super::RecordError;
 pub(super) struct Word<'t> {
     /// Without the quotes around it.
     pub(super) text: &'t [u8],
-    /// Its place in the text, counted from 1.
+    /// Column in the text, counted from 1.
     pub(super) column: usize,
-    /// It stood in quotes.
+    /// The word was quoted.
     pub(super) quoted: bool,
 }
 

@@ -12,7 +12,7 @@ use super::super::{Kind, Name, Net, keys, oddities};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
-/// Who may ask what below some names.
+/// Access list of some zones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acl {
     /// Names at or below these are meant. `None`: all that the server block serves.
@@ -21,10 +21,10 @@ pub struct Acl {
     pub lines: Vec<AclLine>,
 }
 
-/// What is done to some queries.
+/// Rule of an access list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AclLine {
-    /// What is done.
+    /// Action for matching queries.
     pub action: AclAction,
     /// To queries for these types. `None`: all.
     pub kinds: Option<Vec<Kind>>,
@@ -32,16 +32,16 @@ pub struct AclLine {
     pub nets: Option<Vec<Net>>,
 }
 
-/// What is done to a query.
+/// Action of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AclAction {
-    /// It goes on.
+    /// Continue with the query.
     Allow,
-    /// Its client is told REFUSED.
+    /// Reply with REFUSED.
     Block,
-    /// Its client is told that there is nothing.
+    /// Reply without records.
     Filter,
-    /// Its client is told nothing.
+    /// No reply.
     Drop,
 }
 

@@ -27,9 +27,9 @@ pub struct Cache {
     pub denial: CacheClass,
     /// Time when answers in demand are fetched anew before they expire. `None`: never.
     pub prefetch: Option<Prefetch>,
-    /// How expired answers are used. `None`: not at all.
+    /// Use of expired answers. `None`: off.
     pub serve_stale: Option<ServeStale>,
-    /// How long a failure is remembered (RFC 9520). Zero: not at all.
+    /// Time for which a failure is cached (RFC 9520). Zero: off.
     pub servfail: Duration,
     /// Clients see each TTL as it was stored until the answer expires.
     pub keep_ttl: bool,
@@ -80,7 +80,7 @@ impl CacheClass {
     };
 }
 
-/// When an answer in demand is fetched anew before it expires.
+/// Settings of `prefetch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefetch {
     /// Hits that make it one in demand.
@@ -91,7 +91,7 @@ pub struct Prefetch {
     pub percentage: u8,
 }
 
-/// How expired answers are used.
+/// Settings of `serve_stale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServeStale {
     /// For how long after they expired.
@@ -106,12 +106,12 @@ pub struct ServeStale {
     pub prefer_positive: bool,
 }
 
-/// Whether clients wait for the upstream before they get a stale answer.
+/// Order of the upstream and a stale answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StaleMode {
-    /// They do not: it is fetched anew meanwhile.
+    /// Stale answer first, refresh in the background.
     Immediate,
-    /// They do, for so long; `None`: until the query ends.
+    /// Upstream first, for this time; `None`: until the query ends.
     Verify(Option<Duration>),
 }
 

@@ -12,7 +12,7 @@ use std::fmt;
 /// Bytes of a string in a record (RFC 1035 §3.3).
 const TEXT_MAX: usize = 255;
 
-/// What is told about the server itself.
+/// Texts about the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Chaos {
     /// For `version.bind` and `version.server`.

@@ -14,31 +14,31 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 const PROPERTIES: [&str; 4] = ["identity", "version", "extra", "skipverify"];
-/// What the reference takes, in MiB.
+/// Range of the reference, in MiB.
 const WRITE_BUFFER: RangeInclusive<i64> = 1..=1024;
-/// What the reference takes, in units of 10000 messages.
+/// Range of the reference, in units of 10000 messages.
 const QUEUE: RangeInclusive<i64> = 1..=4096;
 
 /// Somebody who is sent what is said.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tap {
-    /// Where.
+    /// Address of the receiver.
     pub target: TapTarget,
     /// With the messages themselves.
     pub full: bool,
     /// Written, and without effect: each batch is written at once.
     pub write_buffer_mib: u32,
-    /// How long the queue is, in units of 10000 messages.
+    /// Length of the queue, in units of 10000 messages.
     pub queue_x10000: u32,
-    /// Who says it: the name of the host where nothing else is written.
+    /// Identity of the sender; the host name by default.
     pub identity: String,
     /// By which program.
     pub version: String,
-    /// What else is said with each message, in the placeholders of `log`.
+    /// Extra text of each message, with the placeholders of `log`.
     pub extra: Option<String>,
 }
 
-/// Where somebody listens.
+/// Address of a receiver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TapTarget {
     /// At a socket in the file system.

@@ -19,12 +19,12 @@ const LEVELS: [&str; 4] = ["warning", "error", "info", "debug"];
 /// Characters of a pattern.
 const PATTERN_MAX: usize = 10_000;
 
-/// How errors are logged.
+/// Settings of `errors`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Errors {
     /// With a trace of the stack when something panicked. Without effect.
     pub stacktrace: bool,
-    /// What is summed up instead of being logged one by one, in the order written.
+    /// Errors that are summed up instead of being logged singly, in the order written.
     pub consolidate: Vec<Consolidation>,
 }
 

@@ -26,9 +26,9 @@ pub enum HeaderFlag {
 pub struct HeaderRule {
     /// In answers; otherwise in queries.
     pub response: bool,
-    /// It is set; otherwise it is cleared.
+    /// Value of the flag.
     pub set: bool,
-    /// Which.
+    /// The flag.
     pub flag: HeaderFlag,
 }
 

@@ -15,12 +15,12 @@ use std::time::Duration;
 /// The port, on all addresses, where none is written.
 const PORT: u16 = 8080;
 
-/// Where it is told that the process lives.
+/// Settings of `health`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Health {
     /// At `/health` there.
     pub address: SocketAddr,
-    /// How long everything is served after it is told to stop.
+    /// Time for which queries are served after a stop signal.
     pub lameduck: Duration,
 }
 

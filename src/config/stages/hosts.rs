@@ -25,7 +25,7 @@ const FILE: &str = "/etc/hosts";
 const TTL: u32 = 3_600;
 /// The largest `ttl`.
 const TTL_MAX: u32 = 65_535;
-/// How often the file is looked at.
+/// Default interval of checks for a changed file.
 const RELOAD: Duration = Duration::from_secs(5);
 const OPTIONS: [&str; 5] =
     ["ttl", "no_reverse", "reload", "fallthrough", "fallthrough_unsupported"];
@@ -43,24 +43,24 @@ pub struct Hosts {
     pub fallthrough: Option<Vec<Name>>,
     /// So do known names that are asked for other types than addresses.
     pub fallthrough_unsupported: bool,
-    /// Where names and addresses come from.
+    /// Source of names and addresses.
     pub source: Arc<HostsSource>,
     /// The number of that source among all of the configuration.
     pub slot: usize,
 }
 
-/// What a table of names and addresses is made of.
+/// Source of a table of names and addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HostsSource {
     /// The file as metrics call it.
     pub label: String,
-    /// Where it is.
+    /// Path of the file.
     pub place: PathBuf,
     /// Entries behind those of the file.
     pub inline: Vec<HostsLine>,
     /// Addresses lead to names, too.
     pub reverse: bool,
-    /// How often the file is looked at for changes. `None`: it is read once.
+    /// Interval of checks for a changed file. `None`: off.
     pub reload: Option<Duration>,
 }
 

@@ -11,7 +11,7 @@ use super::super::word::list;
 use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
 
-/// How addresses change places.
+/// Settings of `loadbalance`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoadBalance {
     /// Addresses in the first of these come first, and so on.

@@ -7,7 +7,7 @@ use super::super::load::{Context, Draft};
 use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
 
-/// Which names mean this host, besides localhost and what is below it.
+/// Names of this host, besides localhost and names below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Local {
     /// So do names that begin with the label localhost.

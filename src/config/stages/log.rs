@@ -20,11 +20,11 @@ const STREAMS: [&str; 2] = ["stdout", "stderr"];
 /// Queries that are to be logged in one way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogRule {
-    /// Those for names at or below these.
+    /// Zones of the names that are logged.
     pub names: Vec<Name>,
-    /// How each line looks, with placeholders in braces.
+    /// Format of a line, with placeholders in braces.
     pub format: String,
-    /// Those with replies of these classes: `success`, `denial`, `error` or `all`.
+    /// Classes of replies that are logged: `success`, `denial`, `error` or `all`.
     pub classes: Vec<&'static str>,
 }
 

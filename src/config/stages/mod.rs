@@ -43,12 +43,11 @@ mod whoami;
 macro_rules! order {
     ($then:ident) => {
         $then! {
-            /// What relative paths of other directives begin at. `None`: the working directory.
+            /// Base of relative paths of other directives. `None`: the working directory.
             "root" root: Option<String>;
-            /// What a query may take in all, where that is less than
-            /// [`QUERY_TIMEOUT`](super::QUERY_TIMEOUT).
+            /// Maximum time of a query, if less than [`QUERY_TIMEOUT`](super::QUERY_TIMEOUT).
             "cancel" cancel: Option<Duration>, answers => cancel::Cancel;
-            /// How long clients' streams may take.
+            /// Time-outs of clients' connections.
             "timeouts" timeouts: Timeouts;
             /// The name that clients get who ask which server answers.
             "nsid" nsid: Option<String>, answers => nsid::Nsid;
@@ -56,19 +55,19 @@ macro_rules! order {
             "bufsize" bufsize: Option<u16>, answers => bufsize::Bufsize;
             /// Said, and without effect.
             "debug" debug: bool;
-            /// Where it is told whether the block is of use to clients.
+            /// Endpoint of readiness.
             "ready" ready: Option<Ready>;
-            /// Where it is told that the process lives, and how long it does when it is to stop.
+            /// Endpoint of liveness, and the time of lameduck.
             "health" health: Option<Health>;
-            /// Where counters are told.
+            /// Endpoint of metrics.
             "prometheus" prometheus: Option<Prometheus>, answers;
-            /// Where onward shows what it does.
+            /// Endpoint of the status page.
             "status" status: Option<SocketAddr>;
             /// Errors of queries are logged.
             "errors" errors: Option<Errors>, answers;
-            /// Which queries are logged.
+            /// Queries that are logged.
             "log" log: Vec<LogRule>, answers;
-            /// Who is sent what clients and upstreams say, in the order written.
+            /// Receivers of dnstap, in the order written.
             "dnstap" dnstap: Vec<Tap>, answers;
             /// Names that mean this host are answered here.
             "local" local: Option<Local>, answers => local::Local;
@@ -80,13 +79,13 @@ macro_rules! order {
             "loadbalance" loadbalance: Option<LoadBalance>, answers => loadbalance::LoadBalance;
             /// Rules that change queries and put their replies back, in the order written.
             "rewrite" rewrite: Vec<Rewrite>, answers;
-            /// Who may ask what, in the order written.
+            /// Access lists, in the order written.
             "acl" acl: Vec<Acl>, answers => acl::Lists;
             /// Answers are remembered.
             "cache" cache: Option<Cache>, answers;
             /// Flags that are changed, in the order written.
             "header" header: Vec<HeaderRule>, answers => header::Header;
-            /// What `tls://` listeners show their clients.
+            /// Certificate of `tls://` listeners.
             "tls" tls: Option<Arc<ServerTls>>;
             /// Positive answers are stripped of what was not asked for.
             "minimal" minimal: bool, answers => minimal::Minimal;
@@ -96,7 +95,7 @@ macro_rules! order {
             "hosts" hosts: Option<Hosts>, answers => hosts::Hosts;
             /// A forwarding loop is to be found.
             "loop" loops: bool, answers => loops::Loops;
-            /// What is not forwarded is told who it is.
+            /// Answers of `whoami` to queries that are not forwarded.
             "whoami" whoami: bool, answers => whoami::Whoami;
         }
     };
@@ -187,7 +186,7 @@ macro_rules! directives {
 }
 order!(directives);
 
-/// What a directive was told.
+/// State of a directive's settings.
 trait Told {
     /// Returns whether it is there, and so makes its block answer.
     fn answers(&self) -> bool;

@@ -14,12 +14,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 /// The port, on loopback, where none is written.
 const PORT: u16 = 9153;
 
-/// Where counters are told.
+/// Settings of `prometheus`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Prometheus {
     /// At `/metrics` there.
     pub address: SocketAddr,
-    /// Those of the language's runtime, too. Without effect.
+    /// Metrics of the runtime. Without effect.
     pub runtime_metrics: bool,
 }
 

@@ -15,12 +15,12 @@ use std::net::SocketAddr;
 const PORT: u16 = 8181;
 const MONITORS: [&str; 2] = ["until-ready", "continuously"];
 
-/// Where it is told whether a block is ready.
+/// Settings of `ready`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ready {
     /// At `/ready` there.
     pub address: SocketAddr,
-    /// What was ready once may cease to be.
+    /// A stanza that was ready can become unready.
     pub continuously: bool,
 }
 

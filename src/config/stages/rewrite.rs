@@ -25,11 +25,11 @@ use std::fmt;
 pub struct Rewrite {
     /// No later rule is tried once this one has matched.
     pub stop: bool,
-    /// What the rule changes.
+    /// Part that the rule changes.
     pub rule: RewriteRule,
 }
 
-/// What one rule changes.
+/// Change of one rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RewriteRule {
     /// The QNAME, and the names in the reply.
@@ -70,7 +70,7 @@ pub enum RewriteRule {
     Cname {
         /// The targets that the rule matches.
         from: NameMatch,
-        /// What the match becomes; `{1}` stands for the first group of a regular expression.
+        /// Replacement of the match; `{1}` stands for the first group of a regular expression.
         to: String,
     },
 }

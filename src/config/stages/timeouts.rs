@@ -16,7 +16,7 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// What was written of how long clients' streams may take.
+/// Time-outs of clients' connections, as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// Until the first query of a stream, and each query that has begun, has come in.

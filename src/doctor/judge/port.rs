@@ -1,4 +1,4 @@
-//! Who has port 53, and how one gets it.
+//! Port 53: the program that has it, and commands to free it.
 //!
 //! A holder matters where its address and one of ours are the same, or one of them stands for all
 //! addresses. Without a configuration any holder but onward may matter.

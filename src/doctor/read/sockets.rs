@@ -1,4 +1,4 @@
-//! Who has port 53, from the kernel's tables of sockets and the descriptors of processes.
+//! Programs on port 53, from the kernel's tables of sockets and the descriptors of processes.
 //!
 //! Which process has a socket is told to root alone, and to a process of its own sockets; for the
 //! others a socket has an address and nobody.

@@ -15,11 +15,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// One received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
-    /// Its payload, as much of it as the buffer held.
+    /// Payload, as far as it fits into the buffer.
     pub bytes: &'a [u8],
     /// The payload was longer than the buffer.
     pub truncated: bool,
-    /// Who sent it; `None` when the batch was made without addresses (connected sockets).
+    /// Sender; `None` when the batch was made without addresses (connected sockets).
     pub peer: Option<SocketAddr>,
     /// The address it was sent to, when the socket asks the kernel for it.
     pub local: Option<Local>,

@@ -1,4 +1,4 @@
-//! What a worker reserves, learnt from one that has no socket and never turns.
+//! Memory that a worker reserves, measured on one without a socket.
 //!
 //! The sizes are those of the tables themselves, not of a second reckoning beside them. Streams
 //! hold nothing until somebody connects; of them only the bound is known.
@@ -26,9 +26,9 @@ pub struct Memory {
     pub sockets: usize,
     /// Datagrams of one turn, in and out.
     pub batches: usize,
-    /// What one stream of a client can come to hold besides.
+    /// Maximum of additional memory of one client connection.
     pub client_stream_max: usize,
-    /// What one stream to an upstream can come to hold besides.
+    /// Maximum of additional memory of one upstream connection.
     pub upstream_stream_max: usize,
 }
 

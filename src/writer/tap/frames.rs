@@ -6,7 +6,7 @@
 
 use std::io::{self, Read, Write};
 
-/// What the frames hold.
+/// Content type of the frames.
 const CONTENT_TYPE: &[u8] = b"protobuf:dnstap.Dnstap";
 /// The field that says so.
 const FIELD_CONTENT_TYPE: u32 = 1;

@@ -1,4 +1,4 @@
-//! What a receiver of dnstap is sent: the public `dnstap.proto`, as far as it is used.
+//! Messages for dnstap receivers: the public `dnstap.proto`, as far as it is used.
 //!
 //! The structs are written by hand after its field numbers and encoded by `prost`. Here a record
 //! becomes a message; frames and sockets are not known.

@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 /// From an attempt to connect that failed to the next.
 const RETRY: Duration = Duration::from_secs(10);
-/// How long a receiver may take to answer, or to read.
+/// Time-out of a receiver's handshake and reads.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long one may take to take leave: the process is ending.
+/// Time-out of the end of a connection: the process is stopping.
 const LEAVE: Duration = Duration::from_millis(300);
 /// Chunks that wait at most; their bytes are bounded besides.
 const CHUNKS_MAX: usize = 4_096;
@@ -37,7 +37,7 @@ struct Chunk {
     messages: u64,
 }
 
-/// What both sides of the queue know.
+/// State that both sides of the queue share.
 #[derive(Default)]
 struct Shared {
     /// Bytes that wait.
@@ -46,7 +46,7 @@ struct Shared {
     dropped: AtomicU64,
 }
 
-/// Where frames for one target are put. Its thread ends when this goes and all is sent.
+/// Queue of frames for one target. Its thread ends when this is dropped and all is sent.
 pub(in super::super) struct Sink {
     target: TapTarget,
     chunks: Sender<Chunk>,

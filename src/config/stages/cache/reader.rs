@@ -131,13 +131,13 @@ struct Options<'a> {
     /// True if the stanza began with a TTL.
     ttl_written: bool,
     bytes: [Option<usize>; 2],
-    /// Where the TTLs of each class stand, and whether the lower one does.
+    /// Place of each class's TTLs, and whether the lower one is written.
     ttls: [(Place, bool); 2],
     stale: Option<(ServeStale, Place)>,
     policy: Option<&'a Token>,
     /// The first option that is not `lru`.
     other: Option<&'a Token>,
-    /// What is written, each with its class if it has one.
+    /// Options that are written, with their class.
     seen: Vec<String>,
 }
 

@@ -12,7 +12,7 @@ use std::fmt;
 /// Characters of a regular expression.
 const PATTERN_MAX: usize = 10_000;
 
-/// How the text of a [`NameMatch`] is compared with a name.
+/// Comparison of the text of a [`NameMatch`] with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatchType {
     /// The name is the text.
@@ -52,9 +52,9 @@ impl fmt::Display for MatchType {
 /// A set of names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NameMatch {
-    /// How the text is compared.
+    /// Comparison of the text.
     pub match_type: MatchType,
-    /// What names are compared with: in presentation format, lower-cased, unless it is a regular
+    /// Text to compare with: in presentation format, lower-cased, unless it is a regular
     /// expression.
     pub text: String,
 }

@@ -14,7 +14,7 @@ use std::fmt;
 pub struct NameRule {
     /// The QNAMEs that the rule matches.
     pub from: NameMatch,
-    /// What the match becomes; `{1}` stands for the first group of a regular expression.
+    /// Replacement of the match; `{1}` stands for the first group of a regular expression.
     pub to: String,
     /// True if names in the reply are mapped back by the rule's own inverse.
     pub auto: bool,
@@ -22,7 +22,7 @@ pub struct NameRule {
     pub answers: Vec<AnswerRule>,
 }
 
-/// Which names of a reply an [`AnswerRule`] changes.
+/// Names of a reply that an [`AnswerRule`] changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AnswerPart {
     /// Owner names.
@@ -38,7 +38,7 @@ pub struct AnswerRule {
     pub part: AnswerPart,
     /// A regular expression that is found in the name.
     pub pattern: String,
-    /// What the whole name becomes; `{1}` stands for the expression's first group.
+    /// Replacement of the whole name; `{1}` stands for the expression's first group.
     pub to: String,
 }
 

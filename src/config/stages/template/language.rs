@@ -16,7 +16,7 @@ const DEPTH_MAX: usize = 8;
 pub struct Text {
     /// As it was written.
     pub source: String,
-    /// What it is made of.
+    /// Parts of the text.
     pub parts: Vec<Part>,
 }
 
@@ -50,16 +50,16 @@ pub enum Value {
     Literal(String),
     /// An unsigned number in another base, as a decimal number.
     ParseInt {
-        /// Its digits.
+        /// Digits of the number.
         digits: Box<Value>,
         /// 2 to 36, or 0: what the digits begin with says so.
         base: u32,
-        /// It has no more bits than these.
+        /// Maximum number of bits.
         bits: u32,
     },
 }
 
-/// Why a text is no template.
+/// Reason why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TextError {
     /// The line of the text, counted from 0.
