@@ -16,7 +16,7 @@ mod writing;
 
 pub use confinement::Confinement;
 pub use error::StartError;
-pub use prepared::Prepared;
+pub use prepared::{Before, Prepared};
 pub use steering::Steer;
 
 use crate::blocking::{STEP_MAX, Steps};
@@ -100,7 +100,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
         let _ = limits::raise_open_files();
-        let Prepared { mut config, tls } = prepared;
+        let Prepared { mut config, tls, .. } = prepared;
         let clock = Clock::start();
         let pages = Pages::new(log);
         let page_plan = pages.plan(&config, &mut inherited.acceptors)?;
@@ -112,8 +112,8 @@ impl Server {
         // All that needs root is bound, and no other thread is there yet.
         confinement.become_account()?;
         let sandbox = confinement.sandbox(log);
-        let sources = Sources::new(clock, log);
-        let data = sources.plan(&config, sandbox)?;
+        let sources = Sources::new(clock, log, sandbox);
+        let data = sources.loaders().plan(&config)?;
         let verdicts = Arc::new(Verdicts::new(&config));
         let (keeper, mailbox) =
             Keeper::new(clock, &config, Arc::clone(&verdicts), &tls).map_err(StartError::Keeper)?;
@@ -161,7 +161,7 @@ impl Server {
     /// [`StartError`]; nothing has changed then.
     pub fn reload(&mut self, config: Config) -> Result<(), StartError> {
         let steps = Steps::new(self.clock, STEP_MAX);
-        self.renew(Prepared::new(config, Some(&self.tls), &steps)?)
+        self.renew(Prepared::new(config, Some(&self.before()), &steps)?)
     }
 
     /// Goes on as `prepared` says, from each worker's next turn on. Listeners of unchanged
@@ -170,12 +170,12 @@ impl Server {
     /// # Errors
     /// [`StartError`], of an address that cannot be bound; nothing has changed then.
     pub fn renew(&mut self, prepared: Prepared) -> Result<(), StartError> {
-        let Prepared { mut config, tls } = prepared;
+        let Prepared { mut config, tls, data } = prepared;
         let seed = random::seed().map_err(|error| StartError::Worker(0, error))?;
         let now = self.clock.now();
         let pages = self.pages.plan(&config, &mut Vec::new())?;
         let mut plan = self.listeners.plan(now, &mut config.listeners)?;
-        let data = self.sources.plan(&config, self.sandbox)?;
+        let data = data.map_or_else(|| self.sources.loaders().plan(&config), Ok)?;
         self.start_admin(&pages)?;
         let rows = self.listeners.adopt(now, &mut plan).map_err(StartError::Descriptors)?;
         let verdicts = Arc::new(Verdicts::new(&config));
@@ -224,9 +224,9 @@ impl Server {
         Ok(())
     }
 
-    /// Certificates and keys of the configuration that holds.
-    pub fn tls(&self) -> Arc<Setup> {
-        Arc::clone(&self.tls)
+    /// Returns what the next configuration is prepared from.
+    pub fn before(&self) -> Before {
+        Before { tls: Arc::clone(&self.tls), loaders: self.sources.loaders().clone() }
     }
 
     /// Returns how often it was told to go on with another configuration; who tells it counts.

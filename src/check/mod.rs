@@ -128,7 +128,7 @@ fn examine_here(serve: &Serve, steps: &Steps) -> Result<Report, Refusal> {
     let host = host::describe(cores.len(), serve.dns_port, steps).map_err(Refusal::Host)?;
     let (config, warnings) = Config::load(&text, &name, &host).map_err(Refusal::Config)?;
     let prepared = Prepared::new(config, None, steps).map_err(Refusal::Start)?;
-    let Prepared { config, tls } = prepared;
+    let Prepared { config, tls, .. } = prepared;
     refuse_what_the_host_lacks(&config).map_err(Refusal::Start)?;
     let own = worker::measure(&config.of_worker(0, cores.len())).map_err(Refusal::Host)?;
     let mut report = Report::new(config, warnings, &host, cores, own).within(limits::memory());

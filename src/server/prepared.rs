@@ -1,12 +1,14 @@
 //! A configuration, and all that it takes from files and from the kernel before it can hold.
 //!
-//! Certificates and the authorities that the system trusts are read here and addresses are tried,
-//! so that [`Server`](super::Server) itself, which the first thread calls, reads no file and waits
-//! for nothing. An address of IPv6 that was added just now cannot be bound until the kernel has
+//! Certificates and the authorities that the system trusts are read here, addresses are tried and
+//! local data are loaded, so that [`Server`](super::Server) itself, which the first thread calls,
+//! reads no file and waits for nothing. At the first start, which no watchdog watches, the server
+//! loads local data itself, as the account that it has become. An address of IPv6 that was added just now cannot be bound until the kernel has
 //! looked for a duplicate of it on its link (RFC 4862 §5.4), which takes a second or two: that is
 //! waited for, as a boot or a reload right behind `ip address add` would fail otherwise.
 
 use super::StartError;
+use super::sources::{Loaders, Plan};
 use crate::blocking::Steps;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -24,26 +26,40 @@ const DETECTION_MAX: Duration = Duration::from_secs(5);
 const DETECTION_PERIOD: Duration = Duration::from_millis(100);
 
 /// A configuration that can hold at once.
-#[derive(Debug)]
 pub struct Prepared {
     /// The configuration.
     pub config: Config,
     /// Certificates and keys, parsed.
     pub tls: Arc<Setup>,
+    /// Its sources of local data; `None`: no configuration has held before, and whatever loads them
+    /// begins with the server.
+    pub(super) data: Option<Plan>,
+}
+
+/// What the next configuration is prepared from: the certificates and the loaders of the one that
+/// holds.
+#[derive(Clone)]
+pub struct Before {
+    pub(super) tls: Arc<Setup>,
+    pub(super) loaders: Loaders,
 }
 
 impl Prepared {
     /// Makes `config` ready, where `before` has held until now. Says what it does to `steps`.
     ///
     /// # Errors
-    /// [`StartError::Source`], [`StartError::Tentative`] or [`StartError::Tls`].
-    pub fn new(config: Config, before: Option<&Setup>, steps: &Steps) -> Result<Self, StartError> {
+    /// [`StartError::Source`], [`StartError::Tentative`], [`StartError::Tls`] or
+    /// [`StartError::Loader`].
+    pub fn new(config: Config, before: Option<&Before>, steps: &Steps) -> Result<Self, StartError> {
         await_detection(&config, steps);
         check_sources(&config)?;
         steps.begin("reading the certificates that the system trusts");
-        let tls = Arc::new(Setup::new(&config, before).map_err(StartError::Tls)?);
+        let setup = Setup::new(&config, before.map(|before| &*before.tls));
+        let tls = Arc::new(setup.map_err(StartError::Tls)?);
+        steps.begin("loading local data");
+        let data = before.map(|before| before.loaders.plan(&config)).transpose()?;
         steps.begin("handing the configuration over");
-        Ok(Self { config, tls })
+        Ok(Self { config, tls, data })
     }
 }
 

@@ -1,9 +1,9 @@
 //! The loaders of all sources of data, from one configuration to the next.
 //!
-//! A source that stays keeps its loader and what that has loaded; one that is new is loaded before
-//! any worker is told of it, and waited for, though not for ever. [`Sources::plan`] starts what is
-//! missing and changes nothing else; only [`Sources::adopt`] does. A loader whose source is gone
-//! ends by itself. Its number tells a source from all others that there ever were.
+//! A source that stays keeps its loader and what that has loaded. A new one is loaded before any
+//! worker is told of it, and waited for, though not for ever: [`Loaders::plan`] starts what is
+//! missing and changes nothing else, on a thread that may block; only [`Sources::adopt`] does. A
+//! loader whose source is gone ends by itself. Each source has a number that no other ever had.
 
 use super::StartError;
 use super::confinement::Sandbox;
@@ -16,6 +16,7 @@ use crate::log::{Event, Level, Log};
 use crate::sys::confine::Bounds;
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Maximum wait for the first loads of new sources, all together.
@@ -32,18 +33,24 @@ struct Source {
 
 /// All sources of the configuration that holds.
 pub(super) struct Sources {
+    loaders: Loaders,
+    loads: Arc<Loads>,
+}
+
+/// The loaders at work, for a thread that prepares the next configuration.
+#[derive(Clone)]
+pub(super) struct Loaders {
     clock: Clock,
     log: Log,
+    sandbox: Sandbox,
     sources: Vec<Source>,
-    loads: Arc<Loads>,
-    /// Number of sources ever started.
-    numbered: u64,
+    /// Number of the next source.
+    next: Arc<AtomicU64>,
 }
 
 /// The sources of a configuration, in the order of their slots.
 pub(super) struct Plan {
     sources: Vec<Planned>,
-    numbered: u64,
 }
 
 struct Planned {
@@ -77,8 +84,15 @@ impl Plan {
 
 impl Sources {
     /// None yet.
-    pub(super) fn new(clock: Clock, log: Log) -> Self {
-        Self { clock, log, sources: Vec::new(), loads: Arc::default(), numbered: 0 }
+    pub(super) fn new(clock: Clock, log: Log, sandbox: Sandbox) -> Self {
+        let (sources, next) = (Vec::new(), Arc::default());
+        let loaders = Loaders { clock, log, sandbox, sources, next };
+        Self { loaders, loads: Arc::default() }
+    }
+
+    /// Returns the loaders at work.
+    pub(super) fn loaders(&self) -> &Loaders {
+        &self.loaders
     }
 
     /// Returns how all of them fare.
@@ -86,22 +100,39 @@ impl Sources {
         &self.loads
     }
 
+    /// Goes on with the sources of `plan`, for workers who have been told of them.
+    pub(super) fn adopt(&mut self, plan: Plan, workers: &[Mailbox]) {
+        let sources = &mut self.loaders.sources;
+        sources.clear();
+        for Planned { source, origin } in plan.sources {
+            let is_late = matches!(origin, Origin::Late);
+            if !matches!(origin, Origin::Kept) {
+                // Its first and only order: there is room.
+                let _ = source.orders.try_send(Serve { workers: workers.to_vec(), is_late });
+            }
+            sources.push(source);
+        }
+        let loads = sources.iter().map(|source| Arc::clone(&source.load));
+        self.loads.renew(loads.collect());
+    }
+}
+
+impl Loaders {
     /// Finds the loaders of the sources that `config` names, or starts them and waits for what
     /// they load first.
     ///
     /// # Errors
     /// No thread is left.
-    pub(super) fn plan(&self, config: &Config, sandbox: Sandbox) -> Result<Plan, StartError> {
-        let mut plan = Plan { sources: Vec::new(), numbered: self.numbered };
+    pub(super) fn plan(&self, config: &Config) -> Result<Plan, StartError> {
+        let mut plan = Plan { sources: Vec::new() };
         let mut waiting = Vec::new();
         for hosts in config.hosts_sources() {
             let known = self.sources.iter().find(|source| source.hosts == *hosts);
             let source = match known {
                 Some(source) => source.clone(),
                 None => {
-                    let (source, first) = self.start(plan.numbered, hosts, sandbox)?;
+                    let (source, first) = self.start(hosts)?;
                     waiting.push((plan.sources.len(), first));
-                    plan.numbered += 1;
                     source
                 }
             };
@@ -127,10 +158,9 @@ impl Sources {
 
     fn start(
         &self,
-        number: u64,
         hosts: &Arc<HostsSource>,
-        sandbox: Sandbox,
     ) -> Result<(Source, Receiver<Arc<Table>>), StartError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let load = Arc::new(Load::new(&hosts.label));
         let loader = Loader::new(number, Arc::clone(hosts), Arc::clone(&load), self.log);
         let loader = loader.map_err(StartError::Loader)?;
@@ -138,23 +168,7 @@ impl Sources {
         let (told, first) = crossbeam_channel::bounded(1);
         let loading = move || loader.run(&told, &mail);
         let name = format!("loader-{number}");
-        sandbox.spawn(&name, Bounds::NoPrograms, loading).map_err(StartError::Loader)?;
+        self.sandbox.spawn(&name, Bounds::NoPrograms, loading).map_err(StartError::Loader)?;
         Ok((Source { number, hosts: Arc::clone(hosts), load, orders }, first))
-    }
-
-    /// Goes on with the sources of `plan`, for workers who have been told of them.
-    pub(super) fn adopt(&mut self, plan: Plan, workers: &[Mailbox]) {
-        self.numbered = plan.numbered;
-        self.sources.clear();
-        for Planned { source, origin } in plan.sources {
-            let is_late = matches!(origin, Origin::Late);
-            if !matches!(origin, Origin::Kept) {
-                // Its first and only order: there is room.
-                let _ = source.orders.try_send(Serve { workers: workers.to_vec(), is_late });
-            }
-            self.sources.push(source);
-        }
-        let loads = self.sources.iter().map(|source| Arc::clone(&source.load));
-        self.loads.renew(loads.collect());
     }
 }

@@ -12,8 +12,7 @@ use crate::cli::{CliError, Serve, Source};
 use crate::config::{Config, Pem};
 use crate::corefile::{self, Corefile, Warning};
 use crate::host;
-use crate::server::Prepared;
-use crate::tls::Setup;
+use crate::server::{Before, Prepared};
 use std::sync::Arc;
 
 /// Parameters of a load.
@@ -21,7 +20,7 @@ pub(super) struct Request {
     pub(super) options: Serve,
     pub(super) workers: usize,
     /// Of the configuration that holds; `None`: there is none yet.
-    pub(super) before: Option<Arc<Setup>>,
+    pub(super) before: Option<Before>,
 }
 
 /// Result of a load.
@@ -57,7 +56,7 @@ fn understand(request: &Request, name: &str, text: &[u8], steps: &Steps) -> Resu
     let Request { options, workers, before } = request;
     let host = host::describe(*workers, options.dns_port, steps).map_err(Refusal::Host)?;
     let (config, warnings) = Config::load(text, name, &host).map_err(Refusal::Config)?;
-    let prepared = Prepared::new(config, before.as_deref(), steps).map_err(Refusal::Start)?;
+    let prepared = Prepared::new(config, before.as_ref(), steps).map_err(Refusal::Start)?;
     Ok(Ready { prepared, warnings })
 }
 

@@ -242,7 +242,7 @@ impl Service {
         self.log.event(&Event::new(Level::Info, RELOAD, &"Reloading").alone());
         self.manager.say("RELOADING=1");
         self.watch.begin(self.clock.now());
-        if let Err(why) = self.readings.load(self.server.tls()) {
+        if let Err(why) = self.readings.load(self.server.before()) {
             self.end_reload(Err(why.to_string()));
         }
     }

@@ -15,10 +15,10 @@ use crate::clock::Clock;
 use crate::corefile::{Corefile, Warning};
 use crate::log::Log;
 use crate::moment::Moment;
+use crate::server::Before;
 use crate::server::{Confinement, Prepared};
 use crate::sys::account::Account;
 use crate::sys::signals::{Bell, Signals};
-use crate::tls::Setup;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,7 @@ impl Readings {
     ///
     /// # Errors
     /// No thread is left.
-    pub(super) fn load(&mut self, before: Arc<Setup>) -> io::Result<()> {
+    pub(super) fn load(&mut self, before: Before) -> io::Result<()> {
         self.look = None;
         let request = self.request(Some(before));
         self.load = Some(self.begin(move |steps| loading::load(&request, steps))?);
@@ -168,7 +168,7 @@ impl Readings {
         }
     }
 
-    fn request(&self, before: Option<Arc<Setup>>) -> Request {
+    fn request(&self, before: Option<Before>) -> Request {
         Request { options: self.options.clone(), workers: self.workers, before }
     }
 
