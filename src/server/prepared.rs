@@ -3,9 +3,10 @@
 //! Certificates and the authorities that the system trusts are read here, addresses are tried and
 //! local data are loaded, so that [`Server`](super::Server) itself, which the first thread calls,
 //! reads no file and waits for nothing. At the first start, which no watchdog watches, the server
-//! loads local data itself, as the account that it has become. An address of IPv6 that was added just now cannot be bound until the kernel has
-//! looked for a duplicate of it on its link (RFC 4862 §5.4), which takes a second or two: that is
-//! waited for, as a boot or a reload right behind `ip address add` would fail otherwise.
+//! loads local data itself, as the account that it has become. An address of IPv6 that was added
+//! just now cannot be bound until the kernel has looked for a duplicate of it on its link (RFC 4862
+//! §5.4), which takes a second or two: that is waited for, as a boot or a reload right behind `ip
+//! address add` would fail otherwise.
 
 use super::StartError;
 use super::sources::{Loaders, Plan};
