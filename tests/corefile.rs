@@ -442,6 +442,7 @@ fn small_stage() -> impl Strategy<Value = &'static str> {
         Just("log m..n x {\nclass all denial\n}"),
         Just("log m n \"{type} {name}\""),
         Just("local {\nlocalhost_prefix off\n}"),
+        Just("dns64 2001:db8::/32 {\nprefix 64:ff9b::1/96\nallow_ipv4\n}"),
         Just("any"),
         Just("chaos"),
         Just("chaos \"\" \"x y\" z"),

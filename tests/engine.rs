@@ -14,6 +14,8 @@ mod coalescing;
 mod common;
 #[path = "engine/conformance.rs"]
 mod conformance;
+#[path = "engine/dns64.rs"]
+mod dns64;
 #[path = "engine/edns.rs"]
 mod edns;
 #[path = "engine/errors.rs"]

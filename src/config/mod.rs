@@ -48,10 +48,11 @@ pub use served::{Protocol, Served};
 pub(crate) use stages::order;
 pub use stages::{
     Acl, AclAction, AclLine, AnswerPart, AnswerRule, CACHED_BYTES, Cache, CacheClass, Chaos,
-    Consolidation, ERROR_TEXT_MAX, Errors, FixedRecord, HeaderFlag, HeaderRule, Health, Hosts,
-    HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, NameMatch, NameRule, Part,
-    Pattern, Prefetch, Prometheus, Ready, Rewrite, RewriteRule, ServeStale, Stages, StaleMode,
-    TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Value, class_mnemonic,
+    Consolidation, Dns64, ERROR_TEXT_MAX, Errors, FixedRecord, HeaderFlag, HeaderRule, Health,
+    Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, NameMatch, NameRule,
+    Nat64Prefix, Part, Pattern, Prefetch, Prometheus, Ready, Rewrite, RewriteRule, ServeStale,
+    Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Value,
+    class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
 

@@ -113,6 +113,8 @@ order!(chain);
 
 /// Places where the sides of the table begin, and where the last one ends.
 const FIRST: usize = 0;
+/// Behind `dns64`, which sees the replies to queries that it parks.
+const BEHIND_DNS64: usize = Row::dns64 as usize + 1;
 const REWRITE: usize = Row::rewrite as usize;
 const CACHE: usize = Row::cache as usize;
 const END: usize = usize::MAX;
@@ -122,6 +124,8 @@ const END: usize = usize::MAX;
 pub enum Side {
     /// Stages before `rewrite`: they see the question of the client.
     AsAsked,
+    /// The part of them behind `dns64`, for a query that it has parked.
+    BehindDns64,
     /// Stages between `rewrite` and `cache`.
     BeforeCache,
     /// Stages after `cache`: they see queries that the cache cannot answer.
@@ -132,7 +136,7 @@ pub enum Side {
 pub struct Chain {
     can_answer: bool,
     /// Sides on which there is a stage, by number; the first also where all queries are refused.
-    sides: [bool; 3],
+    sides: [bool; 4],
     /// As all stages together left them.
     pub settings: Settings,
     /// The block's rules of `rewrite`, if it has any.
@@ -149,6 +153,7 @@ impl Chain {
         let rules = Rules::new(&block.stages.rewrite);
         let sides = [
             present.has::<FIRST, REWRITE>() || !can_answer,
+            present.has::<BEHIND_DNS64, REWRITE>(),
             present.has::<REWRITE, CACHE>(),
             present.has::<CACHE, END>(),
         ];
@@ -180,6 +185,7 @@ impl Chain {
         let mut visit = Visit { peer, transport, query, name, settings, data, random, out };
         match side {
             Side::AsAsked => self.present.on_query::<FIRST, REWRITE>(&mut visit, stats),
+            Side::BehindDns64 => self.present.on_query::<BEHIND_DNS64, REWRITE>(&mut visit, stats),
             Side::BeforeCache => self.present.on_query::<REWRITE, CACHE>(&mut visit, stats),
             Side::AfterCache => self.present.on_query::<CACHE, END>(&mut visit, stats),
         }

@@ -143,6 +143,8 @@ pub struct Tally {
     pub durations: Latency,
     /// Counters of access lists.
     pub acl: StageCounts,
+    /// Replies with addresses that `dns64` has made.
+    pub translated: u64,
     /// Replies of the chain, by response code.
     pub answered: [u64; RCODES],
     /// Replies that are errors of ours, and queries dropped on purpose (code 0).
@@ -162,6 +164,7 @@ impl Tally {
         }
         self.durations.merge(&other.durations);
         self.acl.add(&other.acl);
+        self.translated += other.translated;
         add_each(&mut self.answered, &other.answered);
         add_each(&mut self.failed, &other.failed);
     }
@@ -237,6 +240,13 @@ impl Tallies {
             && let Some(tally) = self.counts.get_mut(site as usize)
         {
             tally.acl.add(&after.since(before));
+        }
+    }
+
+    /// Addresses were made for a reply, if they `were`.
+    pub fn translated(&mut self, site: u32, were: bool) {
+        if let Some(tally) = self.counts.get_mut(site as usize) {
+            tally.translated += u64::from(were);
         }
     }
 

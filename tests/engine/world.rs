@@ -213,7 +213,11 @@ impl World {
 
     /// A client asks; others may in the same turn.
     pub(crate) fn ask_within_turn(&mut self, number: usize, ask: &Ask) {
-        let client = client(number);
+        self.ask_as(client(number), ask);
+    }
+
+    /// This client asks; others may in the same turn.
+    pub(crate) fn ask_as(&mut self, client: Client, ask: &Ask) {
         self.waiting.entry((client.peer, ask.id)).or_default().push(ask.question());
         self.waiting_count += 1;
         self.packet(client, &ask.bytes());

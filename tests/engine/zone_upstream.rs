@@ -124,6 +124,7 @@ pub(crate) fn respond(query: &[u8]) -> Vec<u8> {
     let (label, zone) = folded.split_once('.').unwrap_or((&folded, ""));
     let (mut answer, additional) = match zone {
         "up.test" => records(&name, label, rtype),
+        "2.0.192.in-addr.arpa" if rtype == 12 => (vec![named(&name, 300, 12, b"", "a")], vec![]),
         _ => Default::default(),
     };
     let rcode = match label.get(..2) {
@@ -133,8 +134,8 @@ pub(crate) fn respond(query: &[u8]) -> Vec<u8> {
         _ if label == "cdn" && zone == "up.test" => 3,
         _ => 0,
     };
-    let is_v6_only = label == "v6";
-    let known = is_v6_only || zone == "up.test" && !records(&name, label, 255).0.is_empty();
+    let has_none = matches!(label, "v6" | "mx");
+    let known = has_none || zone == "up.test" && !records(&name, label, 255).0.is_empty();
     if rcode == 0 && rtype == 1 && answer.is_empty() && !known {
         answer.push(address(&name, 300, 99));
     }

@@ -95,6 +95,9 @@ fn of_requests(all: &mut Exposition, server: &str, zone: &str, tally: &Tally) {
     let help = "Queries allowed by acl.";
     let labels = [("server", server), VIEW];
     all.counter_if_any("coredns_acl_allowed_requests_total", help, &labels, passed);
+    let help = "Replies with IPv6 addresses that dns64 has made.";
+    let name = "coredns_dns64_requests_translated_total";
+    all.counter_if_any(name, help, &[("server", server)], tally.translated);
     let labels = [("server", server), ("zone", zone), VIEW];
     let help = "Queries with the DO bit set (DNSSEC).";
     all.counter_if_any("coredns_dns_do_requests_total", help, &labels, tally.dnssec_ok);

@@ -13,6 +13,7 @@ mod cache;
 mod cancel;
 mod chaos;
 mod debug;
+mod dns64;
 mod dnstap;
 mod errors;
 mod header;
@@ -71,6 +72,8 @@ macro_rules! order {
             "dnstap" dnstap: Vec<Tap>, answers;
             /// Names that mean this host are answered here.
             "local" local: Option<Local>, answers => local::Local;
+            /// IPv6 addresses are made for names that have none.
+            "dns64" dns64: Option<Dns64>, answers => dns64::Dns64;
             /// Queries for every type are answered here.
             "any" any: bool, answers => any::Any;
             /// Queries about the server itself are answered here.
@@ -105,6 +108,7 @@ pub(crate) use order;
 pub use acl::{Acl, AclAction, AclLine};
 pub use cache::{CACHED_BYTES, Cache, CacheClass, Prefetch, ServeStale, StaleMode};
 pub use chaos::Chaos;
+pub use dns64::{Dns64, Nat64Prefix};
 pub use dnstap::{Tap, TapTarget};
 pub use errors::{Consolidation, Errors};
 pub use header::{HeaderFlag, HeaderRule};

@@ -13,8 +13,10 @@
 //! aliases that lead in a circle end. All of it is over with the deadline of the client's query, or
 //! when its stream is closed; an answer that comes later finds nobody, and is in the cache.
 
+mod errands;
 mod table;
 
+use self::errands::Stand;
 pub(super) use self::table::{Parked, Table};
 use super::Reply;
 use super::queries::{Course, Scope};
@@ -25,18 +27,19 @@ use crate::engine::errors::{Fault, Operation, Reason};
 use crate::engine::exchange::{Client, Dismissed, Waiter};
 use crate::engine::key::Key;
 use crate::engine::message::compose::write_error;
-use crate::engine::message::join;
 use crate::engine::message::query::{Asked, Edns, Query, SUBNET_LEN_MAX};
 use crate::engine::message::rename::{Asking, WireName};
-use crate::engine::message::reply::{Finish, ReplyTo, write_answer};
+use crate::engine::message::reply::{Finish, ReplyTo};
 use crate::engine::message::response::Response;
 use crate::engine::message::{
     HEADER_LEN, NAME_LEN_MAX, Question, Rcode, UDP_PAYLOAD_MAX, flags, reply,
 };
+use crate::engine::stages::dns64::Synthesis;
 use crate::engine::stats::DropReason;
 use crate::engine::tally::Outcome;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
+use std::sync::Arc;
 
 /// Queries that may lead to one another, each asked for the one before.
 pub(super) const DEPTH_MAX: u32 = 8;
@@ -55,127 +58,18 @@ pub(super) struct Asker {
     pub(super) is_own: bool,
 }
 
-/// What a query is parked for.
+/// The purpose for which a query is parked.
 #[derive(Clone)]
 pub(super) enum Errand {
-    /// Its reply ends with an alias, and what that leads to is missing.
+    /// Completes a reply that ends with an alias.
     Alias,
-    /// Rules of `rewrite` may turn an alias in its reply elsewhere.
+    /// Lets rules of `rewrite` turn an alias in the reply elsewhere.
     Retarget,
-}
-
-/// What is next for a parked query.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is looked at and gone, and a box would be allocated"
-)]
-enum Next {
-    /// Its own reply is the last word; it is in the buffer, so many bytes.
-    Own(usize),
-    /// A reply of so many bytes is written.
-    Reply(usize),
-    /// An answer to this is missing.
-    Ask(Asking),
-}
-
-/// How far a parked query has come.
-enum Stand {
-    /// It waits.
-    Waits,
-    /// Its own reply, or what it failed by, is the last word.
-    Own(usize),
-    /// A reply of so many bytes is written.
-    Replied(usize),
+    /// Makes addresses for a reply that has none.
+    Synthesis(Arc<Synthesis>),
 }
 
 impl Forwarder {
-    /// Completes the stage's reply of `len` bytes in `out`, which may end with an alias.
-    pub(super) fn follow(
-        &mut self,
-        now: Moment,
-        query: &Query<'_>,
-        scope: Scope<'_>,
-        len: usize,
-        out: &mut [u8],
-    ) -> Course {
-        let Some(target) = join::open_alias(&out[..len]) else { return Course::Replied(len) };
-        let Some(key) = self.park(now, query, scope, Errand::Alias) else {
-            return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
-        };
-        self.parked.keep_head(key, &out[..len]);
-        let Question { kind: rtype, class, .. } = query.question;
-        let course = self.ask(now, key, &Asking { name: target, rtype, class }, out);
-        let stand = match course {
-            Course::Replied(len) => self.go_on(now, key, len, out),
-            _ => Stand::Waits,
-        };
-        match stand {
-            Stand::Waits => Course::Waits,
-            Stand::Own(len) | Stand::Replied(len) => {
-                self.parked.close(key);
-                Course::Replied(len)
-            }
-        }
-    }
-
-    /// Has a query that rules of `rewrite` have changed go on, and has them change aliases in its
-    /// reply.
-    pub(super) fn serve_retargeted(
-        &mut self,
-        now: Moment,
-        query: &mut Query<'_>,
-        name: &Folded,
-        scope: Scope<'_>,
-        out: &mut [u8],
-    ) -> Course {
-        let Some(key) = self.park(now, query, scope, Errand::Retarget) else {
-            return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
-        };
-        let own = Original::of_own(query, scope.block, key);
-        let inside = Scope { original: Some(&own), ..scope };
-        let course = self.serve_on(now, query, name, inside, out);
-        self.settle_own(now, key, query, course, out)
-    }
-
-    /// Returns what becomes of a parked query in the turn in which it was parked. `course` is what
-    /// became of the query itself behind the stage that parked it.
-    fn settle_own(
-        &mut self,
-        now: Moment,
-        key: ParkedKey,
-        query: &Query<'_>,
-        course: Course,
-        out: &mut [u8],
-    ) -> Course {
-        let (asked, question) = (&query.asked, query.question_bytes());
-        let len = match course {
-            Course::Waits => return Course::Waits,
-            // Where there is too much to do no more is asked.
-            Course::Failed(_, Reason::Overloaded | Reason::TooManyConcurrent(_), _)
-            | Course::Dropped => {
-                self.parked.close(key);
-                return course;
-            }
-            Course::Replied(len) => len,
-            Course::Refused(rcode, why, block) => {
-                write_error(out, asked, question, rcode, why, self.finish_at(block))
-            }
-            Course::Failed(rcode, reason, block) => {
-                let finish = self.finish_at(Some(block));
-                write_error(out, asked, question, rcode, reason.extended(), finish)
-            }
-        };
-        let stand = self.go_on(now, key, len, out);
-        if !matches!(stand, Stand::Waits) {
-            self.parked.close(key);
-        }
-        match (stand, course) {
-            (Stand::Waits, _) => Course::Waits,
-            (Stand::Own(_), Course::Refused(..) | Course::Failed(..)) => course,
-            (Stand::Own(len) | Stand::Replied(len), _) => Course::Replied(len),
-        }
-    }
-
     /// Parks a query. `None`: there are as many as may be.
     fn park(
         &mut self,
@@ -212,99 +106,6 @@ impl Forwarder {
         let key = self.parked.open(parked);
         self.stats.parked.full += u64::from(key.is_none());
         key
-    }
-
-    /// Goes on with a parked query whose answer is in `out`, `len` bytes. It waits again, or a
-    /// reply is written.
-    fn go_on(&mut self, now: Moment, key: ParkedKey, len: usize, out: &mut [u8]) -> Stand {
-        let mut len = len;
-        loop {
-            match self.next_step(key, len, out) {
-                Next::Own(len) => return Stand::Own(len),
-                Next::Reply(len) => return Stand::Replied(len),
-                Next::Ask(asking) => match self.ask(now, key, &asking, out) {
-                    Course::Replied(answer) => len = answer,
-                    _ => return Stand::Waits,
-                },
-            }
-        }
-    }
-
-    /// Returns what follows for a parked query from the answer in `out`, `len` bytes.
-    fn next_step(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> Next {
-        let Some(parked) = self.parked.get(key) else { return Next::Own(len) };
-        let is_second = parked.is_second;
-        match parked.errand {
-            Errand::Alias => Next::Reply(self.write_joined(key, len, out)),
-            Errand::Retarget if is_second => Next::Reply(self.write_joined(key, len, out)),
-            Errand::Retarget => match self.turn_elsewhere(key, &out[..len]) {
-                Some(asking) => Next::Ask(asking),
-                None => Next::Own(len),
-            },
-        }
-    }
-
-    /// Turns the first alias of a parked query's `reply` that a rule of `rewrite` matches
-    /// elsewhere, and keeps the reply up to there. Returns the question for its new target.
-    fn turn_elsewhere(&mut self, key: ParkedKey, reply: &[u8]) -> Option<Asking> {
-        let response = Response::parse(reply)?;
-        if response.flags & flags::TC != 0 {
-            return None;
-        }
-        let aliases = join::aliases(reply, &response);
-        if aliases.is_empty() {
-            return None;
-        }
-        let parked = self.parked.get(key)?;
-        let original = parked.original.as_ref()?;
-        let found = aliases.iter().find_map(|alias| {
-            let target = self.rewriting.new_target(original, &alias.target)?;
-            Some((alias.place, target))
-        });
-        let (place, target) = found?;
-        let Asking { rtype, class, .. } = parked.asking;
-        let mut room = [0; NAME_LEN_MAX + 4];
-        let question = parked.asking.write(&mut room);
-        let mut turned = self.rewriting.borrow_buffer();
-        let len = join::retarget(reply, place, &target, question, &mut turned);
-        if let Some(len) = len {
-            self.parked.keep_head(key, &turned[..len]);
-        }
-        self.rewriting.give_back(turned);
-        len.map(|_| Asking { name: target, rtype, class })
-    }
-
-    /// Writes the reply of a parked query so far, and behind its alias the answer in `out`, `len`
-    /// bytes, into `out`.
-    fn write_joined(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> usize {
-        let Some(parked) = self.parked.get(key) else { return len };
-        let mut room = [0; NAME_LEN_MAX + 4];
-        let question = parked.asking.write(&mut room);
-        let mut joined = self.rewriting.borrow_buffer();
-        let written = join::join(self.parked.head(key), &out[..len], question, &mut joined);
-        let len = self.write_reply(key, question, written.map(|len| &joined[..len]), out);
-        self.rewriting.give_back(joined);
-        len
-    }
-
-    /// Writes the message `joined` as the reply to a parked query into `out`; `None`: it could not
-    /// be put together.
-    fn write_reply(
-        &self,
-        key: ParkedKey,
-        question: &[u8],
-        joined: Option<&[u8]>,
-        out: &mut [u8],
-    ) -> usize {
-        let Some(parked) = self.parked.get(key) else { return 0 };
-        let finish = self.finish_at(parked.home.block());
-        let (asked, limit) = (&parked.asked, limit(&parked.client, &parked.asked));
-        match joined.and_then(|joined| Some((joined, Response::parse(joined)?))) {
-            Some((joined, response)) => {
-                write_answer(out, joined, &response, &ReplyTo { asked, question, limit, finish })
-            }
-            None => write_error(out, asked, question, Rcode::ServFail, None, finish),
-        }
     }
 
     fn finish_at(&self, block: Option<usize>) -> Finish<'_> {

@@ -229,9 +229,22 @@ impl Forwarder {
         out: &mut [u8],
     ) -> Course {
         let step = self.pass_stages(query, name, scope, Side::AsAsked, out);
-        if step != Step::Onward {
-            return self.course_of(now, query, scope, step, out);
+        match step {
+            Step::Onward => self.serve_behind(now, query, name, scope, out),
+            Step::Park => self.serve_synthesized(now, query, name, scope, out),
+            step => self.course_of(now, query, scope, step, out),
         }
+    }
+
+    /// Finds whoever ends the query that has met the stages before `rewrite`.
+    pub(super) fn serve_behind(
+        &mut self,
+        now: Moment,
+        query: &mut Query<'_>,
+        name: &Folded,
+        scope: Scope<'_>,
+        out: &mut [u8],
+    ) -> Course {
         match self.chains[scope.block].rules.clone() {
             Some(rules) => self.serve_rewritten(now, query, name, (scope, &rules), out),
             None => self.serve_on(now, query, name, scope, out),
@@ -240,7 +253,7 @@ impl Forwarder {
 
     /// Has the stages on one side of the table look at a query.
     #[inline]
-    fn pass_stages(
+    pub(super) fn pass_stages(
         &mut self,
         query: &mut Query<'_>,
         name: &Folded,
@@ -261,7 +274,7 @@ impl Forwarder {
     }
 
     /// Returns what a stage's last word comes to.
-    fn course_of(
+    pub(super) fn course_of(
         &mut self,
         now: Moment,
         query: &Query<'_>,
@@ -273,7 +286,7 @@ impl Forwarder {
             Step::Replied(len) => Course::Replied(len),
             Step::Open(len) => self.follow(now, query, scope, len, out),
             Step::Refused(rcode, why) => Course::Refused(rcode, why, Some(scope.block)),
-            Step::Onward | Step::Dropped => {
+            Step::Onward | Step::Park | Step::Dropped => {
                 let asker = scope.original.and_then(|original| original.asker);
                 if asker.is_none_or(|asker| asker.is_own) {
                     self.stats.drop(DropReason::QueryDenied);

@@ -47,7 +47,7 @@
 //! has the directive refused as not supported takes another one.
 //!
 //! A stage that needs more than its block's queries does that part elsewhere: time, upstreams,
-//! answers to further queries ([`Step::Open`]) or
+//! answers to further queries ([`Step::Open`], [`Step::Park`]) or
 //! memory of its own (`cache`, `loop`) in the forwarder, what puts replies back as they were asked
 //! for (`rewrite`) in the chain, data loaded while onward runs (`hosts`) in `loader`, counters of
 //! its own (`template`) in [`Stats`](crate::engine::stats::Stats) and a file of `admin/metrics`.
@@ -58,6 +58,7 @@ pub mod any;
 pub mod bufsize;
 pub mod cancel;
 pub mod chaos;
+pub mod dns64;
 pub mod header;
 pub mod hosts;
 pub mod loadbalance;
@@ -79,6 +80,7 @@ use crate::config::{Name, QUERY_TIMEOUT, ServerBlock};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Interface of a stage of a server block. Each method but the first is called for the stages that
@@ -118,6 +120,8 @@ pub enum Step {
     /// The same, of which the end may be open: where its last alias leads is looked up for the
     /// type that was asked for, and appended.
     Open(usize),
+    /// The query goes on, and the stage sees the reply to it before the client does.
+    Park,
     /// The client is to be told.
     Refused(Rcode, Option<ExtendedError>),
     /// There is no reply.
@@ -140,6 +144,8 @@ pub struct Settings {
     pub answer_flags: Masks,
     /// Positive answers are stripped of what was not asked for.
     pub minimal: bool,
+    /// How IPv6 addresses are made of IPv4 addresses.
+    pub dns64: Option<Arc<dns64::Synthesis>>,
     /// Below this zone a query is sent that must not come back.
     pub find_loops: Option<Name>,
 }
@@ -155,6 +161,7 @@ impl Settings {
             query_flags: Masks::default(),
             answer_flags: Masks::default(),
             minimal: false,
+            dns64: None,
             find_loops: None,
         }
     }

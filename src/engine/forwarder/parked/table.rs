@@ -34,7 +34,7 @@ pub(in crate::engine::forwarder) struct Parked {
     pub(in crate::engine::forwarder) size: u16,
     pub(in crate::engine::forwarder) since: Moment,
     pub(super) until: Moment,
-    /// Where the client's question belongs.
+    /// Server block and site of the client's question.
     pub(in crate::engine::forwarder) home: Home,
     /// The question before rules of `rewrite` changed it, and who asked it.
     pub(super) original: Option<Original>,

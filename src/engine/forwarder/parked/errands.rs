@@ -1,0 +1,304 @@
+//! Errands: the purposes for which queries are parked, and their use of the answers.
+//!
+//! An errand has at most two answers to look at: the reply to its own query, unless the stage has
+//! written that before, and the answer to one further query. The rest is the business of
+//! [`super`]: who waits, for how long, and what is asked at all.
+
+use super::{Errand, ParkedKey};
+use crate::engine::chain::Side;
+use crate::engine::errors::Reason;
+use crate::engine::forwarder::Forwarder;
+use crate::engine::forwarder::queries::{Course, Scope};
+use crate::engine::forwarder::replies::limit;
+use crate::engine::forwarder::rewriting::Original;
+use crate::engine::message::compose::write_error;
+use crate::engine::message::join;
+use crate::engine::message::query::Query;
+use crate::engine::message::rename::Asking;
+use crate::engine::message::reply::{ReplyTo, write_answer};
+use crate::engine::message::response::Response;
+use crate::engine::message::{NAME_LEN_MAX, Question, Rcode, flags, kind};
+use crate::engine::stages::Step;
+use crate::engine::stages::dns64::{Synthesis, Verdict};
+use crate::engine::zones::Folded;
+use crate::moment::Moment;
+
+/// The next step of a parked query.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is looked at and gone, and a box would be allocated"
+)]
+enum Next {
+    /// The own reply is the last word; the buffer holds it, and this is the length.
+    Own(usize),
+    /// A reply of this length is written.
+    Reply(usize),
+    /// An answer to this is missing.
+    Ask(Asking),
+}
+
+/// State of a parked query after a step.
+pub(super) enum Stand {
+    /// An answer is outstanding.
+    Waits,
+    /// The own reply, or the error in its place, is the last word.
+    Own(usize),
+    /// A reply of this length is written.
+    Replied(usize),
+}
+
+impl Forwarder {
+    /// Completes the stage's reply of `len` bytes in `out`, which may end with an alias.
+    pub(in crate::engine::forwarder) fn follow(
+        &mut self,
+        now: Moment,
+        query: &Query<'_>,
+        scope: Scope<'_>,
+        len: usize,
+        out: &mut [u8],
+    ) -> Course {
+        let Some(target) = join::open_alias(&out[..len]) else { return Course::Replied(len) };
+        let Some(key) = self.park(now, query, scope, Errand::Alias) else {
+            return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
+        };
+        self.parked.keep_head(key, &out[..len]);
+        let Question { kind: rtype, class, .. } = query.question;
+        let course = self.ask(now, key, &Asking { name: target, rtype, class }, out);
+        let stand = match course {
+            Course::Replied(len) => self.go_on(now, key, len, out),
+            _ => Stand::Waits,
+        };
+        match stand {
+            Stand::Waits => Course::Waits,
+            Stand::Own(len) | Stand::Replied(len) => {
+                self.parked.close(key);
+                Course::Replied(len)
+            }
+        }
+    }
+
+    /// Has a query that rules of `rewrite` have changed go on, and has them change aliases in its
+    /// reply.
+    pub(in crate::engine::forwarder) fn serve_retargeted(
+        &mut self,
+        now: Moment,
+        query: &mut Query<'_>,
+        name: &Folded,
+        scope: Scope<'_>,
+        out: &mut [u8],
+    ) -> Course {
+        let Some(key) = self.park(now, query, scope, Errand::Retarget) else {
+            return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
+        };
+        let own = Original::of_own(query, scope.block, key);
+        let inside = Scope { original: Some(&own), ..scope };
+        let course = self.serve_on(now, query, name, inside, out);
+        self.settle_own(now, key, query, course, out)
+    }
+
+    /// Has a query for IPv6 addresses go on behind `dns64`, which makes some if there are none.
+    pub(in crate::engine::forwarder) fn serve_synthesized(
+        &mut self,
+        now: Moment,
+        query: &mut Query<'_>,
+        name: &Folded,
+        scope: Scope<'_>,
+        out: &mut [u8],
+    ) -> Course {
+        let Some(synthesis) = self.chains[scope.block].settings.dns64.clone() else {
+            return self.serve_behind(now, query, name, scope, out);
+        };
+        let Some(key) = self.park(now, query, scope, Errand::Synthesis(synthesis)) else {
+            return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
+        };
+        let own = Original::of_own(query, scope.block, key);
+        let inside = Scope { original: Some(&own), ..scope };
+        let course = match self.pass_stages(query, name, inside, Side::BehindDns64, out) {
+            Step::Onward => self.serve_behind(now, query, name, inside, out),
+            step => self.course_of(now, query, inside, step, out),
+        };
+        self.settle_own(now, key, query, course, out)
+    }
+
+    /// Returns what becomes of a parked query in the turn in which it was parked. `course` is what
+    /// became of the query itself behind the stage that parked it.
+    fn settle_own(
+        &mut self,
+        now: Moment,
+        key: ParkedKey,
+        query: &Query<'_>,
+        course: Course,
+        out: &mut [u8],
+    ) -> Course {
+        let (asked, question) = (&query.asked, query.question_bytes());
+        let len = match course {
+            Course::Waits => return Course::Waits,
+            // Where there is too much to do no more is asked.
+            Course::Failed(_, Reason::Overloaded | Reason::TooManyConcurrent(_), _)
+            | Course::Dropped => {
+                self.parked.close(key);
+                return course;
+            }
+            Course::Replied(len) => len,
+            Course::Refused(rcode, why, block) => {
+                write_error(out, asked, question, rcode, why, self.finish_at(block))
+            }
+            Course::Failed(rcode, reason, block) => {
+                let finish = self.finish_at(Some(block));
+                write_error(out, asked, question, rcode, reason.extended(), finish)
+            }
+        };
+        let stand = self.go_on(now, key, len, out);
+        if !matches!(stand, Stand::Waits) {
+            self.parked.close(key);
+        }
+        match (stand, course) {
+            (Stand::Waits, _) => Course::Waits,
+            (Stand::Own(_), Course::Refused(..) | Course::Failed(..)) => course,
+            (Stand::Own(len) | Stand::Replied(len), _) => Course::Replied(len),
+        }
+    }
+
+    /// Goes on with a parked query whose answer is in `out`, `len` bytes. It waits again, or a
+    /// reply is written.
+    pub(super) fn go_on(
+        &mut self,
+        now: Moment,
+        key: ParkedKey,
+        len: usize,
+        out: &mut [u8],
+    ) -> Stand {
+        let mut len = len;
+        loop {
+            match self.next_step(key, len, out) {
+                Next::Own(len) => return Stand::Own(len),
+                Next::Reply(len) => return Stand::Replied(len),
+                Next::Ask(asking) => match self.ask(now, key, &asking, out) {
+                    Course::Replied(answer) => len = answer,
+                    _ => return Stand::Waits,
+                },
+            }
+        }
+    }
+
+    /// Returns what follows for a parked query from the answer in `out`, `len` bytes.
+    fn next_step(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> Next {
+        let Some(parked) = self.parked.get(key) else { return Next::Own(len) };
+        let is_second = parked.is_second;
+        match &parked.errand {
+            Errand::Synthesis(synthesis) => self.synthesize(key, &synthesis.clone(), len, out),
+            Errand::Alias => Next::Reply(self.write_joined(key, len, out)),
+            Errand::Retarget if is_second => Next::Reply(self.write_joined(key, len, out)),
+            Errand::Retarget => match self.turn_elsewhere(key, &out[..len]) {
+                Some(asking) => Next::Ask(asking),
+                None => Next::Own(len),
+            },
+        }
+    }
+
+    /// Returns the next step of a parked query for IPv6 addresses: first from the own reply, then
+    /// from the reply to the query for IPv4 addresses.
+    fn synthesize(
+        &mut self,
+        key: ParkedKey,
+        synthesis: &Synthesis,
+        len: usize,
+        out: &mut [u8],
+    ) -> Next {
+        let Some(parked) = self.parked.get(key) else { return Next::Own(len) };
+        let (is_second, site) = (parked.is_second, parked.home.site);
+        let Asking { name, class, .. } = parked.asking;
+        let verdict = if is_second { Verdict::Lacks } else { synthesis.judge(&out[..len]) };
+        if verdict == Verdict::Passes {
+            return Next::Own(len);
+        }
+        if verdict == Verdict::Lacks && !is_second {
+            self.parked.keep_head(key, &out[..len]);
+            return Next::Ask(Asking { name, rtype: kind::A, class });
+        }
+        let mut room = [0; NAME_LEN_MAX + 4];
+        let question = parked.asking.write(&mut room);
+        let mut made = self.rewriting.borrow_buffer();
+        let written = match verdict {
+            Verdict::Thinned => synthesis.thin(&out[..len], question, &mut made),
+            _ => synthesis.make(self.parked.head(key), &out[..len], question, &mut made),
+        };
+        let next = match written {
+            Some(len) => {
+                self.tallies.translated(site, is_second);
+                Next::Reply(self.write_reply(key, question, Some(&made[..len]), out))
+            }
+            None if is_second => {
+                let head = self.parked.head(key);
+                out[..head.len()].copy_from_slice(head);
+                Next::Own(head.len())
+            }
+            None => Next::Own(len),
+        };
+        self.rewriting.give_back(made);
+        next
+    }
+
+    /// Turns the first alias of a parked query's `reply` that a rule of `rewrite` matches
+    /// elsewhere, and keeps the reply up to there. Returns the question for its new target.
+    fn turn_elsewhere(&mut self, key: ParkedKey, reply: &[u8]) -> Option<Asking> {
+        let response = Response::parse(reply)?;
+        if response.flags & flags::TC != 0 {
+            return None;
+        }
+        let aliases = join::aliases(reply, &response);
+        if aliases.is_empty() {
+            return None;
+        }
+        let parked = self.parked.get(key)?;
+        let original = parked.original.as_ref()?;
+        let found = aliases.iter().find_map(|alias| {
+            let target = self.rewriting.new_target(original, &alias.target)?;
+            Some((alias.place, target))
+        });
+        let (place, target) = found?;
+        let Asking { rtype, class, .. } = parked.asking;
+        let mut room = [0; NAME_LEN_MAX + 4];
+        let question = parked.asking.write(&mut room);
+        let mut turned = self.rewriting.borrow_buffer();
+        let len = join::retarget(reply, place, &target, question, &mut turned);
+        if let Some(len) = len {
+            self.parked.keep_head(key, &turned[..len]);
+        }
+        self.rewriting.give_back(turned);
+        len.map(|_| Asking { name: target, rtype, class })
+    }
+
+    /// Writes the reply of a parked query so far, and behind its alias the answer in `out`, `len`
+    /// bytes, into `out`.
+    fn write_joined(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> usize {
+        let Some(parked) = self.parked.get(key) else { return len };
+        let mut room = [0; NAME_LEN_MAX + 4];
+        let question = parked.asking.write(&mut room);
+        let mut joined = self.rewriting.borrow_buffer();
+        let written = join::join(self.parked.head(key), &out[..len], question, &mut joined);
+        let len = self.write_reply(key, question, written.map(|len| &joined[..len]), out);
+        self.rewriting.give_back(joined);
+        len
+    }
+
+    /// Writes the message `joined` as the reply to a parked query into `out`; `None`: it could not
+    /// be put together.
+    fn write_reply(
+        &self,
+        key: ParkedKey,
+        question: &[u8],
+        joined: Option<&[u8]>,
+        out: &mut [u8],
+    ) -> usize {
+        let Some(parked) = self.parked.get(key) else { return 0 };
+        let finish = self.finish_at(parked.home.block());
+        let (asked, limit) = (&parked.asked, limit(&parked.client, &parked.asked));
+        match joined.and_then(|joined| Some((joined, Response::parse(joined)?))) {
+            Some((joined, response)) => {
+                write_answer(out, joined, &response, &ReplyTo { asked, question, limit, finish })
+            }
+            None => write_error(out, asked, question, Rcode::ServFail, None, finish),
+        }
+    }
+}
