@@ -40,7 +40,8 @@ fn main() -> ExitCode {
         Bench { name: "engine_query_batch_1", set_up: || forward(1) },
         Bench { name: "engine_on_query", set_up: || part(count_queries) },
         Bench { name: "engine_on_response", set_up: || part(count_responses) },
-        Bench { name: "engine_hit", set_up: hit },
+        Bench { name: "engine_hit", set_up: || hit(&config("cache 3600\n")) },
+        Bench { name: "engine_view_15", set_up: || hit(&views()) },
         Bench { name: "engine_parse_query", set_up: parse_query },
         Bench { name: "engine_parse_response", set_up: parse_response },
     ])
@@ -201,8 +202,8 @@ fn client(number: usize) -> Client {
 }
 
 /// A query that the cache answers: from the packet to the reply.
-fn hit() -> Operations {
-    let mut worker = Worker::of(&config("cache 3600\n"));
+fn hit(config: &Config) -> Operations {
+    let mut worker = Worker::of(config);
     (0..NAMES / BATCH).for_each(|_| worker.turn(BATCH));
     let mut out = [0; OUT];
     repeat(move || {
@@ -235,10 +236,28 @@ fn parse_response() -> Operations {
     })
 }
 
+/// Fifteen blocks of one zone, each with a cache and for another network; the last is for the
+/// clients here.
+fn views() -> Config {
+    let block = |number: usize| {
+        let net =
+            if number == 14 { "198.51.100.0/24".into() } else { format!("10.{number}.0.0/16") };
+        block(&format!("view v{number} {{\n expr incidr(client_ip(), '{net}')\n}}\ncache 3600\n"))
+    };
+    load(&(0..15).map(block).collect::<String>())
+}
+
 /// Three upstreams, chosen at random, behind other `stages`.
 fn config(stages: &str) -> Config {
+    load(&block(stages))
+}
+
+fn load(text: &str) -> Config {
+    Config::load(text.as_bytes(), "bench", &Host::plain()).expect("it is valid").0
+}
+
+fn block(stages: &str) -> String {
     let forward = " forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\n \
                 max_age 1000h\n spread 16\n max_conns 256\n max_inflight 64\n }\n";
-    let text = format!(". {{\n bind 127.0.0.1\n {stages}{forward}}}\n");
-    Config::load(text.as_bytes(), "bench", &Host::plain()).expect("it is valid").0
+    format!(". {{\n bind 127.0.0.1\n {stages}{forward}}}\n")
 }

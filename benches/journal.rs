@@ -37,7 +37,17 @@ fn page(peer: SocketAddr) -> Page {
         let reply = Some(Replied { flags: 0x8180, rcode: 0, size: 120 });
         let (event, at) = (Event::Ended(0), Moment::from_nanos(906_045));
         let (name, message) = (Span::default(), Span::default());
-        let record = Record { event, block: 0, at, asking, upstream: None, reply, name, message };
+        let record = Record {
+            event,
+            block: 0,
+            at,
+            asking,
+            upstream: None,
+            reply,
+            labels: None,
+            name,
+            message,
+        };
         page.push(record, b"\x03www\x07example\x03org\0", b"");
     }
     page

@@ -462,6 +462,20 @@ fn small_stage() -> impl Strategy<Value = &'static str> {
         Just("hosts f {\n10.0.0.1 a\nfallthrough a b\nreload 1.5s\n}"),
         Just("loop"),
         Just("whoami"),
+        Just("view v"),
+        Just("view \"v w\" {\nexpr name() == 'm.' and incidr(client_ip(), '::/3')\n}"),
+        Just("view x {\nexpr \"size() > 3\"\nexpr name() matches `a\\.b`\n}"),
+        Just("erratic"),
+        Just("erratic x {\ndrop 0\ndelay 3 1.5s\nlarge\n}"),
+        Just("erratic {\ntruncate 4294967295\ndelay 1 99999h\n}"),
+        Just("auto a {\nreload 5s\n}"),
+        Just("dnssec"),
+        Just("metadata"),
+        Just("metadata m..n"),
+        Just("metadata m 10.0.0.0/9"),
+        Just("multisocket"),
+        Just("multisocket 9"),
+        Just("pprof :6053 {\nblock 5\n}"),
     ]
 }
 

@@ -18,6 +18,8 @@ mod conformance;
 mod dns64;
 #[path = "engine/edns.rs"]
 mod edns;
+#[path = "engine/erratic.rs"]
+mod erratic;
 #[path = "engine/errors.rs"]
 mod errors;
 #[path = "engine/forgery.rs"]
@@ -52,6 +54,8 @@ mod tallies;
 mod template_replies;
 #[path = "engine/templates.rs"]
 mod templates;
+#[path = "engine/views.rs"]
+mod views;
 #[path = "engine/world.rs"]
 mod world;
 #[path = "engine/zone_upstream.rs"]

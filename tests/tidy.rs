@@ -84,7 +84,7 @@ const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
 /// access lists and the journal are for zones, and stages are shown a query's name as they take
 /// it; routes lead from zones to the upstreams whose turn it is, and to where queries are counted;
 /// what stages make of queries is counted, and so is by which fault handshakes end.
-const LEAF_EDGES: [(&str, &str); 26] = [
+const LEAF_EDGES: [(&str, &str); 29] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -100,6 +100,7 @@ const LEAF_EDGES: [(&str, &str); 26] = [
     ("pool", "stats"),
     ("routes", "policy"),
     ("routes", "tally"),
+    ("routes", "views"),
     ("routes", "zones"),
     ("stages", "data"),
     ("stages", "zones"),
@@ -111,6 +112,8 @@ const LEAF_EDGES: [(&str, &str); 26] = [
     ("stats", "stages"),
     ("stats", "stages::template"),
     ("tally", "stats"),
+    ("views", "exchange"),
+    ("views", "zones"),
 ];
 
 /// Rooms without I/O, time, threads and printing.

@@ -442,6 +442,44 @@ mod tests {
         assert!(!text.contains("type=\"A\""), "what did not happen has no series");
     }
 
+    /// Row V39 of the reference's behaviour.
+    #[test]
+    fn two_views_of_one_zone_are_told_apart_by_their_label() {
+        let block = "bind 127.0.0.1\n prometheus\n cache\n acl {\n block\n}\n template IN A {\n \
+                     answer \". 1 IN A 192.0.2.1\"\n}\n forward . 192.0.2.1\n";
+        let views = format!(". {{\n view a {{\n expr do()\n}}\n {block}}}\n. {{\n {block}}}\n");
+        let mut snapshot = Snapshot::of(0, &views);
+        let transport = Transport::Udp;
+        let asking = Asking { transport, is_ipv6: false, kind: 1, dnssec_ok: false, len: 40 };
+        for (place, block) in [0, 0, 1].into_iter().enumerate() {
+            let sites = &snapshot.tallies.sites;
+            let site = sites.iter().position(|site| site.block == Some(block)).unwrap();
+            snapshot.tallies.ask(site as u32, &asking);
+            snapshot.tallies.counts[site].acl.refused = 5 + place as u64;
+        }
+        snapshot.stats.caches = vec![Default::default(); 2];
+        snapshot.stats.caches[0].entries = [4, 0];
+        snapshot.stats.templates =
+            vec![TemplateStats { matches: vec![[1; 13]], failures: vec![] }; 2];
+        let facts = Facts { started: 1e9, reloads: [0, 0], given_up: 0 };
+        let text = String::from_utf8(text(&[&snapshot], &facts, &[])).unwrap();
+        let asked = r#"proto="udp",family="1",type="A""#;
+        for line in [
+            format!(r#"dns_requests_total{{SERVER,zone=".",view="a",{asked}}} 2"#),
+            format!(r#"dns_requests_total{{SERVER,zone=".",view="",{asked}}} 1"#),
+            r#"acl_blocked_requests_total{SERVER,zone=".",view="a"} 6"#.into(),
+            r#"acl_blocked_requests_total{SERVER,zone=".",view=""} 7"#.into(),
+            r#"cache_entries{SERVER,type="success",zones=".",view="a"} 4"#.into(),
+            r#"cache_entries{SERVER,type="success",zones=".",view=""} 0"#.into(),
+            r#"template_matches_total{SERVER,zone=".",view="a",class="IN",type="A"} 1"#.into(),
+            r#"plugin_enabled{SERVER,zone=".",view="a",name="view"} 1"#.into(),
+        ] {
+            let line = line.replace("SERVER", r#"server="dns://127.0.0.1:53""#);
+            let line = format!("coredns_{line}");
+            assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
+        }
+    }
+
     #[test]
     fn templates_are_counted_by_zone_type_and_text() {
         let corefile = "t u {\n prometheus\n template IN MX {\n rcode NXDOMAIN\n }\n \

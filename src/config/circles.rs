@@ -75,8 +75,8 @@ fn own_listener(
 struct Served<'a> {
     /// By their labels from the root on, so that those below one follow it.
     below: Vec<(Vec<u8>, usize)>,
-    /// By their names.
-    blocks: HashMap<&'a [u8], usize>,
+    /// By their names; where there are views, several share one.
+    blocks: HashMap<&'a [u8], Vec<usize>>,
 }
 
 /// Map from listeners to server blocks.
@@ -94,7 +94,10 @@ impl Map<'_> {
         let served = self.served.entry(listener).or_insert_with(|| {
             let mut below: Vec<_> = zones.iter().map(|(zone, block)| (key(zone), *block)).collect();
             below.sort_unstable();
-            let blocks = zones.iter().map(|(zone, block)| (zone.as_wire(), *block)).collect();
+            let mut blocks: HashMap<&[u8], Vec<usize>> = HashMap::new();
+            for (zone, block) in zones {
+                blocks.entry(zone.as_wire()).or_default().push(*block);
+            }
             Served { below, blocks }
         });
         let mut asked = HashSet::new();
@@ -104,7 +107,8 @@ impl Map<'_> {
                 continue;
             }
             self.steps += 1;
-            asked.extend(region.ancestors().find_map(|name| served.blocks.get(name)));
+            let above = region.ancestors().find_map(|name| served.blocks.get(name));
+            asked.extend(above.into_iter().flatten());
             let key = key(region);
             let start = served.below.partition_point(|(other, _)| *other < key);
             let below =

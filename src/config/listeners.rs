@@ -9,6 +9,7 @@
 
 use super::load::{Context, Draft, Key};
 use super::{BindAddress, ConfigError, Listener, Name, Protocol};
+use crate::corefile::Place;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -62,6 +63,7 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
         }
     }
     refuse_overlap(blocks)?;
+    refuse_same_views(blocks, &listeners)?;
     Ok(listeners)
 }
 
@@ -145,6 +147,7 @@ fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
         for key in &draft.keys {
             for &host in &hosts {
                 let zone = (&key.name, key.port);
+                let is_view = draft.stages.view.is_some();
                 let again = served.contains(&(zone.0, zone.1, host));
                 let unbound = served.contains(&(zone.0, zone.1, None));
                 let rival = match (last.get(&zone), host) {
@@ -153,10 +156,13 @@ fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
                     _ => None,
                 };
                 let reason = match rival {
+                    // Blocks with a view share a zone with others, but at the same addresses.
+                    _ if is_view && again => continue,
                     _ if again => "it is already defined".to_owned(),
                     Some(rival) => {
                         format!("zone overlap listener capacity with {}", site(key, rival))
                     }
+                    None if is_view => continue,
                     None => {
                         served.insert((zone.0, zone.1, host));
                         last.insert(zone, host);
@@ -165,6 +171,27 @@ fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
                 };
                 let message = format!("cannot serve {} - {reason}", site(key, host));
                 return Err(ConfigError::Listener { place: key.place.clone(), message });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses two views of one name for one zone at one address: metrics and logs could not tell them
+/// apart.
+fn refuse_same_views(blocks: &[Draft], listeners: &[Listener]) -> Result<(), ConfigError> {
+    for listener in listeners {
+        let mut known: HashMap<(&Name, &str), &Place> = HashMap::new();
+        for (zone, block) in &listener.zones {
+            let draft = &blocks[*block];
+            let (Some(view), Some(place)) = (&draft.stages.view, &draft.view) else { continue };
+            if let Some(earlier) = known.insert((zone, &view.name), place) {
+                let (name, place) = (&view.name, place.clone());
+                let message = format!(
+                    "plugin/view: '{name}' is the name of the view at {earlier} already, for the \
+                     same zone and address: give one of them another name"
+                );
+                return Err(ConfigError::Listener { place, message });
             }
         }
     }

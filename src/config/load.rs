@@ -134,6 +134,14 @@ pub(super) struct Draft {
     pub(super) cache: Option<Place>,
     /// Place of `hosts`.
     pub(super) hosts: Option<Place>,
+    /// Place of `metadata`.
+    pub(super) metadata: Option<Place>,
+    /// Something reads labels.
+    pub(super) reads_labels: bool,
+    /// Place of `view`.
+    pub(super) view: Option<Place>,
+    /// Place of `erratic`.
+    pub(super) erratic: Option<Place>,
     pub(super) forwards: Vec<Stanza>,
 }
 

@@ -15,7 +15,7 @@ pub struct Net {
 
 impl Net {
     /// Reads a prefix; an address alone is one of its full length.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (address, length) =
             text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let address: IpAddr = address.parse().ok()?;
@@ -72,6 +72,49 @@ impl Net {
 impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// Addresses of any number of prefixes, as ranges that neither overlap nor lie within each other:
+/// a hundred thousand prefixes cost seventeen comparisons.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Nets(Vec<(IpAddr, IpAddr)>);
+
+impl Nets {
+    /// All addresses of `nets`.
+    pub fn new<'a>(nets: impl Iterator<Item = &'a Net>) -> Self {
+        Self::of(nets.map(Net::range).collect())
+    }
+
+    fn of(mut ranges: Vec<(IpAddr, IpAddr)>) -> Self {
+        ranges.sort_unstable();
+        // Of prefixes, one lies within another or is apart from it, so the first to begin is the
+        // larger one, or as large.
+        ranges.dedup_by(|next, kept| {
+            kept.1 = if next.0 == kept.0 { kept.1.max(next.1) } else { kept.1 };
+            next.0.is_ipv4() == kept.0.is_ipv4() && next.1 <= kept.1
+        });
+        Self(ranges)
+    }
+
+    /// Adds those of another.
+    pub(super) fn extend(&mut self, other: &Self) {
+        let mut ranges = std::mem::take(&mut self.0);
+        ranges.extend(&other.0);
+        *self = Self::of(ranges);
+    }
+
+    /// Returns whether `address`, which is canonical, is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        // Addresses of IPv4 sort before those of IPv6.
+        let behind = self.0.partition_point(|(first, _)| *first <= address);
+        let before = behind.checked_sub(1).map(|place| self.0[place]);
+        before.is_some_and(|(first, last)| first.is_ipv4() == address.is_ipv4() && address <= last)
+    }
+
+    /// The first and the last address of each range, in their order.
+    pub fn ranges(&self) -> &[(IpAddr, IpAddr)] {
+        &self.0
     }
 }
 

@@ -9,7 +9,8 @@
 use super::forward::Stanza;
 use super::keys::{Zone, split_scheme};
 use super::load::{Context, Draft};
-use super::{Cache, Listener, Name, circles, numbers};
+use super::view::Test;
+use super::{Cache, Listener, Name, View, circles, numbers};
 use crate::corefile::{DIRECTIVES, Place, WARNINGS_MAX, Warning, did_you_mean};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -149,10 +150,17 @@ pub(super) fn host_bits(address: &str, length: &str) -> Option<String> {
 /// here may be as long as a configuration: nothing is searched for along another.
 pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
     of_shadows(drafts, listeners, context);
+    of_views(drafts, listeners, context);
     circles::warn(drafts, listeners, context);
     for draft in drafts {
         of_reach(draft, context);
         of_hosts(draft, context);
+        of_erratic(draft, context);
+        if let Some(place) = draft.metadata.as_ref().filter(|_| !draft.reads_labels) {
+            let message = "plugin/metadata: no effect: nothing in this server block reads a label; \
+                           leave it out";
+            context.warn(place, message);
+        }
         if let Some(last) = draft.forwards.last()
             && (!last.forward.next.is_empty() || last.forward.next_on_nodata)
         {
@@ -179,6 +187,34 @@ fn of_shadows(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_
                  blocks without 'bind' such as {unbound}"
             );
             context.warn(bound, message);
+        }
+    }
+}
+
+/// Notes blocks that share a zone with one before them that takes all its queries.
+fn of_views(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
+    let mut told = HashSet::new();
+    for listener in listeners {
+        let mut takers: HashMap<&Name, usize> = HashMap::new();
+        for (zone, block) in &listener.zones {
+            let draft = &drafts[*block];
+            let place = draft.view.as_ref().unwrap_or(&draft.keys[0].place);
+            if let Some(taker) = takers.get(zone).filter(|_| told.insert((*block, zone))) {
+                let taker = &drafts[*taker];
+                let earlier = taker.view.as_ref().unwrap_or(&taker.keys[0].place);
+                let message = format!(
+                    "plugin/view: this server block gets no query for {zone}: the one at \
+                     {earlier}, before it, takes them all"
+                );
+                context.warn(place, message);
+            }
+            let view = draft.stages.view.as_ref();
+            let takes_all = |view: &View| {
+                view.conditions.iter().all(|condition| condition.test == Test::Always(true))
+            };
+            if view.is_none_or(takes_all) {
+                takers.entry(zone).or_insert(*block);
+            }
         }
     }
 }
@@ -225,6 +261,36 @@ fn of_hosts(draft: &Draft, context: &mut Context<'_>) {
                        passed to the next directive: add 'fallthrough'";
         context.warn(place, message);
     }
+}
+
+/// Notes an `erratic` that no query reaches, since something before it answers them all.
+fn of_erratic(draft: &Draft, context: &mut Context<'_>) {
+    let Some(place) = &draft.erratic else { return };
+    let within = |zone: &Name| draft.keys.iter().all(|key| key.name.is_within(zone));
+    let has_all =
+        |zones: &Option<Vec<Name>>| zones.as_ref().is_none_or(|zones| zones.iter().any(within));
+    let forward = draft
+        .forwards
+        .iter()
+        .find(|stanza| stanza.forward.except.is_empty() && within(&stanza.forward.from));
+    let hosts = draft.stages.hosts.as_ref().filter(|hosts| hosts.fallthrough.is_none());
+    let template = draft.stages.template.iter().find(|template| {
+        template.kind.is_none()
+            && template.class.is_none_or(|class| class == 1)
+            && (template.patterns.is_empty() || template.fallthrough.is_empty())
+            && has_all(&template.zones)
+    });
+    let before = match (hosts, forward) {
+        _ if template.is_some() => "'template'".to_owned(),
+        (Some(hosts), _) if has_all(&hosts.zones) => "'hosts'".to_owned(),
+        (_, Some(stanza)) => format!("the 'forward' at {}", stanza.place),
+        _ => return,
+    };
+    let message = format!(
+        "plugin/erratic: no effect: {before} answers all queries before it; leave erratic out, or \
+         give it a server block of its own"
+    );
+    context.warn(place, message);
 }
 
 /// Notes what of a cache is without effect.

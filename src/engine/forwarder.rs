@@ -12,6 +12,7 @@
 mod arrivals;
 mod attempts;
 mod caching;
+mod delays;
 mod edns;
 mod journalling;
 mod logging;
@@ -30,6 +31,7 @@ mod watch;
 
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
 use caching::{Caches, Remembered};
+use delays::Delays;
 use loops::Loops;
 pub use notices::Notice;
 use notices::Skipped;
@@ -159,6 +161,7 @@ pub struct Forwarder {
     sends: Vec<Outgoing>,
     failures: Vec<Failed>,
     held: HeldBack,
+    delays: Delays,
     errors: Errors,
     journal: Journal,
     caches: Caches,
@@ -214,6 +217,7 @@ impl Forwarder {
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             held: HeldBack::default(),
+            delays: Delays::default(),
             errors: parts.errors,
             journal: parts.journal,
             caches: Caches::new(parts.caches),
@@ -251,8 +255,9 @@ impl Forwarder {
         let dial = self.pools.next_dial_deadline();
         let stall = self.pools.next_stall();
         let probes = self.loops.due.then_some(Moment::ZERO);
-        let parked = self.parked.next_deadline();
-        [self.exchanges.next_deadline(), dial, stall, probes, parked].into_iter().flatten().min()
+        let own = [self.parked.next_deadline(), self.delays.next_due()];
+        let all = [self.exchanges.next_deadline(), dial, stall, probes];
+        all.into_iter().chain(own).flatten().min()
     }
 
     /// The keeper's word that the moment of a [`Notice::Wake`] has come. One of an earlier
@@ -319,9 +324,9 @@ impl Forwarder {
         self.pools.pool_of(connection).map(|pool| PoolId::from_index(pool).upstream())
     }
 
-    /// Returns how many queries wait for a response.
+    /// Returns how many queries wait for a response, or have a reply that is held back.
     pub fn outstanding(&self) -> usize {
-        self.exchanges.outstanding()
+        self.exchanges.outstanding() + self.delays.len()
     }
 
     /// Connections there may be at most: the size of the shell's table of sockets.

@@ -16,7 +16,7 @@ use super::memory::reserved;
 use super::message::query::Asked;
 use super::message::{NAME_LEN_MAX, u16_at};
 use super::zones::{Folded, Zones};
-use crate::config::{Config, LogRule, Name};
+use crate::config::{Config, LogRule, Name, Stages};
 use crate::moment::Moment;
 use ahash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -85,6 +85,15 @@ pub struct Asking {
     pub class: u16,
 }
 
+/// Values of labels for a query that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Labels {
+    /// The upstream that was asked last, if one was.
+    pub upstream: Option<SocketAddr>,
+    /// Outcome of the reply.
+    pub outcome: kinds::Outcome,
+}
+
 /// One thing that is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -100,6 +109,8 @@ pub struct Record {
     pub upstream: Option<(SocketAddr, Transport, Moment)>,
     /// The reply, if there is one.
     pub reply: Option<Replied>,
+    /// Values of labels, if a format reads them and the query has ended.
+    pub labels: Option<Labels>,
     /// The name that was asked for, in wire format.
     pub name: Span,
     /// The message that it is about; empty where nobody wants it.
@@ -204,6 +215,8 @@ struct Wishes {
     rules: Vec<Rule>,
     /// Somebody is sent what is said, the messages themselves too.
     taps: Option<bool>,
+    /// Somebody reads labels.
+    labels: bool,
 }
 
 /// The open page of one worker, and what is to be put on it.
@@ -224,6 +237,7 @@ impl Journal {
         let wishes = blocks.map(|stages| Wishes {
             rules: stages.log.iter().map(|rule| Rule::new(rule, hasher)).collect(),
             taps: stages.dnstap.iter().map(|tap| tap.full).reduce(|one, other| one || other),
+            labels: stages.metadata.is_some() && reads_labels(stages),
         });
         let wishes: Vec<_> = wishes.collect();
         let wants = |wishes: &Wishes| !wishes.rules.is_empty() || wishes.taps.is_some();
@@ -256,6 +270,11 @@ impl Journal {
     /// Returns whether somebody is sent what is said in this server block; true: with the messages.
     pub fn taps(&self, block: usize) -> Option<bool> {
         self.wishes.get(block)?.taps
+    }
+
+    /// Returns whether somebody reads labels of queries of this server block.
+    pub fn reads_labels(&self, block: usize) -> bool {
+        self.wishes.get(block).is_some_and(|wishes| wishes.labels)
     }
 
     /// Returns which rule of this server block's `log` has `name`, and the kinds of replies it
@@ -297,6 +316,13 @@ impl Journal {
         let page = reserved(&self.page.records) + self.page.bytes.capacity();
         page + reserved(&self.wishes) + self.wanted.capacity() + reserved(&self.locals)
     }
+}
+
+/// Returns whether a format of `log` or `dnstap` has a label.
+fn reads_labels(stages: &Stages) -> bool {
+    let formats = stages.log.iter().map(|rule| &rule.format);
+    let extras = stages.dnstap.iter().filter_map(|tap| tap.extra.as_ref());
+    formats.chain(extras).any(|format| format.contains("{/"))
 }
 
 /// Returns whether anything is told under `config`: then there are pages.

@@ -40,6 +40,7 @@ pub mod sketch;
 pub mod stages;
 pub mod stats;
 pub mod tally;
+pub mod views;
 pub mod zones;
 
 pub use exchange::Client;

@@ -9,8 +9,9 @@ use super::memory::reserved;
 use super::message::{class, kind};
 use super::policy::Rotation;
 use super::tally::{NOWHERE, Sites};
+use super::views::{Candidate, Facts, Views};
 use super::zones::{Folded, Zones};
-use crate::config::{Config, Forward, Policy, Rcodes, ServerBlock};
+use crate::config::{Config, Forward, Listener, Name, Policy, Rcodes, ServerBlock};
 use ahash::RandomState;
 use std::ops::Range;
 use std::time::Duration;
@@ -84,7 +85,10 @@ impl Home {
 
 /// One listener.
 struct Listening {
+    /// None where a block has a view: then all of them are among those.
     zones: Zones<Home>,
+    /// The blocks of a listener with a view, and where each is served.
+    views: Option<Box<(Views, Vec<Home>)>>,
     /// Classes other than IN are served.
     any_class: bool,
     /// Of what no zone wants.
@@ -128,20 +132,32 @@ impl Routes {
             let listener = number.map(|number| &config.listeners[number]);
             let zones = || listener.into_iter().flat_map(|listener| &listener.zones);
             let any_class = zones().any(|(_, block)| serves_any_class(&config.blocks[*block]));
-            let zones = zones().enumerate().map(|(zone, (name, block))| {
+            let homes = zones().enumerate().map(|(zone, (_, block))| {
                 let site = number.map_or(NOWHERE, |listener| sites.zone(listener, zone));
-                (name, Home { block: Some(*block as u32), site })
+                Home { block: Some(*block as u32), site }
             });
-            let zones = Zones::new(hasher.clone(), zones);
+            let homes: Vec<Home> = homes.collect();
+            let views = listener.filter(|listener| has_views(config, listener)).map(|listener| {
+                let candidates = zones().map(|(zone, block)| candidate(config, zone, *block));
+                Box::new((Views::new(candidates, listener.address, hasher), homes.clone()))
+            });
+            let plain = zones().map(|(zone, _)| zone).zip(homes).filter(|_| views.is_none());
+            let zones = Zones::new(hasher.clone(), plain);
             let site = number.map_or(NOWHERE, |listener| sites.dropped(listener));
-            Listening { zones, any_class, nobody: Home { block: None, site } }
+            Listening { zones, views, any_class, nobody: Home { block: None, site } }
         });
         Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
     }
 
     /// The bytes that all tables have reserved.
     pub fn reserved(&self) -> usize {
-        let zones: usize = self.listeners.iter().map(|listener| listener.zones.reserved()).sum();
+        let zones = self.listeners.iter().map(|listener| {
+            let views = listener.views.as_ref();
+            let views = views
+                .map_or(0, |views| size_of_val(&**views) + views.0.reserved() + reserved(&views.1));
+            listener.zones.reserved() + views
+        });
+        let zones: usize = zones.sum();
         let own = |stanza: &Stanza| stanza.from.len() + stanza.except.reserved();
         let stanzas: usize = self.stanzas.iter().map(own).sum();
         let lists = reserved(&self.listeners) + reserved(&self.blocks) + reserved(&self.stanzas);
@@ -179,21 +195,54 @@ impl Routes {
         wanted.map_or(Onward::Nowhere, Onward::Stanza)
     }
 
-    /// Returns where a question belongs that came in on `listener`.
-    pub fn home(&self, listener: u16, name: &Folded, kind: u16, class: u16) -> Home {
-        let Listening { zones, any_class, nobody } = &self.listeners[usize::from(listener)];
+    /// Returns where a question belongs that came in on `listener`. `facts` is asked only where
+    /// there are views.
+    #[inline]
+    pub fn home<'a>(
+        &self,
+        listener: u16,
+        name: &Folded,
+        kind: u16,
+        class: u16,
+        facts: impl FnOnce() -> Facts<'a>,
+    ) -> Home {
+        let listening = &self.listeners[usize::from(listener)];
+        let Listening { zones, any_class, .. } = listening;
         let home = match kind {
             _ if class != class::IN && !any_class => None,
             kind::DS => zones.topmost(name),
             _ => zones.longest(name),
         };
-        home.unwrap_or(*nobody)
+        // Where there are views, there is nothing among the zones.
+        home.unwrap_or_else(|| listening.choose(facts))
     }
 
     /// The number of the stanza of `block` that handles `name`.
     pub fn stanza_in(&self, block: usize, name: &Folded) -> Option<usize> {
         self.blocks[block].clone().find(|stanza| self.stanzas[*stanza].handles(name))
     }
+}
+
+impl Listening {
+    /// Returns where a question belongs that is not for a zone without views.
+    fn choose<'a>(&self, facts: impl FnOnce() -> Facts<'a>) -> Home {
+        let Some((views, homes)) = self.views.as_deref() else { return self.nobody };
+        let facts = facts();
+        if facts.class != class::IN && !self.any_class {
+            return self.nobody;
+        }
+        views.choose(&facts).map_or(self.nobody, |number| homes[number])
+    }
+}
+
+fn has_views(config: &Config, listener: &Listener) -> bool {
+    listener.zones.iter().any(|(_, block)| config.blocks[*block].stages.view.is_some())
+}
+
+fn candidate<'a>(config: &'a Config, zone: &'a Name, block: usize) -> Candidate<'a> {
+    let block = &config.blocks[block];
+    let refuses = !block.stages.can_answer() && block.forwards.is_empty();
+    Candidate { zone, view: block.stages.view.as_ref(), refuses }
 }
 
 /// Returns whether its listeners take questions of every class; the others take those about the
@@ -288,6 +337,7 @@ mod tests {
     use super::{FAILURES_MAX, Routes, Sites};
     use crate::config::{Config, Host, Name};
     use crate::engine::message::class;
+    use crate::engine::views::Facts;
     use crate::engine::zones::Folded;
 
     fn routes(text: &str) -> Routes {
@@ -296,10 +346,14 @@ mod tests {
         Routes::new(&config, &[Some(0)], &Sites::of(&config), &hasher)
     }
 
+    fn no_views() -> Facts<'static> {
+        unreachable!("there are no views")
+    }
+
     /// The block, and in it the stanza.
     fn find(routes: &Routes, name: &str, kind: u16) -> Option<(usize, Option<usize>)> {
         let name = Folded::new(Name::parse(name).unwrap().as_wire());
-        let block = routes.home(0, &name, kind, class::IN).block()?;
+        let block = routes.home(0, &name, kind, class::IN, no_views).block()?;
         Some((block, routes.stanza_in(block, &name)))
     }
 
@@ -324,8 +378,8 @@ mod tests {
         let name = Folded::new(b"\x01a\x00");
         for (text, block) in [("bind 127.0.0.1\n any", None), ("forward . 127.0.0.1", Some(0))] {
             let routes = routes(&format!(". {{\n {text}\n}}\n"));
-            let found =
-                [class::CH, class::IN].map(|class| routes.home(0, &name, 16, class).block());
+            let found = [class::CH, class::IN]
+                .map(|class| routes.home(0, &name, 16, class, no_views).block());
             assert_eq!(found, [block, Some(0)], "{text}");
         }
     }

@@ -22,7 +22,7 @@ pub enum DropReason {
     QueryIsResponse,
     /// A client's packet came from port 0, where no reply can go.
     QueryFromPortZero,
-    /// An access list says that a client gets no reply.
+    /// A stage, such as an access list, says that a client gets no reply.
     QueryDenied,
     /// The reply could not be sent: socket buffer full or peer unreachable.
     ReplyNotSent,
@@ -425,7 +425,7 @@ impl StageCounts {
     pub fn count(&mut self, step: Step) -> Step {
         *match step {
             Step::Onward | Step::Park => &mut self.passed,
-            Step::Replied(_) | Step::Open(_) => &mut self.answered,
+            Step::Replied(_) | Step::Open(_) | Step::Later(..) => &mut self.answered,
             Step::Refused(..) => &mut self.refused,
             Step::Dropped => &mut self.dropped,
         } += 1;

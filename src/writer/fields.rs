@@ -48,13 +48,20 @@ pub(super) enum Field {
     DnssecOk,
     BufferSize,
     ReplyFlags,
-    /// Label of a plugin that onward does not have.
+    /// The upstream that was asked last.
+    Upstream,
+    /// The class of its reply.
+    ReplyClass,
+    /// Outcome of the reply.
+    ReplyOutcome,
+    /// A label that is never set.
     Label,
 }
 
 impl Field {
-    /// The field that the placeholder `{word}` means.
-    pub(super) fn of(word: &str) -> Option<Self> {
+    /// The field that the placeholder `{word}` means. `labelled`: the server block has `metadata`,
+    /// so labels are set.
+    pub(super) fn of(word: &str, labelled: bool) -> Option<Self> {
         Some(match word {
             "type" => Self::Type,
             "name" => Self::Name,
@@ -72,6 +79,9 @@ impl Field {
             ">do" => Self::DnssecOk,
             ">bufsize" => Self::BufferSize,
             ">rflags" => Self::ReplyFlags,
+            "/forward/upstream" if labelled => Self::Upstream,
+            "/log/class" if labelled => Self::ReplyClass,
+            "/log/type" if labelled => Self::ReplyOutcome,
             _ if word.starts_with('/') => Self::Label,
             _ => return None,
         })
@@ -119,6 +129,19 @@ impl Field {
             Self::ReplyFlags => match record.reply {
                 Some(reply) if has_ended => push_flags(out, reply.flags),
                 _ => out.push_str(NOTHING),
+            },
+            Self::Upstream => match record.labels.and_then(|labels| labels.upstream) {
+                Some(upstream) => {
+                    push_address(out, upstream.ip(), None);
+                    out.push(':');
+                    push_number(out, upstream.port().into());
+                }
+                None => out.push_str(NOTHING),
+            },
+            Self::ReplyClass | Self::ReplyOutcome => match record.labels.map(|said| said.outcome) {
+                Some(outcome) if self == Self::ReplyClass => out.push_str(outcome.class_name()),
+                Some(outcome) => out.push_str(outcome.name()),
+                None => out.push_str(NOTHING),
             },
             Self::Label => out.push_str(NOTHING),
         }

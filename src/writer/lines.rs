@@ -5,8 +5,9 @@
 
 use super::fields::{self, Field};
 use super::interfaces::Interfaces;
-use crate::config::{PRESENTATION, TEXT_LEN_MAX, spell};
+use crate::config::{Name, PRESENTATION, Stages, TEXT_LEN_MAX, spell};
 use crate::engine::journal::Record;
+use crate::engine::zones::Folded;
 use crate::log::{Level, begin_json, quote};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const OPCODE: &str = " \"{>opcode}\"";
 enum Piece {
     Text(Box<str>),
     Field(Field),
+    /// The name of the view, for names at or below these.
+    View(Box<[Name]>, Box<str>),
 }
 
 /// Format of a rule's lines.
@@ -29,19 +32,24 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    /// Of a format with placeholders.
-    pub(super) fn new(format: &str) -> Self {
+    /// Of a format with placeholders, for a server block with these directives.
+    pub(super) fn new(format: &str, stages: &Stages) -> Self {
+        let labelled = stages.metadata.is_some();
         let format = format.replace("{common}", COMMON);
         let format = format.replace("{combined}", &(COMMON.to_owned() + OPCODE));
         let mut pattern = Self::default();
         let mut rest = &format[..];
         while let Some(end) = rest.find('}') {
             let start = rest[..end].rfind('{');
-            let field = start.and_then(|start| Field::of(&rest[start + 1..end]));
-            match start.zip(field) {
+            let word = start.map_or("", |start| &rest[start + 1..end]);
+            match start.zip(Field::of(word, labelled)) {
                 Some((start, field)) => {
                     pattern.add_text(&rest[..start]);
-                    pattern.pieces.push(Piece::Field(field));
+                    match view(stages).filter(|_| word == "/view/name") {
+                        Some(Piece::Text(name)) => pattern.add_text(&name),
+                        Some(piece) => pattern.pieces.push(piece),
+                        None => pattern.pieces.push(Piece::Field(field)),
+                    }
                 }
                 None => pattern.add_text(&rest[..=end]),
             }
@@ -71,9 +79,24 @@ impl Pattern {
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Field(field) => field.push(out, record, name, interfaces),
+                Piece::View(zones, view) => {
+                    let name = Folded::new(name);
+                    let is_set = zones.iter().any(|zone| name.is_within(zone.as_wire()));
+                    out.push_str(if is_set { view } else { fields::NOTHING });
+                }
             }
         }
     }
+}
+
+/// Returns the label of the view for a server block with these directives, if it is ever set.
+fn view(stages: &Stages) -> Option<Piece> {
+    let (metadata, view) = (stages.metadata.as_ref()?, stages.view.as_ref()?);
+    let name = view.name.as_str().into();
+    Some(match &metadata.zones {
+        None => Piece::Text(name),
+        Some(zones) => Piece::View(zones.clone().into(), name),
+    })
 }
 
 /// Adds a query's line.

@@ -101,8 +101,9 @@ impl Ledger {
         let blocks = rules.map(|errors| errors.map_or(&[][..], |errors| &errors.consolidate));
         let blocks = blocks.map(Consolidations::new).collect();
         let debug = stages().any(|stages| stages.debug);
-        let patterns = stages()
-            .map(|stages| stages.log.iter().map(|rule| Pattern::new(&rule.format)).collect());
+        let patterns = stages().map(|stages| {
+            stages.log.iter().map(|rule| Pattern::new(&rule.format, stages)).collect()
+        });
         let patterns = patterns.collect();
         Self { edition, config, tls, debug, blocks, patterns, outlets }
     }

@@ -12,7 +12,7 @@ pub(super) use sink::Sink;
 use super::interfaces::Interfaces;
 use super::lines::Pattern;
 use crate::clock::Clock;
-use crate::config::{Config, Tap};
+use crate::config::{Config, Stages, Tap};
 use crate::engine::journal::{Page, Record};
 use crate::log::{Event, Level, Log};
 use std::sync::Arc;
@@ -31,13 +31,13 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    fn new(tap: &Tap, sink: Arc<Sink>) -> Self {
+    fn new(tap: &Tap, stages: &Stages, sink: Arc<Sink>) -> Self {
         Self {
             sink,
             full: tap.full,
             identity: tap.identity.clone().into_bytes(),
             version: tap.version.clone().into_bytes(),
-            extra: tap.extra.as_deref().map(Pattern::new),
+            extra: tap.extra.as_deref().map(|extra| Pattern::new(extra, stages)),
             chunk: Vec::new(),
             messages: 0,
         }
@@ -79,7 +79,7 @@ pub(super) fn outlets(
     clock: Clock,
     log: Log,
 ) -> Vec<Vec<Outlet>> {
-    let mut outlet = |tap: &Tap| {
+    let mut outlet = |stages: &Stages, tap: &Tap| {
         let same = known.iter().find(|sink| *sink.target() == tap.target);
         let sink = match same {
             Some(sink) => Arc::clone(sink),
@@ -98,10 +98,12 @@ pub(super) fn outlets(
         if same.is_none() {
             known.push(Arc::clone(&sink));
         }
-        Some(Outlet::new(tap, sink))
+        Some(Outlet::new(tap, stages, sink))
     };
-    let blocks = config.blocks.iter().map(|block| &block.stages.dnstap);
-    blocks.map(|taps| taps.iter().filter_map(&mut outlet).collect()).collect()
+    let blocks = config.blocks.iter().map(|block| &block.stages);
+    blocks
+        .map(|stages| stages.dnstap.iter().filter_map(|tap| outlet(stages, tap)).collect())
+        .collect()
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ fn what_cannot_be_served_is_refused() {
             2,
         ),
         ("check_twice", "m {\n}\nm {\n}\n", "already defined", 2),
-        ("check_missing", "m {\n view a\n unbound\n}\n", "run a resolver on this host", 2),
+        ("check_missing", "m {\n geoip a\n unbound\n}\n", "run a resolver on this host", 2),
         ("check_empty", "# nothing\n", "has no server block", 2),
     ] {
         let directory = written(test, corefile);

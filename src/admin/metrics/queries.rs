@@ -5,7 +5,7 @@
 //! the first directive behind `prometheus` in the chain, whoever answered, and nobody where the
 //! reply is an error of ours.
 
-use super::{Buckets, Exposition, Snapshot, edges, rcode_name, server_at, server_of};
+use super::{Buckets, Exposition, Label, Snapshot, edges, rcode_name, server_at, server_of};
 use crate::config::{Config, Kind, Listener, ServerBlock};
 use crate::engine::histogram::{SIZES, Sizes};
 use crate::engine::stats::{CacheStats, StageCounts};
@@ -13,8 +13,12 @@ use crate::engine::tally::{KINDS, Site, Tally};
 
 /// Labels of `coredns_plugin_enabled` at most: a million zones times their plugins are no metric.
 const PLUGINS_MAX: usize = 4_096;
-/// There are no views: the label is there for the queries that dashboards make.
-pub(super) const VIEW: (&str, &str) = ("view", "");
+/// The label of a block's view; it is there without one, too, for the queries that dashboards make.
+pub(super) fn view_of(block: Option<&ServerBlock>) -> (&'static str, &str) {
+    let view = block.and_then(|block| block.stages.view.as_ref());
+    ("view", view.map_or("", |view| &view.name))
+}
+
 const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
 const FAMILIES: [&str; 2] = ["1", "2"];
 const CLASSES: [&str; 2] = ["success", "denial"];
@@ -26,11 +30,12 @@ pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
         listener.zones.iter().map(move |(zone, block)| (listener, zone, &config.blocks[*block]))
     });
     let plugins = zones.flat_map(|(listener, zone, block)| {
-        block.handlers().map(move |plugin| (listener, zone, plugin))
+        block.handlers().map(move |plugin| (listener, zone, block, plugin))
     });
-    for (listener, zone, plugin) in plugins.take(PLUGINS_MAX) {
+    for (listener, zone, block, plugin) in plugins.take(PLUGINS_MAX) {
         let (server, zone) = (server_at(listener), zone.to_string());
-        let labels = [("server", &*server), ("zone", &zone), VIEW, ("name", plugin)];
+        let labels =
+            [("server", &*server), ("zone", &zone), view_of(Some(block)), ("name", plugin)];
         all.largest(
             "coredns_plugin_enabled",
             "Plugins that the server block uses; the value is always 1.",
@@ -45,8 +50,9 @@ pub(super) fn of_sites(all: &mut Exposition, snapshot: &Snapshot) {
     for (site, tally) in snapshot.tallies.sites.iter().zip(&snapshot.tallies.counts) {
         let (server, zone) = labels_of(site);
         let block = site.block.and_then(|block| snapshot.config.blocks.get(block));
-        of_requests(all, &server, &zone, tally);
-        of_responses(all, &server, &zone, block.map_or("", plugin_of), tally);
+        let place = [("server", &*server), ("zone", &zone), view_of(block)];
+        of_requests(all, place, tally);
+        of_responses(all, place, block.map_or("", plugin_of), tally);
     }
 }
 
@@ -65,26 +71,21 @@ fn plugin_of(block: &ServerBlock) -> &'static str {
     block.handlers_after("prometheus").next().unwrap_or("")
 }
 
-fn of_requests(all: &mut Exposition, server: &str, zone: &str, tally: &Tally) {
+fn of_requests(all: &mut Exposition, place: [Label<'_>; 3], tally: &Tally) {
+    let [server, zone, view] = place;
     for (by_family, proto) in tally.requests.iter().zip(TRANSPORTS) {
         for (by_kind, family) in by_family.iter().zip(FAMILIES) {
             for (place, count) in by_kind.iter().enumerate() {
                 let kind = KINDS.get(place).and_then(|kind| Kind(*kind).mnemonic());
                 let kind = kind.unwrap_or("other");
-                let labels = [
-                    ("server", server),
-                    ("zone", zone),
-                    VIEW,
-                    ("proto", proto),
-                    ("family", family),
-                    ("type", kind),
-                ];
+                let labels =
+                    [server, zone, view, ("proto", proto), ("family", family), ("type", kind)];
                 let help = "Queries, by transport, address family and type.";
                 all.counter_if_any("coredns_dns_requests_total", help, &labels, *count);
             }
         }
     }
-    let labels = [("server", server), ("zone", zone), VIEW];
+    let labels = place;
     let StageCounts { passed, answered, refused, dropped } = tally.acl;
     let help = "Queries refused by acl (block).";
     all.counter_if_any("coredns_acl_blocked_requests_total", help, &labels, refused);
@@ -93,25 +94,25 @@ fn of_requests(all: &mut Exposition, server: &str, zone: &str, tally: &Tally) {
     let help = "Queries dropped by acl (drop).";
     all.counter_if_any("coredns_acl_dropped_requests_total", help, &labels, dropped);
     let help = "Queries allowed by acl.";
-    let labels = [("server", server), VIEW];
+    let labels = [server, view];
     all.counter_if_any("coredns_acl_allowed_requests_total", help, &labels, passed);
     let help = "Replies with IPv6 addresses that dns64 has made.";
     let name = "coredns_dns64_requests_translated_total";
-    all.counter_if_any(name, help, &[("server", server)], tally.translated);
-    let labels = [("server", server), ("zone", zone), VIEW];
+    all.counter_if_any(name, help, &[server], tally.translated);
+    let labels = place;
     let help = "Queries with the DO bit set (DNSSEC).";
     all.counter_if_any("coredns_dns_do_requests_total", help, &labels, tally.dnssec_ok);
     let help = "Size of queries, in bytes.";
     let name = "coredns_dns_request_size_bytes";
-    of_sizes(all, name, help, (server, zone), &tally.request_sizes);
+    of_sizes(all, name, help, place, &tally.request_sizes);
 }
 
-fn of_responses(all: &mut Exposition, server: &str, zone: &str, plugin: &str, tally: &Tally) {
+fn of_responses(all: &mut Exposition, place: [Label<'_>; 3], plugin: &str, tally: &Tally) {
+    let [server, zone, view] = place;
     for (by_code, plugin) in [(&tally.answered, plugin), (&tally.failed, "")] {
-        for (place, count) in by_code.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let rcode = rcode_name(place);
-            let labels =
-                [("server", server), ("zone", zone), VIEW, ("rcode", &*rcode), ("plugin", plugin)];
+        for (code, count) in by_code.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let rcode = rcode_name(code);
+            let labels = [server, zone, view, ("rcode", &*rcode), ("plugin", plugin)];
             let help = "Replies, by response code.";
             all.counter("coredns_dns_responses_total", help, &labels, *count as f64);
         }
@@ -119,25 +120,25 @@ fn of_responses(all: &mut Exposition, server: &str, zone: &str, plugin: &str, ta
     let durations = &tally.durations;
     let (count, sum) = (durations.count(), durations.sum_seconds());
     let buckets = Buckets::new(edges(), &durations.cumulative(), count, sum);
-    let labels = [("server", server), ("zone", zone), VIEW];
+    let labels = place;
     let help = "Time from a query to its reply, in seconds.";
     all.histogram("coredns_dns_request_duration_seconds", help, &labels, buckets);
     let help = "Size of replies, in bytes.";
     let name = "coredns_dns_response_size_bytes";
-    of_sizes(all, name, help, (server, zone), &tally.response_sizes);
+    of_sizes(all, name, help, place, &tally.response_sizes);
 }
 
 fn of_sizes(
     all: &mut Exposition,
     name: &'static str,
     help: &'static str,
-    (server, zone): (&str, &str),
+    [server, zone, view]: [Label<'_>; 3],
     sizes: &[Sizes; 2],
 ) {
     for (sizes, proto) in sizes.iter().zip(TRANSPORTS) {
         let edges = SIZES.map(f64::from);
         let buckets = Buckets::new(edges, &sizes.cumulative(), sizes.count(), sizes.sum() as f64);
-        let labels = [("server", server), ("zone", zone), VIEW, ("proto", proto)];
+        let labels = [server, zone, view, ("proto", proto)];
         all.histogram(name, help, &labels, buckets);
     }
 }
@@ -148,7 +149,7 @@ pub(super) fn of_caches(all: &mut Exposition, snapshot: &Snapshot) {
     let caching = blocks.filter(|(_, block)| block.stages.cache.is_some());
     for ((number, block), stats) in caching.zip(&snapshot.stats.caches) {
         let server = first_listener(&snapshot.config, number).map_or_else(String::new, server_at);
-        of_cache(all, &server, &zones_of(block), stats);
+        of_cache(all, &server, &zones_of(block), view_of(Some(block)), stats);
     }
 }
 
@@ -164,9 +165,9 @@ pub(super) fn first_listener(config: &Config, block: usize) -> Option<&Listener>
     listeners.find(|listener| serving(&listener.zones))
 }
 
-fn of_cache(all: &mut Exposition, server: &str, zones: &str, stats: &CacheStats) {
+fn of_cache(all: &mut Exposition, server: &str, zones: &str, view: Label<'_>, stats: &CacheStats) {
     for (place, class) in CLASSES.into_iter().enumerate() {
-        let labels = [("server", server), ("type", class), ("zones", zones), VIEW];
+        let labels = [("server", server), ("type", class), ("zones", zones), view];
         let (entries, hits) = (stats.entries[place] as f64, stats.hits[place] as f64);
         let help = "Cache entries, expired ones included.";
         all.gauge("coredns_cache_entries", help, &labels, entries);
@@ -175,7 +176,7 @@ fn of_cache(all: &mut Exposition, server: &str, zones: &str, stats: &CacheStats)
         let evicted = stats.evicted[place] as f64;
         all.counter("coredns_cache_evictions_total", help, &labels, evicted);
     }
-    let labels = [("server", server), ("zones", zones), VIEW];
+    let labels = [("server", server), ("zones", zones), view];
     let hits: u64 = stats.hits.iter().sum();
     let misses = stats.requests.saturating_sub(hits) as f64;
     let help = "Cache misses.";

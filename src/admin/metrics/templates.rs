@@ -4,7 +4,7 @@
 //! that its template is for. Of a template's zones beyond those that are counted apart the last one
 //! stands for the rest.
 
-use super::queries::{VIEW, first_listener};
+use super::queries::{first_listener, view_of};
 use super::{Exposition, Snapshot, server_at};
 use crate::config::{Kind, Name, ServerBlock, Template, TemplateRecord, class_mnemonic};
 use crate::engine::stages::template::{COUNTED_KINDS, TemplateStats};
@@ -34,11 +34,12 @@ fn of_template(
     let class = template.class.and_then(class_mnemonic).unwrap_or("IN");
     let served: Vec<_> = block.zones().cloned().collect();
     let zones = template.zones.as_deref().unwrap_or(&served);
+    let (view, view_name) = view_of(Some(block));
     let labels = |zone: &str, kind: &str| {
         [
             ("server", server.to_owned()),
             ("zone", zone.to_owned()),
-            (VIEW.0, VIEW.1.to_owned()),
+            (view, view_name.to_owned()),
             ("class", class.to_owned()),
             ("type", kind.to_owned()),
         ]

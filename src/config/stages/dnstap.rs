@@ -8,6 +8,7 @@ use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
 use super::super::numbers;
 use super::super::word::Word;
+use super::metadata;
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -77,7 +78,11 @@ pub(in super::super) fn read(
             match &*property.text {
                 "identity" => tap.identity = cursor.expect_arg()?.text.to_string(),
                 "version" => tap.version = cursor.expect_arg()?.text.to_string(),
-                "extra" => tap.extra = Some(cursor.expect_arg()?.text.to_string()),
+                "extra" => {
+                    let extra = cursor.expect_arg()?;
+                    metadata::look_at(&extra.text, &extra.place, context, draft);
+                    tap.extra = Some(extra.text.to_string());
+                }
                 // Of TLS, which nothing here speaks.
                 "skipverify" => {}
                 other => {

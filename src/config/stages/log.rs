@@ -9,6 +9,7 @@ use super::super::error::Complaint;
 use super::super::load::{Context, Draft};
 use super::super::word::{Word, names};
 use super::super::{keys, oddities};
+use super::metadata;
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
@@ -41,6 +42,7 @@ pub(in super::super) fn read(
             && last.text.contains('{')
         {
             format = last.text.to_string();
+            metadata::look_at(&format, &last.place, context, draft);
             arguments.pop();
         }
         let names = read_names(&arguments, context)?;

@@ -8,13 +8,16 @@
 
 mod acl;
 mod any;
+mod auto;
 mod bufsize;
 mod cache;
 mod cancel;
 mod chaos;
 mod debug;
 mod dns64;
+mod dnssec;
 mod dnstap;
+mod erratic;
 mod errors;
 mod header;
 mod health;
@@ -23,8 +26,11 @@ mod loadbalance;
 mod local;
 mod log;
 mod loops;
+mod metadata;
 mod minimal;
+mod multisocket;
 mod nsid;
+mod pprof;
 mod prometheus;
 mod ready;
 mod rewrite;
@@ -33,6 +39,7 @@ mod status;
 mod template;
 mod timeouts;
 mod tls;
+pub mod view;
 mod whoami;
 
 /// The table of the small directives, in the order in which a query meets them. `then` is a macro
@@ -46,10 +53,14 @@ macro_rules! order {
         $then! {
             /// Base of relative paths of other directives. `None`: the working directory.
             "root" root: Option<String>;
+            /// Names whose labels are set.
+            "metadata" metadata: Option<Metadata>, answers;
             /// Maximum time of a query, if less than [`QUERY_TIMEOUT`](super::QUERY_TIMEOUT).
             "cancel" cancel: Option<Duration>, answers => cancel::Cancel;
             /// Time-outs of clients' connections.
             "timeouts" timeouts: Timeouts;
+            /// Sockets of each address, without effect.
+            "multisocket" multisocket: Option<u16>;
             /// The name that clients get who ask which server answers.
             "nsid" nsid: Option<String>, answers => nsid::Nsid;
             /// No UDP payload larger than this is asked for or sent.
@@ -60,6 +71,8 @@ macro_rules! order {
             "ready" ready: Option<Ready>;
             /// Endpoint of liveness, and the time of lameduck.
             "health" health: Option<Health>;
+            /// Endpoint of profiles in the reference, without effect.
+            "pprof" pprof: Option<SocketAddr>;
             /// Endpoint of metrics.
             "prometheus" prometheus: Option<Prometheus>, answers;
             /// Endpoint of the status page.
@@ -88,6 +101,8 @@ macro_rules! order {
             "cache" cache: Option<Cache>, answers;
             /// Flags that are changed, in the order written.
             "header" header: Vec<HeaderRule>, answers => header::Header;
+            /// Without a key, and so without effect.
+            "dnssec" dnssec: bool, answers;
             /// Certificate of `tls://` listeners.
             "tls" tls: Option<Arc<ServerTls>>;
             /// Positive answers are stripped of what was not asked for.
@@ -96,10 +111,16 @@ macro_rules! order {
             "template" template: Vec<Template>, answers => template::Templates;
             /// Names and addresses of a hosts file are answered here.
             "hosts" hosts: Option<Hosts>, answers => hosts::Hosts;
+            /// Without a directory, and so without effect.
+            "auto" auto: bool;
             /// A forwarding loop is to be found.
             "loop" loops: bool, answers => loops::Loops;
+            /// Answers of `erratic` to queries that are not forwarded.
+            "erratic" erratic: Option<Erratic>, answers => erratic::Erratic;
             /// Answers of `whoami` to queries that are not forwarded.
             "whoami" whoami: bool, answers => whoami::Whoami;
+            /// Queries that the block is for, within its zones.
+            "view" view: Option<View>, answers;
         }
     };
 }
@@ -110,6 +131,7 @@ pub use cache::{CACHED_BYTES, Cache, CacheClass, Prefetch, ServeStale, StaleMode
 pub use chaos::Chaos;
 pub use dns64::{Dns64, Nat64Prefix};
 pub use dnstap::{Tap, TapTarget};
+pub use erratic::Erratic;
 pub use errors::{Consolidation, Errors};
 pub use header::{HeaderFlag, HeaderRule};
 pub use health::Health;
@@ -117,6 +139,7 @@ pub use hosts::{Hosts, HostsLine, HostsSource};
 pub use loadbalance::LoadBalance;
 pub use local::Local;
 pub use log::LogRule;
+pub use metadata::Metadata;
 pub use prometheus::Prometheus;
 pub use ready::Ready;
 pub use rewrite::{AnswerPart, AnswerRule, MatchType, NameMatch, NameRule, Rewrite, RewriteRule};
@@ -125,6 +148,7 @@ pub use template::{
     class_mnemonic,
 };
 pub use timeouts::Timeouts;
+pub use view::View;
 
 use super::ServerTls;
 use super::error::Complaint;

@@ -9,9 +9,10 @@ use super::Forwarder;
 use crate::engine::cache::{Cache, Key};
 use crate::engine::exchange::Client;
 use crate::engine::key::ConnectionId;
-use crate::engine::message;
 use crate::engine::message::query::{Asked, Query, Rejection};
+use crate::engine::message::{self, Question, Rcode};
 use crate::engine::routes::Home;
+use crate::engine::views::Facts;
 use crate::engine::zones::Folded;
 
 /// Number of packets read before the first of them is served: enough to hide the latency of memory,
@@ -96,7 +97,34 @@ impl Forwarder {
             query.asked = self.asked_by(&client, query.asked);
             let (name, question) = (&mut arrival.name, query.question);
             name.fold(query.name());
-            arrival.home = self.routes.home(client.listener, name, question.kind, question.class);
+            let (name, Question { kind, class, .. }) = (&arrival.name, question);
+            let facts = || Facts::of(&client, query, name);
+            arrival.home = self.routes.home(client.listener, name, kind, class, facts);
+        } else {
+            self.read_transfer(truncated, arrival);
+        }
+    }
+
+    /// Reads a zone transfer for a server block whose stages answer it; one that would be forwarded
+    /// stays refused.
+    #[cold]
+    fn read_transfer(&self, truncated: bool, arrival: &mut Arrival<'_>) {
+        let Err(Rejection::Refusal { rcode: Rcode::NotImp, .. }) = arrival.query else { return };
+        let Ok(mut query) = Query::parse_transfer(arrival.packet, truncated) else { return };
+        let (client, question) = (arrival.client, query.question);
+        arrival.name.fold(query.name());
+        let facts = || Facts::of(&client, &query, &arrival.name);
+        let (name, Question { kind, class, .. }) = (&arrival.name, question);
+        let home = self.routes.home(client.listener, name, kind, class, facts);
+        let takes = |block: usize| {
+            let chain = &self.chains[block];
+            chain.settings.transfers
+                && chain.rules.is_none()
+                && self.routes.stanza_in(block, &arrival.name).is_none()
+        };
+        if home.block().is_some_and(takes) {
+            query.asked = self.asked_by(&client, query.asked);
+            (arrival.query, arrival.home) = (Ok(query), home);
         }
     }
 

@@ -89,6 +89,7 @@ impl Forwarder {
 
     /// Time has passed: attempts that are overdue move on, queries that are overdue fail.
     pub fn on_time(&mut self, now: Moment) {
+        self.delays.on_time(now);
         if self.loops.due {
             self.probe_for_loops(now);
         }

@@ -9,13 +9,14 @@ use super::Forwarder;
 use super::parked::Parked;
 use super::replies::Written;
 use crate::engine::exchange::{Client, Dismissed, Waiter};
-use crate::engine::journal::kinds::{self, kind_of};
-use crate::engine::journal::{Asking, Event, Journal, Page, Record, Span, replied};
+use crate::engine::journal::kinds::{self, Outcome, outcome_of};
+use crate::engine::journal::{Asking, Event, Journal, Labels, Page, Record, Span, replied};
 use crate::engine::key::Transport;
 use crate::engine::message::query::Asked;
 use crate::engine::message::{Question, rename, reply, u16_at};
 use crate::engine::stats::Stats;
 use crate::moment::Moment;
+use std::net::SocketAddr;
 
 /// Subject of a record.
 struct Subject<'a> {
@@ -84,7 +85,7 @@ impl Forwarder {
             let subject = Subject { block, asking, name: what.1.name(packet) };
             let unix = self.caches.unix();
             let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
-            end(&mut self.journal, &mut self.stats, now, unix, &subject, reply);
+            end(&mut self.journal, &mut self.stats, now, unix, &subject, reply, None);
         }
     }
 
@@ -105,7 +106,9 @@ impl Forwarder {
         let asked = self.rewriting.asking(waiter.shown).map(|asked| asked.name.as_bytes());
         let name = asked.unwrap_or_else(|| self.exchanges.name(slot));
         let subject = Subject { block, asking, name };
-        end(&mut self.journal, &mut self.stats, now, unix, &subject, reply);
+        let (asked, _) = self.exchanges.last_asked(slot);
+        let upstream = self.addresses.get(asked).map(|dial| dial.upstream);
+        end(&mut self.journal, &mut self.stats, now, unix, &subject, reply, upstream);
     }
 
     /// A query that was parked ends, with this reply or without.
@@ -120,7 +123,23 @@ impl Forwarder {
         let subject = Subject { block, asking, name: name.as_bytes() };
         let unix = self.caches.unix();
         let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
-        end(&mut self.journal, &mut self.stats, now, unix, &subject, reply);
+        end(&mut self.journal, &mut self.stats, now, unix, &subject, reply, None);
+    }
+
+    /// A reply that was held back leaves for a client of this server block.
+    pub(super) fn journal_delayed(
+        &mut self,
+        now: Moment,
+        block: Option<usize>,
+        asking: &Asking,
+        reply: &[u8],
+    ) {
+        let Some(block) = block.filter(|block| self.journal.wants(*block)) else { return };
+        let Some(question) = Question::parse(reply) else { return };
+        let subject = Subject { block, asking: *asking, name: question.name(reply) };
+        let unix = self.caches.unix();
+        let reply = Written { bytes: reply, rcode: reply::rcode(reply) };
+        end(&mut self.journal, &mut self.stats, now, unix, &subject, Some(reply), None);
     }
 
     /// The exchange in `slot` has begun an attempt.
@@ -176,7 +195,7 @@ impl Forwarder {
         self.journal.wants(block).then_some(block)
     }
 
-    fn asking(
+    pub(super) fn asking(
         &self,
         since: Moment,
         client: &Client,
@@ -214,11 +233,13 @@ impl Subject<'_> {
     fn record(&self, event: Event, at: Moment) -> Record {
         let (block, asking) = (self.block as u32, self.asking);
         let (name, message) = (Span::default(), Span::default());
-        Record { event, block, at, asking, upstream: None, reply: None, name, message }
+        let (upstream, reply, labels) = (None, None, None);
+        Record { event, block, at, asking, upstream, reply, labels, name, message }
     }
 }
 
-/// A query has ended, with this reply or without. `unix`: the time by the calendar.
+/// A query has ended, with this reply or without. `unix`: the time by the calendar. `upstream`: who
+/// was asked last.
 fn end(
     journal: &mut Journal,
     stats: &mut Stats,
@@ -226,27 +247,28 @@ fn end(
     unix: u32,
     subject: &Subject<'_>,
     reply: Option<Written<'_>>,
+    upstream: Option<SocketAddr>,
 ) {
     let (asked, question_len) = (&subject.asking.asked, subject.name.len() + 4);
     let told = reply.map(|reply| replied(reply.bytes, reply.rcode));
     let reply = reply.map(|reply| reply.bytes);
+    let outcome = || match (reply, told) {
+        (Some(reply), Some(told)) => outcome_of(reply, question_len, asked, told.rcode, unix),
+        _ => Outcome::OtherError,
+    };
+    let reads_labels = journal.reads_labels(subject.block);
+    let labels = reads_labels.then(|| Labels { upstream, outcome: outcome() });
     if let (Some(reply), Some(full)) = (reply, journal.taps(subject.block)) {
         let mut record = subject.record(Event::ClientResponse, now);
-        record.reply = told;
+        (record.reply, record.labels) = (told, labels);
         push(journal, stats, record, subject.name, if full { reply } else { &[] });
     }
     let Some((rule, wanted)) = journal.rule(subject.block, subject.name) else { return };
-    if wanted != kinds::ALL {
-        let kind = match (reply, told) {
-            (Some(reply), Some(told)) => kind_of(reply, question_len, asked, told.rcode, unix),
-            _ => kinds::ERROR,
-        };
-        if kind & wanted == 0 {
-            return;
-        }
+    if wanted != kinds::ALL && outcome().kind() & wanted == 0 {
+        return;
     }
     let mut record = subject.record(Event::Ended(rule), now);
-    record.reply = told;
+    (record.reply, record.labels) = (told, labels);
     push(journal, stats, record, subject.name, &[]);
 }
 

@@ -19,6 +19,7 @@ impl Forwarder {
                 + reserved(&self.failures)
                 + reserved(&self.failing)
                 + reserved(&self.remarks)
+                + self.delays.reserved()
                 + self.errors.reserved()
                 + self.journal.reserved()
                 + reserved(&self.stats.upstreams)

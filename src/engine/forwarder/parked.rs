@@ -37,6 +37,7 @@ use crate::engine::message::{
 use crate::engine::stages::dns64::Synthesis;
 use crate::engine::stats::DropReason;
 use crate::engine::tally::Outcome;
+use crate::engine::views::Facts;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use std::sync::Arc;
@@ -139,7 +140,8 @@ impl Forwarder {
             return Course::Replied(len);
         }
         let name = Folded::new(query.name());
-        let home = self.routes.home(client.listener, &name, asking.rtype, asking.class);
+        let facts = || Facts::of(&client, &query, &name);
+        let home = self.routes.home(client.listener, &name, asking.rtype, asking.class, facts);
         self.tally_query(&client, &query, home.site);
         let Some(block) = home.block() else {
             let finish = Finish::PLAIN;
@@ -368,9 +370,11 @@ impl Forwarder {
     pub(super) fn rehome_parked(&mut self) {
         let routes = &self.routes;
         for parked in self.parked.all_mut() {
-            let Asking { name, rtype, class } = parked.first_asking();
+            let Asking { name, rtype: kind, class } = *parked.first_asking();
             let name = Folded::new(name.as_bytes());
-            parked.home = routes.home(parked.client.listener, &name, *rtype, *class);
+            let Parked { client, asked, size, .. } = &*parked;
+            let facts = || Facts { client, asked, name: &name, kind, class, size: *size };
+            parked.home = routes.home(client.listener, &name, kind, class, facts);
         }
     }
 }

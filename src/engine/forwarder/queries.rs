@@ -6,6 +6,7 @@
 
 use super::arrivals::Arrival;
 use super::caching::LookUp;
+use super::delays::Held;
 use super::rewriting::Original;
 use super::{Forwarder, Route, hash_of};
 use crate::engine::chain::Side;
@@ -44,6 +45,8 @@ pub(super) enum Course {
     Waits,
     /// A reply of so many bytes is written.
     Replied(usize),
+    /// A reply of so many bytes is written, which leaves only after this time.
+    Later(usize, Duration),
     /// The client is to be told, by this server block if it is one's.
     Refused(Rcode, Option<ExtendedError>, Option<usize>),
     /// The client is to be told by this server block that its query failed.
@@ -124,6 +127,12 @@ impl Forwarder {
             client.stream.inspect(|stream| self.clients.waits(*stream));
             return None;
         }
+        if let Course::Later(len, after) = course {
+            let asking = self.asking(now, client, packet, what);
+            let held = Held { client: *client, block: home.block(), site: home.site, asking };
+            self.delay(now.plus(after), held, &out[..len]);
+            return None;
+        }
         let Some((len, answered)) = self.write_course(query, course, out) else {
             self.count_outcome(home.site, &Outcome::unanswered(client.transport()));
             self.journal_end(now, home.block(), client, packet, what, None);
@@ -145,7 +154,8 @@ impl Forwarder {
         let (asked, question) = (&query.asked, query.question_bytes());
         Some(match course {
             Course::Waits | Course::Dropped => return None,
-            Course::Replied(len) => (len, true),
+            // Who waits for the answer of another query is not held back.
+            Course::Replied(len) | Course::Later(len, _) => (len, true),
             Course::Refused(rcode, why, block) => {
                 let finish = block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own());
                 let len = write_error(out, asked, question, rcode, why, finish);
@@ -284,6 +294,9 @@ impl Forwarder {
     ) -> Course {
         match step {
             Step::Replied(len) => Course::Replied(len),
+            Step::Later(len, micros) => {
+                Course::Later(usize::from(len), Duration::from_micros(micros.into()))
+            }
             Step::Open(len) => self.follow(now, query, scope, len, out),
             Step::Refused(rcode, why) => Course::Refused(rcode, why, Some(scope.block)),
             Step::Onward | Step::Park | Step::Dropped => {

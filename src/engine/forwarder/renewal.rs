@@ -10,9 +10,11 @@ use super::parts::Parts;
 use super::{Forwarder, hash_of};
 use crate::config::Config;
 use crate::engine::errors::Reason;
+use crate::engine::exchange::Waiter;
 use crate::engine::health::Verdicts;
 use crate::engine::key::PoolId;
 use crate::engine::policy::Tour;
+use crate::engine::views::Facts;
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
@@ -71,6 +73,7 @@ impl Forwarder {
         self.remarks.clear();
         self.reroute();
         self.rehome_parked();
+        self.rehouse_delayed();
         for slot in homeless {
             self.attempt(now, slot, Reason::NoConnection);
         }
@@ -115,14 +118,17 @@ impl Forwarder {
     /// waits for each.
     fn reroute(&mut self) {
         for slot in self.exchanges.open_slots().collect::<Vec<_>>() {
-            // Nobody waits for a probe of our own: it belongs to the old configuration.
-            let listener = self.exchanges.first_waiter(slot).map(|first| first.client.listener);
             let name = Folded::new(self.exchanges.name(slot));
             let (kind, class) = self.exchanges.kind_and_class(slot);
             let routes = &self.routes;
-            let home = |listener| routes.home(listener, &name, kind, class);
-            let block = listener.and_then(|listener| home(listener).block());
-            self.exchanges.count_waiters_at(slot, |waiter| home(waiter.client.listener).site);
+            let home = |waiter: &Waiter| {
+                let Waiter { client, asked, size, .. } = waiter;
+                let facts = || Facts { client, asked, name: &name, kind, class, size: *size };
+                routes.home(client.listener, &name, kind, class, facts)
+            };
+            // Nobody waits for a probe of our own: it belongs to the old configuration.
+            let block = self.exchanges.first_waiter(slot).and_then(|first| home(first).block());
+            self.exchanges.count_waiters_at(slot, |waiter| home(waiter).site);
             let stanza = block.and_then(|block| self.routes.stanza_in(block, &name));
             let stanza = stanza.unwrap_or(self.routes.nowhere());
             let hash = hash_of(&self.hasher, &name, self.exchanges.text(slot), stanza);

@@ -107,14 +107,16 @@ impl Forwarder {
 
     /// Returns whether [`Forwarder::next_failure`] may have one.
     pub(in crate::engine) fn has_failures(&self) -> bool {
-        !self.failures.is_empty() || self.parked.has_woken()
+        !self.failures.is_empty() || self.parked.has_woken() || self.delays.has_due()
     }
 
-    /// The next reply to a query that found no answer, or was parked. To be drawn until `None`
-    /// after every other call. `out` is as for [`Forwarder::next_reply`].
+    /// The next reply to a query that found no answer, was parked or was held back. To be drawn
+    /// until `None` after every other call. `out` is as for [`Forwarder::next_reply`].
     pub(in crate::engine) fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
-            let Some(failed) = self.failures.last() else { return self.next_woken(out) };
+            let Some(failed) = self.failures.last() else {
+                return self.next_woken(out).or_else(|| self.next_delayed(out));
+            };
             let Failed { at, exchange, reason, remembered, goes_on } = *failed;
             let waiter = self.exchanges.slot(exchange).and_then(|slot| match goes_on {
                 true => self.exchanges.dismiss_waiter(slot),

@@ -197,13 +197,16 @@ impl Forwarder {
     ) -> Course {
         let (asked, question) = (&query.asked, query.question_bytes());
         let (rcode, why, block) = match course {
-            Course::Replied(len) => {
+            Course::Replied(len) | Course::Later(len, _) => {
                 let limit = limit(client, asked);
                 let finish = self.chains[original.block].finish_own();
                 let to = ReplyTo { asked, question, limit, finish };
                 let written = &written[..len];
                 let (len, _) = put_back(&mut self.rewriting, original, written, &to, out);
-                return Course::Replied(len);
+                return match course {
+                    Course::Later(_, after) => Course::Later(len, after),
+                    _ => Course::Replied(len),
+                };
             }
             Course::Refused(rcode, why, block) => (rcode, why, block),
             Course::Failed(rcode, reason, block) => (rcode, reason.extended(), Some(block)),

@@ -35,25 +35,95 @@ fn records(reply: &[u8], question_len: usize) -> impl Iterator<Item = (usize, Re
     })
 }
 
-/// The kind of a reply with this code. `unix`: the time by the calendar, for signatures.
-pub fn kind_of(reply: &[u8], question_len: usize, asked: &Asked, rcode: u16, unix: u32) -> u8 {
+/// Outcome of a query, as labels call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer, or an empty reply.
+    Answer,
+    /// A referral to other servers.
+    Referral,
+    /// There is no such record.
+    NoData,
+    /// There is no such name.
+    NoName,
+    /// The server failed.
+    ServerError,
+    /// Anything else, or no reply.
+    OtherError,
+}
+
+impl Outcome {
+    /// The kind that it is of.
+    pub fn kind(self) -> u8 {
+        match self {
+            Self::Answer | Self::Referral => SUCCESS,
+            Self::NoData | Self::NoName => DENIAL,
+            Self::ServerError | Self::OtherError => ERROR,
+        }
+    }
+
+    /// The name of its kind.
+    pub fn class_name(self) -> &'static str {
+        match self.kind() {
+            SUCCESS => "success",
+            DENIAL => "denial",
+            _ => "error",
+        }
+    }
+
+    /// Returns the name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answer => "NOERROR",
+            Self::Referral => "DELEGATION",
+            Self::NoData => "NODATA",
+            Self::NoName => "NXDOMAIN",
+            Self::ServerError => "SERVERERROR",
+            Self::OtherError => "OTHERERROR",
+        }
+    }
+}
+
+/// The kind of a reply with this code.
+#[cfg(test)]
+fn kind_of(reply: &[u8], question_len: usize, asked: &Asked, rcode: u16, unix: u32) -> u8 {
+    outcome_of(reply, question_len, asked, rcode, unix).kind()
+}
+
+/// Returns the outcome of a reply with this code. `unix`: the time by the calendar, for signatures.
+pub fn outcome_of(
+    reply: &[u8],
+    question_len: usize,
+    asked: &Asked,
+    rcode: u16,
+    unix: u32,
+) -> Outcome {
     let wants_signatures = asked.edns.is_some_and(|edns| edns.dnssec_ok);
     if wants_signatures && has_expired(reply, question_len, unix) {
-        return ERROR;
+        return Outcome::OtherError;
     }
     const NO_ERROR: u16 = Rcode::NoError as u16;
     const NX_DOMAIN: u16 = Rcode::NxDomain as u16;
+    const SERV_FAIL: u16 = Rcode::ServFail as u16;
+    const NOT_IMP: u16 = Rcode::NotImp as u16;
     let has_answer = counts(reply)[0] > 0;
     match rcode {
-        NO_ERROR if has_answer => SUCCESS,
+        NO_ERROR if has_answer => Outcome::Answer,
         NO_ERROR => {
-            let mut records = records(reply, question_len);
-            let denies =
-                |(section, record): (usize, Record)| section == 1 && record.kind == kind::SOA;
-            if records.any(denies) { DENIAL } else { SUCCESS }
+            let has = |kind: u16| {
+                let is_one =
+                    |(section, record): (usize, Record)| section == 1 && record.kind == kind;
+                records(reply, question_len).any(is_one)
+            };
+            match () {
+                () if has(kind::SOA) => Outcome::NoData,
+                () if has(kind::NS) => Outcome::Referral,
+                () => Outcome::Answer,
+            }
         }
-        NX_DOMAIN if !has_answer => DENIAL,
-        _ => ERROR,
+        NX_DOMAIN if !has_answer => Outcome::NoName,
+        SERV_FAIL | NOT_IMP => Outcome::ServerError,
+        _ => Outcome::OtherError,
     }
 }
 
@@ -71,7 +141,7 @@ fn has_expired(reply: &[u8], question_len: usize, unix: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{DENIAL, ERROR, SUCCESS, kind_of};
+    use super::{DENIAL, ERROR, SUCCESS, kind_of, outcome_of};
     use crate::engine::message::query::{Asked, Edns};
     use crate::engine::message::u16_at;
 
@@ -131,6 +201,26 @@ mod tests {
             (5, [&[], &soa, &[]], ERROR),
         ] {
             assert_eq!(kind(&reply(rcode, sections), &asked(None)), expected, "{rcode}");
+        }
+    }
+
+    #[test]
+    fn what_a_reply_amounts_to_has_a_name() {
+        let (a, ns, soa) = ([record(1, &[1; 4])], [record(2, &[0])], [record(6, &[0; 22])]);
+        for (rcode, sections, expected) in [
+            (0, [&a[..], &ns, &[]], "success NOERROR"),
+            (0, [&[], &[], &[]], "success NOERROR"),
+            (0, [&[], &ns, &a], "success DELEGATION"),
+            (0, [&[], &soa, &[]], "denial NODATA"),
+            (3, [&[], &soa, &[]], "denial NXDOMAIN"),
+            (3, [&a, &soa, &[]], "error OTHERERROR"),
+            (2, [&[], &[], &[]], "error SERVERERROR"),
+            (4, [&[], &[], &[]], "error SERVERERROR"),
+            (5, [&[], &[], &[]], "error OTHERERROR"),
+        ] {
+            let reply = reply(rcode as u8, sections);
+            let outcome = outcome_of(&reply, QUESTION.len(), &asked(None), rcode, 1_000);
+            assert_eq!(format!("{} {}", outcome.class_name(), outcome.name()), expected);
         }
     }
 

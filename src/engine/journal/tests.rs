@@ -22,7 +22,7 @@ fn record(event: Event, at: Moment) -> Record {
         class: 1,
     };
     let (name, message) = (Span::default(), Span::default());
-    Record { event, block: 0, at, asking, upstream: None, reply: None, name, message }
+    Record { event, block: 0, at, asking, upstream: None, reply: None, labels: None, name, message }
 }
 
 fn journal(directives: &str) -> Journal {

@@ -127,6 +127,22 @@ impl<'a> Query<'a> {
     /// (RFC 8945 §5.5 wants it forwarded untouched or not at all). A zone transfer: NOTIMP, since
     /// its answer is a train of messages and the first alone would pass for all of them.
     pub fn parse(packet: &'a [u8], truncated: bool) -> Result<Self, Rejection> {
+        Self::parse_as::<false>(packet, truncated)
+    }
+
+    /// The same for a server block that answers zone transfers itself.
+    ///
+    /// # Errors
+    /// As [`Query::parse`], but for AXFR.
+    pub fn parse_transfer(packet: &'a [u8], truncated: bool) -> Result<Self, Rejection> {
+        Self::parse_as::<true>(packet, truncated)
+    }
+
+    #[inline(always)]
+    fn parse_as<const TRANSFERS: bool>(
+        packet: &'a [u8],
+        truncated: bool,
+    ) -> Result<Self, Rejection> {
         if packet.len() < HEADER_LEN {
             return Err(Rejection::TooShort);
         }
@@ -162,7 +178,7 @@ impl<'a> Query<'a> {
         if extras.signed {
             return Err(refuse(Rcode::Refused, asked, Some(question)));
         }
-        if matches!(question.kind, kind::AXFR | kind::IXFR) {
+        if question.kind == kind::IXFR || (question.kind == kind::AXFR && !TRANSFERS) {
             return Err(refuse(Rcode::NotImp, asked, Some(question)));
         }
         let size = packet.len() as u16;

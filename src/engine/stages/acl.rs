@@ -6,7 +6,7 @@
 //! a list of a hundred thousand prefixes costs seventeen comparisons a query.
 
 use super::{Settings, Stage, Step, Visit};
-use crate::config::{Acl, AclAction, AclLine, Net, ServerBlock};
+use crate::config::{Acl, AclAction, AclLine, Nets, ServerBlock};
 use crate::engine::message::reply::ExtendedError;
 use crate::engine::message::{Rcode, flags};
 use crate::engine::zones::{Folded, Zones};
@@ -27,7 +27,7 @@ struct Line {
     /// Sorted. `None`: all types.
     kinds: Option<Vec<u16>>,
     /// `None`: all addresses.
-    nets: Option<Ranges>,
+    nets: Option<Nets>,
 }
 
 impl Stage for Lists {
@@ -76,7 +76,7 @@ impl List {
             let mut kinds: Option<Vec<u16>> =
                 lines[0].kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.0).collect());
             kinds.iter_mut().for_each(|kinds| kinds.sort_unstable());
-            let nets = nets.map(|nets| Ranges::new(nets.into_iter().flatten()));
+            let nets = nets.map(|nets| Nets::new(nets.into_iter().flatten()));
             Line { action: lines[0].action, kinds, nets }
         });
         Self { zones, lines: lines.collect() }
@@ -91,28 +91,6 @@ impl List {
                 && line.nets.as_ref().is_none_or(|nets| nets.contains(address))
         };
         self.lines.iter().find(fits).map(|line| line.action)
-    }
-}
-
-/// Addresses, as ranges that neither overlap nor follow each other.
-struct Ranges(Vec<(IpAddr, IpAddr)>);
-
-impl Ranges {
-    fn new<'a>(nets: impl Iterator<Item = &'a Net>) -> Self {
-        let mut ranges: Vec<_> = nets.map(Net::range).collect();
-        ranges.sort_unstable();
-        // Of prefixes, one lies within another or is apart from it, so the first to begin is the
-        // larger one.
-        ranges.dedup_by(|next, kept| next.0.is_ipv4() == kept.0.is_ipv4() && next.1 <= kept.1);
-        Self(ranges)
-    }
-
-    /// Returns whether `address`, which is canonical, is one of them.
-    fn contains(&self, address: IpAddr) -> bool {
-        // Addresses of IPv4 sort before those of IPv6.
-        let behind = self.0.partition_point(|(first, _)| *first <= address);
-        let before = behind.checked_sub(1).map(|place| self.0[place]);
-        before.is_some_and(|(first, last)| first.is_ipv4() == address.is_ipv4() && address <= last)
     }
 }
 

@@ -59,6 +59,7 @@ pub mod bufsize;
 pub mod cancel;
 pub mod chaos;
 pub mod dns64;
+pub mod erratic;
 pub mod header;
 pub mod hosts;
 pub mod loadbalance;
@@ -122,6 +123,8 @@ pub enum Step {
     Open(usize),
     /// The query goes on, and the stage sees the reply to it before the client does.
     Park,
+    /// A reply of so many bytes is written, which leaves only after so many microseconds.
+    Later(u16, u32),
     /// The client is to be told.
     Refused(Rcode, Option<ExtendedError>),
     /// There is no reply.
@@ -148,6 +151,8 @@ pub struct Settings {
     pub dns64: Option<Arc<dns64::Synthesis>>,
     /// Below this zone a query is sent that must not come back.
     pub find_loops: Option<Name>,
+    /// Zone transfers are for the stages, unless they would be forwarded.
+    pub transfers: bool,
 }
 
 impl Settings {
@@ -163,6 +168,7 @@ impl Settings {
             minimal: false,
             dns64: None,
             find_loops: None,
+            transfers: false,
         }
     }
 

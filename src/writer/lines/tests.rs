@@ -3,7 +3,9 @@
 //! The fields' own forms are tried where they are written.
 
 use super::{Interfaces, Pattern, push_json, push_text};
-use crate::engine::journal::{Asking, Event, Record, Replied, Span};
+use crate::config::{Config, Host, Stages};
+use crate::engine::journal::kinds::Outcome;
+use crate::engine::journal::{Asking, Event, Labels, Record, Replied, Span};
 use crate::engine::key::Transport;
 use crate::engine::message::query::{Asked, Edns};
 use crate::moment::Moment;
@@ -25,7 +27,7 @@ fn record() -> Record {
     let reply = Some(Replied { flags: 0x8180, rcode: 0, size: 46 });
     let (name, message) = (Span::default(), Span::default());
     let (event, at) = (Event::Ended(0), Moment::from_nanos(906_050));
-    Record { event, block: 0, at, asking, upstream: None, reply, name, message }
+    Record { event, block: 0, at, asking, upstream: None, reply, labels: None, name, message }
 }
 
 fn interfaces() -> Interfaces {
@@ -34,14 +36,20 @@ fn interfaces() -> Interfaces {
 
 fn said(format: &str, record: &Record) -> String {
     let mut out = String::new();
-    Pattern::new(format).push(&mut out, record, NAME, &mut interfaces());
+    Pattern::new(format, &Stages::default()).push(&mut out, record, NAME, &mut interfaces());
     out
 }
 
 #[test]
 fn the_common_line_is_that_of_the_reference() {
     let mut line = String::new();
-    push_text(&mut line, &Pattern::new("{common}"), &record(), NAME, &mut interfaces());
+    push_text(
+        &mut line,
+        &Pattern::new("{common}", &Stages::default()),
+        &record(),
+        NAME,
+        &mut interfaces(),
+    );
     let expected = "[INFO] 127.0.0.1:51833 - 29970 \"A IN b.test. udp 24 false 512\" NOERROR \
                     qr,rd,ra 46 0.000906045s\n";
     assert_eq!(line, expected);
@@ -143,4 +151,33 @@ fn an_object_has_all_fields_and_any_name() {
         "rcode": "NOERROR", "flags": "qr,rd,ra", "rsize": 46, "duration_s": 0.000_906_045,
     });
     assert_eq!(object, expected);
+}
+
+/// A server block with `metadata` and a view.
+fn labelled(metadata: &str) -> Stages {
+    let text = format!(". {{\n {metadata}\n view alpha\n any\n log\n}}\n");
+    let loaded = Config::load(text.as_bytes(), "Corefile", &Host::plain());
+    loaded.unwrap().0.blocks[0].stages.clone()
+}
+
+#[test]
+fn labels_say_what_they_stand_for_where_there_is_metadata() {
+    let format = "{/view/name} {/forward/upstream} {/log/class} {/log/type} {/x/y}";
+    let line = |stages: &Stages, record: &Record| {
+        let mut out = String::new();
+        Pattern::new(format, stages).push(&mut out, record, NAME, &mut interfaces());
+        out
+    };
+    let mut record = record();
+    assert_eq!(line(&labelled("metadata"), &record), "alpha - - - -", "nothing is known");
+    let upstream = "192.0.2.1:53".parse().ok();
+    record.labels = Some(Labels { upstream, outcome: Outcome::NoName });
+    let said = "192.0.2.1:53 denial NXDOMAIN -";
+    assert_eq!(line(&labelled("metadata"), &record), format!("alpha {said}"));
+    assert_eq!(line(&labelled("metadata u Test"), &record), format!("alpha {said}"));
+    assert_eq!(line(&labelled("metadata u"), &record), format!("- {said}"));
+    assert_eq!(line(&labelled("debug"), &record), "- - - - -");
+    record.labels =
+        Some(Labels { upstream: "[2001:db8::1]:5353".parse().ok(), outcome: Outcome::Answer });
+    assert_eq!(line(&labelled("metadata"), &record), "alpha [2001:db8::1]:5353 success NOERROR -");
 }

@@ -7,7 +7,7 @@ use super::super::interfaces::Interfaces;
 use super::message::Dnstap;
 use super::{Outlet, Sink};
 use crate::clock::Clock;
-use crate::config::{Tap, TapTarget};
+use crate::config::{Stages, Tap, TapTarget};
 use crate::engine::journal::{Asking, Event, Page, Record, Span};
 use crate::engine::key::Transport;
 use crate::engine::message::query::Asked;
@@ -55,7 +55,7 @@ fn record(event: Event, upstream: Option<SocketAddr>) -> Record {
     let upstream = upstream.map(|address| (address, Transport::Tcp, Moment::from_nanos(2_000)));
     let (name, message) = (Span::default(), Span::default());
     let at = Moment::from_nanos(3_000_000_007);
-    Record { event, block: 0, at, asking, upstream, reply: None, name, message }
+    Record { event, block: 0, at, asking, upstream, reply: None, labels: None, name, message }
 }
 
 /// Reads one frame: its bytes, or those of a control frame.
@@ -95,7 +95,8 @@ fn a_receiver_gets_each_message_with_its_addresses_and_times_and_then_the_end() 
     page.push(record(Event::Ended(0), None), b"\x01a\0", b"");
     let origin = Duration::from_secs(1_000);
     for full in [true, false] {
-        let mut outlet = Outlet::new(&tap(target.clone(), full), Arc::clone(&sink));
+        let mut outlet =
+            Outlet::new(&tap(target.clone(), full), &Stages::default(), Arc::clone(&sink));
         let names = &mut Interfaces::default();
         page.records.iter().for_each(|record| outlet.push(record, &page, origin, names));
         outlet.flush();

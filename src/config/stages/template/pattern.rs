@@ -33,7 +33,7 @@ impl Pattern {
     ///
     /// # Errors
     /// What to tell the operator.
-    pub(super) fn parse(source: &str) -> Result<Self, String> {
+    pub(in super::super) fn parse(source: &str) -> Result<Self, String> {
         let len = source.chars().count();
         if len > PATTERN_MAX {
             return Err(format!("regex pattern too long: {len} > {PATTERN_MAX}"));

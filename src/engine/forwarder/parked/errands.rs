@@ -139,7 +139,7 @@ impl Forwarder {
                 self.parked.close(key);
                 return course;
             }
-            Course::Replied(len) => len,
+            Course::Replied(len) | Course::Later(len, _) => len,
             Course::Refused(rcode, why, block) => {
                 write_error(out, asked, question, rcode, why, self.finish_at(block))
             }

@@ -1,0 +1,55 @@
+//! `dnssec [ZONES...] { cache_capacity N; key file KEY... }`
+//!
+//! Without a key there is nothing to sign with: it is read, and has no effect. The reference then
+//! turns denials into answers that no resolver believes. Signing is not built.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::super::numbers;
+use super::{once, write_switch};
+use crate::corefile::{Cursor, ParseError, did_you_mean};
+use std::fmt;
+
+const OPTIONS: [&str; 2] = ["key", "cache_capacity"];
+
+/// Reads the `dnssec` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let Some(stanza) = context.stanza("dnssec", cursor) else { return Ok(()) };
+    cursor.rest();
+    let mut has_key = false;
+    while let Some(property) = cursor.block() {
+        match &*property.text {
+            "key" => {
+                cursor.expect_rest()?;
+                context.lacks(property, "'key' of dnssec");
+                has_key = true;
+            }
+            "cache_capacity" => {
+                let word = cursor.expect_arg()?;
+                numbers::signed(&word.text).map_err(|message| Complaint::value(word, message))?;
+                cursor.expect_no_arg()?;
+            }
+            other => {
+                let suggestion = did_you_mean(other, OPTIONS);
+                let message = format!("unknown property '{other}'{suggestion}");
+                return Err(ParseError::at(property, message).into());
+            }
+        }
+    }
+    if !has_key {
+        let message = "plugin/dnssec: no effect: without 'key' nothing can be signed; leave it \
+                       out, signatures of upstreams are passed on";
+        context.warn(&stanza.place, message);
+    }
+    draft.stages.dnssec = true;
+    once(cursor)
+}
+
+/// Writes it.
+pub(super) fn write(told: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write_switch(f, "dnssec", *told)
+}

@@ -1,0 +1,116 @@
+//! `erratic { drop [N]; truncate [N]; delay [N [DURATION]]; large }`
+//!
+//! Answers for testers of clients, some of which are late, cut or missing. Of several stanzas the
+//! last value of each option holds. Words behind the name are ignored, as in the reference.
+
+use super::super::error::Complaint;
+use super::super::forward::show;
+use super::super::load::{Context, Draft};
+use super::super::{duration, numbers};
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
+use std::fmt;
+use std::time::Duration;
+
+const OPTIONS: [&str; 4] = ["drop", "truncate", "delay", "large"];
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest delay. A client that waits for longer is none.
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
+
+/// Queries that are answered otherwise than at once and whole. N: the first and every Nth after it;
+/// 0: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Erratic {
+    /// Every such query gets no reply.
+    pub drop: u32,
+    /// The reply to every such query says that it is cut.
+    pub truncate: u32,
+    /// The reply to every such query is late.
+    pub delay: u32,
+    /// By so much.
+    pub pause: Duration,
+    /// Answers have thirty records instead of one.
+    pub large: bool,
+}
+
+/// Reads all `erratic` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let mut erratic = Erratic { drop: 2, truncate: 0, delay: 0, pause: PAUSE, large: false };
+    let mut drops = false;
+    while let Some(stanza) = context.stanza("erratic", cursor) {
+        draft.erratic.get_or_insert_with(|| stanza.place.clone());
+        cursor.rest();
+        while let Some(property) = cursor.block() {
+            let words = cursor.rest();
+            let takes = match &*property.text {
+                "drop" | "truncate" => 1,
+                "delay" => 2,
+                "large" => 0,
+                other => {
+                    let suggestion = did_you_mean(other, OPTIONS);
+                    let message = format!("unknown property '{other}'{suggestion}");
+                    return Err(ParseError::at(property, message).into());
+                }
+            };
+            if words.len() > takes {
+                return Err(cursor.argument_error().into());
+            }
+            let amount = words.first().map(|word| amount(word)).transpose()?;
+            match &*property.text {
+                "drop" => {
+                    drops |= amount.is_some();
+                    erratic.drop = amount.unwrap_or(erratic.drop);
+                }
+                "truncate" => erratic.truncate = amount.unwrap_or(2),
+                "delay" => {
+                    erratic.delay = amount.unwrap_or(2);
+                    erratic.pause = words.get(1).map_or(Ok(PAUSE), |word| pause(word, context))?;
+                }
+                _ => erratic.large = true,
+            }
+        }
+    }
+    if (erratic.delay > 0 || erratic.truncate > 0) && !drops {
+        erratic.drop = 0;
+    }
+    draft.stages.erratic = Some(erratic);
+    Ok(())
+}
+
+fn amount(word: &Token) -> Result<u32, Complaint> {
+    let number = numbers::signed(&word.text).map_err(|message| Complaint::value(word, message))?;
+    if number < 0 {
+        let message = format!("illegal amount value given \"{}\"", word.text);
+        return Err(Complaint::value(word, message));
+    }
+    u32::try_from(number).map_err(|_| {
+        let message = format!("amount {number} is too large: at most {} is expected", u32::MAX);
+        Complaint::value(word, message)
+    })
+}
+
+fn pause(word: &Token, context: &mut Context<'_>) -> Result<Duration, Complaint> {
+    let nanos = duration::parse(&word.text).map_err(|message| Complaint::value(word, message))?;
+    let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
+    if pause > PAUSE_MAX {
+        let message = format!("plugin/erratic: a delay of {} is cut to 1h", word.text);
+        context.warn(&word.place, message);
+    }
+    Ok(pause.min(PAUSE_MAX))
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Erratic>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Erratic { drop, truncate, delay, pause, large }) = told else { return Ok(()) };
+    writeln!(f, "    erratic {{")?;
+    writeln!(f, "        drop {drop}")?;
+    writeln!(f, "        truncate {truncate}")?;
+    writeln!(f, "        delay {delay} {}", show(*pause))?;
+    if *large {
+        writeln!(f, "        large")?;
+    }
+    writeln!(f, "    }}")
+}

@@ -1,0 +1,85 @@
+//! `metadata [ZONES...]`
+//!
+//! Labels say more of a query than it says itself: `{/LABEL}` in formats of `log` and `dnstap`, and
+//! `metadata('LABEL')` in expressions of `view`. Nothing is collected: who reads a label knows what
+//! it says. ZONES are for `view/name` alone, which the reference collects in advance.
+
+use super::super::Name;
+use super::super::error::Complaint;
+use super::super::keys;
+use super::super::load::{Context, Draft};
+use super::super::word::names;
+use crate::corefile::{Cursor, Place, did_you_mean};
+use std::fmt;
+
+/// The labels that are set: the last upstream that was asked, the class and the kind of the reply,
+/// and the view.
+pub(super) const LABELS: [&str; 4] = ["forward/upstream", "log/class", "log/type", "view/name"];
+
+/// Names whose labels are set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Metadata {
+    /// Names at or below these. `None`: those of the block.
+    pub zones: Option<Vec<Name>>,
+}
+
+/// Reads the `metadata` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let Some(stanza) = context.stanza("metadata", cursor) else { return Ok(()) };
+    let words = cursor.rest();
+    let mut zones = Vec::new();
+    for word in &words {
+        match keys::parse(&word.text) {
+            Ok(zone) => {
+                context
+                    .count_zones(zone.names.len())
+                    .map_err(|message| Complaint::value(word, message))?;
+                zones.extend(zone.names);
+            }
+            Err(reason) => {
+                context.warn(&word.place, format!("plugin/metadata: zone is ignored: {reason}"));
+            }
+        }
+    }
+    if cursor.block().is_some() || cursor.stanza().is_some() {
+        return Err(cursor.argument_error().into());
+    }
+    draft.metadata = Some(stanza.place.clone());
+    draft.stages.metadata = Some(Metadata { zones: (!words.is_empty()).then_some(zones) });
+    Ok(())
+}
+
+/// Notes labels of a format, which is written at `place`, that are never set.
+pub(super) fn look_at(format: &str, place: &Place, context: &mut Context<'_>, draft: &mut Draft) {
+    for rest in format.split("{/").skip(1) {
+        let Some((label, _)) = rest.split_once('}') else { continue };
+        let why = match (LABELS.contains(&label), &draft.stages.metadata) {
+            (true, Some(_)) => {
+                draft.reads_labels = true;
+                continue;
+            }
+            (true, None) => "is set only with the directive 'metadata'".to_owned(),
+            (false, _) => format!("is set by no directive{}", did_you_mean(label, LABELS)),
+        };
+        let message = format!("label '{{/{label}}}' {why}: '-' is written instead");
+        context.warn(place, message);
+    }
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<Metadata>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Metadata { zones }) = told else { return Ok(()) };
+    write!(f, "    metadata")?;
+    if let Some(zones) = zones {
+        if zones.is_empty() {
+            // No name: the language has no shorter way to say that.
+            write!(f, " ..")?;
+        }
+        names(f, zones)?;
+    }
+    writeln!(f)
+}

@@ -1,0 +1,52 @@
+//! `multisocket [N]`
+//!
+//! Number of sockets of each address in the reference. Here each worker has one of its own, so it
+//! is read, and has no effect.
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::super::numbers;
+use crate::corefile::Cursor;
+use std::fmt;
+
+const SOCKETS_MAX: i64 = 1024;
+
+/// Reads the `multisocket` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let Some(stanza) = context.stanza("multisocket", cursor) else { return Ok(()) };
+    let words = cursor.rest();
+    if words.len() > 1 || cursor.stanza().is_some() {
+        return Err(cursor.argument_error().into());
+    }
+    let workers = context.host.workers;
+    let mut sockets = u16::try_from(workers).unwrap_or(SOCKETS_MAX as u16);
+    if let Some(&word) = words.first() {
+        let number = numbers::signed(&word.text)
+            .map_err(|message| Complaint::value(word, format!("invalid num sockets: {message}")))?;
+        if number < 1 {
+            let message = format!("num sockets can not be zero or negative: {number}");
+            return Err(Complaint::value(word, message));
+        }
+        if number > SOCKETS_MAX {
+            let message = format!("num sockets exceeds maximum ({SOCKETS_MAX}): {number}");
+            return Err(Complaint::value(word, message));
+        }
+        sockets = number as u16;
+    }
+    let message = format!(
+        "plugin/multisocket: no effect: each worker has a socket of its own for each address \
+         (workers here: {workers}); leave it out, and use --workers or --cores"
+    );
+    context.warn(&stanza.place, message);
+    draft.stages.multisocket = Some(sockets);
+    Ok(())
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<u16>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|sockets| writeln!(f, "    multisocket {sockets}"))
+}

@@ -1,0 +1,122 @@
+//! `view NAME { expr EXPRESSION... }`
+//!
+//! Queries that a server block is for, within its zones. Several `expr` must all hold; without
+//! any, all queries are. The words behind `expr` are one expression, with a space between them;
+//! the Corefile has taken double quotes away by then. Expressions are compiled here ([`program`])
+//! and run by the engine when it looks for a query's server block.
+
+mod folding;
+mod functions;
+mod program;
+mod syntax;
+mod typing;
+mod words;
+
+pub use program::{Arithmetic, Number, Order, Place, Test, Text};
+
+use super::super::error::Complaint;
+use super::super::load::{Context, Draft};
+use super::super::word::Word;
+use super::once;
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
+use std::fmt;
+use typing::Labels;
+use words::Mistake;
+
+/// Bytes of an expression.
+const EXPRESSION_MAX: usize = 65_536;
+/// Characters of an expression that an error shows.
+const SHOWN_MAX: usize = 80;
+
+/// Queries that a server block is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// Name in metrics and logs.
+    pub name: String,
+    /// All of them must hold.
+    pub conditions: Vec<Condition>,
+}
+
+/// One expression.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Condition {
+    /// As it was written.
+    pub text: String,
+    /// Compiled form.
+    pub test: Test,
+}
+
+/// Reads the `view` stanza of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), Complaint> {
+    let Some(stanza) = context.stanza("view", cursor) else { return Ok(()) };
+    let name = cursor.expect_arg()?.text.to_string();
+    let more = cursor.rest();
+    if !more.is_empty() {
+        return Err(cursor.argument_error().into());
+    }
+    let mut conditions = Vec::new();
+    let zones = draft.stages.metadata.as_ref().map(|metadata| metadata.zones.as_deref());
+    let labels = Labels { view: &name, zones };
+    while let Some(property) = cursor.block() {
+        if &*property.text != "expr" {
+            let suggestion = did_you_mean(&property.text, ["expr"]);
+            let message = format!("unknown property '{}'{suggestion}", property.text);
+            return Err(ParseError::at(property, message).into());
+        }
+        let words = cursor.rest();
+        let Some(first) = words.first() else {
+            return Err(Complaint::value(property, "an expression is expected behind 'expr'"));
+        };
+        let text = words.iter().map(|word| &*word.text).collect::<Vec<_>>().join(" ");
+        let compiled = compile(&text, first, &labels)?;
+        for oddity in compiled.oddities {
+            context.warn(&first.place, format!("plugin/view: {oddity}: {}", shown(&text)));
+        }
+        if compiled.test == Test::Always(false) {
+            let what = "the expression is never true, so the server block gets no query";
+            let message = format!("plugin/view: {what}: {text}");
+            context.warn(&first.place, message);
+        }
+        draft.reads_labels |= compiled.reads_labels;
+        conditions.push(Condition { text, test: compiled.test });
+    }
+    draft.view = Some(stanza.place.clone());
+    draft.stages.view = Some(View { name, conditions });
+    once(cursor)
+}
+
+fn compile(text: &str, first: &Token, labels: &Labels<'_>) -> Result<typing::Compiled, Complaint> {
+    if text.len() > EXPRESSION_MAX {
+        let message = format!("the expression has more than {EXPRESSION_MAX} bytes");
+        return Err(Complaint::value(first, message));
+    }
+    typing::compile(text, labels).map_err(|Mistake { column, what }| {
+        let message = format!("{what} (column {column} of {})", shown(text));
+        Complaint::value(first, message)
+    })
+}
+
+/// An expression as messages show it.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Writes it, if it was told.
+pub(super) fn write(told: &Option<View>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(View { name, conditions }) = told else { return Ok(()) };
+    if conditions.is_empty() {
+        return writeln!(f, "    view {}", Word(name));
+    }
+    writeln!(f, "    view {} {{", Word(name))?;
+    for Condition { text, .. } in conditions {
+        writeln!(f, "        expr {}", Word(text))?;
+    }
+    writeln!(f, "    }}")
+}

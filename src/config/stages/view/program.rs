@@ -1,0 +1,182 @@
+//! Compiled form of expressions: trees whose types are right, without names or text to parse.
+//!
+//! The engine runs them once for each query and view. Texts are compared as bytes. What fails
+//! while it runs (an address that is none, a part that is not there) makes its whole expression
+//! false.
+
+use super::super::super::Name;
+use super::super::super::net::Nets;
+use super::super::template::Pattern;
+
+/// A condition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Test {
+    /// The same for every query.
+    Always(bool),
+    /// The opposite.
+    Not(Box<Test>),
+    /// Each of them holds, looked at in this order.
+    All(Vec<Test>),
+    /// One of them holds.
+    Any(Vec<Test>),
+    /// The second or the third, as the first says.
+    If(Box<[Test; 3]>),
+    /// The client wants DNSSEC records.
+    DnssecOk,
+    /// The client's address is one of these.
+    ClientIn(Nets),
+    /// A text is an address and one of these.
+    AddressIn(Text, Nets),
+    /// A text is an address in the network that the other one is.
+    AddressInText(Text, Text),
+    /// The type asked for is one of these, which are sorted.
+    TypeIn(Vec<u16>),
+    /// Two truth values are equal.
+    Same(Box<[Test; 2]>),
+    /// Two numbers compare so.
+    Numbers(Order, Number, Number),
+    /// Two texts compare so, byte by byte.
+    Texts(Order, Text, Text),
+    /// A number is one of these.
+    NumberIn(Number, Vec<i64>),
+    /// A number is within these bounds.
+    NumberWithin(Number, i64, i64),
+    /// A text is one of these.
+    TextIn(Text, Vec<Text>),
+    /// A text is one of the parts of another, between separators.
+    PartOf(Text, Text, String),
+    /// The first text has the second in this place.
+    Has(Place, Text, Text),
+    /// A text matches.
+    Matches(Text, Pattern),
+}
+
+/// Order of two values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// `==`
+    Equal,
+    /// `!=`
+    Unequal,
+    /// `<`
+    Less,
+    /// `<=`
+    AtMost,
+    /// `>`
+    Greater,
+    /// `>=`
+    AtLeast,
+}
+
+/// Place of a text within another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Anywhere.
+    Within,
+    /// The beginning.
+    AtStart,
+    /// The end.
+    AtEnd,
+}
+
+/// A number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Number {
+    /// The same for every query.
+    Fixed(i64),
+    /// Bytes of the query.
+    Size,
+    /// The query's id.
+    Id,
+    /// Opcode of the query.
+    Opcode,
+    /// Bytes of a reply that its client takes.
+    BufferSize,
+    /// Bytes of a text.
+    Len(Text),
+    /// Parts of a text between separators.
+    Parts(Text, String),
+    /// First or last place of a text within another; -1: none.
+    IndexOf(Text, Text, bool),
+    /// Of two numbers; what does not fit 64 bits wraps around.
+    Calculated(Arithmetic, Box<[Number; 2]>),
+    /// The first or the second, as the condition says.
+    If(Box<(Test, Number, Number)>),
+}
+
+/// Arithmetic operation on two numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arithmetic {
+    /// `+`
+    Plus,
+    /// `-`
+    Minus,
+    /// `*`
+    Times,
+    /// `%`; fails if the second is zero.
+    Modulo,
+}
+
+/// A text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Text {
+    /// The same for every query.
+    Fixed(String),
+    /// The name asked for, in lower case, with its last dot.
+    Name,
+    /// The mnemonic of the type asked for.
+    Type,
+    /// The mnemonic of the class asked for.
+    Class,
+    /// `udp` or `tcp`.
+    Protocol,
+    /// The client's address, of IPv6 without brackets.
+    ClientAddress,
+    /// The client's port.
+    ClientPort,
+    /// The address that was asked.
+    ServerAddress,
+    /// The port that was asked.
+    ServerPort,
+    /// A text for names at or below these, an empty one for all others.
+    Label(Vec<Name>, String),
+    /// In lower or in capital letters, those beyond ASCII left alone.
+    Cased(Box<Text>, bool),
+    /// Without space at its ends.
+    Trimmed(Box<Text>),
+    /// Without the second at its start or at its end, if it is there.
+    Without(Place, Box<[Text; 2]>),
+    /// One behind the other.
+    Joined(Box<[Text; 2]>),
+    /// The part with this number between separators; negative numbers count from the end. Fails
+    /// if there is none.
+    Part(Box<Text>, String, i64),
+    /// The first or the second, as the condition says.
+    If(Box<(Test, Text, Text)>),
+}
+
+impl Order {
+    /// Returns whether it holds for two values that compare so.
+    pub fn holds(self, found: std::cmp::Ordering) -> bool {
+        match self {
+            Self::Equal => found.is_eq(),
+            Self::Unequal => found.is_ne(),
+            Self::Less => found.is_lt(),
+            Self::AtMost => found.is_le(),
+            Self::Greater => found.is_gt(),
+            Self::AtLeast => found.is_ge(),
+        }
+    }
+}
+
+impl Arithmetic {
+    /// Returns the result; `None`: there is none.
+    pub fn of(self, one: i64, other: i64) -> Option<i64> {
+        match self {
+            Self::Plus => Some(one.wrapping_add(other)),
+            Self::Minus => Some(one.wrapping_sub(other)),
+            Self::Times => Some(one.wrapping_mul(other)),
+            Self::Modulo => (other != 0).then(|| one.wrapping_rem(other)),
+        }
+    }
+}

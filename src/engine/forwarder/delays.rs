@@ -1,0 +1,155 @@
+//! Replies that are held back until their time has come.
+//!
+//! A stage may say that its reply is to leave later ([`Step::Later`](super::super::stages::Step)).
+//! The reply is copied here and drawn with the replies to failed queries once it is due; the
+//! worker's next deadline covers it, so nothing sleeps. There are [`DELAYED_MAX`] at most; others
+//! are dropped and counted.
+
+use super::Forwarder;
+use super::Reply;
+use crate::engine::exchange::Client;
+use crate::engine::heap::{Aging, Heap};
+use crate::engine::journal::Asking;
+use crate::engine::memory::reserved;
+use crate::engine::message::{Question, reply};
+use crate::engine::stats::DropReason;
+use crate::engine::tally::Outcome;
+use crate::engine::views::Facts;
+use crate::engine::zones::Folded;
+use crate::moment::Moment;
+
+/// Replies of one worker that are held back at most: a tester's clients are few.
+pub(super) const DELAYED_MAX: usize = 1_024;
+
+/// Query whose reply is held back.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    pub(super) client: Client,
+    pub(super) block: Option<usize>,
+    pub(super) site: u32,
+    pub(super) asking: Asking,
+}
+
+/// One reply that is held back, or a place for one.
+struct Delayed {
+    due: Moment,
+    place: Option<u32>,
+    held: Held,
+    bytes: Vec<u8>,
+}
+
+impl Aging for Delayed {
+    fn due(&self) -> Moment {
+        self.due
+    }
+
+    fn place(&mut self) -> &mut Option<u32> {
+        &mut self.place
+    }
+}
+
+/// The replies that are held back.
+#[derive(Default)]
+pub(super) struct Delays {
+    slab: Vec<Delayed>,
+    free: Vec<u32>,
+    heap: Heap,
+    /// Replies up to here are due.
+    until: Moment,
+}
+
+impl Delays {
+    /// Holds back a reply until `due`. False: there is no room.
+    fn hold(&mut self, due: Moment, held: Held, reply: &[u8]) -> bool {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slab.len() == DELAYED_MAX => return false,
+            None => {
+                self.slab.push(Delayed { due, place: None, held, bytes: Vec::new() });
+                self.slab.len() as u32 - 1
+            }
+        };
+        let delayed = &mut self.slab[slot as usize];
+        (delayed.due, delayed.held) = (due, held);
+        delayed.bytes.clear();
+        delayed.bytes.extend_from_slice(reply);
+        self.heap.push(&mut self.slab, slot);
+        true
+    }
+
+    /// Returns when the next is due.
+    pub(super) fn next_due(&self) -> Option<Moment> {
+        self.heap.first().map(|slot| self.slab[slot as usize].due)
+    }
+
+    /// Marks replies up to `now` as due.
+    pub(super) fn on_time(&mut self, now: Moment) {
+        self.until = now;
+    }
+
+    /// Returns whether one is due.
+    pub(super) fn has_due(&self) -> bool {
+        self.next_due().is_some_and(|due| due <= self.until)
+    }
+
+    /// Replies that are held back.
+    pub(super) fn len(&self) -> usize {
+        self.slab.len() - self.free.len()
+    }
+
+    /// The bytes that are reserved.
+    pub(super) fn reserved(&self) -> usize {
+        let bytes: usize = self.slab.iter().map(|delayed| delayed.bytes.capacity()).sum();
+        reserved(&self.slab) + reserved(&self.free) + self.heap.reserved() + bytes
+    }
+
+    /// Takes the next that is due out and copies it into `out`; returns whose it is, its length
+    /// and the time.
+    fn next(&mut self, out: &mut [u8]) -> Option<(Held, usize, Moment)> {
+        let slot = self.heap.first().filter(|_| self.has_due())?;
+        self.heap.remove(&mut self.slab, slot);
+        self.free.push(slot);
+        let Delayed { held, bytes, .. } = &self.slab[slot as usize];
+        out[..bytes.len()].copy_from_slice(bytes);
+        Some((*held, bytes.len(), self.until))
+    }
+}
+
+impl Forwarder {
+    /// Holds back a reply that was written in the turn of its query.
+    pub(super) fn delay(&mut self, due: Moment, held: Held, reply: &[u8]) {
+        if !self.delays.hold(due, held, reply) {
+            self.stats.drop(DropReason::QueryDenied);
+            self.count_outcome(held.site, &Outcome::unanswered(held.client.transport()));
+            return;
+        }
+        held.client.stream.inspect(|stream| self.clients.waits(*stream));
+    }
+
+    /// The next reply that was held back and is due. `out` is as for [`Forwarder::next_reply`].
+    pub(super) fn next_delayed(&mut self, out: &mut [u8]) -> Option<Reply> {
+        let (held, len, at) = self.delays.next(out)?;
+        let Held { client, block, site, asking } = held;
+        let (reply, rcode) = (&out[..len], reply::rcode(out));
+        self.count_reply(rcode);
+        let (transport, took) = (client.transport(), at.since(asking.since));
+        self.count_outcome(site, &Outcome { transport, took, rcode, len, answered: true });
+        self.journal_delayed(at, block, &asking, reply);
+        client.stream.inspect(|stream| self.clients.answered(*stream));
+        Some(Reply { client, len })
+    }
+
+    /// Finds for each reply that is held back where it is counted and told now.
+    pub(super) fn rehouse_delayed(&mut self) {
+        for delayed in &mut self.delays.slab {
+            let Some(question) = Question::parse(&delayed.bytes) else { continue };
+            let name = Folded::new(question.name(&delayed.bytes));
+            let Held { client, asking, .. } = &delayed.held;
+            let Question { kind, class, .. } = question;
+            let (asked, size, name) = (&asking.asked, asking.size, &name);
+            let facts = || Facts { client, asked, name, kind, class, size };
+            let home = self.routes.home(client.listener, name, kind, class, facts);
+            (delayed.held.block, delayed.held.site) = (home.block(), home.site);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `erratic`: answers for testers of clients, some of which are late, cut or missing.
+//!
+//! A query that no stanza forwards is answered with one address that is the same for every name,
+//! or with a zone of two servers for a transfer; any other type fails. Queries are counted as they
+//! come, and every Nth is dropped, has TC set, or is answered later. Each worker counts its own.
+
+use super::{Settings, Stage, Step, Visit};
+use crate::config;
+use crate::config::ServerBlock;
+use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
+use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, kind};
+use ahash::RandomState;
+use std::cell::Cell;
+
+/// Addresses of documentation (RFC 5737, RFC 3849).
+const V4: [u8; 4] = [192, 0, 2, 53];
+const V6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53];
+/// Records of a large answer.
+const COPIES: usize = 30;
+/// The names `a` and `b` below the name that was asked for.
+const SERVERS: [&[u8]; 2] = [b"\x01a\xc0\x0c", b"\x01b\xc0\x0c"];
+/// Serial number, refresh, retry, expire and minimum of the zone.
+const TIMES: [u8; 20] =
+    [0, 0, 0, 1, 0, 0, 0x1c, 0x20, 0, 0, 0x0e, 0x10, 0, 0x12, 0x75, 0, 0, 0, 0x0e, 0x10];
+
+/// Settings, and the number of queries seen.
+pub struct Erratic {
+    told: config::Erratic,
+    seen: Cell<u64>,
+}
+
+impl Stage for Erratic {
+    fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {
+        let told = block.stages.erratic?;
+        settings.transfers = true;
+        Some(Self { told, seen: Cell::new(0) })
+    }
+
+    fn at_end(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
+        let number = self.seen.get();
+        self.seen.set(number.wrapping_add(1));
+        let hits = |amount: u32| amount > 0 && number.is_multiple_of(amount.into());
+        let config::Erratic { drop, truncate, delay, pause, large } = self.told;
+        if hits(drop) {
+            return Some(Step::Dropped);
+        }
+        let len = answer(visit, large, hits(truncate));
+        Some(match u32::try_from(pause.as_micros()) {
+            Ok(micros @ 1..) if hits(delay) => Step::Later(len as u16, micros),
+            _ => Step::Replied(len),
+        })
+    }
+}
+
+/// Writes the answer and returns its length.
+fn answer(visit: &mut Visit<'_, '_>, large: bool, cut: bool) -> usize {
+    let question = visit.query.question;
+    let address: &[u8] = match question.kind {
+        kind::A => &V4,
+        kind::AAAA => &V6,
+        kind::AXFR => {
+            let mut reply = visit.answer();
+            write_zone(&mut reply, question.name_len, !cut);
+            return reply.end(flags::AA, Rcode::NoError);
+        }
+        _ => return visit.reply().end(flags::RA, Rcode::ServFail),
+    };
+    let mut reply = visit.answer();
+    for _ in 0..if large { COPIES } else { 1 } {
+        write(&mut reply, &QNAME, question.kind, &[address]);
+    }
+    reply.end(flags::AA | if cut { flags::TC } else { 0 }, Rcode::NoError)
+}
+
+/// Writes a zone of two servers, with the SOA at its end only if it is to be `whole`.
+fn write_zone(reply: &mut Composer<'_>, name_len: usize, whole: bool) {
+    // A name of 255 bytes has no room for a label before it: its zone has no servers.
+    let has_room = name_len + 2 <= NAME_LEN_MAX;
+    let server: &[u8] = if has_room { SERVERS[0] } else { &QNAME };
+    let soa: [&[u8]; 3] = [server, server, &TIMES];
+    write(reply, &QNAME, kind::SOA, &soa);
+    if has_room {
+        SERVERS.iter().for_each(|server| write(reply, &QNAME, kind::NS, &[server]));
+        SERVERS.iter().for_each(|server| write(reply, server, kind::AAAA, &[&V6]));
+    }
+    if whole {
+        write(reply, &QNAME, kind::SOA, &soa);
+    }
+}
+
+fn write(reply: &mut Composer<'_>, owner: &[u8], kind: u16, data: &[&[u8]]) {
+    let record = NewRecord { owner, kind, class: class::IN, ttl: 0, data };
+    reply.record(Section::Answer, &record);
+}

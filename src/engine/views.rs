@@ -1,0 +1,264 @@
+//! Choice between server blocks of one zone. PURE.
+//!
+//! Blocks of a zone are candidates in the order of the file, and the first whose view holds is
+//! asked; where none does, the next shorter zone is looked at. Built once from the configuration:
+//! views that ask for nothing but the client's network are one sorted table, however many there
+//! are, and all others are run one after the other. Only listeners with a view have this; the
+//! others know one block for each zone.
+
+mod run;
+
+use super::exchange::Client;
+use super::message::kind;
+use super::message::query::{Asked, Query};
+use super::zones::{Folded, Zones};
+use crate::config::view::Test;
+use crate::config::{Name, Nets, View};
+use ahash::RandomState;
+use run::{Run, Scratch};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Properties of a query that views can ask for.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    /// Client that asks.
+    pub client: &'a Client,
+    /// The query's id, flags and EDNS.
+    pub asked: &'a Asked,
+    /// The name that is asked for.
+    pub name: &'a Folded,
+    /// The type.
+    pub kind: u16,
+    /// The class.
+    pub class: u16,
+    /// The query's length.
+    pub size: u16,
+}
+
+impl<'a> Facts<'a> {
+    /// Of a query of `client` for `name`.
+    pub fn of(client: &'a Client, query: &'a Query<'_>, name: &'a Folded) -> Self {
+        let Query { asked, question, .. } = query;
+        let (kind, class, size) = (question.kind, question.class, query.size());
+        Self { client, asked, name, kind, class, size }
+    }
+}
+
+/// A server block that may get the queries of a zone.
+pub struct Candidate<'a> {
+    /// The zone.
+    pub zone: &'a Name,
+    /// Queries that it is for; `None`: all.
+    pub view: Option<&'a View>,
+    /// None of its directives answers anything.
+    pub refuses: bool,
+}
+
+/// The candidates of one listener.
+pub struct Views {
+    /// Of each zone the number of its group.
+    zones: Zones<u32>,
+    groups: Vec<Group>,
+    /// The address that is asked.
+    local: SocketAddr,
+    scratch: RefCell<Scratch>,
+}
+
+/// The candidates of one zone.
+#[derive(Default)]
+struct Group {
+    /// The conditions of each, and its number among all.
+    candidates: Vec<(Vec<Test>, u32)>,
+    steps: Vec<Step>,
+}
+
+/// One step of the search for a query that is not for DS.
+enum Step {
+    /// Candidates that follow each other and ask for the client's network alone.
+    Clients(Table),
+    /// One candidate, by its place in the group.
+    Candidate(u32),
+}
+
+impl Views {
+    /// Of these candidates, whose numbers are their places; `local`: the address that the listener
+    /// is configured with. `hasher` is keyed.
+    pub fn new<'a>(
+        candidates: impl Iterator<Item = Candidate<'a>>,
+        local: SocketAddr,
+        hasher: &RandomState,
+    ) -> Self {
+        let mut numbers: HashMap<&Name, u32> = HashMap::new();
+        let mut zones = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
+        for (number, candidate) in candidates.enumerate() {
+            let Candidate { zone, view, refuses } = candidate;
+            let group = *numbers.entry(zone).or_insert_with(|| {
+                zones.push((zone, groups.len() as u32));
+                groups.push(Group::default());
+                groups.len() as u32 - 1
+            });
+            // At the root, what answers nothing is passed over; elsewhere it refuses the query.
+            if !refuses || *zone != Name::root() {
+                let conditions = view.map_or(&[][..], |view| &view.conditions);
+                let tests = conditions.iter().map(|condition| condition.test.clone()).collect();
+                groups[group as usize].candidates.push((tests, number as u32));
+            }
+        }
+        for group in &mut groups {
+            group.steps = steps(&group.candidates);
+        }
+        let zones = Zones::new(hasher.clone(), zones);
+        Self { zones, groups, local, scratch: RefCell::default() }
+    }
+
+    /// The number of the candidate that gets a query; `None`: nobody does.
+    pub fn choose(&self, facts: &Facts<'_>) -> Option<usize> {
+        let chosen = if facts.kind == kind::DS {
+            // It belongs to the parent's side of a zone cut: the shortest zone but the root.
+            let mut found = None;
+            for (labels, group) in self.zones.matches(facts.name) {
+                if labels > 0 || found.is_none() {
+                    found = self.last(group, facts).or(found);
+                }
+            }
+            found
+        } else {
+            self.zones.matches(facts.name).find_map(|(_, group)| self.first(group, facts))
+        };
+        chosen.map(|number| number as usize)
+    }
+
+    fn first(&self, group: u32, facts: &Facts<'_>) -> Option<u32> {
+        let Group { candidates, steps } = &self.groups[group as usize];
+        steps.iter().find_map(|step| match step {
+            Step::Clients(table) => table.find(facts.client.peer.ip().to_canonical()),
+            Step::Candidate(place) => {
+                let (tests, number) = &candidates[*place as usize];
+                self.hold(tests, facts).then_some(*number)
+            }
+        })
+    }
+
+    /// As in the reference, of several that would take a query for DS the last does.
+    fn last(&self, group: u32, facts: &Facts<'_>) -> Option<u32> {
+        let mut candidates = self.groups[group as usize].candidates.iter().rev();
+        candidates.find(|(tests, _)| self.hold(tests, facts)).map(|(_, number)| *number)
+    }
+
+    fn hold(&self, tests: &[Test], facts: &Facts<'_>) -> bool {
+        if tests.is_empty() {
+            return true;
+        }
+        let mut scratch = self.scratch.borrow_mut();
+        scratch.clear();
+        let mut run = Run { facts, local: self.local, scratch: &mut scratch };
+        tests.iter().all(|test| run.test(test) == Some(true))
+    }
+
+    /// The bytes that it has reserved, those of texts and patterns apart.
+    pub fn reserved(&self) -> usize {
+        let groups = self.groups.iter().map(|group| {
+            let tables = group.steps.iter().map(|step| match step {
+                Step::Clients(table) => size_of_val(&*table.v4) + size_of_val(&*table.v6),
+                Step::Candidate(_) => 0,
+            });
+            let candidates = size_of_val(&*group.candidates) + size_of_val(&*group.steps);
+            candidates + tables.sum::<usize>()
+        });
+        self.zones.reserved() + groups.sum::<usize>() + size_of_val(&*self.groups)
+    }
+}
+
+/// Steps of the search, up to a candidate that takes all queries.
+fn steps(candidates: &[(Vec<Test>, u32)]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut nets: Vec<(&Nets, u32)> = Vec::new();
+    for (place, (tests, number)) in candidates.iter().enumerate() {
+        if let [Test::ClientIn(own)] = &tests[..] {
+            nets.push((own, *number));
+            continue;
+        }
+        if !nets.is_empty() {
+            steps.push(Step::Clients(Table::new(&std::mem::take(&mut nets))));
+        }
+        steps.push(Step::Candidate(place as u32));
+        if tests.iter().all(|test| *test == Test::Always(true)) {
+            return steps;
+        }
+    }
+    if !nets.is_empty() {
+        steps.push(Step::Clients(Table::new(&nets)));
+    }
+    steps
+}
+
+/// No candidate.
+const NOBODY: u32 = u32::MAX;
+
+/// First candidate that wants a client's address: of each range its first address and
+/// the candidate. Ranges follow each other, and the first of them begins at zero.
+struct Table {
+    v4: Vec<(u32, u32)>,
+    v6: Vec<(u128, u32)>,
+}
+
+impl Table {
+    /// Of networks and the candidates that want them, in their order.
+    fn new(nets: &[(&Nets, u32)]) -> Self {
+        let v4 = ranges(nets, true).into_iter();
+        Self {
+            v4: v4.map(|(first, candidate)| (first as u32, candidate)).collect(),
+            v6: ranges(nets, false),
+        }
+    }
+
+    /// The candidate for `address`, which is canonical.
+    #[inline]
+    fn find(&self, address: IpAddr) -> Option<u32> {
+        let found = match address {
+            IpAddr::V4(ip) => {
+                let ip = u32::from(ip);
+                self.v4[self.v4.partition_point(|(first, _)| *first <= ip) - 1].1
+            }
+            IpAddr::V6(ip) => {
+                let ip = u128::from(ip);
+                self.v6[self.v6.partition_point(|(first, _)| *first <= ip) - 1].1
+            }
+        };
+        (found != NOBODY).then_some(found)
+    }
+}
+
+/// The ranges of one address family.
+fn ranges(nets: &[(&Nets, u32)], is_ipv4: bool) -> Vec<(u128, u32)> {
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(ip) => u128::from(u32::from(ip)),
+        IpAddr::V6(ip) => ip.into(),
+    };
+    let end = if is_ipv4 { u128::from(u32::MAX) } else { u128::MAX };
+    let mut edges = BTreeSet::from([0]);
+    let all = nets.iter().flat_map(|(nets, _)| nets.ranges());
+    for (first, last) in all.filter(|(first, _)| first.is_ipv4() == is_ipv4) {
+        edges.insert(bits(*first));
+        edges.extend(bits(*last).checked_add(1).filter(|next| *next <= end));
+    }
+    let mut ranges: Vec<(u128, u32)> = Vec::with_capacity(edges.len());
+    for edge in edges {
+        let address: IpAddr = match is_ipv4 {
+            true => Ipv4Addr::from(edge as u32).into(),
+            false => Ipv6Addr::from(edge).into(),
+        };
+        let wanting = nets.iter().find(|(nets, _)| nets.contains(address));
+        let candidate = wanting.map_or(NOBODY, |(_, candidate)| *candidate);
+        if ranges.last().is_none_or(|(_, before)| *before != candidate) {
+            ranges.push((edge, candidate));
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+//! Runs compiled expressions. PURE.
+//!
+//! Texts are written behind each other into memory that is used again for the next query; constant
+//! ones are not copied. `None` stands for an expression that fails: it is false as a whole.
+
+use super::Facts;
+use crate::config::view::{Number, Order, Place, Test, Text};
+use crate::config::{Kind, Net, PRESENTATION, TEXT_LEN_MAX, class_mnemonic, spell};
+use crate::engine::key::Transport;
+use crate::engine::message::flags;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+/// Bytes of all texts of one expression; one that needs more fails.
+const SCRATCH_MAX: usize = 65_536;
+/// Bytes that a client without EDNS takes in a datagram.
+const PLAIN: u16 = 512;
+
+/// Memory for texts.
+#[derive(Default)]
+pub(super) struct Scratch {
+    bytes: Vec<u8>,
+    /// Place of the name that is asked for, once it was written.
+    name: Option<(usize, usize)>,
+}
+
+impl Scratch {
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.name = None;
+    }
+}
+
+/// One query, for which expressions are run.
+pub(super) struct Run<'a> {
+    pub(super) facts: &'a Facts<'a>,
+    /// The address that the listener is configured with.
+    pub(super) local: SocketAddr,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+/// A text: part of an expression, or written from this to that place.
+#[derive(Clone, Copy)]
+enum Found<'p> {
+    Fixed(&'p [u8]),
+    Written(usize, usize),
+}
+
+impl Run<'_> {
+    pub(super) fn test(&mut self, test: &Test) -> Option<bool> {
+        Some(match test {
+            Test::Always(truth) => *truth,
+            Test::Not(test) => !self.test(test)?,
+            Test::All(tests) => {
+                for test in tests {
+                    if !self.test(test)? {
+                        return Some(false);
+                    }
+                }
+                true
+            }
+            Test::Any(tests) => {
+                for test in tests {
+                    if self.test(test)? {
+                        return Some(true);
+                    }
+                }
+                false
+            }
+            Test::If(parts) => {
+                let [test, one, other] = &**parts;
+                let which = if self.test(test)? { one } else { other };
+                self.test(which)?
+            }
+            Test::DnssecOk => self.facts.asked.edns.is_some_and(|edns| edns.dnssec_ok),
+            Test::ClientIn(nets) => nets.contains(self.facts.client.peer.ip().to_canonical()),
+            Test::AddressIn(text, nets) => nets.contains(self.address(text)?),
+            Test::AddressInText(text, net) => {
+                let address = self.address(text)?;
+                let net = self.text(net)?;
+                let net = std::str::from_utf8(self.bytes(&net)).ok()?;
+                Net::parse(net).filter(|_| net.contains('/'))?.contains(address)
+            }
+            Test::TypeIn(kinds) => kinds.contains(&self.facts.kind),
+            Test::Same(tests) => self.test(&tests[0])? == self.test(&tests[1])?,
+            Test::Numbers(order, one, other) => {
+                order.holds(self.number(one)?.cmp(&self.number(other)?))
+            }
+            Test::NumberIn(number, numbers) => numbers.contains(&self.number(number)?),
+            Test::NumberWithin(number, first, last) => {
+                (*first..=*last).contains(&self.number(number)?)
+            }
+            _ => self.text_test(test)?,
+        })
+    }
+
+    /// Tests of texts alone.
+    fn text_test(&mut self, test: &Test) -> Option<bool> {
+        Some(match test {
+            Test::Texts(order, one, other) => {
+                let (one, other) = (self.text(one)?, self.text(other)?);
+                let (one, other) = (self.bytes(&one), self.bytes(&other));
+                match order {
+                    Order::Equal => one == other,
+                    Order::Unequal => one != other,
+                    order => order.holds(one.cmp(other)),
+                }
+            }
+            Test::TextIn(text, texts) => {
+                let text = self.text(text)?;
+                for other in texts {
+                    let other = self.text(other)?;
+                    if self.bytes(&text) == self.bytes(&other) {
+                        return Some(true);
+                    }
+                }
+                false
+            }
+            Test::PartOf(text, whole, separator) => {
+                let (text, whole) = (self.text(text)?, self.text(whole)?);
+                let mut parts = parts(self.bytes(&whole), separator.as_bytes());
+                parts.any(|part| part == self.bytes(&text))
+            }
+            Test::Has(place, one, other) => {
+                let (one, other) = (self.text(one)?, self.text(other)?);
+                let (one, other) = (self.bytes(&one), self.bytes(&other));
+                match place {
+                    Place::Within => find(one, other).is_some(),
+                    Place::AtStart => one.starts_with(other),
+                    Place::AtEnd => one.ends_with(other),
+                }
+            }
+            Test::Matches(text, pattern) => {
+                let text = self.text(text)?;
+                pattern.regex.is_match(self.bytes(&text))
+            }
+            _ => return None,
+        })
+    }
+
+    fn number(&mut self, number: &Number) -> Option<i64> {
+        let Facts { client, asked, size, .. } = *self.facts;
+        Some(match number {
+            Number::Fixed(number) => *number,
+            Number::Size => size.into(),
+            Number::Id => asked.id.into(),
+            Number::Opcode => ((asked.flags & flags::OPCODE) >> 11).into(),
+            Number::BufferSize => match client.transport() {
+                Transport::Tcp => u16::MAX.into(),
+                Transport::Udp => asked.edns.map_or(PLAIN, |edns| edns.udp_size.max(PLAIN)).into(),
+            },
+            Number::Len(text) => {
+                let text = self.text(text)?;
+                self.bytes(&text).len() as i64
+            }
+            Number::Parts(text, separator) => {
+                let text = self.text(text)?;
+                parts(self.bytes(&text), separator.as_bytes()).count() as i64
+            }
+            Number::IndexOf(text, part, from_end) => {
+                let (text, part) = (self.text(text)?, self.text(part)?);
+                let (text, part) = (self.bytes(&text), self.bytes(&part));
+                let found = if *from_end { find_last(text, part) } else { find(text, part) };
+                found.map_or(-1, |place| place as i64)
+            }
+            Number::Calculated(what, numbers) => {
+                let [one, other] = &**numbers;
+                what.of(self.number(one)?, self.number(other)?)?
+            }
+            Number::If(parts) => {
+                let (test, one, other) = &**parts;
+                let which = if self.test(test)? { one } else { other };
+                self.number(which)?
+            }
+        })
+    }
+
+    fn text<'p>(&mut self, text: &'p Text) -> Option<Found<'p>> {
+        let Facts { client, kind, class, .. } = *self.facts;
+        Some(match text {
+            Text::Fixed(text) => Found::Fixed(text.as_bytes()),
+            Text::Name => self.name(),
+            Text::Type => match Kind(kind).mnemonic() {
+                Some(mnemonic) => Found::Fixed(mnemonic.as_bytes()),
+                None => self.write(format_args!("TYPE{kind}"))?,
+            },
+            Text::Class => match class_mnemonic(class) {
+                Some(mnemonic) => Found::Fixed(mnemonic.as_bytes()),
+                None => self.write(format_args!("CLASS{class}"))?,
+            },
+            Text::Protocol => match client.transport() {
+                Transport::Udp => Found::Fixed(b"udp"),
+                Transport::Tcp => Found::Fixed(b"tcp"),
+            },
+            Text::ClientAddress => {
+                self.write(format_args!("{}", client.peer.ip().to_canonical()))?
+            }
+            Text::ClientPort => self.write(format_args!("{}", client.peer.port()))?,
+            Text::ServerAddress => {
+                let local = client.local.map_or(self.local.ip(), |local| local.0);
+                self.write(format_args!("{}", local.to_canonical()))?
+            }
+            Text::ServerPort => self.write(format_args!("{}", self.local.port()))?,
+            Text::Label(zones, label) => {
+                let name = self.facts.name;
+                let is_set = zones.iter().any(|zone| name.is_within(zone.as_wire()));
+                Found::Fixed(if is_set { label.as_bytes() } else { b"" })
+            }
+            Text::If(parts) => {
+                let (test, one, other) = &**parts;
+                let which = if self.test(test)? { one } else { other };
+                self.text(which)?
+            }
+            _ => self.changed(text)?,
+        })
+    }
+
+    /// A text that is made of others.
+    fn changed<'p>(&mut self, text: &'p Text) -> Option<Found<'p>> {
+        Some(match text {
+            Text::Cased(text, upper) => {
+                let found = self.text(text)?;
+                let start = self.scratch.bytes.len();
+                self.copy(&found)?;
+                let copied = &mut self.scratch.bytes[start..];
+                if *upper {
+                    copied.make_ascii_uppercase()
+                } else {
+                    copied.make_ascii_lowercase()
+                }
+                Found::Written(start, self.scratch.bytes.len())
+            }
+            Text::Trimmed(text) => {
+                let found = self.text(text)?;
+                let bytes = self.bytes(&found);
+                let (start, len) = (bytes.trim_ascii_start().len(), bytes.trim_ascii().len());
+                let start = bytes.len() - start;
+                found.part(start, start + len)
+            }
+            Text::Without(place, texts) => {
+                let (found, other) = (self.text(&texts[0])?, self.text(&texts[1])?);
+                let (bytes, other) = (self.bytes(&found), self.bytes(&other));
+                match place {
+                    Place::AtStart if bytes.starts_with(other) => {
+                        found.part(other.len(), bytes.len())
+                    }
+                    Place::AtEnd if bytes.ends_with(other) => {
+                        found.part(0, bytes.len() - other.len())
+                    }
+                    _ => found,
+                }
+            }
+            Text::Joined(texts) => {
+                let (one, other) = (self.text(&texts[0])?, self.text(&texts[1])?);
+                let start = self.scratch.bytes.len();
+                self.copy(&one)?;
+                self.copy(&other)?;
+                Found::Written(start, self.scratch.bytes.len())
+            }
+            Text::Part(text, separator, number) => {
+                let found = self.text(text)?;
+                let bytes = self.bytes(&found);
+                let separator = separator.as_bytes();
+                let number = match usize::try_from(*number) {
+                    Ok(number) => number,
+                    Err(_) => {
+                        let count = parts(bytes, separator).count();
+                        count.checked_sub(usize::try_from(number.unsigned_abs()).ok()?)?
+                    }
+                };
+                let part = parts(bytes, separator).nth(number)?;
+                let start = part.as_ptr().addr() - bytes.as_ptr().addr();
+                found.part(start, start + part.len())
+            }
+            _ => return None,
+        })
+    }
+
+    fn name(&mut self) -> Found<'static> {
+        let Scratch { bytes, name } = &mut *self.scratch;
+        let (start, end) = *name.get_or_insert_with(|| {
+            let mut room = [0; TEXT_LEN_MAX];
+            let start = bytes.len();
+            bytes.extend_from_slice(
+                spell(self.facts.name.as_bytes(), &PRESENTATION, &mut room).as_bytes(),
+            );
+            (start, bytes.len())
+        });
+        Found::Written(start, end)
+    }
+
+    fn address(&mut self, text: &Text) -> Option<IpAddr> {
+        let text = self.text(text)?;
+        let address: IpAddr = std::str::from_utf8(self.bytes(&text)).ok()?.parse().ok()?;
+        Some(address.to_canonical())
+    }
+
+    fn bytes<'s>(&'s self, found: &Found<'s>) -> &'s [u8] {
+        match *found {
+            Found::Fixed(bytes) => bytes,
+            Found::Written(start, end) => &self.scratch.bytes[start..end],
+        }
+    }
+
+    /// Writes a copy of a text behind the others.
+    fn copy(&mut self, found: &Found<'_>) -> Option<()> {
+        let bytes = &mut self.scratch.bytes;
+        let len = match *found {
+            Found::Fixed(text) => text.len(),
+            Found::Written(start, end) => end - start,
+        };
+        if bytes.len() + len > SCRATCH_MAX {
+            return None;
+        }
+        match *found {
+            Found::Fixed(text) => bytes.extend_from_slice(text),
+            Found::Written(start, end) => bytes.extend_from_within(start..end),
+        }
+        Some(())
+    }
+
+    fn write(&mut self, text: std::fmt::Arguments<'_>) -> Option<Found<'static>> {
+        let start = self.scratch.bytes.len();
+        self.scratch.bytes.write_fmt(text).ok()?;
+        let end = self.scratch.bytes.len();
+        (end <= SCRATCH_MAX).then_some(Found::Written(start, end))
+    }
+}
+
+impl Found<'_> {
+    /// A part of it.
+    fn part(self, start: usize, end: usize) -> Self {
+        match self {
+            Self::Fixed(bytes) => Self::Fixed(&bytes[start..end]),
+            Self::Written(first, _) => Self::Written(first + start, first + end),
+        }
+    }
+}
+
+/// Returns the first place of `part` in `text`.
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    if part.is_empty() {
+        return Some(0);
+    }
+    text.windows(part.len()).position(|window| window == part)
+}
+
+/// Returns the last place of `part` in `text`.
+fn find_last(text: &[u8], part: &[u8]) -> Option<usize> {
+    if part.is_empty() {
+        return Some(text.len());
+    }
+    text.windows(part.len()).rposition(|window| window == part)
+}
+
+/// The parts of `text` between separators, which are not empty.
+fn parts<'s>(text: &'s [u8], separator: &'s [u8]) -> impl Iterator<Item = &'s [u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = find(text, separator) else { return rest.take() };
+        rest = Some(&text[end + separator.len()..]);
+        Some(&text[..end])
+    })
+}

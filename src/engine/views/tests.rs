@@ -1,0 +1,298 @@
+//! Expressions by their outcome, and who gets which query.
+//!
+//! Rows with a number are the reference's behaviour (V: views, R: routing); all expressions are
+//! written as in a Corefile and read by its reader.
+
+use super::{Candidate, Facts, Views};
+use crate::config::{Config, Host, Name};
+use crate::engine::exchange::Client;
+use crate::engine::key::{Key, StreamKey};
+use crate::engine::message::query::{Asked, Edns};
+use crate::engine::zones::Folded;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::net::IpAddr;
+
+/// A query, as words: name, type, and what differs from a plain one over UDP from 127.0.0.1.
+fn with_facts<T>(query: &str, look: impl FnOnce(&Facts<'_>) -> T) -> T {
+    let mut words = query.split(' ');
+    let name = Name::parse(words.next().unwrap()).unwrap();
+    let kind = match words.next().unwrap() {
+        "A" => 1,
+        "MX" => 15,
+        "TXT" => 16,
+        "AAAA" => 28,
+        "DS" => 43,
+        other => other.strip_prefix("TYPE").unwrap().parse().unwrap(),
+    };
+    let mut client = Client { peer: "127.0.0.1:5353".parse().unwrap(), ..Client::NOBODY };
+    let mut asked = Asked { id: 7, flags: 0x0100, edns: None };
+    let edns = |udp_size, dnssec_ok| {
+        let (keepalive, nsid, padding) = (false, false, false);
+        Some(Edns { udp_size, dnssec_ok, keepalive, nsid, padding })
+    };
+    let mut class = 1;
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("+tcp", _) => client.stream = Some(StreamKey(Key { index: 1, generation: 1 })),
+            ("+e", _) => asked.edns = edns(1_232, false),
+            ("+do", _) => asked.edns = edns(1_232, true),
+            ("+size", size) => asked.edns = edns(size.parse().unwrap(), false),
+            ("+src", address) => client.peer.set_ip(address.parse().unwrap()),
+            ("+v6", _) => client.peer = "[::1]:5353".parse().unwrap(),
+            ("+to", address) => client.local = Some((address.parse().unwrap(), 0)),
+            ("CH", _) => class = 3,
+            (other, _) => panic!("{other}"),
+        }
+    }
+    let folded = Folded::new(&name.as_wire().to_ascii_uppercase());
+    let size = (12 + name.as_wire().len() + 4) as u16;
+    look(&Facts { client: &client, asked: &asked, name: &folded, kind, class, size })
+}
+
+fn load(text: &str) -> Config {
+    let host = Host::plain();
+    let loaded = Config::load(text.as_bytes(), "f", &host);
+    loaded.unwrap_or_else(|error| panic!("{error}\n{text}")).0
+}
+
+/// The views of all blocks, in their order.
+fn views(config: &Config) -> Views {
+    let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+    let listener = &config.listeners[0];
+    let candidates = listener.zones.iter().map(|(zone, block)| {
+        let stages = &config.blocks[*block].stages;
+        Candidate { zone, view: stages.view.as_ref(), refuses: !stages.can_answer() }
+    });
+    Views::new(candidates, listener.address, &hasher)
+}
+
+/// Returns whether a view with this expression, as it is written in a Corefile, wants a query.
+fn holds(expression: &str, query: &str) -> bool {
+    let (before, expression) = match expression.split_once(" <- ") {
+        Some((expression, before)) => (before, expression),
+        None => ("", expression),
+    };
+    let text =
+        format!(". {{\n bind 127.0.0.1\n {before}\n view v {{\n expr {expression}\n}}\n any\n}}\n");
+    let config = load(&text);
+    with_facts(query, |facts| views(&config).choose(facts).is_some())
+}
+
+#[test]
+fn expressions_hold_for_what_they_hold_for_in_the_reference() {
+    for (row, expression, query, expected) in [
+        ("V1", "type() == 'A' && name() == 'q.t.'", "q.t A", true),
+        ("V1", "type() == 'A' && name() == 'q.t.'", "q.t AAAA", false),
+        ("V2", "type() == 'A' && name() == 'q.t.'", "Q.T A", true),
+        ("V3", "client_ip() == '127.0.0.2'", "q.t A +src=127.0.0.2", true),
+        ("V4", "client_ip() == '127.0.0.2'", "q.t A", false),
+        ("V5", "incidr(client_ip(), '127.0.0.0/30')", "q.t A +src=127.0.0.3", true),
+        ("V6", "incidr(client_ip(), '127.0.0.0/30')", "q.t A +src=127.0.0.5", false),
+        ("V7", "incidr(client_ip(), '::1/128')", "q.t A +v6", true),
+        ("V8", "incidr(client_ip(), '::1/128')", "q.t A", false),
+        ("V8", "incidr(client_ip(), '::/0')", "q.t A", false),
+        ("V9", "incidr(client_ip(), '::ffff:127.0.0.0/104')", "q.t A", true),
+        ("V10", "incidr('zz', '10.0.0.0/8') || true", "q.t A", true),
+        ("V12", "client_ip() == '::1'", "q.t A +v6", true),
+        ("V13", "proto() == 'tcp'", "q.t A +tcp", true),
+        ("V14", "proto() == 'tcp'", "q.t A", false),
+        ("V15", "do() && bufsize() == 1232", "q.t A +do", true),
+        ("V16", "do() && bufsize() == 1232", "q.t A +e", false),
+        ("V17", "bufsize() == 512", "q.t A", true),
+        ("V18", "bufsize() == 512", "q.t A +size=512", true),
+        ("V18", "bufsize() == 512", "q.t A +size=100", true),
+        (
+            "V19",
+            "class() == 'IN' && opcode() == 0 && id() >= 0 && port() matches '^[0-9]+$' && \
+             size() > 10",
+            "q.t A",
+            true,
+        ),
+        ("V20", "server_port() == '53' && server_ip() == '127.0.0.1'", "q.t A", true),
+        ("V21", "server_port() == '53' && server_ip() == '127.0.0.1'", "q.t A +to=::1", false),
+        ("V22", "name() in ['q.t.', 'r.t.']", "q.t A", true),
+        ("V22", "name() in ['q.t.', 'r.t.']", "s.t A", false),
+        ("V23", "name() endsWith '.t.' and not (type() in ['AAAA','MX'])", "q.t A", true),
+        ("V24", "name() endsWith '.t.' and not (type() in ['AAAA','MX'])", "q.t AAAA", false),
+        ("V25", "name() matches '^Q'", "q.t A", false),
+        ("V26", "name()", "q.t A", false),
+        ("V27", "1 == 1\n expr 1 == 2", "q.t A", false),
+        ("V27", "1 == 1\n expr name() == 'q.t.'", "q.t A", true),
+        ("V29", "len(split(name(), '.')) == 3", "q.t A", true),
+        ("V30", "metadata('x/y') == ''", "q.t A", true),
+        ("V40", "metadata('forward/upstream') == '' <- metadata", "q.t A", true),
+        ("V44", "incidr('zz', '10.0.0.0/8') || name() != ''", "q.t A", false),
+        ("V45", "name() != '' || incidr('zz', '10.0.0.0/8')", "q.t A", true),
+        ("V46", "incidr(client_ip(), 'b' + 'ad') || name() != ''", "q.t A", false),
+        ("V47", "not incidr(client_ip(), 'b' + 'ad')", "q.t A", false),
+        ("V48", "name() contains 'q'", "q.t A", true),
+        ("V49", "\"name() == 'q.t.' && type() in ['A', 'AAAA']\"", "q.t A", true),
+        ("V50", "name() == `q.t.`", "q.t A", true),
+        ("V51", "name() startsWith 'q' ? true : false", "q.t A", true),
+        ("V53", "bufsize() >= 1232", "q.t A +e", true),
+        ("V54", "bufsize() >= 1232", "q.t A +tcp", true),
+        ("V55", "size() == 21", "q.t A", true),
+        (
+            "V56",
+            "type() == 'AAAA' and incidr(client_ip(), '127.0.0.0/8') or type() == 'TXT'",
+            "q.t A",
+            false,
+        ),
+        (
+            "V57",
+            "type() == 'AAAA' and incidr(client_ip(), '127.0.0.0/8') or type() == 'TXT'",
+            "q.t TXT",
+            true,
+        ),
+        ("V58", "type() == 'TYPE65300'", "q.t TYPE65300", true),
+        ("V58", "type() == ''", "q.t TYPE65300", false),
+    ] {
+        assert_eq!(holds(expression, query), expected, "{row}: {expression}, {query}");
+    }
+}
+
+#[test]
+fn every_function_and_operator_does_what_it_says() {
+    for (expression, query, expected) in [
+        ("class() == 'CH'", "q.t TXT CH", true),
+        ("id() == 7 and opcode() != 1", "q.t A", true),
+        ("port() == '5353'", "q.t A", true),
+        ("client_ip() != '127.0.0.1'", "q.t A", false),
+        ("client_ip() in ['10.0.0.1', '127.0.0.1', '::1']", "q.t A +v6", true),
+        ("client_ip() not in ['10.0.0.1', '127.0.0.1']", "q.t A", false),
+        ("client_ip() == '10.0.0.0/8'", "q.t A +src=10.0.0.1", false),
+        ("client_ip() startsWith '127.'", "q.t A", true),
+        ("client_ip() == '127.0.0.1'", "q.t A +src=::ffff:127.0.0.1", true),
+        ("type() in ['A', 'AAAA']", "q.t MX", false),
+        ("type() != 'A'", "q.t MX", true),
+        ("lower('QT') == 'qt' && upper(name()) == 'Q.T.'", "q.t A", true),
+        ("trim('  a ') == 'a'", "q.t A", true),
+        ("trimPrefix(name(), 'q.') == 't.' && trimSuffix(name(), '.') == 'q.t'", "q.t A", true),
+        ("trimPrefix(name(), 'x') == name()", "q.t A", true),
+        ("hasPrefix(name(), 'q') and hasSuffix(name(), 't.')", "q.t A", true),
+        ("indexOf(name(), '.') == 1 && lastIndexOf(name(), '.') == 3", "q.t A", true),
+        ("indexOf(name(), 'z') == -1", "q.t A", true),
+        ("len(name()) == 4", "q.t A", true),
+        ("split(name(), '.')[0] == 'q' && split(name(), '.')[-2] == 't'", "q.t A", true),
+        ("split(name(), '.')[9] == 'q' || true == false", "q.t A", false),
+        ("'t' in split(name(), '.')", "q.t A", true),
+        ("['a', 'q.t.'][1] == name()", "q.t A", true),
+        ("\"any(['10.0.0.0/8', '127.0.0.0/8'], incidr(client_ip(), #))\"", "q.t A", true),
+        ("\"none(['10.0.0.0/8', '127.0.0.0/8'], incidr(client_ip(), #))\"", "q.t A", false),
+        ("\"all(['q', 't'], name() contains #)\"", "q.t A", true),
+        ("\"any([1, 7], id() == #)\"", "q.t A", true),
+        ("id() in [1, 7] && id() in 5..9 && id() not in 8..9", "q.t A", true),
+        ("size() % 2 == 1 && size() + 1 == 22 && size() * 2 - 2 == 40", "q.t A", true),
+        ("size() % (id() - 7) == 0", "q.t A", false),
+        ("-1 < 0 and -size() == -21", "q.t A", true),
+        ("0x10 == 16 && 1_000 == 1000", "q.t A", true),
+        ("name() + 'x' == 'q.t.x'", "q.t A", true),
+        ("'a' < 'b' && name() >= 'q'", "q.t A", true),
+        ("do() == false && true != do()", "q.t A", true),
+        ("(do() ? 'a' : 'b') == 'b' && (do() ? 1 : 2) == 2", "q.t A", true),
+        ("do() ? proto() == 'tcp' : proto() == 'udp'", "q.t A", true),
+        ("!do() && not do()", "q.t A", true),
+        ("name() matches '^[a-q][.]t[.]$'", "q.t A", true),
+        ("name() not matches 'q' or name() not endsWith 't.'", "q.t A", false),
+        ("name() == 'a\\\\.b.t.'", "a\\.b.t A", true),
+        ("metadata('view/name') == 'v' <- metadata", "q.t A", true),
+        ("metadata('view/name') == 'v' <- metadata t", "q.t A", true),
+        ("metadata('view/name') == 'v' <- metadata u", "q.t A", false),
+        ("metadata('view/name') == ''", "q.t A", true),
+        ("incidr(client_ip(), '127.0.0.0/' + '8')", "q.t A", true),
+        ("incidr('10.1.2.3', '10.0.0.0/8') && incidr(trim(' ::1'), '::/64')", "q.t A", true),
+        (
+            "incidr(client_ip(), '127.0.0.1/32') || incidr(client_ip(), '::1/128')",
+            "q.t A +v6",
+            true,
+        ),
+        ("incidr(client_ip(), '10.0.0.0/8') or incidr(client_ip(), '127.0.0.0/9')", "q.t A", true),
+        ("true", "q.t A", true),
+        ("false", "q.t A", false),
+        ("name() == '' && incidr('zz', '::/0')", "q.t A", false),
+    ] {
+        assert_eq!(holds(expression, query), expected, "{expression}, {query}");
+    }
+}
+
+#[test]
+fn texts_have_a_bound() {
+    let text = format!("lower('{}')", "a".repeat(30_000));
+    assert!(holds(&format!("len({text}) == 30000"), "q.t A"));
+    assert!(!holds(&format!("len({text} + {text}) > 0"), "q.t A"));
+}
+
+/// Blocks, each with its zone and the lines of its view, by the number that gets the query.
+fn chosen(blocks: &[(&str, &str)], query: &str) -> Option<usize> {
+    let block = |(zone, view): &(&str, &str)| format!("{zone} {{\n bind 127.0.0.1\n {view}\n}}\n");
+    let config = load(&blocks.iter().map(block).collect::<String>());
+    let number = with_facts(query, |facts| views(&config).choose(facts))?;
+    Some(config.listeners[0].zones[number].1)
+}
+
+#[test]
+fn blocks_of_one_zone_are_tried_in_the_order_of_the_file_and_then_shorter_zones() {
+    let (no, yes) = ("any\n view n {\n expr false\n}", "any\n view y {\n expr true\n}");
+    let local = "any\n view l {\n expr incidr(client_ip(), '127.0.0.2/32')\n}";
+    let wide = "any\n view m {\n expr incidr(client_ip(), '127.0.0.0/8')\n}";
+    let nets = [(".", local), (".", wide), (".", "any")];
+    let only_no = "view n {\n expr false\n}";
+    for (row, blocks, query, expected) in [
+        ("V31", &[(".", "any\n view none"), (".", "any")][..], "q.t A", Some(0)),
+        ("V32", &[(".", "any"), (".", yes)], "q.t A", Some(0)),
+        ("V33", &[(".", yes), (".", "any\n view b")], "q.t A", Some(0)),
+        ("V34", &[(".", local)], "q.t A", None),
+        ("V34", &[(".", local)], "q.t A +src=127.0.0.2", Some(0)),
+        ("V35", &[("t", no), (".", "any")], "q.t A", Some(1)),
+        ("R14", &[("example.org", no), ("org", "any"), (".", "any")], "example.org A", Some(1)),
+        ("R15", &[("example.org", no), ("example.org", "any")], "example.org A", Some(1)),
+        ("R16", &[("example.org", "any"), ("example.org", yes)], "example.org A", Some(0)),
+        ("R17", &[("example.org", only_no), ("org", "any")], "example.org A", Some(1)),
+        ("R18", &[("org", "view y"), (".", "any")], "a.org A", Some(0)),
+        ("R21", &[("org", yes), ("org", "any\n view z")], "org A", Some(0)),
+        ("R21", &[("org", yes), ("org", "any\n view z")], "org DS", Some(1)),
+        ("DS", &[("org", yes), ("a.org", yes), (".", yes)], "a.org DS", Some(0)),
+        ("DS", &[("org", no), ("a.org", yes), (".", yes)], "a.org DS", Some(1)),
+        ("DS", &[("org", no), (".", yes)], "a.org DS", Some(1)),
+        ("DS", &[("org", no), (".", no)], "a.org DS", None),
+        ("several networks", &nets, "q.t A", Some(1)),
+        ("several networks", &nets, "q.t A +src=127.0.0.2", Some(0)),
+        ("several networks", &nets, "q.t A +v6", Some(2)),
+        ("nothing answers", &[(".", "debug"), (".", "any\n view y")], "q.t A", Some(1)),
+    ] {
+        assert_eq!(chosen(blocks, query), expected, "{row}: {blocks:?}, {query}");
+    }
+}
+
+/// One table of many views' networks decides as each view alone would, one after the other.
+#[test]
+fn networks_of_many_views_are_one_table_that_decides_as_they_do() {
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    for _ in 0..100 {
+        // Few bits, so that prefixes meet.
+        let mut word = || random.next_u32();
+        let address = |word: u32| match word % 3 {
+            0 => format!("0:0:0:{:x}::", word >> 28),
+            _ => format!("10.{}.0.{}", word >> 4 & 3, word >> 8 & 7),
+        };
+        let mut net = || {
+            let address = address(word());
+            let length = 8 + word() % 25 + if address.contains(':') { 32 } else { 0 };
+            format!("incidr(client_ip(), '{address}/{length}')")
+        };
+        let views: Vec<String> = (0..9).map(|_| format!("{} || {}", net(), net())).collect();
+        let blocks = views
+            .iter()
+            .enumerate()
+            .map(|(number, view)| format!("any\n view v{number} {{\n expr {view}\n}}"));
+        let blocks: Vec<String> = blocks.collect();
+        let blocks: Vec<(&str, &str)> = blocks.iter().map(|block| (".", &**block)).collect();
+        for _ in 0..20 {
+            let client = address(random.next_u32());
+            let query = format!("q.t A +src={}", client.parse::<IpAddr>().unwrap());
+            let alone = views.iter().position(|view| holds(view, &query));
+            assert_eq!(chosen(&blocks, &query), alone, "{query} in {views:?}");
+        }
+    }
+}
