@@ -11,6 +11,8 @@
 #[path = "allocations/blocks.rs"]
 mod blocks;
 mod common;
+#[path = "allocations/local.rs"]
+mod local;
 
 use ahash::RandomState;
 use common::wire::{Ask, Writer};
