@@ -11,6 +11,8 @@ mod cache;
 mod cname;
 #[path = "engine/coalescing.rs"]
 mod coalescing;
+#[path = "engine/combined.rs"]
+mod combined;
 mod common;
 #[path = "engine/conformance.rs"]
 mod conformance;

@@ -26,6 +26,7 @@ mod names;
 mod numbers;
 mod options;
 mod outages;
+mod own_queries;
 mod pages;
 mod pipelining;
 mod recovery;

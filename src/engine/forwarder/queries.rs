@@ -145,6 +145,7 @@ impl Forwarder {
 
     /// Writes what became of a query that does not wait: the length of the reply, and false if it
     /// is an error of ours. `None` if there is no reply.
+    #[inline]
     pub(super) fn write_course(
         &mut self,
         query: &Query<'_>,
