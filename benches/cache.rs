@@ -1,4 +1,4 @@
-//! What a cache costs per question, and which entries it keeps.
+//! Costs of a cache per question, and hit ratios of its eviction.
 //!
 //! The questions are parsed and folded already, as they are where the cache is asked; the key's
 //! hash is part of each figure. An answer is two addresses behind an alias, about 100 bytes.
@@ -119,7 +119,7 @@ fn hit_of(entries: usize, demand: Demand, work: Work) -> Operations {
     })
 }
 
-/// How often each entry is asked for.
+/// Frequency of the entries' lookups.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Demand {
     Even,
@@ -151,7 +151,7 @@ fn zipf(entries: usize) -> Vec<usize> {
     (0..500_000).map(draw).collect()
 }
 
-/// How much of a hit is done.
+/// Part of a hit that is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Work {
     Question,

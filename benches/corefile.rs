@@ -1,4 +1,4 @@
-//! What reading a Corefile costs: its text becomes a tree, and the tree a configuration.
+//! Costs of reading a Corefile: from text to tree, and from tree to configuration.
 //!
 //! The file is one that people write: server blocks, a snippet, stages, several stanzas of
 //! `forward`, comments. The figure of `corefile_line` is that of one of its lines; a reload reads

@@ -1,4 +1,4 @@
-//! What the engine costs per query, without any I/O.
+//! Costs of the engine per query, without any I/O.
 //!
 //! Each query is a cache miss: parsed, routed, written anew, given a connection and an id, queued;
 //! its response is matched, checked record by record, and written for the client. Batches of 64

@@ -1,4 +1,4 @@
-//! What a table of a million names costs: to load, to keep, and to look into.
+//! Costs of a table of a million names: load, memory and lookups.
 //!
 //! `cargo bench --bench hosts` measures look-ups of names that are there and that are not, in no
 //! order that a processor could guess. `cargo bench --bench hosts -- --load` loads a block list of

@@ -1,4 +1,4 @@
-//! What a query's line costs the writer.
+//! Costs of a query's log line in the writer.
 //!
 //! `cargo bench --bench journal` hands the writer pages of records, as many as a worker's journal
 //! holds at once, and has it write to nobody, as text and as JSON. The time is that of all lines,

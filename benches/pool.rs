@@ -1,4 +1,4 @@
-//! What a pool costs per query, and what a sweep costs.
+//! Costs of a pool per query, and of a sweep.
 //!
 //! A connection of 128 is taken whole by a batch of one, as under light load, or by batches of 64,
 //! as under heavy load. The pool has an age limit, and time passes, so each take looks at both ends

@@ -1,4 +1,4 @@
-//! What a reload takes of a worker's turn, for configurations of many server blocks.
+//! Costs of a reload in a worker's turn, for configurations of many server blocks.
 //!
 //! All that can be built beforehand is built by another thread ([`Parts`]), and what is replaced
 //! is freed by one; a worker only exchanges the parts ([`Forwarder::adopt`]), and no query is
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// What another thread builds and frees for a reload of 5,000 server blocks.
+/// Work of another thread for a reload of 5,000 server blocks: building and freeing.
 fn build() -> Operations {
     let config = config(5_000, 0, "");
     let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();

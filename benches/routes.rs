@@ -1,4 +1,4 @@
-//! What it costs to find out who handles a question, by the size of the routing table.
+//! Costs of routing a question, by the size of the routing table.
 //!
 //! The cost should follow the labels of the name asked and of the deepest zone, and not the number
 //! of zones: the same names are looked for among ten zones and among ten thousand, of which one is

@@ -1,4 +1,4 @@
-//! What a query costs that comes in on a stream and goes out on one, without any I/O.
+//! Costs of a query that arrives and leaves on TCP connections, without any I/O.
 //!
 //! The way is that of `engine_query_batch_*`, with the framing of both sides on top: a client's
 //! bytes become queries, queries become an upstream stream's bytes, its bytes become responses,
@@ -93,7 +93,7 @@ impl End {
         }
     }
 
-    /// What waits goes out, as a write would copy it.
+    /// Copies the waiting output, as a write would.
     fn write(&mut self, wire: &mut Vec<u8>) {
         wire.clear();
         wire.extend_from_slice(self.outbox.waiting());

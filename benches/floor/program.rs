@@ -29,7 +29,7 @@ const BATCH: usize = 64;
 const DATAGRAM_LEN_MAX: usize = 2048;
 /// Events a call of `epoll_wait`.
 const EVENTS: usize = 256;
-/// Where queries that are under way are kept, by the id that they have there.
+/// Number of IDs of outstanding queries.
 const IDS: usize = 1 << 16;
 /// An OPT record without options, with which each query ends that the responder is sent.
 const OPT_LEN: usize = 11;
@@ -67,7 +67,7 @@ fn invalid(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// Whose query has an id, and which id it had.
+/// Client of an ID, and its original ID.
 #[derive(Clone, Copy)]
 struct Asked {
     peer: SocketAddr,
@@ -90,7 +90,7 @@ struct Relay {
     batch: Vec<Query>,
     asked: Vec<Option<Asked>>,
     id: u16,
-    /// Whose turn the next query is.
+    /// Index of the next upstream.
     turn: usize,
 }
 

@@ -29,7 +29,7 @@ const ROUND_MIN: Duration = Duration::from_millis(10);
 
 /// One benchmark.
 pub(crate) struct Bench {
-    /// How to ask for it.
+    /// Name on the command line.
     pub(crate) name: &'static str,
     /// Prepares what the operations need.
     pub(crate) set_up: fn() -> Operations,
@@ -71,7 +71,7 @@ impl Meter {
     }
 }
 
-/// Where instructions are counted: a function with a name of its own, which it comes back to.
+/// Section whose instructions are counted: a function with a name of its own.
 #[inline(never)]
 fn metered(part: &mut dyn FnMut()) {
     part();

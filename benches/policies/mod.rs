@@ -1,4 +1,4 @@
-//! Which entry a full cache should lose: hit ratios over made-up traffic.
+//! Comparison of eviction policies: hit ratios over synthetic traffic.
 //!
 //! Names are asked for as Zipf's law has it, mixed with names that nobody asks for twice (a flood
 //! of random subdomains, a crawler, a mail server's look-ups). Half of what is scanned comes

@@ -1,4 +1,4 @@
-//! What the client and the upstream cost, beside loops that do nothing but move packets.
+//! Costs of the client and the upstream, compared with loops that only move packets.
 //!
 //! `cargo bench -p loadgen --bench costs` starts an upstream and a bare responder on one core, and
 //! asks them from another, in rounds: the client asks the upstream, a bare loop asks the upstream,
@@ -118,7 +118,7 @@ fn measure(role: &str, server: &str, answering: &Child) -> (f64, f64) {
     (numbers[1] / numbers[0] / 1e3, used.as_nanos() as f64 / numbers[0] / 1e3)
 }
 
-/// This program in a role, and the first line that it prints.
+/// Starts this program in a role, and returns its first line.
 fn start(arguments: &[&str]) -> (Child, String) {
     let program = std::env::current_exe().unwrap();
     let mut child = Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().unwrap();

@@ -8,7 +8,7 @@ use crate::stats::Interval;
 use crate::tally::Tally;
 use std::time::Duration;
 
-/// What is compared of a round.
+/// Figures of a round that are compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
     /// Answers a second.
@@ -42,11 +42,11 @@ impl Figures {
 /// One figure of both servers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
-    /// What it is.
+    /// Name of the figure.
     pub name: &'static str,
-    /// Its mean at the first server.
+    /// Mean of the first server.
     pub a: f64,
-    /// Its mean at the second.
+    /// Mean of the second server.
     pub b: f64,
     /// The second in terms of the first, if there are enough rounds and no figure is nought.
     pub ratio: Option<Interval>,

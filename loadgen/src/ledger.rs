@@ -23,34 +23,34 @@ const SLOTS_MIN: usize = 256;
 /// differently.
 const SPREAD: u16 = 0x9e35;
 
-/// What a message turned out to be.
+/// Classification of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The response to an outstanding query, which is done with.
     Answered(Answer),
     /// The response to an outstanding query, but not with what it had to say. It is done with.
     Wrong(Answer),
-    /// It has the id of an outstanding query, which goes on waiting: this is no response, or it
-    /// answers another question.
+    /// The ID of an outstanding query, but no response or another question; the query is still
+    /// outstanding.
     Mismatched,
     /// Another response to a query that is answered already.
     Duplicate,
     /// The response to a query that had timed out.
     Late,
-    /// It belongs to no query that is remembered.
+    /// No match with a remembered query.
     Stray,
 }
 
-/// What is told about a response.
+/// Facts about a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Time when its query was to leave.
     pub intended: Moment,
     /// Time when its query left.
     pub sent: Moment,
-    /// Its response code, without the bits in an OPT record.
+    /// Response code, without the bits in an OPT record.
     pub rcode: u8,
-    /// It is cut short.
+    /// The response is truncated.
     pub truncated: bool,
 }
 

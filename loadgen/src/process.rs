@@ -1,4 +1,4 @@
-//! What processes take of the host, read from /proc: processor time, and memory at its peak.
+//! Resources of processes, read from /proc: CPU time and peak memory.
 //!
 //! The scheduler counts processor time in nanoseconds for each thread that is alive (`schedstat`);
 //! `stat` counts it in ticks of ten milliseconds for the whole process, threads that have ended
@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// Processes of one family that are looked at: a program that forks without end is not followed.
 const FAMILY_MAX: usize = 4_096;
 
-/// What a process and its children have taken up to now.
+/// Resources of a process and its children up to now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Of all threads, in user mode and in the kernel, children that have ended included.

@@ -1,4 +1,4 @@
-//! When queries are to leave: fixed beforehand, whatever the server does.
+//! Send times of queries: fixed beforehand, independent of the server.
 //!
 //! A [`Schedule`] is the inverse of a cumulative rate: how many queries shall have left by then,
 //! asked the other way round. Constant rates, ramps and steps differ in that function only
@@ -28,7 +28,7 @@ pub enum Shape {
     Steps(Vec<(f64, Duration)>),
 }
 
-/// How the instants lie around the rate.
+/// Distribution of send times around the rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arrivals {
     /// Equally far apart.
@@ -45,7 +45,7 @@ pub struct Plan {
     pub shape: Shape,
     /// The instants around it.
     pub arrivals: Arrivals,
-    /// How long it lasts; `None`: until there is nothing left to ask.
+    /// Duration; `None`: until the input ends.
     pub duration: Option<Duration>,
 }
 
@@ -164,9 +164,9 @@ pub struct Schedule {
     random: ChaCha8Rng,
     /// All queries of all parts, if the plan ends.
     total: Option<u64>,
-    /// How many instants all parts together have had.
+    /// Number of send times of all parts together.
     made: u64,
-    /// Where on the axis of counts a Poisson schedule is.
+    /// Position of a Poisson schedule on the axis of counts.
     level: f64,
     part: u64,
     parts: u64,

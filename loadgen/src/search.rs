@@ -11,12 +11,12 @@ use std::time::Duration;
 
 /// Below this rate there is nothing to find.
 const RATE_MIN: f64 = 1.0;
-/// How far down a repeat that fails sends the search.
+/// Factor by which a failed repeat lowers the rate.
 const STEP_DOWN: f64 = 0.95;
 /// The share of queries that may leave late before the client, not the server, is what is measured.
 const BEHIND_SHARE_MAX: f64 = 0.05;
 
-/// What a rate must keep to hold.
+/// Limits of a rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// The share of queries without a good answer.
@@ -25,7 +25,7 @@ pub struct Limits {
     pub p99_max: Option<Duration>,
 }
 
-/// How a trial went.
+/// Result of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Within the limits.
@@ -58,14 +58,14 @@ impl Limits {
     }
 }
 
-/// What was found.
+/// Result of the search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
     /// The highest rate that held in every repeat.
     pub rate: f64,
     /// The lowest that did not, if one was tried.
     pub failed: Option<(f64, Verdict)>,
-    /// How often the rate held in a row.
+    /// Number of trials in a row that passed.
     pub repeats: u32,
 }
 
@@ -83,12 +83,12 @@ pub struct Search {
     /// The rate being tried.
     rate: f64,
     rate_max: f64,
-    /// How close the ends of the interval must come, as a ratio above one.
+    /// Target ratio of the interval's ends.
     precision: f64,
     repeats: u32,
     held: Option<f64>,
     failed: Option<(f64, Verdict)>,
-    /// How often the rate held in a row, once the interval is narrow enough.
+    /// Number of trials in a row that passed, once the interval is narrow enough.
     confirmed: Option<u32>,
     over: bool,
 }

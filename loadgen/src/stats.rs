@@ -8,7 +8,7 @@
 pub struct ChiSquare {
     /// The statistic.
     pub statistic: f64,
-    /// Its mean, if the frequencies are equal.
+    /// Mean for equal frequencies.
     pub freedom: f64,
     /// The probability of a statistic so large or larger, if they are.
     pub p: f64,

@@ -1,4 +1,4 @@
-//! What is counted while a run goes on, and how several threads' counts become one.
+//! Counters of a run, and their sum over threads.
 //!
 //! Counts are plain fields beside the histograms of latency and of lag (how late queries left).
 //! A [`Series`] keeps the same by time: each query belongs to the stretch of the run in which it
@@ -18,12 +18,12 @@ const DIGITS: u8 = 3;
 const STRETCH_DIGITS: u8 = 2;
 /// More stretches than a page can show; what comes later is counted in the last.
 const STRETCHES_MAX: usize = 3_600;
-/// How late a query may leave before it is told: a fiftieth of what people notice, and what a host
-/// that does something else beside takes from a thread now and then.
+/// Lag from which a query counts as late: a fiftieth of a noticeable delay, and more than the usual
+/// interruption of a thread.
 pub const LATE: Duration = Duration::from_millis(1);
 
-/// What has happened. Every query sent is answered, wrong, timed out, lost or still outstanding;
-/// the other messages are counted apart.
+/// Counters. Every query sent is answered, wrong, timed out, lost or still outstanding; the other
+/// messages are counted apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Queries handed to the kernel.
@@ -123,9 +123,9 @@ impl Counts {
 pub struct Stretch {
     /// Queries that were to leave in it, and left.
     pub sent: u64,
-    /// Those of them that got their response.
+    /// Number of queries with a response.
     pub answered: u64,
-    /// Those of them that did not.
+    /// Number of queries without a response.
     pub failed: u64,
     /// Latencies of the responses to them, in microseconds.
     pub latency: Histogram<u32>,
@@ -143,7 +143,7 @@ impl Stretch {
 /// A run by time, from its start.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// How long a stretch is.
+    /// Length of an interval.
     pub width: Duration,
     /// One after the other.
     pub stretches: Vec<Stretch>,
@@ -190,7 +190,7 @@ impl Series {
 /// Everything counted in a run. All moments are counted from the start of the run.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// What has happened.
+    /// Counters.
     pub counts: Counts,
     /// From when queries were to leave to their responses, in nanoseconds.
     pub latency: Histogram<u64>,

@@ -1,4 +1,4 @@
-//! Whether a response says what it had to.
+//! Verification of responses.
 //!
 //! For names whose answer is known beforehand, because `loadgen upstream` stands at the other end:
 //! it derives the address from the name ([`onward::traffic::answer`]), and has nothing for any
@@ -9,15 +9,15 @@ use onward::traffic::answer::{RCODE_NOERROR, address, is_right};
 use onward::traffic::wire::{Question, RCODE, TC, u16_at};
 use std::sync::Arc;
 
-/// What the content of answers is held against.
+/// Reference of the verification.
 #[derive(Clone, Debug, Default)]
 pub enum Verify {
     /// Nothing.
     #[default]
     No,
-    /// What `loadgen upstream` derives from the name.
+    /// Records that `loadgen upstream` derives from the name.
     Derived,
-    /// What its zones say, and for other names what it derives.
+    /// Records of its zones, and derived records for other names.
     Zones(Arc<Zones>),
 }
 

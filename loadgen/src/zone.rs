@@ -23,14 +23,14 @@ const NXDOMAIN: u8 = 3;
 /// Records of one name and one type: time to live, length and data of each.
 type RecordSet = Vec<(u32, Vec<u8>)>;
 
-/// What zone files say.
+/// Contents of zone files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Zones {
     /// By name, in wire form and small letters, and type.
     sets: HashMap<Vec<u8>, Vec<(u16, RecordSet)>>,
     /// Names that have records, and those above them.
     names: HashSet<Vec<u8>>,
-    /// Where zones begin.
+    /// Apexes of the zones.
     apexes: HashSet<Vec<u8>>,
 }
 

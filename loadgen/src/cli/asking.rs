@@ -1,4 +1,4 @@
-//! What all commands that ask are told: how to reach the server, and what to ask it.
+//! Options of all commands that send queries: the route to the server, and the queries.
 //!
 //! Words become [`Options`] here, and files are read; whoever asks gets neither.
 
@@ -23,13 +23,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many names there are when nobody says.
+/// Default number of names.
 const POPULATION: u64 = 10_000;
 
 /// Sockets for the clients of a capture: with more clients, some share one.
 const CLIENTS_MAX: usize = 4_096;
 
-/// How to ask, and what.
+/// Options of queries.
 #[derive(Args, Clone, Debug)]
 pub struct Asking {
     /// Number of sockets (source ports) of all threads together

@@ -18,10 +18,10 @@ use std::time::Duration;
 /// Time when the first backend fails: the forwarder has all its flows by then.
 const AT: Duration = Duration::from_secs(15);
 const AT_QUICK: Duration = Duration::from_secs(4);
-/// How long it does.
+/// Default duration of the outage.
 const OUTAGE: Duration = Duration::from_secs(10);
 const OUTAGE_QUICK: Duration = Duration::from_secs(3);
-/// How long nobody notices, if the outage is not shorter.
+/// Default time until the outage is detected, if the outage is not shorter.
 const NOTICE: Duration = Duration::from_secs(3);
 const NOTICE_QUICK: Duration = Duration::from_secs(1);
 /// The age limit.

@@ -1,4 +1,4 @@
-//! What was typed: the five commands and what each is told.
+//! Command line: the five commands and their options.
 //!
 //! Arguments are read here and turned into the options of the rooms that do the work; nothing here
 //! asks or answers anybody. [`asking`] is what the commands that ask have in common. A bad file is

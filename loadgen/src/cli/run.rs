@@ -21,13 +21,13 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How long a run is when nothing says otherwise.
+/// Default duration of a run.
 const LENGTH: Duration = Duration::from_secs(10);
 /// A stretch is no shorter: fewer answers have no percentiles worth the name.
 const STRETCH_MIN: Duration = Duration::from_millis(10);
-/// How often it is looked at.
+/// Interval of checks for the end of the run.
 const LOOK: Duration = Duration::from_millis(20);
-/// How often a terminal is told how it is going, and how often a file.
+/// Intervals of progress lines on a terminal and in a file.
 const TELL_TERMINAL: Duration = Duration::from_millis(200);
 const TELL_FILE: Duration = Duration::from_secs(1);
 
@@ -108,7 +108,7 @@ pub(super) struct Arguments {
     quiet: bool,
 }
 
-/// How the instants lie around the rate.
+/// Distribution of send times around the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Spacing {
     /// Equal distances

@@ -43,7 +43,7 @@ Examples:
   loadgen upstream --listen 127.0.0.1:5301 --stall 3s+1s
   loadgen upstream --listen 127.0.0.1:5301 --zone example.zone --script upstream.script --ports";
 
-/// What it has seen is told no more often than this.
+/// Minimum interval of the counters that are printed.
 const TELL_MIN: Duration = Duration::from_millis(10);
 
 /// Options of `loadgen upstream`.

@@ -24,9 +24,10 @@ use std::time::Duration;
 const BATCH: usize = 64;
 /// Queries sent before answers are looked for: a schedule that has fallen behind must not deafen.
 const BURST_MAX: usize = 4 * BATCH;
-/// How long after its end a schedule may be finished: a turn in which everything went wrong.
+/// Time after its end within which a schedule may be finished: a turn in which everything went
+/// wrong.
 const GRACE: Duration = Duration::from_millis(20);
-/// How often a thread shows its counts.
+/// Interval at which a thread publishes its counts.
 const SHOW: Duration = Duration::from_millis(100);
 
 /// One thread's state. Its moments count from the start of the run.

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// After a stream failed, its place rests so long: whoever refuses would be asked without end.
 const REST: Duration = Duration::from_millis(10);
 
-/// What queries travel on.
+/// Transport of queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// UDP.
@@ -50,11 +50,11 @@ pub(super) struct Link {
     source: Option<IpAddr>,
     token: Token,
     tls: Option<Client>,
-    /// How many queries a stream may carry.
+    /// Maximum number of queries per connection.
     quota: u64,
-    /// How many this one has.
+    /// Number of queries on this connection.
     carried: u64,
-    /// How many streams have been opened here.
+    /// Number of connections opened here.
     opened: u64,
     /// Not opened before.
     rests_until: Moment,

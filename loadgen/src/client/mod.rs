@@ -34,10 +34,10 @@ const HEAD_START: Duration = Duration::from_millis(20);
 const STRETCHES: u32 = 200;
 /// The shortest of them: fewer answers have no percentiles worth the name.
 const STRETCH_MIN: Duration = Duration::from_millis(50);
-/// Their length when nobody knows how long the run will be.
+/// Length of an interval when the duration of the run is unknown.
 const STRETCH_DEFAULT: Duration = Duration::from_secs(1);
 
-/// When queries leave.
+/// Times of the queries.
 #[derive(Clone, Debug)]
 pub enum Load {
     /// On a schedule, whatever comes back.
@@ -53,7 +53,7 @@ pub enum Load {
     },
 }
 
-/// How servers are known over TLS.
+/// TLS verification of servers.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
     /// By this name; `None`: by their addresses.
@@ -80,10 +80,10 @@ impl Known {
     }
 }
 
-/// What to do.
+/// Options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Who is asked. Sockets take them in turn.
+    /// Server addresses. Sockets use them in turn.
     pub targets: Vec<SocketAddr>,
     /// Sockets of all threads together, at least one for each.
     pub sockets: usize,
@@ -95,7 +95,7 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// Time when queries leave.
     pub load: Load,
-    /// What is asked.
+    /// Source of queries.
     pub source: Source,
     /// After so many queries the run is over.
     pub limit: Option<u64>,
@@ -103,17 +103,17 @@ pub struct Options {
     pub random_case: bool,
     /// A query is given up after so long.
     pub timeout: Duration,
-    /// How answers are judged.
+    /// Verification of answers.
     pub verify: Verify,
     /// Determines names, types, instants and ids.
     pub seed: u64,
     /// One thread for each of these cores; empty: `threads` of them on any core.
     pub cores: Vec<usize>,
-    /// How many threads, if no cores are named.
+    /// Number of threads, if no cores are given.
     pub threads: usize,
     /// So long before an instant a thread stops sleeping and looks at the clock instead.
     pub spin: Duration,
-    /// How long the stretches are that the run is divided into; `None`: so that a page shows them.
+    /// Length of the intervals of the report; `None`: chosen to fit a page.
     pub stretch: Option<Duration>,
     /// Bytes of the longest response that a datagram may carry.
     pub response_length_max: usize,
@@ -190,10 +190,10 @@ impl Options {
     }
 }
 
-/// When each query of a thread is to leave, from the start of the run.
+/// Send times of a thread's queries, from the start of the run.
 enum Instants {
     Planned(Box<Schedule>),
-    /// Those of the capture, for the queries with the workload's numbers.
+    /// Send times of the capture, for the queries with the workload's numbers.
     Recorded {
         speed: f64,
     },
@@ -201,7 +201,7 @@ enum Instants {
     AtOnce,
 }
 
-/// How a thread is told to end.
+/// Signal to end a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Halt {
     /// Not yet.
@@ -212,7 +212,7 @@ pub(crate) enum Halt {
     Waiting = 2,
 }
 
-/// What threads and their owner share.
+/// State that threads and their owner share.
 #[derive(Default)]
 struct Shared {
     halt: AtomicU8,

@@ -1,4 +1,4 @@
-//! How a thread waits for the next instant, and for answers meanwhile.
+//! Waiting of a thread for the next send time and for answers.
 //!
 //! A sleeping thread is woken some ten microseconds after its time, more on a virtual machine. So
 //! it sleeps until shortly before the instant ([`Pacer`] arms a timer that wakes its poll) and
@@ -26,7 +26,7 @@ pub(super) struct Pacer {
     events: Events,
     timer: Timer,
     spin: Duration,
-    /// What the timer was armed for last.
+    /// Last setting of the timer.
     armed: Option<Moment>,
 }
 

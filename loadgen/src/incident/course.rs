@@ -17,41 +17,41 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-/// How often the backends tell what they have seen.
+/// Interval of the backends' counters.
 const TELL: &str = "200ms";
 /// The same, and the time to write it.
 const TELL_WAIT: Duration = Duration::from_millis(500);
 /// Within so long a program is there, or it does not work.
 const START_MAX: Duration = Duration::from_secs(20);
-/// How long the load client takes from its start to its first query: its own head start, and what
-/// a program needs to begin. Seconds are longer by far.
+/// Time of the load client from its start to its first query: its own head start, and the start of
+/// a program. Seconds are longer by far.
 const HEAD_START: Duration = Duration::from_millis(30);
-/// How long an answer is waited for, and how much longer than that the client may need to end.
+/// Response timeout, and the time after it that the client may need to end.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const END_MAX: Duration = Duration::from_secs(20);
-/// How often it is looked whether a program has ended.
+/// Interval of checks whether a program has ended.
 const LOOK: Duration = Duration::from_millis(50);
 /// So much of the end of what a program said is told when it failed.
 const SAID_MAX: usize = 2_000;
 
-/// Who forwards.
+/// Forwarder under test.
 #[derive(Clone, Debug)]
 pub struct Forwarder {
     /// The program and its arguments; `{corefile}` stands for the path of what it is told.
     pub command: Vec<String>,
-    /// It is onward, whose Corefile has options of its own.
+    /// The forwarder is onward, whose Corefile has additional options.
     pub own: bool,
 }
 
-/// What all courses have in common.
+/// Parameters of all courses.
 pub struct Stage<'a> {
-    /// What happens.
+    /// Course of events.
     pub plan: &'a Plan,
-    /// Who forwards.
+    /// Forwarder under test.
     pub forwarder: &'a Forwarder,
-    /// Where files may be written.
+    /// Directory for files.
     pub directory: &'a Path,
-    /// Whoever wants it to end sends one.
+    /// Signals that end the course.
     pub signals: &'a Signals,
 }
 
@@ -69,7 +69,7 @@ struct Servers {
     forwarder: Running,
 }
 
-/// What is done to the lab at some instant.
+/// Action on the lab at some time.
 type Act<'l> = Box<dyn Fn() -> io::Result<()> + 'l>;
 
 impl Stage<'_> {

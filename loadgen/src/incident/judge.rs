@@ -1,4 +1,4 @@
-//! What follows from the seconds of a course, and whether it is what was promised. Pure.
+//! Judgement of a course: consequences of its seconds, compared with the claims. Pure.
 //!
 //! A backend has its share back when it sees its part of the queries, within a tenth. Which
 //! backend a flow draws is chance, so with few flows the shares are uneven for that reason alone:
@@ -26,23 +26,23 @@ const REPLACED: f64 = 0.01;
 /// Fewer seconds of a kind have no median worth the name.
 const SECONDS_MIN: usize = 3;
 
-/// Whether something holds, and the numbers that say so.
+/// Result for a claim, with its numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// What was promised.
+    /// The claim.
     pub claim: String,
-    /// What was seen.
+    /// The measurement.
     pub seen: String,
     /// True if that is what was promised; `None`: it is shown and not judged, as the text says.
     pub holds: Option<bool>,
 }
 
-/// What became of the shares of a backend after an event.
+/// Shares of a backend after an event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Regained {
     /// So long after the event it has its share, if ever.
     pub after: Option<Duration>,
-    /// Its part of its fair share, from when it should have had that to the next event.
+    /// Part of its fair share, from the time when it was due to the next event.
     pub part: f64,
     /// The largest part that it had in any second after the event.
     pub most: f64,
@@ -62,7 +62,7 @@ pub struct Slowest {
 /// The numbers of a course and what they say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
-    /// How far from its fair share a backend may be.
+    /// Maximum deviation of a backend from its fair share.
     pub tolerance: f64,
     /// The backend that failed, after its recovery.
     pub recovered: Regained,
@@ -76,7 +76,7 @@ pub struct Judged {
     pub flows_most: f64,
     /// Latency, if there are enough seconds of both kinds.
     pub slowest: Option<Slowest>,
-    /// What it all says.
+    /// All findings.
     pub findings: Vec<Finding>,
 }
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 pub const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 53);
 /// The client's own address, on no link, so that answers come whichever link is down.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
-/// Where the forwarder listens, on the loopback of its namespace.
+/// Address of the forwarder, on the loopback of its namespace.
 pub const FORWARDER: &str = "127.0.0.1:5300";
 /// Ports that a forwarder may use: a port that is drawn again while conntrack still knows it meets
 /// its old backend, and with fewer of them that would be what is measured.
@@ -32,7 +32,7 @@ const PORTS: &str = "1024 65535";
 /// The commands that are needed, and the packages of Debian that have them.
 const TOOLS: [(&str, &str); 3] =
     [("ip", "iproute2"), ("nft", "nftables"), ("conntrack", "conntrack")];
-/// Where else they are than in PATH.
+/// Directories of tools besides those in PATH.
 const PLACES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
 /// Returns what there must be and is not, in a sentence.

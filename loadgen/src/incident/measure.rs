@@ -1,4 +1,4 @@
-//! What happened in a course, second by second. Pure.
+//! Measurements of a course, second by second. Pure.
 //!
 //! The backends tell a few times a second what they have seen since they started, by the calendar;
 //! the load client tells what became of the queries of each second. A [`Second`] has both, on one
@@ -8,14 +8,14 @@
 use serde_json::Value;
 use std::time::Duration;
 
-/// What one backend had seen at an instant.
+/// Counters of one backend at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Seen {
     queries: f64,
     flows: f64,
 }
 
-/// What all backends had seen at an instant, by the calendar.
+/// Counters of all backends at one time, by the wall clock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     at: f64,
@@ -43,9 +43,9 @@ pub struct Second {
     pub flows: f64,
     /// Queries that were to leave, and left.
     pub sent: u64,
-    /// Those of them that got no good answer.
+    /// Number of queries without a good answer.
     pub lost: u64,
-    /// Those of them that were answered later than after 100 ms.
+    /// Number of queries answered after more than 100 ms.
     pub slow: u64,
     /// Latency in seconds of half of the answers.
     pub p50: Option<f64>,

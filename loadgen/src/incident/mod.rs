@@ -33,20 +33,20 @@ use std::time::Duration;
 /// One course that was run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Played {
-    /// Which.
+    /// The course.
     pub course: Course,
-    /// What the forwarder was told.
+    /// Corefile of the forwarder.
     pub corefile: String,
-    /// What happened.
+    /// Measurements.
     pub seconds: Vec<Second>,
-    /// What follows.
+    /// Judgement.
     pub judged: Judged,
 }
 
 /// All courses that were run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incident {
-    /// What happened in each of them.
+    /// Course of events in each of them.
     pub plan: Plan,
     /// The command, the host, the forwarder: what a reader wants to know besides.
     pub settings: Vec<(&'static str, String)>,

@@ -7,18 +7,18 @@ use clap::ValueEnum;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-/// How a backend fails.
+/// Failure mode of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Fault {
-    /// Its packets vanish
+    /// Packets are dropped
     Silent,
-    /// It answers with ICMP port unreachable, or resets streams
+    /// ICMP port unreachable, or TCP resets
     Refusing,
-    /// Its link is down
+    /// The link is down
     LinkDown,
 }
 
-/// What is translated at the output of the client's namespace. `VIRTUAL` stands for the address.
+/// Translation at the output of the client's namespace. `VIRTUAL` stands for the address.
 pub(super) const SERVICE_SETUP: &str = "\
 table ip service {
     chain translate {
@@ -30,7 +30,7 @@ table ip service {
 }
 ";
 
-/// Where the backends' namespace takes packets in.
+/// Input of the backends' namespace.
 pub(super) const FAULT_SETUP: &str = "\
 table ip fault {
     chain input {

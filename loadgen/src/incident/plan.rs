@@ -1,5 +1,5 @@
-//! What an incident is made of: who fails when, what the forwarder is told, and the courses that
-//! are compared. Pure.
+//! Plan of an incident: failure, configuration of the forwarder, and the courses that are compared.
+//! Pure.
 //!
 //! Seconds are counted from the first query of the load. The forwarder of a course gets a Corefile
 //! of its own; onward's has the options that make flows many enough for shares to mean something,
@@ -10,7 +10,7 @@ use super::nft::Fault;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// What queries travel on between the forwarder and the backends.
+/// Transport between the forwarder and the backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Transport {
     /// A pool of datagram sockets
@@ -19,24 +19,24 @@ pub enum Transport {
     Tcp,
 }
 
-/// What happens, and when.
+/// Events and their times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Backends at the start; one more is added later.
     pub backends: usize,
     /// Queries a second.
     pub rate: f64,
-    /// How the first backend fails.
+    /// Failure mode of the first backend.
     pub fault: Fault,
     /// Time when it does.
     pub at: Duration,
-    /// How long it does.
+    /// Duration of the failure.
     pub outage: Duration,
-    /// How long nobody notices that: then it is taken out of the map.
+    /// Time until the failure is detected: then the backend is removed from the map.
     pub notice: Duration,
     /// Time when another backend is added.
     pub added: Duration,
-    /// How long it all takes.
+    /// Duration of the course.
     pub length: Duration,
     /// The age limit of the courses that have one.
     pub max_age: Duration,
@@ -106,7 +106,7 @@ pub enum Course {
 }
 
 impl Course {
-    /// Its name in reports.
+    /// Returns the name in reports.
     pub fn name(self, max_age: Duration) -> String {
         let age = seconds(max_age);
         match self {
@@ -117,7 +117,7 @@ impl Course {
         }
     }
 
-    /// Its name in names of files and namespaces.
+    /// Returns the name in names of files and namespaces.
     pub fn key(self) -> &'static str {
         match self {
             Self::Unlimited => "off",

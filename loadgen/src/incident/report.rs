@@ -1,4 +1,4 @@
-//! What is told about an incident: tables, a page, a picture and an object for machines. Pure.
+//! Reports of an incident: tables, a page, a picture and JSON. Pure.
 //!
 //! The page needs nothing from elsewhere; the picture is the page's first plot of each course, one
 //! below the other, and has its own style sheet so that it can stand in a README. Instants at
@@ -21,7 +21,7 @@ const CLASSES: [&str; 6] = ["one", "two", "three", "four", "five", "six"];
 /// The size of a plot in the picture, and what stands above each.
 const PLOT: (usize, usize) = (760, 288);
 const ABOVE: usize = 30;
-/// What stands above all of them.
+/// Height of the legend.
 const LEGEND: usize = 36;
 
 /// Tables and findings.

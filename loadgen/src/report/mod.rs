@@ -1,4 +1,4 @@
-//! What a run was, in the forms that people and machines read.
+//! Reports of a run, for people and machines.
 //!
 //! An [`Outcome`] is everything that is told about a run; [`text`] prints it to a terminal,
 //! [`json`] to machines, [`percentiles`] as an HDR percentile file, [`html`] as a page with plots.
@@ -24,7 +24,7 @@ const BEHIND_SHARE_MAX: f64 = 0.05;
 /// A run that has ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What was asked for, in words: a name and a value each.
+    /// Settings of the run: a name and a value each.
     pub settings: Vec<(&'static str, String)>,
     /// Queries left on a schedule, not when answers had come.
     pub open: bool,
@@ -36,10 +36,10 @@ pub struct Outcome {
     pub loss_allowed: f64,
     /// Response codes that are good answers.
     pub rcodes_good: Vec<u8>,
-    /// What was counted.
+    /// Counters.
     pub tally: Tally,
-    /// What the server took of its host, if its processes are known: processor time during the run,
-    /// and memory at its peak since they were started.
+    /// Resources of the server, if its processes are known: CPU time during the run, and peak
+    /// memory since their start.
     pub server: Option<Usage>,
 }
 

@@ -75,27 +75,27 @@ impl Axis {
 
 /// A curve; where it has no value it is broken.
 pub(crate) struct Curve {
-    /// Its class in the style sheet.
+    /// Class in the style sheet.
     pub(crate) class: &'static str,
-    /// Its points.
+    /// Points of the curve.
     pub(crate) points: Vec<(f64, Option<f64>)>,
 }
 
 /// A plot.
 pub(crate) struct Plot {
-    /// What it shows, for those who cannot see it.
+    /// Title, also for screen readers.
     pub(crate) title: String,
     /// The axis at the bottom.
     pub(crate) x: Axis,
     /// The axis to the left.
     pub(crate) y: Axis,
-    /// What the axis at the bottom is.
+    /// Label of the horizontal axis.
     pub(crate) x_label: &'static str,
     /// Curves, the last on top.
     pub(crate) curves: Vec<Curve>,
     /// Bars from nought: where each begins and ends, and its height.
     pub(crate) bars: Vec<(f64, f64, f64)>,
-    /// What is told about each stretch of the axis at the bottom.
+    /// Text for each interval of the horizontal axis.
     pub(crate) hints: Vec<(f64, f64, String)>,
 }
 

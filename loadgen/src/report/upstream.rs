@@ -1,4 +1,4 @@
-//! What an upstream has seen, and what it tells about whoever asked.
+//! Report of an upstream: its counters, and the source ports and IDs of its clients.
 //!
 //! Pure. The ports and the evenness of ids are what a forger has to guess (RFC 5452): few ports,
 //! ports kept for long and uneven ids make that easy.

@@ -14,16 +14,16 @@ use std::net::SocketAddr;
 /// quarter of a second's delay.
 const WAITING_MAX: usize = 262_144;
 
-/// Who gets a response.
+/// Recipient of a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Recipient {
-    /// Who sent a datagram to the service with this number.
+    /// Sender of a datagram to the service with this number.
     Peer {
         /// The service.
         service: u16,
-        /// Who.
+        /// Address of the sender.
         peer: SocketAddr,
-        /// Where it was sent to.
+        /// Local address that received the datagram.
         local: Option<Local>,
     },
     /// The stream in this slot, if it is still the one that had this serial number.
@@ -40,7 +40,7 @@ struct Entry {
     recipient: Recipient,
 }
 
-/// What waits.
+/// Responses that wait.
 #[derive(Default)]
 pub(super) struct Delayed {
     heap: BinaryHeap<Reverse<(Moment, u64, u32)>>,

@@ -7,7 +7,7 @@ use onward::traffic::wire::{HEADER_LEN, Question, Record, TC, TYPE_OPT};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
-/// What a datagram may carry where nothing else is agreed (RFC 1035 §4.2.1).
+/// Maximum size of a datagram without EDNS (RFC 1035 §4.2.1).
 const DATAGRAM_LEN: usize = 512;
 /// The longest nonsense.
 const GARBAGE_LEN_MAX: usize = 64;

@@ -1,4 +1,4 @@
-//! What an upstream has seen so far, told while it serves.
+//! Counters of an upstream while it serves.
 //!
 //! Each thread shows its counts once a turn, in words of its own, so that looking costs it nothing
 //! and nobody waits for anybody. A look adds up all threads. What is told besides, at the end, is
@@ -8,7 +8,7 @@ use super::Counts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What one address has seen, as one thread shows it.
+/// Counters of one address, as one thread publishes them.
 #[derive(Debug, Default)]
 pub(super) struct Live {
     queries: AtomicU64,
@@ -23,7 +23,7 @@ impl Live {
     }
 }
 
-/// What one address has seen so far.
+/// Counters of one address so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoFar {
     /// Queries, on streams too.

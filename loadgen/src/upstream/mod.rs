@@ -29,17 +29,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-/// How often a port is chosen anew when the kernel's choice for UDP is taken for TCP.
+/// Maximum of attempts to choose a port that is free for both UDP and TCP.
 const PORT_TRIES_MAX: usize = 32;
 
-/// What to serve.
+/// Options of an upstream.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to listen; port 0 lets the kernel choose.
+    /// Addresses to listen on; port 0 lets the kernel choose.
     pub listen: Vec<SocketAddr>,
     /// One thread for each of these cores; empty: one on any core.
     pub cores: Vec<usize>,
-    /// How to behave.
+    /// Behaviour.
     pub script: Arc<Script>,
     /// Determines faults and delays.
     pub seed: u64,
@@ -47,7 +47,7 @@ pub struct Options {
     pub tls: Option<tls::Server>,
 }
 
-/// What one address has seen and done.
+/// Counters of one address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Datagrams received, and messages on streams.
@@ -81,14 +81,14 @@ impl AddAssign<&Self> for Counts {
     }
 }
 
-/// What one address has seen, and who asked it.
+/// Counters of one address, and the sources of its queries.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Where it listened.
+    /// Address.
     pub address: SocketAddr,
-    /// What it did.
+    /// Counters.
     pub counts: Counts,
-    /// Where its queries came from.
+    /// Sources of queries.
     pub sources: Sources,
 }
 

@@ -27,7 +27,7 @@ struct Peer {
 pub(super) struct Peers {
     slots: Vec<Option<Peer>>,
     free: Vec<usize>,
-    /// Those where there may be something to read.
+    /// Connections that may have input.
     ready: Vec<usize>,
     accepted: u64,
     /// The token of the stream in the first slot; the others follow.

@@ -1,4 +1,4 @@
-//! How the upstream behaves: for all names, and for some of them otherwise.
+//! Behaviour of the upstream: for all names, and different for some of them.
 //!
 //! A [`Script`] is a list of rules, the first of which that fits a name decides. Its [`Conduct`]
 //! says with which probability what is done instead of answering, after what delay, and whether
@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use std::time::Duration;
 
-/// How long a response waits.
+/// Delay of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Delay {
     /// Not at all.
@@ -43,35 +43,35 @@ fn unit(random: &mut ChaCha8Rng) -> f64 {
     ((random.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
-/// What is done with a query.
+/// Action for a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// It gets its answer.
+    /// The right answer.
     Answer,
-    /// It gets none.
+    /// No response.
     Silence,
-    /// It gets a header, the question, and TC.
+    /// A header, the question, and TC.
     Truncate,
     /// The answer has another id.
     WrongId,
     /// The answer is to another question.
     WrongQuestion,
-    /// It gets octets that mean nothing.
+    /// Random octets.
     Garbage,
-    /// It gets this response code and no record.
+    /// This response code without records.
     Refuse(u8),
-    /// It gets an address that is not the name's.
+    /// A wrong address.
     Lie,
 }
 
-/// How queries for some names are treated.
+/// Behaviour for queries of some names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conduct {
-    /// How long responses wait.
+    /// Delay of responses.
     pub delay: Delay,
-    /// What else may be done, each with its probability; the first drawn is done.
+    /// Faults with their probabilities; the first drawn applies.
     pub faults: Vec<(Act, f64)>,
-    /// How many forged responses go ahead of each answer.
+    /// Number of forged responses before each answer.
     pub spoofs: u16,
 }
 
@@ -91,7 +91,7 @@ impl Conduct {
 /// Names that a rule is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// This one, in wire form and small letters.
+    /// This name, in wire form and small letters.
     Exactly(Vec<u8>),
     /// All names below this one.
     Below(Vec<u8>),

@@ -61,14 +61,14 @@ pub(super) struct Service {
     flows: u64,
 }
 
-/// What becomes of a query.
+/// Outcome of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It gets no response.
+    /// No response.
     Nothing,
-    /// It gets so many bytes of the buffer, now.
+    /// A response of this length in the buffer, now.
     Send(usize),
-    /// It gets them then.
+    /// A response at this time.
     Later(usize, Moment),
 }
 
@@ -241,7 +241,7 @@ pub(super) struct Server {
     desk: Desk,
     delayed: Delayed,
     clock: Clock,
-    /// What each service has seen so far, for whoever looks.
+    /// Counters of each service, for readers in other threads.
     live: Arc<[Live]>,
 }
 

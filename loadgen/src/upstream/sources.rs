@@ -1,4 +1,4 @@
-//! Who asks an upstream: source ports and query ids.
+//! Sources of queries to an upstream: ports and IDs.
 //!
 //! A forger must guess both (RFC 5452). For each port it is kept how many queries came from it, and
 //! the first and the last moment; of ids, how often each value of either octet occurred. From that
@@ -19,10 +19,10 @@ const OCTETS: usize = 256;
 /// round sooner.
 const FLOW_GAP: Duration = Duration::from_secs(5);
 
-/// What came from one port.
+/// Use of one port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortUse {
-    /// How many queries.
+    /// Number of queries.
     pub queries: u64,
     /// The first of them.
     pub first: Moment,
@@ -37,7 +37,7 @@ impl PortUse {
     }
 }
 
-/// Where all queries came from.
+/// Sources of all queries.
 #[derive(Clone, Debug)]
 pub struct Sources {
     ports: Vec<PortUse>,
@@ -51,10 +51,10 @@ impl Default for Sources {
     }
 }
 
-/// What follows from it.
+/// Statistics of the sources.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Entropy {
-    /// How many ports were seen.
+    /// Number of ports.
     pub ports: usize,
     /// Queries from the port that sent most of them.
     pub busiest: u64,

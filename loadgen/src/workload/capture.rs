@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What containers call the layer that their packets begin with.
+/// Link types of packets in captures.
 const LINK_NULL: u16 = 0;
 const LINK_ETHERNET: u16 = 1;
 const LINK_RAW: [u16; 5] = [12, 14, 101, 228, 229];

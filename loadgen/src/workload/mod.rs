@@ -1,4 +1,4 @@
-//! What is asked: queries from files, from captures, or made up.
+//! Queries from files, from captures, or generated.
 //!
 //! A [`Source`] says it in words and is shared by all threads; a [`Workload`] is one thread's part
 //! of it and writes one query after the other into a caller's buffer. Files are turned into
@@ -21,14 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use style::{Style, TypeShares};
 
-/// What is wrong with an input file, and where.
+/// Error of an input file, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadInput {
     /// The line, or the record of a binary file, counted from one.
     pub line: usize,
     /// The column, or the byte within the record, counted from one.
     pub column: usize,
-    /// What was found, and what was expected.
+    /// Found and expected text.
     pub text: String,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for BadInput {
 pub struct Recorded {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
-    /// How many clients asked them.
+    /// Number of clients.
     pub clients: u32,
     /// Packets of the capture that are not among them.
     pub left_out: u64,
@@ -95,23 +95,23 @@ impl Recorded {
     }
 }
 
-/// Where queries come from.
+/// Source of queries.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Names are made up.
     Made {
-        /// Which names.
+        /// Distribution of names.
         names: Names,
         /// The share of queries for names that were asked before; the others are new.
         hit_ratio: Option<f64>,
-        /// What all names end in, in wire form.
+        /// Suffix of all names, in wire form.
         zone: Vec<u8>,
-        /// Which types, and how often.
+        /// Types and their weights.
         types: TypeShares,
-        /// How queries are written.
+        /// Style of queries.
         style: Style,
     },
-    /// They were read from a file; from its end it is begun anew.
+    /// Queries of a file; at its end it starts again.
     File(Arc<Recorded>),
 }
 

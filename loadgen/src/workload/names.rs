@@ -21,7 +21,7 @@ pub const ROOM: usize = 1 + 1 + DIGITS_MAX + 1 + LABEL_LEN;
 /// Bytes of the longest zone: the name as a whole must not exceed 255.
 pub const ZONE_LEN_MAX: usize = 255 - ROOM;
 
-/// Which numbers names have.
+/// Distribution of names' numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Names {
     /// Each a new one.

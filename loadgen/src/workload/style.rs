@@ -1,4 +1,4 @@
-//! How a query is written: header, question, OPT record.
+//! Style of a query: header, question, OPT record.
 //!
 //! A [`Style`] is what all queries of a run have in common; [`TypeShares`] draws the type of each.
 //! Only letters of names change case: length octets and what follows the name are left alone.
@@ -17,24 +17,24 @@ const DNSSEC_OK: u8 = 0x80;
 /// A client's network, as RFC 7871 sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subnet {
-    /// Its address; bits beyond the prefix are not sent.
+    /// Address; bits beyond the prefix are not sent.
     pub address: IpAddr,
-    /// How many bits of it count.
+    /// Length of the prefix.
     pub prefix: u8,
     /// Each query draws these bits anew: a different client each time.
     pub random: bool,
 }
 
-/// What all queries of a run have in common.
+/// Settings of all queries of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Recursion is desired.
     pub recursion: bool,
     /// There is an OPT record that offers this UDP size.
     pub edns: Option<u16>,
-    /// It has the DO bit; without an OPT record there is none.
+    /// The DO bit is set; without an OPT record there is none.
     pub dnssec_ok: bool,
-    /// It tells this network.
+    /// Client subnet.
     pub subnet: Option<Subnet>,
 }
 
