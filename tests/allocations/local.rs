@@ -1,4 +1,6 @@
 //! Answers of the server's own: hosts files, templates, rewritten names.
+//!
+//! None of them may allocate once the tables are built, whatever the query.
 
 use crate::ALLOCATIONS;
 use crate::common::wire::Ask;
