@@ -20,7 +20,8 @@ use super::message::rename::{Asking, WireName};
 use crate::config::{
     AnswerPart, AnswerRule, MatchType, NameMatch, NameRule, Rewrite, RewriteRule, wire_of,
 };
-use names::{Pattern, replace_all, replace_suffix, suffix_start};
+use names::{expand, replace_all, replace_suffix, suffix_start};
+use regex::Regex;
 use std::sync::Arc;
 
 /// The rules of a server block, compiled.
@@ -46,7 +47,7 @@ enum Names {
     Prefix(String),
     Suffix(String),
     Substring(String),
-    Regex(Pattern),
+    Regex(Regex),
 }
 
 /// A rule for QNAMEs.
@@ -62,7 +63,7 @@ enum Find {
     Prefix { from: String, to: String },
     Suffix { from: Suffix, to: Suffix },
     Substring { from: String, to: String },
-    Regex { from: Pattern, to: String },
+    Regex { from: Regex, to: String },
 }
 
 /// The end of a name.
@@ -76,7 +77,7 @@ struct Suffix {
 /// An explicit rule for names in replies.
 struct Answer {
     part: AnswerPart,
-    pattern: Pattern,
+    pattern: Regex,
     to: String,
 }
 
@@ -230,7 +231,7 @@ impl Names {
             MatchType::Prefix => Self::Prefix(text),
             MatchType::Suffix => Self::Suffix(text),
             MatchType::Substring => Self::Substring(text),
-            MatchType::Regex => Self::Regex(Pattern::new(&text)?),
+            MatchType::Regex => Self::Regex(Regex::new(&text).ok()?),
         })
     }
 
@@ -264,7 +265,7 @@ impl Suffix {
 
 impl Answer {
     fn new(rule: &AnswerRule) -> Option<Self> {
-        let pattern = Pattern::new(&rule.pattern)?;
+        let pattern = Regex::new(&rule.pattern).ok()?;
         Some(Self { part: rule.part, pattern, to: rule.to.clone() })
     }
 }
@@ -277,7 +278,7 @@ impl Find {
             MatchType::Prefix => Self::Prefix { from, to },
             MatchType::Suffix => Self::Suffix { from: Suffix::new(&from), to: Suffix::new(&to) },
             MatchType::Substring => Self::Substring { from, to },
-            MatchType::Regex => Self::Regex { from: Pattern::new(&from)?, to },
+            MatchType::Regex => Self::Regex { from: Regex::new(&from).ok()?, to },
         })
     }
 
@@ -294,9 +295,11 @@ impl Find {
                 replace_all(&way.text, from, to, &mut way.spare);
             }
             Self::Regex { from, to } => {
-                if !from.expand(to, &way.text, &mut way.spare) {
+                // Groups take memory; a name that does not match takes none.
+                if !from.is_match(&way.text) {
                     return Ok(false);
                 }
+                expand(from, to, &way.text, &mut way.spare);
             }
             Self::Suffix { from, to } => return Self::apply_suffix(from, to, way),
             Self::Exact { .. } | Self::Prefix { .. } | Self::Substring { .. } => return Ok(false),

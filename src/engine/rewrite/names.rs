@@ -1,12 +1,12 @@
 //! Names as text and as bytes, and what rules make of them.
 //!
-//! Everything works on buffers that the caller lends and reuses, or that belong to a [`Pattern`].
+//! Everything works on buffers that the caller lends and reuses; a regular expression that matches
+//! is the one thing that allocates, for its groups.
 
 use crate::config::{PRESENTATION, TEXT_LEN_MAX, spell};
 use crate::engine::message::NAME_LEN_MAX;
 use crate::engine::message::rename::WireName;
-use regex::{CaptureLocations, Regex};
-use std::sync::{Mutex, PoisonError};
+use regex::Regex;
 
 /// Writes `wire`, a name in wire format, in lower-cased presentation format into `text`, which is
 /// emptied first; with a closing dot.
@@ -27,44 +27,11 @@ pub(super) fn replace_all(text: &str, from: &str, to: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// A regular expression with room for what its groups match.
-pub(super) struct Pattern {
-    regex: Regex,
-    /// One worker uses it, so nothing ever waits for the lock.
-    groups: Mutex<CaptureLocations>,
-}
-
-impl Pattern {
-    /// Compiles `text`. `None`: it is no regular expression.
-    pub(super) fn new(text: &str) -> Option<Self> {
-        let regex = Regex::new(text).ok()?;
-        let groups = Mutex::new(regex.capture_locations());
-        Some(Self { regex, groups })
-    }
-
-    /// Returns whether the pattern is found in `text`.
-    pub(super) fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
-    }
-
-    /// Appends `to` to `out`, with `{N}` replaced by group N of the pattern in `text`, in lower
-    /// case and with a closing dot. A group that the pattern does not have stays as it is written.
-    /// Returns false, and appends nothing, if the pattern is not found.
-    pub(super) fn expand(&self, to: &str, text: &str, out: &mut String) -> bool {
-        // A name that does not match needs no groups, which cost more to find.
-        if !self.is_match(text) {
-            return false;
-        }
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.regex.captures_read(&mut groups, text).is_none() {
-            return false;
-        }
-        replace_groups(&groups, to, text, out);
-        true
-    }
-}
-
-fn replace_groups(groups: &CaptureLocations, to: &str, text: &str, out: &mut String) {
+/// Appends `to` to `out`, with `{N}` replaced by group N of `pattern` in `text`, in lower case and
+/// with a closing dot. A group that the pattern does not have stays as it is written. False, and
+/// nothing is appended, if the pattern is not found.
+pub(super) fn expand(pattern: &Regex, to: &str, text: &str, out: &mut String) -> bool {
+    let Some(groups) = pattern.captures(text) else { return false };
     let mut rest = to;
     while let Some(open) = rest.find('{') {
         out.push_str(&rest[..open]);
@@ -75,7 +42,7 @@ fn replace_groups(groups: &CaptureLocations, to: &str, text: &str, out: &mut Str
         });
         match number {
             Some(group) => {
-                out.push_str(groups.get(group).map_or("", |(start, end)| &text[start..end]));
+                out.push_str(groups.get(group).map_or("", |found| found.as_str()));
                 rest = &rest[rest.find('}').map_or(rest.len(), |close| close + 1)..];
             }
             None => {
@@ -89,6 +56,7 @@ fn replace_groups(groups: &CaptureLocations, to: &str, text: &str, out: &mut Str
     if !out.ends_with('.') {
         out.push('.');
     }
+    true
 }
 
 /// Returns where in `name` the labels of `suffix` begin, regardless of letter case; both in wire

@@ -3,7 +3,7 @@
 //! Rules act in reverse order, each on what the rules behind it have left. Explicit rules for
 //! answers come first; without a match, a rule puts back what it did itself.
 
-use super::names::{presentation, replace_suffix, suffix_start};
+use super::names::{expand, presentation, replace_suffix, suffix_start};
 use super::{Answer, Change, Find, Naming, Rules, Step, Way};
 use crate::config::{AnswerPart, wire_of};
 use crate::engine::message::rename::{Renaming, WireName};
@@ -62,7 +62,7 @@ impl<'a> Reversal<'a> {
         presentation(name.as_bytes(), text);
         for rule in rules {
             replaced.clear();
-            if rule.pattern.expand(&rule.to, text, replaced) {
+            if rule.pattern.is_match(text) && expand(&rule.pattern, &rule.to, text, replaced) {
                 let mut wire = [0; 255];
                 // A rule that makes no name of it leaves the name as it was.
                 if let Ok(len) = wire_of(replaced, &mut wire) {
