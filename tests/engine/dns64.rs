@@ -8,6 +8,7 @@ use crate::parked::answered;
 use crate::templates::ask_of;
 use crate::world::{World, client, corefile, shown, world};
 use crate::zone_upstream::respond;
+use onward::config::{Config, Host};
 use onward::engine::Client;
 
 const F: &str = "\n forward . 192.0.2.250";
@@ -492,4 +493,23 @@ fn clients_of_both_families_share_what_the_upstream_says() {
     assert_eq!((asked.as_str(), shown(&got).as_str()), ("a.up.test 1", ADDRESS));
     let stats = world.finish();
     assert_eq!((stats.queries, stats.coalesced, stats.parked.asked), (2, 1, 1));
+}
+
+#[test]
+fn the_query_for_ipv4_addresses_passes_the_views_anew() {
+    let text = ". {
+        bind 127.0.0.1
+        view six {\n expr type() == 'AAAA'\n }
+        dns64 {\n allow_ipv4\n }
+        forward . 192.0.2.250
+    }
+    . {
+        bind 127.0.0.1
+        hosts {\n 192.0.2.9 q.t\n }
+    }\n";
+    let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
+    let mut world = World::new(&config);
+    let reply = "NOERROR rd\nAN q.t 100 AAAA 64:ff9b::c000:209";
+    check_in(&mut world, &[("K61", "q.t AAAA", "q.t 28", reply)]);
+    world.finish();
 }
