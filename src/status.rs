@@ -21,7 +21,7 @@ pub struct Status {
     pub version: String,
     /// The host's name.
     pub host: String,
-    /// Time when this was gathered: milliseconds since 1970.
+    /// Time of the snapshot, in milliseconds since 1970.
     pub now_ms: u64,
     /// Since the start.
     pub uptime_s: f64,
@@ -57,7 +57,7 @@ pub struct HostsFile {
     pub bytes: u64,
     /// Lines and names that were not understood.
     pub skipped: u64,
-    /// Time when the file was changed that was loaded: milliseconds since 1970; zero: none was.
+    /// Modification time of the loaded file, in milliseconds since 1970; zero: none.
     pub modified_ms: u64,
     /// Loads: with effect, and in vain.
     pub loads: [u64; 2],

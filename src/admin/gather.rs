@@ -31,7 +31,7 @@ struct Correspondent {
     mailbox: Mailbox,
     /// Receiver of the worker's answer, if one is outstanding.
     answers: Option<Receiver<Box<Snapshot>>>,
-    /// Time when it was asked what it has not answered.
+    /// Time of the outstanding request.
     asked: Option<Moment>,
     /// With that it was to forget what it has seen.
     forgets: bool,
@@ -82,9 +82,9 @@ pub struct Gatherer {
     /// Seconds since 1970.
     started: f64,
     history: History,
-    /// Time when the next sample is due; `None`: nobody looks at what happened of late.
+    /// Time of the next sample; `None`: the history is off.
     sample_at: Option<Moment>,
-    /// Time when the present and the former time of what is seen most began.
+    /// Begin of the current and of the previous period of the most frequent keys.
     seen_since: [Moment; 2],
 }
 

@@ -31,7 +31,7 @@ const PROXY: Label<'_> = ("proxy_name", "forward");
 /// Facts besides those that workers report.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
-    /// Time when the process began: seconds since 1970.
+    /// Start time of the process, in seconds since 1970.
     pub(super) started: f64,
     /// Reloads that took effect, and that failed.
     pub(super) reloads: [u64; 2],

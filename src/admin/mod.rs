@@ -44,9 +44,9 @@ const MAIL_MAX: usize = 4;
 const EVENTS_MAX: usize = 128;
 /// Connections taken from one listener in a turn.
 const ACCEPTED_MAX: usize = 64;
-/// Time when no descriptor is left for a connection: how soon to try again.
+/// Delay of the next attempt when no descriptor is left for a connection.
 const RETRY: Duration = Duration::from_secs(1);
-/// Time when it is to end: for those who have asked and not been answered.
+/// Time at the end for connections with an unanswered request.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
 /// Bytes of answers that wait for slow readers, all together; who asks then is told to come again.
 const BACKLOG_MAX: usize = 32 << 20;

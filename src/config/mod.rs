@@ -233,7 +233,7 @@ pub struct Forward {
     pub max_age: Option<Duration>,
     /// So many hundredths of `max_age` earlier each connection's limit may lie, by chance.
     pub max_age_jitter: u8,
-    /// Time when connections of an upstream fail in a burst, the others are renewed early.
+    /// Renew the other connections early when connections of an upstream fail in a burst.
     pub distrust: bool,
     /// Old connections are renewed as traffic pays for it.
     pub rebalance: bool,
@@ -247,8 +247,7 @@ pub struct Forward {
     pub max_connect_attempts: Option<u32>,
     /// Health check of upstreams.
     pub health: HealthCheck,
-    /// Time when all upstreams are down: the client is told SERVFAIL at once, and none of them is
-    /// tried.
+    /// Reply with SERVFAIL at once, without an attempt, when all upstreams are down.
     pub failfast: bool,
     /// Upstreams are asked over TCP, however the client asked.
     pub force_tcp: bool,

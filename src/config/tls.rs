@@ -64,7 +64,7 @@ pub struct ServerTls {
     pub key: Pem,
     /// Authorities of clients' certificates. `None`: those of the system.
     pub authorities: Option<Pem>,
-    /// True if clients have to show a certificate.
+    /// Policy for certificates of clients.
     pub client_auth: ClientAuth,
 }
 

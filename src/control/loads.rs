@@ -32,7 +32,7 @@ pub struct LoadState {
     pub bytes: u64,
     /// Lines and names that were skipped.
     pub skipped: u64,
-    /// Time when the file was changed that was loaded, since 1970; zero: none was.
+    /// Modification time of the loaded file, since 1970; zero: none.
     pub modified: Duration,
     /// Loads that succeeded.
     pub done: u64,

@@ -33,7 +33,7 @@ pub struct Sources {
     pub read: Reader,
     /// The names in the directory at an absolute path, in any order.
     pub list: Lister,
-    /// True if a regular file is at an absolute path, and no device or pipe. Errors are those of
+    /// Check that an absolute path is a regular file, and no device or pipe. Errors are those of
     /// `read`. Nothing is read, so that it cannot take long.
     pub is_file: Prober,
     /// The value of an environment variable, if it is set.

@@ -67,7 +67,7 @@ pub enum Found {
     Reply {
         /// The answer.
         entry: EntryKey,
-        /// True if it is to be fetched anew.
+        /// True if the answer is to be refreshed.
         refresh: bool,
     },
     /// The upstream is to be asked. If no usable answer comes `within` this time, or before the

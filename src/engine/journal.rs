@@ -73,7 +73,7 @@ pub struct Asking {
     pub local: IpAddr,
     /// How.
     pub transport: Transport,
-    /// Time when it came.
+    /// Time of arrival.
     pub since: Moment,
     /// The query's length.
     pub size: u16,

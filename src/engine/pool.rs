@@ -59,7 +59,7 @@ pub struct PoolSettings {
     /// Connections are streams: shared query by query, dialled with a deadline, and replaced
     /// before they retire.
     pub streams: bool,
-    /// Time when connections are renewed that could still be used.
+    /// Settings for the renewal of connections that could still be used.
     pub trust: TrustSettings,
 }
 

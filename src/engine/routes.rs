@@ -44,7 +44,7 @@ pub struct Stanza {
     pub next: Rcodes,
     /// So does NOERROR without any answer record.
     pub next_on_nodata: bool,
-    /// Time when all upstreams are down, the client is told so at once.
+    /// Reply with SERVFAIL at once when all upstreams are down.
     pub failfast: bool,
     /// Clients who wait for its answers.
     pub under_way: u32,

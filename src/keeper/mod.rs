@@ -30,8 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use timers::{Due, Timers};
 
-/// Time when a worker's mailbox is full, or it panicked with a message unread: how soon to try
-/// again.
+/// Delay of the next attempt when a worker's mailbox is full, or the worker panicked with a message
+/// unread.
 const RETRY: Duration = Duration::from_millis(10);
 /// Messages that wait at most; a worker that finds no room asks again.
 const MAIL_MAX: usize = 4096;

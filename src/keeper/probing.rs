@@ -32,7 +32,7 @@ struct Health {
     query: ProbeQuery,
     schedule: Schedule,
     probe: Option<Probe>,
-    /// Time when the next probe is due; `None` while one is under way or none is needed.
+    /// Time of the next probe; `None` while one is under way or none is needed.
     next: Option<Moment>,
     /// Probes that have failed.
     failures: u64,

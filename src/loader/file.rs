@@ -79,9 +79,9 @@ pub(super) struct Digest(u64, u64);
 /// By which a file is known to be unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Signature {
-    /// Time when its content changed, since 1970.
+    /// Time of the last change of the contents, since 1970.
     pub(super) modified: Duration,
-    /// Time when anything of it changed.
+    /// Time of the last change of contents or attributes.
     changed: Duration,
     len: u64,
     inode: (u64, u64),

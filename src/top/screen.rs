@@ -27,7 +27,7 @@ pub struct View {
     address: String,
     every: String,
     status: Option<Status>,
-    /// Time when the status came, or the first question was asked.
+    /// Time of the latest status, or of the first request.
     last: Moment,
     error: Option<String>,
     scroll: usize,

@@ -134,7 +134,7 @@ pub struct Writer {
     /// The receivers of `dnstap`.
     sinks: Vec<Arc<Sink>>,
     interfaces: Interfaces,
-    /// Time when it is looked at how many messages were dropped.
+    /// Time of the next check for dropped messages.
     drops_due: Option<Moment>,
 }
 

@@ -93,7 +93,7 @@ pub struct Options {
     pub transport: Transport,
     /// Streams go through TLS.
     pub tls: Option<Tls>,
-    /// Time when queries leave.
+    /// Times of the queries.
     pub load: Load,
     /// Source of queries.
     pub source: Source,

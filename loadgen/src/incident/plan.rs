@@ -28,7 +28,7 @@ pub struct Plan {
     pub rate: f64,
     /// Failure mode of the first backend.
     pub fault: Fault,
-    /// Time when it does.
+    /// Time of the failure.
     pub at: Duration,
     /// Duration of the failure.
     pub outage: Duration,

@@ -25,7 +25,7 @@ pub struct Cache {
     pub success: CacheClass,
     /// Denials of a name or a type, and failures.
     pub denial: CacheClass,
-    /// Time when answers in demand are fetched anew before they expire. `None`: never.
+    /// Settings of `prefetch`. `None`: off.
     pub prefetch: Option<Prefetch>,
     /// Use of expired answers. `None`: off.
     pub serve_stale: Option<ServeStale>,
@@ -96,7 +96,7 @@ pub struct Prefetch {
 pub struct ServeStale {
     /// For how long after they expired.
     pub window: Duration,
-    /// True if the upstream is waited for.
+    /// Order of the upstream and a stale answer.
     pub mode: StaleMode,
     /// The TTL of stale records, in seconds.
     pub ttl: u32,

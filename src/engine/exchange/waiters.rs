@@ -16,7 +16,7 @@ use std::time::Duration;
 pub struct Waiter {
     /// The client.
     pub client: Client,
-    /// Time when its query came.
+    /// Time of the query.
     pub since: Moment,
     /// Number under which the query is counted.
     pub site: u32,
