@@ -63,7 +63,7 @@ impl Steps {
         *step = Step { what, until, since, max: step.max };
     }
 
-    /// Returns what is done now, for how long, and until when it may be.
+    /// Returns the current step, its duration and its deadline.
     fn now(&self) -> (String, Duration, Option<Moment>) {
         let step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
         (step.what.clone(), self.clock.now().since(step.since), step.until)
@@ -155,7 +155,7 @@ pub enum Progress<T> {
 }
 
 impl<T> Job<T> {
-    /// Returns when it will have taken too long; `None`: never.
+    /// Returns the deadline of the job; `None`: none.
     pub fn due(&self) -> Option<Moment> {
         let (_, _, until) = self.steps.now();
         [until, self.cut].into_iter().flatten().min()
@@ -167,7 +167,7 @@ impl<T> Job<T> {
         self.cut = Some(self.cut.map_or(cut, |earlier| earlier.min(cut)));
     }
 
-    /// Returns what has become of it.
+    /// Returns the state of the job.
     pub fn progress(&self) -> Progress<T> {
         match self.result.try_recv() {
             Ok(result) => Progress::Done(result),

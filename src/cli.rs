@@ -158,7 +158,7 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// Returns how the process ends on it.
+    /// Returns the exit status of the error.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Asked(_) => Exit::Clean,
@@ -166,7 +166,7 @@ impl CliError {
         }
     }
 
-    /// Returns what has to change: the command line, unless a file cannot be read.
+    /// Returns the party that has to change: the command line, unless a file cannot be read.
     pub fn blame(&self) -> Blame {
         match self {
             Self::Unreadable(..) => Blame::Host,

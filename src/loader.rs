@@ -134,7 +134,7 @@ impl Loader {
         }
     }
 
-    /// Returns how long it waits before it looks again. `None`: it never does.
+    /// Returns the interval of checks. `None`: off.
     fn interval(&self) -> Option<Duration> {
         let interval = self.source.reload?.max(LOOK_INTERVAL_MIN);
         let longest = BACK_OFF_MAX.max(interval);

@@ -123,7 +123,7 @@ impl Log {
         Self::new(Format::Text, sink)
     }
 
-    /// Returns how lines look.
+    /// Returns the format of lines.
     pub fn format(&self) -> Format {
         self.format
     }

@@ -224,17 +224,17 @@ impl Server {
         Ok(())
     }
 
-    /// Returns what the next configuration is prepared from.
+    /// Returns the TLS setup that the next configuration is prepared from.
     pub fn before(&self) -> Before {
         Before { tls: Arc::clone(&self.tls), loaders: self.sources.loaders().clone() }
     }
 
-    /// Returns how often it was told to go on with another configuration; who tells it counts.
+    /// Returns the counters of reloads, which the caller of reloads increments.
     pub fn reloads(&self) -> &Arc<Reloads> {
         &self.reloads
     }
 
-    /// Returns how soon [`Server::on_time`] has something to do.
+    /// Returns the time until the next call of [`Server::on_time`].
     pub fn due(&self) -> Option<Duration> {
         self.listeners.due().map(|due| due.since(self.clock.now()))
     }

@@ -86,7 +86,7 @@ impl<S: Read + Write> Connection<S> {
         &mut self.stream
     }
 
-    /// Returns when it is to be dropped, whatever it does.
+    /// Returns the time at which the connection is dropped at the latest.
     pub(super) fn deadline(&self) -> Moment {
         self.deadline.min(self.limit)
     }

@@ -126,7 +126,7 @@ impl Gatherer {
         metrics::text(&self.latest(), &self.facts(), &self.loads.states())
     }
 
-    /// Returns what is shown to people and to `onward top`.
+    /// Returns the status for people and for `onward top`.
     pub fn status(&mut self) -> Status {
         self.gather(false);
         let now = self.clock.now();
@@ -144,7 +144,7 @@ impl Gatherer {
         }
     }
 
-    /// Returns what each worker said last.
+    /// Returns the latest report of each worker.
     fn latest(&self) -> Vec<&Snapshot> {
         self.workers.iter().filter_map(|worker| worker.latest.as_deref()).collect()
     }
@@ -169,7 +169,7 @@ impl Gatherer {
         self.sample_at = Some(now.plus(SAMPLE_INTERVAL));
     }
 
-    /// Returns when [`Gatherer::on_time`] has something to do.
+    /// Returns the time of the next call of [`Gatherer::on_time`].
     pub fn next_deadline(&self) -> Option<Moment> {
         self.sample_at
     }

@@ -116,7 +116,7 @@ impl History {
         self.samples.drain(..surplus);
     }
 
-    /// Returns what happened in the last seconds. `None`: nothing is known yet.
+    /// Returns the totals of the last seconds. `None`: there is no sample yet.
     pub(super) fn lately(&self) -> Option<Between<'_>> {
         let (earlier, later) = (self.samples.front()?, self.samples.back()?);
         (later.at > earlier.at).then_some(Between { earlier, later })
@@ -156,19 +156,19 @@ impl Between<'_> {
         count(self.later).saturating_sub(count(self.earlier)) as f64 / self.seconds()
     }
 
-    /// Returns how long queries took.
+    /// Returns the latencies of queries.
     pub(super) fn latency(&self) -> Latency {
         self.later.latency.since(&self.earlier.latency)
     }
 
-    /// Returns how long an upstream's answers took.
+    /// Returns the response times of an upstream.
     pub(super) fn latency_of(&self, upstream: SocketAddr) -> Latency {
         let of = |sample: &Sample| sample.upstreams.get(&upstream).map(|known| known.1);
         let later = of(self.later).unwrap_or_default();
         later.since(&of(self.earlier).unwrap_or_default())
     }
 
-    /// Returns what a worker did.
+    /// Returns the totals of a worker.
     pub(super) fn worker(&self, place: usize) -> WorkerSample {
         let of = |sample: &Sample| sample.workers.get(place).copied().unwrap_or_default();
         let (earlier, later) = (of(self.earlier), of(self.later));
@@ -193,7 +193,7 @@ impl Between<'_> {
         Some(later.1.saturating_sub(earlier.1) as f64 / requests as f64)
     }
 
-    /// Returns how long it was between them.
+    /// Returns the time between the samples.
     pub(super) fn seconds(&self) -> f64 {
         self.later.at.since(self.earlier.at).as_secs_f64()
     }

@@ -73,7 +73,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &[LoadState]) 
     all.text()
 }
 
-/// Returns what the reference calls a listener.
+/// Returns the label of a listener, as in the reference.
 fn server_of((address, secure): (SocketAddr, bool)) -> String {
     let scheme = if secure { "tls" } else { "dns" };
     if address.ip().is_unspecified() {

@@ -61,7 +61,7 @@ pub fn page(status: &Status) -> String {
     )
 }
 
-/// Returns who this is, and whether all is well.
+/// Returns the head of the page: host, version, and the health of all upstreams.
 fn header(status: &Status, host: &str) -> String {
     let [reloads, failed] = status.reloads;
     let host = if host.is_empty() { String::new() } else { format!("<strong>{host}</strong>") };

@@ -43,8 +43,8 @@ impl Readiness {
         }
     }
 
-    /// Returns what is missing, in order and with commas between; also whether that is news.
-    /// Nothing: all is ready. `silent` are the workers that do not turn.
+    /// Returns the list of missing parts, in order and separated by commas, and whether it has
+    /// changed. Empty: all is ready. `silent` are the workers that do not respond.
     pub(super) fn missing(
         &mut self,
         verdicts: &Verdicts,

@@ -53,7 +53,7 @@ impl Site {
         self.verdicts = Some(verdicts);
     }
 
-    /// Returns what a listener with these `pages` answers. `is_local`: at a loopback address.
+    /// Returns the response of a listener with these `pages`. `is_local`: at a loopback address.
     pub(super) fn answer(
         &mut self,
         pages: &[Page],
@@ -101,7 +101,7 @@ impl Site {
     }
 }
 
-/// Returns what who is refused is told.
+/// Returns the response to a refused request.
 pub(super) fn refuse(refusal: Refusal) -> Response {
     match refusal {
         Refusal::Malformed => Response::text(400, "this is no request\n"),

@@ -252,7 +252,7 @@ fn caches(
     (shown.collect(), stats.caches.len().saturating_sub(CACHES_MAX))
 }
 
-/// Returns what was seen most, in all of `seen`, each of which took so long.
+/// Returns the most frequent keys of all of `seen`, each with its period.
 fn top(seen: &[(&Seen, Duration)]) -> Top {
     let elapsed = seen.iter().map(|(_, elapsed)| elapsed.as_secs_f64()).fold(0.0, f64::max);
     let most = |of: fn(&Seen) -> &[Counted], text: fn(&[u8]) -> String| {

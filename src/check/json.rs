@@ -11,7 +11,7 @@ use crate::corefile::{self, Corefile, Cursor, Directive, Place, Sources, Token, 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Returns what would be served.
+/// Returns the report on a configuration that can be served.
 pub(super) fn accepted(report: &Report) -> String {
     let (own, ports, memory) = (&report.descriptors, &report.ports, &report.memory);
     let workers = report.workers();
@@ -85,7 +85,7 @@ pub(super) fn accepted(report: &Report) -> String {
     }))
 }
 
-/// Returns why it would not be.
+/// Returns the report on a refused configuration.
 pub(super) fn refused(refusal: &Refusal) -> String {
     let place = match refusal {
         Refusal::Config(error) => Some(error.place()),

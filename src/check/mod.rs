@@ -62,7 +62,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// Returns what has to change.
+    /// Returns the party that has to change.
     pub fn blame(&self) -> Blame {
         match self {
             Self::CommandLine(error) => error.blame(),
@@ -109,8 +109,8 @@ pub fn run(options: &Check) -> Result<(), (Exit, String)> {
     })
 }
 
-/// Returns what serving this would take, unless the host does not answer in time. Where cards are
-/// is for who asks: `onward doctor` looks itself.
+/// Returns the report on serving, unless the host does not answer in time. The topology is added by
+/// the caller: `onward doctor` reads it itself.
 ///
 /// # Errors
 /// [`Refusal`]: it would not be served.
@@ -165,7 +165,7 @@ fn load_hosts(report: &mut Report, steps: &Steps) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns what is to be said of addresses on which somebody listens.
+/// Returns a warning about addresses that are in use.
 fn taken(config: &Config) -> Option<String> {
     let addresses = config.listeners.iter().map(|listener| listener.address);
     let addresses = addresses.chain(indispensable(config));

@@ -130,7 +130,7 @@ impl Report {
         self
     }
 
-    /// Returns how to make the largest part of the memory smaller.
+    /// Returns advice on the largest part of the memory.
     fn largest(&self) -> &'static str {
         let engine = &self.memory.engine;
         let parts = [
@@ -141,7 +141,7 @@ impl Report {
         parts.into_iter().max_by_key(|(bytes, _)| *bytes).map_or("", |(_, advice)| advice)
     }
 
-    /// Returns how many there are.
+    /// Returns the number of workers.
     pub fn workers(&self) -> usize {
         self.cores.len()
     }

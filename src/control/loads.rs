@@ -91,7 +91,7 @@ impl Loads {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = loads;
     }
 
-    /// Returns what is known of each.
+    /// Returns the state of each source.
     pub fn states(&self) -> Vec<LoadState> {
         let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         loads.iter().map(|load| load.state()).collect()

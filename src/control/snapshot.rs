@@ -94,7 +94,7 @@ impl Ports {
         }
     }
 
-    /// Returns how many are in use.
+    /// Returns the number of ports in use.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }

@@ -26,12 +26,12 @@ impl Forwarder {
         server.map(Self).map_err(|error| error.to_string())
     }
 
-    /// Returns where it listens.
+    /// Returns the address of the listener.
     pub(super) fn address(&self) -> SocketAddr {
         self.0.addresses()[0]
     }
 
-    /// Returns what each worker has counted up to now.
+    /// Returns the counters of each worker.
     pub(super) fn stats(&self) -> Vec<Stats> {
         self.0.stats()
     }

@@ -125,7 +125,8 @@ fn start_upstreams() -> io::Result<Responder> {
     Responder::start(&[Service { address, behaviour: Behaviour::Answer }; UPSTREAMS], None)
 }
 
-/// Returns what the forwarder is told; connections become too old while one watches.
+/// Returns the Corefile of the forwarder; connections reach their maximum age during the
+/// demonstration.
 fn corefile(upstreams: &[SocketAddr]) -> String {
     let upstreams: Vec<String> = upstreams.iter().map(SocketAddr::to_string).collect();
     format!(

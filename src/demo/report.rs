@@ -22,7 +22,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Returns what went wrong, in a sentence; `None` if every query got its right answer.
+    /// Returns the failure in a sentence; `None` if every query got its right answer.
     pub(super) fn fault(&self) -> Option<String> {
         report::fault(&self.client)
     }
@@ -83,7 +83,7 @@ impl<W: Write> Screen<W> {
         Self { out, live, seconds_told: 0 }
     }
 
-    /// Returns what is about to run.
+    /// Prints the configuration of the demonstration.
     pub(super) fn opening(
         &mut self,
         address: SocketAddr,
@@ -97,7 +97,7 @@ impl<W: Write> Screen<W> {
         writeln!(self.out)
     }
 
-    /// Returns how the client is doing.
+    /// Prints the client's progress.
     pub(super) fn progress(&mut self, progress: &Progress) -> io::Result<()> {
         let text = report::progress(progress);
         if self.live {
@@ -109,7 +109,7 @@ impl<W: Write> Screen<W> {
         self.out.flush()
     }
 
-    /// Returns how it went.
+    /// Prints the report.
     pub(super) fn closing(&mut self, report: &Report) -> io::Result<()> {
         if self.live {
             writeln!(self.out)?;
@@ -118,7 +118,7 @@ impl<W: Write> Screen<W> {
         self.out.flush()
     }
 
-    /// Returns what to try by hand.
+    /// Prints a command to try by hand.
     pub(super) fn keeping(&mut self, address: SocketAddr) -> io::Result<()> {
         let (ip, port) = (address.ip(), address.port());
         writeln!(self.out, "\nStill serving, until Ctrl-C. Try:")?;

@@ -76,7 +76,7 @@ pub(super) enum Loss {
 }
 
 impl Counters {
-    /// Returns how much has been added since `earlier`.
+    /// Returns the increase since `earlier`.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         let before = |loss| earlier.lost.get(loss).copied().unwrap_or(0);
         let lost = self.lost.iter();

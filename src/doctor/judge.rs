@@ -80,7 +80,7 @@ impl Finding {
     }
 }
 
-/// Returns what there is to say, in the order in which a packet meets it.
+/// Returns the findings, in the order in which a packet meets their topics.
 pub(super) fn judge(facts: &Facts, wanted: Option<&Wanted>) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(port::judge(facts, wanted));

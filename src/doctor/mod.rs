@@ -71,7 +71,7 @@ pub fn run(options: &DoctorOptions) -> Verdict {
     worst
 }
 
-/// Returns what the configuration takes, and what is to be said of it.
+/// Returns the requirements of the configuration, and a finding about it.
 fn configuration(serve: &Serve) -> (Option<Wanted>, Option<Finding>) {
     match check::examine(serve) {
         Ok(report) => {

@@ -54,7 +54,7 @@ pub(super) fn facts(root: &Path) -> Facts {
     }
 }
 
-/// Returns what the kernel that runs here does not do when it is asked, whatever its version is.
+/// Returns the features that the running kernel refuses, whatever its version is.
 fn refused() -> Vec<&'static str> {
     let asked = [
         (steer::can_attach(), "SO_REUSEPORT with BPF (--steer)"),
@@ -64,7 +64,7 @@ fn refused() -> Vec<&'static str> {
     asked.into_iter().filter(|(can, _)| !can).map(|(_, what)| what).collect()
 }
 
-/// Returns what only grows.
+/// Returns the counters that only grow.
 pub(super) fn counters(root: &Path) -> Counters {
     let text = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
     let mut lost = BTreeMap::new();

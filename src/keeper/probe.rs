@@ -125,7 +125,7 @@ impl Probe {
         Ok(Self { link, deadline: now.plus(timeout), strays: 0 })
     }
 
-    /// Returns when it has failed, if nothing happens until then.
+    /// Returns the time at which the probe fails without a further event.
     pub(super) fn deadline(&self) -> Moment {
         self.deadline
     }

@@ -73,7 +73,7 @@ impl Probing {
         }
     }
 
-    /// Returns how many upstreams there are.
+    /// Returns the number of upstreams.
     pub(super) fn count(&self) -> usize {
         self.upstreams.len()
     }
@@ -142,7 +142,8 @@ impl Probing {
         }
     }
 
-    /// Returns when `upstream` wants [`Probing::on_due`]; `None`: not until an exchange fails.
+    /// Returns the time of the next [`Probing::on_due`] of `upstream`; `None`: after the next
+    /// failed exchange.
     pub(super) fn wake_at(&self, upstream: usize) -> Option<Moment> {
         let health = &self.upstreams[upstream];
         health.probe.as_ref().map(Probe::deadline).or(health.next)

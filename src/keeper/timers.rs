@@ -54,12 +54,12 @@ impl Timers {
         }
     }
 
-    /// Returns when the next timer is due.
+    /// Returns the time of the next timer.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         self.wheel.next_deadline()
     }
 
-    /// Returns what is due; it has no timer any more. Call it until it returns `None`.
+    /// Removes and returns a timer that is due. Call it until it returns `None`.
     pub(super) fn pop(&mut self, now: Moment) -> Option<Due> {
         let due = self.wheel.pop_expired(now)?;
         self.keys.remove(&due);

@@ -171,7 +171,7 @@ pub fn hasher() -> io::Result<RandomState> {
     Ok(RandomState::with_seeds(word(0), word(1), word(2), word(3)))
 }
 
-/// Returns what to tell of lines that were skipped.
+/// Returns the log text about skipped lines.
 pub fn skipped_text(label: &str, skipped: &Skipped) -> String {
     let Skipped { count, line, reason } = skipped;
     format!("{label}: invalid lines or names skipped: {count}, the first in line {line}: {reason}")

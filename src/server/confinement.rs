@@ -43,7 +43,7 @@ impl Confinement {
         account.enter().map_err(failed)
     }
 
-    /// Returns how threads are started; `log` is told of those that could not be confined.
+    /// Returns the sandbox of threads; failures are logged to `log`.
     pub(super) fn sandbox(&self, log: Log) -> Sandbox {
         Sandbox { on: self.sandbox, log }
     }

@@ -138,7 +138,8 @@ impl StartError {
         Some(Self::Tentative(ip, detection))
     }
 
-    /// Returns what has to change: the host, unless the text leaves no address to listen on.
+    /// Returns the party that has to change: the host, unless the Corefile has no address to listen
+    /// on.
     pub fn blame(&self) -> Blame {
         match self {
             Self::NoListener => Blame::Text,
@@ -147,7 +148,7 @@ impl StartError {
     }
 }
 
-/// Returns why `address` cannot be listened on, and what helps.
+/// Writes the reason why `address` cannot be listened on, with advice.
 fn fmt_bind(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error) -> fmt::Result {
     match error.kind() {
         io::ErrorKind::AddrInUse => write!(

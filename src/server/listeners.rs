@@ -198,7 +198,7 @@ impl Listeners {
         }
     }
 
-    /// Returns when there are sockets to be closed.
+    /// Returns the time at which sockets are to be closed.
     pub(super) fn due(&self) -> Option<Moment> {
         self.slots.iter().flatten().filter_map(Group::over_at).min()
     }
@@ -348,7 +348,7 @@ impl Group {
         self.pairs.first().is_some_and(|(datagrams, _)| datagrams.is_none())
     }
 
-    /// Returns when its last reply has left, if it is gone.
+    /// Returns the time at which its last reply has been sent, if the listener was removed.
     fn over_at(&self) -> Option<Moment> {
         self.gone.map(|gone| gone.plus(GONE_MAX))
     }

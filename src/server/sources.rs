@@ -69,7 +69,7 @@ enum Origin {
 }
 
 impl Plan {
-    /// Returns what workers get, by slot.
+    /// Returns the data for workers, by slot.
     pub(super) fn supplies(&self) -> Vec<Supply> {
         let supply = |planned: &Planned| {
             let table = match &planned.origin {
@@ -95,7 +95,7 @@ impl Sources {
         &self.loaders
     }
 
-    /// Returns how all of them fare.
+    /// Returns the state of all sources.
     pub(super) fn loads(&self) -> &Arc<Loads> {
         &self.loads
     }

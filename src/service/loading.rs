@@ -83,7 +83,7 @@ pub(super) fn look(source: &Source, seen: Seen, steps: &Steps) -> Result<Look, S
     Ok(seen.certificates(&sources).map_or(Look::Unchanged, Look::Certificates))
 }
 
-/// Returns what the text says now.
+/// Returns the parsed text of the source as it is now.
 ///
 /// # Errors
 /// It cannot be read or parsed.
@@ -93,7 +93,7 @@ pub(super) fn read_tree(source: &Source, steps: &Steps) -> Result<Corefile, Stri
     tree(&name, &text, steps)
 }
 
-/// Returns what `text` says.
+/// Returns the parsed `text`.
 fn tree(name: &str, text: &[u8], steps: &Steps) -> Result<Corefile, String> {
     let sources = host::sources(steps).map_err(|error| error.to_string())?;
     let tree = corefile::parse(text, name, &sources);

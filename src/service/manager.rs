@@ -58,7 +58,7 @@ impl Manager {
         self.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={time}"));
     }
 
-    /// Returns when [`Manager::is_due`] next says so.
+    /// Returns the time at which [`Manager::is_due`] is next true.
     pub(super) fn due(&self) -> Option<Moment> {
         self.due
     }

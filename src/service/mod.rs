@@ -333,7 +333,7 @@ fn tell_warnings(log: Log, warnings: &[Warning]) {
     warnings.iter().for_each(|warning| warn(warning));
 }
 
-/// Returns what the process may do, in words.
+/// Returns the user and the sandbox of the process, as text.
 fn standing(options: &Serve) -> String {
     let user = match (&options.user, account::user()) {
         (Some(name), number) => format!("{name} (user {number})"),
@@ -348,7 +348,7 @@ fn standing(options: &Serve) -> String {
     format!("{user}, {threads}")
 }
 
-/// Returns how the log is to look.
+/// Returns the format of the log.
 fn format_of(options: &Serve) -> Format {
     match options.log_format {
         cli::Format::Text => Format::Text,

@@ -139,7 +139,7 @@ impl Readings {
         self.load.is_none() && std::mem::take(&mut self.again)
     }
 
-    /// Returns when what is read will have taken too long.
+    /// Returns the deadline of the reads in progress.
     pub(super) fn due(&self) -> Option<Moment> {
         let load = self.load.as_ref().and_then(Job::due);
         let look = self.look.as_ref().and_then(Job::due);
@@ -151,7 +151,7 @@ impl Readings {
         take(&mut self.load, &self.jobs)
     }
 
-    /// Returns what the look has found, when it is over.
+    /// Returns the result of the check, when it is over.
     pub(super) fn take_look(&mut self) -> Option<Result<Result<Look, String>, Given>> {
         take(&mut self.look, &self.jobs)
     }

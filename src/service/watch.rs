@@ -73,7 +73,7 @@ impl Watch {
         self.names_due = self.schedule.names.map(|_| now.plus(RETRY));
     }
 
-    /// Returns what `config` asks for.
+    /// Returns the intervals of `config`.
     pub(super) fn schedule(&mut self, config: &Config) -> Schedule {
         let names = config.forwards().filter_map(|forward| forward.names_ttl).min();
         let file = config.reload.map(|reload| period(reload, self.random.next_u32()));
@@ -94,7 +94,7 @@ impl Watch {
         self.schedule = schedule;
     }
 
-    /// Returns when one of the two is due.
+    /// Returns the time of the next check.
     pub(super) fn due(&self) -> Option<Moment> {
         [self.file_due, self.names_due].into_iter().flatten().min()
     }
@@ -113,7 +113,7 @@ impl Watch {
         due
     }
 
-    /// Returns what was tried last, for whoever looks at the files.
+    /// Returns the contents that were tried last, to compare files with.
     pub(super) fn seen(&self) -> Seen {
         Seen { tried: self.tried.clone(), certificates: self.schedule.certificates.clone() }
     }

@@ -73,7 +73,7 @@ impl Account {
         Ok(Some(Self { name, user, group, groups }))
     }
 
-    /// Returns what it is called.
+    /// Returns the name.
     pub fn name(&self) -> &CStr {
         &self.name
     }

@@ -130,7 +130,7 @@ fn refusal() -> SeccompAction {
     SeccompAction::Errno(libc::EPERM as u32)
 }
 
-/// Returns what [`Bounds::Packets`] allows. A call with several rules is allowed by any of them.
+/// Returns the rules of [`Bounds::Packets`]. A call with several rules is allowed by any of them.
 fn packets() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         PLAIN.iter().chain(&OLD).map(|number| (*number, Vec::new())).collect();
@@ -166,7 +166,7 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
     use std::process::Command;
 
-    /// Returns what happens in a thread of its own within `bounds`.
+    /// Runs the closure in a thread of its own within `bounds`.
     fn within<T: Send + 'static>(bounds: Bounds, act: impl FnOnce() -> T + Send + 'static) -> T {
         let bound = move || {
             confine(bounds).unwrap();

@@ -69,7 +69,7 @@ impl Inherited {
         all
     }
 
-    /// Returns whom to tell when we serve.
+    /// Takes the socket for the notice that this process serves.
     pub fn take_ready(&mut self) -> Ready {
         Ready(self.waiting.take())
     }
@@ -152,7 +152,7 @@ impl Passed {
         Ok(copy)
     }
 
-    /// Returns what [`PASSED`] is to say.
+    /// Returns the value of [`PASSED`].
     pub fn list(&self) -> String {
         let numbers: Vec<_> = self.0.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         numbers.join(",")

@@ -72,8 +72,8 @@ pub enum Detection {
     Failed,
 }
 
-/// Returns what there is to say against binding `ip`; `None`: nothing, or this host has no such
-/// address.
+/// Returns the result of the detection of duplicates of `ip`; `None`: no problem, or this host has
+/// no such address.
 pub fn detection(ip: Ipv6Addr) -> Option<Detection> {
     detection_in(&std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default(), ip)
 }

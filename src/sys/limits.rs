@@ -11,15 +11,15 @@ use super::cvt;
 /// The kernel's default range, for a host whose setting cannot be read.
 const EPHEMERAL_DEFAULT: (u16, u16) = (32_768, 60_999);
 
-/// Returns how many ports the kernel may choose from for outgoing sockets
-/// (`net.ipv4.ip_local_port_range`, which rules IPv6 too).
+/// Returns the number of ports for outgoing sockets (`net.ipv4.ip_local_port_range`, also for
+/// IPv6).
 pub fn ephemeral_ports() -> usize {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let (low, high) = parse_range(&text).unwrap_or(EPHEMERAL_DEFAULT);
     usize::from(high - low) + 1
 }
 
-/// Returns what the host calls itself; `localhost` if the kernel does not tell.
+/// Returns the host name; `localhost` if the kernel has none.
 pub fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
@@ -65,7 +65,7 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// Returns how many descriptors this process may open now.
+/// Returns the current limit of open descriptors.
 ///
 /// # Errors
 /// The kernel would not tell.

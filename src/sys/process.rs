@@ -22,7 +22,7 @@ pub struct Usage {
     pub descriptors_max: u64,
 }
 
-/// Returns what this process takes now.
+/// Returns the current resources of this process.
 pub fn usage() -> Usage {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = statm.split(' ').map(|pages| pages.parse().unwrap_or(0));

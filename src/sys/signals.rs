@@ -91,7 +91,7 @@ impl Signals {
         Ok(Self { all, stops, bell: Bell::new()? })
     }
 
-    /// Returns what other threads wake [`Signals::wait`] with.
+    /// Returns a handle with which other threads wake [`Signals::wait`].
     pub fn bell(&self) -> Bell {
         self.bell.clone()
     }

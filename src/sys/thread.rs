@@ -32,8 +32,8 @@ pub(super) fn processor_time_by(clock: libc::clockid_t) -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
-/// Returns how often the kernel moved a thread of this process to another core. `None`: it does not
-/// tell, which depends on how it was built.
+/// Returns the number of migrations of a thread of this process. `None`: the kernel was built
+/// without it.
 pub fn migrations(thread: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/self/task/{thread}/sched")).ok()?;
     let line = text.lines().find(|line| line.starts_with("se.nr_migrations"))?;

@@ -50,7 +50,7 @@ impl Certificate {
         printable(&self.0.tbs_certificate().subject().to_string())
     }
 
-    /// Returns who has issued it, printable.
+    /// Returns the issuer, printable.
     pub(super) fn issuer(&self) -> String {
         printable(&self.0.tbs_certificate().issuer().to_string())
     }

@@ -147,7 +147,7 @@ impl Client {
         self.address
     }
 
-    /// Returns why the latest session could not be made secure, if that was `fault`.
+    /// Returns the text of the latest failure, if it was `fault`.
     pub(super) fn evidence(&self, fault: TlsFault) -> Option<String> {
         self.evidence.of(fault)
     }

@@ -40,7 +40,7 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().take(SHOWN_MAX).map(|c| if is_plain(c) { c } else { '?' }).collect()
 }
 
-/// Returns what is to be said of an upstream's `certificate` that was refused with `error`.
+/// Returns the text about an upstream's `certificate` that was refused with `error`.
 pub(super) fn of_refused(
     certificate: &CertificateDer<'_>,
     error: &CertificateError,
@@ -97,7 +97,7 @@ pub(super) fn of_refused(
 
 const REFUSED: &str = "tls: failed to verify certificate";
 
-/// Returns why a certificate is of no use, where neither its names nor its dates are.
+/// Returns the reason why a certificate is invalid, if neither its names nor its dates are.
 fn reason_of(error: &CertificateError) -> String {
     match error {
         CertificateError::BadEncoding => "it is malformed".to_owned(),
@@ -119,8 +119,8 @@ fn reason_of(error: &CertificateError) -> String {
     }
 }
 
-/// Returns what is to be said of a handshake that ended with `error`, if that is more than the
-/// fault says.
+/// Returns the text about a handshake that failed with `error`, if it is more specific than the
+/// fault.
 pub(super) fn of_handshake(error: &Error) -> Option<String> {
     match error {
         Error::AlertReceived(alert) => {
@@ -164,7 +164,7 @@ fn alert_name(alert: AlertDescription) -> String {
     name
 }
 
-/// Returns what `error` means.
+/// Returns the fault of `error`.
 pub(super) fn fault_of(error: &Error) -> TlsFault {
     match error {
         Error::InvalidCertificate(error) => of_certificate(error),

@@ -65,7 +65,7 @@ pub(super) fn authorities(file: Option<&Pem>) -> Result<Trusted, SetupError> {
     Ok(Trusted { roots: Arc::new(roots), certificates: certificates.into() })
 }
 
-/// Returns what rustls says of a certificate and its key.
+/// Returns the error of rustls about a certificate and its key.
 pub(super) fn refuse_pair(certificate: &Pem, key: &Pem, error: &rustls::Error) -> SetupError {
     let own = certificates(certificate).ok().and_then(|chain| Certificate::read(&chain[0]));
     let bits = own.and_then(|own| own.rsa_bits()).filter(|bits| *bits > RSA_BITS_MAX);

@@ -63,7 +63,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Returns what is wrong with it at `now`, in words.
+    /// Returns the problem of the certificate at `now`, as text.
     pub fn trouble(&self, now: Duration) -> Option<String> {
         let Self { file, subject, number, .. } = self;
         let effect = self.used.effect();

@@ -93,9 +93,8 @@ impl Setup {
         &self.certificates
     }
 
-    /// Returns why the latest session with the upstream at `address` could not be made secure, if
-    /// that was
-    /// `fault` and there is more to say than it does.
+    /// Returns the text of the latest failure with the upstream at `address`, if it was `fault` and
+    /// the text is more specific.
     pub fn evidence(&self, address: SocketAddr, fault: TlsFault) -> Option<String> {
         let clients = self.upstreams.iter().flatten();
         let mut clients = clients.filter(|client| client.address() == address);
@@ -109,7 +108,7 @@ impl Setup {
         Some(Session::accept(Arc::clone(config)))
     }
 
-    /// Returns how upstream `number` is spoken to, if over TLS.
+    /// Returns the TLS client of upstream `number`, if it uses TLS.
     pub fn client(&self, upstream: usize) -> Option<&Client> {
         self.upstreams.get(upstream)?.as_ref()
     }

@@ -14,7 +14,7 @@ const GLUE: &[u8] = b"----------BEGIN ";
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 
-/// Returns what `file` holds, each marker on a line of its own.
+/// Returns the contents of `file`, each marker on a line of its own.
 pub(super) fn lines(file: &Pem) -> Result<Cow<'_, [u8]>, SetupError> {
     let bytes = file.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&file.bytes);
     let mut parted: Cow<'_, [u8]> = Cow::Borrowed(bytes);

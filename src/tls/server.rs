@@ -29,7 +29,7 @@ const TICKETS_EACH: usize = 2;
 pub struct Server(Arc<ServerConfig>);
 
 impl Server {
-    /// Returns which shows what `tls` says.
+    /// Returns a server with the certificate of `tls`.
     ///
     /// # Errors
     /// As for a configuration.
@@ -83,7 +83,7 @@ impl Tickets {
     }
 }
 
-/// Returns how a listener's clients are spoken to.
+/// Returns the TLS configuration of a listener.
 pub(super) fn config(
     tls: &ServerTls,
     tickets: Arc<dyn ProducesTickets>,

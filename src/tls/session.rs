@@ -162,7 +162,7 @@ impl Session {
         fault
     }
 
-    /// Returns what there is to say of `fault`, by which it has failed.
+    /// Returns the text of `fault`, by which the session has failed.
     pub fn evidence(&self, fault: TlsFault) -> Option<String> {
         self.evidence.as_ref()?.of(fault)
     }

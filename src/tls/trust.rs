@@ -68,8 +68,8 @@ fn verify_itself(
     Ok(())
 }
 
-/// Returns what is wrong with a certificate that was refused with `error`: an authority's own,
-/// which rustls takes for nobody else's, is one that is not trusted.
+/// Returns the error of a certificate that was refused with `error`: rustls takes an authority's
+/// own certificate for an end entity's, which then is not trusted.
 fn refused(certificate: &CertificateDer<'_>, error: Error) -> Error {
     let is_authority = || Certificate::read(certificate).is_some_and(|known| known.is_authority());
     match error {

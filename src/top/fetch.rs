@@ -110,7 +110,7 @@ struct Deadline<'a> {
 }
 
 impl Deadline<'_> {
-    /// Returns how long is left; never zero, which would mean for ever.
+    /// Returns the time left; never zero, which would mean no limit.
     fn left(&self) -> Result<Duration, FetchError> {
         let left = self.at.since(self.clock.now());
         if left.is_zero() { Err(FetchError::TimedOut) } else { Ok(left) }

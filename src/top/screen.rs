@@ -133,7 +133,7 @@ impl View {
     }
 }
 
-/// Returns what is between the head and the foot, and where its sections begin.
+/// Returns the lines between the head and the foot, and the first lines of sections.
 fn columns(status: &Status, width: usize) -> (Vec<Line<'static>>, Vec<usize>) {
     const GAP: usize = 3;
     if width < TWO_COLUMNS {

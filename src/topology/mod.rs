@@ -61,8 +61,8 @@ impl Card {
 }
 
 impl Topology {
-    /// Returns where `card` is, as seen from workers on these cores. `None` where there is nothing
-    /// to tell: on a host of one node, of workers that are not pinned, of a card that is nowhere.
+    /// Returns the place of `card` relative to workers on these cores. `None`: a host with one
+    /// node, workers that are not pinned, or a card without a node.
     pub fn place<'a>(&self, card: &'a Card, workers: &[usize]) -> Option<Place<'a>> {
         if self.nodes.len() < 2 || workers.is_empty() {
             return None;
@@ -86,7 +86,7 @@ impl Topology {
         Some(Place { card, near, near_cores, workers, far_workers, far_interrupts })
     }
 
-    /// Returns what is to be said of cards that are not near workers on these cores.
+    /// Returns warnings about cards that are not near workers on these cores.
     pub fn notes(&self, workers: &[usize]) -> Vec<String> {
         let places = self.cards.iter().filter_map(|card| self.place(card, workers));
         let note = |place: Place<'_>| {
@@ -107,7 +107,7 @@ impl Place<'_> {
         self.far_workers.is_empty() && self.far_interrupts.is_empty()
     }
 
-    /// Returns what brings far workers to the card.
+    /// Returns advice to bring far workers to the card.
     pub fn better_cores(&self) -> Option<String> {
         let near: Vec<String> = self.near.iter().map(|node| format!("node{node}")).collect();
         let (near, cores) = (near.join(","), cores(&self.near_cores));
@@ -140,7 +140,7 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// Returns what has a card interrupt these cores and no others.
+/// Returns the command that sends a card's interrupts to these cores only.
 pub fn steering(workers: &BTreeSet<usize>, card: &str) -> String {
     format!("tuning/steer-interrupts --dry-run --cores {} {card}", numbers(workers, ","))
 }

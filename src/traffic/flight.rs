@@ -52,7 +52,7 @@ impl Flight {
         }
     }
 
-    /// Returns how many more queries fit.
+    /// Returns the number of queries that still fit.
     pub(super) fn vacancies(&self) -> usize {
         self.free.len()
     }

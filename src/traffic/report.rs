@@ -25,7 +25,7 @@ pub fn summary(summary: &Summary) -> String {
     format!("{}\n{}", aligned(&counted), aligned(&waited))
 }
 
-/// Returns what went wrong, in a sentence; `None` if every query got its right answer.
+/// Returns the failure in a sentence; `None` if every query got its right answer.
 pub fn fault(summary: &Summary) -> Option<String> {
     let counts = &summary.counts;
     if counts.answered == 0 && counts.refused > 0 {
@@ -41,7 +41,7 @@ pub fn fault(summary: &Summary) -> Option<String> {
     })
 }
 
-/// Returns what upstreams have seen.
+/// Returns the table of the upstreams' counters.
 pub fn services(services: &[ServiceCounts]) -> String {
     let mut rows = vec![header(["upstream", "queries", "responses", "source ports", "streams"])];
     rows.extend(services.iter().map(|service| {

@@ -100,12 +100,12 @@ impl Responder {
         Ok(Self { addresses, orders: sender, waker, thread: Some(thread) })
     }
 
-    /// Returns where each service listens, in their order.
+    /// Returns the address of each service, in their order.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Returns what each service has seen up to now, in their order.
+    /// Returns the counters of each service, in their order.
     ///
     /// # Errors
     /// The thread has ended: it could not be pinned to its core, or polling failed.

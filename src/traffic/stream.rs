@@ -81,7 +81,7 @@ impl MessageStream {
         }
     }
 
-    /// Returns what a read through TLS has led to.
+    /// Returns the result of a read through TLS.
     fn received(&mut self, received: Result<Received, Failure>) -> io::Result<bool> {
         match received {
             Ok(Received::Bytes { count, more }) => {

@@ -88,7 +88,7 @@ impl<'a> Question<'a> {
         u16_at(self.bytes, self.bytes.len() - 2).unwrap_or(0)
     }
 
-    /// Returns where in its message the question ends.
+    /// Returns the end of the question in its message.
     pub fn end(&self) -> usize {
         HEADER_LEN + self.bytes.len()
     }
@@ -148,7 +148,7 @@ pub enum Edns {
 }
 
 impl Edns {
-    /// Returns what `message`, whose question ends at `at`, says; `None` if a record is malformed.
+    /// Returns the EDNS of `message`, whose question ends at `at`; `None` if a record is malformed.
     pub fn find(message: &[u8], mut at: usize) -> Option<Self> {
         let records: u32 = [6, 8, 10]
             .iter()
@@ -175,7 +175,7 @@ impl Edns {
         writer.put(&[0, 0, if dnssec_ok { DNSSEC_OK } else { 0 }, 0, 0, 0])
     }
 
-    /// Returns how many records [`Edns::write`] appends.
+    /// Returns the number of records that [`Edns::write`] appends.
     pub fn count(self) -> u16 {
         u16::from(self != Self::Absent)
     }

@@ -47,7 +47,7 @@ impl Allowance {
         self.left -= nanos(took).min(i64::MAX as u64 / 4) as i64;
     }
 
-    /// Returns when there is time again.
+    /// Returns the time at which handshakes may continue.
     pub(super) fn next(&self) -> Moment {
         let owed = u64::try_from(1 - self.left).unwrap_or(0);
         self.at.plus(Duration::from_nanos(owed.saturating_mul(SHARE)))

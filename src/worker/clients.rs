@@ -82,12 +82,12 @@ impl ClientStreams {
         size_of::<Option<Slot>>() + Stream::bytes_max(QUERY_LEN_MAX, secure)
     }
 
-    /// Returns how many streams wait to be read.
+    /// Returns the number of connections in the queue.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()
     }
 
-    /// Returns when there is time for handshakes again, if any waits for that.
+    /// Returns the time at which waiting handshakes may continue, if there are any.
     pub(super) fn handshakes_due(&self) -> Option<Moment> {
         (!self.deferred.is_empty()).then(|| self.allowance.next())
     }

@@ -50,7 +50,7 @@ impl Pages {
     }
 }
 
-/// Returns what an error of the kernel's means to the engine.
+/// Returns the engine's fault for an error of the kernel.
 pub(super) fn fault_of(error: &io::Error) -> Fault {
     error.raw_os_error().map_or(Fault::Unknown, Fault::System)
 }

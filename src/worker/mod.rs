@@ -194,8 +194,8 @@ impl Seat {
         let _ = self.keeper.send(ToKeeper::Left { worker: self.number });
     }
 
-    /// Returns what an operator should know about a server block whose queries go in a circle, as
-    /// one that came in from `peer` has shown.
+    /// Returns the log text about a server block with a forwarding loop, which a query from `peer`
+    /// has revealed.
     fn loop_text(&self, block: usize, peer: SocketAddr) -> String {
         let Some(block) = self.assignment.config.blocks.get(block) else { return String::new() };
         let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(" ");
@@ -226,7 +226,7 @@ impl Seat {
     }
 }
 
-/// Returns what a panic said, if it said it in words.
+/// Returns the message of a panic, if it is text.
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

@@ -41,7 +41,7 @@ impl Replies {
         self.batch.reserved() + self.streams.reserved()
     }
 
-    /// Returns where the next reply to a client of datagrams is written.
+    /// Returns the buffer for the next reply over UDP.
     pub(super) fn buffer(&mut self) -> &mut [u8] {
         self.batch.buffer()
     }
@@ -120,8 +120,8 @@ impl Replies {
         self.streams.flush(now, engine);
     }
 
-    /// Returns how many replies have left with others as one send since this was last asked, and
-    /// how often the kernel has refused that.
+    /// Takes the number of replies that were sent as part of a GSO batch, and of batches that the
+    /// kernel refused.
     pub(super) fn take_counts(&mut self) -> (u64, u64) {
         std::mem::take(&mut self.counts)
     }

@@ -64,7 +64,7 @@ impl Turner<'_> {
         tallies
     }
 
-    /// Returns what the kernel had no room for, by the configuration's listeners.
+    /// Returns the packets that the kernel dropped, by the configuration's listeners.
     fn kernel_drops(&self) -> Vec<u64> {
         let assignment = &self.seat.assignment;
         let mut drops = vec![0; assignment.config.listeners.len()];

@@ -113,7 +113,7 @@ impl Stream {
         }
     }
 
-    /// Returns what a read through TLS has led to.
+    /// Returns the result of a read through TLS.
     fn received(&mut self, received: Result<Received, Failure>) -> Progress {
         match received {
             Ok(Received::Bytes { count, more }) => {
@@ -134,7 +134,7 @@ impl Stream {
         }
     }
 
-    /// Returns why it is over: the other end has closed it, it failed, or it made no sense.
+    /// Returns the cause of the end: closed by the peer, failed, or a protocol error.
     pub(super) fn fault(&self) -> Fault {
         let closed = if self.half_closed { Fault::Closed } else { Fault::Unknown };
         self.fault.unwrap_or(closed)

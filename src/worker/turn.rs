@@ -125,7 +125,7 @@ impl<'a> Turner<'a> {
         self.end_page();
     }
 
-    /// Returns what the seat keeps: the counters, and whether a drain has begun.
+    /// Returns the state that the seat keeps: the counters, and whether a drain has begun.
     pub(super) fn leave(self) -> (Stats, Tallies, bool) {
         let mut past = self.counters();
         past.caches.iter_mut().for_each(CacheStats::empty);
@@ -170,7 +170,7 @@ impl<'a> Turner<'a> {
         self.drain_until.is_some_and(|until| until <= now || self.engine.outstanding() == 0)
     }
 
-    /// Returns how long the poll may wait; `None`: until something happens.
+    /// Returns the time-out of the poll; `None`: no limit.
     fn timeout(&self, now: Moment) -> Option<Duration> {
         let asking = !self.ready_listeners.is_empty()
             || self.replies.streams.ready() > 0

@@ -71,7 +71,7 @@ impl Consolidations {
         rule.setting.show_first.then_some(rule.setting.level)
     }
 
-    /// Returns when the next sum is due.
+    /// Returns the time of the next sum.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         self.rules.iter().filter_map(|rule| rule.until).min()
     }

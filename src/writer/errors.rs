@@ -38,7 +38,7 @@ impl Display for Line<'_> {
     }
 }
 
-/// Returns what went wrong with a query under `config`, whose TLS is `tls`.
+/// Returns the text of a query's error under `config`, whose TLS is `tls`.
 pub(super) fn text(
     error: &QueryError,
     config: &Config,

@@ -148,7 +148,7 @@ impl Field {
     }
 }
 
-/// Returns how the query came.
+/// Returns the transport of the query.
 pub(super) fn proto(record: &Record) -> &'static str {
     match record.asking.transport {
         Transport::Udp => "udp",

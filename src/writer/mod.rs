@@ -240,7 +240,7 @@ impl Writer {
         }
     }
 
-    /// Returns where the ledger of `edition` is, begun if there is none.
+    /// Returns the index of the ledger of `edition`, which is created if it is missing.
     fn ledger(&mut self, edition: u32) -> Option<usize> {
         let known = self.ledgers.iter().position(|ledger| ledger.edition == edition);
         if known.is_some() {

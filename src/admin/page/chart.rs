@@ -87,8 +87,8 @@ pub(super) fn shares(all: &[&[Option<f64>]], label: &str) -> String {
     )
 }
 
-/// Returns where the middles of the layers are at the right edge, from the top, 0 to 1: of those
-/// that are thick enough to have a number beside them.
+/// Returns the middles of the layers at the right edge, from the top, 0 to 1, for those that are
+/// thick enough to have a number beside them.
 pub(super) fn layers_at_the_end(all: &[&[Option<f64>]]) -> Vec<(usize, f64)> {
     const THICK: f64 = 0.07;
     let mut base = 0.0;
@@ -103,7 +103,7 @@ pub(super) fn layers_at_the_end(all: &[&[Option<f64>]]) -> Vec<(usize, f64)> {
     found
 }
 
-/// Returns what there was in one of the last minutes, 0 being the earliest.
+/// Returns the value of one of the last minutes, 0 being the earliest.
 fn at_minute(values: &[Option<f64>], minute: usize) -> Option<f64> {
     let at = (values.len() + minute).checked_sub(HISTORY_MINUTES)?;
     values.get(at).copied().flatten().map(sane)
@@ -138,8 +138,8 @@ pub(super) fn ages(ages: &[u64], limited: bool, label: &str) -> String {
     )
 }
 
-/// Returns how full something is, 0 to 1. The number stands beside it: it is no news to who cannot
-/// see.
+/// Returns a meter of a value from 0 to 1. The number stands beside it, so screen readers skip the
+/// meter.
 pub(super) fn meter(part: f64, class: &str) -> String {
     let part = sane(part).min(1.0) * 100.0;
     format!(

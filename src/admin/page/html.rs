@@ -63,7 +63,7 @@ impl Cell {
         Self::number(heading, format!("<span class=\"{class}\">{shown}</span>"))
     }
 
-    /// Returns what the row is about.
+    /// Returns the heading of the row.
     pub(super) fn heading(heading: &'static str, markup: String) -> Self {
         Self { heading, class: "row", markup }
     }

@@ -17,7 +17,7 @@ fn shown(status: &Status) -> &[Upstream] {
     &status.upstreams[..status.upstreams.len().min(UPSTREAMS_SHOWN)]
 }
 
-/// Returns who got how much.
+/// Returns the chart of the upstreams' shares.
 pub(super) fn shares(status: &Status) -> String {
     let upstreams = shown(status);
     let all: Vec<&[Option<f64>]> = upstreams.iter().map(|upstream| &upstream.share[..]).collect();
@@ -184,7 +184,7 @@ fn pool(pool: &Pool) -> String {
     )
 }
 
-/// Returns what the picture of the ages shows.
+/// Returns the text of the picture of ages.
 fn in_words(pool: &Pool) -> String {
     let steps = pool.ages.iter().take(12).enumerate().filter(|(_, count)| **count > 0);
     let parts: Vec<String> = steps
@@ -196,7 +196,7 @@ fn in_words(pool: &Pool) -> String {
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
-/// Returns what stands where there is nothing to show; `sentence` is markup.
+/// Returns the text for an empty section; `sentence` is markup.
 pub(super) fn empty(sentence: &str) -> String {
     format!("<p class=\"empty\">{sentence}</p>\n")
 }

@@ -95,12 +95,12 @@ fn worker_row(worker: &Worker) -> String {
     ])
 }
 
-/// Returns how a meter looks of something that should not be full.
+/// Returns the class of a meter whose value should not be full.
 fn fullness(part: f64) -> &'static str {
     if part >= 0.9 { "full" } else { "" }
 }
 
-/// Returns what is remembered, block by block.
+/// Returns the section about caches, by server block.
 pub(super) fn caches(status: &Status) -> String {
     let shown = &status.caches[..status.caches.len().min(CACHES_SHOWN)];
     let body = if shown.is_empty() {

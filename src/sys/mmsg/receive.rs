@@ -74,13 +74,12 @@ impl RecvBatch {
         wires + addresses + self._buffers.len()
     }
 
-    /// Returns how many datagrams one call takes at most; fewer received means that the socket is
-    /// drained.
+    /// Returns the maximum of datagrams per call; after fewer, the socket is drained.
     pub fn capacity(&self) -> usize {
         self.headers.len()
     }
 
-    /// Returns how many the last call has received.
+    /// Returns the number of datagrams of the last call.
     pub fn received(&self) -> usize {
         self.received
     }

@@ -46,7 +46,7 @@ impl Order {
         usize::from(self.0 as u16)
     }
 
-    /// Returns what those to one peer on one socket have in common.
+    /// Returns the common parameters of replies to one peer on one socket.
     fn way(self) -> u64 {
         self.0 >> (Self::SLOT_BITS + Self::LENGTH_BITS)
     }
@@ -222,7 +222,8 @@ impl ReplyBatch {
         count
     }
 
-    /// Returns how many of the replies from `first` to `end` leave as one with the first.
+    /// Returns the number of the replies from `first` to `end` that are sent as one batch with the
+    /// first.
     fn joined_at(&self, first: usize, end: usize) -> usize {
         let others = (first..end).take_while(|other| self.go_one_way(first, *other));
         segments::run(others.map(|index| self.ordered[index].iov_len))

@@ -13,8 +13,8 @@ const TOTAL_LEN_MAX: usize = 65_000;
 /// route carries whole (an IPv6 MTU of 1,280, RFC 8200 section 5) leave alone.
 const SEGMENT_LEN_MAX: usize = 1_232;
 
-/// Returns how many datagrams of these lengths leave as one: those as long as the first, and a
-/// shorter one behind them. At least 1, if there is any.
+/// Returns the number of datagrams of these lengths that form one batch: those as long as the
+/// first, and a shorter one after them. At least 1, if there is any.
 #[inline]
 pub(super) fn run(mut lengths: impl Iterator<Item = usize>) -> usize {
     let Some(first) = lengths.next() else { return 0 };

@@ -87,7 +87,7 @@ impl Sink {
         Ok(Self { target, chunks: sender, bytes_max, shared, ended })
     }
 
-    /// Returns where it leads.
+    /// Returns the target.
     pub(super) fn target(&self) -> &TapTarget {
         &self.target
     }
