@@ -224,7 +224,7 @@ impl Server {
         Ok(())
     }
 
-    /// Returns the TLS setup that the next configuration is prepared from.
+    /// Returns the parts that the next configuration is prepared from.
     pub fn before(&self) -> Before {
         Before { tls: Arc::clone(&self.tls), loaders: self.sources.loaders().clone() }
     }
