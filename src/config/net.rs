@@ -97,11 +97,9 @@ impl Nets {
         Self(ranges)
     }
 
-    /// Adds those of another.
-    pub(super) fn extend(&mut self, other: &Self) {
-        let mut ranges = std::mem::take(&mut self.0);
-        ranges.extend(&other.0);
-        *self = Self::of(ranges);
+    /// Returns all addresses of several.
+    pub(super) fn joined<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        Self::of(all.flat_map(|nets| &nets.0).copied().collect())
     }
 
     /// Returns whether `address`, which is canonical, is one of them.

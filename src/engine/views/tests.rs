@@ -217,6 +217,34 @@ fn every_function_and_operator_does_what_it_says() {
 }
 
 #[test]
+fn a_long_chain_is_not_a_deep_tree_and_a_deep_one_is_refused() {
+    let nets: Vec<String> = (0..1_000)
+        .map(|net| format!("incidr(client_ip(), '10.{}.{}.0/24')", net / 250, net % 250))
+        .collect();
+    assert!(holds(&nets.join(" || "), "q.t A +src=10.3.249.7"));
+    assert!(!holds(&nets.join(" or "), "q.t A +src=10.4.0.7"));
+    let host = Host::plain();
+    for deep in [
+        format!("{}do(){}", "(".repeat(20_000), ")".repeat(20_000)),
+        format!("{}do()", "!".repeat(20_000)),
+        format!("size() == {}1", "1+".repeat(20_000)),
+        format!("size() == {}1", "-".repeat(20_000)),
+        format!("{}name(){} == ''", "lower(".repeat(5_000), ")".repeat(5_000)),
+        format!("{}do()", "do() ? do() : ".repeat(4_000)),
+        format!("name(){} == ''", "[0]".repeat(20_000)),
+    ] {
+        let text = format!(". {{\n view v {{\n expr {deep}\n}}\n any\n}}\n");
+        let error = Config::load(text.as_bytes(), "f", &host).unwrap_err().to_string();
+        let what = "more than 64 expressions nested in each other";
+        assert!(error.contains(what), "{}", &error[..error.len().min(200)]);
+    }
+    let many = vec!["do()"; 5_000].join(" && ");
+    let text = format!(". {{\n view v {{\n expr {many}\n}}\n any\n}}\n");
+    let error = Config::load(text.as_bytes(), "f", &host).unwrap_err().to_string();
+    assert!(error.contains("more than 4096 parts"), "{}", &error[..200]);
+}
+
+#[test]
 fn texts_have_a_bound() {
     let text = format!("lower('{}')", "a".repeat(30_000));
     assert!(holds(&format!("len({text}) == 30000"), "q.t A"));

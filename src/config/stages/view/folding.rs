@@ -32,26 +32,39 @@ pub(super) fn all(tests: Vec<Test>) -> Test {
 pub(super) fn any(tests: Vec<Test>) -> Test {
     let mut flat: Vec<Test> = Vec::new();
     for test in tests {
-        let parts = match test {
-            Test::Always(false) => continue,
+        match test {
+            Test::Always(false) => {}
             Test::Always(true) => return Test::Always(true),
-            Test::Any(tests) => tests,
-            test => vec![test],
-        };
-        for part in parts {
-            match (flat.last_mut(), part) {
-                // Networks of one address are one table, however many there are.
-                (Some(Test::ClientIn(nets)), Test::ClientIn(more)) => nets.extend(&more),
-                (Some(Test::AddressIn(text, nets)), Test::AddressIn(same, more))
-                    if *text == same =>
-                {
-                    nets.extend(&more);
-                }
-                (_, part) => flat.push(part),
-            }
+            Test::Any(tests) => flat.extend(tests),
+            test => flat.push(test),
         }
     }
-    one_of(flat, false, Test::Any)
+    // Networks of one address are one table, however many there are.
+    let joined = flat.chunk_by(asks_for_one_address).map(|tests| match tests {
+        [Test::ClientIn(_), _, ..] => {
+            Test::ClientIn(Nets::joined(tests.iter().filter_map(nets_of)))
+        }
+        [Test::AddressIn(text, _), _, ..] => {
+            Test::AddressIn(text.clone(), Nets::joined(tests.iter().filter_map(nets_of)))
+        }
+        tests => tests[0].clone(),
+    });
+    one_of(joined.collect(), false, Test::Any)
+}
+
+fn asks_for_one_address(one: &Test, other: &Test) -> bool {
+    match (one, other) {
+        (Test::ClientIn(_), Test::ClientIn(_)) => true,
+        (Test::AddressIn(one, _), Test::AddressIn(other, _)) => one == other,
+        _ => false,
+    }
+}
+
+fn nets_of(test: &Test) -> Option<&Nets> {
+    match test {
+        Test::ClientIn(nets) | Test::AddressIn(_, nets) => Some(nets),
+        _ => None,
+    }
 }
 
 /// The only one of `tests`, or all of them together; `empty` if there is none.

@@ -13,6 +13,8 @@ const DEPTH_MAX: usize = 64;
 pub(super) struct Node {
     pub(super) what: What,
     pub(super) column: usize,
+    /// Nodes from here to the deepest one within it.
+    depth: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -26,9 +28,32 @@ pub(super) enum What {
     Item,
     Not(Box<Node>),
     Minus(Box<Node>),
+    /// Conditions with `&&` or `||` between them, however many: a long chain is not a deep tree.
+    Chain(&'static str, Vec<Node>),
     Binary(&'static str, Box<Node>, Box<Node>),
     If(Box<Node>, Box<Node>, Box<Node>),
     Index(Box<Node>, Box<Node>),
+}
+
+impl Node {
+    /// # Errors
+    /// There are more nodes within each other than the compiler and the engine go down.
+    fn of(what: What, column: usize) -> Result<Self, Mistake> {
+        let deepest = match &what {
+            What::Bool(_) | What::Number(_) | What::Text(_) | What::Item => 0,
+            What::List(nodes) | What::Call(_, nodes) | What::Chain(_, nodes) => {
+                nodes.iter().map(|node| node.depth).max().unwrap_or(0)
+            }
+            What::Not(node) | What::Minus(node) => node.depth,
+            What::Binary(_, one, other) | What::Index(one, other) => one.depth.max(other.depth),
+            What::If(test, one, other) => test.depth.max(one.depth).max(other.depth),
+        };
+        if deepest == DEPTH_MAX {
+            let message = format!("more than {DEPTH_MAX} expressions nested in each other");
+            return Mistake::at(column, message);
+        }
+        Ok(Self { what, column, depth: deepest + 1 })
+    }
 }
 
 /// Operators between two operands: as written, as called here, and how tightly they bind.
@@ -150,10 +175,22 @@ impl Parser {
             };
             self.next += 1 + usize::from(negated);
             let right = self.expression(binds + 1)?;
-            let what = What::Binary(operator, Box::new(left), Box::new(right));
-            left = Node { what, column };
+            left = match left {
+                Node { what: What::Chain(same, mut nodes), column, depth } if same == operator => {
+                    let depth = depth.max(1 + right.depth);
+                    nodes.push(right);
+                    Node { what: What::Chain(same, nodes), column, depth }
+                }
+                left if ["&&", "||"].contains(&operator) => {
+                    Node::of(What::Chain(operator, vec![left, right]), column)?
+                }
+                left => {
+                    let what = What::Binary(operator, Box::new(left), Box::new(right));
+                    Node::of(what, column)?
+                }
+            };
             if negated {
-                left = Node { what: What::Not(Box::new(left)), column };
+                left = Node::of(What::Not(Box::new(left)), column)?;
             }
         }
         let column = self.column();
@@ -162,7 +199,7 @@ impl Parser {
             self.expect(":")?;
             let other = self.expression(0)?;
             let what = What::If(Box::new(left), Box::new(one), Box::new(other));
-            left = Node { what, column };
+            left = Node::of(what, column)?;
         }
         self.depth -= 1;
         Ok(left)
@@ -181,11 +218,11 @@ impl Parser {
         if is_not || *self.peek() == Word::Symbol("!") {
             self.next += 1;
             let operand = self.expression(NOT)?;
-            return Ok(Node { what: What::Not(Box::new(operand)), column });
+            return Node::of(What::Not(Box::new(operand)), column);
         }
         if self.eat("-") {
             let operand = self.expression(MINUS)?;
-            return Ok(Node { what: What::Minus(Box::new(operand)), column });
+            return Node::of(What::Minus(Box::new(operand)), column);
         }
         let mut node = self.primary()?;
         while *self.peek() == Word::Symbol("[") {
@@ -193,7 +230,7 @@ impl Parser {
             self.next += 1;
             let index = self.expression(0)?;
             self.expect("]")?;
-            node = Node { what: What::Index(Box::new(node), Box::new(index)), column };
+            node = Node::of(What::Index(Box::new(node), Box::new(index)), column)?;
         }
         Ok(node)
     }
@@ -216,7 +253,7 @@ impl Parser {
             }
             Word::Symbol("[") => {
                 self.next += 1;
-                return Ok(Node { what: What::List(self.list("]")?), column });
+                return Node::of(What::List(self.list("]")?), column);
             }
             _ => {
                 let expected = "a value: a text in quotes, a number, true, false, a list in \
@@ -225,7 +262,7 @@ impl Parser {
             }
         };
         self.take();
-        Ok(Node { what, column })
+        Node::of(what, column)
     }
 
     /// A name: a truth value or the call of a function.
@@ -240,7 +277,7 @@ impl Parser {
                 return Mistake::at(column, message);
             }
         };
-        Ok(Node { what, column })
+        Node::of(what, column)
     }
 
     /// Expressions with commas between them, up to `end`.

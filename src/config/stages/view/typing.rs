@@ -115,6 +115,11 @@ impl Compiler<'_> {
                 }
                 other => return mismatch(node.column, "-", &[&other]),
             },
+            What::Chain(operator, nodes) => {
+                let tests = nodes.iter().map(|node| self.test(node, operator));
+                let tests = tests.collect::<Result<_, _>>()?;
+                Value::Test(if *operator == "&&" { all(tests) } else { any(tests) })
+            }
             What::Binary(operator, left, right) => {
                 self.binary(operator, left, right, node.column)?
             }
@@ -175,10 +180,6 @@ impl Compiler<'_> {
         right: &Node,
         column: usize,
     ) -> Result<Value, Mistake> {
-        if let "&&" | "||" = operator {
-            let tests = vec![self.test(left, operator)?, self.test(right, operator)?];
-            return Ok(Value::Test(if operator == "&&" { all(tests) } else { any(tests) }));
-        }
         if operator == "matches" {
             let text = self.value(left)?;
             let pattern = self.fixed(right, "the pattern of 'matches'")?;
