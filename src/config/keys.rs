@@ -98,8 +98,10 @@ pub(super) fn parse(text: &str) -> Result<Zone, String> {
     if len > ZONE_BYTES_MAX {
         return Err(format!("specified zone is too long: {len} > {ZONE_BYTES_MAX}"));
     }
-    let name = Name::parse(zone)
-        .map_err(|reason| format!("zone is not a valid domain name: {zone} ({reason})"))?;
+    let name = Name::parse(zone).map_err(|reason| {
+        let brace = if zone.ends_with('{') { "; a space must stand before '{'" } else { "" };
+        format!("zone is not a valid domain name: {zone} ({reason}{brace})")
+    })?;
     let names = reverse_zones(zone)?.unwrap_or_else(|| vec![name]);
     Ok(Zone { scheme, names, port })
 }

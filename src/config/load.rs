@@ -174,7 +174,7 @@ impl Config {
         if corefile.blocks.is_empty() && context.missing.is_empty() {
             // The reference answers from its default block, with directives that onward lacks.
             let place = Place { file: display_name.into(), line: 1 };
-            let what = "the Corefile has no server block".into();
+            let what = "a Corefile without a server block".into();
             return Err(ConfigError::NotBuilt { place, what });
         }
         let mut drafts = read(&corefile.blocks, &mut context, display_name)?;

@@ -158,7 +158,12 @@ impl<'a> Imports<'a> {
             let content = (self.sources.read)(path).map_err(|error| {
                 let path = path.display();
                 let message = match error.kind() {
-                    ErrorKind::NotFound => format!("File to import not found: {}", argument.text),
+                    ErrorKind::NotFound => {
+                        let text = &argument.text;
+                        let bare = !text.contains(['/', '.']);
+                        let or = if bare { " (and no snippet has this name)" } else { "" };
+                        format!("File to import not found: {text}{or}")
+                    }
                     ErrorKind::IsADirectory => format!("Could not import {path}: is a directory"),
                     _ => format!("Could not import {path}: {error}"),
                 };

@@ -1,7 +1,7 @@
 //! The nearest known name, for a word that is none.
 //!
 //! A mistyped directive or option is the commonest mistake in a Corefile. The suggestion is only
-//! made when the word is close: one slip for each three letters, a swapped pair being one.
+//! made when the word is close: one slip for each four letters, a swapped pair being one.
 //! Readers of directives use it for their options, too.
 
 /// Longer words are not compared: the work grows with the product of the lengths.
@@ -12,7 +12,7 @@ pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) ->
     if word.len() > WORD_BYTES_MAX {
         return String::new();
     }
-    let slips_max = word.len().div_ceil(3);
+    let slips_max = ((word.len() + 1) / 4).max(1);
     names
         .into_iter()
         .map(|name| (strsim::osa_distance(word, name), name))
@@ -32,6 +32,8 @@ mod tests {
         assert_eq!(did_you_mean("ofrwadr", names), " (did you mean 'forward'?)");
         assert_eq!(did_you_mean("Log", names), " (did you mean 'log'?)");
         assert_eq!(did_you_mean("example.org", names), "");
+        assert_eq!(did_you_mean("omada", ["nomad"]), "");
+        assert_eq!(did_you_mean("crossdns", ["clouddns"]), "");
         assert_eq!(did_you_mean("", names), "");
         assert_eq!(did_you_mean(&"forward".repeat(1_000_000), names), "");
     }

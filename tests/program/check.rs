@@ -176,7 +176,7 @@ fn what_cannot_be_served_is_refused() {
         ),
         ("check_twice", "m {\n}\nm {\n}\n", "already defined", 2),
         ("check_missing", "m {\n geoip a\n unbound\n}\n", "run a resolver on this host", 2),
-        ("check_empty", "# nothing\n", "has no server block", 2),
+        ("check_empty", "# nothing\n", "a Corefile without a server block", 2),
     ] {
         let directory = written(test, corefile);
         let output = onward_output(&["check"], &directory);

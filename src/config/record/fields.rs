@@ -105,8 +105,12 @@ fn read(field: Field, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Re
         Field::U32 => push(&word, out, &number(&word, u32::MAX)?.to_be_bytes()),
         Field::Period => push(&word, out, &period(&word)?.to_be_bytes()),
         Field::Name => name(&word, out),
-        Field::V4 => push(&word, out, &address::<Ipv4Addr>(&word, "an IPv4 address")?.octets()),
-        Field::V6 => push(&word, out, &address::<Ipv6Addr>(&word, "an IPv6 address")?.octets()),
+        Field::V4 => {
+            push(&word, out, &address::<Ipv4Addr>(&word, "expected an IPv4 address")?.octets())
+        }
+        Field::V6 => {
+            push(&word, out, &address::<Ipv6Addr>(&word, "expected an IPv6 address")?.octets())
+        }
         Field::Text => text(&word, out),
         Field::Bytes => bytes(&word, out),
         _ => {

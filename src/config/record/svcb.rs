@@ -89,7 +89,7 @@ fn value_of(key: u16, word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordEr
         3 => push(word, out, &(number(word, u16::MAX.into())? as u16).to_be_bytes()),
         4 => word.text.split(|byte| *byte == b',').try_for_each(|text| {
             let item = Word { text, ..*word };
-            push(word, out, &address::<Ipv4Addr>(&item, "an IPv4 address")?.octets())
+            push(word, out, &address::<Ipv4Addr>(&item, "expected an IPv4 address")?.octets())
         }),
         5 => {
             let mut decoder = Base64Decoder::default();
@@ -98,7 +98,7 @@ fn value_of(key: u16, word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordEr
         }
         6 => word.text.split(|byte| *byte == b',').try_for_each(|text| {
             let item = Word { text, ..*word };
-            push(word, out, &address::<Ipv6Addr>(&item, "an IPv6 address")?.octets())
+            push(word, out, &address::<Ipv6Addr>(&item, "expected an IPv6 address")?.octets())
         }),
         _ => Decoded::new(*word).try_for_each(|byte| push(word, out, &[byte?.0])),
     }
