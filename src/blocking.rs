@@ -260,6 +260,7 @@ mod tests {
         let job = jobs.start(
             || {},
             move |steps| {
+                go_on.recv().unwrap();
                 steps.begin_endless("reading standard input");
                 told.send(()).unwrap();
                 go_on.recv().unwrap();
@@ -270,6 +271,7 @@ mod tests {
         );
         let mut job = job.unwrap();
         let first = job.due().unwrap();
+        next.send(()).unwrap();
         step.recv().unwrap();
         assert_eq!(job.due(), None);
         next.send(()).unwrap();

@@ -100,6 +100,7 @@ impl<T: Copy> Zones<T> {
     }
 
     /// The value of the longest name that is `name` or above it.
+    #[inline]
     pub fn longest(&self, name: &Folded) -> Option<T> {
         self.matches(name).next().map(|(_, value)| value)
     }

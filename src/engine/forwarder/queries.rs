@@ -145,7 +145,7 @@ impl Forwarder {
 
     /// Writes what became of a query that does not wait: the length of the reply, and false if it
     /// is an error of ours. `None` if there is no reply.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write_course(
         &mut self,
         query: &Query<'_>,
@@ -231,6 +231,7 @@ impl Forwarder {
     }
 
     /// Finds whoever ends the query in its server block.
+    #[inline(always)]
     pub(super) fn serve_in(
         &mut self,
         now: Moment,
@@ -248,6 +249,7 @@ impl Forwarder {
     }
 
     /// Finds whoever ends the query that has met the stages before `rewrite`.
+    #[inline(always)]
     pub(super) fn serve_behind(
         &mut self,
         now: Moment,

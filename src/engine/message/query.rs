@@ -323,6 +323,7 @@ struct Extras<'a> {
 impl<'a> Extras<'a> {
     /// `counts`: records before the additional section, and in it. `None`: broken; but that there
     /// was an OPT is known all the same.
+    #[inline(always)]
     fn read(&mut self, packet: &'a [u8], start: usize, counts: [u16; 2]) -> Option<()> {
         let mut place = start;
         for additional in [false, true] {
@@ -340,6 +341,7 @@ impl<'a> Extras<'a> {
         Some(())
     }
 
+    #[inline(always)]
     fn read_opt(&mut self, packet: &'a [u8], record: &Record) -> Option<()> {
         let named = packet[record.start] != 0;
         if named || self.edns.is_some() {
