@@ -6,8 +6,6 @@
 use super::Listening;
 use super::clients::ClientStreams;
 use crate::clock::Clock;
-use crate::engine::forwarder::STREAM_MESSAGE_MAX;
-use crate::engine::shell::STREAM_REPLY_SPARE;
 use crate::engine::stats::DropReason;
 use crate::engine::{Answered, Client, Forwarder, Reply};
 use crate::moment::Moment;
@@ -75,7 +73,7 @@ impl Replies {
                 reply.inspect(|reply| self.commit(reply, listeners, engine));
                 continue;
             };
-            let room = (packet.len() + STREAM_REPLY_SPARE).min(STREAM_MESSAGE_MAX);
+            let room = engine.room_on_stream(answered, packet);
             let delivered = self.streams.answer(stream, engine, room, |engine, out| {
                 engine.next_reply(answered, packet, out).map_or(0, |reply| reply.len)
             });

@@ -2,10 +2,12 @@
 //!
 //! Slots for exchanges, places for waiting clients, connections of a pool: each has its bound.
 
-use crate::common::wire::{Ask, answer};
+use crate::common::wire::{Ask, Writer, answer, wire_name, word_at};
 use crate::common::{config, stanza};
-use crate::world::World;
+use crate::templates::ask_of;
+use crate::world::{World, client, world};
 use onward::config::{Forward, Sizing};
+use onward::engine::Client;
 use onward::engine::exchange::{EXCHANGES_MAX, WAITERS_MAX};
 
 fn flood(world: &mut World, count: usize) {
@@ -152,4 +154,29 @@ fn a_stream_carries_as_many_queries_as_configured() {
         .map(|socket| sent.iter().filter(|sent| sent.connection == *socket).count());
     // While four are dialled they are filled, and no further than this.
     assert_eq!(loads.collect::<Vec<_>>(), [100, 100, 100, 100, 50]);
+}
+
+#[test]
+fn a_reply_on_a_stream_has_room_for_names_that_become_longer() {
+    let long = [&*"a".repeat(60), &"b".repeat(60), &"c".repeat(60)].join(".");
+    let rule = format!("rewrite name suffix .{long}.cl .u answer auto");
+    let mut world = world(&format!("{rule}\n forward . 192.0.2.250"));
+    let (key, _) = world.engine.admit(world.now, 0, client(1).peer.ip()).unwrap();
+    let asker = Client { stream: Some(key), ..client(1) };
+    world.packet(asker, &ask_of(&format!("x.{long}.cl SRV")).bytes());
+    world.settle();
+    let sent = world.only_sent();
+    let mut writer = Writer::new([word_at(&sent.bytes, 0), 0x8180, 1, 35, 0, 0]);
+    writer.question(&wire_name("x.u"), 33, 1);
+    for number in 0..35 {
+        let data = [&[0; 6][..], &wire_name(&format!("t{number}.u"))].concat();
+        writer.record(&[0xc0, 12], 33, 1, 60, &data);
+    }
+    let packet = writer.bytes;
+    let engine = &mut world.engine;
+    let answered = engine.on_response(world.now, sent.connection, &packet, false).unwrap();
+    let mut out = vec![0; engine.room_on_stream(&answered, &packet)];
+    let reply = engine.next_reply(&answered, &packet, &mut out).unwrap();
+    assert!(reply.len > packet.len() + 35 * 170, "{} bytes", reply.len);
+    assert_eq!(word_at(&out, 6), 35);
 }

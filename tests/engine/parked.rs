@@ -247,6 +247,47 @@ fn silence_ends_with_the_deadline_of_the_query() {
 }
 
 #[test]
+fn an_answer_behind_the_deadline_is_for_nobody() {
+    let mut world = world(&format!("cancel 1s\n dns64 {{\n allow_ipv4\n }}{F}"));
+    let address = client(1).peer.ip();
+    let (key, _) = world.engine.admit(world.now, 0, address).unwrap();
+    let asker = Client { stream: Some(key), ..client(1) };
+    world.packet(asker, &ask_of("a.up.test AAAA").bytes());
+    world.settle();
+    let sent = world.only_sent();
+    world.pass(0.5);
+    world.respond(sent.connection, &respond(&sent.bytes));
+    let late = world.only_sent();
+    world.pass(0.5);
+    assert!(shown(&world.only_got()).starts_with("SERVFAIL"));
+    world.pass(0.2);
+    world.respond(late.connection, &respond(&late.bytes));
+    assert!(world.take_got().is_empty(), "the client has its reply");
+    assert!(world.engine.clients.is_quiet(key), "it waits for nothing");
+}
+
+#[test]
+fn a_chain_whose_client_has_its_reply_leaves_no_place_behind() {
+    let links = alias("IN AAAA", "c", "d.t.") + &alias("IN AAAA", "d", "a.up.test.");
+    let mut world = world(&format!("cancel 1s\n{links}dns64 {{\n allow_ipv4\n }}{F}"));
+    let ask = |world: &mut World| {
+        world.ask(1, &ask_of("c.t AAAA"));
+        let sent = world.only_sent();
+        world.pass(0.5);
+        world.respond(sent.connection, &respond(&sent.bytes));
+        // Nothing answers the query for A, which may take longer than the client waits.
+        world.pass(10.0);
+        world.take_sent();
+        assert!(shown(&world.only_got()).starts_with("SERVFAIL"));
+    };
+    // The first few make their buffers.
+    (0..50).for_each(|_| ask(&mut world));
+    let before = world.engine.memory().queues;
+    (0..50).for_each(|_| ask(&mut world));
+    assert_eq!(world.engine.memory().queues, before, "places are used again");
+}
+
+#[test]
 fn an_answer_that_comes_in_time_is_waited_for() {
     let links = alias("IN A", "c", "c2.up.test.");
     let mut world = world(&format!("{links}{F}"));

@@ -9,9 +9,8 @@ use super::script::{Count, Mode};
 use super::words::Complaint;
 use onward::config::Config;
 use onward::engine::errors::{Fault, Operation};
-use onward::engine::forwarder::STREAM_MESSAGE_MAX;
 use onward::engine::key::StreamKey;
-use onward::engine::shell::{self, Buffers, DATAGRAM_LEN_MAX, STREAM_REPLY_SPARE, Shell};
+use onward::engine::shell::{self, Buffers, DATAGRAM_LEN_MAX, Shell};
 use onward::engine::stats::DropReason;
 use onward::engine::{Client, ConnectionId, Dial, Forwarder, Notice, Outgoing};
 use onward::moment::Moment;
@@ -154,7 +153,7 @@ impl World {
                 continue;
             }
             let room = match client.stream {
-                Some(_) => (packet.len() + STREAM_REPLY_SPARE).min(STREAM_MESSAGE_MAX),
+                Some(_) => self.engine.room_on_stream(&answered, packet),
                 None => DATAGRAM_LEN_MAX,
             };
             let mut out = vec![0; room];

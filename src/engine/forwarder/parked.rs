@@ -258,8 +258,11 @@ impl Forwarder {
     fn resume(&mut self, now: Moment, key: ParkedKey, out: &mut [u8]) -> Option<Reply> {
         let root = self.parked.root(key).and_then(|root| self.parked.get(root));
         let Some(Parked { client, .. }) = root else {
-            // The query that it was asked for has ended.
-            self.parked.close(key);
+            // The client's query has ended, and all that led from it to this one ends, too.
+            let mut next = Some(key);
+            while let Some(done) = next.and_then(|key| self.parked.close(key)) {
+                next = done.asker().map(|asker| asker.key);
+            }
             return None;
         };
         if client.stream.is_some_and(|stream| !self.clients.is_open(stream)) {
@@ -324,6 +327,7 @@ impl Forwarder {
         if let Some(block) = done.home.block() {
             self.log_asking(asking, block, rcode, reason);
         }
+        let len = self.put_back_parked(&done, len, out);
         Some(self.reply_parked(now, &done, &out[..len]))
     }
 

@@ -6,7 +6,7 @@
 use super::caching::Remembered;
 use super::{Answered, Failed, Forwarder, Reply};
 use crate::engine::errors::Reason;
-use crate::engine::exchange::{Client, Dismissed, Exchanges, Waiter};
+use crate::engine::exchange::{Client, Dismissed, Exchanges, Shown, Waiter};
 use crate::engine::key::Transport;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::Asked;
@@ -14,6 +14,7 @@ use crate::engine::message::rcode::place_of_rcode;
 use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, Rcode, reply};
+use crate::engine::shell::STREAM_REPLY_SPARE;
 use crate::engine::stats::DropReason;
 use crate::engine::tally::Outcome;
 use crate::moment::Moment;
@@ -35,6 +36,19 @@ impl Forwarder {
     pub fn next_client(&self, answered: &Answered) -> Option<&Client> {
         let slot = self.exchanges.slot(answered.exchange)?;
         self.exchanges.first_waiter(slot).map(|waiter| &waiter.client)
+    }
+
+    /// Bytes that the next reply of [`Forwarder::next_reply`] may take on a stream. Only a copy of
+    /// the response is about as long as that.
+    pub fn room_on_stream(&self, answered: &Answered, packet: &[u8]) -> usize {
+        let slot = self.exchanges.slot(answered.exchange);
+        let waiter = slot.and_then(|slot| self.exchanges.first_waiter(slot));
+        let is_rewritten = waiter.is_some_and(|waiter| matches!(waiter.shown, Shown::Other(_)));
+        let is_instead = answered.remembered.is_some_and(|remembered| remembered.is_instead());
+        match is_rewritten || is_instead {
+            true => STREAM_MESSAGE_MAX,
+            false => (packet.len() + STREAM_REPLY_SPARE).min(STREAM_MESSAGE_MAX),
+        }
     }
 
     /// The next client's copy of a believed response, whose packet is lent once more. To be drawn

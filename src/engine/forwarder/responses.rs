@@ -96,7 +96,8 @@ impl Forwarder {
                 if !self.held.is_empty() {
                     self.held.remove(&slot);
                 }
-                if !self.parked.is_empty() {
+                // One may wait for a parked query that has ended.
+                if self.rewriting.has_waiting() {
                     self.wake_waiters(now, slot, (packet, &response), remembered);
                 }
                 if self.exchanges.first_waiter(slot).is_none() {

@@ -100,6 +100,12 @@ impl Rewriting {
         }
     }
 
+    /// Returns true if the question of a client, or of a parked query, is kept.
+    #[inline]
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.len() != self.free.len()
+    }
+
     /// Forgets the question of a client who waits no more.
     pub(super) fn forget(&mut self, shown: Shown) {
         if let Shown::Other(AskedKey(place)) = shown

@@ -167,7 +167,7 @@ pub fn owner(packet: &[u8], record: &Record) -> Option<WireName> {
     Some(WireName::read(packet, record.start)?.0)
 }
 
-/// The aliases from the name in the question on, in their order, [`ALIASES_MAX`] at most.
+/// The aliases from the name in the question on, in their order, `ALIASES_MAX` at most.
 pub fn aliases(packet: &[u8], response: &Response) -> Vec<Alias> {
     let mut found: Vec<Alias> = Vec::new();
     let Some(question) = Question::parse(packet) else { return found };

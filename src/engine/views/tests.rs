@@ -232,16 +232,22 @@ fn a_long_chain_is_not_a_deep_tree_and_a_deep_one_is_refused() {
         format!("{}name(){} == ''", "lower(".repeat(5_000), ")".repeat(5_000)),
         format!("{}do()", "do() ? do() : ".repeat(4_000)),
         format!("name(){} == ''", "[0]".repeat(20_000)),
+        // A condition at the limit that one more surrounds, again and again.
+        format!("(do() && do() && {}1 == 9){}", "1+".repeat(61), " == do()".repeat(4_000)),
     ] {
         let text = format!(". {{\n view v {{\n expr {deep}\n}}\n any\n}}\n");
         let error = Config::load(text.as_bytes(), "f", &host).unwrap_err().to_string();
         let what = "more than 64 expressions nested in each other";
         assert!(error.contains(what), "{}", &error[..error.len().min(200)]);
     }
-    let many = vec!["do()"; 5_000].join(" && ");
-    let text = format!(". {{\n view v {{\n expr {many}\n}}\n any\n}}\n");
-    let error = Config::load(text.as_bytes(), "f", &host).unwrap_err().to_string();
-    assert!(error.contains("more than 4096 parts"), "{}", &error[..200]);
+    // Each level would be twice as large as the one before.
+    let doubled = "any([#+#],".repeat(30);
+    let doubled = format!("any([name()],{doubled}#=='x'{})", ")".repeat(30));
+    for many in [vec!["do()"; 5_000].join(" && "), doubled] {
+        let text = format!(". {{\n view v {{\n expr \"{many}\"\n}}\n any\n}}\n");
+        let error = Config::load(text.as_bytes(), "f", &host).unwrap_err().to_string();
+        assert!(error.contains("more than 4096 parts"), "{}", &error[..error.len().min(200)]);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Queries that a server block is for, within its zones. Several `expr` must all hold; without
 //! any, all queries are. The words behind `expr` are one expression, with a space between them;
-//! the Corefile has taken double quotes away by then. Expressions are compiled here ([`program`])
+//! the Corefile has taken double quotes away by then. Expressions are compiled here (`program`)
 //! and run by the engine when it looks for a query's server block.
 
 mod folding;

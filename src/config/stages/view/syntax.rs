@@ -48,12 +48,21 @@ impl Node {
             What::Binary(_, one, other) | What::Index(one, other) => one.depth.max(other.depth),
             What::If(test, one, other) => test.depth.max(one.depth).max(other.depth),
         };
-        if deepest == DEPTH_MAX {
-            let message = format!("more than {DEPTH_MAX} expressions nested in each other");
-            return Mistake::at(column, message);
-        }
-        Ok(Self { what, column, depth: deepest + 1 })
+        let depth = depth_around(deepest, column)?;
+        Ok(Self { what, column, depth })
     }
+}
+
+/// The depth of a node around nodes of depth `deepest`.
+///
+/// # Errors
+/// As of [`Node::of`].
+fn depth_around(deepest: usize, column: usize) -> Result<usize, Mistake> {
+    if deepest >= DEPTH_MAX {
+        let message = format!("more than {DEPTH_MAX} expressions nested in each other");
+        return Mistake::at(column, message);
+    }
+    Ok(deepest + 1)
 }
 
 /// Operators between two operands: as written, as called here, and how tightly they bind.
@@ -177,7 +186,7 @@ impl Parser {
             let right = self.expression(binds + 1)?;
             left = match left {
                 Node { what: What::Chain(same, mut nodes), column, depth } if same == operator => {
-                    let depth = depth.max(1 + right.depth);
+                    let depth = depth.max(depth_around(right.depth, column)?);
                     nodes.push(right);
                     Node { what: What::Chain(same, nodes), column, depth }
                 }

@@ -41,8 +41,9 @@ pub(super) struct Compiled {
 /// The first mistake, with its place.
 pub(super) fn compile(expression: &str, labels: &Labels<'_>) -> Result<Compiled, Mistake> {
     let node = syntax::parse(expression)?;
-    let (item, parts, oddities, reads_labels) = (None, 0, Vec::new(), false);
-    let mut compiler = Compiler { labels, item, parts, oddities, reads_labels };
+    let (oddities, reads_labels) = (Vec::new(), false);
+    let mut compiler =
+        Compiler { labels, item: None, item_parts: 0, parts: 0, oddities, reads_labels };
     let test = match compiler.value(&node)? {
         Value::Test(test) => test,
         other => {
@@ -86,6 +87,8 @@ struct Compiler<'a> {
     labels: &'a Labels<'a>,
     /// The element that the test of `any` looks at.
     item: Option<Value>,
+    /// Parts of the list that it is of: no fewer than its own.
+    item_parts: usize,
     parts: usize,
     oddities: Vec<String>,
     reads_labels: bool,
@@ -93,7 +96,8 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn value(&mut self, node: &Node) -> Result<Value, Mistake> {
-        self.parts += 1;
+        // An element is copied, whole, to each place where it is used.
+        self.parts += if matches!(node.what, What::Item) { 1 + self.item_parts } else { 1 };
         if self.parts > PARTS_MAX {
             let message = format!("the expression has more than {PARTS_MAX} parts");
             return Mistake::at(node.column, message);
@@ -440,6 +444,7 @@ impl Compiler<'_> {
     }
 
     fn each(&mut self, name: &str, list: &Node, test: &Node) -> Result<Test, Mistake> {
+        let before = self.parts;
         let items: Vec<Value> = match self.value(list)? {
             Value::Texts(texts) => texts.into_iter().map(Value::Text).collect(),
             Value::Numbers(numbers) => {
@@ -450,11 +455,12 @@ impl Compiler<'_> {
                 return Mistake::at(list.column, message);
             }
         };
+        let parts = self.parts - before;
         let mut tests = Vec::new();
         for item in items {
-            let outer = self.item.replace(item);
+            let outer = (self.item.replace(item), std::mem::replace(&mut self.item_parts, parts));
             let test = self.test(test, name);
-            self.item = outer;
+            (self.item, self.item_parts) = outer;
             tests.push(test?);
         }
         Ok(match name {

@@ -86,12 +86,6 @@ pub(in crate::engine::forwarder) struct Table {
 }
 
 impl Table {
-    /// Returns true if no query is parked.
-    #[inline]
-    pub(in crate::engine::forwarder) fn is_empty(&self) -> bool {
-        self.places.len() == self.free.len()
-    }
-
     /// The bytes that are reserved.
     pub(in crate::engine::forwarder) fn reserved(&self) -> usize {
         let buffers = |place: &Place| place.head.capacity() + place.arrived.capacity();
