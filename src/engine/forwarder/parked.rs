@@ -109,10 +109,6 @@ impl Forwarder {
         key
     }
 
-    fn finish_at(&self, block: Option<usize>) -> Finish<'_> {
-        block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own())
-    }
-
     /// Has the server ask itself, for a parked query. The answer is written into `out` if it is at
     /// hand.
     fn ask(&mut self, now: Moment, key: ParkedKey, asking: &Asking, out: &mut [u8]) -> Course {
@@ -149,8 +145,7 @@ impl Forwarder {
             self.tally_sub(now, home.site, &client, &out[..len], now);
             return Course::Replied(len);
         };
-        let (kind, class) = (query.question.kind, query.question.class);
-        let asked_for = Question { name_len: query.question.name_len, kind, class };
+        let asked_for = query.question;
         let what = (&asked, &asked_for);
         let packet = query.packet();
         self.journal_arrival(now, block, &client, packet, what);
@@ -259,10 +254,7 @@ impl Forwarder {
         let root = self.parked.root(key).and_then(|root| self.parked.get(root));
         let Some(Parked { client, .. }) = root else {
             // The client's query has ended, and all that led from it to this one ends, too.
-            let mut next = Some(key);
-            while let Some(done) = next.and_then(|key| self.parked.close(key)) {
-                next = done.asker().map(|asker| asker.key);
-            }
+            self.parked.close_chain(key);
             return None;
         };
         if client.stream.is_some_and(|stream| !self.clients.is_open(stream)) {
@@ -321,7 +313,7 @@ impl Forwarder {
         let asking = done.first_asking();
         let question = asking.write(&mut room);
         let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
-        let finish = self.finish_at(done.home.block());
+        let finish = self.finish_own(done.home.block());
         let rcode = Rcode::ServFail;
         let len = write_error(out, &done.asked, question, rcode, reason.extended(), finish);
         if let Some(block) = done.home.block() {
@@ -333,13 +325,10 @@ impl Forwarder {
 
     /// The client of a parked query is gone, and all that led from its query to `key` ends.
     fn cancel(&mut self, now: Moment, key: ParkedKey) {
-        let mut next = Some(key);
-        while let Some(done) = next.and_then(|key| self.parked.close(key)) {
-            next = done.asker().map(|asker| asker.key);
-            if next.is_none() {
-                self.journal_parked(now, &done, None);
-                self.stats.drop(DropReason::ReplyNotSent);
-            }
+        let last = self.parked.close_chain(key);
+        if let Some(root) = last.filter(|last| last.asker().is_none()) {
+            self.journal_parked(now, &root, None);
+            self.stats.drop(DropReason::ReplyNotSent);
         }
     }
 

@@ -158,7 +158,7 @@ impl Forwarder {
             // Who waits for the answer of another query is not held back.
             Course::Replied(len) | Course::Later(len, _) => (len, true),
             Course::Refused(rcode, why, block) => {
-                let finish = block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own());
+                let finish = self.finish_own(block);
                 let len = write_error(out, asked, question, rcode, why, finish);
                 // What a stage refuses is its answer; what fails is not.
                 (len, block.is_some() && rcode != Rcode::ServFail)

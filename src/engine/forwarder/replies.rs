@@ -198,6 +198,12 @@ impl Forwarder {
         block.map_or(Finish::PLAIN, |block| self.chains[block].finish())
     }
 
+    /// How `block` finishes replies that were written here.
+    #[inline]
+    pub(super) fn finish_own(&self, block: Option<usize>) -> Finish<'_> {
+        block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own())
+    }
+
     /// Lets addresses change places in a reply whose exchange is or was just in `slot`.
     fn rearrange(&mut self, slot: u32, reply: &mut [u8]) {
         if let Some(block) = self.routes.block_of(self.exchanges.first_stanza(slot)) {

@@ -141,10 +141,10 @@ impl Forwarder {
             }
             Course::Replied(len) | Course::Later(len, _) => len,
             Course::Refused(rcode, why, block) => {
-                write_error(out, asked, question, rcode, why, self.finish_at(block))
+                write_error(out, asked, question, rcode, why, self.finish_own(block))
             }
             Course::Failed(rcode, reason, block) => {
-                let finish = self.finish_at(Some(block));
+                let finish = self.finish_own(Some(block));
                 write_error(out, asked, question, rcode, reason.extended(), finish)
             }
         };
@@ -292,7 +292,7 @@ impl Forwarder {
         out: &mut [u8],
     ) -> usize {
         let Some(parked) = self.parked.get(key) else { return 0 };
-        let finish = self.finish_at(parked.home.block());
+        let finish = self.finish_own(parked.home.block());
         let (asked, limit) = (&parked.asked, limit(&parked.client, &parked.asked));
         match joined.and_then(|joined| Some((joined, Response::parse(joined)?))) {
             Some((joined, response)) => {

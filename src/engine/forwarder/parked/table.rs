@@ -155,6 +155,16 @@ impl Table {
         place.parked.take()
     }
 
+    /// Ends a query and all queries that led to it. Returns the last of them that was there: the
+    /// client's own query, unless that has ended before.
+    pub(super) fn close_chain(&mut self, key: ParkedKey) -> Option<Parked> {
+        let mut last = self.close(key)?;
+        while let Some(before) = last.asker().and_then(|asker| self.close(asker.key)) {
+            last = before;
+        }
+        Some(last)
+    }
+
     /// Keeps the reply so far.
     pub(super) fn keep_head(&mut self, key: ParkedKey, reply: &[u8]) {
         if let Some(slot) = self.slot(key) {
