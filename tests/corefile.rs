@@ -462,6 +462,7 @@ fn small_stage() -> impl Strategy<Value = &'static str> {
         Just("rewrite stop {\nname regex (.*)x {1}\nanswer value (a) \"{1} {\"\n}"),
         Just("rewrite ttl a 5-"),
         Just("rewrite continue cname regex \"a b\" \"{1} x\""),
+        Just("rewrite edns0 local append 0xffee \"a b\" revert"),
         Just("minimal"),
         Just("hosts"),
         Just("hosts \"x y\" m 10.0.0.0/9 {\n::1 *.A b\\.c\nttl 9\nreload 0\nno_reverse\n}"),

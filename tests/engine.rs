@@ -20,6 +20,8 @@ mod conformance;
 mod dns64;
 #[path = "engine/edns.rs"]
 mod edns;
+#[path = "engine/edns_rules.rs"]
+mod edns_rules;
 #[path = "engine/erratic.rs"]
 mod erratic;
 #[path = "engine/errors.rs"]

@@ -39,7 +39,7 @@ pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
 pub use http::{HTTP_CONNECTIONS_MAX, HttpListener, Page};
 pub use kinds::Kind;
-pub use name::{Name, NameError, PRESENTATION, TEXT_LEN_MAX, spell, wire_of};
+pub use name::{Name, NameError, PRESENTATION, TEXT_LEN_MAX, spell, spell_as_asked, wire_of};
 pub use net::{Net, Nets};
 pub use rcodes::{Rcodes, rcode_mnemonic};
 pub use record::{RECORD_MAX, Record, RecordError, read as read_record};
@@ -49,11 +49,12 @@ pub(crate) use stages::order;
 pub use stages::view;
 pub use stages::{
     Acl, AclAction, AclLine, AnswerPart, AnswerRule, CACHED_BYTES, Cache, CacheClass, Chaos,
-    Consolidation, Dns64, ERROR_TEXT_MAX, Erratic, Errors, FixedRecord, HeaderFlag, HeaderRule,
-    Health, Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata,
-    NameMatch, NameRule, Nat64Prefix, Part, Pattern, Prefetch, Prometheus, Ready, Rewrite,
-    RewriteRule, ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord,
-    Text, Timeouts, Value, View, class_mnemonic,
+    Consolidation, Dns64, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction, EdnsData, EdnsOption,
+    EdnsRule, Erratic, Errors, FixedRecord, HeaderFlag, HeaderRule, Health, Hosts, HostsLine,
+    HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch, NameRule,
+    Nat64Prefix, Part, Pattern, Prefetch, Prometheus, Ready, Rewrite, RewriteRule, ServeStale,
+    Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Value,
+    View, class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
 

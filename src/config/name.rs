@@ -65,13 +65,31 @@ pub const TEXT_LEN_MAX: usize = 4 * WIRE_BYTES_MAX;
 
 /// Writes the name `wire`, in lower case, to `room`; returns its text.
 pub fn spell<'a>(wire: &[u8], spellings: &Spellings, room: &'a mut [u8; TEXT_LEN_MAX]) -> &'a str {
+    spell_in::<true>(wire, spellings, room)
+}
+
+/// The same in the letter case of `wire`.
+pub fn spell_as_asked<'a>(
+    wire: &[u8],
+    spellings: &Spellings,
+    room: &'a mut [u8; TEXT_LEN_MAX],
+) -> &'a str {
+    spell_in::<false>(wire, spellings, room)
+}
+
+#[inline(always)]
+fn spell_in<'a, const LOWER: bool>(
+    wire: &[u8],
+    spellings: &Spellings,
+    room: &'a mut [u8; TEXT_LEN_MAX],
+) -> &'a str {
     let (mut place, mut len) = (0, 0);
     while let Some(length) = wire.get(place).filter(|length| **length > 0) {
         let label = &wire[place + 1..place + 1 + usize::from(*length)];
         for byte in label {
             match spellings.0[usize::from(*byte)] {
                 Spelling::Plain => {
-                    room[len] = byte.to_ascii_lowercase();
+                    room[len] = if LOWER { byte.to_ascii_lowercase() } else { *byte };
                     len += 1;
                 }
                 Spelling::Quoted => {

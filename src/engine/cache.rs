@@ -22,7 +22,7 @@ mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use entry::Key;
+pub use entry::{Key, KeyRoom};
 
 use super::index::Index;
 use super::key::Key as SlotKey;

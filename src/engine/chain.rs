@@ -150,7 +150,7 @@ impl Chain {
         let can_answer = block.stages.can_answer() || !block.forwards.is_empty();
         let mut settings = Settings::new(idle);
         let present = Present::new(block, hasher, &mut settings);
-        let rules = Rules::new(&block.stages.rewrite);
+        let rules = Rules::new(block);
         let sides = [
             present.has::<FIRST, REWRITE>() || !can_answer,
             present.has::<BEHIND_DNS64, REWRITE>(),

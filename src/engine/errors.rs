@@ -137,6 +137,8 @@ pub enum Reason {
     Looping,
     /// A rule of `rewrite` made no name of its name.
     NotRewritten,
+    /// The options that rules of `rewrite edns0` make have no room in a query.
+    OptionsTooLong,
 }
 
 impl Reason {
@@ -149,7 +151,7 @@ impl Reason {
             Self::Attempt(..) | Self::NoConnection | Self::Overloaded | Self::Looping => {
                 Some(ExtendedError::NetworkError)
             }
-            Self::TooManyConcurrent(_) | Self::NotRewritten => None,
+            Self::TooManyConcurrent(_) | Self::NotRewritten | Self::OptionsTooLong => None,
         }
     }
 }

@@ -5,27 +5,37 @@
 //! looked up in the cache, and forwarded under its new name, so that two names that are rewritten
 //! to one share one answer. The reply goes through the same steps in reverse order ([`Reversal`])
 //! and says what the client asked. A question is put through the rules again when its reply comes:
-//! so a waiting client needs no more memory than its question.
+//! so a waiting client needs no more memory than its question, and the number of rules that its
+//! query met. Rules for EDNS options leave no step, because they change nothing in a reply.
 //!
 //! Names are compared as the reference does, in lower-cased presentation format. `suffix` is the
 //! exception: it compares labels, because a suffix that begins within a label is nobody's domain.
 
 mod names;
+mod options;
 mod reversal;
 
 pub use names::presentation;
+pub use options::{Options, Sender};
 pub use reversal::{Reversal, Texts};
 
+use super::message::query::Query;
 use super::message::rename::{Asking, WireName};
 use crate::config::{
-    AnswerPart, AnswerRule, MatchType, NameMatch, NameRule, Rewrite, RewriteRule, wire_of,
+    AnswerPart, AnswerRule, MatchType, NameMatch, NameRule, Rewrite, RewriteRule, ServerBlock,
+    wire_of,
 };
 use names::{expand, replace_all, replace_suffix, suffix_start};
+use options::Editing;
 use regex::Regex;
 use std::sync::Arc;
 
 /// The rules of a server block, compiled.
-pub struct Rules(Vec<Rule>);
+pub struct Rules {
+    rules: Vec<Rule>,
+    /// Codes of the EDNS options that they name.
+    codes: Vec<u16>,
+}
 
 struct Rule {
     stop: bool,
@@ -39,6 +49,7 @@ enum Change {
     Ttl { names: Names, min: u32, max: u32 },
     Rcode { names: Names, from: u16, to: u16 },
     Cname(Find),
+    Edns(Editing),
 }
 
 /// A set of names, as its text describes it.
@@ -96,14 +107,21 @@ pub struct Way {
     asked: Asking,
     /// The question as the rules leave it.
     pub now: Asking,
+    /// Number of rules that the question met: all, or those up to one that stopped it.
+    pub met: u32,
     /// QNAME in presentation format.
     text: String,
     spare: String,
 }
 
-/// A rule made something of a name that is no name.
+/// Reason why a query cannot go on as its rules have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Invalid;
+pub enum Invalid {
+    /// A rule made something of the name that is no name; [`Way::text`] tells it.
+    Name,
+    /// The options have no room in a query.
+    Options,
+}
 
 impl Default for Way {
     fn default() -> Self {
@@ -112,6 +130,7 @@ impl Default for Way {
             steps: Vec::new(),
             asked: root,
             now: root,
+            met: 0,
             text: String::new(),
             spare: String::new(),
         }
@@ -131,52 +150,109 @@ impl Way {
 
     fn take_name(&mut self) -> Result<(), Invalid> {
         let mut wire = [0; 255];
-        let len = wire_of(&self.text, &mut wire).map_err(|_| Invalid)?;
+        let len = wire_of(&self.text, &mut wire).map_err(|_| Invalid::Name)?;
         self.now.name.set(&wire[..len]);
         Ok(())
     }
 }
 
 impl Rules {
-    /// Compiles `rules`, all of which were checked when they were read. `None`: there are none.
-    pub fn new(rules: &[Rewrite]) -> Option<Arc<Self>> {
-        let compiled = rules.iter().filter_map(|rewrite| {
-            let change = Change::new(&rewrite.rule)?;
-            Some(Rule { stop: rewrite.stop, change })
+    /// Compiles the rules of `block`, all of which were checked when they were read. `None`: there
+    /// are none.
+    pub fn new(block: &ServerBlock) -> Option<Arc<Self>> {
+        let rules: Vec<Rule> = block
+            .stages
+            .rewrite
+            .iter()
+            .filter_map(|Rewrite { stop, rule }| {
+                let change = Change::new(rule, block)?;
+                Some(Rule { stop: *stop, change })
+            })
+            .collect();
+        let codes = rules.iter().filter_map(|rule| match &rule.change {
+            Change::Edns(editing) => Some(editing.code()),
+            _ => None,
         });
-        (!rules.is_empty()).then(|| Arc::new(Self(compiled.collect())))
+        let codes = codes.collect();
+        (!rules.is_empty()).then(|| Arc::new(Self { rules, codes }))
     }
 
-    /// Puts the question `asked` through the rules. Returns false if none matched.
+    /// Returns true if there are rules for EDNS options.
+    pub fn edit_options(&self) -> bool {
+        !self.codes.is_empty()
+    }
+
+    /// The options of `query` that pass if no rule changes them.
+    pub fn options_of(&self, query: &Query<'_>) -> Options {
+        Options::of(query, &self.codes)
+    }
+
+    /// Puts the question `asked` through the rules, and the options of its query if there are
+    /// rules for them. Returns false if nothing of the question has changed.
     ///
     /// # Errors
-    /// A rule made something of the name that is no name; [`Way::text`] tells it.
-    pub fn apply(&self, asked: Asking, way: &mut Way) -> Result<bool, Invalid> {
+    /// The query cannot go on as the rules have it.
+    pub fn apply(
+        &self,
+        asked: Asking,
+        way: &mut Way,
+        options: Option<(&Sender<'_>, &mut Options)>,
+    ) -> Result<bool, Invalid> {
+        self.put_through(asked, way, self.rules.len(), options)
+    }
+
+    /// Puts a question through the rules again that met the first `met` of them.
+    ///
+    /// # Errors
+    /// A rule made something of the name that is no name.
+    pub fn retrace(&self, asked: Asking, way: &mut Way, met: u32) -> Result<bool, Invalid> {
+        self.put_through(asked, way, met as usize, None)
+    }
+
+    fn put_through(
+        &self,
+        asked: Asking,
+        way: &mut Way,
+        count: usize,
+        mut options: Option<(&Sender<'_>, &mut Options)>,
+    ) -> Result<bool, Invalid> {
         way.steps.clear();
-        (way.asked, way.now) = (asked, asked);
+        (way.asked, way.now, way.met) = (asked, asked, count as u32);
         presentation(asked.name.as_bytes(), &mut way.text);
-        for (number, rule) in self.0.iter().enumerate() {
+        for (number, rule) in self.rules[..count].iter().enumerate() {
             let before = way.now.name;
-            if rule.change.apply(way)? {
-                way.steps.push(Step { rule: number, before, after: way.now.name });
-                if rule.stop {
-                    break;
+            let matched = match (&rule.change, &mut options) {
+                (Change::Edns(editing), Some((sender, list))) => editing.apply(way, sender, list),
+                (Change::Edns(_), None) => false,
+                (change, _) => {
+                    let matched = change.apply(way)?;
+                    if matched {
+                        way.steps.push(Step { rule: number, before, after: way.now.name });
+                    }
+                    matched
                 }
+            };
+            if matched && rule.stop {
+                way.met = number as u32 + 1;
+                break;
             }
         }
-        Ok(!way.steps.is_empty())
+        match options {
+            Some((_, list)) if list.is_full => Err(Invalid::Options),
+            _ => Ok(!way.steps.is_empty()),
+        }
     }
 
     /// Returns true if a rule that matched on the way changes targets of aliases in the reply.
     pub fn change_targets(&self, way: &Way) -> bool {
-        way.steps.iter().any(|step| matches!(self.0[step.rule].change, Change::Cname(_)))
+        way.steps.iter().any(|step| matches!(self.rules[step.rule].change, Change::Cname(_)))
     }
 
     /// The target that an alias in the reply to a question on `way` gets instead of `target`; of
     /// several rules the last decides. `None`: it stays. `spare` is overwritten.
     pub fn new_target(&self, way: &Way, target: &WireName, spare: &mut Way) -> Option<WireName> {
         way.steps.iter().rev().find_map(|step| {
-            let Change::Cname(find) = &self.0[step.rule].change else { return None };
+            let Change::Cname(find) = &self.rules[step.rule].change else { return None };
             presentation(target.as_bytes(), &mut spare.text);
             spare.now.name = *target;
             // A rule that makes no name of it leaves the target as it was.
@@ -188,8 +264,9 @@ impl Rules {
 }
 
 impl Change {
-    fn new(rule: &RewriteRule) -> Option<Self> {
+    fn new(rule: &RewriteRule, block: &ServerBlock) -> Option<Self> {
         Some(match rule {
+            RewriteRule::Edns(rule) => Self::Edns(Editing::new(rule, block)),
             RewriteRule::Name(rule) => Self::Name(Naming::new(rule)?),
             RewriteRule::Type { from, to } => Self::Type { from: from.0, to: to.0 },
             RewriteRule::Class { from, to } => Self::Class { from: *from, to: *to },
@@ -219,6 +296,7 @@ impl Change {
             Self::Type { .. } | Self::Class { .. } => false,
             // Which aliases there are, the reply says.
             Self::Cname(_) => true,
+            Self::Edns(_) => false,
         })
     }
 }
@@ -315,9 +393,9 @@ impl Find {
         let Some(start) = start.filter(|start| *start > 0 || !from.below) else {
             return Ok(false);
         };
-        let Some(to) = &to.wire else { return Err(Invalid) };
+        let Some(to) = &to.wire else { return Err(Invalid::Name) };
         if !replace_suffix(&mut way.now.name, start, to) {
-            return Err(Invalid);
+            return Err(Invalid::Name);
         }
         presentation(way.now.name.as_bytes(), &mut way.text);
         Ok(true)

@@ -13,6 +13,7 @@ use super::views::{Candidate, Facts, Views};
 use super::zones::{Folded, Zones};
 use crate::config::{Config, Forward, Listener, Name, Policy, Rcodes, ServerBlock};
 use ahash::RandomState;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use std::time::Duration;
 const ATTEMPTS_EACH: u32 = 3;
 /// Attempts per query at most, whatever the configuration says.
 const FAILURES_MAX: u32 = 64;
+
+/// Address of a listener that is no longer configured.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// One `forward` stanza, ready for use.
 pub struct Stanza {
@@ -93,6 +97,8 @@ struct Listening {
     any_class: bool,
     /// Of what no zone wants.
     nobody: Home,
+    /// The address that it is configured with.
+    local: SocketAddr,
 }
 
 /// All listeners, server blocks and stanzas.
@@ -144,7 +150,9 @@ impl Routes {
             let plain = zones().map(|(zone, _)| zone).zip(homes).filter(|_| views.is_none());
             let zones = Zones::new(hasher.clone(), plain);
             let site = number.map_or(NOWHERE, |listener| sites.dropped(listener));
-            Listening { zones, views, any_class, nobody: Home { block: None, site } }
+            let nobody = Home { block: None, site };
+            let local = listener.map_or(NO_ADDRESS, |listener| listener.address);
+            Listening { zones, views, any_class, nobody, local }
         });
         Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
     }
@@ -162,6 +170,11 @@ impl Routes {
         let stanzas: usize = self.stanzas.iter().map(own).sum();
         let lists = reserved(&self.listeners) + reserved(&self.blocks) + reserved(&self.stanzas);
         lists + zones + stanzas + reserved(&self.timeouts)
+    }
+
+    /// The address that `listener` is configured with.
+    pub fn local(&self, listener: u16) -> SocketAddr {
+        self.listeners[usize::from(listener)].local
     }
 
     /// The distinct lengths of attempts.

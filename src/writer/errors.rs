@@ -81,6 +81,7 @@ pub(super) fn text(
             format!("plugin/{}: no next plugin found", block.map_or("errors", last_plugin))
         }
         Reason::NotRewritten => "invalid name after rewrite".into(),
+        Reason::OptionsTooLong => "EDNS options after rewrite are too long".into(),
         Reason::TooManyConcurrent(stanza) => {
             let stanza = config.forwards().nth(stanza as usize);
             let maximum = stanza.and_then(|stanza| stanza.max_concurrent).unwrap_or(0);

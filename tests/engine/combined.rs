@@ -11,9 +11,10 @@ use crate::world::{World, client, corefile};
 use crate::zone_upstream::respond;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "dns64 {\n allow_ipv4\n }\n",
     "dns64 {\n allow_ipv4\n translate_all\n prefix 2001:db8::/32\n prefix 64:ff9b::/96\n }\n",
+    "rewrite continue edns0 local set 0xffee {qname}\nrewrite edns0 subnet set 24 56\n",
     "rewrite continue name suffix .cl .up.test answer auto\n",
     "rewrite continue cname regex ^a[.](.*) both.{1}\n",
     "rewrite cname regex .* c.up.test\n",

@@ -142,7 +142,10 @@ pub use log::LogRule;
 pub use metadata::Metadata;
 pub use prometheus::Prometheus;
 pub use ready::Ready;
-pub use rewrite::{AnswerPart, AnswerRule, MatchType, NameMatch, NameRule, Rewrite, RewriteRule};
+pub use rewrite::{
+    AnswerPart, AnswerRule, EDNS_OPTIONS_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule,
+    MatchType, NameMatch, NameRule, Rewrite, RewriteRule,
+};
 pub use template::{
     ERROR_TEXT_MAX, FixedRecord, Part, Pattern, TEXT_MAX, Template, TemplateRecord, Text, Value,
     class_mnemonic,

@@ -4,10 +4,12 @@
 //! back as the client asked. Patterns are checked here and compiled by the engine: a configuration
 //! is plain data.
 
+mod edns;
 mod matching;
 mod name;
 mod records;
 
+pub use edns::{EDNS_OPTIONS_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule};
 pub use matching::{MatchType, NameMatch};
 pub use name::{AnswerPart, AnswerRule, NameRule};
 
@@ -73,6 +75,8 @@ pub enum RewriteRule {
         /// Replacement of the match; `{1}` stands for the first group of a regular expression.
         to: String,
     },
+    /// Options of the query that goes to the upstream.
+    Edns(EdnsRule),
 }
 
 const FIELDS: [&str; 7] = ["name", "type", "class", "ttl", "rcode", "cname", "edns0"];
@@ -92,7 +96,7 @@ pub(in super::super) fn read(
                 words.extend(cursor.rest());
             }
         }
-        let rule = rewrite(stanza, &words, context)?;
+        let rule = rewrite(stanza, &words, context, draft)?;
         draft.stages.rewrite.push(rule);
     }
     Ok(())
@@ -102,6 +106,7 @@ fn rewrite(
     stanza: &Token,
     words: &[&Token],
     context: &mut Context<'_>,
+    draft: &mut Draft,
 ) -> Result<Rewrite, Complaint> {
     let Some((first, behind)) = words.split_first() else {
         return Err(Complaint::value(stanza, "no rule type specified for rewrite"));
@@ -127,7 +132,7 @@ fn rewrite(
             return Err(Complaint::value(field, message));
         }
         "cname" => records::cname(field, values)?,
-        "edns0" => return Err(Complaint::not_built(field, "'rewrite edns0'")),
+        "edns0" => RewriteRule::Edns(edns::read(field, values, context, draft)?),
         other => {
             let suggestion = did_you_mean(other, FIELDS);
             return Err(Complaint::value(
@@ -163,6 +168,7 @@ impl fmt::Display for RewriteRule {
                 write!(f, "rcode {names} {} {}", rcode_text(*from), rcode_text(*to))
             }
             Self::Cname { from, to } => write!(f, "cname {from} {}", Word(to)),
+            Self::Edns(rule) => write!(f, "edns0 {rule}"),
         }
     }
 }

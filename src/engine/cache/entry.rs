@@ -4,10 +4,11 @@
 //! name, in lower case │ extended error │ offset of each TTL │ records as they go on the wire
 //! ```
 //!
-//! The name stands first because it is compared first. Offsets are counted from the records'
-//! beginning; the records' own pointers hold in every reply, because a question of the same name
-//! is of the same length. Each TTL is stored within the bounds of its class and equal over its
-//! RRset, so that ageing is a subtraction.
+//! The name stands first because it is compared first. Options that the upstream was sent are part
+//! of it: a name has an end of its own, so that a longer one cannot be mistaken for it. Offsets are
+//! counted from the records' beginning; the records' own pointers hold in every reply, because a
+//! question of the same name is of the same length. Each TTL is stored within the bounds of its
+//! class and equal over its RRset, so that ageing is a subtraction.
 
 use super::admission::{
     Limits, Nature, RECORDS_MAX, Received, Verdict, clamp, negative_ttl, ttl_at,
@@ -16,7 +17,7 @@ use super::blocks::Blocks;
 use crate::engine::list::NONE;
 use crate::engine::memory::reserved;
 use crate::engine::message::compose::{EDE_LEN, extended_error};
-use crate::engine::message::query::Asked;
+use crate::engine::message::query::{Asked, OPT_LEN, OPTIONS_LEN_MAX};
 use crate::engine::message::reply::{EDE_LEN_MAX, ExtendedError, ReplyTo, write_cut, write_whole};
 use crate::engine::message::response::Response;
 use crate::engine::message::{
@@ -30,10 +31,14 @@ use std::time::Duration;
 /// Under what an answer is remembered: all that may change it, save what the cache does not serve.
 #[derive(Clone, Copy)]
 pub struct Key<'a> {
+    /// The name, and the options behind it.
     pub(super) name: &'a [u8],
     pub(super) asked: Asking,
     pub(super) hash: u32,
 }
+
+/// Room for a name and options.
+pub type KeyRoom = [u8; NAME_LEN_MAX + OPTIONS_LEN_MAX];
 
 /// The part of a key beside the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +72,21 @@ impl<'a> Key<'a> {
             dnssec_ok: header.edns.is_some_and(|edns| edns.dnssec_ok),
             checking_disabled: header.flags & flags::CD != 0,
         };
-        Self::hashed(hasher, name, asked)
+        Self::hashed(hasher, name.as_bytes(), asked)
+    }
+
+    /// The same for a query with these options.
+    #[cold]
+    pub fn with_options(self, hasher: &RandomState, options: &[u8], room: &'a mut KeyRoom) -> Self {
+        let (start, end) = (self.name.len(), self.name.len() + options.len());
+        room[..start].copy_from_slice(self.name);
+        room[start..end].copy_from_slice(options);
+        Self::hashed(hasher, &room[..end], self.asked)
     }
 
     /// Of a query of ours, as [`Query::write_upstream`](crate::engine::message::query::Query)
     /// writes it: the key of the clients' queries that led to it. `name` is its name.
+    /// Its options are [`Key::options_of_sent`].
     pub fn of_sent(hasher: &RandomState, name: &'a Folded, query: &[u8]) -> Self {
         let behind = HEADER_LEN + name.as_bytes().len();
         let word = |place: usize| u16_at(query, place).unwrap_or(0);
@@ -83,7 +98,13 @@ impl<'a> Key<'a> {
             dnssec_ok: edns_flags & 0x8000 != 0,
             checking_disabled: word(2) & flags::CD != 0,
         };
-        Self::hashed(hasher, name, asked)
+        Self::hashed(hasher, name.as_bytes(), asked)
+    }
+
+    /// The options of a query of ours for `name`.
+    #[inline]
+    pub fn options_of_sent<'q>(name: &Folded, query: &'q [u8]) -> &'q [u8] {
+        query.get(HEADER_LEN + name.as_bytes().len() + 4 + OPT_LEN..).unwrap_or_default()
     }
 
     /// Under which its entry is found.
@@ -91,8 +112,7 @@ impl<'a> Key<'a> {
         self.hash
     }
 
-    fn hashed(hasher: &RandomState, name: &'a Folded, asked: Asking) -> Self {
-        let name = name.as_bytes();
+    fn hashed(hasher: &RandomState, name: &'a [u8], asked: Asking) -> Self {
         Self { name, asked, hash: hasher.hash_one((name, asked.word())) as u32 }
     }
 }
@@ -119,7 +139,7 @@ pub(super) struct Entry {
 /// The lengths of what lies in a chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Packed {
-    name_len: u8,
+    name_len: u16,
     error_len: u8,
     ttls: u16,
     records_len: u16,
@@ -150,7 +170,8 @@ impl Scratch {
         reserved(&self.packed) + reserved(&self.message)
     }
 
-    const PACKED_MAX: usize = NAME_LEN_MAX + EDE_LEN_MAX + 2 * RECORDS_MAX + u16::MAX as usize;
+    const PACKED_MAX: usize =
+        size_of::<KeyRoom>() + EDE_LEN_MAX + 2 * RECORDS_MAX + u16::MAX as usize;
     const MESSAGE_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4 + u16::MAX as usize;
     /// The bytes that it can come to reserve.
     pub(super) const RESERVED_MAX: usize = Self::PACKED_MAX + Self::MESSAGE_MAX;
@@ -358,7 +379,7 @@ fn pack_head(scratch: &mut Vec<u8>, key: &Key<'_>, error: &[u8]) -> Packed {
     scratch.clear();
     scratch.extend_from_slice(key.name);
     scratch.extend_from_slice(error);
-    let (name_len, error_len) = (key.name.len() as u8, error.len() as u8);
+    let (name_len, error_len) = (key.name.len() as u16, error.len() as u8);
     Packed { name_len, error_len, ..Packed::default() }
 }
 

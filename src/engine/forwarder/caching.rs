@@ -9,7 +9,7 @@ use super::replies::{limit, to_waiter};
 use super::{Forwarder, Route, hash_of};
 use crate::config::{Config, ServerBlock};
 use crate::engine::cache::admission::{Nature, Received, bound_ttls};
-use crate::engine::cache::{Cache, EntryKey, Found, Key};
+use crate::engine::cache::{Cache, EntryKey, Found, Key, KeyRoom};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Dismissed};
 use crate::engine::key::Transport;
@@ -211,10 +211,17 @@ impl Forwarder {
         out: &mut [u8],
     ) -> LookUp {
         let Some(cache) = self.caches.get(block) else { return LookUp::NotForIt };
-        if query.has_subnet() || !cache.serves(name, &query.question, &query.asked) {
+        let has_options = query.has_options();
+        if (has_options && !query.is_keyed()) || !cache.serves(name, &query.question, &query.asked)
+        {
             return LookUp::NotForIt;
         }
-        let key = Key::new(&self.hasher, name, &query.question, &query.asked);
+        let mut key = Key::new(&self.hasher, name, &query.question, &query.asked);
+        let mut room;
+        if has_options {
+            room = [0; size_of::<KeyRoom>()];
+            key = key.with_options(&self.hasher, query.options(), &mut room);
+        }
         match cache.get(now, &key) {
             Found::Miss => LookUp::Miss,
             Found::Verify { entry, within } => LookUp::Expired { entry, within },
@@ -251,7 +258,11 @@ impl Forwarder {
         if self.begin_refresh(now, block, query, name) {
             return;
         }
-        let key = Key::new(&self.hasher, name, &query.question, &query.asked);
+        let mut room = [0; size_of::<KeyRoom>()];
+        let mut key = Key::new(&self.hasher, name, &query.question, &query.asked);
+        if query.has_options() {
+            key = key.with_options(&self.hasher, query.options(), &mut room);
+        }
         if let Some(cache) = self.caches.get(block) {
             cache.put_failure(now, name, &key, ExtendedError::NetworkError);
         }
@@ -304,7 +315,13 @@ impl Forwarder {
         let response = slim.as_ref().unwrap_or(response);
         let received = Received { packet, response, recursion, unix };
         let name = Folded::new(self.exchanges.name(slot));
-        let key = Key::of_sent(&self.hasher, &name, query);
+        let mut key = Key::of_sent(&self.hasher, &name, query);
+        let options = Key::options_of_sent(&name, query);
+        let mut room;
+        if !options.is_empty() {
+            room = [0; size_of::<KeyRoom>()];
+            key = key.with_options(&self.hasher, options, &mut room);
+        }
         let (nature, instead) = match cache.put(now, &name, &key, &received) {
             Ok(verdict) => (Some(verdict.nature), None),
             Err(refusal) if refusal.is_no_answer() => (None, cache.fallback(now, &key)),
@@ -325,7 +342,14 @@ impl Forwarder {
     ) -> Option<Remembered> {
         let block = self.cache_of(slot)?;
         let name = Folded::new(self.exchanges.name(slot));
-        let key = Key::of_sent(&self.hasher, &name, self.exchanges.written(slot));
+        let query = self.exchanges.written(slot);
+        let mut key = Key::of_sent(&self.hasher, &name, query);
+        let options = Key::options_of_sent(&name, query);
+        let mut room;
+        if !options.is_empty() {
+            room = [0; size_of::<KeyRoom>()];
+            key = key.with_options(&self.hasher, options, &mut room);
+        }
         let cache = self.caches.get(block)?;
         let instead = cache.fallback(now, &key);
         if let Some(why) = why {

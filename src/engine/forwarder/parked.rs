@@ -150,7 +150,7 @@ impl Forwarder {
         let packet = query.packet();
         self.journal_arrival(now, block, &client, packet, what);
         let asker = Some(Asker { key, is_own: false });
-        let original = Original { block, asking: *asking, rules: None, asker };
+        let original = Original { block, asking: *asking, rules: None, met: 0, asker };
         let scope = Scope { client: &client, block, home, original: Some(&original) };
         let course = self.serve_in(now, &mut query, &name, scope, out);
         if matches!(course, Course::Waits) {

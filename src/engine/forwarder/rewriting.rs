@@ -20,7 +20,7 @@ use crate::engine::message::rename::{self, Asking, Renaming, WireName};
 use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Question, Rcode, flags, put_u16, u16_at};
-use crate::engine::rewrite::{Reversal, Rules, Texts, Way};
+use crate::engine::rewrite::{Invalid, Options, Reversal, Rules, Sender, Texts, Way};
 use crate::engine::zones::Folded;
 use crate::moment::Moment;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub(super) struct Original {
     pub(super) asking: Asking,
     /// The rules that changed the question, if any did.
     pub(super) rules: Option<Arc<Rules>>,
+    /// Number of them that the query met.
+    pub(super) met: u32,
     /// The parked query that gets the reply; `None`: the client does.
     pub(super) asker: Option<Asker>,
 }
@@ -57,7 +59,7 @@ impl Original {
     pub(super) fn of_own(query: &Query<'_>, block: usize, key: ParkedKey) -> Self {
         let Question { kind: rtype, class, .. } = query.question;
         let asking = Asking { name: WireName::new(query.name()), rtype, class };
-        Self { block, asking, rules: None, asker: Some(Asker { key, is_own: true }) }
+        Self { block, asking, rules: None, met: 0, asker: Some(Asker { key, is_own: true }) }
     }
 
     /// Puts the question through its rules again, for a reply whose response code is `rcode`.
@@ -69,7 +71,7 @@ impl Original {
         rcode: u16,
     ) -> Option<Reversal<'a>> {
         let rules = self.rules.as_ref()?;
-        rules.apply(self.asking, way).ok()?;
+        rules.retrace(self.asking, way, self.met).ok()?;
         Some(Reversal::new(rules, way, texts, rcode))
     }
 }
@@ -140,7 +142,7 @@ impl Rewriting {
         target: &WireName,
     ) -> Option<WireName> {
         let rules = original.rules.as_ref()?;
-        rules.apply(original.asking, &mut self.way).ok()?;
+        rules.retrace(original.asking, &mut self.way, original.met).ok()?;
         rules.new_target(&self.way, target, &mut self.spare)
     }
 
@@ -165,20 +167,71 @@ impl Forwarder {
         (scope, rules): (Scope<'_>, &Arc<Rules>),
         out: &mut [u8],
     ) -> Course {
+        if !rules.edit_options() {
+            return self.serve_renamed(now, query, name, (scope, rules), None, out);
+        }
+        let Client { listener, peer, local, .. } = *scope.client;
+        let mut server = self.routes.local(listener);
+        if let Some((asked, _)) = local {
+            server.set_ip(asked);
+        }
+        let as_sent = *query;
+        let transport = scope.client.transport();
+        let sender = Sender { peer, server, transport, query: &as_sent };
+        let mut options = rules.options_of(query);
+        let edited = Some((&sender, &mut options));
+        self.serve_renamed(now, query, name, (scope, rules), edited, out)
+    }
+
+    /// The same, where `options` are those of the query if there are rules for them.
+    fn serve_renamed(
+        &mut self,
+        now: Moment,
+        query: &mut Query<'_>,
+        name: &Folded,
+        (scope, rules): (Scope<'_>, &Arc<Rules>),
+        options: Option<(&Sender<'_>, &mut Options)>,
+        out: &mut [u8],
+    ) -> Course {
         let Question { kind: rtype, class, .. } = query.question;
         let asking = Asking { name: WireName::new(query.name()), rtype, class };
-        match rules.apply(asking, &mut self.rewriting.way) {
-            Ok(false) => return self.serve_on(now, query, name, scope, out),
-            Ok(true) => {}
-            Err(_) => return Course::Failed(Rcode::ServFail, Reason::NotRewritten, scope.block),
+        let way = &mut self.rewriting.way;
+        let (applied, options) = match options {
+            None => (rules.apply(asking, way, None), None),
+            Some((sender, options)) => {
+                let applied = rules.apply(asking, way, Some((sender, &mut *options)));
+                (applied, Some(&*options))
+            }
+        };
+        let mut edited;
+        match (applied, options) {
+            (Ok(false), None) => return self.serve_on(now, query, name, scope, out),
+            (Ok(false), Some(options)) => {
+                edited = query.with_options(options.as_bytes(), options.is_keyed());
+                let course = self.serve_on(now, &mut edited, name, scope, out);
+                query.asked = edited.asked;
+                return course;
+            }
+            (Ok(true), None) => edited = *query,
+            (Ok(true), Some(options)) => {
+                edited = query.with_options(options.as_bytes(), options.is_keyed());
+            }
+            (Err(invalid), _) => {
+                let reason = match invalid {
+                    Invalid::Name => Reason::NotRewritten,
+                    Invalid::Options => Reason::OptionsTooLong,
+                };
+                return Course::Failed(Rcode::ServFail, reason, scope.block);
+            }
         }
         let mut head = [0; HEADER_LEN + NAME_LEN_MAX + 4];
-        let mut rewritten = query.with_question(&self.rewriting.way.now, &mut head);
+        let mut rewritten = edited.with_question(&self.rewriting.way.now, &mut head);
         let renamed = Folded::new(rewritten.name());
         let changes_targets = rules.change_targets(&self.rewriting.way);
         let (block, rules) = (scope.block, Some(rules.clone()));
         let asker = scope.original.and_then(|original| original.asker);
-        let original = Original { block, asking, rules, asker };
+        let met = self.rewriting.way.met;
+        let original = Original { block, asking, rules, met, asker };
         let mut written = self.rewriting.borrow_buffer();
         let scope = Scope { original: Some(&original), ..scope };
         let course = if changes_targets {

@@ -2,8 +2,9 @@
 //!
 //! A query is parsed in place. What goes upstream is not the client's packet but ours: a header
 //! with an id of our own, the question as the client spelt it, and an OPT of our own, because
-//! EDNS is hop by hop (RFC 6891 §6): only the DO bit and a client-subnet option pass. So two
-//! clients who ask the same get the same upstream query, byte by byte save for letter case.
+//! EDNS is hop by hop (RFC 6891 §6): only the DO bit, a client-subnet option, and what rules of
+//! `rewrite edns0` add pass. So two clients who ask the same get the same upstream query, byte by
+//! byte save for letter case.
 
 use super::rename::Asking;
 use super::{
@@ -22,11 +23,15 @@ const ASK_KEEPALIVE: [u8; 4] = [0, option::KEEPALIVE as u8, 0, 0];
 const OPTION_HEAD: usize = 4;
 /// Queries over TLS are as long as a multiple of this (RFC 8467 §4.1).
 const PADDED_QUERY: usize = 128;
-/// The longest query we send: header, question, OPT, client subnet, keepalive and padding.
-pub const UPSTREAM_LEN_MAX: usize = {
-    let plain = HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + SUBNET_LEN_MAX + ASK_KEEPALIVE.len();
-    (plain + OPTION_HEAD).next_multiple_of(PADDED_QUERY)
-};
+/// The longest query we send: header, question, OPT and its options. A multiple of
+/// [`PADDED_QUERY`], and no power of two, so that the heads of many do not compete for one place
+/// in the processor's caches.
+pub const UPSTREAM_LEN_MAX: usize = 5 * PADDED_QUERY;
+/// Bytes of the options that pass to an upstream at most, codes and lengths included: what the
+/// longest question, keepalive and an empty padding leave.
+pub const OPTIONS_LEN_MAX: usize = UPSTREAM_LEN_MAX
+    - (HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + ASK_KEEPALIVE.len() + OPTION_HEAD);
+const _: () = assert!(OPTIONS_LEN_MAX >= SUBNET_LEN_MAX, "a client's subnet always fits");
 
 /// A client's EDNS parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +100,12 @@ pub struct Query<'a> {
     pub asked: Asked,
     /// The question.
     pub question: Question,
-    /// The client-subnet option as it stands in the client's OPT, code and length included.
-    subnet: &'a [u8],
+    /// The options that pass to the upstream, codes and lengths included: the client-subnet option
+    /// as it stands in the client's OPT, or what rules of `rewrite` have made of that.
+    options: &'a [u8],
+    /// The options are part of the question: what they lead to is remembered for queries with the
+    /// same ones. False for a client-subnet option of the client's.
+    is_keyed: bool,
 }
 
 /// Reason why a packet cannot be forwarded.
@@ -182,7 +191,7 @@ impl<'a> Query<'a> {
             return Err(refuse(Rcode::NotImp, asked, Some(question)));
         }
         let size = packet.len() as u16;
-        Ok(Self { packet, size, asked, question, subnet: extras.subnet })
+        Ok(Self { packet, size, asked, question, options: extras.subnet, is_keyed: false })
     }
 
     /// The header and the question, and what else the client sent if it was not changed.
@@ -212,12 +221,49 @@ impl<'a> Query<'a> {
         words.iter().enumerate().for_each(|(index, word)| put_u16(head, 2 * index, *word));
         let question = put_question(head, asking);
         let packet = &head[..question.end()];
-        Query { packet, size: packet.len() as u16, asked, question, subnet }
+        let size = packet.len() as u16;
+        Query { packet, size, asked, question, options: subnet, is_keyed: false }
     }
 
-    /// The client-subnet option as the client sent it; empty if it sent none.
+    /// The same query with other options for the upstream, [`OPTIONS_LEN_MAX`] bytes at most.
+    /// `is_keyed`: none of them says where the client is, unless a rule has put it there.
+    pub fn with_options<'b>(&self, options: &'b [u8], is_keyed: bool) -> Query<'b>
+    where
+        'a: 'b,
+    {
+        debug_assert!(options.len() <= OPTIONS_LEN_MAX, "they have no room upstream");
+        Query { options, is_keyed, ..*self }
+    }
+
+    /// The options that pass to the upstream, codes and lengths included.
+    pub fn options(&self) -> &'a [u8] {
+        self.options
+    }
+
+    /// The client-subnet option that passes to the upstream; empty if none does.
     pub fn subnet(&self) -> &'a [u8] {
-        self.subnet
+        let found = options(self.options).find(|(code, _)| *code == option::ECS);
+        found.map_or(&[], |(_, whole)| whole)
+    }
+
+    /// The options in the client's OPT, as long as the packet was not changed: the code of each,
+    /// and all of it, code and length included.
+    pub fn client_options(&self) -> impl Iterator<Item = (u16, &'a [u8])> {
+        options(self.client_opt().unwrap_or_default())
+    }
+
+    /// The data of the client's OPT.
+    fn client_opt(&self) -> Option<&'a [u8]> {
+        let mut place = self.question.end();
+        let records: u16 = (3..6).filter_map(|word| u16_at(self.packet, 2 * word)).sum();
+        for _ in 0..records {
+            let record = Record::parse(self.packet, place)?;
+            if record.kind == kind::OPT {
+                return Some(&self.packet[record.data..record.end]);
+            }
+            place = record.end;
+        }
+        None
     }
 
     /// The name's bytes as the client spelt them.
@@ -225,9 +271,16 @@ impl<'a> Query<'a> {
         self.question.name(self.packet)
     }
 
-    /// Returns whether the answer may depend on where the client is (RFC 7871).
-    pub fn has_subnet(&self) -> bool {
-        !self.subnet.is_empty()
+    /// Returns whether options pass to the upstream, on which its answer may depend.
+    #[inline]
+    pub fn has_options(&self) -> bool {
+        !self.options.is_empty()
+    }
+
+    /// Returns whether an answer may be remembered for queries with the same options. It is not
+    /// for those that say where a client is (RFC 7871), unless a rule has put it there.
+    pub fn is_keyed(&self) -> bool {
+        self.is_keyed
     }
 
     /// Name, type and class as the client wrote them.
@@ -246,14 +299,27 @@ impl<'a> Query<'a> {
         let end = self.question.end();
         out[HEADER_LEN..end].copy_from_slice(&self.packet[HEADER_LEN..end]);
         let dnssec_ok = self.asked.edns.is_some_and(|edns| edns.dnssec_ok);
-        let opt = opt_record(udp_size, dnssec_ok, 0, self.subnet.len());
+        let opt = opt_record(udp_size, dnssec_ok, 0, self.options.len());
         let mut len = end;
-        for part in [&opt[..], self.subnet] {
+        for part in [&opt[..], self.options] {
             out[len..len + part.len()].copy_from_slice(part);
             len += part.len();
         }
         len
     }
+}
+
+/// The options in an OPT's data: the code of each, and all of it, code and length included. Ends
+/// where one is broken.
+pub(crate) fn options(data: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let code = u16_at(rest, 0)?;
+        let len = OPTION_HEAD + usize::from(u16_at(rest, 2)?);
+        let (whole, behind) = rest.split_at_checked(len)?;
+        rest = behind;
+        Some((code, whole))
+    })
 }
 
 /// Writes a question behind the header in `head`.

@@ -36,7 +36,7 @@ impl<'a> Reversal<'a> {
     /// The steps, the last first, and what each rule is.
     fn steps(&self) -> impl Iterator<Item = (&'a Step, &'a Change)> + use<'a> {
         let (steps, rules) = (&self.way.steps, self.rules);
-        steps.iter().rev().map(|step| (step, &rules.0[step.rule].change))
+        steps.iter().rev().map(|step| (step, &rules.rules[step.rule].change))
     }
 
     fn rename(&mut self, name: &mut WireName, part: AnswerPart) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 fn rules(directives: &str) -> Arc<Rules> {
     let text = format!(". {{\n{directives}\nforward . 192.0.2.1\n}}\n");
     let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
-    Rules::new(&config.blocks[0].stages.rewrite).unwrap()
+    Rules::new(&config.blocks[0]).unwrap()
 }
 
 fn wire(name: &str) -> WireName {
@@ -30,7 +30,7 @@ fn text(name: &WireName) -> String {
 fn way(rules: &Rules, name: &str) -> (bool, Way) {
     let mut way = Way::default();
     let asked = Asking { name: wire(name), rtype: kind::A, class: class::IN };
-    let matched = rules.apply(asked, &mut way).unwrap();
+    let matched = rules.apply(asked, &mut way, None).unwrap();
     (matched, way)
 }
 
@@ -131,7 +131,7 @@ fn the_client_finds_its_own_spelling_again() {
     let rules = rules("rewrite name suffix .cl .up");
     let asked = WireName::new(b"\x01A\x02cL\x00");
     let mut way = Way::default();
-    rules.apply(Asking { name: asked, rtype: kind::A, class: class::IN }, &mut way).unwrap();
+    rules.apply(Asking { name: asked, rtype: kind::A, class: class::IN }, &mut way, None).unwrap();
     let mut owner = wire("a.up");
     Reversal::new(&rules, &way, &mut Texts::default(), 0).owner(&mut owner);
     assert_eq!(owner.as_bytes(), asked.as_bytes());
@@ -148,14 +148,14 @@ fn what_is_no_name_is_an_error_with_its_text() {
         let rules = rules(directives);
         let mut way = Way::default();
         let asked = Asking { name: wire(name), rtype: kind::A, class: class::IN };
-        assert_eq!(rules.apply(asked, &mut way), Err(Invalid), "{directives}");
+        assert_eq!(rules.apply(asked, &mut way, None), Err(Invalid::Name), "{directives}");
         assert!(way.text().contains(expected), "{}", way.text());
     }
     let rules = rules(&format!("rewrite name suffix .cl .{long}.{long}.{long}"));
     let mut way = Way::default();
     let name = format!("{long}.{long}.cl");
     let asked = Asking { name: wire(&name), rtype: kind::A, class: class::IN };
-    assert_eq!(rules.apply(asked, &mut way), Err(Invalid));
+    assert_eq!(rules.apply(asked, &mut way, None), Err(Invalid::Name));
 }
 
 #[test]
