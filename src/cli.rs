@@ -13,9 +13,11 @@ pub use values::Endpoint;
 
 use crate::blocking::Steps;
 use crate::corefile::{Blame, read_file, read_text};
+#[cfg(feature = "demo")]
 use crate::demo::DemoOptions;
 use crate::doctor::DoctorOptions;
 use crate::server::Steer;
+#[cfg(feature = "top")]
 use crate::top::TopOptions;
 use crate::worker::Habits;
 use arguments::{Arguments, CommandArguments, WhatArguments};
@@ -26,7 +28,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use values::{CoreList, Interval};
+use values::CoreList;
+#[cfg(feature = "top")]
+use values::Interval;
 
 /// Read when nothing on the command line says otherwise.
 const COREFILE: &str = "Corefile";
@@ -42,9 +46,11 @@ pub enum Cli {
     Serve(Serve),
     /// Say what serving would mean, and serve nobody.
     Check(Check),
-    /// Show it at work.
+    /// Run a demonstration.
+    #[cfg(feature = "demo")]
     Demo(DemoOptions),
-    /// Show what a server does.
+    /// Show the live state of a server.
+    #[cfg(feature = "top")]
     Top(TopOptions),
     /// Look at the host.
     Doctor(DoctorOptions),
@@ -188,7 +194,10 @@ impl fmt::Display for CliError {
                     "--cores: this process is not allowed to run on {missing}; allowed: {available}"
                 )
             }
-            Self::NothingToDo => out.write_str(NOTHING_TO_DO),
+            Self::NothingToDo => {
+                let demo = if cfg!(feature = "demo") { TRY_DEMO } else { "" };
+                write!(out, "{NOTHING_TO_DO}{demo}{TRY}")
+            }
             Self::Unreadable(name, error) => {
                 write!(out, "cannot read {name}: {error}")?;
                 match error.kind() {
@@ -254,8 +263,10 @@ impl From<Exit> for ExitCode {
 }
 
 const NOTHING_TO_DO: &str = "\
-no Corefile in this directory, and no --conf or --forward on the command line. Try one of these:
-  onward demo                                          run a demonstration on loopback
+no Corefile in this directory, and no --conf or --forward on the command line. Try one of these:";
+const TRY_DEMO: &str = "
+  onward demo                                          run a demonstration on loopback";
+const TRY: &str = "
   onward --listen 127.0.0.1:5300 --forward 192.0.2.53  forward without a Corefile
   onward --conf /etc/onward/Corefile                   serve a Corefile";
 
@@ -274,10 +285,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliEr
         if error.use_stderr() { CliError::Usage(text) } else { CliError::Asked(text) }
     })?;
     Ok(match typed.command {
+        #[cfg(feature = "demo")]
         Some(CommandArguments::Demo { seconds, keep, workers }) => {
             let seconds = Duration::from_secs(seconds.into());
             Cli::Demo(DemoOptions { seconds, keep, workers: workers.map(usize::from) })
         }
+        #[cfg(feature = "top")]
         Some(CommandArguments::Top { address, interval: Interval(interval), once }) => {
             Cli::Top(TopOptions { address, interval, once })
         }
@@ -488,6 +501,7 @@ mod tests {
     use crate::blocking::{STEP_MAX, Steps};
     use crate::clock::Clock;
     use crate::server::Steer;
+    #[cfg(feature = "top")]
     use crate::top::TopOptions;
     use crate::worker::Habits;
     use std::ffi::OsString;
@@ -670,6 +684,7 @@ mod tests {
         usage("check --quiet");
     }
 
+    #[cfg(feature = "demo")]
     #[test]
     fn the_demonstration_has_its_own_options() {
         let Ok(Cli::Demo(demo)) = parse(words("demo --seconds 3 --keep --workers 4")) else {

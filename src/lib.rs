@@ -27,10 +27,12 @@
 //!   HTTP. [`control`]: what they say to each other. [`server`]: all of it started, renewed and
 //!   stopped. [`service`]: the process around it, from signal to signal.
 //! * [`blocking`]: what may block for ever, on threads that can be given up.
-//! * [`status`]: what onward shows of itself, as plain data: [`admin`] draws it as a page, [`top`]
+//! * [`status`]: what onward shows of itself, as plain data: [`admin`] draws it as a page, `top`
 //!   on a terminal, both with the [`figures`] that people read.
 //! * [`log`]: what happens, as lines for people or for machines.
-//! * [`traffic`]: a client and an upstream for tests, the load generator and the [`demo`].
+//! * `traffic`: a client and an upstream for tests, loadgen and the `demo`.
+//!
+//! `demo`, `top` and `traffic` are features: a service can be built without them.
 //!
 //! What is absent, always: the engine never does I/O and never asks what time it is; sys knows
 //! nothing of DNS; a worker takes no decision about a query; no two workers share a mutable byte,
@@ -47,6 +49,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod corefile;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
 pub mod engine;
@@ -62,8 +65,10 @@ pub mod service;
 pub mod status;
 pub mod sys;
 pub mod tls;
+#[cfg(feature = "top")]
 pub mod top;
 pub mod topology;
+#[cfg(feature = "traffic")]
 pub mod traffic;
 pub mod wheel;
 pub mod worker;

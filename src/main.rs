@@ -4,16 +4,22 @@
 //! starting is one message on standard error, and its exit code is one of [`Exit`].
 
 use onward::cli::{self, Cli, CliError, Exit};
-use onward::{check, demo, doctor, service, top};
+#[cfg(feature = "demo")]
+use onward::demo;
+#[cfg(feature = "top")]
+use onward::top;
+use onward::{check, doctor, service};
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = match cli::parse(std::env::args_os()) {
+        #[cfg(feature = "demo")]
         Ok(Cli::Demo(options)) => demo::run(&options).map_err(|error| failed(Exit::Failure, error)),
         Ok(Cli::Check(options)) => check::run(&options).map_err(|(exit, why)| failed(exit, why)),
         Ok(Cli::Doctor(options)) => return doctor::run(&options).into(),
+        #[cfg(feature = "top")]
         Ok(Cli::Top(options)) => top::run(&options).map_err(|why| failed(Exit::Failure, why)),
         Ok(Cli::Serve(options)) => {
             service::serve(&options).map_err(|(exit, why)| failed(exit, why))

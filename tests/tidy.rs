@@ -63,7 +63,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("tls", &["config", "engine::errors"]),
     ("top", &["clock", "figures", "moment", "status", "sys::signals"]),
     ("topology", &["sys::cpu"]),
-    ("traffic", &["clock", "engine::message", "moment", "sys", "tls"]),
+    ("traffic", &["clock", "config", "engine::message", "moment", "sys", "tls"]),
     ("wheel", &["moment"]),
     ("worker", &["clock", "config", "control", "engine", "moment", "sys", "tls"]),
     (

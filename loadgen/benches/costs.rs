@@ -9,14 +9,8 @@
 //! nothing. With `-- hits` it is onward's cache that is held against the responder, by the same
 //! loop: its questions are few, so that all but the first of each are hits.
 
-use loadgen::client::{self, Load, Options};
 use loadgen::process::processor_time;
 use loadgen::stats::Interval;
-use loadgen::upstream::{self, Upstream};
-use loadgen::verify::Verify;
-use loadgen::workload::Source;
-use loadgen::workload::names::Names;
-use loadgen::workload::style::{Style, TypeShares};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use onward::clock::Clock;
@@ -25,6 +19,12 @@ use onward::moment::Moment;
 use onward::server::Server;
 use onward::sys::mmsg::{QueryBatch, RecvBatch, ReplyBatch};
 use onward::sys::{cpu, socket};
+use onward::traffic::client::{self, Load, Options};
+use onward::traffic::upstream::{self, Service, Upstream};
+use onward::traffic::verify::Verify;
+use onward::traffic::workload::names::Names;
+use onward::traffic::workload::style::{Style, TypeShares};
+use onward::traffic::workload::{Source, Workload};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
@@ -140,14 +140,9 @@ fn cores() -> (usize, usize) {
 }
 
 fn serve() {
-    let listen = vec!["127.0.0.1:0".parse().unwrap()];
-    let options = upstream::Options {
-        listen,
-        cores: vec![cores().0],
-        script: Arc::default(),
-        seed: 1,
-        tls: None,
-    };
+    let address = "127.0.0.1:0".parse().unwrap();
+    let services = vec![Service { address, script: Arc::default() }];
+    let options = upstream::Options { services, cores: vec![cores().0], seed: 1, tls: None };
     let upstream = Upstream::start(&options).unwrap();
     println!("{}", upstream.addresses()[0]);
     loop {
@@ -212,9 +207,10 @@ fn ask_bare(server: SocketAddr) -> (u64, Duration) {
     let mut outbox = QueryBatch::new(BATCH);
     let packets: Vec<Vec<u8>> = (0..BATCH as u16)
         .map(|number| {
-            let mut packet = [0; onward::traffic::query::QUERY_LEN_MAX];
-            let mut maker = onward::traffic::query::QueryMaker::new(number.into());
-            let length = maker.write(number, !0, &mut packet);
+            let mut packet = [0; 128];
+            let seed = number.into();
+            let length = Workload::new(Source::unique(), seed, 0, 1, None, true).write(&mut packet);
+            packet[..2].copy_from_slice(&number.to_be_bytes());
             packet[..length].to_vec()
         })
         .collect();

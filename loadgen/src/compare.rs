@@ -5,7 +5,7 @@
 //! that the interval does not exclude is none. Pure.
 
 use crate::stats::Interval;
-use crate::tally::Tally;
+use onward::traffic::tally::Tally;
 use std::time::Duration;
 
 /// Figures of a round that are compared.

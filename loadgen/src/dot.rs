@@ -5,14 +5,13 @@
 //! forwarder's, whose room `tls` has nothing to do with its engine.
 
 use onward::config::{ClientTls, Pem, ServerTls};
-use onward::tls::{Client, Server};
+use onward::tls::Server;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The name that certificates are for, besides addresses.
 pub const NAME: &str = "localhost";
@@ -50,17 +49,12 @@ fn identity(addresses: &[IpAddr]) -> Result<(ServerTls, String), rcgen::Error> {
     Ok((tls, authority.pem()))
 }
 
-/// A client of `target`, known by `name`, or else by its address, as an authority in `file` says,
-/// or else one that the system trusts.
+/// Verification of a server by `name`, or else by its address, with the authorities in `file`, or
+/// else those that the system trusts.
 ///
 /// # Errors
-/// The file cannot be read or is of no use.
-pub fn client(
-    target: SocketAddr,
-    name: Option<&str>,
-    file: Option<&Path>,
-    resume: bool,
-) -> io::Result<Client> {
+/// The file cannot be read.
+pub fn client(name: Option<&str>, file: Option<&Path>) -> io::Result<ClientTls> {
     let read = |path: &Path| {
         let bytes = std::fs::read(path).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
@@ -69,7 +63,5 @@ pub fn client(
         Ok::<_, io::Error>(Pem { path: path.display().to_string(), place, bytes: bytes.into() })
     };
     let authorities = file.map(read).transpose()?;
-    let tls = ClientTls { name: name.map(str::to_owned), authorities, ..ClientTls::default() };
-    let client = Client::to(target, &Arc::new(tls)).map_err(io::Error::other)?;
-    Ok(if resume { client } else { client.forgetful() })
+    Ok(ClientTls { name: name.map(str::to_owned), authorities, ..ClientTls::default() })
 }

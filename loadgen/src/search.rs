@@ -6,7 +6,7 @@
 //! that fails sends the search a step down. Pure: who tries is somebody else, so it is tested
 //! against made-up servers.
 
-use crate::tally::Tally;
+use onward::traffic::tally::Tally;
 use std::time::Duration;
 
 /// Below this rate there is nothing to find.

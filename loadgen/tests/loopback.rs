@@ -7,15 +7,16 @@
 mod kit;
 
 use kit::{directory, installed::is_installed, options, over, run, scripted, upstream};
-use loadgen::client::link::Transport;
-use loadgen::client::{self, Load, Tls};
 use loadgen::dot;
-use loadgen::schedule::{Arrivals, Plan, Shape};
-use loadgen::tally::Counts;
-use loadgen::upstream::script::Script;
-use loadgen::verify::Verify;
-use loadgen::workload::{Recorded, Source};
+
 use onward::moment::Moment;
+use onward::traffic::client::link::Transport;
+use onward::traffic::client::{self, Load, Tls};
+use onward::traffic::schedule::{Arrivals, Plan, Shape};
+use onward::traffic::tally::Counts;
+use onward::traffic::upstream::script::Script;
+use onward::traffic::verify::Verify;
+use onward::traffic::workload::{Recorded, Source};
 use std::net::{IpAddr, TcpListener};
 use std::process::Command;
 use std::sync::Arc;
@@ -110,7 +111,7 @@ fn spoofed_answers_neither_end_a_query_nor_hide_its_answer() {
 
 #[test]
 fn names_can_be_treated_each_in_its_own_way() {
-    let script = Script::parse("good.test\n*.bad.test servfail\n* silent").unwrap();
+    let script = loadgen::script::script("good.test\n*.bad.test servfail\n* silent").unwrap();
     let (_upstream, server) = scripted(script);
     let text = b"good.test A\na.bad.test A\nb.bad.test A\nother.test A\n";
     let file = loadgen::workload::lines::read(text, &Default::default(), 1).unwrap();
@@ -169,8 +170,8 @@ fn streams_go_through_tls_and_whoever_is_not_known_is_asked_nothing() {
         let mut options = options(address, 200.0, 300);
         options.timeout = Duration::from_secs(20);
         (options.transport, options.sockets) = (transport, 4);
-        let (name, authorities) = (name.map(str::to_owned), Some(file.clone()));
-        options.tls = Some(Tls { name, authorities, forgetful });
+        let settings = Arc::new(dot::client(name, Some(&file)).unwrap());
+        options.tls = Some(Tls { settings, forgetful });
         let counts = run(&options).counts;
         let seen = &upstream.stop().unwrap()[0];
         if answers {
@@ -325,7 +326,7 @@ fn it_agrees_with_dnsperf_on_the_same_file() {
     let file = directory("agreement").join("queries");
     for (flags, bytes) in [(&["-d"][..], self::queries().into_bytes()), (&["-B", "-d"], binary)] {
         std::fs::write(&file, &bytes).unwrap();
-        let (theirs, server) = scripted(Script::parse(script).unwrap());
+        let (theirs, server) = scripted(loadgen::script::script(script).unwrap());
         let port = server.port().to_string();
         let output = Command::new("dnsperf")
             .args(["-s", "127.0.0.1", "-p", &port, "-n", "2", "-t", "1", "-q", "1000"])
@@ -339,7 +340,7 @@ fn it_agrees_with_dnsperf_on_the_same_file() {
             rest.split_whitespace().next().unwrap().parse().unwrap()
         };
         let asked = theirs.stop().unwrap()[0].counts.queries;
-        let (ours, server) = scripted(Script::parse(script).unwrap());
+        let (ours, server) = scripted(loadgen::script::script(script).unwrap());
         let mut options = options(server, 2_000.0, 1_000);
         options.load = Load::Closed { outstanding: 1_000, duration: None };
         let source = Source::File(Arc::new(queries.clone()));
@@ -381,7 +382,7 @@ fn options_that_make_no_sense_are_refused() {
 fn an_upstream_with_a_zone_is_verified_against_it() {
     let zone =
         b"$ORIGIN z.test.\n@ 60 SOA ns h 1 2 3 4 5\nwww 60 A 192.0.2.2\nwww 60 A 192.0.2.3\n";
-    let zones = loadgen::zone::Zones::parse(zone).unwrap();
+    let zones = loadgen::zone::parse(zone).unwrap();
     let (_upstream, server) = scripted(Script { zones: Some(zones), ..Script::default() });
     let text = b"www.z.test A\nwww.z.test MX\nno.z.test A\nother.test AAAA\n";
     let file = loadgen::workload::lines::read(text, &Default::default(), 1).unwrap();
@@ -390,7 +391,7 @@ fn an_upstream_with_a_zone_is_verified_against_it() {
     options.load = Load::Closed { outstanding: 4, duration: None };
     let other = b"$ORIGIN z.test.\n@ 60 SOA ns h 1 2 3 4 5\nwww 60 A 192.0.2.2\n";
     for (zone, wrong) in [(&zone[..], 0), (other, 10)] {
-        options.verify = Verify::Zones(Arc::new(loadgen::zone::Zones::parse(zone).unwrap()));
+        options.verify = Verify::Zones(Arc::new(loadgen::zone::parse(zone).unwrap()));
         let counts = run(&options).counts;
         assert_eq!((counts.answered, counts.wrong), (40 - wrong, wrong), "{counts:?}");
     }

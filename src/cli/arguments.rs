@@ -3,17 +3,19 @@
 //! Only `cli` looks inside; it makes plain values of them. Help, manual pages and completions of
 //! shells are all made from these types, so what is written here is what operators read.
 
-use super::values::{CoreList, Endpoint, Interval};
+#[cfg(feature = "top")]
+use super::values::Interval;
+use super::values::{CoreList, Endpoint};
 use super::{CheckFormat, Format, Gso};
 use crate::server::Steer;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-const EXAMPLES: &str = "\
-Examples:
+const EXAMPLE_DEMO: &str = "
   onward demo
-      Run three upstreams, a forwarder and a client on loopback, and print a report.
+      Run three upstreams, a forwarder and a client on loopback, and print a report.";
+const EXAMPLES: &str = "
   onward --listen 127.0.0.1:5300 --forward 192.0.2.53 [2001:db8::53]:5353
       Forward without a Corefile.
   onward --conf /etc/onward/Corefile --cores 0-3,6
@@ -23,9 +25,11 @@ Examples:
   onward check --conf /etc/onward/Corefile
       Check the Corefile without listening: print its meaning and limits, or its errors.
   onward doctor --conf /etc/onward/Corefile --cores 0-3
-      Check this host for settings that cost performance or safety, with commands to fix them.
+      Check this host for settings that cost performance or safety, with commands to fix them.";
+const EXAMPLE_TOP: &str = "
   onward top
-      Show the live state of the server on this host (the Corefile needs `status`).
+      Show the live state of the server on this host (the Corefile needs `status`).";
+const CONVENTIONS: &str = "
 
 Single dashes work too: -conf FILE, -dns.port 1053, -quiet, -version.
 Without --conf and --forward, ./Corefile is read; --conf - reads standard input.
@@ -44,9 +48,16 @@ Exit codes:
   1  a setting costs performance or safety
   2  onward cannot start, or packets are being lost";
 
+/// Returns what follows the options in the help, with the commands of this build.
+fn after_help() -> String {
+    let demo = if cfg!(feature = "demo") { EXAMPLE_DEMO } else { "" };
+    let top = if cfg!(feature = "top") { EXAMPLE_TOP } else { "" };
+    format!("Examples:{demo}{EXAMPLES}{top}{CONVENTIONS}")
+}
+
 /// A DNS forwarder: one event loop per core, upstream connections spread evenly and limited in age
 #[derive(Parser)]
-#[command(name = "onward", version, after_help = EXAMPLES)]
+#[command(name = "onward", version, after_help = after_help())]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -136,6 +147,7 @@ pub(super) enum CommandArguments {
         root: PathBuf,
     },
     /// Run upstreams, a forwarder and a client on loopback, and print a report
+    #[cfg(feature = "demo")]
     Demo {
         /// Seconds for which the client sends queries
         #[arg(long, value_name = "N", default_value_t = 5)]
@@ -149,6 +161,7 @@ pub(super) enum CommandArguments {
         workers: Option<u16>,
     },
     /// Show the live state of a server with `status`: rates, latencies, connections by age, load
+    #[cfg(feature = "top")]
     Top {
         /// Address of the server's `status` endpoint
         #[arg(value_name = "ADDR", default_value = "127.0.0.1:8053")]

@@ -8,7 +8,6 @@ use crate::sys::cpu;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::time::Duration;
 
 /// Linux is built for at most so many cores.
 const CORES_MAX: usize = 8192;
@@ -58,9 +57,11 @@ impl FromStr for CoreList {
 }
 
 /// Interval, as `--interval` takes it: `500ms`, `2s`, `1m`.
+#[cfg(feature = "top")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Interval(pub(super) Duration);
+pub(super) struct Interval(pub(super) std::time::Duration);
 
+#[cfg(feature = "top")]
 impl FromStr for Interval {
     type Err = String;
 
@@ -79,7 +80,7 @@ impl FromStr for Interval {
         let ms = ms.filter(|ms| (BETWEEN.0..=BETWEEN.1).contains(ms));
         let ms =
             ms.ok_or_else(|| "expected a duration from 100ms to 60m, with its unit".to_owned())?;
-        Ok(Self(Duration::from_millis(ms)))
+        Ok(Self(std::time::Duration::from_millis(ms)))
     }
 }
 

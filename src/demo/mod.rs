@@ -1,10 +1,10 @@
 //! The demonstration: a forwarder at work between upstreams and a client, all on loopback.
 //!
-//! Everything is real: sockets, the Corefile, the forwarder's own threads. Three upstreams
-//! ([`crate::traffic::responder`]) answer, a client ([`crate::traffic::client`]) asks for names
-//! that no cache knows and checks every answer, and the connections' age limits are short enough
-//! to be seen within seconds. The report adds nothing to what the three have counted.
-//! `forwarder` is the only part that knows how the server is started, `report` prints.
+//! Everything is real: sockets, the Corefile, the forwarder's own threads. Three addresses of an
+//! upstream ([`crate::traffic::upstream`]) answer, a client ([`crate::traffic::client`]) asks for
+//! names that no cache knows and checks every answer, and the age limits of connections are short
+//! enough to be seen within seconds. The report prints the counters of all three parts.
+//! `forwarder` starts the server, `report` prints.
 
 mod forwarder;
 mod report;
@@ -13,9 +13,10 @@ use crate::sys::cpu;
 use crate::sys::signals::{Signal, Signals};
 use crate::traffic;
 use crate::traffic::answer::Behaviour;
-use crate::traffic::client::{Client, ClientOptions, Summary};
-use crate::traffic::responder::{Responder, Service};
-use crossbeam_channel::Receiver;
+use crate::traffic::client::{self, Options, Run};
+use crate::traffic::tally::Tally;
+use crate::traffic::upstream::{Service, Upstream};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use forwarder::Forwarder;
 use report::{Report, Screen};
 use std::fmt;
@@ -28,6 +29,12 @@ use std::time::Duration;
 const UPSTREAMS: usize = 3;
 /// So many share the queries if nobody says otherwise and the host has as many cores.
 const WORKERS_MAX: usize = 2;
+/// Queries outstanding at once: enough to keep two workers busy.
+const OUTSTANDING: usize = 64;
+/// Time after which a query counts as lost.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Interval at which the progress is printed.
+const REFRESH: Duration = Duration::from_millis(100);
 
 /// Options of the demonstration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,14 +94,19 @@ fn show(
     let forwarder = Forwarder::start(&corefile, workers).map_err(DemoError::Forwarder)?;
     let address = forwarder.address();
     let seed = traffic::fresh_seed().map_err(|error| DemoError::Io("no randomness", error))?;
-    let client = client(address, options.seconds, seed);
+    let client = client_options(address, options.seconds, seed);
     let printed = |error| DemoError::Io("cannot print", error);
     screen.opening(address, workers, &corefile).map_err(printed)?;
-    let (summary, interrupted) = Client::start(client)
-        .and_then(|client| watch(client, interrupts, screen))
+    let (tally, interrupted) = client::run(&client)
+        .and_then(|run| watch(run, interrupts, screen))
         .map_err(|error| DemoError::Io("the client failed", error))?;
     let counts = upstreams.counts().map_err(|error| DemoError::Io("an upstream failed", error))?;
-    let report = Report { client: summary, upstreams: counts, workers: forwarder.stats() };
+    let report = Report {
+        client: tally,
+        addresses: upstreams.addresses().to_vec(),
+        upstreams: counts,
+        workers: forwarder.stats(),
+    };
     screen.closing(&report).map_err(printed)?;
     if options.keep && !interrupted {
         screen.keeping(address).map_err(printed)?;
@@ -120,9 +132,9 @@ fn interrupts() -> io::Result<Receiver<()>> {
     Ok(receiver)
 }
 
-fn start_upstreams() -> io::Result<Responder> {
+fn start_upstreams() -> io::Result<Upstream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Responder::start(&[Service { address, behaviour: Behaviour::Answer }; UPSTREAMS], None)
+    Upstream::of(vec![Service::new(address, Behaviour::Answer); UPSTREAMS])
 }
 
 /// Returns the Corefile of the forwarder; connections reach their maximum age during the
@@ -144,38 +156,35 @@ fn corefile(upstreams: &[SocketAddr]) -> String {
     )
 }
 
-fn client(target: SocketAddr, duration: Duration, seed: u64) -> ClientOptions {
-    ClientOptions { duration, ..ClientOptions::new(vec![target], seed) }
+fn client_options(target: SocketAddr, duration: Duration, seed: u64) -> Options {
+    Options { timeout: TIMEOUT, ..Options::closed(vec![target], OUTSTANDING, duration, seed) }
 }
 
-/// Shows the client's progress until it has finished; true if an interrupt ended it early.
+/// Shows the progress of the client until it has finished; true if an interrupt ended it early.
 fn watch(
-    client: Client,
+    run: Run,
     interrupts: &Receiver<()>,
     screen: &mut Screen<impl Write>,
-) -> io::Result<(Summary, bool)> {
+) -> io::Result<(Tally, bool)> {
     let mut interrupts = interrupts.clone();
     let mut interrupted = false;
-    loop {
-        crossbeam_channel::select! {
-            recv(client.progress()) -> progress => match progress {
-                Ok(progress) => screen.progress(&progress)?,
-                Err(_) => break,
-            },
-            recv(interrupts) -> _ => {
-                client.stop();
+    while !run.is_over() {
+        match interrupts.recv_timeout(REFRESH) {
+            Err(RecvTimeoutError::Timeout) => screen.progress(run.elapsed(), &run.counts())?,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                run.stop();
                 interrupted = true;
                 interrupts = crossbeam_channel::never();
             }
         }
     }
-    Ok((client.join()?, interrupted))
+    Ok((run.join()?, interrupted))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{DemoOptions, Screen, client, corefile, show, start_upstreams, watch};
-    use crate::traffic::client::Client;
+    use super::{DemoOptions, Screen, client_options, corefile, show, start_upstreams, watch};
+    use crate::traffic::client;
     use std::time::Duration;
 
     #[test]
@@ -188,15 +197,15 @@ mod tests {
     #[test]
     fn an_interrupt_ends_the_client_and_keeps_its_counts() {
         let upstreams = start_upstreams().unwrap();
-        let mut options = client(upstreams.addresses()[0], Duration::from_secs(60), 1);
-        options.patience = Duration::from_secs(60);
+        let mut options = client_options(upstreams.addresses()[0], Duration::from_secs(60), 1);
+        options.timeout = Duration::from_secs(60);
         let (sender, interrupts) = crossbeam_channel::bounded(1);
         sender.send(()).unwrap();
         let mut screen = Screen::new(Vec::new(), false);
-        let (summary, interrupted) =
-            watch(Client::start(options).unwrap(), &interrupts, &mut screen).unwrap();
+        let run = client::run(&options).unwrap();
+        let (tally, interrupted) = watch(run, &interrupts, &mut screen).unwrap();
         assert!(interrupted);
-        assert_eq!(summary.counts.sent, summary.counts.answered);
+        assert_eq!(tally.counts.sent, tally.counts.answered);
     }
 
     #[test]

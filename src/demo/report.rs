@@ -5,18 +5,21 @@
 //! elsewhere with one line a second.
 
 use crate::engine::stats::{PoolStats, Stats};
-use crate::traffic::client::{Progress, Summary};
 use crate::traffic::report::{self, aligned, grouped, header, line};
-use crate::traffic::responder::ServiceCounts;
+use crate::traffic::tally::{Counts, Tally};
+use crate::traffic::upstream::live::SoFar;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Counters of all parts.
 pub(super) struct Report {
     /// The client's outcome.
-    pub(super) client: Summary,
+    pub(super) client: Tally,
+    /// Addresses of the upstreams.
+    pub(super) addresses: Vec<SocketAddr>,
     /// Counters of each upstream.
-    pub(super) upstreams: Vec<ServiceCounts>,
+    pub(super) upstreams: Vec<SoFar>,
     /// Counters of each worker.
     pub(super) workers: Vec<Stats>,
 }
@@ -24,14 +27,14 @@ pub(super) struct Report {
 impl Report {
     /// Returns the failure in a sentence; `None` if every query got its right answer.
     pub(super) fn fault(&self) -> Option<String> {
-        report::fault(&self.client)
+        report::fault(&self.client.counts)
     }
 
     /// All of it, as tables.
     pub(super) fn text(&self) -> String {
         let mut text = [
             report::summary(&self.client),
-            report::services(&self.upstreams),
+            report::services(&self.addresses, &self.upstreams),
             aligned(&self.worker_table()),
             aligned(&self.connection_table()),
         ]
@@ -98,12 +101,12 @@ impl<W: Write> Screen<W> {
     }
 
     /// Prints the client's progress.
-    pub(super) fn progress(&mut self, progress: &Progress) -> io::Result<()> {
-        let text = report::progress(progress);
+    pub(super) fn progress(&mut self, elapsed: Duration, counts: &Counts) -> io::Result<()> {
+        let text = report::progress(elapsed, counts);
         if self.live {
             write!(self.out, "\r{text}")?;
-        } else if progress.elapsed.as_secs() > self.seconds_told {
-            self.seconds_told = progress.elapsed.as_secs();
+        } else if elapsed.as_secs() > self.seconds_told {
+            self.seconds_told = elapsed.as_secs();
             writeln!(self.out, "{text}")?;
         }
         self.out.flush()
@@ -131,41 +134,36 @@ impl<W: Write> Screen<W> {
 mod tests {
     use super::{Report, Screen};
     use crate::engine::stats::{PoolStats, Stats, UpstreamStats};
-    use crate::traffic::client::{Counts, Progress, Summary};
-    use crate::traffic::responder::ServiceCounts;
-    use hdrhistogram::Histogram;
+    use crate::moment::Moment;
+    use crate::traffic::tally::{Counts, Tally};
+    use crate::traffic::upstream::live::SoFar;
     use std::time::Duration;
 
     fn report() -> Report {
-        let mut latency = Histogram::new(3).unwrap();
+        let mut client = Tally::new(Duration::from_secs(1), Duration::from_secs(5));
         for nanos in [250_000, 300_000, 1_500_000] {
-            latency.record(nanos).unwrap();
+            client.latency.record(nanos).unwrap();
         }
-        let counts = Counts { sent: 1_234_567, answered: 1_234_567, late: 1, ..Counts::default() };
+        client.counts =
+            Counts { sent: 1_234_567, answered: 1_234_567, late: 1, ..Counts::default() };
+        client.sending = Some((Moment::ZERO, Moment::ZERO));
+        client.last_response = Moment::ZERO.plus(Duration::from_secs(5));
         let pool =
             PoolStats { opened: 40, reused: 5_000, aged: 7, expired: 2, ..Default::default() };
         let upstream = UpstreamStats { timed_out: 1, pool, ..Default::default() };
         let mut worker = Stats { queries: 600_000, ..Stats::default() };
         worker.replies[0] = 599_999;
         worker.upstreams = vec![upstream; 2];
-        let address = "127.0.0.1:5301".parse().unwrap();
-        let service = ServiceCounts {
-            address,
-            queries: 9,
-            responses: 8,
-            dropped: 0,
-            source_ports: 4,
-            streams: 2,
-        };
-        let client = Summary { elapsed: Duration::from_secs(5), counts, latency };
-        Report { client, upstreams: vec![service], workers: vec![worker] }
+        let addresses = vec!["127.0.0.1:5301".parse().unwrap()];
+        let counts = SoFar { queries: 9, responses: 8, ports: 4, streams: 2, flows: 6 };
+        Report { client, addresses, upstreams: vec![counts], workers: vec![worker] }
     }
 
     #[test]
     fn the_report_is_aligned_and_says_what_was_counted() {
         let expected = "             \
-       queries     answers   lost   mismatched   late        rate
-  client   1,234,567   1,234,567      0            0      1   246,913/s
+       queries     answers   lost   wrong   late        rate
+  client   1,234,567   1,234,567      0       0      1   246,913/s
 
                p50       p90       p99     p99.9       max
   latency   300 µs   1.50 ms   1.50 ms   1.50 ms   1.50 ms
@@ -199,13 +197,13 @@ All 1,234,567 queries got their right answer.
             for millis in [500, 1_000, 1_500, 2_100] {
                 let elapsed = Duration::from_millis(millis);
                 let counts = Counts { answered: millis, ..Counts::default() };
-                screen.progress(&Progress { elapsed, counts }).unwrap();
+                screen.progress(elapsed, &counts).unwrap();
             }
             String::from_utf8(screen.out).unwrap()
         };
         assert_eq!((printed(true).matches('\r').count(), printed(true).lines().count()), (4, 1));
-        let lines = "    1.0 s         1,000 answers       1,000/s   0 lost   0 mismatched
-    2.1 s         2,100 answers       1,000/s   0 lost   0 mismatched\n";
+        let lines = "    1.0 s         1,000 answers       1,000/s   0 lost   0 wrong
+    2.1 s         2,100 answers       1,000/s   0 lost   0 wrong\n";
         assert_eq!(printed(false), lines);
     }
 

@@ -3,19 +3,22 @@
 //! Pure: tables with the first column to the left and numbers to the right, and the line that
 //! tells how a run is going. The demonstration and the load generator print the same.
 
-use super::client::{Progress, Summary};
-use super::responder::ServiceCounts;
+use super::tally::{Counts, Tally};
+use super::upstream::live::SoFar;
+use std::net::SocketAddr;
+use std::time::Duration;
 
-/// A client's outcome: one table of counts and one of latencies.
-pub fn summary(summary: &Summary) -> String {
-    let counts = &summary.counts;
-    let rate = format!("{}/s", grouped(summary.rate().round() as u64));
-    let numbers = [counts.sent, counts.answered, counts.lost, counts.mismatched, counts.late];
+/// Returns a client's outcome: one table of counts and one of latencies.
+pub fn summary(tally: &Tally) -> String {
+    let counts = &tally.counts;
+    let rate = format!("{}/s", grouped(tally.rate_answered().round() as u64));
+    let late = counts.late + counts.duplicate + counts.stray + counts.mismatched;
+    let numbers = [counts.sent, counts.answered, unanswered(counts), counts.wrong, late];
     let counted = [
-        header(["", "queries", "answers", "lost", "mismatched", "late", "rate"]),
+        header(["", "queries", "answers", "lost", "wrong", "late", "rate"]),
         line("client", numbers.map(grouped).into_iter().chain([rate])),
     ];
-    let latency = &summary.latency;
+    let latency = &tally.latency;
     let quantiles = [0.5, 0.9, 0.99, 0.999].map(|quantile| latency.value_at_quantile(quantile));
     let waited_for = |nanos| if latency.is_empty() { "-".into() } else { short(nanos) };
     let waited = [
@@ -25,43 +28,45 @@ pub fn summary(summary: &Summary) -> String {
     format!("{}\n{}", aligned(&counted), aligned(&waited))
 }
 
+/// Queries without a response.
+fn unanswered(counts: &Counts) -> u64 {
+    counts.failed() - counts.wrong
+}
+
 /// Returns the failure in a sentence; `None` if every query got its right answer.
-pub fn fault(summary: &Summary) -> Option<String> {
-    let counts = &summary.counts;
+pub fn fault(counts: &Counts) -> Option<String> {
     if counts.answered == 0 && counts.refused > 0 {
         return Some("No query got its right answer: nobody listens there.".into());
     }
     if counts.answered == 0 {
         return Some("No query got its right answer.".into());
     }
-    (counts.lost > 0 || counts.mismatched > 0).then(|| {
-        let numbers = [counts.sent, counts.lost, counts.mismatched].map(grouped);
-        let [sent, lost, mismatched] = numbers;
-        format!("Of {sent} queries, {lost} got no answer and {mismatched} a wrong one.")
+    (counts.failed() > 0).then(|| {
+        let [sent, lost, wrong] = [counts.sent, unanswered(counts), counts.wrong].map(grouped);
+        format!("Of {sent} queries, {lost} got no answer and {wrong} a wrong one.")
     })
 }
 
 /// Returns the table of the upstreams' counters.
-pub fn services(services: &[ServiceCounts]) -> String {
+pub fn services(addresses: &[SocketAddr], counts: &[SoFar]) -> String {
     let mut rows = vec![header(["upstream", "queries", "responses", "source ports", "streams"])];
-    rows.extend(services.iter().map(|service| {
-        let ServiceCounts { queries, responses, streams, .. } = *service;
-        let numbers = [queries, responses, service.source_ports.into(), streams];
-        line(service.address, numbers.map(grouped))
+    rows.extend(addresses.iter().zip(counts).map(|(address, counts)| {
+        let SoFar { queries, responses, ports, streams, .. } = *counts;
+        line(address, [queries, responses, ports, streams].map(grouped))
     }));
     aligned(&rows)
 }
 
-/// One line; as long as the one before unless a number outgrows its column.
-pub fn progress(progress: &Progress) -> String {
-    let Progress { elapsed, counts } = progress;
+/// Returns one line; as long as the one before unless a number outgrows its column.
+pub fn progress(elapsed: Duration, counts: &Counts) -> String {
+    let seconds = elapsed.as_secs_f64();
+    let rate = if seconds > 0.0 { counts.answered as f64 / seconds } else { 0.0 };
     format!(
-        "  {:5.1} s   {:>11} answers   {:>9}/s   {} lost   {} mismatched",
-        elapsed.as_secs_f64(),
+        "  {seconds:5.1} s   {:>11} answers   {:>9}/s   {} lost   {} wrong",
         grouped(counts.answered),
-        grouped(counts.rate(*elapsed).round() as u64),
-        grouped(counts.lost),
-        grouped(counts.mismatched)
+        grouped(rate.round() as u64),
+        grouped(unanswered(counts)),
+        grouped(counts.wrong)
     )
 }
 
@@ -123,69 +128,67 @@ pub fn short(nanos: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{aligned, fault, grouped, header, line, progress, services, short, summary};
-    use crate::traffic::client::{Counts, Progress, Summary};
-    use crate::traffic::responder::ServiceCounts;
-    use hdrhistogram::Histogram;
+    use crate::moment::Moment;
+    use crate::traffic::tally::{Counts, Tally};
+    use crate::traffic::upstream::live::SoFar;
     use std::time::Duration;
+
+    fn tally(counts: Counts) -> Tally {
+        let mut tally = Tally::new(Duration::from_secs(1), Duration::from_secs(5));
+        tally.counts = counts;
+        tally.sending = Some((Moment::ZERO, Moment::ZERO));
+        tally.last_response = Moment::ZERO.plus(Duration::from_secs(5));
+        tally
+    }
 
     #[test]
     fn a_summary_says_what_was_counted() {
-        let mut latency = Histogram::new(3).unwrap();
-        for nanos in [250_000, 300_000, 1_500_000] {
-            latency.record(nanos).unwrap();
-        }
         let counts = Counts { sent: 1_234_567, answered: 1_234_567, late: 1, ..Counts::default() };
+        let mut tally = tally(counts);
+        for nanos in [250_000, 300_000, 1_500_000] {
+            tally.latency.record(nanos).unwrap();
+        }
         let expected = "             \
-       queries     answers   lost   mismatched   late        rate
-  client   1,234,567   1,234,567      0            0      1   246,913/s
+       queries     answers   lost   wrong   late        rate
+  client   1,234,567   1,234,567      0       0      1   246,913/s
 
                p50       p90       p99     p99.9       max
   latency   300 µs   1.50 ms   1.50 ms   1.50 ms   1.50 ms
 ";
-        let elapsed = Duration::from_secs(5);
-        assert_eq!(summary(&Summary { elapsed, counts, latency }), expected);
+        assert_eq!(summary(&tally), expected);
     }
 
     #[test]
     fn a_loss_or_a_wrong_answer_is_a_fault_and_so_is_silence() {
-        let latency = Histogram::new(3).unwrap();
-        let counts = Counts { sent: 1_000, answered: 1_000, late: 1, ..Counts::default() };
-        let mut summary = Summary { elapsed: Duration::from_secs(5), counts, latency };
-        assert_eq!(fault(&summary), None);
-        (summary.counts.answered, summary.counts.lost) = (998, 2);
+        let mut counts = Counts { sent: 1_000, answered: 1_000, late: 1, ..Counts::default() };
+        assert_eq!(fault(&counts), None);
+        (counts.answered, counts.timed_out, counts.lost) = (998, 1, 1);
         let sentence = "Of 1,000 queries, 2 got no answer and 0 a wrong one.";
-        assert_eq!(fault(&summary).unwrap(), sentence);
-        summary.counts.answered = 0;
-        assert_eq!(fault(&summary).unwrap(), "No query got its right answer.");
-        summary.counts.refused = 1;
-        assert!(fault(&summary).unwrap().ends_with("nobody listens there."));
-        assert!(super::summary(&summary).ends_with("  latency     -     -     -       -     -\n"));
+        assert_eq!(fault(&counts).unwrap(), sentence);
+        counts.answered = 0;
+        assert_eq!(fault(&counts).unwrap(), "No query got its right answer.");
+        counts.refused = 1;
+        assert!(fault(&counts).unwrap().ends_with("nobody listens there."));
+        assert!(summary(&tally(counts)).ends_with("  latency     -     -     -       -     -\n"));
     }
 
     #[test]
     fn upstreams_have_a_row_each() {
         let address = "127.0.0.1:5301".parse().unwrap();
-        let seen = ServiceCounts {
-            address,
-            queries: 9,
-            responses: 8,
-            dropped: 0,
-            source_ports: 4,
-            streams: 2,
-        };
+        let seen = SoFar { queries: 9, responses: 8, ports: 4, streams: 2, flows: 6 };
         let expected = "  \
   upstream         queries   responses   source ports   streams
   127.0.0.1:5301         9           8              4         2
 "
         .trim_start();
-        assert_eq!(services(&[seen]).trim_start(), expected);
+        assert_eq!(services(&[address], &[seen]).trim_start(), expected);
     }
 
     #[test]
     fn progress_is_one_line() {
         let counts = Counts { answered: 2_100, lost: 1, ..Counts::default() };
-        let line = "    2.1 s         2,100 answers       1,000/s   1 lost   0 mismatched";
-        assert_eq!(progress(&Progress { elapsed: Duration::from_millis(2_100), counts }), line);
+        let line = "    2.1 s         2,100 answers       1,000/s   1 lost   0 wrong";
+        assert_eq!(progress(Duration::from_millis(2_100), &counts), line);
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! is there so that a fault ends it too.
 
 use super::answer::{Behaviour, respond};
-use super::client::{Client, ClientOptions, Summary};
-use super::responder::{Responder, Service, ServiceCounts};
+use super::client::link::Transport;
+use super::client::{self, Load, Options};
+use super::tally::Tally;
+use super::upstream::{Seen, Service, Upstream};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -15,48 +17,56 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 fn run(
     behaviours: &[Behaviour],
-    adjust: impl FnOnce(&mut ClientOptions),
-) -> (Summary, Vec<ServiceCounts>) {
+    outstanding: usize,
+    adjust: impl FnOnce(&mut Options),
+) -> (Tally, Vec<Seen>) {
     let address = "127.0.0.1:0".parse().unwrap();
-    let services: Vec<Service> =
-        behaviours.iter().map(|&behaviour| Service { address, behaviour }).collect();
-    let responder = Responder::start(&services, None).unwrap();
-    let mut options = ClientOptions::new(responder.addresses().to_vec(), 1);
-    (options.duration, options.patience) = (DEADLINE, DEADLINE);
-    options.queries = Some(5_000);
+    let services = behaviours.iter().map(|&behaviour| Service::new(address, behaviour));
+    let upstream = Upstream::of(services.collect()).unwrap();
+    let targets = upstream.addresses().to_vec();
+    let mut options = Options::closed(targets, outstanding, DEADLINE, 1);
+    options.timeout = DEADLINE;
+    options.limit = Some(5_000);
     adjust(&mut options);
-    let summary = Client::start(options).unwrap().join().unwrap();
-    (summary, responder.stop().unwrap())
+    let tally = client::run(&options).unwrap().join().unwrap();
+    (tally, upstream.stop().unwrap())
+}
+
+fn streams(pipeline: usize) -> Transport {
+    Transport::Streams { queries: None, pipeline }
 }
 
 #[test]
 fn with_nothing_in_between_every_answer_is_right() {
-    let (summary, services) = run(&[Behaviour::Answer; 3], |options| options.sockets = 6);
+    let (summary, services) = run(&[Behaviour::Answer; 3], 64, |options| options.sockets = 6);
     let counts = summary.counts;
     assert_eq!((counts.sent, counts.answered), (5_000, 5_000));
-    assert_eq!((counts.lost, counts.mismatched, counts.late, counts.refused), (0, 0, 0, 0));
+    assert_eq!((counts.failed(), counts.mismatched, counts.late, counts.refused), (0, 0, 0, 0));
+    assert_eq!((counts.duplicate, counts.stray), (0, 0));
     assert_eq!(summary.latency.len(), 5_000);
-    assert!(summary.rate() > 0.0);
-    let queries: u64 = services.iter().map(|service| service.queries).sum();
+    assert!(summary.rate_answered() > 0.0);
+    let queries: u64 = services.iter().map(|service| service.counts.queries).sum();
     assert_eq!(queries, 5_000);
     for service in services {
-        assert_eq!((service.source_ports, service.responses), (2, service.queries));
+        let counts = service.counts;
+        assert_eq!((service.sources.port_count(), counts.responses), (2, counts.queries));
     }
 }
 
 #[test]
 fn over_streams_every_answer_is_right() {
-    let (summary, services) = run(&[Behaviour::Answer; 3], |options| {
-        (options.sockets, options.outstanding, options.tcp) = (6, 500, true);
+    let (summary, services) = run(&[Behaviour::Answer; 3], 500, |options| {
+        (options.sockets, options.transport) = (6, streams(500));
     });
     let counts = summary.counts;
     assert_eq!((counts.sent, counts.answered), (5_000, 5_000));
-    assert_eq!((counts.lost, counts.mismatched, counts.late, counts.refused), (0, 0, 0, 0));
-    let queries: u64 = services.iter().map(|service| service.queries).sum();
+    assert_eq!((counts.failed(), counts.mismatched, counts.late, counts.refused), (0, 0, 0, 0));
+    assert_eq!((counts.duplicate, counts.stray), (0, 0));
+    let queries: u64 = services.iter().map(|service| service.counts.queries).sum();
     assert_eq!(queries, 5_000);
     for service in services {
-        assert_eq!((service.source_ports, service.streams), (0, 2));
-        assert_eq!(service.responses, service.queries);
+        assert_eq!((service.sources.port_count(), service.counts.streams), (0, 2));
+        assert_eq!(service.counts.responses, service.counts.queries);
     }
 }
 
@@ -87,75 +97,83 @@ fn a_stream_that_is_closed_is_opened_anew_and_what_was_on_it_is_lost() {
             framed.chunks(7).try_for_each(|piece| second.write_all(piece))?;
         }
     });
-    let mut options = ClientOptions::new(vec![target], 1);
-    (options.duration, options.patience) = (DEADLINE, Duration::from_millis(500));
-    (options.outstanding, options.queries, options.tcp) = (1, Some(10), true);
-    let counts = Client::start(options).unwrap().join().unwrap().counts;
+    let mut options = Options::closed(vec![target], 1, DEADLINE, 1);
+    options.timeout = Duration::from_millis(500);
+    (options.limit, options.transport) = (Some(10), streams(1));
+    let counts = client::run(&options).unwrap().join().unwrap().counts;
     assert_eq!((counts.sent, counts.answered, counts.lost), (10, 9, 1), "{counts:?}");
-    assert_eq!((counts.mismatched, counts.refused), (0, 1), "{counts:?}");
+    assert_eq!((counts.wrong, counts.mismatched, counts.refused), (0, 0, 1), "{counts:?}");
     assert!(server.join().unwrap().is_err(), "the client has left");
 }
 
 #[test]
-fn a_lie_and_a_refusal_are_mismatches() {
+fn a_lie_and_a_refusal_are_wrong() {
     for behaviour in [Behaviour::Lie, Behaviour::Refuse(5)] {
-        let (summary, _) = run(&[behaviour], |options| options.queries = Some(200));
+        let (summary, _) = run(&[behaviour], 64, |options| options.limit = Some(200));
         let counts = summary.counts;
-        assert_eq!((counts.sent, counts.mismatched, counts.answered), (200, 200, 0));
-        assert_eq!((summary.elapsed, summary.rate()), (Duration::ZERO, 0.0));
+        assert_eq!((counts.sent, counts.wrong, counts.answered), (200, 200, 0));
+        assert_eq!((summary.latency.len(), summary.rate_answered()), (0, 0.0));
     }
 }
 
 #[test]
 fn few_outstanding_queries_take_few_sockets() {
-    let (summary, services) = run(&[Behaviour::Answer], |options| {
-        options.queries = Some(200);
-        options.outstanding = 3;
-    });
-    assert_eq!((summary.counts.answered, services[0].source_ports), (200, 3));
+    let (summary, services) = run(&[Behaviour::Answer], 3, |options| options.limit = Some(200));
+    assert_eq!((summary.counts.answered, services[0].sources.port_count()), (200, 3));
 }
 
 #[test]
 fn silence_is_lost_and_frees_its_slots() {
-    let (summary, services) = run(&[Behaviour::Silent], |options| {
-        options.queries = Some(100);
-        options.outstanding = 50;
-        options.patience = Duration::from_millis(1);
+    let (summary, services) = run(&[Behaviour::Silent], 50, |options| {
+        options.limit = Some(100);
+        options.timeout = Duration::from_millis(1);
     });
-    assert_eq!((summary.counts.sent, summary.counts.lost), (100, 100));
-    assert_eq!((services[0].queries, services[0].responses), (100, 0));
+    assert_eq!((summary.counts.sent, summary.counts.timed_out), (100, 100));
+    assert_eq!((services[0].counts.queries, services[0].counts.responses), (100, 0));
 }
 
 #[test]
 fn a_stopped_client_waits_for_what_is_outstanding_and_asks_no_more() {
     let address = "127.0.0.1:0".parse().unwrap();
-    let service = Service { address, behaviour: Behaviour::Answer };
-    let responder = Responder::start(&[service], None).unwrap();
-    let mut options = ClientOptions::new(responder.addresses().to_vec(), 2);
-    (options.duration, options.patience) = (DEADLINE, DEADLINE);
-    let client = Client::start(options).unwrap();
-    let first = client.progress().recv_timeout(DEADLINE).unwrap();
+    let upstream = Upstream::of(vec![Service::new(address, Behaviour::Answer)]).unwrap();
+    let mut options = Options::closed(upstream.addresses().to_vec(), 64, DEADLINE, 2);
+    options.timeout = DEADLINE;
+    let client = client::run(&options).unwrap();
+    while upstream.counts().unwrap()[0].queries == 0 {}
+    let first = client.counts();
     client.stop();
     let counts = client.join().unwrap().counts;
-    assert!(counts.sent >= first.counts.sent);
+    assert!(counts.sent >= first.sent);
     assert_eq!(counts.answered, counts.sent);
-    assert_eq!(responder.stop().unwrap()[0].queries, counts.sent);
+    let so_far = upstream.counts().unwrap()[0];
+    assert_eq!((so_far.queries, so_far.responses), (counts.sent, counts.sent));
+    assert_eq!(so_far.ports, 16);
+    assert_eq!(upstream.stop().unwrap()[0].counts.queries, counts.sent);
+}
+
+#[test]
+fn each_service_behaves_in_its_own_way() {
+    let behaviours = [Behaviour::Answer, Behaviour::Refuse(5)];
+    let (tally, services) = run(&behaviours, 64, |options| options.limit = Some(1_000));
+    assert_eq!(tally.counts.answered, services[0].counts.queries);
+    assert_eq!(tally.counts.wrong, services[1].counts.queries);
+    assert!(tally.counts.answered > 0 && tally.counts.wrong > 0);
 }
 
 #[test]
 fn a_client_that_cannot_work_is_refused() {
     let target = vec!["127.0.0.1:9".parse().unwrap()];
-    let bad: [fn(&mut ClientOptions); 5] = [
+    let bad: [fn(&mut Options); 5] = [
         |options| options.targets.clear(),
         |options| options.sockets = 0,
-        |options| options.outstanding = 0,
-        |options| options.outstanding = 1_000_000,
-        |options| options.core = Some(100_000),
+        |options| options.load = Load::Closed { outstanding: 0, duration: None },
+        |options| options.load = Load::Closed { outstanding: 1_000_000, duration: None },
+        |options| options.cores = vec![100_000],
     ];
     for adjust in bad {
-        let mut options = ClientOptions::new(target.clone(), 1);
+        let mut options = Options::closed(target.clone(), 64, DEADLINE, 1);
         adjust(&mut options);
-        let error = Client::start(options).err().unwrap();
+        let error = client::run(&options).err().unwrap();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     }
 }

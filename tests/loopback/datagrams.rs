@@ -23,7 +23,7 @@ fn every_query_is_answered_and_the_books_balance() {
     assert_eq!(total.drops, [0; 10], "{total:?}");
     server.stop();
     let served: Vec<u64> =
-        upstreams.stop().unwrap().iter().map(|service| service.queries).collect();
+        upstreams.stop().unwrap().iter().map(|seen| seen.counts.queries).collect();
     assert_eq!(served.iter().sum::<u64>() + total.coalesced, 20_000);
     let sent: Vec<u64> = total.upstreams.iter().map(|upstream| upstream.sent).collect();
     assert_eq!(sent, served);

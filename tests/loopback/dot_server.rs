@@ -11,7 +11,7 @@ use onward::config::Config;
 use onward::engine::errors::TlsFault;
 use onward::server::{Server, StartError};
 use onward::traffic::answer::{Behaviour, is_right};
-use onward::traffic::responder::Responder;
+use onward::traffic::upstream::Upstream;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use socket2::SockRef;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ const PADDING: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\x06\0\x0c\0\x02\0\0";
 struct Site {
     authority: Authority,
     identity: Identity,
-    upstreams: Responder,
+    upstreams: Upstream,
 }
 
 impl Site {

@@ -44,8 +44,9 @@ use onward::log::Log;
 use onward::server::{Confinement, Prepared, Server, Steer};
 use onward::sys::inherit::Inherited;
 use onward::traffic::answer::Behaviour;
-use onward::traffic::client::{Client, ClientOptions, Summary};
-use onward::traffic::responder::{Responder, Service};
+use onward::traffic::client::{self, Options};
+use onward::traffic::tally::Tally;
+use onward::traffic::upstream::{Service, Upstream};
 use onward::worker::Habits;
 use std::net::SocketAddr;
 
@@ -56,10 +57,10 @@ pub(crate) fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
-pub(crate) fn responder(behaviours: &[Behaviour]) -> Responder {
-    let service = |behaviour: &Behaviour| Service { address: any_port(), behaviour: *behaviour };
+pub(crate) fn responder(behaviours: &[Behaviour]) -> Upstream {
+    let service = |behaviour: &Behaviour| Service::new(any_port(), *behaviour);
     let services: Vec<_> = behaviours.iter().map(service).collect();
-    Responder::start(&services, None).unwrap()
+    Upstream::of(services).unwrap()
 }
 
 /// A pool of 16 ports to each of `upstreams`, in turn.
@@ -96,19 +97,16 @@ pub(crate) fn start_in_habit(config: Config, habits: Habits) -> Server {
     Server::start_on(prepared, &[None], Steer::Flow, habits, inherited, &confinement, log).unwrap()
 }
 
-pub(crate) fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Summary {
-    let mut options = ClientOptions::new(vec![target], SEED);
-    options.outstanding = outstanding;
-    options.sockets = outstanding.min(16);
-    options.queries = Some(queries);
-    options.duration = PATIENCE;
-    options.patience = PATIENCE;
-    Client::start(options).unwrap().join().unwrap()
+pub(crate) fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Tally {
+    let mut options = Options::closed(vec![target], outstanding, PATIENCE, SEED);
+    options.limit = Some(queries);
+    options.timeout = PATIENCE;
+    client::run(&options).unwrap().join().unwrap()
 }
 
-pub(crate) fn assert_all_answered(summary: &Summary, queries: u64) {
+pub(crate) fn assert_all_answered(summary: &Tally, queries: u64) {
     let counts = summary.counts;
-    assert_eq!((counts.answered, counts.lost, counts.mismatched), (queries, 0, 0), "{counts:?}");
+    assert_eq!((counts.answered, counts.failed()), (queries, 0), "{counts:?}");
 }
 
 pub(crate) fn sum(stats: &[Stats]) -> Stats {

@@ -14,7 +14,8 @@ use onward::server::Server;
 use onward::status::Status;
 use onward::sys::socket::can_segment;
 use onward::traffic::answer::Behaviour;
-use onward::traffic::client::{Client, ClientOptions};
+use onward::traffic::client::link::Transport;
+use onward::traffic::client::{self, Load, Options};
 use onward::worker::Habits;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -53,11 +54,14 @@ fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
 
 /// Asks `queries` times with so many outstanding.
 fn run(server: &Server, queries: u64, outstanding: usize, tcp: bool) -> u64 {
-    let mut options = ClientOptions::new(server.addresses(), SEED);
-    options.queries = Some(queries);
-    (options.duration, options.outstanding, options.tcp) = (Duration::MAX, outstanding, tcp);
-    options.patience = PATIENCE;
-    let summary = Client::start(options).unwrap().join().unwrap();
+    let mut options = Options::closed(server.addresses(), outstanding, PATIENCE, SEED);
+    options.load = Load::Closed { outstanding, duration: None };
+    options.limit = Some(queries);
+    if tcp {
+        options.transport = Transport::Streams { queries: None, pipeline: outstanding };
+    }
+    options.timeout = PATIENCE;
+    let summary = client::run(&options).unwrap().join().unwrap();
     assert_eq!(summary.counts.answered, summary.counts.sent, "{:?}", summary.counts);
     summary.counts.sent
 }
@@ -123,9 +127,8 @@ fn a_scrape_does_not_wait_for_workers_that_have_more_than_they_can_do() {
     let all = "127.0.0.1:0";
     let body = format!("prometheus {all}\n status {all}\n{}", stanza(upstreams.addresses()));
     let server = start(all, &body, 1);
-    let mut options = ClientOptions::new(server.addresses(), SEED);
-    (options.duration, options.outstanding) = (Duration::from_secs(60), 4_096);
-    let load = Client::start(options).unwrap();
+    let options = Options::closed(server.addresses(), 4_096, Duration::from_secs(60), SEED);
+    let load = client::run(&options).unwrap();
     let clock = Clock::start();
     let until = |count: f64| {
         while sum(&metrics(&server), "coredns_dns_requests_total", &[]) < count {

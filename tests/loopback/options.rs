@@ -10,7 +10,7 @@ use crate::{any_port, responder, start, sum};
 use onward::engine::stats::Stats;
 use onward::server::Server;
 use onward::traffic::answer::{Behaviour, is_right};
-use onward::traffic::responder::{Responder, ServiceCounts};
+use onward::traffic::upstream::{Seen, Upstream};
 use std::net::{SocketAddr, UdpSocket};
 
 const SERVFAIL: u8 = 2;
@@ -27,9 +27,9 @@ fn stanza_with(upstreams: &[SocketAddr], options: &str) -> String {
     format!("forward . {} {{\n policy sequential\n {options}\n}}\n", upstreams.join(" "))
 }
 
-fn asked(upstreams: Responder) -> Vec<u64> {
-    let counts: Vec<ServiceCounts> = upstreams.stop().unwrap();
-    counts.iter().map(|service| service.queries).collect()
+fn asked(upstreams: Upstream) -> Vec<u64> {
+    let counts: Vec<Seen> = upstreams.stop().unwrap();
+    counts.iter().map(|seen| seen.counts.queries).collect()
 }
 
 fn totals(server: &Server) -> Stats {

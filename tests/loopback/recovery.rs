@@ -12,21 +12,25 @@ use onward::engine::stats::Stats;
 use onward::moment::Moment;
 use onward::server::Server;
 use onward::traffic::answer::{Behaviour, respond};
-use onward::traffic::client::{Client, ClientOptions};
-use onward::traffic::responder::{Responder, Service};
+use onward::traffic::client::link::Transport;
+use onward::traffic::client::{self, Options, Run};
+use onward::traffic::upstream::{Service, Upstream};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// Between two probes.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// Queries outstanding at once.
+const OUTSTANDING: usize = 64;
+
 /// An upstream on an address of its own, so that nobody else takes its port while it is dead.
-fn upstream(address: &str) -> Responder {
-    let service = Service { address: address.parse().unwrap(), behaviour: Behaviour::Answer };
-    Responder::start(&[service], None).unwrap()
+fn upstream(address: &str) -> Upstream {
+    let service = Service::new(address.parse().unwrap(), Behaviour::Answer);
+    Upstream::of(vec![service]).unwrap()
 }
 
-fn start_between(upstreams: [&Responder; 2], options: &str) -> Server {
+fn start_between(upstreams: [&Upstream; 2], options: &str) -> Server {
     let [a, b] = upstreams.map(|upstream| upstream.addresses()[0]);
     let probing = format!("health_check {}ms", INTERVAL.as_millis());
     let body = format!("forward . {a} {b} {{\n max_connect_attempts 2\n {probing}\n {options}\n}}");
@@ -34,11 +38,14 @@ fn start_between(upstreams: [&Responder; 2], options: &str) -> Server {
 }
 
 /// Asks until it is told to stop.
-fn load(server: &Server, tcp: bool) -> Client {
-    let mut options = ClientOptions::new(vec![server.addresses()[0]], SEED);
-    (options.duration, options.patience) = (2 * PATIENCE, PATIENCE);
-    options.tcp = tcp;
-    Client::start(options).unwrap()
+fn load(server: &Server, tcp: bool) -> Run {
+    let targets = vec![server.addresses()[0]];
+    let mut options = Options::closed(targets, OUTSTANDING, 2 * PATIENCE, SEED);
+    options.timeout = PATIENCE;
+    if tcp {
+        options.transport = Transport::Streams { queries: None, pipeline: OUTSTANDING };
+    }
+    client::run(&options).unwrap()
 }
 
 fn totals(server: &Server) -> Stats {
@@ -52,7 +59,7 @@ fn go_on(server: &Server, answers: u64) -> Stats {
 }
 
 /// Ends the load: every query was answered, and rightly.
-fn end(load: Client, server: Server) -> Stats {
+fn end(load: Run, server: Server) -> Stats {
     load.stop();
     let summary = load.join().unwrap();
     assert_all_answered(&summary, summary.counts.sent);

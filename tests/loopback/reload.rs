@@ -12,7 +12,8 @@ use onward::engine::stats::DropReason;
 use onward::moment::Moment;
 use onward::server::{Server, StartError};
 use onward::traffic::answer::Behaviour;
-use onward::traffic::client::{Client, ClientOptions, Summary};
+use onward::traffic::client::{self, Options};
+use onward::traffic::tally::Tally;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 
@@ -23,12 +24,10 @@ const RELOADS: u64 = 50;
 const QUERIES_EACH: u64 = 20_000 / RELOADS;
 
 /// Asks `targets` as fast as they answer for as long as `during` takes, with a hundred outstanding.
-fn ask_during(targets: Vec<SocketAddr>, during: impl FnOnce()) -> Summary {
-    let mut options = ClientOptions::new(targets, SEED);
-    options.outstanding = 100;
-    options.duration = PATIENCE;
-    options.patience = PATIENCE;
-    let client = Client::start(options).unwrap();
+fn ask_during(targets: Vec<SocketAddr>, during: impl FnOnce()) -> Tally {
+    let mut options = Options::closed(targets, 100, PATIENCE, SEED);
+    options.timeout = PATIENCE;
+    let client = client::run(&options).unwrap();
     during();
     client.stop();
     client.join().unwrap()
@@ -47,10 +46,10 @@ fn load(text: &str) -> Config {
     Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0
 }
 
-fn assert_nothing_lost(summary: &Summary) {
+fn assert_nothing_lost(summary: &Tally) {
     let counts = summary.counts;
     assert!(counts.answered > 0, "{counts:?}");
-    let lost = (counts.lost, counts.mismatched, counts.refused, counts.unsent);
+    let lost = (counts.failed(), counts.mismatched, counts.refused, counts.unsent);
     assert_eq!(lost, (0, 0, 0, 0), "{counts:?}");
     assert_eq!(counts.answered, counts.sent, "{counts:?}");
 }
@@ -73,7 +72,7 @@ fn fifty_reloads_in_a_row_under_load_lose_nothing() {
             wait_until_asked(&server, (number as u64 + 1) * QUERIES_EACH);
         }
     });
-    println!("{:.0} queries/s", summary.rate());
+    println!("{:.0} queries/s", summary.rate_answered());
     assert_nothing_lost(&summary);
     assert!(summary.counts.sent >= RELOADS * QUERIES_EACH);
     let total = sum(&server.stats());

@@ -6,7 +6,7 @@
 use super::process::{Program, directory, free_port, onward_in};
 use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
-use onward::traffic::responder::{Responder, Service};
+use onward::traffic::upstream::{Service, Upstream};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,15 +19,15 @@ fn tuning(path: &str) -> PathBuf {
 /// A forwarder with `ready`, the helper that watches it, and what BIRD is told.
 struct Site {
     directory: PathBuf,
-    upstream: Responder,
+    upstream: Upstream,
     ready: u16,
 }
 
 impl Site {
     fn new(test: &str) -> Self {
         let address = "127.0.0.1:0".parse().unwrap();
-        let services = [Service { address, behaviour: Behaviour::default() }];
-        let upstream = Responder::start(&services, None).unwrap();
+        let services = vec![Service::new(address, Behaviour::default())];
+        let upstream = Upstream::of(services).unwrap();
         let site = Self { directory: directory(test), upstream, ready: free_port() };
         site.write_birdc("*enable*) echo 'onward4: enabled' ;; *) echo 'onward4: disabled' ;;");
         site

@@ -5,10 +5,10 @@
 
 use super::certs::Authority;
 use super::process::{Program, Stranger, directory, free_port, onward_in};
-use super::until::until;
+use super::until::{PATIENCE, until};
 use onward::traffic::answer::Behaviour;
-use onward::traffic::client::{Client, ClientOptions};
-use onward::traffic::responder::{Responder, Service};
+use onward::traffic::client::{self, Options};
+use onward::traffic::upstream::{Service, Upstream};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -22,9 +22,9 @@ const ACCOUNT: (&str, u32) = ("nobody", 65_534);
 const BIND_ONLY: &str = "0000000000000400";
 const NOTHING: &str = "0000000000000000";
 
-fn upstream() -> Responder {
+fn upstream() -> Upstream {
     let address = "127.0.0.1:0".parse().unwrap();
-    Responder::start(&[Service { address, behaviour: Behaviour::default() }], None).unwrap()
+    Upstream::of(vec![Service::new(address, Behaviour::default())]).unwrap()
 }
 
 fn is_root() -> bool {
@@ -67,9 +67,9 @@ fn threads(process: u32) -> BTreeMap<String, BTreeMap<String, String>> {
 
 #[track_caller]
 fn assert_serves(target: SocketAddr) {
-    let mut options = ClientOptions::new(vec![target], 1);
-    options.queries = Some(50);
-    let summary = Client::start(options).unwrap().join().unwrap();
+    let mut options = Options::closed(vec![target], 50, PATIENCE, 1);
+    options.limit = Some(50);
+    let summary = client::run(&options).unwrap().join().unwrap();
     assert_eq!(summary.counts.answered, 50, "{:?}", summary.counts);
 }
 

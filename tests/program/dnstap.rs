@@ -7,14 +7,14 @@ use super::process::{PATIENCE, Program, directory, onward_in};
 use super::until::until;
 use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
-use onward::traffic::responder::{Responder, Service};
+use onward::traffic::upstream::{Service, Upstream};
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 
-fn upstream() -> Responder {
+fn upstream() -> Upstream {
     let address = "127.0.0.1:0".parse().unwrap();
-    Responder::start(&[Service { address, behaviour: Behaviour::default() }], None).unwrap()
+    Upstream::of(vec![Service::new(address, Behaviour::default())]).unwrap()
 }
 
 #[test]

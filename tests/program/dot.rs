@@ -9,7 +9,7 @@ use super::process::{Program, directory, free_port, onward};
 use super::until::until;
 use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
-use onward::traffic::responder::{Responder, Service};
+use onward::traffic::upstream::{Service, Upstream};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -93,9 +93,9 @@ const P521: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-521"];
 /// Of five primes: such a key is made in a second instead of a minute.
 const RSA_8192: &[&str] = &["rsa:8192", "-pkeyopt", "rsa_keygen_primes:5"];
 
-fn responder() -> Responder {
+fn responder() -> Upstream {
     let address = "127.0.0.1:0".parse().unwrap();
-    Responder::start(&[Service { address, behaviour: Behaviour::Answer }], None).unwrap()
+    Upstream::of(vec![Service::new(address, Behaviour::Answer)]).unwrap()
 }
 
 fn run(program: &str, arguments: &[&str]) -> String {

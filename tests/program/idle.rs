@@ -6,8 +6,8 @@
 
 use super::process::{PATIENCE, Program, directory, onward};
 use onward::traffic::answer::Behaviour;
-use onward::traffic::client::{Client, ClientOptions};
-use onward::traffic::responder::{Responder, Service};
+use onward::traffic::client::{self, Options};
+use onward::traffic::upstream::{Service, Upstream};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const PERIODS: usize = 4;
 #[test]
 fn an_idle_host_is_left_asleep() {
     let address = "127.0.0.1:0".parse().unwrap();
-    let service = Service { address, behaviour: Behaviour::default() };
-    let upstream = Responder::start(&[service], None).unwrap();
+    let service = Service::new(address, Behaviour::default());
+    let upstream = Upstream::of(vec![service]).unwrap();
     let directory = directory("idle");
     let upstream_address = upstream.addresses()[0];
     let text = format!(
@@ -41,11 +41,10 @@ fn an_idle_host_is_left_asleep() {
 }
 
 fn ask(address: SocketAddr, queries: u64) {
-    let mut options = ClientOptions::new(vec![address], 1);
-    options.queries = Some(queries);
-    options.duration = PATIENCE;
-    options.patience = PATIENCE;
-    let summary = Client::start(options).unwrap().join().unwrap();
+    let mut options = Options::closed(vec![address], 64, PATIENCE, 1);
+    options.limit = Some(queries);
+    options.timeout = PATIENCE;
+    let summary = client::run(&options).unwrap().join().unwrap();
     assert_eq!(summary.counts.answered, queries);
 }
 

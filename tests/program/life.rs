@@ -7,8 +7,9 @@ use super::until::until;
 use crate::installed::is_installed;
 use onward::sys::inherit::Passed;
 use onward::traffic::answer::Behaviour;
-use onward::traffic::client::{Client, ClientOptions, Summary};
-use onward::traffic::responder::{Responder, Service};
+use onward::traffic::client::{self, Options};
+use onward::traffic::tally::Tally;
+use onward::traffic::upstream::{Service, Upstream};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -16,9 +17,9 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-fn upstream() -> Responder {
+fn upstream() -> Upstream {
     let address = "127.0.0.1:0".parse().unwrap();
-    Responder::start(&[Service { address, behaviour: Behaviour::default() }], None).unwrap()
+    Upstream::of(vec![Service::new(address, Behaviour::default())]).unwrap()
 }
 
 fn write_corefile(directory: &Path, port: u16, upstream: SocketAddr, more: &str) {
@@ -29,12 +30,10 @@ fn write_corefile(directory: &Path, port: u16, upstream: SocketAddr, more: &str)
 }
 
 /// Asks as fast as it gets answers while `during` goes on.
-fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Summary {
-    let mut options = ClientOptions::new(vec![target], 1);
-    options.outstanding = 64;
-    options.duration = PATIENCE * 3;
-    options.patience = PATIENCE;
-    let client = Client::start(options).unwrap();
+fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Tally {
+    let mut options = Options::closed(vec![target], 64, PATIENCE * 3, 1);
+    options.timeout = PATIENCE;
+    let client = client::run(&options).unwrap();
     during();
     client.stop();
     client.join().unwrap()
@@ -42,7 +41,7 @@ fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Summary {
 
 /// Returns when `upstream` has got so many queries.
 #[track_caller]
-fn wait_until_asked(upstream: &Responder, queries: u64) {
+fn wait_until_asked(upstream: &Upstream, queries: u64) {
     let asked = || (upstream.counts().unwrap()[0].queries >= queries).then_some(());
     until(&format!("{queries} queries"), asked);
 }
@@ -50,18 +49,18 @@ fn wait_until_asked(upstream: &Responder, queries: u64) {
 /// Asks two hundred questions, which are all answered.
 #[track_caller]
 fn assert_serves(target: SocketAddr) {
-    let mut options = ClientOptions::new(vec![target], 2);
-    options.queries = Some(200);
-    options.duration = PATIENCE;
-    options.patience = PATIENCE;
-    let summary = Client::start(options).unwrap().join().unwrap();
+    let mut options = Options::closed(vec![target], 64, PATIENCE, 2);
+    options.limit = Some(200);
+    options.timeout = PATIENCE;
+    let summary = client::run(&options).unwrap().join().unwrap();
     assert_eq!(summary.counts.answered, 200, "{:?}", summary.counts);
 }
 
 #[track_caller]
-fn assert_nothing_lost(summary: &Summary) {
+fn assert_nothing_lost(summary: &Tally) {
     let counts = summary.counts;
-    let (lost, wrong) = (counts.lost + counts.refused + counts.unsent, counts.mismatched);
+    let lost = counts.failed() + counts.refused + counts.unsent;
+    let wrong = counts.mismatched;
     assert!(counts.answered == counts.sent && lost + wrong == 0, "{counts:?}");
     assert!(counts.answered > 0, "nothing was asked meanwhile");
 }
@@ -91,7 +90,7 @@ fn a_signal_has_the_file_read_again_and_a_bad_file_changes_nothing() {
     });
     assert_nothing_lost(&summary);
     assert_eq!(forwarder.end("TERM"), Some(0));
-    let asked = |upstream: Responder| upstream.stop().unwrap()[0].queries;
+    let asked = |upstream: Upstream| upstream.stop().unwrap()[0].counts.queries;
     assert!(asked(first) > 0 && asked(second) > 0);
 }
 
@@ -254,7 +253,7 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
         assert_eq!(forwarder.wait(), Some(0), "it ends when it has finished what it had");
         wait_until_asked(&upstream, upstream.counts().unwrap()[0].queries + 10_000);
     });
-    println!("{:.0} queries/s", summary.rate());
+    println!("{:.0} queries/s", summary.rate_answered());
     assert_nothing_lost(&summary);
     assert_serves(address);
     wait_for_pidfile(next.as_ref().unwrap().id());
@@ -394,8 +393,8 @@ fn a_host_name_is_looked_up_again_when_its_records_run_out() {
     let first = upstream();
     let port = first.addresses()[0].port();
     let address = SocketAddr::from(([127, 0, 0, 2], port));
-    let second = Service { address, behaviour: Behaviour::default() };
-    let second = Responder::start(&[second], None).unwrap();
+    let second = Service::new(address, Behaviour::default());
+    let second = Upstream::of(vec![second]).unwrap();
     let resolver = resolver([[127, 0, 0, 1], [127, 0, 0, 2]]);
     let directory = directory("names");
     let text = format!(
@@ -403,7 +402,7 @@ fn a_host_name_is_looked_up_again_when_its_records_run_out() {
     );
     fs::write(directory.join("Corefile"), text).unwrap();
     let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
-    let asked = |upstream: &Responder| upstream.counts().unwrap()[0].queries;
+    let asked = |upstream: &Upstream| upstream.counts().unwrap()[0].queries;
     assert_serves(address);
     assert!(asked(&first) > 0 && asked(&second) == 0);
     forwarder.wait_for("[INFO] Reloading complete");

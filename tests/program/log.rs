@@ -7,7 +7,7 @@ use onward::clock::Clock;
 use onward::config::Name;
 use onward::moment::Moment;
 use onward::traffic::answer::Behaviour;
-use onward::traffic::responder::{Responder, Service};
+use onward::traffic::upstream::{Service, Upstream};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -168,8 +168,8 @@ fn upstreams_that_go_and_come_are_told_of_for_machines() {
 #[test]
 fn connections_that_grew_too_old_are_told_of() {
     let address = "127.0.0.1:0".parse().unwrap();
-    let service = Service { address, behaviour: Behaviour::default() };
-    let upstream = Responder::start(&[service], None).unwrap();
+    let service = Service::new(address, Behaviour::default());
+    let upstream = Upstream::of(vec![service]).unwrap();
     let at = upstream.addresses()[0];
     let forward = format!("forward . {at} {{\n spread 1\n expire 1s\n max_age 1s\n }}");
     let directory = serving("log-retired", &forward);

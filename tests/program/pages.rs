@@ -5,11 +5,11 @@
 
 use super::http::{get, try_get};
 use super::process::{Program, Stranger, directory, onward_in, onward_output};
-use super::until::until;
+use super::until::{PATIENCE, until};
 use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
-use onward::traffic::client::{Client, ClientOptions};
-use onward::traffic::responder::{Responder, Service};
+use onward::traffic::client::{self, Options};
+use onward::traffic::upstream::{Service, Upstream};
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -28,13 +28,12 @@ fn with_pages(directory: &Path, pages: &str, path: &str) -> (Program, SocketAddr
 
 /// Returns whether ten questions are all answered.
 fn is_served(queries: SocketAddr) -> bool {
-    let mut options = ClientOptions::new(vec![queries], 1);
-    options.queries = Some(10);
-    options.patience = super::until::PATIENCE;
-    options.duration = super::until::PATIENCE;
-    let counts = Client::start(options).unwrap().join().unwrap().counts;
+    let mut options = Options::closed(vec![queries], 10, PATIENCE, 1);
+    options.limit = Some(10);
+    options.timeout = PATIENCE;
+    let counts = client::run(&options).unwrap().join().unwrap().counts;
     // What `whoami` says is no answer of an upstream's.
-    counts.lost == 0 && counts.answered + counts.mismatched == 10
+    counts.timed_out + counts.lost == 0 && counts.answered + counts.wrong == 10
 }
 
 #[test]
@@ -118,9 +117,8 @@ fn lameduck_ends_by_itself() {
 
 #[test]
 fn the_next_process_has_the_addresses_without_a_gap() {
-    let service =
-        Service { address: "127.0.0.1:0".parse().unwrap(), behaviour: Behaviour::default() };
-    let upstream = Responder::start(&[service], None).unwrap();
+    let service = Service::new("127.0.0.1:0".parse().unwrap(), Behaviour::default());
+    let upstream = Upstream::of(vec![service]).unwrap();
     let directory = directory("pages_handover");
     let pages = "health 127.0.0.1:0 {\n lameduck 1h\n}";
     let (mut program, queries, address) = with_pages(&directory, pages, "/health");

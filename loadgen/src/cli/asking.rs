@@ -3,19 +3,20 @@
 //! Words become [`Options`] here, and files are read; whoever asks gets neither.
 
 use super::invalid;
-use crate::client::link::Transport;
-use crate::client::{Load, Options, Tls};
 use crate::units;
-use crate::verify::Verify;
-use crate::workload::names::{Names, ZONE_LEN_MAX};
-use crate::workload::style::{Style, Subnet, TypeShares};
-use crate::workload::zipf::Zipf;
-use crate::workload::{BadInput, Recorded, Source, capture, frames, lines};
-use crate::zone::Zones;
+use crate::workload::{BadInput, capture, frames, lines};
+use crate::{dot, zone};
 use clap::Args;
 use domain::base::Name;
 use domain::base::iana::Rtype;
 use onward::sys::limits;
+use onward::traffic::client::link::Transport;
+use onward::traffic::client::{Load, Options, Tls};
+use onward::traffic::verify::Verify;
+use onward::traffic::workload::names::{Names, ZONE_LEN_MAX};
+use onward::traffic::workload::style::{Style, Subnet, TypeShares};
+use onward::traffic::workload::zipf::Zipf;
+use onward::traffic::workload::{Recorded, Source};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -195,15 +196,14 @@ impl Asking {
                 pipeline: self.pipeline.max(1),
             },
         };
-        options.tls = self.tls.then(|| Tls {
-            name: self.tls_name.clone(),
-            authorities: self.tls_ca.clone(),
-            forgetful: self.no_resumption,
-        });
+        if self.tls {
+            let settings = dot::client(self.tls_name.as_deref(), self.tls_ca.as_deref())?;
+            options.tls = Some(Tls { settings: settings.into(), forgetful: self.no_resumption });
+        }
         options.random_case = self.random_case;
         options.timeout = self.timeout;
         options.verify = match &self.verify_zone {
-            Some(path) => Verify::Zones(Arc::new(read_file(path, Zones::parse)?)),
+            Some(path) => Verify::Zones(Arc::new(read_file(path, zone::parse)?)),
             None if self.verify => Verify::Derived,
             None => Verify::No,
         };
@@ -386,7 +386,7 @@ fn subnet(text: &str) -> Result<Subnet, String> {
 #[cfg(test)]
 mod tests {
     use super::{Edns, edns, names, server, sources, subnet, types, zone};
-    use crate::workload::names::Names;
+    use onward::traffic::workload::names::Names;
 
     #[test]
     fn words_are_read_or_refused() {

@@ -5,15 +5,15 @@
 use super::asking::{Asking, server};
 use super::run::{length_of, next_run};
 use super::{exit_code, invalid};
-use crate::client::Load;
 use crate::compare::{Comparison, Figures, compare};
 use crate::process::processor_time;
-use crate::schedule::Plan;
 use crate::stats::Interval;
 use crate::units;
 use clap::Args;
 use onward::sys::signals::Signals;
+use onward::traffic::client::Load;
 use onward::traffic::report::{aligned, grouped, header, line, short};
+use onward::traffic::schedule::Plan;
 use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;

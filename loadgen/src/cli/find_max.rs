@@ -5,14 +5,14 @@
 use super::asking::{Asking, server};
 use super::run::{length_of, next_run};
 use super::{exit_code, invalid};
-use crate::client::Load;
 use crate::report::json;
-use crate::schedule::Plan;
 use crate::search::{Found, Limits, Search, Verdict};
 use crate::units;
 use clap::Args;
 use onward::sys::signals::Signals;
+use onward::traffic::client::Load;
 use onward::traffic::report::{aligned, grouped, header, line, short};
+use onward::traffic::schedule::Plan;
 use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
@@ -104,7 +104,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
 }
 
 /// A line about a trial.
-fn trial(rate: f64, tally: &crate::tally::Tally, verdict: Verdict) -> String {
+fn trial(rate: f64, tally: &onward::traffic::tally::Tally, verdict: Verdict) -> String {
     let counts = &tally.counts;
     format!(
         "  {:>9}/s   {:>9} answers   {:>6} lost   p99 {:>9}   {}",

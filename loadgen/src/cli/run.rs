@@ -4,16 +4,16 @@
 
 use super::asking::{Asking, server};
 use super::{exit_code, invalid};
-use crate::client::{self, Load, Options, Run};
 use crate::process::{Usage, usage};
 use crate::report::{self, Outcome};
-use crate::schedule::{Arrivals, Plan, Shape};
-use crate::tally::{Counts, Tally};
 use crate::units;
 use clap::{Args, ValueEnum};
 use domain::base::iana::Rcode;
 use onward::sys::signals::{Signal, Signals};
+use onward::traffic::client::{self, Load, Options, Run};
 use onward::traffic::report::grouped;
+use onward::traffic::schedule::{Arrivals, Plan, Shape};
+use onward::traffic::tally::{Counts, Tally};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -324,7 +324,7 @@ fn rcode(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::{rcode, shape};
-    use crate::schedule::Shape;
+    use onward::traffic::schedule::Shape;
     use std::time::Duration;
 
     #[test]

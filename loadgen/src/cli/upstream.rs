@@ -1,19 +1,18 @@
 //! `loadgen upstream`: answers by a script until it is told to stop, and prints who asked.
 //!
-//! It reads the script and waits for a signal; [`crate::upstream`] does the work.
+//! It reads the script and waits for a signal; [`onward::traffic::upstream`] does the work.
 
 use super::asking::read_file;
 use super::invalid;
 use crate::dot;
-use crate::report;
 use crate::units;
-use crate::upstream::script::Script;
-use crate::upstream::{Options, Upstream};
 use crate::workload::BadInput;
-use crate::zone::Zones;
+use crate::{report, script, zone};
 use clap::Args;
 use onward::clock::Clock;
 use onward::sys::signals::{Signal, Signals};
+use onward::traffic::upstream::script::Script;
+use onward::traffic::upstream::{Options, Service, Upstream};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -93,15 +92,17 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let signals = Signals::block()?;
     let seed = arguments.seed.map_or_else(onward::traffic::fresh_seed, Ok)?;
     let script = Arc::new(arguments.script()?);
-    let (listen, cores) = (arguments.listen.clone(), arguments.cores.clone());
     let tls = arguments.tls.as_ref().map(|path| {
-        let addresses: Vec<_> = listen.iter().map(SocketAddr::ip).collect();
+        let addresses: Vec<_> = arguments.listen.iter().map(SocketAddr::ip).collect();
         let (server, authority) = dot::server(&addresses)?;
         std::fs::write(path, authority)?;
         Ok::<_, io::Error>(server)
     });
     let tls = tls.transpose()?;
-    let upstream = Upstream::start(&Options { listen, cores, script, seed, tls })?;
+    let service = |&address: &SocketAddr| Service { address, script: Arc::clone(&script) };
+    let services = arguments.listen.iter().map(service).collect();
+    let cores = arguments.cores.clone();
+    let upstream = Upstream::start(&Options { services, cores, seed, tls })?;
     for address in upstream.addresses() {
         let line = format!("listening on {address}");
         if arguments.json { eprintln!("{line}") } else { println!("{line}") }
@@ -150,21 +151,22 @@ impl Arguments {
                     column: 1,
                     text: "this is no text".into(),
                 })?;
-                Script::parse(text)
+                script::script(text)
             })?,
             None => Script::default(),
         };
         if let Some(path) = &self.zone {
-            script.zones = Some(read_file(path, Zones::parse)?);
+            script.zones = Some(read_file(path, zone::parse)?);
         }
         let told = |option: &str, error: BadInput| {
             invalid(format!("{option}, column {}: {}", error.column, error.text))
         };
         if let Some(words) = &self.behave {
-            script.set_default(words).map_err(|error| told("--behave", error))?;
+            script.default = script::conduct(words).map_err(|error| told("--behave", error))?;
         }
         if let Some(words) = &self.stall {
-            script.set_stall(words).map_err(|error| told("--stall", error))?;
+            let stall = script::stall(words).map_err(|error| told("--stall", error))?;
+            script.stall = Some(stall);
         }
         Ok(script)
     }

@@ -6,9 +6,9 @@
 
 use super::plot::{Axis, Curve, Plot, escaped};
 use super::{Outcome, behind, faults, rcode_name};
-use crate::tally::Stretch;
 use hdrhistogram::Histogram;
 use onward::traffic::report::{grouped, short};
+use onward::traffic::tally::Stretch;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -358,8 +358,10 @@ mod tests {
     #[test]
     fn an_empty_run_has_a_page_too() {
         let mut told = sample();
-        told.tally =
-            crate::tally::Tally::new(std::time::Duration::from_secs(1), Default::default());
+        told.tally = onward::traffic::tally::Tally::new(
+            std::time::Duration::from_secs(1),
+            Default::default(),
+        );
         told.settings.push(("server", "<b>".into()));
         let page = outcome(&told);
         assert!(page.contains("No query was sent.") && page.contains("&lt;b&gt;"), "{page}");

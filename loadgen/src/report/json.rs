@@ -1,12 +1,12 @@
 //! A run for machines.
 //!
 //! One object: settings, counts, rates in queries a second, latencies and lags in seconds, and the
-//! run by time. Names are those of [`crate::tally`]; new ones may be added, none changes its
-//! meaning. Pure.
+//! run by time. Names are those of [`onward::traffic::tally`]; new ones may be added, none changes
+//! its meaning. Pure.
 
 use super::{Outcome, faults, rcode_name};
-use crate::tally::Counts;
 use hdrhistogram::Histogram;
+use onward::traffic::tally::Counts;
 use serde_json::{Map, Value, json};
 
 /// The run as an object, with a line break at its end.

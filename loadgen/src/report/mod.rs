@@ -13,9 +13,9 @@ pub mod text;
 pub mod upstream;
 
 use crate::process::Usage;
-use crate::tally::{LATE, Tally};
 use domain::base::iana::Rcode;
 use onward::traffic::report::grouped;
+use onward::traffic::tally::{LATE, Tally};
 
 /// The share of queries that may leave late before a run has not followed its schedule: what a busy
 /// host takes from a thread now and then is told, and is no failure.
@@ -124,9 +124,9 @@ pub fn rcode_name(code: u8) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::{Outcome, faults};
-    use crate::ledger::{Answer, Verdict};
-    use crate::tally::Tally;
     use onward::moment::Moment;
+    use onward::traffic::ledger::{Answer, Verdict};
+    use onward::traffic::tally::Tally;
     use std::path::Path;
     use std::time::Duration;
 

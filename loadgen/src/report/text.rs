@@ -4,9 +4,9 @@
 //! program look alike.
 
 use super::{Outcome, behind, rcode_name};
-use crate::tally::Counts;
 use hdrhistogram::Histogram;
 use onward::traffic::report::{aligned, grouped, header, line, short};
+use onward::traffic::tally::Counts;
 use std::time::Duration;
 
 /// Returns how a run is going: since the start, and in the time since the `last` look.
@@ -97,7 +97,7 @@ mod tests {
     use super::{outcome, progress};
     use crate::process::Usage;
     use crate::report::tests::{agrees, sample};
-    use crate::tally::Counts;
+    use onward::traffic::tally::Counts;
     use std::time::Duration;
 
     #[test]

@@ -3,10 +3,10 @@
 //! Pure. The ports and the evenness of ids are what a forger has to guess (RFC 5452): few ports,
 //! ports kept for long and uneven ids make that easy.
 
-use crate::stats::ChiSquare;
-use crate::upstream::Seen;
-use crate::upstream::live::SoFar;
+use onward::traffic::chi_square::ChiSquare;
 use onward::traffic::report::{aligned, grouped, header, line};
+use onward::traffic::upstream::Seen;
+use onward::traffic::upstream::live::SoFar;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -115,7 +115,7 @@ pub fn json(seen: &[Seen]) -> String {
 /// Returns what each address has seen so far, in one line.
 pub fn so_far(calendar: Duration, addresses: &[SocketAddr], seen: &[SoFar]) -> String {
     let one = |(address, seen): (&SocketAddr, &SoFar)| {
-        let SoFar { queries, flows } = seen;
+        let SoFar { queries, flows, .. } = seen;
         json!({ "address": address.to_string(), "queries": queries, "flows": flows })
     };
     let addresses: Vec<_> = addresses.iter().zip(seen).map(one).collect();
@@ -126,9 +126,9 @@ pub fn so_far(calendar: Duration, addresses: &[SocketAddr], seen: &[SoFar]) -> S
 mod tests {
     use super::{json, text};
     use crate::report::tests::agrees;
-    use crate::upstream::sources::Sources;
-    use crate::upstream::{Counts, Seen};
     use onward::moment::Moment;
+    use onward::traffic::upstream::sources::Sources;
+    use onward::traffic::upstream::{Counts, Seen};
 
     fn sample() -> Vec<Seen> {
         let mut sources = Sources::default();

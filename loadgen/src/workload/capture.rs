@@ -7,8 +7,9 @@
 //! the number of its block and the byte in the file. A client is an address: stubs change their
 //! port with each query. Pure.
 
-use super::{BadInput, Recorded};
+use super::BadInput;
 use onward::traffic::wire::{HEADER_LEN, QR, u16_at};
+use onward::traffic::workload::Recorded;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;

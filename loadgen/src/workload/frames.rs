@@ -3,8 +3,9 @@
 //! Each is preceded by its length in two bytes (RFC 1035 §4.2.2) and is sent as it is, but for its
 //! id. What cannot be read is told with the number of the record and the byte within it. Pure.
 
-use super::{BadInput, Recorded};
+use super::BadInput;
 use onward::traffic::wire::HEADER_LEN;
+use onward::traffic::workload::Recorded;
 use std::time::Duration;
 
 /// The queries of `bytes`.

@@ -5,11 +5,12 @@
 //! (RFC 1035 §5.1); types are mnemonics or `TYPE65`. What cannot be read is told with line and
 //! column. Pure.
 
-use super::style::Style;
-use super::{BadInput, Recorded};
+use super::BadInput;
 use crate::units::Words;
 use domain::base::Name;
 use domain::base::iana::Rtype;
+use onward::traffic::workload::Recorded;
+use onward::traffic::workload::style::Style;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::str::FromStr;
@@ -64,8 +65,8 @@ pub fn read(text: &[u8], style: &Style, seed: u64) -> Result<Recorded, BadInput>
 #[cfg(test)]
 mod tests {
     use super::read;
-    use crate::workload::style::Style;
     use domain::base::Message;
+    use onward::traffic::workload::style::Style;
 
     fn questions(text: &str) -> Vec<String> {
         let recorded = read(text.as_bytes(), &Style::default(), 1).unwrap();

@@ -8,16 +8,16 @@
 #[path = "../../../tests/common/installed.rs"]
 pub(crate) mod installed;
 
-use loadgen::client::{self, Load, Options};
-use loadgen::schedule::Plan;
-use loadgen::tally::Tally;
-use loadgen::upstream::script::Script;
-use loadgen::upstream::{self, Upstream};
-use loadgen::verify::Verify;
-use loadgen::workload::Source;
-use loadgen::workload::names::Names;
-use loadgen::workload::style::{Style, TypeShares};
 use onward::tls::Server;
+use onward::traffic::client::{self, Load, Options};
+use onward::traffic::schedule::Plan;
+use onward::traffic::tally::Tally;
+use onward::traffic::upstream::script::Script;
+use onward::traffic::upstream::{self, Service, Upstream};
+use onward::traffic::verify::Verify;
+use onward::traffic::workload::Source;
+use onward::traffic::workload::names::Names;
+use onward::traffic::workload::style::{Style, TypeShares};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use std::time::Duration;
 /// An upstream on one address that behaves as `words` say, and `stall`, if that is not empty.
 pub(crate) fn upstream(words: &str, stall: &str) -> (Upstream, SocketAddr) {
     let mut script = Script::default();
-    script.set_default(words).unwrap();
+    script.default = loadgen::script::conduct(words).unwrap();
     if !stall.is_empty() {
-        script.set_stall(stall).unwrap();
+        script.stall = Some(loadgen::script::stall(stall).unwrap());
     }
     scripted(script)
 }
@@ -40,9 +40,9 @@ pub(crate) fn scripted(script: Script) -> (Upstream, SocketAddr) {
 
 /// The same, whose streams go through TLS if that is given.
 pub(crate) fn over(script: Script, tls: Option<Server>) -> (Upstream, SocketAddr) {
-    let listen = vec!["127.0.0.1:0".parse().unwrap()];
-    let options =
-        upstream::Options { listen, cores: Vec::new(), script: Arc::new(script), seed: 1, tls };
+    let address = "127.0.0.1:0".parse().unwrap();
+    let services = vec![Service { address, script: Arc::new(script) }];
+    let options = upstream::Options { services, cores: Vec::new(), seed: 1, tls };
     let upstream = Upstream::start(&options).unwrap();
     let address = upstream.addresses()[0];
     (upstream, address)

@@ -4,8 +4,8 @@
 //! as many have waited as ever will. Those with the same instant leave in the order they came.
 //! Pure.
 
-use onward::moment::Moment;
-use onward::sys::pktinfo::Local;
+use crate::moment::Moment;
+use crate::sys::pktinfo::Local;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ const WAITING_MAX: usize = 262_144;
 /// Recipient of a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Recipient {
-    /// Sender of a datagram to the service with this number.
+    /// Sender of a datagram to the endpoint with this number.
     Peer {
-        /// The service.
-        service: u16,
+        /// The endpoint.
+        endpoint: u16,
         /// Address of the sender.
         peer: SocketAddr,
         /// Local address that received the datagram.
@@ -73,11 +73,11 @@ impl Delayed {
         true
     }
 
-    /// The service whose datagram is the next response that is due `now`.
+    /// The endpoint whose datagram is the next response that is due `now`.
     pub(super) fn peek(&self, now: Moment) -> Option<u16> {
         let Reverse((due, _, slot)) = self.heap.peek()?;
         match self.entries[*slot as usize].recipient {
-            Recipient::Peer { service, .. } if *due <= now => Some(service),
+            Recipient::Peer { endpoint, .. } if *due <= now => Some(endpoint),
             _ => None,
         }
     }
@@ -95,7 +95,7 @@ impl Delayed {
 #[cfg(test)]
 mod tests {
     use super::{Delayed, Recipient, WAITING_MAX};
-    use onward::moment::Moment;
+    use crate::moment::Moment;
 
     const STREAM: Recipient = Recipient::Stream { slot: 0, serial: 0 };
 

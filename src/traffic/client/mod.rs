@@ -9,20 +9,20 @@ mod driver;
 pub mod link;
 mod pace;
 
-use crate::dot;
-use crate::schedule::{Plan, Schedule};
-use crate::tally::{Counts, Tally};
-use crate::verify::Verify;
-use crate::workload::{Source, Workload};
+use crate::clock::Clock;
+use crate::config::ClientTls;
+use crate::moment::Moment;
+use crate::sys::cpu;
+use crate::tls::Client;
+use crate::traffic::ledger::SLOTS_MAX;
+use crate::traffic::schedule::{Plan, Schedule};
+use crate::traffic::tally::{Counts, Tally};
+use crate::traffic::verify::Verify;
+use crate::traffic::workload::{Source, Workload};
 use driver::Driver;
 use link::Transport;
-use onward::clock::Clock;
-use onward::moment::Moment;
-use onward::sys::cpu;
-use onward::tls::Client;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -53,18 +53,16 @@ pub enum Load {
     },
 }
 
-/// TLS verification of servers.
+/// TLS to servers.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// By this name; `None`: by their addresses.
-    pub name: Option<String>,
-    /// As an authority in this file says; `None`: one that the system trusts.
-    pub authorities: Option<PathBuf>,
+    /// Verification of their certificates.
+    pub settings: Arc<ClientTls>,
     /// Earlier sessions are not resumed.
     pub forgetful: bool,
 }
 
-/// The servers that a thread knows: all its sockets to one share what they remember of it.
+/// Sessions with each server: all sockets of a thread to one server share them.
 #[derive(Default)]
 struct Known(Vec<(SocketAddr, Client)>);
 
@@ -73,8 +71,8 @@ impl Known {
         if let Some((_, client)) = self.0.iter().find(|(known, _)| *known == target) {
             return Ok(client.clone());
         }
-        let Tls { name, authorities, forgetful } = tls;
-        let client = dot::client(target, name.as_deref(), authorities.as_deref(), !forgetful)?;
+        let client = Client::to(target, &tls.settings).map_err(io::Error::other)?;
+        let client = if tls.forgetful { client.forgetful() } else { client };
         self.0.push((target, client.clone()));
         Ok(client)
     }
@@ -143,6 +141,22 @@ impl Options {
         }
     }
 
+    /// Asks `targets` for names that have never been asked for, with `outstanding` queries at
+    /// once for `duration`, and verifies each answer as derived from its name.
+    pub fn closed(
+        targets: Vec<SocketAddr>,
+        outstanding: usize,
+        duration: Duration,
+        seed: u64,
+    ) -> Self {
+        let load = Load::Closed { outstanding, duration: Some(duration) };
+        let mut options = Self::new(targets, Source::unique(), load, seed);
+        options.sockets = options.sockets.min(outstanding);
+        options.random_case = true;
+        options.verify = Verify::Derived;
+        options
+    }
+
     /// Threads that it will run on.
     fn parts(&self) -> usize {
         if self.cores.is_empty() { self.threads.max(1) } else { self.cores.len() }
@@ -172,10 +186,14 @@ impl Options {
         if self.targets.is_empty() || self.sockets < self.parts() {
             return invalid("there must be a server, and a socket for each thread".into());
         }
-        if let Load::Closed { outstanding, .. } = self.load
-            && outstanding < self.parts()
-        {
-            return invalid("there must be an outstanding query for each thread".into());
+        if let Load::Closed { outstanding, .. } = self.load {
+            if outstanding < self.parts() {
+                return invalid("there must be an outstanding query for each thread".into());
+            }
+            if outstanding.div_ceil(self.sockets) > SLOTS_MAX {
+                let text = "outstanding queries per socket; use more sockets";
+                return invalid(format!("at most {SLOTS_MAX} {text}"));
+            }
         }
         if let Load::Open(plan) = &self.load
             && let Some(fault) = plan.fault()

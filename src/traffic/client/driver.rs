@@ -9,14 +9,14 @@
 use super::link::{Link, Transport};
 use super::pace::{Pacer, TICK};
 use super::{Halt, Instants, Known, Load, Options};
-use crate::ledger::{Ledger, SLOTS_MAX};
-use crate::tally::{Counts, Tally};
-use crate::verify::Verify;
-use crate::workload::Workload;
+use crate::clock::Clock;
+use crate::moment::Moment;
+use crate::sys::mmsg::{QueryBatch, RecvBatch};
+use crate::traffic::ledger::{Ledger, SLOTS_MAX};
+use crate::traffic::tally::{Counts, Tally};
+use crate::traffic::verify::Verify;
+use crate::traffic::workload::Workload;
 use mio::Token;
-use onward::clock::Clock;
-use onward::moment::Moment;
-use onward::sys::mmsg::{QueryBatch, RecvBatch};
 use std::io;
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
 //! Verification of responses.
 //!
 //! For names whose answer is known beforehand, because `loadgen upstream` stands at the other end:
-//! it derives the address from the name ([`onward::traffic::answer`]), and has nothing for any
+//! it derives the address from the name ([`crate::traffic::answer`]), and has nothing for any
 //! other type. Id, question and QR have been looked at before. Pure.
 
-use crate::zone::Zones;
-use onward::traffic::answer::{RCODE_NOERROR, address, is_right};
-use onward::traffic::wire::{Question, RCODE, TC, u16_at};
+use crate::traffic::answer::{RCODE_NOERROR, address, is_right};
+use crate::traffic::wire::{Question, RCODE, TC, u16_at};
+use crate::traffic::zone::Zones;
 use std::sync::Arc;
 
 /// Reference of the verification.
@@ -48,7 +48,7 @@ fn is_derived(query: &[u8], response: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Verify;
-    use onward::traffic::answer::{Behaviour, respond};
+    use crate::traffic::answer::{Behaviour, respond};
 
     /// A query for a.test. with this type.
     fn query(kind: u8) -> Vec<u8> {

@@ -4,17 +4,17 @@
 //! on it, ends when it has carried as many queries as it may or when anything goes wrong, and is
 //! opened anew for the next query; what was outstanding on it then is lost, and counted so.
 
-use crate::ledger::Ledger;
-use crate::tally::Tally;
-use crate::verify::Verify;
+use crate::moment::Moment;
+use crate::sys::mmsg::{QueryBatch, RecvBatch};
+use crate::sys::socket;
+use crate::tls::Client;
+use crate::traffic::ledger::Ledger;
+use crate::traffic::stream::MessageStream;
+use crate::traffic::tally::Tally;
+use crate::traffic::verify::Verify;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use onward::moment::Moment;
-use onward::sys::mmsg::{QueryBatch, RecvBatch};
-use onward::sys::socket;
-use onward::tls::Client;
-use onward::traffic::stream::MessageStream;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};

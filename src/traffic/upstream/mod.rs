@@ -1,6 +1,6 @@
 //! The scripted upstream: a fast server that behaves as badly as it is told to.
 //!
-//! It answers over UDP and TCP, on any number of addresses, what [`onward::traffic::answer`]
+//! It answers over UDP and TCP, on any number of addresses, what [`crate::traffic::answer`]
 //! derives from the name, so that the client can check it; and it delays, loses, truncates, refuses
 //! and forges by a [`script`]. It counts who asks it ([`sources`]): the ports that queries come
 //! from and how evenly their ids are spread, which is what makes a resolver hard to deceive.
@@ -10,15 +10,16 @@
 mod delayed;
 mod forge;
 pub mod live;
-mod parse;
 mod peers;
 pub mod script;
 mod serve;
 pub mod sources;
 
-use onward::clock::Clock;
-use onward::sys::{cpu, socket};
-use onward::tls;
+use crate::clock::Clock;
+use crate::sys::{cpu, socket};
+use crate::tls;
+use crate::traffic::answer::Behaviour;
+use crossbeam_channel::Sender;
 use script::Script;
 use serve::{Binding, Server};
 use sources::Sources;
@@ -31,16 +32,32 @@ use std::thread::{self, JoinHandle};
 
 /// Maximum of attempts to choose a port that is free for both UDP and TCP.
 const PORT_TRIES_MAX: usize = 32;
+/// Requests for counters that wait for a thread; another request waits for one of these.
+const REQUESTS_MAX: usize = 4;
 
-/// Options of an upstream.
+/// One address to serve.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Addresses to listen on; port 0 lets the kernel choose.
-    pub listen: Vec<SocketAddr>,
-    /// One thread for each of these cores; empty: one on any core.
-    pub cores: Vec<usize>,
+pub struct Service {
+    /// Address to listen on; port 0 lets the kernel choose.
+    pub address: SocketAddr,
     /// Behaviour.
     pub script: Arc<Script>,
+}
+
+impl Service {
+    /// Behaves alike to all queries.
+    pub fn new(address: SocketAddr, behaviour: Behaviour) -> Self {
+        Self { address, script: Arc::new(behaviour.into()) }
+    }
+}
+
+/// Options of an upstream.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Addresses to serve.
+    pub services: Vec<Service>,
+    /// One thread for each of these cores; empty: one on any core.
+    pub cores: Vec<usize>,
     /// Determines faults and delays.
     pub seed: u64,
     /// Streams go through TLS.
@@ -97,11 +114,20 @@ pub struct Upstream {
     addresses: Vec<SocketAddr>,
     stopping: Arc<AtomicBool>,
     wakers: Vec<mio::Waker>,
+    requests: Vec<Sender<Sender<()>>>,
     live: Vec<Arc<[live::Live]>>,
     threads: Vec<JoinHandle<io::Result<Vec<Seen>>>>,
 }
 
 impl Upstream {
+    /// Serves `services` from one thread.
+    ///
+    /// # Errors
+    /// As [`Upstream::start`].
+    pub fn of(services: Vec<Service>) -> io::Result<Self> {
+        Self::start(&Options { services, ..Options::default() })
+    }
+
     /// Binds all sockets and starts to serve them.
     ///
     /// # Errors
@@ -114,11 +140,13 @@ impl Upstream {
         }
         let parts = options.cores.len().max(1);
         let clock = Clock::start();
-        let mut addresses = options.listen.clone();
+        let asked = options.services.iter().map(|service| service.address);
+        let mut addresses: Vec<SocketAddr> = asked.collect();
         let mut upstream = Self {
             addresses: Vec::new(),
             stopping: Arc::default(),
             wakers: Vec::new(),
+            requests: Vec::new(),
             live: Vec::new(),
             threads: Vec::new(),
         };
@@ -140,9 +168,10 @@ impl Upstream {
         bindings: Vec<Binding>,
         clock: Clock,
     ) -> io::Result<()> {
-        let script = Arc::clone(&options.script);
         let seed = options.seed.wrapping_add(part as u64);
-        let server = Server::new(bindings, script, seed, clock, options.tls.clone())?;
+        let (sender, requests) = crossbeam_channel::bounded(REQUESTS_MAX);
+        let server = Server::new(bindings, options, seed, clock, requests)?;
+        self.requests.push(sender);
         self.wakers.push(server.waker()?);
         self.live.push(server.live());
         let core = options.cores.get(part).copied();
@@ -160,9 +189,25 @@ impl Upstream {
         &self.addresses
     }
 
-    /// Returns what each address has seen so far, in their order.
+    /// Returns the counters of each address so far, in their order.
     pub fn so_far(&self) -> Vec<live::SoFar> {
         live::sum(&self.live)
+    }
+
+    /// Returns the counters of each address, in their order, after all datagrams that have arrived
+    /// are answered.
+    ///
+    /// # Errors
+    /// A thread has ended: it could not be pinned to its core, or polling failed.
+    pub fn counts(&self) -> io::Result<Vec<live::SoFar>> {
+        let ended = || io::Error::other("an upstream thread has ended");
+        for (request, waker) in self.requests.iter().zip(&self.wakers) {
+            let (sender, done) = crossbeam_channel::bounded(1);
+            request.send(sender).map_err(|_| ended())?;
+            waker.wake()?;
+            done.recv().map_err(|_| ended())?;
+        }
+        Ok(self.so_far())
     }
 
     /// Stops, once what has arrived is answered; what each address has seen, in their order.

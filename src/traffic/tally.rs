@@ -4,9 +4,9 @@
 //! A [`Series`] keeps the same by time: each query belongs to the stretch of the run in which it
 //! was to leave, whenever its answer came, so that a stall shows where it began. Pure.
 
-use crate::ledger::{Answer, Verdict};
+use crate::moment::{Moment, nanos};
+use crate::traffic::ledger::{Answer, Verdict};
 use hdrhistogram::Histogram;
-use onward::moment::{Moment, nanos};
 use std::ops::AddAssign;
 use std::time::Duration;
 
@@ -320,8 +320,8 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::{LATE, Tally};
-    use crate::ledger::{Answer, Verdict};
-    use onward::moment::Moment;
+    use crate::moment::Moment;
+    use crate::traffic::ledger::{Answer, Verdict};
     use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);

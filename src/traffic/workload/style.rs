@@ -4,7 +4,7 @@
 //! Only letters of names change case: length octets and what follows the name are left alone.
 //! Pure; writes into a caller's buffer.
 
-use onward::traffic::wire::{CLASS_IN, HEADER_LEN, RD, TYPE_A, TYPE_OPT, Writer};
+use crate::traffic::wire::{CLASS_IN, HEADER_LEN, RD, TYPE_A, TYPE_OPT, Writer};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use std::net::IpAddr;
@@ -41,7 +41,7 @@ pub struct Style {
 impl Default for Style {
     /// Recursion desired, EDNS with 1,232 bytes (RFC 9715 §3.1).
     fn default() -> Self {
-        let edns = Some(onward::traffic::wire::PAYLOAD_LEN);
+        let edns = Some(crate::traffic::wire::PAYLOAD_LEN);
         Self { recursion: true, edns, dnssec_ok: false, subnet: None }
     }
 }

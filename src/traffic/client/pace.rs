@@ -5,10 +5,10 @@
 //! looks at the clock and the sockets in turn for the rest: the shorter that rest, the less
 //! processor time and the less precision.
 
+use crate::moment::Moment;
+use crate::sys::timer::Timer;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
-use onward::moment::Moment;
-use onward::sys::timer::Timer;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //! Each takes a right response in its buffer and spoils it in one way: what a resolver must bear.
 //! Pure; chance is an argument.
 
-use onward::traffic::wire::{HEADER_LEN, Question, Record, TC, TYPE_OPT};
+use crate::traffic::wire::{HEADER_LEN, Question, Record, TC, TYPE_OPT};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
@@ -64,7 +64,7 @@ pub(super) fn garble(buffer: &mut [u8], random: &mut ChaCha8Rng) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{change_id, change_question, fit, garble, truncate};
-    use onward::traffic::answer::{Behaviour, is_right, respond};
+    use crate::traffic::answer::{Behaviour, is_right, respond};
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
 

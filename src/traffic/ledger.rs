@@ -10,8 +10,8 @@
 //! Every query ends in one of four ways: answered, answered wrongly, timed out, or lost with its
 //! connection. Pure; nothing is allocated once the slots in use are as many as ever needed.
 
-use onward::moment::Moment;
-use onward::traffic::wire::{HEADER_LEN, QR, RCODE, TC, u16_at};
+use crate::moment::Moment;
+use crate::traffic::wire::{HEADER_LEN, QR, RCODE, TC, u16_at};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -294,7 +294,7 @@ fn question_end(query: &[u8]) -> Option<usize> {
 /// is set, the operation code is the same, and so is the question, letter case included. An error
 /// other than NXDOMAIN may come without a question.
 fn is_response(query: &[u8], end: usize, message: &[u8]) -> bool {
-    const OPCODE: u8 = onward::traffic::wire::OPCODE;
+    const OPCODE: u8 = crate::traffic::wire::OPCODE;
     if message.len() < HEADER_LEN || message[2] & QR == 0 {
         return false;
     }
@@ -310,8 +310,8 @@ fn is_response(query: &[u8], end: usize, message: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Ledger, SLOTS_MAX, SLOTS_MIN, Verdict};
-    use onward::moment::Moment;
-    use onward::traffic::query::{QUERY_LEN_MAX, QueryMaker};
+    use crate::moment::Moment;
+    use crate::traffic::workload::{Source, Workload};
     use proptest::prelude::{any, proptest};
     use std::collections::HashMap;
     use std::time::Duration;
@@ -324,21 +324,22 @@ mod tests {
 
     struct Bench {
         ledger: Ledger,
-        maker: QueryMaker,
+        workload: Workload,
         chance: u16,
     }
 
     impl Bench {
         fn new(outstanding: usize) -> Self {
-            let ledger = Ledger::new(outstanding, QUERY_LEN_MAX, TIMEOUT);
-            Self { ledger, maker: QueryMaker::new(1), chance: 0 }
+            let source = Source::unique();
+            let ledger = Ledger::new(outstanding, source.length_max(), TIMEOUT);
+            Self { ledger, workload: Workload::new(source, 1, 0, 1, None, true), chance: 0 }
         }
 
         /// Sends a query at `micros`, which was to leave 5 µs before; its bytes.
         fn send(&mut self, micros: u64) -> Option<(u16, Vec<u8>)> {
             let slot = self.ledger.reserve()?;
-            let mut packet = [0; QUERY_LEN_MAX];
-            let length = self.maker.write(0, 0, &mut packet);
+            let mut packet = [0; 128];
+            let length = self.workload.write(&mut packet);
             self.ledger.buffer(slot)[..length].copy_from_slice(&packet[..length]);
             self.chance = self.chance.wrapping_mul(25_173).wrapping_add(13_849);
             self.ledger.launch(slot, length, self.chance, at(micros - 5), at(micros));

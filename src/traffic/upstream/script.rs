@@ -2,12 +2,11 @@
 //!
 //! A [`Script`] is a list of rules, the first of which that fits a name decides. Its [`Conduct`]
 //! says with which probability what is done instead of answering, after what delay, and whether
-//! forged responses go ahead. Reading one from text is in `parse`. Pure: chance is an argument.
+//! forged responses go ahead. Pure: chance is an argument.
 
-use super::parse;
-use crate::workload::BadInput;
-use crate::zone::Zones;
-use onward::moment::Moment;
+use crate::moment::Moment;
+use crate::traffic::answer::Behaviour;
+use crate::traffic::zone::Zones;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use std::time::Duration;
@@ -130,33 +129,20 @@ pub struct Script {
     pub zones: Option<Zones>,
 }
 
+impl From<Behaviour> for Script {
+    fn from(behaviour: Behaviour) -> Self {
+        let fault = match behaviour {
+            Behaviour::Answer => return Self::default(),
+            Behaviour::Silent => Act::Silence,
+            Behaviour::Refuse(rcode) => Act::Refuse(rcode),
+            Behaviour::Lie => Act::Lie,
+        };
+        let default = Conduct { faults: vec![(fault, 1.0)], ..Conduct::default() };
+        Self { default, ..Self::default() }
+    }
+}
+
 impl Script {
-    /// Reads rules from text; see `loadgen upstream --help` for the words.
-    ///
-    /// # Errors
-    /// A line says nothing that is known.
-    pub fn parse(text: &str) -> Result<Self, BadInput> {
-        parse::script(text)
-    }
-
-    /// Reads the conduct for all names that no rule is for.
-    ///
-    /// # Errors
-    /// A word is unknown.
-    pub fn set_default(&mut self, words: &str) -> Result<(), BadInput> {
-        self.default = parse::conduct(words)?;
-        Ok(())
-    }
-
-    /// Reads a stall, `3s+1s`: after three seconds, for one.
-    ///
-    /// # Errors
-    /// It is written otherwise.
-    pub fn set_stall(&mut self, words: &str) -> Result<(), BadInput> {
-        self.stall = Some(parse::stall(words)?);
-        Ok(())
-    }
-
     /// Returns how queries for `name` are treated.
     pub fn conduct(&self, name: &[u8]) -> &Conduct {
         let rule = self.rules.iter().find(|(pattern, _)| pattern.fits(name));
@@ -181,7 +167,7 @@ impl Script {
 #[cfg(test)]
 mod tests {
     use super::{Act, Conduct, Delay, Pattern, Script};
-    use onward::moment::Moment;
+    use crate::moment::Moment;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
     use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The loop of one upstream thread.
 //!
-//! Each service (one address, both transports) is served one batch a turn, so that a busy one
+//! Each endpoint (one address, both transports) is served one batch a turn, so that a busy one
 //! cannot starve the others. The [`Desk`] decides by the script what becomes of a query; a script
 //! that leaves nothing to chance costs nothing more than the answer. Nothing is allocated per
 //! query.
@@ -11,17 +11,17 @@ use super::live::Live;
 use super::peers::Peers;
 use super::script::{Act, Script};
 use super::sources::Sources;
-use super::{Counts, Seen};
+use super::{Counts, Options, Seen};
+use crate::clock::Clock;
+use crate::moment::Moment;
+use crate::sys::mmsg::{RecvBatch, ReplyBatch};
+use crate::sys::timer::Timer;
+use crate::traffic::answer::{Behaviour, respond};
+use crate::traffic::wire::{Question, u16_at};
+use crossbeam_channel::{Receiver, Sender};
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use onward::clock::Clock;
-use onward::moment::Moment;
-use onward::sys::mmsg::{RecvBatch, ReplyBatch};
-use onward::sys::timer::Timer;
-use onward::tls;
-use onward::traffic::answer::{Behaviour, respond};
-use onward::traffic::wire::{Question, u16_at};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::io;
@@ -51,8 +51,8 @@ pub(super) struct Binding {
     pub(super) streams: TcpListener,
 }
 
-/// One address in service.
-pub(super) struct Service {
+/// Sockets and counters of one address.
+pub(super) struct Endpoint {
     socket: UdpSocket,
     acceptor: TcpListener,
     ready: bool,
@@ -74,28 +74,31 @@ pub(super) enum Fate {
 
 /// Decides about queries.
 pub(super) struct Desk {
-    script: Arc<Script>,
-    is_plain: bool,
+    /// The script of each endpoint, and whether it is plain.
+    scripts: Vec<(Arc<Script>, bool)>,
     random: ChaCha8Rng,
     /// Time when the first query came.
     first: Option<Moment>,
 }
 
 impl Desk {
-    fn new(script: Arc<Script>, seed: u64) -> Self {
-        let is_plain = script.is_plain();
-        Self { script, is_plain, random: ChaCha8Rng::seed_from_u64(seed), first: None }
+    fn new(scripts: &[Arc<Script>], seed: u64) -> Self {
+        let scripts = scripts.iter().map(|script| (Arc::clone(script), script.is_plain()));
+        let random = ChaCha8Rng::seed_from_u64(seed);
+        Self { scripts: scripts.collect(), random, first: None }
     }
 
-    /// Writes what `query` gets into `response`.
+    /// Writes the response of endpoint number `endpoint` to `query` into `response`.
     pub(super) fn answer(
         &mut self,
+        endpoint: usize,
         query: &[u8],
         response: &mut [u8],
         now: Moment,
         counts: &mut Counts,
     ) -> Fate {
-        if self.is_plain {
+        let (script, is_plain) = &self.scripts[endpoint];
+        if *is_plain {
             let length = respond(query, Behaviour::Answer, response);
             counts.unanswerable += u64::from(length.is_none());
             return length.map_or(Fate::Nothing, Fate::Send);
@@ -105,7 +108,7 @@ impl Desk {
             counts.unanswerable += 1;
             return Fate::Nothing;
         };
-        let conduct = self.script.conduct(question.name());
+        let conduct = script.conduct(question.name());
         let act = conduct.decide(&mut self.random);
         let behaviour = match act {
             Act::Silence => {
@@ -116,7 +119,7 @@ impl Desk {
             Act::Lie => Behaviour::Lie,
             _ => Behaviour::Answer,
         };
-        let zones = self.script.zones.as_ref().filter(|_| behaviour == Behaviour::Answer);
+        let zones = script.zones.as_ref().filter(|_| behaviour == Behaviour::Answer);
         let told = zones.and_then(|zones| zones.respond(query, response));
         let Some(mut length) = told.or_else(|| respond(query, behaviour, response)) else {
             counts.unanswerable += 1;
@@ -131,16 +134,17 @@ impl Desk {
             _ => {}
         }
         let ready = now.plus(conduct.delay.draw(&mut self.random));
-        let due = self.script.release(ready, first);
+        let due = script.release(ready, first);
         if due > now { Fate::Later(length, due) } else { Fate::Send(length) }
     }
 
-    /// Returns how many forgeries go ahead of the answer to `query`.
-    fn spoofs(&self, query: &[u8]) -> u16 {
-        if self.is_plain {
+    /// Returns the number of forgeries sent ahead of the answer to `query`.
+    fn spoofs(&self, endpoint: usize, query: &[u8]) -> u16 {
+        let (script, is_plain) = &self.scripts[endpoint];
+        if *is_plain {
             return 0;
         }
-        Question::parse(query).map_or(0, |question| self.script.conduct(question.name()).spoofs)
+        Question::parse(query).map_or(0, |question| script.conduct(question.name()).spoofs)
     }
 
     /// Writes what somebody would send who guesses the id of `query`.
@@ -151,7 +155,7 @@ impl Desk {
     }
 }
 
-impl Service {
+impl Endpoint {
     fn new(binding: Binding, number: usize, poll: &Poll) -> io::Result<Self> {
         let Binding { address, datagrams: socket, streams: mut acceptor } = binding;
         let (datagrams, streams) = (Token(2 * number), Token(2 * number + 1));
@@ -162,7 +166,7 @@ impl Service {
         Ok(Self { socket, acceptor, ready: false, seen, flows: 0 })
     }
 
-    /// Receives one batch and answers it; this is service number `number`.
+    /// Receives one batch and answers it; this is endpoint number `number`.
     fn turn(
         &mut self,
         number: u16,
@@ -190,7 +194,7 @@ impl Service {
             let query = datagram.bytes;
             let begins = sources.note(peer.port(), u16_at(query, 0).unwrap_or(0), now);
             self.flows += u64::from(begins);
-            for _ in 0..desk.spoofs(query) {
+            for _ in 0..desk.spoofs(number.into(), query) {
                 make_room(replies, &self.socket, counts);
                 if let Some(length) = desk.spoof(query, replies.buffer()) {
                     replies.commit(length, 0, &peer, datagram.local);
@@ -198,7 +202,7 @@ impl Service {
                 }
             }
             make_room(replies, &self.socket, counts);
-            match desk.answer(query, replies.buffer(), now, counts) {
+            match desk.answer(number.into(), query, replies.buffer(), now, counts) {
                 Fate::Nothing => {}
                 Fate::Send(length) => {
                     let length = forge::fit(query, replies.buffer(), length);
@@ -207,7 +211,7 @@ impl Service {
                 Fate::Later(length, due) => {
                     let length = forge::fit(query, replies.buffer(), length);
                     let local = datagram.local;
-                    let recipient = Recipient::Peer { service: number, peer, local };
+                    let recipient = Recipient::Peer { endpoint: number, peer, local };
                     let kept = delayed.push(due, &replies.buffer()[..length], recipient);
                     counts.dropped += u64::from(!kept);
                 }
@@ -236,39 +240,42 @@ fn flush(replies: &mut ReplyBatch, socket: &UdpSocket, counts: &mut Counts) {
 pub(super) struct Server {
     poll: Poll,
     timer: Timer,
-    services: Vec<Service>,
+    endpoints: Vec<Endpoint>,
     peers: Peers,
     desk: Desk,
     delayed: Delayed,
     clock: Clock,
-    /// Counters of each service, for readers in other threads.
+    /// Counters of each endpoint, for readers in other threads.
     live: Arc<[Live]>,
+    /// Requests for counters that include every query that has arrived.
+    requests: Receiver<Sender<()>>,
 }
 
 impl Server {
-    /// Watches the sockets. Streams speak `tls`, if there is such.
+    /// Watches the sockets.
     ///
     /// # Errors
     /// No descriptor is left.
     pub(super) fn new(
         bindings: Vec<Binding>,
-        script: Arc<Script>,
+        options: &Options,
         seed: u64,
         clock: Clock,
-        tls: Option<tls::Server>,
+        requests: Receiver<Sender<()>>,
     ) -> io::Result<Self> {
         let (poll, timer) = (Poll::new()?, Timer::new()?);
-        let services = bindings.into_iter().enumerate();
-        let services = services.map(|(i, binding)| Service::new(binding, i, &poll));
-        let services = services.collect::<io::Result<Vec<_>>>()?;
-        let token = Token(2 * services.len() + 1);
+        let endpoints = bindings.into_iter().enumerate();
+        let endpoints = endpoints.map(|(i, binding)| Endpoint::new(binding, i, &poll));
+        let endpoints = endpoints.collect::<io::Result<Vec<_>>>()?;
+        let token = Token(2 * endpoints.len() + 1);
         let fd = timer.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
-        let peers = Peers::new(2 * services.len() + 2, tls);
-        let desk = Desk::new(script, seed);
-        let live = services.iter().map(|_| Live::default()).collect();
+        let peers = Peers::new(2 * endpoints.len() + 2, options.tls.clone());
+        let scripts: Vec<_> = options.services.iter().map(|it| Arc::clone(&it.script)).collect();
+        let desk = Desk::new(&scripts, seed);
+        let live = endpoints.iter().map(|_| Live::default()).collect();
         let delayed = Delayed::default();
-        Ok(Self { poll, timer, services, peers, desk, delayed, clock, live })
+        Ok(Self { poll, timer, endpoints, peers, desk, delayed, clock, live, requests })
     }
 
     /// Returns what wakes the thread; there is one.
@@ -276,10 +283,10 @@ impl Server {
     /// # Errors
     /// No descriptor is left.
     pub(super) fn waker(&self) -> io::Result<Waker> {
-        Waker::new(self.poll.registry(), Token(2 * self.services.len()))
+        Waker::new(self.poll.registry(), Token(2 * self.endpoints.len()))
     }
 
-    /// Returns what each service has seen so far, in their order.
+    /// Returns what each endpoint has seen so far, in their order.
     pub(super) fn live(&self) -> Arc<[Live]> {
         Arc::clone(&self.live)
     }
@@ -292,39 +299,56 @@ impl Server {
         loop {
             self.wait(&mut events)?;
             self.note_events(&events);
-            let Self { services, peers, desk, delayed, clock, .. } = &mut self;
-            for (number, service) in services.iter_mut().enumerate().filter(|(_, s)| s.ready) {
+            let Self { endpoints, peers, desk, delayed, clock, .. } = &mut self;
+            for (number, endpoint) in endpoints.iter_mut().enumerate().filter(|(_, s)| s.ready) {
                 let number = number as u16;
-                service.turn(number, &mut batch, &mut replies, desk, delayed, || clock.now());
+                endpoint.turn(number, &mut batch, &mut replies, desk, delayed, || clock.now());
             }
             if peers.is_busy() {
-                peers.turn(services, desk, delayed, clock.now());
+                peers.turn(endpoints, desk, delayed, clock.now());
             }
             self.release(&mut replies);
-            for (service, live) in self.services.iter().zip(self.live.iter()) {
-                live.show(&service.seen.counts, service.flows);
+            while let Ok(request) = self.requests.try_recv() {
+                self.drain(&mut batch, &mut replies);
+                self.publish();
+                // An upstream that is dropped meanwhile reads no counters.
+                let _ = request.send(());
             }
+            self.publish();
             if stopping() {
                 break;
             }
         }
-        let Self { services, desk, delayed, clock, .. } = &mut self;
-        for (number, service) in services.iter_mut().enumerate() {
-            service.ready = true;
+        self.drain(&mut batch, &mut replies);
+        Ok(self.endpoints.into_iter().map(|endpoint| endpoint.seen).collect())
+    }
+
+    /// Publishes the counters.
+    fn publish(&self) {
+        for (endpoint, live) in self.endpoints.iter().zip(self.live.iter()) {
+            live.show(&endpoint.seen, endpoint.flows);
+        }
+    }
+
+    /// Answers the datagrams that have arrived.
+    fn drain(&mut self, batch: &mut RecvBatch, replies: &mut ReplyBatch) {
+        let Self { endpoints, desk, delayed, clock, .. } = self;
+        for (number, endpoint) in endpoints.iter_mut().enumerate() {
+            endpoint.ready = true;
             for _ in 0..DRAIN_TURNS_MAX {
-                if service.ready {
+                if endpoint.ready {
                     let number = number as u16;
-                    service.turn(number, &mut batch, &mut replies, desk, delayed, || clock.now());
+                    endpoint.turn(number, batch, replies, desk, delayed, || clock.now());
                 }
             }
         }
-        Ok(self.services.into_iter().map(|service| service.seen).collect())
     }
 
     /// Sleeps until something comes or is due.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         // Readiness is told once: what is still ready must not wait for more to arrive.
-        let mut awake = self.peers.is_busy() || self.services.iter().any(|service| service.ready);
+        let mut awake =
+            self.peers.is_busy() || self.endpoints.iter().any(|endpoint| endpoint.ready);
         if let Some(due) = self.delayed.next().filter(|_| !awake) {
             let rest = due.since(self.clock.now());
             awake = rest <= SPIN;
@@ -341,9 +365,9 @@ impl Server {
     fn note_events(&mut self, events: &Events) {
         for event in events {
             let Token(token) = event.token();
-            match self.services.get_mut(token / 2) {
-                Some(service) if token % 2 == 0 => service.ready = true,
-                Some(Service { acceptor, seen, .. }) => {
+            match self.endpoints.get_mut(token / 2) {
+                Some(endpoint) if token % 2 == 0 => endpoint.ready = true,
+                Some(Endpoint { acceptor, seen, .. }) => {
                     let registry = self.poll.registry();
                     seen.counts.streams += self.peers.accept(token / 2, acceptor, registry);
                 }
@@ -358,22 +382,22 @@ impl Server {
             return;
         }
         let now = self.clock.now();
-        let Self { services, delayed, peers, .. } = self;
+        let Self { endpoints, delayed, peers, .. } = self;
         while let Some((response, recipient)) = delayed.pop(now) {
             match recipient {
-                Recipient::Peer { service, peer, local } => {
+                Recipient::Peer { endpoint, peer, local } => {
                     replies.buffer()[..response.len()].copy_from_slice(response);
                     replies.commit(response.len(), 0, &peer, local);
-                    let Service { socket, seen, .. } = &mut services[usize::from(service)];
-                    // Those of one service mostly follow each other.
-                    let same = matches!(delayed.peek(now), Some(next) if next == service);
+                    let Endpoint { socket, seen, .. } = &mut endpoints[usize::from(endpoint)];
+                    // Those of one endpoint mostly follow each other.
+                    let same = matches!(delayed.peek(now), Some(next) if next == endpoint);
                     if !same || replies.is_full() {
                         flush(replies, socket, &mut seen.counts);
                     }
                 }
                 Recipient::Stream { slot, serial } => {
-                    if let Some(service) = peers.send(slot, serial, response) {
-                        services[service].seen.counts.responses += 1;
+                    if let Some(endpoint) = peers.send(slot, serial, response) {
+                        endpoints[endpoint].seen.counts.responses += 1;
                     }
                 }
             }

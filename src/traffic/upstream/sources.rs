@@ -6,8 +6,8 @@
 //! and whether its ids are as even as chance would make them. Ports are not told apart by address.
 //! Pure; sized once.
 
-use crate::stats::ChiSquare;
-use onward::moment::Moment;
+use crate::moment::Moment;
+use crate::traffic::chi_square::ChiSquare;
 use std::time::Duration;
 
 /// UDP has so many ports.
@@ -41,13 +41,20 @@ impl PortUse {
 #[derive(Clone, Debug)]
 pub struct Sources {
     ports: Vec<PortUse>,
+    /// Number of ports in use.
+    port_count: u64,
     high: Vec<u64>,
     low: Vec<u64>,
 }
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { ports: vec![PortUse::default(); PORTS], high: vec![0; OCTETS], low: vec![0; OCTETS] }
+        Self {
+            ports: vec![PortUse::default(); PORTS],
+            port_count: 0,
+            high: vec![0; OCTETS],
+            low: vec![0; OCTETS],
+        }
     }
 }
 
@@ -78,6 +85,7 @@ impl Sources {
         let begins = port.queries == 0 || now.since(port.last) > FLOW_GAP;
         if port.queries == 0 {
             port.first = now;
+            self.port_count += 1;
         }
         port.queries += 1;
         port.last = now;
@@ -100,9 +108,15 @@ impl Sources {
                 },
             };
         }
+        self.port_count = self.ports().count() as u64;
         let add = |(mine, theirs): (&mut u64, &u64)| *mine += theirs;
         self.high.iter_mut().zip(&other.high).for_each(add);
         self.low.iter_mut().zip(&other.low).for_each(add);
+    }
+
+    /// Number of ports that were seen.
+    pub fn port_count(&self) -> u64 {
+        self.port_count
     }
 
     /// The ports that were seen, ascending.
@@ -132,7 +146,7 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::Sources;
-    use onward::moment::Moment;
+    use crate::moment::Moment;
     use std::time::Duration;
 
     fn at(seconds: u64) -> Moment {

@@ -5,19 +5,19 @@
 //! and serial number, or finds nobody.
 
 use super::delayed::{Delayed, Recipient};
-use super::serve::{Desk, Fate, RESPONSE_ROOM, Service};
+use super::serve::{Desk, Endpoint, Fate, RESPONSE_ROOM};
+use crate::moment::Moment;
+use crate::tls::Server;
+use crate::traffic::stream::MessageStream;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Registry, Token};
-use onward::moment::Moment;
-use onward::tls::Server;
-use onward::traffic::stream::MessageStream;
 use std::io;
 
 /// Streams at once; more are closed as they come.
 const PEERS_MAX: usize = 16_384;
 
 struct Peer {
-    service: usize,
+    endpoint: usize,
     stream: MessageStream,
     serial: u64,
     ready: bool,
@@ -42,10 +42,10 @@ impl Peers {
         Self { slots, free, ready, accepted: 0, first_token, tls }
     }
 
-    /// Accepts all who wait at the listener of service number `service`; returns how many.
+    /// Accepts all who wait at the listener of endpoint number `endpoint`; returns how many.
     pub(super) fn accept(
         &mut self,
-        service: usize,
+        endpoint: usize,
         listener: &TcpListener,
         registry: &Registry,
     ) -> u64 {
@@ -55,12 +55,12 @@ impl Peers {
             // A stream that has failed already ends like any other.
             let _ = socket.set_nodelay(true);
             // One that is not admitted is closed here, which its client notices.
-            let _ = self.admit(service, socket, registry);
+            let _ = self.admit(endpoint, socket, registry);
         }
         self.accepted - before
     }
 
-    fn admit(&mut self, service: usize, socket: TcpStream, registry: &Registry) -> io::Result<()> {
+    fn admit(&mut self, endpoint: usize, socket: TcpStream, registry: &Registry) -> io::Result<()> {
         let slot = self.free.last().copied().unwrap_or(self.slots.len());
         if slot >= PEERS_MAX {
             return Err(io::ErrorKind::QuotaExceeded.into());
@@ -70,7 +70,7 @@ impl Peers {
         let token = Token(self.first_token + slot);
         let stream = MessageStream::through(session, socket, registry, token)?;
         self.accepted += 1;
-        let peer = Some(Peer { service, stream, serial: self.accepted, ready: true });
+        let peer = Some(Peer { endpoint, stream, serial: self.accepted, ready: true });
         match self.free.pop() {
             Some(slot) => self.slots[slot] = peer,
             None => self.slots.push(peer),
@@ -97,7 +97,7 @@ impl Peers {
     /// One read from each that is ready, and the responses to it.
     pub(super) fn turn(
         &mut self,
-        services: &mut [Service],
+        endpoints: &mut [Endpoint],
         desk: &mut Desk,
         delayed: &mut Delayed,
         now: Moment,
@@ -105,7 +105,7 @@ impl Peers {
         let Self { slots, free, ready, .. } = self;
         ready.retain(|&slot| {
             let Some(peer) = &mut slots[slot] else { return false };
-            if peer.turn(slot, services, desk, delayed, now).is_err() {
+            if peer.turn(slot, endpoints, desk, delayed, now).is_err() {
                 slots[slot] = None;
                 free.push(slot);
                 return false;
@@ -114,16 +114,16 @@ impl Peers {
         });
     }
 
-    /// Sends a response that has waited; returns its stream's service, if that is not gone.
+    /// Sends a response that has waited; returns its stream's endpoint, if that is not gone.
     pub(super) fn send(&mut self, slot: usize, serial: u64, response: &[u8]) -> Option<usize> {
         let peer = self.slots[slot].as_mut().filter(|peer| peer.serial == serial)?;
         peer.stream.push(response);
-        let service = peer.service;
+        let endpoint = peer.endpoint;
         if peer.stream.flush().is_err() {
             // It is noticed, and closed, by whoever reads from it next.
             self.note(Token(self.first_token + slot));
         }
-        Some(service)
+        Some(endpoint)
     }
 }
 
@@ -133,19 +133,19 @@ impl Peer {
     fn turn(
         &mut self,
         slot: usize,
-        services: &mut [Service],
+        endpoints: &mut [Endpoint],
         desk: &mut Desk,
         delayed: &mut Delayed,
         now: Moment,
     ) -> io::Result<()> {
-        let counts = &mut services[self.service].seen.counts;
+        let counts = &mut endpoints[self.endpoint].seen.counts;
         self.stream.flush()?;
         // If so, an event comes when the kernel takes more.
         self.ready = !self.stream.is_backed_up() && self.stream.receive()?;
         let mut response = [0; RESPONSE_ROOM];
         while let Some(query) = self.stream.message() {
             counts.queries += 1;
-            match desk.answer(query, &mut response, now, counts) {
+            match desk.answer(self.endpoint, query, &mut response, now, counts) {
                 Fate::Nothing => {}
                 Fate::Send(length) => {
                     self.stream.push(&response[..length]);

@@ -1,10 +1,9 @@
 //! Counters of an upstream while it serves.
 //!
-//! Each thread shows its counts once a turn, in words of its own, so that looking costs it nothing
-//! and nobody waits for anybody. A look adds up all threads. What is told besides, at the end, is
-//! in [`super::Seen`].
+//! Each thread publishes its counters once a turn in atomics of its own, so that reading them costs
+//! the thread nothing. A reader adds up all threads. [`super::Seen`] has the rest, at the end.
 
-use super::Counts;
+use super::Seen;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,13 +11,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub(super) struct Live {
     queries: AtomicU64,
+    responses: AtomicU64,
+    streams: AtomicU64,
+    ports: AtomicU64,
     flows: AtomicU64,
 }
 
 impl Live {
-    /// Shows what there is now. Only one thread does.
-    pub(super) fn show(&self, counts: &Counts, flows: u64) {
+    /// Publishes the counters of now. Only one thread does.
+    pub(super) fn show(&self, seen: &Seen, flows: u64) {
+        let Seen { counts, sources, .. } = seen;
         self.queries.store(counts.queries, Ordering::Relaxed);
+        self.responses.store(counts.responses, Ordering::Relaxed);
+        self.streams.store(counts.streams, Ordering::Relaxed);
+        self.ports.store(sources.port_count(), Ordering::Relaxed);
         self.flows.store(flows + counts.streams, Ordering::Relaxed);
     }
 }
@@ -28,17 +34,26 @@ impl Live {
 pub struct SoFar {
     /// Queries, on streams too.
     pub queries: u64,
+    /// Responses handed to the kernel.
+    pub responses: u64,
+    /// Streams accepted.
+    pub streams: u64,
+    /// Source ports of datagrams; one that several threads have seen counts for each.
+    pub ports: u64,
     /// Flows that have begun: source ports that are new or were silent for long, and streams.
     pub flows: u64,
 }
 
-/// Adds up what the threads show, for each address.
+/// Adds up the counters of the threads, for each address.
 pub(super) fn sum(threads: &[Arc<[Live]>]) -> Vec<SoFar> {
     let addresses = threads.first().map_or(0, |thread| thread.len());
     let mut sums = vec![SoFar::default(); addresses];
     for thread in threads {
         for (sum, live) in sums.iter_mut().zip(thread.iter()) {
             sum.queries += live.queries.load(Ordering::Relaxed);
+            sum.responses += live.responses.load(Ordering::Relaxed);
+            sum.streams += live.streams.load(Ordering::Relaxed);
+            sum.ports += live.ports.load(Ordering::Relaxed);
             sum.flows += live.flows.load(Ordering::Relaxed);
         }
     }

@@ -9,10 +9,10 @@
 //!
 //! What cannot be read is told with line and column. Pure.
 
-use super::script::{Act, Conduct, Delay, Pattern, Script};
 use crate::units::{self, Words};
 use crate::workload::BadInput;
 use domain::base::Name;
+use onward::traffic::upstream::script::{Act, Conduct, Delay, Pattern, Script};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -30,8 +30,11 @@ const FAULTS: [(&str, Act); 10] = [
     ("lie", Act::Lie),
 ];
 
-/// A whole script.
-pub(super) fn script(text: &str) -> Result<Script, BadInput> {
+/// A whole script; see `loadgen upstream --help` for the words.
+///
+/// # Errors
+/// A line has an unknown word.
+pub fn script(text: &str) -> Result<Script, BadInput> {
     let mut script = Script::default();
     for (line, number) in text.lines().zip(1..) {
         let mut words = Words::new(line, number);
@@ -50,12 +53,18 @@ pub(super) fn script(text: &str) -> Result<Script, BadInput> {
 }
 
 /// The words of one conduct.
-pub(super) fn conduct(text: &str) -> Result<Conduct, BadInput> {
+///
+/// # Errors
+/// A word is unknown.
+pub fn conduct(text: &str) -> Result<Conduct, BadInput> {
     conduct_of(&mut Words::new(text, 1))
 }
 
-/// `3s+1s`.
-pub(super) fn stall(text: &str) -> Result<(Duration, Duration), BadInput> {
+/// `3s+1s`: after three seconds, for one.
+///
+/// # Errors
+/// It is written otherwise.
+pub fn stall(text: &str) -> Result<(Duration, Duration), BadInput> {
     let bad = |text| BadInput { line: 1, column: 1, text };
     let (after, length) = text
         .split_once('+')
@@ -130,7 +139,7 @@ fn delay(value: &str) -> Result<Delay, String> {
 #[cfg(test)]
 mod tests {
     use super::{conduct, script, stall};
-    use crate::upstream::script::{Act, Conduct, Delay, Pattern};
+    use onward::traffic::upstream::script::{Act, Conduct, Delay, Pattern};
     use std::time::Duration;
 
     #[test]

@@ -136,7 +136,7 @@ fn base32(value: u64, digits: &mut [u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{NameMaker, Names, ROOM};
-    use crate::workload::zipf::Zipf;
+    use crate::traffic::workload::zipf::Zipf;
     use domain::base::Name;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
