@@ -19,7 +19,7 @@ use onward::engine::message::Question;
 use onward::engine::message::query::{Asked, Query};
 use onward::engine::message::reply::{Finish, ReplyTo};
 use onward::engine::message::response::Response;
-use onward::engine::zones::Folded;
+use onward::engine::zones::LowercaseName;
 use onward::moment::Moment;
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -104,7 +104,7 @@ fn hit_of(entries: usize, demand: Demand, work: Work) -> Operations {
         bed.now = bed.now.plus(STEP / 1_000);
         let len = usize::from(packet[PACKET_LEN - 1]);
         let query = Query::parse(&packet[..len], false).expect("a query");
-        let name = Folded::new(query.name());
+        let name = LowercaseName::new(query.name());
         if work == Work::Question {
             black_box(&name);
             return;
@@ -222,7 +222,7 @@ struct Asking {
     packet: Vec<u8>,
     question: Question,
     asked: Asked,
-    name: Folded,
+    name: LowercaseName,
     answer: Vec<u8>,
     response: Response,
 }
@@ -255,7 +255,7 @@ impl Asking {
         let packet = query(number);
         let query = Query::parse(&packet, false).expect("a query");
         let (question, asked) = (query.question, query.asked);
-        let name = Folded::new(query.name());
+        let name = LowercaseName::new(query.name());
         let answer = answer(&packet[..question.end()]);
         let response = Response::parse(&answer).expect("a response");
         Self { packet, question, asked, name, answer, response }

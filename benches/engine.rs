@@ -13,7 +13,7 @@ use messages::{number_of, query, response};
 use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::Arrivals;
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::message::query::Query;
 use onward::engine::message::response::Response;
 use onward::engine::shell::{Buffers, Shell, send_queries, settle};
@@ -104,7 +104,7 @@ impl Worker {
     fn of(config: &Config) -> Self {
         let queries: Vec<_> = (0..NAMES).map(query).collect();
         Self {
-            engine: Forwarder::new(config, [1; 32], Arc::new(Verdicts::new(config))),
+            engine: Forwarder::new(config, [1; 32], Arc::new(HealthStates::new(config))),
             now: Moment::ZERO,
             responses: queries.iter().map(|query| response(query)).collect(),
             queries,

@@ -7,12 +7,12 @@
 use onward::clock::Clock;
 use onward::config::{Config, Host};
 use onward::control::WriterMailbox;
-use onward::engine::journal::{Asking, Event, Page, RECORDS_MAX, Record, Replied, Span};
+use onward::engine::journal::{Event, LoggedQuery, Page, RECORDS_MAX, Record, Replied, Span};
 use onward::engine::key::Transport;
 use onward::engine::message::query::Asked;
 use onward::log::{Format, Log};
 use onward::moment::Moment;
-use onward::writer::{Editions, Writer};
+use onward::writer::{Generations, Writer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ const ROUNDS: usize = 20;
 fn page(peer: SocketAddr) -> Page {
     let mut page = Page::new();
     for number in 0..RECORDS_MAX {
-        let asking = Asking {
+        let asking = LoggedQuery {
             peer: Some(peer),
             local: peer.ip(),
             transport: Transport::Udp,
@@ -67,12 +67,12 @@ fn main() {
     for (format, name) in [(Format::Text, "text"), (Format::Json, "json")] {
         for peer in ["192.0.2.17:51833", "[2001:db8::17]:51833"] {
             let best = (0..ROUNDS).map(|_| {
-                let editions = Arc::<Editions>::default();
-                editions.publish(0, Arc::new(config.clone()), Arc::default());
+                let generations = Arc::<Generations>::default();
+                generations.publish(0, Arc::new(config.clone()), Arc::default());
                 let log = Log::new(format, |lines| {
                     std::hint::black_box(lines.len());
                 });
-                let (writer, mailbox) = Writer::new(clock, editions, log);
+                let (writer, mailbox) = Writer::new(clock, generations, log);
                 send(&mailbox, peer.parse().expect("an address"));
                 drop(mailbox);
                 let begin = clock.now();

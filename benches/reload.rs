@@ -10,7 +10,7 @@ use harness::{Bench, Meter, Operations, repeat, run};
 use onward::config::{Config, Host};
 use onward::engine::Forwarder;
 use onward::engine::forwarder::Parts;
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::moment::Moment;
 use std::fmt::Write;
 use std::hint::black_box;
@@ -33,9 +33,9 @@ fn main() -> ExitCode {
 fn build() -> Operations {
     let config = config(5_000, 0, "");
     let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();
-    let verdicts = Arc::new(Verdicts::new(&config));
+    let health_states = Arc::new(HealthStates::new(&config));
     repeat(move || {
-        black_box(Parts::new(&config, &listeners, verdicts.clone(), [2; 32]));
+        black_box(Parts::new(&config, &listeners, health_states.clone(), [2; 32]));
     })
 }
 
@@ -43,14 +43,14 @@ fn build() -> Operations {
 fn reload(blocks: usize, stages: &str) -> Operations {
     let configs = [0, 1, blocks / 2].map(|shift| config(blocks, shift, stages));
     let listeners: Vec<_> = (0..configs[0].listeners.len()).map(Some).collect();
-    let verdicts = |config: &Config| Arc::new(Verdicts::new(config));
-    let mut engine = Forwarder::new(&configs[0], [1; 32], verdicts(&configs[0]));
+    let health_states = |config: &Config| Arc::new(HealthStates::new(config));
+    let mut engine = Forwarder::new(&configs[0], [1; 32], health_states(&configs[0]));
     let mut round = 0;
     Box::new(move |count, meter: &mut Meter| {
         for _ in 0..count {
             round = (round + 1) % configs.len();
             let config = &configs[round];
-            let mut parts = Parts::new(config, &listeners, verdicts(config), [2; 32]);
+            let mut parts = Parts::new(config, &listeners, health_states(config), [2; 32]);
             meter.count(|| engine.adopt(Moment::ZERO, &mut parts));
         }
     })

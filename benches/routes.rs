@@ -9,8 +9,8 @@ mod harness;
 use harness::{Bench, Operations, repeat, run};
 use onward::config::{Config, Host, Name};
 use onward::engine::routes::Routes;
-use onward::engine::tally::Sites;
-use onward::engine::zones::Folded;
+use onward::engine::tally::LabelSets;
+use onward::engine::zones::LowercaseName;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -61,7 +61,7 @@ fn look_up(text: &str, labels: usize) -> Operations {
     let host = Host { open_files: 1 << 30, ..Host::plain() };
     let (config, _) = Config::load(text.as_bytes(), "bench", &host).expect("it is valid");
     let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
-    let routes = Routes::new(&config, &[Some(0)], &Sites::of(&config), &hasher);
+    let routes = Routes::new(&config, &[Some(0)], &LabelSets::of(&config), &hasher);
     let name = |number: usize| {
         let above = ["x"; 8][..labels - 2].join(".");
         let dot = if above.is_empty() { "" } else { "." };
@@ -71,9 +71,9 @@ fn look_up(text: &str, labels: usize) -> Operations {
     let names: Vec<Vec<u8>> = (0..NAMES).map(name).collect();
     let mut next = 0;
     repeat(move || {
-        let name = Folded::new(black_box(&names[next]));
+        let name = LowercaseName::new(black_box(&names[next]));
         let block = routes
-            .home(0, &name, A, IN, || unreachable!("there are no views"))
+            .zone_match(0, &name, A, IN, || unreachable!("there are no views"))
             .block()
             .expect("the root is served");
         black_box(routes.stanza_in(block, &name)).expect("it forwards everything");

@@ -15,7 +15,7 @@ use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::STREAM_MESSAGE_MAX;
 use onward::engine::frame::{Inbox, Outbox};
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::key::StreamKey;
 use onward::engine::shell::{Buffers, STREAM_REPLY_SPARE, Shell, send_queries, settle};
 use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
@@ -121,7 +121,7 @@ struct Worker {
 impl Worker {
     fn new() -> Self {
         let config = config();
-        let mut engine = Forwarder::new(&config, [1; 32], Arc::new(Verdicts::new(&config)));
+        let mut engine = Forwarder::new(&config, [1; 32], Arc::new(HealthStates::new(&config)));
         let peer = SocketAddr::from(([198, 51, 100, 1], 1_024));
         let (stream, _) = engine.admit(Moment::ZERO, 0, peer.ip()).expect("there is room");
         let queries: Vec<_> = (0..NAMES).map(query).collect();

@@ -12,14 +12,14 @@ mod values;
 pub use values::Endpoint;
 
 use crate::blocking::Steps;
-use crate::corefile::{Blame, read_file, read_text};
+use crate::corefile::{Cause, read_file, read_text};
 #[cfg(feature = "demo")]
 use crate::demo::DemoOptions;
 use crate::doctor::DoctorOptions;
 use crate::server::Steer;
 #[cfg(feature = "top")]
 use crate::top::TopOptions;
-use crate::worker::Habits;
+use crate::worker::IoOptions;
 use arguments::{Arguments, CommandArguments, WhatArguments};
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
@@ -104,7 +104,7 @@ pub struct Serve {
     /// Distribution of datagrams to workers.
     pub steer: Steer,
     /// I/O options of workers.
-    pub habits: Habits,
+    pub io_options: IoOptions,
     /// The port of zones that name none.
     pub dns_port: u16,
     /// Say nothing at the start.
@@ -168,16 +168,16 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Asked(_) => Exit::Clean,
-            error => error.blame().into(),
+            error => error.cause().into(),
         }
     }
 
     /// Returns the party that has to change: the command line, unless a file cannot be read.
-    pub fn blame(&self) -> Blame {
+    pub fn cause(&self) -> Cause {
         match self {
-            Self::Unreadable(..) => Blame::Host,
+            Self::Unreadable(..) => Cause::Host,
             Self::Asked(_) | Self::Usage(_) | Self::MissingCores { .. } | Self::NothingToDo => {
-                Blame::Text
+                Cause::Text
             }
         }
     }
@@ -247,11 +247,11 @@ impl Exit {
     }
 }
 
-impl From<Blame> for Exit {
-    fn from(blame: Blame) -> Self {
-        match blame {
-            Blame::Text => Self::Usage,
-            Blame::Host => Self::Failure,
+impl From<Cause> for Exit {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Text => Self::Usage,
+            Cause::Host => Self::Failure,
         }
     }
 }
@@ -329,13 +329,13 @@ impl WhatArguments {
         let (quiet, pidfile, log_format) = (false, None, Format::Text);
         let (steer, dns_port) = (self.steer, self.dns_port);
         let busy_poll = Duration::from_micros(self.busy_poll.into());
-        let habits = Habits { busy_poll, gso: self.gso == Gso::Auto };
+        let io_options = IoOptions { busy_poll, gso: self.gso == Gso::Auto };
         let (user, sandbox) = (None, true);
         Serve {
             source,
             placement,
             steer,
-            habits,
+            io_options,
             dns_port,
             quiet,
             pidfile,
@@ -503,7 +503,7 @@ mod tests {
     use crate::server::Steer;
     #[cfg(feature = "top")]
     use crate::top::TopOptions;
-    use crate::worker::Habits;
+    use crate::worker::IoOptions;
     use std::ffi::OsString;
     use std::io;
     use std::path::PathBuf;
@@ -533,7 +533,7 @@ mod tests {
             source: Source::WorkingDirectory,
             placement: Placement::EveryCore,
             steer: Steer::Flow,
-            habits: Habits::default(),
+            io_options: IoOptions::default(),
             dns_port: 53,
             quiet: false,
             log_format: Format::Text,
@@ -593,7 +593,7 @@ mod tests {
 
     #[test]
     fn cores_are_listed_or_workers_counted() {
-        assert_eq!(serve("--busy-poll 50").habits.busy_poll, Duration::from_micros(50));
+        assert_eq!(serve("--busy-poll 50").io_options.busy_poll, Duration::from_micros(50));
         assert_eq!(serve("--cores 0-3,6").placement, Placement::Cores(vec![0, 1, 2, 3, 6]));
         assert_eq!(serve("--workers 4").placement, Placement::Unpinned(4));
         assert!(usage("--cores 0 --workers 2").contains("cannot be used with"));
@@ -603,8 +603,8 @@ mod tests {
 
     #[test]
     fn datagrams_leave_together_unless_told_otherwise() {
-        assert!(serve("").habits.gso && serve("-gso=off --gso auto").habits.gso);
-        assert!(!serve("--gso off").habits.gso);
+        assert!(serve("").io_options.gso && serve("-gso=off --gso auto").io_options.gso);
+        assert!(!serve("--gso off").io_options.gso);
         assert!(usage("--gso on").contains("auto, off"));
     }
 

@@ -13,11 +13,11 @@ pub mod snapshot;
 pub use loads::{Load, LoadState, Loads};
 pub use reloads::Reloads;
 
-use crate::config::{Config, Page};
+use crate::config::{Config, Endpoint};
 use crate::engine::data::Data;
 use crate::engine::errors::QueryError;
 use crate::engine::forwarder::Parts;
-use crate::engine::health::{Remark, Verdicts};
+use crate::engine::health::{HealthStates, Remark};
 use crate::engine::hosts::Table;
 use crate::engine::journal::Page as JournalPage;
 use crate::engine::key::Sweep;
@@ -50,7 +50,7 @@ pub enum ToWorker {
         table: Arc<Table>,
     },
     /// Go on as a new configuration says.
-    Renew(Box<Renewal>),
+    Reload(Box<Reload>),
     /// Read no more queries, finish what is outstanding, and leave.
     Drain,
 }
@@ -61,9 +61,9 @@ pub struct Assignment {
     /// The configuration, as far as this worker is concerned.
     pub config: Arc<Config>,
     /// The how manieth configuration that is.
-    pub edition: u32,
+    pub generation: u32,
     /// Health state of the upstreams.
-    pub verdicts: Arc<Verdicts>,
+    pub health_states: Arc<HealthStates>,
     /// Certificates and keys.
     pub tls: Arc<Setup>,
     /// For each of the worker's listeners which of the configuration's it is; `None`: of none.
@@ -108,7 +108,7 @@ pub type Sockets = (usize, Option<UdpSocket>, TcpListener);
 
 /// A new assignment for a worker that is at work.
 #[derive(Debug)]
-pub struct Renewal {
+pub struct Reload {
     /// The new assignment.
     pub assignment: Assignment,
     /// The parts of the engine that follow from its configuration.
@@ -119,7 +119,7 @@ pub struct Renewal {
     pub done: Sender<Remains>,
 }
 
-/// Data that a [`Renewal`] replaced, to be freed by a thread that no query waits for.
+/// Data that a [`Reload`] replaced, to be freed by a thread that no query waits for.
 #[derive(Debug)]
 pub struct Remains {
     /// The assignment that was replaced, or was not wanted.
@@ -132,11 +132,11 @@ pub struct Remains {
 #[derive(Debug)]
 pub enum ToKeeper {
     /// Look after the upstreams of a new configuration. Before any worker is told.
-    Renew {
+    Reload {
         /// The configuration.
         config: Arc<Config>,
         /// Of its upstreams, with nothing known yet.
-        verdicts: Arc<Verdicts>,
+        health_states: Arc<HealthStates>,
         /// Certificates and keys.
         tls: Arc<Setup>,
         /// Told when what is known has been carried over.
@@ -193,14 +193,14 @@ pub enum ToWriter {
     /// A query got an error of our own.
     Failed {
         /// Of which configuration the record speaks.
-        edition: u32,
+        generation: u32,
         /// The record.
         error: QueryError,
     },
     /// A page of a worker's journal.
     Page {
         /// Of which configuration its records speak.
-        edition: u32,
+        generation: u32,
         /// The page.
         page: JournalPage,
         /// Destination of the empty page.
@@ -235,12 +235,12 @@ impl WriterMailbox {
     /// The page.
     pub fn try_send_page(
         &self,
-        edition: u32,
+        generation: u32,
         page: JournalPage,
         home: &Sender<JournalPage>,
     ) -> Result<(), JournalPage> {
         let home = home.clone();
-        match self.sender.try_send(ToWriter::Page { edition, page, home }) {
+        match self.sender.try_send(ToWriter::Page { generation, page, home }) {
             Err(TrySendError::Full(ToWriter::Page { page, .. })) => Err(page),
             _ => Ok(()),
         }
@@ -251,13 +251,13 @@ impl WriterMailbox {
 #[derive(Debug)]
 pub enum ToAdmin {
     /// Tell of this configuration from now on.
-    Renew {
+    Reload {
         /// The configuration.
         config: Arc<Config>,
         /// Health state of the upstreams.
-        verdicts: Arc<Verdicts>,
+        health_states: Arc<HealthStates>,
         /// All listeners; others are closed.
-        doors: Vec<Door>,
+        admin_listeners: Vec<AdminListener>,
     },
     /// The process has been told to stop and will, though it still serves.
     Stopping,
@@ -267,11 +267,11 @@ pub enum ToAdmin {
 
 /// An address that pages are served on.
 #[derive(Debug)]
-pub struct Door {
+pub struct AdminListener {
     /// The same as long as its socket is.
     pub number: usize,
     /// Endpoints of the listener.
-    pub pages: Vec<Page>,
+    pub pages: Vec<Endpoint>,
     /// Of one that is new.
     pub socket: Option<TcpListener>,
 }
@@ -364,7 +364,7 @@ impl Mailbox {
 pub struct KeeperMailbox {
     sender: Sender<ToKeeper>,
     /// Behind the sender, so that it rings after the last sender has gone.
-    bell: Bell,
+    keeper_waker: KeeperWaker,
 }
 
 /// The keeper's end of its mailbox.
@@ -372,15 +372,15 @@ pub struct KeeperMailbox {
 pub struct KeeperMail {
     messages: Receiver<ToKeeper>,
     /// Keeps the waker: one that is gone before the keeper looks would not have rung.
-    bell: Bell,
+    keeper_waker: KeeperWaker,
 }
 
 impl KeeperMailbox {
     /// A mailbox for `capacity` messages whose arrival `waker` announces, and its other end.
     pub fn new(capacity: usize, waker: mio::Waker) -> (Self, KeeperMail) {
         let (sender, messages) = crossbeam_channel::bounded(capacity);
-        let bell = Bell { rung: Arc::default(), waker: Arc::new(waker) };
-        (Self { sender, bell: bell.clone() }, KeeperMail { messages, bell })
+        let keeper_waker = KeeperWaker { rung: Arc::default(), waker: Arc::new(waker) };
+        (Self { sender, keeper_waker: keeper_waker.clone() }, KeeperMail { messages, keeper_waker })
     }
 
     /// Puts `message` in and wakes the keeper, unless it is awake already. Never waits.
@@ -389,7 +389,7 @@ impl KeeperMailbox {
     /// The mailbox is full, or the keeper has ended.
     pub fn try_send(&self, message: ToKeeper) -> Result<(), TrySendError<ToKeeper>> {
         self.sender.try_send(message)?;
-        self.bell.ring();
+        self.keeper_waker.ring();
         Ok(())
     }
 
@@ -400,7 +400,7 @@ impl KeeperMailbox {
     /// The keeper has ended.
     pub fn send(&self, message: ToKeeper) -> Result<(), SendError<ToKeeper>> {
         self.sender.send(message)?;
-        self.bell.ring();
+        self.keeper_waker.ring();
         Ok(())
     }
 }
@@ -409,7 +409,7 @@ impl KeeperMail {
     /// The keeper is awake and will read all there is: from now on, who puts something in wakes
     /// it again.
     pub fn unring(&self) {
-        self.bell.rung.swap(false, Ordering::AcqRel);
+        self.keeper_waker.rung.swap(false, Ordering::AcqRel);
     }
 
     /// The next message.
@@ -423,14 +423,14 @@ impl KeeperMail {
 
 /// Wakes the keeper once for any number of messages: a wake-up is a system call.
 #[derive(Clone, Debug)]
-struct Bell {
+struct KeeperWaker {
     /// Set from the wake-up until the keeper begins to read. Who finds it set has put its message
     /// in before the keeper reads.
     rung: Arc<AtomicBool>,
     waker: Arc<mio::Waker>,
 }
 
-impl Bell {
+impl KeeperWaker {
     fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) && self.waker.wake().is_err() {
             // The kernel is out of memory: whoever comes next tries again.
@@ -439,7 +439,7 @@ impl Bell {
     }
 }
 
-impl Drop for Bell {
+impl Drop for KeeperWaker {
     fn drop(&mut self) {
         self.ring();
     }

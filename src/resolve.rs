@@ -165,7 +165,7 @@ mod tests {
     use std::thread::JoinHandle;
     use std::time::Duration;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     /// Reaction of a scripted resolver to one query.
     #[derive(Clone, Copy)]
@@ -179,7 +179,7 @@ mod tests {
     /// Answers one query after another as `acts` says; tells the types that it was asked for.
     fn resolver(acts: &'static [Act]) -> (SocketAddr, JoinHandle<Vec<Rtype>>) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         let address = socket.local_addr().unwrap();
         let answering = std::thread::spawn(move || {
             let mut asked = Vec::new();

@@ -21,13 +21,13 @@ pub use steering::Steer;
 
 use crate::blocking::{STEP_MAX, Steps};
 use crate::clock::Clock;
-use crate::config::{Config, Page};
+use crate::config::{Config, Endpoint};
 use crate::control::snapshot::Snapshot;
 use crate::control::{
-    Assignment, KeeperMailbox, Mailbox, Reloads, Remains, Renewal, Sockets, ToKeeper, ToWorker,
+    Assignment, KeeperMailbox, Mailbox, Reload, Reloads, Remains, Sockets, ToKeeper, ToWorker,
 };
 use crate::engine::forwarder::Parts;
-use crate::engine::health::Verdicts;
+use crate::engine::health::HealthStates;
 use crate::engine::stats::Stats;
 use crate::keeper::Keeper;
 use crate::log::Log;
@@ -35,7 +35,7 @@ use crate::sys::confine::Bounds;
 use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::{limits, random};
 use crate::tls::{Entry, Setup};
-use crate::worker::{Habits, Seat};
+use crate::worker::{IoOptions, WorkerSlot};
 use confinement::Sandbox;
 use crossbeam_channel::Receiver;
 use listeners::{Listeners, Plan};
@@ -50,7 +50,7 @@ use steering::Steering;
 use writing::Writing;
 
 /// Maximum time for a worker's report; it answers in its next turn.
-const REPORT_PATIENCE: Duration = Duration::from_secs(1);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A running forwarder.
 pub struct Server {
@@ -78,9 +78,9 @@ impl Server {
     /// [`StartError`]; all that was started is stopped again.
     pub fn start(config: Config, cores: &[Option<usize>], log: Log) -> Result<Self, StartError> {
         let (inherited, confinement) = (Inherited::default(), Confinement::default());
-        let (steer, habits) = (Steer::Flow, Habits::default());
+        let (steer, io_options) = (Steer::Flow, IoOptions::default());
         let prepared = Prepared::new(config, None, &Steps::new(Clock::start(), STEP_MAX))?;
-        Self::start_on(prepared, cores, steer, habits, inherited, &confinement, log)
+        Self::start_on(prepared, cores, steer, io_options, inherited, &confinement, log)
     }
 
     /// The same, datagrams given to the workers as `steer` says, and on sockets that were open
@@ -93,7 +93,7 @@ impl Server {
         prepared: Prepared,
         cores: &[Option<usize>],
         steer: Steer,
-        habits: Habits,
+        io_options: IoOptions,
         mut inherited: Inherited,
         confinement: &Confinement,
         log: Log,
@@ -114,9 +114,9 @@ impl Server {
         let sandbox = confinement.sandbox(log);
         let sources = Sources::new(clock, log, sandbox);
         let data = sources.loaders().plan(&config)?;
-        let verdicts = Arc::new(Verdicts::new(&config));
-        let (keeper, mailbox) =
-            Keeper::new(clock, &config, Arc::clone(&verdicts), &tls).map_err(StartError::Keeper)?;
+        let health_states = Arc::new(HealthStates::new(&config));
+        let (keeper, mailbox) = Keeper::new(clock, &config, Arc::clone(&health_states), &tls)
+            .map_err(StartError::Keeper)?;
         let writing = Writing::start(clock, (&config, Arc::clone(&tls)), log, sandbox);
         let writing = writing.map_err(StartError::Writer)?;
         let mut server = Self {
@@ -133,10 +133,11 @@ impl Server {
             tls,
             sandbox,
         };
-        let started = server.start_workers(&config, &verdicts, (&plan, &data), cores, habits, rows);
+        let started =
+            server.start_workers(&config, &health_states, (&plan, &data), cores, io_options, rows);
         server.sources.adopt(data, &server.workers);
         let started = started.and_then(|()| server.start_admin(&page_plan));
-        server.pages.adopt(page_plan, &Arc::new(config), &verdicts);
+        server.pages.adopt(page_plan, &Arc::new(config), &health_states);
         let workers = server.workers.clone();
         let keeping = move || keeper.run(workers, log);
         let keeper = sandbox.spawn("keeper", Bounds::Packets, keeping);
@@ -155,13 +156,13 @@ impl Server {
         self.tls.certificates()
     }
 
-    /// Makes `config` ready and goes on as it says ([`Server::renew`]).
+    /// Makes `config` ready and goes on as it says ([`Server::apply`]).
     ///
     /// # Errors
     /// [`StartError`]; nothing has changed then.
     pub fn reload(&mut self, config: Config) -> Result<(), StartError> {
         let steps = Steps::new(self.clock, STEP_MAX);
-        self.renew(Prepared::new(config, Some(&self.before()), &steps)?)
+        self.apply(Prepared::new(config, Some(&self.before()), &steps)?)
     }
 
     /// Goes on as `prepared` says, from each worker's next turn on. Listeners of unchanged
@@ -169,7 +170,7 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`], of an address that cannot be bound; nothing has changed then.
-    pub fn renew(&mut self, prepared: Prepared) -> Result<(), StartError> {
+    pub fn apply(&mut self, prepared: Prepared) -> Result<(), StartError> {
         let Prepared { mut config, tls, data } = prepared;
         let seed = random::seed().map_err(|error| StartError::Worker(0, error))?;
         let now = self.clock.now();
@@ -178,48 +179,48 @@ impl Server {
         let data = data.map_or_else(|| self.sources.loaders().plan(&config), Ok)?;
         self.start_admin(&pages)?;
         let rows = self.listeners.adopt(now, &mut plan).map_err(StartError::Descriptors)?;
-        let verdicts = Arc::new(Verdicts::new(&config));
+        let health_states = Arc::new(HealthStates::new(&config));
         let config = Arc::new(config);
         let (done, when_done) = crossbeam_channel::bounded(1);
-        let renewal = ToKeeper::Renew {
+        let reload = ToKeeper::Reload {
             config: Arc::clone(&config),
-            verdicts: Arc::clone(&verdicts),
+            health_states: Arc::clone(&health_states),
             tls: Arc::clone(&tls),
             done,
         };
         // What is known of the upstreams is carried over before anybody asks for it.
-        if self.keeper.send(renewal).is_ok() {
-            let _ = when_done.recv_timeout(REPORT_PATIENCE);
+        if self.keeper.send(reload).is_ok() {
+            let _ = when_done.recv_timeout(REPORT_TIMEOUT);
         }
-        let edition = self.writing.edition + 1;
-        self.writing.editions.publish(edition, Arc::clone(&config), Arc::clone(&tls));
-        self.writing.edition = edition;
+        let generation = self.writing.generation + 1;
+        self.writing.generations.publish(generation, Arc::clone(&config), Arc::clone(&tls));
+        self.writing.generation = generation;
         let (done, remains) = crossbeam_channel::bounded(self.workers.len());
         // All are built before the first worker is told, so that they change over together.
-        let renewals = rows.into_iter().enumerate().map(|(number, sockets)| {
+        let reloads = rows.into_iter().enumerate().map(|(number, sockets)| {
             let assignment = Assignment {
-                edition,
+                generation,
                 config: Arc::new(config.of_worker(number, self.workers.len())),
-                verdicts: Arc::clone(&verdicts),
+                health_states: Arc::clone(&health_states),
                 tls: Arc::clone(&tls),
                 listeners: plan.listeners.clone(),
                 data: data.supplies(),
             };
-            let Assignment { config, verdicts, listeners, .. } = &assignment;
-            let parts = Parts::new(config, listeners, Arc::clone(verdicts), seed);
-            Renewal { assignment, parts: Box::new(parts), sockets, done: done.clone() }
+            let Assignment { config, health_states, listeners, .. } = &assignment;
+            let parts = Parts::new(config, listeners, Arc::clone(health_states), seed);
+            Reload { assignment, parts: Box::new(parts), sockets, done: done.clone() }
         });
-        let renewals: Vec<_> = renewals.collect();
-        for (worker, renewal) in self.workers.iter().zip(renewals) {
-            worker.deliver(ToWorker::Renew(Box::new(renewal)));
+        let reloads: Vec<_> = reloads.collect();
+        for (worker, reload) in self.workers.iter().zip(reloads) {
+            worker.deliver(ToWorker::Reload(Box::new(reload)));
         }
         for _ in &self.workers {
             // What holds no longer is freed here and not by the worker.
-            let _ = remains.recv_timeout(REPORT_PATIENCE);
+            let _ = remains.recv_timeout(REPORT_TIMEOUT);
         }
         self.sources.adopt(data, &self.workers);
         self.remains = remains;
-        self.pages.adopt(pages, &config, &verdicts);
+        self.pages.adopt(pages, &config, &health_states);
         self.tls = tls;
         Ok(())
     }
@@ -250,7 +251,7 @@ impl Server {
     }
 
     /// The addresses that pages are served on over HTTP, and which.
-    pub fn pages(&self) -> impl Iterator<Item = (SocketAddr, &[Page])> {
+    pub fn pages(&self) -> impl Iterator<Item = (SocketAddr, &[Endpoint])> {
         self.pages.list()
     }
 
@@ -278,7 +279,7 @@ impl Server {
         });
         let asked: Vec<_> = asked.collect();
         // One deadline for all, however many are stuck: the service manager waits for a word.
-        let until = self.clock.now().plus(REPORT_PATIENCE);
+        let until = self.clock.now().plus(REPORT_TIMEOUT);
         let answer =
             |answers: &Receiver<Box<Snapshot>>| answers.recv_timeout(until.since(self.clock.now()));
         asked.iter().filter_map(|answers| answer(answers).ok()).map(|boxed| *boxed).collect()
@@ -325,29 +326,29 @@ impl Server {
     fn start_workers(
         &mut self,
         config: &Config,
-        verdicts: &Arc<Verdicts>,
+        health_states: &Arc<HealthStates>,
         (plan, data): (&Plan, &sources::Plan),
         cores: &[Option<usize>],
-        habits: Habits,
+        io_options: IoOptions,
         rows: Vec<Vec<Sockets>>,
     ) -> Result<(), StartError> {
         for (number, (sockets, core)) in rows.into_iter().zip(cores.iter().copied()).enumerate() {
             let failed = |error| StartError::Worker(number, error);
             let keeper = self.keeper.clone();
             let assignment = Assignment {
-                edition: self.writing.edition,
+                generation: self.writing.generation,
                 config: Arc::new(config.of_worker(number, cores.len())),
-                verdicts: Arc::clone(verdicts),
+                health_states: Arc::clone(health_states),
                 tls: Arc::clone(&self.tls),
                 listeners: plan.listeners.clone(),
                 data: data.supplies(),
             };
             let writer = self.writing.mailbox.clone();
-            let (seat, mailbox) =
-                Seat::new(number, assignment, sockets, self.clock, keeper, writer)
+            let (slot, mailbox) =
+                WorkerSlot::new(number, assignment, sockets, self.clock, keeper, writer)
                     .map_err(failed)?;
             let (ready, begun) = crossbeam_channel::bounded(1);
-            let working = move || seat.work(core, habits, &ready);
+            let working = move || slot.work(core, io_options, &ready);
             let name = format!("worker-{number}");
             let thread = self.sandbox.spawn(&name, Bounds::Packets, working).map_err(failed)?;
             let lost = || io::Error::other("it ended before it began");

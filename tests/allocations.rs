@@ -21,14 +21,14 @@ use onward::config::{self, Forward, Prefetch, ServeStale, Sizing, StaleMode};
 use onward::engine::cache::admission::Received;
 use onward::engine::cache::{Cache, Found, Key};
 use onward::engine::errors::{Fault, Operation};
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::journal::Page;
 use onward::engine::message::query::Query;
 use onward::engine::message::reply::ExtendedError;
 use onward::engine::message::reply::{Finish, ReplyTo};
 use onward::engine::message::response::Response;
 use onward::engine::shell::{self, Buffers, Shell};
-use onward::engine::zones::Folded;
+use onward::engine::zones::LowercaseName;
 use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
 use onward::moment::Moment;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -153,7 +153,7 @@ impl Worker {
         config.blocks[0].stages.log = vec![rule, all];
         config.blocks[1].stages.log = config.blocks[0].stages.log.clone();
         Self {
-            engine: Forwarder::new(&config, [3; 32], Arc::new(Verdicts::new(&config))),
+            engine: Forwarder::new(&config, [3; 32], Arc::new(HealthStates::new(&config))),
             now: Moment::ZERO,
             buffers: Buffers::new(),
             flights: Vec::with_capacity(10 * TURN),
@@ -433,7 +433,7 @@ fn ten_thousand_questions_to_a_cache_that_has_grown_allocate_nothing() {
         let passed = if number % 2_500 == 0 { 9_000 } else { 2 };
         now = now.plus(Duration::from_millis(passed));
         let query = Query::parse(query, false).expect("a query");
-        let name = Folded::new(query.name());
+        let name = LowercaseName::new(query.name());
         let key = Key::new(&hasher, &name, &query.question, &query.asked);
         let question = query.question;
         match cache.get(now, &key) {
@@ -492,7 +492,7 @@ fn a_million_answers_take_what_was_reserved_for_them() {
         let query = Ask::new(7, &format!("host{number}.example.org")).bytes();
         let packet = address(&query);
         let query = Query::parse(&query, false).expect("a query");
-        let name = Folded::new(query.name());
+        let name = LowercaseName::new(query.name());
         let key = Key::new(&hasher, &name, &query.question, &query.asked);
         let response = Response::parse(&packet).expect("a response");
         let received = Received { packet: &packet, response: &response, recursion: true, unix: 0 };

@@ -15,7 +15,7 @@
 //! What a text file cannot show is written `␍` (carriage return), `⏎` (newline in a value),
 //! `‹U+00A0›` (a character by number) and `‹end›` (the input ends here, without newline).
 
-use onward::config::{Blame, Config, Host, Resolved};
+use onward::config::{Cause, Config, Host, Resolved};
 use onward::corefile::{DIRECTIVES, Sources};
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
@@ -92,7 +92,7 @@ impl Case {
         for (section, expected) in &self.expected {
             let found = match (&loaded, section.as_str()) {
                 (Err(error), section) if names_unbuilt(&error.to_string(), section) => continue,
-                (Err(error), _) if error.blame() == Blame::Host => {
+                (Err(error), _) if error.cause() == Cause::Host => {
                     format!("error of the host: {error}")
                 }
                 (Err(error), _) => format!("error: {error}"),

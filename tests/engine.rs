@@ -44,8 +44,8 @@ mod outages;
 mod parked;
 #[path = "engine/refusals.rs"]
 mod refusals;
-#[path = "engine/renewal.rs"]
-mod renewal;
+#[path = "engine/reload.rs"]
+mod reload;
 #[path = "engine/rewriting.rs"]
 mod rewriting;
 #[path = "engine/stages.rs"]

@@ -31,8 +31,8 @@ fn binaries() -> Option<PathBuf> {
 #[track_caller]
 fn succeeds(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{complaint}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{stderr}");
     said
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing waits: each call does what the socket allows and says how it stands. What is stored is
 //! bounded, a head of [`HEAD_BYTES_MAX`] and one answer, and so is time: a request has to be here
-//! [`PATIENCE`] after its first byte, however slowly its bytes come, an answer has to be taken
+//! [`TIMEOUT`] after its first byte, however slowly its bytes come, an answer has to be taken
 //! within as much, and so has the next request to begin. A connection that ends is read from for a
 //! moment longer: bytes that nobody has read would make the kernel take back the answer.
 
@@ -13,9 +13,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
 /// For each step of an exchange.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// For a client to close its side when all is said.
-const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of a client's that are thrown away when all is said.
 const DISCARDED_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are read at once.
@@ -66,7 +66,7 @@ pub(super) struct Connection<S> {
 impl<S: Read + Write> Connection<S> {
     /// One that was opened just now.
     pub(super) fn new(now: Moment, stream: S) -> Self {
-        let deadline = now.plus(PATIENCE);
+        let deadline = now.plus(TIMEOUT);
         let (input, output) = (Vec::new(), Vec::new());
         Self {
             stream,
@@ -145,7 +145,7 @@ impl<S: Read + Write> Connection<S> {
                 Err(error) => return Err(error),
             };
             if seen == 0 {
-                self.deadline = now.plus(PATIENCE);
+                self.deadline = now.plus(TIMEOUT);
             }
             self.input.extend_from_slice(&piece[..len]);
             let is_full = self.input.len() == HEAD_BYTES_MAX;
@@ -164,7 +164,7 @@ impl<S: Read + Write> Connection<S> {
             self.sent = 0;
             self.input = Vec::new();
             self.state = State::Writing { keep };
-            self.deadline = now.plus(PATIENCE);
+            self.deadline = now.plus(TIMEOUT);
             return Ok(true);
         }
     }
@@ -183,11 +183,11 @@ impl<S: Read + Write> Connection<S> {
         (self.idle_since, self.used) = (now, true);
         if keep {
             self.state = State::Reading;
-            self.deadline = now.plus(PATIENCE);
+            self.deadline = now.plus(TIMEOUT);
             return Outcome::Ready;
         }
         self.state = State::Closing { left: DISCARDED_BYTES_MAX };
-        self.deadline = now.plus(CLOSING_PATIENCE);
+        self.deadline = now.plus(CLOSING_TIMEOUT);
         Outcome::Said
     }
 
@@ -212,7 +212,7 @@ impl<S: Read + Write> Connection<S> {
 mod tests {
     use super::super::request::{HEAD_BYTES_MAX, Refusal};
     use super::super::response::Response;
-    use super::{Connection, DISCARDED_BYTES_MAX, Outcome, PATIENCE};
+    use super::{Connection, DISCARDED_BYTES_MAX, Outcome, TIMEOUT};
     use crate::moment::Moment;
     use std::collections::VecDeque;
     use std::io::{self, ErrorKind, Read, Write};
@@ -318,14 +318,14 @@ mod tests {
         assert!(!connection.rests(), "it may have asked already");
         let later = START.plus(Duration::from_secs(3));
         assert_eq!(go_on(&mut connection, later), Outcome::Waiting);
-        assert_eq!((connection.deadline(), connection.idle_since()), (later.plus(PATIENCE), None));
+        assert_eq!((connection.deadline(), connection.idle_since()), (later.plus(TIMEOUT), None));
         assert!(connection.backlog() > 100);
         let last = later.plus(Duration::from_secs(4));
         connection.stream.room = usize::MAX;
         assert_eq!(go_on(&mut connection, last), Outcome::Ready);
         assert_eq!((connection.backlog(), connection.idle_since()), (0, Some(last)));
         assert!(connection.rests());
-        assert_eq!(connection.deadline(), last.plus(PATIENCE), "for the next request");
+        assert_eq!(connection.deadline(), last.plus(TIMEOUT), "for the next request");
         assert!(got(&mut connection).ends_with("yes"));
         connection.hurry(last.plus(Duration::from_secs(1)));
         connection.stream.pieces.push_back(GET.to_vec());

@@ -1,7 +1,7 @@
 //! Collection of the workers' counters on request.
 //!
 //! A worker answers at its next turn, into a channel of its own. All are asked at once and then
-//! waited for, but for `PATIENCE` in all and no longer: of one that is late the last that it said
+//! waited for, but for `TIMEOUT` in all and no longer: of one that is late the last that it said
 //! counts. Who still owes an answer is not asked again and not waited for, so workers that hang
 //! cost one wait and not one each time.
 
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Maximum wait for all workers together.
-const PATIENCE: Duration = Duration::from_millis(25);
+const TIMEOUT: Duration = Duration::from_millis(25);
 /// Period after which the most frequent keys are counted anew; the current and the previous period
 /// are shown.
 const SEEN_PERIOD: Duration = Duration::from_secs(60);
@@ -193,7 +193,7 @@ impl Gatherer {
     /// to count anew; who owes an answer now goes on counting.
     fn gather(&mut self, forget: bool) {
         let now = self.clock.now();
-        let until = self.clock.instant(now.plus(PATIENCE));
+        let until = self.clock.instant(now.plus(TIMEOUT));
         self.workers.iter_mut().for_each(Correspondent::take);
         let mut asked = Vec::with_capacity(self.workers.len());
         for (number, worker) in self.workers.iter_mut().enumerate() {

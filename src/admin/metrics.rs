@@ -139,10 +139,10 @@ fn of_service(all: &mut Exposition, facts: &Facts) {
 fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
     for (number, (_, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = upstream.address.to_string();
-        let is_up = !snapshot.verdicts.is_down(number);
+        let is_up = !snapshot.health_states.is_down(number);
         let help = "Health of the upstream: 1 is up, 0 is down (health checks fail).";
         all.largest("onward_upstream_up", help, &[("to", &to)], f64::from(u8::from(is_up)));
-        let failures = snapshot.verdicts.failures(number) as f64;
+        let failures = snapshot.health_states.failures(number) as f64;
         let help = "Failed health checks.";
         let name = "coredns_proxy_healthcheck_failures_total";
         all.counter(name, help, &[PROXY, ("to", &to)], failures);
@@ -373,22 +373,27 @@ mod tests {
     use crate::engine::PoolId;
     use crate::engine::key::Transport;
     use crate::engine::stages::template::TemplateStats;
-    use crate::engine::tally::{Asking, Outcome};
+    use crate::engine::tally::{CountedQuery, CountedReply};
     use std::time::Duration;
 
     const COREFILE: &str = "a.test b.test:5300 {\n bind 127.0.0.1\n prometheus\n errors\n cache\n \
                             forward . 192.0.2.1 192.0.2.2\n}\n";
 
-    /// One query and its reply at the first site.
+    /// One query and its reply at the first label_set.
     fn worker(number: usize, rcode: u16) -> Snapshot {
         let mut snapshot = Snapshot::of(number, COREFILE);
         let transport = Transport::Udp;
-        let site = snapshot.tallies.sites.iter().position(|site| site.zone.is_some()).unwrap();
-        let asking = Asking { transport, is_ipv6: true, kind: 28, dnssec_ok: true, len: 40 };
-        snapshot.tallies.ask(site as u32, &asking);
+        let label_set = snapshot
+            .tallies
+            .label_sets
+            .iter()
+            .position(|label_set| label_set.zone.is_some())
+            .unwrap();
+        let asking = CountedQuery { transport, is_ipv6: true, kind: 28, dnssec_ok: true, len: 40 };
+        snapshot.tallies.ask(label_set as u32, &asking);
         let took = Duration::from_millis(4);
-        let outcome = Outcome { transport, took, rcode, len: 100, answered: rcode != 2 };
-        snapshot.tallies.end(site as u32, &outcome);
+        let outcome = CountedReply { transport, took, rcode, len: 100, answered: rcode != 2 };
+        snapshot.tallies.end(label_set as u32, &outcome);
         snapshot.tallies.upstream(1, rcode, took);
         snapshot.stats.upstreams[1].pool.opened = 1;
         snapshot.stats.caches = vec![Default::default()];
@@ -450,12 +455,13 @@ mod tests {
         let views = format!(". {{\n view a {{\n expr do()\n}}\n {block}}}\n. {{\n {block}}}\n");
         let mut snapshot = Snapshot::of(0, &views);
         let transport = Transport::Udp;
-        let asking = Asking { transport, is_ipv6: false, kind: 1, dnssec_ok: false, len: 40 };
+        let asking = CountedQuery { transport, is_ipv6: false, kind: 1, dnssec_ok: false, len: 40 };
         for (place, block) in [0, 0, 1].into_iter().enumerate() {
-            let sites = &snapshot.tallies.sites;
-            let site = sites.iter().position(|site| site.block == Some(block)).unwrap();
-            snapshot.tallies.ask(site as u32, &asking);
-            snapshot.tallies.counts[site].acl.refused = 5 + place as u64;
+            let label_sets = &snapshot.tallies.label_sets;
+            let label_set =
+                label_sets.iter().position(|label_set| label_set.block == Some(block)).unwrap();
+            snapshot.tallies.ask(label_set as u32, &asking);
+            snapshot.tallies.counts[label_set].acl.refused = 5 + place as u64;
         }
         snapshot.stats.caches = vec![Default::default(); 2];
         snapshot.stats.caches[0].entries = [4, 0];

@@ -4,12 +4,13 @@
 //! at their next turn, and not waited for longer than a moment. One poll, non-blocking sockets, a
 //! bounded number of connections, each with its deadlines (`connection`), so nobody who is slow or
 //! silent holds up anybody else; who comes when all places are taken gets that of the connection
-//! that has been idle longest. Which paths there are is told by `site`, which addresses by the
+//! that has been idle longest. Which paths there are is told by `endpoints`, which addresses by the
 //! first thread ([`ToAdmin`]): it binds and keeps their sockets, so that they outlive a reload and
 //! pass to the next process. The thread is there only if a configuration names an address, and
 //! sleeps until somebody comes.
 
 mod connection;
+mod endpoints;
 mod exposition;
 pub mod gather;
 mod history;
@@ -18,22 +19,21 @@ pub mod page;
 mod readiness;
 mod request;
 mod response;
-mod site;
 mod summary;
 
 pub use gather::Gatherer;
 
 use crate::clock::Clock;
-use crate::config::{HTTP_CONNECTIONS_MAX, Page};
-use crate::control::{AdminMail, AdminMailbox, Door, ToAdmin};
+use crate::config::{Endpoint, HTTP_CONNECTIONS_MAX};
+use crate::control::{AdminListener, AdminMail, AdminMailbox, ToAdmin};
 use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
 use connection::{Connection, Outcome};
 use crossbeam_channel::TryRecvError;
+use endpoints::{Endpoints, refuse};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use response::Response;
-use site::{Site, refuse};
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::time::Duration;
@@ -47,7 +47,7 @@ const ACCEPTED_MAX: usize = 64;
 /// Delay of the next attempt when no descriptor is left for a connection.
 const RETRY: Duration = Duration::from_secs(1);
 /// Time at the end for connections with an unanswered request.
-const STOP_PATIENCE: Duration = Duration::from_millis(500);
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 /// Bytes of answers that wait for slow readers, all together; who asks then is told to come again.
 const BACKLOG_MAX: usize = 32 << 20;
 /// The token of the mailbox. Those of listeners are their numbers.
@@ -58,7 +58,7 @@ const CONNECTIONS: usize = usize::MAX / 2;
 /// A listener.
 struct Listening {
     number: usize,
-    pages: Vec<Page>,
+    pages: Vec<Endpoint>,
     /// `None`: nobody is accepted any more.
     acceptor: Option<TcpListener>,
     /// There may be connections to accept.
@@ -71,7 +71,7 @@ struct Listening {
 struct Place {
     connection: Connection<TcpStream>,
     /// The number of its listener.
-    door: usize,
+    admin_listener: usize,
     /// To a loopback address.
     is_local: bool,
     /// The connection may continue.
@@ -84,9 +84,9 @@ pub struct Admin {
     poll: Poll,
     events: Events,
     mail: AdminMail,
-    doors: Vec<Listening>,
+    admin_listeners: Vec<Listening>,
     places: Vec<Option<Place>>,
-    site: Site,
+    endpoints: Endpoints,
     log: Log,
     /// The thread answers the open connections, then ends.
     leaving: bool,
@@ -106,9 +106,9 @@ impl Admin {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             mail,
-            doors: Vec::new(),
+            admin_listeners: Vec::new(),
             places: (0..HTTP_CONNECTIONS_MAX).map(|_| None).collect(),
-            site: Site::new(gatherer, log),
+            endpoints: Endpoints::new(gatherer, log),
             log,
             leaving: false,
         };
@@ -135,15 +135,20 @@ impl Admin {
                     }
                 }
                 Token(token) => {
-                    let door = self.doors.iter_mut().find(|door| door.number == token);
-                    door.into_iter().for_each(|door| door.ready = true);
+                    let admin_listener = self
+                        .admin_listeners
+                        .iter_mut()
+                        .find(|admin_listener| admin_listener.number == token);
+                    admin_listener
+                        .into_iter()
+                        .for_each(|admin_listener| admin_listener.ready = true);
                 }
             }
         }
         let now = self.clock.now();
         self.read_mail(now);
-        for door in 0..self.doors.len() {
-            self.accept(now, door);
+        for admin_listener in 0..self.admin_listeners.len() {
+            self.accept(now, admin_listener);
         }
         for place in 0..self.places.len() {
             self.serve(now, place);
@@ -155,10 +160,13 @@ impl Admin {
     fn wait(&mut self) {
         let now = self.clock.now();
         let places = || self.places.iter().flatten();
-        let busy = self.doors.iter().any(|door| door.ready) || places().any(|place| place.ready);
+        let busy = self.admin_listeners.iter().any(|admin_listener| admin_listener.ready)
+            || places().any(|place| place.ready);
         let deadlines = places().map(|place| place.connection.deadline());
-        let deadlines = deadlines.chain(self.doors.iter().filter_map(|door| door.again_at));
-        let next = deadlines.chain(self.site.gatherer.next_deadline()).min();
+        let deadlines = deadlines.chain(
+            self.admin_listeners.iter().filter_map(|admin_listener| admin_listener.again_at),
+        );
+        let next = deadlines.chain(self.endpoints.gatherer.next_deadline()).min();
         let until = if busy { Some(now) } else { next };
         match self.poll.poll(&mut self.events, until.map(|until| until.since(now))) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -169,11 +177,11 @@ impl Admin {
     fn read_mail(&mut self, now: Moment) {
         loop {
             match self.mail.try_next() {
-                Ok(ToAdmin::Renew { config, verdicts, doors }) => {
-                    self.site.renew(&config, verdicts);
-                    self.open(doors);
+                Ok(ToAdmin::Reload { config, health_states, admin_listeners }) => {
+                    self.endpoints.reload(&config, health_states);
+                    self.open(admin_listeners);
                 }
-                Ok(ToAdmin::Stopping) => self.site.stopping = true,
+                Ok(ToAdmin::Stopping) => self.endpoints.stopping = true,
                 Ok(ToAdmin::Stop) => self.leave(now),
                 Err(TryRecvError::Disconnected) if !self.leaving => return self.leave(now),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
@@ -181,12 +189,20 @@ impl Admin {
         }
     }
 
-    /// Listens at `doors` and nowhere else.
-    fn open(&mut self, doors: Vec<Door>) {
-        self.site.gatherer.watch(doors.iter().any(|door| door.pages.contains(&Page::Status)));
-        self.doors.retain(|known| doors.iter().any(|door| door.number == known.number));
-        for Door { number, pages, socket } in doors {
-            if let Some(known) = self.doors.iter_mut().find(|known| known.number == number) {
+    /// Listens at `admin_listeners` and nowhere else.
+    fn open(&mut self, admin_listeners: Vec<AdminListener>) {
+        self.endpoints.gatherer.watch(
+            admin_listeners
+                .iter()
+                .any(|admin_listener| admin_listener.pages.contains(&Endpoint::Status)),
+        );
+        self.admin_listeners.retain(|known| {
+            admin_listeners.iter().any(|admin_listener| admin_listener.number == known.number)
+        });
+        for AdminListener { number, pages, socket } in admin_listeners {
+            if let Some(known) =
+                self.admin_listeners.iter_mut().find(|known| known.number == number)
+            {
                 known.pages = pages;
                 continue;
             }
@@ -198,7 +214,13 @@ impl Admin {
                 Ok(()) => {
                     let acceptor = Some(acceptor);
                     let (ready, again_at) = (true, None);
-                    self.doors.push(Listening { number, pages, acceptor, ready, again_at });
+                    self.admin_listeners.push(Listening {
+                        number,
+                        pages,
+                        acceptor,
+                        ready,
+                        again_at,
+                    });
                 }
                 Err(error) => {
                     let text =
@@ -211,21 +233,23 @@ impl Admin {
 
     /// Accepts nobody any more, and ends with the last who is being answered.
     fn leave(&mut self, now: Moment) {
-        (self.leaving, self.site.stopping) = (true, true);
-        for door in &mut self.doors {
-            (door.acceptor, door.ready, door.again_at) = (None, false, None);
+        (self.leaving, self.endpoints.stopping) = (true, true);
+        for admin_listener in &mut self.admin_listeners {
+            (admin_listener.acceptor, admin_listener.ready, admin_listener.again_at) =
+                (None, false, None);
         }
         for place in &mut self.places {
             place.take_if(|place| place.connection.rests());
         }
         let places = self.places.iter_mut().flatten();
-        places.for_each(|place| place.connection.hurry(now.plus(STOP_PATIENCE)));
+        places.for_each(|place| place.connection.hurry(now.plus(STOP_TIMEOUT)));
     }
 
     /// Takes in who waits at a listener.
-    fn accept(&mut self, now: Moment, door: usize) {
+    fn accept(&mut self, now: Moment, admin_listener: usize) {
         for _ in 0..ACCEPTED_MAX {
-            let Listening { number, acceptor, ready, again_at, .. } = &mut self.doors[door];
+            let Listening { number, acceptor, ready, again_at, .. } =
+                &mut self.admin_listeners[admin_listener];
             let Some(acceptor) = acceptor.as_mut().filter(|_| *ready) else { return };
             match acceptor.accept() {
                 Ok((stream, _)) => {
@@ -242,7 +266,7 @@ impl Admin {
     }
 
     /// Gives a new connection a place, if need be that of another.
-    fn admit(&mut self, now: Moment, door: usize, mut stream: TcpStream) {
+    fn admit(&mut self, now: Moment, admin_listener: usize, mut stream: TcpStream) {
         let local = stream.local_addr();
         let is_local = local.is_ok_and(|local| local.ip().to_canonical().is_loopback());
         // An answer is written whole: waiting for more only delays its end.
@@ -254,7 +278,7 @@ impl Admin {
         let interest = Interest::READABLE | Interest::WRITABLE;
         if self.poll.registry().register(&mut stream, token, interest).is_ok() {
             let connection = Connection::new(now, stream);
-            self.places[place] = Some(Place { connection, door, is_local, ready: true });
+            self.places[place] = Some(Place { connection, admin_listener, is_local, ready: true });
         }
     }
 
@@ -274,13 +298,15 @@ impl Admin {
         let Some(mut place) = self.places[number].take_if(|place| place.ready) else { return };
         let backlog = self.places.iter().flatten().map(|place| place.connection.backlog());
         let is_behind = backlog.sum::<usize>() > BACKLOG_MAX;
-        let Self { doors, site, leaving, .. } = self;
-        let pages = doors.iter().find(|door| door.number == place.door);
-        let pages = pages.map_or(&[][..], |door| &door.pages);
+        let Self { admin_listeners, endpoints, leaving, .. } = self;
+        let pages = admin_listeners
+            .iter()
+            .find(|admin_listener| admin_listener.number == place.admin_listener);
+        let pages = pages.map_or(&[][..], |admin_listener| &admin_listener.pages);
         let outcome = place.connection.on_ready(now, &mut |request| {
             let response = match request {
                 Ok(_) if is_behind => Response::text(503, "too many slow readers\n"),
-                Ok(request) => site.answer(pages, place.is_local, request),
+                Ok(request) => endpoints.answer(pages, place.is_local, request),
                 Err(refusal) => refuse(refusal),
             };
             (response, !*leaving)
@@ -303,10 +329,10 @@ impl Admin {
         for place in &mut self.places {
             place.take_if(|place| place.connection.deadline() <= now);
         }
-        for door in &mut self.doors {
-            let is_due = door.again_at.take_if(|again_at| *again_at <= now).is_some();
-            door.ready |= is_due;
+        for admin_listener in &mut self.admin_listeners {
+            let is_due = admin_listener.again_at.take_if(|again_at| *again_at <= now).is_some();
+            admin_listener.ready |= is_due;
         }
-        self.site.gatherer.on_time(now);
+        self.endpoints.gatherer.on_time(now);
     }
 }

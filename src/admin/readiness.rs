@@ -5,7 +5,7 @@
 //! configuration. Workers are always looked at, and nothing is ready that has been told to stop.
 
 use crate::config::Config;
-use crate::engine::health::Verdicts;
+use crate::engine::health::HealthStates;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ pub(super) struct Readiness {
 
 impl Readiness {
     /// From now on looks at what `config` says.
-    pub(super) fn renew(&mut self, config: &Config) {
+    pub(super) fn reload(&mut self, config: &Config) {
         self.stanzas.clear();
         let mut first = 0;
         for block in &config.blocks {
@@ -47,7 +47,7 @@ impl Readiness {
     /// changed. Empty: all is ready. `silent` are the workers that do not respond.
     pub(super) fn missing(
         &mut self,
-        verdicts: &Verdicts,
+        health_states: &HealthStates,
         silent: impl Iterator<Item = usize>,
         stopping: bool,
     ) -> (&str, bool) {
@@ -55,7 +55,8 @@ impl Readiness {
             silent.map(|worker| format!("worker {worker}")).collect();
         for stanza in &mut self.stanzas {
             let is_known = stanza.seen && !stanza.continuously;
-            if is_known || stanza.upstreams.clone().any(|upstream| !verdicts.is_down(upstream)) {
+            if is_known || stanza.upstreams.clone().any(|upstream| !health_states.is_down(upstream))
+            {
                 stanza.seen = true;
             } else {
                 missing.insert(format!("forward {}", stanza.zone));
@@ -75,7 +76,7 @@ impl Readiness {
 mod tests {
     use super::Readiness;
     use crate::config::{Config, Host};
-    use crate::engine::health::Verdicts;
+    use crate::engine::health::HealthStates;
     use std::iter::empty;
 
     /// Upstream 0 is nobody's business; of `b` are 1 and 2, continuously, and of `c` 3 is.
@@ -83,44 +84,44 @@ mod tests {
                         b {\n ready {\n monitor continuously\n}\n forward b ::1 ::2\n}\n\
                         c {\n ready\n forward . ::3\n}\n";
 
-    fn readiness() -> (Readiness, Verdicts) {
+    fn readiness() -> (Readiness, HealthStates) {
         let (config, _) = Config::load(TEXT.as_bytes(), "f", &Host::plain()).unwrap();
         let mut readiness = Readiness::default();
-        readiness.renew(&config);
-        (readiness, Verdicts::new(&config))
+        readiness.reload(&config);
+        (readiness, HealthStates::new(&config))
     }
 
     #[test]
     fn a_stanza_is_ready_while_one_of_its_upstreams_is() {
-        let (mut readiness, verdicts) = readiness();
-        verdicts.set(0, true, true);
-        verdicts.set(1, true, true);
-        assert_eq!(readiness.missing(&verdicts, empty(), false), ("", false));
-        verdicts.set(2, true, true);
-        assert_eq!(readiness.missing(&verdicts, empty(), false), ("forward b.", true));
-        assert_eq!(readiness.missing(&verdicts, empty(), false), ("forward b.", false));
-        verdicts.set(2, false, true);
-        assert_eq!(readiness.missing(&verdicts, empty(), false), ("", true));
+        let (mut readiness, health_states) = readiness();
+        health_states.set(0, true, true);
+        health_states.set(1, true, true);
+        assert_eq!(readiness.missing(&health_states, empty(), false), ("", false));
+        health_states.set(2, true, true);
+        assert_eq!(readiness.missing(&health_states, empty(), false), ("forward b.", true));
+        assert_eq!(readiness.missing(&health_states, empty(), false), ("forward b.", false));
+        health_states.set(2, false, true);
+        assert_eq!(readiness.missing(&health_states, empty(), false), ("", true));
     }
 
     #[test]
     fn what_was_ready_once_is_not_asked_again_unless_continuously() {
-        let (mut readiness, verdicts) = readiness();
-        (1..4).for_each(|upstream| verdicts.set(upstream, true, true));
-        assert_eq!(readiness.missing(&verdicts, empty(), false).0, "forward .,forward b.");
-        (1..4).for_each(|upstream| verdicts.set(upstream, false, false));
-        assert_eq!(readiness.missing(&verdicts, empty(), false).0, "");
-        (1..4).for_each(|upstream| verdicts.set(upstream, true, true));
-        assert_eq!(readiness.missing(&verdicts, empty(), false).0, "forward b.");
+        let (mut readiness, health_states) = readiness();
+        (1..4).for_each(|upstream| health_states.set(upstream, true, true));
+        assert_eq!(readiness.missing(&health_states, empty(), false).0, "forward .,forward b.");
+        (1..4).for_each(|upstream| health_states.set(upstream, false, false));
+        assert_eq!(readiness.missing(&health_states, empty(), false).0, "");
+        (1..4).for_each(|upstream| health_states.set(upstream, true, true));
+        assert_eq!(readiness.missing(&health_states, empty(), false).0, "forward b.");
         let (config, _) = Config::load(TEXT.as_bytes(), "f", &Host::plain()).unwrap();
-        readiness.renew(&config);
-        assert_eq!(readiness.missing(&verdicts, empty(), false).0, "forward .,forward b.");
+        readiness.reload(&config);
+        assert_eq!(readiness.missing(&health_states, empty(), false).0, "forward .,forward b.");
     }
 
     #[test]
     fn workers_that_do_not_turn_and_a_stop_are_told() {
-        let (mut readiness, verdicts) = readiness();
-        let missing = readiness.missing(&verdicts, [7, 3].into_iter(), true);
+        let (mut readiness, health_states) = readiness();
+        let missing = readiness.missing(&health_states, [7, 3].into_iter(), true);
         assert_eq!(missing.0, "stopping,worker 3,worker 7");
     }
 }

@@ -157,9 +157,9 @@ fn upstream(snapshots: &[&Snapshot], address: SocketAddr, history: &History) -> 
 
 /// The worse of what is known and what `snapshot` knows of an upstream.
 fn worse(known: Health, snapshot: &Snapshot, number: usize) -> Health {
-    if snapshot.verdicts.is_down(number) {
+    if snapshot.health_states.is_down(number) {
         Health::Down
-    } else if snapshot.verdicts.is_probing(number) && known == Health::Up {
+    } else if snapshot.health_states.is_probing(number) && known == Health::Up {
         Health::Probing
     } else {
         known

@@ -6,7 +6,7 @@
 
 use super::{HostsTable, Refusal, Report};
 use crate::cli::Exit;
-use crate::config::{Blame, ConfigError};
+use crate::config::{Cause, ConfigError};
 use crate::corefile::{self, Corefile, Cursor, Directive, Place, Sources, Token, Warning};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -99,11 +99,11 @@ pub(super) fn refused(refusal: &Refusal) -> String {
         "ok": false,
         "error": {
             "message": refusal.to_string(),
-            "blame": match refusal.blame() {
-                Blame::Text => "text",
-                Blame::Host => "host",
+            "blame": match refusal.cause() {
+                Cause::Text => "text",
+                Cause::Host => "host",
             },
-            "exit": Exit::from(refusal.blame()).code(),
+            "exit": Exit::from(refusal.cause()).code(),
             "file": place.map(|place| &*place.file),
             "line": place.map(|place| place.line),
         },

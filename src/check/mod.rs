@@ -18,7 +18,7 @@ pub use report::{HostsTable, Report};
 use crate::blocking::{Jobs, STEP_MAX, Steps};
 use crate::cli::{Check, CheckFormat, CliError, Exit, Serve};
 use crate::clock::Clock;
-use crate::config::{Blame, Config, ConfigError, HttpListener, Page};
+use crate::config::{Cause, Config, ConfigError, Endpoint, HttpListener};
 use crate::loader::{self, Failure, Loaded};
 use crate::server::{Prepared, StartError};
 use crate::sys::{cpu, limits, socket};
@@ -63,22 +63,22 @@ impl std::error::Error for Refusal {}
 
 impl Refusal {
     /// Returns the party that has to change.
-    pub fn blame(&self) -> Blame {
+    pub fn cause(&self) -> Cause {
         match self {
-            Self::CommandLine(error) => error.blame(),
-            Self::Config(error) => error.blame(),
-            Self::Start(error) => error.blame(),
-            Self::Host(_) | Self::Blocked(_) => Blame::Host,
+            Self::CommandLine(error) => error.cause(),
+            Self::Config(error) => error.cause(),
+            Self::Start(error) => error.cause(),
+            Self::Host(_) | Self::Blocked(_) => Cause::Host,
         }
     }
 
     /// The same, in words for whoever checks.
     fn advice(&self) -> &'static str {
-        match self.blame() {
-            Blame::Text => {
+        match self.cause() {
+            Cause::Text => {
                 "onward would exit with status 2: correct the Corefile, a retry fails again"
             }
-            Blame::Host => {
+            Cause::Host => {
                 "onward would exit with status 1: this host lacks what the Corefile needs; the \
                  systemd unit retries every five seconds"
             }
@@ -105,7 +105,7 @@ pub fn run(options: &Check) -> Result<(), (Exit, String)> {
     let _ = io::stdout().write_all(text.as_bytes());
     outcome.map(drop).map_err(|refusal| {
         let advice = refusal.advice();
-        (refusal.blame().into(), format!("{refusal}\n{advice}"))
+        (refusal.cause().into(), format!("{refusal}\n{advice}"))
     })
 }
 
@@ -132,7 +132,7 @@ fn examine_here(serve: &Serve, steps: &Steps) -> Result<Report, Refusal> {
     refuse_what_the_host_lacks(&config).map_err(Refusal::Start)?;
     let own = worker::measure(&config.of_worker(0, cores.len())).map_err(Refusal::Host)?;
     let mut report = Report::new(config, warnings, &host, cores, own).within(limits::memory());
-    (report.gso, report.gso_wanted) = (socket::can_segment(), serve.habits.gso);
+    (report.gso, report.gso_wanted) = (socket::can_segment(), serve.io_options.gso);
     report.notes.extend(taken(&report.config));
     load_hosts(&mut report, steps).map_err(Refusal::Host)?;
     let now = Clock::calendar();
@@ -184,7 +184,7 @@ fn taken(config: &Config) -> Option<String> {
 
 /// The addresses of pages without which nothing is served.
 fn indispensable(config: &Config) -> impl Iterator<Item = SocketAddr> {
-    let has_health = |listener: &HttpListener| listener.pages.contains(&Page::Health);
+    let has_health = |listener: &HttpListener| listener.pages.contains(&Endpoint::Health);
     config.http().into_iter().filter(has_health).map(|listener| listener.address)
 }
 

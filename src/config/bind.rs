@@ -6,7 +6,7 @@
 //! Beyond the reference, an IPv6 address may carry the interface it is local to
 //! (`fe80::1%eth0`), because that is how an effective configuration writes it down.
 
-use super::error::Complaint;
+use super::error::DirectiveError;
 use super::load::{Context, Draft};
 use super::quote::quote;
 use super::{BindAddress, Host};
@@ -21,19 +21,19 @@ pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let mut all = Vec::new();
     while let Some(stanza) = context.stanza("bind", cursor) {
         let named = cursor.rest();
         if named.is_empty() {
             let message = "at least one address or interface name is expected";
-            return Err(Complaint::value(stanza, message));
+            return Err(DirectiveError::value(stanza, message));
         }
         let mut except: Vec<&Token> = Vec::new();
         while let Some(property) = cursor.block() {
             if &*property.text != "except" {
                 let message = format!("invalid option {}", quote(&property.text));
-                return Err(Complaint::value(property, message));
+                return Err(DirectiveError::value(property, message));
             }
             if let Some(dropped) = except.first() {
                 let message =
@@ -44,7 +44,7 @@ pub(super) fn read(
             if except.is_empty() {
                 let message =
                     "at least one address or interface must be given to except subdirective";
-                return Err(Complaint::value(property, message));
+                return Err(DirectiveError::value(property, message));
             }
         }
         let named = addresses(&named, context.host)?;
@@ -65,7 +65,7 @@ fn except_from(
     named: &[BindAddress],
     except: &[&Token],
     context: &mut Context<'_>,
-) -> Result<Vec<BindAddress>, Complaint> {
+) -> Result<Vec<BindAddress>, DirectiveError> {
     let mut all = Vec::new();
     for word in except {
         let addresses = addresses(&[word], context.host)?;
@@ -79,7 +79,7 @@ fn except_from(
     Ok(all)
 }
 
-fn addresses(words: &[&Token], host: &Host) -> Result<Vec<BindAddress>, Complaint> {
+fn addresses(words: &[&Token], host: &Host) -> Result<Vec<BindAddress>, DirectiveError> {
     let mut addresses = Vec::new();
     for word in words {
         let interface = host.interfaces.iter().find(|interface| *interface.name == *word.text);
@@ -93,13 +93,13 @@ fn addresses(words: &[&Token], host: &Host) -> Result<Vec<BindAddress>, Complain
                 if let Some(interface) = interface_of(&word.text) {
                     let message =
                         format!("{}: this host has no interface {}", word.text, quote(interface));
-                    return Complaint::host(word, message);
+                    return DirectiveError::host(word, message);
                 }
                 let message =
                     format!("not a valid IP address or interface name: {}", quote(&word.text));
                 let is_missing = may_be_interface(&word.text);
-                let complain = if is_missing { Complaint::host } else { Complaint::value };
-                complain(word, message)
+                let error = if is_missing { DirectiveError::host } else { DirectiveError::value };
+                error(word, message)
             })?;
             if is_link_local(address.ip) && address.scope_id == 0 {
                 // The kernel would only say that something is invalid.
@@ -107,7 +107,7 @@ fn addresses(words: &[&Token], host: &Host) -> Result<Vec<BindAddress>, Complain
                     "{0} is a link-local address without an interface: write {0}%eth0",
                     word.text
                 );
-                return Err(Complaint::value(word, message));
+                return Err(DirectiveError::value(word, message));
             }
             addresses.push(address);
         }

@@ -7,7 +7,7 @@
 //! alternative is to fail at the busiest moment. Serving and `onward check` both read a
 //! configuration here, so that both refuse the same.
 
-use super::error::Complaint;
+use super::error::DirectiveError;
 use super::forward::Stanza;
 use super::{CLIENT_STREAMS_MAX, Config, ConfigError, Forward, HTTP_CONNECTIONS_MAX, Host};
 use crate::corefile::Place;
@@ -146,7 +146,7 @@ impl<'a> Budget<'a> {
         let largest = self.stanzas.iter().max_by_key(|stanza| self.connections(stanza, share));
         let (place, directive) =
             largest.map_or((first, "bind"), |stanza| (&stanza.place, "forward"));
-        Err(Complaint::Host { place: place.clone(), message }.about(directive))
+        Err(DirectiveError::Host { place: place.clone(), message }.about(directive))
     }
 
     /// Returns how to make the largest part smaller that an operator can change.

@@ -5,7 +5,7 @@
 //! tell a mistake from something that is right but not built, and from something that the host
 //! lacks.
 
-use crate::corefile::{Blame, ParseError, Place, Token};
+use crate::corefile::{Cause, ParseError, Place, Token};
 use std::fmt;
 
 /// Reason why a Corefile was refused.
@@ -103,15 +103,15 @@ impl ConfigError {
 
 impl ConfigError {
     /// Returns what has to change before it can be served.
-    pub fn blame(&self) -> Blame {
+    pub fn cause(&self) -> Cause {
         match self {
-            Self::Parse(error) | Self::Word { error, .. } => error.blame(),
-            Self::Host { .. } => Blame::Host,
+            Self::Parse(error) | Self::Word { error, .. } => error.cause(),
+            Self::Host { .. } => Cause::Host,
             Self::Key { .. }
             | Self::Value { .. }
             | Self::Listener { .. }
             | Self::NotBuilt { .. }
-            | Self::Several(_) => Blame::Text,
+            | Self::Several(_) => Cause::Text,
         }
     }
 }
@@ -145,14 +145,14 @@ impl std::error::Error for ConfigError {}
 
 /// Error of a directive's reader, without the directive's name.
 #[derive(Debug)]
-pub(super) enum Complaint {
+pub(super) enum DirectiveError {
     Word(ParseError),
     Value { place: Place, message: String },
     Host { place: Place, message: String },
     NotBuilt { place: Place, what: String },
 }
 
-impl Complaint {
+impl DirectiveError {
     pub(super) fn value(token: &Token, message: impl Into<String>) -> Self {
         Self::Value { place: token.place.clone(), message: message.into() }
     }
@@ -176,7 +176,7 @@ impl Complaint {
     }
 }
 
-impl From<ParseError> for Complaint {
+impl From<ParseError> for DirectiveError {
     fn from(error: ParseError) -> Self {
         Self::Word(error)
     }

@@ -4,7 +4,7 @@
 //! directives and blocks name it, and all pages of one kind are the same page: they tell of the
 //! whole process. `:PORT` is all addresses of both families, and so is `[::]:PORT`.
 
-use super::error::Complaint;
+use super::error::DirectiveError;
 use super::forward::may_be_host_name;
 use super::load::Context;
 use super::quote::quote;
@@ -19,7 +19,7 @@ pub const HTTP_CONNECTIONS_MAX: usize = 64;
 
 /// Something that is served over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Page {
+pub enum Endpoint {
     /// Liveness of the process.
     Health,
     /// Readiness for clients.
@@ -30,7 +30,7 @@ pub enum Page {
     Status,
 }
 
-impl Page {
+impl Endpoint {
     /// Paths, the first for people.
     pub fn paths(self) -> &'static [&'static str] {
         match self {
@@ -57,8 +57,8 @@ impl Page {
 pub struct HttpListener {
     /// Address. The unspecified address of IPv6 stands for both families.
     pub address: SocketAddr,
-    /// Endpoints, in the order of [`Page`].
-    pub pages: Vec<Page>,
+    /// Endpoints, in the order of [`Endpoint`].
+    pub pages: Vec<Endpoint>,
 }
 
 impl Config {
@@ -80,10 +80,10 @@ pub(super) fn of_blocks<'a>(blocks: impl Iterator<Item = &'a Stages>) -> Vec<Htt
     let mut found: Vec<HttpListener> = Vec::new();
     for stages in blocks {
         let named = [
-            (Page::Ready, stages.ready.as_ref().map(|ready| ready.address)),
-            (Page::Health, stages.health.as_ref().map(|health| health.address)),
-            (Page::Metrics, stages.prometheus.as_ref().map(|metrics| metrics.address)),
-            (Page::Status, stages.status),
+            (Endpoint::Ready, stages.ready.as_ref().map(|ready| ready.address)),
+            (Endpoint::Health, stages.health.as_ref().map(|health| health.address)),
+            (Endpoint::Metrics, stages.prometheus.as_ref().map(|metrics| metrics.address)),
+            (Endpoint::Status, stages.status),
         ];
         for (page, address) in named {
             let Some(address) = address else { continue };
@@ -111,7 +111,7 @@ pub(super) fn read_address(
     cursor: &mut Cursor<'_>,
     context: &Context<'_>,
     default: SocketAddr,
-) -> Result<SocketAddr, Complaint> {
+) -> Result<SocketAddr, DirectiveError> {
     match &cursor.rest()[..] {
         [] => Ok(default),
         [written] => parse(written, context),
@@ -120,12 +120,12 @@ pub(super) fn read_address(
 }
 
 /// Reads a duration that is not negative; `what` it is for.
-pub(super) fn read_duration(written: &Token, what: &str) -> Result<Duration, Complaint> {
+pub(super) fn read_duration(written: &Token, what: &str) -> Result<Duration, DirectiveError> {
     let nanos = duration::parse(&written.text).map_err(|why| {
         let message = format!("unable to parse {what} duration value: '{}' : {why}", written.text);
-        Complaint::value(written, message)
+        DirectiveError::value(written, message)
     })?;
-    let negative = || Complaint::value(written, format!("{what} must not be negative"));
+    let negative = || DirectiveError::value(written, format!("{what} must not be negative"));
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| negative())
 }
 
@@ -138,10 +138,10 @@ pub(super) fn show(address: SocketAddr) -> String {
 }
 
 /// The address that `HOST:PORT` means, HOST being an address, a name that has one, or nothing.
-fn parse(written: &Token, context: &Context<'_>) -> Result<SocketAddr, Complaint> {
+fn parse(written: &Token, context: &Context<'_>) -> Result<SocketAddr, DirectiveError> {
     let text = &*written.text;
     let message = |why: &str| format!("address {}: {why}", quote(text));
-    let wrong = |why: &str| Complaint::value(written, message(why));
+    let wrong = |why: &str| DirectiveError::value(written, message(why));
     let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("missing port in address"))?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     if bare.is_none() && host.contains([':', '[', ']']) {
@@ -156,7 +156,8 @@ fn parse(written: &Token, context: &Context<'_>) -> Result<SocketAddr, Complaint
                 host.split_once('%').map_or((host, None), |(ip, zone)| (ip, Some(zone)));
             let ip = ip.parse::<Ipv6Addr>().map_err(|_| wrong("no IPv6 address"))?;
             let scope_id = zone.map_or(Some(0), |zone| context.host.scope_id(zone));
-            let missing = || Complaint::host(written, message("this host has no such interface"));
+            let missing =
+                || DirectiveError::host(written, message("this host has no such interface"));
             return Ok(bracketed(ip, port, scope_id.ok_or_else(missing)?));
         }
         None => host,
@@ -171,8 +172,9 @@ fn parse(written: &Token, context: &Context<'_>) -> Result<SocketAddr, Complaint
         return Ok((ip, port).into());
     }
     let unresolved = |why: &str| {
-        let complain = if may_be_host_name(host) { Complaint::host } else { Complaint::value };
-        complain(written, message(why))
+        let error =
+            if may_be_host_name(host) { DirectiveError::host } else { DirectiveError::value };
+        error(written, message(why))
     };
     let found = (context.host.lookup)(host, &[]).map_err(|why| {
         unresolved(&format!("neither an IP address nor a name that resolves: {why}"))
@@ -191,7 +193,7 @@ fn bracketed(ip: Ipv6Addr, port: u16, scope_id: u32) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::{Page, show};
+    use super::{Endpoint, show};
     use crate::config::{Config, Host, Resolved};
     use std::time::Duration;
 
@@ -265,9 +267,9 @@ mod tests {
         assert_eq!(
             found,
             [
-                (":9153".to_owned(), vec![Page::Health, Page::Metrics]),
-                (":8080".to_owned(), vec![Page::Health]),
-                ("127.0.0.1:8053".to_owned(), vec![Page::Status]),
+                (":9153".to_owned(), vec![Endpoint::Health, Endpoint::Metrics]),
+                (":8080".to_owned(), vec![Endpoint::Health]),
+                ("127.0.0.1:8053".to_owned(), vec![Endpoint::Status]),
             ]
         );
         assert_eq!(config.lameduck(), Duration::from_secs(5));

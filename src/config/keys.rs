@@ -8,7 +8,7 @@
 use super::load::{Context, Key};
 use super::numbers;
 use super::quote::quote;
-use super::{ConfigError, Name, Protocol, oddities};
+use super::{ConfigError, Name, Protocol, lints};
 use crate::corefile::Block;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -51,7 +51,7 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> Result<Vec<Key>,
         context
             .count_zones(zone.names.len())
             .map_err(|message| ConfigError::Key { place: place.clone(), message })?;
-        let mut hint = oddities::of_zone(&written.text, &zone);
+        let mut hint = lints::of_zone(&written.text, &zone);
         for name in zone.names {
             if !has_preferred_syntax(&name) {
                 let domain = quote(&name.to_string());

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Zones of all listeners together: a block's zones times its addresses.
-const SITES_MAX: usize = 2_000_000;
+const LABEL_SETS_MAX: usize = 2_000_000;
 
 /// Maximum of listeners: their numbers have sixteen bits.
 const LISTENERS_MAX: usize = 65_535;
@@ -24,14 +24,14 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
     let mut listeners: Vec<Listener> = Vec::new();
     let mut found: HashMap<SocketAddr, usize> = HashMap::new();
     let mut protocols = Vec::new();
-    let mut sites = 0;
+    let mut label_sets = 0;
     for (block, draft) in blocks.iter().enumerate() {
         let hosts = hosts(draft.bind.as_deref());
         for key in &draft.keys {
             let port = port(key)?;
-            sites += hosts.len();
-            if sites > SITES_MAX {
-                let message = format!("more than {SITES_MAX} zones on all addresses together");
+            label_sets += hosts.len();
+            if label_sets > LABEL_SETS_MAX {
+                let message = format!("more than {LABEL_SETS_MAX} zones on all addresses together");
                 return Err(ConfigError::Listener { place: key.place.clone(), message });
             }
             for host in &hosts {
@@ -160,7 +160,7 @@ fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
                     _ if is_view && again => continue,
                     _ if again => "it is already defined".to_owned(),
                     Some(rival) => {
-                        format!("zone overlap listener capacity with {}", site(key, rival))
+                        format!("zone overlap listener capacity with {}", label_set(key, rival))
                     }
                     None if is_view => continue,
                     None => {
@@ -169,7 +169,7 @@ fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
                         continue;
                     }
                 };
-                let message = format!("cannot serve {} - {reason}", site(key, host));
+                let message = format!("cannot serve {} - {reason}", label_set(key, host));
                 return Err(ConfigError::Listener { place: key.place.clone(), message });
             }
         }
@@ -198,7 +198,7 @@ fn refuse_same_views(blocks: &[Draft], listeners: &[Listener]) -> Result<(), Con
     Ok(())
 }
 
-fn site(key: &Key, host: Option<BindAddress>) -> String {
+fn label_set(key: &Key, host: Option<BindAddress>) -> String {
     let on = host.map_or(String::new(), |host| format!(" on {host}"));
     format!("{}://{}:{}{on}", key.protocol.scheme(), key.name, key.port)
 }

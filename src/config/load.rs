@@ -7,12 +7,12 @@
 //! are no stages.
 
 use super::budget::Budget;
-use super::error::Complaint;
+use super::error::DirectiveError;
 use super::forward::{self, Stanza};
 use super::stages::{self, Stages};
 use super::{
     BindAddress, Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, Protocol, Reload, Served,
-    ServerBlock, bind, http, keys, listeners, oddities, reload,
+    ServerBlock, bind, http, keys, lints, listeners, reload,
 };
 use crate::corefile::{
     self, Block, Cursor, DIRECTIVES, Directive, Place, Token, WARNINGS_MAX, Warning,
@@ -21,7 +21,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Reads all stanzas of one directive of one server block.
-pub(super) type Reader = fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), Complaint>;
+pub(super) type Reader =
+    fn(&mut Cursor<'_>, &mut Context<'_>, &mut Draft) -> Result<(), DirectiveError>;
 
 /// The directives that onward has besides those of [`stages`].
 const OTHERS: [(&str, Reader); 3] =
@@ -181,7 +182,7 @@ impl Config {
         number_sources(&mut drafts)?;
         let mut listeners = listeners::group(&drafts)?;
         listeners::show_certificates(&mut listeners, &drafts, &mut context)?;
-        oddities::of_blocks(&drafts, &listeners, &mut context);
+        lints::of_blocks(&drafts, &listeners, &mut context);
         let stanzas: Vec<_> = drafts.iter().flat_map(|draft| &draft.forwards).collect();
         let upstreams = stanzas.iter().map(|stanza| stanza.forward.upstreams.len()).sum();
         let pages = http::of_blocks(drafts.iter().map(|draft| &draft.stages)).len();
@@ -192,7 +193,7 @@ impl Config {
         let blocks =
             drafts.into_iter().map(|draft| finish(draft, share)).collect::<Result<_, _>>()?;
         let config = Self { listeners, blocks, client_streams_max, reload: context.reload };
-        Ok((config, oddities::bounded(context.warnings)))
+        Ok((config, lints::bounded(context.warnings)))
     }
 }
 
@@ -245,7 +246,7 @@ fn set_up(
     context: &mut Context<'_>,
 ) -> Result<(), ConfigError> {
     let mut cursor = Cursor::new(&stanzas.tokens);
-    read(&mut cursor, context, draft).map_err(|complaint| complaint.about(directive))?;
+    read(&mut cursor, context, draft).map_err(|error| error.about(directive))?;
     if let Some(ignored) = cursor.stanza() {
         let message = format!(
             "plugin/{directive}: only the first one of a server block applies, this one is ignored"

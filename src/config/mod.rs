@@ -16,12 +16,12 @@ mod host;
 mod http;
 mod keys;
 mod kinds;
+mod lints;
 mod listeners;
 mod load;
 mod name;
 mod net;
 mod numbers;
-mod oddities;
 mod print;
 mod quote;
 mod rcodes;
@@ -32,12 +32,12 @@ mod stages;
 mod tls;
 mod word;
 
-pub use crate::corefile::Blame;
+pub use crate::corefile::Cause;
 use crate::corefile::DIRECTIVES;
 pub use budget::Descriptors;
 pub use error::ConfigError;
 pub use host::{Host, Interface, Lookup, Resolved};
-pub use http::{HTTP_CONNECTIONS_MAX, HttpListener, Page};
+pub use http::{Endpoint, HTTP_CONNECTIONS_MAX, HttpListener};
 pub use kinds::Kind;
 pub use name::{Name, NameError, PRESENTATION, TEXT_LEN_MAX, spell, spell_as_asked, wire_of};
 pub use net::{Net, Nets};
@@ -234,9 +234,9 @@ pub struct Forward {
     pub max_age: Option<Duration>,
     /// So many hundredths of `max_age` earlier each connection's limit may lie, by chance.
     pub max_age_jitter: u8,
-    /// Renew the other connections early when connections of an upstream fail in a burst.
+    /// Replace the other connections early when connections of an upstream fail in a burst.
     pub distrust: bool,
-    /// Old connections are renewed as traffic pays for it.
+    /// Old connections are replaced as traffic pays for it.
     pub rebalance: bool,
     /// Queries of equal length may leave as one send, which the kernel takes apart.
     pub gso: bool,

@@ -3,7 +3,7 @@
 //! How often the file is looked at for changes. It concerns the process, whichever block it stands
 //! in; the last of several blocks wins, and within a block the first stanza.
 
-use super::error::Complaint;
+use super::error::DirectiveError;
 use super::load::{Context, Draft};
 use super::{duration, forward::show};
 use crate::corefile::Cursor;
@@ -35,7 +35,7 @@ pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     _: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let Some(stanza) = cursor.stanza() else { return Ok(()) };
     let words = cursor.rest();
     if words.len() > 2 {
@@ -43,16 +43,16 @@ pub(super) fn read(
     }
     let mut reload = Reload { interval: Duration::from_secs(30), jitter: Duration::from_secs(15) };
     for (place, word) in words.iter().enumerate() {
-        let nanos = duration::parse(&word.text).map_err(|why| Complaint::value(word, why))?;
+        let nanos = duration::parse(&word.text).map_err(|why| DirectiveError::value(word, why))?;
         // What is negative is as wrong as what is too short, but no jitter is none.
         let value = Duration::from_nanos(u64::try_from(nanos).unwrap_or(1));
         if place == 0 && value < INTERVAL_MIN {
             let message = "interval value must be greater or equal to 2s";
-            return Err(Complaint::value(word, message));
+            return Err(DirectiveError::value(word, message));
         }
         if place == 1 && value < JITTER_MIN && !value.is_zero() {
             let message = "jitter value must be 0 or greater or equal to 1s";
-            return Err(Complaint::value(word, message));
+            return Err(DirectiveError::value(word, message));
         }
         *[&mut reload.interval, &mut reload.jitter][place] = value;
     }

@@ -4,7 +4,7 @@
 //! their certificates are; what the bytes mean (certificates, keys, authorities) is found out by
 //! the room `tls`, which also says what is wrong with them. Keys are never shown.
 
-use super::error::Complaint;
+use super::error::DirectiveError;
 use super::load::Context;
 use crate::corefile::Token;
 use std::fmt;
@@ -112,11 +112,12 @@ pub(super) fn read_file(
     path: &Token,
     root: Option<&str>,
     context: &Context<'_>,
-) -> Result<Pem, Complaint> {
+) -> Result<Pem, DirectiveError> {
     let sources = &context.host.sources;
     let place = sources.working_directory.join(root.unwrap_or_default()).join(&*path.text);
-    let bytes = (sources.read)(&place)
-        .map_err(|error| Complaint::host(path, format!("error reading {}: {error}", path.text)))?;
+    let bytes = (sources.read)(&place).map_err(|error| {
+        DirectiveError::host(path, format!("error reading {}: {error}", path.text))
+    })?;
     Ok(Pem { path: path.text.to_string(), place, bytes: bytes.into() })
 }
 

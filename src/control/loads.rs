@@ -87,7 +87,7 @@ pub struct Loads(Mutex<Vec<Arc<Load>>>);
 
 impl Loads {
     /// From now on these are the sources.
-    pub fn renew(&self, loads: Vec<Arc<Load>>) {
+    pub fn reload(&self, loads: Vec<Arc<Load>>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = loads;
     }
 

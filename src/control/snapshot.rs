@@ -5,7 +5,7 @@
 //! has made what they count another thing.
 
 use crate::config::Config;
-use crate::engine::health::Verdicts;
+use crate::engine::health::HealthStates;
 use crate::engine::histogram::add_each;
 use crate::engine::pool::PoolState;
 use crate::engine::sketch::Counted;
@@ -123,9 +123,9 @@ pub struct Snapshot {
     /// TLS setup of the configuration.
     pub tls: Arc<Setup>,
     /// The how manieth configuration that is.
-    pub edition: u32,
+    pub generation: u32,
     /// Health state of the upstreams.
-    pub verdicts: Arc<Verdicts>,
+    pub health_states: Arc<HealthStates>,
     /// The core that it is pinned to.
     pub core: Option<usize>,
     /// Thread ID in the kernel.
@@ -155,7 +155,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// The one of the latest configuration.
     pub fn latest<'s>(all: &[&'s Self]) -> Option<&'s Self> {
-        all.iter().copied().max_by_key(|snapshot| snapshot.edition)
+        all.iter().copied().max_by_key(|snapshot| snapshot.generation)
     }
 }
 
@@ -165,19 +165,19 @@ impl Snapshot {
     pub(crate) fn of(worker: usize, text: &str) -> Self {
         let (config, _) =
             Config::load(text.as_bytes(), "Corefile", &crate::config::Host::plain()).unwrap();
-        let verdicts = Arc::new(Verdicts::new(&config));
-        let sites = crate::engine::tally::Sites::of(&config);
+        let health_states = Arc::new(HealthStates::new(&config));
+        let label_sets = crate::engine::tally::LabelSets::of(&config);
         let upstreams = config.upstreams().count();
         Self {
             worker,
             at: Moment::ZERO,
-            edition: 0,
-            verdicts,
+            generation: 0,
+            health_states,
             core: None,
             thread: 0,
             cpu: Duration::ZERO,
             stats: Stats { upstreams: vec![Default::default(); upstreams], ..Stats::default() },
-            tallies: Tallies::new(&config, &sites),
+            tallies: Tallies::new(&config, &label_sets),
             pools: vec![PoolState::default(); crate::engine::PoolId::count(upstreams)],
             loops: LoopStats::default(),
             outstanding: 0,

@@ -9,7 +9,7 @@ use std::fmt;
 
 /// Party that has to change before a configuration can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
+pub enum Cause {
     /// The Corefile or the command line: a retry fails again.
     Text,
     /// The host: a file, a name, an address or an interface that may be there later.
@@ -52,10 +52,10 @@ impl ParseError {
     }
 
     /// Returns what has to change: the text, unless a file is missing.
-    pub fn blame(&self) -> Blame {
+    pub fn cause(&self) -> Cause {
         match self.problem {
-            Problem::Unreadable(_) => Blame::Host,
-            Problem::Syntax { .. } | Problem::Parsing(_) => Blame::Text,
+            Problem::Unreadable(_) => Cause::Host,
+            Problem::Syntax { .. } | Problem::Parsing(_) => Cause::Text,
         }
     }
 

@@ -22,7 +22,7 @@ mod sources;
 mod suggest;
 
 pub use cursor::Cursor;
-pub use error::{Blame, ParseError, Problem, Warning};
+pub use error::{Cause, ParseError, Problem, Warning};
 pub use sources::{Lister, Prober, Reader, Sources, Variables, read_file, read_text};
 pub use suggest::did_you_mean;
 

@@ -32,10 +32,10 @@ use super::message::query::Asked;
 use super::message::reply::{ExtendedError, ReplyTo};
 use super::message::{self, Question, Rcode, flags, kind};
 use super::stats::CacheStats;
-use super::zones::{Folded, Zones};
+use super::zones::{LowercaseName, Zones};
 use crate::config;
 use crate::moment::Moment;
-use admission::{Limits, Nature, Received, Refusal, Verdict, judge};
+use admission::{Admission, AnswerClass, Limits, Received, Refusal, judge};
 use ahash::RandomState;
 use blocks::Blocks;
 use class::{Class, zones_of};
@@ -119,7 +119,7 @@ impl Cache {
     }
 
     /// Returns whether such a question is looked up at all; `name` is the question's.
-    pub fn serves(&self, name: &Folded, question: &Question, asked: &Asked) -> bool {
+    pub fn serves(&self, name: &LowercaseName, question: &Question, asked: &Asked) -> bool {
         let simple = || {
             let plain =
                 asked.flags & flags::CD == 0 && !asked.edns.is_some_and(|edns| edns.dnssec_ok);
@@ -206,7 +206,7 @@ impl Cache {
         let entry = key_of(place, found);
         let course = match found.age(now) {
             Age::Fresh(age) => match self.settings.prefetch {
-                Some(prefetch) if found.nature != Nature::Failure => {
+                Some(prefetch) if found.answer_class != AnswerClass::Failure => {
                     let lifetime = found.lifetime / 1_000_000_000;
                     let refresh = &mut refreshes[slot as usize];
                     match refresh.hit(now, &prefetch, lifetime, age.into()) {
@@ -217,7 +217,9 @@ impl Cache {
                 _ => Course::Reply,
             },
             Age::Expired(since) => match self.settings.serve_stale {
-                Some(stale) if found.nature != Nature::Failure && since < stale.window => {
+                Some(stale)
+                    if found.answer_class != AnswerClass::Failure && since < stale.window =>
+                {
                     refreshes[slot as usize].stale(now, &stale)
                 }
                 _ => {
@@ -246,7 +248,7 @@ impl Cache {
         let place = self.find(key)?;
         let (class, slot) = place_of(place);
         let stored = &self.classes[class].entries[slot as usize];
-        let good = stored.nature != Nature::Failure && self.is_usable(stored, now);
+        let good = stored.answer_class != AnswerClass::Failure && self.is_usable(stored, now);
         good.then(|| key_of(place, stored))
     }
 
@@ -287,53 +289,59 @@ impl Cache {
     pub fn put(
         &mut self,
         now: Moment,
-        name: &Folded,
+        name: &LowercaseName,
         key: &Key<'_>,
         received: &Received<'_>,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<Admission, Refusal> {
         let limits = limits_of(&self.settings);
         let before = self.find(key);
-        let verdict = match judge(received, &limits) {
-            Ok(verdict) => verdict,
+        let admission = match judge(received, &limits) {
+            Ok(admission) => admission,
             Err(refusal) => return Err(self.refuse(now, before, refusal)),
         };
-        if self.outranks(now, before, verdict.nature) {
+        if self.outranks(now, before, admission.answer_class) {
             return Err(self.refuse(now, before, Refusal::Outranked));
         }
-        let class = &self.classes[usize::from(verdict.nature.is_denial())];
+        let class = &self.classes[usize::from(admission.answer_class.is_denial())];
         if class.is_disabled(name) {
             return Err(self.refuse(now, before, Refusal::Disabled));
         }
         self.scratch.reserve();
-        let packed = pack(&mut self.scratch.packed, key, received, &limits, verdict.nature);
+        let packed = pack(&mut self.scratch.packed, key, received, &limits, admission.answer_class);
         if !class.takes(Blocks::needed(packed.len())) {
             return Err(self.refuse(now, before, Refusal::TooLarge));
         }
-        let entry = Entry::new(key, &verdict, packed, received.response.flags, now);
+        let entry = Entry::new(key, &admission, packed, received.response.flags, now);
         self.store(now, before, entry, packed);
-        Ok(verdict)
+        Ok(admission)
     }
 
     /// Remembers that no upstream answered `key`, and why: for a second, then twice as long each
     /// time until it is as long as is configured (RFC 9520 §3.2). Where a usable answer is stored,
     /// that its refresh failed.
-    pub fn put_failure(&mut self, now: Moment, name: &Folded, key: &Key<'_>, why: ExtendedError) {
+    pub fn put_failure(
+        &mut self,
+        now: Moment,
+        name: &LowercaseName,
+        key: &Key<'_>,
+        why: ExtendedError,
+    ) {
         let before = self.find(key);
-        if self.outranks(now, before, Nature::Failure) {
+        if self.outranks(now, before, AnswerClass::Failure) {
             self.refuse(now, before, Refusal::Outranked);
             return;
         }
         let failures = self.failures_before(now, before).saturating_add(1);
         let lifetime = FAILURE * (1 << (failures.min(10) - 1));
         let lifetime = lifetime.min(self.settings.servfail);
-        let verdict = Verdict { nature: Nature::Failure, lifetime };
-        if verdict.lifetime.is_zero() || self.classes[1].is_disabled(name) {
+        let admission = Admission { answer_class: AnswerClass::Failure, lifetime };
+        if admission.lifetime.is_zero() || self.classes[1].is_disabled(name) {
             return;
         }
         self.scratch.reserve();
         let packed = pack_failure(&mut self.scratch.packed, key, why);
         let header = flags::RA | Rcode::ServFail as u16;
-        let mut entry = Entry::new(key, &verdict, packed, header, now);
+        let mut entry = Entry::new(key, &admission, packed, header, now);
         entry.failures = failures;
         self.store(now, before, entry, packed);
     }
@@ -368,19 +376,20 @@ impl Cache {
 
     /// For how long an entry can be given to clients after it has expired.
     fn stale_window(&self, entry: &Entry) -> Duration {
-        let stale = self.settings.serve_stale.filter(|_| entry.nature != Nature::Failure);
+        let stale =
+            self.settings.serve_stale.filter(|_| entry.answer_class != AnswerClass::Failure);
         stale.map_or(Duration::ZERO, |stale| stale.window)
     }
 
-    /// Returns whether what is stored at `place` is not given up for a response of this nature.
-    fn outranks(&self, now: Moment, place: Option<u32>, nature: Nature) -> bool {
+    /// Returns whether what is stored at `place` is not given up for a response of this answer_class.
+    fn outranks(&self, now: Moment, place: Option<u32>, answer_class: AnswerClass) -> bool {
         let Some((class, slot)) = place.map(place_of) else { return false };
         let stored = &self.classes[class].entries[slot as usize];
         let prefers_positive = self.settings.serve_stale.is_some_and(|stale| stale.prefer_positive);
-        let better = match nature {
-            Nature::Positive => false,
-            Nature::Failure => stored.nature != Nature::Failure,
-            _ => prefers_positive && stored.nature == Nature::Positive,
+        let better = match answer_class {
+            AnswerClass::Positive => false,
+            AnswerClass::Failure => stored.answer_class != AnswerClass::Failure,
+            _ => prefers_positive && stored.answer_class == AnswerClass::Positive,
         };
         better && self.is_usable(stored, now)
     }
@@ -409,7 +418,7 @@ impl Cache {
 
     /// Puts `entry`, packed in the scratch buffer, in the place of what is stored at `before`.
     fn store(&mut self, now: Moment, before: Option<u32>, mut entry: Entry, packed: Packed) {
-        let class = usize::from(entry.nature.is_denial());
+        let class = usize::from(entry.answer_class.is_denial());
         let (mut own, mut refresh) = (None, Refresh::default());
         if let Some((old_class, slot)) = before.map(place_of) {
             refresh = self.classes[old_class].refreshes[slot as usize].of_successor();

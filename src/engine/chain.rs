@@ -16,9 +16,9 @@ use super::message::query::Query;
 use super::message::reply::{Finish, Masks};
 use super::rewrite::Rules;
 use super::stages::template::{TemplateStats, Templates};
-use super::stages::{self, Settings, Stage, Step, Visit};
+use super::stages::{self, QueryContext, Settings, Stage, Step};
 use super::stats::StageStats;
-use super::zones::Folded;
+use super::zones::LowercaseName;
 use crate::config::{ServerBlock, order};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
@@ -54,7 +54,7 @@ macro_rules! chain {
             #[inline]
             fn on_query<const FIRST: usize, const END: usize>(
                 &self,
-                visit: &mut Visit<'_, '_>,
+                context: &mut QueryContext<'_, '_>,
                 stats: &mut StageStats,
             ) -> Step {
                 $($(
@@ -62,19 +62,19 @@ macro_rules! chain {
                     let row = Row::$module as usize;
                     if FIRST <= row && row < END
                         && let Some(step) =
-                            stage.and_then(|stage| stage.on_query(&mut visit.again()))
-                        && stats.$module.count(step) != Step::Onward
+                            stage.and_then(|stage| stage.on_query(&mut context.again()))
+                        && stats.$module.count(step) != Step::Continue
                     {
                         if let (true, Step::Replied(len) | Step::Open(len)) =
                             (stages::$module::$Stage::REARRANGED, step)
                         {
-                            let Visit { random, out, .. } = visit;
+                            let QueryContext { random, out, .. } = context;
                             self.rearrange(&mut out[..len], || random.next_u32());
                         }
                         return step;
                     }
                 )?)*
-                Step::Onward
+                Step::Continue
             }
 
             /// Returns true if the block has a stage of the rows from `FIRST` up to but not
@@ -90,10 +90,10 @@ macro_rules! chain {
                 false
             }
 
-            fn at_end(&self, visit: &mut Visit<'_, '_>, stats: &mut StageStats) -> Step {
+            fn at_end(&self, context: &mut QueryContext<'_, '_>, stats: &mut StageStats) -> Step {
                 $($(
                     let stage: Option<&stages::$module::$Stage> = self.$module.as_ref();
-                    if let Some(step) = stage.and_then(|stage| stage.at_end(&mut visit.again())) {
+                    if let Some(step) = stage.and_then(|stage| stage.at_end(&mut context.again())) {
                         return stats.$module.count(step);
                     }
                 )?)*
@@ -174,7 +174,7 @@ impl Chain {
         side: Side,
         client: &Client,
         query: &mut Query<'_>,
-        (name, data): (&Folded, &Data),
+        (name, data): (&LowercaseName, &Data),
         (random, stats): (&mut ChaCha12Rng, &mut StageStats),
         out: &mut [u8],
     ) -> Step {
@@ -182,12 +182,15 @@ impl Chain {
             return Step::Refused(Rcode::Refused, None);
         }
         let (peer, transport, settings) = (&client.peer, client.transport(), &self.settings);
-        let mut visit = Visit { peer, transport, query, name, settings, data, random, out };
+        let mut context =
+            QueryContext { peer, transport, query, name, settings, data, random, out };
         match side {
-            Side::AsAsked => self.present.on_query::<FIRST, REWRITE>(&mut visit, stats),
-            Side::BehindDns64 => self.present.on_query::<BEHIND_DNS64, REWRITE>(&mut visit, stats),
-            Side::BeforeCache => self.present.on_query::<REWRITE, CACHE>(&mut visit, stats),
-            Side::AfterCache => self.present.on_query::<CACHE, END>(&mut visit, stats),
+            Side::AsAsked => self.present.on_query::<FIRST, REWRITE>(&mut context, stats),
+            Side::BehindDns64 => {
+                self.present.on_query::<BEHIND_DNS64, REWRITE>(&mut context, stats)
+            }
+            Side::BeforeCache => self.present.on_query::<REWRITE, CACHE>(&mut context, stats),
+            Side::AfterCache => self.present.on_query::<CACHE, END>(&mut context, stats),
         }
     }
 
@@ -196,14 +199,15 @@ impl Chain {
         &self,
         client: &Client,
         query: &mut Query<'_>,
-        (name, data): (&Folded, &Data),
+        (name, data): (&LowercaseName, &Data),
         random: &mut ChaCha12Rng,
         stats: &mut StageStats,
         out: &mut [u8],
     ) -> Step {
         let (peer, transport, settings) = (&client.peer, client.transport(), &self.settings);
-        let mut visit = Visit { peer, transport, query, name, settings, data, random, out };
-        self.present.at_end(&mut visit, stats)
+        let mut context =
+            QueryContext { peer, transport, query, name, settings, data, random, out };
+        self.present.at_end(&mut context, stats)
     }
 
     /// The counters of its templates, in their order.

@@ -212,7 +212,7 @@ impl Errors {
     }
 
     /// Goes by `new`, which has no records and is left with what holds no longer.
-    pub fn renew(&mut self, new: &mut Self) {
+    pub fn reload(&mut self, new: &mut Self) {
         std::mem::swap(&mut self.wanted, &mut new.wanted);
         if self.queue.capacity() < new.queue.capacity() {
             new.queue.extend(self.queue.drain(..));

@@ -5,14 +5,14 @@
 //! waits with the first (so nobody can make us ask the same thing many times at once and guess
 //! ids against all of them, RFC 5452 §5). It stands in three queues: by the deadline of its
 //! attempt, by the deadline of the whole, and among those on its connection; in a fourth where
-//! its clients' patience ends earlier. All attempts with
+//! its clients' response_timer ends earlier. All attempts with
 //! one time-out share a queue, so its order is that of its deadlines. Sizes are fixed at the
 //! start; memory that was never needed is never touched.
 
 mod attempts;
 mod earlier;
 mod memory;
-mod renewal;
+mod reload;
 mod waiters;
 
 use super::index::Index;
@@ -122,8 +122,8 @@ pub struct Exchange {
     cacheable: bool,
     /// Time until which clients wait; then they get the expired answer. [`Moment::FOREVER`]: there
     /// is none. In the past: they have got it.
-    patience_until: Moment,
-    patience_class: u32,
+    response_timer_until: Moment,
+    response_timer_class: u32,
     first_waiter: u32,
     last_waiter: u32,
     by_attempt: Link,
@@ -178,8 +178,8 @@ pub struct Exchanges {
     /// For each budget in use, those that have it.
     by_age: Vec<(Duration, List)>,
     timeouts: Vec<(Duration, List)>,
-    /// For each length of patience in use, those whose clients have it.
-    patience: Vec<(Duration, List)>,
+    /// For each length of response_timer in use, those whose clients have it.
+    response_timer: Vec<(Duration, List)>,
     on_connection: Vec<List>,
     earlier: Earlier,
 }
@@ -198,7 +198,7 @@ impl Exchanges {
             by_text: Index::new(EXCHANGES_MAX),
             by_age: vec![(QUERY_TIMEOUT, List::default())],
             timeouts: timeouts.iter().map(|timeout| (*timeout, List::default())).collect(),
-            patience: Vec::new(),
+            response_timer: Vec::new(),
             on_connection: vec![List::default(); connections],
             earlier: Earlier::new(),
         }
@@ -405,8 +405,8 @@ impl Exchanges {
         if let Some(slot) = oldest.find(late) {
             return Some((slot, Overdue::Query));
         }
-        let late = |slot: &u32| self.slots[*slot as usize].patience_until <= now;
-        let mut fronts = self.patience.iter().filter_map(|(_, queue)| queue.front());
+        let late = |slot: &u32| self.slots[*slot as usize].response_timer_until <= now;
+        let mut fronts = self.response_timer.iter().filter_map(|(_, queue)| queue.front());
         if let Some(slot) = fronts.find(late) {
             return Some((slot, Overdue::Patience));
         }
@@ -419,8 +419,8 @@ impl Exchanges {
     pub fn next_deadline(&self) -> Option<Moment> {
         let oldest = self.by_age.iter().filter_map(|(_, queue)| queue.front());
         let oldest = oldest.map(|slot| self.slots[slot as usize].until);
-        let waiting = self.patience.iter().filter_map(|(_, queue)| queue.front());
-        let waiting = waiting.map(|slot| self.slots[slot as usize].patience_until);
+        let waiting = self.response_timer.iter().filter_map(|(_, queue)| queue.front());
+        let waiting = waiting.map(|slot| self.slots[slot as usize].response_timer_until);
         let fronts = self.timeouts.iter().filter_map(|(_, queue)| queue.front());
         let fronts = fronts.map(|slot| self.slots[slot as usize].attempt_until);
         fronts.chain(oldest).chain(waiting).min()
@@ -437,7 +437,7 @@ impl Exchanges {
             let queue = &mut self.by_age[age_class].1;
             queue.remove(&mut self.slots, slot, |exchange| &mut exchange.by_age);
         }
-        self.end_patience(slot);
+        self.end_timeout(slot);
     }
 
     /// Returns whether what comes of it is for its server block's cache.
@@ -477,8 +477,8 @@ impl Exchange {
         by_age: Link::OFF,
         on_connection: Link::OFF,
         cacheable: false,
-        patience_until: Moment::FOREVER,
-        patience_class: 0,
+        response_timer_until: Moment::FOREVER,
+        response_timer_class: 0,
         by_patience: Link::OFF,
     };
 }

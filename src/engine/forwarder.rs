@@ -23,14 +23,14 @@ mod notices;
 mod parked;
 mod parts;
 mod queries;
-mod renewal;
+mod reload;
 mod replies;
 mod responses;
 mod rewriting;
 mod watch;
 
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
-use caching::{Caches, Remembered};
+use caching::{CacheOutcome, Caches};
 use delays::Delays;
 use loops::Loops;
 pub use notices::Notice;
@@ -47,7 +47,7 @@ use super::clients::{Clients, IDLE_MAX, Refused, StreamLimits};
 use super::data::Data;
 use super::errors::{Errors, Reason};
 use super::exchange::{Client, Exchanges, Opening};
-use super::health::{Remark, Verdicts};
+use super::health::{HealthStates, Remark};
 use super::journal::Journal;
 use super::key::{ConnectionId, ExchangeKey, PoolId, StreamKey, Sweep, Transport};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
@@ -57,7 +57,7 @@ use super::pool::{PoolSettings, PoolState, Pools, TrustSettings};
 use super::routes::Routes;
 use super::stats::Stats;
 use super::tally::Tallies;
-use super::zones::Folded;
+use super::zones::LowercaseName;
 use crate::config::{ClientTls, Config, Forward, Upstream};
 use crate::moment::Moment;
 use ahash::RandomState;
@@ -115,7 +115,7 @@ pub struct Answered {
     at: Moment,
     exchange: ExchangeKey,
     response: Response,
-    remembered: Option<Remembered>,
+    remembered: Option<CacheOutcome>,
 }
 
 /// A query without a response; its replies are still to be drawn.
@@ -124,7 +124,7 @@ struct Failed {
     at: Moment,
     exchange: ExchangeKey,
     reason: Reason,
-    remembered: Option<Remembered>,
+    remembered: Option<CacheOutcome>,
     /// The clients have been answered, but the exchange continues.
     goes_on: bool,
 }
@@ -133,7 +133,7 @@ struct Failed {
 struct Route {
     block: usize,
     /// Number under which the query is counted.
-    site: u32,
+    label_set: u32,
     stanza: usize,
     /// Transport of the client.
     transport: Transport,
@@ -176,16 +176,16 @@ pub struct Forwarder {
     stats: Stats,
     tallies: Tallies,
     watch: Watch,
-    verdicts: Arc<Verdicts>,
+    health_states: Arc<HealthStates>,
     draft: [u8; UPSTREAM_LEN_MAX],
 }
 
 impl Forwarder {
     /// An engine for `config`. `seed`: bytes that nobody can predict; all ids, orders and hash
-    /// keys follow from it. `verdicts`: which upstreams are down.
-    pub fn new(config: &Config, seed: [u8; 32], verdicts: Arc<Verdicts>) -> Self {
+    /// keys follow from it. `health_states`: which upstreams are down.
+    pub fn new(config: &Config, seed: [u8; 32], health_states: Arc<HealthStates>) -> Self {
         let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();
-        Self::with_listeners(config, &listeners, seed, verdicts)
+        Self::with_listeners(config, &listeners, seed, health_states)
     }
 
     /// The same, for a shell whose listeners are these of the configuration's; nobody is served
@@ -194,11 +194,11 @@ impl Forwarder {
         config: &Config,
         listeners: &[Option<usize>],
         seed: [u8; 32],
-        verdicts: Arc<Verdicts>,
+        health_states: Arc<HealthStates>,
     ) -> Self {
         let mut random = ChaCha12Rng::from_seed(seed);
         let hasher = hasher_of(&mut random);
-        let parts = Parts::keyed(config, listeners, verdicts, &hasher);
+        let parts = Parts::keyed(config, listeners, health_states, &hasher);
         let pools = Pools::of(parts.pools);
         let exchanges = Exchanges::new(parts.routes.timeouts(), pools.capacity());
         let failing = Vec::with_capacity(parts.upstreams.len());
@@ -229,7 +229,7 @@ impl Forwarder {
             remarks: Vec::with_capacity(edns::REMARKS_MAX),
             stats: Stats { upstreams: parts.upstreams, ..Stats::default() },
             tallies: parts.tallies,
-            verdicts: parts.verdicts,
+            health_states: parts.health_states,
             draft: [0; UPSTREAM_LEN_MAX],
         };
         engine.forget_loops();
@@ -449,7 +449,7 @@ fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
 
 /// Of a query's text, letter case apart, and the stanza. Without the length of its options, which
 /// each attempt writes anew.
-fn hash_of(hasher: &RandomState, name: &Folded, query: &[u8], stanza: usize) -> u32 {
+fn hash_of(hasher: &RandomState, name: &LowercaseName, query: &[u8], stanza: usize) -> u32 {
     let name_end = HEADER_LEN + name.as_bytes().len();
     let opt_len = name_end + 4 + OPT_LEN - 2;
     let (flags, fixed, options) = (&query[2..4], &query[name_end..opt_len], &query[opt_len + 2..]);

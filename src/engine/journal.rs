@@ -15,7 +15,7 @@ use super::key::Transport;
 use super::memory::reserved;
 use super::message::query::Asked;
 use super::message::{NAME_LEN_MAX, u16_at};
-use super::zones::{Folded, Zones};
+use super::zones::{LowercaseName, Zones};
 use crate::config::{Config, LogRule, Name, Stages};
 use crate::moment::Moment;
 use ahash::RandomState;
@@ -66,7 +66,7 @@ pub struct Replied {
 
 /// Who asked, and what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asking {
+pub struct LoggedQuery {
     /// Who; `None`: nobody but us.
     pub peer: Option<SocketAddr>,
     /// The address that was asked.
@@ -91,7 +91,7 @@ pub struct Labels {
     /// The upstream that was asked last, if one was.
     pub upstream: Option<SocketAddr>,
     /// Outcome of the reply.
-    pub outcome: kinds::Outcome,
+    pub outcome: kinds::ResponseType,
 }
 
 /// One thing that is told.
@@ -104,7 +104,7 @@ pub struct Record {
     /// Time when
     pub at: Moment,
     /// Of this query.
-    pub asking: Asking,
+    pub asking: LoggedQuery,
     /// The upstream, how and when it was asked, if it is about one.
     pub upstream: Option<(SocketAddr, Transport, Moment)>,
     /// The reply, if there is one.
@@ -252,7 +252,7 @@ impl Journal {
     }
 
     /// Goes by `new`, whose page is empty and which is left with what holds no longer.
-    pub fn renew(&mut self, new: &mut Self) {
+    pub fn reload(&mut self, new: &mut Self) {
         std::mem::swap(&mut self.wanted, &mut new.wanted);
         std::mem::swap(&mut self.wishes, &mut new.wishes);
         std::mem::swap(&mut self.locals, &mut new.locals);
@@ -284,7 +284,7 @@ impl Journal {
         let mut folded = None;
         let number = rules.iter().position(|rule| {
             let Some(names) = &rule.names else { return true };
-            names.longest(folded.get_or_insert_with(|| Folded::new(name))).is_some()
+            names.longest(folded.get_or_insert_with(|| LowercaseName::new(name))).is_some()
         })?;
         Some((number as u16, rules[number].kinds))
     }

@@ -13,7 +13,7 @@ mod connection;
 mod doubts;
 mod memory;
 mod pace;
-mod renewal;
+mod reload;
 mod sharing;
 mod stalls;
 mod state;
@@ -28,7 +28,7 @@ use super::stats::{PoolStats, Reason};
 use crate::moment::Moment;
 use connection::{Connection, jittered};
 use pace::Pace;
-pub use renewal::NewPools;
+pub use reload::NewPools;
 pub use sharing::Stall;
 use stalls::Stalls;
 pub use state::PoolState;
@@ -59,7 +59,7 @@ pub struct PoolSettings {
     /// Connections are streams: shared query by query, dialled with a deadline, and replaced
     /// before they retire.
     pub streams: bool,
-    /// Settings for the renewal of connections that could still be used.
+    /// Settings for the replacement of connections that could still be used.
     pub trust: TrustSettings,
 }
 
@@ -228,7 +228,7 @@ impl Pools {
         let Some(slot) = self.slot(connection) else { return };
         self.now = self.now.max(now);
         if silent {
-            self.blame(slot);
+            self.penalise(slot);
             self.retire(slot, Reason::Silent);
         }
         let member = &mut self.connections[slot as usize];
@@ -247,7 +247,7 @@ impl Pools {
         let Connection { outstanding, answers, .. } = self.connections[slot as usize];
         // A stream that has served and carries nothing may be closed by whoever serves.
         if outstanding > 0 || answers == 0 {
-            self.blame(slot);
+            self.penalise(slot);
         }
         if outstanding == 0 {
             self.close(slot, Reason::Failed);
@@ -306,8 +306,8 @@ impl Pools {
         let full = state.len() >= max_conns;
         let rotates = full || state.usable() >= spread;
         if let Some(slot) = state.idle.front().filter(|_| rotates) {
-            if let Some(renewal) = self.renewal(slot, now) {
-                return Ok(self.renew_idle(slot, renewal, now, random));
+            if let Some(replacement) = self.replacement(slot, now) {
+                return Ok(self.replace_idle(slot, replacement, now, random));
             }
             self.take_idle(slot);
             return Ok(slot);

@@ -20,7 +20,7 @@ pub use options::{Options, Sender};
 pub use reversal::{Reversal, Texts};
 
 use super::message::query::Query;
-use super::message::rename::{Asking, WireName};
+use super::message::rename::{WireName, WireQuestion};
 use crate::config::{
     AnswerPart, AnswerRule, MatchType, NameMatch, NameRule, Rewrite, RewriteRule, ServerBlock,
     wire_of,
@@ -104,9 +104,9 @@ struct Step {
 pub struct Way {
     steps: Vec<Step>,
     /// The question as the client put it.
-    asked: Asking,
+    asked: WireQuestion,
     /// The question as the rules leave it.
-    pub now: Asking,
+    pub now: WireQuestion,
     /// Number of rules that the question met: all, or those up to one that stopped it.
     pub met: u32,
     /// QNAME in presentation format.
@@ -125,7 +125,7 @@ pub enum Invalid {
 
 impl Default for Way {
     fn default() -> Self {
-        let root = Asking { name: WireName::ROOT, rtype: 0, class: 0 };
+        let root = WireQuestion { name: WireName::ROOT, rtype: 0, class: 0 };
         Self {
             steps: Vec::new(),
             asked: root,
@@ -194,7 +194,7 @@ impl Rules {
     /// The query cannot go on as the rules have it.
     pub fn apply(
         &self,
-        asked: Asking,
+        asked: WireQuestion,
         way: &mut Way,
         options: Option<(&Sender<'_>, &mut Options)>,
     ) -> Result<bool, Invalid> {
@@ -205,13 +205,13 @@ impl Rules {
     ///
     /// # Errors
     /// A rule made something of the name that is no name.
-    pub fn retrace(&self, asked: Asking, way: &mut Way, met: u32) -> Result<bool, Invalid> {
+    pub fn retrace(&self, asked: WireQuestion, way: &mut Way, met: u32) -> Result<bool, Invalid> {
         self.put_through(asked, way, met as usize, None)
     }
 
     fn put_through(
         &self,
-        asked: Asking,
+        asked: WireQuestion,
         way: &mut Way,
         count: usize,
         mut options: Option<(&Sender<'_>, &mut Options)>,

@@ -8,9 +8,9 @@ use super::key::Transport;
 use super::memory::reserved;
 use super::message::{class, kind};
 use super::policy::Rotation;
-use super::tally::{NOWHERE, Sites};
+use super::tally::{LabelSets, NOWHERE};
 use super::views::{Candidate, Facts, Views};
-use super::zones::{Folded, Zones};
+use super::zones::{LowercaseName, Zones};
 use crate::config::{Config, Forward, Listener, Name, Policy, Rcodes, ServerBlock};
 use ahash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -60,7 +60,7 @@ pub struct Stanza {
 
 /// Target of `next`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Onward {
+pub enum NextStanza {
     /// To this stanza.
     Stanza(usize),
     /// The stanza is the last of its block: nothing follows.
@@ -71,15 +71,15 @@ pub enum Onward {
 
 /// Server block and label of metrics of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Home {
+pub struct ZoneMatch {
     block: Option<u32>,
     /// Number under which the query is counted.
-    pub site: u32,
+    pub label_set: u32,
 }
 
-impl Home {
+impl ZoneMatch {
     /// Nobody's, and not counted.
-    pub const NOWHERE: Self = Self { block: None, site: NOWHERE };
+    pub const NOWHERE: Self = Self { block: None, label_set: NOWHERE };
 
     /// Number of the server block; `None`: no server block.
     pub fn block(&self) -> Option<usize> {
@@ -90,13 +90,13 @@ impl Home {
 /// One listener.
 struct Listening {
     /// None where a block has a view: then all of them are among those.
-    zones: Zones<Home>,
+    zones: Zones<ZoneMatch>,
     /// The blocks of a listener with a view, and where each is served.
-    views: Option<Box<(Views, Vec<Home>)>>,
+    views: Option<Box<(Views, Vec<ZoneMatch>)>>,
     /// Classes other than IN are served.
     any_class: bool,
     /// Of what no zone wants.
-    nobody: Home,
+    nobody: ZoneMatch,
     /// The address that it is configured with.
     local: SocketAddr,
 }
@@ -112,11 +112,11 @@ pub struct Routes {
 
 impl Routes {
     /// As `config` says. `listeners`: for each of the shell's, which of the configuration's it is;
-    /// nobody is served on the others. `sites`: those of the configuration. `hasher` is keyed.
+    /// nobody is served on the others. `label_sets`: those of the configuration. `hasher` is keyed.
     pub fn new(
         config: &Config,
         listeners: &[Option<usize>],
-        sites: &Sites,
+        label_sets: &LabelSets,
         hasher: &RandomState,
     ) -> Self {
         let (mut timeouts, mut upstreams) = (Vec::new(), 0);
@@ -138,19 +138,19 @@ impl Routes {
             let listener = number.map(|number| &config.listeners[number]);
             let zones = || listener.into_iter().flat_map(|listener| &listener.zones);
             let any_class = zones().any(|(_, block)| serves_any_class(&config.blocks[*block]));
-            let homes = zones().enumerate().map(|(zone, (_, block))| {
-                let site = number.map_or(NOWHERE, |listener| sites.zone(listener, zone));
-                Home { block: Some(*block as u32), site }
+            let matches = zones().enumerate().map(|(zone, (_, block))| {
+                let label_set = number.map_or(NOWHERE, |listener| label_sets.zone(listener, zone));
+                ZoneMatch { block: Some(*block as u32), label_set }
             });
-            let homes: Vec<Home> = homes.collect();
+            let matches: Vec<ZoneMatch> = matches.collect();
             let views = listener.filter(|listener| has_views(config, listener)).map(|listener| {
                 let candidates = zones().map(|(zone, block)| candidate(config, zone, *block));
-                Box::new((Views::new(candidates, listener.address, hasher), homes.clone()))
+                Box::new((Views::new(candidates, listener.address, hasher), matches.clone()))
             });
-            let plain = zones().map(|(zone, _)| zone).zip(homes).filter(|_| views.is_none());
+            let plain = zones().map(|(zone, _)| zone).zip(matches).filter(|_| views.is_none());
             let zones = Zones::new(hasher.clone(), plain);
-            let site = number.map_or(NOWHERE, |listener| sites.dropped(listener));
-            let nobody = Home { block: None, site };
+            let label_set = number.map_or(NOWHERE, |listener| label_sets.dropped(listener));
+            let nobody = ZoneMatch { block: None, label_set };
             let local = listener.map_or(NO_ADDRESS, |listener| listener.address);
             Listening { zones, views, any_class, nobody, local }
         });
@@ -198,53 +198,53 @@ impl Routes {
     }
 
     /// The stanza that follows number `stanza` in its block and wants `name`.
-    pub fn after(&self, stanza: usize, name: &Folded) -> Onward {
+    pub fn after(&self, stanza: usize, name: &LowercaseName) -> NextStanza {
         let end = self.stanzas[stanza].block.map_or(0, |block| self.blocks[block].end);
         let mut following = stanza + 1..end;
         if following.is_empty() {
-            return Onward::End;
+            return NextStanza::End;
         }
         let wanted = following.find(|next| self.stanzas[*next].handles(name));
-        wanted.map_or(Onward::Nowhere, Onward::Stanza)
+        wanted.map_or(NextStanza::Nowhere, NextStanza::Stanza)
     }
 
     /// Returns where a question belongs that came in on `listener`. `facts` is asked only where
     /// there are views.
     #[inline]
-    pub fn home<'a>(
+    pub fn zone_match<'a>(
         &self,
         listener: u16,
-        name: &Folded,
+        name: &LowercaseName,
         kind: u16,
         class: u16,
         facts: impl FnOnce() -> Facts<'a>,
-    ) -> Home {
+    ) -> ZoneMatch {
         let listening = &self.listeners[usize::from(listener)];
         let Listening { zones, any_class, .. } = listening;
-        let home = match kind {
+        let zone_match = match kind {
             _ if class != class::IN && !any_class => None,
             kind::DS => zones.topmost(name),
             _ => zones.longest(name),
         };
         // Where there are views, there is nothing among the zones.
-        home.unwrap_or_else(|| listening.choose(facts))
+        zone_match.unwrap_or_else(|| listening.choose(facts))
     }
 
     /// The number of the stanza of `block` that handles `name`.
-    pub fn stanza_in(&self, block: usize, name: &Folded) -> Option<usize> {
+    pub fn stanza_in(&self, block: usize, name: &LowercaseName) -> Option<usize> {
         self.blocks[block].clone().find(|stanza| self.stanzas[*stanza].handles(name))
     }
 }
 
 impl Listening {
     /// Returns where a question belongs that is not for a zone without views.
-    fn choose<'a>(&self, facts: impl FnOnce() -> Facts<'a>) -> Home {
-        let Some((views, homes)) = self.views.as_deref() else { return self.nobody };
+    fn choose<'a>(&self, facts: impl FnOnce() -> Facts<'a>) -> ZoneMatch {
+        let Some((views, matches)) = self.views.as_deref() else { return self.nobody };
         let facts = facts();
         if facts.class != class::IN && !self.any_class {
             return self.nobody;
         }
-        views.choose(&facts).map_or(self.nobody, |number| homes[number])
+        views.choose(&facts).map_or(self.nobody, |number| matches[number])
     }
 }
 
@@ -329,7 +329,7 @@ impl Stanza {
     }
 
     /// A name at or below FROM that no `except` excludes; FROM itself is never excluded.
-    fn handles(&self, name: &Folded) -> bool {
+    fn handles(&self, name: &LowercaseName) -> bool {
         name.is_within(&self.from)
             && (name.as_bytes() == &*self.from || self.except.longest(name).is_none())
     }
@@ -347,16 +347,16 @@ fn class_of(timeouts: &mut Vec<Duration>, timeout: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{FAILURES_MAX, Routes, Sites};
+    use super::{FAILURES_MAX, LabelSets, Routes};
     use crate::config::{Config, Host, Name};
     use crate::engine::message::class;
     use crate::engine::views::Facts;
-    use crate::engine::zones::Folded;
+    use crate::engine::zones::LowercaseName;
 
     fn routes(text: &str) -> Routes {
         let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
         let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
-        Routes::new(&config, &[Some(0)], &Sites::of(&config), &hasher)
+        Routes::new(&config, &[Some(0)], &LabelSets::of(&config), &hasher)
     }
 
     fn no_views() -> Facts<'static> {
@@ -365,8 +365,8 @@ mod tests {
 
     /// The block, and in it the stanza.
     fn find(routes: &Routes, name: &str, kind: u16) -> Option<(usize, Option<usize>)> {
-        let name = Folded::new(Name::parse(name).unwrap().as_wire());
-        let block = routes.home(0, &name, kind, class::IN, no_views).block()?;
+        let name = LowercaseName::new(Name::parse(name).unwrap().as_wire());
+        let block = routes.zone_match(0, &name, kind, class::IN, no_views).block()?;
         Some((block, routes.stanza_in(block, &name)))
     }
 
@@ -388,11 +388,11 @@ mod tests {
 
     #[test]
     fn classes_other_than_in_are_for_listeners_with_a_block_that_knows_them() {
-        let name = Folded::new(b"\x01a\x00");
+        let name = LowercaseName::new(b"\x01a\x00");
         for (text, block) in [("bind 127.0.0.1\n any", None), ("forward . 127.0.0.1", Some(0))] {
             let routes = routes(&format!(". {{\n {text}\n}}\n"));
             let found = [class::CH, class::IN]
-                .map(|class| routes.home(0, &name, 16, class, no_views).block());
+                .map(|class| routes.zone_match(0, &name, 16, class, no_views).block());
             assert_eq!(found, [block, Some(0)], "{text}");
         }
     }

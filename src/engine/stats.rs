@@ -424,7 +424,7 @@ impl StageCounts {
     /// Counts what was made of a query, and returns it.
     pub fn count(&mut self, step: Step) -> Step {
         *match step {
-            Step::Onward | Step::Park => &mut self.passed,
+            Step::Continue | Step::Park => &mut self.passed,
             Step::Replied(_) | Step::Open(_) | Step::Later(..) => &mut self.answered,
             Step::Refused(..) => &mut self.refused,
             Step::Dropped => &mut self.dropped,

@@ -1,11 +1,11 @@
 //! Counters of queries and replies by server block, zone and address. PURE.
 //!
-//! A [`Site`] is a zone at a listener; queries that no zone there wants have one of their own. Only
-//! server blocks with `prometheus` have sites, and only so many of them: a configuration of a
-//! million zones must not become a million series, so what is beyond [`SITES_MAX`] shares the last.
+//! A [`LabelSet`] is a zone at a listener; queries that no zone there wants have one of their own. Only
+//! server blocks with `prometheus` have label_sets, and only so many of them: a configuration of a
+//! million zones must not become a million series, so what is beyond [`LABEL_SETS_MAX`] shares the last.
 //! Beside them stands how long each upstream took, by response code. All is plain fields: a worker
-//! bumps its own and hands out copies. What a number means is told by [`Site`], and what was
-//! counted goes along when a new configuration gives the same site another number.
+//! bumps its own and hands out copies. What a number means is told by [`LabelSet`], and what was
+//! counted goes along when a new configuration gives the same label_set another number.
 
 use super::histogram::{Coarse, Latency, Sizes, add_each};
 use super::key::Transport;
@@ -17,8 +17,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Sites that are counted apart. At two kilobytes each, all of them take two megabytes a worker.
-pub const SITES_MAX: usize = 1_024;
+/// LabelSets that are counted apart. At two kilobytes each, all of them take two megabytes a worker.
+pub const LABEL_SETS_MAX: usize = 1_024;
 /// Nothing is counted here.
 pub const NOWHERE: u32 = u32::MAX;
 
@@ -30,8 +30,8 @@ pub const KINDS: [u16; 19] =
 
 /// A zone at a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Site {
-    /// The address that is asked, and whether over TLS; `None`: all sites that are not counted
+pub struct LabelSet {
+    /// The address that is asked, and whether over TLS; `None`: all label_sets that are not counted
     /// apart.
     pub server: Option<(SocketAddr, bool)>,
     /// The zone; `None`: what no zone wants.
@@ -40,17 +40,17 @@ pub struct Site {
     pub block: Option<usize>,
 }
 
-/// The numbers of a configuration's sites.
+/// The numbers of a configuration's label_sets.
 #[derive(Clone, Debug, Default)]
-pub struct Sites {
+pub struct LabelSets {
     /// Labels of each number.
-    pub sites: Vec<Site>,
+    pub label_sets: Vec<LabelSet>,
     /// Of each of the configuration's listeners: what no zone wants, and each zone.
     numbers: Vec<(u32, Vec<u32>)>,
 }
 
-impl Sites {
-    /// Sites of `config`: none unless a block has `prometheus`.
+impl LabelSets {
+    /// LabelSets of `config`: none unless a block has `prometheus`.
     pub fn of(config: &Config) -> Self {
         let mut all = Self::default();
         if !config.is_measured() {
@@ -58,12 +58,12 @@ impl Sites {
         }
         for listener in &config.listeners {
             let server = Some((listener.address, listener.tls.is_some()));
-            let dropped = all.number(Site { server, zone: None, block: None });
+            let dropped = all.number(LabelSet { server, zone: None, block: None });
             let zones = listener.zones.iter().map(|(zone, block)| {
                 if !config.blocks[*block].is_measured() {
                     return NOWHERE;
                 }
-                all.number(Site { server, zone: Some(zone.clone()), block: Some(*block) })
+                all.number(LabelSet { server, zone: Some(zone.clone()), block: Some(*block) })
             });
             let zones = zones.collect();
             all.numbers.push((dropped, zones));
@@ -81,19 +81,19 @@ impl Sites {
         self.numbers.get(listener).map_or(NOWHERE, |numbers| numbers.1[zone])
     }
 
-    fn number(&mut self, site: Site) -> u32 {
-        match SITES_MAX - self.sites.len() {
+    fn number(&mut self, label_set: LabelSet) -> u32 {
+        match LABEL_SETS_MAX - self.label_sets.len() {
             0 => {}
-            1 => self.sites.push(Site { server: None, zone: None, block: None }),
-            _ => self.sites.push(site),
+            1 => self.label_sets.push(LabelSet { server: None, zone: None, block: None }),
+            _ => self.label_sets.push(label_set),
         }
-        self.sites.len() as u32 - 1
+        self.label_sets.len() as u32 - 1
     }
 }
 
 /// Facts about a query when it is counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Asking {
+pub struct CountedQuery {
     /// Transport of the query.
     pub transport: Transport,
     /// From an IPv6 address.
@@ -108,7 +108,7 @@ pub struct Asking {
 
 /// Outcome of a query.
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome {
+pub struct CountedReply {
     /// Transport of the query.
     pub transport: Transport,
     /// From its arrival to its reply.
@@ -121,14 +121,14 @@ pub struct Outcome {
     pub answered: bool,
 }
 
-impl Outcome {
+impl CountedReply {
     /// The query was dropped on purpose.
     pub fn unanswered(transport: Transport) -> Self {
         Self { transport, took: Duration::ZERO, rcode: 0, len: 0, answered: false }
     }
 }
 
-/// The counters of one site.
+/// The counters of one label_set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Queries by transport, family (IPv4 first) and place in [`KINDS`].
@@ -173,35 +173,39 @@ impl Tally {
 /// Response times of one upstream, by response code.
 pub type Answers = [Coarse; RCODES];
 
-/// A worker's counters of all sites and upstreams.
+/// A worker's counters of all label_sets and upstreams.
 #[derive(Clone, Debug, Default)]
 pub struct Tallies {
     /// Labels of the numbers of [`Tallies::counts`].
-    pub sites: Vec<Site>,
-    /// Of each site.
+    pub label_sets: Vec<LabelSet>,
+    /// Of each label_set.
     pub counts: Vec<Tally>,
     /// Of each upstream; empty where nobody wants to know.
     pub upstreams: Vec<Answers>,
 }
 
 impl Tallies {
-    /// For `config`, whose sites are `sites`.
-    pub fn new(config: &Config, sites: &Sites) -> Self {
+    /// For `config`, whose label_sets are `label_sets`.
+    pub fn new(config: &Config, label_sets: &LabelSets) -> Self {
         let upstreams = if config.is_measured() { config.upstreams().count() } else { 0 };
         Self {
-            sites: sites.sites.clone(),
-            counts: vec![Tally::default(); sites.sites.len()],
+            label_sets: label_sets.label_sets.clone(),
+            counts: vec![Tally::default(); label_sets.label_sets.len()],
             upstreams: vec![Answers::default(); upstreams],
         }
     }
 
-    /// Goes on with the sites and upstreams of `new`, which is left with the old ones. `stays`: for
+    /// Goes on with the label_sets and upstreams of `new`, which is left with the old ones. `stays`: for
     /// each of its upstreams the number that it had, if it had one.
-    pub fn renew(&mut self, new: &mut Self, stays: &[Option<usize>]) {
-        let places: HashMap<_, _> =
-            self.sites.iter().map(|site| (&site.server, &site.zone)).zip(0..).collect();
-        for (site, counted) in new.sites.iter().zip(&mut new.counts) {
-            if let Some(before) = places.get(&(&site.server, &site.zone)) {
+    pub fn reload(&mut self, new: &mut Self, stays: &[Option<usize>]) {
+        let places: HashMap<_, _> = self
+            .label_sets
+            .iter()
+            .map(|label_set| (&label_set.server, &label_set.zone))
+            .zip(0..)
+            .collect();
+        for (label_set, counted) in new.label_sets.iter().zip(&mut new.counts) {
+            if let Some(before) = places.get(&(&label_set.server, &label_set.zone)) {
                 std::mem::swap(counted, &mut self.counts[*before]);
             }
         }
@@ -215,8 +219,8 @@ impl Tallies {
 
     /// A query has come.
     #[inline]
-    pub fn ask(&mut self, site: u32, asking: &Asking) {
-        let Some(tally) = self.counts.get_mut(site as usize) else { return };
+    pub fn ask(&mut self, label_set: u32, asking: &CountedQuery) {
+        let Some(tally) = self.counts.get_mut(label_set as usize) else { return };
         let way = way(asking.transport);
         tally.requests[way][usize::from(asking.is_ipv6)][place_of(asking.kind)] += 1;
         tally.dnssec_ok += u64::from(asking.dnssec_ok);
@@ -225,8 +229,8 @@ impl Tallies {
 
     /// A query has ended.
     #[inline]
-    pub fn end(&mut self, site: u32, outcome: &Outcome) {
-        let Some(tally) = self.counts.get_mut(site as usize) else { return };
+    pub fn end(&mut self, label_set: u32, outcome: &CountedReply) {
+        let Some(tally) = self.counts.get_mut(label_set as usize) else { return };
         let by_code = if outcome.answered { &mut tally.answered } else { &mut tally.failed };
         by_code[place_of_rcode(outcome.rcode)] += 1;
         tally.durations.add(outcome.took);
@@ -235,17 +239,17 @@ impl Tallies {
 
     /// An access list has had its say, if it has: its counters were `before` and are `after`.
     #[inline]
-    pub fn acl(&mut self, site: u32, before: &StageCounts, after: &StageCounts) {
+    pub fn acl(&mut self, label_set: u32, before: &StageCounts, after: &StageCounts) {
         if before != after
-            && let Some(tally) = self.counts.get_mut(site as usize)
+            && let Some(tally) = self.counts.get_mut(label_set as usize)
         {
             tally.acl.add(&after.since(before));
         }
     }
 
     /// Addresses were made for a reply, if they `were`.
-    pub fn translated(&mut self, site: u32, were: bool) {
-        if let Some(tally) = self.counts.get_mut(site as usize) {
+    pub fn translated(&mut self, label_set: u32, were: bool) {
+        if let Some(tally) = self.counts.get_mut(label_set as usize) {
             tally.translated += u64::from(were);
         }
     }
@@ -258,9 +262,9 @@ impl Tallies {
         }
     }
 
-    /// Counts what another has counted, who has the same sites and upstreams.
+    /// Counts what another has counted, who has the same label_sets and upstreams.
     pub fn merge(&mut self, other: &Self) {
-        if self.sites.is_empty() && self.upstreams.is_empty() {
+        if self.label_sets.is_empty() && self.upstreams.is_empty() {
             *self = other.clone();
             return;
         }
@@ -276,7 +280,7 @@ impl Tallies {
 
     /// The bytes that it has reserved.
     pub fn reserved(&self) -> usize {
-        self.sites.capacity() * size_of::<Site>()
+        self.label_sets.capacity() * size_of::<LabelSet>()
             + self.counts.capacity() * size_of::<Tally>()
             + self.upstreams.capacity() * size_of::<Answers>()
     }

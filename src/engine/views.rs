@@ -11,7 +11,7 @@ mod run;
 use super::exchange::Client;
 use super::message::kind;
 use super::message::query::{Asked, Query};
-use super::zones::{Folded, Zones};
+use super::zones::{LowercaseName, Zones};
 use crate::config::view::Test;
 use crate::config::{Name, Nets, View};
 use ahash::RandomState;
@@ -28,7 +28,7 @@ pub struct Facts<'a> {
     /// The query's id, flags and EDNS.
     pub asked: &'a Asked,
     /// The name that is asked for.
-    pub name: &'a Folded,
+    pub name: &'a LowercaseName,
     /// The type.
     pub kind: u16,
     /// The class.
@@ -39,7 +39,7 @@ pub struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// Of a query of `client` for `name`.
-    pub fn of(client: &'a Client, query: &'a Query<'_>, name: &'a Folded) -> Self {
+    pub fn of(client: &'a Client, query: &'a Query<'_>, name: &'a LowercaseName) -> Self {
         let Query { asked, question, .. } = query;
         let (kind, class, size) = (question.kind, question.class, query.size());
         Self { client, asked, name, kind, class, size }

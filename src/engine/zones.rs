@@ -12,14 +12,14 @@ use std::collections::HashMap;
 
 /// A query's name, folded.
 #[derive(Clone, Copy)]
-pub struct Folded {
+pub struct LowercaseName {
     bytes: [u8; 255],
     len: u8,
     /// Number of labels, without the root.
     count: u8,
 }
 
-impl Folded {
+impl LowercaseName {
     /// The root.
     pub const ROOT: Self = Self { bytes: [0; 255], len: 1, count: 0 };
 
@@ -89,7 +89,7 @@ impl<T: Copy> Zones<T> {
     }
 
     /// The values of the name's ancestors and itself, the longest first.
-    pub fn matches<'a>(&'a self, name: &'a Folded) -> impl Iterator<Item = (usize, T)> {
+    pub fn matches<'a>(&'a self, name: &'a LowercaseName) -> impl Iterator<Item = (usize, T)> {
         let deepest = usize::from(name.count).min(self.labels_max);
         let mut rest = name.ancestor(deepest);
         (0..=deepest).rev().filter_map(move |labels| {
@@ -101,13 +101,13 @@ impl<T: Copy> Zones<T> {
 
     /// The value of the longest name that is `name` or above it.
     #[inline]
-    pub fn longest(&self, name: &Folded) -> Option<T> {
+    pub fn longest(&self, name: &LowercaseName) -> Option<T> {
         self.matches(name).next().map(|(_, value)| value)
     }
 
     /// The value of the shortest such name but the root, or else the root's: where a DS query
     /// goes, which belongs to the parent's side of a zone cut.
-    pub fn topmost(&self, name: &Folded) -> Option<T> {
+    pub fn topmost(&self, name: &LowercaseName) -> Option<T> {
         let mut found = None;
         for (labels, value) in self.matches(name) {
             if labels > 0 || found.is_none() {
@@ -129,7 +129,7 @@ fn label_count(wire: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Folded, Zones};
+    use super::{LowercaseName, Zones};
     use crate::config::Name;
 
     fn zones(names: &[&'static str]) -> Zones<&'static str> {
@@ -139,9 +139,9 @@ mod tests {
         Zones::new(hasher, parsed.iter().map(|(name, text)| (name, *text)))
     }
 
-    fn folded(text: &str) -> Folded {
+    fn folded(text: &str) -> LowercaseName {
         let name = Name::parse(text).unwrap();
-        Folded::new(&name.as_wire().to_ascii_uppercase())
+        LowercaseName::new(&name.as_wire().to_ascii_uppercase())
     }
 
     #[test]

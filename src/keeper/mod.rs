@@ -16,7 +16,7 @@ mod timers;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{KeeperMail, KeeperMailbox, Mailbox, ToKeeper, ToWorker};
-use crate::engine::health::Verdicts;
+use crate::engine::health::HealthStates;
 use crate::log::{Event, Level, Log, Value};
 use crate::moment::Moment;
 use crate::sys::random;
@@ -63,7 +63,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper who finds out about the upstreams of `config` for `verdicts`, over TLS as `tls`
+    /// A keeper who finds out about the upstreams of `config` for `health_states`, over TLS as `tls`
     /// says, and where to put its messages.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Keeper {
     pub fn new(
         clock: Clock,
         config: &Config,
-        verdicts: Arc<Verdicts>,
+        health_states: Arc<HealthStates>,
         tls: &Setup,
     ) -> io::Result<(Self, KeeperMailbox)> {
         let poll = Poll::new()?;
@@ -85,7 +85,7 @@ impl Keeper {
             behind: false,
             workers: Vec::new(),
             timers: Timers::with_capacity(TIMERS),
-            probing: Probing::new(config, verdicts, tls, registry, random::seed()?),
+            probing: Probing::new(config, health_states, tls, registry, random::seed()?),
             retired: Retired::default(),
             present: 0,
             to_drain: Vec::new(),
@@ -157,11 +157,11 @@ impl Keeper {
             ToKeeper::Wake { worker, sweep, at } => {
                 self.timers.set(Due::Sweep { worker, sweep }, Some(at));
             }
-            ToKeeper::Renew { config, verdicts, tls, done } => {
+            ToKeeper::Reload { config, health_states, tls, done } => {
                 // The workers will ask anew, by the numbers that their pools have then.
                 self.timers.clear();
                 self.retired.clear();
-                self.probing.renew(now, &config, verdicts, &tls, log);
+                self.probing.reload(now, &config, health_states, &tls, log);
                 for upstream in 0..self.probing.count() {
                     self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));
                 }
@@ -174,7 +174,7 @@ impl Keeper {
                 self.timers.set(Due::Probe(upstream), self.probing.wake_at(upstream));
             }
             ToKeeper::Odd(remark) if remark.upstream >= self.probing.count() => {}
-            ToKeeper::Odd(remark) => self.probing.tell_oddity(remark, log),
+            ToKeeper::Odd(remark) => self.probing.tell_quirk(remark, log),
             ToKeeper::Retired { upstream, .. } if upstream >= self.probing.count() => {}
             ToKeeper::Retired { upstream, count } => {
                 let due = self.retired.add(now, upstream, count);

@@ -1,7 +1,7 @@
-//! The probing of all upstreams: schedules, sockets, verdicts and the log's lines together.
+//! The probing of all upstreams: schedules, sockets, health_states and the log's lines together.
 //!
 //! What is to happen when is decided by each upstream's [`Schedule`]; this carries it out, tells
-//! the workers by the [`Verdicts`] and the operator by one line for each change. Each upstream has
+//! the workers by the [`HealthStates`] and the operator by one line for each change. Each upstream has
 //! one moment at most at which it wants to be called ([`Probing::wake_at`]): the deadline of the
 //! probe under way, or else the next probe. As long as all is well it has none.
 
@@ -10,7 +10,7 @@ use crate::config::{Config, Forward, HealthCheck, Upstream, rcode_mnemonic};
 
 use crate::engine::health::query::ProbeQuery;
 use crate::engine::health::schedule::{Change, Schedule};
-use crate::engine::health::{Oddity, PLAIN_FOR, Remark, Verdicts};
+use crate::engine::health::{HealthStates, PLAIN_FOR, Quirk, Remark};
 use crate::log::{Event, Level, Log, Value};
 use crate::moment::Moment;
 use crate::tls::{Client, Setup};
@@ -41,7 +41,7 @@ struct Health {
 /// All upstreams, in the order of the configuration.
 pub(super) struct Probing {
     upstreams: Vec<Health>,
-    verdicts: Arc<Verdicts>,
+    health_states: Arc<HealthStates>,
     registry: Registry,
     random: ChaCha12Rng,
     buffer: Vec<u8>,
@@ -49,11 +49,11 @@ pub(super) struct Probing {
 }
 
 impl Probing {
-    /// Of the upstreams of `config`, whose state goes to `verdicts`. Sockets are registered with
+    /// Of the upstreams of `config`, whose state goes to `health_states`. Sockets are registered with
     /// `registry`, with the upstream's number as the token. `seed`: bytes that nobody can predict.
     pub(super) fn new(
         config: &Config,
-        verdicts: Arc<Verdicts>,
+        health_states: Arc<HealthStates>,
         tls: &Setup,
         registry: Registry,
         seed: [u8; 32],
@@ -65,7 +65,7 @@ impl Probing {
                     Health::new(forward, upstream, tls.client(number))
                 })
                 .collect(),
-            verdicts,
+            health_states,
             registry,
             random: ChaCha12Rng::from_seed(seed),
             buffer: vec![0; MESSAGE_LEN_MAX],
@@ -78,19 +78,19 @@ impl Probing {
         self.upstreams.len()
     }
 
-    /// Goes on with the upstreams of `config`, whose state goes to `verdicts`. What is known of
+    /// Goes on with the upstreams of `config`, whose state goes to `health_states`. What is known of
     /// those that were there before, and are probed in the same way, is known of them again; a
     /// probe that was under way is sent anew.
-    pub(super) fn renew(
+    pub(super) fn reload(
         &mut self,
         now: Moment,
         config: &Config,
-        verdicts: Arc<Verdicts>,
+        health_states: Arc<HealthStates>,
         tls: &Setup,
         log: Log,
     ) {
         let mut before = std::mem::take(&mut self.upstreams);
-        self.verdicts = verdicts;
+        self.health_states = health_states;
         for (forward, upstream) in config.upstreams() {
             let client = tls.client(self.upstreams.len());
             let mut health = Health::new(forward, upstream, client);
@@ -103,9 +103,9 @@ impl Probing {
             }
             let (number, schedule) = (self.upstreams.len(), &health.schedule);
             if schedule.is_down() || schedule.is_probing() {
-                self.verdicts.set(number, schedule.is_down(), schedule.is_probing());
+                self.health_states.set(number, schedule.is_down(), schedule.is_probing());
             }
-            self.verdicts.set_failures(number, health.failures);
+            self.health_states.set_failures(number, health.failures);
             self.upstreams.push(health);
             if probe_again {
                 self.begin(now, number, log);
@@ -158,18 +158,18 @@ impl Probing {
     }
 
     /// An upstream answers oddly.
-    pub(super) fn tell_oddity(&self, remark: Remark, log: Log) {
-        let Remark { upstream, oddity, rcode } = remark;
+    pub(super) fn tell_quirk(&self, remark: Remark, log: Log) {
+        let Remark { upstream, quirk, rcode } = remark;
         let address = self.upstreams[upstream].route.upstream;
         let rcode = rcode_mnemonic(rcode).unwrap_or("an error");
         let fields = [("upstream", Value::Text(&address)), ("rcode", Value::Text(&rcode))];
         let minutes = PLAIN_FOR.as_secs() / 60;
-        let text = match oddity {
-            Oddity::NoEdns => format!(
+        let text = match quirk {
+            Quirk::NoEdns => format!(
                 "upstream {address} refuses EDNS ({rcode}): queries are sent without EDNS for \
                  {minutes} minutes"
             ),
-            Oddity::BareError => format!(
+            Quirk::BareError => format!(
                 "upstream {address} returns {rcode} without a question section: it may refuse \
                  queries from this host (not repeated for {minutes} minutes)"
             ),
@@ -179,7 +179,7 @@ impl Probing {
 
     /// A worker has panicked: what it was about to report may be lost.
     pub(super) fn forget_reports(&self) {
-        self.verdicts.forget_reports();
+        self.health_states.forget_reports();
     }
 
     /// No more probes; those under way are given up.
@@ -193,9 +193,9 @@ impl Probing {
     fn begin(&mut self, now: Moment, upstream: usize, log: Log) {
         let health = &mut self.upstreams[upstream];
         let Health { route, client, query, schedule, .. } = health;
-        self.verdicts.set(upstream, schedule.is_down(), true);
+        self.health_states.set(upstream, schedule.is_down(), true);
         query.set_id(self.random.next_u32() as u16);
-        query.set_edns(!self.verdicts.is_asked_plainly(upstream, now));
+        query.set_edns(!self.health_states.is_asked_plainly(upstream, now));
         let session = client.as_ref().map(Client::session);
         match Probe::begin(now, *route, session, query, &self.registry, Token(upstream)) {
             Ok(probe) => health.probe = Some(probe),
@@ -213,12 +213,12 @@ impl Probing {
                 let failed = health.schedule.on_unanswered(now, self.random.next_u32());
                 health.next = Some(failed.next);
                 health.failures += 1;
-                self.verdicts.set_failures(upstream, health.failures);
+                self.health_states.set_failures(upstream, health.failures);
                 (failed.change, Some(failure))
             }
         };
         let schedule = &health.schedule;
-        self.verdicts.set(upstream, schedule.is_down(), schedule.is_probing());
+        self.health_states.set(upstream, schedule.is_down(), schedule.is_probing());
         if let Some(change) = change {
             tell(log, health.route.upstream, change, cause);
         }

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Host};
 use crate::control::{KeeperMailbox, Mailbox, ToKeeper, ToWorker};
 use crate::engine::Sweep;
-use crate::engine::health::{PLAIN_FOR, Verdicts};
+use crate::engine::health::{HealthStates, PLAIN_FOR};
 use crate::log::Log;
 use crate::moment::Moment;
 use crate::tls::Setup;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Probes follow one another quickly, and two failures are down.
 const QUICK: &str = "health_check 10ms\nmax_fails 2";
 
@@ -31,7 +31,7 @@ const QUICK: &str = "health_check 10ms\nmax_fails 2";
 struct Scene {
     clock: Clock,
     keeper: KeeperMailbox,
-    verdicts: Arc<Verdicts>,
+    health_states: Arc<HealthStates>,
     worker: Mailbox,
     mail: Receiver<ToWorker>,
     lines: Receiver<String>,
@@ -59,10 +59,10 @@ fn pass_on(line: &str) {
 impl Scene {
     fn new(upstreams: &[SocketAddr], options: &str) -> Self {
         let config = config(upstreams, options);
-        let verdicts = Arc::new(Verdicts::new(&config));
+        let health_states = Arc::new(HealthStates::new(&config));
         let clock = Clock::start();
         let (keeper, mailbox) =
-            Keeper::new(clock, &config, Arc::clone(&verdicts), &Setup::default()).unwrap();
+            Keeper::new(clock, &config, Arc::clone(&health_states), &Setup::default()).unwrap();
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), MAILBOX).unwrap();
         let (worker, mail) = Mailbox::new(1, waker);
@@ -72,23 +72,23 @@ impl Scene {
             SAID.set(Some(log));
             keeper.run(workers, Log::text(pass_on));
         });
-        Self { clock, keeper: mailbox, verdicts, worker, mail, lines, thread, _poll: poll }
+        Self { clock, keeper: mailbox, health_states, worker, mail, lines, thread, _poll: poll }
     }
 
     /// A worker's exchange failed.
     fn fail(&self, upstream: usize) {
-        assert!(self.verdicts.report(upstream));
+        assert!(self.health_states.report(upstream));
         self.keeper.try_send(ToKeeper::Failed { upstream }).unwrap();
     }
 
     fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).unwrap()
+        self.lines.recv_timeout(TIMEOUT).unwrap()
     }
 
     /// Waits until the upstream is known to answer.
     fn wait_until_idle(&self, upstream: usize) {
-        let until = self.clock.now().plus(PATIENCE);
-        while self.verdicts.is_probing(upstream) {
+        let until = self.clock.now().plus(TIMEOUT);
+        while self.health_states.is_probing(upstream) {
             assert!(self.clock.now() < until, "upstream {upstream} is still being probed");
             std::thread::yield_now();
         }
@@ -108,7 +108,7 @@ impl Scene {
 
     fn stop(self) {
         self.keeper.send(ToKeeper::Stop).unwrap();
-        assert!(matches!(self.mail.recv_timeout(PATIENCE).unwrap(), ToWorker::Drain));
+        assert!(matches!(self.mail.recv_timeout(TIMEOUT).unwrap(), ToWorker::Drain));
         self.keeper.send(ToKeeper::Left { worker: 0 }).unwrap();
         self.thread.join().unwrap();
         assert_eq!(self.lines.try_iter().collect::<Vec<_>>(), Vec::<String>::new());
@@ -117,7 +117,7 @@ impl Scene {
 
 fn udp(address: &str) -> UdpSocket {
     let socket = UdpSocket::bind(address).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket
 }
 
@@ -137,7 +137,7 @@ fn answer(query: &[u8]) -> Vec<u8> {
 
 fn accept(upstream: &TcpListener) -> TcpStream {
     let (stream, _) = upstream.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -165,7 +165,7 @@ fn an_upstream_that_answers_is_up_whatever_it_says() {
     for _ in 0..8 {
         scene.fail(0);
         let (query, from) = probe(&upstream);
-        assert!(scene.verdicts.is_probing(0) && !scene.verdicts.is_down(0));
+        assert!(scene.health_states.is_probing(0) && !scene.health_states.is_down(0));
         // RD, one question, the root's NS in class IN, an OPT, and nothing more.
         assert_eq!(query[2..17], [1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 2, 0, 1]);
         assert_eq!(query[17..], OPT);
@@ -173,7 +173,7 @@ fn an_upstream_that_answers_is_up_whatever_it_says() {
         ports.insert(from.port());
         upstream.send_to(&answer(&query), from).unwrap();
         scene.wait_until_idle(0);
-        assert!(!scene.verdicts.is_down(0));
+        assert!(!scene.health_states.is_down(0));
     }
     assert!(ids.len() > 4 && ports.len() > 4, "{ids:?} {ports:?}");
     scene.stop();
@@ -191,7 +191,7 @@ fn probes_ask_what_the_operator_says() {
     upstream.send_to(&answer(&query), from).unwrap();
     scene.wait_until_idle(0);
     // As long as queries go without EDNS, probes do.
-    assert!(scene.verdicts.note_no_edns(0, Moment::FOREVER.minus(PLAIN_FOR)));
+    assert!(scene.health_states.note_no_edns(0, Moment::FOREVER.minus(PLAIN_FOR)));
     scene.fail(0);
     let (query, from) = probe(&upstream);
     assert_eq!(query[2..12], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -210,12 +210,12 @@ fn a_refusing_upstream_is_down_at_once_and_up_when_it_is_back() {
     scene.fail(0);
     let expected = format!("[ERROR] upstream {address} is down: 2 probes failed (last: refused)");
     assert_eq!(scene.line(), expected);
-    assert!(scene.verdicts.is_down(0) && scene.verdicts.is_probing(0));
-    assert!(!scene.verdicts.report(0), "the keeper knows");
+    assert!(scene.health_states.is_down(0) && scene.health_states.is_probing(0));
+    assert!(!scene.health_states.report(0), "the keeper knows");
     let upstream = udp(&address.to_string());
     let line = scene.line_of_answered(&upstream);
     assert!(line.starts_with(&format!("[INFO] upstream {address} is up again after 0.")), "{line}");
-    assert!(!scene.verdicts.is_down(0) && !scene.verdicts.is_probing(0));
+    assert!(!scene.health_states.is_down(0) && !scene.health_states.is_probing(0));
     scene.stop();
 }
 
@@ -228,7 +228,7 @@ fn a_silent_upstream_is_down_and_forgeries_do_not_revive_it() {
     let (late, _) = probe(&upstream);
     let expected = format!("[ERROR] upstream {address} is down: 1 probe failed (last: timed out)");
     assert_eq!(scene.line(), expected);
-    assert!(scene.verdicts.is_down(0));
+    assert!(scene.health_states.is_down(0));
     let (query, from) = probe(&upstream);
     let right = answer(&query);
     // Of another id, without QR, to another question, too short: and the late one.
@@ -239,11 +239,11 @@ fn a_silent_upstream_is_down_and_forgeries_do_not_revive_it() {
     }
     upstream.send_to(&answer(&late), from).unwrap();
     upstream.send_to(&right[..11], from).unwrap();
-    assert!(scene.verdicts.is_down(0));
+    assert!(scene.health_states.is_down(0));
     assert!(scene.lines.is_empty());
     let line = scene.line_of_answered(&upstream);
     assert!(line.starts_with(&format!("[INFO] upstream {address} is up again after ")), "{line}");
-    assert!(!scene.verdicts.is_down(0));
+    assert!(!scene.health_states.is_down(0));
     scene.stop();
 }
 
@@ -283,7 +283,7 @@ fn probes_leave_from_the_source_address() {
     let query = framed_probe(&mut stream);
     stream.write_all(&framed(&answer(&query))).unwrap();
     scene.wait_until_idle(0);
-    assert!(!scene.verdicts.is_down(0));
+    assert!(!scene.health_states.is_down(0));
     scene.stop();
 }
 
@@ -311,11 +311,11 @@ fn over_tcp_an_answer_may_come_in_pieces() {
     let bytes = [stray, framed(&answer(&query))].concat();
     stream.set_nodelay(true).unwrap();
     for byte in &bytes {
-        assert!(scene.verdicts.is_probing(0));
+        assert!(scene.health_states.is_probing(0));
         stream.write_all(&[*byte]).unwrap();
     }
     scene.wait_until_idle(0);
-    assert!(!scene.verdicts.is_down(0));
+    assert!(!scene.health_states.is_down(0));
     scene.stop();
 }
 
@@ -328,13 +328,13 @@ fn over_tcp_a_refusing_upstream_is_down_and_up_when_it_is_back() {
     scene.fail(0);
     let expected = format!("[ERROR] upstream {address} is down: 2 probes failed (last: refused)");
     assert_eq!(scene.line(), expected);
-    assert!(scene.verdicts.is_down(0));
+    assert!(scene.health_states.is_down(0));
     let upstream = TcpListener::bind(address).unwrap();
     let mut stream = accept(&upstream);
     let query = framed_probe(&mut stream);
     stream.write_all(&framed(&answer(&query))).unwrap();
     assert!(scene.line().starts_with(&format!("[INFO] upstream {address} is up again after ")));
-    assert!(!scene.verdicts.is_down(0) && !scene.verdicts.is_probing(0));
+    assert!(!scene.health_states.is_down(0) && !scene.health_states.is_probing(0));
     scene.stop();
 }
 
@@ -350,13 +350,13 @@ fn over_tcp_an_upstream_that_closes_or_says_nothing_is_down() {
         addresses[0]
     );
     assert_eq!(scene.line(), expected);
-    assert!(scene.verdicts.is_down(0) && !scene.verdicts.is_down(1));
+    assert!(scene.health_states.is_down(0) && !scene.health_states.is_down(1));
     scene.fail(1);
     let _open = accept(&silent);
     let expected =
         format!("[ERROR] upstream {} is down: 1 probe failed (last: timed out)", addresses[1]);
     assert_eq!(scene.line(), expected);
-    assert!(scene.verdicts.is_down(0) && scene.verdicts.is_down(1));
+    assert!(scene.health_states.is_down(0) && scene.health_states.is_down(1));
     scene.stop();
 }
 
@@ -364,7 +364,7 @@ fn over_tcp_an_upstream_that_closes_or_says_nothing_is_down() {
 fn upstreams_that_nobody_checks_are_never_probed() {
     let upstream = udp("127.0.0.1:0");
     let scene = Scene::new(&[upstream.local_addr().unwrap()], "max_fails 0");
-    assert!(!scene.verdicts.report(0));
+    assert!(!scene.health_states.report(0));
     // Said all the same, it is not heard.
     scene.keeper.send(ToKeeper::Failed { upstream: 0 }).unwrap();
     scene.stop();
@@ -376,8 +376,8 @@ fn upstreams_that_nobody_checks_are_never_probed() {
 fn a_report_that_a_panic_swallowed_is_made_again() {
     let upstream = udp("127.0.0.1:0");
     let scene = Scene::new(&[upstream.local_addr().unwrap()], "");
-    assert!(scene.verdicts.report(0));
-    assert!(!scene.verdicts.report(0));
+    assert!(scene.health_states.report(0));
+    assert!(!scene.health_states.report(0));
     let panicked = ToKeeper::Panicked { worker: 0, message: "oh".into() };
     scene.keeper.try_send(panicked).unwrap();
     assert_eq!(scene.line(), "[ERROR] worker 0 panicked and was restarted: oh");
@@ -398,7 +398,7 @@ fn a_sweep_comes_when_it_is_due_and_waits_for_room() {
     }
     let mut swept = BTreeSet::new();
     for _ in 0..2 {
-        match scene.mail.recv_timeout(PATIENCE).unwrap() {
+        match scene.mail.recv_timeout(TIMEOUT).unwrap() {
             ToWorker::Sweep(sweep) => swept.insert(sweep),
             other => panic!("{other:?}"),
         };
@@ -407,8 +407,8 @@ fn a_sweep_comes_when_it_is_due_and_waits_for_room() {
     // So is the word to drain.
     scene.worker.send(ToWorker::Sweep(Sweep::Cache(9))).unwrap();
     scene.keeper.send(ToKeeper::Stop).unwrap();
-    assert!(matches!(scene.mail.recv_timeout(PATIENCE).unwrap(), ToWorker::Sweep(Sweep::Cache(9))));
-    assert!(matches!(scene.mail.recv_timeout(PATIENCE).unwrap(), ToWorker::Drain));
+    assert!(matches!(scene.mail.recv_timeout(TIMEOUT).unwrap(), ToWorker::Sweep(Sweep::Cache(9))));
+    assert!(matches!(scene.mail.recv_timeout(TIMEOUT).unwrap(), ToWorker::Drain));
     scene.keeper.send(ToKeeper::Left { worker: 0 }).unwrap();
     scene.thread.join().unwrap();
 }
@@ -432,9 +432,10 @@ fn connections_that_workers_have_retired_are_told_of() {
 fn between_outages_nothing_is_due() {
     let upstream = udp("127.0.0.1:0");
     let config = config(&[upstream.local_addr().unwrap()], "");
-    let verdicts = Arc::new(Verdicts::new(&config));
+    let health_states = Arc::new(HealthStates::new(&config));
     let (mut keeper, mailbox) =
-        Keeper::new(Clock::start(), &config, Arc::clone(&verdicts), &Setup::default()).unwrap();
+        Keeper::new(Clock::start(), &config, Arc::clone(&health_states), &Setup::default())
+            .unwrap();
     assert_eq!(keeper.timers.next_deadline(), None);
     mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
     keeper.turn(Log::text(|_| ())).unwrap();
@@ -442,7 +443,7 @@ fn between_outages_nothing_is_due() {
     let (query, from) = probe(&upstream);
     upstream.send_to(&answer(&query), from).unwrap();
     keeper.turn(Log::text(|_| ())).unwrap();
-    assert!(!verdicts.is_probing(0));
+    assert!(!health_states.is_probing(0));
     assert_eq!((keeper.timers.next_deadline(), keeper.behind), (None, false));
 }
 
@@ -450,9 +451,10 @@ fn between_outages_nothing_is_due() {
 fn a_stop_ends_the_probing() {
     let upstream = udp("127.0.0.1:0");
     let config = config(&[upstream.local_addr().unwrap()], "");
-    let verdicts = Arc::new(Verdicts::new(&config));
+    let health_states = Arc::new(HealthStates::new(&config));
     let (mut keeper, mailbox) =
-        Keeper::new(Clock::start(), &config, Arc::clone(&verdicts), &Setup::default()).unwrap();
+        Keeper::new(Clock::start(), &config, Arc::clone(&health_states), &Setup::default())
+            .unwrap();
     mailbox.try_send(ToKeeper::Failed { upstream: 0 }).unwrap();
     keeper.turn(Log::text(|_| ())).unwrap();
     probe(&upstream);

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const NAME: &[u8] = b"\x01a\x01t\0";
 
 /// Lines of the log of all tests here.
@@ -84,12 +84,12 @@ impl Bed {
     fn start(source: HostsSource) -> Self {
         let load = Arc::new(Load::new(&source.label));
         let loads = Loads::default();
-        loads.renew(vec![Arc::clone(&load)]);
+        loads.reload(vec![Arc::clone(&load)]);
         let loader = Loader::new(7, Arc::new(source), load, Log::text(log)).unwrap();
         let (orders, mail_of_orders) = crossbeam_channel::bounded(1);
         let (told, first) = crossbeam_channel::bounded(1);
         let thread = std::thread::spawn(move || loader.run(&told, &mail_of_orders));
-        let first = first.recv_timeout(PATIENCE).unwrap();
+        let first = first.recv_timeout(TIMEOUT).unwrap();
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
         let (mailbox, mail) = Mailbox::new(4, waker);
@@ -100,7 +100,7 @@ impl Bed {
     /// The next table that the worker gets.
     #[track_caller]
     fn next(&self) -> Arc<Table> {
-        match self.mail.recv_timeout(PATIENCE) {
+        match self.mail.recv_timeout(TIMEOUT) {
             Ok(ToWorker::Data { source: 7, table }) => table,
             other => panic!("{other:?}"),
         }
@@ -228,7 +228,7 @@ fn a_table_that_a_worker_holds_is_freed_by_the_loader() {
     let weak = Arc::downgrade(&bed.first);
     let Bed { first, mail, orders, thread, .. } = bed;
     directory.write("192.0.2.2 a.t\n");
-    let table = mail.recv_timeout(PATIENCE).unwrap();
+    let table = mail.recv_timeout(TIMEOUT).unwrap();
     assert!(weak.strong_count() >= 2, "the loader keeps it as long as somebody has it");
     drop(first);
     let nothing = crossbeam_channel::never::<()>();

@@ -1,9 +1,9 @@
 //! Errors of a start or a reload.
 //!
 //! Each names the address, thread or file it is about, and what helps. All but one are of the host:
-//! what it lacks may be there later ([`StartError::blame`]).
+//! what it lacks may be there later ([`StartError::cause`]).
 
-use crate::config::Blame;
+use crate::config::Cause;
 use crate::sys::interfaces::{self, Detection};
 use crate::tls::SetupError;
 use std::fmt;
@@ -140,10 +140,10 @@ impl StartError {
 
     /// Returns the party that has to change: the host, unless the Corefile has no address to listen
     /// on.
-    pub fn blame(&self) -> Blame {
+    pub fn cause(&self) -> Cause {
         match self {
-            Self::NoListener => Blame::Text,
-            _ => Blame::Host,
+            Self::NoListener => Cause::Text,
+            _ => Cause::Host,
         }
     }
 }

@@ -10,9 +10,9 @@ use super::StartError;
 use super::confinement::Sandbox;
 use crate::admin::{Admin, Gatherer};
 use crate::clock::Clock;
-use crate::config::{Config, HttpListener, Page};
-use crate::control::{AdminMailbox, Door, Loads, Mailbox, Reloads, ToAdmin};
-use crate::engine::health::Verdicts;
+use crate::config::{Config, Endpoint, HttpListener};
+use crate::control::{AdminListener, AdminMailbox, Loads, Mailbox, Reloads, ToAdmin};
+use crate::engine::health::HealthStates;
 use crate::log::{Event, Level, Log};
 use crate::sys::confine::Bounds;
 use crate::sys::inherit::Passed;
@@ -29,7 +29,7 @@ struct Open {
     asked: SocketAddr,
     /// With the port that the kernel chose.
     address: SocketAddr,
-    pages: Vec<Page>,
+    pages: Vec<Endpoint>,
     socket: TcpListener,
 }
 
@@ -94,7 +94,7 @@ impl Pages {
                     let copy = socket.try_clone().map_err(StartError::Descriptors)?;
                     plan.listeners.push((listener, Found::Fresh(socket, copy)));
                 }
-                Err(error) if listener.pages.contains(&Page::Health) => {
+                Err(error) if listener.pages.contains(&Endpoint::Health) => {
                     return Err(StartError::bind(asked, error));
                 }
                 Err(error) => self.tell(&listener.pages, &StartError::bind(asked, error)),
@@ -104,7 +104,7 @@ impl Pages {
     }
 
     /// Says of each page that it is not served.
-    fn tell(&self, pages: &[Page], why: &StartError) {
+    fn tell(&self, pages: &[Endpoint], why: &StartError) {
         for page in pages {
             let name = page.directive();
             let source = format!("plugin/{name}");
@@ -136,9 +136,14 @@ impl Pages {
     }
 
     /// Takes over what `plan` says, of this configuration and what is known of its upstreams.
-    pub(super) fn adopt(&mut self, plan: Plan, config: &Arc<Config>, verdicts: &Arc<Verdicts>) {
+    pub(super) fn adopt(
+        &mut self,
+        plan: Plan,
+        config: &Arc<Config>,
+        health_states: &Arc<HealthStates>,
+    ) {
         let mut known = std::mem::take(&mut self.open);
-        let mut doors = Vec::new();
+        let mut admin_listeners = Vec::new();
         for (HttpListener { address: asked, pages }, found) in plan.listeners {
             let (number, socket) = match found {
                 Found::Kept(number) => {
@@ -154,16 +159,16 @@ impl Pages {
                     (number, Some(copy))
                 }
             };
-            doors.push(Door { number, pages, socket });
+            admin_listeners.push(AdminListener { number, pages, socket });
         }
         if let Some(admin) = &self.admin {
-            let (config, verdicts) = (Arc::clone(config), Arc::clone(verdicts));
-            admin.deliver(ToAdmin::Renew { config, verdicts, doors });
+            let (config, health_states) = (Arc::clone(config), Arc::clone(health_states));
+            admin.deliver(ToAdmin::Reload { config, health_states, admin_listeners });
         }
     }
 
     /// Each address, with what is served there.
-    pub(super) fn list(&self) -> impl Iterator<Item = (SocketAddr, &[Page])> {
+    pub(super) fn list(&self) -> impl Iterator<Item = (SocketAddr, &[Endpoint])> {
         self.open.iter().map(|open| (open.address, &open.pages[..]))
     }
 

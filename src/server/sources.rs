@@ -113,7 +113,7 @@ impl Sources {
             sources.push(source);
         }
         let loads = sources.iter().map(|source| Arc::clone(&source.load));
-        self.loads.renew(loads.collect());
+        self.loads.reload(loads.collect());
     }
 }
 

@@ -197,7 +197,7 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::time::Duration;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     /// Sockets of workers on `cores` that share an address, steered.
     fn group(steer: Steer, cores: &[Option<usize>]) -> Vec<UdpSocket> {
@@ -220,7 +220,7 @@ mod tests {
         let arrived = packets.iter().map(|packet| {
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             client.send_to(packet, group[0].local_addr().unwrap()).unwrap();
-            poll.poll(&mut events, Some(PATIENCE)).unwrap();
+            poll.poll(&mut events, Some(TIMEOUT)).unwrap();
             let number = events.iter().next().expect("it reaches somebody").token().0;
             let len = group[number].recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..len], &packet[..]);

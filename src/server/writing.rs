@@ -1,9 +1,9 @@
-//! The writer's thread as the server holds it: started, told of editions, stopped.
+//! The writer's thread as the server holds it: started, told of generations, stopped.
 //!
-//! Workers send it what is to be written; the server publishes each edition of the configuration
+//! Workers send it what is to be written; the server publishes each generation of the configuration
 //! before any worker goes by it, and waits for the writer's end last of all.
 
-use super::REPORT_PATIENCE;
+use super::REPORT_TIMEOUT;
 use super::confinement::Sandbox;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -11,7 +11,7 @@ use crate::control::WriterMailbox;
 use crate::log::Log;
 use crate::sys::confine::Bounds;
 use crate::tls::Setup;
-use crate::writer::{Editions, Writer};
+use crate::writer::{Generations, Writer};
 use crossbeam_channel::{Receiver, Sender};
 use std::io;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ pub(super) struct Writing {
     pub(super) mailbox: WriterMailbox,
     /// Ends with the writer.
     ended: Receiver<()>,
-    pub(super) editions: Arc<Editions>,
+    pub(super) generations: Arc<Generations>,
     /// Of the configuration that holds.
-    pub(super) edition: u32,
+    pub(super) generation: u32,
 }
 
 impl Writing {
@@ -34,22 +34,22 @@ impl Writing {
         log: Log,
         sandbox: Sandbox,
     ) -> io::Result<Self> {
-        let editions = Arc::<Editions>::default();
-        editions.publish(0, Arc::new(config.clone()), tls);
-        let (writer, mailbox) = Writer::new(clock, Arc::clone(&editions), log);
+        let generations = Arc::<Generations>::default();
+        generations.publish(0, Arc::new(config.clone()), tls);
+        let (writer, mailbox) = Writer::new(clock, Arc::clone(&generations), log);
         let (ending, ended) = crossbeam_channel::bounded(0);
         let writing = move || {
             let _ending: Sender<()> = ending;
             writer.run();
         };
         sandbox.spawn("writer", Bounds::NoPrograms, writing)?;
-        Ok(Self { mailbox, ended, editions, edition: 0 })
+        Ok(Self { mailbox, ended, generations, generation: 0 })
     }
 
     /// Has the writer end, which may take a moment: nobody else speaks to it any more. If whoever
     /// reads what it writes has stopped reading, it is left where it is.
     pub(super) fn stop(self) {
         drop(self.mailbox);
-        let _ = self.ended.recv_timeout(REPORT_PATIENCE);
+        let _ = self.ended.recv_timeout(REPORT_TIMEOUT);
     }
 }

@@ -15,7 +15,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 /// Maximum time until the new process serves: it may have names to look up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Interval of checks for a stop signal meanwhile.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -68,7 +68,7 @@ impl Handover {
 /// Waits for the word that it serves; false: `stop` said so.
 fn wait(mut ours: UnixStream, mut stop: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
     ours.set_read_timeout(Some(SLICE))?;
-    for _ in 0..PATIENCE.as_millis() / SLICE.as_millis() {
+    for _ in 0..TIMEOUT.as_millis() / SLICE.as_millis() {
         let outcome = ours.read(&mut [0]);
         if stop()? {
             return Ok(false);
@@ -80,7 +80,7 @@ fn wait(mut ours: UnixStream, mut stop: impl FnMut() -> io::Result<bool>) -> io:
             Err(error) => return Err(error),
         }
     }
-    let what = format!("the new process did not serve within {PATIENCE:?}");
+    let what = format!("the new process did not serve within {TIMEOUT:?}");
     Err(io::Error::new(io::ErrorKind::TimedOut, what))
 }
 

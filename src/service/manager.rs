@@ -10,9 +10,9 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 /// Maximum wait for a manager whose queue is full; later messages are lost.
-const PATIENCE: Duration = Duration::from_millis(100);
+const TIMEOUT: Duration = Duration::from_millis(100);
 /// Maximum time of a stop, with a margin: outstanding queries are finished.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Socket of the manager, and the watchdog interval.
 pub(super) struct Manager {
@@ -35,7 +35,7 @@ impl Manager {
                 None => SocketAddr::from_pathname(&name),
             };
             let socket = UnixDatagram::unbound().ok()?;
-            socket.set_write_timeout(Some(PATIENCE)).ok()?;
+            socket.set_write_timeout(Some(TIMEOUT)).ok()?;
             Some((socket, address.ok()?))
         });
         let number = |name| variable(name).and_then(|text| text.parse::<u64>().ok());
@@ -54,7 +54,7 @@ impl Manager {
 
     /// Says that it stops, and that this takes so much longer than usual.
     pub(super) fn stopping_in(&self, longer: Duration) {
-        let time = longer.saturating_add(STOP_PATIENCE).as_micros();
+        let time = longer.saturating_add(STOP_TIMEOUT).as_micros();
         self.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={time}"));
     }
 

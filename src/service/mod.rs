@@ -4,7 +4,7 @@
 //! looked at (the file, names whose records have run out, the service manager's watchdog) and does
 //! one thing at a time, none of which may block: files are read and names looked up by threads of
 //! their own (`loading`), which ring when they are done and are given up when they take too long.
-//! The data path knows nothing of it: it is told by [`Server::renew`]. What cannot be done is said
+//! The data path knows nothing of it: it is told by [`Server::apply`]. What cannot be done is said
 //! in the log and changes nothing.
 
 mod handover;
@@ -61,7 +61,7 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let log = Log::new(format_of(options), say);
     let clock = Clock::start();
     let manager = Manager::of_environment(clock.now());
-    let mut readings = Readings::new(options, cores.len(), clock, signals.bell());
+    let mut readings = Readings::new(options, cores.len(), clock, signals.waker());
     let Some(started) = readings.start(&signals)? else {
         manager.say("STOPPING=1");
         log.event(&Event::new(Level::Info, ONWARD, &"stop signal received before serving started"));
@@ -77,10 +77,11 @@ pub fn serve(options: &Serve) -> Result<(), Failure> {
     let watch = Watch::new(clock.now(), &prepared.config, tree).map_err(failed)?;
     let lameduck = prepared.config.lameduck();
     let ready = inherited.take_ready();
-    let Serve { steer, habits, .. } = *options;
+    let Serve { steer, io_options, .. } = *options;
     let confinement = Confinement { user: account, sandbox: options.sandbox };
-    let server = Server::start_on(prepared, &cores, steer, habits, inherited, &confinement, log);
-    let server = server.map_err(|error| (error.blame().into(), error.to_string()))?;
+    let server =
+        Server::start_on(prepared, &cores, steer, io_options, inherited, &confinement, log);
+    let server = server.map_err(|error| (error.cause().into(), error.to_string()))?;
     warnings::of_certificates(&server, log);
     readings.warn_of_unreadable(watch.seen(), log);
     // Whoever reads that we listen finds our number there.
@@ -279,7 +280,7 @@ impl Service {
         tell_warnings(self.log, &warnings);
         let schedule = self.watch.schedule(&prepared.config);
         let lameduck = prepared.config.lameduck();
-        self.server.renew(prepared).map_err(|error| error.to_string())?;
+        self.server.apply(prepared).map_err(|error| error.to_string())?;
         self.watch.keep(self.clock.now(), schedule);
         self.lameduck = lameduck;
         warnings::of_certificates(&self.server, self.log);

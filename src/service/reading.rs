@@ -18,7 +18,7 @@ use crate::moment::Moment;
 use crate::server::Before;
 use crate::server::{Confinement, Prepared};
 use crate::sys::account::Account;
-use crate::sys::signals::{Bell, Signals};
+use crate::sys::signals::{SignalWaker, Signals};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) struct Readings {
     options: Serve,
     workers: usize,
     clock: Clock,
-    bell: Bell,
+    waker: SignalWaker,
     jobs: Jobs,
     load: Option<Job<Loaded>>,
     look: Option<Job<Result<Look, String>>>,
@@ -51,11 +51,11 @@ pub(super) struct Readings {
 }
 
 impl Readings {
-    /// Nothing yet; `bell` is rung when something has been read.
-    pub(super) fn new(options: &Serve, workers: usize, clock: Clock, bell: Bell) -> Self {
+    /// Nothing yet; `waker` is rung when something has been read.
+    pub(super) fn new(options: &Serve, workers: usize, clock: Clock, waker: SignalWaker) -> Self {
         let (options, jobs) = (options.clone(), Jobs::new(clock, STEP_MAX));
         let (load, look, again, full) = (None, None, false, false);
-        Self { options, workers, clock, bell, jobs, load, look, again, full }
+        Self { options, workers, clock, waker, jobs, load, look, again, full }
     }
 
     /// Reads the configuration for the first time; `None`: a signal said stop meanwhile.
@@ -82,7 +82,7 @@ impl Readings {
                 return Ok(None);
             }
         };
-        let refused = |refusal: Refusal| (refusal.blame().into(), refusal.to_string());
+        let refused = |refusal: Refusal| (refusal.cause().into(), refusal.to_string());
         let Loaded { tree, outcome } = loaded;
         let Ready { prepared, warnings } = outcome.map_err(refused)?;
         let account = account.map_err(|error| refused(Refusal::Start(error)))?;
@@ -176,8 +176,8 @@ impl Readings {
         &self,
         work: impl FnOnce(&crate::blocking::Steps) -> T + Send + 'static,
     ) -> io::Result<Job<T>> {
-        let bell = self.bell.clone();
-        self.jobs.start(move || bell.ring(), work)
+        let waker = self.waker.clone();
+        self.jobs.start(move || waker.ring(), work)
     }
 }
 

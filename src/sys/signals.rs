@@ -2,7 +2,7 @@
 //!
 //! The set is blocked in the main thread before any other starts, so that all inherit it and
 //! none is interrupted; then one thread calls [`Signals::wait`]. Other threads wake it with a
-//! [`Bell`] when they have something for it. A program that is started inherits the blocked set,
+//! [`SignalWaker`] when they have something for it. A program that is started inherits the blocked set,
 //! and blocks it again anyway.
 
 use std::io;
@@ -36,7 +36,7 @@ const MEANINGS: [(libc::c_int, Signal); 5] = [
 pub struct Signals {
     all: Set,
     stops: Set,
-    bell: Bell,
+    waker: SignalWaker,
 }
 
 /// Signals, and a descriptor that is readable while one of them waits to be taken.
@@ -47,9 +47,9 @@ struct Set {
 
 /// Wakes the thread that waits for signals.
 #[derive(Clone, Debug)]
-pub struct Bell(Arc<OwnedFd>);
+pub struct SignalWaker(Arc<OwnedFd>);
 
-impl Bell {
+impl SignalWaker {
     fn new() -> io::Result<Self> {
         let fd = cvt(|| {
             // SAFETY: the call takes two integers and returns a new descriptor or −1.
@@ -62,7 +62,7 @@ impl Bell {
     /// Has [`Signals::wait`] return, now or as soon as it is called.
     pub fn ring(&self) {
         let one = 1u64;
-        // SAFETY: eight bytes of a live integer are read. The call fails when the bell has been
+        // SAFETY: eight bytes of a live integer are read. The call fails when the waker has been
         // rung 2^64 times, and then it is ringing.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
     }
@@ -88,15 +88,15 @@ impl Signals {
         if code != 0 {
             return Err(io::Error::from_raw_os_error(code));
         }
-        Ok(Self { all, stops, bell: Bell::new()? })
+        Ok(Self { all, stops, waker: SignalWaker::new()? })
     }
 
     /// Returns a handle with which other threads wake [`Signals::wait`].
-    pub fn bell(&self) -> Bell {
-        self.bell.clone()
+    pub fn waker(&self) -> SignalWaker {
+        self.waker.clone()
     }
 
-    /// Waits for the next signal, for at most so long; `None`: none has come, or the bell was rung.
+    /// Waits for the next signal, for at most so long; `None`: none has come, or the waker was rung.
     ///
     /// # Errors
     /// The set is invalid, which [`Signals::block`] excludes.
@@ -128,7 +128,7 @@ impl Signals {
         let limit = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         let readable =
             |fd: &OwnedFd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let mut polled = [readable(&set.pending), readable(&self.bell.0)];
+        let mut polled = [readable(&set.pending), readable(&self.waker.0)];
         let (place, count) = (polled.as_mut_ptr(), polled.len() as libc::nfds_t);
         // SAFETY: `place` points to as many live entries as `count` says, `limit` is null or
         // points to a timespec that outlives the call, and the mask stays as it is.
@@ -140,7 +140,7 @@ impl Signals {
             return if is_passing { Ok(None) } else { Err(error) };
         }
         if polled[1].revents != 0 {
-            self.bell.silence();
+            self.waker.silence();
         }
         set.take()
     }
@@ -203,14 +203,14 @@ mod tests {
     #[test]
     fn a_bell_wakes_whoever_waits_once() {
         let signals = Signals::block().unwrap();
-        let bell = signals.bell();
+        let waker = signals.waker();
         let long = Some(Duration::from_secs(20));
         std::thread::scope(|scope| {
-            scope.spawn(|| bell.ring());
+            scope.spawn(|| waker.ring());
             assert_eq!(signals.wait(long).unwrap(), None);
         });
-        bell.ring();
-        bell.ring();
+        waker.ring();
+        waker.ring();
         assert!(!signals.wait_for_stop(long).unwrap());
         // It is silent again: this waits until its time is over.
         assert_eq!(signals.wait(Some(Duration::from_millis(1))).unwrap(), None);

@@ -1,7 +1,7 @@
 //! Asking a server for its status: one GET over one connection, within a time and a size.
 //!
 //! Blocking and plain: who asks has a thread for it. Nothing that answers can keep it longer than
-//! [`PATIENCE`] or make it hold more than [`BYTES_MAX`]; what is no status is an error that says
+//! [`TIMEOUT`] or make it hold more than [`BYTES_MAX`]; what is no status is an error that says
 //! what to do about it. How a status is drawn is not known here.
 
 use crate::clock::Clock;
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// The port of `status` where the Corefile names none.
 pub const PORT: u16 = 8053;
 /// An answer takes no longer, from the first packet to the last.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer is no longer: many times what the largest host has to tell.
 pub const BYTES_MAX: usize = 4 << 20;
 
@@ -60,7 +60,7 @@ impl fmt::Display for FetchError {
             }
             Self::Connect(error) => write!(out, "cannot connect: {error}; {TRY}"),
             Self::Io(error) => write!(out, "connection failed: {error}"),
-            Self::TimedOut => write!(out, "no answer within {} s; {TRY}", PATIENCE.as_secs()),
+            Self::TimedOut => write!(out, "no answer within {} s; {TRY}", TIMEOUT.as_secs()),
             Self::NotHttp => write!(out, "the response is not HTTP; {TRY}"),
             Self::Refused(404) => write!(out, "{PATH} not found (404); {TRY}"),
             Self::Refused(code) => write!(out, "{PATH} returned status {code}; {TRY}"),

@@ -15,7 +15,7 @@ use crate::figures::seconds;
 use crate::status::Status;
 use crate::sys::signals::Signals;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use fetch::{FetchError, PATIENCE, fetch};
+use fetch::{FetchError, TIMEOUT, fetch};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use screen::{View, printed};
@@ -71,7 +71,7 @@ impl std::error::Error for TopError {}
 pub fn run(options: &TopOptions) -> Result<(), TopError> {
     let clock = Clock::start();
     if options.once {
-        let status = fetch(&options.address, &clock, PATIENCE);
+        let status = fetch(&options.address, &clock, TIMEOUT);
         let status = status.map_err(|error| TopError::Fetch(options.address.clone(), error))?;
         // Whoever reads it may have seen enough.
         let _ = io::stdout().write_all(printed(&status).as_bytes());
@@ -130,7 +130,7 @@ fn ask(
     ended: &Receiver<()>,
 ) {
     loop {
-        if answers.send(fetch(&options.address, clock, PATIENCE)).is_err() {
+        if answers.send(fetch(&options.address, clock, TIMEOUT)).is_err() {
             return;
         }
         match ended.recv_timeout(options.interval) {

@@ -5,9 +5,9 @@
 //! ([`crate::engine::clients`]). A stream that has asked as much as it may is left unread, so the
 //! kernel slows its sender down; one that does not read its answers is closed when they reach
 //! their bound. Over TLS the handshake comes first, in the time that there is for handshakes
-//! ([`Allowance`]): streams beyond it stand in a queue of their own and are left unread.
+//! ([`HandshakeBudget`]): streams beyond it stand in a queue of their own and are left unread.
 
-use super::allowance::Allowance;
+use super::handshake_budget::HandshakeBudget;
 use super::stream::{Progress, Stream};
 use super::token::Token;
 use crate::clock::Clock;
@@ -50,7 +50,7 @@ pub(super) struct ClientStreams {
     ready: VecDeque<StreamKey>,
     /// Streams to be read when there is time for their handshakes.
     deferred: VecDeque<StreamKey>,
-    allowance: Allowance,
+    handshake_budget: HandshakeBudget,
     clock: Clock,
     /// Streams with answers to be written at the end of the turn.
     written: Vec<StreamKey>,
@@ -65,7 +65,7 @@ impl ClientStreams {
             slots: Vec::new(),
             ready: VecDeque::new(),
             deferred: VecDeque::new(),
-            allowance: Allowance::new(),
+            handshake_budget: HandshakeBudget::new(),
             clock,
             written: Vec::new(),
             reply: vec![0; STREAM_MESSAGE_MAX].into(),
@@ -89,7 +89,7 @@ impl ClientStreams {
 
     /// Returns the time at which waiting handshakes may continue, if there are any.
     pub(super) fn handshakes_due(&self) -> Option<Moment> {
-        (!self.deferred.is_empty()).then(|| self.allowance.next())
+        (!self.deferred.is_empty()).then(|| self.handshake_budget.next())
     }
 
     /// Accepts streams from listener number `number`; true if there may be more. `session`: one
@@ -180,8 +180,8 @@ impl ClientStreams {
 
     /// Goes on with handshakes that had to wait, as long as there is time for them.
     pub(super) fn shake(&mut self, now: Moment, engine: &mut Forwarder) {
-        self.allowance.refill(now);
-        while self.allowance.is_left()
+        self.handshake_budget.refill(now);
+        while self.handshake_budget.is_left()
             && let Some(key) = self.deferred.pop_front()
         {
             self.read_from(now, key, engine);
@@ -193,7 +193,7 @@ impl ClientStreams {
     pub(super) fn read(&mut self, now: Moment, engine: &mut Forwarder) {
         let Some(key) = self.ready.pop_front() else { return };
         let shaking = slot(&mut self.slots, key).is_some_and(|slot| slot.shaking_since.is_some());
-        if shaking && (!self.allowance.is_left() || !self.deferred.is_empty()) {
+        if shaking && (!self.handshake_budget.is_left() || !self.deferred.is_empty()) {
             engine.stats_mut().handshakes.deferred += 1;
             self.deferred.push_back(key);
         } else {
@@ -209,7 +209,7 @@ impl ClientStreams {
                 let began = self.clock.now();
                 let progress = slot.stream.read();
                 let done = self.clock.now();
-                self.allowance.spend(done.since(began));
+                self.handshake_budget.spend(done.since(began));
                 if slot.stream.is_open() {
                     slot.shaking_since = None;
                     let (resumed, took) = (slot.stream.is_resumed(), done.since(since));

@@ -5,12 +5,12 @@
 //! `stream`'s, and who is believed is the room `tls`'s.
 
 use super::logging::fault_of;
-use super::turn::Turner;
+use super::turn::EventLoop;
 use super::upstream::Socket;
 use crate::engine::ConnectionId;
 use crate::moment::Moment;
 
-impl Turner<'_> {
+impl EventLoop<'_> {
     /// A stream of TLS has been read, which may have brought its handshake nearer to its end: what
     /// that takes is written, and what has waited for it.
     pub(super) fn go_on_in_tls(&mut self, now: Moment, id: ConnectionId, was_open: bool) {

@@ -5,7 +5,7 @@
 //! page: when the open one is due, an empty one takes its place, and the writer sends it back. If
 //! all are under way nobody waits for one: the open page fills, and the engine counts what is lost.
 
-use super::turn::Turner;
+use super::turn::EventLoop;
 use crate::config::Config;
 use crate::control::{ToKeeper, ToWriter};
 use crate::engine::PoolId;
@@ -55,7 +55,7 @@ pub(super) fn fault_of(error: &io::Error) -> Fault {
     error.raw_os_error().map_or(Fault::Unknown, Fault::System)
 }
 
-impl Turner<'_> {
+impl EventLoop<'_> {
     /// Tells the keeper how many connections the pool has retired since it was last told: all that
     /// has happened up to a sweep of it. What the keeper cannot take now is told with the next.
     pub(super) fn report_retired(&mut self, pool: PoolId) {
@@ -66,7 +66,7 @@ impl Turner<'_> {
         let told = &mut self.retired_told[pool.index()];
         let count = retired.saturating_sub(*told);
         let report = ToKeeper::Retired { upstream: pool.upstream(), count };
-        if count > 0 && self.seat.keeper.try_send(report).is_ok() {
+        if count > 0 && self.slot.keeper.try_send(report).is_ok() {
             *told = retired;
         }
     }
@@ -94,10 +94,10 @@ impl Turner<'_> {
 
     /// False if no other page is empty, or the writer cannot take it now.
     fn send_page(&mut self) -> bool {
-        let (pages, edition) = (&self.seat.pages, self.seat.assignment.edition);
+        let (pages, generation) = (&self.slot.pages, self.slot.assignment.generation);
         let Ok(mut page) = pages.empty.try_recv() else { return false };
         self.engine.swap_page(&mut page);
-        let Err(mut page) = self.seat.writer.try_send_page(edition, page, &pages.home) else {
+        let Err(mut page) = self.slot.writer.try_send_page(generation, page, &pages.home) else {
             return true;
         };
         self.engine.swap_page(&mut page);
@@ -107,15 +107,15 @@ impl Turner<'_> {
 
     /// Hands a record of an error to the writer. False if that has no room for it.
     pub(super) fn report_error(&mut self, error: QueryError) -> bool {
-        let edition = self.seat.assignment.edition;
-        self.seat.writer.try_send(ToWriter::Failed { edition, error })
+        let generation = self.slot.assignment.generation;
+        self.slot.writer.try_send(ToWriter::Failed { generation, error })
     }
 
     /// Tells the writer how many records it did not get.
     pub(super) fn report_lost_errors(&mut self) {
         let lost = self.engine.stats_mut().errors_lost;
         let untold = lost - self.errors_told;
-        self.writer_busy = untold > 0 && !self.seat.writer.try_send(ToWriter::Lost(untold));
+        self.writer_busy = untold > 0 && !self.slot.writer.try_send(ToWriter::Lost(untold));
         if !self.writer_busy {
             self.errors_told = lost;
         }

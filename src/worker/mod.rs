@@ -1,16 +1,16 @@
 //! A worker: one thread, on one core, with its own sockets, engine and counters. The shell.
 //!
-//! [`Seat`] is what survives a panic: the listeners (so that queries in their queues are not
-//! lost), the poll, the mailbox. [`Seat::work`] is the thread's body: it pins itself, builds a
-//! `turn::Turner` over the seat and lets it turn until it is told to leave; if it panics, it
+//! [`WorkerSlot`] is what survives a panic: the listeners (so that queries in their queues are not
+//! lost), the poll, the mailbox. [`WorkerSlot::work`] is the thread's body: it pins itself, builds a
+//! `turn::EventLoop` over the slot and lets it turn until it is told to leave; if it panics, it
 //! is counted, reported and built afresh, and no other worker notices. A worker takes no decision
 //! about a query: it moves bytes between sockets and the engine.
 
-mod allowance;
 mod clients;
+mod handshake_budget;
 mod handshakes;
 mod logging;
-mod renewal;
+mod reload;
 mod replies;
 mod report;
 mod shell;
@@ -43,7 +43,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use token::Token;
-use turn::Turner;
+use turn::EventLoop;
 
 /// Messages that wait for a worker at most, besides one for each of its pools.
 const MAIL_SPARE: usize = 64;
@@ -84,14 +84,14 @@ impl Listening {
 
 /// I/O options of a worker, independent of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Habits {
+pub struct IoOptions {
     /// For so long after work it asks for more before it sleeps.
     pub busy_poll: Duration,
     /// Datagrams of equal length that go one way may leave as one send (UDP GSO).
     pub gso: bool,
 }
 
-impl Default for Habits {
+impl Default for IoOptions {
     /// Default options: no busy-poll, GSO if the kernel supports it.
     fn default() -> Self {
         Self { busy_poll: Duration::ZERO, gso: true }
@@ -99,7 +99,7 @@ impl Default for Habits {
 }
 
 /// A worker's place: all that it has before it begins and keeps when it fails.
-pub struct Seat {
+pub struct WorkerSlot {
     number: usize,
     assignment: Assignment,
     clock: Clock,
@@ -113,15 +113,15 @@ pub struct Seat {
     pages: Pages,
     draining: bool,
     core: Option<usize>,
-    habits: Habits,
+    io_options: IoOptions,
     loops: LoopStats,
     /// The counters of those who sat here before.
     past: Stats,
     past_tallies: Tallies,
 }
 
-impl Seat {
-    /// A seat for worker `number`, and where to put its messages.
+impl WorkerSlot {
+    /// A slot for worker `number`, and where to put its messages.
     ///
     /// # Errors
     /// The kernel refused a poll or a registration: descriptors have run out.
@@ -144,7 +144,7 @@ impl Seat {
         let (mailbox, mail) = Mailbox::new(upstreams + MAIL_SPARE, waker);
         let past = Stats::default();
         let pages = Pages::new(&assignment.config);
-        let seat = Self {
+        let slot = Self {
             number,
             assignment,
             clock,
@@ -156,18 +156,23 @@ impl Seat {
             pages,
             draining: false,
             core: None,
-            habits: Habits::default(),
+            io_options: IoOptions::default(),
             loops: LoopStats::default(),
             past,
             past_tallies: Tallies::default(),
         };
-        Ok((seat, mailbox))
+        Ok((slot, mailbox))
     }
 
     /// Pins the calling thread to `core`, if given, and works until told to leave. `ready` learns
     /// whether it could begin.
-    pub fn work(mut self, core: Option<usize>, habits: Habits, ready: &Sender<io::Result<()>>) {
-        (self.core, self.habits) = (core, habits);
+    pub fn work(
+        mut self,
+        core: Option<usize>,
+        io_options: IoOptions,
+        ready: &Sender<io::Result<()>>,
+    ) {
+        (self.core, self.io_options) = (core, io_options);
         let pinned = core.map_or(Ok(()), cpu::pin);
         let begun = pinned.and_then(|()| random::seed());
         let mut seed = match begun {
@@ -177,9 +182,9 @@ impl Seat {
         // Whoever started us may have given up waiting; then nobody minds.
         let _ = ready.send(Ok(()));
         loop {
-            let Assignment { config, verdicts, listeners, .. } = &self.assignment;
-            let verdicts = Arc::clone(verdicts);
-            let mut engine = Forwarder::with_listeners(config, listeners, seed, verdicts);
+            let Assignment { config, health_states, listeners, .. } = &self.assignment;
+            let health_states = Arc::clone(health_states);
+            let mut engine = Forwarder::with_listeners(config, listeners, seed, health_states);
             self.assignment.fill(&mut engine.data);
             match self.supervise(engine) {
                 Ok(()) => break,
@@ -214,9 +219,9 @@ impl Seat {
     /// # Errors
     /// The text of the panic that ended it; the counters are saved.
     fn supervise(&mut self, engine: Forwarder) -> Result<(), String> {
-        let mut turner = Turner::new(self, engine);
-        let outcome = catch_unwind(AssertUnwindSafe(|| turner.run()));
-        let (past, tallies, draining) = turner.leave();
+        let mut event_loop = EventLoop::new(self, engine);
+        let outcome = catch_unwind(AssertUnwindSafe(|| event_loop.run()));
+        let (past, tallies, draining) = event_loop.leave();
         (self.past, self.past_tallies) = (past, tallies);
         self.draining = draining;
         outcome.map_err(|panic| {
@@ -235,20 +240,20 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Habits, Seat};
+    use super::{IoOptions, WorkerSlot};
     use crate::clock::Clock;
     use crate::config::{Config, Host};
     use crate::control::{
-        Assignment, KeeperMail, KeeperMailbox, Renewal, ToKeeper, ToWorker, WriterMailbox,
+        Assignment, KeeperMail, KeeperMailbox, Reload, ToKeeper, ToWorker, WriterMailbox,
     };
     use crate::engine::forwarder::Parts;
-    use crate::engine::health::Verdicts;
+    use crate::engine::health::HealthStates;
     use crate::sys::socket;
     use std::net::UdpSocket;
     use std::sync::Arc;
     use std::time::Duration;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     /// A query for a zone without any directive is refused by the worker alone.
     fn is_served(client: &UdpSocket) -> bool {
@@ -262,7 +267,7 @@ mod tests {
     /// The next thing that the worker tells the keeper.
     fn next_report(poll: &mut mio::Poll, mail: &KeeperMail) -> ToKeeper {
         let mut events = mio::Events::with_capacity(1);
-        poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        poll.poll(&mut events, Some(TIMEOUT)).unwrap();
         mail.unring();
         mail.try_next().unwrap()
     }
@@ -277,42 +282,43 @@ mod tests {
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
         let (keeper, mail) = KeeperMailbox::new(8, waker);
         let acceptor = socket::tcp_listener(address, true).unwrap();
-        let verdicts = Arc::new(Verdicts::new(&config));
+        let health_states = Arc::new(HealthStates::new(&config));
         let assignment = Assignment {
             config: Arc::new(config),
-            edition: 0,
-            verdicts,
+            generation: 0,
+            health_states,
             tls: Arc::default(),
             listeners: vec![Some(0)],
             data: Vec::new(),
         };
         let sockets = vec![(0, Some(listener), acceptor)];
         let (writer, _records) = WriterMailbox::new(1);
-        let (seat, mailbox) =
-            Seat::new(3, assignment.clone(), sockets, Clock::start(), keeper, writer).unwrap();
+        let (slot, mailbox) =
+            WorkerSlot::new(3, assignment.clone(), sockets, Clock::start(), keeper, writer)
+                .unwrap();
         let (ready, begun) = crossbeam_channel::bounded(1);
-        let thread = std::thread::spawn(move || seat.work(None, Habits::default(), &ready));
-        begun.recv_timeout(PATIENCE).unwrap().unwrap();
+        let thread = std::thread::spawn(move || slot.work(None, IoOptions::default(), &ready));
+        begun.recv_timeout(TIMEOUT).unwrap().unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.connect(address).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TIMEOUT)).unwrap();
         assert!(is_served(&client));
 
         // There is no listener of this number: nothing but a bug would say so.
         let acceptor = socket::tcp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let sockets = vec![(7, None, acceptor)];
-        let Assignment { config, verdicts, .. } = &assignment;
-        let parts = Parts::new(config, &[Some(0)], Arc::clone(verdicts), [7; 32]);
+        let Assignment { config, health_states, .. } = &assignment;
+        let parts = Parts::new(config, &[Some(0)], Arc::clone(health_states), [7; 32]);
         let parts = Box::new(parts);
         let (done, _) = crossbeam_channel::bounded(1);
-        let renewal = Renewal { assignment, parts, sockets, done };
-        mailbox.send(ToWorker::Renew(Box::new(renewal))).unwrap();
+        let reload = Reload { assignment, parts, sockets, done };
+        mailbox.send(ToWorker::Reload(Box::new(reload))).unwrap();
         let report = next_report(&mut poll, &mail);
         assert!(matches!(report, ToKeeper::Panicked { worker: 3, .. }), "{report:?}");
         assert!(is_served(&client));
         let (answer, answers) = crossbeam_channel::bounded(1);
         mailbox.send(ToWorker::Report { to: answer, forget: false }).unwrap();
-        let stats = answers.recv_timeout(PATIENCE).unwrap().stats;
+        let stats = answers.recv_timeout(TIMEOUT).unwrap().stats;
         assert_eq!((stats.panics, stats.queries, stats.replied()), (1, 2, 2));
 
         mailbox.send(ToWorker::Drain).unwrap();

@@ -3,7 +3,7 @@
 //! Copies, put together between two batches. What takes more than a few microseconds is not done
 //! here: who asks works out the rest from them.
 
-use super::turn::Turner;
+use super::turn::EventLoop;
 use crate::control::snapshot::{Ports, Seen, Snapshot};
 use crate::engine::stats::Stats;
 use crate::engine::tally::Tallies;
@@ -11,7 +11,7 @@ use crate::moment::Moment;
 use crate::sys::{socket, thread};
 use std::sync::Arc;
 
-impl Turner<'_> {
+impl EventLoop<'_> {
     /// Copies of all counters. `forget`: what is seen most is counted anew from now on.
     pub(super) fn report(&mut self, now: Moment, forget: bool) -> Box<Snapshot> {
         let mut ports = Ports::default();
@@ -27,21 +27,21 @@ impl Turner<'_> {
             }
             seen
         });
-        let assignment = &self.seat.assignment;
+        let assignment = &self.slot.assignment;
         Box::new(Snapshot {
-            worker: self.seat.number,
+            worker: self.slot.number,
             at: now,
             config: Arc::clone(&assignment.config),
             tls: Arc::clone(&assignment.tls),
-            edition: assignment.edition,
-            verdicts: Arc::clone(&assignment.verdicts),
-            core: self.seat.core,
+            generation: assignment.generation,
+            health_states: Arc::clone(&assignment.health_states),
+            core: self.slot.core,
             thread: thread::number(),
             cpu: thread::processor_time(),
             stats: self.counters(),
             tallies: self.tallies(),
             pools: self.engine.pools(now),
-            loops: self.seat.loops,
+            loops: self.slot.loops,
             outstanding: self.engine.outstanding(),
             streams: self.engine.clients.count(),
             ports,
@@ -52,23 +52,23 @@ impl Turner<'_> {
 
     /// The engine's counters, and of those that were here before.
     pub(super) fn counters(&self) -> Stats {
-        let mut counters = self.seat.past.clone();
+        let mut counters = self.slot.past.clone();
         counters.add(&self.engine.stats());
         counters
     }
 
     /// The same by place and by upstream.
     pub(super) fn tallies(&self) -> Tallies {
-        let mut tallies = self.seat.past_tallies.clone();
+        let mut tallies = self.slot.past_tallies.clone();
         tallies.merge(self.engine.tallies());
         tallies
     }
 
     /// Returns the packets that the kernel dropped, by the configuration's listeners.
     fn kernel_drops(&self) -> Vec<u64> {
-        let assignment = &self.seat.assignment;
+        let assignment = &self.slot.assignment;
         let mut drops = vec![0; assignment.config.listeners.len()];
-        for (listening, number) in self.seat.listeners.iter().zip(&assignment.listeners) {
+        for (listening, number) in self.slot.listeners.iter().zip(&assignment.listeners) {
             if let (Some(listening), Some(number)) = (listening, number) {
                 let lost = listening.datagrams.as_ref().and_then(socket::drops);
                 drops[*number] += lost.unwrap_or(0);

@@ -6,7 +6,7 @@
 
 use super::logging::fault_of;
 use super::stream::send_messages;
-use super::turn::{Turner, WAKES_MAX};
+use super::turn::{EventLoop, WAKES_MAX};
 use super::upstream::Socket;
 use crate::control::ToKeeper;
 use crate::control::snapshot::LoopStats;
@@ -18,7 +18,7 @@ use crate::moment::Moment;
 use crate::sys::mmsg::Sent;
 use std::os::fd::AsFd;
 
-impl Turner<'_> {
+impl EventLoop<'_> {
     /// Carries out all that the engine has decided.
     pub(super) fn settle(&mut self, now: Moment) {
         self.page_retry = None;
@@ -29,7 +29,7 @@ impl Turner<'_> {
     }
 }
 
-impl Shell for Turner<'_> {
+impl Shell for EventLoop<'_> {
     fn engine(&mut self) -> &mut Forwarder {
         &mut self.engine
     }
@@ -39,7 +39,7 @@ impl Shell for Turner<'_> {
     }
 
     fn open(&mut self, _: Moment, connection: ConnectionId) -> Result<(), Fault> {
-        let registry = self.seat.poll.registry();
+        let registry = self.slot.poll.registry();
         let opened = self.sockets.open(connection, &self.engine, registry);
         opened.map(drop).map_err(|error| fault_of(&error))
     }
@@ -51,11 +51,11 @@ impl Shell for Turner<'_> {
         queries: &[Outgoing],
     ) -> Result<(), (Operation, Fault)> {
         let packets = queries.iter().filter_map(|query| self.engine.query(query));
-        let registry = self.seat.poll.registry();
+        let registry = self.slot.poll.registry();
         let sent = match self.sockets.open(connection, &self.engine, registry) {
             Ok(Some(Socket::Datagrams { socket, segments })) => {
                 let sent = self.outgoing.send(socket.as_fd(), packets, *segments);
-                sent.map(|sent| note_sent(sent, &mut self.seat.loops))
+                sent.map(|sent| note_sent(sent, &mut self.slot.loops))
                     .map_err(|error| (Operation::Write, error))
             }
             Ok(Some(Socket::Stream(stream))) => {
@@ -86,18 +86,18 @@ impl Shell for Turner<'_> {
     }
 
     fn deliver(&mut self, _: Moment, client: &Client, reply: &[u8]) {
-        self.replies.deliver(client, reply, &self.seat.listeners, &mut self.engine);
+        self.replies.deliver(client, reply, &self.slot.listeners, &mut self.engine);
     }
 
     fn flush(&mut self, now: Moment) {
-        self.replies.flush(now, &self.seat.listeners, &mut self.engine);
+        self.replies.flush(now, &self.slot.listeners, &mut self.engine);
         let (joined, refused) = self.replies.take_counts();
-        self.seat.loops.replies_joined += joined;
-        self.seat.loops.segments_refused += refused;
+        self.slot.loops.replies_joined += joined;
+        self.slot.loops.segments_refused += refused;
     }
 
     fn notice(&mut self, now: Moment, notice: &Notice) -> bool {
-        let seat = &self.seat;
+        let slot = &self.slot;
         if let Notice::Wake { .. } = notice {
             let Some(left) = self.wakes_left.checked_sub(1) else { return false };
             self.wakes_left = left;
@@ -108,11 +108,11 @@ impl Shell for Turner<'_> {
             Notice::Failing(upstream) => ToKeeper::Failed { upstream },
             Notice::Odd(remark) => ToKeeper::Odd(remark),
             Notice::Looping { block, peer } => {
-                ToKeeper::Looping { message: seat.loop_text(block, peer) }
+                ToKeeper::Looping { message: slot.loop_text(block, peer) }
             }
-            Notice::Wake { sweep, at } => ToKeeper::Wake { worker: seat.number, sweep, at },
+            Notice::Wake { sweep, at } => ToKeeper::Wake { worker: slot.number, sweep, at },
         };
-        seat.keeper.try_send(message).is_ok()
+        slot.keeper.try_send(message).is_ok()
     }
 }
 

@@ -11,7 +11,7 @@ mod memory;
 
 pub use memory::{Memory, measure};
 
-use super::Seat;
+use super::WorkerSlot;
 use super::logging::fault_of;
 use super::replies::Replies;
 use super::stream::{Progress, Stream, receive_messages};
@@ -44,8 +44,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 pub(super) const WAKES_MAX: usize = 256;
 
 /// A worker at work.
-pub(super) struct Turner<'a> {
-    pub(super) seat: &'a mut Seat,
+pub(super) struct EventLoop<'a> {
+    pub(super) slot: &'a mut WorkerSlot,
     pub(super) engine: Forwarder,
     pub(super) sockets: Sockets,
     queries: RecvBatch,
@@ -82,18 +82,18 @@ pub(super) struct Turner<'a> {
     pub(super) gone_until: Option<Moment>,
 }
 
-impl<'a> Turner<'a> {
-    /// A worker on `seat`, about to begin.
-    pub(super) fn new(seat: &'a mut Seat, engine: Forwarder) -> Self {
+impl<'a> EventLoop<'a> {
+    /// A worker on `slot`, about to begin.
+    pub(super) fn new(slot: &'a mut WorkerSlot, engine: Forwarder) -> Self {
         let capacity = engine.connections_max();
-        let listeners = seat.listeners.len();
-        let drain_until = seat.draining.then(|| seat.clock.now().plus(DRAIN_MAX));
+        let listeners = slot.listeners.len();
+        let drain_until = slot.draining.then(|| slot.clock.now().plus(DRAIN_MAX));
         Self {
             engine,
-            sockets: Sockets::new(capacity, seat.habits.gso, &seat.assignment.tls),
+            sockets: Sockets::new(capacity, slot.io_options.gso, &slot.assignment.tls),
             queries: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, true),
             responses: RecvBatch::new(BATCH_MAX, DATAGRAM_LEN_MAX, false),
-            replies: Replies::new(BATCH_MAX, DATAGRAM_LEN_MAX, seat.habits.gso, seat.clock),
+            replies: Replies::new(BATCH_MAX, DATAGRAM_LEN_MAX, slot.io_options.gso, slot.clock),
             outgoing: QueryBatch::new(BATCH_MAX),
             buffers: Buffers::new(),
             events: Events::with_capacity(EVENTS_MAX),
@@ -112,7 +112,7 @@ impl<'a> Turner<'a> {
             retired_told: Vec::new(),
             drain_until,
             gone_until: None,
-            seat,
+            slot,
         }
     }
 
@@ -120,12 +120,12 @@ impl<'a> Turner<'a> {
     pub(super) fn run(&mut self) {
         while !self.turn() {}
         self.engine.stop();
-        let now = self.seat.clock.now();
+        let now = self.slot.clock.now();
         self.settle(now);
         self.end_page();
     }
 
-    /// Returns the state that the seat keeps: the counters, and whether a drain has begun.
+    /// Returns the state that the slot keeps: the counters, and whether a drain has begun.
     pub(super) fn leave(self) -> (Stats, Tallies, bool) {
         let mut past = self.counters();
         past.caches.iter_mut().for_each(CacheStats::empty);
@@ -134,25 +134,25 @@ impl<'a> Turner<'a> {
 
     /// One turn; true when there is nothing left to do.
     fn turn(&mut self) -> bool {
-        let now = self.seat.clock.now();
+        let now = self.slot.clock.now();
         if let Some(woken) = self.woken.take() {
-            self.seat.loops.turns += 1;
-            self.seat.loops.busy += now.since(woken);
+            self.slot.loops.turns += 1;
+            self.slot.loops.busy += now.since(woken);
         }
         let timeout = self.timeout(now);
-        match self.seat.poll.poll(&mut self.events, timeout) {
+        match self.slot.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return false,
             Err(error) => panic!("polling failed: {error}"),
         }
-        let now = self.seat.clock.now();
+        let now = self.slot.clock.now();
         if !self.events.is_empty() {
-            self.busy_until = now.plus(self.seat.habits.busy_poll);
+            self.busy_until = now.plus(self.slot.io_options.busy_poll);
         }
         // Turns that only ask whether there is something to do are no work.
         let idle = self.events.is_empty() && now < self.busy_until;
         self.woken = Some(now).filter(|_| !idle);
-        self.engine.on_calendar(self.seat.clock.unix());
+        self.engine.on_calendar(self.slot.clock.unix());
         self.note_events(now);
         for _ in 0..self.ready_connections.len() {
             self.receive_responses(now);
@@ -244,11 +244,11 @@ impl<'a> Turner<'a> {
     }
 
     fn read_mail(&mut self, now: Moment) {
-        for _ in 0..self.seat.mail.len() {
-            let Ok(message) = self.seat.mail.try_recv() else { break };
+        for _ in 0..self.slot.mail.len() {
+            let Ok(message) = self.slot.mail.try_recv() else { break };
             match message {
                 ToWorker::Sweep(sweep) => {
-                    self.seat.loops.sweeps += 1;
+                    self.slot.loops.sweeps += 1;
                     self.engine.on_sweep(now, sweep);
                     if let Sweep::Pool(pool) = sweep {
                         self.report_retired(pool);
@@ -256,7 +256,7 @@ impl<'a> Turner<'a> {
                 }
                 ToWorker::Report { to, forget } => drop(to.try_send(self.report(now, forget))),
                 ToWorker::Data { source, table } => self.take_data(source, table),
-                ToWorker::Renew(renewal) => self.renew(now, *renewal),
+                ToWorker::Reload(reload) => self.reload(now, *reload),
                 ToWorker::Drain => self.begin_drain(now),
             }
         }
@@ -265,8 +265,8 @@ impl<'a> Turner<'a> {
     /// Stops reading queries; what is outstanding has a while left.
     fn begin_drain(&mut self, now: Moment) {
         self.drain_until.get_or_insert(now.plus(DRAIN_MAX));
-        let registry = self.seat.poll.registry();
-        let listeners = self.seat.listeners.iter_mut().flatten();
+        let registry = self.slot.poll.registry();
+        let listeners = self.slot.listeners.iter_mut().flatten();
         listeners.for_each(|listening| listening.deregister(registry));
     }
 
@@ -274,7 +274,7 @@ impl<'a> Turner<'a> {
     pub(super) fn receive_queries(&mut self, now: Moment) {
         let Some(number) = self.ready_listeners.pop_front() else { return };
         self.queued_listeners[number] = false;
-        let listening = self.seat.listeners[number].as_ref();
+        let listening = self.slot.listeners[number].as_ref();
         let Some(datagrams) = listening.and_then(|listening| listening.datagrams.as_ref()) else {
             return;
         };
@@ -285,7 +285,7 @@ impl<'a> Turner<'a> {
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         };
         let received = received.unwrap_or(0);
-        self.seat.loops.queries.add(received);
+        self.slot.loops.queries.add(received);
         let mut arrivals = Arrivals::default();
         for index in 0..received {
             let datagram = self.queries.datagram(index);
@@ -300,7 +300,7 @@ impl<'a> Turner<'a> {
                 let out = self.replies.buffer();
                 if let Some(len) = self.engine.on_arrival(now, arrival, out) {
                     let reply = Reply { client: arrival.client, len };
-                    self.replies.commit(&reply, &self.seat.listeners, &mut self.engine);
+                    self.replies.commit(&reply, &self.slot.listeners, &mut self.engine);
                 }
             }
         }
@@ -313,10 +313,10 @@ impl<'a> Turner<'a> {
 
     /// New streams, and what was asked on those there are.
     pub(super) fn receive_from_streams(&mut self, now: Moment) {
-        let registry = self.seat.poll.registry();
-        let Assignment { tls, listeners, .. } = &self.seat.assignment;
+        let registry = self.slot.poll.registry();
+        let Assignment { tls, listeners, .. } = &self.slot.assignment;
         for (number, ready) in self.ready_acceptors.iter_mut().enumerate() {
-            if let Some(listening) = self.seat.listeners[number].as_ref().filter(|_| *ready) {
+            if let Some(listening) = self.slot.listeners[number].as_ref().filter(|_| *ready) {
                 let (streams, engine) = (&mut self.replies.streams, &mut self.engine);
                 let acceptor = &listening.acceptor;
                 let session = || tls.accept((*listeners.get(number)?)?);
@@ -338,7 +338,7 @@ impl<'a> Turner<'a> {
             return;
         }
         let (engine, replies) = (&mut self.engine, &mut self.replies);
-        let listeners = &self.seat.listeners;
+        let listeners = &self.slot.listeners;
         let mut handle = |engine: &mut Forwarder, bytes: &[u8], truncated: bool| {
             if let Some(answered) = engine.on_response(now, id, bytes, truncated) {
                 replies.answer(&answered, bytes, listeners, engine);
@@ -349,7 +349,7 @@ impl<'a> Turner<'a> {
             Some(Socket::Datagrams { socket, .. }) => {
                 let expected = engine.outstanding_on(id);
                 let received = receive_datagrams(&mut self.responses, socket.as_fd(), expected);
-                self.seat.loops.responses.add(self.responses.received());
+                self.slot.loops.responses.add(self.responses.received());
                 let count = self.responses.received();
                 for first in (0..count).step_by(AHEAD_MAX) {
                     let datagrams = first..count.min(first + AHEAD_MAX);

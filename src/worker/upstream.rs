@@ -77,7 +77,7 @@ impl Sockets {
 
     /// Makes the table large enough for connections numbered below `capacity`, to upstreams that
     /// are spoken to as `setup` says. What routes were like is learned anew.
-    pub(super) fn renew(&mut self, capacity: usize, setup: &Setup) {
+    pub(super) fn reload(&mut self, capacity: usize, setup: &Setup) {
         self.unsegmented.clear();
         self.slots.resize_with(capacity.max(self.slots.len()), || None);
         self.tls = Clients::new(setup, &self.tls);

@@ -1,13 +1,13 @@
 //! A query's line: as its rule's format has it, or as an object for machines.
 //!
-//! A format is taken apart once for each edition of the configuration. What stands in braces and
+//! A format is taken apart once for each generation of the configuration. What stands in braces and
 //! is no placeholder is text, and so are stray braces, as in the reference.
 
 use super::fields::{self, Field};
 use super::interfaces::Interfaces;
 use crate::config::{Name, PRESENTATION, Stages, TEXT_LEN_MAX, spell};
 use crate::engine::journal::Record;
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use crate::log::{Level, begin_json, quote};
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl Pattern {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Field(field) => field.push(out, record, name, interfaces),
                 Piece::View(zones, view) => {
-                    let name = Folded::new(name);
+                    let name = LowercaseName::new(name);
                     let is_set = zones.iter().any(|zone| name.is_within(zone.as_wire()));
                     out.push_str(if is_set { view } else { fields::NOTHING });
                 }

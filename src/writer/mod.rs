@@ -6,8 +6,8 @@
 //! until a record comes, and by the clock only while a sum is pending (`consolidation`). It ends
 //! with the last who could send it anything, and what is pending then is written before.
 //!
-//! Records name server blocks by number, so each says of which edition of the configuration. The
-//! writer learns of an edition when the first of its records comes, and keeps the one before, whose
+//! Records name server blocks by number, so each says of which generation of the configuration. The
+//! writer learns of a generation when the first of its records comes, and keeps the one before, whose
 //! last records may still be on their way and whose sums end in their own time.
 
 mod consolidation;
@@ -48,12 +48,12 @@ const DROPS_EVERY: Duration = Duration::from_secs(10);
 const LEAVE: Duration = Duration::from_millis(700);
 /// Source of log lines about errors.
 const ERRORS: &str = "plugin/errors";
-/// Editions of the configuration that are known: the present one and the one before.
-const EDITIONS_MAX: usize = 2;
+/// Generations of the configuration that are known: the present one and the one before.
+const GENERATIONS_MAX: usize = 2;
 
-/// An edition of the configuration, and its TLS.
+/// A generation of the configuration, and its TLS.
 #[derive(Clone, Debug)]
-struct Edition {
+struct Generation {
     number: u32,
     config: Arc<Config>,
     tls: Arc<Setup>,
@@ -61,18 +61,18 @@ struct Edition {
 
 /// The configurations that records may be of. The first thread puts them in, the writer looks.
 #[derive(Debug, Default)]
-pub struct Editions(Mutex<VecDeque<Edition>>);
+pub struct Generations(Mutex<VecDeque<Generation>>);
 
-impl Editions {
+impl Generations {
     /// From now on there is this one, too. Before any worker goes by it.
     pub fn publish(&self, number: u32, config: Arc<Config>, tls: Arc<Setup>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.push_back(Edition { number, config, tls });
-        let surplus = known.len().saturating_sub(EDITIONS_MAX);
+        known.push_back(Generation { number, config, tls });
+        let surplus = known.len().saturating_sub(GENERATIONS_MAX);
         known.drain(..surplus);
     }
 
-    fn get(&self, number: u32) -> Option<Edition> {
+    fn get(&self, number: u32) -> Option<Generation> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().find(|known| known.number == number).cloned()
     }
@@ -80,7 +80,7 @@ impl Editions {
 
 /// Log rules of the server blocks of one generation.
 struct Ledger {
-    edition: u32,
+    generation: u32,
     config: Arc<Config>,
     tls: Arc<Setup>,
     /// Lines at the lowest level are written.
@@ -94,8 +94,8 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn new(edition: Edition, outlets: Vec<Vec<Outlet>>) -> Self {
-        let Edition { number: edition, config, tls } = edition;
+    fn new(generation: Generation, outlets: Vec<Vec<Outlet>>) -> Self {
+        let Generation { number: generation, config, tls } = generation;
         let stages = || config.blocks.iter().map(|block| &block.stages);
         let rules = stages().map(|stages| stages.errors.as_ref());
         let blocks = rules.map(|errors| errors.map_or(&[][..], |errors| &errors.consolidate));
@@ -105,7 +105,7 @@ impl Ledger {
             stages.log.iter().map(|rule| Pattern::new(&rule.format, stages)).collect()
         });
         let patterns = patterns.collect();
-        Self { edition, config, tls, debug, blocks, patterns, outlets }
+        Self { generation, config, tls, debug, blocks, patterns, outlets }
     }
 }
 
@@ -121,7 +121,7 @@ struct Lost {
 pub struct Writer {
     clock: Clock,
     mail: Receiver<ToWriter>,
-    editions: Arc<Editions>,
+    generations: Arc<Generations>,
     log: Log,
     /// The oldest first.
     ledgers: VecDeque<Ledger>,
@@ -140,14 +140,14 @@ pub struct Writer {
 
 impl Writer {
     /// A writer of what `log` takes, one line or several at a time, and where to put its messages.
-    pub fn new(clock: Clock, editions: Arc<Editions>, log: Log) -> (Self, WriterMailbox) {
+    pub fn new(clock: Clock, generations: Arc<Generations>, log: Log) -> (Self, WriterMailbox) {
         let (mailbox, mail) = WriterMailbox::new(RECORDS_MAX);
         let (ledgers, lines) = (VecDeque::new(), String::new());
         let (lost, origin) = (Lost::default(), Duration::ZERO);
         let writer = Self {
             clock,
             mail,
-            editions,
+            generations,
             log,
             ledgers,
             lines,
@@ -221,15 +221,15 @@ impl Writer {
     fn take(&mut self, now: Moment, message: ToWriter) {
         match message {
             ToWriter::Lost(count) => self.lost.errors += count,
-            ToWriter::Failed { edition, error } => match self.ledger(edition) {
+            ToWriter::Failed { generation, error } => match self.ledger(generation) {
                 Some(place) => self.take_error(now, place, &error),
-                // Only a worker that missed a whole edition is so late.
+                // Only a worker that missed a whole generation is so late.
                 None => self.lost.errors += 1,
             },
-            ToWriter::Page { edition, mut page, home } => {
+            ToWriter::Page { generation, mut page, home } => {
                 self.lost.queries += page.log_lost;
                 self.lost.taps += page.tap_lost;
-                match self.ledger(edition) {
+                match self.ledger(generation) {
                     Some(place) => self.take_page(now, place, &page),
                     None => self.lost.queries += page.records.len() as u64,
                 }
@@ -240,24 +240,24 @@ impl Writer {
         }
     }
 
-    /// Returns the index of the ledger of `edition`, which is created if it is missing.
-    fn ledger(&mut self, edition: u32) -> Option<usize> {
-        let known = self.ledgers.iter().position(|ledger| ledger.edition == edition);
+    /// Returns the index of the ledger of `generation`, which is created if it is missing.
+    fn ledger(&mut self, generation: u32) -> Option<usize> {
+        let known = self.ledgers.iter().position(|ledger| ledger.generation == generation);
         if known.is_some() {
             return known;
         }
-        let known = self.editions.get(edition)?;
-        if self.ledgers.len() == EDITIONS_MAX {
+        let known = self.generations.get(generation)?;
+        if self.ledgers.len() == GENERATIONS_MAX {
             self.close_oldest();
         }
-        let place = self.ledgers.iter().position(|ledger| ledger.edition > edition);
+        let place = self.ledgers.iter().position(|ledger| ledger.generation > generation);
         let place = place.unwrap_or(self.ledgers.len());
         let outlets = tap::outlets(&known.config, &mut self.sinks, self.clock, self.log);
         self.ledgers.insert(place, Ledger::new(known, outlets));
         Some(place)
     }
 
-    /// Nothing more is expected of the oldest edition: what it has pending is written.
+    /// Nothing more is expected of the oldest generation: what it has pending is written.
     fn close_oldest(&mut self) {
         let rest = self.ledgers.split_off(1);
         self.sum_up(Moment::FOREVER);

@@ -3,7 +3,7 @@
 //! The clock is the real one, so no test waits for a period: what is pending comes when the writer
 //! ends.
 
-use super::{Editions, Writer};
+use super::{Generations, Writer};
 use crate::clock::Clock;
 use crate::config::{Config, Host};
 use crate::control::ToWriter;
@@ -26,15 +26,15 @@ fn config(directives: &str) -> Arc<Config> {
     Arc::new(Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap().0)
 }
 
-fn failed(edition: u32, name: &[u8]) -> ToWriter {
+fn failed(generation: u32, name: &[u8]) -> ToWriter {
     let outcome = (Rcode::ServFail, Reason::NoHealthyUpstream);
-    ToWriter::Failed { edition, error: QueryError::new(0, name, 1, outcome, None) }
+    ToWriter::Failed { generation, error: QueryError::new(0, name, 1, outcome, None) }
 }
 
-/// Returns what a writer writes that gets these messages, all editions published before.
-fn written(editions: &[&str], messages: Vec<ToWriter>) -> Vec<String> {
-    let known = Arc::<Editions>::default();
-    for (number, directives) in editions.iter().enumerate() {
+/// Returns what a writer writes that gets these messages, all generations published before.
+fn written(generations: &[&str], messages: Vec<ToWriter>) -> Vec<String> {
+    let known = Arc::<Generations>::default();
+    for (number, directives) in generations.iter().enumerate() {
         known.publish(number as u32, config(directives), Arc::default());
     }
     let (writer, mailbox) = Writer::new(Clock::start(), known, Log::text(note));

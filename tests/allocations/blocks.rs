@@ -9,7 +9,7 @@ use onward::config::{self, Config, Host};
 use onward::engine::Forwarder;
 use onward::engine::cache::Cache;
 use onward::engine::forwarder::Parts;
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::moment::Moment;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -48,9 +48,9 @@ fn blocks(count: usize, first: usize) -> Config {
 /// another upstream.
 fn work_of_a_reload(count: usize) -> (u64, u64) {
     let (before, after) = (blocks(count, 0), blocks(count, count / 2));
-    let verdicts = |config: &Config| Arc::new(Verdicts::new(config));
-    let mut engine = Forwarder::new(&before, [1; 32], verdicts(&before));
-    let mut parts = Parts::new(&after, &[Some(0)], verdicts(&after), [2; 32]);
+    let health_states = |config: &Config| Arc::new(HealthStates::new(config));
+    let mut engine = Forwarder::new(&before, [1; 32], health_states(&before));
+    let mut parts = Parts::new(&after, &[Some(0)], health_states(&after), [2; 32]);
     let (allocations, freed) = (ALLOCATIONS.get(), FREED.get());
     engine.adopt(Moment::ZERO, &mut parts);
     let work = (ALLOCATIONS.get() - allocations, FREED.get() - freed);

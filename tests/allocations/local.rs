@@ -6,7 +6,7 @@
 use crate::ALLOCATIONS;
 use crate::common::wire::Ask;
 use onward::config::{Config, Host};
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::message::reply::rcode;
 use onward::engine::{Client, Forwarder};
 use onward::moment::Moment;
@@ -21,7 +21,7 @@ const WARM_UP: usize = 100;
 fn allocations(directives: &str, names: &[&str], rtype: u16, count: u16) -> u64 {
     let text = format!("t {{\n bind 127.0.0.1\n{directives}\n}}\n");
     let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
-    let mut engine = Forwarder::new(&config, [1; 32], Arc::new(Verdicts::new(&config)));
+    let mut engine = Forwarder::new(&config, [1; 32], Arc::new(HealthStates::new(&config)));
     let ask = |name: &&str| Ask { kind: rtype, ..Ask::new(7, name).with_edns(1_232) }.bytes();
     let queries: Vec<_> = names.iter().map(ask).collect();
     let peer = SocketAddr::from(([198, 51, 100, 1], 1_000));

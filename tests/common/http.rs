@@ -5,14 +5,14 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
-use super::until::PATIENCE;
+use super::until::TIMEOUT;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 /// A connection.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
 /// The same; `None`: nobody is there, or left without an answer.
 pub(crate) fn try_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).ok()?;
     let mut text = String::new();

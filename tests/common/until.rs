@@ -8,7 +8,7 @@ use onward::moment::Moment;
 use std::time::Duration;
 
 /// How long anything that must happen may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Looks again and again until there is something to be found.
 #[track_caller]
@@ -18,7 +18,7 @@ pub(crate) fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = find() {
             return found;
         }
-        assert!(clock.now().since(Moment::ZERO) < PATIENCE, "waited in vain: {what}");
+        assert!(clock.now().since(Moment::ZERO) < TIMEOUT, "waited in vain: {what}");
         let _ = nothing.recv_timeout(Duration::from_millis(2));
     }
 }

@@ -422,16 +422,16 @@ fn a_new_configuration_keeps_what_its_block_still_stands_for() {
     let mut world = world(text);
     world.learn("a.test", 600);
     world.pass(10.0);
-    world.renew(&corefile(text));
+    world.reload(&corefile(text));
     assert_eq!((ttl(&world.asked(&ask("a.test"))), world.sent_nothing()), (50, true));
     world.pass(70.0);
     assert_eq!(world.engine.stats().caches[0].entries, [0; 2], "it is still swept");
     for changed in ["cache 60\n forward . 192.0.2.2", "cache 50\n forward . 192.0.2.2"] {
         world.learn("a.test", 600);
-        world.renew(&corefile(changed));
+        world.reload(&corefile(changed));
         assert_eq!(world.engine.stats().caches[0].entries, [0; 2], "{changed}");
     }
-    world.renew(&corefile("forward . 192.0.2.1"));
+    world.reload(&corefile("forward . 192.0.2.1"));
     assert!(world.engine.stats().caches.is_empty());
     world.finish();
 }

@@ -86,7 +86,7 @@ fn every_query_gets_its_reply_whatever_leads_to_what() {
             match dice.below(8) {
                 0 => world.pass(0.1),
                 1 => world.pass(6.0),
-                2 => world.renew(&corefile(&directives(dice))),
+                2 => world.reload(&corefile(&directives(dice))),
                 _ => {}
             }
             answer(dice, &mut world);

@@ -88,7 +88,7 @@ use crate::common::wire::{Ask, Writer, answer, question_of, word_at};
 use crate::common::{at, config, stanza, upstream_address};
 use crate::world::{World, client};
 use onward::config::{Forward, HealthCheck, PROBE_INTERVAL_MIN, Rcodes};
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::health::schedule::Schedule;
 use onward::engine::{Client, Forwarder};
 use onward::moment::Moment;
@@ -191,9 +191,9 @@ fn what_failover_passed_over_is_delivered_when_the_attempts_are_spent() {
 fn when_all_are_down_a_query_keeps_its_retries() {
     let config = config(vec![(".", vec![stanza(2)])]);
     let mut world = World::new(&config);
-    let verdicts = Arc::new(Verdicts::new(&config));
-    (0..2).for_each(|upstream| verdicts.set(upstream, true, true));
-    world.engine = Forwarder::new(&config, [7; 32], verdicts);
+    let health_states = Arc::new(HealthStates::new(&config));
+    (0..2).for_each(|upstream| health_states.set(upstream, true, true));
+    world.engine = Forwarder::new(&config, [7; 32], health_states);
     world.ask(1, &Ask::new(1, "a.example"));
     let first = world.only_sent();
     world.refuse(first.connection);

@@ -316,8 +316,10 @@ fn it_works_with_cache_and_counts() {
         ],
     );
     let tallies = world.engine.tallies();
-    let of = |kind: usize| tallies.counts.iter().map(|site| site.requests[0][0][kind]).sum::<u64>();
-    let translated: u64 = tallies.counts.iter().map(|site| site.translated).sum();
+    let of = |kind: usize| {
+        tallies.counts.iter().map(|label_set| label_set.requests[0][0][kind]).sum::<u64>()
+    };
+    let translated: u64 = tallies.counts.iter().map(|label_set| label_set.translated).sum();
     assert_eq!((of(0), of(1), translated), (3, 3, 2), "D34");
     world.finish();
 }
@@ -473,7 +475,7 @@ fn what_is_truncated_is_asked_again_by_its_client() {
 fn a_reload_in_the_middle_changes_nothing_for_who_waits() {
     let mut world = world(&format!("dns64 {{\n allow_ipv4\n }}{F}"));
     world.ask(1, &ask_of("a.up.test AAAA"));
-    world.renew(&corefile("forward . 192.0.2.250\n errors"));
+    world.reload(&corefile("forward . 192.0.2.250\n errors"));
     let (asked, got) = answered(&mut world);
     assert_eq!((asked.as_str(), shown(&got).as_str()), ("a.up.test 28, a.up.test 1", ADDRESS));
     world.finish();

@@ -8,7 +8,7 @@ use crate::common::{config, stanza, upstream_address};
 use crate::world::{Sent, World, corefile};
 use onward::config::{Forward, Rcodes};
 use onward::engine::Notice;
-use onward::engine::health::{Oddity, PLAIN_FOR, Remark};
+use onward::engine::health::{PLAIN_FOR, Quirk, Remark};
 use onward::engine::stats::DropReason;
 use std::time::Duration;
 
@@ -74,8 +74,8 @@ fn who_refuses_edns_is_asked_without_it_at_once_and_for_a_while() {
         assert!(world.respond(second.connection, &plain_answer(&second.bytes)));
         let got = world.only_got();
         assert_eq!((got.rcode(), word_at(&got.bytes, 10)), (0, 1), "our OPT is the client's");
-        let remark = Remark { upstream: 0, oddity: Oddity::NoEdns, rcode };
-        let others = bare.then_some(Remark { oddity: Oddity::BareError, ..remark });
+        let remark = Remark { upstream: 0, quirk: Quirk::NoEdns, rcode };
+        let others = bare.then_some(Remark { quirk: Quirk::BareError, ..remark });
         assert_eq!(
             remarks(&mut world),
             [others, Some(remark)].into_iter().flatten().collect::<Vec<_>>()
@@ -193,7 +193,7 @@ fn an_error_without_a_question_is_delivered_with_it_and_not_cached() {
             let got = world.only_got();
             assert_eq!((got.rcode(), word_at(&got.bytes, 4)), (rcode, 1));
             assert_eq!(question_of(&got.bytes), Ask::new(1, "wWw.example").question());
-            let remark = Remark { upstream: 0, oddity: Oddity::BareError, rcode };
+            let remark = Remark { upstream: 0, quirk: Quirk::BareError, rcode };
             let told = remarks(&mut world);
             assert_eq!(told.as_slice(), &[remark][usize::from(round > 0)..], "told once");
         }

@@ -119,7 +119,7 @@ fn so_many_replies_are_held_back_and_no_more() {
 fn what_is_held_back_outlives_a_reload() {
     let mut world = world("prometheus\n erratic {\n delay 1 1s\n }");
     world.ask(1, &ask("a.t", 1));
-    world.renew(&corefile("any"));
+    world.reload(&corefile("any"));
     world.pass(1.0);
     assert_eq!(shown(&world.only_got()), A);
     world.finish();

@@ -81,7 +81,7 @@ fn without_the_directive_there_are_none_until_it_is_configured() {
     world.pass(3.0);
     assert_eq!((world.only_got().rcode(), records(&mut world)), (2, vec![]));
     world.take_sent();
-    world.renew(&crate::world::corefile(&format!("errors\n {FORWARD}")));
+    world.reload(&crate::world::corefile(&format!("errors\n {FORWARD}")));
     world.ask(1, &Ask::new(2, "a.example"));
     world.pass(3.0);
     assert_eq!((world.only_got().rcode(), records(&mut world).len()), (2, 1));

@@ -111,12 +111,12 @@ fn what_the_rule_does_not_want_and_other_blocks_have_leaves_nothing() {
         world.take_sent();
         assert_eq!(records(&mut world).len(), expected, "{name}");
     }
-    world.renew(&crate::world::corefile(FORWARD));
+    world.reload(&crate::world::corefile(FORWARD));
     world.ask(1, &Ask::new(1, "b.example"));
     world.pass(3.0);
     world.take_sent();
     assert_eq!(records(&mut world), []);
-    world.renew(&crate::world::corefile(&format!("log\n {FORWARD}")));
+    world.reload(&crate::world::corefile(&format!("log\n {FORWARD}")));
     world.ask(1, &Ask::new(1, "b.example"));
     world.pass(3.0);
     assert_eq!(records(&mut world).len(), 1);

@@ -325,14 +325,14 @@ fn a_reload_does_not_lose_parked_queries() {
     let mut world = world(&format!("{}{F}", alias("IN A", "c", "a.up.test.")));
     world.ask(1, &ask_of("c.t A"));
     let sent = world.only_sent();
-    world.renew(&crate::world::corefile("prometheus\n forward . 192.0.2.250"));
+    world.reload(&crate::world::corefile("prometheus\n forward . 192.0.2.250"));
     world.respond(sent.connection, &respond(&sent.bytes));
     let reply = "NOERROR aa rd\nAN c.t 60 CNAME a.up.test.\nAN a.up.test 300 A 192.0.2.10";
     assert_eq!(shown(&world.only_got()), reply);
     world.ask(1, &ask_of("c.t A"));
     let sent = world.only_sent();
     world.respond(sent.connection, &respond(&sent.bytes));
-    world.renew(&crate::world::corefile("whoami"));
+    world.reload(&crate::world::corefile("whoami"));
     world.finish();
 }
 
@@ -342,8 +342,9 @@ fn a_query_asked_for_another_is_counted_where_it_is_served() {
     world.ask(1, &ask_of("c.t A"));
     answered(&mut world);
     let tallies = world.engine.tallies();
-    let asked =
-        |place: usize| tallies.counts.iter().map(|site| site.requests[0][0][place]).sum::<u64>();
+    let asked = |place: usize| {
+        tallies.counts.iter().map(|label_set| label_set.requests[0][0][place]).sum::<u64>()
+    };
     assert_eq!(asked(0), 2);
     world.finish();
 }

@@ -489,7 +489,7 @@ fn a_reload_leaves_waiting_clients_the_rules_that_they_met() {
     let mut world = World::new(&with("rewrite name x.cl a.up.test"));
     world.ask(1, &ask_of("x.cl A"));
     let sent = world.only_sent();
-    world.renew(&with("rewrite name x.cl both.up.test"));
+    world.reload(&with("rewrite name x.cl both.up.test"));
     let resent = world.take_sent();
     let sent = resent.first().unwrap_or(&sent);
     assert!(world.respond(sent.connection, &respond(&sent.bytes)));

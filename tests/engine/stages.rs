@@ -396,8 +396,8 @@ fn a_query_of_our_own_that_comes_back_ends_forwarding_for_its_block() {
     let sent = world.only_sent();
     assert!(world.respond(sent.connection, &answer(&sent.bytes)), "another block is served");
 
-    let verdicts = std::sync::Arc::new(onward::engine::health::Verdicts::new(&config));
-    world.engine.renew(world.now, &config, &[Some(0)], verdicts);
+    let health_states = std::sync::Arc::new(onward::engine::health::HealthStates::new(&config));
+    world.engine.reload(world.now, &config, &[Some(0)], health_states);
     world.settle();
     world.pass(0.0);
     let probe = world.only_sent();

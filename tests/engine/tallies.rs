@@ -6,7 +6,7 @@
 use crate::common::wire::{Ask, Writer, answer, question_of, word_at};
 use crate::world::{World, client, corefile};
 use onward::config::{Config, Host};
-use onward::engine::tally::{SITES_MAX, Sites, Tally};
+use onward::engine::tally::{LABEL_SETS_MAX, LabelSets, Tally};
 use onward::moment::Moment;
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ fn config(text: &str) -> Config {
     Config::load(text.as_bytes(), "Corefile", &Host::plain()).expect("it is right").0
 }
 
-/// The counters of the site of `zone`; of what no zone wants, if there is none.
+/// The counters of the label_set of `zone`; of what no zone wants, if there is none.
 fn tally<'w>(world: &'w World, zone: &str) -> &'w Tally {
     let tallies = world.engine.tallies();
     let name = |zone: &Option<onward::config::Name>| {
         zone.as_ref().map_or("dropped".into(), ToString::to_string)
     };
-    let place = tallies.sites.iter().position(|site| name(&site.zone) == zone);
-    &tallies.counts[place.expect("such a site")]
+    let place = tallies.label_sets.iter().position(|label_set| name(&label_set.zone) == zone);
+    &tallies.counts[place.expect("such a label_set")]
 }
 
 fn sum(counts: &[u64]) -> u64 {
@@ -57,7 +57,7 @@ fn a_query_is_counted_by_its_zone_type_and_family_and_ends_as_it_was_answered() 
     let other = tally(&world, "a.test.");
     assert_eq!((sum(&other.answered), other.failed[2]), (0, 1), "nobody answered");
     assert_eq!(tally(&world, "dropped").failed[5], 1, "no zone wants it");
-    assert_eq!(world.engine.tallies().sites.len(), 3, "only blocks that say so are counted");
+    assert_eq!(world.engine.tallies().label_sets.len(), 3, "only blocks that say so are counted");
     let upstream = &world.engine.tallies().upstreams[0];
     assert_eq!((upstream[0].count(), upstream[0].sum_seconds()), (1, 0.003));
     world.finish();
@@ -102,8 +102,8 @@ fn an_extended_response_code_is_delivered_counted_and_forgotten_as_what_it_is() 
 
 #[test]
 fn without_the_directive_nothing_is_counted_by_place() {
-    let sites = Sites::of(&corefile("errors\n forward . 192.0.2.1"));
-    assert!(sites.sites.is_empty());
+    let label_sets = LabelSets::of(&corefile("errors\n forward . 192.0.2.1"));
+    assert!(label_sets.label_sets.is_empty());
     let mut world = World::new(&corefile("forward . 192.0.2.1"));
     world.ask(1, &Ask::new(1, "a.test"));
     assert!(world.engine.tallies().counts.is_empty());
@@ -112,18 +112,18 @@ fn without_the_directive_nothing_is_counted_by_place() {
 
 #[test]
 fn zones_without_number_are_counted_together() {
-    let zones: Vec<_> = (0..2 * SITES_MAX).map(|number| format!("z{number}.test")).collect();
+    let zones: Vec<_> = (0..2 * LABEL_SETS_MAX).map(|number| format!("z{number}.test")).collect();
     let text = format!("{} {{\n bind 127.0.0.1\n prometheus\n any\n}}\n", zones.join(" "));
     let mut world = World::new(&config(&text));
     let any = |id, name: &str| Ask { kind: 255, ..Ask::new(id, name) };
     world.ask(1, &any(1, "z5.test"));
-    world.ask(1, &any(2, &format!("z{}.test", SITES_MAX + 7)));
-    world.ask(1, &any(3, &format!("z{}.test", 2 * SITES_MAX - 1)));
+    world.ask(1, &any(2, &format!("z{}.test", LABEL_SETS_MAX + 7)));
+    world.ask(1, &any(3, &format!("z{}.test", 2 * LABEL_SETS_MAX - 1)));
     assert_eq!(tally(&world, "z5.test.").answered[0], 1);
     let tallies = world.engine.tallies();
-    assert_eq!((tallies.sites.len(), tallies.counts.len()), (SITES_MAX, SITES_MAX));
-    assert_eq!(tallies.sites[SITES_MAX - 1].server, None);
-    assert_eq!(tallies.counts[SITES_MAX - 1].answered[0], 2);
+    assert_eq!((tallies.label_sets.len(), tallies.counts.len()), (LABEL_SETS_MAX, LABEL_SETS_MAX));
+    assert_eq!(tallies.label_sets[LABEL_SETS_MAX - 1].server, None);
+    assert_eq!(tallies.counts[LABEL_SETS_MAX - 1].answered[0], 2);
     world.finish();
 }
 
@@ -141,7 +141,7 @@ fn counters_and_those_who_wait_go_along_when_the_configuration_changes() {
     world.respond(sent.connection, &answer(&sent.bytes));
     let _ = world.only_got();
     let new = block("b.test", "192.0.2.9") + &block("a.test x.a.test", "192.0.2.1");
-    world.renew(&config(&new));
+    world.reload(&config(&new));
     world.pass(0.001);
     world.respond(other.connection, &answer(&other.bytes));
     let _ = world.only_got();
@@ -180,7 +180,7 @@ fn who_asks_and_what_is_seen_where_it_is_to_be_shown() {
     assert_eq!(clients.collect::<Vec<_>>(), addresses);
     sketches.clear();
     assert!(sketches.names.keys().is_empty());
-    world.renew(&corefile("forward . 192.0.2.1"));
+    world.reload(&corefile("forward . 192.0.2.1"));
     assert!(world.engine.watch().sketches().is_none());
     world.finish();
 }

@@ -7,7 +7,7 @@ use crate::common::wire::{Ask, answer, word_at};
 use crate::world::{Got, World, client, shown};
 use onward::config::{Config, Host};
 use onward::engine::Client;
-use onward::engine::journal::kinds::Outcome;
+use onward::engine::journal::kinds::ResponseType;
 use onward::engine::journal::{Labels, Page};
 use std::net::SocketAddr;
 
@@ -122,7 +122,8 @@ fn each_view_has_its_own_upstreams_cache_and_counters() {
     world.packet(from("10.0.0.2"), &ask("q.t", 1).bytes());
     let asked = |world: &World, block| {
         let tallies = world.engine.tallies();
-        let place = tallies.sites.iter().position(|site| site.block == Some(block)).unwrap();
+        let place =
+            tallies.label_sets.iter().position(|label_set| label_set.block == Some(block)).unwrap();
         tallies.counts[place].requests.as_flattened().as_flattened().iter().sum::<u64>()
     };
     assert_eq!([asked(&world, 0), asked(&world, 1)], [3, 2]);
@@ -141,7 +142,7 @@ fn a_reload_changes_who_gets_a_query_and_finds_the_way_of_those_outstanding() {
     let sent = world.only_sent();
     // The network is another block's now; the upstream of the query that waits stays.
     let swapped = CACHED.replace("10.0.0.0/8", "11.0.0.0/8");
-    world.renew(&config(&swapped));
+    world.reload(&config(&swapped));
     world.packet(inside, &ask("r.t", 1).bytes());
     world.settle();
     let next = world.only_sent();
@@ -153,14 +154,14 @@ fn a_reload_changes_who_gets_a_query_and_finds_the_way_of_those_outstanding() {
     world.packet(inside, &ask("s.t", 1).bytes());
     world.settle();
     let lost = world.only_sent();
-    world.renew(&config(CACHED));
+    world.reload(&config(CACHED));
     world.refuse(lost.connection);
     let again = world.only_sent();
     assert_eq!(again.to.ip().to_string(), "192.0.2.1");
     assert!(world.respond(again.connection, &answer(&again.bytes)));
     assert_eq!(world.only_got().rcode(), 0);
     // Without views there are none any more.
-    world.renew(&config(". {\n bind 127.0.0.1\n any\n}\n"));
+    world.reload(&config(". {\n bind 127.0.0.1\n any\n}\n"));
     assert_eq!(got(&mut world, inside, &ask("q.t", 1)).rcode(), 2);
     world.take_sent();
 }
@@ -201,7 +202,7 @@ fn labels_tell_the_upstream_and_what_the_reply_amounts_to_where_they_are_read() 
     world.settle();
     world.pass(6.0);
     let upstream = "192.0.2.1:53".parse().ok();
-    let answered = |upstream| Some(Labels { upstream, outcome: Outcome::Answer });
-    let failed = Some(Labels { upstream, outcome: Outcome::ServerError });
+    let answered = |upstream| Some(Labels { upstream, outcome: ResponseType::Answer });
+    let failed = Some(Labels { upstream, outcome: ResponseType::ServerError });
     assert_eq!(labels(&mut world), [answered(upstream), None, None, answered(None), failed]);
 }

@@ -10,7 +10,7 @@ use domain::base::Message;
 use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::{AHEAD_MAX, Arrivals};
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::stats::{DropReason, Stats};
 use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
@@ -189,7 +189,7 @@ pub(crate) fn client(number: usize) -> Client {
 impl World {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            engine: Forwarder::new(config, [7; 32], Arc::new(Verdicts::new(config))),
+            engine: Forwarder::new(config, [7; 32], Arc::new(HealthStates::new(config))),
             now: Moment::ZERO,
             sent: Vec::new(),
             got: Vec::new(),
@@ -264,8 +264,8 @@ impl World {
     }
 
     /// A new configuration takes effect.
-    pub(crate) fn renew(&mut self, config: &Config) {
-        self.engine.renew(self.now, config, &[Some(0)], Arc::new(Verdicts::new(config)));
+    pub(crate) fn reload(&mut self, config: &Config) {
+        self.engine.reload(self.now, config, &[Some(0)], Arc::new(HealthStates::new(config)));
         self.settle();
     }
 

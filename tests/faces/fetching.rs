@@ -6,7 +6,7 @@ use super::fixtures::ordinary;
 use super::serving::{Server, response};
 use onward::clock::Clock;
 use onward::status::Status;
-use onward::top::fetch::{BYTES_MAX, FetchError, PATIENCE, fetch};
+use onward::top::fetch::{BYTES_MAX, FetchError, TIMEOUT, fetch};
 use onward::top::screen::printed;
 use std::io::Write;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ fn ask(address: &str, patience: Duration) -> Result<Status, FetchError> {
 #[track_caller]
 fn refuses(answer: impl Into<Vec<u8>>, words: &str) {
     let server = Server::with_bytes(answer);
-    let error = ask(&server.address.to_string(), PATIENCE).unwrap_err().to_string();
+    let error = ask(&server.address.to_string(), TIMEOUT).unwrap_err().to_string();
     assert!(error.contains(words), "{error}");
 }
 
@@ -36,7 +36,7 @@ fn a_status_arrives_whole() {
             stream.write_all(piece).unwrap();
         }
     });
-    let status = ask(&server.address.to_string(), PATIENCE).unwrap();
+    let status = ask(&server.address.to_string(), TIMEOUT).unwrap();
     // As read, because decimals may be off by a bit.
     assert!(printed(&status) == printed(&ordinary()), "{}", printed(&status));
     assert_eq!(status.traffic.replies, ordinary().traffic.replies);
@@ -70,7 +70,7 @@ fn an_answer_of_any_size_is_held_within_bounds() {
         }
         assert!(written.is_err(), "all of it was taken");
     });
-    let error = ask(&server.address.to_string(), PATIENCE).unwrap_err();
+    let error = ask(&server.address.to_string(), TIMEOUT).unwrap_err();
     assert!(matches!(error, FetchError::TooLarge), "{error}");
 }
 
@@ -95,13 +95,13 @@ fn whoever_is_slow_is_left() {
 #[test]
 fn who_is_not_there_is_named_with_advice() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = ask(&gone.to_string(), PATIENCE).unwrap_err().to_string();
+    let error = ask(&gone.to_string(), TIMEOUT).unwrap_err().to_string();
     assert!(
         error.contains("refused") && error.contains("check that the Corefile has `status`"),
         "{error}"
     );
     for nonsense in ["", "a b", "127.0.0.1:99999", "[::1"] {
-        let error = ask(nonsense, PATIENCE).unwrap_err().to_string();
+        let error = ask(nonsense, TIMEOUT).unwrap_err().to_string();
         assert!(error.contains("HOST:PORT"), "{nonsense}: {error}");
     }
 }

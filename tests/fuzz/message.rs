@@ -9,7 +9,7 @@ use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::STREAM_MESSAGE_MAX;
 use onward::engine::frame::Inbox;
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::message::query::Query;
 use onward::engine::message::response::Response;
 use onward::engine::shell::{self, Buffers, Shell};
@@ -64,7 +64,7 @@ impl Echo {
         let text = b". {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.2 {\n max_conns 4\n }\n}\n";
         let (config, _) = Config::load(text, "f", &Host::plain()).unwrap();
         Self {
-            engine: Forwarder::new(&config, [7; 32], Arc::new(Verdicts::new(&config))),
+            engine: Forwarder::new(&config, [7; 32], Arc::new(HealthStates::new(&config))),
             buffers: Buffers::new(),
             packet: Vec::new(),
             out: vec![0; STREAM_MESSAGE_MAX],

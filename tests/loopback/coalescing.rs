@@ -5,7 +5,7 @@
 
 use crate::kit::{A, answer_to, client, query_for, receive, refusing};
 use crate::until::until;
-use crate::{PATIENCE, any_port, start, sum};
+use crate::{TIMEOUT, any_port, start, sum};
 use onward::engine::stats::UpstreamStats;
 use onward::server::Server;
 use onward::traffic::answer::is_right;
@@ -74,7 +74,7 @@ fn answer(upstream: &UdpSocket, count: u64) {
 
 fn upstream() -> (SocketAddr, UdpSocket) {
     let socket = UdpSocket::bind(any_port()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     (socket.local_addr().unwrap(), socket)
 }
 

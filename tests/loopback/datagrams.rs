@@ -3,9 +3,7 @@
 //! What design §4 promises of pools, seen from the outside, and what a start and a stop do.
 
 use crate::streams::{answer_to, query};
-use crate::{
-    PATIENCE, any_port, assert_all_answered, config, drive, responder, stanza, start, sum,
-};
+use crate::{TIMEOUT, any_port, assert_all_answered, config, drive, responder, stanza, start, sum};
 use onward::clock::Clock;
 use onward::log::Log;
 use onward::server::{Server, StartError};
@@ -33,7 +31,7 @@ fn every_query_is_answered_and_the_books_balance() {
 #[test]
 fn one_query_at_a_time_rotates_through_all_ports_of_the_spread() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
-    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let server = start("127.0.0.1:0", &stanza(&[upstream.local_addr().unwrap()]), 1);
     let echo = std::thread::spawn(move || {
         let mut ports = std::collections::BTreeMap::<u16, u32>::new();
@@ -101,7 +99,7 @@ fn an_address_that_another_program_has_is_refused_with_a_hint() {
 #[test]
 fn a_stop_waits_for_what_is_outstanding() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
-    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let server = start("127.0.0.1:0", &stanza(&[upstream.local_addr().unwrap()]), 1);
     let client = std::thread::spawn({
         let target = server.addresses()[0];
@@ -121,7 +119,7 @@ fn a_stop_waits_for_what_is_outstanding() {
 #[test]
 fn workers_together_have_as_many_queries_under_way_as_configured() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
-    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let address = upstream.local_addr().unwrap();
     let body = format!("forward . {address} {{\n max_concurrent 4\n}}\n");
     let server = start("127.0.0.1:0", &body, 3);
@@ -129,13 +127,13 @@ fn workers_together_have_as_many_queries_under_way_as_configured() {
     let clients: Vec<UdpSocket> = (0..200)
         .map(|_| {
             let client = UdpSocket::bind(any_port()).unwrap();
-            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.set_read_timeout(Some(TIMEOUT)).unwrap();
             client.send_to(&query(1, &[]), server.addresses()[0]).unwrap();
             client
         })
         .collect();
     let clock = Clock::start();
-    let until = clock.now().plus(PATIENCE);
+    let until = clock.now().plus(TIMEOUT);
     let total = loop {
         let total = sum(&server.stats());
         if total.queries == 200 {

@@ -6,7 +6,7 @@
 use crate::certs::{Authority, Dates, Identity, load};
 use crate::streams::{framed, query, read_message};
 use crate::until::until;
-use crate::{PATIENCE, responder, start_with, sum};
+use crate::{TIMEOUT, responder, start_with, sum};
 use onward::config::Config;
 use onward::engine::errors::TlsFault;
 use onward::server::{Server, StartError};
@@ -67,7 +67,7 @@ fn connect(server: &Server, config: &Arc<ClientConfig>) -> Dot {
     let name = "dns.test".try_into().unwrap();
     let session = ClientConnection::new(Arc::clone(config), name).unwrap();
     let stream = TcpStream::connect(server.addresses()[0]).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     StreamOwned::new(session, stream)
 }
 
@@ -216,7 +216,7 @@ fn nothing_is_answered_in_the_clear_and_no_datagram_is_taken() {
     let server = site.start("", 1);
     let address = server.addresses()[0];
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(&framed(&query(1, &[]))).unwrap();
     let mut said = Vec::new();
     let _ = stream.read_to_end(&mut said);
@@ -250,7 +250,7 @@ fn conversation(site: &Site, server: &Server) -> Vec<u8> {
     let name = "dns.test".try_into().unwrap();
     let session = ClientConnection::new(site.client(), name).unwrap();
     let stream = TcpStream::connect(server.addresses()[0]).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut stream = StreamOwned::new(session, Tap(stream, Vec::new()));
     stream.write_all(&framed(&query(1, OPT))).unwrap();
     read_message(&mut stream).unwrap();

@@ -133,7 +133,7 @@ fn a_certificate_that_cannot_be_verified_never_carries_a_query() {
         assert!(tried <= allowed, "{fault:?}: {tried} handshakes, {allowed} are allowed");
         until("its probes fail as well", || {
             let snapshot = server.snapshots().remove(0);
-            snapshot.verdicts.is_down(0).then_some(())
+            snapshot.health_states.is_down(0).then_some(())
         });
         assert!(seen.lock().unwrap().is_empty(), "{fault:?}: it has seen a probe");
         server.stop();
@@ -232,7 +232,7 @@ fn why_a_handshake_failed_is_told_with_names_dates_and_alerts() {
 /// The fault by which a handshake with `address` ends.
 fn fail_handshake(client: &onward::tls::Client, address: SocketAddr) -> TlsFault {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(crate::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(crate::TIMEOUT)).unwrap();
     let mut session = client.session();
     let mut room = [0; 4096];
     loop {

@@ -6,7 +6,7 @@
 
 use crate::kit::{A, answer_to, ask, query, response_to};
 use crate::until::until;
-use crate::{PATIENCE, any_port, assert_all_answered, drive, stanza, start, sum};
+use crate::{TIMEOUT, any_port, assert_all_answered, drive, stanza, start, sum};
 use onward::engine::stats::{DropReason, Stats};
 use onward::traffic::answer::Behaviour;
 use rand_chacha::ChaCha8Rng;
@@ -85,7 +85,7 @@ fn dropped(stats: &Stats, reasons: &[DropReason]) -> u64 {
 #[test]
 fn fifty_thousand_forgeries_reach_no_client_and_end_no_exchange() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
-    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let server = start("127.0.0.1:0", &stanza(&[upstream.local_addr().unwrap()]), 1);
     let listener = server.addresses()[0];
     let forger = std::thread::spawn(move || forge(&upstream, listener));
@@ -120,7 +120,7 @@ fn fifty_thousand_forgeries_reach_no_client_and_end_no_exchange() {
 fn what_comes_behind_an_answer_is_cleared_away_before_the_next() {
     const ASKED: u16 = 50;
     let upstream = UdpSocket::bind(any_port()).unwrap();
-    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
     // One port for all of them, so that what was left behind meets the next answer.
     let address = upstream.local_addr().unwrap();
     let options = "spread 1\n max_conns 1";

@@ -8,7 +8,7 @@ use crate::kit::{A, ask, query_for};
 use crate::streams::ask_on_a_stream;
 use crate::until::until;
 use crate::{config, start};
-use onward::config::Page;
+use onward::config::Endpoint;
 use onward::server::Server;
 use std::fs;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ fn a_file_is_answered_from_and_its_changes_are_noticed() {
     file.replace("192.0.2.2 a.t\n2001:db8::1 a.t\n");
     until_answered(&server, "a.t", [192, 0, 2, 2]);
     fs::remove_file(&file.0).unwrap();
-    let metrics = server.pages().find(|(_, pages)| pages.contains(&Page::Metrics)).unwrap().0;
+    let metrics = server.pages().find(|(_, pages)| pages.contains(&Endpoint::Metrics)).unwrap().0;
     let label = format!("{{hostsfile=\"{}\"", file.0.display());
     until("a failure that is counted", || {
         let text = get(metrics, "/metrics").1;

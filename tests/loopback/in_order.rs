@@ -7,7 +7,7 @@
 use crate::certs::{Authority, load};
 use crate::kit::{A, answer_to, client, query, query_for, receive};
 use crate::streams::{framed, listen, read_message, upstream};
-use crate::{PATIENCE, start, start_with, sum};
+use crate::{TIMEOUT, start, start_with, sum};
 use onward::clock::Clock;
 use onward::moment::Moment;
 use onward::server::Server;
@@ -36,7 +36,7 @@ struct Gate {
 impl Gate {
     fn pass(&self) {
         let open = self.open.lock().unwrap();
-        drop(self.opened.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
+        drop(self.opened.wait_timeout_while(open, TIMEOUT, |open| !*open).unwrap());
     }
 
     fn open(&self) {
@@ -68,7 +68,7 @@ fn by_datagrams(target: SocketAddr, queries: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
 
 fn by_stream(target: SocketAddr, queries: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
     let mut stream = TcpStream::connect(target).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let all: Vec<u8> = queries.iter().flat_map(|query| framed(query)).collect();
     stream.write_all(&all).unwrap();
     queries[1..].iter().map(|_| read_message(&mut stream).unwrap()).collect()

@@ -4,7 +4,7 @@
 //! their id and their name, so that any reply can be held against the query that it is for.
 //! Nothing here knows the forwarder.
 
-use crate::{PATIENCE, any_port};
+use crate::{TIMEOUT, any_port};
 use onward::traffic::answer::{Behaviour, respond};
 use std::net::{SocketAddr, UdpSocket};
 
@@ -49,7 +49,7 @@ pub(crate) fn response_to(query: &[u8], behaviour: Behaviour) -> Option<Vec<u8>>
 pub(crate) fn client(target: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(any_port()).unwrap();
     socket.connect(target).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket
 }
 

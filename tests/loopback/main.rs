@@ -47,11 +47,11 @@ use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{self, Options};
 use onward::traffic::tally::Tally;
 use onward::traffic::upstream::{Service, Upstream};
-use onward::worker::Habits;
+use onward::worker::IoOptions;
 use std::net::SocketAddr;
 
 pub(crate) const SEED: u64 = 20_260_101;
-pub(crate) use until::PATIENCE;
+pub(crate) use until::TIMEOUT;
 
 pub(crate) fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -89,18 +89,19 @@ pub(crate) fn start_with(config: Config, workers: usize) -> Server {
 }
 
 /// Workers that deal with the kernel in other ways.
-pub(crate) fn start_in_habit(config: Config, habits: Habits) -> Server {
+pub(crate) fn start_in_habit(config: Config, io_options: IoOptions) -> Server {
     let log = Log::text(|line| eprintln!("{line}"));
     let (inherited, confinement) = (Inherited::default(), Confinement::default());
     let steps = Steps::new(Clock::start(), STEP_MAX);
     let prepared = Prepared::new(config, None, &steps).unwrap();
-    Server::start_on(prepared, &[None], Steer::Flow, habits, inherited, &confinement, log).unwrap()
+    Server::start_on(prepared, &[None], Steer::Flow, io_options, inherited, &confinement, log)
+        .unwrap()
 }
 
 pub(crate) fn drive(target: SocketAddr, outstanding: usize, queries: u64) -> Tally {
-    let mut options = Options::closed(vec![target], outstanding, PATIENCE, SEED);
+    let mut options = Options::closed(vec![target], outstanding, TIMEOUT, SEED);
     options.limit = Some(queries);
-    options.timeout = PATIENCE;
+    options.timeout = TIMEOUT;
     client::run(&options).unwrap().join().unwrap()
 }
 

@@ -3,7 +3,7 @@
 //! The resolver is a script on a socket of the test; what it is asked is written down. The lookup
 //! is the program's own, not a stand-in.
 
-use crate::{PATIENCE, assert_all_answered, drive, responder};
+use crate::{TIMEOUT, assert_all_answered, drive, responder};
 use onward::config::{Config, Host};
 use onward::log::Log;
 use onward::resolve;
@@ -30,7 +30,7 @@ fn question(query: &[u8]) -> (usize, [u8; 2]) {
 /// names and types.
 fn resolver() -> (SocketAddr, JoinHandle<Vec<Asked>>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let address = socket.local_addr().unwrap();
     let answering = std::thread::spawn(move || {
         let mut asked = Vec::new();

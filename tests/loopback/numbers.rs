@@ -7,16 +7,16 @@
 use crate::http::get;
 use crate::kit::{A, ask, client, query, query_for};
 use crate::metrics::METRICS;
-use crate::{PATIENCE, SEED, config, responder, stanza, start, start_in_habit, start_text};
+use crate::{SEED, TIMEOUT, config, responder, stanza, start, start_in_habit, start_text};
 use onward::clock::Clock;
-use onward::config::Page;
+use onward::config::Endpoint;
 use onward::server::Server;
 use onward::status::Status;
 use onward::sys::socket::can_segment;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::link::Transport;
 use onward::traffic::client::{self, Load, Options};
-use onward::worker::Habits;
+use onward::worker::IoOptions;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -28,19 +28,19 @@ const QUERIES: u64 = 1_000_000;
 /// Within this a scrape is answered.
 const SCRAPE_MAX: Duration = Duration::from_millis(50);
 
-fn page(server: &Server, page: Page) -> SocketAddr {
+fn page(server: &Server, page: Endpoint) -> SocketAddr {
     let mut pages = server.pages();
     pages.find(|(_, pages)| pages.contains(&page)).expect("it is served").0
 }
 
 fn metrics(server: &Server) -> String {
-    let (code, text) = get(page(server, Page::Metrics), "/metrics");
+    let (code, text) = get(page(server, Endpoint::Metrics), "/metrics");
     assert_eq!(code, 200);
     text
 }
 
 fn status(server: &Server) -> Status {
-    let (_, text) = get(page(server, Page::Status), "/status.json");
+    let (_, text) = get(page(server, Endpoint::Status), "/status.json");
     serde_json::from_str(&text).expect("a status")
 }
 
@@ -54,13 +54,13 @@ fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
 
 /// Asks `queries` times with so many outstanding.
 fn run(server: &Server, queries: u64, outstanding: usize, tcp: bool) -> u64 {
-    let mut options = Options::closed(server.addresses(), outstanding, PATIENCE, SEED);
+    let mut options = Options::closed(server.addresses(), outstanding, TIMEOUT, SEED);
     options.load = Load::Closed { outstanding, duration: None };
     options.limit = Some(queries);
     if tcp {
         options.transport = Transport::Streams { queries: None, pipeline: outstanding };
     }
-    options.timeout = PATIENCE;
+    options.timeout = TIMEOUT;
     let summary = client::run(&options).unwrap().join().unwrap();
     assert_eq!(summary.counts.answered, summary.counts.sent, "{:?}", summary.counts);
     summary.counts.sent
@@ -73,7 +73,7 @@ fn datagrams_of_equal_length_leave_together_unless_that_is_not_wanted() {
     for (stanza_says, gso) in [("auto", true), ("off", true), ("auto", false)] {
         let body = stanza(upstreams.addresses()).replace('}', &format!(" gso {stanza_says}\n}}"));
         let config = config(all, &format!("prometheus {all}\n{body}"));
-        let server = start_in_habit(config, Habits { gso, ..Habits::default() });
+        let server = start_in_habit(config, IoOptions { gso, ..IoOptions::default() });
         run(&server, 20_000, 128, false);
         let text = metrics(&server);
         let gso = gso && can_segment();
@@ -132,7 +132,7 @@ fn a_scrape_does_not_wait_for_workers_that_have_more_than_they_can_do() {
     let clock = Clock::start();
     let until = |count: f64| {
         while sum(&metrics(&server), "coredns_dns_requests_total", &[]) < count {
-            assert!(clock.now().as_nanos() < PATIENCE.as_nanos() as u64, "no load");
+            assert!(clock.now().as_nanos() < TIMEOUT.as_nanos() as u64, "no load");
         }
     };
     until(20_000.0);
@@ -176,7 +176,7 @@ fn whatever_names_and_zones_there_are_the_numbers_stay_bounded_and_well_formed()
     let strangers = (1..=250u8).flat_map(|high| (1..=40u8).map(move |low| [127, 1, high, low]));
     for ip in strangers {
         let stranger = UdpSocket::bind(SocketAddr::from((ip, 0))).unwrap();
-        stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+        stranger.set_read_timeout(Some(TIMEOUT)).unwrap();
         stranger.send_to(&query_for(1, "same.test", A), listener).unwrap();
         assert!(stranger.recv(&mut reply).unwrap() > 12);
     }
@@ -189,7 +189,7 @@ fn whatever_names_and_zones_there_are_the_numbers_stay_bounded_and_well_formed()
     let shown = status(&server);
     assert!(shown.top.names.len() <= 20 && shown.top.clients.len() <= 20);
     assert_eq!(shown.top.names[0].what, "same.test.", "{:?}", shown.top.names);
-    let (_, html) = get(page(&server, Page::Status), "/");
+    let (_, html) = get(page(&server, Endpoint::Status), "/");
     assert!(html.len() < 1 << 20 && html.contains("same.test."), "{} bytes", html.len());
     server.stop();
 }

@@ -7,7 +7,7 @@ use crate::http::get;
 use crate::kit::{A, ask, query_for};
 use crate::streams::ask_on_a_stream;
 use crate::{responder, start, sum};
-use onward::config::Page;
+use onward::config::Endpoint;
 use onward::traffic::answer::{Behaviour, address};
 use std::net::IpAddr;
 
@@ -49,7 +49,7 @@ fn addresses_are_made_over_datagrams_and_streams() {
     let total = sum(&server.stats());
     assert_eq!((total.queries, total.replied()), (100, 100));
     assert_eq!((total.parked.queries, total.parked.asked), (100, 100));
-    let metrics = server.pages().find(|(_, pages)| pages.contains(&Page::Metrics)).unwrap().0;
+    let metrics = server.pages().find(|(_, pages)| pages.contains(&Endpoint::Metrics)).unwrap().0;
     let text = get(metrics, "/metrics").1;
     let label = format!("{{server=\"dns://{}\"}}", server.addresses()[0]);
     for line in [

@@ -8,7 +8,7 @@ use crate::kit::{A, ask, outcome, query};
 use crate::until::until;
 use crate::{config, start};
 use onward::clock::Clock;
-use onward::config::Page;
+use onward::config::Endpoint;
 use onward::moment::Moment;
 use onward::server::{Server, StartError};
 use onward::status::Status;
@@ -22,7 +22,7 @@ use std::time::Duration;
 const CONNECTIONS_MAX: usize = onward::config::HTTP_CONNECTIONS_MAX;
 
 /// Returns where `server` has `page`.
-fn address_of(server: &Server, page: Page) -> Option<SocketAddr> {
+fn address_of(server: &Server, page: Endpoint) -> Option<SocketAddr> {
     server.pages().find(|(_, pages)| pages.contains(&page)).map(|(address, _)| address)
 }
 
@@ -40,7 +40,7 @@ fn each_page_is_where_it_was_asked_for() {
     let all = "127.0.0.1:0";
     let body = format!("health {all}\n ready {all}\n prometheus {all}\n status [::1]:0");
     let server = start("127.0.0.1:0", &body, 2);
-    let address = address_of(&server, Page::Health).unwrap();
+    let address = address_of(&server, Endpoint::Health).unwrap();
     assert_eq!(server.pages().count(), 2);
     assert_eq!(get(address, "/health"), (200, "OK".into()));
     assert_eq!(get(address, "/ready?verbose"), (200, "OK".into()));
@@ -51,7 +51,7 @@ fn each_page_is_where_it_was_asked_for() {
     }
     let query = query(1, A);
     ask(server.addresses()[0], &query);
-    let status = address_of(&server, Page::Status).unwrap();
+    let status = address_of(&server, Endpoint::Status).unwrap();
     assert!(get(status, "/").1.contains("<html"));
     let shown: Status = serde_json::from_str(&get(status, "/status.json").1).unwrap();
     assert_eq!((shown.traffic.queries, shown.workers.len()), (1, 2));
@@ -62,7 +62,7 @@ fn each_page_is_where_it_was_asked_for() {
 #[test]
 fn what_is_no_request_is_told_so_and_the_next_is_served() {
     let server = start("127.0.0.1:0", "health 127.0.0.1:0\n status 127.0.0.1:0", 1);
-    let address = address_of(&server, Page::Health).unwrap();
+    let address = address_of(&server, Endpoint::Health).unwrap();
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
     for (request, code) in [
         ("POST /health HTTP/1.1\r\nHost: m\r\nContent-Length: 3\r\n\r\nabc", "405"),
@@ -84,7 +84,7 @@ fn what_is_no_request_is_told_so_and_the_next_is_served() {
 #[test]
 fn a_port_alone_is_on_both_families() {
     let server = start("127.0.0.1:0", "health :0", 1);
-    let address = address_of(&server, Page::Health).unwrap();
+    let address = address_of(&server, Endpoint::Health).unwrap();
     let families: &[&str] = if address.is_ipv6() { &["127.0.0.1", "::1"] } else { &["127.0.0.1"] };
     for ip in families {
         let address = SocketAddr::new(ip.parse().unwrap(), address.port());
@@ -104,7 +104,7 @@ fn ready_follows_the_upstream() {
          forward . {upstream} {{\n max_fails 1\n health_check 20ms\n}}"
     );
     let server = start("127.0.0.1:0", &body, 2);
-    let address = address_of(&server, Page::Ready).unwrap();
+    let address = address_of(&server, Endpoint::Ready).unwrap();
     assert_eq!(get(address, "/ready"), (200, "OK".into()), "nobody has failed yet");
     assert_eq!(outcome(&ask(server.addresses()[0], &query(1, A))).0, 2);
     until("not ready", || (get(address, "/ready") == (503, "forward .".into())).then_some(()));
@@ -122,7 +122,7 @@ fn ready_follows_the_upstream() {
 fn a_reload_keeps_an_address_and_its_connections_whether_it_succeeds_or_not() {
     let health = "health 127.0.0.1:0";
     let mut server = start("127.0.0.1:0", health, 1);
-    let address = address_of(&server, Page::Health).unwrap();
+    let address = address_of(&server, Endpoint::Health).unwrap();
     let mut stream = connect(address);
     assert!(is_healthy_on(&mut stream));
 
@@ -133,14 +133,14 @@ fn a_reload_keeps_an_address_and_its_connections_whether_it_succeeds_or_not() {
     let refused = server.reload(config("203.0.113.77:0", "status 127.0.0.1:0"));
     assert!(matches!(refused, Err(StartError::Bind(..))), "{refused:?}");
     assert!(is_healthy_on(&mut stream));
-    assert_eq!(server.pages().collect::<Vec<_>>(), [(address, &[Page::Health][..])]);
+    assert_eq!(server.pages().collect::<Vec<_>>(), [(address, &[Endpoint::Health][..])]);
 
     // For anything but health a taken address is no reason to stay behind.
     let both = format!("{health}\n ready 127.0.0.1:0\n prometheus {taken_at}");
     server.reload(config("127.0.0.1:0", &both)).unwrap();
     assert!(is_healthy_on(&mut stream));
     assert_eq!(get(address, "/ready").0, 200);
-    assert_eq!(address_of(&server, Page::Metrics), None);
+    assert_eq!(address_of(&server, Endpoint::Metrics), None);
     drop(taken);
     server.reload(config("127.0.0.1:0", &both)).unwrap();
     assert_eq!(get(taken_at, "/metrics").0, 200);
@@ -155,7 +155,7 @@ fn a_reload_keeps_an_address_and_its_connections_whether_it_succeeds_or_not() {
 #[test]
 fn an_address_may_become_part_of_another_and_back() {
     let mut server = start("127.0.0.1:0", "health 127.0.0.1:0", 1);
-    let address = address_of(&server, Page::Health).unwrap();
+    let address = address_of(&server, Endpoint::Health).unwrap();
     for asked in [format!(":{}", address.port()), address.to_string()] {
         server.reload(config("127.0.0.1:0", &format!("health {asked}"))).unwrap();
         assert_eq!(server.pages().count(), 1);
@@ -170,7 +170,7 @@ fn a_reload_may_ask_for_pages_where_there_were_none() {
     let mut server = start("127.0.0.1:0", "", 2);
     assert_eq!(server.pages().count(), 0);
     server.reload(config("127.0.0.1:0", "health 127.0.0.1:0")).unwrap();
-    let address = address_of(&server, Page::Health).unwrap();
+    let address = address_of(&server, Endpoint::Health).unwrap();
     assert_eq!(get(address, "/health").0, 200);
     server.stop();
 }
@@ -178,7 +178,7 @@ fn a_reload_may_ask_for_pages_where_there_were_none() {
 #[test]
 fn who_is_slow_is_in_nobodys_way() {
     let server = start("127.0.0.1:0", "health 127.0.0.1:0", 1);
-    let address = address_of(&server, Page::Health).unwrap();
+    let address = address_of(&server, Endpoint::Health).unwrap();
     let mut slow = Vec::new();
     for _ in 0..3 * CONNECTIONS_MAX {
         let mut stream = connect(address);
@@ -197,7 +197,7 @@ fn who_is_slow_is_in_nobodys_way() {
 #[test]
 fn a_newcomer_takes_the_place_of_who_was_idle_longest() {
     let server = start("127.0.0.1:0", "health 127.0.0.1:0", 1);
-    let address = address_of(&server, Page::Health).unwrap();
+    let address = address_of(&server, Endpoint::Health).unwrap();
     let mut idle: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connect(address)).collect();
     assert!(idle.iter_mut().all(is_healthy_on));
     assert_eq!(get(address, "/health").0, 200);

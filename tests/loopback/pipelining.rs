@@ -7,7 +7,7 @@
 use crate::kit::{A, answer_to, client, query, receive};
 use crate::streams::{framed, listen, read_message, upstream};
 use crate::until::until;
-use crate::{PATIENCE, SEED, start, sum};
+use crate::{SEED, TIMEOUT, start, sum};
 use onward::traffic::answer::is_right;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -39,7 +39,7 @@ type Ask = fn(SocketAddr, &[Vec<u8>]) -> Vec<Vec<u8>>;
 
 fn by_stream(target: SocketAddr, queries: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut stream = TcpStream::connect(target).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let all: Vec<u8> = queries.iter().flat_map(|query| framed(query)).collect();
     stream.write_all(&all).unwrap();
     queries.iter().map(|_| read_message(&mut stream).unwrap()).collect()

@@ -5,7 +5,7 @@
 //! is back is counted at the upstream itself: the probes that it sees before the first query.
 
 use crate::until::until;
-use crate::{PATIENCE, SEED, assert_all_answered, start, sum};
+use crate::{SEED, TIMEOUT, assert_all_answered, start, sum};
 use onward::clock::Clock;
 use onward::engine::health::schedule::delay_max;
 use onward::engine::stats::Stats;
@@ -40,8 +40,8 @@ fn start_between(upstreams: [&Upstream; 2], options: &str) -> Server {
 /// Asks until it is told to stop.
 fn load(server: &Server, tcp: bool) -> Run {
     let targets = vec![server.addresses()[0]];
-    let mut options = Options::closed(targets, OUTSTANDING, 2 * PATIENCE, SEED);
-    options.timeout = PATIENCE;
+    let mut options = Options::closed(targets, OUTSTANDING, 2 * TIMEOUT, SEED);
+    options.timeout = TIMEOUT;
     if tcp {
         options.transport = Transport::Streams { queries: None, pipeline: OUTSTANDING };
     }
@@ -106,7 +106,7 @@ fn killing_one_of_two_upstreams_while_clients_ask_on_streams_loses_nothing() {
 /// Opens the killed upstream's port again.
 fn revive(address: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(address).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket
 }
 

@@ -4,7 +4,7 @@
 
 use crate::streams::{answer_to, framed, query, read_message};
 use crate::{
-    PATIENCE, SEED, any_port, assert_all_answered, config, drive, responder, stanza, start, sum,
+    SEED, TIMEOUT, any_port, assert_all_answered, config, drive, responder, stanza, start, sum,
 };
 use onward::clock::Clock;
 use onward::config::{Config, Host};
@@ -25,8 +25,8 @@ const QUERIES_EACH: u64 = 20_000 / RELOADS;
 
 /// Asks `targets` as fast as they answer for as long as `during` takes, with a hundred outstanding.
 fn ask_during(targets: Vec<SocketAddr>, during: impl FnOnce()) -> Tally {
-    let mut options = Options::closed(targets, 100, PATIENCE, SEED);
-    options.timeout = PATIENCE;
+    let mut options = Options::closed(targets, 100, TIMEOUT, SEED);
+    options.timeout = TIMEOUT;
     let client = client::run(&options).unwrap();
     during();
     client.stop();
@@ -38,7 +38,7 @@ fn ask_during(targets: Vec<SocketAddr>, during: impl FnOnce()) -> Tally {
 fn wait_until_asked(server: &Server, queries: u64) {
     let clock = Clock::start();
     while sum(&server.stats()).queries < queries {
-        assert!(clock.now().since(Moment::ZERO) < PATIENCE, "{queries} queries never came");
+        assert!(clock.now().since(Moment::ZERO) < TIMEOUT, "{queries} queries never came");
     }
 }
 
@@ -153,11 +153,11 @@ fn elsewhere(server: &Server, body: &str) -> Config {
 #[test]
 fn a_query_outlives_its_listener() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
-    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let body = stanza(&[upstream.local_addr().unwrap()]);
     let mut server = start("127.0.0.1:0", &body, 1);
     let client = UdpSocket::bind(any_port()).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client.connect(server.addresses()[0]).unwrap();
     client.send(&query(7, &[])).unwrap();
     let mut packet = [0; 512];
@@ -172,12 +172,12 @@ fn a_query_outlives_its_listener() {
 #[test]
 fn a_stream_outlives_its_listener_until_its_last_answer() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
-    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let body = format!("forward . {} {{\n prefer_udp\n}}", upstream.local_addr().unwrap());
     let mut server = start("127.0.0.1:0", &body, 1);
     let client = || {
         let stream = TcpStream::connect(server.addresses()[0]).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream
     };
     let (mut client, mut quiet) = (client(), client());

@@ -3,7 +3,7 @@
 //! Replies of the forwarder's own, a stream that has asked enough, and a forwarding loop, which two
 //! workers must find together.
 
-use crate::{PATIENCE, any_port, config, start, sum};
+use crate::{TIMEOUT, any_port, config, start, sum};
 use onward::log::Log;
 use onward::server::Server;
 use std::io::{Read, Write};
@@ -32,7 +32,7 @@ fn reply_to(client: &UdpSocket, query: &[u8]) -> (u16, u16, Vec<u8>) {
 fn client_of(server: &Server) -> UdpSocket {
     let client = UdpSocket::bind(any_port()).unwrap();
     client.connect(server.addresses()[0]).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client
 }
 
@@ -63,7 +63,7 @@ fn queries_that_are_not_for_upstreams_are_answered_refused_or_dropped() {
 fn a_stream_that_has_asked_enough_is_answered_and_closed() {
     let server = start("127.0.0.1:0", "whoami\n timeouts {\n maxtcpqueries 2\n}", 1);
     let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let query = query(b"\x01a", 1, 1);
     let framed = [&(query.len() as u16).to_be_bytes(), &query[..]].concat();
     stream.write_all(&framed.repeat(3)).unwrap();
@@ -97,7 +97,7 @@ fn relay(upstream: UdpSocket, target: SocketAddr) -> mpsc::Receiver<usize> {
 #[test]
 fn a_forwarding_loop_is_found_by_whichever_worker_sees_it() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
-    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+    upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let body = format!("loop\n forward . {}", upstream.local_addr().unwrap());
     let (lines, logged) = mpsc::channel();
     LINES.set(Mutex::new(lines)).expect("one test logs");
@@ -108,8 +108,8 @@ fn a_forwarding_loop_is_found_by_whichever_worker_sees_it() {
     let server =
         Server::start(config("127.0.0.1:0", &body), &[None, None], Log::text(log)).unwrap();
     let relayed = relay(upstream, server.addresses()[0]);
-    assert!(relayed.recv_timeout(PATIENCE).unwrap() > 40, "the probe");
-    let line = logged.recv_timeout(PATIENCE).unwrap();
+    assert!(relayed.recv_timeout(TIMEOUT).unwrap() > 40, "the probe");
+    let line = logged.recv_timeout(TIMEOUT).unwrap();
     assert!(
         line.starts_with("[ERROR] plugin/loop: forwarding loop in the server block of .:"),
         "{line}"

@@ -4,7 +4,7 @@
 //! function that decides what to do with the queries on it, so that each test says in a few lines
 //! how its upstream misbehaves.
 
-use crate::{PATIENCE, any_port, config, responder, stanza, start, sum};
+use crate::{TIMEOUT, any_port, config, responder, stanza, start, sum};
 use onward::log::Log;
 use onward::server::{Server, StartError};
 use onward::traffic::answer::{Behaviour, is_right, respond};
@@ -82,7 +82,7 @@ fn serve_plainly(mut stream: TcpStream) -> std::io::Result<()> {
 
 fn client(target: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(target).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -257,7 +257,7 @@ fn truncating() -> SocketAddr {
 fn ask_by_datagram(target: SocketAddr, number: u16) -> Vec<u8> {
     let socket = UdpSocket::bind(any_port()).unwrap();
     socket.connect(target).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket.send(&query(number, &[])).unwrap();
     let mut answer = vec![0; 2048];
     let len = socket.recv(&mut answer).unwrap();
@@ -336,14 +336,14 @@ fn a_stop_answers_what_streams_have_asked() {
     let (address, _) = upstream(listen(), move |mut stream| {
         let query = read_message(&mut stream)?;
         sender.send(()).unwrap();
-        let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+        let _ = released.lock().unwrap().recv_timeout(TIMEOUT);
         stream.write_all(&framed(&answer_to(&query)))
     });
     let server = start("127.0.0.1:0", &stanza(&[address]), 1);
     let mut stream = client(server.addresses()[0]);
     let query = query(7, &[]);
     stream.write_all(&framed(&query)).unwrap();
-    asked.recv_timeout(PATIENCE).unwrap();
+    asked.recv_timeout(TIMEOUT).unwrap();
     let stopping = std::thread::spawn(move || server.stop());
     release.send(()).unwrap();
     assert!(is_right(&query, &read_message(&mut stream).unwrap()));
@@ -366,7 +366,7 @@ fn upstreams_are_asked_from_the_source_address_over_both_transports() {
     let listener = listen();
     let address = listener.local_addr().unwrap();
     let datagrams = UdpSocket::bind(address).unwrap();
-    datagrams.set_read_timeout(Some(PATIENCE)).unwrap();
+    datagrams.set_read_timeout(Some(TIMEOUT)).unwrap();
     let (sender, peers) = std::sync::mpsc::channel();
     upstream(listener, move |stream| {
         sender.send(stream.peer_addr()?.ip()).unwrap();
@@ -381,7 +381,7 @@ fn upstreams_are_asked_from_the_source_address_over_both_transports() {
     let body = format!("forward . {address} {{\n source_address {source}\n}}\n");
     let server = start("127.0.0.1:0", &body, 1);
     ask(&mut client(server.addresses()[0]), 1);
-    assert_eq!(peers.recv_timeout(PATIENCE), Ok(source));
+    assert_eq!(peers.recv_timeout(TIMEOUT), Ok(source));
     ask_by_datagram(server.addresses()[0], 2);
     assert_eq!(asked.join().unwrap(), source);
     server.stop();
@@ -402,7 +402,7 @@ fn who_begins_a_query_and_does_not_end_it_is_closed_though_others_may_idle() {
     let server = start("127.0.0.1:0", "any\n timeouts {\n read 1s\n idle 24h\n}", 1);
     let connect = || {
         let stream = TcpStream::connect(server.addresses()[0]).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream
     };
     let (mut idle, mut silent, mut slow) = (connect(), connect(), connect());

@@ -6,7 +6,7 @@
 use super::common::wire::{Ask, word_at};
 use super::http;
 use super::lab::{Lab, nft};
-use super::process::{PATIENCE, Program, directory, onward_in};
+use super::process::{Program, TIMEOUT, directory, onward_in};
 use super::until::until;
 use onward::clock::Clock;
 use std::cell::Cell;
@@ -69,7 +69,7 @@ impl Site {
         let (program, forwarder) = onward_in(&directory, &["--workers", "1"]);
         programs.push(program);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self { forwarder, _programs: programs, socket, asked: Cell::new(0), clock: Clock::start() }
     }
 

@@ -3,7 +3,7 @@
 //! The resolver is silent in namespaces of the test's own, which needs root: a wire
 //! leads to a host that takes nothing in, and `/etc/resolv.conf` names its address.
 
-use super::process::{PATIENCE, Program, directory, onward_in, onward_output};
+use super::process::{Program, TIMEOUT, directory, onward_in, onward_output};
 use super::until::until;
 use crate::installed::is_installed;
 use std::fs;
@@ -76,7 +76,7 @@ fn a_reload_that_waits_for_a_resolver_keeps_nobody_waiting() {
     }
     let (directory, mut command) = without_resolver("blocked_reload", GOOD);
     let manager = UnixDatagram::bind(directory.join("notify")).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
     let next = || {
         let mut text = [0; 64];
         let len = manager.recv(&mut text).unwrap();

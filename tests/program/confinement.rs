@@ -5,7 +5,7 @@
 
 use super::certs::Authority;
 use super::process::{Program, Stranger, directory, free_port, onward_in};
-use super::until::{PATIENCE, until};
+use super::until::{TIMEOUT, until};
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{self, Options};
 use onward::traffic::upstream::{Service, Upstream};
@@ -67,7 +67,7 @@ fn threads(process: u32) -> BTreeMap<String, BTreeMap<String, String>> {
 
 #[track_caller]
 fn assert_serves(target: SocketAddr) {
-    let mut options = Options::closed(vec![target], 50, PATIENCE, 1);
+    let mut options = Options::closed(vec![target], 50, TIMEOUT, 1);
     options.limit = Some(50);
     let summary = client::run(&options).unwrap().join().unwrap();
     assert_eq!(summary.counts.answered, 50, "{:?}", summary.counts);

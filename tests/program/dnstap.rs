@@ -3,7 +3,7 @@
 //! What `fstrm_capture` takes and `dnstap-ldns` reads, the world takes and reads. Skipped aloud
 //! where they are not installed (Debian: fstrm-bin, dnstap-ldns).
 
-use super::process::{PATIENCE, Program, directory, onward_in};
+use super::process::{Program, TIMEOUT, directory, onward_in};
 use super::until::until;
 use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
@@ -38,7 +38,7 @@ fn a_receiver_of_others_gets_what_was_asked_and_answered() {
     let (forwarder, address) = onward_in(&directory, &["--workers", "1"]);
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
     client.send(query).unwrap();
     let mut reply = [0; 512];
@@ -79,7 +79,7 @@ fn without_a_receiver_queries_are_answered_and_it_is_said() {
     });
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     for _ in 0..2 {
         client.send(b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\xff\0\x01").unwrap();
         client.recv(&mut [0; 512]).unwrap();

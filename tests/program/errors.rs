@@ -4,7 +4,7 @@
 //! is pending when it stops is written then.
 
 use super::dead::{Death, dead};
-use super::process::{PATIENCE, directory, onward_in};
+use super::process::{TIMEOUT, directory, onward_in};
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -38,7 +38,7 @@ fn failed_queries_are_lines_and_sums_of_them_are_written_at_the_end() {
     let (mut forwarder, address) = onward_in(&directory, &["--workers", "2"]);
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     assert_eq!(ask(&client, "One"), 2);
     let line = forwarder.wait_for("plugin/errors");
     let head = format!("[ERROR] plugin/errors: 2 one. AAAA: read udp {upstream}: ");

@@ -4,7 +4,7 @@
 //! with. It is counted over whole seconds in which nothing happens, so a tick of any period up to
 //! that would show.
 
-use super::process::{PATIENCE, Program, directory, onward};
+use super::process::{Program, TIMEOUT, directory, onward};
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{self, Options};
 use onward::traffic::upstream::{Service, Upstream};
@@ -41,9 +41,9 @@ fn an_idle_host_is_left_asleep() {
 }
 
 fn ask(address: SocketAddr, queries: u64) {
-    let mut options = Options::closed(vec![address], 64, PATIENCE, 1);
+    let mut options = Options::closed(vec![address], 64, TIMEOUT, 1);
     options.limit = Some(queries);
-    options.timeout = PATIENCE;
+    options.timeout = TIMEOUT;
     let summary = client::run(&options).unwrap().join().unwrap();
     assert_eq!(summary.counts.answered, queries);
 }

@@ -2,7 +2,7 @@
 //!
 //! Under a load that asks all the time, because none of it may cost a query.
 
-use super::process::{PATIENCE, Program, Stranger, directory, onward_in, onward_with, send};
+use super::process::{Program, Stranger, TIMEOUT, directory, onward_in, onward_with, send};
 use super::until::until;
 use crate::installed::is_installed;
 use onward::sys::inherit::Passed;
@@ -31,8 +31,8 @@ fn write_corefile(directory: &Path, port: u16, upstream: SocketAddr, more: &str)
 
 /// Asks as fast as it gets answers while `during` goes on.
 fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Tally {
-    let mut options = Options::closed(vec![target], 64, PATIENCE * 3, 1);
-    options.timeout = PATIENCE;
+    let mut options = Options::closed(vec![target], 64, TIMEOUT * 3, 1);
+    options.timeout = TIMEOUT;
     let client = client::run(&options).unwrap();
     during();
     client.stop();
@@ -49,9 +49,9 @@ fn wait_until_asked(upstream: &Upstream, queries: u64) {
 /// Asks two hundred questions, which are all answered.
 #[track_caller]
 fn assert_serves(target: SocketAddr) {
-    let mut options = Options::closed(vec![target], 64, PATIENCE, 2);
+    let mut options = Options::closed(vec![target], 64, TIMEOUT, 2);
     options.limit = Some(200);
-    options.timeout = PATIENCE;
+    options.timeout = TIMEOUT;
     let summary = client::run(&options).unwrap().join().unwrap();
     assert_eq!(summary.counts.answered, 200, "{:?}", summary.counts);
 }
@@ -177,7 +177,7 @@ fn it_goes_on_when_its_reader_has_stopped_reading() {
     output.read_line(&mut line).unwrap();
     let address = line.strip_prefix("onward listens on ").unwrap().split(',').next().unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client.connect(address).unwrap();
     let label = [&[63][..], &[b'x'; 63]].concat();
     let name = [&label.repeat(3)[..], b"\x06nobody\x04test\0"].concat();
@@ -209,7 +209,7 @@ fn onward_unread(directory: &Path) -> (Child, SocketAddr) {
 
 fn rcode_of_a_query(address: SocketAddr) -> u8 {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client.send_to(b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01", address).unwrap();
     let mut reply = [0; 512];
     client.recv(&mut reply).unwrap();
@@ -281,7 +281,7 @@ fn who_says_stop_while_it_hands_over_is_heard() {
     let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
     // The next process has a name to look up, of a server that says nothing.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    silent.set_read_timeout(Some(TIMEOUT)).unwrap();
     let resolver = silent.local_addr().unwrap();
     let text = format!(
         ".:{} {{\n bind 127.0.0.1\n forward . upstream.test {{\n  resolver {resolver}\n }}\n}}\n",
@@ -299,7 +299,7 @@ fn who_says_stop_while_it_hands_over_is_heard() {
 fn the_service_manager_is_told() {
     let directory = directory("manager");
     let manager = UnixDatagram::bind(directory.join("notify")).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
     let next = || {
         let mut text = [0; 64];
         let len = manager.recv(&mut text).unwrap();
@@ -356,7 +356,7 @@ fn sockets_of_the_service_manager_are_used() {
     drop(passed);
     assert_serves(address);
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let query = b"\0\x18\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
     stream.write_all(query).unwrap();
     let mut reply = [0; 4];
@@ -369,7 +369,7 @@ fn sockets_of_the_service_manager_are_used() {
 /// five seconds, and others with nothing. Ends when nobody asks any more.
 fn resolver(addresses: [[u8; 4]; 2]) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let address = socket.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut packet = [0; 512];

@@ -2,7 +2,7 @@
 //!
 //! As text and as JSON, with names of any bytes, and with a standard output that nobody reads.
 
-use super::process::{PATIENCE, Program, directory, onward_in};
+use super::process::{Program, TIMEOUT, directory, onward_in};
 use onward::clock::Clock;
 use onward::config::Name;
 use onward::moment::Moment;
@@ -35,7 +35,7 @@ fn serving(test: &str, body: &str) -> PathBuf {
 fn client(server: SocketAddr) -> UdpSocket {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(server).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client
 }
 

@@ -5,7 +5,7 @@
 
 use super::http::{get, try_get};
 use super::process::{Program, Stranger, directory, onward_in, onward_output};
-use super::until::{PATIENCE, until};
+use super::until::{TIMEOUT, until};
 use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{self, Options};
@@ -28,9 +28,9 @@ fn with_pages(directory: &Path, pages: &str, path: &str) -> (Program, SocketAddr
 
 /// Returns whether ten questions are all answered.
 fn is_served(queries: SocketAddr) -> bool {
-    let mut options = Options::closed(vec![queries], 10, PATIENCE, 1);
+    let mut options = Options::closed(vec![queries], 10, TIMEOUT, 1);
     options.limit = Some(10);
-    options.timeout = PATIENCE;
+    options.timeout = TIMEOUT;
     let counts = client::run(&options).unwrap().join().unwrap().counts;
     // What `whoami` says is no answer of an upstream's.
     counts.timed_out + counts.lost == 0 && counts.answered + counts.wrong == 10

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 /// How long a program may take to be ready or to answer.
-pub(super) use super::until::PATIENCE;
+pub(super) use super::until::TIMEOUT;
 
 /// A program that runs until it is dropped.
 pub(super) struct Program {
@@ -58,7 +58,7 @@ impl Program {
 
     fn find<T>(&mut self, mut find: impl FnMut(&str) -> Option<T>) -> Option<T> {
         let lines = self.lines.as_ref()?;
-        std::iter::from_fn(|| lines.recv_timeout(PATIENCE).ok()).find_map(|line| find(&line))
+        std::iter::from_fn(|| lines.recv_timeout(TIMEOUT).ok()).find_map(|line| find(&line))
     }
 
     /// Its process.

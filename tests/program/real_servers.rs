@@ -3,7 +3,7 @@
 //! They know nothing of us, so what they accept is what the world accepts. Skipped aloud where
 //! they are not installed (Debian: nsd, bind9-dnsutils, dnsperf).
 
-use super::process::{PATIENCE, Program, directory, free_port, onward};
+use super::process::{Program, TIMEOUT, directory, free_port, onward};
 use crate::installed::is_installed;
 use std::fmt::Write;
 use std::fs;
@@ -62,7 +62,7 @@ fn wait_until_it_answers(server: SocketAddr) {
         while client.send(query).and_then(|_| client.recv(&mut [0; 512])).is_err() {}
         asking.send(()).unwrap();
     });
-    asked.recv_timeout(PATIENCE).expect("the server does not answer");
+    asked.recv_timeout(TIMEOUT).expect("the server does not answer");
 }
 
 fn dig(server: SocketAddr, arguments: &str) -> String {

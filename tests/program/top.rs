@@ -2,7 +2,7 @@
 //!
 //! What it draws is tried where it is drawn; here is what it leaves behind.
 
-use super::process::{PATIENCE, Program};
+use super::process::{Program, TIMEOUT};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::File;
@@ -44,7 +44,7 @@ fn a_signal_gives_the_terminal_back_as_it_was() {
         let mut shown = Vec::new();
         let mut read = |until: &str| {
             while !shown.ends_with(until.as_bytes()) {
-                shown.push(written.recv_timeout(PATIENCE).expect(until));
+                shown.push(written.recv_timeout(TIMEOUT).expect(until));
             }
         };
         // The other screen, and the first line there.

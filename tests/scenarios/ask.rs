@@ -6,7 +6,7 @@
 
 use super::common::wire::Writer;
 use super::words::{
-    Complaint, EdnsOption, KEEPALIVE, OUR_SIZE, Question, number, option_of, option_words,
+    EdnsOption, KEEPALIVE, OUR_SIZE, Problem, Question, number, option_of, option_words,
     options_bytes, parts, unknown,
 };
 use super::world::Arrival;
@@ -58,7 +58,7 @@ const CD: u16 = 0x0010;
 
 impl Ask {
     /// `NAME TYPE [CLASS][, WORDS]…`
-    pub(crate) fn parse(phrase: &str) -> Result<Self, Complaint> {
+    pub(crate) fn parse(phrase: &str) -> Result<Self, Problem> {
         let parts = parts(phrase);
         let mut ask = Self {
             question: Question::parse(&parts[0])?,
@@ -78,7 +78,7 @@ impl Ask {
         Ok(ask)
     }
 
-    fn read(&mut self, words: &[&str]) -> Result<(), Complaint> {
+    fn read(&mut self, words: &[&str]) -> Result<(), Problem> {
         let address = |word: &str| word.parse().map_err(|_| format!("`{word}` is no IP:PORT"));
         match words {
             ["over", "tcp"] => self.stream = Some(StreamOf::Own),
@@ -167,7 +167,7 @@ pub(crate) struct Names {
 
 impl Heard {
     /// `NAME TYPE [CLASS] [as QUERY][, WORDS]…`
-    pub(crate) fn parse(phrase: &str) -> Result<(Self, Names), Complaint> {
+    pub(crate) fn parse(phrase: &str) -> Result<(Self, Names), Problem> {
         let parts = parts(phrase);
         let mut names = Names::default();
         let mut question = &parts[0][..];
@@ -210,7 +210,7 @@ impl Heard {
     }
 
     /// Returns what has arrived.
-    pub(crate) fn read(arrival: &Arrival) -> Result<Self, Complaint> {
+    pub(crate) fn read(arrival: &Arrival) -> Result<Self, Problem> {
         let Arrival { source, stream, ref packet, .. } = *arrival;
         let broken = |what: &str| format!("an upstream got a query with {what}");
         let message = Message::from_octets(&packet[..]).map_err(|_| broken("half a header"))?;

@@ -1,13 +1,13 @@
 //! The keeper of a scenario's world: timers, sweeps and probes, without a thread or a socket.
 //!
-//! The real timer wheel, schedules and verdicts; only the probes' packets are imagined. What an
+//! The real timer wheel, schedules and health_states; only the probes' packets are imagined. What an
 //! upstream makes of probes is said by the scenario and is no part of its answers to queries,
 //! since that is how a server can look alive to one and dead to the other.
 
 use super::common::Dice;
 use onward::config::Config;
 use onward::engine::Sweep;
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::health::schedule::Schedule;
 use onward::moment::Moment;
 use onward::wheel::{TimerKey, Wheel};
@@ -45,7 +45,7 @@ struct Health {
 }
 
 pub(crate) struct Keeper {
-    pub(crate) verdicts: Arc<Verdicts>,
+    pub(crate) health_states: Arc<HealthStates>,
     upstreams: Vec<Health>,
     wheel: Wheel<Due>,
     timers: HashMap<Due, TimerKey>,
@@ -63,7 +63,7 @@ impl Keeper {
             probes: 0,
         });
         Self {
-            verdicts: Arc::new(Verdicts::new(config)),
+            health_states: Arc::new(HealthStates::new(config)),
             upstreams: upstreams.collect(),
             wheel: Wheel::with_capacity(8),
             timers: HashMap::new(),
@@ -132,7 +132,7 @@ impl Keeper {
     fn probe(&mut self, now: Moment, upstream: usize) {
         let health = &mut self.upstreams[upstream];
         health.probes += 1;
-        self.verdicts.set(upstream, health.schedule.is_down(), true);
+        self.health_states.set(upstream, health.schedule.is_down(), true);
         match health.manner {
             Manner::Answered => self.conclude(now, upstream, true),
             Manner::Refused => self.conclude(now, upstream, false),
@@ -154,7 +154,7 @@ impl Keeper {
             self.set(Due::Probe(upstream), Some(next));
         }
         let schedule = &self.upstreams[upstream].schedule;
-        self.verdicts.set(upstream, schedule.is_down(), schedule.is_probing());
+        self.health_states.set(upstream, schedule.is_down(), schedule.is_probing());
     }
 
     /// Moves, sets or cancels a timer.

@@ -130,8 +130,8 @@ pub(crate) fn run(text: &str) -> Result<(), Failure> {
         played.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().copied();
             let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            let complaint = format!("panic: {}", text.unwrap_or("without a word"));
-            Err(Failure { line: line.get(), complaint })
+            let problem = format!("panic: {}", text.unwrap_or("without a word"));
+            Err(Failure { line: line.get(), problem })
         })?;
     }
     Ok(())
@@ -146,8 +146,8 @@ fn every_scenario_goes_as_it_is_told() {
     let mut failures = Vec::new();
     for name in &names {
         let text = std::fs::read_to_string(directory.join(name)).expect("a case is text");
-        if let Err(Failure { line, complaint }) = run(&text) {
-            failures.push(format!("tests/scenarios/cases/{name}:{line}: {complaint}"));
+        if let Err(Failure { line, problem }) = run(&text) {
+            failures.push(format!("tests/scenarios/cases/{name}:{line}: {problem}"));
         }
     }
     let (failed, all) = (failures.len(), names.len());

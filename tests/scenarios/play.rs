@@ -5,9 +5,9 @@
 //! been counted aloud, and when all deadlines have passed nothing is left.
 
 use super::ask::{Ask, Heard, Names, StreamOf};
-use super::say::{LengthMax, Oddities, Said};
+use super::say::{LengthMax, Lints, Said};
 use super::script::{COUNTS, Count, Counts, Failure, Line, PoolCount, Script, Step, Whom};
-use super::words::Complaint;
+use super::words::Problem;
 use super::world::{Arrival, Delivery, World};
 use onward::config::{Config, Host};
 use onward::engine::Client;
@@ -24,7 +24,7 @@ const LAST_JUMP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Plays `script` with everything random following from `seed`. `line` is where it is.
 pub(crate) fn play(script: &Script, seed: u8, line: &Cell<usize>) -> Result<(), Failure> {
     let loaded = Config::load(script.corefile.as_bytes(), "Corefile", &Host::plain());
-    let fail = |complaint: Complaint| Failure { line: line.get(), complaint };
+    let fail = |problem: Problem| Failure { line: line.get(), problem };
     let (config, _) = loaded.map_err(|error| fail(error.to_string()))?;
     let mut player = Player {
         world: World::new(&config, seed),
@@ -66,11 +66,11 @@ impl Player {
     fn play(&mut self, lines: &[Line], line: &Cell<usize>) -> Result<(), Failure> {
         for Line { number, step } in lines {
             line.set(*number);
-            let fail = |complaint| Failure { line: *number, complaint };
+            let fail = |problem| Failure { line: *number, problem };
             if let Step::InOneTurn(lines) = step {
                 for Line { number, step } in lines {
                     line.set(*number);
-                    let fail = |complaint| Failure { line: *number, complaint };
+                    let fail = |problem| Failure { line: *number, problem };
                     self.step(step).map_err(fail)?;
                 }
             } else {
@@ -81,7 +81,7 @@ impl Player {
         Ok(())
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Complaint> {
+    fn step(&mut self, step: &Step) -> Result<(), Problem> {
         match step {
             Step::Asks { client, ask } => self.asks(*client, ask),
             Step::Sends { client, packet } => self.sends(*client, packet),
@@ -121,7 +121,7 @@ impl Player {
                 expect(probes == *count, || format!("it has had {probes}"))
             }
             Step::IsDown { upstream, down } => {
-                let is = self.world.keeper.verdicts.is_down(self.number_of(*upstream)?);
+                let is = self.world.keeper.health_states.is_down(self.number_of(*upstream)?);
                 expect(is == *down, || format!("it is not: down is {is}"))
             }
             Step::HasGot { upstream, count } => {
@@ -149,7 +149,7 @@ impl Player {
         }
     }
 
-    fn asks(&mut self, number: usize, ask: &Ask) -> Result<(), Complaint> {
+    fn asks(&mut self, number: usize, ask: &Ask) -> Result<(), Problem> {
         let packet = ask.bytes(1000 + number as u16);
         let mut client = self.client(number, ask.from);
         if let Some(to) = ask.to {
@@ -171,7 +171,7 @@ impl Player {
         self.ask(number, client, packet, Some(ask))
     }
 
-    fn sends(&mut self, number: usize, packet: &[u8]) -> Result<(), Complaint> {
+    fn sends(&mut self, number: usize, packet: &[u8]) -> Result<(), Problem> {
         self.ask(number, self.client(number, None), packet.to_vec(), None)
     }
 
@@ -181,7 +181,7 @@ impl Player {
         client: Client,
         packet: Vec<u8>,
         ask: Option<&Ask>,
-    ) -> Result<(), Complaint> {
+    ) -> Result<(), Problem> {
         let beyond_buffer = ask.is_some_and(|ask| ask.beyond_buffer);
         self.world.query(client, &packet, beyond_buffer);
         let asked = Asked { client, packet, ask: ask.cloned(), done: false };
@@ -198,7 +198,7 @@ impl Player {
         Client { listener: 0, peer, local: None, stream: None }
     }
 
-    fn told(&mut self, number: usize, said: &Said, length_max: LengthMax) -> Result<(), Complaint> {
+    fn told(&mut self, number: usize, said: &Said, length_max: LengthMax) -> Result<(), Problem> {
         let asked = self.asked.get(&number).ok_or(format!("client {number} has not asked"))?;
         let is_its = |delivery: &Delivery| {
             delivery.client == asked.client && delivery.packet[..2] == asked.packet[..2]
@@ -223,13 +223,13 @@ impl Player {
         }
     }
 
-    fn told_nothing(&mut self, number: usize) -> Result<(), Complaint> {
+    fn told_nothing(&mut self, number: usize) -> Result<(), Problem> {
         let asked = self.asked.get_mut(&number).ok_or(format!("client {number} has not asked"))?;
         asked.done = true;
         self.all_is_spoken_of()
     }
 
-    fn gets(&mut self, whom: Whom, heard: &Heard, names: &Names) -> Result<(), Complaint> {
+    fn gets(&mut self, whom: Whom, heard: &Heard, names: &Names) -> Result<(), Problem> {
         if let Whom::This(upstream) = whom {
             self.number_of(upstream)?;
         }
@@ -264,7 +264,7 @@ impl Player {
     }
 
     /// A port has one name, and a name means one port.
-    fn name_port(&mut self, name: &str, port: usize) -> Result<(), Complaint> {
+    fn name_port(&mut self, name: &str, port: usize) -> Result<(), Problem> {
         let known = self.ports.iter().find(|(_, other)| **other == port);
         match (known, self.ports.get(name)) {
             (Some((known, _)), _) if known == name => Ok(()),
@@ -277,7 +277,7 @@ impl Player {
         }
     }
 
-    fn answers(&mut self, name: &str, said: &Said, odd: &Oddities) -> Result<(), Complaint> {
+    fn answers(&mut self, name: &str, said: &Said, odd: &Lints) -> Result<(), Problem> {
         let packet = said.bytes(&self.query(name)?.packet, odd);
         let socket_of = odd.connection_of.as_deref().unwrap_or(name);
         let id = self.query(socket_of)?.connection;
@@ -292,7 +292,7 @@ impl Player {
         Ok(())
     }
 
-    fn socket_ends(&mut self, step: &Step, name: &str) -> Result<(), Complaint> {
+    fn socket_ends(&mut self, step: &Step, name: &str) -> Result<(), Problem> {
         self.open_socket(name)?;
         let Arrival { connection, stream, .. } = *self.query(name)?;
         if stream == matches!(step, Step::Refuses { .. }) {
@@ -302,7 +302,7 @@ impl Player {
         Ok(())
     }
 
-    fn after(&mut self, time: Duration) -> Result<(), Complaint> {
+    fn after(&mut self, time: Duration) -> Result<(), Problem> {
         self.all_is_spoken_of()?;
         let begun = self.world.now;
         self.world.pass(begun.plus(time))?;
@@ -314,7 +314,7 @@ impl Player {
         Ok(())
     }
 
-    fn within(&mut self, time: Duration) -> Result<(), Complaint> {
+    fn within(&mut self, time: Duration) -> Result<(), Problem> {
         self.all_is_spoken_of()?;
         self.world.pass(self.world.now.plus(time))?;
         match self.world.arrivals.is_empty() && self.world.deliveries.is_empty() {
@@ -328,7 +328,7 @@ impl Player {
         upstream: SocketAddr,
         stream: bool,
         counts: &[(RangeInclusive<u64>, PoolCount)],
-    ) -> Result<(), Complaint> {
+    ) -> Result<(), Problem> {
         let stats = self.world.engine.stats().upstreams[self.number_of(upstream)?];
         let pool = if stream { stats.streams } else { stats.pool };
         let sockets = self.world.sockets_to(upstream, stream) as u64;
@@ -356,7 +356,7 @@ impl Player {
         Ok(())
     }
 
-    fn counts_are_right(&self, counts: &[(RangeInclusive<u64>, Count)]) -> Result<(), Complaint> {
+    fn counts_are_right(&self, counts: &[(RangeInclusive<u64>, Count)]) -> Result<(), Problem> {
         for (expected, what) in counts {
             let is = self.world.count(*what);
             if !expected.contains(&is) {
@@ -367,12 +367,12 @@ impl Player {
     }
 
     /// Nothing has reached anybody that the scenario does not know.
-    fn all_is_spoken_of(&self) -> Result<(), Complaint> {
+    fn all_is_spoken_of(&self) -> Result<(), Problem> {
         let unspoken = self.unspoken()?;
         if unspoken.is_empty() { Ok(()) } else { Err(format!("not spoken of: {unspoken}")) }
     }
 
-    fn unspoken(&self) -> Result<String, Complaint> {
+    fn unspoken(&self) -> Result<String, Problem> {
         let mut texts = Vec::new();
         for arrival in &self.world.arrivals {
             texts.push(format!("upstream {} gets {}", arrival.upstream, Heard::read(arrival)?));
@@ -390,7 +390,7 @@ impl Player {
         Ok(texts.join("; "))
     }
 
-    fn end(&mut self) -> Result<(), Complaint> {
+    fn end(&mut self) -> Result<(), Problem> {
         self.all_is_spoken_of()?;
         if let Some((number, _)) = self.asked.iter().find(|(_, asked)| !asked.done) {
             return Err(format!("client {number} is still without a reply"));
@@ -410,30 +410,30 @@ impl Player {
         if left.is_empty() { Ok(()) } else { Err(format!("at the end: {}", left.join(", "))) }
     }
 
-    fn query(&self, name: &str) -> Result<&Arrival, Complaint> {
+    fn query(&self, name: &str) -> Result<&Arrival, Problem> {
         self.queries.get(name).ok_or_else(|| format!("no query is called `{name}`"))
     }
 
-    fn open_socket(&self, name: &str) -> Result<(), Complaint> {
+    fn open_socket(&self, name: &str) -> Result<(), Problem> {
         match self.world.is_open(self.query(name)?.connection) {
             true => Ok(()),
             false => Err(format!("the port of `{name}` is closed")),
         }
     }
 
-    fn stream_of(&self, client: usize) -> Result<StreamKey, Complaint> {
+    fn stream_of(&self, client: usize) -> Result<StreamKey, Problem> {
         let stream = self.asked.get(&client).and_then(|asked| asked.client.stream);
         stream.ok_or_else(|| format!("client {client} has no stream"))
     }
 
-    fn number_of(&self, upstream: SocketAddr) -> Result<usize, Complaint> {
+    fn number_of(&self, upstream: SocketAddr) -> Result<usize, Problem> {
         let number = self.upstreams.iter().position(|address| *address == upstream);
         number.ok_or_else(|| format!("the Corefile has no upstream {upstream}"))
     }
 }
 
-fn expect(holds: bool, complaint: impl Fn() -> Complaint) -> Result<(), Complaint> {
-    if holds { Ok(()) } else { Err(complaint()) }
+fn expect(holds: bool, problem: impl Fn() -> Problem) -> Result<(), Problem> {
+    if holds { Ok(()) } else { Err(problem()) }
 }
 
 fn range(expected: &RangeInclusive<u64>) -> String {

@@ -30,7 +30,7 @@ nothing happens for 1s
 fn fails(line: &str, becomes: &str, at: usize, reason: &str) {
     assert!(STORY.contains(line), "the story has no {line}");
     let failure = run(&STORY.replace(line, becomes)).expect_err("it should not hold");
-    assert!(failure.complaint.contains(reason), "another reason: {failure:?}");
+    assert!(failure.problem.contains(reason), "another reason: {failure:?}");
     assert_eq!(failure.line, at, "{failure:?}");
 }
 
@@ -133,7 +133,7 @@ fn the_wrong_port_fails() {
     let story = STORY.replace(first, &format!("{first}, from port a"));
     assert_eq!(run(&story.replace(gets, &ported("b"))), Ok(()));
     let failure = run(&story.replace(gets, &ported("a"))).expect_err("two sockets, one port");
-    assert!(failure.complaint.contains("a new one"), "{failure:?}");
+    assert!(failure.problem.contains("a new one"), "{failure:?}");
     let closed = "upstream answers q1 NOERROR A 10.0.0.1";
     fails("upstream answers q2 NOERROR A 10.0.0.1", closed, 12, "the port of `q1` is closed");
     let open = "upstream answers q2 NOERROR, to a closed port";
@@ -183,7 +183,7 @@ fn another_upstream_is_not_the_same() {
     assert_eq!(run(&STORY.replace(gets, another)), Ok(()));
     let alone = STORY.replace(" 192.0.2.2 {", " {").replace(gets, another);
     let failure = run(&alone).expect_err("there is one upstream");
-    assert!(failure.line == 11 && failure.complaint.contains("192.0.2.1:53 got"), "{failure:?}");
+    assert!(failure.line == 11 && failure.problem.contains("192.0.2.1:53 got"), "{failure:?}");
 }
 
 #[test]

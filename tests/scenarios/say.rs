@@ -1,6 +1,6 @@
 //! Responses in words: what an upstream says, and what a client is told.
 //!
-//! [`Said`] is both. An upstream's is written to bytes, with whatever [`Oddities`] the scenario
+//! [`Said`] is both. An upstream's is written to bytes, with whatever [`Lints`] the scenario
 //! wants; a client's is read from bytes by the `domain` crate, and what every reply must keep (id,
 //! question as asked, RD and CD, an OPT if and only if the client sent one) is checked without a
 //! word.
@@ -8,7 +8,7 @@
 use super::ask::Ask;
 use super::common::wire::{Writer, question_of, wire_name, word_at};
 use super::words::{
-    Complaint, EdnsOption, OUR_SIZE, bytes_of, hex, kind_name, kind_of, number, option_of,
+    EdnsOption, OUR_SIZE, Problem, bytes_of, hex, kind_name, kind_of, number, option_of,
     option_words, options_bytes, parts, rcode_name, rcode_of, unknown,
 };
 use domain::base::Message;
@@ -41,7 +41,7 @@ struct Record {
 
 /// What is wrong or unusual about an upstream's message, on purpose.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Oddities {
+pub(crate) struct Lints {
     wrong_id: bool,
     wrong_name: bool,
     wrong_kind: bool,
@@ -74,8 +74,8 @@ const SOA: &[u8] =
 
 impl Said {
     /// An upstream's: `RCODE [RECORDS][, WORDS]…`
-    pub(crate) fn by_upstream(phrase: &str) -> Result<(Self, Oddities), Complaint> {
-        let mut odd = Oddities { opts: 1, ..Oddities::default() };
+    pub(crate) fn by_upstream(phrase: &str) -> Result<(Self, Lints), Problem> {
+        let mut odd = Lints { opts: 1, ..Lints::default() };
         let said = Self::parse(phrase, |words| {
             match words {
                 ["wrong", "id"] => odd.wrong_id = true,
@@ -103,7 +103,7 @@ impl Said {
     }
 
     /// A client's: `RCODE [RECORDS][, WORDS]…`
-    pub(crate) fn to_client(phrase: &str) -> Result<(Self, LengthMax), Complaint> {
+    pub(crate) fn to_client(phrase: &str) -> Result<(Self, LengthMax), Problem> {
         let mut length_max = None;
         let said = Self::parse(phrase, |words| {
             let ["in", "at", "most", length, "bytes"] = words else { return Ok(false) };
@@ -115,8 +115,8 @@ impl Said {
 
     fn parse(
         phrase: &str,
-        mut special: impl FnMut(&[&str]) -> Result<bool, Complaint>,
-    ) -> Result<Self, Complaint> {
+        mut special: impl FnMut(&[&str]) -> Result<bool, Problem>,
+    ) -> Result<Self, Problem> {
         let mut parts = parts(phrase);
         let rcode = rcode_of(parts[0].first().unwrap_or(&""))?;
         parts[0].remove(0);
@@ -152,7 +152,7 @@ impl Said {
     }
 
     /// An upstream's message in answer to `query`.
-    pub(crate) fn bytes(&self, query: &[u8], odd: &Oddities) -> Vec<u8> {
+    pub(crate) fn bytes(&self, query: &[u8], odd: &Lints) -> Vec<u8> {
         let mut flags = 0x8000 | self.flags | word_at(query, 2) & 0x0110 | odd.opcode << 11;
         flags |= self.rcode & 0x000f;
         if odd.is_query {
@@ -182,7 +182,7 @@ impl Said {
 
     /// Returns what `reply` tells the client who sent `query`, which `ask` describes unless it was
     /// raw.
-    pub(crate) fn read(reply: &[u8], query: &[u8], ask: Option<&Ask>) -> Result<Self, Complaint> {
+    pub(crate) fn read(reply: &[u8], query: &[u8], ask: Option<&Ask>) -> Result<Self, Problem> {
         let broken = |what: &str| format!("a client got a reply with {what}: {}", hex(reply));
         let message = Message::from_octets(reply).map_err(|_| broken("half a header"))?;
         let (was, is) = (word_at(query, 2), word_at(reply, 2));
@@ -259,7 +259,7 @@ impl Said {
     }
 }
 
-impl Oddities {
+impl Lints {
     fn question(&self, query: &[u8]) -> Vec<u8> {
         let mut question = question_of(query).to_vec();
         if let Some(spelt) = &self.spelt {
@@ -278,7 +278,7 @@ impl Oddities {
 }
 
 /// `[SECTION] TYPE DATA…` or `COUNT addresses`
-fn records(words: &[&str]) -> Result<Vec<Record>, Complaint> {
+fn records(words: &[&str]) -> Result<Vec<Record>, Problem> {
     if let [count, "addresses"] = words {
         let address = |number: u32| Ipv4Addr::from(0x0a00_0000 + number).octets().to_vec();
         let record = |number| Record { section: 0, kind: 1, ttl: TTL, data: address(number) };
@@ -297,7 +297,7 @@ fn records(words: &[&str]) -> Result<Vec<Record>, Complaint> {
     Ok(data?.into_iter().map(record).collect())
 }
 
-fn data_of(kind: u16, word: &str) -> Result<Vec<u8>, Complaint> {
+fn data_of(kind: u16, word: &str) -> Result<Vec<u8>, Problem> {
     let wrong = |_| format!("`{word}` is no address");
     Ok(match kind {
         1 => word.parse::<Ipv4Addr>().map_err(wrong)?.octets().to_vec(),

@@ -7,8 +7,8 @@
 
 use super::ask::{Ask, Heard, Names};
 use super::keeper::Manner;
-use super::say::{LengthMax, Oddities, Said};
-use super::words::{Complaint, bytes_of, duration, number, parts, unknown};
+use super::say::{LengthMax, Lints, Said};
+use super::words::{Problem, bytes_of, duration, number, parts, unknown};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(crate) struct Line {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) line: usize,
-    pub(crate) complaint: Complaint,
+    pub(crate) problem: Problem,
 }
 
 /// What happens, or must have happened.
@@ -44,7 +44,7 @@ pub(crate) enum Step {
     ClosesStream { client: usize },
     StreamIs { client: usize, open: bool },
     Gets { whom: Whom, heard: Heard, names: Names },
-    Answers { query: String, said: Said, odd: Oddities },
+    Answers { query: String, said: Said, odd: Lints },
     Garbage { query: String, packet: Vec<u8> },
     Refuses { query: String },
     EndsStream { query: String },
@@ -155,7 +155,7 @@ pub(crate) const COUNTS: [(&str, Count); 12] = [
 impl Script {
     /// Understands a scenario's text.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        let fail = |line, complaint: &str| Failure { line, complaint: complaint.into() };
+        let fail = |line, problem: &str| Failure { line, problem: problem.into() };
         if !text.starts_with("# ") {
             return Err(fail(1, "the scenario does not begin with what it shows"));
         }
@@ -188,8 +188,8 @@ impl Raw {
         (!text.is_empty()).then(|| Self { number, indent, text: text.to_owned() })
     }
 
-    fn fail(&self, complaint: impl Into<Complaint>) -> Failure {
-        Failure { line: self.number, complaint: complaint.into() }
+    fn fail(&self, problem: impl Into<Problem>) -> Failure {
+        Failure { line: self.number, problem: problem.into() }
     }
 }
 
@@ -236,7 +236,7 @@ fn with_value(body: &[Raw], name: &str, value: usize) -> Vec<Raw> {
     body.iter().map(|line| Raw { text: text(line), ..line.clone() }).collect()
 }
 
-fn step(text: &str, words: &[&str]) -> Result<Step, Complaint> {
+fn step(text: &str, words: &[&str]) -> Result<Step, Problem> {
     Ok(match words {
         ["client", client, verb, ..] => {
             client_step(number(client)?, verb, behind(text, 3), &words[3..])?
@@ -280,7 +280,7 @@ fn step(text: &str, words: &[&str]) -> Result<Step, Complaint> {
     })
 }
 
-fn client_step(client: usize, verb: &str, phrase: &str, words: &[&str]) -> Result<Step, Complaint> {
+fn client_step(client: usize, verb: &str, phrase: &str, words: &[&str]) -> Result<Step, Problem> {
     Ok(match (verb, words) {
         ("asks", _) => Step::Asks { client, ask: Box::new(Ask::parse(phrase)?) },
         ("sends", [packet]) => Step::Sends { client, packet: bytes_of(packet)? },
@@ -295,7 +295,7 @@ fn client_step(client: usize, verb: &str, phrase: &str, words: &[&str]) -> Resul
 }
 
 /// Returns what an upstream becomes, or has become; `None`: nothing that is known.
-fn upstream_step(upstream: SocketAddr, words: &[&str]) -> Result<Option<Step>, Complaint> {
+fn upstream_step(upstream: SocketAddr, words: &[&str]) -> Result<Option<Step>, Problem> {
     let becomes = |mode| Step::Becomes { upstream, mode };
     let probed = |manner| Step::Probed { upstream, manner };
     Ok(Some(match words {
@@ -321,7 +321,7 @@ fn upstream_step(upstream: SocketAddr, words: &[&str]) -> Result<Option<Step>, C
 }
 
 /// `COUNT NAME, LEAST to MOST NAME…`
-fn counts<T: Copy>(phrase: &str, known: &[(&str, T)]) -> Result<Counts<T>, Complaint> {
+fn counts<T: Copy>(phrase: &str, known: &[(&str, T)]) -> Result<Counts<T>, Problem> {
     let count = |part: &[&str]| {
         let (least, most, name) = match part {
             [least, "to", most, name @ ..] => (number(least)?, number(most)?, name.join(" ")),
@@ -354,7 +354,7 @@ fn behind(text: &str, words: usize) -> &str {
 }
 
 /// `IP` or `IP:PORT`
-fn upstream(word: &str) -> Result<SocketAddr, Complaint> {
+fn upstream(word: &str) -> Result<SocketAddr, Problem> {
     let address = word.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
     address.or_else(|_| word.parse()).map_err(|_| format!("`{word}` is no address"))
 }

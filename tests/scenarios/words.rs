@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// What is wrong with a scenario, or with what happened.
-pub(crate) type Complaint = String;
+pub(crate) type Problem = String;
 
 /// EDNS options that scenarios speak of.
 pub(crate) const ECS: u16 = 8;
@@ -48,7 +48,7 @@ pub(crate) struct Question {
 
 impl Question {
     /// `NAME TYPE [CLASS]`
-    pub(crate) fn parse(words: &[&str]) -> Result<Self, Complaint> {
+    pub(crate) fn parse(words: &[&str]) -> Result<Self, Problem> {
         let (name, kind, class) = match words {
             [name, kind] => (name, kind, "IN"),
             [name, kind, class] => (name, kind, *class),
@@ -84,15 +84,15 @@ pub(crate) fn parts(phrase: &str) -> Vec<Vec<&str>> {
     phrase.split(',').map(|part| part.split_whitespace().collect()).collect()
 }
 
-pub(crate) fn unknown(words: &[&str]) -> Complaint {
+pub(crate) fn unknown(words: &[&str]) -> Problem {
     format!("`{}` is not understood", words.join(" "))
 }
 
-pub(crate) fn number<T: FromStr>(word: &str) -> Result<T, Complaint> {
+pub(crate) fn number<T: FromStr>(word: &str) -> Result<T, Problem> {
     word.parse().map_err(|_| format!("`{word}` is no number that fits"))
 }
 
-pub(crate) fn kind_of(word: &str) -> Result<u16, Complaint> {
+pub(crate) fn kind_of(word: &str) -> Result<u16, Problem> {
     Rtype::from_str(word).map(Rtype::to_int).map_err(|_| format!("`{word}` is no type"))
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn kind_name(kind: u16) -> String {
     Rtype::from_int(kind).to_string()
 }
 
-pub(crate) fn rcode_of(word: &str) -> Result<u16, Complaint> {
+pub(crate) fn rcode_of(word: &str) -> Result<u16, Problem> {
     let known = RCODES.iter().find(|(name, _)| *name == word);
     known.map(|(_, code)| *code).ok_or_else(|| format!("`{word}` is no response code"))
 }
@@ -111,7 +111,7 @@ pub(crate) fn rcode_name(rcode: u16) -> String {
 }
 
 /// `500us`, `200ms`, `1.5s`, `2m`, `1h`
-pub(crate) fn duration(word: &str) -> Result<Duration, Complaint> {
+pub(crate) fn duration(word: &str) -> Result<Duration, Problem> {
     let unit = word.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(word.len());
     let (count, unit) = word.split_at(unit);
     let nanos = match unit {
@@ -128,7 +128,7 @@ pub(crate) fn duration(word: &str) -> Result<Duration, Complaint> {
 }
 
 /// Pairs of hexadecimal digits.
-pub(crate) fn bytes_of(word: &str) -> Result<Vec<u8>, Complaint> {
+pub(crate) fn bytes_of(word: &str) -> Result<Vec<u8>, Problem> {
     let pair =
         |start| word.get(start..start + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
     let bytes: Option<Vec<u8>> = (0..word.len()).step_by(2).map(pair).collect();
@@ -146,7 +146,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub(crate) type EdnsOption = (u16, Vec<u8>);
 
 /// `ADDRESS/PREFIX` as the value of a client-subnet option.
-pub(crate) fn subnet(word: &str) -> Result<EdnsOption, Complaint> {
+pub(crate) fn subnet(word: &str) -> Result<EdnsOption, Problem> {
     let wrong = || format!("`{word}` is no ADDRESS/PREFIX");
     let (address, prefix) = word.split_once('/').ok_or_else(wrong)?;
     let prefix: u8 = number(prefix)?;
@@ -184,7 +184,7 @@ pub(crate) fn option_words((code, value): &EdnsOption) -> String {
 }
 
 /// An option that stands in a phrase, if it is one.
-pub(crate) fn option_of(words: &[&str]) -> Result<Option<EdnsOption>, Complaint> {
+pub(crate) fn option_of(words: &[&str]) -> Result<Option<EdnsOption>, Problem> {
     Ok(Some(match words {
         ["ecs", subnet_word] => subnet(subnet_word)?,
         ["cookie"] => (COOKIE, b"a cookie".to_vec()),

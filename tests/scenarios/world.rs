@@ -6,7 +6,7 @@
 
 use super::keeper::{Keeper, Manner};
 use super::script::{Count, Mode};
-use super::words::Complaint;
+use super::words::Problem;
 use onward::config::Config;
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::key::StreamKey;
@@ -120,7 +120,7 @@ impl World {
     pub(crate) fn new(config: &Config, seed: u8) -> Self {
         let keeper = Keeper::new(config, seed.into());
         Self {
-            engine: Forwarder::new(config, [seed; 32], Arc::clone(&keeper.verdicts)),
+            engine: Forwarder::new(config, [seed; 32], Arc::clone(&keeper.health_states)),
             now: Moment::ZERO.plus(Duration::from_secs(1000)),
             keeper,
             arrivals: VecDeque::new(),
@@ -194,7 +194,7 @@ impl World {
     }
 
     /// The end of a worker's turn: all that the engine has decided is carried out.
-    pub(crate) fn settle(&mut self) -> Result<(), Complaint> {
+    pub(crate) fn settle(&mut self) -> Result<(), Problem> {
         for _ in 0..STEPS_MAX {
             shell::settle(self, self.now);
             if !self.connect() {
@@ -205,7 +205,7 @@ impl World {
     }
 
     /// Time passes, at most until `until`; it stops when a packet has moved.
-    pub(crate) fn pass(&mut self, until: Moment) -> Result<(), Complaint> {
+    pub(crate) fn pass(&mut self, until: Moment) -> Result<(), Problem> {
         for _ in 0..STEPS_MAX {
             let Some(next) = self.next_deadline().filter(|next| *next <= until) else {
                 self.now = until;
@@ -247,7 +247,7 @@ impl World {
     }
 
     /// Every packet of a client is answered, or counted as dropped.
-    pub(crate) fn books(&self) -> Result<(), Complaint> {
+    pub(crate) fn books(&self) -> Result<(), Problem> {
         let drops = [Count::TooShort, Count::NoQuery, Count::PortZero, Count::ReplyNotSent];
         let dropped: u64 = drops.iter().map(|count| self.count(*count)).sum();
         let (queries, delivered) = (self.engine.stats().queries, self.delivered);

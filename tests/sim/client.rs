@@ -10,7 +10,7 @@ use super::common::wire::{Ask, random_case};
 use super::laws::{question, require};
 use super::link::{Side, Stream};
 use super::net::{Event, Net, Port};
-use super::plan::{Habits, Plan, ZONES, ms};
+use super::plan::{Behaviour, Plan, ZONES, ms};
 use onward::moment::Moment;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub(crate) struct Client {
     asked: Vec<Asked>,
     last_id: u16,
     budget: usize,
-    pub(crate) habits: Habits,
+    pub(crate) behaviour: Behaviour,
 }
 
 impl Client {
@@ -61,8 +61,8 @@ impl Client {
             deaf_until: Moment::ZERO,
             asked: Vec::new(),
             last_id: 0,
-            budget: plan.habits.budget,
-            habits: plan.habits,
+            budget: plan.behaviour.budget,
+            behaviour: plan.behaviour,
         }
     }
 
@@ -72,25 +72,25 @@ impl Client {
         if net.now >= evening || self.budget == 0 {
             return;
         }
-        let count = self.budget.min(1 + net.dice.below(self.habits.burst));
+        let count = self.budget.min(1 + net.dice.below(self.behaviour.burst));
         self.budget -= count;
         for _ in 0..count {
             self.ask(net);
         }
-        if self.stream.is_some() && net.dice.per_mille(self.habits.leaves) {
+        if self.stream.is_some() && net.dice.per_mille(self.behaviour.leaves) {
             self.leave(net);
         }
-        if net.dice.per_mille(self.habits.stalls) {
+        if net.dice.per_mille(self.behaviour.stalls) {
             self.deaf_until = net.now.plus(net.dice.time(Duration::ZERO, STALL_MAX));
             net.at(self.deaf_until, Event::ClientActs(self.number));
         }
-        let pause = net.dice.time(ms(1), self.habits.pause);
+        let pause = net.dice.time(ms(1), self.behaviour.pause);
         net.after(pause, Event::ClientActs(self.number));
     }
 
     /// Asks one query more, from now on and whatever the budget was.
     pub(crate) fn ask(&mut self, net: &mut Net) {
-        let nonsense = net.dice.per_mille(self.habits.nonsense);
+        let nonsense = net.dice.per_mille(self.behaviour.nonsense);
         let again = !self.streams && net.dice.one_in(20) && !self.asked.is_empty();
         // Odd, so that none comes twice.
         self.last_id = self.last_id.wrapping_add(40_503);
@@ -144,7 +144,7 @@ impl Client {
         net.note(|| format!("client {} sees its stream closed", self.number));
         stream.close(net);
         // Whatever was not answered there never will be.
-        self.asked.retain(|asked| asked.heard > 0 || self.habits.leaves == 0);
+        self.asked.retain(|asked| asked.heard > 0 || self.behaviour.leaves == 0);
     }
 
     /// A reply.
@@ -160,15 +160,15 @@ impl Client {
         asked.expect("just looked").heard += 1;
     }
 
-    /// Begins anew, with other habits.
-    pub(crate) fn start_afresh(&mut self, net: &mut Net, habits: Habits) {
+    /// Begins anew, with other behaviour.
+    pub(crate) fn start_afresh(&mut self, net: &mut Net, behaviour: Behaviour) {
         // It may be half-closed, or lead nowhere.
         if let Some(stream) = self.stream.take() {
             net.reset(stream.link, Side::Dialler);
         }
         self.asked.clear();
         self.deaf_until = Moment::ZERO;
-        self.habits = habits;
+        self.behaviour = behaviour;
     }
 
     /// Everybody has heard everything.

@@ -66,7 +66,7 @@ impl Connections {
     }
 
     /// The stanza of each upstream from now on.
-    pub(crate) fn renew<'a>(&mut self, stanzas: impl Iterator<Item = &'a Forward>) {
+    pub(crate) fn reload<'a>(&mut self, stanzas: impl Iterator<Item = &'a Forward>) {
         self.stanzas = stanzas.cloned().collect();
     }
 

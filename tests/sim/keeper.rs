@@ -1,4 +1,4 @@
-//! The keeper: the timer wheel, probes, and the verdicts that all workers share.
+//! The keeper: the timer wheel, probes, and the health_states that all workers share.
 //!
 //! As in the program, each pool of each worker and each upstream has one timer at most, which a
 //! later request replaces; what is due becomes mail for the worker, or a probe by the engine's own
@@ -9,7 +9,7 @@ use super::link::{LinkId, Side, Stream};
 use super::net::{Event, Net, Port};
 use super::plan::{Plan, Sabotage};
 use onward::engine::Sweep;
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::health::query::ProbeQuery;
 use onward::engine::health::schedule::Schedule;
 use onward::moment::Moment;
@@ -43,13 +43,13 @@ pub(crate) struct Keeper {
     timers: BTreeMap<Due, TimerKey>,
     wakes_at: Option<Moment>,
     upstreams: Vec<Health>,
-    verdicts: Arc<Verdicts>,
+    health_states: Arc<HealthStates>,
     pub(crate) probes: u64,
     sabotage: Sabotage,
 }
 
 impl Keeper {
-    pub(crate) fn new(plan: &Plan, verdicts: Arc<Verdicts>) -> Self {
+    pub(crate) fn new(plan: &Plan, health_states: Arc<HealthStates>) -> Self {
         let health = |stanza: &onward::config::Forward| Health {
             over_tcp: stanza.force_tcp,
             query: ProbeQuery::new(&stanza.health),
@@ -61,7 +61,7 @@ impl Keeper {
             timers: BTreeMap::new(),
             wakes_at: None,
             upstreams: plan.upstreams().map(health).collect(),
-            verdicts,
+            health_states,
             probes: 0,
             sabotage: plan.sabotage,
         }
@@ -78,7 +78,7 @@ impl Keeper {
     pub(crate) fn exchange_failed(&mut self, net: &mut Net, upstream: usize) {
         let begins = self.upstreams[upstream].schedule.on_failed_exchange();
         if begins && self.sabotage == Sabotage::NobodyProbes {
-            self.verdicts.set(upstream, true, true);
+            self.health_states.set(upstream, true, true);
         } else if begins {
             self.begin(net, upstream);
         }
@@ -122,7 +122,7 @@ impl Keeper {
             net.datagram(here, there, health.query.as_bytes().to_vec());
         }
         health.probe = Some((self.probes, stream));
-        self.verdicts.set(upstream, health.schedule.is_down(), true);
+        self.health_states.set(upstream, health.schedule.is_down(), true);
         self.set(net, Due::Probe(upstream), Some(net.now.plus(PROBE_TIMEOUT)));
     }
 
@@ -173,7 +173,7 @@ impl Keeper {
         }
         let (down, probing) = (health.schedule.is_down(), health.schedule.is_probing());
         net.note(|| format!("upstream {upstream} is probed: {answered}, down: {down}"));
-        self.verdicts.set(upstream, down, probing);
+        self.health_states.set(upstream, down, probing);
         self.set(net, Due::Probe(upstream), next);
     }
 
@@ -199,7 +199,7 @@ impl Keeper {
     /// What is down is being looked after; on a calm day nothing is down.
     pub(crate) fn check(&self, calm: bool) {
         for upstream in 0..self.upstreams.len() {
-            let down = self.verdicts.is_down(upstream);
+            let down = self.health_states.is_down(upstream);
             let cared_for = self.timers.contains_key(&Due::Probe(upstream));
             require(!down || cared_for, "what is down is probed", || format!("{upstream}"));
             require(!down || !calm, "on a calm day nothing is down", || format!("{upstream}"));
@@ -211,7 +211,8 @@ impl Keeper {
         let timers = self.wheel.len();
         require(timers == 0, "in the end nothing is left", || format!("{timers} timers"));
         for upstream in 0..self.upstreams.len() {
-            let well = !self.verdicts.is_down(upstream) && !self.verdicts.is_probing(upstream);
+            let well =
+                !self.health_states.is_down(upstream) && !self.health_states.is_probing(upstream);
             require(well, "what has returned is found out to be well", || format!("{upstream}"));
         }
     }

@@ -65,7 +65,7 @@ pub(crate) struct Books {
     pub(crate) believed: u64,
     pub(crate) disbelieved: u64,
     /// New configurations.
-    pub(crate) renewals: u64,
+    pub(crate) reloads: u64,
 }
 
 /// The twin of one worker's engine.

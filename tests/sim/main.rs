@@ -1,7 +1,7 @@
 //! The simulator: whole days of a forwarder in virtual time, each from one seed.
 //!
 //! Clients, links, upstreams, an attacker, the keeper and the workers are nodes of a [`World`];
-//! engines, pools, verdicts, health schedules, framing and the timer wheel are the program's own.
+//! engines, pools, health_states, health schedules, framing and the timer wheel are the program's own.
 //! A seed decides everything: the configuration ([`plan`]), the weather and what happens, to the
 //! nanosecond. After every turn of every worker the [`laws`] are checked; in the evening all must
 //! come to rest, the next morning everything must work, and in the end nothing may be left.
@@ -22,7 +22,7 @@ mod link;
 mod net;
 mod plan;
 mod proof;
-mod renewal;
+mod reload;
 mod upstream;
 mod virtual_address;
 mod worker;

@@ -81,7 +81,7 @@ pub(crate) enum Event {
     UpstreamTurns(usize),
     SpooferActs,
     /// The configuration is another one.
-    Renewal,
+    Reload,
     KeeperWakes,
     /// A worker's poll returns.
     Turn(usize),

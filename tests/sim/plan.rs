@@ -1,4 +1,4 @@
-//! What follows from a seed before anything happens: configuration, weather, habits.
+//! What follows from a seed before anything happens: configuration, weather, behaviour.
 //!
 //! One seed in four is calm: nothing is lost, upstreams always answer in time and pools are large
 //! enough, so that every query must get its right answer. In all others everything may go wrong
@@ -65,7 +65,7 @@ pub(crate) struct Shortage {
 
 /// What clients do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Habits {
+pub(crate) struct Behaviour {
     /// Queries at once at most.
     pub(crate) burst: usize,
     /// Between two bursts at most.
@@ -129,11 +129,11 @@ pub(crate) struct Plan {
     pub(crate) weather: Weather,
     pub(crate) quirks: Quirks,
     pub(crate) shortage: Shortage,
-    pub(crate) habits: Habits,
+    pub(crate) behaviour: Behaviour,
     /// The attacker's sprays are this far apart at most; `None`: there is none.
     pub(crate) spoofer: Option<Duration>,
     /// New configurations are this far apart at most; `None`: there is none.
-    pub(crate) renewals: Option<Duration>,
+    pub(crate) reloads: Option<Duration>,
     /// How long clients ask.
     pub(crate) day: Duration,
     pub(crate) sabotage: Sabotage,
@@ -158,9 +158,9 @@ impl Plan {
             weather: if calm { calm_weather() } else { weather(dice) },
             quirks: quirks(dice, calm),
             shortage: if calm { calm_shortage() } else { shortage(dice) },
-            habits: habits(dice, calm),
+            behaviour: behaviour(dice, calm),
             spoofer: dice.one_in(2).then(|| ms(dice.pick(&[20, 200, 2_000]))),
-            renewals: dice.one_in(2).then(|| ms(dice.pick(&[200, 2_000, 5_000]))),
+            reloads: dice.one_in(2).then(|| ms(dice.pick(&[200, 2_000, 5_000]))),
             day: Duration::from_secs(30),
             sabotage: Sabotage::None,
         }
@@ -314,8 +314,8 @@ fn shortage(dice: &mut Dice) -> Shortage {
     }
 }
 
-fn habits(dice: &mut Dice, calm: bool) -> Habits {
-    Habits {
+fn behaviour(dice: &mut Dice, calm: bool) -> Behaviour {
+    Behaviour {
         burst: dice.pick(&[1, 8, 40]),
         pause: ms(dice.pick(&[300, 2_000, 8_000])),
         budget: 200,

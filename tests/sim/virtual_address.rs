@@ -10,7 +10,7 @@ use super::common::wire::{Ask, answer};
 use super::common::{Dice, config, stanza};
 use onward::config::{Forward, Sizing};
 use onward::engine::errors::{Fault, Operation};
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::stats::UpstreamStats;
 use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
@@ -153,7 +153,7 @@ impl Address {
     fn run(course: Course) -> (Vec<Sent>, UpstreamStats) {
         let config = config(vec![(".", vec![course.stanza()])]);
         let engine =
-            Forwarder::new(&config, [course.seed as u8; 32], Arc::new(Verdicts::new(&config)));
+            Forwarder::new(&config, [course.seed as u8; 32], Arc::new(HealthStates::new(&config)));
         let mut address = Self {
             course,
             engine,

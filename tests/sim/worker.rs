@@ -14,7 +14,7 @@ use super::plan::{Plan, Sabotage, Shortage, ms};
 use onward::config::Config;
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::STREAM_MESSAGE_MAX;
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::engine::key::Transport;
 use onward::engine::shell::{self, Buffers, DATAGRAM_LEN_MAX, NOTICE_RETRY, Shell};
 use onward::engine::stats::DropReason;
@@ -113,7 +113,7 @@ pub(crate) enum Input {
     /// The keeper's word for a pool or cache.
     Sweep(Sweep),
     /// Another configuration.
-    Renewal(Arc<Config>, Arc<Verdicts>),
+    Reload(Arc<Config>, Arc<HealthStates>),
     /// Something for a stream to an upstream.
     Stirs(ConnectionId),
     /// A datagram for a connection, or `None`: ICMP says that nobody is there.
@@ -145,7 +145,7 @@ pub(crate) struct Worker {
 impl Input {
     fn rank(&self) -> u8 {
         match self {
-            Self::Sweep(_) | Self::Renewal(..) => 0,
+            Self::Sweep(_) | Self::Reload(..) => 0,
             Self::Stirs(_) | Self::Response(..) => 1,
             Self::Query(..) => 2,
             Self::Client(..) => 3,
@@ -154,10 +154,10 @@ impl Input {
 }
 
 impl Worker {
-    pub(crate) fn new(number: usize, plan: &Plan, verdicts: Arc<Verdicts>) -> Self {
+    pub(crate) fn new(number: usize, plan: &Plan, health_states: Arc<HealthStates>) -> Self {
         let mut seed = [number as u8; 32];
         seed[..8].copy_from_slice(&plan.seed.to_le_bytes());
-        let engine = Forwarder::new(&plan.config, seed, verdicts);
+        let engine = Forwarder::new(&plan.config, seed, health_states);
         Self {
             number,
             capacity: engine.connections_max(),
@@ -244,7 +244,7 @@ impl Worker {
     fn take(&mut self, net: &mut Net, input: Input) {
         match input {
             Input::Sweep(sweep) => self.engine.on_sweep(net.now, sweep),
-            Input::Renewal(config, verdicts) => self.renew(net, &config, verdicts),
+            Input::Reload(config, health_states) => self.reload(net, &config, health_states),
             Input::Stirs(id) => self.read_connection(net, id),
             Input::Response(id, None) => self.fail_connection(net, id, "refused by ICMP"),
             Input::Response(id, Some(mut packet)) => {

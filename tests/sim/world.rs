@@ -11,11 +11,11 @@ use super::keeper::Keeper;
 use super::laws::require;
 use super::link::Segment;
 use super::net::{Event, Net, Port};
-use super::plan::{Habits, Plan, Quirks, calm_quirks, calm_shortage, calm_weather, ms};
-use super::renewal;
+use super::plan::{Behaviour, Plan, Quirks, calm_quirks, calm_shortage, calm_weather, ms};
+use super::reload;
 use super::upstream::{Upstream, spray};
 use super::worker::{Input, Worker};
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use onward::moment::Moment;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(crate) struct World {
     clients: Vec<Client>,
     upstreams: Vec<Upstream>,
     keeper: Keeper,
-    verdicts: Arc<Verdicts>,
+    health_states: Arc<HealthStates>,
     evening: Moment,
     events: u64,
 }
@@ -50,8 +50,8 @@ impl World {
     pub(crate) fn new(plan: &Plan, lines_max: usize) -> Self {
         // Others than those that made the plan.
         let mut dice = Dice::new(!plan.seed);
-        let verdicts = Arc::new(Verdicts::new(&plan.config));
-        let worker = |number| Worker::new(number, plan, Arc::clone(&verdicts));
+        let health_states = Arc::new(HealthStates::new(&plan.config));
+        let worker = |number| Worker::new(number, plan, Arc::clone(&health_states));
         let upstreams: Vec<_> = (0..plan.upstreams().count())
             .map(|number| Upstream::new(number, plan.quirks, &mut dice))
             .collect();
@@ -61,8 +61,8 @@ impl World {
             workers: (0..plan.workers).map(worker).collect(),
             clients: clients.map(|number| Client::new(number, plan)).collect(),
             upstreams,
-            keeper: Keeper::new(plan, Arc::clone(&verdicts)),
-            verdicts,
+            keeper: Keeper::new(plan, Arc::clone(&health_states)),
+            health_states,
             evening: Moment::ZERO.plus(plan.day),
             events: 0,
             plan: plan.clone(),
@@ -77,7 +77,7 @@ impl World {
         }
         (0..self.upstreams.len()).for_each(|number| self.upstreams[number].turn(&mut self.net));
         self.net.after(ms(1), Event::SpooferActs);
-        renewal::plan_next(&mut self.net, &self.plan);
+        reload::plan_next(&mut self.net, &self.plan);
         self.pass(self.evening);
         self.clear_up();
         self.rest();
@@ -130,10 +130,10 @@ impl World {
             Event::ClientActs(client) => self.clients[client].act(net, self.evening),
             Event::UpstreamTurns(upstream) => self.upstreams[upstream].turn(net),
             Event::SpooferActs => self.spoof(),
-            Event::Renewal if net.now < self.evening => {
-                renewal::happens(net, &self.plan, &self.verdicts, &mut self.workers);
+            Event::Reload if net.now < self.evening => {
+                reload::happens(net, &self.plan, &self.health_states, &mut self.workers);
             }
-            Event::Renewal => {}
+            Event::Reload => {}
             Event::KeeperWakes => self.keeper.on_time(net),
             Event::Turn(worker) => {
                 self.workers[worker].turn(net);
@@ -207,11 +207,11 @@ impl World {
     /// Everybody asks once more, and gets an answer.
     fn morning(&mut self) {
         self.net.note(|| "morning".into());
-        let habits = Habits { nonsense: 0, leaves: 0, stalls: 0, ..self.plan.habits };
+        let behaviour = Behaviour { nonsense: 0, leaves: 0, stalls: 0, ..self.plan.behaviour };
         self.plan.calm = true;
         self.workers.iter_mut().for_each(|worker| worker.laws.calm = true);
         let net = &mut self.net;
-        self.clients.iter_mut().for_each(|client| client.start_afresh(net, habits));
+        self.clients.iter_mut().for_each(|client| client.start_afresh(net, behaviour));
         for client in 0..self.clients.len() {
             self.clients[client].ask(&mut self.net);
             self.pass(self.net.now.plus(ms(1_000)));
@@ -227,7 +227,7 @@ impl World {
             let (books, stats) = (&laws.books, engine.stats());
             tally.count("queries", books.queries);
             tally.count("queries dropped in silence", books.silenced);
-            tally.count("new configurations", books.renewals);
+            tally.count("new configurations", books.reloads);
             tally.count("queries coalesced", stats.coalesced);
             tally.count("queries refused", stats.replies[5]);
             tally.count("queries forgotten", books.forgotten);

@@ -15,7 +15,7 @@ use onward::engine::message::query::Asked;
 use onward::engine::message::reply::{Finish, ReplyTo};
 use onward::engine::message::response::Response;
 use onward::engine::message::{HEADER_LEN, Question};
-use onward::engine::zones::Folded;
+use onward::engine::zones::LowercaseName;
 use onward::moment::Moment;
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ fn what_is_remembered_comes_out_as_it_went_in() {
             let packet = candidate(dice);
             let response = Response::parse(&packet).expect("it can be read");
             let question = Question::parse(&packet).expect("a question");
-            let name = Folded::new(question.name(&packet));
+            let name = LowercaseName::new(question.name(&packet));
             let asked = random_asked(dice);
             let key = Key::new(&hasher, &name, &question, &asked);
             let received =
@@ -86,9 +86,9 @@ fn what_is_remembered_comes_out_as_it_went_in() {
             let to = ReplyTo { asked: &asked, question: &question, limit, finish };
             let mut out = vec![0xaa; limit];
             let len = cache.write(now, entry, &to, &mut out).expect("it was found");
-            check(&packet, &out[..len], &asked, &question, verdict.nature.is_denial(), age);
+            check(&packet, &out[..len], &asked, &question, verdict.answer_class.is_denial(), age);
             served += 1;
-            denied += usize::from(verdict.nature.is_denial());
+            denied += usize::from(verdict.answer_class.is_denial());
         }
         assert!(served > 20 && denied > 1, "a lame run: {served} served, {denied} of them denials");
     });

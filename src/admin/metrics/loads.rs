@@ -42,7 +42,7 @@ mod tests {
         one.loaded(6, 100, 2, Duration::from_millis(1_700_000_000_500));
         one.failed();
         two.entries(1);
-        loads.renew(vec![Arc::new(one), Arc::new(two)]);
+        loads.reload(vec![Arc::new(one), Arc::new(two)]);
         let mut all = Exposition::default();
         of_sources(&mut all, &loads.states());
         let text = String::from_utf8(all.text()).unwrap();

@@ -9,7 +9,7 @@ use super::{Buckets, Exposition, Label, Snapshot, edges, rcode_name, server_at, 
 use crate::config::{Config, Kind, Listener, ServerBlock};
 use crate::engine::histogram::{SIZES, Sizes};
 use crate::engine::stats::{CacheStats, StageCounts};
-use crate::engine::tally::{KINDS, Site, Tally};
+use crate::engine::tally::{KINDS, LabelSet, Tally};
 
 /// Labels of `coredns_plugin_enabled` at most: a million zones times their plugins are no metric.
 const PLUGINS_MAX: usize = 4_096;
@@ -45,20 +45,20 @@ pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
     }
 }
 
-/// Adds the counters of queries and replies of each site.
+/// Adds the counters of queries and replies of each label_set.
 pub(super) fn of_sites(all: &mut Exposition, snapshot: &Snapshot) {
-    for (site, tally) in snapshot.tallies.sites.iter().zip(&snapshot.tallies.counts) {
-        let (server, zone) = labels_of(site);
-        let block = site.block.and_then(|block| snapshot.config.blocks.get(block));
+    for (label_set, tally) in snapshot.tallies.label_sets.iter().zip(&snapshot.tallies.counts) {
+        let (server, zone) = labels_of(label_set);
+        let block = label_set.block.and_then(|block| snapshot.config.blocks.get(block));
         let place = [("server", &*server), ("zone", &zone), view_of(block)];
         of_requests(all, place, tally);
         of_responses(all, place, block.map_or("", plugin_of), tally);
     }
 }
 
-fn labels_of(site: &Site) -> (String, String) {
-    let server = site.server.map_or_else(String::new, server_of);
-    let zone = match (&site.zone, site.server) {
+fn labels_of(label_set: &LabelSet) -> (String, String) {
+    let server = label_set.server.map_or_else(String::new, server_of);
+    let zone = match (&label_set.zone, label_set.server) {
         (Some(zone), _) => zone.to_string(),
         (None, Some(_)) => "dropped".to_owned(),
         (None, None) => "more".to_owned(),

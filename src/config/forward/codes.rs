@@ -4,7 +4,7 @@
 //! there are, is the parent's parent's.
 
 use super::super::Rcodes;
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use crate::corefile::Cursor;
 
 /// Adds response codes to `set`; `success`: whether NOERROR makes sense among them.
@@ -12,14 +12,14 @@ pub(super) fn read(
     cursor: &mut Cursor<'_>,
     set: &mut Rcodes,
     success: bool,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     for mnemonic in cursor.expect_rest()? {
         let Some(rcode) = Rcodes::parse(&mnemonic.text) else {
             let message = format!("{} is not a valid rcode", mnemonic.text);
-            return Err(Complaint::value(mnemonic, message));
+            return Err(DirectiveError::value(mnemonic, message));
         };
         if rcode == 0 && !success {
-            return Err(Complaint::value(mnemonic, "NoError cannot be used in failover"));
+            return Err(DirectiveError::value(mnemonic, "NoError cannot be used in failover"));
         }
         set.extend([rcode]);
     }

@@ -3,7 +3,7 @@
 //! Written twice, the last one holds, except that `no_rec` stays, as in the reference. An interval
 //! that would make probing a storm is raised, and the operator is told.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::Context;
 use super::super::{HealthCheck, Name, PROBE_INTERVAL_MIN};
 use super::{duration_arg, show};
@@ -15,11 +15,11 @@ pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     health: &mut HealthCheck,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let (argument, nanos) = duration_arg(cursor)?;
     let Ok(interval) = u64::try_from(nanos).map(Duration::from_nanos) else {
         let message = format!("health_check can't be negative: {nanos}");
-        return Err(Complaint::value(argument, message));
+        return Err(DirectiveError::value(argument, message));
     };
     health.interval = interval.max(PROBE_INTERVAL_MIN);
     if interval < PROBE_INTERVAL_MIN {
@@ -35,12 +35,12 @@ pub(super) fn read(
                 let domain = cursor.expect_arg()?;
                 health.domain = Name::parse(&domain.text).map_err(|_| {
                     let message = format!("health_check: invalid domain name {}", domain.text);
-                    Complaint::value(domain, message)
+                    DirectiveError::value(domain, message)
                 })?;
             }
             other => {
                 let message = format!("health_check: unknown option {other}");
-                return Err(Complaint::value(option, message));
+                return Err(DirectiveError::value(option, message));
             }
         }
     }

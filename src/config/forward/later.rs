@@ -4,16 +4,16 @@
 //! the cursor stands behind the option, where the next one begins. Files are not opened.
 //! Building one of these options means to move its arm to the parent's `Options::read`.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use crate::corefile::{Cursor, Token};
 
 /// Reads the arguments of one option.
-pub(super) fn check(property: &Token, cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
+pub(super) fn check(property: &Token, cursor: &mut Cursor<'_>) -> Result<(), DirectiveError> {
     match &*property.text {
         "doh_method" => {
             let method = cursor.expect_arg()?;
             if !["POST", "GET"].contains(&&*method.text) {
-                return Err(Complaint::value(method, "doh_method must be either POST or GET"));
+                return Err(DirectiveError::value(method, "doh_method must be either POST or GET"));
             }
         }
         other => unreachable!("option '{other}' has no reader"),

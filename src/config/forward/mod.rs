@@ -18,11 +18,11 @@ pub(super) mod tls;
 pub(super) use names::may_be_host_name;
 pub(super) use sizing::share;
 
-use super::error::Complaint;
+use super::error::DirectiveError;
 use super::load::{Context, Draft};
 use super::{
     Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, UPSTREAMS_MAX, duration, keys,
-    numbers, oddities,
+    lints, numbers,
 };
 use crate::corefile::{Cursor, ParseError, Place, Token, did_you_mean};
 use std::net::{IpAddr, SocketAddr};
@@ -100,7 +100,7 @@ pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     // What is wrong with a stanza as a whole waits until all words of all stanzas are right.
     let mut too_many = None;
     while let Some(name) = context.stanza(NAME, cursor) {
@@ -118,21 +118,21 @@ pub(super) fn read(
         let targets = options.read_targets(&written, context)?;
         if targets.written > TARGETS_MAX && too_many.is_none() {
             let message = format!("more than {TARGETS_MAX} TOs configured: {}", targets.written);
-            too_many = Some(Complaint::value(name, message));
+            too_many = Some(DirectiveError::value(name, message));
         }
         draft.forwards.push(options.stanza(name, from, targets, context)?);
     }
     too_many.map_or(Ok(()), Err)
 }
 
-fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name, Complaint> {
+fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name, DirectiveError> {
     let written = cursor.expect_arg()?;
     let names = keys::parse(&written.text).map_or(Vec::new(), |zone| zone.names);
     let Some(from) = names.first().cloned() else {
         let message = format!("unable to normalize '{}'", written.text);
-        return Err(Complaint::value(written, message));
+        return Err(DirectiveError::value(written, message));
     };
-    if let Some(hint) = oddities::of_from(&written.text) {
+    if let Some(hint) = lints::of_from(&written.text) {
         context.warn(&written.place, format!("plugin/forward: FROM '{}': {hint}", written.text));
     }
     if names.len() > 1 {
@@ -196,7 +196,7 @@ impl Options {
         property: &Token,
         cursor: &mut Cursor<'_>,
         context: &mut Context<'_>,
-    ) -> Result<(), Complaint> {
+    ) -> Result<(), DirectiveError> {
         let text = &*property.text;
         match OPTIONS.iter().find(|(name, _)| *name == text) {
             Some((_, true)) => self.read(property, cursor, context),
@@ -219,7 +219,7 @@ impl Options {
         property: &Token,
         cursor: &mut Cursor<'_>,
         context: &mut Context<'_>,
-    ) -> Result<(), Complaint> {
+    ) -> Result<(), DirectiveError> {
         match &*property.text {
             "except" => self.read_except(cursor, context)?,
             "policy" => self.policy = read_policy(cursor)?,
@@ -241,7 +241,7 @@ impl Options {
                 if nanos <= 0 {
                     let shown = duration::show(nanos);
                     let message = format!("read_timeout must be positive: {shown}");
-                    return Err(Complaint::value(text, message));
+                    return Err(DirectiveError::value(text, message));
                 }
                 self.read_timeout = Some(Duration::from_nanos(nanos.unsigned_abs()));
             }
@@ -285,19 +285,19 @@ impl Options {
         &mut self,
         cursor: &mut Cursor<'_>,
         context: &mut Context<'_>,
-    ) -> Result<(), Complaint> {
+    ) -> Result<(), DirectiveError> {
         for word in cursor.expect_rest()? {
             match keys::parse(&word.text) {
                 Ok(zone) => {
                     let is_option = OPTIONS.iter().any(|(name, _)| *name == &*word.text);
-                    let hint = oddities::of_exception(&word.text, &zone, is_option);
+                    let hint = lints::of_exception(&word.text, &zone, is_option);
                     if let Some(hint) = hint {
                         let message = format!("plugin/forward: except '{}': {hint}", word.text);
                         context.warn(&word.place, message);
                     }
                     context
                         .count_zones(zone.names.len())
-                        .map_err(|message| Complaint::value(word, message))?;
+                        .map_err(|message| DirectiveError::value(word, message))?;
                     self.except.extend(zone.names);
                 }
                 Err(reason) => {
@@ -339,9 +339,9 @@ impl Options {
     }
 
     /// Returns what is only known when all options are read.
-    fn check(&self) -> Result<(), Complaint> {
+    fn check(&self) -> Result<(), DirectiveError> {
         if let (Some(message), Some(place)) = (self.sizing.contradiction(), &self.spread_place) {
-            return Err(Complaint::Value { place: place.clone(), message });
+            return Err(DirectiveError::Value { place: place.clone(), message });
         }
         let expire = self.expire.unwrap_or(EXPIRE);
         match &self.max_age {
@@ -351,7 +351,7 @@ impl Options {
                     "max_age ({age}) must not be less than expire ({expire}): \
                      set max_age to at least {expire}, or expire to at most {age}"
                 );
-                Err(Complaint::Value { place: place.clone(), message })
+                Err(DirectiveError::Value { place: place.clone(), message })
             }
             _ => Ok(()),
         }
@@ -361,7 +361,7 @@ impl Options {
         &self,
         written: &[&Token],
         context: &mut Context<'_>,
-    ) -> Result<Targets, Complaint> {
+    ) -> Result<Targets, DirectiveError> {
         let source = self.source_address.as_ref().map(|(source, _)| *source);
         let host = context.host;
         let names = names::Names { lookup: &host.lookup, resolvers: &self.resolvers, source };
@@ -374,7 +374,7 @@ impl Options {
         from: Name,
         targets: Targets,
         context: &mut Context<'_>,
-    ) -> Result<Stanza, Complaint> {
+    ) -> Result<Stanza, DirectiveError> {
         let upstreams = self.tls.apply(targets.found, context)?;
         if upstreams.len() > UPSTREAMS_MAX {
             let count = upstreams.len();
@@ -382,7 +382,7 @@ impl Options {
                 "{count} upstreams, but one forward stanza can have at most {UPSTREAMS_MAX}: \
                  split it by zone or list fewer nameservers"
             );
-            return Err(Complaint::value(name, message));
+            return Err(DirectiveError::value(name, message));
         }
         if let Some((source, place)) = &self.source_address {
             targets::check_source(*source, place, &upstreams)?;
@@ -420,7 +420,7 @@ impl Options {
     }
 }
 
-fn read_policy(cursor: &mut Cursor<'_>) -> Result<Policy, Complaint> {
+fn read_policy(cursor: &mut Cursor<'_>) -> Result<Policy, DirectiveError> {
     let policy = cursor.expect_arg()?;
     match &*policy.text {
         "random" => Ok(Policy::Random),
@@ -434,49 +434,49 @@ fn read_policy(cursor: &mut Cursor<'_>) -> Result<Policy, Complaint> {
 }
 
 /// A duration of either sign, and the word it was written as.
-fn duration_arg<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a Token, i64), Complaint> {
+fn duration_arg<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a Token, i64), DirectiveError> {
     let argument = cursor.expect_arg()?;
-    let nanos =
-        duration::parse(&argument.text).map_err(|message| Complaint::value(argument, message))?;
+    let nanos = duration::parse(&argument.text)
+        .map_err(|message| DirectiveError::value(argument, message))?;
     Ok((argument, nanos))
 }
 
 /// A duration that may be zero.
-fn read_duration(property: &Token, cursor: &mut Cursor<'_>) -> Result<Duration, Complaint> {
+fn read_duration(property: &Token, cursor: &mut Cursor<'_>) -> Result<Duration, DirectiveError> {
     let (argument, nanos) = duration_arg(cursor)?;
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| {
         let message = format!("{} can't be negative: {}", property.text, duration::show(nanos));
-        Complaint::value(argument, message)
+        DirectiveError::value(argument, message)
     })
 }
 
 /// A number that may be zero.
-fn read_count(property: &Token, cursor: &mut Cursor<'_>) -> Result<u64, Complaint> {
+fn read_count(property: &Token, cursor: &mut Cursor<'_>) -> Result<u64, DirectiveError> {
     let argument = cursor.expect_arg()?;
-    let number =
-        numbers::signed(&argument.text).map_err(|message| Complaint::value(argument, message))?;
+    let number = numbers::signed(&argument.text)
+        .map_err(|message| DirectiveError::value(argument, message))?;
     u64::try_from(number).map_err(|_| {
         let message = format!("{} can't be negative: {number}", property.text);
-        Complaint::value(argument, message)
+        DirectiveError::value(argument, message)
     })
 }
 
 /// An address without port; one of IPv4 written as IPv6 is one of IPv4.
-fn read_ip(cursor: &mut Cursor<'_>) -> Result<IpAddr, Complaint> {
+fn read_ip(cursor: &mut Cursor<'_>) -> Result<IpAddr, DirectiveError> {
     let address = cursor.expect_arg()?;
     let ip = address.text.parse::<IpAddr>().map(|ip| ip.to_canonical());
     ip.map_err(|_| ParseError::at(address, format!("invalid IP address: {}", address.text)).into())
 }
 
 /// An option that is on when it is written.
-fn read_switch(cursor: &mut Cursor<'_>) -> Result<bool, Complaint> {
+fn read_switch(cursor: &mut Cursor<'_>) -> Result<bool, DirectiveError> {
     cursor.expect_no_arg()?;
     Ok(true)
 }
 
-fn read_unsigned(cursor: &mut Cursor<'_>) -> Result<u32, Complaint> {
+fn read_unsigned(cursor: &mut Cursor<'_>) -> Result<u32, DirectiveError> {
     let argument = cursor.expect_arg()?;
-    numbers::unsigned(&argument.text).map_err(|message| Complaint::value(argument, message))
+    numbers::unsigned(&argument.text).map_err(|message| DirectiveError::value(argument, message))
 }
 
 /// A duration that came from [`read_duration`], as operators write it.

@@ -8,7 +8,7 @@
 //! Kinder than the reference: beside a `source_address`, addresses of the other family are left
 //! out, since no operator can take them out of a name.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::host::{Lookup, Resolved};
 use super::super::quote::quote;
 use super::targets::split_host_port;
@@ -42,7 +42,7 @@ impl Names<'_> {
         argument: &Token,
         host: &str,
         unreadable: Option<&str>,
-    ) -> Result<(Vec<IpAddr>, Duration), Complaint> {
+    ) -> Result<(Vec<IpAddr>, Duration), DirectiveError> {
         let message = |reason: &str| {
             let file = unreadable.map_or_else(String::new, |why| format!(" ({why})"));
             format!(
@@ -51,12 +51,12 @@ impl Names<'_> {
                 quote(&argument.text)
             )
         };
-        let missing = |reason: &str| Complaint::host(argument, message(reason));
+        let missing = |reason: &str| DirectiveError::host(argument, message(reason));
         if !may_be_host_name(host) {
             // A path is of a file that may be there later; a misspelt address is of the text.
             let is_file = unreadable.is_some() || host.contains('/');
-            let complain = if is_file { Complaint::host } else { Complaint::value };
-            return Err(complain(argument, message("")));
+            let error = if is_file { DirectiveError::host } else { DirectiveError::value };
+            return Err(error(argument, message("")));
         }
         let Resolved { mut addresses, ttl } =
             (self.lookup)(host, self.resolvers).map_err(|why| missing(&format!(": {why}")))?;
@@ -71,11 +71,11 @@ impl Names<'_> {
 }
 
 /// Reads the arguments of `resolver`.
-pub(super) fn read_resolvers(cursor: &mut Cursor<'_>) -> Result<Vec<SocketAddr>, Complaint> {
+pub(super) fn read_resolvers(cursor: &mut Cursor<'_>) -> Result<Vec<SocketAddr>, DirectiveError> {
     cursor.expect_rest()?.into_iter().map(resolver).collect()
 }
 
-fn resolver(written: &Token) -> Result<SocketAddr, Complaint> {
+fn resolver(written: &Token) -> Result<SocketAddr, DirectiveError> {
     let (host, port) = match split_host_port(&written.text) {
         Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)),
         None => (&*written.text, Some(RESOLVER_PORT)),
@@ -83,11 +83,11 @@ fn resolver(written: &Token) -> Result<SocketAddr, Complaint> {
     let quoted = quote(&written.text);
     let Ok(ip) = host.parse::<IpAddr>() else {
         let message = format!("resolver must be an IP address or IP:port: {quoted}");
-        return Err(Complaint::value(written, message));
+        return Err(DirectiveError::value(written, message));
     };
     let Some(port) = port else {
         let message = format!("the port of resolver {quoted} must be 1 to 65535");
-        return Err(Complaint::value(written, message));
+        return Err(DirectiveError::value(written, message));
     };
     Ok((ip.to_canonical(), port).into())
 }

@@ -5,7 +5,7 @@
 //! rest; it is divided among all pools, of which each worker has one for each upstream. A host that
 //! grants few descriptors makes the share smaller still.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::{Host, Sizing, numbers};
 use crate::corefile::{Cursor, ParseError, Token};
 
@@ -76,7 +76,7 @@ pub(in super::super) fn share(host: &Host, upstreams: usize) -> usize {
 }
 
 /// The argument of one of these options.
-pub(super) fn read(property: &Token, cursor: &mut Cursor<'_>) -> Result<usize, Complaint> {
+pub(super) fn read(property: &Token, cursor: &mut Cursor<'_>) -> Result<usize, DirectiveError> {
     number(property, cursor.expect_arg()?)
 }
 
@@ -84,24 +84,24 @@ pub(super) fn read(property: &Token, cursor: &mut Cursor<'_>) -> Result<usize, C
 pub(super) fn read_pair(
     property: &Token,
     cursor: &mut Cursor<'_>,
-) -> Result<(usize, usize), Complaint> {
+) -> Result<(usize, usize), DirectiveError> {
     let first = read(property, cursor)?;
     let second = cursor.arg().map_or(Ok(first), |argument| number(property, argument))?;
     Ok((first, second))
 }
 
-fn number(property: &Token, argument: &Token) -> Result<usize, Complaint> {
-    let number =
-        numbers::signed(&argument.text).map_err(|message| Complaint::value(argument, message))?;
+fn number(property: &Token, argument: &Token) -> Result<usize, DirectiveError> {
+    let number = numbers::signed(&argument.text)
+        .map_err(|message| DirectiveError::value(argument, message))?;
     let in_range = (1..=WRITTEN_MAX).contains(&number);
     usize::try_from(number).ok().filter(|_| in_range).ok_or_else(|| {
         let message = format!("{} must be 1 to {WRITTEN_MAX}: {number}", property.text);
-        Complaint::value(argument, message)
+        DirectiveError::value(argument, message)
     })
 }
 
 /// Returns what may follow a `max_age`: `jitter N%`, or `jitter 0` for none.
-pub(super) fn read_jitter(cursor: &mut Cursor<'_>) -> Result<Option<u8>, Complaint> {
+pub(super) fn read_jitter(cursor: &mut Cursor<'_>) -> Result<Option<u8>, DirectiveError> {
     let Some(word) = cursor.arg() else { return Ok(None) };
     if &*word.text != "jitter" {
         let message =
@@ -116,7 +116,7 @@ pub(super) fn read_jitter(cursor: &mut Cursor<'_>) -> Result<Option<u8>, Complai
     percent.map(Some).ok_or_else(|| {
         let message =
             format!("jitter must be a percentage from 0% to {MAX_AGE_JITTER_MAX}%: {}", share.text);
-        Complaint::value(share, message)
+        DirectiveError::value(share, message)
     })
 }
 

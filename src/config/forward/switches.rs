@@ -3,7 +3,7 @@
 //! Not those that are on when they are written, which have no word at all. The words are told when
 //! another one is found.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use crate::corefile::{Cursor, Token};
 
 /// Returns which of two words an option's argument is: the second?
@@ -11,13 +11,13 @@ pub(super) fn read(
     property: &Token,
     cursor: &mut Cursor<'_>,
     words: [&str; 2],
-) -> Result<bool, Complaint> {
+) -> Result<bool, DirectiveError> {
     let argument = cursor.expect_arg()?;
     cursor.expect_no_arg()?;
     let place = words.iter().position(|word| *word == &*argument.text);
     place.map(|place| place == 1).ok_or_else(|| {
         let [off, on] = words;
         let message = format!("{} must be '{on}' or '{off}': '{}'", property.text, argument.text);
-        Complaint::value(argument, message)
+        DirectiveError::value(argument, message)
     })
 }

@@ -10,7 +10,7 @@
 //! interface of a link-local address is kept.
 
 use super::super::bind::is_link_local;
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::Context;
 use super::super::quote::quote;
 use super::super::{Host, Name, Upstream, keys, tls};
@@ -82,7 +82,7 @@ pub(super) fn read(
     written: &[&Token],
     names: &Names<'_>,
     context: &mut Context<'_>,
-) -> Result<Targets, Complaint> {
+) -> Result<Targets, DirectiveError> {
     for argument in written {
         if argument.text.strip_prefix("https://").is_some_and(|rest| rest.contains('/')) {
             let message = format!(
@@ -90,7 +90,7 @@ pub(super) fn read(
                  (the /dns-query path is used by default): {}",
                 argument.text
             );
-            return Err(Complaint::value(argument, message));
+            return Err(DirectiveError::value(argument, message));
         }
     }
     let (mut targets, mut names_ttl) = (Vec::new(), None);
@@ -132,7 +132,10 @@ pub(super) fn read(
     if found.is_empty() {
         // Addresses and names have been refused one by one, so all of it was files.
         let why = why.map_or_else(String::new, |why: String| format!(": {why}"));
-        return Err(Complaint::host(written[0], format!("no valid upstream addresses found{why}")));
+        return Err(DirectiveError::host(
+            written[0],
+            format!("no valid upstream addresses found{why}"),
+        ));
     }
     Ok(Targets { found, written: count, names_ttl })
 }
@@ -143,11 +146,11 @@ fn read_one(
     names: &Names<'_>,
     context: &mut Context<'_>,
     targets: &mut Vec<Target>,
-) -> Result<Option<Duration>, Complaint> {
+) -> Result<Option<Duration>, DirectiveError> {
     let text = &*argument.text;
     let (scheme, rest) = keys::split_scheme(text);
     if rest.is_empty() {
-        return Err(Complaint::value(argument, format!("invalid address: {}", quote(text))));
+        return Err(DirectiveError::value(argument, format!("invalid address: {}", quote(text))));
     }
     let is_address = |host| strip_zone(host).0.parse::<IpAddr>().is_ok();
     let bare = rest.trim_matches(['[', ']']);
@@ -198,18 +201,18 @@ fn check_name(
     scheme: &str,
     name: &str,
     unreadable: Option<&str>,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let is_known = ["dns", "tls", "https"].contains(&scheme);
     if !is_known || Name::parse(name).is_err() {
         let quoted = quote(&argument.text);
         let why = unreadable.map_or_else(String::new, |why| format!(" ({why})"));
         let message = format!("not an IP address, file, or valid domain: {quoted}{why}");
         let is_path = is_known && (unreadable.is_some() || name.contains('/'));
-        let complain = if is_path { Complaint::host } else { Complaint::value };
-        return Err(complain(argument, message));
+        let error = if is_path { DirectiveError::host } else { DirectiveError::value };
+        return Err(error(argument, message));
     }
     if scheme == "https" {
-        return Err(Complaint::not_built(argument, format!("upstream '{}'", argument.text)));
+        return Err(DirectiveError::not_built(argument, format!("upstream '{}'", argument.text)));
     }
     Ok(())
 }
@@ -220,7 +223,7 @@ fn usable(
     target: &Target,
     source: Option<IpAddr>,
     context: &mut Context<'_>,
-) -> Result<Result<(SocketAddr, Option<Known>), String>, Complaint> {
+) -> Result<Result<(SocketAddr, Option<Known>), String>, DirectiveError> {
     check_scheme(target)?;
     let resolved = resolve(target, context);
     let Some(file) = &target.file else { return resolved.map(Ok) };
@@ -231,7 +234,9 @@ fn usable(
             }
             _ => return Ok(Ok((address, tls))),
         },
-        Err(Complaint::Value { message, .. } | Complaint::Host { message, .. }) => message,
+        Err(DirectiveError::Value { message, .. } | DirectiveError::Host { message, .. }) => {
+            message
+        }
         Err(other) => return Err(other),
     };
     let (server, file) = (quote(&target.host), quote(file));
@@ -247,13 +252,13 @@ impl Target {
 }
 
 /// Refuses what onward cannot speak to an upstream.
-fn check_scheme(target: &Target) -> Result<(), Complaint> {
+fn check_scheme(target: &Target) -> Result<(), DirectiveError> {
     let Target { place, scheme, host, .. } = target;
     match *scheme {
         "dns" | "tls" => Ok(()),
         "https" => {
             let what = format!("upstream '{scheme}://{}'", target.shown());
-            Err(Complaint::NotBuilt { place: place.clone(), what })
+            Err(DirectiveError::NotBuilt { place: place.clone(), what })
         }
         _ => {
             let shown = if *scheme == "unix" { host.clone() } else { target.shown() };
@@ -261,7 +266,7 @@ fn check_scheme(target: &Target) -> Result<(), Complaint> {
                 "'{scheme}' is not supported as a destination protocol in forward: \
                  {scheme}://{shown}"
             );
-            Err(Complaint::Value { place: place.clone(), message })
+            Err(DirectiveError::Value { place: place.clone(), message })
         }
     }
 }
@@ -270,9 +275,9 @@ fn check_scheme(target: &Target) -> Result<(), Complaint> {
 fn resolve(
     target: &Target,
     context: &mut Context<'_>,
-) -> Result<(SocketAddr, Option<Known>), Complaint> {
+) -> Result<(SocketAddr, Option<Known>), DirectiveError> {
     let Target { place, looked_up, scheme, host, zone, port, .. } = target;
-    let refuse = |message| Complaint::Value { place: place.clone(), message };
+    let refuse = |message| DirectiveError::Value { place: place.clone(), message };
     let shown = target.shown();
     let ip = host.parse::<IpAddr>();
     let ip = ip.map_err(|_| refuse(format!("nameserver {} is not an IP address", quote(host))))?;
@@ -299,7 +304,7 @@ fn resolve(
             let scope_id = context.host.scope_id(zone).ok_or_else(|| {
                 let message =
                     format!("upstream {host}: this host has no interface {}", quote(zone));
-                Complaint::Host { place: place.clone(), message }
+                DirectiveError::Host { place: place.clone(), message }
             })?;
             Ok((SocketAddrV6::new(ip, port, 0, scope_id).into(), None))
         }
@@ -326,7 +331,7 @@ pub(super) fn check_source(
     source: IpAddr,
     place: &Place,
     upstreams: &[Upstream],
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let mut addresses = upstreams.iter().map(|upstream| upstream.address);
     let Some(other) = addresses.find(|address| address.is_ipv4() != source.is_ipv4()) else {
         return Ok(());
@@ -335,7 +340,7 @@ pub(super) fn check_source(
         "upstream {other} cannot be reached from source_address {source}, which is of the other \
          address family: remove the upstream or the option"
     );
-    Err(Complaint::Value { place: place.clone(), message })
+    Err(DirectiveError::Value { place: place.clone(), message })
 }
 
 /// The nameservers in a file, each twice at most. `Err`: there is no such file, or (then with
@@ -347,7 +352,7 @@ fn nameservers(
     argument: &Token,
     path: &str,
     host: &Host,
-) -> Result<Result<Vec<String>, Option<String>>, Complaint> {
+) -> Result<Result<Vec<String>, Option<String>>, DirectiveError> {
     let sources = &host.sources;
     let content = match (sources.read)(&sources.working_directory.join(path)) {
         Ok(content) => content,
@@ -369,7 +374,7 @@ fn nameservers(
                 let file = quote(path);
                 let message =
                     format!("the file {file} lists more than {NAMESERVERS_MAX} nameservers");
-                return Err(Complaint::host(argument, message));
+                return Err(DirectiveError::host(argument, message));
             }
             None => servers.push(server.to_owned()),
             // The second tells that it is there more than once, the others tell nothing.

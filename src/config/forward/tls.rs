@@ -5,7 +5,7 @@
 //! name is known by that name if none is said, where the reference would want its address in the
 //! certificate.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::Context;
 use super::super::tls::{self, ClientTls, Pin};
 use super::super::word::Word;
@@ -35,7 +35,7 @@ impl Written {
         cursor: &mut Cursor<'_>,
         root: Option<&str>,
         context: &Context<'_>,
-    ) -> Result<(), Complaint> {
+    ) -> Result<(), DirectiveError> {
         self.place.get_or_insert_with(|| property.place.clone());
         match &*property.text {
             "tls" => {
@@ -51,7 +51,7 @@ impl Written {
                     _ => return Err(cursor.argument_error().into()),
                 };
                 let both =
-                    |(certificate, key)| Ok::<_, Complaint>((file(certificate)?, file(key)?));
+                    |(certificate, key)| Ok::<_, DirectiveError>((file(certificate)?, file(key)?));
                 self.files.identity = identity.map(both).transpose()?;
                 self.files.authorities = authorities.map(file).transpose()?;
             }
@@ -72,7 +72,7 @@ impl Written {
                     })?;
                     if self.files.pins.len() >= PINS_MAX {
                         let message = format!("more than {PINS_MAX} pins");
-                        return Err(Complaint::value(word, message));
+                        return Err(DirectiveError::value(word, message));
                     }
                     self.files.pins.push(pin);
                 }
@@ -86,7 +86,7 @@ impl Written {
         &self,
         found: Vec<Found>,
         context: &mut Context<'_>,
-    ) -> Result<Vec<Upstream>, Complaint> {
+    ) -> Result<Vec<Upstream>, DirectiveError> {
         if let Some(place) =
             self.place.as_ref().filter(|_| found.iter().all(|one| one.tls.is_none()))
         {
@@ -100,14 +100,14 @@ impl Written {
         found.into_iter().map(upstream).collect()
     }
 
-    fn known_by(&self, known: Known) -> Result<ClientTls, Complaint> {
+    fn known_by(&self, known: Known) -> Result<ClientTls, DirectiveError> {
         let name = match (&self.name, known) {
             (Some((name, _)), Known::Name { name: own, shown, place }) => {
                 let message = format!(
                     "both forward ('{name}') and proxy level ('{own}') TLS servernames are set \
                      for upstream proxy '{shown}'"
                 );
-                return Err(Complaint::Value { place, message });
+                return Err(DirectiveError::Value { place, message });
             }
             (Some((name, _)), _) => Some(name.clone()),
             (None, Known::Name { name, .. } | Known::Host(name)) => Some(name),
@@ -118,9 +118,9 @@ impl Written {
 }
 
 /// The name that a certificate must be for, as `word` says it with `text`.
-fn server_name(word: &Token, text: &str) -> Result<String, Complaint> {
+fn server_name(word: &Token, text: &str) -> Result<String, DirectiveError> {
     tls::server_name(text).ok_or_else(|| {
-        Complaint::value(word, format!("'{text}' is not a valid name for a certificate"))
+        DirectiveError::value(word, format!("'{text}' is not a valid name for a certificate"))
     })
 }
 

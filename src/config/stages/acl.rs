@@ -4,11 +4,11 @@
 //! so does leaving the section out. Zones that are none are passed over with a warning; the
 //! reference says nothing.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::quote::quote;
 use super::super::word::{list, names};
-use super::super::{Kind, Name, Net, keys, oddities};
+use super::super::{Kind, Name, Net, keys, lints};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
@@ -57,7 +57,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let mut first = None;
     while let Some(stanza) = context.stanza("acl", cursor) {
         first = first.or(Some(stanza));
@@ -68,8 +68,8 @@ pub(in super::super) fn read(
                 Ok(zone) => {
                     context
                         .count_zones(zone.names.len())
-                        .map_err(|message| Complaint::value(word, message))?;
-                    if let Some(hint) = oddities::of_exception(&word.text, &zone, false) {
+                        .map_err(|message| DirectiveError::value(word, message))?;
+                    if let Some(hint) = lints::of_exception(&word.text, &zone, false) {
                         let message = format!("plugin/acl: zone '{}': {hint}", word.text);
                         context.warn(&word.place, message);
                     }
@@ -110,13 +110,13 @@ pub(in super::super) fn read(
 fn warn_of_networks(words: &[&Token], context: &mut Context<'_>) {
     for word in words {
         let parts = word.text.split_once('/');
-        if let Some(hint) = parts.and_then(|parts| oddities::host_bits(parts.0, parts.1)) {
+        if let Some(hint) = parts.and_then(|parts| lints::host_bits(parts.0, parts.1)) {
             context.warn(&word.place, format!("plugin/acl: {}: {hint}", word.text));
         }
     }
 }
 
-fn line(action: &Token, words: &[&Token]) -> Result<AclLine, Complaint> {
+fn line(action: &Token, words: &[&Token]) -> Result<AclLine, DirectiveError> {
     let known = ACTIONS.iter().find(|(name, _)| action.text.eq_ignore_ascii_case(name));
     let Some((_, action)) = known else {
         let suggestion = did_you_mean(&action.text, ACTIONS.map(|(name, _)| name));
@@ -159,7 +159,7 @@ fn is_section(word: &Token) -> bool {
     ["type", "net"].iter().any(|section| word.text.eq_ignore_ascii_case(section))
 }
 
-fn kind(word: &Token) -> Result<Kind, Complaint> {
+fn kind(word: &Token) -> Result<Kind, DirectiveError> {
     Kind::parse(&word.text).ok_or_else(|| {
         let suggestion = did_you_mean(&word.text.to_ascii_uppercase(), Kind::mnemonics());
         let found = quote(&word.text);
@@ -168,7 +168,7 @@ fn kind(word: &Token) -> Result<Kind, Complaint> {
     })
 }
 
-fn net(word: &Token) -> Result<Net, Complaint> {
+fn net(word: &Token) -> Result<Net, DirectiveError> {
     Net::parse(&word.text).ok_or_else(|| {
         let message = format!("illegal CIDR notation {}", quote(&word.text));
         ParseError::at(word, message).into()

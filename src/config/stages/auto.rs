@@ -4,7 +4,7 @@
 //! Zones from a directory are not built.
 
 use super::super::duration;
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::write_switch;
 use crate::corefile::{Cursor, ParseError, did_you_mean};
@@ -17,7 +17,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("auto", cursor) {
         cursor.rest();
         let mut has_directory = false;
@@ -31,12 +31,12 @@ pub(in super::super) fn read(
                 "reload" => {
                     let Some(&word) = cursor.rest().first() else {
                         let message = "reload duration value is expected";
-                        return Err(Complaint::value(property, message));
+                        return Err(DirectiveError::value(property, message));
                     };
                     let nanos = duration::parse(&word.text)
-                        .map_err(|message| Complaint::value(word, message))?;
+                        .map_err(|message| DirectiveError::value(word, message))?;
                     if nanos < 0 {
-                        return Err(Complaint::value(word, "invalid duration"));
+                        return Err(DirectiveError::value(word, "invalid duration"));
                     }
                 }
                 "upstream" => drop(cursor.rest()),

@@ -3,7 +3,7 @@
 //! Largest UDP payload, on both sides. Of several stanzas only the first is looked at, as in the
 //! reference.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::numbers;
 use crate::corefile::Cursor;
@@ -19,17 +19,17 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     cursor.stanza();
     let mut size = SIZE;
     if let Some(written) = cursor.arg() {
-        let number =
-            numbers::signed(&written.text).map_err(|message| Complaint::value(written, message))?;
+        let number = numbers::signed(&written.text)
+            .map_err(|message| DirectiveError::value(written, message))?;
         let fitting = u16::try_from(number).ok();
         let fitting = fitting.filter(|size| (SIZE_MIN..=SIZE_MAX).contains(size));
         size = fitting.ok_or_else(|| {
             let message = format!("size must be {SIZE_MIN} to {SIZE_MAX}: {number}");
-            Complaint::value(written, message)
+            DirectiveError::value(written, message)
         })?;
         if size > SIZE {
             let message =

@@ -5,7 +5,7 @@
 //! how an answer is kept. How it is read is told by `reader`, how it is written at the end.
 
 mod reader;
-mod renewal;
+mod refresh;
 mod values;
 
 pub(in super::super) use reader::read;

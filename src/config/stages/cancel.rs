@@ -2,7 +2,7 @@
 //!
 //! What a query may take in all. Of several stanzas the last holds.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::forward::show;
 use super::super::load::{Context, Draft};
 use super::super::{QUERY_TIMEOUT, duration};
@@ -18,17 +18,17 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("cancel", cursor) {
         context.warn_of_earlier("cancel", draft.stages.cancel.is_some(), &stanza.place);
         let mut timeout = TIMEOUT;
         if let Some(written) = cursor.arg() {
             let nanos = duration::parse(&written.text)
-                .map_err(|message| Complaint::value(written, message))?;
+                .map_err(|message| DirectiveError::value(written, message))?;
             if nanos <= 0 {
                 let shown = duration::show(nanos);
                 let message = format!("timeout must be greater than 0: {shown}");
-                return Err(Complaint::value(written, message));
+                return Err(DirectiveError::value(written, message));
             }
             timeout = Duration::from_nanos(nanos.unsigned_abs());
             if timeout > QUERY_TIMEOUT {

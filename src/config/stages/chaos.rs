@@ -3,7 +3,7 @@
 //! What is told about the server itself. Of several stanzas only the first is looked at, as in the
 //! reference.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::word::Word;
 use crate::corefile::{Cursor, Token};
@@ -28,13 +28,13 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     cursor.stanza();
     let words = cursor.rest();
     let too_long = |word: &&&Token| word.text.len() > TEXT_MAX;
     if let Some(word) = words.iter().find(too_long) {
         let message = format!("a text of {} bytes, expected at most {TEXT_MAX}", word.text.len());
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     }
     let mut words = words.iter().map(|word| word.text.to_string());
     let version = words.next();

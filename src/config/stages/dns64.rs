@@ -3,7 +3,7 @@
 //! IPv6 addresses made of IPv4 addresses, for clients behind a NAT64. Of several stanzas the last
 //! holds, as in the reference; a block behind PREFIX is read, which the reference ignores.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
@@ -31,17 +31,17 @@ impl Nat64Prefix {
         *self == WELL_KNOWN
     }
 
-    fn read(word: &Token) -> Result<Self, Complaint> {
+    fn read(word: &Token) -> Result<Self, DirectiveError> {
         let text = &*word.text;
         let (address, length) = text.split_once('/').ok_or_else(|| {
             let message =
                 format!("invalid CIDR address: {text}: expected a prefix such as {WELL_KNOWN}");
-            Complaint::value(word, message)
+            DirectiveError::value(word, message)
         })?;
         let address: Ipv6Addr = address.parse().map_err(|_| {
             let message =
                 format!("invalid IPv6 prefix \"{text}\": expected one such as {WELL_KNOWN}");
-            Complaint::value(word, message)
+            DirectiveError::value(word, message)
         })?;
         let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
         let length = length
@@ -51,7 +51,7 @@ impl Nat64Prefix {
         let length = length.ok_or_else(|| {
             let message =
                 format!("invalid prefix length \"{text}\": expected 32 to 96 in steps of 8");
-            Complaint::value(word, message)
+            DirectiveError::value(word, message)
         })?;
         let host = 128 - u32::from(length);
         let address = Ipv6Addr::from(u128::from(address) >> host << host);
@@ -81,7 +81,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("dns64", cursor) {
         let mut told = Dns64 { prefixes: Vec::new(), allow_ipv4: false, translate_all: false };
         match cursor.rest().as_slice() {
@@ -99,7 +99,7 @@ pub(in super::super) fn read(
                     }
                     if told.prefixes.len() > PREFIXES_MAX {
                         let message = format!("too many prefixes: at most {PREFIXES_MAX}");
-                        return Err(Complaint::value(word, message));
+                        return Err(DirectiveError::value(word, message));
                     }
                 }
                 "allow_ipv4" => told.allow_ipv4 = true,

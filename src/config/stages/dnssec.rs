@@ -3,7 +3,7 @@
 //! Without a key there is nothing to sign with: it is read, and has no effect. The reference then
 //! turns denials into answers that no resolver believes. Signing is not built.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::numbers;
 use super::{once, write_switch};
@@ -17,7 +17,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let Some(stanza) = context.stanza("dnssec", cursor) else { return Ok(()) };
     cursor.rest();
     let mut has_key = false;
@@ -30,7 +30,8 @@ pub(in super::super) fn read(
             }
             "cache_capacity" => {
                 let word = cursor.expect_arg()?;
-                numbers::signed(&word.text).map_err(|message| Complaint::value(word, message))?;
+                numbers::signed(&word.text)
+                    .map_err(|message| DirectiveError::value(word, message))?;
                 cursor.expect_no_arg()?;
             }
             other => {

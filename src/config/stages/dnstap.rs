@@ -4,7 +4,7 @@
 //! `tcp://HOST:PORT`; several stanzas name several receivers. Whether anybody listens there is
 //! found out by the writer. Sockets with TLS, and those that receivers connect to, are refused.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::numbers;
 use super::super::word::Word;
@@ -53,7 +53,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while context.stanza("dnstap", cursor).is_some() {
         let arguments = cursor.expect_rest()?;
         let (socket, mut rest) = (arguments[0], &arguments[1..]);
@@ -99,13 +99,16 @@ pub(in super::super) fn read(
 }
 
 /// Returns what SOCKET means.
-fn target(socket: &Token) -> Result<TapTarget, Complaint> {
+fn target(socket: &Token) -> Result<TapTarget, DirectiveError> {
     let text = &*socket.text;
     if text == "listen" {
-        return Err(Complaint::not_built(socket, "a socket that receivers of dnstap connect to"));
+        return Err(DirectiveError::not_built(
+            socket,
+            "a socket that receivers of dnstap connect to",
+        ));
     }
     if text.starts_with("tls://") {
-        return Err(Complaint::not_built(socket, "dnstap over TLS"));
+        return Err(DirectiveError::not_built(socket, "dnstap over TLS"));
     }
     if let Some(address) = text.strip_prefix("tcp://") {
         let parts = address.rsplit_once(':');
@@ -115,26 +118,27 @@ fn target(socket: &Token) -> Result<TapTarget, Complaint> {
         });
         if !whole {
             let message = format!("'{text}' is not a valid tcp://HOST:PORT");
-            return Err(Complaint::value(socket, message));
+            return Err(DirectiveError::value(socket, message));
         }
         return Ok(TapTarget::Tcp(address.into()));
     }
     let path = text.strip_prefix("unix://").unwrap_or(text);
     if path.is_empty() || path.contains("://") {
         let message = format!("'{text}' is not a path, unix://PATH or tcp://HOST:PORT");
-        return Err(Complaint::value(socket, message));
+        return Err(DirectiveError::value(socket, message));
     }
     Ok(TapTarget::Unix(path.into()))
 }
 
 /// A number within `range`; 1 if none is written.
-fn number(word: Option<&&Token>, range: &RangeInclusive<i64>) -> Result<u32, Complaint> {
+fn number(word: Option<&&Token>, range: &RangeInclusive<i64>) -> Result<u32, DirectiveError> {
     let Some(word) = word else { return Ok(1) };
-    let number = numbers::signed(&word.text).map_err(|message| Complaint::value(word, message))?;
+    let number =
+        numbers::signed(&word.text).map_err(|message| DirectiveError::value(word, message))?;
     if !range.contains(&number) {
         let (least, most) = (range.start(), range.end());
         let message = format!("{number} is out of range: [{least}, {most}]");
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     }
     Ok(number as u32)
 }

@@ -3,7 +3,7 @@
 //! Answers for testers of clients, some of which are late, cut or missing. Of several stanzas the
 //! last value of each option holds. Words behind the name are ignored, as in the reference.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::forward::show;
 use super::super::load::{Context, Draft};
 use super::super::{duration, numbers};
@@ -37,7 +37,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let mut erratic = Erratic { drop: 2, truncate: 0, delay: 0, pause: PAUSE, large: false };
     let mut drops = false;
     while let Some(stanza) = context.stanza("erratic", cursor) {
@@ -80,20 +80,22 @@ pub(in super::super) fn read(
     Ok(())
 }
 
-fn amount(word: &Token) -> Result<u32, Complaint> {
-    let number = numbers::signed(&word.text).map_err(|message| Complaint::value(word, message))?;
+fn amount(word: &Token) -> Result<u32, DirectiveError> {
+    let number =
+        numbers::signed(&word.text).map_err(|message| DirectiveError::value(word, message))?;
     if number < 0 {
         let message = format!("illegal amount value given \"{}\"", word.text);
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     }
     u32::try_from(number).map_err(|_| {
         let message = format!("amount {number} is too large: at most {} is expected", u32::MAX);
-        Complaint::value(word, message)
+        DirectiveError::value(word, message)
     })
 }
 
-fn pause(word: &Token, context: &mut Context<'_>) -> Result<Duration, Complaint> {
-    let nanos = duration::parse(&word.text).map_err(|message| Complaint::value(word, message))?;
+fn pause(word: &Token, context: &mut Context<'_>) -> Result<Duration, DirectiveError> {
+    let nanos =
+        duration::parse(&word.text).map_err(|message| DirectiveError::value(word, message))?;
     let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
     if pause > PAUSE_MAX {
         let message = format!("plugin/erratic: a delay of {} is cut to 1h", word.text);

@@ -4,7 +4,7 @@
 //! who matches with them: a configuration is plain data.
 
 use super::super::duration;
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::forward::show;
 use super::super::load::{Context, Draft};
 use super::super::quote::quote;
@@ -53,14 +53,14 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     cursor.stanza();
     match &cursor.rest()[..] {
         [] => {}
         [target] if &*target.text == "stdout" => {}
         [target] => {
             let message = format!("invalid log file: {}", target.text);
-            return Err(Complaint::value(target, message));
+            return Err(DirectiveError::value(target, message));
         }
         [..] => return Err(cursor.argument_error().into()),
     }
@@ -86,26 +86,26 @@ pub(in super::super) fn read(
     once(cursor)
 }
 
-fn consolidation(cursor: &mut Cursor<'_>) -> Result<Consolidation, Complaint> {
+fn consolidation(cursor: &mut Cursor<'_>) -> Result<Consolidation, DirectiveError> {
     let arguments = cursor.expect_rest()?;
     let [period, pattern, options @ ..] = &arguments[..] else {
         return Err(cursor.argument_error().into());
     };
     let nanos =
-        duration::parse(&period.text).map_err(|message| Complaint::value(period, message))?;
+        duration::parse(&period.text).map_err(|message| DirectiveError::value(period, message))?;
     if nanos < 0 {
-        return Err(Complaint::value(period, "negative duration"));
+        return Err(DirectiveError::value(period, "negative duration"));
     }
     if pattern.text.chars().count() > PATTERN_MAX {
         let message = format!("regular expression exceeds {PATTERN_MAX} characters");
-        return Err(Complaint::value(pattern, message));
+        return Err(DirectiveError::value(pattern, message));
     }
     if let Err(error) = Regex::new(&pattern.text) {
         // The last line says what is wrong, those before it show where.
         let text = error.to_string();
         let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         let message = format!("invalid regular expression {}: {why}", quote(&pattern.text));
-        return Err(Complaint::value(pattern, message));
+        return Err(DirectiveError::value(pattern, message));
     }
     let level = |word: &Token| LEVELS.into_iter().find(|level| *level == &*word.text);
     let (level, show_first) = match options {
@@ -115,14 +115,14 @@ fn consolidation(cursor: &mut Cursor<'_>) -> Result<Consolidation, Complaint> {
         [word, first] if &*first.text == "show_first" => (level(word), true),
         [_, other, ..] => {
             let message = format!("unexpected {}; expect show_first", quote(&other.text));
-            return Err(Complaint::value(other, message));
+            return Err(DirectiveError::value(other, message));
         }
     };
     let Some(level) = level else {
         let word = options[0];
         let expected = LEVELS.join(", ");
         let message = format!("unknown log level {}; expect {expected}", quote(&word.text));
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     };
     let (period, pattern) = (Duration::from_nanos(nanos.unsigned_abs()), pattern.text.to_string());
     Ok(Consolidation { period, pattern, level, show_first })

@@ -4,7 +4,7 @@
 //! rules of all stanzas hold, in their order; the reference silently ignores all but the first
 //! stanza.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::quote::quote;
 use crate::corefile::{Cursor, ParseError, did_you_mean};
@@ -40,7 +40,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("header", cursor) {
         if !cursor.rest().is_empty() {
             return Err(cursor.argument_error().into());
@@ -81,7 +81,7 @@ pub(in super::super) fn read(
             }
         }
         if draft.stages.header.len() == before {
-            return Err(Complaint::value(stanza, "at least one rule is expected"));
+            return Err(DirectiveError::value(stanza, "at least one rule is expected"));
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! Where it is told over HTTP that the process lives, and how long it goes on serving when it is
 //! told to stop. Of several stanzas the last holds.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::forward;
 use super::super::http;
 use super::super::load::{Context, Draft};
@@ -29,7 +29,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("health", cursor) {
         context.warn_of_earlier("health", draft.stages.health.is_some(), &stanza.place);
         let address = http::read_address(cursor, context, http::any(PORT))?;

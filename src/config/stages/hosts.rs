@@ -6,10 +6,10 @@
 //! a warning. A line that is neither an option nor begins with an address is left out as in the
 //! reference, but with a warning.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::word::{self, Word};
-use super::super::{Name, duration, keys, oddities};
+use super::super::{Name, duration, keys, lints};
 use super::once;
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
@@ -78,7 +78,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let Some(stanza) = context.stanza("hosts", cursor) else { return Ok(()) };
     let words = cursor.rest();
     let file = words.first().copied();
@@ -143,16 +143,16 @@ pub(in super::super) fn read(
 }
 
 /// The zones that `words` name. One that is no name is passed over with a warning.
-fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, Complaint> {
+fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, DirectiveError> {
     let mut zones = Vec::new();
     for word in words {
         match keys::parse(&word.text) {
             Ok(zone) => {
                 context
                     .count_zones(zone.names.len())
-                    .map_err(|message| Complaint::value(word, message))?;
+                    .map_err(|message| DirectiveError::value(word, message))?;
                 let is_option = OPTIONS.contains(&&*word.text);
-                if let Some(hint) = oddities::of_exception(&word.text, &zone, is_option) {
+                if let Some(hint) = lints::of_exception(&word.text, &zone, is_option) {
                     let message = format!("plugin/hosts: zone '{}': {hint}", word.text);
                     context.warn(&word.place, message);
                 }
@@ -167,7 +167,11 @@ fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, Compl
 }
 
 /// Notes what is odd about the file.
-fn look_at(word: &Token, source: &HostsSource, context: &mut Context<'_>) -> Result<(), Complaint> {
+fn look_at(
+    word: &Token,
+    source: &HostsSource,
+    context: &mut Context<'_>,
+) -> Result<(), DirectiveError> {
     let HostsSource { label, place, .. } = source;
     let odd = match (context.host.sources.is_file)(place) {
         Ok(true) => return Ok(()),
@@ -180,14 +184,14 @@ fn look_at(word: &Token, source: &HostsSource, context: &mut Context<'_>) -> Res
         }
         Err(error) => {
             let message = format!("unable to access hosts file '{label}': {error}");
-            return Err(Complaint::host(word, message));
+            return Err(DirectiveError::host(word, message));
         }
     };
     context.warn(&word.place, format!("plugin/hosts: {odd}"));
     Ok(())
 }
 
-fn ttl(property: &Token, cursor: &mut Cursor<'_>) -> Result<u32, Complaint> {
+fn ttl(property: &Token, cursor: &mut Cursor<'_>) -> Result<u32, DirectiveError> {
     let words = cursor.rest();
     let Some(word) = words.first() else {
         return Err(ParseError::at(property, "ttl needs a time in second").into());
@@ -199,7 +203,7 @@ fn ttl(property: &Token, cursor: &mut Cursor<'_>) -> Result<u32, Complaint> {
     seconds.ok_or_else(|| ParseError::at(word, "ttl provided is invalid").into())
 }
 
-fn reload(property: &Token, cursor: &mut Cursor<'_>) -> Result<Option<Duration>, Complaint> {
+fn reload(property: &Token, cursor: &mut Cursor<'_>) -> Result<Option<Duration>, DirectiveError> {
     let words = cursor.rest();
     let &[word] = &words[..] else {
         let message = "reload needs a duration (zero seconds to disable)";

@@ -4,7 +4,7 @@
 //! not built.
 
 use super::super::Net;
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::quote::quote;
 use super::super::word::list;
@@ -23,18 +23,18 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while context.stanza("loadbalance", cursor).is_some() {
         match &cursor.rest()[..] {
             [] => {}
             [policy, ..] if &*policy.text == "weighted" => {
-                return Err(Complaint::not_built(policy, "loadbalance policy 'weighted'"));
+                return Err(DirectiveError::not_built(policy, "loadbalance policy 'weighted'"));
             }
             [policy] if &*policy.text == "round_robin" => {}
             [policy] => {
                 let suggestion = did_you_mean(&policy.text, ["round_robin", "weighted"]);
                 let message = format!("unknown policy: {}{suggestion}", policy.text);
-                return Err(Complaint::value(policy, message));
+                return Err(DirectiveError::value(policy, message));
             }
             [..] => return Err(cursor.argument_error().into()),
         }
@@ -51,13 +51,13 @@ pub(in super::super) fn read(
                         let net = Net::parse(&written.text).filter(|_| written.text.contains('/'));
                         prefer.push(net.ok_or_else(|| {
                             let message = format!("invalid CIDR: {}", quote(&written.text));
-                            Complaint::value(written, message)
+                            DirectiveError::value(written, message)
                         })?);
                     }
                 }
                 "reload" => {
                     let message = "reload is for the policy weighted only";
-                    return Err(Complaint::value(property, message));
+                    return Err(DirectiveError::value(property, message));
                 }
                 other => {
                     let suggestion = did_you_mean(other, ["prefer"]);

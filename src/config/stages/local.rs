@@ -2,7 +2,7 @@
 //!
 //! Names that mean this host. Of several stanzas the last holds.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
@@ -19,7 +19,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while context.stanza("local", cursor).is_some() {
         if !cursor.rest().is_empty() {
             return Err(cursor.argument_error().into());
@@ -37,7 +37,7 @@ pub(in super::super) fn read(
                 "off" => false,
                 other => {
                     let message = format!("localhost_prefix must be on or off: {other}");
-                    return Err(Complaint::value(written, message));
+                    return Err(DirectiveError::value(written, message));
                 }
             };
         }

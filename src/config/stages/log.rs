@@ -5,10 +5,10 @@
 //! last is a format if it has a `{`; one alone is always a name, as in the reference.
 
 use super::super::Name;
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::word::{Word, names};
-use super::super::{keys, oddities};
+use super::super::{keys, lints};
 use super::metadata;
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
@@ -34,7 +34,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while context.stanza("log", cursor).is_some() {
         let mut arguments = cursor.rest();
         let mut format = FORMAT.to_owned();
@@ -71,7 +71,7 @@ pub(in super::super) fn read(
 }
 
 /// The names that a rule is for; what is odd about them is told.
-fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, Complaint> {
+fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, DirectiveError> {
     if written.is_empty() {
         return Ok(vec![Name::root()]);
     }
@@ -84,8 +84,8 @@ fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>
             Ok(zone) => {
                 context
                     .count_zones(zone.names.len())
-                    .map_err(|message| Complaint::value(word, message))?;
-                if let Some(hint) = oddities::of_exception(&word.text, &zone, false)
+                    .map_err(|message| DirectiveError::value(word, message))?;
+                if let Some(hint) = lints::of_exception(&word.text, &zone, false)
                     && !word.text.contains('{')
                 {
                     let message = format!("plugin/log: zone '{}': {hint}", word.text);

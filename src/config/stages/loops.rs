@@ -3,7 +3,7 @@
 //! A forwarding loop is to be found. It says all by being there, and can be there only once in a
 //! server block.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::{once, switch, write_switch};
 use crate::corefile::Cursor;
@@ -14,7 +14,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     _: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     draft.stages.loops = switch(cursor)?;
     once(cursor)
 }

@@ -5,7 +5,7 @@
 //! it says. ZONES are for `view/name` alone, which the reference collects in advance.
 
 use super::super::Name;
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::keys;
 use super::super::load::{Context, Draft};
 use super::super::word::names;
@@ -28,7 +28,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let Some(stanza) = context.stanza("metadata", cursor) else { return Ok(()) };
     let words = cursor.rest();
     let mut zones = Vec::new();
@@ -37,7 +37,7 @@ pub(in super::super) fn read(
             Ok(zone) => {
                 context
                     .count_zones(zone.names.len())
-                    .map_err(|message| Complaint::value(word, message))?;
+                    .map_err(|message| DirectiveError::value(word, message))?;
                 zones.extend(zone.names);
             }
             Err(reason) => {

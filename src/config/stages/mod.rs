@@ -154,7 +154,7 @@ pub use timeouts::Timeouts;
 pub use view::View;
 
 use super::ServerTls;
-use super::error::Complaint;
+use super::error::DirectiveError;
 use super::load::Reader;
 use crate::corefile::Cursor;
 use std::fmt;
@@ -218,31 +218,31 @@ macro_rules! directives {
 order!(directives);
 
 /// State of a directive's settings.
-trait Told {
+trait Settings {
     /// Returns whether it is there, and so makes its block answer.
     fn answers(&self) -> bool;
 }
 
-impl Told for bool {
+impl Settings for bool {
     fn answers(&self) -> bool {
         *self
     }
 }
 
-impl<T> Told for Option<T> {
+impl<T> Settings for Option<T> {
     fn answers(&self) -> bool {
         self.is_some()
     }
 }
 
-impl<T> Told for Vec<T> {
+impl<T> Settings for Vec<T> {
     fn answers(&self) -> bool {
         !self.is_empty()
     }
 }
 
 /// Reads the first stanza of a directive that has nothing but its name.
-fn switch(cursor: &mut Cursor<'_>) -> Result<bool, Complaint> {
+fn switch(cursor: &mut Cursor<'_>) -> Result<bool, DirectiveError> {
     cursor.stanza();
     cursor.expect_no_arg()?;
     Ok(true)
@@ -254,11 +254,11 @@ fn write_switch(f: &mut fmt::Formatter<'_>, name: &str, on: bool) -> fmt::Result
 }
 
 /// Nothing follows the stanza just read: of some directives a block can have only one.
-fn once(cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
+fn once(cursor: &mut Cursor<'_>) -> Result<(), DirectiveError> {
     match cursor.stanza() {
         None => Ok(()),
         Some(second) => {
-            Err(Complaint::value(second, "this plugin can only be used once per Server Block"))
+            Err(DirectiveError::value(second, "this plugin can only be used once per Server Block"))
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Number of sockets of each address in the reference. Here each worker has one of its own, so it
 //! is read, and has no effect.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::numbers;
 use crate::corefile::Cursor;
@@ -16,7 +16,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let Some(stanza) = context.stanza("multisocket", cursor) else { return Ok(()) };
     let words = cursor.rest();
     if words.len() > 1 || cursor.stanza().is_some() {
@@ -25,15 +25,16 @@ pub(in super::super) fn read(
     let workers = context.host.workers;
     let mut sockets = u16::try_from(workers).unwrap_or(SOCKETS_MAX as u16);
     if let Some(&word) = words.first() {
-        let number = numbers::signed(&word.text)
-            .map_err(|message| Complaint::value(word, format!("invalid num sockets: {message}")))?;
+        let number = numbers::signed(&word.text).map_err(|message| {
+            DirectiveError::value(word, format!("invalid num sockets: {message}"))
+        })?;
         if number < 1 {
             let message = format!("num sockets can not be zero or negative: {number}");
-            return Err(Complaint::value(word, message));
+            return Err(DirectiveError::value(word, message));
         }
         if number > SOCKETS_MAX {
             let message = format!("num sockets exceeds maximum ({SOCKETS_MAX}): {number}");
-            return Err(Complaint::value(word, message));
+            return Err(DirectiveError::value(word, message));
         }
         sockets = number as u16;
     }

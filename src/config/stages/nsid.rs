@@ -3,7 +3,7 @@
 //! What this server calls itself to clients who ask (RFC 5001): the words joined by spaces, or the
 //! name of the host.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::word::Word;
 use super::once;
@@ -18,13 +18,13 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let Some(stanza) = cursor.stanza() else { return Ok(()) };
     let words: Vec<&str> = cursor.rest().iter().map(|word| &*word.text).collect();
     let data = if words.is_empty() { context.host.name.clone() } else { words.join(" ") };
     if data.len() > LEN_MAX {
         let message = format!("{} bytes of data, expected at most {LEN_MAX}", data.len());
-        return Err(Complaint::value(stanza, message));
+        return Err(DirectiveError::value(stanza, message));
     }
     draft.stages.nsid = Some(data);
     once(cursor)

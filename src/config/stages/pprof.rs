@@ -3,7 +3,7 @@
 //! Profiles of the Go runtime in the reference. There is none here, so it is read, and nothing
 //! listens.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::{http, numbers};
 use super::once;
@@ -19,7 +19,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let Some(stanza) = context.stanza("pprof", cursor) else { return Ok(()) };
     let address = http::read_address(cursor, context, (Ipv4Addr::LOCALHOST, PORT).into())?;
     while let Some(property) = cursor.block() {

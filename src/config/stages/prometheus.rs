@@ -3,7 +3,7 @@
 //! Where counters are told over HTTP. There is no runtime to tell of, and HTTP is not encrypted
 //! here: the first is read with a warning, the second is refused.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::http;
 use super::super::load::{Context, Draft};
 use super::once;
@@ -28,7 +28,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     cursor.stanza();
     let address = http::read_address(cursor, context, (Ipv4Addr::LOCALHOST, PORT).into())?;
     let mut runtime_metrics = false;

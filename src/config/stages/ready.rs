@@ -3,7 +3,7 @@
 //! Where it is told over HTTP whether the block is of use to clients. The language allows one in a
 //! block; each block's upstreams are watched as its own `monitor` says.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::http;
 use super::super::load::{Context, Draft};
 use super::once;
@@ -29,7 +29,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     cursor.stanza();
     let address = http::read_address(cursor, context, http::any(PORT))?;
     let mut continuously = false;
@@ -47,7 +47,7 @@ pub(in super::super) fn read(
             let expected = MONITORS.join(" or ");
             let message =
                 format!("unknown monitor '{}'; expect {expected}{suggestion}", monitor.text);
-            return Err(Complaint::value(monitor, message));
+            return Err(DirectiveError::value(monitor, message));
         }
         cursor.expect_no_arg()?;
     }

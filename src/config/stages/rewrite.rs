@@ -14,7 +14,7 @@ pub use matching::{MatchType, NameMatch};
 pub use name::{AnswerPart, AnswerRule, NameRule};
 
 use super::super::Kind;
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::rcodes::rcode_mnemonic;
 use super::super::word::Word;
@@ -86,7 +86,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("rewrite", cursor) {
         let mut words = cursor.rest();
         // Fewer than two words: the rest stands in a block, whose lines count as one.
@@ -107,16 +107,16 @@ fn rewrite(
     words: &[&Token],
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<Rewrite, Complaint> {
+) -> Result<Rewrite, DirectiveError> {
     let Some((first, behind)) = words.split_first() else {
-        return Err(Complaint::value(stanza, "no rule type specified for rewrite"));
+        return Err(DirectiveError::value(stanza, "no rule type specified for rewrite"));
     };
     let (stop, field, values) = match &*first.text {
         mode @ ("continue" | "stop") => match behind.split_first() {
             Some((field, values)) => (mode == "stop", *field, values),
             None => {
                 let message = format!("{mode} rule must begin with a rule type");
-                return Err(Complaint::value(first, message));
+                return Err(DirectiveError::value(first, message));
             }
         },
         _ => (true, *first, behind),
@@ -129,13 +129,13 @@ fn rewrite(
         "rcode" => records::rcode(field, values)?,
         "answer" => {
             let message = "response rewrites must begin with a name rule";
-            return Err(Complaint::value(field, message));
+            return Err(DirectiveError::value(field, message));
         }
         "cname" => records::cname(field, values)?,
         "edns0" => RewriteRule::Edns(edns::read(field, values, context, draft)?),
         other => {
             let suggestion = did_you_mean(other, FIELDS);
-            return Err(Complaint::value(
+            return Err(DirectiveError::value(
                 field,
                 format!("invalid rule type \"{other}\"{suggestion}"),
             ));

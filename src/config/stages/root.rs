@@ -3,7 +3,7 @@
 //! Where relative paths of other directives begin (not those of `import`, nor files that `forward`
 //! names). Of several stanzas the last holds. A directory that is missing is worth a warning.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::word::Word;
 use crate::corefile::Cursor;
@@ -15,7 +15,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("root", cursor) {
         context.warn_of_earlier("root", draft.stages.root.is_some(), &stanza.place);
         let path = cursor.expect_arg()?;

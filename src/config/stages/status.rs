@@ -3,7 +3,7 @@
 //! Where onward shows over HTTP what it does, to people and to `onward top`. The language has no
 //! such directive; of several stanzas the last holds.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::http;
 use super::super::load::{Context, Draft};
 use crate::corefile::Cursor;
@@ -18,7 +18,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("status", cursor) {
         context.warn_of_earlier("status", draft.stages.status.is_some(), &stanza.place);
         let address = http::read_address(cursor, context, (Ipv4Addr::LOCALHOST, PORT).into())?;

@@ -5,7 +5,7 @@
 //! last holds. Without `read` and `write`, `idle` stands for them: a stream on which no whole query
 //! comes in and no byte of a reply goes out for so long is closed, whatever it is in the middle of.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::forward::show;
 use super::super::load::{Context, Draft};
 use super::super::{duration, numbers};
@@ -34,7 +34,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let timeouts = &mut draft.stages.timeouts;
     while let Some(stanza) = context.stanza("timeouts", cursor) {
         cursor_has_block(cursor)?;
@@ -56,19 +56,19 @@ pub(in super::super) fn read(
         }
         if empty {
             let message = "at least one of read, write, idle and maxtcpqueries is expected";
-            return Err(Complaint::value(stanza, message));
+            return Err(DirectiveError::value(stanza, message));
         }
     }
     Ok(())
 }
 
 /// No argument stands before the block.
-fn cursor_has_block(cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
+fn cursor_has_block(cursor: &mut Cursor<'_>) -> Result<(), DirectiveError> {
     if cursor.rest().is_empty() { Ok(()) } else { Err(cursor.argument_error().into()) }
 }
 
 /// A duration within bounds.
-fn limit(cursor: &mut Cursor<'_>) -> Result<Duration, Complaint> {
+fn limit(cursor: &mut Cursor<'_>) -> Result<Duration, DirectiveError> {
     let written = cursor.expect_arg()?;
     let seconds = numbers::signed(&written.text).is_ok();
     let text = format!("{}{}", written.text, if seconds { "s" } else { "" });
@@ -84,16 +84,16 @@ fn limit(cursor: &mut Cursor<'_>) -> Result<Duration, Complaint> {
 }
 
 /// Returns how many queries; -1 is no limit.
-fn count(cursor: &mut Cursor<'_>) -> Result<Option<u32>, Complaint> {
+fn count(cursor: &mut Cursor<'_>) -> Result<Option<u32>, DirectiveError> {
     let written: &Token = cursor.expect_arg()?;
-    let number =
-        numbers::signed(&written.text).map_err(|message| Complaint::value(written, message))?;
+    let number = numbers::signed(&written.text)
+        .map_err(|message| DirectiveError::value(written, message))?;
     match (number, u32::try_from(number)) {
         (-1, _) => Ok(None),
         (1.., Ok(number)) => Ok(Some(number)),
         _ => {
             let message = format!("maxtcpqueries must be positive, or -1 for no limit: {number}");
-            Err(Complaint::value(written, message))
+            Err(DirectiveError::value(written, message))
         }
     }
 }

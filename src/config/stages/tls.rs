@@ -3,7 +3,7 @@
 //! What listeners of the block's `tls://` keys show their clients. Of several stanzas the last
 //! holds. Paths begin at `root`. The files are read here and understood in the room `tls`.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::tls::{self, ClientAuth, ServerTls};
 use super::super::word::Word;
@@ -16,12 +16,12 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("tls", cursor) {
         context.warn_of_earlier("tls", draft.stages.tls.is_some(), &stanza.place);
         let paths = cursor.rest();
         if paths.is_empty() {
-            return Err(Complaint::not_built(stanza, "a certificate by ACME"));
+            return Err(DirectiveError::not_built(stanza, "a certificate by ACME"));
         }
         if !(2..=3).contains(&paths.len()) {
             return Err(cursor.argument_error().into());

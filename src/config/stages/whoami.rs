@@ -3,7 +3,7 @@
 //! What is not forwarded is told who it is. It says all by being there; of several stanzas only the
 //! first is looked at, as in the reference.
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::{switch, write_switch};
 use crate::corefile::Cursor;
@@ -14,7 +14,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     _: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     draft.stages.whoami = switch(cursor)?;
     Ok(())
 }

@@ -21,7 +21,7 @@ pub(super) const RECORDS_MAX: usize = 1_024;
 
 /// Class of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nature {
+pub enum AnswerClass {
     /// An answer to the question.
     Positive,
     /// NOERROR, but neither an answer nor a denial: a referral, or nothing at all.
@@ -34,7 +34,7 @@ pub enum Nature {
     Failure,
 }
 
-impl Nature {
+impl AnswerClass {
     /// Returns whether it counts as a denial.
     pub fn is_denial(self) -> bool {
         !matches!(self, Self::Positive | Self::Empty)
@@ -43,9 +43,9 @@ impl Nature {
 
 /// Decision on how a response is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Admission {
     /// Class of the response.
-    pub nature: Nature,
+    pub answer_class: AnswerClass,
     /// For how long.
     pub lifetime: Duration,
 }
@@ -117,8 +117,8 @@ pub struct Limits<'a> {
 
 impl Limits<'_> {
     /// The highest and lowest TTL: `(max, min)`.
-    pub(super) fn ttls(&self, nature: Nature) -> (u32, u32) {
-        let class = if nature.is_denial() { self.denial } else { self.success };
+    pub(super) fn ttls(&self, answer_class: AnswerClass) -> (u32, u32) {
+        let class = if answer_class.is_denial() { self.denial } else { self.success };
         (class.ttl_max, if self.simple { 0 } else { class.ttl_min })
     }
 }
@@ -146,7 +146,7 @@ pub(super) fn negative_ttl(packet: &[u8], record: &Record) -> u32 {
 ///
 /// # Errors
 /// Why not.
-pub fn judge(received: &Received<'_>, limits: &Limits<'_>) -> Result<Verdict, Refusal> {
+pub fn judge(received: &Received<'_>, limits: &Limits<'_>) -> Result<Admission, Refusal> {
     let Received { packet, response, recursion, unix } = *received;
     let question = Question::parse(packet).ok_or(Refusal::Rcode)?;
     if response.flags & flags::TC != 0 {
@@ -162,25 +162,27 @@ pub fn judge(received: &Received<'_>, limits: &Limits<'_>) -> Result<Verdict, Re
         return Err(Refusal::TooLarge);
     }
     let walked = Walked::over(packet, response, unix).ok_or(Refusal::Rcode)?;
-    let nature = nature_of(packet, response, &question, &walked)?;
+    let answer_class = nature_of(packet, response, &question, &walked)?;
     let signed_for = walked.signed_for.ok_or(Refusal::Signature)?;
-    let shortest = match nature {
-        Nature::Failure => {
+    let shortest = match answer_class {
+        AnswerClass::Failure => {
             let lifetime = limits.servfail;
             let remembered = !lifetime.is_zero();
-            return remembered.then_some(Verdict { nature, lifetime }).ok_or(Refusal::Failure);
+            return remembered
+                .then_some(Admission { answer_class, lifetime })
+                .ok_or(Refusal::Failure);
         }
-        Nature::Positive if limits.simple => limits.success.ttl_max,
+        AnswerClass::Positive if limits.simple => limits.success.ttl_max,
         _ if limits.simple => return Err(Refusal::Disabled),
-        Nature::Empty => walked.ttl.min(EMPTY_SECS),
-        Nature::Positive => walked.ttl,
-        Nature::NoData | Nature::NxDomain => walked.negative_ttl,
+        AnswerClass::Empty => walked.ttl.min(EMPTY_SECS),
+        AnswerClass::Positive => walked.ttl,
+        AnswerClass::NoData | AnswerClass::NxDomain => walked.negative_ttl,
     };
-    let secs = clamp(limits.ttls(nature), shortest).min(signed_for);
+    let secs = clamp(limits.ttls(answer_class), shortest).min(signed_for);
     if secs == 0 {
         return Err(Refusal::NoLifetime);
     }
-    Ok(Verdict { nature, lifetime: Duration::from_secs(secs.into()) })
+    Ok(Admission { answer_class, lifetime: Duration::from_secs(secs.into()) })
 }
 
 /// Returns what a response is by its code, its answer and what its authority section holds.
@@ -189,7 +191,7 @@ fn nature_of(
     response: &Response,
     question: &Question,
     walked: &Walked,
-) -> Result<Nature, Refusal> {
+) -> Result<AnswerClass, Refusal> {
     const NO_ERROR: u16 = Rcode::NoError as u16;
     const NX_DOMAIN: u16 = Rcode::NxDomain as u16;
     const SERV_FAIL: u16 = Rcode::ServFail as u16;
@@ -197,13 +199,13 @@ fn nature_of(
     let answers = response.counts[0];
     match response.rcode() {
         NO_ERROR if answers > 0 && aliases::reach(packet, response, question) => {
-            Ok(Nature::Positive)
+            Ok(AnswerClass::Positive)
         }
-        NO_ERROR if walked.soa => Ok(Nature::NoData),
-        NO_ERROR if answers == 0 => Ok(Nature::Empty),
-        NX_DOMAIN if walked.soa => Ok(Nature::NxDomain),
+        NO_ERROR if walked.soa => Ok(AnswerClass::NoData),
+        NO_ERROR if answers == 0 => Ok(AnswerClass::Empty),
+        NX_DOMAIN if walked.soa => Ok(AnswerClass::NxDomain),
         NO_ERROR | NX_DOMAIN => Err(Refusal::NoSoa),
-        SERV_FAIL | NOT_IMP if answers == 0 => Ok(Nature::Failure),
+        SERV_FAIL | NOT_IMP if answers == 0 => Ok(AnswerClass::Failure),
         _ => Err(Refusal::Rcode),
     }
 }
@@ -252,10 +254,11 @@ fn signature_holds_for(data: &[u8], unix: u32) -> Option<u32> {
     distance(begins, unix).and_then(|_| distance(unix, expires))
 }
 
-/// Bounds the TTLs of a reply that was not taken from the cache, as they would be there. `nature`:
+/// Bounds the TTLs of a reply that was not taken from the cache, as they would be there. `answer_class`:
 /// that of [`judge`], or `None` where it refused; then only the upper bound of answers holds.
-pub fn bound_ttls(reply: &mut [u8], limits: &Limits<'_>, nature: Option<Nature>) {
-    let bounds = nature.map_or((limits.success.ttl_max, 0), |nature| limits.ttls(nature));
+pub fn bound_ttls(reply: &mut [u8], limits: &Limits<'_>, answer_class: Option<AnswerClass>) {
+    let bounds =
+        answer_class.map_or((limits.success.ttl_max, 0), |answer_class| limits.ttls(answer_class));
     let Some(question) = Question::parse(reply) else { return };
     let mut place = question.end();
     let count = |section: usize| u16_at(reply, 6 + 2 * section).map_or(0, u32::from);
@@ -265,8 +268,8 @@ pub fn bound_ttls(reply: &mut [u8], limits: &Limits<'_>, nature: Option<Nature>)
         if record.kind == kind::OPT {
             continue;
         }
-        let ttl = match nature {
-            Some(nature) if nature.is_denial() => negative_ttl(reply, &record),
+        let ttl = match answer_class {
+            Some(answer_class) if answer_class.is_denial() => negative_ttl(reply, &record),
             _ => ttl_at(reply, record.fixed),
         };
         put_u32(reply, record.fixed + 4, clamp(bounds, ttl));
@@ -275,7 +278,7 @@ pub fn bound_ttls(reply: &mut [u8], limits: &Limits<'_>, nature: Option<Nature>)
 
 #[cfg(test)]
 mod tests {
-    use super::{Limits, Nature, Received, Refusal, bound_ttls, judge, ttl_at};
+    use super::{AnswerClass, Limits, Received, Refusal, bound_ttls, judge, ttl_at};
     use crate::config::Cache;
     use crate::engine::cache::tests::messages::{
         A, Made, PLAIN, UNIX, Written, a, cname, name, ns, rrsig, soa,
@@ -284,10 +287,10 @@ mod tests {
 
     const NXDOMAIN: u16 = PLAIN | 3;
 
-    /// Nature and seconds of life.
-    fn judged(settings: &Cache, made: &Made) -> Result<(Nature, u64), Refusal> {
-        let verdict = judge(&made.received(), &limits(settings))?;
-        Ok((verdict.nature, verdict.lifetime.as_secs()))
+    /// AnswerClass and seconds of life.
+    fn judged(settings: &Cache, made: &Made) -> Result<(AnswerClass, u64), Refusal> {
+        let admission = judge(&made.received(), &limits(settings))?;
+        Ok((admission.answer_class, admission.lifetime.as_secs()))
     }
 
     fn limits(settings: &Cache) -> Limits<'_> {
@@ -296,7 +299,7 @@ mod tests {
     }
 
     /// To a question for the address of `w.test`, with the defaults.
-    fn of(header: u16, records: &[Written]) -> Result<(Nature, u64), Refusal> {
+    fn of(header: u16, records: &[Written]) -> Result<(AnswerClass, u64), Refusal> {
         judged(&Cache::default(), &Made::new("w.test", A, header, records))
     }
 
@@ -311,44 +314,44 @@ mod tests {
 
     #[test]
     fn an_answer_lives_as_long_as_its_shortest_ttl_in_any_section() {
-        assert_eq!(of(PLAIN, &[a("w.test", 300)]), Ok((Nature::Positive, 300)));
+        assert_eq!(of(PLAIN, &[a("w.test", 300)]), Ok((AnswerClass::Positive, 300)));
         let glue = (2, name("ns.test"), A, 60, vec![192, 0, 2, 9]);
         let all = [a("w.test", 900), ns("test", 70), glue];
-        assert_eq!(of(PLAIN, &all), Ok((Nature::Positive, 60)));
-        assert_eq!(of(PLAIN, &[a("w.test", 900), ns("test", 40)]), Ok((Nature::Positive, 40)));
+        assert_eq!(of(PLAIN, &all), Ok((AnswerClass::Positive, 60)));
+        assert_eq!(of(PLAIN, &[a("w.test", 900), ns("test", 40)]), Ok((AnswerClass::Positive, 40)));
     }
 
     #[test]
     fn the_bounds_raise_and_cut_and_the_upper_one_wins() {
-        assert_eq!(of(PLAIN, &[a("w.test", 0)]), Ok((Nature::Positive, 5)));
-        assert_eq!(of(PLAIN, &[a("w.test", 1)]), Ok((Nature::Positive, 5)));
-        assert_eq!(of(PLAIN, &[a("w.test", 86_400)]), Ok((Nature::Positive, 3_600)));
+        assert_eq!(of(PLAIN, &[a("w.test", 0)]), Ok((AnswerClass::Positive, 5)));
+        assert_eq!(of(PLAIN, &[a("w.test", 1)]), Ok((AnswerClass::Positive, 5)));
+        assert_eq!(of(PLAIN, &[a("w.test", 86_400)]), Ok((AnswerClass::Positive, 3_600)));
         let day = Made::new("w.test", A, PLAIN, &[a("w.test", 86_400)]);
-        assert_eq!(judged(&bounds(86_400, 5), &day), Ok((Nature::Positive, 86_400)));
+        assert_eq!(judged(&bounds(86_400, 5), &day), Ok((AnswerClass::Positive, 86_400)));
         let none = Made::new("w.test", A, PLAIN, &[a("w.test", 0)]);
-        assert_eq!(judged(&bounds(3, 5), &none), Ok((Nature::Positive, 3)));
+        assert_eq!(judged(&bounds(3, 5), &none), Ok((AnswerClass::Positive, 3)));
         assert_eq!(judged(&bounds(3_600, 0), &none), Err(Refusal::NoLifetime));
     }
 
     #[test]
     fn a_ttl_with_the_highest_bit_is_none() {
-        assert_eq!(of(PLAIN, &[a("w.test", 1 << 31)]), Ok((Nature::Positive, 5)));
+        assert_eq!(of(PLAIN, &[a("w.test", 1 << 31)]), Ok((AnswerClass::Positive, 5)));
         let longest = Made::new("w.test", A, PLAIN, &[a("w.test", i32::MAX as u32)]);
         let whole = judged(&bounds(u32::MAX, 0), &longest);
-        assert_eq!(whole, Ok((Nature::Positive, i32::MAX as u64)));
+        assert_eq!(whole, Ok((AnswerClass::Positive, i32::MAX as u64)));
     }
 
     #[test]
     fn an_answer_reaches_its_type_at_the_end_of_its_aliases() {
         let chain = [cname("w.test", "X.test", 60), cname("x.TEST", "y.org", 50), a("Y.org", 40)];
-        assert_eq!(of(PLAIN, &chain), Ok((Nature::Positive, 40)));
+        assert_eq!(of(PLAIN, &chain), Ok((AnswerClass::Positive, 40)));
         let mut turned = chain.clone();
         turned.reverse();
-        assert_eq!(of(PLAIN, &turned), Ok((Nature::Positive, 40)));
+        assert_eq!(of(PLAIN, &turned), Ok((AnswerClass::Positive, 40)));
         let alias = Made::new("w.test", kind::CNAME, PLAIN, &chain[..1]);
-        assert_eq!(judged(&Cache::default(), &alias), Ok((Nature::Positive, 60)));
+        assert_eq!(judged(&Cache::default(), &alias), Ok((AnswerClass::Positive, 60)));
         let any = Made::new("w.test", kind::ANY, PLAIN, &chain[..1]);
-        assert_eq!(judged(&Cache::default(), &any), Ok((Nature::Positive, 60)));
+        assert_eq!(judged(&Cache::default(), &any), Ok((AnswerClass::Positive, 60)));
     }
 
     #[test]
@@ -366,7 +369,7 @@ mod tests {
         for chain in [broken, looping, two, alone, foreign] {
             assert_eq!(of(PLAIN, &chain), Err(Refusal::NoSoa), "{chain:?}");
             let denied = [chain, vec![soa("test", 90, 90)]].concat();
-            assert_eq!(of(PLAIN, &denied), Ok((Nature::NoData, 60)), "{denied:?}");
+            assert_eq!(of(PLAIN, &denied), Ok((AnswerClass::NoData, 60)), "{denied:?}");
         }
     }
 
@@ -379,25 +382,26 @@ mod tests {
             chain.reverse();
             judged(&Cache::default(), &Made::new("n0.test", A, PLAIN, &chain))
         };
-        assert_eq!(chain(16), Ok((Nature::Positive, 60)));
+        assert_eq!(chain(16), Ok((AnswerClass::Positive, 60)));
         assert_eq!(chain(17), Err(Refusal::NoSoa));
     }
 
     #[test]
     fn a_denial_lives_as_long_as_its_soa_says_in_both_places() {
         for header in [PLAIN, NXDOMAIN] {
-            let nature = if header == PLAIN { Nature::NoData } else { Nature::NxDomain };
-            assert_eq!(of(header, &[soa("test", 3_600, 60)]), Ok((nature, 60)));
-            assert_eq!(of(header, &[soa("test", 70, 900)]), Ok((nature, 70)));
-            assert_eq!(of(header, &[soa("test", 9_000, 9_000)]), Ok((nature, 1_800)));
-            assert_eq!(of(header, &[soa("test", 0, 0)]), Ok((nature, 5)));
+            let answer_class =
+                if header == PLAIN { AnswerClass::NoData } else { AnswerClass::NxDomain };
+            assert_eq!(of(header, &[soa("test", 3_600, 60)]), Ok((answer_class, 60)));
+            assert_eq!(of(header, &[soa("test", 70, 900)]), Ok((answer_class, 70)));
+            assert_eq!(of(header, &[soa("test", 9_000, 9_000)]), Ok((answer_class, 1_800)));
+            assert_eq!(of(header, &[soa("test", 0, 0)]), Ok((answer_class, 5)));
         }
     }
 
     #[test]
     fn an_soa_beside_an_answer_says_nothing_of_the_answer() {
         let records = [a("w.test", 300), soa("test", 600, 60)];
-        assert_eq!(of(PLAIN, &records), Ok((Nature::Positive, 300)));
+        assert_eq!(of(PLAIN, &records), Ok((AnswerClass::Positive, 300)));
     }
 
     #[test]
@@ -411,29 +415,29 @@ mod tests {
     #[test]
     fn the_last_name_of_a_chain_may_not_exist() {
         let chain = [cname("w.test", "x.test", 40), soa("test", 60, 60)];
-        assert_eq!(of(NXDOMAIN, &chain), Ok((Nature::NxDomain, 40)));
+        assert_eq!(of(NXDOMAIN, &chain), Ok((AnswerClass::NxDomain, 40)));
     }
 
     #[test]
     fn referrals_and_empty_replies_live_for_five_seconds_within_the_bounds() {
-        assert_eq!(of(PLAIN, &[ns("test", 900)]), Ok((Nature::Empty, 5)));
-        assert_eq!(of(PLAIN, &[]), Ok((Nature::Empty, 5)));
+        assert_eq!(of(PLAIN, &[ns("test", 900)]), Ok((AnswerClass::Empty, 5)));
+        assert_eq!(of(PLAIN, &[]), Ok((AnswerClass::Empty, 5)));
         let empty = Made::new("w.test", A, PLAIN, &[]);
-        assert_eq!(judged(&bounds(3, 0), &empty), Ok((Nature::Empty, 3)));
-        assert_eq!(judged(&bounds(60, 0), &empty), Ok((Nature::Empty, 5)));
-        assert_eq!(judged(&bounds(60, 20), &empty), Ok((Nature::Empty, 20)));
+        assert_eq!(judged(&bounds(3, 0), &empty), Ok((AnswerClass::Empty, 3)));
+        assert_eq!(judged(&bounds(60, 0), &empty), Ok((AnswerClass::Empty, 5)));
+        assert_eq!(judged(&bounds(60, 20), &empty), Ok((AnswerClass::Empty, 20)));
     }
 
     #[test]
     fn failures_live_as_long_as_configured_whatever_the_bounds() {
         for code in [2, 4] {
-            assert_eq!(of(PLAIN | code, &[]), Ok((Nature::Failure, 5)));
+            assert_eq!(of(PLAIN | code, &[]), Ok((AnswerClass::Failure, 5)));
             assert_eq!(of(PLAIN | code, &[a("w.test", 60)]), Err(Refusal::Rcode));
         }
         let mut settings = bounds(3, 1);
         settings.servfail = std::time::Duration::from_secs(300);
         let failed = Made::new("w.test", A, PLAIN | 2, &[]);
-        assert_eq!(judged(&settings, &failed), Ok((Nature::Failure, 300)));
+        assert_eq!(judged(&settings, &failed), Ok((AnswerClass::Failure, 300)));
         settings.servfail = std::time::Duration::ZERO;
         assert_eq!(judged(&settings, &failed), Err(Refusal::Failure));
     }
@@ -477,7 +481,7 @@ mod tests {
     fn a_signature_out_of_its_time_is_not_remembered() {
         let with =
             |begins, ends| of(PLAIN, &[a("w.test", 300), rrsig("w.test", 300, begins, ends)]);
-        assert_eq!(with(UNIX - 10, UNIX + 1_000), Ok((Nature::Positive, 300)));
+        assert_eq!(with(UNIX - 10, UNIX + 1_000), Ok((AnswerClass::Positive, 300)));
         assert_eq!(with(UNIX + 1, UNIX + 1_000), Err(Refusal::Signature));
         assert_eq!(with(UNIX - 10, UNIX - 1), Err(Refusal::Signature));
         assert_eq!(with(UNIX - 10, UNIX), Err(Refusal::NoLifetime));
@@ -487,21 +491,21 @@ mod tests {
     #[test]
     fn an_answer_outlives_none_of_its_signatures() {
         let signature = rrsig("w.test", 300, UNIX - 10, UNIX + 20);
-        assert_eq!(of(PLAIN, &[a("w.test", 300), signature]), Ok((Nature::Positive, 20)));
+        assert_eq!(of(PLAIN, &[a("w.test", 300), signature]), Ok((AnswerClass::Positive, 20)));
     }
 
     #[test]
     fn more_records_than_an_entry_may_have_are_forgotten() {
         let many = vec![(0, vec![0xc0, 12], A, 60, vec![192, 0, 2, 1]); 1_025];
         assert_eq!(of(PLAIN, &many), Err(Refusal::TooLarge));
-        assert_eq!(of(PLAIN, &many[1..]), Ok((Nature::Positive, 60)));
+        assert_eq!(of(PLAIN, &many[1..]), Ok((AnswerClass::Positive, 60)));
     }
 
     #[test]
     fn replies_beside_the_cache_have_its_ttls() {
-        let ttls = |header, records: &[Written], settings: &Cache, nature| {
+        let ttls = |header, records: &[Written], settings: &Cache, answer_class| {
             let mut reply = Made::new("w.test", A, header, records).with_opt(0x80, &[]).packet;
-            bound_ttls(&mut reply, &limits(settings), nature);
+            bound_ttls(&mut reply, &limits(settings), answer_class);
             let made = Made::read(reply);
             let mut place = made.response.start;
             let next = |_| {
@@ -514,9 +518,9 @@ mod tests {
         };
         let settings = bounds(600, 5);
         let records = [a("w.test", 900), a("w.test", 2), ns("test", 60)];
-        assert_eq!(ttls(PLAIN, &records, &settings, Some(Nature::Positive)), [600, 5, 60]);
+        assert_eq!(ttls(PLAIN, &records, &settings, Some(AnswerClass::Positive)), [600, 5, 60]);
         assert_eq!(ttls(PLAIN, &records, &settings, None), [600, 2, 60]);
         let denial = [soa("test", 300, 30)];
-        assert_eq!(ttls(NXDOMAIN, &denial, &settings, Some(Nature::NxDomain)), [30]);
+        assert_eq!(ttls(NXDOMAIN, &denial, &settings, Some(AnswerClass::NxDomain)), [30]);
     }
 }

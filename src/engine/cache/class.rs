@@ -11,7 +11,7 @@ use super::refresh::Refresh;
 use crate::config::{CacheClass, Name};
 use crate::engine::list::NONE;
 use crate::engine::memory::{grow, reserved};
-use crate::engine::zones::{Folded, Zones};
+use crate::engine::zones::{LowercaseName, Zones};
 use crate::moment::Moment;
 use ahash::RandomState;
 
@@ -76,7 +76,7 @@ impl Class {
     }
 
     /// Returns whether nothing is stored for `name`.
-    pub(super) fn is_disabled(&self, name: &Folded) -> bool {
+    pub(super) fn is_disabled(&self, name: &LowercaseName) -> bool {
         self.disabled.longest(name).is_some()
     }
 

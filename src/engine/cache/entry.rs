@@ -11,7 +11,7 @@
 //! class and equal over its RRset, so that ageing is a subtraction.
 
 use super::admission::{
-    Limits, Nature, RECORDS_MAX, Received, Verdict, clamp, negative_ttl, ttl_at,
+    Admission, AnswerClass, Limits, RECORDS_MAX, Received, clamp, negative_ttl, ttl_at,
 };
 use super::blocks::Blocks;
 use crate::engine::list::NONE;
@@ -23,7 +23,7 @@ use crate::engine::message::response::Response;
 use crate::engine::message::{
     HEADER_LEN, NAME_LEN_MAX, Question, Record, flags, kind, put_u32, u16_at, u32_at,
 };
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use crate::moment::{Moment, nanos};
 use ahash::RandomState;
 use std::time::Duration;
@@ -33,7 +33,7 @@ use std::time::Duration;
 pub struct Key<'a> {
     /// The name, and the options behind it.
     pub(super) name: &'a [u8],
-    pub(super) asked: Asking,
+    pub(super) asked: CachedQuestion,
     pub(super) hash: u32,
 }
 
@@ -42,14 +42,14 @@ pub type KeyRoom = [u8; NAME_LEN_MAX + OPTIONS_LEN_MAX];
 
 /// The part of a key beside the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asking {
+pub(super) struct CachedQuestion {
     kind: u16,
     class: u16,
     dnssec_ok: bool,
     checking_disabled: bool,
 }
 
-impl Asking {
+impl CachedQuestion {
     /// All of it in one number, which is hashed at once.
     fn word(&self) -> u64 {
         let flags = u64::from(self.dnssec_ok) << 1 | u64::from(self.checking_disabled);
@@ -62,11 +62,11 @@ impl<'a> Key<'a> {
     /// and the same for the life of a cache.
     pub fn new(
         hasher: &RandomState,
-        name: &'a Folded,
+        name: &'a LowercaseName,
         question: &Question,
         header: &Asked,
     ) -> Self {
-        let asked = Asking {
+        let asked = CachedQuestion {
             kind: question.kind,
             class: question.class,
             dnssec_ok: header.edns.is_some_and(|edns| edns.dnssec_ok),
@@ -87,12 +87,12 @@ impl<'a> Key<'a> {
     /// Of a query of ours, as [`Query::write_upstream`](crate::engine::message::query::Query)
     /// writes it: the key of the clients' queries that led to it. `name` is its name.
     /// Its options are [`Key::options_of_sent`].
-    pub fn of_sent(hasher: &RandomState, name: &'a Folded, query: &[u8]) -> Self {
+    pub fn of_sent(hasher: &RandomState, name: &'a LowercaseName, query: &[u8]) -> Self {
         let behind = HEADER_LEN + name.as_bytes().len();
         let word = |place: usize| u16_at(query, place).unwrap_or(0);
         // The flags of EDNS lie in the TTL of the OPT, which stands behind the question.
         let edns_flags = word(behind + 4 + 7);
-        let asked = Asking {
+        let asked = CachedQuestion {
             kind: word(behind),
             class: word(behind + 2),
             dnssec_ok: edns_flags & 0x8000 != 0,
@@ -103,7 +103,7 @@ impl<'a> Key<'a> {
 
     /// The options of a query of ours for `name`.
     #[inline]
-    pub fn options_of_sent<'q>(name: &Folded, query: &'q [u8]) -> &'q [u8] {
+    pub fn options_of_sent<'q>(name: &LowercaseName, query: &'q [u8]) -> &'q [u8] {
         query.get(HEADER_LEN + name.as_bytes().len() + 4 + OPT_LEN..).unwrap_or_default()
     }
 
@@ -112,7 +112,7 @@ impl<'a> Key<'a> {
         self.hash
     }
 
-    fn hashed(hasher: &RandomState, name: &'a [u8], asked: Asking) -> Self {
+    fn hashed(hasher: &RandomState, name: &'a [u8], asked: CachedQuestion) -> Self {
         Self { name, asked, hash: hasher.hash_one((name, asked.word())) as u32 }
     }
 }
@@ -123,8 +123,8 @@ impl<'a> Key<'a> {
 pub(super) struct Entry {
     pub(super) generation: u32,
     pub(super) hash: u32,
-    pub(super) asked: Asking,
-    pub(super) nature: Nature,
+    pub(super) asked: CachedQuestion,
+    pub(super) answer_class: AnswerClass,
     pub(super) stored: Moment,
     /// In nanoseconds.
     pub(super) lifetime: u64,
@@ -211,8 +211,8 @@ impl Entry {
         Self {
             generation: 0,
             hash: 0,
-            asked: Asking { kind: 0, class: 0, dnssec_ok: false, checking_disabled: false },
-            nature: Nature::Empty,
+            asked: CachedQuestion { kind: 0, class: 0, dnssec_ok: false, checking_disabled: false },
+            answer_class: AnswerClass::Empty,
             stored: Moment::ZERO,
             lifetime: 0,
             failures: 0,
@@ -225,7 +225,7 @@ impl Entry {
     /// The answer to `key` that [`pack`] has prepared, but for its chain.
     pub(super) fn new(
         key: &Key<'_>,
-        verdict: &Verdict,
+        admission: &Admission,
         packed: Packed,
         flags: u16,
         now: Moment,
@@ -233,9 +233,9 @@ impl Entry {
         Self {
             hash: key.hash,
             asked: key.asked,
-            nature: verdict.nature,
+            answer_class: admission.answer_class,
             stored: now,
-            lifetime: nanos(verdict.lifetime),
+            lifetime: nanos(admission.lifetime),
             packed,
             // What came from the upstream's own data, or says how it was sent, was for its client.
             flags: flags & (flags::RA | flags::AD | flags::RCODE),
@@ -311,10 +311,10 @@ impl Entry {
 
     /// Returns what the client is told about an answer that is not what it seems.
     fn own_error(&self, ttls: Ttls) -> Option<ExtendedError> {
-        match (self.nature, ttls) {
-            (Nature::Failure, _) => Some(ExtendedError::CachedError),
+        match (self.answer_class, ttls) {
+            (AnswerClass::Failure, _) => Some(ExtendedError::CachedError),
             (_, Ttls::Aged(_)) => None,
-            (Nature::NxDomain, Ttls::Stale(_)) => Some(ExtendedError::StaleNxDomain),
+            (AnswerClass::NxDomain, Ttls::Stale(_)) => Some(ExtendedError::StaleNxDomain),
             (_, Ttls::Stale(_)) => Some(ExtendedError::StaleAnswer),
         }
     }
@@ -338,7 +338,7 @@ pub(super) fn pack(
     key: &Key<'_>,
     received: &Received<'_>,
     limits: &Limits<'_>,
-    nature: Nature,
+    answer_class: AnswerClass,
 ) -> Packed {
     let Received { packet, response, .. } = *received;
     let error = response.opt.and_then(|opt| opt.extended_error);
@@ -358,12 +358,12 @@ pub(super) fn pack(
     for offset in table.chunks_exact_mut(2) {
         let Some(record) = Record::parse(packet, place) else { break };
         place = record.end;
-        let ttl = if nature.is_denial() {
+        let ttl = if answer_class.is_denial() {
             negative_ttl(packet, &record)
         } else {
             ttl_at(packet, record.fixed)
         };
-        let written = sets.add(&record, clamp(limits.ttls(nature), ttl));
+        let written = sets.add(&record, clamp(limits.ttls(answer_class), ttl));
         offset.copy_from_slice(&(written as u16).to_be_bytes());
     }
     sets.finish();

@@ -6,7 +6,7 @@
 //! nothing is stored nothing is due, and an idle host sleeps.
 
 use super::Cache;
-use super::admission::Nature;
+use super::admission::AnswerClass;
 use super::entry::Entry;
 use crate::engine::list::NONE;
 use crate::moment::Moment;
@@ -101,8 +101,8 @@ impl Cache {
     /// Returns when an entry is of no use any more: expired, and not to be served stale. How many
     /// failures there were in a row is of use for the next.
     pub(super) fn useless_at(&self, entry: &Entry) -> Moment {
-        let longer = match entry.nature {
-            Nature::Failure => self.settings.servfail,
+        let longer = match entry.answer_class {
+            AnswerClass::Failure => self.settings.servfail,
             _ => self.stale_window(entry),
         };
         entry.stored.plus(Duration::from_nanos(entry.lifetime)).plus(longer)

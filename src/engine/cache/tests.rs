@@ -11,14 +11,14 @@ mod model;
 
 use super::{Cache, EntryKey, Found, Key};
 use crate::config::{self, Name, ServeStale, StaleMode};
-use crate::engine::cache::admission::{Nature, Refusal, ttl_at};
+use crate::engine::cache::admission::{AnswerClass, Refusal, ttl_at};
 use crate::engine::cache::blocks::{BLOCK_LEN, Blocks};
 use crate::engine::list::NONE;
 use crate::engine::message::compose::extended_error;
 use crate::engine::message::query::Asked;
 use crate::engine::message::reply::{ExtendedError, Finish, ReplyTo};
 use crate::engine::message::{Question, Record, flags, kind, u16_at};
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use ahash::RandomState;
 use messages::{A, Made, PLAIN, Written, a, asked, cname, name, ns, question, soa};
@@ -65,27 +65,32 @@ impl Bed {
         text: &str,
         kind: u16,
         asked: &Asked,
-        act: impl FnOnce(&mut Cache, Moment, &Folded, &Key<'_>) -> T,
+        act: impl FnOnce(&mut Cache, Moment, &LowercaseName, &Key<'_>) -> T,
     ) -> T {
         let packet = [&[0; 12][..], &question(text, kind)].concat();
         let question = Question::parse(&packet).unwrap();
-        let folded = Folded::new(question.name(&packet));
+        let folded = LowercaseName::new(question.name(&packet));
         let key = Key::new(&self.hasher, &folded, &question, asked);
         let outcome = act(&mut self.cache, self.now, &folded, &key);
         self.cache.check_invariants();
         outcome
     }
 
-    fn put_made(&mut self, text: &str, asked: &Asked, made: &Made) -> Result<Nature, Refusal> {
+    fn put_made(&mut self, text: &str, asked: &Asked, made: &Made) -> Result<AnswerClass, Refusal> {
         let kind = Question::parse(&made.packet).unwrap().kind;
-        let put = |cache: &mut Cache, now, name: &Folded, key: &Key<'_>| {
+        let put = |cache: &mut Cache, now, name: &LowercaseName, key: &Key<'_>| {
             cache.put(now, name, key, &made.received())
         };
-        self.with(text, kind, asked, put).map(|verdict| verdict.nature)
+        self.with(text, kind, asked, put).map(|admission| admission.answer_class)
     }
 
     /// Puts a response to a plain question for an address.
-    fn put(&mut self, text: &str, header: u16, records: &[Written]) -> Result<Nature, Refusal> {
+    fn put(
+        &mut self,
+        text: &str,
+        header: u16,
+        records: &[Written],
+    ) -> Result<AnswerClass, Refusal> {
         self.put_made(text, &asked(flags::RD, None), &Made::new(text, A, header, records))
     }
 
@@ -152,7 +157,7 @@ impl Cache {
                 }
                 taken += 1;
                 used += Blocks::needed(entry.packed.len());
-                assert_eq!(usize::from(entry.nature.is_denial()), number);
+                assert_eq!(usize::from(entry.answer_class.is_denial()), number);
                 let place = super::slot_of(number, slot);
                 assert_eq!(self.index.find(entry.hash, |other| other == place), Some(place));
             }
@@ -202,7 +207,7 @@ fn name_type_class_do_and_cd_are_the_key_and_nothing_else_is() {
 fn another_class_is_another_key() {
     let mut bed = Bed::plain();
     bed.put("w.test", PLAIN, &[a("w.test", 60)]).unwrap();
-    let folded = Folded::new(&name("w.test"));
+    let folded = LowercaseName::new(&name("w.test"));
     let chaos = Question { name_len: 8, kind: A, class: 3 };
     let key = Key::new(&bed.hasher, &folded, &chaos, &asked(flags::RD, None));
     assert_eq!(bed.cache.get(bed.now, &key), Found::Miss);
@@ -331,8 +336,8 @@ fn a_disabled_class_is_not_stored_below_its_zones() {
     let denial = [soa("test", 60, 60)];
     assert_eq!(bed.put("w.test", NXDOMAIN, &denial), Err(Refusal::Disabled));
     assert_eq!(bed.put("w.test", SERVFAIL, &[]), Err(Refusal::Disabled));
-    assert_eq!(bed.put("w.other", NXDOMAIN, &denial), Ok(Nature::NxDomain));
-    assert_eq!(bed.put("w.test", PLAIN, &[a("w.test", 60)]), Ok(Nature::Positive));
+    assert_eq!(bed.put("w.other", NXDOMAIN, &denial), Ok(AnswerClass::NxDomain));
+    assert_eq!(bed.put("w.test", PLAIN, &[a("w.test", 60)]), Ok(AnswerClass::Positive));
 }
 
 #[test]
@@ -347,7 +352,7 @@ fn names_outside_the_zones_are_not_for_the_cache() {
 fn serves(cache: &Cache, text: &str, kind: u16, asked: &Asked) -> bool {
     let packet = [&[0; 12][..], &question(text, kind)].concat();
     let question = Question::parse(&packet).unwrap();
-    cache.serves(&Folded::new(question.name(&packet)), &question, asked)
+    cache.serves(&LowercaseName::new(question.name(&packet)), &question, asked)
 }
 
 #[test]
@@ -388,7 +393,7 @@ fn an_answer_too_long_for_an_entry_is_not_stored() {
         let made = Made::new("w.test", 16, PLAIN, records);
         bed.put_made("w.test", &asked(flags::RD, None), &made)
     };
-    assert_eq!(put(&long(40_000)), Ok(Nature::Positive));
+    assert_eq!(put(&long(40_000)), Ok(AnswerClass::Positive));
     assert!(most > 64_000, "an entry of any length fits into a cache of the default size");
     let mut bed = Bed::new(&small(100, 100 * BLOCK_LEN));
     let made = Made::new("w.test", 16, PLAIN, &long(2_100));

@@ -48,12 +48,12 @@ impl Exchanges {
 
     /// Returns whether the query that has been on `connection` for longest has waited for longer
     /// than
-    /// `patience`, or for more than half of its time-out.
-    pub fn waits(&self, connection: ConnectionId, now: Moment, patience: Duration) -> bool {
+    /// `head_wait`, or for more than half of its time-out.
+    pub fn waits(&self, connection: ConnectionId, now: Moment, head_wait: Duration) -> bool {
         self.first_on(connection).is_some_and(|slot| {
             let exchange = &self.slots[slot as usize];
             let timeout = self.timeouts[exchange.timeout_class as usize].0;
-            exchange.attempt_until < now.plus(timeout - patience.min(timeout / 2))
+            exchange.attempt_until < now.plus(timeout - head_wait.min(timeout / 2))
         })
     }
 

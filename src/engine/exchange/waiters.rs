@@ -2,7 +2,7 @@
 //!
 //! The clients of one exchange stand in a chain in the order in which they came, in a slab that
 //! all exchanges share. Where clients can have an expired answer instead of a new one their
-//! patience may have an end before the exchange has: then they leave and it goes on without.
+//! response_timer may have an end before the exchange has: then they leave and it goes on without.
 
 use super::{Client, Exchanges, WAITERS_MAX, class_of};
 use crate::engine::list::NONE;
@@ -19,7 +19,7 @@ pub struct Waiter {
     /// Time of the query.
     pub since: Moment,
     /// Number under which the query is counted.
-    pub site: u32,
+    pub label_set: u32,
     /// Facts about the query that the reply needs.
     pub asked: Asked,
     /// Length of the query.
@@ -101,23 +101,23 @@ impl Exchanges {
 
     /// Limits the wait of the clients of the exchange in `slot` to `within`, unless a limit is set
     /// already. Returns the end of the wait.
-    pub fn limit_patience(&mut self, slot: u32, now: Moment, within: Duration) -> Moment {
+    pub fn limit_timeout(&mut self, slot: u32, now: Moment, within: Duration) -> Moment {
         let exchange = &mut self.slots[slot as usize];
-        if exchange.patience_until == Moment::FOREVER {
-            exchange.patience_until = now.plus(within);
-            let class = class_of(&mut self.patience, within);
-            exchange.patience_class = class;
-            let queue = &mut self.patience[class as usize].1;
+        if exchange.response_timer_until == Moment::FOREVER {
+            exchange.response_timer_until = now.plus(within);
+            let class = class_of(&mut self.response_timer, within);
+            exchange.response_timer_class = class;
+            let queue = &mut self.response_timer[class as usize].1;
             queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_patience);
         }
-        self.slots[slot as usize].patience_until
+        self.slots[slot as usize].response_timer_until
     }
 
     /// Ends the wait of the clients of the exchange in `slot`.
-    pub fn end_patience(&mut self, slot: u32) {
+    pub fn end_timeout(&mut self, slot: u32) {
         let exchange = &self.slots[slot as usize];
         if exchange.by_patience.is_on_list() {
-            let queue = &mut self.patience[exchange.patience_class as usize].1;
+            let queue = &mut self.response_timer[exchange.response_timer_class as usize].1;
             queue.remove(&mut self.slots, slot, |exchange| &mut exchange.by_patience);
         }
     }

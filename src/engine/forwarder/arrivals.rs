@@ -11,9 +11,9 @@ use crate::engine::exchange::Client;
 use crate::engine::key::ConnectionId;
 use crate::engine::message::query::{Asked, Query, Rejection};
 use crate::engine::message::{self, Question, Rcode};
-use crate::engine::routes::Home;
+use crate::engine::routes::ZoneMatch;
 use crate::engine::views::Facts;
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 
 /// Number of packets read before the first of them is served: enough to hide the latency of memory,
 /// and few enough for the first-level cache.
@@ -22,7 +22,7 @@ pub const AHEAD_MAX: usize = 8;
 /// Clients' packets that were read, in the order in which they came: [`AHEAD_MAX`] at most.
 #[derive(Default)]
 pub struct Arrivals<'a> {
-    seats: [Option<Arrival<'a>>; AHEAD_MAX],
+    places: [Option<Arrival<'a>>; AHEAD_MAX],
     len: usize,
 }
 
@@ -33,9 +33,9 @@ pub struct Arrival<'a> {
     pub(super) packet: &'a [u8],
     pub(super) query: Result<Query<'a>, Rejection>,
     /// The query's name.
-    pub(super) name: Folded,
+    pub(super) name: LowercaseName,
     /// Server block that serves the packet.
-    pub(super) home: Home,
+    pub(super) zone_match: ZoneMatch,
 }
 
 impl<'a> Arrivals<'a> {
@@ -47,7 +47,7 @@ impl<'a> Arrivals<'a> {
     /// Removes the packets that were read, in their order.
     pub fn drain(&mut self) -> impl Iterator<Item = &mut Arrival<'a>> {
         let len = std::mem::take(&mut self.len);
-        self.seats[..len].iter_mut().flatten()
+        self.places[..len].iter_mut().flatten()
     }
 }
 
@@ -56,8 +56,8 @@ impl Arrival<'_> {
         client: Client::NOBODY,
         packet: &[],
         query: Err(Rejection::TooShort),
-        name: Folded::ROOT,
-        home: Home::NOWHERE,
+        name: LowercaseName::ROOT,
+        zone_match: ZoneMatch::NOWHERE,
     };
 }
 
@@ -77,7 +77,7 @@ impl Forwarder {
         truncated: bool,
         arrivals: &mut Arrivals<'a>,
     ) {
-        let arrival = arrivals.seats[arrivals.len].insert(Arrival::NONE);
+        let arrival = arrivals.places[arrivals.len].insert(Arrival::NONE);
         arrivals.len += 1;
         self.read_into(client, packet, truncated, arrival);
     }
@@ -99,7 +99,7 @@ impl Forwarder {
             name.fold(query.name());
             let (name, Question { kind, class, .. }) = (&arrival.name, question);
             let facts = || Facts::of(&client, query, name);
-            arrival.home = self.routes.home(client.listener, name, kind, class, facts);
+            arrival.zone_match = self.routes.zone_match(client.listener, name, kind, class, facts);
         } else {
             self.read_transfer(truncated, arrival);
         }
@@ -115,25 +115,25 @@ impl Forwarder {
         arrival.name.fold(query.name());
         let facts = || Facts::of(&client, &query, &arrival.name);
         let (name, Question { kind, class, .. }) = (&arrival.name, question);
-        let home = self.routes.home(client.listener, name, kind, class, facts);
+        let zone_match = self.routes.zone_match(client.listener, name, kind, class, facts);
         let takes = |block: usize| {
             let chain = &self.chains[block];
             chain.settings.transfers
                 && chain.rules.is_none()
                 && self.routes.stanza_in(block, &arrival.name).is_none()
         };
-        if home.block().is_some_and(takes) {
+        if zone_match.block().is_some_and(takes) {
             query.asked = self.asked_by(&client, query.asked);
-            (arrival.query, arrival.home) = (Ok(query), home);
+            (arrival.query, arrival.zone_match) = (Ok(query), zone_match);
         }
     }
 
     /// Has the processor fetch what the caches have for these.
     pub fn prefetch_answers(&self, arrivals: &Arrivals<'_>) {
         let places = std::array::from_fn::<_, AHEAD_MAX, _>(|index| {
-            let seat = arrivals.seats[..arrivals.len].get(index)?.as_ref();
-            let Arrival { query, name, home, .. } = seat?;
-            let (query, cache) = (query.as_ref().ok()?, self.caches.of(home.block()?)?);
+            let place = arrivals.places[..arrivals.len].get(index)?.as_ref();
+            let Arrival { query, name, zone_match, .. } = place?;
+            let (query, cache) = (query.as_ref().ok()?, self.caches.of(zone_match.block()?)?);
             let hash = Key::new(&self.hasher, name, &query.question, &query.asked).hash();
             cache.prefetch_place(hash);
             Some((cache, hash))

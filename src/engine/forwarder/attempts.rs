@@ -132,7 +132,7 @@ impl Forwarder {
         let stanza = self.routes.stanza(number);
         let (upstreams, mut policy) = (stanza.upstreams.clone(), stanza.policy);
         let all_down = !upstreams.is_empty()
-            && upstreams.clone().all(|upstream| self.verdicts.is_down(upstream));
+            && upstreams.clone().all(|upstream| self.health_states.is_down(upstream));
         if all_down {
             self.stats.all_down += 1;
             if stanza.failfast {
@@ -150,7 +150,7 @@ impl Forwarder {
             let (count, rotation) = (upstreams.len(), &mut stanza.rotation);
             let next = exchange.tour.next(policy, count, rotation, || self.random.next_u32());
             let upstream = upstreams.start + next;
-            if self.verdicts.is_down(upstream) && !all_down {
+            if self.health_states.is_down(upstream) && !all_down {
                 continue;
             }
             exchange.upstream = upstream as u32;
@@ -176,7 +176,7 @@ impl Forwarder {
         let way = self.way_to(upstream, transport);
         let pool = PoolId::new(upstream, way.transport()).index();
         let (random, exchanges) = (|| self.random.next_u32(), &self.exchanges);
-        let waits = |connection, patience| exchanges.waits(connection, now, patience);
+        let waits = |connection, head_wait| exchanges.waits(connection, now, head_wait);
         let Ok(connection) = self.pools.take(pool, now, random, waits) else { return false };
         let edns = self.speaks_edns(now, slot, upstream);
         self.send_on(now, slot, upstream, (connection, way), edns);
@@ -233,7 +233,7 @@ impl Forwarder {
     /// Answers the waiting clients of the exchange in `slot` with the expired entry; the exchange
     /// continues to fill the cache. Without an expired entry, they continue to wait.
     fn lose_patience(&mut self, now: Moment, slot: u32) {
-        self.exchanges.end_patience(slot);
+        self.exchanges.end_timeout(slot);
         let remembered = self.do_without(now, slot, None);
         if remembered.is_some_and(|remembered| remembered.is_instead()) {
             let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
@@ -266,7 +266,7 @@ impl Forwarder {
 
     /// An attempt at `upstream` has failed: the keeper is told, unless another worker has done so.
     fn report_failure(&mut self, upstream: usize) {
-        if self.verdicts.report(upstream) {
+        if self.health_states.report(upstream) {
             self.failing.push(upstream);
         }
     }

@@ -8,7 +8,7 @@
 use super::replies::{limit, to_waiter};
 use super::{Forwarder, Route, hash_of};
 use crate::config::{Config, ServerBlock};
-use crate::engine::cache::admission::{Nature, Received, bound_ttls};
+use crate::engine::cache::admission::{AnswerClass, Received, bound_ttls};
 use crate::engine::cache::{Cache, EntryKey, Found, Key, KeyRoom};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Dismissed};
@@ -19,7 +19,7 @@ use crate::engine::message::response::Response;
 use crate::engine::message::{flags, u16_at};
 use crate::engine::stats::CacheStats;
 use crate::engine::tally::NOWHERE;
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::rand_core::Rng;
@@ -30,7 +30,7 @@ use std::time::Duration;
 /// The caches of all server blocks.
 pub(super) struct Caches {
     /// Of each block, if it has one.
-    homes: Vec<Option<Box<Home>>>,
+    blocks: Vec<Option<Box<BlockCache>>>,
     /// Wake-ups to ask for: which block's cache, and when.
     wakes: Vec<(usize, Moment)>,
     /// The time by the calendar in seconds, which signatures go by.
@@ -38,7 +38,7 @@ pub(super) struct Caches {
 }
 
 /// A cache, and for which server block it was filled.
-struct Home {
+struct BlockCache {
     block: BlockPrint,
     cache: Cache,
 }
@@ -62,7 +62,7 @@ impl BlockPrint {
 
 /// Empty caches of a new configuration, built beforehand.
 pub(super) struct NewCaches {
-    homes: Vec<Option<Box<Home>>>,
+    blocks: Vec<Option<Box<BlockCache>>>,
     /// The numbers of the blocks with each fingerprint, the last first.
     by_block: HashMap<BlockPrint, Vec<usize>, RandomState>,
 }
@@ -70,35 +70,35 @@ pub(super) struct NewCaches {
 impl NewCaches {
     pub(super) fn new(config: &Config, hasher: &RandomState) -> Self {
         let mut by_block = HashMap::<_, Vec<_>, _>::with_hasher(hasher.clone());
-        let homes = config.blocks.iter().enumerate().map(|(number, block)| {
+        let blocks = config.blocks.iter().enumerate().map(|(number, block)| {
             let settings = block.stages.cache.as_ref()?;
             let block = BlockPrint::of(block);
             by_block.entry(block).or_default().push(number);
-            Some(Box::new(Home { block, cache: Cache::new(settings, hasher) }))
+            Some(Box::new(BlockCache { block, cache: Cache::new(settings, hasher) }))
         });
-        let homes = homes.collect();
+        let blocks = blocks.collect();
         by_block.values_mut().for_each(|numbers| numbers.reverse());
-        Self { homes, by_block }
+        Self { blocks, by_block }
     }
 }
 
 impl Caches {
     pub(super) fn new(caches: NewCaches) -> Self {
-        Self { homes: caches.homes, wakes: Vec::new(), unix: 0 }
+        Self { blocks: caches.blocks, wakes: Vec::new(), unix: 0 }
     }
 
     /// Goes on with the caches of `new`, except for blocks that stay as they are: their caches
     /// stay. `new` is left with those that hold no longer. The keeper has forgotten all wake-ups.
-    pub(super) fn renew(&mut self, new: &mut NewCaches) {
+    pub(super) fn reload(&mut self, new: &mut NewCaches) {
         self.wakes.clear();
-        for home in &mut self.homes {
-            let Some(block) = home.as_ref().map(|home| home.block) else { continue };
+        for slot in &mut self.blocks {
+            let Some(block) = slot.as_ref().map(|slot| slot.block) else { continue };
             if let Some(number) = new.by_block.get_mut(&block).and_then(Vec::pop) {
-                std::mem::swap(home, &mut new.homes[number]);
+                std::mem::swap(slot, &mut new.blocks[number]);
             }
         }
-        std::mem::swap(&mut self.homes, &mut new.homes);
-        for block in 0..self.homes.len() {
+        std::mem::swap(&mut self.blocks, &mut new.blocks);
+        for block in 0..self.blocks.len() {
             if let Some(cache) = self.get(block) {
                 cache.sweep_not_asked();
                 self.ask_for_sweep(block);
@@ -133,25 +133,33 @@ impl Caches {
 
     /// The counters of those that there are.
     pub(super) fn stats(&self) -> impl Iterator<Item = CacheStats> {
-        self.homes.iter().flatten().map(|home| home.cache.counters())
+        self.blocks.iter().flatten().map(|slot| slot.cache.counters())
     }
 
     /// The bytes that they have reserved.
     pub(super) fn reserved(&self) -> usize {
-        self.homes.iter().flatten().map(|home| size_of::<Home>() + home.cache.reserved()).sum()
+        self.blocks
+            .iter()
+            .flatten()
+            .map(|slot| size_of::<BlockCache>() + slot.cache.reserved())
+            .sum()
     }
 
     /// The bytes that they can come to reserve.
     pub(super) fn reserved_max(&self) -> usize {
-        self.homes.iter().flatten().map(|home| size_of::<Home>() + home.cache.reserved_max()).sum()
+        self.blocks
+            .iter()
+            .flatten()
+            .map(|slot| size_of::<BlockCache>() + slot.cache.reserved_max())
+            .sum()
     }
 
     pub(super) fn of(&self, block: usize) -> Option<&Cache> {
-        Some(&self.homes.get(block)?.as_ref()?.cache)
+        Some(&self.blocks.get(block)?.as_ref()?.cache)
     }
 
     fn get(&mut self, block: usize) -> Option<&mut Cache> {
-        Some(&mut self.homes.get_mut(block)?.as_mut()?.cache)
+        Some(&mut self.blocks.get_mut(block)?.as_mut()?.cache)
     }
 
     fn ask_for_sweep(&mut self, block: usize) {
@@ -163,7 +171,7 @@ impl Caches {
 
 /// Result of a cache lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LookUp {
+pub(super) enum CacheLookup {
     /// The query is none for a cache.
     NotForIt,
     /// The upstream is asked.
@@ -177,16 +185,16 @@ pub(super) enum LookUp {
 
 /// Outcome of a response, or of its absence, for the waiting clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Remembered {
+pub(super) struct CacheOutcome {
     at: Moment,
     block: usize,
     /// Class of the response; `None`: it was not cached.
-    nature: Option<Nature>,
+    answer_class: Option<AnswerClass>,
     /// Entry that clients get instead.
     instead: Option<EntryKey>,
 }
 
-impl Remembered {
+impl CacheOutcome {
     /// Returns whether those who wait get something in place of a response.
     pub(super) fn is_instead(&self) -> bool {
         self.instead.is_some()
@@ -206,15 +214,15 @@ impl Forwarder {
         now: Moment,
         client: &Client,
         query: &Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         block: usize,
         out: &mut [u8],
-    ) -> LookUp {
-        let Some(cache) = self.caches.get(block) else { return LookUp::NotForIt };
+    ) -> CacheLookup {
+        let Some(cache) = self.caches.get(block) else { return CacheLookup::NotForIt };
         let has_options = query.has_options();
         if (has_options && !query.is_keyed()) || !cache.serves(name, &query.question, &query.asked)
         {
-            return LookUp::NotForIt;
+            return CacheLookup::NotForIt;
         }
         let mut key = Key::new(&self.hasher, name, &query.question, &query.asked);
         let mut room;
@@ -223,12 +231,12 @@ impl Forwarder {
             key = key.with_options(&self.hasher, query.options(), &mut room);
         }
         match cache.get(now, &key) {
-            Found::Miss => LookUp::Miss,
-            Found::Verify { entry, within } => LookUp::Expired { entry, within },
+            Found::Miss => CacheLookup::Miss,
+            Found::Verify { entry, within } => CacheLookup::Expired { entry, within },
             Found::Reply { entry, refresh } => {
                 match self.write_cached(now, block, entry, client, query, out) {
-                    Some(len) => LookUp::Replied { len, refresh },
-                    None => LookUp::Miss,
+                    Some(len) => CacheLookup::Replied { len, refresh },
+                    None => CacheLookup::Miss,
                 }
             }
         }
@@ -254,7 +262,13 @@ impl Forwarder {
     }
 
     /// Fetches the answer to a query anew, for the cache alone.
-    pub(super) fn refresh(&mut self, now: Moment, block: usize, query: &Query<'_>, name: &Folded) {
+    pub(super) fn refresh(
+        &mut self,
+        now: Moment,
+        block: usize,
+        query: &Query<'_>,
+        name: &LowercaseName,
+    ) {
         if self.begin_refresh(now, block, query, name) {
             return;
         }
@@ -274,14 +288,14 @@ impl Forwarder {
         now: Moment,
         block: usize,
         query: &Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
     ) -> bool {
         let Some(stanza) = self.routes.stanza_in(block, name) else { return false };
-        if self.verdicts.is_looping(block) || !self.routes.stanza(stanza).has_room() {
+        if self.health_states.is_looping(block) || !self.routes.stanza(stanza).has_room() {
             return false;
         }
-        let (site, transport) = (NOWHERE, Transport::Udp);
-        let route = Route { block, site, stanza, transport, cacheable: true };
+        let (label_set, transport) = (NOWHERE, Transport::Udp);
+        let route = Route { block, label_set, stanza, transport, cacheable: true };
         let len = self.write_draft(query, block, flags::AD | flags::RD);
         let hash = hash_of(&self.hasher, name, &self.draft[..len], stanza);
         let opening =
@@ -302,7 +316,7 @@ impl Forwarder {
         slot: u32,
         response: &Response,
         packet: &[u8],
-    ) -> Option<Remembered> {
+    ) -> Option<CacheOutcome> {
         let block = self.cache_of(slot)?;
         let chain = &self.chains[block];
         let (query, unix) = (self.exchanges.written(slot), self.caches.unix);
@@ -314,7 +328,7 @@ impl Forwarder {
         let recursion = u16_at(query, 2).unwrap_or(0) & flags::RD == usual;
         let response = slim.as_ref().unwrap_or(response);
         let received = Received { packet, response, recursion, unix };
-        let name = Folded::new(self.exchanges.name(slot));
+        let name = LowercaseName::new(self.exchanges.name(slot));
         let mut key = Key::of_sent(&self.hasher, &name, query);
         let options = Key::options_of_sent(&name, query);
         let mut room;
@@ -322,13 +336,13 @@ impl Forwarder {
             room = [0; size_of::<KeyRoom>()];
             key = key.with_options(&self.hasher, options, &mut room);
         }
-        let (nature, instead) = match cache.put(now, &name, &key, &received) {
-            Ok(verdict) => (Some(verdict.nature), None),
+        let (answer_class, instead) = match cache.put(now, &name, &key, &received) {
+            Ok(admission) => (Some(admission.answer_class), None),
             Err(refusal) if refusal.is_no_answer() => (None, cache.fallback(now, &key)),
             Err(_) => (None, None),
         };
         self.caches.ask_for_sweep(block);
-        Some(Remembered { at: now, block, nature, instead })
+        Some(CacheOutcome { at: now, block, answer_class, instead })
     }
 
     /// No response will be delivered to those who wait for the exchange in `slot`, or not in their
@@ -339,9 +353,9 @@ impl Forwarder {
         now: Moment,
         slot: u32,
         why: Option<ExtendedError>,
-    ) -> Option<Remembered> {
+    ) -> Option<CacheOutcome> {
         let block = self.cache_of(slot)?;
-        let name = Folded::new(self.exchanges.name(slot));
+        let name = LowercaseName::new(self.exchanges.name(slot));
         let query = self.exchanges.written(slot);
         let mut key = Key::of_sent(&self.hasher, &name, query);
         let options = Key::options_of_sent(&name, query);
@@ -356,7 +370,7 @@ impl Forwarder {
             cache.put_failure(now, &name, &key, why);
             self.caches.ask_for_sweep(block);
         }
-        Some(Remembered { at: now, block, nature: None, instead })
+        Some(CacheOutcome { at: now, block, answer_class: None, instead })
     }
 
     /// Writes what a waiter of the exchange that is or was just in `slot` gets in place of a
@@ -365,10 +379,10 @@ impl Forwarder {
         &mut self,
         slot: u32,
         waiter: Dismissed,
-        remembered: Option<Remembered>,
+        remembered: Option<CacheOutcome>,
         out: &mut [u8],
     ) -> Option<usize> {
-        let Remembered { at, block, instead, .. } = remembered?;
+        let CacheOutcome { at, block, instead, .. } = remembered?;
         let finish = self.chains[block].finish_cached();
         let to = to_waiter(&self.exchanges, slot, waiter, finish);
         let len = self.caches.get(block)?.write(at, instead?, &to, out)?;
@@ -378,10 +392,10 @@ impl Forwarder {
     }
 
     /// Bounds the TTLs of a reply that is not from the cache, but could be the next time.
-    pub(super) fn bound_ttls(&mut self, remembered: Option<Remembered>, reply: &mut [u8]) {
-        let Some(Remembered { block, nature, .. }) = remembered else { return };
+    pub(super) fn bound_ttls(&mut self, remembered: Option<CacheOutcome>, reply: &mut [u8]) {
+        let Some(CacheOutcome { block, answer_class, .. }) = remembered else { return };
         if let Some(cache) = self.caches.get(block) {
-            bound_ttls(reply, &cache.limits(), nature);
+            bound_ttls(reply, &cache.limits(), answer_class);
         }
     }
 

@@ -9,13 +9,13 @@ use super::Forwarder;
 use super::Reply;
 use crate::engine::exchange::Client;
 use crate::engine::heap::{Aging, Heap};
-use crate::engine::journal::Asking;
+use crate::engine::journal::LoggedQuery;
 use crate::engine::memory::reserved;
 use crate::engine::message::{Question, reply};
 use crate::engine::stats::DropReason;
-use crate::engine::tally::Outcome;
+use crate::engine::tally::CountedReply;
 use crate::engine::views::Facts;
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 
 /// Replies of one worker that are held back at most: a tester's clients are few.
@@ -26,8 +26,8 @@ pub(super) const DELAYED_MAX: usize = 1_024;
 pub(super) struct Held {
     pub(super) client: Client,
     pub(super) block: Option<usize>,
-    pub(super) site: u32,
-    pub(super) asking: Asking,
+    pub(super) label_set: u32,
+    pub(super) asking: LoggedQuery,
 }
 
 /// One reply that is held back, or a place for one.
@@ -120,7 +120,7 @@ impl Forwarder {
     pub(super) fn delay(&mut self, due: Moment, held: Held, reply: &[u8]) {
         if !self.delays.hold(due, held, reply) {
             self.stats.drop(DropReason::QueryDenied);
-            self.count_outcome(held.site, &Outcome::unanswered(held.client.transport()));
+            self.count_outcome(held.label_set, &CountedReply::unanswered(held.client.transport()));
             return;
         }
         held.client.stream.inspect(|stream| self.clients.waits(*stream));
@@ -129,11 +129,14 @@ impl Forwarder {
     /// The next reply that was held back and is due. `out` is as for [`Forwarder::next_reply`].
     pub(super) fn next_delayed(&mut self, out: &mut [u8]) -> Option<Reply> {
         let (held, len, at) = self.delays.next(out)?;
-        let Held { client, block, site, asking } = held;
+        let Held { client, block, label_set, asking } = held;
         let (reply, rcode) = (&out[..len], reply::rcode(out));
         self.count_reply(rcode);
         let (transport, took) = (client.transport(), at.since(asking.since));
-        self.count_outcome(site, &Outcome { transport, took, rcode, len, answered: true });
+        self.count_outcome(
+            label_set,
+            &CountedReply { transport, took, rcode, len, answered: true },
+        );
         self.journal_delayed(at, block, &asking, reply);
         client.stream.inspect(|stream| self.clients.answered(*stream));
         Some(Reply { client, len })
@@ -143,13 +146,14 @@ impl Forwarder {
     pub(super) fn rehouse_delayed(&mut self) {
         for delayed in &mut self.delays.slab {
             let Some(question) = Question::parse(&delayed.bytes) else { continue };
-            let name = Folded::new(question.name(&delayed.bytes));
+            let name = LowercaseName::new(question.name(&delayed.bytes));
             let Held { client, asking, .. } = &delayed.held;
             let Question { kind, class, .. } = question;
             let (asked, size, name) = (&asking.asked, asking.size, &name);
             let facts = || Facts { client, asked, name, kind, class, size };
-            let home = self.routes.home(client.listener, name, kind, class, facts);
-            (delayed.held.block, delayed.held.site) = (home.block(), home.site);
+            let zone_match = self.routes.zone_match(client.listener, name, kind, class, facts);
+            (delayed.held.block, delayed.held.label_set) =
+                (zone_match.block(), zone_match.label_set);
         }
     }
 }

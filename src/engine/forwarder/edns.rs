@@ -3,7 +3,7 @@
 //! A server that implements no EDNS says FORMERR, or NOTIMP, to whatever has an OPT, and puts none
 //! into its response (RFC 6891 §7). The query goes out again without an OPT at once, on the same
 //! connection, and that counts as no attempt. Where the second response has an answer or a denial,
-//! the upstream is asked without EDNS for a while, probes included ([`Verdicts`]); where it is the
+//! the upstream is asked without EDNS for a while, probes included ([`HealthStates`]); where it is the
 //! same error, the upstream meant the query itself, and the error is delivered. A query that wants
 //! DNSSEC records always goes with EDNS first, and what it finds out is not remembered: a server
 //! that knows EDNS may refuse a part of it (RFC 6891 §6.2.2), and a validator is better off with
@@ -12,10 +12,10 @@
 //! This, and errors without a question, are told to the operator once for each upstream and while:
 //! the keeper gets a [`Remark`].
 //!
-//! [`Verdicts`]: crate::engine::health::Verdicts
+//! [`HealthStates`]: crate::engine::health::HealthStates
 
 use super::Forwarder;
-use crate::engine::health::{Oddity, Remark};
+use crate::engine::health::{Quirk, Remark};
 use crate::engine::key::ConnectionId;
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, Rcode, flags};
@@ -28,7 +28,7 @@ impl Forwarder {
     /// Returns whether an attempt at `upstream` has an OPT.
     #[inline]
     pub(super) fn speaks_edns(&self, now: Moment, slot: u32, upstream: usize) -> bool {
-        !self.verdicts.is_asked_plainly(upstream, now) || self.exchanges.wants_dnssec(slot)
+        !self.health_states.is_asked_plainly(upstream, now) || self.exchanges.wants_dnssec(slot)
     }
 
     /// Sends the query in `slot` again without an OPT if that is what `response` refused; its
@@ -76,9 +76,9 @@ impl Forwarder {
         // The question takes five bytes at least.
         if response.start == HEADER_LEN {
             self.stats.upstreams[upstream].bare_errors += 1;
-            if self.verdicts.note_bare_error(upstream, now) {
+            if self.health_states.note_bare_error(upstream, now) {
                 let rcode = response.rcode();
-                self.remark(Remark { upstream, oddity: Oddity::BareError, rcode });
+                self.remark(Remark { upstream, quirk: Quirk::BareError, rcode });
             }
         }
     }
@@ -98,9 +98,9 @@ impl Forwarder {
         if helped
             && response.opt.is_none()
             && !self.exchanges.wants_dnssec(slot)
-            && self.verdicts.note_no_edns(upstream, now)
+            && self.health_states.note_no_edns(upstream, now)
         {
-            self.remark(Remark { upstream, oddity: Oddity::NoEdns, rcode: refusal });
+            self.remark(Remark { upstream, quirk: Quirk::NoEdns, rcode: refusal });
         }
     }
 

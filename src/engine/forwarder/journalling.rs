@@ -9,8 +9,8 @@ use super::Forwarder;
 use super::parked::Parked;
 use super::replies::Written;
 use crate::engine::exchange::{Client, Dismissed, Waiter};
-use crate::engine::journal::kinds::{self, Outcome, outcome_of};
-use crate::engine::journal::{Asking, Event, Journal, Labels, Page, Record, Span, replied};
+use crate::engine::journal::kinds::{self, ResponseType, outcome_of};
+use crate::engine::journal::{Event, Journal, Labels, LoggedQuery, Page, Record, Span, replied};
 use crate::engine::key::Transport;
 use crate::engine::message::query::Asked;
 use crate::engine::message::{Question, rename, reply, u16_at};
@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 /// Subject of a record.
 struct Subject<'a> {
     block: usize,
-    asking: Asking,
+    asking: LoggedQuery,
     name: &'a [u8],
 }
 
@@ -113,13 +113,13 @@ impl Forwarder {
 
     /// A query that was parked ends, with this reply or without.
     pub(super) fn journal_parked(&mut self, now: Moment, done: &Parked, reply: Option<&[u8]>) {
-        let block = done.home.block().filter(|block| self.journal.wants(*block));
+        let block = done.zone_match.block().filter(|block| self.journal.wants(*block));
         let Some(block) = block else { return };
         let Parked { client, asked, size, since, .. } = *done;
-        let &rename::Asking { name, rtype: kind, class } = done.first_asking();
+        let &rename::WireQuestion { name, rtype: kind, class } = done.first_asking();
         let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
         let (peer, transport) = (Some(client.peer), client.transport());
-        let asking = Asking { peer, local, transport, since, size, asked, kind, class };
+        let asking = LoggedQuery { peer, local, transport, since, size, asked, kind, class };
         let subject = Subject { block, asking, name: name.as_bytes() };
         let unix = self.caches.unix();
         let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
@@ -131,7 +131,7 @@ impl Forwarder {
         &mut self,
         now: Moment,
         block: Option<usize>,
-        asking: &Asking,
+        asking: &LoggedQuery,
         reply: &[u8],
     ) {
         let Some(block) = block.filter(|block| self.journal.wants(*block)) else { return };
@@ -177,7 +177,7 @@ impl Forwarder {
                 let asked = Asked { id: word(0), flags: word(2), edns: None };
                 let (transport, local) = (Transport::Udp, self.journal.local(0));
                 let (size, since) = (query.len() as u16, now);
-                Asking { peer: None, local, transport, since, size, asked, kind, class }
+                LoggedQuery { peer: None, local, transport, since, size, asked, kind, class }
             }
         };
         let subject = Subject { block, asking, name: self.exchanges.name(slot) };
@@ -201,11 +201,11 @@ impl Forwarder {
         client: &Client,
         packet: &[u8],
         (asked, question): (&Asked, &Question),
-    ) -> Asking {
+    ) -> LoggedQuery {
         let Question { kind, class, .. } = *question;
         let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
         let (peer, transport) = (Some(client.peer), client.transport());
-        Asking {
+        LoggedQuery {
             peer,
             local,
             transport,
@@ -217,7 +217,7 @@ impl Forwarder {
         }
     }
 
-    fn asking_waiter(&self, slot: u32, waiter: &Waiter) -> Asking {
+    fn asking_waiter(&self, slot: u32, waiter: &Waiter) -> LoggedQuery {
         let Waiter { client, asked, since, size, shown, .. } = *waiter;
         let (kind, class) = match self.rewriting.asking(shown) {
             Some(asked) => (asked.rtype, asked.class),
@@ -225,7 +225,7 @@ impl Forwarder {
         };
         let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
         let (peer, transport) = (Some(client.peer), client.transport());
-        Asking { peer, local, transport, since, size, asked, kind, class }
+        LoggedQuery { peer, local, transport, since, size, asked, kind, class }
     }
 }
 
@@ -254,7 +254,7 @@ fn end(
     let reply = reply.map(|reply| reply.bytes);
     let outcome = || match (reply, told) {
         (Some(reply), Some(told)) => outcome_of(reply, question_len, asked, told.rcode, unix),
-        _ => Outcome::OtherError,
+        _ => ResponseType::OtherError,
     };
     let reads_labels = journal.reads_labels(subject.block);
     let labels = reads_labels.then(|| Labels { upstream, outcome: outcome() });

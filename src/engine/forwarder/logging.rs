@@ -8,7 +8,7 @@ use crate::engine::errors::{QueryError, Reason};
 use crate::engine::exchange::Shown;
 use crate::engine::message::Rcode;
 use crate::engine::message::query::Query;
-use crate::engine::message::rename::Asking;
+use crate::engine::message::rename::WireQuestion;
 
 impl Forwarder {
     /// A query ends before it was sent anywhere.
@@ -28,7 +28,7 @@ impl Forwarder {
     /// A client's query ends that was parked.
     pub(super) fn log_asking(
         &mut self,
-        asking: &Asking,
+        asking: &WireQuestion,
         block: usize,
         rcode: Rcode,
         reason: Reason,

@@ -12,7 +12,7 @@ use crate::engine::key::Transport;
 use crate::engine::message::query::Query;
 use crate::engine::stages::loops::{PROBE_LEN_MAX, Probe};
 use crate::engine::tally::NOWHERE;
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 use std::net::SocketAddr;
@@ -57,7 +57,7 @@ impl Forwarder {
     /// Names the probes, and sends the next few of them unless another worker does.
     pub(super) fn probe_for_loops(&mut self, now: Moment) {
         if self.loops.probes.is_empty() {
-            let (nonce, first) = self.verdicts.agree_on(self.random.next_u64());
+            let (nonce, first) = self.health_states.agree_on(self.random.next_u64());
             let probe = |(block, chain): (usize, &Chain)| {
                 let zone = chain.settings.find_loops.as_ref()?;
                 Probe::new(zone, nonce, block, now)
@@ -85,23 +85,25 @@ impl Forwarder {
         now: Moment,
         block: usize,
         query: &Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         peer: SocketAddr,
     ) -> bool {
         let Some(Some(probe)) = self.loops.probes.get(block) else { return false };
-        if probe.is_back(now, name.as_bytes(), &query.question) && self.verdicts.note_loop(block) {
+        if probe.is_back(now, name.as_bytes(), &query.question)
+            && self.health_states.note_loop(block)
+        {
             self.loops.found.push((block, peer));
         }
-        self.verdicts.is_looping(block)
+        self.health_states.is_looping(block)
     }
 
     /// Sends a query without a client.
     fn send_probe(&mut self, now: Moment, block: usize, packet: &[u8]) {
         let Ok(query) = Query::parse(packet, false) else { return };
-        let name = Folded::new(query.name());
+        let name = LowercaseName::new(query.name());
         let Some(stanza) = self.routes.stanza_in(block, &name) else { return };
-        let (site, transport) = (NOWHERE, Transport::Udp);
-        let route = Route { block, site, stanza, transport, cacheable: false };
+        let (label_set, transport) = (NOWHERE, Transport::Udp);
+        let route = Route { block, label_set, stanza, transport, cacheable: false };
         let len = self.write_draft(&query, block, 0);
         let hash = hash_of(&self.hasher, &name, &self.draft[..len], stanza);
         let opening =

@@ -26,8 +26,8 @@ impl Forwarder {
         let mut next = self.exchanges.behind(connection, stall.at_work);
         while let Some(slot) = next {
             next = self.exchanges.next_on(connection, slot);
-            let patience = stall.patience.min(self.exchanges.attempt_timeout(slot) / 2);
-            let due = self.exchanges.attempt_began(slot).max(stall.since).plus(patience);
+            let head_wait = stall.head_wait.min(self.exchanges.attempt_timeout(slot) / 2);
+            let due = self.exchanges.attempt_began(slot).max(stall.since).plus(head_wait);
             if now < due {
                 again = again.or(Some(due));
                 break;
@@ -37,7 +37,7 @@ impl Forwarder {
                 self.pools.count_unmoved(connection);
             } else if !self.move_apart(now, slot, connection) {
                 self.pools.count_unmoved(connection);
-                again = Some(now.plus(patience));
+                again = Some(now.plus(head_wait));
                 break;
             }
         }
@@ -60,7 +60,7 @@ impl Forwarder {
     /// Asks the query in `slot` again on another stream than `connection`. False: there is none.
     fn move_apart(&mut self, now: Moment, slot: u32, connection: ConnectionId) -> bool {
         let (random, exchanges) = (self.random.next_u32(), &self.exchanges);
-        let waits = |connection, patience: Duration| exchanges.waits(connection, now, patience);
+        let waits = |connection, head_wait: Duration| exchanges.waits(connection, now, head_wait);
         let Ok(other) = self.pools.take_apart(connection, now, random, waits) else { return false };
         debug_assert_ne!(other, connection, "it would be stuck again");
         self.leave(slot);

@@ -109,7 +109,7 @@ impl Forwarder {
             Notice::Failing(upstream) => {
                 self.skipped.failing = true;
                 // The next failure reports it again.
-                self.verdicts.take_back(upstream);
+                self.health_states.take_back(upstream);
             }
             Notice::Odd(remark) => {
                 self.skipped.odd = true;

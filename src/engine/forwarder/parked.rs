@@ -22,13 +22,13 @@ use super::Reply;
 use super::queries::{Course, Scope};
 use super::replies::{Written, limit};
 use super::rewriting::{Original, put_back};
-use super::{Forwarder, caching::Remembered};
+use super::{Forwarder, caching::CacheOutcome};
 use crate::engine::errors::{Fault, Operation, Reason};
 use crate::engine::exchange::{Client, Dismissed, Waiter};
 use crate::engine::key::Key;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Asked, Edns, Query, SUBNET_LEN_MAX};
-use crate::engine::message::rename::{Asking, WireName};
+use crate::engine::message::rename::{WireName, WireQuestion};
 use crate::engine::message::reply::{Finish, ReplyTo};
 use crate::engine::message::response::Response;
 use crate::engine::message::{
@@ -36,9 +36,9 @@ use crate::engine::message::{
 };
 use crate::engine::stages::dns64::Synthesis;
 use crate::engine::stats::DropReason;
-use crate::engine::tally::Outcome;
+use crate::engine::tally::CountedReply;
 use crate::engine::views::Facts;
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ impl Forwarder {
         scope: Scope<'_>,
         errand: Errand,
     ) -> Option<ParkedKey> {
-        let Scope { client, block, home, original } = scope;
+        let Scope { client, block, zone_match, original } = scope;
         let Question { kind: rtype, class, .. } = query.question;
         let mut subnet = [0; SUBNET_LEN_MAX];
         subnet[..query.subnet().len()].copy_from_slice(query.subnet());
@@ -93,11 +93,11 @@ impl Forwarder {
             client: *client,
             asked: query.asked,
             subnet: (subnet, query.subnet().len()),
-            asking: Asking { name: WireName::new(query.name()), rtype, class },
+            asking: WireQuestion { name: WireName::new(query.name()), rtype, class },
             size: query.size(),
             since: now,
             until,
-            home,
+            zone_match,
             original: original.cloned(),
             errand,
             depth,
@@ -111,7 +111,13 @@ impl Forwarder {
 
     /// Has the server ask itself, for a parked query. The answer is written into `out` if it is at
     /// hand.
-    fn ask(&mut self, now: Moment, key: ParkedKey, asking: &Asking, out: &mut [u8]) -> Course {
+    fn ask(
+        &mut self,
+        now: Moment,
+        key: ParkedKey,
+        asking: &WireQuestion,
+        out: &mut [u8],
+    ) -> Course {
         let asked_more = self.may_ask(now, key);
         let Some(parked) = self.parked.get_mut(key) else { return Course::Dropped };
         self.stats.parked.queries += u64::from(!parked.is_second);
@@ -135,14 +141,15 @@ impl Forwarder {
             let len = write_error(out, &asked, question, Rcode::ServFail, None, finish);
             return Course::Replied(len);
         }
-        let name = Folded::new(query.name());
+        let name = LowercaseName::new(query.name());
         let facts = || Facts::of(&client, &query, &name);
-        let home = self.routes.home(client.listener, &name, asking.rtype, asking.class, facts);
-        self.tally_query(&client, &query, home.site);
-        let Some(block) = home.block() else {
+        let zone_match =
+            self.routes.zone_match(client.listener, &name, asking.rtype, asking.class, facts);
+        self.tally_query(&client, &query, zone_match.label_set);
+        let Some(block) = zone_match.block() else {
             let finish = Finish::PLAIN;
             let len = write_error(out, &asked, question, Rcode::Refused, None, finish);
-            self.tally_sub(now, home.site, &client, &out[..len], now);
+            self.tally_sub(now, zone_match.label_set, &client, &out[..len], now);
             return Course::Replied(len);
         };
         let asked_for = query.question;
@@ -151,7 +158,7 @@ impl Forwarder {
         self.journal_arrival(now, block, &client, packet, what);
         let asker = Some(Asker { key, is_own: false });
         let original = Original { block, asking: *asking, rules: None, met: 0, asker };
-        let scope = Scope { client: &client, block, home, original: Some(&original) };
+        let scope = Scope { client: &client, block, zone_match, original: Some(&original) };
         let course = self.serve_in(now, &mut query, &name, scope, out);
         if matches!(course, Course::Waits) {
             return course;
@@ -165,7 +172,7 @@ impl Forwarder {
                 write_error(out, &asked, question, Rcode::Refused, None, finish)
             }
         };
-        self.tally_sub(now, home.site, &client, &out[..len], now);
+        self.tally_sub(now, zone_match.label_set, &client, &out[..len], now);
         self.journal_end(now, Some(block), &client, packet, what, Some(&out[..len]));
         Course::Replied(len)
     }
@@ -198,7 +205,7 @@ impl Forwarder {
         now: Moment,
         slot: u32,
         (packet, response): (&[u8], &Response),
-        remembered: Option<Remembered>,
+        remembered: Option<CacheOutcome>,
     ) {
         let rewriting = &self.rewriting;
         let taken =
@@ -225,11 +232,11 @@ impl Forwarder {
         waiter: Dismissed,
         written: Written<'_>,
     ) -> bool {
-        let &Waiter { client, since, site, shown, .. } = self.exchanges.dismissed(waiter);
+        let &Waiter { client, since, label_set, shown, .. } = self.exchanges.dismissed(waiter);
         let Some(asker) = self.rewriting.asker(shown) else { return false };
         if !asker.is_own {
             self.journal_waiter(now, slot, waiter, Some(written));
-            self.tally_sub(now, site, &client, written.bytes, since);
+            self.tally_sub(now, label_set, &client, written.bytes, since);
         }
         let stanza = self.exchanges.first_stanza(slot);
         self.routes.stanza(stanza).under_way -= 1;
@@ -277,7 +284,13 @@ impl Forwarder {
                 return Some(self.reply_parked(now, &done, &out[..len]));
             };
             if !asker.is_own {
-                self.tally_sub(now, done.home.site, &done.client, &out[..len], done.since);
+                self.tally_sub(
+                    now,
+                    done.zone_match.label_set,
+                    &done.client,
+                    &out[..len],
+                    done.since,
+                );
                 self.journal_parked(now, &done, Some(&out[..len]));
             }
             key = asker.key;
@@ -293,7 +306,7 @@ impl Forwarder {
         };
         let mut room = [0; NAME_LEN_MAX + 4];
         let question = original.asking.write(&mut room);
-        let finish = match done.home.block() {
+        let finish = match done.zone_match.block() {
             Some(block) => self.chains[block].finish_own(),
             None => Finish::PLAIN,
         };
@@ -313,10 +326,10 @@ impl Forwarder {
         let asking = done.first_asking();
         let question = asking.write(&mut room);
         let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
-        let finish = self.finish_own(done.home.block());
+        let finish = self.finish_own(done.zone_match.block());
         let rcode = Rcode::ServFail;
         let len = write_error(out, &done.asked, question, rcode, reason.extended(), finish);
-        if let Some(block) = done.home.block() {
+        if let Some(block) = done.zone_match.block() {
             self.log_asking(asking, block, rcode, reason);
         }
         let len = self.put_back_parked(&done, len, out);
@@ -334,15 +347,18 @@ impl Forwarder {
 
     /// The books of the reply to a client whose query was parked.
     fn reply_parked(&mut self, now: Moment, done: &Parked, bytes: &[u8]) -> Reply {
-        let Parked { client, since, home, .. } = done;
+        let Parked { client, since, zone_match, .. } = done;
         let rcode = reply::rcode(bytes);
         self.count_reply(rcode);
         self.journal_parked(now, done, Some(bytes));
         let (transport, took, len) = (client.transport(), now.since(*since), bytes.len());
         let answered = rcode != Rcode::ServFail as u16;
-        self.count_outcome(home.site, &Outcome { transport, took, rcode, len, answered });
+        self.count_outcome(
+            zone_match.label_set,
+            &CountedReply { transport, took, rcode, len, answered },
+        );
         if !answered {
-            let name = Folded::new(done.first_asking().name.as_bytes());
+            let name = LowercaseName::new(done.first_asking().name.as_bytes());
             self.watch.failed(now, name.as_bytes());
         }
         if let Some(stream) = client.stream {
@@ -352,22 +368,29 @@ impl Forwarder {
     }
 
     /// Counts the answer to a query that was asked for a parked one, where that was served.
-    fn tally_sub(&mut self, now: Moment, site: u32, client: &Client, reply: &[u8], since: Moment) {
+    fn tally_sub(
+        &mut self,
+        now: Moment,
+        label_set: u32,
+        client: &Client,
+        reply: &[u8],
+        since: Moment,
+    ) {
         let rcode = reply::rcode(reply);
         let (transport, took) = (client.transport(), now.since(since));
         let (len, answered) = (reply.len(), rcode != Rcode::ServFail as u16);
-        self.tallies.end(site, &Outcome { transport, took, rcode, len, answered });
+        self.tallies.end(label_set, &CountedReply { transport, took, rcode, len, answered });
     }
 
     /// Finds for every parked query where its client's question belongs now.
     pub(super) fn rehome_parked(&mut self) {
         let routes = &self.routes;
         for parked in self.parked.all_mut() {
-            let Asking { name, rtype: kind, class } = *parked.first_asking();
-            let name = Folded::new(name.as_bytes());
+            let WireQuestion { name, rtype: kind, class } = *parked.first_asking();
+            let name = LowercaseName::new(name.as_bytes());
             let Parked { client, asked, size, .. } = &*parked;
             let facts = || Facts { client, asked, name: &name, kind, class, size: *size };
-            parked.home = routes.home(client.listener, &name, kind, class, facts);
+            parked.zone_match = routes.zone_match(client.listener, &name, kind, class, facts);
         }
     }
 }

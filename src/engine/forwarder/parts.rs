@@ -15,12 +15,12 @@ use crate::engine::clients::StreamLimits;
 use crate::engine::data::Data;
 use crate::engine::errors::Errors;
 use crate::engine::forwarder::Watch;
-use crate::engine::health::Verdicts;
+use crate::engine::health::HealthStates;
 use crate::engine::journal::Journal;
 use crate::engine::pool::NewPools;
 use crate::engine::routes::Routes;
 use crate::engine::stats::UpstreamStats;
-use crate::engine::tally::{Sites, Tallies};
+use crate::engine::tally::{LabelSets, Tallies};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -44,7 +44,7 @@ pub struct Parts {
     pub(super) journal: Journal,
     pub(super) tallies: Tallies,
     pub(super) watch: Watch,
-    pub(super) verdicts: Arc<Verdicts>,
+    pub(super) health_states: Arc<HealthStates>,
 }
 
 impl fmt::Debug for Parts {
@@ -55,22 +55,22 @@ impl fmt::Debug for Parts {
 
 impl Parts {
     /// The parts for `config`, asked on the shell's listeners: `listeners` has for each the number
-    /// of the configuration's that it is now, or `None` if it is gone. `verdicts`: of its
+    /// of the configuration's that it is now, or `None` if it is gone. `health_states`: of its
     /// upstreams. `seed`: bytes that cannot be predicted; all hash keys follow from it.
     pub fn new(
         config: &Config,
         listeners: &[Option<usize>],
-        verdicts: Arc<Verdicts>,
+        health_states: Arc<HealthStates>,
         seed: [u8; 32],
     ) -> Self {
-        Self::keyed(config, listeners, verdicts, &hasher_of(&mut ChaCha12Rng::from_seed(seed)))
+        Self::keyed(config, listeners, health_states, &hasher_of(&mut ChaCha12Rng::from_seed(seed)))
     }
 
     /// The same, with a hasher that is there already.
     pub(super) fn keyed(
         config: &Config,
         listeners: &[Option<usize>],
-        verdicts: Arc<Verdicts>,
+        health_states: Arc<HealthStates>,
         hasher: &RandomState,
     ) -> Self {
         let dials = dials_of(config);
@@ -78,22 +78,22 @@ impl Parts {
         for (number, dial) in dials.iter().enumerate().rev() {
             by_dial.entry(dial.clone()).or_default().push(number);
         }
-        let sites = Sites::of(config);
+        let label_sets = LabelSets::of(config);
         Self {
             by_dial,
             pools: NewPools::new(pool_settings(config)),
             upstreams: vec![UpstreamStats::default(); dials.len()],
             dials,
-            routes: Routes::new(config, listeners, &sites, hasher),
+            routes: Routes::new(config, listeners, &label_sets, hasher),
             chains: chains_of(config, hasher),
             data: Data::new(config, hasher),
             streams: stream_limits(config, listeners),
             caches: NewCaches::new(config, hasher),
             errors: Errors::new(config),
             journal: Journal::new(config, listeners, hasher),
-            tallies: Tallies::new(config, &sites),
+            tallies: Tallies::new(config, &label_sets),
             watch: Watch::new(config, hasher),
-            verdicts,
+            health_states,
         }
     }
 }

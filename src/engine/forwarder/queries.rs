@@ -5,7 +5,7 @@
 //! its own. Whatever ends it earlier is replied to at once, in the caller's buffer.
 
 use super::arrivals::Arrival;
-use super::caching::LookUp;
+use super::caching::CacheLookup;
 use super::delays::Held;
 use super::rewriting::Original;
 use super::{Forwarder, Route, hash_of};
@@ -16,11 +16,11 @@ use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
 use crate::engine::message::reply::{ExtendedError, Finish};
 use crate::engine::message::{HEADER_LEN, Rcode, flags, reply};
-use crate::engine::routes::Home;
+use crate::engine::routes::ZoneMatch;
 use crate::engine::stages::Step;
 use crate::engine::stats::DropReason;
-use crate::engine::tally::{Asking, Outcome};
-use crate::engine::zones::Folded;
+use crate::engine::tally::{CountedQuery, CountedReply};
+use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(super) struct Scope<'a> {
     /// Number of the server block.
     pub(super) block: usize,
     /// Server block and label of metrics.
-    pub(super) home: Home,
+    pub(super) zone_match: ZoneMatch,
     /// The question that its reply is to show, if rules of `rewrite` turned it into another one or
     /// the reply is for a parked query.
     pub(super) original: Option<&'a Original>,
@@ -79,7 +79,7 @@ impl Forwarder {
         arrival: &mut Arrival<'_>,
         out: &mut [u8],
     ) -> Option<usize> {
-        let Arrival { client, packet, query, name, home } = arrival;
+        let Arrival { client, packet, query, name, zone_match } = arrival;
         self.stats.queries += 1;
         if client.peer.port() == 0 {
             self.stats.drop(DropReason::QueryFromPortZero);
@@ -90,7 +90,7 @@ impl Forwarder {
         }
         match query {
             Ok(query) => {
-                return self.on_understood(now, client, query, packet, (name, *home), out);
+                return self.on_understood(now, client, query, packet, (name, *zone_match), out);
             }
             Err(Rejection::TooShort) => self.stats.drop(DropReason::QueryTooShort),
             Err(Rejection::IsResponse) => self.stats.drop(DropReason::QueryIsResponse),
@@ -113,33 +113,38 @@ impl Forwarder {
         client: &Client,
         query: &mut Query<'_>,
         packet: &[u8],
-        (name, home): (&Folded, Home),
+        (name, zone_match): (&LowercaseName, ZoneMatch),
         out: &mut [u8],
     ) -> Option<usize> {
         let (asked, question) = (query.asked, query.question);
         let what = (&asked, &question);
-        self.count_query(now, client, query, name, home.site);
-        if let Some(block) = home.block() {
+        self.count_query(now, client, query, name, zone_match.label_set);
+        if let Some(block) = zone_match.block() {
             self.journal_arrival(now, block, client, packet, what);
         }
-        let course = self.serve(now, client, query, name, home, out);
+        let course = self.serve(now, client, query, name, zone_match, out);
         if matches!(course, Course::Waits) {
             client.stream.inspect(|stream| self.clients.waits(*stream));
             return None;
         }
         if let Course::Later(len, after) = course {
             let asking = self.asking(now, client, packet, what);
-            let held = Held { client: *client, block: home.block(), site: home.site, asking };
+            let held = Held {
+                client: *client,
+                block: zone_match.block(),
+                label_set: zone_match.label_set,
+                asking,
+            };
             self.delay(now.plus(after), held, &out[..len]);
             return None;
         }
         let Some((len, answered)) = self.write_course(query, course, out) else {
-            self.count_outcome(home.site, &Outcome::unanswered(client.transport()));
-            self.journal_end(now, home.block(), client, packet, what, None);
+            self.count_outcome(zone_match.label_set, &CountedReply::unanswered(client.transport()));
+            self.journal_end(now, zone_match.block(), client, packet, what, None);
             return None;
         };
-        self.count_own(now, client, home.site, name, &out[..len], answered);
-        self.journal_end(now, home.block(), client, packet, what, Some(&out[..len]));
+        self.count_own(now, client, zone_match.label_set, name, &out[..len], answered);
+        self.journal_end(now, zone_match.block(), client, packet, what, Some(&out[..len]));
         Some(len)
     }
 
@@ -177,21 +182,21 @@ impl Forwarder {
         now: Moment,
         client: &Client,
         query: &Query<'_>,
-        name: &Folded,
-        site: u32,
+        name: &LowercaseName,
+        label_set: u32,
     ) {
-        self.tally_query(client, query, site);
+        self.tally_query(client, query, label_set);
         self.watch.asked(now, client.peer.ip(), name.as_bytes());
     }
 
     /// Counts a query where it is served.
     #[inline]
-    pub(super) fn tally_query(&mut self, client: &Client, query: &Query<'_>, site: u32) {
+    pub(super) fn tally_query(&mut self, client: &Client, query: &Query<'_>, label_set: u32) {
         let len = usize::from(query.size());
         let (transport, is_ipv6) = (client.transport(), client.peer.is_ipv6());
         let dnssec_ok = query.asked.edns.is_some_and(|edns| edns.dnssec_ok);
-        let asking = Asking { transport, is_ipv6, kind: query.question.kind, dnssec_ok, len };
-        self.tallies.ask(site, &asking);
+        let asking = CountedQuery { transport, is_ipv6, kind: query.question.kind, dnssec_ok, len };
+        self.tallies.ask(label_set, &asking);
     }
 
     /// Counts a reply in the turn of its query. `answered`: it is no error of ours.
@@ -199,15 +204,15 @@ impl Forwarder {
         &mut self,
         now: Moment,
         client: &Client,
-        site: u32,
-        name: &Folded,
+        label_set: u32,
+        name: &LowercaseName,
         reply: &[u8],
         answered: bool,
     ) {
         let rcode = reply::rcode(reply);
         self.count_reply(rcode);
         let (transport, took, len) = (client.transport(), Duration::ZERO, reply.len());
-        self.count_outcome(site, &Outcome { transport, took, rcode, len, answered });
+        self.count_outcome(label_set, &CountedReply { transport, took, rcode, len, answered });
         if rcode == Rcode::ServFail as u16 {
             self.watch.failed(now, name.as_bytes());
         }
@@ -219,14 +224,14 @@ impl Forwarder {
         now: Moment,
         client: &Client,
         query: &mut Query<'_>,
-        name: &Folded,
-        home: Home,
+        name: &LowercaseName,
+        zone_match: ZoneMatch,
         out: &mut [u8],
     ) -> Course {
-        let Some(block) = home.block() else {
+        let Some(block) = zone_match.block() else {
             return Course::Refused(Rcode::Refused, None, None);
         };
-        let scope = Scope { client, block, home, original: None };
+        let scope = Scope { client, block, zone_match, original: None };
         self.serve_in(now, query, name, scope, out)
     }
 
@@ -236,13 +241,13 @@ impl Forwarder {
         &mut self,
         now: Moment,
         query: &mut Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         scope: Scope<'_>,
         out: &mut [u8],
     ) -> Course {
         let step = self.pass_stages(query, name, scope, Side::AsAsked, out);
         match step {
-            Step::Onward => self.serve_behind(now, query, name, scope, out),
+            Step::Continue => self.serve_behind(now, query, name, scope, out),
             Step::Park => self.serve_synthesized(now, query, name, scope, out),
             step => self.course_of(now, query, scope, step, out),
         }
@@ -254,7 +259,7 @@ impl Forwarder {
         &mut self,
         now: Moment,
         query: &mut Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         scope: Scope<'_>,
         out: &mut [u8],
     ) -> Course {
@@ -269,20 +274,20 @@ impl Forwarder {
     pub(super) fn pass_stages(
         &mut self,
         query: &mut Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         scope: Scope<'_>,
         side: Side,
         out: &mut [u8],
     ) -> Step {
         let chain = &self.chains[scope.block];
         if !chain.looks(side) {
-            return Step::Onward;
+            return Step::Continue;
         }
         let (random, stages) = (&mut self.random, &mut self.stats.stages);
         let acl = stages.acl;
         let client = scope.client;
         let step = chain.on_query(side, client, query, (name, &self.data), (random, stages), out);
-        self.tallies.acl(scope.home.site, &acl, &self.stats.stages.acl);
+        self.tallies.acl(scope.zone_match.label_set, &acl, &self.stats.stages.acl);
         step
     }
 
@@ -302,7 +307,7 @@ impl Forwarder {
             }
             Step::Open(len) => self.follow(now, query, scope, len, out),
             Step::Refused(rcode, why) => Course::Refused(rcode, why, Some(scope.block)),
-            Step::Onward | Step::Park | Step::Dropped => {
+            Step::Continue | Step::Park | Step::Dropped => {
                 let asker = scope.original.and_then(|original| original.asker);
                 if asker.is_none_or(|asker| asker.is_own) {
                     self.stats.drop(DropReason::QueryDenied);
@@ -317,24 +322,24 @@ impl Forwarder {
         &mut self,
         now: Moment,
         query: &mut Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         scope: Scope<'_>,
         out: &mut [u8],
     ) -> Course {
-        let Scope { client, block, home, original } = scope;
+        let Scope { client, block, zone_match, original } = scope;
         let step = self.pass_stages(query, name, scope, Side::BeforeCache, out);
-        if step != Step::Onward {
+        if step != Step::Continue {
             return self.course_of(now, query, scope, step, out);
         }
         let looked_up = self.look_up(now, client, query, name, block, out);
-        if let LookUp::Replied { len, refresh } = looked_up {
+        if let CacheLookup::Replied { len, refresh } = looked_up {
             if refresh {
                 self.refresh(now, block, query, name);
             }
             return Course::Replied(len);
         }
         let step = self.pass_stages(query, name, scope, Side::AfterCache, out);
-        if step != Step::Onward {
+        if step != Step::Continue {
             return self.course_of(now, query, scope, step, out);
         }
         match self.routes.stanza_in(block, name) {
@@ -353,12 +358,13 @@ impl Forwarder {
                 Course::Failed(Rcode::ServFail, Reason::Looping, block)
             }
             Some(stanza) => {
-                let cacheable = looked_up != LookUp::NotForIt;
+                let cacheable = looked_up != CacheLookup::NotForIt;
                 let transport = client.transport();
-                let route = Route { block, site: home.site, stanza, transport, cacheable };
+                let route =
+                    Route { block, label_set: zone_match.label_set, stanza, transport, cacheable };
                 let forwarded =
                     self.forward(now, client, query, name, &route, (looked_up, original));
-                let LookUp::Expired { entry, .. } = looked_up else { return forwarded };
+                let CacheLookup::Expired { entry, .. } = looked_up else { return forwarded };
                 if matches!(forwarded, Course::Waits) {
                     return forwarded;
                 }
@@ -376,9 +382,9 @@ impl Forwarder {
         now: Moment,
         client: &Client,
         query: &Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         route: &Route,
-        (looked_up, original): (LookUp, Option<&Original>),
+        (looked_up, original): (CacheLookup, Option<&Original>),
     ) -> Course {
         let (block, stanza) = (route.block, route.stanza);
         // What is remembered is for those, too, who ask whether it is authentic.
@@ -402,8 +408,8 @@ impl Forwarder {
             self.stats.overloaded += 1;
             return full;
         };
-        if let LookUp::Expired { within: Some(within), .. } = looked_up
-            && self.exchanges.limit_patience(slot, now, within) <= now
+        if let CacheLookup::Expired { within: Some(within), .. } = looked_up
+            && self.exchanges.limit_timeout(slot, now, within) <= now
             && same.is_some()
         {
             // Others have waited for as long already and been served otherwise.
@@ -414,9 +420,9 @@ impl Forwarder {
             (None, Some(_)) => Shown::Case(Spelling::of(query.name())),
             (None, None) => Shown::Same,
         };
-        let (client, since, site) = (*client, now, route.site);
+        let (client, since, label_set) = (*client, now, route.label_set);
         let (asked, size) = (query.asked, query.size());
-        self.exchanges.join(slot, Waiter { client, since, site, asked, size, shown });
+        self.exchanges.join(slot, Waiter { client, since, label_set, asked, size, shown });
         self.routes.stanza(stanza).under_way += 1;
         match same {
             Some(_) => self.stats.coalesced += 1,

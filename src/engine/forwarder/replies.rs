@@ -3,7 +3,7 @@
 //! Each waiting client is drawn in turn, so that one answer for a thousand takes no more memory
 //! than one for one, and the caller decides where each reply is written.
 
-use super::caching::Remembered;
+use super::caching::CacheOutcome;
 use super::{Answered, Failed, Forwarder, Reply};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Dismissed, Exchanges, Shown, Waiter};
@@ -16,7 +16,7 @@ use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, Rcode, reply};
 use crate::engine::shell::STREAM_REPLY_SPARE;
 use crate::engine::stats::DropReason;
-use crate::engine::tally::Outcome;
+use crate::engine::tally::CountedReply;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
@@ -77,7 +77,7 @@ impl Forwarder {
         waiter: Dismissed,
         packet: &[u8],
         response: &Response,
-        remembered: Option<Remembered>,
+        remembered: Option<CacheOutcome>,
         out: &mut [u8],
     ) -> (usize, u16) {
         self.write_as_asked(slot, waiter, out, |engine, out| {
@@ -92,7 +92,7 @@ impl Forwarder {
         waiter: Dismissed,
         packet: &[u8],
         response: &Response,
-        remembered: Option<Remembered>,
+        remembered: Option<CacheOutcome>,
         out: &mut [u8],
     ) -> (usize, u16) {
         if let Some(len) = self.write_instead(slot, waiter, remembered, out) {
@@ -220,13 +220,13 @@ impl Forwarder {
         written: Written<'_>,
         answered: bool,
     ) -> Reply {
-        let &Waiter { client, since, site, shown, .. } = self.exchanges.dismissed(waiter);
+        let &Waiter { client, since, label_set, shown, .. } = self.exchanges.dismissed(waiter);
         let (transport, took) = (client.transport(), at.since(since));
         let Written { bytes, rcode } = written;
         self.count_reply(rcode);
         self.journal_waiter(at, slot, waiter, Some(written));
-        let outcome = Outcome { transport, took, rcode, len: bytes.len(), answered };
-        self.count_outcome(site, &outcome);
+        let outcome = CountedReply { transport, took, rcode, len: bytes.len(), answered };
+        self.count_outcome(label_set, &outcome);
         if rcode == Rcode::ServFail as u16 {
             self.watch.failed(at, self.exchanges.name(slot));
         }
@@ -245,9 +245,9 @@ impl Forwarder {
     }
 
     /// Counts what became of a query that was understood.
-    pub(super) fn count_outcome(&mut self, site: u32, outcome: &Outcome) {
+    pub(super) fn count_outcome(&mut self, label_set: u32, outcome: &CountedReply) {
         self.stats.latency.add(outcome.took);
-        self.tallies.end(site, outcome);
+        self.tallies.end(label_set, outcome);
     }
 }
 

@@ -20,9 +20,9 @@ use crate::engine::key::{ConnectionId, Transport};
 use crate::engine::message::response::{Response, answers, is_bare_error, is_response};
 use crate::engine::message::{HEADER_LEN, Rcode, flags, id};
 use crate::engine::policy::Tour;
-use crate::engine::routes::Onward;
+use crate::engine::routes::NextStanza;
 use crate::engine::stats::DropReason;
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -177,10 +177,10 @@ impl Forwarder {
         }
         let nodata = rcode == Rcode::NoError as u16 && response.counts[0] == 0;
         if stanza.next.contains(rcode) || (nodata && stanza.next_on_nodata) {
-            return match self.routes.after(number, &Folded::new(self.exchanges.name(slot))) {
-                Onward::End => Course::Deliver,
-                Onward::Stanza(next) => Course::AnotherStanza(next),
-                Onward::Nowhere => Course::Nowhere,
+            return match self.routes.after(number, &LowercaseName::new(self.exchanges.name(slot))) {
+                NextStanza::End => Course::Deliver,
+                NextStanza::Stanza(next) => Course::AnotherStanza(next),
+                NextStanza::Nowhere => Course::Nowhere,
             };
         }
         Course::Deliver

@@ -16,12 +16,12 @@ use crate::engine::exchange::{AskedKey, Client, Dismissed, Shown, WAITERS_MAX, W
 use crate::engine::message::compose::write_error;
 use crate::engine::message::join::spell;
 use crate::engine::message::query::Query;
-use crate::engine::message::rename::{self, Asking, Renaming, WireName};
+use crate::engine::message::rename::{self, Renaming, WireName, WireQuestion};
 use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Question, Rcode, flags, put_u16, u16_at};
 use crate::engine::rewrite::{Invalid, Options, Reversal, Rules, Sender, Texts, Way};
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub(super) struct Rewriting {
 pub(super) struct Original {
     /// Number of the server block.
     pub(super) block: usize,
-    pub(super) asking: Asking,
+    pub(super) asking: WireQuestion,
     /// The rules that changed the question, if any did.
     pub(super) rules: Option<Arc<Rules>>,
     /// Number of them that the query met.
@@ -58,7 +58,7 @@ impl Original {
     /// The question of a parked query that goes on behind the stage that parked it.
     pub(super) fn of_own(query: &Query<'_>, block: usize, key: ParkedKey) -> Self {
         let Question { kind: rtype, class, .. } = query.question;
-        let asking = Asking { name: WireName::new(query.name()), rtype, class };
+        let asking = WireQuestion { name: WireName::new(query.name()), rtype, class };
         Self { block, asking, rules: None, met: 0, asker: Some(Asker { key, is_own: true }) }
     }
 
@@ -126,7 +126,7 @@ impl Rewriting {
     }
 
     /// The question that a client asked whose query was rewritten.
-    pub(super) fn asking(&self, shown: Shown) -> Option<&Asking> {
+    pub(super) fn asking(&self, shown: Shown) -> Option<&WireQuestion> {
         self.original(shown).map(|original| &original.asking)
     }
 
@@ -163,7 +163,7 @@ impl Forwarder {
         &mut self,
         now: Moment,
         query: &mut Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         (scope, rules): (Scope<'_>, &Arc<Rules>),
         out: &mut [u8],
     ) -> Course {
@@ -188,13 +188,13 @@ impl Forwarder {
         &mut self,
         now: Moment,
         query: &mut Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         (scope, rules): (Scope<'_>, &Arc<Rules>),
         options: Option<(&Sender<'_>, &mut Options)>,
         out: &mut [u8],
     ) -> Course {
         let Question { kind: rtype, class, .. } = query.question;
-        let asking = Asking { name: WireName::new(query.name()), rtype, class };
+        let asking = WireQuestion { name: WireName::new(query.name()), rtype, class };
         let way = &mut self.rewriting.way;
         let (applied, options) = match options {
             None => (rules.apply(asking, way, None), None),
@@ -226,7 +226,7 @@ impl Forwarder {
         }
         let mut head = [0; HEADER_LEN + NAME_LEN_MAX + 4];
         let mut rewritten = edited.with_question(&self.rewriting.way.now, &mut head);
-        let renamed = Folded::new(rewritten.name());
+        let renamed = LowercaseName::new(rewritten.name());
         let changes_targets = rules.change_targets(&self.rewriting.way);
         let (block, rules) = (scope.block, Some(rules.clone()));
         let asker = scope.original.and_then(|original| original.asker);

@@ -39,7 +39,7 @@ impl Watch {
     }
 
     /// Goes on as `new`, unless both count: then with what has been counted.
-    pub(super) fn renew(&mut self, new: &mut Self) {
+    pub(super) fn reload(&mut self, new: &mut Self) {
         if self.0.is_some() != new.0.is_some() {
             std::mem::swap(self, new);
         }

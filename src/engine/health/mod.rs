@@ -1,7 +1,7 @@
 //! Health state of upstreams, and how it is determined. PURE.
 //!
 //! A worker whose exchange with an upstream fails says so; the keeper then probes that upstream,
-//! once for all workers, until it answers. [`Verdicts`] is all that the two share: for each
+//! once for all workers, until it answers. [`HealthStates`] is all that the two share: for each
 //! upstream a byte and until when it is asked without EDNS, written rarely and read by every query,
 //! and a byte for each server block whose queries may go in a circle. [`schedule`] says when one
 //! upstream is probed and when it counts as down, [`query`] is what a probe asks. Sockets and time
@@ -33,7 +33,7 @@ const UNCHECKED: u8 = 8;
 
 /// Unusual behaviour of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oddity {
+pub enum Quirk {
     /// The upstream refuses EDNS.
     NoEdns,
     /// Errors of the upstream have no question section.
@@ -46,7 +46,7 @@ pub struct Remark {
     /// Number of the upstream, in the order of the configuration.
     pub upstream: usize,
     /// The behaviour.
-    pub oddity: Oddity,
+    pub quirk: Quirk,
     /// The response code that was seen.
     pub rcode: u16,
 }
@@ -56,7 +56,7 @@ pub struct Remark {
 /// Each byte stands for itself and nothing else is published through it, so no ordering between
 /// threads is needed.
 #[derive(Debug)]
-pub struct Verdicts {
+pub struct HealthStates {
     upstreams: Box<[AtomicU8]>,
     /// Of each upstream: probes that have failed.
     failures: Box<[AtomicU64]>,
@@ -70,7 +70,7 @@ pub struct Verdicts {
     nonce: AtomicU64,
 }
 
-impl Verdicts {
+impl HealthStates {
     /// All upstreams of `config`, numbered in its order, and none of them down. Equal addresses
     /// in two stanzas are two upstreams.
     pub fn new(config: &Config) -> Self {
@@ -103,7 +103,7 @@ impl Verdicts {
             && self.upstreams[upstream].fetch_or(REPORTED, Ordering::Relaxed) & known == 0
     }
 
-    /// The keeper could not be told what [`Verdicts::report`] asked for: the next failed exchange
+    /// The keeper could not be told what [`HealthStates::report`] asked for: the next failed exchange
     /// says it again.
     pub fn take_back(&self, upstream: usize) {
         self.upstreams[upstream].fetch_and(!REPORTED, Ordering::Relaxed);
@@ -185,83 +185,85 @@ fn extend(until: &AtomicU64, now: Moment) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{PLAIN_FOR, Verdicts};
+    use super::{HealthStates, PLAIN_FOR};
     use crate::config::{Config, Host};
     use crate::moment::Moment;
     use std::time::Duration;
 
     /// Upstreams 0 and 1 are probed, 2 and 3 are not, 4 is; 1 and 4 have one address.
-    fn verdicts() -> Verdicts {
+    fn health_states() -> HealthStates {
         let text = "a {\n forward . ::1 ::2\n forward a ::3 ::4 {\n max_fails 0\n}\n}\n\
                     b {\n forward . ::2\n}\n";
-        Verdicts::new(&Config::load(text.as_bytes(), "f", &Host::plain()).unwrap().0)
+        HealthStates::new(&Config::load(text.as_bytes(), "f", &Host::plain()).unwrap().0)
     }
 
     #[test]
     fn all_are_up_at_first_and_each_has_its_own_verdict() {
-        let verdicts = verdicts();
-        verdicts.set(1, true, true);
-        let down: Vec<_> = (0..5).map(|upstream| verdicts.is_down(upstream)).collect();
+        let health_states = health_states();
+        health_states.set(1, true, true);
+        let down: Vec<_> = (0..5).map(|upstream| health_states.is_down(upstream)).collect();
         assert_eq!(down, [false, true, false, false, false]);
-        assert!(verdicts.is_probing(1) && !verdicts.is_probing(4));
-        verdicts.set(1, false, false);
-        assert!(!verdicts.is_down(1) && !verdicts.is_probing(1));
+        assert!(health_states.is_probing(1) && !health_states.is_probing(4));
+        health_states.set(1, false, false);
+        assert!(!health_states.is_down(1) && !health_states.is_probing(1));
     }
 
     #[test]
     fn workers_agree_on_a_number_and_on_loops() {
-        let verdicts = verdicts();
+        let health_states = health_states();
         assert_eq!(
-            [0, 7, 8].map(|number| verdicts.agree_on(number)),
+            [0, 7, 8].map(|number| health_states.agree_on(number)),
             [(1, true), (1, false), (1, false)]
         );
-        assert!(!verdicts.is_looping(1));
-        assert_eq!([verdicts.note_loop(1), verdicts.note_loop(1)], [true, false]);
-        assert!(verdicts.is_looping(1) && !verdicts.is_looping(0));
+        assert!(!health_states.is_looping(1));
+        assert_eq!([health_states.note_loop(1), health_states.note_loop(1)], [true, false]);
+        assert!(health_states.is_looping(1) && !health_states.is_looping(0));
     }
 
     #[test]
     fn an_upstream_without_edns_is_told_once_and_asked_with_it_again_after_a_while() {
-        let verdicts = verdicts();
+        let health_states = health_states();
         let begin = Moment::ZERO.plus(PLAIN_FOR);
-        assert!(!verdicts.is_asked_plainly(0, Moment::ZERO));
-        assert!(verdicts.note_no_edns(0, begin) && !verdicts.note_no_edns(0, begin));
+        assert!(!health_states.is_asked_plainly(0, Moment::ZERO));
+        assert!(health_states.note_no_edns(0, begin) && !health_states.note_no_edns(0, begin));
         let end = begin.plus(PLAIN_FOR);
-        assert!(verdicts.is_asked_plainly(0, end.minus(Duration::from_nanos(1))));
-        assert!(!verdicts.is_asked_plainly(0, end) && !verdicts.is_asked_plainly(1, begin));
-        assert!(verdicts.note_no_edns(0, end), "it is news again");
-        let errors = [begin, begin, end].map(|now| verdicts.note_bare_error(4, now));
+        assert!(health_states.is_asked_plainly(0, end.minus(Duration::from_nanos(1))));
+        assert!(
+            !health_states.is_asked_plainly(0, end) && !health_states.is_asked_plainly(1, begin)
+        );
+        assert!(health_states.note_no_edns(0, end), "it is news again");
+        let errors = [begin, begin, end].map(|now| health_states.note_bare_error(4, now));
         assert_eq!(errors, [true, false, true]);
     }
 
     #[test]
     fn an_outage_is_reported_once() {
-        let verdicts = verdicts();
-        assert!(verdicts.report(0) && !verdicts.report(0));
-        assert!(!verdicts.is_probing(0), "the keeper decides that");
-        verdicts.set(0, false, true);
-        assert!(!verdicts.report(0));
-        verdicts.set(0, true, true);
-        assert!(!verdicts.report(0));
-        verdicts.set(0, false, false);
-        assert!(verdicts.report(0), "the next outage is news again");
+        let health_states = health_states();
+        assert!(health_states.report(0) && !health_states.report(0));
+        assert!(!health_states.is_probing(0), "the keeper decides that");
+        health_states.set(0, false, true);
+        assert!(!health_states.report(0));
+        health_states.set(0, true, true);
+        assert!(!health_states.report(0));
+        health_states.set(0, false, false);
+        assert!(health_states.report(0), "the next outage is news again");
     }
 
     #[test]
     fn a_report_that_did_not_arrive_is_made_again() {
-        let verdicts = verdicts();
-        assert!(verdicts.report(0));
-        verdicts.take_back(0);
-        assert!(verdicts.report(0));
-        verdicts.forget_reports();
-        assert!(verdicts.report(0));
+        let health_states = health_states();
+        assert!(health_states.report(0));
+        health_states.take_back(0);
+        assert!(health_states.report(0));
+        health_states.forget_reports();
+        assert!(health_states.report(0));
     }
 
     #[test]
     fn without_max_fails_nothing_is_reported() {
-        let verdicts = verdicts();
-        verdicts.forget_reports();
-        assert!(!verdicts.report(2) && !verdicts.report(3));
-        assert!(verdicts.report(4));
+        let health_states = health_states();
+        health_states.forget_reports();
+        assert!(!health_states.report(2) && !health_states.report(3));
+        assert!(health_states.report(4));
     }
 }

@@ -37,7 +37,7 @@ fn records(reply: &[u8], question_len: usize) -> impl Iterator<Item = (usize, Re
 
 /// Outcome of a query, as labels call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ResponseType {
     /// An answer, or an empty reply.
     Answer,
     /// A referral to other servers.
@@ -52,7 +52,7 @@ pub enum Outcome {
     OtherError,
 }
 
-impl Outcome {
+impl ResponseType {
     /// The kind that it is of.
     pub fn kind(self) -> u8 {
         match self {
@@ -97,10 +97,10 @@ pub fn outcome_of(
     asked: &Asked,
     rcode: u16,
     unix: u32,
-) -> Outcome {
+) -> ResponseType {
     let wants_signatures = asked.edns.is_some_and(|edns| edns.dnssec_ok);
     if wants_signatures && has_expired(reply, question_len, unix) {
-        return Outcome::OtherError;
+        return ResponseType::OtherError;
     }
     const NO_ERROR: u16 = Rcode::NoError as u16;
     const NX_DOMAIN: u16 = Rcode::NxDomain as u16;
@@ -108,7 +108,7 @@ pub fn outcome_of(
     const NOT_IMP: u16 = Rcode::NotImp as u16;
     let has_answer = counts(reply)[0] > 0;
     match rcode {
-        NO_ERROR if has_answer => Outcome::Answer,
+        NO_ERROR if has_answer => ResponseType::Answer,
         NO_ERROR => {
             let has = |kind: u16| {
                 let is_one =
@@ -116,14 +116,14 @@ pub fn outcome_of(
                 records(reply, question_len).any(is_one)
             };
             match () {
-                () if has(kind::SOA) => Outcome::NoData,
-                () if has(kind::NS) => Outcome::Referral,
-                () => Outcome::Answer,
+                () if has(kind::SOA) => ResponseType::NoData,
+                () if has(kind::NS) => ResponseType::Referral,
+                () => ResponseType::Answer,
             }
         }
-        NX_DOMAIN if !has_answer => Outcome::NoName,
-        SERV_FAIL | NOT_IMP => Outcome::ServerError,
-        _ => Outcome::OtherError,
+        NX_DOMAIN if !has_answer => ResponseType::NoName,
+        SERV_FAIL | NOT_IMP => ResponseType::ServerError,
+        _ => ResponseType::OtherError,
     }
 }
 

@@ -3,7 +3,9 @@
 //! Without an engine: what becomes a record, and when, is tried with one.
 
 use super::kinds::{ALL, DENIAL, ERROR};
-use super::{Asking, BYTES_MAX, Event, Journal, PAGE_AGE_MAX, Page, RECORDS_MAX, Record, Span};
+use super::{
+    BYTES_MAX, Event, Journal, LoggedQuery, PAGE_AGE_MAX, Page, RECORDS_MAX, Record, Span,
+};
 use crate::config::{Config, Host};
 use crate::engine::key::Transport;
 use crate::engine::message::query::Asked;
@@ -11,7 +13,7 @@ use crate::moment::Moment;
 use std::net::Ipv4Addr;
 
 fn record(event: Event, at: Moment) -> Record {
-    let asking = Asking {
+    let asking = LoggedQuery {
         peer: None,
         local: Ipv4Addr::LOCALHOST.into(),
         transport: Transport::Udp,

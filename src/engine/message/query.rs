@@ -6,7 +6,7 @@
 //! `rewrite edns0` add pass. So two clients who ask the same get the same upstream query, byte by
 //! byte save for letter case.
 
-use super::rename::Asking;
+use super::rename::WireQuestion;
 use super::{
     HEADER_LEN, NAME_LEN_MAX, Question, Rcode, Record, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN, flags,
     kind, option, put_u16, u16_at,
@@ -205,7 +205,7 @@ impl<'a> Query<'a> {
     }
 
     /// The same query for another question, which is written into `head`.
-    pub fn with_question<'b>(&self, asking: &Asking, head: &'b mut QueryHead) -> Query<'b>
+    pub fn with_question<'b>(&self, asking: &WireQuestion, head: &'b mut QueryHead) -> Query<'b>
     where
         'a: 'b,
     {
@@ -216,7 +216,12 @@ impl<'a> Query<'a> {
 
     /// A query of our own, as a client would ask it whose OPT has this client-subnet option, if
     /// that is not empty. The question is written into `head`.
-    pub fn of(asking: &Asking, asked: Asked, subnet: &'a [u8], head: &'a mut QueryHead) -> Self {
+    pub fn of(
+        asking: &WireQuestion,
+        asked: Asked,
+        subnet: &'a [u8],
+        head: &'a mut QueryHead,
+    ) -> Self {
         let words = [asked.id, asked.flags, 1, 0, 0, 0];
         words.iter().enumerate().for_each(|(index, word)| put_u16(head, 2 * index, *word));
         let question = put_question(head, asking);
@@ -323,7 +328,7 @@ pub(crate) fn options(data: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// Writes a question behind the header in `head`.
-fn put_question(head: &mut QueryHead, asking: &Asking) -> Question {
+fn put_question(head: &mut QueryHead, asking: &WireQuestion) -> Question {
     let name = asking.name.as_bytes();
     let end = HEADER_LEN + name.len();
     head[HEADER_LEN..end].copy_from_slice(name);

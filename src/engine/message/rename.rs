@@ -84,7 +84,7 @@ impl WireName {
 
 /// A question.
 #[derive(Clone, Copy)]
-pub struct Asking {
+pub struct WireQuestion {
     /// QNAME.
     pub name: WireName,
     /// QTYPE.
@@ -93,7 +93,7 @@ pub struct Asking {
     pub class: u16,
 }
 
-impl Asking {
+impl WireQuestion {
     /// Writes name, type and class as they stand in a message into `out`; returns them.
     pub fn write<'a>(&self, out: &'a mut [u8; NAME_LEN_MAX + 4]) -> &'a [u8] {
         let name = self.name.as_bytes();

@@ -5,7 +5,7 @@
 //! nothing is renewed that nobody uses, a query pays for one dial at most, and a connection that is
 //! busy is asked about when it has come back. A stream serves on until its successor is connected.
 
-use super::trust::Renewal;
+use super::trust::Replacement;
 use super::{Pool, Pools};
 use crate::engine::key::{ConnectionId, Key};
 use crate::engine::stats::Reason;
@@ -14,7 +14,7 @@ use crate::moment::Moment;
 impl Pools {
     /// Returns whether the idle connection in `slot` is to make room for a new one, and why.
     #[inline]
-    pub(super) fn renewal(&mut self, slot: u32, now: Moment) -> Option<Renewal> {
+    pub(super) fn replacement(&mut self, slot: u32, now: Moment) -> Option<Replacement> {
         let member = &self.connections[slot as usize];
         let state = &mut self.pools[member.pool as usize];
         let size = state.idle.len() + state.busy.len() + state.retiring;
@@ -26,21 +26,21 @@ impl Pools {
             let member = &self.connections[index as usize];
             member.generation == generation && member.tried
         };
-        state.trust.renews(now, member.dialled_at, size, answered)
+        state.trust.replaces(now, member.dialled_at, size, answered)
     }
 
     #[cold]
-    pub(super) fn renew_idle(
+    pub(super) fn replace_idle(
         &mut self,
         slot: u32,
-        renewal: Renewal,
+        replacement: Replacement,
         now: Moment,
         random: u32,
     ) -> u32 {
         let pool = self.connections[slot as usize].pool as usize;
-        self.close(slot, reason_of(renewal));
+        self.close(slot, reason_of(replacement));
         let new = self.dial(pool, now, random);
-        if renewal == Renewal::Scout {
+        if replacement == Replacement::Scout {
             let scout = self.id(new);
             self.pools[pool].trust.sent_scout(scout);
         }
@@ -55,16 +55,16 @@ impl Pools {
         if replaced || self.len(pool) >= settings.max_conns || dials.are_paused(now) {
             return;
         }
-        let Some(renewal) = self.renewal(slot, now) else { return };
-        let new = self.dial_successor(slot, reason_of(renewal), now, random);
-        if renewal == Renewal::Scout {
+        let Some(replacement) = self.replacement(slot, now) else { return };
+        let new = self.dial_successor(slot, reason_of(replacement), now, random);
+        if replacement == Replacement::Scout {
             let scout = self.id(new);
             self.pools[pool].trust.sent_scout(scout);
         }
     }
 
     /// The connection in `slot` has failed those on it.
-    pub(super) fn blame(&mut self, slot: u32) {
+    pub(super) fn penalise(&mut self, slot: u32) {
         let member = &self.connections[slot as usize];
         let state = &mut self.pools[member.pool as usize];
         if member.retiring.is_none() {
@@ -75,9 +75,9 @@ impl Pools {
 }
 
 /// Returns why the one that makes room is closed.
-fn reason_of(renewal: Renewal) -> Reason {
-    match renewal {
-        Renewal::Distrusted | Renewal::Scout => Reason::Distrusted,
-        Renewal::Rebalanced => Reason::Rebalanced,
+fn reason_of(replacement: Replacement) -> Reason {
+    match replacement {
+        Replacement::Distrusted | Replacement::Scout => Reason::Distrusted,
+        Replacement::Rebalanced => Reason::Rebalanced,
     }
 }

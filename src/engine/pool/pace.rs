@@ -3,7 +3,7 @@
 //! Many servers answer the queries of a connection strictly in order: one that takes seconds holds
 //! up all behind it. Others close a connection after so many answers. Neither says so, so a pool
 //! begins with few queries on a stream and learns. Three numbers: the *window*, the queries that a
-//! stream carries before another is taken; the *patience*, how long a query waits behind others;
+//! stream carries before another is taken; the *head_wait*, how long a query waits behind others;
 //! and the *limit* of an upstream that closes. The window grows with each answer in time on a full
 //! stream and is halved when a query was stuck. Connections and repeated queries beyond the
 //! necessary are paid for with answers, so that an upstream that hangs cannot run up a bill.
@@ -17,9 +17,9 @@ const WINDOW_FIRST: u32 = 4;
 const WIDENING: u32 = 64;
 /// No query is thought to be stuck earlier than this; any that waits behind others for longer than
 /// the other, however slow the upstream.
-const PATIENCE_MIN: Duration = Duration::from_millis(50);
-const PATIENCE_MAX: Duration = Duration::from_millis(500);
-const PATIENCE_MIN_NANOS: u64 = nanos(PATIENCE_MIN);
+const HEAD_WAIT_MIN: Duration = Duration::from_millis(50);
+const HEAD_WAIT_MAX: Duration = Duration::from_millis(500);
+const HEAD_WAIT_MIN_NANOS: u64 = nanos(HEAD_WAIT_MIN);
 /// The estimate of the usual time moves by this part of itself with each answer.
 const USUAL_STEP: u64 = 16;
 /// So many answers pay for one extra: a stream dialled early or a query asked again.
@@ -94,16 +94,16 @@ impl Pace {
 
     /// Returns how long a query waits behind others on a stream before it is asked elsewhere.
     #[inline]
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn head_wait(&self) -> Duration {
         match 2 * self.usual.unwrap_or_default() {
-            0..=PATIENCE_MIN_NANOS => PATIENCE_MIN,
-            twice => Duration::from_nanos(twice).min(PATIENCE_MAX),
+            0..=HEAD_WAIT_MIN_NANOS => HEAD_WAIT_MIN,
+            twice => Duration::from_nanos(twice).min(HEAD_WAIT_MAX),
         }
     }
 
     /// A dial took so long: at least a round trip, which is all that is known at first.
     pub(super) fn connected(&mut self, took: Duration) {
-        self.usual.get_or_insert(nanos(took.min(PATIENCE_MAX)));
+        self.usual.get_or_insert(nanos(took.min(HEAD_WAIT_MAX)));
     }
 
     /// A query was answered after `took` nanoseconds, the time behind others on its stream
@@ -116,7 +116,7 @@ impl Pace {
         *usual = if took > *usual { *usual + step } else { usual.saturating_sub(step) };
         self.saved = (self.saved + 1).min(EXTRAS_MAX * EXTRA_PRICE);
         if load >= self.window && self.window < self.window_max {
-            let in_time = took <= PATIENCE_MIN_NANOS.max(*usual);
+            let in_time = took <= HEAD_WAIT_MIN_NANOS.max(*usual);
             self.widen(depth >= self.window - 1, in_time);
         }
     }
@@ -131,12 +131,12 @@ impl Pace {
     }
 
     /// A query was stuck on a stream whose upstream is known to work on `depth` queries besides
-    /// the oldest. Once in the time of a patience: streams get stuck together.
+    /// the oldest. Once in the time of a head_wait: streams get stuck together.
     pub(super) fn stuck(&mut self, now: Moment, depth: u32) {
         if now < self.next_cut {
             return;
         }
-        self.next_cut = now.plus(self.patience());
+        self.next_cut = now.plus(self.head_wait());
         self.cautious = true;
         self.in_time = 0;
         let known = (depth + 1).min(self.window_max);
@@ -194,8 +194,8 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::{
-        EXTRA_PRICE, EXTRAS_MAX, LIMIT_KEPT, PATIENCE_MAX, PATIENCE_MIN, PATIENCE_MIN_NANOS, Pace,
-        WIDENING,
+        EXTRA_PRICE, EXTRAS_MAX, HEAD_WAIT_MAX, HEAD_WAIT_MIN, HEAD_WAIT_MIN_NANOS, LIMIT_KEPT,
+        Pace, WIDENING,
     };
     use crate::moment::Moment;
     use std::time::Duration;
@@ -228,7 +228,7 @@ mod tests {
     fn slow_answers_do_not_widen_it() {
         let mut pace = Pace::new(32);
         (0..10).for_each(|_| pace.answered(QUICK, 1, 0));
-        pace.answered(2 * PATIENCE_MIN_NANOS, 4, 0);
+        pace.answered(2 * HEAD_WAIT_MIN_NANOS, 4, 0);
         assert_eq!(pace.window(), 4);
     }
 
@@ -274,19 +274,19 @@ mod tests {
     #[test]
     fn patience_follows_what_is_usual_within_bounds() {
         let mut pace = Pace::new(32);
-        assert_eq!(pace.patience(), PATIENCE_MIN);
+        assert_eq!(pace.head_wait(), HEAD_WAIT_MIN);
         pace.connected(Duration::from_millis(80));
-        assert_eq!(pace.patience(), Duration::from_millis(160));
+        assert_eq!(pace.head_wait(), Duration::from_millis(160));
         (0..200).for_each(|_| pace.answered(QUICK, 1, 0));
-        assert_eq!(pace.patience(), PATIENCE_MIN);
+        assert_eq!(pace.head_wait(), HEAD_WAIT_MIN);
         // One slow name in four does not make slowness usual.
         for number in 0..1_000 {
             let slow = number % 4 == 0;
             pace.answered(if slow { SECOND } else { QUICK }, 1, 0);
         }
-        assert_eq!(pace.patience(), PATIENCE_MIN);
+        assert_eq!(pace.head_wait(), HEAD_WAIT_MIN);
         (0..1_000).for_each(|_| pace.answered(2 * SECOND, 1, 0));
-        assert_eq!(pace.patience(), PATIENCE_MAX);
+        assert_eq!(pace.head_wait(), HEAD_WAIT_MAX);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A stream carries many queries at a time, and answers come in any order (RFC 7766 §6.2.1.1), so
 //! a pool holds few streams and fills them, unless it is to spread over many. How many a stream
 //! carries is learnt ([`super::pace`]): it is *full* with as many as the window or the limit says,
-//! and *blocked* while a query on it has waited for longer than the patience behind which the
+//! and *blocked* while a query on it has waited for longer than the head_wait behind which the
 //! upstream is not known to work on another. Neither takes a query while another stream can be had;
 //! both are fuller rather than that a query has none. Among the busy streams those that are full or
 //! blocked stand behind all others, so that one with room is found at once however many there are.
@@ -32,7 +32,7 @@ pub struct Stall {
     /// No query on it was sent earlier.
     pub since: Moment,
     /// A query behind those is stuck that has waited for so long.
-    pub patience: Duration,
+    pub head_wait: Duration,
 }
 
 impl Pools {
@@ -99,16 +99,16 @@ impl Pools {
         loop {
             let slot = self.stalls.overdue(now)?;
             let member = &self.connections[slot as usize];
-            let patience = self.pools[member.pool as usize].pace.patience();
+            let head_wait = self.pools[member.pool as usize].pace.head_wait();
             if member.outstanding <= member.depth + 1 {
                 continue;
             }
             if member.dial_until.is_some() {
-                self.stalls.set(slot, now.plus(patience));
+                self.stalls.set(slot, now.plus(head_wait));
                 continue;
             }
             let (at_work, since) = (member.depth as usize + 1, member.connected_at);
-            return Some(Stall { connection: self.id(slot), at_work, since, patience });
+            return Some(Stall { connection: self.id(slot), at_work, since, head_wait });
         }
     }
 
@@ -329,7 +329,7 @@ impl Pools {
         member.outstanding += 1;
         member.carried = member.carried.saturating_add(1);
         if member.outstanding > member.depth + 1 && !self.stalls.is_set(slot) {
-            self.stalls.set(slot, now.plus(state.pace.patience()));
+            self.stalls.set(slot, now.plus(state.pace.head_wait()));
         }
         if !shared || !self.has_room(slot) {
             self.line_up(slot);
@@ -378,11 +378,11 @@ impl Pools {
         waits: &impl Fn(ConnectionId, Duration) -> bool,
     ) -> bool {
         let member = &self.connections[slot as usize];
-        let patience = self.pools[member.pool as usize].pace.patience();
+        let head_wait = self.pools[member.pool as usize].pace.head_wait();
         let stale = member.outstanding > member.depth
             && member.dial_until.is_none()
-            && member.progress.plus(patience) <= now;
-        waits(self.id(slot), if stale { patience } else { Duration::MAX })
+            && member.progress.plus(head_wait) <= now;
+        waits(self.id(slot), if stale { head_wait } else { Duration::MAX })
     }
 
     /// Has the busy stream in `slot` stand before all others if it has room, and else behind them.

@@ -55,14 +55,14 @@ const QUIET: Duration = Duration::from_millis(1_500);
 const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Of a pool of more streams rounds grow rarer at once: it would run out of ports.
 const PERSISTENT_STREAMS_MAX: usize = 64;
-/// A renewal costs as much as so many outcomes earn: less than one dial in a hundred queries; less
+/// A replacement costs as much as so many outcomes earn: less than one dial in a hundred queries; less
 /// than one in sixteen in a trouble that is certain.
 const PRICE: i64 = 128;
 const PRICE_IN_TROUBLE: i64 = 16;
-/// Maximum of renewals that a pool can save up, or owe after a failure, before the next may begin.
+/// Maximum of reloads that a pool can save up, or owe after a failure, before the next may begin.
 const SAVED_MAX: i64 = 2;
 const DEBT_MAX: i64 = 8;
-/// From the moment at which `rebalance` began to renew all there are to the next, at least.
+/// From the moment at which `rebalance` began to reload all there are to the next, at least.
 const BALANCE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Settings of trust.
@@ -97,7 +97,7 @@ struct Window {
 
 /// Reason why a connection is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Renewal {
+pub(super) enum Replacement {
     /// Another will be as good, and this one is needed no more.
     Distrusted,
     /// The same, and [`Trust::sent_scout`] is to be told which.
@@ -221,13 +221,13 @@ impl<Scout: Copy> Trust<Scout> {
     /// closed and another dialled instead. `size`: how many the pool has; `answered`: whether that
     /// scout, if it is still there, has been.
     #[inline]
-    pub(super) fn renews(
+    pub(super) fn replaces(
         &mut self,
         now: Moment,
         dialled_at: Moment,
         size: usize,
         answered: impl Fn(Scout) -> bool,
-    ) -> Option<Renewal> {
+    ) -> Option<Replacement> {
         if self.trouble.is_none() && self.renew_before <= dialled_at && !self.settings.rebalance {
             return None;
         }
@@ -241,14 +241,14 @@ impl<Scout: Copy> Trust<Scout> {
         dialled_at: Moment,
         size: usize,
         answered: impl Fn(Scout) -> bool,
-    ) -> Option<Renewal> {
+    ) -> Option<Replacement> {
         let scouts = self.go_on(now, answered);
-        let renewal = if scouts {
-            Renewal::Scout
+        let replacement = if scouts {
+            Replacement::Scout
         } else if dialled_at < self.renew_before {
-            Renewal::Distrusted
+            Replacement::Distrusted
         } else if self.settings.rebalance && self.balances(now, dialled_at, size) {
-            Renewal::Rebalanced
+            Replacement::Rebalanced
         } else {
             return None;
         };
@@ -262,7 +262,7 @@ impl<Scout: Copy> Trust<Scout> {
         }
         self.step_left = self.step_left.checked_sub(1)?;
         self.savings -= price;
-        Some(renewal)
+        Some(replacement)
     }
 
     /// The scout asked for is this connection.
@@ -364,7 +364,7 @@ fn sum(one: Outcomes, other: Outcomes) -> Outcomes {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEBT_MAX, PRICE, PRICE_IN_TROUBLE, Renewal, STREAK, Trust, TrustSettings};
+    use super::{DEBT_MAX, PRICE, PRICE_IN_TROUBLE, Replacement, STREAK, Trust, TrustSettings};
     use crate::moment::Moment;
     use std::time::Duration;
 
@@ -390,17 +390,17 @@ mod tests {
 
     /// Returns how many of so many old ones are renewed now, scouts apart.
     fn renewed(trust: &mut Trust<u32>, now: Moment, count: usize) -> usize {
-        let mut renews = || trust.renews(now, OLD, SIZE, |_| false);
-        (0..count).filter(|_| renews() == Some(Renewal::Distrusted)).count()
+        let mut replaces = || trust.replaces(now, OLD, SIZE, |_| false);
+        (0..count).filter(|_| replaces() == Some(Replacement::Distrusted)).count()
     }
 
     #[test]
     fn a_lone_failure_is_no_trouble_and_a_burst_is() {
         let mut trust = proven(ON);
         trust.failed(at(10_000), false, SIZE);
-        assert_eq!(trust.renews(at(10_000), OLD, SIZE, |_| false), None);
+        assert_eq!(trust.replaces(at(10_000), OLD, SIZE, |_| false), None);
         burst(&mut trust, at(10_100));
-        assert!(trust.renews(at(10_100), OLD, SIZE, |_| false).is_some());
+        assert!(trust.replaces(at(10_100), OLD, SIZE, |_| false).is_some());
     }
 
     #[test]
@@ -411,7 +411,7 @@ mod tests {
                 0 => trust.failed(at(ms), ms % 100 == 0, SIZE),
                 _ => trust.answered(at(ms), false),
             }
-            assert_eq!(trust.renews(at(ms), OLD, SIZE, |_| false), None, "after {ms} ms");
+            assert_eq!(trust.replaces(at(ms), OLD, SIZE, |_| false), None, "after {ms} ms");
         }
     }
 
@@ -427,9 +427,9 @@ mod tests {
         }
         let young = begun.plus(Duration::from_millis(1));
         let later = begun.plus(Duration::from_millis(850));
-        let renews = |trust: &mut Trust<u32>| trust.renews(later, young, SIZE, |_| false);
-        assert_eq!(renews(&mut trust), Some(Renewal::Scout));
-        assert_eq!(renews(&mut trust), None, "it was dialled after the trouble had begun");
+        let replaces = |trust: &mut Trust<u32>| trust.replaces(later, young, SIZE, |_| false);
+        assert_eq!(replaces(&mut trust), Some(Replacement::Scout));
+        assert_eq!(replaces(&mut trust), None, "it was dialled after the trouble had begun");
     }
 
     #[test]
@@ -446,11 +446,11 @@ mod tests {
             let mut rounds = 0;
             for step in 0..u64::from(STREAK) + 2 {
                 let now = at(10_200 + 100 * step);
-                if trust.renews(now, young, SIZE, |_| true) == Some(Renewal::Scout) {
+                if trust.replaces(now, young, SIZE, |_| true) == Some(Replacement::Scout) {
                     trust.sent_scout(7);
                 }
-                let renews = trust.renews(now, young, SIZE, |_| true);
-                rounds += u32::from(renews == Some(Renewal::Distrusted));
+                let replaces = trust.replaces(now, young, SIZE, |_| true);
+                rounds += u32::from(replaces == Some(Replacement::Distrusted));
             }
             assert_eq!(rounds > 0, lost);
         }
@@ -464,12 +464,12 @@ mod tests {
         let (mut dialled_at, mut rounds) = (at(10_001), vec![10_000]);
         for ms in 10_001..200_000 {
             trust.answered(at(ms), false);
-            match trust.renews(at(ms), dialled_at, SIZE, |_| false) {
-                Some(Renewal::Distrusted) => {
+            match trust.replaces(at(ms), dialled_at, SIZE, |_| false) {
+                Some(Replacement::Distrusted) => {
                     rounds.push(ms);
                     dialled_at = at(ms);
                 }
-                Some(Renewal::Scout) => trust.sent_scout(1),
+                Some(Replacement::Scout) => trust.sent_scout(1),
                 _ => {}
             }
         }
@@ -506,7 +506,7 @@ mod tests {
         let mut count = 0;
         for ms in 0..50_000 {
             trust.failed(at(ms), true, SIZE);
-            count += usize::from(trust.renews(at(ms), OLD, SIZE, |_| false).is_some());
+            count += usize::from(trust.replaces(at(ms), OLD, SIZE, |_| false).is_some());
         }
         let most = SIZE as i64 * (1 + DEBT_MAX) * PRICE / PRICE_IN_TROUBLE;
         assert!(count > SIZE && count <= most as usize, "{count}");
@@ -521,7 +521,7 @@ mod tests {
         for ms in 0..60_000 {
             let place = ms as usize % SIZE;
             trust.answered(at(ms), false);
-            if trust.renews(at(ms), dialled[place], SIZE, |_| false).is_some() {
+            if trust.replaces(at(ms), dialled[place], SIZE, |_| false).is_some() {
                 dialled[place] = at(ms);
                 count += 1;
             }

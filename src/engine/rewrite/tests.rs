@@ -5,7 +5,7 @@
 
 use super::{Invalid, Reversal, Rules, Texts, Way, presentation};
 use crate::config::{Config, Host, Name};
-use crate::engine::message::rename::{Asking, Renaming, WireName};
+use crate::engine::message::rename::{Renaming, WireName, WireQuestion};
 use crate::engine::message::{class, kind};
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ fn text(name: &WireName) -> String {
 /// The way of a question for `name`, A and IN.
 fn way(rules: &Rules, name: &str) -> (bool, Way) {
     let mut way = Way::default();
-    let asked = Asking { name: wire(name), rtype: kind::A, class: class::IN };
+    let asked = WireQuestion { name: wire(name), rtype: kind::A, class: class::IN };
     let matched = rules.apply(asked, &mut way, None).unwrap();
     (matched, way)
 }
@@ -131,7 +131,9 @@ fn the_client_finds_its_own_spelling_again() {
     let rules = rules("rewrite name suffix .cl .up");
     let asked = WireName::new(b"\x01A\x02cL\x00");
     let mut way = Way::default();
-    rules.apply(Asking { name: asked, rtype: kind::A, class: class::IN }, &mut way, None).unwrap();
+    rules
+        .apply(WireQuestion { name: asked, rtype: kind::A, class: class::IN }, &mut way, None)
+        .unwrap();
     let mut owner = wire("a.up");
     Reversal::new(&rules, &way, &mut Texts::default(), 0).owner(&mut owner);
     assert_eq!(owner.as_bytes(), asked.as_bytes());
@@ -147,14 +149,14 @@ fn what_is_no_name_is_an_error_with_its_text() {
     for (directives, name, expected) in rows {
         let rules = rules(directives);
         let mut way = Way::default();
-        let asked = Asking { name: wire(name), rtype: kind::A, class: class::IN };
+        let asked = WireQuestion { name: wire(name), rtype: kind::A, class: class::IN };
         assert_eq!(rules.apply(asked, &mut way, None), Err(Invalid::Name), "{directives}");
         assert!(way.text().contains(expected), "{}", way.text());
     }
     let rules = rules(&format!("rewrite name suffix .cl .{long}.{long}.{long}"));
     let mut way = Way::default();
     let name = format!("{long}.{long}.cl");
-    let asked = Asking { name: wire(&name), rtype: kind::A, class: class::IN };
+    let asked = WireQuestion { name: wire(&name), rtype: kind::A, class: class::IN };
     assert_eq!(rules.apply(asked, &mut way, None), Err(Invalid::Name));
 }
 

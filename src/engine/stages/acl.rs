@@ -5,11 +5,11 @@
 //! types are one line here, and its networks are one sorted list of ranges that do not touch: so
 //! a list of a hundred thousand prefixes costs seventeen comparisons a query.
 
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{Acl, AclAction, AclLine, Nets, ServerBlock};
 use crate::engine::message::reply::ExtendedError;
 use crate::engine::message::{Rcode, flags};
-use crate::engine::zones::{Folded, Zones};
+use crate::engine::zones::{LowercaseName, Zones};
 use ahash::RandomState;
 use std::net::IpAddr;
 
@@ -36,12 +36,12 @@ impl Stage for Lists {
         (!written.is_empty()).then(|| Self::new(written, hasher))
     }
 
-    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
-        Some(match self.decide(visit.name, visit.query.question.kind, visit.peer.ip()) {
-            AclAction::Allow => Step::Onward,
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        Some(match self.decide(context.name, context.query.question.kind, context.peer.ip()) {
+            AclAction::Allow => Step::Continue,
             AclAction::Block => Step::Refused(Rcode::Refused, Some(ExtendedError::Blocked)),
             AclAction::Filter => {
-                let reply = visit.reply_with(Some(ExtendedError::Filtered));
+                let reply = context.reply_with(Some(ExtendedError::Filtered));
                 Step::Replied(reply.end(flags::RA, Rcode::NoError))
             }
             AclAction::Drop => Step::Dropped,
@@ -56,7 +56,7 @@ impl Lists {
     }
 
     /// Returns what is done to a question for `name` and `kind` from `address`.
-    fn decide(&self, name: &Folded, kind: u16, address: IpAddr) -> AclAction {
+    fn decide(&self, name: &LowercaseName, kind: u16, address: IpAddr) -> AclAction {
         let address = address.to_canonical();
         let mut lists = self.0.iter();
         let decided = lists.find_map(|list| list.decide(name, kind, address));
@@ -82,7 +82,7 @@ impl List {
         Self { zones, lines: lines.collect() }
     }
 
-    fn decide(&self, name: &Folded, kind: u16, address: IpAddr) -> Option<AclAction> {
+    fn decide(&self, name: &LowercaseName, kind: u16, address: IpAddr) -> Option<AclAction> {
         if self.zones.as_ref().is_some_and(|zones| zones.longest(name).is_none()) {
             return None;
         }
@@ -98,7 +98,7 @@ impl List {
 mod tests {
     use super::Lists;
     use crate::config::{AclAction, Config, Host, Name};
-    use crate::engine::zones::Folded;
+    use crate::engine::zones::LowercaseName;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{Rng, SeedableRng};
     use std::net::IpAddr;
@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn decide(lists: &Lists, name: &str, kind: u16, address: &str) -> AclAction {
-        let name = Folded::new(Name::parse(name).unwrap().as_wire());
+        let name = LowercaseName::new(Name::parse(name).unwrap().as_wire());
         lists.decide(&name, kind, address.parse().unwrap())
     }
 
@@ -183,7 +183,7 @@ mod tests {
                 let address: IpAddr = address.parse().unwrap();
                 let contained = nets.iter().any(|net| net.contains(address));
                 let expected = if contained { AclAction::Block } else { AclAction::Allow };
-                let name = Folded::new(b"\0");
+                let name = LowercaseName::new(b"\0");
                 assert_eq!(lists.decide(&name, 1, address), expected, "{address} in {text}");
             }
         }

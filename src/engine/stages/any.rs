@@ -3,7 +3,7 @@
 //! Such answers are large and nobody needs them: they serve to amplify, and resolvers take from
 //! them what they should ask for. So they are not forwarded; what comes back instead says why.
 
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use crate::engine::message::compose::{NewRecord, QNAME, Section};
 use crate::engine::message::{Rcode, kind};
@@ -20,15 +20,15 @@ impl Stage for Any {
         block.stages.any.then_some(Self)
     }
 
-    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
-        let question = visit.query.question;
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let question = context.query.question;
         if question.kind != kind::ANY {
             return None;
         }
         let data: &[&[u8]] = &[b"\x0dANY obsoleted", b"\x0cSee RFC 8482"];
         let class = question.class;
         let record = NewRecord { owner: &QNAME, kind: kind::HINFO, class, ttl: TTL, data };
-        let mut reply = visit.reply();
+        let mut reply = context.reply();
         reply.record(Section::Answer, &record);
         // It is neither the zone's own word nor the outcome of a recursion.
         Some(Step::Replied(reply.end(0, Rcode::NoError)))

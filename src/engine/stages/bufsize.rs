@@ -3,7 +3,7 @@
 //! It is what an upstream and a client are told, and a client who advertises more is taken to have
 //! said as much.
 
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use ahash::RandomState;
 
@@ -17,9 +17,9 @@ impl Stage for Bufsize {
         Some(Self)
     }
 
-    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
-        if let Some(edns) = &mut visit.query.asked.edns {
-            edns.udp_size = edns.udp_size.min(visit.settings.udp_size);
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        if let Some(edns) = &mut context.query.asked.edns {
+            edns.udp_size = edns.udp_size.min(context.settings.udp_size);
         }
         None
     }

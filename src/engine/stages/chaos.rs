@@ -3,7 +3,7 @@
 //! Queries of class CH are about whoever is asked (RFC 4892), so a block with this stage answers
 //! or refuses all of them; upstreams, whose versions nobody here asked for, never see one.
 
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{self, ServerBlock};
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
 use crate::engine::message::{Question, Rcode, class, kind};
@@ -25,16 +25,16 @@ impl Stage for Chaos {
         block.stages.chaos.clone().map(Self)
     }
 
-    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
-        let (question, name) = (visit.query.question, visit.name.as_bytes());
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let (question, name) = (context.query.question, context.name.as_bytes());
         if !wants(&question) {
             return None;
         }
         if !knows(&self.0, name, &question) {
             return Some(Step::Refused(Rcode::Refused, None));
         }
-        let random = visit.random.next_u32();
-        Some(Step::Replied(answer(&self.0, name, random, visit.reply())))
+        let random = context.random.next_u32();
+        Some(Step::Replied(answer(&self.0, name, random, context.reply())))
     }
 }
 

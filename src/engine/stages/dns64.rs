@@ -8,9 +8,9 @@
 
 mod synthesis;
 
-pub use synthesis::{Synthesis, Verdict};
+pub use synthesis::{Judgement, Synthesis};
 
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use crate::engine::message::compose::{NewRecord, QNAME, Section};
 use crate::engine::message::{Rcode, class, flags, kind};
@@ -41,24 +41,24 @@ impl Stage for Dns64 {
         Some(Self(synthesis))
     }
 
-    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
-        let question = visit.query.question;
-        let is_ipv6 = visit.peer.ip().to_canonical().is_ipv6();
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let question = context.query.question;
+        let is_ipv6 = context.peer.ip().to_canonical().is_ipv6();
         if question.class != class::IN || !(is_ipv6 || self.0.allow_ipv4) {
             return None;
         }
-        let asked = &visit.query.asked;
+        let asked = &context.query.asked;
         let validates =
             asked.flags & flags::CD != 0 && asked.edns.is_some_and(|edns| edns.dnssec_ok);
         match question.kind {
             kind::AAAA if validates => None,
-            kind::A | kind::AAAA if visit.name.as_bytes() == IPV4ONLY => {
-                Some(self.ipv4only(visit, question.kind))
+            kind::A | kind::AAAA if context.name.as_bytes() == IPV4ONLY => {
+                Some(self.ipv4only(context, question.kind))
             }
             kind::AAAA => Some(Step::Park),
             kind::PTR => {
-                let address = self.0.ipv4_in(address_of(visit.name.as_bytes())?)?;
-                Some(reverse(visit, address))
+                let address = self.0.ipv4_in(address_of(context.name.as_bytes())?)?;
+                Some(reverse(context, address))
             }
             _ => None,
         }
@@ -67,8 +67,8 @@ impl Stage for Dns64 {
 
 impl Dns64 {
     /// Answers a query for the addresses of `ipv4only.arpa`.
-    fn ipv4only(&self, visit: &mut Visit<'_, '_>, kind: u16) -> Step {
-        let mut reply = visit.reply();
+    fn ipv4only(&self, context: &mut QueryContext<'_, '_>, kind: u16) -> Step {
+        let mut reply = context.reply();
         let mut record = |data: &[u8]| {
             let data: &[&[u8]] = &[data];
             let record = NewRecord { owner: &QNAME, kind, class: class::IN, ttl: TTL, data };
@@ -85,7 +85,7 @@ impl Dns64 {
 }
 
 /// Answers a query for a reverse name with that of the IPv4 `address`.
-fn reverse(visit: &mut Visit<'_, '_>, address: Ipv4Addr) -> Step {
+fn reverse(context: &mut QueryContext<'_, '_>, address: Ipv4Addr) -> Step {
     let mut name = [0; REVERSE_LEN_MAX];
     let mut len = 0;
     for octet in address.octets().into_iter().rev() {
@@ -105,7 +105,7 @@ fn reverse(visit: &mut Visit<'_, '_>, address: Ipv4Addr) -> Step {
     len += above.len();
     let (owner, class) = (&QNAME, class::IN);
     let record = NewRecord { owner, kind: kind::CNAME, class, ttl: TTL, data: &[&name[..len]] };
-    let mut reply = visit.reply();
+    let mut reply = context.reply();
     reply.record(Section::Answer, &record);
     Step::Open(reply.end(0, Rcode::NoError))
 }

@@ -4,7 +4,7 @@
 //! or with a zone of two servers for a transfer; any other type fails. Queries are counted as they
 //! come, and every Nth is dropped, has TC set, or is answered later. Each worker counts its own.
 
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config;
 use crate::config::ServerBlock;
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
@@ -36,7 +36,7 @@ impl Stage for Erratic {
         Some(Self { told, seen: Cell::new(0) })
     }
 
-    fn at_end(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
+    fn at_end(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
         let number = self.seen.get();
         self.seen.set(number.wrapping_add(1));
         let hits = |amount: u32| amount > 0 && number.is_multiple_of(amount.into());
@@ -44,7 +44,7 @@ impl Stage for Erratic {
         if hits(drop) {
             return Some(Step::Dropped);
         }
-        let len = answer(visit, large, hits(truncate));
+        let len = answer(context, large, hits(truncate));
         Some(match u32::try_from(pause.as_micros()) {
             Ok(micros @ 1..) if hits(delay) => Step::Later(len as u16, micros),
             _ => Step::Replied(len),
@@ -53,19 +53,19 @@ impl Stage for Erratic {
 }
 
 /// Writes the answer and returns its length.
-fn answer(visit: &mut Visit<'_, '_>, large: bool, cut: bool) -> usize {
-    let question = visit.query.question;
+fn answer(context: &mut QueryContext<'_, '_>, large: bool, cut: bool) -> usize {
+    let question = context.query.question;
     let address: &[u8] = match question.kind {
         kind::A => &V4,
         kind::AAAA => &V6,
         kind::AXFR => {
-            let mut reply = visit.answer();
+            let mut reply = context.answer();
             write_zone(&mut reply, question.name_len, !cut);
             return reply.end(flags::AA, Rcode::NoError);
         }
-        _ => return visit.reply().end(flags::RA, Rcode::ServFail),
+        _ => return context.reply().end(flags::RA, Rcode::ServFail),
     };
-    let mut reply = visit.answer();
+    let mut reply = context.answer();
     for _ in 0..if large { COPIES } else { 1 } {
         write(&mut reply, &QNAME, question.kind, &[address]);
     }

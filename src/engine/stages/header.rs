@@ -3,7 +3,7 @@
 //! The rules of a block are two pairs of masks, one for queries as they go upstream and one for
 //! upstreams' answers as they go to clients. A later rule overrides an earlier one for its flag.
 
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{HeaderFlag, HeaderRule, ServerBlock};
 use crate::engine::message::flags;
 use crate::engine::message::reply::Masks;
@@ -18,9 +18,9 @@ impl Stage for Header {
         (settings.query_flags != Masks::default()).then_some(Self)
     }
 
-    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
-        let asked = &mut visit.query.asked;
-        asked.flags = visit.settings.query_flags.apply(asked.flags);
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let asked = &mut context.query.asked;
+        asked.flags = context.settings.query_flags.apply(asked.flags);
         None
     }
 }

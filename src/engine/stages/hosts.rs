@@ -6,12 +6,12 @@
 //! one that leads nowhere always goes on. The owner of an answer is spelt as it was asked for;
 //! `header` and `loadbalance` have a say in it.
 
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{Name, ServerBlock};
 use crate::engine::hosts::{Addresses, Table, reverse_address};
 use crate::engine::message::compose::{NewRecord, QNAME, Section};
 use crate::engine::message::{Rcode, class, flags, kind};
-use crate::engine::zones::{Folded, Zones};
+use crate::engine::zones::{LowercaseName, Zones};
 use ahash::RandomState;
 use std::net::IpAddr;
 
@@ -46,21 +46,21 @@ impl Stage for Hosts {
         })
     }
 
-    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
-        let question = visit.query.question;
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let question = context.query.question;
         if question.class != class::IN {
             return None;
         }
-        let table = visit.data.hosts(self.slot);
+        let table = context.data.hosts(self.slot);
         if question.kind == kind::PTR {
-            let address = reverse_address(visit.name.as_bytes())?;
-            return self.answer_names(visit, table, address);
+            let address = reverse_address(context.name.as_bytes())?;
+            return self.answer_names(context, table, address);
         }
-        if !within(self.zones.as_ref(), visit.name) {
+        if !within(self.zones.as_ref(), context.name) {
             return None;
         }
-        let may_pass = self.fallthrough.longest(visit.name).is_some();
-        let Some(found) = self.find(table, visit.name, question.kind) else {
+        let may_pass = self.fallthrough.longest(context.name).is_some();
+        let Some(found) = self.find(table, context.name, question.kind) else {
             return (!may_pass).then_some(Step::Refused(Rcode::ServFail, None));
         };
         let is_unsupported = !matches!(question.kind, kind::A | kind::AAAA);
@@ -68,16 +68,21 @@ impl Stage for Hosts {
             return None;
         }
         Some(match question.kind {
-            kind::A => self.answer(visit, found.v4.iter().map(|address| &address[..])),
-            kind::AAAA => self.answer(visit, found.v6.iter().map(|address| &address[..])),
-            _ => self.answer(visit, std::iter::empty()),
+            kind::A => self.answer(context, found.v4.iter().map(|address| &address[..])),
+            kind::AAAA => self.answer(context, found.v6.iter().map(|address| &address[..])),
+            _ => self.answer(context, std::iter::empty()),
         })
     }
 }
 
 impl Hosts {
     /// The addresses of `name`; those of a wildcard if it has none of the type `wanted` itself.
-    fn find<'a>(&self, table: &'a Table, name: &Folded, wanted: u16) -> Option<Addresses<'a>> {
+    fn find<'a>(
+        &self,
+        table: &'a Table,
+        name: &LowercaseName,
+        wanted: u16,
+    ) -> Option<Addresses<'a>> {
         let own = table.find(name.as_bytes());
         let is_enough = own.is_some_and(|own| match wanted {
             kind::A => !own.v4.is_empty(),
@@ -88,7 +93,7 @@ impl Hosts {
             return own;
         }
         let wildcard = table.find_wildcard(name.as_bytes()).filter(|(parent, _)| {
-            let parent = || Folded::new(&name.as_bytes()[*parent..]);
+            let parent = || LowercaseName::new(&name.as_bytes()[*parent..]);
             self.back.is_none() || within(self.back.as_ref(), &parent())
         });
         wildcard.map(|(_, addresses)| addresses).or(own)
@@ -97,21 +102,26 @@ impl Hosts {
     /// Answers with the names of `address`, if there are any.
     fn answer_names(
         &self,
-        visit: &mut Visit<'_, '_>,
+        context: &mut QueryContext<'_, '_>,
         table: &Table,
         address: IpAddr,
     ) -> Option<Step> {
-        let is_meant =
-            |name: &&[u8]| self.back.is_none() || within(self.back.as_ref(), &Folded::new(name));
+        let is_meant = |name: &&[u8]| {
+            self.back.is_none() || within(self.back.as_ref(), &LowercaseName::new(name))
+        };
         let mut names = table.names_of(address).filter(is_meant).peekable();
         names.peek()?;
-        Some(self.answer(visit, names))
+        Some(self.answer(context, names))
     }
 
     /// Answers with a record of the type that was asked for for each of `data`.
-    fn answer<'a>(&self, visit: &mut Visit<'_, '_>, data: impl Iterator<Item = &'a [u8]>) -> Step {
-        let (kind, class, ttl) = (visit.query.question.kind, class::IN, self.ttl);
-        let mut reply = visit.answer();
+    fn answer<'a>(
+        &self,
+        context: &mut QueryContext<'_, '_>,
+        data: impl Iterator<Item = &'a [u8]>,
+    ) -> Step {
+        let (kind, class, ttl) = (context.query.question.kind, class::IN, self.ttl);
+        let mut reply = context.answer();
         for data in data {
             let record = NewRecord { owner: &QNAME, kind, class, ttl, data: &[data] };
             reply.record(Section::Answer, &record);
@@ -124,6 +134,6 @@ impl Hosts {
 }
 
 /// Returns whether `name` is at or below one of `zones`.
-fn within(zones: Option<&Zones<()>>, name: &Folded) -> bool {
+fn within(zones: Option<&Zones<()>>, name: &LowercaseName) -> bool {
     zones.is_none_or(|zones| zones.longest(name).is_some())
 }

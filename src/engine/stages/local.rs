@@ -5,7 +5,7 @@
 //! merely begins with the label localhost means this host too: that is what a resolver's search
 //! list makes of it.
 
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{self, ServerBlock};
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
 use crate::engine::message::{HEADER_LEN, Question, Rcode, class, kind};
@@ -36,10 +36,10 @@ impl Stage for Local {
         block.stages.local.map(Self)
     }
 
-    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
-        let question = visit.query.question;
-        let place = place(visit.name.as_bytes(), &question, self.0.localhost_prefix)?;
-        Some(Step::Replied(answer(place, &question, visit.reply())))
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let question = context.query.question;
+        let place = place(context.name.as_bytes(), &question, self.0.localhost_prefix)?;
+        Some(Step::Replied(answer(place, &question, context.reply())))
     }
 }
 

@@ -76,7 +76,7 @@ use super::message::compose::Composer;
 use super::message::query::Query;
 use super::message::reply::{ExtendedError, Finish, Masks};
 use super::message::{Rcode, UDP_PAYLOAD_MAX};
-use super::zones::Folded;
+use super::zones::LowercaseName;
 use crate::config::{Name, QUERY_TIMEOUT, ServerBlock};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
@@ -96,12 +96,12 @@ pub trait Stage: Sized {
 
     /// Returns what becomes of a query before it is forwarded. `None`: it is no business of this
     /// stage.
-    fn on_query(&self, _: &mut Visit<'_, '_>) -> Option<Step> {
+    fn on_query(&self, _: &mut QueryContext<'_, '_>) -> Option<Step> {
         None
     }
 
     /// Returns what becomes of a query that nobody forwards.
-    fn at_end(&self, _: &mut Visit<'_, '_>) -> Option<Step> {
+    fn at_end(&self, _: &mut QueryContext<'_, '_>) -> Option<Step> {
         None
     }
 
@@ -115,7 +115,7 @@ pub trait Stage: Sized {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The query continues to the next stage.
-    Onward,
+    Continue,
     /// A reply of so many bytes is written.
     Replied(usize),
     /// The same, of which the end may be open: where its last alias leads is looked up for the
@@ -181,7 +181,7 @@ impl Settings {
 }
 
 /// A query at a stage, and what it takes to answer it.
-pub struct Visit<'a, 'q> {
+pub struct QueryContext<'a, 'q> {
     /// Address of the client.
     pub peer: &'a SocketAddr,
     /// Transport of the client.
@@ -189,7 +189,7 @@ pub struct Visit<'a, 'q> {
     /// The query.
     pub query: &'a mut Query<'q>,
     /// The QNAME.
-    pub name: &'a Folded,
+    pub name: &'a LowercaseName,
     /// The settings of its server block.
     pub settings: &'a Settings,
     /// Data that loaders have loaded.
@@ -200,14 +200,14 @@ pub struct Visit<'a, 'q> {
     pub out: &'a mut [u8],
 }
 
-impl<'q> Visit<'_, 'q> {
+impl<'q> QueryContext<'_, 'q> {
     /// The same for one more stage. Put together only for a stage that is there, so that one that
     /// is not costs no more than the test for it.
     #[inline]
-    pub fn again(&mut self) -> Visit<'_, 'q> {
+    pub fn again(&mut self) -> QueryContext<'_, 'q> {
         let Self { peer, transport, query, name, settings, data, random, out } = self;
         let (peer, transport) = (*peer, *transport);
-        Visit { peer, transport, query, name, settings, data, random, out }
+        QueryContext { peer, transport, query, name, settings, data, random, out }
     }
 
     /// A reply of our own, to be composed.

@@ -3,7 +3,7 @@
 //! Ends a chain, for trying out a configuration. The address is a record beside the answer, which
 //! stays empty, and the port that of a service below the name that was asked.
 
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use crate::engine::key::Transport;
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
@@ -19,9 +19,10 @@ impl Stage for Whoami {
         block.stages.whoami.then_some(Self)
     }
 
-    fn at_end(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
-        let (client, transport, question) = (*visit.peer, visit.transport, visit.query.question);
-        Some(Step::Replied(answer(client, transport, &question, visit.reply())))
+    fn at_end(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let (client, transport, question) =
+            (*context.peer, context.transport, context.query.question);
+        Some(Step::Replied(answer(client, transport, &question, context.reply())))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::{Config, Host, Name};
 use crate::engine::exchange::Client;
 use crate::engine::key::{Key, StreamKey};
 use crate::engine::message::query::{Asked, Edns};
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::IpAddr;
@@ -45,7 +45,7 @@ fn with_facts<T>(query: &str, look: impl FnOnce(&Facts<'_>) -> T) -> T {
             (other, _) => panic!("{other}"),
         }
     }
-    let folded = Folded::new(&name.as_wire().to_ascii_uppercase());
+    let folded = LowercaseName::new(&name.as_wire().to_ascii_uppercase());
     let size = (12 + name.as_wire().len() + 4) as u16;
     look(&Facts { client: &client, asked: &asked, name: &folded, kind, class, size })
 }

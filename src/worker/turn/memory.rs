@@ -3,15 +3,15 @@
 //! The sizes are those of the tables themselves, not of a second reckoning beside them. Streams
 //! hold nothing until somebody connects; of them only the bound is known.
 
-use super::{Stream, Turner};
+use super::{EventLoop, Stream};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Assignment, KeeperMailbox, WriterMailbox};
 use crate::engine::forwarder::STREAM_MESSAGE_MAX;
-use crate::engine::health::Verdicts;
+use crate::engine::health::HealthStates;
 use crate::engine::memory::EngineMemory;
 use crate::engine::{ConnectionId, Forwarder};
-use crate::worker::Seat;
+use crate::worker::WorkerSlot;
 use crate::worker::clients::ClientStreams;
 use mio::{Poll, Token, Waker};
 use std::io;
@@ -52,24 +52,24 @@ impl Memory {
 pub fn measure(config: &Config) -> io::Result<Memory> {
     let poll = Poll::new()?;
     let (keeper, _mail) = KeeperMailbox::new(1, Waker::new(poll.registry(), Token(0))?);
-    let verdicts = Arc::new(Verdicts::new(config));
-    let engine = Forwarder::new(config, [0; 32], Arc::clone(&verdicts));
+    let health_states = Arc::new(HealthStates::new(config));
+    let engine = Forwarder::new(config, [0; 32], Arc::clone(&health_states));
     let tls = Arc::default();
     let listeners = (0..config.listeners.len()).map(Some).collect();
     let (config, data) = (Arc::new(config.clone()), Vec::new());
-    let assignment = Assignment { config, edition: 0, verdicts, tls, listeners, data };
+    let assignment = Assignment { config, generation: 0, health_states, tls, listeners, data };
     let (writer, _records) = WriterMailbox::new(1);
-    let (mut seat, _mailbox) =
-        Seat::new(0, assignment, Vec::new(), Clock::start(), keeper, writer)?;
-    Ok(Turner::new(&mut seat, engine).memory())
+    let (mut slot, _mailbox) =
+        WorkerSlot::new(0, assignment, Vec::new(), Clock::start(), keeper, writer)?;
+    Ok(EventLoop::new(&mut slot, engine).memory())
 }
 
-impl Turner<'_> {
+impl EventLoop<'_> {
     fn memory(&self) -> Memory {
         let mut engine = self.engine.memory();
-        engine.queues += self.buffers.reserved() + self.seat.pages.reserved();
+        engine.queues += self.buffers.reserved() + self.slot.pages.reserved();
         let queued = self.ready_connections.capacity() * size_of::<ConnectionId>();
-        let config = &self.seat.assignment.config;
+        let config = &self.slot.assignment.config;
         let upstream_tls = config.upstreams().any(|(_, upstream)| upstream.tls.is_some());
         let client_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
         Memory {

@@ -4,8 +4,8 @@
 
 use super::{Interfaces, Pattern, push_json, push_text};
 use crate::config::{Config, Host, Stages};
-use crate::engine::journal::kinds::Outcome;
-use crate::engine::journal::{Asking, Event, Labels, Record, Replied, Span};
+use crate::engine::journal::kinds::ResponseType;
+use crate::engine::journal::{Event, Labels, LoggedQuery, Record, Replied, Span};
 use crate::engine::key::Transport;
 use crate::engine::message::query::{Asked, Edns};
 use crate::moment::Moment;
@@ -14,7 +14,7 @@ use std::time::Duration;
 const NAME: &[u8] = b"\x01b\x04TeSt\0";
 
 fn record() -> Record {
-    let asking = Asking {
+    let asking = LoggedQuery {
         peer: Some("127.0.0.1:51833".parse().unwrap()),
         local: "::1".parse().unwrap(),
         transport: Transport::Udp,
@@ -171,13 +171,13 @@ fn labels_say_what_they_stand_for_where_there_is_metadata() {
     let mut record = record();
     assert_eq!(line(&labelled("metadata"), &record), "alpha - - - -", "nothing is known");
     let upstream = "192.0.2.1:53".parse().ok();
-    record.labels = Some(Labels { upstream, outcome: Outcome::NoName });
+    record.labels = Some(Labels { upstream, outcome: ResponseType::NoName });
     let said = "192.0.2.1:53 denial NXDOMAIN -";
     assert_eq!(line(&labelled("metadata"), &record), format!("alpha {said}"));
     assert_eq!(line(&labelled("metadata u Test"), &record), format!("alpha {said}"));
     assert_eq!(line(&labelled("metadata u"), &record), format!("- {said}"));
     assert_eq!(line(&labelled("debug"), &record), "- - - - -");
     record.labels =
-        Some(Labels { upstream: "[2001:db8::1]:5353".parse().ok(), outcome: Outcome::Answer });
+        Some(Labels { upstream: "[2001:db8::1]:5353".parse().ok(), outcome: ResponseType::Answer });
     assert_eq!(line(&labelled("metadata"), &record), "alpha [2001:db8::1]:5353 success NOERROR -");
 }

@@ -3,7 +3,7 @@
 //! The thread waits where it must: for the connection, for a receiver that reads slowly. What has
 //! no room in the queue meanwhile, which is bounded by bytes, is dropped and counted, and so is
 //! what comes while there is no connection. One that failed is tried again after [`RETRY`], one
-//! that breaks at once. Several server blocks, and editions of the configuration, share the sink
+//! that breaks at once. Several server blocks, and generations of the configuration, share the sink
 //! of one target.
 
 use super::frames;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// From an attempt to connect that failed to the next.
 const RETRY: Duration = Duration::from_secs(10);
 /// Time-out of a receiver's handshake and reads.
-const PATIENCE: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(4);
 /// Time-out of the end of a connection: the process is stopping.
 const LEAVE: Duration = Duration::from_millis(300);
 /// Chunks that wait at most; their bytes are bounded besides.
@@ -214,8 +214,8 @@ fn connect(target: &TapTarget) -> io::Result<Socket> {
     let connect = |domain: Domain, address: &SockAddr| {
         let mut socket = Socket::new(domain, Type::STREAM, None)?;
         // Of writes, and of the connection itself.
-        socket.set_write_timeout(Some(PATIENCE))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(TIMEOUT))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
         socket.connect(address)?;
         frames::begin(&mut socket)?;
         Ok(socket)

@@ -8,7 +8,7 @@ use super::message::Dnstap;
 use super::{Outlet, Sink};
 use crate::clock::Clock;
 use crate::config::{Stages, Tap, TapTarget};
-use crate::engine::journal::{Asking, Event, Page, Record, Span};
+use crate::engine::journal::{Event, LoggedQuery, Page, Record, Span};
 use crate::engine::key::Transport;
 use crate::engine::message::query::Asked;
 use crate::log::Log;
@@ -19,14 +19,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const ACCEPT: &[u8] = b"\0\0\0\0\0\0\0\x22\0\0\0\x01\0\0\0\x01\0\0\0\x16protobuf:dnstap.Dnstap";
 const FINISH: &[u8] = b"\0\0\0\0\0\0\0\x04\0\0\0\x05";
 
 /// Until when anything is waited for.
 fn soon() -> Option<std::time::Instant> {
     let clock = Clock::start();
-    clock.instant(clock.now().plus(PATIENCE))
+    clock.instant(clock.now().plus(TIMEOUT))
 }
 
 fn tap(target: TapTarget, full: bool) -> Tap {
@@ -42,7 +42,7 @@ fn tap(target: TapTarget, full: bool) -> Tap {
 }
 
 fn record(event: Event, upstream: Option<SocketAddr>) -> Record {
-    let asking = Asking {
+    let asking = LoggedQuery {
         peer: Some("[2001:db8::1]:4711".parse().unwrap()),
         local: [127, 0, 0, 1].into(),
         transport: Transport::Udp,
@@ -83,7 +83,7 @@ fn a_receiver_gets_each_message_with_its_addresses_and_times_and_then_the_end() 
     let sink = Sink::start(Clock::start(), target.clone(), 1, log).unwrap();
     let sink = Arc::new(sink);
     let (mut stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     assert_eq!(frame(&mut stream).unwrap_err()[..4], [0, 0, 0, 4], "READY");
     stream.write_all(ACCEPT).unwrap();
     assert_eq!(frame(&mut stream).unwrap_err()[..4], [0, 0, 0, 2], "START");
@@ -150,7 +150,7 @@ fn a_receiver_that_breaks_off_is_connected_to_again_at_once() {
     let sink = Sink::start(Clock::start(), target, 1, Log::text(|_| ())).unwrap();
     for _ in 0..3 {
         let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         assert!(frame(&mut stream).is_err());
         stream.write_all(ACCEPT).unwrap();
         assert!(frame(&mut stream).is_err());

@@ -3,16 +3,16 @@
 //! One stanza a server block. Of an option written twice the last holds, and the operator is told;
 //! so they are of zones that look like times, of numbers that look like others, and of times that
 //! do harm. `lru` is a mode of its own and stands alone. Single words are read by `values`, and
-//! what has to do with asking again by `renewal`.
+//! what has to do with asking again by `refresh`.
 
-use super::super::super::error::Complaint;
+use super::super::super::error::DirectiveError;
 use super::super::super::load::{Context, Draft};
-use super::super::super::{Name, duration, keys, numbers, oddities};
+use super::super::super::{Name, duration, keys, lints, numbers};
 use super::super::once;
 use super::values::{
     BYTES_MIN, CLASSES, read_bytes, read_capacity, read_class_name, read_seconds, read_ttl,
 };
-use super::{CACHED_BYTES, Cache, CacheClass, ServeStale, renewal};
+use super::{CACHED_BYTES, Cache, CacheClass, ServeStale, refresh};
 use crate::corefile::{Cursor, DIRECTIVES, ParseError, Place, Token, did_you_mean};
 
 const OPTIONS: [&str; 10] = [
@@ -46,7 +46,7 @@ pub(in super::super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let Some(stanza) = cursor.stanza() else { return Ok(()) };
     let mut options = Options::new(stanza);
     let words = cursor.rest();
@@ -72,7 +72,7 @@ fn read_zones(
     words: &[&Token],
     ttl_written: bool,
     context: &mut Context<'_>,
-) -> Result<Vec<Name>, Complaint> {
+) -> Result<Vec<Name>, DirectiveError> {
     let mut names = Vec::new();
     for word in words {
         match keys::parse(&word.text) {
@@ -95,8 +95,8 @@ fn counted(
     word: &Token,
     names: Vec<Name>,
     context: &mut Context<'_>,
-) -> Result<Vec<Name>, Complaint> {
-    context.count_zones(names.len()).map_err(|message| Complaint::value(word, message))?;
+) -> Result<Vec<Name>, DirectiveError> {
+    context.count_zones(names.len()).map_err(|message| DirectiveError::value(word, message))?;
     Ok(names)
 }
 
@@ -122,7 +122,7 @@ fn hint(text: &str, ttl_written: bool) -> Option<String> {
     if DIRECTIVES.contains(&text) {
         return Some("this directive is read as a zone: start a new line before it".into());
     }
-    oddities::of_from(text)
+    lints::of_from(text)
 }
 
 /// A stanza as far as it is read.
@@ -163,7 +163,7 @@ impl<'a> Options<'a> {
     fn read_arguments<'b, 'c>(
         &mut self,
         words: &'b [&'c Token],
-    ) -> Result<&'b [&'c Token], Complaint> {
+    ) -> Result<&'b [&'c Token], DirectiveError> {
         let Some((first, zones)) = words.split_first() else { return Ok(words) };
         if numbers::signed(&first.text).is_err() {
             return Ok(words);
@@ -175,20 +175,20 @@ impl<'a> Options<'a> {
     }
 
     /// `lru` stands alone.
-    fn exclude(&mut self, property: &'a Token) -> Result<(), Complaint> {
+    fn exclude(&mut self, property: &'a Token) -> Result<(), DirectiveError> {
         let text = &*property.text;
         if text != "lru" {
             self.other.get_or_insert(property);
         } else if self.ttl_written {
             let message = "lru has its own TTL after its capacity: remove the TTL after 'cache'";
-            return Err(Complaint::value(property, message));
+            return Err(DirectiveError::value(property, message));
         } else {
             self.cache.simple = true;
         }
         match self.other {
             Some(other) if self.cache.simple && OPTIONS.contains(&&*other.text) => {
                 let message = format!("lru cannot be combined with '{}'", other.text);
-                Err(Complaint::value(property, message))
+                Err(DirectiveError::value(property, message))
             }
             _ => Ok(()),
         }
@@ -199,7 +199,7 @@ impl<'a> Options<'a> {
         property: &'a Token,
         cursor: &mut Cursor<'_>,
         context: &mut Context<'_>,
-    ) -> Result<(), Complaint> {
+    ) -> Result<(), DirectiveError> {
         let mut what = property.text.to_string();
         match &*property.text {
             "success" => self.read_class(0, property, cursor, context)?,
@@ -211,18 +211,21 @@ impl<'a> Options<'a> {
                 self.bytes[number] = Some(read_bytes(bytes)?);
                 what += &format!(" {}", class.text);
             }
-            "prefetch" => self.cache.prefetch = renewal::read_prefetch(cursor, context)?,
+            "prefetch" => self.cache.prefetch = refresh::read_prefetch(cursor, context)?,
             "serve_stale" => {
-                let stale = renewal::read_stale(cursor, context)?;
+                let stale = refresh::read_stale(cursor, context)?;
                 self.stale = Some((stale, property.place.clone()));
             }
             "serve_stale_policy" => {
-                renewal::read_policy(cursor)?;
+                refresh::read_policy(cursor)?;
                 if self.policy.replace(property).is_some() {
-                    return Err(Complaint::value(property, "serve_stale_policy is written twice"));
+                    return Err(DirectiveError::value(
+                        property,
+                        "serve_stale_policy is written twice",
+                    ));
                 }
             }
-            "servfail" => self.cache.servfail = renewal::read_servfail(cursor, context)?,
+            "servfail" => self.cache.servfail = refresh::read_servfail(cursor, context)?,
             "disable" => {
                 let words = cursor.expect_rest()?;
                 let number = read_class_name(words[0])?;
@@ -259,7 +262,7 @@ impl<'a> Options<'a> {
         property: &Token,
         cursor: &mut Cursor<'_>,
         context: &mut Context<'_>,
-    ) -> Result<(), Complaint> {
+    ) -> Result<(), DirectiveError> {
         let words = cursor.expect_rest()?;
         let [written, ttls @ ..] = &words[..] else { return Ok(()) };
         let (ttls, surplus) = ttls.split_at(ttls.len().min(2));
@@ -299,7 +302,7 @@ impl<'a> Options<'a> {
     }
 
     /// `[CAPACITY [TTL]]`.
-    fn read_simple(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
+    fn read_simple(&mut self, cursor: &mut Cursor<'_>) -> Result<(), DirectiveError> {
         let words = cursor.rest();
         if words.len() > 2 {
             return Err(cursor.argument_error().into());
@@ -316,9 +319,9 @@ impl<'a> Options<'a> {
     }
 
     /// Returns what is only known when all options are read.
-    fn finish(mut self, context: &mut Context<'_>) -> Result<Cache, Complaint> {
+    fn finish(mut self, context: &mut Context<'_>) -> Result<Cache, DirectiveError> {
         if let (Some(policy), None) = (self.policy, &self.stale) {
-            return Err(Complaint::value(policy, "serve_stale_policy needs serve_stale"));
+            return Err(DirectiveError::value(policy, "serve_stale_policy needs serve_stale"));
         }
         for number in [0, 1] {
             let bytes = self.bytes[number];
@@ -362,15 +365,15 @@ impl<'a> Options<'a> {
 }
 
 /// The zones of `disable`; all names without any.
-fn read_disabled(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, Complaint> {
+fn read_disabled(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, DirectiveError> {
     if words.is_empty() {
         return Ok(vec![Name::root()]);
     }
     let mut names = Vec::new();
     for word in words {
-        let zone = keys::parse(&word.text).map_err(|reason| Complaint::value(word, reason))?;
+        let zone = keys::parse(&word.text).map_err(|reason| DirectiveError::value(word, reason))?;
         let is_option = OPTIONS.contains(&&*word.text);
-        if let Some(hint) = oddities::of_exception(&word.text, &zone, is_option) {
+        if let Some(hint) = lints::of_exception(&word.text, &zone, is_option) {
             let message = format!("plugin/cache: disable '{}': {hint}", word.text);
             context.warn(&word.place, message);
         }

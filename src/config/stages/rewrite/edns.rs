@@ -4,7 +4,7 @@
 //! ACTION [revert]` and `edns0 subnet ACTION V4LEN V6LEN [revert]`. DATA is a text, bytes in
 //! hexadecimal digits behind `0x`, or a variable in braces, whose value comes from the query.
 
-use super::super::super::error::Complaint;
+use super::super::super::error::DirectiveError;
 use super::super::super::load::{Context, Draft};
 use super::super::super::word::Word;
 use super::super::metadata::LABELS;
@@ -109,22 +109,22 @@ pub(super) fn read(
     words: &[&Token],
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<EdnsRule, Complaint> {
+) -> Result<EdnsRule, DirectiveError> {
     let [option, action, values @ ..] = words else {
         let message = "too few arguments for an EDNS0 rule: expected local, nsid or subnet, and \
                        set, append, replace or unset";
-        return Err(Complaint::value(field, message));
+        return Err(DirectiveError::value(field, message));
     };
     if !matches!(&*option.text, "local" | "nsid" | "subnet") {
         let suggestion = did_you_mean(&option.text, ["local", "nsid", "subnet"]);
         let message = format!("invalid rule type \"{}\"{suggestion}", option.text);
-        return Err(Complaint::value(option, message));
+        return Err(DirectiveError::value(option, message));
     }
     let known = ACTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&action.text));
     let Some((_, known)) = known else {
         let suggestion = did_you_mean(&action.text, ACTIONS.map(|(name, _)| name));
         let message = format!("invalid action: \"{}\"{suggestion}", action.text);
-        return Err(Complaint::value(action, message));
+        return Err(DirectiveError::value(action, message));
     };
     let (values, revert) = match values {
         [values @ .., last] if &*last.text == "revert" && *known != EdnsAction::Unset => {
@@ -136,7 +136,7 @@ pub(super) fn read(
         ("local", EdnsAction::Unset) => {
             let [code] = values else {
                 let message = "local unset action requires exactly two arguments: unset CODE";
-                return Err(Complaint::value(action, message));
+                return Err(DirectiveError::value(action, message));
             };
             EdnsOption::Local { code: code_of(code)?, data: EdnsData::Fixed(Vec::new()) }
         }
@@ -144,30 +144,30 @@ pub(super) fn read(
             let [code, data] = values else {
                 let message = "EDNS0 local rules require three or four args: ACTION CODE DATA \
                                [revert]";
-                return Err(Complaint::value(action, message));
+                return Err(DirectiveError::value(action, message));
             };
             EdnsOption::Local { code: code_of(code)?, data: data_of(data, context, draft)? }
         }
         ("nsid", EdnsAction::Unset) if !values.is_empty() => {
             let message = "nsid unset action requires exactly one argument";
-            return Err(Complaint::value(values[0], message));
+            return Err(DirectiveError::value(values[0], message));
         }
         ("nsid", _) if !values.is_empty() => {
             let message = "EDNS0 NSID rules can accept no more than one arg: only 'revert' may \
                            follow the action";
-            return Err(Complaint::value(values[0], message));
+            return Err(DirectiveError::value(values[0], message));
         }
         ("nsid", _) => EdnsOption::Nsid,
         (_, EdnsAction::Unset) if !values.is_empty() => {
             let message = "subnet unset action requires exactly one argument";
-            return Err(Complaint::value(values[0], message));
+            return Err(DirectiveError::value(values[0], message));
         }
         (_, EdnsAction::Unset) => EdnsOption::Subnet { v4: 0, v6: 0 },
         _ => {
             let [v4, v6] = values else {
                 let message = "EDNS0 subnet rules require three or four args: ACTION V4LEN V6LEN \
                                [revert]";
-                return Err(Complaint::value(action, message));
+                return Err(DirectiveError::value(action, message));
             };
             EdnsOption::Subnet { v4: bits(v4, 4, 32)?, v6: bits(v6, 6, 128)? }
         }
@@ -176,7 +176,7 @@ pub(super) fn read(
 }
 
 /// The code of an option: a decimal number, or a hexadecimal one behind `0x`.
-fn code_of(word: &Token) -> Result<u16, Complaint> {
+fn code_of(word: &Token) -> Result<u16, DirectiveError> {
     let text = &*word.text;
     let code = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u16::from_str_radix(digits, 16),
@@ -186,14 +186,14 @@ fn code_of(word: &Token) -> Result<u16, Complaint> {
         let message = format!(
             "invalid option code '{text}': expected a number of 0 to 65535, such as 0xffee"
         );
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     };
     if let Some((_, name)) = OF_CONNECTIONS.iter().find(|(own, _)| *own == code) {
         let message = format!(
             "option {code} ({name}) belongs to the connection: this server sends its own to \
              upstreams"
         );
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     }
     Ok(code)
 }
@@ -202,7 +202,7 @@ fn data_of(
     word: &Token,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<EdnsData, Complaint> {
+) -> Result<EdnsData, DirectiveError> {
     let text = &*word.text;
     if let Some(name) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
         if let Some((_, data)) = VARIABLES.iter().find(|(known, _)| *known == name) {
@@ -213,7 +213,7 @@ fn data_of(
             let message = format!(
                 "unsupported variable name \"{text}\": expected {known} or a label of metadata"
             );
-            return Err(Complaint::value(word, message));
+            return Err(DirectiveError::value(word, message));
         }
         look_at_label(name, word, context, draft);
         return Ok(EdnsData::Label(name.to_owned()));
@@ -224,12 +224,12 @@ fn data_of(
             let message = format!(
                 "invalid data '{text}': expected an even number of hexadecimal digits behind 0x"
             );
-            Complaint::value(word, message)
+            DirectiveError::value(word, message)
         })?,
     };
     if data.len() > DATA_MAX {
         let message = format!("the option has {} bytes: at most {DATA_MAX} are sent", data.len());
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     }
     Ok(EdnsData::Fixed(data))
 }
@@ -260,13 +260,13 @@ fn look_at_label(label: &str, word: &Token, context: &mut Context<'_>, draft: &m
     context.warn(&word.place, message);
 }
 
-fn bits(word: &Token, version: u8, max: u8) -> Result<u8, Complaint> {
+fn bits(word: &Token, version: u8, max: u8) -> Result<u8, DirectiveError> {
     word.text.parse().ok().filter(|bits| *bits <= max).ok_or_else(|| {
         let message = format!(
             "invalid IPv{version} bit mask length {}: expected a number of 0 to {max}",
             word.text
         );
-        Complaint::value(word, message)
+        DirectiveError::value(word, message)
     })
 }
 

@@ -3,7 +3,7 @@
 //! The text is normalised here as the reference does it, so that the engine compares and never
 //! parses: lower case, and a closing dot where a whole name, a prefix, or a suffix is meant.
 
-use super::super::super::error::Complaint;
+use super::super::super::error::DirectiveError;
 use super::super::super::word::Word;
 use crate::corefile::Token;
 use regex::Regex;
@@ -90,13 +90,13 @@ pub(super) fn pattern(text: &str) -> Option<Regex> {
 ///
 /// # Errors
 /// It is too long, or none.
-pub(super) fn checked_pattern(word: &Token, of: &str) -> Result<Regex, Complaint> {
+pub(super) fn checked_pattern(word: &Token, of: &str) -> Result<Regex, DirectiveError> {
     let length = word.text.chars().count();
     if length > PATTERN_MAX {
         let message = format!("regex pattern too long: {length} > {PATTERN_MAX}");
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     }
-    pattern(&word.text).ok_or_else(|| Complaint::value(word, format!("{of}: {}", word.text)))
+    pattern(&word.text).ok_or_else(|| DirectiveError::value(word, format!("{of}: {}", word.text)))
 }
 
 /// `text` in lower case and with a closing dot, as the reference normalises names.

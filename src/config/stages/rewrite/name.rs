@@ -3,7 +3,7 @@
 //! `name [exact|prefix|suffix|substring|regex] FROM TO [answer auto|name RE TO|value RE TO]…`: the
 //! match type may be left out before two words, and then the whole name is meant.
 
-use super::super::super::error::Complaint;
+use super::super::super::error::DirectiveError;
 use super::super::super::word::Word;
 use super::matching::{MatchType, NameMatch, absolute, checked_pattern};
 use crate::corefile::Token;
@@ -43,15 +43,15 @@ pub struct AnswerRule {
 }
 
 /// Reads the words behind `name`.
-pub(super) fn read(field: &Token, words: &[&Token]) -> Result<NameRule, Complaint> {
+pub(super) fn read(field: &Token, words: &[&Token]) -> Result<NameRule, DirectiveError> {
     let (match_type, [from, to], rest) = match *words {
-        [] | [_] => return Err(Complaint::value(field, "too few arguments for a name rule")),
+        [] | [_] => return Err(DirectiveError::value(field, "too few arguments for a name rule")),
         [first, _] if MatchType::parse(&first.text).is_some() => {
             let message = format!(
                 "too few arguments for a name rule: '{}' needs FROM and TO after it",
                 first.text
             );
-            return Err(Complaint::value(first, message));
+            return Err(DirectiveError::value(first, message));
         }
         [from, to] => (MatchType::Exact, [from, to], &[][..]),
         [first, from, to, ref rest @ ..] => {
@@ -62,7 +62,7 @@ pub(super) fn read(field: &Token, words: &[&Token]) -> Result<NameRule, Complain
                      matching, received: {}",
                     first.text
                 );
-                return Err(Complaint::value(first, message));
+                return Err(DirectiveError::value(first, message));
             };
             (match_type, [from, to], rest)
         }
@@ -80,7 +80,7 @@ pub(super) fn read(field: &Token, words: &[&Token]) -> Result<NameRule, Complain
 }
 
 /// Objects to words behind FROM and TO that cannot be rules for answers.
-fn check_answers(first: &Token, to: &Token, rest: &[&Token]) -> Result<(), Complaint> {
+fn check_answers(first: &Token, to: &Token, rest: &[&Token]) -> Result<(), DirectiveError> {
     match rest {
         [] => Ok(()),
         [extra] => {
@@ -89,21 +89,25 @@ fn check_answers(first: &Token, to: &Token, rest: &[&Token]) -> Result<(), Compl
                 _ => "",
             };
             let message = format!("invalid arguments for {} rule{hint}", first.text);
-            Err(Complaint::value(extra, message))
+            Err(DirectiveError::value(extra, message))
         }
         [answer, ..] if &*answer.text != "answer" => {
             let message = format!(
                 "exceeded the number of arguments for a non-answer rule argument for {} rule",
                 first.text
             );
-            Err(Complaint::value(answer, message))
+            Err(DirectiveError::value(answer, message))
         }
         _ => Ok(()),
     }
 }
 
 /// The names of FROM, checked against the groups that TO refers to.
-fn name_match(match_type: MatchType, from: &Token, to: &Token) -> Result<NameMatch, Complaint> {
+fn name_match(
+    match_type: MatchType,
+    from: &Token,
+    to: &Token,
+) -> Result<NameMatch, DirectiveError> {
     match match_type {
         MatchType::Regex => {
             let regex = checked_pattern(from, "invalid regex matching pattern")?;
@@ -114,7 +118,7 @@ fn name_match(match_type: MatchType, from: &Token, to: &Token) -> Result<NameMat
                      corresponding matching regex pattern ({})",
                     to.text, from.text
                 );
-                return Err(Complaint::value(to, message));
+                return Err(DirectiveError::value(to, message));
             }
         }
         MatchType::Exact if groups(&from.text) > 0 => {
@@ -122,7 +126,7 @@ fn name_match(match_type: MatchType, from: &Token, to: &Token) -> Result<NameMat
                 "'{}' refers to a group, but an exact match has none: use 'regex'",
                 from.text
             );
-            return Err(Complaint::value(from, message));
+            return Err(DirectiveError::value(from, message));
         }
         _ => {}
     }
@@ -131,7 +135,7 @@ fn name_match(match_type: MatchType, from: &Token, to: &Token) -> Result<NameMat
         _ => from.text.to_string(),
     };
     let names = NameMatch::new(match_type, &text);
-    names.ok_or_else(|| Complaint::value(from, "invalid regex matching pattern"))
+    names.ok_or_else(|| DirectiveError::value(from, "invalid regex matching pattern"))
 }
 
 /// The number of different groups that `text` refers to as `{N}`.
@@ -152,18 +156,18 @@ fn read_answers(
     match_type: MatchType,
     words: &[&Token],
     rule: &mut NameRule,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let of = format!("answer rule for {match_type} rule");
     let mut explicit_name = None;
     let mut rest = words;
     while let Some((answer, behind)) = rest.split_first() {
         if &*answer.text != "answer" {
             let message = format!("unexpected '{}': expected 'answer' in a {of}", answer.text);
-            return Err(Complaint::value(answer, message));
+            return Err(DirectiveError::value(answer, message));
         }
         let Some((part, behind)) = behind.split_first() else {
             let message = format!("invalid arguments for {match_type} rule");
-            return Err(Complaint::value(answer, message));
+            return Err(DirectiveError::value(answer, message));
         };
         let (part_of, name) = match &*part.text {
             "auto" => {
@@ -175,12 +179,12 @@ fn read_answers(
             "value" => (AnswerPart::Value, "value"),
             other => {
                 let message = format!("invalid type \"{other}\" for {of}");
-                return Err(Complaint::value(part, message));
+                return Err(DirectiveError::value(part, message));
             }
         };
         let [pattern, to, behind @ ..] = behind else {
             let message = format!("{name} {of}: 2 arguments required");
-            return Err(Complaint::value(part, message));
+            return Err(DirectiveError::value(part, message));
         };
         checked_pattern(pattern, &format!("{name} {of}: invalid regex matching pattern"))?;
         if part_of == AnswerPart::Name {
@@ -194,7 +198,7 @@ fn read_answers(
         Some(part) if rule.auto => {
             let message =
                 "auto name answer rules cannot be combined with explicit name answer rules";
-            Err(Complaint::value(part, message))
+            Err(DirectiveError::value(part, message))
         }
         _ => Ok(()),
     }

@@ -5,7 +5,7 @@
 //! where FROM is compared with the targets of aliases.
 
 use super::super::super::Kind;
-use super::super::super::error::Complaint;
+use super::super::super::error::DirectiveError;
 use super::super::super::load::Context;
 use super::super::super::rcodes::{Rcodes, rcode_mnemonic};
 use super::super::template::CLASSES;
@@ -16,30 +16,30 @@ use crate::corefile::{Token, did_you_mean};
 /// A TTL above this counts as zero for some receivers (RFC 2181 §8).
 const TTL_MAX: u32 = 0x7fff_ffff;
 
-pub(super) fn types(field: &Token, words: &[&Token]) -> Result<RewriteRule, Complaint> {
+pub(super) fn types(field: &Token, words: &[&Token]) -> Result<RewriteRule, DirectiveError> {
     let [from, to] = words else {
-        return Err(Complaint::value(field, "type rules must have exactly two arguments"));
+        return Err(DirectiveError::value(field, "type rules must have exactly two arguments"));
     };
     let rtype = |word: &Token| {
         let text = word.text.to_ascii_uppercase();
         Kind::parse(&text).ok_or_else(|| {
             let suggestion = did_you_mean(&text, Kind::mnemonics());
-            Complaint::value(word, format!("invalid type \"{}\"{suggestion}", word.text))
+            DirectiveError::value(word, format!("invalid type \"{}\"{suggestion}", word.text))
         })
     };
     Ok(RewriteRule::Type { from: rtype(from)?, to: rtype(to)? })
 }
 
-pub(super) fn classes(field: &Token, words: &[&Token]) -> Result<RewriteRule, Complaint> {
+pub(super) fn classes(field: &Token, words: &[&Token]) -> Result<RewriteRule, DirectiveError> {
     let [from, to] = words else {
-        return Err(Complaint::value(field, "class rules must have exactly two arguments"));
+        return Err(DirectiveError::value(field, "class rules must have exactly two arguments"));
     };
     let class = |word: &Token| {
         let known = CLASSES.iter().find(|(_, name)| name.eq_ignore_ascii_case(&word.text));
         known.map(|(class, _)| *class).ok_or_else(|| {
             let message =
                 format!("invalid class \"{}\": expected IN, CS, CH, HS, NONE or ANY", word.text);
-            Complaint::value(word, message)
+            DirectiveError::value(word, message)
         })
     };
     Ok(RewriteRule::Class { from: class(from)?, to: class(to)? })
@@ -49,18 +49,18 @@ pub(super) fn ttl(
     field: &Token,
     words: &[&Token],
     context: &mut Context<'_>,
-) -> Result<RewriteRule, Complaint> {
+) -> Result<RewriteRule, DirectiveError> {
     let (names, values) = names(field, words, 1, "ttl")?;
     let [value] = values else {
         let message = "too many arguments for a ttl rule: expected [MATCH] NAME TTL";
-        return Err(Complaint::value(field, message));
+        return Err(DirectiveError::value(field, message));
     };
     let invalid = || {
         let message = format!(
             "invalid TTL '{}' for a ttl rule: expected N, MIN-, -MAX or MIN-MAX in seconds",
             value.text
         );
-        Complaint::value(value, message)
+        DirectiveError::value(value, message)
     };
     let number = |text: &str, absent: u32| match text {
         "" => Ok(absent),
@@ -88,28 +88,28 @@ pub(super) fn ttl(
     Ok(RewriteRule::Ttl { names, min: min.min(TTL_MAX), max: max.min(TTL_MAX) })
 }
 
-pub(super) fn rcode(field: &Token, words: &[&Token]) -> Result<RewriteRule, Complaint> {
+pub(super) fn rcode(field: &Token, words: &[&Token]) -> Result<RewriteRule, DirectiveError> {
     let (names, values) = names(field, words, 2, "rcode")?;
     let [from, to] = values else {
         let message = "too many arguments for a rcode rule: expected [MATCH] NAME FROM TO";
-        return Err(Complaint::value(field, message));
+        return Err(DirectiveError::value(field, message));
     };
     let code = |word: &Token, which: &str| {
         let number = || word.text.parse().ok().filter(|code| rcode_mnemonic(*code).is_some());
         let code: Option<u16> = Rcodes::parse(&word.text).or_else(number);
         code.ok_or_else(|| {
             let message = format!("invalid {which} RCODE '{}' for a rcode rule", word.text);
-            Complaint::value(word, message)
+            DirectiveError::value(word, message)
         })
     };
     Ok(RewriteRule::Rcode { names, from: code(from, "matching")?, to: code(to, "replacement")? })
 }
 
-pub(super) fn cname(field: &Token, words: &[&Token]) -> Result<RewriteRule, Complaint> {
+pub(super) fn cname(field: &Token, words: &[&Token]) -> Result<RewriteRule, DirectiveError> {
     let (match_type, from, to) = match *words {
         [] | [_] => {
             let message = format!("too few ({}) arguments for a cname rule", words.len());
-            return Err(Complaint::value(field, message));
+            return Err(DirectiveError::value(field, message));
         }
         [from, to] => (MatchType::Exact, from, to),
         [match_type, from, to] => {
@@ -119,7 +119,7 @@ pub(super) fn cname(field: &Token, words: &[&Token]) -> Result<RewriteRule, Comp
                      regex",
                     match_type.text
                 );
-                Complaint::value(match_type, message)
+                DirectiveError::value(match_type, message)
             })?;
             (known, from, to)
         }
@@ -128,7 +128,7 @@ pub(super) fn cname(field: &Token, words: &[&Token]) -> Result<RewriteRule, Comp
                 "too many ({}) arguments for a cname rule: expected [MATCH] FROM TO",
                 words.len()
             );
-            return Err(Complaint::value(extra, message));
+            return Err(DirectiveError::value(extra, message));
         }
     };
     let text = match match_type {
@@ -144,7 +144,7 @@ pub(super) fn cname(field: &Token, words: &[&Token]) -> Result<RewriteRule, Comp
     };
     match NameMatch::new(match_type, &text) {
         Some(from) => Ok(RewriteRule::Cname { from, to }),
-        None => Err(Complaint::value(from, "invalid name")),
+        None => Err(DirectiveError::value(from, "invalid name")),
     }
 }
 
@@ -154,29 +154,29 @@ fn names<'a, 'w>(
     words: &'w [&'a Token],
     count: usize,
     rule: &str,
-) -> Result<(NameMatch, &'w [&'a Token]), Complaint> {
+) -> Result<(NameMatch, &'w [&'a Token]), DirectiveError> {
     if words.len() <= count {
         let message = format!("too few ({}) arguments for a {rule} rule", words.len());
-        return Err(Complaint::value(field, message));
+        return Err(DirectiveError::value(field, message));
     }
     if words.len() == count + 1 {
         let exact = NameMatch::new(MatchType::Exact, &words[0].text);
         return match exact {
             Some(names) => Ok((names, &words[1..])),
-            None => Err(Complaint::value(words[0], "invalid name")),
+            None => Err(DirectiveError::value(words[0], "invalid name")),
         };
     }
     let Some(match_type) = MatchType::parse(&words[0].text) else {
         let message = format!(
             "{rule} rule supports only exact, prefix, suffix, substring, and regex name matching"
         );
-        return Err(Complaint::value(words[0], message));
+        return Err(DirectiveError::value(words[0], message));
     };
     if match_type == MatchType::Regex {
         checked_pattern(words[1], &format!("invalid regex pattern in a {rule} rule"))?;
     }
     match NameMatch::new(match_type, &words[1].text) {
         Some(names) => Ok((names, &words[2..])),
-        None => Err(Complaint::value(words[1], "invalid name")),
+        None => Err(DirectiveError::value(words[1], "invalid name")),
     }
 }

@@ -3,10 +3,10 @@
 //! What cannot be answered at all is an error here: a text that is no template, a group that no
 //! pattern has, a record that is none whatever is asked. What only surprises is a warning.
 
-use super::super::super::error::Complaint;
+use super::super::super::error::DirectiveError;
 use super::super::super::load::{Context, Draft};
 use super::super::super::record::{self, RecordError};
-use super::super::super::{Kind, Name, Rcodes, keys, numbers, oddities, rcodes};
+use super::super::super::{Kind, Name, Rcodes, keys, lints, numbers, rcodes};
 use super::{
     CLASSES, ERROR_TEXT_MAX, FixedRecord, Part, Pattern, Template, TemplateRecord, Text, Value,
 };
@@ -22,7 +22,7 @@ pub(in super::super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("template", cursor) {
         let class = cursor.expect_arg()?;
         let kind = cursor.expect_arg()?;
@@ -56,7 +56,7 @@ pub(in super::super::super) fn read(
 }
 
 /// A template for this class and type.
-fn head(class: &Token, kind: &Token) -> Result<Template, Complaint> {
+fn head(class: &Token, kind: &Token) -> Result<Template, DirectiveError> {
     let known = CLASSES.iter().find(|(_, mnemonic)| *mnemonic == &*class.text);
     let Some((number, _)) = known else {
         let suggestion = suggestion(&class.text, CLASSES.map(|(_, mnemonic)| mnemonic));
@@ -88,15 +88,15 @@ fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Strin
 }
 
 /// Zones of a list; those that are none are passed over with a warning.
-fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, Complaint> {
+fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, DirectiveError> {
     let mut zones = Vec::new();
     for word in words {
         match keys::parse(&word.text) {
             Ok(zone) => {
                 let counted = context.count_zones(zone.names.len());
-                counted.map_err(|message| Complaint::value(word, message))?;
+                counted.map_err(|message| DirectiveError::value(word, message))?;
                 let is_option = PROPERTIES.contains(&&*word.text);
-                if let Some(hint) = oddities::of_exception(&word.text, &zone, is_option) {
+                if let Some(hint) = lints::of_exception(&word.text, &zone, is_option) {
                     let message = format!("plugin/template: zone '{}': {hint}", word.text);
                     context.warn(&word.place, message);
                 }
@@ -120,7 +120,7 @@ fn option<'a>(
     context: &mut Context<'_>,
     template: &mut Template,
     texts: &mut Texts<'a>,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     match &*property.text {
         "match" => {
             for word in cursor.expect_rest()? {
@@ -173,7 +173,7 @@ fn option<'a>(
     Ok(())
 }
 
-fn rcode(word: &Token) -> Result<u16, Complaint> {
+fn rcode(word: &Token) -> Result<u16, DirectiveError> {
     let found = Rcodes::parse(&word.text);
     if let Some(found) = found.filter(|_| !word.text.contains(|c: char| c.is_ascii_lowercase())) {
         return Ok(found);
@@ -187,7 +187,7 @@ fn rcode(word: &Token) -> Result<u16, Complaint> {
 fn extended_error(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-) -> Result<(u16, String), Complaint> {
+) -> Result<(u16, String), DirectiveError> {
     let words = cursor.expect_rest()?;
     let [code, rest @ ..] = &words[..] else { return Err(cursor.argument_error().into()) };
     let number = numbers::unsigned(&code.text).and_then(|number| {
@@ -221,7 +221,7 @@ fn extended_error(
 }
 
 /// Reads the text of a record of this section.
-fn text(section: &Token, word: &Token) -> Result<Text, Complaint> {
+fn text(section: &Token, word: &Token) -> Result<Text, DirectiveError> {
     Text::parse(&word.text).map_err(|error| {
         let mut error_at = ParseError::at(
             word,
@@ -246,7 +246,7 @@ fn record(
     text: Text,
     template: &Template,
     context: &mut Context<'_>,
-) -> Result<TemplateRecord, Complaint> {
+) -> Result<TemplateRecord, DirectiveError> {
     let groups = template.patterns.iter().map(|pattern| pattern.regex.captures_len());
     let groups = groups.max().unwrap_or(1);
     for value in text.values() {
@@ -265,7 +265,7 @@ fn record(
     }
     let refused = |error: RecordError| {
         let message = format!("{} '{}' is not a valid record: {error}", section.text, text.source);
-        Complaint::from(ParseError::at(word, message))
+        DirectiveError::from(ParseError::at(word, message))
     };
     let fixed = fixed(&text, template.zones.as_deref()).map_err(refused)?;
     if let Some((record, more)) = &fixed {

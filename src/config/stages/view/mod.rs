@@ -14,7 +14,7 @@ mod words;
 
 pub use program::{Arithmetic, Number, Order, Place, Test, Text};
 
-use super::super::error::Complaint;
+use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::word::Word;
 use super::once;
@@ -51,7 +51,7 @@ pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
     draft: &mut Draft,
-) -> Result<(), Complaint> {
+) -> Result<(), DirectiveError> {
     let Some(stanza) = context.stanza("view", cursor) else { return Ok(()) };
     let name = cursor.expect_arg()?.text.to_string();
     let more = cursor.rest();
@@ -69,11 +69,11 @@ pub(in super::super) fn read(
         }
         let words = cursor.rest();
         let Some(first) = words.first() else {
-            return Err(Complaint::value(property, "an expression is expected behind 'expr'"));
+            return Err(DirectiveError::value(property, "an expression is expected behind 'expr'"));
         };
         let text = words.iter().map(|word| &*word.text).collect::<Vec<_>>().join(" ");
         let compiled = compile(&text, first, &labels)?;
-        for oddity in compiled.oddities {
+        for oddity in compiled.lints {
             context.warn(&first.place, format!("plugin/view: {oddity}: {}", shown(&text)));
         }
         if compiled.test == Test::Always(false) {
@@ -89,14 +89,18 @@ pub(in super::super) fn read(
     once(cursor)
 }
 
-fn compile(text: &str, first: &Token, labels: &Labels<'_>) -> Result<typing::Compiled, Complaint> {
+fn compile(
+    text: &str,
+    first: &Token,
+    labels: &Labels<'_>,
+) -> Result<typing::Compiled, DirectiveError> {
     if text.len() > EXPRESSION_MAX {
         let message = format!("the expression has more than {EXPRESSION_MAX} bytes");
-        return Err(Complaint::value(first, message));
+        return Err(DirectiveError::value(first, message));
     }
     typing::compile(text, labels).map_err(|Mistake { column, what }| {
         let message = format!("{what} (column {column} of {})", shown(text));
-        Complaint::value(first, message)
+        DirectiveError::value(first, message)
     })
 }
 

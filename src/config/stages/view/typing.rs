@@ -30,7 +30,7 @@ pub(super) struct Labels<'a> {
 pub(super) struct Compiled {
     pub(super) test: Test,
     /// Warnings about an expression that is valid but probably a mistake.
-    pub(super) oddities: Vec<String>,
+    pub(super) lints: Vec<String>,
     /// Set if it reads a label that may be set.
     pub(super) reads_labels: bool,
 }
@@ -41,21 +41,21 @@ pub(super) struct Compiled {
 /// The first mistake, with its place.
 pub(super) fn compile(expression: &str, labels: &Labels<'_>) -> Result<Compiled, Mistake> {
     let node = syntax::parse(expression)?;
-    let (oddities, reads_labels) = (Vec::new(), false);
+    let (lints, reads_labels) = (Vec::new(), false);
     let mut compiler =
-        Compiler { labels, item: None, item_parts: 0, parts: 0, oddities, reads_labels };
+        Compiler { labels, item: None, item_parts: 0, parts: 0, lints, reads_labels };
     let test = match compiler.value(&node)? {
         Value::Test(test) => test,
         other => {
             let kind = other.kind();
-            compiler.oddities.push(format!(
+            compiler.lints.push(format!(
                 "the expression is of type {kind} and not a condition: it is never true"
             ));
             Test::Always(false)
         }
     };
-    let Compiler { oddities, reads_labels, .. } = compiler;
-    Ok(Compiled { test, oddities, reads_labels })
+    let Compiler { lints, reads_labels, .. } = compiler;
+    Ok(Compiled { test, lints, reads_labels })
 }
 
 /// A part of an expression, by its type.
@@ -90,7 +90,7 @@ struct Compiler<'a> {
     /// Parts of the list that it is of: no fewer than its own.
     item_parts: usize,
     parts: usize,
-    oddities: Vec<String>,
+    lints: Vec<String>,
     reads_labels: bool,
 }
 
@@ -310,7 +310,7 @@ impl Compiler<'_> {
         };
         let what = if *text == Text::Type { "a type" } else { "an address in its shortest form" };
         for fixed in fixed.iter().filter(|fixed| !is_one(fixed)) {
-            self.oddities.push(format!("'{fixed}' is not {what}: the comparison is never true"));
+            self.lints.push(format!("'{fixed}' is not {what}: the comparison is never true"));
         }
         true
     }
@@ -423,7 +423,7 @@ impl Compiler<'_> {
             return Ok(match self.labels.zones {
                 None => {
                     let oddity = "metadata('view/name') is empty without the directive 'metadata'";
-                    self.oddities.push(oddity.to_owned());
+                    self.lints.push(oddity.to_owned());
                     Text::Fixed(String::new())
                 }
                 Some(zones) => {
@@ -435,7 +435,7 @@ impl Compiler<'_> {
                 }
             });
         }
-        self.oddities.push(if LATER.contains(&&*label) {
+        self.lints.push(if LATER.contains(&&*label) {
             format!("label '{label}' is set only after a server block was chosen: it is empty here")
         } else {
             format!("label '{label}' is set by no directive: it is always empty")

@@ -6,12 +6,12 @@
 use super::messages::{A, Made, PLAIN, a, asked, soa};
 use super::{Bed, NXDOMAIN, SECOND, SERVFAIL, stale};
 use crate::config::{self, Prefetch, StaleMode};
-use crate::engine::cache::admission::{Nature, Received, Refusal};
+use crate::engine::cache::admission::{AnswerClass, Received, Refusal};
 use crate::engine::cache::{Cache, Found, Key};
 use crate::engine::message::compose::extended_error;
 use crate::engine::message::flags;
 use crate::engine::message::reply::ExtendedError;
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use std::time::Duration;
 
 #[test]
@@ -23,7 +23,7 @@ fn a_failure_takes_no_usable_answers_place() {
     bed.wait(110.0);
     assert_eq!(bed.put("w.test", SERVFAIL, &[]), Err(Refusal::Outranked));
     bed.wait(10.0);
-    assert_eq!(bed.put("w.test", SERVFAIL, &[]), Ok(Nature::Failure));
+    assert_eq!(bed.put("w.test", SERVFAIL, &[]), Ok(AnswerClass::Failure));
     assert_eq!(bed.reply("w.test").flags, SERVFAIL);
 }
 
@@ -43,7 +43,7 @@ fn failures_are_remembered_for_a_while_and_the_client_is_told_that_they_are() {
 fn a_failure_of_our_own_is_remembered_too() {
     let mut bed = Bed::plain();
     let plain = asked(flags::RD, None);
-    let fail = |cache: &mut Cache, now, name: &Folded, key: &Key<'_>| {
+    let fail = |cache: &mut Cache, now, name: &LowercaseName, key: &Key<'_>| {
         cache.put_failure(now, name, key, ExtendedError::NoReachableAuthority);
     };
     bed.with("w.test", A, &plain, fail);
@@ -106,7 +106,8 @@ fn when_the_upstream_has_no_answer_a_usable_one_is_to_be_had() {
     let plain = asked(flags::RD, None);
     bed.put("w.test", PLAIN, &[a("w.test", 20)]).unwrap();
     bed.put("x.test", SERVFAIL, &[]).unwrap();
-    let fallback = |cache: &mut Cache, now, _: &Folded, key: &Key<'_>| cache.fallback(now, key);
+    let fallback =
+        |cache: &mut Cache, now, _: &LowercaseName, key: &Key<'_>| cache.fallback(now, key);
     assert_eq!(bed.with("x.test", A, &plain, fallback), None);
     assert_eq!(bed.with("y.test", A, &plain, fallback), None);
     bed.wait(119.0);
@@ -175,7 +176,7 @@ fn a_query_without_recursion_says_nothing_of_a_refresh() {
     bed.put("w.test", PLAIN, &[a("w.test", 20)]).unwrap();
     bed.wait(20.0);
     let made = Made::new("w.test", A, PLAIN, &[]);
-    let put = |cache: &mut Cache, now, name: &Folded, key: &Key<'_>| {
+    let put = |cache: &mut Cache, now, name: &LowercaseName, key: &Key<'_>| {
         let received = Received { recursion: false, ..made.received() };
         cache.put(now, name, key, &received)
     };
@@ -198,7 +199,7 @@ fn prefer_positive_keeps_an_answer_within_the_window_from_denials() {
     bed.put("w.test", PLAIN, &[a("w.test", 40)]).unwrap();
     assert_eq!(bed.reply("w.test").ttls, [40]);
     bed.wait(140.0);
-    assert_eq!(bed.put("w.test", NXDOMAIN, &denials[0].1), Ok(Nature::NxDomain));
+    assert_eq!(bed.put("w.test", NXDOMAIN, &denials[0].1), Ok(AnswerClass::NxDomain));
 }
 
 #[test]

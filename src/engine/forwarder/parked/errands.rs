@@ -14,13 +14,13 @@ use crate::engine::forwarder::rewriting::Original;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::join;
 use crate::engine::message::query::Query;
-use crate::engine::message::rename::Asking;
+use crate::engine::message::rename::WireQuestion;
 use crate::engine::message::reply::{ReplyTo, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{NAME_LEN_MAX, Question, Rcode, flags, kind};
 use crate::engine::stages::Step;
-use crate::engine::stages::dns64::{Synthesis, Verdict};
-use crate::engine::zones::Folded;
+use crate::engine::stages::dns64::{Judgement, Synthesis};
+use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 
 /// The next step of a parked query.
@@ -34,7 +34,7 @@ enum Next {
     /// A reply of this length is written.
     Reply(usize),
     /// An answer to this is missing.
-    Ask(Asking),
+    Ask(WireQuestion),
 }
 
 /// State of a parked query after a step.
@@ -63,7 +63,7 @@ impl Forwarder {
         };
         self.parked.keep_head(key, &out[..len]);
         let Question { kind: rtype, class, .. } = query.question;
-        let course = self.ask(now, key, &Asking { name: target, rtype, class }, out);
+        let course = self.ask(now, key, &WireQuestion { name: target, rtype, class }, out);
         let stand = match course {
             Course::Replied(len) => self.go_on(now, key, len, out),
             _ => Stand::Waits,
@@ -83,7 +83,7 @@ impl Forwarder {
         &mut self,
         now: Moment,
         query: &mut Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         scope: Scope<'_>,
         out: &mut [u8],
     ) -> Course {
@@ -101,7 +101,7 @@ impl Forwarder {
         &mut self,
         now: Moment,
         query: &mut Query<'_>,
-        name: &Folded,
+        name: &LowercaseName,
         scope: Scope<'_>,
         out: &mut [u8],
     ) -> Course {
@@ -114,7 +114,7 @@ impl Forwarder {
         let own = Original::of_own(query, scope.block, key);
         let inside = Scope { original: Some(&own), ..scope };
         let course = match self.pass_stages(query, name, inside, Side::BehindDns64, out) {
-            Step::Onward => self.serve_behind(now, query, name, inside, out),
+            Step::Continue => self.serve_behind(now, query, name, inside, out),
             step => self.course_of(now, query, inside, step, out),
         };
         self.settle_own(now, key, query, course, out)
@@ -206,26 +206,26 @@ impl Forwarder {
         out: &mut [u8],
     ) -> Next {
         let Some(parked) = self.parked.get(key) else { return Next::Own(len) };
-        let (is_second, site) = (parked.is_second, parked.home.site);
-        let Asking { name, class, .. } = parked.asking;
-        let verdict = if is_second { Verdict::Lacks } else { synthesis.judge(&out[..len]) };
-        if verdict == Verdict::Passes {
+        let (is_second, label_set) = (parked.is_second, parked.zone_match.label_set);
+        let WireQuestion { name, class, .. } = parked.asking;
+        let judgement = if is_second { Judgement::Lacks } else { synthesis.judge(&out[..len]) };
+        if judgement == Judgement::Passes {
             return Next::Own(len);
         }
-        if verdict == Verdict::Lacks && !is_second {
+        if judgement == Judgement::Lacks && !is_second {
             self.parked.keep_head(key, &out[..len]);
-            return Next::Ask(Asking { name, rtype: kind::A, class });
+            return Next::Ask(WireQuestion { name, rtype: kind::A, class });
         }
         let mut room = [0; NAME_LEN_MAX + 4];
         let question = parked.asking.write(&mut room);
         let mut made = self.rewriting.borrow_buffer();
-        let written = match verdict {
-            Verdict::Thinned => synthesis.thin(&out[..len], question, &mut made),
+        let written = match judgement {
+            Judgement::Thinned => synthesis.thin(&out[..len], question, &mut made),
             _ => synthesis.make(self.parked.head(key), &out[..len], question, &mut made),
         };
         let next = match written {
             Some(len) => {
-                self.tallies.translated(site, is_second);
+                self.tallies.translated(label_set, is_second);
                 Next::Reply(self.write_reply(key, question, Some(&made[..len]), out))
             }
             None if is_second => {
@@ -241,7 +241,7 @@ impl Forwarder {
 
     /// Turns the first alias of a parked query's `reply` that a rule of `rewrite` matches
     /// elsewhere, and keeps the reply up to there. Returns the question for its new target.
-    fn turn_elsewhere(&mut self, key: ParkedKey, reply: &[u8]) -> Option<Asking> {
+    fn turn_elsewhere(&mut self, key: ParkedKey, reply: &[u8]) -> Option<WireQuestion> {
         let response = Response::parse(reply)?;
         if response.flags & flags::TC != 0 {
             return None;
@@ -257,7 +257,7 @@ impl Forwarder {
             Some((alias.place, target))
         });
         let (place, target) = found?;
-        let Asking { rtype, class, .. } = parked.asking;
+        let WireQuestion { rtype, class, .. } = parked.asking;
         let mut room = [0; NAME_LEN_MAX + 4];
         let question = parked.asking.write(&mut room);
         let mut turned = self.rewriting.borrow_buffer();
@@ -266,7 +266,7 @@ impl Forwarder {
             self.parked.keep_head(key, &turned[..len]);
         }
         self.rewriting.give_back(turned);
-        len.map(|_| Asking { name: target, rtype, class })
+        len.map(|_| WireQuestion { name: target, rtype, class })
     }
 
     /// Writes the reply of a parked query so far, and behind its alias the answer in `out`, `len`
@@ -292,7 +292,7 @@ impl Forwarder {
         out: &mut [u8],
     ) -> usize {
         let Some(parked) = self.parked.get(key) else { return 0 };
-        let finish = self.finish_own(parked.home.block());
+        let finish = self.finish_own(parked.zone_match.block());
         let (asked, limit) = (&parked.asked, limit(&parked.client, &parked.asked));
         match joined.and_then(|joined| Some((joined, Response::parse(joined)?))) {
             Some((joined, response)) => {

@@ -11,8 +11,8 @@ use crate::engine::forwarder::rewriting::Original;
 use crate::engine::key::Key;
 use crate::engine::list::{Link, List};
 use crate::engine::message::query::{Asked, SUBNET_LEN_MAX};
-use crate::engine::message::rename::Asking;
-use crate::engine::routes::Home;
+use crate::engine::message::rename::WireQuestion;
+use crate::engine::routes::ZoneMatch;
 use crate::moment::Moment;
 use std::time::Duration;
 
@@ -29,13 +29,13 @@ pub(in crate::engine::forwarder) struct Parked {
     /// The client-subnet option, and its length.
     pub(super) subnet: ([u8; SUBNET_LEN_MAX], usize),
     /// The question, as the stage saw it.
-    pub(super) asking: Asking,
+    pub(super) asking: WireQuestion,
     /// The length of the client's packet.
     pub(in crate::engine::forwarder) size: u16,
     pub(in crate::engine::forwarder) since: Moment,
     pub(super) until: Moment,
-    /// Server block and site of the client's question.
-    pub(in crate::engine::forwarder) home: Home,
+    /// Server block and label_set of the client's question.
+    pub(in crate::engine::forwarder) zone_match: ZoneMatch,
     /// The question before rules of `rewrite` changed it, and who asked it.
     pub(super) original: Option<Original>,
     pub(super) errand: Errand,
@@ -54,7 +54,7 @@ impl Parked {
     }
 
     /// The question as it was before rules of `rewrite` changed it.
-    pub(in crate::engine::forwarder) fn first_asking(&self) -> &Asking {
+    pub(in crate::engine::forwarder) fn first_asking(&self) -> &WireQuestion {
         self.original.as_ref().map_or(&self.asking, |original| &original.asking)
     }
 }
@@ -79,7 +79,7 @@ struct Place {
 pub(in crate::engine::forwarder) struct Table {
     places: Vec<Place>,
     free: Vec<u32>,
-    /// For each length of a client's patience in use, the clients' own queries that have it.
+    /// For each length of a client's response_timer in use, the clients' own queries that have it.
     by_age: Vec<(Duration, List)>,
     /// Queries to go on with, and since when.
     woken: Vec<(ParkedKey, Moment)>,
@@ -105,10 +105,10 @@ impl Table {
             }
             None => return None,
         };
-        let (is_own, patience) = (parked.asker().is_none(), parked.until.since(parked.since));
+        let (is_own, response_timer) = (parked.asker().is_none(), parked.until.since(parked.since));
         self.places[slot as usize].parked = Some(parked);
         if is_own {
-            let class = self.class(patience);
+            let class = self.class(response_timer);
             self.places[slot as usize].class = class;
             let queue = &mut self.by_age[class as usize].1;
             queue.push_back(&mut self.places, slot, |place| &mut place.link);
@@ -250,17 +250,17 @@ impl Table {
         }
     }
 
-    /// The queue of those with this patience. There are as many as server blocks have different
+    /// The queue of those with this response_timer. There are as many as server blocks have different
     /// ones, and one that nobody stands in is given to another.
-    fn class(&mut self, patience: Duration) -> u32 {
+    fn class(&mut self, response_timer: Duration) -> u32 {
         let queues = &mut self.by_age;
-        let known = queues.iter().position(|(known, _)| *known == patience);
+        let known = queues.iter().position(|(known, _)| *known == response_timer);
         let empty = || queues.iter().position(|(_, queue)| queue.is_empty());
         let class = known.or_else(empty).unwrap_or(queues.len());
         if class == queues.len() {
-            queues.push((patience, List::default()));
+            queues.push((response_timer, List::default()));
         }
-        queues[class].0 = patience;
+        queues[class].0 = response_timer;
         class as u32
     }
 

@@ -4,7 +4,7 @@
 //! live through random operations while a keeper, late now and then, wakes them as they asked;
 //! after each operation both must agree on what was taken, closed, counted and asked for.
 
-use super::super::trust::{Renewal, Trust};
+use super::super::trust::{Replacement, Trust};
 use super::{PoolSettings, Pools, TakeError};
 use crate::engine::key::ConnectionId;
 use crate::engine::stats::PoolStats;
@@ -127,15 +127,15 @@ impl Twin {
         let rotates = self.usable() >= spread.min(max_conns).min(max_idle.unwrap_or(usize::MAX))
             || self.members.len() >= max_conns;
         let oldest = self.idle().next().filter(|_| rotates).cloned();
-        let renewal = oldest.as_ref().and_then(|oldest| {
+        let replacement = oldest.as_ref().and_then(|oldest| {
             let tried = |id| self.members.iter().any(|member| member.id == id && member.tried);
-            self.trust.renews(now, oldest.dialled_at, self.members.len(), tried)
+            self.trust.replaces(now, oldest.dialled_at, self.members.len(), tried)
         });
-        if let Some(oldest) = oldest.as_ref().filter(|_| renewal.is_some()) {
+        if let Some(oldest) = oldest.as_ref().filter(|_| replacement.is_some()) {
             self.stats.renewed += 1;
             self.close(oldest.id);
         }
-        let oldest = oldest.filter(|_| renewal.is_none());
+        let oldest = oldest.filter(|_| replacement.is_none());
         let mut chosen = if let Some(oldest) = oldest {
             self.stats.reused += 1;
             oldest
@@ -148,7 +148,7 @@ impl Twin {
             let early = early * f64::from(random) / 2f64.powi(32);
             let age = if max_age == u64::MAX { max_age } else { max_age - early as u64 };
             let retire_at = now.plus(Duration::from_nanos(age));
-            if renewal == Some(Renewal::Scout) {
+            if replacement == Some(Replacement::Scout) {
                 self.trust.sent_scout(id);
             }
             let (dialled_at, tried) = (now, false);
@@ -179,7 +179,7 @@ impl Twin {
 
     fn release(&mut self, id: ConnectionId, now: Moment, silent: bool) {
         if silent {
-            self.blame(id, now);
+            self.penalise(id, now);
             let member = self.member(id).unwrap();
             // A connection that was too old already stays one that retires for its age.
             if !member.retiring {
@@ -221,7 +221,7 @@ impl Twin {
         self.close(id);
     }
 
-    fn blame(&mut self, id: ConnectionId, now: Moment) {
+    fn penalise(&mut self, id: ConnectionId, now: Moment) {
         let size = self.members.len();
         let member = self.member(id).unwrap();
         if !member.retiring {
@@ -231,7 +231,7 @@ impl Twin {
     }
 
     fn break_off(&mut self, id: ConnectionId, now: Moment) {
-        self.blame(id, now);
+        self.penalise(id, now);
         let member = self.member(id).unwrap();
         if !member.retiring {
             member.retire_at = Moment::FOREVER;

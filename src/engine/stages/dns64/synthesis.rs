@@ -24,9 +24,9 @@ pub struct Synthesis {
     translate_all: bool,
 }
 
-/// Verdict on a reply for AAAA.
+/// Judgement on a reply for AAAA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Judgement {
     /// The client gets it.
     Passes,
     /// The client gets it without the addresses that are none.
@@ -60,10 +60,10 @@ impl Synthesis {
 
     /// Judges `reply`, the reply to the query for AAAA. A name that does not exist has no
     /// other addresses either, and of what is truncated its client asks again.
-    pub fn judge(&self, reply: &[u8]) -> Verdict {
-        let Some(response) = Response::parse(reply) else { return Verdict::Passes };
+    pub fn judge(&self, reply: &[u8]) -> Judgement {
+        let Some(response) = Response::parse(reply) else { return Judgement::Passes };
         if response.flags & flags::TC != 0 || response.rcode() == Rcode::NxDomain as u16 {
-            return Verdict::Passes;
+            return Judgement::Passes;
         }
         let answers = records(reply, &response).take_while(|(section, _)| *section == 0);
         let addresses = answers.filter(|(_, record)| is_of(record, kind::AAAA));
@@ -72,10 +72,10 @@ impl Synthesis {
             *(if is_mapped(reply, &record) { &mut unusable } else { &mut usable }) += 1;
         }
         match (usable, unusable) {
-            _ if self.translate_all => Verdict::Lacks,
-            (0, _) => Verdict::Lacks,
-            (_, 0) => Verdict::Passes,
-            _ => Verdict::Thinned,
+            _ if self.translate_all => Judgement::Lacks,
+            (0, _) => Judgement::Lacks,
+            (_, 0) => Judgement::Passes,
+            _ => Judgement::Thinned,
         }
     }
 

@@ -11,14 +11,14 @@
 mod render;
 
 use self::render::{Piece, Query, Rendered};
-use super::{Settings, Stage, Step, Visit};
+use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{
     FixedRecord, Name, Pattern, RECORD_MAX, ServerBlock, TEXT_MAX, Template, TemplateRecord,
     read_record,
 };
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
 use crate::engine::message::{HEADER_LEN, Question, Rcode, class, flags, kind};
-use crate::engine::zones::{Folded, Zones};
+use crate::engine::zones::{LowercaseName, Zones};
 use ahash::RandomState;
 use regex::bytes::CaptureLocations;
 use std::cell::{Cell, RefCell};
@@ -135,8 +135,8 @@ impl Stage for Templates {
         (!written.is_empty()).then_some(Self { all, scratch })
     }
 
-    fn on_query(&self, visit: &mut Visit<'_, '_>) -> Option<Step> {
-        let (name, question) = (visit.name, visit.query.question);
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let (name, question) = (context.name, context.query.question);
         let mut has_text = false;
         for template in &self.all {
             let Some(zone) = template.zone_of(name, &question) else { continue };
@@ -148,7 +148,7 @@ impl Stage for Templates {
             match template.pattern_of(&scratch.name) {
                 Some(pattern) => {
                     template.count(zone, question.kind);
-                    let answer = template.answer(visit, zone, pattern, &mut scratch);
+                    let answer = template.answer(context, zone, pattern, &mut scratch);
                     return Some(answer.unwrap_or(Step::Refused(Rcode::ServFail, None)));
                 }
                 None if template.fallthrough.longest(name).is_some() => {}
@@ -218,7 +218,7 @@ impl One {
 
     /// The number of the zone that a question belongs to, if the template is for it.
     #[inline]
-    fn zone_of(&self, name: &Folded, question: &Question) -> Option<usize> {
+    fn zone_of(&self, name: &LowercaseName, question: &Question) -> Option<usize> {
         let any = kind::ANY;
         if self.class.is_some_and(|class| class != question.class && question.class != any) {
             return None;
@@ -263,7 +263,7 @@ impl One {
     /// Writes the reply; `None` if it fails.
     fn answer(
         &self,
-        visit: &mut Visit<'_, '_>,
+        context: &mut QueryContext<'_, '_>,
         zone: usize,
         pattern: usize,
         scratch: &mut Scratch,
@@ -272,11 +272,11 @@ impl One {
         if fails && self.error.is_none() {
             return None;
         }
-        let (name, question, peer) = (visit.name, visit.query.question, visit.peer.ip());
+        let (name, question, peer) = (context.name, context.query.question, context.peer.ip());
         let groups = self.patterns.get(pattern).and_then(|one| one.groups.as_ref());
         let groups = groups.map(|groups| groups.borrow());
-        let minimal = visit.settings.minimal;
-        let mut reply = if fails { visit.reply() } else { visit.answer() };
+        let minimal = context.settings.minimal;
+        let mut reply = if fails { context.reply() } else { context.answer() };
         if let Some((code, text)) = &self.error {
             reply.explain(*code, text);
         }
@@ -318,7 +318,7 @@ impl One {
 
 /// A reply's records in the making.
 struct Answer<'a> {
-    name: &'a Folded,
+    name: &'a LowercaseName,
     class: u16,
     query: Query<'a>,
     rendered: &'a mut Vec<u8>,
@@ -372,7 +372,7 @@ impl Answer<'_> {
 
 /// A pointer into the question instead of `owner`, where `owner` is its name or above it: so the
 /// client also gets its own spelling.
-fn shortened<'a>(name: &Folded, owner: &'a [u8], pointer: &'a mut [u8; 2]) -> &'a [u8] {
+fn shortened<'a>(name: &LowercaseName, owner: &'a [u8], pointer: &'a mut [u8; 2]) -> &'a [u8] {
     let name = name.as_bytes();
     let start = name.len().checked_sub(owner.len());
     let start = start.filter(|start| owner.len() > 1 && name[*start..].eq_ignore_ascii_case(owner));

@@ -31,7 +31,7 @@ fn a_query_to_an_upstream_that_stays_is_answered_as_if_nothing_had_happened() {
     let mut world = World::new(&all_to(&[0, 1]));
     let sent = world.ask_one(1, "a.example");
     world.pass(0.5);
-    world.renew(&all_to(&[2, 0]));
+    world.reload(&all_to(&[2, 0]));
     assert!(world.sent.is_empty() && world.got.is_empty() && world.closed.is_empty());
     assert!(world.respond(sent.connection, &answer(&sent.bytes)));
     assert_eq!(world.only_got().rcode(), 0);
@@ -47,7 +47,7 @@ fn its_time_out_is_the_one_it_began_with_and_the_retry_goes_by_the_new_configura
     world.pass(1.0);
     let read_timeout = Duration::from_millis(300);
     let new = Forward { read_timeout, ..to(&[0, 2]) };
-    world.renew(&config(vec![(".", vec![new])]));
+    world.reload(&config(vec![(".", vec![new])]));
     world.pass(0.9);
     assert!(world.take_sent().is_empty());
     world.pass(0.2);
@@ -62,7 +62,7 @@ fn its_time_out_is_the_one_it_began_with_and_the_retry_goes_by_the_new_configura
 fn a_query_to_an_upstream_that_is_gone_starts_again() {
     let mut world = World::new(&all_to(&[0]));
     let late = world.ask_one(1, "a.example");
-    world.renew(&all_to(&[1]));
+    world.reload(&all_to(&[1]));
     let sent = world.only_sent();
     assert_eq!(sent.to, upstream_address(1));
     assert_eq!(world.closed.len(), 1, "nobody needs the old connection");
@@ -76,12 +76,12 @@ fn a_query_to_an_upstream_that_is_gone_starts_again() {
 fn a_query_that_nobody_wants_any_more_fails_at_once_unless_it_is_about_to_be_answered() {
     let mut world = World::new(&all_to(&[0, 1]));
     let kept = world.ask_one(1, "a.example");
-    world.renew(&config(vec![("other", vec![to(&[0])])]));
+    world.reload(&config(vec![("other", vec![to(&[0])])]));
     assert!(world.got.is_empty(), "its upstream may answer yet");
     assert!(world.respond(kept.connection, &answer(&kept.bytes)));
     assert_eq!(world.only_got().rcode(), 0);
     world.ask_one(2, "b.other");
-    world.renew(&all_to(&[]));
+    world.reload(&all_to(&[]));
     assert_eq!(world.only_got().rcode(), 2);
     world.finish();
 }
@@ -91,8 +91,8 @@ fn idle_connections_stay_and_are_used() {
     let mut world = World::new(&all_to(&[0, 1]));
     let first = world.ask_one(1, "a.example");
     assert!(world.respond(first.connection, &answer(&first.bytes)));
-    world.renew(&all_to(&[1, 0]));
-    world.renew(&all_to(&[0]));
+    world.reload(&all_to(&[1, 0]));
+    world.reload(&all_to(&[0]));
     let second = world.ask_one(1, "b.example");
     assert_eq!(second.connection, first.connection);
     assert!(world.respond(second.connection, &answer(&second.bytes)));
@@ -104,7 +104,7 @@ fn idle_connections_stay_and_are_used() {
 fn whoever_asks_the_same_after_it_joins() {
     let mut world = World::new(&all_to(&[0]));
     let sent = world.ask_one(1, "a.example");
-    world.renew(&config(vec![("zone", vec![to(&[3])]), (".", vec![to(&[0])])]));
+    world.reload(&config(vec![("zone", vec![to(&[3])]), (".", vec![to(&[0])])]));
     world.ask(2, &Ask::new(8, "A.example"));
     assert!(world.sent.is_empty());
     assert!(world.respond(sent.connection, &answer(&sent.bytes)));
@@ -117,7 +117,7 @@ fn whoever_waits_counts_against_the_new_limit() {
     let mut world = World::new(&all_to(&[0]));
     let sent: Vec<_> = (1..=3).map(|n| world.ask_one(n, &format!("n{n}.example"))).collect();
     let limited = Forward { max_concurrent: Some(3), ..to(&[0]) };
-    world.renew(&config(vec![(".", vec![limited])]));
+    world.reload(&config(vec![(".", vec![limited])]));
     world.ask(4, &Ask::new(7, "n4.example"));
     assert_eq!(world.only_got().rcode(), 5);
     assert!(world.respond(sent[0].connection, &answer(&sent[0].bytes)));
@@ -134,7 +134,7 @@ fn a_new_age_limit_holds_for_connections_that_were_dialled_before() {
     world.pass(5.0);
     let expire = Duration::from_secs(8);
     let aging = Forward { expire, max_age: Some(expire), ..to(&[0]) };
-    world.renew(&config(vec![(".", vec![aging.clone()])]));
+    world.reload(&config(vec![(".", vec![aging.clone()])]));
     assert!(world.closed.is_empty());
     world.pass(3.0);
     assert_eq!(world.closed.len(), 1);
@@ -144,7 +144,7 @@ fn a_new_age_limit_holds_for_connections_that_were_dialled_before() {
     let sent = world.ask_one(1, "b.example");
     assert!(world.respond(sent.connection, &answer(&sent.bytes)));
     world.pass(7.0);
-    world.renew(&config(vec![(".", vec![Forward { max_age: None, ..aging }])]));
+    world.reload(&config(vec![(".", vec![Forward { max_age: None, ..aging }])]));
     let again = world.ask_one(1, "c.example");
     assert_eq!(again.connection, sent.connection);
     world.finish();
@@ -163,14 +163,14 @@ fn a_pool_that_is_larger_than_it_may_be_now_closes_what_is_idle_and_lets_the_res
     for sent in &sent[..6] {
         assert!(world.respond(sent.connection, &answer(&sent.bytes)));
     }
-    world.renew(&wide(2));
+    world.reload(&wide(2));
     assert_eq!((world.closed.len(), world.sockets.len()), (6, 4));
     for sent in &sent[6..] {
         assert!(world.respond(sent.connection, &answer(&sent.bytes)));
     }
     assert_eq!(world.take_got().len(), 10);
     // Many more than there were slots, elsewhere: every table has grown as far as it must.
-    world.renew(&config(vec![(".", vec![to(&[0]), to(&[1])])]));
+    world.reload(&config(vec![(".", vec![to(&[0]), to(&[1])])]));
     world.finish();
 }
 
@@ -183,7 +183,7 @@ fn a_storm_of_configurations_loses_nothing() {
                 0..4 => world.ask(step, &Ask::new(step as u16, &format!("n{step}.example"))),
                 4 => {
                     let renewed = any_config(dice);
-                    world.renew(&renewed);
+                    world.reload(&renewed);
                 }
                 5 => world.pass(0.1 * dice.below(15) as f64),
                 _ => {}
@@ -228,7 +228,7 @@ fn who_asks_the_same_joins_a_query_on_a_stream_as_before() {
     let config = config(vec![(".", vec![Forward { force_tcp: true, ..to(&[0]) }])]);
     let mut world = World::new(&config);
     let sent = world.ask_one(1, "a.example");
-    world.renew(&config);
+    world.reload(&config);
     world.ask(2, &Ask::new(8, "A.example"));
     assert!(world.take_sent().is_empty());
     assert!(world.respond(sent.connection, &answer(&sent.bytes)));

@@ -27,19 +27,19 @@ impl Exchanges {
         places.map(|place| &self.waiters[place as usize].0)
     }
 
-    /// Everybody who waits for the exchange in `slot` is counted from now on where `site` says.
-    pub fn count_waiters_at(&mut self, slot: u32, site: impl Fn(&Waiter) -> u32) {
+    /// Everybody who waits for the exchange in `slot` is counted from now on where `label_set` says.
+    pub fn count_waiters_at(&mut self, slot: u32, label_set: impl Fn(&Waiter) -> u32) {
         let mut place = self.slots[slot as usize].first_waiter;
         while place != NONE {
             let (waiter, next) = &mut self.waiters[place as usize];
-            waiter.site = site(waiter);
+            waiter.label_set = label_set(waiter);
             place = *next;
         }
     }
 
     /// Goes on with other time-outs, and more `connections` if there may be more. Attempts that
     /// are under way keep the deadlines that they have.
-    pub fn renew(&mut self, timeouts: &[Duration], connections: usize) {
+    pub fn reload(&mut self, timeouts: &[Duration], connections: usize) {
         if connections > self.on_connection.len() {
             self.on_connection.resize(connections, List::default());
         }

@@ -3,7 +3,7 @@
 //! When an answer is fetched anew before it expires, what is done with it afterwards, and for how
 //! long a failure stands for another attempt. Whether they fit together is the reader's concern.
 
-use super::super::super::error::Complaint;
+use super::super::super::error::DirectiveError;
 use super::super::super::forward::show;
 use super::super::super::load::Context;
 use super::super::super::{QUERY_TIMEOUT, numbers};
@@ -27,7 +27,7 @@ const PREFETCH_PERCENTAGE: u8 = 10;
 pub(super) fn read_prefetch(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-) -> Result<Option<Prefetch>, Complaint> {
+) -> Result<Option<Prefetch>, DirectiveError> {
     let words = cursor.expect_rest()?;
     if words.len() > 3 {
         return Err(cursor.argument_error().into());
@@ -35,13 +35,13 @@ pub(super) fn read_prefetch(
     let amount = read_number(words[0])?;
     let Ok(amount) = u64::try_from(amount) else {
         let message = format!("prefetch AMOUNT must not be negative: {amount}");
-        return Err(Complaint::value(words[0], message));
+        return Err(DirectiveError::value(words[0], message));
     };
     let mut duration = PREFETCH_DURATION;
     if let Some(word) = words.get(1) {
         if word.text.ends_with('%') {
             let message = format!("prefetch needs a DURATION before PERCENT: {}", word.text);
-            return Err(Complaint::value(word, message));
+            return Err(DirectiveError::value(word, message));
         }
         duration = read_duration(word, "prefetch DURATION")?;
         if duration.is_zero() && amount > 1 {
@@ -56,16 +56,16 @@ pub(super) fn read_prefetch(
     Ok((amount > 0).then_some(Prefetch { amount, duration, percentage }))
 }
 
-fn read_percentage(word: &Token, context: &mut Context<'_>) -> Result<u8, Complaint> {
+fn read_percentage(word: &Token, context: &mut Context<'_>) -> Result<u8, DirectiveError> {
     let Some(digits) = word.text.strip_suffix('%') else {
         let message = format!("prefetch PERCENT must end in '%': {}", word.text);
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     };
-    let number = numbers::signed(digits).map_err(|message| Complaint::value(word, message))?;
+    let number = numbers::signed(digits).map_err(|message| DirectiveError::value(word, message))?;
     let fitting = u8::try_from(number).ok().filter(|number| (10..=90).contains(number));
     let Some(percentage) = fitting else {
         let message = format!("prefetch PERCENT must be 10% to 90%: {}", word.text);
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     };
     if percentage > 50 {
         let message = format!(
@@ -82,7 +82,7 @@ fn read_percentage(word: &Token, context: &mut Context<'_>) -> Result<u8, Compla
 pub(super) fn read_stale(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-) -> Result<ServeStale, Complaint> {
+) -> Result<ServeStale, DirectiveError> {
     let words = cursor.rest();
     let mut stale = ServeStale {
         window: STALE_WINDOW,
@@ -112,7 +112,7 @@ pub(super) fn read_stale(
                 let expected = MODES.join(" or ");
                 let message =
                     format!("unknown mode '{}'; expect {expected}{suggestion}", mode.text);
-                return Err(Complaint::value(mode, message));
+                return Err(DirectiveError::value(mode, message));
             }
         };
     }
@@ -130,7 +130,7 @@ pub(super) fn read_stale(
         stale.recheck = read_duration(word, "serve_stale RECHECK")?;
         if stale.recheck > FAILURE_MAX {
             let message = format!("serve_stale RECHECK must not be above 5m: {}", word.text);
-            return Err(Complaint::value(word, message));
+            return Err(DirectiveError::value(word, message));
         }
     }
     Ok(stale)
@@ -140,7 +140,7 @@ pub(super) fn read_stale(
 fn read_verify_timeout(
     word: &Token,
     context: &mut Context<'_>,
-) -> Result<Option<Duration>, Complaint> {
+) -> Result<Option<Duration>, DirectiveError> {
     let timeout = read_duration(word, "serve_stale TIMEOUT")?;
     if timeout >= QUERY_TIMEOUT {
         let (timeout, whole) = (show(timeout), show(QUERY_TIMEOUT));
@@ -153,13 +153,13 @@ fn read_verify_timeout(
     Ok((!timeout.is_zero()).then_some(timeout))
 }
 
-pub(super) fn read_policy(cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
+pub(super) fn read_policy(cursor: &mut Cursor<'_>) -> Result<(), DirectiveError> {
     const POLICY: &str = "prefer_positive";
     let word = cursor.expect_arg()?;
     if !word.text.eq_ignore_ascii_case(POLICY) {
         let suggestion = did_you_mean(&word.text, [POLICY]);
         let message = format!("unknown policy '{}'; expect {POLICY}{suggestion}", word.text);
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     }
     Ok(cursor.expect_no_arg()?)
 }
@@ -167,13 +167,13 @@ pub(super) fn read_policy(cursor: &mut Cursor<'_>) -> Result<(), Complaint> {
 pub(super) fn read_servfail(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-) -> Result<Duration, Complaint> {
+) -> Result<Duration, DirectiveError> {
     let word = cursor.expect_arg()?;
     cursor.expect_no_arg()?;
     let servfail = read_duration(word, "servfail DURATION")?;
     if servfail > FAILURE_MAX {
         let message = "caching SERVFAIL responses over 5 minutes is not permitted";
-        return Err(Complaint::value(word, message));
+        return Err(DirectiveError::value(word, message));
     }
     if servfail < FAILURE_MIN {
         let message = format!(

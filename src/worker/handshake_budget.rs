@@ -18,13 +18,13 @@ const SAVED_MAX: Duration = Duration::from_millis(2);
 
 /// The time that is left for handshakes.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(super) struct HandshakeBudget {
     /// In nanoseconds; below zero when the last one took more than there was.
     left: i64,
     at: Moment,
 }
 
-impl Allowance {
+impl HandshakeBudget {
     /// Nothing was spent yet.
     pub(super) fn new() -> Self {
         Self { left: nanos(SAVED_MAX) as i64, at: Moment::ZERO }
@@ -56,7 +56,7 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
-    use super::{Allowance, SAVED_MAX};
+    use super::{HandshakeBudget, SAVED_MAX};
     use crate::moment::Moment;
     use std::time::Duration;
 
@@ -64,16 +64,17 @@ mod tests {
 
     #[test]
     fn handshakes_get_their_share_and_no_more() {
-        let (mut allowance, mut now, mut count) = (Allowance::new(), Moment::ZERO, 0_u32);
+        let (mut handshake_budget, mut now, mut count) =
+            (HandshakeBudget::new(), Moment::ZERO, 0_u32);
         let end = now.plus(Duration::from_secs(1));
         while now < end {
-            allowance.refill(now);
-            while allowance.is_left() {
-                allowance.spend(STEP);
+            handshake_budget.refill(now);
+            while handshake_budget.is_left() {
+                handshake_budget.spend(STEP);
                 now = now.plus(STEP);
                 count += 1;
             }
-            let next = allowance.next();
+            let next = handshake_budget.next();
             assert!(next > now || STEP * count < SAVED_MAX * 2, "it would never end");
             now = now.plus(Duration::from_micros(10)).max(next);
         }
@@ -83,9 +84,10 @@ mod tests {
 
     #[test]
     fn what_is_saved_is_a_bound_on_what_queries_wait() {
-        let mut allowance = Allowance::new();
-        allowance.refill(Moment::ZERO.plus(Duration::from_secs(3600)));
-        let steps = std::iter::from_fn(|| allowance.is_left().then(|| allowance.spend(STEP)));
+        let mut handshake_budget = HandshakeBudget::new();
+        handshake_budget.refill(Moment::ZERO.plus(Duration::from_secs(3600)));
+        let steps =
+            std::iter::from_fn(|| handshake_budget.is_left().then(|| handshake_budget.spend(STEP)));
         assert!(STEP * steps.count() as u32 <= SAVED_MAX + STEP);
     }
 }

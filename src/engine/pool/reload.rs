@@ -11,7 +11,7 @@ use crate::engine::stats::Reason;
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// Pools without connections, for [`Pools::renew`].
+/// Pools without connections, for [`Pools::reload`].
 #[derive(Debug)]
 pub struct NewPools(Vec<Pool>);
 
@@ -38,7 +38,7 @@ impl Pools {
     ///
     /// # Panics
     /// When two take over the same pool, or none takes over one that has connections.
-    pub fn renew(
+    pub fn reload(
         &mut self,
         now: Moment,
         new: &mut NewPools,

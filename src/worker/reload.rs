@@ -7,9 +7,9 @@
 //! by them.
 
 use super::Listening;
-use super::turn::Turner;
+use super::turn::EventLoop;
 use crate::config::QUERY_TIMEOUT;
-use crate::control::{Remains, Renewal};
+use crate::control::{Reload, Remains};
 use crate::engine::hosts::Table;
 use crate::moment::Moment;
 use std::sync::Arc;
@@ -17,35 +17,35 @@ use std::sync::Arc;
 /// Batches read from a listener that goes: more than its buffer holds at once.
 const LAST_BATCHES_MAX: usize = 256;
 
-impl Turner<'_> {
-    /// Goes over to `renewal`.
-    pub(super) fn renew(&mut self, now: Moment, renewal: Renewal) {
-        let Renewal { mut assignment, mut parts, sockets, done } = renewal;
+impl EventLoop<'_> {
+    /// Goes over to `reload`.
+    pub(super) fn reload(&mut self, now: Moment, reload: Reload) {
+        let Reload { mut assignment, mut parts, sockets, done } = reload;
         if self.drain_until.is_none() {
             self.settle(now);
             self.leave_listeners(now, &assignment.listeners);
             let replaced = sockets.iter().map(|(number, ..)| *number).collect::<Vec<_>>();
             self.close_listeners(|number| replaced.contains(&number));
-            let count = assignment.listeners.len().max(self.seat.listeners.len());
-            self.seat.listeners.resize_with(count, || None);
+            let count = assignment.listeners.len().max(self.slot.listeners.len());
+            self.slot.listeners.resize_with(count, || None);
             self.queued_listeners.resize(count, false);
             self.ready_acceptors.resize(count, false);
-            let registry = self.seat.poll.registry();
+            let registry = self.slot.poll.registry();
             for (number, datagrams, acceptor) in sockets {
                 let listening = Listening::register(number, datagrams, acceptor, registry);
-                self.seat.listeners[number] =
+                self.slot.listeners[number] =
                     Some(listening.expect("the kernel has memory for one more descriptor"));
             }
             self.end_page();
             self.engine.adopt(now, &mut parts);
             self.renumber_retired();
-            self.sockets.renew(self.engine.connections_max(), &assignment.tls);
-            self.seat.pages.provide(&assignment.config);
-            self.seat.assignment.exchange(&mut assignment);
-            self.seat.assignment.fill(&mut self.engine.data);
+            self.sockets.reload(self.engine.connections_max(), &assignment.tls);
+            self.slot.pages.provide(&assignment.config);
+            self.slot.assignment.exchange(&mut assignment);
+            self.slot.assignment.fill(&mut self.engine.data);
             // Those that a panic left behind are numbered by the old configuration.
-            self.seat.past.upstreams.clear();
-            self.seat.past.caches.clear();
+            self.slot.past.upstreams.clear();
+            self.slot.past.caches.clear();
             self.settle(now);
         }
         // The server may have lost patience and gone.
@@ -54,7 +54,7 @@ impl Turner<'_> {
 
     /// Goes on with what was loaded from a source; of another configuration's it is not for us.
     pub(super) fn take_data(&mut self, source: u64, table: Arc<Table>) {
-        let supplies = &mut self.seat.assignment.data;
+        let supplies = &mut self.slot.assignment.data;
         if let Some(slot) = supplies.iter().position(|supply| supply.source == source) {
             supplies[slot].table = Some(Arc::clone(&table));
             self.engine.data.set(slot, table);
@@ -63,10 +63,10 @@ impl Turner<'_> {
 
     /// Takes the last queries from listeners that are not among those of the new configuration.
     fn leave_listeners(&mut self, now: Moment, new: &[Option<usize>]) {
-        let old = self.seat.assignment.listeners.clone();
+        let old = self.slot.assignment.listeners.clone();
         for (number, listener) in old.iter().enumerate() {
             let stays = new.get(number).is_some_and(Option::is_some);
-            if listener.is_none() || stays || self.seat.listeners[number].is_none() {
+            if listener.is_none() || stays || self.slot.listeners[number].is_none() {
                 continue;
             }
             for _ in 0..LAST_BATCHES_MAX {
@@ -83,8 +83,8 @@ impl Turner<'_> {
             self.receive_from_streams(now);
             self.replies.streams.leave(now, number, &mut self.engine);
             self.settle(now);
-            let registry = self.seat.poll.registry();
-            if let Some(gone) = &mut self.seat.listeners[number] {
+            let registry = self.slot.poll.registry();
+            if let Some(gone) = &mut self.slot.listeners[number] {
                 gone.deregister(registry);
             }
             self.gone_until = Some(now.plus(QUERY_TIMEOUT));
@@ -95,16 +95,16 @@ impl Turner<'_> {
     pub(super) fn close_gone(&mut self, now: Moment) {
         if self.gone_until.is_some_and(|until| until <= now) {
             self.gone_until = None;
-            let listeners = self.seat.assignment.listeners.clone();
+            let listeners = self.slot.assignment.listeners.clone();
             self.close_listeners(|number| listeners.get(number).is_none_or(Option::is_none));
         }
     }
 
     /// Closes the sockets of these listeners and forgets that they were to be read.
     fn close_listeners(&mut self, which: impl Fn(usize) -> bool) {
-        for number in 0..self.seat.listeners.len() {
+        for number in 0..self.slot.listeners.len() {
             if which(number) {
-                self.seat.listeners[number] = None;
+                self.slot.listeners[number] = None;
                 self.queued_listeners[number] = false;
                 self.ready_acceptors[number] = false;
                 self.ready_listeners.retain(|other| *other != number);

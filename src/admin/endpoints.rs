@@ -10,8 +10,8 @@ use super::page;
 use super::readiness::Readiness;
 use super::request::{Refusal, Request};
 use super::response::Response;
-use crate::config::{Config, Page};
-use crate::engine::health::Verdicts;
+use crate::config::{Config, Endpoint};
+use crate::engine::health::HealthStates;
 use crate::log::{Event, Level, Log};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,53 +30,53 @@ const HTML_HEADERS: [(&str, &str); 1] = [(
 )];
 
 /// Data for the endpoints.
-pub(super) struct Site {
+pub(super) struct Endpoints {
     /// The numbers.
     pub(super) gatherer: Gatherer,
     readiness: Readiness,
-    verdicts: Option<Arc<Verdicts>>,
+    health_states: Option<Arc<HealthStates>>,
     /// The process has been told to stop.
     pub(super) stopping: bool,
     log: Log,
 }
 
-impl Site {
+impl Endpoints {
     /// One that tells of no configuration yet. `log` gets a line when readiness changes.
     pub(super) fn new(gatherer: Gatherer, log: Log) -> Self {
         let readiness = Readiness::default();
-        Self { gatherer, readiness, verdicts: None, stopping: false, log }
+        Self { gatherer, readiness, health_states: None, stopping: false, log }
     }
 
     /// Tells of this configuration from now on.
-    pub(super) fn renew(&mut self, config: &Config, verdicts: Arc<Verdicts>) {
-        self.readiness.renew(config);
-        self.verdicts = Some(verdicts);
+    pub(super) fn reload(&mut self, config: &Config, health_states: Arc<HealthStates>) {
+        self.readiness.reload(config);
+        self.health_states = Some(health_states);
     }
 
     /// Returns the response of a listener with these `pages`. `is_local`: at a loopback address.
     pub(super) fn answer(
         &mut self,
-        pages: &[Page],
+        pages: &[Endpoint],
         is_local: bool,
         request: &Request<'_>,
     ) -> Response {
         let asked = pages.iter().find(|page| page.paths().contains(&request.path));
         match asked {
             None => Response::text(404, "not found\n"),
-            Some(Page::Health) => Response::text(200, "OK"),
-            Some(Page::Ready) => self.ready(),
-            Some(Page::Metrics) => {
+            Some(Endpoint::Health) => Response::text(200, "OK"),
+            Some(Endpoint::Ready) => self.ready(),
+            Some(Endpoint::Metrics) => {
                 Response { content_type: METRICS, ..Response::text(200, self.gatherer.metrics()) }
             }
-            Some(Page::Status) if is_local && !request.host.is_none_or(names_this_host) => {
+            Some(Endpoint::Status) if is_local && !request.host.is_none_or(names_this_host) => {
                 Response::text(421, "call this page by its address or localhost\n")
             }
-            Some(Page::Status) if request.path == "/" => Response {
+            Some(Endpoint::Status) if request.path == "/" => Response {
                 content_type: HTML,
                 headers: &HTML_HEADERS,
                 ..Response::text(200, page::page(&self.gatherer.status()))
             },
-            Some(Page::Status) => {
+            Some(Endpoint::Status) => {
                 let json = serde_json::to_vec(&self.gatherer.status());
                 let json = json.expect("numbers and texts can be written as JSON");
                 Response { content_type: JSON, ..Response::text(200, json) }
@@ -85,9 +85,11 @@ impl Site {
     }
 
     fn ready(&mut self) -> Response {
-        let Some(verdicts) = &self.verdicts else { return Response::text(503, "starting") };
+        let Some(health_states) = &self.health_states else {
+            return Response::text(503, "starting");
+        };
         let silent = self.gatherer.silent();
-        let (missing, is_news) = self.readiness.missing(verdicts, silent, self.stopping);
+        let (missing, is_news) = self.readiness.missing(health_states, silent, self.stopping);
         if is_news && missing.is_empty() {
             self.log.event(&Event::new(Level::Info, READY, &"ready"));
         } else if is_news {
@@ -127,26 +129,26 @@ fn names_this_host(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Site, names_this_host};
+    use super::{Endpoints, names_this_host};
     use crate::admin::Gatherer;
     use crate::admin::request::Request;
     use crate::clock::Clock;
-    use crate::config::{Config, Host, Page};
-    use crate::engine::health::Verdicts;
+    use crate::config::{Config, Endpoint, Host};
+    use crate::engine::health::HealthStates;
     use crate::log::{Format, Log};
     use crate::status::Status;
     use std::sync::Arc;
 
-    fn site() -> (Site, Arc<Verdicts>) {
-        let mut site = Site::new(
+    fn endpoints() -> (Endpoints, Arc<HealthStates>) {
+        let mut endpoints = Endpoints::new(
             Gatherer::new(Clock::start(), &[], Arc::default(), Arc::default()),
             Log::new(Format::Text, |_| {}),
         );
         let text = ". {\n ready {\n monitor continuously\n}\n forward . ::1\n}\n";
         let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
-        let verdicts = Arc::new(Verdicts::new(&config));
-        site.renew(&config, Arc::clone(&verdicts));
-        (site, verdicts)
+        let health_states = Arc::new(HealthStates::new(&config));
+        endpoints.reload(&config, Arc::clone(&health_states));
+        (endpoints, health_states)
     }
 
     fn asked<'a>(path: &'a str, host: Option<&'a str>) -> Request<'a> {
@@ -155,33 +157,37 @@ mod tests {
 
     #[test]
     fn a_listener_has_the_pages_that_it_was_told_and_no_others() {
-        let (mut site, _) = site();
-        let all = [Page::Health, Page::Ready, Page::Metrics, Page::Status];
+        let (mut endpoints, _) = endpoints();
+        let all = [Endpoint::Health, Endpoint::Ready, Endpoint::Metrics, Endpoint::Status];
         for page in all {
             for path in page.paths() {
-                let served = site.answer(&[page], false, &asked(path, None));
+                let served = endpoints.answer(&[page], false, &asked(path, None));
                 assert_eq!(served.status, 200, "{path}");
                 let others: Vec<_> = all.into_iter().filter(|other| *other != page).collect();
-                assert_eq!(site.answer(&others, false, &asked(path, None)).status, 404, "{path}");
+                assert_eq!(
+                    endpoints.answer(&others, false, &asked(path, None)).status,
+                    404,
+                    "{path}"
+                );
             }
         }
-        assert_eq!(site.answer(&all, false, &asked("/health/", None)).status, 404);
+        assert_eq!(endpoints.answer(&all, false, &asked("/health/", None)).status, 404);
     }
 
     #[test]
     fn readiness_follows_the_verdicts_and_ends_with_the_process() {
-        let (mut site, verdicts) = site();
-        let ready = |site: &mut Site| {
-            let response = site.answer(&[Page::Ready], false, &asked("/ready", None));
+        let (mut endpoints, health_states) = endpoints();
+        let ready = |endpoints: &mut Endpoints| {
+            let response = endpoints.answer(&[Endpoint::Ready], false, &asked("/ready", None));
             (response.status, String::from_utf8(response.body).unwrap())
         };
-        assert_eq!(ready(&mut site), (200, "OK".into()));
-        verdicts.set(0, true, true);
-        assert_eq!(ready(&mut site), (503, "forward .".into()));
-        verdicts.set(0, false, false);
-        assert_eq!(ready(&mut site), (200, "OK".into()));
-        site.stopping = true;
-        assert_eq!(ready(&mut site), (503, "stopping".into()));
+        assert_eq!(ready(&mut endpoints), (200, "OK".into()));
+        health_states.set(0, true, true);
+        assert_eq!(ready(&mut endpoints), (503, "forward .".into()));
+        health_states.set(0, false, false);
+        assert_eq!(ready(&mut endpoints), (200, "OK".into()));
+        endpoints.stopping = true;
+        assert_eq!(ready(&mut endpoints), (503, "stopping".into()));
     }
 
     #[test]
@@ -192,11 +198,11 @@ mod tests {
         for host in ["evil.test", "evil.test:8053", "localhost.evil.test", "", "[evil]:1", "::1"] {
             assert!(!names_this_host(host), "{host}");
         }
-        let (mut site, _) = site();
-        for path in Page::Status.paths() {
+        let (mut endpoints, _) = endpoints();
+        for path in Endpoint::Status.paths() {
             let mut status = |is_local| {
                 let request = asked(path, Some("evil.test:8053"));
-                site.answer(&[Page::Status], is_local, &request).status
+                endpoints.answer(&[Endpoint::Status], is_local, &request).status
             };
             assert_eq!([status(true), status(false)], [421, 200], "{path}");
         }
@@ -204,8 +210,8 @@ mod tests {
 
     #[test]
     fn the_status_is_read_again_by_its_own_type() {
-        let (mut site, _) = site();
-        let json = site.answer(&[Page::Status], true, &asked("/status.json", None));
+        let (mut endpoints, _) = endpoints();
+        let json = endpoints.answer(&[Endpoint::Status], true, &asked("/status.json", None));
         let status: Status = serde_json::from_slice(&json.body).unwrap();
         assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
     }

@@ -11,11 +11,11 @@ use super::{Forwarder, hash_of};
 use crate::config::Config;
 use crate::engine::errors::Reason;
 use crate::engine::exchange::Waiter;
-use crate::engine::health::Verdicts;
+use crate::engine::health::HealthStates;
 use crate::engine::key::PoolId;
 use crate::engine::policy::Tour;
 use crate::engine::views::Facts;
-use crate::engine::zones::Folded;
+use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 use std::mem::swap;
@@ -23,17 +23,17 @@ use std::sync::Arc;
 
 impl Forwarder {
     /// Goes on as `config` says, which is asked on the shell's listeners: `listeners` has for each
-    /// the number of the configuration's that it is now, or `None` if it is gone. `verdicts`: of
+    /// the number of the configuration's that it is now, or `None` if it is gone. `health_states`: of
     /// its upstreams. For shells that have time to build and free it here; see
     /// [`Forwarder::adopt`].
-    pub fn renew(
+    pub fn reload(
         &mut self,
         now: Moment,
         config: &Config,
         listeners: &[Option<usize>],
-        verdicts: Arc<Verdicts>,
+        health_states: Arc<HealthStates>,
     ) {
-        let mut parts = Parts::keyed(config, listeners, verdicts, &self.hasher);
+        let mut parts = Parts::keyed(config, listeners, health_states, &self.hasher);
         self.adopt(now, &mut parts);
     }
 
@@ -49,7 +49,7 @@ impl Forwarder {
             let pool = PoolId::from_index(index);
             stays[pool.upstream()].map(|before| PoolId::new(before, pool.transport()).index())
         };
-        self.pools.renew(now, &mut parts.pools, before, || self.random.next_u32());
+        self.pools.reload(now, &mut parts.pools, before, || self.random.next_u32());
         for (stats, before) in parts.upstreams.iter_mut().zip(&stays) {
             if let Some(before) = *before {
                 *stats = self.stats.upstreams[before];
@@ -61,13 +61,13 @@ impl Forwarder {
         swap(&mut self.chains, &mut parts.chains);
         swap(&mut self.data, &mut parts.data);
         swap(&mut self.streams, &mut parts.streams);
-        swap(&mut self.verdicts, &mut parts.verdicts);
-        self.tallies.renew(&mut parts.tallies, &stays);
-        self.watch.renew(&mut parts.watch);
-        self.caches.renew(&mut parts.caches);
-        self.errors.renew(&mut parts.errors);
-        self.journal.renew(&mut parts.journal);
-        self.exchanges.renew(self.routes.timeouts(), self.pools.capacity());
+        swap(&mut self.health_states, &mut parts.health_states);
+        self.tallies.reload(&mut parts.tallies, &stays);
+        self.watch.reload(&mut parts.watch);
+        self.caches.reload(&mut parts.caches);
+        self.errors.reload(&mut parts.errors);
+        self.journal.reload(&mut parts.journal);
+        self.exchanges.reload(self.routes.timeouts(), self.pools.capacity());
         self.forget_loops();
         self.failing.clear();
         self.remarks.clear();
@@ -118,17 +118,18 @@ impl Forwarder {
     /// waits for each.
     fn reroute(&mut self) {
         for slot in self.exchanges.open_slots().collect::<Vec<_>>() {
-            let name = Folded::new(self.exchanges.name(slot));
+            let name = LowercaseName::new(self.exchanges.name(slot));
             let (kind, class) = self.exchanges.kind_and_class(slot);
             let routes = &self.routes;
-            let home = |waiter: &Waiter| {
+            let zone_match = |waiter: &Waiter| {
                 let Waiter { client, asked, size, .. } = waiter;
                 let facts = || Facts { client, asked, name: &name, kind, class, size: *size };
-                routes.home(client.listener, &name, kind, class, facts)
+                routes.zone_match(client.listener, &name, kind, class, facts)
             };
             // Nobody waits for a probe of our own: it belongs to the old configuration.
-            let block = self.exchanges.first_waiter(slot).and_then(|first| home(first).block());
-            self.exchanges.count_waiters_at(slot, |waiter| home(waiter).site);
+            let block =
+                self.exchanges.first_waiter(slot).and_then(|first| zone_match(first).block());
+            self.exchanges.count_waiters_at(slot, |waiter| zone_match(waiter).label_set);
             let stanza = block.and_then(|block| self.routes.stanza_in(block, &name));
             let stanza = stanza.unwrap_or(self.routes.nowhere());
             let hash = hash_of(&self.hasher, &name, self.exchanges.text(slot), stanza);

@@ -3,7 +3,7 @@
 //! What may change is decided here: how upstreams are chosen and for how long they are waited for,
 //! and from which address they are asked. The last makes another upstream of the same server, so
 //! its connections are given up and what was on them goes out again; all others must keep theirs,
-//! and what they have counted. Each worker goes over at a turn of its own. Verdicts stay: they are
+//! and what they have counted. Each worker goes over at a turn of its own. HealthStates stay: they are
 //! about the servers.
 
 use super::common::Dice;
@@ -13,18 +13,18 @@ use super::plan::{Plan, Sabotage, ms};
 use super::worker::{Input, Worker};
 use onward::config::{Config, Forward, Policy, Rcodes};
 use onward::engine::Forwarder;
-use onward::engine::health::Verdicts;
+use onward::engine::health::HealthStates;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// Another address of this host's, to ask upstreams from.
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
 
-/// Schedules the next renewal of all workers.
+/// Schedules the next reload of all workers.
 pub(crate) fn plan_next(net: &mut Net, plan: &Plan) {
-    if let Some(most) = plan.renewals {
+    if let Some(most) = plan.reloads {
         let pause = net.dice.time(ms(1), most);
-        net.after(pause, Event::Renewal);
+        net.after(pause, Event::Reload);
     }
 }
 
@@ -47,14 +47,19 @@ fn stanzas(config: &Config) -> impl Iterator<Item = &Forward> {
 
 impl Worker {
     /// Goes on as `config` says.
-    pub(super) fn renew(&mut self, net: &mut Net, config: &Config, verdicts: Arc<Verdicts>) {
+    pub(super) fn reload(
+        &mut self,
+        net: &mut Net,
+        config: &Config,
+        health_states: Arc<HealthStates>,
+    ) {
         net.note(|| format!("worker {} gets a new configuration", self.number));
         self.settle(net);
         let before = self.engine.stats();
         if self.sabotage == Sabotage::StartedAfresh {
-            self.engine = Forwarder::new(config, [0; 32], verdicts);
+            self.engine = Forwarder::new(config, [0; 32], health_states);
         } else {
-            self.engine.renew(net.now, config, &[Some(0)], verdicts);
+            self.engine.reload(net.now, config, &[Some(0)], health_states);
         }
         let after = self.engine.stats();
         for (upstream, stanza) in stanzas(config).enumerate() {
@@ -67,18 +72,23 @@ impl Worker {
             require(!stays || opened, law, || format!("{upstream}: {before:?}, {after:?}"));
             self.laws.books.believed -= before.answered - kept;
         }
-        self.laws.connections.renew(stanzas(config));
-        self.laws.books.renewals += 1;
+        self.laws.connections.reload(stanzas(config));
+        self.laws.books.reloads += 1;
         self.make_room();
         self.settle(net);
     }
 }
 
 /// Tells all workers.
-pub(crate) fn happens(net: &mut Net, plan: &Plan, verdicts: &Arc<Verdicts>, all: &mut [Worker]) {
+pub(crate) fn happens(
+    net: &mut Net,
+    plan: &Plan,
+    health_states: &Arc<HealthStates>,
+    all: &mut [Worker],
+) {
     let config = Arc::new(renewed(plan, &mut net.dice));
     for worker in all {
-        worker.gets(net, Input::Renewal(Arc::clone(&config), Arc::clone(verdicts)));
+        worker.gets(net, Input::Reload(Arc::clone(&config), Arc::clone(health_states)));
     }
     plan_next(net, plan);
 }
