@@ -1,4 +1,4 @@
-//! What this house is built on, and what stands at its admin_listener.
+//! What this house is built on, and what stands at its admin listener.
 //!
 //! No async runtime anywhere in the resolved graph, read from `cargo metadata`; a reason beside
 //! each dependency that is not one of the fixed ones; and a top level with nothing but what is

@@ -379,7 +379,7 @@ mod tests {
     const COREFILE: &str = "a.test b.test:5300 {\n bind 127.0.0.1\n prometheus\n errors\n cache\n \
                             forward . 192.0.2.1 192.0.2.2\n}\n";
 
-    /// One query and its reply at the first label_set.
+    /// One query and its reply at the first label set.
     fn worker(number: usize, rcode: u16) -> Snapshot {
         let mut snapshot = Snapshot::of(number, COREFILE);
         let transport = Transport::Udp;

@@ -381,7 +381,8 @@ impl Cache {
         stale.map_or(Duration::ZERO, |stale| stale.window)
     }
 
-    /// Returns whether what is stored at `place` is not given up for a response of this answer_class.
+    /// Returns whether what is stored at `place` is not given up for a response of this answer
+    /// class.
     fn outranks(&self, now: Moment, place: Option<u32>, answer_class: AnswerClass) -> bool {
         let Some((class, slot)) = place.map(place_of) else { return false };
         let stored = &self.classes[class].entries[slot as usize];

@@ -5,7 +5,7 @@
 //! waits with the first (so nobody can make us ask the same thing many times at once and guess
 //! ids against all of them, RFC 5452 §5). It stands in three queues: by the deadline of its
 //! attempt, by the deadline of the whole, and among those on its connection; in a fourth where
-//! its clients' response_timer ends earlier. All attempts with
+//! its clients' response timer ends earlier. All attempts with
 //! one time-out share a queue, so its order is that of its deadlines. Sizes are fixed at the
 //! start; memory that was never needed is never touched.
 
@@ -178,7 +178,7 @@ pub struct Exchanges {
     /// For each budget in use, those that have it.
     by_age: Vec<(Duration, List)>,
     timeouts: Vec<(Duration, List)>,
-    /// For each length of response_timer in use, those whose clients have it.
+    /// For each length of response timer in use, those whose clients have it.
     response_timer: Vec<(Duration, List)>,
     on_connection: Vec<List>,
     earlier: Earlier,

@@ -1,11 +1,11 @@
 //! Counters of queries and replies by server block, zone and address. PURE.
 //!
-//! A [`LabelSet`] is a zone at a listener; queries that no zone there wants have one of their own. Only
-//! server blocks with `prometheus` have label_sets, and only so many of them: a configuration of a
-//! million zones must not become a million series, so what is beyond [`LABEL_SETS_MAX`] shares the last.
-//! Beside them stands how long each upstream took, by response code. All is plain fields: a worker
-//! bumps its own and hands out copies. What a number means is told by [`LabelSet`], and what was
-//! counted goes along when a new configuration gives the same label_set another number.
+//! A [`LabelSet`] is a zone at a listener; queries that no zone there wants have one of their own.
+//! Only server blocks with `prometheus` have label sets, and only so many of them: a configuration
+//! of a million zones must not become a million series, so what is beyond [`LABEL_SETS_MAX`] shares
+//! the last. Beside them stands how long each upstream took, by response code. All is plain fields:
+//! a worker bumps its own and hands out copies. What a number means is told by [`LabelSet`], and
+//! what was counted goes along when a new configuration gives the same label set another number.
 
 use super::histogram::{Coarse, Latency, Sizes, add_each};
 use super::key::Transport;
@@ -17,7 +17,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// LabelSets that are counted apart. At two kilobytes each, all of them take two megabytes a worker.
+/// LabelSets that are counted apart. At two kilobytes each, all of them take two megabytes a
+/// worker.
 pub const LABEL_SETS_MAX: usize = 1_024;
 /// Nothing is counted here.
 pub const NOWHERE: u32 = u32::MAX;
@@ -31,7 +32,7 @@ pub const KINDS: [u16; 19] =
 /// A zone at a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LabelSet {
-    /// The address that is asked, and whether over TLS; `None`: all label_sets that are not counted
+    /// The address that is asked, and whether over TLS; `None`: all label sets that are not counted
     /// apart.
     pub server: Option<(SocketAddr, bool)>,
     /// The zone; `None`: what no zone wants.
@@ -40,7 +41,7 @@ pub struct LabelSet {
     pub block: Option<usize>,
 }
 
-/// The numbers of a configuration's label_sets.
+/// The numbers of a configuration's label sets.
 #[derive(Clone, Debug, Default)]
 pub struct LabelSets {
     /// Labels of each number.
@@ -128,7 +129,7 @@ impl CountedReply {
     }
 }
 
-/// The counters of one label_set.
+/// The counters of one label set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Queries by transport, family (IPv4 first) and place in [`KINDS`].
@@ -173,19 +174,19 @@ impl Tally {
 /// Response times of one upstream, by response code.
 pub type Answers = [Coarse; RCODES];
 
-/// A worker's counters of all label_sets and upstreams.
+/// A worker's counters of all label sets and upstreams.
 #[derive(Clone, Debug, Default)]
 pub struct Tallies {
     /// Labels of the numbers of [`Tallies::counts`].
     pub label_sets: Vec<LabelSet>,
-    /// Of each label_set.
+    /// Of each label set.
     pub counts: Vec<Tally>,
     /// Of each upstream; empty where nobody wants to know.
     pub upstreams: Vec<Answers>,
 }
 
 impl Tallies {
-    /// For `config`, whose label_sets are `label_sets`.
+    /// For `config`, whose label sets are `label_sets`.
     pub fn new(config: &Config, label_sets: &LabelSets) -> Self {
         let upstreams = if config.is_measured() { config.upstreams().count() } else { 0 };
         Self {
@@ -195,8 +196,8 @@ impl Tallies {
         }
     }
 
-    /// Goes on with the label_sets and upstreams of `new`, which is left with the old ones. `stays`: for
-    /// each of its upstreams the number that it had, if it had one.
+    /// Goes on with the label sets and upstreams of `new`, which is left with the old ones.
+    /// `stays`: for each of its upstreams the number that it had, if it had one.
     pub fn reload(&mut self, new: &mut Self, stays: &[Option<usize>]) {
         let places: HashMap<_, _> = self
             .label_sets
@@ -262,7 +263,7 @@ impl Tallies {
         }
     }
 
-    /// Counts what another has counted, who has the same label_sets and upstreams.
+    /// Counts what another has counted, who has the same label sets and upstreams.
     pub fn merge(&mut self, other: &Self) {
         if self.label_sets.is_empty() && self.upstreams.is_empty() {
             *self = other.clone();

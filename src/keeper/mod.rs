@@ -63,8 +63,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper who finds out about the upstreams of `config` for `health_states`, over TLS as `tls`
-    /// says, and where to put its messages.
+    /// A keeper who finds out about the upstreams of `config` for `health_states`, over TLS as
+    /// `tls` says, and where to put its messages.
     ///
     /// # Errors
     /// The kernel refused a poll or randomness: descriptors have run out.

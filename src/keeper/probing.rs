@@ -1,9 +1,9 @@
-//! The probing of all upstreams: schedules, sockets, health_states and the log's lines together.
+//! The probing of all upstreams: schedules, sockets, health states and the log's lines together.
 //!
 //! What is to happen when is decided by each upstream's [`Schedule`]; this carries it out, tells
-//! the workers by the [`HealthStates`] and the operator by one line for each change. Each upstream has
-//! one moment at most at which it wants to be called ([`Probing::wake_at`]): the deadline of the
-//! probe under way, or else the next probe. As long as all is well it has none.
+//! the workers by the [`HealthStates`] and the operator by one line for each change. Each upstream
+//! has one moment at most at which it wants to be called ([`Probing::wake_at`]): the deadline of
+//! the probe under way, or else the next probe. As long as all is well it has none.
 
 use super::probe::{Failure, MESSAGE_LEN_MAX, Probe, Route};
 use crate::config::{Config, Forward, HealthCheck, Upstream, rcode_mnemonic};
@@ -49,8 +49,9 @@ pub(super) struct Probing {
 }
 
 impl Probing {
-    /// Of the upstreams of `config`, whose state goes to `health_states`. Sockets are registered with
-    /// `registry`, with the upstream's number as the token. `seed`: bytes that nobody can predict.
+    /// Of the upstreams of `config`, whose state goes to `health_states`. Sockets are registered
+    /// with `registry`, with the upstream's number as the token. `seed`: bytes that nobody can
+    /// predict.
     pub(super) fn new(
         config: &Config,
         health_states: Arc<HealthStates>,
@@ -78,8 +79,8 @@ impl Probing {
         self.upstreams.len()
     }
 
-    /// Goes on with the upstreams of `config`, whose state goes to `health_states`. What is known of
-    /// those that were there before, and are probed in the same way, is known of them again; a
+    /// Goes on with the upstreams of `config`, whose state goes to `health_states`. What is known
+    /// of those that were there before, and are probed in the same way, is known of them again; a
     /// probe that was under way is sent anew.
     pub(super) fn reload(
         &mut self,

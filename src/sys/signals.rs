@@ -2,8 +2,8 @@
 //!
 //! The set is blocked in the main thread before any other starts, so that all inherit it and
 //! none is interrupted; then one thread calls [`Signals::wait`]. Other threads wake it with a
-//! [`SignalWaker`] when they have something for it. A program that is started inherits the blocked set,
-//! and blocks it again anyway.
+//! [`SignalWaker`] when they have something for it. A program that is started inherits the blocked
+//! set, and blocks it again anyway.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -96,7 +96,8 @@ impl Signals {
         self.waker.clone()
     }
 
-    /// Waits for the next signal, for at most so long; `None`: none has come, or the waker was rung.
+    /// Waits for the next signal, for at most so long; `None`: none has come, or the waker was
+    /// rung.
     ///
     /// # Errors
     /// The set is invalid, which [`Signals::block`] excludes.

@@ -1,8 +1,8 @@
 //! A worker: one thread, on one core, with its own sockets, engine and counters. The shell.
 //!
 //! [`WorkerSlot`] is what survives a panic: the listeners (so that queries in their queues are not
-//! lost), the poll, the mailbox. [`WorkerSlot::work`] is the thread's body: it pins itself, builds a
-//! `turn::EventLoop` over the slot and lets it turn until it is told to leave; if it panics, it
+//! lost), the poll, the mailbox. [`WorkerSlot::work`] is the thread's body: it pins itself, builds
+//! a `turn::EventLoop` over the slot and lets it turn until it is told to leave; if it panics, it
 //! is counted, reported and built afresh, and no other worker notices. A worker takes no decision
 //! about a query: it moves bytes between sockets and the engine.
 

@@ -7,8 +7,8 @@
 //! with the last who could send it anything, and what is pending then is written before.
 //!
 //! Records name server blocks by number, so each says of which generation of the configuration. The
-//! writer learns of a generation when the first of its records comes, and keeps the one before, whose
-//! last records may still be on their way and whose sums end in their own time.
+//! writer learns of a generation when the first of its records comes, and keeps the one before,
+//! whose last records may still be on their way and whose sums end in their own time.
 
 mod consolidation;
 mod errors;

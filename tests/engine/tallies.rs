@@ -14,7 +14,7 @@ fn config(text: &str) -> Config {
     Config::load(text.as_bytes(), "Corefile", &Host::plain()).expect("it is right").0
 }
 
-/// The counters of the label_set of `zone`; of what no zone wants, if there is none.
+/// The counters of the label set of `zone`; of what no zone wants, if there is none.
 fn tally<'w>(world: &'w World, zone: &str) -> &'w Tally {
     let tallies = world.engine.tallies();
     let name = |zone: &Option<onward::config::Name>| {

@@ -1,7 +1,7 @@
 //! The keeper of a scenario's world: timers, sweeps and probes, without a thread or a socket.
 //!
-//! The real timer wheel, schedules and health_states; only the probes' packets are imagined. What an
-//! upstream makes of probes is said by the scenario and is no part of its answers to queries,
+//! The real timer wheel, schedules and health states; only the probes' packets are imagined. What
+//! an upstream makes of probes is said by the scenario and is no part of its answers to queries,
 //! since that is how a server can look alive to one and dead to the other.
 
 use super::common::Dice;

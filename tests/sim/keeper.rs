@@ -1,4 +1,4 @@
-//! The keeper: the timer wheel, probes, and the health_states that all workers share.
+//! The keeper: the timer wheel, probes, and the health states that all workers share.
 //!
 //! As in the program, each pool of each worker and each upstream has one timer at most, which a
 //! later request replaces; what is due becomes mail for the worker, or a probe by the engine's own

@@ -1,10 +1,10 @@
 //! The simulator: whole days of a forwarder in virtual time, each from one seed.
 //!
 //! Clients, links, upstreams, an attacker, the keeper and the workers are nodes of a [`World`];
-//! engines, pools, health_states, health schedules, framing and the timer wheel are the program's own.
-//! A seed decides everything: the configuration ([`plan`]), the weather and what happens, to the
-//! nanosecond. After every turn of every worker the [`laws`] are checked; in the evening all must
-//! come to rest, the next morning everything must work, and in the end nothing may be left.
+//! engines, pools, health states, health schedules, framing and the timer wheel are the program's
+//! own. A seed decides everything: the configuration ([`plan`]), the weather and what happens, to
+//! the nanosecond. After every turn of every worker the [`laws`] are checked; in the evening all
+//! must come to rest, the next morning everything must work, and in the end nothing may be left.
 //!
 //! * `cargo test --test sim`: 256 seeds.
 //! * `ONWARD_SIM_SEEDS=10000 cargo test --release --test sim`: so many.

@@ -3,8 +3,8 @@
 //! What may change is decided here: how upstreams are chosen and for how long they are waited for,
 //! and from which address they are asked. The last makes another upstream of the same server, so
 //! its connections are given up and what was on them goes out again; all others must keep theirs,
-//! and what they have counted. Each worker goes over at a turn of its own. HealthStates stay: they are
-//! about the servers.
+//! and what they have counted. Each worker goes over at a turn of its own. HealthStates stay: they
+//! are about the servers.
 
 use super::common::Dice;
 use super::laws::require;

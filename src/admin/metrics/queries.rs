@@ -45,7 +45,7 @@ pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
     }
 }
 
-/// Adds the counters of queries and replies of each label_set.
+/// Adds the counters of queries and replies of each label set.
 pub(super) fn of_sites(all: &mut Exposition, snapshot: &Snapshot) {
     for (label_set, tally) in snapshot.tallies.label_sets.iter().zip(&snapshot.tallies.counts) {
         let (server, zone) = labels_of(label_set);

@@ -254,8 +254,9 @@ fn signature_holds_for(data: &[u8], unix: u32) -> Option<u32> {
     distance(begins, unix).and_then(|_| distance(unix, expires))
 }
 
-/// Bounds the TTLs of a reply that was not taken from the cache, as they would be there. `answer_class`:
-/// that of [`judge`], or `None` where it refused; then only the upper bound of answers holds.
+/// Bounds the TTLs of a reply that was not taken from the cache, as they would be there.
+/// `answer_class`: that of [`judge`], or `None` where it refused; then only the upper bound of
+/// answers holds.
 pub fn bound_ttls(reply: &mut [u8], limits: &Limits<'_>, answer_class: Option<AnswerClass>) {
     let bounds =
         answer_class.map_or((limits.success.ttl_max, 0), |answer_class| limits.ttls(answer_class));

@@ -27,7 +27,8 @@ impl Exchanges {
         places.map(|place| &self.waiters[place as usize].0)
     }
 
-    /// Everybody who waits for the exchange in `slot` is counted from now on where `label_set` says.
+    /// Everybody who waits for the exchange in `slot` is counted from now on where `label_set`
+    /// says.
     pub fn count_waiters_at(&mut self, slot: u32, label_set: impl Fn(&Waiter) -> u32) {
         let mut place = self.slots[slot as usize].first_waiter;
         while place != NONE {

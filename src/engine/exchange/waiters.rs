@@ -2,7 +2,7 @@
 //!
 //! The clients of one exchange stand in a chain in the order in which they came, in a slab that
 //! all exchanges share. Where clients can have an expired answer instead of a new one their
-//! response_timer may have an end before the exchange has: then they leave and it goes on without.
+//! response timer may have an end before the exchange has: then they leave and it goes on without.
 
 use super::{Client, Exchanges, WAITERS_MAX, class_of};
 use crate::engine::list::NONE;

@@ -3,11 +3,11 @@
 //! A server that implements no EDNS says FORMERR, or NOTIMP, to whatever has an OPT, and puts none
 //! into its response (RFC 6891 §7). The query goes out again without an OPT at once, on the same
 //! connection, and that counts as no attempt. Where the second response has an answer or a denial,
-//! the upstream is asked without EDNS for a while, probes included ([`HealthStates`]); where it is the
-//! same error, the upstream meant the query itself, and the error is delivered. A query that wants
-//! DNSSEC records always goes with EDNS first, and what it finds out is not remembered: a server
-//! that knows EDNS may refuse a part of it (RFC 6891 §6.2.2), and a validator is better off with
-//! records.
+//! the upstream is asked without EDNS for a while, probes included ([`HealthStates`]); where it is
+//! the same error, the upstream meant the query itself, and the error is delivered. A query that
+//! wants DNSSEC records always goes with EDNS first, and what it finds out is not remembered: a
+//! server that knows EDNS may refuse a part of it (RFC 6891 §6.2.2), and a validator is better off
+//! with records.
 //!
 //! This, and errors without a question, are told to the operator once for each upstream and while:
 //! the keeper gets a [`Remark`].

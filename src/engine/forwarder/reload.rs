@@ -23,8 +23,8 @@ use std::sync::Arc;
 
 impl Forwarder {
     /// Goes on as `config` says, which is asked on the shell's listeners: `listeners` has for each
-    /// the number of the configuration's that it is now, or `None` if it is gone. `health_states`: of
-    /// its upstreams. For shells that have time to build and free it here; see
+    /// the number of the configuration's that it is now, or `None` if it is gone. `health_states`:
+    /// of its upstreams. For shells that have time to build and free it here; see
     /// [`Forwarder::adopt`].
     pub fn reload(
         &mut self,

@@ -103,8 +103,8 @@ impl HealthStates {
             && self.upstreams[upstream].fetch_or(REPORTED, Ordering::Relaxed) & known == 0
     }
 
-    /// The keeper could not be told what [`HealthStates::report`] asked for: the next failed exchange
-    /// says it again.
+    /// The keeper could not be told what [`HealthStates::report`] asked for: the next failed
+    /// exchange says it again.
     pub fn take_back(&self, upstream: usize) {
         self.upstreams[upstream].fetch_and(!REPORTED, Ordering::Relaxed);
     }

@@ -3,7 +3,7 @@
 //! Many servers answer the queries of a connection strictly in order: one that takes seconds holds
 //! up all behind it. Others close a connection after so many answers. Neither says so, so a pool
 //! begins with few queries on a stream and learns. Three numbers: the *window*, the queries that a
-//! stream carries before another is taken; the *head_wait*, how long a query waits behind others;
+//! stream carries before another is taken; the *head wait*, how long a query waits behind others;
 //! and the *limit* of an upstream that closes. The window grows with each answer in time on a full
 //! stream and is halved when a query was stuck. Connections and repeated queries beyond the
 //! necessary are paid for with answers, so that an upstream that hangs cannot run up a bill.

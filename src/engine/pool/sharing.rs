@@ -3,7 +3,7 @@
 //! A stream carries many queries at a time, and answers come in any order (RFC 7766 §6.2.1.1), so
 //! a pool holds few streams and fills them, unless it is to spread over many. How many a stream
 //! carries is learnt ([`super::pace`]): it is *full* with as many as the window or the limit says,
-//! and *blocked* while a query on it has waited for longer than the head_wait behind which the
+//! and *blocked* while a query on it has waited for longer than the head wait behind which the
 //! upstream is not known to work on another. Neither takes a query while another stream can be had;
 //! both are fuller rather than that a query has none. Among the busy streams those that are full or
 //! blocked stand behind all others, so that one with room is found at once however many there are.

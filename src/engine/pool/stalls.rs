@@ -2,7 +2,7 @@
 //!
 //! A stream with more queries on it than its upstream is known to work on at a time has one
 //! moment set, however many queries come and go: when it passes, whether anything is stuck is
-//! found out by looking. So the data path sets at most one moment per stream and head_wait.
+//! found out by looking. So the data path sets at most one moment per stream and head wait.
 
 use crate::engine::heap::{Aging, Heap};
 use crate::engine::memory::reserved;

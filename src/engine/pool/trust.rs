@@ -55,8 +55,8 @@ const QUIET: Duration = Duration::from_millis(1_500);
 const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Of a pool of more streams rounds grow rarer at once: it would run out of ports.
 const PERSISTENT_STREAMS_MAX: usize = 64;
-/// A replacement costs as much as so many outcomes earn: less than one dial in a hundred queries; less
-/// than one in sixteen in a trouble that is certain.
+/// A replacement costs as much as so many outcomes earn: less than one dial in a hundred queries;
+/// less than one in sixteen in a trouble that is certain.
 const PRICE: i64 = 128;
 const PRICE_IN_TROUBLE: i64 = 16;
 /// Maximum of reloads that a pool can save up, or owe after a failure, before the next may begin.

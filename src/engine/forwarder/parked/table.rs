@@ -34,7 +34,7 @@ pub(in crate::engine::forwarder) struct Parked {
     pub(in crate::engine::forwarder) size: u16,
     pub(in crate::engine::forwarder) since: Moment,
     pub(super) until: Moment,
-    /// Server block and label_set of the client's question.
+    /// Server block and label set of the client's question.
     pub(in crate::engine::forwarder) zone_match: ZoneMatch,
     /// The question before rules of `rewrite` changed it, and who asked it.
     pub(super) original: Option<Original>,
@@ -79,7 +79,7 @@ struct Place {
 pub(in crate::engine::forwarder) struct Table {
     places: Vec<Place>,
     free: Vec<u32>,
-    /// For each length of a client's response_timer in use, the clients' own queries that have it.
+    /// For each length of a client's response timer in use, the clients' own queries that have it.
     by_age: Vec<(Duration, List)>,
     /// Queries to go on with, and since when.
     woken: Vec<(ParkedKey, Moment)>,
@@ -250,8 +250,8 @@ impl Table {
         }
     }
 
-    /// The queue of those with this response_timer. There are as many as server blocks have different
-    /// ones, and one that nobody stands in is given to another.
+    /// The queue of those with this response timer. There are as many as server blocks have
+    /// different ones, and one that nobody stands in is given to another.
     fn class(&mut self, response_timer: Duration) -> u32 {
         let queues = &mut self.by_age;
         let known = queues.iter().position(|(known, _)| *known == response_timer);
