@@ -198,7 +198,7 @@ fn put(capacity: usize) -> Operations {
     })
 }
 
-/// Returns whether a response may be stored, as what and for how long.
+/// Returns true if a response may be stored, as what and for how long.
 fn judge() -> Operations {
     let bed = Bed::new(1);
     let mut next = 0;

@@ -195,7 +195,7 @@ impl Shell for Worker {
     }
 }
 
-/// Returns who asks this query.
+/// Returns the client of this query.
 fn client(number: usize) -> Client {
     let peer = SocketAddr::from(([198, 51, 100, 1], 1_024 + number as u16));
     Client { listener: 0, peer, local: None, stream: None }
@@ -216,7 +216,7 @@ fn hit(config: &Config) -> Operations {
     })
 }
 
-/// Returns what a client's packet means.
+/// Returns the query in a client's packet.
 fn parse_query() -> Operations {
     let queries: Vec<_> = (0..NAMES).map(query).collect();
     let mut next = 0;
@@ -226,7 +226,7 @@ fn parse_query() -> Operations {
     })
 }
 
-/// Returns how a response is laid out.
+/// Returns the layout of a response.
 fn parse_response() -> Operations {
     let responses: Vec<_> = (0..NAMES).map(|number| response(&query(number))).collect();
     let mut next = 0;

@@ -32,7 +32,7 @@ impl Clock {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 
-    /// Returns what to add to a moment's time since the origin to have the calendar's since 1970.
+    /// Returns the offset from a moment's time since the origin to the calendar's time since 1970.
     /// Asked again for each batch of moments: somebody may set the calendar.
     pub fn origin_by_calendar(&self) -> Duration {
         Self::calendar().saturating_sub(self.now().since(Moment::ZERO))

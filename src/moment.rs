@@ -37,7 +37,7 @@ impl Moment {
         Self(self.0.saturating_sub(nanos(earlier)))
     }
 
-    /// Returns how long after `earlier` this is; zero if it is before.
+    /// Returns the time since `earlier`; zero if this is before it.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -260,7 +260,7 @@ impl Server {
         self.pages.announce_stop();
     }
 
-    /// Returns whether every worker still turns: each answers within a second.
+    /// Returns true if every worker still turns: each answers within a second.
     pub fn is_alive(&self) -> bool {
         self.stats().len() == self.workers.len()
     }

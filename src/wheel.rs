@@ -104,7 +104,7 @@ impl<T> Wheel<T> {
         self.pending
     }
 
-    /// Returns whether no timer is pending.
+    /// Returns true if no timer is pending.
     pub fn is_empty(&self) -> bool {
         self.pending == 0
     }
@@ -136,7 +136,7 @@ impl<T> Wheel<T> {
         payload
     }
 
-    /// Returns when the earliest timer expires. `None` when none is pending.
+    /// Returns the deadline of the earliest timer; `None` if none is pending.
     pub fn next_deadline(&self) -> Option<Moment> {
         if self.pending == 0 {
             return None;
@@ -203,7 +203,7 @@ impl<T> Wheel<T> {
         earliest
     }
 
-    /// Returns which list a timer with this deadline is in.
+    /// Returns the list of a timer with this deadline.
     fn list_of(&self, deadline: u64) -> usize {
         if deadline < self.turned_to {
             return OVERDUE;

@@ -342,7 +342,7 @@ fn ten_thousand_queries_to_a_worker_with_a_cache_allocate_nothing() {
     assert!(tallies.iter().all(|tally| *tally > 50), "a lame run: {stats:?}");
 }
 
-/// Returns what a worker for `text` is said to reserve, and the most that was allocated at once to
+/// Returns the memory that a worker for `text` should reserve, and the most that was allocated to
 /// find out: the worker itself, and its copy of the configuration.
 fn said_and_counted(text: &str) -> (usize, usize) {
     let host = onward::config::Host::plain();

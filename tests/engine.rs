@@ -5,10 +5,6 @@
 
 #[path = "engine/arrivals.rs"]
 mod arrivals;
-#[path = "engine/cache.rs"]
-mod cache;
-#[path = "engine/cname.rs"]
-mod cname;
 #[path = "engine/coalescing.rs"]
 mod coalescing;
 #[path = "engine/combined.rs"]
@@ -16,20 +12,10 @@ mod combined;
 mod common;
 #[path = "engine/conformance.rs"]
 mod conformance;
-#[path = "engine/dns64.rs"]
-mod dns64;
 #[path = "engine/edns.rs"]
 mod edns;
-#[path = "engine/edns_rules.rs"]
-mod edns_rules;
-#[path = "engine/erratic.rs"]
-mod erratic;
-#[path = "engine/errors.rs"]
-mod errors;
 #[path = "engine/forgery.rs"]
 mod forgery;
-#[path = "engine/hosts.rs"]
-mod hosts;
 #[path = "engine/journal.rs"]
 mod journal;
 #[path = "engine/lifetimes.rs"]
@@ -46,24 +32,14 @@ mod parked;
 mod refusals;
 #[path = "engine/reload.rs"]
 mod reload;
-#[path = "engine/rewriting.rs"]
-mod rewriting;
-#[path = "engine/stages.rs"]
+#[path = "engine/stages/mod.rs"]
 mod stages;
 #[path = "engine/storm.rs"]
 mod storm;
 #[path = "engine/tallies.rs"]
 mod tallies;
-#[path = "engine/template_replies.rs"]
-mod template_replies;
-#[path = "engine/templates.rs"]
-mod templates;
-#[path = "engine/views.rs"]
-mod views;
 #[path = "engine/world.rs"]
 mod world;
-#[path = "engine/zone_upstream.rs"]
-mod zone_upstream;
 
 use common::wire::{Ask, answer, question_of, word_at};
 use common::{at, config, stanza, upstream_address};

@@ -8,6 +8,8 @@
 //! fails on a bad sample. Comments, strings and test code may name anything unless a check says
 //! otherwise. A re-export hides nothing: a path through it is judged by the room it starts in.
 
+#[path = "tidy/dependencies.rs"]
+mod dependencies;
 #[path = "tidy/log.rs"]
 mod log;
 #[path = "tidy/source.rs"]
@@ -297,7 +299,7 @@ fn mapped(map: &str) -> Vec<String> {
     files
 }
 
-/// Returns which rooms a room's code names without being allowed to.
+/// Returns the rooms that a room's code names without permission.
 fn room_violations(path: &str, text: &str) -> Vec<String> {
     let Some(module) = module_of(path) else { return Vec::new() };
     let Some(&room) = module.first() else { return Vec::new() };
@@ -318,7 +320,7 @@ fn room_violations(path: &str, text: &str) -> Vec<String> {
     named.map(|named| format!("{path}: `{room}` may not name `{}`", named.join("::"))).collect()
 }
 
-/// Returns which other leaves a leaf of the engine names without being allowed to.
+/// Returns the other leaves that a leaf of the engine names without permission.
 fn leaf_violations(path: &str, text: &str) -> Vec<String> {
     let Some(module) = module_of(path) else { return Vec::new() };
     let ["engine", inside @ ..] = &module[..] else { return Vec::new() };
@@ -352,7 +354,7 @@ fn leaf_of(inside: &[&str]) -> String {
     }
 }
 
-/// Returns which dependencies `sys` names that are not the kernel's; `known` are those of the
+/// Returns the dependencies that `sys` names beside the kernel's; `known` are those of the
 /// manifest.
 fn crate_violations(path: &str, text: &str, known: &[String]) -> Vec<String> {
     if module_of(path).is_none_or(|module| module.first() != Some(&"sys")) {
@@ -380,7 +382,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
     names
 }
 
-/// Returns what a pure room names that is not pure.
+/// Returns the impure names in a pure room.
 fn purity_violations(path: &str, text: &str) -> Vec<String> {
     let Some(module) = module_of(path) else { return Vec::new() };
     if module.first().is_none_or(|room| !PURE.contains(room)) {
@@ -423,7 +425,7 @@ fn header_violations(path: &str, text: &str) -> Vec<String> {
     Vec::from_iter((header < HEADER_MIN).then_some(short))
 }
 
-/// Returns what an author meant to come back to, comments, strings and tests included.
+/// Returns notes about unfinished work, in comments, strings and tests too.
 fn leftover_violations(path: &str, text: &str) -> Vec<String> {
     occurrences(path, text, &LEFTOVERS)
 }

@@ -137,7 +137,7 @@ fn points_into_itself(packet: &[u8], start: usize) -> bool {
     true
 }
 
-/// Returns whether `domain` can read all owners, and the data of addresses and of records of these
+/// Returns true if `domain` can read all owners, and the data of addresses and of records of these
 /// types.
 fn can_be_read(packet: &[u8], kinds: &[u16]) -> bool {
     let message = Message::from_octets(packet).expect("a header");
@@ -179,7 +179,7 @@ fn to<'a>(asked: &'a Asked, question: &'a [u8]) -> ReplyTo<'a> {
     ReplyTo { asked, question, limit: asked.udp_limit(), finish: Finish::PLAIN }
 }
 
-/// Returns whether the answer came through whole.
+/// Returns true if the answer came through whole.
 fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     let response = Response::parse(packet).unwrap();
     let (_, records) = read(packet).unwrap();
@@ -235,7 +235,7 @@ fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     whole
 }
 
-/// Returns how many records are kept of those that fit, and whether that is all that is required.
+/// Returns the number of records kept of those that fit, and true if none is missing.
 fn required_of(source: &[Seen], fitting: usize, rcode: u16) -> (usize, bool) {
     let [answers, authorities] =
         [0, 1].map(|last| source.iter().filter(|record| record.section <= last).count());

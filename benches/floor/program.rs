@@ -246,7 +246,7 @@ fn watch(poll: &Poll, number: usize, socket: &UdpSocket) -> io::Result<()> {
     poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(number), Interest::READABLE)
 }
 
-/// Returns how many datagrams came; what was refused earlier is of no interest.
+/// Returns the number of datagrams received; earlier refusals do not matter.
 fn receive(batch: &mut RecvBatch, socket: BorrowedFd<'_>) -> usize {
     batch.recv(socket).unwrap_or(0)
 }

@@ -78,7 +78,7 @@ fn metered(part: &mut dyn FnMut()) {
     black_box(());
 }
 
-/// Returns what a bench binary's `main` returns.
+/// Returns the exit code of a bench binary.
 pub(crate) fn run(benches: &[Bench]) -> ExitCode {
     let typed: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = typed.iter().map(String::as_str).collect();

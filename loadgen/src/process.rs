@@ -23,7 +23,7 @@ pub struct Usage {
     pub memory_peak: u64,
 }
 
-/// Returns what the process `pid` and its children have taken up to now.
+/// Returns the processor time of process `pid` and its children up to now.
 ///
 /// # Errors
 /// There is no such process.

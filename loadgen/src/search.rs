@@ -39,7 +39,7 @@ pub enum Verdict {
 }
 
 impl Limits {
-    /// Returns whether a trial kept them; `refused` are answers with a bad response code.
+    /// Returns true if a trial kept them; `refused` are answers with a bad response code.
     pub fn judge(&self, tally: &Tally, refused: u64) -> Verdict {
         let counts = &tally.counts;
         let due = (counts.sent + counts.unsent).max(1) as f64;
@@ -164,7 +164,7 @@ impl Search {
         self.over = self.repeats <= 1;
     }
 
-    /// Returns what was found, once the search is over; `None` if no rate held.
+    /// Returns the result once the search is over; `None` if no rate held.
     pub fn found(&self) -> Option<Found> {
         let repeats = self.confirmed.filter(|&count| count >= self.repeats)?;
         Some(Found { rate: self.rate, failed: self.failed, repeats })

@@ -19,7 +19,7 @@ fn namespaces(of: u32) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(&prefix)).map(Into::into).collect()
 }
 
-/// Returns whether the lab can be built here; says so if it cannot.
+/// Returns true if the lab can be built here; says so if it cannot.
 fn is_possible() -> bool {
     let onward = Path::new(env!("CARGO_BIN_EXE_loadgen")).with_file_name("onward");
     let missing = lab::missing()

@@ -17,7 +17,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tuning/package").join(name)
 }
 
-/// Returns where the programs are that the package is made of, if all are there.
+/// Returns the paths of the packaged programs, if all are there.
 fn binaries() -> Option<PathBuf> {
     let directory = Path::new(env!("CARGO_BIN_EXE_loadgen")).parent().unwrap().to_owned();
     let missing = ["onward", "examples/pages"].iter().find(|name| !directory.join(name).is_file());

@@ -115,7 +115,7 @@ pub(super) fn refuse(refusal: Refusal) -> Response {
     }
 }
 
-/// Returns whether `host`, perhaps with a port, is an address or `localhost`: whatever else is a
+/// Returns true if `host`, perhaps with a port, is an address or `localhost`: whatever else is a
 /// name that somebody has made to stand for this host.
 fn names_this_host(host: &str) -> bool {
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));

@@ -36,7 +36,7 @@ pub(super) enum Refusal {
     TooLarge,
 }
 
-/// Returns whether the end of a head can be in `input`, of which the first `seen` bytes are known
+/// Returns true if the end of a head can be in `input`, of which the first `seen` bytes are known
 /// not to hold one: as long as it is not there is nothing to be parsed.
 pub(super) fn has_end(input: &[u8], seen: usize) -> bool {
     let fresh = &input[seen.saturating_sub(3)..];

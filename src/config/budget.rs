@@ -69,7 +69,7 @@ impl Descriptors {
 }
 
 impl Config {
-    /// Returns what it can need at most.
+    /// Returns its maximum.
     pub fn descriptors(&self) -> Descriptors {
         let each = self.forwards().map(|forward| connections(forward, forward.sizing.max_conns));
         Descriptors {
@@ -149,14 +149,14 @@ impl<'a> Budget<'a> {
         Err(DirectiveError::Host { place: place.clone(), message }.about(directive))
     }
 
-    /// Returns how to make the largest part smaller that an operator can change.
+    /// Returns advice about the largest part that an operator can make smaller.
     fn advice(&self, share: usize) -> &'static str {
         let pools: usize = self.stanzas.iter().map(|stanza| self.connections(stanza, share)).sum();
         let listeners = self.workers * self.listeners * SOCKETS_PER_LISTENER;
         if listeners > pools { "listen on fewer addresses" } else { "lower max_conns or spread" }
     }
 
-    /// Returns what to tell the operator.
+    /// Returns the message for the operator.
     fn overdraft(&self, share: usize) -> String {
         let Self { open_files, workers, listeners, client_streams_max, .. } = self;
         let needed = self.needed(share);
@@ -243,7 +243,7 @@ mod tests {
         config.blocks[0].forwards.iter().map(|forward| forward.sizing.max_conns).collect()
     }
 
-    /// Returns what an operator can reckon from the sizes alone.
+    /// Returns the parts that an operator can calculate from the sizes alone.
     fn worst_case(config: &Config, workers: usize) -> usize {
         let sizes = sizes(config);
         let each = 4 + 4 + config.client_streams_max + 2 * (2 * sizes[0] + sizes[1]);

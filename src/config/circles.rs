@@ -121,7 +121,7 @@ impl Map<'_> {
         asked.into_iter().collect()
     }
 
-    /// Returns whether one of the blocks `from` is `to`, or asks one that leads there.
+    /// Returns true if one of the blocks `from` is `to`, or asks one that leads there.
     fn leads_to(
         &mut self,
         from: &[usize],

@@ -87,7 +87,7 @@ impl ConfigError {
         }
     }
 
-    /// Returns where the mistake is.
+    /// Returns the place of the mistake.
     pub fn place(&self) -> &Place {
         match self {
             Self::Parse(error) | Self::Word { error, .. } => &error.place,
@@ -102,7 +102,7 @@ impl ConfigError {
 }
 
 impl ConfigError {
-    /// Returns what has to change before it can be served.
+    /// Returns the party that has to change: the text or the host.
     pub fn cause(&self) -> Cause {
         match self {
             Self::Parse(error) | Self::Word { error, .. } => error.cause(),

@@ -67,7 +67,7 @@ impl Config {
         of_blocks(self.blocks.iter().map(|block| &block.stages))
     }
 
-    /// Returns how long it goes on serving when it is told to stop: the longest that any block asks
+    /// Returns the time for which it goes on serving after a stop: the longest that any block asks
     /// for.
     pub fn lameduck(&self) -> Duration {
         let healths = self.blocks.iter().filter_map(|block| block.stages.health.as_ref());

@@ -29,7 +29,7 @@ pub(super) fn bounded(mut warnings: Vec<Warning>) -> Vec<Warning> {
     warnings
 }
 
-/// Returns what is odd about a server block's key.
+/// Returns the warning about the key of a server block.
 pub(super) fn of_zone(text: &str, zone: &Zone) -> Option<String> {
     let word = text.trim_end_matches('.');
     if DIRECTIVES.contains(&word) || word == "import" {
@@ -38,7 +38,7 @@ pub(super) fn of_zone(text: &str, zone: &Zone) -> Option<String> {
     of_name(text, zone)
 }
 
-/// Returns what is odd about FROM, of which only the name counts.
+/// Returns the warning about FROM, of which only the name counts.
 pub(super) fn of_from(text: &str) -> Option<String> {
     let zone = super::keys::parse(text).ok()?;
     if split_scheme(text).1.len() < text.len() || (zone.port.is_some() && is_plain(text)) {
@@ -47,7 +47,7 @@ pub(super) fn of_from(text: &str) -> Option<String> {
     of_name(text, &zone)
 }
 
-/// Returns what is odd about a zone of `except`. `is_option`: it is spelt as an option.
+/// Returns the warning about a zone of `except`. `is_option`: it is spelt as an option.
 pub(super) fn of_exception(text: &str, zone: &Zone, is_option: bool) -> Option<String> {
     if text == "}" || is_option {
         return Some(

@@ -88,12 +88,12 @@ impl Config {
             .flat_map(|forward| forward.upstreams.iter().map(move |upstream| (forward, upstream)))
     }
 
-    /// Returns whether queries of any server block are to be counted by place and type.
+    /// Returns true if queries of any server block are to be counted by place and type.
     pub fn is_measured(&self) -> bool {
         self.blocks.iter().any(ServerBlock::is_measured)
     }
 
-    /// Returns whether what is seen most is to be remembered, to be shown.
+    /// Returns true if what is seen most is to be remembered, to be shown.
     pub fn is_shown(&self) -> bool {
         self.blocks.iter().any(|block| block.stages.status.is_some())
     }
@@ -116,7 +116,7 @@ impl Config {
         shown.flat_map(|tls| tls.files()).chain(asked.flat_map(|tls| tls.files()))
     }
 
-    /// Returns what worker `number` of `workers` is to do: the whole, save that each worker gets
+    /// Returns the configuration of worker `number` of `workers`: the whole, except that each gets
     /// its share of what is limited for all of them.
     ///
     /// Of `max_concurrent N` that is N divided by the workers, the remainder to the first of them,
@@ -133,7 +133,7 @@ impl Config {
     }
 }
 
-/// Returns what one of `workers` gets of `all`.
+/// Returns the share of one of `workers` in `all`.
 fn share(all: u32, number: usize, workers: usize) -> u32 {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
     let has_more = u32::try_from(number).is_ok_and(|number| number < all % workers);
@@ -189,7 +189,7 @@ impl ServerBlock {
         self.handlers().skip_while(move |name| *name != directive).skip(1)
     }
 
-    /// Returns whether its queries are to be counted by place and type.
+    /// Returns true if its queries are to be counted by place and type.
     pub fn is_measured(&self) -> bool {
         self.stages.prometheus.is_some()
     }

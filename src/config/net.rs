@@ -62,7 +62,7 @@ impl Net {
         (self.address, last)
     }
 
-    /// Returns whether `address`, which is canonical, is one of them.
+    /// Returns true if `address`, which is canonical, is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         let (first, last) = self.range();
         first.is_ipv4() == address.is_ipv4() && first <= address && address <= last
@@ -102,7 +102,7 @@ impl Nets {
         Self::of(all.flat_map(|nets| &nets.0).copied().collect())
     }
 
-    /// Returns whether `address`, which is canonical, is one of them.
+    /// Returns true if `address`, which is canonical, is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         // Addresses of IPv4 sort before those of IPv6.
         let behind = self.0.partition_point(|(first, _)| *first <= address);

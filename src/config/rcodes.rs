@@ -34,7 +34,7 @@ const MNEMONICS: [(u16, &str); 20] = [
 /// A second name that the reference still reads.
 const ALIAS: (u16, &str) = (4, "NOTIMPL");
 
-/// Returns what the code of a response is called, if it has a name.
+/// Returns the name of a response code, if it has one.
 pub fn rcode_mnemonic(rcode: u16) -> Option<&'static str> {
     const BAD_VERS: (u16, &str) = (16, "BADVERS");
     let mut known = [BAD_VERS].iter().chain(&MNEMONICS);
@@ -52,12 +52,12 @@ pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
 }
 
 impl Rcodes {
-    /// Returns whether `rcode`, of 12 bits where there is EDNS, is in the set.
+    /// Returns true if `rcode`, of 12 bits where there is EDNS, is in the set.
     pub fn contains(self, rcode: u16) -> bool {
         1_u32.checked_shl(rcode.into()).is_some_and(|bit| self.0 & bit != 0)
     }
 
-    /// Returns whether no code is in the set.
+    /// Returns true if no code is in the set.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }

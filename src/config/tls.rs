@@ -49,7 +49,7 @@ impl ClientTls {
         own.chain(&self.authorities)
     }
 
-    /// Returns whether the pins alone say who it is: neither a name nor an authority was given.
+    /// Returns true if the pins alone say who it is: neither a name nor an authority was given.
     pub fn is_known_by_pins_alone(&self) -> bool {
         !self.pins.is_empty() && self.name.is_none() && self.authorities.is_none()
     }

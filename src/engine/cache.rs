@@ -113,12 +113,12 @@ impl Cache {
         }
     }
 
-    /// Returns whether it was made by these settings, so that it can serve on under them.
+    /// Returns true if it was made by these settings, so that it can serve on under them.
     pub fn is_of(&self, settings: &config::Cache) -> bool {
         self.settings == *settings
     }
 
-    /// Returns whether such a question is looked up at all; `name` is the question's.
+    /// Returns true if such a question is looked up at all; `name` is the question's.
     pub fn serves(&self, name: &LowercaseName, question: &Question, asked: &Asked) -> bool {
         let simple = || {
             let plain =
@@ -148,7 +148,7 @@ impl Cache {
         self.classes.each_ref().map(|class| class.eviction.len())
     }
 
-    /// Returns whether nothing is stored.
+    /// Returns true if nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.len() == [0; 2]
     }
@@ -158,7 +158,7 @@ impl Cache {
         self.blocks.used() * blocks::BLOCK_LEN
     }
 
-    /// Returns whether addresses alone are remembered.
+    /// Returns true if addresses alone are remembered.
     pub fn is_simple(&self) -> bool {
         self.settings.simple
     }
@@ -366,7 +366,7 @@ impl Cache {
         })
     }
 
-    /// Returns whether an entry can still be given to a client.
+    /// Returns true if an entry can still be given to a client.
     fn is_usable(&self, entry: &Entry, now: Moment) -> bool {
         match entry.age(now) {
             Age::Fresh(_) => true,
@@ -381,7 +381,7 @@ impl Cache {
         stale.map_or(Duration::ZERO, |stale| stale.window)
     }
 
-    /// Returns whether what is stored at `place` is not given up for a response of this answer
+    /// Returns true if what is stored at `place` is not given up for a response of this answer
     /// class.
     fn outranks(&self, now: Moment, place: Option<u32>, answer_class: AnswerClass) -> bool {
         let Some((class, slot)) = place.map(place_of) else { return false };

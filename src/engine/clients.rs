@@ -161,7 +161,7 @@ impl Clients {
         Ok((self.key(slot), evicted))
     }
 
-    /// Returns whether another query may be taken from the stream now.
+    /// Returns true if another query may be taken from the stream now.
     pub fn may_ask(&self, key: StreamKey) -> bool {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].outstanding < OUTSTANDING_MAX)
     }
@@ -220,7 +220,7 @@ impl Clients {
         queue.push_back(&mut self.slots, slot, |stream| &mut stream.link);
     }
 
-    /// Returns whether the stream has asked all that it may ever: what comes behind is not to be
+    /// Returns true if the stream has asked all that it may ever: what comes behind is not to be
     /// read.
     pub fn is_spent(&self, key: StreamKey) -> bool {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].queries_left == 0)
@@ -275,12 +275,12 @@ impl Clients {
         fronts.map(|(idle, slot)| self.slots[slot as usize].active_at.plus(*idle)).min()
     }
 
-    /// Returns whether the stream waits for nothing.
+    /// Returns true if the stream waits for nothing.
     pub fn is_quiet(&self, key: StreamKey) -> bool {
         self.slot(key).is_none_or(|slot| self.slots[slot as usize].outstanding == 0)
     }
 
-    /// Returns whether the stream is open.
+    /// Returns true if the stream is open.
     pub fn is_open(&self, key: StreamKey) -> bool {
         self.slot(key).is_some()
     }

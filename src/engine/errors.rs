@@ -72,7 +72,7 @@ pub enum TlsFault {
 }
 
 impl TlsFault {
-    /// Returns whether it is who the other end is, and so will be the same the next time. That has
+    /// Returns true if it is who the other end is, and so will be the same the next time. That has
     /// cost a whole handshake and its signatures.
     pub fn is_of_identity(self) -> bool {
         self <= Self::Certificate
@@ -220,7 +220,7 @@ impl Errors {
         }
     }
 
-    /// Returns whether errors of this server block are logged.
+    /// Returns true if errors of this server block are logged.
     pub fn wants(&self, block: usize) -> bool {
         self.wanted.get(block).is_some_and(|wanted| *wanted)
     }

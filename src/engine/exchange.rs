@@ -440,7 +440,7 @@ impl Exchanges {
         self.end_timeout(slot);
     }
 
-    /// Returns whether what comes of it is for its server block's cache.
+    /// Returns true if what comes of it is for its server block's cache.
     pub fn is_cacheable(&self, slot: u32) -> bool {
         self.slots[slot as usize].cacheable
     }

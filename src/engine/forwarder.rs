@@ -283,7 +283,7 @@ impl Forwarder {
         (pool.index() < self.pools.count()).then(|| self.pools.stats(pool.index()).aged)
     }
 
-    /// Returns whether `connection` is a stream.
+    /// Returns true if `connection` is a stream.
     pub fn is_stream(&self, connection: ConnectionId) -> bool {
         self.pools.is_stream(connection)
     }
@@ -302,7 +302,7 @@ impl Forwarder {
         self.pools.end_batches();
     }
 
-    /// Returns whether nothing is left to be sent, opened, closed or told to clients.
+    /// Returns true if nothing is left to be sent, opened, closed or told to clients.
     pub(super) fn is_settled(&self) -> bool {
         self.sends.is_empty() && !self.has_failures() && self.pools.is_settled()
     }

@@ -56,7 +56,7 @@ pub struct Addresses<'a> {
 }
 
 impl Addresses<'_> {
-    /// Returns whether `address` is one of them.
+    /// Returns true if `address` is one of them.
     fn contain(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(ip) => self.v4.contains(&ip.octets()),

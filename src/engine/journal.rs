@@ -171,7 +171,7 @@ impl Page {
         (self.log_lost, self.tap_lost) = (0, 0);
     }
 
-    /// Returns whether anything is told by it.
+    /// Returns true if anything is told by it.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.log_lost == 0 && self.tap_lost == 0
     }
@@ -261,18 +261,18 @@ impl Journal {
         }
     }
 
-    /// Returns whether anything of this server block's queries is told.
+    /// Returns true if anything of this server block's queries is told.
     #[inline]
     pub fn wants(&self, block: usize) -> bool {
         self.wanted.get(block).is_some_and(|wanted| *wanted)
     }
 
-    /// Returns whether somebody is sent what is said in this server block; true: with the messages.
+    /// Returns true if somebody is sent what is said in this server block; true: with the messages.
     pub fn taps(&self, block: usize) -> Option<bool> {
         self.wishes.get(block)?.taps
     }
 
-    /// Returns whether somebody reads labels of queries of this server block.
+    /// Returns true if somebody reads labels of queries of this server block.
     pub fn reads_labels(&self, block: usize) -> bool {
         self.wishes.get(block).is_some_and(|wishes| wishes.labels)
     }
@@ -318,14 +318,14 @@ impl Journal {
     }
 }
 
-/// Returns whether a format of `log` or `dnstap` has a label.
+/// Returns true if a format of `log` or `dnstap` has a label.
 fn reads_labels(stages: &Stages) -> bool {
     let formats = stages.log.iter().map(|rule| &rule.format);
     let extras = stages.dnstap.iter().filter_map(|tap| tap.extra.as_ref());
     formats.chain(extras).any(|format| format.contains("{/"))
 }
 
-/// Returns whether anything is told under `config`: then there are pages.
+/// Returns true if anything is told under `config`: then there are pages.
 pub fn is_kept(config: &Config) -> bool {
     let wants = |block: &crate::config::ServerBlock| {
         !block.stages.log.is_empty() || !block.stages.dnstap.is_empty()

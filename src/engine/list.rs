@@ -21,7 +21,7 @@ impl Link {
     /// On no list.
     pub const OFF: Self = Self { before: NONE, behind: NONE, on_list: false };
 
-    /// Returns whether the member is on the list that this link is for.
+    /// Returns true if the member is on the list that this link is for.
     pub fn is_on_list(&self) -> bool {
         self.on_list
     }
@@ -47,7 +47,7 @@ impl List {
         self.len as usize
     }
 
-    /// Returns whether there is none.
+    /// Returns true if there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -261,12 +261,12 @@ impl Pools {
         self.closed.pop()
     }
 
-    /// Returns whether [`Pools::next_closed`] and [`Pools::next_dial`] have nothing.
+    /// Returns true if [`Pools::next_closed`] and [`Pools::next_dial`] have nothing.
     pub fn is_settled(&self) -> bool {
         self.closed.is_empty() && self.to_dial.is_empty()
     }
 
-    /// Returns whether `connection` is open and the one that the id was given to.
+    /// Returns true if `connection` is open and the one that the id was given to.
     pub fn is_open(&self, connection: ConnectionId) -> bool {
         self.slot(connection).is_some()
     }
@@ -276,7 +276,7 @@ impl Pools {
         self.slot(connection).map_or(0, |slot| self.connections[slot as usize].outstanding as usize)
     }
 
-    /// Returns whether `connection` is, or will be, a stream.
+    /// Returns true if `connection` is, or will be, a stream.
     pub fn is_stream(&self, connection: ConnectionId) -> bool {
         self.pool_of(connection).is_some_and(|pool| self.pools[pool].settings.streams)
     }

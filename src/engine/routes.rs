@@ -258,7 +258,7 @@ fn candidate<'a>(config: &'a Config, zone: &'a Name, block: usize) -> Candidate<
     Candidate { zone, view: block.stages.view.as_ref(), refuses }
 }
 
-/// Returns whether its listeners take questions of every class; the others take those about the
+/// Returns true if its listeners take questions of every class; the others take those about the
 /// Internet.
 fn serves_any_class(block: &ServerBlock) -> bool {
     !block.forwards.is_empty() || block.stages.chaos.is_some()
@@ -314,7 +314,7 @@ impl Stanza {
         }
     }
 
-    /// Returns whether another client may wait for it.
+    /// Returns true if another client may wait for it.
     pub fn has_room(&self) -> bool {
         self.under_way < self.under_way_max
     }

@@ -119,7 +119,7 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// Returns whether this one is a sample, and for how many it stands.
+    /// Returns true if this one is a sample, and for how many it stands.
     #[inline]
     pub fn next(&mut self, now: Moment) -> Option<u64> {
         self.left -= 1;

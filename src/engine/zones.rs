@@ -54,7 +54,7 @@ impl LowercaseName {
         (0..above).fold(name, |rest, _| &rest[1 + usize::from(rest[0])..])
     }
 
-    /// Returns whether the name is `ancestor` or lies below it.
+    /// Returns true if the name is `ancestor` or lies below it.
     pub fn is_within(&self, ancestor: &[u8]) -> bool {
         let labels = label_count(ancestor);
         labels <= usize::from(self.count) && self.ancestor(labels) == ancestor

@@ -204,7 +204,7 @@ fn read(
     Ok(false)
 }
 
-/// Returns whether the connection stands; an event may come before it does.
+/// Returns true if the connection stands; an event may come before it does.
 fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);

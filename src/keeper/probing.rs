@@ -244,7 +244,7 @@ impl Health {
         }
     }
 
-    /// Returns whether what is known of this one is known of `other`.
+    /// Returns true if what is known of this one is known of `other`.
     fn is_probed_like(&self, other: &Self) -> bool {
         let same_tls = match (&self.client, &other.client) {
             (None, None) => true,

@@ -119,7 +119,7 @@ impl Signature {
         Self { is_settled: latest + tick < now, ..self }
     }
 
-    /// Returns whether a file that now has the signature `other` is as it was.
+    /// Returns true if a file that now has the signature `other` is as it was.
     pub(super) fn stands_for(&self, other: &Self) -> bool {
         self.is_settled && Self { is_settled: false, ..*self } == *other
     }

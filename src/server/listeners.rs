@@ -219,7 +219,7 @@ impl Listeners {
         })
     }
 
-    /// Returns whether sockets of ours, of a wildcard that `address` is part of or the other way
+    /// Returns true if sockets of ours, of a wildcard that `address` is part of or the other way
     /// round, have the port already.
     fn is_shared(&self, address: SocketAddr, plan: &Plan) -> bool {
         let bound = plan.bound.iter().map(|(_, group)| group);
@@ -343,7 +343,7 @@ impl Plan {
 }
 
 impl Group {
-    /// Returns whether it is one for TLS.
+    /// Returns true if it is one for TLS.
     fn is_secure(&self) -> bool {
         self.pairs.first().is_some_and(|(datagrams, _)| datagrams.is_none())
     }
@@ -353,13 +353,13 @@ impl Group {
         self.gone.map(|gone| gone.plus(GONE_MAX))
     }
 
-    /// Returns whether who listens on `address` is meant to get what is sent to this group.
+    /// Returns true if who listens on `address` is meant to get what is sent to this group.
     fn is_covered_by(&self, address: SocketAddr) -> bool {
         address == self.address || covers(address, self.address)
     }
 }
 
-/// Returns whether `wildcard` is one, and `address` one of those that it stands for.
+/// Returns true if `wildcard` is one, and `address` one of those that it stands for.
 fn covers(wildcard: SocketAddr, address: SocketAddr) -> bool {
     wildcard.ip().is_unspecified()
         && wildcard.is_ipv4() == address.is_ipv4()

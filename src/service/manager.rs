@@ -63,7 +63,7 @@ impl Manager {
         self.due
     }
 
-    /// Returns whether it is time to say that all is well; says so once for each time.
+    /// Returns true if it is time to say that all is well; says so once for each time.
     pub(super) fn is_due(&mut self, now: Moment) -> bool {
         let due = self.due.is_some_and(|due| due <= now);
         if due {

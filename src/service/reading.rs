@@ -116,12 +116,12 @@ impl Readings {
         }
     }
 
-    /// Returns whether nothing is read.
+    /// Returns true if nothing is read.
     pub(super) fn is_idle(&self) -> bool {
         self.load.is_none() && self.look.is_none()
     }
 
-    /// Returns whether the configuration is read.
+    /// Returns true if the configuration is read.
     pub(super) fn is_loading(&self) -> bool {
         self.load.is_some()
     }
@@ -134,7 +134,7 @@ impl Readings {
         self.again = true;
     }
 
-    /// Returns whether the configuration is to be read once more, now; says so once for each time.
+    /// Returns true if the configuration is to be read once more, now; says so once for each time.
     pub(super) fn takes_another(&mut self) -> bool {
         self.load.is_none() && std::mem::take(&mut self.again)
     }

@@ -99,12 +99,12 @@ impl Watch {
         [self.file_due, self.names_due].into_iter().flatten().min()
     }
 
-    /// Returns whether the records of a host name have run out.
+    /// Returns true if the records of a host name have run out.
     pub(super) fn names_are_due(&self, now: Moment) -> bool {
         self.names_due.is_some_and(|due| due <= now)
     }
 
-    /// Returns whether the file is to be read; says so once for each time.
+    /// Returns true if the file is to be read; says so once for each time.
     pub(super) fn file_is_due(&mut self, now: Moment) -> bool {
         let due = self.file_due.is_some_and(|due| due <= now);
         if due {
@@ -131,7 +131,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Returns whether `tree` says something else.
+    /// Returns true if `tree` says something else.
     pub(super) fn differs(&self, tree: &Corefile) -> bool {
         self.tried.as_deref() != Some(tree)
     }

@@ -50,7 +50,7 @@ pub fn prefetch<T: ?Sized>(value: &T) {
 mod tests {
     use super::{HUGE, WORTH, prefer_huge_pages};
 
-    /// Returns whether the kernel has taken the advice for the mapping that holds `address`.
+    /// Returns true if the kernel has taken the advice for the mapping that holds `address`.
     fn is_advised(address: usize) -> bool {
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let mut inside = false;

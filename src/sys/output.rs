@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// Bytes that a pipe takes at once if it takes any (POSIX: `PIPE_BUF`).
 pub const PIECE_MAX: usize = 4096;
 
-/// Returns whether a write of [`PIECE_MAX`] bytes at most would not wait. An error would not
+/// Returns true if a write of [`PIECE_MAX`] bytes at most would not wait. An error would not
 /// either.
 pub fn takes_more(descriptor: BorrowedFd<'_>) -> bool {
     let mut asked = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
@@ -18,7 +18,7 @@ pub fn takes_more(descriptor: BorrowedFd<'_>) -> bool {
     ready.is_ok_and(|ready| ready > 0)
 }
 
-/// Returns whether no write waits for a reader: it is a file.
+/// Returns true if no write waits for a reader: it is a file.
 pub fn has_no_reader(descriptor: BorrowedFd<'_>) -> bool {
     // SAFETY: all-zero bytes are a valid `stat`, which is plain numbers.
     let mut status: libc::stat = unsafe { std::mem::zeroed() };

@@ -113,7 +113,7 @@ impl Signals {
         Ok(self.wait_for(&self.stops, timeout)?.is_some())
     }
 
-    /// Returns whether one that says stop has come; it is taken, others stay for [`Signals::wait`].
+    /// Returns true if one that says stop has come; it is taken, others stay for [`Signals::wait`].
     ///
     /// # Errors
     /// As [`Signals::wait`].

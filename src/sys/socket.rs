@@ -165,19 +165,19 @@ pub fn forget_unsent(stream: &(impl AsRawFd + AsFd)) -> bool {
     some
 }
 
-/// Returns whether the kernel takes one send apart into datagrams of equal length (`UDP_SEGMENT`,
+/// Returns true if the kernel takes one send apart into datagrams of equal length (`UDP_SEGMENT`,
 /// since Linux 4.18): one that does not know of it would send a single long datagram.
 pub fn can_segment() -> bool {
     knows_of(libc::UDP_SEGMENT, 0)
 }
 
-/// Returns whether the kernel hands over several datagrams of equal length as one (`UDP_GRO`, since
+/// Returns true if the kernel hands over several datagrams of equal length as one (`UDP_GRO`, since
 /// Linux 5.0).
 pub fn can_coalesce() -> bool {
     knows_of(libc::UDP_GRO, 1)
 }
 
-/// Returns whether a UDP socket takes an option.
+/// Returns true if a UDP socket takes an option.
 fn knows_of(option: libc::c_int, value: libc::c_int) -> bool {
     let socket = udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     socket.and_then(|socket| set_option(&socket, libc::SOL_UDP, option, value)).is_ok()
@@ -201,7 +201,7 @@ pub fn check_source(upstream: SocketAddr, source: IpAddr) -> io::Result<()> {
     bind_source(&udp(upstream)?, upstream, source)
 }
 
-/// Returns whether a program, perhaps this one in another process, listens on `address` now. Asks
+/// Returns true if a program, perhaps this one in another process, listens on `address` now. Asks
 /// with a socket that itself never listens.
 pub fn is_taken(address: SocketAddr) -> bool {
     let Ok(socket) = tcp(address) else { return false };

@@ -127,7 +127,7 @@ pub fn attach(socket: &UdpSocket, program: &[Instruction]) -> io::Result<()> {
     .map(drop)
 }
 
-/// Returns whether the kernel lets a program choose (since Linux 4.5, unless a sandbox forbids it).
+/// Returns true if the kernel lets a program choose (since Linux 4.5, unless a sandbox forbids it).
 pub fn can_attach() -> bool {
     let socket = super::socket::udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let tried = socket.and_then(|socket| {

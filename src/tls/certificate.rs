@@ -55,12 +55,12 @@ impl Certificate {
         printable(&self.0.tbs_certificate().issuer().to_string())
     }
 
-    /// Returns whether subject and issuer are the same.
+    /// Returns true if subject and issuer are the same.
     pub(super) fn is_of_itself(&self) -> bool {
         self.0.tbs_certificate().subject() == self.0.tbs_certificate().issuer()
     }
 
-    /// Returns whether it says that it is an authority's.
+    /// Returns true if it says that it is an authority's.
     pub(super) fn is_authority(&self) -> bool {
         let constraints = self.0.tbs_certificate().get_extension::<BasicConstraints>();
         constraints.is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca))
@@ -72,7 +72,7 @@ impl Certificate {
         (validity.not_before.to_unix_duration(), validity.not_after.to_unix_duration())
     }
 
-    /// Returns whether it may be used for `purpose`: it says so or says nothing of it.
+    /// Returns true if it may be used for `purpose`: it says so or says nothing of it.
     pub(super) fn is_for(&self, purpose: Purpose) -> bool {
         let purposes = self.0.tbs_certificate().get_extension::<ExtendedKeyUsage>();
         let fits =

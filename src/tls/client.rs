@@ -152,7 +152,7 @@ impl Client {
         self.evidence.of(fault)
     }
 
-    /// Returns whether both are spoken to in the same way, by what the configuration says.
+    /// Returns true if both are spoken to in the same way, by what the configuration says.
     pub fn is(&self, other: &Self) -> bool {
         (self.address, &self.tls) == (other.address, &other.tls)
     }

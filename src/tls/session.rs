@@ -83,17 +83,17 @@ impl Session {
         size_of::<Self>() + 3 * RECORD + (1 << 16)
     }
 
-    /// Returns whether the handshake is over: the other end is who it should be.
+    /// Returns true if the handshake is over: the other end is who it should be.
     pub fn is_open(&self) -> bool {
         !self.connection.is_handshaking()
     }
 
-    /// Returns whether an earlier session was resumed, which costs neither side a signature.
+    /// Returns true if an earlier session was resumed, which costs neither side a signature.
     pub fn is_resumed(&self) -> bool {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// Returns whether something is to be written, be it of the handshake.
+    /// Returns true if something is to be written, be it of the handshake.
     pub fn wants_write(&self) -> bool {
         self.connection.wants_write()
     }

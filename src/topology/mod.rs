@@ -102,7 +102,7 @@ impl Topology {
 }
 
 impl Place<'_> {
-    /// Returns whether all is on the same side.
+    /// Returns true if all is on the same side.
     pub fn is_near(&self) -> bool {
         self.far_workers.is_empty() && self.far_interrupts.is_empty()
     }

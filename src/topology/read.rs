@@ -74,7 +74,7 @@ fn interrupts_of(text: &str, names: &[String]) -> Vec<u32> {
     text.lines().filter_map(of_card).collect()
 }
 
-/// Returns whether a driver's `name` of an interrupt has that of the card in it: before its queue,
+/// Returns true if a driver's `name` of an interrupt has that of the card in it: before its queue,
 /// as in
 /// `eth0-TxRx-0` and `i40e-eth0-TxRx-0`, or behind it, as in `mlx5_comp0@pci:0000:3b:00.0`.
 fn is_of(name: &str, own: &str) -> bool {
@@ -87,7 +87,7 @@ fn is_of(name: &str, own: &str) -> bool {
     })
 }
 
-/// Returns whether it is of no receive queue; `Tx-Rx` is of both.
+/// Returns true if it is of no receive queue; `Tx-Rx` is of both.
 fn is_other(name: &str) -> bool {
     let name = name.to_lowercase();
     !name.contains("tx-rx") && OTHER_INTERRUPTS.iter().any(|word| name.contains(word))

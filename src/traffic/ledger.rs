@@ -117,12 +117,12 @@ impl Ledger {
         }
     }
 
-    /// Returns how many queries are outstanding.
+    /// Returns the number of outstanding queries.
     pub fn outstanding(&self) -> usize {
         self.outstanding
     }
 
-    /// Returns how many more may be.
+    /// Returns the number of queries that there is still room for.
     pub fn vacancies(&self) -> usize {
         self.capacity - self.outstanding
     }
@@ -153,7 +153,7 @@ impl Ledger {
         self.free.pop_front()
     }
 
-    /// Returns where the query of a reserved slot is written, id and all; the id will be
+    /// Returns the buffer for the query of a reserved slot, id included; the id will be
     /// overwritten.
     pub fn buffer(&mut self, slot: u16) -> &mut [u8] {
         let start = usize::from(slot) * self.stride;
@@ -188,7 +188,7 @@ impl Ledger {
         &self.packets[start..start + usize::from(self.slots[usize::from(slot)].length)]
     }
 
-    /// Returns when the query in `slot` was to leave.
+    /// Returns the scheduled instant of the query in `slot`.
     pub fn intended(&self, slot: u16) -> Moment {
         self.slots[usize::from(slot)].intended
     }
@@ -261,7 +261,7 @@ impl Ledger {
         }
     }
 
-    /// Returns what an id with these random bits masks the number of its slot with.
+    /// Returns the mask for the slot number of an id with these random bits.
     fn masking(&self, high: u16) -> u16 {
         (high >> self.mask.count_ones()).wrapping_mul(SPREAD) & self.mask
     }
@@ -273,7 +273,7 @@ impl Ledger {
     }
 }
 
-/// Returns where the first question of `query` ends; `None` if it has none that can be read.
+/// Returns the end of the first question of `query`; `None` if there is none that can be read.
 fn question_end(query: &[u8]) -> Option<usize> {
     if u16_at(query, 4)? == 0 {
         return None;

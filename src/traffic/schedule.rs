@@ -56,7 +56,7 @@ impl Plan {
         Self { shape, arrivals, duration: Some(duration) }
     }
 
-    /// Returns when it ends, if it does: steps end with the last one.
+    /// Returns its end, if it has one: steps end with the last one.
     pub fn end(&self) -> Option<Duration> {
         let steps = match &self.shape {
             Shape::Steps(steps) => Some(steps.iter().map(|(_, length)| *length).sum()),
@@ -68,7 +68,7 @@ impl Plan {
         }
     }
 
-    /// Returns how many queries it has, if it ends.
+    /// Returns its number of queries, if it ends.
     pub fn total(&self) -> Option<u64> {
         // What lacks a millionth of a query lacks it by rounding.
         self.end().map(|end| (self.count_until(end.as_secs_f64()) + 1e-6) as u64)
@@ -83,12 +83,12 @@ impl Plan {
         }
     }
 
-    /// Returns whether its rate never changes.
+    /// Returns true if its rate never changes.
     pub fn is_constant(&self) -> bool {
         matches!(self.shape, Shape::Constant(_))
     }
 
-    /// Returns what is wrong with it, in a sentence.
+    /// Returns a sentence about its error, if there is one.
     pub fn fault(&self) -> Option<&'static str> {
         let good = |rate: f64| rate.is_finite() && rate > 0.0 && rate <= RATE_MAX;
         let rates_are_good = match &self.shape {
@@ -110,7 +110,7 @@ impl Plan {
         if seconds > 0.0 { (to - from) / seconds } else { 0.0 }
     }
 
-    /// Returns how many queries are due by `seconds`, as a real number.
+    /// Returns the number of queries due by `seconds`, as a real number.
     fn count_until(&self, seconds: f64) -> f64 {
         match &self.shape {
             Shape::Constant(rate) => rate * seconds,
@@ -204,7 +204,7 @@ impl Schedule {
         Some((number, Duration::from_secs_f64(self.plan.instant_of(count))))
     }
 
-    /// Returns how far the next Poisson arrival lies behind the last, on the axis of counts.
+    /// Returns the distance of the next Poisson arrival from the last, on the axis of counts.
     fn gap(&mut self, number: u64) -> f64 {
         // Within (0, 1]: its logarithm is finite.
         let draw = ((self.random.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;

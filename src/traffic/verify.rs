@@ -22,7 +22,7 @@ pub enum Verify {
 }
 
 impl Verify {
-    /// Returns whether `response` may be the answer to `query`.
+    /// Returns true if `response` may be the answer to `query`.
     pub fn accepts(&self, query: &[u8], response: &[u8]) -> bool {
         match self {
             Self::No => true,

@@ -34,7 +34,7 @@ pub struct Zones {
 }
 
 impl Zones {
-    /// Returns whether a zone has its SOA record here.
+    /// Returns true if a zone has its SOA record here.
     pub fn is_empty(&self) -> bool {
         self.apexes.is_empty()
     }
@@ -133,7 +133,7 @@ impl Zones {
         Some(set.len() as u16)
     }
 
-    /// Returns whether `response` answers `query` with the response code and the records of these
+    /// Returns true if `response` answers `query` with the response code and the records of these
     /// zones, in any order and with any time to live; `None` if they do not know.
     pub fn agrees(&self, query: &[u8], response: &[u8]) -> Option<bool> {
         let mut expected = [0; u16::MAX as usize];

@@ -37,7 +37,7 @@ impl HandshakeBudget {
         self.at = now;
     }
 
-    /// Returns whether a handshake may go on now.
+    /// Returns true if a handshake may go on now.
     pub(super) fn is_left(&self) -> bool {
         self.left > 0
     }

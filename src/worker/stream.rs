@@ -71,17 +71,17 @@ impl Stream {
         size_of::<Self>() + boxes + if secure { Session::bytes_max() } else { 0 }
     }
 
-    /// Returns whether messages may come and go: of TLS, whether the handshake is over.
+    /// Returns true if messages may come and go: of TLS, whether the handshake is over.
     pub(super) fn is_open(&self) -> bool {
         self.tls.as_ref().is_none_or(|session| session.is_open())
     }
 
-    /// Returns whether its session is a resumed one.
+    /// Returns true if its session is a resumed one.
     pub(super) fn is_resumed(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.is_resumed())
     }
 
-    /// Returns whether TLS has something of its own to write.
+    /// Returns true if TLS has something of its own to write.
     pub(super) fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.wants_write())
     }
@@ -147,7 +147,7 @@ impl Stream {
         (self.broken, self.read_closed) = (true, true);
     }
 
-    /// Returns whether its socket has failed.
+    /// Returns true if its socket has failed.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
@@ -170,7 +170,7 @@ impl Stream {
         self.outbox.push(len_max, WAITING_MAX, write)
     }
 
-    /// Returns whether anything waits to go out.
+    /// Returns true if anything waits to go out.
     pub(super) fn is_drained(&self) -> bool {
         self.outbox.waiting().is_empty() && !self.wants_write()
     }

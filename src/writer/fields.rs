@@ -156,7 +156,7 @@ pub(super) fn proto(record: &Record) -> &'static str {
     }
 }
 
-/// Returns whether its client wants DNSSEC records.
+/// Returns true if its client wants DNSSEC records.
 pub(super) fn dnssec_ok(record: &Record) -> bool {
     record.asking.asked.edns.is_some_and(|edns| edns.dnssec_ok)
 }

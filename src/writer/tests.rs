@@ -31,7 +31,7 @@ fn failed(generation: u32, name: &[u8]) -> ToWriter {
     ToWriter::Failed { generation, error: QueryError::new(0, name, 1, outcome, None) }
 }
 
-/// Returns what a writer writes that gets these messages, all generations published before.
+/// Returns the output of a writer for these messages, all generations published before.
 fn written(generations: &[&str], messages: Vec<ToWriter>) -> Vec<String> {
     let known = Arc::<Generations>::default();
     for (number, directives) in generations.iter().enumerate() {

@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-/// Returns whether `program` is installed; says aloud that its test is skipped if not.
+/// Returns true if `program` is installed; says aloud that its test is skipped if not.
 pub(crate) fn is_installed(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
     let found = found.is_ok_and(|output| output.status.success());

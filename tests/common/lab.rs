@@ -68,7 +68,7 @@ pub(crate) fn inside(test: &str, story: impl FnOnce(&Lab)) {
     }
 }
 
-/// Returns what there is not, that a lab needs.
+/// Returns the requirement of a lab that is missing.
 fn missing() -> Option<&'static str> {
     let runs = |program: &str, argument: &str| {
         let command = Command::new(program).arg(argument).output();

@@ -22,7 +22,7 @@ pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
 }
 
-/// Returns where the upstream with this number listens.
+/// Returns the address of the upstream with this number.
 pub(crate) fn upstream_address(number: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1 + number as u8], 53))
 }

@@ -1,7 +1,9 @@
 //! Corefiles and what they mean, case by case, and properties that hold for all of them.
 //!
-//! The cases are text files in `tests/corefile/`. A case begins with `=== TITLE`, then comes the
-//! Corefile, then sections that begin with `--- `:
+//! The cases are text files in `tests/corefile/`, those of directives in `tests/corefile/stages/`.
+//! [`directives`] is about their names, [`tree`] about parsed files, [`robustness`] about hostile
+//! ones. A case begins with `=== TITLE`, then comes the Corefile, then sections that begin with
+//! `--- `:
 //!
 //! * `--- env NAME=VALUE` and `--- file PATH` (content below) are what the Corefile can refer to;
 //! * `--- open files N` is how many the process may have;
@@ -15,8 +17,12 @@
 //! What a text file cannot show is written `␍` (carriage return), `⏎` (newline in a value),
 //! `‹U+00A0›` (a character by number) and `‹end›` (the input ends here, without newline).
 
+mod directives;
+mod robustness;
+mod tree;
+
 use onward::config::{Cause, Config, Host, Resolved};
-use onward::corefile::{DIRECTIVES, Sources};
+use onward::corefile::Sources;
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
@@ -71,7 +77,7 @@ impl Case {
         case
     }
 
-    /// Returns where it is read.
+    /// Returns the host on which it is read.
     fn host(&self) -> Host {
         let plain = Host::plain();
         let sources = Sources::fixed(self.files.clone(), self.variables.clone());
@@ -84,7 +90,7 @@ impl Case {
         Host { sources, open_files, lookup: Box::new(lookup), ..plain }
     }
 
-    /// Returns what differs from what is expected.
+    /// Returns the differences from the expected sections.
     fn problems(&self) -> String {
         let host = self.host();
         let loaded = Config::load(self.input.as_bytes(), "Corefile", &host);
@@ -155,11 +161,20 @@ fn holds(text: &str, expected: &str) -> bool {
     expected.lines().all(|wanted| lines.any(|line| line == wanted.trim()))
 }
 
-fn cases() -> Vec<Case> {
+/// Returns the paths of the files with cases, sorted.
+fn case_files() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corefile");
+    let entries = [directory.clone(), directory.join("stages")].map(std::fs::read_dir);
+    let entries = entries.into_iter().flat_map(|entries| entries.expect("cases are there"));
     let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.map(|entry| entry.expect("it is listed").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
+    paths
+}
+
+fn cases() -> Vec<Case> {
+    let paths = case_files();
     let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
     texts
         .flat_map(|text| {
@@ -205,44 +220,6 @@ fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
         loaded_cases += 1;
     }
     assert!(loaded_cases > 40, "only {loaded_cases} cases load");
-}
-
-/// Returns what is told of a directive that is written without anything.
-fn told_of(directive: &str) -> Result<(), String> {
-    let text = format!(". {{\n bind 127.0.0.1\n {directive}\n}}\n");
-    let loaded = Config::load(text.as_bytes(), "Corefile", &Host::plain());
-    loaded.map(drop).map_err(|error| error.to_string())
-}
-
-#[test]
-fn every_directive_is_built_and_documented_or_refused_by_its_name() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/COREFILE.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let not_built = |name| {
-        let text = format!("Corefile:3 - directive '{name}' is not supported by onward yet");
-        told_of(name) == Err(text)
-    };
-    let built: Vec<_> = DIRECTIVES.into_iter().filter(|name| !not_built(name)).collect();
-    for name in DIRECTIVES {
-        if let Err(error) = told_of(name) {
-            assert!(!error.contains("Unknown directive"), "{error}");
-        }
-        let has_section = page.contains(&format!("\n## {name}\n"));
-        assert_eq!(has_section, built.contains(&name), "{name} in tuning/COREFILE.md");
-    }
-    // The order in which a query meets them is told in full, in one paragraph.
-    let order: Vec<String> = built.iter().map(|name| format!("`{name}`")).collect();
-    let told = page.split_once("in this order").unwrap().1.split("\n\n").nth(1).unwrap();
-    assert_eq!(told.split_whitespace().collect::<Vec<_>>(), order);
-}
-
-#[test]
-fn a_misspelt_directive_is_told_the_nearest() {
-    for name in DIRECTIVES.into_iter().filter(|name| name.len() > 4) {
-        let misspelt = format!("{}{}", &name[..2], &name[3..]);
-        let error = told_of(&misspelt).unwrap_err();
-        assert!(error.contains(&format!("did you mean '{name}'?")), "{misspelt}: {error}");
-    }
 }
 
 /// Words that a Corefile is made of, and some that it is not.

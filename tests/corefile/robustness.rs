@@ -35,7 +35,7 @@ fn refused(text: &str, file: &str) -> String {
     load(text, file).expect_err("it makes no sense")
 }
 
-/// Returns how long it takes to read `text` so many times.
+/// Returns the time that reading `text` this many times takes.
 fn time(times: usize, text: &str, host: &Host) -> Duration {
     let clock = Clock::start();
     let start = clock.now();

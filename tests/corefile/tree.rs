@@ -8,7 +8,6 @@
 use onward::corefile::{Block, Corefile, Sources, Token, parse};
 use proptest::prelude::{ProptestConfig, Strategy, prop_assert_eq, prop_oneof, proptest};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 fn sources() -> Sources {
     let files = [("/dir/f", "bind ::1\n"), ("/dir/g", "max_fails 2 \"a b\"\n")];
@@ -118,10 +117,9 @@ fn trees(text: &[u8]) -> Option<(Shape, Shape)> {
 
 #[test]
 fn every_golden_file_is_written_and_read_as_the_same_tree() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corefile");
     let mut compared = 0;
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    for path in crate::case_files() {
+        let text = std::fs::read_to_string(path).unwrap();
         for case in text.split("\n=== ").skip(1) {
             let (title, case) = case.split_once('\n').unwrap();
             let input = case.split("\n--- ").next().unwrap();

@@ -2,8 +2,8 @@
 //!
 //! What is fetched meanwhile changes nothing but the time it takes: that is what is shown here.
 
-use crate::cache::caching;
 use crate::common::wire::Ask;
+use crate::stages::cache::caching;
 use crate::world::{World, client};
 use onward::engine::stats::Stats;
 

@@ -6,9 +6,9 @@
 //! the question as it was asked, and in the end nothing is left.
 
 use crate::common::{Dice, for_seeds};
-use crate::templates::ask_of;
+use crate::stages::rewrite_zone::respond;
+use crate::stages::template::ask_of;
 use crate::world::{World, client, corefile};
-use crate::zone_upstream::respond;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const PARTS: [&str; 9] = [

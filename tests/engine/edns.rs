@@ -37,7 +37,7 @@ fn plain_answer(query: &[u8]) -> Vec<u8> {
     writer.bytes
 }
 
-/// Returns whether a query has an OPT, and nothing else that is additional.
+/// Returns true if a query has an OPT, and nothing else that is additional.
 fn has_opt(sent: &Sent) -> bool {
     let end = 12 + question_of(&sent.bytes).len();
     let count = word_at(&sent.bytes, 10);
@@ -45,7 +45,7 @@ fn has_opt(sent: &Sent) -> bool {
     count > 0
 }
 
-/// Returns what the keeper was told since the last time.
+/// Returns the messages to the keeper since the last time.
 fn remarks(world: &mut World) -> Vec<Remark> {
     world.take_notices(|notice| match notice {
         Notice::Odd(remark) => Some(*remark),

@@ -4,7 +4,7 @@
 
 use crate::common::wire::{Ask, Writer, answer, wire_name, word_at};
 use crate::common::{config, stanza};
-use crate::templates::ask_of;
+use crate::stages::template::ask_of;
 use crate::world::{World, client, world};
 use onward::config::{Forward, Sizing};
 use onward::engine::Client;

@@ -5,9 +5,9 @@
 //! where ours is better.
 
 use crate::common::wire::{Ask, question_of, word_at};
-use crate::templates::ask_of;
+use crate::stages::rewrite_zone::{name_of, respond};
+use crate::stages::template::ask_of;
 use crate::world::{Got, World, client, shown, world};
-use crate::zone_upstream::{name_of, respond};
 use onward::config::{Config, Host};
 use onward::engine::Client;
 

@@ -327,7 +327,7 @@ impl World {
         self.advance(self.now.plus(Duration::from_secs_f64(seconds)));
     }
 
-    /// Returns what was sent since the last time.
+    /// Returns the queries sent upstream since the last time.
     pub(crate) fn take_sent(&mut self) -> Vec<Sent> {
         std::mem::take(&mut self.sent)
     }
@@ -339,7 +339,7 @@ impl World {
         sent[0].clone()
     }
 
-    /// Returns what clients got since the last time.
+    /// Returns the replies to clients since the last time.
     pub(crate) fn take_got(&mut self) -> Vec<Got> {
         std::mem::take(&mut self.got)
     }

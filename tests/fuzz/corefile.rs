@@ -96,7 +96,7 @@ fn host(asked: &Rc<Cell<usize>>) -> Host {
     Host { sources, lookup: Box::new(lookup), ..Host::plain() }
 }
 
-/// Returns whether the text is a configuration.
+/// Returns true if the text is a configuration.
 fn try_one(text: &[u8]) -> bool {
     let asked = Rc::new(Cell::new(0));
     let loaded = Config::load(text, "Corefile", &host(&asked));

@@ -229,7 +229,8 @@ fn nothing_is_answered_in_the_clear_and_no_datagram_is_taken() {
     server.stop();
 }
 
-/// Returns what a client says from its hello to the end of its query, and where its handshake ends.
+/// Returns the bytes of a client from its hello to the end of its query, and the end of its
+/// handshake.
 fn conversation(site: &Site, server: &Server) -> Vec<u8> {
     struct Tap(TcpStream, Vec<u8>);
     impl Read for Tap {

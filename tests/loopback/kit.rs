@@ -32,12 +32,12 @@ pub(crate) fn query_for(id: u16, name: &str, kind: u16) -> Vec<u8> {
     query
 }
 
-/// Returns what an upstream owes to `query`.
+/// Returns the right answer to `query`.
 pub(crate) fn answer_to(query: &[u8]) -> Vec<u8> {
     response_to(query, Behaviour::Answer).unwrap()
 }
 
-/// Returns what an upstream with this behaviour says to `query`.
+/// Returns the response of an upstream with this behaviour to `query`.
 pub(crate) fn response_to(query: &[u8], behaviour: Behaviour) -> Option<Vec<u8>> {
     let mut response = vec![0; 512];
     let len = respond(query, behaviour, &mut response)?;
@@ -61,7 +61,7 @@ pub(crate) fn receive(socket: &UdpSocket) -> Vec<u8> {
     packet
 }
 
-/// Returns what a new client gets for `query`.
+/// Returns the reply to `query` from a new client.
 pub(crate) fn ask(target: SocketAddr, query: &[u8]) -> Vec<u8> {
     let socket = client(target);
     socket.send(query).unwrap();

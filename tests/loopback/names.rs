@@ -19,7 +19,7 @@ type Asked = (Vec<u8>, [u8; 2]);
 const A: [u8; 2] = [0, 1];
 const AAAA: [u8; 2] = [0, 28];
 
-/// Returns where a query's question ends, and the type asked for.
+/// Returns the end of a query's question, and its type.
 fn question(query: &[u8]) -> (usize, [u8; 2]) {
     let name_len = query[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
     let end = 12 + name_len + 4;

@@ -21,12 +21,12 @@ use std::time::Duration;
 /// Connections that are open at once at most.
 const CONNECTIONS_MAX: usize = onward::config::HTTP_CONNECTIONS_MAX;
 
-/// Returns where `server` has `page`.
+/// Returns the address of `page` at `server`.
 fn address_of(server: &Server, page: Endpoint) -> Option<SocketAddr> {
     server.pages().find(|(_, pages)| pages.contains(&page)).map(|(address, _)| address)
 }
 
-/// Returns what comes for `request`, up to the end of the connection.
+/// Returns the response to `request`, up to the end of the connection.
 fn answer_to(address: SocketAddr, request: &str) -> String {
     let mut stream = connect(address);
     stream.write_all(request.as_bytes()).unwrap();

@@ -33,7 +33,7 @@ fn ask_during(targets: Vec<SocketAddr>, during: impl FnOnce()) -> Tally {
     client.join().unwrap()
 }
 
-/// Returns when `server` has been asked so many queries.
+/// Waits until `server` has received this number of queries.
 #[track_caller]
 fn wait_until_asked(server: &Server, queries: u64) {
     let clock = Clock::start();

@@ -24,7 +24,7 @@ fn ask(lab: &Lab, names: &Path) {
     assert_eq!(told.matches("status: NOERROR").count(), QUERIES, "{told}");
 }
 
-/// Returns what each of two workers has taken in.
+/// Returns the number of queries of each of two workers.
 fn taken() -> [u64; 2] {
     let (code, text) = http::get(METRICS.parse().unwrap(), "/metrics");
     assert_eq!(code, 200);

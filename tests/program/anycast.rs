@@ -62,7 +62,7 @@ impl Site {
         Program::start(&mut helper, watches).0
     }
 
-    /// Returns what BIRD was told last.
+    /// Returns the last command to BIRD.
     fn told(&self) -> String {
         let told = fs::read_to_string(self.directory.join("told")).unwrap();
         told.lines().last().unwrap_or_default().to_owned()

@@ -43,7 +43,7 @@ fn without_resolver(test: &str, corefile: &str) -> (PathBuf, Command) {
     (directory, command)
 }
 
-/// Returns whether the process has a thread that reads.
+/// Returns true if the process has a thread that reads.
 fn is_reading(process: u32) -> Option<()> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
     let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());

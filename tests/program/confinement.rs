@@ -50,7 +50,7 @@ fn write(directory: &Path, upstream: SocketAddr, more: &str) {
     fs::write(directory.join("Corefile"), text).unwrap();
 }
 
-/// Returns what the kernel says of a process or thread.
+/// Returns the kernel's status of a process or thread.
 fn status(path: &str) -> BTreeMap<String, String> {
     let text = fs::read_to_string(path).unwrap();
     let pairs = text.lines().filter_map(|line| line.split_once(":\t"));

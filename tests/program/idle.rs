@@ -48,7 +48,7 @@ fn ask(address: SocketAddr, queries: u64) {
     assert_eq!(summary.counts.answered, queries);
 }
 
-/// Returns how often the threads of `program` wake up in a time in which nothing happens.
+/// Returns the number of wake-ups of `program` while nothing happens.
 fn wake_ups_while_still(program: &Program) -> u64 {
     let before = wake_ups(program);
     let (_nobody, nothing) = crossbeam_channel::bounded::<()>(0);
@@ -56,7 +56,7 @@ fn wake_ups_while_still(program: &Program) -> u64 {
     wake_ups(program) - before
 }
 
-/// Returns how often the threads of `program` have given up their processor of their own accord.
+/// Returns the number of voluntary context switches of the threads of `program`.
 fn wake_ups(program: &Program) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", program.id())).unwrap();
     let count = |task: std::io::Result<std::fs::DirEntry>| {

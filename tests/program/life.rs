@@ -39,7 +39,7 @@ fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Tally {
     client.join().unwrap()
 }
 
-/// Returns when `upstream` has got so many queries.
+/// Waits until `upstream` has received this number of queries.
 #[track_caller]
 fn wait_until_asked(upstream: &Upstream, queries: u64) {
     let asked = || (upstream.counts().unwrap()[0].queries >= queries).then_some(());

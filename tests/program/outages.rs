@@ -49,7 +49,7 @@ fn under_a_flood_a_dead_upstream_leaks_no_descriptor_and_no_memory() {
     }
 }
 
-/// Returns whether the last floods have added nothing.
+/// Returns true if the last floods have added nothing.
 fn is_steady(levels: &[(u64, u64)]) -> bool {
     let Some(first) = levels.len().checked_sub(STEADY + 1) else { return false };
     let (size_before, answered_before) = levels[first];
@@ -57,12 +57,12 @@ fn is_steady(levels: &[(u64, u64)]) -> bool {
     size <= size_before + GROWTH_MAX * (answered - answered_before)
 }
 
-/// Returns how many descriptors `program` has open.
+/// Returns the number of open descriptors of `program`.
 fn descriptors(program: &Program) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", program.id())).unwrap().count()
 }
 
-/// Returns how many bytes of memory `program` has in use.
+/// Returns the bytes of memory in use by `program`.
 fn resident(program: &Program) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
     let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -26,7 +26,7 @@ fn with_pages(directory: &Path, pages: &str, path: &str) -> (Program, SocketAddr
     (program, queries, address)
 }
 
-/// Returns whether ten questions are all answered.
+/// Returns true if ten questions are all answered.
 fn is_served(queries: SocketAddr) -> bool {
     let mut options = Options::closed(vec![queries], 10, TIMEOUT, 1);
     options.limit = Some(10);

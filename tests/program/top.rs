@@ -22,7 +22,7 @@ fn terminal() -> (File, File) {
     (ours.into(), theirs)
 }
 
-/// Returns whether the terminal hands over whole lines, as a shell wants it.
+/// Returns true if the terminal hands over whole lines, as a shell wants it.
 fn has_lines(terminal: &File) -> bool {
     tcgetattr(terminal).unwrap().local_modes.contains(LocalModes::ICANON)
 }

@@ -117,7 +117,7 @@ impl Ask {
         self.edns.get_or_insert(Edns { size: OUR_SIZE, ..Edns::default() })
     }
 
-    /// Returns whether the client wants DNSSEC records.
+    /// Returns true if the client wants DNSSEC records.
     pub(crate) fn dnssec_ok(&self) -> bool {
         self.edns.as_ref().is_some_and(|edns| edns.dnssec_ok)
     }
@@ -209,7 +209,7 @@ impl Heard {
         Ok((heard, names))
     }
 
-    /// Returns what has arrived.
+    /// Returns the replies that have arrived.
     pub(crate) fn read(arrival: &Arrival) -> Result<Self, Problem> {
         let Arrival { source, stream, ref packet, .. } = *arrival;
         let broken = |what: &str| format!("an upstream got a query with {what}");

@@ -227,14 +227,14 @@ impl World {
         Err("the engine has deadlines without end".into())
     }
 
-    /// Returns when something is due next.
+    /// Returns the instant at which something is due next.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let clients = self.engine.clients.next_deadline();
         let deadlines = [self.engine.next_deadline(), clients, self.keeper.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
-    /// Returns what is left though nothing more can happen.
+    /// Returns everything that is left although nothing more can happen.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let counts = [
             (self.engine.outstanding(), "queries outstanding"),
@@ -314,7 +314,7 @@ impl World {
         }
     }
 
-    /// Returns what becomes of streams that are not connected yet. True if something did.
+    /// Decides the outcome of connections that are being opened. Returns true if there was one.
     fn connect(&mut self) -> bool {
         let waits = |(_, socket): &(&ConnectionId, &Socket)| !socket.connected;
         let waiting = self.sockets.iter().filter(waits);

@@ -32,7 +32,7 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    /// Returns how many there are.
+    /// Returns the number of connections.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -92,7 +92,7 @@ impl Worker {
         }
     }
 
-    /// Returns whether a reply can be written to the stream, which is closed if it reads too
+    /// Returns true if a reply can be written to the stream, which is closed if it reads too
     /// slowly.
     pub(super) fn has_room(&mut self, net: &mut Net, key: StreamKey) -> bool {
         let full = self.accepted.slots.get(&key).is_some_and(|slot| slot.stream.is_full());

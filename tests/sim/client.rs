@@ -195,7 +195,7 @@ fn query(dice: &mut Dice, id: u16) -> Vec<u8> {
     ask.bytes()
 }
 
-/// Returns what cannot be forwarded.
+/// Returns a message that cannot be forwarded.
 fn nonsense_query(dice: &mut Dice, id: u16) -> Vec<u8> {
     let mut packet = query(dice, id);
     match dice.below(4) {

@@ -60,7 +60,7 @@ impl Connections {
         }
     }
 
-    /// Returns whether `upstream` was asked from `source` so far.
+    /// Returns true if `upstream` was asked from `source` so far.
     pub(crate) fn is_asked_from(&self, upstream: usize, source: Option<IpAddr>) -> bool {
         self.stanzas[upstream].source_address == source
     }
@@ -129,7 +129,7 @@ impl Connections {
         require(within, "a stream carries at most max_inflight queries", || format!("{count}"));
     }
 
-    /// Returns whether a packet on a connection has id and question of a query that is on it.
+    /// Returns true if a packet on a connection has id and question of a query that is on it.
     pub(crate) fn expects(&self, engine: &Forwarder, id: ConnectionId, packet: &[u8]) -> bool {
         let Some(connection) = self.open.get(&id).filter(|_| response::is_response(packet)) else {
             return false;
@@ -175,7 +175,7 @@ impl Connections {
     }
 }
 
-/// Returns whether an attempt's id is not free yet on its connection.
+/// Returns true if an attempt's id is not free yet on its connection.
 fn is_on(engine: &Forwarder, attempt: &Attempt) -> bool {
     awaits(engine, attempt).is_some()
 }

@@ -234,7 +234,7 @@ impl Laws {
     }
 }
 
-/// Returns whether a query can be forwarded: one whole question, and at most an OPT behind it.
+/// Returns true if a query can be forwarded: one whole question, and at most an OPT behind it.
 fn is_plain(query: &[u8]) -> bool {
     !question(query).is_empty()
         && word_at(query, 2) & 0xf800 == 0

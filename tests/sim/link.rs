@@ -103,12 +103,12 @@ impl Net {
         self.segment(link, Side::Dialler, Segment::Accepted, Duration::ZERO);
     }
 
-    /// Returns whether the dial has succeeded, as far as this end knows.
+    /// Returns true if the dial has succeeded, as far as this end knows.
     pub(crate) fn is_connected(&self, link: LinkId, side: Side) -> bool {
         self.links[link].ends[side as usize].connected
     }
 
-    /// Returns whether the other end has reset the link.
+    /// Returns true if the other end has reset the link.
     pub(crate) fn is_reset(&self, link: LinkId, side: Side) -> bool {
         self.links[link].ends[side as usize].reset
     }
@@ -296,12 +296,12 @@ impl Stream {
         })
     }
 
-    /// Returns whether so much waits that no message more is taken.
+    /// Returns true if so much waits that no message more is taken.
     pub(crate) fn is_full(&self) -> bool {
         self.outbox.waiting().len() > WAITING_MAX
     }
 
-    /// Returns whether nothing waits to go out.
+    /// Returns true if nothing waits to go out.
     pub(crate) fn is_drained(&self) -> bool {
         self.outbox.waiting().is_empty()
     }

@@ -193,7 +193,7 @@ impl Net {
         self.dead_paths.insert(port);
     }
 
-    /// Returns how long something takes on its way.
+    /// Returns the delay of a packet.
     pub(crate) fn delay(&mut self) -> Duration {
         let late = self.dice.per_mille(self.weather.late);
         let most = self.weather.delay + if late { LATE_MAX } else { Duration::ZERO };

@@ -28,7 +28,7 @@ pub(crate) fn plan_next(net: &mut Net, plan: &Plan) {
     }
 }
 
-/// Returns what `plan` is to be from now on.
+/// Returns the new configuration of `plan`.
 pub(crate) fn renewed(plan: &Plan, dice: &mut Dice) -> Config {
     let mut config = plan.config.clone();
     for forward in config.blocks.iter_mut().flat_map(|block| &mut block.forwards) {

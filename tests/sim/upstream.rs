@@ -174,7 +174,7 @@ impl Upstream {
         }
     }
 
-    /// Returns what no honest upstream would send: marked, and not to be believed.
+    /// Returns a forged response, which is marked.
     fn garbage(&self, net: &mut Net, query: &[u8]) -> Vec<u8> {
         let mut packet = response(query, FORGED, 0, 0, &[]);
         match net.dice.below(4) {

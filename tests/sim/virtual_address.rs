@@ -242,7 +242,7 @@ fn share(sent: &[Sent], from: f64) -> usize {
     1_000 * later().filter(|sent| sent.backend == 0).count() / later().count()
 }
 
-/// Returns how long after `back` the last query left on a connection that is older.
+/// Returns the time from `back` to the last query on a connection that is older.
 fn renewed_after(sent: &[Sent], back: f64) -> Duration {
     let old = sent.iter().rfind(|sent| sent.dialled_at < at(back) && sent.at >= at(back));
     old.map_or(Duration::ZERO, |sent| sent.at.since(at(back)))

@@ -64,7 +64,7 @@ fn nothing_unlisted_stands_at_the_top_level() {
     assert_eq!(misplaced(paths.split_terminator('\0')), Vec::<String>::new());
 }
 
-/// Returns what cargo knows of the workspace, all targets and features in use included.
+/// Returns cargo's metadata of the workspace, all targets and features in use included.
 fn metadata() -> Value {
     let run = |offline: &[&str]| {
         Command::new(env!("CARGO"))
@@ -121,7 +121,7 @@ fn unexplained(manifest: &str) -> Vec<String> {
     found
 }
 
-/// Returns what is at the top level without being listed, and what is listed but missing.
+/// Returns the unlisted entries of the top level, and the listed ones that are missing.
 fn misplaced<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
     let names = paths.filter_map(|path| path.split('/').next());
     let present: BTreeSet<&str> = names.filter(|name| !name.starts_with('.')).collect();

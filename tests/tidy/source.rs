@@ -91,14 +91,14 @@ pub(crate) fn production(text: &str) -> String {
     items.into_iter().fold(code, |code, item| blank(&code, item))
 }
 
-/// Returns how many lines of a file are not those of test items.
+/// Returns the number of lines of a file outside test items.
 pub(crate) fn production_lines(text: &str) -> usize {
     let code = code(text);
     let tested = test_items(&code).into_iter().map(|item| code[item].lines().count());
     text.lines().count() - tested.sum::<usize>()
 }
 
-/// Returns where the items marked `#[cfg(test)]` are.
+/// Returns the places of the items marked `#[cfg(test)]`.
 fn test_items(code: &str) -> Vec<Range<usize>> {
     const MARK: &str = "#[cfg(test)]";
     let mut items = Vec::new();

@@ -76,7 +76,7 @@ pub(crate) fn read(packet: &[u8]) -> Option<(Vec<Asking<'_>>, Vec<Seen>)> {
     Some((questions, seen))
 }
 
-/// Returns whether the name at the beginning of `bytes`, which is known to be whole, has a pointer.
+/// Returns true if the name at the beginning of `bytes`, which is known to be whole, has a pointer.
 pub(crate) fn has_pointer(bytes: &[u8]) -> bool {
     let mut place = 0;
     while bytes[place] != 0 {

@@ -107,7 +107,7 @@ fn a_query_is_what_domain_says_it_is() {
     });
 }
 
-/// Returns whether the query was one to forward.
+/// Returns true if the query was one to forward.
 fn check_query(packet: &[u8]) -> bool {
     let parsed = Query::parse(packet, false);
     let expected = verdict(packet);
@@ -128,7 +128,7 @@ fn check_query(packet: &[u8]) -> bool {
     parsed.is_ok()
 }
 
-/// Returns what goes upstream for the query; returns its client subnet.
+/// Writes the query for the upstream; returns its client subnet.
 fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
     // Only the header and the question: records may be none of `domain`'s liking.
     let mut head = packet[..query.question.end()].to_vec();

@@ -38,7 +38,7 @@ fn candidate(dice: &mut Dice) -> Vec<u8> {
     packet
 }
 
-/// Returns what the client should see in place of each TTL.
+/// Returns the TTL that the client should see in place of each TTL.
 fn ttls(records: &[Seen], denies: bool, age: u32) -> Vec<u32> {
     let bounded = |record: &Seen| {
         let minimum = (denies && record.kind == SOA && record.data.len() >= 22)

@@ -168,7 +168,7 @@ pub struct Zone(Vec<u8>);
 pub struct Edns(Option<u16>);
 
 impl Asking {
-    /// Returns what to do to ask `servers` in this way.
+    /// Returns the client's options for asking `servers` in this way.
     ///
     /// # Errors
     /// A file cannot be read, or there is no randomness for a seed.
@@ -249,7 +249,7 @@ impl Asking {
         })
     }
 
-    /// Returns what it says, for reports.
+    /// Returns the settings, for reports.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = Vec::new();
         let mut tell = |name, value: String| settings.push((name, value));

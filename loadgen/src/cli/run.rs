@@ -156,7 +156,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     Ok(exit_code(&report::faults(&outcome)))
 }
 
-/// Returns what some processes have taken up to now, if there are any.
+/// Returns the processor time of some processes up to now, if there are any.
 fn used(pids: &[u32]) -> io::Result<Option<Usage>> {
     let mut sum: Option<Usage> = None;
     for &pid in pids {
@@ -168,7 +168,7 @@ fn used(pids: &[u32]) -> io::Result<Option<Usage>> {
     Ok(sum)
 }
 
-/// Returns how many queries there were to be, if that is known.
+/// Returns the planned number of queries, if it is known.
 fn planned(options: &Options) -> Option<u64> {
     match &options.load {
         Load::Open(plan) => [plan.total(), options.limit].into_iter().flatten().min(),
@@ -176,7 +176,7 @@ fn planned(options: &Options) -> Option<u64> {
     }
 }
 
-/// Returns how long `--seconds` is.
+/// Returns the duration of `--seconds`.
 pub(super) fn length_of(seconds: f64) -> io::Result<Duration> {
     let length = Duration::try_from_secs_f64(seconds);
     length.map_err(|_| invalid("--seconds is a number above 0"))

@@ -109,7 +109,7 @@ impl Stage<'_> {
         seconds(&told, &report, origin, plan.length).map_err(io::Error::other)
     }
 
-    /// Returns what happens to the backends, and when.
+    /// Returns the changes of the backends with their instants.
     fn events<'l>(&'l self, lab: &'l Lab) -> [(Duration, Act<'l>); 4] {
         let plan = self.plan;
         let all: Vec<usize> = (1..=plan.backends).collect();
@@ -221,7 +221,7 @@ impl Running {
         ended.map_or(Ok(()), |_| Err(self.failed(name)))
     }
 
-    /// Returns what is told of a program that does not work.
+    /// Returns the error about a program that does not work.
     fn failed(&self, name: &str) -> io::Error {
         let said = fs::read_to_string(&self.said).unwrap_or_default();
         let from = said.char_indices().rev().nth(SAID_MAX).map_or(0, |(place, _)| place);

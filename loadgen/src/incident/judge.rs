@@ -106,8 +106,8 @@ pub fn judge(plan: &Plan, course: Course, seconds: &[Second]) -> Judged {
     judged
 }
 
-/// Returns how far a share may be from the fair one, as a part of it, when one of the most backends
-/// there are is drawn for each flow.
+/// Returns the allowed distance of a share from the fair one, as a part of it, when one of all
+/// backends is drawn for each flow.
 fn tolerance(plan: &Plan) -> f64 {
     let others = plan.backends as f64;
     TOLERANCE.max(DEVIATIONS * (others / plan.flows as f64).sqrt())

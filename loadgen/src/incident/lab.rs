@@ -35,7 +35,7 @@ const TOOLS: [(&str, &str); 3] =
 /// Directories of tools besides those in PATH.
 const PLACES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
-/// Returns what there must be and is not, in a sentence.
+/// Returns a sentence about a requirement that is missing.
 pub fn missing() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     if effective_user(&status) != Some(0) {
@@ -121,7 +121,7 @@ impl Lab {
         format!("ip link set lo up\n{}", links.collect::<String>())
     }
 
-    /// Returns where all backends listen, from the first.
+    /// Returns the addresses of all backends, from the first.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         (1..=self.count).map(backend).collect()
     }
@@ -216,7 +216,7 @@ impl Drop for Lab {
     }
 }
 
-/// Returns where a backend listens.
+/// Returns the address of a backend.
 fn backend(number: usize) -> SocketAddr {
     let third = u8::try_from(number).expect("there are few backends");
     SocketAddr::from((Ipv4Addr::new(10, 77, third, 2), 53))

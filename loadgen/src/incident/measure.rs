@@ -54,7 +54,7 @@ pub struct Second {
 }
 
 impl Second {
-    /// Returns what all backends saw.
+    /// Returns the sums over all backends.
     pub fn total(&self) -> f64 {
         self.queries.iter().sum()
     }

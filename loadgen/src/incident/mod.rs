@@ -55,7 +55,7 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// Returns what was promised and not kept, a sentence each.
+    /// Returns the promises that were not kept, a sentence each.
     pub fn faults(&self) -> Vec<String> {
         let of = |played: &Played| {
             let name = played.course.name(self.plan.max_age);

@@ -47,22 +47,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Returns when the backend that failed is in the map again.
+    /// Returns the instant at which the failed backend is in the map again.
     pub fn recovery(&self) -> Duration {
         self.at + self.outage
     }
 
-    /// Returns when it should have its share again.
+    /// Returns the instant from which it should have its share again.
     pub fn recovered(&self) -> Duration {
         self.recovery() + self.max_age + MARGIN
     }
 
-    /// Returns when the added one should have its share.
+    /// Returns the instant from which the added backend should have its share.
     pub fn settled(&self) -> Duration {
         self.added + self.max_age + MARGIN
     }
 
-    /// Returns what is wrong with it, in a sentence.
+    /// Returns a sentence about its error, if there is one.
     pub fn fault(&self) -> Option<String> {
         let told = |text: &str| Some(text.to_owned());
         if !(2..=BACKENDS_MAX).contains(&self.backends) {
@@ -127,7 +127,7 @@ impl Course {
         }
     }
 
-    /// Returns what the forwarder is told. `own`: it is onward, which knows options of its own.
+    /// Returns the forwarder's configuration. `own`: it is onward, which has options of its own.
     pub fn corefile(self, plan: &Plan, own: bool) -> String {
         let (host, port) = FORWARDER.split_once(':').expect("it has a port");
         let mut text = format!(

@@ -136,7 +136,7 @@ pub fn html(incident: &Incident) -> String {
     page
 }
 
-/// Returns what happened, in a sentence or two.
+/// Returns the events in a sentence or two.
 fn story(incident: &Incident) -> String {
     let plan = &incident.plan;
     format!(

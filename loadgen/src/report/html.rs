@@ -126,7 +126,7 @@ fn time_axis(stretches: &[Stretch], width: f64) -> Axis {
     })
 }
 
-/// Returns what `tell` says about each stretch, and when it was.
+/// Returns the value of `tell` for each stretch, with its time.
 fn hints(
     stretches: &[Stretch],
     width: f64,

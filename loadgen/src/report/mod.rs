@@ -65,7 +65,7 @@ impl Outcome {
     }
 }
 
-/// Returns why the run did not do what was asked, a sentence each; none if it did.
+/// Returns the reasons why the run failed, a sentence each; none if it succeeded.
 pub fn faults(outcome: &Outcome) -> Vec<String> {
     let counts = &outcome.tally.counts;
     let mut faults = Vec::new();
@@ -103,7 +103,7 @@ pub fn faults(outcome: &Outcome) -> Vec<String> {
     faults
 }
 
-/// Returns how far the run fell behind its schedule, in a sentence.
+/// Returns a sentence about the lag of the run behind its schedule.
 pub fn behind(outcome: &Outcome) -> String {
     let counts = &outcome.tally.counts;
     let [due, behind, unsent] =

@@ -62,7 +62,7 @@ impl Axis {
         Self { low: 0.0, high, logarithmic: false, ticks }
     }
 
-    /// Returns where `value` lies between the ends of the axis, as a share.
+    /// Returns the position of `value` between the ends of the axis, as a share.
     fn share(&self, value: f64) -> f64 {
         let share = if self.logarithmic {
             (value.max(self.low) / self.low).ln() / (self.high / self.low).ln()

@@ -9,7 +9,7 @@ use onward::traffic::report::{aligned, grouped, header, line, short};
 use onward::traffic::tally::Counts;
 use std::time::Duration;
 
-/// Returns how a run is going: since the start, and in the time since the `last` look.
+/// Returns the progress of a run: since the start, and since the `last` look.
 pub fn progress(elapsed: Duration, counts: &Counts, last: (Duration, Counts)) -> String {
     let seconds = elapsed.saturating_sub(last.0).as_secs_f64().max(1e-9);
     let rate = |now: u64, then: u64| grouped(((now - then) as f64 / seconds).round() as u64);

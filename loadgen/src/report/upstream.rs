@@ -112,7 +112,7 @@ pub fn json(seen: &[Seen]) -> String {
     format!("{:#}\n", Value::from(seen.iter().map(one).collect::<Vec<_>>()))
 }
 
-/// Returns what each address has seen so far, in one line.
+/// Returns the counters of each address so far, in one line.
 pub fn so_far(calendar: Duration, addresses: &[SocketAddr], seen: &[SoFar]) -> String {
     let one = |(address, seen): (&SocketAddr, &SoFar)| {
         let SoFar { queries, flows, .. } = seen;

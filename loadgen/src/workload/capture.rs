@@ -223,7 +223,7 @@ fn network(link: u16, frame: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Returns who sent the UDP datagram in a whole IP packet, to which port, and what it carries.
+/// Returns the sender, the destination port and the payload of the UDP datagram in an IP packet.
 fn datagram(packet: &[u8]) -> Option<(IpAddr, u16, &[u8])> {
     const UDP: u8 = 17;
     let (client, protocol, payload) = match packet.first()? >> 4 {

@@ -338,7 +338,7 @@ impl Options {
         }
     }
 
-    /// Returns what is only known when all options are read.
+    /// Returns the settings that follow from all options together.
     fn check(&self) -> Result<(), DirectiveError> {
         if let (Some(message), Some(place)) = (self.sizing.contradiction(), &self.spread_place) {
             return Err(DirectiveError::Value { place: place.clone(), message });

@@ -36,7 +36,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Returns what to tell the operator when the sizes exclude one another.
+    /// Returns the message for the operator when the sizes exclude one another.
     pub(super) fn contradiction(self) -> Option<String> {
         let max_conns = self.max_conns?;
         let written = [("spread", self.spread), ("stream_spread", self.stream_spread)];
@@ -100,7 +100,7 @@ fn number(property: &Token, argument: &Token) -> Result<usize, DirectiveError> {
     })
 }
 
-/// Returns what may follow a `max_age`: `jitter N%`, or `jitter 0` for none.
+/// Returns the jitter after a `max_age`: `jitter N%`, or `jitter 0` for none.
 pub(super) fn read_jitter(cursor: &mut Cursor<'_>) -> Result<Option<u8>, DirectiveError> {
     let Some(word) = cursor.arg() else { return Ok(None) };
     if &*word.text != "jitter" {

@@ -6,7 +6,7 @@
 use super::super::error::DirectiveError;
 use crate::corefile::{Cursor, Token};
 
-/// Returns which of two words an option's argument is: the second?
+/// Returns true if the argument of an option is the second of two words.
 pub(super) fn read(
     property: &Token,
     cursor: &mut Cursor<'_>,

@@ -81,7 +81,7 @@ impl Written {
         Ok(())
     }
 
-    /// Returns what was found, as upstreams.
+    /// Returns the settings as upstreams.
     pub(super) fn apply(
         &self,
         found: Vec<Found>,

@@ -74,7 +74,7 @@ impl<'t> Words<'t> {
         self.next()?.ok_or(self.error(what))
     }
 
-    /// Returns whether another record follows; to be called behind the last word of this one.
+    /// Returns true if another record follows; to be called behind the last word of this one.
     pub(super) fn goes_on(&mut self) -> Result<bool, RecordError> {
         if let Some(word) = self.next()? {
             return Err(word.wrong("a word too many"));

@@ -98,7 +98,7 @@ pub(in super::super) fn read(
     Ok(())
 }
 
-/// Returns what SOCKET means.
+/// Returns the meaning of SOCKET.
 fn target(socket: &Token) -> Result<TapTarget, DirectiveError> {
     let text = &*socket.text;
     if text == "listen" {

@@ -175,13 +175,13 @@ macro_rules! directives {
         }
 
         impl Stages {
-            /// Returns whether one of them makes its block answer: without any the block refuses
+            /// Returns true if one of them makes its block answer: without any the block refuses
             /// every query.
             pub fn can_answer(&self) -> bool {
                 false $($(|| self.$field.$answers())?)*
             }
 
-            /// Returns whether `directive` is one of these and has a say in queries.
+            /// Returns true if `directive` is one of these and has a say in queries.
             pub fn handles(&self, directive: &str) -> bool {
                 match directive {
                     $($($name => self.$field.$answers(),)?)*
@@ -202,7 +202,7 @@ macro_rules! directives {
             }
         }
 
-        /// Returns who reads `directive`, if it is one of these.
+        /// Returns the reader of `directive`, if it is one of these.
         pub(super) fn reader(directive: &str) -> Option<Reader> {
             match directive {
                 $($name => Some($field::read),)*
@@ -219,7 +219,7 @@ order!(directives);
 
 /// State of a directive's settings.
 trait Settings {
-    /// Returns whether it is there, and so makes its block answer.
+    /// Returns true if it is there, and so makes its block answer.
     fn answers(&self) -> bool;
 }
 

@@ -83,7 +83,7 @@ fn limit(cursor: &mut Cursor<'_>) -> Result<Duration, DirectiveError> {
     })
 }
 
-/// Returns how many queries; -1 is no limit.
+/// Returns the number of queries; -1 is no limit.
 fn count(cursor: &mut Cursor<'_>) -> Result<Option<u32>, DirectiveError> {
     let written: &Token = cursor.expect_arg()?;
     let number = numbers::signed(&written.text)

@@ -67,7 +67,7 @@ fn intake(card: &Card, wanted: Option<&Wanted>) -> Option<Finding> {
     )
 }
 
-/// Returns whether a card and the workers are on one NUMA node.
+/// Returns true if a card and the workers are on one NUMA node.
 fn node(card: &Card, facts: &Facts, wanted: Option<&Wanted>) -> Option<Finding> {
     const TOPIC: &str = "NUMA";
     let place = facts.topology.place(card, &wanted?.cores)?;

@@ -71,7 +71,7 @@ fn program_finding(program: Option<&str>, held: &[&Holder], wanted: Option<&Want
     }
 }
 
-/// Returns whether one cannot listen where the other does.
+/// Returns true if one cannot listen where the other does.
 fn collide(ours: SocketAddr, theirs: SocketAddr) -> bool {
     let (one, other) = (ours.ip(), theirs.ip());
     let same = one == other || one.is_unspecified() || other.is_unspecified();

@@ -35,7 +35,7 @@ pub enum AnswerClass {
 }
 
 impl AnswerClass {
-    /// Returns whether it counts as a denial.
+    /// Returns true if it counts as a denial.
     pub fn is_denial(self) -> bool {
         !matches!(self, Self::Positive | Self::Empty)
     }
@@ -79,7 +79,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns whether a client is better served with what has expired.
+    /// Returns true if a client is better served with what has expired.
     pub fn is_no_answer(self) -> bool {
         use Refusal::{Failure, NoSoa, Outranked, Rcode, Signature};
         matches!(self, Failure | NoSoa | Outranked | Rcode | Signature)
@@ -142,7 +142,7 @@ pub(super) fn negative_ttl(packet: &[u8], record: &Record) -> u32 {
     minimum.map_or(ttl, |minimum| ttl.min(minimum))
 }
 
-/// Returns whether a response is remembered, as what and for how long.
+/// Returns true if a response is remembered, as what and for how long.
 ///
 /// # Errors
 /// Why not.

@@ -13,7 +13,7 @@ use crate::engine::message::{
 /// Aliases of one answer at most.
 const ALIASES_MAX: usize = 16;
 
-/// Returns whether the answer section of `response`, found in `packet`, reaches the type of
+/// Returns true if the answer section of `response`, found in `packet`, reaches the type of
 /// `question`.
 pub(super) fn reach(packet: &[u8], response: &Response, question: &Question) -> bool {
     in_order(packet, response, question).unwrap_or_else(|| in_any_order(packet, response, question))
@@ -69,7 +69,7 @@ fn answers(packet: &[u8], response: &Response) -> impl Iterator<Item = Record> {
     })
 }
 
-/// Returns whether the name at `name` is the record's owner. It nearly always points there.
+/// Returns true if the name at `name` is the record's owner. It nearly always points there.
 fn owns(packet: &[u8], name: usize, record: &Record) -> bool {
     if u16_at(packet, record.start).map(usize::from) == Some(0xc000 | name) {
         return true;

@@ -100,7 +100,7 @@ impl Blocks {
         scratch
     }
 
-    /// Returns whether a chain begins with `expected`.
+    /// Returns true if a chain begins with `expected`.
     pub fn begins_with(&self, first: u32, expected: &[u8]) -> bool {
         let mut rest = expected;
         self.pieces(first, expected.len()).all(|piece| {

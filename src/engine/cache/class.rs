@@ -70,17 +70,17 @@ impl Class {
         self.blocks_max
     }
 
-    /// Returns whether an entry may take so many blocks.
+    /// Returns true if an entry may take so many blocks.
     pub(super) fn takes(&self, blocks: usize) -> bool {
         blocks <= (self.blocks_max / ENTRY_SHARE).max(ENTRY_BLOCKS)
     }
 
-    /// Returns whether nothing is stored for `name`.
+    /// Returns true if nothing is stored for `name`.
     pub(super) fn is_disabled(&self, name: &LowercaseName) -> bool {
         self.disabled.longest(name).is_some()
     }
 
-    /// Returns whether so many blocks more, and a slot if one is needed, are to be had.
+    /// Returns true if so many blocks more, and a slot if one is needed, are to be had.
     pub(super) fn has_room(&self, blocks: usize, slots: usize) -> bool {
         self.eviction.len() + slots <= self.slots_max
             && self.blocks_used + blocks <= self.blocks_max

@@ -243,7 +243,7 @@ impl Entry {
         }
     }
 
-    /// Returns whether it is the answer to `key`.
+    /// Returns true if it is the answer to `key`.
     pub(super) fn is(&self, key: &Key<'_>, blocks: &Blocks) -> bool {
         self.asked == key.asked
             && usize::from(self.packed.name_len) == key.name.len()

@@ -90,7 +90,7 @@ impl Eviction {
         self.slots_max.next_power_of_two()
     }
 
-    /// Returns whether there is none.
+    /// Returns true if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -172,7 +172,7 @@ impl Eviction {
         None
     }
 
-    /// Returns whether `slot` is among the newcomers; `None` if it is vacant.
+    /// Returns true if `slot` is among the newcomers; `None` if it is vacant.
     #[cfg(test)]
     fn is_new(&self, slot: u32) -> Option<bool> {
         let mark = self.marks.get(slot as usize)?;

@@ -33,7 +33,7 @@ pub enum Course {
 
 impl Refresh {
     /// A fresh answer was asked for, `age` seconds after it was stored for `lifetime` seconds.
-    /// Returns whether it is to be fetched anew, which has begun then.
+    /// Returns true if it is to be fetched anew, which has begun then.
     pub fn hit(&mut self, now: Moment, prefetch: &Prefetch, lifetime: u64, age: u64) -> bool {
         let together = now.since(self.last_hit) <= prefetch.duration;
         self.hits = if together { self.hits.saturating_add(1) } else { 1 };

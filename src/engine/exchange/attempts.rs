@@ -23,12 +23,12 @@ impl Exchanges {
         &self.queries[slot as usize][..length]
     }
 
-    /// Returns whether the current or last attempt of the exchange in `slot` had an OPT.
+    /// Returns true if the current or last attempt of the exchange in `slot` had an OPT.
     pub fn has_sent_edns(&self, slot: u32) -> bool {
         usize::from(self.slots[slot as usize].sent_len) > HEADER_LEN + self.name_len(slot) + 4
     }
 
-    /// Returns whether the query of the exchange in `slot` wants DNSSEC records.
+    /// Returns true if the query of the exchange in `slot` wants DNSSEC records.
     pub fn wants_dnssec(&self, slot: u32) -> bool {
         // The flags of EDNS lie in the second half of the OPT's TTL.
         self.queries[slot as usize][HEADER_LEN + self.name_len(slot) + 4 + 7] & 0x80 != 0
@@ -46,7 +46,7 @@ impl Exchanges {
         self.timeouts[self.slots[slot as usize].timeout_class as usize].0
     }
 
-    /// Returns whether the query that has been on `connection` for longest has waited for longer
+    /// Returns true if the query that has been on `connection` for longest has waited for longer
     /// than
     /// `head_wait`, or for more than half of its time-out.
     pub fn waits(&self, connection: ConnectionId, now: Moment, head_wait: Duration) -> bool {

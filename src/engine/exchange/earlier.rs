@@ -50,7 +50,7 @@ impl Earlier {
         reserved(&self.places) + self.by_id.reserved()
     }
 
-    /// Returns whether the id is not to be given to another query on `connection`.
+    /// Returns true if the id is not to be given to another query on `connection`.
     pub(super) fn has(&self, connection: ConnectionId, id: u16) -> bool {
         self.len > 0 && self.place(connection, id).is_some()
     }

@@ -71,7 +71,7 @@ impl Spelling {
 }
 
 impl Exchanges {
-    /// Returns whether no client more can wait.
+    /// Returns true if no client more can wait.
     pub fn waiters_are_full(&self) -> bool {
         self.waiters_free.is_empty() && self.waiters.len() == WAITERS_MAX
     }

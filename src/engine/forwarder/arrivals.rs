@@ -39,7 +39,7 @@ pub struct Arrival<'a> {
 }
 
 impl<'a> Arrivals<'a> {
-    /// Returns whether those that are here are to be served before others are read.
+    /// Returns true if those that are here are to be served before others are read.
     pub fn is_full(&self) -> bool {
         self.len == AHEAD_MAX
     }

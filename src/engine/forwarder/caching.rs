@@ -195,7 +195,7 @@ pub(super) struct CacheOutcome {
 }
 
 impl CacheOutcome {
-    /// Returns whether those who wait get something in place of a response.
+    /// Returns true if those who wait get something in place of a response.
     pub(super) fn is_instead(&self) -> bool {
         self.instead.is_some()
     }

@@ -87,7 +87,7 @@ impl Delays {
         self.until = now;
     }
 
-    /// Returns whether one is due.
+    /// Returns true if one is due.
     pub(super) fn has_due(&self) -> bool {
         self.next_due().is_some_and(|due| due <= self.until)
     }

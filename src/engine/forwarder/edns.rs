@@ -25,7 +25,7 @@ use crate::moment::Moment;
 pub(super) const REMARKS_MAX: usize = 64;
 
 impl Forwarder {
-    /// Returns whether an attempt at `upstream` has an OPT.
+    /// Returns true if an attempt at `upstream` has an OPT.
     #[inline]
     pub(super) fn speaks_edns(&self, now: Moment, slot: u32, upstream: usize) -> bool {
         !self.health_states.is_asked_plainly(upstream, now) || self.exchanges.wants_dnssec(slot)

@@ -79,7 +79,7 @@ impl Forwarder {
         self.loops.due = self.loops.sends && self.loops.sent < self.loops.probes.len();
     }
 
-    /// Returns whether queries of `block` go in a circle, which this one from `peer` may show.
+    /// Returns true if queries of `block` go in a circle, which this one from `peer` may show.
     pub(super) fn is_looping(
         &mut self,
         now: Moment,

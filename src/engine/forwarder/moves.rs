@@ -44,7 +44,7 @@ impl Forwarder {
         self.pools.note_stall(now, stall, stuck, again);
     }
 
-    /// Returns whether the query that was sent with this id waits for its response there, be it
+    /// Returns true if the query that was sent with this id waits for its response there, be it
     /// that it was asked again on another stream since. `None`: it does not, and its id is free.
     pub fn awaits(&self, send: &Outgoing, sent: u16) -> Option<bool> {
         if self.query(send).and_then(id) == Some(sent) {

@@ -119,7 +119,7 @@ impl Forwarder {
         }
     }
 
-    /// Returns whether [`Forwarder::next_failure`] may have one.
+    /// Returns true if [`Forwarder::next_failure`] may have one.
     pub(in crate::engine) fn has_failures(&self) -> bool {
         !self.failures.is_empty() || self.parked.has_woken() || self.delays.has_due()
     }

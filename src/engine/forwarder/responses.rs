@@ -126,7 +126,7 @@ impl Forwarder {
         None
     }
 
-    /// Returns whether a packet answers the exchange it claims to, how it is laid out, and whether
+    /// Returns true if a packet answers the exchange it claims to, how it is laid out, and whether
     /// it answers an earlier attempt.
     fn believe(
         &self,

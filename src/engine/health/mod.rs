@@ -84,12 +84,12 @@ impl HealthStates {
         Self { upstreams, failures, plain_until, told_until, loops, nonce }
     }
 
-    /// Returns whether queries should go elsewhere.
+    /// Returns true if queries should go elsewhere.
     pub fn is_down(&self, upstream: usize) -> bool {
         self.load(upstream) & DOWN != 0
     }
 
-    /// Returns whether the keeper is finding out.
+    /// Returns true if the keeper is finding out.
     pub fn is_probing(&self, upstream: usize) -> bool {
         self.load(upstream) & PROBING != 0
     }
@@ -131,7 +131,7 @@ impl HealthStates {
         self.failures[upstream].load(Ordering::Relaxed)
     }
 
-    /// Returns whether `upstream` is asked without EDNS, since it refused that a while ago.
+    /// Returns true if `upstream` is asked without EDNS, since it refused that a while ago.
     #[inline]
     pub fn is_asked_plainly(&self, upstream: usize, now: Moment) -> bool {
         self.plain_until[upstream].load(Ordering::Relaxed) > now.as_nanos()
@@ -168,7 +168,7 @@ impl HealthStates {
         !self.loops[block].swap(true, Ordering::Relaxed)
     }
 
-    /// Returns whether queries of `block` go in a circle.
+    /// Returns true if queries of `block` go in a circle.
     pub fn is_looping(&self, block: usize) -> bool {
         self.loops[block].load(Ordering::Relaxed)
     }

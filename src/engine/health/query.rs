@@ -53,7 +53,7 @@ impl ProbeQuery {
         &self.bytes
     }
 
-    /// Returns whether `packet` is a whole response with our id and our question, or an error
+    /// Returns true if `packet` is a whole response with our id and our question, or an error
     /// without one.
     pub fn is_answered_by(&self, packet: &[u8]) -> bool {
         let name_len = self.question_end - HEADER_LEN - NS_IN.len();

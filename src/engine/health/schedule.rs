@@ -123,12 +123,12 @@ impl Schedule {
         Failed { next: now.plus(self.delay(random)), change }
     }
 
-    /// Returns whether it is down.
+    /// Returns true if it is down.
     pub fn is_down(&self) -> bool {
         self.down_since.is_some()
     }
 
-    /// Returns whether it is being probed, from the failed exchange until a probe is answered.
+    /// Returns true if it is being probed, from the failed exchange until a probe is answered.
     pub fn is_probing(&self) -> bool {
         self.phase != Phase::Idle
     }

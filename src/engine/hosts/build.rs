@@ -208,7 +208,7 @@ impl Records {
         }
     }
 
-    /// Returns whether an answer could not hold one more name of `address`. Only of addresses that
+    /// Returns true if an answer could not hold one more name of `address`. Only of addresses that
     /// come often: to count all would take a table of its own.
     fn has_enough_names(&mut self, address: IpAddr) -> bool {
         if let Some((_, count)) = self.recent.iter_mut().find(|(known, _)| *known == Some(address))

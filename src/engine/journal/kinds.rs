@@ -127,7 +127,7 @@ pub fn outcome_of(
     }
 }
 
-/// Returns whether one of its signatures holds no more, or not yet (RFC 4034 §3.1.5).
+/// Returns true if one of its signatures holds no more, or not yet (RFC 4034 §3.1.5).
 fn has_expired(reply: &[u8], question_len: usize, unix: u32) -> bool {
     let is_before = |one: u32, other: u32| (other.wrapping_sub(one) as i32) > 0;
     records(reply, question_len).filter(|(_, record)| record.kind == kind::RRSIG).any(

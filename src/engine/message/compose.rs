@@ -145,7 +145,7 @@ impl<'a> Composer<'a> {
         self.why = Some((code, text));
     }
 
-    /// Returns whether a record did not fit, so that there is no use in further ones.
+    /// Returns true if a record did not fit, so that there is no use in further ones.
     pub fn is_full(&self) -> bool {
         self.full
     }

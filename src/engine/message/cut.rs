@@ -91,7 +91,7 @@ impl Authority {
     }
 }
 
-/// Returns whether there is an address of a name at or below that at `zone` among the records from
+/// Returns true if there is an address of a name at or below that at `zone` among the records from
 /// `start` to `end`.
 fn has_glue(packet: &[u8], start: usize, end: usize, zone: usize) -> bool {
     let (mut name, mut zone_name) = ([0; NAME_LEN_MAX], [0; NAME_LEN_MAX]);
@@ -109,7 +109,7 @@ fn has_glue(packet: &[u8], start: usize, end: usize, zone: usize) -> bool {
     false
 }
 
-/// Returns whether `name` is `zone` or below it. Both are expanded.
+/// Returns true if `name` is `zone` or below it. Both are expanded.
 fn is_below(name: &[u8], zone: &[u8]) -> bool {
     let mut rest = name;
     while rest.len() > zone.len() {

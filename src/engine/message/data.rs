@@ -148,7 +148,7 @@ mod tests {
     /// Offset of the first record of [`believed`].
     const FIRST: usize = HEADER_LEN + 7;
 
-    /// Returns whether a response with these records is believed: owner, type, class and data.
+    /// Returns true if a response with these records is believed: owner, type, class and data.
     fn believed(records: &[(&[u8], u16, u16, &[u8])]) -> bool {
         let mut packet = vec![0, 1, 0x81, 0x80, 0, 1, 0, records.len() as u8, 0, 0, 0, 0];
         packet.extend(b"\x01a\0\0\x01\0\x01");

@@ -251,7 +251,7 @@ impl Record {
         (end <= packet.len()).then_some(Self { start, fixed, kind, class, data, end })
     }
 
-    /// Returns whether both belong to one RRset: owner, type and class are equal.
+    /// Returns true if both belong to one RRset: owner, type and class are equal.
     pub fn is_of_set(&self, other: &Self, packet: &[u8]) -> bool {
         (self.kind, self.class) == (other.kind, other.class)
             && names_equal(packet, self.start, other.start)
@@ -276,7 +276,7 @@ fn skip_name(packet: &[u8], start: usize) -> Option<usize> {
     None
 }
 
-/// Returns whether the names at `a` and `b`, which [`Record::parse`] accepted, are equal regardless
+/// Returns true if the names at `a` and `b`, which [`Record::parse`] accepted, are equal regardless
 /// of letter case. Follows pointers, each of which must point further back: so it ends.
 pub fn names_equal(packet: &[u8], a: usize, b: usize) -> bool {
     let (mut a, mut b) = (Labels::new(packet, a), Labels::new(packet, b));

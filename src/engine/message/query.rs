@@ -276,13 +276,13 @@ impl<'a> Query<'a> {
         self.question.name(self.packet)
     }
 
-    /// Returns whether options pass to the upstream, on which its answer may depend.
+    /// Returns true if options pass to the upstream, on which its answer may depend.
     #[inline]
     pub fn has_options(&self) -> bool {
         !self.options.is_empty()
     }
 
-    /// Returns whether an answer may be remembered for queries with the same options. It is not
+    /// Returns true if an answer may be remembered for queries with the same options. It is not
     /// for those that say where a client is (RFC 7871), unless a rule has put it there.
     pub fn is_keyed(&self) -> bool {
         self.is_keyed

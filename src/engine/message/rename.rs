@@ -322,7 +322,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Returns whether the name at `place` is `name`, regardless of letter case.
+/// Returns true if the name at `place` is `name`, regardless of letter case.
 fn spells(written: &[u8], place: usize, name: &[u8]) -> bool {
     let (mut place, mut rest) = (place, name);
     loop {

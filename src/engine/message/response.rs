@@ -9,14 +9,14 @@
 use super::data::sound_record;
 use super::{HEADER_LEN, Question, Record, flags, kind, option, u16_at};
 
-/// Returns whether the header is a response's, to a QUERY, with one question.
+/// Returns true if the header is a response's, to a QUERY, with one question.
 pub fn is_response(packet: &[u8]) -> bool {
     let word = |index: usize| u16_at(packet, 2 * index);
     let right = |flags: u16| flags & (flags::QR | flags::OPCODE) == flags::QR;
     packet.len() >= HEADER_LEN && word(1).is_some_and(right) && word(2) == Some(1)
 }
 
-/// Returns whether the header is a response's, to a QUERY, without a question or records but in the
+/// Returns true if the header is a response's, to a QUERY, without a question or records but in the
 /// additional section, and its code is that of an error that servers send so: FORMERR, SERVFAIL,
 /// NOTIMP or REFUSED.
 pub fn is_bare_error(packet: &[u8]) -> bool {
@@ -30,7 +30,7 @@ pub fn is_bare_error(packet: &[u8]) -> bool {
         && [2, 3, 4].iter().all(|count| word(*count) == Some(0))
 }
 
-/// Returns whether the response's question is that of `query`, the one we sent, whose name takes
+/// Returns true if the response's question is that of `query`, the one we sent, whose name takes
 /// `name_len` bytes: name regardless of letter case, type and class exactly (RFC 5452 §9.1).
 pub fn answers(packet: &[u8], query: &[u8], name_len: usize) -> bool {
     let name = HEADER_LEN..HEADER_LEN + name_len;

@@ -12,7 +12,7 @@ use crate::engine::stats::Reason;
 use crate::moment::Moment;
 
 impl Pools {
-    /// Returns whether the idle connection in `slot` is to make room for a new one, and why.
+    /// Returns true if the idle connection in `slot` is to make room for a new one, and why.
     #[inline]
     pub(super) fn replacement(&mut self, slot: u32, now: Moment) -> Option<Replacement> {
         let member = &self.connections[slot as usize];

@@ -165,7 +165,7 @@ impl Pace {
         }
     }
 
-    /// Returns whether the upstream is known to close its connections after a few answers.
+    /// Returns true if the upstream is known to close its connections after a few answers.
     pub(super) fn is_limited(&self) -> bool {
         self.limit.is_some_and(|limit| limit.at_once < self.window_max)
     }
@@ -182,7 +182,7 @@ impl Pace {
         (self.limit, self.last_end) = (None, None);
     }
 
-    /// Returns whether a connection with so many queries on it, of so many in all, takes no other
+    /// Returns true if a connection with so many queries on it, of so many in all, takes no other
     /// because its upstream would close it.
     pub(super) fn is_at_limit(&self, at_once: u32, carried: u32) -> bool {
         let reached =

@@ -337,7 +337,7 @@ impl Pools {
         self.id(slot)
     }
 
-    /// Returns whether the stream in `slot` may carry one more query before another is taken.
+    /// Returns true if the stream in `slot` may carry one more query before another is taken.
     #[inline]
     fn has_room(&self, slot: u32) -> bool {
         let member = &self.connections[slot as usize];
@@ -346,7 +346,7 @@ impl Pools {
             && !pace.is_at_limit(member.outstanding, member.carried)
     }
 
-    /// Returns whether the upstream is about to close the stream in `slot`.
+    /// Returns true if the upstream is about to close the stream in `slot`.
     fn is_spent(&self, slot: u32) -> bool {
         let member = &self.connections[slot as usize];
         self.pools[member.pool as usize].pace.is_at_limit(0, member.carried)
@@ -369,7 +369,7 @@ impl Pools {
         free
     }
 
-    /// Returns whether a query behind those that are on the stream in `slot` might wait for too
+    /// Returns true if a query behind those that are on the stream in `slot` might wait for too
     /// long.
     fn is_blocked(
         &self,

@@ -52,7 +52,7 @@ impl Stalls {
         self.stalls.push(Stall { at: Moment::FOREVER, place: None });
     }
 
-    /// Returns whether `slot` has a moment set.
+    /// Returns true if `slot` has a moment set.
     #[inline]
     pub(super) fn is_set(&self, slot: u32) -> bool {
         self.stalls[slot as usize].place.is_some()

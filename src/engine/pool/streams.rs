@@ -67,7 +67,7 @@ impl Dials {
         self.pending.len()
     }
 
-    /// Returns whether there may be another.
+    /// Returns true if there may be another.
     pub(super) fn are_paused(&self, now: Moment) -> bool {
         now < self.paused_until
     }
@@ -144,7 +144,7 @@ impl Pools {
         slot.map_or(Duration::ZERO, |slot| now.since(self.connections[slot as usize].dialled_at))
     }
 
-    /// Returns whether it is a stream that is not connected yet.
+    /// Returns true if it is a stream that is not connected yet.
     pub fn is_dialling(&self, connection: ConnectionId) -> bool {
         let slot = self.slot(connection);
         slot.is_some_and(|slot| self.connections[slot as usize].dial_until.is_some())

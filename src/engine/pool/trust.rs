@@ -217,7 +217,7 @@ impl<Scout: Copy> Trust<Scout> {
         }
     }
 
-    /// Returns whether the connection dialled at `dialled_at`, which would be taken, is to be
+    /// Returns true if the connection dialled at `dialled_at`, which would be taken, is to be
     /// closed and another dialled instead. `size`: how many the pool has; `answered`: whether that
     /// scout, if it is still there, has been.
     #[inline]
@@ -270,7 +270,7 @@ impl<Scout: Copy> Trust<Scout> {
         self.scout = Some(scout);
     }
 
-    /// Returns whether the connection dialled at `dialled_at` is renewed for balance: each once,
+    /// Returns true if the connection dialled at `dialled_at` is renewed for balance: each once,
     /// before any is for the second time.
     fn balances(&mut self, now: Moment, dialled_at: Moment, size: usize) -> bool {
         if dialled_at < self.balance_before {

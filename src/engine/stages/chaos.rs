@@ -38,12 +38,12 @@ impl Stage for Chaos {
     }
 }
 
-/// Returns whether this is for the stage to answer or to refuse.
+/// Returns true if this is for the stage to answer or to refuse.
 fn wants(question: &Question) -> bool {
     question.class == class::CH
 }
 
-/// Returns whether the stage has an answer; `name` is folded.
+/// Returns true if the stage has an answer; `name` is folded.
 fn knows(chaos: &config::Chaos, name: &[u8], question: &Question) -> bool {
     let known = VERSION.contains(&name) || HOST.contains(&name);
     question.kind == kind::TXT && (known || (name == AUTHORS && !chaos.authors.is_empty()))

@@ -133,7 +133,7 @@ impl Hosts {
     }
 }
 
-/// Returns whether `name` is at or below one of `zones`.
+/// Returns true if `name` is at or below one of `zones`.
 fn within(zones: Option<&Zones<()>>, name: &LowercaseName) -> bool {
     zones.is_none_or(|zones| zones.longest(name).is_some())
 }

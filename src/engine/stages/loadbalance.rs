@@ -66,7 +66,7 @@ struct Set {
 }
 
 impl Set {
-    /// Returns whether `record` is the next of the set; false if it ends it.
+    /// Returns true if `record` is the next of the set; false if it ends it.
     fn takes(&mut self, message: &[u8], record: &Record) -> bool {
         let alike = self.first.is_some_and(|first| {
             (first.kind, first.class) == (record.kind, record.class)

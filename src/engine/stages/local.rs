@@ -77,7 +77,7 @@ fn place(name: &[u8], question: &Question, prefix: bool) -> Option<Place> {
     })
 }
 
-/// Returns whether a label of `name` begins at `place`.
+/// Returns true if a label of `name` begins at `place`.
 fn is_label(name: &[u8], place: usize) -> bool {
     let mut at = 0;
     while at < place {

@@ -57,7 +57,7 @@ impl Probe {
         end + 4
     }
 
-    /// Returns whether a question that came in now is this one; `name` is folded.
+    /// Returns true if a question that came in now is this one; `name` is folded.
     pub fn is_back(&self, now: Moment, name: &[u8], question: &Question) -> bool {
         question.kind == kind::HINFO && now < self.until && *name == *self.name
     }

@@ -41,10 +41,10 @@
 //! 4. **The documentation.** A section in `tuning/COREFILE.md`, with what differs from the
 //!    reference and why; the name in the README's row about the Corefile; a line in `CHANGELOG.md`.
 //!
-//! And tests: golden cases in `tests/corefile/stages.txt`, or in a file of its own there, for what
-//! is read, refused and written; a line in the property of `tests/corefile.rs`; unit tests in its
-//! own file; and one in `tests/engine/stages.rs` that shows it at work. A case of `stages.txt` that
-//! has the directive refused as not supported takes another one.
+//! And tests: golden cases in `tests/corefile/stages/NAME.txt` for what is read, refused and
+//! written; a line in the property of `tests/corefile/main.rs`; unit tests in its own file; and
+//! `tests/engine/stages/NAME.rs` that shows it at work. A case of `several.txt` that has the
+//! directive refused as not supported takes another one.
 //!
 //! A stage that needs more than its block's queries does that part elsewhere: time, upstreams,
 //! answers to further queries ([`Step::Open`], [`Step::Park`]) or

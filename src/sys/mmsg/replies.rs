@@ -229,7 +229,7 @@ impl ReplyBatch {
         segments::run(others.map(|index| self.ordered[index].iov_len))
     }
 
-    /// Returns whether two replies go to one peer, from one address.
+    /// Returns true if two replies go to one peer, from one address.
     fn go_one_way(&self, one: usize, other: usize) -> bool {
         let (one, other) = (&self.filled[one], &self.filled[other]);
         let (a, b) = (one.order.slot(), other.order.slot());

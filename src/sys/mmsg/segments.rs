@@ -42,7 +42,7 @@ pub(super) fn encode(length: usize, used: usize, control: &mut Control) -> usize
     control.append(used, libc::SOL_UDP, libc::UDP_SEGMENT, length as u16)
 }
 
-/// Returns whether it may be the segmentation that the kernel minds, and not the peer or the
+/// Returns true if it may be the segmentation that the kernel minds, and not the peer or the
 /// connection.
 pub(super) fn is_refusal(error: &io::Error) -> bool {
     let refusals = [libc::EINVAL, libc::EIO, libc::EMSGSIZE, libc::EOPNOTSUPP];

@@ -168,7 +168,7 @@ fn replies(peers: &[SocketAddr], wanted: &[(usize, usize)]) -> ReplyBatch {
     replies
 }
 
-/// Returns what one of the peers is to receive of those, in any order.
+/// Returns the messages that one of the peers should receive, in any order.
 fn wanted_at(peer: usize, wanted: &[(usize, usize)]) -> Vec<Vec<u8>> {
     let numbered = wanted.iter().zip(1..).filter(|((to, _), _)| *to == peer);
     numbered.map(|((_, length), number)| vec![number; *length]).collect()

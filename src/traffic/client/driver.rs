@@ -177,7 +177,7 @@ impl Driver {
         }
     }
 
-    /// Returns when the next query of the workload is to leave; `None` if there is none.
+    /// Returns the instant of the next query of the workload; `None` if there is none.
     fn next_instant(&mut self, now: Moment) -> Option<Moment> {
         if self.workload.is_exhausted() {
             return None;
@@ -192,7 +192,7 @@ impl Driver {
         }
     }
 
-    /// Returns whether queries leave as others are answered, and not at instants.
+    /// Returns true if queries leave as others are answered, and not at instants.
     fn is_closed_loop(&self) -> bool {
         matches!(self.instants, Instants::AtOnce)
     }

@@ -105,7 +105,7 @@ impl Link {
         })
     }
 
-    /// Returns how many queries it can take now; a stream is opened for them if need be.
+    /// Returns the number of queries that it can take now; opens a stream for them if needed.
     pub(super) fn vacancies(
         &mut self,
         now: Moment,

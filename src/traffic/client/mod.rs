@@ -162,7 +162,7 @@ impl Options {
         if self.cores.is_empty() { self.threads.max(1) } else { self.cores.len() }
     }
 
-    /// Returns how long queries will leave, if that is known beforehand.
+    /// Returns the time for which queries will leave, if it is known beforehand.
     pub fn length(&self) -> Option<Duration> {
         let by_count =
             |rate: f64| self.limit.map(|limit| Duration::from_secs_f64(limit as f64 / rate));
@@ -297,7 +297,7 @@ impl Run {
         self.clock.now().since(self.start)
     }
 
-    /// Returns what has happened so far.
+    /// Returns the counters so far.
     pub fn counts(&self) -> Counts {
         let live = self.shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut sum = Counts::default();

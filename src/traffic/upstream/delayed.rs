@@ -50,7 +50,7 @@ pub(super) struct Delayed {
 }
 
 impl Delayed {
-    /// Returns when the first is due.
+    /// Returns the instant at which the first is due.
     pub(super) fn next(&self) -> Option<Moment> {
         self.heap.peek().map(|Reverse((due, ..))| *due)
     }

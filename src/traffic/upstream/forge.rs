@@ -30,7 +30,7 @@ pub(super) fn fit(query: &[u8], response: &mut [u8], length: usize) -> usize {
     truncate(&mut response[..length])
 }
 
-/// Returns what the OPT record of `query` offers; it is the only record of queries that have one.
+/// Returns the UDP size in the OPT record of `query`, which is its only record.
 fn offered(query: &[u8]) -> Option<usize> {
     let (record, _) = Record::parse(query, Question::parse(query)?.end())?;
     (record.kind == TYPE_OPT).then_some(usize::from(record.class).max(DATAGRAM_LEN))

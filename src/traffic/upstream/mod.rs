@@ -184,7 +184,7 @@ impl Upstream {
         Ok(())
     }
 
-    /// Returns where it listens, in the order asked for.
+    /// Returns the addresses of its listeners, in the order of the services.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }

@@ -89,7 +89,7 @@ impl Peers {
         }
     }
 
-    /// Returns whether there may be something to read at once.
+    /// Returns true if there may be something to read at once.
     pub(super) fn is_busy(&self) -> bool {
         !self.ready.is_empty()
     }

@@ -75,12 +75,12 @@ pub struct Conduct {
 }
 
 impl Conduct {
-    /// Returns whether every query is answered at once, with nothing left to chance.
+    /// Returns true if every query is answered at once, with nothing left to chance.
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Returns what is done with the next query.
+    /// Returns the action for the next query.
     pub fn decide(&self, random: &mut ChaCha8Rng) -> Act {
         let drawn = |&&(_, probability): &&(Act, f64)| unit(random) <= probability;
         self.faults.iter().find(drawn).map_or(Act::Answer, |(act, _)| *act)
@@ -97,7 +97,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// Returns whether it fits `name`, in wire form.
+    /// Returns true if it fits `name`, in wire form.
     pub fn fits(&self, name: &[u8]) -> bool {
         match self {
             Self::Exactly(own) => name.eq_ignore_ascii_case(own),
@@ -143,19 +143,20 @@ impl From<Behaviour> for Script {
 }
 
 impl Script {
-    /// Returns how queries for `name` are treated.
+    /// Returns the conduct for queries for `name`.
     pub fn conduct(&self, name: &[u8]) -> &Conduct {
         let rule = self.rules.iter().find(|(pattern, _)| pattern.fits(name));
         rule.map_or(&self.default, |(_, conduct)| conduct)
     }
 
-    /// Returns whether all queries are treated alike and answered at once.
+    /// Returns true if all queries are treated alike and answered at once.
     pub fn is_plain(&self) -> bool {
         let untimed = self.stall.is_none() && self.zones.is_none();
         self.rules.is_empty() && self.default.is_plain() && untimed
     }
 
-    /// Returns when what is ready `at` may leave, if the first query came `first`.
+    /// Returns the instant at which a response that is ready `at` may leave; the first query came
+    /// at `first`.
     pub fn release(&self, at: Moment, first: Moment) -> Moment {
         let Some((after, length)) = self.stall else { return at };
         let begin = first.plus(after);

@@ -278,7 +278,7 @@ impl Server {
         Ok(Self { poll, timer, endpoints, peers, desk, delayed, clock, live, requests })
     }
 
-    /// Returns what wakes the thread; there is one.
+    /// Returns the waker of the thread; there is one.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -286,7 +286,7 @@ impl Server {
         Waker::new(self.poll.registry(), Token(2 * self.endpoints.len()))
     }
 
-    /// Returns what each endpoint has seen so far, in their order.
+    /// Returns the published counters of each endpoint, in their order.
     pub(super) fn live(&self) -> Arc<[Live]> {
         Arc::clone(&self.live)
     }

@@ -31,7 +31,7 @@ pub struct PortUse {
 }
 
 impl PortUse {
-    /// Returns how long the port was in use.
+    /// Returns the time for which the port was in use.
     pub fn life(&self) -> Duration {
         self.last.since(self.first)
     }
@@ -125,7 +125,7 @@ impl Sources {
         numbered.filter(|(port, _)| port.queries > 0).map(|(port, number)| (number, *port))
     }
 
-    /// Returns what follows from it all.
+    /// Returns the statistics of all sources.
     pub fn entropy(&self) -> Entropy {
         let mut queries: Vec<u64> = self.ports().map(|(_, port)| port.queries).collect();
         let mut lives: Vec<Duration> = self.ports().map(|(_, port)| port.life()).collect();

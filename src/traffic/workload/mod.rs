@@ -51,7 +51,7 @@ impl Recorded {
         self.entries.last().map_or(Duration::ZERO, |entry| entry.instant)
     }
 
-    /// Returns how many queries there are.
+    /// Returns the number of queries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -67,7 +67,7 @@ impl Recorded {
         &self.bytes[start..start + usize::from(length)]
     }
 
-    /// Returns who asked the query with this number, and when, since the first one.
+    /// Returns the client of the query with this number, and its instant since the first one.
     pub fn origin(&self, number: usize) -> (u32, Duration) {
         let Entry { client, instant, .. } = self.entries[number];
         (client, instant)
@@ -155,19 +155,19 @@ impl Workload {
         Self { source, maker, random, next: part, parts, limit, random_case }
     }
 
-    /// Returns whether all queries have been made.
+    /// Returns true if all queries have been made.
     pub fn is_exhausted(&self) -> bool {
         self.next >= self.limit
     }
 
-    /// Returns who asked the next query in the capture, if it is from one.
+    /// Returns the client of the next query in the capture, if it is from one.
     pub fn next_client(&self) -> Option<u32> {
         let Source::File(recorded) = &self.source else { return None };
         let index = (self.next % recorded.len() as u64) as usize;
         (recorded.clients > 1).then(|| recorded.origin(index).0)
     }
 
-    /// Returns when the next query left in the capture, since its first one.
+    /// Returns the instant of the next query in the capture, since its first one.
     pub fn next_instant(&self) -> Duration {
         let Source::File(recorded) = &self.source else { return Duration::ZERO };
         recorded.origin((self.next % recorded.len() as u64) as usize).1

@@ -33,7 +33,7 @@ pub enum Names {
 }
 
 impl Names {
-    /// Returns how large the population is, if it is bounded.
+    /// Returns the size of the population, if it is bounded.
     fn count(&self) -> Option<u64> {
         match self {
             Self::Unique => None,

@@ -32,7 +32,7 @@ impl Zipf {
         zipf
     }
 
-    /// Returns how many ranks there are.
+    /// Returns the number of ranks.
     pub fn count(&self) -> u64 {
         self.count as u64
     }
@@ -60,7 +60,7 @@ impl Zipf {
         log * expm1_ratio((1.0 - self.exponent) * log)
     }
 
-    /// Returns where the integral is `level`.
+    /// Returns the argument at which the integral is `level`.
     fn inverse(&self, level: f64) -> f64 {
         // Rounding may lead beyond where the logarithm is defined.
         let scaled = (level * (1.0 - self.exponent)).max(-1.0);

@@ -73,7 +73,7 @@ fn expect(stream: &mut impl Read, kind: Control) -> io::Result<Vec<u8>> {
     Ok(fields)
 }
 
-/// Returns whether a receiver with these fields takes `content_type`: it names it, or none at all.
+/// Returns true if a receiver with these fields takes `content_type`: it names it, or none at all.
 fn accepts(mut fields: &[u8], content_type: &[u8]) -> bool {
     let mut names_any = false;
     while let Some((head, rest)) = fields.split_first_chunk::<8>() {

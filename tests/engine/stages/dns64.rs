@@ -5,9 +5,9 @@
 
 use crate::common::wire::Ask;
 use crate::parked::answered;
-use crate::templates::ask_of;
+use crate::stages::rewrite_zone::respond;
+use crate::stages::template::ask_of;
 use crate::world::{World, client, corefile, shown, world};
-use crate::zone_upstream::respond;
 use onward::config::{Config, Host};
 use onward::engine::Client;
 

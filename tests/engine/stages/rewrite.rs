@@ -5,8 +5,8 @@
 //! nothing can depend on it, ours is expected, and a remark says so.
 
 use crate::common::wire::{Ask, question_of, word_at};
+use crate::stages::rewrite_zone::{name_of, respond};
 use crate::world::{World, shown, world};
-use crate::zone_upstream::{name_of, respond};
 
 const F: &str = "\n forward . 192.0.2.250";
 

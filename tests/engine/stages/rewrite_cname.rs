@@ -4,9 +4,9 @@
 //! better.
 
 use crate::parked::{answered, check_in};
-use crate::templates::ask_of;
+use crate::stages::rewrite_zone::respond;
+use crate::stages::template::ask_of;
 use crate::world::{shown, world};
-use crate::zone_upstream::respond;
 
 const F: &str = "\n forward . 192.0.2.250";
 

@@ -6,8 +6,8 @@
 //! upstream, which echoes them, and an OPT for a client without EDNS never come back.
 
 use crate::common::wire::Ask;
+use crate::stages::rewrite_zone::respond;
 use crate::world::{World, client, corefile, shown, world};
-use crate::zone_upstream::respond;
 
 const F: &str = "\n forward . 192.0.2.250";
 const A: &str = "NOERROR rd ra\nAN a.up.test 300 A 192.0.2.10";

@@ -2,7 +2,7 @@
 //! room that a client has.
 //! Its counters are here, too.
 
-use crate::templates::{F, ask_of, check, outcome};
+use crate::stages::template::{F, ask_of, check, outcome};
 use crate::world::{shown, world};
 
 #[test]

@@ -100,7 +100,7 @@ fn counted(
     Ok(names)
 }
 
-/// Returns what was probably meant by a zone.
+/// Returns a zone's probable meaning.
 fn hint(text: &str, ttl_written: bool) -> Option<String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let unit = &text[digits..];
@@ -318,7 +318,7 @@ impl<'a> Options<'a> {
         Ok(())
     }
 
-    /// Returns what is only known when all options are read.
+    /// Returns the settings that follow from all options together.
     fn finish(mut self, context: &mut Context<'_>) -> Result<Cache, DirectiveError> {
         if let (Some(policy), None) = (self.policy, &self.stale) {
             return Err(DirectiveError::value(policy, "serve_stale_policy needs serve_stale"));

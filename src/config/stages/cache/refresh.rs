@@ -136,7 +136,7 @@ pub(super) fn read_stale(
     Ok(stale)
 }
 
-/// Returns how long a client waits; zero is for as long as the query may take.
+/// Returns the time that a client waits; zero is as long as the query may take.
 fn read_verify_timeout(
     word: &Token,
     context: &mut Context<'_>,

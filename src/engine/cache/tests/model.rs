@@ -62,7 +62,7 @@ impl Twin {
         (question, asked(header, (question.1 || self.roll(2) == 0).then_some(question.1)))
     }
 
-    /// Returns whether `stored` can still be given to a client, and whether it is stale.
+    /// Returns true if `stored` can still be given to a client, and whether it is stale.
     fn usable(&self, stored: &Stored) -> Option<bool> {
         let age = self.bed.now.since(stored.at);
         let window = self.settings.serve_stale.map_or(Duration::ZERO, |stale| stale.window);

@@ -232,7 +232,7 @@ impl One {
         self.zones.as_ref().map_or(Some(0), |zones| zones.longest(name))
     }
 
-    /// Returns whether the name is needed as text.
+    /// Returns true if the name is needed as text.
     fn wants_text(&self) -> bool {
         self.patterns.iter().any(|pattern| !pattern.is_trivial)
             || self.sections.iter().flatten().any(|record| matches!(record.shape, Shape::Varies(_)))

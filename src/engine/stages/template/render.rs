@@ -51,7 +51,7 @@ pub(super) enum Rendered {
     Failed,
 }
 
-/// Returns whether a value is a group of a pattern.
+/// Returns true if a value is a group of a pattern.
 pub(super) fn is_group(value: &Value) -> bool {
     matches!(value, Value::Match(_) | Value::Group(_))
 }
