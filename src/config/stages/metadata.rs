@@ -14,7 +14,8 @@ use std::fmt;
 
 /// The labels that are set: the last upstream that was asked, the class and the kind of the reply,
 /// and the view.
-pub(super) const LABELS: [&str; 4] = ["forward/upstream", "log/class", "log/type", "view/name"];
+pub(in super::super) const LABELS: [&str; 4] =
+    ["forward/upstream", "log/class", "log/type", "view/name"];
 
 /// Names whose labels are set.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@
 //! ones are not copied. `None` stands for an expression that fails: it is false as a whole.
 
 use super::Facts;
-use crate::config::view::{Number, Order, Place, Test, Text};
+use crate::config::view::{Number, Order, Place, Real, Test, Text};
 use crate::config::{Kind, Net, PRESENTATION, TEXT_LEN_MAX, class_mnemonic, spell};
 use crate::engine::key::Transport;
 use crate::engine::message::flags;
@@ -85,6 +85,9 @@ impl Run<'_> {
             Test::Same(tests) => self.test(&tests[0])? == self.test(&tests[1])?,
             Test::Numbers(order, one, other) => {
                 order.holds(self.number(one)?.cmp(&self.number(other)?))
+            }
+            Test::Fractions(order, one, other) => {
+                order.holds_of(self.real(one)?, self.real(other)?)
             }
             Test::NumberIn(number, numbers) => numbers.contains(&self.number(number)?),
             Test::NumberWithin(number, first, last) => {
@@ -171,6 +174,22 @@ impl Run<'_> {
                 let (test, one, other) = &**parts;
                 let which = if self.test(test)? { one } else { other };
                 self.number(which)?
+            }
+        })
+    }
+
+    fn real(&mut self, number: &Real) -> Option<f64> {
+        Some(match number {
+            Real::Fixed(number) => number.get(),
+            Real::Whole(number) => self.number(number)? as f64,
+            Real::Calculated(what, numbers) => {
+                let [one, other] = &**numbers;
+                what.of(self.real(one)?, self.real(other)?)
+            }
+            Real::If(parts) => {
+                let (test, one, other) = &**parts;
+                let which = if self.test(test)? { one } else { other };
+                self.real(which)?
             }
         })
     }

@@ -153,6 +153,29 @@ fn expressions_hold_for_what_they_hold_for_in_the_reference() {
 }
 
 #[test]
+fn numbers_may_have_fractions_and_values_may_be_piped() {
+    for (expression, query, expected) in [
+        ("size() / 2 == 10.5 && 1 / 2 == 0.5", "q.t A", true),
+        ("size() > 20.9 && size() < 2.11e1 && 21.0 == size()", "q.t A", true),
+        ("size() > 21.5 || 1.5 > size()", "q.t A", false),
+        ("2 ** 3 ** 2 == 512 && 2 ^ -1 == 0.5 && -2 ** 2 == -4", "q.t A", true),
+        ("1 / 0 > 10 && 0 / 0 != 0 / 0", "q.t A", true),
+        ("-1.5 + size() * 2 - 0.5 == 40", "q.t A", true),
+        ("(do() ? 1.5 : 2) == 2", "q.t A", true),
+        ("1_0.5 == 10.5 && 1e2 == 100 && 0xe == 14", "q.t A", true),
+        ("name() | upper() == 'Q.T.'", "q.t A", true),
+        ("name() | trimSuffix('.') | split('.') | len() == 2", "q.t A", true),
+        (
+            "(name() | split('.')[0]) in ['q'] && (client_ip() | incidr('127.0.0.0/8'))",
+            "q.t A",
+            true,
+        ),
+    ] {
+        assert_eq!(holds(expression, query), expected, "{expression}, {query}");
+    }
+}
+
+#[test]
 fn every_function_and_operator_does_what_it_says() {
     for (expression, query, expected) in [
         ("class() == 'CH'", "q.t TXT CH", true),

@@ -411,3 +411,19 @@ fn ttls_and_texts_have_their_defaults() {
         ],
     );
 }
+
+#[test]
+fn labels_of_metadata_are_known() {
+    let text = |zones: &str, view: &str| {
+        format!(
+            "{view}\nmetadata{zones}\ntemplate IN TXT t {{
+                answer \"{{{{ .Name }}}} 60 IN TXT \\\"[{{{{ .Meta `view/name` }}}}]\\\"\"
+            }}"
+        )
+    };
+    let view = "view alpha {\n expr true\n }";
+    let reply = |text: &str| format!("NOERROR aa rd\nAN a.t 60 TXT \"[{text}]\"");
+    check(&text("", ""), &[("T97", "a.t TXT", &reply(""))]);
+    check(&text("", view), &[("", "a.t TXT", &reply("alpha"))]);
+    check(&text(" u", view), &[("", "a.t TXT", &reply(""))]);
+}

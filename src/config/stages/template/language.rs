@@ -46,6 +46,8 @@ pub enum Value {
     Match(usize),
     /// A group by its name, or by its number in digits.
     Group(String),
+    /// The text of a label of `metadata`; empty if it is not set.
+    Meta(String),
     /// A text, which only `parseInt` takes.
     Literal(String),
     /// An unsigned number in another base, as a decimal number.
@@ -230,6 +232,10 @@ impl<'s> Reader<'s> {
             "Class" => Value::Class,
             "Zone" => Value::Zone,
             "Remote" => Value::Remote,
+            "Meta" => {
+                self.skip_space();
+                return Ok(Value::Meta(self.string()?));
+            }
             "Match" if self.take(".") => Value::Match(self.number("the number of a group")?),
             "Group" if self.take(".") => {
                 let place = self.place;
@@ -247,7 +253,7 @@ impl<'s> Reader<'s> {
                 return Err((start, what));
             }
             other => {
-                let known = ".Name, .Type, .Class, .Zone, .Remote, .Match or .Group";
+                let known = ".Name, .Type, .Class, .Zone, .Remote, .Match, .Group or .Meta";
                 return Err((start, format!("unknown field '.{other}': expected {known}")));
             }
         };
@@ -378,6 +384,7 @@ mod tests {
             ("{{ .Group.a_1 }}", vec![group("a_1")]),
             ("{{ index .Group \"2\" }}", vec![group("2")]),
             ("{{ index .Group `a b` }}", vec![group("a b")]),
+            ("{{ .Meta `view/name` }}", vec![Part::Value(Value::Meta("view/name".into()))]),
             ("a \n{{- .Type -}} \t b", vec![text("a"), Part::Value(Value::Type), text("b")]),
         ] {
             assert_eq!(parts(source), expected, "{source}");
@@ -412,6 +419,7 @@ mod tests {
             ("{{ .Name.x }}", 9, "unexpected '.x'"),
             ("{{ index .Match x }}", 17, "unexpected 'x': expected the number of a group"),
             ("{{ index .Group x }}", 17, "expected a string in quotes"),
+            ("{{ .Meta x }}", 10, "expected a string in quotes"),
             ("{{ index .Name 1 }}", 10, "expected .Match N or .Group \"NAME\""),
             ("{{ parseInt .Name 37 }}", 19, "invalid base 37"),
             ("{{ parseInt .Name 10 65 }}", 22, "invalid number of bits 65"),

@@ -7,6 +7,7 @@ use super::super::super::error::DirectiveError;
 use super::super::super::load::{Context, Draft};
 use super::super::super::record::{self, RecordError};
 use super::super::super::{Kind, Name, Rcodes, keys, lints, numbers, rcodes};
+use super::super::metadata::LABELS;
 use super::{
     CLASSES, ERROR_TEXT_MAX, FixedRecord, Part, Pattern, Template, TemplateRecord, Text, Value,
 };
@@ -37,6 +38,7 @@ pub(in super::super::super) fn read(
             option(property, cursor, context, &mut template, &mut texts)?;
         }
         for (property, word, text) in texts {
+            look_at_labels(word, &text, context, draft);
             let record = record(property, word, text, &template, context)?;
             match &*property.text {
                 "answer" => template.answers.push(record),
@@ -237,6 +239,26 @@ fn text(section: &Token, word: &Token) -> Result<Text, DirectiveError> {
         error_at.place.line += error.line;
         error_at.into()
     })
+}
+
+/// Notes labels of a text that are not set when the query is answered.
+fn look_at_labels(word: &Token, text: &Text, context: &mut Context<'_>, draft: &mut Draft) {
+    for value in text.values() {
+        let Value::Meta(label) = value else { continue };
+        let why = match (&**label, &draft.stages.metadata) {
+            ("view/name", Some(_)) => {
+                draft.reads_labels = true;
+                continue;
+            }
+            ("view/name", None) => "is set only with the directive 'metadata'".to_owned(),
+            (label, _) if LABELS.contains(&label) => {
+                "is set only after the template has answered".to_owned()
+            }
+            _ => format!("is set by no directive{}", did_you_mean(label, LABELS)),
+        };
+        let message = format!("plugin/template: label '{label}' {why}: it is empty");
+        context.warn(&word.place, message);
+    }
 }
 
 /// Returns what a text makes of each query.

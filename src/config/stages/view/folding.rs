@@ -5,7 +5,7 @@
 
 use super::super::super::Kind;
 use super::super::super::net::{Net, Nets};
-use super::program::{Arithmetic, Number, Test, Text};
+use super::program::{Arithmetic, Fraction, Number, Real, RealArithmetic, Test, Text};
 use std::net::IpAddr;
 
 pub(super) fn not(test: Test) -> Test {
@@ -86,6 +86,16 @@ pub(super) fn calculated(what: Arithmetic, one: Number, other: Number) -> Number
         return Number::Fixed(number);
     }
     Number::Calculated(what, Box::new([one, other]))
+}
+
+/// The same of numbers that may have a fraction.
+pub(super) fn calculated_real(what: RealArithmetic, one: Real, other: Real) -> Real {
+    match (&one, &other) {
+        (Real::Fixed(one), Real::Fixed(other)) => {
+            Real::Fixed(Fraction::new(what.of(one.get(), other.get())))
+        }
+        _ => Real::Calculated(what, Box::new([one, other])),
+    }
 }
 
 /// Test that a type or an address is one of these; texts that are neither are left out.

@@ -10,9 +10,10 @@ mod functions;
 mod program;
 mod syntax;
 mod typing;
+mod values;
 mod words;
 
-pub use program::{Arithmetic, Number, Order, Place, Test, Text};
+pub use program::{Arithmetic, Fraction, Number, Order, Place, Real, RealArithmetic, Test, Text};
 
 use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};

@@ -35,6 +35,8 @@ pub enum Test {
     Same(Box<[Test; 2]>),
     /// Two numbers compare so.
     Numbers(Order, Number, Number),
+    /// Two fractions compare so; one that is no number compares with none.
+    Fractions(Order, Real, Real),
     /// Two texts compare so, byte by byte.
     Texts(Order, Text, Text),
     /// A number is one of these.
@@ -104,6 +106,75 @@ pub enum Number {
     If(Box<(Test, Number, Number)>),
 }
 
+/// A number with a fraction, of 64 bits: its bits, so that it can be compared and hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fraction(u64);
+
+impl Fraction {
+    /// The number as it is compared.
+    pub fn new(number: f64) -> Self {
+        Self(number.to_bits())
+    }
+
+    /// Returns the number.
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+/// A number that may have a fraction.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Real {
+    /// The same for every query.
+    Fixed(Fraction),
+    /// A whole number.
+    Whole(Number),
+    /// Of two numbers.
+    Calculated(RealArithmetic, Box<[Real; 2]>),
+    /// The first or the second, as the condition says.
+    If(Box<(Test, Real, Real)>),
+}
+
+/// Arithmetic operation whose result may have a fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RealArithmetic {
+    /// `+`
+    Plus,
+    /// `-`
+    Minus,
+    /// `*`
+    Times,
+    /// `/`
+    Divided,
+    /// `**` or `^`
+    Power,
+}
+
+impl RealArithmetic {
+    /// The operation with this operator, if it is one of these.
+    pub(super) fn parse(operator: &str) -> Option<Self> {
+        Some(match operator {
+            "+" => Self::Plus,
+            "-" => Self::Minus,
+            "*" => Self::Times,
+            "/" => Self::Divided,
+            "**" => Self::Power,
+            _ => return None,
+        })
+    }
+
+    /// Returns the result, which is infinite or no number where there is none.
+    pub fn of(self, one: f64, other: f64) -> f64 {
+        match self {
+            Self::Plus => one + other,
+            Self::Minus => one - other,
+            Self::Times => one * other,
+            Self::Divided => one / other,
+            Self::Power => one.powf(other),
+        }
+    }
+}
+
 /// Arithmetic operation on two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
@@ -169,7 +240,53 @@ impl Order {
     }
 }
 
+impl Order {
+    /// The order with this operator, if it is one of these.
+    pub(super) fn parse(operator: &str) -> Option<Self> {
+        Some(match operator {
+            "==" => Self::Equal,
+            "!=" => Self::Unequal,
+            "<" => Self::Less,
+            "<=" => Self::AtMost,
+            ">" => Self::Greater,
+            ">=" => Self::AtLeast,
+            _ => return None,
+        })
+    }
+
+    /// Returns whether it holds for two fractions; one that is no number differs from all.
+    pub fn holds_of(self, one: f64, other: f64) -> bool {
+        match one.partial_cmp(&other) {
+            Some(found) => self.holds(found),
+            None => self == Self::Unequal,
+        }
+    }
+}
+
+impl Place {
+    /// The place that this operator looks at, if it is one of these.
+    pub(super) fn parse(operator: &str) -> Option<Self> {
+        Some(match operator {
+            "contains" => Self::Within,
+            "startsWith" => Self::AtStart,
+            "endsWith" => Self::AtEnd,
+            _ => return None,
+        })
+    }
+}
+
 impl Arithmetic {
+    /// The operation with this operator, if it is one of these.
+    pub(super) fn parse(operator: &str) -> Option<Self> {
+        Some(match operator {
+            "+" => Self::Plus,
+            "-" => Self::Minus,
+            "*" => Self::Times,
+            "%" => Self::Modulo,
+            _ => return None,
+        })
+    }
+
     /// Returns the result; `None`: there is none.
     pub fn of(self, one: i64, other: i64) -> Option<i64> {
         match self {

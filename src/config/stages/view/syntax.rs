@@ -1,8 +1,10 @@
 //! The shape of an expression: which operator takes what, by precedence.
 //!
 //! A subset of the language that the reference has expressions in. What is left out (closures of
-//! any other form than `any(LIST, TEST)`, pipes, maps, fractions) is named in the error.
+//! any other form than `any(LIST, TEST)`, maps, and what asks for values that may be missing) is
+//! named in the error.
 
+use super::program::Fraction;
 use super::words::{self, Mistake, Placed, Word};
 
 /// Expressions nested in each other.
@@ -21,6 +23,7 @@ pub(super) struct Node {
 pub(super) enum What {
     Bool(bool),
     Number(i64),
+    Fraction(Fraction),
     Text(String),
     List(Vec<Node>),
     Call(String, Vec<Node>),
@@ -40,7 +43,7 @@ impl Node {
     /// There are more nodes within each other than the compiler and the engine go down.
     fn of(what: What, column: usize) -> Result<Self, Mistake> {
         let deepest = match &what {
-            What::Bool(_) | What::Number(_) | What::Text(_) | What::Item => 0,
+            What::Bool(_) | What::Number(_) | What::Fraction(_) | What::Text(_) | What::Item => 0,
             What::List(nodes) | What::Call(_, nodes) | What::Chain(_, nodes) => {
                 nodes.iter().map(|node| node.depth).max().unwrap_or(0)
             }
@@ -66,7 +69,7 @@ fn depth_around(deepest: usize, column: usize) -> Result<usize, Mistake> {
 }
 
 /// Operators between two operands: as written, as called here, and how tightly they bind.
-const BINARY: [(&str, &str, u8); 20] = [
+const BINARY: [(&str, &str, u8); 23] = [
     ("||", "||", 10),
     ("or", "||", 10),
     ("&&", "&&", 15),
@@ -86,14 +89,19 @@ const BINARY: [(&str, &str, u8); 20] = [
     ("+", "+", 30),
     ("-", "-", 30),
     ("*", "*", 60),
+    ("/", "/", 60),
     ("%", "%", 60),
+    ("**", "**", POWER),
+    ("^", "**", POWER),
 ];
 /// Operators that may follow `not`.
 const NEGATABLE: [&str; 5] = ["in", "matches", "contains", "startsWith", "endsWith"];
 const NOT: u8 = 50;
 const MINUS: u8 = 90;
+/// The one operator whose right operand is taken first.
+const POWER: u8 = 100;
 /// Operators that the reference has and onward has not.
-const MISSING: [&str; 6] = ["/", "**", "??", "?.", "|", "^"];
+const MISSING: [&str; 2] = ["??", "?."];
 /// Words that are no names.
 const RESERVED: [&str; 3] = ["nil", "let", "if"];
 
@@ -138,11 +146,12 @@ impl Parser {
         let found = match self.peek() {
             Word::End => "end of the expression".to_owned(),
             Word::Number(number) => format!("'{number}'"),
+            Word::Fraction(number) => format!("'{}'", number.get()),
             Word::Text(text) => format!("the text '{text}'"),
             Word::Name(name) => format!("'{name}'"),
             Word::Symbol(symbol) if MISSING.contains(symbol) => {
                 let known = "|| && == != < > <= >= in matches contains startsWith endsWith .. + - \
-                             * % ! ?:";
+                             * / % ** | ! ?:";
                 let message =
                     format!("operator '{symbol}' is not supported: expected one of {known}");
                 return Mistake::at(self.column(), message);
@@ -172,6 +181,10 @@ impl Parser {
         let mut left = self.operand()?;
         loop {
             let column = self.column();
+            if least == 0 && self.eat("|") {
+                left = self.piped(left)?;
+                continue;
+            }
             let negated = self.is_negated();
             let written = match &self.words[self.next + usize::from(negated)].word {
                 Word::Name(name) => &name[..],
@@ -183,7 +196,7 @@ impl Parser {
                 break;
             };
             self.next += 1 + usize::from(negated);
-            let right = self.expression(binds + 1)?;
+            let right = self.expression(binds + u8::from(binds != POWER))?;
             left = match left {
                 Node { what: What::Chain(same, mut nodes), column, depth } if same == operator => {
                     let depth = depth.max(depth_around(right.depth, column)?);
@@ -214,6 +227,20 @@ impl Parser {
         Ok(left)
     }
 
+    /// Reads the function behind a pipe, whose first argument is `first`.
+    fn piped(&mut self, first: Node) -> Result<Node, Mistake> {
+        let column = self.column();
+        let Word::Name(name) = self.peek().clone() else {
+            return self.unexpected("a function, as in name() | lower()");
+        };
+        self.take();
+        self.expect("(")?;
+        let mut arguments = vec![first];
+        arguments.extend(self.list(")")?);
+        let call = Node::of(What::Call(name, arguments), column)?;
+        self.indexed(call)
+    }
+
     /// Returns whether `not` stands here before an operator.
     fn is_negated(&self) -> bool {
         let is_not = matches!(self.peek(), Word::Name(name) if name == "not");
@@ -233,7 +260,12 @@ impl Parser {
             let operand = self.expression(MINUS)?;
             return Node::of(What::Minus(Box::new(operand)), column);
         }
-        let mut node = self.primary()?;
+        let node = self.primary()?;
+        self.indexed(node)
+    }
+
+    /// Reads the indices behind a value.
+    fn indexed(&mut self, mut node: Node) -> Result<Node, Mistake> {
         while *self.peek() == Word::Symbol("[") {
             let column = self.column();
             self.next += 1;
@@ -248,6 +280,7 @@ impl Parser {
         let column = self.column();
         let what = match self.peek().clone() {
             Word::Number(number) => What::Number(number),
+            Word::Fraction(number) => What::Fraction(number),
             Word::Text(text) => What::Text(text),
             Word::Name(name) if RESERVED.contains(&&name[..]) => {
                 return Mistake::at(column, format!("'{name}' is not supported"));

@@ -7,10 +7,15 @@
 use super::super::super::Name;
 use super::super::super::net::{Net, Nets};
 use super::super::template::Pattern;
-use super::folding::{address_of, all, any, asked_directly, calculated, kind_of, not};
+use super::folding::{
+    address_of, all, any, asked_directly, calculated, calculated_real, kind_of, not,
+};
 use super::functions::{self, Fact, OTHERS};
-use super::program::{Arithmetic, Number, Order, Place, Test, Text};
+use super::program::{
+    Arithmetic, Fraction, Number, Order, Place, Real, RealArithmetic, Test, Text,
+};
 use super::syntax::{self, Node, What};
+use super::values::{Value, either, has, mismatch, real_of};
 use super::words::Mistake;
 
 /// Parts that one expression is compiled to, lists of `any` taken apart.
@@ -58,31 +63,6 @@ pub(super) fn compile(expression: &str, labels: &Labels<'_>) -> Result<Compiled,
     Ok(Compiled { test, lints, reads_labels })
 }
 
-/// A part of an expression, by its type.
-#[derive(Clone)]
-enum Value {
-    Test(Test),
-    Number(Number),
-    Text(Text),
-    Texts(Vec<Text>),
-    Numbers(Vec<i64>),
-    /// The parts of a text between separators.
-    Parts(Text, String),
-    Within(i64, i64),
-}
-
-impl Value {
-    /// Returns the type, as the reference calls it.
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Test(_) => "bool",
-            Self::Number(_) => "int",
-            Self::Text(_) => "string",
-            Self::Texts(_) | Self::Numbers(_) | Self::Parts(..) | Self::Within(..) => "list",
-        }
-    }
-}
-
 struct Compiler<'a> {
     labels: &'a Labels<'a>,
     /// The element that the test of `any` looks at.
@@ -105,6 +85,7 @@ impl Compiler<'_> {
         Ok(match &node.what {
             What::Bool(truth) => Value::Test(Test::Always(*truth)),
             What::Number(number) => Value::Number(Number::Fixed(*number)),
+            What::Fraction(number) => Value::Real(Real::Fixed(*number)),
             What::Text(text) => Value::Text(Text::Fixed(text.clone())),
             What::List(nodes) => self.list(nodes)?,
             What::Call(name, arguments) => self.call(name, arguments, node.column)?,
@@ -116,6 +97,11 @@ impl Compiler<'_> {
             What::Minus(operand) => match self.value(operand)? {
                 Value::Number(number) => {
                     Value::Number(calculated(Arithmetic::Minus, Number::Fixed(0), number))
+                }
+                Value::Real(number) => {
+                    // Not zero less the number: that would lose the sign of zero.
+                    let minus = Real::Fixed(Fraction::new(-1.0));
+                    Value::Real(calculated_real(RealArithmetic::Times, minus, number))
                 }
                 other => return mismatch(node.column, "-", &[&other]),
             },
@@ -193,32 +179,22 @@ impl Compiler<'_> {
             return Ok(Value::Test(Test::Matches(text, pattern)));
         }
         let (one, other) = (self.value(left)?, self.value(right)?);
-        let arithmetic = match operator {
-            "+" => Some(Arithmetic::Plus),
-            "-" => Some(Arithmetic::Minus),
-            "*" => Some(Arithmetic::Times),
-            "%" => Some(Arithmetic::Modulo),
-            _ => None,
-        };
-        let order = match operator {
-            "==" => Some(Order::Equal),
-            "!=" => Some(Order::Unequal),
-            "<" => Some(Order::Less),
-            "<=" => Some(Order::AtMost),
-            ">" => Some(Order::Greater),
-            ">=" => Some(Order::AtLeast),
-            _ => None,
-        };
-        let place = match operator {
-            "contains" => Some(Place::Within),
-            "startsWith" => Some(Place::AtStart),
-            "endsWith" => Some(Place::AtEnd),
-            _ => None,
-        };
+        let (arithmetic, real) = (Arithmetic::parse(operator), RealArithmetic::parse(operator));
+        let (order, place) = (Order::parse(operator), Place::parse(operator));
         Ok(match (one, other) {
             (Value::Number(one), Value::Number(other)) if arithmetic.is_some() => {
                 let what = arithmetic.unwrap_or(Arithmetic::Plus);
                 Value::Number(calculated(what, one, other))
+            }
+            (
+                one @ (Value::Number(_) | Value::Real(_)),
+                other @ (Value::Number(_) | Value::Real(_)),
+            ) if real.is_some() => {
+                let what = real.unwrap_or(RealArithmetic::Plus);
+                match (real_of(&one), real_of(&other)) {
+                    (Some(one), Some(other)) => Value::Real(calculated_real(what, one, other)),
+                    _ => return mismatch(column, operator, &[&one, &other]),
+                }
             }
             (Value::Text(one), Value::Text(other)) if operator == "+" => {
                 Value::Text(Text::Joined(Box::new([one, other])))
@@ -251,6 +227,16 @@ impl Compiler<'_> {
             }
             (Value::Number(one), Value::Number(other)) => {
                 Test::Numbers(order, one.clone(), other.clone())
+            }
+            (Value::Real(_), Value::Number(_) | Value::Real(_))
+            | (Value::Number(_), Value::Real(_)) => {
+                let (one, other) = (real_of(one)?, real_of(other)?);
+                match (&one, &other) {
+                    (Real::Fixed(one), Real::Fixed(other)) => {
+                        Test::Always(order.holds_of(one.get(), other.get()))
+                    }
+                    _ => Test::Fractions(order, one, other),
+                }
             }
             (Value::Text(Text::Fixed(one)), Value::Text(Text::Fixed(other))) => {
                 Test::Always(order.holds(one.cmp(other)))
@@ -469,36 +455,4 @@ impl Compiler<'_> {
             _ => not(any(tests)),
         })
     }
-}
-
-/// An operator that is not for these types.
-fn mismatch<T>(column: usize, operator: &str, values: &[&Value]) -> Result<T, Mistake> {
-    let kinds: Vec<_> = values.iter().map(|value| value.kind()).collect();
-    let plural = if kinds.len() > 1 { "s" } else { "" };
-    let kinds = kinds.join(" and ");
-    Mistake::at(column, format!("invalid operation: {operator} (mismatched type{plural} {kinds})"))
-}
-
-fn either(test: Test, one: Value, other: Value, column: usize) -> Result<Value, Mistake> {
-    Ok(match (one, other) {
-        (one, other) if matches!(test, Test::Always(_)) && one.kind() == other.kind() => {
-            if test == Test::Always(true) { one } else { other }
-        }
-        (Value::Test(Test::Always(true)), Value::Test(Test::Always(false))) => Value::Test(test),
-        (Value::Test(one), Value::Test(other)) => {
-            Value::Test(Test::If(Box::new([test, one, other])))
-        }
-        (Value::Number(one), Value::Number(other)) => {
-            Value::Number(Number::If(Box::new((test, one, other))))
-        }
-        (Value::Text(one), Value::Text(other)) => {
-            Value::Text(Text::If(Box::new((test, one, other))))
-        }
-        (one, other) => return mismatch(column, "?:", &[&one, &other]),
-    })
-}
-
-fn has(place: Place, one: &Value, other: &Value) -> Option<Test> {
-    let (Value::Text(one), Value::Text(other)) = (one, other) else { return None };
-    Some(Test::Has(place, one.clone(), other.clone()))
 }

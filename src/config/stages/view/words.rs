@@ -3,10 +3,13 @@
 //! The syntax says what words mean together; here only a text without an end, an
 //! escape that there is not and a number that is too large are mistakes.
 
+use super::program::Fraction;
+
 /// One word of an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     Number(i64),
+    Fraction(Fraction),
     Text(String),
     Name(String),
     /// One of [`SYMBOLS`].
@@ -115,22 +118,44 @@ fn raw(rest: &str, column: usize) -> Result<(Word, usize), Mistake> {
     }
 }
 
+/// A whole number, or a decimal fraction with a point, an exponent or both.
 fn number(rest: &str, column: usize) -> Result<(Word, usize), Mistake> {
-    let len = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    let mut len = len.unwrap_or(rest.len());
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let mut len = rest.find(|letter| !is_part(letter)).unwrap_or(rest.len());
+    let is_decimal = rest[..len].bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
     let after = &rest[len..];
-    if after.starts_with('.') && after[1..].starts_with(|letter: char| letter.is_ascii_digit()) {
-        let digits = after[1..].find(|letter: char| !letter.is_ascii_digit());
-        len += 1 + digits.unwrap_or(after.len() - 1);
+    let is_digit = |letter: char| letter.is_ascii_digit();
+    if is_decimal && after.starts_with('.') && after[1..].starts_with(is_digit) {
+        let behind = after[1..].find(|letter| !is_part(letter));
+        len += 1 + behind.unwrap_or(after.len() - 1);
+    }
+    if rest[..len].ends_with(['e', 'E']) && !rest.starts_with("0x") {
+        let exponent = &rest[len..];
+        if exponent.starts_with(['+', '-']) && exponent[1..].starts_with(is_digit) {
+            let behind = exponent[1..].find(|letter: char| !letter.is_ascii_digit());
+            len += 1 + behind.unwrap_or(exponent.len() - 1);
+        }
     }
     let digits = rest[..len].replace('_', "");
     let based = [("0x", 16), ("0o", 8), ("0b", 2)].into_iter().find_map(|(prefix, base)| {
-        digits.strip_prefix(prefix).map(|digits| i64::from_str_radix(digits, base))
+        digits.strip_prefix(prefix).map(|digits| i64::from_str_radix(digits, base).ok())
     });
-    match based.unwrap_or_else(|| digits.parse()) {
-        Ok(number) => Ok((Word::Number(number), len)),
-        Err(_) => {
-            Mistake::at(column, format!("'{}' is not a whole number of 64 bits", &rest[..len]))
+    let word = match based {
+        Some(number) => number.map(Word::Number),
+        None if digits.contains(['.', 'e', 'E']) => {
+            let fraction = digits.parse().ok().filter(|number: &f64| number.is_finite());
+            fraction.map(|number| Word::Fraction(Fraction::new(number)))
+        }
+        None => digits.parse().ok().map(Word::Number),
+    };
+    match word {
+        Some(word) => Ok((word, len)),
+        None => {
+            let message = format!(
+                "'{}' is neither a whole number of 64 bits nor a decimal fraction",
+                &rest[..len]
+            );
+            Mistake::at(column, message)
         }
     }
 }

@@ -69,7 +69,34 @@ impl TemplateStats {
 /// The templates of a server block, in their order.
 pub struct Templates {
     all: Box<[One]>,
+    view: ViewLabel,
     scratch: RefCell<Scratch>,
+}
+
+/// The label `view/name`.
+struct ViewLabel {
+    text: Box<[u8]>,
+    /// Names at or below these have it.
+    zones: Zones<()>,
+}
+
+impl ViewLabel {
+    fn new(block: &ServerBlock, hasher: &RandomState) -> Self {
+        let zones = block.stages.metadata.as_ref().map(|metadata| metadata.zones.as_deref());
+        let served: Vec<Name> = block.zones().cloned().collect();
+        let zones = zones.map_or(&[][..], |zones| zones.unwrap_or(&served));
+        let text = block.stages.view.as_ref().map_or("", |view| &view.name);
+        Self {
+            text: text.as_bytes().into(),
+            zones: Zones::new(hasher.clone(), zones.iter().map(|zone| (zone, ()))),
+        }
+    }
+
+    /// The text of the label for `name`; empty if it is not set.
+    fn of(&self, name: &LowercaseName) -> &[u8] {
+        let is_set = !self.text.is_empty() && self.zones.longest(name).is_some();
+        if is_set { &self.text } else { &[] }
+    }
 }
 
 /// Memory that queries use one after the other.
@@ -132,7 +159,8 @@ impl Stage for Templates {
             text: Vec::with_capacity(TEXT_MAX),
             wire: Vec::with_capacity(RECORD_MAX),
         });
-        (!written.is_empty()).then_some(Self { all, scratch })
+        let view = ViewLabel::new(block, hasher);
+        (!written.is_empty()).then_some(Self { all, view, scratch })
     }
 
     fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
@@ -148,7 +176,8 @@ impl Stage for Templates {
             match template.pattern_of(&scratch.name) {
                 Some(pattern) => {
                     template.count(zone, question.kind);
-                    let answer = template.answer(context, zone, pattern, &mut scratch);
+                    let answer =
+                        template.answer(context, zone, pattern, (&self.view, &mut scratch));
                     return Some(answer.unwrap_or(Step::Refused(Rcode::ServFail, None)));
                 }
                 None if template.fallthrough.longest(name).is_some() => {}
@@ -266,7 +295,7 @@ impl One {
         context: &mut QueryContext<'_, '_>,
         zone: usize,
         pattern: usize,
-        scratch: &mut Scratch,
+        (view, scratch): (&ViewLabel, &mut Scratch),
     ) -> Option<Step> {
         let fails = self.rcode == Rcode::ServFail as u16;
         if fails && self.error.is_none() {
@@ -290,6 +319,7 @@ impl One {
             class: question.class,
             kind: question.kind,
             peer,
+            view: view.of(name),
             pattern,
             groups: groups.as_deref(),
         };

@@ -19,6 +19,7 @@ pub(super) enum Piece {
     Class,
     Zone,
     Remote,
+    View,
     /// The number of a group, by the pattern that matched.
     Group(Box<[Option<usize>]>),
     ParseInt {
@@ -36,6 +37,8 @@ pub(super) struct Query<'a> {
     pub(super) class: u16,
     pub(super) kind: u16,
     pub(super) peer: IpAddr,
+    /// The name of the view, where the label is set.
+    pub(super) view: &'a [u8],
     /// The number of the pattern that matched.
     pub(super) pattern: usize,
     /// Positions of the groups in the name. `None`: the template has no pattern and matches all
@@ -77,6 +80,9 @@ fn piece_of(value: &Value, patterns: &[Pattern]) -> Piece {
         Value::Class => Piece::Class,
         Value::Zone => Piece::Zone,
         Value::Remote => Piece::Remote,
+        Value::Meta(label) if label == "view/name" => Piece::View,
+        // No other label is set before a query is answered.
+        Value::Meta(_) => Piece::Text(Box::default()),
         Value::Literal(text) => Piece::Text(text.as_bytes().into()),
         Value::Match(number) => numbers(&|pattern| {
             Some(*number).filter(|number| *number < pattern.regex.captures_len())
@@ -101,6 +107,7 @@ fn write_piece(piece: &Piece, query: &Query<'_>, out: &mut Vec<u8>) -> Option<()
     let bytes = match piece {
         Piece::Text(text) => text,
         Piece::Name => query.name,
+        Piece::View => query.view,
         Piece::Zone => query.zone.as_bytes(),
         Piece::Type => Kind(query.kind).mnemonic().unwrap_or_default().as_bytes(),
         // No record is of class ANY.
