@@ -354,13 +354,15 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
 
 /// Queries that needed the answers to others, and what the server asked itself.
 fn of_parked(all: &mut Exposition, parked: &ParkedStats) {
-    let ParkedStats { queries, asked, too_deep, too_many, full } = *parked;
+    let ParkedStats { queries, asked, too_deep, too_many, full, too_large } = *parked;
     let help = "Queries that waited for the answer to another query of this server.";
     all.counter_if_any("onward_parked_queries_total", help, &[], queries);
     let help = "Queries that this server asked itself.";
     all.counter_if_any("onward_own_queries_total", help, &[], asked);
     let help = "Queries that this server did not ask itself, by the limit that was reached.";
-    for (limit, count) in [("depth", too_deep), ("count", too_many), ("table", full)] {
+    let refused =
+        [("depth", too_deep), ("count", too_many), ("table", full), ("memory", too_large)];
+    for (limit, count) in refused {
         let labels = [("limit", limit)];
         all.counter_if_any("onward_own_queries_refused_total", help, &labels, count);
     }

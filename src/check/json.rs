@@ -13,9 +13,8 @@ use std::collections::BTreeMap;
 
 /// Returns the report on a configuration that can be served.
 pub(super) fn accepted(report: &Report) -> String {
-    let (own, ports, memory) = (&report.descriptors, &report.ports, &report.memory);
+    let (own, ports) = (&report.descriptors, &report.ports);
     let workers = report.workers();
-    let (clients, upstreams) = report.streams_max();
     let listeners = report.config.listeners.iter().map(|listener| {
         let zones: Vec<_> = listener.zones.iter().map(|(zone, _)| zone.to_string()).collect();
         json!({
@@ -60,29 +59,37 @@ pub(super) fn accepted(report: &Report) -> String {
         },
         "hosts": report.hosts.iter().map(hosts).collect::<Vec<_>>(),
         "gso": report.gso && report.gso_wanted,
-        "memory": {
-            "limit": report.host_memory,
-            "per_worker": {
-                "exchanges": memory.engine.exchanges,
-                "pools": memory.engine.pools,
-                "caches": memory.engine.caches,
-                "caches_max": memory.engine.caches_max,
-                "routes": memory.engine.routes,
-                "queues": memory.engine.queues,
-                "sockets": memory.sockets,
-                "batches": memory.batches,
-                "reserved": memory.reserved(),
-                "client_streams_max": clients,
-                "upstream_streams_max": upstreams,
-            },
-            "all": {
-                "reserved": memory.reserved() * workers,
-                "caches_max": memory.engine.caches_max * workers,
-                "client_streams_max": clients * workers,
-                "upstream_streams_max": upstreams * workers,
-            },
-        },
+        "memory": memory(report),
     }))
+}
+
+/// Returns the memory of a worker and of all.
+fn memory(report: &Report) -> serde_json::Value {
+    let (memory, workers) = (&report.memory, report.workers());
+    let (clients, upstreams) = report.streams_max();
+    json!({
+        "limit": report.host_memory,
+        "per_worker": {
+            "exchanges": memory.engine.exchanges,
+            "pools": memory.engine.pools,
+            "caches": memory.engine.caches,
+            "caches_max": memory.engine.caches_max,
+            "routes": memory.engine.routes,
+            "queues": memory.engine.queues,
+            "parked_max": memory.engine.parked_max,
+            "sockets": memory.sockets,
+            "batches": memory.batches,
+            "reserved": memory.reserved(),
+            "client_streams_max": clients,
+            "upstream_streams_max": upstreams,
+        },
+        "all": {
+            "reserved": memory.reserved() * workers,
+            "caches_max": memory.engine.caches_max * workers,
+            "client_streams_max": clients * workers,
+            "upstream_streams_max": upstreams * workers,
+        },
+    })
 }
 
 /// Returns the report on a refused configuration.

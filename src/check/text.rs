@@ -110,7 +110,8 @@ impl Report {
 
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = &self.memory;
-        let EngineMemory { exchanges, pools, caches, caches_max, routes, queues } = memory.engine;
+        let EngineMemory { exchanges, pools, caches, caches_max, routes, queues, parked_max } =
+            memory.engine;
         let (clients, upstreams) = self.streams_max();
         let rows = [
             ("memory reserved at start, MiB", memory.reserved()),
@@ -120,6 +121,7 @@ impl Report {
             ("  zones, forward stanzas, except lists", routes),
             ("  datagram batches and queues", queues + memory.batches),
             ("additional memory with full caches", caches_max - caches),
+            ("additional memory with parked queries", parked_max),
             ("additional memory with full connection buffers", clients + upstreams),
             ("  client connections", clients),
             ("  upstream connections", upstreams),

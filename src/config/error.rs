@@ -5,7 +5,7 @@
 //! tell a mistake from something that is right but not built, and from something that the host
 //! lacks.
 
-use crate::corefile::{Cause, ParseError, Place, Token};
+use crate::corefile::{Cause, Hints, ParseError, Place, Problem, Token};
 use std::fmt;
 
 /// Reason why a Corefile was refused.
@@ -79,6 +79,34 @@ impl ConfigError {
         if all.len() > 1 { Some(Self::Several(all)) } else { all.pop() }
     }
 
+    /// The same with the causes that `hints` know.
+    pub(super) fn explained(mut self, hints: &Hints) -> Self {
+        let (place, message) = match &mut self {
+            Self::Several(all) => {
+                for error in all {
+                    let plain = std::mem::replace(error, Self::Several(Vec::new()));
+                    *error = plain.explained(hints);
+                }
+                return self;
+            }
+            Self::NotBuilt { .. } => return self,
+            // What could be known was said when the text was read.
+            Self::Parse(_) => return self,
+            Self::Word { error, .. } => match &mut error.problem {
+                Problem::Unreadable(message) | Problem::Parsing(message) => (&error.place, message),
+                Problem::Syntax { .. } => return self,
+            },
+            Self::Key { place, message }
+            | Self::Value { place, message, .. }
+            | Self::Host { place, message, .. }
+            | Self::Listener { place, message } => (&*place, message),
+        };
+        if let Some(explained) = hints.explained(place, message) {
+            *message = explained;
+        }
+        self
+    }
+
     /// Each mistake.
     pub fn each(&self) -> &[Self] {
         match self {
@@ -107,6 +135,9 @@ impl ConfigError {
         match self {
             Self::Parse(error) | Self::Word { error, .. } => error.cause(),
             Self::Host { .. } => Cause::Host,
+            Self::Several(all) if all.iter().all(|error| error.cause() == Cause::Host) => {
+                Cause::Host
+            }
             Self::Key { .. }
             | Self::Value { .. }
             | Self::Listener { .. }

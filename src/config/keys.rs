@@ -40,8 +40,8 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> Result<Vec<Key>,
         let served = [Protocol::Dns, Protocol::Tls];
         let protocol = served.into_iter().find(|protocol| protocol.scheme() == zone.scheme);
         let Some(protocol) = protocol else {
-            let what = format!("serving '{}://'", zone.scheme);
-            return Err(ConfigError::NotBuilt { place: place.clone(), what });
+            context.lacks(written, format!("serving '{}://'", zone.scheme));
+            continue;
         };
         let default_port = match protocol {
             Protocol::Dns => context.host.default_port,

@@ -169,7 +169,7 @@ impl Config {
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
         let corefile =
             corefile::parse(text, display_name, &host.sources).map_err(ConfigError::Parse)?;
-        let missing = corefile.unknown.into_iter().map(ConfigError::Parse).collect();
+        let missing = corefile.missing.into_iter().map(ConfigError::Parse).collect();
         let mut context =
             Context { host, warnings: corefile.warnings, reload: None, zones: 0, missing };
         if corefile.blocks.is_empty() && context.missing.is_empty() {
@@ -178,7 +178,8 @@ impl Config {
             let what = "a Corefile without a server block".into();
             return Err(ConfigError::NotBuilt { place, what });
         }
-        let mut drafts = read(&corefile.blocks, &mut context, display_name)?;
+        let read = read(&corefile.blocks, &mut context, display_name);
+        let mut drafts = read.map_err(|error| error.explained(&corefile.hints))?;
         number_sources(&mut drafts)?;
         let mut listeners = listeners::group(&drafts)?;
         listeners::show_certificates(&mut listeners, &drafts, &mut context)?;

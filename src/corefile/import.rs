@@ -9,7 +9,7 @@
 use super::environment::substitute;
 use super::glob::{self, BadPattern};
 use super::lexer::{Lexer, decode};
-use super::{ParseError, Sources, TEXT_BYTES_MAX, Token, WARNINGS_MAX, WORDS_MAX, Warning};
+use super::{Hints, ParseError, Sources, TEXT_BYTES_MAX, Token, WARNINGS_MAX, WORDS_MAX, Warning};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -34,6 +34,8 @@ pub(super) struct Imports<'a> {
     unset: HashSet<String>,
     /// Warnings with their places.
     pub(super) warnings: Vec<Warning>,
+    /// Causes of errors.
+    pub(super) hints: Hints,
 }
 
 impl<'a> Imports<'a> {
@@ -48,6 +50,7 @@ impl<'a> Imports<'a> {
             text_bytes: 0,
             unset: HashSet::new(),
             warnings: Vec::new(),
+            hints: Hints::default(),
         }
     }
 
@@ -179,7 +182,10 @@ impl<'a> Imports<'a> {
     fn lex(&mut self, text: &[u8], name: &str) -> Vec<Token> {
         let (name, text): (Arc<str>, String) = (name.into(), decode(text));
         let mut lexer = Lexer::new(&text, &name);
-        let tokens = lexer.by_ref().take(WORDS_MAX + 1).collect();
+        let tokens: Vec<Token> = lexer.by_ref().take(WORDS_MAX + 1).collect();
+        if let (true, Some(last)) = (lexer.ends_in_quote(), tokens.last()) {
+            self.hints.note_open_quote(last.place.clone(), &last.text);
+        }
         self.warnings.extend(lexer.warnings());
         tokens
     }
@@ -194,6 +200,7 @@ impl<'a> Imports<'a> {
     /// Warns of a word whose references have been replaced.
     fn warn_of_references(&mut self, written: &Token, text: &str, unset: Vec<String>) {
         for name in unset {
+            self.hints.note_unset(&written.place, &name);
             if !self.unset.insert(name.clone()) {
                 continue;
             }

@@ -97,6 +97,11 @@ impl<'a> Lexer<'a> {
         odd.into_iter().map(warning).collect()
     }
 
+    /// Returns true if a quote was still open at the end of the text.
+    pub(super) fn ends_in_quote(&self) -> bool {
+        self.odd.iter().any(|(_, odd)| *odd == Odd::QuoteOpen)
+    }
+
     fn note(&mut self, line: usize, odd: Odd) {
         let kind = std::mem::discriminant(&odd);
         if !self.odd.iter().any(|(_, known)| std::mem::discriminant(known) == kind) {

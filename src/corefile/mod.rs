@@ -15,6 +15,7 @@ mod environment;
 mod error;
 mod external;
 mod glob;
+mod hints;
 mod import;
 mod lexer;
 mod parser;
@@ -23,6 +24,7 @@ mod suggest;
 
 pub use cursor::Cursor;
 pub use error::{Cause, ParseError, Problem, Warning};
+pub use hints::Hints;
 pub use sources::{Lister, Prober, Reader, Sources, Variables, read_file, read_text};
 pub use suggest::did_you_mean;
 
@@ -178,16 +180,20 @@ pub struct Corefile {
     pub blocks: Vec<Block>,
     /// Warnings.
     pub warnings: Vec<Warning>,
-    /// Directives that are none of [`DIRECTIVES`], each with what to do about it; they are left
-    /// out of the blocks. At most [`WARNINGS_MAX`].
-    pub unknown: Vec<ParseError>,
+    /// Mistakes that do not keep the rest from being read, at most [`WARNINGS_MAX`]: directives
+    /// that are none of [`DIRECTIVES`], each with what to do about it, and imports that cannot be
+    /// read. Both are left out of the blocks.
+    pub missing: Vec<ParseError>,
+    /// Causes of errors that later readers find.
+    pub hints: Hints,
 }
 
 /// Parses `text`, the content of the file that the operator calls `display_name`.
 ///
 /// # Errors
 /// The first mistake found, in the order of the file. An unknown directive is none, unless a
-/// mistake of another kind follows it.
+/// mistake of another kind follows it. If an import cannot be read, a mistake behind it is returned
+/// beside that, in [`Corefile::missing`], and there is no block.
 pub fn parse(text: &[u8], display_name: &str, sources: &Sources) -> Result<Corefile, ParseError> {
     parser::Parser::new(text, display_name, sources)?.parse()
 }

@@ -10,7 +10,9 @@
 use super::external;
 use super::import::{Imports, snippet_depth_exceeded};
 use super::suggest::did_you_mean;
-use super::{Block, Corefile, DIRECTIVES, Directive, ParseError, Sources, Token, WARNINGS_MAX};
+use super::{
+    Block, Cause, Corefile, DIRECTIVES, Directive, ParseError, Sources, Token, WARNINGS_MAX,
+};
 
 pub(super) struct Parser<'a> {
     /// The words to come, the next one last.
@@ -18,8 +20,8 @@ pub(super) struct Parser<'a> {
     /// The word last read, with references replaced where its text was taken.
     last: Option<Token>,
     imports: Imports<'a>,
-    /// Directives that there are not.
-    unknown: Vec<ParseError>,
+    /// Directives that there are not, and imports that cannot be read.
+    missing: Vec<ParseError>,
 }
 
 impl<'a> Parser<'a> {
@@ -27,7 +29,7 @@ impl<'a> Parser<'a> {
         let mut imports = Imports::new(sources);
         let mut ahead = imports.main_input(text, name)?;
         ahead.reverse();
-        Ok(Self { ahead, last: None, imports, unknown: Vec::new() })
+        Ok(Self { ahead, last: None, imports, missing: Vec::new() })
     }
 
     pub(super) fn parse(mut self) -> Result<Corefile, ParseError> {
@@ -35,11 +37,24 @@ impl<'a> Parser<'a> {
         while !self.ahead.is_empty() {
             match self.block() {
                 Ok(block) => blocks.extend(block),
-                // It may follow from how the words behind an unknown one were read.
-                Err(error) => return Err(self.unknown.into_iter().next().unwrap_or(error)),
+                Err(error) => {
+                    let error = self.imports.hints.explain(error);
+                    let is_text = |error: &ParseError| error.cause() == Cause::Text;
+                    match self.missing.iter().position(is_text) {
+                        // It may follow from how the words behind an unknown one were read.
+                        Some(first) => return Err(self.missing.swap_remove(first)),
+                        None if self.missing.is_empty() => return Err(error),
+                        None => {
+                            blocks.clear();
+                            self.missing.push(error);
+                            break;
+                        }
+                    }
+                }
             }
         }
-        Ok(Corefile { blocks, warnings: self.imports.warnings, unknown: self.unknown })
+        let Imports { warnings, hints, .. } = self.imports;
+        Ok(Corefile { blocks, warnings, missing: self.missing, hints })
     }
 
     /// One server block, or nothing: a snippet was defined, or the block has no key.
@@ -150,11 +165,11 @@ impl<'a> Parser<'a> {
                 &mut block.directives[index].tokens
             }
             None => {
-                if self.unknown.len() < WARNINGS_MAX {
+                if self.missing.len() < WARNINGS_MAX {
                     let advice = external::advice(&written);
                     let advice = advice.unwrap_or_else(|| did_you_mean(&written, DIRECTIVES));
                     let message = format!("Unknown directive '{written}'{advice}");
-                    self.unknown.push(ParseError::at(&first, message));
+                    self.missing.push(ParseError::at(&first, message));
                 }
                 &mut left_out
             }
@@ -264,8 +279,15 @@ impl<'a> Parser<'a> {
             let message = "Import takes only one argument (glob pattern or file)";
             return Err(ParseError::at(surplus, message));
         }
-        let tokens = self.imports.resolve(&target)?;
-        self.ahead.extend(tokens.into_iter().rev());
+        match self.imports.resolve(&target) {
+            Ok(tokens) => self.ahead.extend(tokens.into_iter().rev()),
+            // What follows is read all the same, to tell its mistakes, too.
+            Err(error) if error.cause() == Cause::Host && self.missing.len() < WARNINGS_MAX => {
+                let error = self.imports.hints.explain(error);
+                self.missing.push(error);
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@ fn sources(files: &[(&str, &str)]) -> Sources {
 
 fn parsed(text: &str, files: &[(&str, &str)]) -> Result<Corefile, String> {
     let parsed = parse(text.as_bytes(), "Corefile", &sources(files));
-    let unknown = |corefile: Corefile| match corefile.unknown.first() {
+    let unknown = |corefile: Corefile| match corefile.missing.first() {
         Some(error) => Err(error.clone()),
         None => Ok(corefile),
     };

@@ -160,6 +160,13 @@ impl Chain {
         Self { can_answer, sides, settings, rules, present }
     }
 
+    /// Returns true if queries may have to wait for the answers to others.
+    pub fn parks(&self) -> bool {
+        self.settings.dns64.is_some()
+            || self.rules.as_ref().is_some_and(|rules| rules.may_change_targets())
+            || self.present.template.as_ref().is_some_and(Templates::may_leave_aliases)
+    }
+
     /// Returns true if a stage on this side looks at queries.
     #[inline]
     pub fn looks(&self, side: Side) -> bool {

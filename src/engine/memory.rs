@@ -31,6 +31,8 @@ pub struct EngineMemory {
     pub routes: usize,
     /// What a turn hands to the shell.
     pub queues: usize,
+    /// Additional bytes that parked queries can come to reserve; zero where nothing is parked.
+    pub parked_max: usize,
 }
 
 /// Bytes behind a vector.

@@ -243,6 +243,11 @@ impl Rules {
         }
     }
 
+    /// Returns true if a rule changes targets of aliases.
+    pub fn may_change_targets(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.change, Change::Cname(_)))
+    }
+
     /// Returns true if a rule that matched on the way changes targets of aliases in the reply.
     pub fn change_targets(&self, way: &Way) -> bool {
         way.steps.iter().any(|step| matches!(self.rules[step.rule].change, Change::Cname(_)))

@@ -113,6 +113,8 @@ pub struct ParkedStats {
     pub too_many: u64,
     /// Queries that were not parked, because as many were as may be.
     pub full: u64,
+    /// Replies that were not kept, because all of them would have had too many bytes.
+    pub too_large: u64,
 }
 
 impl ParkedStats {
@@ -122,6 +124,7 @@ impl ParkedStats {
         self.too_deep += other.too_deep;
         self.too_many += other.too_many;
         self.full += other.full;
+        self.too_large += other.too_large;
     }
 }
 

@@ -125,8 +125,11 @@ pub(in super::super) fn read(
                 source.inline.extend(line(property, &cursor.rest(), context));
             }
             other => {
-                let suggestion = did_you_mean(other, OPTIONS);
-                let message = format!("unknown property '{other}'{suggestion}");
+                let hint = match is_address(other) {
+                    true => ": entries stand before 'fallthrough'".to_owned(),
+                    false => did_you_mean(other, OPTIONS),
+                };
+                let message = format!("unknown property '{other}'{hint}");
                 return Err(ParseError::at(property, message).into());
             }
         }
@@ -142,6 +145,10 @@ pub(in super::super) fn read(
     once(cursor)
 }
 
+fn is_address(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+}
+
 /// The zones that `words` name. One that is no name is passed over with a warning.
 fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, DirectiveError> {
     let mut zones = Vec::new();
@@ -152,7 +159,14 @@ fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, Direc
                     .count_zones(zone.names.len())
                     .map_err(|message| DirectiveError::value(word, message))?;
                 let is_option = OPTIONS.contains(&&*word.text);
-                if let Some(hint) = lints::of_exception(&word.text, &zone, is_option) {
+                if is_address(&word.text) {
+                    let message = format!(
+                        "plugin/hosts: zone '{}' is an address: entries stand on lines of their \
+                         own, before 'fallthrough'",
+                        word.text
+                    );
+                    context.warn(&word.place, message);
+                } else if let Some(hint) = lints::of_exception(&word.text, &zone, is_option) {
                     let message = format!("plugin/hosts: zone '{}': {hint}", word.text);
                     context.warn(&word.place, message);
                 }

@@ -4,6 +4,8 @@
 //! loaded is shared by all workers and is counted with its source.
 
 use super::Forwarder;
+use super::parked::Table;
+use crate::engine::chain::Chain;
 use crate::engine::memory::{EngineMemory, reserved};
 
 impl Forwarder {
@@ -27,6 +29,16 @@ impl Forwarder {
                 + self.rewriting.reserved()
                 + self.parked.reserved()
                 + self.watch.reserved(),
+            parked_max: self.parked_max(),
+        }
+    }
+
+    /// Additional bytes that parked queries can come to reserve.
+    fn parked_max(&self) -> usize {
+        if self.chains.iter().any(Chain::parks) {
+            Table::reserved_max().saturating_sub(self.parked.reserved())
+        } else {
+            0
         }
     }
 }

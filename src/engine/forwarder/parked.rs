@@ -241,7 +241,8 @@ impl Forwarder {
         let stanza = self.exchanges.first_stanza(slot);
         self.routes.stanza(stanza).under_way -= 1;
         self.rewriting.forget(shown);
-        self.parked.arrive(now, asker.key, written.bytes);
+        let kept = self.parked.arrive(now, asker.key, written.bytes);
+        self.stats.parked.too_large += u64::from(kept.is_err());
         true
     }
 

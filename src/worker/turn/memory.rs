@@ -33,9 +33,11 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All of it when the caches are full, clients' and upstreams' streams apart.
+    /// All of it when the caches and the table of parked queries are full, clients' and upstreams'
+    /// streams apart.
     pub fn most(&self) -> usize {
-        self.reserved() - self.engine.caches + self.engine.caches_max
+        let EngineMemory { caches, caches_max, parked_max, .. } = self.engine;
+        self.reserved() - caches + caches_max + parked_max
     }
 
     /// All that is reserved at the start.

@@ -4,6 +4,7 @@
 //! written that before, and the answer to one further query. The rest is the business of
 //! [`super`]: who waits, for how long, and what is asked at all.
 
+use super::table::NoRoom;
 use super::{Errand, ParkedKey};
 use crate::engine::chain::Side;
 use crate::engine::errors::Reason;
@@ -14,7 +15,7 @@ use crate::engine::forwarder::rewriting::Original;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::join;
 use crate::engine::message::query::Query;
-use crate::engine::message::rename::WireQuestion;
+use crate::engine::message::rename::{WireName, WireQuestion};
 use crate::engine::message::reply::{ReplyTo, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{NAME_LEN_MAX, Question, Rcode, flags, kind};
@@ -61,7 +62,11 @@ impl Forwarder {
         let Some(key) = self.park(now, query, scope, Errand::Alias) else {
             return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
         };
-        self.parked.keep_head(key, &out[..len]);
+        if self.parked.keep_head(key, &out[..len]).is_err() {
+            self.stats.parked.too_large += 1;
+            self.parked.close(key);
+            return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
+        }
         let Question { kind: rtype, class, .. } = query.question;
         let course = self.ask(now, key, &WireQuestion { name: target, rtype, class }, out);
         let stand = match course {
@@ -190,8 +195,9 @@ impl Forwarder {
             Errand::Alias => Next::Reply(self.write_joined(key, len, out)),
             Errand::Retarget if is_second => Next::Reply(self.write_joined(key, len, out)),
             Errand::Retarget => match self.turn_elsewhere(key, &out[..len]) {
-                Some(asking) => Next::Ask(asking),
-                None => Next::Own(len),
+                Ok(Some(asking)) => Next::Ask(asking),
+                Ok(None) => Next::Own(len),
+                Err(NoRoom) => self.fail_for_room(key, out),
             },
         }
     }
@@ -213,7 +219,9 @@ impl Forwarder {
             return Next::Own(len);
         }
         if judgement == Judgement::Lacks && !is_second {
-            self.parked.keep_head(key, &out[..len]);
+            if self.parked.keep_head(key, &out[..len]).is_err() {
+                return self.fail_for_room(key, out);
+            }
             return Next::Ask(WireQuestion { name, rtype: kind::A, class });
         }
         let mut room = [0; NAME_LEN_MAX + 4];
@@ -239,34 +247,48 @@ impl Forwarder {
         next
     }
 
+    /// Writes the failure of a parked query whose reply so far has no room in the table.
+    fn fail_for_room(&mut self, key: ParkedKey, out: &mut [u8]) -> Next {
+        self.stats.parked.too_large += 1;
+        let Some(parked) = self.parked.get(key) else { return Next::Own(0) };
+        let mut room = [0; NAME_LEN_MAX + 4];
+        let question = parked.asking.write(&mut room);
+        Next::Reply(self.write_reply(key, question, None, out))
+    }
+
     /// Turns the first alias of a parked query's `reply` that a rule of `rewrite` matches
     /// elsewhere, and keeps the reply up to there. Returns the question for its new target.
-    fn turn_elsewhere(&mut self, key: ParkedKey, reply: &[u8]) -> Option<WireQuestion> {
-        let response = Response::parse(reply)?;
-        if response.flags & flags::TC != 0 {
-            return None;
-        }
-        let aliases = join::aliases(reply, &response);
-        if aliases.is_empty() {
-            return None;
-        }
-        let parked = self.parked.get(key)?;
-        let original = parked.original.as_ref()?;
-        let found = aliases.iter().find_map(|alias| {
-            let target = self.rewriting.new_target(original, &alias.target)?;
-            Some((alias.place, target))
-        });
-        let (place, target) = found?;
+    fn turn_elsewhere(
+        &mut self,
+        key: ParkedKey,
+        reply: &[u8],
+    ) -> Result<Option<WireQuestion>, NoRoom> {
+        let Some((place, target)) = self.new_alias(key, reply) else { return Ok(None) };
+        let Some(parked) = self.parked.get(key) else { return Ok(None) };
         let WireQuestion { rtype, class, .. } = parked.asking;
         let mut room = [0; NAME_LEN_MAX + 4];
         let question = parked.asking.write(&mut room);
         let mut turned = self.rewriting.borrow_buffer();
         let len = join::retarget(reply, place, &target, question, &mut turned);
-        if let Some(len) = len {
-            self.parked.keep_head(key, &turned[..len]);
-        }
+        let kept = len.map(|len| self.parked.keep_head(key, &turned[..len]));
         self.rewriting.give_back(turned);
-        len.map(|_| WireQuestion { name: target, rtype, class })
+        kept.transpose()?;
+        Ok(len.map(|_| WireQuestion { name: target, rtype, class }))
+    }
+
+    /// The first alias of a parked query's `reply` that a rule of `rewrite` matches: its place and
+    /// its new target.
+    fn new_alias(&mut self, key: ParkedKey, reply: &[u8]) -> Option<(usize, WireName)> {
+        let response = Response::parse(reply)?;
+        if response.flags & flags::TC != 0 {
+            return None;
+        }
+        let aliases = join::aliases(reply, &response);
+        let original = self.parked.get(key)?.original.as_ref()?;
+        aliases.iter().find_map(|alias| {
+            let target = self.rewriting.new_target(original, &alias.target)?;
+            Some((alias.place, target))
+        })
     }
 
     /// Writes the reply of a parked query so far, and behind its alias the answer in `out`, `len`

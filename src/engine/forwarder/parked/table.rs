@@ -2,8 +2,9 @@
 //!
 //! A slab whose keys carry generations, so that an answer for a query that has ended meanwhile
 //! finds nobody. A query stands in the queue of deadlines if it is a client's own, and in the queue
-//! of those that go on at the end of the turn once its answer has come or its time is over. What
-//! the table holds is bounded by [`PARKED_MAX`]; buffers stay with their places and are used again.
+//! of those that go on at the end of the turn once its answer has come or its time is over. The
+//! table is bounded by [`PARKED_MAX`] and [`BYTES_MAX`]; buffers stay with their places and are
+//! used again. An answer that finds no room becomes an error, which is counted.
 
 use super::{Asker, Errand, ParkedKey};
 use crate::engine::exchange::Client;
@@ -12,14 +13,19 @@ use crate::engine::key::Key;
 use crate::engine::list::{Link, List};
 use crate::engine::message::query::{Asked, SUBNET_LEN_MAX};
 use crate::engine::message::rename::WireQuestion;
+use crate::engine::message::{HEADER_LEN, Question, Rcode, flags, put_u16, u16_at};
 use crate::engine::routes::ZoneMatch;
 use crate::moment::Moment;
 use std::time::Duration;
 
 /// Parked queries of one worker at most.
 pub(super) const PARKED_MAX: usize = 4_096;
-/// Bytes of a buffer that a vacant place keeps.
-const KEPT_MAX: usize = 4_096;
+/// Bytes of all replies that parked queries of one worker keep: a quarter of what they would take
+/// if each kept 16 KiB. Answers over streams have up to 64 KiB, and each query keeps up to two.
+pub(in crate::engine::forwarder) const BYTES_MAX: usize = 16 << 20;
+/// Bytes of a buffer that a vacant place keeps, unless half of [`BYTES_MAX`] is in use.
+const KEPT_MAX: usize = 1_232;
+const _: () = assert!(2 * KEPT_MAX * PARKED_MAX <= BYTES_MAX, "vacant places leave room");
 
 /// A query that waits for the answer to another.
 pub(in crate::engine::forwarder) struct Parked {
@@ -83,16 +89,27 @@ pub(in crate::engine::forwarder) struct Table {
     by_age: Vec<(Duration, List)>,
     /// Queries to go on with, and since when.
     woken: Vec<(ParkedKey, Moment)>,
+    /// Bytes of the buffers of all places.
+    bytes: usize,
 }
+
+/// A reply had no room in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoRoom;
 
 impl Table {
     /// The bytes that are reserved.
     pub(in crate::engine::forwarder) fn reserved(&self) -> usize {
-        let buffers = |place: &Place| place.head.capacity() + place.arrived.capacity();
         self.places.capacity() * size_of::<Place>()
-            + self.places.iter().map(buffers).sum::<usize>()
+            + self.bytes
             + self.free.capacity() * size_of::<u32>()
             + self.woken.capacity() * size_of::<(ParkedKey, Moment)>()
+    }
+
+    /// The bytes that it can come to reserve beyond a vacant one.
+    pub(in crate::engine::forwarder) const fn reserved_max() -> usize {
+        let place = size_of::<Place>() + size_of::<u32>() + size_of::<(ParkedKey, Moment)>();
+        PARKED_MAX * place + BYTES_MAX
     }
 
     /// Parks a query. `None`: there are as many as may be.
@@ -147,9 +164,12 @@ impl Table {
         let place = &mut self.places[slot];
         place.generation = place.generation.wrapping_add(1);
         (place.has_arrived, place.is_woken) = (false, false);
+        let kept_max = if self.bytes > BYTES_MAX / 2 { 0 } else { KEPT_MAX };
         for buffer in [&mut place.head, &mut place.arrived] {
+            self.bytes -= buffer.capacity();
             buffer.clear();
-            buffer.shrink_to(KEPT_MAX);
+            buffer.shrink_to(kept_max);
+            self.bytes += buffer.capacity();
         }
         self.free.push(slot as u32);
         place.parked.take()
@@ -166,11 +186,13 @@ impl Table {
     }
 
     /// Keeps the reply so far.
-    pub(super) fn keep_head(&mut self, key: ParkedKey, reply: &[u8]) {
-        if let Some(slot) = self.slot(key) {
-            let head = &mut self.places[slot].head;
-            head.clear();
-            head.extend_from_slice(reply);
+    ///
+    /// # Errors
+    /// It would take more than [`BYTES_MAX`].
+    pub(super) fn keep_head(&mut self, key: ParkedKey, reply: &[u8]) -> Result<(), NoRoom> {
+        match self.slot(key) {
+            Some(slot) => keep(&mut self.places[slot].head, reply, &mut self.bytes),
+            None => Ok(()),
         }
     }
 
@@ -180,14 +202,27 @@ impl Table {
     }
 
     /// The answer that `key` waits for has come. It goes on at the end of the turn.
-    pub(super) fn arrive(&mut self, now: Moment, key: ParkedKey, answer: &[u8]) {
-        let Some(slot) = self.slot(key) else { return };
+    ///
+    /// # Errors
+    /// The answer would take more than [`BYTES_MAX`]: it goes on with an error in its place.
+    pub(super) fn arrive(
+        &mut self,
+        now: Moment,
+        key: ParkedKey,
+        answer: &[u8],
+    ) -> Result<(), NoRoom> {
+        let Some(slot) = self.slot(key) else { return Ok(()) };
         let place = &mut self.places[slot];
         debug_assert!(!place.has_arrived, "it waits for one answer at a time");
-        place.arrived.clear();
-        place.arrived.extend_from_slice(answer);
+        let kept = keep(&mut place.arrived, answer, &mut self.bytes);
+        if kept.is_err() {
+            self.bytes -= place.arrived.capacity();
+            place.arrived = failure_of(answer);
+            self.bytes += place.arrived.capacity();
+        }
         place.has_arrived = true;
         self.wake(now, key);
+        kept
     }
 
     /// Moves the answer that has come into `out` and returns its length; `None`: there is none.
@@ -230,9 +265,15 @@ impl Table {
 
     /// The next query to go on with, and since when.
     pub(super) fn next_woken(&mut self) -> Option<(ParkedKey, Moment)> {
-        let (key, at) = self.woken.pop()?;
+        let (key, mut at) = self.woken.pop()?;
         if let Some(slot) = self.slot(key) {
-            self.places[slot].is_woken = false;
+            let place = &mut self.places[slot];
+            place.is_woken = false;
+            // Its time ended between the answer and now: it no longer has a deadline to wait for.
+            let own = place.parked.as_ref().filter(|parked| parked.asker().is_none());
+            if let Some(parked) = own.filter(|_| !place.link.is_on_list()) {
+                at = at.max(parked.until);
+            }
         }
         Some((key, at))
     }
@@ -271,6 +312,30 @@ impl Table {
     }
 }
 
+/// Copies `reply` into `buffer`, unless all buffers, which have `bytes`, would have too many.
+fn keep(buffer: &mut Vec<u8>, reply: &[u8], bytes: &mut usize) -> Result<(), NoRoom> {
+    let others = *bytes - buffer.capacity();
+    if others + buffer.capacity().max(reply.len()) > BYTES_MAX {
+        return Err(NoRoom);
+    }
+    buffer.clear();
+    buffer.reserve_exact(reply.len());
+    buffer.extend_from_slice(reply);
+    *bytes = others + buffer.capacity();
+    Ok(())
+}
+
+/// A failure in place of `answer`: its header and its question.
+fn failure_of(answer: &[u8]) -> Vec<u8> {
+    let question = Question::parse(answer).map_or(HEADER_LEN, |question| question.end());
+    let mut failure = answer[..question.min(answer.len())].to_vec();
+    failure.resize(failure.len().max(HEADER_LEN), 0);
+    let word = u16_at(&failure, 2).unwrap_or(0) & !(flags::RCODE | flags::TC);
+    put_u16(&mut failure, 2, word | Rcode::ServFail as u16);
+    failure[6..HEADER_LEN].fill(0);
+    failure
+}
+
 impl Place {
     fn vacant() -> Self {
         Self {
@@ -283,5 +348,83 @@ impl Place {
             class: 0,
             link: Link::OFF,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BYTES_MAX, NoRoom, Parked, Table};
+    use crate::engine::exchange::Client;
+    use crate::engine::forwarder::parked::Errand;
+    use crate::engine::message::query::Asked;
+    use crate::engine::message::rename::{WireName, WireQuestion};
+    use crate::engine::message::{Rcode, reply};
+    use crate::engine::routes::ZoneMatch;
+    use crate::moment::Moment;
+    use std::time::Duration;
+
+    /// A query of a client, parked at `since` for five seconds.
+    fn parked(since: Moment) -> Parked {
+        Parked {
+            client: Client::NOBODY,
+            asked: Asked { id: 7, flags: 0, edns: None },
+            subnet: ([0; _], 0),
+            asking: WireQuestion { name: WireName::ROOT, rtype: 1, class: 1 },
+            size: 17,
+            since,
+            until: since.plus(Duration::from_secs(5)),
+            zone_match: ZoneMatch::NOWHERE,
+            original: None,
+            errand: Errand::Alias,
+            depth: 0,
+            asks: 0,
+            is_second: false,
+        }
+    }
+
+    /// A reply of `len` bytes to the question for the root.
+    fn answer(len: usize) -> Vec<u8> {
+        let mut answer = vec![0; len];
+        answer[..17].copy_from_slice(&[0, 7, 0x80, 0, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
+        answer
+    }
+
+    #[test]
+    fn replies_that_are_kept_have_a_bound_and_what_exceeds_it_is_a_failure() {
+        let mut table = Table::default();
+        let large = answer(65_535);
+        let mut keys = Vec::new();
+        while keys.len() < BYTES_MAX / large.len() {
+            let key = table.open(parked(Moment::ZERO)).expect("there is room for the query");
+            assert_eq!(table.keep_head(key, &large), Ok(()));
+            keys.push(key);
+        }
+        let last = table.open(parked(Moment::ZERO)).expect("there is room for the query");
+        assert_eq!(table.keep_head(last, &large), Err(NoRoom));
+        assert_eq!(table.head(last), b"");
+        assert_eq!(table.arrive(Moment::ZERO, last, &large), Err(NoRoom));
+        let mut out = [0; 64];
+        assert_eq!(table.take_arrived(last, &mut out), Some(17));
+        assert_eq!(reply::rcode(&out), Rcode::ServFail as u16);
+        assert_eq!(out[6..12], [0; 6], "it has no record");
+        assert!(table.bytes <= BYTES_MAX + 17 && table.reserved() <= Table::reserved_max());
+        // The same place takes another reply, and room comes back with each query that ends.
+        assert_eq!(table.keep_head(keys[0], &answer(65_535)), Ok(()));
+        table.close(keys[0]);
+        assert_eq!(table.keep_head(last, &large), Ok(()));
+        keys[1..].iter().for_each(|key| drop(table.close(*key)));
+        table.close(last);
+        assert!(table.bytes <= BYTES_MAX / 2, "{} bytes in vacant places", table.bytes);
+    }
+
+    #[test]
+    fn a_query_whose_time_ends_behind_its_answer_goes_on_after_its_time() {
+        let mut table = Table::default();
+        let key = table.open(parked(Moment::ZERO)).expect("there is room for the query");
+        let at = |secs| Moment::ZERO.plus(Duration::from_secs(secs));
+        assert_eq!(table.arrive(at(4), key, &answer(17)), Ok(()));
+        table.wake_overdue(at(6));
+        assert_eq!(table.next_woken(), Some((key, at(5))));
+        assert_eq!((table.next_woken(), table.next_deadline()), (None, None));
     }
 }

@@ -189,6 +189,14 @@ impl Stage for Templates {
 }
 
 impl Templates {
+    /// Returns true if an answer may have an alias that is followed.
+    pub fn may_leave_aliases(&self) -> bool {
+        self.all.iter().flat_map(|one| &one.sections[0]).any(|record| match &record.shape {
+            Shape::Fixed(fixed) => fixed.kind == kind::CNAME,
+            Shape::Varies(_) => true,
+        })
+    }
+
     /// The counters of each.
     pub fn stats(&self) -> impl Iterator<Item = TemplateStats> {
         self.all.iter().map(|template| TemplateStats {
