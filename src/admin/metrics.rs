@@ -173,8 +173,9 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
             let state = snapshot.pools.get(pool.index()).copied().unwrap_or_default();
             of_pool(all, to, transport, stats, &state);
         }
-        let answers = snapshot.tallies.upstreams.get(number);
-        for (place, answers) in answers.into_iter().flatten().enumerate() {
+        let answers =
+            snapshot.tallies.upstreams.get(number).map_or(&[][..], |answers| &answers[..]);
+        for (place, answers) in answers.iter().enumerate() {
             let rcode = rcode_name(place);
             let labels = [PROXY, ("to", to), ("rcode", &rcode)];
             let (count, sum) = (answers.count(), answers.sum_seconds());

@@ -55,7 +55,7 @@ use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
 use super::pool::{PoolSettings, PoolState, Pools, TrustSettings};
 use super::routes::Routes;
-use super::stats::Stats;
+use super::stats::{Stats, UpstreamStats};
 use super::tally::Tallies;
 use super::zones::LowercaseName;
 use crate::config::{ClientTls, Config, Forward, Upstream};
@@ -174,6 +174,9 @@ pub struct Forwarder {
     skipped: Skipped,
     remarks: Vec<Remark>,
     stats: Stats,
+    /// Of each upstream: what [`Forwarder::stats`] hands out with the counters of its pools.
+    #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 3 kB each")]
+    upstream_stats: Vec<Box<UpstreamStats>>,
     tallies: Tallies,
     watch: Watch,
     health_states: Arc<HealthStates>,
@@ -201,7 +204,7 @@ impl Forwarder {
         let parts = Parts::keyed(config, listeners, health_states, &hasher);
         let pools = Pools::of(parts.pools);
         let exchanges = Exchanges::new(parts.routes.timeouts(), pools.capacity());
-        let failing = Vec::with_capacity(parts.upstreams.len());
+        let failing = Vec::with_capacity(parts.upstream_stats.len());
         let mut engine = Self {
             routes: parts.routes,
             chains: parts.chains,
@@ -227,7 +230,8 @@ impl Forwarder {
             failing,
             skipped: Skipped::default(),
             remarks: Vec::with_capacity(edns::REMARKS_MAX),
-            stats: Stats { upstreams: parts.upstreams, ..Stats::default() },
+            stats: Stats::default(),
+            upstream_stats: parts.upstream_stats,
             tallies: parts.tallies,
             health_states: parts.health_states,
             draft: [0; UPSTREAM_LEN_MAX],
@@ -349,10 +353,12 @@ impl Forwarder {
         let mut stats = self.stats.clone();
         stats.caches = self.caches.stats().collect();
         stats.templates = self.chains.iter().flat_map(Chain::template_stats).collect();
-        for (number, upstream) in stats.upstreams.iter_mut().enumerate() {
+        let upstreams = self.upstream_stats.iter().enumerate().map(|(number, upstream)| {
             let pools = PoolId::of_upstream(number);
-            [upstream.pool, upstream.streams] = pools.map(|pool| self.pools.stats(pool.index()));
-        }
+            let [pool, streams] = pools.map(|pool| self.pools.stats(pool.index()));
+            UpstreamStats { pool, streams, ..**upstream }
+        });
+        stats.upstreams = upstreams.collect();
         stats
     }
 

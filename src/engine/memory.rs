@@ -40,6 +40,11 @@ pub fn reserved<T>(table: &Vec<T>) -> usize {
     table.capacity() * size_of::<T>()
 }
 
+/// The bytes that `table` and what its boxes hold have reserved.
+pub fn reserved_boxes<T>(table: &Vec<Box<T>>) -> usize {
+    reserved(table) + table.len() * size_of::<T>()
+}
+
 /// Where a table lies: its address and its bytes, for who knows about pages.
 pub type Place = (usize, usize);
 

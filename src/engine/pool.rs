@@ -117,7 +117,9 @@ pub struct Pools {
     /// Slots there may be at most.
     capacity: usize,
     free: Vec<u32>,
-    pools: Vec<Pool>,
+    /// In boxes, because a reload gives thousands of them other numbers.
+    #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 2 kB each")]
+    pools: Vec<Box<Pool>>,
     batches: Vec<u32>,
     closed: Vec<ConnectionId>,
     rearm: Vec<u32>,

@@ -9,10 +9,12 @@
 
 use super::histogram::{Coarse, Latency, Sizes, add_each};
 use super::key::Transport;
+use super::memory::reserved_boxes;
 use super::message::kind;
 use super::message::rcode::{RCODES, place_of_rcode};
 use super::stats::StageCounts;
 use crate::config::{Config, Name};
+use ahash::RandomState;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -179,10 +181,41 @@ pub type Answers = [Coarse; RCODES];
 pub struct Tallies {
     /// Labels of the numbers of [`Tallies::counts`].
     pub label_sets: Vec<LabelSet>,
-    /// Of each label set.
-    pub counts: Vec<Tally>,
-    /// Of each upstream; empty where nobody wants to know.
-    pub upstreams: Vec<Answers>,
+    /// Of each label set, in boxes: a reload gives them other numbers.
+    #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 2 kB each")]
+    pub counts: Vec<Box<Tally>>,
+    /// Of each upstream, in boxes as well; empty where no block has `prometheus`.
+    #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 3 kB each")]
+    pub upstreams: Vec<Box<Answers>>,
+}
+
+/// The places of label sets in [`Tallies::counts`], by their labels.
+#[derive(Debug)]
+pub struct LabelPlaces {
+    hasher: RandomState,
+    /// By the hash of server and zone.
+    places: HashMap<u64, usize, RandomState>,
+}
+
+impl LabelPlaces {
+    /// Places in `label_sets`. `hasher` is keyed.
+    pub fn new(label_sets: &LabelSets, hasher: &RandomState) -> Self {
+        let hash = |label_set| hash_of(hasher, label_set);
+        let mut places = HashMap::with_hasher(hasher.clone());
+        places.extend(label_sets.label_sets.iter().map(hash).zip(0..));
+        Self { hasher: hasher.clone(), places }
+    }
+
+    /// The place in `label_sets` of the one with the same server and zone as `label_set`.
+    fn find(&self, label_set: &LabelSet, label_sets: &[LabelSet]) -> Option<usize> {
+        let place = *self.places.get(&hash_of(&self.hasher, label_set))?;
+        let LabelSet { server, zone, .. } = &label_sets[place];
+        ((server, zone) == (&label_set.server, &label_set.zone)).then_some(place)
+    }
+}
+
+fn hash_of(hasher: &RandomState, label_set: &LabelSet) -> u64 {
+    hasher.hash_one((&label_set.server, &label_set.zone))
 }
 
 impl Tallies {
@@ -191,28 +224,23 @@ impl Tallies {
         let upstreams = if config.is_measured() { config.upstreams().count() } else { 0 };
         Self {
             label_sets: label_sets.label_sets.clone(),
-            counts: vec![Tally::default(); label_sets.label_sets.len()],
-            upstreams: vec![Answers::default(); upstreams],
+            counts: vec![Box::default(); label_sets.label_sets.len()],
+            upstreams: vec![Box::default(); upstreams],
         }
     }
 
     /// Goes on with the label sets and upstreams of `new`, which is left with the old ones.
-    /// `stays`: for each of its upstreams the number that it had, if it had one.
-    pub fn reload(&mut self, new: &mut Self, stays: &[Option<usize>]) {
-        let places: HashMap<_, _> = self
-            .label_sets
-            .iter()
-            .map(|label_set| (&label_set.server, &label_set.zone))
-            .zip(0..)
-            .collect();
-        for (label_set, counted) in new.label_sets.iter().zip(&mut new.counts) {
-            if let Some(before) = places.get(&(&label_set.server, &label_set.zone)) {
-                std::mem::swap(counted, &mut self.counts[*before]);
+    /// `places`: of the label sets of `new`. `stays`: for each of its upstreams the number that it
+    /// had, if it had one.
+    pub fn reload(&mut self, new: &mut Self, places: &LabelPlaces, stays: &[Option<usize>]) {
+        for (label_set, counted) in self.label_sets.iter().zip(&mut self.counts) {
+            if let Some(place) = places.find(label_set, &new.label_sets) {
+                std::mem::swap(counted, &mut new.counts[place]);
             }
         }
         for (answers, before) in new.upstreams.iter_mut().zip(stays) {
-            if let Some(before) = before.and_then(|number| self.upstreams.get(number)) {
-                *answers = *before;
+            if let Some(before) = before.and_then(|number| self.upstreams.get_mut(number)) {
+                std::mem::swap(answers, before);
             }
         }
         std::mem::swap(self, new);
@@ -273,7 +301,7 @@ impl Tallies {
             own.merge(other);
         }
         for (own, other) in self.upstreams.iter_mut().zip(&other.upstreams) {
-            for (own, other) in own.iter_mut().zip(other) {
+            for (own, other) in own.iter_mut().zip(other.iter()) {
                 own.merge(other);
             }
         }
@@ -282,8 +310,8 @@ impl Tallies {
     /// The bytes that it has reserved.
     pub fn reserved(&self) -> usize {
         self.label_sets.capacity() * size_of::<LabelSet>()
-            + self.counts.capacity() * size_of::<Tally>()
-            + self.upstreams.capacity() * size_of::<Answers>()
+            + reserved_boxes(&self.counts)
+            + reserved_boxes(&self.upstreams)
     }
 }
 

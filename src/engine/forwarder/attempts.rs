@@ -66,7 +66,7 @@ impl Forwarder {
                 self.exchanges.get(slot).excused += 1;
                 self.attempt_at(now, slot, upstream);
             } else {
-                self.stats.upstreams[upstream].failed += 1;
+                self.upstream_stats[upstream].failed += 1;
                 self.report_failure(upstream);
                 self.retry(now, slot, Reason::Attempt(operation, fault));
             }
@@ -82,7 +82,7 @@ impl Forwarder {
     pub fn on_secured(&mut self, now: Moment, connection: ConnectionId, resumed: bool) {
         let took = self.pools.age(connection, now);
         if let Some(upstream) = self.upstream_at(connection) {
-            self.stats.upstreams[upstream].handshakes.count(resumed, took);
+            self.upstream_stats[upstream].handshakes.count(resumed, took);
         }
         self.on_connected(now, connection);
     }
@@ -106,14 +106,14 @@ impl Forwarder {
             }
             let upstream = self.upstream_of(slot);
             if let Some(connection) = self.exchanges.end_attempt(slot) {
-                self.stats.upstreams[upstream].timed_out += 1;
+                self.upstream_stats[upstream].timed_out += 1;
                 self.report_failure(upstream);
                 let dialling = self.pools.is_dialling(connection);
                 self.pools.release(connection, now, true);
                 // Whoever falls silent in the middle of a handshake has not finished it.
                 let given_up = dialling && !self.pools.is_dialling(connection);
                 if given_up && self.addresses[upstream].tls.is_some() {
-                    self.stats.upstreams[upstream].handshakes.fail(TlsFault::Unfinished);
+                    self.upstream_stats[upstream].handshakes.fail(TlsFault::Unfinished);
                 }
             }
             let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
@@ -158,7 +158,7 @@ impl Forwarder {
                 return;
             }
             self.exchanges.get(slot).failures += 1;
-            self.stats.upstreams[upstream].failed += 1;
+            self.upstream_stats[upstream].failed += 1;
         }
         self.fail(now, slot, reason);
     }
@@ -196,7 +196,7 @@ impl Forwarder {
     ) {
         let id = || self.random.next_u32() as u16;
         self.exchanges.begin_attempt(slot, (connection, way), edns, now, id);
-        self.stats.upstreams[upstream].sent += 1;
+        self.upstream_stats[upstream].sent += 1;
         let exchange = self.exchanges.key(slot);
         let rank = match (way, self.addresses[upstream].gso) {
             (Way::Datagram, true) => u16::MAX - self.exchanges.query(slot).len() as u16,
@@ -251,7 +251,7 @@ impl Forwarder {
         // Who closes in the middle of it says nothing else of what is wrong.
         let fault = if fault == Fault::Closed { Fault::Tls(TlsFault::Unfinished) } else { fault };
         let counted = if let Fault::Tls(fault) = fault { fault } else { TlsFault::Unfinished };
-        self.stats.upstreams[upstream].handshakes.fail(counted);
+        self.upstream_stats[upstream].handshakes.fail(counted);
         fault
     }
 

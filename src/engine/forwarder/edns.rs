@@ -44,7 +44,7 @@ impl Forwarder {
             return false;
         }
         let upstream = self.upstream_of(slot);
-        self.stats.upstreams[upstream].edns_refused += 1;
+        self.upstream_stats[upstream].edns_refused += 1;
         let (_, transport) = self.exchanges.last_asked(slot);
         let way = self.way_to(upstream, transport);
         self.send_on(now, slot, upstream, (connection, way), false);
@@ -75,7 +75,7 @@ impl Forwarder {
         }
         // The question takes five bytes at least.
         if response.start == HEADER_LEN {
-            self.stats.upstreams[upstream].bare_errors += 1;
+            self.upstream_stats[upstream].bare_errors += 1;
             if self.health_states.note_bare_error(upstream, now) {
                 let rcode = response.rcode();
                 self.remark(Remark { upstream, quirk: Quirk::BareError, rcode });

@@ -6,7 +6,7 @@
 use super::Forwarder;
 use super::parked::Table;
 use crate::engine::chain::Chain;
-use crate::engine::memory::{EngineMemory, reserved};
+use crate::engine::memory::{EngineMemory, reserved, reserved_boxes};
 
 impl Forwarder {
     /// Returns what its tables have reserved.
@@ -24,7 +24,7 @@ impl Forwarder {
                 + self.delays.reserved()
                 + self.errors.reserved()
                 + self.journal.reserved()
-                + reserved(&self.stats.upstreams)
+                + reserved_boxes(&self.upstream_stats)
                 + self.tallies.reserved()
                 + self.rewriting.reserved()
                 + self.parked.reserved()

@@ -20,7 +20,7 @@ use crate::engine::journal::Journal;
 use crate::engine::pool::NewPools;
 use crate::engine::routes::Routes;
 use crate::engine::stats::UpstreamStats;
-use crate::engine::tally::{LabelSets, Tallies};
+use crate::engine::tally::{LabelPlaces, LabelSets, Tallies};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -34,7 +34,9 @@ pub struct Parts {
     /// The numbers of the upstreams that are reached in each way, the last first.
     pub(super) by_dial: HashMap<Dial, Vec<usize>, RandomState>,
     pub(super) pools: NewPools,
-    pub(super) upstreams: Vec<UpstreamStats>,
+    /// Of each upstream, in boxes: those of upstreams that stay change places with the old ones.
+    #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 3 kB each")]
+    pub(super) upstream_stats: Vec<Box<UpstreamStats>>,
     pub(super) routes: Routes,
     pub(super) chains: Vec<Chain>,
     pub(super) data: Data,
@@ -43,6 +45,7 @@ pub struct Parts {
     pub(super) errors: Errors,
     pub(super) journal: Journal,
     pub(super) tallies: Tallies,
+    pub(super) label_places: LabelPlaces,
     pub(super) watch: Watch,
     pub(super) health_states: Arc<HealthStates>,
 }
@@ -82,7 +85,7 @@ impl Parts {
         Self {
             by_dial,
             pools: NewPools::new(pool_settings(config)),
-            upstreams: vec![UpstreamStats::default(); dials.len()],
+            upstream_stats: dials.iter().map(|_| Box::default()).collect(),
             dials,
             routes: Routes::new(config, listeners, &label_sets, hasher),
             chains: chains_of(config, hasher),
@@ -92,6 +95,7 @@ impl Parts {
             errors: Errors::new(config),
             journal: Journal::new(config, listeners, hasher),
             tallies: Tallies::new(config, &label_sets),
+            label_places: LabelPlaces::new(&label_sets, hasher),
             watch: Watch::new(config, hasher),
             health_states,
         }

@@ -50,19 +50,19 @@ impl Forwarder {
             stays[pool.upstream()].map(|before| PoolId::new(before, pool.transport()).index())
         };
         self.pools.reload(now, &mut parts.pools, before, || self.random.next_u32());
-        for (stats, before) in parts.upstreams.iter_mut().zip(&stays) {
+        for (stats, before) in parts.upstream_stats.iter_mut().zip(&stays) {
             if let Some(before) = *before {
-                *stats = self.stats.upstreams[before];
+                swap(stats, &mut self.upstream_stats[before]);
             }
         }
-        swap(&mut self.stats.upstreams, &mut parts.upstreams);
+        swap(&mut self.upstream_stats, &mut parts.upstream_stats);
         swap(&mut self.addresses, &mut parts.dials);
         swap(&mut self.routes, &mut parts.routes);
         swap(&mut self.chains, &mut parts.chains);
         swap(&mut self.data, &mut parts.data);
         swap(&mut self.streams, &mut parts.streams);
         swap(&mut self.health_states, &mut parts.health_states);
-        self.tallies.reload(&mut parts.tallies, &stays);
+        self.tallies.reload(&mut parts.tallies, &parts.label_places, &stays);
         self.watch.reload(&mut parts.watch);
         self.caches.reload(&mut parts.caches);
         self.errors.reload(&mut parts.errors);

@@ -70,7 +70,7 @@ impl Forwarder {
         self.note_oddities(now, slot, upstream, &response);
         let began = self.exchanges.attempt_began(slot);
         let took = now.since(began);
-        let counts = &mut self.stats.upstreams[upstream];
+        let counts = &mut self.upstream_stats[upstream];
         counts.answered += 1;
         counts.latency.add(took);
         self.tallies.upstream(upstream, response.rcode(), took);

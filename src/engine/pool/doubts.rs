@@ -51,7 +51,7 @@ impl Pools {
     pub(super) fn renew_stream(&mut self, slot: u32, now: Moment, random: u32) {
         let member = &self.connections[slot as usize];
         let (pool, replaced) = (member.pool as usize, member.replaced);
-        let Pool { settings, dials, .. } = &self.pools[pool];
+        let Pool { settings, dials, .. } = &*self.pools[pool];
         if replaced || self.len(pool) >= settings.max_conns || dials.are_paused(now) {
             return;
         }

@@ -3,7 +3,7 @@
 //! All of it is reserved at the start and none later; see [`crate::engine::memory`].
 
 use super::Pools;
-use crate::engine::memory::reserved;
+use crate::engine::memory::{reserved, reserved_boxes};
 
 impl Pools {
     /// In bytes.
@@ -11,7 +11,7 @@ impl Pools {
         let ages: usize = self.pools.iter().map(|pool| pool.ages.reserved()).sum();
         reserved(&self.connections)
             + reserved(&self.free)
-            + reserved(&self.pools)
+            + reserved_boxes(&self.pools)
             + ages
             + reserved(&self.batches)
             + reserved(&self.closed)

@@ -76,10 +76,10 @@ impl Pace {
         }
     }
 
-    /// Goes on under another `max_inflight` with what `before` has learnt.
-    pub(super) fn take_over(&mut self, before: &Self) {
-        let window_max = self.window_max;
-        *self = Self { window_max, window: before.window.min(window_max), ..*before };
+    /// Goes on with what it has learnt under the `max_inflight` of `new`.
+    pub(super) fn go_by(&mut self, new: &Self) {
+        self.window_max = new.window_max;
+        self.window = self.window.min(new.window_max);
     }
 
     /// Queries that a stream carries before another is taken.

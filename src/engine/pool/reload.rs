@@ -13,15 +13,17 @@ use std::time::Duration;
 
 /// Pools without connections, for [`Pools::reload`].
 #[derive(Debug)]
-pub struct NewPools(Vec<Pool>);
+#[expect(clippy::vec_box, reason = "pools change places with those of before, at 2 kB each")]
+pub struct NewPools(Vec<Box<Pool>>);
 
 impl NewPools {
     /// One for each of `settings`.
     pub fn new(settings: impl IntoIterator<Item = PoolSettings>) -> Self {
-        Self(settings.into_iter().map(Pool::new).collect())
+        Self(settings.into_iter().map(|settings| Box::new(Pool::new(settings))).collect())
     }
 
-    pub(super) fn into_inner(self) -> Vec<Pool> {
+    #[expect(clippy::vec_box, reason = "as they are kept")]
+    pub(super) fn into_inner(self) -> Vec<Box<Pool>> {
         self.0
     }
 }
@@ -53,7 +55,8 @@ impl Pools {
                 let taken = numbers[before].replace(number as u32);
                 assert!(taken.is_none(), "no other pool takes it over");
                 limits[number] = self.pools[before].settings.max_age;
-                pool.take_over(&mut self.pools[before]);
+                std::mem::swap(pool, &mut self.pools[before]);
+                pool.go_by(&mut self.pools[before]);
             }
         }
         std::mem::swap(&mut self.pools, &mut new.0);
@@ -135,15 +138,14 @@ impl Pools {
 }
 
 impl Pool {
-    /// Takes over what `before` has, though not its settings.
-    fn take_over(&mut self, before: &mut Self) {
-        use std::mem::take;
-        (self.idle, self.busy, self.retiring) =
-            (take(&mut before.idle), take(&mut before.busy), before.retiring);
-        (self.peak, self.peak_since) = (before.peak, before.peak_since);
-        std::mem::swap(&mut self.dials, &mut before.dials);
-        self.stats = before.stats;
-        self.pace.take_over(&before.pace);
-        self.trust.take_over(&mut before.trust);
+    /// Goes on with the settings of `new`, a pool without connections, which is left with what
+    /// belongs to the settings of before.
+    fn go_by(&mut self, new: &mut Self) {
+        self.settings = new.settings;
+        self.expire_configured = new.expire_configured;
+        std::mem::swap(&mut self.ages, &mut new.ages);
+        (self.batch, self.armed, self.rearm) = (None, None, false);
+        self.pace.go_by(&new.pace);
+        self.trust.go_by(&new.trust);
     }
 }

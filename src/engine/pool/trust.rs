@@ -172,11 +172,10 @@ impl<Scout: Copy> Trust<Scout> {
         }
     }
 
-    /// Goes on under other settings with what `before` has learned.
-    pub(super) fn take_over(&mut self, before: &mut Self) {
-        std::mem::swap(self, before);
-        self.settings = before.settings;
-        (self.persists, self.whole) = (before.persists, before.whole);
+    /// Goes on with what it has learned under the settings of `new`.
+    pub(super) fn go_by(&mut self, new: &Self) {
+        self.settings = new.settings;
+        (self.persists, self.whole) = (new.persists, new.whole);
         let whole = self.whole;
         self.savings = self.savings.clamp(-DEBT_MAX * whole, SAVED_MAX * whole);
         if self.settings.distrust.is_none() {
