@@ -483,7 +483,7 @@ impl Pools {
             assert!(member.retiring.is_none() || !member.open || member.outstanding > 0);
         }
         let open = self.connections.iter().filter(|member| member.open).count();
-        assert_eq!(open, self.pools.iter().map(super::|pool| pool.len()).sum::<usize>());
+        assert_eq!(open, self.pools.iter().map(|pool| pool.len()).sum::<usize>());
         assert_eq!(open + self.free.len(), self.connections.len());
     }
 }
