@@ -182,10 +182,8 @@ pub struct Tallies {
     /// Labels of the numbers of [`Tallies::counts`].
     pub label_sets: Vec<LabelSet>,
     /// Of each label set, in boxes: a reload gives them other numbers.
-    #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 2 kB each")]
     pub counts: Vec<Box<Tally>>,
     /// Of each upstream, in boxes as well; empty where no block has `prometheus`.
-    #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 3 kB each")]
     pub upstreams: Vec<Box<Answers>>,
 }
 

@@ -90,14 +90,16 @@ impl Probing {
         tls: &Setup,
         log: Log,
     ) {
-        let mut before = std::mem::take(&mut self.upstreams);
-        self.health_states = health_states;
+        let before = std::mem::take(&mut self.upstreams);
+        let mut before: Vec<_> = before.into_iter().enumerate().collect();
+        let old_states = std::mem::replace(&mut self.health_states, health_states);
         for (forward, upstream) in config.upstreams() {
             let client = tls.client(self.upstreams.len());
             let mut health = Health::new(forward, upstream, client);
-            let same = before.iter().position(|old| old.is_probed_like(&health));
+            let same = before.iter().position(|(_, old)| old.is_probed_like(&health));
             let mut probe_again = false;
-            if let Some(old) = same.map(|place| before.remove(place)) {
+            if let Some((place, old)) = same.map(|place| before.remove(place)) {
+                self.health_states.take_over(self.upstreams.len(), &old_states, place);
                 (health.schedule, health.next) = (old.schedule, old.next);
                 health.failures = old.failures;
                 probe_again = old.probe.is_some();

@@ -448,6 +448,24 @@ fn between_outages_nothing_is_due() {
 }
 
 #[test]
+fn an_upstream_that_refuses_edns_is_known_after_a_reload() {
+    let upstreams =
+        [udp("127.0.0.1:0"), udp("127.0.0.1:0")].map(|socket| socket.local_addr().unwrap());
+    let scene = Scene::new(&upstreams, "");
+    assert!(scene.health_states.note_no_edns(1, scene.clock.now()));
+    let config = config(&[upstreams[1], upstreams[0]], "");
+    let health_states = Arc::new(HealthStates::new(&config));
+    let (done, reloaded) = crossbeam_channel::bounded(1);
+    let (new, tls) = (Arc::clone(&health_states), Arc::default());
+    let reload = ToKeeper::Reload { config: Arc::new(config), health_states: new, tls, done };
+    scene.keeper.send(reload).unwrap();
+    reloaded.recv_timeout(TIMEOUT).unwrap();
+    let now = scene.clock.now();
+    assert_eq!([0, 1].map(|upstream| health_states.is_asked_plainly(upstream, now)), [true, false]);
+    scene.stop();
+}
+
+#[test]
 fn a_stop_ends_the_probing() {
     let upstream = udp("127.0.0.1:0");
     let config = config(&[upstream.local_addr().unwrap()], "");

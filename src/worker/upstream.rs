@@ -101,7 +101,9 @@ impl Sockets {
     ) -> io::Result<Option<&mut Socket>> {
         if self.get(id).is_none() {
             let Some(socket) = self.dial(id, engine, registry)? else { return Ok(None) };
-            self.slots[id.index()] = Some(Slot { id, socket, port: None, queued: false });
+            let slot = &mut self.slots[id.index()];
+            let replaced = slot.replace(Slot { id, socket, port: None, queued: false });
+            replaced.into_iter().for_each(Slot::end);
         }
         Ok(self.get(id))
     }
@@ -167,10 +169,15 @@ impl Sockets {
 
     /// Closes the socket of `id`, if it has one.
     pub(super) fn close(&mut self, id: ConnectionId) {
-        let slot = &mut self.slots[id.index()];
-        if let Some(mut closed) = slot.take_if(|slot| slot.id == id)
-            && let Socket::Stream(stream) = &mut closed.socket
-        {
+        let closed = self.slots[id.index()].take_if(|slot| slot.id == id);
+        closed.into_iter().for_each(Slot::end);
+    }
+}
+
+impl Slot {
+    /// Closes the socket; over TLS the peer gets a close_notify first.
+    fn end(self) {
+        if let Socket::Stream(mut stream) = self.socket {
             // What the end itself sends is not on its way yet.
             let _ = socket::forget_unsent(&stream.socket);
             stream.end();

@@ -144,6 +144,18 @@ impl HealthStates {
         extend(&self.plain_until[upstream], now)
     }
 
+    /// Takes over from `old`, where this upstream has the number `before`, what is known of its
+    /// EDNS and of its errors without a question.
+    pub fn take_over(&self, upstream: usize, old: &Self, before: usize) {
+        let pairs = [
+            (&self.plain_until[upstream], &old.plain_until[before]),
+            (&self.told_until[upstream], &old.told_until[before]),
+        ];
+        for (new, old) in pairs {
+            new.fetch_max(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// `upstream` has answered with an error that has no question. Returns whether that is news.
     #[must_use]
     pub fn note_bare_error(&self, upstream: usize, now: Moment) -> bool {
