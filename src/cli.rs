@@ -9,7 +9,7 @@
 mod arguments;
 mod values;
 
-pub use values::Endpoint;
+pub(crate) use values::Endpoint;
 
 use crate::blocking::Steps;
 use crate::corefile::{Cause, read_file, read_text};
@@ -41,7 +41,7 @@ const DEV_STDIN: &str = "/dev/stdin";
 
 /// A command line that makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cli {
+pub(crate) enum Cli {
     /// Forward queries.
     Serve(Serve),
     /// Say what serving would mean, and serve nobody.
@@ -58,7 +58,7 @@ pub enum Cli {
 
 /// Options of `check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub(crate) struct Check {
     /// Options of the server that is checked.
     pub serve: Serve,
     /// For whom it is written.
@@ -67,7 +67,7 @@ pub struct Check {
 
 /// For whom the report of a check is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum CheckFormat {
+pub(crate) enum CheckFormat {
     /// Text for people
     Text,
     /// One JSON object
@@ -87,7 +87,7 @@ pub(crate) enum Gso {
 
 /// For whom a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Text for people
     Text,
     /// JSON
@@ -96,7 +96,7 @@ pub enum Format {
 
 /// Options of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// Source of the configuration.
     pub source: Source,
     /// Number and cores of workers.
@@ -121,7 +121,7 @@ pub struct Serve {
 
 /// Source of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// From this file, which must be there.
     File(PathBuf),
     /// From standard input.
@@ -134,7 +134,7 @@ pub enum Source {
 
 /// Number and cores of workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Placement {
+pub(crate) enum Placement {
     /// One on each core that this process may run on.
     EveryCore,
     /// One on each of these.
@@ -145,7 +145,7 @@ pub enum Placement {
 
 /// Reason why nothing is run.
 #[derive(Debug)]
-pub enum CliError {
+pub(crate) enum CliError {
     /// Help or the version was asked for: this is it, for standard output.
     Asked(String),
     /// The arguments make no sense, for this reason.
@@ -165,7 +165,7 @@ pub enum CliError {
 
 impl CliError {
     /// Returns the exit status of the error.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Asked(_) => Exit::Clean,
             error => error.cause().into(),
@@ -173,7 +173,7 @@ impl CliError {
     }
 
     /// Returns the party that has to change: the command line, unless a file cannot be read.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Unreadable(..) => Cause::Host,
             Self::Asked(_) | Self::Usage(_) | Self::MissingCores { .. } | Self::NothingToDo => {
@@ -279,7 +279,7 @@ pub fn command() -> clap::Command {
 ///
 /// # Errors
 /// [`CliError::Asked`] for help and version, [`CliError::Usage`] for what makes no sense.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliError> {
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliError> {
     let typed = Arguments::try_parse_from(normalise(arguments)).map_err(|error| {
         let text = error.render().to_string();
         if error.use_stderr() { CliError::Usage(text) } else { CliError::Asked(text) }
@@ -416,7 +416,7 @@ impl Source {
     /// # Errors
     /// [`CliError::NothingToDo`] if nothing was named and there is no `Corefile`,
     /// [`CliError::Unreadable`] if it cannot be read.
-    pub fn load(&self, steps: &Steps) -> Result<(String, Vec<u8>), CliError> {
+    pub(crate) fn load(&self, steps: &Steps) -> Result<(String, Vec<u8>), CliError> {
         let name = match self {
             Self::Flags(_) => "the command line".to_owned(),
             Self::File(path) => path.display().to_string(),
@@ -453,7 +453,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::load`]; and that there is nothing to be read a second time.
-    pub fn load_again(&self, steps: &Steps) -> Result<(String, Vec<u8>), CliError> {
+    pub(crate) fn load_again(&self, steps: &Steps) -> Result<(String, Vec<u8>), CliError> {
         if *self == Self::Stdin {
             let why = "standard input can be read only once; restart, or use --conf FILE";
             return Err(CliError::Usage(why.into()));
@@ -468,7 +468,7 @@ impl Placement {
     ///
     /// # Errors
     /// [`CliError::MissingCores`].
-    pub fn workers(&self, available: &[usize]) -> Result<Vec<Option<usize>>, CliError> {
+    pub(crate) fn workers(&self, available: &[usize]) -> Result<Vec<Option<usize>>, CliError> {
         match self {
             Self::Unpinned(count) => Ok(vec![None; *count]),
             Self::EveryCore if available.is_empty() => Ok(vec![None]),

@@ -8,7 +8,7 @@
 
 mod loads;
 mod reloads;
-pub mod snapshot;
+pub(crate) mod snapshot;
 
 pub use loads::{Load, LoadState, Loads};
 pub use reloads::Reloads;

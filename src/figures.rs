@@ -8,15 +8,15 @@
 use std::fmt::Write;
 
 /// Sign for a missing measurement.
-pub const NOTHING: &str = "–";
+pub(crate) const NOTHING: &str = "–";
 
 /// So many a second.
-pub fn rate(per_second: f64) -> String {
+pub(crate) fn rate(per_second: f64) -> String {
     format!("{}/s", scaled(per_second))
 }
 
 /// A count: exact while it is short.
-pub fn count(count: u64) -> String {
+pub(crate) fn count(count: u64) -> String {
     match count {
         0..1_000 => count.to_string(),
         1_000..100_000 => format!("{},{:03}", count / 1_000, count % 1_000),
@@ -25,7 +25,7 @@ pub fn count(count: u64) -> String {
 }
 
 /// A part of a whole, 0 to 1.
-pub fn percent(part: f64) -> String {
+pub(crate) fn percent(part: f64) -> String {
     let percent = sane(part) * 100.0;
     match percent {
         _ if percent <= 0.0 => "0 %".to_owned(),
@@ -38,7 +38,7 @@ pub fn percent(part: f64) -> String {
 }
 
 /// A latency; nothing where it is zero.
-pub fn milliseconds(milliseconds: f64) -> String {
+pub(crate) fn milliseconds(milliseconds: f64) -> String {
     match sane(milliseconds) {
         ms if ms <= 0.0 => NOTHING.to_owned(),
         ms if ms < 0.9995 => format!("{:.0} µs", (ms * 1e3).max(1.0)),
@@ -48,7 +48,7 @@ pub fn milliseconds(milliseconds: f64) -> String {
 }
 
 /// An age or a limit, in its two largest units.
-pub fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
     let exact = sane(seconds).min(1e11);
     if exact < 9.95 && exact.fract() > 0.0 {
@@ -66,7 +66,7 @@ pub fn seconds(seconds: f64) -> String {
 }
 
 /// Memory.
-pub fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1 << 10 {
         return format!("{bytes} B");
@@ -82,7 +82,7 @@ pub fn bytes(bytes: u64) -> String {
 
 /// `text` in printable ASCII, of at most `length` characters: all others are spelt `\u{202e}`,
 /// and what is too long loses its middle, because names tell most at their ends.
-pub fn visible(text: &str, length: usize) -> String {
+pub(crate) fn visible(text: &str, length: usize) -> String {
     const GAP: char = '…';
     let spell = |c: char| match c {
         ' '..='~' => c.to_string(),
@@ -116,7 +116,7 @@ pub fn visible(text: &str, length: usize) -> String {
 }
 
 /// Zero for what is no number, and no less than that: a drawing must not break on it.
-pub fn sane(value: f64) -> f64 {
+pub(crate) fn sane(value: f64) -> f64 {
     if value.is_finite() { value.max(0.0) } else { 0.0 }
 }
 

@@ -18,7 +18,7 @@ const OPEN_FILES_MIN: u64 = 1024;
 ///
 /// # Errors
 /// The working directory or the interfaces cannot be learnt.
-pub fn describe(workers: usize, default_port: u16, steps: &Steps) -> io::Result<Host> {
+pub(crate) fn describe(workers: usize, default_port: u16, steps: &Steps) -> io::Result<Host> {
     steps.begin("listing the interfaces of this host");
     let mut found: Vec<Interface> = Vec::new();
     for interfaces::InterfaceAddress { name, index, ip } in interfaces::addresses()? {
@@ -45,7 +45,7 @@ pub fn describe(workers: usize, default_port: u16, steps: &Steps) -> io::Result<
 ///
 /// # Errors
 /// The working directory is not known.
-pub fn sources(steps: &Steps) -> io::Result<Sources> {
+pub(crate) fn sources(steps: &Steps) -> io::Result<Sources> {
     steps.begin("asking for the working directory");
     let Sources { working_directory, read, list, is_file, variable } = Sources::of_this_process()?;
     let (reading, listing, probing) = (steps.clone(), steps.clone(), steps.clone());

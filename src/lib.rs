@@ -43,33 +43,72 @@
 
 pub mod admin;
 pub mod blocking;
-pub mod check;
-pub mod cli;
+pub(crate) mod check;
+pub(crate) mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
 pub mod corefile;
 #[cfg(feature = "demo")]
-pub mod demo;
-pub mod doctor;
+pub(crate) mod demo;
+pub(crate) mod doctor;
 pub mod engine;
-pub mod figures;
-pub mod host;
-pub mod keeper;
+pub(crate) mod figures;
+pub(crate) mod host;
+pub(crate) mod keeper;
 pub mod loader;
 pub mod log;
 pub mod moment;
 pub mod resolve;
 pub mod server;
-pub mod service;
+pub(crate) mod service;
 pub mod status;
 pub mod sys;
 pub mod tls;
 #[cfg(feature = "top")]
 pub mod top;
-pub mod topology;
+pub(crate) mod topology;
 #[cfg(feature = "traffic")]
 pub mod traffic;
 pub mod wheel;
 pub mod worker;
 pub mod writer;
+
+pub use cli::command;
+
+use cli::{Cli, CliError, Exit};
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Runs the program with these arguments, its name first.
+///
+/// Output at the start goes to standard output, a failure is one message on standard error, and the
+/// exit code is 0, 1 (failure at run time) or 2 (error in the arguments or the Corefile).
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let outcome = match cli::parse(arguments) {
+        #[cfg(feature = "demo")]
+        Ok(Cli::Demo(options)) => demo::run(&options).map_err(|error| failed(Exit::Failure, error)),
+        Ok(Cli::Check(options)) => check::run(&options).map_err(|(exit, why)| failed(exit, why)),
+        Ok(Cli::Doctor(options)) => return doctor::run(&options).into(),
+        #[cfg(feature = "top")]
+        Ok(Cli::Top(options)) => top::run(&options).map_err(|why| failed(Exit::Failure, why)),
+        Ok(Cli::Serve(options)) => {
+            service::serve(&options).map_err(|(exit, why)| failed(exit, why))
+        }
+        Err(CliError::Asked(text)) => {
+            // A reader that has closed the pipe has seen enough.
+            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+            Ok(())
+        }
+        Err(error) => Err(failed(error.exit(), error)),
+    };
+    outcome.err().unwrap_or(Exit::Clean).into()
+}
+
+/// Prints the reason of a failure and returns its exit status.
+fn failed(exit: Exit, why: impl Display) -> Exit {
+    let _ = writeln!(std::io::stderr(), "onward: {why}");
+    exit
+}

@@ -74,7 +74,7 @@ impl Correspondent {
 }
 
 /// Collector of the numbers that the endpoints show.
-pub struct Gatherer {
+pub(crate) struct Gatherer {
     clock: Clock,
     workers: Vec<Correspondent>,
     reloads: Arc<Reloads>,
@@ -90,7 +90,7 @@ pub struct Gatherer {
 
 impl Gatherer {
     /// Of these workers, reloads and sources, for a process whose `clock` began when it did.
-    pub fn new(
+    pub(crate) fn new(
         clock: Clock,
         workers: &[Mailbox],
         reloads: Arc<Reloads>,
@@ -121,13 +121,13 @@ impl Gatherer {
     }
 
     /// All counters, in Prometheus' text format.
-    pub fn metrics(&mut self) -> Vec<u8> {
+    pub(crate) fn metrics(&mut self) -> Vec<u8> {
         self.gather(false);
         metrics::text(&self.latest(), &self.facts(), &self.loads.states())
     }
 
     /// Returns the status for people and for `onward top`.
-    pub fn status(&mut self) -> Status {
+    pub(crate) fn status(&mut self) -> Status {
         self.gather(false);
         let now = self.clock.now();
         let latest = self.latest();
@@ -155,7 +155,7 @@ impl Gatherer {
     }
 
     /// Does what is due by `now`.
-    pub fn on_time(&mut self, now: Moment) {
+    pub(crate) fn on_time(&mut self, now: Moment) {
         if self.sample_at.is_none_or(|due| due > now) {
             return;
         }
@@ -170,7 +170,7 @@ impl Gatherer {
     }
 
     /// Returns the time of the next call of [`Gatherer::on_time`].
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         self.sample_at
     }
 

@@ -12,7 +12,7 @@
 mod connection;
 mod endpoints;
 mod exposition;
-pub mod gather;
+pub(crate) mod gather;
 mod history;
 mod metrics;
 pub mod page;
@@ -21,7 +21,7 @@ mod request;
 mod response;
 mod summary;
 
-pub use gather::Gatherer;
+pub(crate) use gather::Gatherer;
 
 use crate::clock::Clock;
 use crate::config::{Endpoint, HTTP_CONNECTIONS_MAX};
@@ -79,7 +79,7 @@ struct Place {
 }
 
 /// The admin's state.
-pub struct Admin {
+pub(crate) struct Admin {
     clock: Clock,
     poll: Poll,
     events: Events,
@@ -98,7 +98,11 @@ impl Admin {
     ///
     /// # Errors
     /// The kernel refused a poll: descriptors have run out.
-    pub fn new(clock: Clock, gatherer: Gatherer, log: Log) -> io::Result<(Self, AdminMailbox)> {
+    pub(crate) fn new(
+        clock: Clock,
+        gatherer: Gatherer,
+        log: Log,
+    ) -> io::Result<(Self, AdminMailbox)> {
         let poll = Poll::new()?;
         let (mailbox, mail) = AdminMailbox::new(MAIL_MAX, Waker::new(poll.registry(), MAILBOX)?);
         let admin = Self {
@@ -116,7 +120,7 @@ impl Admin {
     }
 
     /// Serves until it is told to end.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         while !self.leaving || self.places.iter().any(Option::is_some) {
             self.turn();
         }

@@ -13,7 +13,7 @@ mod report;
 mod systemd;
 mod text;
 
-pub use report::{HostsTable, Report};
+pub(crate) use report::{HostsTable, Report};
 
 use crate::blocking::{Jobs, STEP_MAX, Steps};
 use crate::cli::{Check, CheckFormat, CliError, Exit, Serve};
@@ -34,7 +34,7 @@ const TAKEN_MAX: usize = 4;
 
 /// Reason why the configuration cannot be served.
 #[derive(Debug)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The command line or the file it names.
     CommandLine(CliError),
     /// Error of the Corefile.
@@ -63,7 +63,7 @@ impl std::error::Error for Refusal {}
 
 impl Refusal {
     /// Returns the party that has to change.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::CommandLine(error) => error.cause(),
             Self::Config(error) => error.cause(),
@@ -91,7 +91,7 @@ impl Refusal {
 /// # Errors
 /// [`Refusal`]: it would not be served. Machines are told so on standard output too, people which
 /// of the two it is.
-pub fn run(options: &Check) -> Result<(), (Exit, String)> {
+pub(crate) fn run(options: &Check) -> Result<(), (Exit, String)> {
     let on_host = |report: Report| report.on(&Topology::read(Path::new("/")));
     let outcome = examine(&options.serve).map(on_host);
     let text = match (&outcome, options.format) {
@@ -114,7 +114,7 @@ pub fn run(options: &Check) -> Result<(), (Exit, String)> {
 ///
 /// # Errors
 /// [`Refusal`]: it would not be served.
-pub fn examine(serve: &Serve) -> Result<Report, Refusal> {
+pub(crate) fn examine(serve: &Serve) -> Result<Report, Refusal> {
     let serve = serve.clone();
     let jobs = Jobs::new(Clock::start(), STEP_MAX);
     let job = jobs.start(|| {}, move |steps| examine_here(&serve, steps));

@@ -10,7 +10,7 @@ use crate::worker::Memory;
 
 /// A configuration, and what serving it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// With every default filled in.
     pub config: Config,
     /// Warnings with file and line.
@@ -39,7 +39,7 @@ pub struct Report {
 
 /// Contents of a hosts file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostsTable {
+pub(crate) struct HostsTable {
     /// The file, as metrics call it.
     pub label: String,
     /// Names and reverse names with an address each.
@@ -50,7 +50,7 @@ pub struct HostsTable {
 
 /// Source ports that one worker's pools take, of each of UDP and TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
+pub(crate) struct Ports {
     /// Of UDP, as soon as there are queries enough.
     pub spread: usize,
     /// At most.
@@ -61,7 +61,7 @@ pub struct Ports {
 
 impl Report {
     /// On `cores` of `host`, `memory` being that of one worker.
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
         warnings: Vec<Warning>,
         host: &Host,
@@ -106,7 +106,7 @@ impl Report {
     }
 
     /// With what is to be said of a host where cards and cores are like this.
-    pub fn on(mut self, topology: &Topology) -> Self {
+    pub(crate) fn on(mut self, topology: &Topology) -> Self {
         let pinned: Vec<usize> = self.cores.iter().copied().flatten().collect();
         self.notes.extend(topology.notes(&pinned));
         self
@@ -115,7 +115,7 @@ impl Report {
     /// With what is to be said of a host whose process may use `memory` bytes.
     ///
     /// More than that is no reason not to serve: memory is taken as tables and caches fill.
-    pub fn within(mut self, memory: Option<usize>) -> Self {
+    pub(crate) fn within(mut self, memory: Option<usize>) -> Self {
         self.host_memory = memory;
         let most = self.memory.most() * self.workers();
         if let Some(memory) = memory.filter(|memory| most > *memory) {
@@ -142,13 +142,13 @@ impl Report {
     }
 
     /// Returns the number of workers.
-    pub fn workers(&self) -> usize {
+    pub(crate) fn workers(&self) -> usize {
         self.cores.len()
     }
 
     /// Bytes that one worker's streams can come to hold, all open and at their bounds: those of
     /// clients, and those to upstreams.
-    pub fn streams_max(&self) -> (usize, usize) {
+    pub(crate) fn streams_max(&self) -> (usize, usize) {
         let clients = self.descriptors.client_streams * self.memory.client_stream_max;
         // Of each upstream's two pools one is of streams.
         (clients, self.ports.most * self.memory.upstream_stream_max)

@@ -86,7 +86,7 @@ impl FromStr for Interval {
 
 /// An address as `--listen` and `--forward` take it: `IP`, `IPv4:PORT` or `[IPv6]:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// The address.
     pub ip: IpAddr,
     /// The port, if one was given.

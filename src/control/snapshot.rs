@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Up to how many datagrams are counted together in [`Batches`].
-pub const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+pub(crate) const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// Numbers of datagrams per system call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -38,7 +38,7 @@ const REFRESH: Duration = Duration::from_millis(100);
 
 /// Options of the demonstration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DemoOptions {
+pub(crate) struct DemoOptions {
     /// For how long the client asks.
     pub seconds: Duration,
     /// Go on serving afterwards, until SIGINT or SIGTERM.
@@ -49,7 +49,7 @@ pub struct DemoOptions {
 
 /// Reason why the demonstration failed.
 #[derive(Debug)]
-pub enum DemoError {
+pub(crate) enum DemoError {
     /// Something could not be done, for this reason.
     Io(&'static str, io::Error),
     /// The forwarder did not start, for this reason.
@@ -76,7 +76,7 @@ impl std::error::Error for DemoError {}
 ///
 /// # Errors
 /// See [`DemoError`].
-pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
+pub(crate) fn run(options: &DemoOptions) -> Result<(), DemoError> {
     let interrupts = interrupts().map_err(|error| DemoError::Io("no signals", error))?;
     let out = io::stdout();
     let live = out.is_terminal();

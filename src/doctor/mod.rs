@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// Options of `doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DoctorOptions {
+pub(crate) struct DoctorOptions {
     /// Options of the server.
     pub serve: Serve,
     /// For whom it is written.
@@ -54,7 +54,7 @@ impl From<Verdict> for ExitCode {
 }
 
 /// Looks at the host and writes what there is to say to standard output; returns the worst of it.
-pub fn run(options: &DoctorOptions) -> Verdict {
+pub(crate) fn run(options: &DoctorOptions) -> Verdict {
     let (wanted, own) = configuration(&options.serve);
     let mut facts = read::facts(&options.root);
     wait(options.seconds);

@@ -45,7 +45,7 @@ const TIMERS: usize = 64;
 const MAILBOX: Token = Token(usize::MAX);
 
 /// The keeper's state.
-pub struct Keeper {
+pub(crate) struct Keeper {
     clock: Clock,
     poll: Poll,
     events: Events,
@@ -68,7 +68,7 @@ impl Keeper {
     ///
     /// # Errors
     /// The kernel refused a poll or randomness: descriptors have run out.
-    pub fn new(
+    pub(crate) fn new(
         clock: Clock,
         config: &Config,
         health_states: Arc<HealthStates>,
@@ -95,7 +95,7 @@ impl Keeper {
 
     /// Keeps until a stop is asked for and the last of `workers` has left. `log` gets
     /// whatever an operator should know.
-    pub fn run(mut self, workers: Vec<Mailbox>, log: Log) {
+    pub(crate) fn run(mut self, workers: Vec<Mailbox>, log: Log) {
         self.present = workers.len();
         self.workers = workers;
         while self.present > 0 && self.turn(log).is_ok() {}

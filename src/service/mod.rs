@@ -44,13 +44,13 @@ const HEALTH: &str = "plugin/health";
 const RELOAD: &str = "plugin/reload";
 
 /// Exit status and message.
-pub type Failure = (Exit, String);
+pub(crate) type Failure = (Exit, String);
 
 /// Serves until a signal says stop, or another process has taken over.
 ///
 /// # Errors
 /// What to tell the operator: nothing was started, or waiting failed.
-pub fn serve(options: &Serve) -> Result<(), Failure> {
+pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
     // Before any other descriptor is opened.
     let mut inherited = Inherited::take().map_err(failed)?;
     // Blocked before any thread exists, so that all inherit it and one waits.

@@ -21,7 +21,7 @@ use std::io;
 
 /// Permissions of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bounds {
+pub(crate) enum Bounds {
     /// Sockets and memory.
     Packets,
     /// Anything but to start programs and to look into other processes.
@@ -111,7 +111,7 @@ const PROGRAMS: [libc::c_long; 7] = [
 ///
 /// # Errors
 /// The kernel was built without seccomp, or a filter forbids to add another.
-pub fn confine(bounds: Bounds) -> io::Result<()> {
+pub(crate) fn confine(bounds: Bounds) -> io::Result<()> {
     let failed = |error: seccompiler::Error| io::Error::other(error);
     let (rules, otherwise, matched) = match bounds {
         Bounds::Packets => (packets().map_err(io::Error::other)?, refusal(), SeccompAction::Allow),

@@ -12,7 +12,7 @@ use super::cvt;
 
 /// One address of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterfaceAddress {
+pub(crate) struct InterfaceAddress {
     /// The interface's name.
     pub name: String,
     /// The kernel's number for it.
@@ -25,7 +25,7 @@ pub struct InterfaceAddress {
 ///
 /// # Errors
 /// The kernel would not list them.
-pub fn addresses() -> io::Result<Vec<InterfaceAddress>> {
+pub(crate) fn addresses() -> io::Result<Vec<InterfaceAddress>> {
     let mut first = std::ptr::null_mut();
     cvt(|| {
         // SAFETY: `first` is a live pointer for the list's head.
@@ -52,7 +52,7 @@ pub fn addresses() -> io::Result<Vec<InterfaceAddress>> {
 }
 
 /// The name of interface `index`; `None`: there is no such interface now.
-pub fn name(index: u32) -> Option<String> {
+pub(crate) fn name(index: u32) -> Option<String> {
     let mut name = [0_u8; libc::IF_NAMESIZE];
     // SAFETY: `name` has room for the longest name and its zero (if_indextoname(3)).
     let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
@@ -74,7 +74,7 @@ pub enum Detection {
 
 /// Returns the result of the detection of duplicates of `ip`; `None`: no problem, or this host has
 /// no such address.
-pub fn detection(ip: Ipv6Addr) -> Option<Detection> {
+pub(crate) fn detection(ip: Ipv6Addr) -> Option<Detection> {
     detection_in(&std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default(), ip)
 }
 

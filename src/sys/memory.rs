@@ -15,7 +15,7 @@ const WORTH: usize = 8;
 /// Asks the kernel for huge pages behind a table of `len` bytes at `address`, from now on, as far
 /// as whole ones fit and if they are more than a few. The kernel may decline, or be told never to
 /// (`transparent_hugepage`): nothing depends on it but the time that reading takes.
-pub fn prefer_huge_pages(address: usize, len: usize) {
+pub(crate) fn prefer_huge_pages(address: usize, len: usize) {
     let start = address.next_multiple_of(HUGE);
     let end = (address + len) / HUGE * HUGE;
     if start + WORTH * HUGE <= end {

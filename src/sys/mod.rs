@@ -14,24 +14,25 @@
 #![allow(unsafe_code, reason = "this room is where the kernel is called")]
 
 pub mod account;
-pub mod address;
-pub mod confine;
-pub mod control;
+pub(crate) mod address;
+pub(crate) mod confine;
+pub(crate) mod control;
 pub mod cpu;
 pub mod inherit;
-pub mod interfaces;
+pub(crate) mod interfaces;
 pub mod limits;
-pub mod memory;
+pub(crate) mod memory;
 pub mod mmsg;
-pub mod output;
+pub(crate) mod output;
 pub mod pktinfo;
-pub mod process;
-pub mod random;
+pub(crate) mod process;
+pub(crate) mod random;
 pub mod signals;
 pub mod socket;
-pub mod steer;
-pub mod thread;
-pub mod timer;
+pub(crate) mod steer;
+pub(crate) mod thread;
+#[cfg(feature = "traffic")]
+pub(crate) mod timer;
 
 use std::io;
 

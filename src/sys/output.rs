@@ -7,11 +7,11 @@ use super::cvt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Bytes that a pipe takes at once if it takes any (POSIX: `PIPE_BUF`).
-pub const PIECE_MAX: usize = 4096;
+pub(crate) const PIECE_MAX: usize = 4096;
 
 /// Returns true if a write of [`PIECE_MAX`] bytes at most would not wait. An error would not
 /// either.
-pub fn takes_more(descriptor: BorrowedFd<'_>) -> bool {
+pub(crate) fn takes_more(descriptor: BorrowedFd<'_>) -> bool {
     let mut asked = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: `asked` is one entry, as is said, and lives until the call returns.
     let ready = cvt(|| unsafe { libc::poll(&mut asked, 1, 0) });
@@ -19,7 +19,7 @@ pub fn takes_more(descriptor: BorrowedFd<'_>) -> bool {
 }
 
 /// Returns true if no write waits for a reader: it is a file.
-pub fn has_no_reader(descriptor: BorrowedFd<'_>) -> bool {
+pub(crate) fn has_no_reader(descriptor: BorrowedFd<'_>) -> bool {
     // SAFETY: all-zero bytes are a valid `stat`, which is plain numbers.
     let mut status: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `status` is a `stat` to be written, and lives until the call returns.

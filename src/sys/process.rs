@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Resources that the process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Processor time, in user space and in the kernel, of all threads since the start.
     pub cpu: Duration,
     /// Bytes of memory that it holds.
@@ -23,7 +23,7 @@ pub struct Usage {
 }
 
 /// Returns the current resources of this process.
-pub fn usage() -> Usage {
+pub(crate) fn usage() -> Usage {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = statm.split(' ').map(|pages| pages.parse().unwrap_or(0));
     let mut bytes = || pages.next().unwrap_or(0) * page_len();

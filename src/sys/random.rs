@@ -11,7 +11,7 @@ use super::cvt;
 ///
 /// # Errors
 /// The kernel lacks the call.
-pub fn seed() -> io::Result<[u8; 32]> {
+pub(crate) fn seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     let filled = cvt(|| {
         // SAFETY: `seed` is 32 writable bytes.

@@ -16,7 +16,7 @@ use std::os::fd::AsRawFd;
 /// One instruction. There are an accumulator, an index register, and words of scratch, which are
 /// to be stored before they are loaded. Jumps lead forward, past so many instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Instruction {
+pub(crate) enum Instruction {
     /// Accumulator = the four bytes at this offset, the first being the highest.
     Load(u32),
     /// Accumulator = the core that runs the program.
@@ -110,7 +110,7 @@ impl Instruction {
 /// # Errors
 /// `InvalidInput`: the socket does not share its address, or the kernel finds a mistake in the
 /// program. `OutOfMemory`: the program is larger than `net.core.optmem_max` allows.
-pub fn attach(socket: &UdpSocket, program: &[Instruction]) -> io::Result<()> {
+pub(crate) fn attach(socket: &UdpSocket, program: &[Instruction]) -> io::Result<()> {
     let mut encoded: Vec<_> = program.iter().map(|instruction| instruction.encoded()).collect();
     let len = u16::try_from(encoded.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let described = libc::sock_fprog { len, filter: encoded.as_mut_ptr() };
@@ -128,7 +128,7 @@ pub fn attach(socket: &UdpSocket, program: &[Instruction]) -> io::Result<()> {
 }
 
 /// Returns true if the kernel lets a program choose (since Linux 4.5, unless a sandbox forbids it).
-pub fn can_attach() -> bool {
+pub(crate) fn can_attach() -> bool {
     let socket = super::socket::udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let tried = socket.and_then(|socket| {
         socket.set_reuse_port(true)?;
@@ -138,7 +138,7 @@ pub fn can_attach() -> bool {
 }
 
 /// Has no program choose for the group that `socket` belongs to, whatever chose before.
-pub fn detach(socket: &UdpSocket) {
+pub(crate) fn detach(socket: &UdpSocket) {
     let nothing: libc::c_int = 0;
     let option = libc::SO_DETACH_REUSEPORT_BPF;
     // Most often there is none, which is an error here and none for anybody.

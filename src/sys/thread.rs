@@ -8,14 +8,14 @@ use std::fs;
 use std::time::Duration;
 
 /// The calling thread, as the kernel numbers it.
-pub fn number() -> u32 {
+pub(crate) fn number() -> u32 {
     // SAFETY: it takes nothing and cannot fail.
     let number = unsafe { libc::gettid() };
     number.unsigned_abs()
 }
 
 /// The processor time that the calling thread took, in user space and in the kernel.
-pub fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     processor_time_by(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
@@ -34,7 +34,7 @@ pub(super) fn processor_time_by(clock: libc::clockid_t) -> Duration {
 
 /// Returns the number of migrations of a thread of this process. `None`: the kernel was built
 /// without it.
-pub fn migrations(thread: u32) -> Option<u64> {
+pub(crate) fn migrations(thread: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/self/task/{thread}/sched")).ok()?;
     let line = text.lines().find(|line| line.starts_with("se.nr_migrations"))?;
     line.rsplit(':').next()?.trim().parse().ok()

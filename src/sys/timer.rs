@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::cvt;
 
 /// A one-shot timer with a descriptor, readable from when it goes off until it is armed again.
-pub struct Timer {
+pub(crate) struct Timer {
     fd: OwnedFd,
 }
 
@@ -20,7 +20,7 @@ impl Timer {
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let fd = cvt(|| {
             // SAFETY: the call takes two integers and returns a new descriptor or −1.
             unsafe {
@@ -36,7 +36,7 @@ impl Timer {
     ///
     /// # Errors
     /// The kernel refuses the delay: it is longer than the kernel can count.
-    pub fn arm(&self, delay: Duration) -> io::Result<()> {
+    pub(crate) fn arm(&self, delay: Duration) -> io::Result<()> {
         // All zero would disarm it.
         let delay = delay.max(Duration::from_nanos(1));
         let value = libc::timespec {

@@ -8,17 +8,18 @@
 
 mod read;
 
-pub use read::entries;
+pub(crate) use read::entries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Cost of a card on another node.
-pub const FAR: &str = "each packet crosses from one processor to the other, about 100 ns a line";
+pub(crate) const FAR: &str =
+    "each packet crosses from one processor to the other, about 100 ns a line";
 
 /// Nodes and cards of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Topology {
+pub(crate) struct Topology {
     /// The cores of each NUMA node, by its number.
     pub nodes: BTreeMap<usize, Vec<usize>>,
     /// Network cards that are not down, and not what is only software.
@@ -27,7 +28,7 @@ pub struct Topology {
 
 /// A network card.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Card {
+pub(crate) struct Card {
     /// Interface name.
     pub name: String,
     /// The NUMA node that it is plugged into.
@@ -40,7 +41,7 @@ pub struct Card {
 
 /// A card held against the workers, on a host of several nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     card: &'a Card,
     /// Nodes near the card: where it is plugged in, else where it interrupts.
     near: BTreeSet<usize>,
@@ -55,7 +56,7 @@ pub struct Place<'a> {
 
 impl Card {
     /// The cores that it interrupts when packets come in.
-    pub fn interrupted(&self) -> BTreeSet<usize> {
+    pub(crate) fn interrupted(&self) -> BTreeSet<usize> {
         self.interrupts.iter().flat_map(|(_, cores)| cores.iter().copied()).collect()
     }
 }
@@ -63,7 +64,7 @@ impl Card {
 impl Topology {
     /// Returns the place of `card` relative to workers on these cores. `None`: a host with one
     /// node, workers that are not pinned, or a card without a node.
-    pub fn place<'a>(&self, card: &'a Card, workers: &[usize]) -> Option<Place<'a>> {
+    pub(crate) fn place<'a>(&self, card: &'a Card, workers: &[usize]) -> Option<Place<'a>> {
         if self.nodes.len() < 2 || workers.is_empty() {
             return None;
         }
@@ -87,7 +88,7 @@ impl Topology {
     }
 
     /// Returns warnings about cards that are not near workers on these cores.
-    pub fn notes(&self, workers: &[usize]) -> Vec<String> {
+    pub(crate) fn notes(&self, workers: &[usize]) -> Vec<String> {
         let places = self.cards.iter().filter_map(|card| self.place(card, workers));
         let note = |place: Place<'_>| {
             let mend = [place.better_cores(), place.steering()].into_iter().flatten();
@@ -103,12 +104,12 @@ impl Topology {
 
 impl Place<'_> {
     /// Returns true if all is on the same side.
-    pub fn is_near(&self) -> bool {
+    pub(crate) fn is_near(&self) -> bool {
         self.far_workers.is_empty() && self.far_interrupts.is_empty()
     }
 
     /// Returns advice to bring far workers to the card.
-    pub fn better_cores(&self) -> Option<String> {
+    pub(crate) fn better_cores(&self) -> Option<String> {
         let near: Vec<String> = self.near.iter().map(|node| format!("node{node}")).collect();
         let (near, cores) = (near.join(","), cores(&self.near_cores));
         let text = format!("start it with --cores {near}, which is {cores}, or with some of them");
@@ -116,7 +117,7 @@ impl Place<'_> {
     }
 
     /// The command that brings far interrupts to the workers.
-    pub fn steering(&self) -> Option<String> {
+    pub(crate) fn steering(&self) -> Option<String> {
         let command = || steering(&self.workers, &self.card.name);
         (!self.far_interrupts.is_empty()).then(command)
     }
@@ -141,12 +142,12 @@ impl fmt::Display for Place<'_> {
 }
 
 /// Returns the command that sends a card's interrupts to these cores only.
-pub fn steering(workers: &BTreeSet<usize>, card: &str) -> String {
+pub(crate) fn steering(workers: &BTreeSet<usize>, card: &str) -> String {
     format!("tuning/steer-interrupts --dry-run --cores {} {card}", numbers(workers, ","))
 }
 
 /// Cores as in «core 3» or «cores 0-3, 8».
-pub fn cores(cores: &BTreeSet<usize>) -> String {
+pub(crate) fn cores(cores: &BTreeSet<usize>) -> String {
     named("core", cores)
 }
 

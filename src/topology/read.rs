@@ -15,7 +15,7 @@ const OTHER_INTERRUPTS: [&str; 6] = ["output", "config", "async", "tx-", "contro
 
 impl Topology {
     /// As the host whose `proc` and `sys` are in `root` tells it now.
-    pub fn read(root: &Path) -> Self {
+    pub(crate) fn read(root: &Path) -> Self {
         Self { nodes: nodes(root), cards: cards(root) }
     }
 }
@@ -94,7 +94,7 @@ fn is_other(name: &str) -> bool {
 }
 
 /// The names in a directory, in order.
-pub fn entries(directory: &Path) -> Vec<String> {
+pub(crate) fn entries(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<_> = names.collect();

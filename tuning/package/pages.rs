@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// The programs, and the sections of the manual that they belong to.
 fn programs() -> [(&'static str, Command, &'static str); 2] {
-    [("onward", onward::cli::command(), "8"), ("loadgen", loadgen::cli::command(), "1")]
+    [("onward", onward::command(), "8"), ("loadgen", loadgen::cli::command(), "1")]
 }
 
 /// Shells, and what they expect a completion to be called.
