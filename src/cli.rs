@@ -44,7 +44,7 @@ const DEV_STDIN: &str = "/dev/stdin";
 pub(crate) enum Cli {
     /// Forward queries.
     Serve(Serve),
-    /// Say what serving would mean, and serve nobody.
+    /// Check the configuration without serving.
     Check(Check),
     /// Run a demonstration.
     #[cfg(feature = "demo")]
@@ -61,11 +61,11 @@ pub(crate) enum Cli {
 pub(crate) struct Check {
     /// Options of the server that is checked.
     pub serve: Serve,
-    /// For whom it is written.
+    /// Output format.
     pub format: CheckFormat,
 }
 
-/// For whom the report of a check is written.
+/// Output format of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CheckFormat {
     /// Text for people
@@ -85,7 +85,7 @@ pub(crate) enum Gso {
     Off,
 }
 
-/// For whom a report is written.
+/// Output format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// Text for people
@@ -111,7 +111,7 @@ pub(crate) struct Serve {
     pub quiet: bool,
     /// Path of the PID file.
     pub pidfile: Option<PathBuf>,
-    /// For whom the log is written.
+    /// Format of the log.
     pub log_format: Format,
     /// The account to become once the sockets are bound.
     pub user: Option<String>,
@@ -139,7 +139,7 @@ pub(crate) enum Placement {
     EveryCore,
     /// One on each of these.
     Cores(Vec<usize>),
-    /// So many, wherever the kernel puts them.
+    /// This number, wherever the kernel puts them.
     Unpinned(usize),
 }
 

@@ -1,10 +1,10 @@
 //! Messages between the keeper, the workers, the writer and the admin.
 //!
-//! Plain messages over bounded channels that no worker ever waits on while it serves. Whoever is
-//! asleep in its poll is woken by a [`mio::Waker`], so a message and its wake-up travel together:
-//! in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper, in an [`AdminMailbox`] to
-//! the admin. Nothing here knows what the messages mean to either side. [`Reloads`] is what the
-//! first thread lets others read.
+//! Plain messages over bounded channels that no worker ever waits on while it serves. A thread that
+//! is asleep in its poll is woken by a [`mio::Waker`], so a message and its wake-up travel
+//! together: in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper, in an
+//! [`AdminMailbox`] to the admin. Nothing here knows what the messages mean to either side.
+//! [`Reloads`] is what the first thread lets others read.
 
 mod loads;
 mod reloads;
@@ -51,7 +51,7 @@ pub enum ToWorker {
     },
     /// Go on as a new configuration says.
     Reload(Box<Reload>),
-    /// Read no more queries, finish what is outstanding, and leave.
+    /// Read no more queries, finish outstanding ones, and leave.
     Drain,
 }
 
@@ -131,7 +131,7 @@ pub struct Remains {
 /// To the keeper.
 #[derive(Debug)]
 pub enum ToKeeper {
-    /// Look after the upstreams of a new configuration. Before any worker is told.
+    /// Look after the upstreams of a new configuration. Before any worker gets it.
     Reload {
         /// The configuration.
         config: Arc<Config>,
@@ -139,7 +139,7 @@ pub enum ToKeeper {
         health_states: Arc<HealthStates>,
         /// Certificates and keys.
         tls: Arc<Setup>,
-        /// Told when what is known has been carried over.
+        /// Notified when the state has been carried over.
         done: Sender<()>,
     },
     /// Send `Sweep(sweep)` to this worker at that moment, and not at the one asked for before.
@@ -206,7 +206,7 @@ pub enum ToWriter {
         /// Destination of the empty page.
         home: Sender<JournalPage>,
     },
-    /// So many errors found no room on their way.
+    /// Number of errors that found no room on their way.
     Lost(u64),
 }
 
@@ -351,7 +351,7 @@ impl Mailbox {
         }
     }
 
-    /// The same, but waits for room: for what must not be lost, by one who serves nobody.
+    /// The same, but waits for room: for what must not be lost, by a thread that serves no client.
     pub fn deliver(&self, message: ToWorker) {
         if self.sender.send(message).is_ok() {
             let _ = self.waker.wake();
@@ -394,7 +394,7 @@ impl KeeperMailbox {
     }
 
     /// The same, but waits for room: for what must not be lost, when there is nothing else to do.
-    /// The keeper waits for nobody, so it ends.
+    /// The keeper waits for no thread, so it ends.
     ///
     /// # Errors
     /// The keeper has ended.
@@ -433,7 +433,7 @@ struct KeeperWaker {
 impl KeeperWaker {
     fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) && self.waker.wake().is_err() {
-            // The kernel is out of memory: whoever comes next tries again.
+            // The kernel is out of memory: the next sender tries again.
             self.rung.store(false, Ordering::Release);
         }
     }

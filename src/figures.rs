@@ -2,15 +2,15 @@
 //!
 //! Pure text: three significant digits with a unit, and never more than a line. Names are as
 //! strangers sent them, so [`visible`] lets through nothing but printable ASCII: what would move a
-//! cursor, turn the direction of writing or hide itself is spelt out, and what is too long loses
-//! its middle. Whoever writes HTML escapes the rest; this room knows neither HTML nor terminals.
+//! cursor, turn the direction of writing or hide itself is spelt out, and a text that is too long
+//! loses its middle. Writers of HTML escape the rest; this room knows neither HTML nor terminals.
 
 use std::fmt::Write;
 
 /// Sign for a missing measurement.
 pub(crate) const NOTHING: &str = "–";
 
-/// So many a second.
+/// A rate per second.
 pub(crate) fn rate(per_second: f64) -> String {
     format!("{}/s", scaled(per_second))
 }
@@ -31,7 +31,7 @@ pub(crate) fn percent(part: f64) -> String {
         _ if percent <= 0.0 => "0 %".to_owned(),
         _ if percent < 0.1 => "<0.1 %".to_owned(),
         _ if percent < 9.95 => format!("{percent:.1} %"),
-        // What is not all shall not look as if it were.
+        // A part must not look like the whole.
         _ if percent < 100.0 => format!("{:.0} %", percent.min(99.0)),
         _ => format!("{} %", digits(percent)),
     }
@@ -81,7 +81,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// `text` in printable ASCII, of at most `length` characters: all others are spelt `\u{202e}`,
-/// and what is too long loses its middle, because names tell most at their ends.
+/// and a name that is too long loses its middle, because names tell most at their ends.
 pub(crate) fn visible(text: &str, length: usize) -> String {
     const GAP: char = '…';
     let spell = |c: char| match c {
@@ -115,7 +115,7 @@ pub(crate) fn visible(text: &str, length: usize) -> String {
     shown
 }
 
-/// Zero for what is no number, and no less than that: a drawing must not break on it.
+/// Zero for a value that is no number, and no less than that: a drawing must not break on it.
 pub(crate) fn sane(value: f64) -> f64 {
     if value.is_finite() { value.max(0.0) } else { 0.0 }
 }

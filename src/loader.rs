@@ -4,8 +4,8 @@
 //! snapshot, which it hands to all workers. Waiting, retrying and noticing changes are its own
 //! affair: one that hangs or fails harms no query, as workers go on with what was loaded last.
 //! It keeps an old snapshot until the last worker has let go of it, so that freeing one is its
-//! own affair too. The file `file` reads hosts files; sources are numbered by whoever starts
-//! loaders.
+//! own affair too. The file `file` reads hosts files; sources are numbered by the thread that
+//! starts loaders.
 
 mod file;
 
@@ -98,12 +98,12 @@ impl Loader {
     }
 
     /// Loads, passes the snapshot to `first`, and goes on when `orders` say with whom, until
-    /// nobody can say anything any more.
+    /// all senders have gone.
     pub fn run(mut self, first: &Sender<Arc<Table>>, orders: &Receiver<Serve>) {
         if let Some(table) = self.look(true) {
             self.current = table;
         }
-        // Whoever has started us may have lost patience, and says so below.
+        // The starter may have stopped waiting, and says so below.
         let _ = first.try_send(Arc::clone(&self.current));
         let Ok(Serve { workers, is_late }) = orders.recv() else { return };
         self.workers = workers;

@@ -23,7 +23,7 @@ pub enum Format {
 /// Severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// To whoever looks for a mistake.
+    /// For debugging.
     Debug,
     /// Information.
     Info,
@@ -223,7 +223,7 @@ pub fn push_time(lines: &mut String, time: Duration) {
     lines.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
-/// Year, month and day that is so many days after 1 January 1970.
+/// Year, month and day, from the days after 1 January 1970.
 pub fn date(days: u64) -> (u64, u64, u64) {
     // Counted from a 1 March, leap days are the last of their years, and each 400 years are alike.
     const DAYS_TO_1970: u64 = 719_468;

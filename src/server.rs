@@ -1,7 +1,7 @@
 //! onward as a whole: sockets bound, threads started, counters read, everything stopped.
 //!
 //! [`Server::start`] either returns with every worker in its loop or with the one line that an
-//! operator needs, and nothing left behind. The order is: learn that nobody else has the
+//! operator needs, and nothing left behind. The order is: check that no other process has the
 //! addresses, bind a listener per worker and address, start the workers pinned, start the keeper.
 //! Used by the program, the demonstration and the tests alike.
 
@@ -188,7 +188,7 @@ impl Server {
             tls: Arc::clone(&tls),
             done,
         };
-        // What is known of the upstreams is carried over before anybody asks for it.
+        // The state of the upstreams is carried over before it is read.
         if self.keeper.send(reload).is_ok() {
             let _ = when_done.recv_timeout(REPORT_TIMEOUT);
         }
@@ -240,7 +240,7 @@ impl Server {
         self.listeners.due().map(|due| due.since(self.clock.now()))
     }
 
-    /// Closes what a configuration has left behind and nobody needs any more.
+    /// Closes what a configuration has left behind unused.
     pub fn on_time(&mut self) {
         self.listeners.close_gone(self.clock.now());
     }
@@ -302,7 +302,7 @@ impl Server {
         self.listeners.steer();
     }
 
-    /// Reads no more queries, finishes what is outstanding for up to five seconds, writes what is
+    /// Reads no more queries, finishes outstanding queries for up to five seconds, writes what is
     /// still to be logged, and ends.
     pub fn stop(self) {
         // From now on another process that has these sockets answers alone.

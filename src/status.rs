@@ -1,7 +1,7 @@
 //! Status: the numbers behind the status page, its JSON and `onward top`.
 //!
 //! Plain data and nothing else: who gathers it is the admin room's business, who draws it that of
-//! the page and of `onward top`. What is written as JSON is read again by the same types, so the
+//! the page and of `onward top`. The JSON is read again by the same types, so the
 //! field names here are the interface; a reader of a newer one skips what it does not know. Rates
 //! are per second over the last [`RATE_SECONDS`]; times are seconds unless a name says otherwise.
 //! Every list is bounded where it is gathered.
@@ -87,7 +87,7 @@ pub struct Traffic {
     pub streams: u64,
     /// Distinct source ports towards upstreams.
     pub source_ports: u64,
-    /// Lines and messages that nobody took in time, since the start.
+    /// Lines and messages that no receiver took in time, since the start.
     pub records_lost: u64,
 }
 
@@ -143,7 +143,7 @@ pub struct Upstream {
     /// Share of all answers in each of the last minutes, 0 to 1, the latest last. `null` for
     /// minutes without any answer.
     pub share: Vec<Option<f64>>,
-    /// Attempts that nobody answered in time, since the start.
+    /// Attempts without a response in time, since the start.
     pub timed_out: u64,
     /// Attempts whose connection failed, since the start.
     pub failed: u64,

@@ -4,7 +4,7 @@
 //! bounded, a head of [`HEAD_BYTES_MAX`] and one answer, and so is time: a request has to be here
 //! [`TIMEOUT`] after its first byte, however slowly its bytes come, an answer has to be taken
 //! within as much, and so has the next request to begin. A connection that ends is read from for a
-//! moment longer: bytes that nobody has read would make the kernel take back the answer.
+//! moment longer: unread bytes would make the kernel take back the answer.
 
 use super::request::{self, HEAD_BYTES_MAX, Refusal, Request};
 use super::response::Response;
@@ -218,7 +218,8 @@ mod tests {
     use std::io::{self, ErrorKind, Read, Write};
     use std::time::Duration;
 
-    /// A client that sends these pieces, each after the socket was empty, and takes so many bytes.
+    /// A client that sends these pieces, each after the socket was empty, and takes this number of
+    /// bytes.
     #[derive(Default)]
     struct Client {
         pieces: VecDeque<Vec<u8>>,

@@ -22,7 +22,7 @@ const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 /// Prometheus' text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// The page needs nothing from anywhere else, and nobody else may put it into theirs.
+/// The page loads nothing from elsewhere, and no other page may frame it.
 const HTML_HEADERS: [(&str, &str); 1] = [(
     "Content-Security-Policy",
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \

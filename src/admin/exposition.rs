@@ -1,7 +1,7 @@
 //! Series with names and labels, added up, and written in Prometheus' text format.
 //!
 //! Numbers come from several workers, listeners and stanzas, and what has the same name and labels
-//! is one series: adding it twice adds it up. So whoever counts need not know who else does. The
+//! is one series: adding it twice adds it up. So each counter needs no knowledge of the others. The
 //! format itself, with its escapes, is the `prometheus` crate's. A family without any series is
 //! left out.
 

@@ -154,7 +154,7 @@ impl Gatherer {
         Facts { started: self.started, reloads, given_up: self.reloads.given_up() }
     }
 
-    /// Does what is due by `now`.
+    /// Does everything due by `now`.
     pub(crate) fn on_time(&mut self, now: Moment) {
         if self.sample_at.is_none_or(|due| due > now) {
             return;

@@ -224,8 +224,8 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 1], number))
     }
 
-    /// After so many seconds with a hundred queries each: three of four answers from the first
-    /// upstream, and the worker busy for a quarter of its time.
+    /// After this number of seconds with a hundred queries each: three of four answers from the
+    /// first upstream, and the worker busy for a quarter of its time.
     fn sample(seconds: u64) -> Sample {
         let mut sample = Sample {
             at: Moment::ZERO.plus(Duration::from_secs(seconds)),

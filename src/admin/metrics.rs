@@ -1,9 +1,9 @@
 //! Prometheus metrics: names and labels.
 //!
 //! `coredns_*` are the reference's, with its labels and buckets, so that dashboards and alerts work
-//! unchanged; `onward_*` are what nobody else shows. What each means is its help text. Numbers are
-//! those that the workers told, and are added up here. Queries by place are in `queries`; the rest
-//! is here.
+//! unchanged; `onward_*` are metrics that the reference lacks. What each means is its help text.
+//! Numbers are those that the workers told, and are added up here. Queries by place are in
+//! `queries`; the rest is here.
 
 mod loads;
 mod queries;

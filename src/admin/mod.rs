@@ -2,12 +2,12 @@
 //!
 //! Nothing here is in the way of a query: workers are only asked for their counters ([`gather`]),
 //! at their next turn, and not waited for longer than a moment. One poll, non-blocking sockets, a
-//! bounded number of connections, each with its deadlines (`connection`), so nobody who is slow or
-//! silent holds up anybody else; who comes when all places are taken gets that of the connection
-//! that has been idle longest. Which paths there are is told by `endpoints`, which addresses by the
-//! first thread ([`ToAdmin`]): it binds and keeps their sockets, so that they outlive a reload and
-//! pass to the next process. The thread is there only if a configuration names an address, and
-//! sleeps until somebody comes.
+//! bounded number of connections, each with its deadlines (`connection`), so no client that is slow
+//! or silent holds up anybody else; who comes when all places are taken gets that of the connection
+//! that has been idle longest. Paths are in `endpoints`; addresses come from the first thread
+//! ([`ToAdmin`]): it binds and keeps their sockets, so that they outlive a reload and pass to the
+//! next process. The thread is there only if a configuration names an address, and sleeps until
+//! somebody comes.
 
 mod connection;
 mod endpoints;
@@ -48,7 +48,7 @@ const ACCEPTED_MAX: usize = 64;
 const RETRY: Duration = Duration::from_secs(1);
 /// Time at the end for connections with an unanswered request.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
-/// Bytes of answers that wait for slow readers, all together; who asks then is told to come again.
+/// Bytes of answers that wait for slow readers, all together; further clients get 503.
 const BACKLOG_MAX: usize = 32 << 20;
 /// The token of the mailbox. Those of listeners are their numbers.
 const MAILBOX: Token = Token(usize::MAX);
@@ -59,7 +59,7 @@ const CONNECTIONS: usize = usize::MAX / 2;
 struct Listening {
     number: usize,
     pages: Vec<Endpoint>,
-    /// `None`: nobody is accepted any more.
+    /// `None`: no client is accepted any more.
     acceptor: Option<TcpListener>,
     /// There may be connections to accept.
     ready: bool,
@@ -119,7 +119,7 @@ impl Admin {
         Ok((admin, mailbox))
     }
 
-    /// Serves until it is told to end.
+    /// Serves until it has to end.
     pub(crate) fn run(mut self) {
         while !self.leaving || self.places.iter().any(Option::is_some) {
             self.turn();
@@ -235,7 +235,7 @@ impl Admin {
         }
     }
 
-    /// Accepts nobody any more, and ends with the last who is being answered.
+    /// Accepts no client any more, and ends with the last that is being answered.
     fn leave(&mut self, now: Moment) {
         (self.leaving, self.endpoints.stopping) = (true, true);
         for admin_listener in &mut self.admin_listeners {
@@ -319,7 +319,7 @@ impl Admin {
             Outcome::Waiting => false,
             Outcome::Ready => true,
             Outcome::Said => {
-                // Whoever has gone meanwhile is found out by the next read.
+                // A client that has gone meanwhile is noticed by the next read.
                 let _ = place.connection.stream().shutdown(Shutdown::Write);
                 true
             }

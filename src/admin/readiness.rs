@@ -79,7 +79,7 @@ mod tests {
     use crate::engine::health::HealthStates;
     use std::iter::empty;
 
-    /// Upstream 0 is nobody's business; of `b` are 1 and 2, continuously, and of `c` 3 is.
+    /// Upstream 0 belongs to no block; of `b` are 1 and 2, continuously, and of `c` 3 is.
     const TEXT: &str = "a {\n forward . ::1\n}\n\
                         b {\n ready {\n monitor continuously\n}\n forward b ::1 ::2\n}\n\
                         c {\n ready\n forward . ::3\n}\n";

@@ -1,7 +1,7 @@
 //! HTTP responses. PURE.
 //!
 //! A status, a body, and the few lines of a head that keep others from guessing: how long it is,
-//! what it is, and that nobody keeps it.
+//! the content type, and that caches must not keep it.
 
 use std::io::Write as _;
 

@@ -155,7 +155,7 @@ fn upstream(snapshots: &[&Snapshot], address: SocketAddr, history: &History) -> 
     }
 }
 
-/// The worse of what is known and what `snapshot` knows of an upstream.
+/// The worse of the known state and that of `snapshot` of an upstream.
 fn worse(known: Health, snapshot: &Snapshot, number: usize) -> Health {
     if snapshot.health_states.is_down(number) {
         Health::Down
@@ -258,7 +258,7 @@ fn top(seen: &[(&Seen, Duration)]) -> Top {
     let most = |of: fn(&Seen) -> &[Counted], text: fn(&[u8]) -> String| {
         let mut sums: HashMap<&[u8], u64> = HashMap::new();
         for counted in seen.iter().flat_map(|(seen, _)| of(seen)) {
-            // What is certain: the rest may have been another's.
+            // The certain part: the rest may have been another's.
             *sums.entry(counted.key()).or_default() += counted.count - counted.error;
         }
         let mut sums: Vec<_> = sums.into_iter().filter(|(_, count)| *count > 0).collect();

@@ -1,11 +1,11 @@
-//! `onward check`: what a configuration means and needs, and what is wrong with it.
+//! `onward check`: what a configuration means and needs, and its errors.
 //!
 //! Reads, validates and resolves as serving does, by the same functions, and refuses what serving
 //! would refuse, as far as that can be known without listening: addresses are tried with a socket
-//! of any port that nobody is told of. Where somebody listens already it says so and refuses
+//! of any port without a client. Where another process listens already it says so and refuses
 //! nothing: mostly it is the server that is to read this configuration next. Where network cards
 //! are far from the workers it says so too, in the words of [`topology`](crate::topology).
-//! [`Report`] collects the numbers; how it is written is told by its files `text`, `json` and
+//! [`Report`] collects the numbers; its files write it: `text`, `json` and
 //! `systemd`.
 
 mod json;
@@ -72,7 +72,7 @@ impl Refusal {
         }
     }
 
-    /// The same, in words for whoever checks.
+    /// The same, in words for operators.
     fn advice(&self) -> &'static str {
         match self.cause() {
             Cause::Text => {
@@ -101,7 +101,7 @@ pub(crate) fn run(options: &Check) -> Result<(), (Exit, String)> {
         (Err(_), CheckFormat::Text | CheckFormat::Systemd) => String::new(),
         (Err(refusal), CheckFormat::Json) => json::refused(refusal),
     };
-    // Whoever asked has gone if this fails; the exit code still tells.
+    // The reader has gone if this fails; the exit code still tells.
     let _ = io::stdout().write_all(text.as_bytes());
     outcome.map(drop).map_err(|refusal| {
         let advice = refusal.advice();
@@ -140,7 +140,7 @@ fn examine_here(serve: &Serve, steps: &Steps) -> Result<Report, Refusal> {
     Ok(report)
 }
 
-/// Loads all hosts files, and says what is odd about them. Of a file that is not there the
+/// Loads all hosts files, and prints warnings about them. Of a file that is not there the
 /// configuration's warnings speak.
 ///
 /// # Errors

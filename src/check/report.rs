@@ -1,6 +1,6 @@
 //! Report on a configuration that can be served.
 //!
-//! Plain numbers, each from whoever owns what it counts: descriptors from the configuration's
+//! Plain numbers, each from the owner of the counted thing: descriptors from the configuration's
 //! budget, memory from a worker's own tables. Nothing is written here.
 
 use crate::config::{Config, Descriptors, Forward, Host};
@@ -105,14 +105,14 @@ impl Report {
         }
     }
 
-    /// With what is to be said of a host where cards and cores are like this.
+    /// With the warnings about a host where cards and cores are like this.
     pub(crate) fn on(mut self, topology: &Topology) -> Self {
         let pinned: Vec<usize> = self.cores.iter().copied().flatten().collect();
         self.notes.extend(topology.notes(&pinned));
         self
     }
 
-    /// With what is to be said of a host whose process may use `memory` bytes.
+    /// With the warnings about a host whose process may use `memory` bytes.
     ///
     /// More than that is no reason not to serve: memory is taken as tables and caches fill.
     pub(crate) fn within(mut self, memory: Option<usize>) -> Self {

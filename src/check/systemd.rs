@@ -7,7 +7,7 @@
 use super::Report;
 use std::fmt::Write;
 
-/// The program, its libraries, the stacks of its threads and what is read now and then.
+/// The program, its libraries, the stacks of its threads and the files read now and then.
 const PROCESS_BYTES: usize = 64 << 20;
 /// Of each thread: what its stack and its allocator hold of memory.
 const THREAD_BYTES: usize = 2 << 20;

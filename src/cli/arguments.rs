@@ -1,7 +1,7 @@
 //! The arguments as `clap` reads them: names, forms, defaults and what help says of each.
 //!
 //! Only `cli` looks inside; it makes plain values of them. Help, manual pages and completions of
-//! shells are all made from these types, so what is written here is what operators read.
+//! shells are all made from these types, so operators read these texts.
 
 #[cfg(feature = "top")]
 use super::values::Interval;

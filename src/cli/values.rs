@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// Linux is built for at most so many cores.
+/// Maximum of cores that Linux is built for.
 const CORES_MAX: usize = 8192;
 
 /// Cores as `--cores` takes them (`0-3,6`, `node0`), in the order typed, without duplicates.
@@ -66,7 +66,7 @@ impl FromStr for Interval {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        /// More often nobody can look, less often nobody waits.
+        /// Bounds that are useful for a reader.
         const BETWEEN: (u64, u64) = (100, 3_600_000);
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);

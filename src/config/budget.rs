@@ -1,8 +1,8 @@
 //! File descriptors: how many a configuration can need, and whether the process may open as many.
 //!
 //! Pure arithmetic over the worst case, in which every client stream and every connection that a
-//! pool may have is open at once. Sizes that nobody wrote shrink until they fit: client streams
-//! get what the smallest pools leave them, then the pools grow into what is left. Sizes that were
+//! pool may have is open at once. Sizes that are not written shrink until they fit: client streams
+//! get what the smallest pools leave them, then the pools grow into the rest. Sizes that were
 //! written are kept, and a sum that is too large is refused with all its terms, because the
 //! alternative is to fail at the busiest moment. Serving and `onward check` both read a
 //! configuration here, so that both refuse the same.
@@ -28,11 +28,11 @@ const SOCKETS_PER_PAGES: usize = 2;
 const ADMIN: usize = 2;
 /// Each upstream has a pool of datagram sockets and one of streams.
 const POOLS_PER_UPSTREAM: usize = 2;
-/// Of the descriptors, one in so many may be clients' streams.
+/// Of the descriptors, one in this number may be clients' streams.
 const CLIENTS_SHARE: usize = 4;
 /// With fewer streams a worker would turn clients away whose datagrams were truncated.
 const CLIENT_STREAMS_MIN: usize = 16;
-/// Stanzas that a refusal names, the largest first; nobody reads thousands of lines.
+/// Stanzas that a refusal names, the largest first; thousands of lines help no reader.
 const TERMS_MAX: usize = 10;
 /// No pool becomes larger by a larger share.
 const SHARE_MAX: usize = 65_535;
@@ -109,7 +109,8 @@ pub(super) struct Budget<'a> {
 }
 
 impl<'a> Budget<'a> {
-    /// The budget of a configuration with so many listeners, addresses of pages, and these stanzas.
+    /// The budget of a configuration with this number of listeners, addresses of pages, and these
+    /// stanzas.
     pub(super) fn new(
         host: &Host,
         listeners: usize,
@@ -283,7 +284,7 @@ mod tests {
         // A written spread is kept: the other pool makes room for it.
         let config = load(1, 4_096, "spread 700").unwrap();
         assert_eq!(sizes(&config), [700, 98]);
-        // Clients' streams make room for what is written, too.
+        // Clients' streams make room for written sizes, too.
         let config = load(1, 4_096, "max_conns 990").unwrap();
         assert_eq!((sizes(&config), config.client_streams_max), (vec![990, 4], 53));
     }

@@ -2,7 +2,7 @@
 //!
 //! Reads and writes the reference's format to the nanosecond, including where it rounds: a part's
 //! fraction is evaluated in double precision and cut. The messages are the reference's too.
-//! Negative durations are well-formed; whoever asked for one decides.
+//! Negative durations are well-formed; the caller decides.
 
 /// Nanoseconds of each unit. The micro sign and the Greek letter mu are both in use.
 const UNITS: [(&str, u64); 8] = [

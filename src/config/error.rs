@@ -24,7 +24,7 @@ pub enum ConfigError {
     Word {
         /// The directive.
         directive: &'static str,
-        /// The word and what is wrong with it.
+        /// The word and its error.
         error: ParseError,
     },
     /// A directive asks for something impossible or harmful.

@@ -2,7 +2,7 @@
 //!
 //! The language accepts many a slip: a misspelt network is a name, an unknown scheme is a part of
 //! one, a brace on a list's line is one of the list. Existing files may depend on each of them, so
-//! they are no errors; the operator is told what was understood and what was probably meant. Here
+//! they are no errors; the warning says what was understood and what was probably meant. Here
 //! are those of zones and those that concern several stanzas or blocks at once; others are told of
 //! where the word is read.
 
@@ -146,7 +146,7 @@ pub(super) fn host_bits(address: &str, length: &str) -> Option<String> {
     ))
 }
 
-/// Notes what is odd about stanzas among themselves and about where they lead. Any of the lists
+/// Notes warnings about stanzas among themselves and their targets. Any of the lists
 /// here may be as long as a configuration: nothing is searched for along another.
 pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
     of_shadows(drafts, listeners, context);

@@ -42,7 +42,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Notes what is odd at `place`.
+    /// Notes a warning about `place`.
     pub(super) fn warn(&mut self, place: &Place, message: impl Into<String>) {
         if self.warnings.len() <= WARNINGS_MAX {
             self.warnings.push(Warning { place: place.clone(), message: message.into() });
@@ -56,7 +56,7 @@ impl Context<'_> {
         self.miss(ConfigError::NotBuilt { place, what: what.into() });
     }
 
-    /// The value, or notes why there is none: what is missing with the rest of that, any other
+    /// The value, or notes why there is none: missing ones with the rest of those, any other
     /// mistake in `first` if that is empty.
     fn put_off<T>(
         &mut self,
@@ -81,7 +81,7 @@ impl Context<'_> {
         }
     }
 
-    /// Counts so many more zones.
+    /// Counts further zones.
     ///
     /// # Errors
     /// What to tell the operator: short words can stand for very many.
@@ -158,7 +158,7 @@ pub(super) struct Key {
 
 impl Config {
     /// Reads the configuration `text`, which the operator calls `display_name`, for `host`.
-    /// Besides the configuration, returns what is odd about it.
+    /// Besides the configuration, returns warnings about it.
     ///
     /// # Errors
     /// The first mistake, or all that is missing; nothing is to be served then.
@@ -198,7 +198,7 @@ impl Config {
     }
 }
 
-/// Reads all keys and directives. A mistake ends that, save that what is missing is told with it.
+/// Reads all keys and directives. A mistake ends that, but missing features are listed with it.
 fn read(
     blocks: &[Block],
     context: &mut Context<'_>,

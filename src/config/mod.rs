@@ -93,7 +93,7 @@ impl Config {
         self.blocks.iter().any(ServerBlock::is_measured)
     }
 
-    /// Returns true if what is seen most is to be remembered, to be shown.
+    /// Returns true if top lists are kept, to be shown.
     pub fn is_shown(&self) -> bool {
         self.blocks.iter().any(|block| block.stages.status.is_some())
     }
@@ -117,7 +117,7 @@ impl Config {
     }
 
     /// Returns the configuration of worker `number` of `workers`: the whole, except that each gets
-    /// its share of what is limited for all of them.
+    /// its share of the limits of all of them.
     ///
     /// Of `max_concurrent N` that is N divided by the workers, the remainder to the first of them,
     /// and at least 1, so more than N can be under way only where there are more workers than N.
@@ -232,7 +232,7 @@ pub struct Forward {
     pub expire: Duration,
     /// A connection older than this takes no new query. `None`: no limit.
     pub max_age: Option<Duration>,
-    /// So many hundredths of `max_age` earlier each connection's limit may lie, by chance.
+    /// Hundredths of `max_age` by which each connection's limit may be earlier, by chance.
     pub max_age_jitter: u8,
     /// Replace the other connections early when connections of an upstream fail in a burst.
     pub distrust: bool,
@@ -300,7 +300,7 @@ pub struct Sizing {
     /// A pool dials until it holds this many connections, and only then rotates (RFC 5452 §9.2:
     /// several source ports in use).
     pub spread: usize,
-    /// The same for streams, as far as the traffic keeps so many alive. 1: one is filled first.
+    /// The same for streams, as far as the traffic keeps that number alive. 1: one is filled first.
     pub stream_spread: usize,
     /// Connections in all, those in use included.
     pub max_conns: usize,
@@ -339,7 +339,7 @@ pub const HOSTS_SOURCES_MAX: usize = 256;
 pub const CLIENT_STREAMS_MAX: usize = 4096;
 /// From one probe of an upstream to the next at least: a shorter interval would be a storm.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// The whole time a query may take before its client is told SERVFAIL.
+/// The whole time a query may take before its client gets SERVFAIL.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

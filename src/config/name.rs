@@ -5,7 +5,7 @@
 //! edges only. Any byte may be part of a label; there is no host-name rule and no IDNA.
 //!
 //! All names are written by [`spell`]. Logs, messages and pages have what dig prints: `"`, `(`,
-//! `)`, `.`, `;`, `@` and `\` behind a backslash, what is not printable as `\DDD`, the rest as it
+//! `)`, `.`, `;`, `@` and `\` behind a backslash, unprintable characters as `\DDD`, the rest as it
 //! is. A name that is to be read again as a word of a Corefile ([`Name::in_corefile`]) has every
 //! byte escaped that the language, a zone's key or a shell could take for something else.
 

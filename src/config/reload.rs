@@ -44,7 +44,7 @@ pub(super) fn read(
     let mut reload = Reload { interval: Duration::from_secs(30), jitter: Duration::from_secs(15) };
     for (place, word) in words.iter().enumerate() {
         let nanos = duration::parse(&word.text).map_err(|why| DirectiveError::value(word, why))?;
-        // What is negative is as wrong as what is too short, but no jitter is none.
+        // A negative one is as wrong as one too short, but no jitter is none.
         let value = Duration::from_nanos(u64::try_from(nanos).unwrap_or(1));
         if place == 0 && value < INTERVAL_MIN {
             let message = "interval value must be greater or equal to 2s";

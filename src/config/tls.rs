@@ -2,7 +2,7 @@
 //!
 //! The files are read here, when the configuration is, so that two configurations are equal only if
 //! their certificates are; what the bytes mean (certificates, keys, authorities) is found out by
-//! the room `tls`, which also says what is wrong with them. Keys are never shown.
+//! the room `tls`, which also reports their errors. Keys are never shown.
 
 use super::error::DirectiveError;
 use super::load::Context;

@@ -1,6 +1,6 @@
 //! State of the data sources that are loaded while a configuration is in effect.
 //!
-//! Each loader writes its own [`Load`]; whoever tells the world about them reads the list of all,
+//! Each loader writes its own [`Load`]; the metrics read the list of all,
 //! which the first thread keeps. Numbers are those of the last load that succeeded, and counts
 //! are since the source was first named.
 
@@ -46,7 +46,7 @@ impl Load {
         Self { label: label.to_owned(), ..Self::default() }
     }
 
-    /// There are so many entries, without any file.
+    /// Number of entries, without any file.
     pub fn entries(&self, entries: usize) {
         self.entries.store(entries as u64, Ordering::Relaxed);
     }

@@ -1,6 +1,6 @@
 //! Counters of reloads, by result.
 //!
-//! For the whole process, from its start on, and shared: whoever tells the world about it reads
+//! For the whole process, from its start on, and shared: the metrics read
 //! while the first thread counts. A reload that changes nothing because something is wrong (the
 //! text, or an address that cannot be bound) has failed. A text that the periodic look finds
 //! unfinished is no reload at all.

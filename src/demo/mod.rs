@@ -27,7 +27,7 @@ use std::time::Duration;
 
 /// More than one, so that the policy shows; fewer than a reader would have to count.
 const UPSTREAMS: usize = 3;
-/// So many share the queries if nobody says otherwise and the host has as many cores.
+/// Workers by default, if the host has as many cores.
 const WORKERS_MAX: usize = 2;
 /// Queries outstanding at once: enough to keep two workers busy.
 const OUTSTANDING: usize = 64;
@@ -121,7 +121,7 @@ fn show(
 fn interrupts() -> io::Result<Receiver<()>> {
     let signals = Signals::block()?;
     let (sender, receiver) = crossbeam_channel::bounded(1);
-    // Ends with the process, or when nobody listens any more.
+    // Ends with the process, or when the receiver has gone.
     thread::Builder::new().name("signals".into()).spawn(move || {
         while let Ok(signal) = signals.wait(None) {
             if signal == Some(Signal::Stop) && sender.send(()).is_err() {

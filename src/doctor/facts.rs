@@ -52,7 +52,7 @@ pub(super) struct Holder {
 /// Things that only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
-    /// Packets lost, by whom.
+    /// Packets lost, by owner.
     pub lost: BTreeMap<Loss, u64>,
     /// Ticks that the hypervisor gave to others, and all ticks.
     pub steal: (u64, u64),
@@ -67,7 +67,7 @@ pub(super) enum Loss {
     SendBuffer,
     /// A full backlog of the kernel.
     Backlog,
-    /// A full queue of streams that nobody has accepted yet.
+    /// A full queue of connections that are not accepted yet.
     Accept,
     /// The table of connection tracking.
     Tracking,

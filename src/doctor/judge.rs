@@ -1,6 +1,6 @@
 //! Findings about a host: its facts compared with the requirements. PURE.
 //!
-//! One function a topic, each with its thresholds beside it. What is not known is not judged. A
+//! One function a topic, each with its thresholds beside it. Unknown values are not judged. A
 //! command that mends is one that an operator can paste; what makes it last through a reboot is
 //! named where it is another.
 
@@ -22,7 +22,7 @@ const STEERING_PROGRAM: u64 = 20_480;
 const ACCEPT_QUEUE: u64 = 1_024;
 /// A table of connections that is fuller than this has no room for a burst.
 const TRACKING_FULL_PERCENT: u64 = 70;
-/// With so few flows DNS does not pass through the table, or nobody asks.
+/// With so few flows DNS does not pass through the table, or there are no queries.
 const TRACKING_FEW: u64 = 256;
 /// Descriptors of a Corefile of ordinary size.
 const OPEN_FILES: u64 = 65_536;

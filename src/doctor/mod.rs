@@ -2,7 +2,7 @@
 //!
 //! Reads files of the kernel under a root that is given (`read`), holds what they say against
 //! what a configuration takes (`judge`, which is pure), and writes a line for each thing that was
-//! looked at (`show`). It changes nothing, listens nowhere and asks nobody over the network.
+//! looked at (`show`). It changes nothing, listens nowhere and sends nothing over the network.
 
 mod facts;
 mod judge;
@@ -24,7 +24,7 @@ use std::time::Duration;
 pub(crate) struct DoctorOptions {
     /// Options of the server.
     pub serve: Serve,
-    /// For whom it is written.
+    /// Output format.
     pub format: Format,
     /// For how long counters are watched.
     pub seconds: Duration,
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &DoctorOptions) -> Verdict {
         Format::Text => show::text(&findings, worst),
         Format::Json => show::json(&findings, worst),
     };
-    // Whoever asked has gone if this fails; the exit code still tells.
+    // The reader has gone if this fails; the exit code still tells.
     let _ = io::stdout().write_all(text.as_bytes());
     worst
 }
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &DoctorOptions) -> Verdict {
 fn configuration(serve: &Serve) -> (Option<Wanted>, Option<Finding>) {
     match check::examine(serve) {
         Ok(report) => {
-            // What is odd about it on this host is found below, by the files that are read here.
+            // Warnings about it on this host are found below, by the files that are read here.
             let found = match report.warnings.len() {
                 0 => "the Corefile can be served".to_owned(),
                 odd => format!("the Corefile can be served; onward check prints {odd} warnings"),

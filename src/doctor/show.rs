@@ -1,6 +1,6 @@
 //! Findings as people and as machines read them.
 //!
-//! A line for each thing that was looked at; what is not as it should be has its reason and the
+//! A line for each thing that was looked at; a finding has its reason and the
 //! command that mends it below. Of a machine's report a key may be added; one that is there keeps
 //! its meaning.
 

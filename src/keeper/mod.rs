@@ -3,10 +3,10 @@
 //! A worker's pool tells it the earliest instant at which one of its connections can expire or
 //! grow too old; the keeper sleeps until the next such instant, or until somebody speaks, and then
 //! tells that worker to sweep that pool. So its cost follows the number of pools, and a host where
-//! nothing is due wakes nobody. A worker whose exchange failed has it probe the upstream, once for
-//! all workers (`probing`); sockets and timers of probes are watched in the same poll. It also
-//! leads the stop: all workers drain, and it ends with the last. It never waits on a worker: a
-//! full mailbox is tried again a little later.
+//! nothing is due wakes no thread. A worker whose exchange failed has it probe the upstream, once
+//! for all workers (`probing`); sockets and timers of probes are watched in the same poll. It also
+//! leads the stop: all workers drain, and it ends with the last. It never waits on a worker: a full
+//! mailbox is tried again a little later.
 
 mod probe;
 mod probing;
@@ -104,7 +104,7 @@ impl Keeper {
     /// Waits until something happens and does all that follows.
     ///
     /// # Errors
-    /// Nobody is left who could say anything.
+    /// All senders have gone.
     fn turn(&mut self, log: Log) -> Result<(), TryRecvError> {
         self.wait();
         let now = self.clock.now();
@@ -137,7 +137,7 @@ impl Keeper {
     /// Reads a batch of messages.
     ///
     /// # Errors
-    /// Nobody is left who could say anything.
+    /// All senders have gone.
     fn read_mail(&mut self, now: Moment, log: Log) -> Result<(), TryRecvError> {
         self.mail.unring();
         self.behind = false;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// Source of log lines about upstreams.
 const SOURCE: &str = "plugin/forward";
 
-/// One upstream, and what is known of it.
+/// One upstream and its state.
 struct Health {
     route: Route,
     /// TLS client, if the upstream uses TLS.
@@ -50,7 +50,7 @@ pub(super) struct Probing {
 
 impl Probing {
     /// Of the upstreams of `config`, whose state goes to `health_states`. Sockets are registered
-    /// with `registry`, with the upstream's number as the token. `seed`: bytes that nobody can
+    /// with `registry`, with the upstream's number as the token. `seed`: bytes that no attacker can
     /// predict.
     pub(super) fn new(
         config: &Config,
@@ -152,7 +152,7 @@ impl Probing {
         health.probe.as_ref().map(Probe::deadline).or(health.next)
     }
 
-    /// So many connections to `upstream` were closed for `max_age`.
+    /// Counts connections to `upstream` that were closed for `max_age`.
     pub(super) fn tell_retired(&self, upstream: usize, count: u64, log: Log) {
         let address = self.upstreams[upstream].route.upstream;
         let fields = [("upstream", Value::Text(&address)), ("connections", Value::Number(count))];
@@ -246,7 +246,7 @@ impl Health {
         }
     }
 
-    /// Returns true if what is known of this one is known of `other`.
+    /// Returns true if the state of this one holds for `other`.
     fn is_probed_like(&self, other: &Self) -> bool {
         let same_tls = match (&self.client, &other.client) {
             (None, None) => true,

@@ -1,7 +1,7 @@
 //! Counts of connections that were closed for `max_age`, by upstream, for the log. Pure.
 //!
 //! Workers tell as they close them. An upstream gets a line at most each [`LINE_EVERY`], with all
-//! that came since the last; the first comes at once. Whoever keeps the timers asks when.
+//! that came since the last; the first comes at once. The owner of the timers asks when.
 
 use crate::moment::Moment;
 use std::collections::HashMap;
@@ -15,14 +15,14 @@ const LINE_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Retired(HashMap<usize, (u64, Moment)>);
 
 impl Retired {
-    /// So many more; returns when they are to be told of.
+    /// Adds to the number; returns when it is due to be reported.
     pub(super) fn add(&mut self, now: Moment, upstream: usize, count: u64) -> Moment {
         let (untold, next) = self.0.entry(upstream).or_insert((0, now));
         *untold += count;
         (*next).max(now)
     }
 
-    /// Takes what is to be told now.
+    /// Takes the numbers to be reported now.
     pub(super) fn take(&mut self, now: Moment, upstream: usize) -> u64 {
         let next = (0, now.plus(LINE_EVERY));
         self.0.insert(upstream, next).map_or(0, |(untold, _)| untold)

@@ -413,7 +413,7 @@ fn a_sweep_comes_when_it_is_due_and_waits_for_room() {
     scene.thread.join().unwrap();
 }
 
-/// Design: a host where nothing is due wakes nobody.
+/// Design: a host where nothing is due wakes no thread.
 #[test]
 fn connections_that_workers_have_retired_are_told_of() {
     let upstream = udp("127.0.0.1:0").local_addr().unwrap();

@@ -1,6 +1,6 @@
 //! The keeper's timers: the shared wheel, with one timer at most for each thing that can be due.
 //!
-//! Whoever asks again for the same thing moves its timer. So the wheel holds no more timers than
+//! A second request for the same thing moves its timer. So the wheel holds no more timers than
 //! there are pools and upstreams, however often they change their minds.
 
 use crate::engine::key::Sweep;

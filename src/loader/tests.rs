@@ -1,6 +1,6 @@
 //! A loader with real files: what workers get when those change, and when they are no files.
 //!
-//! A worker here is the end of a mailbox; what is waited for has a deadline.
+//! A worker here is the end of a mailbox; each wait has a deadline.
 
 use super::file::Signature;
 use super::{Failure, Loader, Serve, hasher, read};
@@ -110,7 +110,7 @@ impl Bed {
         self.loads.states().remove(0)
     }
 
-    /// Waits until the loader has failed more often than so many times.
+    /// Waits until the loader has failed more often than this.
     #[track_caller]
     fn until_failed(&self, before: u64) {
         let nothing = crossbeam_channel::never::<()>();
@@ -155,7 +155,7 @@ fn a_file_that_changes_is_loaded_again_and_what_was_good_stays() {
     fs::remove_file(directory.file()).unwrap();
     directory.write("192.0.2.3 a.t\n");
     assert_eq!(address(&bed.next()), Some([192, 0, 2, 3]));
-    // In place: what is read while it is written may be anything, and is read once more.
+    // In place: a read during the write may return anything, and is read once more.
     fs::write(directory.file(), "192.0.2.4 a.t\n").unwrap();
     while address(&bed.next()) != Some([192, 0, 2, 4]) {}
     directory.write("");

@@ -4,9 +4,9 @@
 //! that it came in on, so a listener keeps its slot as long as it is there and a while longer.
 //! Each worker has sockets of its own on each address; a second descriptor of each is kept here,
 //! for an address that comes back while its last queries are still being answered; it is closed
-//! when that is over, lest somebody's queries wait in it for nobody ([`Listeners::close_gone`]). An
+//! when that is over, because queries would wait there unread ([`Listeners::close_gone`]). An
 //! address that goes while a wildcard of its port comes is served on as part of that: as long as
-//! its sockets are open, the kernel would give its queries to nobody else.
+//! its sockets are open, the kernel would deliver its queries to no other socket.
 //! [`Listeners::plan`] binds what a configuration needs besides, and changes nothing; only
 //! [`Listeners::adopt`] does.
 
@@ -64,8 +64,8 @@ pub(super) struct Plan {
 }
 
 impl Listeners {
-    /// None yet, for so many workers. Listeners on the addresses of the sockets `inherited` get
-    /// those.
+    /// None yet, for this number of workers. Listeners on the addresses of the sockets `inherited`
+    /// get those.
     pub(super) fn new(workers: usize, steering: Steering, inherited: Inherited) -> Self {
         Self { workers, steering, slots: Vec::new(), inherited }
     }
@@ -249,7 +249,7 @@ impl Listeners {
 
 impl Listeners {
     /// The inherited sockets on the address of `listener`, a pair for each worker, and more groups
-    /// if there are more than workers. What is missing is bound beside them or, where they are
+    /// if there are more than workers. Missing ones are bound beside them or, where they are
     /// not to be shared in that way, is a second descriptor of one of them.
     fn inherit(&mut self, listener: &Listener) -> Result<Vec<Group>, StartError> {
         let address = listener.address;
@@ -366,7 +366,7 @@ fn covers(wildcard: SocketAddr, address: SocketAddr) -> bool {
         && wildcard.port() == address.port()
 }
 
-/// Binds `listener` once for each worker; `None` if nobody asked for it and the host lacks its
+/// Binds `listener` once for each worker; `None` if no directive names it and the host lacks its
 /// address family. `shared`: we have part of it already.
 fn bind(
     listener: &mut Listener,
@@ -408,7 +408,7 @@ fn bind_all(
     Ok((address, (0..workers).map(both).collect::<io::Result<_>>()?))
 }
 
-/// The address that `asked` is, which nobody else has.
+/// The address that `asked` is, which no other socket has.
 fn bind_alone(asked: SocketAddr, secure: bool) -> io::Result<SocketAddr> {
     if secure {
         return socket::tcp_listener(asked, false)?.local_addr();

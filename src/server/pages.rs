@@ -1,10 +1,11 @@
 //! The sockets of pages over HTTP, from one configuration to the next, and who serves them.
 //!
 //! A second descriptor of each is kept here, for the next process and so that an address that
-//! stays is never closed: a reload that fails changes nothing, and one that succeeds loses nobody.
-//! Nobody shares these addresses, so a program that has one already is found out when binding. For
-//! `health` that is a reason not to go on, for other pages only to say so: the next reload tries
-//! again. [`Pages::plan`] binds what is missing and changes nothing; only [`Pages::adopt`] does.
+//! stays is never closed: a reload that fails changes nothing, and one that succeeds loses no
+//! client. No other program shares these addresses, so a program that has one already is found out
+//! when binding. For `health` that is a reason not to go on, for other pages only to say so: the
+//! next reload tries again. [`Pages::plan`] binds missing addresses and changes nothing; only
+//! [`Pages::adopt`] does.
 
 use super::StartError;
 use super::confinement::Sandbox;
@@ -50,7 +51,7 @@ pub(super) struct Plan {
 enum Found {
     /// Already open, under this number.
     Kept(usize),
-    /// Two descriptors of a socket that nobody serves yet.
+    /// Two descriptors of a socket that is not served yet.
     Fresh(TcpListener, TcpListener),
 }
 
@@ -135,7 +136,7 @@ impl Pages {
         Ok(Some(thread))
     }
 
-    /// Takes over what `plan` says, of this configuration and what is known of its upstreams.
+    /// Takes over what `plan` says, of this configuration and the state of its upstreams.
     pub(super) fn adopt(
         &mut self,
         plan: Plan,
@@ -167,7 +168,7 @@ impl Pages {
         }
     }
 
-    /// Each address, with what is served there.
+    /// Each address, with its endpoints.
     pub(super) fn list(&self) -> impl Iterator<Item = (SocketAddr, &[Endpoint])> {
         self.open.iter().map(|open| (open.address, &open.pages[..]))
     }

@@ -8,7 +8,7 @@
 //! wants to keep one worker busy can always ask for one name.
 //!
 //! A datagram that is no query goes to the first worker, if it ends before its name does, or to
-//! any. Streams are accepted by whom the kernel chooses: their queries share a connection anyway.
+//! any. The kernel chooses the worker of a connection: their queries share a connection anyway.
 
 use crate::sys::steer::Instruction::{
     self, Add, And, FromIndex, Jump, JumpIfEqual, Load, LoadConstant, LoadCpu, LoadScratch,

@@ -1,6 +1,6 @@
 //! The writer's thread as the server holds it: started, told of generations, stopped.
 //!
-//! Workers send it what is to be written; the server publishes each generation of the configuration
+//! Workers send it the records to write; the server publishes each generation of the configuration
 //! before any worker goes by it, and waits for the writer's end last of all.
 
 use super::REPORT_TIMEOUT;
@@ -46,8 +46,8 @@ impl Writing {
         Ok(Self { mailbox, ended, generations, generation: 0 })
     }
 
-    /// Has the writer end, which may take a moment: nobody else speaks to it any more. If whoever
-    /// reads what it writes has stopped reading, it is left where it is.
+    /// Has the writer end, which may take a moment: no other thread sends to it any more. If the
+    /// thread that reads what it writes has stopped reading, it is left where it is.
     pub(super) fn stop(self) {
         drop(self.mailbox);
         let _ = self.ended.recv_timeout(REPORT_TIMEOUT);

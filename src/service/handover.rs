@@ -4,7 +4,7 @@
 //! It gets copies of the listening sockets, so that from its first turn on each query is read by
 //! one of the two and none is lost; when it says that it serves, this one reads no more and
 //! finishes what it has. If it ends before it says so, or says nothing for too long, it is ended
-//! and nothing has changed. Whoever says stop meanwhile means both.
+//! and nothing has changed. A stop meanwhile is for both processes.
 
 use crate::server::Server;
 use crate::sys::inherit::{PASSED, READY};
@@ -34,7 +34,7 @@ impl Handover {
     }
 
     /// Starts the next process and waits until it serves; returns its number, or `None` when
-    /// `stop`, which is asked again and again meanwhile, says that nobody is to serve.
+    /// `stop`, which is asked again and again meanwhile, says that no process should serve.
     ///
     /// # Errors
     /// It could not be started, or does not serve; it is gone then.

@@ -1,10 +1,10 @@
 //! Log output: whole lines, on standard output.
 //!
 //! Who reads it may go away or stop reading, and the disk that keeps it may fill up. None of this
-//! is a reason to stop serving, so a line that cannot be written at once is lost and nobody fails
-//! or waits for it, as `println!` would. Lines are for what happens now and then; what is said of
-//! queries comes here from the writer's thread alone, which no query waits for. A file takes all
-//! lines at once, anything else as much at a time as a pipe has room for.
+//! is a reason to stop serving, so a line that cannot be written at once is lost and no caller
+//! fails or waits for it, as `println!` would. Lines are for what happens now and then; messages
+//! about queries comes here from the writer's thread alone, which no query waits for. A file takes
+//! all lines at once, anything else as much at a time as a pipe has room for.
 
 use crate::sys::output::{PIECE_MAX, has_no_reader, takes_more};
 use std::io::Write;

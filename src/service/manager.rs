@@ -2,7 +2,7 @@
 //!
 //! A datagram of lines to the socket that `NOTIFY_SOCKET` names (sd_notify(3)) says what state we
 //! are in; if `WATCHDOG_USEC` asks for it, one twice in that time says that the workers still
-//! turn. Nobody answers, and whether anybody listens is none of our business.
+//! turn. There are no answers, and no listener is needed.
 
 use crate::moment::Moment;
 use std::os::linux::net::SocketAddrExt;

@@ -84,7 +84,7 @@ pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
     let server = server.map_err(|error| (error.cause().into(), error.to_string()))?;
     warnings::of_certificates(&server, log);
     readings.warn_of_unreadable(watch.seen(), log);
-    // Whoever reads that we listen finds our number there.
+    // A reader of the line about listeners finds our process ID there.
     let _pidfile = options.pidfile.as_deref().and_then(|path| PidFile::write(path, log));
     if !options.quiet {
         tell_start(log, options, &server, cores.len());
@@ -292,7 +292,7 @@ impl Service {
     }
 
     /// Starts the program as it is installed now on the same sockets. Says why we are done, if we
-    /// are: it serves, or nobody is to serve any more.
+    /// are: it serves, or no process should serve any more.
     fn hand_over(&mut self, signals: &Signals) -> Option<End> {
         let Self { clock, server, manager, handover, log, .. } = self;
         let log = *log;
@@ -328,7 +328,7 @@ impl Service {
     }
 }
 
-/// Prints what is odd about a configuration.
+/// Prints the warnings about a configuration.
 fn tell_warnings(log: Log, warnings: &[Warning]) {
     let warn = |warning| log.event(&Event::new(Level::Warning, "config", warning).alone());
     warnings.iter().for_each(|warning| warn(warning));

@@ -1,7 +1,7 @@
 //! The file that says which process serves.
 //!
-//! For scripts from before there were service managers. Written once we serve, so whoever takes
-//! over writes its own number over ours; removed at the end if it still has ours. A file that
+//! For scripts from before there were service managers. Written once we serve, so a script that
+//! takes over writes its own number over ours; removed at the end if it still has ours. A file that
 //! cannot be written is no reason not to serve.
 
 use crate::corefile::read_file;
@@ -31,7 +31,7 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         if read_file(&self.0).is_ok_and(|text| text == ours().as_bytes()) {
-            // Whoever has removed it meanwhile meant to.
+            // If it was removed meanwhile, that was on purpose.
             let _ = fs::remove_file(&self.0);
         }
     }

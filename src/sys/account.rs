@@ -58,7 +58,7 @@ impl Account {
                 &raw mut found,
             )
         };
-        // Not finding any is told in several ways (getpwnam_r(3)).
+        // Absence is reported in several ways (getpwnam_r(3)).
         match error {
             0 | libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM if found.is_null() => {
                 return Ok(None);
@@ -137,7 +137,7 @@ pub fn forgo_capabilities() -> io::Result<()> {
 fn control(what: libc::c_int, first: libc::c_ulong, second: libc::c_ulong) -> io::Result<()> {
     let none: libc::c_ulong = 0;
     cvt(|| {
-        // SAFETY: of what is asked for here none takes a pointer.
+        // SAFETY: none of these calls takes a pointer.
         unsafe { libc::prctl(what, first, second, none, none) }
     })
     .map(drop)

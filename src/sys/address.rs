@@ -6,7 +6,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// Odd, and without pattern: what is multiplied by it differs in its upper bits.
+/// Odd, and without pattern: products with it differ in their upper bits.
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Memory for one IPv4 or IPv6 socket address.

@@ -2,8 +2,8 @@
 //!
 //! Two bounds. [`Bounds::Packets`] is for threads that only move packets: they may use the sockets
 //! and the memory that they have and open further sockets of the internet; they open no file,
-//! start no program, make no memory executable, and look into no other process. What is not listed
-//! fails with EPERM, which whoever called sees as any other error. [`Bounds::NoPrograms`] is for
+//! start no program, make no memory executable, and look into no other process. A call that is not
+//! listed fails with EPERM, which its caller sees as any other error. [`Bounds::NoPrograms`] is for
 //! threads that also read files: they start no program.
 //!
 //! A filter is a thread's own, so the first thread goes on reading the configuration and starting

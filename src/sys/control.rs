@@ -1,7 +1,7 @@
 //! Control messages: what travels beside a datagram.
 //!
 //! `Control` is aligned memory with room for all that one datagram has here: an address
-//! (`pktinfo`) and the length of its segments. What is said in them is known to those who write
+//! (`pktinfo`) and the length of its segments. Their contents are known to those who write
 //! and read them.
 
 /// The bytes of an address and a length of segments, headers and padding included.
@@ -48,7 +48,7 @@ impl Control {
         // SAFETY: `place` has room for a header and, behind it, for a `T`.
         unsafe { start.cast::<libc::cmsghdr>().write_unaligned(header) };
         let start = start.wrapping_add(data_at);
-        // SAFETY: as above; what is behind a header begins at `data_at`.
+        // SAFETY: as above; the data of a header begins at `data_at`.
         unsafe { start.cast::<T>().write_unaligned(data) };
         used + space_of::<T>()
     }

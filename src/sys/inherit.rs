@@ -147,7 +147,7 @@ impl Passed {
             unsafe { libc::dup(socket.as_raw_fd()) }
         })?;
         let copy = RawFd::try_from(copy).unwrap_or(RawFd::MAX);
-        // SAFETY: the descriptor was opened just now and nobody else has it.
+        // SAFETY: the descriptor was opened just now and has no other owner.
         self.0.push(unsafe { OwnedFd::from_raw_fd(copy) });
         Ok(copy)
     }

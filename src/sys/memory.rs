@@ -1,6 +1,6 @@
 //! Memory that is far: pages, and lines of a processor's cache.
 //!
-//! Whoever reads large tables at any place waits for the translation of addresses as often as for
+//! A reader of large tables at any place waits for the translation of addresses as often as for
 //! the memory. With huge pages there are so few translations that the processor has them at hand.
 //! And who knows what will be read next can have it fetched meanwhile.
 

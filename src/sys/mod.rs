@@ -60,7 +60,7 @@ mod tests {
     fn set_errno(value: i32) -> libc::c_int {
         // SAFETY: __errno_location returns this thread's errno, valid for the thread's life.
         let errno = unsafe { libc::__errno_location() };
-        // SAFETY: as above; nobody else writes this thread's errno meanwhile.
+        // SAFETY: as above; no other thread writes this thread's errno.
         unsafe { *errno = value };
         -1
     }

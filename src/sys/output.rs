@@ -1,7 +1,7 @@
 //! Descriptors that are written to.
 //!
-//! A pipe that nobody reads fills up, and then a write waits for ever. Who must not wait asks
-//! before. What is written, and what becomes of it otherwise, is the caller's business.
+//! A pipe without a reader fills up, and then a write waits for ever. Callers that must not wait
+//! ask before. The text, and its fate otherwise, is the caller's business.
 
 use super::cvt;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -1,6 +1,6 @@
 //! Kernel's numbers of this process: time, memory and descriptors.
 //!
-//! For whoever looks at it now and then: each is read from the kernel when it is asked for, and
+//! For occasional readers: each is read from the kernel when it is asked for, and
 //! what the kernel does not tell is nothing.
 
 use super::{limits, thread};

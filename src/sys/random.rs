@@ -7,7 +7,7 @@ use std::io;
 
 use super::cvt;
 
-/// Thirty-two bytes that nobody can predict (`getrandom(2)`; waits at boot until there are any).
+/// Thirty-two unpredictable bytes (`getrandom(2)`; waits at boot until there are any).
 ///
 /// # Errors
 /// The kernel lacks the call.

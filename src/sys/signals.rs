@@ -15,7 +15,7 @@ use super::cvt;
 /// A signal that onward acts upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: finish what is outstanding and leave.
+    /// SIGTERM or SIGINT: finish outstanding queries and leave.
     Stop,
     /// SIGHUP or SIGUSR1: read the configuration again.
     Reload,
@@ -69,7 +69,8 @@ impl SignalWaker {
 
     fn silence(&self) {
         let mut rung = 0u64;
-        // SAFETY: eight bytes of a live integer are written. The call fails when nobody has rung.
+        // SAFETY: eight bytes of a live integer are written. The call fails when no signal is
+        // pending.
         unsafe { libc::read(self.0.as_raw_fd(), (&raw mut rung).cast(), size_of::<u64>()) };
     }
 }

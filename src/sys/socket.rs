@@ -66,7 +66,7 @@ pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener
     Ok(socket.into())
 }
 
-/// A TCP listener on `address` that nobody shares. On the unspecified address of IPv6 it listens on
+/// A TCP listener on `address` that is not shared. On the unspecified address of IPv6 it listens on
 /// those of both families, or of IPv4 alone where the host has no other.
 ///
 /// `ours` have the same port on other addresses, and are about to go: for the moment of binding
@@ -148,8 +148,8 @@ pub fn udp_connected(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result
     Ok(socket.into())
 }
 
-/// Has the kernel forget what is still on its way when `stream` is closed, instead of sending it
-/// for minutes more to whoever kept silent and may be back then. Returns whether there is any.
+/// Has the kernel forget unacknowledged bytes when `stream` is closed, instead of sending it
+/// for minutes more to a peer that kept silent and may be back then. Returns whether there is any.
 pub fn forget_unsent(stream: &(impl AsRawFd + AsFd)) -> bool {
     let mut unsent: libc::c_int = 0;
     let place = &raw mut unsent;

@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 /// One instruction. There are an accumulator, an index register, and words of scratch, which are
-/// to be stored before they are loaded. Jumps lead forward, past so many instructions.
+/// to be stored before they are loaded. Jumps lead forward, past this number of instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instruction {
     /// Accumulator = the four bytes at this offset, the first being the highest.

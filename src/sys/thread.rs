@@ -1,7 +1,7 @@
 //! Kernel's numbers of a thread: its ID, its time, and its migrations.
 //!
-//! The first two are of the calling thread and cheap; the last is read from a file, by whoever has
-//! the time.
+//! The first two are of the calling thread and cheap; the last is read from a file, by a thread
+//! that has the time.
 
 use super::cvt;
 use std::fs;
@@ -24,7 +24,7 @@ pub(super) fn processor_time_by(clock: libc::clockid_t) -> Duration {
     let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let mut time = zero;
     let asked = cvt(|| {
-        // SAFETY: `time` is a valid place for what is written.
+        // SAFETY: `time` is a valid place for the result.
         unsafe { libc::clock_gettime(clock, &raw mut time) }
     });
     // Every kernel has this clock; one that would not tell it tells no time.

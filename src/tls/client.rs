@@ -1,4 +1,4 @@
-//! Our side of sessions with upstreams: by what they are known, and what is remembered of them.
+//! Our side of sessions with upstreams: their names, and the sessions remembered of them.
 //!
 //! An upstream's certificate must be of an authority of the file given, or of those that the system
 //! trusts, for the name given, or for its address (RFC 8310 §8.1), and of today; there is no
@@ -113,7 +113,7 @@ impl Client {
         Ok(Self { address, tls, name, config, sessions, evidence })
     }
 
-    /// For whoever has one server to speak to and no configuration.
+    /// For callers with one server and no configuration.
     ///
     /// # Errors
     /// As for a configuration.
@@ -171,7 +171,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// As `setup` says. What is remembered of an upstream that was spoken to in the same way
+    /// As `setup` says. Sessions remembered of an upstream that was spoken to in the same way
     /// `before` is remembered of it again.
     pub fn new(setup: &Setup, before: &Self) -> Self {
         let known = before.upstreams.iter().flatten().rev();

@@ -1,7 +1,7 @@
 //! Errors of certificates and keys.
 //!
-//! Each names its file as the operator wrote it, says what is wrong with it and what would help.
-//! What is wrong with a peer's certificate is a fault and not here.
+//! Each names its file as the operator wrote it, says the error and the remedy.
+//! An error of a peer's certificate is a fault and not here.
 
 use std::fmt;
 

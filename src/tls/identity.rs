@@ -43,7 +43,7 @@ pub(super) fn authorities(file: Option<&Pem>) -> Result<Trusted, SetupError> {
     let mut roots = RootCertStore::empty();
     let Some(file) = file else {
         let system = rustls_native_certs::load_native_certs();
-        // One of hundreds that cannot be read is nobody's.
+        // One of hundreds that cannot be read does not matter.
         roots.add_parsable_certificates(system.certs);
         if roots.is_empty() {
             let why = system.errors.first().map_or_else(String::new, |why| format!(" ({why})"));

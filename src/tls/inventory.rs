@@ -1,8 +1,8 @@
 //! The certificates in a configuration's files, and when they end.
 //!
 //! A served certificate that has run out takes the service with it, and nothing says so before: so
-//! each is told at the start and by `check` if it is no longer or not yet valid, and its end is a
-//! metric. Those that the system trusts are the system's.
+//! each is reported at the start and by `check` if it is no longer or not yet valid, and its end is
+//! a metric. Those that the system trusts are the system's.
 
 use super::certificate::{Certificate, Shown};
 use super::{SetupError, identity};

@@ -68,7 +68,7 @@ impl Setup {
     /// As `config` says. Clients' tickets of the setup `before` stay good.
     ///
     /// # Errors
-    /// What is wrong with which file.
+    /// Error with its file.
     pub fn new(config: &Config, before: Option<&Self>) -> Result<Self, SetupError> {
         let mut setup = Self::default();
         let mut verifiers = Verifiers::default();

@@ -2,7 +2,7 @@
 //!
 //! Tickets are sealed with keys that change every six hours and are good for twice as long; all
 //! workers share them, so that a client may come back to any, and they outlive a reload unless it
-//! changes what clients have to show: whoever had to show less before must not come in with that.
+//! changes what clients have to show: a session with less must not be resumed.
 
 use super::client::Verifiers;
 use super::provider::provider;
@@ -101,7 +101,7 @@ pub(super) fn config(
         .with_single_cert(chain, identity::key(&tls.key)?)
         .map_err(|error| identity::refuse_pair(&tls.certificate, &tls.key, &error))?;
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    // What is remembered is in the tickets, so that strangers cost no memory.
+    // The state of sessions is in the tickets, so that strangers cost no memory.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;
     config.send_tls13_tickets = TICKETS_EACH;

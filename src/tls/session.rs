@@ -20,7 +20,7 @@ const SEALED_MAX: usize = 1 << 14;
 /// Result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// So many plain bytes, perhaps none; `more`: there may be more at once.
+    /// Number of plain bytes, perhaps none; `more`: there may be more at once.
     Bytes {
         /// At the beginning of the room that was lent.
         count: usize,
@@ -178,7 +178,7 @@ impl Session {
         self.connection.writer().write(&bytes[..count]).unwrap_or(0)
     }
 
-    /// Writes once of what is to be written.
+    /// Writes once from the pending bytes.
     ///
     /// # Errors
     /// The socket's.

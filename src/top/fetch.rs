@@ -1,7 +1,7 @@
 //! Asking a server for its status: one GET over one connection, within a time and a size.
 //!
 //! Blocking and plain: who asks has a thread for it. Nothing that answers can keep it longer than
-//! [`TIMEOUT`] or make it hold more than [`BYTES_MAX`]; what is no status is an error that says
+//! [`TIMEOUT`] or make it hold more than [`BYTES_MAX`]; anything but a status is an error that says
 //! what to do about it. How a status is drawn is not known here.
 
 use crate::clock::Clock;
@@ -28,7 +28,7 @@ const TRY: &str = "check that the Corefile has `status` and that this is its add
 pub enum FetchError {
     /// The address stands for nothing.
     Address(io::Error),
-    /// Nobody took the connection.
+    /// The connection was not accepted.
     Connect(io::Error),
     /// The connection failed.
     Io(io::Error),

@@ -102,7 +102,7 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<Cell>], width: usize) -> Vec
     lines
 }
 
-/// `text` in just so many characters; what is too long loses its middle.
+/// `text` in just so many characters; a longer text loses its middle.
 fn fitted(text: &str, width: usize, right: bool) -> String {
     let length = text.chars().count();
     if length > width {

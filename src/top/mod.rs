@@ -1,7 +1,7 @@
 //! `onward top`: the numbers of the status page, live on a terminal or once as text.
 //!
 //! A thread asks ([`mod@fetch`]), this one draws ([`screen`]) and listens to keys, so that a server
-//! that does not answer holds up nobody's `q`. The terminal is given back as it was, however this
+//! that does not answer does not hold up `q`. The terminal is given back as it was, however this
 //! ends. What lines there are and what they say is `sections` and `lines`. Nothing of a server is
 //! needed but its status: it may be another host's, and of another version.
 
@@ -73,7 +73,7 @@ pub fn run(options: &TopOptions) -> Result<(), TopError> {
     if options.once {
         let status = fetch(&options.address, &clock, TIMEOUT);
         let status = status.map_err(|error| TopError::Fetch(options.address.clone(), error))?;
-        // Whoever reads it may have seen enough.
+        // The reader may have closed the pipe.
         let _ = io::stdout().write_all(printed(&status).as_bytes());
         return Ok(());
     }
@@ -122,7 +122,7 @@ fn show(
     }
 }
 
-/// Asks again and again, until nobody listens.
+/// Asks again and again, until the receiver has gone.
 fn ask(
     options: &TopOptions,
     clock: &Clock,

@@ -1,7 +1,7 @@
 //! The screen of `onward top`: the last status, how old it is, and how far it is scrolled.
 //!
 //! Pure but for the frame it draws on: keys and statuses come in, [`View::draw`] puts out what
-//! fits. The head and the foot stay, what is between scrolls; where there is room the sections
+//! fits. The head and the foot stay, the rest scrolls; where there is room the sections
 //! stand in two columns.
 
 use super::lines::{BAD, FAINT, TITLE};
@@ -115,7 +115,7 @@ impl View {
         }
     }
 
-    /// The last line: what to press, or what is wrong.
+    /// The last line: the keys, or an error.
     fn foot(&self, now: Moment, width: usize) -> Line<'static> {
         let old = seconds(now.since(self.last).as_secs_f64().floor());
         let (text, style) = match &self.error {

@@ -1,7 +1,7 @@
 //! Contents of `onward top`: a head of two or three lines, and sections below it.
 //!
 //! Pure; from a status to lines for a width. Bounded as the status page is, with a line that
-//! counts what is left out.
+//! counts the rest.
 
 use super::lines::{
     BAD, Cell, Column, DRAWN, FAINT, GOOD, TITLE, WARN, ages, flow, gauge, name, number, spark,

@@ -22,7 +22,7 @@ pub(crate) const FAR: &str =
 pub(crate) struct Topology {
     /// The cores of each NUMA node, by its number.
     pub nodes: BTreeMap<usize, Vec<usize>>,
-    /// Network cards that are not down, and not what is only software.
+    /// Network cards that are not down and not only software.
     pub cards: Vec<Card>,
 }
 

@@ -36,7 +36,7 @@ pub enum Behaviour {
 }
 
 /// The address of `name` (in wire form) for the record type `kind`, if that is one of addresses:
-/// of 10.0.0.0/8 or 2001:db8::/32, which nobody routes.
+/// of 10.0.0.0/8 or 2001:db8::/32, which is not routed.
 pub fn address(name: &[u8], kind: u16) -> Option<IpAddr> {
     // FNV-1a, its high half folded down. Length octets are below every letter: folding the case
     // of all octets changes labels only.

@@ -4,7 +4,7 @@
 //! id (the random bits mask the number, which spreads it over the id), and so an answer finds its
 //! slot without a table. Slots are filled in the order in which they became free: what was last in
 //! a slot is remembered as long as possible, which tells a duplicate and a late answer from a
-//! message that nobody asked for. A response that is not for the question as it was asked ends
+//! unsolicited message. A response that is not for the question as it was asked ends
 //! nothing: a resolver too would go on waiting.
 //!
 //! Every query ends in one of four ways: answered, answered wrongly, timed out, or lost with its
@@ -15,9 +15,10 @@ use crate::traffic::wire::{HEADER_LEN, QR, RCODE, TC, u16_at};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Slots of one ledger: so many leave two bits of an id to chance.
+/// Slots of one ledger: this number leaves two bits of an id to chance.
 pub const SLOTS_MAX: usize = 16_384;
-/// Slots of the smallest ledger: so many later queries must come before a slot is used again.
+/// Slots of the smallest ledger: this number of later queries must come before a slot is used
+/// again.
 const SLOTS_MIN: usize = 256;
 /// Spreads the random bits of an id over its others; odd, so that different ones spread
 /// differently.

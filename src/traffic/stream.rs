@@ -3,7 +3,7 @@
 //!
 //! Both ends exchange short messages as a rule, so the buffers begin small and grow to the longest
 //! message that comes. It shares nothing with the engine's framing, for the reason that
-//! [`super::wire`] gives. Nothing is allocated once the outbox has grown to what is outstanding.
+//! [`super::wire`] gives. Nothing is allocated once the outbox has grown to the outstanding bytes.
 
 use crate::tls::{Failure, Received, Session};
 use mio::net::TcpStream;
@@ -115,7 +115,7 @@ impl MessageStream {
         self.outbox.extend_from_slice(message);
     }
 
-    /// Writes what is queued, as far as the kernel takes it; an event says when it takes more.
+    /// Writes queued bytes, as far as the kernel takes them; an event says when it takes more.
     ///
     /// # Errors
     /// The stream could not be connected, or has failed.

@@ -221,7 +221,7 @@ impl Tally {
         }
     }
 
-    /// Queries that were to leave at `intended` left `now`: so many, with so many bytes.
+    /// Queries that were to leave at `intended` left `now`: `count` of them, with `bytes` bytes.
     pub fn note_sent(&mut self, intended: Moment, now: Moment, count: u64, bytes: u64) {
         self.counts.sent += count;
         self.counts.bytes_sent += bytes;

@@ -34,7 +34,7 @@ impl Verify {
     }
 }
 
-/// True when `response` is what is derived from the question of `query`: the one address for a
+/// True when `response` is the one derived from the question of `query`: the one address for a
 /// type of addresses, no record for any other type.
 fn is_derived(query: &[u8], response: &[u8]) -> bool {
     let Some(question) = Question::parse(query) else { return false };

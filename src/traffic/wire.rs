@@ -1,6 +1,6 @@
 //! The little of the DNS wire format (RFC 1035 §4) that the two ends of the traffic need.
 //!
-//! Views over bytes that anybody may have sent: nothing panics, nothing is copied, and what is
+//! Views over bytes that anybody may have sent: nothing panics, nothing is copied, and anything
 //! malformed is `None`. [`Question`] is the one question of a message, [`Record`] a resource
 //! record, [`Edns`] what the OPT record says; [`Writer`] appends to a caller's buffer. It shares
 //! nothing with the engine's own views: these two ends judge the engine, and a mistake in one

@@ -2,7 +2,7 @@
 //!
 //! Each record set is kept in wire form, by name and type, so that answering copies and never
 //! composes. Aliases are followed inside the zones,
-//! wildcards stand for what is below them, and what is not there is denied with the zone's SOA
+//! wildcards stand for the names below them, and absent names are denied with the zone's SOA
 //! (RFC 1034 §4.3.2, RFC 2308). Names outside the zones get no
 //! answer. Pure.
 

@@ -106,13 +106,13 @@ impl ClientStreams {
         for _ in 0..ACCEPT_MAX {
             let (mut socket, peer) = match listener.accept() {
                 Ok(accepted) => accepted,
-                // Whoever had come is gone; others may wait behind.
+                // The client has gone; others may wait behind it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                // Nobody is there; or no descriptor is left, and whoever waits is accepted when
-                // another stream has ended and a new one knocks.
+                // No client waits; or no descriptor is left, and clients that wait are accepted
+                // when another stream has ended and a new one knocks.
                 Err(_) => return false,
             };
-            // Nobody minds a stream that closes before it began.
+            // A connection that closes before it began does no harm.
             let Ok((key, evicted)) = engine.admit(now, number as u16, peer.ip()) else {
                 engine.stats_mut().streams_refused += 1;
                 continue;
@@ -318,7 +318,7 @@ impl ClientStreams {
         }
     }
 
-    /// Closes the stream; answers that come for it find nobody.
+    /// Closes the stream; answers that come for it are dropped.
     fn close(&mut self, key: StreamKey, engine: &mut Forwarder) {
         engine.clients.close(key);
         self.remove(key, engine);

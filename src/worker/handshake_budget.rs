@@ -4,16 +4,16 @@
 //! a share of the time and no more, whatever the kind of key makes one cost: what has been spent is
 //! measured, and while there is no time left, sockets on which a handshake would go on are left
 //! unread. Queries in the clear, on the same worker, wait for [`SAVED_MAX`] and one handshake at
-//! most. Pure: the time is told.
+//! most. Pure: the time is an argument.
 
 use crate::moment::{Moment, nanos};
 use std::time::Duration;
 
-/// One part in so many of the time is for handshakes: half of it is enough for thousands a second,
-/// and leaves queries the other half.
+/// One part in this number of the time is for handshakes: half of it is enough for thousands a
+/// second, and leaves queries the other half.
 const SHARE: u64 = 2;
 /// Time that was not used is saved up to this: a few handshakes come at once and are not to wait,
-/// and nobody notices their delay.
+/// and their delay is not noticed.
 const SAVED_MAX: Duration = Duration::from_millis(2);
 
 /// The time that is left for handshakes.

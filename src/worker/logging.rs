@@ -1,9 +1,10 @@
 //! Messages of a worker to the writer, and causes of failed upstream connections.
 //!
 //! The engine's records go into the writer's channel at the end of each turn. What finds no room is
-//! lost; how much that was is told as soon as there is room again. The journal goes there by the
+//! lost; the number is reported as soon as there is room again. The journal goes there by the
 //! page: when the open one is due, an empty one takes its place, and the writer sends it back. If
-//! all are under way nobody waits for one: the open page fills, and the engine counts what is lost.
+//! all are under way no worker waits for one: the open page fills, and the engine counts lost
+//! records.
 
 use super::turn::EventLoop;
 use crate::config::Config;
@@ -57,7 +58,7 @@ pub(super) fn fault_of(error: &io::Error) -> Fault {
 
 impl EventLoop<'_> {
     /// Tells the keeper how many connections the pool has retired since it was last told: all that
-    /// has happened up to a sweep of it. What the keeper cannot take now is told with the next.
+    /// has happened up to a sweep of it. What the keeper cannot take now goes with the next.
     pub(super) fn report_retired(&mut self, pool: PoolId) {
         let Some(retired) = self.engine.retired(pool) else { return };
         if self.retired_told.len() <= pool.index() {

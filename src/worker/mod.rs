@@ -2,7 +2,7 @@
 //!
 //! [`WorkerSlot`] is what survives a panic: the listeners (so that queries in their queues are not
 //! lost), the poll, the mailbox. [`WorkerSlot::work`] is the thread's body: it pins itself, builds
-//! a `turn::EventLoop` over the slot and lets it turn until it is told to leave; if it panics, it
+//! a `turn::EventLoop` over the slot and lets it turn until it has to leave; if it panics, it
 //! is counted, reported and built afresh, and no other worker notices. A worker takes no decision
 //! about a query: it moves bytes between sockets and the engine.
 
@@ -179,7 +179,7 @@ impl WorkerSlot {
             Ok(seed) => seed,
             Err(error) => return drop(ready.send(Err(error))),
         };
-        // Whoever started us may have given up waiting; then nobody minds.
+        // The starter may have given up waiting; then the result is not needed.
         let _ = ready.send(Ok(()));
         loop {
             let Assignment { config, health_states, listeners, .. } = &self.assignment;

@@ -12,7 +12,7 @@ use crate::sys::{socket, thread};
 use std::sync::Arc;
 
 impl EventLoop<'_> {
-    /// Copies of all counters. `forget`: what is seen most is counted anew from now on.
+    /// Copies of all counters. `forget`: the top lists are counted anew from now on.
     pub(super) fn report(&mut self, now: Moment, forget: bool) -> Box<Snapshot> {
         let mut ports = Ports::default();
         self.sockets.add_ports(&mut ports);

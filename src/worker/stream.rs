@@ -2,9 +2,9 @@
 //!
 //! [`Stream`] moves bytes between a TCP socket and two bounded boxes, one read and one write per
 //! turn, and says what became of it; the messages are the turn's business. The same for clients
-//! and upstreams: they differ in who may send how much, which is told per call. With a [`Session`]
-//! between socket and boxes it is a stream of TLS, and nothing of a box leaves before the handshake
-//! is over.
+//! and upstreams: they differ in who may send how much, which is an argument of each call. With a
+//! [`Session`] between socket and boxes it is a stream of TLS, and nothing of a box leaves before
+//! the handshake is over.
 
 use super::logging::fault_of;
 use crate::engine::errors::Fault;
@@ -175,7 +175,7 @@ impl Stream {
         self.outbox.waiting().is_empty() && !self.wants_write()
     }
 
-    /// Nothing more is to be sent, and of TLS the other end is told so, if that can be done at
+    /// Nothing more is to be sent, and TLS notifies the other end of that, if that can be done at
     /// once.
     pub(super) fn end(&mut self) {
         if let Some(session) = self.tls.as_mut().filter(|_| !self.blocked) {

@@ -97,7 +97,7 @@ impl<'a> EventLoop<'a> {
             outgoing: QueryBatch::new(BATCH_MAX),
             buffers: Buffers::new(),
             events: Events::with_capacity(EVENTS_MAX),
-            // Whoever sat here before may have left an edge unread.
+            // The previous worker of this slot may have left an edge unread.
             ready_listeners: (0..listeners).collect(),
             queued_listeners: vec![true; listeners],
             ready_acceptors: vec![true; listeners],
@@ -262,7 +262,7 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// Stops reading queries; what is outstanding has a while left.
+    /// Stops reading queries; outstanding ones have a while left.
     fn begin_drain(&mut self, now: Moment) {
         self.drain_until.get_or_insert(now.plus(DRAIN_MAX));
         let registry = self.slot.poll.registry();
@@ -359,7 +359,8 @@ impl<'a> EventLoop<'a> {
                         handle(engine, datagram.bytes, datagram.truncated);
                     }
                 }
-                // What may be behind the last answer is nobody's: it is read with what comes next.
+                // Bytes behind the last answer belong to no query: they are read with the next
+                // ones.
                 let answered = expected > 0 && engine.outstanding_on(id) == 0;
                 if answered { received.map(|_| Progress::Blocked) } else { received }
             }

@@ -148,7 +148,7 @@ impl Sockets {
     }
 
     /// Adds the source ports of all sockets. The kernel is asked once for each, and for no more
-    /// than [`PORTS_ASKED_MAX`] at a time, so that nobody waits for long.
+    /// than [`PORTS_ASKED_MAX`] at a time, so that no query waits for long.
     pub(super) fn add_ports(&mut self, ports: &mut Ports) {
         let mut left = PORTS_ASKED_MAX;
         for slot in self.slots.iter_mut().flatten() {
@@ -185,9 +185,9 @@ impl Slot {
     }
 }
 
-/// One batch from a connected socket on which so many responses are expected. To find that there
-/// is nothing more costs half of what a datagram more in the batch does, so nobody looks for more
-/// than those; where none is expected, all that came is cleared away.
+/// One batch from a connected socket on which this number of responses is expected. To find that
+/// there is nothing more costs half of what a datagram more in the batch does, so no call asks for
+/// more than those; where none is expected, all that came is cleared away.
 ///
 /// # Errors
 /// ICMP's that has come for it.
@@ -202,7 +202,7 @@ pub(super) fn receive_datagrams(
         Ok(_) => Ok(Progress::Blocked),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::Blocked),
         Err(error) => {
-            // The error came before what is queued behind it, which still counts.
+            // The error came before the datagrams queued behind it, which still count.
             let _ = batch.recv(socket);
             Err(fault_of(&error))
         }

@@ -1,10 +1,10 @@
-//! The writer: the thread that formats and writes what is said of queries.
+//! The writer: the thread that formats and writes messages about queries.
 //!
 //! Workers hand it errors and whole pages of their journals over one bounded channel and never wait
 //! for it: what finds no room is lost there and counted, and told in a line as soon as the channel
 //! is empty again. What has come together is written together. It sleeps
 //! until a record comes, and by the clock only while a sum is pending (`consolidation`). It ends
-//! with the last who could send it anything, and what is pending then is written before.
+//! with the last sender, after it has written what was pending.
 //!
 //! Records name server blocks by number, so each says of which generation of the configuration. The
 //! writer learns of a generation when the first of its records comes, and keeps the one before,
@@ -160,7 +160,7 @@ impl Writer {
         (writer, mailbox)
     }
 
-    /// Writes until nobody is left who could send anything.
+    /// Writes until no sender is left.
     pub fn run(mut self) {
         // Receivers of `dnstap` may be waiting.
         self.ledger(0);
@@ -173,13 +173,13 @@ impl Writer {
         let closed = sinks.into_iter().filter_map(Arc::into_inner).map(Sink::close);
         let closed: Vec<_> = closed.collect();
         let until = self.clock.instant(self.clock.now().plus(LEAVE));
-        // What is dropped is known only when all that was left has been tried.
+        // The number dropped is known only when all that was left has been tried.
         self.lost.taps += closed.into_iter().map(|sink| sink.wait(until)).sum::<u64>();
         self.tell_drops();
         self.flush();
     }
 
-    /// Waits for something to do, and does it; false when nobody is left.
+    /// Waits for something to do, and does it; false when no sender is left.
     fn turn(&mut self) -> bool {
         let first = self.wait();
         let now = self.clock.now();
@@ -234,7 +234,7 @@ impl Writer {
                     None => self.lost.queries += page.records.len() as u64,
                 }
                 page.clear();
-                // Whoever it belongs to may have left.
+                // Its owner may have left.
                 let _ = home.try_send(page);
             }
         }
@@ -288,7 +288,7 @@ impl Writer {
         }
     }
 
-    /// Adds what is told by a page of the ledger at `place`.
+    /// Adds the records of a page of the ledger at `place`.
     fn take_page(&mut self, now: Moment, place: usize, page: &Page) {
         let Self { lines, interfaces, .. } = self;
         let ledger = &mut self.ledgers[place];

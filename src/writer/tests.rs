@@ -1,6 +1,6 @@
 //! The writer with its channel, its clock and what it writes.
 //!
-//! The clock is the real one, so no test waits for a period: what is pending comes when the writer
+//! The clock is the real one, so no test waits for a period: pending records come when the writer
 //! ends.
 
 use super::{Generations, Writer};

@@ -112,7 +112,7 @@ fn what_differs_in_more_than_letter_case_is_asked_apart() {
     }
     let sent = world.take_sent();
     assert_eq!((sent.len(), world.engine.stats().coalesced), (different.len(), 0));
-    // What is not part of the question: EDNS as such, its size, a cookie, the other flags.
+    // Not part of the question: EDNS as such, its size, a cookie, the other flags.
     let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
     for ask in
         [Ask { edns: edns(false, &cookie), ..same.clone() }, Ask { flags: 0x0140, ..same.clone() }]

@@ -1,7 +1,7 @@
 //! The files of `tuning/` that a host gets, tried with the programs that read them.
 //!
 //! Units by systemd's own tools, rules by `nft`, the steering of interrupts on made-up trees of
-//! files. What is not installed is said aloud and skipped; no host is changed.
+//! files. Missing programs are reported and their tests skipped; no host is changed.
 
 use super::process::directory;
 use crate::installed::is_installed;

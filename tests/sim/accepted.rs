@@ -140,7 +140,7 @@ impl Worker {
         }
     }
 
-    /// Closes the stream; answers that come for it find nobody.
+    /// Closes the stream; answers that come for it are dropped.
     fn drop_stream(&mut self, net: &mut Net, key: StreamKey) {
         self.engine.clients.close(key);
         self.take_away(net, key);

@@ -28,7 +28,7 @@ enum Due {
     Probe(usize),
 }
 
-/// One upstream, and what is known of it.
+/// One upstream and its state.
 struct Health {
     over_tcp: bool,
     query: ProbeQuery,

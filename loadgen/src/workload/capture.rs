@@ -3,7 +3,7 @@
 //! What is wanted of a capture is little: of each packet its time, and if it is a whole UDP
 //! datagram to a port of DNS with a query in it, who sent it and what it says. So this reads the
 //! two containers and the few headers itself; a crate for all of it would be larger than this file.
-//! What is no such packet is left out and counted; a file that is cut or no capture is told with
+//! Other packets are left out and counted; a file that is cut or no capture is told with
 //! the number of its block and the byte in the file. A client is an address: stubs change their
 //! port with each query. Pure.
 

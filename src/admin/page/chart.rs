@@ -8,7 +8,7 @@ use crate::figures::sane;
 use crate::status::HISTORY_MINUTES;
 use std::fmt::Write;
 
-/// Colours there are; upstreams beyond so many share them and are told apart by their numbers.
+/// Colours there are; further upstreams share them and are told apart by their numbers.
 pub(super) const COLOURS: usize = 8;
 
 /// Steps of a histogram of ages, and how many of them lie below `max_age`.

@@ -11,7 +11,7 @@ use crate::status::{Cache, HostsFile, Status, Worker};
 
 /// Fewer are compared as easily in their rows.
 const STRIP_MIN: usize = 8;
-/// So many rows stand open.
+/// Rows that are open without a click.
 const UNFOLDED: usize = 16;
 
 /// Each core's share of the work.

@@ -1,7 +1,7 @@
 //! `health_check DURATION [no_rec] [domain NAME]`
 //!
 //! Written twice, the last one holds, except that `no_rec` stays, as in the reference. An interval
-//! that would make probing a storm is raised, and the operator is told.
+//! that would make probing a storm is raised, with a warning.
 
 use super::super::error::DirectiveError;
 use super::super::load::Context;

@@ -83,7 +83,7 @@ pub(super) struct Stanza {
 }
 
 impl Stanza {
-    /// The connections that each of its pools may have if `share` is what is left for each.
+    /// The connections that each of its pools may have if `share` is left for each.
     pub(super) fn max_conns(&self, share: usize) -> usize {
         self.sizing.resolve(share).max_conns
     }
@@ -101,7 +101,7 @@ pub(super) fn read(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<(), DirectiveError> {
-    // What is wrong with a stanza as a whole waits until all words of all stanzas are right.
+    // An error of a stanza as a whole waits until all words of all stanzas are right.
     let mut too_many = None;
     while let Some(name) = context.stanza(NAME, cursor) {
         let from = read_from(cursor, context)?;

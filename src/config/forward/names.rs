@@ -1,8 +1,8 @@
-//! Host names as TO, and `resolver IP[:PORT]…`, which says whom to ask for their addresses.
+//! Host names as TO, and `resolver IP[:PORT]…`, which names the resolver for their addresses.
 //!
 //! The asking is done by the host's [`Lookup`]; here it is decided what may be a host name, what
-//! its addresses mean and how long they hold. A word that nobody would give to a host (a path, a
-//! misspelt address) is asked of nobody: some resolvers read `127.1` or `010.0.0.1` as addresses
+//! its addresses mean and how long they hold. A word that is no sensible host name (a path, a
+//! misspelt address) is not looked up: some resolvers read `127.1` or `010.0.0.1` as addresses
 //! of their own invention.
 //!
 //! Kinder than the reference: beside a `source_address`, addresses of the other family are left
@@ -20,7 +20,7 @@ use std::time::Duration;
 const RESOLVER_PORT: u16 = 53;
 /// TTL of addresses whose source has none: the system resolver hides TTLs.
 const TTL_UNKNOWN: Duration = Duration::from_secs(60);
-/// Looking names up more often than this serves nobody.
+/// Looking names up more often than this brings nothing.
 const TTL_MIN: Duration = Duration::from_secs(5);
 /// An upstream that moves should not be missed for longer, whatever its records say.
 const TTL_MAX: Duration = Duration::from_secs(3_600);

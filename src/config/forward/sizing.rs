@@ -1,9 +1,9 @@
 //! Sizes of pools: `spread`, `max_conns`, `max_inflight`; and the distribution of their ages.
 //!
-//! What is not written follows from the host: each pool gets its share of the ephemeral ports. A
-//! quarter of the range is ours, because other programs and connections in TIME_WAIT need the
-//! rest; it is divided among all pools, of which each worker has one for each upstream. A host that
-//! grants few descriptors makes the share smaller still.
+//! Sizes that are not written follow from the host: each pool gets its share of the ephemeral
+//! ports. A quarter of the range is ours, because other programs and connections in TIME_WAIT need
+//! the rest; it is divided among all pools, of which each worker has one for each upstream. A host
+//! that grants few descriptors makes the share smaller still.
 
 use super::super::error::DirectiveError;
 use super::super::{Host, Sizing, numbers};

@@ -2,7 +2,7 @@
 //!
 //! Plain data for the engine's cache of answers, with the defaults of the language. Times that are
 //! compared with TTLs are whole seconds, as TTLs are; the others are durations. Nothing here says
-//! how an answer is kept. How it is read is told by `reader`, how it is written at the end.
+//! how an answer is kept. `reader` reads it; its writing is at the end.
 
 mod reader;
 mod refresh;
@@ -59,7 +59,7 @@ impl Default for Cache {
 pub struct CacheClass {
     /// Answers at most, per worker.
     pub capacity: usize,
-    /// Bytes that packed answers take at most, per worker; what is kept about each comes on top.
+    /// Bytes that packed answers take at most, per worker; the index entry of each comes on top.
     pub capacity_bytes: usize,
     /// The longest that an answer lives, in seconds, and the highest TTL handed out.
     pub ttl_max: u32,

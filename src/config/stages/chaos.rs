@@ -1,6 +1,6 @@
 //! `chaos [VERSION [AUTHORS…]]`
 //!
-//! What is told about the server itself. Of several stanzas only the first is looked at, as in the
+//! Answers about the server itself. Of several stanzas only the first is looked at, as in the
 //! reference.
 
 use super::super::error::DirectiveError;

@@ -20,7 +20,7 @@ const WRITE_BUFFER: RangeInclusive<i64> = 1..=1024;
 /// Range of the reference, in units of 10000 messages.
 const QUEUE: RangeInclusive<i64> = 1..=4096;
 
-/// Somebody who is sent what is said.
+/// A receiver of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tap {
     /// Address of the receiver.

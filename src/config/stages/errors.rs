@@ -101,7 +101,7 @@ fn consolidation(cursor: &mut Cursor<'_>) -> Result<Consolidation, DirectiveErro
         return Err(DirectiveError::value(pattern, message));
     }
     if let Err(error) = Regex::new(&pattern.text) {
-        // The last line says what is wrong, those before it show where.
+        // The last line has the error, those before it show the place.
         let text = error.to_string();
         let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         let message = format!("invalid regular expression {}: {why}", quote(&pattern.text));

@@ -70,7 +70,7 @@ pub(in super::super) fn read(
     Ok(())
 }
 
-/// The names that a rule is for; what is odd about them is told.
+/// The names that a rule is for, with warnings about them.
 fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, DirectiveError> {
     if written.is_empty() {
         return Ok(vec![Name::root()]);

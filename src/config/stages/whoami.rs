@@ -1,7 +1,7 @@
 //! `whoami`
 //!
-//! What is not forwarded is told who it is. It says all by being there; of several stanzas only the
-//! first is looked at, as in the reference.
+//! Clients of queries that are not forwarded get their own address. It says all by being there; of
+//! several stanzas only the first is looked at, as in the reference.
 
 use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};

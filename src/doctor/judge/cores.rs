@@ -7,7 +7,7 @@ use super::Finding;
 use crate::topology::{Card, FAR, cores as list, steering};
 use std::collections::BTreeSet;
 
-/// More than so many in a thousand ticks taken by the hypervisor are felt as latency.
+/// More than this number in a thousand ticks taken by the hypervisor are felt as latency.
 const STEAL_PER_MILLE: u64 = 10;
 /// Governors that do not let a busy core run slowly.
 const FAST: [&str; 2] = ["performance", "schedutil"];

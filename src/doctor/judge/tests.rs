@@ -1,6 +1,6 @@
-//! What is said of made-up hosts: each topic as it should be, and as it should not.
+//! Findings about made-up hosts: each topic as it should be, and as it should not.
 //!
-//! A finding is looked up by its topic and its text; what is held against it is its verdict and
+//! A finding is looked up by its topic and its text; compared are its verdict and
 //! the command that mends it.
 
 use super::super::Verdict;

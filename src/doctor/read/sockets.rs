@@ -1,7 +1,7 @@
 //! Programs on port 53, from the kernel's tables of sockets and the descriptors of processes.
 //!
-//! Which process has a socket is told to root alone, and to a process of its own sockets; for the
-//! others a socket has an address and nobody.
+//! The process of a socket is shown to root alone, and to a process of its own sockets; for the
+//! others a socket has an address and no process.
 
 use super::super::facts::Holder;
 use crate::topology::entries;

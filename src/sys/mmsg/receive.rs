@@ -1,6 +1,6 @@
 //! Datagrams in: `recvmmsg` on any socket, with or without the addresses of who sent them.
 //!
-//! One call takes what is there, up to the batch's capacity; nobody waits here. What was received
+//! One call takes what has arrived, up to the batch's capacity; it never waits. What was received
 //! is lent out of the batch's own buffers until the next call.
 
 use super::{STAGGER, empty_headers, wire_iovecs};
@@ -84,7 +84,7 @@ impl RecvBatch {
         self.received
     }
 
-    /// Receives what is there, without waiting; returns how many.
+    /// Receives the datagrams that have arrived, without waiting; returns how many.
     ///
     /// # Errors
     /// `WouldBlock`: nothing is there. `ConnectionRefused` and the like on a connected socket:
@@ -94,8 +94,8 @@ impl RecvBatch {
         self.recv_up_to(socket, self.capacity())
     }
 
-    /// The same, but no more than `most` (at least 1) of them. Whoever knows how many to expect
-    /// saves the kernel from looking for one more.
+    /// The same, but no more than `most` (at least 1) of them. A caller that knows how many to
+    /// expect saves the kernel from looking for one more.
     ///
     /// # Errors
     /// Those of [`RecvBatch::recv`].
@@ -153,7 +153,7 @@ impl RecvBatch {
         // SAFETY: msg_iov points to this batch's iovec, whose buffer lives as long as `self`.
         let iovec = unsafe { &*message.msg_iov };
         let length = (header.msg_len as usize).min(iovec.iov_len);
-        // SAFETY: the buffer holds iov_len initialised bytes, and nobody writes while `self` is
+        // SAFETY: the buffer holds iov_len initialised bytes, without a writer while `self` is
         // borrowed: only `recv` does, which takes it mutably.
         let bytes = unsafe { std::slice::from_raw_parts(iovec.iov_base.cast::<u8>(), length) };
         let truncated = message.msg_flags & libc::MSG_TRUNC != 0;

@@ -12,8 +12,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
-/// After the kernel has refused to take a send apart, so many flushes leave one by one: it may
-/// have been the way to one peer of many, and where it is the way to all, trying costs nothing.
+/// After the kernel has refused to take a send apart, this number of flushes leave one by one: it
+/// may have been the way to one peer of many, and where it is the way to all, trying costs nothing.
 const ALONE: u32 = 1_024;
 
 /// In which order replies leave: by socket, and where they may leave together by peer, the
@@ -71,7 +71,7 @@ pub struct ReplyBatch {
     filled: Vec<Filled>,
     length: usize,
     segmented: bool,
-    /// So many flushes more leave one by one.
+    /// Flushes that still leave one by one.
     alone: u32,
     _buffers: Vec<u8>,
 }

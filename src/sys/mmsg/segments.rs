@@ -1,12 +1,12 @@
 //! Several datagrams as one send that the kernel takes apart on the far side of most of its work
-//! (UDP GSO, `UDP_SEGMENT`): which may leave so, how the kernel is told, and what it says when it
+//! (UDP GSO, `UDP_SEGMENT`): which may leave so, the request to the kernel, and its error when it
 //! will not. Who sends what to whom is not known here.
 
 use crate::sys::control::Control;
 use std::io;
 
-/// The kernel takes one send apart into so many datagrams at most (`UDP_MAX_SEGMENTS`), which are
-/// together no longer than one datagram can be.
+/// The kernel takes one send apart into at most this number of datagrams (`UDP_MAX_SEGMENTS`),
+/// which are together no longer than one datagram can be.
 const COUNT_MAX: usize = 64;
 const TOTAL_LEN_MAX: usize = 65_000;
 /// The kernel does not cut a datagram both into segments and into fragments: longer ones than every

@@ -1,10 +1,10 @@
 //! The loop of one client thread.
 //!
-//! Each turn sends what is due, takes in what has come and gives up what has waited too long. In an
+//! Each turn sends due queries, takes in what has come and gives up what has waited too long. In an
 //! open loop a query is due at its instant and not before: if the thread comes late, or no socket
 //! can take the query, it leaves late, its latency still counts from the instant, and the lag is
-//! counted. What is due when the schedule has ended and has not left then never does, and is
-//! counted too. In a closed loop a query leaves as soon as fewer than so many are outstanding.
+//! counted. A query that is due when the schedule has ended and has not left then never does, and
+//! is counted too. In a closed loop a query leaves as soon as fewer than the limit are outstanding.
 
 use super::link::{Link, Transport};
 use super::pace::{Pacer, TICK};
@@ -197,7 +197,7 @@ impl Driver {
         matches!(self.instants, Instants::AtOnce)
     }
 
-    /// Sends what is due, as far as the links can take it.
+    /// Sends due queries, as far as the links can take them.
     fn send(&mut self, now: Moment, outbox: &mut QueryBatch) {
         let mut room = if self.is_closed_loop() { usize::MAX } else { BURST_MAX };
         // Who cannot take a query now cannot a moment later: each is asked in vain once at most.
@@ -225,7 +225,7 @@ impl Driver {
         self.turn
     }
 
-    /// Sends one batch of what is due by the link `index`; returns how many it took.
+    /// Sends one batch of due queries by the link `index`; returns how many it took.
     fn fill(&mut self, index: usize, now: Moment, outbox: &mut QueryBatch) -> usize {
         let link = &mut self.links[index];
         let registry = self.pacer.registry();

@@ -20,7 +20,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-/// After a stream failed, its place rests so long: whoever refuses would be asked without end.
+/// After a stream failed, its place rests so long: otherwise a server that refuses would be asked
+/// without end.
 const REST: Duration = Duration::from_millis(10);
 
 /// Transport of queries.
@@ -30,7 +31,7 @@ pub enum Transport {
     Datagrams,
     /// TCP.
     Streams {
-        /// A stream carries so many queries and is closed; `None`: as many as there are.
+        /// Queries that a stream carries before it is closed; `None`: as many as there are.
         queries: Option<u64>,
         /// Queries outstanding on a stream at once.
         pipeline: usize,

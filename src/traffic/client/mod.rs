@@ -42,9 +42,9 @@ const STRETCH_DEFAULT: Duration = Duration::from_secs(1);
 pub enum Load {
     /// On a schedule, whatever comes back.
     Open(Plan),
-    /// At the instants of the capture that they are from, so many times as fast.
+    /// At the instants of the capture that they are from, times this factor in speed.
     Replay(f64),
-    /// As soon as fewer than so many are outstanding.
+    /// As soon as fewer than this number are outstanding.
     Closed {
         /// On all sockets of all threads together.
         outstanding: usize,
@@ -95,7 +95,7 @@ pub struct Options {
     pub load: Load,
     /// Source of queries.
     pub source: Source,
-    /// After so many queries the run is over.
+    /// Number of queries after which the run is over.
     pub limit: Option<u64>,
     /// Letter case is drawn anew for each query.
     pub random_case: bool,
@@ -224,7 +224,7 @@ enum Instants {
 pub(crate) enum Halt {
     /// Not yet.
     No = 0,
-    /// Send no more, wait for what is outstanding.
+    /// Send no more, wait for outstanding queries.
     Sending = 1,
     /// At once.
     Waiting = 2,
@@ -279,7 +279,7 @@ pub fn run(options: &Options) -> io::Result<Run> {
     for part in 0..parts {
         let options = options.clone();
         let shared = Arc::clone(&shared);
-        // Sockets are opened here, so that what is wrong with them is told before anything leaves.
+        // Sockets are opened here, so that their errors are reported before anything leaves.
         let driver = Driver::new(&options, part, clock, start)?;
         let core = options.cores.get(part).copied();
         let thread = thread::Builder::new().name(format!("client {part}")).spawn(move || {
@@ -310,7 +310,7 @@ impl Run {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Asks no more; what is outstanding is still waited for. Called again, that neither.
+    /// Asks no more; outstanding queries are still waited for. A second call ends that wait, too.
     pub fn stop(&self) {
         let more = |halt: u8| Some((halt + 1).min(Halt::Waiting as u8));
         let _ = self.shared.halt.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);

@@ -1,4 +1,4 @@
-//! The scripted upstream: a fast server that behaves as badly as it is told to.
+//! The scripted upstream: a fast server with scripted faults.
 //!
 //! It answers over UDP and TCP, on any number of addresses, what [`crate::traffic::answer`]
 //! derives from the name, so that the client can check it; and it delays, loses, truncates, refuses
@@ -242,7 +242,7 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        // Whoever wants the outcome calls `stop`.
+        // Callers that want the outcome call `stop`.
         let _ = self.finish();
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each is served one read a turn, so that a busy one cannot starve the others. A client that does
 //! not read its responses is not read either. A response that was delayed finds its stream by slot
-//! and serial number, or finds nobody.
+//! and serial number, or is dropped.
 
 use super::delayed::{Delayed, Recipient};
 use super::serve::{Desk, Endpoint, Fate, RESPONSE_ROOM};
@@ -120,7 +120,7 @@ impl Peers {
         peer.stream.push(response);
         let endpoint = peer.endpoint;
         if peer.stream.flush().is_err() {
-            // It is noticed, and closed, by whoever reads from it next.
+            // The next read from it notices, and closes it.
             self.note(Token(self.first_token + slot));
         }
         Some(endpoint)

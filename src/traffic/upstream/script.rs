@@ -1,7 +1,7 @@
 //! Behaviour of the upstream: for all names, and different for some of them.
 //!
 //! A [`Script`] is a list of rules, the first of which that fits a name decides. Its [`Conduct`]
-//! says with which probability what is done instead of answering, after what delay, and whether
+//! says with which probability which fault replaces the answer, after what delay, and whether
 //! forged responses go ahead. Pure: chance is an argument.
 
 use crate::moment::Moment;

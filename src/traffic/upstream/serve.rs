@@ -346,7 +346,8 @@ impl Server {
 
     /// Sleeps until something comes or is due.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        // Readiness is told once: what is still ready must not wait for more to arrive.
+        // Readiness is reported once: a socket that is still ready must not wait for more to
+        // arrive.
         let mut awake =
             self.peers.is_busy() || self.endpoints.iter().any(|endpoint| endpoint.ready);
         if let Some(due) = self.delayed.next().filter(|_| !awake) {

@@ -10,12 +10,12 @@ use crate::moment::Moment;
 use crate::traffic::chi_square::ChiSquare;
 use std::time::Duration;
 
-/// UDP has so many ports.
+/// Number of UDP ports.
 const PORTS: usize = 65_536;
 /// Values of an octet.
 const OCTETS: usize = 256;
 
-/// A port that was silent for longer is somebody's new socket: whoever rotates through a pool comes
+/// A port that was silent for longer is a new socket: a forwarder that rotates through a pool comes
 /// round sooner.
 const FLOW_GAP: Duration = Duration::from_secs(5);
 

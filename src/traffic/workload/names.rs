@@ -26,9 +26,9 @@ pub const ZONE_LEN_MAX: usize = 255 - ROOM;
 pub enum Names {
     /// Each a new one.
     Unique,
-    /// Any of so many, all equally likely.
+    /// Any of this number, all equally likely.
     Uniform(u64),
-    /// Any of so many, some far likelier than others.
+    /// Any of a number, some far likelier than others.
     Zipf(Zipf),
 }
 

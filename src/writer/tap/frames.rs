@@ -23,7 +23,7 @@ enum Control {
     Finish = 5,
 }
 
-/// Agrees with the receiver on what is sent.
+/// Agrees with the receiver on the content type.
 ///
 /// # Errors
 /// It is silent, gone, or wants something else.

@@ -1,6 +1,6 @@
 //! `cache [TTL] [ZONES…] [{ OPTION… }]`: how it is read.
 //!
-//! One stanza a server block. Of an option written twice the last holds, and the operator is told;
+//! One stanza a server block. Of an option written twice the last holds, with a warning;
 //! so they are of zones that look like times, of numbers that look like others, and of times that
 //! do harm. `lru` is a mode of its own and stands alone. Single words are read by `values`, and
 //! what has to do with asking again by `refresh`.
@@ -27,7 +27,7 @@ const OPTIONS: [&str; 10] = [
     "keepttl",
     "lru",
 ];
-/// The reference keeps so many of a class at least: what a CAPACITY of nothing or less stands for.
+/// Minimum that the reference keeps of a class: what a CAPACITY of nothing or less stands for.
 const CAPACITY_LEAST: usize = 1_024;
 /// A longer TTL is of no use (RFC 8767 §4), and a denial's does harm (RFC 2308 §5).
 const TTL_USEFUL: [(u32, &str); 2] = [

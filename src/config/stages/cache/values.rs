@@ -9,7 +9,7 @@ use crate::corefile::{Token, did_you_mean};
 use std::time::Duration;
 
 pub(super) const CLASSES: [&str; 2] = ["success", "denial"];
-/// A slot is told by 32 bits, and all of them are reserved at the start.
+/// A slot number has 32 bits, and all of them are reserved at the start.
 const CAPACITY_MAX: i64 = 100_000_000;
 /// Less than this would not hold a few long answers.
 pub(super) const BYTES_MIN: usize = 64 << 10;
