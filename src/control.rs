@@ -10,15 +10,14 @@ mod loads;
 mod reloads;
 pub(crate) mod snapshot;
 
-pub use loads::{Load, LoadState, Loads};
+pub use loads::{Load, LoadState, Loads, ZoneLoads, ZoneState};
 pub use reloads::Reloads;
 
 use crate::config::{Config, Endpoint};
-use crate::engine::data::Data;
+use crate::engine::data::{Contents, Data};
 use crate::engine::errors::QueryError;
 use crate::engine::forwarder::Parts;
 use crate::engine::health::{HealthStates, Remark};
-use crate::engine::hosts::Table;
 use crate::engine::journal::Page as JournalPage;
 use crate::engine::key::Sweep;
 use crate::moment::Moment;
@@ -46,8 +45,8 @@ pub enum ToWorker {
     Data {
         /// The source's number.
         source: u64,
-        /// The table.
-        table: Arc<Table>,
+        /// The snapshot.
+        contents: Contents,
     },
     /// Go on as a new configuration says.
     Reload(Box<Reload>),
@@ -79,8 +78,8 @@ impl Assignment {
         let places: HashMap<_, _> = self.data.iter().map(|own| own.source).zip(0..).collect();
         for supply in &mut new.data {
             let place: Option<usize> = places.get(&supply.source).copied();
-            let newer = place.and_then(|place| self.data[place].table.take());
-            supply.table = newer.or(supply.table.take());
+            let newer = place.and_then(|place| self.data[place].contents.take());
+            supply.contents = newer.or(supply.contents.take());
         }
         std::mem::swap(self, new);
     }
@@ -88,7 +87,7 @@ impl Assignment {
     /// Puts what was loaded into its slots.
     pub fn fill(&self, data: &mut Data) {
         for (slot, supply) in self.data.iter().enumerate() {
-            supply.table.iter().for_each(|table| data.set(slot, Arc::clone(table)));
+            supply.contents.iter().for_each(|contents| data.set(slot, contents.clone()));
         }
     }
 }
@@ -98,8 +97,8 @@ impl Assignment {
 pub struct Supply {
     /// The number of the source: no two that there ever were have the same.
     pub source: u64,
-    /// The table. `None`: the worker has it already, or nothing is loaded yet.
-    pub table: Option<Arc<Table>>,
+    /// The snapshot. `None`: the worker has it already, or nothing is loaded yet.
+    pub contents: Option<Contents>,
 }
 
 /// A worker's sockets for the listener with this number.

@@ -15,7 +15,8 @@
 //! The rooms, from the words typed to the packets moved:
 //!
 //! * [`cli`]: what was typed; [`corefile`]: text to tree; [`config`]: tree to meaning, for the
-//!   [`host`] it will run on; [`resolve`]: what host names in it stand for.
+//!   [`host`] it will run on; [`resolve`]: what host names in it stand for. [`zonefile`]: pure;
+//!   the text of a zone to records.
 //! * [`check`]: what a configuration means and needs, told without serving anybody.
 //! * [`doctor`]: what of the host is right, and what mends the rest. [`topology`]: where its cards
 //!   are, and whether the workers are near.
@@ -73,6 +74,7 @@ pub mod traffic;
 pub mod wheel;
 pub mod worker;
 pub mod writer;
+pub mod zonefile;
 
 pub use cli::command;
 

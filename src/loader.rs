@@ -4,30 +4,33 @@
 //! snapshot, which it hands to all workers. Waiting, retrying and noticing changes are its own
 //! affair: one that hangs or fails harms no query, as workers go on with what was loaded last.
 //! It keeps an old snapshot until the last worker has let go of it, so that freeing one is its
-//! own affair too. The file `file` reads hosts files; sources are numbered by the thread that
-//! starts loaders.
+//! own affair too. The file `file` opens files and notices changes, `hosts` reads hosts files,
+//! `zones` the zone files of a server block; sources are numbered by the
+//! thread that starts loaders.
 
 mod file;
+mod hosts;
+mod zones;
 
-pub use file::{Failure, Loaded, hasher, read, skipped_text};
+pub use file::{Failure, hasher};
+pub use hosts::{Loaded, read, skipped_text};
+pub use zones::{LoadedZone, Trouble, read_zone};
 
 use crate::clock::Clock;
-use crate::config::HostsSource;
-use crate::control::{Load, Mailbox, ToWorker};
-use crate::engine::hosts::{Skipped, Table};
-use crate::log::{Event, Level, Log, Value};
+use crate::config::{HostsSource, ZonesSource};
+use crate::control::{Load, Mailbox, ToWorker, ZoneLoads};
+use crate::engine::data::Contents;
+use crate::log::Log;
+use crate::moment::Moment;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use file::{Digest, Signature};
+use hosts::HostsReader;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use zones::ZonesReader;
 
-/// Source of log lines about hosts files.
-const HOSTS: &str = "plugin/hosts";
 /// A file is not looked at more often than this.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// After failed reads the next look waits longer each time, up to this.
-const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 /// Old snapshots that workers may still have; while there are as many, nothing is loaded. Only
 /// workers that hang have any for longer than a turn.
 const RETIRED_MAX: usize = 4;
@@ -43,74 +46,105 @@ pub struct Serve {
     pub is_late: bool,
 }
 
+/// Result of the first load; an error refuses the configuration.
+pub type First = Result<Contents, String>;
+
 /// A loader before it begins.
 pub struct Loader {
     number: u64,
-    source: Arc<HostsSource>,
-    load: Arc<Load>,
-    log: Log,
     clock: Clock,
-    hasher: ahash::RandomState,
+    reader: Reader,
     workers: Vec<Mailbox>,
-    /// Signature of the file that was read last.
-    seen: Option<Signature>,
-    digest: Option<Digest>,
-    /// The failure that the log has been told of.
-    told: Option<String>,
-    /// Failed reads in a row.
-    failed: u32,
     /// The snapshot that workers have.
-    current: Arc<Table>,
+    current: Contents,
     /// Snapshots that some worker may still have.
-    retired: Vec<Arc<Table>>,
+    retired: Vec<Contents>,
+}
+
+/// The reader of a source.
+enum Reader {
+    Hosts(Box<HostsReader>),
+    Zones(Box<ZonesReader>),
+}
+
+impl Reader {
+    /// Loads for the first time. `None`: what the configuration says itself stays.
+    fn look_first(&mut self) -> Result<Option<Contents>, String> {
+        match self {
+            Self::Hosts(reader) => Ok(reader.look(true).map(Contents::Hosts)),
+            Self::Zones(reader) => reader.look_first().map(|table| Some(Contents::Zones(table))),
+        }
+    }
+
+    /// Loads what has changed. `None`: what was loaded before stays.
+    fn look(&mut self, now: Moment) -> Option<Contents> {
+        match self {
+            Self::Hosts(reader) => reader.look(false).map(Contents::Hosts),
+            Self::Zones(reader) => reader.look(now).map(Contents::Zones),
+        }
+    }
+
+    /// Returns when to look next, after a look at `now`. `None`: never.
+    fn next_look(&self, now: Moment) -> Option<Moment> {
+        match self {
+            Self::Hosts(reader) => reader.interval().map(|interval| now.plus(interval)),
+            Self::Zones(reader) => reader.next_look(),
+        }
+    }
 }
 
 impl Loader {
-    /// A loader of `source`, which has this number for as long as the process lives. `load` is
+    /// A loader of a hosts file, which has this number for as long as the process lives. `load` is
     /// where it tells how it fares.
     ///
     /// # Errors
     /// The kernel has no randomness.
-    pub fn new(
+    pub fn hosts(
         number: u64,
         source: Arc<HostsSource>,
         load: Arc<Load>,
         log: Log,
     ) -> io::Result<Self> {
-        let hasher = hasher()?;
-        let current = Arc::new(file::without_file(&source, &hasher));
-        load.entries(current.entries());
-        Ok(Self {
-            number,
-            source,
-            load,
-            log,
-            clock: Clock::start(),
-            hasher,
-            workers: Vec::new(),
-            seen: None,
-            digest: None,
-            told: None,
-            failed: 0,
-            current,
-            retired: Vec::new(),
-        })
+        let reader = HostsReader::new(source, load, log)?;
+        let current = Contents::Hosts(reader.table());
+        Ok(Self::new(number, Reader::Hosts(Box::new(reader)), current))
+    }
+
+    /// The same of the zones of a server block.
+    ///
+    /// # Errors
+    /// The kernel has no randomness.
+    pub fn zones(
+        number: u64,
+        source: Arc<ZonesSource>,
+        loads: Arc<ZoneLoads>,
+        log: Log,
+    ) -> io::Result<Self> {
+        let reader = ZonesReader::new(source, loads, log)?;
+        let current = Contents::Zones(reader.table());
+        Ok(Self::new(number, Reader::Zones(Box::new(reader)), current))
+    }
+
+    fn new(number: u64, reader: Reader, current: Contents) -> Self {
+        let (workers, retired) = (Vec::new(), Vec::new());
+        Self { number, clock: Clock::start(), reader, workers, current, retired }
     }
 
     /// Loads, passes the snapshot to `first`, and goes on when `orders` say with whom, until
     /// all senders have gone.
-    pub fn run(mut self, first: &Sender<Arc<Table>>, orders: &Receiver<Serve>) {
-        if let Some(table) = self.look(true) {
-            self.current = table;
-        }
+    pub fn run(mut self, first: &Sender<First>, orders: &Receiver<Serve>) {
+        let loaded = self.reader.look_first().map(|loaded| {
+            loaded.into_iter().for_each(|contents| self.current = contents);
+            self.current.clone()
+        });
         // The starter may have stopped waiting, and says so below.
-        let _ = first.try_send(Arc::clone(&self.current));
+        let _ = first.try_send(loaded);
         let Ok(Serve { workers, is_late }) = orders.recv() else { return };
         self.workers = workers;
         if is_late {
             self.hand_out();
         }
-        let mut look_at = self.interval().map(|interval| self.clock.now().plus(interval));
+        let mut look_at = self.reader.next_look(self.clock.now());
         loop {
             let retire_at = self.clock.now().plus(RETIRE_INTERVAL);
             let retire_at = (!self.retired.is_empty()).then_some(retire_at);
@@ -121,103 +155,23 @@ impl Loader {
             if matches!(waited, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
-            self.retired.retain(|table| Arc::strong_count(table) > 1);
-            let is_due = look_at.is_some_and(|at| at <= self.clock.now());
-            if !is_due || self.retired.len() >= RETIRED_MAX {
+            self.retired.retain(Contents::is_shared);
+            let now = self.clock.now();
+            if look_at.is_none_or(|at| at > now) || self.retired.len() >= RETIRED_MAX {
                 continue;
             }
-            if let Some(table) = self.look(false) {
-                self.retired.push(std::mem::replace(&mut self.current, table));
+            if let Some(contents) = self.reader.look(now) {
+                self.retired.push(std::mem::replace(&mut self.current, contents));
                 self.hand_out();
             }
-            look_at = self.interval().map(|interval| self.clock.now().plus(interval));
+            look_at = self.reader.next_look(self.clock.now());
         }
-    }
-
-    /// Returns the interval of checks. `None`: off.
-    fn interval(&self) -> Option<Duration> {
-        let interval = self.source.reload?.max(LOOK_INTERVAL_MIN);
-        let longest = BACK_OFF_MAX.max(interval);
-        Some(interval.saturating_mul(1 << self.failed.min(16)).min(longest))
     }
 
     fn hand_out(&self) {
         for worker in &self.workers {
-            let table = Arc::clone(&self.current);
-            worker.deliver(ToWorker::Data { source: self.number, table });
-        }
-    }
-
-    /// Looks at the file and reads it if it has changed. `None`: what was loaded before stays.
-    fn look(&mut self, is_first: bool) -> Option<Arc<Table>> {
-        let now = Clock::calendar();
-        let signature = match Signature::of(&self.source.place) {
-            Ok(signature) if self.seen.is_some_and(|seen| seen.stands_for(&signature)) => {
-                self.told = None;
-                return None;
-            }
-            Ok(signature) => signature,
-            Err(failure) => {
-                // What the configuration says of a file that is not there it has said already.
-                self.fail(&failure, !is_first);
-                return None;
-            }
-        };
-        match read(&self.source, &self.hasher) {
-            Ok(Loaded { table, skipped, digest }) => {
-                self.failed = 0;
-                self.seen = Some(signature.seen_at(now));
-                self.load.loaded(
-                    table.entries(),
-                    table.reserved(),
-                    skipped.count,
-                    signature.modified,
-                );
-                let is_same = self.digest.replace(digest) == Some(digest);
-                if is_same && self.told.take().is_none() {
-                    return None;
-                }
-                self.tell(&table, &skipped, is_first);
-                Some(Arc::new(table))
-            }
-            Err(failure) => {
-                self.failed += 1;
-                self.fail(&failure, true);
-                None
-            }
-        }
-    }
-
-    /// Counts a failure and tells of it, unless the last one was the same.
-    fn fail(&mut self, failure: &Failure, aloud: bool) {
-        self.load.failed();
-        let text = failure.to_string();
-        if self.told.as_ref() == Some(&text) {
-            return;
-        }
-        if aloud {
-            let label = &self.source.label;
-            let entries = self.current.entries();
-            let line = format_args!(
-                "{label}: not loaded: {text}; the {entries} entries loaded before stay in effect \
-                 and the file is checked again after the 'reload' interval"
-            );
-            self.log.event(&Event::new(Level::Warning, HOSTS, &line));
-        }
-        self.told = Some(text);
-    }
-
-    /// Tells what was loaded, if it is not the first time, and what of it was skipped.
-    fn tell(&self, table: &Table, skipped: &Skipped, is_first: bool) {
-        let label = &self.source.label;
-        if !is_first {
-            let fields = [("entries", Value::Number(table.entries() as u64))];
-            let text = format_args!("{label}: reloaded");
-            self.log.event(&Event::new(Level::Info, HOSTS, &text).with(&fields));
-        }
-        if skipped.count > 0 {
-            let text = file::skipped_text(label, skipped);
-            self.log.event(&Event::new(Level::Warning, HOSTS, &text));
+            let contents = self.current.clone();
+            worker.deliver(ToWorker::Data { source: self.number, contents });
         }
     }
 }

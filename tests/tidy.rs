@@ -27,7 +27,7 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// Which rooms, or modules of rooms, each room may name.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     (
         "admin",
         &["clock", "config", "control", "engine", "figures", "log", "moment", "status", "sys"],
@@ -56,7 +56,10 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "wheel",
         ],
     ),
-    ("loader", &["clock", "config", "control", "engine::hosts", "log", "moment", "sys::random"]),
+    (
+        "loader",
+        &["clock", "config", "control", "engine", "log", "moment", "sys::random", "zonefile"],
+    ),
     ("log", &["clock"]),
     ("moment", &[]),
     ("resolve", &["clock", "config", "moment", "sys"]),
@@ -72,6 +75,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
         "writer",
         &["clock", "config", "control", "engine", "log", "moment", "sys::interfaces", "tls"],
     ),
+    ("zonefile", &["config"]),
 ];
 /// The rooms that put the others together, and may name any.
 const TOP: [&str; 7] = ["check", "cli", "demo", "doctor", "host", "server", "service"];
@@ -82,11 +86,9 @@ const SYS_CRATES: [&str; 5] = ["core_affinity", "libc", "mio", "seccompiler", "s
 const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
 /// Which leaf of the engine may name which other; `*` is any leaf, and `mod` would be the items
 /// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
-/// carries its query's tour of the upstreams, a cache and a pool their own counters; caches,
-/// access lists and the journal are for zones, and stages are shown a query's name as they take
-/// it; routes lead from zones to the upstreams whose turn it is, and to where queries are counted;
-/// what stages make of queries is counted, and so is by which fault handshakes end.
-const LEAF_EDGES: [(&str, &str); 29] = [
+/// carries its query's tour of the upstreams, caches and pools their own counters; names of zones
+/// are for caches, stages, routes and the journal, and what stages make of queries is counted.
+const LEAF_EDGES: [(&str, &str); 33] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -94,8 +96,10 @@ const LEAF_EDGES: [(&str, &str); 29] = [
     ("*", "list"),
     ("*", "memory"),
     ("*", "message"),
+    ("authority", "zones"),
     ("cache", "stats"),
     ("cache", "zones"),
+    ("data", "authority"),
     ("data", "hosts"),
     ("exchange", "policy"),
     ("journal", "zones"),
@@ -107,6 +111,8 @@ const LEAF_EDGES: [(&str, &str); 29] = [
     ("stages", "data"),
     ("stages", "zones"),
     ("stages::acl", "zones"),
+    ("stages::file", "authority"),
+    ("stages::file", "zones"),
     ("stages::hosts", "hosts"),
     ("stages::hosts", "zones"),
     ("stages::template", "zones"),
@@ -119,7 +125,7 @@ const LEAF_EDGES: [(&str, &str); 29] = [
 ];
 
 /// Rooms without I/O, time, threads and printing.
-const PURE: [&str; 2] = ["engine", "wheel"];
+const PURE: [&str; 3] = ["engine", "wheel", "zonefile"];
 /// Names that a pure room has no use for.
 const IMPURE: [&str; 10] = [
     "Instant",

@@ -123,7 +123,7 @@ impl Gatherer {
     /// All counters, in Prometheus' text format.
     pub(crate) fn metrics(&mut self) -> Vec<u8> {
         self.gather(false);
-        metrics::text(&self.latest(), &self.facts(), &self.loads.states())
+        metrics::text(&self.latest(), &self.facts(), &self.loads)
     }
 
     /// Returns the status for people and for `onward top`.

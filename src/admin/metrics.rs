@@ -12,7 +12,7 @@ mod tls;
 
 use super::exposition::{Buckets, Exposition, Label};
 use crate::config::{Listener, rcode_mnemonic};
-use crate::control::LoadState;
+use crate::control::Loads;
 use crate::control::snapshot::{BATCHES, Ports, Snapshot};
 use crate::engine::PoolId;
 use crate::engine::histogram::{EDGES, edge_seconds};
@@ -46,11 +46,12 @@ pub(super) fn rcode_name(place: usize) -> String {
 }
 
 /// All series, as text.
-pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &[LoadState]) -> Vec<u8> {
+pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &Loads) -> Vec<u8> {
     let mut all = Exposition::default();
     of_process(&mut all, facts);
     of_service(&mut all, facts);
-    loads::of_sources(&mut all, loads);
+    loads::of_sources(&mut all, &loads.states());
+    loads::of_zones(&mut all, &loads.zones());
     if let Some(latest) = Snapshot::latest(snapshots) {
         queries::of_configuration(&mut all, &latest.config);
         of_health(&mut all, latest);
@@ -372,6 +373,7 @@ fn of_parked(all: &mut Exposition, parked: &ParkedStats) {
 #[cfg(test)]
 mod tests {
     use super::{Facts, rcode_name, text};
+    use crate::control::Loads;
     use crate::control::snapshot::Snapshot;
     use crate::engine::PoolId;
     use crate::engine::key::Transport;
@@ -409,7 +411,8 @@ mod tests {
     fn workers_are_added_up_and_told_in_the_words_of_the_reference() {
         let snapshots = [worker(0, 0), worker(1, 0), worker(2, 2)];
         let facts = Facts { started: 1e9, reloads: [3, 1], given_up: 2 };
-        let text = String::from_utf8(text(&snapshots.each_ref(), &facts, &[])).unwrap();
+        let text =
+            String::from_utf8(text(&snapshots.each_ref(), &facts, &Loads::default())).unwrap();
         let place = r#"server="dns://127.0.0.1:53",zone="a.test.",view="""#;
         let other = r#"server="dns://127.0.0.1:5300",zone="b.test.",view="""#;
         for line in [
@@ -471,7 +474,7 @@ mod tests {
         snapshot.stats.templates =
             vec![TemplateStats { matches: vec![[1; 13]], failures: vec![] }; 2];
         let facts = Facts { started: 1e9, reloads: [0, 0], given_up: 0 };
-        let text = String::from_utf8(text(&[&snapshot], &facts, &[])).unwrap();
+        let text = String::from_utf8(text(&[&snapshot], &facts, &Loads::default())).unwrap();
         let asked = r#"proto="udp",family="1",type="A""#;
         for line in [
             format!(r#"dns_requests_total{{SERVER,zone=".",view="a",{asked}}} 2"#),
@@ -500,7 +503,8 @@ mod tests {
         let second = TemplateStats { matches: vec![[0; 13]], failures: vec![[1, 2]] };
         snapshot.stats.templates = vec![first, second];
         let facts = Facts { started: 1e9, reloads: [0, 0], given_up: 0 };
-        let text = String::from_utf8(text(&[&snapshot, &snapshot], &facts, &[])).unwrap();
+        let text =
+            String::from_utf8(text(&[&snapshot, &snapshot], &facts, &Loads::default())).unwrap();
         let server = "server=\"dns://:53\"";
         let failed = "view=\"\",class=\"IN\",type=\"ANY\",section=\"answer\",\
                       template=\"a. A {{ index .Match 1 }}\"";
@@ -528,7 +532,7 @@ mod tests {
 
     #[test]
     fn a_process_that_has_not_heard_of_any_worker_tells_of_itself() {
-        let text = String::from_utf8(text(&[], &Facts::default(), &[])).unwrap();
+        let text = String::from_utf8(text(&[], &Facts::default(), &Loads::default())).unwrap();
         assert!(text.contains("coredns_build_info{version=\"onward-"), "{text}");
         assert!(!text.contains("coredns_dns_"));
     }

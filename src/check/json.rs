@@ -4,7 +4,7 @@
 //! itself: a directive that onward learns appears here without a word about it. Numbers are plain,
 //! and bytes are bytes. A key may be added; one that is there keeps its meaning.
 
-use super::{HostsTable, Refusal, Report};
+use super::{HostsTable, Refusal, Report, ZoneTable};
 use crate::cli::Exit;
 use crate::config::{Cause, ConfigError};
 use crate::corefile::{self, Corefile, Cursor, Directive, Place, Sources, Token, Warning};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// Returns the report on a configuration that can be served.
 pub(super) fn accepted(report: &Report) -> String {
     let (own, ports) = (&report.descriptors, &report.ports);
-    let workers = report.workers();
+    let (workers, effective) = (report.workers(), report.config.to_string());
     let listeners = report.config.listeners.iter().map(|listener| {
         let zones: Vec<_> = listener.zones.iter().map(|(zone, _)| zone.to_string()).collect();
         json!({
@@ -24,10 +24,9 @@ pub(super) fn accepted(report: &Report) -> String {
         })
     });
     let http = report.config.http().into_iter().map(|listener| {
-        let paths = listener.pages.iter().flat_map(|page| page.paths());
-        json!({ "address": listener.address.to_string(), "paths": paths.collect::<Vec<_>>() })
+        let paths: Vec<_> = listener.pages.iter().flat_map(|page| page.paths()).collect();
+        json!({ "address": listener.address.to_string(), "paths": paths })
     });
-    let effective = report.config.to_string();
     shown(&json!({
         "ok": true,
         "warnings": report.warnings.iter().map(warning).collect::<Vec<_>>(),
@@ -57,7 +56,8 @@ pub(super) fn accepted(report: &Report) -> String {
             "all": { "spread": ports.spread * workers, "most": ports.most * workers },
             "ephemeral": ports.ephemeral,
         },
-        "hosts": report.hosts.iter().map(hosts).collect::<Vec<_>>(),
+        "hosts": report.hosts.iter().map(hosts).collect::<Value>(),
+        "zones": report.zones.iter().map(zone).collect::<Vec<_>>(),
         "gso": report.gso && report.gso_wanted,
         "memory": memory(report),
     }))
@@ -130,6 +130,13 @@ fn shown(value: &Value) -> String {
 
 fn hosts(table: &HostsTable) -> Value {
     json!({ "file": table.label, "entries": table.entries, "bytes": table.bytes })
+}
+
+fn zone(table: &ZoneTable) -> Value {
+    let ZoneTable { zone, label, records, serial, bytes } = table;
+    json!({
+        "zone": zone, "file": label, "records": records, "serial": serial, "bytes": bytes,
+    })
 }
 
 fn warning(warning: &Warning) -> Value {

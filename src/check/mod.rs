@@ -13,13 +13,13 @@ mod report;
 mod systemd;
 mod text;
 
-pub(crate) use report::{HostsTable, Report};
+pub(crate) use report::{HostsTable, Report, ZoneTable};
 
 use crate::blocking::{Jobs, STEP_MAX, Steps};
 use crate::cli::{Check, CheckFormat, CliError, Exit, Serve};
 use crate::clock::Clock;
 use crate::config::{Cause, Config, ConfigError, Endpoint, HttpListener};
-use crate::loader::{self, Failure, Loaded};
+use crate::loader::{self, Failure, Loaded, LoadedZone};
 use crate::server::{Prepared, StartError};
 use crate::sys::{cpu, limits, socket};
 use crate::topology::Topology;
@@ -135,6 +135,7 @@ fn examine_here(serve: &Serve, steps: &Steps) -> Result<Report, Refusal> {
     (report.gso, report.gso_wanted) = (socket::can_segment(), serve.io_options.gso);
     report.notes.extend(taken(&report.config));
     load_hosts(&mut report, steps).map_err(Refusal::Host)?;
+    load_zones(&mut report, steps)?;
     let now = Clock::calendar();
     report.notes.extend(tls.certificates().iter().filter_map(|entry| entry.trouble(now)));
     Ok(report)
@@ -160,6 +161,37 @@ fn load_hosts(report: &mut Report, steps: &Steps) -> io::Result<()> {
             }
             Err(Failure::Missing | Failure::Directory | Failure::NoFile) => {}
             Err(failure) => report.notes.push(format!("hosts file {label}: {failure}")),
+        }
+    }
+    Ok(())
+}
+
+/// Loads all zones, and says what is odd about them.
+///
+/// # Errors
+/// A zone that refuses the start.
+fn load_zones(report: &mut Report, steps: &Steps) -> Result<(), Refusal> {
+    let hasher = loader::hasher().map_err(Refusal::Host)?;
+    let sources = report.config.zone_sources();
+    let files: Vec<_> = sources.iter().flat_map(|source| source.files.clone()).collect();
+    for file in files {
+        let (zone, label) = (file.zone.to_string(), file.label.clone());
+        steps.begin(format!("reading the zone {zone} from {label}"));
+        match loader::read_zone(&file, &hasher) {
+            Ok(LoadedZone { zone: loaded, warnings }) => {
+                let text = |warning| format!("{label}: zone {zone}: {warning}");
+                report.notes.extend(warnings.into_iter().map(text));
+                let (records, serial) = (loaded.records(), loaded.serial());
+                let bytes = loaded.reserved();
+                report.zones.push(ZoneTable { zone, label, records, serial, bytes });
+            }
+            Err(trouble) => match trouble.refusal(&file) {
+                Some(refusal) => return Err(Refusal::Start(StartError::Zone(refusal))),
+                None => report.notes.push(format!(
+                    "plugin/file: {trouble}: names of zone {zone} are answered with SERVFAIL until \
+                     the file appears"
+                )),
+            },
         }
     }
     Ok(())

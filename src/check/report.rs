@@ -29,6 +29,8 @@ pub(crate) struct Report {
     pub memory: Memory,
     /// Hosts files that were loaded, as they would be at the start.
     pub hosts: Vec<HostsTable>,
+    /// Zones that were loaded, as they would be at the start.
+    pub(crate) zones: Vec<ZoneTable>,
     /// Bytes that the process may use, if that is known.
     pub host_memory: Option<usize>,
     /// True if the kernel takes one send apart into several datagrams.
@@ -46,6 +48,21 @@ pub(crate) struct HostsTable {
     pub entries: usize,
     /// Bytes of the table that all workers share. While it is loaded again there are two.
     pub bytes: usize,
+}
+
+/// Contents of a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ZoneTable {
+    /// The zone.
+    pub(crate) zone: String,
+    /// The file, as it is written.
+    pub(crate) label: String,
+    /// Records.
+    pub(crate) records: usize,
+    /// Serial number of the SOA record.
+    pub(crate) serial: u32,
+    /// Bytes of the zone, which all workers share. While it is loaded again there are two.
+    pub(crate) bytes: usize,
 }
 
 /// Source ports that one worker's pools take, of each of UDP and TCP.
@@ -88,7 +105,8 @@ impl Report {
                 ports.ephemeral
             ));
         }
-        let (hosts, host_memory, gso, gso_wanted) = (Vec::new(), None, false, true);
+        let (hosts, zones) = (Vec::new(), Vec::new());
+        let (host_memory, gso, gso_wanted) = (None, false, true);
         Self {
             config,
             warnings,
@@ -99,6 +117,7 @@ impl Report {
             ports,
             memory,
             hosts,
+            zones,
             host_memory,
             gso,
             gso_wanted,

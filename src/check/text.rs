@@ -3,7 +3,7 @@
 //! The configuration can be read again as a Corefile; what follows it is in comments, so that all
 //! of it together still can.
 
-use super::{HostsTable, Report};
+use super::{HostsTable, Report, ZoneTable};
 use crate::config::HttpListener;
 use crate::engine::memory::EngineMemory;
 use std::fmt;
@@ -38,6 +38,7 @@ impl fmt::Display for Report {
         self.write_ports(f)?;
         self.write_memory(f)?;
         self.write_hosts(f)?;
+        self.write_zones(f)?;
         let gso = |wanted: bool| match (self.gso, wanted) {
             (_, false) => "off (--gso off)",
             (true, true) => "yes",
@@ -104,6 +105,18 @@ impl Report {
         for HostsTable { label, entries, bytes } in &self.hosts {
             let mib = *bytes as f64 / MIB;
             writeln!(f, "#   {label:<45} {:>10} {mib:>13.2}  {entries} entries", "")?;
+        }
+        Ok(())
+    }
+
+    fn write_zones(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.zones.is_empty() {
+            writeln!(f, "# {:<44}", "zones, MiB in total; twice during a reload")?;
+        }
+        for ZoneTable { zone, label, records, serial, bytes } in &self.zones {
+            let mib = *bytes as f64 / MIB;
+            write!(f, "#   {zone:<45} {:>10} {mib:>13.2}  ", "")?;
+            writeln!(f, "{records} records, serial {serial}, {label}")?;
         }
         Ok(())
     }

@@ -11,8 +11,8 @@ use super::error::DirectiveError;
 use super::forward::{self, Stanza};
 use super::stages::{self, Stages};
 use super::{
-    BindAddress, Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, Protocol, Reload, Served,
-    ServerBlock, bind, http, keys, lints, listeners, reload,
+    BindAddress, Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, OwnZones, Protocol, Reload,
+    Served, ServerBlock, ZonesSource, bind, http, keys, lints, listeners, reload,
 };
 use crate::corefile::{
     self, Block, Cursor, DIRECTIVES, Directive, Place, Token, WARNINGS_MAX, Warning,
@@ -191,8 +191,9 @@ impl Config {
         let share = budget.share(forward::share(host, upstreams));
         budget.check(share, &drafts[0].keys[0].place)?;
         let client_streams_max = budget.client_streams_max;
-        let blocks =
-            drafts.into_iter().map(|draft| finish(draft, share)).collect::<Result<_, _>>()?;
+        let mut zone_slots = 0;
+        let blocks = drafts.into_iter().map(|draft| finish(draft, share, &mut zone_slots));
+        let blocks = blocks.collect::<Result<_, _>>()?;
         let config = Self { listeners, blocks, client_streams_max, reload: context.reload };
         Ok((config, lints::bounded(context.warnings)))
     }
@@ -275,13 +276,29 @@ fn number_sources(drafts: &mut [Draft]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn finish(draft: Draft, share: usize) -> Result<ServerBlock, ConfigError> {
+/// The different zones that `keys` are for.
+fn served_zones(keys: &[Served]) -> Vec<Name> {
+    let mut zones: Vec<Name> = Vec::new();
+    for key in keys {
+        if !zones.contains(&key.zone) {
+            zones.push(key.zone.clone());
+        }
+    }
+    zones
+}
+
+fn finish(draft: Draft, share: usize, zone_slots: &mut usize) -> Result<ServerBlock, ConfigError> {
     let Draft { keys, bind, stages, forwards, .. } = draft;
     let served = |key: Key| -> Result<Served, ConfigError> {
         let port = listeners::port(&key)?;
         Ok(Served { zone: key.name, port, protocol: key.protocol })
     };
-    let keys = keys.into_iter().map(served).collect::<Result<_, _>>()?;
+    let keys: Vec<Served> = keys.into_iter().map(served).collect::<Result<_, _>>()?;
     let forwards = forwards.into_iter().map(|stanza| stanza.finish(share)).collect();
-    Ok(ServerBlock { keys, bind, stages, forwards })
+    let source = ZonesSource::new(&stages.file, &served_zones(&keys));
+    let own_zones = (!source.files.is_empty()).then(|| {
+        *zone_slots += 1;
+        OwnZones { source: Arc::new(source), slot: *zone_slots - 1 }
+    });
+    Ok(ServerBlock { keys, bind, stages, own_zones, forwards })
 }

@@ -25,17 +25,19 @@ mod numbers;
 mod print;
 mod quote;
 mod rcodes;
-mod record;
+pub mod record;
 mod reload;
 mod served;
 mod stages;
 mod tls;
 mod word;
+mod zones;
 
 pub use crate::corefile::Cause;
 use crate::corefile::DIRECTIVES;
 pub use budget::Descriptors;
 pub use error::ConfigError;
+pub use forward::show as show_duration;
 pub use host::{Host, Interface, Lookup, Resolved};
 pub use http::{Endpoint, HTTP_CONNECTIONS_MAX, HttpListener};
 pub use kinds::Kind;
@@ -54,9 +56,10 @@ pub use stages::{
     HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch, NameRule,
     Nat64Prefix, Part, Pattern, Prefetch, Prometheus, Ready, Rewrite, RewriteRule, ServeStale,
     Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Value,
-    View, class_mnemonic,
+    View, ZoneFile, class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
+pub use zones::{FileSource, OwnZones, Written, ZonesSource};
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -107,6 +110,12 @@ impl Config {
             }
         }
         sources
+    }
+
+    /// The sources of zones, in the order of their slots.
+    pub fn zone_sources(&self) -> Vec<&Arc<ZonesSource>> {
+        let own = self.blocks.iter().filter_map(|block| block.own_zones.as_ref());
+        own.map(|own| &own.source).collect()
     }
 
     /// The files of certificates and keys that it was made of, some perhaps several times.
@@ -164,6 +173,8 @@ pub struct ServerBlock {
     pub bind: Option<Vec<BindAddress>>,
     /// Small directives.
     pub stages: Stages,
+    /// The zones that it answers itself.
+    pub own_zones: Option<OwnZones>,
     /// The `forward` stanzas in the order written: the first whose FROM and `except` match
     /// handles the query.
     pub forwards: Vec<Forward>,

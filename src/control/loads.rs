@@ -81,19 +81,65 @@ impl Load {
     }
 }
 
-/// All sources of the configuration.
+/// The zones of one source.
 #[derive(Debug, Default)]
-pub struct Loads(Mutex<Vec<Arc<Load>>>);
+pub struct ZoneLoads(Mutex<Vec<ZoneState>>);
 
-impl Loads {
-    /// From now on these are the sources.
-    pub fn reload(&self, loads: Vec<Arc<Load>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = loads;
+/// State of one zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ZoneState {
+    /// The zone.
+    pub zone: String,
+    /// The serial number. `None`: it was not loaded yet.
+    pub serial: Option<u32>,
+    /// Records of the zone.
+    pub records: u64,
+    /// Bytes that the zone takes.
+    pub bytes: u64,
+    /// Time of the load that is in effect, since 1970.
+    pub loaded: Duration,
+    /// Loads that succeeded.
+    pub done: u64,
+    /// Loads that failed.
+    pub failed: u64,
+}
+
+impl ZoneLoads {
+    /// These are the zones as they are now.
+    pub fn set(&self, states: Vec<ZoneState>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = states;
     }
 
-    /// Returns the state of each source.
+    fn states(&self) -> Vec<ZoneState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// All sources of the configuration.
+#[derive(Debug, Default)]
+pub struct Loads(Mutex<Sources>);
+
+#[derive(Debug, Default)]
+struct Sources {
+    hosts: Vec<Arc<Load>>,
+    zones: Vec<Arc<ZoneLoads>>,
+}
+
+impl Loads {
+    /// From now on these are the sources: hosts files, and zones of server blocks.
+    pub fn reload(&self, hosts: Vec<Arc<Load>>, zones: Vec<Arc<ZoneLoads>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Sources { hosts, zones };
+    }
+
+    /// Returns the state of each hosts file.
     pub fn states(&self) -> Vec<LoadState> {
         let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loads.iter().map(|load| load.state()).collect()
+        loads.hosts.iter().map(|load| load.state()).collect()
+    }
+
+    /// Returns the state of each zone.
+    pub fn zones(&self) -> Vec<ZoneState> {
+        let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.zones.iter().flat_map(|zones| zones.states()).collect()
     }
 }

@@ -90,14 +90,18 @@ macro_rules! chain {
                 false
             }
 
-            fn at_end(&self, context: &mut QueryContext<'_, '_>, stats: &mut StageStats) -> Step {
+            fn at_end(
+                &self,
+                context: &mut QueryContext<'_, '_>,
+                stats: &mut StageStats,
+            ) -> Option<Step> {
                 $($(
                     let stage: Option<&stages::$module::$Stage> = self.$module.as_ref();
                     if let Some(step) = stage.and_then(|stage| stage.at_end(&mut context.again())) {
-                        return stats.$module.count(step);
+                        return Some(stats.$module.count(step));
                     }
                 )?)*
-                Step::Refused(Rcode::ServFail, None)
+                None
             }
 
             fn rearrange(&self, reply: &mut [u8], mut random: impl FnMut() -> u32) {
@@ -214,7 +218,11 @@ impl Chain {
         let (peer, transport, settings) = (&client.peer, client.transport(), &self.settings);
         let mut context =
             QueryContext { peer, transport, query, name, settings, data, random, out };
-        self.present.at_end(&mut context, stats)
+        let step = self.present.at_end(&mut context, stats);
+        // A server of zones has no duty to know others; for any other block it is a mistake.
+        let rcode =
+            if self.settings.own_zones.is_some() { Rcode::Refused } else { Rcode::ServFail };
+        step.unwrap_or(Step::Refused(rcode, None))
     }
 
     /// The counters of its templates, in their order.

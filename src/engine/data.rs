@@ -3,17 +3,40 @@
 //! A snapshot is immutable and shared by all workers; a slot is filled whole, between two turns.
 //! Stages keep a slot's number and look into it with each query. A new snapshot comes from a
 //! loader, which keeps the old one until the last worker has let go of it, so that none of them
-//! frees a million records. Until the first one comes, a table holds what the configuration says.
+//! frees a million records. Until the first one comes, a table holds what the configuration says,
+//! and zones are names without records.
 
+use super::authority::table::{WorkerSlot, ZoneTable};
 use super::hosts::{Builder, Table};
 use crate::config::Config;
 use ahash::RandomState;
 use std::sync::Arc;
 
+/// Contents of a slot.
+#[derive(Clone, Debug)]
+pub enum Contents {
+    /// Names and addresses of a hosts file.
+    Hosts(Arc<Table>),
+    /// Zones of a server block.
+    Zones(Arc<ZoneTable>),
+}
+
+impl Contents {
+    /// Returns whether anybody else has it.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Self::Hosts(table) => Arc::strong_count(table) > 1,
+            Self::Zones(table) => Arc::strong_count(table) > 1,
+        }
+    }
+}
+
 /// The snapshots that one worker works by.
 pub struct Data {
     /// For each of the configuration's sources of `hosts`.
     hosts: Vec<Arc<Table>>,
+    /// For each of its sources of zones.
+    zones: Vec<Arc<ZoneTable>>,
 }
 
 impl Data {
@@ -24,18 +47,43 @@ impl Data {
             source.inline.iter().for_each(|line| builder.add(line));
             Arc::new(builder.finish())
         });
-        Self { hosts: own.collect() }
+        let zones = config.zone_sources().into_iter().map(|source| {
+            let seats = source.files.iter().map(|file| WorkerSlot {
+                name: file.zone.clone(),
+                stanza: file.stanza,
+                zone: None,
+            });
+            let seats = seats.collect();
+            Arc::new(ZoneTable::new(seats, hasher.clone()))
+        });
+        Self { hosts: own.collect(), zones: zones.collect() }
     }
 
-    /// Fills a slot; one that is not the configuration's stays as it is not.
-    pub fn set(&mut self, slot: usize, table: Arc<Table>) {
-        if let Some(own) = self.hosts.get_mut(slot) {
-            *own = table;
+    /// Fills a slot; one that is not the configuration's stays as it is not. Slots of hosts come
+    /// first.
+    pub fn set(&mut self, slot: usize, contents: Contents) {
+        match contents {
+            Contents::Hosts(table) => {
+                if let Some(own) = self.hosts.get_mut(slot) {
+                    *own = table;
+                }
+            }
+            Contents::Zones(table) => {
+                let slot = slot.checked_sub(self.hosts.len());
+                if let Some(own) = slot.and_then(|slot| self.zones.get_mut(slot)) {
+                    *own = table;
+                }
+            }
         }
     }
 
     /// Returns what is in a slot of the configuration.
     pub fn hosts(&self, slot: usize) -> &Table {
         &self.hosts[slot]
+    }
+
+    /// Returns the zones in a slot, counted among those of zones.
+    pub fn zones(&self, slot: usize) -> &ZoneTable {
+        &self.zones[slot]
     }
 }

@@ -7,12 +7,13 @@
 //! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`chain`] and [`stages`]
 //! (what happens besides forwarding), [`policy`] (order), [`pool`] (connections), [`exchange`]
 //! (outstanding queries), [`cache`] (answers that are remembered), [`health`] (who is down),
-//! [`data`] and [`hosts`] (what loaders have loaded), [`errors`] and [`journal`] (what is to be
-//! logged), [`stats`] and [`tally`] (counters), and under them the containers [`key`], [`list`],
-//! [`heap`], [`index`], [`histogram`] and [`sketch`], and [`memory`], which says how large they
-//! are. [`shell`] is the contract with the one who moves the packets: what a shell has to do, and
-//! the loop that has it done at the end of a turn.
+//! [`data`], [`hosts`] and [`authority`] (what loaders have loaded), [`errors`] and [`journal`]
+//! (what is to be logged), [`stats`] and [`tally`] (counters), and under them the containers
+//! [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and [`memory`], which says
+//! how large they are. [`shell`] is the contract with the one who moves the packets: what a shell
+//! has to do, and the loop that has it done at the end of a turn.
 
+pub mod authority;
 pub mod cache;
 pub mod chain;
 pub mod clients;

@@ -1,24 +1,19 @@
-//! Reads a hosts file, and finds out whether it has changed since.
+//! Opens a file, and finds out whether it has changed since.
 //!
-//! Only a regular file is opened: a pipe would wait for a writer, a device might never end. What
-//! is read goes to the table piece by piece, so that the text is never in memory as a whole. A
-//! file whose time of change is so near to the time at which it was read that it could change
-//! again within the same tick is read once more.
+//! Only a regular file is opened: a pipe would wait for a writer, a device might never end. A file
+//! whose time of change is so near to the time at which it was read that it could change again
+//! within the same tick is read once more.
 
-use crate::config::HostsSource;
-use crate::engine::hosts::{Builder, Skipped, Table, TooLarge};
+use crate::engine::hosts::TooLarge;
 use crate::sys::random;
 use ahash::RandomState;
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-/// Bytes that are read at once.
-const PIECE: usize = 256 << 10;
 /// Time for which a file may have changed without a new time stamp, on file systems with
 /// nanoseconds.
 const TICK: Duration = Duration::from_millis(100);
@@ -62,19 +57,16 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Result of a load.
-pub struct Loaded {
-    /// The entries of the file, and of the configuration.
-    pub table: Table,
-    /// Lines and names that were skipped.
-    pub skipped: Skipped,
-    /// Of the file's bytes.
-    pub(super) digest: Digest,
-}
-
 /// By which equal contents are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Digest(u64, u64);
+
+impl Digest {
+    /// Of so many bytes with this hash.
+    pub(super) fn new(len: u64, hash: u64) -> Self {
+        Self(len, hash)
+    }
+}
 
 /// By which a file is known to be unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,39 +117,6 @@ impl Signature {
     }
 }
 
-/// Loads what `source` says. `hasher` is keyed.
-///
-/// # Errors
-/// [`Failure`] of the file.
-pub fn read(source: &HostsSource, hasher: &RandomState) -> Result<Loaded, Failure> {
-    let mut file = open(&source.place)?;
-    let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    let mut builder = Builder::new(hasher.clone(), source.reverse, len);
-    let mut digest = hasher.build_hasher();
-    let mut read = 0;
-    let mut piece = vec![0; PIECE];
-    loop {
-        match fill(&mut file, &mut piece)? {
-            0 => break,
-            len => {
-                digest.write(&piece[..len]);
-                builder.read(&piece[..len]).map_err(Failure::TooLarge)?;
-                read += len as u64;
-            }
-        }
-    }
-    let skipped = builder.end();
-    source.inline.iter().for_each(|line| builder.add(line));
-    Ok(Loaded { table: builder.finish(), skipped, digest: Digest(read, digest.finish()) })
-}
-
-/// The table of what `source` says without its file.
-pub(super) fn without_file(source: &HostsSource, hasher: &RandomState) -> Table {
-    let mut builder = Builder::new(hasher.clone(), source.reverse, 0);
-    source.inline.iter().for_each(|line| builder.add(line));
-    builder.finish()
-}
-
 /// A keyed hasher.
 ///
 /// # Errors
@@ -171,13 +130,7 @@ pub fn hasher() -> io::Result<RandomState> {
     Ok(RandomState::with_seeds(word(0), word(1), word(2), word(3)))
 }
 
-/// Returns the log text about skipped lines.
-pub fn skipped_text(label: &str, skipped: &Skipped) -> String {
-    let Skipped { count, line, reason } = skipped;
-    format!("{label}: invalid lines or names skipped: {count}, the first in line {line}: {reason}")
-}
-
-fn open(place: &Path) -> Result<File, Failure> {
+pub(super) fn open(place: &Path) -> Result<File, Failure> {
     regular(&std::fs::metadata(place)?)?;
     // It may have become another thing meanwhile: then it must not make us wait.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(place)?;
@@ -194,7 +147,7 @@ fn regular(metadata: &Metadata) -> Result<(), Failure> {
 }
 
 /// Fills `piece` as far as the file goes, so that equal files come in equal pieces.
-fn fill(file: &mut File, piece: &mut [u8]) -> io::Result<usize> {
+pub(super) fn fill(file: &mut File, piece: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
     while len < piece.len() {
         match file.read(&mut piece[len..]) {

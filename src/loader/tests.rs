@@ -6,6 +6,7 @@ use super::file::Signature;
 use super::{Failure, Loader, Serve, hasher, read};
 use crate::config::HostsSource;
 use crate::control::{Load, LoadState, Loads, Mailbox, ToWorker};
+use crate::engine::data::Contents;
 use crate::engine::hosts::Table;
 use crate::log::Log;
 use crossbeam_channel::{Receiver, Sender};
@@ -84,12 +85,12 @@ impl Bed {
     fn start(source: HostsSource) -> Self {
         let load = Arc::new(Load::new(&source.label));
         let loads = Loads::default();
-        loads.reload(vec![Arc::clone(&load)]);
-        let loader = Loader::new(7, Arc::new(source), load, Log::text(log)).unwrap();
+        loads.reload(vec![Arc::clone(&load)], Vec::new());
+        let loader = Loader::hosts(7, Arc::new(source), load, Log::text(log)).unwrap();
         let (orders, mail_of_orders) = crossbeam_channel::bounded(1);
         let (told, first) = crossbeam_channel::bounded(1);
         let thread = std::thread::spawn(move || loader.run(&told, &mail_of_orders));
-        let first = first.recv_timeout(TIMEOUT).unwrap();
+        let first = table(first.recv_timeout(TIMEOUT).unwrap().unwrap());
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
         let (mailbox, mail) = Mailbox::new(4, waker);
@@ -101,7 +102,7 @@ impl Bed {
     #[track_caller]
     fn next(&self) -> Arc<Table> {
         match self.mail.recv_timeout(TIMEOUT) {
-            Ok(ToWorker::Data { source: 7, table }) => table,
+            Ok(ToWorker::Data { source: 7, contents }) => table(contents),
             other => panic!("{other:?}"),
         }
     }
@@ -126,6 +127,13 @@ impl Bed {
     fn end(self) {
         drop(self.orders);
         self.thread.join().unwrap();
+    }
+}
+
+fn table(contents: Contents) -> Arc<Table> {
+    match contents {
+        Contents::Hosts(table) => table,
+        Contents::Zones(_) => panic!("zones of a hosts file"),
     }
 }
 

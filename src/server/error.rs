@@ -40,6 +40,8 @@ pub enum StartError {
     Keeper(io::Error),
     /// A loader could not be started.
     Loader(io::Error),
+    /// A zone cannot be served: what is wrong with its file.
+    Zone(String),
     /// The writer could not be started.
     Writer(io::Error),
     /// The admin could not be started.
@@ -106,8 +108,9 @@ impl fmt::Display for StartError {
                 write!(f, "cannot start the keeper thread: {error}; raise the limit of open files")
             }
             Self::Loader(error) => {
-                write!(f, "cannot start a loader thread for a hosts file: {error}")
+                write!(f, "cannot start a loader thread for a file: {error}")
             }
+            Self::Zone(error) => write!(f, "{error}"),
             Self::Writer(error) => write!(f, "cannot start the log writer thread: {error}"),
             Self::Admin(error) => {
                 write!(f, "cannot start the HTTP thread: {error}; raise the limit of open files")

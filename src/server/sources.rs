@@ -8,10 +8,10 @@
 use super::StartError;
 use super::confinement::Sandbox;
 use crate::clock::Clock;
-use crate::config::{Config, HostsSource};
-use crate::control::{Load, Loads, Mailbox, Supply};
-use crate::engine::hosts::Table;
-use crate::loader::{Loader, Serve};
+use crate::config::{Config, HostsSource, ZonesSource};
+use crate::control::{Load, Loads, Mailbox, Supply, ZoneLoads};
+use crate::engine::data::Contents;
+use crate::loader::{First, Loader, Serve};
 use crate::log::{Event, Level, Log};
 use crate::sys::confine::Bounds;
 use crossbeam_channel::{Receiver, Sender};
@@ -21,14 +21,49 @@ use std::time::Duration;
 
 /// Maximum wait for the first loads of new sources, all together.
 const FIRST_LOAD_MAX: Duration = Duration::from_secs(10);
+/// The same where zones are among them, whose names fail until they are loaded.
+const FIRST_ZONES_MAX: Duration = Duration::from_secs(60);
 
 /// A source with its loader.
 #[derive(Clone)]
 struct Source {
     number: u64,
-    hosts: Arc<HostsSource>,
-    load: Arc<Load>,
+    what: What,
     orders: Sender<Serve>,
+}
+
+/// What a source is, and how its loads fare.
+#[derive(Clone)]
+enum What {
+    Hosts(Arc<HostsSource>, Arc<Load>),
+    Zones(Arc<ZonesSource>, Arc<ZoneLoads>),
+}
+
+impl What {
+    /// All sources of `config`, in the order of their slots, with nothing loaded.
+    fn all(config: &Config) -> Vec<Self> {
+        let hosts = config
+            .hosts_sources()
+            .into_iter()
+            .map(|source| Self::Hosts(Arc::clone(source), Arc::new(Load::new(&source.label))));
+        let zones = config.zone_sources().into_iter();
+        let zones = zones.map(|source| Self::Zones(Arc::clone(source), Arc::default()));
+        hosts.chain(zones).collect()
+    }
+
+    /// Returns whether a loader of this source also serves for `other`: zones that nobody looks
+    /// at again are read with each configuration.
+    fn stays(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Hosts(one, _), Self::Hosts(other, _)) => one == other,
+            (Self::Zones(one, _), Self::Zones(other, _)) => one == other && one.is_watched(),
+            _ => false,
+        }
+    }
+
+    fn is_zones(&self) -> bool {
+        matches!(self, Self::Zones(..))
+    }
 }
 
 /// All sources of the configuration that holds.
@@ -63,7 +98,7 @@ enum Origin {
     /// The loader exists.
     Kept,
     /// The loader is new and has loaded this.
-    Fresh(Arc<Table>),
+    Fresh(Contents),
     /// The loader is new and has not loaded anything in time.
     Late,
 }
@@ -72,11 +107,11 @@ impl Plan {
     /// Returns the data for workers, by slot.
     pub(super) fn supplies(&self) -> Vec<Supply> {
         let supply = |planned: &Planned| {
-            let table = match &planned.origin {
-                Origin::Fresh(table) => Some(Arc::clone(table)),
+            let contents = match &planned.origin {
+                Origin::Fresh(contents) => Some(contents.clone()),
                 Origin::Kept | Origin::Late => None,
             };
-            Supply { source: planned.source.number, table }
+            Supply { source: planned.source.number, contents }
         };
         self.sources.iter().map(supply).collect()
     }
@@ -112,8 +147,14 @@ impl Sources {
             }
             sources.push(source);
         }
-        let loads = sources.iter().map(|source| Arc::clone(&source.load));
-        self.loads.reload(loads.collect());
+        let (mut hosts, mut zones) = (Vec::new(), Vec::new());
+        for source in sources {
+            match &source.what {
+                What::Hosts(_, load) => hosts.push(Arc::clone(load)),
+                What::Zones(_, loads) => zones.push(Arc::clone(loads)),
+            }
+        }
+        self.loads.reload(hosts, zones);
     }
 }
 
@@ -122,53 +163,78 @@ impl Loaders {
     /// they load first.
     ///
     /// # Errors
-    /// No thread is left.
+    /// No thread is left, or a zone file refuses the configuration.
     pub(super) fn plan(&self, config: &Config) -> Result<Plan, StartError> {
         let mut plan = Plan { sources: Vec::new() };
         let mut waiting = Vec::new();
-        for hosts in config.hosts_sources() {
-            let known = self.sources.iter().find(|source| source.hosts == *hosts);
+        let mut wait = FIRST_LOAD_MAX;
+        for what in What::all(config) {
+            let known = self.sources.iter().find(|source| source.what.stays(&what));
             let source = match known {
                 Some(source) => source.clone(),
                 None => {
-                    let (source, first) = self.start(hosts)?;
+                    wait = if what.is_zones() { FIRST_ZONES_MAX } else { wait };
+                    let (source, first) = self.start(what)?;
                     waiting.push((plan.sources.len(), first));
                     source
                 }
             };
             plan.sources.push(Planned { source, origin: Origin::Kept });
         }
-        let until = self.clock.instant(self.clock.now().plus(FIRST_LOAD_MAX));
+        let until = self.clock.instant(self.clock.now().plus(wait));
         for (slot, first) in waiting {
-            let table = until.and_then(|until| first.recv_deadline(until).ok());
+            let loaded = until.and_then(|until| first.recv_deadline(until).ok());
             let planned = &mut plan.sources[slot];
-            if table.is_none() {
-                let text = format_args!(
-                    "{}: not loaded within {} s: queries are answered without it until it is \
-                     loaded",
-                    planned.source.load.label,
-                    FIRST_LOAD_MAX.as_secs()
-                );
-                self.log.event(&Event::new(Level::Warning, "plugin/hosts", &text));
+            if loaded.is_none() {
+                self.tell_late(&planned.source.what, wait);
             }
-            planned.origin = table.map_or(Origin::Late, Origin::Fresh);
+            planned.origin = match loaded {
+                Some(loaded) => Origin::Fresh(loaded.map_err(StartError::Zone)?),
+                None => Origin::Late,
+            };
         }
         Ok(plan)
     }
 
-    fn start(
-        &self,
-        hosts: &Arc<HostsSource>,
-    ) -> Result<(Source, Receiver<Arc<Table>>), StartError> {
+    /// Tells that a source has not been loaded in time.
+    fn tell_late(&self, what: &What, wait: Duration) {
+        let seconds = wait.as_secs();
+        match what {
+            What::Hosts(source, _) => {
+                let text = format_args!(
+                    "{}: not loaded within {seconds} s: queries are answered without it until it \
+                     is loaded",
+                    source.label
+                );
+                self.log.event(&Event::new(Level::Warning, "plugin/hosts", &text));
+            }
+            What::Zones(source, _) => {
+                let first = source.files.first().map_or("", |file| &file.label);
+                let text = format_args!(
+                    "{first}: this and the other zones of its server block were not loaded within \
+                     {seconds} s: their names are answered with SERVFAIL until they are loaded"
+                );
+                self.log.event(&Event::new(Level::Warning, "plugin/file", &text));
+            }
+        }
+    }
+
+    fn start(&self, what: What) -> Result<(Source, Receiver<First>), StartError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let load = Arc::new(Load::new(&hosts.label));
-        let loader = Loader::new(number, Arc::clone(hosts), Arc::clone(&load), self.log);
+        let loader = match &what {
+            What::Hosts(source, load) => {
+                Loader::hosts(number, Arc::clone(source), Arc::clone(load), self.log)
+            }
+            What::Zones(source, loads) => {
+                Loader::zones(number, Arc::clone(source), Arc::clone(loads), self.log)
+            }
+        };
         let loader = loader.map_err(StartError::Loader)?;
         let (orders, mail) = crossbeam_channel::bounded(1);
         let (told, first) = crossbeam_channel::bounded(1);
         let loading = move || loader.run(&told, &mail);
         let name = format!("loader-{number}");
         self.sandbox.spawn(&name, Bounds::NoPrograms, loading).map_err(StartError::Loader)?;
-        Ok((Source { number, hosts: Arc::clone(hosts), load, orders }, first))
+        Ok((Source { number, what, orders }, first))
     }
 }

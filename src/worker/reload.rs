@@ -10,9 +10,8 @@ use super::Listening;
 use super::turn::EventLoop;
 use crate::config::QUERY_TIMEOUT;
 use crate::control::{Reload, Remains};
-use crate::engine::hosts::Table;
+use crate::engine::data::Contents;
 use crate::moment::Moment;
-use std::sync::Arc;
 
 /// Batches read from a listener that goes: more than its buffer holds at once.
 const LAST_BATCHES_MAX: usize = 256;
@@ -53,11 +52,11 @@ impl EventLoop<'_> {
     }
 
     /// Goes on with what was loaded from a source; of another configuration's it is not for us.
-    pub(super) fn take_data(&mut self, source: u64, table: Arc<Table>) {
+    pub(super) fn take_data(&mut self, source: u64, contents: Contents) {
         let supplies = &mut self.slot.assignment.data;
         if let Some(slot) = supplies.iter().position(|supply| supply.source == source) {
-            supplies[slot].table = Some(Arc::clone(&table));
-            self.engine.data.set(slot, table);
+            supplies[slot].contents = Some(contents.clone());
+            self.engine.data.set(slot, contents);
         }
     }
 

@@ -255,7 +255,7 @@ impl<'a> EventLoop<'a> {
                     }
                 }
                 ToWorker::Report { to, forget } => drop(to.try_send(self.report(now, forget))),
-                ToWorker::Data { source, table } => self.take_data(source, table),
+                ToWorker::Data { source, contents } => self.take_data(source, contents),
                 ToWorker::Reload(reload) => self.reload(now, *reload),
                 ToWorker::Drain => self.begin_drain(now),
             }

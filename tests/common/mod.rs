@@ -70,6 +70,7 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
     let address = SocketAddr::from(([127, 0, 0, 1], 53));
     let listener = Listener { address, implied: false, zones: zones.collect(), tls: None };
     let block = |(zone, forwards): (&str, _)| ServerBlock {
+        own_zones: None,
         keys: vec![Served { zone: name(zone), port: 53, protocol: Protocol::Dns }],
         bind: None,
         stages: Stages::default(),

@@ -441,6 +441,7 @@ fn small_stage() -> impl Strategy<Value = &'static str> {
         Just("rewrite continue cname regex \"a b\" \"{1} x\""),
         Just("rewrite edns0 local append 0xffee \"a b\" revert"),
         Just("minimal"),
+        Just("file \"x y\" m 10.0.0.0/9 {\nreload 0\nfallthrough\n}\nfile d {\nfallthrough m a\n}"),
         Just("hosts"),
         Just("hosts \"x y\" m 10.0.0.0/9 {\n::1 *.A b\\.c\nttl 9\nreload 0\nno_reverse\n}"),
         Just("hosts f m..n {\nfallthrough m..n\nfallthrough_unsupported\n}"),

@@ -35,6 +35,7 @@ mod stages;
 mod streams;
 #[path = "../common/until.rs"]
 mod until;
+mod zones;
 
 use onward::blocking::{STEP_MAX, Steps};
 use onward::clock::Clock;

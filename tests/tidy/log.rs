@@ -11,7 +11,7 @@ use super::source::production;
 /// name. A function without a name stands for any text.
 const BUILT: [(&str, &str, (&str, &str)); 7] = [
     ("src/keeper/mod.rs", "message", ("src/worker/mod.rs", "loop_text")),
-    ("src/loader.rs", "text", ("src/loader/file.rs", "skipped_text")),
+    ("src/loader/hosts.rs", "text", ("src/loader/hosts.rs", "skipped_text")),
     ("src/service/mod.rs", "reloads", ("src/control/reloads.rs", "fmt")),
     ("src/service/mod.rs", "warning", ("", "")),
     ("src/service/warnings.rs", "trouble", ("src/tls/inventory.rs", "trouble")),

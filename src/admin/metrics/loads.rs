@@ -1,10 +1,15 @@
-//! Series about data that is loaded while the configuration holds: hosts files.
+//! Series about data that is loaded while the configuration holds: hosts files and zones.
 //!
 //! Two names are the reference's. Its time of the last change has no label, so of several files
 //! the latest counts. Sources with the same file are added up, as their labels are the same.
 
 use crate::admin::exposition::Exposition;
-use crate::control::LoadState;
+use crate::control::{LoadState, ZoneState};
+
+/// Zones with series of their own; the rest is added up.
+const ZONES_MAX: usize = 1_000;
+/// Label of the zones that are added up: no zone has this name.
+const OTHERS: &str = "others";
 
 /// Of all sources.
 pub(super) fn of_sources(all: &mut Exposition, loads: &[LoadState]) {
@@ -27,14 +32,69 @@ pub(super) fn of_sources(all: &mut Exposition, loads: &[LoadState]) {
     }
 }
 
+/// Of all zones.
+pub(super) fn of_zones(all: &mut Exposition, zones: &[ZoneState]) {
+    for (number, state) in zones.iter().enumerate() {
+        let is_own = number < ZONES_MAX;
+        let labels = [("zone", if is_own { &*state.zone } else { OTHERS })];
+        if let Some(serial) = state.serial.filter(|_| is_own) {
+            let help = "Serial number of the zone.";
+            all.largest("onward_zone_serial", help, &labels, serial.into());
+            let help = "Time of the load of the zone that is in effect, in seconds since 1970.";
+            let name = "onward_zone_loaded_timestamp_seconds";
+            all.largest(name, help, &labels, state.loaded.as_secs_f64());
+        }
+        let help = "Records of the zone.";
+        all.gauge("onward_zone_records", help, &labels, state.records as f64);
+        let help = "Memory of the zone, which all workers share, in bytes.";
+        all.gauge("onward_zone_octets", help, &labels, state.bytes as f64);
+        for (result, count) in [("done", state.done), ("failed", state.failed)] {
+            let labels = [labels[0], ("result", result)];
+            let help = "Loads of the zone, by result; a failure keeps the zone as it was.";
+            all.counter("onward_zone_loads_total", help, &labels, count as f64);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::of_sources;
+    use super::{ZONES_MAX, of_sources, of_zones};
     use crate::admin::exposition::Exposition;
     use crate::control::Load;
     use crate::control::Loads;
+    use crate::control::ZoneState;
     use std::sync::Arc;
     use std::time::Duration;
+
+    #[test]
+    fn zones_are_told_by_their_names_up_to_a_bound() {
+        let state = ZoneState {
+            zone: "a.".into(),
+            serial: Some(7),
+            records: 3,
+            bytes: 100,
+            loaded: Duration::from_secs(1_700_000_000),
+            done: 2,
+            failed: 1,
+        };
+        let missing = ZoneState { zone: "b.".into(), failed: 1, ..ZoneState::default() };
+        let mut zones = vec![state.clone(), missing];
+        zones.extend(vec![state; ZONES_MAX]);
+        let mut all = Exposition::default();
+        of_zones(&mut all, &zones);
+        let text = String::from_utf8(all.text()).unwrap();
+        for line in [
+            "onward_zone_serial{zone=\"a.\"} 7",
+            "onward_zone_loaded_timestamp_seconds{zone=\"a.\"} 1700000000",
+            "onward_zone_octets{zone=\"others\"} 200",
+            "onward_zone_records{zone=\"b.\"} 0",
+            "onward_zone_records{zone=\"others\"} 6",
+            "onward_zone_loads_total{zone=\"b.\",result=\"failed\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("serial{zone=\"b.\"}") && !text.contains("serial{zone=\"others"));
+    }
 
     #[test]
     fn sources_are_told_by_their_files_in_the_words_of_the_reference() {
@@ -42,7 +102,7 @@ mod tests {
         one.loaded(6, 100, 2, Duration::from_millis(1_700_000_000_500));
         one.failed();
         two.entries(1);
-        loads.reload(vec![Arc::new(one), Arc::new(two)]);
+        loads.reload(vec![Arc::new(one), Arc::new(two)], Vec::new());
         let mut all = Exposition::default();
         of_sources(&mut all, &loads.states());
         let text = String::from_utf8(all.text()).unwrap();

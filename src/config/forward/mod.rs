@@ -480,7 +480,7 @@ fn read_unsigned(cursor: &mut Cursor<'_>) -> Result<u32, DirectiveError> {
 }
 
 /// A duration that came from [`read_duration`], as operators write it.
-pub(super) fn show(duration: Duration) -> String {
+pub fn show(duration: Duration) -> String {
     duration::show(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
 }
 

@@ -4,7 +4,7 @@
 //! means to the output. Data of any type can be written as `\# LENGTH HEX` (RFC 3597 §5).
 
 use super::words::{Decoded, Word, Words};
-use super::{RECORD_MAX, RecordError, svcb};
+use super::{Data, RecordError, rare, svcb};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Bytes of a label (RFC 1035 §3.1).
@@ -14,7 +14,7 @@ const NAME_MAX: usize = 255;
 
 /// One field of a record's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Field {
+pub(super) enum Field {
     U8,
     U16,
     U32,
@@ -35,49 +35,109 @@ enum Field {
     Base64,
     /// Service parameters, to the end.
     Params,
+    /// A record type.
+    Kind,
+    /// Record types, to the end, as a bitmap (RFC 4034 §4.1.2).
+    Kinds,
+    /// Seconds since 1970, or a date and time.
+    Time,
+    /// Bytes as hexadecimal digits with hyphens between them (RFC 7043).
+    Eui(usize),
+    /// 64 bits as four groups of hexadecimal digits (RFC 6742).
+    Locator,
+    /// A type of certificate (RFC 4398 §2.1).
+    CertKind,
+    /// All of a LOC record (RFC 1876).
+    Location,
+    /// Address prefixes, to the end (RFC 3123).
+    Prefixes,
+    /// A gateway behind its type, with an algorithm before it (RFC 4025), then base64.
+    Gateway,
+    /// A relay behind its type, with the discovery bit before it (RFC 8777).
+    Relay,
+    /// All of a HIP record (RFC 8005).
+    Identity,
 }
 
 /// The fields of a type's data; `None`: they are not known here.
 fn fields(kind: u16) -> Option<&'static [Field]> {
-    use Field::{Base64, Bytes, Hex, Name, Params, Period, Text, Texts, U8, U16, U32, V4, V6};
+    use Field::{
+        Base64, Bytes, CertKind, Eui, Gateway, Hex, Identity, Kind, Kinds, Location, Locator, Name,
+        Params, Period, Prefixes, Relay, Text, Texts, Time, U8, U16, U32, V4, V6,
+    };
     Some(match kind {
         1 => &[V4],
         28 => &[V6],
-        // NS, MD, MF, CNAME, MB, MG, MR, PTR, DNAME.
-        2..=5 | 7..=9 | 12 | 39 => &[Name],
+        // NS, MD, MF, CNAME, MB, MG, MR, PTR, NSAP-PTR, DNAME.
+        2..=5 | 7..=9 | 12 | 23 | 39 => &[Name],
         6 => &[Name, Name, U32, Period, Period, Period, Period],
         13 => &[Text, Text],
-        // MINFO, RP.
-        14 | 17 => &[Name, Name],
-        // MX, AFSDB, RT, KX.
-        15 | 18 | 21 | 36 => &[U16, Name],
-        // TXT, SPF.
-        16 | 99 => &[Texts],
+        // MINFO, RP, TALINK.
+        14 | 17 | 58 => &[Name, Name],
+        // MX, AFSDB, RT, KX, LP.
+        15 | 18 | 21 | 36 | 107 => &[U16, Name],
+        // TXT, ISDN, NINFO, SPF, AVC, RESINFO, WALLET.
+        16 | 20 | 56 | 99 | 258 | 261 | 262 => &[Texts],
+        // X25, UINFO.
+        19 | 100 => &[Text],
+        // SIG, RRSIG.
+        24 | 46 => &[Kind, U8, U8, U32, Time, Time, U16, Name, Base64],
+        26 => &[U16, Name, Name],
+        27 => &[Text, Text, Text],
+        29 => &[Location],
+        // EID, NIMLOC.
+        31 | 32 => &[Hex],
         33 => &[U16, U16, U16, Name],
         35 => &[U16, U16, Text, Text, Text, Name],
-        // DS, CDS.
-        43 | 59 => &[U16, U8, U8, Hex],
+        37 => &[CertKind, U16, U8, Base64],
+        42 => &[Prefixes],
+        // DS, CDS, TA, DLV.
+        43 | 59 | 32_768 | 32_769 => &[U16, U8, U8, Hex],
         44 => &[U8, U8, Hex],
-        // DNSKEY, CDNSKEY.
-        48 | 60 => &[U16, U8, U8, Base64],
+        45 => &[U8, Gateway],
+        47 => &[Name, Kinds],
+        // KEY, DNSKEY, RKEY, CDNSKEY.
+        25 | 48 | 57 | 60 => &[U16, U8, U8, Base64],
+        49 => &[Base64],
         // TLSA, SMIMEA.
         52 | 53 => &[U8, U8, U8, Hex],
+        55 => &[Identity],
         61 => &[Base64],
+        62 => &[U32, U16, Kinds],
+        63 => &[U32, U8, U8, Hex],
         // SVCB, HTTPS.
         64 | 65 => &[U16, Name, Params],
+        // UID, GID.
+        101 | 102 => &[U32],
+        // NID, L64.
+        104 | 106 => &[U16, Locator],
+        105 => &[U16, V4],
+        108 => &[Eui(6)],
+        109 => &[Eui(8)],
         256 => &[U16, U16, Bytes],
         257 => &[U8, Text, Bytes],
+        260 => &[U8, Relay],
         _ => return None,
     })
 }
 
 /// Reads the data of a record of type `kind`.
-pub(super) fn data(kind: u16, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+///
+/// # Errors
+/// The words are no such data, or there are too many of them.
+pub fn data(kind: u16, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let mut ahead = *words;
     let first = ahead.expect("the record ends before its data")?;
     if first.text == b"\\#" && !first.quoted {
         *words = ahead;
-        return generic(words, out);
+        let start = out.len();
+        generic(words, out)?;
+        let fits = fields(kind).is_none_or(|known| rare::is_made_of(known, &out[start..]));
+        return if fits {
+            Ok(())
+        } else {
+            Err(first.wrong("these bytes are no data of this type"))
+        };
     }
     let known = fields(kind);
     let known = known.ok_or(first.wrong("data of this type are written as \\# LENGTH HEX"))?;
@@ -85,7 +145,7 @@ pub(super) fn data(kind: u16, words: &mut Words<'_>, out: &mut Vec<u8>) -> Resul
 }
 
 /// Reads one field.
-fn read(field: Field, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+fn read(field: Field, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     match field {
         Field::Params => {
             let start = out.len();
@@ -96,6 +156,12 @@ fn read(field: Field, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Re
         }
         Field::Hex => return hex(words, out),
         Field::Base64 => return base64(words, out),
+        Field::Kinds => return rare::kinds(words, out),
+        Field::Location => return rare::location(words, out),
+        Field::Prefixes => return rare::prefixes(words, out),
+        Field::Gateway => return rare::gateway(words, out),
+        Field::Relay => return rare::relay(words, out),
+        Field::Identity => return rare::identity(words, out),
         _ => {}
     }
     let word = words.expect("the record ends before its data do")?;
@@ -113,6 +179,11 @@ fn read(field: Field, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Re
         }
         Field::Text => text(&word, out),
         Field::Bytes => bytes(&word, out),
+        Field::Kind => rare::kind(&word, out),
+        Field::Time => rare::time(&word, out),
+        Field::Eui(len) => rare::eui(&word, len, out),
+        Field::Locator => rare::locator(&word, out),
+        Field::CertKind => rare::cert_kind(&word, out),
         _ => {
             text(&word, out)?;
             while let Some(word) = words.next()? {
@@ -124,8 +195,8 @@ fn read(field: Field, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Re
 }
 
 /// Appends bytes that `word` stands for.
-pub(super) fn push(word: &Word<'_>, out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), RecordError> {
-    if out.len() + bytes.len() > RECORD_MAX {
+pub(super) fn push(word: &Word<'_>, out: &mut Data<'_>, bytes: &[u8]) -> Result<(), RecordError> {
+    if out.len() + bytes.len() > out.max {
         return Err(word.wrong("the record is too long"));
     }
     out.extend_from_slice(bytes);
@@ -139,15 +210,17 @@ pub(super) fn number(word: &Word<'_>, max: u32) -> Result<u32, RecordError> {
     number.filter(|number| *number <= max).ok_or(word.wrong("expected a number in range"))
 }
 
-/// Seconds: a number, or numbers with the units s, m, h, d and w.
-pub(super) fn period(word: &Word<'_>) -> Result<u32, RecordError> {
+/// Seconds: a number, or numbers with the units s, m, h, d and w. A unit without a number is zero.
+///
+/// # Errors
+/// The word is anything else.
+pub fn period(word: &Word<'_>) -> Result<u32, RecordError> {
     let wrong = || word.wrong("expected seconds, as 300 or 1h30m");
-    let (mut sum, mut digits, mut any) = (0_u64, 0_u64, false);
+    let (mut sum, mut digits) = (0_u64, 0_u64);
     for byte in word.text {
         let unit = match byte.to_ascii_lowercase() {
             b'0'..=b'9' => {
                 digits = (digits * 10 + u64::from(byte - b'0')).min(u64::from(u32::MAX) + 1);
-                any = true;
                 continue;
             }
             b's' => 1,
@@ -157,12 +230,12 @@ pub(super) fn period(word: &Word<'_>) -> Result<u32, RecordError> {
             b'w' => 604_800,
             _ => return Err(wrong()),
         };
-        if !any {
-            return Err(wrong());
-        }
-        (sum, digits, any) = (sum + digits * unit, 0, false);
+        (sum, digits) = (sum.saturating_add(digits * unit), 0);
     }
-    u32::try_from(sum + digits).map_err(|_| wrong())
+    if word.text.is_empty() || word.quoted {
+        return Err(wrong());
+    }
+    u32::try_from(sum.saturating_add(digits)).map_err(|_| wrong())
 }
 
 pub(super) fn address<T: std::str::FromStr>(
@@ -173,11 +246,18 @@ pub(super) fn address<T: std::str::FromStr>(
     text.and_then(|text| text.parse().ok()).ok_or(word.wrong(what))
 }
 
-/// A domain name; without a trailing dot it is absolute all the same.
-pub(super) fn name(word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+/// A domain name; without a trailing dot it is relative to the origin.
+///
+/// # Errors
+/// The word is no name, or one that is too long.
+pub fn name(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let start = out.len();
-    if word.text == b"." || word.text == b"@" {
+    let origin = out.origin;
+    if word.text == b"." {
         return push(word, out, &[0]);
+    }
+    if word.text == b"@" && !word.quoted {
+        return push(word, out, origin);
     }
     let mut label = start;
     push(word, out, &[0])?;
@@ -201,14 +281,14 @@ pub(super) fn name(word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordError
         return Err(word.wrong("the name is empty"));
     }
     if out[label] > 0 {
-        push(word, out, &[0])?;
+        push(word, out, origin)?;
     }
     let fits = out.len() - start <= NAME_MAX;
     if fits { Ok(()) } else { Err(word.wrong("the name has more than 255 bytes")) }
 }
 
 /// A character string.
-fn text(word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+pub(super) fn text(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let start = out.len();
     push(word, out, &[0])?;
     bytes(word, out)?;
@@ -217,7 +297,7 @@ fn text(word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
     Ok(())
 }
 
-fn bytes(word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+pub(super) fn bytes(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     for decoded in Decoded::new(*word) {
         push(word, out, &[decoded?.0])?;
     }
@@ -225,7 +305,7 @@ fn bytes(word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
 }
 
 /// Hexadecimal digits in one or several words.
-fn hex(words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+pub(super) fn hex(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let mut word = words.expect("expected hexadecimal digits")?;
     let mut high = None;
     loop {
@@ -246,7 +326,7 @@ fn hex(words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
 }
 
 /// Base64 in one or several words (RFC 4648 §4).
-fn base64(words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+pub(super) fn base64(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let mut word = words.expect("expected base64")?;
     let mut decoder = Base64Decoder::default();
     loop {
@@ -271,7 +351,7 @@ impl Base64Decoder {
         &mut self,
         word: &Word<'_>,
         text: &[u8],
-        out: &mut Vec<u8>,
+        out: &mut Data<'_>,
     ) -> Result<(), RecordError> {
         for byte in text {
             let digit = match byte {
@@ -307,9 +387,9 @@ impl Base64Decoder {
 }
 
 /// `LENGTH HEX`, behind `\#`.
-fn generic(words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+fn generic(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let word = words.expect("expected the number of bytes")?;
-    let len = number(&word, RECORD_MAX as u32)? as usize;
+    let len = number(&word, u16::MAX.into())? as usize;
     let start = out.len();
     if len > 0 {
         hex(words, out)?;

@@ -4,15 +4,20 @@
 //! absolute even without a trailing dot. Serves the records that `template` writes, when the
 //! Corefile is read and, for those that depend on the query, per query: it allocates nothing where
 //! `out` has room for [`RECORD_MAX`] bytes, and its work is linear in the text. [`words`] splits
-//! the text, [`fields`] knows the data of each type, [`svcb`] the parameters of HTTPS and SVCB.
+//! the text, [`fields`] knows the data of each type, [`svcb`] the parameters of HTTPS and SVCB,
+//! [`rare`] what only zone files have, whose reader ([`crate::zonefile`]) uses the same parts.
 
 mod fields;
+mod rare;
 mod svcb;
 mod words;
 
+pub use fields::{data as read_data, name as read_name, period as read_period};
+pub use words::{Word, Words};
+
 use super::Kind;
 use std::fmt;
-use words::{Word, Words};
+use std::ops::{Deref, DerefMut};
 
 /// Bytes of a record's owner and data together.
 pub const RECORD_MAX: usize = 8_192;
@@ -20,6 +25,35 @@ pub const RECORD_MAX: usize = 8_192;
 const TTL_DEFAULT: u32 = 3_600;
 /// Bytes of a word that can be a class or type.
 const MNEMONIC_MAX: usize = 16;
+
+/// Output of a record's fields: bytes that may become `max`.
+pub struct Data<'a> {
+    bytes: &'a mut Vec<u8>,
+    max: usize,
+    /// Names without a trailing dot end with this name.
+    origin: &'a [u8],
+}
+
+impl<'a> Data<'a> {
+    /// Appends to `bytes`. `origin`: a name in wire format.
+    pub fn new(bytes: &'a mut Vec<u8>, max: usize, origin: &'a [u8]) -> Self {
+        Self { bytes, max, origin }
+    }
+}
+
+impl Deref for Data<'_> {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        self.bytes
+    }
+}
+
+impl DerefMut for Data<'_> {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        self.bytes
+    }
+}
 
 /// The fixed part of a record. Owner and data are where [`read`] wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +93,7 @@ impl std::error::Error for RecordError {}
 /// The text is no record, its type's data are not known here, or it exceeds [`RECORD_MAX`].
 pub fn read(text: &[u8], out: &mut Vec<u8>) -> Result<Record, RecordError> {
     out.clear();
+    let out = &mut Data::new(out, RECORD_MAX, &[0]);
     let mut words = Words::new(text);
     let owner = words.expect("the record is empty")?;
     fields::name(&owner, out)?;
@@ -84,7 +119,7 @@ pub fn read(text: &[u8], out: &mut Vec<u8>) -> Result<Record, RecordError> {
 }
 
 /// The class that a word of any letter case means.
-fn class_of(word: &Word<'_>) -> Option<u16> {
+pub fn class_of(word: &Word<'_>) -> Option<u16> {
     let mut buffer = [0; MNEMONIC_MAX];
     class(upper(word, &mut buffer)?)
 }
@@ -103,7 +138,7 @@ pub(super) fn class(mnemonic: &str) -> Option<u16> {
 }
 
 /// The type that a word of any letter case means.
-fn kind_of(word: &Word<'_>) -> Option<u16> {
+pub fn kind_of(word: &Word<'_>) -> Option<u16> {
     let mut buffer = [0; MNEMONIC_MAX];
     Some(Kind::parse(upper(word, &mut buffer)?)?.0)
 }

@@ -3,9 +3,9 @@
 //! `KEY` or `KEY=VALUE`, in any order; on the wire they ascend by key, so each is written at the
 //! end and then turned into its place.
 
-use super::RecordError;
 use super::fields::{Base64Decoder, address, number, push};
 use super::words::{Decoded, Word};
+use super::{Data, RecordError};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The keys that have names, in the order of their numbers (RFC 9460 §14.3.2, RFC 9461, RFC 9540).
@@ -25,7 +25,7 @@ const KEYS: [&str; 9] = [
 pub(super) fn parameter(
     word: &Word<'_>,
     start: usize,
-    out: &mut Vec<u8>,
+    out: &mut Data<'_>,
 ) -> Result<(), RecordError> {
     let split = word.text.iter().position(|byte| *byte == b'=');
     let (key, value) = match split {
@@ -73,7 +73,7 @@ fn key_of(text: &[u8]) -> Option<u16> {
 }
 
 /// Appends the value of the parameter `key`, which is the text of `word`.
-fn value_of(key: u16, word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+fn value_of(key: u16, word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     match key {
         0 => {
             let start = out.len();
@@ -106,7 +106,7 @@ fn value_of(key: u16, word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordEr
 
 /// A list of protocol identifiers, each behind its length (RFC 9460 §7.1.1). In the decoded word a
 /// backslash makes the next byte one of an identifier (appendix A.1).
-fn protocols(word: &Word<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+fn protocols(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let wrong = || word.wrong("a protocol has 1 to 255 bytes");
     let mut own = out.len();
     push(word, out, &[0])?;

@@ -7,25 +7,25 @@ use super::RecordError;
 
 /// One word.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Word<'t> {
+pub struct Word<'t> {
     /// Without the quotes around it.
-    pub(super) text: &'t [u8],
+    pub text: &'t [u8],
     /// Column in the text, counted from 1.
-    pub(super) column: usize,
+    pub column: usize,
     /// The word was quoted.
-    pub(super) quoted: bool,
+    pub quoted: bool,
 }
 
 impl Word<'_> {
     /// The error `what` at this word.
-    pub(super) fn wrong(&self, what: &'static str) -> RecordError {
+    pub fn wrong(&self, what: &'static str) -> RecordError {
         RecordError { column: self.column, what }
     }
 }
 
 /// The words of a text.
 #[derive(Clone, Copy)]
-pub(super) struct Words<'t> {
+pub struct Words<'t> {
     text: &'t [u8],
     place: usize,
     /// Parentheses that are open.
@@ -35,12 +35,32 @@ pub(super) struct Words<'t> {
 }
 
 impl<'t> Words<'t> {
+    /// Those of a text that begins with a record, maybe behind empty lines.
     pub(super) fn new(text: &'t [u8]) -> Self {
         Self { text, place: 0, depth: 0, begun: false }
     }
 
+    /// Those of the first line of a text, and of the lines that parentheses join to it.
+    pub fn of_line(text: &'t [u8]) -> Self {
+        Self { begun: true, ..Self::new(text) }
+    }
+
+    /// Returns how much of the text was read: up to the line's end where there was no more word.
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
+    /// Returns the text from `begin` up to where it was read.
+    pub fn text(&self, begin: usize) -> &'t [u8] {
+        &self.text[begin..self.place]
+    }
+
     /// The next word of the record; `None` at its end.
-    pub(super) fn next(&mut self) -> Result<Option<Word<'t>>, RecordError> {
+    ///
+    /// # Errors
+    /// Parentheses do not match, or the text ends within quotes.
+    #[expect(clippy::should_implement_trait, reason = "an iterator of results is asked otherwise")]
+    pub fn next(&mut self) -> Result<Option<Word<'t>>, RecordError> {
         while let Some(&byte) = self.text.get(self.place) {
             match byte {
                 b'\n' if self.depth == 0 && self.begun => return Ok(None),
@@ -70,7 +90,7 @@ impl<'t> Words<'t> {
     ///
     /// # Errors
     /// `what`, if the record ends here.
-    pub(super) fn expect(&mut self, what: &'static str) -> Result<Word<'t>, RecordError> {
+    pub fn expect(&mut self, what: &'static str) -> Result<Word<'t>, RecordError> {
         self.next()?.ok_or(self.error(what))
     }
 

@@ -19,6 +19,7 @@ mod dnssec;
 mod dnstap;
 mod erratic;
 mod errors;
+mod file;
 mod header;
 mod health;
 mod hosts;
@@ -111,6 +112,8 @@ macro_rules! order {
             "template" template: Vec<Template>, answers => template::Templates;
             /// Names and addresses of a hosts file are answered here.
             "hosts" hosts: Option<Hosts>, answers => hosts::Hosts;
+            /// Zones of zone files are answered here, in the order written.
+            "file" file: Vec<ZoneFile>, answers => file::OwnZones;
             /// Without a directory, and so without effect.
             "auto" auto: bool;
             /// A forwarding loop is to be found.
@@ -133,6 +136,7 @@ pub use dns64::{Dns64, Nat64Prefix};
 pub use dnstap::{Tap, TapTarget};
 pub use erratic::Erratic;
 pub use errors::{Consolidation, Errors};
+pub use file::ZoneFile;
 pub use header::{HeaderFlag, HeaderRule};
 pub use health::Health;
 pub use hosts::{Hosts, HostsLine, HostsSource};

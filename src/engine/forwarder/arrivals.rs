@@ -10,7 +10,7 @@ use crate::engine::cache::{Cache, Key};
 use crate::engine::exchange::Client;
 use crate::engine::key::ConnectionId;
 use crate::engine::message::query::{Asked, Query, Rejection};
-use crate::engine::message::{self, Question, Rcode};
+use crate::engine::message::{self, Question, Rcode, flags};
 use crate::engine::routes::ZoneMatch;
 use crate::engine::views::Facts;
 use crate::engine::zones::LowercaseName;
@@ -102,6 +102,26 @@ impl Forwarder {
             arrival.zone_match = self.routes.zone_match(client.listener, name, kind, class, facts);
         } else {
             self.read_transfer(truncated, arrival);
+            self.refuse_for_zones(arrival);
+        }
+    }
+
+    /// Refuses zone transfers and NOTIFY (RFC 1996) for zones that are answered here: they are
+    /// implemented by who has those zones, and not for this client.
+    #[cold]
+    fn refuse_for_zones(&self, arrival: &mut Arrival<'_>) {
+        let Err(Rejection::Refusal { rcode, asked, question }) = &mut arrival.query else { return };
+        let is_notify = asked.flags & flags::OPCODE == flags::NOTIFY;
+        let notified = is_notify.then(|| Question::parse(arrival.packet)).flatten();
+        let Some(found) = question.or(notified).filter(|_| *rcode == Rcode::NotImp) else { return };
+        arrival.name.fold(found.name(arrival.packet));
+        let Question { kind, class, .. } = found;
+        let (client, name, size) = (&arrival.client, &arrival.name, arrival.packet.len() as u16);
+        let facts = || Facts { client, asked, name, kind, class, size };
+        let zone_match = self.routes.zone_match(client.listener, name, kind, class, facts);
+        let slot = zone_match.block().and_then(|block| self.chains[block].settings.own_zones);
+        if slot.is_some_and(|slot| self.data.zones(slot).longest(name).is_some()) {
+            (*rcode, *question) = (Rcode::Refused, Some(found));
         }
     }
 

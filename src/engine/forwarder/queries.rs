@@ -348,7 +348,9 @@ impl Forwarder {
                 let chain = &self.chains[block];
                 let step = chain.at_end(client, query, (name, &self.data), random, stages, out);
                 if let Step::Refused(rcode, why) = step {
-                    self.log_query(query, block, rcode, Reason::NobodyForwards);
+                    if rcode == Rcode::ServFail {
+                        self.log_query(query, block, rcode, Reason::NobodyForwards);
+                    }
                     return Course::Refused(rcode, why, Some(block));
                 }
                 self.course_of(now, query, scope, step, out)

@@ -8,8 +8,9 @@
 //! record.
 
 use super::query::Asked;
+use super::rename::{Names, Writer};
 use super::reply::{ExtendedError, Finish, opt_len, write_head, write_opt};
-use super::{HEADER_LEN, Rcode, flags, option, put_u16};
+use super::{HEADER_LEN, Rcode, flags, option, put_u16, u16_at};
 
 /// A pointer to the question's name, which begins right behind the header.
 pub const QNAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
@@ -44,6 +45,19 @@ pub struct NewRecord<'a> {
     pub ttl: u32,
     /// The data, in as many parts as they come in.
     pub data: &'a [&'a [u8]],
+}
+
+/// What the records of an RRset to be written have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSet<'a> {
+    /// The owner in wire format, uncompressed.
+    pub owner: &'a [u8],
+    /// The type.
+    pub kind: u16,
+    /// The class.
+    pub class: u16,
+    /// The time to live, in seconds.
+    pub ttl: u32,
 }
 
 /// A state of a reply to go back to.
@@ -124,6 +138,58 @@ impl<'a> Composer<'a> {
         Mark { counts, len, full, truncated }
     }
 
+    /// Takes back what was written since `mark`.
+    pub fn back_to(&mut self, mark: &Mark) {
+        let Mark { counts, len, full, truncated } = *mark;
+        (self.counts, self.len, self.full, self.truncated) = (counts, len, full, truncated);
+    }
+
+    /// The names of the question, for [`Composer::set`] to begin with.
+    pub fn names(&mut self) -> Names {
+        let mut writer = Writer { out: self.out, end: HEADER_LEN, names: Names::NONE };
+        let mut name = [0; super::NAME_LEN_MAX];
+        let len = self.len.saturating_sub(HEADER_LEN + 4).min(name.len());
+        name[..len].copy_from_slice(&writer.out[HEADER_LEN..HEADER_LEN + len]);
+        // It stands there already: this notes where.
+        writer.name(&name[..len], false);
+        writer.names
+    }
+
+    /// Appends a whole RRset, sections in their order, with its names compressed. Returns false if
+    /// it does not fit; then nothing of it is written. `names` are those of the message so far.
+    pub fn set<'d>(
+        &mut self,
+        section: Section,
+        set: &NewSet<'_>,
+        data: impl Iterator<Item = &'d [u8]>,
+        names: &mut Names,
+    ) -> bool {
+        let out = &mut self.out[..self.room];
+        let own = std::mem::replace(names, Names::NONE);
+        let mut writer = Writer { out, end: self.len, names: own };
+        let mark = writer.mark();
+        let mut count = 0;
+        let mut pointer = None;
+        let is_whole =
+            data.map(|data| write_of(&mut writer, set, data, &mut pointer)).all(|done| {
+                count += 1;
+                done.is_some()
+            });
+        if is_whole {
+            self.len = writer.end;
+            self.counts[section as usize] += count;
+        } else {
+            writer.back_to(mark);
+        }
+        *names = writer.names;
+        is_whole
+    }
+
+    /// A required record did not fit: TC is set.
+    pub fn lacks(&mut self) {
+        self.truncated = true;
+    }
+
     /// Takes back what was written since `mark`, if not all of it fit: for records that the client
     /// can do without, so that TC does not send it to TCP for them (RFC 2181 §9).
     pub fn keep_whole(&mut self, mark: &Mark) {
@@ -182,6 +248,34 @@ impl<'a> Composer<'a> {
             }
         }
     }
+}
+
+/// Writes a record of `set`. `pointer` is to its owner, once that is written.
+fn write_of(
+    writer: &mut Writer<'_>,
+    set: &NewSet<'_>,
+    data: &[u8],
+    pointer: &mut Option<u16>,
+) -> Option<()> {
+    let start = writer.end;
+    match pointer {
+        Some(pointer) => writer.bytes(&pointer.to_be_bytes())?,
+        None => {
+            writer.name(set.owner, true)?;
+            let is_pointer = writer.end == start + 2 && writer.out[start] >= 0xc0;
+            let own = (start < 0x4000 && set.owner.len() > 1).then_some(0xc000 | start as u16);
+            *pointer = if is_pointer { u16_at(writer.out, start) } else { own };
+        }
+    }
+    let ttl = [(set.ttl >> 16) as u16, set.ttl as u16];
+    for word in [set.kind, set.class, ttl[0], ttl[1], 0] {
+        writer.bytes(&word.to_be_bytes())?;
+    }
+    let begin = writer.end;
+    writer.plain_data(set.kind, data)?;
+    let len = u16::try_from(writer.end - begin).ok()?;
+    put_u16(writer.out, begin - 2, len);
+    Some(())
 }
 
 /// The option that tells of an extended error, code and length included.

@@ -35,6 +35,8 @@ pub mod flags {
     pub const QR: u16 = 0x8000;
     /// The kind of request; zero is QUERY.
     pub const OPCODE: u16 = 0x7800;
+    /// The opcode of notifications (RFC 1996).
+    pub const NOTIFY: u16 = 0x2000;
     /// Authoritative answer.
     pub const AA: u16 = 0x0400;
     /// Truncated.

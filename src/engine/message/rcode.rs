@@ -19,6 +19,8 @@ pub enum Rcode {
     NotImp = 4,
     /// Refused by policy.
     Refused = 5,
+    /// A name that should not exist does: one that became too long (RFC 6672 §2.2).
+    YxDomain = 6,
     /// The EDNS version is not supported (RFC 6891 §9).
     BadVers = 16,
     /// The server cookie is wrong (RFC 7873 §8).

@@ -189,16 +189,35 @@ pub(super) struct Writer<'a> {
     pub(super) out: &'a mut [u8],
     /// Behind what is written.
     pub(super) end: usize,
-    /// Offsets of names that a pointer can point to.
+    pub(super) names: Names,
+}
+
+/// Offsets of names in a message that a pointer can point to.
+pub struct Names {
     targets: [u16; TARGETS_MAX],
     count: usize,
+}
+
+impl Names {
+    /// Those of a message without any name.
+    pub const NONE: Self = Self { targets: [0; TARGETS_MAX], count: 0 };
+
+    /// Returns how many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Forgets all but the first `count`.
+    pub fn keep(&mut self, count: usize) {
+        self.count = count;
+    }
 }
 
 impl<'a> Writer<'a> {
     /// A message of which the header is still to be written, behind it the question: name, type
     /// and class. `None` if there is no room for it.
     pub(super) fn new(out: &'a mut [u8], question: &[u8]) -> Option<Self> {
-        let mut writer = Self { out, end: HEADER_LEN, targets: [0; TARGETS_MAX], count: 0 };
+        let mut writer = Self { out, end: HEADER_LEN, names: Names::NONE };
         let (name, words) = question.split_at(question.len().checked_sub(4)?);
         writer.name(name, true)?;
         writer.bytes(words)?;
@@ -207,12 +226,12 @@ impl<'a> Writer<'a> {
 
     /// Returns where the next record begins, to come back to.
     pub(super) fn mark(&self) -> (usize, usize) {
-        (self.end, self.count)
+        (self.end, self.names.count)
     }
 
     /// Takes back what was written since `mark`.
     pub(super) fn back_to(&mut self, mark: (usize, usize)) {
-        (self.end, self.count) = mark;
+        (self.end, self.names.count) = mark;
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
@@ -228,9 +247,10 @@ impl<'a> Writer<'a> {
             if may_point && let Some(target) = self.find(rest) {
                 return self.bytes(&(0xc000 | target).to_be_bytes());
             }
-            if self.end <= POINTER_MAX && self.count < TARGETS_MAX {
-                self.targets[self.count] = self.end as u16;
-                self.count += 1;
+            let Names { targets, count } = &mut self.names;
+            if self.end <= POINTER_MAX && *count < TARGETS_MAX {
+                targets[*count] = self.end as u16;
+                *count += 1;
             }
             let (label, behind) = rest.split_at(1 + usize::from(rest[0]));
             self.bytes(label)?;
@@ -243,7 +263,34 @@ impl<'a> Writer<'a> {
     fn find(&self, name: &[u8]) -> Option<u16> {
         let written = &self.out[..self.end];
         let same = |target: &&u16| spells(written, usize::from(**target), name);
-        self.targets[..self.count].iter().find(same).copied()
+        let Names { targets, count } = &self.names;
+        targets[..*count].iter().find(same).copied()
+    }
+
+    /// Writes data of a record of this type, in which no name is compressed. `None` if they are
+    /// broken, or there is no room.
+    pub(super) fn plain_data(&mut self, kind: u16, data: &[u8]) -> Option<()> {
+        let mut rest = data;
+        for part in parts(kind).unwrap_or_default() {
+            let len = match part {
+                Part::Bytes(len) => *len,
+                Part::Text => 1 + usize::from(*rest.first()?),
+                Part::Name | Part::PlainName => {
+                    let mut len = 0;
+                    while *rest.get(len)? != 0 {
+                        len += 1 + usize::from(rest[len]);
+                    }
+                    let (name, behind) = rest.split_at_checked(len + 1)?;
+                    self.name(name, *part == Part::Name)?;
+                    rest = behind;
+                    continue;
+                }
+            };
+            let (bytes, behind) = rest.split_at_checked(len)?;
+            self.bytes(bytes)?;
+            rest = behind;
+        }
+        self.bytes(rest)
     }
 
     pub(super) fn record(

@@ -60,6 +60,7 @@ pub mod cancel;
 pub mod chaos;
 pub mod dns64;
 pub mod erratic;
+pub mod file;
 pub mod header;
 pub mod hosts;
 pub mod loadbalance;
@@ -153,6 +154,8 @@ pub struct Settings {
     pub find_loops: Option<Name>,
     /// Zone transfers are for the stages, unless they would be forwarded.
     pub transfers: bool,
+    /// Slot of the zones that are answered here.
+    pub own_zones: Option<usize>,
 }
 
 impl Settings {
@@ -169,6 +172,7 @@ impl Settings {
             dns64: None,
             find_loops: None,
             transfers: false,
+            own_zones: None,
         }
     }
 

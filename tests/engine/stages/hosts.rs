@@ -6,6 +6,7 @@ use crate::common::wire::Ask;
 use crate::world::{World, corefile, shown, world};
 use ahash::RandomState;
 use onward::config::Config;
+use onward::engine::data::Contents;
 use onward::engine::hosts::{Builder, Skipped, Table};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -28,7 +29,7 @@ fn table(config: &Config, text: &[u8]) -> (Table, Skipped) {
 fn world_with(directives: &str, text: &[u8]) -> World {
     let config = corefile(directives);
     let mut world = World::new(&config);
-    world.engine.data.set(0, Arc::new(table(&config, text).0));
+    world.engine.data.set(0, Contents::Hosts(Arc::new(table(&config, text).0)));
     world
 }
 
@@ -163,13 +164,13 @@ fn a_new_table_takes_effect_between_two_queries_and_counters_tell() {
     let config = corefile("hosts f {\n 192.0.2.9 inline.t\n fallthrough\n}\n forward . 192.0.2.53");
     for number in [1, 2] {
         let text = format!("192.0.2.{number} a.t\n");
-        world.engine.data.set(0, Arc::new(table(&config, text.as_bytes()).0));
+        world.engine.data.set(0, Contents::Hosts(Arc::new(table(&config, text.as_bytes()).0)));
         world.ask(2, &ask("a.t"));
         assert!(shown(&world.only_got()).ends_with(&format!("A 192.0.2.{number}")));
         world.ask(2, &ask("inline.t"));
         assert!(shown(&world.only_got()).ends_with("A 192.0.2.9"));
     }
-    world.engine.data.set(1, Arc::new(table(&config, b"").0));
+    world.engine.data.set(1, Contents::Hosts(Arc::new(table(&config, b"").0)));
     world.pass(6.0);
     world.take_got();
     assert_eq!(world.finish().stages.hosts.answered, 5);

@@ -7,6 +7,7 @@ pub(crate) mod cache;
 mod dns64;
 mod erratic;
 mod errors;
+mod file;
 mod hosts;
 mod rewrite;
 mod rewrite_cname;

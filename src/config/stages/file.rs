@@ -1,0 +1,142 @@
+//! `file DBFILE [ZONES...] { reload DURATION; reload_by_mtime; fallthrough [ZONES...];
+//! upstream ... }`
+//!
+//! Zones that are answered from zone files. The files are read, and read again when they change,
+//! by a loader; here they are only named. Each stanza has its options for itself; in the reference
+//! some carry over to the stanzas behind. Of equal zones the last stanza applies.
+
+use super::super::error::DirectiveError;
+use super::super::load::{Context, Draft};
+use super::super::word::{self, Word};
+use super::super::{Name, Written, duration, keys, lints};
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Default interval of checks for a changed file.
+pub(super) const RELOAD: Duration = Duration::from_secs(60);
+const OPTIONS: [&str; 4] = ["reload", "reload_by_mtime", "fallthrough", "upstream"];
+
+/// Zones that are answered from one file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ZoneFile {
+    /// The file, as it is written.
+    pub path: String,
+    /// The zones, each read from the file for itself. `None`: all that the server block serves.
+    pub zones: Option<Vec<Name>>,
+    /// Interval of checks for a changed file. `None`: off.
+    pub reload: Option<Duration>,
+    /// Names at or below these that do not exist go on. `None`: none does.
+    pub fallthrough: Option<Vec<Name>>,
+    /// The file as errors name it.
+    pub label: String,
+    /// Path of the file.
+    pub place: PathBuf,
+    /// Place of the stanza.
+    pub written: Written,
+}
+
+/// Reads all `file` stanzas of one server block.
+pub(in super::super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+    draft: &mut Draft,
+) -> Result<(), DirectiveError> {
+    while let Some(stanza) = context.stanza("file", cursor) {
+        let file = cursor.expect_arg()?;
+        let words = cursor.rest();
+        let zones = zones(&words, context)?;
+        let root = draft.stages.root.as_deref().unwrap_or_default();
+        let mut read = ZoneFile {
+            path: file.text.to_string(),
+            zones: (!words.is_empty()).then_some(zones),
+            reload: Some(RELOAD),
+            fallthrough: None,
+            label: Path::new(root).join(&*file.text).to_string_lossy().into_owned(),
+            place: context.host.sources.working_directory.join(root).join(&*file.text),
+            written: Written(stanza.place.to_string()),
+        };
+        while let Some(property) = cursor.block() {
+            match &*property.text {
+                "reload" => read.reload = reload(property, cursor)?,
+                // Every change is seen, whatever the serial says.
+                "reload_by_mtime" | "upstream" => drop(cursor.rest()),
+                "fallthrough" => {
+                    let words = cursor.rest();
+                    let all = words.is_empty().then(Name::root);
+                    let zones = self::zones(&words, context)?.into_iter().chain(all);
+                    read.fallthrough = Some(zones.collect());
+                }
+                other => {
+                    let suggestion = did_you_mean(other, OPTIONS);
+                    let message = format!("unknown property '{other}'{suggestion}");
+                    return Err(ParseError::at(property, message).into());
+                }
+            }
+        }
+        draft.stages.file.push(read);
+    }
+    Ok(())
+}
+
+/// The zones that `words` name.
+pub(super) fn zones(
+    words: &[&Token],
+    context: &mut Context<'_>,
+) -> Result<Vec<Name>, DirectiveError> {
+    let mut zones = Vec::new();
+    for word in words {
+        let zone = keys::parse(&word.text).map_err(|reason| DirectiveError::value(word, reason))?;
+        context
+            .count_zones(zone.names.len())
+            .map_err(|message| DirectiveError::value(word, message))?;
+        if let Some(hint) = lints::of_exception(&word.text, &zone, false) {
+            context.warn(&word.place, format!("plugin/file: zone '{}': {hint}", word.text));
+        }
+        zones.extend(zone.names);
+    }
+    Ok(zones)
+}
+
+/// Reads the interval behind `reload`; further words have no meaning.
+pub(super) fn reload(
+    property: &Token,
+    cursor: &mut Cursor<'_>,
+) -> Result<Option<Duration>, DirectiveError> {
+    let Some(&word) = cursor.rest().first() else {
+        return Err(DirectiveError::value(property, "reload duration value is expected"));
+    };
+    let nanos =
+        duration::parse(&word.text).map_err(|message| DirectiveError::value(word, message))?;
+    let nanos = u64::try_from(nanos);
+    let nanos =
+        nanos.map_err(|_| DirectiveError::value(word, "invalid duration: expected 0 or more"))?;
+    Ok((nanos > 0).then_some(Duration::from_nanos(nanos)))
+}
+
+/// Writes the interval of `reload`.
+pub(super) fn write_reload(f: &mut fmt::Formatter<'_>, reload: Option<Duration>) -> fmt::Result {
+    let nanos = reload.map_or(0, |reload| i64::try_from(reload.as_nanos()).unwrap_or(i64::MAX));
+    writeln!(f, "        reload {}", duration::show(nanos))
+}
+
+/// Writes what was told.
+pub(super) fn write(told: &[ZoneFile], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told.iter().try_for_each(|file| write!(f, "{file}"))
+}
+
+impl fmt::Display for ZoneFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "    file {}", Word(&self.path))?;
+        self.zones.iter().try_for_each(|zones| word::names(f, zones))?;
+        writeln!(f, " {{")?;
+        write_reload(f, self.reload)?;
+        if let Some(zones) = &self.fallthrough {
+            write!(f, "        fallthrough")?;
+            word::names(f, zones)?;
+            writeln!(f)?;
+        }
+        writeln!(f, "    }}")
+    }
+}

@@ -1,0 +1,83 @@
+//! The zones that a server block answers itself, as one source of data.
+//!
+//! All stanzas of a block together name a source, so that one look-up finds the longest zone; one
+//! loader reads it.
+
+use super::{Name, ZoneFile};
+use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The zones of a server block.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OwnZones {
+    /// The source that they are loaded from.
+    pub source: Arc<ZonesSource>,
+    /// The number of that source among all of the configuration.
+    pub slot: usize,
+}
+
+/// A source of zones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ZonesSource {
+    /// One entry for each zone and file, in the order of the stanzas.
+    pub files: Vec<FileSource>,
+}
+
+/// A zone and its file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FileSource {
+    /// The zone.
+    pub zone: Name,
+    /// The number of its stanza in the server block.
+    pub stanza: u32,
+    /// The file as errors name it.
+    pub label: String,
+    /// Path of the file.
+    pub place: PathBuf,
+    /// Interval of checks for a changed file. `None`: off.
+    pub reload: Option<Duration>,
+    /// Place of the stanza.
+    pub written: Written,
+}
+
+/// Place of a stanza in the Corefile, for messages. It is no part of the configuration: two that
+/// differ in nothing else are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Written(pub String);
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
+
+impl Hash for Written {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl ZonesSource {
+    /// Returns whether all files are read again when they change.
+    pub fn is_watched(&self) -> bool {
+        self.files.iter().all(|file| file.reload.is_some())
+    }
+
+    /// The source of these stanzas, in a block that serves `served`.
+    pub(super) fn new(files: &[ZoneFile], served: &[Name]) -> Self {
+        let entries = files.iter().zip(0..).flat_map(|(file, stanza)| {
+            let zones = file.zones.as_deref().unwrap_or(served);
+            zones.iter().map(move |zone| FileSource {
+                zone: zone.clone(),
+                stanza,
+                label: file.label.clone(),
+                place: file.place.clone(),
+                reload: file.reload,
+                written: file.written.clone(),
+            })
+        });
+        Self { files: entries.collect() }
+    }
+}

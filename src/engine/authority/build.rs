@@ -1,0 +1,475 @@
+//! Builds a zone: records in, checked and sorted, a snapshot out.
+//!
+//! Each record is kept with a key that sorts names in canonical order (RFC 4034 §6.1): labels from
+//! the apex down, each folded and closed by a zero, with zeros and ones in labels escaped. What
+//! must not be in a zone is refused with the place of the record; what is odd is a warning.
+
+use super::{NODE_HEAD, SET_HEAD, Zone, below, flag};
+use crate::engine::message::{kind, put_u16, put_u32, u32_at};
+use ahash::RandomState;
+use std::fmt;
+
+/// Warnings of one zone that are kept; the rest is counted.
+const WARNINGS_MAX: usize = 5;
+/// Bytes of records, so that places fit into 32 bits.
+const BYTES_MAX: usize = u32::MAX as usize;
+/// Bytes of an RRset: more fit into no message.
+const SET_MAX: usize = 65_000;
+/// The label that closes in a key, and what stands for a zero and a one in labels.
+const CLOSE: u8 = 0;
+const ESCAPE: u8 = 1;
+/// Types that stand beside a CNAME: signatures, NSEC, and their forerunners.
+const BESIDE_CNAME: [u16; 5] = [24, 25, 30, kind::RRSIG, kind::NSEC];
+
+/// Reason why records are no zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The place of the record, as it was given; `None`: the zone as a whole.
+    pub place: Option<(u16, u32)>,
+    /// The mistake.
+    pub what: String,
+}
+
+/// A zone that was built.
+pub struct Built {
+    /// The zone.
+    pub zone: Zone,
+    /// Facts that are odd about it.
+    pub warnings: Vec<String>,
+}
+
+/// One record while the zone is built.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// The beginning of its key, by which most records are sorted.
+    head: u64,
+    place: u32,
+    file: u16,
+    kind: u16,
+    line: u32,
+}
+
+/// A zone in the making.
+pub struct Builder {
+    apex: Box<[u8]>,
+    hasher: RandomState,
+    /// Of each record: the key's length and the key, TTL, the data's length and the data.
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    warnings: Warnings,
+}
+
+#[derive(Default)]
+struct Warnings {
+    texts: Vec<String>,
+    more: usize,
+}
+
+impl Warnings {
+    fn add(&mut self, text: impl FnOnce() -> String) {
+        if self.texts.len() < WARNINGS_MAX {
+            self.texts.push(text());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn end(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.texts.push(format!("{} more warnings", self.more));
+        }
+        self.texts
+    }
+}
+
+impl Builder {
+    /// A zone without records. `apex`: in wire format, in lower case. `text_len`: about how many
+    /// bytes will be read. `hasher` is keyed.
+    pub fn new(apex: &[u8], text_len: usize, hasher: RandomState) -> Self {
+        let text_len = text_len.min(BYTES_MAX);
+        let (bytes, entries) = (Vec::with_capacity(text_len), Vec::with_capacity(text_len / 32));
+        Self { apex: apex.into(), hasher, bytes, entries, warnings: Warnings::default() }
+    }
+
+    /// Adds a record of class IN. `owner`: as written. `place`: file and line.
+    ///
+    /// # Errors
+    /// The record cannot be part of the zone.
+    pub fn add(
+        &mut self,
+        owner: &[u8],
+        kind: u16,
+        ttl: u32,
+        data: &[u8],
+        (file, line): (u16, u32),
+    ) -> Result<(), String> {
+        let mut folded = [0; 255];
+        let folded = folded.get_mut(..owner.len()).ok_or("the name has more than 255 bytes")?;
+        folded.copy_from_slice(owner);
+        folded.make_ascii_lowercase();
+        let Some(name) = below(folded, &self.apex) else {
+            let (owner, apex) = (Spelled(owner), Spelled(&self.apex));
+            if kind == kind::SOA {
+                return Err(format!("SOA of {owner}, but the zone is {apex}"));
+            }
+            self.warnings.add(|| format!("{owner} is not in the zone {apex}: skipped"));
+            return Ok(());
+        };
+        let is_wildcard = name.starts_with(b"\x01*");
+        match kind {
+            kind::SOA if !name.is_empty() => {
+                return Err("a SOA record belongs to the zone's own name".into());
+            }
+            kind::NS if is_wildcard => {
+                return Err("name servers of a wildcard (RFC 4592 §4.2)".into());
+            }
+            kind::DNAME if is_wildcard => {
+                let owner = Spelled(owner);
+                self.warnings.add(|| format!("{owner}: a DNAME of a wildcard is not followed"));
+            }
+            _ => {}
+        }
+        let place = self.bytes.len();
+        if place + 2 * name.len() + 8 + data.len() > BYTES_MAX {
+            return Err("the zone has more than 4 GiB".into());
+        }
+        self.bytes.extend([0; 2]);
+        write_key(name, &mut self.bytes);
+        let key = &self.bytes[place + 2..];
+        let mut head = [0; 8];
+        let len = key.len().min(8);
+        head[..len].copy_from_slice(&key[..len]);
+        let key_len = key.len() as u16;
+        put_u16(&mut self.bytes, place, key_len);
+        self.bytes.extend(ttl.to_be_bytes());
+        self.bytes.extend((data.len() as u16).to_be_bytes());
+        self.bytes.extend_from_slice(data);
+        let (head, place) = (u64::from_be_bytes(head), place as u32);
+        self.entries.push(Entry { head, place, file, kind, line });
+        Ok(())
+    }
+
+    /// The zone.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn finish(mut self) -> Result<Built, Refused> {
+        let bytes = &self.bytes;
+        // Stable: records of one set stay in the order of the file.
+        self.entries.sort_by(|one, other| {
+            let heads = one.head.cmp(&other.head);
+            let keys = heads.then_with(|| key(bytes, one).cmp(key(bytes, other)));
+            keys.then(one.kind.cmp(&other.kind))
+        });
+        let mut tree = Tree {
+            bytes: &self.bytes,
+            apex: &self.apex,
+            arena: Vec::with_capacity(self.bytes.len() + 12 * self.entries.len()),
+            nodes: Vec::with_capacity(self.entries.len()),
+            chain: Vec::new(),
+            open: Vec::new(),
+            last: Vec::new(),
+            occluded: None,
+            records: 0,
+            warnings: self.warnings,
+        };
+        let entries = &self.entries;
+        if entries.first().is_none_or(|first| first.head != 0 || !key(bytes, first).is_empty()) {
+            tree.node(b"", &[])?;
+        }
+        for node in entries
+            .chunk_by(|one, other| one.head == other.head && key(bytes, one) == key(bytes, other))
+        {
+            tree.node(key(bytes, &node[0]), node)?;
+        }
+        drop(self.entries);
+        let Tree { arena, nodes, chain, records, warnings, .. } = tree;
+        drop(self.bytes);
+        finish(self.apex, (arena, nodes, chain), records, self.hasher, warnings)
+    }
+}
+
+/// Puts the parts together.
+fn finish(
+    apex: Box<[u8]>,
+    (mut arena, nodes, chain): (Vec<u8>, Vec<u32>, Vec<u32>),
+    records: usize,
+    hasher: RandomState,
+    mut warnings: Warnings,
+) -> Result<Built, Refused> {
+    arena.shrink_to_fit();
+    let slots = (nodes.len() * 3 / 2 + 2).next_power_of_two();
+    let index = vec![0; slots].into_boxed_slice();
+    let digest = hasher.hash_one(&arena);
+    let (arena, chain) = (arena.into_boxed_slice(), chain.into_boxed_slice());
+    let mut zone = Zone { apex, arena, index, chain, hasher, records, serial: 0, digest };
+    for place in nodes {
+        let mut slot = zone.hasher.hash_one(zone.node_at(place as usize).name()) as usize;
+        slot &= slots - 1;
+        while zone.index[slot] != 0 {
+            slot = (slot + 1) & (slots - 1);
+        }
+        zone.index[slot] = place + 1;
+    }
+    let soa = zone.top().set(kind::SOA).and_then(|set| set.data().next());
+    let serial = soa.and_then(|data| u32_at(data, data.len().checked_sub(20)?));
+    let Some(serial) = serial else {
+        let what = format!("no SOA record for origin {}", Spelled(&zone.apex));
+        return Err(Refused { place: None, what });
+    };
+    zone.serial = serial;
+    if zone.top().set(kind::NS).is_none() {
+        warnings.add(|| format!("{} has no NS record", Spelled(&zone.apex)));
+    }
+    Ok(Built { zone, warnings: warnings.end() })
+}
+
+/// Nodes while they are written.
+struct Tree<'a> {
+    bytes: &'a [u8],
+    apex: &'a [u8],
+    arena: Vec<u8>,
+    nodes: Vec<u32>,
+    chain: Vec<u32>,
+    /// The nodes from the apex down to the last one: the lengths of their keys, and their places.
+    open: Vec<(usize, u32)>,
+    /// The key of the last one.
+    last: Vec<u8>,
+    /// The key of the last node below which there are no names of the zone.
+    occluded: Option<Vec<u8>>,
+    records: usize,
+    warnings: Warnings,
+}
+
+impl Tree<'_> {
+    /// Writes a node and those above it that are not there yet. Keys come in their order.
+    fn node(&mut self, key: &[u8], entries: &[Entry]) -> Result<(), Refused> {
+        let common = self.last.iter().zip(key).take_while(|(one, other)| one == other).count();
+        self.open.retain(|(len, _)| *len <= common);
+        let mut end = self.open.last().map_or(0, |(len, _)| *len);
+        while end < key.len() {
+            let len = key[end..].iter().position(|byte| *byte == CLOSE);
+            end += len.map_or(key.len() - end, |len| len + 1);
+            if end < key.len() {
+                self.write_node(&key[..end], &[])?;
+            }
+        }
+        self.write_node(key, entries)
+    }
+
+    fn write_node(&mut self, key: &[u8], entries: &[Entry]) -> Result<(), Refused> {
+        let place = self.arena.len();
+        if place > BYTES_MAX {
+            return Err(Refused { place: None, what: "the zone has more than 4 GiB".into() });
+        }
+        self.arena.extend([0; NODE_HEAD]);
+        write_name(key, &mut self.arena);
+        self.arena[place + 3] = (self.arena.len() - place - NODE_HEAD) as u8;
+        let mut flags = 0;
+        let mut count = 0_u16;
+        let mut has_nsec = false;
+        for set in entries.chunk_by(|one, other| one.kind == other.kind) {
+            let kind = set[0].kind;
+            match kind {
+                kind::NS if !key.is_empty() => flags |= flag::CUT,
+                kind::DNAME => flags |= flag::DNAME,
+                kind::CNAME => flags |= flag::CNAME,
+                kind::NSEC => has_nsec = true,
+                _ => {}
+            }
+            self.write_set(key, set)?;
+            count += 1;
+        }
+        if flags & flag::CNAME != 0 {
+            let other =
+                |entry: &&Entry| entry.kind != kind::CNAME && !BESIDE_CNAME.contains(&entry.kind);
+            if let Some(other) = entries.iter().find(other) {
+                let what = format!("{} has a CNAME and other records", self.spelled(key));
+                return Err(refused(other, what));
+            }
+        }
+        self.warn_of_occluded(key, entries, flags);
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        self.arena[place] = flags;
+        put_u16(&mut self.arena, place + 1, count);
+        if has_nsec {
+            self.chain.push(place as u32);
+        }
+        if key.is_empty() {
+            self.open.push((0, 0));
+            return Ok(());
+        }
+        self.nodes.push(place as u32);
+        let parent = self.open.last().map_or(0, |(_, place)| *place as usize);
+        if self.arena[place + NODE_HEAD..].starts_with(b"\x01*") {
+            self.arena[parent] |= flag::WILDCARD;
+        }
+        self.open.push((key.len(), place as u32));
+        Ok(())
+    }
+
+    /// Warns of records below a DNAME, which nobody can ask for.
+    fn warn_of_occluded(&mut self, key: &[u8], entries: &[Entry], flags: u8) {
+        let is_below = |above: &Vec<u8>| key.len() > above.len() && key.starts_with(above);
+        if self.occluded.as_ref().is_some_and(is_below) {
+            if !entries.is_empty() {
+                let name = self.spelled(key);
+                self.warnings.add(|| format!("{name} is below a DNAME and cannot be asked for"));
+            }
+        } else if flags & flag::DNAME != 0 {
+            self.occluded = Some(key.to_vec());
+        }
+    }
+
+    /// Writes an RRset: each record once, with the lowest TTL.
+    fn write_set(&mut self, key: &[u8], entries: &[Entry]) -> Result<(), Refused> {
+        let kind = entries[0].kind;
+        let bytes = self.bytes;
+        let begin = self.arena.len();
+        self.arena.extend([0; SET_HEAD]);
+        let mut seen = Seen::default();
+        let mut count = 0_u16;
+        let (mut ttl, mut differs) = (u32::MAX, false);
+        for entry in entries {
+            let (own_ttl, data) = parts(bytes, entry);
+            differs |= ttl != u32::MAX && ttl != own_ttl;
+            ttl = ttl.min(own_ttl);
+            if !seen.insert(data) {
+                continue;
+            }
+            if count > 0 && matches!(kind, kind::SOA | kind::CNAME | kind::DNAME) {
+                let what = format!("{} has two records where one can be", self.spelled(key));
+                return Err(refused(entry, what));
+            }
+            self.arena.extend((data.len() as u16).to_be_bytes());
+            self.arena.extend_from_slice(data);
+            count += 1;
+            if self.arena.len() - begin > SET_MAX {
+                let what = format!("the records of {} fit into no message", self.spelled(key));
+                return Err(refused(entry, what));
+            }
+        }
+        // Signatures have the TTL of what they sign.
+        if differs && kind != kind::RRSIG {
+            let (name, kind) = (self.spelled(key), crate::config::Kind(kind));
+            let text = || format!("TTLs of {name} {kind} differ: {ttl} is served");
+            self.warnings.add(text);
+        }
+        let len = (self.arena.len() - begin - SET_HEAD) as u32;
+        put_u16(&mut self.arena, begin, kind);
+        put_u32(&mut self.arena, begin + 2, ttl);
+        put_u16(&mut self.arena, begin + 6, count);
+        put_u32(&mut self.arena, begin + 8, len);
+        self.records += usize::from(count);
+        Ok(())
+    }
+
+    fn spelled(&self, key: &[u8]) -> String {
+        let mut name = Vec::new();
+        write_name(key, &mut name);
+        name.extend_from_slice(self.apex);
+        Spelled(&name).to_string()
+    }
+}
+
+/// Data of one RRset that were seen: few are compared one by one.
+#[derive(Default)]
+struct Seen<'a> {
+    few: Vec<&'a [u8]>,
+    many: std::collections::HashSet<&'a [u8]>,
+}
+
+impl<'a> Seen<'a> {
+    const FEW: usize = 16;
+
+    /// Adds `data`; false if they are there.
+    fn insert(&mut self, data: &'a [u8]) -> bool {
+        if self.few.len() < Self::FEW {
+            let is_new = !self.few.contains(&data);
+            if is_new {
+                self.few.push(data);
+            }
+            return is_new;
+        }
+        if self.many.is_empty() {
+            self.many.extend(&self.few);
+        }
+        self.many.insert(data)
+    }
+}
+
+fn refused(entry: &Entry, what: String) -> Refused {
+    Refused { place: Some((entry.file, entry.line)), what }
+}
+
+/// The key of an entry.
+fn key<'b>(bytes: &'b [u8], entry: &Entry) -> &'b [u8] {
+    let place = entry.place as usize;
+    let len = usize::from(u16::from_be_bytes([bytes[place], bytes[place + 1]]));
+    &bytes[place + 2..place + 2 + len]
+}
+
+/// The TTL and the data of an entry.
+fn parts<'b>(bytes: &'b [u8], entry: &Entry) -> (u32, &'b [u8]) {
+    let behind = entry.place as usize + 2 + key(bytes, entry).len();
+    let ttl = u32_at(bytes, behind).unwrap_or(0);
+    let len = usize::from(u16::from_be_bytes([bytes[behind + 4], bytes[behind + 5]]));
+    (ttl, &bytes[behind + 6..behind + 6 + len])
+}
+
+/// Appends the key of a name without its apex.
+fn write_key(name: &[u8], out: &mut Vec<u8>) {
+    let mut labels = [0_u8; 128];
+    let (mut count, mut place) = (0, 0);
+    while place < name.len() {
+        labels[count] = place as u8;
+        count += 1;
+        place += 1 + usize::from(name[place]);
+    }
+    for place in labels[..count].iter().rev().map(|place| usize::from(*place)) {
+        let label = &name[place + 1..place + 1 + usize::from(name[place])];
+        if label.iter().all(|byte| *byte > ESCAPE) {
+            out.extend_from_slice(label);
+        } else {
+            label.iter().for_each(|byte| match *byte {
+                low @ ..=ESCAPE => out.extend([ESCAPE, low + 1]),
+                byte => out.push(byte),
+            });
+        }
+        out.push(CLOSE);
+    }
+}
+
+/// Appends the name, without its apex, that has this key.
+fn write_name(key: &[u8], out: &mut Vec<u8>) {
+    let begin = out.len();
+    let labels = key.split(|byte| *byte == CLOSE).filter(|label| !label.is_empty());
+    for label in labels.rev() {
+        let head = out.len();
+        out.push(0);
+        let mut is_escaped = false;
+        for byte in label {
+            match *byte {
+                ESCAPE if !is_escaped => is_escaped = true,
+                byte if is_escaped => {
+                    out.push(byte - 1);
+                    is_escaped = false;
+                }
+                byte => out.push(byte),
+            }
+        }
+        out[head] = (out.len() - head - 1) as u8;
+    }
+    debug_assert!(out.len() - begin < 255);
+}
+
+/// A name in wire format, as text.
+struct Spelled<'a>(&'a [u8]);
+
+impl fmt::Display for Spelled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut room = [0; crate::config::TEXT_LEN_MAX];
+        f.write_str(crate::config::spell(self.0, &crate::config::PRESENTATION, &mut room))
+    }
+}

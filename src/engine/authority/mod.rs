@@ -1,0 +1,227 @@
+//! Zones that are answered here: what is in them, and what a question about them comes to. PURE.
+//!
+//! A [`Zone`] is an immutable snapshot in few allocations: the nodes of its tree in canonical order
+//! in one run of bytes, each with its RRsets ready to be copied, and beside it a table from the
+//! hash of a name to its node. Names without records of their own that others lie below are nodes,
+//! too (RFC 8020), so a look-up walks from the apex down with one probe for each label.
+//! [`Builder`] makes a zone of records; [`table::ZoneTable`] holds those of a server block;
+//! `answer` is the algorithm of RFC 1034 §4.3.2 with its later amendments. A loader builds
+//! snapshots and frees them; workers only read.
+
+pub mod answer;
+mod build;
+mod proof;
+pub mod table;
+mod walk;
+
+pub use build::{Builder, Built, Refused};
+
+use super::message::{kind, u16_at, u32_at};
+use ahash::RandomState;
+
+/// Bits of a node.
+mod flag {
+    /// A zone cut: name servers below the apex.
+    pub(super) const CUT: u8 = 1;
+    /// All that is below leads elsewhere.
+    pub(super) const DNAME: u8 = 2;
+    /// Another name for it.
+    pub(super) const CNAME: u8 = 4;
+    /// There is `*` right below.
+    pub(super) const WILDCARD: u8 = 8;
+}
+
+/// Type DNSKEY (RFC 4034 §2).
+const DNSKEY: u16 = 48;
+/// Bytes of a node before its name: flags, number of RRsets, length of the name.
+const NODE_HEAD: usize = 4;
+/// Bytes of an RRset before its records: type, TTL, number of records, length of all of them.
+const SET_HEAD: usize = 12;
+
+/// A zone.
+pub struct Zone {
+    /// The apex, in lower case.
+    apex: Box<[u8]>,
+    arena: Box<[u8]>,
+    /// Places of nodes in the arena by hash, plus 1; 0: free. Not more than two thirds are taken.
+    index: Box<[u32]>,
+    /// Places of nodes with NSEC records, in canonical order.
+    chain: Box<[u32]>,
+    hasher: RandomState,
+    records: usize,
+    serial: u32,
+    digest: u64,
+}
+
+impl Zone {
+    /// The apex in wire format, in lower case.
+    pub fn apex(&self) -> &[u8] {
+        &self.apex
+    }
+
+    /// The number of records.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// The serial number.
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// Returns whether both were built of the same records.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.digest, self.serial, self.records, self.arena.len())
+            == (other.digest, other.serial, other.records, other.arena.len())
+    }
+
+    /// The bytes that it has reserved.
+    pub fn reserved(&self) -> usize {
+        self.arena.len() + 4 * (self.index.len() + self.chain.len()) + self.apex.len()
+    }
+
+    /// The node of the apex.
+    fn top(&self) -> Node<'_> {
+        self.node_at(0)
+    }
+
+    /// The node of a name at or below the apex.
+    fn node_of(&self, name: &[u8]) -> Option<Node<'_>> {
+        if name.is_empty() { Some(self.top()) } else { self.find(name) }
+    }
+
+    /// The node of a name below the apex. `name` is in lower case, without the apex.
+    fn find(&self, name: &[u8]) -> Option<Node<'_>> {
+        let mask = self.index.len() - 1;
+        let mut slot = self.hasher.hash_one(name) as usize & mask;
+        loop {
+            let place = self.index[slot].checked_sub(1)?;
+            let node = self.node_at(place as usize);
+            if node.name() == name {
+                return Some(node);
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    fn node_at(&self, place: usize) -> Node<'_> {
+        Node { bytes: &self.arena[place..], place: place as u32 }
+    }
+}
+
+impl std::fmt::Debug for Zone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Zone({} records, serial {})", self.records, self.serial)
+    }
+}
+
+/// A name of a zone and what is there.
+#[derive(Clone, Copy)]
+struct Node<'z> {
+    /// The arena from its beginning on.
+    bytes: &'z [u8],
+    place: u32,
+}
+
+impl<'z> Node<'z> {
+    fn is(&self, flag: u8) -> bool {
+        self.bytes[0] & flag != 0
+    }
+
+    /// The name without the apex.
+    fn name(&self) -> &'z [u8] {
+        &self.bytes[NODE_HEAD..NODE_HEAD + usize::from(self.bytes[3])]
+    }
+
+    /// Returns true if there are no records here, only below.
+    fn is_empty(&self) -> bool {
+        self.bytes[1..3] == [0; 2]
+    }
+
+    /// Its RRsets, in the order of their types.
+    fn sets(&self) -> impl Iterator<Item = Set<'z>> + Clone + use<'z> {
+        let bytes = self.bytes;
+        let mut place = NODE_HEAD + usize::from(bytes[3]);
+        (0..u16_at(bytes, 1).unwrap_or(0)).map_while(move |_| {
+            let count = u16_at(bytes, place + 6)?;
+            let len = u32_at(bytes, place + 8)? as usize;
+            let begin = place + SET_HEAD;
+            let records = bytes.get(begin..begin + len)?;
+            let set =
+                Set { kind: u16_at(bytes, place)?, ttl: u32_at(bytes, place + 2)?, count, records };
+            place = begin + len;
+            Some(set)
+        })
+    }
+
+    fn set(&self, kind: u16) -> Option<Set<'z>> {
+        self.sets().find(|set| set.kind == kind)
+    }
+
+    /// The RRset that answers for all of them (RFC 8482 §4.1).
+    fn any(&self) -> Option<Set<'z>> {
+        let first = [kind::CNAME, kind::SOA].into_iter().find_map(|kind| self.set(kind));
+        let is_data = |set: &Set<'_>| !matches!(set.kind, kind::RRSIG | kind::NSEC);
+        first.or_else(|| self.sets().find(is_data)).or_else(|| self.sets().next())
+    }
+
+    /// Returns whether there is nothing but what the apex of every zone has.
+    fn is_bare(&self) -> bool {
+        let usual = [kind::SOA, kind::NS, kind::RRSIG, kind::NSEC, DNSKEY];
+        self.sets().all(|set| usual.contains(&set.kind))
+    }
+
+    /// The signatures over its records of a type, in wire format.
+    fn signatures(&self, kind: u16) -> impl Iterator<Item = &'z [u8]> + use<'z> {
+        let all = self.set(kind::RRSIG);
+        let data = all.into_iter().flat_map(|set| set.data());
+        data.filter(move |data| u16_at(data, 0) == Some(kind))
+    }
+}
+
+/// An RRset.
+#[derive(Clone, Copy)]
+struct Set<'z> {
+    kind: u16,
+    ttl: u32,
+    count: u16,
+    /// Each record's length and data.
+    records: &'z [u8],
+}
+
+impl<'z> Set<'z> {
+    /// The data of each record.
+    fn data(self) -> impl Iterator<Item = &'z [u8]> + Clone + use<'z> {
+        let mut rest = self.records;
+        (0..self.count).map_while(move |_| {
+            let (len, behind) = rest.split_first_chunk::<2>()?;
+            let (data, behind) = behind.split_at_checked(u16::from_be_bytes(*len).into())?;
+            rest = behind;
+            Some(data)
+        })
+    }
+}
+
+/// The length of a name, up to and including the root, at the beginning of `bytes`.
+fn name_len(bytes: &[u8]) -> Option<usize> {
+    let mut len = 0;
+    loop {
+        match *bytes.get(len)? {
+            0 => return Some(len + 1),
+            label => len += 1 + usize::from(label),
+        }
+    }
+}
+
+/// Returns the part of `name` before `apex`, if it is there or below. Both are in lower case.
+fn below<'n>(name: &'n [u8], apex: &[u8]) -> Option<&'n [u8]> {
+    let len = name.len().checked_sub(apex.len())?;
+    let mut place = 0;
+    while place < len {
+        place += 1 + usize::from(*name.get(place)?);
+    }
+    (place == len && name[len..] == *apex).then(|| &name[..len])
+}
+
+#[cfg(test)]
+mod tests;

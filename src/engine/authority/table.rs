@@ -1,0 +1,64 @@
+//! The zones of a server block, found by the longest name at or above the one asked for.
+//!
+//! A table is a snapshot like its zones: a loader builds a new one when a zone changes, with the
+//! other zones shared between both.
+
+use super::Zone;
+use crate::config::Name;
+use crate::engine::message::kind;
+use crate::engine::zones::{LowercaseName, Zones};
+use ahash::RandomState;
+use std::sync::Arc;
+
+/// The zones of a server block.
+pub struct ZoneTable {
+    apexes: Zones<u32>,
+    seats: Box<[WorkerSlot]>,
+    pub(super) hasher: RandomState,
+}
+
+/// A zone's place in the table.
+#[derive(Clone, Debug)]
+pub struct WorkerSlot {
+    /// The zone's name.
+    pub name: Name,
+    /// The number of the stanza that names it.
+    pub stanza: u32,
+    /// The zone. `None`: it has not been loaded yet.
+    pub zone: Option<Arc<Zone>>,
+}
+
+impl ZoneTable {
+    /// The table of `seats`; of equal names the last counts. `hasher` is keyed.
+    pub fn new(seats: Vec<WorkerSlot>, hasher: RandomState) -> Self {
+        let numbered = seats.iter().enumerate().rev();
+        let apexes = numbered.map(|(number, seat)| (&seat.name, number as u32));
+        let apexes = Zones::new(hasher.clone(), apexes);
+        Self { apexes, seats: seats.into(), hasher }
+    }
+
+    /// All zones.
+    pub fn seats(&self) -> &[WorkerSlot] {
+        &self.seats
+    }
+
+    /// The longest zone at or above `name`.
+    pub fn longest(&self, name: &LowercaseName) -> Option<&WorkerSlot> {
+        self.apexes.longest(name).map(|number| &self.seats[number as usize])
+    }
+
+    /// The zone that a query for this name and type belongs to: what proves that a zone is signed
+    /// is with its parent (RFC 4035 §3.1.4.1).
+    pub fn zone_match(&self, name: &LowercaseName, kind: u16) -> Option<&WorkerSlot> {
+        let mut matches = self.apexes.matches(name).map(|(_, number)| &self.seats[number as usize]);
+        let longest = matches.next()?;
+        let is_apex = kind == kind::DS && longest.name.as_wire() == name.as_bytes();
+        Some(if is_apex { matches.next().unwrap_or(longest) } else { longest })
+    }
+}
+
+impl std::fmt::Debug for ZoneTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ZoneTable({} zones)", self.seats.len())
+    }
+}

@@ -1,0 +1,84 @@
+//! The way from the apex of a zone down to a name (RFC 1034 §4.3.2 step 3).
+//!
+//! One label at a time: a zone cut ends it, a DNAME above the name does, and where a node is
+//! missing the one before is the closest encloser, whose `*` may stand for the name
+//! (RFC 4592 §3.3).
+
+use super::proof::Labels;
+use super::{Node, Zone, flag};
+use crate::engine::message::{NAME_LEN_MAX, kind};
+
+/// Position of a name in a zone.
+pub(super) enum Found<'z> {
+    Exact(Node<'z>),
+    /// `*` below the closest encloser; where the next closer name begins.
+    Wildcard(Node<'z>, usize),
+    /// Nothing: the closest encloser.
+    Missing(Node<'z>),
+    /// At or below a zone cut.
+    Cut(Node<'z>),
+    /// Below a DNAME; where the part before its owner ends.
+    Dname(Node<'z>, usize),
+}
+
+/// Walks from the apex down to `name`, which is without the apex.
+pub(super) fn find<'z>(zone: &'z Zone, name: &[u8], kind: u16) -> Found<'z> {
+    let labels = Labels::of(name);
+    let mut node = zone.top();
+    let mut left = labels.count();
+    loop {
+        let is_last = left == 0;
+        let is_parents = kind == kind::DS && is_last;
+        if node.is(flag::CUT) && !is_parents {
+            return Found::Cut(node);
+        }
+        if is_last {
+            return Found::Exact(node);
+        }
+        if node.is(flag::DNAME) {
+            return Found::Dname(node, labels.start(left, name));
+        }
+        let next = labels.start(left - 1, name);
+        match zone.find(&name[next..]) {
+            Some(below) => (node, left) = (below, left - 1),
+            None => {
+                let encloser = &name[labels.start(left, name)..];
+                let star = node.is(flag::WILDCARD).then(|| wildcard(zone, encloser)).flatten();
+                return match star {
+                    Some(star) => Found::Wildcard(star, next),
+                    None => Found::Missing(node),
+                };
+            }
+        }
+    }
+}
+
+/// The node of `*` below a name that is without the apex.
+fn wildcard<'z>(zone: &'z Zone, encloser: &[u8]) -> Option<Node<'z>> {
+    let mut room = [0; NAME_LEN_MAX];
+    zone.find(star_below(encloser, &mut room)?)
+}
+
+/// `*` below a name that is without the apex.
+pub(super) fn star_below<'r>(
+    encloser: &[u8],
+    room: &'r mut [u8; NAME_LEN_MAX],
+) -> Option<&'r [u8]> {
+    let name = room.get_mut(..2 + encloser.len())?;
+    name[..2].copy_from_slice(b"\x01*");
+    name[2..].copy_from_slice(encloser);
+    Some(name)
+}
+
+/// A node's whole name.
+pub(super) fn full_name<'r>(
+    zone: &Zone,
+    node: &Node<'_>,
+    room: &'r mut [u8; NAME_LEN_MAX],
+) -> &'r [u8] {
+    let (name, apex) = (node.name(), zone.apex());
+    let len = name.len() + apex.len();
+    room[..name.len()].copy_from_slice(name);
+    room[name.len()..len].copy_from_slice(apex);
+    &room[..len]
+}

@@ -1,0 +1,66 @@
+//! `file`: zones that are answered here, from zone files that a loader has read.
+//!
+//! All zones of the server block are in one table, so that the longest one is found whatever
+//! stanza names it. The cache is asked before, as in the reference, and never keeps an answer from
+//! here. Names that do not exist go on where their stanza says so; an alias that leaves the zones
+//! is followed by the forwarder. Zone transfers are refused.
+
+use super::{QueryContext, Settings, Stage, Step};
+use crate::config::ServerBlock;
+use crate::engine::authority::answer::{Ask, Outcome, answer};
+use crate::engine::message::{Rcode, class, kind};
+use crate::engine::zones::Zones;
+use ahash::RandomState;
+
+/// The zones of a server block.
+pub struct OwnZones {
+    /// Slot of the table.
+    slot: usize,
+    /// By the number of a stanza, the names that go on when they do not exist.
+    fallthrough: Box<[Zones<()>]>,
+}
+
+impl Stage for OwnZones {
+    const REARRANGED: bool = true;
+
+    fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self> {
+        let slot = block.own_zones.as_ref()?.slot;
+        settings.own_zones = Some(slot);
+        let fallthrough = block.stages.file.iter().map(|file| {
+            let zones = file.fallthrough.iter().flatten().map(|zone| (zone, ()));
+            Zones::new(hasher.clone(), zones)
+        });
+        Some(Self { slot, fallthrough: fallthrough.collect() })
+    }
+
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let question = context.query.question;
+        if question.class != class::IN {
+            return None;
+        }
+        let (name, data) = (context.name, context.data);
+        let table = data.zones(self.slot);
+        let seat = table.zone_match(name, question.kind)?;
+        match question.kind {
+            kind::AXFR | kind::IXFR => return Some(Step::Refused(Rcode::Refused, None)),
+            kind::OPT => return Some(Step::Refused(Rcode::FormErr, None)),
+            _ => {}
+        }
+        let ask = Ask {
+            name,
+            kind: question.kind,
+            dnssec_ok: context.query.asked.edns.is_some_and(|edns| edns.dnssec_ok),
+            minimal: context.settings.minimal,
+        };
+        let passes = |stanza: u32, name: &_| {
+            let zones = self.fallthrough.get(stanza as usize);
+            zones.is_some_and(|zones| zones.longest(name).is_some())
+        };
+        match answer(table, seat, &ask, context.answer(), passes) {
+            Outcome::Replied(len) => Some(Step::Replied(len)),
+            Outcome::Open(len) => Some(Step::Open(len)),
+            Outcome::Passed => None,
+            Outcome::NotLoaded => Some(Step::Refused(Rcode::ServFail, None)),
+        }
+    }
+}

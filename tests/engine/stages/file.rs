@@ -1,0 +1,134 @@
+//! What `file` answers, row by row, as `file.txt` says; and what a row cannot say.
+//!
+//! Zones are built from text without any file, and put into their slots as a worker does it.
+
+use crate::common::wire::Ask;
+use crate::world::{World, shown};
+use ahash::RandomState;
+use onward::config::{Config, Host, Kind};
+use onward::engine::authority::table::{WorkerSlot, ZoneTable};
+use onward::engine::authority::{Builder, Zone};
+use onward::engine::data::Contents;
+use onward::zonefile::{self, Consumer, Record};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+const CASES: &str = include_str!("file.txt");
+
+/// A builder that takes what a zone file says.
+struct Taking(Builder);
+
+impl Consumer for Taking {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), String> {
+        let Record { owner, kind, ttl, data, place } = *record;
+        self.0.add(owner, kind, ttl, data, (place.file, place.line))
+    }
+
+    fn include(&mut self, _: &Path) -> Result<Vec<u8>, String> {
+        Err("there is none".into())
+    }
+}
+
+fn hasher() -> RandomState {
+    RandomState::with_seeds(1, 2, 3, 4)
+}
+
+/// The zone with this name, or what is wrong.
+pub(crate) fn zone(origin: &[u8], text: &str) -> Result<Zone, String> {
+    let mut taking = Taking(Builder::new(origin, text.len(), hasher()));
+    zonefile::read(Path::new("zone"), text.as_bytes(), origin, &mut taking)
+        .map_err(|error| error.to_string())?;
+    taking.0.finish().map(|built| built.zone).map_err(|refused| refused.what)
+}
+
+/// A worker with this configuration, whose zones have these texts, by the name of their file.
+fn world_with(corefile: &str, files: &HashMap<&str, &str>) -> World {
+    let (config, _) = Config::load(corefile.as_bytes(), "Corefile", &Host::plain())
+        .unwrap_or_else(|error| panic!("{error}"));
+    let mut world = World::new(&config);
+    for (slot, source) in config.zone_sources().into_iter().enumerate() {
+        let seats = source.files.iter().map(|file| {
+            let text = files.get(&*file.label);
+            let zone = text.map(|text| zone(file.zone.as_wire(), text));
+            let zone = zone.transpose().unwrap_or_else(|error| panic!("{}: {error}", file.label));
+            WorkerSlot { name: file.zone.clone(), stanza: file.stanza, zone: zone.map(Arc::new) }
+        });
+        let table = ZoneTable::new(seats.collect(), hasher());
+        world.engine.data.set(slot, Contents::Zones(Arc::new(table)));
+    }
+    world
+}
+
+/// The type with this mnemonic.
+fn kind(word: &str) -> u16 {
+    (0..=u16::MAX).find(|kind| Kind(*kind).to_string() == word).expect("a type")
+}
+
+fn ask_of(question: &str) -> Ask {
+    let mut words = question.split(' ');
+    let (name, what) = (words.next().unwrap(), kind(words.next().expect("a type")));
+    let long = [["l"; 60].concat(), ["m"; 57].concat()].join(".");
+    let name = name.replace('~', ".example.org").replace("{long}", &long);
+    let name = name.strip_prefix('.').unwrap_or(&name);
+    let mut ask = Ask { kind: what, ..Ask::new(7, name) };
+    for word in words {
+        match word {
+            "CH" => ask.class = 3,
+            "NOTIFY" => ask.flags |= 4 << 11,
+            "+e" => ask = ask.with_edns(1_232),
+            "+do" => ask.edns = Some((1_232, 0, true, Vec::new())),
+            other => panic!("{other} is not known here"),
+        }
+    }
+    ask
+}
+
+/// The reply in the words of the rows.
+fn told(reply: &str) -> String {
+    const SOA: &str = " SOA ns1~. hostmaster~. 2024010101 7200 3600 1209600 300";
+    let mut text = reply.replace("\n", " | ").replace(".example.org", "~");
+    text = text.replace(" example.org", " ~");
+    for ttl in [3_600, 300] {
+        text = text.replace(&format!("AU ~ {ttl}{SOA}"), &format!("S{ttl}"));
+    }
+    let servers = "AU ~ 3600 NS ns1~. | AU ~ 3600 NS ns2.other.test.";
+    text.replace(servers, "NS*").replace(" 3600 ", " ").replace("NOERROR aa rd", "ok")
+}
+
+#[test]
+fn rows_are_answered_as_they_say() {
+    let (mut rows, mut wrong) = (0, String::new());
+    for case in CASES.split("\n=== ").skip(1) {
+        let (title, rest) = case.split_once('\n').unwrap();
+        let (head, questions) = rest.split_once("--- rows\n").expect("rows");
+        let mut parts = head.split("--- file ");
+        let corefile = parts.next().unwrap();
+        let files = parts.map(|part| part.split_once('\n').unwrap()).collect();
+        let mut world = world_with(corefile, &files);
+        for row in questions.lines().filter(|line| !line.is_empty()) {
+            let (number, row) = row.split_once(' ').unwrap();
+            let (question, expected) = row.trim().split_once(" => ").expect("an answer");
+            let expected = expected.split(" # ").next().unwrap().trim();
+            world.ask(1, &ask_of(question));
+            let found = match (world.take_sent().len(), world.take_got().as_slice()) {
+                (1, []) => "upstream".to_owned(),
+                (0, [got]) => told(&shown(got)),
+                other => panic!("{number}: {other:?}"),
+            };
+            if found != expected {
+                wrong += &format!(
+                    "{number} ({title}): {question}\n  expected {expected}\n  found {found}\n"
+                );
+            }
+            rows += 1;
+            // Nobody answers what went upstream; the next row is asked in peace.
+            world.pass(6.0);
+            world.take_got();
+            world.take_sent();
+        }
+        world.finish();
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(rows > 90, "{rows} rows");
+}
