@@ -162,7 +162,7 @@ pub enum ToKeeper {
         /// Number of connections since the last message of this worker.
         count: u64,
     },
-    /// This worker panicked and was restarted.
+    /// A worker panicked and was restarted.
     Panicked {
         /// Number of the worker.
         worker: usize,
@@ -176,7 +176,7 @@ pub enum ToKeeper {
         /// Text for the operator.
         message: String,
     },
-    /// This worker has ended.
+    /// A worker has ended.
     Left {
         /// Number of the worker.
         worker: usize,

@@ -7,7 +7,7 @@
 //! *                 servfail=1%
 //! ```
 //!
-//! What cannot be read is told with line and column. Pure.
+//! Errors have line and column. Pure.
 
 use crate::units::{self, Words};
 use crate::workload::BadInput;
@@ -63,7 +63,7 @@ pub fn conduct(text: &str) -> Result<Conduct, BadInput> {
 /// `3s+1s`: after three seconds, for one.
 ///
 /// # Errors
-/// It is written otherwise.
+/// The text has another form.
 pub fn stall(text: &str) -> Result<(Duration, Duration), BadInput> {
     let bad = |text| BadInput { line: 1, column: 1, text };
     let (after, length) = text

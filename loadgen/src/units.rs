@@ -12,7 +12,7 @@ const UNITS: [(&str, f64); 5] = [("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("m"
 /// A duration with its unit: `100us`, `5ms`, `1.5s`, `2m`.
 ///
 /// # Errors
-/// It is none.
+/// The text is not one.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is no duration: write 100us, 5ms, 1.5s or 2m");
     let unit = UNITS.iter().find(|(name, _)| text.ends_with(name)).ok_or_else(bad)?;
@@ -23,7 +23,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// A share: `10%` or `0.1`.
 ///
 /// # Errors
-/// It is none, or not between nought and the whole.
+/// The text is not a share, or not between nought and the whole.
 pub fn share(text: &str) -> Result<f64, String> {
     let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
     let share = number.parse::<f64>().ok().map(|number| number / whole);
@@ -35,7 +35,7 @@ pub fn share(text: &str) -> Result<f64, String> {
 /// A rate in queries a second: `50000`, `50k`, `1.5M`.
 ///
 /// # Errors
-/// It is none.
+/// The text is not one.
 pub fn rate(text: &str) -> Result<f64, String> {
     let thousands = |suffix: char| text.strip_suffix(suffix);
     let (number, factor) = match (thousands('k'), thousands('M')) {

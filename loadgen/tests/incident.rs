@@ -1,6 +1,6 @@
 //! The incident, replayed quickly, on real network namespaces and the kernel's own conntrack.
 //!
-//! It needs root, the tools of the lab and the program onward, and says so and skips itself where
+//! The test needs root, the tools of the lab and the program onward, and is skipped aloud where
 //! one of them is missing. The load is modest and latency is not judged here: a host that runs
 //! tests beside has none worth measuring. Shares, losses and what is left behind are.
 

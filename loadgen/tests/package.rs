@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What lintian may say of a package that is no part of Debian.
+/// Tags of lintian that a package outside Debian may have.
 const SUPPRESSED: &str = "initial-upload-closes-no-bugs";
 
 fn script(name: &str) -> PathBuf {

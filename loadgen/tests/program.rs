@@ -118,7 +118,7 @@ impl Running {
         assert!(Command::new("kill").args(["-s", "INT", &id]).status().unwrap().success());
     }
 
-    /// Its exit code, and the rest of what it prints.
+    /// The exit code, and the rest of the output.
     fn end(mut self) -> (Option<i32>, String) {
         let mut output = String::new();
         let stdout = self.0.stdout.take().unwrap();

@@ -48,7 +48,7 @@ Exit codes:
   1  a setting costs performance or safety
   2  onward cannot start, or packets are being lost";
 
-/// Returns what follows the options in the help, with the commands of this build.
+/// Returns the text behind the options in the help, with the commands of this build.
 fn after_help() -> String {
     let demo = if cfg!(feature = "demo") { EXAMPLE_DEMO } else { "" };
     let top = if cfg!(feature = "top") { EXAMPLE_TOP } else { "" };

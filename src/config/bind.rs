@@ -1,7 +1,7 @@
 //! `bind ADDRESS|INTERFACE… [{ except ADDRESS|INTERFACE… }]`
 //!
-//! Where a server block listens. An interface stands for all of its addresses. Several stanzas
-//! add up. Whether an address is on this host is found out when it is bound.
+//! `bind`: the addresses of a server block. An interface stands for all of its addresses. Several
+//! stanzas add up. Whether an address is on this host is found out when it is bound.
 //!
 //! Beyond the reference, an IPv6 address may carry the interface it is local to
 //! (`fe80::1%eth0`), because that is how an effective configuration writes it down.

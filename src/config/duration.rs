@@ -21,7 +21,7 @@ const LIMIT: u64 = 1 << 63;
 /// Reads a duration, in nanoseconds.
 ///
 /// # Errors
-/// What to tell the operator.
+/// The message for the operator.
 pub(super) fn parse(text: &str) -> Result<i64, String> {
     let invalid = || format!("time: invalid duration {}", quote(text));
     let negative = text.starts_with('-');

@@ -81,7 +81,7 @@ pub(super) fn split_scheme(text: &str) -> (&'static str, &str) {
 /// Reads a zone.
 ///
 /// # Errors
-/// What to tell the operator.
+/// The message for the operator.
 pub(super) fn parse(text: &str) -> Result<Zone, String> {
     let (scheme, rest) = split_scheme(text);
     if rest.is_empty() || rest.ends_with(':') {

@@ -84,7 +84,7 @@ impl Context<'_> {
     /// Counts further zones.
     ///
     /// # Errors
-    /// What to tell the operator: short words can stand for very many.
+    /// The message for the operator: short words can stand for very many.
     pub(super) fn count_zones(&mut self, more: usize) -> Result<(), String> {
         self.zones += more;
         if self.zones > ZONES_MAX {

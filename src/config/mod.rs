@@ -269,7 +269,7 @@ pub struct Forward {
     pub failover: Rcodes,
     /// A response with one of these codes hands the query to the next stanza, if it follows.
     pub next: Rcodes,
-    /// So does NOERROR without any answer record.
+    /// NOERROR without any answer record does, too.
     pub next_on_nodata: bool,
     /// Queries that may be under way, all workers together; more are refused. `None`: no limit.
     /// Workers count for themselves alone: see [`Config::of_worker`] for what that costs.

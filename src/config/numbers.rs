@@ -9,7 +9,7 @@ use super::quote::quote;
 /// A signed 64-bit number; a sign of either kind may precede it.
 ///
 /// # Errors
-/// What to tell the operator.
+/// The message for the operator.
 pub(super) fn signed(text: &str) -> Result<i64, String> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let problem = |reason| format!("strconv.Atoi: parsing {}: {reason}", quote(text));
@@ -21,7 +21,7 @@ pub(super) fn signed(text: &str) -> Result<i64, String> {
 /// An unsigned 32-bit number without sign.
 ///
 /// # Errors
-/// What to tell the operator.
+/// The message for the operator.
 pub(super) fn unsigned(text: &str) -> Result<u32, String> {
     let problem = |reason| format!("strconv.ParseUint: parsing {}: {reason}", quote(text));
     let number = decimal(text, u32::MAX.into()).map_err(problem)?;

@@ -1,7 +1,8 @@
 //! `reload [INTERVAL [JITTER]]`
 //!
-//! How often the file is looked at for changes. It concerns the process, whichever block it stands
-//! in; the last of several blocks wins, and within a block the first stanza.
+//! `reload`: the interval at which the file is checked for changes. It concerns the process,
+//! whichever block it stands in; the last of several blocks wins, and within a block the first
+//! stanza.
 
 use super::error::DirectiveError;
 use super::load::{Context, Draft};

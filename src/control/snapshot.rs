@@ -87,7 +87,7 @@ impl Ports {
         self.0[usize::from(port) / 64] |= 1 << (port % 64);
     }
 
-    /// So are all of another's.
+    /// Adds all of another's, too.
     pub fn merge(&mut self, other: &Self) {
         for (own, other) in self.0.iter_mut().zip(other.0.iter()) {
             *own |= other;

@@ -51,7 +51,7 @@ impl ParseError {
         Self { place: token.place.clone(), problem: Problem::Unreadable(message.into()) }
     }
 
-    /// Returns what has to change: the text, unless a file is missing.
+    /// Returns the party that has to change: the text, unless a file is missing.
     pub fn cause(&self) -> Cause {
         match self.problem {
             Problem::Unreadable(_) => Cause::Host,

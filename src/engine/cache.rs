@@ -163,7 +163,7 @@ impl Cache {
         self.settings.simple
     }
 
-    /// Returns what it has counted, and what it holds now.
+    /// Returns the counters, and the present contents.
     pub fn counters(&self) -> CacheStats {
         let entries = self.len().map(|len| len as u64);
         CacheStats { entries, bytes: self.bytes() as u64, ..self.stats }

@@ -205,7 +205,7 @@ impl Chain {
         }
     }
 
-    /// Returns what happens to a query that nobody forwards.
+    /// Returns the outcome of a query that is not forwarded.
     pub fn at_end(
         &self,
         client: &Client,
@@ -235,12 +235,12 @@ impl Chain {
         self.settings.query_flags
     }
 
-    /// Returns how replies of our own are finished.
+    /// Returns the finish of replies of our own.
     pub fn finish_own(&self) -> Finish<'_> {
         self.settings.finish_own()
     }
 
-    /// Returns how upstreams' answers are finished.
+    /// Returns the finish of upstreams' answers.
     pub fn finish(&self) -> Finish<'_> {
         Finish { minimal: self.settings.minimal, ..self.finish_cached() }
     }

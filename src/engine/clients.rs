@@ -44,7 +44,7 @@ impl StreamLimits {
     pub const DEFAULT: Self =
         Self { idle: IDLE_MAX, read: None, write: None, queries: u32::MAX, secure: false };
 
-    /// Returns how long one may stay that waits for this.
+    /// Returns the time for which a connection in this state may stay.
     fn of(&self, awaits: Awaits) -> Duration {
         let own = match awaits {
             Awaits::Anything => None,
@@ -115,7 +115,7 @@ impl Clients {
         }
     }
 
-    /// Returns how many streams there are.
+    /// Returns the number of connections.
     pub fn count(&self) -> usize {
         self.by_activity.iter().map(|(_, queue)| queue.len()).sum()
     }
@@ -193,7 +193,7 @@ impl Clients {
         }
     }
 
-    /// Returns what has begun already goes on, and what has no time of its own begins nothing.
+    /// Begins a period, unless one has begun already or this one has no time limit of its own.
     fn begins(
         &mut self,
         now: Moment,
@@ -268,7 +268,7 @@ impl Clients {
         None
     }
 
-    /// Returns when [`Clients::overdue`] next has one.
+    /// Returns the instant at which [`Clients::overdue`] next has one.
     pub fn next_deadline(&self) -> Option<Moment> {
         let queues = self.by_activity.iter();
         let fronts = queues.filter_map(|(idle, queue)| Some((idle, queue.front()?)));

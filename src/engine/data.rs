@@ -77,7 +77,7 @@ impl Data {
         }
     }
 
-    /// Returns what is in a slot of the configuration.
+    /// Returns the snapshot in a slot of the configuration.
     pub fn hosts(&self, slot: usize) -> &Table {
         &self.hosts[slot]
     }

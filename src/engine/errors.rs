@@ -142,7 +142,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Returns what the client is told of it.
+    /// Returns the extended error for the client.
     pub fn extended(self) -> Option<ExtendedError> {
         match self {
             Self::Attempt(Operation::Read, Fault::TimedOut)

@@ -62,12 +62,12 @@ impl Client {
         stream: None,
     };
 
-    /// Returns what it asked, as far as that means anything on the way it came.
+    /// Returns the question, as far as it matters to the transport that it came by.
     pub fn asked(&self, asked: Asked) -> Asked {
         if self.stream.is_some() { asked } else { asked.in_a_datagram() }
     }
 
-    /// Returns how its query came and its reply will go.
+    /// Returns the path of its query and its reply.
     pub fn transport(&self) -> Transport {
         if self.stream.is_some() { Transport::Tcp } else { Transport::Udp }
     }
@@ -204,7 +204,7 @@ impl Exchanges {
         }
     }
 
-    /// Returns how many are outstanding.
+    /// Returns the number of outstanding ones.
     pub fn outstanding(&self) -> usize {
         self.slots.len() - self.free.len()
     }

@@ -254,7 +254,7 @@ impl Forwarder {
         self.clients.admit(now, address, self.streams[usize::from(listener)])
     }
 
-    /// Returns when [`Forwarder::on_time`] next has something to do.
+    /// Returns the instant at which [`Forwarder::on_time`] next has something to do.
     pub fn next_deadline(&self) -> Option<Moment> {
         let dial = self.pools.next_dial_deadline();
         let stall = self.pools.next_stall();
@@ -281,7 +281,7 @@ impl Forwarder {
         self.pools.next_dial()
     }
 
-    /// Returns how many connections of `pool` were closed for `max_age`; `None` if there is no such
+    /// Returns the number of connections of `pool` closed for `max_age`; `None` if there is no such
     /// pool.
     pub fn retired(&self, pool: PoolId) -> Option<u64> {
         (pool.index() < self.pools.count()).then(|| self.pools.stats(pool.index()).aged)
@@ -318,7 +318,7 @@ impl Forwarder {
         current.then(|| self.exchanges.query(slot))
     }
 
-    /// Returns where `connection` leads, unless it was closed.
+    /// Returns the destination of `connection`, unless it was closed.
     pub fn address(&self, connection: ConnectionId) -> Option<&Dial> {
         self.upstream_at(connection).map(|upstream| &self.addresses[upstream])
     }
@@ -328,7 +328,7 @@ impl Forwarder {
         self.pools.pool_of(connection).map(|pool| PoolId::from_index(pool).upstream())
     }
 
-    /// Returns how many queries wait for a response, or have a reply that is held back.
+    /// Returns the number of queries that wait for a response, or have a reply that is held back.
     pub fn outstanding(&self) -> usize {
         self.exchanges.outstanding() + self.delays.len()
     }
@@ -362,12 +362,12 @@ impl Forwarder {
         stats
     }
 
-    /// Returns what is counted of queries by place, and of answers by upstream.
+    /// Returns the counters of queries by place, and of answers by upstream.
     pub fn tallies(&self) -> &Tallies {
         &self.tallies
     }
 
-    /// Returns what is seen most, if that is to be shown.
+    /// Returns the top lists, if they are shown.
     pub fn watch(&mut self) -> &mut Watch {
         &mut self.watch
     }
@@ -416,7 +416,7 @@ impl Route {
     }
 }
 
-/// Returns what is said about streams on each of the shell's listeners: by the last of its blocks
+/// Returns the time-outs of connections on each of the shell's listeners: by the last of its blocks
 /// that says anything.
 fn stream_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<StreamLimits> {
     let limits = |listener: &Option<usize>| {
@@ -462,7 +462,7 @@ fn hash_of(hasher: &RandomState, name: &LowercaseName, query: &[u8], stanza: usi
     hasher.hash_one((name.as_bytes(), flags, fixed, options, stanza)) as u32
 }
 
-/// Returns where each upstream is, and where it is asked from.
+/// Returns the address of each upstream, and the source address of its queries.
 fn dials_of(config: &Config) -> Vec<Dial> {
     let dial = |(forward, upstream): (&Forward, &Upstream)| Dial {
         upstream: upstream.address,

@@ -146,7 +146,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Returns what is to be written next; empty when nothing waits.
+    /// Returns the next bytes to write; empty when nothing waits.
     pub fn waiting(&self) -> &[u8] {
         &self.bytes[self.start..]
     }

@@ -9,7 +9,7 @@ use crate::moment::Moment;
 
 /// Operations of a member of a heap.
 pub trait Aging {
-    /// Returns when it is due. Must not change while it is in the heap.
+    /// Returns its due instant, which must not change while it is in the heap.
     fn due(&self) -> Moment;
     /// Place in the heap; `None` if it is in none.
     fn place(&mut self) -> &mut Option<u32>;

@@ -48,7 +48,7 @@ impl Latency {
         self.sum_nanos = self.sum_nanos.wrapping_add(other.sum_nanos);
     }
 
-    /// Returns what was counted since it was as `earlier`.
+    /// Returns the difference from `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         let mut rest = *self;
         for (own, earlier) in rest.counts.iter_mut().zip(&earlier.counts) {
@@ -58,7 +58,7 @@ impl Latency {
         rest
     }
 
-    /// Returns how many.
+    /// Returns the number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -68,7 +68,7 @@ impl Latency {
         self.sum_nanos as f64 / 1e9
     }
 
-    /// Returns how many took as long as each of the reference's edges at most.
+    /// Returns the numbers of those up to each of the reference's edges.
     pub fn cumulative(&self) -> [u64; EDGES] {
         let mut sums = [0; EDGES];
         let mut sum = 0;
@@ -108,7 +108,7 @@ fn bucket(nanos: u64) -> usize {
     ((doublings - 1) * STEPS + step).min(BUCKETS - 1)
 }
 
-/// Returns where a bucket begins, in nanoseconds.
+/// Returns the lower bound of a bucket, in nanoseconds.
 fn lower(place: usize) -> u64 {
     let units = match place.checked_sub(STEPS) {
         None => place as u64,
@@ -147,7 +147,7 @@ impl Coarse {
         self.sum_nanos = self.sum_nanos.wrapping_add(other.sum_nanos);
     }
 
-    /// Returns how many.
+    /// Returns the number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum::<u64>() + self.beyond
     }
@@ -157,7 +157,7 @@ impl Coarse {
         self.sum_nanos as f64 / 1e9
     }
 
-    /// Returns how many took as long as each of the reference's edges at most.
+    /// Returns the numbers of those up to each of the reference's edges.
     pub fn cumulative(&self) -> [u64; EDGES] {
         running_sums(self.counts)
     }
@@ -191,7 +191,7 @@ impl Sizes {
         self.sum += other.sum;
     }
 
-    /// Returns how many.
+    /// Returns the number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum::<u64>() + self.beyond
     }
@@ -201,7 +201,7 @@ impl Sizes {
         self.sum
     }
 
-    /// Returns how many had as many bytes as each of [`SIZES`] at most.
+    /// Returns the numbers of those with up to each of [`SIZES`] bytes.
     pub fn cumulative(&self) -> [u64; SIZES.len()] {
         running_sums(self.counts)
     }

@@ -136,7 +136,7 @@ impl Page {
         Self { records, bytes, ..Self::default() }
     }
 
-    /// Returns what lies at `span`, which is of one of the records.
+    /// Returns the bytes at `span`, which is of one of the records.
     pub fn bytes(&self, span: Span) -> &[u8] {
         let start = span.start as usize;
         &self.bytes[start..start + usize::from(span.len)]
@@ -277,7 +277,7 @@ impl Journal {
         self.wishes.get(block).is_some_and(|wishes| wishes.labels)
     }
 
-    /// Returns which rule of this server block's `log` has `name`, and the kinds of replies it
+    /// Returns the rule of this server block's `log` for `name`, and the kinds of replies it
     /// wants.
     pub fn rule(&self, block: usize, name: &[u8]) -> Option<(u16, u8)> {
         let rules = &self.wishes.get(block)?.rules;
@@ -300,7 +300,7 @@ impl Journal {
         self.page.push(record, name, message)
     }
 
-    /// Returns when the page is to be taken; in the past if it is half full.
+    /// Returns the instant at which the page should be taken; in the past if it is half full.
     pub fn due(&self) -> Option<Moment> {
         let first = self.page.records.first()?;
         Some(if self.page.is_half_full() { Moment::ZERO } else { first.at.plus(PAGE_AGE_MAX) })

@@ -35,7 +35,7 @@ pub enum Way {
 }
 
 impl Way {
-    /// Returns how messages travel on it.
+    /// Returns the transport of its messages.
     pub fn transport(self) -> Transport {
         match self {
             Self::Datagram => Transport::Udp,
@@ -82,7 +82,7 @@ impl PoolId {
         (self.0 / Self::PER_UPSTREAM) as usize
     }
 
-    /// Returns how messages travel on its connections.
+    /// Returns the transport of its connections.
     pub fn transport(self) -> Transport {
         match self.0 % Self::PER_UPSTREAM {
             0 => Transport::Udp,

@@ -42,7 +42,7 @@ impl Default for List {
 }
 
 impl List {
-    /// Returns how many members there are.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         self.len as usize
     }

@@ -48,12 +48,12 @@ pub fn reserved_boxes<T>(table: &Vec<Box<T>>) -> usize {
 /// Where a table lies: its address and its bytes, for who knows about pages.
 pub type Place = (usize, usize);
 
-/// Returns where the elements of a slice lie.
+/// Returns the memory of the elements of a slice.
 pub fn place_of<T>(table: &[T]) -> Place {
     (table.as_ptr().addr(), size_of_val(table))
 }
 
-/// Returns where the elements of a vector lie, and those that it has room for.
+/// Returns the memory of the elements of a vector, spare room included.
 pub fn place_of_vec<T>(table: &Vec<T>) -> Place {
     (table.as_ptr().addr(), reserved(table))
 }

@@ -64,7 +64,7 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
-    /// Returns how long a connection lives that was dialled now: jittered, and for a stream less
+    /// Returns the lifetime of a connection that was dialled now: jittered, and for a stream less
     /// the time that its successor may take, so that `max_age` bounds that too.
     fn life(&self, max_age: Duration, random: u32) -> Duration {
         let grace = if self.streams { max_age / GRACE_DIVISOR } else { Duration::ZERO };
@@ -164,7 +164,7 @@ impl Pools {
         self.capacity
     }
 
-    /// Returns how many pools there are.
+    /// Returns the number of pools.
     pub fn count(&self) -> usize {
         self.pools.len()
     }
@@ -174,7 +174,7 @@ impl Pools {
         self.pools[pool].len()
     }
 
-    /// Returns what became of the connections of `pool`.
+    /// Returns the counters of the connections of `pool`.
     pub fn stats(&self, pool: usize) -> PoolStats {
         self.pools[pool].stats
     }
@@ -273,7 +273,7 @@ impl Pools {
         self.slot(connection).is_some()
     }
 
-    /// Returns how many queries are on `connection`.
+    /// Returns the number of queries on `connection`.
     pub fn outstanding(&self, connection: ConnectionId) -> usize {
         self.slot(connection).map_or(0, |slot| self.connections[slot as usize].outstanding as usize)
     }

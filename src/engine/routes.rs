@@ -208,7 +208,7 @@ impl Routes {
         wanted.map_or(NextStanza::Nowhere, NextStanza::Stanza)
     }
 
-    /// Returns where a question belongs that came in on `listener`. `facts` is asked only where
+    /// Returns the place of a question that came in on `listener`. `facts` is asked only where
     /// there are views.
     #[inline]
     pub fn zone_match<'a>(
@@ -237,7 +237,7 @@ impl Routes {
 }
 
 impl Listening {
-    /// Returns where a question belongs that is not for a zone without views.
+    /// Returns the place of a question that is not for a zone without views.
     fn choose<'a>(&self, facts: impl FnOnce() -> Facts<'a>) -> ZoneMatch {
         let Some((views, matches)) = self.views.as_deref() else { return self.nobody };
         let facts = facts();
@@ -319,7 +319,7 @@ impl Stanza {
         self.under_way < self.under_way_max
     }
 
-    /// Returns how a query goes upstream first whose client used `client`.
+    /// Returns the first transport upstream of a query whose client used `client`.
     pub fn transport(&self, client: Transport) -> Transport {
         match (self.force_tcp, self.prefer_udp) {
             (true, _) => Transport::Tcp,

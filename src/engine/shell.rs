@@ -28,7 +28,7 @@ pub trait Shell {
     /// The engine.
     fn engine(&mut self) -> &mut Forwarder;
 
-    /// Returns what [`settle`] keeps between two turns.
+    /// Returns the state that [`settle`] keeps between two turns.
     fn buffers(&mut self) -> &mut Buffers;
 
     /// Opens the socket of `connection`, if it has none, though no query waits for it.

@@ -83,7 +83,7 @@ impl Sketch {
         self.keys[rarest] = newcomer;
     }
 
-    /// Returns what it remembers, in no order.
+    /// Returns the remembered keys, in no order.
     pub fn keys(&self) -> &[Counted] {
         &self.keys
     }

@@ -435,7 +435,7 @@ impl StageCounts {
         step
     }
 
-    /// Returns what was counted since it was as `earlier`.
+    /// Returns the difference from `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             passed: self.passed - earlier.passed,

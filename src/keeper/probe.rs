@@ -134,7 +134,7 @@ impl Probe {
     /// [`MESSAGE_LEN_MAX`] bytes.
     ///
     /// # Errors
-    /// It has failed.
+    /// The probe has failed.
     pub(super) fn on_ready(
         &mut self,
         now: Moment,

@@ -1,6 +1,6 @@
 //! The probing of all upstreams: schedules, sockets, health states and the log's lines together.
 //!
-//! What is to happen when is decided by each upstream's [`Schedule`]; this carries it out, tells
+//! Each upstream's [`Schedule`] decides what happens when; this carries it out, tells
 //! the workers by the [`HealthStates`] and the operator by one line for each change. Each upstream
 //! has one moment at most at which it wants to be called ([`Probing::wake_at`]): the deadline of
 //! the probe under way, or else the next probe. As long as all is well it has none.

@@ -46,7 +46,7 @@ fn config(upstreams: &[SocketAddr], options: &str) -> Config {
 }
 
 thread_local! {
-    /// Where a keeper's thread says what it says.
+    /// Destination of the messages of a keeper's thread.
     static SAID: Cell<Option<Sender<String>>> = const { Cell::new(None) };
 }
 

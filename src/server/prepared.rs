@@ -37,7 +37,7 @@ pub struct Prepared {
     pub(super) data: Option<Plan>,
 }
 
-/// What the next configuration is prepared from: the certificates and the loaders of the one that
+/// Inputs to preparing the next configuration: the certificates and the loaders of the one that
 /// holds.
 #[derive(Clone)]
 pub struct Before {

@@ -37,7 +37,7 @@ impl Handover {
     /// `stop`, which is asked again and again meanwhile, says that no process should serve.
     ///
     /// # Errors
-    /// It could not be started, or does not serve; it is gone then.
+    /// The next process could not be started, or does not serve; it is gone then.
     pub(super) fn begin(
         &self,
         server: &Server,

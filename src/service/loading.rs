@@ -86,7 +86,7 @@ pub(super) fn look(source: &Source, seen: Seen, steps: &Steps) -> Result<Look, S
 /// Returns the parsed text of the source as it is now.
 ///
 /// # Errors
-/// It cannot be read or parsed.
+/// The file cannot be read or parsed.
 pub(super) fn read_tree(source: &Source, steps: &Steps) -> Result<Corefile, String> {
     let told = |error: CliError| error.to_string();
     let (name, text) = source.load_again(steps).map_err(told)?;

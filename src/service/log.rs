@@ -1,6 +1,6 @@
 //! Log output: whole lines, on standard output.
 //!
-//! Who reads it may go away or stop reading, and the disk that keeps it may fill up. None of this
+//! The reader may go away or stop reading, and the disk that keeps it may fill up. None of this
 //! is a reason to stop serving, so a line that cannot be written at once is lost and no caller
 //! fails or waits for it, as `println!` would. Lines are for what happens now and then; messages
 //! about queries comes here from the writer's thread alone, which no query waits for. A file takes

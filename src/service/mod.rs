@@ -49,7 +49,7 @@ pub(crate) type Failure = (Exit, String);
 /// Serves until a signal says stop, or another process has taken over.
 ///
 /// # Errors
-/// What to tell the operator: nothing was started, or waiting failed.
+/// The message for the operator: nothing was started, or waiting failed.
 pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
     // Before any other descriptor is opened.
     let mut inherited = Inherited::take().map_err(failed)?;

@@ -61,7 +61,7 @@ impl Readings {
     /// Reads the configuration for the first time; `None`: a signal said stop meanwhile.
     ///
     /// # Errors
-    /// What to tell the operator.
+    /// The message for the operator.
     pub(super) fn start(&mut self, signals: &Signals) -> Result<Option<Started>, Failure> {
         let user = self.options.user.clone();
         let request = self.request(None);

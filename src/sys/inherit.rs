@@ -106,7 +106,7 @@ impl Ready {
 /// Takes the descriptor with this number, which is not to be passed on.
 ///
 /// # Errors
-/// It is not open.
+/// The descriptor is not open.
 fn own(descriptor: RawFd) -> io::Result<OwnedFd> {
     cvt(|| {
         // SAFETY: a flag is set on a number; whether it is open is what the call tells.

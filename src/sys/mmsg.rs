@@ -46,7 +46,7 @@ pub struct Sent {
 /// send of as many datagrams as it has iovecs.
 ///
 /// # Errors
-/// Why the rest did not leave, and how many datagrams did.
+/// The error that kept the rest, and the number of datagrams that left.
 fn send_wired(
     socket: BorrowedFd<'_>,
     headers: &mut [libc::mmsghdr],

@@ -8,7 +8,7 @@
 //! interfaces ([`interfaces`]), cores ([`cpu`]), limits of the process and host ([`limits`]),
 //! signals ([`signals`]), outputs ([`output`]), timers ([`timer`]), pages ([`memory`]) and the
 //! kernel's randomness ([`random`]).
-//! It knows nothing of DNS and names no other room. One place turns −1 into an
+//! This room knows nothing of DNS and names no other room. One place turns −1 into an
 //! [`std::io::Error`] and retries EINTR: `cvt`.
 
 #![allow(unsafe_code, reason = "this room is where the kernel is called")]

@@ -1,6 +1,6 @@
 //! Certificates as operators speak of them: subject, issuer, names, purposes and dates.
 //!
-//! What sessions are verified by is rustls's business; this is for messages about a certificate
+//! Verification of sessions is rustls's business; this is for messages about a certificate
 //! and for those that are trusted themselves ([`super::trust`]). Text of a certificate may come
 //! from a stranger: it is made printable and bounded here.
 

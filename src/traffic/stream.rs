@@ -145,7 +145,7 @@ impl MessageStream {
         Ok(())
     }
 
-    /// So much waits to be written that nothing should be added.
+    /// Returns true if the bytes that wait leave no room for more.
     pub fn is_backed_up(&self) -> bool {
         self.outbox.len() > BACKLOG_MAX
     }

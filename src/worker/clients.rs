@@ -189,7 +189,7 @@ impl ClientStreams {
     }
 
     /// Reads once from the stream at the head of the queue, and has the engine take its queries.
-    /// Where a handshake would go on there may be no time for it.
+    /// Handshakes that would go on may have to wait for the budget.
     pub(super) fn read(&mut self, now: Moment, engine: &mut Forwarder) {
         let Some(key) = self.ready.pop_front() else { return };
         let shaking = slot(&mut self.slots, key).is_some_and(|slot| slot.shaking_since.is_some());

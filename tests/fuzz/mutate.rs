@@ -68,7 +68,7 @@ impl Mutator {
         }
     }
 
-    /// Returns where a few tokens of `input` begin and end.
+    /// Returns the bounds of a few tokens of `input`.
     fn run(&self, input: &[u8], random: &mut impl Rng) -> (usize, usize) {
         let is_separator = |byte: &u8| self.separators.contains(byte);
         let start = below(random, input.len() + 1);

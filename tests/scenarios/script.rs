@@ -294,7 +294,7 @@ fn client_step(client: usize, verb: &str, phrase: &str, words: &[&str]) -> Resul
     })
 }
 
-/// Returns what an upstream becomes, or has become; `None`: nothing that is known.
+/// Returns the new state of an upstream; `None` if the word is unknown.
 fn upstream_step(upstream: SocketAddr, words: &[&str]) -> Result<Option<Step>, Problem> {
     let becomes = |mode| Step::Becomes { upstream, mode };
     let probed = |manner| Step::Probed { upstream, manner };

@@ -44,7 +44,7 @@ pub(super) fn elements(document: &str) -> Result<Vec<Element>, String> {
     }
 }
 
-/// Returns what stands between tags: no character that means something but in an entity.
+/// Returns the text between tags, whose special characters are all in entities.
 fn loose(text: &str) -> Result<(), String> {
     if text.contains(['<', '>']) {
         return Err(format!("a loose < or > in {text:.80}"));

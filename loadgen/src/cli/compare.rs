@@ -1,6 +1,6 @@
 //! `loadgen compare`: two servers, asked in turn.
 //!
-//! It runs the rounds and prints what [`crate::compare`] makes of them.
+//! The command runs the rounds and prints what [`crate::compare`] makes of them.
 
 use super::asking::{Asking, server};
 use super::run::{length_of, next_run};

@@ -1,6 +1,7 @@
 //! `loadgen find-max`: the highest rate that a server sustains within limits.
 //!
-//! It runs the trials that [`crate::search`] asks for and tells of each; it decides nothing.
+//! The command runs the trials that [`crate::search`] asks for and tells of each; it decides
+//! nothing.
 
 use super::asking::{Asking, server};
 use super::run::{length_of, next_run};

@@ -1,7 +1,7 @@
 //! `loadgen incident`: replays the incident, reports, and says whether `max_age` cures it.
 //!
-//! It turns what was typed into a plan, says what is missing on this host, and writes the reports;
-//! [`crate::incident`] does the work.
+//! The command makes a plan of its arguments, reports requirements that this host lacks, and writes
+//! the reports; [`crate::incident`] does the work.
 
 use super::{exit_code, invalid};
 use crate::incident::course::Forwarder;

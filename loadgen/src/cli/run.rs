@@ -1,6 +1,6 @@
 //! `loadgen run`: asks once, as planned, and reports.
 //!
-//! It waits for the run and for signals, tells how it is going, and writes the reports.
+//! The command waits for the run and for signals, prints the progress, and writes the reports.
 
 use super::asking::{Asking, server};
 use super::{exit_code, invalid};

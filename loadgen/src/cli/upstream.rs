@@ -1,6 +1,7 @@
 //! `loadgen upstream`: answers by a script until it is told to stop, and prints who asked.
 //!
-//! It reads the script and waits for a signal; [`onward::traffic::upstream`] does the work.
+//! The command reads the script and waits for a signal; [`onward::traffic::upstream`] does the
+//! work.
 
 use super::asking::read_file;
 use super::invalid;

@@ -31,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const END_MAX: Duration = Duration::from_secs(20);
 /// Interval of checks whether a program has ended.
 const LOOK: Duration = Duration::from_millis(50);
-/// So much of the end of what a program said is told when it failed.
+/// Bytes of the end of a program's output that are shown when it failed.
 const SAID_MAX: usize = 2_000;
 
 /// Forwarder under test.

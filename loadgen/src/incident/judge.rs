@@ -40,7 +40,7 @@ pub struct Finding {
 /// Shares of a backend after an event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Regained {
-    /// So long after the event it has its share, if ever.
+    /// Time from the event until it has its share, if ever.
     pub after: Option<Duration>,
     /// Part of its fair share, from the time when it was due to the next event.
     pub part: f64,

@@ -7,11 +7,11 @@
 //!        a link for each backend                        10.77.3.2  backend 3 …
 //! ```
 //!
-//! It does to a flow what a ClusterIP does: the first packet draws a backend, conntrack keeps it.
-//! A backend that is not ready is taken out of the map and its entries are flushed; one that is
-//! ready again is put into the map, and flows that exist stay where they are. Everything happens
-//! in the two namespaces, whose names no other process uses; dropping the lab removes them. What
-//! runs inside is started by `ip netns exec`, so nothing here changes its own namespace.
+//! Its rules treat a flow as a ClusterIP does: the first packet draws a backend, conntrack keeps
+//! it. A backend that is not ready is taken out of the map and its entries are flushed; one that is
+//! ready again is put into the map, and flows that exist stay where they are. Everything happens in
+//! the two namespaces, whose names no other process uses; dropping the lab removes them. What runs
+//! inside is started by `ip netns exec`, so nothing here changes its own namespace.
 
 use super::nft::{self, Fault};
 use std::io::{self, Write};

@@ -1,6 +1,6 @@
 //! Queries from captures: classic pcap and pcapng.
 //!
-//! What is wanted of a capture is little: of each packet its time, and if it is a whole UDP
+//! Little of a capture matters: of each packet its time, and if it is a whole UDP
 //! datagram to a port of DNS with a query in it, who sent it and what it says. So this reads the
 //! two containers and the few headers itself; a crate for all of it would be larger than this file.
 //! Other packets are left out and counted; a file that is cut or no capture is told with
@@ -24,7 +24,7 @@ const LINK_SLL2: u16 = 276;
 /// The queries to `port` in the capture `bytes`.
 ///
 /// # Errors
-/// It is no capture, or cut, or there is no query in it.
+/// The file is no capture, or cut, or has no query.
 pub fn read(bytes: &[u8], port: u16) -> Result<Recorded, BadInput> {
     let mut taker = Taker { port, ..Taker::default() };
     let magic = bytes.first_chunk::<4>().copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the tests over real sockets share: upstreams, runs and other people's programs.
+//! Helpers of the tests over real sockets: upstreams, runs and other people's programs.
 //!
 //! Everything is on loopback, on ports that the kernel chooses, and ends by itself: a run by its
 //! schedule and its time-out, a program when it is dropped.

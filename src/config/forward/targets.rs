@@ -347,7 +347,7 @@ pub(super) fn check_source(
 /// words) it cannot be read.
 ///
 /// # Errors
-/// It lists more than anybody has.
+/// The list is longer than allowed.
 fn nameservers(
     argument: &Token,
     path: &str,

@@ -1,6 +1,6 @@
 //! `tls [CERT KEY] [CA]`, `tls_servername NAME`, `tls_pin sha256/BASE64…`
 //!
-//! How a stanza's `tls://` upstreams are spoken to. All of them share the files and the pins; the
+//! TLS settings of a stanza's `tls://` upstreams. All of them share the files and the pins; the
 //! name is the stanza's or each upstream's own, never both. An upstream that is written as a host
 //! name is known by that name if none is said, where the reference would want its address in the
 //! certificate.

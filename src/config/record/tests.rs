@@ -1,4 +1,4 @@
-//! What records mean, told by the `domain` crate, which reads the wire format that is written here.
+//! Records as the `domain` crate reads them, which reads the wire format that is written here.
 //!
 //! And that no text makes the reader panic, allocate or write more than it may.
 

@@ -1,8 +1,8 @@
 //! `acl [ZONES…] { ACTION [type QTYPE…] [net CIDR|IP…] }`
 //!
-//! Who may ask what. Several stanzas hold in their order. `*` stands for all types or networks, and
-//! so does leaving the section out. Zones that are none are passed over with a warning; the
-//! reference says nothing.
+//! `acl`: which clients may ask which types. Several stanzas hold in their order. `*` stands for
+//! all types or networks, and so does leaving the section out. Zones that are none are passed over
+//! with a warning; the reference says nothing.
 
 use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};

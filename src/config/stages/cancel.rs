@@ -1,6 +1,6 @@
 //! `cancel [TIMEOUT]`
 //!
-//! What a query may take in all. Of several stanzas the last holds.
+//! `cancel`: the time limit of a query. Of several stanzas the last holds.
 
 use super::super::error::DirectiveError;
 use super::super::forward::show;

@@ -1,6 +1,6 @@
 //! `dnstap SOCKET [full] [WRITEBUF_MIB [QUEUE_X10000]] { identity; version; extra; skipverify }`
 //!
-//! Who is sent what clients asked and upstreams answered. SOCKET is a path, `unix://PATH` or
+//! `dnstap`: receivers of the messages of clients and upstreams. SOCKET is a path, `unix://PATH` or
 //! `tcp://HOST:PORT`; several stanzas name several receivers. Whether anybody listens there is
 //! found out by the writer. Sockets with TLS, and those that receivers connect to, are refused.
 

@@ -1,6 +1,6 @@
 //! `errors [stdout] { stacktrace; consolidate DURATION REGEXP [LEVEL] [show_first] }`
 //!
-//! Whether and how errors of queries are logged. Patterns are checked here, and compiled again by
+//! `errors`: how errors of queries are logged. Patterns are checked here, and compiled again by
 //! who matches with them: a configuration is plain data.
 
 use super::super::duration;

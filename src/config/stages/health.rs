@@ -1,7 +1,7 @@
 //! `health [ADDR] { lameduck DURATION }`
 //!
-//! Where it is told over HTTP that the process lives, and how long it goes on serving when it is
-//! told to stop. Of several stanzas the last holds.
+//! `health`: the HTTP address that answers as long as the process lives, and how long it goes on
+//! serving when it is told to stop. Of several stanzas the last holds.
 
 use super::super::error::DirectiveError;
 use super::super::forward;

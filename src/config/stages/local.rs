@@ -10,7 +10,7 @@ use std::fmt;
 /// Names of this host, besides localhost and names below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Local {
-    /// So do names that begin with the label localhost.
+    /// Names that begin with the label localhost are answered, too.
     pub localhost_prefix: bool,
 }
 

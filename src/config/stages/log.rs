@@ -1,8 +1,8 @@
 //! `log [NAMES…] [FORMAT] { class CLASS… }`
 //!
-//! Which queries are to be logged, and how. Several stanzas add rules in their order, and of
-//! those the first that has the name is the only one that counts. Of two arguments or more the
-//! last is a format if it has a `{`; one alone is always a name, as in the reference.
+//! `log`: which queries are logged, and in which format. Several stanzas add rules in their order,
+//! and of those the first that has the name is the only one that counts. Of two arguments or more
+//! the last is a format if it has a `{`; one alone is always a name, as in the reference.
 
 use super::super::Name;
 use super::super::error::DirectiveError;

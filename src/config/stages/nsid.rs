@@ -1,7 +1,7 @@
 //! `nsid [DATA…]`
 //!
-//! What this server calls itself to clients who ask (RFC 5001): the words joined by spaces, or the
-//! name of the host.
+//! `nsid`: the name of this server for clients who ask (RFC 5001): the words joined by spaces, or
+//! the name of the host.
 
 use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};

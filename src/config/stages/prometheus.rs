@@ -1,7 +1,7 @@
 //! `prometheus [ADDR] { runtime_metrics; tls FILE }`
 //!
-//! Where counters are told over HTTP. There is no runtime to tell of, and HTTP is not encrypted
-//! here: the first is read with a warning, the second is refused.
+//! `prometheus`: the HTTP address of the metrics. There is no runtime to tell of, and HTTP is not
+//! encrypted here: the first is read with a warning, the second is refused.
 
 use super::super::error::DirectiveError;
 use super::super::http;

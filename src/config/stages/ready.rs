@@ -1,7 +1,7 @@
 //! `ready [ADDR] { monitor until-ready|continuously }`
 //!
-//! Where it is told over HTTP whether the block is of use to clients. The language allows one in a
-//! block; each block's upstreams are watched as its own `monitor` says.
+//! `ready`: the HTTP address that tells whether the block can serve clients. The language allows
+//! one in a block; each block's upstreams are watched as its own `monitor` says.
 
 use super::super::error::DirectiveError;
 use super::super::http;

@@ -1,7 +1,8 @@
 //! `root PATH`
 //!
-//! Where relative paths of other directives begin (not those of `import`, nor files that `forward`
-//! names). Of several stanzas the last holds. A directory that is missing is worth a warning.
+//! `root`: the start of relative paths of other directives (not those of `import`, nor files that
+//! `forward` names). Of several stanzas the last holds. A directory that is missing is worth a
+//! warning.
 
 use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};

@@ -1,7 +1,7 @@
 //! `status [ADDR]`
 //!
-//! Where onward shows over HTTP what it does, to people and to `onward top`. The language has no
-//! such directive; of several stanzas the last holds.
+//! `status`: the HTTP address of the status page, for browsers and `onward top`. The language has
+//! no such directive; of several stanzas the last holds.
 
 use super::super::error::DirectiveError;
 use super::super::http;

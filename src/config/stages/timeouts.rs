@@ -1,9 +1,10 @@
 //! `timeouts { read D; write D; idle D; maxtcpqueries N }`
 //!
-//! How long clients' streams may take. Durations may be written as whole seconds without a unit,
-//! here alone in the language. Options not written stay as they are; of those written twice the
-//! last holds. Without `read` and `write`, `idle` stands for them: a stream on which no whole query
-//! comes in and no byte of a reply goes out for so long is closed, whatever it is in the middle of.
+//! `timeouts`: limits for clients' connections. Durations may be written as whole seconds without a
+//! unit, here alone in the language. Options not written stay as they are; of those written twice
+//! the last holds. Without `read` and `write`, `idle` stands for them: a stream on which no whole
+//! query comes in and no byte of a reply goes out for so long is closed, whatever it is in the
+//! middle of.
 
 use super::super::error::DirectiveError;
 use super::super::forward::show;

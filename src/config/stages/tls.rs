@@ -1,6 +1,6 @@
 //! `tls CERT KEY [CA] { client_auth MODE }`
 //!
-//! What listeners of the block's `tls://` keys show their clients. Of several stanzas the last
+//! `tls`: certificate and key of the block's `tls://` listeners. Of several stanzas the last
 //! holds. Paths begin at `root`. The files are read here and understood in the room `tls`.
 
 use super::super::error::DirectiveError;

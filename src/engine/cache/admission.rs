@@ -185,7 +185,7 @@ pub fn judge(received: &Received<'_>, limits: &Limits<'_>) -> Result<Admission, 
     Ok(Admission { answer_class, lifetime: Duration::from_secs(secs.into()) })
 }
 
-/// Returns what a response is by its code, its answer and what its authority section holds.
+/// Returns the class of a response by its code, its answer and its authority section.
 fn nature_of(
     packet: &[u8],
     response: &Response,

@@ -36,7 +36,7 @@ impl Blocks {
         Self { bytes: Vec::new(), next: Vec::new(), free: NONE, used: 0, max }
     }
 
-    /// Returns how many blocks so many bytes take; at least one.
+    /// Returns the number of blocks that these bytes take; at least one.
     pub fn needed(len: usize) -> usize {
         len.div_ceil(BLOCK_LEN).max(1)
     }

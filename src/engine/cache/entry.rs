@@ -309,7 +309,7 @@ impl Entry {
         })
     }
 
-    /// Returns what the client is told about an answer that is not what it seems.
+    /// Returns the extended error about an answer that is not what it seems.
     fn own_error(&self, ttls: Ttls) -> Option<ExtendedError> {
         match (self.answer_class, ttls) {
             (AnswerClass::Failure, _) => Some(ExtendedError::CachedError),

@@ -10,8 +10,8 @@ use crate::moment::Moment;
 use std::time::Duration;
 
 impl Exchanges {
-    /// Returns which upstream the last attempt of the exchange that is or was just in `slot` went
-    /// to, and how.
+    /// Returns the upstream and the transport of the last attempt of the exchange that is or was
+    /// just in `slot`.
     pub fn last_asked(&self, slot: u32) -> (usize, Transport) {
         let exchange = &self.slots[slot as usize];
         (exchange.upstream as usize, exchange.asked_over)
@@ -34,7 +34,7 @@ impl Exchanges {
         self.queries[slot as usize][HEADER_LEN + self.name_len(slot) + 4 + 7] & 0x80 != 0
     }
 
-    /// Returns when the current attempt of the exchange in `slot` began.
+    /// Returns the start of the current attempt of the exchange in `slot`.
     pub fn attempt_began(&self, slot: u32) -> Moment {
         let exchange = &self.slots[slot as usize];
         let timeout = self.timeouts[exchange.timeout_class as usize].0;
@@ -57,7 +57,7 @@ impl Exchanges {
         })
     }
 
-    /// Returns how many queries were sent on `connection` before the one in `slot`, which is on it,
+    /// Returns the number of queries sent on `connection` before the one in `slot`, which is on it,
     /// and are there yet; no more than `most` are counted.
     pub fn ahead_of(&self, slot: u32, connection: ConnectionId, most: usize) -> usize {
         self.all_on(connection).take(most).take_while(|other| *other != slot).count()

@@ -173,7 +173,7 @@ impl Exchanges {
         taken
     }
 
-    /// Returns who waited there, until the next one joins.
+    /// Returns the waiter there, until the next one joins.
     pub fn dismissed(&self, waiter: Dismissed) -> &Waiter {
         &self.waiters[waiter.0 as usize].0
     }

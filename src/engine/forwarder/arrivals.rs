@@ -176,7 +176,7 @@ impl Forwarder {
         }
     }
 
-    /// Returns what `client` asked, as far as that means anything on the way it came.
+    /// Returns the question of `client`, as far as it matters to the transport that it came by.
     pub(super) fn asked_by(&self, client: &Client, asked: Asked) -> Asked {
         let asked = client.asked(asked);
         let secure = self.streams[usize::from(client.listener)].secure;

@@ -22,7 +22,7 @@ use rand_chacha::rand_core::Rng;
 const EXCUSES_MAX: u32 = 16;
 
 impl Forwarder {
-    /// Returns how many queries wait for a response on `connection`.
+    /// Returns the number of queries that wait for a response on `connection`.
     pub fn outstanding_on(&self, connection: ConnectionId) -> usize {
         self.pools.outstanding(connection)
     }

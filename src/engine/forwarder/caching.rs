@@ -208,7 +208,7 @@ impl Forwarder {
         self.caches.unix = unix;
     }
 
-    /// Returns what `block`'s cache says to a query, whose name is `name`.
+    /// Returns the result of a lookup in `block`'s cache for a query, whose name is `name`.
     pub(super) fn look_up(
         &mut self,
         now: Moment,

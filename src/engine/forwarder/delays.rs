@@ -77,7 +77,7 @@ impl Delays {
         true
     }
 
-    /// Returns when the next is due.
+    /// Returns the instant at which the next is due.
     pub(super) fn next_due(&self) -> Option<Moment> {
         self.heap.first().map(|slot| self.slab[slot as usize].due)
     }

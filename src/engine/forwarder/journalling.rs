@@ -26,7 +26,7 @@ struct Subject<'a> {
 }
 
 impl Forwarder {
-    /// Returns when the journal's page is to be taken; in the past if that is now.
+    /// Returns the instant at which the journal's page should be taken; in the past if that is now.
     pub fn page_due(&self) -> Option<Moment> {
         self.journal.due()
     }

@@ -9,7 +9,7 @@ use crate::engine::chain::Chain;
 use crate::engine::memory::{EngineMemory, reserved, reserved_boxes};
 
 impl Forwarder {
-    /// Returns what its tables have reserved.
+    /// Returns the memory that its tables have reserved.
     pub fn memory(&self) -> EngineMemory {
         EngineMemory {
             exchanges: self.exchanges.reserved(),

@@ -291,7 +291,7 @@ impl Forwarder {
         step
     }
 
-    /// Returns what a stage's last word comes to.
+    /// Returns the outcome of a stage's last word.
     pub(super) fn course_of(
         &mut self,
         now: Moment,

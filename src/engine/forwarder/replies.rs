@@ -32,7 +32,7 @@ pub(super) struct Written<'a> {
 }
 
 impl Forwarder {
-    /// Returns whom the next reply of [`Forwarder::next_reply`] is for.
+    /// Returns the client of the next reply of [`Forwarder::next_reply`].
     pub fn next_client(&self, answered: &Answered) -> Option<&Client> {
         let slot = self.exchanges.slot(answered.exchange)?;
         self.exchanges.first_waiter(slot).map(|waiter| &waiter.client)
@@ -192,7 +192,7 @@ impl Forwarder {
         (len, rcode as u16)
     }
 
-    /// Returns how the block finishes its replies whose exchange is or was just in `slot`.
+    /// Returns the finish of replies of the block whose exchange is or was just in `slot`.
     fn finish(&self, slot: u32) -> Finish<'_> {
         let block = self.routes.block_of(self.exchanges.first_stanza(slot));
         block.map_or(Finish::PLAIN, |block| self.chains[block].finish())

@@ -156,7 +156,7 @@ impl Forwarder {
         Ok((slot, response.ok_or(DropReason::ResponseMalformed)?, is_earlier))
     }
 
-    /// Returns what the configuration makes of a believed response.
+    /// Returns the decision of the configuration about a believed response.
     fn course(&mut self, slot: u32, response: &Response) -> Course {
         let is_refresh =
             self.exchanges.is_cacheable(slot) && self.exchanges.first_waiter(slot).is_none();

@@ -70,7 +70,7 @@ impl Watch {
         }
     }
 
-    /// Returns what there is to be drawn.
+    /// Returns the snapshot to be drawn.
     pub fn sketches(&mut self) -> Option<&mut Sketches> {
         self.0.as_deref_mut()
     }

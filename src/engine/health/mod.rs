@@ -126,7 +126,7 @@ impl HealthStates {
         self.failures[upstream].store(failures, Ordering::Relaxed);
     }
 
-    /// Returns how many probes of `upstream` have failed.
+    /// Returns the number of failed probes of `upstream`.
     pub fn failures(&self, upstream: usize) -> u64 {
         self.failures[upstream].load(Ordering::Relaxed)
     }

@@ -347,7 +347,7 @@ fn shown(word: &[u8]) -> String {
     format!("{}{more}", word[..end].escape_ascii())
 }
 
-/// Returns what may be wrong with a word that should be an address.
+/// Returns the probable mistake in a word that should be an address.
 fn hint(word: &[u8]) -> &'static str {
     if word.starts_with(b"\xef\xbb\xbf") {
         " (there is a byte-order mark before it: remove it)"

@@ -17,7 +17,7 @@ pub const ERROR: u8 = 4;
 /// Each of them.
 pub const ALL: u8 = SUCCESS | DENIAL | ERROR;
 
-/// Returns how many answer, authority and additional records there are.
+/// Returns the numbers of answer, authority and additional records.
 fn counts(reply: &[u8]) -> [u16; 3] {
     [6, 8, 10].map(|place| u16_at(reply, place).unwrap_or(0))
 }

@@ -207,7 +207,7 @@ impl Question {
         Some(Self { name_len, kind: u16_at(packet, end)?, class: u16_at(packet, end + 2)? })
     }
 
-    /// Returns where the first record begins.
+    /// Returns the start of the first record.
     pub fn end(&self) -> usize {
         HEADER_LEN + self.name_len + 4
     }

@@ -224,7 +224,7 @@ impl<'a> Writer<'a> {
         Some(writer)
     }
 
-    /// Returns where the next record begins, to come back to.
+    /// Returns the start of the next record, to come back to.
     pub(super) fn mark(&self) -> (usize, usize) {
         (self.end, self.names.count)
     }
@@ -259,7 +259,7 @@ impl<'a> Writer<'a> {
         self.bytes(&[0])
     }
 
-    /// Returns where `name` stands already.
+    /// Returns the place of an earlier copy of `name`.
     fn find(&self, name: &[u8]) -> Option<u16> {
         let written = &self.out[..self.end];
         let same = |target: &&u16| spells(written, usize::from(**target), name);

@@ -162,7 +162,7 @@ pub fn write_cut(
     end + write_opt(out, end, to.asked, rcode_high, error, &to.finish)
 }
 
-/// Returns what is left of a positive answer without its authority and additional sections. `None`
+/// Returns the rest of a positive answer without its authority and additional sections. `None`
 /// for any other response: those sections say why there is nothing, or where to ask.
 pub fn minimal(response: &Response) -> Option<Response> {
     let positive = response.rcode() == Rcode::NoError as u16

@@ -92,7 +92,7 @@ impl Pace {
         self.limit.map_or(self.window, |limit| self.window.min(limit.at_once))
     }
 
-    /// Returns how long a query waits behind others on a stream before it is asked elsewhere.
+    /// Returns the time that a query waits behind others on a stream before it is asked elsewhere.
     #[inline]
     pub(super) fn head_wait(&self) -> Duration {
         match 2 * self.usual.unwrap_or_default() {

@@ -112,7 +112,7 @@ impl Pools {
         }
     }
 
-    /// Returns when [`Pools::overdue_stall`] next has one.
+    /// Returns the instant at which [`Pools::overdue_stall`] next has one.
     pub fn next_stall(&self) -> Option<Moment> {
         self.stalls.next()
     }

@@ -62,7 +62,7 @@ impl Dials {
         }
     }
 
-    /// Returns how many there are.
+    /// Returns the number of connections.
     pub(super) fn count(&self) -> usize {
         self.pending.len()
     }
@@ -138,7 +138,7 @@ impl Pools {
         }
     }
 
-    /// Returns how long ago the connection was dialled.
+    /// Returns the age of the connection since it was dialled.
     pub fn age(&self, connection: ConnectionId, now: Moment) -> Duration {
         let slot = self.slot(connection);
         slot.map_or(Duration::ZERO, |slot| now.since(self.connections[slot as usize].dialled_at))
@@ -195,7 +195,7 @@ impl Pools {
         self.first_dials().find_map(late)
     }
 
-    /// Returns when [`Pools::overdue_dial`] next has one.
+    /// Returns the instant at which [`Pools::overdue_dial`] next has one.
     pub fn next_dial_deadline(&self) -> Option<Moment> {
         self.first_dials().map(|(_, until)| until).min()
     }

@@ -88,7 +88,7 @@ impl Pools {
         state.peak_since = now;
     }
 
-    /// Returns when `pool` next has something to close.
+    /// Returns the instant at which `pool` next has something to close.
     fn next_due(&self, pool: usize) -> Option<Moment> {
         let state = &self.pools[pool];
         let member = |slot: u32| &self.connections[slot as usize];

@@ -55,7 +55,7 @@ impl Lists {
         Self(written.iter().map(|acl| List::new(acl, hasher)).collect())
     }
 
-    /// Returns what is done to a question for `name` and `kind` from `address`.
+    /// Returns the action on a question for `name` and `kind` from `address`.
     fn decide(&self, name: &LowercaseName, kind: u16, address: IpAddr) -> AclAction {
         let address = address.to_canonical();
         let mut lists = self.0.iter();

@@ -95,13 +95,13 @@ pub trait Stage: Sized {
     /// if nothing does. `hasher` is keyed.
     fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self>;
 
-    /// Returns what becomes of a query before it is forwarded. `None`: it is no business of this
+    /// Returns the outcome of a query before it is forwarded. `None`: it is no business of this
     /// stage.
     fn on_query(&self, _: &mut QueryContext<'_, '_>) -> Option<Step> {
         None
     }
 
-    /// Returns what becomes of a query that nobody forwards.
+    /// Returns the outcome of a query that is not forwarded.
     fn at_end(&self, _: &mut QueryContext<'_, '_>) -> Option<Step> {
         None
     }
@@ -176,7 +176,7 @@ impl Settings {
         }
     }
 
-    /// Returns how replies of our own are finished.
+    /// Returns the finish of replies of our own.
     pub fn finish_own(&self) -> Finish<'_> {
         let nsid = self.nsid.as_deref();
         let (udp_size, keepalive) = (self.udp_size, self.keepalive);

@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 
 /// Sends slices over one connected socket, without copying them.
 ///
-/// Where that is allowed, slices of equal length that follow one another leave as one send, with a
+/// If that is allowed, slices of equal length that follow one another leave as one send, with a
 /// shorter one behind them if there is one, and the kernel makes datagrams of it on the far side
 /// of most of its work (UDP GSO).
 pub struct QueryBatch {

@@ -109,7 +109,7 @@ pub struct Options {
     pub cores: Vec<usize>,
     /// Number of threads, if no cores are given.
     pub threads: usize,
-    /// So long before an instant a thread stops sleeping and looks at the clock instead.
+    /// Time before an instant in which a thread looks at the clock instead of sleeping.
     pub spin: Duration,
     /// Length of the intervals of the report; `None`: chosen to fit a page.
     pub stretch: Option<Duration>,

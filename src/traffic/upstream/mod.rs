@@ -1,11 +1,11 @@
 //! The scripted upstream: a fast server with scripted faults.
 //!
-//! It answers over UDP and TCP, on any number of addresses, what [`crate::traffic::answer`]
-//! derives from the name, so that the client can check it; and it delays, loses, truncates, refuses
-//! and forges by a [`script`]. It counts who asks it ([`sources`]): the ports that queries come
-//! from and how evenly their ids are spread, which is what makes a resolver hard to deceive.
-//! `serve` is the loop of a thread, `peers` its streams, `delayed` what waits to be sent,
-//! `forge` the responses that are wrong.
+//! The upstream answers over UDP and TCP, on any number of addresses, what
+//! [`crate::traffic::answer`] derives from the name, so that the client can check it; and it
+//! delays, loses, truncates, refuses and forges by a [`script`]. It counts who asks it
+//! ([`sources`]): the ports that queries come from and how evenly their ids are spread, which is
+//! what makes a resolver hard to deceive. `serve` is the loop of a thread, `peers` its streams,
+//! `delayed` what waits to be sent, `forge` the responses that are wrong.
 
 mod delayed;
 mod forge;

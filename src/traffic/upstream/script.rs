@@ -57,7 +57,7 @@ pub enum Act {
     WrongQuestion,
     /// Random octets.
     Garbage,
-    /// This response code without records.
+    /// A response with this code and without records.
     Refuse(u8),
     /// A wrong address.
     Lie,
@@ -90,7 +90,7 @@ impl Conduct {
 /// Names that a rule is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// This name, in wire form and small letters.
+    /// Only this name, in wire form and small letters.
     Exactly(Vec<u8>),
     /// All names below this one.
     Below(Vec<u8>),
@@ -122,7 +122,7 @@ pub struct Script {
     pub rules: Vec<(Pattern, Conduct)>,
     /// For all other names.
     pub default: Conduct,
-    /// So long after the first query it falls silent for so long; what would have been sent
+    /// Time from the first query to a silence, and its length; responses that would have been sent
     /// meanwhile is sent at the end.
     pub stall: Option<(Duration, Duration)>,
     /// Names with records of their own; the answers to all others are derived from the name.

@@ -41,7 +41,7 @@ const EVENTS: usize = 256;
 /// Batches taken from a socket before it stops: a full buffer holds fewer, and a client that goes
 /// on sending shall not hold it up.
 const DRAIN_TURNS_MAX: usize = 1024;
-/// So long before it is due a delayed response is waited for with open eyes: waking up takes time.
+/// Time before a delayed response is due in which its thread busy-waits: waking up takes time.
 const SPIN: Duration = Duration::from_micros(50);
 
 /// The sockets of one address.

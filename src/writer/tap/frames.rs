@@ -26,7 +26,7 @@ enum Control {
 /// Agrees with the receiver on the content type.
 ///
 /// # Errors
-/// It is silent, gone, or wants something else.
+/// The receiver is silent, gone, or wants another content type.
 pub(super) fn begin(stream: &mut (impl Read + Write)) -> io::Result<()> {
     stream.write_all(&control(Control::Ready, Some(CONTENT_TYPE)))?;
     let fields = expect(stream, Control::Accept)?;

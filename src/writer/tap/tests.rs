@@ -1,5 +1,5 @@
-//! What a receiver gets that speaks the protocol: its own reader, without the writer's structs but
-//! the envelope's.
+//! The writer seen by a receiver that speaks the protocol: its own reader, without the writer's
+//! structs but the envelope's.
 //!
 //! Receivers of other makers are tried with the whole program.
 

@@ -1,7 +1,8 @@
 //! Options of `cache` about asking the upstream again: `prefetch`, `serve_stale`, `servfail`.
 //!
-//! When an answer is fetched anew before it expires, what is done with it afterwards, and for how
-//! long a failure stands for another attempt. Whether they fit together is the reader's concern.
+//! `prefetch` and `serve_stale`: when an answer is fetched anew before it expires, what is done
+//! with it afterwards, and for how long a failure stands for another attempt. Whether they fit
+//! together is the reader's concern.
 
 use super::super::super::error::DirectiveError;
 use super::super::super::forward::show;

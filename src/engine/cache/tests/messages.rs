@@ -80,7 +80,7 @@ pub(crate) fn question(text: &str, kind: u16) -> Vec<u8> {
     question
 }
 
-/// Returns how a client asked: its header's second word, and DO if it has EDNS.
+/// Returns the flags of a client's query: its header's second word, and DO if it has EDNS.
 pub(crate) fn asked(flags: u16, dnssec_ok: Option<bool>) -> Asked {
     let edns = |dnssec_ok| Edns {
         udp_size: 1_232,

@@ -125,7 +125,7 @@ impl Forwarder {
         self.settle_own(now, key, query, course, out)
     }
 
-    /// Returns what becomes of a parked query in the turn in which it was parked. `course` is what
+    /// Returns the outcome of a parked query in the turn in which it was parked. `course` is what
     /// became of the query itself behind the stage that parked it.
     fn settle_own(
         &mut self,
@@ -186,7 +186,7 @@ impl Forwarder {
         }
     }
 
-    /// Returns what follows for a parked query from the answer in `out`, `len` bytes.
+    /// Returns the next step of a parked query after the answer in `out`, `len` bytes.
     fn next_step(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> Next {
         let Some(parked) = self.parked.get(key) else { return Next::Own(len) };
         let is_second = parked.is_second;
