@@ -42,6 +42,19 @@ pub struct Resolved {
     pub ttl: Option<Duration>,
 }
 
+/// A host name among the targets of `forward`, as it was looked up last.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostName {
+    /// The name as it is written.
+    pub name: String,
+    /// The resolvers to ask, in their order; none: the system is asked.
+    pub resolvers: Vec<SocketAddr>,
+    /// Addresses found, in ascending order and without duplicates.
+    pub addresses: Vec<IpAddr>,
+    /// Time until the name is to be looked up again.
+    pub ttl: Duration,
+}
+
 /// One network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {

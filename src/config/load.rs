@@ -15,7 +15,7 @@ use super::{
     Served, ServerBlock, ZonesSource, bind, http, keys, lints, listeners, reload,
 };
 use crate::corefile::{
-    self, Block, Cursor, DIRECTIVES, Directive, Place, Token, WARNINGS_MAX, Warning,
+    self, Block, Corefile, Cursor, DIRECTIVES, Directive, Place, Token, WARNINGS_MAX, Warning,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -167,8 +167,19 @@ impl Config {
         display_name: &str,
         host: &Host,
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let corefile =
-            corefile::parse(text, display_name, &host.sources).map_err(ConfigError::Parse)?;
+        let corefile = corefile::parse(text, display_name, &host.sources);
+        Self::of(corefile.map_err(ConfigError::Parse)?, display_name, host)
+    }
+
+    /// Reads the configuration from a `corefile` that is parsed already; see [`Config::load`].
+    ///
+    /// # Errors
+    /// Those of [`Config::load`], but for mistakes that the parser finds.
+    pub fn of(
+        corefile: Corefile,
+        display_name: &str,
+        host: &Host,
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
         let missing = corefile.missing.into_iter().map(ConfigError::Parse).collect();
         let mut context =
             Context { host, warnings: corefile.warnings, reload: None, zones: 0, missing };

@@ -38,7 +38,7 @@ use crate::corefile::DIRECTIVES;
 pub use budget::Descriptors;
 pub use error::ConfigError;
 pub use forward::show as show_duration;
-pub use host::{Host, Interface, Lookup, Resolved};
+pub use host::{Host, HostName, Interface, Lookup, Resolved};
 pub use http::{Endpoint, HTTP_CONNECTIONS_MAX, HttpListener};
 pub use kinds::Kind;
 pub use name::{Name, NameError, PRESENTATION, TEXT_LEN_MAX, spell, spell_as_asked, wire_of};
@@ -234,9 +234,9 @@ pub struct Forward {
     pub except: Vec<Name>,
     /// Upstreams in the order of the file, without duplicates. 1 to [`UPSTREAMS_MAX`].
     pub upstreams: Vec<Upstream>,
-    /// TTL of the addresses of host names, from their lookup on; then the configuration is read
-    /// again. `None`: no upstream is a host name.
-    pub names_ttl: Option<Duration>,
+    /// Host names among the targets, whose addresses are among the upstreams. They are looked up
+    /// again when their TTL has passed.
+    pub host_names: Vec<HostName>,
     /// In which order the upstreams are tried.
     pub policy: Policy,
     /// A connection idle for this long is closed. Zero: connections are never reused.

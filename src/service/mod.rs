@@ -1,7 +1,7 @@
 //! The program's life: start, read the configuration again, hand over, stop.
 //!
 //! One thread, the first, waits here for signals and for the moments at which something is to be
-//! looked at (the file, names whose records have run out, the service manager's watchdog) and does
+//! looked at (the file, host names whose TTL has passed, the service manager's watchdog) and does
 //! one thing at a time, none of which may block: files are read and names looked up by threads of
 //! their own (`loading`), which ring when they are done and are given up when they take too long.
 //! The data path knows nothing of it: it is told by [`Server::apply`]. What cannot be done is said
@@ -11,6 +11,7 @@ mod handover;
 mod loading;
 mod log;
 mod manager;
+mod names;
 mod pidfile;
 mod reading;
 mod warnings;
@@ -18,6 +19,7 @@ mod watch;
 
 use crate::cli::{self, Exit, Serve, Source};
 use crate::clock::Clock;
+use crate::config::HostName;
 use crate::corefile::Warning;
 use crate::log::{Event, Format, Level, Log, Value};
 use crate::moment::Moment;
@@ -29,6 +31,7 @@ use handover::Handover;
 use loading::{Loaded, Look, Ready};
 use log::say;
 use manager::Manager;
+use names::Found;
 use pidfile::PidFile;
 use reading::{Given, Readings, Started};
 use std::fmt::Display;
@@ -40,6 +43,8 @@ use watch::Watch;
 const ONWARD: &str = "onward";
 /// Source of log lines about lameduck.
 const HEALTH: &str = "plugin/health";
+/// Source of log lines about host names of upstreams.
+const FORWARD: &str = "plugin/forward";
 /// Source of log lines about reloads.
 const RELOAD: &str = "plugin/reload";
 
@@ -207,6 +212,9 @@ impl Service {
             }
             Some(Err(why)) => self.warn_of_watch(&why),
         }
+        if let Some(found) = self.readings.take_names() {
+            self.end_names(found);
+        }
         if self.readings.takes_another() {
             self.reload();
         }
@@ -214,7 +222,7 @@ impl Service {
             return;
         }
         if self.watch.names_are_due(now) {
-            self.reload();
+            self.look_up_names();
         } else if self.watch.file_is_due(now)
             && let Some(why) = self.readings.look(self.watch.seen())
         {
@@ -281,9 +289,61 @@ impl Service {
         let schedule = self.watch.schedule(&prepared.config);
         let lameduck = prepared.config.lameduck();
         self.server.apply(prepared).map_err(|error| error.to_string())?;
-        self.watch.keep(self.clock.now(), schedule);
+        self.watch.adopt(self.clock.now(), schedule);
         self.lameduck = lameduck;
         warnings::of_certificates(&self.server, self.log);
+        Ok(())
+    }
+
+    /// Looks up the host names of upstreams again.
+    fn look_up_names(&mut self) {
+        let names = self.watch.begin_names(self.clock.now());
+        let Some(corefile) = self.watch.in_force().cloned() else { return };
+        if let Err(error) = self.readings.look_up(names, corefile, self.server.before()) {
+            self.say(Level::Warning, FORWARD, &format_args!("cannot look up host names: {error}"));
+        }
+    }
+
+    /// Goes on with the addresses that were found.
+    fn end_names(&mut self, found: Result<Found, Given>) {
+        let found = match found {
+            Ok(found) => found,
+            Err(given) => {
+                let why = self.give_up(given);
+                let text = format_args!("cannot look up host names: {why}");
+                return self.say(Level::Warning, FORWARD, &text);
+            }
+        };
+        for (name, why) in found.failed {
+            let text = format_args!("cannot look up '{name}', its addresses stay: {why}");
+            self.say(Level::Warning, FORWARD, &text);
+        }
+        match found.ready {
+            None => {}
+            Some(ready) => match ready.and_then(|ready| self.adopt_addresses(ready)) {
+                Ok(()) => {
+                    for HostName { name, addresses, .. } in &found.changed {
+                        let list = names::list(addresses);
+                        let text = format_args!("addresses of '{name}' are now {list}");
+                        self.say(Level::Info, FORWARD, &text);
+                    }
+                }
+                Err(why) => {
+                    let text = format_args!("cannot use new addresses of host names: {why}");
+                    return self.say(Level::Error, FORWARD, &text);
+                }
+            },
+        }
+        if let Some(ttl) = found.ttl {
+            self.watch.keep_names(self.clock.now(), ttl);
+        }
+    }
+
+    /// Goes on with a configuration whose upstreams have other addresses. Its warnings are known.
+    fn adopt_addresses(&mut self, ready: Ready) -> Result<(), String> {
+        let config = ready.prepared.config.clone();
+        self.server.apply(ready.prepared).map_err(|error| error.to_string())?;
+        self.watch.adopt_addresses(self.clock.now(), &config);
         Ok(())
     }
 

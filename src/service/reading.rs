@@ -6,12 +6,14 @@
 //! limit of such threads is that of [`blocking`](crate::blocking).
 
 use super::loading::{self, Loaded, Look, Ready, Request};
+use super::names::{self, Found};
 use super::watch::Seen;
 use super::{Failure, failed, warnings};
 use crate::blocking::{Job, Jobs, Progress, STEP_MAX};
 use crate::check::Refusal;
 use crate::cli::{Serve, Source};
 use crate::clock::Clock;
+use crate::config::HostName;
 use crate::corefile::{Corefile, Warning};
 use crate::log::Log;
 use crate::moment::Moment;
@@ -44,6 +46,7 @@ pub(super) struct Readings {
     jobs: Jobs,
     load: Option<Job<Loaded>>,
     look: Option<Job<Result<Look, String>>>,
+    names: Option<Job<Found>>,
     /// The configuration is to be read once more.
     again: bool,
     /// The lack of threads for a check has been logged.
@@ -54,8 +57,8 @@ impl Readings {
     /// Nothing yet; `waker` is rung when something has been read.
     pub(super) fn new(options: &Serve, workers: usize, clock: Clock, waker: SignalWaker) -> Self {
         let (options, jobs) = (options.clone(), Jobs::new(clock, STEP_MAX));
-        let (load, look, again, full) = (None, None, false, false);
-        Self { options, workers, clock, waker, jobs, load, look, again, full }
+        let (load, look, names, again, full) = (None, None, None, false, false);
+        Self { options, workers, clock, waker, jobs, load, look, names, again, full }
     }
 
     /// Reads the configuration for the first time; `None`: a signal said stop meanwhile.
@@ -89,12 +92,13 @@ impl Readings {
         Ok(Some(Started { prepared, warnings, tree, account }))
     }
 
-    /// Reads the configuration again, where `before` has held until now. A look is given up for it.
+    /// Reads the configuration again, where `before` has held until now. A look at the files or a
+    /// lookup of names is given up for it.
     ///
     /// # Errors
     /// No thread is left.
     pub(super) fn load(&mut self, before: Before) -> io::Result<()> {
-        self.look = None;
+        (self.look, self.names) = (None, None);
         let request = self.request(Some(before));
         self.load = Some(self.begin(move |steps| loading::load(&request, steps))?);
         Ok(())
@@ -116,9 +120,27 @@ impl Readings {
         }
     }
 
+    /// Looks up `names` again, of the configuration that `corefile` stands for and that is `before`
+    /// what the lookup may lead to.
+    ///
+    /// # Errors
+    /// No thread is left.
+    pub(super) fn look_up(
+        &mut self,
+        names: Vec<HostName>,
+        corefile: Arc<Corefile>,
+        before: Before,
+    ) -> io::Result<()> {
+        let (workers, dns_port) = (self.workers, self.options.dns_port);
+        let before = Some(before);
+        let request = names::Request { names, corefile, before, workers, dns_port };
+        self.names = Some(self.begin(move |steps| names::look_up(request, steps))?);
+        Ok(())
+    }
+
     /// Returns true if nothing is read.
     pub(super) fn is_idle(&self) -> bool {
-        self.load.is_none() && self.look.is_none()
+        self.load.is_none() && self.look.is_none() && self.names.is_none()
     }
 
     /// Returns true if the configuration is read.
@@ -143,7 +165,8 @@ impl Readings {
     pub(super) fn due(&self) -> Option<Moment> {
         let load = self.load.as_ref().and_then(Job::due);
         let look = self.look.as_ref().and_then(Job::due);
-        [load, look].into_iter().flatten().min()
+        let names = self.names.as_ref().and_then(Job::due);
+        [load, look, names].into_iter().flatten().min()
     }
 
     /// The configuration, when it has been read or given up.
@@ -154,6 +177,11 @@ impl Readings {
     /// Returns the result of the check, when it is over.
     pub(super) fn take_look(&mut self) -> Option<Result<Result<Look, String>, Given>> {
         take(&mut self.look, &self.jobs)
+    }
+
+    /// Returns the result of the lookup of names, when it is over.
+    pub(super) fn take_names(&mut self) -> Option<Result<Found, Given>> {
+        take(&mut self.names, &self.jobs)
     }
 
     /// Warns of files that the account that the process has become cannot read again, of those

@@ -4,10 +4,10 @@
 //! after imports and variables, line by line, so a comment at the end of it is no change. A text
 //! that was tried, with whatever outcome, is not tried again until it changes. Files of
 //! certificates and keys are looked at with it, and count as part of it. Host names that
-//! stand for upstreams are looked up again when their records run out, which is a reload too.
+//! stand for upstreams are looked up again when their records run out, whatever the file says then.
 //! Nothing is read here: others do that, on threads that may block, and say what they found.
 
-use crate::config::{Config, Pem, Reload};
+use crate::config::{Config, HostName, Pem, Reload};
 use crate::corefile::{Corefile, Sources};
 use crate::moment::Moment;
 use crate::sys::random;
@@ -24,6 +24,8 @@ const RETRY: Duration = Duration::from_secs(30);
 pub(super) struct Watch {
     /// Corefile that was tried last.
     tried: Option<Arc<Corefile>>,
+    /// Corefile of the configuration that holds.
+    in_force: Option<Arc<Corefile>>,
     schedule: Schedule,
     file_due: Option<Moment>,
     names_due: Option<Moment>,
@@ -31,10 +33,11 @@ pub(super) struct Watch {
 }
 
 /// Intervals of a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Schedule {
     file: Option<Duration>,
-    names: Option<Duration>,
+    /// Host names of upstreams, each once.
+    names: Vec<HostName>,
     /// Files of certificates and keys, as they were tried last.
     certificates: Vec<Pem>,
 }
@@ -50,8 +53,9 @@ impl Watch {
         tried: Option<Arc<Corefile>>,
     ) -> io::Result<Self> {
         let mut watch = Self {
+            in_force: tried.clone(),
             tried,
-            schedule: Schedule { file: None, names: None, certificates: Vec::new() },
+            schedule: Schedule::default(),
             file_due: None,
             names_due: None,
             random: ChaCha12Rng::from_seed(random::seed()?),
@@ -70,12 +74,17 @@ impl Watch {
     /// look at again.
     pub(super) fn begin(&mut self, now: Moment) {
         self.file_due = self.schedule.file.map(|period| now.plus(period));
-        self.names_due = self.schedule.names.map(|_| now.plus(RETRY));
+        self.begin_names(now);
     }
 
     /// Returns the intervals of `config`.
     pub(super) fn schedule(&mut self, config: &Config) -> Schedule {
-        let names = config.forwards().filter_map(|forward| forward.names_ttl).min();
+        let mut names: Vec<HostName> = Vec::new();
+        for name in config.forwards().flat_map(|forward| &forward.host_names) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
         let file = config.reload.map(|reload| period(reload, self.random.next_u32()));
         let mut certificates: Vec<Pem> = Vec::new();
         for file in config.tls_files() {
@@ -87,10 +96,40 @@ impl Watch {
         Schedule { file, names, certificates }
     }
 
+    /// The configuration that was tried last holds now, and `schedule` with it.
+    pub(super) fn adopt(&mut self, now: Moment, schedule: Schedule) {
+        self.in_force.clone_from(&self.tried);
+        self.keep(now, schedule);
+    }
+
+    /// Returns the Corefile of the configuration that holds.
+    pub(super) fn in_force(&self) -> Option<&Arc<Corefile>> {
+        self.in_force.as_ref()
+    }
+
+    /// Host names are looked up now, and in a while again should that fail. Returns them.
+    pub(super) fn begin_names(&mut self, now: Moment) -> Vec<HostName> {
+        self.names_due = (!self.schedule.names.is_empty()).then(|| now.plus(RETRY));
+        self.schedule.names.clone()
+    }
+
+    /// Host names are to be looked up again after `ttl`.
+    pub(super) fn keep_names(&mut self, now: Moment, ttl: Duration) {
+        self.names_due = Some(now.plus(ttl));
+    }
+
+    /// Goes on with `config`, which differs from the one before in the addresses of host names. The
+    /// file is looked at when it would have been.
+    pub(super) fn adopt_addresses(&mut self, now: Moment, config: &Config) {
+        let Schedule { names, certificates, .. } = self.schedule(config);
+        self.schedule = Schedule { file: self.schedule.file, names, certificates };
+        self.names_due = self.schedule.ttl().map(|ttl| now.plus(ttl));
+    }
+
     /// Goes by `schedule` from now on.
     pub(super) fn keep(&mut self, now: Moment, schedule: Schedule) {
         self.file_due = schedule.file.map(|period| now.plus(period));
-        self.names_due = schedule.names.map(|ttl| now.plus(ttl));
+        self.names_due = schedule.ttl().map(|ttl| now.plus(ttl));
         self.schedule = schedule;
     }
 
@@ -121,6 +160,13 @@ impl Watch {
     /// Files of certificates and keys hold this now: so much is said once for each change.
     pub(super) fn saw(&mut self, certificates: Vec<Pem>) {
         self.schedule.certificates = certificates;
+    }
+}
+
+impl Schedule {
+    /// Time until a host name is to be looked up again. `None`: there is none.
+    fn ttl(&self) -> Option<Duration> {
+        self.names.iter().map(|name| name.ttl).min()
     }
 }
 
@@ -168,7 +214,7 @@ fn period(reload: Reload, random: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::{RETRY, Watch, period};
-    use crate::config::{Config, Host, Pem, Reload};
+    use crate::config::{Config, Host, HostName, Pem, Reload, Resolved};
     use crate::corefile::{self, Corefile, Sources};
     use crate::moment::Moment;
     use std::collections::BTreeMap;
@@ -218,7 +264,7 @@ mod tests {
             Pem { path: "cert.pem".into(), place, bytes: bytes.into() }
         };
         let certificates = vec![pem(b"old")];
-        watch.keep(at(0), super::Schedule { file: None, names: None, certificates });
+        watch.keep(at(0), super::Schedule { certificates, ..Default::default() });
         let files = [(PathBuf::from("/dir/cert.pem"), b"new".to_vec())];
         let sources = Sources::fixed(BTreeMap::from(files), BTreeMap::new());
         let found = watch.seen().certificates(&sources).unwrap();
@@ -232,12 +278,29 @@ mod tests {
     #[test]
     fn names_are_looked_up_again_when_their_records_run_out() {
         let mut watch = watch(". {\n}\n");
-        let names = Some(Duration::from_secs(60));
-        let schedule = super::Schedule { file: None, names, certificates: Vec::new() };
-        watch.keep(at(0), schedule);
+        let name = |seconds| {
+            let ttl = Some(Duration::from_secs(seconds));
+            HostName::new("up.test", &[], Resolved { addresses: Vec::new(), ttl })
+        };
+        let names = vec![name(60), name(90)];
+        watch.keep(at(0), super::Schedule { names: names.clone(), ..Default::default() });
         assert!(!watch.names_are_due(at(59)) && watch.names_are_due(at(60)));
-        watch.begin(at(60));
-        assert_eq!(watch.due(), Some(at(60).plus(RETRY)));
+        assert_eq!(watch.begin_names(at(60)), names);
+        assert_eq!(watch.due(), Some(at(60).plus(RETRY)), "should the lookup fail");
+        watch.keep_names(at(61), Duration::from_secs(40));
+        assert_eq!(watch.due(), Some(at(101)));
+        watch.begin(at(70));
+        assert_eq!(watch.due(), Some(at(70).plus(RETRY)), "should the reload fail");
+    }
+
+    #[test]
+    fn a_text_that_was_tried_holds_when_it_is_adopted() {
+        let mut watch = watch(". {\n}\n");
+        let new = tree(". {\n reload 5s\n}\n");
+        watch.tried(Some(Arc::clone(&new)));
+        assert_eq!(watch.in_force(), Some(&tree(". {\n}\n")));
+        watch.adopt(at(0), super::Schedule::default());
+        assert_eq!(watch.in_force(), Some(&new));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         from: Name::root(),
         except: Vec::new(),
         upstreams: (0..upstreams).map(upstream).collect(),
-        names_ttl: None,
+        host_names: Vec::new(),
         policy: Policy::Sequential,
         expire: Duration::from_secs(10),
         max_age: None,

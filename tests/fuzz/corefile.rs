@@ -128,7 +128,7 @@ fn reads_again(mut config: Config) {
     // It follows from the host, and addresses that were written hold for ever.
     config.client_streams_max = again.client_streams_max;
     for forward in config.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
-        forward.names_ttl = None;
+        forward.host_names.clear();
     }
     assert_eq!(again, config, "{printed}");
 }

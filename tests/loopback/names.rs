@@ -66,7 +66,7 @@ fn queries_go_to_the_addresses_that_the_resolver_knows() {
     let name = b"\x02up\x04test\0".to_vec();
     assert_eq!(asked.join().unwrap(), [(name.clone(), A), (name, AAAA)]);
     let forward = &config.blocks[0].forwards[0];
-    assert_eq!(forward.names_ttl, Some(Duration::from_secs(77)));
+    assert_eq!(forward.host_names[0].ttl, Duration::from_secs(77));
     assert_eq!(forward.upstreams[0].address, upstream.addresses()[0]);
     let server = Server::start(config, &[None], Log::text(|line| eprintln!("{line}"))).unwrap();
     assert_all_answered(&drive(server.addresses()[0], 4, 100), 100);

@@ -31,6 +31,7 @@ mod idle;
 mod installed;
 mod life;
 mod log;
+mod names;
 mod outages;
 mod pages;
 mod process;

@@ -394,7 +394,7 @@ impl Options {
             from,
             except: self.except,
             upstreams,
-            names_ttl: targets.names_ttl,
+            host_names: targets.host_names,
             policy: self.policy,
             expire: self.expire.unwrap_or(EXPIRE),
             max_age: self.max_age.map(|(max_age, _)| max_age).filter(|max_age| !max_age.is_zero()),

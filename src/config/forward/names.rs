@@ -9,7 +9,7 @@
 //! out, since no operator can take them out of a name.
 
 use super::super::error::DirectiveError;
-use super::super::host::{Lookup, Resolved};
+use super::super::host::{HostName, Lookup, Resolved};
 use super::super::quote::quote;
 use super::targets::split_host_port;
 use crate::corefile::{Cursor, Token};
@@ -35,14 +35,14 @@ pub(super) struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// The addresses of `host`, at least one, and how long they hold. `unreadable` is why it is no
-    /// file.
+    /// Addresses of `host` to ask, at least one, and all that is known of it. `unreadable` is why
+    /// it is no file.
     pub(super) fn find(
         &self,
         argument: &Token,
         host: &str,
         unreadable: Option<&str>,
-    ) -> Result<(Vec<IpAddr>, Duration), DirectiveError> {
+    ) -> Result<(Vec<IpAddr>, HostName), DirectiveError> {
         let message = |reason: &str| {
             let file = unreadable.map_or_else(String::new, |why| format!(" ({why})"));
             format!(
@@ -58,15 +58,28 @@ impl Names<'_> {
             let error = if is_file { DirectiveError::host } else { DirectiveError::value };
             return Err(error(argument, message("")));
         }
-        let Resolved { mut addresses, ttl } =
+        let found =
             (self.lookup)(host, self.resolvers).map_err(|why| missing(&format!(": {why}")))?;
+        let mut addresses = found.addresses.clone();
+        let known = HostName::new(host, self.resolvers, found);
         if let Some(source) = self.source {
             addresses.retain(|address| address.to_canonical().is_ipv4() == source.is_ipv4());
         }
         if addresses.is_empty() {
             return Err(missing(": it has no address of the family of source_address"));
         }
-        Ok((addresses, ttl.unwrap_or(TTL_UNKNOWN).clamp(TTL_MIN, TTL_MAX)))
+        Ok((addresses, known))
+    }
+}
+
+impl HostName {
+    /// `name` as `resolvers` know it now.
+    pub fn new(name: &str, resolvers: &[SocketAddr], found: Resolved) -> Self {
+        let Resolved { mut addresses, ttl } = found;
+        addresses.sort_unstable();
+        addresses.dedup();
+        let ttl = ttl.unwrap_or(TTL_UNKNOWN).clamp(TTL_MIN, TTL_MAX);
+        Self { name: name.to_owned(), resolvers: resolvers.to_vec(), addresses, ttl }
     }
 }
 

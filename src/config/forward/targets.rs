@@ -13,14 +13,13 @@ use super::super::bind::is_link_local;
 use super::super::error::DirectiveError;
 use super::super::load::Context;
 use super::super::quote::quote;
-use super::super::{Host, Name, Upstream, keys, tls};
+use super::super::{Host, HostName, Name, Upstream, keys, tls};
 use super::names::Names;
 use crate::corefile::{Place, Token};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::time::Duration;
 
 /// Nameservers of one file. A stanza can have far fewer, and says how many it has.
 const NAMESERVERS_MAX: usize = 1024;
@@ -31,8 +30,8 @@ pub(super) struct Targets {
     pub(super) found: Vec<Found>,
     /// Number of arguments. Files without a nameserver are not counted.
     pub(super) written: usize,
-    /// TTL of the addresses of host names, if there are any.
-    pub(super) names_ttl: Option<Duration>,
+    /// Host names among the targets.
+    pub(super) host_names: Vec<HostName>,
 }
 
 /// An address to forward to.
@@ -93,12 +92,11 @@ pub(super) fn read(
             return Err(DirectiveError::value(argument, message));
         }
     }
-    let (mut targets, mut names_ttl) = (Vec::new(), None);
+    let (mut targets, mut host_names) = (Vec::new(), Vec::new());
     let mut count = 0;
     for argument in written {
         let before = targets.len();
-        let ttl = read_one(argument, names, context, &mut targets)?;
-        names_ttl = [names_ttl, ttl].into_iter().flatten().min();
+        host_names.extend(read_one(argument, names, context, &mut targets)?);
         count += usize::from(targets.len() > before);
     }
     // Files may list any number, so what was seen is looked up and not searched.
@@ -137,16 +135,16 @@ pub(super) fn read(
             format!("no valid upstream addresses found{why}"),
         ));
     }
-    Ok(Targets { found, written: count, names_ttl })
+    Ok(Targets { found, written: count, host_names })
 }
 
-/// Adds what one argument stands for. Returns how long that holds, if it is a host name.
+/// Adds the targets that one argument stands for. Returns the host name, if it is one.
 fn read_one(
     argument: &Token,
     names: &Names<'_>,
     context: &mut Context<'_>,
     targets: &mut Vec<Target>,
-) -> Result<Option<Duration>, DirectiveError> {
+) -> Result<Option<HostName>, DirectiveError> {
     let text = &*argument.text;
     let (scheme, rest) = keys::split_scheme(text);
     if rest.is_empty() {
@@ -182,13 +180,13 @@ fn read_one(
                 let (name, port) = split.unwrap_or((rest, default_port));
                 let (name, zone) = strip_zone(name);
                 check_name(argument, scheme, name, unreadable.as_deref())?;
-                let (found, ttl) = names.find(argument, name, unreadable.as_deref())?;
+                let (found, host_name) = names.find(argument, name, unreadable.as_deref())?;
                 targets.extend(found.iter().map(|ip| Target {
                     looked_up: Some(name.to_owned()),
                     zone: zone.filter(|_| scheme == "tls").map(str::to_owned),
                     ..Target::new(argument, scheme, &ip.to_string(), port)
                 }));
-                return Ok(Some(ttl));
+                return Ok(Some(host_name));
             }
         },
     }

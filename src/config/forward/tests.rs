@@ -380,7 +380,10 @@ fn a_host_name_stands_for_its_addresses() {
 
 #[test]
 fn host_names_are_to_be_looked_up_again_when_the_first_of_them_ends() {
-    let ttl = |targets: &str| stanza(&format!(". {targets}")).unwrap().0.names_ttl;
+    let ttl = |targets: &str| {
+        let names = stanza(&format!(". {targets}")).unwrap().0.host_names;
+        names.iter().map(|name| name.ttl).min()
+    };
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     assert_eq!(ttl("::1 rc"), None);
     assert_eq!(ttl("::1 ttl300"), seconds(300));

@@ -411,9 +411,15 @@ impl Forwarder {
 /// The block as it decides what a cache holds: whatever addresses its upstreams' names have.
 fn nameless(block: &ServerBlock) -> ServerBlock {
     let mut block = block.clone();
-    for forward in block.forwards.iter_mut().filter(|forward| forward.names_ttl.is_some()) {
+    for forward in &mut block.forwards {
+        if forward.host_names.is_empty() {
+            continue;
+        }
         forward.upstreams.clear();
-        forward.names_ttl = Some(Duration::ZERO);
+        for name in &mut forward.host_names {
+            name.addresses.clear();
+            name.ttl = Duration::ZERO;
+        }
     }
     block
 }
