@@ -60,7 +60,7 @@ impl Hash for Written {
 }
 
 impl ZonesSource {
-    /// Returns whether all files are read again when they change.
+    /// Returns true if all files are read again when they change.
     pub fn is_watched(&self) -> bool {
         self.files.iter().all(|file| file.reload.is_some())
     }

@@ -105,7 +105,7 @@ pub struct ZoneState {
 }
 
 impl ZoneLoads {
-    /// These are the zones as they are now.
+    /// The zones as they are now.
     pub fn set(&self, states: Vec<ZoneState>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = states;
     }

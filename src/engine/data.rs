@@ -22,7 +22,7 @@ pub enum Contents {
 }
 
 impl Contents {
-    /// Returns whether anybody else has it.
+    /// Returns true if anybody else has it.
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Hosts(table) => Arc::strong_count(table) > 1,

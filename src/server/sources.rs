@@ -51,7 +51,7 @@ impl What {
         hosts.chain(zones).collect()
     }
 
-    /// Returns whether a loader of this source also serves for `other`: zones that nobody looks
+    /// Returns true if a loader of this source also serves for `other`: zones that nobody looks
     /// at again are read with each configuration.
     fn stays(&self, other: &Self) -> bool {
         match (self, other) {

@@ -294,7 +294,7 @@ pub(super) fn identity(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Returns whether `data` consist of these fields, for data that were written as bytes.
+/// Returns true if `data` consist of these fields, for data that were written as bytes.
 pub(super) fn is_made_of(fields: &[Field], data: &[u8]) -> bool {
     let mut rest = data;
     fields.iter().all(|field| take(*field, &mut rest).is_some()) && rest.is_empty()

@@ -35,17 +35,17 @@ pub struct Words<'t> {
 }
 
 impl<'t> Words<'t> {
-    /// Those of a text that begins with a record, maybe behind empty lines.
+    /// Words of a text that begins with a record, maybe behind empty lines.
     pub(super) fn new(text: &'t [u8]) -> Self {
         Self { text, place: 0, depth: 0, begun: false }
     }
 
-    /// Those of the first line of a text, and of the lines that parentheses join to it.
+    /// Words of the first line of a text, and of the lines that parentheses join to it.
     pub fn of_line(text: &'t [u8]) -> Self {
         Self { begun: true, ..Self::new(text) }
     }
 
-    /// Returns how much of the text was read: up to the line's end where there was no more word.
+    /// Returns the length of the text that was read: up to the line's end where no word was left.
     pub fn place(&self) -> usize {
         self.place
     }

@@ -113,13 +113,13 @@ enum Stage<'z> {
     Done(Rcode),
     /// There is no such name, or nothing but names below it.
     Missing(Missing<'z>),
-    /// It is another name for this one.
+    /// An alias of this name.
     Alias(LowercaseName),
 }
 
 /// A name that does not exist.
 struct Missing<'z> {
-    /// It does not exist; otherwise names lie below it.
+    /// The name does not exist; otherwise names lie below it.
     is_name: bool,
     /// The node above it that exists.
     encloser: Node<'z>,

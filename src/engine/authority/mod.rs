@@ -69,7 +69,7 @@ impl Zone {
         self.serial
     }
 
-    /// Returns whether both were built of the same records.
+    /// Returns true if both were built of the same records.
     pub fn is_same(&self, other: &Self) -> bool {
         (self.digest, self.serial, self.records, self.arena.len())
             == (other.digest, other.serial, other.records, other.arena.len())
@@ -138,7 +138,7 @@ impl<'z> Node<'z> {
         self.bytes[1..3] == [0; 2]
     }
 
-    /// Its RRsets, in the order of their types.
+    /// RRsets, in the order of their types.
     fn sets(&self) -> impl Iterator<Item = Set<'z>> + Clone + use<'z> {
         let bytes = self.bytes;
         let mut place = NODE_HEAD + usize::from(bytes[3]);
@@ -165,7 +165,7 @@ impl<'z> Node<'z> {
         first.or_else(|| self.sets().find(is_data)).or_else(|| self.sets().next())
     }
 
-    /// Returns whether there is nothing but what the apex of every zone has.
+    /// Returns true if there is nothing but what the apex of every zone has.
     fn is_bare(&self) -> bool {
         let usual = [kind::SOA, kind::NS, kind::RRSIG, kind::NSEC, DNSKEY];
         self.sets().all(|set| usual.contains(&set.kind))

@@ -30,7 +30,7 @@ impl Labels {
         self.count
     }
 
-    /// Returns where the label with this number begins; behind the last one the name ends.
+    /// Returns the start of the label with this number; behind the last one the name ends.
     pub(super) fn start(&self, number: usize, name: &[u8]) -> usize {
         if number < self.count { self.starts[number].into() } else { name.len() }
     }
@@ -56,7 +56,7 @@ fn compare(one: &[u8], other: &[u8]) -> Ordering {
 }
 
 impl Zone {
-    /// Returns whether it can prove what it has not.
+    /// Returns true if it can prove what it has not.
     pub(super) fn is_signed(&self) -> bool {
         !self.chain.is_empty()
     }

@@ -166,7 +166,7 @@ impl<'s> Reader<'s> {
         &self.source[self.place..]
     }
 
-    /// Returns whether there was any.
+    /// Returns true if there was any.
     fn skip_space(&mut self) -> bool {
         let bare = self.rest().trim_start();
         let len = self.rest().len() - bare.len();

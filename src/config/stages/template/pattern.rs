@@ -63,7 +63,7 @@ impl Pattern {
         named.map(|(_, number)| *number).or_else(number)
     }
 
-    /// Returns whether it holds a capital letter as such: names are compared in lower case.
+    /// Returns true if it holds a capital letter as such: names are compared in lower case.
     pub(super) fn has_capitals(&self) -> bool {
         let mut before = ' ';
         let mut letters = self.source.replace("?P<", "");

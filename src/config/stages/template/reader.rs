@@ -261,7 +261,7 @@ fn look_at_labels(word: &Token, text: &Text, context: &mut Context<'_>, draft: &
     }
 }
 
-/// Returns what a text makes of each query.
+/// Returns the record that a text makes of each query.
 fn record(
     section: &Token,
     word: &Token,

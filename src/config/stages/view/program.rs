@@ -227,7 +227,7 @@ pub enum Text {
 }
 
 impl Order {
-    /// Returns whether it holds for two values that compare so.
+    /// Returns true if it holds for two values that compare so.
     pub fn holds(self, found: std::cmp::Ordering) -> bool {
         match self {
             Self::Equal => found.is_eq(),
@@ -254,7 +254,7 @@ impl Order {
         })
     }
 
-    /// Returns whether it holds for two fractions; one that is no number differs from all.
+    /// Returns true if it holds for two fractions; one that is no number differs from all.
     pub fn holds_of(self, one: f64, other: f64) -> bool {
         match one.partial_cmp(&other) {
             Some(found) => self.holds(found),

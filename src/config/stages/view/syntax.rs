@@ -241,7 +241,7 @@ impl Parser {
         self.indexed(call)
     }
 
-    /// Returns whether `not` stands here before an operator.
+    /// Returns true if `not` stands here before an operator.
     fn is_negated(&self) -> bool {
         let is_not = matches!(self.peek(), Word::Name(name) if name == "not");
         let next = self.words.get(self.next + 1).map(|placed| &placed.word);

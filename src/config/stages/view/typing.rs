@@ -286,7 +286,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// Returns whether `text` is compared with these without being written. A text that it can
+    /// Returns true if `text` is compared with these without being written. A text that it can
     /// never equal is noted.
     fn is_asked_directly(&mut self, text: &Text, fixed: &[String]) -> bool {
         let is_one: fn(&str) -> bool = match text {
