@@ -12,6 +12,7 @@ mod hosts;
 mod rewrite;
 mod rewrite_cname;
 mod rewrite_edns0;
+mod rewrite_rows;
 pub(crate) mod rewrite_zone;
 mod small;
 pub(crate) mod template;

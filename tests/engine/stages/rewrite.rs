@@ -11,7 +11,7 @@ use crate::world::{World, shown, world};
 const F: &str = "\n forward . 192.0.2.250";
 
 /// `NAME TYPE [CLASS] [+do]`.
-fn ask_of(text: &str) -> Ask {
+pub(crate) fn ask_of(text: &str) -> Ask {
     let mut words = text.split(' ');
     let mut ask = Ask::new(7, words.next().unwrap());
     for word in words {
