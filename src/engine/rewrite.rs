@@ -13,6 +13,7 @@
 
 mod names;
 mod options;
+mod pattern;
 mod reversal;
 
 pub use names::presentation;
@@ -25,9 +26,10 @@ use crate::config::{
     AnswerPart, AnswerRule, MatchType, NameMatch, NameRule, Rewrite, RewriteRule, ServerBlock,
     wire_of,
 };
-use names::{expand, replace_all, replace_suffix, suffix_start};
+use names::{replace_all, replace_suffix, suffix_start};
 use options::Editing;
-use regex::Regex;
+pub(crate) use pattern::Matcher;
+use pattern::Pattern;
 use std::sync::Arc;
 
 /// The rules of a server block, compiled.
@@ -58,7 +60,7 @@ enum Names {
     Prefix(String),
     Suffix(String),
     Substring(String),
-    Regex(Regex),
+    Regex(Pattern),
 }
 
 /// A rule for QNAMEs.
@@ -74,7 +76,7 @@ enum Find {
     Prefix { from: String, to: String },
     Suffix { from: Suffix, to: Suffix },
     Substring { from: String, to: String },
-    Regex { from: Regex, to: String },
+    Regex { from: Pattern, to: String },
 }
 
 /// The end of a name.
@@ -88,7 +90,7 @@ struct Suffix {
 /// An explicit rule for names in replies.
 struct Answer {
     part: AnswerPart,
-    pattern: Regex,
+    pattern: Pattern,
     to: String,
 }
 
@@ -112,6 +114,7 @@ pub struct Way {
     /// QNAME in presentation format.
     text: String,
     spare: String,
+    matcher: Matcher,
 }
 
 /// Reason why a query cannot go on as its rules have it.
@@ -133,6 +136,7 @@ impl Default for Way {
             met: 0,
             text: String::new(),
             spare: String::new(),
+            matcher: Matcher::default(),
         }
     }
 }
@@ -140,7 +144,15 @@ impl Default for Way {
 impl Way {
     /// The bytes of memory that are reserved.
     pub fn reserved(&self) -> usize {
-        self.steps.capacity() * size_of::<Step>() + self.text.capacity() + self.spare.capacity()
+        self.steps.capacity() * size_of::<Step>()
+            + self.text.capacity()
+            + self.spare.capacity()
+            + self.matcher.reserved()
+    }
+
+    /// The memory of its searches.
+    pub(crate) fn matcher(&mut self) -> &mut Matcher {
+        &mut self.matcher
     }
 
     /// Returns what became of the name, as text, when a rule made no name of it.
@@ -297,7 +309,9 @@ impl Change {
                 way.now.class = *to;
                 true
             }
-            Self::Ttl { names, .. } | Self::Rcode { names, .. } => names.contain(&way.text),
+            Self::Ttl { names, .. } | Self::Rcode { names, .. } => {
+                names.contain(&way.text, &mut way.matcher)
+            }
             Self::Type { .. } | Self::Class { .. } => false,
             // Which aliases there are, the reply says.
             Self::Cname(_) => true,
@@ -314,17 +328,17 @@ impl Names {
             MatchType::Prefix => Self::Prefix(text),
             MatchType::Suffix => Self::Suffix(text),
             MatchType::Substring => Self::Substring(text),
-            MatchType::Regex => Self::Regex(Regex::new(&text).ok()?),
+            MatchType::Regex => Self::Regex(Pattern::new(&text)?),
         })
     }
 
-    fn contain(&self, name: &str) -> bool {
+    fn contain(&self, name: &str, matcher: &mut Matcher) -> bool {
         match self {
             Self::Exact(text) => name == text,
             Self::Prefix(text) => name.starts_with(text),
             Self::Suffix(text) => name.ends_with(text),
             Self::Substring(text) => name.contains(text),
-            Self::Regex(regex) => regex.is_match(name),
+            Self::Regex(pattern) => pattern.is_match(name, matcher),
         }
     }
 }
@@ -348,7 +362,7 @@ impl Suffix {
 
 impl Answer {
     fn new(rule: &AnswerRule) -> Option<Self> {
-        let pattern = Regex::new(&rule.pattern).ok()?;
+        let pattern = Pattern::new(&rule.pattern)?;
         Some(Self { part: rule.part, pattern, to: rule.to.clone() })
     }
 }
@@ -361,7 +375,7 @@ impl Find {
             MatchType::Prefix => Self::Prefix { from, to },
             MatchType::Suffix => Self::Suffix { from: Suffix::new(&from), to: Suffix::new(&to) },
             MatchType::Substring => Self::Substring { from, to },
-            MatchType::Regex => Self::Regex { from: Regex::new(&from).ok()?, to },
+            MatchType::Regex => Self::Regex { from: Pattern::new(&from)?, to },
         })
     }
 
@@ -378,11 +392,9 @@ impl Find {
                 replace_all(&way.text, from, to, &mut way.spare);
             }
             Self::Regex { from, to } => {
-                // Groups take memory; a name that does not match takes none.
-                if !from.is_match(&way.text) {
+                if !from.expand(to, &way.text, &mut way.spare, &mut way.matcher) {
                     return Ok(false);
                 }
-                expand(from, to, &way.text, &mut way.spare);
             }
             Self::Suffix { from, to } => return Self::apply_suffix(from, to, way),
             Self::Exact { .. } | Self::Prefix { .. } | Self::Substring { .. } => return Ok(false),

@@ -60,6 +60,8 @@ pub struct Candidate<'a> {
 pub struct Views {
     /// Of each zone the number of its group.
     zones: Zones<u32>,
+    /// All candidates are for the root: no zone is looked up.
+    is_root_alone: bool,
     groups: Vec<Group>,
     /// The address that is asked.
     local: SocketAddr,
@@ -110,12 +112,21 @@ impl Views {
         for group in &mut groups {
             group.steps = steps(&group.candidates);
         }
+        let is_root_alone = matches!(zones[..], [(zone, _)] if *zone == Name::root());
         let zones = Zones::new(hasher.clone(), zones);
-        Self { zones, groups, local, scratch: RefCell::default() }
+        Self { zones, is_root_alone, groups, local, scratch: RefCell::default() }
     }
 
     /// The number of the candidate that gets a query; `None`: nobody does.
+    #[inline]
     pub fn choose(&self, facts: &Facts<'_>) -> Option<usize> {
+        if self.is_root_alone && facts.kind != kind::DS {
+            return self.first(0, facts).map(|number| number as usize);
+        }
+        self.choose_by_zone(facts)
+    }
+
+    fn choose_by_zone(&self, facts: &Facts<'_>) -> Option<usize> {
         let chosen = if facts.kind == kind::DS {
             // It belongs to the parent's side of a zone cut: the shortest zone but the root.
             let mut found = None;
@@ -131,15 +142,22 @@ impl Views {
         chosen.map(|number| number as usize)
     }
 
+    #[inline]
     fn first(&self, group: u32, facts: &Facts<'_>) -> Option<u32> {
         let Group { candidates, steps } = &self.groups[group as usize];
-        steps.iter().find_map(|step| match step {
-            Step::Clients(table) => table.find(facts.client.peer.ip().to_canonical()),
-            Step::Candidate(place) => {
-                let (tests, number) = &candidates[*place as usize];
-                self.hold(tests, facts).then_some(*number)
+        for step in steps {
+            let found = match step {
+                Step::Clients(table) => table.find(facts.client.peer.ip().to_canonical()),
+                Step::Candidate(place) => {
+                    let (tests, number) = &candidates[*place as usize];
+                    self.hold(tests, facts).then_some(*number)
+                }
+            };
+            if found.is_some() {
+                return found;
             }
-        })
+        }
+        None
     }
 
     /// As in the reference, of several that would take a query for DS the last does.

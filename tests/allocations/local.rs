@@ -1,7 +1,6 @@
 //! Answers of the server's own: hosts files, templates, rewritten names.
 //!
-//! None of them allocates once its block has answered a few queries, but for a rule of `rewrite`
-//! whose regular expression matches: its groups take memory.
+//! None of them allocates once its block has answered a few queries.
 
 use crate::ALLOCATIONS;
 use crate::common::wire::Ask;
@@ -70,4 +69,8 @@ fn names_are_rewritten_without_an_allocation() {
     assert_eq!(allocations(suffix, &["a.old.t", "b.old.t"], A, 1), 0);
     let other = "rewrite name regex (.*)[.]x[.]t {1}.new.t\n hosts {\n 192.0.2.1 a.t\n}";
     assert_eq!(allocations(other, &["a.t"], A, 1), 0, "a pattern that does not match");
+    let groups = "rewrite name regex (.*)[.]x[.]t {1}.new.t answer name (.*)[.]new[.]t {1}.x.t
+                  rewrite ttl regex ^[a-z] 60
+                  hosts {\n 192.0.2.1 a.new.t b.new.t\n}";
+    assert_eq!(allocations(groups, &["a.x.t", "b.x.t"], A, 1), 0, "a pattern that matches");
 }

@@ -18,6 +18,7 @@ use crate::engine::forwarder::Watch;
 use crate::engine::health::HealthStates;
 use crate::engine::journal::Journal;
 use crate::engine::pool::NewPools;
+use crate::engine::rewrite::Matcher;
 use crate::engine::routes::Routes;
 use crate::engine::stats::UpstreamStats;
 use crate::engine::tally::{LabelPlaces, LabelSets, Tallies};
@@ -48,6 +49,8 @@ pub struct Parts {
     pub(super) label_places: LabelPlaces,
     pub(super) watch: Watch,
     pub(super) health_states: Arc<HealthStates>,
+    /// Memory for the patterns of `rewrite`.
+    pub(super) matchers: [Matcher; 3],
 }
 
 impl fmt::Debug for Parts {
@@ -98,6 +101,7 @@ impl Parts {
             label_places: LabelPlaces::new(&label_sets, hasher),
             watch: Watch::new(config, hasher),
             health_states,
+            matchers: Default::default(),
         }
     }
 }

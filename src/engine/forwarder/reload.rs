@@ -67,6 +67,7 @@ impl Forwarder {
         self.caches.reload(&mut parts.caches);
         self.errors.reload(&mut parts.errors);
         self.journal.reload(&mut parts.journal);
+        self.rewriting.reload(&mut parts.matchers);
         self.exchanges.reload(self.routes.timeouts(), self.pools.capacity());
         self.forget_loops();
         self.failing.clear();

@@ -20,7 +20,7 @@ use crate::engine::message::rename::{self, Renaming, WireName, WireQuestion};
 use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Question, Rcode, flags, put_u16, u16_at};
-use crate::engine::rewrite::{Invalid, Options, Reversal, Rules, Sender, Texts, Way};
+use crate::engine::rewrite::{Invalid, Matcher, Options, Reversal, Rules, Sender, Texts, Way};
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::sync::Arc;
@@ -83,7 +83,15 @@ impl Rewriting {
             + self.free.capacity() * size_of::<u32>()
             + self.way.reserved()
             + self.spare.reserved()
+            + self.texts.reserved()
             + self.buffers.iter().map(|buffer| buffer.len()).sum::<usize>()
+    }
+
+    /// Exchanges the memory of searches for `new`, so that what belongs to patterns that are gone
+    /// is freed elsewhere. It is made again for each pattern that is searched for.
+    pub(super) fn reload(&mut self, new: &mut [Matcher; 3]) {
+        let own = [self.way.matcher(), self.spare.matcher(), self.texts.matcher()];
+        own.into_iter().zip(new).for_each(|(own, new)| std::mem::swap(own, new));
     }
 
     /// Keeps the question of a client who waits.

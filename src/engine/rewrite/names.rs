@@ -1,12 +1,11 @@
 //! Names as text and as bytes, and what rules make of them.
 //!
-//! Everything works on buffers that the caller lends and reuses; a regular expression that matches
-//! is the one thing that allocates, for its groups.
+//! Everything works on buffers that the caller lends and reuses. Regular expressions have a file of
+//! their own.
 
 use crate::config::{PRESENTATION, TEXT_LEN_MAX, spell};
 use crate::engine::message::NAME_LEN_MAX;
 use crate::engine::message::rename::WireName;
-use regex::Regex;
 
 /// Writes `wire`, a name in wire format, in lower-cased presentation format into `text`, which is
 /// emptied first; with a closing dot.
@@ -25,38 +24,6 @@ pub(super) fn replace_all(text: &str, from: &str, to: &str, out: &mut String) {
         rest = &rest[place + from.len()..];
     }
     out.push_str(rest);
-}
-
-/// Appends `to` to `out`, with `{N}` replaced by group N of `pattern` in `text`, in lower case and
-/// with a closing dot. A group that the pattern does not have stays as it is written. False, and
-/// nothing is appended, if the pattern is not found.
-pub(super) fn expand(pattern: &Regex, to: &str, text: &str, out: &mut String) -> bool {
-    let Some(groups) = pattern.captures(text) else { return false };
-    let mut rest = to;
-    while let Some(open) = rest.find('{') {
-        out.push_str(&rest[..open]);
-        rest = &rest[open..];
-        let number = rest[1..].split_once('}').and_then(|(number, _)| {
-            let digits = number.bytes().all(|byte| byte.is_ascii_digit());
-            number.parse::<usize>().ok().filter(|group| digits && *group < groups.len())
-        });
-        match number {
-            Some(group) => {
-                out.push_str(groups.get(group).map_or("", |found| found.as_str()));
-                rest = &rest[rest.find('}').map_or(rest.len(), |close| close + 1)..];
-            }
-            None => {
-                out.push('{');
-                rest = &rest[1..];
-            }
-        }
-    }
-    out.push_str(rest);
-    out.make_ascii_lowercase();
-    if !out.ends_with('.') {
-        out.push('.');
-    }
-    true
 }
 
 /// Returns where in `name` the labels of `suffix` begin, regardless of letter case; both in wire

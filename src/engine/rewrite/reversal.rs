@@ -3,7 +3,8 @@
 //! Rules act in reverse order, each on what the rules behind it have left. Explicit rules for
 //! answers come first; without a match, a rule puts back what it did itself.
 
-use super::names::{expand, presentation, replace_suffix, suffix_start};
+use super::names::{presentation, replace_suffix, suffix_start};
+use super::pattern::Matcher;
 use super::{Answer, Change, Find, Naming, Rules, Step, Way};
 use crate::config::{AnswerPart, wire_of};
 use crate::engine::message::rename::{Renaming, WireName};
@@ -23,6 +24,19 @@ pub struct Reversal<'a> {
 pub struct Texts {
     name: String,
     replaced: String,
+    matcher: Matcher,
+}
+
+impl Texts {
+    /// The bytes of memory that are reserved.
+    pub fn reserved(&self) -> usize {
+        self.name.capacity() + self.replaced.capacity() + self.matcher.reserved()
+    }
+
+    /// The memory of its searches.
+    pub(crate) fn matcher(&mut self) -> &mut Matcher {
+        &mut self.matcher
+    }
 }
 
 impl<'a> Reversal<'a> {
@@ -58,11 +72,11 @@ impl<'a> Reversal<'a> {
         if rules.peek().is_none() {
             return false;
         }
-        let Texts { name: text, replaced } = &mut *self.texts;
+        let Texts { name: text, replaced, matcher } = &mut *self.texts;
         presentation(name.as_bytes(), text);
         for rule in rules {
             replaced.clear();
-            if rule.pattern.is_match(text) && expand(&rule.pattern, &rule.to, text, replaced) {
+            if rule.pattern.expand(&rule.to, text, replaced, matcher) {
                 let mut wire = [0; 255];
                 // A rule that makes no name of it leaves the name as it was.
                 if let Ok(len) = wire_of(replaced, &mut wire) {
