@@ -6,7 +6,7 @@
 //! frees a million records. Until the first one comes, a table holds what the configuration says,
 //! and zones are names without records.
 
-use super::authority::table::{WorkerSlot, ZoneTable};
+use super::authority::table::{ZoneEntry, ZoneTable};
 use super::hosts::{Builder, Table};
 use crate::config::Config;
 use ahash::RandomState;
@@ -48,13 +48,13 @@ impl Data {
             Arc::new(builder.finish())
         });
         let zones = config.zone_sources().into_iter().map(|source| {
-            let seats = source.files.iter().map(|file| WorkerSlot {
+            let entries = source.files.iter().map(|file| ZoneEntry {
                 name: file.zone.clone(),
                 stanza: file.stanza,
                 zone: None,
             });
-            let seats = seats.collect();
-            Arc::new(ZoneTable::new(seats, hasher.clone()))
+            let entries = entries.collect();
+            Arc::new(ZoneTable::new(entries, hasher.clone()))
         });
         Self { hosts: own.collect(), zones: zones.collect() }
     }

@@ -12,7 +12,7 @@ use super::file::{Failure, Signature, hasher, open};
 use crate::clock::Clock;
 use crate::config::{FileSource, ZonesSource};
 use crate::control::{ZoneLoads, ZoneState};
-use crate::engine::authority::table::{WorkerSlot, ZoneTable};
+use crate::engine::authority::table::{ZoneEntry, ZoneTable};
 use crate::engine::authority::{Builder, Built, Refused, Zone};
 use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
@@ -181,12 +181,12 @@ impl ZonesReader {
 }
 
 fn table_of(zones: &[Watched], hasher: &RandomState) -> ZoneTable {
-    let seats = zones.iter().map(|watched| WorkerSlot {
+    let entries = zones.iter().map(|watched| ZoneEntry {
         name: watched.file.zone.clone(),
         stanza: watched.file.stanza,
         zone: watched.zone.clone(),
     });
-    ZoneTable::new(seats.collect(), hasher.clone())
+    ZoneTable::new(entries.collect(), hasher.clone())
 }
 
 impl Watched {

@@ -21,8 +21,9 @@ use std::time::Duration;
 
 /// Maximum wait for the first loads of new sources, all together.
 const FIRST_LOAD_MAX: Duration = Duration::from_secs(10);
-/// The same where zones are among them, whose names fail until they are loaded.
-const FIRST_ZONES_MAX: Duration = Duration::from_secs(60);
+/// The same where zones are among them, whose names fail until they are loaded. Less than the time
+/// after which a reload is given up.
+const FIRST_ZONES_MAX: Duration = Duration::from_secs(25);
 
 /// A source with its loader.
 #[derive(Clone)]

@@ -5,7 +5,7 @@
 //! reply stays open. Response code and authority section are those of the last name. TC is set only
 //! where an answer, a denial, a proof or a name server's address within its own zone is missing.
 
-use super::table::{WorkerSlot, ZoneTable};
+use super::table::{ZoneEntry, ZoneTable};
 use super::walk::{Found, find, full_name, star_below};
 use super::{DNSKEY, Node, Set, Zone, below, flag, name_len};
 use crate::engine::message::compose::{Composer, NewSet, Section};
@@ -45,11 +45,11 @@ pub enum Outcome {
     NotLoaded,
 }
 
-/// Answers a question about `seat`, a zone of `table`. `passes`: names that do not exist and
+/// Answers a question about `entry`, a zone of `table`. `passes`: names that do not exist and
 /// belong to the stanza with this number go on.
 pub fn answer(
     table: &ZoneTable,
-    seat: &WorkerSlot,
+    entry: &ZoneEntry,
     ask: &Ask<'_>,
     mut reply: Composer<'_>,
     passes: impl Fn(u32, &LowercaseName) -> bool,
@@ -68,9 +68,9 @@ pub fn answer(
         has_left: false,
         is_full: false,
     };
-    let (mut seat, mut name) = (seat, *ask.name);
+    let (mut entry, mut name) = (entry, *ask.name);
     loop {
-        let Some(zone) = seat.zone.as_deref() else {
+        let Some(zone) = entry.zone.as_deref() else {
             return if writing.aliases == 0 {
                 Outcome::NotLoaded
             } else {
@@ -80,7 +80,7 @@ pub fn answer(
         let target = match writing.look_up(zone, &name) {
             Stage::Done(rcode) => return writing.end(rcode),
             Stage::Missing(missing) => {
-                if passes(seat.stanza, &name) {
+                if passes(entry.stanza, &name) {
                     return if writing.aliases == 0 { Outcome::Passed } else { writing.open() };
                 }
                 return writing.deny(zone, &name, &missing);
@@ -98,8 +98,8 @@ pub fn answer(
         }
         name = target;
         let Some(zone_match) = table.zone_match(&name, ask.kind) else { return writing.open() };
-        writing.has_left |= !std::ptr::eq(zone_match, seat);
-        seat = zone_match;
+        writing.has_left |= !std::ptr::eq(zone_match, entry);
+        entry = zone_match;
     }
 }
 

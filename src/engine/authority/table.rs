@@ -13,13 +13,13 @@ use std::sync::Arc;
 /// The zones of a server block.
 pub struct ZoneTable {
     apexes: Zones<u32>,
-    seats: Box<[WorkerSlot]>,
+    entries: Box<[ZoneEntry]>,
     pub(super) hasher: RandomState,
 }
 
 /// A zone's place in the table.
 #[derive(Clone, Debug)]
-pub struct WorkerSlot {
+pub struct ZoneEntry {
     /// The zone's name.
     pub name: Name,
     /// The number of the stanza that names it.
@@ -29,28 +29,29 @@ pub struct WorkerSlot {
 }
 
 impl ZoneTable {
-    /// The table of `seats`; of equal names the last counts. `hasher` is keyed.
-    pub fn new(seats: Vec<WorkerSlot>, hasher: RandomState) -> Self {
-        let numbered = seats.iter().enumerate().rev();
-        let apexes = numbered.map(|(number, seat)| (&seat.name, number as u32));
+    /// The table of `entries`; of equal names the last counts. `hasher` is keyed.
+    pub fn new(entries: Vec<ZoneEntry>, hasher: RandomState) -> Self {
+        let numbered = entries.iter().enumerate().rev();
+        let apexes = numbered.map(|(number, entry)| (&entry.name, number as u32));
         let apexes = Zones::new(hasher.clone(), apexes);
-        Self { apexes, seats: seats.into(), hasher }
+        Self { apexes, entries: entries.into(), hasher }
     }
 
     /// All zones.
-    pub fn seats(&self) -> &[WorkerSlot] {
-        &self.seats
+    pub fn entries(&self) -> &[ZoneEntry] {
+        &self.entries
     }
 
     /// The longest zone at or above `name`.
-    pub fn longest(&self, name: &LowercaseName) -> Option<&WorkerSlot> {
-        self.apexes.longest(name).map(|number| &self.seats[number as usize])
+    pub fn longest(&self, name: &LowercaseName) -> Option<&ZoneEntry> {
+        self.apexes.longest(name).map(|number| &self.entries[number as usize])
     }
 
     /// The zone that a query for this name and type belongs to: what proves that a zone is signed
     /// is with its parent (RFC 4035 §3.1.4.1).
-    pub fn zone_match(&self, name: &LowercaseName, kind: u16) -> Option<&WorkerSlot> {
-        let mut matches = self.apexes.matches(name).map(|(_, number)| &self.seats[number as usize]);
+    pub fn zone_match(&self, name: &LowercaseName, kind: u16) -> Option<&ZoneEntry> {
+        let mut matches =
+            self.apexes.matches(name).map(|(_, number)| &self.entries[number as usize]);
         let longest = matches.next()?;
         let is_apex = kind == kind::DS && longest.name.as_wire() == name.as_bytes();
         Some(if is_apex { matches.next().unwrap_or(longest) } else { longest })
@@ -59,6 +60,6 @@ impl ZoneTable {
 
 impl std::fmt::Debug for ZoneTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ZoneTable({} zones)", self.seats.len())
+        write!(f, "ZoneTable({} zones)", self.entries.len())
     }
 }

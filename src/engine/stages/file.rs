@@ -40,7 +40,7 @@ impl Stage for OwnZones {
         }
         let (name, data) = (context.name, context.data);
         let table = data.zones(self.slot);
-        let seat = table.zone_match(name, question.kind)?;
+        let entry = table.zone_match(name, question.kind)?;
         match question.kind {
             kind::AXFR | kind::IXFR => return Some(Step::Refused(Rcode::Refused, None)),
             kind::OPT => return Some(Step::Refused(Rcode::FormErr, None)),
@@ -56,7 +56,7 @@ impl Stage for OwnZones {
             let zones = self.fallthrough.get(stanza as usize);
             zones.is_some_and(|zones| zones.longest(name).is_some())
         };
-        match answer(table, seat, &ask, context.answer(), passes) {
+        match answer(table, entry, &ask, context.answer(), passes) {
             Outcome::Replied(len) => Some(Step::Replied(len)),
             Outcome::Open(len) => Some(Step::Open(len)),
             Outcome::Passed => None,

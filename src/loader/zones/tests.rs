@@ -147,7 +147,7 @@ fn text(serial: u32, line: &str) -> String {
 
 /// Serial and number of records of a table's first zone.
 fn zone(table: &ZoneTable) -> Option<(u32, usize)> {
-    table.seats()[0].zone.as_ref().map(|zone| (zone.serial(), zone.records()))
+    table.entries()[0].zone.as_ref().map(|zone| (zone.serial(), zone.records()))
 }
 
 const WATCHED: &str = "file DIR/db {\n reload 10ms\n}";

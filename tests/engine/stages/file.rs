@@ -6,7 +6,7 @@ use crate::common::wire::Ask;
 use crate::world::{World, shown};
 use ahash::RandomState;
 use onward::config::{Config, Host, Kind};
-use onward::engine::authority::table::{WorkerSlot, ZoneTable};
+use onward::engine::authority::table::{ZoneEntry, ZoneTable};
 use onward::engine::authority::{Builder, Zone};
 use onward::engine::data::Contents;
 use onward::zonefile::{self, Consumer, Record};
@@ -48,13 +48,13 @@ fn world_with(corefile: &str, files: &HashMap<&str, &str>) -> World {
         .unwrap_or_else(|error| panic!("{error}"));
     let mut world = World::new(&config);
     for (slot, source) in config.zone_sources().into_iter().enumerate() {
-        let seats = source.files.iter().map(|file| {
+        let entries = source.files.iter().map(|file| {
             let text = files.get(&*file.label);
             let zone = text.map(|text| zone(file.zone.as_wire(), text));
             let zone = zone.transpose().unwrap_or_else(|error| panic!("{}: {error}", file.label));
-            WorkerSlot { name: file.zone.clone(), stanza: file.stanza, zone: zone.map(Arc::new) }
+            ZoneEntry { name: file.zone.clone(), stanza: file.stanza, zone: zone.map(Arc::new) }
         });
-        let table = ZoneTable::new(seats.collect(), hasher());
+        let table = ZoneTable::new(entries.collect(), hasher());
         world.engine.data.set(slot, Contents::Zones(Arc::new(table)));
     }
     world

@@ -1,0 +1,141 @@
+//! Costs of a zone of a million names: load, memory and answers.
+//!
+//! `cargo bench --bench zones` measures answers for names that are there and that are not, in no
+//! order that a processor could guess. `cargo bench --bench zones -- --load` loads a zone of a
+//! million names from a file, twice, and prints how long that takes, what the zone takes, and by
+//! how much the process grew: the first time, and at most while the second zone came beside it.
+
+mod harness;
+
+use ahash::RandomState;
+use harness::{Bench, Operations, repeat, run};
+use onward::clock::Clock;
+use onward::config::{FileSource, Name, Written};
+use onward::engine::authority::Builder;
+use onward::engine::authority::answer::{Ask, answer};
+use onward::engine::authority::table::{ZoneEntry, ZoneTable};
+use onward::engine::message::compose::Composer;
+use onward::engine::message::query::Asked;
+use onward::engine::message::reply::Finish;
+use onward::engine::zones::LowercaseName;
+use onward::loader;
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Names of the zone.
+const NAMES: usize = 1_000_000;
+/// Names of the zone that instructions are counted with.
+const FEW: usize = 4_096;
+/// SOA data: two names and five numbers.
+const SOA: &[u8] = b"\x01n\0\x01h\0\0\0\0\x07\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04";
+
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--load") {
+        load();
+        return ExitCode::SUCCESS;
+    }
+    run(&[
+        Bench { name: "zones_found", set_up: || look_up(FEW, "") },
+        Bench { name: "zones_denied", set_up: || look_up(FEW, "x") },
+        Bench { name: "zones_found_1000000", set_up: || look_up(NAMES, "") },
+        Bench { name: "zones_denied_1000000", set_up: || look_up(NAMES, "x") },
+    ])
+}
+
+fn label(number: usize) -> String {
+    format!("host{number}")
+}
+
+fn wire(name: &str) -> Vec<u8> {
+    let labels = name.split('.').filter(|label| !label.is_empty());
+    let bytes = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
+    bytes.chain([0]).collect()
+}
+
+fn table(names: usize) -> ZoneTable {
+    let apex = wire("zone.example");
+    let hasher = RandomState::with_seeds(1, 2, 3, 4);
+    let mut builder = Builder::new(&apex, 24 * names, hasher.clone());
+    let mut add = |owner: &[u8], kind: u16, data: &[u8]| {
+        builder.add(owner, kind, 300, data, (0, 1)).expect("it is part of the zone");
+    };
+    add(&apex, 6, SOA);
+    add(&apex, 2, &wire("ns.zone.example"));
+    for number in 0..names {
+        add(&wire(&format!("{}.zone.example", label(number))), 1, &[192, 0, 2, 1]);
+    }
+    let zone = builder.finish().unwrap_or_else(|refused| panic!("{}", refused.what)).zone;
+    let name = Name::parse("zone.example").expect("a name");
+    ZoneTable::new(vec![ZoneEntry { name, stanza: 0, zone: Some(Arc::new(zone)) }], hasher)
+}
+
+/// Answers for names behind `before`, in no order.
+fn look_up(names: usize, before: &str) -> Operations {
+    let table = table(names);
+    // A step that has no divisor in common with the number visits each once.
+    let order = (0..names).map(|number| number * 611_953 % names);
+    let asked = Asked { id: 7, flags: 0, edns: None };
+    let questions: Vec<_> = order
+        .map(|number| wire(&format!("{before}{}.zone.example", label(number))))
+        .map(|name| (LowercaseName::new(&name), [&name[..], &[0, 1, 0, 1]].concat()))
+        .collect();
+    let (mut next, mut out) = (0, [0; 1_232]);
+    repeat(move || {
+        let (name, question) = &questions[next];
+        next = (next + 1) % questions.len();
+        let ask = Ask { name, kind: 1, dnssec_ok: false, minimal: false };
+        let reply = Composer::new(&mut out, 512, &asked, question, Finish::PLAIN, None);
+        let entry = table.zone_match(name, 1).expect("it is within the zone");
+        black_box(answer(&table, entry, &ask, reply, |_, _| false));
+    })
+}
+
+/// KiB that the process has at present, and had at most.
+fn resident() -> [f64; 2] {
+    let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
+    ["VmRSS:", "VmHWM:"].map(|field| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).expect("a number")
+    })
+}
+
+/// Loads the zone twice from a file.
+fn load() {
+    let place = std::env::temp_dir().join(format!("onward-bench-{}", std::process::id()));
+    let mut text = String::from("$TTL 300\n@ SOA ns h 7 7200 3600 1209600 300\n@ NS ns\n");
+    for number in 0..NAMES {
+        let [_, b, c, d] = (number as u32).to_be_bytes();
+        let _ = writeln!(text, "{} A 10.{b}.{c}.{d}", label(number));
+    }
+    std::fs::write(&place, text).expect("there is room");
+    let source = FileSource {
+        zone: Name::parse("zone.example").expect("a name"),
+        stanza: 0,
+        label: "zone".into(),
+        place: place.clone(),
+        reload: None,
+        written: Written::default(),
+    };
+    let hasher = loader::hasher().expect("there is randomness");
+    // The high-water mark would be that of the text; it is of what comes from now on.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let [before, _] = resident();
+    let clock = Clock::start();
+    let mut zones = Vec::new();
+    for _ in 0..2 {
+        let begin = clock.now();
+        let loaded = loader::read_zone(&source, &hasher).unwrap_or_else(|error| panic!("{error}"));
+        let took = clock.now().since(begin);
+        let [now, most] = resident().map(|all| (all - before) / 1_024.0);
+        let (records, bytes) = (loaded.zone.records(), loaded.zone.reserved() >> 20);
+        println!(
+            "{records} records in {took:.2?}; the zone has {bytes} MiB; the process grew by \
+             {now:.1} MiB, {most:.1} at most"
+        );
+        zones.push(loaded.zone);
+    }
+    let _ = std::fs::remove_file(place);
+}
