@@ -46,7 +46,7 @@ fn of_system(host: &str) -> Result<Resolved, String> {
     if addresses.is_empty() {
         Err("no address".into())
     } else {
-        Ok(Resolved { addresses, ttl: None })
+        Ok(Resolved { addresses, ttl: None, incomplete: None })
     }
 }
 
@@ -59,20 +59,27 @@ fn of_resolvers(
     let mut reasons = Vec::new();
     for resolver in resolvers {
         let (mut addresses, mut ttl, mut reason) = (Vec::new(), None, String::new());
-        for kind in [Rtype::A, Rtype::AAAA] {
-            match ask(*resolver, &name, kind, timeout) {
+        let mut incomplete = None;
+        for rtype in [Rtype::A, Rtype::AAAA] {
+            match ask(*resolver, &name, rtype, timeout) {
                 Ok(answer) if answer.addresses.is_empty() => {
                     reason = format!("{} without address", answer.rcode);
+                    if ![Rcode::NOERROR, Rcode::NXDOMAIN].contains(&answer.rcode) {
+                        incomplete = Some(format!("{resolver}: {rtype}: {reason}"));
+                    }
                 }
                 Ok(answer) => {
                     addresses.extend(answer.addresses);
                     ttl = [ttl, answer.ttl].into_iter().flatten().min();
                 }
-                Err(error) => reason = error.to_string(),
+                Err(error) => {
+                    reason = error.to_string();
+                    incomplete = Some(format!("{resolver}: {rtype}: {reason}"));
+                }
             }
         }
         if !addresses.is_empty() {
-            return Ok(Resolved { addresses, ttl });
+            return Ok(Resolved { addresses, ttl, incomplete });
         }
         reasons.push(format!("{resolver}: {reason}"));
     }
@@ -236,7 +243,7 @@ mod tests {
 
     fn found(addresses: &[&str], ttl: u64) -> Resolved {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        Resolved { addresses, ttl: Some(Duration::from_secs(ttl)) }
+        Resolved { addresses, ttl: Some(Duration::from_secs(ttl)), incomplete: None }
     }
 
     #[test]
@@ -254,6 +261,15 @@ mod tests {
         let never = "127.0.0.1:1".parse().unwrap();
         assert_eq!(addresses("m", &[nothing, half, never]), Ok(found(&["::7", "::8"], 3)));
         assert_eq!(asked.join().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_family_that_was_not_answered_for_is_told() {
+        let (half, _) = resolver(&[Act::Silence, Act::Addresses(3)]);
+        let found = of_resolvers("m", &[half], Duration::from_millis(50)).unwrap();
+        assert_eq!(found.addresses.len(), 2);
+        let expected = format!("{half}: A: no answer within 0.05 s");
+        assert_eq!(found.incomplete, Some(expected));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Resolved {
     pub addresses: Vec<IpAddr>,
     /// TTL of the addresses. `None`: unknown.
     pub ttl: Option<Duration>,
+    /// Reason why addresses of one family may be missing. `None`: these are all.
+    pub incomplete: Option<String>,
 }
 
 /// A host name among the targets of `forward`, as it was looked up last.
@@ -49,7 +51,9 @@ pub struct HostName {
     pub name: String,
     /// The resolvers to ask, in their order; none: the system is asked.
     pub resolvers: Vec<SocketAddr>,
-    /// Addresses found, in ascending order and without duplicates.
+    /// Source address of queries to them: only addresses of its family are used.
+    pub source: Option<IpAddr>,
+    /// Addresses that are used, in the order of the answers.
     pub addresses: Vec<IpAddr>,
     /// Time until the name is to be looked up again.
     pub ttl: Duration,

@@ -203,7 +203,11 @@ mod tests {
 
     fn address(text: &str) -> Result<String, String> {
         let lookup = |name: &str, _: &[_]| match name {
-            "m.test" => Ok(Resolved { addresses: vec!["192.0.2.7".parse().unwrap()], ttl: None }),
+            "m.test" => Ok(Resolved {
+                addresses: vec!["192.0.2.7".parse().unwrap()],
+                ttl: None,
+                incomplete: None,
+            }),
             _ => Err("no such name".to_owned()),
         };
         let host = Host { lookup: Box::new(lookup), ..Host::plain() };

@@ -32,7 +32,7 @@ pub const KINDS: [u16; 19] =
     [1, 28, 5, 48, 43, 15, 47, 50, 2, 12, 46, 6, 33, 16, 65, 64, 251, 252, 255];
 
 /// A zone at a listener.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LabelSet {
     /// The address that is asked, and whether over TLS; `None`: all label sets that are not counted
     /// apart.
@@ -41,6 +41,15 @@ pub struct LabelSet {
     pub zone: Option<Name>,
     /// Number of the server block.
     pub block: Option<usize>,
+    /// Name of the block's view; empty without one.
+    pub view: Box<str>,
+}
+
+impl LabelSet {
+    /// The labels, by which it is found again after a reload; blocks have other numbers then.
+    fn key(&self) -> (&Option<(SocketAddr, bool)>, &Option<Name>, &str) {
+        (&self.server, &self.zone, &self.view)
+    }
 }
 
 /// The numbers of a configuration's label sets.
@@ -61,12 +70,14 @@ impl LabelSets {
         }
         for listener in &config.listeners {
             let server = Some((listener.address, listener.tls.is_some()));
-            let dropped = all.number(LabelSet { server, zone: None, block: None });
+            let dropped = all.number(LabelSet { server, ..LabelSet::default() });
             let zones = listener.zones.iter().map(|(zone, block)| {
                 if !config.blocks[*block].is_measured() {
                     return NOWHERE;
                 }
-                all.number(LabelSet { server, zone: Some(zone.clone()), block: Some(*block) })
+                let view = config.blocks[*block].stages.view.as_ref();
+                let view = view.map_or("", |view| &view.name).into();
+                all.number(LabelSet { server, zone: Some(zone.clone()), block: Some(*block), view })
             });
             let zones = zones.collect();
             all.numbers.push((dropped, zones));
@@ -87,7 +98,7 @@ impl LabelSets {
     fn number(&mut self, label_set: LabelSet) -> u32 {
         match LABEL_SETS_MAX - self.label_sets.len() {
             0 => {}
-            1 => self.label_sets.push(LabelSet { server: None, zone: None, block: None }),
+            1 => self.label_sets.push(LabelSet::default()),
             _ => self.label_sets.push(label_set),
         }
         self.label_sets.len() as u32 - 1
@@ -191,7 +202,7 @@ pub struct Tallies {
 #[derive(Debug)]
 pub struct LabelPlaces {
     hasher: RandomState,
-    /// By the hash of server and zone.
+    /// By the hash of the labels.
     places: HashMap<u64, usize, RandomState>,
 }
 
@@ -204,16 +215,15 @@ impl LabelPlaces {
         Self { hasher: hasher.clone(), places }
     }
 
-    /// The place in `label_sets` of the one with the same server and zone as `label_set`.
+    /// The place in `label_sets` of the one with the same labels as `label_set`.
     fn find(&self, label_set: &LabelSet, label_sets: &[LabelSet]) -> Option<usize> {
         let place = *self.places.get(&hash_of(&self.hasher, label_set))?;
-        let LabelSet { server, zone, .. } = &label_sets[place];
-        ((server, zone) == (&label_set.server, &label_set.zone)).then_some(place)
+        (label_sets[place].key() == label_set.key()).then_some(place)
     }
 }
 
 fn hash_of(hasher: &RandomState, label_set: &LabelSet) -> u64 {
-    hasher.hash_one((&label_set.server, &label_set.zone))
+    hasher.hash_one(label_set.key())
 }
 
 impl Tallies {

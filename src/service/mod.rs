@@ -221,12 +221,12 @@ impl Service {
         if !self.readings.is_idle() {
             return;
         }
-        if self.watch.names_are_due(now) {
+        if self.watch.file_is_due(now) {
+            if let Some(why) = self.readings.look(self.watch.seen()) {
+                self.warn_of_watch(&why);
+            }
+        } else if self.watch.names_are_due(now) {
             self.look_up_names();
-        } else if self.watch.file_is_due(now)
-            && let Some(why) = self.readings.look(self.watch.seen())
-        {
-            self.warn_of_watch(&why);
         }
     }
 
@@ -306,6 +306,8 @@ impl Service {
 
     /// Goes on with the addresses that were found.
     fn end_names(&mut self, found: Result<Found, Given>) {
+        // Counted from the end of the lookup: one that takes long must not follow the other.
+        self.watch.begin_names(self.clock.now());
         let found = match found {
             Ok(found) => found,
             Err(given) => {
@@ -314,25 +316,24 @@ impl Service {
                 return self.say(Level::Warning, FORWARD, &text);
             }
         };
-        for (name, why) in found.failed {
+        for (name, why) in &found.failed {
             let text = format_args!("cannot look up '{name}', its addresses stay: {why}");
             self.say(Level::Warning, FORWARD, &text);
         }
-        match found.ready {
+        let adopted = found.ready.map(|ready| ready.and_then(|ready| self.adopt_addresses(ready)));
+        match adopted {
             None => {}
-            Some(ready) => match ready.and_then(|ready| self.adopt_addresses(ready)) {
-                Ok(()) => {
-                    for HostName { name, addresses, .. } in &found.changed {
-                        let list = names::list(addresses);
-                        let text = format_args!("addresses of '{name}' are now {list}");
-                        self.say(Level::Info, FORWARD, &text);
-                    }
+            Some(Ok(())) => {
+                for HostName { name, addresses, .. } in &found.changed {
+                    let list = names::list(addresses);
+                    let text = format_args!("addresses of '{name}' are now {list}");
+                    self.say(Level::Info, FORWARD, &text);
                 }
-                Err(why) => {
-                    let text = format_args!("cannot use new addresses of host names: {why}");
-                    return self.say(Level::Error, FORWARD, &text);
-                }
-            },
+            }
+            Some(Err(why)) => {
+                let text = format_args!("cannot use new addresses of host names: {why}");
+                return self.say(Level::Error, FORWARD, &text);
+            }
         }
         if let Some(ttl) = found.ttl {
             self.watch.keep_names(self.clock.now(), ttl);
@@ -343,7 +344,8 @@ impl Service {
     fn adopt_addresses(&mut self, ready: Ready) -> Result<(), String> {
         let config = ready.prepared.config.clone();
         self.server.apply(ready.prepared).map_err(|error| error.to_string())?;
-        self.watch.adopt_addresses(self.clock.now(), &config);
+        self.watch.adopt_addresses(&config);
+        warnings::of_certificates(&self.server, self.log);
         Ok(())
     }
 

@@ -1,10 +1,10 @@
 //! Host names of upstreams, looked up again when their TTL has passed.
 //!
-//! Neither is the Corefile read again for that nor is it a reload: the configuration that holds
-//! stays, and only if a name has other addresses is it built anew with those, from the Corefile as
-//! it was. Workers then dial the new addresses and close the connections to the old ones at once. A
-//! name that cannot be looked up keeps the addresses it had. All of this may block, so it runs on a
-//! thread of its own.
+//! The Corefile is not read again for that, and it is no reload: the configuration that holds
+//! stays. Only if a name has other addresses is it built anew with those, from the Corefile as it
+//! was. Workers then dial the new addresses and close the connections to the old ones at once. A
+//! name that cannot be looked up, or only for one family, keeps the addresses it had. All of this
+//! may block, so it runs on a thread of its own.
 
 use super::loading::Ready;
 use crate::blocking::Steps;
@@ -55,12 +55,20 @@ fn look_up_as(request: Request, host: Host, steps: &Steps) -> Found {
     let mut known = request.names;
     for name in &mut known {
         match (host.lookup)(&name.name, &name.resolvers) {
+            Ok(Resolved { incomplete: Some(why), .. }) => {
+                found.failed.push((name.name.clone(), why));
+            }
             Ok(resolved) => {
-                let new = HostName::new(&name.name, &name.resolvers, resolved);
-                if new.addresses != name.addresses {
+                let new = HostName::new(&name.name, &name.resolvers, name.source, resolved);
+                if new.addresses.is_empty() {
+                    let why = "it has no address of the family of source_address".into();
+                    found.failed.push((new.name, why));
+                } else if new.has_addresses_of(name) {
+                    name.ttl = new.ttl;
+                } else {
                     found.changed.push(new.clone());
+                    *name = new;
                 }
-                *name = new;
             }
             Err(why) => found.failed.push((name.name.clone(), why)),
         }
@@ -80,7 +88,8 @@ fn look_up_as(request: Request, host: Host, steps: &Steps) -> Found {
 fn addresses(known: &[HostName], name: &str, of: &[SocketAddr]) -> Result<Resolved, String> {
     let same = |known: &&HostName| known.name == name && known.resolvers == of;
     let known = known.iter().find(same).ok_or("not looked up")?;
-    Ok(Resolved { addresses: known.addresses.clone(), ttl: Some(known.ttl) })
+    let (addresses, ttl) = (known.addresses.clone(), Some(known.ttl));
+    Ok(Resolved { addresses, ttl, incomplete: None })
 }
 
 fn prepare(
@@ -103,7 +112,7 @@ pub(super) fn list(addresses: &[IpAddr]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Request, look_up_as};
+    use super::{Found, Request, look_up_as};
     use crate::blocking::{STEP_MAX, Steps};
     use crate::clock::Clock;
     use crate::config::{Config, Host, HostName, Resolved};
@@ -112,70 +121,94 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    const TEXT: &str = ". {\n bind 127.0.0.1\n forward . a.test b.test\n}\n";
+    type Names = &'static [(&'static str, &'static str)];
 
-    /// A host where names have these addresses; those that are missing cannot be looked up.
-    fn host(names: &'static [(&str, &str)]) -> Host {
+    /// A host where names have these addresses; `+` behind one says that others may be missing.
+    /// Names that are not listed cannot be looked up.
+    fn host(names: Names) -> Host {
         let lookup = move |name: &str, _: &[SocketAddr]| {
-            let found = names.iter().filter(|(known, _)| *known == name);
-            let addresses: Vec<_> = found.map(|(_, ip)| ip.parse().unwrap()).collect();
-            let ttl = Some(Duration::from_secs(20));
+            let found = || names.iter().filter(|(known, _)| *known == name).map(|(_, ip)| *ip);
+            let addresses: Vec<_> =
+                found().map(|ip| ip.trim_end_matches('+').parse().unwrap()).collect();
             if addresses.is_empty() {
-                Err("no answer".into())
-            } else {
-                Ok(Resolved { addresses, ttl })
+                return Err("no answer".into());
             }
+            let incomplete = found().any(|ip| ip.ends_with('+')).then(|| "AAAA: no answer".into());
+            Ok(Resolved { addresses, ttl: Some(Duration::from_secs(20)), incomplete })
         };
         Host { lookup: Box::new(lookup), ..Host::plain() }
     }
 
-    /// What a lookup finds where names had the addresses of `before` and have those of `now`:
-    /// changed names, failed names and the upstreams of the new configuration.
-    fn found(
-        before: &'static [(&str, &str)],
-        now: &'static [(&str, &str)],
-    ) -> (Vec<String>, Vec<String>, Option<Vec<String>>, Option<Duration>) {
-        let (config, _) = Config::load(TEXT.as_bytes(), "f", &host(before)).unwrap();
-        let corefile = corefile::parse(TEXT.as_bytes(), "f", &Host::plain().sources).unwrap();
+    /// Result of a lookup where names had the addresses of `before` and have those of `now`.
+    fn found(option: &str, before: Names, now: Names) -> Found {
+        let text =
+            format!(". {{\n bind 127.0.0.1\n forward . a.test b.test {{\n{option}\n }}\n}}\n");
+        let (config, _) = Config::load(text.as_bytes(), "f", &host(before)).unwrap();
+        let corefile = corefile::parse(text.as_bytes(), "f", &Host::plain().sources).unwrap();
         let names: Vec<HostName> = config.blocks[0].forwards[0].host_names.clone();
-        let request =
-            Request { names, corefile: Arc::new(corefile), before: None, workers: 1, dns_port: 53 };
-        let found = look_up_as(request, host(now), &Steps::new(Clock::start(), STEP_MAX));
-        let upstreams = found.ready.map(|ready| {
-            let config = ready.unwrap().prepared.config;
-            let upstreams = &config.blocks[0].forwards[0].upstreams;
-            upstreams.iter().map(|upstream| upstream.address.ip().to_string()).collect()
-        });
-        let changed = found.changed.into_iter().map(|name| name.name).collect();
-        let failed = found.failed.into_iter().map(|(name, _)| name).collect();
-        (changed, failed, upstreams, found.ttl)
+        let corefile = Arc::new(corefile);
+        let request = Request { names, corefile, before: None, workers: 1, dns_port: 53 };
+        look_up_as(request, host(now), &Steps::new(Clock::start(), STEP_MAX))
+    }
+
+    fn changed(found: &Found) -> Vec<&str> {
+        found.changed.iter().map(|name| &*name.name).collect()
+    }
+
+    fn failed(found: &Found) -> Vec<&str> {
+        found.failed.iter().map(|(name, _)| &**name).collect()
+    }
+
+    /// Upstreams of the new configuration, in their order.
+    fn upstreams(found: Found) -> Vec<String> {
+        let config = found.ready.unwrap().unwrap().prepared.config;
+        let upstreams = &config.blocks[0].forwards[0].upstreams;
+        upstreams.iter().map(|upstream| upstream.address.ip().to_string()).collect()
     }
 
     const A: (&str, &str) = ("a.test", "127.0.0.1");
     const A2: (&str, &str) = ("a.test", "127.0.0.2");
+    const A_IPV6: (&str, &str) = ("a.test", "::1");
     const B: (&str, &str) = ("b.test", "127.0.0.3");
     const B2: (&str, &str) = ("b.test", "127.0.0.4");
 
     #[test]
     fn the_same_addresses_in_another_order_change_nothing() {
-        let found = found(&[A, A2, B], &[A2, A, B]);
-        assert_eq!(found, (vec![], vec![], None, Some(Duration::from_secs(20))));
+        let found = found("", &[A, A2, B], &[A2, A, B]);
+        assert!(found.ready.is_none() && found.failed.is_empty());
+        assert_eq!(found.ttl, Some(Duration::from_secs(20)));
     }
 
     #[test]
-    fn a_new_address_makes_a_new_configuration() {
-        let (changed, failed, upstreams, _) = found(&[A, B], &[A2, B]);
-        assert_eq!((changed, failed), (vec!["a.test".to_owned()], vec![]));
-        assert_eq!(upstreams.unwrap(), ["127.0.0.2", "127.0.0.3"]);
+    fn a_new_address_makes_a_new_configuration_and_others_keep_their_order() {
+        let found = found("", &[A, B2, B], &[A2, B, B2]);
+        assert_eq!((changed(&found), failed(&found).len()), (vec!["a.test"], 0));
+        assert_eq!(upstreams(found), ["127.0.0.2", "127.0.0.4", "127.0.0.3"]);
     }
 
     #[test]
     fn a_name_that_cannot_be_looked_up_keeps_its_addresses() {
-        let (changed, failed, upstreams, ttl) = found(&[A, B], &[A]);
-        assert_eq!((changed, failed), (vec![], vec!["b.test".to_owned()]));
-        assert_eq!((upstreams, ttl), (None, None));
-        let (_, failed, upstreams, ttl) = found(&[A, B2], &[A2]);
-        assert_eq!((failed, ttl), (vec!["b.test".to_owned()], None));
-        assert_eq!(upstreams.unwrap(), ["127.0.0.2", "127.0.0.4"]);
+        let same = found("", &[A, B], &[A]);
+        assert_eq!((failed(&same), same.ttl), (vec!["b.test"], None));
+        assert!(same.ready.is_none());
+        let other = found("", &[A, B2], &[A2]);
+        assert_eq!((failed(&other), other.ttl), (vec!["b.test"], None));
+        assert_eq!(upstreams(other), ["127.0.0.2", "127.0.0.4"]);
+    }
+
+    #[test]
+    fn a_name_of_which_one_family_is_unknown_keeps_its_addresses() {
+        let found = found("", &[A, A_IPV6, B], &[("a.test", "127.0.0.1+"), B2]);
+        assert_eq!((changed(&found), failed(&found)), (vec!["b.test"], vec!["a.test"]));
+        assert_eq!(upstreams(found), ["127.0.0.1", "::1", "127.0.0.4"]);
+    }
+
+    #[test]
+    fn addresses_of_the_other_family_than_the_source_address_do_not_count() {
+        let option = "source_address 127.0.0.1";
+        assert!(found(option, &[A, B], &[A, A_IPV6, B]).ready.is_none());
+        let gone = found(option, &[A, B], &[A_IPV6, B2]);
+        assert_eq!((changed(&gone), failed(&gone)), (vec!["b.test"], vec!["a.test"]));
+        assert_eq!(upstreams(gone), ["127.0.0.1", "127.0.0.4"]);
     }
 }

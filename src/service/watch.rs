@@ -120,10 +120,9 @@ impl Watch {
 
     /// Goes on with `config`, which differs from the one before in the addresses of host names. The
     /// file is looked at when it would have been.
-    pub(super) fn adopt_addresses(&mut self, now: Moment, config: &Config) {
+    pub(super) fn adopt_addresses(&mut self, config: &Config) {
         let Schedule { names, certificates, .. } = self.schedule(config);
         self.schedule = Schedule { file: self.schedule.file, names, certificates };
-        self.names_due = self.schedule.ttl().map(|ttl| now.plus(ttl));
     }
 
     /// Goes by `schedule` from now on.
@@ -280,7 +279,8 @@ mod tests {
         let mut watch = watch(". {\n}\n");
         let name = |seconds| {
             let ttl = Some(Duration::from_secs(seconds));
-            HostName::new("up.test", &[], Resolved { addresses: Vec::new(), ttl })
+            let found = Resolved { addresses: Vec::new(), ttl, incomplete: None };
+            HostName::new("up.test", &[], None, found)
         };
         let names = vec![name(60), name(90)];
         watch.keep(at(0), super::Schedule { names: names.clone(), ..Default::default() });

@@ -84,7 +84,9 @@ impl Case {
         let open_files = self.open_files.unwrap_or(plain.open_files);
         let names = self.names.clone();
         let lookup = move |name: &str, resolvers: &[SocketAddr]| match names.get(name) {
-            Some(addresses) => Ok(Resolved { addresses: addresses.clone(), ttl: None }),
+            Some(addresses) => {
+                Ok(Resolved { addresses: addresses.clone(), ttl: None, incomplete: None })
+            }
             None => Err(format!("{resolvers:?} know no such name")),
         };
         Host { sources, open_files, lookup: Box::new(lookup), ..plain }

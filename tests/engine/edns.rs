@@ -152,6 +152,21 @@ fn who_wants_dnssec_records_is_served_but_nothing_is_remembered() {
 }
 
 #[test]
+fn an_option_that_may_have_been_refused_does_not_count_against_edns() {
+    let mut world = World::new(&corefile("forward . 192.0.2.1"));
+    let subnet = vec![0, 8, 0, 7, 0, 1, 24, 0, 198, 51, 100];
+    world.ask(1, &Ask { edns: Some((1_232, 0, false, subnet)), ..Ask::new(1, "a.example") });
+    let first = world.only_sent();
+    assert!(!world.respond(first.connection, &error(&first.bytes, FORMERR, false)));
+    let second = world.only_sent();
+    assert!(!has_opt(&second) && world.respond(second.connection, &plain_answer(&second.bytes)));
+    assert_eq!((world.only_got().rcode(), remarks(&mut world)), (0, vec![]));
+    assert!(has_opt(&sent_for(&mut world, "b.example")), "others go with EDNS as before");
+    world.pass(10.0);
+    world.finish();
+}
+
+#[test]
 fn others_who_ask_the_same_wait_for_the_query_without_edns() {
     let mut world = world();
     let first = sent_for(&mut world, "a.example");

@@ -90,7 +90,11 @@ fn host(asked: &Rc<Cell<usize>>) -> Host {
         variable(name)
     });
     let lookup = |name: &str, _: &[_]| match name {
-        "dns.example" => Ok(Resolved { addresses: vec!["192.0.2.9".parse().unwrap()], ttl: None }),
+        "dns.example" => Ok(Resolved {
+            addresses: vec!["192.0.2.9".parse().unwrap()],
+            ttl: None,
+            incomplete: None,
+        }),
         _ => Err("unknown".into()),
     };
     Host { sources, lookup: Box::new(lookup), ..Host::plain() }

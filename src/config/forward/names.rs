@@ -60,26 +60,36 @@ impl Names<'_> {
         }
         let found =
             (self.lookup)(host, self.resolvers).map_err(|why| missing(&format!(": {why}")))?;
-        let mut addresses = found.addresses.clone();
-        let known = HostName::new(host, self.resolvers, found);
-        if let Some(source) = self.source {
-            addresses.retain(|address| address.to_canonical().is_ipv4() == source.is_ipv4());
-        }
-        if addresses.is_empty() {
+        let known = HostName::new(host, self.resolvers, self.source, found);
+        if known.addresses.is_empty() {
             return Err(missing(": it has no address of the family of source_address"));
         }
-        Ok((addresses, known))
+        Ok((known.addresses.clone(), known))
     }
 }
 
 impl HostName {
-    /// `name` as `resolvers` know it now.
-    pub fn new(name: &str, resolvers: &[SocketAddr], found: Resolved) -> Self {
-        let Resolved { mut addresses, ttl } = found;
-        addresses.sort_unstable();
-        addresses.dedup();
+    /// `name` as `resolvers` know it now, to be asked from `source`.
+    pub fn new(
+        name: &str,
+        resolvers: &[SocketAddr],
+        source: Option<IpAddr>,
+        found: Resolved,
+    ) -> Self {
+        let Resolved { mut addresses, ttl, .. } = found;
+        if let Some(source) = source {
+            addresses.retain(|address| address.to_canonical().is_ipv4() == source.is_ipv4());
+        }
         let ttl = ttl.unwrap_or(TTL_UNKNOWN).clamp(TTL_MIN, TTL_MAX);
-        Self { name: name.to_owned(), resolvers: resolvers.to_vec(), addresses, ttl }
+        let (name, resolvers) = (name.to_owned(), resolvers.to_vec());
+        Self { name, resolvers, source, addresses, ttl }
+    }
+
+    /// Returns true if `other` has the same addresses, in whatever order: resolvers rotate them.
+    pub fn has_addresses_of(&self, other: &Self) -> bool {
+        let all_in =
+            |one: &Self, two: &Self| one.addresses.iter().all(|ip| two.addresses.contains(ip));
+        all_in(self, other) && all_in(other, self)
     }
 }
 

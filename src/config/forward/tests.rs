@@ -39,10 +39,10 @@ fn lookup(name: &str, resolvers: &[SocketAddr]) -> Result<Resolved, String> {
         resolvers => resolvers.iter().map(SocketAddr::ip).collect(),
     };
     match name.strip_prefix("ttl") {
-        _ if name == "m" => Ok(Resolved { addresses, ttl: None }),
+        _ if name == "m" => Ok(Resolved { addresses, ttl: None, incomplete: None }),
         Some(seconds) => {
             let ttl = Some(Duration::from_secs(seconds.parse().unwrap()));
-            Ok(Resolved { addresses, ttl })
+            Ok(Resolved { addresses, ttl, incomplete: None })
         }
         None => Err("unknown".into()),
     }

@@ -6,6 +6,7 @@
 use super::Exchanges;
 use crate::engine::key::{ConnectionId, Transport};
 use crate::engine::message::HEADER_LEN;
+use crate::engine::message::query::OPT_LEN;
 use crate::moment::Moment;
 use std::time::Duration;
 
@@ -32,6 +33,12 @@ impl Exchanges {
     pub fn wants_dnssec(&self, slot: u32) -> bool {
         // The flags of EDNS lie in the second half of the OPT's TTL.
         self.queries[slot as usize][HEADER_LEN + self.name_len(slot) + 4 + 7] & 0x80 != 0
+    }
+
+    /// Returns true if the query of the exchange in `slot` has options of the client or of rules.
+    pub fn has_options(&self, slot: u32) -> bool {
+        let opt = HEADER_LEN + self.name_len(slot) + 4;
+        usize::from(self.slots[slot as usize].query_len) > opt + OPT_LEN
     }
 
     /// Returns the start of the current attempt of the exchange in `slot`.

@@ -98,6 +98,8 @@ impl Forwarder {
         if helped
             && response.opt.is_none()
             && !self.exchanges.wants_dnssec(slot)
+            // The upstream may have refused an option of the client or of `rewrite`.
+            && !self.exchanges.has_options(slot)
             && self.health_states.note_no_edns(upstream, now)
         {
             self.remark(Remark { upstream, quirk: Quirk::NoEdns, rcode: refusal });

@@ -245,10 +245,12 @@ impl<'a> Query<'a> {
         self.options
     }
 
-    /// The client-subnet option that passes to the upstream; empty if none does.
+    /// The client-subnet option that passes to the upstream; empty if none does, or if a rule has
+    /// put a longer one there than a subnet can have.
     pub fn subnet(&self) -> &'a [u8] {
-        let found = options(self.options).find(|(code, _)| *code == option::ECS);
-        found.map_or(&[], |(_, whole)| whole)
+        let mut found = options(self.options).filter(|(code, _)| *code == option::ECS);
+        let found = found.next().map_or(&[][..], |(_, whole)| whole);
+        if found.len() <= SUBNET_LEN_MAX { found } else { &[] }
     }
 
     /// The options in the client's OPT, as long as the packet was not changed: the code of each,

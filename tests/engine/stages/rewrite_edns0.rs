@@ -342,6 +342,22 @@ fn options_that_have_no_room_fail_the_query() {
 }
 
 #[test]
+fn a_subnet_that_is_none_passes_and_is_not_kept_for_the_next_query() {
+    let rules = format!(
+        "rewrite continue edns0 local set 8 {}
+         rewrite cname exact x.up.test. y.up.test.",
+        "a".repeat(40)
+    );
+    let mut world = world(&format!("{rules}{F}"));
+    world.ask(1, &Ask::new(7, "a.up.test"));
+    let sent = world.only_sent();
+    assert_eq!(options_of(&sent.bytes), format!("8={}", "61".repeat(40)));
+    world.respond(sent.connection, &respond(&sent.bytes));
+    assert_eq!(shown(&world.only_got()), A);
+    world.finish();
+}
+
+#[test]
 fn a_query_over_a_stream_says_so() {
     let mut world = World::new(&corefile(&format!("rewrite edns0 local set 1 {{protocol}}{F}")));
     let listener = client(1).listener;

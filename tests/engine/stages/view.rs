@@ -127,6 +127,8 @@ fn each_view_has_its_own_upstreams_cache_and_counters() {
         tallies.counts[place].requests.as_flattened().as_flattened().iter().sum::<u64>()
     };
     assert_eq!([asked(&world, 0), asked(&world, 1)], [3, 2]);
+    world.reload(&config(CACHED));
+    assert_eq!([asked(&world, 0), asked(&world, 1)], [3, 2], "a reload keeps each view's");
     let caches = &world.engine.stats().caches;
     assert_eq!(caches.iter().map(|cache| cache.entries).collect::<Vec<_>>(), [[1, 0]; 2]);
     world.take_got();
