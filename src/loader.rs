@@ -37,7 +37,8 @@ const RETIRED_MAX: usize = 4;
 /// Interval of checks whether workers have released an old snapshot.
 const RETIRE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Order to a loader after its first snapshot is in use.
+/// Order to a loader when a configuration with its source has taken effect: the first time to
+/// begin, and later to look at the source at once.
 #[derive(Debug)]
 pub struct Serve {
     /// Workers that get later snapshots.
@@ -81,6 +82,14 @@ impl Reader {
         match self {
             Self::Hosts(reader) => reader.look(false).map(Contents::Hosts),
             Self::Zones(reader) => reader.look(now).map(Contents::Zones),
+        }
+    }
+
+    /// Has the next look find out at once whether something has changed.
+    fn hasten(&mut self, now: Moment) {
+        match self {
+            Self::Hosts(_) => {}
+            Self::Zones(reader) => reader.hasten(now),
         }
     }
 
@@ -157,6 +166,10 @@ impl Loader {
             }
             self.retired.retain(Contents::is_shared);
             let now = self.clock.now();
+            if waited.is_ok() {
+                self.reader.hasten(now);
+                look_at = Some(now);
+            }
             if look_at.is_none_or(|at| at > now) || self.retired.len() >= RETIRED_MAX {
                 continue;
             }

@@ -182,6 +182,18 @@ fn a_file_that_changes_is_loaded_again_and_what_was_good_stays() {
 }
 
 #[test]
+fn a_file_that_is_not_watched_is_loaded_again_when_that_is_ordered() {
+    let directory = Directory::new();
+    directory.write("192.0.2.1 a.t\n");
+    let bed = Bed::start(HostsSource { reload: None, ..source(directory.file()) });
+    assert_eq!(address(&bed.first), Some([192, 0, 2, 1]));
+    directory.write("192.0.2.2 a.t\nand more\n");
+    bed.orders.send(Serve { workers: Vec::new(), is_late: false }).unwrap();
+    assert_eq!(address(&bed.next()), Some([192, 0, 2, 2]));
+    bed.end();
+}
+
+#[test]
 fn a_file_that_is_missing_at_first_is_loaded_when_it_comes() {
     let directory = Directory::new();
     let bed = Bed::start(source(directory.file()));

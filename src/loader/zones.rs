@@ -140,6 +140,13 @@ impl ZonesReader {
         self.zones.iter().filter_map(|zone| zone.look_at).min()
     }
 
+    /// Has all zones that are looked at again be due now.
+    pub(super) fn hasten(&mut self, now: Moment) {
+        for zone in &mut self.zones {
+            zone.look_at = zone.look_at.map(|at| at.min(now));
+        }
+    }
+
     /// Loads all zones for the first time.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The loaders of all sources of data, from one configuration to the next.
 //!
-//! A source that stays keeps its loader and what that has loaded. A new one is loaded before any
+//! A source that stays keeps its loader and what that has loaded; it is looked at at once. A new one is loaded before any
 //! worker is told of it, and waited for, though not for ever: [`Loaders::plan`] starts what is
 //! missing and changes nothing else, on a thread that may block; only [`Sources::adopt`] does. A
 //! loader whose source is gone ends by itself. Each source has a number that no other ever had.
@@ -142,10 +142,8 @@ impl Sources {
         sources.clear();
         for Planned { source, origin } in plan.sources {
             let is_late = matches!(origin, Origin::Late);
-            if !matches!(origin, Origin::Kept) {
-                // Its first and only order: there is room.
-                let _ = source.orders.try_send(Serve { workers: workers.to_vec(), is_late });
-            }
+            // Where there is no room, an order to look at once has not been taken yet.
+            let _ = source.orders.try_send(Serve { workers: workers.to_vec(), is_late });
             sources.push(source);
         }
         let (mut hosts, mut zones) = (Vec::new(), Vec::new());

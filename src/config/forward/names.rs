@@ -115,14 +115,15 @@ fn resolver(written: &Token) -> Result<SocketAddr, DirectiveError> {
     Ok((ip.to_canonical(), port).into())
 }
 
-/// False for paths and for numbers. No top-level domain is a number.
+/// False for paths, for what has a colon, such as an address with two ports, and for numbers. No
+/// top-level domain is a number.
 pub(in super::super) fn may_be_host_name(host: &str) -> bool {
     let labels = host.strip_suffix('.').unwrap_or(host);
     let last = labels.rsplit('.').next().unwrap_or(labels);
     let is_hexadecimal = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
         || last.strip_prefix("0x").or(last.strip_prefix("0X")).is_some_and(is_hexadecimal);
-    !is_number && !host.contains('/')
+    !is_number && !host.contains(['/', ':'])
 }
 
 #[cfg(test)]
@@ -134,7 +135,18 @@ mod tests {
         for name in ["m", "a.m.", "1.m", "1e", "0xm", "a-1", "3.2.1.in-addr.arpa"] {
             assert!(may_be_host_name(name), "{name}");
         }
-        let others = ["/m", "m/n", "./m", "300.1.1.1", "127.1", "1", "10.0.0.010", "0x7f.0X1f"];
+        let others = [
+            "m:1:2",
+            "8.8.8.8:53:53",
+            "/m",
+            "m/n",
+            "./m",
+            "300.1.1.1",
+            "127.1",
+            "1",
+            "10.0.0.010",
+            "0x7f.0X1f",
+        ];
         for other in others.into_iter().chain([".", "1.", "m.0x"]) {
             assert!(!may_be_host_name(other), "{other}");
         }

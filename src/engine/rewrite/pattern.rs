@@ -8,7 +8,7 @@ use regex_automata::{Input, PatternID, meta};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Patterns whose memory a worker keeps; beyond that it is made anew.
+/// Patterns whose memory a worker keeps; each beyond that takes the place of one other.
 const KEPT_MAX: usize = 4_096;
 
 /// A compiled regular expression.
@@ -37,7 +37,8 @@ impl Matcher {
     fn of(&mut self, pattern: &Pattern) -> (&mut meta::Cache, &mut Vec<Option<NonMaxUsize>>) {
         let address = Arc::as_ptr(&pattern.identity).addr();
         if !self.kept.contains_key(&address) && self.kept.len() >= KEPT_MAX {
-            self.kept.clear();
+            // One, not all: rules are tried in turn, and those that stay need nothing new.
+            self.kept.pop_last();
         }
         let (_, cache) = self
             .kept
