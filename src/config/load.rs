@@ -202,7 +202,7 @@ impl Config {
         let share = budget.share(forward::share(host, upstreams));
         budget.check(share, &drafts[0].keys[0].place)?;
         let client_streams_max = budget.client_streams_max;
-        let mut zone_slots = 0;
+        let mut zone_slots = HashMap::new();
         let blocks = drafts.into_iter().map(|draft| finish(draft, share, &mut zone_slots));
         let blocks = blocks.collect::<Result<_, _>>()?;
         let config = Self { listeners, blocks, client_streams_max, reload: context.reload };
@@ -298,7 +298,13 @@ fn served_zones(keys: &[Served]) -> Vec<Name> {
     zones
 }
 
-fn finish(draft: Draft, share: usize, zone_slots: &mut usize) -> Result<ServerBlock, ConfigError> {
+/// The server block that `draft` has become. `zone_slots`: the different sources of zones so far;
+/// blocks with the same share one.
+fn finish(
+    draft: Draft,
+    share: usize,
+    zone_slots: &mut HashMap<Arc<ZonesSource>, usize>,
+) -> Result<ServerBlock, ConfigError> {
     let Draft { keys, bind, stages, forwards, .. } = draft;
     let served = |key: Key| -> Result<Served, ConfigError> {
         let port = listeners::port(&key)?;
@@ -308,8 +314,9 @@ fn finish(draft: Draft, share: usize, zone_slots: &mut usize) -> Result<ServerBl
     let forwards = forwards.into_iter().map(|stanza| stanza.finish(share)).collect();
     let source = ZonesSource::new(&stages.file, &served_zones(&keys));
     let own_zones = (!source.files.is_empty()).then(|| {
-        *zone_slots += 1;
-        OwnZones { source: Arc::new(source), slot: *zone_slots - 1 }
+        let (source, next) = (Arc::new(source), zone_slots.len());
+        let slot = *zone_slots.entry(Arc::clone(&source)).or_insert(next);
+        OwnZones { source, slot }
     });
     Ok(ServerBlock { keys, bind, stages, own_zones, forwards })
 }

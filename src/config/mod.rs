@@ -112,10 +112,15 @@ impl Config {
         sources
     }
 
-    /// The sources of zones, in the order of their slots.
+    /// The different sources of zones, in the order of their slots.
     pub fn zone_sources(&self) -> Vec<&Arc<ZonesSource>> {
-        let own = self.blocks.iter().filter_map(|block| block.own_zones.as_ref());
-        own.map(|own| &own.source).collect()
+        let mut sources = Vec::new();
+        for own in self.blocks.iter().filter_map(|block| block.own_zones.as_ref()) {
+            if own.slot == sources.len() {
+                sources.push(&own.source);
+            }
+        }
+        sources
     }
 
     /// The files of certificates and keys that it was made of, some perhaps several times.

@@ -132,3 +132,13 @@ fn rows_are_answered_as_they_say() {
     assert!(wrong.is_empty(), "\n{wrong}");
     assert!(rows > 90, "{rows} rows");
 }
+
+#[test]
+fn blocks_with_the_same_zones_share_a_slot() {
+    let text = "a {\n file f\n}\na:5353 {\n file f\n}\nb {\n file f\n}\n\
+                a:54 {\n file f {\n reload 0\n}\n}\n";
+    let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
+    let slots = config.blocks.iter().map(|block| block.own_zones.as_ref().unwrap().slot);
+    assert_eq!(slots.collect::<Vec<_>>(), [0, 0, 1, 2]);
+    assert_eq!(config.zone_sources().len(), 3);
+}
