@@ -14,6 +14,8 @@ use super::{HEADER_LEN, NAME_LEN_MAX, Record, flags, put_u16, put_u32, u16_at, u
 pub const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
 /// Places that a later name can point to; further names are written without new ones.
 const TARGETS_MAX: usize = 64;
+/// Labels of a message that are compared in vain at most; behind that, names are not compressed.
+const STEPS_MAX: u32 = 4_096;
 /// A pointer reaches no further (RFC 1035 §4.1.4).
 const POINTER_MAX: usize = 0x3fff;
 
@@ -195,12 +197,17 @@ pub(super) struct Writer<'a> {
 /// Offsets of names in a message that a pointer can point to.
 pub struct Names {
     targets: [u16; TARGETS_MAX],
+    /// The lengths of these names, without compression: only names of equal length are compared.
+    lens: [u8; TARGETS_MAX],
     count: usize,
+    /// Equal labels of names that turned out to differ.
+    steps: u32,
 }
 
 impl Names {
     /// Those of a message without any name.
-    pub const NONE: Self = Self { targets: [0; TARGETS_MAX], count: 0 };
+    pub const NONE: Self =
+        Self { targets: [0; TARGETS_MAX], lens: [0; TARGETS_MAX], count: 0, steps: 0 };
 
     /// Returns how many there are.
     pub fn count(&self) -> usize {
@@ -247,9 +254,10 @@ impl<'a> Writer<'a> {
             if may_point && let Some(target) = self.find(rest) {
                 return self.bytes(&(0xc000 | target).to_be_bytes());
             }
-            let Names { targets, count } = &mut self.names;
+            let Names { targets, lens, count, .. } = &mut self.names;
             if self.end <= POINTER_MAX && *count < TARGETS_MAX {
                 targets[*count] = self.end as u16;
+                lens[*count] = rest.len() as u8;
                 *count += 1;
             }
             let (label, behind) = rest.split_at(1 + usize::from(rest[0]));
@@ -260,11 +268,19 @@ impl<'a> Writer<'a> {
     }
 
     /// Returns the place of an earlier copy of `name`.
-    fn find(&self, name: &[u8]) -> Option<u16> {
+    fn find(&mut self, name: &[u8]) -> Option<u16> {
         let written = &self.out[..self.end];
-        let same = |target: &&u16| spells(written, usize::from(**target), name);
-        let Names { targets, count } = &self.names;
-        targets[..*count].iter().find(same).copied()
+        let Names { targets, lens, count, steps } = &mut self.names;
+        for (target, len) in targets[..*count].iter().zip(lens) {
+            if usize::from(*len) != name.len() || *steps > STEPS_MAX {
+                continue;
+            }
+            match spells(written, usize::from(*target), name) {
+                Ok(()) => return Some(*target),
+                Err(equal) => *steps += equal,
+            }
+        }
+        None
     }
 
     /// Writes data of a record of this type, in which no name is compressed. `None` if they are
@@ -369,24 +385,67 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Returns true if the name at `place` is `name`, regardless of letter case.
-fn spells(written: &[u8], place: usize, name: &[u8]) -> bool {
+/// Compares the name at `place` with `name`, regardless of letter case.
+///
+/// # Errors
+/// They differ; the number of labels before that.
+fn spells(written: &[u8], place: usize, name: &[u8]) -> Result<(), u32> {
     let (mut place, mut rest) = (place, name);
+    let mut equal = 0;
     loop {
-        let Some(&length) = written.get(place) else { return false };
+        let Some(&length) = written.get(place) else { return Err(equal) };
         if length >= 0xc0 {
-            let Some(pointer) = u16_at(written, place) else { return false };
+            let Some(pointer) = u16_at(written, place) else { return Err(equal) };
             place = usize::from(pointer & 0x3fff);
             continue;
         }
         let end = place + 1 + usize::from(length);
         match (written.get(place..end), rest.get(..1 + usize::from(length))) {
             (Some(label), Some(other)) if label.eq_ignore_ascii_case(other) => {}
-            _ => return false,
+            _ => return Err(equal),
         }
         if length == 0 {
-            return true;
+            return Ok(());
         }
+        equal += 1;
         (place, rest) = (end, &rest[1 + usize::from(length)..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{STEPS_MAX, Writer};
+
+    /// So many labels `a` before `end`.
+    fn name(count: usize, end: &[u8]) -> Vec<u8> {
+        [b"\x01a".repeat(count), end.to_vec()].concat()
+    }
+
+    #[test]
+    fn names_of_many_labels_are_compared_only_so_often() {
+        let mut out = [0; 65_535];
+        let question = [name(110, b"\x01d\x04test\0"), vec![0, 1, 0, 1]].concat();
+        let mut writer = Writer::new(&mut out, &question).unwrap();
+        for number in 0..16 {
+            let before = writer.end;
+            writer.name(&name(110, &[1, b'e' + number, 4, b't', b'e', b's', b't', 0]), true);
+            assert!(writer.end - before > 200);
+        }
+        assert!(writer.names.steps <= STEPS_MAX + 128, "{}", writer.names.steps);
+    }
+
+    #[test]
+    fn a_name_points_to_the_longest_that_is_there() {
+        let mut out = [0; 512];
+        let mut writer = Writer::new(&mut out, b"\x01A\x01b\x04test\0\0\x01\0\x01").unwrap();
+        let mut len = |name: &[u8]| {
+            let before = writer.end;
+            writer.name(name, true).unwrap();
+            writer.end - before
+        };
+        assert_eq!(len(b"\x01a\x01B\x04test\0"), 2);
+        assert_eq!(len(b"\x01c\x01b\x04test\0"), 4);
+        assert_eq!(len(b"\x01b\x01c\x01b\x04test\0"), 4, "behind a pointer, too");
+        assert_eq!(len(b"\x01b\x01a\x04test\0"), 6);
     }
 }
