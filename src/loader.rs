@@ -93,6 +93,18 @@ impl Reader {
         }
     }
 
+    /// Goes on after a first load that the starter has not waited for, with what was loaded even
+    /// if that would have refused the configuration.
+    fn go_on_late(&mut self) -> Contents {
+        match self {
+            Self::Hosts(reader) => Contents::Hosts(reader.table()),
+            Self::Zones(reader) => {
+                reader.tell_refusals();
+                Contents::Zones(reader.table())
+            }
+        }
+    }
+
     /// Returns when to look next, after a look at `now`. `None`: never.
     fn next_look(&self, now: Moment) -> Option<Moment> {
         match self {
@@ -151,6 +163,7 @@ impl Loader {
         let Ok(Serve { workers, is_late }) = orders.recv() else { return };
         self.workers = workers;
         if is_late {
+            self.current = self.reader.go_on_late();
             self.hand_out();
         }
         let mut look_at = self.reader.next_look(self.clock.now());

@@ -18,6 +18,7 @@ use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
 use crate::zonefile::{self, Consumer, Record, ZoneError};
 use ahash::RandomState;
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,8 +30,8 @@ use std::time::Duration;
 const FILE: &str = "plugin/file";
 /// Time between two looks that find the same, before a changed file is read.
 const SETTLE: Duration = Duration::from_millis(100);
-/// Bytes of a zone file.
-const BYTES_MAX: u64 = 4 << 30;
+/// Bytes of a zone file. While it is read, there are two copies of its records besides its text.
+const BYTES_MAX: u64 = 1 << 30;
 
 /// The files that a zone was read from, each as it was then; `None`: it was not there.
 type Files = Vec<(PathBuf, Option<Signature>)>;
@@ -63,6 +64,8 @@ struct Watched {
     look_at: Option<Moment>,
     /// The trouble that the log has been told of.
     told: Option<String>,
+    /// The trouble for which the first load refuses the configuration.
+    refusal: Option<Trouble>,
     state: ZoneState,
 }
 
@@ -123,6 +126,7 @@ impl ZonesReader {
             candidate: None,
             look_at: None,
             told: None,
+            refusal: None,
             state: ZoneState { zone: file.zone.to_string(), ..ZoneState::default() },
         });
         let zones: Vec<_> = zones.collect();
@@ -153,11 +157,22 @@ impl ZonesReader {
     /// A file is no zone, or is missing and would never be looked at again.
     pub(super) fn look_first(&mut self) -> Result<Arc<ZoneTable>, String> {
         for watched in &mut self.zones {
-            watched.read(&self.hasher, self.log, true)?;
+            watched.read(&self.hasher, self.log, true);
         }
         let now = self.clock.now();
         self.zones.iter_mut().for_each(|watched| watched.plan(now));
-        Ok(self.reload())
+        let table = self.reload();
+        let refusals = |zone: &Watched| zone.refusal.as_ref()?.refusal(&zone.file);
+        self.zones.iter().find_map(refusals).map_or(Ok(table), Err)
+    }
+
+    /// Tells of the zones that would have refused the configuration, as nobody has waited for them.
+    pub(super) fn tell_refusals(&mut self) {
+        for watched in &mut self.zones {
+            if let Some(trouble) = watched.refusal.take() {
+                watched.tell(&trouble, self.log);
+            }
+        }
     }
 
     /// Looks at the files that are due at `now`. `None`: all zones are as they were.
@@ -224,37 +239,33 @@ impl Watched {
             return false;
         }
         self.candidate = None;
-        // An error is told by then, and nothing else is to be done about it.
-        self.read(hasher, log, false).unwrap_or(false)
+        self.read(hasher, log, false)
     }
 
     /// Reads the files. Returns true if the zone has changed.
-    ///
-    /// # Errors
-    /// Only at first: the zone refuses the configuration.
-    fn read(&mut self, hasher: &RandomState, log: Log, is_first: bool) -> Result<bool, String> {
+    fn read(&mut self, hasher: &RandomState, log: Log, is_first: bool) -> bool {
         let now = Clock::calendar();
         let (read, mut files) = read(&self.file, hasher);
         let is_stable =
             files.iter().all(|(path, signature)| Signature::of(path).ok() == *signature);
         if !is_stable && !is_first {
             // It is being written: what was read may be half of it.
-            self.seen = files.into_iter().map(|(path, _)| (path, None)).collect();
             self.candidate = Some(Vec::new());
-            return Ok(false);
+            return false;
         }
         for (_, signature) in &mut files {
             *signature = signature.map(|signature| signature.seen_at(now));
         }
         self.seen = files;
         match read {
-            Ok(built) => Ok(self.take(built, log, is_first, now)),
-            Err(trouble) if is_first => self.fail_first(&trouble, log),
+            Ok(built) => return self.take(built, log, is_first, now),
+            Err(trouble) if is_first => self.fail_first(trouble, log),
             Err(trouble) => {
-                self.fail(&trouble, log);
-                Ok(false)
+                self.state.failed += 1;
+                self.tell(&trouble, log);
             }
         }
+        false
     }
 
     /// Goes on with a zone that was read, if it is another one. Returns true if it is.
@@ -295,26 +306,23 @@ impl Watched {
         true
     }
 
-    /// Goes on without a zone whose file may still come.
-    ///
-    /// # Errors
-    /// The zone refuses the configuration.
-    fn fail_first(&mut self, trouble: &Trouble, log: Log) -> Result<bool, String> {
+    /// Goes on without a zone whose file may still come; any other trouble refuses the
+    /// configuration.
+    fn fail_first(&mut self, trouble: Trouble, log: Log) {
         self.state.failed += 1;
-        if let Some(refusal) = trouble.refusal(&self.file) {
-            return Err(refusal);
+        if trouble.refusal(&self.file).is_some() {
+            self.refusal = Some(trouble);
+            return;
         }
         let text = trouble.to_string();
         let reload = crate::config::show_duration(self.file.reload.unwrap_or_default());
         let line = format_args!("Failed to open \"{text}\": trying again in {reload}");
         log.event(&Event::new(Level::Warning, FILE, &line));
         self.told = Some(text);
-        Ok(false)
     }
 
     /// Tells of trouble, unless it was told of before.
-    fn fail(&mut self, trouble: &Trouble, log: Log) {
-        self.state.failed += 1;
+    fn tell(&mut self, trouble: &Trouble, log: Log) {
         let text = trouble.to_string();
         if self.told.as_ref() == Some(&text) {
             return;
@@ -337,7 +345,9 @@ impl Watched {
 /// Reads a zone, and tells of which files.
 fn read(file: &FileSource, hasher: &RandomState) -> (Result<Built, Trouble>, Files) {
     let own = Signature::of(&file.place).ok();
-    let mut collecting = Collecting { builder: None, files: vec![(file.place.clone(), own)] };
+    let known = HashSet::from([file.place.clone()]);
+    let files = vec![(file.place.clone(), own)];
+    let mut collecting = Collecting { builder: None, files, known };
     let text = match read_text(&file.place) {
         Ok(text) => text,
         Err(Failure::Missing) => {
@@ -392,10 +402,13 @@ fn broken(file: &FileSource, error: &ZoneError) -> Trouble {
 fn read_text(path: &Path) -> Result<Vec<u8>, Failure> {
     let file: File = open(path)?;
     let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-    let mut text = Vec::with_capacity(len.min(BYTES_MAX as usize) + 1);
+    let mut text = Vec::new();
+    if text.try_reserve_exact(len.min(BYTES_MAX as usize) + 1).is_err() {
+        return Err(Failure::Unreadable(io::ErrorKind::OutOfMemory.into()));
+    }
     file.take(BYTES_MAX + 1).read_to_end(&mut text)?;
     if text.len() as u64 > BYTES_MAX {
-        return Err(Failure::Unreadable(io::Error::other("more than 4 GiB")));
+        return Err(Failure::Unreadable(io::Error::other("more than 1 GiB")));
     }
     Ok(text)
 }
@@ -404,6 +417,8 @@ fn read_text(path: &Path) -> Result<Vec<u8>, Failure> {
 struct Collecting {
     builder: Option<Builder>,
     files: Files,
+    /// The paths of `files`.
+    known: HashSet<PathBuf>,
 }
 
 impl Consumer for Collecting {
@@ -415,7 +430,7 @@ impl Consumer for Collecting {
 
     fn include(&mut self, file: &Path) -> Result<Vec<u8>, String> {
         let signature = Signature::of(file).ok();
-        if !self.files.iter().any(|(known, _)| known == file) {
+        if self.known.insert(file.to_owned()) {
             self.files.push((file.to_owned(), signature));
         }
         read_text(file).map_err(|failure| format!("{}: {failure}", file.display()))

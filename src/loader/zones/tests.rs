@@ -96,16 +96,35 @@ fn table(contents: Contents) -> Arc<ZoneTable> {
     }
 }
 
+/// The mailbox of a worker.
+fn mailbox() -> (Mailbox, Receiver<ToWorker>, mio::Poll) {
+    let poll = mio::Poll::new().unwrap();
+    let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+    let (mailbox, mail) = Mailbox::new(4, waker);
+    (mailbox, mail, poll)
+}
+
 impl Bed {
     fn start(source: Arc<ZonesSource>) -> Self {
         let (own, loads) = (Arc::new(ZoneLoads::default()), Loads::default());
         loads.reload(Vec::new(), vec![Arc::clone(&own)]);
         let (first, orders, thread) = start(source, own);
-        let poll = mio::Poll::new().unwrap();
-        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
-        let (mailbox, mail) = Mailbox::new(4, waker);
+        let (mailbox, mail, poll) = mailbox();
         orders.send(Serve { workers: vec![mailbox], is_late: false }).unwrap();
         Self { loads, mail, first: table(first.unwrap()), orders, thread, _poll: poll }
+    }
+
+    /// A loader that nobody has waited for, with the first table that its worker gets.
+    fn start_late(source: Arc<ZonesSource>) -> Self {
+        let (own, loads) = (Arc::new(ZoneLoads::default()), Loads::default());
+        loads.reload(Vec::new(), vec![Arc::clone(&own)]);
+        let (_, orders, thread) = start(source, own);
+        let (mailbox, mail, poll) = mailbox();
+        orders.send(Serve { workers: vec![mailbox], is_late: true }).unwrap();
+        let Ok(ToWorker::Data { contents, .. }) = mail.recv_timeout(TIMEOUT) else {
+            panic!("the worker gets nothing")
+        };
+        Self { loads, mail, first: table(contents), orders, thread, _poll: poll }
     }
 
     /// The next table that the worker gets.
@@ -287,6 +306,26 @@ fn a_first_load_that_cannot_succeed_refuses_the_configuration() {
             "plugin/file: Corefile:3 - {shown}/db:4: zone z.: b.z. has a CNAME and other records"
         )
     );
+}
+
+#[test]
+fn a_first_load_that_is_late_and_fails_costs_only_the_zone_that_is_broken() {
+    let directory = Directory::new();
+    directory.write("bad", &text(5, "a A junk"));
+    directory.write("good", &text(6, "a A 192.0.2.1"));
+    let stanzas = "file DIR/bad bad {\n reload 10ms\n}\nfile DIR/good {\n reload 10ms\n}";
+    let bed = Bed::start_late(directory.source(stanzas));
+    let serials = |table: &ZoneTable| {
+        let zones = table.seats().iter().map(|seat| seat.zone.as_ref().map(|zone| zone.serial()));
+        zones.collect::<Vec<_>>()
+    };
+    assert_eq!(serials(&bed.first), [None, Some(6)]);
+    let lines = directory.lines();
+    let error = |line: &&String| line.contains("Parsing zone \"bad.\": ");
+    assert_eq!(lines.iter().filter(error).count(), 1, "{lines:?}");
+    directory.write("bad", &text(7, "a A 192.0.2.1"));
+    assert_eq!(serials(&bed.next()), [Some(7), Some(6)], "it is looked at again");
+    bed.end();
 }
 
 #[test]
