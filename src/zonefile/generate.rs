@@ -79,7 +79,7 @@ fn modified(text: &[u8], number: i64, out: &mut Vec<u8>) -> Result<(), &'static 
     let width = parts.next().map_or(Ok(0), str::parse).ok();
     let width: usize = width.filter(|width| *width <= WIDTH_MAX).ok_or(WRONG)?;
     let base = parts.next().unwrap_or("d");
-    if parts.next().is_some() || offset.abs() > NUMBER_MAX {
+    if parts.next().is_some() || offset.unsigned_abs() > NUMBER_MAX as u64 {
         return Err(WRONG);
     }
     let value = number + offset;

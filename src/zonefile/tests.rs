@@ -169,6 +169,10 @@ fn mistakes_are_refused_with_their_place() {
             "$GENERATE 254-256 a A 192.0.2.$",
             "d/db:1:11: expected an IPv4 address (generated with 256) near \"254-256\"",
         ),
+        (
+            "$GENERATE 1-2 a${-9223372036854775808} A 192.0.2.$",
+            "d/db:1:11: expected ${OFFSET,WIDTH,BASE}",
+        ),
         ("$GENERATE 1-2 a${0,0,q} A 192.0.2.$", "d/db:1:11: expected one of the bases d, o, x"),
     ] {
         let found = records(text).unwrap_err();

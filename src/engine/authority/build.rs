@@ -5,7 +5,8 @@
 //! must not be in a zone is refused with the place of the record; what is odd is a warning.
 
 use super::{NODE_HEAD, SET_HEAD, Zone, below, flag};
-use crate::engine::message::{kind, put_u16, put_u32, u32_at};
+use crate::engine::message::rename::MESSAGE_LEN_MAX;
+use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, kind, put_u16, put_u32, u32_at};
 use ahash::RandomState;
 use std::fmt;
 
@@ -13,8 +14,14 @@ use std::fmt;
 const WARNINGS_MAX: usize = 5;
 /// Bytes of records, so that places fit into 32 bits.
 const BYTES_MAX: usize = u32::MAX as usize;
-/// Bytes of an RRset: more fit into no message.
-const SET_MAX: usize = 65_000;
+/// Bytes of an RRset in a message: what is left beside the header, the question and our OPT.
+const SET_MAX: usize = MESSAGE_LEN_MAX - HEADER_LEN - (NAME_LEN_MAX + 4) - OPT_LEN;
+/// Our OPT, without options.
+const OPT_LEN: usize = 11;
+/// A record in a message, without its data: a pointer to its owner, type, class, TTL and length.
+const RECORD_HEAD: usize = 12;
+/// The mistake where a zone is larger than what the host has.
+const NO_MEMORY: &str = "not enough memory for the zone";
 /// The label that closes in a key, and what stands for a zero and a one in labels.
 const CLOSE: u8 = 0;
 const ESCAPE: u8 = 1;
@@ -87,7 +94,10 @@ impl Builder {
     /// bytes will be read. `hasher` is keyed.
     pub fn new(apex: &[u8], text_len: usize, hasher: RandomState) -> Self {
         let text_len = text_len.min(BYTES_MAX);
-        let (bytes, entries) = (Vec::with_capacity(text_len), Vec::with_capacity(text_len / 32));
+        let (mut bytes, mut entries) = (Vec::new(), Vec::new());
+        // Where there is not so much memory, the first record that finds none says so.
+        let _ = bytes.try_reserve(text_len);
+        let _ = entries.try_reserve(text_len / 32);
         Self { apex: apex.into(), hasher, bytes, entries, warnings: Warnings::default() }
     }
 
@@ -133,6 +143,8 @@ impl Builder {
         if place + 2 * name.len() + 8 + data.len() > BYTES_MAX {
             return Err("the zone has more than 4 GiB".into());
         }
+        let room = self.bytes.try_reserve(2 * name.len() + 8 + data.len());
+        room.and_then(|()| self.entries.try_reserve(1)).map_err(|_| NO_MEMORY)?;
         self.bytes.extend([0; 2]);
         write_key(name, &mut self.bytes);
         let key = &self.bytes[place + 2..];
@@ -161,11 +173,16 @@ impl Builder {
             let keys = heads.then_with(|| key(bytes, one).cmp(key(bytes, other)));
             keys.then(one.kind.cmp(&other.kind))
         });
+        let (mut arena, mut nodes) = (Vec::new(), Vec::new());
+        let room = arena.try_reserve(self.bytes.len() + 12 * self.entries.len());
+        if room.and_then(|()| nodes.try_reserve(self.entries.len())).is_err() {
+            return Err(Refused { place: None, what: NO_MEMORY.into() });
+        }
         let mut tree = Tree {
             bytes: &self.bytes,
             apex: &self.apex,
-            arena: Vec::with_capacity(self.bytes.len() + 12 * self.entries.len()),
-            nodes: Vec::with_capacity(self.entries.len()),
+            arena,
+            nodes,
             chain: Vec::new(),
             open: Vec::new(),
             last: Vec::new(),
@@ -268,11 +285,13 @@ impl Tree<'_> {
         let mut flags = 0;
         let mut count = 0_u16;
         let mut has_nsec = false;
+        let is_star = self.arena[place + NODE_HEAD..].starts_with(b"\x01*");
         for set in entries.chunk_by(|one, other| one.kind == other.kind) {
             let kind = set[0].kind;
             match kind {
                 kind::NS if !key.is_empty() => flags |= flag::CUT,
-                kind::DNAME => flags |= flag::DNAME,
+                // At a wildcard it is data: it stands for no names, not even below the literal one.
+                kind::DNAME if !is_star => flags |= flag::DNAME,
                 kind::CNAME => flags |= flag::CNAME,
                 kind::NSEC => has_nsec = true,
                 _ => {}
@@ -302,7 +321,7 @@ impl Tree<'_> {
         }
         self.nodes.push(place as u32);
         let parent = self.open.last().map_or(0, |(_, place)| *place as usize);
-        if self.arena[place + NODE_HEAD..].starts_with(b"\x01*") {
+        if is_star {
             self.arena[parent] |= flag::WILDCARD;
         }
         self.open.push((key.len(), place as u32));
@@ -330,6 +349,7 @@ impl Tree<'_> {
         self.arena.extend([0; SET_HEAD]);
         let mut seen = Seen::default();
         let mut count = 0_u16;
+        let mut len = 0;
         let (mut ttl, mut differs) = (u32::MAX, false);
         for entry in entries {
             let (own_ttl, data) = parts(bytes, entry);
@@ -345,8 +365,10 @@ impl Tree<'_> {
             self.arena.extend((data.len() as u16).to_be_bytes());
             self.arena.extend_from_slice(data);
             count += 1;
-            if self.arena.len() - begin > SET_MAX {
-                let what = format!("the records of {} fit into no message", self.spelled(key));
+            len += RECORD_HEAD + data.len();
+            if len > SET_MAX {
+                let (name, kind) = (self.spelled(key), crate::config::Kind(kind));
+                let what = format!("the {kind} records of {name} fit into no message");
                 return Err(refused(entry, what));
             }
         }

@@ -58,6 +58,18 @@ fn what_is_no_zone_is_refused() {
 }
 
 #[test]
+fn an_rrset_that_fits_into_no_message_is_refused() {
+    let addresses = |count: u16| {
+        let data: Vec<_> = (0..count).map(u16::to_be_bytes).collect();
+        let data: Vec<_> = data.iter().map(|low| [&[10, 0], &low[..]].concat()).collect();
+        let records: Vec<_> = data.iter().map(|data| ("a.z", A, 1, &data[..])).collect();
+        build(&records).map(|built| built.zone.records())
+    };
+    assert_eq!(addresses(4_078), Ok(4_080));
+    assert_eq!(addresses(4_079), Err("4081: the A records of a.z. fit into no message".into()));
+}
+
+#[test]
 fn what_is_odd_is_a_warning() {
     let one: &[u8] = b"\x7f\0\0\x01";
     let other: &[u8] = b"\x7f\0\0\x02";
