@@ -167,6 +167,7 @@ impl Chain {
     /// Returns true if queries may have to wait for the answers to others.
     pub fn parks(&self) -> bool {
         self.settings.dns64.is_some()
+            || self.settings.own_zones.is_some()
             || self.rules.as_ref().is_some_and(|rules| rules.may_change_targets())
             || self.present.template.as_ref().is_some_and(Templates::may_leave_aliases)
     }
