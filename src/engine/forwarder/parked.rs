@@ -29,7 +29,7 @@ use crate::engine::key::Key;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Asked, Edns, Query, SUBNET_LEN_MAX};
 use crate::engine::message::rename::{WireName, WireQuestion};
-use crate::engine::message::reply::{Finish, ReplyTo};
+use crate::engine::message::reply::{ExtendedError, Finish, ReplyTo};
 use crate::engine::message::response::Response;
 use crate::engine::message::{
     HEADER_LEN, NAME_LEN_MAX, Question, Rcode, UDP_PAYLOAD_MAX, flags, reply,
@@ -164,7 +164,11 @@ impl Forwarder {
             return course;
         }
         // What is dropped is refused to a query that waits for it, and so is what nobody has.
-        let is_nowhere = matches!(course, Course::Refused(Rcode::ServFail, ..));
+        // A zone that is still to be loaded is there.
+        let is_nowhere = matches!(
+            course,
+            Course::Refused(Rcode::ServFail, why, _) if why != Some(ExtendedError::NotReady)
+        );
         let len = match self.write_course(&query, course, out) {
             Some((len, _)) if !is_nowhere => len,
             _ => {

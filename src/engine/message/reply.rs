@@ -38,6 +38,8 @@ pub enum ExtendedError {
     StaleAnswer = 3,
     /// A failure that is remembered.
     CachedError = 13,
+    /// The zone has not been loaded yet.
+    NotReady = 14,
     /// The operator of this server has it blocked.
     Blocked = 15,
     /// The operator of this server has it filtered, as the client wished.

@@ -8,6 +8,7 @@
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use crate::engine::authority::answer::{Ask, Outcome, answer};
+use crate::engine::message::reply::ExtendedError;
 use crate::engine::message::{Rcode, class, kind};
 use crate::engine::zones::Zones;
 use ahash::RandomState;
@@ -60,7 +61,9 @@ impl Stage for OwnZones {
             Outcome::Replied(len) => Some(Step::Replied(len)),
             Outcome::Open(len) => Some(Step::Open(len)),
             Outcome::Passed => None,
-            Outcome::NotLoaded => Some(Step::Refused(Rcode::ServFail, None)),
+            Outcome::NotLoaded => {
+                Some(Step::Refused(Rcode::ServFail, Some(ExtendedError::NotReady)))
+            }
         }
     }
 }
