@@ -95,6 +95,8 @@ struct Listening {
     views: Option<Box<(Views, Vec<ZoneMatch>)>>,
     /// Classes other than IN are served.
     any_class: bool,
+    /// Some of its server blocks answer zones themselves.
+    has_own_zones: bool,
     /// Of what no zone wants.
     nobody: ZoneMatch,
     /// The address that it is configured with.
@@ -138,6 +140,7 @@ impl Routes {
             let listener = number.map(|number| &config.listeners[number]);
             let zones = || listener.into_iter().flat_map(|listener| &listener.zones);
             let any_class = zones().any(|(_, block)| serves_any_class(&config.blocks[*block]));
+            let has_own_zones = zones().any(|(_, block)| config.blocks[*block].own_zones.is_some());
             let matches = zones().enumerate().map(|(zone, (_, block))| {
                 let label_set = number.map_or(NOWHERE, |listener| label_sets.zone(listener, zone));
                 ZoneMatch { block: Some(*block as u32), label_set }
@@ -152,7 +155,7 @@ impl Routes {
             let label_set = number.map_or(NOWHERE, |listener| label_sets.dropped(listener));
             let nobody = ZoneMatch { block: None, label_set };
             let local = listener.map_or(NO_ADDRESS, |listener| listener.address);
-            Listening { zones, views, any_class, nobody, local }
+            Listening { zones, views, any_class, has_own_zones, nobody, local }
         });
         Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
     }
@@ -220,9 +223,11 @@ impl Routes {
         facts: impl FnOnce() -> Facts<'a>,
     ) -> ZoneMatch {
         let listening = &self.listeners[usize::from(listener)];
-        let Listening { zones, any_class, .. } = listening;
+        let Listening { zones, any_class, has_own_zones, .. } = listening;
         let zone_match = match kind {
             _ if class != class::IN && !any_class => None,
+            // The names below a zone of ours are its own, and only its own name is its parent's.
+            kind::DS if *has_own_zones => zones.parents(name),
             kind::DS => zones.topmost(name),
             _ => zones.longest(name),
         };

@@ -105,6 +105,13 @@ impl<T: Copy> Zones<T> {
         self.matches(name).next().map(|(_, value)| value)
     }
 
+    /// The value of the longest such name; where that is `name` itself, what [`Zones::topmost`]
+    /// has.
+    pub fn parents(&self, name: &LowercaseName) -> Option<T> {
+        let (labels, value) = self.matches(name).next()?;
+        if labels == usize::from(name.count) { self.topmost(name) } else { Some(value) }
+    }
+
     /// The value of the shortest such name but the root, or else the root's: where a DS query
     /// goes, which belongs to the parent's side of a zone cut.
     pub fn topmost(&self, name: &LowercaseName) -> Option<T> {
