@@ -246,15 +246,24 @@ pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option
         return Some(joiner.end(flags::RA, found, packet_error(tail, &second)));
     }
     joiner.copy_all(0, head, &first, |_| true)?;
-    let is_answer = found == Rcode::NoError as u16 || found == Rcode::NxDomain as u16;
+    let answers = [Rcode::NoError, Rcode::NxDomain, Rcode::YxDomain];
+    let is_answer = answers.iter().any(|rcode| found == *rcode as u16);
     if is_answer {
         joiner.copy_all(0, tail, &second, |_| true)?;
     }
     joiner.copy_all(1, head, &first, |_| true)?;
-    if is_answer && first.counts[1] == 0 && denies(tail, &second) {
+    // Where the head is from our own zones, its authority section has no more than the proofs of
+    // its aliases.
+    let is_own = first.flags & flags::AA != 0;
+    let ends = is_answer && (is_own || first.counts[1] == 0) && denies(tail, &second);
+    if ends {
         joiner.copy_all(1, tail, &second, |_| true)?;
     }
     joiner.copy_all(2, head, &first, |_| true)?;
+    if ends {
+        // The addresses that a referral comes with.
+        joiner.copy_all(2, tail, &second, |_| true)?;
+    }
     let rcode = match found {
         _ if is_answer => found,
         _ if first.rcode() == Rcode::NxDomain as u16 => Rcode::NoError as u16,
