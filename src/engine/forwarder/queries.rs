@@ -333,6 +333,19 @@ impl Forwarder {
         }
         let looked_up = self.look_up(now, client, query, name, block, out);
         if let CacheLookup::Replied { len, refresh } = looked_up {
+            if refresh && self.is_in_zone(block, name, query.question.kind) {
+                // It was another's answer, which may have become ours: no upstream is asked then.
+                let mut cached = self.rewriting.borrow_buffer();
+                cached[..len].copy_from_slice(&out[..len]);
+                let step = self.pass_stages(query, name, scope, Side::AfterCache, out);
+                if step == Step::Continue {
+                    out[..len].copy_from_slice(&cached[..len]);
+                }
+                self.rewriting.give_back(cached);
+                if step != Step::Continue {
+                    return self.course_of(now, query, scope, step, out);
+                }
+            }
             if refresh {
                 self.refresh(now, block, query, name);
             }
@@ -375,6 +388,12 @@ impl Forwarder {
                 cached.map_or(forwarded, Course::Replied)
             }
         }
+    }
+
+    /// Returns true if a query for this name and type belongs to a zone of the server block.
+    fn is_in_zone(&self, block: usize, name: &LowercaseName, kind: u16) -> bool {
+        let slot = self.chains[block].settings.own_zones;
+        slot.is_some_and(|slot| self.data.zones(slot).zone_match(name, kind).is_some())
     }
 
     /// Sets a query on its way, or has the client wait for the same query that is on its way

@@ -316,7 +316,8 @@ fn a_first_load_that_is_late_and_fails_costs_only_the_zone_that_is_broken() {
     let stanzas = "file DIR/bad bad {\n reload 10ms\n}\nfile DIR/good {\n reload 10ms\n}";
     let bed = Bed::start_late(directory.source(stanzas));
     let serials = |table: &ZoneTable| {
-        let zones = table.seats().iter().map(|seat| seat.zone.as_ref().map(|zone| zone.serial()));
+        let zones =
+            table.entries().iter().map(|entry| entry.zone.as_ref().map(|zone| zone.serial()));
         zones.collect::<Vec<_>>()
     };
     assert_eq!(serials(&bed.first), [None, Some(6)]);

@@ -142,3 +142,26 @@ fn blocks_with_the_same_zones_share_a_slot() {
     assert_eq!(slots.collect::<Vec<_>>(), [0, 0, 1, 2]);
     assert_eq!(config.zone_sources().len(), 3);
 }
+
+#[test]
+fn what_a_zone_has_come_to_answer_is_not_refreshed_from_an_upstream() {
+    let corefile = ".:53 {\n bind 127.0.0.1\n cache {\n prefetch 1 1m 20%\n }\n \
+                    file z z {\n fallthrough\n }\n forward . 192.0.2.1\n}\n";
+    let text = "@ 3600 SOA n h 1 2 3 4 300\n";
+    let mut world = world_with(corefile, &HashMap::from([("z", text)]));
+    let ask = Ask::new(7, "a.z").with_edns(1_232);
+    world.learn("a.z", 100);
+    let found = zone(b"\x01z\0", &format!("{text}a A 192.0.2.9\n")).unwrap();
+    let name = onward::config::Name::parse("z").unwrap();
+    let entry = ZoneEntry { name, stanza: 0, zone: Some(Arc::new(found)) };
+    let table = ZoneTable::new(vec![entry], hasher());
+    world.engine.data.set(0, Contents::Zones(Arc::new(table)));
+    world.pass(50.0);
+    world.ask(1, &ask);
+    assert!(!shown(&world.only_got()).contains("192.0.2.9"), "as long as it is fresh");
+    world.pass(35.0);
+    world.ask(1, &ask);
+    assert!(shown(&world.only_got()).ends_with("A 192.0.2.9"));
+    assert!(world.take_sent().is_empty());
+    world.finish();
+}
