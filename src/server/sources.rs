@@ -1,9 +1,10 @@
 //! The loaders of all sources of data, from one configuration to the next.
 //!
-//! A source that stays keeps its loader and what that has loaded; it is looked at at once. A new one is loaded before any
-//! worker is told of it, and waited for, though not for ever: [`Loaders::plan`] starts what is
-//! missing and changes nothing else, on a thread that may block; only [`Sources::adopt`] does. A
-//! loader whose source is gone ends by itself. Each source has a number that no other ever had.
+//! A source that stays keeps its loader and what that has loaded; it is looked at at once. A new
+//! one is loaded before any worker is told of it, and waited for, though not for ever:
+//! [`Loaders::plan`] starts what is missing and changes nothing else, on a thread that may block;
+//! only [`Sources::adopt`] does. A loader whose source is gone ends by itself. Each source has a
+//! number that no other ever had.
 
 use super::StartError;
 use super::confinement::Sandbox;
