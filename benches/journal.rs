@@ -31,7 +31,7 @@ fn page(peer: SocketAddr) -> Page {
             since: Moment::from_nanos(number as u64),
             size: 40,
             asked: Asked { id: number as u16, flags: 0x0100, edns: None },
-            kind: 28,
+            rtype: 28,
             class: 1,
         };
         let reply = Some(Replied { flags: 0x8180, rcode: 0, size: 120 });

@@ -58,8 +58,8 @@ fn table(names: usize) -> ZoneTable {
     let apex = wire("zone.example");
     let hasher = RandomState::with_seeds(1, 2, 3, 4);
     let mut builder = Builder::new(&apex, 24 * names, hasher.clone());
-    let mut add = |owner: &[u8], kind: u16, data: &[u8]| {
-        builder.add(owner, kind, 300, data, (0, 1)).expect("it is part of the zone");
+    let mut add = |owner: &[u8], rtype: u16, data: &[u8]| {
+        builder.add(owner, rtype, 300, data, (0, 1)).expect("it is part of the zone");
     };
     add(&apex, 6, SOA);
     add(&apex, 2, &wire("ns.zone.example"));
@@ -85,7 +85,7 @@ fn look_up(names: usize, before: &str) -> Operations {
     repeat(move || {
         let (name, question) = &questions[next];
         next = (next + 1) % questions.len();
-        let ask = Ask { name, kind: 1, dnssec_ok: false, minimal: false };
+        let ask = Ask { name, rtype: 1, dnssec_ok: false, minimal: false };
         let reply = Composer::new(&mut out, 512, &asked, question, Finish::PLAIN, None);
         let entry = table.zone_match(name, 1).expect("it is within the zone");
         black_box(answer(&table, entry, &ask, reply, |_, _| false));

@@ -87,9 +87,9 @@ fn of_resolvers(
 }
 
 /// One resolver's answer.
-fn ask(resolver: SocketAddr, name: &Name, kind: Rtype, timeout: Duration) -> io::Result<Answer> {
+fn ask(resolver: SocketAddr, name: &Name, rtype: Rtype, timeout: Duration) -> io::Result<Answer> {
     let clock = Clock::start();
-    let query = query(name, kind)?;
+    let query = query(name, rtype)?;
     let any: IpAddr = match resolver {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -112,7 +112,7 @@ fn ask(resolver: SocketAddr, name: &Name, kind: Rtype, timeout: Duration) -> io:
             Err(error) => return Err(error),
         };
         match Message::from_slice(&buffer[..len]) {
-            Ok(response) if response.is_answer(&query) => return Ok(read(response, kind)),
+            Ok(response) if response.is_answer(&query) => return Ok(read(response, rtype)),
             // Somebody else's, or forged: the answer may still come.
             _ => {}
         }
@@ -126,25 +126,25 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// With a random id, and recursion desired.
-fn query(name: &Name, kind: Rtype) -> io::Result<Message<Vec<u8>>> {
+fn query(name: &Name, rtype: Rtype) -> io::Result<Message<Vec<u8>>> {
     let seed = random::seed()?;
     let name = domain::base::Name::from_octets(name.as_wire()).map_err(io::Error::other)?;
     let mut builder = MessageBuilder::new_vec().question();
     builder.header_mut().set_id(u16::from_be_bytes([seed[0], seed[1]]));
     builder.header_mut().set_rd(true);
-    builder.push((name, kind)).map_err(io::Error::other)?;
+    builder.push((name, rtype)).map_err(io::Error::other)?;
     Ok(builder.into_message())
 }
 
 /// Records behind one that does not parse are lost, as in a response that was cut; those before it
 /// count.
-fn read(response: &Message<[u8]>, kind: Rtype) -> Answer {
+fn read(response: &Message<[u8]>, rtype: Rtype) -> Answer {
     let rcode = response.header().rcode();
     let mut answer = Answer { addresses: Vec::new(), ttl: None, rcode };
     let Ok(records) = response.answer() else { return answer };
     let records = records.map_while(Result::ok).filter(|record| record.class() == Class::IN);
     for record in records {
-        let address: Option<IpAddr> = if kind == Rtype::A {
+        let address: Option<IpAddr> = if rtype == Rtype::A {
             record.to_record::<A>().ok().flatten().map(|a| a.data().addr().into())
         } else {
             record.to_record::<Aaaa>().ok().flatten().map(|aaaa| aaaa.data().addr().into())
@@ -194,9 +194,9 @@ mod tests {
             for act in acts {
                 let (len, from) = socket.recv_from(&mut buffer).unwrap();
                 let query = Message::from_octets(buffer[..len].to_vec()).unwrap();
-                let kind = query.sole_question().unwrap().qtype();
+                let rtype = query.sole_question().unwrap().qtype();
                 assert!(query.header().rd());
-                asked.push(kind);
+                asked.push(rtype);
                 // A stranger's id, a stranger's question, and no message at all come first.
                 let mut forged = answer(&query, Act::Addresses(9)).unwrap();
                 forged[1] ^= 1;

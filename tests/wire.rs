@@ -36,7 +36,7 @@ fn a_response_is_laid_out_as_domain_says() {
             let packet = random_response(dice);
             let (questions, records) = read(&packet).expect("the writer writes what can be read");
             let response = Response::parse(&packet).expect("and so do we");
-            let opt = records.iter().position(|record| record.kind == OPT);
+            let opt = records.iter().position(|record| record.rtype == OPT);
             let kept = &records[..opt.unwrap_or(records.len())];
             let count = |section| kept.iter().filter(|seen| seen.section == section).count() as u16;
             assert_eq!(response.counts, [count(0), count(1), count(2)]);
@@ -71,7 +71,7 @@ fn broken_responses_are_rejected_as_domain_rejects_them() {
                 assert!(can_be_read(&packet, &[2, 5, 6, 15]), "{packet:x?}");
             }
             if let Some((_, records)) = read(&packet) {
-                let opts: Vec<_> = records.iter().filter(|record| record.kind == OPT).collect();
+                let opts: Vec<_> = records.iter().filter(|record| record.rtype == OPT).collect();
                 assert!(opts.len() <= 1 && opts.iter().all(|opt| opt.section == 2), "{opts:?}");
                 let kept: u16 = response.counts.iter().sum();
                 assert!(usize::from(kept) <= records.len());
@@ -101,10 +101,10 @@ const FORMS_APART: [u16; 10] = [17, 18, 19, 20, 21, 24, 26, 30, 36, 99];
 /// What we reject `domain` rejects too, save what we reject on purpose.
 fn check_rejection(packet: &[u8]) {
     let Some((questions, records)) = read(packet) else { return };
-    let opts: Vec<_> = records.iter().filter(|record| record.kind == OPT).collect();
+    let opts: Vec<_> = records.iter().filter(|record| record.rtype == OPT).collect();
     let on_purpose = questions.is_empty()
         || !can_be_read(packet, &FORMS)
-        || records.iter().any(|record| FORMS_APART.contains(&record.kind))
+        || records.iter().any(|record| FORMS_APART.contains(&record.rtype))
         || has_pointer(&packet[HEADER_LEN..])
         || questions.len() > 1
         || opts.len() > 1
@@ -143,8 +143,8 @@ fn can_be_read(packet: &[u8], kinds: &[u16]) -> bool {
     let message = Message::from_octets(packet).expect("a header");
     message.iter().all(|parsed| {
         let Ok((record, _)) = parsed else { return false };
-        let (kind, class) = (record.rtype().to_int(), record.class().to_int());
-        let is_known = kinds.contains(&kind) || class == 1 && [1, 28].contains(&kind);
+        let (rtype, class) = (record.rtype().to_int(), record.class().to_int());
+        let is_known = kinds.contains(&rtype) || class == 1 && [1, 28].contains(&rtype);
         !is_known || record.to_any_record::<AllRecordData<&[u8], ParsedName<&[u8]>>>().is_ok()
     })
 }
@@ -184,7 +184,7 @@ fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     let response = Response::parse(packet).unwrap();
     let (_, records) = read(packet).unwrap();
     let upstream = Message::from_octets(packet).unwrap().header();
-    let opt = records.iter().position(|record| record.kind == OPT);
+    let opt = records.iter().position(|record| record.rtype == OPT);
     let source = &records[..opt.unwrap_or(records.len())];
     let question = random_case_of_question(dice, &packet[HEADER_LEN..response.start]);
     let limit = asked.udp_limit();
@@ -240,7 +240,7 @@ fn required_of(source: &[Seen], fitting: usize, rcode: u16) -> (usize, bool) {
     let [answers, authorities] =
         [0, 1].map(|last| source.iter().filter(|record| record.section <= last).count());
     let authority = &source[answers..authorities];
-    let has = |kinds: &[u16]| authority.iter().any(|record| kinds.contains(&record.kind));
+    let has = |kinds: &[u16]| authority.iter().any(|record| kinds.contains(&record.rtype));
     if fitting < answers {
         return (fitting, false);
     }
@@ -248,10 +248,10 @@ fn required_of(source: &[Seen], fitting: usize, rcode: u16) -> (usize, bool) {
         let optional = rcode == 0 && answers > 0 && !has(&[6, 47, 50]);
         return if optional { (answers, true) } else { (fitting, false) };
     }
-    let zone = authority.iter().find(|record| record.kind == 2).map(|record| &record.owner);
+    let zone = authority.iter().find(|record| record.rtype == 2).map(|record| &record.owner);
     let zone = zone.filter(|_| rcode == 0 && answers == 0 && !has(&[6]));
     let is_glue = |record: &Seen| {
-        [1, 28].contains(&record.kind) && zone.is_some_and(|zone| record.owner.ends_with(zone))
+        [1, 28].contains(&record.rtype) && zone.is_some_and(|zone| record.owner.ends_with(zone))
     };
     (fitting, !source[fitting..].iter().any(is_glue))
 }
@@ -259,12 +259,12 @@ fn required_of(source: &[Seen], fitting: usize, rcode: u16) -> (usize, bool) {
 /// The first extended error that can be read in an OPT's data, code and length included, unless
 /// it is too long to be passed on.
 fn first_extended_error(mut data: &[u8]) -> Option<Vec<u8>> {
-    while let [code, kind, high, low, rest @ ..] = data {
+    while let [code, rtype, high, low, rest @ ..] = data {
         let end = 4 + usize::from(u16::from_be_bytes([*high, *low]));
         if end - 4 > rest.len() {
             return None;
         }
-        if (*code, *kind) == (0, 15) && end >= 6 {
+        if (*code, *rtype) == (0, 15) && end >= 6 {
             return Some(data[..end].to_vec()).filter(|error| error.len() <= 128);
         }
         data = &data[end..];
@@ -281,7 +281,7 @@ fn check_opt(
     extended_error: Vec<u8>,
 ) -> usize {
     let rcode_high = response.opt.map_or(0, |opt| opt.rcode_high);
-    let opts = got.iter().filter(|record| record.kind == OPT).count();
+    let opts = got.iter().filter(|record| record.rtype == OPT).count();
     assert_eq!(opts, usize::from(asked.edns.is_some()), "an OPT if and only if one was sent");
     let Some(edns) = asked.edns else { return 0 };
     let opt = got.pop().unwrap();
@@ -289,7 +289,7 @@ fn check_opt(
     if edns.keepalive {
         options.extend([0, 11, 0, 2, 0, 100]);
     }
-    assert_eq!((opt.kind, opt.section, opt.class), (OPT, 2, 1232));
+    assert_eq!((opt.rtype, opt.section, opt.class), (OPT, 2, 1232));
     let ttl = u32::from(rcode_high) << 24 | u32::from(edns.dnssec_ok) << 15;
     assert_eq!((opt.ttl, &opt.data), (ttl, &options));
     options.len()
@@ -300,9 +300,9 @@ fn display_data(packet: &[u8], count: usize) -> Vec<String> {
     let message = Message::from_octets(packet).unwrap();
     let named = message.iter().take(count).filter_map(|parsed| {
         let record = parsed.unwrap().0;
-        let kind = record.rtype().to_int();
+        let rtype = record.rtype().to_int();
         let data = record.to_any_record::<AllRecordData<&[u8], ParsedName<&[u8]>>>();
-        (kind == 2 || kind == 5).then(|| format!("{}", data.unwrap().data()).to_lowercase())
+        (rtype == 2 || rtype == 5).then(|| format!("{}", data.unwrap().data()).to_lowercase())
     });
     named.collect()
 }
@@ -375,8 +375,8 @@ fn a_response_answers_a_query_with_the_same_question_in_any_letter_case_only() {
             other[place] ^= 1 << dice.below(8);
             let question = |packet: &[u8]| {
                 let (questions, _) = read(packet)?;
-                let (name, kind, class) = questions.first()?;
-                Some((name.to_vec(), *kind, *class))
+                let (name, rtype, class) = questions.first()?;
+                Some((name.to_vec(), *rtype, *class))
             };
             let same = question(&other) == question(&query) && !has_pointer(&other[HEADER_LEN..]);
             assert_eq!(answers(&other, &query, name.len()), same, "{other:x?} {query:x?}");

@@ -64,16 +64,16 @@ mod tests {
         www A 192.0.2.2\nwww A 192.0.2.3\nalias CNAME www\nout CNAME b.test.\n\
         *.wild TXT \"x y\" z\ndeep.below A 192.0.2.4";
 
-    fn query(name: &str, kind: u8) -> Vec<u8> {
+    fn query(name: &str, rtype: u8) -> Vec<u8> {
         let mut query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0".to_vec();
         query.extend(Name::<Vec<u8>>::from_str(name).unwrap().as_slice());
-        query.extend([0, kind, 0, 1]);
+        query.extend([0, rtype, 0, 1]);
         query
     }
 
     /// Response code, answers and authorities.
-    fn ask(zones: &Zones, name: &str, kind: u8) -> Option<(u8, usize, usize)> {
-        let query = query(name, kind);
+    fn ask(zones: &Zones, name: &str, rtype: u8) -> Option<(u8, usize, usize)> {
+        let query = query(name, rtype);
         let mut buffer = [0; 1_000];
         let length = zones.respond(&query, &mut buffer)?;
         let message = Message::from_octets(&buffer[..length]).unwrap();
@@ -101,8 +101,8 @@ mod tests {
             ("a.test", 2, Some((0, 1, 0))),
             ("b.test", 1, None),
         ];
-        for (name, kind, expected) in cases {
-            assert_eq!(ask(&zones, name, kind), expected, "{name} {kind}");
+        for (name, rtype, expected) in cases {
+            assert_eq!(ask(&zones, name, rtype), expected, "{name} {rtype}");
         }
         assert_eq!(zones.respond(&query("www.a.test", 1), &mut [0; 40]), None, "no room");
     }

@@ -301,10 +301,10 @@ fn an_open_loop_shows_the_whole_stall_and_dnsperf_does_not() {
 fn queries() -> String {
     let query = |number: usize| {
         let zone = ["good", "bad", "no", "gone", "not"][number % 97 % 5];
-        let kind = ["A", "AAAA", "TXT", "TYPE65", "MX"][number % 5];
+        let rtype = ["A", "AAAA", "TXT", "TYPE65", "MX"][number % 5];
         let gap = if number.is_multiple_of(3) { "\t" } else { "  " };
         let note = if number.is_multiple_of(50) { "; a comment\n\n" } else { "" };
-        format!("{note}n{number}.{zone}.test{gap}{kind}\n")
+        format!("{note}n{number}.{zone}.test{gap}{rtype}\n")
     };
     (0..400).map(query).collect()
 }

@@ -335,8 +335,8 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
     );
     let help = "Records for the error log, query log and dnstap that were lost, by kind.";
     let lost = [("errors", stats.errors_lost), ("log", stats.log_lost), ("dnstap", stats.tap_lost)];
-    for (kind, count) in lost {
-        all.counter("onward_records_lost_total", help, &[("kind", kind)], count as f64);
+    for (rtype, count) in lost {
+        all.counter("onward_records_lost_total", help, &[("kind", rtype)], count as f64);
     }
     for (stage, counts) in stats.stages.named() {
         let StageCounts { passed, answered, refused, dropped } = counts;
@@ -394,7 +394,7 @@ mod tests {
             .iter()
             .position(|label_set| label_set.zone.is_some())
             .unwrap();
-        let asking = CountedQuery { transport, is_ipv6: true, kind: 28, dnssec_ok: true, len: 40 };
+        let asking = CountedQuery { transport, is_ipv6: true, rtype: 28, dnssec_ok: true, len: 40 };
         snapshot.tallies.ask(label_set as u32, &asking);
         let took = Duration::from_millis(4);
         let outcome = CountedReply { transport, took, rcode, len: 100, answered: rcode != 2 };
@@ -461,7 +461,8 @@ mod tests {
         let views = format!(". {{\n view a {{\n expr do()\n}}\n {block}}}\n. {{\n {block}}}\n");
         let mut snapshot = Snapshot::of(0, &views);
         let transport = Transport::Udp;
-        let asking = CountedQuery { transport, is_ipv6: false, kind: 1, dnssec_ok: false, len: 40 };
+        let asking =
+            CountedQuery { transport, is_ipv6: false, rtype: 1, dnssec_ok: false, len: 40 };
         for (place, block) in [0, 0, 1].into_iter().enumerate() {
             let label_sets = &snapshot.tallies.label_sets;
             let label_set =

@@ -275,7 +275,7 @@ fn of_erratic(draft: &Draft, context: &mut Context<'_>) {
         .find(|stanza| stanza.forward.except.is_empty() && within(&stanza.forward.from));
     let hosts = draft.stages.hosts.as_ref().filter(|hosts| hosts.fallthrough.is_none());
     let template = draft.stages.template.iter().find(|template| {
-        template.kind.is_none()
+        template.rtype.is_none()
             && template.class.is_none_or(|class| class == 1)
             && (template.patterns.is_empty() || template.fallthrough.is_empty())
             && has_all(&template.zones)

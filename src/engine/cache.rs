@@ -30,7 +30,7 @@ use super::list::NONE;
 use super::memory::prefetch;
 use super::message::query::Asked;
 use super::message::reply::{ExtendedError, ReplyTo};
-use super::message::{self, Question, Rcode, flags, kind};
+use super::message::{self, Question, Rcode, flags, rtype};
 use super::stats::CacheStats;
 use super::zones::{LowercaseName, Zones};
 use crate::config;
@@ -123,7 +123,7 @@ impl Cache {
         let simple = || {
             let plain =
                 asked.flags & flags::CD == 0 && !asked.edns.is_some_and(|edns| edns.dnssec_ok);
-            (question.kind, question.class) == (kind::A, message::class::IN) && plain
+            (question.rtype, question.class) == (rtype::A, message::class::IN) && plain
         };
         (self.settings.zones.is_empty() || self.zones.longest(name).is_some())
             && (!self.settings.simple || simple())

@@ -168,7 +168,7 @@ pub struct QueryError {
     /// Last upstream and its transport, if they explain the error.
     pub upstream: Option<(SocketAddr, Transport)>,
     /// The type that was asked for.
-    pub kind: u16,
+    pub rtype: u16,
     name_len: u8,
     name: [u8; NAME_LEN_MAX],
 }
@@ -178,14 +178,14 @@ impl QueryError {
     pub fn new(
         block: usize,
         name: &[u8],
-        kind: u16,
+        rtype: u16,
         (rcode, reason): (Rcode, Reason),
         upstream: Option<(SocketAddr, Transport)>,
     ) -> Self {
         let mut bytes = [0; NAME_LEN_MAX];
         bytes[..name.len()].copy_from_slice(name);
         let (block, name_len) = (block as u32, name.len() as u8);
-        Self { block, rcode, reason, upstream, kind, name_len, name: bytes }
+        Self { block, rcode, reason, upstream, rtype, name_len, name: bytes }
     }
 
     /// The name that was asked for, in wire format and as its client spelt it.
@@ -254,13 +254,13 @@ mod tests {
     fn records_come_in_their_order_and_what_finds_no_room_is_lost() {
         let mut errors = Errors::default();
         let outcome = (Rcode::ServFail, Reason::Overloaded);
-        let error = |kind: usize| QueryError::new(0, b"\x01a\0", kind as u16, outcome, None);
-        assert!((0..QUEUE_MAX).all(|kind| errors.push(error(kind))));
+        let error = |rtype: usize| QueryError::new(0, b"\x01a\0", rtype as u16, outcome, None);
+        assert!((0..QUEUE_MAX).all(|rtype| errors.push(error(rtype))));
         assert!(!errors.push(error(QUEUE_MAX)));
         assert_eq!(errors.pop(), Some(error(0)));
         assert!(errors.push(error(QUEUE_MAX + 1)));
-        let rest: Vec<_> = std::iter::from_fn(|| errors.pop()).map(|error| error.kind).collect();
-        let expected = (1..QUEUE_MAX).chain([QUEUE_MAX + 1]).map(|kind| kind as u16);
+        let rest: Vec<_> = std::iter::from_fn(|| errors.pop()).map(|error| error.rtype).collect();
+        let expected = (1..QUEUE_MAX).chain([QUEUE_MAX + 1]).map(|rtype| rtype as u16);
         assert_eq!(rest, expected.collect::<Vec<_>>());
     }
 }

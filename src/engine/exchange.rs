@@ -301,7 +301,7 @@ impl Exchanges {
     }
 
     /// The type and class in its question.
-    pub fn kind_and_class(&self, slot: u32) -> (u16, u16) {
+    pub fn rtype_and_class(&self, slot: u32) -> (u16, u16) {
         let end = HEADER_LEN + self.name_len(slot);
         let word = |place| u16_at(&self.queries[slot as usize], place).unwrap_or(0);
         (word(end), word(end + 2))

@@ -80,7 +80,7 @@ pub struct LoggedQuery {
     /// Its id, flags and EDNS.
     pub asked: Asked,
     /// The type that it asks for.
-    pub kind: u16,
+    pub rtype: u16,
     /// The class.
     pub class: u16,
 }
@@ -196,13 +196,13 @@ struct Rule {
 
 impl Rule {
     fn new(rule: &LogRule, hasher: &RandomState) -> Self {
-        let kind = |class: &&str| match *class {
+        let rtype = |class: &&str| match *class {
             "success" => kinds::SUCCESS,
             "denial" => kinds::DENIAL,
             "error" => kinds::ERROR,
             _ => kinds::ALL,
         };
-        let kinds = rule.classes.iter().map(kind).fold(0, |all, kind| all | kind);
+        let kinds = rule.classes.iter().map(rtype).fold(0, |all, rtype| all | rtype);
         let names = || Zones::new(hasher.clone(), rule.names.iter().map(|name| (name, ())));
         let all = rule.names.contains(&Name::root());
         Self { names: (!all).then(names), kinds }

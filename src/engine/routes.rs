@@ -6,7 +6,7 @@
 
 use super::key::Transport;
 use super::memory::reserved;
-use super::message::{class, kind};
+use super::message::{class, rtype};
 use super::policy::Rotation;
 use super::tally::{LabelSets, NOWHERE};
 use super::views::{Candidate, Facts, Views};
@@ -218,17 +218,17 @@ impl Routes {
         &self,
         listener: u16,
         name: &LowercaseName,
-        kind: u16,
+        rtype: u16,
         class: u16,
         facts: impl FnOnce() -> Facts<'a>,
     ) -> ZoneMatch {
         let listening = &self.listeners[usize::from(listener)];
         let Listening { zones, any_class, has_own_zones, .. } = listening;
-        let zone_match = match kind {
+        let zone_match = match rtype {
             _ if class != class::IN && !any_class => None,
             // The names below a zone of ours are its own, and only its own name is its parent's.
-            kind::DS if *has_own_zones => zones.parents(name),
-            kind::DS => zones.topmost(name),
+            rtype::DS if *has_own_zones => zones.parents(name),
+            rtype::DS => zones.topmost(name),
             _ => zones.longest(name),
         };
         // Where there are views, there is nothing among the zones.
@@ -369,9 +369,9 @@ mod tests {
     }
 
     /// The block, and in it the stanza.
-    fn find(routes: &Routes, name: &str, kind: u16) -> Option<(usize, Option<usize>)> {
+    fn find(routes: &Routes, name: &str, rtype: u16) -> Option<(usize, Option<usize>)> {
         let name = LowercaseName::new(Name::parse(name).unwrap().as_wire());
-        let block = routes.zone_match(0, &name, kind, class::IN, no_views).block()?;
+        let block = routes.zone_match(0, &name, rtype, class::IN, no_views).block()?;
         Some((block, routes.stanza_in(block, &name)))
     }
 

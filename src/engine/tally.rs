@@ -10,8 +10,8 @@
 use super::histogram::{Coarse, Latency, Sizes, add_each};
 use super::key::Transport;
 use super::memory::reserved_boxes;
-use super::message::kind;
 use super::message::rcode::{RCODES, place_of_rcode};
+use super::message::rtype;
 use super::stats::StageCounts;
 use crate::config::{Config, Name};
 use ahash::RandomState;
@@ -28,7 +28,7 @@ pub const NOWHERE: u32 = u32::MAX;
 /// The types that are counted apart, in the order of their numbers here; the rest is the last. A,
 /// AAAA, CNAME, DNSKEY, DS, MX, NSEC, NSEC3, NS, PTR, RRSIG, SOA, SRV, TXT, HTTPS, SVCB and those
 /// that are only asked for: IXFR, AXFR, ANY.
-pub const KINDS: [u16; 19] =
+pub const RTYPES: [u16; 19] =
     [1, 28, 5, 48, 43, 15, 47, 50, 2, 12, 46, 6, 33, 16, 65, 64, 251, 252, 255];
 
 /// A zone at a listener.
@@ -113,7 +113,7 @@ pub struct CountedQuery {
     /// From an IPv6 address.
     pub is_ipv6: bool,
     /// QTYPE.
-    pub kind: u16,
+    pub rtype: u16,
     /// The DO bit is set.
     pub dnssec_ok: bool,
     /// Length in bytes.
@@ -145,8 +145,8 @@ impl CountedReply {
 /// The counters of one label set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Queries by transport, family (IPv4 first) and place in [`KINDS`].
-    pub requests: [[[u64; KINDS.len() + 1]; 2]; 2],
+    /// Queries by transport, family (IPv4 first) and place in [`RTYPES`].
+    pub requests: [[[u64; RTYPES.len() + 1]; 2]; 2],
     /// Queries that want DNSSEC records.
     pub dnssec_ok: u64,
     /// Of queries, by transport.
@@ -259,7 +259,7 @@ impl Tallies {
     pub fn ask(&mut self, label_set: u32, asking: &CountedQuery) {
         let Some(tally) = self.counts.get_mut(label_set as usize) else { return };
         let way = way(asking.transport);
-        tally.requests[way][usize::from(asking.is_ipv6)][place_of(asking.kind)] += 1;
+        tally.requests[way][usize::from(asking.is_ipv6)][place_of(asking.rtype)] += 1;
         tally.dnssec_ok += u64::from(asking.dnssec_ok);
         tally.request_sizes[way].add(asking.len);
     }
@@ -330,12 +330,12 @@ fn way(transport: Transport) -> usize {
     }
 }
 
-/// The place of a type in [`KINDS`], or behind them.
+/// The place of a type in [`RTYPES`], or behind them.
 fn place_of(asked: u16) -> usize {
     match asked {
         // Most of all queries.
-        kind::A => 0,
-        kind::AAAA => 1,
-        _ => KINDS.iter().position(|known| *known == asked).unwrap_or(KINDS.len()),
+        rtype::A => 0,
+        rtype::AAAA => 1,
+        _ => RTYPES.iter().position(|known| *known == asked).unwrap_or(RTYPES.len()),
     }
 }

@@ -9,8 +9,8 @@
 mod run;
 
 use super::exchange::Client;
-use super::message::kind;
 use super::message::query::{Asked, Query};
+use super::message::rtype;
 use super::zones::{LowercaseName, Zones};
 use crate::config::view::Test;
 use crate::config::{Name, Nets, View};
@@ -30,7 +30,7 @@ pub struct Facts<'a> {
     /// The name that is asked for.
     pub name: &'a LowercaseName,
     /// The type.
-    pub kind: u16,
+    pub rtype: u16,
     /// The class.
     pub class: u16,
     /// The query's length.
@@ -41,8 +41,8 @@ impl<'a> Facts<'a> {
     /// Of a query of `client` for `name`.
     pub fn of(client: &'a Client, query: &'a Query<'_>, name: &'a LowercaseName) -> Self {
         let Query { asked, question, .. } = query;
-        let (kind, class, size) = (question.kind, question.class, query.size());
-        Self { client, asked, name, kind, class, size }
+        let (rtype, class, size) = (question.rtype, question.class, query.size());
+        Self { client, asked, name, rtype, class, size }
     }
 }
 
@@ -120,14 +120,14 @@ impl Views {
     /// The number of the candidate that gets a query; `None`: nobody does.
     #[inline]
     pub fn choose(&self, facts: &Facts<'_>) -> Option<usize> {
-        if self.is_root_alone && facts.kind != kind::DS {
+        if self.is_root_alone && facts.rtype != rtype::DS {
             return self.first(0, facts).map(|number| number as usize);
         }
         self.choose_by_zone(facts)
     }
 
     fn choose_by_zone(&self, facts: &Facts<'_>) -> Option<usize> {
-        let chosen = if facts.kind == kind::DS {
+        let chosen = if facts.rtype == rtype::DS {
             // It belongs to the parent's side of a zone cut: the shortest zone but the root.
             let mut found = None;
             for (labels, group) in self.zones.matches(facts.name) {

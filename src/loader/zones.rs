@@ -423,9 +423,9 @@ struct Collecting {
 
 impl Consumer for Collecting {
     fn record(&mut self, record: &Record<'_>) -> Result<(), String> {
-        let Record { owner, kind, ttl, data, place } = *record;
+        let Record { owner, rtype, ttl, data, place } = *record;
         let Some(builder) = &mut self.builder else { return Ok(()) };
-        builder.add(owner, kind, ttl, data, (place.file, place.line))
+        builder.add(owner, rtype, ttl, data, (place.file, place.line))
     }
 
     fn include(&mut self, file: &Path) -> Result<Vec<u8>, String> {

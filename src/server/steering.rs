@@ -230,10 +230,10 @@ mod tests {
         arrived.collect()
     }
 
-    fn query(name: &[u8], kind: u16) -> Vec<u8> {
+    fn query(name: &[u8], rtype: u16) -> Vec<u8> {
         let mut packet = b"\xAB\xCD\x01\0\0\x01\0\0\0\0\0\0".to_vec();
         packet.extend(name);
-        packet.extend(kind.to_be_bytes());
+        packet.extend(rtype.to_be_bytes());
         packet.extend([0, 1]);
         packet
     }

@@ -35,9 +35,9 @@ pub enum Behaviour {
     Lie,
 }
 
-/// The address of `name` (in wire form) for the record type `kind`, if that is one of addresses:
+/// The address of `name` (in wire form) for the record type `rtype`, if that is one of addresses:
 /// of 10.0.0.0/8 or 2001:db8::/32, which is not routed.
-pub fn address(name: &[u8], kind: u16) -> Option<IpAddr> {
+pub fn address(name: &[u8], rtype: u16) -> Option<IpAddr> {
     // FNV-1a, its high half folded down. Length octets are below every letter: folding the case
     // of all octets changes labels only.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -45,7 +45,7 @@ pub fn address(name: &[u8], kind: u16) -> Option<IpAddr> {
         hash = (hash ^ u64::from(octet.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3);
     }
     let folded = hash ^ (hash >> 32);
-    match kind {
+    match rtype {
         TYPE_A => {
             let [_, b, c, d] = (folded as u32).to_be_bytes();
             Some(Ipv4Addr::new(10, b, c, d).into())
@@ -72,7 +72,7 @@ pub fn respond(query: &[u8], behaviour: Behaviour, response: &mut [u8]) -> Optio
         _ if question.class() != CLASS_IN => RCODE_REFUSED,
         _ => RCODE_NOERROR,
     };
-    let record = address(question.name(), question.kind()).filter(|_| rcode == RCODE_NOERROR);
+    let record = address(question.name(), question.rtype()).filter(|_| rcode == RCODE_NOERROR);
     let nodata = record.is_none() && rcode == RCODE_NOERROR;
     let mut writer = Writer::new(response);
     writer.put(&[id_high, id_low, QR | flags & RD, RA | more_flags & CD | rcode])?;
@@ -117,9 +117,9 @@ fn write_soa(writer: &mut Writer<'_>) -> Option<()> {
     write_record(writer, &[0], TYPE_SOA, &data)
 }
 
-fn write_record(writer: &mut Writer<'_>, owner: &[u8], kind: u16, data: &[u8]) -> Option<()> {
+fn write_record(writer: &mut Writer<'_>, owner: &[u8], rtype: u16, data: &[u8]) -> Option<()> {
     writer.put(owner)?;
-    writer.put_u16(kind)?;
+    writer.put_u16(rtype)?;
     writer.put_u16(CLASS_IN)?;
     writer.put(&TTL)?;
     writer.put_u16(data.len() as u16)?;
@@ -141,11 +141,12 @@ fn check(query: &[u8], response: &[u8]) -> Option<()> {
     let (record, _) = Record::parse(response, answered.end())?;
     let owned =
         record.owner == POINTER_TO_QUESTION || record.owner.eq_ignore_ascii_case(asked.name());
-    let expected = match address(asked.name(), asked.kind())? {
+    let expected = match address(asked.name(), asked.rtype())? {
         IpAddr::V4(ip) => ip.octets() == record.data,
         IpAddr::V6(ip) => ip.octets() == record.data,
     };
-    let one = u16_at(response, 6)? == 1 && record.class == CLASS_IN && record.kind == asked.kind();
+    let one =
+        u16_at(response, 6)? == 1 && record.class == CLASS_IN && record.rtype == asked.rtype();
     (whole && same && owned && expected && one).then_some(())
 }
 
@@ -158,9 +159,9 @@ mod tests {
     use proptest::prelude::{any, proptest};
 
     /// A query for a.Example. with RD and an OPT record that asks for DNSSEC.
-    fn query(kind: u8, class: u8) -> Vec<u8> {
+    fn query(rtype: u8, class: u8) -> Vec<u8> {
         let mut query = b"\x12\x34\x01\x10\0\x01\0\0\0\0\0\x01\x01a\x07Example\0".to_vec();
-        query.extend([0, kind, 0, class]);
+        query.extend([0, rtype, 0, class]);
         query.extend(b"\0\0\x29\x04\xd0\0\0\x80\0\0\0");
         query
     }
@@ -181,8 +182,8 @@ mod tests {
 
     #[test]
     fn addresses_are_answered_and_the_question_is_echoed() {
-        for kind in [1, 28] {
-            let query = query(kind, 1);
+        for rtype in [1, 28] {
+            let query = query(rtype, 1);
             let response = response(&query, Behaviour::Answer);
             assert!(is_right(&query, &response));
             assert_eq!(response[12..25], query[12..25]);

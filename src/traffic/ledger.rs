@@ -479,9 +479,9 @@ mod tests {
             let mut twin: HashMap<Vec<u8>, u64> = HashMap::new();
             let mut sent = Vec::new();
             let mut now = 10;
-            for (kind, pick) in steps {
+            for (rtype, pick) in steps {
                 now += u64::from(pick % 700);
-                match kind % 3 {
+                match rtype % 3 {
                     0 => match bench.send(now) {
                         Some((_, query)) => {
                             twin.insert(query.clone(), now);

@@ -38,7 +38,7 @@ impl Verify {
 /// type of addresses, no record for any other type.
 fn is_derived(query: &[u8], response: &[u8]) -> bool {
     let Some(question) = Question::parse(query) else { return false };
-    if address(question.name(), question.kind()).is_some() {
+    if address(question.name(), question.rtype()).is_some() {
         return is_right(query, response);
     }
     let whole = response[2] & TC == 0 && response[3] & RCODE == RCODE_NOERROR;
@@ -51,9 +51,9 @@ mod tests {
     use crate::traffic::answer::{Behaviour, respond};
 
     /// A query for a.test. with this type.
-    fn query(kind: u8) -> Vec<u8> {
+    fn query(rtype: u8) -> Vec<u8> {
         let mut query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\0\0\x01".to_vec();
-        query[21] = kind;
+        query[21] = rtype;
         query
     }
 
@@ -65,10 +65,10 @@ mod tests {
 
     #[test]
     fn addresses_and_their_absence_are_verified() {
-        for kind in [1, 28, 16] {
-            let query = query(kind);
+        for rtype in [1, 28, 16] {
+            let query = query(rtype);
             let right = response(&query, Behaviour::Answer);
-            assert!(Verify::Derived.accepts(&query, &right), "type {kind}");
+            assert!(Verify::Derived.accepts(&query, &right), "type {rtype}");
             let refused = response(&query, Behaviour::Refuse(2));
             assert!(!Verify::Derived.accepts(&query, &refused));
             assert!(Verify::No.accepts(&query, &refused));

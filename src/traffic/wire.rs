@@ -79,7 +79,7 @@ impl<'a> Question<'a> {
     }
 
     /// The record type asked for.
-    pub fn kind(&self) -> u16 {
+    pub fn rtype(&self) -> u16 {
         u16_at(self.bytes, self.bytes.len() - 4).unwrap_or(0)
     }
 
@@ -100,7 +100,7 @@ pub struct Record<'a> {
     /// The owner's name, as written: labels, a pointer, or labels and then a pointer.
     pub owner: &'a [u8],
     /// Type.
-    pub kind: u16,
+    pub rtype: u16,
     /// Class; in an OPT record the sender's payload size.
     pub class: u16,
     /// TTL in seconds, in network order; in an OPT record the flags.
@@ -126,7 +126,7 @@ impl<'a> Record<'a> {
         let fixed = message.get(at..at + 8)?;
         let record = Self {
             owner: &message[start..at],
-            kind: u16_at(fixed, 0)?,
+            rtype: u16_at(fixed, 0)?,
             class: u16_at(fixed, 2)?,
             ttl: *fixed.last_chunk()?,
             data,
@@ -158,7 +158,7 @@ impl Edns {
         // Ends at the latest with the message: a record takes eleven bytes or is malformed.
         for _ in 0..records {
             let (record, next) = Record::parse(message, at)?;
-            if record.kind == TYPE_OPT {
+            if record.rtype == TYPE_OPT {
                 edns = Self::Present { dnssec_ok: record.ttl[2] & DNSSEC_OK != 0 };
             }
             at = next;
@@ -233,7 +233,7 @@ mod tests {
     fn a_question_is_found_as_it_was_sent() {
         let question = Question::parse(QUERY).unwrap();
         assert_eq!(question.name(), b"\x01A\x07eXample\0");
-        assert_eq!((question.kind(), question.class(), question.end()), (TYPE_A, 1, 27));
+        assert_eq!((question.rtype(), question.class(), question.end()), (TYPE_A, 1, 27));
     }
 
     #[test]
@@ -270,7 +270,7 @@ mod tests {
             let mut bytes = owner.to_vec();
             bytes.extend(b"\0\x29\x04\xd0\x01\x02\x03\x04\0\x02xy+");
             let (record, next) = Record::parse(&bytes, 0).unwrap();
-            assert_eq!((record.owner, record.kind, record.class), (owner, TYPE_OPT, 1232));
+            assert_eq!((record.owner, record.rtype, record.class), (owner, TYPE_OPT, 1232));
             assert_eq!((record.ttl, record.data), ([1, 2, 3, 4], &b"xy"[..]));
             assert_eq!(next, bytes.len() - 1);
         }

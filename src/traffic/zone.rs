@@ -40,15 +40,15 @@ impl Zones {
     }
 
     /// Adds a record of `owner` (in wire form and small letters): its time to live and its data.
-    pub fn insert(&mut self, owner: Vec<u8>, kind: u16, record: (u32, Vec<u8>)) {
-        if kind == Rtype::SOA.to_int() {
+    pub fn insert(&mut self, owner: Vec<u8>, rtype: u16, record: (u32, Vec<u8>)) {
+        if rtype == Rtype::SOA.to_int() {
             self.apexes.insert(owner.clone());
         }
         self.names.extend(suffixes(&owner).map(<[u8]>::to_vec));
         let sets = self.sets.entry(owner).or_default();
-        match sets.iter_mut().find(|(own, _)| *own == kind) {
+        match sets.iter_mut().find(|(own, _)| *own == rtype) {
             Some((_, set)) => set.push(record),
-            None => sets.push((kind, vec![record])),
+            None => sets.push((rtype, vec![record])),
         }
     }
 
@@ -66,7 +66,7 @@ impl Zones {
         writer.put(&[query[0], query[1], QR | AUTHORITATIVE | query[2] & RD, 0])?;
         writer.put(&[0, 1, 0, 0, 0, 0, 0, 0])?;
         writer.put(question.bytes)?;
-        let (answers, exists) = self.put_answers(&mut writer, &asked, question.kind())?;
+        let (answers, exists) = self.put_answers(&mut writer, &asked, question.rtype())?;
         let mut authorities = 0;
         if answers == 0 {
             authorities = self.put_set(&mut writer, apex, apex, Rtype::SOA.to_int())?;
@@ -81,14 +81,14 @@ impl Zones {
     }
 
     /// Appends the records of `name`, following aliases; how many, and whether the name exists.
-    fn put_answers(&self, writer: &mut Writer<'_>, name: &[u8], kind: u16) -> Option<(u16, bool)> {
+    fn put_answers(&self, writer: &mut Writer<'_>, name: &[u8], rtype: u16) -> Option<(u16, bool)> {
         let (mut count, mut name) = (0, name.to_vec());
         for _ in 0..ALIASES_MAX {
             let Some(source) = self.source(&name) else { return Some((count, false)) };
-            let found = self.put_set(writer, &name, &source, kind)?;
+            let found = self.put_set(writer, &name, &source, rtype)?;
             count += found;
             let alias = Rtype::CNAME.to_int();
-            if found > 0 || kind == alias {
+            if found > 0 || rtype == alias {
                 break;
             }
             let Some(target) = self.set(&source, alias).and_then(|set| set.first()) else { break };
@@ -108,9 +108,9 @@ impl Zones {
         self.sets.contains_key(&wildcard).then_some(wildcard)
     }
 
-    fn set(&self, name: &[u8], kind: u16) -> Option<&RecordSet> {
+    fn set(&self, name: &[u8], rtype: u16) -> Option<&RecordSet> {
         let sets = self.sets.get(name)?;
-        sets.iter().find(|(own, _)| *own == kind).map(|(_, set)| set)
+        sets.iter().find(|(own, _)| *own == rtype).map(|(_, set)| set)
     }
 
     /// Appends a record set of `source` as that of `owner`; returns how many records it has.
@@ -119,12 +119,12 @@ impl Zones {
         writer: &mut Writer<'_>,
         owner: &[u8],
         source: &[u8],
-        kind: u16,
+        rtype: u16,
     ) -> Option<u16> {
-        let Some(set) = self.set(source, kind) else { return Some(0) };
+        let Some(set) = self.set(source, rtype) else { return Some(0) };
         for (ttl, data) in set {
             writer.put(owner)?;
-            writer.put_u16(kind)?;
+            writer.put_u16(rtype)?;
             writer.put_u16(CLASS_IN)?;
             writer.put(&ttl.to_be_bytes())?;
             writer.put_u16(data.len() as u16)?;

@@ -5,7 +5,7 @@
 //! them: the connection is closed by the time that anybody writes about it.
 
 use super::interfaces::Interfaces;
-use crate::config::{Config, Kind, Name, ServerBlock};
+use crate::config::{Config, Name, RecordType, ServerBlock};
 use crate::engine::errors::{Fault, Operation, QueryError, Reason};
 use crate::engine::key::Transport;
 use crate::tls::Setup;
@@ -25,16 +25,16 @@ impl Line<'_> {
     }
 
     /// The type.
-    pub(super) fn kind(&self) -> Kind {
-        Kind(self.error.kind)
+    pub(super) fn rtype(&self) -> RecordType {
+        RecordType(self.error.rtype)
     }
 }
 
 impl Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { error, text } = self;
-        let (name, kind) = (self.name(), self.kind());
-        write!(f, "{} {name} {kind}: {text}", error.rcode as u16)
+        let (name, rtype) = (self.name(), self.rtype());
+        write!(f, "{} {name} {rtype}: {text}", error.rcode as u16)
     }
 }
 
@@ -178,12 +178,12 @@ mod tests {
     #[test]
     fn a_line_has_the_code_the_folded_name_and_the_type() {
         let failed = (Rcode::ServFail, Reason::Looping);
-        for (name, kind, expected) in [
+        for (name, rtype, expected) in [
             (&b"\x01A\x07eXam.le\0"[..], 28, "2 a.exam\\.le. AAAA: EOF"),
             (b"\0", 65_280, "2 . TYPE65280: EOF"),
             (b"\x02\n\xff\0", 1, "2 \\010\\255. A: EOF"),
         ] {
-            let error = QueryError::new(0, name, kind, failed, None);
+            let error = QueryError::new(0, name, rtype, failed, None);
             assert_eq!(Line { error: &error, text: "EOF" }.to_string(), expected);
         }
     }

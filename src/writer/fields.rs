@@ -5,7 +5,7 @@
 //! have no name. All of it is plain ASCII, whatever strangers have put into a name.
 
 use super::interfaces::Interfaces;
-use crate::config::{Kind, PRESENTATION, TEXT_LEN_MAX, rcode_mnemonic, spell};
+use crate::config::{PRESENTATION, RecordType, TEXT_LEN_MAX, rcode_mnemonic, spell};
 use crate::engine::journal::{Event, Record};
 use crate::engine::key::Transport;
 use crate::engine::message::flags;
@@ -98,7 +98,7 @@ impl Field {
         let asking = &record.asking;
         let has_ended = matches!(record.event, Event::Ended(_));
         match self {
-            Self::Type => push_type(out, asking.kind),
+            Self::Type => push_type(out, asking.rtype),
             Self::Name => push_name(out, name),
             Self::Class => push_class(out, asking.class),
             Self::Proto => out.push_str(proto(record)),
@@ -173,12 +173,12 @@ pub(super) fn push_number(out: &mut String, number: u64) {
     out.push_str(itoa::Buffer::new().format(number));
 }
 
-pub(super) fn push_type(out: &mut String, kind: u16) {
-    match Kind(kind).mnemonic() {
+pub(super) fn push_type(out: &mut String, rtype: u16) {
+    match RecordType(rtype).mnemonic() {
         Some(mnemonic) => out.push_str(mnemonic),
         None => {
             out.push_str("TYPE");
-            push_number(out, kind.into());
+            push_number(out, rtype.into());
         }
     }
 }

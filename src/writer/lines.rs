@@ -142,7 +142,7 @@ pub(super) fn push_json(
     }
     number(out, ",\"id\":", asking.asked.id.into());
     out.push_str(",\"type\":\"");
-    fields::push_type(out, asking.kind);
+    fields::push_type(out, asking.rtype);
     out.push_str("\",\"class\":\"");
     fields::push_class(out, asking.class);
     out.push_str("\",\"name\":");

@@ -278,10 +278,10 @@ impl Writer {
             if self.log.format() == Format::Text {
                 add_event(&mut self.lines, self.log, time, ledger.debug, &event);
             } else {
-                let (name, kind) = (line.name(), line.kind());
+                let (name, rtype) = (line.name(), line.rtype());
                 let rcode = Value::Number(error.rcode as u64);
                 let fields =
-                    [("rcode", rcode), ("name", Value::Text(&name)), ("type", Value::Text(&kind))];
+                    [("rcode", rcode), ("name", Value::Text(&name)), ("type", Value::Text(&rtype))];
                 let event = Event { text: &text, ..event }.with(&fields);
                 add_event(&mut self.lines, self.log, time, ledger.debug, &event);
             }

@@ -12,7 +12,7 @@ mod generate;
 
 use crate::config::RecordError;
 use crate::config::record::{
-    Data, Word, Words, class_of, kind_of, read_data, read_name, read_period,
+    Data, Word, Words, class_of, read_data, read_name, read_period, rtype_of,
 };
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -57,7 +57,7 @@ pub struct Record<'a> {
     /// The owner in wire format, as it was written.
     pub owner: &'a [u8],
     /// The type.
-    pub kind: u16,
+    pub rtype: u16,
     /// The time to live, in seconds.
     pub ttl: u32,
     /// The data in wire format, uncompressed.
@@ -252,7 +252,7 @@ impl Reader<'_> {
         state: &mut State,
     ) -> Result<(), Fault> {
         let (mut ttl, mut class, mut word) = (None, None, first);
-        let kind = loop {
+        let rtype = loop {
             if class.is_none()
                 && let Some(found) = class_of(&word)
             {
@@ -262,8 +262,8 @@ impl Reader<'_> {
                 }
             } else if ttl.is_none() && word.text.first().is_some_and(u8::is_ascii_digit) {
                 ttl = Some(ttl_of(&word)?);
-            } else if let Some(kind) = kind_of(&word) {
-                break kind;
+            } else if let Some(rtype) = rtype_of(&word) {
+                break rtype;
             } else if ttl.is_none() && read_period(&word).is_ok() {
                 ttl = Some(ttl_of(&word)?);
             } else {
@@ -271,10 +271,10 @@ impl Reader<'_> {
             }
             word = words.expect("the record ends before its type")?;
         };
-        if HASHED.contains(&kind) {
+        if HASHED.contains(&rtype) {
             return Err(Fault::at(&word, "NSEC3 zone is not supported: sign the zone with NSEC"));
         }
-        if kind == 0 || kind == 41 || (128..=255).contains(&kind) {
+        if rtype == 0 || rtype == 41 || (128..=255).contains(&rtype) {
             return Err(Fault::at(&word, "no record of a zone has this type"));
         }
         if ttl.is_some() && !state.is_set {
@@ -284,11 +284,11 @@ impl Reader<'_> {
         let ttl = ttl.ok_or_else(|| Fault::at(&word, "missing TTL with no previous value"))?;
         self.data.clear();
         let mut data = Data::new(&mut self.data, DATA_MAX, &state.origin);
-        read_data(kind, words, &mut data)?;
+        read_data(rtype, words, &mut data)?;
         if let Some(more) = words.next()? {
             return Err(Fault::at(&more, "a word too many"));
         }
-        let record = Record { owner: &state.owner, kind, ttl, data: &self.data, place };
+        let record = Record { owner: &state.owner, rtype, ttl, data: &self.data, place };
         self.consumer.record(&record).map_err(|what| Fault::at(&word, what))
     }
 

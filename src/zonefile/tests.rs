@@ -3,7 +3,7 @@
 //! The `domain` crate is the oracle for what it reads, and no text does harm.
 
 use super::{Consumer, Record, read};
-use crate::config::{Kind, Name};
+use crate::config::{Name, RecordType};
 use domain::base::Message;
 use domain::rdata::AllRecordData;
 use domain::zonefile::inplace::{Entry, Zonefile};
@@ -31,10 +31,10 @@ impl Consumer for Texts {
 
 /// A record as another reader of the wire format has it.
 fn text_of(record: &Record<'_>) -> String {
-    let Record { owner, kind, ttl, data, .. } = *record;
+    let Record { owner, rtype, ttl, data, .. } = *record;
     let mut message = vec![0, 0, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0];
     message.extend_from_slice(owner);
-    message.extend([kind, 1].map(u16::to_be_bytes).as_flattened());
+    message.extend([rtype, 1].map(u16::to_be_bytes).as_flattened());
     message.extend(ttl.to_be_bytes());
     message.extend((data.len() as u16).to_be_bytes());
     message.extend_from_slice(data);
@@ -42,7 +42,7 @@ fn text_of(record: &Record<'_>) -> String {
     let record = message.answer().unwrap().next().unwrap().unwrap();
     let record = record.to_any_record::<AllRecordData<_, _>>().unwrap();
     let (owner, ttl) = (record.owner(), record.ttl().as_secs());
-    format!("{owner} {ttl} {} {}", Kind(kind), record.data())
+    format!("{owner} {ttl} {} {}", RecordType(rtype), record.data())
 }
 
 fn records_with(text: &[u8], files: &[(&str, &str)]) -> Result<Vec<String>, String> {
@@ -248,7 +248,8 @@ fn oracle(text: &str) -> Option<Vec<String>> {
         match file.next_entry() {
             Ok(Some(Entry::Record(record))) => {
                 let (owner, ttl, data) = (record.owner(), record.ttl().as_secs(), record.data());
-                records.push(format!("{owner} {ttl} {} {data}", Kind(record.rtype().to_int())));
+                records
+                    .push(format!("{owner} {ttl} {} {data}", RecordType(record.rtype().to_int())));
             }
             Ok(Some(Entry::Include { .. })) => return None,
             Ok(None) => return Some(records),

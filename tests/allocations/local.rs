@@ -21,7 +21,7 @@ fn allocations(directives: &str, names: &[&str], rtype: u16, count: u16) -> u64 
     let text = format!("t {{\n bind 127.0.0.1\n{directives}\n}}\n");
     let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();
     let mut engine = Forwarder::new(&config, [1; 32], Arc::new(HealthStates::new(&config)));
-    let ask = |name: &&str| Ask { kind: rtype, ..Ask::new(7, name).with_edns(1_232) }.bytes();
+    let ask = |name: &&str| Ask { rtype, ..Ask::new(7, name).with_edns(1_232) }.bytes();
     let queries: Vec<_> = names.iter().map(ask).collect();
     let peer = SocketAddr::from(([198, 51, 100, 1], 1_000));
     let client = Client { listener: 0, peer, local: None, stream: None };

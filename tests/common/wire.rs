@@ -15,7 +15,7 @@ pub(crate) struct Ask {
     /// The name, as text; a trailing dot is not needed.
     pub(crate) name: String,
     /// The type.
-    pub(crate) kind: u16,
+    pub(crate) rtype: u16,
     /// The class.
     pub(crate) class: u16,
     /// UDP size, version, DO and options; `None`: no EDNS.
@@ -25,7 +25,7 @@ pub(crate) struct Ask {
 impl Ask {
     /// A recursive query for an address, without EDNS.
     pub(crate) fn new(id: u16, name: &str) -> Self {
-        Self { id, flags: 0x0100, name: name.to_owned(), kind: 1, class: 1, edns: None }
+        Self { id, flags: 0x0100, name: name.to_owned(), rtype: 1, class: 1, edns: None }
     }
 
     /// The same with plain EDNS.
@@ -38,7 +38,7 @@ impl Ask {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let extras = u16::from(self.edns.is_some());
         let mut writer = Writer::new([self.id, self.flags, 1, 0, 0, extras]);
-        writer.question(&wire_name(&self.name), self.kind, self.class);
+        writer.question(&wire_name(&self.name), self.rtype, self.class);
         if let Some((size, version, dnssec_ok, options)) = &self.edns {
             writer.opt(*size, 0, *version, *dnssec_ok, options);
         }
@@ -48,7 +48,7 @@ impl Ask {
     /// The question's bytes.
     pub(crate) fn question(&self) -> Vec<u8> {
         let mut writer = Writer { bytes: Vec::new() };
-        writer.question(&wire_name(&self.name), self.kind, self.class);
+        writer.question(&wire_name(&self.name), self.rtype, self.class);
         writer.bytes
     }
 }
@@ -66,15 +66,15 @@ impl Writer {
     }
 
     /// Appends a question.
-    pub(crate) fn question(&mut self, name: &[u8], kind: u16, class: u16) {
+    pub(crate) fn question(&mut self, name: &[u8], rtype: u16, class: u16) {
         self.bytes.extend_from_slice(name);
-        self.words(&[kind, class]);
+        self.words(&[rtype, class]);
     }
 
     /// Appends a record whose owner is given as it goes on the wire, pointers included.
-    pub(crate) fn record(&mut self, owner: &[u8], kind: u16, class: u16, ttl: u32, data: &[u8]) {
+    pub(crate) fn record(&mut self, owner: &[u8], rtype: u16, class: u16, ttl: u32, data: &[u8]) {
         self.bytes.extend_from_slice(owner);
-        self.words(&[kind, class, (ttl >> 16) as u16, ttl as u16, data.len() as u16]);
+        self.words(&[rtype, class, (ttl >> 16) as u16, ttl as u16, data.len() as u16]);
         self.bytes.extend_from_slice(data);
     }
 

@@ -95,7 +95,7 @@ fn what_differs_in_more_than_letter_case_is_asked_apart() {
     let subnet = |last: u8| [0, 8, 0, 7, 0, 1, 24, 0, 192, 0, last];
     let different = [
         same.clone(),
-        Ask { kind: 28, ..same.clone() },
+        Ask { rtype: 28, ..same.clone() },
         Ask { class: 3, ..same.clone() },
         Ask { name: "b.example".to_owned(), ..same.clone() },
         Ask { name: "a.example.a".to_owned(), ..same.clone() },

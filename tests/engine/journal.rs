@@ -43,7 +43,7 @@ fn a_query_is_told_when_it_is_answered_with_what_was_asked_and_what_came() {
     let asking = record.asking;
     assert_eq!((asking.peer, asking.since), (Some(client(3).peer), came));
     assert_eq!((asking.transport, asking.local), (Transport::Udp, [127, 0, 0, 1].into()));
-    assert_eq!((asking.asked.id, asking.kind, asking.class), (7, 1, 1));
+    assert_eq!((asking.asked.id, asking.rtype, asking.class), (7, 1, 1));
     assert_eq!(usize::from(asking.size), ask.bytes().len());
     assert!(page.bytes(record.name).eq_ignore_ascii_case(b"\x01a\x07example\0"));
     let reply = record.reply.unwrap();
@@ -66,7 +66,7 @@ fn each_way_a_query_can_end_leaves_one_record() {
         let reply = records[0].reply.map(|reply| reply.rcode);
         (reply, records[0].at.since(records[0].asking.since).as_secs())
     };
-    let ask = |kind, name| Ask { kind, ..Ask::new(1, name) };
+    let ask = |rtype, name| Ask { rtype, ..Ask::new(1, name) };
     assert_eq!(ends(&mut world, &ask(255, "a.example")), (Some(0), 0), "answered by a stage");
     assert_eq!(ends(&mut world, &ask(15, "a.example")), (Some(5), 0), "refused");
     assert_eq!(ends(&mut world, &ask(1, "no.example")), (Some(2), 0), "nobody forwards it");
@@ -155,7 +155,7 @@ fn messages_on_their_way_are_told_in_their_order_and_whole() {
 fn what_finds_no_room_is_counted_and_hurts_nobody() {
     let mut world = world("log\n dnstap /run/a\n any");
     for _ in 0..RECORDS_MAX {
-        world.ask(1, &Ask { kind: 255, ..Ask::new(1, "a.example") });
+        world.ask(1, &Ask { rtype: 255, ..Ask::new(1, "a.example") });
     }
     assert_eq!(world.take_got().len(), RECORDS_MAX);
     let page = page(&mut world);

@@ -133,7 +133,7 @@ fn the_longest_zone_and_the_first_stanza_that_handles_a_name_get_it() {
     b.except = vec![name("not.example.org")];
     let blocks = vec![(".", vec![a]), ("example.org", vec![b, c]), ("sub.example.org", vec![d])];
     let mut world = World::new(&config(blocks));
-    for (asked, kind, number) in [
+    for (asked, rtype, number) in [
         ("com", 1, 0),
         ("www.EXAMPLE.org", 1, 1),
         ("a.not.example.org", 1, 2),
@@ -142,9 +142,9 @@ fn the_longest_zone_and_the_first_stanza_that_handles_a_name_get_it() {
         ("sub.example.org", 43, 1),
         ("example.org", 43, 1),
     ] {
-        world.ask(1, &Ask { kind, ..Ask::new(1, asked) });
+        world.ask(1, &Ask { rtype, ..Ask::new(1, asked) });
         let sent = world.only_sent();
-        assert_eq!(sent.to, to(number), "{asked} {kind}");
+        assert_eq!(sent.to, to(number), "{asked} {rtype}");
         assert!(world.respond(sent.connection, &answer(&sent.bytes)));
     }
     world.finish();

@@ -111,7 +111,7 @@ impl Storm<'_> {
                 0 => format!("{}.{name}", self.dice.below(1_000)),
                 _ => String::from_utf8(random_case(self.dice, name.as_bytes())).unwrap(),
             };
-            let ask = Ask { kind: self.dice.pick(&[1, 28]), ..Ask::new(self.dice.word(), &name) };
+            let ask = Ask { rtype: self.dice.pick(&[1, 28]), ..Ask::new(self.dice.word(), &name) };
             let ask = if self.dice.one_in(2) { ask.with_edns(1_232) } else { ask };
             self.world.ask_within_turn(self.dice.below(30), &ask);
         }

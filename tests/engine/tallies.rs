@@ -38,8 +38,8 @@ fn a_query_is_counted_by_its_zone_type_and_family_and_ends_as_it_was_answered() 
     world.pass(0.003);
     world.respond(sent.connection, &answer(&sent.bytes));
     assert_eq!(world.only_got().rcode(), 0);
-    world.packet(client(1), &Ask { kind: 16, ..Ask::new(2, "b.test") }.bytes());
-    world.ask(1, &Ask { kind: 15, ..Ask::new(3, "b.test") });
+    world.packet(client(1), &Ask { rtype: 16, ..Ask::new(2, "b.test") }.bytes());
+    world.ask(1, &Ask { rtype: 15, ..Ask::new(3, "b.test") });
     world.ask(1, &Ask::new(4, "a.test"));
     world.pass(6.0);
     world.ask(1, &Ask::new(5, "d.test"));
@@ -115,7 +115,7 @@ fn zones_without_number_are_counted_together() {
     let zones: Vec<_> = (0..2 * LABEL_SETS_MAX).map(|number| format!("z{number}.test")).collect();
     let text = format!("{} {{\n bind 127.0.0.1\n prometheus\n any\n}}\n", zones.join(" "));
     let mut world = World::new(&config(&text));
-    let any = |id, name: &str| Ask { kind: 255, ..Ask::new(id, name) };
+    let any = |id, name: &str| Ask { rtype: 255, ..Ask::new(id, name) };
     world.ask(1, &any(1, "z5.test"));
     world.ask(1, &any(2, &format!("z{}.test", LABEL_SETS_MAX + 7)));
     world.ask(1, &any(3, &format!("z{}.test", 2 * LABEL_SETS_MAX - 1)));

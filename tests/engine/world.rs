@@ -166,13 +166,13 @@ pub(crate) fn shown(got: &Got) -> String {
     for (name, section) in [("AN", answer), ("AU", authority), ("AD", additional)] {
         for record in section {
             let record = record.expect("a record");
-            let kind = record.rtype();
-            if kind != domain::base::iana::Rtype::OPT {
+            let rtype = record.rtype();
+            if rtype != domain::base::iana::Rtype::OPT {
                 let record = record
                     .to_any_record::<domain::rdata::AllRecordData<_, _>>()
                     .expect("data that can be read");
                 let (owner, ttl, data) = (record.owner(), record.ttl(), record.data());
-                text += &format!("\n{name} {owner} {} {kind} {data}", ttl.as_secs());
+                text += &format!("\n{name} {owner} {} {rtype} {data}", ttl.as_secs());
             }
         }
     }

@@ -134,8 +134,8 @@ fn tickets_are_good_at_any_worker_and_after_a_reload() {
         }
         let mut stream = connect(&server, &client);
         ask(&mut stream, number);
-        let kind = stream.conn.handshake_kind();
-        resumed += u64::from(kind == Some(HandshakeKind::Resumed));
+        let rtype = stream.conn.handshake_kind();
+        resumed += u64::from(rtype == Some(HandshakeKind::Resumed));
     }
     let handshakes = sum(&server.stats()).handshakes;
     assert_eq!((handshakes.full, handshakes.resumed), (1, 19));
@@ -221,7 +221,7 @@ fn nothing_is_answered_in_the_clear_and_no_datagram_is_taken() {
     let mut said = Vec::new();
     let _ = stream.read_to_end(&mut said);
     // No more than an alert.
-    assert!(said.len() <= 7 && said.first().is_none_or(|kind| *kind == 21), "{said:x?}");
+    assert!(said.len() <= 7 && said.first().is_none_or(|rtype| *rtype == 21), "{said:x?}");
     // Its port is free for datagrams.
     drop(std::net::UdpSocket::bind(address).unwrap());
     let stats = sum(&server.stats());

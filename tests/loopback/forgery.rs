@@ -132,8 +132,8 @@ fn what_comes_behind_an_answer_is_cleared_away_before_the_next() {
             let (len, from) = upstream.recv_from(&mut packet).unwrap();
             upstream.send_to(&answer_to(&packet[..len]), from).unwrap();
             // None behind the last one: nobody would have to read them.
-            for kind in (0..OWN).filter(|_| number + 1 < ASKED) {
-                upstream.send_to(&forgery(&packet[..len], kind, &mut random), from).unwrap();
+            for rtype in (0..OWN).filter(|_| number + 1 < ASKED) {
+                upstream.send_to(&forgery(&packet[..len], rtype, &mut random), from).unwrap();
             }
         }
     });

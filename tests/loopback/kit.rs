@@ -14,12 +14,12 @@ pub(crate) const A: u16 = 1;
 pub(crate) const TXT: u16 = 16;
 
 /// Query number `number`, for a name and with an id of its own.
-pub(crate) fn query(number: u16, kind: u16) -> Vec<u8> {
-    query_for(number, &format!("N{number}.teSt"), kind)
+pub(crate) fn query(number: u16, rtype: u16) -> Vec<u8> {
+    query_for(number, &format!("N{number}.teSt"), rtype)
 }
 
 /// A query with EDNS for `name`.
-pub(crate) fn query_for(id: u16, name: &str, kind: u16) -> Vec<u8> {
+pub(crate) fn query_for(id: u16, name: &str, rtype: u16) -> Vec<u8> {
     let mut query = id.to_be_bytes().to_vec();
     query.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
     for label in name.split('.') {
@@ -27,7 +27,7 @@ pub(crate) fn query_for(id: u16, name: &str, kind: u16) -> Vec<u8> {
         query.extend(label.as_bytes());
     }
     query.push(0);
-    query.extend([kind.to_be_bytes(), 1_u16.to_be_bytes()].concat());
+    query.extend([rtype.to_be_bytes(), 1_u16.to_be_bytes()].concat());
     query.extend(b"\0\0\x29\x04\xd0\0\0\0\0\0\0");
     query
 }

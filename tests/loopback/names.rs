@@ -37,11 +37,11 @@ fn resolver() -> (SocketAddr, JoinHandle<Vec<Asked>>) {
         for _ in 0..2 {
             let mut packet = [0; 512];
             let (len, from) = socket.recv_from(&mut packet).unwrap();
-            let (end, kind) = question(&packet[..len]);
-            asked.push((packet[12..end - 4].to_vec(), kind));
+            let (end, rtype) = question(&packet[..len]);
+            asked.push((packet[12..end - 4].to_vec(), rtype));
             let mut answer = packet[..end].to_vec();
             answer[2] |= 0x80;
-            if kind == A {
+            if rtype == A {
                 answer[7] = 1;
                 answer.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 77, 0, 4, 127, 0, 0, 1]);
             }

@@ -75,12 +75,12 @@ fn next_hands_a_listed_code_to_the_next_stanza_and_no_other() {
 
 #[test]
 fn next_on_nodata_hands_an_empty_answer_to_the_next_stanza_and_no_other() {
-    for (kind, expected) in [(TXT, REFUSED), (A, 0)] {
+    for (rtype, expected) in [(TXT, REFUSED), (A, 0)] {
         let upstreams = responder(&[Behaviour::Answer, Behaviour::Refuse(REFUSED)]);
         let [first, second] = upstreams.addresses()[..] else { panic!("two") };
         let body = [stanza_with(&[first], "next_on_nodata"), stanza_with(&[second], "")].concat();
         let server = start("127.0.0.1:0", &body, 1);
-        assert_eq!(outcome(&ask(server.addresses()[0], &query(1, kind))), (expected, None));
+        assert_eq!(outcome(&ask(server.addresses()[0], &query(1, rtype))), (expected, None));
         server.stop();
         assert_eq!(asked(upstreams), [1, u64::from(expected == REFUSED)]);
     }

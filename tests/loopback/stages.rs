@@ -14,9 +14,9 @@ use std::sync::{Mutex, OnceLock, mpsc};
 static LINES: OnceLock<Mutex<mpsc::Sender<String>>> = OnceLock::new();
 
 /// A query for `name`, in wire format without its root.
-fn query(name: &[u8], kind: u8, class: u8) -> Vec<u8> {
+fn query(name: &[u8], rtype: u8, class: u8) -> Vec<u8> {
     let head = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    [&head[..], name, &[0, 0, kind, 0, class]].concat()
+    [&head[..], name, &[0, 0, rtype, 0, class]].concat()
 }
 
 /// The flags, the answers, and all that follows the question.

@@ -407,8 +407,8 @@ fn who_begins_a_query_and_does_not_end_it_is_closed_though_others_may_idle() {
     };
     let (mut idle, mut silent, mut slow) = (connect(), connect(), connect());
     let mut any = query(7, &[]);
-    let kind = any.len() - 3;
-    any[kind] = 255;
+    let rtype = any.len() - 3;
+    any[rtype] = 255;
     for stream in [&mut idle, &mut slow] {
         stream.write_all(&framed(&any)).unwrap();
         assert_eq!(read_message(stream).unwrap()[..2], [0, 7]);

@@ -109,8 +109,8 @@ fn dig_gets_the_servers_answers() {
     assert!(long.contains("flags: qr aa tc rd"), "{long}");
     let version = dig(server, "n42.onward.test A +edns=1 +noednsnegotiation");
     assert!(version.contains("status: BADVERS"), "{version}");
-    let kind = dig(server, "+opcode=status n42.onward.test A");
-    assert!(kind.contains("status: NOTIMP"), "{kind}");
+    let rtype = dig(server, "+opcode=status n42.onward.test A");
+    assert!(rtype.contains("status: NOTIMP"), "{rtype}");
 }
 
 #[test]

@@ -233,7 +233,7 @@ impl Heard {
             let option = option.map_err(|_| broken("broken options"))?;
             options.push((option.code().to_int(), option.as_slice().to_vec()));
         }
-        let (kind, class) = (question.qtype().to_int(), question.qclass().to_int());
+        let (rtype, class) = (question.qtype().to_int(), question.qclass().to_int());
         let name = format!("{}.", question.qname()).replace("..", ".");
         // Every query on a stream asks how long it stays open, and no other does.
         let asks = options.last() == Some(&(KEEPALIVE, Vec::new()));
@@ -242,7 +242,7 @@ impl Heard {
         }
         options.truncate(options.len() - usize::from(asks));
         Ok(Self {
-            question: Question { name, kind, class },
+            question: Question { name, rtype, class },
             stream,
             source,
             recursion_desired: header.rd(),

@@ -8,8 +8,8 @@
 use super::ask::Ask;
 use super::common::wire::{Writer, question_of, wire_name, word_at};
 use super::words::{
-    EdnsOption, OUR_SIZE, Problem, bytes_of, hex, kind_name, kind_of, number, option_of,
-    option_words, options_bytes, parts, rcode_name, rcode_of, unknown,
+    EdnsOption, OUR_SIZE, Problem, bytes_of, hex, kind_name, number, option_of, option_words,
+    options_bytes, parts, rcode_name, rcode_of, rtype_of, unknown,
 };
 use domain::base::Message;
 use domain::base::name::ToName;
@@ -34,7 +34,7 @@ pub(crate) struct Said {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Record {
     section: usize,
-    kind: u16,
+    rtype: u16,
     ttl: u32,
     data: Vec<u8>,
 }
@@ -44,7 +44,7 @@ struct Record {
 pub(crate) struct Lints {
     wrong_id: bool,
     wrong_name: bool,
-    wrong_kind: bool,
+    wrong_rtype: bool,
     wrong_class: bool,
     is_query: bool,
     opcode: u16,
@@ -80,7 +80,7 @@ impl Said {
             match words {
                 ["wrong", "id"] => odd.wrong_id = true,
                 ["wrong", "name"] => odd.wrong_name = true,
-                ["wrong", "type"] => odd.wrong_kind = true,
+                ["wrong", "type"] => odd.wrong_rtype = true,
                 ["wrong", "class"] => odd.wrong_class = true,
                 ["as", "a", "query"] => odd.is_query = true,
                 ["opcode", opcode] => odd.opcode = number(opcode)?,
@@ -170,7 +170,7 @@ impl Said {
         }
         let owner: &[u8] = if questions > 0 { &[0xc0, 12] } else { &[0] };
         for record in &self.records {
-            writer.record(owner, record.kind, 1, record.ttl, &record.data);
+            writer.record(owner, record.rtype, 1, record.ttl, &record.data);
         }
         for _ in 0..opts {
             let high = (self.rcode >> 4) as u8;
@@ -239,7 +239,7 @@ impl Said {
                 let data = record.to_record::<UnknownRecordData<&[u8]>>().ok()??;
                 self.records.push(Record {
                     section: number,
-                    kind: record.rtype().to_int(),
+                    rtype: record.rtype().to_int(),
                     ttl: record.ttl().as_secs(),
                     data: data.data().data().to_vec(),
                 });
@@ -271,7 +271,7 @@ impl Lints {
             question[1] = if question[1] == b'x' { b'y' } else { b'x' };
         }
         let end = question.len();
-        question[end - 3] ^= if self.wrong_kind { 0x40 } else { 0 };
+        question[end - 3] ^= if self.wrong_rtype { 0x40 } else { 0 };
         question[end - 1] ^= if self.wrong_class { 2 } else { 0 };
         question
     }
@@ -281,25 +281,25 @@ impl Lints {
 fn records(words: &[&str]) -> Result<Vec<Record>, Problem> {
     if let [count, "addresses"] = words {
         let address = |number: u32| Ipv4Addr::from(0x0a00_0000 + number).octets().to_vec();
-        let record = |number| Record { section: 0, kind: 1, ttl: TTL, data: address(number) };
+        let record = |number| Record { section: 0, rtype: 1, ttl: TTL, data: address(number) };
         return Ok((1..=number(count)?).map(record).collect());
     }
     let named = words.first().and_then(|word| SECTIONS.iter().position(|name| name == word));
     let words = if named.is_some() { &words[1..] } else { words };
-    let [kind, data @ ..] = words else { return Err(unknown(words)) };
-    let kind = kind_of(kind).map_err(|_| unknown(words))?;
-    let data: Result<Vec<_>, _> = match (kind, data) {
+    let [rtype, data @ ..] = words else { return Err(unknown(words)) };
+    let rtype = rtype_of(rtype).map_err(|_| unknown(words))?;
+    let data: Result<Vec<_>, _> = match (rtype, data) {
         (6, []) => Ok(vec![SOA.to_vec()]),
         (_, []) => Err(format!("`{}` says nothing", words.join(" "))),
-        (_, data) => data.iter().map(|word| data_of(kind, word)).collect(),
+        (_, data) => data.iter().map(|word| data_of(rtype, word)).collect(),
     };
-    let record = |data| Record { section: named.unwrap_or(0), kind, ttl: TTL, data };
+    let record = |data| Record { section: named.unwrap_or(0), rtype, ttl: TTL, data };
     Ok(data?.into_iter().map(record).collect())
 }
 
-fn data_of(kind: u16, word: &str) -> Result<Vec<u8>, Problem> {
+fn data_of(rtype: u16, word: &str) -> Result<Vec<u8>, Problem> {
     let wrong = |_| format!("`{word}` is no address");
-    Ok(match kind {
+    Ok(match rtype {
         1 => word.parse::<Ipv4Addr>().map_err(wrong)?.octets().to_vec(),
         28 => word.parse::<Ipv6Addr>().map_err(wrong)?.octets().to_vec(),
         2 | 5 => wire_name(word),
@@ -308,7 +308,7 @@ fn data_of(kind: u16, word: &str) -> Result<Vec<u8>, Problem> {
 }
 
 fn data_words(record: &Record) -> String {
-    match (record.kind, &record.data[..]) {
+    match (record.rtype, &record.data[..]) {
         (1, data) if data.len() == 4 => {
             Ipv4Addr::from(*data.first_chunk::<4>().expect("four bytes")).to_string()
         }
@@ -325,7 +325,7 @@ impl fmt::Display for Said {
         write!(f, "{}", rcode_name(self.rcode))?;
         for record in self.records.iter().take(8) {
             let section = SECTIONS[record.section];
-            write!(f, ", {section} {} {}", kind_name(record.kind), data_words(record))?;
+            write!(f, ", {section} {} {}", kind_name(record.rtype), data_words(record))?;
             if record.ttl != TTL {
                 write!(f, " (ttl {})", record.ttl)?;
             }

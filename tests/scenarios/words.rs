@@ -42,36 +42,36 @@ const RCODES: [(&str, u16); 12] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     pub(crate) name: String,
-    pub(crate) kind: u16,
+    pub(crate) rtype: u16,
     pub(crate) class: u16,
 }
 
 impl Question {
     /// `NAME TYPE [CLASS]`
     pub(crate) fn parse(words: &[&str]) -> Result<Self, Problem> {
-        let (name, kind, class) = match words {
-            [name, kind] => (name, kind, "IN"),
-            [name, kind, class] => (name, kind, *class),
+        let (name, rtype, class) = match words {
+            [name, rtype] => (name, rtype, "IN"),
+            [name, rtype, class] => (name, rtype, *class),
             _ => return Err(format!("`{}` is not NAME TYPE [CLASS]", words.join(" "))),
         };
         if !name.ends_with('.') {
             return Err(format!("the name `{name}` does not end in a dot"));
         }
         let class = Class::from_str(class).map_err(|_| format!("`{class}` is no class"))?;
-        Ok(Self { name: (*name).to_owned(), kind: kind_of(kind)?, class: class.to_int() })
+        Ok(Self { name: (*name).to_owned(), rtype: rtype_of(rtype)?, class: class.to_int() })
     }
 
     /// Its bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = super::common::wire::wire_name(&self.name);
-        bytes.extend([self.kind.to_be_bytes(), self.class.to_be_bytes()].concat());
+        bytes.extend([self.rtype.to_be_bytes(), self.class.to_be_bytes()].concat());
         bytes
     }
 }
 
 impl std::fmt::Display for Question {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.name, kind_name(self.kind))?;
+        write!(f, "{} {}", self.name, kind_name(self.rtype))?;
         if self.class != 1 {
             write!(f, " {}", Class::from_int(self.class))?;
         }
@@ -92,12 +92,12 @@ pub(crate) fn number<T: FromStr>(word: &str) -> Result<T, Problem> {
     word.parse().map_err(|_| format!("`{word}` is no number that fits"))
 }
 
-pub(crate) fn kind_of(word: &str) -> Result<u16, Problem> {
+pub(crate) fn rtype_of(word: &str) -> Result<u16, Problem> {
     Rtype::from_str(word).map(Rtype::to_int).map_err(|_| format!("`{word}` is no type"))
 }
 
-pub(crate) fn kind_name(kind: u16) -> String {
-    Rtype::from_int(kind).to_string()
+pub(crate) fn kind_name(rtype: u16) -> String {
+    Rtype::from_int(rtype).to_string()
 }
 
 pub(crate) fn rcode_of(word: &str) -> Result<u16, Problem> {

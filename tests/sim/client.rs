@@ -186,7 +186,7 @@ fn query(dice: &mut Dice, id: u16) -> Vec<u8> {
     let name = format!("n{}.{zone}", dice.below(store));
     let name = String::from_utf8(random_case(dice, name.as_bytes())).expect("letters");
     let mut ask = Ask::new(id, &name);
-    ask.kind = dice.pick(&[1, 1, 28]);
+    ask.rtype = dice.pick(&[1, 1, 28]);
     ask.flags = dice.pick(&[0x0100, 0x0100, 0x0100, 0, 0x0110, 0x0120]);
     if dice.one_in(2) {
         ask = ask.with_edns(dice.pick(&[0, 512, 1232, 4096]));

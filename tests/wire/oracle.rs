@@ -20,7 +20,7 @@ pub(crate) struct Seen {
     pub(crate) owner: Name<Vec<u8>>,
     /// The owner has a pointer in it.
     pub(crate) compressed: bool,
-    pub(crate) kind: u16,
+    pub(crate) rtype: u16,
     pub(crate) class: u16,
     pub(crate) ttl: u32,
     pub(crate) data: Vec<u8>,
@@ -30,7 +30,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn same_set(&self, other: &Self) -> bool {
-        (self.section, self.kind, self.class) == (other.section, other.kind, other.class)
+        (self.section, self.rtype, self.class) == (other.section, other.rtype, other.class)
             && self.owner == other.owner
     }
 
@@ -60,7 +60,7 @@ pub(crate) fn read(packet: &[u8]) -> Option<(Vec<Asking<'_>>, Vec<Seen>)> {
                 section: number,
                 owner: record.owner().to_vec(),
                 compressed: has_pointer(&packet[start..]),
-                kind: record.rtype().to_int(),
+                rtype: record.rtype().to_int(),
                 class: record.class().to_int(),
                 ttl: record.ttl().as_secs(),
                 data: data.data().data().to_vec(),

@@ -56,7 +56,7 @@ fn verdict(packet: &[u8]) -> Verdict {
     if records.iter().any(|record| record.compressed) {
         return Verdict::Compressed;
     }
-    let mut opts = records.iter().filter(|record| record.kind == OPT);
+    let mut opts = records.iter().filter(|record| record.rtype == OPT);
     let opt = opts.next();
     let misplaced = opt.is_some_and(|opt| opt.section != 2 || !opt.owner.is_root());
     if opts.next().is_some() || misplaced {
@@ -75,7 +75,7 @@ fn verdict(packet: &[u8]) -> Verdict {
     if opt.is_some_and(|opt| opt.ttl >> 16 & 0xff > 0) {
         return refused(Rcode::BadVers, true);
     }
-    if records.iter().any(|record| record.kind == TSIG) {
+    if records.iter().any(|record| record.rtype == TSIG) {
         return refused(Rcode::Refused, true);
     }
     if message.is_xfr() {
@@ -134,9 +134,9 @@ fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
     let mut head = packet[..query.question.end()].to_vec();
     head[6..HEADER_LEN].fill(0);
     let (questions, _) = read(&head).expect("a question that the view accepts");
-    let (name, kind, class) = (questions[0].0.to_vec(), questions[0].1, questions[0].2);
+    let (name, rtype, class) = (questions[0].0.to_vec(), questions[0].1, questions[0].2);
     assert_eq!(query.name(), name.as_slice(), "the client's spelling");
-    assert_eq!((query.question.kind, query.question.class), (kind, class));
+    assert_eq!((query.question.rtype, query.question.class), (rtype, class));
     assert_eq!((query.asked.id, query.asked.flags), (word_at(packet, 0), word_at(packet, 2)));
 
     let mut out = [0xaa; UPSTREAM_LEN_MAX];
@@ -163,7 +163,7 @@ fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
     let (sent_questions, records) = read(out).expect("what we send");
     assert_eq!(sent_questions.len(), 1);
     let [opt] = &records[..] else { panic!("not one record: {records:?}") };
-    assert_eq!((opt.kind, opt.section, opt.class, opt.end), (OPT, 2, 1232, length));
+    assert_eq!((opt.rtype, opt.section, opt.class, opt.end), (OPT, 2, 1232, length));
     let dnssec_ok = query.asked.edns.is_some_and(|edns| edns.dnssec_ok);
     assert_eq!(opt.ttl, u32::from(dnssec_ok) << 15);
     let header = Message::from_octets(out).unwrap().header();

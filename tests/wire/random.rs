@@ -34,10 +34,10 @@ pub(crate) fn random_query(dice: &mut Dice) -> Vec<u8> {
     }
     for number in 0..extras {
         if number > 0 && dice.one_in(2) {
-            let kind = if dice.one_in(2) { TSIG } else { dice.word() % 300 };
+            let rtype = if dice.one_in(2) { TSIG } else { dice.word() % 300 };
             let owner = random_name(dice);
             let length = dice.below(40);
-            writer.record(&owner, kind, 255, 0, &dice.bytes(length));
+            writer.record(&owner, rtype, 255, 0, &dice.bytes(length));
         } else {
             let version = if dice.one_in(8) { dice.word() as u8 } else { 0 };
             let options = random_options(dice);
@@ -114,15 +114,15 @@ pub(crate) type Spot = (usize, usize);
 
 /// One to five records with one owner, which is spelt out, or points, or both.
 pub(crate) fn random_set(dice: &mut Dice, writer: &mut Writer, spots: &mut Vec<Spot>) -> u16 {
-    let kind = dice.pick(&[1, 2, 5, 6, 15, 16, 28, 43, 46, 64, 65_280]);
+    let rtype = dice.pick(&[1, 2, 5, 6, 15, 16, 28, 43, 46, 64, 65_280]);
     let class = if dice.one_in(20) { 3 } else { 1 };
     let ttl = dice.below(1 << 31) as u32;
     let (mut owner, length) = random_owner(dice, spots);
     let count = 1 + dice.below(5);
     for _ in 0..count {
         let start = writer.bytes.len();
-        let data = random_data(dice, spots, kind);
-        writer.record(&owner, kind, class, ttl, &data);
+        let data = random_data(dice, spots, rtype);
+        writer.record(&owner, rtype, class, ttl, &data);
         spots.push((start, length));
         if dice.one_in(2) {
             owner = pointer(start);
@@ -134,10 +134,10 @@ pub(crate) fn random_set(dice: &mut Dice, writer: &mut Writer, spots: &mut Vec<S
 }
 
 /// Data of the form of this type.
-fn random_data(dice: &mut Dice, spots: &[Spot], kind: u16) -> Vec<u8> {
+fn random_data(dice: &mut Dice, spots: &[Spot], rtype: u16) -> Vec<u8> {
     let length = dice.below(60);
     let name = random_owner(dice, spots).0;
-    match kind {
+    match rtype {
         1 => dice.bytes(4),
         28 => dice.bytes(16),
         2 | 5 => name,

@@ -41,11 +41,11 @@ fn candidate(dice: &mut Dice) -> Vec<u8> {
 /// Returns the TTL that the client should see in place of each TTL.
 fn ttls(records: &[Seen], denies: bool, age: u32) -> Vec<u32> {
     let bounded = |record: &Seen| {
-        let minimum = (denies && record.kind == SOA && record.data.len() >= 22)
+        let minimum = (denies && record.rtype == SOA && record.data.len() >= 22)
             .then(|| u32::from_be_bytes(*record.data.last_chunk().expect("four bytes")));
         record.ttl.min(minimum.unwrap_or(u32::MAX)).clamp(TTL_MIN, TTL_MAX)
     };
-    let alike = |a: &Seen, b: &Seen| a.same_set(b) && a.kind != RRSIG;
+    let alike = |a: &Seen, b: &Seen| a.same_set(b) && a.rtype != RRSIG;
     let sets = records.chunk_by(alike);
     sets.flat_map(|set| {
         let lowest = set.iter().map(bounded).min().expect("a set has records");
@@ -96,14 +96,14 @@ fn what_is_remembered_comes_out_as_it_went_in() {
 
 fn check(given: &[u8], got: &[u8], asked: &Asked, question: &[u8], denies: bool, age: u32) {
     let (_, mut source) = read(given).expect("it was accepted");
-    if let Some(opt) = source.iter().position(|record| record.kind == OPT) {
+    if let Some(opt) = source.iter().position(|record| record.rtype == OPT) {
         source.truncate(opt);
     }
     let (questions, mut records) = read(got).expect("what we write can be read");
     assert_eq!(questions.len(), 1);
     assert_eq!(&got[HEADER_LEN..HEADER_LEN + question.len()], question);
     assert_eq!(got[..2], asked.id.to_be_bytes());
-    let opt = records.iter().position(|record| record.kind == OPT);
+    let opt = records.iter().position(|record| record.rtype == OPT);
     assert_eq!(opt.is_some(), asked.edns.is_some());
     records.truncate(opt.unwrap_or(records.len()));
     assert_eq!(records.len(), source.len());

@@ -355,10 +355,10 @@ fn zone(text: &str) -> Result<Zone, String> {
 
 fn types(text: &str) -> Result<TypeShares, String> {
     let share = |word: &str| {
-        let (kind, weight) = word.split_once(':').unwrap_or((word, "1"));
-        let kind = Rtype::from_str(kind).map_err(|_| format!("`{kind}` is no record type"))?;
+        let (rtype, weight) = word.split_once(':').unwrap_or((word, "1"));
+        let rtype = Rtype::from_str(rtype).map_err(|_| format!("`{rtype}` is no record type"))?;
         let weight = weight.parse().map_err(|_| format!("`{weight}` is no weight"))?;
-        Ok((kind.to_int(), weight))
+        Ok((rtype.to_int(), weight))
     };
     let shares = text.split(',').map(share).collect::<Result<Vec<_>, String>>()?;
     TypeShares::new(&shares).ok_or_else(|| "no type has a weight above 0".into())

@@ -111,8 +111,8 @@ fn next_generation(bytes: &[u8], taker: &mut Taker) -> Result<(), BadInput> {
             break;
         }
         let cut = || bad(block, at, "the capture is cut short");
-        let kind = order.u32(bytes, at).ok_or_else(cut)?;
-        if kind == SECTION {
+        let rtype = order.u32(bytes, at).ok_or_else(cut)?;
+        if rtype == SECTION {
             order.big = match bytes.get(at + 8..at + 12).ok_or_else(cut)? {
                 [0x1a, 0x2b, 0x3c, 0x4d] => true,
                 [0x4d, 0x3c, 0x2b, 0x1a] => false,
@@ -125,7 +125,7 @@ fn next_generation(bytes: &[u8], taker: &mut Taker) -> Result<(), BadInput> {
             return Err(bad(block, at + 4, format!("a block cannot have {length} bytes")));
         }
         let body = bytes.get(at + 8..at.saturating_add(length - 4)).ok_or_else(cut)?;
-        match kind {
+        match rtype {
             INTERFACE => interfaces.push(interface(order, body).ok_or_else(cut)?),
             PACKET => {
                 let number = order.u32(body, 0).ok_or_else(cut)?;

@@ -45,14 +45,14 @@ pub fn read(text: &[u8], style: &Style, seed: u64) -> Result<Recorded, BadInput>
         let Some(word) = words.next() else {
             return Err(words.missing(format!("a type is missing after `{first}`")));
         };
-        let kind = Rtype::from_str(word)
+        let rtype = Rtype::from_str(word)
             .map_err(|_| words.bad(word, format!("`{word}` is no record type")))?;
         if let Some(more) = words.next() {
             let text = format!("`{more}` is too much: a line is a name and a type");
             return Err(words.bad(more, text));
         }
         let length = style
-            .write(name.as_slice(), kind.to_int(), &mut random, &mut buffer)
+            .write(name.as_slice(), rtype.to_int(), &mut random, &mut buffer)
             .expect("a name has at most 255 bytes");
         recorded.push(&buffer[..length], 0, Duration::ZERO);
     }

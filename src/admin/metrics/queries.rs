@@ -6,10 +6,10 @@
 //! reply is an error of ours.
 
 use super::{Buckets, Exposition, Label, Snapshot, edges, rcode_name, server_at, server_of};
-use crate::config::{Config, Kind, Listener, ServerBlock};
+use crate::config::{Config, Listener, RecordType, ServerBlock};
 use crate::engine::histogram::{SIZES, Sizes};
 use crate::engine::stats::{CacheStats, StageCounts};
-use crate::engine::tally::{KINDS, LabelSet, Tally};
+use crate::engine::tally::{LabelSet, RTYPES, Tally};
 
 /// Labels of `coredns_plugin_enabled` at most: a million zones times their plugins are no metric.
 const PLUGINS_MAX: usize = 4_096;
@@ -74,12 +74,12 @@ fn plugin_of(block: &ServerBlock) -> &'static str {
 fn of_requests(all: &mut Exposition, place: [Label<'_>; 3], tally: &Tally) {
     let [server, zone, view] = place;
     for (by_family, proto) in tally.requests.iter().zip(TRANSPORTS) {
-        for (by_kind, family) in by_family.iter().zip(FAMILIES) {
-            for (place, count) in by_kind.iter().enumerate() {
-                let kind = KINDS.get(place).and_then(|kind| Kind(*kind).mnemonic());
-                let kind = kind.unwrap_or("other");
+        for (by_rtype, family) in by_family.iter().zip(FAMILIES) {
+            for (place, count) in by_rtype.iter().enumerate() {
+                let rtype = RTYPES.get(place).and_then(|rtype| RecordType(*rtype).mnemonic());
+                let rtype = rtype.unwrap_or("other");
                 let labels =
-                    [server, zone, view, ("proto", proto), ("family", family), ("type", kind)];
+                    [server, zone, view, ("proto", proto), ("family", family), ("type", rtype)];
                 let help = "Queries, by transport, address family and type.";
                 all.counter_if_any("coredns_dns_requests_total", help, &labels, *count);
             }

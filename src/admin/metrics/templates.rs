@@ -6,8 +6,8 @@
 
 use super::queries::{first_listener, view_of};
 use super::{Exposition, Snapshot, server_at};
-use crate::config::{Kind, Name, ServerBlock, Template, TemplateRecord, class_mnemonic};
-use crate::engine::stages::template::{COUNTED_KINDS, TemplateStats};
+use crate::config::{Name, RecordType, ServerBlock, Template, TemplateRecord, class_mnemonic};
+use crate::engine::stages::template::{COUNTED_RTYPES, TemplateStats};
 
 /// Characters of a text in a label.
 const TEXT_MAX: usize = 200;
@@ -35,26 +35,26 @@ fn of_template(
     let served: Vec<_> = block.zones().cloned().collect();
     let zones = template.zones.as_deref().unwrap_or(&served);
     let (view, view_name) = view_of(Some(block));
-    let labels = |zone: &str, kind: &str| {
+    let labels = |zone: &str, rtype: &str| {
         [
             ("server", server.to_owned()),
             ("zone", zone.to_owned()),
             (view, view_name.to_owned()),
             ("class", class.to_owned()),
-            ("type", kind.to_owned()),
+            ("type", rtype.to_owned()),
         ]
     };
-    for (zone, by_kind) in zones.iter().zip(&stats.matches) {
+    for (zone, by_rtype) in zones.iter().zip(&stats.matches) {
         let zone = zone.to_string();
-        for (place, count) in by_kind.iter().enumerate() {
-            let kind = COUNTED_KINDS.get(place).and_then(|kind| Kind(*kind).mnemonic());
-            let labels = labels(&zone, kind.unwrap_or("other"));
+        for (place, count) in by_rtype.iter().enumerate() {
+            let rtype = COUNTED_RTYPES.get(place).and_then(|rtype| RecordType(*rtype).mnemonic());
+            let labels = labels(&zone, rtype.unwrap_or("other"));
             let labels = labels.each_ref().map(|(name, value)| (*name, &**value));
             let help = "Queries matched by a template.";
             all.counter_if_any("coredns_template_matches_total", help, &labels, *count);
         }
     }
-    let kind = template.kind.map_or_else(|| "ANY".to_owned(), |kind| kind.to_string());
+    let rtype = template.rtype.map_or_else(|| "ANY".to_owned(), |rtype| rtype.to_string());
     let zone = zones.first().map(Name::to_string).unwrap_or_default();
     let sections = [
         ("answer", &template.answers),
@@ -66,10 +66,10 @@ fn of_template(
     });
     for ((section, text), [rendering, reading]) in records.zip(&stats.failures) {
         let text: String = text.chars().take(TEXT_MAX).collect();
-        let labels = labels(&zone, &kind);
-        let [server, zone, view, class, kind] =
+        let labels = labels(&zone, &rtype);
+        let [server, zone, view, class, rtype] =
             labels.each_ref().map(|(name, value)| (*name, &**value));
-        let labels = [server, zone, view, class, kind, ("section", section), ("template", &*text)];
+        let labels = [server, zone, view, class, rtype, ("section", section), ("template", &*text)];
         let help = "Queries failed because a template could not be rendered.";
         let name = "coredns_template_template_failures_total";
         all.counter_if_any(name, help, &labels, *rendering);

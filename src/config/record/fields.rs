@@ -36,7 +36,7 @@ pub(super) enum Field {
     /// Service parameters, to the end.
     Params,
     /// A record type.
-    Kind,
+    RecordType,
     /// Record types, to the end, as a bitmap (RFC 4034 §4.1.2).
     Kinds,
     /// Seconds since 1970, or a date and time.
@@ -60,12 +60,12 @@ pub(super) enum Field {
 }
 
 /// The fields of a type's data; `None`: they are not known here.
-fn fields(kind: u16) -> Option<&'static [Field]> {
+fn fields(rtype: u16) -> Option<&'static [Field]> {
     use Field::{
-        Base64, Bytes, CertKind, Eui, Gateway, Hex, Identity, Kind, Kinds, Location, Locator, Name,
-        Params, Period, Prefixes, Relay, Text, Texts, Time, U8, U16, U32, V4, V6,
+        Base64, Bytes, CertKind, Eui, Gateway, Hex, Identity, Kinds, Location, Locator, Name,
+        Params, Period, Prefixes, RecordType, Relay, Text, Texts, Time, U8, U16, U32, V4, V6,
     };
-    Some(match kind {
+    Some(match rtype {
         1 => &[V4],
         28 => &[V6],
         // NS, MD, MF, CNAME, MB, MG, MR, PTR, NSAP-PTR, DNAME.
@@ -81,7 +81,7 @@ fn fields(kind: u16) -> Option<&'static [Field]> {
         // X25, UINFO.
         19 | 100 => &[Text],
         // SIG, RRSIG.
-        24 | 46 => &[Kind, U8, U8, U32, Time, Time, U16, Name, Base64],
+        24 | 46 => &[RecordType, U8, U8, U32, Time, Time, U16, Name, Base64],
         26 => &[U16, Name, Name],
         27 => &[Text, Text, Text],
         29 => &[Location],
@@ -121,25 +121,25 @@ fn fields(kind: u16) -> Option<&'static [Field]> {
     })
 }
 
-/// Reads the data of a record of type `kind`.
+/// Reads the data of a record of type `rtype`.
 ///
 /// # Errors
 /// The words are no such data, or there are too many of them.
-pub fn data(kind: u16, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
+pub fn data(rtype: u16, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let mut ahead = *words;
     let first = ahead.expect("the record ends before its data")?;
     if first.text == b"\\#" && !first.quoted {
         *words = ahead;
         let start = out.len();
         generic(words, out)?;
-        let fits = fields(kind).is_none_or(|known| rare::is_made_of(known, &out[start..]));
+        let fits = fields(rtype).is_none_or(|known| rare::is_made_of(known, &out[start..]));
         return if fits {
             Ok(())
         } else {
             Err(first.wrong("these bytes are no data of this type"))
         };
     }
-    let known = fields(kind);
+    let known = fields(rtype);
     let known = known.ok_or(first.wrong("data of this type are written as \\# LENGTH HEX"))?;
     known.iter().try_for_each(|field| read(*field, words, out))
 }
@@ -179,7 +179,7 @@ fn read(field: Field, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), R
         }
         Field::Text => text(&word, out),
         Field::Bytes => bytes(&word, out),
-        Field::Kind => rare::kind(&word, out),
+        Field::RecordType => rare::rtype(&word, out),
         Field::Time => rare::time(&word, out),
         Field::Eui(len) => rare::eui(&word, len, out),
         Field::Locator => rare::locator(&word, out),

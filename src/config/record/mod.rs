@@ -15,7 +15,7 @@ mod words;
 pub use fields::{data as read_data, name as read_name, period as read_period};
 pub use words::{Word, Words};
 
-use super::Kind;
+use super::RecordType;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
@@ -61,7 +61,7 @@ pub struct Record {
     /// Bytes of the owner, with which the output begins; the data follow.
     pub owner_len: usize,
     /// The type.
-    pub kind: u16,
+    pub rtype: u16,
     /// The class.
     pub class: u16,
     /// The time to live, in seconds.
@@ -99,7 +99,7 @@ pub fn read(text: &[u8], out: &mut Vec<u8>) -> Result<Record, RecordError> {
     fields::name(&owner, out)?;
     let owner_len = out.len();
     let (mut ttl, mut class) = (None, None);
-    let kind = loop {
+    let rtype = loop {
         let word = words.expect("the record ends before its type")?;
         if class.is_none()
             && let Some(found) = class_of(&word)
@@ -108,14 +108,14 @@ pub fn read(text: &[u8], out: &mut Vec<u8>) -> Result<Record, RecordError> {
         } else if ttl.is_none() && word.text.first().is_some_and(u8::is_ascii_digit) {
             ttl = Some(fields::period(&word)?);
         } else {
-            break kind_of(&word).ok_or(word.wrong("expected a TTL, class or record type"))?;
+            break rtype_of(&word).ok_or(word.wrong("expected a TTL, class or record type"))?;
         }
     };
-    fields::data(kind, &mut words, out)?;
+    fields::data(rtype, &mut words, out)?;
     // The most significant bit of a TTL makes it zero (RFC 2181 §8).
     let ttl = ttl.map_or(TTL_DEFAULT, |ttl| if ttl > i32::MAX as u32 { 0 } else { ttl });
     let (class, more) = (class.unwrap_or(1), words.goes_on()?);
-    Ok(Record { owner_len, kind, class, ttl, more })
+    Ok(Record { owner_len, rtype, class, ttl, more })
 }
 
 /// The class that a word of any letter case means.
@@ -138,9 +138,9 @@ pub(super) fn class(mnemonic: &str) -> Option<u16> {
 }
 
 /// The type that a word of any letter case means.
-pub fn kind_of(word: &Word<'_>) -> Option<u16> {
+pub fn rtype_of(word: &Word<'_>) -> Option<u16> {
     let mut buffer = [0; MNEMONIC_MAX];
-    Some(Kind::parse(upper(word, &mut buffer)?)?.0)
+    Some(RecordType::parse(upper(word, &mut buffer)?)?.0)
 }
 
 fn upper<'b>(word: &Word<'_>, buffer: &'b mut [u8; MNEMONIC_MAX]) -> Option<&'b str> {

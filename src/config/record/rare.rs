@@ -6,7 +6,7 @@
 
 use super::fields::{Field, address, base64, hex, name, number, push};
 use super::words::{Word, Words};
-use super::{Data, RecordError, kind_of};
+use super::{Data, RecordError, rtype_of};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Bytes of a window's bitmap at most (RFC 4034 §4.1.2).
@@ -32,9 +32,9 @@ const LOC_CENTRE: u32 = 1 << 31;
 const LOC_SEA: i64 = 10_000_000;
 
 /// A record type, by mnemonic or number.
-pub(super) fn kind(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
-    let kind = kind_of(word).ok_or(word.wrong("expected a record type"))?;
-    push(word, out, &kind.to_be_bytes())
+pub(super) fn rtype(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
+    let rtype = rtype_of(word).ok_or(word.wrong("expected a record type"))?;
+    push(word, out, &rtype.to_be_bytes())
 }
 
 /// Record types to the end, as a bitmap.
@@ -42,15 +42,15 @@ pub(super) fn kinds(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), Rec
     let mut kinds = Vec::new();
     let mut last = None;
     while let Some(word) = words.next()? {
-        kinds.push(kind_of(&word).ok_or(word.wrong("expected a record type"))?);
+        kinds.push(rtype_of(&word).ok_or(word.wrong("expected a record type"))?);
         last = Some(word);
     }
     let Some(last) = last else { return Ok(()) };
     kinds.sort_unstable();
     for window in kinds.chunk_by(|one, other| one >> 8 == other >> 8) {
         let mut bits = [0_u8; WINDOW_MAX];
-        for kind in window {
-            bits[usize::from(kind & 0xff) / 8] |= 0x80 >> (kind & 7);
+        for rtype in window {
+            bits[usize::from(rtype & 0xff) / 8] |= 0x80 >> (rtype & 7);
         }
         let len = usize::from(window[window.len() - 1] & 0xff) / 8 + 1;
         push(&last, out, &[(window[0] >> 8) as u8, len as u8])?;
@@ -117,11 +117,11 @@ pub(super) fn locator(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordE
 /// A type of certificate, by name or number.
 pub(super) fn cert_kind(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let named = CERT_KINDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word.text));
-    let kind = match named {
-        Some((_, kind)) => *kind,
+    let rtype = match named {
+        Some((_, rtype)) => *rtype,
         None => number(word, u16::MAX.into())? as u16,
     };
-    push(word, out, &kind.to_be_bytes())
+    push(word, out, &rtype.to_be_bytes())
 }
 
 /// `D [M [S]] N|S D [M [S]] E|W ALT[m] [SIZE[m] [HP[m] [VP[m]]]]`
@@ -240,11 +240,11 @@ pub(super) fn prefixes(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), 
 /// `TYPE ALGORITHM GATEWAY KEY`.
 pub(super) fn gateway(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let word = words.expect("expected the type of a gateway")?;
-    let kind = number(&word, 3)? as u8;
+    let rtype = number(&word, 3)? as u8;
     let word = words.expect("expected an algorithm")?;
     let algorithm = number(&word, u8::MAX.into())? as u8;
-    push(&word, out, &[kind, algorithm])?;
-    destination(words, kind, out)?;
+    push(&word, out, &[rtype, algorithm])?;
+    destination(words, rtype, out)?;
     // A record without an algorithm has no key.
     let mut ahead = *words;
     if ahead.next()?.is_none() { Ok(()) } else { base64(words, out) }
@@ -255,15 +255,15 @@ pub(super) fn relay(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), Rec
     let word = words.expect("expected the discovery bit")?;
     let bit = number(&word, 1)? as u8;
     let word = words.expect("expected the type of a relay")?;
-    let kind = number(&word, 3)? as u8;
-    push(&word, out, &[bit << 7 | kind])?;
-    destination(words, kind, out)
+    let rtype = number(&word, 3)? as u8;
+    push(&word, out, &[bit << 7 | rtype])?;
+    destination(words, rtype, out)
 }
 
 /// A gateway or relay of this type: none, an address, a name.
-fn destination(words: &mut Words<'_>, kind: u8, out: &mut Data<'_>) -> Result<(), RecordError> {
+fn destination(words: &mut Words<'_>, rtype: u8, out: &mut Data<'_>) -> Result<(), RecordError> {
     let word = words.expect("expected a gateway or relay")?;
-    match kind {
+    match rtype {
         0 if word.text == b"." => Ok(()),
         0 => Err(word.wrong("expected '.', as there is none")),
         1 => push(&word, out, &address::<Ipv4Addr>(&word, "expected an IPv4 address")?.octets()),
@@ -304,7 +304,7 @@ pub(super) fn is_made_of(fields: &[Field], data: &[u8]) -> bool {
 fn take(field: Field, rest: &mut &[u8]) -> Option<()> {
     let len = match field {
         Field::U8 => 1,
-        Field::U16 | Field::Kind | Field::CertKind => 2,
+        Field::U16 | Field::RecordType | Field::CertKind => 2,
         Field::U32 | Field::Period | Field::Time | Field::V4 => 4,
         Field::Locator => 8,
         Field::V6 => 16,

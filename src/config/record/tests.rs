@@ -10,14 +10,14 @@ use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
 /// `OWNER TTL CLASS TYPE DATA` as another reader has it, or the error.
 fn shown(text: &str) -> String {
     let mut out = Vec::new();
-    let Record { owner_len, kind, class, ttl, more } = match read(text.as_bytes(), &mut out) {
+    let Record { owner_len, rtype, class, ttl, more } = match read(text.as_bytes(), &mut out) {
         Ok(record) => record,
         Err(error) => return error.to_string(),
     };
     let (owner, data) = out.split_at(owner_len);
     let mut message = vec![0, 0, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0];
     message.extend_from_slice(owner);
-    message.extend([kind, class].map(u16::to_be_bytes).as_flattened());
+    message.extend([rtype, class].map(u16::to_be_bytes).as_flattened());
     message.extend(ttl.to_be_bytes());
     message.extend((data.len() as u16).to_be_bytes());
     message.extend_from_slice(data);
@@ -121,10 +121,10 @@ proptest! {
     fn no_text_does_harm(
         text in "[a-c0-9.\\\\\"();=,# \n:INAMXTSRVHPCE-]{0,60}",
         bytes in any::<Vec<u8>>(),
-        kind in "(A|AAAA|NS|MX|TXT|SRV|SOA|HTTPS|CAA|NAPTR|TLSA|DNSKEY|TYPE9)",
+        rtype in "(A|AAAA|NS|MX|TXT|SRV|SOA|HTTPS|CAA|NAPTR|TLSA|DNSKEY|TYPE9)",
     ) {
         let mut out = Vec::with_capacity(RECORD_MAX);
-        let whole = format!("a. {kind} {text}").into_bytes();
+        let whole = format!("a. {rtype} {text}").into_bytes();
         for text in [text.as_bytes(), &bytes, &whole] {
             if let Ok(record) = read(text, &mut out) {
                 prop_assert!(record.owner_len <= out.len());

@@ -8,7 +8,7 @@ use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::quote::quote;
 use super::super::word::{list, names};
-use super::super::{Kind, Name, Net, keys, lints};
+use super::super::{Name, Net, RecordType, keys, lints};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub struct AclLine {
     /// Action for matching queries.
     pub action: AclAction,
     /// To queries for these types. `None`: all.
-    pub kinds: Option<Vec<Kind>>,
+    pub kinds: Option<Vec<RecordType>>,
     /// To queries from these addresses. `None`: all.
     pub nets: Option<Vec<Net>>,
 }
@@ -143,7 +143,7 @@ fn line(action: &Token, words: &[&Token]) -> Result<AclLine, DirectiveError> {
         }
         let all = values.iter().any(|value| &*value.text == "*");
         if section.text.eq_ignore_ascii_case("type") {
-            let kinds = values.iter().filter(|value| &*value.text != "*").map(|value| kind(value));
+            let kinds = values.iter().filter(|value| &*value.text != "*").map(|value| rtype(value));
             let kinds = kinds.collect::<Result<Vec<_>, _>>()?;
             line.kinds = (!all).then_some(kinds);
         } else {
@@ -159,9 +159,9 @@ fn is_section(word: &Token) -> bool {
     ["type", "net"].iter().any(|section| word.text.eq_ignore_ascii_case(section))
 }
 
-fn kind(word: &Token) -> Result<Kind, DirectiveError> {
-    Kind::parse(&word.text).ok_or_else(|| {
-        let suggestion = did_you_mean(&word.text.to_ascii_uppercase(), Kind::mnemonics());
+fn rtype(word: &Token) -> Result<RecordType, DirectiveError> {
+    RecordType::parse(&word.text).ok_or_else(|| {
+        let suggestion = did_you_mean(&word.text.to_ascii_uppercase(), RecordType::mnemonics());
         let found = quote(&word.text);
         let message = format!("unexpected token {found}; expect legal QTYPE{suggestion}");
         ParseError::at(word, message).into()

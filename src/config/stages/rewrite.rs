@@ -13,7 +13,7 @@ pub use edns::{EDNS_OPTIONS_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule};
 pub use matching::{MatchType, NameMatch};
 pub use name::{AnswerPart, AnswerRule, NameRule};
 
-use super::super::Kind;
+use super::super::RecordType;
 use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};
 use super::super::rcodes::rcode_mnemonic;
@@ -39,9 +39,9 @@ pub enum RewriteRule {
     /// The QTYPE.
     Type {
         /// The type that the rule matches.
-        from: Kind,
+        from: RecordType,
         /// The type that is asked for instead.
-        to: Kind,
+        to: RecordType,
     },
     /// The QCLASS.
     Class {

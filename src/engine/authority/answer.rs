@@ -10,7 +10,7 @@ use super::walk::{Found, find, full_name, star_below};
 use super::{DNSKEY, Node, Set, Zone, below, flag, name_len};
 use crate::engine::message::compose::{Composer, NewSet, Section};
 use crate::engine::message::rename::Names;
-use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, kind, u16_at, u32_at};
+use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, rtype, u16_at, u32_at};
 use crate::engine::zones::LowercaseName;
 
 /// Aliases of one reply at most.
@@ -25,7 +25,7 @@ pub struct Ask<'a> {
     /// QNAME.
     pub name: &'a LowercaseName,
     /// QTYPE.
-    pub kind: u16,
+    pub rtype: u16,
     /// Signatures and proofs are wanted.
     pub dnssec_ok: bool,
     /// Positive answers have nothing but the answer section.
@@ -97,7 +97,7 @@ pub fn answer(
             return writing.end(Rcode::ServFail);
         }
         name = target;
-        let Some(zone_match) = table.zone_match(&name, ask.kind) else { return writing.open() };
+        let Some(zone_match) = table.zone_match(&name, ask.rtype) else { return writing.open() };
         writing.has_left |= !std::ptr::eq(zone_match, entry);
         entry = zone_match;
     }
@@ -174,7 +174,7 @@ impl<'z> Writing<'_, 'z> {
         let Some(inner) = below(name.as_bytes(), zone.apex()) else {
             return Stage::Done(Rcode::ServFail);
         };
-        match find(zone, inner, self.ask.kind) {
+        match find(zone, inner, self.ask.rtype) {
             Found::Cut(cut) => self.refer(zone, &cut),
             Found::Dname(node, end) => self.substitute(zone, &node, &name.as_bytes()[..end]),
             Found::Exact(node) => self.serve(zone, name, &node, None),
@@ -192,12 +192,12 @@ impl<'z> Writing<'_, 'z> {
         node: &Node<'z>,
         closer: Option<&[u8]>,
     ) -> Stage<'z> {
-        let kind = self.ask.kind;
-        let is_plain = !matches!(kind, kind::CNAME | kind::ANY | kind::NSEC | kind::RRSIG);
+        let rtype = self.ask.rtype;
+        let is_plain = !matches!(rtype, rtype::CNAME | rtype::ANY | rtype::NSEC | rtype::RRSIG);
         if is_plain && node.is(flag::CNAME) {
             return self.follow(zone, name, node, closer);
         }
-        let set = if kind == kind::ANY { node.any() } else { node.set(kind) };
+        let set = if rtype == rtype::ANY { node.any() } else { node.set(rtype) };
         let Some(set) = set else {
             let has_nothing = node.is_empty() || node.place == 0 && node.is_bare();
             if closer.is_none() && has_nothing {
@@ -211,7 +211,7 @@ impl<'z> Writing<'_, 'z> {
             }
             return Stage::Done(Rcode::NoError);
         };
-        if kind == kind::RRSIG {
+        if rtype == rtype::RRSIG {
             self.write_signatures_only(node, name.as_bytes());
         } else {
             self.require(Section::Answer, node, &set, name.as_bytes());
@@ -220,7 +220,7 @@ impl<'z> Writing<'_, 'z> {
         self.hold(zone, closer);
         self.write_pending();
         if !self.ask.minimal {
-            if !matches!(kind, kind::NS | kind::DS | kind::ANY | DNSKEY) {
+            if !matches!(rtype, rtype::NS | rtype::DS | rtype::ANY | DNSKEY) {
                 self.write_servers(zone);
             }
             self.write_additional(zone, &set);
@@ -256,7 +256,7 @@ impl<'z> Writing<'_, 'z> {
         if self.aliases == ALIASES_MAX {
             return Stage::Done(Rcode::ServFail);
         }
-        let set = node.set(kind::CNAME);
+        let set = node.set(rtype::CNAME);
         let target = set.and_then(|set| set.data().next());
         let (Some(set), Some(target)) = (set, target) else { return Stage::Done(Rcode::ServFail) };
         self.require(Section::Answer, node, &set, name.as_bytes());
@@ -272,7 +272,7 @@ impl<'z> Writing<'_, 'z> {
         if self.aliases == ALIASES_MAX {
             return Stage::Done(Rcode::ServFail);
         }
-        let set = node.set(kind::DNAME);
+        let set = node.set(rtype::DNAME);
         let target = set.and_then(|set| set.data().next());
         let (Some(set), Some(target)) = (set, target) else { return Stage::Done(Rcode::ServFail) };
         let mut room = [0; NAME_LEN_MAX];
@@ -292,7 +292,7 @@ impl<'z> Writing<'_, 'z> {
         alias[before.len()..alias_len].copy_from_slice(owner);
         let head = NewSet {
             owner: &alias[..alias_len],
-            kind: kind::CNAME,
+            rtype: rtype::CNAME,
             class: class::IN,
             ttl: set.ttl,
         };
@@ -302,9 +302,9 @@ impl<'z> Writing<'_, 'z> {
         }
         self.aliases += 1;
         let target = LowercaseName::new(made);
-        if matches!(self.ask.kind, kind::CNAME | kind::ANY) {
+        if matches!(self.ask.rtype, rtype::CNAME | rtype::ANY) {
             self.write_pending();
-            if self.ask.kind == kind::CNAME && !self.ask.minimal {
+            if self.ask.rtype == rtype::CNAME && !self.ask.minimal {
                 self.write_servers(zone);
             }
             return Stage::Done(Rcode::NoError);
@@ -317,14 +317,14 @@ impl<'z> Writing<'_, 'z> {
         self.write_pending();
         let mut room = [0; NAME_LEN_MAX];
         let owner = full_name(zone, cut, &mut room);
-        let Some(set) = cut.set(kind::NS) else { return Stage::Done(Rcode::ServFail) };
-        let head = NewSet { owner, kind: kind::NS, class: class::IN, ttl: set.ttl };
+        let Some(set) = cut.set(rtype::NS) else { return Stage::Done(Rcode::ServFail) };
+        let head = NewSet { owner, rtype: rtype::NS, class: class::IN, ttl: set.ttl };
         if !self.reply.set(Section::Authority, &head, set.data(), &mut self.names) {
             self.lack();
             return Stage::Done(Rcode::NoError);
         }
         if self.ask.dnssec_ok {
-            match cut.set(kind::DS) {
+            match cut.set(rtype::DS) {
                 Some(signed) => self.require(Section::Authority, cut, &signed, owner),
                 None if zone.is_signed() => self.prove(zone, cut),
                 None => {}
@@ -336,10 +336,10 @@ impl<'z> Writing<'_, 'z> {
                 let own = target.is_within(owner);
                 let Some(inner) = below(target.as_bytes(), zone.apex()) else { continue };
                 let Some(node) = zone.node_of(inner).filter(|_| own == is_within) else { continue };
-                for kind in [kind::A, kind::AAAA] {
-                    let Some(set) = node.set(kind) else { continue };
+                for rtype in [rtype::A, rtype::AAAA] {
+                    let Some(set) = node.set(rtype) else { continue };
                     let head =
-                        NewSet { owner: target.as_bytes(), kind, class: class::IN, ttl: set.ttl };
+                        NewSet { owner: target.as_bytes(), rtype, class: class::IN, ttl: set.ttl };
                     let section = Section::Additional;
                     let fits = self.reply.set(section, &head, set.data(), &mut self.names);
                     if !fits && is_within {
@@ -405,11 +405,11 @@ impl<'z> Writing<'_, 'z> {
         ttl: u32,
     ) -> bool {
         let (mark, count) = (self.reply.mark(), self.names.count());
-        let head = NewSet { owner, kind: set.kind, class: class::IN, ttl };
+        let head = NewSet { owner, rtype: set.rtype, class: class::IN, ttl };
         let mut fits = self.reply.set(section, &head, set.data(), &mut self.names);
-        if fits && self.ask.dnssec_ok && set.kind != kind::RRSIG {
-            let head = NewSet { kind: kind::RRSIG, ..head };
-            fits = self.reply.set(section, &head, node.signatures(set.kind), &mut self.names);
+        if fits && self.ask.dnssec_ok && set.rtype != rtype::RRSIG {
+            let head = NewSet { rtype: rtype::RRSIG, ..head };
+            fits = self.reply.set(section, &head, node.signatures(set.rtype), &mut self.names);
         }
         if !fits {
             self.reply.back_to(&mark);
@@ -420,11 +420,11 @@ impl<'z> Writing<'_, 'z> {
 
     /// Writes all signatures at a node, each with the TTL of what it signs.
     fn write_signatures_only(&mut self, node: &Node<'_>, owner: &[u8]) {
-        let all = node.set(kind::RRSIG);
+        let all = node.set(rtype::RRSIG);
         for data in all.into_iter().flat_map(Set::data) {
-            let signed = u16_at(data, 0).and_then(|kind| node.set(kind));
+            let signed = u16_at(data, 0).and_then(|rtype| node.set(rtype));
             let ttl = signed.or(all).map_or(0, |set| set.ttl);
-            let head = NewSet { owner, kind: kind::RRSIG, class: class::IN, ttl };
+            let head = NewSet { owner, rtype: rtype::RRSIG, class: class::IN, ttl };
             if self.is_full
                 || !self.reply.set(Section::Answer, &head, std::iter::once(data), &mut self.names)
             {
@@ -438,7 +438,7 @@ impl<'z> Writing<'_, 'z> {
         self.write_pending();
         self.has_answer = true;
         let node = zone.top();
-        let Some(set) = node.set(kind::SOA) else { return };
+        let Some(set) = node.set(rtype::SOA) else { return };
         let data = set.data().next().unwrap_or_default();
         let minimum = data.len().checked_sub(4).and_then(|place| u32_at(data, place));
         let ttl = minimum.map_or(set.ttl, |minimum| minimum.min(set.ttl));
@@ -450,17 +450,17 @@ impl<'z> Writing<'_, 'z> {
     /// Writes the name servers of the zone, if there is room.
     fn write_servers(&mut self, zone: &Zone) {
         let node = zone.top();
-        if let Some(set) = node.set(kind::NS).filter(|_| !self.is_full && !self.has_left) {
+        if let Some(set) = node.set(rtype::NS).filter(|_| !self.is_full && !self.has_left) {
             self.write(Section::Authority, &node, &set, zone.apex(), set.ttl);
         }
     }
 
     /// Writes the addresses of names in the data of `set`, if there is room.
     fn write_additional(&mut self, zone: &Zone, set: &Set<'_>) {
-        let place = match set.kind {
-            kind::NS => 0,
-            kind::MX | kind::SVCB | kind::HTTPS => 2,
-            kind::SRV => 6,
+        let place = match set.rtype {
+            rtype::NS => 0,
+            rtype::MX | rtype::SVCB | rtype::HTTPS => 2,
+            rtype::SRV => 6,
             _ => return,
         };
         if self.is_full {
@@ -473,7 +473,7 @@ impl<'z> Writing<'_, 'z> {
             let Some(len) = name_len(target) else { continue };
             let target = LowercaseName::new(&target[..len]);
             let Some(inner) = below(target.as_bytes(), zone.apex()) else { continue };
-            let Found::Exact(node) = find(zone, inner, kind::A) else { continue };
+            let Found::Exact(node) = find(zone, inner, rtype::A) else { continue };
             if added[..count].contains(&node.place) {
                 continue;
             }
@@ -482,8 +482,8 @@ impl<'z> Writing<'_, 'z> {
             }
             added[count] = node.place;
             count += 1;
-            for kind in [kind::A, kind::AAAA] {
-                let Some(set) = node.set(kind) else { continue };
+            for rtype in [rtype::A, rtype::AAAA] {
+                let Some(set) = node.set(rtype) else { continue };
                 let owner = target.as_bytes();
                 if !self.write(Section::Additional, &node, &set, owner, set.ttl) {
                     return;
@@ -501,7 +501,7 @@ impl<'z> Writing<'_, 'z> {
         if !note(&mut self.proofs, zone, node.place) {
             return;
         }
-        let Some(set) = node.set(kind::NSEC) else { return };
+        let Some(set) = node.set(rtype::NSEC) else { return };
         let mut room = [0; NAME_LEN_MAX];
         let owner = full_name(zone, node, &mut room);
         self.require(Section::Authority, node, &set, owner);

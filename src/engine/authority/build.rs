@@ -6,7 +6,7 @@
 
 use super::{NODE_HEAD, SET_HEAD, Zone, below, flag};
 use crate::engine::message::rename::MESSAGE_LEN_MAX;
-use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, kind, put_u16, put_u32, u32_at};
+use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, put_u16, put_u32, rtype, u32_at};
 use ahash::RandomState;
 use std::fmt;
 
@@ -26,7 +26,7 @@ const NO_MEMORY: &str = "not enough memory for the zone";
 const CLOSE: u8 = 0;
 const ESCAPE: u8 = 1;
 /// Types that stand beside a CNAME: signatures, NSEC, and their forerunners.
-const BESIDE_CNAME: [u16; 5] = [24, 25, 30, kind::RRSIG, kind::NSEC];
+const BESIDE_CNAME: [u16; 5] = [24, 25, 30, rtype::RRSIG, rtype::NSEC];
 
 /// Reason why records are no zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ struct Entry {
     head: u64,
     place: u32,
     file: u16,
-    kind: u16,
+    rtype: u16,
     line: u32,
 }
 
@@ -108,7 +108,7 @@ impl Builder {
     pub fn add(
         &mut self,
         owner: &[u8],
-        kind: u16,
+        rtype: u16,
         ttl: u32,
         data: &[u8],
         (file, line): (u16, u32),
@@ -119,21 +119,21 @@ impl Builder {
         folded.make_ascii_lowercase();
         let Some(name) = below(folded, &self.apex) else {
             let (owner, apex) = (Spelled(owner), Spelled(&self.apex));
-            if kind == kind::SOA {
+            if rtype == rtype::SOA {
                 return Err(format!("SOA of {owner}, but the zone is {apex}"));
             }
             self.warnings.add(|| format!("{owner} is not in the zone {apex}: skipped"));
             return Ok(());
         };
         let is_wildcard = name.starts_with(b"\x01*");
-        match kind {
-            kind::SOA if !name.is_empty() => {
+        match rtype {
+            rtype::SOA if !name.is_empty() => {
                 return Err("a SOA record belongs to the zone's own name".into());
             }
-            kind::NS if is_wildcard => {
+            rtype::NS if is_wildcard => {
                 return Err("name servers of a wildcard (RFC 4592 §4.2)".into());
             }
-            kind::DNAME if is_wildcard => {
+            rtype::DNAME if is_wildcard => {
                 let owner = Spelled(owner);
                 self.warnings.add(|| format!("{owner}: a DNAME of a wildcard is not followed"));
             }
@@ -157,7 +157,7 @@ impl Builder {
         self.bytes.extend((data.len() as u16).to_be_bytes());
         self.bytes.extend_from_slice(data);
         let (head, place) = (u64::from_be_bytes(head), place as u32);
-        self.entries.push(Entry { head, place, file, kind, line });
+        self.entries.push(Entry { head, place, file, rtype, line });
         Ok(())
     }
 
@@ -171,7 +171,7 @@ impl Builder {
         self.entries.sort_by(|one, other| {
             let heads = one.head.cmp(&other.head);
             let keys = heads.then_with(|| key(bytes, one).cmp(key(bytes, other)));
-            keys.then(one.kind.cmp(&other.kind))
+            keys.then(one.rtype.cmp(&other.rtype))
         });
         let (mut arena, mut nodes) = (Vec::new(), Vec::new());
         let room = arena.try_reserve(self.bytes.len() + 12 * self.entries.len());
@@ -228,14 +228,14 @@ fn finish(
         }
         zone.index[slot] = place + 1;
     }
-    let soa = zone.top().set(kind::SOA).and_then(|set| set.data().next());
+    let soa = zone.top().set(rtype::SOA).and_then(|set| set.data().next());
     let serial = soa.and_then(|data| u32_at(data, data.len().checked_sub(20)?));
     let Some(serial) = serial else {
         let what = format!("no SOA record for origin {}", Spelled(&zone.apex));
         return Err(Refused { place: None, what });
     };
     zone.serial = serial;
-    if zone.top().set(kind::NS).is_none() {
+    if zone.top().set(rtype::NS).is_none() {
         warnings.add(|| format!("{} has no NS record", Spelled(&zone.apex)));
     }
     Ok(Built { zone, warnings: warnings.end() })
@@ -286,22 +286,23 @@ impl Tree<'_> {
         let mut count = 0_u16;
         let mut has_nsec = false;
         let is_star = self.arena[place + NODE_HEAD..].starts_with(b"\x01*");
-        for set in entries.chunk_by(|one, other| one.kind == other.kind) {
-            let kind = set[0].kind;
-            match kind {
-                kind::NS if !key.is_empty() => flags |= flag::CUT,
+        for set in entries.chunk_by(|one, other| one.rtype == other.rtype) {
+            let rtype = set[0].rtype;
+            match rtype {
+                rtype::NS if !key.is_empty() => flags |= flag::CUT,
                 // At a wildcard it is data: it stands for no names, not even below the literal one.
-                kind::DNAME if !is_star => flags |= flag::DNAME,
-                kind::CNAME => flags |= flag::CNAME,
-                kind::NSEC => has_nsec = true,
+                rtype::DNAME if !is_star => flags |= flag::DNAME,
+                rtype::CNAME => flags |= flag::CNAME,
+                rtype::NSEC => has_nsec = true,
                 _ => {}
             }
             self.write_set(key, set)?;
             count += 1;
         }
         if flags & flag::CNAME != 0 {
-            let other =
-                |entry: &&Entry| entry.kind != kind::CNAME && !BESIDE_CNAME.contains(&entry.kind);
+            let other = |entry: &&Entry| {
+                entry.rtype != rtype::CNAME && !BESIDE_CNAME.contains(&entry.rtype)
+            };
             if let Some(other) = entries.iter().find(other) {
                 let what = format!("{} has a CNAME and other records", self.spelled(key));
                 return Err(refused(other, what));
@@ -343,7 +344,7 @@ impl Tree<'_> {
 
     /// Writes an RRset: each record once, with the lowest TTL.
     fn write_set(&mut self, key: &[u8], entries: &[Entry]) -> Result<(), Refused> {
-        let kind = entries[0].kind;
+        let rtype = entries[0].rtype;
         let bytes = self.bytes;
         let begin = self.arena.len();
         self.arena.extend([0; SET_HEAD]);
@@ -358,7 +359,7 @@ impl Tree<'_> {
             if !seen.insert(data) {
                 continue;
             }
-            if count > 0 && matches!(kind, kind::SOA | kind::CNAME | kind::DNAME) {
+            if count > 0 && matches!(rtype, rtype::SOA | rtype::CNAME | rtype::DNAME) {
                 let what = format!("{} has two records where one can be", self.spelled(key));
                 return Err(refused(entry, what));
             }
@@ -367,19 +368,19 @@ impl Tree<'_> {
             count += 1;
             len += RECORD_HEAD + data.len();
             if len > SET_MAX {
-                let (name, kind) = (self.spelled(key), crate::config::Kind(kind));
-                let what = format!("the {kind} records of {name} fit into no message");
+                let (name, rtype) = (self.spelled(key), crate::config::RecordType(rtype));
+                let what = format!("the {rtype} records of {name} fit into no message");
                 return Err(refused(entry, what));
             }
         }
         // Signatures have the TTL of what they sign.
-        if differs && kind != kind::RRSIG {
-            let (name, kind) = (self.spelled(key), crate::config::Kind(kind));
-            let text = || format!("TTLs of {name} {kind} differ: {ttl} is served");
+        if differs && rtype != rtype::RRSIG {
+            let (name, rtype) = (self.spelled(key), crate::config::RecordType(rtype));
+            let text = || format!("TTLs of {name} {rtype} differ: {ttl} is served");
             self.warnings.add(text);
         }
         let len = (self.arena.len() - begin - SET_HEAD) as u32;
-        put_u16(&mut self.arena, begin, kind);
+        put_u16(&mut self.arena, begin, rtype);
         put_u32(&mut self.arena, begin + 2, ttl);
         put_u16(&mut self.arena, begin + 6, count);
         put_u32(&mut self.arena, begin + 8, len);

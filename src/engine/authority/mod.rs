@@ -16,7 +16,7 @@ mod walk;
 
 pub use build::{Builder, Built, Refused};
 
-use super::message::{kind, u16_at, u32_at};
+use super::message::{rtype, u16_at, u32_at};
 use ahash::RandomState;
 
 /// Bits of a node.
@@ -147,42 +147,46 @@ impl<'z> Node<'z> {
             let len = u32_at(bytes, place + 8)? as usize;
             let begin = place + SET_HEAD;
             let records = bytes.get(begin..begin + len)?;
-            let set =
-                Set { kind: u16_at(bytes, place)?, ttl: u32_at(bytes, place + 2)?, count, records };
+            let set = Set {
+                rtype: u16_at(bytes, place)?,
+                ttl: u32_at(bytes, place + 2)?,
+                count,
+                records,
+            };
             place = begin + len;
             Some(set)
         })
     }
 
-    fn set(&self, kind: u16) -> Option<Set<'z>> {
-        self.sets().find(|set| set.kind == kind)
+    fn set(&self, rtype: u16) -> Option<Set<'z>> {
+        self.sets().find(|set| set.rtype == rtype)
     }
 
     /// The RRset that answers for all of them (RFC 8482 §4.1).
     fn any(&self) -> Option<Set<'z>> {
-        let first = [kind::CNAME, kind::SOA].into_iter().find_map(|kind| self.set(kind));
-        let is_data = |set: &Set<'_>| !matches!(set.kind, kind::RRSIG | kind::NSEC);
+        let first = [rtype::CNAME, rtype::SOA].into_iter().find_map(|rtype| self.set(rtype));
+        let is_data = |set: &Set<'_>| !matches!(set.rtype, rtype::RRSIG | rtype::NSEC);
         first.or_else(|| self.sets().find(is_data)).or_else(|| self.sets().next())
     }
 
     /// Returns true if there is nothing but what the apex of every zone has.
     fn is_bare(&self) -> bool {
-        let usual = [kind::SOA, kind::NS, kind::RRSIG, kind::NSEC, DNSKEY];
-        self.sets().all(|set| usual.contains(&set.kind))
+        let usual = [rtype::SOA, rtype::NS, rtype::RRSIG, rtype::NSEC, DNSKEY];
+        self.sets().all(|set| usual.contains(&set.rtype))
     }
 
     /// The signatures over its records of a type, in wire format.
-    fn signatures(&self, kind: u16) -> impl Iterator<Item = &'z [u8]> + use<'z> {
-        let all = self.set(kind::RRSIG);
+    fn signatures(&self, rtype: u16) -> impl Iterator<Item = &'z [u8]> + use<'z> {
+        let all = self.set(rtype::RRSIG);
         let data = all.into_iter().flat_map(|set| set.data());
-        data.filter(move |data| u16_at(data, 0) == Some(kind))
+        data.filter(move |data| u16_at(data, 0) == Some(rtype))
     }
 }
 
 /// An RRset.
 #[derive(Clone, Copy)]
 struct Set<'z> {
-    kind: u16,
+    rtype: u16,
     ttl: u32,
     count: u16,
     /// Each record's length and data.

@@ -5,7 +5,7 @@
 
 use super::Zone;
 use crate::config::Name;
-use crate::engine::message::kind;
+use crate::engine::message::rtype;
 use crate::engine::zones::{LowercaseName, Zones};
 use ahash::RandomState;
 use std::sync::Arc;
@@ -49,11 +49,11 @@ impl ZoneTable {
 
     /// The zone that a query for this name and type belongs to: what proves that a zone is signed
     /// is with its parent (RFC 4035 §3.1.4.1).
-    pub fn zone_match(&self, name: &LowercaseName, kind: u16) -> Option<&ZoneEntry> {
+    pub fn zone_match(&self, name: &LowercaseName, rtype: u16) -> Option<&ZoneEntry> {
         let mut matches =
             self.apexes.matches(name).map(|(_, number)| &self.entries[number as usize]);
         let longest = matches.next()?;
-        let is_apex = kind == kind::DS && longest.name.as_wire() == name.as_bytes();
+        let is_apex = rtype == rtype::DS && longest.name.as_wire() == name.as_bytes();
         Some(if is_apex { matches.next().unwrap_or(longest) } else { longest })
     }
 }

@@ -25,8 +25,8 @@ fn build(records: &[(&str, u16, u32, &[u8])]) -> Result<Built, String> {
     let mut builder = Builder::new(&wire("z"), 0, RandomState::with_seeds(1, 2, 3, 4));
     builder.add(&wire("z"), 6, 60, SOA, (0, 1))?;
     builder.add(&wire("z"), NS, 60, &wire("n.far"), (0, 2))?;
-    for ((owner, kind, ttl, data), line) in records.iter().zip(3..) {
-        builder.add(&wire(owner), *kind, *ttl, data, (0, line))?;
+    for ((owner, rtype, ttl, data), line) in records.iter().zip(3..) {
+        builder.add(&wire(owner), *rtype, *ttl, data, (0, line))?;
     }
     builder.finish().map_err(|refused| match refused.place {
         Some((_, line)) => format!("{line}: {}", refused.what),

@@ -6,7 +6,7 @@
 
 use super::proof::Labels;
 use super::{Node, Zone, flag};
-use crate::engine::message::{NAME_LEN_MAX, kind};
+use crate::engine::message::{NAME_LEN_MAX, rtype};
 
 /// Position of a name in a zone.
 pub(super) enum Found<'z> {
@@ -22,13 +22,13 @@ pub(super) enum Found<'z> {
 }
 
 /// Walks from the apex down to `name`, which is without the apex.
-pub(super) fn find<'z>(zone: &'z Zone, name: &[u8], kind: u16) -> Found<'z> {
+pub(super) fn find<'z>(zone: &'z Zone, name: &[u8], rtype: u16) -> Found<'z> {
     let labels = Labels::of(name);
     let mut node = zone.top();
     let mut left = labels.count();
     loop {
         let is_last = left == 0;
-        let is_parents = kind == kind::DS && is_last;
+        let is_parents = rtype == rtype::DS && is_last;
         if node.is(flag::CUT) && !is_parents {
             return Found::Cut(node);
         }

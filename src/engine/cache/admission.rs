@@ -11,7 +11,7 @@
 use super::aliases;
 use crate::config::CacheClass;
 use crate::engine::message::response::Response;
-use crate::engine::message::{Question, Rcode, Record, flags, kind, put_u32, u16_at, u32_at};
+use crate::engine::message::{Question, Rcode, Record, flags, put_u32, rtype, u16_at, u32_at};
 use std::time::Duration;
 
 /// Seconds that a reply lives which neither answers nor denies.
@@ -137,7 +137,7 @@ pub(super) fn ttl_at(packet: &[u8], fixed: usize) -> u32 {
 /// The TTL that a record in a denial has: an SOA says twice for how long (RFC 2308 §5).
 pub(super) fn negative_ttl(packet: &[u8], record: &Record) -> u32 {
     let ttl = ttl_at(packet, record.fixed);
-    let minimum = (record.kind == kind::SOA && record.end >= record.data + 22)
+    let minimum = (record.rtype == rtype::SOA && record.end >= record.data + 22)
         .then(|| u32_at(packet, record.end - 4).unwrap_or(0));
     minimum.map_or(ttl, |minimum| ttl.min(minimum))
 }
@@ -152,7 +152,7 @@ pub fn judge(received: &Received<'_>, limits: &Limits<'_>) -> Result<Admission, 
     if response.flags & flags::TC != 0 {
         return Err(Refusal::Truncated);
     }
-    if [kind::AXFR, kind::IXFR].contains(&question.kind) {
+    if [rtype::AXFR, rtype::IXFR].contains(&question.rtype) {
         return Err(Refusal::Transfer);
     }
     if !recursion {
@@ -234,8 +234,8 @@ impl Walked {
                 place = record.end;
                 walked.ttl = walked.ttl.min(ttl_at(packet, record.fixed));
                 walked.negative_ttl = walked.negative_ttl.min(negative_ttl(packet, &record));
-                walked.soa |= section == 1 && record.kind == kind::SOA;
-                if record.kind == kind::RRSIG {
+                walked.soa |= section == 1 && record.rtype == rtype::SOA;
+                if record.rtype == rtype::RRSIG {
                     let holds_for = signature_holds_for(&packet[record.data..record.end], unix);
                     let both = walked.signed_for.zip(holds_for);
                     walked.signed_for = both.map(|(one, other)| one.min(other));
@@ -266,7 +266,7 @@ pub fn bound_ttls(reply: &mut [u8], limits: &Limits<'_>, answer_class: Option<An
     for _ in 0..(0..3).map(count).sum() {
         let Some(record) = Record::parse(reply, place) else { return };
         place = record.end;
-        if record.kind == kind::OPT {
+        if record.rtype == rtype::OPT {
             continue;
         }
         let ttl = match answer_class {
@@ -284,7 +284,7 @@ mod tests {
     use crate::engine::cache::tests::messages::{
         A, Made, PLAIN, UNIX, Written, a, cname, name, ns, rrsig, soa,
     };
-    use crate::engine::message::{Record, flags, kind};
+    use crate::engine::message::{Record, flags, rtype};
 
     const NXDOMAIN: u16 = PLAIN | 3;
 
@@ -349,9 +349,9 @@ mod tests {
         let mut turned = chain.clone();
         turned.reverse();
         assert_eq!(of(PLAIN, &turned), Ok((AnswerClass::Positive, 40)));
-        let alias = Made::new("w.test", kind::CNAME, PLAIN, &chain[..1]);
+        let alias = Made::new("w.test", rtype::CNAME, PLAIN, &chain[..1]);
         assert_eq!(judged(&Cache::default(), &alias), Ok((AnswerClass::Positive, 60)));
-        let any = Made::new("w.test", kind::ANY, PLAIN, &chain[..1]);
+        let any = Made::new("w.test", rtype::ANY, PLAIN, &chain[..1]);
         assert_eq!(judged(&Cache::default(), &any), Ok((AnswerClass::Positive, 60)));
     }
 
@@ -409,7 +409,7 @@ mod tests {
     fn a_name_that_does_not_exist_needs_an_soa() {
         assert_eq!(of(NXDOMAIN, &[]), Err(Refusal::NoSoa));
         assert_eq!(of(NXDOMAIN, &[ns("test", 60)]), Err(Refusal::NoSoa));
-        let in_answer = (0, name("test"), kind::SOA, 60, soa("test", 60, 60).4);
+        let in_answer = (0, name("test"), rtype::SOA, 60, soa("test", 60, 60).4);
         assert_eq!(of(NXDOMAIN, &[in_answer]), Err(Refusal::NoSoa));
     }
 
@@ -464,7 +464,7 @@ mod tests {
 
     #[test]
     fn zone_transfers_are_forgotten() {
-        for transfer in [kind::AXFR, kind::IXFR] {
+        for transfer in [rtype::AXFR, rtype::IXFR] {
             let made = Made::new("w.test", transfer, PLAIN, &[soa("test", 60, 60)]);
             assert_eq!(judged(&Cache::default(), &made), Err(Refusal::Transfer));
         }

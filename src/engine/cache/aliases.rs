@@ -7,7 +7,7 @@
 
 use crate::engine::message::response::Response;
 use crate::engine::message::{
-    HEADER_LEN, NAME_LEN_MAX, Question, Record, expand_name, kind, u16_at,
+    HEADER_LEN, NAME_LEN_MAX, Question, Record, expand_name, rtype, u16_at,
 };
 
 /// Aliases of one answer at most.
@@ -24,11 +24,11 @@ fn in_order(packet: &[u8], response: &Response, question: &Question) -> Option<b
     let mut name = HEADER_LEN;
     let mut reached = false;
     for record in answers(packet, response).filter(|record| record.class == question.class) {
-        let wanted = [record.kind, kind::ANY].contains(&question.kind);
+        let wanted = [record.rtype, rtype::ANY].contains(&question.rtype);
         if wanted && !reached {
             reached = owns(packet, name, &record);
         }
-        if record.kind == kind::CNAME && question.kind != kind::CNAME && !wanted {
+        if record.rtype == rtype::CNAME && question.rtype != rtype::CNAME && !wanted {
             if reached || !owns(packet, name, &record) {
                 return None;
             }
@@ -44,10 +44,10 @@ fn in_any_order(packet: &[u8], response: &Response, question: &Question) -> bool
     for _ in 0..=ALIASES_MAX {
         let (mut aliases, mut target) = (0, 0);
         for record in answers(packet, response).filter(|record| record.class == question.class) {
-            if record.kind == question.kind && owns(packet, name, &record) {
+            if record.rtype == question.rtype && owns(packet, name, &record) {
                 return true;
             }
-            if record.kind == kind::CNAME && owns(packet, name, &record) {
+            if record.rtype == rtype::CNAME && owns(packet, name, &record) {
                 (aliases, target) = (aliases + 1, record.data);
             }
         }

@@ -21,7 +21,7 @@ use crate::engine::message::query::{Asked, OPT_LEN, OPTIONS_LEN_MAX};
 use crate::engine::message::reply::{EDE_LEN_MAX, ExtendedError, ReplyTo, write_cut, write_whole};
 use crate::engine::message::response::Response;
 use crate::engine::message::{
-    HEADER_LEN, NAME_LEN_MAX, Question, Record, flags, kind, put_u32, u16_at, u32_at,
+    HEADER_LEN, NAME_LEN_MAX, Question, Record, flags, put_u32, rtype, u16_at, u32_at,
 };
 use crate::engine::zones::LowercaseName;
 use crate::moment::{Moment, nanos};
@@ -43,7 +43,7 @@ pub type KeyRoom = [u8; NAME_LEN_MAX + OPTIONS_LEN_MAX];
 /// The part of a key beside the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CachedQuestion {
-    kind: u16,
+    rtype: u16,
     class: u16,
     dnssec_ok: bool,
     checking_disabled: bool,
@@ -53,7 +53,7 @@ impl CachedQuestion {
     /// All of it in one number, which is hashed at once.
     fn word(&self) -> u64 {
         let flags = u64::from(self.dnssec_ok) << 1 | u64::from(self.checking_disabled);
-        flags << 32 | u64::from(self.kind) << 16 | u64::from(self.class)
+        flags << 32 | u64::from(self.rtype) << 16 | u64::from(self.class)
     }
 }
 
@@ -67,7 +67,7 @@ impl<'a> Key<'a> {
         header: &Asked,
     ) -> Self {
         let asked = CachedQuestion {
-            kind: question.kind,
+            rtype: question.rtype,
             class: question.class,
             dnssec_ok: header.edns.is_some_and(|edns| edns.dnssec_ok),
             checking_disabled: header.flags & flags::CD != 0,
@@ -93,7 +93,7 @@ impl<'a> Key<'a> {
         // The flags of EDNS lie in the TTL of the OPT, which stands behind the question.
         let edns_flags = word(behind + 4 + 7);
         let asked = CachedQuestion {
-            kind: word(behind),
+            rtype: word(behind),
             class: word(behind + 2),
             dnssec_ok: edns_flags & 0x8000 != 0,
             checking_disabled: word(2) & flags::CD != 0,
@@ -211,7 +211,12 @@ impl Entry {
         Self {
             generation: 0,
             hash: 0,
-            asked: CachedQuestion { kind: 0, class: 0, dnssec_ok: false, checking_disabled: false },
+            asked: CachedQuestion {
+                rtype: 0,
+                class: 0,
+                dnssec_ok: false,
+                checking_disabled: false,
+            },
             answer_class: AnswerClass::Empty,
             stored: Moment::ZERO,
             lifetime: 0,
@@ -401,7 +406,7 @@ impl Sets<'_> {
         put_u32(self.records, place, ttl);
         match &mut self.set {
             Some((_, last, low, high))
-                if record.kind != kind::RRSIG && last.is_of_set(record, self.packet) =>
+                if record.rtype != rtype::RRSIG && last.is_of_set(record, self.packet) =>
             {
                 (*last, *low, *high) = (*record, ttl.min(*low), ttl.max(*high));
             }

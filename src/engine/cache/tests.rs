@@ -17,7 +17,7 @@ use crate::engine::list::NONE;
 use crate::engine::message::compose::extended_error;
 use crate::engine::message::query::Asked;
 use crate::engine::message::reply::{ExtendedError, Finish, ReplyTo};
-use crate::engine::message::{Question, Record, flags, kind, u16_at};
+use crate::engine::message::{Question, Record, flags, rtype, u16_at};
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use ahash::RandomState;
@@ -63,11 +63,11 @@ impl Bed {
     fn with<T>(
         &mut self,
         text: &str,
-        kind: u16,
+        rtype: u16,
         asked: &Asked,
         act: impl FnOnce(&mut Cache, Moment, &LowercaseName, &Key<'_>) -> T,
     ) -> T {
-        let packet = [&[0; 12][..], &question(text, kind)].concat();
+        let packet = [&[0; 12][..], &question(text, rtype)].concat();
         let question = Question::parse(&packet).unwrap();
         let folded = LowercaseName::new(question.name(&packet));
         let key = Key::new(&self.hasher, &folded, &question, asked);
@@ -77,11 +77,11 @@ impl Bed {
     }
 
     fn put_made(&mut self, text: &str, asked: &Asked, made: &Made) -> Result<AnswerClass, Refusal> {
-        let kind = Question::parse(&made.packet).unwrap().kind;
+        let rtype = Question::parse(&made.packet).unwrap().rtype;
         let put = |cache: &mut Cache, now, name: &LowercaseName, key: &Key<'_>| {
             cache.put(now, name, key, &made.received())
         };
-        self.with(text, kind, asked, put).map(|admission| admission.answer_class)
+        self.with(text, rtype, asked, put).map(|admission| admission.answer_class)
     }
 
     /// Puts a response to a plain question for an address.
@@ -94,8 +94,8 @@ impl Bed {
         self.put_made(text, &asked(flags::RD, None), &Made::new(text, A, header, records))
     }
 
-    fn get_as(&mut self, text: &str, kind: u16, asked: &Asked) -> Found {
-        self.with(text, kind, asked, |cache, now, _, key| cache.get(now, key))
+    fn get_as(&mut self, text: &str, rtype: u16, asked: &Asked) -> Found {
+        self.with(text, rtype, asked, |cache, now, _, key| cache.get(now, key))
     }
 
     fn get(&mut self, text: &str) -> Found {
@@ -208,7 +208,7 @@ fn another_class_is_another_key() {
     let mut bed = Bed::plain();
     bed.put("w.test", PLAIN, &[a("w.test", 60)]).unwrap();
     let folded = LowercaseName::new(&name("w.test"));
-    let chaos = Question { name_len: 8, kind: A, class: 3 };
+    let chaos = Question { name_len: 8, rtype: A, class: 3 };
     let key = Key::new(&bed.hasher, &folded, &chaos, &asked(flags::RD, None));
     assert_eq!(bed.cache.get(bed.now, &key), Found::Miss);
 }
@@ -349,8 +349,8 @@ fn names_outside_the_zones_are_not_for_the_cache() {
     assert!(self::serves(&Bed::plain().cache, "anything", 99, &asked(flags::CD, Some(true))));
 }
 
-fn serves(cache: &Cache, text: &str, kind: u16, asked: &Asked) -> bool {
-    let packet = [&[0; 12][..], &question(text, kind)].concat();
+fn serves(cache: &Cache, text: &str, rtype: u16, asked: &Asked) -> bool {
+    let packet = [&[0; 12][..], &question(text, rtype)].concat();
     let question = Question::parse(&packet).unwrap();
     cache.serves(&LowercaseName::new(question.name(&packet)), &question, asked)
 }
@@ -371,7 +371,7 @@ fn a_full_class_gives_up_one_entry_for_another_and_the_other_class_none() {
 #[test]
 fn bytes_are_bounded_besides() {
     let mut bed = Bed::new(&small(1_000, 16 * BLOCK_LEN));
-    let long = |text: &str| vec![a(text, 60), (2, name(""), kind::TXT, 60, vec![0; 283])];
+    let long = |text: &str| vec![a(text, 60), (2, name(""), rtype::TXT, 60, vec![0; 283])];
     for number in 0..50 {
         let text = format!("n{number}.test");
         bed.put(&text, PLAIN, &long(&text)).unwrap();
@@ -488,7 +488,7 @@ fn nothing_else_in_a_response_becomes_an_answer() {
     for other in ["x.test", "test", "ns.test"] {
         assert_eq!(bed.get(other), Found::Miss);
         let plain = asked(flags::RD, None);
-        assert_eq!(bed.get_as(other, kind::NS, &plain), Found::Miss);
+        assert_eq!(bed.get_as(other, rtype::NS, &plain), Found::Miss);
     }
 }
 

@@ -97,9 +97,9 @@ impl Forwarder {
             query.asked = self.asked_by(&client, query.asked);
             let (name, question) = (&mut arrival.name, query.question);
             name.fold(query.name());
-            let (name, Question { kind, class, .. }) = (&arrival.name, question);
+            let (name, Question { rtype, class, .. }) = (&arrival.name, question);
             let facts = || Facts::of(&client, query, name);
-            arrival.zone_match = self.routes.zone_match(client.listener, name, kind, class, facts);
+            arrival.zone_match = self.routes.zone_match(client.listener, name, rtype, class, facts);
         } else {
             self.read_transfer(truncated, arrival);
             self.refuse_for_zones(arrival);
@@ -115,10 +115,10 @@ impl Forwarder {
         let notified = is_notify.then(|| Question::parse(arrival.packet)).flatten();
         let Some(found) = question.or(notified).filter(|_| *rcode == Rcode::NotImp) else { return };
         arrival.name.fold(found.name(arrival.packet));
-        let Question { kind, class, .. } = found;
+        let Question { rtype, class, .. } = found;
         let (client, name, size) = (&arrival.client, &arrival.name, arrival.packet.len() as u16);
-        let facts = || Facts { client, asked, name, kind, class, size };
-        let zone_match = self.routes.zone_match(client.listener, name, kind, class, facts);
+        let facts = || Facts { client, asked, name, rtype, class, size };
+        let zone_match = self.routes.zone_match(client.listener, name, rtype, class, facts);
         let slot = zone_match.block().and_then(|block| self.chains[block].settings.own_zones);
         if slot.is_some_and(|slot| self.data.zones(slot).longest(name).is_some()) {
             (*rcode, *question) = (Rcode::Refused, Some(found));
@@ -134,8 +134,8 @@ impl Forwarder {
         let (client, question) = (arrival.client, query.question);
         arrival.name.fold(query.name());
         let facts = || Facts::of(&client, &query, &arrival.name);
-        let (name, Question { kind, class, .. }) = (&arrival.name, question);
-        let zone_match = self.routes.zone_match(client.listener, name, kind, class, facts);
+        let (name, Question { rtype, class, .. }) = (&arrival.name, question);
+        let zone_match = self.routes.zone_match(client.listener, name, rtype, class, facts);
         let takes = |block: usize| {
             let chain = &self.chains[block];
             chain.settings.transfers

@@ -148,10 +148,10 @@ impl Forwarder {
             let Some(question) = Question::parse(&delayed.bytes) else { continue };
             let name = LowercaseName::new(question.name(&delayed.bytes));
             let Held { client, asking, .. } = &delayed.held;
-            let Question { kind, class, .. } = question;
+            let Question { rtype, class, .. } = question;
             let (asked, size, name) = (&asking.asked, asking.size, &name);
-            let facts = || Facts { client, asked, name, kind, class, size };
-            let zone_match = self.routes.zone_match(client.listener, name, kind, class, facts);
+            let facts = || Facts { client, asked, name, rtype, class, size };
+            let zone_match = self.routes.zone_match(client.listener, name, rtype, class, facts);
             (delayed.held.block, delayed.held.label_set) =
                 (zone_match.block(), zone_match.label_set);
         }

@@ -116,10 +116,10 @@ impl Forwarder {
         let block = done.zone_match.block().filter(|block| self.journal.wants(*block));
         let Some(block) = block else { return };
         let Parked { client, asked, size, since, .. } = *done;
-        let &rename::WireQuestion { name, rtype: kind, class } = done.first_asking();
+        let &rename::WireQuestion { name, rtype, class } = done.first_asking();
         let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
         let (peer, transport) = (Some(client.peer), client.transport());
-        let asking = LoggedQuery { peer, local, transport, since, size, asked, kind, class };
+        let asking = LoggedQuery { peer, local, transport, since, size, asked, rtype, class };
         let subject = Subject { block, asking, name: name.as_bytes() };
         let unix = self.caches.unix();
         let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
@@ -173,11 +173,11 @@ impl Forwarder {
             // A query of our own.
             None => {
                 let word = |place| u16_at(query, place).unwrap_or(0);
-                let (kind, class) = self.exchanges.kind_and_class(slot);
+                let (rtype, class) = self.exchanges.rtype_and_class(slot);
                 let asked = Asked { id: word(0), flags: word(2), edns: None };
                 let (transport, local) = (Transport::Udp, self.journal.local(0));
                 let (size, since) = (query.len() as u16, now);
-                LoggedQuery { peer: None, local, transport, since, size, asked, kind, class }
+                LoggedQuery { peer: None, local, transport, since, size, asked, rtype, class }
             }
         };
         let subject = Subject { block, asking, name: self.exchanges.name(slot) };
@@ -202,7 +202,7 @@ impl Forwarder {
         packet: &[u8],
         (asked, question): (&Asked, &Question),
     ) -> LoggedQuery {
-        let Question { kind, class, .. } = *question;
+        let Question { rtype, class, .. } = *question;
         let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
         let (peer, transport) = (Some(client.peer), client.transport());
         LoggedQuery {
@@ -212,20 +212,20 @@ impl Forwarder {
             since,
             size: packet.len() as u16,
             asked: *asked,
-            kind,
+            rtype,
             class,
         }
     }
 
     fn asking_waiter(&self, slot: u32, waiter: &Waiter) -> LoggedQuery {
         let Waiter { client, asked, since, size, shown, .. } = *waiter;
-        let (kind, class) = match self.rewriting.asking(shown) {
+        let (rtype, class) = match self.rewriting.asking(shown) {
             Some(asked) => (asked.rtype, asked.class),
-            None => self.exchanges.kind_and_class(slot),
+            None => self.exchanges.rtype_and_class(slot),
         };
         let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
         let (peer, transport) = (Some(client.peer), client.transport());
-        LoggedQuery { peer, local, transport, since, size, asked, kind, class }
+        LoggedQuery { peer, local, transport, since, size, asked, rtype, class }
     }
 }
 
@@ -264,7 +264,7 @@ fn end(
         push(journal, stats, record, subject.name, if full { reply } else { &[] });
     }
     let Some((rule, wanted)) = journal.rule(subject.block, subject.name) else { return };
-    if wanted != kinds::ALL && outcome().kind() & wanted == 0 {
+    if wanted != kinds::ALL && outcome().rtype() & wanted == 0 {
         return;
     }
     let mut record = subject.record(Event::Ended(rule), now);

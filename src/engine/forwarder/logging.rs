@@ -20,8 +20,8 @@ impl Forwarder {
         reason: Reason,
     ) {
         if self.errors.wants(block) {
-            let kind = query.question.kind;
-            self.log(QueryError::new(block, query.name(), kind, (rcode, reason), None));
+            let rtype = query.question.rtype;
+            self.log(QueryError::new(block, query.name(), rtype, (rcode, reason), None));
         }
     }
 
@@ -48,11 +48,11 @@ impl Forwarder {
         // One of an earlier configuration may be there no more.
         let dial = self.addresses.get(number).filter(|_| asked);
         let upstream = dial.map(|dial| (dial.upstream, transport));
-        let (name, kind) = match self.rewriting.asking(shown) {
+        let (name, rtype) = match self.rewriting.asking(shown) {
             Some(asked) => (asked.name.as_bytes(), asked.rtype),
-            None => (self.exchanges.name(slot), self.exchanges.kind_and_class(slot).0),
+            None => (self.exchanges.name(slot), self.exchanges.rtype_and_class(slot).0),
         };
-        let error = QueryError::new(block, name, kind, (rcode, reason), upstream);
+        let error = QueryError::new(block, name, rtype, (rcode, reason), upstream);
         self.log(error);
     }
 

@@ -80,7 +80,7 @@ impl Forwarder {
         errand: Errand,
     ) -> Option<ParkedKey> {
         let Scope { client, block, zone_match, original } = scope;
-        let Question { kind: rtype, class, .. } = query.question;
+        let Question { rtype, class, .. } = query.question;
         let mut subnet = [0; SUBNET_LEN_MAX];
         subnet[..query.subnet().len()].copy_from_slice(query.subnet());
         let asker = original.and_then(|original| original.asker);
@@ -391,11 +391,11 @@ impl Forwarder {
     pub(super) fn rehome_parked(&mut self) {
         let routes = &self.routes;
         for parked in self.parked.all_mut() {
-            let WireQuestion { name, rtype: kind, class } = *parked.first_asking();
+            let WireQuestion { name, rtype, class } = *parked.first_asking();
             let name = LowercaseName::new(name.as_bytes());
             let Parked { client, asked, size, .. } = &*parked;
-            let facts = || Facts { client, asked, name: &name, kind, class, size: *size };
-            parked.zone_match = routes.zone_match(client.listener, &name, kind, class, facts);
+            let facts = || Facts { client, asked, name: &name, rtype, class, size: *size };
+            parked.zone_match = routes.zone_match(client.listener, &name, rtype, class, facts);
         }
     }
 }

@@ -195,7 +195,8 @@ impl Forwarder {
         let len = usize::from(query.size());
         let (transport, is_ipv6) = (client.transport(), client.peer.is_ipv6());
         let dnssec_ok = query.asked.edns.is_some_and(|edns| edns.dnssec_ok);
-        let asking = CountedQuery { transport, is_ipv6, kind: query.question.kind, dnssec_ok, len };
+        let asking =
+            CountedQuery { transport, is_ipv6, rtype: query.question.rtype, dnssec_ok, len };
         self.tallies.ask(label_set, &asking);
     }
 
@@ -333,7 +334,7 @@ impl Forwarder {
         }
         let looked_up = self.look_up(now, client, query, name, block, out);
         if let CacheLookup::Replied { len, refresh } = looked_up {
-            if refresh && self.is_in_zone(block, name, query.question.kind) {
+            if refresh && self.is_in_zone(block, name, query.question.rtype) {
                 // It was another's answer, which may have become ours: no upstream is asked then.
                 let mut cached = self.rewriting.borrow_buffer();
                 cached[..len].copy_from_slice(&out[..len]);
@@ -391,9 +392,9 @@ impl Forwarder {
     }
 
     /// Returns true if a query for this name and type belongs to a zone of the server block.
-    fn is_in_zone(&self, block: usize, name: &LowercaseName, kind: u16) -> bool {
+    fn is_in_zone(&self, block: usize, name: &LowercaseName, rtype: u16) -> bool {
         let slot = self.chains[block].settings.own_zones;
-        slot.is_some_and(|slot| self.data.zones(slot).zone_match(name, kind).is_some())
+        slot.is_some_and(|slot| self.data.zones(slot).zone_match(name, rtype).is_some())
     }
 
     /// Sets a query on its way, or has the client wait for the same query that is on its way

@@ -120,12 +120,12 @@ impl Forwarder {
     fn reroute(&mut self) {
         for slot in self.exchanges.open_slots().collect::<Vec<_>>() {
             let name = LowercaseName::new(self.exchanges.name(slot));
-            let (kind, class) = self.exchanges.kind_and_class(slot);
+            let (rtype, class) = self.exchanges.rtype_and_class(slot);
             let routes = &self.routes;
             let zone_match = |waiter: &Waiter| {
                 let Waiter { client, asked, size, .. } = waiter;
-                let facts = || Facts { client, asked, name: &name, kind, class, size: *size };
-                routes.zone_match(client.listener, &name, kind, class, facts)
+                let facts = || Facts { client, asked, name: &name, rtype, class, size: *size };
+                routes.zone_match(client.listener, &name, rtype, class, facts)
             };
             // Nobody waits for a probe of our own: it belongs to the old configuration.
             let block =

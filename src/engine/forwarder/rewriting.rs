@@ -57,7 +57,7 @@ pub(super) struct Original {
 impl Original {
     /// The question of a parked query that goes on behind the stage that parked it.
     pub(super) fn of_own(query: &Query<'_>, block: usize, key: ParkedKey) -> Self {
-        let Question { kind: rtype, class, .. } = query.question;
+        let Question { rtype, class, .. } = query.question;
         let asking = WireQuestion { name: WireName::new(query.name()), rtype, class };
         Self { block, asking, rules: None, met: 0, asker: Some(Asker { key, is_own: true }) }
     }
@@ -201,7 +201,7 @@ impl Forwarder {
         options: Option<(&Sender<'_>, &mut Options)>,
         out: &mut [u8],
     ) -> Course {
-        let Question { kind: rtype, class, .. } = query.question;
+        let Question { rtype, class, .. } = query.question;
         let asking = WireQuestion { name: WireName::new(query.name()), rtype, class };
         let way = &mut self.rewriting.way;
         let (applied, options) = match options {

@@ -6,7 +6,7 @@
 //! for a client who wants signatures.
 
 use crate::engine::message::query::Asked;
-use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, Record, kind, u16_at, u32_at};
+use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, Record, rtype, u16_at, u32_at};
 
 /// A success.
 pub const SUCCESS: u8 = 1;
@@ -54,7 +54,7 @@ pub enum ResponseType {
 
 impl ResponseType {
     /// The kind that it is of.
-    pub fn kind(self) -> u8 {
+    pub fn rtype(self) -> u8 {
         match self {
             Self::Answer | Self::Referral => SUCCESS,
             Self::NoData | Self::NoName => DENIAL,
@@ -64,7 +64,7 @@ impl ResponseType {
 
     /// The name of its kind.
     pub fn class_name(self) -> &'static str {
-        match self.kind() {
+        match self.rtype() {
             SUCCESS => "success",
             DENIAL => "denial",
             _ => "error",
@@ -86,8 +86,8 @@ impl ResponseType {
 
 /// The kind of a reply with this code.
 #[cfg(test)]
-fn kind_of(reply: &[u8], question_len: usize, asked: &Asked, rcode: u16, unix: u32) -> u8 {
-    outcome_of(reply, question_len, asked, rcode, unix).kind()
+fn rtype_of(reply: &[u8], question_len: usize, asked: &Asked, rcode: u16, unix: u32) -> u8 {
+    outcome_of(reply, question_len, asked, rcode, unix).rtype()
 }
 
 /// Returns the outcome of a reply with this code. `unix`: the time by the calendar, for signatures.
@@ -110,14 +110,14 @@ pub fn outcome_of(
     match rcode {
         NO_ERROR if has_answer => ResponseType::Answer,
         NO_ERROR => {
-            let has = |kind: u16| {
+            let has = |rtype: u16| {
                 let is_one =
-                    |(section, record): (usize, Record)| section == 1 && record.kind == kind;
+                    |(section, record): (usize, Record)| section == 1 && record.rtype == rtype;
                 records(reply, question_len).any(is_one)
             };
             match () {
-                () if has(kind::SOA) => ResponseType::NoData,
-                () if has(kind::NS) => ResponseType::Referral,
+                () if has(rtype::SOA) => ResponseType::NoData,
+                () if has(rtype::NS) => ResponseType::Referral,
                 () => ResponseType::Answer,
             }
         }
@@ -130,7 +130,7 @@ pub fn outcome_of(
 /// Returns true if one of its signatures holds no more, or not yet (RFC 4034 §3.1.5).
 fn has_expired(reply: &[u8], question_len: usize, unix: u32) -> bool {
     let is_before = |one: u32, other: u32| (other.wrapping_sub(one) as i32) > 0;
-    records(reply, question_len).filter(|(_, record)| record.kind == kind::RRSIG).any(
+    records(reply, question_len).filter(|(_, record)| record.rtype == rtype::RRSIG).any(
         |(_, record)| {
             let time = |offset| u32_at(&reply[..record.end], record.data + offset);
             let (Some(expires), Some(begins)) = (time(8), time(12)) else { return false };
@@ -141,15 +141,15 @@ fn has_expired(reply: &[u8], question_len: usize, unix: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{DENIAL, ERROR, SUCCESS, kind_of, outcome_of};
+    use super::{DENIAL, ERROR, SUCCESS, outcome_of, rtype_of};
     use crate::engine::message::query::{Asked, Edns};
     use crate::engine::message::u16_at;
 
     const QUESTION: &[u8] = b"\x01a\0\0\x01\0\x01";
 
-    fn record(kind: u16, data: &[u8]) -> Vec<u8> {
+    fn record(rtype: u16, data: &[u8]) -> Vec<u8> {
         let mut record = vec![0];
-        record.extend(kind.to_be_bytes());
+        record.extend(rtype.to_be_bytes());
         record.extend([0, 1, 0, 0, 0, 60]);
         record.extend((data.len() as u16).to_be_bytes());
         record.extend(data);
@@ -176,9 +176,9 @@ mod tests {
         Asked { id: 7, flags: 0x0100, edns }
     }
 
-    fn kind(reply: &[u8], asked: &Asked) -> u8 {
+    fn rtype(reply: &[u8], asked: &Asked) -> u8 {
         let code = u16_at(reply, 2).unwrap_or(0) & 15;
-        kind_of(reply, QUESTION.len(), asked, code, 1_000)
+        rtype_of(reply, QUESTION.len(), asked, code, 1_000)
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
             (4, [&[], &[], &[]], ERROR),
             (5, [&[], &soa, &[]], ERROR),
         ] {
-            assert_eq!(kind(&reply(rcode, sections), &asked(None)), expected, "{rcode}");
+            assert_eq!(rtype(&reply(rcode, sections), &asked(None)), expected, "{rcode}");
         }
     }
 
@@ -236,9 +236,9 @@ mod tests {
         for (expires, begins, expected) in
             [(2_000, 0, SUCCESS), (999, 0, ERROR), (2_000, 1_001, ERROR), (1_000, 1_000, SUCCESS)]
         {
-            assert_eq!(kind(&signed(expires, begins), &asked(Some(true))), expected);
-            assert_eq!(kind(&signed(expires, begins), &asked(Some(false))), SUCCESS);
-            assert_eq!(kind(&signed(expires, begins), &asked(None)), SUCCESS);
+            assert_eq!(rtype(&signed(expires, begins), &asked(Some(true))), expected);
+            assert_eq!(rtype(&signed(expires, begins), &asked(Some(false))), SUCCESS);
+            assert_eq!(rtype(&signed(expires, begins), &asked(None)), SUCCESS);
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
     fn a_reply_that_ends_too_early_is_read_as_far_as_it_goes() {
         let whole = reply(0, [&[], &[record(2, &[0]), record(6, &[0; 22])], &[]]);
         for len in 12..whole.len() {
-            assert_eq!(kind(&whole[..len], &asked(Some(true))), SUCCESS, "{len}");
+            assert_eq!(rtype(&whole[..len], &asked(Some(true))), SUCCESS, "{len}");
         }
     }
 }

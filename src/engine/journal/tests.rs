@@ -20,7 +20,7 @@ fn record(event: Event, at: Moment) -> Record {
         since: at,
         size: 17,
         asked: Asked { id: 7, flags: 0, edns: None },
-        kind: 1,
+        rtype: 1,
         class: 1,
     };
     let (name, message) = (Span::default(), Span::default());

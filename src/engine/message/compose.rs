@@ -38,7 +38,7 @@ pub struct NewRecord<'a> {
     /// The owner, as it goes on the wire.
     pub owner: &'a [u8],
     /// The type.
-    pub kind: u16,
+    pub rtype: u16,
     /// The class.
     pub class: u16,
     /// The time to live, in seconds.
@@ -53,7 +53,7 @@ pub struct NewSet<'a> {
     /// The owner in wire format, uncompressed.
     pub owner: &'a [u8],
     /// The type.
-    pub kind: u16,
+    pub rtype: u16,
     /// The class.
     pub class: u16,
     /// The time to live, in seconds.
@@ -122,7 +122,7 @@ impl<'a> Composer<'a> {
         }
         self.out[self.len..fixed].copy_from_slice(record.owner);
         let ttl = [(record.ttl >> 16) as u16, record.ttl as u16];
-        let words = [record.kind, record.class, ttl[0], ttl[1], data_len as u16];
+        let words = [record.rtype, record.class, ttl[0], ttl[1], data_len as u16];
         words.iter().enumerate().for_each(|(i, word)| put_u16(self.out, fixed + 2 * i, *word));
         self.len = fixed + 10;
         for part in record.data {
@@ -268,11 +268,11 @@ fn write_of(
         }
     }
     let ttl = [(set.ttl >> 16) as u16, set.ttl as u16];
-    for word in [set.kind, set.class, ttl[0], ttl[1], 0] {
+    for word in [set.rtype, set.class, ttl[0], ttl[1], 0] {
         writer.bytes(&word.to_be_bytes())?;
     }
     let begin = writer.end;
-    writer.plain_data(set.kind, data)?;
+    writer.plain_data(set.rtype, data)?;
     let len = u16::try_from(writer.end - begin).ok()?;
     put_u16(writer.out, begin - 2, len);
     Some(())
@@ -329,7 +329,7 @@ mod tests {
         let finish = Finish { nsid: Some(b"me"), ..Finish::PLAIN };
         let mut composer = Composer::new(&mut out, 512, &asked, QUESTION, finish, None);
         let record =
-            NewRecord { owner: &QNAME, kind: 16, class: 3, ttl: 1, data: &[b"\x01", b"x"] };
+            NewRecord { owner: &QNAME, rtype: 16, class: 3, ttl: 1, data: &[b"\x01", b"x"] };
         composer.record(Section::Answer, &record);
         composer.record(Section::Additional, &record);
         let len = composer.end(flags::AA, Rcode::NoError);
@@ -347,7 +347,7 @@ mod tests {
         let mut composer = Composer::new(&mut out, 512, &asked, QUESTION, finish, None);
         for _ in 0..3 {
             let record =
-                NewRecord { owner: &QNAME, kind: 16, class: 3, ttl: 0, data: &[&[1; 180]] };
+                NewRecord { owner: &QNAME, rtype: 16, class: 3, ttl: 0, data: &[&[1; 180]] };
             composer.record(Section::Answer, &record);
         }
         let len = composer.end(0, Rcode::NoError);
@@ -363,7 +363,7 @@ mod tests {
         for section in [Section::Answer, Section::Additional, Section::Additional] {
             let data: &[&[u8]] = &[&[1; 250]];
             composer
-                .record(section, &NewRecord { owner: &QNAME, kind: 16, class: 3, ttl: 0, data });
+                .record(section, &NewRecord { owner: &QNAME, rtype: 16, class: 3, ttl: 0, data });
         }
         let len = composer.end(0, Rcode::NoError);
         let response = Response::parse(&out[..len]).unwrap();

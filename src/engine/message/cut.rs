@@ -12,7 +12,7 @@
 //! * of a referral the addresses of name servers within the zone that it leads to (RFC 9471 §3.1).
 
 use super::response::Response;
-use super::{NAME_LEN_MAX, Rcode, Record, expand_name, kind};
+use super::{NAME_LEN_MAX, Rcode, Record, expand_name, rtype};
 
 /// A beginning of a response's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +82,10 @@ pub(super) fn cut(packet: &[u8], response: &Response, limit: usize) -> Kept {
 
 impl Authority {
     fn note(&mut self, record: &Record) {
-        match record.kind {
-            kind::NS => _ = self.delegated.get_or_insert(record.start),
-            kind::SOA => (self.has_soa, self.proves) = (true, true),
-            kind::NSEC | kind::NSEC3 => self.proves = true,
+        match record.rtype {
+            rtype::NS => _ = self.delegated.get_or_insert(record.start),
+            rtype::SOA => (self.has_soa, self.proves) = (true, true),
+            rtype::NSEC | rtype::NSEC3 => self.proves = true,
             _ => {}
         }
     }
@@ -100,7 +100,7 @@ fn has_glue(packet: &[u8], start: usize, end: usize, zone: usize) -> bool {
     while place < end {
         let Some(record) = Record::parse(packet, place) else { return false };
         place = record.end;
-        let is_address = matches!(record.kind, kind::A | kind::AAAA);
+        let is_address = matches!(record.rtype, rtype::A | rtype::AAAA);
         let name_len = expand_name(packet, record.start, &mut name).filter(|_| is_address);
         if name_len.is_some_and(|len| is_below(&name[..len], &zone_name[..zone_len])) {
             return true;
@@ -125,7 +125,7 @@ mod tests {
     use crate::engine::cache::tests::messages::{
         A, Made, PLAIN, Written, a, cname, name, ns, rrsig, soa,
     };
-    use crate::engine::message::kind;
+    use crate::engine::message::rtype;
 
     const NXDOMAIN: u16 = PLAIN | 3;
 
@@ -160,8 +160,8 @@ mod tests {
     }
 
     fn rrsig_of_ns() -> Written {
-        let (_, owner, kind, ttl, data) = rrsig("test", 60, 0, 1);
-        (1, owner, kind, ttl, data)
+        let (_, owner, rtype, ttl, data) = rrsig("test", 60, 0, 1);
+        (1, owner, rtype, ttl, data)
     }
 
     #[test]
@@ -170,8 +170,8 @@ mod tests {
         assert_eq!(kept(PLAIN, &alias, 1), ([1, 0, 0], true));
         assert_eq!(kept(NXDOMAIN, &[soa("test", 60, 60), glue("ns.test")], 1), ([0, 1, 0], false));
         assert_eq!(kept(NXDOMAIN, &[soa("test", 60, 60)], 1), ([0, 0, 0], true));
-        for kind in [kind::NSEC, kind::NSEC3] {
-            let proof = (1, name("v.test"), kind, 60, vec![0; 30]);
+        for rtype in [rtype::NSEC, rtype::NSEC3] {
+            let proof = (1, name("v.test"), rtype, 60, vec![0; 30]);
             let wildcard = [a("w.test", 60), ns("test", 60), proof];
             assert_eq!(kept(PLAIN, &wildcard, 1), ([1, 1, 0], true));
         }

@@ -9,7 +9,7 @@
 //! SVCB and the like is for those who understand it, and all other types are bytes.
 
 use super::compose::QNAME;
-use super::{HEADER_LEN, NAME_LEN_MAX, Record, class, kind, u16_at};
+use super::{HEADER_LEN, NAME_LEN_MAX, Record, class, rtype, u16_at};
 
 /// Labels and pointers of a name at most: a bound on what a chain of pointers costs.
 const STEPS_MAX: usize = NAME_LEN_MAX;
@@ -31,10 +31,10 @@ pub(super) fn sound_record(packet: &[u8], start: usize) -> Option<Record> {
 
 #[inline]
 fn has_sound_data(packet: &[u8], record: &Record) -> bool {
-    match (record.kind, record.class) {
-        (kind::A, class::IN) => record.end - record.data == 4,
-        (kind::AAAA, class::IN) => record.end - record.data == 16,
-        _ => Form::of(record.kind).is_none_or(|form| form.fits(packet, record)),
+    match (record.rtype, record.class) {
+        (rtype::A, class::IN) => record.end - record.data == 4,
+        (rtype::AAAA, class::IN) => record.end - record.data == 16,
+        _ => Form::of(record.rtype).is_none_or(|form| form.fits(packet, record)),
     }
 }
 
@@ -86,27 +86,29 @@ enum Rest {
 
 impl Form {
     /// The form of a type's data; `None`: any bytes.
-    fn of(kind: u16) -> Option<Self> {
+    fn of(rtype: u16) -> Option<Self> {
         let form = |fixed, strings, names, rest| Some(Self { fixed, strings, names, rest });
-        match kind {
+        match rtype {
             // MD, MF, MB, MG, MR and DNAME.
-            kind::NS | kind::CNAME | kind::PTR | 3 | 4 | 7..=9 | 39 => form(0, 0, 1, Rest::Nothing),
-            kind::SOA => form(0, 0, 2, Rest::Bytes(20)),
+            rtype::NS | rtype::CNAME | rtype::PTR | 3 | 4 | 7..=9 | 39 => {
+                form(0, 0, 1, Rest::Nothing)
+            }
+            rtype::SOA => form(0, 0, 2, Rest::Bytes(20)),
             // MINFO and RP.
             14 | 17 => form(0, 0, 2, Rest::Nothing),
             // MX, AFSDB, RT and KX.
             15 | 18 | 21 | 36 => form(2, 0, 1, Rest::Nothing),
             // PX.
             26 => form(2, 0, 2, Rest::Nothing),
-            kind::SRV => form(6, 0, 1, Rest::Nothing),
+            rtype::SRV => form(6, 0, 1, Rest::Nothing),
             // NAPTR.
             35 => form(4, 3, 1, Rest::Nothing),
             // X25, ISDN and SPF.
-            kind::TXT | kind::HINFO | 19 | 20 | 99 => form(0, 0, 0, Rest::Strings),
+            rtype::TXT | rtype::HINFO | 19 | 20 | 99 => form(0, 0, 0, Rest::Strings),
             // SIG.
-            kind::RRSIG | 24 => form(18, 0, 1, Rest::Anything),
+            rtype::RRSIG | 24 => form(18, 0, 1, Rest::Anything),
             // NXT.
-            kind::NSEC | 30 => form(0, 0, 1, Rest::Anything),
+            rtype::NSEC | 30 => form(0, 0, 1, Rest::Anything),
             // SVCB and HTTPS.
             64 | 65 => form(2, 0, 1, Rest::Anything),
             _ => None,
@@ -153,9 +155,9 @@ mod tests {
         let mut packet = vec![0, 1, 0x81, 0x80, 0, 1, 0, records.len() as u8, 0, 0, 0, 0];
         packet.extend(b"\x01a\0\0\x01\0\x01");
         assert_eq!(packet.len(), FIRST);
-        for (owner, kind, class, data) in records {
+        for (owner, rtype, class, data) in records {
             packet.extend_from_slice(owner);
-            packet.extend([kind.to_be_bytes(), class.to_be_bytes()].concat());
+            packet.extend([rtype.to_be_bytes(), class.to_be_bytes()].concat());
             packet.extend([0, 0, 0, 60]);
             packet.extend((data.len() as u16).to_be_bytes());
             packet.extend_from_slice(data);
@@ -167,8 +169,8 @@ mod tests {
         believed(&[(owner, 1, 1, &[192, 0, 2, 1])])
     }
 
-    fn with_data(kind: u16, data: &[u8]) -> bool {
-        believed(&[(b"\xc0\x0c", kind, 1, data)])
+    fn with_data(rtype: u16, data: &[u8]) -> bool {
+        believed(&[(b"\xc0\x0c", rtype, 1, data)])
     }
 
     #[test]
@@ -232,32 +234,32 @@ mod tests {
             (&[33], [&[0; 6][..], name].concat()),
             (&[35], [&[0; 4][..], b"\x01u\0\x02xy", name].concat()),
         ] {
-            for kind in kinds {
-                assert!(with_data(*kind, &right), "{kind}");
-                assert!(!with_data(*kind, &[&right[..], &[0]].concat()), "{kind} and more");
+            for rtype in kinds {
+                assert!(with_data(*rtype, &right), "{rtype}");
+                assert!(!with_data(*rtype, &[&right[..], &[0]].concat()), "{rtype} and more");
                 for cut in 0..right.len() {
-                    assert!(!with_data(*kind, &right[..cut]), "{kind} cut at {cut}");
+                    assert!(!with_data(*rtype, &right[..cut]), "{rtype} cut at {cut}");
                 }
                 let mut looping = right.clone();
-                let last = right.len() - if *kind == 6 { 21 } else { 1 };
+                let last = right.len() - if *rtype == 6 { 21 } else { 1 };
                 looping[last] = 0xff;
-                assert!(!with_data(*kind, &looping), "{kind} leads forward");
+                assert!(!with_data(*rtype, &looping), "{rtype} leads forward");
             }
         }
     }
 
     #[test]
     fn strings_fill_the_data_and_what_follows_a_name_is_left_alone() {
-        for kind in [13, 16, 19, 20, 99] {
-            assert!(with_data(kind, b"\x02ab\0\x01c") && with_data(kind, b""), "{kind}");
-            assert!(!with_data(kind, b"\x02ab\x02c") && !with_data(kind, b"\x01"), "{kind}");
+        for rtype in [13, 16, 19, 20, 99] {
+            assert!(with_data(rtype, b"\x02ab\0\x01c") && with_data(rtype, b""), "{rtype}");
+            assert!(!with_data(rtype, b"\x02ab\x02c") && !with_data(rtype, b"\x01"), "{rtype}");
         }
-        for (kind, fixed) in [(46, 18), (24, 18), (47, 0), (30, 0), (64, 2), (65, 2)] {
+        for (rtype, fixed) in [(46, 18), (24, 18), (47, 0), (30, 0), (64, 2), (65, 2)] {
             let right = [&vec![0; fixed][..], b"\x01b\0"].concat();
-            assert!(with_data(kind, &right), "{kind}");
-            assert!(with_data(kind, &[&right[..], b"bytes"].concat()), "{kind}");
+            assert!(with_data(rtype, &right), "{rtype}");
+            assert!(with_data(rtype, &[&right[..], b"bytes"].concat()), "{rtype}");
             for cut in 0..right.len() {
-                assert!(!with_data(kind, &right[..cut]), "{kind} cut at {cut}");
+                assert!(!with_data(rtype, &right[..cut]), "{rtype} cut at {cut}");
             }
         }
     }

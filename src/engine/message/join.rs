@@ -8,7 +8,7 @@
 use super::rename::{Renaming, Stopped, WireName, Writer, packet_error};
 use super::reply::write_head;
 use super::response::Response;
-use super::{HEADER_LEN, Question, Rcode, Record, flags, kind, put_u16, put_u32};
+use super::{HEADER_LEN, Question, Rcode, Record, flags, put_u16, put_u32, rtype};
 
 /// Aliases of one reply that are followed at most.
 const ALIASES_MAX: usize = 16;
@@ -94,7 +94,7 @@ impl<'a> Joiner<'a> {
 
     /// Appends a CNAME record of class IN to the answer section.
     pub fn alias(&mut self, owner: &WireName, ttl: u32, target: &WireName) {
-        self.own(owner, kind::CNAME, ttl, |writer| writer.name(target.as_bytes(), true));
+        self.own(owner, rtype::CNAME, ttl, |writer| writer.name(target.as_bytes(), true));
     }
 
     fn own(
@@ -175,7 +175,7 @@ pub fn aliases(packet: &[u8], response: &Response) -> Vec<Alias> {
     while found.len() < ALIASES_MAX {
         let answers = records(packet, response).take_while(|(section, _)| *section == 0);
         let next = answers.enumerate().find_map(|(place, (_, record))| {
-            let leads = record.kind == kind::CNAME
+            let leads = record.rtype == rtype::CNAME
                 && found.iter().all(|alias| alias.place != place)
                 && is_at(packet, record.start, &name);
             let target = leads.then(|| WireName::read(packet, record.data))??;
@@ -282,7 +282,7 @@ pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option
 fn denies(packet: &[u8], response: &Response) -> bool {
     let Some(question) = Question::parse(packet) else { return false };
     let mut answers = records(packet, response).take_while(|(section, _)| *section == 0);
-    !answers.any(|(_, record)| record.kind == question.kind || question.kind == kind::ANY)
+    !answers.any(|(_, record)| record.rtype == question.rtype || question.rtype == rtype::ANY)
 }
 
 /// Has the question of `reply` spell its name as `name`, which differs in letter case at most.
@@ -299,7 +299,7 @@ pub fn spell(reply: &mut [u8], name: &WireName) {
 mod tests {
     use super::{Joiner, WireName, aliases, join, open_alias, records, retarget};
     use crate::engine::message::response::Response;
-    use crate::engine::message::{Rcode, flags, kind};
+    use crate::engine::message::{Rcode, flags, rtype};
 
     const QUESTION: &[u8] = b"\x01a\x04test\x00\x00\x01\x00\x01";
 
@@ -320,7 +320,7 @@ mod tests {
             joiner.alias(&name(owner), 60, &name(target));
         }
         if let Some(owner) = address {
-            joiner.answer(&name(owner), kind::A, 30, &[192, 0, 2, 1]);
+            joiner.answer(&name(owner), rtype::A, 30, &[192, 0, 2, 1]);
         }
         let len = joiner.end(flags::RA, rcode, &[]);
         out[..len].to_vec()

@@ -5,7 +5,7 @@
 //! here. Types that are not listed hold no name, or one that is never compressed and is nobody's
 //! business but the type's (RRSIG, NSEC).
 
-use super::kind;
+use super::rtype;
 
 /// A part of RDATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +25,17 @@ pub enum Part {
 pub fn parts(rtype: u16) -> Option<&'static [Part]> {
     use Part::{Bytes, Name, PlainName, Text};
     Some(match rtype {
-        kind::NS | kind::CNAME | kind::PTR | kind::MD | kind::MF => &[Name],
-        kind::MB | kind::MG | kind::MR => &[Name],
-        kind::SOA | kind::MINFO => &[Name, Name],
-        kind::MX => &[Bytes(2), Name],
-        kind::DNAME => &[PlainName],
-        kind::RP => &[PlainName, PlainName],
-        kind::AFSDB | kind::RT | kind::KX => &[Bytes(2), PlainName],
-        kind::PX => &[Bytes(2), PlainName, PlainName],
-        kind::SRV => &[Bytes(6), PlainName],
-        kind::NAPTR => &[Bytes(4), Text, Text, Text, PlainName],
-        kind::SVCB | kind::HTTPS => &[Bytes(2), PlainName],
+        rtype::NS | rtype::CNAME | rtype::PTR | rtype::MD | rtype::MF => &[Name],
+        rtype::MB | rtype::MG | rtype::MR => &[Name],
+        rtype::SOA | rtype::MINFO => &[Name, Name],
+        rtype::MX => &[Bytes(2), Name],
+        rtype::DNAME => &[PlainName],
+        rtype::RP => &[PlainName, PlainName],
+        rtype::AFSDB | rtype::RT | rtype::KX => &[Bytes(2), PlainName],
+        rtype::PX => &[Bytes(2), PlainName, PlainName],
+        rtype::SRV => &[Bytes(6), PlainName],
+        rtype::NAPTR => &[Bytes(4), Text, Text, Text, PlainName],
+        rtype::SVCB | rtype::HTTPS => &[Bytes(2), PlainName],
         _ => return None,
     })
 }

@@ -54,7 +54,7 @@ pub mod flags {
 }
 
 /// Record types that the engine looks at.
-pub mod kind {
+pub mod rtype {
     /// An IPv4 address.
     pub const A: u16 = 1;
     /// A name server.
@@ -180,7 +180,7 @@ pub struct Question {
     /// The name's length on the wire: it lies at [`HEADER_LEN`], uncompressed.
     pub name_len: usize,
     /// The type asked for.
-    pub kind: u16,
+    pub rtype: u16,
     /// The class.
     pub class: u16,
 }
@@ -204,7 +204,7 @@ impl Question {
             }
         }
         let name_len = end - HEADER_LEN;
-        Some(Self { name_len, kind: u16_at(packet, end)?, class: u16_at(packet, end + 2)? })
+        Some(Self { name_len, rtype: u16_at(packet, end)?, class: u16_at(packet, end + 2)? })
     }
 
     /// Returns the start of the first record.
@@ -226,7 +226,7 @@ pub struct Record {
     /// Behind the owner name: type, class, TTL and length follow.
     pub fixed: usize,
     /// The type.
-    pub kind: u16,
+    pub rtype: u16,
     /// The class; an OPT's UDP payload size.
     pub class: u16,
     /// Offset of the data.
@@ -247,15 +247,15 @@ impl Record {
     fn with_owner(packet: &[u8], start: usize, fixed: usize) -> Option<Self> {
         let words: &[u8; 10] = packet.get(fixed..)?.first_chunk()?;
         let word = |index: usize| u16::from_be_bytes([words[2 * index], words[2 * index + 1]]);
-        let (kind, class) = (word(0), word(1));
+        let (rtype, class) = (word(0), word(1));
         let data = fixed + 10;
         let end = data + usize::from(word(4));
-        (end <= packet.len()).then_some(Self { start, fixed, kind, class, data, end })
+        (end <= packet.len()).then_some(Self { start, fixed, rtype, class, data, end })
     }
 
     /// Returns true if both belong to one RRset: owner, type and class are equal.
     pub fn is_of_set(&self, other: &Self, packet: &[u8]) -> bool {
-        (self.kind, self.class) == (other.kind, other.class)
+        (self.rtype, self.class) == (other.rtype, other.class)
             && names_equal(packet, self.start, other.start)
     }
 }
@@ -373,7 +373,7 @@ mod tests {
     fn a_question_is_plain_labels_a_type_and_a_class() {
         let right = packet(b"\x03wWw\x04test\x00\x00\x1c\x00\x01");
         let question = Question::parse(&right).unwrap();
-        assert_eq!(question, Question { name_len: 10, kind: 28, class: 1 });
+        assert_eq!(question, Question { name_len: 10, rtype: 28, class: 1 });
         assert_eq!(question.name(&right), b"\x03wWw\x04test\x00");
         assert_eq!(question.end(), right.len());
         for cut in 0..right.len() {
@@ -396,7 +396,7 @@ mod tests {
     fn a_record_lies_within_its_message_and_points_backwards() {
         let right = packet(b"\x01a\x00\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x02xy");
         let record = Record::parse(&right, 15).unwrap();
-        assert_eq!((record.kind, record.data, record.end), (1, 27, 29));
+        assert_eq!((record.rtype, record.data, record.end), (1, 27, 29));
         for cut in 0..right.len() {
             assert!(Record::parse(&right[..cut], 15).is_none(), "cut at {cut}");
         }

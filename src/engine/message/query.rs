@@ -9,7 +9,7 @@
 use super::rename::WireQuestion;
 use super::{
     HEADER_LEN, NAME_LEN_MAX, Question, Rcode, Record, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN, flags,
-    kind, option, put_u16, u16_at,
+    option, put_u16, rtype, u16_at,
 };
 use crate::engine::key::Way;
 
@@ -187,7 +187,7 @@ impl<'a> Query<'a> {
         if extras.signed {
             return Err(refuse(Rcode::Refused, asked, Some(question)));
         }
-        if question.kind == kind::IXFR || (question.kind == kind::AXFR && !TRANSFERS) {
+        if question.rtype == rtype::IXFR || (question.rtype == rtype::AXFR && !TRANSFERS) {
             return Err(refuse(Rcode::NotImp, asked, Some(question)));
         }
         let size = packet.len() as u16;
@@ -265,7 +265,7 @@ impl<'a> Query<'a> {
         let records: u16 = (3..6).filter_map(|word| u16_at(self.packet, 2 * word)).sum();
         for _ in 0..records {
             let record = Record::parse(self.packet, place)?;
-            if record.kind == kind::OPT {
+            if record.rtype == rtype::OPT {
                 return Some(&self.packet[record.data..record.end]);
             }
             place = record.end;
@@ -336,7 +336,7 @@ fn put_question(head: &mut QueryHead, asking: &WireQuestion) -> Question {
     head[HEADER_LEN..end].copy_from_slice(name);
     put_u16(head, end, asking.rtype);
     put_u16(head, end + 2, asking.class);
-    Question { name_len: name.len(), kind: asking.rtype, class: asking.class }
+    Question { name_len: name.len(), rtype: asking.rtype, class: asking.class }
 }
 
 /// Adds to the OPT what belongs to the way that the query goes. On streams the server is asked how
@@ -376,7 +376,7 @@ pub(crate) fn opt_record(
     options_len: usize,
 ) -> [u8; OPT_LEN] {
     let mut opt = [0; OPT_LEN];
-    put_u16(&mut opt, 1, kind::OPT);
+    put_u16(&mut opt, 1, rtype::OPT);
     put_u16(&mut opt, 3, udp_size);
     opt[5] = rcode_high;
     opt[7] = if dnssec_ok { 0x80 } else { 0 };
@@ -403,10 +403,10 @@ impl<'a> Extras<'a> {
             for _ in 0..counts[usize::from(additional)] {
                 let record = Record::parse(packet, place)?;
                 place = record.end;
-                match record.kind {
-                    kind::OPT if additional => self.read_opt(packet, &record)?,
-                    kind::OPT => return None,
-                    kind::TSIG => self.signed = true,
+                match record.rtype {
+                    rtype::OPT if additional => self.read_opt(packet, &record)?,
+                    rtype::OPT => return None,
+                    rtype::TSIG => self.signed = true,
                     _ => {}
                 }
             }

@@ -285,9 +285,9 @@ impl<'a> Writer<'a> {
 
     /// Writes data of a record of this type, in which no name is compressed. `None` if they are
     /// broken, or there is no room.
-    pub(super) fn plain_data(&mut self, kind: u16, data: &[u8]) -> Option<()> {
+    pub(super) fn plain_data(&mut self, rtype: u16, data: &[u8]) -> Option<()> {
         let mut rest = data;
-        for part in parts(kind).unwrap_or_default() {
+        for part in parts(rtype).unwrap_or_default() {
             let len = match part {
                 Part::Bytes(len) => *len,
                 Part::Text => 1 + usize::from(*rest.first()?),
@@ -318,13 +318,13 @@ impl<'a> Writer<'a> {
     ) -> Result<bool, Stopped> {
         let (mut owner, _) = WireName::read(packet, record.start).ok_or(Stopped::Broken)?;
         renaming.owner(&mut owner);
-        if !renaming.keeps(section, record.kind, owner.as_bytes()) {
+        if !renaming.keeps(section, record.rtype, owner.as_bytes()) {
             return Ok(false);
         }
         self.name(owner.as_bytes(), true).ok_or(Stopped::Full)?;
         let ttl = u32_at(packet, record.fixed + 4).ok_or(Stopped::Broken)?;
         let mut fixed = [0; 10];
-        put_u16(&mut fixed, 0, record.kind);
+        put_u16(&mut fixed, 0, record.rtype);
         put_u16(&mut fixed, 2, renaming.class(record.class));
         put_u32(&mut fixed, 4, renaming.ttl(ttl));
         self.bytes(&fixed).ok_or(Stopped::Full)?;
@@ -343,7 +343,7 @@ impl<'a> Writer<'a> {
         renaming: &mut impl Renaming,
     ) -> Result<(), Stopped> {
         let mut place = record.data;
-        for part in parts(record.kind).unwrap_or_default() {
+        for part in parts(record.rtype).unwrap_or_default() {
             let end = match part {
                 Part::Bytes(len) => place + len,
                 Part::Text => {

@@ -7,7 +7,7 @@
 //! counts must be true: a message cut between two records is a broken one.
 
 use super::data::sound_record;
-use super::{HEADER_LEN, Question, Record, flags, kind, option, u16_at};
+use super::{HEADER_LEN, Question, Record, flags, option, rtype, u16_at};
 
 /// Returns true if the header is a response's, to a QUERY, with one question.
 pub fn is_response(packet: &[u8]) -> bool {
@@ -124,7 +124,7 @@ impl Response {
             for _ in 0..*count {
                 let record = sound_record(packet, place)?;
                 place = record.end;
-                if record.kind == kind::OPT {
+                if record.rtype == rtype::OPT {
                     if section != 2 || opt.is_some() {
                         return None;
                     }

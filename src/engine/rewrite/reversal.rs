@@ -8,7 +8,7 @@ use super::pattern::Matcher;
 use super::{Answer, Change, Find, Naming, Rules, Step, Way};
 use crate::config::{AnswerPart, wire_of};
 use crate::engine::message::rename::{Renaming, WireName};
-use crate::engine::message::{Rcode, kind};
+use crate::engine::message::{Rcode, rtype};
 
 /// Undoes in a reply what the rules did to its question.
 pub struct Reversal<'a> {
@@ -135,14 +135,14 @@ impl Renaming for Reversal<'_> {
         let (asked, sent) = (self.way.asked.rtype, self.way.now.rtype);
         match section {
             // Records of a type that was not asked for are no answer.
-            0 if asked != sent && asked != kind::ANY => {
+            0 if asked != sent && asked != rtype::ANY => {
                 let foreign = rtype == sent
-                    || sent == kind::ANY
-                        && !matches!(rtype, kind::CNAME | kind::DNAME | kind::RRSIG);
+                    || sent == rtype::ANY
+                        && !matches!(rtype, rtype::CNAME | rtype::DNAME | rtype::RRSIG);
                 rtype == asked || !foreign
             }
             // A SOA denies a name only from above it (RFC 2308 §3).
-            1 if rtype == kind::SOA && self.rcode == Rcode::NxDomain as u16 => {
+            1 if rtype == rtype::SOA && self.rcode == Rcode::NxDomain as u16 => {
                 let named = self
                     .steps()
                     .any(|(_, change)| matches!(change, Change::Name(naming) if naming.auto));

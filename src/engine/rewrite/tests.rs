@@ -6,7 +6,7 @@
 use super::{Invalid, Reversal, Rules, Texts, Way, presentation};
 use crate::config::{Config, Host, Name};
 use crate::engine::message::rename::{Renaming, WireName, WireQuestion};
-use crate::engine::message::{class, kind};
+use crate::engine::message::{class, rtype};
 use std::sync::Arc;
 
 /// The rules of a server block with these directives.
@@ -29,7 +29,7 @@ fn text(name: &WireName) -> String {
 /// The way of a question for `name`, A and IN.
 fn way(rules: &Rules, name: &str) -> (bool, Way) {
     let mut way = Way::default();
-    let asked = WireQuestion { name: wire(name), rtype: kind::A, class: class::IN };
+    let asked = WireQuestion { name: wire(name), rtype: rtype::A, class: class::IN };
     let matched = rules.apply(asked, &mut way, None).unwrap();
     (matched, way)
 }
@@ -99,14 +99,14 @@ fn type_and_class_are_replaced() {
     let rules = rules("rewrite continue type A TXT\nrewrite class IN CH");
     let (matched, way) = way(&rules, "a");
     assert!(matched);
-    assert_eq!((way.now.rtype, way.now.class), (kind::TXT, class::CH));
+    assert_eq!((way.now.rtype, way.now.class), (rtype::TXT, class::CH));
     let mut texts = Texts::default();
     let reversal = Reversal::new(&rules, &way, &mut texts, 0);
     assert_eq!(reversal.class(class::CH), class::IN);
     let owner = wire("a");
-    assert!(!reversal.keeps(0, kind::TXT, owner.as_bytes()), "nobody asked for it");
-    assert!(reversal.keeps(0, kind::CNAME, owner.as_bytes()));
-    assert!(reversal.keeps(1, kind::TXT, owner.as_bytes()));
+    assert!(!reversal.keeps(0, rtype::TXT, owner.as_bytes()), "nobody asked for it");
+    assert!(reversal.keeps(0, rtype::CNAME, owner.as_bytes()));
+    assert!(reversal.keeps(1, rtype::TXT, owner.as_bytes()));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn the_client_finds_its_own_spelling_again() {
     let asked = WireName::new(b"\x01A\x02cL\x00");
     let mut way = Way::default();
     rules
-        .apply(WireQuestion { name: asked, rtype: kind::A, class: class::IN }, &mut way, None)
+        .apply(WireQuestion { name: asked, rtype: rtype::A, class: class::IN }, &mut way, None)
         .unwrap();
     let mut owner = wire("a.up");
     Reversal::new(&rules, &way, &mut Texts::default(), 0).owner(&mut owner);
@@ -149,14 +149,14 @@ fn what_is_no_name_is_an_error_with_its_text() {
     for (directives, name, expected) in rows {
         let rules = rules(directives);
         let mut way = Way::default();
-        let asked = WireQuestion { name: wire(name), rtype: kind::A, class: class::IN };
+        let asked = WireQuestion { name: wire(name), rtype: rtype::A, class: class::IN };
         assert_eq!(rules.apply(asked, &mut way, None), Err(Invalid::Name), "{directives}");
         assert!(way.text().contains(expected), "{}", way.text());
     }
     let rules = rules(&format!("rewrite name suffix .cl .{long}.{long}.{long}"));
     let mut way = Way::default();
     let name = format!("{long}.{long}.cl");
-    let asked = WireQuestion { name: wire(&name), rtype: kind::A, class: class::IN };
+    let asked = WireQuestion { name: wire(&name), rtype: rtype::A, class: class::IN };
     assert_eq!(rules.apply(asked, &mut way, None), Err(Invalid::Name));
 }
 
@@ -189,11 +189,11 @@ fn a_denial_keeps_only_a_soa_from_above_its_name() {
     let (_, way) = way(&rules, "nx.cl");
     let mut texts = Texts::default();
     let denial = Reversal::new(&rules, &way, &mut texts, 3);
-    assert!(!denial.keeps(1, kind::SOA, wire("up").as_bytes()));
-    assert!(denial.keeps(1, kind::SOA, wire("cl").as_bytes()));
+    assert!(!denial.keeps(1, rtype::SOA, wire("up").as_bytes()));
+    assert!(denial.keeps(1, rtype::SOA, wire("cl").as_bytes()));
     assert!(Reversal::new(&rules, &way, &mut Texts::default(), 0).keeps(
         1,
-        kind::SOA,
+        rtype::SOA,
         wire("up").as_bytes()
     ));
 }

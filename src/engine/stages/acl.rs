@@ -37,7 +37,7 @@ impl Stage for Lists {
     }
 
     fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
-        Some(match self.decide(context.name, context.query.question.kind, context.peer.ip()) {
+        Some(match self.decide(context.name, context.query.question.rtype, context.peer.ip()) {
             AclAction::Allow => Step::Continue,
             AclAction::Block => Step::Refused(Rcode::Refused, Some(ExtendedError::Blocked)),
             AclAction::Filter => {
@@ -55,11 +55,11 @@ impl Lists {
         Self(written.iter().map(|acl| List::new(acl, hasher)).collect())
     }
 
-    /// Returns the action on a question for `name` and `kind` from `address`.
-    fn decide(&self, name: &LowercaseName, kind: u16, address: IpAddr) -> AclAction {
+    /// Returns the action on a question for `name` and `rtype` from `address`.
+    fn decide(&self, name: &LowercaseName, rtype: u16, address: IpAddr) -> AclAction {
         let address = address.to_canonical();
         let mut lists = self.0.iter();
-        let decided = lists.find_map(|list| list.decide(name, kind, address));
+        let decided = lists.find_map(|list| list.decide(name, rtype, address));
         decided.unwrap_or(AclAction::Allow)
     }
 }
@@ -74,7 +74,7 @@ impl List {
             let nets = lines.iter().map(|line| line.nets.as_deref());
             let nets: Option<Vec<_>> = nets.collect();
             let mut kinds: Option<Vec<u16>> =
-                lines[0].kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.0).collect());
+                lines[0].kinds.as_ref().map(|kinds| kinds.iter().map(|rtype| rtype.0).collect());
             kinds.iter_mut().for_each(|kinds| kinds.sort_unstable());
             let nets = nets.map(|nets| Nets::new(nets.into_iter().flatten()));
             Line { action: lines[0].action, kinds, nets }
@@ -82,12 +82,12 @@ impl List {
         Self { zones, lines: lines.collect() }
     }
 
-    fn decide(&self, name: &LowercaseName, kind: u16, address: IpAddr) -> Option<AclAction> {
+    fn decide(&self, name: &LowercaseName, rtype: u16, address: IpAddr) -> Option<AclAction> {
         if self.zones.as_ref().is_some_and(|zones| zones.longest(name).is_none()) {
             return None;
         }
         let fits = |line: &&Line| {
-            line.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&kind).is_ok())
+            line.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&rtype).is_ok())
                 && line.nets.as_ref().is_none_or(|nets| nets.contains(address))
         };
         self.lines.iter().find(fits).map(|line| line.action)
@@ -112,9 +112,9 @@ mod tests {
         Lists::new(&load(text).blocks[0].stages.acl, &hasher)
     }
 
-    fn decide(lists: &Lists, name: &str, kind: u16, address: &str) -> AclAction {
+    fn decide(lists: &Lists, name: &str, rtype: u16, address: &str) -> AclAction {
         let name = LowercaseName::new(Name::parse(name).unwrap().as_wire());
-        lists.decide(&name, kind, address.parse().unwrap())
+        lists.decide(&name, rtype, address.parse().unwrap())
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
             "acl a.test {\n allow net 192.0.2.0/28\n drop type ANY\n filter type AAAA MX net ::/0\n}
              acl {\n block net 192.0.2.0/24\n}",
         );
-        for (name, kind, address, action) in [
+        for (name, rtype, address, action) in [
             ("x.a.test", 255, "192.0.2.5", AclAction::Allow),
             ("x.a.test", 255, "192.0.2.16", AclAction::Drop),
             ("x.a.test", 28, "192.0.2.16", AclAction::Block),
@@ -133,7 +133,7 @@ mod tests {
             ("b.test", 255, "::ffff:192.0.2.5", AclAction::Block),
             ("b.test", 255, "198.51.100.1", AclAction::Allow),
         ] {
-            assert_eq!(decide(&lists, name, kind, address), action, "{name} {kind} {address}");
+            assert_eq!(decide(&lists, name, rtype, address), action, "{name} {rtype} {address}");
         }
     }
 

@@ -6,7 +6,7 @@
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use crate::engine::message::compose::{NewRecord, QNAME, Section};
-use crate::engine::message::{Rcode, kind};
+use crate::engine::message::{Rcode, rtype};
 use ahash::RandomState;
 
 /// Seconds for which the answer holds: a hint at the document.
@@ -22,12 +22,12 @@ impl Stage for Any {
 
     fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
         let question = context.query.question;
-        if question.kind != kind::ANY {
+        if question.rtype != rtype::ANY {
             return None;
         }
         let data: &[&[u8]] = &[b"\x0dANY obsoleted", b"\x0cSee RFC 8482"];
         let class = question.class;
-        let record = NewRecord { owner: &QNAME, kind: kind::HINFO, class, ttl: TTL, data };
+        let record = NewRecord { owner: &QNAME, rtype: rtype::HINFO, class, ttl: TTL, data };
         let mut reply = context.reply();
         reply.record(Section::Answer, &record);
         // It is neither the zone's own word nor the outcome of a recursion.

@@ -6,7 +6,7 @@
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{self, ServerBlock};
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
-use crate::engine::message::{Question, Rcode, class, kind};
+use crate::engine::message::{Question, Rcode, class, rtype};
 use ahash::RandomState;
 use rand_chacha::rand_core::Rng;
 
@@ -46,7 +46,7 @@ fn wants(question: &Question) -> bool {
 /// Returns true if the stage has an answer; `name` is folded.
 fn knows(chaos: &config::Chaos, name: &[u8], question: &Question) -> bool {
     let known = VERSION.contains(&name) || HOST.contains(&name);
-    question.kind == kind::TXT && (known || (name == AUTHORS && !chaos.authors.is_empty()))
+    question.rtype == rtype::TXT && (known || (name == AUTHORS && !chaos.authors.is_empty()))
 }
 
 /// Writes the answer to a name that it [`knows`] and returns its length. `random` chooses which of
@@ -54,8 +54,8 @@ fn knows(chaos: &config::Chaos, name: &[u8], question: &Question) -> bool {
 fn answer(chaos: &config::Chaos, name: &[u8], random: u32, mut reply: Composer<'_>) -> usize {
     let mut text = |text: &str| {
         let data: &[&[u8]] = &[&[text.len() as u8], text.as_bytes()];
-        let (kind, class) = (kind::TXT, class::CH);
-        let record = NewRecord { owner: &QNAME, kind, class, ttl: 0, data };
+        let (rtype, class) = (rtype::TXT, class::CH);
+        let record = NewRecord { owner: &QNAME, rtype, class, ttl: 0, data };
         reply.record(Section::Answer, &record);
     };
     if name == AUTHORS {
@@ -82,8 +82,8 @@ mod tests {
         Chaos { version: "v".into(), authors, host: "h".into() }
     }
 
-    fn question(kind: u16, class: u16) -> Question {
-        Question { name_len: 14, kind, class }
+    fn question(rtype: u16, class: u16) -> Question {
+        Question { name_len: 14, rtype, class }
     }
 
     #[test]

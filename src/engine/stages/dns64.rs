@@ -13,7 +13,7 @@ pub use synthesis::{Judgement, Synthesis};
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use crate::engine::message::compose::{NewRecord, QNAME, Section};
-use crate::engine::message::{Rcode, class, flags, kind};
+use crate::engine::message::{Rcode, class, flags, rtype};
 use ahash::RandomState;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -50,13 +50,13 @@ impl Stage for Dns64 {
         let asked = &context.query.asked;
         let validates =
             asked.flags & flags::CD != 0 && asked.edns.is_some_and(|edns| edns.dnssec_ok);
-        match question.kind {
-            kind::AAAA if validates => None,
-            kind::A | kind::AAAA if context.name.as_bytes() == IPV4ONLY => {
-                Some(self.ipv4only(context, question.kind))
+        match question.rtype {
+            rtype::AAAA if validates => None,
+            rtype::A | rtype::AAAA if context.name.as_bytes() == IPV4ONLY => {
+                Some(self.ipv4only(context, question.rtype))
             }
-            kind::AAAA => Some(Step::Park),
-            kind::PTR => {
+            rtype::AAAA => Some(Step::Park),
+            rtype::PTR => {
                 let address = self.0.ipv4_in(address_of(context.name.as_bytes())?)?;
                 Some(reverse(context, address))
             }
@@ -67,16 +67,16 @@ impl Stage for Dns64 {
 
 impl Dns64 {
     /// Answers a query for the addresses of `ipv4only.arpa`.
-    fn ipv4only(&self, context: &mut QueryContext<'_, '_>, kind: u16) -> Step {
+    fn ipv4only(&self, context: &mut QueryContext<'_, '_>, rtype: u16) -> Step {
         let mut reply = context.reply();
         let mut record = |data: &[u8]| {
             let data: &[&[u8]] = &[data];
-            let record = NewRecord { owner: &QNAME, kind, class: class::IN, ttl: TTL, data };
+            let record = NewRecord { owner: &QNAME, rtype, class: class::IN, ttl: TTL, data };
             reply.record(Section::Answer, &record);
         };
         for address in IPV4ONLY_ADDRESSES {
-            match kind {
-                kind::A => record(&address.octets()),
+            match rtype {
+                rtype::A => record(&address.octets()),
                 _ => self.0.addresses(address).for_each(|made| record(&made.octets())),
             }
         }
@@ -104,7 +104,7 @@ fn reverse(context: &mut QueryContext<'_, '_>, address: Ipv4Addr) -> Step {
     name[len..len + above.len()].copy_from_slice(above);
     len += above.len();
     let (owner, class) = (&QNAME, class::IN);
-    let record = NewRecord { owner, kind: kind::CNAME, class, ttl: TTL, data: &[&name[..len]] };
+    let record = NewRecord { owner, rtype: rtype::CNAME, class, ttl: TTL, data: &[&name[..len]] };
     let mut reply = context.reply();
     reply.record(Section::Answer, &record);
     Step::Open(reply.end(0, Rcode::NoError))

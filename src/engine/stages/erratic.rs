@@ -8,7 +8,7 @@ use super::{QueryContext, Settings, Stage, Step};
 use crate::config;
 use crate::config::ServerBlock;
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
-use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, kind};
+use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, rtype};
 use ahash::RandomState;
 use std::cell::Cell;
 
@@ -55,10 +55,10 @@ impl Stage for Erratic {
 /// Writes the answer and returns its length.
 fn answer(context: &mut QueryContext<'_, '_>, large: bool, cut: bool) -> usize {
     let question = context.query.question;
-    let address: &[u8] = match question.kind {
-        kind::A => &V4,
-        kind::AAAA => &V6,
-        kind::AXFR => {
+    let address: &[u8] = match question.rtype {
+        rtype::A => &V4,
+        rtype::AAAA => &V6,
+        rtype::AXFR => {
             let mut reply = context.answer();
             write_zone(&mut reply, question.name_len, !cut);
             return reply.end(flags::AA, Rcode::NoError);
@@ -67,7 +67,7 @@ fn answer(context: &mut QueryContext<'_, '_>, large: bool, cut: bool) -> usize {
     };
     let mut reply = context.answer();
     for _ in 0..if large { COPIES } else { 1 } {
-        write(&mut reply, &QNAME, question.kind, &[address]);
+        write(&mut reply, &QNAME, question.rtype, &[address]);
     }
     reply.end(flags::AA | if cut { flags::TC } else { 0 }, Rcode::NoError)
 }
@@ -78,17 +78,17 @@ fn write_zone(reply: &mut Composer<'_>, name_len: usize, whole: bool) {
     let has_room = name_len + 2 <= NAME_LEN_MAX;
     let server: &[u8] = if has_room { SERVERS[0] } else { &QNAME };
     let soa: [&[u8]; 3] = [server, server, &TIMES];
-    write(reply, &QNAME, kind::SOA, &soa);
+    write(reply, &QNAME, rtype::SOA, &soa);
     if has_room {
-        SERVERS.iter().for_each(|server| write(reply, &QNAME, kind::NS, &[server]));
-        SERVERS.iter().for_each(|server| write(reply, server, kind::AAAA, &[&V6]));
+        SERVERS.iter().for_each(|server| write(reply, &QNAME, rtype::NS, &[server]));
+        SERVERS.iter().for_each(|server| write(reply, server, rtype::AAAA, &[&V6]));
     }
     if whole {
-        write(reply, &QNAME, kind::SOA, &soa);
+        write(reply, &QNAME, rtype::SOA, &soa);
     }
 }
 
-fn write(reply: &mut Composer<'_>, owner: &[u8], kind: u16, data: &[&[u8]]) {
-    let record = NewRecord { owner, kind, class: class::IN, ttl: 0, data };
+fn write(reply: &mut Composer<'_>, owner: &[u8], rtype: u16, data: &[&[u8]]) {
+    let record = NewRecord { owner, rtype, class: class::IN, ttl: 0, data };
     reply.record(Section::Answer, &record);
 }

@@ -9,7 +9,7 @@ use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use crate::engine::authority::answer::{Ask, Outcome, answer};
 use crate::engine::message::reply::ExtendedError;
-use crate::engine::message::{Rcode, class, kind};
+use crate::engine::message::{Rcode, class, rtype};
 use crate::engine::zones::Zones;
 use ahash::RandomState;
 
@@ -41,15 +41,15 @@ impl Stage for OwnZones {
         }
         let (name, data) = (context.name, context.data);
         let table = data.zones(self.slot);
-        let entry = table.zone_match(name, question.kind)?;
-        match question.kind {
-            kind::AXFR | kind::IXFR => return Some(Step::Refused(Rcode::Refused, None)),
-            kind::OPT => return Some(Step::Refused(Rcode::FormErr, None)),
+        let entry = table.zone_match(name, question.rtype)?;
+        match question.rtype {
+            rtype::AXFR | rtype::IXFR => return Some(Step::Refused(Rcode::Refused, None)),
+            rtype::OPT => return Some(Step::Refused(Rcode::FormErr, None)),
             _ => {}
         }
         let ask = Ask {
             name,
-            kind: question.kind,
+            rtype: question.rtype,
             dnssec_ok: context.query.asked.edns.is_some_and(|edns| edns.dnssec_ok),
             minimal: context.settings.minimal,
         };

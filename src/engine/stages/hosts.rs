@@ -10,7 +10,7 @@ use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{Name, ServerBlock};
 use crate::engine::hosts::{Addresses, Table, reverse_address};
 use crate::engine::message::compose::{NewRecord, QNAME, Section};
-use crate::engine::message::{Rcode, class, flags, kind};
+use crate::engine::message::{Rcode, class, flags, rtype};
 use crate::engine::zones::{LowercaseName, Zones};
 use ahash::RandomState;
 use std::net::IpAddr;
@@ -52,7 +52,7 @@ impl Stage for Hosts {
             return None;
         }
         let table = context.data.hosts(self.slot);
-        if question.kind == kind::PTR {
+        if question.rtype == rtype::PTR {
             let address = reverse_address(context.name.as_bytes())?;
             return self.answer_names(context, table, address);
         }
@@ -60,16 +60,16 @@ impl Stage for Hosts {
             return None;
         }
         let may_pass = self.fallthrough.longest(context.name).is_some();
-        let Some(found) = self.find(table, context.name, question.kind) else {
+        let Some(found) = self.find(table, context.name, question.rtype) else {
             return (!may_pass).then_some(Step::Refused(Rcode::ServFail, None));
         };
-        let is_unsupported = !matches!(question.kind, kind::A | kind::AAAA);
+        let is_unsupported = !matches!(question.rtype, rtype::A | rtype::AAAA);
         if is_unsupported && self.fallthrough_unsupported && may_pass {
             return None;
         }
-        Some(match question.kind {
-            kind::A => self.answer(context, found.v4.iter().map(|address| &address[..])),
-            kind::AAAA => self.answer(context, found.v6.iter().map(|address| &address[..])),
+        Some(match question.rtype {
+            rtype::A => self.answer(context, found.v4.iter().map(|address| &address[..])),
+            rtype::AAAA => self.answer(context, found.v6.iter().map(|address| &address[..])),
             _ => self.answer(context, std::iter::empty()),
         })
     }
@@ -85,8 +85,8 @@ impl Hosts {
     ) -> Option<Addresses<'a>> {
         let own = table.find(name.as_bytes());
         let is_enough = own.is_some_and(|own| match wanted {
-            kind::A => !own.v4.is_empty(),
-            kind::AAAA => !own.v6.is_empty(),
+            rtype::A => !own.v4.is_empty(),
+            rtype::AAAA => !own.v6.is_empty(),
             _ => true,
         });
         if is_enough {
@@ -120,10 +120,10 @@ impl Hosts {
         context: &mut QueryContext<'_, '_>,
         data: impl Iterator<Item = &'a [u8]>,
     ) -> Step {
-        let (kind, class, ttl) = (context.query.question.kind, class::IN, self.ttl);
+        let (rtype, class, ttl) = (context.query.question.rtype, class::IN, self.ttl);
         let mut reply = context.answer();
         for data in data {
-            let record = NewRecord { owner: &QNAME, kind, class, ttl, data: &[data] };
+            let record = NewRecord { owner: &QNAME, rtype, class, ttl, data: &[data] };
             reply.record(Section::Answer, &record);
             if reply.is_full() {
                 break;

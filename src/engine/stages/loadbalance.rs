@@ -11,7 +11,7 @@
 use super::{Settings, Stage};
 use crate::config::{Net, ServerBlock};
 use crate::engine::message::{HEADER_LEN, Question, Rcode, Record, class, flags};
-use crate::engine::message::{kind, names_equal, u16_at};
+use crate::engine::message::{names_equal, rtype, u16_at};
 use ahash::RandomState;
 use std::net::IpAddr;
 
@@ -69,7 +69,7 @@ impl Set {
     /// Returns true if `record` is the next of the set; false if it ends it.
     fn takes(&mut self, message: &[u8], record: &Record) -> bool {
         let alike = self.first.is_some_and(|first| {
-            (first.kind, first.class) == (record.kind, record.class)
+            (first.rtype, first.class) == (record.rtype, record.class)
                 && first.end - first.data == record.end - record.data
                 && names_equal(message, first.start, record.start)
         });
@@ -83,7 +83,7 @@ impl Set {
     /// The set that `record` begins, if it is one of addresses.
     fn begin(&mut self, record: &Record) {
         let len = record.end - record.data;
-        let address = matches!((record.kind, len), (kind::A, 4) | (kind::AAAA, 16));
+        let address = matches!((record.rtype, len), (rtype::A, 4) | (rtype::AAAA, 16));
         self.first = Some(*record).filter(|_| address && record.class == class::IN);
         self.data[0] = record.data as u16;
         self.len = 1;
@@ -142,9 +142,9 @@ mod tests {
     fn message(records: &[(&[u8], u16, &[u8])]) -> Vec<u8> {
         let mut message = vec![0, 1, 0x81, 0x80, 0, 1, 0, records.len() as u8, 0, 0, 0, 0];
         message.extend_from_slice(b"\x01a\0\0\x01\0\x01");
-        for (owner, kind, data) in records {
+        for (owner, rtype, data) in records {
             message.extend_from_slice(owner);
-            message.extend_from_slice(&kind.to_be_bytes());
+            message.extend_from_slice(&rtype.to_be_bytes());
             message.extend_from_slice(&[0, 1, 0, 0, 0, 9, 0, data.len() as u8]);
             message.extend_from_slice(data);
         }

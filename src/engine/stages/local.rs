@@ -8,7 +8,7 @@
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{self, ServerBlock};
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
-use crate::engine::message::{HEADER_LEN, Question, Rcode, class, kind};
+use crate::engine::message::{HEADER_LEN, Question, Rcode, class, rtype};
 use ahash::RandomState;
 
 /// Seconds for which all of this holds: a week.
@@ -88,15 +88,15 @@ fn is_label(name: &[u8], place: usize) -> bool {
 
 /// Writes the answer to a question whose name stands at `place` and returns its length.
 fn answer(place: Place, question: &Question, mut reply: Composer<'_>) -> usize {
-    let record = |kind, data| NewRecord { owner: &QNAME, kind, class: class::IN, ttl: TTL, data };
-    let found = match (place, question.kind) {
-        (Place::Host, kind::A) => Some(record(kind::A, &[&[127, 0, 0, 1]])),
-        (Place::Host, kind::AAAA) => {
-            Some(record(kind::AAAA, &[&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]]))
+    let record = |rtype, data| NewRecord { owner: &QNAME, rtype, class: class::IN, ttl: TTL, data };
+    let found = match (place, question.rtype) {
+        (Place::Host, rtype::A) => Some(record(rtype::A, &[&[127, 0, 0, 1]])),
+        (Place::Host, rtype::AAAA) => {
+            Some(record(rtype::AAAA, &[&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]]))
         }
-        (Place::Host | Place::Apex, kind::SOA) => Some(record(kind::SOA, SOA)),
-        (Place::Host | Place::Apex, kind::NS) => Some(record(kind::NS, &[LOCALHOST])),
-        (Place::Loopback, kind::PTR) => Some(record(kind::PTR, &[LOCALHOST])),
+        (Place::Host | Place::Apex, rtype::SOA) => Some(record(rtype::SOA, SOA)),
+        (Place::Host | Place::Apex, rtype::NS) => Some(record(rtype::NS, &[LOCALHOST])),
+        (Place::Loopback, rtype::PTR) => Some(record(rtype::PTR, &[LOCALHOST])),
         _ => None,
     };
     if let Some(found) = found {
@@ -110,7 +110,7 @@ fn answer(place: Place, question: &Question, mut reply: Composer<'_>) -> usize {
         Place::Host | Place::Apex => (0, Rcode::NoError),
     };
     let owner = [0xc0, (HEADER_LEN + zone) as u8];
-    reply.record(Section::Authority, &NewRecord { owner: &owner, ..record(kind::SOA, SOA) });
+    reply.record(Section::Authority, &NewRecord { owner: &owner, ..record(rtype::SOA, SOA) });
     reply.end(0, rcode)
 }
 
@@ -139,7 +139,7 @@ mod tests {
         ] {
             let name_wire = Name::parse(name).unwrap();
             let wire = name_wire.as_wire();
-            let question = Question { name_len: wire.len(), kind: 1, class: 1 };
+            let question = Question { name_len: wire.len(), rtype: 1, class: 1 };
             assert_eq!(place(wire, &question, true), with_prefix, "{name}");
             assert_eq!(place(wire, &question, false), without, "{name}");
             assert_eq!(place(wire, &Question { class: 3, ..question }, true), None, "{name}");
@@ -150,7 +150,7 @@ mod tests {
     fn a_label_that_ends_like_a_zone_is_not_within_it() {
         // One label of eleven bytes, the last ten of which spell localhost and its length.
         let name = b"\x0bx\x09localhost\0";
-        let question = Question { name_len: name.len(), kind: 1, class: 1 };
+        let question = Question { name_len: name.len(), rtype: 1, class: 1 };
         assert_eq!(place(name, &question, false), None);
     }
 }

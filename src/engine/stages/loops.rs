@@ -7,7 +7,7 @@
 
 use super::{Settings, Stage};
 use crate::config::{Name, ServerBlock};
-use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Question, class, flags, kind, put_u16};
+use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Question, class, flags, put_u16, rtype};
 use crate::moment::Moment;
 use ahash::RandomState;
 use std::time::Duration;
@@ -52,14 +52,14 @@ impl Probe {
         }
         let end = HEADER_LEN + self.name.len();
         out[HEADER_LEN..end].copy_from_slice(&self.name);
-        put_u16(out, end, kind::HINFO);
+        put_u16(out, end, rtype::HINFO);
         put_u16(out, end + 2, class::IN);
         end + 4
     }
 
     /// Returns true if a question that came in now is this one; `name` is folded.
     pub fn is_back(&self, now: Moment, name: &[u8], question: &Question) -> bool {
-        question.kind == kind::HINFO && now < self.until && *name == *self.name
+        question.rtype == rtype::HINFO && now < self.until && *name == *self.name
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
         let other = Probe::new(&zone, 0xabc, 8, Moment::ZERO).unwrap();
         assert!(!other.is_back(seconds(0), name, &question));
         let mut other = question;
-        other.kind = 1;
+        other.rtype = 1;
         assert!(!probe.is_back(seconds(0), name, &other));
     }
 

@@ -7,7 +7,7 @@ use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use crate::engine::key::Transport;
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
-use crate::engine::message::{Question, Rcode, flags, kind};
+use crate::engine::message::{Question, Rcode, flags, rtype};
 use ahash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,18 +35,18 @@ fn answer(
 ) -> usize {
     let class = question.class;
     let (v4, v6);
-    let (kind, address): (u16, &[u8]) = match client.ip().to_canonical() {
+    let (rtype, address): (u16, &[u8]) = match client.ip().to_canonical() {
         IpAddr::V4(ip) => {
             v4 = ip.octets();
-            (kind::A, &v4)
+            (rtype::A, &v4)
         }
         IpAddr::V6(ip) => {
             v6 = ip.octets();
-            (kind::AAAA, &v6)
+            (rtype::AAAA, &v6)
         }
     };
     let data: &[&[u8]] = &[address];
-    let record = NewRecord { owner: &QNAME, kind, class, ttl: 0, data };
+    let record = NewRecord { owner: &QNAME, rtype, class, ttl: 0, data };
     reply.record(Section::Additional, &record);
     let owner = match transport {
         Transport::Udp => *b"\x04_udp\xc0\x0c",
@@ -56,7 +56,7 @@ fn answer(
     if question.name_len + 5 <= crate::engine::message::NAME_LEN_MAX {
         // Priority and weight, the port, and the root as the target.
         let data: &[&[u8]] = &[&[0; 4], &client.port().to_be_bytes(), &[0]];
-        let record = NewRecord { owner: &owner, kind: kind::SRV, class, ttl: 0, data };
+        let record = NewRecord { owner: &owner, rtype: rtype::SRV, class, ttl: 0, data };
         reply.record(Section::Additional, &record);
     }
     reply.end(flags::AA, Rcode::NoError)

@@ -5,7 +5,7 @@
 
 use super::Facts;
 use crate::config::view::{Number, Order, Place, Real, Test, Text};
-use crate::config::{Kind, Net, PRESENTATION, TEXT_LEN_MAX, class_mnemonic, spell};
+use crate::config::{Net, PRESENTATION, RecordType, TEXT_LEN_MAX, class_mnemonic, spell};
 use crate::engine::key::Transport;
 use crate::engine::message::flags;
 use std::io::Write as _;
@@ -81,7 +81,7 @@ impl Run<'_> {
                 let net = std::str::from_utf8(self.bytes(&net)).ok()?;
                 Net::parse(net).filter(|_| net.contains('/'))?.contains(address)
             }
-            Test::TypeIn(kinds) => kinds.contains(&self.facts.kind),
+            Test::TypeIn(kinds) => kinds.contains(&self.facts.rtype),
             Test::Same(tests) => self.test(&tests[0])? == self.test(&tests[1])?,
             Test::Numbers(order, one, other) => {
                 order.holds(self.number(one)?.cmp(&self.number(other)?))
@@ -195,13 +195,13 @@ impl Run<'_> {
     }
 
     fn text<'p>(&mut self, text: &'p Text) -> Option<Found<'p>> {
-        let Facts { client, kind, class, .. } = *self.facts;
+        let Facts { client, rtype, class, .. } = *self.facts;
         Some(match text {
             Text::Fixed(text) => Found::Fixed(text.as_bytes()),
             Text::Name => self.name(),
-            Text::Type => match Kind(kind).mnemonic() {
+            Text::Type => match RecordType(rtype).mnemonic() {
                 Some(mnemonic) => Found::Fixed(mnemonic.as_bytes()),
-                None => self.write(format_args!("TYPE{kind}"))?,
+                None => self.write(format_args!("TYPE{rtype}"))?,
             },
             Text::Class => match class_mnemonic(class) {
                 Some(mnemonic) => Found::Fixed(mnemonic.as_bytes()),

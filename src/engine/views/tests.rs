@@ -17,7 +17,7 @@ use std::net::IpAddr;
 fn with_facts<T>(query: &str, look: impl FnOnce(&Facts<'_>) -> T) -> T {
     let mut words = query.split(' ');
     let name = Name::parse(words.next().unwrap()).unwrap();
-    let kind = match words.next().unwrap() {
+    let rtype = match words.next().unwrap() {
         "A" => 1,
         "MX" => 15,
         "TXT" => 16,
@@ -47,7 +47,7 @@ fn with_facts<T>(query: &str, look: impl FnOnce(&Facts<'_>) -> T) -> T {
     }
     let folded = LowercaseName::new(&name.as_wire().to_ascii_uppercase());
     let size = (12 + name.as_wire().len() + 4) as u16;
-    look(&Facts { client: &client, asked: &asked, name: &folded, kind, class, size })
+    look(&Facts { client: &client, asked: &asked, name: &folded, rtype, class, size })
 }
 
 fn load(text: &str) -> Config {

@@ -33,7 +33,7 @@ pub(super) fn fit(query: &[u8], response: &mut [u8], length: usize) -> usize {
 /// Returns the UDP size in the OPT record of `query`, which is its only record.
 fn offered(query: &[u8]) -> Option<usize> {
     let (record, _) = Record::parse(query, Question::parse(query)?.end())?;
-    (record.kind == TYPE_OPT).then_some(usize::from(record.class).max(DATAGRAM_LEN))
+    (record.rtype == TYPE_OPT).then_some(usize::from(record.class).max(DATAGRAM_LEN))
 }
 
 /// Gives it any other id.

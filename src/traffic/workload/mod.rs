@@ -192,8 +192,8 @@ impl Workload {
             Source::Made { types, style, .. } => {
                 let maker = self.maker.as_mut().expect("names that are made up have a maker");
                 let name = maker.next(random);
-                let kind = types.pick(random.next_u32());
-                style.write(name, kind, random, buffer).expect("length_max is room for any query")
+                let rtype = types.pick(random.next_u32());
+                style.write(name, rtype, random, buffer).expect("length_max is room for any query")
             }
             Source::File(recorded) => {
                 let index = (number % recorded.len() as u64) as usize;

@@ -56,7 +56,7 @@ impl Style {
     pub fn write(
         &self,
         name: &[u8],
-        kind: u16,
+        rtype: u16,
         random: &mut ChaCha8Rng,
         buffer: &mut [u8],
     ) -> Option<usize> {
@@ -66,7 +66,7 @@ impl Style {
             writer.put_u16(field)?;
         }
         writer.put(name)?;
-        writer.put_u16(kind)?;
+        writer.put_u16(rtype)?;
         writer.put_u16(CLASS_IN)?;
         if let Some(size) = self.edns {
             self.write_opt(&mut writer, size, random)?;
@@ -135,9 +135,9 @@ impl TypeShares {
         let mut sum = 0;
         let weighted = shares.iter().filter(|(_, weight)| *weight > 0);
         let steps: Vec<_> = weighted
-            .map(|&(kind, weight)| {
+            .map(|&(rtype, weight)| {
                 sum += u64::from(weight);
-                (sum, kind)
+                (sum, rtype)
             })
             .collect();
         (!steps.is_empty()).then_some(Self { steps })

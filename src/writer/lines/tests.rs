@@ -21,7 +21,7 @@ fn record() -> Record {
         since: Moment::from_nanos(5),
         size: 24,
         asked: Asked { id: 29_970, flags: 0x0100, edns: None },
-        kind: 1,
+        rtype: 1,
         class: 1,
     };
     let reply = Some(Replied { flags: 0x8180, rcode: 0, size: 46 });

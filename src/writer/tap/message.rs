@@ -22,14 +22,14 @@ pub(super) struct Dnstap {
     #[prost(message, optional, tag = "14")]
     pub(super) message: Option<Message>,
     #[prost(int32, required, tag = "15")]
-    pub(super) kind: i32,
+    pub(super) rtype: i32,
 }
 
 /// A DNS message and where it went.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Message {
     #[prost(int32, required, tag = "1")]
-    pub(super) kind: i32,
+    pub(super) rtype: i32,
     #[prost(int32, optional, tag = "2")]
     pub(super) socket_family: Option<i32>,
     #[prost(int32, optional, tag = "3")]
@@ -80,7 +80,7 @@ pub(super) fn push_frame(
         version: (!version.is_empty()).then(|| version.to_vec()),
         extra: extra.map(String::into_bytes),
         message: Some(message),
-        kind: MESSAGE,
+        rtype: MESSAGE,
     };
     // A page holds no more bytes than fit into 32 bits.
     out.extend((envelope.encoded_len() as u32).to_be_bytes());
@@ -95,14 +95,14 @@ pub(super) fn of_record(
     origin: Duration,
     full: bool,
 ) -> Option<Message> {
-    let kind = match record.event {
+    let rtype = match record.event {
         Event::Ended(_) => return None,
         Event::ClientQuery => CLIENT_QUERY,
         Event::ClientResponse => CLIENT_RESPONSE,
         Event::ForwarderQuery => FORWARDER_QUERY,
         Event::ForwarderResponse => FORWARDER_RESPONSE,
     };
-    let is_response = matches!(kind, CLIENT_RESPONSE | FORWARDER_RESPONSE);
+    let is_response = matches!(rtype, CLIENT_RESPONSE | FORWARDER_RESPONSE);
     let (peer, upstream) = (record.asking.peer, record.upstream);
     let transport = upstream.map_or(record.asking.transport, |(_, transport, _)| transport);
     let family = upstream.map(|(address, ..)| address).or(peer);
@@ -112,7 +112,7 @@ pub(super) fn of_record(
     let bytes = full.then(|| page.bytes(record.message).to_vec());
     let (query_message, response_message) = if is_response { (None, bytes) } else { (bytes, None) };
     Some(Message {
-        kind,
+        rtype,
         socket_family: family.map(|address| if address.is_ipv4() { INET } else { INET6 }),
         socket_protocol: Some(match transport {
             Transport::Udp => UDP,

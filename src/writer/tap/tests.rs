@@ -49,7 +49,7 @@ fn record(event: Event, upstream: Option<SocketAddr>) -> Record {
         since: Moment::from_nanos(1_000),
         size: 17,
         asked: Asked { id: 7, flags: 0x0100, edns: None },
-        kind: 28,
+        rtype: 28,
         class: 1,
     };
     let upstream = upstream.map(|address| (address, Transport::Tcp, Moment::from_nanos(2_000)));
@@ -106,16 +106,19 @@ fn a_receiver_gets_each_message_with_its_addresses_and_times_and_then_the_end() 
             assert_eq!(envelope.identity.as_deref(), Some(&b"me"[..]));
             assert_eq!(envelope.version.as_deref(), Some(&b"V"[..]));
             assert_eq!(envelope.extra.as_deref(), Some(&b"AAAA - {x}"[..]));
-            assert_eq!(envelope.kind, 1);
+            assert_eq!(envelope.rtype, 1);
         }
         let [query, response] = [0, 1].map(|which: usize| got[which].message.clone().unwrap());
-        assert_eq!((query.kind, query.socket_family, query.socket_protocol), (5, Some(2), Some(1)));
+        assert_eq!(
+            (query.rtype, query.socket_family, query.socket_protocol),
+            (5, Some(2), Some(1))
+        );
         assert_eq!(query.query_address.as_ref().map(Vec::len), Some(16));
         assert_eq!((query.query_port, query.response_port), (Some(4_711), None));
         assert_eq!((query.query_time_sec, query.query_time_nsec), (Some(1_000), Some(1_000)));
         assert_eq!((query.response_time_sec, query.response_message), (None, None));
         assert_eq!(query.query_message.as_deref(), full.then_some(&b"asked"[..]));
-        assert_eq!(response.kind, 8);
+        assert_eq!(response.rtype, 8);
         assert_eq!((response.socket_family, response.socket_protocol), (Some(1), Some(2)));
         assert_eq!(response.response_address, Some(vec![192, 0, 2, 1]));
         assert_eq!((response.query_port, response.response_port), (Some(4_711), Some(53)));

@@ -30,15 +30,15 @@ fn response(query: &[u8], rcode: u16, ttl: u32) -> Vec<u8> {
     let denies = rcode == 3;
     let fails = ![0, 3].contains(&rcode);
     let counts = if fails { [0, 0] } else { [u16::from(!denies), u16::from(denies)] };
-    let kind = word_at(question_of(query), question_of(query).len() - 4);
+    let rtype = word_at(question_of(query), question_of(query).len() - 4);
     let flags = 0x8080 | word_at(query, 2) & (RD | 0x0010) | rcode;
     let mut writer = Writer::new([word_at(query, 0), flags, 1, counts[0], counts[1], 0]);
     writer.bytes.extend_from_slice(question_of(query));
     match (fails, denies) {
         (true, _) => {}
         (_, false) => {
-            let (address, len) = ([203, 0, 113, 7].repeat(4), if kind == 28 { 16 } else { 4 });
-            writer.record(&[0xc0, 12], kind, 1, ttl, &address[..len]);
+            let (address, len) = ([203, 0, 113, 7].repeat(4), if rtype == 28 { 16 } else { 4 });
+            writer.record(&[0xc0, 12], rtype, 1, ttl, &address[..len]);
         }
         (_, true) => {
             let times = [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1];
@@ -128,7 +128,7 @@ fn what_may_change_the_answer_is_asked_apart() {
     let others = [
         Ask { edns: Some((1_232, 0, true, vec![])), ..ask("a.test") },
         Ask { flags: RD | 0x0010, ..ask("a.test") },
-        Ask { kind: 28, ..ask("a.test") },
+        Ask { rtype: 28, ..ask("a.test") },
         Ask { edns: Some((1_232, 0, false, subnet.clone())), ..ask("a.test") },
     ];
     for other in &others {
@@ -452,7 +452,7 @@ fn the_simple_mode_remembers_addresses_for_five_seconds() {
     world.pass(0.2);
     world.learn("a.test", 60);
     // Nothing else is remembered.
-    for other in [Ask { kind: 28, ..ask("a.test") }, Ask { flags: RD | 0x10, ..ask("a.test") }] {
+    for other in [Ask { rtype: 28, ..ask("a.test") }, Ask { flags: RD | 0x10, ..ask("a.test") }] {
         for _ in 0..2 {
             world.ask(1, &other);
             world.answer(60);

@@ -316,8 +316,8 @@ fn it_works_with_cache_and_counts() {
         ],
     );
     let tallies = world.engine.tallies();
-    let of = |kind: usize| {
-        tallies.counts.iter().map(|label_set| label_set.requests[0][0][kind]).sum::<u64>()
+    let of = |rtype: usize| {
+        tallies.counts.iter().map(|label_set| label_set.requests[0][0][rtype]).sum::<u64>()
     };
     let translated: u64 = tallies.counts.iter().map(|label_set| label_set.translated).sum();
     assert_eq!((of(0), of(1), translated), (3, 3, 2), "D34");
@@ -451,13 +451,13 @@ fn silence_fails_the_query_in_its_time() {
 #[test]
 fn what_is_truncated_is_asked_again_by_its_client() {
     let mut world = world(&format!("dns64 {{\n allow_ipv4\n }}{F}"));
-    for (kind, expected) in [("AAAA", "NOERROR tc rd ra"), ("A", "NOERROR tc rd")] {
+    for (rtype, expected) in [("AAAA", "NOERROR tc rd ra"), ("A", "NOERROR tc rd")] {
         world.ask(1, &ask_of("a.up.test AAAA"));
         loop {
             let sent = world.only_sent();
             let mut response = respond(&sent.bytes);
             let is_a = sent.bytes[12 + 11 + 1] == 1;
-            if is_a == (kind == "A") {
+            if is_a == (rtype == "A") {
                 response[2] |= 2;
             }
             world.respond(sent.connection, &response);
@@ -466,7 +466,7 @@ fn what_is_truncated_is_asked_again_by_its_client() {
             }
         }
         let reply = shown(&world.only_got());
-        assert!(reply.starts_with(expected), "{kind}: {reply}");
+        assert!(reply.starts_with(expected), "{rtype}: {reply}");
     }
     world.finish();
 }

@@ -9,13 +9,13 @@ use crate::world::{World, client, corefile, shown, world};
 use onward::engine::Client;
 use onward::engine::stats::DropReason;
 
-fn ask(name: &str, kind: u16) -> Ask {
-    Ask { kind, ..Ask::new(7, name) }
+fn ask(name: &str, rtype: u16) -> Ask {
+    Ask { rtype, ..Ask::new(7, name) }
 }
 
 /// Returns the reply to one query as text; no reply is an empty text.
-fn answer(world: &mut World, name: &str, kind: u16) -> String {
-    world.packet(client(1), &ask(name, kind).bytes());
+fn answer(world: &mut World, name: &str, rtype: u16) -> String {
+    world.packet(client(1), &ask(name, rtype).bytes());
     world.settle();
     let got = world.take_got();
     assert!(got.len() <= 1, "{got:?}");
@@ -30,10 +30,10 @@ const AAAA: &str = "NOERROR aa rd\nAN a.t 0 AAAA 2001:db8::53";
 fn every_nth_query_from_the_first_on_is_dropped() {
     let mut world = world("erratic");
     // E1 to E6.
-    for (kind, expected) in
+    for (rtype, expected) in
         [(1, ""), (1, A), (28, ""), (28, AAAA), (15, ""), (15, "SERVFAIL rd ra"), (1, "")]
     {
-        assert_eq!(answer(&mut world, "a.t", kind), expected, "type {kind}");
+        assert_eq!(answer(&mut world, "a.t", rtype), expected, "type {rtype}");
     }
     assert_eq!(world.dropped(DropReason::QueryDenied), 4);
     let stats = world.finish().stages.erratic;

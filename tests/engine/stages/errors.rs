@@ -37,7 +37,7 @@ fn every_client_whose_query_found_no_answer_leaves_a_record() {
     assert_eq!(found.len(), 2);
     for error in found {
         assert!(error.name().eq_ignore_ascii_case(&name), "{:?}", error.name());
-        assert_eq!((error.block, error.kind, error.rcode), (0, 1, Rcode::ServFail));
+        assert_eq!((error.block, error.rtype, error.rcode), (0, 1, Rcode::ServFail));
         assert_eq!((error.reason, error.upstream), (late, upstream));
     }
     let stats = world.finish();
@@ -68,7 +68,7 @@ fn what_an_upstream_says_and_what_is_answered_here_leave_none() {
     packet[3] |= Rcode::ServFail as u8;
     assert!(world.respond(sent.connection, &packet));
     assert_eq!(world.only_got().rcode(), 2);
-    world.ask(1, &Ask { kind: 255, ..Ask::new(2, "a.example") });
+    world.ask(1, &Ask { rtype: 255, ..Ask::new(2, "a.example") });
     assert_eq!(world.only_got().rcode(), 0);
     assert_eq!(records(&mut world), []);
     world.finish();

@@ -5,7 +5,7 @@
 use crate::common::wire::Ask;
 use crate::world::{World, shown};
 use ahash::RandomState;
-use onward::config::{Config, Host, Kind};
+use onward::config::{Config, Host, RecordType};
 use onward::engine::authority::table::{ZoneEntry, ZoneTable};
 use onward::engine::authority::{Builder, Zone};
 use onward::engine::data::Contents;
@@ -21,8 +21,8 @@ struct Taking(Builder);
 
 impl Consumer for Taking {
     fn record(&mut self, record: &Record<'_>) -> Result<(), String> {
-        let Record { owner, kind, ttl, data, place } = *record;
-        self.0.add(owner, kind, ttl, data, (place.file, place.line))
+        let Record { owner, rtype, ttl, data, place } = *record;
+        self.0.add(owner, rtype, ttl, data, (place.file, place.line))
     }
 
     fn include(&mut self, _: &Path) -> Result<Vec<u8>, String> {
@@ -61,17 +61,17 @@ fn world_with(corefile: &str, files: &HashMap<&str, &str>) -> World {
 }
 
 /// The type with this mnemonic.
-fn kind(word: &str) -> u16 {
-    (0..=u16::MAX).find(|kind| Kind(*kind).to_string() == word).expect("a type")
+fn rtype(word: &str) -> u16 {
+    (0..=u16::MAX).find(|rtype| RecordType(*rtype).to_string() == word).expect("a type")
 }
 
 fn ask_of(question: &str) -> Ask {
     let mut words = question.split(' ');
-    let (name, what) = (words.next().unwrap(), kind(words.next().expect("a type")));
+    let (name, what) = (words.next().unwrap(), rtype(words.next().expect("a type")));
     let long = [["l"; 60].concat(), ["m"; 57].concat()].join(".");
     let name = name.replace('~', ".example.org").replace("{long}", &long);
     let name = name.strip_prefix('.').unwrap_or(&name);
-    let mut ask = Ask { kind: what, ..Ask::new(7, name) };
+    let mut ask = Ask { rtype: what, ..Ask::new(7, name) };
     for word in words {
         match word {
             "CH" => ask.class = 3,

@@ -41,7 +41,7 @@ fn unescaped(text: &str) -> Vec<u8> {
     text.replace('⏎', "\r").into_bytes()
 }
 
-fn kind(word: &str) -> u16 {
+fn rtype(word: &str) -> u16 {
     match word {
         "A" => 1,
         "PTR" => 12,
@@ -55,9 +55,9 @@ fn kind(word: &str) -> u16 {
 
 fn ask_of(question: &str) -> Ask {
     let mut words = question.split(' ');
-    let (name, what) = (words.next().unwrap(), kind(words.next().expect("a type")));
+    let (name, what) = (words.next().unwrap(), rtype(words.next().expect("a type")));
     let name = if name == "." { "" } else { name };
-    let mut ask = Ask { kind: what, ..Ask::new(7, name) };
+    let mut ask = Ask { rtype: what, ..Ask::new(7, name) };
     for word in words {
         match word {
             "CH" => ask.class = 3,
@@ -111,7 +111,7 @@ fn an_answer_that_does_not_fit_is_cut_and_says_so() {
     let lines = (1..=40).map(|number| format!("192.0.0.{number} big.t\n"));
     let mut world =
         world_with("hosts f {\n 192.0.2.1 big.t\n}", lines.collect::<String>().as_bytes());
-    let ask = Ask { kind: 1, ..Ask::new(7, "big.t") };
+    let ask = Ask { rtype: 1, ..Ask::new(7, "big.t") };
     let first = |got: &str| got.lines().nth(1).map(str::to_owned);
     world.ask(1, &ask);
     let got = shown(&world.only_got());
@@ -136,7 +136,7 @@ fn addresses_change_places_for_each_client() {
         world("loadbalance\n hosts f {\n 192.0.2.1 x.t\n 192.0.2.2 x.t\n 192.0.2.3 x.t\n}");
     let mut first = BTreeSet::new();
     for _ in 0..40 {
-        world.ask(1, &Ask { kind: 1, ..Ask::new(7, "x.t") });
+        world.ask(1, &Ask { rtype: 1, ..Ask::new(7, "x.t") });
         first.insert(shown(&world.only_got()).lines().nth(1).unwrap().to_owned());
     }
     assert_eq!(first.len(), 3, "K33: {first:?}");
@@ -156,7 +156,7 @@ fn what_was_skipped_is_counted_and_the_first_is_named() {
 #[test]
 fn a_new_table_takes_effect_between_two_queries_and_counters_tell() {
     let mut world = world("hosts f {\n 192.0.2.9 inline.t\n fallthrough\n}\n forward . 192.0.2.53");
-    let ask = |name: &str| Ask { kind: 1, ..Ask::new(7, name) };
+    let ask = |name: &str| Ask { rtype: 1, ..Ask::new(7, name) };
     world.ask(1, &ask("inline.t"));
     assert!(shown(&world.only_got()).ends_with("A 192.0.2.9"), "before anything is loaded");
     world.ask(1, &ask("a.t"));
@@ -197,15 +197,15 @@ fn any_address_of_many_leads_back_and_none_other() {
     for number in [0_u32, 1, 999, 1_999] {
         let [_, b, c, d] = (0x0a00_0000 + number).to_be_bytes();
         let name = format!("{d}.{c}.{b}.10.in-addr.arpa");
-        world.ask(1, &Ask { kind: 12, ..Ask::new(7, &name) });
+        world.ask(1, &Ask { rtype: 12, ..Ask::new(7, &name) });
         let expected = format!(
             "NOERROR aa rd\nAN {name} 3600 PTR n{number}.t.\nAN {name} 3600 PTR alias{number}.t."
         );
         assert_eq!(shown(&world.only_got()), expected);
-        world.ask(1, &Ask { kind: 1, ..Ask::new(7, &format!("n{number}.t")) });
+        world.ask(1, &Ask { rtype: 1, ..Ask::new(7, &format!("n{number}.t")) });
         assert!(shown(&world.only_got()).ends_with(&format!("A 10.{b}.{c}.{d}")));
     }
-    world.ask(1, &Ask { kind: 12, ..Ask::new(7, "0.0.1.10.in-addr.arpa") });
+    world.ask(1, &Ask { rtype: 12, ..Ask::new(7, "0.0.1.10.in-addr.arpa") });
     assert_eq!(world.only_got().rcode(), 2);
     world.finish();
 }

@@ -20,7 +20,7 @@ pub(crate) fn ask_of(text: &str) -> Ask {
             "CH" => ask.class = 3,
             rtype => {
                 let known = domain::base::iana::Rtype::from_bytes(rtype.as_bytes());
-                ask.kind = known.unwrap_or_else(|| panic!("type {rtype}")).to_int();
+                ask.rtype = known.unwrap_or_else(|| panic!("type {rtype}")).to_int();
             }
         }
     }

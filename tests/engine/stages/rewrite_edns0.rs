@@ -25,7 +25,7 @@ fn ask_of(text: &str) -> (Ask, bool) {
     for word in words {
         match word {
             "A" => {}
-            "AAAA" => ask.kind = 28,
+            "AAAA" => ask.rtype = 28,
             "+v6" => is_ipv6 = true,
             "+e" => ask.edns = Some((1_232, 0, false, Vec::new())),
             option => {

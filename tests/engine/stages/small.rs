@@ -22,8 +22,8 @@ fn loops(world: &mut World) -> Vec<(usize, SocketAddr)> {
 }
 
 /// A query without EDNS.
-fn ask(name: &str, kind: u16) -> Ask {
-    Ask { kind, ..Ask::new(7, name) }
+fn ask(name: &str, rtype: u16) -> Ask {
+    Ask { rtype, ..Ask::new(7, name) }
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn ask_from(world: &mut World, address: &str, ask: &Ask) {
 fn names_of_this_host_are_answered_here() {
     let mut world = world("local\n forward . 192.0.2.1");
     let soa = "localhost. root.localhost. 1 0 0 0 604800";
-    for (name, kind, expected) in [
+    for (name, rtype, expected) in [
         ("Localhost", 1, "NOERROR rd\nAN Localhost 604800 A 127.0.0.1".to_owned()),
         ("a.localhost", 28, "NOERROR rd\nAN a.localhost 604800 AAAA ::1".to_owned()),
         ("localhost", 16, format!("NOERROR rd\nAU localhost 604800 SOA {soa}")),
@@ -98,8 +98,8 @@ fn names_of_this_host_are_answered_here() {
         ("0.in-addr.arpa", 2, "NOERROR rd\nAN 0.in-addr.arpa 604800 NS localhost.".to_owned()),
         ("255.in-addr.arpa", 6, format!("NOERROR rd\nAN 255.in-addr.arpa 604800 SOA {soa}")),
     ] {
-        world.ask(1, &ask(name, kind));
-        assert_eq!(shown(&world.only_got()), expected, "{name} {kind}");
+        world.ask(1, &ask(name, rtype));
+        assert_eq!(shown(&world.only_got()), expected, "{name} {rtype}");
     }
     world.ask(1, &ask("10.in-addr.arpa", 12));
     assert_eq!(world.sent.len(), 1);
@@ -109,7 +109,7 @@ fn names_of_this_host_are_answered_here() {
 #[test]
 fn queries_about_the_server_are_answered_or_refused_here() {
     let mut world = world("chaos v1 Ann\n forward . 192.0.2.1");
-    for (name, kind, expected) in [
+    for (name, rtype, expected) in [
         ("Version.Bind", 16, "NOERROR rd\nAN Version.Bind 0 TXT \"v1\""),
         ("version.server", 16, "NOERROR rd\nAN version.server 0 TXT \"v1\""),
         ("authors.bind", 16, "NOERROR rd\nAN authors.bind 0 TXT \"Ann\""),
@@ -118,8 +118,8 @@ fn queries_about_the_server_are_answered_or_refused_here() {
         ("id.server", 1, "REFUSED rd ra"),
         ("trustanchor.unbound", 16, "REFUSED rd ra"),
     ] {
-        world.ask(1, &Ask { class: 3, ..ask(name, kind) });
-        assert_eq!(shown(&world.only_got()), expected, "{name} {kind}");
+        world.ask(1, &Ask { class: 3, ..ask(name, rtype) });
+        assert_eq!(shown(&world.only_got()), expected, "{name} {rtype}");
     }
     world.ask(1, &ask("version.bind", 16));
     assert_eq!(world.sent.len(), 1, "another class is another matter");
@@ -173,7 +173,7 @@ fn access_lists_block_filter_drop_and_allow() {
     let blocked = Some(vec![(15, vec![0, 15])]);
     assert_eq!((shown(&got).as_str(), options(&got)), ("REFUSED rd ra", blocked));
     assert_eq!(&got.bytes[got.bytes.len() - 12..][..2], &[0, 0], "DO is not set for it");
-    ask_from(&mut world, "192.0.2.9", &Ask { kind: 28, ..edns.clone() });
+    ask_from(&mut world, "192.0.2.9", &Ask { rtype: 28, ..edns.clone() });
     let got = world.only_got();
     let filtered = Some(vec![(15, vec![0, 17])]);
     assert_eq!((shown(&got).as_str(), options(&got)), ("NOERROR rd ra", filtered));
@@ -218,9 +218,9 @@ fn who_asks_is_told_the_servers_name_whatever_the_reply() {
     let mut world = world("nsid me too\n any\n acl {\n block type MX\n}\n forward . 192.0.2.1");
     let asks = Ask { edns: Some((1_232, 0, false, vec![0, 3, 0, 0])), ..ask("a.test", 1) };
     let name = (3, b"me too".to_vec());
-    world.ask(1, &Ask { kind: 255, ..asks.clone() });
+    world.ask(1, &Ask { rtype: 255, ..asks.clone() });
     assert_eq!(options(&world.only_got()), Some(vec![name.clone()]));
-    world.ask(1, &Ask { kind: 15, ..asks.clone() });
+    world.ask(1, &Ask { rtype: 15, ..asks.clone() });
     assert_eq!(options(&world.only_got()), Some(vec![name.clone(), (15, vec![0, 15])]));
     world.ask(1, &asks);
     let sent = world.only_sent();
@@ -268,8 +268,8 @@ fn response(query: &[u8], rcode: u16, records: [&[(u16, &[u8])]; 3]) -> Vec<u8> 
     let header = [word_at(query, 0), 0x8180 | rcode, 1, counts[0], counts[1], counts[2]];
     let mut writer = Writer::new(header);
     writer.bytes.extend_from_slice(question_of(query));
-    for (kind, data) in records.concat() {
-        writer.record(&[0xc0, 12], kind, 1, 60, data);
+    for (rtype, data) in records.concat() {
+        writer.record(&[0xc0, 12], rtype, 1, 60, data);
     }
     writer.bytes
 }

@@ -26,9 +26,9 @@ pub(crate) fn ask_of(text: &str) -> Ask {
             "+nord" => ask.flags = 0,
             "CH" => ask.class = 3,
             "CLASSANY" => ask.class = 255,
-            kind => {
-                let known = domain::base::iana::Rtype::from_bytes(kind.as_bytes());
-                ask.kind = known.unwrap_or_else(|| panic!("type {kind}")).to_int();
+            rtype => {
+                let known = domain::base::iana::Rtype::from_bytes(rtype.as_bytes());
+                ask.rtype = known.unwrap_or_else(|| panic!("type {rtype}")).to_int();
             }
         }
     }

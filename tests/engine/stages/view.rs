@@ -26,8 +26,8 @@ fn view(name: &str, expression: &str) -> String {
     format!("view {name} {{\n expr {expression}\n}}")
 }
 
-fn ask(name: &str, kind: u16) -> Ask {
-    Ask { kind, ..Ask::new(7, name) }
+fn ask(name: &str, rtype: u16) -> Ask {
+    Ask { rtype, ..Ask::new(7, name) }
 }
 
 fn from(address: &str) -> Client {

@@ -42,12 +42,12 @@ fn ipv6(payload: &[u8]) -> Vec<u8> {
 
 /// A packet behind the header of a link layer.
 fn framed(link: u16, packet: &[u8]) -> Vec<u8> {
-    let kind: [u8; 2] = if packet[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
+    let rtype: [u8; 2] = if packet[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
     let header: Vec<u8> = match link {
         0 => vec![2, 0, 0, 0],
-        1 => [&[0; 12][..], &[0x81, 0, 0, 7], &kind].concat(),
-        113 => [&[0; 14][..], &kind].concat(),
-        276 => [&kind[..], &[0; 18]].concat(),
+        1 => [&[0; 12][..], &[0x81, 0, 0, 7], &rtype].concat(),
+        113 => [&[0; 14][..], &rtype].concat(),
+        276 => [&rtype[..], &[0; 18]].concat(),
         _ => Vec::new(),
     };
     [&header, packet].concat()

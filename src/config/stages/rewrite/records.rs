@@ -4,7 +4,7 @@
 //! MATCH is one of the match types and NAME is compared with the QNAME; `cname [MATCH] FROM TO`,
 //! where FROM is compared with the targets of aliases.
 
-use super::super::super::Kind;
+use super::super::super::RecordType;
 use super::super::super::error::DirectiveError;
 use super::super::super::load::Context;
 use super::super::super::rcodes::{Rcodes, rcode_mnemonic};
@@ -22,8 +22,8 @@ pub(super) fn types(field: &Token, words: &[&Token]) -> Result<RewriteRule, Dire
     };
     let rtype = |word: &Token| {
         let text = word.text.to_ascii_uppercase();
-        Kind::parse(&text).ok_or_else(|| {
-            let suggestion = did_you_mean(&text, Kind::mnemonics());
+        RecordType::parse(&text).ok_or_else(|| {
+            let suggestion = did_you_mean(&text, RecordType::mnemonics());
             DirectiveError::value(word, format!("invalid type \"{}\"{suggestion}", word.text))
         })
     };

@@ -14,7 +14,7 @@ pub use pattern::Pattern;
 pub(in super::super) use reader::read;
 
 use super::super::word::{Word, names};
-use super::super::{Kind, Name, rcodes};
+use super::super::{Name, RecordType, rcodes};
 use std::fmt;
 
 /// Bytes of the text of an extended error.
@@ -28,7 +28,7 @@ pub struct Template {
     /// Queries of this class. `None`: of any.
     pub class: Option<u16>,
     /// Queries for this type. `None`: for any.
-    pub kind: Option<Kind>,
+    pub rtype: Option<RecordType>,
     /// One of these must match the name. Empty: all names do.
     pub patterns: Vec<Pattern>,
     /// Records of the answer section.
@@ -62,7 +62,7 @@ pub struct FixedRecord {
     /// The class. `None`: that of the question.
     pub class: Option<u16>,
     /// The type.
-    pub kind: u16,
+    pub rtype: u16,
     /// The time to live, in seconds.
     pub ttl: u32,
     /// The data in wire format.
@@ -86,8 +86,8 @@ pub(super) fn write(told: &[Template], f: &mut fmt::Formatter<'_>) -> fmt::Resul
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let class = self.class.map_or(Some("ANY"), class_mnemonic).unwrap_or_default();
-        let kind = self.kind.unwrap_or(Kind(255));
-        write!(f, "    template {class} {kind}")?;
+        let rtype = self.rtype.unwrap_or(RecordType(255));
+        write!(f, "    template {class} {rtype}")?;
         names(f, self.zones.as_deref().unwrap_or_default())?;
         writeln!(f, " {{")?;
         for Pattern { source, .. } in &self.patterns {

@@ -6,7 +6,7 @@
 use super::super::super::error::DirectiveError;
 use super::super::super::load::{Context, Draft};
 use super::super::super::record::{self, RecordError};
-use super::super::super::{Kind, Name, Rcodes, keys, lints, numbers, rcodes};
+use super::super::super::{Name, Rcodes, RecordType, keys, lints, numbers, rcodes};
 use super::super::metadata::LABELS;
 use super::{
     CLASSES, ERROR_TEXT_MAX, FixedRecord, Part, Pattern, Template, TemplateRecord, Text, Value,
@@ -26,8 +26,8 @@ pub(in super::super::super) fn read(
 ) -> Result<(), DirectiveError> {
     while let Some(stanza) = context.stanza("template", cursor) {
         let class = cursor.expect_arg()?;
-        let kind = cursor.expect_arg()?;
-        let mut template = head(class, kind)?;
+        let rtype = cursor.expect_arg()?;
+        let mut template = head(class, rtype)?;
         let written = cursor.rest();
         template.zones = match &written[..] {
             [] => None,
@@ -58,22 +58,22 @@ pub(in super::super::super) fn read(
 }
 
 /// A template for this class and type.
-fn head(class: &Token, kind: &Token) -> Result<Template, DirectiveError> {
+fn head(class: &Token, rtype: &Token) -> Result<Template, DirectiveError> {
     let known = CLASSES.iter().find(|(_, mnemonic)| *mnemonic == &*class.text);
     let Some((number, _)) = known else {
         let suggestion = suggestion(&class.text, CLASSES.map(|(_, mnemonic)| mnemonic));
         let message = format!("invalid query class {}{suggestion}", class.text);
         return Err(ParseError::at(class, message).into());
     };
-    let Some(found) = Kind::parse(&kind.text) else {
-        let suggestion = suggestion(&kind.text, Kind::mnemonics());
-        let message = format!("invalid RR class {}{suggestion}", kind.text);
-        return Err(ParseError::at(kind, message).into());
+    let Some(found) = RecordType::parse(&rtype.text) else {
+        let suggestion = suggestion(&rtype.text, RecordType::mnemonics());
+        let message = format!("invalid RR class {}{suggestion}", rtype.text);
+        return Err(ParseError::at(rtype, message).into());
     };
     Ok(Template {
         zones: None,
         class: (*number != 255).then_some(*number),
-        kind: (found.0 != 255).then_some(found),
+        rtype: (found.0 != 255).then_some(found),
         patterns: Vec::new(),
         answers: Vec::new(),
         authorities: Vec::new(),
@@ -291,12 +291,12 @@ fn record(
     };
     let fixed = fixed(&text, template.zones.as_deref()).map_err(refused)?;
     if let Some((record, more)) = &fixed {
-        let others = || template.kind.filter(|kind| kind.0 != record.kind);
-        let answers = &*section.text == "answer" && !ALIASES.contains(&record.kind);
-        if let Some(kind) = others().filter(|_| answers) {
+        let others = || template.rtype.filter(|rtype| rtype.0 != record.rtype);
+        let answers = &*section.text == "answer" && !ALIASES.contains(&record.rtype);
+        if let Some(rtype) = others().filter(|_| answers) {
             let message = format!(
-                "plugin/template: a query for {kind} is answered with a record of type {}",
-                Kind(record.kind)
+                "plugin/template: a query for {rtype} is answered with a record of type {}",
+                RecordType(record.rtype)
             );
             context.warn(&word.place, message);
         }
@@ -351,11 +351,11 @@ fn fixed(text: &Text, zones: Option<&[Name]>) -> Result<Option<(FixedRecord, boo
         (1, 3) => None,
         _ => return Ok(None),
     };
-    if (one.kind, one.ttl, data) != (other.kind, other.ttl, other_data) {
+    if (one.rtype, one.ttl, data) != (other.rtype, other.ttl, other_data) {
         return Ok(None);
     }
     let data = data[..].into();
-    Ok(Some((FixedRecord { owner, class, kind: one.kind, ttl: one.ttl, data }, one.more)))
+    Ok(Some((FixedRecord { owner, class, rtype: one.rtype, ttl: one.ttl, data }, one.more)))
 }
 
 /// The text for a sample; `None` if it depends on more than that knows.
@@ -375,9 +375,10 @@ fn warn_of_patterns(stanza: &Token, template: &Template, context: &mut Context<'
     let matches_all = |pattern: &Pattern| [".*", ""].contains(&&*pattern.source);
     let partial = !template.patterns.is_empty() && !template.patterns.iter().any(matches_all);
     if partial && template.fallthrough.is_empty() {
-        let kind = template.kind.map_or_else(|| "any type".into(), |kind| format!("type {kind}"));
+        let rtype =
+            template.rtype.map_or_else(|| "any type".into(), |rtype| format!("type {rtype}"));
         let message = format!(
-            "plugin/template: queries for {kind} that no 'match' matches get SERVFAIL: add \
+            "plugin/template: queries for {rtype} that no 'match' matches get SERVFAIL: add \
              'fallthrough' to pass them to the next directive"
         );
         context.warn(&stanza.place, message);

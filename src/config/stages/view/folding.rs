@@ -3,7 +3,7 @@
 //!
 //! As in the reference, `x || true` is true without `x` being looked at, whatever `x` is.
 
-use super::super::super::Kind;
+use super::super::super::RecordType;
 use super::super::super::net::{Net, Nets};
 use super::program::{Arithmetic, Fraction, Number, Real, RealArithmetic, Test, Text};
 use std::net::IpAddr;
@@ -121,7 +121,7 @@ pub(super) fn asked_directly(text: &Text, fixed: &[String]) -> Option<Test> {
 
 /// The type that is written exactly so.
 pub(super) fn kind_of(text: &str) -> Option<u16> {
-    let kind = Kind::parse(text)?;
+    let kind = RecordType::parse(text)?;
     (kind.to_string() == text).then_some(kind.0)
 }
 

@@ -6,7 +6,7 @@
 use crate::engine::cache::admission::Received;
 use crate::engine::message::query::{Asked, Edns};
 use crate::engine::message::response::Response;
-use crate::engine::message::{Question, flags, kind, put_u16};
+use crate::engine::message::{Question, flags, put_u16, rtype};
 
 /// The type of an address.
 pub(crate) const A: u16 = 1;
@@ -25,17 +25,17 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// To a question for `kind` of `name`.
-    pub(crate) fn new(name: &str, kind: u16, header: u16, records: &[Written]) -> Self {
+    /// To a question for `rtype` of `name`.
+    pub(crate) fn new(name: &str, rtype: u16, header: u16, records: &[Written]) -> Self {
         let mut packet = vec![0; 12];
         put_u16(&mut packet, 2, header);
         put_u16(&mut packet, 4, 1);
-        packet.extend(question(name, kind));
+        packet.extend(question(name, rtype));
         for section in 0..3 {
             let of_section = records.iter().filter(|record| record.0 == section);
-            for (count, (_, owner, kind, ttl, data)) in (1..).zip(of_section) {
+            for (count, (_, owner, rtype, ttl, data)) in (1..).zip(of_section) {
                 packet.extend_from_slice(owner);
-                packet.extend(kind.to_be_bytes());
+                packet.extend(rtype.to_be_bytes());
                 packet.extend([0, 1]);
                 packet.extend(ttl.to_be_bytes());
                 packet.extend((data.len() as u16).to_be_bytes());
@@ -74,8 +74,8 @@ pub(crate) fn name(text: &str) -> Vec<u8> {
 }
 
 /// A question's bytes.
-pub(crate) fn question(text: &str, kind: u16) -> Vec<u8> {
-    let question = [name(text), vec![(kind >> 8) as u8, kind as u8, 0, 1]].concat();
+pub(crate) fn question(text: &str, rtype: u16) -> Vec<u8> {
+    let question = [name(text), vec![(rtype >> 8) as u8, rtype as u8, 0, 1]].concat();
     debug_assert!(Question::parse(&[&[0; 12][..], &question].concat()).is_some());
     question
 }
@@ -99,18 +99,18 @@ pub(crate) fn a(owner: &str, ttl: u32) -> Written {
 
 /// An alias in the answer.
 pub(crate) fn cname(owner: &str, target: &str, ttl: u32) -> Written {
-    (0, name(owner), kind::CNAME, ttl, name(target))
+    (0, name(owner), rtype::CNAME, ttl, name(target))
 }
 
 /// A start of authority.
 pub(crate) fn soa(owner: &str, ttl: u32, minimum: u32) -> Written {
     let numbers = [1, 7_200, 900, 86_400, minimum].map(u32::to_be_bytes).concat();
-    (1, name(owner), kind::SOA, ttl, [name("ns"), name("root"), numbers].concat())
+    (1, name(owner), rtype::SOA, ttl, [name("ns"), name("root"), numbers].concat())
 }
 
 /// A name server in the authority section.
 pub(crate) fn ns(owner: &str, ttl: u32) -> Written {
-    (1, name(owner), kind::NS, ttl, name("ns.test"))
+    (1, name(owner), rtype::NS, ttl, name("ns.test"))
 }
 
 /// A signature in the answer over addresses, which holds between these times.
@@ -118,5 +118,5 @@ pub(crate) fn rrsig(owner: &str, ttl: u32, begins: u32, ends: u32) -> Written {
     let head = [0, 1, 13, 2, 0, 0, 1, 44];
     let times = [ends.to_be_bytes(), begins.to_be_bytes()].concat();
     let data = [&head[..], &times, &[0, 7], &name("test"), &[9; 64]].concat();
-    (0, name(owner), kind::RRSIG, ttl, data)
+    (0, name(owner), rtype::RRSIG, ttl, data)
 }

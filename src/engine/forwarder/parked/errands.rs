@@ -18,7 +18,7 @@ use crate::engine::message::query::Query;
 use crate::engine::message::rename::{WireName, WireQuestion};
 use crate::engine::message::reply::{ReplyTo, write_answer};
 use crate::engine::message::response::Response;
-use crate::engine::message::{NAME_LEN_MAX, Question, Rcode, flags, kind};
+use crate::engine::message::{NAME_LEN_MAX, Question, Rcode, flags, rtype};
 use crate::engine::stages::Step;
 use crate::engine::stages::dns64::{Judgement, Synthesis};
 use crate::engine::zones::LowercaseName;
@@ -67,7 +67,7 @@ impl Forwarder {
             self.parked.close(key);
             return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
         }
-        let Question { kind: rtype, class, .. } = query.question;
+        let Question { rtype, class, .. } = query.question;
         let course = self.ask(now, key, &WireQuestion { name: target, rtype, class }, out);
         let stand = match course {
             Course::Replied(len) => self.go_on(now, key, len, out),
@@ -222,7 +222,7 @@ impl Forwarder {
             if self.parked.keep_head(key, &out[..len]).is_err() {
                 return self.fail_for_room(key, out);
             }
-            return Next::Ask(WireQuestion { name, rtype: kind::A, class });
+            return Next::Ask(WireQuestion { name, rtype: rtype::A, class });
         }
         let mut room = [0; NAME_LEN_MAX + 4];
         let question = parked.asking.write(&mut room);

@@ -7,7 +7,7 @@
 use crate::config::{self, Nat64Prefix};
 use crate::engine::message::join::{Joiner, owner, records};
 use crate::engine::message::response::Response;
-use crate::engine::message::{Rcode, Record, class, flags, kind, u16_at, u32_at};
+use crate::engine::message::{Rcode, Record, class, flags, rtype, u16_at, u32_at};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Seconds for which a made address holds at most where nothing says for how long there is no
@@ -66,7 +66,7 @@ impl Synthesis {
             return Judgement::Passes;
         }
         let answers = records(reply, &response).take_while(|(section, _)| *section == 0);
-        let addresses = answers.filter(|(_, record)| is_of(record, kind::AAAA));
+        let addresses = answers.filter(|(_, record)| is_of(record, rtype::AAAA));
         let (mut usable, mut unusable) = (0, 0);
         for (_, record) in addresses {
             *(if is_mapped(reply, &record) { &mut unusable } else { &mut usable }) += 1;
@@ -85,7 +85,7 @@ impl Synthesis {
         let mut joiner = Joiner::new(out, question)?;
         for section in 0..3 {
             let wanted = |record: &Record| {
-                section != 0 || !is_of(record, kind::AAAA) || !is_mapped(reply, record)
+                section != 0 || !is_of(record, rtype::AAAA) || !is_mapped(reply, record)
             };
             joiner.copy_all(section, reply, &response, wanted)?;
         }
@@ -110,8 +110,8 @@ impl Synthesis {
         let mut joiner = Joiner::new(out, question)?;
         let (mut made, mut left_out) = (0, 0);
         for (section, record) in records(found, &response) {
-            match record.kind {
-                kind::A if section == 0 && record.class == class::IN => {
+            match record.rtype {
+                rtype::A if section == 0 && record.class == class::IN => {
                     let octets: &[u8; 4] = found.get(record.data..record.end)?.try_into().ok()?;
                     let address = Ipv4Addr::from(*octets);
                     let ttl = u32_at(found, record.fixed + 4)?.min(ttl_max);
@@ -119,7 +119,7 @@ impl Synthesis {
                     for prefix in &self.prefixes {
                         if is_meant(prefix, address) {
                             let made_of = embed(prefix, address).octets();
-                            joiner.answer(&owner, kind::AAAA, ttl, &made_of);
+                            joiner.answer(&owner, rtype::AAAA, ttl, &made_of);
                             made += 1;
                         } else {
                             left_out += 1;
@@ -127,7 +127,7 @@ impl Synthesis {
                     }
                 }
                 // What is made is signed by nobody.
-                kind::RRSIG if section == 0 && u16_at(found, record.data) == Some(kind::A) => {}
+                rtype::RRSIG if section == 0 && u16_at(found, record.data) == Some(rtype::A) => {}
                 _ => joiner.copy(section, found, &record)?,
             }
         }
@@ -142,12 +142,12 @@ impl Synthesis {
 /// For how long there is no address, as the SOA record of a denial has it.
 fn denied_for(packet: &[u8], response: &Response) -> Option<u32> {
     let mut authority = records(packet, response).filter(|(section, _)| *section == 1);
-    let (_, soa) = authority.find(|(_, record)| record.kind == kind::SOA)?;
+    let (_, soa) = authority.find(|(_, record)| record.rtype == rtype::SOA)?;
     u32_at(packet, soa.fixed + 4)
 }
 
 fn is_of(record: &Record, rtype: u16) -> bool {
-    record.kind == rtype && record.class == class::IN
+    record.rtype == rtype && record.class == class::IN
 }
 
 /// Returns true for the record of an IPv4 address in IPv6 form.

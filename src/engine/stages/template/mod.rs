@@ -17,26 +17,26 @@ use crate::config::{
     read_record,
 };
 use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
-use crate::engine::message::{HEADER_LEN, Question, Rcode, class, flags, kind};
+use crate::engine::message::{HEADER_LEN, Question, Rcode, class, flags, rtype};
 use crate::engine::zones::{LowercaseName, Zones};
 use ahash::RandomState;
 use regex::bytes::CaptureLocations;
 use std::cell::{Cell, RefCell};
 
 /// The types whose matches are counted apart; all others are counted together behind them.
-pub const COUNTED_KINDS: [u16; 12] = [
-    kind::A,
-    kind::NS,
-    kind::CNAME,
-    kind::SOA,
-    kind::PTR,
-    kind::MX,
-    kind::TXT,
-    kind::AAAA,
-    kind::SRV,
-    kind::SVCB,
-    kind::HTTPS,
-    kind::ANY,
+pub const COUNTED_RTYPES: [u16; 12] = [
+    rtype::A,
+    rtype::NS,
+    rtype::CNAME,
+    rtype::SOA,
+    rtype::PTR,
+    rtype::MX,
+    rtype::TXT,
+    rtype::AAAA,
+    rtype::SRV,
+    rtype::SVCB,
+    rtype::HTTPS,
+    rtype::ANY,
 ];
 /// Zones of one template whose matches are counted apart; the last counts for all behind it.
 pub const COUNTED_ZONES_MAX: usize = 64;
@@ -44,7 +44,7 @@ pub const COUNTED_ZONES_MAX: usize = 64;
 const NAME_TEXT_MAX: usize = 4 * 255;
 
 /// The matches of one zone, by type.
-pub type Matches = [u64; COUNTED_KINDS.len() + 1];
+pub type Matches = [u64; COUNTED_RTYPES.len() + 1];
 
 /// Counters of one template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,7 +112,7 @@ struct Scratch {
 /// One template.
 struct One {
     class: Option<u16>,
-    kind: Option<u16>,
+    rtype: Option<u16>,
     /// The template has neither an answer nor an error.
     is_empty: bool,
     /// The number of each zone. `None`: all names belong to the first.
@@ -125,7 +125,7 @@ struct One {
     error: Option<(u16, Box<[u8]>)>,
     /// Zones whose names go on when no pattern matches.
     fallthrough: Zones<()>,
-    matches: Box<[[Cell<u64>; COUNTED_KINDS.len() + 1]]>,
+    matches: Box<[[Cell<u64>; COUNTED_RTYPES.len() + 1]]>,
 }
 
 struct OnePattern {
@@ -175,7 +175,7 @@ impl Stage for Templates {
             }
             match template.pattern_of(&scratch.name) {
                 Some(pattern) => {
-                    template.count(zone, question.kind);
+                    template.count(zone, question.rtype);
                     let answer =
                         template.answer(context, zone, pattern, (&self.view, &mut scratch));
                     return Some(answer.unwrap_or(Step::Refused(Rcode::ServFail, None)));
@@ -192,7 +192,7 @@ impl Templates {
     /// Returns true if an answer may have an alias that is followed.
     pub fn may_leave_aliases(&self) -> bool {
         self.all.iter().flat_map(|one| &one.sections[0]).any(|record| match &record.shape {
-            Shape::Fixed(fixed) => fixed.kind == kind::CNAME,
+            Shape::Fixed(fixed) => fixed.rtype == rtype::CNAME,
             Shape::Varies(_) => true,
         })
     }
@@ -237,7 +237,7 @@ impl One {
         let counted = zones.len().min(COUNTED_ZONES_MAX);
         Self {
             class: written.class,
-            kind: written.kind.map(|kind| kind.0),
+            rtype: written.rtype.map(|rtype| rtype.0),
             is_empty: written.answers.is_empty() && written.rcode == Rcode::NoError as u16,
             zones: (!is_all).then(|| Zones::new(hasher.clone(), numbered)),
             zone_names: zones.iter().map(|zone| zone.to_string().into()).collect(),
@@ -256,14 +256,13 @@ impl One {
     /// The number of the zone that a question belongs to, if the template is for it.
     #[inline]
     fn zone_of(&self, name: &LowercaseName, question: &Question) -> Option<usize> {
-        let any = kind::ANY;
+        let any = rtype::ANY;
         if self.class.is_some_and(|class| class != question.class && question.class != any) {
             return None;
         }
-        if self
-            .kind
-            .is_some_and(|kind| kind != question.kind && (question.kind != any || self.is_empty))
-        {
+        if self.rtype.is_some_and(|rtype| {
+            rtype != question.rtype && (question.rtype != any || self.is_empty)
+        }) {
             return None;
         }
         self.zones.as_ref().map_or(Some(0), |zones| zones.longest(name))
@@ -289,10 +288,10 @@ impl One {
         })
     }
 
-    fn count(&self, zone: usize, kind: u16) {
-        let place = COUNTED_KINDS.iter().position(|counted| *counted == kind);
+    fn count(&self, zone: usize, rtype: u16) {
+        let place = COUNTED_RTYPES.iter().position(|counted| *counted == rtype);
         if let Some(zone) = self.matches.get(zone).or(self.matches.last()) {
-            let count = &zone[place.unwrap_or(COUNTED_KINDS.len())];
+            let count = &zone[place.unwrap_or(COUNTED_RTYPES.len())];
             count.set(count.get() + 1);
         }
     }
@@ -325,7 +324,7 @@ impl One {
             name: text,
             zone: self.zone_names.get(zone).map_or("", |zone| zone),
             class: question.class,
-            kind: question.kind,
+            rtype: question.rtype,
             peer,
             view: view.of(name),
             pattern,
@@ -348,7 +347,8 @@ impl One {
             reply.keep_whole(&mark);
         }
         // Of what an alias leads to, clients who ask for addresses get those.
-        let is_open = positive && answer.has_alias && matches!(question.kind, kind::A | kind::AAAA);
+        let is_open =
+            positive && answer.has_alias && matches!(question.rtype, rtype::A | rtype::AAAA);
         let len = reply.end_as(flags::AA, self.rcode);
         Some(if is_open { Step::Open(len) } else { Step::Replied(len) })
     }
@@ -381,11 +381,11 @@ impl Answer<'_> {
                     let owner = fixed.owner.as_deref();
                     let owner =
                         owner.map_or(&QNAME[..], |owner| shortened(self.name, owner, &mut pointer));
-                    let asked = if self.class == kind::ANY { class::IN } else { self.class };
+                    let asked = if self.class == rtype::ANY { class::IN } else { self.class };
                     let class = fixed.class.unwrap_or(asked);
-                    let (kind, ttl, data) = (fixed.kind, fixed.ttl, &[&*fixed.data]);
-                    self.has_alias |= section == Section::Answer && kind == kind::CNAME;
-                    reply.record(section, &NewRecord { owner, kind, class, ttl, data });
+                    let (rtype, ttl, data) = (fixed.rtype, fixed.ttl, &[&*fixed.data]);
+                    self.has_alias |= section == Section::Answer && rtype == rtype::CNAME;
+                    reply.record(section, &NewRecord { owner, rtype, class, ttl, data });
                 }
                 Shape::Varies(pieces) => {
                     if render::write(pieces, &self.query, self.rendered) == Rendered::Failed {
@@ -398,9 +398,9 @@ impl Answer<'_> {
                     };
                     let (owner, data) = self.wire.split_at(record.owner_len);
                     let owner = shortened(self.name, owner, &mut pointer);
-                    let (kind, class, ttl) = (record.kind, record.class, record.ttl);
-                    self.has_alias |= section == Section::Answer && kind == kind::CNAME;
-                    reply.record(section, &NewRecord { owner, kind, class, ttl, data: &[data] });
+                    let (rtype, class, ttl) = (record.rtype, record.class, record.ttl);
+                    self.has_alias |= section == Section::Answer && rtype == rtype::CNAME;
+                    reply.record(section, &NewRecord { owner, rtype, class, ttl, data: &[data] });
                 }
             }
         }

@@ -5,8 +5,8 @@
 //! there.
 
 use super::NAME_TEXT_MAX;
-use crate::config::{Kind, Part, Pattern, TEXT_MAX, Text, Value, class_mnemonic};
-use crate::engine::message::kind;
+use crate::config::{Part, Pattern, RecordType, TEXT_MAX, Text, Value, class_mnemonic};
+use crate::engine::message::rtype;
 use regex::bytes::CaptureLocations;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -35,7 +35,7 @@ pub(super) struct Query<'a> {
     pub(super) name: &'a [u8],
     pub(super) zone: &'a str,
     pub(super) class: u16,
-    pub(super) kind: u16,
+    pub(super) rtype: u16,
     pub(super) peer: IpAddr,
     /// The name of the view, where the label is set.
     pub(super) view: &'a [u8],
@@ -109,9 +109,9 @@ fn write_piece(piece: &Piece, query: &Query<'_>, out: &mut Vec<u8>) -> Option<()
         Piece::Name => query.name,
         Piece::View => query.view,
         Piece::Zone => query.zone.as_bytes(),
-        Piece::Type => Kind(query.kind).mnemonic().unwrap_or_default().as_bytes(),
+        Piece::Type => RecordType(query.rtype).mnemonic().unwrap_or_default().as_bytes(),
         // No record is of class ANY.
-        Piece::Class if query.class == kind::ANY => b"IN",
+        Piece::Class if query.class == rtype::ANY => b"IN",
         Piece::Class => class_mnemonic(query.class).unwrap_or_default().as_bytes(),
         Piece::Group(numbers) => {
             let number = (*numbers.get(query.pattern)?)?;

@@ -8,7 +8,7 @@ use std::fmt;
 
 /// A record type that is written by its mnemonic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Kind(pub u16);
+pub struct RecordType(pub u16);
 
 const MNEMONICS: [(u16, &str); 87] = [
     (1, "A"),
@@ -100,17 +100,17 @@ const MNEMONICS: [(u16, &str); 87] = [
     (32_769, "DLV"),
 ];
 
-impl Kind {
+impl RecordType {
     /// The type that `text` means.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let known = MNEMONICS.iter().find(|(_, mnemonic)| *mnemonic == text);
         let number = || text.strip_prefix("TYPE").filter(|digits| !digits.starts_with('+'));
-        known.map(|(kind, _)| *kind).or_else(|| number()?.parse().ok()).map(Self)
+        known.map(|(rtype, _)| *rtype).or_else(|| number()?.parse().ok()).map(Self)
     }
 
     /// Returns the mnemonic, if there is one.
     pub fn mnemonic(self) -> Option<&'static str> {
-        let found = MNEMONICS.binary_search_by_key(&self.0, |(kind, _)| *kind);
+        let found = MNEMONICS.binary_search_by_key(&self.0, |(rtype, _)| *rtype);
         found.ok().map(|place| MNEMONICS[place].1)
     }
 
@@ -120,7 +120,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for RecordType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.mnemonic() {
             Some(mnemonic) => f.write_str(mnemonic),
@@ -131,16 +131,19 @@ impl fmt::Display for Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::Kind;
+    use super::RecordType;
 
     #[test]
     fn every_type_is_read_as_it_is_written() {
         for number in 0..=u16::MAX {
-            assert_eq!(Kind::parse(&Kind(number).to_string()), Some(Kind(number)));
+            assert_eq!(
+                RecordType::parse(&RecordType(number).to_string()),
+                Some(RecordType(number))
+            );
         }
-        assert_eq!(Kind::parse("TYPE28"), Some(Kind(28)));
+        assert_eq!(RecordType::parse("TYPE28"), Some(RecordType(28)));
         for text in ["", "a", "aaaa", "TYPE", "TYPE65536", "TYPE+1", "type1", "*"] {
-            assert_eq!(Kind::parse(text), None, "{text}");
+            assert_eq!(RecordType::parse(text), None, "{text}");
         }
     }
 }
