@@ -99,18 +99,20 @@ fn a_file_is_answered_from_and_its_changes_are_noticed() {
 }
 
 #[test]
-fn a_new_configuration_keeps_what_unchanged_sources_have_loaded() {
+fn a_new_configuration_looks_at_unchanged_sources_once() {
     let file = HostsFile::new("reload", "192.0.2.1 a.t\n");
     let never = file.body("reload 0");
     let mut server = start("127.0.0.1:0", &never, 2);
     let address = server.addresses()[0].to_string();
     file.replace("192.0.2.2 a.t\n");
-    // The same source with another TTL: its loader stays, and never reads again.
+    assert_eq!(ask_for(&server, "a.t"), (0, 1, [192, 0, 2, 1]), "nobody looks at it");
+    // The same source with another TTL: its loader stays, with what it has loaded, and looks again.
     server.reload(config(&address, &file.body("reload 0\n ttl 5"))).unwrap();
-    assert_eq!(ask_for(&server, "a.t"), (0, 1, [192, 0, 2, 1]));
+    until_answered(&server, "a.t", [192, 0, 2, 2]);
+    file.replace("192.0.2.3 a.t\n");
     // Another source of the same file is loaded before anybody is asked.
     server.reload(config(&address, &file.body("reload 0\n 192.0.2.9 b.t"))).unwrap();
-    assert_eq!(ask_for(&server, "a.t"), (0, 1, [192, 0, 2, 2]));
+    assert_eq!(ask_for(&server, "a.t"), (0, 1, [192, 0, 2, 3]));
     assert_eq!(ask_for(&server, "b.t"), (0, 1, [192, 0, 2, 9]));
     server.reload(config(&address, "whoami")).unwrap();
     server.reload(config(&address, &file.body("reload 20ms"))).unwrap();
