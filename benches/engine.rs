@@ -36,8 +36,6 @@ const STEP: Duration = Duration::from_micros(50);
 
 /// Queries for IPv4 addresses pass.
 const DNS64: &str = "dns64 {\n allow_ipv4\n }\n cache 3600\n";
-/// Each query is parked, and its reply is at hand.
-const REWRITE_CNAME: &str = "rewrite cname exact a.test. b.test.\n cache 3600\n";
 /// The client's subnet is part of the cache's key.
 const REWRITE_EDNS0: &str = "rewrite edns0 subnet set 24 56\n cache 3600\n";
 
@@ -50,7 +48,6 @@ fn main() -> ExitCode {
         Bench { name: "engine_hit", set_up: || hit(&config("cache 3600\n")) },
         Bench { name: "engine_view_15", set_up: || hit(&views()) },
         Bench { name: "engine_dns64_passed", set_up: || hit(&config(DNS64)) },
-        Bench { name: "engine_rewrite_cname", set_up: || hit(&config(REWRITE_CNAME)) },
         Bench { name: "engine_rewrite_edns0", set_up: || hit(&config(REWRITE_EDNS0)) },
         Bench { name: "engine_parse_query", set_up: parse_query },
         Bench { name: "engine_parse_response", set_up: parse_response },
