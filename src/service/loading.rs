@@ -10,7 +10,7 @@ use crate::blocking::Steps;
 use crate::check::Refusal;
 use crate::cli::{CliError, Serve, Source};
 use crate::config::{Config, Pem};
-use crate::corefile::{self, Corefile, Warning};
+use crate::corefile::{self, Cause, Corefile, ParseError, Warning};
 use crate::host;
 use crate::server::{Before, Prepared};
 use std::sync::Arc;
@@ -96,6 +96,11 @@ pub(super) fn read_tree(source: &Source, steps: &Steps) -> Result<Corefile, Stri
 /// Returns the parsed `text`.
 fn tree(name: &str, text: &[u8], steps: &Steps) -> Result<Corefile, String> {
     let sources = host::sources(steps).map_err(|error| error.to_string())?;
-    let tree = corefile::parse(text, name, &sources);
-    tree.map_err(|error| format!("Corefile parse failed: {error}"))
+    let failed = |error: &ParseError| format!("Corefile parse failed: {error}");
+    let tree = corefile::parse(text, name, &sources).map_err(|error| failed(&error))?;
+    // An import that cannot be read is told of beside mistakes of the text.
+    match tree.missing.iter().find(|error| error.cause() == Cause::Host) {
+        Some(error) => Err(failed(error)),
+        None => Ok(tree),
+    }
 }

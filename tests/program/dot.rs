@@ -306,7 +306,7 @@ fn we_ask_knot_resolver_over_tls() {
     }
     let (site, port) = (Site::new("knot_upstream"), free_port());
     let configuration = format!(
-        "net.listen('127.0.0.1', {port}, {{ rtype = 'tls' }})\nnet.tls('{}', '{}')\n\
+        "net.listen('127.0.0.1', {port}, {{ kind = 'tls' }})\nnet.tls('{}', '{}')\n\
          trust_anchors.remove('.')\nmodules.unload('ta_update')\nmodules.unload('priming')\n\
          policy.add(policy.domains(policy.ANSWER({{ [kres.type.A] = {{ \
          rdata = kres.str2ip('10.7.0.1'), ttl = 60 }} }}), \
