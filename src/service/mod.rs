@@ -305,13 +305,12 @@ impl Service {
     }
 
     /// Goes on with the addresses that were found.
-    fn end_names(&mut self, found: Result<Found, Given>) {
+    fn end_names(&mut self, found: Result<Result<Found, String>, Given>) {
         // Counted from the end of the lookup: one that takes long must not follow the other.
         self.watch.begin_names(self.clock.now());
-        let found = match found {
+        let found = match found.unwrap_or_else(|given| Err(self.give_up(given))) {
             Ok(found) => found,
-            Err(given) => {
-                let why = self.give_up(given);
+            Err(why) => {
                 let text = format_args!("cannot look up host names: {why}");
                 return self.say(Level::Warning, FORWARD, &text);
             }
@@ -342,9 +341,9 @@ impl Service {
 
     /// Goes on with a configuration whose upstreams have other addresses. Its warnings are known.
     fn adopt_addresses(&mut self, ready: Ready) -> Result<(), String> {
-        let config = ready.prepared.config.clone();
+        let schedule = self.watch.schedule(&ready.prepared.config);
         self.server.apply(ready.prepared).map_err(|error| error.to_string())?;
-        self.watch.adopt_addresses(&config);
+        self.watch.adopt_addresses(schedule);
         warnings::of_certificates(&self.server, self.log);
         Ok(())
     }

@@ -39,15 +39,14 @@ pub(super) struct Found {
     pub(super) ready: Option<Result<Ready, String>>,
 }
 
-/// Looks up all names of `request` once, and builds the configuration anew if that is due.
-pub(super) fn look_up(request: Request, steps: &Steps) -> Found {
-    match host::describe(request.workers, request.dns_port, steps) {
-        Ok(host) => look_up_as(request, host, steps),
-        Err(error) => {
-            let failed = vec![("this host".into(), error.to_string())];
-            Found { ttl: None, failed, changed: Vec::new(), ready: None }
-        }
-    }
+/// Looks up all names of `request` once, and builds the configuration anew if an address changed.
+///
+/// # Errors
+/// The kernel does not tell what the configuration needs to know of this host.
+pub(super) fn look_up(request: Request, steps: &Steps) -> Result<Found, String> {
+    let host = host::describe(request.workers, request.dns_port, steps);
+    let host = host.map_err(|error| error.to_string())?;
+    Ok(look_up_as(request, host, steps))
 }
 
 fn look_up_as(request: Request, host: Host, steps: &Steps) -> Found {

@@ -46,7 +46,7 @@ pub(super) struct Readings {
     jobs: Jobs,
     load: Option<Job<Loaded>>,
     look: Option<Job<Result<Look, String>>>,
-    names: Option<Job<Found>>,
+    names: Option<Job<Result<Found, String>>>,
     /// The configuration is to be read once more.
     again: bool,
     /// The lack of threads for a check has been logged.
@@ -180,7 +180,7 @@ impl Readings {
     }
 
     /// Returns the result of the lookup of names, when it is over.
-    pub(super) fn take_names(&mut self) -> Option<Result<Found, Given>> {
+    pub(super) fn take_names(&mut self) -> Option<Result<Result<Found, String>, Given>> {
         take(&mut self.names, &self.jobs)
     }
 

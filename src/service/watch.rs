@@ -118,11 +118,10 @@ impl Watch {
         self.names_due = Some(now.plus(ttl));
     }
 
-    /// Goes on with `config`, which differs from the one before in the addresses of host names. The
+    /// Goes by the host names and certificates of `schedule`: only addresses have changed, so the
     /// file is looked at when it would have been.
-    pub(super) fn adopt_addresses(&mut self, config: &Config) {
-        let Schedule { names, certificates, .. } = self.schedule(config);
-        self.schedule = Schedule { file: self.schedule.file, names, certificates };
+    pub(super) fn adopt_addresses(&mut self, schedule: Schedule) {
+        self.schedule = Schedule { file: self.schedule.file, ..schedule };
     }
 
     /// Goes by `schedule` from now on.
