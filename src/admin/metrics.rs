@@ -69,7 +69,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &Loads) -> Vec
         of_drops(&mut all, &snapshot.stats);
         ports.merge(&snapshot.ports);
     }
-    let help = "Distinct source ports of UDP sockets to upstreams.";
+    let help = "Distinct source ports of the UDP sockets that send queries to upstreams.";
     all.gauge("onward_source_ports", help, &[], ports.count() as f64);
     all.text()
 }
@@ -105,8 +105,13 @@ fn of_process(all: &mut Exposition, facts: &Facts) {
     all.gauge("process_resident_memory_bytes", help, &[], resident_bytes as f64);
     let help = "Virtual memory of the process, in bytes.";
     all.gauge("process_virtual_memory_bytes", help, &[], virtual_bytes as f64);
-    all.gauge("process_open_fds", "Open file descriptors.", &[], descriptors as f64);
-    all.gauge("process_max_fds", "Limit of open file descriptors.", &[], descriptors_max as f64);
+    all.gauge("process_open_fds", "Open file descriptors of the process.", &[], descriptors as f64);
+    all.gauge(
+        "process_max_fds",
+        "Limit of open file descriptors of the process.",
+        &[],
+        descriptors_max as f64,
+    );
 }
 
 fn of_service(all: &mut Exposition, facts: &Facts) {
@@ -125,12 +130,12 @@ fn of_service(all: &mut Exposition, facts: &Facts) {
     all.counter(name, help, &[("result", "failed")], failed);
     let help = "Reloads that failed; the previous configuration stayed in effect.";
     all.counter("coredns_reload_failed_total", help, &[], failed);
-    let help = "Configuration reads given up because a file or a resolver did not respond.";
+    let help = "Configuration reads that ended because a file or a resolver did not respond.";
     all.counter("onward_config_reads_given_up_total", help, &[], facts.given_up as f64);
     // These are there from the start on.
-    let help = "Panics of workers that were caught.";
+    let help = "Panics of worker threads; the worker was restarted.";
     all.counter("coredns_panics_total", help, &[], 0.0);
-    let help = "Queries received while all upstreams of their stanza were down.";
+    let help = "Queries received while all upstreams of the matching forward stanza were down.";
     all.counter("coredns_forward_healthcheck_broken_total", help, &[], 0.0);
     let help = "Queries refused because the limit max_concurrent was reached.";
     all.counter("coredns_forward_max_concurrent_rejects_total", help, &[], 0.0);
@@ -141,10 +146,10 @@ fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
     for (number, (_, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = upstream.address.to_string();
         let is_up = !snapshot.health_states.is_down(number);
-        let help = "Health of the upstream: 1 is up, 0 is down (health checks fail).";
+        let help = "Health state of the upstream: 1 is up, 0 is down (health checks fail).";
         all.largest("onward_upstream_up", help, &[("to", &to)], f64::from(u8::from(is_up)));
         let failures = snapshot.health_states.failures(number) as f64;
-        let help = "Failed health checks.";
+        let help = "Failed health checks of the upstream.";
         let name = "coredns_proxy_healthcheck_failures_total";
         all.counter(name, help, &[PROXY, ("to", &to)], failures);
     }
@@ -161,7 +166,7 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
         all.counter("onward_upstream_queries_total", help, &labels, sent as f64);
         let help = "Queries to the upstream that timed out.";
         all.counter("onward_upstream_timeouts_total", help, &labels, timed_out as f64);
-        let help = "Queries to the upstream that failed with their connection.";
+        let help = "Queries to the upstream that failed because their connection failed.";
         all.counter("onward_upstream_failures_total", help, &labels, failed as f64);
         let help = "Queries sent again without EDNS because the upstream refused EDNS.";
         all.counter_if_any("onward_upstream_edns_refusals_total", help, &labels, edns_refused);
@@ -195,16 +200,16 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
     let proto = if transport == "tls" { "tcp-tls" } else { transport };
     let labels = [PROXY, ("to", to), ("proto", proto)];
     let reused = (stats.reused + stats.shared) as f64;
-    let help = "Queries sent on an open connection.";
+    let help = "Queries sent to the upstream on a connection that was already open.";
     all.counter("coredns_proxy_conn_cache_hits_total", help, &labels, reused);
-    let help = "Queries that opened a new connection.";
+    let help = "Queries to the upstream that opened a new connection.";
     all.counter("coredns_proxy_conn_cache_misses_total", help, &labels, stats.opened as f64);
     let labels = [("to", to), ("transport", transport)];
     let help = "Connections opened to the upstream.";
     all.counter("onward_connections_opened_total", help, &labels, stats.opened as f64);
-    let help = "Times that an idle connection was reused.";
+    let help = "Queries sent to the upstream on an idle connection.";
     all.counter("onward_connections_reused_total", help, &labels, stats.reused as f64);
-    let help = "Times that a query was sent on a connection with outstanding queries.";
+    let help = "Queries sent to the upstream on a connection with other outstanding queries.";
     all.counter("onward_connections_shared_total", help, &labels, stats.shared as f64);
     if transport != "udp" {
         of_streams(all, &labels, stats, state);
@@ -215,21 +220,21 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
         let help = "Open connections to the upstream, by state; a retiring one takes no new query.";
         all.gauge("onward_connections", help, &labels, count as f64);
     }
-    let help = "Limit of connections to the upstream.";
+    let help = "Limit of open connections to the upstream, summed over all workers.";
     all.gauge("onward_connections_limit", help, &labels, state.limit as f64);
     if let Some(max_age) = state.max_age {
-        let help = "Maximum age of a connection (max_age), in seconds.";
+        let help = "Maximum age of connections to the upstream (max_age), in seconds.";
         let max_age = max_age.as_secs_f64();
         all.largest("onward_connection_max_age_seconds", help, &labels, max_age);
     }
-    let help = "Age of the oldest open connection, in seconds.";
+    let help = "Age of the oldest open connection to the upstream, in seconds.";
     let oldest = state.oldest.as_secs_f64();
     all.largest("onward_connection_oldest_seconds", help, &labels, oldest);
     for (reason, ages) in REASON_NAMES.iter().zip(&stats.ages) {
         let labels = [("to", to), ("transport", transport), ("reason", *reason)];
         let sum = ages.sum_ms as f64 / 1e3;
         let buckets = Buckets::of_counts(AGES.map(f64::from), &ages.counts, sum);
-        let help = "Age of connections when they were closed, by reason, in seconds.";
+        let help = "Age of upstream connections when they were closed, by reason, in seconds.";
         all.histogram("onward_connection_age_seconds", help, &labels, buckets);
     }
 }
@@ -241,15 +246,17 @@ fn of_streams(
     stats: &PoolStats,
     state: &PoolState,
 ) {
-    let help = "Queries sent again on another connection because they waited behind a slow one.";
+    let help = "Queries sent again on another connection because they waited behind a slow query.";
     all.counter("onward_queries_moved_total", help, labels, stats.moved as f64);
-    let help = "Queries waiting behind a slow one and not sent again because a limit was reached.";
+    let help =
+        "Queries that waited behind a slow query and were not sent again because of a limit.";
     all.counter("onward_queries_stuck_total", help, labels, stats.unmoved as f64);
-    let help = "Queries sent again, not counted as a retry, because their connection was closed.";
+    let help =
+        "Queries sent again because the upstream closed their connection; not counted as retries.";
     all.counter("onward_queries_asked_again_total", help, labels, stats.asked_again as f64);
-    let help = "Connections opened to an upstream that closes each after a few responses.";
+    let help = "Connections opened to the upstream while it closes each after a few responses.";
     all.counter("onward_connections_limited_total", help, labels, stats.limited as f64);
-    let help = "Learnt limit of outstanding queries per connection, at most max_inflight.";
+    let help = "Limit of outstanding queries per connection, learnt from the upstream.";
     all.largest("onward_connection_queries_limit", help, labels, state.in_flight as f64);
 }
 
@@ -269,14 +276,14 @@ fn of_worker(all: &mut Exposition, snapshot: &Snapshot) {
         let help = "Migrations of the worker thread to another core by the kernel.";
         all.counter("onward_worker_migrations_total", help, &labels, migrations as f64);
     }
-    let help = "Maintenance runs over connection pools and caches.";
+    let help = "Maintenance runs of the worker over its connection pools and caches.";
     all.counter("onward_sweeps_total", help, &labels, loops.sweeps as f64);
-    let help = "Outstanding queries to upstreams.";
+    let help = "Queries of the worker to upstreams that are outstanding.";
     all.gauge("onward_exchanges", help, &labels, snapshot.outstanding as f64);
     let limit = crate::engine::exchange::EXCHANGES_MAX as f64;
     all.gauge(
         "onward_exchanges_limit",
-        "Limit of outstanding queries to upstreams.",
+        "Limit of outstanding queries to upstreams per worker.",
         &labels,
         limit,
     );
@@ -295,7 +302,7 @@ fn of_worker(all: &mut Exposition, snapshot: &Snapshot) {
     for (direction, batches) in [("queries", &loops.queries), ("responses", &loops.responses)] {
         let edges = BATCHES.map(|edge| edge as f64);
         let buckets = Buckets::of_counts(edges, &batches.counts, batches.datagrams as f64);
-        let help = "Datagrams received per system call.";
+        let help = "Datagrams received per system call, by direction.";
         all.histogram("onward_batch_size", help, &[("direction", direction)], buckets);
     }
 }
@@ -306,7 +313,8 @@ fn of_listeners(all: &mut Exposition, snapshot: &Snapshot) {
     for (listener, drops) in listeners {
         let server = server_at(listener);
         let labels = [("server", &*server), ("worker", worker)];
-        let help = "Datagrams that the kernel dropped because the listener's buffer was full.";
+        let help =
+            "Datagrams that the kernel dropped because the listener's receive buffer was full.";
         all.counter("onward_listener_drops_total", help, &labels, *drops as f64);
     }
 }
@@ -314,26 +322,27 @@ fn of_listeners(all: &mut Exposition, snapshot: &Snapshot) {
 /// Adds the counters of dropped, coalesced and failed queries.
 fn of_drops(all: &mut Exposition, stats: &Stats) {
     for (reason, count) in DROP_REASON_NAMES.iter().zip(stats.drops) {
-        let help = "Packets dropped, by reason.";
+        let help = "Packets that onward dropped without a reply, by reason.";
         all.counter("onward_drops_total", help, &[("reason", reason)], count as f64);
     }
-    let help = "Queries answered by the upstream query of an identical one (coalesced).";
+    let help =
+        "Queries answered by the outstanding upstream query of an identical query (coalesced).";
     all.counter("onward_coalesced_total", help, &[], stats.coalesced as f64);
-    let help = "Queries failed because the limit of outstanding queries was reached.";
+    let help = "Queries that failed because the limit of outstanding queries was reached.";
     all.counter("onward_overloaded_total", help, &[], stats.overloaded as f64);
     of_parked(all, &stats.parked);
-    let help = "Queries received while all upstreams of their stanza were down.";
+    let help = "Queries received while all upstreams of the matching forward stanza were down.";
     all.counter("coredns_forward_healthcheck_broken_total", help, &[], stats.all_down as f64);
     let help = "Queries refused because the limit max_concurrent was reached.";
     let rejects = stats.concurrent_rejects as f64;
     all.counter("coredns_forward_max_concurrent_rejects_total", help, &[], rejects);
     all.counter(
         "coredns_panics_total",
-        "Panics of workers that were caught.",
+        "Panics of worker threads; the worker was restarted.",
         &[],
         stats.panics as f64,
     );
-    let help = "Records for the error log, query log and dnstap that were lost, by kind.";
+    let help = "Records of the error log, query log and dnstap that were lost, by kind.";
     let lost = [("errors", stats.errors_lost), ("log", stats.log_lost), ("dnstap", stats.tap_lost)];
     for (rtype, count) in lost {
         all.counter("onward_records_lost_total", help, &[("kind", rtype)], count as f64);
@@ -347,7 +356,7 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
             ("dropped", dropped),
         ];
         for (result, count) in results {
-            let help = "Queries that a stage processed, by stage and result.";
+            let help = "Queries that a directive (stage) processed, by stage and result.";
             let labels = [("stage", stage), ("result", result)];
             all.counter_if_any("onward_stage_queries_total", help, &labels, count);
         }
@@ -357,11 +366,11 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
 /// Queries that needed the answers to others, and what the server asked itself.
 fn of_parked(all: &mut Exposition, parked: &ParkedStats) {
     let ParkedStats { queries, asked, too_deep, too_many, full, too_large } = *parked;
-    let help = "Queries that waited for the answer to another query of this server.";
+    let help = "Client queries that waited for the answer to a query of this server's own.";
     all.counter_if_any("onward_parked_queries_total", help, &[], queries);
-    let help = "Queries that this server asked itself.";
+    let help = "Queries of this server's own, such as for the target of a CNAME.";
     all.counter_if_any("onward_own_queries_total", help, &[], asked);
-    let help = "Queries that this server did not ask itself, by the limit that was reached.";
+    let help = "Queries of this server's own that were not sent, by the limit that was reached.";
     let refused =
         [("depth", too_deep), ("count", too_many), ("table", full), ("memory", too_large)];
     for (limit, count) in refused {

@@ -58,7 +58,7 @@ impl Site {
         let mut helper = Command::new(tuning("onward-anycast"));
         helper.env("PATH", format!("{}:{path}", self.directory.display()));
         helper.args(["--ready", &format!("127.0.0.1:{}", self.ready), "--birdc", "ctl"]);
-        let watches = |line: &str| line.contains("withdrawn until it is ready").then_some(());
+        let watches = |line: &str| line.contains("is withdrawn until it is ready").then_some(());
         Program::start(&mut helper, watches).0
     }
 
@@ -75,11 +75,11 @@ fn it_withdraws_before_it_knows_and_when_the_page_says_no() {
     let mut helper = site.watch();
     assert_eq!(site.told(), "-s ctl disable onward4", "whatever was there before");
     let onward = site.serve();
-    helper.wait_for("announced");
+    helper.wait_for("address announced");
     assert_eq!(site.told(), "-s ctl enable onward4");
     // It serves on for a minute.
     onward.signal("TERM");
-    helper.wait_for("withdrawn: it says that it is not ready");
+    helper.wait_for("not ready (HTTP error)");
     assert_eq!(site.told(), "-s ctl disable onward4");
 }
 
@@ -88,15 +88,15 @@ fn it_withdraws_from_the_frozen_and_the_dead_and_comes_back() {
     let site = Site::new("anycast_frozen");
     let onward = site.serve();
     let mut helper = site.watch();
-    helper.wait_for("announced");
+    helper.wait_for("address announced");
     onward.signal("STOP");
-    helper.wait_for("withdrawn: no answer");
+    helper.wait_for("time-out");
     onward.signal("CONT");
-    helper.wait_for("announced");
+    helper.wait_for("address announced");
     drop(onward);
-    helper.wait_for("withdrawn: nobody listens there");
+    helper.wait_for("connection refused");
     let _onward = site.serve();
-    helper.wait_for("announced");
+    helper.wait_for("address announced");
     assert_eq!(helper.end("TERM"), Some(0));
     assert_eq!(site.told(), "-s ctl disable onward4", "it withdraws as it ends");
 }

@@ -272,7 +272,7 @@ fn what_is_not_there_is_refused_and_nothing_is_written() {
     for (arguments, word) in [
         (&["eth7"][..], "no interface eth7"),
         (&["--cores", "0,9", "eth0"], "no core 9"),
-        (&["--cores", "0-x", "eth0"], "no list of cores"),
+        (&["--cores", "0-x", "eth0"], "invalid list of cores"),
         (&[], "Usage"),
         (&["--fast", "eth0"], "Usage"),
     ] {

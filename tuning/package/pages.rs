@@ -1,7 +1,7 @@
-//! Manual pages and completions of shells, made from what the programs themselves parse.
+//! Generates manual pages and shell completions from the command lines that the programs parse.
 //!
-//! `cargo run -p loadgen --example pages -- DIR` writes man/, bash/, zsh/ and fish/ below DIR. No
-//! part of either program: whoever installs the package needs none of it at run time.
+//! `cargo run -p loadgen --example pages -- DIR` writes man/, bash/, zsh/ and fish/ below DIR. This
+//! example is not part of onward or loadgen; only the package build runs it.
 
 use clap::Command;
 use clap_complete::Shell;

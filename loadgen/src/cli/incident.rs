@@ -49,7 +49,7 @@ Examples:
       Another forwarder. It must listen on 127.0.0.1:5300 as its generated Corefile says, which
       uses only CoreDNS options; the last two runs are left out.
 
-Exit codes: 0 all claims hold, 1 a claim does not hold, 2 bad usage or a missing tool.";
+Exit codes: 0 all claims hold, 1 a claim does not hold, 2 usage error or a missing tool.";
 
 /// Options of `loadgen incident`.
 #[derive(Args)]

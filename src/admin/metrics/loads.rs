@@ -15,18 +15,19 @@ const OTHERS: &str = "others";
 pub(super) fn of_sources(all: &mut Exposition, loads: &[LoadState]) {
     for load in loads {
         let labels = [("hostsfile", &*load.label)];
-        let help = "Entries (names and reverse names) of the hosts file and its inline entries.";
+        let help = "Addresses of names and of reverse names in the hosts file and in the Corefile.";
         all.gauge("coredns_hosts_entries", help, &labels, load.entries as f64);
         let help = "Modification time of the newest loaded hosts file, in seconds since 1970.";
         let modified = load.modified.as_secs_f64();
         all.largest("coredns_hosts_reload_timestamp_seconds", help, &[], modified);
         let help = "Memory of the shared hosts table, in bytes.";
         all.gauge("onward_hosts_table_bytes", help, &labels, load.bytes as f64);
-        let help = "Invalid lines and names of the hosts file, which were skipped.";
+        let help = "Invalid lines and names of the hosts file that were skipped.";
         all.gauge("onward_hosts_skipped", help, &labels, load.skipped as f64);
         for (result, count) in [("done", load.done), ("failed", load.failed)] {
             let labels = [labels[0], ("result", result)];
-            let help = "Loads of the hosts file, by result; a failure keeps the old entries.";
+            let help =
+                "Loads of the hosts file, by result; a failed load keeps the previous entries.";
             all.counter("onward_hosts_loads_total", help, &labels, count as f64);
         }
     }
@@ -38,19 +39,20 @@ pub(super) fn of_zones(all: &mut Exposition, zones: &[ZoneState]) {
         let is_own = number < ZONES_MAX;
         let labels = [("zone", if is_own { &*state.zone } else { OTHERS })];
         if let Some(serial) = state.serial.filter(|_| is_own) {
-            let help = "Serial number of the zone.";
+            let help = "SOA serial number of the zone.";
             all.largest("onward_zone_serial", help, &labels, serial.into());
-            let help = "Time of the load of the zone that is in effect, in seconds since 1970.";
+            let help =
+                "Time at which the current version of the zone was loaded, in seconds since 1970.";
             let name = "onward_zone_loaded_timestamp_seconds";
             all.largest(name, help, &labels, state.loaded.as_secs_f64());
         }
-        let help = "Records of the zone.";
+        let help = "Number of records of the zone.";
         all.gauge("onward_zone_records", help, &labels, state.records as f64);
-        let help = "Memory of the zone, which all workers share, in bytes.";
+        let help = "Memory of the zone, shared by all workers, in bytes.";
         all.gauge("onward_zone_octets", help, &labels, state.bytes as f64);
         for (result, count) in [("done", state.done), ("failed", state.failed)] {
             let labels = [labels[0], ("result", result)];
-            let help = "Loads of the zone, by result; a failure keeps the zone as it was.";
+            let help = "Loads of the zone, by result; a failed load keeps the previous version.";
             all.counter("onward_zone_loads_total", help, &labels, count as f64);
         }
     }

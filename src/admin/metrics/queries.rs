@@ -80,7 +80,8 @@ fn of_requests(all: &mut Exposition, place: [Label<'_>; 3], tally: &Tally) {
                 let rtype = rtype.unwrap_or("other");
                 let labels =
                     [server, zone, view, ("proto", proto), ("family", family), ("type", rtype)];
-                let help = "Queries, by transport, address family and type.";
+                let help =
+                    "Queries received, by transport, address family (1 IPv4, 2 IPv6) and type.";
                 all.counter_if_any("coredns_dns_requests_total", help, &labels, *count);
             }
         }
@@ -89,14 +90,14 @@ fn of_requests(all: &mut Exposition, place: [Label<'_>; 3], tally: &Tally) {
     let StageCounts { passed, answered, refused, dropped } = tally.acl;
     let help = "Queries refused by acl (block).";
     all.counter_if_any("coredns_acl_blocked_requests_total", help, &labels, refused);
-    let help = "Queries answered with no data by acl (filter).";
+    let help = "Queries answered with NOERROR and no records by acl (filter).";
     all.counter_if_any("coredns_acl_filtered_requests_total", help, &labels, answered);
     let help = "Queries dropped by acl (drop).";
     all.counter_if_any("coredns_acl_dropped_requests_total", help, &labels, dropped);
     let help = "Queries allowed by acl.";
     let labels = [server, view];
     all.counter_if_any("coredns_acl_allowed_requests_total", help, &labels, passed);
-    let help = "Replies with IPv6 addresses that dns64 has made.";
+    let help = "Replies with IPv6 addresses that dns64 synthesised.";
     let name = "coredns_dns64_requests_translated_total";
     all.counter_if_any(name, help, &[server], tally.translated);
     let labels = place;
@@ -113,7 +114,7 @@ fn of_responses(all: &mut Exposition, place: [Label<'_>; 3], plugin: &str, tally
         for (code, count) in by_code.iter().enumerate().filter(|(_, count)| **count > 0) {
             let rcode = rcode_name(code);
             let labels = [server, zone, view, ("rcode", &*rcode), ("plugin", plugin)];
-            let help = "Replies, by response code.";
+            let help = "Replies sent, by response code.";
             all.counter("coredns_dns_responses_total", help, &labels, *count as f64);
         }
     }
@@ -171,7 +172,12 @@ fn of_cache(all: &mut Exposition, server: &str, zones: &str, view: Label<'_>, st
         let (entries, hits) = (stats.entries[place] as f64, stats.hits[place] as f64);
         let help = "Cache entries, expired ones included.";
         all.gauge("coredns_cache_entries", help, &labels, entries);
-        all.counter("coredns_cache_hits_total", "Cache hits.", &labels, hits);
+        all.counter(
+            "coredns_cache_hits_total",
+            "Cache lookups that found an entry, by type of the entry.",
+            &labels,
+            hits,
+        );
         let help = "Unexpired cache entries evicted because the cache was full.";
         let evicted = stats.evicted[place] as f64;
         all.counter("coredns_cache_evictions_total", help, &labels, evicted);
@@ -179,7 +185,7 @@ fn of_cache(all: &mut Exposition, server: &str, zones: &str, view: Label<'_>, st
     let labels = [("server", server), ("zones", zones), view];
     let hits: u64 = stats.hits.iter().sum();
     let misses = stats.requests.saturating_sub(hits) as f64;
-    let help = "Cache misses.";
+    let help = "Cache lookups that found no usable entry.";
     all.counter("coredns_cache_misses_total", help, &labels, misses);
     let requests = stats.requests as f64;
     all.counter("coredns_cache_requests_total", "Cache lookups.", &labels, requests);

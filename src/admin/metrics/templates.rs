@@ -50,7 +50,7 @@ fn of_template(
             let rtype = COUNTED_RTYPES.get(place).and_then(|rtype| RecordType(*rtype).mnemonic());
             let labels = labels(&zone, rtype.unwrap_or("other"));
             let labels = labels.each_ref().map(|(name, value)| (*name, &**value));
-            let help = "Queries matched by a template.";
+            let help = "Queries that matched a template stanza.";
             all.counter_if_any("coredns_template_matches_total", help, &labels, *count);
         }
     }
@@ -70,10 +70,10 @@ fn of_template(
         let [server, zone, view, class, rtype] =
             labels.each_ref().map(|(name, value)| (*name, &**value));
         let labels = [server, zone, view, class, rtype, ("section", section), ("template", &*text)];
-        let help = "Queries failed because a template could not be rendered.";
+        let help = "Queries that failed because a template text could not be rendered.";
         let name = "coredns_template_template_failures_total";
         all.counter_if_any(name, help, &labels, *rendering);
-        let help = "Queries failed because the rendered text is not a valid record.";
+        let help = "Queries that failed because a rendered template text is not a valid record.";
         all.counter_if_any("coredns_template_rr_failures_total", help, &labels, *reading);
     }
 }

@@ -48,7 +48,7 @@ fn of_side(all: &mut Exposition, side: &str, to: &str, handshakes: &Handshakes) 
     for (result, count) in
         done.into_iter().chain(TLS_FAULT_NAMES.into_iter().zip(handshakes.failed))
     {
-        let help = "TLS handshakes, by result.";
+        let help = "TLS handshakes with clients and upstreams, by result.";
         let labels = [("side", side), ("to", to), ("result", result)];
         all.counter_if_any("onward_tls_handshakes_total", help, &labels, count);
     }
