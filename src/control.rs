@@ -10,7 +10,7 @@ mod loads;
 mod reloads;
 pub(crate) mod snapshot;
 
-pub use loads::{Load, LoadState, Loads, ZoneLoads, ZoneState};
+pub use loads::{DirectoryState, Load, LoadState, Loads, ZoneLoads, ZoneState};
 pub use reloads::Reloads;
 
 use crate::config::{Config, Endpoint};

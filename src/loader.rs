@@ -14,7 +14,8 @@ mod zones;
 
 pub use file::{Failure, hasher};
 pub use hosts::{Loaded, read, skipped_text};
-pub use zones::{LoadedZone, Trouble, read_zone};
+pub use zones::{LoadedZone, Trouble, directory_refusal, read_zone};
+pub(crate) use zones::{Walk, walk};
 
 use crate::clock::Clock;
 use crate::config::{HostsSource, ZonesSource};

@@ -52,6 +52,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &Loads) -> Vec
     of_service(&mut all, facts);
     loads::of_sources(&mut all, &loads.states());
     loads::of_zones(&mut all, &loads.zones());
+    loads::of_directories(&mut all, &loads.directories());
     if let Some(latest) = Snapshot::latest(snapshots) {
         queries::of_configuration(&mut all, &latest.config);
         of_health(&mut all, latest);

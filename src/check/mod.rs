@@ -19,7 +19,7 @@ use crate::blocking::{Jobs, STEP_MAX, Steps};
 use crate::cli::{Check, CheckFormat, CliError, Exit, Serve};
 use crate::clock::Clock;
 use crate::config::{Cause, Config, ConfigError, Endpoint, HttpListener};
-use crate::loader::{self, Failure, Loaded, LoadedZone};
+use crate::loader::{self, Failure, Loaded, LoadedZone, Walk};
 use crate::server::{Prepared, StartError};
 use crate::sys::{cpu, limits, socket};
 use crate::topology::Topology;
@@ -173,8 +173,30 @@ fn load_hosts(report: &mut Report, steps: &Steps) -> io::Result<()> {
 fn load_zones(report: &mut Report, steps: &Steps) -> Result<(), Refusal> {
     let hasher = loader::hasher().map_err(Refusal::Host)?;
     let sources = report.config.zone_sources();
-    let files: Vec<_> = sources.iter().flat_map(|source| source.files.clone()).collect();
-    for file in files {
+    let mut files = Vec::new();
+    let mut notes = Vec::new();
+    for source in sources {
+        files.extend(source.files.iter().map(|file| (file.clone(), false)));
+        let Some(directory) = &source.directory else { continue };
+        let label = &directory.directory.label;
+        steps.begin(format!("searching the directory {label} for zones"));
+        let taken = source.files.iter().map(|file| file.zone.clone()).collect();
+        match loader::walk(directory, &taken) {
+            Ok(Walk { found, warnings, .. }) => {
+                if found.is_empty() {
+                    notes.push(format!("plugin/auto: {label}: no zone file found"));
+                }
+                notes.extend(warnings.into_iter().map(|text| format!("plugin/auto: {text}")));
+                files.extend(found.into_iter().map(|file| (file, true)));
+            }
+            Err(error) => match loader::directory_refusal(directory, &error) {
+                Some(refusal) => return Err(Refusal::Start(StartError::Zone(refusal))),
+                None => notes.push(format!("plugin/auto: directory does not exist: {label}")),
+            },
+        }
+    }
+    report.notes.extend(notes);
+    for (file, is_found) in files {
         let (zone, label) = (file.zone.to_string(), file.label.clone());
         steps.begin(format!("reading the zone {zone} from {label}"));
         match loader::read_zone(&file, &hasher) {
@@ -185,6 +207,9 @@ fn load_zones(report: &mut Report, steps: &Steps) -> Result<(), Refusal> {
                 let bytes = loaded.reserved();
                 report.zones.push(ZoneTable { zone, label, records, serial, bytes });
             }
+            Err(trouble) if is_found => report.notes.push(format!(
+                "plugin/auto: {trouble}: the zone is not served until its file is correct"
+            )),
             Err(trouble) => match trouble.refusal(&file) {
                 Some(refusal) => return Err(Refusal::Start(StartError::Zone(refusal))),
                 None => report.notes.push(format!(

@@ -312,8 +312,8 @@ fn finish(
     };
     let keys: Vec<Served> = keys.into_iter().map(served).collect::<Result<_, _>>()?;
     let forwards = forwards.into_iter().map(|stanza| stanza.finish(share)).collect();
-    let source = ZonesSource::new(&stages.file, &served_zones(&keys));
-    let own_zones = (!source.files.is_empty()).then(|| {
+    let source = ZonesSource::new(&stages, &served_zones(&keys));
+    let own_zones = (!source.is_empty()).then(|| {
         let (source, next) = (Arc::new(source), zone_slots.len());
         let slot = *zone_slots.entry(Arc::clone(&source)).or_insert(next);
         OwnZones { source, slot }

@@ -50,16 +50,16 @@ pub use served::{Protocol, Served};
 pub(crate) use stages::order;
 pub use stages::view;
 pub use stages::{
-    Acl, AclAction, AclLine, AnswerPart, AnswerRule, CACHED_BYTES, Cache, CacheClass, Chaos,
-    Consolidation, Dns64, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction, EdnsData, EdnsOption,
-    EdnsRule, Erratic, Errors, FixedRecord, HeaderFlag, HeaderRule, Health, Hosts, HostsLine,
-    HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch, NameRule,
-    Nat64Prefix, Part, Pattern, Prefetch, Prometheus, Ready, Rewrite, RewriteRule, ServeStale,
-    Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Value,
-    View, ZoneFile, class_mnemonic,
+    Acl, AclAction, AclLine, AnswerPart, AnswerRule, Auto, AutoZones, CACHED_BYTES, Cache,
+    CacheClass, Chaos, Consolidation, Dns64, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction,
+    EdnsData, EdnsOption, EdnsRule, Erratic, Errors, FixedRecord, HeaderFlag, HeaderRule, Health,
+    Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch,
+    NameRule, Nat64Prefix, Part, Pattern, Prefetch, Prometheus, Ready, Rewrite, RewriteRule,
+    ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text,
+    Timeouts, Value, View, ZoneDirectory, ZoneFile, ZoneNaming, class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
-pub use zones::{FileSource, OwnZones, Written, ZonesSource};
+pub use zones::{DirectorySource, FileSource, OwnZones, Written, ZonesSource};
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;

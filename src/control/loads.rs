@@ -83,7 +83,20 @@ impl Load {
 
 /// The zones of one source.
 #[derive(Debug, Default)]
-pub struct ZoneLoads(Mutex<Vec<ZoneState>>);
+pub struct ZoneLoads(Mutex<(Vec<ZoneState>, Option<DirectoryState>)>);
+
+/// State of a directory with zone files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirectoryState {
+    /// The directory, as metrics call it.
+    pub label: String,
+    /// Zones that are answered from its files.
+    pub zones: usize,
+    /// Looks that succeeded.
+    pub done: u64,
+    /// Looks that failed.
+    pub failed: u64,
+}
 
 /// State of one zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,13 +118,17 @@ pub struct ZoneState {
 }
 
 impl ZoneLoads {
-    /// The zones as they are now.
-    pub fn set(&self, states: Vec<ZoneState>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = states;
+    /// The zones as they are now, and the directory that some come from.
+    pub fn set(&self, states: Vec<ZoneState>, directory: Option<DirectoryState>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (states, directory);
     }
 
     fn states(&self) -> Vec<ZoneState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    fn directory(&self) -> Option<DirectoryState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 }
 
@@ -141,5 +158,11 @@ impl Loads {
     pub fn zones(&self) -> Vec<ZoneState> {
         let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         loads.zones.iter().flat_map(|zones| zones.states()).collect()
+    }
+
+    /// Returns the state of each directory with zone files.
+    pub fn directories(&self) -> Vec<DirectoryState> {
+        let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.zones.iter().filter_map(|zones| zones.directory()).collect()
     }
 }

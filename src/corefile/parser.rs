@@ -308,10 +308,15 @@ fn warn_of_word(imports: &mut Imports<'_>, token: &Token) {
     if text.contains("{args") {
         let message = format!("'{text}' is taken literally: imports have no arguments");
         imports.warn(token, message);
-    } else if text.contains("{$") || text.contains("{%") || text.contains("${") {
+    } else if text.contains("{$") || text.contains("{%") || text.split("${").skip(1).any(is_name) {
         let message = format!("'{text}' is taken literally: write a variable as {{$NAME}}");
         imports.warn(token, message);
     }
+}
+
+/// Returns true unless `text` begins with a number, as that of a group of a pattern.
+fn is_name(text: &str) -> bool {
+    !text.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// The name of the snippet that a block with these keys defines.

@@ -5,24 +5,31 @@
 //! being written is left alone; and what was read counts only if nothing changed meanwhile. A zone
 //! takes effect if its records differ. A file that is broken or gone leaves the zone as it is, and
 //! the log is told once for each change. The first load is different: a broken file refuses the
-//! configuration, and a missing one leaves its zone without records until it appears.
+//! configuration, and a missing one leaves its zone without records until it appears. Zones of a
+//! directory's files ([`directory`], [`walk`]) come and go, and a broken one is none.
+
+mod directory;
+mod reading;
+mod walk;
+
+pub use directory::directory_refusal;
+pub(crate) use walk::{Walk, walk};
 
 use super::LOOK_INTERVAL_MIN;
-use super::file::{Failure, Signature, hasher, open};
+use super::file::{Signature, hasher};
 use crate::clock::Clock;
 use crate::config::{FileSource, ZonesSource};
-use crate::control::{ZoneLoads, ZoneState};
+use crate::control::{DirectoryState, ZoneLoads, ZoneState};
 use crate::engine::authority::table::{ZoneEntry, ZoneTable};
-use crate::engine::authority::{Builder, Built, Refused, Zone};
+use crate::engine::authority::{Built, Zone};
 use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
-use crate::zonefile::{self, Consumer, Record, ZoneError};
 use ahash::RandomState;
-use std::collections::HashSet;
+use directory::{AUTO, Directory};
+use reading::read;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,9 +37,6 @@ use std::time::Duration;
 const FILE: &str = "plugin/file";
 /// Time between two looks that find the same, before a changed file is read.
 const SETTLE: Duration = Duration::from_millis(100);
-/// Bytes of a zone file. While it is read, there are two copies of its records besides its text.
-const BYTES_MAX: u64 = 1 << 30;
-
 /// The files that a zone was read from, each as it was then; `None`: it was not there.
 type Files = Vec<(PathBuf, Option<Signature>)>;
 
@@ -56,6 +60,8 @@ pub enum Trouble {
 /// One zone and what is known of its file.
 struct Watched {
     file: FileSource,
+    /// A directory has its file: it is there only when it has been read.
+    is_found: bool,
     zone: Option<Arc<Zone>>,
     /// The files as they were when they were read last, with or without success.
     seen: Files,
@@ -76,6 +82,7 @@ pub(super) struct ZonesReader {
     hasher: RandomState,
     clock: Clock,
     zones: Vec<Watched>,
+    directory: Option<Directory>,
     current: Arc<ZoneTable>,
 }
 
@@ -119,19 +126,11 @@ impl ZonesReader {
         log: Log,
     ) -> io::Result<Self> {
         let hasher = hasher()?;
-        let zones = source.files.iter().map(|file| Watched {
-            file: file.clone(),
-            zone: None,
-            seen: Vec::new(),
-            candidate: None,
-            look_at: None,
-            told: None,
-            refusal: None,
-            state: ZoneState { zone: file.zone.to_string(), ..ZoneState::default() },
-        });
-        let zones: Vec<_> = zones.collect();
+        let zones: Vec<_> = source.files.iter().cloned().map(Watched::new).collect();
+        let directory = source.directory.as_ref();
+        let directory = directory.map(|directory| Directory::new(directory, &zones, log));
         let current = Arc::new(table_of(&zones, &hasher));
-        Ok(Self { loads, log, hasher, clock: Clock::start(), zones, current })
+        Ok(Self { loads, log, hasher, clock: Clock::start(), zones, directory, current })
     }
 
     /// The table that was built last.
@@ -141,13 +140,16 @@ impl ZonesReader {
 
     /// Returns when to look at a file next. `None`: never.
     pub(super) fn next_look(&self) -> Option<Moment> {
-        self.zones.iter().filter_map(|zone| zone.look_at).min()
+        let zones = self.zones.iter().map(|zone| zone.look_at);
+        zones.chain(self.directory.iter().map(|directory| directory.look_at)).flatten().min()
     }
 
     /// Has all zones that are looked at again be due now.
     pub(super) fn hasten(&mut self, now: Moment) {
-        for zone in &mut self.zones {
-            zone.look_at = zone.look_at.map(|at| at.min(now));
+        let zones = self.zones.iter_mut().map(|zone| &mut zone.look_at);
+        let directory = self.directory.iter_mut().map(|directory| &mut directory.look_at);
+        for at in zones.chain(directory).flatten() {
+            *at = now.min(*at);
         }
     }
 
@@ -156,14 +158,20 @@ impl ZonesReader {
     /// # Errors
     /// A file is no zone, or is missing and would never be looked at again.
     pub(super) fn look_first(&mut self) -> Result<Arc<ZoneTable>, String> {
+        if let Some(directory) = &mut self.directory {
+            directory.look_first(&mut self.zones);
+        }
         for watched in &mut self.zones {
             watched.read(&self.hasher, self.log, true);
         }
         let now = self.clock.now();
         self.zones.iter_mut().for_each(|watched| watched.plan(now));
+        self.directory.iter_mut().for_each(|directory| directory.plan(now));
         let table = self.reload();
         let refusals = |zone: &Watched| zone.refusal.as_ref()?.refusal(&zone.file);
-        self.zones.iter().find_map(refusals).map_or(Ok(table), Err)
+        let refusal = self.zones.iter().find_map(refusals);
+        let directory = self.directory.as_ref().and_then(Directory::refusal);
+        refusal.or_else(|| directory.cloned()).map_or(Ok(table), Err)
     }
 
     /// Tells of the zones that would have refused the configuration, as nobody has waited for them.
@@ -173,17 +181,27 @@ impl ZonesReader {
                 watched.tell(&trouble, self.log);
             }
         }
+        self.directory.iter_mut().for_each(Directory::tell_refusal);
     }
 
     /// Looks at the files that are due at `now`. `None`: all zones are as they were.
     pub(super) fn look(&mut self, now: Moment) -> Option<Arc<ZoneTable>> {
         let mut is_changed = false;
-        for watched in &mut self.zones {
-            if watched.look_at.is_some_and(|at| at <= now) {
+        let is_due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
+        if let Some(directory) = self.directory.as_mut().filter(|found| is_due(found.look_at)) {
+            is_changed |= directory.look(&mut self.zones, now);
+            directory.plan(self.clock.now());
+        }
+        let mut looked = Vec::new();
+        for (number, watched) in self.zones.iter_mut().enumerate() {
+            if is_due(watched.look_at) {
                 is_changed |= watched.look(&self.hasher, self.log);
-                watched.plan(self.clock.now());
+                looked.push(number);
             }
         }
+        // All at the same time, so that many zones are not as many looks.
+        let now = self.clock.now();
+        looked.into_iter().for_each(|number| self.zones[number].plan(now));
         if is_changed {
             return Some(self.reload());
         }
@@ -198,12 +216,18 @@ impl ZonesReader {
     }
 
     fn tell(&self) {
-        self.loads.set(self.zones.iter().map(|watched| watched.state.clone()).collect());
+        let zones = self.zones.iter().map(|watched| watched.state.clone());
+        let directory = self.directory.as_ref().map(|directory| DirectoryState {
+            zones: self.zones.iter().filter(|zone| zone.is_found && zone.zone.is_some()).count(),
+            ..directory.state()
+        });
+        self.loads.set(zones.collect(), directory);
     }
 }
 
 fn table_of(zones: &[Watched], hasher: &RandomState) -> ZoneTable {
-    let entries = zones.iter().map(|watched| ZoneEntry {
+    let is_there = |zone: &&Watched| zone.zone.is_some() || !zone.is_found;
+    let entries = zones.iter().filter(is_there).map(|watched| ZoneEntry {
         name: watched.file.zone.clone(),
         stanza: watched.file.stanza,
         zone: watched.zone.clone(),
@@ -212,11 +236,54 @@ fn table_of(zones: &[Watched], hasher: &RandomState) -> ZoneTable {
 }
 
 impl Watched {
+    fn new(file: FileSource) -> Self {
+        Self {
+            state: ZoneState { zone: file.zone.to_string(), ..ZoneState::default() },
+            file,
+            is_found: false,
+            zone: None,
+            seen: Vec::new(),
+            candidate: None,
+            look_at: None,
+            told: None,
+            refusal: None,
+        }
+    }
+
+    /// A zone that was found in a directory.
+    fn of_directory(file: FileSource) -> Self {
+        Self { is_found: true, ..Self::new(file) }
+    }
+
+    /// Has the file be read as soon as two looks find the same.
+    fn expect(&mut self, now: Moment) {
+        self.seen = vec![(self.file.place.clone(), None)];
+        (self.candidate, self.look_at) = (None, Some(now));
+    }
+
+    /// Goes on with the file that a directory has for the zone.
+    fn find_at(&mut self, file: FileSource, now: Moment) {
+        if self.file.place != file.place {
+            self.file = file;
+            self.expect(now);
+        }
+        if self.candidate.is_none() {
+            self.look_at = Some(now);
+        }
+    }
+
     /// Sets the time of the next look.
     fn plan(&mut self, now: Moment) {
         let interval = self.file.reload.map(|reload| reload.max(LOOK_INTERVAL_MIN));
         let soon = self.candidate.as_ref().map(|_| SETTLE);
+        // The next look at a directory has the file be looked at, if it is still there.
+        let interval = if self.is_found { soon.and(interval) } else { interval };
         self.look_at = interval.map(|interval| now.plus(soon.unwrap_or(interval)));
+    }
+
+    /// Returns the directive that log lines about it come from.
+    fn plugin(&self) -> &'static str {
+        if self.is_found { AUTO } else { FILE }
     }
 
     /// Looks at the files, and reads them if they have changed. Returns true if the zone has.
@@ -271,6 +338,7 @@ impl Watched {
     /// Goes on with a zone that was read, if it is another one. Returns true if it is.
     fn take(&mut self, built: Built, log: Log, is_first: bool, now: Duration) -> bool {
         let Built { zone, warnings } = built;
+        let plugin = self.plugin();
         self.told = None;
         self.state.done += 1;
         if self.zone.as_ref().is_some_and(|old| old.is_same(&zone)) {
@@ -279,7 +347,7 @@ impl Watched {
         let FileSource { label, zone: name, .. } = &self.file;
         for warning in warnings {
             let text = format_args!("{label}: zone {name}: {warning}");
-            log.event(&Event::new(Level::Warning, FILE, &text));
+            log.event(&Event::new(Level::Warning, plugin, &text));
         }
         let serial = zone.serial();
         if let Some(old) = &self.zone {
@@ -289,14 +357,17 @@ impl Watched {
                     "{label}: zone {name} has changed but its serial has not risen ({before}, now \
                      {serial}): secondaries will not fetch the change"
                 );
-                log.event(&Event::new(Level::Warning, FILE, &text));
+                log.event(&Event::new(Level::Warning, plugin, &text));
             }
         }
-        if !is_first {
+        if self.is_found && self.zone.is_none() {
+            let text = format_args!("Inserting zone \"{name}\" from: {label}");
+            log.event(&Event::new(Level::Info, plugin, &text));
+        } else if !is_first {
             let text = format_args!(
                 "Successfully reloaded zone \"{name}\" in \"{label}\" with {serial} SOA serial"
             );
-            log.event(&Event::new(Level::Info, FILE, &text));
+            log.event(&Event::new(Level::Info, plugin, &text));
         }
         self.state.serial = serial.into();
         self.state.records = zone.records() as u64;
@@ -310,6 +381,9 @@ impl Watched {
     /// configuration.
     fn fail_first(&mut self, trouble: Trouble, log: Log) {
         self.state.failed += 1;
+        if self.is_found {
+            return self.tell(&trouble, log);
+        }
         if trouble.refusal(&self.file).is_some() {
             self.refusal = Some(trouble);
             return;
@@ -327,113 +401,22 @@ impl Watched {
         if self.told.as_ref() == Some(&text) {
             return;
         }
-        let FileSource { label, zone, .. } = &self.file;
+        let (FileSource { label, zone, .. }, plugin) = (&self.file, self.plugin());
         match trouble {
+            _ if self.is_found && self.zone.is_none() => {
+                let line = format_args!("Parse zone \"{zone}\": {text}");
+                log.event(&Event::new(Level::Warning, plugin, &line));
+            }
             Trouble::Unopened(_) => {
                 let line = format_args!("Failed to open zone \"{zone}\" in \"{label}\": {text}");
-                log.event(&Event::new(Level::Error, FILE, &line));
+                log.event(&Event::new(Level::Error, plugin, &line));
             }
             Trouble::Broken(_) => {
                 let line = format_args!("Parsing zone \"{zone}\": {text}");
-                log.event(&Event::new(Level::Error, FILE, &line));
+                log.event(&Event::new(Level::Error, plugin, &line));
             }
         }
         self.told = Some(text);
-    }
-}
-
-/// Reads a zone, and tells of which files.
-fn read(file: &FileSource, hasher: &RandomState) -> (Result<Built, Trouble>, Files) {
-    let own = Signature::of(&file.place).ok();
-    let known = HashSet::from([file.place.clone()]);
-    let files = vec![(file.place.clone(), own)];
-    let mut collecting = Collecting { builder: None, files, known };
-    let text = match read_text(&file.place) {
-        Ok(text) => text,
-        Err(Failure::Missing) => {
-            let text = format!("open {}: no such file or directory", file.label);
-            return (Err(Trouble::Unopened(text)), collecting.files);
-        }
-        Err(failure @ (Failure::Directory | Failure::NoFile)) => {
-            let text = format!("{}: zone {}: {failure}", file.label, file.zone);
-            return (Err(Trouble::Broken(text)), collecting.files);
-        }
-        Err(failure) => {
-            let text = format!("open {}: {failure}", file.label);
-            return (Err(Trouble::Unopened(text)), collecting.files);
-        }
-    };
-    let origin = file.zone.as_wire();
-    collecting.builder = Some(Builder::new(origin, text.len(), hasher.clone()));
-    let parsed = zonefile::read(&file.place, &text, origin, &mut collecting);
-    drop(text);
-    let built = parsed.map_err(|error| broken(file, &error)).and_then(|paths| {
-        let Some(builder) = collecting.builder.take() else {
-            return Err(Trouble::Broken("no zone".into()));
-        };
-        builder.finish().map_err(|refused| {
-            let Refused { place, what } = refused;
-            let place = place.map(|(number, line)| (paths.get(usize::from(number)), line));
-            let text = match place.unwrap_or_default() {
-                (Some(path), line) => {
-                    format!("{}:{line}: zone {}: {what}", label(file, path), file.zone)
-                }
-                _ => format!("{}: zone {}: {what}", file.label, file.zone),
-            };
-            Trouble::Broken(text)
-        })
-    });
-    (built, collecting.files)
-}
-
-/// Returns a file's name for errors: that of the zone itself as it is written.
-fn label(file: &FileSource, path: &Path) -> String {
-    if path == file.place { file.label.clone() } else { path.display().to_string() }
-}
-
-fn broken(file: &FileSource, error: &ZoneError) -> Trouble {
-    let ZoneError { file: path, line, column, what, near } = error;
-    let label = label(file, path);
-    let near = if near.is_empty() { String::new() } else { format!(" near \"{near}\"") };
-    Trouble::Broken(format!("{label}:{line}:{column}: zone {}: {what}{near}", file.zone))
-}
-
-/// Reads a whole file.
-fn read_text(path: &Path) -> Result<Vec<u8>, Failure> {
-    let file: File = open(path)?;
-    let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-    let mut text = Vec::new();
-    if text.try_reserve_exact(len.min(BYTES_MAX as usize) + 1).is_err() {
-        return Err(Failure::Unreadable(io::ErrorKind::OutOfMemory.into()));
-    }
-    file.take(BYTES_MAX + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > BYTES_MAX {
-        return Err(Failure::Unreadable(io::Error::other("more than 1 GiB")));
-    }
-    Ok(text)
-}
-
-/// Records and files of a zone that is being read.
-struct Collecting {
-    builder: Option<Builder>,
-    files: Files,
-    /// The paths of `files`.
-    known: HashSet<PathBuf>,
-}
-
-impl Consumer for Collecting {
-    fn record(&mut self, record: &Record<'_>) -> Result<(), String> {
-        let Record { owner, rtype, ttl, data, place } = *record;
-        let Some(builder) = &mut self.builder else { return Ok(()) };
-        builder.add(owner, rtype, ttl, data, (place.file, place.line))
-    }
-
-    fn include(&mut self, file: &Path) -> Result<Vec<u8>, String> {
-        let signature = Signature::of(file).ok();
-        if self.known.insert(file.to_owned()) {
-            self.files.push((file.to_owned(), signature));
-        }
-        read_text(file).map_err(|failure| format!("{}: {failure}", file.display()))
     }
 }
 

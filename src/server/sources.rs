@@ -209,7 +209,16 @@ impl Loaders {
                 self.log.event(&Event::new(Level::Warning, "plugin/hosts", &text));
             }
             What::Zones(source, _) => {
-                let first = source.files.first().map_or("", |file| &file.label);
+                let Some(first) = source.files.first().map(|file| &file.label) else {
+                    let directory = source.directory.as_ref();
+                    let label = directory.map_or("", |found| &found.directory.label);
+                    let text = format_args!(
+                        "{label}: the zones of this directory were not loaded within {seconds} s: \
+                         queries for them go to the next directive until they are loaded"
+                    );
+                    self.log.event(&Event::new(Level::Warning, "plugin/auto", &text));
+                    return;
+                };
                 let text = format_args!(
                     "{first}: this and the other zones of its server block were not loaded within \
                      {seconds} s: their names are answered with SERVFAIL until they are loaded"

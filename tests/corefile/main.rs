@@ -457,6 +457,8 @@ fn small_stage() -> impl Strategy<Value = &'static str> {
         Just("erratic x {\ndrop 0\ndelay 3 1.5s\nlarge\n}"),
         Just("erratic {\ntruncate 4294967295\ndelay 1 99999h\n}"),
         Just("auto a {\nreload 5s\n}"),
+        Just("auto m {\ndirectory \"d e\"\nfallthrough a\n}"),
+        Just("auto {\ndirectory d \"(a b) (.*)\" ${2}.{1}.\nreload 0\n}"),
         Just("dnssec"),
         Just("metadata"),
         Just("metadata m..n"),

@@ -7,7 +7,7 @@
 //! that does not answer leaves of it ([`blocked`]), its pages over HTTP
 //! ([`pages`]), what outages leave behind ([`outages`]), what it may still do ([`confinement`]),
 //! the files that a host gets ([`tuning`]), who announces its address ([`anycast`]), and what it
-//! does to a terminal ([`top`]).
+//! does to a terminal ([`top`]), and how zones follow a directory ([`zones`]).
 
 mod anycast;
 mod blocked;
@@ -40,3 +40,4 @@ mod top;
 mod tuning;
 #[path = "../common/until.rs"]
 mod until;
+mod zones;

@@ -4,7 +4,7 @@
 //! the latest counts. Sources with the same file are added up, as their labels are the same.
 
 use crate::admin::exposition::Exposition;
-use crate::control::{LoadState, ZoneState};
+use crate::control::{DirectoryState, LoadState, ZoneState};
 
 /// Zones with series of their own; the rest is added up.
 const ZONES_MAX: usize = 1_000;
@@ -58,13 +58,25 @@ pub(super) fn of_zones(all: &mut Exposition, zones: &[ZoneState]) {
     }
 }
 
+/// Of all directories with zone files.
+pub(super) fn of_directories(all: &mut Exposition, directories: &[DirectoryState]) {
+    for state in directories {
+        let labels = [("directory", &*state.label)];
+        let help = "Zones that are answered from the files of the directory.";
+        all.gauge("onward_auto_zones", help, &labels, state.zones as f64);
+        for (result, count) in [("done", state.done), ("failed", state.failed)] {
+            let labels = [labels[0], ("result", result)];
+            let help = "Searches of the directory, by result; a failure keeps all of its zones.";
+            all.counter("onward_auto_searches_total", help, &labels, count as f64);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{ZONES_MAX, of_sources, of_zones};
+    use super::{ZONES_MAX, of_directories, of_sources, of_zones};
     use crate::admin::exposition::Exposition;
-    use crate::control::Load;
-    use crate::control::Loads;
-    use crate::control::ZoneState;
+    use crate::control::{DirectoryState, Load, Loads, ZoneState};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -96,6 +108,21 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("serial{zone=\"b.\"}") && !text.contains("serial{zone=\"others"));
+    }
+
+    #[test]
+    fn directories_are_told_by_their_paths() {
+        let state = DirectoryState { label: "zones".into(), zones: 3, done: 2, failed: 1 };
+        let mut all = Exposition::default();
+        of_directories(&mut all, &[state]);
+        let text = String::from_utf8(all.text()).unwrap();
+        for line in [
+            "onward_auto_zones{directory=\"zones\"} 3",
+            "onward_auto_searches_total{directory=\"zones\",result=\"done\"} 2",
+            "onward_auto_searches_total{directory=\"zones\",result=\"failed\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(in super::super) fn read(
     while let Some(stanza) = context.stanza("file", cursor) {
         let file = cursor.expect_arg()?;
         let words = cursor.rest();
-        let zones = zones(&words, context)?;
+        let zones = zones("file", &words, context)?;
         let root = draft.stages.root.as_deref().unwrap_or_default();
         let mut read = ZoneFile {
             path: file.text.to_string(),
@@ -62,12 +62,7 @@ pub(in super::super) fn read(
                 "reload" => read.reload = reload(property, cursor)?,
                 // Every change is seen, whatever the serial says.
                 "reload_by_mtime" | "upstream" => drop(cursor.rest()),
-                "fallthrough" => {
-                    let words = cursor.rest();
-                    let all = words.is_empty().then(Name::root);
-                    let zones = self::zones(&words, context)?.into_iter().chain(all);
-                    read.fallthrough = Some(zones.collect());
-                }
+                "fallthrough" => read.fallthrough = Some(fallthrough("file", cursor, context)?),
                 other => {
                     let suggestion = did_you_mean(other, OPTIONS);
                     let message = format!("unknown property '{other}'{suggestion}");
@@ -80,8 +75,9 @@ pub(in super::super) fn read(
     Ok(())
 }
 
-/// The zones that `words` name.
+/// The zones that `words` of a directive name.
 pub(super) fn zones(
+    directive: &str,
     words: &[&Token],
     context: &mut Context<'_>,
 ) -> Result<Vec<Name>, DirectiveError> {
@@ -92,11 +88,23 @@ pub(super) fn zones(
             .count_zones(zone.names.len())
             .map_err(|message| DirectiveError::value(word, message))?;
         if let Some(hint) = lints::of_exception(&word.text, &zone, false) {
-            context.warn(&word.place, format!("plugin/file: zone '{}': {hint}", word.text));
+            let message = format!("plugin/{directive}: zone '{}': {hint}", word.text);
+            context.warn(&word.place, message);
         }
         zones.extend(zone.names);
     }
     Ok(zones)
+}
+
+/// Reads the zones behind `fallthrough`; none are all.
+pub(super) fn fallthrough(
+    directive: &str,
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+) -> Result<Vec<Name>, DirectiveError> {
+    let words = cursor.rest();
+    let all = words.is_empty().then(Name::root);
+    Ok(zones(directive, &words, context)?.into_iter().chain(all).collect())
 }
 
 /// Reads the interval behind `reload`; further words have no meaning.
@@ -121,6 +129,14 @@ pub(super) fn write_reload(f: &mut fmt::Formatter<'_>, reload: Option<Duration>)
     writeln!(f, "        reload {}", duration::show(nanos))
 }
 
+/// Writes the zones of `fallthrough`, if it was told.
+pub(super) fn write_fallthrough(f: &mut fmt::Formatter<'_>, zones: Option<&[Name]>) -> fmt::Result {
+    let Some(zones) = zones else { return Ok(()) };
+    write!(f, "        fallthrough")?;
+    word::names(f, zones)?;
+    writeln!(f)
+}
+
 /// Writes what was told.
 pub(super) fn write(told: &[ZoneFile], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     told.iter().try_for_each(|file| write!(f, "{file}"))
@@ -132,11 +148,7 @@ impl fmt::Display for ZoneFile {
         self.zones.iter().try_for_each(|zones| word::names(f, zones))?;
         writeln!(f, " {{")?;
         write_reload(f, self.reload)?;
-        if let Some(zones) = &self.fallthrough {
-            write!(f, "        fallthrough")?;
-            word::names(f, zones)?;
-            writeln!(f)?;
-        }
+        write_fallthrough(f, self.fallthrough.as_deref())?;
         writeln!(f, "    }}")
     }
 }

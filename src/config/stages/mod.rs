@@ -114,8 +114,8 @@ macro_rules! order {
             "hosts" hosts: Option<Hosts>, answers => hosts::Hosts;
             /// Zones of zone files are answered here, in the order written.
             "file" file: Vec<ZoneFile>, answers => file::OwnZones;
-            /// Without a directory, and so without effect.
-            "auto" auto: bool;
+            /// Zones of a directory's files are answered with those of `file`.
+            "auto" auto: Auto, answers;
             /// A forwarding loop is to be found.
             "loop" loops: bool, answers => loops::Loops;
             /// Answers of `erratic` to queries that are not forwarded.
@@ -130,6 +130,7 @@ macro_rules! order {
 pub(crate) use order;
 
 pub use acl::{Acl, AclAction, AclLine};
+pub use auto::{Auto, AutoZones, ZoneDirectory, ZoneNaming};
 pub use cache::{CACHED_BYTES, Cache, CacheClass, Prefetch, ServeStale, StaleMode};
 pub use chaos::Chaos;
 pub use dns64::{Dns64, Nat64Prefix};

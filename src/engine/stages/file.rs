@@ -1,4 +1,4 @@
-//! `file`: zones that are answered here, from zone files that a loader has read.
+//! `file` and `auto`: zones that are answered here, from zone files that a loader has read.
 //!
 //! All zones of the server block are in one table, so that the longest one is found whatever
 //! stanza names it. The cache is asked before, as in the reference, and never keeps an answer from
@@ -27,10 +27,11 @@ impl Stage for OwnZones {
     fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self> {
         let slot = block.own_zones.as_ref()?.slot;
         settings.own_zones = Some(slot);
-        let fallthrough = block.stages.file.iter().map(|file| {
-            let zones = file.fallthrough.iter().flatten().map(|zone| (zone, ()));
-            Zones::new(hasher.clone(), zones)
-        });
+        let stages = &block.stages;
+        let lists = stages.file.iter().map(|file| &file.fallthrough);
+        let lists = lists.chain(stages.auto.zones().map(|auto| &auto.fallthrough));
+        let fallthrough = lists
+            .map(|list| Zones::new(hasher.clone(), list.iter().flatten().map(|zone| (zone, ()))));
         Some(Self { slot, fallthrough: fallthrough.collect() })
     }
 

@@ -2,6 +2,8 @@
 //!
 //! A worker here is the end of a mailbox; what is waited for has a deadline.
 
+mod auto;
+
 use crate::config::{Config, Host, ZonesSource};
 use crate::control::{Loads, Mailbox, ToWorker, ZoneLoads, ZoneState};
 use crate::engine::authority::table::ZoneTable;

@@ -5,7 +5,7 @@
 use crate::common::wire::Ask;
 use crate::world::{World, shown};
 use ahash::RandomState;
-use onward::config::{Config, Host, RecordType};
+use onward::config::{Config, DirectorySource, Host, RecordType};
 use onward::engine::authority::table::{ZoneEntry, ZoneTable};
 use onward::engine::authority::{Builder, Zone};
 use onward::engine::data::Contents;
@@ -54,10 +54,26 @@ fn world_with(corefile: &str, files: &HashMap<&str, &str>) -> World {
             let zone = zone.transpose().unwrap_or_else(|error| panic!("{}: {error}", file.label));
             ZoneEntry { name: file.zone.clone(), stanza: file.stanza, zone: zone.map(Arc::new) }
         });
-        let table = ZoneTable::new(entries.collect(), hasher());
+        let mut entries: Vec<_> = entries.collect();
+        if let Some(directory) = &source.directory {
+            entries.extend(entries_of(directory, files));
+        }
+        let table = ZoneTable::new(entries, hasher());
         world.engine.data.set(slot, Contents::Zones(Arc::new(table)));
     }
     world
+}
+
+/// The zones of a directory's files.
+fn entries_of(directory: &DirectorySource, files: &HashMap<&str, &str>) -> Vec<ZoneEntry> {
+    let path = &directory.directory.label;
+    let entry = |(file, text): (&&str, &&str)| {
+        let base = file.strip_prefix(&**path)?.strip_prefix('/')?;
+        let name = directory.directory.naming.zone_of(base.as_bytes())?.unwrap();
+        let zone = zone(name.as_wire(), text).unwrap_or_else(|error| panic!("{file}: {error}"));
+        Some(ZoneEntry { name, stanza: directory.stanza, zone: Some(Arc::new(zone)) })
+    };
+    files.iter().filter_map(entry).collect()
 }
 
 /// The type with this mnemonic.

@@ -1,0 +1,181 @@
+//! Keeps the zones of a directory, as `auto` has it, in step with its files.
+//!
+//! A new file becomes a zone when it has been read, and one that was never read is none. A zone
+//! goes when two looks in a row do not find its file, so that a file that is being replaced keeps
+//! its zone. A directory that cannot be read changes nothing. The log is told once of each fact.
+
+use super::walk::{Walk, walk};
+use super::{SETTLE, Watched};
+use crate::config::{DirectorySource, Name};
+use crate::control::DirectoryState;
+use crate::loader::LOOK_INTERVAL_MIN;
+use crate::log::{Event, Level, Log};
+use crate::moment::Moment;
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+/// Source of log lines about directories and their files.
+pub(super) const AUTO: &str = "plugin/auto";
+
+/// A directory and what is known of it.
+pub(super) struct Directory {
+    source: DirectorySource,
+    log: Log,
+    /// Zones that other stanzas have files for.
+    taken: HashSet<Name>,
+    /// Time of the next walk.
+    pub(super) look_at: Option<Moment>,
+    /// Zones whose files the last walk has not found.
+    missed: HashSet<Name>,
+    /// The warnings of the last walk.
+    warned: HashSet<String>,
+    /// The error that the log has been told of.
+    told: Option<String>,
+    /// The error for which the first load refuses the configuration.
+    refusal: Option<String>,
+    state: DirectoryState,
+}
+
+/// Returns the error of a directory that refuses the configuration; `None`: it may still come.
+pub fn directory_refusal(source: &DirectorySource, error: &io::Error) -> Option<String> {
+    if error.kind() == io::ErrorKind::NotFound && source.reload.is_some() {
+        return None;
+    }
+    let (written, label) = (&source.written.0, &source.directory.label);
+    Some(format!("plugin/auto: {written} - Unable to access root path '{label}': {error}"))
+}
+
+impl Directory {
+    /// Of a directory that was not looked at yet, beside these zones.
+    pub(super) fn new(source: &DirectorySource, zones: &[Watched], log: Log) -> Self {
+        let label = source.directory.label.clone();
+        Self {
+            source: source.clone(),
+            log,
+            taken: zones.iter().map(|watched| watched.file.zone.clone()).collect(),
+            look_at: None,
+            missed: HashSet::new(),
+            warned: HashSet::new(),
+            told: None,
+            refusal: None,
+            state: DirectoryState { label, ..DirectoryState::default() },
+        }
+    }
+
+    /// Returns its state.
+    pub(super) fn state(&self) -> DirectoryState {
+        self.state.clone()
+    }
+
+    /// Finds its zones for the first time.
+    pub(super) fn look_first(&mut self, zones: &mut Vec<Watched>) {
+        match walk(&self.source, &self.taken) {
+            Ok(walk) => {
+                self.take_warnings(&walk);
+                zones.extend(walk.found.into_iter().map(Watched::of_directory));
+                self.state.done += 1;
+            }
+            Err(error) => {
+                self.state.failed += 1;
+                self.refusal = directory_refusal(&self.source, &error);
+                if self.refusal.is_none() && self.is_news(&error) {
+                    let text = format_args!("Directory does not exist: {}", self.state.label);
+                    self.log.event(&Event::new(Level::Warning, AUTO, &text));
+                }
+            }
+        }
+    }
+
+    /// Returns the error that refuses the configuration.
+    pub(super) fn refusal(&self) -> Option<&String> {
+        self.refusal.as_ref()
+    }
+
+    /// Tells of the error that would have refused the configuration, as nobody has waited for it.
+    pub(super) fn tell_refusal(&mut self) {
+        if let Some(text) = self.refusal.take() {
+            let text = format_args!("no zone of the directory is served: {text}");
+            self.log.event(&Event::new(Level::Error, AUTO, &text));
+        }
+    }
+
+    /// Looks for new, moved and removed files, and has those that are there be looked at. Returns
+    /// true if a zone is gone.
+    pub(super) fn look(&mut self, zones: &mut Vec<Watched>, now: Moment) -> bool {
+        let walk = match walk(&self.source, &self.taken) {
+            Ok(walk) => walk,
+            Err(error) => {
+                self.state.failed += 1;
+                self.missed.clear();
+                if self.is_news(&error) {
+                    let label = &self.state.label;
+                    let text =
+                        format_args!("cannot read directory {label}: {error}: its zones stay");
+                    self.log.event(&Event::new(Level::Error, AUTO, &text));
+                }
+                return false;
+            }
+        };
+        self.state.done += 1;
+        self.told = None;
+        self.take_warnings(&walk);
+        let known = zones.iter().enumerate().filter(|(_, watched)| watched.is_found);
+        let known: HashMap<Name, usize> =
+            known.map(|(number, watched)| (watched.file.zone.clone(), number)).collect();
+        let mut present = HashSet::new();
+        for file in walk.found {
+            present.insert(file.zone.clone());
+            match known.get(&file.zone) {
+                Some(number) => zones[*number].find_at(file, now),
+                None => {
+                    let mut watched = Watched::of_directory(file);
+                    watched.expect(now);
+                    zones.push(watched);
+                }
+            }
+        }
+        let missed = std::mem::take(&mut self.missed);
+        let mut is_changed = false;
+        zones.retain(|watched| {
+            let zone = &watched.file.zone;
+            let is_unread =
+                || walk.unread.iter().any(|place| watched.file.place.starts_with(place));
+            if !watched.is_found || present.contains(zone) || is_unread() {
+                return true;
+            }
+            if !missed.contains(zone) {
+                self.missed.insert(zone.clone());
+                return true;
+            }
+            is_changed |= watched.zone.is_some();
+            let label = &watched.file.label;
+            let line = format_args!("Deleting zone \"{zone}\": {label} is gone");
+            self.log.event(&Event::new(Level::Info, AUTO, &line));
+            false
+        });
+        is_changed
+    }
+
+    /// Sets the time of the next walk.
+    pub(super) fn plan(&mut self, now: Moment) {
+        let interval = self.source.reload.map(|reload| reload.max(LOOK_INTERVAL_MIN));
+        let soon = (!self.missed.is_empty()).then_some(SETTLE);
+        self.look_at = interval.map(|interval| now.plus(soon.unwrap_or(interval)));
+    }
+
+    /// Tells of the warnings that the walk before had not.
+    fn take_warnings(&mut self, walk: &Walk) {
+        let before = std::mem::replace(&mut self.warned, walk.warnings.iter().cloned().collect());
+        for text in walk.warnings.iter().filter(|text| !before.contains(*text)) {
+            self.log.event(&Event::new(Level::Warning, AUTO, &format_args!("{text}")));
+        }
+    }
+
+    /// Notes an error; true if the log has not been told of it.
+    fn is_news(&mut self, error: &io::Error) -> bool {
+        let error = Some(error.to_string());
+        let is_news = self.told != error;
+        self.told = error;
+        is_news
+    }
+}

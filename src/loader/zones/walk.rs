@@ -1,0 +1,155 @@
+//! Finds the zone files of a directory, as `auto` has them.
+//!
+//! Files and directories are visited in the order of their names, a directory's files in its place;
+//! of two files with the same zone the first counts. Links to files are followed, links to
+//! directories are not, so that a walk ends; its depth and the number of its entries are bounded.
+
+use crate::config::{DirectorySource, FileSource, Name};
+use std::collections::{HashMap, HashSet};
+use std::fs::{DirEntry, FileType, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Directories below each other.
+const DEPTH_MAX: usize = 32;
+/// Entries of all directories.
+const ENTRIES_MAX: usize = 1_000_000;
+/// Warnings of one walk.
+const WARNINGS_MAX: usize = 100;
+
+/// Result of a walk.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    /// Zones and their files, in the order of the walk.
+    pub(crate) found: Vec<FileSource>,
+    /// Files and directories that were passed over.
+    pub(crate) warnings: Vec<String>,
+    /// Directories below the first that cannot be read: nothing is known of their files.
+    pub(super) unread: Vec<PathBuf>,
+}
+
+struct Walking<'a> {
+    source: &'a DirectorySource,
+    /// Zones that other stanzas have files for.
+    taken: &'a HashSet<Name>,
+    /// The zones of `walk.found`, and their places in it.
+    known: HashMap<Name, usize>,
+    walk: Walk,
+    entries: usize,
+}
+
+/// Looks for zone files in the directory of `source`. `taken`: zones that are read from elsewhere.
+///
+/// # Errors
+/// The directory itself cannot be read, or has too much in it.
+pub(crate) fn walk(source: &DirectorySource, taken: &HashSet<Name>) -> io::Result<Walk> {
+    let (walk, known) = (Walk::default(), HashMap::new());
+    let mut walking = Walking { source, taken, known, walk, entries: 0 };
+    walking.directory(&source.directory.place, 0)?;
+    Ok(walking.walk)
+}
+
+impl Walking<'_> {
+    fn directory(&mut self, place: &Path, depth: usize) -> io::Result<()> {
+        let mut entries = std::fs::read_dir(place)?.collect::<io::Result<Vec<_>>>()?;
+        self.entries += entries.len();
+        if self.entries > ENTRIES_MAX {
+            return Err(io::Error::other(format!("more than {ENTRIES_MAX} files and directories")));
+        }
+        entries.sort_unstable_by_key(DirEntry::file_name);
+        for entry in entries {
+            // One that is gone meanwhile is not there.
+            let Ok(file_type) = entry.file_type() else { continue };
+            if file_type.is_dir() {
+                self.below(entry.path(), depth + 1)?;
+            } else {
+                self.file(&entry, file_type);
+            }
+        }
+        Ok(())
+    }
+
+    fn below(&mut self, place: PathBuf, depth: usize) -> io::Result<()> {
+        let result = if depth > DEPTH_MAX {
+            Err(io::Error::other(format!("more than {DEPTH_MAX} directories below each other")))
+        } else {
+            self.directory(&place, depth)
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if self.entries <= ENTRIES_MAX => {
+                let label = self.label(&place);
+                self.warn(|| format!("{label}: {error}: its zones stay as they are"));
+                self.walk.unread.push(place);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn file(&mut self, entry: &DirEntry, file_type: FileType) {
+        let base = entry.file_name();
+        let naming = &self.source.directory.naming;
+        let Some(zone) = naming.zone_of(base.as_bytes()) else {
+            if naming.is_only_in_reference(base.as_bytes()) {
+                let label = self.label(&entry.path());
+                let what = "is no zone file: its name does not begin with 'db.'";
+                self.warn(|| format!("{label}: {what}"));
+            }
+            return;
+        };
+        let place = entry.path();
+        // A link that leads nowhere is a file that cannot be opened.
+        let leads_elsewhere = || std::fs::metadata(&place).is_ok_and(|found| !found.is_file());
+        if !file_type.is_file() && (!file_type.is_symlink() || leads_elsewhere()) {
+            return;
+        }
+        let label = self.label(&place);
+        let zone = match zone {
+            Ok(zone) => zone,
+            Err(what) => return self.warn(|| format!("{label}: {what}")),
+        };
+        if !self.source.serves(&zone) {
+            let what = "is outside the zones of the stanza and not loaded";
+            return self.warn(|| format!("{label}: zone {zone} {what}"));
+        }
+        if self.taken.contains(&zone) {
+            let what = "is read from the file of another stanza";
+            return self.warn(|| format!("{label}: zone {zone} {what}"));
+        }
+        if let Some(first) = self.known.get(&zone) {
+            let first = &self.walk.found[*first];
+            if !is_same_file(&first.place, &place) {
+                let text = format!("{label}: zone {zone} is read from {}", first.label);
+                self.warn(|| text);
+            }
+            return;
+        }
+        self.known.insert(zone.clone(), self.walk.found.len());
+        self.walk.found.push(self.source.file(zone, label, place));
+    }
+
+    /// Returns the file's name for messages.
+    fn label(&self, place: &Path) -> String {
+        let directory = &self.source.directory;
+        let below = place.strip_prefix(&directory.place).unwrap_or(place);
+        Path::new(&directory.label).join(below).to_string_lossy().into_owned()
+    }
+
+    fn warn(&mut self, text: impl FnOnce() -> String) {
+        if self.walk.warnings.len() < WARNINGS_MAX {
+            self.walk.warnings.push(text());
+        }
+    }
+}
+
+/// Returns true if both lead to the same file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let file = |place: &Path| {
+        let metadata: Metadata = std::fs::metadata(place).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    file(one).is_some_and(|one| file(other) == Some(one))
+}
