@@ -20,7 +20,7 @@ use crate::engine::message::rcode::rcode_at;
 use crate::engine::pool::PoolState;
 use crate::engine::stats::{
     AGES, DROP_REASON_NAMES, ParkedStats, PoolStats, REASON_NAMES, StageCounts, Stats,
-    UpstreamStats,
+    TSIG_RESULT_NAMES, UpstreamStats,
 };
 use crate::sys::{process, thread};
 use std::net::SocketAddr;
@@ -325,6 +325,10 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
     for (reason, count) in DROP_REASON_NAMES.iter().zip(stats.drops) {
         let help = "Packets that onward dropped without a reply, by reason.";
         all.counter("onward_drops_total", help, &[("reason", reason)], count as f64);
+    }
+    for (result, count) in TSIG_RESULT_NAMES.iter().zip(stats.tsig) {
+        let help = "Signed queries of clients for names that tsig covers, by result.";
+        all.counter_if_any("onward_tsig_total", help, &[("result", result)], count);
     }
     let help =
         "Queries answered by the outstanding upstream query of an identical query (coalesced).";

@@ -54,9 +54,10 @@ pub use stages::{
     CacheClass, Chaos, Consolidation, Dns64, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction,
     EdnsData, EdnsOption, EdnsRule, Erratic, Errors, FixedRecord, HeaderFlag, HeaderRule, Health,
     Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch,
-    NameRule, Nat64Prefix, Part, Pattern, Prefetch, Prometheus, Ready, Rewrite, RewriteRule,
-    ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text,
-    Timeouts, Value, View, ZoneDirectory, ZoneFile, ZoneNaming, class_mnemonic,
+    NameRule, Nat64Prefix, Opcode, Part, Pattern, Prefetch, Prometheus, Ready, Required, Rewrite,
+    RewriteRule, ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord,
+    Text, Timeouts, Tsig, TsigAlgorithm, TsigKey, Value, View, ZoneDirectory, ZoneFile, ZoneNaming,
+    class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
 pub use zones::{DirectorySource, FileSource, OwnZones, Written, ZonesSource};
@@ -124,10 +125,12 @@ impl Config {
     }
 
     /// The files of certificates and keys that it was made of, some perhaps several times.
-    pub fn tls_files(&self) -> impl Iterator<Item = &Pem> {
+    pub fn key_files(&self) -> impl Iterator<Item = &Pem> {
         let shown = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let asked = self.upstreams().filter_map(|(_, upstream)| upstream.tls.as_ref());
-        shown.flat_map(|tls| tls.files()).chain(asked.flat_map(|tls| tls.files()))
+        let signing = self.blocks.iter().filter_map(|block| block.stages.tsig.as_ref());
+        let secrets = signing.flat_map(|tsig| &tsig.files);
+        shown.flat_map(|tls| tls.files()).chain(asked.flat_map(|tls| tls.files())).chain(secrets)
     }
 
     /// Returns the configuration of worker `number` of `workers`: the whole, except that each gets

@@ -27,6 +27,7 @@ mod reload;
 mod replies;
 mod responses;
 mod rewriting;
+mod signing;
 mod watch;
 
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};

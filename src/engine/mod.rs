@@ -5,8 +5,9 @@
 //! dial or close. So whole outages run in virtual time, in a test, in milliseconds.
 //! [`forwarder`] is the one place that branches; it owns the rest, each of which has one
 //! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`chain`] and [`stages`]
-//! (what happens besides forwarding), [`policy`] (order), [`pool`] (connections), [`exchange`]
-//! (outstanding queries), [`cache`] (answers that are remembered), [`health`] (who is down),
+//! (what happens besides forwarding), [`tsig`] (signatures of messages), [`policy`] (order),
+//! [`pool`] (connections), [`exchange`] (outstanding queries), [`cache`] (answers that are
+//! remembered), [`health`] (who is down),
 //! [`data`], [`hosts`] and [`authority`] (what loaders have loaded), [`errors`] and [`journal`]
 //! (what is to be logged), [`stats`] and [`tally`] (counters), and under them the containers
 //! [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and [`memory`], which says
@@ -41,6 +42,7 @@ pub mod sketch;
 pub mod stages;
 pub mod stats;
 pub mod tally;
+pub mod tsig;
 pub mod views;
 pub mod zones;
 

@@ -55,6 +55,12 @@ pub const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
     "query_not_sent",
 ];
 
+/// Number of results of verifications.
+const TSIG_RESULTS: usize = TSIG_RESULT_NAMES.len();
+/// Names of the results of signed queries in metrics.
+pub const TSIG_RESULT_NAMES: [&str; 6] =
+    ["ok", "badsig", "badkey", "badtime", "badtrunc", "formerr"];
+
 /// One worker's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -86,6 +92,9 @@ pub struct Stats {
     pub tap_lost: u64,
     /// Counters of the stages of server blocks.
     pub stages: StageStats,
+    /// Signed queries of clients where `tsig` is for them, in the order of
+    /// [`TSIG_RESULT_NAMES`].
+    pub tsig: [u64; TSIG_RESULTS],
     /// Queries that needed the answers to others.
     pub parked: ParkedStats,
     /// From queries to their replies, of all that were understood.
@@ -396,6 +405,7 @@ impl Stats {
         self.parked.add(&other.parked);
         add_each(&mut self.replies, &other.replies);
         add_each(&mut self.drops, &other.drops);
+        add_each(&mut self.tsig, &other.tsig);
         self.upstreams.resize(other.upstreams.len().max(self.upstreams.len()), Default::default());
         for (own, other) in self.upstreams.iter_mut().zip(&other.upstreams) {
             own.add(other);

@@ -87,7 +87,7 @@ impl Watch {
         }
         let file = config.reload.map(|reload| period(reload, self.random.next_u32()));
         let mut certificates: Vec<Pem> = Vec::new();
-        for file in config.tls_files() {
+        for file in config.key_files() {
             // Stanzas share files, each of which is looked at once.
             if !certificates.contains(file) {
                 certificates.push(file.clone());

@@ -17,12 +17,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Certificates in a directory of the test's own.
-struct Site {
+pub(super) struct Site {
     directory: PathBuf,
 }
 
 impl Site {
-    fn new(test: &str) -> Self {
+    pub(super) fn new(test: &str) -> Self {
         let directory = directory(test);
         let authority = Authority::new("onward's tests");
         let Identity { certificate, key } = authority.issue(&["dns.test", "127.0.0.1"]);
@@ -33,12 +33,12 @@ impl Site {
         Self { directory }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
 
     /// The forwarder with `body` in a server block of `scheme` on loopback.
-    fn onward(&self, scheme: &str, body: &str) -> (Program, SocketAddr) {
+    pub(super) fn onward(&self, scheme: &str, body: &str) -> (Program, SocketAddr) {
         let root = self.directory.display();
         let text = format!("{scheme}.:0 {{\n bind 127.0.0.1\n root {root}\n {body}\n}}\n");
         fs::write(self.directory.join("Corefile"), text).unwrap();
@@ -105,7 +105,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     text + &errors
 }
 
-fn kdig(server: SocketAddr, arguments: &[&str]) -> String {
+pub(super) fn kdig(server: SocketAddr, arguments: &[&str]) -> String {
     let port = server.port().to_string();
     run("kdig", &[&["@127.0.0.1", "-p", &port, "+retry=0"], arguments].concat())
 }

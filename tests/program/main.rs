@@ -37,6 +37,7 @@ mod pages;
 mod process;
 mod real_servers;
 mod top;
+mod tsig;
 mod tuning;
 #[path = "../common/until.rs"]
 mod until;

@@ -198,6 +198,23 @@ fn blank(text: &str, part: Range<usize>) -> String {
     [&text[..part.start], &blanks, &text[part.end..]].concat()
 }
 
+/// Returns the files that a map names below `tests`, between backquotes; `a/{b,c}.rs` are two.
+pub(crate) fn mapped(map: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for named in map.split('`').skip(1).step_by(2) {
+        let named = named.strip_prefix("tests/").unwrap_or(named);
+        let parts = named.split_once('{').and_then(|(head, rest)| {
+            let (list, tail) = rest.split_once('}')?;
+            Some(list.split(',').map(|item| [head, item, tail].concat()).collect())
+        });
+        let is_file = |name: &String| {
+            !name.contains(['*', ' ']) && !name.starts_with("src/") && !name.starts_with("loadgen/")
+        };
+        files.extend(parts.unwrap_or_else(|| vec![named.to_owned()]).into_iter().filter(is_file));
+    }
+    files
+}
+
 #[cfg(test)]
 mod tests {
     use super::{code, paths, production, production_lines};

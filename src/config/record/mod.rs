@@ -87,6 +87,17 @@ impl fmt::Display for RecordError {
 
 impl std::error::Error for RecordError {}
 
+/// The bytes that `text` says in base64 (RFC 4648 §4), all in one word.
+pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut out = Data::new(&mut bytes, RECORD_MAX, &[0]);
+    let word = Word { text: text.as_bytes(), column: 1, quoted: false };
+    let mut decoder = fields::Base64Decoder::default();
+    decoder.take(&word, word.text, &mut out).ok()?;
+    decoder.end(&word).ok()?;
+    Some(bytes)
+}
+
 /// Reads the first record of `text` and leaves its owner and data in `out`, which is emptied first.
 ///
 /// # Errors

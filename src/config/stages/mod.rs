@@ -40,6 +40,7 @@ mod status;
 mod template;
 mod timeouts;
 mod tls;
+mod tsig;
 pub mod view;
 mod whoami;
 
@@ -94,6 +95,8 @@ macro_rules! order {
             "chaos" chaos: Option<Chaos>, answers => chaos::Chaos;
             /// Addresses in answers change places.
             "loadbalance" loadbalance: Option<LoadBalance>, answers => loadbalance::LoadBalance;
+            /// Keys of signed queries, and queries that have to be signed.
+            "tsig" tsig: Option<Tsig>, answers => tsig::Signed;
             /// Rules that change queries and put their replies back, in the order written.
             "rewrite" rewrite: Vec<Rewrite>, answers;
             /// Access lists, in the order written.
@@ -156,6 +159,7 @@ pub use template::{
     class_mnemonic,
 };
 pub use timeouts::Timeouts;
+pub use tsig::{Opcode, Required, Tsig, TsigAlgorithm, TsigKey};
 pub use view::View;
 
 use super::ServerTls;

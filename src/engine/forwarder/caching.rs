@@ -208,6 +208,11 @@ impl Forwarder {
         self.caches.unix = unix;
     }
 
+    /// The time by the calendar, in seconds since 1970.
+    pub(super) fn calendar(&self) -> u64 {
+        self.caches.unix.into()
+    }
+
     /// Returns the result of a lookup in `block`'s cache for a query, whose name is `name`.
     pub(super) fn look_up(
         &mut self,

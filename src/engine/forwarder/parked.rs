@@ -157,7 +157,8 @@ impl Forwarder {
         let packet = query.packet();
         self.journal_arrival(now, block, &client, packet, what);
         let asker = Some(Asker { key, is_own: false });
-        let original = Original { block, asking: *asking, rules: None, met: 0, asker };
+        let original =
+            Original { block, asking: *asking, rules: None, met: 0, asker, signer: None };
         let scope = Scope { client: &client, block, zone_match, original: Some(&original) };
         let course = self.serve_in(now, &mut query, &name, scope, out);
         if matches!(course, Course::Waits) {
@@ -286,6 +287,7 @@ impl Forwarder {
             let done = self.parked.close(key)?;
             len = self.put_back_parked(&done, len, out);
             let Some(asker) = done.asker() else {
+                len = self.sign(done.signer(), &done.client, &done.asked, out, len);
                 return Some(self.reply_parked(now, &done, &out[..len]));
             };
             if !asker.is_own {
@@ -338,6 +340,7 @@ impl Forwarder {
             self.log_asking(asking, block, rcode, reason);
         }
         let len = self.put_back_parked(&done, len, out);
+        let len = self.sign(done.signer(), &done.client, &done.asked, out, len);
         Some(self.reply_parked(now, &done, &out[..len]))
     }
 

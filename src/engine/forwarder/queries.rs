@@ -14,8 +14,8 @@ use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Shown, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
-use crate::engine::message::reply::{ExtendedError, Finish};
-use crate::engine::message::{HEADER_LEN, Rcode, flags, reply};
+use crate::engine::message::reply::ExtendedError;
+use crate::engine::message::{Rcode, flags, reply};
 use crate::engine::routes::ZoneMatch;
 use crate::engine::stages::Step;
 use crate::engine::stats::DropReason;
@@ -33,8 +33,8 @@ pub(super) struct Scope<'a> {
     pub(super) block: usize,
     /// Server block and label of metrics.
     pub(super) zone_match: ZoneMatch,
-    /// The question that its reply is to show, if rules of `rewrite` turned it into another one or
-    /// the reply is for a parked query.
+    /// The question that its reply is to show, if rules of `rewrite` turned it into another one,
+    /// the reply is for a parked query or is to be signed.
     pub(super) original: Option<&'a Original>,
 }
 
@@ -90,30 +90,30 @@ impl Forwarder {
         }
         match query {
             Ok(query) => {
-                return self.on_understood(now, client, query, packet, (name, *zone_match), out);
+                let place = (&*name, *zone_match);
+                return self.on_understood(now, client, query, packet, place, None, out);
             }
             Err(Rejection::TooShort) => self.stats.drop(DropReason::QueryTooShort),
             Err(Rejection::IsResponse) => self.stats.drop(DropReason::QueryIsResponse),
             Err(Rejection::Refusal { rcode, asked, question }) => {
-                let asked = self.asked_by(client, *asked);
-                let bytes =
-                    question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
-                let len = write_error(out, &asked, bytes, *rcode, None, Finish::PLAIN);
-                self.count_reply(*rcode as u16);
-                return Some(len);
+                let refusal = (*rcode, *asked, *question);
+                return self.on_refused(now, client, packet, refusal, out);
             }
         }
         None
     }
 
-    /// A query that was understood, and what is counted and told of it.
-    fn on_understood(
+    /// A query that was understood, and what is counted and told of it. `original`: signs the
+    /// reply.
+    #[inline(always)]
+    pub(super) fn on_understood(
         &mut self,
         now: Moment,
         client: &Client,
         query: &mut Query<'_>,
         packet: &[u8],
         (name, zone_match): (&LowercaseName, ZoneMatch),
+        original: Option<&Original>,
         out: &mut [u8],
     ) -> Option<usize> {
         let (asked, question) = (query.asked, query.question);
@@ -122,12 +122,14 @@ impl Forwarder {
         if let Some(block) = zone_match.block() {
             self.journal_arrival(now, block, client, packet, what);
         }
-        let course = self.serve(now, client, query, name, zone_match, out);
+        let course = self.serve(now, client, query, (name, zone_match), original, out);
         if matches!(course, Course::Waits) {
             client.stream.inspect(|stream| self.clients.waits(*stream));
             return None;
         }
         if let Course::Later(len, after) = course {
+            let signer = original.and_then(|original| original.signer.as_deref());
+            let len = self.sign(signer, client, &asked, out, len);
             let asking = self.asking(now, client, packet, what);
             let held = Held {
                 client: *client,
@@ -225,14 +227,14 @@ impl Forwarder {
         now: Moment,
         client: &Client,
         query: &mut Query<'_>,
-        name: &LowercaseName,
-        zone_match: ZoneMatch,
+        (name, zone_match): (&LowercaseName, ZoneMatch),
+        original: Option<&Original>,
         out: &mut [u8],
     ) -> Course {
         let Some(block) = zone_match.block() else {
             return Course::Refused(Rcode::Refused, None, None);
         };
-        let scope = Scope { client, block, zone_match, original: None };
+        let scope = Scope { client, block, zone_match, original };
         self.serve_in(now, query, name, scope, out)
     }
 

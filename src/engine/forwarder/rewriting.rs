@@ -21,6 +21,7 @@ use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Question, Rcode, flags, put_u16, u16_at};
 use crate::engine::rewrite::{Invalid, Matcher, Options, Reversal, Rules, Sender, Texts, Way};
+use crate::engine::tsig::Signer;
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub(super) struct Original {
     pub(super) met: u32,
     /// The parked query that gets the reply; `None`: the client does.
     pub(super) asker: Option<Asker>,
+    /// Signs the reply to the client, whose query was signed.
+    pub(super) signer: Option<Box<Signer>>,
 }
 
 impl Original {
@@ -59,7 +62,14 @@ impl Original {
     pub(super) fn of_own(query: &Query<'_>, block: usize, key: ParkedKey) -> Self {
         let Question { rtype, class, .. } = query.question;
         let asking = WireQuestion { name: WireName::new(query.name()), rtype, class };
-        Self { block, asking, rules: None, met: 0, asker: Some(Asker { key, is_own: true }) }
+        Self {
+            block,
+            asking,
+            rules: None,
+            met: 0,
+            asker: Some(Asker { key, is_own: true }),
+            signer: None,
+        }
     }
 
     /// Puts the question through its rules again, for a reply whose response code is `rcode`.
@@ -239,7 +249,8 @@ impl Forwarder {
         let (block, rules) = (scope.block, Some(rules.clone()));
         let asker = scope.original.and_then(|original| original.asker);
         let met = self.rewriting.way.met;
-        let original = Original { block, asking, rules, met, asker };
+        let signer = scope.original.and_then(|original| original.signer.clone());
+        let original = Original { block, asking, rules, met, asker, signer };
         let mut written = self.rewriting.borrow_buffer();
         let scope = Scope { original: Some(&original), ..scope };
         let course = if changes_targets {
@@ -327,7 +338,7 @@ impl Forwarder {
         if original.rules.is_none() {
             let (len, rcode) = write(self, out);
             spell(out, &original.asking.name);
-            return (len, rcode);
+            return (self.sign(original.signer.as_deref(), &client, &asked, out, len), rcode);
         }
         let mut written = self.rewriting.borrow_buffer();
         let (len, _) = write(self, &mut written);
@@ -340,7 +351,8 @@ impl Forwarder {
         let to = ReplyTo { asked: &asked, question, limit: limit(&client, &asked), finish };
         let put = put_back(&mut self.rewriting, &original, &written[..len], &to, out);
         self.rewriting.give_back(written);
-        put
+        let (len, rcode) = put;
+        (self.sign(original.signer.as_deref(), &client, &asked, out, len), rcode)
     }
 }
 

@@ -131,6 +131,8 @@ pub mod class {
     pub const IN: u16 = 1;
     /// Chaosnet: now the name server itself.
     pub const CH: u16 = 3;
+    /// Any class: that of records that are no data.
+    pub const ANY: u16 = 255;
 }
 
 /// EDNS option codes that the engine looks at.

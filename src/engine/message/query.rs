@@ -106,6 +106,8 @@ pub struct Query<'a> {
     /// The options are part of the question: what they lead to is remembered for queries with the
     /// same ones. False for a client-subnet option of the client's.
     is_keyed: bool,
+    /// A signature was verified and taken off, or this server asks itself.
+    pub is_signed: bool,
 }
 
 /// Reason why a packet cannot be forwarded.
@@ -191,7 +193,15 @@ impl<'a> Query<'a> {
             return Err(refuse(Rcode::NotImp, asked, Some(question)));
         }
         let size = packet.len() as u16;
-        Ok(Self { packet, size, asked, question, options: extras.subnet, is_keyed: false })
+        Ok(Self {
+            packet,
+            size,
+            asked,
+            question,
+            options: extras.subnet,
+            is_keyed: false,
+            is_signed: false,
+        })
     }
 
     /// The header and the question, and what else the client sent if it was not changed.
@@ -227,7 +237,7 @@ impl<'a> Query<'a> {
         let question = put_question(head, asking);
         let packet = &head[..question.end()];
         let size = packet.len() as u16;
-        Query { packet, size, asked, question, options: subnet, is_keyed: false }
+        Query { packet, size, asked, question, options: subnet, is_keyed: false, is_signed: true }
     }
 
     /// The same query with other options for the upstream, [`OPTIONS_LEN_MAX`] bytes at most.

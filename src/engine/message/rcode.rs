@@ -21,6 +21,8 @@ pub enum Rcode {
     Refused = 5,
     /// A name that should not exist does: one that became too long (RFC 6672 §2.2).
     YxDomain = 6,
+    /// The server has no authority for the zone, or the signature is wrong (RFC 8945 §5.2).
+    NotAuth = 9,
     /// The EDNS version is not supported (RFC 6891 §9).
     BadVers = 16,
     /// The server cookie is wrong (RFC 7873 §8).

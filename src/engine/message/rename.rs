@@ -51,7 +51,7 @@ impl WireName {
 
     /// Reads the possibly compressed name at `start`. Returns it and the place behind it. `None`
     /// if it is too long, does not end, or a pointer does not point backwards.
-    pub(super) fn read(packet: &[u8], start: usize) -> Option<(Self, usize)> {
+    pub fn read(packet: &[u8], start: usize) -> Option<(Self, usize)> {
         let mut name = Self { bytes: [0; NAME_LEN_MAX], len: 0 };
         let (mut place, mut behind) = (start, None);
         loop {

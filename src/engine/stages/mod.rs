@@ -69,6 +69,7 @@ pub mod loops;
 pub mod minimal;
 pub mod nsid;
 pub mod template;
+pub mod tsig;
 pub mod whoami;
 
 use super::data::Data;
@@ -77,6 +78,7 @@ use super::message::compose::Composer;
 use super::message::query::Query;
 use super::message::reply::{ExtendedError, Finish, Masks};
 use super::message::{Rcode, UDP_PAYLOAD_MAX};
+use super::tsig::Keys;
 use super::zones::LowercaseName;
 use crate::config::{Name, QUERY_TIMEOUT, ServerBlock};
 use ahash::RandomState;
@@ -156,6 +158,8 @@ pub struct Settings {
     pub transfers: bool,
     /// Slot of the zones that are answered here.
     pub own_zones: Option<usize>,
+    /// Keys of signed messages.
+    pub tsig: Option<Arc<Keys>>,
 }
 
 impl Settings {
@@ -173,6 +177,7 @@ impl Settings {
             find_loops: None,
             transfers: false,
             own_zones: None,
+            tsig: None,
         }
     }
 

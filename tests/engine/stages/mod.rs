@@ -17,4 +17,5 @@ pub(crate) mod rewrite_zone;
 mod small;
 pub(crate) mod template;
 mod template_replies;
+mod tsig;
 mod view;

@@ -15,6 +15,7 @@ use crate::engine::message::query::{Asked, SUBNET_LEN_MAX};
 use crate::engine::message::rename::WireQuestion;
 use crate::engine::message::{HEADER_LEN, Question, Rcode, flags, put_u16, u16_at};
 use crate::engine::routes::ZoneMatch;
+use crate::engine::tsig::Signer;
 use crate::moment::Moment;
 use std::time::Duration;
 
@@ -57,6 +58,11 @@ impl Parked {
     /// The parked query that this one was asked for.
     pub(super) fn asker(&self) -> Option<Asker> {
         self.original.as_ref()?.asker
+    }
+
+    /// Signs the reply to the client.
+    pub(super) fn signer(&self) -> Option<&Signer> {
+        self.original.as_ref()?.signer.as_deref()
     }
 
     /// The question as it was before rules of `rewrite` changed it.

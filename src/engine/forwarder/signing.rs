@@ -1,0 +1,188 @@
+//! Signed queries, and queries that are refused.
+//!
+//! A query with a TSIG is none that could be forwarded, so it comes here with those that are
+//! refused, and no other query pays for it. Where `tsig` of its server block is for its name, the
+//! signature is verified and taken off; then it is served like any other, and its reply is signed.
+//! Whatever its reply waits for, the signer waits with it, as the question does of a query that
+//! rules of `rewrite` have changed.
+
+use super::Forwarder;
+use super::arrivals::Arrival;
+use super::replies::limit;
+use super::rewriting::Original;
+use crate::engine::exchange::Client;
+use crate::engine::message::compose::write_error;
+use crate::engine::message::query::{Asked, Rejection};
+use crate::engine::message::rename::{WireName, WireQuestion};
+use crate::engine::message::reply::Finish;
+use crate::engine::message::{HEADER_LEN, Question, Rcode, flags};
+use crate::engine::tsig::{self, Failure, Keys, Malformed, Signature, Signer, TsigError};
+use crate::engine::views::Facts;
+use crate::engine::zones::LowercaseName;
+use crate::moment::Moment;
+use std::sync::Arc;
+
+/// Places among the counted results of a query that was verified and of a TSIG that is malformed.
+const VERIFIED: usize = 0;
+const MALFORMED: usize = 5;
+
+/// The reason why a query is refused, and as much as could be read of it.
+type Refusal = (Rcode, Asked, Option<Question>);
+
+impl Forwarder {
+    /// A packet that cannot be forwarded as it is. Returns the length of the reply in `out`.
+    #[cold]
+    pub(super) fn on_refused(
+        &mut self,
+        now: Moment,
+        client: &Client,
+        packet: &[u8],
+        refusal: Refusal,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let (rcode, asked, question) = refusal;
+        let asked = self.asked_by(client, asked);
+        let bytes = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
+        if let Some((found, keys)) = self.keys_of(client, packet, &asked) {
+            let whole = &packet[HEADER_LEN..found.end()];
+            match Signature::find(packet) {
+                Ok(Some(signature)) => {
+                    return self.on_signed(now, client, packet, (&asked, &signature, &keys), out);
+                }
+                Ok(None) if keys.require((asked.flags & flags::OPCODE) >> 11) => {
+                    return Some(self.refuse(&asked, whole, Rcode::Refused, out));
+                }
+                Err(Malformed) if rcode == Rcode::Refused => {
+                    self.stats.tsig[MALFORMED] += 1;
+                    return Some(self.refuse(&asked, whole, Rcode::FormErr, out));
+                }
+                Ok(None) | Err(Malformed) => {}
+            }
+        }
+        Some(self.refuse(&asked, bytes, rcode, out))
+    }
+
+    /// Writes an error as the reply and counts it.
+    fn refuse(&mut self, asked: &Asked, question: &[u8], rcode: Rcode, out: &mut [u8]) -> usize {
+        self.count_reply(rcode as u16);
+        write_error(out, asked, question, rcode, None, Finish::PLAIN)
+    }
+
+    /// The keys that the signature of a packet is to be verified with, and its question.
+    fn keys_of(
+        &self,
+        client: &Client,
+        packet: &[u8],
+        asked: &Asked,
+    ) -> Option<(Question, Arc<Keys>)> {
+        let question = Question::parse(packet)?;
+        let name = &LowercaseName::new(question.name(packet));
+        let Question { rtype, class, .. } = question;
+        let size = packet.len() as u16;
+        let facts = || Facts { client, asked, name, rtype, class, size };
+        let zone_match = self.routes.zone_match(client.listener, name, rtype, class, facts);
+        let keys = self.chains[zone_match.block()?].settings.tsig.as_ref()?;
+        keys.covers(name).then(|| (question, Arc::clone(keys)))
+    }
+
+    /// A packet with a TSIG.
+    fn on_signed(
+        &mut self,
+        now: Moment,
+        client: &Client,
+        packet: &[u8],
+        (asked, signature, keys): (&Asked, &Signature<'_>, &Keys),
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let signer = match keys.verify(packet, signature, self.calendar()) {
+            Ok(signer) => signer,
+            Err(Some(failure)) => return Some(self.fail_signed(packet, asked, failure, out)),
+            Err(None) => {
+                self.stats.tsig[MALFORMED] += 1;
+                let question = Question::parse(packet)?;
+                let question = &packet[HEADER_LEN..question.end()];
+                return Some(self.refuse(asked, question, Rcode::FormErr, out));
+            }
+        };
+        self.stats.tsig[VERIFIED] += 1;
+        let mut stripped = self.rewriting.borrow_buffer();
+        let len = signature.strip(packet, asked.id, &mut stripped);
+        let done = self.serve_signed(now, client, (packet, &stripped[..len]), signer, out);
+        self.rewriting.give_back(stripped);
+        done
+    }
+
+    /// Serves a query whose signature was verified: `packet` as it came, and without the signature.
+    fn serve_signed(
+        &mut self,
+        now: Moment,
+        client: &Client,
+        (packet, stripped): (&[u8], &[u8]),
+        signer: Signer,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let mut arrival = Arrival::NONE;
+        self.read_into(*client, stripped, false, &mut arrival);
+        let Arrival { query, name, zone_match, .. } = &mut arrival;
+        let (asked, len) = match query {
+            Ok(query) => {
+                query.is_signed = true;
+                let Question { rtype, class, .. } = query.question;
+                let asking = WireQuestion { name: WireName::new(query.name()), rtype, class };
+                let original = Original {
+                    block: zone_match.block().unwrap_or(0),
+                    asking,
+                    rules: None,
+                    met: 0,
+                    asker: None,
+                    signer: Some(Box::new(signer.clone())),
+                };
+                let (place, asked) = ((&*name, *zone_match), query.asked);
+                let original = Some(&original);
+                let done = self.on_understood(now, client, query, packet, place, original, out);
+                (asked, done?)
+            }
+            Err(Rejection::Refusal { rcode, asked, question }) => {
+                let question = question.map_or(&[][..], |found| &stripped[HEADER_LEN..found.end()]);
+                (*asked, self.refuse(asked, question, *rcode, out))
+            }
+            Err(Rejection::TooShort | Rejection::IsResponse) => return None,
+        };
+        Some(self.sign(Some(&signer), client, &asked, out, len))
+    }
+
+    /// Writes the reply to a query whose signature is wrong.
+    fn fail_signed(
+        &mut self,
+        packet: &[u8],
+        asked: &Asked,
+        mut failure: Box<Failure>,
+        out: &mut [u8],
+    ) -> usize {
+        self.stats.tsig[match failure.error {
+            TsigError::BadSig => 1,
+            TsigError::BadKey => 2,
+            TsigError::BadTime => 3,
+            TsigError::BadTrunc => 4,
+        }] += 1;
+        let question = Question::parse(packet);
+        let question = question.map_or(&[][..], |found| &packet[HEADER_LEN..found.end()]);
+        let len = self.refuse(asked, question, Rcode::NotAuth, out);
+        failure.append(out, len, self.calendar()).unwrap_or(len)
+    }
+
+    /// Signs the reply of `len` bytes in `out`, if its query was signed, and returns its length.
+    pub(super) fn sign(
+        &self,
+        signer: Option<&Signer>,
+        client: &Client,
+        asked: &Asked,
+        out: &mut [u8],
+        len: usize,
+    ) -> usize {
+        let Some(mut signer) = signer.cloned() else { return len };
+        let is_long = len + signer.room() > limit(client, asked).min(out.len());
+        let len = if is_long { tsig::truncate(out, len) } else { len };
+        signer.sign(out, len, self.calendar()).unwrap_or(len)
+    }
+}

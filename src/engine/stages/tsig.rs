@@ -1,0 +1,43 @@
+//! `tsig`: queries that have to be signed.
+//!
+//! Signatures are verified before the chain sees a query, and replies are signed behind it, by the
+//! forwarder; here queries without a signature are refused whose type or opcode requires one. A
+//! block that requires nothing has no stage here.
+
+use super::{QueryContext, Settings, Stage, Step};
+use crate::config::{Opcode, RecordType, Required, ServerBlock};
+use crate::engine::message::Rcode;
+use crate::engine::tsig::Keys;
+use ahash::RandomState;
+use std::sync::Arc;
+
+/// Opcode of queries.
+const QUERY: Opcode = Opcode(0);
+
+/// The queries of a server block that have to be signed.
+pub struct Signed {
+    keys: Arc<Keys>,
+    required: Required<RecordType>,
+}
+
+impl Stage for Signed {
+    fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self> {
+        let tsig = block.stages.tsig.as_ref()?;
+        let keys = Arc::new(Keys::new(block, hasher)?);
+        settings.tsig = Some(Arc::clone(&keys));
+        let required = match tsig.require_opcode.contains(&QUERY) {
+            true => Required::All,
+            false => tsig.require.clone(),
+        };
+        let is_needed = required != Required::None;
+        is_needed.then_some(Self { keys, required })
+    }
+
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let query = &context.query;
+        let refused = !query.is_signed
+            && self.required.contains(&RecordType(query.question.rtype))
+            && self.keys.covers(context.name);
+        refused.then_some(Step::Refused(Rcode::Refused, None))
+    }
+}

@@ -1,0 +1,127 @@
+//! The keys of a server block, and requests that are verified with them.
+//!
+//! The order is that of RFC 8945 §5.2: key, MAC, time, and last whether the MAC was shortened. Each
+//! failure knows the TSIG that its reply carries.
+
+use super::mac::{Mac, MacBytes};
+use super::{FUDGE, Fields, Signature, Signer, TsigError, lower};
+use crate::config::{Opcode, Required, ServerBlock, TsigKey};
+use crate::engine::message::rename::WireName;
+use crate::engine::message::u16_at;
+use crate::engine::zones::{LowercaseName, Zones};
+use ahash::RandomState;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The shortest MAC that is allowed (RFC 8945 §5.2.2.1).
+const MAC_LEN_MIN: usize = 10;
+
+/// A request that is not believed, and what its reply carries.
+pub struct Failure {
+    /// The error.
+    pub error: TsigError,
+    /// Signs the reply, where the client is known.
+    signer: Option<Signer>,
+    key: WireName,
+    algorithm: WireName,
+    time: u64,
+    fudge: u16,
+}
+
+impl Failure {
+    /// Appends the TSIG to the reply of `len` bytes and returns its length. `now`: in seconds
+    /// since 1970.
+    pub fn append(&mut self, message: &mut [u8], len: usize, now: u64) -> Option<usize> {
+        let error = self.error as u16;
+        let clock = now.to_be_bytes();
+        let other = if self.error == TsigError::BadTime { &clock[2..] } else { &[] };
+        if let Some(signer) = &mut self.signer {
+            return signer.sign_with(message, len, (self.time, self.fudge), error, other);
+        }
+        let (key, algorithm) = (self.key.as_bytes(), self.algorithm.as_bytes());
+        let id = u16_at(message, 0)?;
+        let fields = Fields { key, algorithm, time: 0, fudge: FUDGE, error, other };
+        fields.append(message, len, &[], id)
+    }
+}
+
+/// The keys of a server block.
+pub struct Keys {
+    zones: Zones<()>,
+    keys: HashMap<Box<[u8]>, Arc<TsigKey>>,
+    require_opcode: Required<Opcode>,
+}
+
+impl Keys {
+    /// The keys of `block`, if it has `tsig`. `hasher` is keyed.
+    pub fn new(block: &ServerBlock, hasher: &RandomState) -> Option<Self> {
+        let tsig = block.stages.tsig.as_ref()?;
+        let keys = tsig.keys().map(|key| {
+            let name = lower(key.name.as_wire());
+            (name.as_bytes().into(), Arc::new(key.clone()))
+        });
+        let zones = match &tsig.zones {
+            Some(zones) => Zones::new(hasher.clone(), zones.iter().map(|zone| (zone, ()))),
+            None => Zones::new(hasher.clone(), block.zones().map(|zone| (zone, ()))),
+        };
+        let require_opcode = tsig.require_opcode.clone();
+        Some(Self { zones, keys: keys.collect(), require_opcode })
+    }
+
+    /// Returns true if signatures of queries for `name` are verified.
+    pub fn covers(&self, name: &LowercaseName) -> bool {
+        self.zones.longest(name).is_some()
+    }
+
+    /// Returns true if messages of this opcode have to be signed.
+    pub fn require(&self, opcode: u16) -> bool {
+        self.require_opcode.contains(&Opcode(opcode as u8))
+    }
+
+    /// The key with this name.
+    pub fn key(&self, name: &[u8]) -> Option<&Arc<TsigKey>> {
+        self.keys.get(name)
+    }
+
+    /// Verifies the signature of a request at `now`, in seconds since 1970. Returns the signer of
+    /// the replies.
+    ///
+    /// # Errors
+    /// [`Failure`], or `None` where the MAC has a length that none has (RFC 8945 §5.2.2.1).
+    pub fn verify(
+        &self,
+        packet: &[u8],
+        signature: &Signature<'_>,
+        now: u64,
+    ) -> Result<Signer, Option<Box<Failure>>> {
+        let fail = |error, signer| {
+            let Signature { key, algorithm, time, fudge, .. } = *signature;
+            Some(Box::new(Failure { error, signer, key, algorithm, time, fudge }))
+        };
+        let (Some(key), Some(algorithm)) =
+            (self.keys.get(signature.key.as_bytes()), signature.algorithm())
+        else {
+            return Err(fail(TsigError::BadKey, None));
+        };
+        if key.pinned && key.algorithm != algorithm {
+            return Err(fail(TsigError::BadKey, None));
+        }
+        let (len, full) = (signature.mac.len(), Mac::len_of(algorithm));
+        if len > full || len < MAC_LEN_MIN.max(full / 2) {
+            return Err(None);
+        }
+        let mut mac = Mac::new(algorithm, &key.secret);
+        signature.digest(packet, &mut mac, false);
+        if !mac.finish().begins_with(signature.mac) {
+            return Err(fail(TsigError::BadSig, None));
+        }
+        let signer = Signer::after(Arc::clone(key), algorithm, MacBytes::of(signature.mac));
+        if now.abs_diff(signature.time) > signature.fudge.into() {
+            return Err(fail(TsigError::BadTime, Some(signer)));
+        }
+        if len < full {
+            return Err(fail(TsigError::BadTrunc, Some(signer)));
+        }
+        Ok(signer)
+    }
+}
