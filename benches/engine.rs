@@ -205,7 +205,7 @@ impl Shell for Worker {
 /// Returns the client of this query.
 fn client(number: usize) -> Client {
     let peer = SocketAddr::from(([198, 51, 100, 1], 1_024 + number as u16));
-    Client { listener: 0, peer, local: None, stream: None }
+    Client { listener: 0, peer, local: None, connection: None }
 }
 
 /// A query that the cache answers: from the packet to the reply.

@@ -87,7 +87,7 @@ fn sweep(pooled: usize) -> Operations {
         spread: pooled + 1,
         max_conns: pooled + 1,
         max_inflight: 1,
-        streams: false,
+        tcp: false,
         trust: TrustSettings::default(),
     }]);
     let mut now = Moment::ZERO;
@@ -124,7 +124,7 @@ fn filled() -> (Pools, Moment) {
         spread: POOLED,
         max_conns: POOLED,
         max_inflight: BATCH,
-        streams: false,
+        tcp: false,
         trust: TrustSettings::default(),
     }]);
     let now = Moment::ZERO;

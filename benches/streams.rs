@@ -1,10 +1,10 @@
 //! Costs of a query that arrives and leaves on TCP connections, without any I/O.
 //!
 //! The way is that of `engine_query_batch_*`, with the framing of both sides on top: a client's
-//! bytes become queries, queries become an upstream stream's bytes, its bytes become responses,
+//! bytes become queries, queries become an upstream connection's bytes, its bytes become responses,
 //! and those become the client's bytes. What a socket would carry is copied from one buffer to
 //! another, once each way. All queries of a turn are those of one client.
-//! `streams_frame` is the framing of one message alone.
+//! `connections_frame` is the framing of one message alone.
 
 mod harness;
 mod messages;
@@ -13,11 +13,11 @@ use harness::{Bench, Operations, repeat, run, whole};
 use messages::{number_of, query, response};
 use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
-use onward::engine::forwarder::STREAM_MESSAGE_MAX;
+use onward::engine::forwarder::TCP_MESSAGE_MAX;
 use onward::engine::frame::{Inbox, Outbox};
 use onward::engine::health::HealthStates;
-use onward::engine::key::StreamKey;
-use onward::engine::shell::{Buffers, STREAM_REPLY_SPARE, Shell, send_queries, settle};
+use onward::engine::key::ConnectionKey;
+use onward::engine::shell::{Buffers, Shell, TCP_REPLY_SPARE, send_queries, settle};
 use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
 use onward::moment::Moment;
 use std::hint::black_box;
@@ -68,13 +68,11 @@ fn frame() -> Operations {
         end.outbox.push(message.len(), WAITING_MAX, copy).expect("it is read");
         end.write(&mut wire);
         end.read(&wire);
-        black_box(end.inbox.next(STREAM_MESSAGE_MAX))
-            .expect("it is not long")
-            .expect("it is whole");
+        black_box(end.inbox.next(TCP_MESSAGE_MAX)).expect("it is not long").expect("it is whole");
     })
 }
 
-/// One end of a stream.
+/// One end of a connection.
 #[derive(Default)]
 struct End {
     inbox: Inbox,
@@ -105,10 +103,11 @@ struct Worker {
     engine: Forwarder,
     now: Moment,
     client: Client,
-    stream: StreamKey,
-    /// The client's stream, at our end.
+    stream: ConnectionKey,
+    /// The client's connection, at our end.
     client_end: End,
-    /// The upstreams' streams, at our end, as the engine numbers them; none until it is dialled.
+    /// The upstreams' connections, at our end, as the engine numbers them; none until it is
+    /// dialled.
     upstream_ends: Vec<Option<End>>,
     /// Of each name, behind its length: the query, and its response but for the id.
     queries: Vec<Vec<u8>>,
@@ -129,7 +128,7 @@ impl Worker {
             upstream_ends: (0..engine.connections_max()).map(|_| None).collect(),
             engine,
             now: Moment::ZERO,
-            client: Client { listener: 0, peer, local: None, stream: Some(stream) },
+            client: Client { listener: 0, peer, local: None, connection: Some(stream) },
             stream,
             client_end: End::default(),
             responses: queries.iter().map(|query| framed(&response(query))).collect(),
@@ -178,7 +177,7 @@ impl Worker {
         let response = &mut self.responses[number];
         (response[2], response[3]) = (high, low);
         end.read(response);
-        while let Ok(Some(response)) = end.inbox.next(STREAM_MESSAGE_MAX) {
+        while let Ok(Some(response)) = end.inbox.next(TCP_MESSAGE_MAX) {
             let answered = self.engine.on_response(self.now, send.connection, response, false);
             let answered = answered.expect("it is the right answer");
             while self.engine.next_client(&answered).is_some() {
@@ -187,7 +186,7 @@ impl Worker {
                     reply.expect("somebody waits").len
                 };
                 let outbox = &mut self.client_end.outbox;
-                let len = response.len() + STREAM_REPLY_SPARE;
+                let len = response.len() + TCP_REPLY_SPARE;
                 outbox.push(len, WAITING_MAX, reply).expect("it is read");
             }
             assert!(self.engine.next_reply(&answered, response, &mut []).is_none());
@@ -232,12 +231,12 @@ impl Shell for Worker {
     }
 }
 
-/// `message` as a stream carries it.
+/// `message` as a connection carries it.
 fn framed(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u16).to_be_bytes(), message].concat()
 }
 
-/// Three upstreams, chosen at random, over streams that live for ever.
+/// Three upstreams, chosen at random, over connections that live for ever.
 fn config() -> Config {
     let text = ". {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\n \
                 expire 1000h\n max_conns 256\n max_inflight 64\n }\n}\n";

@@ -83,8 +83,8 @@ pub struct Traffic {
     pub latency: Latency,
     /// Queries that shared another's way upstream, since the start.
     pub coalesced: u64,
-    /// Streams that clients have open.
-    pub streams: u64,
+    /// Connections that clients have open.
+    pub connections: u64,
     /// Distinct source ports towards upstreams.
     pub source_ports: u64,
     /// Lines and messages that no receiver took in time, since the start.

@@ -118,13 +118,8 @@ struct Worker {
 
 impl Worker {
     fn new(cache: Option<config::Cache>) -> Self {
-        let sizing = Sizing {
-            spread: 4,
-            stream_spread: 1,
-            max_conns: 6,
-            max_inflight: 8,
-            stream_inflight: 8,
-        };
+        let sizing =
+            Sizing { spread: 4, stream_spread: 1, max_conns: 6, max_inflight: 8, tcp_inflight: 8 };
         let max_age = Some(Duration::from_secs(2));
         let forward = Forward {
             sizing,
@@ -172,7 +167,7 @@ impl Worker {
         for query in queries {
             self.number += 1;
             let peer = SocketAddr::from(([198, 51, 100, 1], 1 + (self.number % 60_000) as u16));
-            let client = Client { listener: 0, peer, local: None, stream: None };
+            let client = Client { listener: 0, peer, local: None, connection: None };
             let replied = self.engine.on_query(self.now, client, query, false, &mut out);
             self.replies += u64::from(replied.is_some());
         }
@@ -210,7 +205,7 @@ impl Shell for Worker {
     }
 
     fn open(&mut self, _: Moment, id: ConnectionId) -> Result<(), Fault> {
-        panic!("{id:?} is a stream, and no query asks for one");
+        panic!("{id:?} is a connection, and no query asks for one");
     }
 
     fn send(

@@ -134,7 +134,7 @@ fn late_answers_are_told_from_strangers() {
 }
 
 #[test]
-fn streams_carry_queries_side_by_side_or_one_each() {
+fn connections_carry_queries_side_by_side_or_one_each() {
     for (transport, connects) in
         [(STREAMS, 8), (Transport::Streams { queries: Some(1), pipeline: 1 }, 400)]
     {
@@ -155,7 +155,7 @@ fn streams_carry_queries_side_by_side_or_one_each() {
 }
 
 #[test]
-fn streams_go_through_tls_and_whoever_is_not_known_is_asked_nothing() {
+fn connections_go_through_tls_and_whoever_is_not_known_is_asked_nothing() {
     let (server, authority) = dot::server(&["127.0.0.1".parse().unwrap()]).unwrap();
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("authority.pem");
     std::fs::write(&file, authority).unwrap();
@@ -184,11 +184,11 @@ fn streams_go_through_tls_and_whoever_is_not_known_is_asked_nothing() {
 }
 
 #[test]
-fn a_stream_that_breaks_loses_its_queries_and_is_opened_anew() {
+fn a_connection_that_breaks_loses_its_queries_and_is_opened_anew() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = listener.local_addr().unwrap();
     let closing = std::thread::spawn(move || {
-        // The first three streams are closed as soon as they come; then nobody listens.
+        // The first three connections are closed as soon as they come; then nobody listens.
         (0..3).for_each(|_| drop(listener.accept().unwrap()));
     });
     let mut options = options(server, 500.0, 300);

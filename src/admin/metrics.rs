@@ -159,9 +159,8 @@ fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
 fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
     for (number, (_, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = &*upstream.address.to_string();
-        let UpstreamStats {
-            sent, timed_out, failed, edns_refused, bare_errors, pool, streams, ..
-        } = snapshot.stats.upstreams.get(number).copied().unwrap_or_default();
+        let UpstreamStats { sent, timed_out, failed, edns_refused, bare_errors, pool, tcp, .. } =
+            snapshot.stats.upstreams.get(number).copied().unwrap_or_default();
         let labels = [("to", to)];
         let help = "Queries sent to the upstream, retries included.";
         all.counter("onward_upstream_queries_total", help, &labels, sent as f64);
@@ -174,8 +173,8 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
         let help = "Error responses of the upstream without a question section.";
         let name = "onward_upstream_errors_without_question_total";
         all.counter_if_any(name, help, &labels, bare_errors);
-        let stream = if upstream.tls.is_some() { "tls" } else { "tcp" };
-        let counts = [("udp", &pool), (stream, &streams)];
+        let name = if upstream.tls.is_some() { "tls" } else { "tcp" };
+        let counts = [("udp", &pool), (name, &tcp)];
         for (pool, (transport, stats)) in PoolId::of_upstream(number).into_iter().zip(counts) {
             let state = snapshot.pools.get(pool.index()).copied().unwrap_or_default();
             of_pool(all, to, transport, stats, &state);
@@ -213,7 +212,7 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
     let help = "Queries sent to the upstream on a connection with other outstanding queries.";
     all.counter("onward_connections_shared_total", help, &labels, stats.shared as f64);
     if transport != "udp" {
-        of_streams(all, &labels, stats, state);
+        of_client_connections(all, &labels, stats, state);
     }
     let states = [("idle", state.idle), ("in_use", state.in_use), ("retiring", state.retiring)];
     for (name, count) in states {
@@ -241,7 +240,7 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
 }
 
 /// Adds the counters of queries that share the connections of a TCP or TLS pool.
-fn of_streams(
+fn of_client_connections(
     all: &mut Exposition,
     labels: &[(&'static str, &str)],
     stats: &PoolStats,
@@ -289,11 +288,11 @@ fn of_worker(all: &mut Exposition, snapshot: &Snapshot) {
         limit,
     );
     let help = "Open client connections (TCP and TLS).";
-    all.gauge("onward_client_streams", help, &labels, snapshot.streams as f64);
+    all.gauge("onward_client_streams", help, &labels, snapshot.connections as f64);
     let help = "Client connections accepted (TCP and TLS).";
-    all.counter("onward_client_streams_total", help, &[], stats.streams as f64);
+    all.counter("onward_client_streams_total", help, &[], stats.connections as f64);
     let help = "Client connections refused because the limit of connections was reached.";
-    all.counter("onward_client_streams_refused_total", help, &[], stats.streams_refused as f64);
+    all.counter("onward_client_streams_refused_total", help, &[], stats.connections_refused as f64);
     let help = "Queries to upstreams that were sent as part of a GSO batch.";
     all.counter("onward_gso_queries_total", help, &labels, loops.queries_joined as f64);
     let help = "Replies to clients that were sent as part of a GSO batch.";

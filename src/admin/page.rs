@@ -151,7 +151,7 @@ fn figures(status: &Status) -> String {
             "Source ports",
             &count(traffic.source_ports),
             "of sockets to upstreams",
-            &format!("{} client connections", count(traffic.streams)),
+            &format!("{} client connections", count(traffic.connections)),
         ),
     ];
     format!(

@@ -98,7 +98,7 @@ fn traffic(snapshots: &[&Snapshot], stats: &Stats, history: &History) -> Traffic
         rcodes: rcodes.collect(),
         latency: lately.map_or_else(Latency::default, |lately| latency(&lately.latency())),
         coalesced: stats.coalesced,
-        streams: snapshots.iter().map(|snapshot| snapshot.streams as u64).sum(),
+        connections: snapshots.iter().map(|snapshot| snapshot.connections as u64).sum(),
         source_ports: ports.count(),
         records_lost: stats.errors_lost + stats.log_lost + stats.tap_lost,
     }
@@ -128,7 +128,7 @@ fn upstream(snapshots: &[&Snapshot], address: SocketAddr, history: &History) -> 
             health = worse(health, snapshot, number);
             let Some(stats) = snapshot.stats.upstreams.get(number) else { continue };
             total.add(stats);
-            let counts = [stats.pool, stats.streams];
+            let counts = [stats.pool, stats.tcp];
             for (pool, stats) in PoolId::of_upstream(number).into_iter().zip(counts) {
                 let state = snapshot.pools.get(pool.index()).copied().unwrap_or_default();
                 let (sum, states) = pools.entry(pool.transport()).or_default();

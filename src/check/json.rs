@@ -40,7 +40,7 @@ pub(super) fn accepted(report: &Report) -> String {
         "descriptors": {
             "per_worker": {
                 "listeners": own.listeners,
-                "client_streams": own.client_streams,
+                "client_streams": own.client_connections,
                 "connections": own.connections,
                 "own": own.worker,
                 "all": own.of_worker(),
@@ -66,7 +66,7 @@ pub(super) fn accepted(report: &Report) -> String {
 /// Returns the memory of a worker and of all.
 fn memory(report: &Report) -> serde_json::Value {
     let (memory, workers) = (&report.memory, report.workers());
-    let (clients, upstreams) = report.streams_max();
+    let (clients, upstreams) = report.connections_max();
     json!({
         "limit": report.host_memory,
         "per_worker": {

@@ -165,11 +165,11 @@ impl Report {
         self.cores.len()
     }
 
-    /// Bytes that one worker's streams can come to hold, all open and at their bounds: those of
+    /// Bytes that one worker's connections can come to hold, all open and at their bounds: those of
     /// clients, and those to upstreams.
-    pub(crate) fn streams_max(&self) -> (usize, usize) {
-        let clients = self.descriptors.client_streams * self.memory.client_stream_max;
-        // Of each upstream's two pools one is of streams.
-        (clients, self.ports.most * self.memory.upstream_stream_max)
+    pub(crate) fn connections_max(&self) -> (usize, usize) {
+        let clients = self.descriptors.client_connections * self.memory.client_connection_max;
+        // Of each upstream's two pools one is of connections.
+        (clients, self.ports.most * self.memory.upstream_connection_max)
     }
 }

@@ -21,7 +21,7 @@ const PROCESSES: usize = 2;
 pub(super) fn limits(report: &Report) -> String {
     let workers = report.workers();
     let threads = workers + OTHER_THREADS;
-    let (clients, upstreams) = report.streams_max();
+    let (clients, upstreams) = report.connections_max();
     let each = report.memory.most() + clients + upstreams;
     let bytes = PROCESSES * (PROCESS_BYTES + threads * THREAD_BYTES + each * workers);
     let descriptors = report.descriptors.all(workers);

@@ -71,7 +71,7 @@ impl Report {
         writeln!(f, "# {:<44} {each:>13} {all:>13}  of {limit}", "file descriptors, maximum")?;
         let rows = [
             ("listening sockets", own.listeners),
-            ("client connections", own.client_streams),
+            ("client connections", own.client_connections),
             ("upstream connections", own.connections),
             ("internal to the worker", own.worker),
         ];
@@ -125,7 +125,7 @@ impl Report {
         let memory = &self.memory;
         let EngineMemory { exchanges, pools, caches, caches_max, routes, queues, parked_max } =
             memory.engine;
-        let (clients, upstreams) = self.streams_max();
+        let (clients, upstreams) = self.connections_max();
         let rows = [
             ("memory reserved at start, MiB", memory.reserved()),
             ("  outstanding queries and their clients", exchanges),

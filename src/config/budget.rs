@@ -1,15 +1,15 @@
 //! File descriptors: how many a configuration can need, and whether the process may open as many.
 //!
-//! Pure arithmetic over the worst case, in which every client stream and every connection that a
-//! pool may have is open at once. Sizes that are not written shrink until they fit: client streams
-//! get what the smallest pools leave them, then the pools grow into the rest. Sizes that were
-//! written are kept, and a sum that is too large is refused with all its terms, because the
-//! alternative is to fail at the busiest moment. Serving and `onward check` both read a
+//! Pure arithmetic over the worst case, in which every client connection and every connection that
+//! a pool may have is open at once. Sizes that are not written shrink until they fit: client
+//! connections get what the smallest pools leave them, then the pools grow into the rest. Sizes
+//! that were written are kept, and a sum that is too large is refused with all its terms, because
+//! the alternative is to fail at the busiest moment. Serving and `onward check` both read a
 //! configuration here, so that both refuse the same.
 
 use super::error::DirectiveError;
 use super::forward::Stanza;
-use super::{CLIENT_STREAMS_MAX, Config, ConfigError, Forward, HTTP_CONNECTIONS_MAX, Host};
+use super::{CLIENT_CONNECTIONS_MAX, Config, ConfigError, Forward, HTTP_CONNECTIONS_MAX, Host};
 use crate::corefile::Place;
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -18,20 +18,20 @@ use std::fmt::Write as _;
 const PROCESS: usize = 64;
 /// A worker's poll and waker, and one connection that is closed late.
 const WORKER: usize = 4;
-/// Each listener has a socket for datagrams and one that accepts streams, and a second descriptor
-/// of each by which it outlives a reload.
+/// Each listener has a socket for datagrams and one that accepts connections, and a second
+/// descriptor of each by which it outlives a reload.
 const SOCKETS_PER_LISTENER: usize = 2 * 2;
 /// Each address of pages over HTTP has a socket, and a second descriptor by which it outlives a
 /// reload.
 const SOCKETS_PER_PAGES: usize = 2;
 /// The poll and the waker of the thread that serves them.
 const ADMIN: usize = 2;
-/// Each upstream has a pool of datagram sockets and one of streams.
+/// Each upstream has a pool of datagram sockets and one of connections.
 const POOLS_PER_UPSTREAM: usize = 2;
-/// Of the descriptors, one in this number may be clients' streams.
+/// Of the descriptors, one in this number may be clients' connections.
 const CLIENTS_SHARE: usize = 4;
-/// With fewer streams a worker would turn clients away whose datagrams were truncated.
-const CLIENT_STREAMS_MIN: usize = 16;
+/// With fewer connections a worker would turn clients away whose datagrams were truncated.
+const CLIENT_CONNECTIONS_MIN: usize = 16;
 /// Stanzas that a refusal names, the largest first; thousands of lines help no reader.
 const TERMS_MAX: usize = 10;
 /// No pool becomes larger by a larger share.
@@ -50,8 +50,8 @@ pub struct Descriptors {
     pub worker: usize,
     /// A worker's listening sockets.
     pub listeners: usize,
-    /// A worker's streams of clients.
-    pub client_streams: usize,
+    /// A worker's connections of clients.
+    pub client_connections: usize,
     /// A worker's connections to upstreams.
     pub connections: usize,
 }
@@ -59,7 +59,7 @@ pub struct Descriptors {
 impl Descriptors {
     /// Returns the descriptors of one worker.
     pub fn of_worker(&self) -> usize {
-        self.worker + self.listeners + self.client_streams + self.connections
+        self.worker + self.listeners + self.client_connections + self.connections
     }
 
     /// Returns the descriptors of the process.
@@ -78,7 +78,7 @@ impl Config {
             http: http(self.http().len()),
             worker: WORKER,
             listeners: self.listeners.len() * SOCKETS_PER_LISTENER,
-            client_streams: self.client_streams_max,
+            client_connections: self.client_connections_max,
             connections: each.sum(),
         }
     }
@@ -104,8 +104,8 @@ pub(super) struct Budget<'a> {
     workers: usize,
     listeners: usize,
     http: usize,
-    /// Client streams of one worker at most.
-    pub(super) client_streams_max: usize,
+    /// Client connections of one worker at most.
+    pub(super) client_connections_max: usize,
 }
 
 impl<'a> Budget<'a> {
@@ -120,10 +120,11 @@ impl<'a> Budget<'a> {
         let Host { workers, open_files, .. } = *host;
         let http = http(pages);
         let mut budget =
-            Self { stanzas, open_files, workers, listeners, http, client_streams_max: 0 };
+            Self { stanzas, open_files, workers, listeners, http, client_connections_max: 0 };
         let left = open_files.saturating_sub(budget.needed(0));
         let streams = (open_files / CLIENTS_SHARE).min(left) / workers;
-        budget.client_streams_max = streams.clamp(CLIENT_STREAMS_MIN, CLIENT_STREAMS_MAX);
+        budget.client_connections_max =
+            streams.clamp(CLIENT_CONNECTIONS_MIN, CLIENT_CONNECTIONS_MAX);
         budget
     }
 
@@ -159,7 +160,7 @@ impl<'a> Budget<'a> {
 
     /// Returns the message for the operator.
     fn overdraft(&self, share: usize) -> String {
-        let Self { open_files, workers, listeners, client_streams_max, .. } = self;
+        let Self { open_files, workers, listeners, client_connections_max, .. } = self;
         let needed = self.needed(share);
         let mut text = format!(
             "up to {needed} file descriptors can be needed, but the limit of open files is \
@@ -172,8 +173,8 @@ impl<'a> Budget<'a> {
         line(workers * WORKER, &format!("workers {workers} × {WORKER}"));
         let what = format!("workers {workers} × listeners {listeners} × 2 × UDP and TCP");
         line(workers * listeners * SOCKETS_PER_LISTENER, &what);
-        let what = format!("workers {workers} × client connections {client_streams_max}");
-        line(workers * client_streams_max, &what);
+        let what = format!("workers {workers} × client connections {client_connections_max}");
+        line(workers * client_connections_max, &what);
         line(self.probes(), "one health check per upstream");
         if self.http > 0 {
             line(self.http, "pages over HTTP");
@@ -211,7 +212,7 @@ impl<'a> Budget<'a> {
             http: self.http,
             worker: WORKER,
             listeners: self.listeners * SOCKETS_PER_LISTENER,
-            client_streams: self.client_streams_max,
+            client_connections: self.client_connections_max,
             connections: each.sum(),
         };
         all.all(self.workers)
@@ -247,7 +248,7 @@ mod tests {
     /// Returns the parts that an operator can calculate from the sizes alone.
     fn worst_case(config: &Config, workers: usize) -> usize {
         let sizes = sizes(config);
-        let each = 4 + 4 + config.client_streams_max + 2 * (2 * sizes[0] + sizes[1]);
+        let each = 4 + 4 + config.client_connections_max + 2 * (2 * sizes[0] + sizes[1]);
         64 + 3 + workers * each
     }
 
@@ -268,7 +269,7 @@ mod tests {
     fn an_ordinary_host_has_room_for_every_default() {
         for open_files in [524_288, 1_048_576] {
             let config = load(16, open_files, "").unwrap();
-            assert_eq!(config.client_streams_max, 4_096);
+            assert_eq!(config.client_connections_max, 4_096);
             assert_eq!(sizes(&config), [147, 147]);
         }
     }
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn defaults_shrink_until_they_fit() {
         let config = load(1, 4_096, "").unwrap();
-        assert_eq!(config.client_streams_max, 1_024);
+        assert_eq!(config.client_connections_max, 1_024);
         // 4096 - 64 - 4 - 4 - 1024 - 3 for 6 pools.
         assert_eq!(sizes(&config), [499, 499]);
         let config = load(1, 4_096, "max_conns 700").unwrap();
@@ -284,9 +285,9 @@ mod tests {
         // A written spread is kept: the other pool makes room for it.
         let config = load(1, 4_096, "spread 700").unwrap();
         assert_eq!(sizes(&config), [700, 98]);
-        // Clients' streams make room for written sizes, too.
+        // Clients' connections make room for written sizes, too.
         let config = load(1, 4_096, "max_conns 990").unwrap();
-        assert_eq!((sizes(&config), config.client_streams_max), (vec![990, 4], 53));
+        assert_eq!((sizes(&config), config.client_connections_max), (vec![990, 4], 53));
     }
 
     #[test]

@@ -201,11 +201,11 @@ impl Config {
         let budget = Budget::new(host, listeners.len(), pages, stanzas);
         let share = budget.share(forward::share(host, upstreams));
         budget.check(share, &drafts[0].keys[0].place)?;
-        let client_streams_max = budget.client_streams_max;
+        let client_connections_max = budget.client_connections_max;
         let mut zone_slots = HashMap::new();
         let blocks = drafts.into_iter().map(|draft| finish(draft, share, &mut zone_slots));
         let blocks = blocks.collect::<Result<_, _>>()?;
-        let config = Self { listeners, blocks, client_streams_max, reload: context.reload };
+        let config = Self { listeners, blocks, client_connections_max, reload: context.reload };
         Ok((config, lints::bounded(context.warnings)))
     }
 }

@@ -73,9 +73,9 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The server blocks, in the order of the file.
     pub blocks: Vec<ServerBlock>,
-    /// Streams that clients may have open at one worker. Not written: it follows from the host,
-    /// and is [`CLIENT_STREAMS_MAX`] at most.
-    pub client_streams_max: usize,
+    /// Connections that clients may have open at one worker. Not written: it follows from the host,
+    /// and is [`CLIENT_CONNECTIONS_MAX`] at most.
+    pub client_connections_max: usize,
     /// Interval of checks for a changed file. `None`: off.
     pub reload: Option<Reload>,
 }
@@ -319,14 +319,15 @@ pub struct Sizing {
     /// A pool dials until it holds this many connections, and only then rotates (RFC 5452 §9.2:
     /// several source ports in use).
     pub spread: usize,
-    /// The same for streams, as far as the traffic keeps that number alive. 1: one is filled first.
+    /// The same for connections, as far as the traffic keeps that number alive. 1: one is filled
+    /// first.
     pub stream_spread: usize,
     /// Connections in all, those in use included.
     pub max_conns: usize,
     /// Queries that one batch puts on a connection of datagrams.
     pub max_inflight: usize,
-    /// Queries that one stream carries at once.
-    pub stream_inflight: usize,
+    /// Queries that one connection carries at once.
+    pub tcp_inflight: usize,
 }
 
 /// One address that queries are forwarded to.
@@ -354,8 +355,8 @@ pub enum Policy {
 pub const UPSTREAMS_MAX: usize = 64;
 /// Different sources of `hosts`: each takes a thread and a table.
 pub const HOSTS_SOURCES_MAX: usize = 256;
-/// Client streams of one worker: each holds a descriptor and, while it is used, buffers.
-pub const CLIENT_STREAMS_MAX: usize = 4096;
+/// Client connections of one worker: each holds a descriptor and, while it is used, buffers.
+pub const CLIENT_CONNECTIONS_MAX: usize = 4096;
 /// From one probe of an upstream to the next at least: a shorter interval would be a storm.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The whole time a query may take before its client gets SERVFAIL.

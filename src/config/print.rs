@@ -3,7 +3,7 @@
 //! Every default is filled in and every address block and file expanded, so that an operator sees
 //! what holds. Reading the text again gives the same [`Config`] on any host that has room for it
 //! and the same certificates and keys, with three exceptions: a stanza whose files list more
-//! nameservers than the language allows to be written out, the number of client streams, which
+//! nameservers than the language allows to be written out, the number of client connections, which
 //! nobody writes, and how long the addresses of host names hold, because the addresses themselves
 //! are written.
 
@@ -115,7 +115,7 @@ impl fmt::Display for Forward {
             writeln!(f, "        stream_spread {}", sizing.stream_spread)?;
         }
         writeln!(f, "        max_conns {}", sizing.max_conns)?;
-        writeln!(f, "        max_inflight {} {}", sizing.max_inflight, sizing.stream_inflight)?;
+        writeln!(f, "        max_inflight {} {}", sizing.max_inflight, sizing.tcp_inflight)?;
         writeln!(f, "    }}")
     }
 }

@@ -136,14 +136,14 @@ pub struct Snapshot {
     pub stats: Stats,
     /// The same by place and by upstream.
     pub tallies: Tallies,
-    /// Of each upstream: datagrams, then streams.
+    /// Of each upstream: datagrams, then connections.
     pub pools: Vec<PoolState>,
     /// The loop's counters.
     pub loops: LoopStats,
     /// Queries that are outstanding.
     pub outstanding: usize,
-    /// Streams that clients have open.
-    pub streams: usize,
+    /// Connections that clients have open.
+    pub connections: usize,
     /// Source ports towards upstreams that are in use.
     pub ports: Ports,
     /// Of each of the configuration's listeners: datagrams that the kernel had no room for.
@@ -181,7 +181,7 @@ impl Snapshot {
             pools: vec![PoolState::default(); crate::engine::PoolId::count(upstreams)],
             loops: LoopStats::default(),
             outstanding: 0,
-            streams: 0,
+            connections: 0,
             ports: Ports::default(),
             kernel_drops: vec![0; config.listeners.len()],
             seen: None,

@@ -18,7 +18,7 @@ const RECEIVE_BUFFER: u64 = 4 << 20;
 const SEND_BATCH: u64 = 64 * 2_304;
 /// `--steer name` needs no more for its program.
 const STEERING_PROGRAM: u64 = 20_480;
-/// Streams that may wait to be accepted before clients are turned away.
+/// Connections that may wait to be accepted before clients are turned away.
 const ACCEPT_QUEUE: u64 = 1_024;
 /// A table of connections that is fuller than this has no room for a burst.
 const TRACKING_FULL_PERCENT: u64 = 70;

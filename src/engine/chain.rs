@@ -149,7 +149,8 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// As `block` says. `idle`: how long its clients' idle streams stay open. `hasher` is keyed.
+    /// As `block` says. `idle`: how long its clients' idle connections stay open. `hasher` is
+    /// keyed.
     pub fn new(block: &ServerBlock, idle: Duration, hasher: &RandomState) -> Self {
         let can_answer = block.stages.can_answer() || !block.forwards.is_empty();
         let mut settings = Settings::new(idle);

@@ -1,32 +1,32 @@
-//! Client streams: who may connect, for how long, and how much each may ask at once.
+//! Client connections: who may connect, for how long, and how much each may ask at once.
 //!
 //! TCP is as open to strangers as UDP is, but each connection holds memory, so everything has a
-//! bound: streams in all and from one address, queries outstanding on one, and the time for which
-//! one may stay without a whole query coming in or a byte of an answer going out. That last one
-//! also ends writers of single bytes and readers who do not read, if there is no shorter time for
-//! those; waiting for an answer counts as activity. Streams with one limit stand in the order of
-//! their last activity; when all places are taken, the one quiet for longest makes room, unless it
-//! waits for an answer (RFC 7766 §6.2.3, §10). Limits are the listener's to say. Sockets and bytes
-//! are the shell's.
+//! bound: connections in all and from one address, queries outstanding on one, and the time for
+//! which one may stay without a whole query coming in or a byte of an answer going out. That last
+//! one also ends writers of single bytes and readers who do not read, if there is no shorter time
+//! for those; waiting for an answer counts as activity. Connections with one limit stand in the
+//! order of their last activity; when all places are taken, the one quiet for longest makes room,
+//! unless it waits for an answer (RFC 7766 §6.2.3, §10). Limits are the listener's to say. Sockets
+//! and bytes are the shell's.
 
-use super::key::{Key, StreamKey};
+use super::key::{ConnectionKey, Key};
 use super::list::{Link, List};
-use super::message::reply::STREAM_IDLE_UNITS;
+use super::message::reply::TCP_IDLE_UNITS;
 use crate::moment::Moment;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Streams from one address at one worker at most.
-pub const STREAMS_PER_ADDRESS_MAX: u32 = 256;
-/// Queries outstanding on one stream at most; more are left unread.
+/// Connections from one address at one worker at most.
+pub const CONNECTIONS_PER_ADDRESS_MAX: u32 = 256;
+/// Queries outstanding on one connection at most; more are left unread.
 pub const OUTSTANDING_MAX: u32 = 128;
 /// Maximum time that a connection may be idle (RFC 7766 §6.2.3: a few seconds).
-pub const IDLE_MAX: Duration = Duration::from_millis(100 * STREAM_IDLE_UNITS as u64);
+pub const IDLE_MAX: Duration = Duration::from_millis(100 * TCP_IDLE_UNITS as u64);
 
 /// Limits of a listener for its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamLimits {
+pub struct ConnectionLimits {
     /// Maximum time without activity.
     pub idle: Duration,
     /// Maximum time for the first query, and for any other that has begun. `None`: `idle`.
@@ -39,7 +39,7 @@ pub struct StreamLimits {
     pub secure: bool,
 }
 
-impl StreamLimits {
+impl ConnectionLimits {
     /// Limits of a listener without settings.
     pub const DEFAULT: Self =
         Self { idle: IDLE_MAX, read: None, write: None, queries: u32::MAX, secure: false };
@@ -69,21 +69,21 @@ enum Awaits {
 /// Reason why a connection was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Every place is taken by streams that wait for answers.
+    /// Every place is taken by connections that wait for answers.
     Full,
     /// The client's address has the maximum of connections.
     AddressFull,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Stream {
+struct ClientConnection {
     generation: u32,
     open: bool,
     address: IpAddr,
     outstanding: u32,
     /// Queries that it may still ask.
     queries_left: u32,
-    limits: StreamLimits,
+    limits: ConnectionLimits,
     awaits: Awaits,
     /// In which of the queues by activity it stands.
     class: u32,
@@ -91,20 +91,20 @@ struct Stream {
     link: Link,
 }
 
-/// All client streams of a worker.
+/// All client connections of a worker.
 pub struct Clients {
-    slots: Vec<Stream>,
-    /// Streams at most.
+    slots: Vec<ClientConnection>,
+    /// Connections at most.
     count_max: usize,
     free: Vec<u32>,
-    /// For each idle time in use, the streams that have it.
+    /// For each idle time in use, the connections that have it.
     by_activity: Vec<(Duration, List)>,
     per_address: HashMap<IpAddr, u32, ahash::RandomState>,
 }
 
 impl Clients {
-    /// No streams yet, and never more than `count_max`. `hasher` is keyed: strangers choose their
-    /// addresses.
+    /// No connections yet, and never more than `count_max`. `hasher` is keyed: strangers choose
+    /// their addresses.
     pub fn new(count_max: usize, hasher: ahash::RandomState) -> Self {
         Self {
             slots: Vec::new(),
@@ -120,7 +120,8 @@ impl Clients {
         self.by_activity.iter().map(|(_, queue)| queue.len()).sum()
     }
 
-    /// Admits a stream from `address`. The second key is of the stream that was closed for it.
+    /// Admits a connection from `address`. The second key is of the connection that was closed for
+    /// it.
     ///
     /// # Errors
     /// [`Refused`]: the shell closes the newcomer.
@@ -128,10 +129,11 @@ impl Clients {
         &mut self,
         now: Moment,
         address: IpAddr,
-        limits: StreamLimits,
-    ) -> Result<(StreamKey, Option<StreamKey>), Refused> {
+        limits: ConnectionLimits,
+    ) -> Result<(ConnectionKey, Option<ConnectionKey>), Refused> {
         let address = address.to_canonical();
-        if self.per_address.get(&address).is_some_and(|count| *count >= STREAMS_PER_ADDRESS_MAX) {
+        if self.per_address.get(&address).is_some_and(|count| *count >= CONNECTIONS_PER_ADDRESS_MAX)
+        {
             return Err(Refused::AddressFull);
         }
         let evicted = if self.count() < self.count_max { None } else { Some(self.quietest()?) };
@@ -140,12 +142,12 @@ impl Clients {
         }
         *self.per_address.entry(address).or_default() += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Stream::vacant());
+            self.slots.push(ClientConnection::vacant());
             self.slots.len() as u32 - 1
         });
         let class = self.class(limits.of(Awaits::Query));
-        let stream = &mut self.slots[slot as usize];
-        *stream = Stream {
+        let connection = &mut self.slots[slot as usize];
+        *connection = ClientConnection {
             open: true,
             address,
             queries_left: limits.queries,
@@ -153,21 +155,21 @@ impl Clients {
             awaits: Awaits::Query,
             class,
             active_at: now,
-            generation: stream.generation,
-            ..Stream::vacant()
+            generation: connection.generation,
+            ..ClientConnection::vacant()
         };
         let queue = &mut self.by_activity[class as usize].1;
-        queue.push_back(&mut self.slots, slot, |stream| &mut stream.link);
+        queue.push_back(&mut self.slots, slot, |connection| &mut connection.link);
         Ok((self.key(slot), evicted))
     }
 
-    /// Returns true if another query may be taken from the stream now.
-    pub fn may_ask(&self, key: StreamKey) -> bool {
+    /// Returns true if another query may be taken from the connection now.
+    pub fn may_ask(&self, key: ConnectionKey) -> bool {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].outstanding < OUTSTANDING_MAX)
     }
 
-    /// A query came in on the stream.
-    pub fn asked(&mut self, now: Moment, key: StreamKey) {
+    /// A query came in on the connection.
+    pub fn asked(&mut self, now: Moment, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
         let left = &mut self.slots[slot as usize].queries_left;
         *left = left.saturating_sub(1);
@@ -175,17 +177,17 @@ impl Clients {
     }
 
     /// Bytes of a query have come in that is not whole yet.
-    pub fn begins_query(&mut self, now: Moment, key: StreamKey) {
+    pub fn begins_query(&mut self, now: Moment, key: ConnectionKey) {
         self.begins(now, key, Awaits::Query, |limits| limits.read);
     }
 
     /// Bytes of an answer wait for the client to read.
-    pub fn begins_answer(&mut self, now: Moment, key: StreamKey) {
+    pub fn begins_answer(&mut self, now: Moment, key: ConnectionKey) {
         self.begins(now, key, Awaits::Reader, |limits| limits.write);
     }
 
     /// All answers have gone out.
-    pub fn is_read(&mut self, now: Moment, key: StreamKey) {
+    pub fn is_read(&mut self, now: Moment, key: ConnectionKey) {
         if let Some(slot) = self.slot(key)
             && self.slots[slot as usize].awaits == Awaits::Reader
         {
@@ -197,64 +199,65 @@ impl Clients {
     fn begins(
         &mut self,
         now: Moment,
-        key: StreamKey,
+        key: ConnectionKey,
         awaits: Awaits,
-        limit: impl Fn(&StreamLimits) -> Option<Duration>,
+        limit: impl Fn(&ConnectionLimits) -> Option<Duration>,
     ) {
         let Some(slot) = self.slot(key) else { return };
-        let Stream { awaits: before, limits, .. } = &self.slots[slot as usize];
+        let ClientConnection { awaits: before, limits, .. } = &self.slots[slot as usize];
         if *before == Awaits::Anything && limit(limits).is_some() {
             self.await_now(now, slot, awaits);
         }
     }
 
-    /// From now on the stream waits for this.
+    /// From now on the connection waits for this.
     fn await_now(&mut self, now: Moment, slot: u32, awaits: Awaits) {
-        let Stream { class, limits, .. } = self.slots[slot as usize];
+        let ClientConnection { class, limits, .. } = self.slots[slot as usize];
         let queue = &mut self.by_activity[class as usize].1;
-        queue.remove(&mut self.slots, slot, |stream| &mut stream.link);
+        queue.remove(&mut self.slots, slot, |connection| &mut connection.link);
         let class = self.class(limits.of(awaits));
-        let stream = &mut self.slots[slot as usize];
-        (stream.class, stream.awaits, stream.active_at) = (class, awaits, now);
+        let connection = &mut self.slots[slot as usize];
+        (connection.class, connection.awaits, connection.active_at) = (class, awaits, now);
         let queue = &mut self.by_activity[class as usize].1;
-        queue.push_back(&mut self.slots, slot, |stream| &mut stream.link);
+        queue.push_back(&mut self.slots, slot, |connection| &mut connection.link);
     }
 
-    /// Returns true if the stream has asked all that it may ever: what comes behind is not to be
-    /// read.
-    pub fn is_spent(&self, key: StreamKey) -> bool {
+    /// Returns true if the connection has asked all that it may ever: what comes behind is not to
+    /// be read.
+    pub fn is_spent(&self, key: ConnectionKey) -> bool {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].queries_left == 0)
     }
 
-    /// One of the stream's queries was not answered at once.
-    pub fn waits(&mut self, key: StreamKey) {
+    /// One of the connection's queries was not answered at once.
+    pub fn waits(&mut self, key: ConnectionKey) {
         if let Some(slot) = self.slot(key) {
             self.slots[slot as usize].outstanding += 1;
         }
     }
 
-    /// One of the stream's queries was answered.
-    pub fn answered(&mut self, key: StreamKey) {
+    /// One of the connection's queries was answered.
+    pub fn answered(&mut self, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
         self.slots[slot as usize].outstanding -= 1;
     }
 
     /// Bytes of an answer went out. That brings a query no nearer whose rest is awaited.
-    pub fn active(&mut self, now: Moment, key: StreamKey) {
+    pub fn active(&mut self, now: Moment, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
-        let Stream { awaits, limits, .. } = self.slots[slot as usize];
+        let ClientConnection { awaits, limits, .. } = self.slots[slot as usize];
         if awaits != Awaits::Query || limits.read.is_none() {
             self.await_now(now, slot, awaits);
         }
     }
 
-    /// The next stream that has been without activity for too long.
-    pub fn overdue(&mut self, now: Moment) -> Option<StreamKey> {
+    /// The next connection that has been without activity for too long.
+    pub fn overdue(&mut self, now: Moment) -> Option<ConnectionKey> {
         for class in 0..self.by_activity.len() {
             let (idle, queue) = &self.by_activity[class];
             let (idle, mut front) = (*idle, queue.front());
             while let Some(slot) = front {
-                let Stream { active_at, outstanding, awaits, .. } = self.slots[slot as usize];
+                let ClientConnection { active_at, outstanding, awaits, .. } =
+                    self.slots[slot as usize];
                 if active_at.plus(idle) > now {
                     break;
                 }
@@ -275,45 +278,45 @@ impl Clients {
         fronts.map(|(idle, slot)| self.slots[slot as usize].active_at.plus(*idle)).min()
     }
 
-    /// Returns true if the stream waits for nothing.
-    pub fn is_quiet(&self, key: StreamKey) -> bool {
+    /// Returns true if the connection waits for nothing.
+    pub fn is_quiet(&self, key: ConnectionKey) -> bool {
         self.slot(key).is_none_or(|slot| self.slots[slot as usize].outstanding == 0)
     }
 
-    /// Returns true if the stream is open.
-    pub fn is_open(&self, key: StreamKey) -> bool {
+    /// Returns true if the connection is open.
+    pub fn is_open(&self, key: ConnectionKey) -> bool {
         self.slot(key).is_some()
     }
 
-    /// Forgets the stream; answers to what it asked find nobody.
-    pub fn close(&mut self, key: StreamKey) {
+    /// Forgets the connection; answers to what it asked find nobody.
+    pub fn close(&mut self, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
         let queue = &mut self.by_activity[self.slots[slot as usize].class as usize].1;
-        queue.remove(&mut self.slots, slot, |stream| &mut stream.link);
-        let stream = &mut self.slots[slot as usize];
-        stream.open = false;
-        stream.generation = stream.generation.wrapping_add(1);
-        if let Some(count) = self.per_address.get_mut(&stream.address) {
+        queue.remove(&mut self.slots, slot, |connection| &mut connection.link);
+        let connection = &mut self.slots[slot as usize];
+        connection.open = false;
+        connection.generation = connection.generation.wrapping_add(1);
+        if let Some(count) = self.per_address.get_mut(&connection.address) {
             *count -= 1;
             if *count == 0 {
-                self.per_address.remove(&stream.address);
+                self.per_address.remove(&connection.address);
             }
         }
         self.free.push(slot);
     }
 
-    /// Of the streams that wait for nothing, the one without activity for longest.
-    fn quietest(&self) -> Result<StreamKey, Refused> {
+    /// Of the connections that wait for nothing, the one without activity for longest.
+    fn quietest(&self) -> Result<ConnectionKey, Refused> {
         let quiet = |slot: &u32| self.slots[*slot as usize].outstanding == 0;
         let quietest = self.by_activity.iter().filter_map(|(_, queue)| {
-            let mut slots = queue.iter(&self.slots, |stream| &stream.link);
+            let mut slots = queue.iter(&self.slots, |connection| &connection.link);
             slots.find(quiet)
         });
         let quietest = quietest.min_by_key(|slot| self.slots[*slot as usize].active_at);
         quietest.map(|slot| self.key(slot)).ok_or(Refused::Full)
     }
 
-    /// The queue of streams with this idle time. There are as many as listeners have different
+    /// The queue of connections with this idle time. There are as many as listeners have different
     /// ones, and one that nobody stands in is given to another idle time.
     fn class(&mut self, idle: Duration) -> u32 {
         let queues = &mut self.by_activity;
@@ -327,17 +330,17 @@ impl Clients {
         class as u32
     }
 
-    fn key(&self, slot: u32) -> StreamKey {
-        StreamKey(Key { index: slot, generation: self.slots[slot as usize].generation })
+    fn key(&self, slot: u32) -> ConnectionKey {
+        ConnectionKey(Key { index: slot, generation: self.slots[slot as usize].generation })
     }
 
-    fn slot(&self, key: StreamKey) -> Option<u32> {
-        let stream = self.slots.get(key.index())?;
-        (stream.open && stream.generation == key.0.generation).then_some(key.0.index)
+    fn slot(&self, key: ConnectionKey) -> Option<u32> {
+        let connection = self.slots.get(key.index())?;
+        (connection.open && connection.generation == key.0.generation).then_some(key.0.index)
     }
 }
 
-impl Stream {
+impl ClientConnection {
     const fn vacant() -> Self {
         Self {
             generation: 0,
@@ -345,7 +348,7 @@ impl Stream {
             address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
             outstanding: 0,
             queries_left: 0,
-            limits: StreamLimits::DEFAULT,
+            limits: ConnectionLimits::DEFAULT,
             awaits: Awaits::Query,
             class: 0,
             active_at: Moment::ZERO,
@@ -357,16 +360,16 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::{
-        Clients, IDLE_MAX, OUTSTANDING_MAX, Refused, STREAMS_PER_ADDRESS_MAX, StreamLimits,
+        CONNECTIONS_PER_ADDRESS_MAX, Clients, ConnectionLimits, IDLE_MAX, OUTSTANDING_MAX, Refused,
     };
     use crate::moment::Moment;
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
-    const STREAMS_MAX: usize = 4096;
+    const CONNECTIONS_MAX: usize = 4096;
 
     fn clients() -> Clients {
-        Clients::new(STREAMS_MAX, ahash::RandomState::with_seeds(1, 2, 3, 4))
+        Clients::new(CONNECTIONS_MAX, ahash::RandomState::with_seeds(1, 2, 3, 4))
     }
 
     fn address(number: usize) -> IpAddr {
@@ -380,7 +383,8 @@ mod tests {
     #[test]
     fn a_query_that_has_begun_and_an_answer_that_waits_have_times_of_their_own() {
         let seconds = |count| Some(Duration::from_secs(count));
-        let limits = StreamLimits { read: seconds(2), write: seconds(3), ..StreamLimits::DEFAULT };
+        let limits =
+            ConnectionLimits { read: seconds(2), write: seconds(3), ..ConnectionLimits::DEFAULT };
         let mut clients = clients();
         let mut admit = |now| clients.admit(at(now), address(1), limits).unwrap().0;
         let (silent, busy) = (admit(0), admit(0));
@@ -411,50 +415,50 @@ mod tests {
     fn one_address_cannot_take_all_places() {
         let mut clients = clients();
         let mut last = None;
-        for _ in 0..STREAMS_PER_ADDRESS_MAX {
-            last = Some(clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap().0);
+        for _ in 0..CONNECTIONS_PER_ADDRESS_MAX {
+            last = Some(clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0);
         }
         assert_eq!(
-            clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap_err(),
+            clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap_err(),
             Refused::AddressFull
         );
-        clients.admit(at(0), address(2), StreamLimits::DEFAULT).unwrap();
+        clients.admit(at(0), address(2), ConnectionLimits::DEFAULT).unwrap();
         clients.close(last.unwrap());
-        clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap();
+        clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap();
     }
 
     #[test]
     fn when_all_places_are_taken_the_quietest_makes_room_unless_it_waits() {
         let mut clients = clients();
-        let keys: Vec<_> = (0..STREAMS_MAX)
-            .map(|i| clients.admit(at(0), address(i), StreamLimits::DEFAULT).unwrap().0)
+        let keys: Vec<_> = (0..CONNECTIONS_MAX)
+            .map(|i| clients.admit(at(0), address(i), ConnectionLimits::DEFAULT).unwrap().0)
             .collect();
         clients.waits(keys[0]);
         clients.active(at(1), keys[1]);
         let (_, evicted) =
-            clients.admit(at(1), address(STREAMS_MAX), StreamLimits::DEFAULT).unwrap();
+            clients.admit(at(1), address(CONNECTIONS_MAX), ConnectionLimits::DEFAULT).unwrap();
         assert_eq!(evicted, Some(keys[2]));
         assert!(!clients.is_open(keys[2]) && clients.is_open(keys[0]));
-        assert_eq!(clients.count(), STREAMS_MAX);
+        assert_eq!(clients.count(), CONNECTIONS_MAX);
     }
 
     #[test]
     fn when_all_wait_for_answers_the_newcomer_is_refused() {
         let mut clients = clients();
-        for i in 0..STREAMS_MAX {
-            let key = clients.admit(at(0), address(i), StreamLimits::DEFAULT).unwrap().0;
+        for i in 0..CONNECTIONS_MAX {
+            let key = clients.admit(at(0), address(i), ConnectionLimits::DEFAULT).unwrap().0;
             clients.waits(key);
         }
         assert_eq!(
-            clients.admit(at(0), address(STREAMS_MAX), StreamLimits::DEFAULT).unwrap_err(),
+            clients.admit(at(0), address(CONNECTIONS_MAX), ConnectionLimits::DEFAULT).unwrap_err(),
             Refused::Full
         );
     }
 
     #[test]
-    fn a_stream_asks_so_much_at_once_and_no_more() {
+    fn a_connection_asks_so_much_at_once_and_no_more() {
         let mut clients = clients();
-        let key = clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap().0;
+        let key = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
         for _ in 0..OUTSTANDING_MAX {
             assert!(clients.may_ask(key));
             clients.waits(key);
@@ -465,10 +469,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_without_activity_is_overdue_at_the_right_instant() {
+    fn a_connection_without_activity_is_overdue_at_the_right_instant() {
         let mut clients = clients();
-        let first = clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap().0;
-        let second = clients.admit(at(1), address(2), StreamLimits::DEFAULT).unwrap().0;
+        let first = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
+        let second = clients.admit(at(1), address(2), ConnectionLimits::DEFAULT).unwrap().0;
         clients.active(at(3), first);
         assert_eq!(clients.next_deadline(), Some(at(1).plus(IDLE_MAX)));
         assert_eq!(clients.overdue(Moment::from_nanos(at(11).as_nanos() - 1)), None);
@@ -481,9 +485,9 @@ mod tests {
     #[test]
     fn a_stale_key_finds_nobody() {
         let mut clients = clients();
-        let old = clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap().0;
+        let old = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
         clients.close(old);
-        let new = clients.admit(at(0), address(1), StreamLimits::DEFAULT).unwrap().0;
+        let new = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
         assert_eq!(old.index(), new.index());
         clients.waits(old);
         clients.close(old);
@@ -491,12 +495,12 @@ mod tests {
     }
 
     #[test]
-    fn each_stream_has_the_idle_time_of_its_listener_and_waiting_is_no_idling() {
+    fn each_connection_has_the_idle_time_of_its_listener_and_waiting_is_no_idling() {
         let mut clients = clients();
-        let limits = |seconds| StreamLimits {
+        let limits = |seconds| ConnectionLimits {
             idle: at(seconds).since(at(0)),
             queries: 9,
-            ..StreamLimits::DEFAULT
+            ..ConnectionLimits::DEFAULT
         };
         let long = clients.admit(at(0), address(1), limits(30)).unwrap().0;
         let short = clients.admit(at(1), address(2), limits(2)).unwrap().0;
@@ -511,9 +515,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_spent_after_so_many_queries() {
+    fn a_connection_is_spent_after_so_many_queries() {
         let mut clients = clients();
-        let limits = StreamLimits { queries: 2, ..StreamLimits::DEFAULT };
+        let limits = ConnectionLimits { queries: 2, ..ConnectionLimits::DEFAULT };
         let key = clients.admit(at(0), address(1), limits).unwrap().0;
         clients.asked(at(0), key);
         assert!(!clients.is_spent(key));

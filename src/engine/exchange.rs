@@ -16,7 +16,7 @@ mod reload;
 mod waiters;
 
 use super::index::Index;
-use super::key::{ConnectionId, ExchangeKey, Key, StreamKey, Transport, Way};
+use super::key::{ConnectionId, ConnectionKey, ExchangeKey, Key, Transport, Way};
 use super::list::{Link, List, NONE};
 use super::memory::prefetch;
 use super::message::query::{Asked, OPT_LEN, UPSTREAM_LEN_MAX, add_options};
@@ -49,8 +49,8 @@ pub struct Client {
     pub peer: SocketAddr,
     /// The address that was asked and its interface, where the listener is a wildcard.
     pub local: Option<(IpAddr, u32)>,
-    /// The stream it came in on; `None`: a datagram.
-    pub stream: Option<StreamKey>,
+    /// The connection it came in on; `None`: a datagram.
+    pub connection: Option<ConnectionKey>,
 }
 
 impl Client {
@@ -59,17 +59,17 @@ impl Client {
         listener: 0,
         peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         local: None,
-        stream: None,
+        connection: None,
     };
 
     /// Returns the question, as far as it matters to the transport that it came by.
     pub fn asked(&self, asked: Asked) -> Asked {
-        if self.stream.is_some() { asked } else { asked.in_a_datagram() }
+        if self.connection.is_some() { asked } else { asked.in_a_datagram() }
     }
 
     /// Returns the path of its query and its reply.
     pub fn transport(&self) -> Transport {
-        if self.stream.is_some() { Transport::Tcp } else { Transport::Udp }
+        if self.connection.is_some() { Transport::Tcp } else { Transport::Udp }
     }
 }
 
@@ -102,12 +102,12 @@ pub struct Exchange {
     pub failures: u32,
     /// Responses that were held back in the hope of a better one.
     pub failovers: u32,
-    /// Attempts that ended with their stream, which had worked before: nobody was blamed.
+    /// Attempts that ended with their connection, which had worked before: nobody was blamed.
     pub excused: u32,
     /// The response code for which the current or last attempt was made without EDNS; zero: it was
     /// not.
     pub refusal: u16,
-    /// Times that it was stuck behind others on a stream and was asked again on another.
+    /// Times that it was stuck behind others on a connection and was asked again on another.
     pub moves: u32,
     /// The connection and id of the current attempt.
     attempt: Option<(ConnectionId, u16)>,

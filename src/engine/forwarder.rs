@@ -38,19 +38,19 @@ pub use notices::Notice;
 use notices::Skipped;
 pub use parts::Parts;
 use parts::hasher_of;
-pub use replies::STREAM_MESSAGE_MAX;
+pub use replies::TCP_MESSAGE_MAX;
 use responses::HeldBack;
 use rewriting::Rewriting;
 pub use watch::Watch;
 
 use super::chain::Chain;
-use super::clients::{Clients, IDLE_MAX, Refused, StreamLimits};
+use super::clients::{Clients, ConnectionLimits, IDLE_MAX, Refused};
 use super::data::Data;
 use super::errors::{Errors, Reason};
 use super::exchange::{Client, Exchanges, Opening};
 use super::health::{HealthStates, Remark};
 use super::journal::Journal;
-use super::key::{ConnectionId, ExchangeKey, PoolId, StreamKey, Sweep, Transport};
+use super::key::{ConnectionId, ConnectionKey, ExchangeKey, PoolId, Sweep, Transport};
 use super::message::query::{OPT_LEN, Query, UPSTREAM_LEN_MAX};
 use super::message::response::Response;
 use super::message::{HEADER_LEN, put_u16, u16_at};
@@ -73,7 +73,7 @@ use std::time::Duration;
 pub struct Outgoing {
     /// On this connection, which is to be dialled if the shell has no socket for it.
     pub connection: ConnectionId,
-    /// On a stream its place among those to send, so that they leave in the order in which they
+    /// On a connection its place among those to send, so that they leave in the order in which they
     /// stand there; in a datagram what it lacks to the longest, where equal ones leave together.
     rank: u16,
     /// The query: [`Forwarder::query`] has its bytes.
@@ -152,10 +152,10 @@ pub struct Forwarder {
     /// Of each upstream; [`PoolId`] tells its pools.
     addresses: Vec<Dial>,
     /// Of each of the shell's listeners.
-    streams: Vec<StreamLimits>,
+    connections: Vec<ConnectionLimits>,
     pools: Pools,
     exchanges: Exchanges,
-    /// The streams of clients, for the shell to admit and close.
+    /// The connections of clients, for the shell to admit and close.
     pub clients: Clients,
     random: ChaCha12Rng,
     hasher: RandomState,
@@ -211,10 +211,10 @@ impl Forwarder {
             chains: parts.chains,
             data: parts.data,
             addresses: parts.dials,
-            streams: parts.streams,
+            connections: parts.connections,
             pools,
             exchanges,
-            clients: Clients::new(config.client_streams_max, hasher.clone()),
+            clients: Clients::new(config.client_connections_max, hasher.clone()),
             random,
             watch: parts.watch,
             hasher,
@@ -241,8 +241,8 @@ impl Forwarder {
         engine
     }
 
-    /// Admits a client's stream on listener number `listener` from `address`. The second key is of
-    /// the stream that was closed for it.
+    /// Admits a client's connection on listener number `listener` from `address`. The second key is
+    /// of the connection that was closed for it.
     ///
     /// # Errors
     /// [`Refused`]: the shell closes the newcomer.
@@ -251,8 +251,8 @@ impl Forwarder {
         now: Moment,
         listener: u16,
         address: IpAddr,
-    ) -> Result<(StreamKey, Option<StreamKey>), Refused> {
-        self.clients.admit(now, address, self.streams[usize::from(listener)])
+    ) -> Result<(ConnectionKey, Option<ConnectionKey>), Refused> {
+        self.clients.admit(now, address, self.connections[usize::from(listener)])
     }
 
     /// Returns the instant at which [`Forwarder::on_time`] next has something to do.
@@ -277,7 +277,7 @@ impl Forwarder {
         }
     }
 
-    /// The next stream to dial though no query waits for it yet: it will replace an older one.
+    /// The next connection to dial though no query waits for it yet: it will replace an older one.
     pub(super) fn next_dial(&mut self) -> Option<ConnectionId> {
         self.pools.next_dial()
     }
@@ -288,9 +288,9 @@ impl Forwarder {
         (pool.index() < self.pools.count()).then(|| self.pools.stats(pool.index()).aged)
     }
 
-    /// Returns true if `connection` is a stream.
-    pub fn is_stream(&self, connection: ConnectionId) -> bool {
-        self.pools.is_stream(connection)
+    /// Returns true if `connection` is a connection.
+    pub fn is_tcp(&self, connection: ConnectionId) -> bool {
+        self.pools.is_tcp(connection)
     }
 
     /// The next connection whose socket is to be closed.
@@ -356,8 +356,8 @@ impl Forwarder {
         stats.templates = self.chains.iter().flat_map(Chain::template_stats).collect();
         let upstreams = self.upstream_stats.iter().enumerate().map(|(number, upstream)| {
             let pools = PoolId::of_upstream(number);
-            let [pool, streams] = pools.map(|pool| self.pools.stats(pool.index()));
-            UpstreamStats { pool, streams, ..**upstream }
+            let [pool, tcp] = pools.map(|pool| self.pools.stats(pool.index()));
+            UpstreamStats { pool, tcp, ..**upstream }
         });
         stats.upstreams = upstreams.collect();
         stats
@@ -373,7 +373,7 @@ impl Forwarder {
         &mut self.watch
     }
 
-    /// The state of each pool, an upstream's datagrams before its streams.
+    /// The state of each pool, an upstream's datagrams before its connections.
     pub fn pools(&self, now: Moment) -> Vec<PoolState> {
         self.pools.states(now)
     }
@@ -419,9 +419,9 @@ impl Route {
 
 /// Returns the time-outs of connections on each of the shell's listeners: by the last of its blocks
 /// that says anything.
-fn stream_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<StreamLimits> {
+fn connection_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<ConnectionLimits> {
     let limits = |listener: &Option<usize>| {
-        let mut limits = StreamLimits::DEFAULT;
+        let mut limits = ConnectionLimits::DEFAULT;
         let listener = listener.map(|number| &config.listeners[number]);
         limits.secure = listener.is_some_and(|listener| listener.tls.is_some());
         let zones = listener.map_or(&[][..], |listener| &listener.zones);
@@ -441,7 +441,7 @@ fn stream_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<StreamLimi
 
 fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
     let numbers: Vec<_> = (0..config.listeners.len()).map(Some).collect();
-    let limits = stream_limits(config, &numbers);
+    let limits = connection_limits(config, &numbers);
     // A block on several listeners says what holds on all of them.
     let mut idle = vec![None; config.blocks.len()];
     for (listener, limits) in config.listeners.iter().zip(&limits) {
@@ -489,12 +489,12 @@ fn upstream_settings(forward: &Forward) -> [PoolSettings; 2] {
         spread: forward.sizing.spread,
         max_conns: forward.sizing.max_conns,
         max_inflight: forward.sizing.max_inflight,
-        streams: false,
+        tcp: false,
         trust: TrustSettings {
             distrust: forward.distrust.then_some(forward.read_timeout),
             rebalance: forward.rebalance,
         },
     };
-    let (spread, max_inflight) = (forward.sizing.stream_spread, forward.sizing.stream_inflight);
-    [udp, PoolSettings { spread, max_inflight, streams: true, ..udp }]
+    let (spread, max_inflight) = (forward.sizing.stream_spread, forward.sizing.tcp_inflight);
+    [udp, PoolSettings { spread, max_inflight, tcp: true, ..udp }]
 }

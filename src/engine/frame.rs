@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_whole_however_the_stream_is_split() {
+    fn messages_come_whole_however_the_connection_is_split() {
         let stream = stream();
         for first in 0..=stream.len() {
             for second in first..=stream.len() {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_beyond_the_bound_ends_the_stream_before_it_costs_memory() {
+    fn a_message_beyond_the_bound_ends_the_connection_before_it_costs_memory() {
         let mut inbox = Inbox::default();
         let room = inbox.room();
         room[..2].copy_from_slice(&[0xff, 0xff]);

@@ -19,7 +19,7 @@ pub enum Transport {
     /// A datagram each.
     #[default]
     Udp,
-    /// Many on a stream, each behind its length.
+    /// Many on a connection, each behind its length.
     Tcp,
 }
 
@@ -28,9 +28,9 @@ pub enum Transport {
 pub enum Way {
     /// A datagram.
     Datagram,
-    /// A stream in the clear.
-    Stream,
-    /// A stream whose bytes nobody else reads, though everybody sees how many they are.
+    /// A connection in the clear.
+    Tcp,
+    /// A connection whose bytes nobody else reads, though everybody sees how many they are.
     Secure,
 }
 
@@ -39,7 +39,7 @@ impl Way {
     pub fn transport(self) -> Transport {
         match self {
             Self::Datagram => Transport::Udp,
-            Self::Stream | Self::Secure => Transport::Tcp,
+            Self::Tcp | Self::Secure => Transport::Tcp,
         }
     }
 }
@@ -115,11 +115,11 @@ impl ConnectionId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeKey(pub Key);
 
-/// A client's stream.
+/// A client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamKey(pub Key);
+pub struct ConnectionKey(pub Key);
 
-impl StreamKey {
+impl ConnectionKey {
     /// The slot, for tables kept beside this one.
     pub fn index(self) -> usize {
         self.0.index as usize

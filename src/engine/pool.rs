@@ -17,8 +17,8 @@ mod reload;
 mod sharing;
 mod stalls;
 mod state;
-mod streams;
 mod sweeps;
+mod tcp;
 mod trust;
 
 use super::heap::Heap;
@@ -33,7 +33,7 @@ pub use sharing::Stall;
 use stalls::Stalls;
 pub use state::PoolState;
 use std::time::Duration;
-use streams::{Dials, GRACE_DIVISOR};
+use tcp::{Dials, GRACE_DIVISOR};
 use trust::Trust;
 pub use trust::TrustSettings;
 
@@ -48,26 +48,26 @@ pub struct PoolSettings {
     pub jitter: u8,
     /// More idle ones than this: the one that comes back is closed.
     pub max_idle: Option<usize>,
-    /// Dials until it holds this many, then rotates. Streams: dials so many beside the traffic, as
-    /// far as it keeps them alive; one is filled first if this is 1.
+    /// Dials until it holds this many, then rotates. TCP connections: dials so many beside the
+    /// traffic, as far as it keeps them alive; one is filled first if this is 1.
     pub spread: usize,
     /// Connections at most.
     pub max_conns: usize,
-    /// Queries that one batch (or, on a stream, all that are outstanding) puts on a connection at
-    /// most.
+    /// Queries that one batch (or, on a TCP connection, all that are outstanding) puts on a
+    /// connection at most.
     pub max_inflight: usize,
-    /// Connections are streams: shared query by query, dialled with a deadline, and replaced
-    /// before they retire.
-    pub streams: bool,
+    /// Connections are TCP connections: shared query by query, dialled with a deadline, and
+    /// replaced before they retire.
+    pub tcp: bool,
     /// Settings for the replacement of connections that could still be used.
     pub trust: TrustSettings,
 }
 
 impl PoolSettings {
-    /// Returns the lifetime of a connection that was dialled now: jittered, and for a stream less
-    /// the time that its successor may take, so that `max_age` bounds that too.
+    /// Returns the lifetime of a connection that was dialled now: jittered, and for a TCP
+    /// connection less the time that its successor may take, so that `max_age` bounds that too.
     fn life(&self, max_age: Duration, random: u32) -> Duration {
-        let grace = if self.streams { max_age / GRACE_DIVISOR } else { Duration::ZERO };
+        let grace = if self.tcp { max_age / GRACE_DIVISOR } else { Duration::ZERO };
         jittered(max_age - grace, self.jitter, random)
     }
 }
@@ -123,9 +123,9 @@ pub struct Pools {
     batches: Vec<u32>,
     closed: Vec<ConnectionId>,
     rearm: Vec<u32>,
-    /// Streams to be dialled though no query waits for them yet.
+    /// TCP connections to be dialled though no query waits for them yet.
     to_dial: Vec<ConnectionId>,
-    /// Pools with streams that are not connected yet.
+    /// Pools with TCP connections that are not connected yet.
     dialling: Vec<u32>,
     stalls: Stalls,
     stopped: bool,
@@ -181,7 +181,8 @@ impl Pools {
 
     /// Finds a connection of `pool` for one query; one that was never seen before is to be dialled.
     /// `random` gives a uniform number, for the jitter. `waits` tells whether a query has been on
-    /// a stream for so long, or for so large a part of its time-out that no other should join it.
+    /// a TCP connection for so long, or for so large a part of its time-out that no other should
+    /// join it.
     ///
     /// # Errors
     /// [`TakeError`]; nothing has changed then.
@@ -196,8 +197,8 @@ impl Pools {
         if self.stopped {
             return Err(TakeError::Stopped);
         }
-        if self.pools[pool].settings.streams {
-            return self.take_stream(pool, now, random(), waits);
+        if self.pools[pool].settings.tcp {
+            return self.take_tcp(pool, now, random(), waits);
         }
         if let Some((slot, left @ 1..)) = self.pools[pool].batch {
             self.pools[pool].batch = Some((slot, left - 1));
@@ -247,7 +248,7 @@ impl Pools {
     pub fn break_off(&mut self, connection: ConnectionId) {
         let Some(slot) = self.slot(connection) else { return };
         let Connection { outstanding, answers, .. } = self.connections[slot as usize];
-        // A stream that has served and carries nothing may be closed by whoever serves.
+        // A TCP connection that has served and carries nothing may be closed by whoever serves.
         if outstanding > 0 || answers == 0 {
             self.penalise(slot);
         }
@@ -278,9 +279,9 @@ impl Pools {
         self.slot(connection).map_or(0, |slot| self.connections[slot as usize].outstanding as usize)
     }
 
-    /// Returns true if `connection` is, or will be, a stream.
-    pub fn is_stream(&self, connection: ConnectionId) -> bool {
-        self.pool_of(connection).is_some_and(|pool| self.pools[pool].settings.streams)
+    /// Returns true if `connection` is, or will be, a TCP connection.
+    pub fn is_tcp(&self, connection: ConnectionId) -> bool {
+        self.pool_of(connection).is_some_and(|pool| self.pools[pool].settings.tcp)
     }
 
     /// The pool that `connection` belongs to.
@@ -352,8 +353,8 @@ impl Pools {
         }
         state.busy.push_back(&mut self.connections, slot, |member| &mut member.link);
         state.stats.opened += 1;
-        if state.settings.streams {
-            self.begin_stream(slot, now);
+        if state.settings.tcp {
+            self.begin_tcp(slot, now);
         }
         self.arm(pool);
         slot
@@ -468,7 +469,7 @@ impl Pool {
         // A spread that cannot be held would have every query dial and never rotate.
         let held_max = settings.max_idle.unwrap_or(usize::MAX).min(settings.max_conns);
         settings.spread = settings.spread.min(held_max);
-        if settings.streams && settings.expire.is_zero() {
+        if settings.tcp && settings.expire.is_zero() {
             // What was dialled ahead would be closed before it is used.
             settings.spread = 1;
         }
@@ -488,7 +489,7 @@ impl Pool {
             rearm: false,
             dials: Dials::default(),
             pace: Pace::new(settings.max_inflight),
-            trust: Trust::new(settings.trust, settings.spread, settings.streams),
+            trust: Trust::new(settings.trust, settings.spread, settings.tcp),
             stats: PoolStats::default(),
         }
     }

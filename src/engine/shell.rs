@@ -8,7 +8,7 @@
 
 use super::errors::{Fault, Operation};
 use super::exchange::{Client, EXCHANGES_MAX};
-use super::forwarder::{Forwarder, Notice, Outgoing, STREAM_MESSAGE_MAX};
+use super::forwarder::{Forwarder, Notice, Outgoing, TCP_MESSAGE_MAX};
 use super::key::ConnectionId;
 use super::memory::reserved;
 use crate::moment::Moment;
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub const DATAGRAM_LEN_MAX: usize = 2_048;
 /// Bytes by which a reply over TCP or TLS may be longer than its response: our OPT with its
 /// options, padding included.
-pub const STREAM_REPLY_SPARE: usize = 1_024;
+pub const TCP_REPLY_SPARE: usize = 1_024;
 /// Delay until the next call of [`settle`] when a notice could not be delivered.
 pub const NOTICE_RETRY: Duration = Duration::from_millis(10);
 
@@ -73,10 +73,7 @@ pub struct Buffers {
 impl Buffers {
     /// Large enough for all that an engine can decide in a turn.
     pub fn new() -> Self {
-        Self {
-            sends: Vec::with_capacity(EXCHANGES_MAX),
-            failure: vec![0; STREAM_MESSAGE_MAX].into(),
-        }
+        Self { sends: Vec::with_capacity(EXCHANGES_MAX), failure: vec![0; TCP_MESSAGE_MAX].into() }
     }
 
     /// The bytes that are reserved.

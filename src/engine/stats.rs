@@ -78,10 +78,10 @@ pub struct Stats {
     pub concurrent_rejects: u64,
     /// Times that a query found all upstreams of its stanza down.
     pub all_down: u64,
-    /// Streams that clients opened.
-    pub streams: u64,
-    /// Streams of clients that were closed at once: all places, or all of their address, taken.
-    pub streams_refused: u64,
+    /// Connections that clients opened.
+    pub connections: u64,
+    /// Connections of clients that were closed at once: all places, or all of their address, taken.
+    pub connections_refused: u64,
     /// Handshakes with clients, over TLS.
     pub handshakes: Handshakes,
     /// Errors of queries that were to be logged and found no room on their way.
@@ -199,7 +199,7 @@ pub struct UpstreamStats {
     /// Connections of the UDP pool.
     pub pool: PoolStats,
     /// Connections of the TCP or TLS pool.
-    pub streams: PoolStats,
+    pub tcp: PoolStats,
     /// Handshakes with it, over TLS.
     pub handshakes: Handshakes,
 }
@@ -260,13 +260,14 @@ pub struct PoolStats {
     pub broken: u64,
     /// Closed though usable, so that others take their place: distrusted, or for balance.
     pub renewed: u64,
-    /// Queries that were stuck behind others on a stream and were asked again on another.
+    /// Queries that were stuck behind others on a connection and were asked again on another.
     pub moved: u64,
-    /// Times that a query was stuck and could not be: no other stream, or enough was asked again.
+    /// Times that a query was stuck and could not be: no other connection, or enough was asked
+    /// again.
     pub unmoved: u64,
-    /// Queries that were asked again at no cost because their stream ended behind an answer.
+    /// Queries that were asked again at no cost because their connection ended behind an answer.
     pub asked_again: u64,
-    /// Streams dialled while the upstream was known to close them after a few answers.
+    /// Connections dialled while the upstream was known to close them after a few answers.
     pub limited: u64,
     /// Ages of connections when they were closed, by [`Reason`].
     pub ages: [Ages; REASONS],
@@ -394,8 +395,8 @@ impl Stats {
         self.panics += other.panics;
         self.concurrent_rejects += other.concurrent_rejects;
         self.all_down += other.all_down;
-        self.streams += other.streams;
-        self.streams_refused += other.streams_refused;
+        self.connections += other.connections;
+        self.connections_refused += other.connections_refused;
         self.handshakes.add(&other.handshakes);
         self.errors_lost += other.errors_lost;
         self.latency.merge(&other.latency);
@@ -475,7 +476,7 @@ impl UpstreamStats {
         self.bare_errors += other.bare_errors;
         self.latency.merge(&other.latency);
         self.pool.add(&other.pool);
-        self.streams.add(&other.streams);
+        self.tcp.add(&other.tcp);
         self.handshakes.add(&other.handshakes);
     }
 }

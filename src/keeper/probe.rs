@@ -185,7 +185,7 @@ fn receive(
     Ok(false)
 }
 
-/// Reads the stream until a message answers or there is no more for now.
+/// Reads the connection until a message answers or there is no more for now.
 fn read(
     stream: &mut Wire,
     inbox: &mut Inbox,
@@ -216,7 +216,7 @@ fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// The query as a stream carries it.
+/// The query as a connection carries it.
 fn framed(query: &ProbeQuery) -> Outbox {
     let (message, mut outbox) = (query.as_bytes(), Outbox::default());
     let copy = |room: &mut [u8]| {
@@ -227,7 +227,7 @@ fn framed(query: &ProbeQuery) -> Outbox {
     outbox
 }
 
-/// A stream, perhaps through TLS.
+/// A connection, perhaps through TLS.
 struct Wire {
     socket: TcpStream,
     session: Option<Box<Session>>,

@@ -289,7 +289,7 @@ fn probes_leave_from_the_source_address() {
 
 /// The reference's probes have no limit of time once they leave from an address of their own.
 #[test]
-fn a_silent_stream_fails_the_probe_from_a_source_address_too() {
+fn a_silent_connection_fails_the_probe_from_a_source_address_too() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
     let options = "health_check 1m\nmax_fails 1\nforce_tcp\nsource_address 127.0.0.5";
     let scene = Scene::new(&[upstream.local_addr().unwrap()], options);

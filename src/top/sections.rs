@@ -49,7 +49,7 @@ pub(super) fn head(status: &Status, width: usize) -> Vec<Line<'static>> {
         format!("p90 {}", milliseconds(latency.p90_ms)).into(),
         format!("p99 {}", milliseconds(latency.p99_ms)).into(),
         format!("source ports {}", count(traffic.source_ports)).into(),
-        format!("client connections {}", count(traffic.streams)).into(),
+        format!("client connections {}", count(traffic.connections)).into(),
         format!("coalesced {}", count(traffic.coalesced)).into(),
     ]);
     if traffic.records_lost > 0 {

@@ -54,11 +54,11 @@ pub struct Counts {
     pub rcodes: [u64; 16],
     /// Queries that left more than [`LATE`] after they were to.
     pub behind: u64,
-    /// ICMP errors on sockets, and streams that could not be opened or failed.
+    /// ICMP errors on sockets, and connections that could not be opened or failed.
     pub refused: u64,
-    /// Streams opened.
+    /// Connections opened.
     pub connects: u64,
-    /// Streams opened after the first of their place had ended.
+    /// Connections opened after the first of their place had ended.
     pub reconnects: u64,
     /// Bytes of the queries sent.
     pub bytes_sent: u64,

@@ -54,7 +54,7 @@ fn with_nothing_in_between_every_answer_is_right() {
 }
 
 #[test]
-fn over_streams_every_answer_is_right() {
+fn over_tcp_every_answer_is_right() {
     let (summary, services) = run(&[Behaviour::Answer; 3], 500, |options| {
         (options.sockets, options.transport) = (6, streams(500));
     });
@@ -70,7 +70,7 @@ fn over_streams_every_answer_is_right() {
     }
 }
 
-/// The next message on a stream, behind its length.
+/// The next message on a connection, behind its length.
 fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
@@ -80,7 +80,7 @@ fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 #[test]
-fn a_stream_that_is_closed_is_opened_anew_and_what_was_on_it_is_lost() {
+fn a_connection_that_is_closed_is_opened_anew_and_what_was_on_it_is_lost() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || -> std::io::Result<()> {

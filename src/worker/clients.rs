@@ -1,19 +1,19 @@
-//! The sockets behind the engine's client streams.
+//! The sockets behind the engine's client connections.
 //!
-//! Accepting, reading queries and writing answers, one batch of each per stream and turn. Who is
-//! admitted, who has been quiet for too long and how much one may ask is the engine's word
-//! ([`crate::engine::clients`]). A stream that has asked as much as it may is left unread, so the
-//! kernel slows its sender down; one that does not read its answers is closed when they reach
+//! Accepting, reading queries and writing answers, one batch of each per connection and turn. Who
+//! is admitted, who has been quiet for too long and how much one may ask is the engine's word
+//! ([`crate::engine::clients`]). A connection that has asked as much as it may is left unread, so
+//! the kernel slows its sender down; one that does not read its answers is closed when they reach
 //! their bound. Over TLS the handshake comes first, in the time that there is for handshakes
-//! ([`HandshakeBudget`]): streams beyond it stand in a queue of their own and are left unread.
+//! ([`HandshakeBudget`]): connections beyond it stand in a queue of their own and are left unread.
 
 use super::handshake_budget::HandshakeBudget;
-use super::stream::{Progress, Stream};
+use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
 use crate::clock::Clock;
 use crate::engine::errors::{Fault, TlsFault};
-use crate::engine::forwarder::STREAM_MESSAGE_MAX;
-use crate::engine::key::StreamKey;
+use crate::engine::forwarder::TCP_MESSAGE_MAX;
+use crate::engine::key::ConnectionKey;
 use crate::engine::{Client, Forwarder};
 use crate::moment::Moment;
 use crate::tls::Session;
@@ -23,19 +23,19 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Streams accepted from a listener in a turn.
+/// Connections accepted from a listener in a turn.
 const ACCEPT_MAX: usize = 64;
 /// Bytes of a query that are kept: none that can be answered is nearly as long. Of a longer one the
 /// beginning is taken, which is answered with FORMERR, and the rest is passed over.
 const QUERY_LEN_MAX: usize = 4096;
 
 struct Slot {
-    key: StreamKey,
+    key: ConnectionKey,
     listener: u16,
     peer: SocketAddr,
     /// The address that it is connected to.
     local: Option<IpAddr>,
-    stream: Stream,
+    connection: TcpConnection,
     /// The connection is in the queue of those to be read.
     queued: bool,
     /// The client has reached its limit of outstanding queries, and is read again after an answer.
@@ -44,21 +44,21 @@ struct Slot {
     shaking_since: Option<Moment>,
 }
 
-/// The client streams of a worker.
-pub(super) struct ClientStreams {
+/// The client connections of a worker.
+pub(super) struct ClientConnections {
     slots: Vec<Option<Slot>>,
-    ready: VecDeque<StreamKey>,
-    /// Streams to be read when there is time for their handshakes.
-    deferred: VecDeque<StreamKey>,
+    ready: VecDeque<ConnectionKey>,
+    /// Connections to be read when there is time for their handshakes.
+    deferred: VecDeque<ConnectionKey>,
     handshake_budget: HandshakeBudget,
     clock: Clock,
-    /// Streams with answers to be written at the end of the turn.
-    written: Vec<StreamKey>,
+    /// Connections with answers to be written at the end of the turn.
+    written: Vec<ConnectionKey>,
     /// A reply that the engine writes at once.
     reply: Box<[u8]>,
 }
 
-impl ClientStreams {
+impl ClientConnections {
     /// None yet.
     pub(super) fn new(clock: Clock) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl ClientStreams {
             handshake_budget: HandshakeBudget::new(),
             clock,
             written: Vec::new(),
-            reply: vec![0; STREAM_MESSAGE_MAX].into(),
+            reply: vec![0; TCP_MESSAGE_MAX].into(),
         }
     }
 
@@ -77,9 +77,9 @@ impl ClientStreams {
         self.reply.len()
     }
 
-    /// The bytes that one stream can come to hold.
+    /// The bytes that one connection can come to hold.
     pub(super) fn bytes_max(secure: bool) -> usize {
-        size_of::<Option<Slot>>() + Stream::bytes_max(QUERY_LEN_MAX, secure)
+        size_of::<Option<Slot>>() + TcpConnection::bytes_max(QUERY_LEN_MAX, secure)
     }
 
     /// Returns the number of connections in the queue.
@@ -92,7 +92,7 @@ impl ClientStreams {
         (!self.deferred.is_empty()).then(|| self.handshake_budget.next())
     }
 
-    /// Accepts streams from listener number `number`; true if there may be more. `session`: one
+    /// Accepts connections from listener number `number`; true if there may be more. `session`: one
     /// for each of them, if it is a listener for TLS.
     pub(super) fn accept(
         &mut self,
@@ -109,12 +109,12 @@ impl ClientStreams {
                 // The client has gone; others may wait behind it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 // No client waits; or no descriptor is left, and clients that wait are accepted
-                // when another stream has ended and a new one knocks.
+                // when another connection has ended and a new one knocks.
                 Err(_) => return false,
             };
             // A connection that closes before it began does no harm.
             let Ok((key, evicted)) = engine.admit(now, number as u16, peer.ip()) else {
-                engine.stats_mut().streams_refused += 1;
+                engine.stats_mut().connections_refused += 1;
                 continue;
             };
             if let Some(evicted) = evicted {
@@ -129,48 +129,62 @@ impl ClientStreams {
                 }
             };
             let both = Interest::READABLE | Interest::WRITABLE;
-            let token = Token::Stream(key).pack();
+            let token = Token::Client(key).pack();
             let _ = socket.set_nodelay(true);
             if registry.register(&mut socket, token, both).is_err() {
                 engine.clients.close(key);
                 continue;
             }
-            engine.stats_mut().streams += 1;
+            engine.stats_mut().connections += 1;
             let local = socket.local_addr().ok().map(|address| address.ip());
             let shaking_since = session.is_some().then_some(now);
-            let stream = Stream::new(socket, false, session);
+            let connection = TcpConnection::new(socket, false, session);
             let (listener, queued, paused) = (number as u16, false, false);
             if self.slots.len() <= key.index() {
                 self.slots.resize_with(key.index() + 1, || None);
             }
-            self.slots[key.index()] =
-                Some(Slot { key, listener, peer, local, stream, queued, paused, shaking_since });
+            self.slots[key.index()] = Some(Slot {
+                key,
+                listener,
+                peer,
+                local,
+                connection,
+                queued,
+                paused,
+                shaking_since,
+            });
         }
         true
     }
 
-    /// Listener `number` is gone: what its streams have asked by now is taken, and each closes when
-    /// its last answer has left. They cannot stay: their listener's number will be another's.
+    /// Listener `number` is gone: what its connections have asked by now is taken, and each closes
+    /// when its last answer has left. They cannot stay: their listener's number will be another's.
     pub(super) fn leave(&mut self, now: Moment, number: usize, engine: &mut Forwarder) {
-        let streams = self.slots.iter().flatten();
-        let own = streams.filter(|slot| usize::from(slot.listener) == number);
+        let connections = self.slots.iter().flatten();
+        let own = connections.filter(|slot| usize::from(slot.listener) == number);
         for key in own.map(|slot| slot.key).collect::<Vec<_>>() {
             self.ready.retain(|other| *other != key);
             self.ready.push_front(key);
             self.read(now, engine);
             if let Some(slot) = slot(&mut self.slots, key) {
-                slot.stream.half_closed = true;
+                slot.connection.half_closed = true;
                 self.written.push(key);
             }
         }
     }
 
-    /// An event has come for the stream.
-    pub(super) fn note(&mut self, key: StreamKey, readable: bool, writable: bool, closed: bool) {
+    /// An event has come for the connection.
+    pub(super) fn note(
+        &mut self,
+        key: ConnectionKey,
+        readable: bool,
+        writable: bool,
+        closed: bool,
+    ) {
         let Some(slot) = slot(&mut self.slots, key) else { return };
-        slot.stream.read_closed |= closed;
+        slot.connection.read_closed |= closed;
         if writable {
-            slot.stream.unblock();
+            slot.connection.unblock();
             self.written.push(key);
         }
         if readable && !slot.paused && !std::mem::replace(&mut slot.queued, true) {
@@ -188,8 +202,8 @@ impl ClientStreams {
         }
     }
 
-    /// Reads once from the stream at the head of the queue, and has the engine take its queries.
-    /// Handshakes that would go on may have to wait for the budget.
+    /// Reads once from the connection at the head of the queue, and has the engine take its
+    /// queries. Handshakes that would go on may have to wait for the budget.
     pub(super) fn read(&mut self, now: Moment, engine: &mut Forwarder) {
         let Some(key) = self.ready.pop_front() else { return };
         let shaking = slot(&mut self.slots, key).is_some_and(|slot| slot.shaking_since.is_some());
@@ -201,43 +215,43 @@ impl ClientStreams {
         }
     }
 
-    fn read_from(&mut self, now: Moment, key: StreamKey, engine: &mut Forwarder) {
+    fn read_from(&mut self, now: Moment, key: ConnectionKey, engine: &mut Forwarder) {
         let Some(slot) = slot(&mut self.slots, key) else { return };
         slot.queued = false;
         let progress = match slot.shaking_since {
             Some(since) => {
                 let began = self.clock.now();
-                let progress = slot.stream.read();
+                let progress = slot.connection.read();
                 let done = self.clock.now();
                 self.handshake_budget.spend(done.since(began));
-                if slot.stream.is_open() {
+                if slot.connection.is_open() {
                     slot.shaking_since = None;
-                    let (resumed, took) = (slot.stream.is_resumed(), done.since(since));
+                    let (resumed, took) = (slot.connection.is_resumed(), done.since(since));
                     engine.stats_mut().handshakes.count(resumed, took);
                 }
                 progress
             }
             None if slot.paused => Progress::More,
-            None => slot.stream.read(),
+            None => slot.connection.read(),
         };
         slot.paused = false;
-        if slot.stream.wants_write() {
+        if slot.connection.wants_write() {
             self.written.push(key);
         }
         let local = slot.local.map(|ip| (ip, 0));
-        let ask = Client { listener: slot.listener, peer: slot.peer, local, stream: Some(key) };
+        let ask = Client { listener: slot.listener, peer: slot.peer, local, connection: Some(key) };
         let mut broken = false;
         loop {
             if engine.clients.is_spent(key) {
                 // Whatever is behind is not read; it closes when all is answered.
-                slot.stream.half_closed = true;
+                slot.connection.half_closed = true;
                 break;
             }
             if !engine.clients.may_ask(key) {
                 slot.paused = true;
                 break;
             }
-            let next = slot.stream.inbox.next_or_beginning(QUERY_LEN_MAX);
+            let next = slot.connection.inbox.next_or_beginning(QUERY_LEN_MAX);
             let Some((message, cut)) = next else { break };
             let out = &mut self.reply[..];
             if let Some(len) = engine.on_query(now, ask, message, cut, out) {
@@ -245,7 +259,7 @@ impl ClientStreams {
                     room[..len].copy_from_slice(&out[..len]);
                     len
                 };
-                broken |= slot.stream.push(len, write).is_err();
+                broken |= slot.connection.push(len, write).is_err();
                 self.written.push(key);
             }
         }
@@ -254,31 +268,31 @@ impl ClientStreams {
                 slot.queued = true;
                 self.ready.push_back(key);
             }
-            Progress::Over => slot.stream.half_closed = true,
+            Progress::Over => slot.connection.half_closed = true,
             _ => {}
         }
         if broken {
             return self.close(key, engine);
         }
-        if slot.stream.inbox.is_within_message() && !slot.paused {
+        if slot.connection.inbox.is_within_message() && !slot.paused {
             engine.clients.begins_query(now, key);
         }
-        if slot.stream.half_closed {
+        if slot.connection.half_closed {
             self.written.push(key);
         }
     }
 
-    /// Has `write` put an answer of at most `len_max` bytes to the stream. False if the stream is
-    /// gone, or goes now because it reads too slowly; `write` was not called then.
+    /// Has `write` put an answer of at most `len_max` bytes to the connection. False if the
+    /// connection is gone, or goes now because it reads too slowly; `write` was not called then.
     pub(super) fn answer(
         &mut self,
-        key: StreamKey,
+        key: ConnectionKey,
         engine: &mut Forwarder,
         len_max: usize,
         write: impl FnOnce(&mut Forwarder, &mut [u8]) -> usize,
     ) -> bool {
         let Some(slot) = slot(&mut self.slots, key) else { return false };
-        if slot.stream.push(len_max, |room| write(engine, room)).is_err() {
+        if slot.connection.push(len_max, |room| write(engine, room)).is_err() {
             self.close(key, engine);
             return false;
         }
@@ -289,56 +303,58 @@ impl ClientStreams {
         true
     }
 
-    /// Writes what waits to those streams that were touched, and closes those that are done.
+    /// Writes what waits to those connections that were touched, and closes those that are done.
     pub(super) fn flush(&mut self, now: Moment, engine: &mut Forwarder) {
         while let Some(key) = self.written.pop() {
             let Some(slot) = slot(&mut self.slots, key) else { continue };
-            let outcome = slot.stream.flush();
+            let outcome = slot.connection.flush();
             if outcome.as_ref().is_ok_and(|count| *count > 0) {
                 engine.clients.active(now, key);
             }
-            let drained = slot.stream.is_drained();
+            let drained = slot.connection.is_drained();
             if drained {
                 engine.clients.is_read(now, key);
             } else {
                 engine.clients.begins_answer(now, key);
             }
-            let done =
-                slot.stream.half_closed && drained && !slot.paused && engine.clients.is_quiet(key);
+            let done = slot.connection.half_closed
+                && drained
+                && !slot.paused
+                && engine.clients.is_quiet(key);
             if outcome.is_err() || done {
                 self.close(key, engine);
             }
         }
     }
 
-    /// Closes the streams that have been without activity for too long.
+    /// Closes the connections that have been without activity for too long.
     pub(super) fn expire(&mut self, now: Moment, engine: &mut Forwarder) {
         while let Some(key) = engine.clients.overdue(now) {
             self.close(key, engine);
         }
     }
 
-    /// Closes the stream; answers that come for it are dropped.
-    fn close(&mut self, key: StreamKey, engine: &mut Forwarder) {
+    /// Closes the connection; answers that come for it are dropped.
+    fn close(&mut self, key: ConnectionKey, engine: &mut Forwarder) {
         engine.clients.close(key);
         self.remove(key, engine);
     }
 
     /// Closes the socket, and counts the handshake that it may have been in.
-    fn remove(&mut self, key: StreamKey, engine: &mut Forwarder) {
+    fn remove(&mut self, key: ConnectionKey, engine: &mut Forwarder) {
         let Some(slot) = slot(&mut self.slots, key) else { return };
         match slot.shaking_since {
-            Some(_) => engine.stats_mut().handshakes.fail(match slot.stream.fault() {
+            Some(_) => engine.stats_mut().handshakes.fail(match slot.connection.fault() {
                 Fault::Tls(fault) => fault,
                 _ => TlsFault::Unfinished,
             }),
-            None => slot.stream.end(),
+            None => slot.connection.end(),
         }
         self.slots[key.index()] = None;
     }
 }
 
-fn slot(slots: &mut [Option<Slot>], key: StreamKey) -> Option<&mut Slot> {
+fn slot(slots: &mut [Option<Slot>], key: ConnectionKey) -> Option<&mut Slot> {
     let slot = slots.get_mut(key.index()).and_then(Option::as_mut);
     slot.filter(|slot| slot.key == key)
 }

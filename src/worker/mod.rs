@@ -14,7 +14,7 @@ mod reload;
 mod replies;
 mod report;
 mod shell;
-mod stream;
+mod tcp;
 mod token;
 mod turn;
 mod upstream;

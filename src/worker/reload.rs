@@ -79,8 +79,8 @@ impl EventLoop<'_> {
                 }
             }
             self.ready_acceptors[number] = true;
-            self.receive_from_streams(now);
-            self.replies.streams.leave(now, number, &mut self.engine);
+            self.receive_from_clients(now);
+            self.replies.connections.leave(now, number, &mut self.engine);
             self.settle(now);
             let registry = self.slot.poll.registry();
             if let Some(gone) = &mut self.slot.listeners[number] {

@@ -1,10 +1,10 @@
 //! Replies to clients, over UDP and connections.
 //!
 //! The engine draws one reply after the other; where each is written depends on how its client
-//! asked: into the batch that leaves with one call per listener, or into its stream's outbox.
+//! asked: into the batch that leaves with one call per listener, or into its connection's outbox.
 
 use super::Listening;
-use super::clients::ClientStreams;
+use super::clients::ClientConnections;
 use crate::clock::Clock;
 use crate::engine::stats::DropReason;
 use crate::engine::{Answered, Client, Forwarder, Reply};
@@ -19,7 +19,7 @@ pub(super) struct Replies {
     batch: ReplyBatch,
     /// Replies that left with others as one send, and flushes of which the kernel refused one.
     counts: (u64, u64),
-    pub(super) streams: ClientStreams,
+    pub(super) connections: ClientConnections,
 }
 
 impl Replies {
@@ -30,13 +30,13 @@ impl Replies {
         Self {
             batch: ReplyBatch::new(capacity, length, segmented),
             counts: (0, 0),
-            streams: ClientStreams::new(clock),
+            connections: ClientConnections::new(clock),
         }
     }
 
     /// The bytes that are reserved.
     pub(super) fn reserved(&self) -> usize {
-        self.batch.reserved() + self.streams.reserved()
+        self.batch.reserved() + self.connections.reserved()
     }
 
     /// Returns the buffer for the next reply over UDP.
@@ -68,13 +68,13 @@ impl Replies {
         engine: &mut Forwarder,
     ) {
         while let Some(client) = engine.next_client(answered) {
-            let Some(stream) = client.stream else {
+            let Some(connection) = client.connection else {
                 let reply = engine.next_reply(answered, packet, self.batch.buffer());
                 reply.inspect(|reply| self.commit(reply, listeners, engine));
                 continue;
             };
-            let room = engine.room_on_stream(answered, packet);
-            let delivered = self.streams.answer(stream, engine, room, |engine, out| {
+            let room = engine.room_over_tcp(answered, packet);
+            let delivered = self.connections.answer(connection, engine, room, |engine, out| {
                 engine.next_reply(answered, packet, out).map_or(0, |reply| reply.len)
             });
             if !delivered {
@@ -92,11 +92,11 @@ impl Replies {
         engine: &mut Forwarder,
     ) {
         let len = written.len();
-        let Some(stream) = client.stream else {
+        let Some(connection) = client.connection else {
             self.batch.buffer()[..len].copy_from_slice(written);
             return self.commit(&Reply { client: *client, len }, listeners, engine);
         };
-        let delivered = self.streams.answer(stream, engine, len, |_, out| {
+        let delivered = self.connections.answer(connection, engine, len, |_, out| {
             out[..len].copy_from_slice(written);
             len
         });
@@ -115,7 +115,7 @@ impl Replies {
         if !self.batch.is_empty() {
             self.flush_batch(listeners, engine);
         }
-        self.streams.flush(now, engine);
+        self.connections.flush(now, engine);
     }
 
     /// Takes the number of replies that were sent as part of a GSO batch, and of batches that the

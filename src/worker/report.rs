@@ -43,7 +43,7 @@ impl EventLoop<'_> {
             pools: self.engine.pools(now),
             loops: self.slot.loops,
             outstanding: self.engine.outstanding(),
-            streams: self.engine.clients.count(),
+            connections: self.engine.clients.count(),
             ports,
             kernel_drops: self.kernel_drops(),
             seen,

@@ -5,7 +5,7 @@
 //! is put back.
 
 use super::logging::fault_of;
-use super::stream::send_messages;
+use super::tcp::send_messages;
 use super::turn::{EventLoop, WAKES_MAX};
 use super::upstream::Socket;
 use crate::control::ToKeeper;
@@ -58,13 +58,13 @@ impl Shell for EventLoop<'_> {
                 sent.map(|sent| note_sent(sent, &mut self.slot.loops))
                     .map_err(|error| (Operation::Write, error))
             }
-            Ok(Some(Socket::Stream(stream))) => {
-                let dropped = send_messages(stream, packets).unwrap_or_else(|error| {
-                    stream.break_down(fault_of(&error));
+            Ok(Some(Socket::Tcp(tcp))) => {
+                let dropped = send_messages(tcp, packets).unwrap_or_else(|error| {
+                    tcp.break_down(fault_of(&error));
                     0
                 });
                 // What had come before the failure is read first.
-                if stream.is_broken() {
+                if tcp.is_broken() {
                     self.queue_connection(connection);
                 }
                 Ok((dropped, false))

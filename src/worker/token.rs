@@ -1,17 +1,17 @@
 //! Subject of an event, packed into mio's token.
 //!
-//! A connection's or stream's token carries its generation: an event that was queued for a socket
-//! closed meanwhile must miss the one that has taken its place.
+//! A connection's or connection's token carries its generation: an event that was queued for a
+//! socket closed meanwhile must miss the one that has taken its place.
 
 use crate::engine::ConnectionId;
-use crate::engine::key::{Key, StreamKey};
+use crate::engine::key::{ConnectionKey, Key};
 
 /// Three bits tell the kind; a listener's number or a key follows.
 const KIND_SHIFT: u32 = 61;
 const DATAGRAMS: usize = 0;
 const ACCEPTOR: usize = 1;
 const CONNECTION: usize = 2;
-const STREAM: usize = 3;
+const CLIENT: usize = 3;
 const MAILBOX: usize = 4;
 /// A key's index has this many bits left; a worker has far fewer sockets.
 const INDEX_BITS: u32 = 29;
@@ -25,8 +25,8 @@ pub(super) enum Token {
     Acceptor(usize),
     /// An upstream connection.
     Connection(ConnectionId),
-    /// A client's stream.
-    Stream(StreamKey),
+    /// A client's connection.
+    Client(ConnectionKey),
     /// The mailbox.
     Mailbox,
 }
@@ -38,7 +38,7 @@ impl Token {
             Self::Datagrams(number) => (DATAGRAMS, number),
             Self::Acceptor(number) => (ACCEPTOR, number),
             Self::Connection(ConnectionId(key)) => (CONNECTION, pack_key(key)),
-            Self::Stream(StreamKey(key)) => (STREAM, pack_key(key)),
+            Self::Client(ConnectionKey(key)) => (CLIENT, pack_key(key)),
             Self::Mailbox => (MAILBOX, 0),
         };
         mio::Token(kind << KIND_SHIFT | value)
@@ -52,7 +52,7 @@ impl Token {
             DATAGRAMS => Self::Datagrams(value),
             ACCEPTOR => Self::Acceptor(value),
             CONNECTION => Self::Connection(ConnectionId(key())),
-            STREAM => Self::Stream(StreamKey(key())),
+            CLIENT => Self::Client(ConnectionKey(key())),
             _ => Self::Mailbox,
         }
     }
@@ -67,7 +67,7 @@ fn pack_key(Key { index, generation }: Key) -> usize {
 mod tests {
     use super::Token;
     use crate::engine::ConnectionId;
-    use crate::engine::key::{Key, StreamKey};
+    use crate::engine::key::{ConnectionKey, Key};
 
     #[test]
     fn tokens_survive_packing() {
@@ -79,7 +79,7 @@ mod tests {
             Token::Mailbox,
             Token::Connection(ConnectionId(Key { index: 0, generation: 0 })),
             Token::Connection(ConnectionId(last)),
-            Token::Stream(StreamKey(last)),
+            Token::Client(ConnectionKey(last)),
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

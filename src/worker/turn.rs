@@ -14,7 +14,7 @@ pub use memory::{Memory, measure};
 use super::WorkerSlot;
 use super::logging::fault_of;
 use super::replies::Replies;
-use super::stream::{Progress, Stream, receive_messages};
+use super::tcp::{Progress, TcpConnection, receive_messages};
 use super::token::Token;
 use super::upstream::{Socket, Sockets, receive_datagrams};
 use crate::control::{Assignment, ToWorker};
@@ -57,7 +57,7 @@ pub(super) struct EventLoop<'a> {
     /// Listeners that may have datagrams to read.
     pub(super) ready_listeners: VecDeque<usize>,
     pub(super) queued_listeners: Vec<bool>,
-    /// Listeners that may have streams to accept.
+    /// Listeners that may have connections to accept.
     pub(super) ready_acceptors: Vec<bool>,
     /// Upstream sockets that may have something to read.
     pub(super) ready_connections: VecDeque<ConnectionId>,
@@ -161,10 +161,10 @@ impl<'a> EventLoop<'a> {
             for _ in 0..self.ready_listeners.len() {
                 self.receive_queries(now);
             }
-            self.receive_from_streams(now);
+            self.receive_from_clients(now);
         }
         self.engine.on_time(now);
-        self.replies.streams.expire(now, &mut self.engine);
+        self.replies.connections.expire(now, &mut self.engine);
         self.settle(now);
         self.close_gone(now);
         self.drain_until.is_some_and(|until| until <= now || self.engine.outstanding() == 0)
@@ -173,7 +173,7 @@ impl<'a> EventLoop<'a> {
     /// Returns the time-out of the poll; `None`: no limit.
     fn timeout(&self, now: Moment) -> Option<Duration> {
         let asking = !self.ready_listeners.is_empty()
-            || self.replies.streams.ready() > 0
+            || self.replies.connections.ready() > 0
             || self.ready_acceptors.contains(&true);
         let asking = asking && self.drain_until.is_none();
         if asking || !self.ready_connections.is_empty() || now < self.busy_until {
@@ -182,7 +182,7 @@ impl<'a> EventLoop<'a> {
         let mail = (self.notices_left || self.writer_busy).then(|| now.plus(NOTICE_RETRY));
         let idle = self.engine.clients.next_deadline();
         let page = self.page_retry.or_else(|| self.engine.page_due());
-        let handshakes = self.replies.streams.handshakes_due();
+        let handshakes = self.replies.connections.handshakes_due();
         let handshakes = handshakes.filter(|_| self.drain_until.is_none());
         let own = [idle, mail, page, handshakes, self.drain_until, self.gone_until];
         let deadlines = [self.engine.next_deadline()].into_iter().chain(own);
@@ -202,10 +202,10 @@ impl<'a> EventLoop<'a> {
                 }
                 Token::Acceptor(listener) => self.ready_acceptors[listener] = true,
                 Token::Connection(id) => self.note_connection(now, id, event),
-                Token::Stream(key) => {
+                Token::Client(key) => {
                     let closed = event.is_read_closed() || event.is_error();
                     let readable = event.is_readable() || closed;
-                    self.replies.streams.note(key, readable, event.is_writable(), closed);
+                    self.replies.connections.note(key, readable, event.is_writable(), closed);
                 }
             }
         }
@@ -213,19 +213,19 @@ impl<'a> EventLoop<'a> {
     }
 
     fn note_connection(&mut self, now: Moment, id: ConnectionId, event: &Event) {
-        if let Some(Socket::Stream(stream)) = self.sockets.get(id) {
-            stream.read_closed |= event.is_read_closed();
+        if let Some(Socket::Tcp(connection)) = self.sockets.get(id) {
+            connection.read_closed |= event.is_read_closed();
             if event.is_error() {
-                let error = stream.socket.take_error().ok().flatten();
-                stream.break_down(error.as_ref().map_or(Fault::Unknown, fault_of));
+                let error = connection.socket.take_error().ok().flatten();
+                connection.break_down(error.as_ref().map_or(Fault::Unknown, fault_of));
                 return self.queue_connection(id);
             }
-            if event.is_writable() && stream.unblock() {
-                if let Err(error) = stream.flush() {
-                    stream.break_down(fault_of(&error));
+            if event.is_writable() && connection.unblock() {
+                if let Err(error) = connection.flush() {
+                    connection.break_down(fault_of(&error));
                     return self.queue_connection(id);
                 }
-                if stream.is_open() {
+                if connection.is_open() {
                     self.engine.on_connected(now, id);
                 }
             }
@@ -311,23 +311,23 @@ impl<'a> EventLoop<'a> {
         send_queries(self, now);
     }
 
-    /// New streams, and what was asked on those there are.
-    pub(super) fn receive_from_streams(&mut self, now: Moment) {
+    /// New connections, and what was asked on those there are.
+    pub(super) fn receive_from_clients(&mut self, now: Moment) {
         let registry = self.slot.poll.registry();
         let Assignment { tls, listeners, .. } = &self.slot.assignment;
         for (number, ready) in self.ready_acceptors.iter_mut().enumerate() {
             if let Some(listening) = self.slot.listeners[number].as_ref().filter(|_| *ready) {
-                let (streams, engine) = (&mut self.replies.streams, &mut self.engine);
+                let (connections, engine) = (&mut self.replies.connections, &mut self.engine);
                 let acceptor = &listening.acceptor;
                 let session = || tls.accept((*listeners.get(number)?)?);
-                *ready = streams.accept(now, number, acceptor, engine, registry, session);
+                *ready = connections.accept(now, number, acceptor, engine, registry, session);
             } else {
                 *ready = false;
             }
         }
-        self.replies.streams.shake(now, &mut self.engine);
-        for _ in 0..self.replies.streams.ready() {
-            self.replies.streams.read(now, &mut self.engine);
+        self.replies.connections.shake(now, &mut self.engine);
+        for _ in 0..self.replies.connections.ready() {
+            self.replies.connections.read(now, &mut self.engine);
         }
     }
 
@@ -364,15 +364,15 @@ impl<'a> EventLoop<'a> {
                 let answered = expected > 0 && engine.outstanding_on(id) == 0;
                 if answered { received.map(|_| Progress::Blocked) } else { received }
             }
-            Some(Socket::Stream(stream)) => {
-                let was_open = stream.is_open();
-                let received = match receive_messages(stream, &mut |bytes, truncated| {
+            Some(Socket::Tcp(connection)) => {
+                let was_open = connection.is_open();
+                let received = match receive_messages(connection, &mut |bytes, truncated| {
                     handle(engine, bytes, truncated)
                 }) {
-                    Progress::Over => Err(stream.fault()),
+                    Progress::Over => Err(connection.fault()),
                     progress => Ok(progress),
                 };
-                if received.is_ok() && (!was_open || stream.wants_write()) {
+                if received.is_ok() && (!was_open || connection.wants_write()) {
                     self.go_on_in_tls(now, id, was_open);
                 }
                 received
@@ -390,5 +390,5 @@ impl<'a> EventLoop<'a> {
 #[inline]
 fn client_of(listener: usize, datagram: &Datagram<'_>) -> Option<Client> {
     let local = datagram.local.map(|local| (local.ip, local.interface));
-    Some(Client { listener: listener as u16, peer: datagram.peer?, local, stream: None })
+    Some(Client { listener: listener as u16, peer: datagram.peer?, local, connection: None })
 }

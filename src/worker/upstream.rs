@@ -5,7 +5,7 @@
 //! by index, and an id that has been closed meanwhile misses.
 
 use super::logging::fault_of;
-use super::stream::{Progress, Stream};
+use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
 use crate::control::snapshot::Ports;
 use crate::engine::errors::Fault;
@@ -29,14 +29,14 @@ pub(super) enum Socket {
         segments: bool,
     },
     /// Connected or connecting.
-    Stream(Box<Stream>),
+    Tcp(Box<TcpConnection>),
 }
 
 impl Socket {
     fn port(&self) -> Option<u16> {
         let address = match self {
             Self::Datagrams { socket, .. } => socket.local_addr(),
-            Self::Stream(stream) => stream.socket.local_addr(),
+            Self::Tcp(connection) => connection.socket.local_addr(),
         };
         address.ok().map(|address| address.port())
     }
@@ -116,12 +116,12 @@ impl Sockets {
     ) -> io::Result<Option<Socket>> {
         let Some(Dial { upstream, source, gso, .. }) = engine.address(id) else { return Ok(None) };
         let token = Token::Connection(id).pack();
-        if engine.is_stream(id) {
-            let mut stream = TcpStream::from_std(socket::tcp_connecting(*upstream, *source)?);
-            registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        if engine.is_tcp(id) {
+            let mut connection = TcpStream::from_std(socket::tcp_connecting(*upstream, *source)?);
+            registry.register(&mut connection, token, Interest::READABLE | Interest::WRITABLE)?;
             let number = engine.upstream_at(id);
             let session = number.and_then(|number| self.tls.session(number));
-            return Ok(Some(Socket::Stream(Box::new(Stream::new(stream, true, session)))));
+            return Ok(Some(Socket::Tcp(Box::new(TcpConnection::new(connection, true, session)))));
         }
         let socket = socket::udp_connected(*upstream, *source)?;
         registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
@@ -177,10 +177,10 @@ impl Sockets {
 impl Slot {
     /// Closes the socket; over TLS the peer gets a close_notify first.
     fn end(self) {
-        if let Socket::Stream(mut stream) = self.socket {
+        if let Socket::Tcp(mut connection) = self.socket {
             // What the end itself sends is not on its way yet.
-            let _ = socket::forget_unsent(&stream.socket);
-            stream.end();
+            let _ = socket::forget_unsent(&connection.socket);
+            connection.end();
         }
     }
 }

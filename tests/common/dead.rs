@@ -15,7 +15,7 @@ pub(crate) enum Death {
     Refusing,
     /// Nothing answers to who wants to connect.
     BlackHole,
-    /// It accepts streams and resets them.
+    /// It accepts connections and resets them.
     Resetting,
 }
 

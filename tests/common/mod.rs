@@ -8,7 +8,7 @@
 pub(crate) mod wire;
 
 use onward::config::{
-    CLIENT_STREAMS_MAX, Config, Forward, HealthCheck, Listener, Name, Policy, Protocol, Rcodes,
+    CLIENT_CONNECTIONS_MAX, Config, Forward, HealthCheck, Listener, Name, Policy, Protocol, Rcodes,
     Served, ServerBlock, Sizing, Stages, Upstream,
 };
 use onward::moment::Moment;
@@ -59,7 +59,7 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
             stream_spread: 1,
             max_conns: 1_024,
             max_inflight: 64,
-            stream_inflight: 32,
+            tcp_inflight: 32,
         },
     }
 }
@@ -79,7 +79,7 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
     Config {
         listeners: vec![listener],
         blocks: blocks.into_iter().map(block).collect(),
-        client_streams_max: CLIENT_STREAMS_MAX,
+        client_connections_max: CLIENT_CONNECTIONS_MAX,
         reload: None,
     }
 }

@@ -213,7 +213,7 @@ fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
         let again = Config::load(config.to_string().as_bytes(), "effective", &other);
         let (again, _) = again.unwrap_or_else(|error| panic!("{}: {error}", case.title));
         // Nobody writes it: it follows from the host alone.
-        let mut config = Config { client_streams_max: again.client_streams_max, ..config };
+        let mut config = Config { client_connections_max: again.client_connections_max, ..config };
         // Instead of host names, their addresses are written, which hold for ever.
         for forward in config.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
             forward.host_names.clear();

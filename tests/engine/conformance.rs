@@ -13,14 +13,14 @@
 //! |   |   | `connection-unanswered` |
 //! | 2 | only dials that succeed count | `datagrams_teach_nothing_about_how_long_a_dial_takes`, |
 //! |   |   | `a_dial_that_failed_makes_the_next_no_more_patient` |
-//! | 3 | a reset of pooled streams is free | `stream-reset-between-queries` |
-//! | 4 | streams are shared | `stream-answers-in-any-order`, `stream-full` |
+//! | 3 | a reset of pooled connections is free | `connection-reset-between-queries` |
+//! | 4 | connections are shared | `connection-answers-in-any-order`, `connection-full` |
 //! | 5 | a burst's pool shrinks | `pool-shrinks-after-a-burst`, `a_burst_leaves_no_pool_behind` |
 //! | 6 | swept when due | `idle-connection-expires` |
 //! | 7 | no herd | `max-age-is-jittered`, `connections_dialled_together_do_not_retire_together` |
 //! | 8 | there is no lock to hold | `no_lock_is_held_by_who_forwards` |
 //! | 9 | a sweep costs what it closes | `benches/pool.rs`: of 100 as of 100,000 |
-//! | 10 | ours: a forgery ends nothing | `wrong-question`, `wrong-question-on-a-stream`, |
+//! | 10 | ours: a forgery ends nothing | `wrong-question`, `wrong-question-on-a-connection`, |
 //! |    |   | `a_million_spoofed_responses_do_not_end_an_exchange` |
 //! | 11 | EDNS ends at the hop | `opt-only-for-who-sent-one`, `options-end-at-the-hop` |
 //! | 12 | ours: what is signed is REFUSED | `signed-query` |
@@ -42,10 +42,10 @@
 //! | 25 | ports rotate, every attempt has an id | `pool-spreads-over-ports`, `retry-has-a-new-id` |
 //! | 26 | pools survive or close | `idle_connections_stay_and_are_used`, |
 //! |    |   | `a_query_to_an_upstream_that_is_gone_starts_again` |
-//! | 27 | the dead are not reused | `dead-stream-takes-older-ones-along` |
+//! | 27 | the dead are not reused | `dead-connection-takes-older-ones-along` |
 //! | 28 | every option is read | `every_option_is_read` |
 //! | 29 | as the reference, unless UDP is | `prefer-udp-for-clients-on-tcp`, |
-//! |    | preferred: an answer for a stream | `same-question-over-udp-and-tcp` |
+//! |    | preferred: an answer for a connection | `same-question-over-udp-and-tcp` |
 //! |    | may be longer than UDP carries |   |
 //! | 30 | ours: NOTIMP, for one message of many would be a lie | `zone-transfers` |
 //! | 31 | counts are checked | `answer-with-fewer-records-than-counted` |
@@ -57,7 +57,7 @@
 //! | 1 | passed on as it is, for each its own id | `response-is-passed-on-as-it-is`, |
 //! |   | and case | `same-question-in-other-letters` |
 //! | 2 | ours: two ports, two ids | `one_query_at_a_time_rotates_through_all_ports_of_the_spread` |
-//! | 3 | fewer streams than queries | `stream-answers-in-any-order`, |
+//! | 3 | fewer connections than queries | `connection-answers-in-any-order`, |
 //! |   |   | `one_stream_comes_to_carry_32_queries_at_once_and_answers_in_any_order_all_arrive` |
 //! |   |   | `a_client_gets_the_answers_to_a_hundred_queries_on_one_stream_as_they_come` |
 //! |   |   | `quick_names_do_not_wait_for_a_slow_one_on_a_stream_in_order` |
@@ -70,10 +70,10 @@
 //! | 8 | strays are ignored | `wrong-id`, `short-datagram-first` |
 //! | 9 | ours: the wait goes on | `wrong-question`, `query-instead-of-a-response`, |
 //! |   |   | `a_wrong_packet_is_dropped_and_counted_and_the_exchange_goes_on` |
-//! | 10 | 59 addresses | `fifty_nine_addresses_are_cut_for_datagrams_and_whole_on_streams` |
+//! | 10 | 59 addresses | `fifty_nine_addresses_are_cut_for_datagrams_and_whole_over_tcp` |
 //! | 11 | TC is passed on | `tc-from-upstream-goes-to-the-client` |
-//! | 12 | closed after every answer | `answer-and-close`, `stream-closed-between-queries`, |
-//! |    | ours: a reset costs no probe | `stream-reset-between-queries` |
+//! | 12 | closed after every answer | `answer-and-close`, `connection-closed-between-queries`, |
+//! |    | ours: a reset costs no probe | `connection-reset-between-queries` |
 //! | 13 | failover | `failover-delivers-the-last-response` |
 //! | 14 | next | `next-asks-the-following-stanza`, `next-on-nodata-is-not-for-nxdomain` |
 //! | 15 | max_concurrent | `max-concurrent-refuses`, |
@@ -122,11 +122,11 @@ fn datagrams_teach_nothing_about_how_long_a_dial_takes() {
     let sent = world.only_sent();
     // Believed, and asked again over TCP: nobody is told.
     assert!(!world.respond(sent.connection, &truncated(&sent.bytes)));
-    let stream = world.only_sent();
-    assert!(world.engine.is_stream(stream.connection));
+    let connection = world.only_sent();
+    assert!(world.engine.is_tcp(connection.connection));
     world.pass(4.5);
-    world.engine.on_connected(world.now, stream.connection);
-    assert!(world.respond(stream.connection, &answer(&stream.bytes)));
+    world.engine.on_connected(world.now, connection.connection);
+    assert!(world.respond(connection.connection, &answer(&connection.bytes)));
     assert_eq!(world.only_got().rcode(), 0);
     world.finish();
 }
@@ -216,7 +216,7 @@ fn fifty_nine(query: &[u8]) -> Vec<u8> {
 /// One record set is not cut in two: it is there whole or not at all, and TC says so (the
 /// reference keeps a part of it).
 #[test]
-fn fifty_nine_addresses_are_cut_for_datagrams_and_whole_on_streams() {
+fn fifty_nine_addresses_are_cut_for_datagrams_and_whole_over_tcp() {
     let mut world = world(stanza(1));
     for (udp_size, addresses, tc) in
         [(None, 0, 0x0200), (Some(512), 0, 0x0200), (Some(1_232), 59, 0)]
@@ -232,12 +232,12 @@ fn fifty_nine_addresses_are_cut_for_datagrams_and_whole_on_streams() {
         assert_eq!((seen, got.rcode()), ((addresses, tc), 0), "{udp_size:?}");
     }
     let peer = client(7).peer;
-    let (stream, _) = world.engine.admit(world.now, 0, peer.ip()).unwrap();
-    let on_stream = Client { stream: Some(stream), ..client(7) };
+    let (connection, _) = world.engine.admit(world.now, 0, peer.ip()).unwrap();
+    let on_stream = Client { connection: Some(connection), ..client(7) };
     world.packet(on_stream, &Ask::new(1, "a.example").bytes());
     world.settle();
     let sent = world.only_sent();
-    assert!(world.engine.is_stream(sent.connection), "as the client, so the upstream");
+    assert!(world.engine.is_tcp(sent.connection), "as the client, so the upstream");
     world.engine.on_connected(world.now, sent.connection);
     assert!(world.respond(sent.connection, &fifty_nine(&sent.bytes)));
     let got = world.only_got();

@@ -41,7 +41,7 @@ fn an_idle_connection_is_closed_when_it_has_been_so_for_expire() {
 fn a_connection_that_rotation_keeps_busy_is_closed_by_max_age() {
     let max_age = Duration::from_secs(30);
     let sizing =
-        Sizing { spread: 3, stream_spread: 1, max_conns: 8, max_inflight: 64, stream_inflight: 32 };
+        Sizing { spread: 3, stream_spread: 1, max_conns: 8, max_inflight: 64, tcp_inflight: 32 };
     let mut world = world(Forward { max_age: Some(max_age), sizing, ..stanza(1) });
     let mut born = Vec::new();
     for number in 0..3 {
@@ -73,7 +73,7 @@ fn a_connection_that_rotation_keeps_busy_is_closed_by_max_age() {
 fn a_busy_connection_takes_no_new_query_after_max_age_and_closes_with_its_last() {
     let max_age = Some(Duration::from_secs(20));
     let sizing =
-        Sizing { spread: 1, stream_spread: 1, max_conns: 1, max_inflight: 64, stream_inflight: 32 };
+        Sizing { spread: 1, stream_spread: 1, max_conns: 1, max_inflight: 64, tcp_inflight: 32 };
     let mut world = world(Forward { max_age, sizing, ..stanza(1) });
     let connection = exchange(&mut world, 0);
     let mut outstanding = Vec::new();
@@ -106,7 +106,7 @@ fn a_busy_connection_takes_no_new_query_after_max_age_and_closes_with_its_last()
 #[test]
 fn a_burst_leaves_no_pool_behind() {
     let sizing =
-        Sizing { spread: 4, stream_spread: 1, max_conns: 512, max_inflight: 1, stream_inflight: 1 };
+        Sizing { spread: 4, stream_spread: 1, max_conns: 512, max_inflight: 1, tcp_inflight: 1 };
     let mut world = world(Forward { sizing, ..stanza(1) });
     for number in 0..200 {
         world.ask(number, &Ask::new(1, &format!("n{number}.example")));

@@ -68,7 +68,7 @@ fn more_clients_than_can_wait_are_refused() {
 #[test]
 fn a_pool_at_its_limit_shares_its_connections() {
     let sizing =
-        Sizing { spread: 1, stream_spread: 1, max_conns: 4, max_inflight: 8, stream_inflight: 8 };
+        Sizing { spread: 1, stream_spread: 1, max_conns: 4, max_inflight: 8, tcp_inflight: 8 };
     let mut world = World::new(&config(vec![(".", vec![Forward { sizing, ..stanza(1) }])]));
     // As many of either transport.
     assert_eq!(world.engine.connections_max(), 8);
@@ -88,7 +88,7 @@ fn a_pool_at_its_limit_shares_its_connections() {
 #[test]
 fn a_pool_whose_connections_are_all_about_to_close_fails_over() {
     let sizing =
-        Sizing { spread: 1, stream_spread: 1, max_conns: 1, max_inflight: 8, stream_inflight: 8 };
+        Sizing { spread: 1, stream_spread: 1, max_conns: 1, max_inflight: 8, tcp_inflight: 8 };
     let mut world = World::new(&config(vec![(".", vec![Forward { sizing, ..stanza(2) }])]));
     world.ask(1, &Ask::new(1, "a.example"));
     world.pass(1.0);
@@ -109,10 +109,10 @@ fn a_pool_whose_connections_are_all_about_to_close_fails_over() {
     assert_eq!((stats.upstreams[0].failed, stats.replied()), (1, 3));
 }
 
-/// An upstream that closes its streams whenever it is asked one certain thing, and answers all
-/// else: each of its streams has worked before, and yet the query does not go out for ever.
+/// An upstream that closes its connections whenever it is asked one certain thing, and answers all
+/// else: each of its connections has worked before, and yet the query does not go out for ever.
 #[test]
-fn a_query_that_ends_every_stream_it_is_sent_on_is_given_up() {
+fn a_query_that_ends_every_connection_it_is_sent_on_is_given_up() {
     let stanza = Forward { force_tcp: true, ..stanza(1) };
     let mut world = World::new(&config(vec![(".", vec![stanza])]));
     world.ask(0, &Ask::new(1, "poison.example"));
@@ -136,14 +136,14 @@ fn a_query_that_ends_every_stream_it_is_sent_on_is_given_up() {
     }
     assert_eq!(world.only_got().rcode(), 2);
     assert!(times <= 12, "sent {times} times");
-    assert!(shared >= 2, "{shared} streams had worked before");
+    assert!(shared >= 2, "{shared} connections had worked before");
     world.check_books();
     assert_eq!(world.engine.outstanding(), 0);
 }
 
 #[test]
-fn a_stream_carries_as_many_queries_as_configured() {
-    let sizing = Sizing { stream_inflight: 100, ..stanza(1).sizing };
+fn a_connection_carries_as_many_queries_as_configured() {
+    let sizing = Sizing { tcp_inflight: 100, ..stanza(1).sizing };
     let stanza = Forward { force_tcp: true, sizing, ..stanza(1) };
     let mut world = World::new(&config(vec![(".", vec![stanza])]));
     flood(&mut world, 450);
@@ -157,12 +157,12 @@ fn a_stream_carries_as_many_queries_as_configured() {
 }
 
 #[test]
-fn a_reply_on_a_stream_has_room_for_names_that_become_longer() {
+fn a_reply_on_a_connection_has_room_for_names_that_become_longer() {
     let long = [&*"a".repeat(60), &"b".repeat(60), &"c".repeat(60)].join(".");
     let rule = format!("rewrite name suffix .{long}.cl .u answer auto");
     let mut world = world(&format!("{rule}\n forward . 192.0.2.250"));
     let (key, _) = world.engine.admit(world.now, 0, client(1).peer.ip()).unwrap();
-    let asker = Client { stream: Some(key), ..client(1) };
+    let asker = Client { connection: Some(key), ..client(1) };
     world.packet(asker, &ask_of(&format!("x.{long}.cl SRV")).bytes());
     world.settle();
     let sent = world.only_sent();
@@ -175,7 +175,7 @@ fn a_reply_on_a_stream_has_room_for_names_that_become_longer() {
     let packet = writer.bytes;
     let engine = &mut world.engine;
     let answered = engine.on_response(world.now, sent.connection, &packet, false).unwrap();
-    let mut out = vec![0; engine.room_on_stream(&answered, &packet)];
+    let mut out = vec![0; engine.room_over_tcp(&answered, &packet)];
     let reply = engine.next_reply(&answered, &packet, &mut out).unwrap();
     assert!(reply.len > packet.len() + 35 * 170, "{} bytes", reply.len);
     assert_eq!(word_at(&out, 6), 35);

@@ -251,7 +251,7 @@ fn an_answer_behind_the_deadline_is_for_nobody() {
     let mut world = world(&format!("cancel 1s\n dns64 {{\n allow_ipv4\n }}{F}"));
     let address = client(1).peer.ip();
     let (key, _) = world.engine.admit(world.now, 0, address).unwrap();
-    let asker = Client { stream: Some(key), ..client(1) };
+    let asker = Client { connection: Some(key), ..client(1) };
     world.packet(asker, &ask_of("a.up.test AAAA").bytes());
     world.settle();
     let sent = world.only_sent();
@@ -301,12 +301,12 @@ fn an_answer_that_comes_in_time_is_waited_for() {
 }
 
 #[test]
-fn a_client_that_closes_its_stream_takes_its_parked_query_along() {
+fn a_client_that_closes_its_connection_takes_its_parked_query_along() {
     let mut world =
         world(&format!("{}{F}", alias("IN A", "c", "d.t.") + &alias("IN A", "d", "a.up.test.")));
     let address = client(1).peer.ip();
     let (key, _) = world.engine.admit(world.now, 0, address).unwrap();
-    let asker = Client { stream: Some(key), ..client(1) };
+    let asker = Client { connection: Some(key), ..client(1) };
     world.packet(asker, &Ask::new(7, "c.t").bytes());
     world.settle();
     let sent = world.only_sent();

@@ -212,7 +212,7 @@ fn any_config(dice: &mut Dice) -> Config {
         forward.sizing.spread = 1 + dice.below(8);
         forward.sizing.max_conns = 1 + dice.below(20);
         forward.sizing.max_inflight = 1 + dice.below(8);
-        forward.sizing.stream_inflight = 1 + dice.below(8);
+        forward.sizing.tcp_inflight = 1 + dice.below(8);
         forward
     };
     let zone = dice.pick(&[".", "example", "other"]);
@@ -224,7 +224,7 @@ fn any_config(dice: &mut Dice) -> Config {
 }
 
 #[test]
-fn who_asks_the_same_joins_a_query_on_a_stream_as_before() {
+fn who_asks_the_same_joins_a_query_on_a_connection_as_before() {
     let config = config(vec![(".", vec![Forward { force_tcp: true, ..to(&[0]) }])]);
     let mut world = World::new(&config);
     let sent = world.ask_one(1, "a.example");

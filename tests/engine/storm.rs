@@ -47,7 +47,7 @@ fn random_config(dice: &mut Dice) -> Config {
             stream_spread: dice.pick(&[1, 1, 8]),
             max_conns: dice.pick(&[1, 4, 100]),
             max_inflight: dice.pick(&[1, 4, 64]),
-            stream_inflight: dice.pick(&[1, 4, 64]),
+            tcp_inflight: dice.pick(&[1, 4, 64]),
         },
         ..stanza(upstreams)
     };

@@ -183,7 +183,7 @@ pub(crate) fn shown(got: &Got) -> String {
 pub(crate) fn client(number: usize) -> Client {
     let address = [198, 51, 100 + (number >> 16) as u8, 1];
     let peer = SocketAddr::from((address, 1 + (number & 0x7fff) as u16));
-    Client { listener: 0, peer, local: None, stream: None }
+    Client { listener: 0, peer, local: None, connection: None }
 }
 
 impl World {

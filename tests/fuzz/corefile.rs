@@ -130,7 +130,7 @@ fn reads_again(mut config: Config) {
     let (again, _) = Config::load(printed.as_bytes(), "effective", &other)
         .unwrap_or_else(|error| panic!("{error}\n{printed}"));
     // It follows from the host, and addresses that were written hold for ever.
-    config.client_streams_max = again.client_streams_max;
+    config.client_connections_max = again.client_connections_max;
     for forward in config.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
         forward.host_names.clear();
     }

@@ -1,5 +1,5 @@
-//! Packets and streams: views of any bytes stand or are refused, the engine lives through every
-//! packet of either side, and a stream gives the same messages however it was cut.
+//! Packets and connections: views of any bytes stand or are refused, the engine lives through every
+//! packet of either side, and a connection gives the same messages however it was cut.
 //!
 //! The corpus is hexadecimal, one packet a file, so that a reader and a diff can follow it.
 
@@ -7,7 +7,7 @@ use super::mutate::Mutator;
 use super::{corpus, fuzz};
 use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
-use onward::engine::forwarder::STREAM_MESSAGE_MAX;
+use onward::engine::forwarder::TCP_MESSAGE_MAX;
 use onward::engine::frame::Inbox;
 use onward::engine::health::HealthStates;
 use onward::engine::message::query::Query;
@@ -44,7 +44,7 @@ fn packet(text: &[u8]) -> Option<Vec<u8>> {
 
 fn client() -> Client {
     let peer = "198.51.100.1:4711".parse().unwrap();
-    Client { listener: 0, peer, local: None, stream: None }
+    Client { listener: 0, peer, local: None, connection: None }
 }
 
 /// An engine between a client and upstreams that say to all queries what the client has said, and
@@ -67,7 +67,7 @@ impl Echo {
             engine: Forwarder::new(&config, [7; 32], Arc::new(HealthStates::new(&config))),
             buffers: Buffers::new(),
             packet: Vec::new(),
-            out: vec![0; STREAM_MESSAGE_MAX],
+            out: vec![0; TCP_MESSAGE_MAX],
             sent: 0,
             believed: false,
         }
@@ -134,12 +134,12 @@ impl Shell for Echo {
     }
 }
 
-/// The messages of a stream that came in pieces of so many bytes; `None` behind the last: one was
-/// too long.
-fn messages(stream: &[u8], piece: usize) -> Vec<Option<Vec<u8>>> {
+/// The messages of a connection that came in pieces of so many bytes; `None` behind the last: one
+/// was too long.
+fn messages(connection: &[u8], piece: usize) -> Vec<Option<Vec<u8>>> {
     let mut inbox = Inbox::default();
     let mut all = Vec::new();
-    for piece in stream.chunks(piece) {
+    for piece in connection.chunks(piece) {
         let mut rest = piece;
         while !rest.is_empty() {
             let room = inbox.room();

@@ -2,7 +2,7 @@
 //!
 //! What design §4 promises of pools, seen from the outside, and what a start and a stop do.
 
-use crate::streams::{answer_to, query};
+use crate::tcp::{answer_to, query};
 use crate::{TIMEOUT, any_port, assert_all_answered, config, drive, responder, stanza, start, sum};
 use onward::clock::Clock;
 use onward::log::Log;

@@ -4,7 +4,7 @@
 //! the ordinary one for datagrams.
 
 use crate::certs::{Authority, Dates, Identity, load};
-use crate::streams::{framed, query, read_message};
+use crate::tcp::{framed, query, read_message};
 use crate::until::until;
 use crate::{TIMEOUT, responder, start_with, sum};
 use onward::config::Config;
@@ -83,7 +83,7 @@ fn ask(stream: &mut Dot, number: u16) {
 }
 
 #[test]
-fn a_stream_carries_many_queries_at_once_and_ends_as_its_client_ends_it() {
+fn a_connection_carries_many_queries_at_once_and_ends_as_its_client_ends_it() {
     let site = Site::new();
     let server = site.start("", 1);
     let mut config = site.authority.client();
@@ -104,7 +104,7 @@ fn a_stream_carries_many_queries_at_once_and_ends_as_its_client_ends_it() {
     stream.flush().unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it says goodbye, too");
     let stats = sum(&server.stats());
-    assert_eq!((stats.handshakes.full, stats.streams), (1, 1));
+    assert_eq!((stats.handshakes.full, stats.connections), (1, 1));
     server.stop();
 }
 
@@ -144,7 +144,7 @@ fn tickets_are_good_at_any_worker_and_after_a_reload() {
 }
 
 #[test]
-fn a_new_certificate_is_for_new_streams_and_a_bad_one_for_none() {
+fn a_new_certificate_is_for_new_connections_and_a_bad_one_for_none() {
     let site = Site::new();
     let mut server = site.start("", 1);
     let address = server.addresses()[0];
@@ -164,7 +164,7 @@ fn a_new_certificate_is_for_new_streams_and_a_bad_one_for_none() {
     assert!(refused.to_string().contains("key.pem belongs to another"), "{refused}");
     ask(&mut old, 4);
     ask(&mut connect(&server, &site.client()), 5);
-    assert_eq!(sum(&server.stats()).streams, 3);
+    assert_eq!(sum(&server.stats()).connections, 3);
     server.stop();
 }
 
@@ -267,8 +267,8 @@ fn a_client_that_stops_at_any_byte_leaves_nothing_behind() {
     let mut streams = 0;
     let all_gone = |streams: u64| {
         let snapshot = server.snapshots().remove(0);
-        let all = snapshot.stats.streams == before.streams + streams;
-        (all && snapshot.streams == 0).then_some(())
+        let all = snapshot.stats.connections == before.connections + streams;
+        (all && snapshot.connections == 0).then_some(())
     };
     for stop in 0..said.len() {
         for how in 0..3 {

@@ -6,7 +6,7 @@
 
 use crate::certs::{Authority, Dates, Identity, load};
 use crate::kit::{A, ask, outcome, query};
-use crate::streams::{answer_to, framed, listen, read_message, upstream};
+use crate::tcp::{answer_to, framed, listen, read_message, upstream};
 use crate::until::until;
 use crate::{start_with, sum};
 use onward::clock::Clock;
@@ -29,7 +29,7 @@ const SERVFAIL: u8 = 2;
 /// What an upstream has seen in plain text: each query's length.
 type Seen = Arc<Mutex<Vec<usize>>>;
 
-/// An upstream over TLS that answers `limit` queries on each stream and closes it then.
+/// An upstream over TLS that answers `limit` queries on each connection and closes it then.
 fn dot(config: ServerConfig, limit: usize) -> (SocketAddr, Seen) {
     let seen = Seen::default();
     let (config, count) = (Arc::new(config), Arc::clone(&seen));
@@ -60,7 +60,7 @@ fn one(server: &Server) -> UpstreamStats {
 }
 
 #[test]
-fn queries_go_over_tls_padded_on_one_stream_and_come_back() {
+fn queries_go_over_tls_padded_on_one_connection_and_come_back() {
     let authority = Authority::new("good");
     let mut config = authority.issue(&["dns.test"]).server();
     config.alpn_protocols = vec![b"dot".to_vec()];
@@ -75,7 +75,7 @@ fn queries_go_over_tls_padded_on_one_stream_and_come_back() {
         assert!(is_right(&query, &ask(server.addresses()[0], &query)), "query {number}");
     }
     let stats = one(&server);
-    assert_eq!((stats.answered, stats.failed, stats.streams.opened), (50, 0, 1), "{stats:?}");
+    assert_eq!((stats.answered, stats.failed, stats.tcp.opened), (50, 0, 1), "{stats:?}");
     assert_eq!((stats.handshakes.full, stats.handshakes.resumed), (1, 0));
     let lengths = seen.lock().unwrap();
     assert!(lengths.len() == 50 && lengths.iter().all(|len| *len == 128), "{lengths:?}");
@@ -322,7 +322,7 @@ fn whoever_falls_silent_in_the_handshake_is_left_for_the_next() {
 }
 
 #[test]
-fn sessions_are_resumed_when_streams_are_dialled_again() {
+fn sessions_are_resumed_when_connections_are_dialled_again() {
     let authority = Authority::new("good");
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         let identity = authority.issue(&["127.0.0.1"]);
@@ -359,7 +359,7 @@ fn an_upstream_that_wants_to_know_who_asks_is_shown_a_certificate() {
 }
 
 #[test]
-fn a_reload_leaves_streams_alone_unless_what_they_are_known_by_changes() {
+fn a_reload_leaves_connections_alone_unless_what_they_are_known_by_changes() {
     let authority = Authority::new("good");
     let (address, _) = dot(authority.issue(&["127.0.0.1", "dns.test"]).server(), usize::MAX);
     let text = |options: &str| {
@@ -375,7 +375,7 @@ fn a_reload_leaves_streams_alone_unless_what_they_are_known_by_changes() {
         number += 1;
         let query = query(number, A);
         assert!(is_right(&query, &ask(server.addresses()[0], &query)), "query {number}");
-        sum(&server.stats()).upstreams[0].streams.opened
+        sum(&server.stats()).upstreams[0].tcp.opened
     };
     assert_eq!(ask_one(&server), 1);
     server.reload(load(&text("max_fails 5"), &files)).unwrap();

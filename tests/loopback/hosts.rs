@@ -1,11 +1,11 @@
-//! Hosts files at work: over datagrams and streams, through changes and reloads.
+//! Hosts files at work: over datagrams and connections, through changes and reloads.
 //!
 //! Files are real and change while the server runs; what is waited for is the answer that tells
 //! of the change. No query fails meanwhile: what was loaded last is served.
 
 use crate::http::get;
 use crate::kit::{A, ask, query_for};
-use crate::streams::ask_on_a_stream;
+use crate::tcp::ask_over_tcp;
 use crate::until::until;
 use crate::{config, start};
 use onward::config::Endpoint;
@@ -75,7 +75,7 @@ fn a_file_is_answered_from_and_its_changes_are_noticed() {
     let server = start("127.0.0.1:0", &body, 2);
     let address = server.addresses()[0];
     assert_eq!(ask_for(&server, "a.t"), (0, 1, [192, 0, 2, 1]), "loaded before it serves");
-    let streamed = ask_on_a_stream(address, &query_for(9, "a.t", A));
+    let streamed = ask_over_tcp(address, &query_for(9, "a.t", A));
     assert_eq!(answer(&streamed), (0, 1, [192, 0, 2, 1]));
     assert_eq!(ask_for(&server, "other.t").0, 2, "SERVFAIL");
     file.replace("192.0.2.2 a.t\n2001:db8::1 a.t\n");
@@ -122,7 +122,7 @@ fn a_new_configuration_looks_at_unchanged_sources_once() {
 }
 
 #[test]
-fn answers_too_long_for_a_datagram_are_whole_on_a_stream() {
+fn answers_too_long_for_a_datagram_are_whole_over_tcp() {
     let names = (0..40).map(|number| format!(" h{number}.t"));
     let lines = (1..=100).map(|number| format!("192.0.0.{number} big.t\n"));
     let text = format!("192.0.2.2{}\n{}", names.collect::<String>(), lines.collect::<String>());
@@ -132,9 +132,9 @@ fn answers_too_long_for_a_datagram_are_whole_on_a_stream() {
     let query = query_for(7, "big.t", A);
     let reply = ask(address, &query);
     assert!(reply[2] & 2 != 0 && answer(&reply).1 < 100, "TC");
-    let reply = ask_on_a_stream(address, &query);
+    let reply = ask_over_tcp(address, &query);
     assert_eq!((reply[2] & 2, answer(&reply)), (0, (0, 100, [192, 0, 0, 100])));
-    let reply = ask_on_a_stream(address, &query_for(7, "2.2.0.192.in-addr.arpa", 12));
+    let reply = ask_over_tcp(address, &query_for(7, "2.2.0.192.in-addr.arpa", 12));
     assert_eq!((reply[2] & 2, reply[3] & 15, answer(&reply).1), (0, 0, 40));
     server.stop();
 }

@@ -1,12 +1,12 @@
-//! Upstreams that answer each stream strictly in order, as many servers do, or close it early.
+//! Upstreams that answer each connection strictly in order, as many servers do, or close it early.
 //!
 //! One slow name, and names that take nothing: however they come and however the upstream is asked,
-//! the quick ones do not wait for the slow one. And upstreams that close a stream after so many
+//! the quick ones do not wait for the slow one. And upstreams that close a connection after so many
 //! answers, with whatever queries are on it: nobody is told SERVFAIL.
 
 use crate::certs::{Authority, load};
 use crate::kit::{A, answer_to, client, query, query_for, receive};
-use crate::streams::{framed, listen, read_message, upstream};
+use crate::tcp::{framed, listen, read_message, upstream};
 use crate::{TIMEOUT, start, start_with, sum};
 use onward::clock::Clock;
 use onward::moment::Moment;
@@ -66,7 +66,7 @@ fn by_datagrams(target: SocketAddr, queries: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
     queries[1..].iter().map(|_| receive(&socket)).collect()
 }
 
-fn by_stream(target: SocketAddr, queries: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
+fn by_connection(target: SocketAddr, queries: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
     let mut stream = TcpStream::connect(target).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let all: Vec<u8> = queries.iter().flat_map(|query| framed(query)).collect();
@@ -91,8 +91,8 @@ fn the_quick_do_not_wait(server: Server, gate: &Gate, ask: Ask) {
 }
 
 #[test]
-fn quick_names_do_not_wait_for_a_slow_one_on_a_stream_in_order() {
-    for (ask, option) in [(by_datagrams as Ask, "force_tcp"), (by_stream, "")] {
+fn quick_names_do_not_wait_for_a_slow_one_on_a_connection_in_order() {
+    for (ask, option) in [(by_datagrams as Ask, "force_tcp"), (by_connection, "")] {
         let gate = Arc::new(Gate::default());
         let served = Arc::clone(&gate);
         let (address, _) = upstream(listen(), move |stream| serve_in_order(stream, &served));
@@ -120,7 +120,7 @@ fn quick_names_do_not_wait_for_a_slow_one_over_tls() {
 }
 
 #[test]
-fn streams_that_are_closed_after_a_few_answers_cost_no_query_its_answer() {
+fn connections_that_are_closed_after_a_few_answers_cost_no_query_its_answer() {
     for answers in [1, 2, 10] {
         for at_once in [2, 8, 16, 64] {
             let (address, _) = upstream(listen(), move |mut stream| {
@@ -128,7 +128,7 @@ fn streams_that_are_closed_after_a_few_answers_cost_no_query_its_answer() {
                     let query = read_message(&mut stream)?;
                     stream.write_all(&framed(&answer_to(&query)))?;
                 }
-                // What has come besides is not read, so the kernel resets the stream.
+                // What has come besides is not read, so the kernel resets the connection.
                 Ok(())
             });
             let options = "force_tcp\n max_connect_attempts 1";

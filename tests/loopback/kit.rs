@@ -77,9 +77,9 @@ pub(crate) fn outcome(reply: &[u8]) -> (u8, Option<u16>) {
     (reply[3] & 15, error)
 }
 
-/// A port on loopback that refuses datagrams and streams, and what holds it.
+/// A port on loopback that refuses datagrams and connections, and what holds it.
 pub(crate) fn refusing() -> (SocketAddr, UdpSocket) {
-    // Connected to itself it takes nothing from us, and nobody listens for streams.
+    // Connected to itself it takes nothing from us, and nobody listens for connections.
     let socket = UdpSocket::bind(any_port()).unwrap();
     let address = socket.local_addr().unwrap();
     socket.connect(address).unwrap();

@@ -1,4 +1,4 @@
-//! The whole forwarder over real sockets on loopback: over datagrams and over streams.
+//! The whole forwarder over real sockets on loopback: over datagrams and over connections.
 //!
 //! Ports are the kernel's choice and waiting is for events with a deadline, never for time to
 //! pass. What the client checks of each answer (id, question as it was spelt, record) is in
@@ -32,7 +32,7 @@ mod pipelining;
 mod recovery;
 mod reload;
 mod stages;
-mod streams;
+mod tcp;
 #[path = "../common/until.rs"]
 mod until;
 mod zones;

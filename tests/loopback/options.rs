@@ -141,19 +141,19 @@ fn failfast_all_unhealthy_upstreams_asks_nobody_and_says_that_nobody_is_reachabl
 
 #[test]
 fn force_tcp_never_asks_in_a_datagram() {
-    // It would answer a datagram, but nobody listens for streams.
+    // It would answer a datagram, but nobody listens for connections.
     let upstream = UdpSocket::bind(any_port()).unwrap();
     let server = start_with(&[upstream.local_addr().unwrap()], "force_tcp");
     let reply = ask(server.addresses()[0], &query(1, A));
     assert_eq!(outcome(&reply), (SERVFAIL, Some(23)));
     let total = totals(&server).upstreams[0];
-    assert_eq!((total.pool.opened, total.streams.opened), (0, 2));
+    assert_eq!((total.pool.opened, total.tcp.opened), (0, 2));
     server.stop();
 }
 
 #[test]
-fn prefer_udp_asks_in_a_datagram_even_for_a_client_on_a_stream() {
-    // It answers datagrams, and nobody listens for streams.
+fn prefer_udp_asks_in_a_datagram_even_for_a_client_over_tcp() {
+    // It answers datagrams, and nobody listens for connections.
     let upstream = UdpSocket::bind(any_port()).unwrap();
     let address = upstream.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -164,7 +164,7 @@ fn prefer_udp_asks_in_a_datagram_even_for_a_client_on_a_stream() {
     });
     for (options, expected) in [("prefer_udp", (0, None)), ("", (SERVFAIL, Some(23)))] {
         let server = start_with(&[address], options);
-        let reply = crate::streams::ask_on_a_stream(server.addresses()[0], &query(1, A));
+        let reply = crate::tcp::ask_over_tcp(server.addresses()[0], &query(1, A));
         assert_eq!(outcome(&reply), expected, "{options:?}");
         server.stop();
     }

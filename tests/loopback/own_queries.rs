@@ -1,11 +1,11 @@
 //! Queries that the server asks itself, over real sockets: `dns64` and the alias of a `template`.
 //!
-//! Clients on datagrams and on streams wait for two answers of an upstream, one after the other,
-//! and get one reply each; the metrics tell of it by the names of the reference.
+//! Clients on datagrams and on connections wait for two answers of an upstream, one after the
+//! other, and get one reply each; the metrics tell of it by the names of the reference.
 
 use crate::http::get;
 use crate::kit::{A, ask, query_for};
-use crate::streams::ask_on_a_stream;
+use crate::tcp::ask_over_tcp;
 use crate::{responder, start, sum};
 use onward::config::Endpoint;
 use onward::traffic::answer::{Behaviour, address};
@@ -26,7 +26,7 @@ fn tail<const LEN: usize>(reply: &[u8]) -> (u8, u16, [u8; LEN]) {
 }
 
 #[test]
-fn addresses_are_made_over_datagrams_and_streams() {
+fn addresses_are_made_over_udp_and_tcp() {
     let upstream = responder(&[Behaviour::Answer]);
     let to = upstream.addresses()[0];
     let directive = "dns64 2001:db8:64::/96 {\n allow_ipv4\n translate_all\n }";
@@ -37,7 +37,7 @@ fn addresses_are_made_over_datagrams_and_streams() {
         let target = server.addresses()[0];
         let reply = match number % 2 {
             0 => ask(target, &query),
-            _ => ask_on_a_stream(target, &query),
+            _ => ask_over_tcp(target, &query),
         };
         let Some(IpAddr::V4(ipv4)) = address(name_of(&query), A) else { panic!("an address") };
         let mut made = [0; 16];
@@ -63,7 +63,7 @@ fn addresses_are_made_over_datagrams_and_streams() {
 }
 
 #[test]
-fn aliases_are_followed_over_datagrams_and_streams() {
+fn aliases_are_followed_over_udp_and_tcp() {
     let upstream = responder(&[Behaviour::Answer]);
     let to = upstream.addresses()[0];
     let answer = "answer \"{{ .Name }} 60 IN CNAME target.example.\"";
@@ -74,7 +74,7 @@ fn aliases_are_followed_over_datagrams_and_streams() {
         panic!("an address")
     };
     let target = server.addresses()[0];
-    for reply in [ask(target, &query), ask_on_a_stream(target, &query)] {
+    for reply in [ask(target, &query), ask_over_tcp(target, &query)] {
         assert_eq!(tail(&reply), (0, 2, found.octets()));
     }
     server.stop();

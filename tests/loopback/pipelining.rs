@@ -1,11 +1,11 @@
-//! One stream to an upstream and as many queries on it as a stream may carry.
+//! One connection to an upstream and as many queries on it as a connection may carry.
 //!
 //! The upstream waits for more queries before it answers, in an order of its choice (RFC 7766
-//! §6.2.1.1). A stream begins with few queries at a time, so clients go on until it has read as
-//! many at once as a stream may carry.
+//! §6.2.1.1). A connection begins with few queries at a time, so clients go on until it has read as
+//! many at once as a connection may carry.
 
 use crate::kit::{A, answer_to, client, query, receive};
-use crate::streams::{framed, listen, read_message, upstream};
+use crate::tcp::{framed, listen, read_message, upstream};
 use crate::until::until;
 use crate::{SEED, TIMEOUT, start, sum};
 use onward::traffic::answer::is_right;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Queries on one stream at once.
+/// Queries on one connection at once.
 const AT_ONCE: u16 = 32;
 
 type Reorder = fn(&mut [Vec<u8>]);
@@ -37,7 +37,7 @@ fn shuffle(queries: &mut [Vec<u8>]) {
 /// Clients who ask [`AT_ONCE`] queries at once and return the replies to them.
 type Ask = fn(SocketAddr, &[Vec<u8>]) -> Vec<Vec<u8>>;
 
-fn by_stream(target: SocketAddr, queries: &[Vec<u8>]) -> Vec<Vec<u8>> {
+fn by_connection(target: SocketAddr, queries: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut stream = TcpStream::connect(target).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let all: Vec<u8> = queries.iter().flat_map(|query| framed(query)).collect();
@@ -63,10 +63,10 @@ fn read_all(stream: &mut TcpStream) -> std::io::Result<Vec<Vec<u8>>> {
 }
 
 #[test]
-fn one_stream_comes_to_carry_32_queries_at_once_and_answers_in_any_order_all_arrive() {
+fn one_connection_comes_to_carry_32_queries_at_once_and_answers_in_any_order_all_arrive() {
     let cases: [(Reorder, Ask); 4] = [
-        (reverse, by_stream),
-        (shuffle, by_stream),
+        (reverse, by_connection),
+        (shuffle, by_connection),
         (reverse, by_datagrams),
         (shuffle, by_datagrams),
     ];

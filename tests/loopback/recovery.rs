@@ -82,7 +82,7 @@ fn killing_one_loses_nothing(addresses: [&str; 2], options: &str, tcp: bool) {
     let [doomed, other] = total.upstreams[..] else { panic!("two") };
     assert!(doomed.failed > 0, "nothing was on its way to the doomed: {total:?}");
     assert_eq!(other.failed + other.timed_out, 0, "{total:?}");
-    assert_eq!(doomed.streams.opened > 0, options.contains("tcp") || tcp);
+    assert_eq!(doomed.tcp.opened > 0, options.contains("tcp") || tcp);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn killing_one_of_two_upstreams_that_are_asked_over_tcp_loses_nothing() {
 }
 
 #[test]
-fn killing_one_of_two_upstreams_while_clients_ask_on_streams_loses_nothing() {
+fn killing_one_of_two_upstreams_while_clients_ask_on_connections_loses_nothing() {
     let options = "policy round_robin\n read_timeout 500ms";
     killing_one_loses_nothing(["127.0.0.27:0", "127.0.0.28:0"], options, true);
 }

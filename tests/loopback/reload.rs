@@ -2,7 +2,7 @@
 //!
 //! Nothing is lost by it, and one that cannot take effect changes nothing.
 
-use crate::streams::{answer_to, framed, query, read_message};
+use crate::tcp::{answer_to, framed, query, read_message};
 use crate::{
     SEED, TIMEOUT, any_port, assert_all_answered, config, drive, responder, stanza, start, sum,
 };
@@ -170,7 +170,7 @@ fn a_query_outlives_its_listener() {
 }
 
 #[test]
-fn a_stream_outlives_its_listener_until_its_last_answer() {
+fn a_connection_outlives_its_listener_until_its_last_answer() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
     upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let body = format!("forward . {} {{\n prefer_udp\n}}", upstream.local_addr().unwrap());

@@ -1,7 +1,7 @@
 //! Directives at work over real sockets.
 //!
-//! Replies of the forwarder's own, a stream that has asked enough, and a forwarding loop, which two
-//! workers must find together.
+//! Replies of the forwarder's own, a connection that has asked enough, and a forwarding loop, which
+//! two workers must find together.
 
 use crate::{TIMEOUT, any_port, config, start, sum};
 use onward::log::Log;
@@ -60,7 +60,7 @@ fn queries_that_are_not_for_upstreams_are_answered_refused_or_dropped() {
 }
 
 #[test]
-fn a_stream_that_has_asked_enough_is_answered_and_closed() {
+fn a_connection_that_has_asked_enough_is_answered_and_closed() {
     let server = start("127.0.0.1:0", "whoami\n timeouts {\n maxtcpqueries 2\n}", 1);
     let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();

@@ -1,4 +1,4 @@
-//! Zone files at work: over datagrams, streams and TLS, through changes and reloads.
+//! Zone files at work: over datagrams, connections and TLS, through changes and reloads.
 //!
 //! Files are real and change while the server runs; what is waited for is the answer that tells
 //! of the change. No query fails meanwhile: what was loaded last is served.
@@ -6,7 +6,7 @@
 use crate::certs::{Authority, load};
 use crate::http::get;
 use crate::kit::{A, ask, query_for};
-use crate::streams::{ask_on_a_stream, framed, read_message};
+use crate::tcp::{ask_over_tcp, framed, read_message};
 use crate::until::until;
 use crate::{any_port, config, start, start_with};
 use onward::config::{Config, Endpoint, Host};
@@ -81,7 +81,7 @@ fn a_zone_is_answered_from_and_its_changes_are_noticed() {
     let server = start("127.0.0.1:0", &body, 2);
     let address = server.addresses()[0];
     assert_eq!(ask_for(&server, "a.z"), (0, true, 1, [192, 0, 2, 1]), "loaded before it serves");
-    let streamed = ask_on_a_stream(address, &query_for(9, "a.z", A));
+    let streamed = ask_over_tcp(address, &query_for(9, "a.z", A));
     assert_eq!(answer(&streamed), (0, true, 1, [192, 0, 2, 1]));
     assert_eq!(ask_for(&server, "nope.z").0, 3);
     assert_eq!(ask_for(&server, "other.t").0, 5, "REFUSED");
@@ -123,7 +123,7 @@ fn a_broken_zone_refuses_a_reload_and_what_was_served_stays() {
 }
 
 #[test]
-fn a_zone_is_served_over_tls_and_whole_on_streams() {
+fn a_zone_is_served_over_tls_and_whole_over_tcp() {
     let lines = (1..=100).map(|number| format!("big A 192.0.0.{number}\n"));
     let file = ZoneFile::new("tls", &lines.collect::<String>());
     let (authority, port) = (Authority::new("good"), any_port());

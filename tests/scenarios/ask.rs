@@ -20,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) question: Question,
-    pub(crate) stream: Option<StreamOf>,
+    pub(crate) connection: Option<ConnectionOf>,
     pub(crate) from: Option<SocketAddr>,
     pub(crate) to: Option<SocketAddr>,
     pub(crate) beyond_buffer: bool,
@@ -33,9 +33,9 @@ pub(crate) struct Ask {
     cut: Option<usize>,
 }
 
-/// On which stream a query comes in.
+/// On which connection a query comes in.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum StreamOf {
+pub(crate) enum ConnectionOf {
     /// A new one.
     Own,
     /// The one that this client opened.
@@ -62,7 +62,7 @@ impl Ask {
         let parts = parts(phrase);
         let mut ask = Self {
             question: Question::parse(&parts[0])?,
-            stream: None,
+            connection: None,
             from: None,
             to: None,
             beyond_buffer: false,
@@ -81,9 +81,9 @@ impl Ask {
     fn read(&mut self, words: &[&str]) -> Result<(), Problem> {
         let address = |word: &str| word.parse().map_err(|_| format!("`{word}` is no IP:PORT"));
         match words {
-            ["over", "tcp"] => self.stream = Some(StreamOf::Own),
-            ["on", "the", "stream", "of", "client", client] => {
-                self.stream = Some(StreamOf::Client(number(client)?));
+            ["over", "tcp"] => self.connection = Some(ConnectionOf::Own),
+            ["on", "the", "connection", "of", "client", client] => {
+                self.connection = Some(ConnectionOf::Client(number(client)?));
             }
             ["from", from] => self.from = Some(address(from)?),
             ["to", to] => self.to = Some(address(to)?),
@@ -147,7 +147,7 @@ impl Ask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
     pub(crate) question: Question,
-    pub(crate) stream: bool,
+    pub(crate) tcp: bool,
     source: Option<IpAddr>,
     recursion_desired: bool,
     authentic_data: bool,
@@ -161,7 +161,7 @@ pub(crate) struct Heard {
 pub(crate) struct Names {
     /// Its name from now on.
     pub(crate) query: Option<String>,
-    /// The name of our source port, or of the stream.
+    /// The name of our source port, or of the connection.
     pub(crate) port: Option<String>,
 }
 
@@ -177,7 +177,7 @@ impl Heard {
         }
         let mut heard = Self {
             question: Question::parse(question)?,
-            stream: false,
+            tcp: false,
             source: None,
             recursion_desired: true,
             authentic_data: false,
@@ -187,7 +187,7 @@ impl Heard {
         };
         for words in &parts[1..] {
             match words[..] {
-                ["over", "tcp"] => heard.stream = true,
+                ["over", "tcp"] => heard.tcp = true,
                 ["no", "rd"] => heard.recursion_desired = false,
                 ["ad"] => heard.authentic_data = true,
                 ["cd"] => heard.checking_disabled = true,
@@ -197,9 +197,9 @@ impl Heard {
                     heard.source = Some(source.parse().map_err(wrong)?);
                 }
                 ["from", "port", port] => names.port = Some(port.to_owned()),
-                ["on", "stream", stream] => {
-                    heard.stream = true;
-                    names.port = Some(stream.to_owned());
+                ["on", "connection", connection] => {
+                    heard.tcp = true;
+                    names.port = Some(connection.to_owned());
                 }
                 ref words => {
                     heard.options.push(option_of(words)?.ok_or_else(|| unknown(words))?);
@@ -211,7 +211,7 @@ impl Heard {
 
     /// Returns the replies that have arrived.
     pub(crate) fn read(arrival: &Arrival) -> Result<Self, Problem> {
-        let Arrival { source, stream, ref packet, .. } = *arrival;
+        let Arrival { source, tcp, ref packet, .. } = *arrival;
         let broken = |what: &str| format!("an upstream got a query with {what}");
         let message = Message::from_octets(&packet[..]).map_err(|_| broken("half a header"))?;
         let question = message.sole_question().map_err(|_| broken("a broken question"))?;
@@ -235,15 +235,15 @@ impl Heard {
         }
         let (rtype, class) = (question.qtype().to_int(), question.qclass().to_int());
         let name = format!("{}.", question.qname()).replace("..", ".");
-        // Every query on a stream asks how long it stays open, and no other does.
+        // Every query on a connection asks how long it stays open, and no other does.
         let asks = options.last() == Some(&(KEEPALIVE, Vec::new()));
-        if asks != stream {
+        if asks != tcp {
             return Err(broken("a keepalive option missing or misplaced"));
         }
         options.truncate(options.len() - usize::from(asks));
         Ok(Self {
             question: Question { name, rtype, class },
-            stream,
+            tcp,
             source,
             recursion_desired: header.rd(),
             authentic_data: header.ad(),
@@ -258,7 +258,7 @@ impl fmt::Display for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.question)?;
         let words = [
-            (self.stream, "over tcp"),
+            (self.tcp, "over tcp"),
             (!self.recursion_desired, "no rd"),
             (self.authentic_data, "ad"),
             (self.checking_disabled, "cd"),

@@ -26,8 +26,8 @@
 //! client N sends HEX                a datagram, byte by byte
 //! client N gets RCODE [RECORDS]     its reply, which must be this one in every detail
 //! client N gets nothing             it has no reply and will have none
-//! client N closes its stream        without waiting for more
-//! the stream of client N is open    or `closed`
+//! client N closes its connection        without waiting for more
+//! the connection of client N is open    or `closed`
 //!
 //! upstream A gets NAME TYPE [CLASS] [as Q]   exactly this query, called Q from now on
 //! some upstream gets …              the same, whichever it is
@@ -35,7 +35,7 @@
 //! upstream answers Q RCODE [RECORDS]   with the id and question of Q, and an OPT
 //! upstream sends HEX to Q           to the socket of Q, byte by byte
 //! upstream refuses Q                the socket of Q hears that the port is closed (ICMP)
-//! upstream closes the stream of Q   or `resets`
+//! upstream closes the connection of Q   or `resets`
 //! upstream A connects               as it does from the beginning; other words for new sockets:
 //! upstream A does not connect       nothing answers the handshake
 //! upstream A refuses to connect     a reset answers the handshake
@@ -56,8 +56,8 @@
 //! `A` is `IP` or `IP:PORT`. The details of a client's query:
 //!
 //! ```text
-//! over tcp                          on a stream of its own
-//! on the stream of client N         on that one's
+//! over tcp                          on a connection of its own
+//! on the connection of client N         on that one's
 //! from IP:PORT, to IP:PORT          its own address, and the listener's; else it is the first one
 //! id 7                              else it is 1000 and its number
 //! no rd, ad, cd, do                 flags: RD is set unless it is taken away; `do` brings an OPT
@@ -75,7 +75,7 @@
 //! over tcp, no rd, ad, cd, do       as above; the OPT is always there, and is ours
 //! from address IP                   our own address, if the configuration chooses it
 //! from port P                       the same port for the same P, another one for another
-//! on stream P                       the same of streams
+//! on connection P                       the same of connections
 //! ```
 //!
 //! The details of an answer, and of a reply where it makes sense:

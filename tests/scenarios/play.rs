@@ -4,14 +4,14 @@
 //! moment is exact; at the end every client has its reply or is known to get none, every drop has
 //! been counted aloud, and when all deadlines have passed nothing is left.
 
-use super::ask::{Ask, Heard, Names, StreamOf};
+use super::ask::{Ask, ConnectionOf, Heard, Names};
 use super::say::{LengthMax, Lints, Said};
 use super::script::{COUNTS, Count, Counts, Failure, Line, PoolCount, Script, Step, Whom};
 use super::words::Problem;
 use super::world::{Arrival, Delivery, World};
 use onward::config::{Config, Host};
 use onward::engine::Client;
-use onward::engine::key::StreamKey;
+use onward::engine::key::ConnectionKey;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -47,7 +47,7 @@ struct Player {
     asked: BTreeMap<usize, Asked>,
     /// Named queries that reached upstreams.
     queries: HashMap<String, Arrival>,
-    /// Named source ports and streams.
+    /// Named source ports and connections.
     ports: HashMap<String, usize>,
     counted: Counts<Count>,
     /// Who got the query that was spoken of last.
@@ -87,14 +87,14 @@ impl Player {
             Step::Sends { client, packet } => self.sends(*client, packet),
             Step::Told { client, said, length_max } => self.told(*client, said, *length_max),
             Step::ToldNothing { client } => self.told_nothing(*client),
-            Step::ClosesStream { client } => {
-                let stream = self.stream_of(*client)?;
-                self.world.engine.clients.close(stream);
+            Step::ClosesConnection { client } => {
+                let connection = self.connection_of(*client)?;
+                self.world.engine.clients.close(connection);
                 Ok(())
             }
-            Step::StreamIs { client, open } => {
-                let stream = self.stream_of(*client)?;
-                let is = self.world.engine.clients.is_open(stream);
+            Step::ConnectionIs { client, open } => {
+                let connection = self.connection_of(*client)?;
+                let is = self.world.engine.clients.is_open(connection);
                 expect(is == *open, || format!("it is not: open is {is}"))
             }
             Step::Gets { whom, heard, names } => self.gets(*whom, heard, names),
@@ -105,7 +105,9 @@ impl Player {
                 self.world.response(id, packet, false);
                 Ok(())
             }
-            Step::Refuses { query } | Step::EndsStream { query } => self.socket_ends(step, query),
+            Step::Refuses { query } | Step::EndsConnection { query } => {
+                self.socket_ends(step, query)
+            }
             Step::Becomes { upstream, mode } => {
                 self.number_of(*upstream)?;
                 self.world.modes.insert(*upstream, *mode);
@@ -135,7 +137,7 @@ impl Player {
                 self.after(*time)?;
                 self.all_is_spoken_of()
             }
-            Step::Pool { upstream, stream, counts } => self.pool(*upstream, *stream, counts),
+            Step::Pool { upstream, tcp, counts } => self.pool(*upstream, *tcp, counts),
             Step::Counted(counts) => {
                 self.counted.retain(|(_, old)| counts.iter().all(|(_, new)| old != new));
                 self.counted.extend(counts.iter().cloned());
@@ -157,14 +159,14 @@ impl Player {
             let listener = listener.ok_or_else(|| format!("nobody listens on {to}"))?;
             client.listener = listener as u16;
         }
-        match ask.stream {
+        match ask.connection {
             None => {}
-            Some(StreamOf::Own) => {
-                let stream = self.world.admit(client.peer);
-                client.stream = Some(stream.ok_or("the stream is not admitted")?);
+            Some(ConnectionOf::Own) => {
+                let connection = self.world.admit(client.peer);
+                client.connection = Some(connection.ok_or("the connection is not admitted")?);
             }
-            Some(StreamOf::Client(other)) => {
-                self.stream_of(other)?;
+            Some(ConnectionOf::Client(other)) => {
+                self.connection_of(other)?;
                 client = self.asked[&other].client;
             }
         }
@@ -195,7 +197,7 @@ impl Player {
     fn client(&self, number: usize, from: Option<SocketAddr>) -> Client {
         let ip = [198, 51, 100 + (number / 250) as u8, 1 + (number % 250) as u8];
         let peer = from.unwrap_or_else(|| (ip, 4000).into());
-        Client { listener: 0, peer, local: None, stream: None }
+        Client { listener: 0, peer, local: None, connection: None }
     }
 
     fn told(&mut self, number: usize, said: &Said, length_max: LengthMax) -> Result<(), Problem> {
@@ -294,9 +296,9 @@ impl Player {
 
     fn socket_ends(&mut self, step: &Step, name: &str) -> Result<(), Problem> {
         self.open_socket(name)?;
-        let Arrival { connection, stream, .. } = *self.query(name)?;
-        if stream == matches!(step, Step::Refuses { .. }) {
-            return Err(format!("`{name}` did not come that way: over tcp is {stream}"));
+        let Arrival { connection, tcp, .. } = *self.query(name)?;
+        if tcp == matches!(step, Step::Refuses { .. }) {
+            return Err(format!("`{name}` did not come that way: over tcp is {tcp}"));
         }
         self.world.socket_ends(connection);
         Ok(())
@@ -326,12 +328,12 @@ impl Player {
     fn pool(
         &mut self,
         upstream: SocketAddr,
-        stream: bool,
+        tcp: bool,
         counts: &[(RangeInclusive<u64>, PoolCount)],
     ) -> Result<(), Problem> {
         let stats = self.world.engine.stats().upstreams[self.number_of(upstream)?];
-        let pool = if stream { stats.streams } else { stats.pool };
-        let sockets = self.world.sockets_to(upstream, stream) as u64;
+        let pool = if tcp { stats.tcp } else { stats.pool };
+        let sockets = self.world.sockets_to(upstream, tcp) as u64;
         for (expected, what) in counts {
             let is = match what {
                 PoolCount::Connections => sockets,
@@ -421,9 +423,9 @@ impl Player {
         }
     }
 
-    fn stream_of(&self, client: usize) -> Result<StreamKey, Problem> {
-        let stream = self.asked.get(&client).and_then(|asked| asked.client.stream);
-        stream.ok_or_else(|| format!("client {client} has no stream"))
+    fn connection_of(&self, client: usize) -> Result<ConnectionKey, Problem> {
+        let connection = self.asked.get(&client).and_then(|asked| asked.client.connection);
+        connection.ok_or_else(|| format!("client {client} has no connection"))
     }
 
     fn number_of(&self, upstream: SocketAddr) -> Result<usize, Problem> {

@@ -41,13 +41,13 @@ pub(crate) enum Step {
     Sends { client: usize, packet: Vec<u8> },
     Told { client: usize, said: Said, length_max: LengthMax },
     ToldNothing { client: usize },
-    ClosesStream { client: usize },
-    StreamIs { client: usize, open: bool },
+    ClosesConnection { client: usize },
+    ConnectionIs { client: usize, open: bool },
     Gets { whom: Whom, heard: Heard, names: Names },
     Answers { query: String, said: Said, odd: Lints },
     Garbage { query: String, packet: Vec<u8> },
     Refuses { query: String },
-    EndsStream { query: String },
+    EndsConnection { query: String },
     Becomes { upstream: SocketAddr, mode: Mode },
     Probed { upstream: SocketAddr, manner: Manner },
     HasProbes { upstream: SocketAddr, count: u64 },
@@ -56,7 +56,7 @@ pub(crate) enum Step {
     After(Duration),
     Within(Duration),
     NothingFor(Duration),
-    Pool { upstream: SocketAddr, stream: bool, counts: Counts<PoolCount> },
+    Pool { upstream: SocketAddr, tcp: bool, counts: Counts<PoolCount> },
     Counted(Counts<Count>),
     InOneTurn(Vec<Line>),
     Stop,
@@ -77,11 +77,11 @@ pub(crate) enum Whom {
 /// What becomes of dials to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// A stream is connected at once.
+    /// A connection is connected at once.
     Connects,
-    /// A stream's dial hears nothing.
+    /// A connection's dial hears nothing.
     DoesNotConnect,
-    /// A stream's dial is refused.
+    /// A connection's dial is refused.
     RefusesToConnect,
     /// No socket of either kind can be opened.
     CannotBeReached,
@@ -249,8 +249,8 @@ fn step(text: &str, words: &[&str]) -> Result<Step, Problem> {
             Step::Garbage { query: (*query).to_owned(), packet: bytes_of(packet)? }
         }
         ["upstream", "refuses", query] => Step::Refuses { query: (*query).to_owned() },
-        ["upstream", "closes" | "resets", "the", "stream", "of", query] => {
-            Step::EndsStream { query: (*query).to_owned() }
+        ["upstream", "closes" | "resets", "the", "connection", "of", query] => {
+            Step::EndsConnection { query: (*query).to_owned() }
         }
         ["upstream", address, "gets", ..] => {
             let (heard, names) = Heard::parse(behind(text, 3))?;
@@ -269,10 +269,10 @@ fn step(text: &str, words: &[&str]) -> Result<Step, Problem> {
         ["nothing", "happens", "for", time] => Step::NothingFor(duration(time)?),
         ["the", "pool", "of", address, "over", transport @ ("udp" | "tcp"), "has", ..] => {
             let counts = counts(behind(text, 7), &POOL_COUNTS)?;
-            Step::Pool { upstream: upstream(address)?, stream: *transport == "tcp", counts }
+            Step::Pool { upstream: upstream(address)?, tcp: *transport == "tcp", counts }
         }
-        ["the", "stream", "of", "client", client, "is", state @ ("open" | "closed")] => {
-            Step::StreamIs { client: number(client)?, open: *state == "open" }
+        ["the", "connection", "of", "client", client, "is", state @ ("open" | "closed")] => {
+            Step::ConnectionIs { client: number(client)?, open: *state == "open" }
         }
         ["counted:", ..] => Step::Counted(counts(behind(text, 1), &COUNTS)?),
         ["stop"] => Step::Stop,
@@ -289,7 +289,7 @@ fn client_step(client: usize, verb: &str, phrase: &str, words: &[&str]) -> Resul
             let (said, length_max) = Said::to_client(phrase)?;
             Step::Told { client, said, length_max }
         }
-        ("closes", ["its", "stream"]) => Step::ClosesStream { client },
+        ("closes", ["its", "connection"]) => Step::ClosesConnection { client },
         _ => return Err(format!("a client cannot `{verb} {phrase}`")),
     })
 }

@@ -9,7 +9,7 @@ use super::script::{Count, Mode};
 use super::words::Problem;
 use onward::config::Config;
 use onward::engine::errors::{Fault, Operation};
-use onward::engine::key::StreamKey;
+use onward::engine::key::ConnectionKey;
 use onward::engine::shell::{self, Buffers, DATAGRAM_LEN_MAX, Shell};
 use onward::engine::stats::DropReason;
 use onward::engine::{Client, ConnectionId, Dial, Forwarder, Notice, Outgoing};
@@ -29,7 +29,7 @@ pub(crate) struct Arrival {
     /// Our own address, if it was chosen.
     pub(crate) source: Option<IpAddr>,
     pub(crate) connection: ConnectionId,
-    pub(crate) stream: bool,
+    pub(crate) tcp: bool,
     /// Our source port, as it were: no two sockets have the same.
     pub(crate) port: usize,
     pub(crate) packet: Vec<u8>,
@@ -46,7 +46,7 @@ pub(crate) struct Delivery {
 struct Socket {
     upstream: SocketAddr,
     source: Option<IpAddr>,
-    stream: bool,
+    tcp: bool,
     connected: bool,
     port: usize,
     outbox: Vec<Vec<u8>>,
@@ -152,8 +152,8 @@ impl World {
                 self.engine.forget_reply(&answered);
                 continue;
             }
-            let room = match client.stream {
-                Some(_) => self.engine.room_on_stream(&answered, packet),
+            let room = match client.connection {
+                Some(_) => self.engine.room_over_tcp(&answered, packet),
                 None => DATAGRAM_LEN_MAX,
             };
             let mut out = vec![0; room];
@@ -163,7 +163,7 @@ impl World {
         }
     }
 
-    /// The socket has failed or its stream was closed.
+    /// The socket has failed or its connection was closed.
     pub(crate) fn socket_ends(&mut self, id: ConnectionId) {
         self.engine.on_connection_failed(self.now, id);
     }
@@ -179,17 +179,17 @@ impl World {
         self.keeper.set_manner(None, Manner::Answered);
     }
 
-    /// A client opens a stream, if it may.
-    pub(crate) fn admit(&mut self, peer: SocketAddr) -> Option<StreamKey> {
-        self.engine.admit(self.now, 0, peer.ip()).ok().map(|(stream, _)| stream)
+    /// A client opens a connection, if it may.
+    pub(crate) fn admit(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
+        self.engine.admit(self.now, 0, peer.ip()).ok().map(|(connection, _)| connection)
     }
 
     pub(crate) fn is_open(&self, id: ConnectionId) -> bool {
         self.sockets.contains_key(&id)
     }
 
-    pub(crate) fn sockets_to(&self, upstream: SocketAddr, stream: bool) -> usize {
-        let is = |socket: &&Socket| (socket.upstream, socket.stream) == (upstream, stream);
+    pub(crate) fn sockets_to(&self, upstream: SocketAddr, tcp: bool) -> usize {
+        let is = |socket: &&Socket| (socket.upstream, socket.tcp) == (upstream, tcp);
         self.sockets.values().filter(is).count()
     }
 
@@ -216,8 +216,8 @@ impl World {
                 self.engine.on_sweep(self.now, sweep);
             }
             self.engine.on_time(self.now);
-            while let Some(stream) = self.engine.clients.overdue(self.now) {
-                self.engine.clients.close(stream);
+            while let Some(connection) = self.engine.clients.overdue(self.now) {
+                self.engine.clients.close(connection);
             }
             self.settle()?;
             if !self.arrivals.is_empty() || !self.deliveries.is_empty() {
@@ -240,7 +240,7 @@ impl World {
             (self.engine.outstanding(), "queries outstanding"),
             (self.sockets.len(), "sockets open"),
             (self.keeper.pending(), "timers pending"),
-            (self.engine.clients.count(), "client streams open"),
+            (self.engine.clients.count(), "client connections open"),
         ];
         let left = counts.iter().filter(|(count, _)| *count > 0);
         left.map(|(count, what)| format!("{count} {what}")).collect()
@@ -276,12 +276,12 @@ impl World {
     }
 
     fn is_there(&self, client: &Client) -> bool {
-        client.stream.is_none_or(|stream| self.engine.clients.is_open(stream))
+        client.connection.is_none_or(|connection| self.engine.clients.is_open(connection))
     }
 
     fn reply(&mut self, client: Client, packet: &[u8]) {
-        if let Some(stream) = client.stream {
-            self.engine.clients.active(self.now, stream);
+        if let Some(connection) = client.connection {
+            self.engine.clients.active(self.now, connection);
         }
         self.delivered += 1;
         self.deliveries.push_back(Delivery { client, packet: packet.to_vec() });
@@ -296,18 +296,18 @@ impl World {
         if self.mode(upstream) == Mode::CannotBeReached {
             return false;
         }
-        let stream = self.engine.is_stream(id);
+        let tcp = self.engine.is_tcp(id);
         self.ports += 1;
-        let (port, connected, outbox) = (self.ports, !stream, Vec::new());
-        self.sockets.insert(id, Socket { upstream, source, stream, connected, port, outbox });
+        let (port, connected, outbox) = (self.ports, !tcp, Vec::new());
+        self.sockets.insert(id, Socket { upstream, source, tcp, connected, port, outbox });
         true
     }
 
     fn transmit(&mut self, id: ConnectionId, packet: Vec<u8>) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         if socket.connected {
-            let Socket { upstream, source, stream, port, .. } = *socket;
-            let arrival = Arrival { upstream, source, connection: id, stream, port, packet };
+            let Socket { upstream, source, tcp, port, .. } = *socket;
+            let arrival = Arrival { upstream, source, connection: id, tcp, port, packet };
             self.arrivals.push_back(arrival);
         } else {
             socket.outbox.push(packet);

@@ -1,34 +1,34 @@
-//! The streams that a worker has accepted from clients: reading, writing, closing.
+//! The connections that a worker has accepted from clients: reading, writing, closing.
 //!
-//! As in the program: one read for each stream and turn, no more queries than one may ask at once,
-//! and a stream whose client does not read its answers is closed.
+//! As in the program: one read for each connection and turn, no more queries than one may ask at
+//! once, and a connection whose client does not read its answers is closed.
 
-use super::link::{LinkId, Progress, Side, Stream};
+use super::link::{LinkId, Progress, Side, SimConnection};
 use super::net::Net;
 use super::worker::{Input, Worker};
 use onward::engine::Client;
-use onward::engine::key::StreamKey;
+use onward::engine::key::ConnectionKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-/// A longer query closes its stream.
+/// A longer query closes its connection.
 const QUERY_LEN_MAX: usize = 4096;
 
 struct Slot {
     peer: SocketAddr,
-    stream: Stream,
+    connection: SimConnection,
     /// The client writes no more.
     half_closed: bool,
     /// It has asked as much as it may, and is read again after an answer.
     paused: bool,
 }
 
-/// The streams of a worker's clients.
+/// The connections of a worker's clients.
 #[derive(Default)]
 pub(crate) struct Accepted {
-    slots: BTreeMap<StreamKey, Slot>,
-    keys: BTreeMap<LinkId, StreamKey>,
-    written: BTreeSet<StreamKey>,
+    slots: BTreeMap<ConnectionKey, Slot>,
+    keys: BTreeMap<LinkId, ConnectionKey>,
+    written: BTreeSet<ConnectionKey>,
 }
 
 impl Accepted {
@@ -41,22 +41,22 @@ impl Accepted {
 impl Worker {
     fn accept(&mut self, net: &mut Net, link: LinkId, peer: SocketAddr) {
         let Ok((key, evicted)) = self.engine.admit(net.now, 0, peer.ip()) else {
-            self.engine.stats_mut().streams_refused += 1;
+            self.engine.stats_mut().connections_refused += 1;
             return net.reset(link, Side::Acceptor);
         };
         if let Some(evicted) = evicted {
             self.take_away(net, evicted);
         }
-        net.note(|| format!("stream of {peer} is accepted: {key:?}"));
+        net.note(|| format!("connection of {peer} is accepted: {key:?}"));
         net.accept(link);
-        let stream = Stream::new(link, Side::Acceptor);
+        let connection = SimConnection::new(link, Side::Acceptor);
         self.accepted.keys.insert(link, key);
-        let slot = Slot { peer, stream, half_closed: false, paused: false };
+        let slot = Slot { peer, connection, half_closed: false, paused: false };
         self.accepted.slots.insert(key, slot);
     }
 
-    /// Reads once, from a new stream perhaps, and has the engine take the queries.
-    pub(super) fn read_stream(&mut self, net: &mut Net, link: LinkId, peer: SocketAddr) {
+    /// Reads once, from a new connection perhaps, and has the engine take the queries.
+    pub(super) fn read_client(&mut self, net: &mut Net, link: LinkId, peer: SocketAddr) {
         if !net.is_connected(link, Side::Acceptor) {
             self.accept(net, link, peer);
         }
@@ -64,17 +64,17 @@ impl Worker {
         let Some(slot) = self.accepted.slots.get_mut(&key) else { return };
         self.accepted.written.insert(key);
         if net.is_reset(link, Side::Acceptor) {
-            return self.drop_stream(net, key);
+            return self.drop_client(net, key);
         }
-        let progress = if slot.paused { Progress::More } else { slot.stream.read(net) };
+        let progress = if slot.paused { Progress::More } else { slot.connection.read(net) };
         slot.half_closed |= progress == Progress::Over;
-        let client = Client { listener: 0, peer, local: None, stream: Some(key) };
+        let client = Client { listener: 0, peer, local: None, connection: Some(key) };
         while let Some(slot) = self.accepted.slots.get_mut(&key) {
             slot.paused = !self.engine.clients.may_ask(key);
             if slot.paused {
                 return;
             }
-            match slot.stream.inbox.next(QUERY_LEN_MAX).map(|next| next.map(<[u8]>::to_vec)) {
+            match slot.connection.inbox.next(QUERY_LEN_MAX).map(|next| next.map(<[u8]>::to_vec)) {
                 Ok(Some(message)) => {
                     self.ask(net, client, &message);
                 }
@@ -82,75 +82,75 @@ impl Worker {
                     return self.inputs.push(Input::Client(link, peer));
                 }
                 Ok(None) => {
-                    if slot.stream.inbox.is_within_message() {
+                    if slot.connection.inbox.is_within_message() {
                         self.engine.clients.begins_query(net.now, key);
                     }
                     return;
                 }
-                Err(_) => return self.drop_stream(net, key),
+                Err(_) => return self.drop_client(net, key),
             }
         }
     }
 
-    /// Returns true if a reply can be written to the stream, which is closed if it reads too
+    /// Returns true if a reply can be written to the connection, which is closed if it reads too
     /// slowly.
-    pub(super) fn has_room(&mut self, net: &mut Net, key: StreamKey) -> bool {
-        let full = self.accepted.slots.get(&key).is_some_and(|slot| slot.stream.is_full());
+    pub(super) fn has_room(&mut self, net: &mut Net, key: ConnectionKey) -> bool {
+        let full = self.accepted.slots.get(&key).is_some_and(|slot| slot.connection.is_full());
         if full {
-            self.drop_stream(net, key);
+            self.drop_client(net, key);
         }
         self.accepted.slots.contains_key(&key)
     }
 
-    /// Writes a reply to the stream.
-    pub(super) fn write_stream(&mut self, key: StreamKey, reply: &[u8]) -> bool {
+    /// Writes a reply to the connection.
+    pub(super) fn write_client(&mut self, key: ConnectionKey, reply: &[u8]) -> bool {
         let Some(slot) = self.accepted.slots.get_mut(&key) else { return false };
         if slot.paused {
-            self.inputs.push(Input::Client(slot.stream.link, slot.peer));
+            self.inputs.push(Input::Client(slot.connection.link, slot.peer));
         }
         self.accepted.written.insert(key);
-        slot.stream.push(reply).is_ok()
+        slot.connection.push(reply).is_ok()
     }
 
-    /// Writes what waits to those streams that were touched, and closes those that are done.
-    pub(super) fn flush_streams(&mut self, net: &mut Net) {
+    /// Writes what waits to those connections that were touched, and closes those that are done.
+    pub(super) fn flush_clients(&mut self, net: &mut Net) {
         for key in std::mem::take(&mut self.accepted.written) {
             let Some(slot) = self.accepted.slots.get_mut(&key) else { continue };
-            let outcome = slot.stream.flush(net);
+            let outcome = slot.connection.flush(net);
             if outcome.is_ok_and(|count| count > 0) {
                 self.engine.clients.active(net.now, key);
             }
-            if slot.stream.is_drained() {
+            if slot.connection.is_drained() {
                 self.engine.clients.is_read(net.now, key);
             } else {
                 self.engine.clients.begins_answer(net.now, key);
             }
             let quiet = self.engine.clients.is_quiet(key);
-            let done = slot.half_closed && slot.stream.is_drained() && !slot.paused && quiet;
+            let done = slot.half_closed && slot.connection.is_drained() && !slot.paused && quiet;
             if outcome.is_err() || done {
-                self.drop_stream(net, key);
+                self.drop_client(net, key);
             }
         }
     }
 
-    /// Closes the streams that have been without activity for too long.
-    pub(super) fn expire_streams(&mut self, net: &mut Net) {
+    /// Closes the connections that have been without activity for too long.
+    pub(super) fn expire_clients(&mut self, net: &mut Net) {
         while let Some(key) = self.engine.clients.overdue(net.now) {
-            self.drop_stream(net, key);
+            self.drop_client(net, key);
         }
     }
 
-    /// Closes the stream; answers that come for it are dropped.
-    fn drop_stream(&mut self, net: &mut Net, key: StreamKey) {
+    /// Closes the connection; answers that come for it are dropped.
+    fn drop_client(&mut self, net: &mut Net, key: ConnectionKey) {
         self.engine.clients.close(key);
         self.take_away(net, key);
     }
 
-    fn take_away(&mut self, net: &mut Net, key: StreamKey) {
+    fn take_away(&mut self, net: &mut Net, key: ConnectionKey) {
         if let Some(slot) = self.accepted.slots.remove(&key) {
-            net.note(|| format!("stream of {} is closed", slot.peer));
-            self.accepted.keys.remove(&slot.stream.link);
-            slot.stream.close(net);
+            net.note(|| format!("connection of {} is closed", slot.peer));
+            self.accepted.keys.remove(&slot.connection.link);
+            slot.connection.close(net);
         }
     }
 }

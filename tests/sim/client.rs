@@ -1,14 +1,14 @@
-//! Clients: they ask in bursts, over datagrams or a stream, and check what they hear.
+//! Clients: they ask in bursts, over datagrams or a connection, and check what they hear.
 //!
 //! Names come from a small store, so that questions meet under way; letter case, EDNS, flags and
-//! ids are anyone's. Streams are half-closed, closed, reset or left unread now and then. A client
-//! on a stream hears each answer once; one of datagrams may hear it again when the network repeats
-//! it; on a calm day everybody hears everything.
+//! ids are anyone's. Connections are half-closed, closed, reset or left unread now and then. A
+//! client on a connection hears each answer once; one of datagrams may hear it again when the
+//! network repeats it; on a calm day everybody hears everything.
 
 use super::common::Dice;
 use super::common::wire::{Ask, random_case};
 use super::laws::{question, require};
-use super::link::{Side, Stream};
+use super::link::{Side, SimConnection};
 use super::net::{Event, Net, Port};
 use super::plan::{Behaviour, Plan, ZONES, ms};
 use onward::moment::Moment;
@@ -41,8 +41,8 @@ struct Asked {
 pub(crate) struct Client {
     number: usize,
     worker: usize,
-    streams: bool,
-    stream: Option<Stream>,
+    connections: bool,
+    connection: Option<SimConnection>,
     /// Does not read before this.
     deaf_until: Moment,
     asked: Vec<Asked>,
@@ -56,8 +56,8 @@ impl Client {
         Self {
             number,
             worker: number % plan.workers,
-            streams: number >= plan.datagram_clients,
-            stream: None,
+            connections: number >= plan.datagram_clients,
+            connection: None,
             deaf_until: Moment::ZERO,
             asked: Vec::new(),
             last_id: 0,
@@ -77,7 +77,7 @@ impl Client {
         for _ in 0..count {
             self.ask(net);
         }
-        if self.stream.is_some() && net.dice.per_mille(self.behaviour.leaves) {
+        if self.connection.is_some() && net.dice.per_mille(self.behaviour.leaves) {
             self.leave(net);
         }
         if net.dice.per_mille(self.behaviour.stalls) {
@@ -91,7 +91,7 @@ impl Client {
     /// Asks one query more, from now on and whatever the budget was.
     pub(crate) fn ask(&mut self, net: &mut Net) {
         let nonsense = net.dice.per_mille(self.behaviour.nonsense);
-        let again = !self.streams && net.dice.one_in(20) && !self.asked.is_empty();
+        let again = !self.connections && net.dice.one_in(20) && !self.asked.is_empty();
         // Odd, so that none comes twice.
         self.last_id = self.last_id.wrapping_add(40_503);
         let packet = match self.asked.last().filter(|_| again) {
@@ -100,12 +100,12 @@ impl Client {
             None => query(&mut net.dice, self.last_id),
         };
         let listener = Port::Listener(self.worker);
-        if self.streams {
+        if self.connections {
             let dial = |net: &mut Net| net.dial(Port::Client(self.number), listener);
-            let new = || Stream::new(dial(net), Side::Dialler);
-            let stream = self.stream.get_or_insert_with(new);
-            // What cannot be sent any more is found out when the stream stirs.
-            stream.send(net, &packet);
+            let new = || SimConnection::new(dial(net), Side::Dialler);
+            let connection = self.connection.get_or_insert_with(new);
+            // What cannot be sent any more is found out when the connection stirs.
+            connection.send(net, &packet);
         } else {
             net.datagram(Port::Client(self.number), listener, packet.clone());
         }
@@ -114,35 +114,35 @@ impl Client {
         }
     }
 
-    /// Ends its stream in one of the ways there are.
+    /// Ends its connection in one of the ways there are.
     fn leave(&mut self, net: &mut Net) {
-        let Some(stream) = &mut self.stream else { return };
+        let Some(connection) = &mut self.connection else { return };
         match net.dice.below(3) {
-            0 if stream.is_drained() => return net.finish(stream.link, Side::Dialler),
-            0 | 1 => stream.close(net),
-            _ => net.reset(stream.link, Side::Dialler),
+            0 if connection.is_drained() => return net.finish(connection.link, Side::Dialler),
+            0 | 1 => connection.close(net),
+            _ => net.reset(connection.link, Side::Dialler),
         }
-        self.stream = None;
+        self.connection = None;
         self.asked.clear();
     }
 
-    /// Something has come on its stream.
+    /// Something has come on its connection.
     pub(crate) fn stirs(&mut self, net: &mut Net) {
         if net.now < self.deaf_until {
             return;
         }
-        let Some(mut stream) = self.stream.take() else { return };
-        let sent = stream.flush(net).is_ok();
-        let open = stream.read_all(net) && sent;
-        while let Some(reply) = stream.message() {
+        let Some(mut connection) = self.connection.take() else { return };
+        let sent = connection.flush(net).is_ok();
+        let open = connection.read_all(net) && sent;
+        while let Some(reply) = connection.message() {
             self.hears(&reply);
         }
         if open {
-            self.stream = Some(stream);
+            self.connection = Some(connection);
             return;
         }
-        net.note(|| format!("client {} sees its stream closed", self.number));
-        stream.close(net);
+        net.note(|| format!("client {} sees its connection closed", self.number));
+        connection.close(net);
         // Whatever was not answered there never will be.
         self.asked.retain(|asked| asked.heard > 0 || self.behaviour.leaves == 0);
     }
@@ -153,9 +153,9 @@ impl Client {
             let same = question(reply) == question(&asked.packet);
             asked.packet.get(..2) == reply.get(..2)
                 && (same || asked.nonsense)
-                && (asked.heard == 0 || !self.streams)
+                && (asked.heard == 0 || !self.connections)
         });
-        let law = "a client hears answers to its own questions, on a stream once";
+        let law = "a client hears answers to its own questions, on a connection once";
         require(asked.is_some(), law, || format!("client {}: {reply:?}", self.number));
         asked.expect("just looked").heard += 1;
     }
@@ -163,8 +163,8 @@ impl Client {
     /// Begins anew, with other behaviour.
     pub(crate) fn start_afresh(&mut self, net: &mut Net, behaviour: Behaviour) {
         // It may be half-closed, or lead nowhere.
-        if let Some(stream) = self.stream.take() {
-            net.reset(stream.link, Side::Dialler);
+        if let Some(connection) = self.connection.take() {
+            net.reset(connection.link, Side::Dialler);
         }
         self.asked.clear();
         self.deaf_until = Moment::ZERO;

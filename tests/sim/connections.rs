@@ -91,7 +91,7 @@ impl Connections {
         self.open.insert(id, connection);
     }
 
-    /// A stream is connected.
+    /// A connection is connected.
     pub(crate) fn connected(&mut self, id: ConnectionId) {
         if let Some(connection) = self.open.get_mut(&id) {
             connection.connected = true;
@@ -125,8 +125,8 @@ impl Connections {
         require(young, "beyond max_age no query is sent", || format!("{age:?}: {out:?}"));
         connection.attempts.push(Attempt { outgoing: out, id, query: query.to_vec() });
         let count = connection.attempts.len();
-        let within = connection.transport == Transport::Udp || count <= sizing.stream_inflight;
-        require(within, "a stream carries at most max_inflight queries", || format!("{count}"));
+        let within = connection.transport == Transport::Udp || count <= sizing.tcp_inflight;
+        require(within, "a connection carries at most max_inflight queries", || format!("{count}"));
     }
 
     /// Returns true if a packet on a connection has id and question of a query that is on it.
@@ -166,7 +166,7 @@ impl Connections {
         let fewer = usize::from(self.sabotage == Sabotage::FewerThanConfigured);
         for (upstream, (sizes, stats)) in sizes.iter().zip(&stats.upstreams).enumerate() {
             let max_conns = self.stanzas[upstream].sizing.max_conns - fewer;
-            for (size, pool) in sizes.iter().zip([&stats.pool, &stats.streams]) {
+            for (size, pool) in sizes.iter().zip([&stats.pool, &stats.tcp]) {
                 let words = || format!("upstream {upstream}: {size} sockets, {pool:?}");
                 let within = *size as u64 <= alive(pool) && alive(pool) <= max_conns as u64;
                 require(within, "a pool has at most max_conns, each with a socket", words);

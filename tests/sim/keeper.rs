@@ -5,7 +5,7 @@
 //! schedule. Mail takes a moment, and may find a full box.
 
 use super::laws::require;
-use super::link::{LinkId, Side, Stream};
+use super::link::{LinkId, Side, SimConnection};
 use super::net::{Event, Net, Port};
 use super::plan::{Plan, Sabotage};
 use onward::engine::Sweep;
@@ -33,8 +33,8 @@ struct Health {
     over_tcp: bool,
     query: ProbeQuery,
     schedule: Schedule,
-    /// The number of the probe under way, and its stream if it goes over one.
-    probe: Option<(u64, Option<Stream>)>,
+    /// The number of the probe under way, and its connection if it goes over one.
+    probe: Option<(u64, Option<SimConnection>)>,
 }
 
 /// The keeper.
@@ -113,15 +113,15 @@ impl Keeper {
         let health = &mut self.upstreams[upstream];
         health.query.set_id(net.dice.word());
         let (here, there) = (Port::Probe(upstream, self.probes), Port::Upstream(upstream));
-        let mut stream = None;
+        let mut connection = None;
         if health.over_tcp {
-            let mut dialled = Stream::new(net.dial(here, there), Side::Dialler);
+            let mut dialled = SimConnection::new(net.dial(here, there), Side::Dialler);
             dialled.push(health.query.as_bytes()).expect("an empty outbox has room");
-            stream = Some(dialled);
+            connection = Some(dialled);
         } else {
             net.datagram(here, there, health.query.as_bytes().to_vec());
         }
-        health.probe = Some((self.probes, stream));
+        health.probe = Some((self.probes, connection));
         self.health_states.set(upstream, health.schedule.is_down(), true);
         self.set(net, Due::Probe(upstream), Some(net.now.plus(PROBE_TIMEOUT)));
     }
@@ -135,15 +135,15 @@ impl Keeper {
         }
     }
 
-    /// Something has come on a probe's stream.
+    /// Something has come on a probe's connection.
     pub(crate) fn stirs(&mut self, net: &mut Net, probe: (usize, u64), link: LinkId) {
         let health = &mut self.upstreams[probe.0];
-        let Some((_, Some(stream))) = &mut health.probe else { return };
-        if stream.link != link {
+        let Some((_, Some(connection))) = &mut health.probe else { return };
+        if connection.link != link {
             return;
         }
-        let open = stream.flush(net).is_ok() && stream.read_all(net);
-        let messages: Vec<_> = std::iter::from_fn(|| stream.message()).collect();
+        let open = connection.flush(net).is_ok() && connection.read_all(net);
+        let messages: Vec<_> = std::iter::from_fn(|| connection.message()).collect();
         for message in messages {
             self.gets(net, probe, &message);
         }
@@ -161,8 +161,8 @@ impl Keeper {
 
     fn conclude(&mut self, net: &mut Net, upstream: usize, answered: bool) {
         let health = &mut self.upstreams[upstream];
-        if let Some((_, Some(stream))) = health.probe.take() {
-            stream.close(net);
+        if let Some((_, Some(connection))) = health.probe.take() {
+            connection.close(net);
         }
         let mut next = None;
         if answered {

@@ -9,7 +9,7 @@
 use super::common::wire::word_at;
 use super::connections::Connections;
 use super::plan::{Plan, ms};
-use onward::engine::key::StreamKey;
+use onward::engine::key::ConnectionKey;
 use onward::engine::stats::{DropReason, Stats};
 use onward::engine::{Client, Forwarder};
 use onward::moment::Moment;
@@ -75,7 +75,7 @@ pub(crate) struct Laws {
     pub(crate) books: Books,
     pub(crate) connections: Connections,
     /// Those who wait, in the order in which they asked.
-    waiting: HashMap<(SocketAddr, Option<StreamKey>), Vec<Waiting>>,
+    waiting: HashMap<(SocketAddr, Option<ConnectionKey>), Vec<Waiting>>,
     since: BTreeMap<u64, Moment>,
 }
 
@@ -99,7 +99,7 @@ impl Laws {
         }
         let number = self.books.queries;
         self.since.insert(number, now);
-        let waiting = self.waiting.entry((client.peer, client.stream)).or_default();
+        let waiting = self.waiting.entry((client.peer, client.connection)).or_default();
         waiting.push(Waiting { packet: packet.to_vec(), number });
     }
 
@@ -125,7 +125,7 @@ impl Laws {
             return require(refused, "what cannot be forwarded is refused", words);
         }
         let edns = word_at(&query, 10) == 1;
-        if client.stream.is_none() {
+        if client.connection.is_none() {
             let size = if edns { word_at(&query, 12 + asked.len() + 3) } else { 512 };
             let limit = usize::from(size.clamp(512, 1232));
             require(reply.len() <= limit, "a reply fits", || format!("{}", reply.len()));
@@ -148,11 +148,11 @@ impl Laws {
         require(matches!(rcode, 0 | 2 | 3 | 5), "no response code is made up", words);
         let answered = rcode == 0 && answers > 0;
         require(answered || !self.calm, "on a calm day every query is answered", words);
-        let whole = !cut || !self.calm || client.stream.is_none();
-        require(whole, "on a calm day nothing is cut on a stream", words);
+        let whole = !cut || !self.calm || client.connection.is_none();
+        require(whole, "on a calm day nothing is cut on a connection", words);
     }
 
-    /// The engine has written a reply for a client whose stream is gone.
+    /// The engine has written a reply for a client whose connection is gone.
     pub(crate) fn replied_to_nobody(&mut self, client: Client) {
         self.books.replies += 1;
         self.books.unsent += 1;
@@ -160,7 +160,7 @@ impl Laws {
         require(waited, "a reply is written only if somebody waits", || format!("{client:?}"));
     }
 
-    /// The reply to `client` cannot be delivered: its stream is gone.
+    /// The reply to `client` cannot be delivered: its connection is gone.
     pub(crate) fn forgot(&mut self, client: Client) {
         self.books.forgotten += 1;
         let waited = self.take(client, |_| true).is_some();
@@ -222,7 +222,7 @@ impl Laws {
 
     /// Takes out the first query of `client` that `is_it`.
     fn take(&mut self, client: Client, is_it: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
-        let key = (client.peer, client.stream);
+        let key = (client.peer, client.connection);
         let group = self.waiting.get_mut(&key)?;
         let place = group.iter().position(|waiting| is_it(&waiting.packet))?;
         let taken = group.remove(place);

@@ -1,4 +1,4 @@
-//! Streams: in order, whole, in segments of any length, with a window, delayed, and cut.
+//! Connections: in order, whole, in segments of any length, with a window, delayed, and cut.
 //!
 //! A [`Link`] is what both kernels and the wire know of a connection: what one end writes arrives
 //! at the other later and in order; a lost segment is a longer delay. An end that is closed answers
@@ -246,14 +246,14 @@ pub(crate) enum Progress {
 }
 
 /// One end of a link, and whole messages.
-pub(crate) struct Stream {
+pub(crate) struct SimConnection {
     pub(crate) link: LinkId,
     side: Side,
     pub(crate) inbox: Inbox,
     outbox: Outbox,
 }
 
-impl Stream {
+impl SimConnection {
     pub(crate) fn new(link: LinkId, side: Side) -> Self {
         Self { link, side, inbox: Inbox::default(), outbox: Outbox::default() }
     }

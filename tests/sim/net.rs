@@ -2,8 +2,8 @@
 //!
 //! All that ever happens is an [`Event`] in one queue, in the order of its time; equal times keep
 //! the order in which they were scheduled, so a seed is a whole history. Datagrams are lost,
-//! delayed, duplicated and so reordered here; streams are in [`super::link`]. The last events are
-//! remembered in words, if anybody wants to read them: writing words costs more than the rest.
+//! delayed, duplicated and so reordered here; connections are in [`super::link`]. The last events
+//! are remembered in words, if anybody wants to read them: writing words costs more than the rest.
 
 use super::common::Dice;
 use super::link::{Link, LinkId, Segment, Side};
@@ -22,7 +22,7 @@ const PATH_LIFE_MAX: Duration = Duration::from_secs(20);
 /// How long mail between workers and keeper takes at most.
 pub(crate) const MAIL_MAX: Duration = Duration::from_millis(2);
 
-/// Where datagrams and streams begin and end.
+/// Where datagrams and connections begin and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Port {
     /// A client.
@@ -47,13 +47,13 @@ pub(crate) enum Event {
     },
     /// ICMP says that nobody listens where this socket leads.
     Unreachable(Port),
-    /// Something for one end of a stream.
+    /// Something for one end of a connection.
     Segment {
         link: LinkId,
         to: Side,
         segment: Segment,
     },
-    /// Somebody between has forgotten this socket, or this stream.
+    /// Somebody between has forgotten this socket, or this connection.
     PathDies(Port),
     LinkDies(LinkId),
     /// An upstream has thought about a query.
@@ -180,7 +180,7 @@ impl Net {
         }
     }
 
-    /// A new stream, the same.
+    /// A new connection, the same.
     pub(crate) fn begin_link(&mut self, link: LinkId) {
         if self.dice.per_mille(self.weather.forgotten) {
             let life = self.dice.time(Duration::ZERO, PATH_LIFE_MAX);

@@ -20,7 +20,7 @@ pub(crate) struct Weather {
     pub(crate) late: usize,
     pub(crate) dial_late: usize,
     pub(crate) dial_never: usize,
-    /// Streams whose window is small.
+    /// Connections whose window is small.
     pub(crate) narrow: usize,
     /// Paths and links that somebody between the ends forgets.
     pub(crate) forgotten: usize,
@@ -40,11 +40,11 @@ pub(crate) struct Quirks {
     pub(crate) garbage: usize,
     pub(crate) long: usize,
     pub(crate) keepalive: usize,
-    /// Closes or resets the stream instead of an answer.
+    /// Closes or resets the connection instead of an answer.
     pub(crate) hangs_up: usize,
-    /// Upstreams, so many in a thousand, that answer the queries of a stream in order.
+    /// Upstreams, so many in a thousand, that answer the queries of a connection in order.
     pub(crate) in_order: usize,
-    /// Closes each stream after so many answers.
+    /// Closes each connection after so many answers.
     pub(crate) closes_after: Option<usize>,
     /// Dies or returns after this time at most; `None`: never.
     pub(crate) fate: Option<Duration>,
@@ -73,9 +73,9 @@ pub(crate) struct Behaviour {
     /// Queries of one client in all.
     pub(crate) budget: usize,
     pub(crate) nonsense: usize,
-    /// Streams that are closed or reset while answers are awaited.
+    /// Connections that are closed or reset while answers are awaited.
     pub(crate) leaves: usize,
-    /// Streams whose client does not read for a while.
+    /// Connections whose client does not read for a while.
     pub(crate) stalls: usize,
 }
 

@@ -1,15 +1,15 @@
 //! Upstreams: most of what they say is right, some of it late, cut, broken, or never said.
 //!
-//! The right address follows from the name. Some answer the queries of a stream in order, so that
-//! one that is never answered ends the stream's use; some close each after a few answers. One that
-//! is dead refuses or swallows what
-//! comes, streams as well as datagrams, until it returns. The attacker is here too, since he plays
-//! an upstream: he sees no packet and knows every socket and what is asked there, but the ids.
+//! The right address follows from the name. Some answer the queries of a connection in order, so
+//! that one that is never answered ends the connection's use; some close each after a few answers.
+//! One that is dead refuses or swallows what comes, connections as well as datagrams, until it
+//! returns. The attacker is here too, since he plays an upstream: he sees no packet and knows every
+//! socket and what is asked there, but the ids.
 
 use super::common::Dice;
 use super::common::wire::{Writer, question_of, word_at};
 use super::laws::{BROKEN, FORGED};
-use super::link::{LinkId, Segment, Side, Stream};
+use super::link::{LinkId, Segment, Side, SimConnection};
 use super::net::{Event, Net, Port, Via};
 use super::plan::{Quirks, Sabotage, ms};
 use super::worker::Worker;
@@ -40,14 +40,14 @@ pub(crate) struct Upstream {
     number: usize,
     pub(crate) quirks: Quirks,
     state: State,
-    streams: BTreeMap<LinkId, Accepted>,
-    /// It works on the queries of a stream one after the other.
+    connections: BTreeMap<LinkId, Accepted>,
+    /// It works on the queries of a connection one after the other.
     in_order: bool,
 }
 
-/// A stream that it has accepted.
+/// A connection that it has accepted.
 struct Accepted {
-    stream: Stream,
+    connection: SimConnection,
     /// Time when it has answered all that came, if it answers in order.
     busy_until: Moment,
     answers: usize,
@@ -56,7 +56,7 @@ struct Accepted {
 impl Upstream {
     pub(crate) fn new(number: usize, quirks: Quirks, dice: &mut Dice) -> Self {
         let in_order = dice.per_mille(quirks.in_order);
-        Self { number, quirks, state: State::Well, streams: BTreeMap::new(), in_order }
+        Self { number, quirks, state: State::Well, connections: BTreeMap::new(), in_order }
     }
 
     /// It dies or returns, and so on, until the quirks are over.
@@ -66,7 +66,7 @@ impl Upstream {
         self.state = net.dice.pick(&states);
         net.note(|| format!("upstream {} is {:?}", self.number, self.state));
         if self.state == State::Refusing {
-            for link in std::mem::take(&mut self.streams).into_keys() {
+            for link in std::mem::take(&mut self.connections).into_keys() {
                 net.reset(link, Side::Acceptor);
             }
         }
@@ -92,7 +92,7 @@ impl Upstream {
         }
     }
 
-    /// Something has come on a stream.
+    /// Something has come on a connection.
     pub(crate) fn stirs(&mut self, net: &mut Net, link: LinkId, segment: &Segment) {
         match self.state {
             State::Well => {}
@@ -101,14 +101,14 @@ impl Upstream {
         }
         if *segment == Segment::Syn {
             net.accept(link);
-            let stream = Stream::new(link, Side::Acceptor);
-            self.streams.insert(link, Accepted { stream, busy_until: net.now, answers: 0 });
+            let connection = SimConnection::new(link, Side::Acceptor);
+            self.connections.insert(link, Accepted { connection, busy_until: net.now, answers: 0 });
         }
-        let Some(Accepted { stream, .. }) = self.streams.get_mut(&link) else { return };
-        let open = stream.read_all(net) && stream.flush(net).is_ok();
-        let queries: Vec<_> = std::iter::from_fn(|| stream.message()).collect();
-        if !open && let Some(accepted) = self.streams.remove(&link) {
-            accepted.stream.close(net);
+        let Some(Accepted { connection, .. }) = self.connections.get_mut(&link) else { return };
+        let open = connection.read_all(net) && connection.flush(net).is_ok();
+        let queries: Vec<_> = std::iter::from_fn(|| connection.message()).collect();
+        if !open && let Some(accepted) = self.connections.remove(&link) {
+            accepted.connection.close(net);
         }
         for query in queries {
             self.think(net, Via::Stream(link), query);
@@ -122,7 +122,7 @@ impl Upstream {
         let delay = net.dice.time(Duration::ZERO, most);
         let mut at = net.now.plus(delay);
         if let Via::Stream(link) = to
-            && let Some(accepted) = self.streams.get_mut(&link).filter(|_| self.in_order)
+            && let Some(accepted) = self.connections.get_mut(&link).filter(|_| self.in_order)
         {
             at = accepted.busy_until.max(net.now).plus(delay);
             accepted.busy_until = if silent { Moment::FOREVER } else { at };
@@ -144,22 +144,22 @@ impl Upstream {
         }
         if let Via::Stream(link) = to
             && net.dice.per_mille(hangs_up)
-            && let Some(accepted) = self.streams.remove(&link)
+            && let Some(accepted) = self.connections.remove(&link)
         {
             return match net.dice.below(2) {
-                0 => accepted.stream.close(net),
+                0 => accepted.connection.close(net),
                 _ => net.reset(link, Side::Acceptor),
             };
         }
         let right = self.right_answer(net, to, query);
         self.say(net, to, right);
         let Via::Stream(link) = to else { return };
-        let Some(accepted) = self.streams.get_mut(&link) else { return };
+        let Some(accepted) = self.connections.get_mut(&link) else { return };
         accepted.answers += 1;
         if self.quirks.closes_after == Some(accepted.answers)
-            && let Some(accepted) = self.streams.remove(&link)
+            && let Some(accepted) = self.connections.remove(&link)
         {
-            accepted.stream.close(net);
+            accepted.connection.close(net);
         }
     }
 
@@ -167,8 +167,8 @@ impl Upstream {
         match to {
             Via::Datagram(to) => net.datagram(Port::Upstream(self.number), to, packet),
             Via::Stream(link) => {
-                if let Some(accepted) = self.streams.get_mut(&link) {
-                    accepted.stream.send(net, &packet);
+                if let Some(accepted) = self.connections.get_mut(&link) {
+                    accepted.connection.send(net, &packet);
                 }
             }
         }

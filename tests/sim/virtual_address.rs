@@ -114,7 +114,7 @@ impl Shell for Address {
     }
 
     fn open(&mut self, _: Moment, id: ConnectionId) -> Result<(), Fault> {
-        panic!("{id:?} is a stream, and no query asks for one");
+        panic!("{id:?} is a connection, and no query asks for one");
     }
 
     fn send(
@@ -199,7 +199,7 @@ impl Address {
 
     fn ask(&mut self) {
         let peer = SocketAddr::from(([198, 51, 100, 1], 1 + (self.asked % 60_000) as u16));
-        let client = Client { listener: 0, peer, local: None, stream: None };
+        let client = Client { listener: 0, peer, local: None, connection: None };
         let query = Ask::new(self.asked as u16, &format!("n{}.example", self.asked)).bytes();
         let mut out = [0; 1_232];
         let none = self.engine.on_query(self.now, client, &query, false, &mut out);

@@ -1,19 +1,19 @@
 //! A worker's shell: its turn, as in the program, over simulated sockets.
 //!
-//! The same order of the same calls as in the program's turn: mail, responses, queries, streams of
-//! clients, time, and then all that the engine has decided. What it is told and what it does passes
-//! by the [`Laws`], which look at everything once more when the turn ends. Upstream sockets are
-//! here; the streams of clients are in [`super::accepted`].
+//! The same order of the same calls as in the program's turn: mail, responses, queries, connections
+//! of clients, time, and then all that the engine has decided. What it is told and what it does
+//! passes by the [`Laws`], which look at everything once more when the turn ends. Upstream sockets
+//! are here; the connections of clients are in [`super::accepted`].
 
 use super::accepted::Accepted;
 use super::common::upstream_address;
 use super::laws::{BROKEN, FORGED, Laws, require};
-use super::link::{LinkId, Progress, Side, Stream};
+use super::link::{LinkId, Progress, Side, SimConnection};
 use super::net::{Event, Net, Port};
 use super::plan::{Plan, Sabotage, Shortage, ms};
 use onward::config::Config;
 use onward::engine::errors::{Fault, Operation};
-use onward::engine::forwarder::STREAM_MESSAGE_MAX;
+use onward::engine::forwarder::TCP_MESSAGE_MAX;
 use onward::engine::health::HealthStates;
 use onward::engine::key::Transport;
 use onward::engine::shell::{self, Buffers, DATAGRAM_LEN_MAX, NOTICE_RETRY, Shell};
@@ -28,7 +28,7 @@ use std::time::Duration;
 /// The socket of a connection to an upstream.
 enum Socket {
     Datagrams,
-    Stream { stream: Box<Stream>, connected: bool },
+    Tcp { connection: Box<SimConnection>, connected: bool },
 }
 
 /// A socket could not be opened, or cannot be used any more.
@@ -66,7 +66,7 @@ impl Shell for Turn<'_> {
         if self.worker.send_group(self.net, id, queries).is_ok() {
             return Ok(());
         }
-        if let Some(Socket::Stream { .. }) = self.worker.sockets.get(&id) {
+        if let Some(Socket::Tcp { .. }) = self.worker.sockets.get(&id) {
             // What had come on it is read first.
             self.worker.inputs.push(Input::Stirs(id));
             return Ok(());
@@ -86,7 +86,7 @@ impl Shell for Turn<'_> {
     }
 
     fn flush(&mut self, _: Moment) {
-        self.worker.flush_streams(self.net);
+        self.worker.flush_clients(self.net);
     }
 
     fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
@@ -114,13 +114,13 @@ pub(crate) enum Input {
     Sweep(Sweep),
     /// Another configuration.
     Reload(Arc<Config>, Arc<HealthStates>),
-    /// Something for a stream to an upstream.
+    /// Something for a connection to an upstream.
     Stirs(ConnectionId),
     /// A datagram for a connection, or `None`: ICMP says that nobody is there.
     Response(ConnectionId, Option<Vec<u8>>),
     /// A client's datagram.
     Query(SocketAddr, Vec<u8>),
-    /// Something for a stream of a client, perhaps a new one.
+    /// Something for a connection of a client, perhaps a new one.
     Client(LinkId, SocketAddr),
 }
 
@@ -171,7 +171,7 @@ impl Worker {
             buffers: Buffers::new(),
             notices_left: false,
             turn_at: None,
-            out: vec![0; STREAM_MESSAGE_MAX],
+            out: vec![0; TCP_MESSAGE_MAX],
         }
     }
 
@@ -208,9 +208,9 @@ impl Worker {
         let mut inputs = std::mem::take(&mut self.inputs);
         // Of one kind in the order in which they came.
         inputs.sort_by_key(Input::rank);
-        let streams = inputs.partition_point(|input| !matches!(input, Input::Client(..)));
+        let connections = inputs.partition_point(|input| !matches!(input, Input::Client(..)));
         for (place, input) in inputs.into_iter().enumerate() {
-            if place == streams {
+            if place == connections {
                 shell::send_queries(&mut Turn { worker: self, net }, now);
             }
             self.take(net, input);
@@ -221,7 +221,7 @@ impl Worker {
             let ahead = next.is_none_or(|next| next > now);
             require(ahead, "the next deadline lies ahead", || format!("{next:?} at {now:?}"));
         }
-        self.expire_streams(net);
+        self.expire_clients(net);
         self.settle(net);
         self.laws.check(now, &self.engine);
         self.plan_turn(net);
@@ -255,14 +255,14 @@ impl Worker {
                 }
             }
             Input::Query(peer, packet) => {
-                let client = Client { listener: 0, peer, local: None, stream: None };
+                let client = Client { listener: 0, peer, local: None, connection: None };
                 self.ask(net, client, &packet);
             }
-            Input::Client(link, peer) => self.read_stream(net, link, peer),
+            Input::Client(link, peer) => self.read_client(net, link, peer),
         }
     }
 
-    /// The engine takes a query. False: the client's stream has no room for the reply.
+    /// The engine takes a query. False: the client's connection has no room for the reply.
     pub(super) fn ask(&mut self, net: &mut Net, client: Client, packet: &[u8]) -> bool {
         self.laws.asked(net.now, client, packet);
         let mut out = std::mem::take(&mut self.out);
@@ -272,21 +272,21 @@ impl Worker {
         sent
     }
 
-    /// Something has come for a stream to an upstream: that it is connected, reset, writable, or
-    /// bytes. One read, and all messages that it has completed.
+    /// Something has come for a connection to an upstream: that it is connected, reset, writable,
+    /// or bytes. One read, and all messages that it has completed.
     fn read_connection(&mut self, net: &mut Net, id: ConnectionId) {
-        let Some(Socket::Stream { stream, connected }) = self.sockets.get_mut(&id) else { return };
+        let Some(Socket::Tcp { connection, connected }) = self.sockets.get_mut(&id) else { return };
         // What had come before a reset is read first.
-        let broken = net.is_reset(stream.link, Side::Dialler) || stream.flush(net).is_err();
-        let is_connected = net.is_connected(stream.link, Side::Dialler) && !broken;
+        let broken = net.is_reset(connection.link, Side::Dialler) || connection.flush(net).is_err();
+        let is_connected = net.is_connected(connection.link, Side::Dialler) && !broken;
         if is_connected && !std::mem::replace(connected, true) {
             net.note(|| format!("{id:?} is connected"));
             self.laws.connections.connected(id);
             self.engine.on_connected(net.now, id);
         }
-        let progress = stream.read(net);
-        while let Some(Socket::Stream { stream, .. }) = self.sockets.get_mut(&id)
-            && let Some(message) = stream.message()
+        let progress = connection.read(net);
+        while let Some(Socket::Tcp { connection, .. }) = self.sockets.get_mut(&id)
+            && let Some(message) = connection.message()
         {
             self.respond(net, id, &message, false);
         }
@@ -325,7 +325,7 @@ impl Worker {
         let Some(answered) = answered else { return };
         let mut out = std::mem::take(&mut self.out);
         while let Some(client) = self.engine.next_client(&answered).copied() {
-            if client.stream.is_some_and(|key| !self.has_room(net, key)) {
+            if client.connection.is_some_and(|key| !self.has_room(net, key)) {
                 self.engine.forget_reply(&answered);
                 self.laws.forgot(client);
                 continue;
@@ -337,9 +337,9 @@ impl Worker {
         self.out = out;
     }
 
-    /// A reply on its way to `client`. False: its stream is gone.
+    /// A reply on its way to `client`. False: its connection is gone.
     fn deliver(&mut self, net: &mut Net, mut client: Client, reply: &mut [u8]) -> bool {
-        if client.stream.is_some_and(|key| !self.has_room(net, key)) {
+        if client.connection.is_some_and(|key| !self.has_room(net, key)) {
             self.laws.replied_to_nobody(client);
             self.engine.stats_mut().drop(DropReason::ReplyNotSent);
             return false;
@@ -354,8 +354,8 @@ impl Worker {
         }
         net.note(|| format!("reply to {} {:?}", client.peer, &reply[..4]));
         self.laws.replied(client, reply);
-        if let Some(key) = client.stream {
-            return self.write_stream(key, reply);
+        if let Some(key) = client.connection {
+            return self.write_client(key, reply);
         }
         if net.dice.per_mille(self.shortage.buffer) {
             self.laws.books.unsent += 1;
@@ -373,8 +373,8 @@ impl Worker {
         if !self.sockets.contains_key(&id) {
             let upstream = (0..).find(|number| upstream_address(*number) == dial.upstream);
             let upstream = upstream.expect("one of the configuration's");
-            let stream = self.engine.is_stream(id);
-            let transport = if stream { Transport::Tcp } else { Transport::Udp };
+            let connection = self.engine.is_tcp(id);
+            let transport = if connection { Transport::Tcp } else { Transport::Udp };
             net.note(|| format!("{id:?} is dialled: upstream {upstream} over {transport:?}"));
             if net.dice.per_mille(self.shortage.socket) {
                 return Err(Broken);
@@ -383,10 +383,10 @@ impl Worker {
             require(fits, "a connection has a place in the shell's table", || format!("{id:?}"));
             self.laws.connections.dialled(net.now, id, upstream, transport);
             let port = Port::Connection(self.number, id);
-            let socket = if stream {
+            let socket = if connection {
                 let link = net.dial(port, Port::Upstream(upstream));
-                let stream = Box::new(Stream::new(link, Side::Dialler));
-                Socket::Stream { stream, connected: false }
+                let connection = Box::new(SimConnection::new(link, Side::Dialler));
+                Socket::Tcp { connection, connected: false }
             } else {
                 net.begin_path(port);
                 Socket::Datagrams
@@ -414,8 +414,8 @@ impl Worker {
             net.note(|| format!("{id:?} asks {:?}", &query[..20]));
             let upstream = Port::Upstream(self.laws.connections.open[&id].upstream);
             match self.sockets.get_mut(&id) {
-                Some(Socket::Stream { stream, .. }) => {
-                    dropped += u64::from(stream.push(&query).is_err());
+                Some(Socket::Tcp { connection, .. }) => {
+                    dropped += u64::from(connection.push(&query).is_err());
                 }
                 _ if net.dice.per_mille(self.shortage.buffer) => dropped += 1,
                 _ => net.datagram(Port::Connection(self.number, id), upstream, query),
@@ -424,7 +424,9 @@ impl Worker {
         self.laws.books.unsendable += dropped;
         self.engine.stats_mut().drops[DropReason::QueryNotSent as usize] += dropped;
         match self.sockets.get_mut(&id) {
-            Some(Socket::Stream { stream, .. }) => stream.flush(net).map(drop).map_err(|_| Broken),
+            Some(Socket::Tcp { connection, .. }) => {
+                connection.flush(net).map(drop).map_err(|_| Broken)
+            }
             _ => Ok(()),
         }
     }
@@ -437,8 +439,8 @@ impl Worker {
 
     fn close(&mut self, net: &mut Net, id: ConnectionId) {
         net.note(|| format!("{id:?} is closed"));
-        if let Some(Socket::Stream { stream, .. }) = self.sockets.remove(&id) {
-            stream.close(net);
+        if let Some(Socket::Tcp { connection, .. }) = self.sockets.remove(&id) {
+            connection.close(net);
         }
         self.laws.connections.closed(&self.engine, id);
     }
@@ -455,10 +457,10 @@ impl Worker {
         left("queries without a reply", self.laws.waiting());
         left("connections", self.laws.connections.open.len());
         left("sockets", self.sockets.len());
-        left("streams of clients", self.engine.clients.count() + self.accepted.len());
+        left("connections of clients", self.engine.clients.count() + self.accepted.len());
         left("deadlines", self.engine.next_deadline().iter().count());
         for upstream in &self.engine.stats().upstreams {
-            for pool in [upstream.pool, upstream.streams] {
+            for pool in [upstream.pool, upstream.tcp] {
                 let gone = pool.expired + pool.aged + pool.surplus + pool.broken + pool.renewed;
                 left("connections in the pools", (pool.opened - gone) as usize);
             }

@@ -237,7 +237,7 @@ impl World {
             for upstream in &stats.upstreams {
                 tally.count("attempts", upstream.sent);
                 tally.count("attempts failed", upstream.failed + upstream.timed_out);
-                for pool in [upstream.pool, upstream.streams] {
+                for pool in [upstream.pool, upstream.tcp] {
                     tally.count("connections expired", pool.expired);
                     tally.count("connections aged", pool.aged);
                     tally.count("connections surplus", pool.surplus);

@@ -52,7 +52,7 @@ pub(super) fn ordinary() -> Status {
             ],
             latency: latency(0.094),
             coalesced: 91_234_567,
-            streams: 312,
+            connections: 312,
             source_ports: 2_048,
             records_lost: 0,
         },

@@ -142,7 +142,7 @@ fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
     let mut out = [0xaa; UPSTREAM_LEN_MAX];
     let length = query.write_upstream(&mut out, 1_232);
     let written = out;
-    let on_stream = add_options(&mut out, query.question.end(), length, Way::Stream);
+    let on_stream = add_options(&mut out, query.question.end(), length, Way::Tcp);
     let (_, records) = read(&out[..on_stream]).expect("what we send on a stream");
     let options = options_of(&records[0].data).expect("our options");
     let asks = options.last().is_some_and(|(code, data)| *code == 11 && data.is_empty());

@@ -179,7 +179,7 @@ fn findings(plan: &Plan, course: Course, judged: &Judged) -> Vec<Finding> {
     };
     if course == Course::Distrusting {
         // A recovery that tracking hides is met by renewing all flows again and again, which so
-        // many streams are spared: their time is shown.
+        // many connections are spared: their time is shown.
         let name = "the backend that failed";
         let back = regains(name, judged.recovered, DISTRUST_LIMIT, judged.tolerance);
         let holds = back.holds.filter(|_| plan.transport == Transport::Udp);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn distrust_has_three_seconds_and_so_many_streams_as_long_as_it_takes() {
+    fn distrust_has_three_seconds_and_so_many_connections_as_long_as_it_takes() {
         let streams = Plan { transport: Transport::Tcp, ..plan() };
         for back in [None, Some(2)] {
             let judged = judge(&streams, Course::Distrusting, &course(back));

@@ -136,7 +136,7 @@ impl Lab {
     }
 
     /// Forgets the datagram flows that are pinned to a backend, as is done for one that is not
-    /// ready. Streams are left to end by themselves, as they are there.
+    /// ready. Connections are left to end by themselves, as they are there.
     ///
     /// # Errors
     /// `conntrack` failed.

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub enum Transport {
     /// A pool of datagram sockets
     Udp,
-    /// Streams: `force_tcp`
+    /// Connections: `force_tcp`
     Tcp,
 }
 

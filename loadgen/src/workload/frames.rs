@@ -1,4 +1,4 @@
-//! Query files in dnsperf's binary format: messages one after the other, as on a TCP stream.
+//! Query files in dnsperf's binary format: messages one after the other, as on a TCP connection.
 //!
 //! Each is preceded by its length in two bytes (RFC 1035 §4.2.2) and is sent as it is, but for its
 //! id. What cannot be read is told with the number of the record and the byte within it. Pure.

@@ -38,7 +38,7 @@ pub(crate) fn scripted(script: Script) -> (Upstream, SocketAddr) {
     over(script, None)
 }
 
-/// The same, whose streams go through TLS if that is given.
+/// The same, whose connections go through TLS if that is given.
 pub(crate) fn over(script: Script, tls: Option<Server>) -> (Upstream, SocketAddr) {
     let address = "127.0.0.1:0".parse().unwrap();
     let services = vec![Service { address, script: Arc::new(script) }];

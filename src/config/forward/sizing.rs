@@ -16,11 +16,11 @@ const MAX_AGE_JITTER_MAX: u8 = 50;
 const SPREAD_MIN: usize = 4;
 /// More source ports add sockets but hardly any security.
 const SPREAD_MAX: usize = 128;
-/// Many source ports protect datagrams only: a stream is filled before another is dialled.
-const STREAM_SPREAD: usize = 1;
+/// Many source ports protect datagrams only: a connection is filled before another is dialled.
+const TCP_SPREAD: usize = 1;
 /// More connections of one pool than this mean that the upstream is too slow, not too busy.
 const CONNECTIONS_MAX: usize = 1024;
-/// Queries of one batch of a worker's turn, and those on one stream at once.
+/// Queries of one batch of a worker's turn, and those on one connection at once.
 const INFLIGHT: (usize, usize) = (64, 32);
 /// No size is larger: there are no more ports, and no more query ids on a connection.
 const WRITTEN_MAX: i64 = 65_535;
@@ -31,7 +31,7 @@ pub(super) struct Written {
     pub(super) spread: Option<usize>,
     pub(super) stream_spread: Option<usize>,
     pub(super) max_conns: Option<usize>,
-    /// For datagrams and for streams.
+    /// For datagrams and for connections.
     pub(super) max_inflight: Option<(usize, usize)>,
 }
 
@@ -56,16 +56,16 @@ impl Written {
         let spread = self
             .spread
             .unwrap_or_else(|| default_spread.min(self.max_conns.unwrap_or(default_spread)));
-        let stream_spread = self.stream_spread.unwrap_or(STREAM_SPREAD);
+        let stream_spread = self.stream_spread.unwrap_or(TCP_SPREAD);
         let largest = spread.max(stream_spread);
         let default_max_conns = share.clamp(SPREAD_MIN, CONNECTIONS_MAX).max(largest);
-        let (max_inflight, stream_inflight) = self.max_inflight.unwrap_or(INFLIGHT);
+        let (max_inflight, tcp_inflight) = self.max_inflight.unwrap_or(INFLIGHT);
         Sizing {
             spread,
             stream_spread,
             max_conns: self.max_conns.unwrap_or(default_max_conns),
             max_inflight,
-            stream_inflight,
+            tcp_inflight,
         }
     }
 }
@@ -80,7 +80,8 @@ pub(super) fn read(property: &Token, cursor: &mut Cursor<'_>) -> Result<usize, D
     number(property, cursor.expect_arg()?)
 }
 
-/// The arguments of an option that holds for datagrams and for streams: one for both, or one each.
+/// The arguments of an option that holds for datagrams and for connections: one for both, or one
+/// each.
 pub(super) fn read_pair(
     property: &Token,
     cursor: &mut Cursor<'_>,
@@ -126,9 +127,8 @@ mod tests {
     use crate::config::Host;
 
     fn sizes(written: Written, share: usize) -> (usize, usize) {
-        let Sizing { spread, max_conns, max_inflight, stream_inflight, .. } =
-            written.resolve(share);
-        assert_eq!((max_inflight, stream_inflight), (64, 32), "unless written otherwise");
+        let Sizing { spread, max_conns, max_inflight, tcp_inflight, .. } = written.resolve(share);
+        assert_eq!((max_inflight, tcp_inflight), (64, 32), "unless written otherwise");
         (spread, max_conns)
     }
 

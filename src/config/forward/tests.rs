@@ -88,7 +88,7 @@ fn defaults_hold_for_what_is_not_written() {
             stream_spread: 1,
             max_conns: 1024,
             max_inflight: 64,
-            stream_inflight: 32
+            tcp_inflight: 32
         }
     );
 }
@@ -111,7 +111,7 @@ fn every_option_is_read() {
     assert_eq!(forward.max_connect_attempts, Some(7));
     assert_eq!(
         forward.sizing,
-        Sizing { spread: 2, stream_spread: 1, max_conns: 3, max_inflight: 1, stream_inflight: 1 }
+        Sizing { spread: 2, stream_spread: 1, max_conns: 3, max_inflight: 1, tcp_inflight: 1 }
     );
 }
 
@@ -181,8 +181,8 @@ fn queries_in_flight_are_limited_for_both_transports_or_for_each() {
     for (written, limits) in
         [("", (64, 32)), ("max_inflight 100", (100, 100)), ("max_inflight 16 200", (16, 200))]
     {
-        let Sizing { max_inflight, stream_inflight, .. } = with(written).unwrap().sizing;
-        assert_eq!((max_inflight, stream_inflight), limits, "{written:?}");
+        let Sizing { max_inflight, tcp_inflight, .. } = with(written).unwrap().sizing;
+        assert_eq!((max_inflight, tcp_inflight), limits, "{written:?}");
     }
     assert_eq!(
         with("max_inflight 1 0").unwrap_err(),

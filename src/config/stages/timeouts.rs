@@ -2,9 +2,9 @@
 //!
 //! `timeouts`: limits for clients' connections. Durations may be written as whole seconds without a
 //! unit, here alone in the language. Options not written stay as they are; of those written twice
-//! the last holds. Without `read` and `write`, `idle` stands for them: a stream on which no whole
-//! query comes in and no byte of a reply goes out for so long is closed, whatever it is in the
-//! middle of.
+//! the last holds. Without `read` and `write`, `idle` stands for them: a connection on which no
+//! whole query comes in and no byte of a reply goes out for so long is closed, whatever it is in
+//! the middle of.
 
 use super::super::error::DirectiveError;
 use super::super::forward::show;
@@ -20,13 +20,13 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Time-outs of clients' connections, as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Timeouts {
-    /// Until the first query of a stream, and each query that has begun, has come in.
+    /// Until the first query of a connection, and each query that has begun, has come in.
     pub read: Option<Duration>,
     /// For which no byte of a reply goes out that waits.
     pub write: Option<Duration>,
     /// Between queries.
     pub idle: Option<Duration>,
-    /// Queries that a stream may ask before it is closed.
+    /// Queries that a connection may ask before it is closed.
     pub queries_max: Option<u32>,
 }
 

@@ -11,9 +11,9 @@ use std::path::Path;
 
 /// The port of DNS.
 const PORT: u16 = 53;
-/// The state of a stream's socket that waits for clients (TCP_LISTEN).
+/// The state of a connection's socket that waits for clients (TCP_LISTEN).
 const LISTENING: &str = "0A";
-/// The tables, and whether they are of streams.
+/// The tables, and whether they are of connections.
 const TABLES: [(&str, &str); 4] =
     [("udp", "udp"), ("udp6", "udp"), ("tcp", "tcp"), ("tcp6", "tcp")];
 
@@ -38,9 +38,9 @@ pub(super) fn holders(root: &Path) -> Vec<Holder> {
 }
 
 /// The local address and the inode of a line.
-fn entry(line: &str, is_stream: bool) -> Option<(SocketAddr, u64)> {
+fn entry(line: &str, is_tcp: bool) -> Option<(SocketAddr, u64)> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    if is_stream && *words.get(3)? != LISTENING {
+    if is_tcp && *words.get(3)? != LISTENING {
         return None;
     }
     let (address, port) = words.get(1)?.split_once(':')?;

@@ -1,7 +1,7 @@
 //! State of the current or last attempt of an exchange.
 //!
 //! Attempts begin and end beside the queues they stand in; here is what follows from those: for
-//! logs, and for queries that stand behind others on a stream. Nothing is changed here.
+//! logs, and for queries that stand behind others on a connection. Nothing is changed here.
 
 use super::Exchanges;
 use crate::engine::key::{ConnectionId, Transport};

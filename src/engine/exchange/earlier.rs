@@ -1,10 +1,10 @@
-//! Attempts that queries have left behind on streams and that may yet be answered.
+//! Attempts that queries have left behind on connections and that may yet be answered.
 //!
-//! A query that is stuck behind another on its stream is asked again elsewhere, and whichever
+//! A query that is stuck behind another on its connection is asked again elsewhere, and whichever
 //! answer comes first is its answer. The place that it has left is remembered here: by connection
 //! and id, so that an answer finds it, and so that the id is not given to another query on that
-//! stream before the answer has come or the stream is closed. When there are too many the oldest
-//! is forgotten: its answer would be dropped as one that matches nothing.
+//! connection before the answer has come or the connection is closed. When there are too many the
+//! oldest is forgotten: its answer would be dropped as one that matches nothing.
 
 use super::{Exchanges, id_hash};
 use crate::engine::index::Index;
@@ -82,7 +82,7 @@ impl Earlier {
 }
 
 impl Exchanges {
-    /// Ends the current attempt, which is on a stream, but for its answer: if that comes before
+    /// Ends the current attempt, which is on a connection, but for its answer: if that comes before
     /// another, it is believed. `None`: there is no attempt.
     pub fn leave_attempt(&mut self, slot: u32) -> Option<LeftBehind> {
         let (connection, id) = self.slots[slot as usize].attempt?;

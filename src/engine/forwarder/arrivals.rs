@@ -179,7 +179,7 @@ impl Forwarder {
     /// Returns the question of `client`, as far as it matters to the transport that it came by.
     pub(super) fn asked_by(&self, client: &Client, asked: Asked) -> Asked {
         let asked = client.asked(asked);
-        let secure = self.streams[usize::from(client.listener)].secure;
+        let secure = self.connections[usize::from(client.listener)].secure;
         if secure { asked } else { asked.in_the_clear() }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! An attempt ends by its time-out, by the failure of its connection or by the deadline of the
 //! whole query; each leads to the next upstream until the attempts or the time allowed are spent.
-//! The one exception are streams that ended behind an answer, as every server ends them sooner or
-//! later: what was on them goes out again at once and nobody is blamed (RFC 7766 §6.2.4). Not for
-//! ever, since it may be the query itself that ends each stream it is sent on. Queries that are
-//! stuck behind others on a stream are in [`super::moves`].
+//! The one exception are connections that ended behind an answer, as every server ends them sooner
+//! or later: what was on them goes out again at once and nobody is blamed (RFC 7766 §6.2.4). Not
+//! for ever, since it may be the query itself that ends each connection it is sent on. Queries that
+//! are stuck behind others on a connection are in [`super::moves`].
 
 use super::{Failed, Forwarder, Outgoing};
 use crate::config::Policy;
@@ -15,10 +15,10 @@ use crate::engine::key::{ConnectionId, PoolId, Transport, Way};
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
-/// So often a query's attempt may end with a stream that had worked before and count for nothing. A
-/// restarted upstream has closed all its streams; those that are idle close with the first that is
-/// found out, and of those in use as many as this may still be in the way. So may those that were
-/// dialled before an upstream was known to close each after a few answers.
+/// So often a query's attempt may end with a connection that had worked before and count for
+/// nothing. A restarted upstream has closed all its connections; those that are idle close with the
+/// first that is found out, and of those in use as many as this may still be in the way. So may
+/// those that were dialled before an upstream was known to close each after a few answers.
 const EXCUSES_MAX: u32 = 16;
 
 impl Forwarder {
@@ -28,9 +28,9 @@ impl Forwarder {
     }
 
     /// The connection's socket failed, was closed by the upstream, or could not be opened: its
-    /// queries move on at once. A stream that had worked before was merely closed between queries,
-    /// as every server does sooner or later: then they go out again to the same upstream, and
-    /// nobody is blamed.
+    /// queries move on at once. A connection that had worked before was merely closed between
+    /// queries, as every server does sooner or later: then they go out again to the same upstream,
+    /// and nobody is blamed.
     pub fn on_connection_failed(&mut self, now: Moment, connection: ConnectionId) {
         self.on_connection_error(now, connection, Operation::Read, Fault::Unknown);
     }
@@ -73,12 +73,12 @@ impl Forwarder {
         }
     }
 
-    /// The stream is connected; over TLS: and the handshake is over.
+    /// The connection is connected; over TLS: and the handshake is over.
     pub fn on_connected(&mut self, now: Moment, connection: ConnectionId) {
         self.pools.connected(connection, now);
     }
 
-    /// The handshake of a stream is over, and whether it resumed an earlier session.
+    /// The handshake of a connection is over, and whether it resumed an earlier session.
     pub fn on_secured(&mut self, now: Moment, connection: ConnectionId, resumed: bool) {
         let took = self.pools.age(connection, now);
         if let Some(upstream) = self.upstream_at(connection) {
@@ -259,7 +259,7 @@ impl Forwarder {
     pub(super) fn way_to(&self, upstream: usize, transport: Transport) -> Way {
         match (&self.addresses[upstream].tls, transport) {
             (Some(_), _) => Way::Secure,
-            (None, Transport::Tcp) => Way::Stream,
+            (None, Transport::Tcp) => Way::Tcp,
             (None, Transport::Udp) => Way::Datagram,
         }
     }

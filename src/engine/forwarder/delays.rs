@@ -123,7 +123,7 @@ impl Forwarder {
             self.count_outcome(held.label_set, &CountedReply::unanswered(held.client.transport()));
             return;
         }
-        held.client.stream.inspect(|stream| self.clients.waits(*stream));
+        held.client.connection.inspect(|connection| self.clients.waits(*connection));
     }
 
     /// The next reply that was held back and is due. `out` is as for [`Forwarder::next_reply`].
@@ -138,7 +138,7 @@ impl Forwarder {
             &CountedReply { transport, took, rcode, len, answered: true },
         );
         self.journal_delayed(at, block, &asking, reply);
-        client.stream.inspect(|stream| self.clients.answered(*stream));
+        client.connection.inspect(|connection| self.clients.answered(*connection));
         Some(Reply { client, len })
     }
 

@@ -1,10 +1,10 @@
-//! Queries that are stuck behind others on a stream, and what becomes of their two attempts.
+//! Queries that are stuck behind others on a connection, and what becomes of their two attempts.
 //!
-//! An upstream that answers in order makes every query on a stream wait for the slowest. A query
-//! that has waited behind others for longer than is usual is asked again on another stream, and
-//! that is no failure of anybody. The place that it has left counts on: the first of the two
-//! answers is delivered, the other is dropped when it comes. How many queries may move is bounded:
-//! for each query here, for all by what the pool's answers pay for.
+//! An upstream that answers in order makes every query on a connection wait for the slowest. A
+//! query that has waited behind others for longer than is usual is asked again on another
+//! connection, and that is no failure of anybody. The place that it has left counts on: the first
+//! of the two answers is delivered, the other is dropped when it comes. How many queries may move
+//! is bounded: for each query here, for all by what the pool's answers pay for.
 
 use super::{Forwarder, Outgoing};
 use crate::engine::key::ConnectionId;
@@ -19,7 +19,7 @@ use std::time::Duration;
 const MOVES_MAX: u32 = 3;
 
 impl Forwarder {
-    /// Moves the queries that are stuck on a stream.
+    /// Moves the queries that are stuck on a connection.
     pub(super) fn relieve(&mut self, now: Moment, stall: &Stall) {
         let connection = stall.connection;
         let (mut stuck, mut again) = (false, None);
@@ -45,7 +45,8 @@ impl Forwarder {
     }
 
     /// Returns true if the query that was sent with this id waits for its response there, be it
-    /// that it was asked again on another stream since. `None`: it does not, and its id is free.
+    /// that it was asked again on another connection since. `None`: it does not, and its id is
+    /// free.
     pub fn awaits(&self, send: &Outgoing, sent: u16) -> Option<bool> {
         if self.query(send).and_then(id) == Some(sent) {
             return Some(true);
@@ -57,7 +58,8 @@ impl Forwarder {
         }
     }
 
-    /// Asks the query in `slot` again on another stream than `connection`. False: there is none.
+    /// Asks the query in `slot` again on another connection than `connection`. False: there is
+    /// none.
     fn move_apart(&mut self, now: Moment, slot: u32, connection: ConnectionId) -> bool {
         let (random, exchanges) = (self.random.next_u32(), &self.exchanges);
         let waits = |connection, head_wait: Duration| exchanges.waits(connection, now, head_wait);
@@ -74,7 +76,7 @@ impl Forwarder {
         true
     }
 
-    /// The query in `slot` waits no more on its stream, though its answer may come there.
+    /// The query in `slot` waits no more on its connection, though its answer may come there.
     fn leave(&mut self, slot: u32) -> Option<ConnectionId> {
         let left = self.exchanges.leave_attempt(slot)?;
         self.pools.count_left(left.connection, true);

@@ -11,7 +11,7 @@
 //! answer has come. A query that was asked for another may itself be parked, [`DEPTH_MAX`] times,
 //! and a client's query has [`ASKS_MAX`] others asked for it: what exceeds that fails, so that
 //! aliases that lead in a circle end. All of it is over with the deadline of the client's query, or
-//! when its stream is closed; an answer that comes later finds nobody, and is in the cache.
+//! when its connection is closed; an answer that comes later finds nobody, and is in the cache.
 
 mod errands;
 mod table;
@@ -252,7 +252,7 @@ impl Forwarder {
     }
 
     /// The next reply to a client whose query was parked. `out` is as for
-    /// [`Forwarder::next_reply`], for a client on a stream.
+    /// [`Forwarder::next_reply`], for a client on a connection.
     pub(super) fn next_woken(&mut self, out: &mut [u8]) -> Option<Reply> {
         while let Some((key, at)) = self.parked.next_woken() {
             if let Some(reply) = self.resume(at, key, out) {
@@ -270,7 +270,7 @@ impl Forwarder {
             self.parked.close_chain(key);
             return None;
         };
-        if client.stream.is_some_and(|stream| !self.clients.is_open(stream)) {
+        if client.connection.is_some_and(|connection| !self.clients.is_open(connection)) {
             self.cancel(now, key);
             return None;
         }
@@ -369,8 +369,8 @@ impl Forwarder {
             let name = LowercaseName::new(done.first_asking().name.as_bytes());
             self.watch.failed(now, name.as_bytes());
         }
-        if let Some(stream) = client.stream {
-            self.clients.answered(stream);
+        if let Some(connection) = client.connection {
+            self.clients.answered(connection);
         }
         Reply { client: *client, len }
     }

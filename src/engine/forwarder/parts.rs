@@ -8,10 +8,10 @@
 //! at present.
 
 use super::caching::NewCaches;
-use super::{Dial, chains_of, dials_of, pool_settings, stream_limits};
+use super::{Dial, chains_of, connection_limits, dials_of, pool_settings};
 use crate::config::Config;
 use crate::engine::chain::Chain;
-use crate::engine::clients::StreamLimits;
+use crate::engine::clients::ConnectionLimits;
 use crate::engine::data::Data;
 use crate::engine::errors::Errors;
 use crate::engine::forwarder::Watch;
@@ -41,7 +41,7 @@ pub struct Parts {
     pub(super) routes: Routes,
     pub(super) chains: Vec<Chain>,
     pub(super) data: Data,
-    pub(super) streams: Vec<StreamLimits>,
+    pub(super) connections: Vec<ConnectionLimits>,
     pub(super) caches: NewCaches,
     pub(super) errors: Errors,
     pub(super) journal: Journal,
@@ -93,7 +93,7 @@ impl Parts {
             routes: Routes::new(config, listeners, &label_sets, hasher),
             chains: chains_of(config, hasher),
             data: Data::new(config, hasher),
-            streams: stream_limits(config, listeners),
+            connections: connection_limits(config, listeners),
             caches: NewCaches::new(config, hasher),
             errors: Errors::new(config),
             journal: Journal::new(config, listeners, hasher),

@@ -85,8 +85,8 @@ impl Forwarder {
             self.stats.drop(DropReason::QueryFromPortZero);
             return None;
         }
-        if let Some(stream) = client.stream {
-            self.clients.asked(now, stream);
+        if let Some(connection) = client.connection {
+            self.clients.asked(now, connection);
         }
         match query {
             Ok(query) => {
@@ -124,7 +124,7 @@ impl Forwarder {
         }
         let course = self.serve(now, client, query, (name, zone_match), original, out);
         if matches!(course, Course::Waits) {
-            client.stream.inspect(|stream| self.clients.waits(*stream));
+            client.connection.inspect(|connection| self.clients.waits(*connection));
             return None;
         }
         if let Course::Later(len, after) = course {

@@ -60,7 +60,7 @@ impl Forwarder {
         swap(&mut self.routes, &mut parts.routes);
         swap(&mut self.chains, &mut parts.chains);
         swap(&mut self.data, &mut parts.data);
-        swap(&mut self.streams, &mut parts.streams);
+        swap(&mut self.connections, &mut parts.connections);
         swap(&mut self.health_states, &mut parts.health_states);
         self.tallies.reload(&mut parts.tallies, &parts.label_places, &stays);
         self.watch.reload(&mut parts.watch);

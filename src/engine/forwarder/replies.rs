@@ -14,14 +14,14 @@ use crate::engine::message::rcode::place_of_rcode;
 use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, Rcode, reply};
-use crate::engine::shell::STREAM_REPLY_SPARE;
+use crate::engine::shell::TCP_REPLY_SPARE;
 use crate::engine::stats::DropReason;
 use crate::engine::tally::CountedReply;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
-/// The longest message that a stream carries.
-pub const STREAM_MESSAGE_MAX: usize = u16::MAX as usize;
+/// The longest message that a connection carries.
+pub const TCP_MESSAGE_MAX: usize = u16::MAX as usize;
 
 /// A reply to a client as it was written.
 #[derive(Clone, Copy)]
@@ -38,22 +38,22 @@ impl Forwarder {
         self.exchanges.first_waiter(slot).map(|waiter| &waiter.client)
     }
 
-    /// Bytes that the next reply of [`Forwarder::next_reply`] may take on a stream. Only a copy of
-    /// the response is about as long as that.
-    pub fn room_on_stream(&self, answered: &Answered, packet: &[u8]) -> usize {
+    /// Bytes that the next reply of [`Forwarder::next_reply`] may take on a connection. Only a copy
+    /// of the response is about as long as that.
+    pub fn room_over_tcp(&self, answered: &Answered, packet: &[u8]) -> usize {
         let slot = self.exchanges.slot(answered.exchange);
         let waiter = slot.and_then(|slot| self.exchanges.first_waiter(slot));
         let is_rewritten = waiter.is_some_and(|waiter| matches!(waiter.shown, Shown::Other(_)));
         let is_instead = answered.remembered.is_some_and(|remembered| remembered.is_instead());
         match is_rewritten || is_instead {
-            true => STREAM_MESSAGE_MAX,
-            false => (packet.len() + STREAM_REPLY_SPARE).min(STREAM_MESSAGE_MAX),
+            true => TCP_MESSAGE_MAX,
+            false => (packet.len() + TCP_REPLY_SPARE).min(TCP_MESSAGE_MAX),
         }
     }
 
     /// The next client's copy of a believed response, whose packet is lent once more. To be drawn
     /// until `None`. `out` holds at least [`super::super::message::UDP_PAYLOAD_MAX`] bytes, or
-    /// [`STREAM_MESSAGE_MAX`] for a client on a stream.
+    /// [`TCP_MESSAGE_MAX`] for a client on a connection.
     pub fn next_reply(
         &mut self,
         answered: &Answered,
@@ -232,8 +232,8 @@ impl Forwarder {
         }
         let stanza = self.exchanges.first_stanza(slot);
         self.routes.stanza(stanza).under_way -= 1;
-        if let Some(stream) = client.stream {
-            self.clients.answered(stream);
+        if let Some(connection) = client.connection {
+            self.clients.answered(connection);
         }
         self.rewriting.forget(shown);
         Reply { client, len: bytes.len() }
@@ -269,6 +269,6 @@ pub(super) fn to_waiter<'a>(
 pub(super) fn limit(client: &Client, asked: &Asked) -> usize {
     match client.transport() {
         Transport::Udp => asked.udp_limit(),
-        Transport::Tcp => STREAM_MESSAGE_MAX,
+        Transport::Tcp => TCP_MESSAGE_MAX,
     }
 }

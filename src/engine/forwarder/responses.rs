@@ -78,7 +78,7 @@ impl Forwarder {
         if is_earlier {
             self.end_elsewhere(now, slot, connection, packet);
         } else {
-            if self.pools.is_stream(connection) {
+            if self.pools.is_tcp(connection) {
                 let ahead = |most| self.exchanges.ahead_of(slot, connection, most);
                 self.pools.answered(connection, now, began, ahead);
                 self.note_keepalive(connection, &response);
@@ -199,7 +199,7 @@ impl Forwarder {
         self.attempt(now, slot, Reason::NoConnection);
     }
 
-    /// What a response tells about the stream that it came on.
+    /// What a response tells about the connection that it came on.
     fn note_keepalive(&mut self, connection: ConnectionId, response: &Response) {
         if let Some(units) = response.opt.and_then(|opt| opt.keepalive) {
             self.pools.announce(connection, Duration::from_millis(100 * u64::from(units)));

@@ -10,7 +10,7 @@
 use super::Forwarder;
 use super::parked::{Asker, ParkedKey};
 use super::queries::{Course, Scope};
-use super::replies::{STREAM_MESSAGE_MAX, limit};
+use super::replies::{TCP_MESSAGE_MAX, limit};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{AskedKey, Client, Dismissed, Shown, WAITERS_MAX, Waiter};
 use crate::engine::message::compose::write_error;
@@ -166,7 +166,7 @@ impl Rewriting {
 
     /// A buffer for the longest message, to be given back.
     pub(super) fn borrow_buffer(&mut self) -> Box<[u8]> {
-        self.buffers.pop().unwrap_or_else(|| vec![0; STREAM_MESSAGE_MAX].into())
+        self.buffers.pop().unwrap_or_else(|| vec![0; TCP_MESSAGE_MAX].into())
     }
 
     /// Takes a buffer back.

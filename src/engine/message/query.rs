@@ -17,7 +17,7 @@ use crate::engine::key::Way;
 pub const SUBNET_LEN_MAX: usize = 4 + 4 + 16;
 /// An OPT record without options.
 pub const OPT_LEN: usize = 11;
-/// An option that asks a server how long an idle stream stays open: code and an empty value.
+/// An option that asks a server how long an idle connection stays open: code and an empty value.
 const ASK_KEEPALIVE: [u8; 4] = [0, option::KEEPALIVE as u8, 0, 0];
 /// The code and length of an option.
 const OPTION_HEAD: usize = 4;
@@ -60,7 +60,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The same, asked in a datagram: for how long a stream stays means nothing there
+    /// The same, asked in a datagram: for how long a connection stays means nothing there
     /// (RFC 7828 §3.2.1).
     pub fn in_a_datagram(mut self) -> Self {
         if let Some(edns) = &mut self.edns {
@@ -349,10 +349,10 @@ fn put_question(head: &mut QueryHead, asking: &WireQuestion) -> Question {
     Question { name_len: name.len(), rtype: asking.rtype, class: asking.class }
 }
 
-/// Adds to the OPT what belongs to the way that the query goes. On streams the server is asked how
-/// long an idle one stays open (RFC 7828 §3.2.1); over TLS the query is padded, so that its length
-/// does not tell its name. `query` is one of [`Query::write_upstream`], which returned `len`, and
-/// its OPT begins at `opt`. Returns the length that it has now.
+/// Adds to the OPT what belongs to the way that the query goes. On connections the server is asked
+/// how long an idle one stays open (RFC 7828 §3.2.1); over TLS the query is padded, so that its
+/// length does not tell its name. `query` is one of [`Query::write_upstream`], which returned
+/// `len`, and its OPT begins at `opt`. Returns the length that it has now.
 pub fn add_options(query: &mut [u8; UPSTREAM_LEN_MAX], opt: usize, len: usize, way: Way) -> usize {
     let mut end = len;
     if way != Way::Datagram {

@@ -16,7 +16,7 @@ use super::{HEADER_LEN, Rcode, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at};
 /// A longer extended error of an upstream, which carries a text, is not passed on.
 pub const EDE_LEN_MAX: usize = 128;
 /// Time for which an idle connection of a client stays open, in units of 100 ms.
-pub const STREAM_IDLE_UNITS: u16 = 100;
+pub const TCP_IDLE_UNITS: u16 = 100;
 /// Answers to those who pad are as long as a multiple of this (RFC 8467 §4.1).
 const PADDED_REPLY: usize = 468;
 /// A keepalive option with a time-out (RFC 7828 §3.1).
@@ -71,7 +71,7 @@ impl Finish<'_> {
     /// Nothing is special.
     pub const PLAIN: Self = Self {
         udp_size: UDP_PAYLOAD_MAX as u16,
-        keepalive: STREAM_IDLE_UNITS,
+        keepalive: TCP_IDLE_UNITS,
         nsid: None,
         header: Masks { set: 0, clear: 0 },
         minimal: false,
@@ -210,7 +210,7 @@ pub(super) fn opt_len(asked: &Asked, error_len: usize, finish: &Finish<'_>) -> u
 
 /// Writes our OPT at `end`, if the client sent one, with the extended error `error` (code and
 /// length included); returns its length. Where there is less room than padding would take, there is
-/// less padding: whoever is padded for takes whatever a stream carries.
+/// less padding: whoever is padded for takes whatever a connection carries.
 pub(super) fn write_opt(
     reply: &mut [u8],
     end: usize,

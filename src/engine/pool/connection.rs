@@ -23,7 +23,7 @@ pub(super) struct Connection {
     pub(super) idle_since: Moment,
     pub(super) age_place: Option<u32>,
     pub(super) idle: bool,
-    /// A stream that is not connected yet is given up at this moment.
+    /// A TCP connection that is not connected yet is given up at this moment.
     pub(super) dial_until: Option<Moment>,
     pub(super) dial_link: Link,
     pub(super) dialled_at: Moment,
@@ -33,10 +33,11 @@ pub(super) struct Connection {
     pub(super) carried: u32,
     /// Queries that were asked elsewhere and whose answers may still come here.
     pub(super) left: u32,
-    /// So many older queries an answer on this stream has overtaken: its upstream works on that
-    /// many besides another at the same time.
+    /// So many older queries an answer on this TCP connection has overtaken: its upstream works on
+    /// that many besides another at the same time.
     pub(super) depth: u32,
-    /// Time when the stream was connected, and when it last brought an answer or was connected.
+    /// Time when the TCP connection was connected, and when it last brought an answer or was
+    /// connected.
     pub(super) connected_at: Moment,
     pub(super) progress: Moment,
     /// Time when the connection was last found not to be blocked; valid while it equals now.

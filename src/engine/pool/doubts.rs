@@ -3,7 +3,8 @@
 //! [`Trust`](super::trust) is told what becomes of connections and says which of them is to make
 //! room; here it is closed, when its turn to be taken comes, and another dialled in its place. So
 //! nothing is renewed that nobody uses, a query pays for one dial at most, and a connection that is
-//! busy is asked about when it has come back. A stream serves on until its successor is connected.
+//! busy is asked about when it has come back. A TCP connection serves on until its successor is
+//! connected.
 
 use super::trust::Replacement;
 use super::{Pool, Pools};
@@ -47,8 +48,9 @@ impl Pools {
         new
     }
 
-    /// The same for the stream in `slot`, which is about to be taken: it carries that query yet.
-    pub(super) fn renew_stream(&mut self, slot: u32, now: Moment, random: u32) {
+    /// The same for the TCP connection in `slot`, which is about to be taken: it carries that query
+    /// yet.
+    pub(super) fn renew_tcp(&mut self, slot: u32, now: Moment, random: u32) {
         let member = &self.connections[slot as usize];
         let (pool, replaced) = (member.pool as usize, member.replaced);
         let Pool { settings, dials, .. } = &*self.pools[pool];

@@ -2,18 +2,20 @@
 //!
 //! Many servers answer the queries of a connection strictly in order: one that takes seconds holds
 //! up all behind it. Others close a connection after so many answers. Neither says so, so a pool
-//! begins with few queries on a stream and learns. Three numbers: the *window*, the queries that a
-//! stream carries before another is taken; the *head wait*, how long a query waits behind others;
-//! and the *limit* of an upstream that closes. The window grows with each answer in time on a full
-//! stream and is halved when a query was stuck. Connections and repeated queries beyond the
-//! necessary are paid for with answers, so that an upstream that hangs cannot run up a bill.
+//! begins with few queries on a TCP connection and learns. Three numbers: the *window*, the queries
+//! that a TCP connection carries before another is taken; the *head wait*, how long a query waits
+//! behind others; and the *limit* of an upstream that closes. The window grows with each answer in
+//! time on a full TCP connection and is halved when a query was stuck. Connections and repeated
+//! queries beyond the necessary are paid for with answers, so that an upstream that hangs cannot
+//! run up a bill.
 
 use crate::moment::{Moment, nanos};
 use std::time::Duration;
 
 /// The window that a pool begins with.
 const WINDOW_FIRST: u32 = 4;
-/// After a query was stuck: so many answers in time on full streams widen the window by one.
+/// After a query was stuck: so many answers in time on full TCP connections widen the window by
+/// one.
 const WIDENING: u32 = 64;
 /// No query is thought to be stuck earlier than this; any that waits behind others for longer than
 /// the other, however slow the upstream.
@@ -22,7 +24,7 @@ const HEAD_WAIT_MAX: Duration = Duration::from_millis(500);
 const HEAD_WAIT_MIN_NANOS: u64 = nanos(HEAD_WAIT_MIN);
 /// The estimate of the usual time moves by this part of itself with each answer.
 const USUAL_STEP: u64 = 16;
-/// So many answers pay for one extra: a stream dialled early or a query asked again.
+/// So many answers pay for one extra: a TCP connection dialled early or a query asked again.
 const EXTRA_PRICE: u32 = 2;
 /// Extras that are saved up at most, and that a pool begins with.
 const EXTRAS_MAX: u32 = 128;
@@ -82,7 +84,7 @@ impl Pace {
         self.window = self.window.min(new.window_max);
     }
 
-    /// Queries that a stream carries before another is taken.
+    /// Queries that a TCP connection carries before another is taken.
     pub(super) fn window(&self) -> u32 {
         self.window
     }
@@ -92,7 +94,8 @@ impl Pace {
         self.limit.map_or(self.window, |limit| self.window.min(limit.at_once))
     }
 
-    /// Returns the time that a query waits behind others on a stream before it is asked elsewhere.
+    /// Returns the time that a query waits behind others on a TCP connection before it is asked
+    /// elsewhere.
     #[inline]
     pub(super) fn head_wait(&self) -> Duration {
         match 2 * self.usual.unwrap_or_default() {
@@ -106,9 +109,9 @@ impl Pace {
         self.usual.get_or_insert(nanos(took.min(HEAD_WAIT_MAX)));
     }
 
-    /// A query was answered after `took` nanoseconds, the time behind others on its stream
-    /// excluded. `load` counts the queries on the stream, this one included; the upstream is known
-    /// to work on `depth` of them besides the oldest.
+    /// A query was answered after `took` nanoseconds, the time behind others on its TCP connection
+    /// excluded. `load` counts the queries on the TCP connection, this one included; the upstream
+    /// is known to work on `depth` of them besides the oldest.
     #[inline]
     pub(super) fn answered(&mut self, took: u64, load: u32, depth: u32) {
         let usual = self.usual.get_or_insert(took);
@@ -121,8 +124,8 @@ impl Pace {
         }
     }
 
-    /// A stream is full. `worked_on`: the upstream works on all that are there at the same time;
-    /// `in_time`: it has answered one.
+    /// A TCP connection is full. `worked_on`: the upstream works on all that are there at the same
+    /// time; `in_time`: it has answered one.
     fn widen(&mut self, worked_on: bool, in_time: bool) {
         self.in_time += u32::from(in_time);
         if worked_on || in_time && (!self.cautious || self.in_time >= WIDENING) {
@@ -130,8 +133,8 @@ impl Pace {
         }
     }
 
-    /// A query was stuck on a stream whose upstream is known to work on `depth` queries besides
-    /// the oldest. Once in the time of a head_wait: streams get stuck together.
+    /// A query was stuck on a TCP connection whose upstream is known to work on `depth` queries
+    /// besides the oldest. Once in the time of a head_wait: TCP connections get stuck together.
     pub(super) fn stuck(&mut self, now: Moment, depth: u32) {
         if now < self.next_cut {
             return;
@@ -212,11 +215,11 @@ mod tests {
     }
 
     #[test]
-    fn the_window_widens_with_answers_on_full_streams_up_to_max_inflight() {
+    fn the_window_widens_with_answers_on_full_connections_up_to_max_inflight() {
         let mut pace = Pace::new(32);
         assert_eq!(pace.window(), 4);
         (0..100).for_each(|_| pace.answered(QUICK, 3, 0));
-        assert_eq!(pace.window(), 4, "no stream was full");
+        assert_eq!(pace.window(), 4, "no connection was full");
         answer(&mut pace, 27);
         assert_eq!(pace.window(), 31);
         answer(&mut pace, 100);
@@ -259,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_worked_on_as_a_whole_widens_it_whatever_happened_before() {
+    fn a_connection_that_is_worked_on_as_a_whole_widens_it_whatever_happened_before() {
         let mut pace = Pace::new(32);
         pace.stuck(at(0), 0);
         assert_eq!(pace.window(), 2);

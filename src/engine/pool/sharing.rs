@@ -1,12 +1,13 @@
 //! Choice of a busy connection for a query, and queries that are stuck on one.
 //!
-//! A stream carries many queries at a time, and answers come in any order (RFC 7766 §6.2.1.1), so
-//! a pool holds few streams and fills them, unless it is to spread over many. How many a stream
-//! carries is learnt ([`super::pace`]): it is *full* with as many as the window or the limit says,
-//! and *blocked* while a query on it has waited for longer than the head wait behind which the
-//! upstream is not known to work on another. Neither takes a query while another stream can be had;
-//! both are fuller rather than that a query has none. Among the busy streams those that are full or
-//! blocked stand behind all others, so that one with room is found at once however many there are.
+//! A TCP connection carries many queries at a time, and answers come in any order (RFC 7766
+//! §6.2.1.1), so a pool holds few TCP connections and fills them, unless it is to spread over many.
+//! How many a TCP connection carries is learnt ([`super::pace`]): it is *full* with as many as the
+//! window or the limit says, and *blocked* while a query on it has waited for longer than the head
+//! wait behind which the upstream is not known to work on another. Neither takes a query while
+//! another TCP connection can be had; both are fuller rather than that a query has none. Among the
+//! busy TCP connections those that are full or blocked stand behind all others, so that one with
+//! room is found at once however many there are.
 
 use super::{PoolSettings, Pools, TakeError};
 use crate::engine::key::ConnectionId;
@@ -17,12 +18,12 @@ use std::time::Duration;
 /// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
 /// bound on the cost of a batch, not of fairness, since those looked at go to the end.
 const SHARE_CANDIDATES_MAX: usize = 64;
-/// While so many streams of a pool are being dialled, the busy ones are filled instead.
+/// While so many TCP connections of a pool are being dialled, the busy ones are filled instead.
 const DIALS_MAX: usize = 4;
 /// An upstream that closes its connections does so within this time of the last answer.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// A stream on which queries may be stuck behind others.
+/// A TCP connection on which queries may be stuck behind others.
 #[derive(Clone, Copy, Debug)]
 pub struct Stall {
     /// The connection.
@@ -36,8 +37,8 @@ pub struct Stall {
 }
 
 impl Pools {
-    /// Finds a stream of `pool` for one query.
-    pub(super) fn take_stream(
+    /// Finds a TCP connection of `pool` for one query.
+    pub(super) fn take_tcp(
         &mut self,
         pool: usize,
         now: Moment,
@@ -46,7 +47,7 @@ impl Pools {
     ) -> Result<ConnectionId, TakeError> {
         self.retire_overdue(pool, now, random);
         self.pools[pool].pace.forget_old(now);
-        let slot = match self.find_stream(pool, now, &waits) {
+        let slot = match self.find_tcp(pool, now, &waits) {
             Some(slot) => slot,
             None => match self.fuller_instead(pool, now, None, &waits) {
                 Some(slot) => slot,
@@ -65,8 +66,8 @@ impl Pools {
         Ok(taken)
     }
 
-    /// Finds another stream of the pool of `stuck` for a query on it, if possible one with nothing
-    /// else on it.
+    /// Finds another TCP connection of the pool of `stuck` for a query on it, if possible one with
+    /// nothing else on it.
     ///
     /// # Errors
     /// [`TakeError`]; the query stays where it is.
@@ -94,7 +95,7 @@ impl Pools {
         Ok(self.put_on(slot, now, random))
     }
 
-    /// The next stream on which queries may be stuck.
+    /// The next TCP connection on which queries may be stuck.
     pub fn overdue_stall(&mut self, now: Moment) -> Option<Stall> {
         loop {
             let slot = self.stalls.overdue(now)?;
@@ -137,14 +138,15 @@ impl Pools {
         }
     }
 
-    /// A query on the stream is asked again because it ended behind an answer.
+    /// A query on the TCP connection is asked again because it ended behind an answer.
     pub fn count_asked_again(&mut self, connection: ConnectionId) {
         if let Some(pool) = self.pool_of(connection) {
             self.pools[pool].stats.asked_again += 1;
         }
     }
 
-    /// One more answer to a query that has left may come on the stream, or (not `more`) one less.
+    /// One more answer to a query that has left may come on the TCP connection, or (not `more`) one
+    /// less.
     pub fn count_left(&mut self, connection: ConnectionId, more: bool) {
         if let Some(slot) = self.slot(connection) {
             let member = &mut self.connections[slot as usize];
@@ -153,8 +155,8 @@ impl Pools {
         }
     }
 
-    /// The stream has brought an answer to a query that was sent at `began`. `ahead` counts the
-    /// older queries on it, up to a number.
+    /// The TCP connection has brought an answer to a query that was sent at `began`. `ahead` counts
+    /// the older queries on it, up to a number.
     pub fn answered(
         &mut self,
         connection: ConnectionId,
@@ -176,9 +178,9 @@ impl Pools {
         pace.answered(took, load, depth);
     }
 
-    /// The stream that is there for one more query of `pool` and neither full nor blocked. One that
-    /// is still being dialled is only taken when there is no other.
-    fn find_stream(
+    /// The TCP connection that is there for one more query of `pool` and neither full nor blocked.
+    /// One that is still being dialled is only taken when there is no other.
+    fn find_tcp(
         &mut self,
         pool: usize,
         now: Moment,
@@ -250,7 +252,7 @@ impl Pools {
             .min_by_key(|slot| self.connections[*slot as usize].outstanding)
     }
 
-    /// The idle stream longest unused that is connected and on which nothing is awaited.
+    /// The idle TCP connection longest unused that is connected and on which nothing is awaited.
     fn idle_with_room(&mut self, pool: usize, now: Moment) -> Option<u32> {
         let front = self.pools[pool].idle.front()?;
         let member = &self.connections[front as usize];
@@ -265,9 +267,9 @@ impl Pools {
         idle.take(SHARE_CANDIDATES_MAX).find(ready)
     }
 
-    /// The stream that takes one more query though it is full, or even blocked, because no other is
-    /// to be dialled. `apart`: the query is stuck on this one, and on a blocked one it would be
-    /// again.
+    /// The TCP connection that takes one more query though it is full, or even blocked, because no
+    /// other is to be dialled. `apart`: the query is stuck on this one, and on a blocked one it
+    /// would be again.
     fn fuller_instead(
         &mut self,
         pool: usize,
@@ -299,8 +301,8 @@ impl Pools {
         candidates.min_by_key(|(load, _)| *load).map(|(_, slot)| slot)
     }
 
-    /// Dials a stream for a query, in the place of one that the upstream is about to close if there
-    /// may be no more.
+    /// Dials a TCP connection for a query, in the place of one that the upstream is about to close
+    /// if there may be no more.
     fn dial_for_query(&mut self, pool: usize, now: Moment, random: u32) -> Result<u32, TakeError> {
         let state = &self.pools[pool];
         let full = state.len() >= state.settings.max_conns;
@@ -314,12 +316,12 @@ impl Pools {
         Ok(self.dial(pool, now, random))
     }
 
-    /// One more query is on the stream in `slot`.
+    /// One more query is on the TCP connection in `slot`.
     fn put_on(&mut self, slot: u32, now: Moment, random: u32) -> ConnectionId {
         let member = &self.connections[slot as usize];
         let (pool, was_idle, shared) = (member.pool as usize, member.idle, member.outstanding > 0);
         if was_idle {
-            self.renew_stream(slot, now, random);
+            self.renew_tcp(slot, now, random);
             self.take_idle(slot);
         }
         let state = &mut self.pools[pool];
@@ -337,7 +339,8 @@ impl Pools {
         self.id(slot)
     }
 
-    /// Returns true if the stream in `slot` may carry one more query before another is taken.
+    /// Returns true if the TCP connection in `slot` may carry one more query before another is
+    /// taken.
     #[inline]
     fn has_room(&self, slot: u32) -> bool {
         let member = &self.connections[slot as usize];
@@ -346,13 +349,14 @@ impl Pools {
             && !pace.is_at_limit(member.outstanding, member.carried)
     }
 
-    /// Returns true if the upstream is about to close the stream in `slot`.
+    /// Returns true if the upstream is about to close the TCP connection in `slot`.
     fn is_spent(&self, slot: u32) -> bool {
         let member = &self.connections[slot as usize];
         self.pools[member.pool as usize].pace.is_at_limit(0, member.carried)
     }
 
-    /// Returns true if the stream in `slot` is not blocked: once found to be so, until time passes.
+    /// Returns true if the TCP connection in `slot` is not blocked: once found to be so, until time
+    /// passes.
     fn is_free(
         &mut self,
         slot: u32,
@@ -369,8 +373,8 @@ impl Pools {
         free
     }
 
-    /// Returns true if a query behind those that are on the stream in `slot` might wait for too
-    /// long.
+    /// Returns true if a query behind those that are on the TCP connection in `slot` might wait for
+    /// too long.
     fn is_blocked(
         &self,
         slot: u32,
@@ -385,7 +389,8 @@ impl Pools {
         waits(self.id(slot), if stale { head_wait } else { Duration::MAX })
     }
 
-    /// Has the busy stream in `slot` stand before all others if it has room, and else behind them.
+    /// Has the busy TCP connection in `slot` stand before all others if it has room, and else
+    /// behind them.
     pub(super) fn line_up(&mut self, slot: u32) {
         if self.connections[slot as usize].retiring.is_some() {
             return;
@@ -399,7 +404,7 @@ impl Pools {
         busy.push_front(&mut self.connections, slot, |member| &mut member.link);
     }
 
-    /// Has the busy stream in `slot` stand behind all others.
+    /// Has the busy TCP connection in `slot` stand behind all others.
     fn set_back(&mut self, slot: u32) {
         self.connections[slot as usize].set_back = true;
         let busy = &mut self.pools[self.connections[slot as usize].pool as usize].busy;

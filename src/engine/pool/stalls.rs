@@ -1,8 +1,8 @@
 //! Times at which connections are checked for stuck queries.
 //!
-//! A stream with more queries on it than its upstream is known to work on at a time has one
+//! A TCP connection with more queries on it than its upstream is known to work on at a time has one
 //! moment set, however many queries come and go: when it passes, whether anything is stuck is
-//! found out by looking. So the data path sets at most one moment per stream and head wait.
+//! found out by looking. So the data path sets at most one moment per TCP connection and head wait.
 
 use crate::engine::heap::{Aging, Heap};
 use crate::engine::memory::reserved;

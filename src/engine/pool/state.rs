@@ -25,8 +25,8 @@ pub struct PoolState {
     pub retiring: u64,
     /// The most there may be.
     pub limit: u64,
-    /// Queries that a stream carries at a time, as learnt from the upstream; of datagrams, that a
-    /// batch puts on a connection.
+    /// Queries that a TCP connection carries at a time, as learnt from the upstream; of datagrams,
+    /// that a batch puts on a connection.
     pub in_flight: u64,
     /// `max_age`.
     pub max_age: Option<Duration>,
@@ -54,7 +54,7 @@ impl PoolState {
 
 impl Pool {
     fn in_flight_max(&self) -> u64 {
-        match self.settings.streams {
+        match self.settings.tcp {
             true => self.pace.in_flight_max().into(),
             false => self.settings.max_inflight as u64,
         }

@@ -77,7 +77,7 @@ impl Pools {
         if state.peak_since.plus(state.settings.expire) > now {
             return;
         }
-        // A stream that is to be replaced serves until its successor is connected.
+        // A TCP connection that is to be replaced serves until its successor is connected.
         let needed = state.peak.max(state.settings.spread) + self.successors(pool);
         for _ in needed..state.usable() {
             let Some(slot) = self.pools[pool].idle.front() else { break };

@@ -25,7 +25,7 @@ fn settings() -> PoolSettings {
         spread: 1,
         max_conns: 1_000,
         max_inflight: 1,
-        streams: false,
+        tcp: false,
         trust: TrustSettings::default(),
     }
 }
@@ -82,7 +82,7 @@ fn scattered(step: u32) -> u32 {
 
 #[test]
 fn whoever_could_not_be_believed_is_not_dialled_again_at_once() {
-    let mut pools = pools(PoolSettings { streams: true, max_inflight: 2, ..settings() });
+    let mut pools = pools(PoolSettings { tcp: true, max_inflight: 2, ..settings() });
     let first = take(&mut pools, at(0.0));
     pools.pause_dials(first, at(0.0));
     pools.break_off(first);

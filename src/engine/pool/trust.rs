@@ -53,8 +53,8 @@ const FRESH: Duration = Duration::from_secs(60);
 /// back unseen has its share within three. Else it is doubled until it would exceed the other.
 const QUIET: Duration = Duration::from_millis(1_500);
 const QUIET_MAX: Duration = Duration::from_secs(30);
-/// Of a pool of more streams rounds grow rarer at once: it would run out of ports.
-const PERSISTENT_STREAMS_MAX: usize = 64;
+/// Of a pool of more TCP connections rounds grow rarer at once: it would run out of ports.
+const PERSISTENT_TCP_MAX: usize = 64;
 /// A replacement costs as much as so many outcomes earn: less than one dial in a hundred queries;
 /// less than one in sixteen in a trouble that is certain.
 const PRICE: i64 = 128;
@@ -148,10 +148,10 @@ pub(super) struct Trust<Scout> {
 }
 
 impl<Scout: Copy> Trust<Scout> {
-    /// Of a pool that holds `spread` connections; `streams`: each costs a handshake, and its port
+    /// Of a pool that holds `spread` connections; `tcp`: each costs a handshake, and its port
     /// for a minute after its end.
-    pub(super) fn new(settings: TrustSettings, spread: usize, streams: bool) -> Self {
-        let persists = !streams || spread <= PERSISTENT_STREAMS_MAX;
+    pub(super) fn new(settings: TrustSettings, spread: usize, tcp: bool) -> Self {
+        let persists = !tcp || spread <= PERSISTENT_TCP_MAX;
         let whole = PRICE * spread.max(1) as i64;
         Self {
             settings,
@@ -491,10 +491,10 @@ mod tests {
     }
 
     #[test]
-    fn of_many_streams_they_grow_rarer_at_once() {
+    fn of_many_connections_they_grow_rarer_at_once() {
         let many = Trust { persists: false, ..proven(ON) };
         assert_eq!(rounds(many, true), [35, 30, 60, 120, 240]);
-        let persists = |streams| Trust::<u32>::new(ON, streams, true).persists;
+        let persists = |tcp| Trust::<u32>::new(ON, tcp, true).persists;
         assert!(persists(64) && !persists(65));
     }
 

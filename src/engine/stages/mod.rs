@@ -163,7 +163,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Before any stage has changed them. `idle`: how long clients' idle streams stay open.
+    /// Before any stage has changed them. `idle`: how long clients' idle connections stay open.
     pub fn new(idle: Duration) -> Self {
         Self {
             nsid: None,

@@ -1,16 +1,16 @@
 //! A socket of the client, over UDP or TCP, and the queries outstanding on it.
 //!
-//! A datagram socket is open from start to end. A stream is opened when there is something to ask
-//! on it, ends when it has carried as many queries as it may or when anything goes wrong, and is
-//! opened anew for the next query; what was outstanding on it then is lost, and counted so.
+//! A datagram socket is open from start to end. A connection is opened when there is something to
+//! ask on it, ends when it has carried as many queries as it may or when anything goes wrong, and
+//! is opened anew for the next query; what was outstanding on it then is lost, and counted so.
 
 use crate::moment::Moment;
 use crate::sys::mmsg::{QueryBatch, RecvBatch};
 use crate::sys::socket;
 use crate::tls::Client;
 use crate::traffic::ledger::Ledger;
-use crate::traffic::stream::MessageStream;
 use crate::traffic::tally::Tally;
+use crate::traffic::tcp::MessageConnection;
 use crate::traffic::verify::Verify;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
@@ -20,8 +20,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-/// After a stream failed, its place rests so long: otherwise a server that refuses would be asked
-/// without end.
+/// After a connection failed, its place rests so long: otherwise a server that refuses would be
+/// asked without end.
 const REST: Duration = Duration::from_millis(10);
 
 /// Transport of queries.
@@ -31,17 +31,17 @@ pub enum Transport {
     Datagrams,
     /// TCP.
     Streams {
-        /// Queries that a stream carries before it is closed; `None`: as many as there are.
+        /// Queries that a connection carries before it is closed; `None`: as many as there are.
         queries: Option<u64>,
-        /// Queries outstanding on a stream at once.
+        /// Queries outstanding on a connection at once.
         pipeline: usize,
     },
 }
 
 enum Socket {
     Datagrams(UdpSocket),
-    Stream(MessageStream),
-    /// A stream that is not open.
+    Tcp(MessageConnection),
+    /// A connection that is not open.
     Closed,
 }
 
@@ -66,8 +66,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// To `target` from `source`, its streams through `tls` if there is such; its events will carry
-    /// `token`.
+    /// To `target` from `source`, its connections through `tls` if there is such; its events will
+    /// carry `token`.
     ///
     /// # Errors
     /// There is no route to `target`, or no descriptor or port is left.
@@ -106,7 +106,7 @@ impl Link {
         })
     }
 
-    /// Returns the number of queries that it can take now; opens a stream for them if needed.
+    /// Returns the number of queries that it can take now; opens a connection for them if needed.
     pub(super) fn vacancies(
         &mut self,
         now: Moment,
@@ -116,8 +116,8 @@ impl Link {
         let room = self.ledger.vacancies();
         match &self.socket {
             Socket::Datagrams(_) => room,
-            Socket::Stream(stream) if stream.is_backed_up() => 0,
-            Socket::Stream(_) => room.min((self.quota - self.carried) as usize),
+            Socket::Tcp(stream) if stream.is_backed_up() => 0,
+            Socket::Tcp(_) => room.min((self.quota - self.carried) as usize),
             Socket::Closed if now < self.rests_until || room == 0 => 0,
             Socket::Closed => match self.open(registry, tally) {
                 Ok(()) => room.min(self.quota as usize),
@@ -132,8 +132,8 @@ impl Link {
     fn open(&mut self, registry: &Registry, tally: &mut Tally) -> io::Result<()> {
         let socket = TcpStream::from_std(socket::tcp_connecting(self.target, self.source)?);
         let session = self.tls.as_ref().map(Client::session);
-        let stream = MessageStream::through(session, socket, registry, self.token)?;
-        self.socket = Socket::Stream(stream);
+        let stream = MessageConnection::through(session, socket, registry, self.token)?;
+        self.socket = Socket::Tcp(stream);
         tally.counts.connects += 1;
         tally.counts.reconnects += u64::from(self.opened > 0);
         self.opened += 1;
@@ -141,7 +141,7 @@ impl Link {
         Ok(())
     }
 
-    /// The stream has failed, or could not be opened.
+    /// The connection has failed, or could not be opened.
     fn fail(&mut self, now: Moment, tally: &mut Tally) {
         tally.counts.refused += 1;
         self.close(tally);
@@ -174,7 +174,7 @@ impl Link {
                     0
                 }
             },
-            Socket::Stream(stream) => {
+            Socket::Tcp(stream) => {
                 packets.for_each(|packet| stream.push(packet));
                 self.carried += slots.len() as u64;
                 failed = stream.flush().is_err();
@@ -221,7 +221,7 @@ impl Link {
                     tally.counts.refused += u64::from(self.ready);
                 }
             },
-            Socket::Stream(stream) => {
+            Socket::Tcp(stream) => {
                 let received = stream.flush().and_then(|()| stream.receive());
                 self.ready = matches!(received, Ok(true));
                 let now = clock();
@@ -235,7 +235,7 @@ impl Link {
         }
     }
 
-    /// Closes a stream that has `ended`, or has carried all that it may.
+    /// Closes a connection that has `ended`, or has carried all that it may.
     fn review(&mut self, ended: bool, now: Moment, tally: &mut Tally) {
         let idle = self.ledger.outstanding() == 0;
         if idle && (ended || self.carried >= self.quota) {
@@ -245,11 +245,11 @@ impl Link {
         }
     }
 
-    /// Gives up what has waited too long. A stream that carries no more queries ends with the
+    /// Gives up what has waited too long. A connection that carries no more queries ends with the
     /// last of them, whatever became of it.
     pub(super) fn expire(&mut self, now: Moment, tally: &mut Tally) {
         self.ledger.expire(now, |intended| tally.note_timed_out(intended));
-        if let Socket::Stream(_) = self.socket {
+        if let Socket::Tcp(_) = self.socket {
             self.review(false, now, tally);
         }
     }

@@ -87,9 +87,9 @@ pub struct Options {
     pub sockets: usize,
     /// Addresses to ask from; sockets take them in turn. None: the kernel chooses.
     pub sources: Vec<IpAddr>,
-    /// Datagrams or streams.
+    /// Datagrams or connections.
     pub transport: Transport,
-    /// Streams go through TLS.
+    /// Connections go through TLS.
     pub tls: Option<Tls>,
     /// Times of the queries.
     pub load: Load,

@@ -26,7 +26,7 @@ pub(super) enum Recipient {
         /// Local address that received the datagram.
         local: Option<Local>,
     },
-    /// The stream in this slot, if it is still the one that had this serial number.
+    /// The connection in this slot, if it is still the one that had this serial number.
     Stream {
         /// The slot.
         slot: usize,

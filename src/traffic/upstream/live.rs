@@ -32,15 +32,15 @@ impl Live {
 /// Counters of one address so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoFar {
-    /// Queries, on streams too.
+    /// Queries, on connections too.
     pub queries: u64,
     /// Responses handed to the kernel.
     pub responses: u64,
-    /// Streams accepted.
+    /// Connections accepted.
     pub streams: u64,
     /// Source ports of datagrams; one that several threads have seen counts for each.
     pub ports: u64,
-    /// Flows that have begun: source ports that are new or were silent for long, and streams.
+    /// Flows that have begun: source ports that are new or were silent for long, and connections.
     pub flows: u64,
 }
 

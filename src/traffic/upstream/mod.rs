@@ -4,7 +4,7 @@
 //! [`crate::traffic::answer`] derives from the name, so that the client can check it; and it
 //! delays, loses, truncates, refuses and forges by a [`script`]. It counts who asks it
 //! ([`sources`]): the ports that queries come from and how evenly their ids are spread, which is
-//! what makes a resolver hard to deceive. `serve` is the loop of a thread, `peers` its streams,
+//! what makes a resolver hard to deceive. `serve` is the loop of a thread, `peers` its connections,
 //! `delayed` what waits to be sent, `forge` the responses that are wrong.
 
 mod delayed;
@@ -60,14 +60,14 @@ pub struct Options {
     pub cores: Vec<usize>,
     /// Determines faults and delays.
     pub seed: u64,
-    /// Streams go through TLS.
+    /// Connections go through TLS.
     pub tls: Option<tls::Server>,
 }
 
 /// Counters of one address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Datagrams received, and messages on streams.
+    /// Datagrams received, and messages on connections.
     pub queries: u64,
     /// Messages that could not be answered: responses, malformed, or not queries.
     pub unanswerable: u64,
@@ -81,7 +81,7 @@ pub struct Counts {
     pub spoiled: u64,
     /// Forged responses sent ahead of right ones.
     pub spoofed: u64,
-    /// Streams accepted.
+    /// Connections accepted.
     pub streams: u64,
 }
 

@@ -1,36 +1,36 @@
-//! The streams that an upstream's clients have opened.
+//! The connections that an upstream's clients have opened.
 //!
 //! Each is served one read a turn, so that a busy one cannot starve the others. A client that does
-//! not read its responses is not read either. A response that was delayed finds its stream by slot
-//! and serial number, or is dropped.
+//! not read its responses is not read either. A response that was delayed finds its connection by
+//! slot and serial number, or is dropped.
 
 use super::delayed::{Delayed, Recipient};
 use super::serve::{Desk, Endpoint, Fate, RESPONSE_ROOM};
 use crate::moment::Moment;
 use crate::tls::Server;
-use crate::traffic::stream::MessageStream;
+use crate::traffic::tcp::MessageConnection;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Registry, Token};
 use std::io;
 
-/// Streams at once; more are closed as they come.
+/// Connections at once; more are closed as they come.
 const PEERS_MAX: usize = 16_384;
 
 struct Peer {
     endpoint: usize,
-    stream: MessageStream,
+    stream: MessageConnection,
     serial: u64,
     ready: bool,
 }
 
-/// All streams of a thread.
+/// All connections of a thread.
 pub(super) struct Peers {
     slots: Vec<Option<Peer>>,
     free: Vec<usize>,
     /// Connections that may have input.
     ready: Vec<usize>,
     accepted: u64,
-    /// The token of the stream in the first slot; the others follow.
+    /// The token of the connection in the first slot; the others follow.
     first_token: usize,
     tls: Option<Server>,
 }
@@ -50,9 +50,9 @@ impl Peers {
         registry: &Registry,
     ) -> u64 {
         let before = self.accepted;
-        // An error is of the stream that came, or there is no other.
+        // An error is of the connection that came, or there is no other.
         while let Ok((socket, _)) = listener.accept() {
-            // A stream that has failed already ends like any other.
+            // A connection that has failed already ends like any other.
             let _ = socket.set_nodelay(true);
             // One that is not admitted is closed here, which its client notices.
             let _ = self.admit(endpoint, socket, registry);
@@ -68,7 +68,7 @@ impl Peers {
         let session = self.tls.as_ref().map(Server::session).transpose();
         let session = session.map_err(|fault| io::Error::other(fault.text()))?;
         let token = Token(self.first_token + slot);
-        let stream = MessageStream::through(session, socket, registry, token)?;
+        let stream = MessageConnection::through(session, socket, registry, token)?;
         self.accepted += 1;
         let peer = Some(Peer { endpoint, stream, serial: self.accepted, ready: true });
         match self.free.pop() {
@@ -114,7 +114,7 @@ impl Peers {
         });
     }
 
-    /// Sends a response that has waited; returns its stream's endpoint, if that is not gone.
+    /// Sends a response that has waited; returns its connection's endpoint, if that is not gone.
     pub(super) fn send(&mut self, slot: usize, serial: u64, response: &[u8]) -> Option<usize> {
         let peer = self.slots[slot].as_mut().filter(|peer| peer.serial == serial)?;
         peer.stream.push(response);
@@ -129,7 +129,7 @@ impl Peers {
 
 impl Peer {
     /// # Errors
-    /// The stream is over.
+    /// The connection is over.
     fn turn(
         &mut self,
         slot: usize,

@@ -1,18 +1,18 @@
 //! Memory that a worker reserves, measured on one without a socket.
 //!
-//! The sizes are those of the tables themselves, not of a second reckoning beside them. Streams
+//! The sizes are those of the tables themselves, not of a second reckoning beside them. Connections
 //! hold nothing until somebody connects; of them only the bound is known.
 
-use super::{EventLoop, Stream};
+use super::{EventLoop, TcpConnection};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Assignment, KeeperMailbox, WriterMailbox};
-use crate::engine::forwarder::STREAM_MESSAGE_MAX;
+use crate::engine::forwarder::TCP_MESSAGE_MAX;
 use crate::engine::health::HealthStates;
 use crate::engine::memory::EngineMemory;
 use crate::engine::{ConnectionId, Forwarder};
 use crate::worker::WorkerSlot;
-use crate::worker::clients::ClientStreams;
+use crate::worker::clients::ClientConnections;
 use mio::{Poll, Token, Waker};
 use std::io;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ pub struct Memory {
     /// Datagrams of one turn, in and out.
     pub batches: usize,
     /// Maximum of additional memory of one client connection.
-    pub client_stream_max: usize,
+    pub client_connection_max: usize,
     /// Maximum of additional memory of one upstream connection.
-    pub upstream_stream_max: usize,
+    pub upstream_connection_max: usize,
 }
 
 impl Memory {
     /// All of it when the caches and the table of parked queries are full, clients' and upstreams'
-    /// streams apart.
+    /// connections apart.
     pub fn most(&self) -> usize {
         let EngineMemory { caches, caches_max, parked_max, .. } = self.engine;
         self.reserved() - caches + caches_max + parked_max
@@ -81,8 +81,8 @@ impl EventLoop<'_> {
                 + self.responses.reserved()
                 + self.replies.reserved()
                 + self.outgoing.reserved(),
-            client_stream_max: ClientStreams::bytes_max(client_tls),
-            upstream_stream_max: Stream::bytes_max(STREAM_MESSAGE_MAX, upstream_tls),
+            client_connection_max: ClientConnections::bytes_max(client_tls),
+            upstream_connection_max: TcpConnection::bytes_max(TCP_MESSAGE_MAX, upstream_tls),
         }
     }
 }

@@ -377,7 +377,7 @@ fn what_is_in_demand_is_fetched_before_it_expires() {
     truncated[2] |= 2;
     world.respond(refresh.connection, &truncated);
     let again = world.only_sent();
-    assert!(world.engine.is_stream(again.connection));
+    assert!(world.engine.is_tcp(again.connection));
     world.respond_to(&again, 0, 70);
     assert_eq!(ttl(&world.asked(&ask("a.test"))), 70);
     world.finish();

@@ -35,7 +35,7 @@ fn asking(world: &mut World, text: &str) -> (Client, Ask) {
     }
     if tcp {
         let admitted = world.engine.admit(world.now, 0, asker.peer.ip()).unwrap();
-        asker.stream = Some(admitted.0);
+        asker.connection = Some(admitted.0);
     }
     let mut ask = ask_of(&words.join(" "));
     ask.flags |= if cd { 0x10 } else { 0 };
@@ -49,9 +49,9 @@ fn check_in(world: &mut World, cases: &[Case<'_>]) {
         world.settle();
         let (asked, got) = answered(world);
         assert_eq!((asked.as_str(), shown(&got).as_str()), (*up, *reply), "{number}: {ask}");
-        if let Some(stream) = asker.stream {
-            assert!(world.engine.clients.is_quiet(stream), "{number}: it waits for nothing");
-            world.engine.clients.close(stream);
+        if let Some(connection) = asker.connection {
+            assert!(world.engine.clients.is_quiet(connection), "{number}: it waits for nothing");
+            world.engine.clients.close(connection);
         }
     }
 }

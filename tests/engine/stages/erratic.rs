@@ -88,12 +88,12 @@ fn every_nth_reply_leaves_later_and_time_alone_moves_it() {
 }
 
 #[test]
-fn a_failure_is_late_too_and_so_is_a_reply_on_a_stream() {
+fn a_failure_is_late_too_and_so_is_a_reply_over_tcp() {
     let mut world = world("erratic {\n delay 1 1s\n }");
     world.ask(1, &ask("a.t", 15));
     let peer = client(7).peer;
-    let (stream, _) = world.engine.admit(world.now, 0, peer.ip()).unwrap();
-    let on_stream = Client { stream: Some(stream), ..client(7) };
+    let (connection, _) = world.engine.admit(world.now, 0, peer.ip()).unwrap();
+    let on_stream = Client { connection: Some(connection), ..client(7) };
     world.packet(on_stream, &ask("a.t", 1).bytes());
     world.settle();
     world.pass(1.0);

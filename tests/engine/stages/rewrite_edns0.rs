@@ -358,19 +358,19 @@ fn a_subnet_that_is_none_passes_and_is_not_kept_for_the_next_query() {
 }
 
 #[test]
-fn a_query_over_a_stream_says_so() {
+fn a_query_over_a_connection_says_so() {
     let mut world = World::new(&corefile(&format!("rewrite edns0 local set 1 {{protocol}}{F}")));
     let listener = client(1).listener;
     let ip = client(1).peer.ip();
-    let (stream, _) = world.engine.admit(world.now, listener, ip).unwrap();
+    let (connection, _) = world.engine.admit(world.now, listener, ip).unwrap();
     let mut client = client(1);
-    client.stream = Some(stream);
+    client.connection = Some(connection);
     world.ask_as(client, &Ask::new(7, "a.up.test"));
     world.settle();
     let sent = world.only_sent();
     assert!(options_of(&sent.bytes).starts_with("1=746370"), "R102");
     assert!(world.respond(sent.connection, &respond(&sent.bytes)));
     assert_eq!(shown(&world.only_got()), A);
-    world.engine.clients.close(stream);
+    world.engine.clients.close(connection);
     world.finish();
 }

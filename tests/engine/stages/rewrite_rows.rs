@@ -30,20 +30,20 @@ fn outcome(world: &mut World, asker: Client, ask: &Ask) -> (String, String) {
 
 /// Checks the cases over UDP, and over a connection.
 fn check_in(directives: &str, cases: &[Case<'_>]) {
-    for is_stream in [false, true] {
+    for is_tcp in [false, true] {
         let mut world = world(directives);
         let mut asker = client(1);
-        if is_stream {
+        if is_tcp {
             let admitted = world.engine.admit(world.now, 0, asker.peer.ip()).unwrap();
-            asker.stream = Some(admitted.0);
+            asker.connection = Some(admitted.0);
         }
         for (number, ask, up, reply) in cases {
             let (asked, got) = outcome(&mut world, asker, &ask_of(ask));
             let found = (asked.as_str(), got.as_str());
-            assert_eq!(found, (*up, *reply), "{number}: {ask}, stream {is_stream}\n{directives}");
+            assert_eq!(found, (*up, *reply), "{number}: {ask}, connection {is_tcp}\n{directives}");
         }
-        if let Some(stream) = asker.stream {
-            world.engine.clients.close(stream);
+        if let Some(connection) = asker.connection {
+            world.engine.clients.close(connection);
         }
         world.finish();
     }

@@ -346,15 +346,15 @@ fn a_query_ends_when_its_blocks_time_is_up_and_not_a_nanosecond_later() {
 }
 
 #[test]
-fn a_stream_is_told_how_long_it_may_be_idle_here() {
+fn a_connection_is_told_how_long_it_may_be_idle_here() {
     let mut world = world("timeouts {\n idle 3s\n}\n any");
-    let (stream, _) = world.engine.admit(world.now, 0, [192, 0, 2, 1].into()).unwrap();
-    let client = onward::engine::Client { stream: Some(stream), ..client(1) };
+    let (connection, _) = world.engine.admit(world.now, 0, [192, 0, 2, 1].into()).unwrap();
+    let client = onward::engine::Client { connection: Some(connection), ..client(1) };
     let asks = Ask { edns: Some((1_232, 0, false, vec![0, 11, 0, 0])), ..ask("a.test", 255) };
     world.packet(client, &asks.bytes());
     assert_eq!(options(&world.only_got()), Some(vec![(11, vec![0, 30])]));
     assert_eq!(world.engine.clients.next_deadline(), Some(at(3.0)));
-    world.engine.clients.close(stream);
+    world.engine.clients.close(connection);
     world.finish();
 }
 

@@ -54,8 +54,8 @@ fn a_query_over_tcp_is_for_another_block_than_one_over_udp() {
     let text = block(&view("v", "proto() == 'tcp' && bufsize() == 65535"), 1) + &block("", 9);
     let mut world = World::new(&config(&text));
     assert_eq!(last(&got(&mut world, client(1), &ask("q.t", 1))), 9);
-    let (stream, _) = world.engine.admit(world.now, 0, client(7).peer.ip()).unwrap();
-    let on_stream = Client { stream: Some(stream), ..client(7) };
+    let (connection, _) = world.engine.admit(world.now, 0, client(7).peer.ip()).unwrap();
+    let on_stream = Client { connection: Some(connection), ..client(7) };
     assert_eq!(last(&got(&mut world, on_stream, &ask("q.t", 1))), 1);
     world.finish();
 }

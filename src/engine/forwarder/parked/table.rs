@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Parked queries of one worker at most.
 pub(super) const PARKED_MAX: usize = 4_096;
 /// Bytes of all replies that parked queries of one worker keep: a quarter of what they would take
-/// if each kept 16 KiB. Answers over streams have up to 64 KiB, and each query keeps up to two.
+/// if each kept 16 KiB. Answers over connections have up to 64 KiB, and each query keeps up to two.
 pub(in crate::engine::forwarder) const BYTES_MAX: usize = 16 << 20;
 /// Bytes of a buffer that a vacant place keeps, unless half of [`BYTES_MAX`] is in use.
 const KEPT_MAX: usize = 1_232;

@@ -48,7 +48,7 @@ struct Twin {
 impl Twin {
     fn new(settings: PoolSettings) -> Self {
         Self {
-            trust: Trust::new(settings.trust, held(&settings), settings.streams),
+            trust: Trust::new(settings.trust, held(&settings), settings.tcp),
             settings,
             members: Vec::new(),
             batch: None,

@@ -26,7 +26,7 @@ pub(super) fn random_settings(random: &mut ChaCha8Rng) -> PoolSettings {
         spread: 1 + below(10) as usize,
         max_conns,
         max_inflight: [1, 2, 7, 64][below(4) as usize],
-        streams: false,
+        tcp: false,
         trust: TrustSettings {
             distrust: (below(3) > 0).then(|| Duration::from_millis(u64::from(below(2_000)))),
             rebalance: below(3) == 0,

@@ -1,4 +1,4 @@
-//! A TCP stream of either end, perhaps through TLS: whole messages in, whole messages out
+//! A TCP connection of either end, perhaps through TLS: whole messages in, whole messages out
 //! (RFC 1035 §4.2.2).
 //!
 //! Both ends exchange short messages as a rule, so the buffers begin small and grow to the longest
@@ -19,8 +19,8 @@ const INBOX_LEN: usize = 16 * 1024;
 /// With more than this unwritten, its peer had better read first.
 const BACKLOG_MAX: usize = 64 * 1024;
 
-/// A connected or connecting stream.
-pub struct MessageStream {
+/// A connected or connecting connection.
+pub struct MessageConnection {
     socket: TcpStream,
     session: Option<Box<Session>>,
     inbox: Vec<u8>,
@@ -31,7 +31,7 @@ pub struct MessageStream {
     written: usize,
 }
 
-impl MessageStream {
+impl MessageConnection {
     /// Over `socket`, whose events carry `token`.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl MessageStream {
     /// Reads once. Whether there may be more.
     ///
     /// # Errors
-    /// The peer has ended the stream (`UnexpectedEof`), or it has failed.
+    /// The peer has ended the connection (`UnexpectedEof`), or it has failed.
     pub fn receive(&mut self) -> io::Result<bool> {
         self.inbox.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
@@ -118,7 +118,7 @@ impl MessageStream {
     /// Writes queued bytes, as far as the kernel takes them; an event says when it takes more.
     ///
     /// # Errors
-    /// The stream could not be connected, or has failed.
+    /// The connection could not be connected, or has failed.
     pub fn flush(&mut self) -> io::Result<()> {
         loop {
             let waiting = &self.outbox[self.written..];

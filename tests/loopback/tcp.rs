@@ -1,6 +1,6 @@
 //! Clients and upstreams that use TCP (RFC 7766).
 //!
-//! The clients are plain blocking sockets, and so is the upstream: it hands each stream to a
+//! The clients are plain blocking sockets, and so is the upstream: it hands each connection to a
 //! function that decides what to do with the queries on it, so that each test says in a few lines
 //! how its upstream misbehaves.
 
@@ -46,8 +46,8 @@ pub(crate) fn answer_to(query: &[u8]) -> Vec<u8> {
     response
 }
 
-/// A TCP upstream on `listener` that has `serve` handle each stream in a thread of its own;
-/// counts the streams.
+/// A TCP upstream on `listener` that has `serve` handle each connection in a thread of its own;
+/// counts the connections.
 pub(crate) fn upstream(
     listener: TcpListener,
     serve: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
@@ -94,15 +94,15 @@ fn ask(stream: &mut TcpStream, number: u16) {
     assert!(is_right(&query, &answer), "{number}: {answer:x?}");
 }
 
-/// The answer to `query`, asked on a stream of its own.
-pub(crate) fn ask_on_a_stream(target: SocketAddr, query: &[u8]) -> Vec<u8> {
+/// The answer to `query`, asked on a connection of its own.
+pub(crate) fn ask_over_tcp(target: SocketAddr, query: &[u8]) -> Vec<u8> {
     let mut stream = client(target);
     stream.write_all(&framed(query)).unwrap();
     read_message(&mut stream).unwrap()
 }
 
 #[test]
-fn a_client_gets_the_answers_to_a_hundred_queries_on_one_stream_as_they_come() {
+fn a_client_gets_the_answers_to_a_hundred_queries_on_one_connection_as_they_come() {
     let (address, accepted) = upstream(listen(), |mut stream| {
         // Everything that is there before it is answered, the last first.
         stream.set_read_timeout(Some(Duration::from_millis(5)))?;
@@ -224,7 +224,7 @@ fn a_query_that_is_too_long_gets_formerr_and_the_next_its_answer() {
 }
 
 #[test]
-fn a_client_that_asks_learns_how_long_its_stream_stays() {
+fn a_client_that_asks_learns_how_long_its_connection_stays() {
     let (address, _) = upstream(listen(), serve_plainly);
     let server = start("127.0.0.1:0", &stanza(&[address]), 1);
     let mut stream = client(server.addresses()[0]);
@@ -279,7 +279,7 @@ fn a_truncated_answer_is_passed_on_unless_udp_is_merely_preferred() {
         assert!(is_right(&query(1, &[]), &answer), "{option}: {answer:x?}");
         let upstream = sum(&server.stats()).upstreams[0];
         let by_datagram = u64::from(option == "prefer_udp");
-        assert_eq!((upstream.pool.opened, upstream.streams.opened), (by_datagram, 1), "{option}");
+        assert_eq!((upstream.pool.opened, upstream.tcp.opened), (by_datagram, 1), "{option}");
         server.stop();
     }
 }
@@ -312,7 +312,7 @@ fn a_response_that_was_held_back_is_passed_on_whole() {
 }
 
 #[test]
-fn a_stream_that_grows_too_old_is_replaced_before_it_retires() {
+fn a_connection_that_grows_too_old_is_replaced_before_it_retires() {
     let (address, accepted) = upstream(listen(), serve_plainly);
     let body = format!("forward . {address} {{\n expire 100ms\n max_age 200ms\n}}");
     let server = start("127.0.0.1:0", &body, 1);
@@ -323,13 +323,13 @@ fn a_stream_that_grows_too_old_is_replaced_before_it_retires() {
         number = number.wrapping_add(1);
     }
     let upstream = sum(&server.stats()).upstreams[0];
-    assert_eq!((upstream.failed, upstream.timed_out, upstream.streams.broken), (0, 0, 0));
-    assert!(upstream.streams.aged >= 3, "{upstream:?}");
+    assert_eq!((upstream.failed, upstream.timed_out, upstream.tcp.broken), (0, 0, 0));
+    assert!(upstream.tcp.aged >= 3, "{upstream:?}");
     server.stop();
 }
 
 #[test]
-fn a_stop_answers_what_streams_have_asked() {
+fn a_stop_answers_what_connections_have_asked() {
     let (sender, asked) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);

@@ -1,10 +1,11 @@
 //! Pools of TCP connections: differences from UDP.
 //!
-//! Which stream a query takes is decided in [`super::sharing`]; here is how streams begin and end.
-//! Connecting takes a round trip, or for ever: each dial has a deadline that follows what recent
-//! dials to this upstream took. Because a query should not pay for the handshake, a stream that
-//! grows too old is replaced first and retires when its successor is connected. An upstream may
-//! close a stream whenever it likes: when it does so behind an answer, no query pays for it.
+//! Which TCP connection a query takes is decided in [`super::sharing`]; here is how TCP connections
+//! begin and end. Connecting takes a round trip, or for ever: each dial has a deadline that follows
+//! what recent dials to this upstream took. Because a query should not pay for the handshake, a TCP
+//! connection that grows too old is replaced first and retires when its successor is connected. An
+//! upstream may close a TCP connection whenever it likes: when it does so behind an answer, no
+//! query pays for it.
 
 use super::{PoolSettings, Pools};
 use crate::engine::key::ConnectionId;
@@ -18,10 +19,10 @@ const DIAL_FIRST: Duration = Duration::from_secs(15);
 /// No dial is given up earlier than this or later than that.
 const DIAL_MIN: Duration = Duration::from_secs(1);
 const DIAL_MAX: Duration = Duration::from_secs(30);
-/// A stream whose successor is being dialled is kept for this part of `max_age` at most.
+/// A TCP connection whose successor is being dialled is kept for this part of `max_age` at most.
 pub(super) const GRACE_DIVISOR: u32 = 20;
 
-/// So many of a pool's streams are being dialled at once when it dials beside the traffic.
+/// So many of a pool's TCP connections are being dialled at once when it dials beside the traffic.
 const DIALS_AHEAD_MAX: usize = 8;
 
 /// After a handshake with an upstream that cannot be believed no other is begun for so long: each
@@ -79,7 +80,7 @@ impl Dials {
 
 impl Pools {
     /// Dials one more beside the traffic if the pool has fewer than it spreads over. It grows only
-    /// as far as it is rotated fast enough to keep its streams from expiring.
+    /// as far as it is rotated fast enough to keep its TCP connections from expiring.
     pub(super) fn dial_ahead(&mut self, pool: usize, now: Moment, random: u32) {
         let state = &self.pools[pool];
         let PoolSettings { spread, max_conns, expire, .. } = state.settings;
@@ -96,7 +97,8 @@ impl Pools {
         self.lay_aside(new, now);
     }
 
-    /// The stream in `slot`, which is being dialled, waits to be connected among the idle ones.
+    /// The TCP connection in `slot`, which is being dialled, waits to be connected among the idle
+    /// ones.
     fn lay_aside(&mut self, slot: u32, idle_since: Moment) {
         let member = &mut self.connections[slot as usize];
         let state = &mut self.pools[member.pool as usize];
@@ -107,7 +109,7 @@ impl Pools {
         self.to_dial.push(self.id(slot));
     }
 
-    /// The stream is connected.
+    /// The TCP connection is connected.
     pub fn connected(&mut self, connection: ConnectionId, now: Moment) {
         let Some(slot) = self.slot(connection) else { return };
         let member = &self.connections[slot as usize];
@@ -144,16 +146,16 @@ impl Pools {
         slot.map_or(Duration::ZERO, |slot| now.since(self.connections[slot as usize].dialled_at))
     }
 
-    /// Returns true if it is a stream that is not connected yet.
+    /// Returns true if it is a TCP connection that is not connected yet.
     pub fn is_dialling(&self, connection: ConnectionId) -> bool {
         let slot = self.slot(connection);
         slot.is_some_and(|slot| self.connections[slot as usize].dial_until.is_some())
     }
 
-    /// The upstream or the network has ended the stream, which is about to be broken off. True if
-    /// that was behind an answer: what is on it now is to be asked again at no cost (RFC 7766
-    /// §6.2.4). If it has not answered since it was idle, streams that have been idle for longer
-    /// are as dead, and are closed with it.
+    /// The upstream or the network has ended the TCP connection, which is about to be broken off.
+    /// True if that was behind an answer: what is on it now is to be asked again at no cost (RFC
+    /// 7766 §6.2.4). If it has not answered since it was idle, TCP connections that have been idle
+    /// for longer are as dead, and are closed with it.
     pub fn ended(&mut self, connection: ConnectionId, now: Moment) -> bool {
         let Some(slot) = self.slot(connection) else { return false };
         let member = &self.connections[slot as usize];
@@ -171,8 +173,8 @@ impl Pools {
         answers > 0
     }
 
-    /// The upstream will close idle streams after `limit` (RFC 7828 §3.4): we close them before.
-    /// Zero: it wants this one closed.
+    /// The upstream will close idle TCP connections after `limit` (RFC 7828 §3.4): we close them
+    /// before. Zero: it wants this one closed.
     pub fn announce(&mut self, connection: ConnectionId, limit: Duration) {
         let Some(slot) = self.slot(connection) else { return };
         if limit.is_zero() {
@@ -184,12 +186,12 @@ impl Pools {
         self.arm(pool);
     }
 
-    /// The next stream to dial though no query waits for it.
+    /// The next TCP connection to dial though no query waits for it.
     pub fn next_dial(&mut self) -> Option<ConnectionId> {
         self.to_dial.pop()
     }
 
-    /// A stream whose dial has taken too long.
+    /// A TCP connection whose dial has taken too long.
     pub fn overdue_dial(&self, now: Moment) -> Option<ConnectionId> {
         let late = |(slot, until): (u32, Moment)| (until <= now).then(|| self.id(slot));
         self.first_dials().find_map(late)
@@ -208,7 +210,7 @@ impl Pools {
         })
     }
 
-    /// Streams that are dialled to replace others.
+    /// TCP connections that are dialled to replace others.
     pub(super) fn successors(&self, pool: usize) -> usize {
         let dials = &self.pools[pool].dials.pending;
         let dials = dials.iter(&self.connections, |member| &member.dial_link);
@@ -217,7 +219,7 @@ impl Pools {
 
     /// Sets the state of a TCP connection that is about to be dialled, with the deadline of its
     /// dial.
-    pub(super) fn begin_stream(&mut self, slot: u32, now: Moment) {
+    pub(super) fn begin_tcp(&mut self, slot: u32, now: Moment) {
         let member = &mut self.connections[slot as usize];
         (member.answers, member.carried, member.left, member.depth) = (0, 0, 0, 0);
         (member.served, member.set_back) = (false, false);
@@ -258,15 +260,15 @@ impl Pools {
         }
     }
 
-    /// The stream in `slot` has reached its age limit. True if it may stay a little longer, while
-    /// its successor is dialled.
+    /// The TCP connection in `slot` has reached its age limit. True if it may stay a little longer,
+    /// while its successor is dialled.
     pub(super) fn replace(&mut self, slot: u32, now: Moment, random: u32) -> bool {
         let member = &self.connections[slot as usize];
         let pool = member.pool as usize;
-        let PoolSettings { streams, max_age, max_conns, .. } = self.pools[pool].settings;
+        let PoolSettings { tcp, max_age, max_conns, .. } = self.pools[pool].settings;
         let full = self.pools[pool].len() >= max_conns;
         // A successor that nobody has used needs none: else an idle pool would dial for ever.
-        let wanted = streams && member.answers > 0 && !member.replaced && !full;
+        let wanted = tcp && member.answers > 0 && !member.replaced && !full;
         let Some(max_age) = max_age.filter(|_| wanted) else {
             return false;
         };
@@ -278,7 +280,8 @@ impl Pools {
         true
     }
 
-    /// Dials a stream which, once connected, makes the one in `slot` retire for that `reason`.
+    /// Dials a TCP connection which, once connected, makes the one in `slot` retire for that
+    /// `reason`.
     pub(super) fn dial_successor(
         &mut self,
         slot: u32,
@@ -290,7 +293,8 @@ impl Pools {
         let member = &mut self.connections[slot as usize];
         let pool = member.pool as usize;
         member.replaced = true;
-        // To be replaced is not to be used: a stream that nobody needs ends with its successor.
+        // To be replaced is not to be used: a TCP connection that nobody needs ends with its
+        // successor.
         let idle_since = if member.idle { member.idle_since } else { now };
         let new = self.dial(pool, now, random);
         self.connections[new as usize].replaces = Some((old, reason));
@@ -298,8 +302,8 @@ impl Pools {
         new
     }
 
-    /// The stream in `slot` is closed. If it was to replace one that is merely doubted and is still
-    /// there, another may try.
+    /// The TCP connection in `slot` is closed. If it was to replace one that is merely doubted and
+    /// is still there, another may try.
     pub(super) fn end_succession(&mut self, slot: u32) {
         let Some((old, reason)) = self.connections[slot as usize].replaces.take() else { return };
         if let Some(old) = self.slot(old).filter(|_| reason != Reason::Aged) {
@@ -336,7 +340,7 @@ mod tests {
             spread: 1,
             max_conns: 100,
             max_inflight: 1,
-            streams: true,
+            tcp: true,
             trust: TrustSettings::default(),
         }
     }
@@ -353,13 +357,13 @@ mod tests {
         pools.take(0, now, || 0, |_, _| false).unwrap()
     }
 
-    fn answered(pools: &mut Pools, stream: ConnectionId) {
+    fn answered(pools: &mut Pools, connection: ConnectionId) {
         let now = pools.now;
-        pools.answered(stream, now, now, |_| 0);
+        pools.answered(connection, now, now, |_| 0);
     }
 
     #[test]
-    fn a_stream_that_was_used_is_replaced_and_its_unused_successor_is_not() {
+    fn a_connection_that_was_used_is_replaced_and_its_unused_successor_is_not() {
         let mut pools = pools(Some(10 * SECOND));
         let old = take(&mut pools, at(0.0));
         pools.connected(old, at(0.1));
@@ -376,21 +380,21 @@ mod tests {
     }
 
     #[test]
-    fn streams_with_room_are_filled_however_many_others_are_full() {
+    fn connections_with_room_are_filled_however_many_others_are_full() {
         let mut pools = Pools::new([PoolSettings { max_inflight: 2, ..settings(None) }]);
         let full: Vec<_> = (0..200).map(|_| take(&mut pools, at(0.0))).collect();
         assert_eq!(pools.len(0), 100, "two on each");
         let none = pools.take(0, at(0.0), || 0, |_, _| false);
         assert_eq!(none, Err(TakeError::Exhausted));
         // Of the one dialled last and of one in the middle a query ends.
-        for stream in [full[199], full[101]] {
-            pools.release(stream, at(1.0), false);
-            assert_eq!(take(&mut pools, at(1.0)), stream);
+        for connection in [full[199], full[101]] {
+            pools.release(connection, at(1.0), false);
+            assert_eq!(take(&mut pools, at(1.0)), connection);
         }
         assert_eq!((pools.len(0), pools.stats(0).shared), (100, 102));
     }
 
-    /// A pool that spreads over eight streams, all of them connected: each query, one every
+    /// A pool that spreads over eight TCP connections, all of them connected: each query, one every
     /// `pause`, was answered 10 ms later.
     fn spread_over(spread: usize, pause: Duration, queries: u32) -> (Pools, Vec<ConnectionId>) {
         let trust = TrustSettings { distrust: Some(2 * SECOND), rebalance: false };
@@ -398,13 +402,13 @@ mod tests {
         let (mut pools, mut taken) = (Pools::new([wide]), Vec::new());
         let mut now = Moment::ZERO;
         for _ in 0..queries {
-            let stream = take(&mut pools, now);
+            let connection = take(&mut pools, now);
             connect_all(&mut pools, now);
-            pools.connected(stream, now);
+            pools.connected(connection, now);
             pools.end_batches();
-            answered(&mut pools, stream);
-            pools.release(stream, now.plus(SECOND / 100), false);
-            taken.push(stream);
+            answered(&mut pools, connection);
+            pools.release(connection, now.plus(SECOND / 100), false);
+            taken.push(connection);
             now = now.plus(pause);
         }
         (pools, taken)
@@ -424,7 +428,7 @@ mod tests {
         assert_eq!(round.len(), 8, "each once in a round");
         // The queries of one turn stay together.
         let turn = [(); 4].map(|()| take(&mut pools, at(3.0)));
-        assert!(turn.iter().all(|stream| *stream == turn[0]), "{turn:?}");
+        assert!(turn.iter().all(|connection| *connection == turn[0]), "{turn:?}");
         pools.end_batches();
         assert_ne!(take(&mut pools, at(3.0)), turn[0]);
     }
@@ -438,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_stream_that_is_dialled_beside_the_traffic() {
+    fn nobody_waits_for_a_connection_that_is_dialled_beside_the_traffic() {
         let (mut pools, _) = spread_over(8, SECOND / 20, 2);
         let known = pools.len(0);
         let mut taken = Vec::new();
@@ -448,11 +452,11 @@ mod tests {
             pools.end_batches();
         }
         assert!(pools.len(0) > known, "more are being dialled");
-        assert!(taken.iter().all(|stream| !pools.is_dialling(*stream)), "{taken:?}");
+        assert!(taken.iter().all(|connection| !pools.is_dialling(*connection)), "{taken:?}");
     }
 
     #[test]
-    fn streams_dialled_before_a_trouble_are_replaced_one_by_one_and_serve_until_then() {
+    fn connections_dialled_before_a_trouble_are_replaced_one_by_one_and_serve_until_then() {
         let (mut pools, _) = spread_over(24, SECOND / 100, 3_000);
         assert_eq!(pools.len(0), 24);
         let (old, begun) = (pools.members().map(|(id, _)| id).collect::<Vec<_>>(), at(31.0));
@@ -465,47 +469,50 @@ mod tests {
         let mut now = begun;
         for _ in 0..300 {
             now = now.plus(SECOND / 100);
-            let stream = take(&mut pools, now);
-            assert!(!pools.is_dialling(stream), "after {:?}", now.since(begun));
+            let connection = take(&mut pools, now);
+            assert!(!pools.is_dialling(connection), "after {:?}", now.since(begun));
             connect_all(&mut pools, now);
             pools.end_batches();
-            pools.release(stream, now.plus(SECOND / 1_000), false);
+            pools.release(connection, now.plus(SECOND / 1_000), false);
         }
-        assert!(old.iter().all(|stream| !pools.is_open(*stream)), "one is as old as the trouble");
+        assert!(
+            old.iter().all(|connection| !pools.is_open(*connection)),
+            "one is as old as the trouble"
+        );
         assert_eq!(pools.len(0), 24);
         // Besides, one in a tenth of a second is replaced to see how things are.
         assert!(pools.stats(0).renewed <= 24 + 30, "{:?}", pools.stats(0));
     }
 
     #[test]
-    fn a_successor_that_cannot_be_dialled_leaves_the_old_stream_to_others() {
+    fn a_successor_that_cannot_be_dialled_leaves_the_old_connection_to_others() {
         let (mut pools, _) = spread_over(4, SECOND / 100, 2_000);
         let old: Vec<_> = pools.members().map(|(id, _)| id).collect();
         let slots: Vec<_> = old.iter().map(|id| pools.slot(*id).unwrap()).collect();
         let begun = at(21.0);
-        for stream in &slots[1..3] {
-            pools.take_idle(*stream);
-            pools.connections[*stream as usize].outstanding += 1;
-            pools.release(old[*stream as usize], begun, true);
+        for connection in &slots[1..3] {
+            pools.take_idle(*connection);
+            pools.connections[*connection as usize].outstanding += 1;
+            pools.release(old[*connection as usize], begun, true);
         }
         for attempt in 0..2 {
             let now = begun.plus(SECOND * 2 * attempt);
             while pools.next_dial().is_some() {}
-            let stream = take(&mut pools, now);
+            let connection = take(&mut pools, now);
             pools.end_batches();
             let refused = pools.next_dial().expect("its successor");
             pools.break_off(refused);
-            pools.release(stream, now, false);
-            assert!(pools.is_open(stream), "attempt {attempt}");
+            pools.release(connection, now, false);
+            assert!(pools.is_open(connection), "attempt {attempt}");
         }
     }
 
     #[test]
-    fn a_successor_may_be_one_more_idle_stream_than_there_may_be() {
+    fn a_successor_may_be_one_more_idle_connection_than_there_may_be() {
         let one = PoolSettings { max_idle: Some(1), ..settings(Some(10 * SECOND)) };
         let mut pools = Pools::new([one]);
         let [old, other] = [(); 2].map(|()| take(&mut pools, at(0.0)));
-        [old, other].iter().for_each(|stream| pools.connected(*stream, at(0.1)));
+        [old, other].iter().for_each(|connection| pools.connected(*connection, at(0.1)));
         answered(&mut pools, old);
         pools.release(old, at(9.0), false);
         pools.sweep(0, at(9.5), 0);
@@ -515,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_limit_holds_for_streams_that_are_idle_already() {
+    fn an_announced_limit_holds_for_connections_that_are_idle_already() {
         let mut pools = pools(None);
         let [idle, busy] = [(); 2].map(|()| take(&mut pools, at(0.0)));
         pools.release(idle, at(1.0), false);

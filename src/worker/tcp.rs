@@ -1,21 +1,21 @@
-//! Streams of either direction: a socket, what came in on it, what is to go out.
+//! Connections of either direction: a socket, what came in on it, what is to go out.
 //!
-//! [`Stream`] moves bytes between a TCP socket and two bounded boxes, one read and one write per
-//! turn, and says what became of it; the messages are the turn's business. The same for clients
+//! [`TcpConnection`] moves bytes between a TCP socket and two bounded boxes, one read and one write
+//! per turn, and says what became of it; the messages are the turn's business. The same for clients
 //! and upstreams: they differ in who may send how much, which is an argument of each call. With a
-//! [`Session`] between socket and boxes it is a stream of TLS, and nothing of a box leaves before
-//! the handshake is over.
+//! [`Session`] between socket and boxes it is a connection of TLS, and nothing of a box leaves
+//! before the handshake is over.
 
 use super::logging::fault_of;
 use crate::engine::errors::Fault;
-use crate::engine::forwarder::STREAM_MESSAGE_MAX;
+use crate::engine::forwarder::TCP_MESSAGE_MAX;
 use crate::engine::frame::{Full, Inbox, Outbox};
 use crate::tls::{Failure, Received, Session};
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 
 /// Answers that wait for a slow reader, in bytes: the next one that would come on top closes the
-/// stream. Two of the longest.
+/// connection. Two of the longest.
 const WAITING_MAX: usize = 2 * 65_537;
 
 /// Result of a read or write.
@@ -29,8 +29,8 @@ pub(super) enum Progress {
     Over,
 }
 
-/// A TCP stream.
-pub(super) struct Stream {
+/// A TCP connection.
+pub(super) struct TcpConnection {
     pub(super) socket: TcpStream,
     pub(super) inbox: Inbox,
     outbox: Outbox,
@@ -48,7 +48,7 @@ pub(super) struct Stream {
     broken: bool,
 }
 
-impl Stream {
+impl TcpConnection {
     /// Over `socket`. `blocked`: it is not connected yet.
     pub(super) fn new(socket: TcpStream, blocked: bool, tls: Option<Session>) -> Self {
         Self {
@@ -218,14 +218,14 @@ impl Stream {
     }
 }
 
-/// One read from a stream, and all messages that it has completed.
+/// One read from a connection, and all messages that it has completed.
 pub(super) fn receive_messages(
-    stream: &mut Stream,
+    connection: &mut TcpConnection,
     handle: &mut impl FnMut(&[u8], bool),
 ) -> Progress {
-    let progress = stream.read();
+    let progress = connection.read();
     loop {
-        match stream.inbox.next(STREAM_MESSAGE_MAX) {
+        match connection.inbox.next(TCP_MESSAGE_MAX) {
             Ok(Some(message)) => handle(message, false),
             Ok(None) => return progress,
             Err(_) => return Progress::Over,
@@ -233,9 +233,9 @@ pub(super) fn receive_messages(
     }
 }
 
-/// Queues the packets on the stream and writes what it takes now; returns how many had no room.
+/// Queues the packets on the connection and writes what it takes now; returns how many had no room.
 pub(super) fn send_messages<'p>(
-    stream: &mut Stream,
+    connection: &mut TcpConnection,
     packets: impl Iterator<Item = &'p [u8]>,
 ) -> io::Result<usize> {
     let mut dropped = 0;
@@ -244,40 +244,40 @@ pub(super) fn send_messages<'p>(
             room.copy_from_slice(packet);
             packet.len()
         };
-        dropped += usize::from(stream.push(packet.len(), write).is_err());
+        dropped += usize::from(connection.push(packet.len(), write).is_err());
     }
-    stream.flush().map(|_| dropped)
+    connection.flush().map(|_| dropped)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Stream, WAITING_MAX};
+    use super::{TcpConnection, WAITING_MAX};
     use mio::net::TcpStream;
     use std::net::TcpListener;
 
-    /// A stream, and its other end, which reads nothing.
-    fn stream() -> (Stream, std::net::TcpStream) {
+    /// A connection, and its other end, which reads nothing.
+    fn connection() -> (TcpConnection, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         near.set_nonblocking(true).unwrap();
         let (far, _) = listener.accept().unwrap();
-        (Stream::new(TcpStream::from_std(near), false, None), far)
+        (TcpConnection::new(TcpStream::from_std(near), false, None), far)
     }
 
     #[test]
     fn whoever_is_owed_much_in_one_turn_is_not_slow_for_that() {
-        let (mut stream, _far) = stream();
+        let (mut connection, _far) = connection();
         let messages = WAITING_MAX / 2_000 + 20;
         for number in 0..messages {
-            assert!(stream.push(2_000, |_| 2_000).is_ok(), "message {number} of {messages}");
+            assert!(connection.push(2_000, |_| 2_000).is_ok(), "message {number} of {messages}");
         }
     }
 
     #[test]
     fn whoever_reads_nothing_is_slow_in_the_end() {
-        let (mut stream, _far) = stream();
-        let pushed = (0..4_096).take_while(|_| stream.push(65_535, |_| 65_535).is_ok()).count();
+        let (mut connection, _far) = connection();
+        let pushed = (0..4_096).take_while(|_| connection.push(65_535, |_| 65_535).is_ok()).count();
         assert!(pushed < 4_096, "the kernel took {pushed} messages");
-        assert!(stream.outbox.waiting().len() <= WAITING_MAX + 65_537);
+        assert!(connection.outbox.waiting().len() <= WAITING_MAX + 65_537);
     }
 }
