@@ -88,8 +88,10 @@ impl Endpoints {
         let Some(health_states) = &self.health_states else {
             return Response::text(503, "starting");
         };
+        let loads = Arc::clone(self.gatherer.loads());
         let silent = self.gatherer.silent();
-        let (missing, is_news) = self.readiness.missing(health_states, silent, self.stopping);
+        let (missing, is_news) =
+            self.readiness.missing(health_states, &loads, silent, self.stopping);
         if is_news && missing.is_empty() {
             self.log.event(&Event::new(Level::Info, READY, &"ready"));
         } else if is_news {

@@ -120,6 +120,11 @@ impl Gatherer {
         }
     }
 
+    /// Returns the states of all sources of data.
+    pub(super) fn loads(&self) -> &Arc<Loads> {
+        &self.loads
+    }
+
     /// All counters, in Prometheus' text format.
     pub(crate) fn metrics(&mut self) -> Vec<u8> {
         self.gather(false);

@@ -2,11 +2,13 @@
 //!
 //! A stanza of a block with `ready` is ready when one of its upstreams is not down. Without
 //! `monitor continuously` one that was ready when somebody asked stays so until there is another
-//! configuration. Workers are always looked at, and nothing is ready that has been told to stop.
+//! configuration. The zones of such a block are ready when each has been loaded once. Workers are
+//! always looked at, and nothing is ready that has been told to stop.
 
-use crate::config::Config;
+use crate::config::{Config, OwnZones};
+use crate::control::Loads;
 use crate::engine::health::HealthStates;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 /// One stanza that is looked at.
@@ -23,6 +25,8 @@ struct Stanza {
 #[derive(Default)]
 pub(super) struct Readiness {
     stanzas: Vec<Stanza>,
+    /// Zones that have not all been loaded.
+    zones: Vec<OwnZones>,
     /// List of what was not ready at the last request.
     told: String,
 }
@@ -31,8 +35,12 @@ impl Readiness {
     /// From now on looks at what `config` says.
     pub(super) fn reload(&mut self, config: &Config) {
         self.stanzas.clear();
+        self.zones.clear();
         let mut first = 0;
         for block in &config.blocks {
+            if block.stages.ready.is_some() {
+                self.zones.extend(block.own_zones.clone());
+            }
             for forward in &block.forwards {
                 let upstreams = first..first + forward.upstreams.len();
                 first = upstreams.end;
@@ -48,6 +56,7 @@ impl Readiness {
     pub(super) fn missing(
         &mut self,
         health_states: &HealthStates,
+        loads: &Loads,
         silent: impl Iterator<Item = usize>,
         stopping: bool,
     ) -> (&str, bool) {
@@ -62,6 +71,12 @@ impl Readiness {
                 missing.insert(format!("forward {}", stanza.zone));
             }
         }
+        self.zones.retain(|zones| {
+            let unloaded = unloaded(zones, loads);
+            let is_unready = !unloaded.is_empty();
+            missing.extend(unloaded);
+            is_unready
+        });
         if stopping {
             missing.insert("stopping".to_owned());
         }
@@ -72,12 +87,27 @@ impl Readiness {
     }
 }
 
+/// The parts of `zones` that have not been loaded yet. The files of a directory need not be zones.
+fn unloaded(zones: &OwnZones, loads: &Loads) -> Vec<String> {
+    let (states, directory) = loads.of_zones(zones.slot);
+    let loaded: HashSet<_> =
+        states.iter().filter(|state| state.serial.is_some()).map(|state| &*state.zone).collect();
+    let names = zones.source.files.iter().map(|file| file.zone.to_string());
+    let missing = names.filter(|name| !loaded.contains(&**name)).map(|name| format!("zone {name}"));
+    let source = zones.source.directory.as_ref();
+    let searched = directory.is_some_and(|directory| directory.done > 0);
+    let directory = source.filter(|_| !searched);
+    missing.chain(directory.map(|found| format!("auto {}", found.directory.label))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::Readiness;
     use crate::config::{Config, Host};
+    use crate::control::{DirectoryState, Loads, ZoneLoads, ZoneState};
     use crate::engine::health::HealthStates;
     use std::iter::empty;
+    use std::sync::Arc;
 
     /// Upstream 0 belongs to no block; of `b` are 1 and 2, continuously, and of `c` 3 is.
     const TEXT: &str = "a {\n forward . ::1\n}\n\
@@ -96,32 +126,79 @@ mod tests {
         let (mut readiness, health_states) = readiness();
         health_states.set(0, true, true);
         health_states.set(1, true, true);
-        assert_eq!(readiness.missing(&health_states, empty(), false), ("", false));
+        assert_eq!(
+            readiness.missing(&health_states, &Loads::default(), empty(), false),
+            ("", false)
+        );
         health_states.set(2, true, true);
-        assert_eq!(readiness.missing(&health_states, empty(), false), ("forward b.", true));
-        assert_eq!(readiness.missing(&health_states, empty(), false), ("forward b.", false));
+        assert_eq!(
+            readiness.missing(&health_states, &Loads::default(), empty(), false),
+            ("forward b.", true)
+        );
+        assert_eq!(
+            readiness.missing(&health_states, &Loads::default(), empty(), false),
+            ("forward b.", false)
+        );
         health_states.set(2, false, true);
-        assert_eq!(readiness.missing(&health_states, empty(), false), ("", true));
+        assert_eq!(
+            readiness.missing(&health_states, &Loads::default(), empty(), false),
+            ("", true)
+        );
     }
 
     #[test]
     fn what_was_ready_once_is_not_asked_again_unless_continuously() {
         let (mut readiness, health_states) = readiness();
         (1..4).for_each(|upstream| health_states.set(upstream, true, true));
-        assert_eq!(readiness.missing(&health_states, empty(), false).0, "forward .,forward b.");
+        assert_eq!(
+            readiness.missing(&health_states, &Loads::default(), empty(), false).0,
+            "forward .,forward b."
+        );
         (1..4).for_each(|upstream| health_states.set(upstream, false, false));
-        assert_eq!(readiness.missing(&health_states, empty(), false).0, "");
+        assert_eq!(readiness.missing(&health_states, &Loads::default(), empty(), false).0, "");
         (1..4).for_each(|upstream| health_states.set(upstream, true, true));
-        assert_eq!(readiness.missing(&health_states, empty(), false).0, "forward b.");
+        assert_eq!(
+            readiness.missing(&health_states, &Loads::default(), empty(), false).0,
+            "forward b."
+        );
         let (config, _) = Config::load(TEXT.as_bytes(), "f", &Host::plain()).unwrap();
         readiness.reload(&config);
-        assert_eq!(readiness.missing(&health_states, empty(), false).0, "forward .,forward b.");
+        assert_eq!(
+            readiness.missing(&health_states, &Loads::default(), empty(), false).0,
+            "forward .,forward b."
+        );
+    }
+
+    #[test]
+    fn zones_are_ready_when_each_has_been_loaded_once() {
+        let text = "a {\n file f\n}\n\
+                    b {\n ready\n file f b c\n auto {\n directory d\n}\n}\n";
+        let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
+        let mut readiness = Readiness::default();
+        readiness.reload(&config);
+        let (health_states, loads) = (HealthStates::new(&config), Loads::default());
+        let mut missing =
+            |loads| readiness.missing(&health_states, loads, empty(), false).0.to_owned();
+        assert_eq!(missing(&loads), "auto d,zone b.,zone c.");
+        let own: [Arc<ZoneLoads>; 2] = Default::default();
+        loads.reload(Vec::new(), own.to_vec());
+        let state =
+            |zone: &str, serial| ZoneState { zone: zone.into(), serial, ..ZoneState::default() };
+        let broken = state("x.b.", None);
+        own[1].set(vec![state("b.", Some(1)), state("c.", None), broken.clone()], None);
+        assert_eq!(missing(&loads), "auto d,zone c.");
+        let directory = DirectoryState { done: 1, ..DirectoryState::default() };
+        own[1].set(vec![state("b.", Some(1)), state("c.", Some(1)), broken], Some(directory));
+        assert_eq!(missing(&loads), "");
+        own[1].set(Vec::new(), None);
+        assert_eq!(missing(&loads), "", "once is enough");
     }
 
     #[test]
     fn workers_that_do_not_turn_and_a_stop_are_told() {
         let (mut readiness, health_states) = readiness();
-        let missing = readiness.missing(&health_states, [7, 3].into_iter(), true);
+        let missing =
+            readiness.missing(&health_states, &Loads::default(), [7, 3].into_iter(), true);
         assert_eq!(missing.0, "stopping,worker 3,worker 7");
     }
 }

@@ -165,4 +165,12 @@ impl Loads {
         let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         loads.zones.iter().filter_map(|zones| zones.directory()).collect()
     }
+
+    /// Returns the states of the zones of a source, by its number among those of zones, and of its
+    /// directory. Both are empty before the first load.
+    pub fn of_zones(&self, slot: usize) -> (Vec<ZoneState>, Option<DirectoryState>) {
+        let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let zones = loads.zones.get(slot);
+        zones.map_or_else(Default::default, |zones| (zones.states(), zones.directory()))
+    }
 }

@@ -69,6 +69,14 @@ impl Zone {
         self.serial
     }
 
+    /// Time at which the last signature over its SOA record expires, in the 32 bits of RFC 4034
+    /// §3.1.5. `None`: there is no signature.
+    pub fn expiration(&self) -> Option<u32> {
+        let expirations = self.top().signatures(rtype::SOA).filter_map(|data| u32_at(data, 8));
+        expirations
+            .reduce(|one, other| if one.wrapping_sub(other) as i32 > 0 { one } else { other })
+    }
+
     /// Returns true if both were built of the same records.
     pub fn is_same(&self, other: &Self) -> bool {
         (self.digest, self.serial, self.records, self.arena.len())

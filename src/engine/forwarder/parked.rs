@@ -328,20 +328,34 @@ impl Forwarder {
 
     /// The time of a client's query is over, and what it waits for has not come.
     fn give_up(&mut self, now: Moment, key: ParkedKey, out: &mut [u8]) -> Option<Reply> {
+        let (reason, rcode) = (Reason::Attempt(Operation::Read, Fault::TimedOut), Rcode::ServFail);
+        let len = self.write_overdue(key, rcode, reason, out)?;
         let done = self.parked.close(key)?;
-        let mut room = [0; NAME_LEN_MAX + 4];
         let asking = done.first_asking();
-        let question = asking.write(&mut room);
-        let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
-        let finish = self.finish_own(done.zone_match.block());
-        let rcode = Rcode::ServFail;
-        let len = write_error(out, &done.asked, question, rcode, reason.extended(), finish);
         if let Some(block) = done.zone_match.block() {
             self.log_asking(asking, block, rcode, reason);
         }
         let len = self.put_back_parked(&done, len, out);
         let len = self.sign(done.signer(), &done.client, &done.asked, out, len);
         Some(self.reply_parked(now, &done, &out[..len]))
+    }
+
+    /// Writes the failure of a parked query, with the aliases that it has already.
+    fn write_overdue(
+        &mut self,
+        key: ParkedKey,
+        rcode: Rcode,
+        reason: Reason,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let parked = self.parked.get(key)?;
+        let is_open = matches!(parked.errand, Errand::Alias);
+        let mut room = [0; NAME_LEN_MAX + 4];
+        let asking = if is_open { &parked.asking } else { parked.first_asking() };
+        let question = asking.write(&mut room);
+        let finish = self.finish_own(parked.zone_match.block());
+        let len = write_error(out, &parked.asked, question, rcode, reason.extended(), finish);
+        Some(if is_open { self.write_joined(key, len, out) } else { len })
     }
 
     /// The client of a parked query is gone, and all that led from its query to `key` ends.

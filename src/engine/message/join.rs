@@ -237,13 +237,21 @@ pub fn retarget(
 /// Writes the reply `head`, which ends with an alias, and behind it what `tail` says of where the
 /// alias leads, into `out`. The response code is the target's (RFC 6604 §3). Where the target is
 /// refused, the alias is no secret, and is all that the client gets; where it fails, so does the
-/// reply. `None` if a name is broken.
+/// reply, with the aliases of our own zones. `None` if a name is broken.
 pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option<usize> {
     let (first, second) = (Response::parse(head)?, Response::parse(tail)?);
     let found = second.rcode();
     let mut joiner = Joiner::new(out, question)?;
+    let is_own = first.flags & flags::AA != 0;
     if found == Rcode::ServFail as u16 {
-        return Some(joiner.end(flags::RA, found, packet_error(tail, &second)));
+        let error = packet_error(tail, &second);
+        if !is_own {
+            return Some(joiner.end(flags::RA, found, error));
+        }
+        joiner.copy_all(0, head, &first, |_| true)?;
+        // Aliases that lead in a circle come back to those that are there.
+        joiner.copy_all(0, tail, &second, |record| !has_set(head, &first, tail, record))?;
+        return Some(joiner.end(first.flags & !flags::AD, found, error));
     }
     joiner.copy_all(0, head, &first, |_| true)?;
     let answers = [Rcode::NoError, Rcode::NxDomain, Rcode::YxDomain];
@@ -254,7 +262,6 @@ pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option
     joiner.copy_all(1, head, &first, |_| true)?;
     // Where the head is from our own zones, its authority section has no more than the proofs of
     // its aliases.
-    let is_own = first.flags & flags::AA != 0;
     let ends = is_answer && (is_own || first.counts[1] == 0) && denies(tail, &second);
     if ends {
         joiner.copy_all(1, tail, &second, |_| true)?;
@@ -276,6 +283,14 @@ pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option
     // What is authentic in one part only is not authentic.
     let bits = first.flags & (second.flags | !flags::AD) | second.flags & flags::TC;
     Some(joiner.end(bits, rcode, error))
+}
+
+/// Returns true if the answer section of `head` has a record of the name and type of `record`,
+/// which is in `packet`.
+fn has_set(head: &[u8], response: &Response, packet: &[u8], record: &Record) -> bool {
+    let Some(name) = owner(packet, record) else { return false };
+    let mut answers = records(head, response).take_while(|(section, _)| *section == 0);
+    answers.any(|(_, found)| found.rtype == record.rtype && is_at(head, found.start, &name))
 }
 
 /// Returns true if a reply has no answer: nothing of the type that was asked for.
@@ -355,6 +370,19 @@ mod tests {
         assert_eq!(joined(&message(asked, &[], Some(b), 2)), (2, 0));
         let refused = Rcode::Refused as u16;
         assert_eq!(joined(&message(asked, &[], None, refused)), (0, 1), "the alias is no secret");
+    }
+
+    #[test]
+    fn aliases_of_our_own_zones_stay_where_their_end_fails() {
+        let (a, b, c): (&[u8], &[u8], &[u8]) = (b"\x01a\x04test\0", b"\x01b\0", b"\x01c\0");
+        let mut head = message(QUESTION, &[(a, b)], None, 0);
+        head[2] |= 4;
+        let circle = message(b"\x01b\x00\x00\x01\x00\x01", &[(b, c), (c, a), (a, b)], None, 2);
+        let mut out = [0; 512];
+        let len = join(&head, &circle, QUESTION, &mut out).unwrap();
+        let response = Response::parse(&out[..len]).unwrap();
+        assert_eq!((response.rcode(), response.counts), (2, [3, 0, 0]));
+        assert_ne!(response.flags & flags::AA, 0);
     }
 
     #[test]

@@ -4,16 +4,21 @@
 //! column and zone. Files have a maximum size, and none is opened that is no regular file.
 
 use super::{Files, Trouble};
+use crate::clock::Clock;
 use crate::config::FileSource;
 use crate::engine::authority::{Builder, Built, Refused};
 use crate::loader::file::{Failure, Signature, open};
+use crate::log::push_time;
 use crate::zonefile::{self, Consumer, Record, ZoneError};
 use ahash::RandomState;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// Seconds before the end of a signature from which on it is warned of.
+const EXPIRY_WARNING: i32 = 7 * 86_400;
 /// Bytes of a zone file. While it is read, there are two copies of its records besides its text.
 const BYTES_MAX: u64 = 1 << 30;
 
@@ -58,7 +63,28 @@ pub(super) fn read(file: &FileSource, hasher: &RandomState) -> (Result<Built, Tr
             Trouble::Broken(text)
         })
     });
+    let built = built.map(|mut built| {
+        let now = Clock::calendar().as_secs() as u32;
+        let warning = built.zone.expiration().and_then(|at| warning_of_expiration(at, now));
+        built.warnings.extend(warning);
+        built
+    });
     (built, collecting.files)
+}
+
+/// Returns the warning about signatures over the SOA record that expire at `at`, both times in 32
+/// bits (RFC 1982).
+fn warning_of_expiration(at: u32, now: u32) -> Option<String> {
+    let left = at.wrapping_sub(now) as i32;
+    let mut end = String::new();
+    push_time(&mut end, Duration::from_secs(at.into()));
+    match left {
+        ..=0 => Some(format!("the signature of its SOA record expired at {end}: sign it again")),
+        _ if left <= EXPIRY_WARNING => {
+            Some(format!("the signature of its SOA record expires at {end}: sign it again"))
+        }
+        _ => None,
+    }
 }
 
 /// Returns a file's name for errors: that of the zone itself as it is written.

@@ -4,6 +4,7 @@
 
 mod auto;
 
+use crate::clock::Clock;
 use crate::config::{Config, Host, ZonesSource};
 use crate::control::{Loads, Mailbox, ToWorker, ZoneLoads, ZoneState};
 use crate::engine::authority::table::ZoneTable;
@@ -352,4 +353,30 @@ fn a_zone_that_a_worker_holds_is_freed_by_the_loader() {
     assert_eq!(weak.strong_count(), 0);
     drop((table, orders));
     thread.join().unwrap();
+}
+
+#[test]
+fn signatures_that_end_soon_or_have_ended_are_warned_of() {
+    let directory = Directory::new();
+    let source = directory.source(WATCHED);
+    let hasher = crate::loader::hasher().unwrap();
+    let now = Clock::calendar().as_secs();
+    for (ends, expected) in [
+        (vec![now - 9], "the signature of its SOA record expired at "),
+        (vec![now + 6 * 86_400], "the signature of its SOA record expires at "),
+        (vec![now + 8 * 86_400], ""),
+        (vec![now - 9, now + 8 * 86_400], ""),
+        (vec![], ""),
+    ] {
+        let line = |end| {
+            format!("@ RRSIG SOA 13 1 60 {end} 1 1 z. AAAA\n@ RRSIG NS 13 1 60 1 1 1 z. AAAA\n")
+        };
+        directory.write("db", &text(1, &ends.iter().map(line).collect::<String>()));
+        let read = crate::loader::read_zone(&source.files[0], &hasher).ok().unwrap();
+        let warning = read.warnings.first().map_or("", |warning| warning);
+        assert!(
+            warning.starts_with(expected) && warning.is_empty() == expected.is_empty(),
+            "{warning}"
+        );
+    }
 }

@@ -181,3 +181,34 @@ fn what_a_zone_has_come_to_answer_is_not_refreshed_from_an_upstream() {
     assert!(world.take_sent().is_empty());
     world.finish();
 }
+
+#[test]
+fn aliases_stay_where_the_upstreams_of_their_end_fail_or_are_silent() {
+    let corefile = "a:53 {\n bind 127.0.0.1\n file a\n}\n\
+                    .:53 {\n bind 127.0.0.1\n forward . 192.0.2.1\n}\n";
+    let text = "@ 3600 SOA n h 1 2 3 4 300\nx 60 CNAME y\ny 60 CNAME z.b.\n";
+    let mut world = world_with(corefile, &HashMap::from([("a", text)]));
+    let ask = Ask::new(7, "x.a").with_edns(1_232);
+    world.ask(1, &ask);
+    assert_eq!(world.take_sent().len(), 1);
+    world.pass(6.0);
+    let expected = "SERVFAIL aa rd\nAN x.a 60 CNAME y.a.\nAN y.a 60 CNAME z.b.";
+    assert_eq!(shown(&world.only_got()), expected, "row 38");
+    world.take_sent();
+    world.ask(1, &ask);
+    // The upstream fails each attempt.
+    loop {
+        let sent = world.take_sent();
+        if sent.is_empty() {
+            break;
+        }
+        for sent in sent {
+            let mut failure = sent.bytes.clone();
+            failure[2] |= 0x80;
+            failure[3] = 2;
+            world.respond(sent.connection, &failure);
+        }
+    }
+    assert_eq!(shown(&world.only_got()), expected);
+    world.finish();
+}

@@ -293,7 +293,7 @@ impl Forwarder {
 
     /// Writes the reply of a parked query so far, and behind its alias the answer in `out`, `len`
     /// bytes, into `out`.
-    fn write_joined(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> usize {
+    pub(super) fn write_joined(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> usize {
         let Some(parked) = self.parked.get(key) else { return len };
         let mut room = [0; NAME_LEN_MAX + 4];
         let question = parked.asking.write(&mut room);
