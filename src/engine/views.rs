@@ -6,7 +6,10 @@
 //! are, and all others are run one after the other. Only listeners with a view have this; the
 //! others know one block for each zone.
 
+mod calls;
+mod closures;
 mod run;
+mod terms;
 
 use super::exchange::Client;
 use super::message::query::{Asked, Query};

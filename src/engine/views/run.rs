@@ -4,6 +4,7 @@
 //! ones are not copied. `None` stands for an expression that fails: it is false as a whole.
 
 use super::Facts;
+use super::terms::{Item, Items};
 use crate::config::view::{Number, Order, Place, Real, Test, Text};
 use crate::config::{Net, PRESENTATION, RecordType, TEXT_LEN_MAX, class_mnemonic, spell};
 use crate::engine::key::Transport;
@@ -22,12 +23,45 @@ pub(super) struct Scratch {
     bytes: Vec<u8>,
     /// Place of the name that is asked for, once it was written.
     name: Option<(usize, usize)>,
+    pub(super) items: Items,
 }
 
 impl Scratch {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.name = None;
+        self.items.clear();
+    }
+
+    pub(super) fn text(&self, start: usize, end: usize) -> &[u8] {
+        &self.bytes[start..end]
+    }
+
+    /// Returns the place of the next text, if there is room for as many bytes.
+    pub(super) fn room(&self, len: usize) -> Option<usize> {
+        let place = self.bytes.len();
+        place.checked_add(len).filter(|end| *end <= SCRATCH_MAX).map(|_| place)
+    }
+
+    /// Appends a copy of what was written from here to there.
+    pub(super) fn append(&mut self, start: usize, end: usize) {
+        self.bytes.extend_from_within(start..end);
+    }
+
+    pub(super) fn items_and_bytes(&mut self) -> (&mut [Item], &[u8]) {
+        (&mut self.items.items, &self.bytes)
+    }
+
+    /// Returns where memory is free.
+    pub(super) fn mark(&self) -> (usize, usize) {
+        (self.bytes.len(), self.items.items.len())
+    }
+
+    /// Gives up what was written since.
+    pub(super) fn release(&mut self, (bytes, items): (usize, usize)) {
+        self.bytes.truncate(bytes);
+        self.items.items.truncate(items);
+        self.name = self.name.filter(|(_, end)| *end <= bytes);
     }
 }
 
@@ -93,6 +127,18 @@ impl Run<'_> {
             Test::NumberWithin(number, first, last) => {
                 (*first..=*last).contains(&self.number(number)?)
             }
+            Test::Alike(terms) => {
+                let (one, other) = (self.item(&terms[0])?, self.item(&terms[1])?);
+                self.are_alike(one, other)?
+            }
+            Test::Member(terms) => {
+                let (item, of) = (self.item(&terms[0])?, self.item(&terms[1])?);
+                self.is_member(item, of)?
+            }
+            Test::Of(term) => match self.item(term)? {
+                Item::Truth(truth) => truth,
+                _ => return None,
+            },
             _ => self.text_test(test)?,
         })
     }
@@ -141,7 +187,7 @@ impl Run<'_> {
         })
     }
 
-    fn number(&mut self, number: &Number) -> Option<i64> {
+    pub(super) fn number(&mut self, number: &Number) -> Option<i64> {
         let Facts { client, asked, size, .. } = *self.facts;
         Some(match number {
             Number::Fixed(number) => *number,
@@ -175,10 +221,14 @@ impl Run<'_> {
                 let which = if self.test(test)? { one } else { other };
                 self.number(which)?
             }
+            Number::Of(term) => match self.item(term)? {
+                Item::Whole(number) => number,
+                _ => return None,
+            },
         })
     }
 
-    fn real(&mut self, number: &Real) -> Option<f64> {
+    pub(super) fn real(&mut self, number: &Real) -> Option<f64> {
         Some(match number {
             Real::Fixed(number) => number.get(),
             Real::Whole(number) => self.number(number)? as f64,
@@ -191,6 +241,7 @@ impl Run<'_> {
                 let which = if self.test(test)? { one } else { other };
                 self.real(which)?
             }
+            Real::Of(term) => self.item(term)?.real()?,
         })
     }
 
@@ -232,6 +283,34 @@ impl Run<'_> {
             }
             _ => self.changed(text)?,
         })
+    }
+
+    /// A text as one that was written.
+    pub(super) fn written(&mut self, text: &Text) -> Option<Item> {
+        let (start, end) = match self.text(text)? {
+            Found::Written(start, end) => (start, end),
+            fixed => {
+                let start = self.scratch.bytes.len();
+                self.copy(&fixed)?;
+                (start, self.scratch.bytes.len())
+            }
+        };
+        Some(Item::Text(start, end))
+    }
+
+    /// The bytes of a text.
+    pub(super) fn text_of(&self, item: Item) -> Option<&[u8]> {
+        match item {
+            Item::Text(start, end) => Some(&self.scratch.bytes[start..end]),
+            _ => None,
+        }
+    }
+
+    pub(super) fn formatted(&mut self, text: std::fmt::Arguments<'_>) -> Option<Item> {
+        match self.write(text)? {
+            Found::Written(start, end) => Some(Item::Text(start, end)),
+            Found::Fixed(_) => None,
+        }
     }
 
     /// A text that is made of others.
@@ -291,12 +370,16 @@ impl Run<'_> {
                 let start = part.as_ptr().addr() - bytes.as_ptr().addr();
                 found.part(start, start + part.len())
             }
+            Text::Of(term) => match self.item(term)? {
+                Item::Text(start, end) => Found::Written(start, end),
+                _ => return None,
+            },
             _ => return None,
         })
     }
 
     fn name(&mut self) -> Found<'static> {
-        let Scratch { bytes, name } = &mut *self.scratch;
+        let Scratch { bytes, name, .. } = &mut *self.scratch;
         let (start, end) = *name.get_or_insert_with(|| {
             let mut room = [0; TEXT_LEN_MAX];
             let start = bytes.len();
@@ -357,7 +440,7 @@ impl Found<'_> {
 }
 
 /// Returns the first place of `part` in `text`.
-fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+pub(super) fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     if part.is_empty() {
         return Some(0);
     }
@@ -373,7 +456,7 @@ fn find_last(text: &[u8], part: &[u8]) -> Option<usize> {
 }
 
 /// The parts of `text` between separators, which are not empty.
-fn parts<'s>(text: &'s [u8], separator: &'s [u8]) -> impl Iterator<Item = &'s [u8]> {
+pub(super) fn parts<'s>(text: &'s [u8], separator: &'s [u8]) -> impl Iterator<Item = &'s [u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;

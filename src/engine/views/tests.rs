@@ -239,6 +239,155 @@ fn every_function_and_operator_does_what_it_says() {
     }
 }
 
+/// Rows are written as in a Corefile between double quotes, because of `#`.
+#[test]
+fn closures_look_at_each_element_of_any_list() {
+    for (expression, query, expected) in [
+        ("any(split(name(), '.'), # == 'ads')", "x.ads.t A", true),
+        ("any(split(name(), '.'), # == 'ads')", "x.bads.t A", false),
+        ("all(split(name(), '.'), len(#) < 4)", "one.two.t A", true),
+        ("all(split(name(), '.'), {len(#) < 4})", "one.three.t A", false),
+        ("none(split(name(), '.'), # startsWith 'a')", "b.c A", true),
+        ("one(split(name(), '.'), # == 't')", "t.t A", false),
+        ("one(split(name(), '.'), # == 't')", "a.t A", true),
+        ("count(split(name(), '.'), # matches '^[0-9]+$') >= 2", "1.2.c A", true),
+        ("count([true, do(), 1 == 1]) == 2", "q.t A", true),
+        ("len(filter(split(name(), '.'), # != '')) == 3", "a.b.c A", true),
+        ("map(split(name(), '.'), upper(#))[0] == 'A'", "a.b A", true),
+        ("map(1..4, # * size())[3] == 84", "q.t A", true),
+        ("find(split(name(), '.'), # endsWith 'x') == 'bx'", "a.bx.cx A", true),
+        ("findLast(split(name(), '.'), # endsWith 'x') == 'cx'", "a.bx.cx A", true),
+        ("find(split(name(), '.'), # == 'z') == nil", "a.b A", true),
+        ("find(split(name(), '.'), # == 'z') != 'a'", "a.b A", true),
+        ("find(split(name(), '.'), # == 'z') startsWith 'z'", "a.b A", false),
+        ("(find(split(name(), '.'), # == 'z') ?? 'none') == 'none'", "a.b A", true),
+        ("findIndex(split(name(), '.'), # == 'b') == 1", "a.b.b A", true),
+        ("findLastIndex(split(name(), '.'), # == 'b') == 2", "a.b.b A", true),
+        ("findIndex(split(name(), '.'), # == 'z') == -1", "a.b A", true),
+        ("sum(split(name(), '.'), len(#)) == 6", "abc.def A", true),
+        ("sum([1.5, size()]) == 22.5 && sum([1, 2, 3]) == 6", "q.t A", true),
+        ("reduce(1..5, # + #acc) == 15 && reduce(1..3, #acc * #, 2) == 12", "q.t A", true),
+        ("reduce(split(name(), '.'), #acc + '-' + #) == 'a-b-'", "a.b A", true),
+        ("reduce(split(name(), '.')[9:], #acc + #) == ''", "a.b A", false),
+        ("groupBy(split(name(), '.'), len(#))[2][1] == 'cd'", "ab.cd.e A", true),
+        ("len(groupBy(split(name(), '.'), len(#))) == 3", "ab.cd.e A", true),
+        (
+            "join(sortBy(split(name(), '.'), len(#), 'desc'), '.') == 'ccc.bb.a.'",
+            "bb.a.ccc A",
+            true,
+        ),
+        ("any(1..3, any(4..6, # == 6))", "q.t A", true),
+        ("all(split(name(), '.')[:2], #index < 2)", "a.b.c A", true),
+        ("any(['a', 'b'], #index == 1 && # == 'b')", "q.t A", true),
+        ("any(map([1, 2], [#, # + 1]), # == [2, 3])", "q.t A", true),
+        (
+            "any([{'net': '10.0.0.0/8'}, {'net': '127.0.0.0/8'}], incidr(client_ip(), .net))",
+            "q A",
+            true,
+        ),
+        ("any([{'net': '10.0.0.0/8'}], incidr(client_ip(), #.net))", "q.t A", false),
+    ] {
+        let quoted = format!("\"{expression}\"");
+        assert_eq!(holds(&quoted, query), expected, "{expression}, {query}");
+    }
+}
+
+#[test]
+fn lists_maps_names_and_what_may_be_missing_are_part_of_the_language() {
+    for (expression, query, expected) in [
+        ("{'10.0.0.1': 'a', '127.0.0.1': 'b'}[client_ip()] == 'b'", "q.t A", true),
+        ("{'10.0.0.1': 'a'}[client_ip()] == 'b'", "q.t A", false),
+        ("{'10.0.0.1': 'a'}[client_ip()] == nil", "q.t A", true),
+        ("({'10.0.0.1': 'a'}[client_ip()] ?? 'x') == 'x'", "q.t A", true),
+        ("client_ip() in {'127.0.0.1': true}", "q.t A", true),
+        ("client_ip() not in {'127.0.0.1': true}", "q.t A", false),
+        ("{'127.0.0.1': true}[client_ip()]", "q.t A", true),
+        ("{'127.0.0.2': true}[client_ip()]", "q.t A", false),
+        ("{a: {b: 1}}.a.b == 1 && {a: {b: 1}}.c?.b == nil", "q.t A", true),
+        ("{a: 1}?.b ?? 2 == 2", "q.t A", true),
+        ("get({'A': 1}, type()) == 1 && get([5, 6], 1) == 6 && get([5], 7) == nil", "q.t A", true),
+        ("len(keys({a: 1, b: 2})) == 2 && sum(values({a: 1, b: 2})) == 3", "q.t A", true),
+        ("fromPairs([['a', type()]])['a'] == 'A' && toPairs({a: 1})[0][1] == 1", "q.t A", true),
+        ("{a: 1, b: [1, 2]} == {b: [1, 2], a: 1} && {a: 1} != {a: 2}", "q.t A", true),
+        ("let ip = client_ip(); incidr(ip, '127.0.0.0/8') && ip != '::1'", "q.t A", true),
+        ("let p = split(name(), '.'); p[0] == 'a' && len(p) == 3", "a.b A", true),
+        ("let p = split(name(), '.'); let l = p[0]; l + l == 'aa'", "a.b A", true),
+        ("let gone = split(name(), '.')[7]; true || gone == ''", "a.b A", false),
+        ("if do() { false } else if size() > 9 { type() == 'A' } else { false }", "q.t A", true),
+        ("name()[0:1] == 'q' && name()[-2:] == 't.' && name()[:-1] == 'q.t'", "q.t A", true),
+        ("name()[2:1] == '' && name()[1:99] == '.t.' && [1, 2, 3][1:] == [2, 3]", "q.t A", true),
+        ("split(name(), '.')[size() - 21] == 'q'", "q.t A", true),
+        ("[name(), type()][-1] == 'A' && ['a', 'b'][id() - 6] == 'b'", "q.t A", true),
+        ("type() in ['A', 28] && 28 in ['A', 28] && size() in [20, 21, id()]", "q.t A", true),
+        (
+            "first(split(name(), '.')) == 'q' && last([1, 2]) == 2 && first([]) == nil",
+            "q.t A",
+            true,
+        ),
+        ("join(reverse(split(trimSuffix(name(), '.'), '.')), '.') == 't.q'", "q.t A", true),
+        ("join(take(split(name(), '.'), 2)) == 'qt' && len(take([1], 5)) == 1", "q.t A", true),
+        ("concat([1], [2, 3], 4..5) == 1..5 && flatten([[1], [2, 3]]) == [1, 2, 3]", "q.t A", true),
+        ("uniq([1, 2, 1]) == [1, 2] && sort([3, 1, 2], 'desc') == [3, 2, 1]", "q.t A", true),
+        ("sort(split(name(), '.'))[1] == 'a'", "c.b.a A", true),
+        ("min(3, size(), 1.5) == 1.5 && max([1, 5, 3]) == 5 && min(size(), 3) == 3", "q.t A", true),
+        ("mean([1, 2, 3, 6]) == 3 && median([5, 1, 2, 3]) == 2.5 && median(7) == 7", "q.t A", true),
+        (
+            "abs(-size()) == 21 && ceil(1.2) == 2 && floor(-1.2) == -2 && round(2.5) == 3",
+            "q.t A",
+            true,
+        ),
+        (
+            "int('42') == 42 && int(1.9) == 1 && float('1.5') == 1.5 && int(port()) == 5353",
+            "q.t A",
+            true,
+        ),
+        ("int(name()) == 1 || true == false", "q.t A", false),
+        (
+            "string(size()) == '21' && string(1.5) == '1.5' && string(do()) == 'false'",
+            "q.t A",
+            true,
+        ),
+        ("replace(name(), '.', '-') == 'q-t-' && repeat('ab', 2) == 'abab'", "q.t A", true),
+        ("trim(name(), 'q.') == 't' && trim('xx', 'x') == ''", "q.t A", true),
+        (
+            "split(name(), '.', 2)[1] == 'b.c.' && splitAfter(name(), '.')[0] == 'a.'",
+            "a.b.c A",
+            true,
+        ),
+        ("split(name(), name()[1:2])[0] == 'q'", "q.t A", true),
+        ("bitand(7, id()) == 7 && bitor(8, 1) == 9 && bitxor(3, 1) == 2", "q.t A", true),
+        ("bitnand(7, 2) == 5 && bitnot(0) == -1 && bitshl(1, 4) == 16", "q.t A", true),
+        ("bitshr(-8, 1) == -4 && bitushr(-1, 63) == 1 && bitshl(1, 64) == 0", "q.t A", true),
+        ("len(1..size()) == 21 && 5 in 1..size() && len(5..1) == 0", "q.t A", true),
+        ("nil == nil && (nil ?? 'a') == 'a' && name() != nil", "q.t A", true),
+        ("(do() ? ['a'] : ['b', 'c'])[1] == 'c'", "q.t A", true),
+        ("(do() ? 'a' : nil) == nil && ((do() ? 'a' : nil) ?? 'b') == 'b'", "q.t A", true),
+        ("name() | split('.') | first() == 'q'", "q.t A", true),
+    ] {
+        assert_eq!(holds(&format!("\"{expression}\""), query), expected, "{expression}, {query}");
+    }
+}
+
+#[test]
+fn memory_and_work_of_one_expression_are_bounded() {
+    for (expression, expected) in [
+        ("len(1..4000) == 4000", true),
+        ("len(1..5000) > 0", false),
+        ("len(1..9223372036854775807) > 0", false),
+        ("any(1..4000, # == 4000)", true),
+        ("any(1..4000, any(1..size(), # == 22))", false),
+        ("len(repeat('ab', 1000)) == 2000", true),
+        ("len(repeat('ab', 9223372036854775807)) > 0", false),
+        ("len(repeat('', 9223372036854775807)) == 0", true),
+        ("reduce(1..200, #acc + #acc, 'ab') == ''", false),
+        // What tests of elements write is given up again.
+        ("count(1..2000, repeat('ab', 200) != '') == 2000", true),
+        ("all(1..2000, name() + repeat('a', 200) != name()) && name() == 'q.t.'", true),
+    ] {
+        assert_eq!(holds(&format!("\"{expression}\""), "q.t A"), expected, "{expression}");
+    }
+}
+
 #[test]
 fn a_long_chain_is_not_a_deep_tree_and_a_deep_one_is_refused() {
     let nets: Vec<String> = (0..1_000)

@@ -5,15 +5,19 @@
 //! the Corefile has taken double quotes away by then. Expressions are compiled here (`program`)
 //! and run by the engine when it looks for a query's server block.
 
+mod calls;
 mod folding;
 mod functions;
+mod nodes;
 mod program;
 mod syntax;
+mod terms;
 mod typing;
 mod values;
 mod words;
 
 pub use program::{Arithmetic, Fraction, Number, Order, Place, Real, RealArithmetic, Test, Text};
+pub use terms::{Closure, Function, Loop, Term};
 
 use super::super::error::DirectiveError;
 use super::super::load::{Context, Draft};

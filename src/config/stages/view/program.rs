@@ -7,6 +7,7 @@
 use super::super::super::Name;
 use super::super::super::net::Nets;
 use super::super::template::Pattern;
+use super::terms::Term;
 
 /// A condition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +52,12 @@ pub enum Test {
     Has(Place, Text, Text),
     /// A text matches.
     Matches(Text, Pattern),
+    /// Two values are equal.
+    Alike(Box<[Term; 2]>),
+    /// The first value is an element of the second, or a key of it.
+    Member(Box<[Term; 2]>),
+    /// A value is a truth value, and true.
+    Of(Box<Term>),
 }
 
 /// Order of two values.
@@ -104,6 +111,8 @@ pub enum Number {
     Calculated(Arithmetic, Box<[Number; 2]>),
     /// The first or the second, as the condition says.
     If(Box<(Test, Number, Number)>),
+    /// A value that is a whole number.
+    Of(Box<Term>),
 }
 
 /// A number with a fraction, of 64 bits: its bits, so that it can be compared and hashed.
@@ -133,6 +142,8 @@ pub enum Real {
     Calculated(RealArithmetic, Box<[Real; 2]>),
     /// The first or the second, as the condition says.
     If(Box<(Test, Real, Real)>),
+    /// A value that is a number.
+    Of(Box<Term>),
 }
 
 /// Arithmetic operation whose result may have a fraction.
@@ -224,6 +235,8 @@ pub enum Text {
     Part(Box<Text>, String, i64),
     /// The first or the second, as the condition says.
     If(Box<(Test, Text, Text)>),
+    /// A value that is a text.
+    Of(Box<Term>),
 }
 
 impl Order {

@@ -1,75 +1,14 @@
 //! The shape of an expression: which operator takes what, by precedence.
 //!
-//! A subset of the language that the reference has expressions in. What is left out (closures of
-//! any other form than `any(LIST, TEST)`, maps, and what asks for values that may be missing) is
-//! named in the error.
+//! The language that the reference has expressions in, but for methods and types that no value has
+//! here. Names are resolved here, functions and types in `typing`.
 
-use super::program::Fraction;
+use super::functions::is_closure;
+use super::nodes::{DEPTH_MAX, Node, What, depth_around};
 use super::words::{self, Mistake, Placed, Word};
 
-/// Expressions nested in each other.
-const DEPTH_MAX: usize = 64;
-
-/// A part of an expression, and the character that it is named by in errors.
-#[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) what: What,
-    pub(super) column: usize,
-    /// Nodes from here to the deepest one within it.
-    depth: usize,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum What {
-    Bool(bool),
-    Number(i64),
-    Fraction(Fraction),
-    Text(String),
-    List(Vec<Node>),
-    Call(String, Vec<Node>),
-    /// The element that a test of `any` looks at.
-    Item,
-    Not(Box<Node>),
-    Minus(Box<Node>),
-    /// Conditions with `&&` or `||` between them, however many: a long chain is not a deep tree.
-    Chain(&'static str, Vec<Node>),
-    Binary(&'static str, Box<Node>, Box<Node>),
-    If(Box<Node>, Box<Node>, Box<Node>),
-    Index(Box<Node>, Box<Node>),
-}
-
-impl Node {
-    /// # Errors
-    /// There are more nodes within each other than the compiler and the engine go down.
-    fn of(what: What, column: usize) -> Result<Self, Mistake> {
-        let deepest = match &what {
-            What::Bool(_) | What::Number(_) | What::Fraction(_) | What::Text(_) | What::Item => 0,
-            What::List(nodes) | What::Call(_, nodes) | What::Chain(_, nodes) => {
-                nodes.iter().map(|node| node.depth).max().unwrap_or(0)
-            }
-            What::Not(node) | What::Minus(node) => node.depth,
-            What::Binary(_, one, other) | What::Index(one, other) => one.depth.max(other.depth),
-            What::If(test, one, other) => test.depth.max(one.depth).max(other.depth),
-        };
-        let depth = depth_around(deepest, column)?;
-        Ok(Self { what, column, depth })
-    }
-}
-
-/// The depth of a node around nodes of depth `deepest`.
-///
-/// # Errors
-/// As of [`Node::of`].
-fn depth_around(deepest: usize, column: usize) -> Result<usize, Mistake> {
-    if deepest >= DEPTH_MAX {
-        let message = format!("more than {DEPTH_MAX} expressions nested in each other");
-        return Mistake::at(column, message);
-    }
-    Ok(deepest + 1)
-}
-
 /// Operators between two operands: as written, as called here, and how tightly they bind.
-const BINARY: [(&str, &str, u8); 23] = [
+const BINARY: [(&str, &str, u8); 24] = [
     ("||", "||", 10),
     ("or", "||", 10),
     ("&&", "&&", 15),
@@ -93,6 +32,7 @@ const BINARY: [(&str, &str, u8); 23] = [
     ("%", "%", 60),
     ("**", "**", POWER),
     ("^", "**", POWER),
+    ("??", "??", 200),
 ];
 /// Operators that may follow `not`.
 const NEGATABLE: [&str; 5] = ["in", "matches", "contains", "startsWith", "endsWith"];
@@ -100,10 +40,22 @@ const NOT: u8 = 50;
 const MINUS: u8 = 90;
 /// The one operator whose right operand is taken first.
 const POWER: u8 = 100;
-/// Operators that the reference has and onward has not.
-const MISSING: [&str; 2] = ["??", "?."];
 /// Words that are no names.
-const RESERVED: [&str; 3] = ["nil", "let", "if"];
+const RESERVED: [&str; 13] = [
+    "nil",
+    "true",
+    "false",
+    "let",
+    "if",
+    "else",
+    "not",
+    "and",
+    "or",
+    "in",
+    "matches",
+    "contains",
+    "startsWith",
+];
 
 /// Reads an expression.
 ///
@@ -111,7 +63,7 @@ const RESERVED: [&str; 3] = ["nil", "let", "if"];
 /// The first part that is not in the language, with its place.
 pub(super) fn parse(expression: &str) -> Result<Node, Mistake> {
     let words = words::of(expression)?;
-    let mut parser = Parser { words, next: 0, depth: 0 };
+    let mut parser = Parser { words, next: 0, depth: 0, names: Vec::new() };
     let node = parser.expression(0)?;
     match parser.peek() {
         Word::End => Ok(node),
@@ -123,6 +75,8 @@ struct Parser {
     words: Vec<Placed>,
     next: usize,
     depth: usize,
+    /// Names that are valid here.
+    names: Vec<String>,
 }
 
 impl Parser {
@@ -149,11 +103,8 @@ impl Parser {
             Word::Fraction(number) => format!("'{}'", number.get()),
             Word::Text(text) => format!("the text '{text}'"),
             Word::Name(name) => format!("'{name}'"),
-            Word::Symbol(symbol) if MISSING.contains(symbol) => {
-                let known = "|| && == != < > <= >= in matches contains startsWith endsWith .. + - \
-                             * / % ** | ! ?:";
-                let message =
-                    format!("operator '{symbol}' is not supported: expected one of {known}");
+            Word::Symbol("=") => {
+                let message = "unexpected character '=': to compare, write '=='";
                 return Mistake::at(self.column(), message);
             }
             Word::Symbol(symbol) => format!("'{symbol}'"),
@@ -178,7 +129,11 @@ impl Parser {
             let message = format!("more than {DEPTH_MAX} expressions nested in each other");
             return Mistake::at(self.column(), message);
         }
-        let mut left = self.operand()?;
+        let mut left = match self.peek() {
+            Word::Name(name) if least == 0 && name == "let" => self.definition()?,
+            Word::Name(name) if least == 0 && name == "if" => self.condition()?,
+            _ => self.operand()?,
+        };
         loop {
             let column = self.column();
             if least == 0 && self.eat("|") {
@@ -227,6 +182,53 @@ impl Parser {
         Ok(left)
     }
 
+    /// Reads `let NAME = VALUE; EXPRESSION`.
+    fn definition(&mut self) -> Result<Node, Mistake> {
+        let column = self.column();
+        self.next += 1;
+        let name = match self.peek().clone() {
+            Word::Name(name) if !RESERVED.contains(&&name[..]) => name,
+            _ => return self.unexpected("a name"),
+        };
+        if super::functions::is_known(&name) {
+            let message = format!("'{name}' is a function: give the value another name");
+            return Mistake::at(self.column(), message);
+        }
+        if self.names.contains(&name) {
+            return Mistake::at(self.column(), format!("'{name}' is defined already"));
+        }
+        self.next += 1;
+        self.expect("=")?;
+        let value = self.expression(0)?;
+        self.expect(";")?;
+        self.names.push(name.clone());
+        let body = self.expression(0)?;
+        self.names.pop();
+        Node::of(What::Let(name, Box::new(value), Box::new(body)), column)
+    }
+
+    /// Reads `if TEST { EXPRESSION } else { EXPRESSION }`.
+    fn condition(&mut self) -> Result<Node, Mistake> {
+        let column = self.column();
+        self.next += 1;
+        let test = self.expression(0)?;
+        let one = self.braced()?;
+        if !matches!(self.peek(), Word::Name(name) if name == "else") {
+            return self.unexpected("'else'");
+        }
+        self.next += 1;
+        let is_more = matches!(self.peek(), Word::Name(name) if name == "if");
+        let other = if is_more { self.expression(0)? } else { self.braced()? };
+        Node::of(What::If(Box::new(test), Box::new(one), Box::new(other)), column)
+    }
+
+    fn braced(&mut self) -> Result<Node, Mistake> {
+        self.expect("{")?;
+        let node = self.expression(0)?;
+        self.expect("}")?;
+        Ok(node)
+    }
+
     /// Reads the function behind a pipe, whose first argument is `first`.
     fn piped(&mut self, first: Node) -> Result<Node, Mistake> {
         let column = self.column();
@@ -235,8 +237,7 @@ impl Parser {
         };
         self.take();
         self.expect("(")?;
-        let mut arguments = vec![first];
-        arguments.extend(self.list(")")?);
+        let arguments = self.arguments(&name, vec![first])?;
         let call = Node::of(What::Call(name, arguments), column)?;
         self.indexed(call)
     }
@@ -264,16 +265,58 @@ impl Parser {
         self.indexed(node)
     }
 
-    /// Reads the indices behind a value.
+    /// Reads the indices, slices and keys behind a value.
     fn indexed(&mut self, mut node: Node) -> Result<Node, Mistake> {
-        while *self.peek() == Word::Symbol("[") {
+        let mut may_be_nil = false;
+        loop {
             let column = self.column();
-            self.next += 1;
-            let index = self.expression(0)?;
-            self.expect("]")?;
-            node = Node::of(What::Index(Box::new(node), Box::new(index)), column)?;
+            if self.eat("[") {
+                node = self.index(node, may_be_nil, column)?;
+            } else if self.eat("?.") {
+                may_be_nil = true;
+                node = if self.eat("[") {
+                    self.index(node, true, column)?
+                } else {
+                    self.key(node, true)?
+                };
+            } else if self.eat(".") {
+                node = self.key(node, may_be_nil)?;
+            } else {
+                return Ok(node);
+            }
         }
-        Ok(node)
+    }
+
+    /// Reads what stands in brackets behind `node`, and the closing one.
+    fn index(&mut self, node: Node, may_be_nil: bool, column: usize) -> Result<Node, Mistake> {
+        let node = Box::new(node);
+        let from = match self.peek() {
+            Word::Symbol(":") => None,
+            _ => Some(Box::new(self.expression(0)?)),
+        };
+        let what = if self.eat(":") {
+            let to = match self.peek() {
+                Word::Symbol("]") => None,
+                _ => Some(Box::new(self.expression(0)?)),
+            };
+            What::Slice(node, from, to)
+        } else {
+            match from {
+                Some(index) => What::Index(node, index, may_be_nil),
+                None => return self.unexpected("a number"),
+            }
+        };
+        self.expect("]")?;
+        Node::of(what, column)
+    }
+
+    /// Reads the key behind a point.
+    fn key(&mut self, node: Node, may_be_nil: bool) -> Result<Node, Mistake> {
+        let column = self.column();
+        let Word::Name(key) = self.peek().clone() else { return self.unexpected("a key") };
+        self.next += 1;
+        let key = Node::of(What::Text(key), column)?;
+        Node::of(What::Index(Box::new(node), Box::new(key), may_be_nil), column)
     }
 
     fn primary(&mut self) -> Result<Node, Mistake> {
@@ -282,11 +325,28 @@ impl Parser {
             Word::Number(number) => What::Number(number),
             Word::Fraction(number) => What::Fraction(number),
             Word::Text(text) => What::Text(text),
-            Word::Name(name) if RESERVED.contains(&&name[..]) => {
-                return Mistake::at(column, format!("'{name}' is not supported"));
-            }
             Word::Name(name) => return self.name(name, column),
-            Word::Symbol("#") => What::Item,
+            Word::Symbol("#") => {
+                self.next += 1;
+                let is_close = self.column() == column + 1;
+                let what = match self.peek() {
+                    Word::Name(name) if is_close && name == "index" => What::Position,
+                    Word::Name(name) if is_close && name == "acc" => What::Sum,
+                    _ => return Node::of(What::Item, column),
+                };
+                self.next += 1;
+                return Node::of(what, column);
+            }
+            // A key of the element that a closure looks at.
+            Word::Symbol(".") => {
+                self.next += 1;
+                let item = Node::of(What::Item, column)?;
+                return self.key(item, false);
+            }
+            Word::Symbol("{") => {
+                self.next += 1;
+                return Node::of(What::Map(self.pairs()?), column);
+            }
             Word::Symbol("(") => {
                 self.next += 1;
                 let node = self.expression(0)?;
@@ -298,8 +358,9 @@ impl Parser {
                 return Node::of(What::List(self.list("]")?), column);
             }
             _ => {
-                let expected = "a value: a text in quotes, a number, true, false, a list in \
-                                brackets, a function or an expression in parentheses";
+                let expected = "a value: a text in quotes, a number, true, false, nil, a list in \
+                                brackets, a map in braces, a function or an expression in \
+                                parentheses";
                 return self.unexpected(expected);
             }
         };
@@ -313,13 +374,60 @@ impl Parser {
         let what = match &name[..] {
             "true" => What::Bool(true),
             "false" => What::Bool(false),
-            _ if self.eat("(") => What::Call(name, self.list(")")?),
+            "nil" => What::Nil,
+            _ if self.names.contains(&name) => What::Variable(name),
+            _ if self.eat("(") => {
+                let arguments = self.arguments(&name, Vec::new())?;
+                What::Call(name, arguments)
+            }
             _ => {
                 let message = super::functions::unknown(&name, false);
                 return Mistake::at(column, message);
             }
         };
         Node::of(what, column)
+    }
+
+    /// Arguments of a function behind `list`, up to the closing parenthesis. What a closure does
+    /// with an element may stand in braces.
+    fn arguments(&mut self, name: &str, mut list: Vec<Node>) -> Result<Vec<Node>, Mistake> {
+        let piped = list.len();
+        while !self.eat(")") {
+            if list.len() > piped {
+                self.expect(",")?;
+                if self.eat(")") {
+                    break;
+                }
+            }
+            let is_braced = *self.peek() == Word::Symbol("{") && !list.is_empty();
+            let is_body = is_braced && is_closure(name);
+            list.push(if is_body { self.braced()? } else { self.expression(0)? });
+        }
+        Ok(list)
+    }
+
+    /// Keys and values of a map, up to the closing brace.
+    fn pairs(&mut self) -> Result<Vec<(Node, Node)>, Mistake> {
+        let mut pairs = Vec::new();
+        while !self.eat("}") {
+            if !pairs.is_empty() {
+                self.expect(",")?;
+                if self.eat("}") {
+                    break;
+                }
+            }
+            let column = self.column();
+            let key = match self.peek().clone() {
+                Word::Name(key) => {
+                    self.next += 1;
+                    Node::of(What::Text(key), column)?
+                }
+                _ => self.operand()?,
+            };
+            self.expect(":")?;
+            pairs.push((key, self.expression(0)?));
+        }
+        Ok(pairs)
     }
 
     /// Expressions with commas between them, up to `end`.

@@ -5,23 +5,21 @@
 //! can be asked of a query directly (its type, its client's address) is not compared as text.
 
 use super::super::super::Name;
-use super::super::super::net::{Net, Nets};
 use super::super::template::Pattern;
 use super::folding::{
     address_of, all, any, asked_directly, calculated, calculated_real, kind_of, not,
 };
-use super::functions::{self, Fact, OTHERS};
+use super::nodes::{Node, What};
 use super::program::{
     Arithmetic, Fraction, Number, Order, Place, Real, RealArithmetic, Test, Text,
 };
-use super::syntax::{self, Node, What};
-use super::values::{Value, either, has, mismatch, real_of};
+use super::syntax;
+use super::terms::{Function, Term};
+use super::values::{Kind, Value, either, has, mismatch, real_of};
 use super::words::Mistake;
 
 /// Parts that one expression is compiled to, lists of `any` taken apart.
 const PARTS_MAX: usize = 4_096;
-/// Labels that are known, but set only after a block was chosen.
-const LATER: [&str; 3] = ["forward/upstream", "log/class", "log/type"];
 
 /// Values of labels while a block is chosen.
 pub(super) struct Labels<'a> {
@@ -47,9 +45,10 @@ pub(super) struct Compiled {
 pub(super) fn compile(expression: &str, labels: &Labels<'_>) -> Result<Compiled, Mistake> {
     let node = syntax::parse(expression)?;
     let (lints, reads_labels) = (Vec::new(), false);
+    let (item, names) = (None, Vec::new());
     let mut compiler =
-        Compiler { labels, item: None, item_parts: 0, parts: 0, lints, reads_labels };
-    let test = match compiler.value(&node)? {
+        Compiler { labels, item, names, variables: 0, parts: 0, lints, reads_labels };
+    let test = match compiler.value(&node)?.settled(&Kind::Bool) {
         Value::Test(test) => test,
         other => {
             let kind = other.kind();
@@ -63,21 +62,38 @@ pub(super) fn compile(expression: &str, labels: &Labels<'_>) -> Result<Compiled,
     Ok(Compiled { test, lints, reads_labels })
 }
 
-struct Compiler<'a> {
-    labels: &'a Labels<'a>,
-    /// The element that the test of `any` looks at.
-    item: Option<Value>,
+pub(super) struct Compiler<'a> {
+    pub(super) labels: &'a Labels<'a>,
+    pub(super) item: Option<Item>,
+    /// Names with their values, and the parts that these are of.
+    names: Vec<(String, Value, usize)>,
+    /// Variables of the engine that are used here.
+    pub(super) variables: usize,
+    pub(super) parts: usize,
+    pub(super) lints: Vec<String>,
+    pub(super) reads_labels: bool,
+}
+
+/// What a closure looks at.
+pub(super) struct Item {
+    /// The element.
+    pub(super) value: Value,
+    /// Its place in the list.
+    pub(super) position: Number,
+    /// The result of `reduce` up to here.
+    pub(super) sum: Option<Value>,
     /// Parts of the list that it is of: no fewer than its own.
-    item_parts: usize,
-    parts: usize,
-    lints: Vec<String>,
-    reads_labels: bool,
+    pub(super) parts: usize,
 }
 
 impl Compiler<'_> {
-    fn value(&mut self, node: &Node) -> Result<Value, Mistake> {
+    pub(super) fn value(&mut self, node: &Node) -> Result<Value, Mistake> {
         // An element is copied, whole, to each place where it is used.
-        self.parts += if matches!(node.what, What::Item) { 1 + self.item_parts } else { 1 };
+        self.parts += match (&node.what, &self.item) {
+            (What::Item, Some(item)) => 1 + item.parts,
+            (What::Variable(name), _) => 1 + self.known(name).map_or(0, |(_, _, parts)| *parts),
+            _ => 1,
+        };
         if self.parts > PARTS_MAX {
             let message = format!("the expression has more than {PARTS_MAX} parts");
             return Mistake::at(node.column, message);
@@ -89,12 +105,16 @@ impl Compiler<'_> {
             What::Text(text) => Value::Text(Text::Fixed(text.clone())),
             What::List(nodes) => self.list(nodes)?,
             What::Call(name, arguments) => self.call(name, arguments, node.column)?,
-            What::Item => match &self.item {
-                Some(item) => item.clone(),
-                None => return Mistake::at(node.column, "'#' stands only in any, all and none"),
+            What::Nil => Value::Term(Term::Nil, Kind::Nil),
+            What::Map(pairs) => self.map(pairs)?,
+            What::Item | What::Position | What::Sum => self.item(node)?,
+            What::Variable(name) => match self.known(name) {
+                Some((_, value, _)) => value.clone(),
+                None => return Mistake::at(node.column, format!("unknown name '{name}'")),
             },
+            What::Let(name, value, body) => self.named(name, value, body)?,
             What::Not(operand) => Value::Test(not(self.test(operand, "not")?)),
-            What::Minus(operand) => match self.value(operand)? {
+            What::Minus(operand) => match self.value(operand)?.settled(&Kind::Int) {
                 Value::Number(number) => {
                     Value::Number(calculated(Arithmetic::Minus, Number::Fixed(0), number))
                 }
@@ -117,19 +137,25 @@ impl Compiler<'_> {
                 let test = self.test(test, "?:")?;
                 either(test, self.value(one)?, self.value(other)?, node.column)?
             }
-            What::Index(list, index) => self.element(list, index, node.column)?,
+            What::Index(list, index, may_be_nil) => {
+                self.element(list, index, *may_be_nil, node.column)?
+            }
+            What::Slice(value, from, to) => {
+                let bounds = [from.as_deref(), to.as_deref()];
+                self.slice(value, bounds, node.column)?
+            }
         })
     }
 
-    fn test(&mut self, node: &Node, operator: &str) -> Result<Test, Mistake> {
-        match self.value(node)? {
+    pub(super) fn test(&mut self, node: &Node, operator: &str) -> Result<Test, Mistake> {
+        match self.value(node)?.settled(&Kind::Bool) {
             Value::Test(test) => Ok(test),
             other => mismatch(node.column, operator, &[&other]),
         }
     }
 
-    fn text(&mut self, node: &Node, function: &str) -> Result<Text, Mistake> {
-        match self.value(node)? {
+    pub(super) fn text(&mut self, node: &Node, function: &str) -> Result<Text, Mistake> {
+        match self.value(node)?.settled(&Kind::Text) {
             Value::Text(text) => Ok(text),
             other => {
                 let kind = other.kind();
@@ -140,7 +166,7 @@ impl Compiler<'_> {
     }
 
     /// A text that is the same for every query.
-    fn fixed(&mut self, node: &Node, what: &str) -> Result<String, Mistake> {
+    pub(super) fn fixed(&mut self, node: &Node, what: &str) -> Result<String, Mistake> {
         match self.value(node)? {
             Value::Text(Text::Fixed(text)) => Ok(text),
             _ => Mistake::at(node.column, format!("{what} must be a text in quotes")),
@@ -148,19 +174,79 @@ impl Compiler<'_> {
     }
 
     fn list(&mut self, nodes: &[Node]) -> Result<Value, Mistake> {
-        let (mut texts, mut numbers) = (Vec::new(), Vec::new());
-        for node in nodes {
-            match self.value(node)? {
-                Value::Text(text) if numbers.is_empty() => texts.push(text),
-                Value::Number(Number::Fixed(number)) if texts.is_empty() => numbers.push(number),
-                _ => {
-                    let message = "a list holds texts, or whole numbers that are the same for \
-                                   every query, and not both";
-                    return Mistake::at(node.column, message);
-                }
-            }
+        let values = nodes.iter().map(|node| self.value(node));
+        let values: Vec<Value> = values.collect::<Result<_, _>>()?;
+        let text = |value: &Value| match value {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        };
+        let number = |value: &Value| match value {
+            Value::Number(Number::Fixed(number)) => Some(*number),
+            _ => None,
+        };
+        if let Some(texts) = values.iter().map(text).collect() {
+            return Ok(Value::Texts(texts));
         }
-        Ok(if numbers.is_empty() { Value::Texts(texts) } else { Value::Numbers(numbers) })
+        if let Some(numbers) = values.iter().map(number).collect() {
+            return Ok(Value::Numbers(numbers));
+        }
+        let (terms, kinds): (Vec<_>, Vec<_>) = values.into_iter().map(Value::into_term).unzip();
+        Ok(Value::Term(Term::List(terms), Kind::list(Kind::of_all(kinds))))
+    }
+
+    fn map(&mut self, pairs: &[(Node, Node)]) -> Result<Value, Mistake> {
+        let mut terms: Vec<[Term; 2]> = Vec::new();
+        let mut kinds = (Vec::new(), Vec::new());
+        for (key, value) in pairs {
+            let ((key, kind), (value, value_kind)) =
+                (self.value(key)?.into_term(), self.value(value)?.into_term());
+            kinds.0.push(kind);
+            kinds.1.push(value_kind);
+            terms.push([key, value]);
+        }
+        let kinds = [Kind::of_all(kinds.0), Kind::of_all(kinds.1)];
+        Ok(Value::Term(Term::Map(terms), Kind::Map(Box::new(kinds))))
+    }
+
+    /// What `#`, `#index` or `#acc` stands for.
+    fn item(&mut self, node: &Node) -> Result<Value, Mistake> {
+        let Some(item) = &self.item else {
+            let message = "'#' stands only in what is computed for each element of a list, such \
+                           as the test of any(LIST, TEST)";
+            return Mistake::at(node.column, message);
+        };
+        match (&node.what, &item.sum) {
+            (What::Position, _) => Ok(Value::Number(item.position.clone())),
+            (What::Sum, Some(sum)) => Ok(sum.clone()),
+            (What::Sum, None) => Mistake::at(node.column, "'#acc' stands only in reduce()"),
+            _ => Ok(item.value.clone()),
+        }
+    }
+
+    fn known(&self, name: &str) -> Option<&(String, Value, usize)> {
+        self.names.iter().find(|(known, ..)| known == name)
+    }
+
+    /// The value of `body`, in which `name` is `value`.
+    fn named(&mut self, name: &str, value: &Node, body: &Node) -> Result<Value, Mistake> {
+        let before = self.parts;
+        let value = self.value(value)?;
+        if value.is_plain() {
+            let parts = self.parts - before;
+            self.names.push((name.to_owned(), value, parts));
+            let body = self.value(body);
+            self.names.pop();
+            return body;
+        }
+        let (value, kind) = value.into_term();
+        let variable = self.variables;
+        self.variables += 1;
+        self.names.push((name.to_owned(), Value::of(Term::Variable(variable), kind), 0));
+        let body = self.value(body);
+        self.names.pop();
+        self.variables -= 1;
+        let (body, kind) = body?.into_term();
+        Ok(Value::of(Term::Let(variable, Box::new([value, body])), kind))
     }
 
     fn binary(
@@ -171,7 +257,7 @@ impl Compiler<'_> {
         column: usize,
     ) -> Result<Value, Mistake> {
         if operator == "matches" {
-            let text = self.value(left)?;
+            let text = self.value(left)?.settled(&Kind::Text);
             let pattern = self.fixed(right, "the pattern of 'matches'")?;
             let Value::Text(text) = text else { return mismatch(column, operator, &[&text]) };
             let pattern =
@@ -179,6 +265,16 @@ impl Compiler<'_> {
             return Ok(Value::Test(Test::Matches(text, pattern)));
         }
         let (one, other) = (self.value(left)?, self.value(right)?);
+        let is_term = |value: &Value| matches!(value, Value::Term(..));
+        if operator == "??" || is_term(&one) || is_term(&other) {
+            match of_terms(operator, &one, &other) {
+                Some(Some(value)) => return Ok(value),
+                Some(None) => return mismatch(column, operator, &[&one, &other]),
+                None => {}
+            }
+        }
+        let kinds = [&one, &other].map(|value| value.clone().into_term().1);
+        let (one, other) = (one.settled(&kinds[1]), other.settled(&kinds[0]));
         let (arithmetic, real) = (Arithmetic::parse(operator), RealArithmetic::parse(operator));
         let (order, place) = (Order::parse(operator), Place::parse(operator));
         Ok(match (one, other) {
@@ -203,6 +299,10 @@ impl Compiler<'_> {
                 if operator == ".." =>
             {
                 Value::Within(one, other)
+            }
+            (Value::Number(one), Value::Number(other)) if operator == ".." => {
+                let bounds = vec![Term::Number(one), Term::Number(other)];
+                Value::Term(Term::Call(Function::Range, bounds), Kind::list(Kind::Int))
             }
             (one, other) => {
                 let test = match (order, place) {
@@ -301,158 +401,108 @@ impl Compiler<'_> {
         true
     }
 
-    fn element(&mut self, list: &Node, index: &Node, column: usize) -> Result<Value, Mistake> {
+    fn element(
+        &mut self,
+        list: &Node,
+        index: &Node,
+        may_be_nil: bool,
+        column: usize,
+    ) -> Result<Value, Mistake> {
         let list = self.value(list)?;
-        let Value::Number(Number::Fixed(number)) = self.value(index)? else {
-            return Mistake::at(index.column, "the number of an element must be written as one");
-        };
-        match list {
-            Value::Parts(text, separator) => {
-                Ok(Value::Text(Text::Part(Box::new(text), separator, number)))
+        let index_value = self.value(index)?;
+        match (list, &index_value) {
+            (Value::Parts(text, separator), Value::Number(Number::Fixed(number))) => {
+                Ok(Value::Text(Text::Part(Box::new(text), separator, *number)))
             }
-            Value::Texts(mut texts) => {
-                let place = usize::try_from(number).ok().filter(|place| *place < texts.len());
-                match place {
+            (Value::Texts(mut texts), Value::Number(Number::Fixed(number))) => {
+                let place = match usize::try_from(*number) {
+                    Ok(place) => Some(place),
+                    Err(_) => texts.len().checked_sub(number.unsigned_abs() as usize),
+                };
+                match place.filter(|place| *place < texts.len()) {
                     Some(place) => Ok(Value::Text(texts.swap_remove(place))),
                     None => Mistake::at(index.column, "the list has no element of this number"),
                 }
             }
-            other => mismatch(column, "[]", &[&other]),
+            (list, _) => {
+                let names = [&list, &index_value].map(Value::kind).join(" and ");
+                let ((list, kind), (key, key_kind)) = (list.into_term(), index_value.into_term());
+                let is_nil = matches!(kind, Kind::Maybe(_)) && may_be_nil;
+                let kind = match kind.certain() {
+                    Kind::List(of) if Kind::Int.may_equal(&key_kind) => *of,
+                    Kind::Map(of) if of[0].may_equal(&key_kind) => Kind::maybe(of[1].clone()),
+                    Kind::Any | Kind::Nil => Kind::Any,
+                    _ => {
+                        let message = format!("invalid operation: [] (mismatched types {names})");
+                        return Mistake::at(column, message);
+                    }
+                };
+                let kind = if is_nil { Kind::maybe(kind) } else { kind };
+                Ok(Value::of(Term::Element(Box::new([list, key]), may_be_nil), kind))
+            }
         }
     }
 
-    fn call(&mut self, name: &str, given: &[Node], column: usize) -> Result<Value, Mistake> {
-        let fact = functions::fact(name);
-        let takes = match OTHERS.iter().find(|(known, _)| *known == name) {
-            Some((_, takes)) => takes,
-            None if fact.is_some() => &[][..],
-            None => return Mistake::at(column, functions::unknown(name, true)),
-        };
-        if takes.len() != given.len() {
-            let (takes, found) = (takes.join(", "), given.len());
-            let message = format!("expected {name}({takes}): {found} given");
+    fn slice(
+        &mut self,
+        value: &Node,
+        bounds: [Option<&Node>; 2],
+        column: usize,
+    ) -> Result<Value, Mistake> {
+        let value = self.value(value)?.settled(&Kind::Any);
+        let name = value.kind();
+        let (term, kind) = value.into_term();
+        if !matches!(kind, Kind::Text | Kind::List(_) | Kind::Any) {
+            let message = format!("invalid operation: [:] (mismatched type {name})");
             return Mistake::at(column, message);
         }
-        if let Some(fact) = fact {
-            return Ok(match fact {
-                Fact::Text(text) => Value::Text(text),
-                Fact::Number(number) => Value::Number(number),
-                Fact::DnssecOk => Value::Test(Test::DnssecOk),
+        let mut places = Vec::new();
+        for bound in bounds {
+            places.push(match bound {
+                None => Term::Nil,
+                Some(bound) => Term::Number(self.number(bound, "[:]")?),
             });
         }
-        Ok(match name {
-            "incidr" => Value::Test(self.within(&given[0], &given[1])?),
-            "metadata" => Value::Text(self.label(&given[0])?),
-            "len" => match self.value(&given[0])? {
-                Value::Text(text) => Value::Number(Number::Len(text)),
-                Value::Texts(texts) => Value::Number(Number::Fixed(texts.len() as i64)),
-                Value::Numbers(numbers) => Value::Number(Number::Fixed(numbers.len() as i64)),
-                Value::Parts(text, separator) => Value::Number(Number::Parts(text, separator)),
-                other => return mismatch(column, "len", &[&other]),
-            },
-            "lower" | "upper" => {
-                let text = Box::new(self.text(&given[0], name)?);
-                Value::Text(Text::Cased(text, name == "upper"))
-            }
-            "trim" => Value::Text(Text::Trimmed(Box::new(self.text(&given[0], name)?))),
-            "split" => {
-                let text = self.text(&given[0], name)?;
-                let separator = self.fixed(&given[1], "the separator of split()")?;
-                if separator.is_empty() {
-                    return Mistake::at(given[1].column, "the separator of split() is empty");
-                }
-                Value::Parts(text, separator)
-            }
-            "any" | "all" | "none" => Value::Test(self.each(name, &given[0], &given[1])?),
-            _ => {
-                let (one, other) = (self.text(&given[0], name)?, self.text(&given[1], name)?);
-                match name {
-                    "hasPrefix" => Value::Test(Test::Has(Place::AtStart, one, other)),
-                    "hasSuffix" => Value::Test(Test::Has(Place::AtEnd, one, other)),
-                    "trimPrefix" => {
-                        Value::Text(Text::Without(Place::AtStart, Box::new([one, other])))
-                    }
-                    "trimSuffix" => {
-                        Value::Text(Text::Without(Place::AtEnd, Box::new([one, other])))
-                    }
-                    _ => Value::Number(Number::IndexOf(one, other, name == "lastIndexOf")),
-                }
-            }
-        })
+        let to = places.pop().unwrap_or(Term::Nil);
+        let from = places.pop().unwrap_or(Term::Nil);
+        Ok(Value::of(Term::Slice(Box::new([term, from, to])), kind))
     }
 
-    fn within(&mut self, address: &Node, network: &Node) -> Result<Test, Mistake> {
-        let text = self.text(address, "incidr")?;
-        let net = match self.text(network, "incidr")? {
-            Text::Fixed(net) => net,
-            net => return Ok(Test::AddressInText(text, net)),
-        };
-        let Some(parsed) =
-            Some(&net).filter(|net| net.contains('/')).and_then(|net| Net::parse(net))
-        else {
-            let message = format!(
-                "'{net}' is not a network: expected ADDRESS/LENGTH, such as 10.0.0.0/8 or \
-                 2001:db8::/32"
-            );
-            return Mistake::at(network.column, message);
-        };
-        let nets = Nets::new([parsed].iter());
-        Ok(match text {
-            Text::ClientAddress => Test::ClientIn(nets),
-            text => Test::AddressIn(text, nets),
-        })
-    }
-
-    fn label(&mut self, label: &Node) -> Result<Text, Mistake> {
-        let label = self.fixed(label, "the label of metadata()")?;
-        if label == "view/name" {
-            return Ok(match self.labels.zones {
-                None => {
-                    let oddity = "metadata('view/name') is empty without the directive 'metadata'";
-                    self.lints.push(oddity.to_owned());
-                    Text::Fixed(String::new())
-                }
-                Some(zones) => {
-                    self.reads_labels = true;
-                    let view = self.labels.view.to_owned();
-                    zones.map_or(Text::Fixed(view.clone()), |zones| {
-                        Text::Label(zones.to_vec(), view)
-                    })
-                }
-            });
+    pub(super) fn number(&mut self, node: &Node, function: &str) -> Result<Number, Mistake> {
+        match self.value(node)?.settled(&Kind::Int) {
+            Value::Number(number) => Ok(number),
+            other => {
+                let kind = other.kind();
+                let message = format!("{function} takes a whole number here, found type {kind}");
+                Mistake::at(node.column, message)
+            }
         }
-        self.lints.push(if LATER.contains(&&*label) {
-            format!("label '{label}' is set only after a server block was chosen: it is empty here")
-        } else {
-            format!("label '{label}' is set by no directive: it is always empty")
-        });
-        Ok(Text::Fixed(String::new()))
     }
+}
 
-    fn each(&mut self, name: &str, list: &Node, test: &Node) -> Result<Test, Mistake> {
-        let before = self.parts;
-        let items: Vec<Value> = match self.value(list)? {
-            Value::Texts(texts) => texts.into_iter().map(Value::Text).collect(),
-            Value::Numbers(numbers) => {
-                numbers.into_iter().map(|item| Value::Number(Number::Fixed(item))).collect()
-            }
-            _ => {
-                let message = format!("{name}() takes a list in brackets");
-                return Mistake::at(list.column, message);
-            }
-        };
-        let parts = self.parts - before;
-        let mut tests = Vec::new();
-        for item in items {
-            let outer = (self.item.replace(item), std::mem::replace(&mut self.item_parts, parts));
-            let test = self.test(test, name);
-            (self.item, self.item_parts) = outer;
-            tests.push(test?);
+/// Result of an operator that takes lists, maps or what may be nil. `None` within: its types do
+/// not go together; outside: it is another operator.
+fn of_terms(operator: &str, one: &Value, other: &Value) -> Option<Option<Value>> {
+    let [(one, kind), (other, other_kind)] = [one, other].map(|value| value.clone().into_term());
+    Some(match operator {
+        "==" | "!=" if kind.may_equal(&other_kind) => {
+            let test = Test::Alike(Box::new([one, other]));
+            Some(Value::Test(if operator == "==" { test } else { not(test) }))
         }
-        Ok(match name {
-            "any" => any(tests),
-            "all" => all(tests),
-            _ => not(any(tests)),
-        })
-    }
+        "==" | "!=" => None,
+        "??" => {
+            let kind = kind.certain().or(other_kind);
+            Some(Value::of(Term::Otherwise(Box::new([one, other])), kind))
+        }
+        "in" => {
+            let may_hold = match other_kind.certain() {
+                Kind::List(of) => of.may_equal(&kind),
+                Kind::Map(of) => of[0].may_equal(&kind),
+                Kind::Any | Kind::Nil => true,
+                _ => false,
+            };
+            may_hold.then(|| Value::Test(Test::Member(Box::new([one, other]))))
+        }
+        _ => return None,
+    })
 }

@@ -42,7 +42,7 @@ impl Mistake {
 /// read only to be named in an error.
 const SYMBOLS: &[&str] = &[
     "...", "==", "!=", "<=", ">=", "&&", "||", "??", "?.", "**", "..", "<", ">", "!", "?", ":",
-    "(", ")", "[", "]", "{", "}", ",", ".", "+", "-", "*", "/", "%", "#", "|", "^",
+    "(", ")", "[", "]", "{", "}", ",", ".", "+", "-", "*", "/", "%", "#", "|", "^", "=", ";",
 ];
 
 /// Takes an expression apart; the last word is [`Word::End`].
@@ -72,8 +72,7 @@ pub(super) fn of(expression: &str) -> Result<Vec<Placed>, Mistake> {
             _ => match SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) {
                 Some(symbol) => (Word::Symbol(symbol), symbol.len()),
                 None => {
-                    let hint = if first == '=' { ": to compare, write '=='" } else { "" };
-                    return Mistake::at(column, format!("unexpected character '{first}'{hint}"));
+                    return Mistake::at(column, format!("unexpected character '{first}'"));
                 }
             },
         };
