@@ -1,16 +1,16 @@
 //! The names and addresses of hosts files: one packed table, immutable, for all workers.
 //!
 //! A [`Table`] is one allocation of bytes with two indexes beside it. The bytes are records, one
-//! for each name of each line: the name in lower-cased wire format, then its address, or where the
-//! list of its addresses is if it has several. An index is the records' places sorted by a keyed
-//! hash, with a directory of the hash's first bits, so a look-up reads three places and allocates
-//! nothing. The second index leads from addresses to the records that have them.
+//! for each name, with its addresses, in the order of a keyed hash (`records`), so a look-up reads
+//! two places and allocates nothing. The second index (`index`) leads from addresses to the records
+//! that have them.
 //!
-//! [`Builder`] reads the text (its file `build`); who opens files, and when, is not known here.
+//! [`Builder`] reads the text (its file `build`). Files are opened elsewhere.
 
 mod build;
 mod index;
 mod lines;
+mod records;
 #[cfg(test)]
 mod tests;
 
@@ -18,17 +18,18 @@ pub use build::{Builder, Skipped, TooLarge};
 
 use ahash::RandomState;
 use index::Index;
+use records::Records;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The label that stands for any one label.
 const STAR: &[u8] = b"\x01*";
-/// A record's byte behind its name: the kind of what follows, and a flag.
+/// A record's byte that says what stands behind its name, with a flag.
 mod tag {
     /// An IPv4 address.
     pub(super) const V4: u8 = 0;
     /// An IPv6 address.
     pub(super) const V6: u8 = 1;
-    /// The place of a list: two counts of 16 bits, IPv4 addresses, IPv6 addresses.
+    /// A list: two counts of 16 bits, IPv4 addresses, IPv6 addresses.
     pub(super) const LIST: u8 = 2;
     /// Of the byte, what tells the kind.
     pub(super) const KIND: u8 = 3;
@@ -39,8 +40,7 @@ mod tag {
 /// Names with their addresses, and addresses with their names.
 pub struct Table {
     hasher: RandomState,
-    bytes: Box<[u8]>,
-    names: Index,
+    names: Records,
     addresses: Index,
     has_wildcards: bool,
     entries: usize,
@@ -73,15 +73,13 @@ impl Table {
 
     /// Bytes that the table takes.
     pub fn reserved(&self) -> usize {
-        self.bytes.len() + self.names.reserved() + self.addresses.reserved()
+        self.names.reserved() + self.addresses.reserved()
     }
 
     /// The addresses of `name`, which is in lower-cased wire format.
     pub fn find(&self, name: &[u8]) -> Option<Addresses<'_>> {
-        let hash = hash_of(&self.hasher, name);
-        let mut records = self.names.at(hash);
-        let place = records.find(|place| self.bytes[*place..].starts_with(name))?;
-        Some(addresses_at(&self.bytes, place + name.len()))
+        let record = self.names.find(hash_of(&self.hasher, name), name)?;
+        Some(record.addresses())
     }
 
     /// The addresses of `*` in the place of the first label of `name`. The parent's place within
@@ -101,12 +99,10 @@ impl Table {
 
     /// The names that have `address`, each in wire format, in the order of the text.
     pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = &[u8]> {
-        let records = self.addresses.at(hash_of_address(&self.hasher, address));
-        records.filter_map(move |place| {
-            let name = name_at(&self.bytes, place);
-            let behind = place + name.len();
-            addresses_at(&self.bytes, behind).contain(address).then_some(name)
-        })
+        let places = self.addresses.at(hash_of_address(&self.hasher, address));
+        let records = places.map(|place| self.names.at(place));
+        let having = records.filter(move |record| record.addresses().contain(address));
+        having.map(|record| record.name)
     }
 }
 
@@ -156,31 +152,5 @@ fn hash_of_address(hasher: &RandomState, address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(ip) => hash_of(hasher, &ip.octets()),
         IpAddr::V6(ip) => hash_of(hasher, &ip.octets()),
-    }
-}
-
-/// The name that begins at `place`, its root included.
-fn name_at(bytes: &[u8], place: usize) -> &[u8] {
-    let mut end = place;
-    while bytes[end] != 0 {
-        end += 1 + usize::from(bytes[end]);
-    }
-    &bytes[place..=end]
-}
-
-/// The addresses of the record whose name ends before `place`.
-fn addresses_at(bytes: &[u8], place: usize) -> Addresses<'_> {
-    let data = place + 1;
-    match bytes[place] & tag::KIND {
-        tag::V4 => Addresses { v4: bytes[data..data + 4].as_chunks().0, v6: &[] },
-        tag::V6 => Addresses { v4: &[], v6: bytes[data..data + 16].as_chunks().0 },
-        _ => {
-            let list = super::message::u32_at(bytes, data).unwrap_or(0) as usize;
-            let count = |place| usize::from(super::message::u16_at(bytes, place).unwrap_or(0));
-            let v4 = list + 4;
-            let v6 = v4 + 4 * count(list);
-            let end = v6 + 16 * count(list + 2);
-            Addresses { v4: bytes[v4..v6].as_chunks().0, v6: bytes[v6..end].as_chunks().0 }
-        }
     }
 }

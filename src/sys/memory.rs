@@ -6,6 +6,8 @@
 
 use super::cvt;
 
+/// A multiple of the size of a page on the processors that we know.
+const PAGE: usize = 64 << 10;
 /// The size of a huge page on the processors that we know.
 const HUGE: usize = 2 << 20;
 /// Fewer pages are not worth the pause that each takes when it is first written to: the kernel
@@ -22,6 +24,23 @@ pub(crate) fn prefer_huge_pages(address: usize, len: usize) {
         let place = std::ptr::without_provenance_mut(start);
         // SAFETY: this advice changes no byte and no mapping, whatever lies there or does not.
         let _ = cvt(|| unsafe { libc::madvise(place, end - start, libc::MADV_HUGEPAGE) });
+    }
+}
+
+/// Frees `values`. Their pages are the kernel's again even if the allocator keeps the addresses.
+pub(crate) fn release<T: Copy>(values: Vec<T>) {
+    give_back(values.as_ptr().addr(), values.capacity() * size_of::<T>());
+}
+
+/// Gives whole pages among `len` bytes at `address` back to the kernel: they are zero if they are
+/// read again.
+fn give_back(address: usize, len: usize) {
+    let start = address.next_multiple_of(PAGE);
+    let end = (address + len) / PAGE * PAGE;
+    if start < end {
+        let place = std::ptr::without_provenance_mut(start);
+        // SAFETY: the bytes belong to the caller, who reads none of them again but as zeros.
+        let _ = cvt(|| unsafe { libc::madvise(place, end - start, libc::MADV_DONTNEED) });
     }
 }
 
@@ -48,7 +67,7 @@ pub fn prefetch<T: ?Sized>(value: &T) {
 
 #[cfg(test)]
 mod tests {
-    use super::{HUGE, WORTH, prefer_huge_pages};
+    use super::{HUGE, PAGE, WORTH, give_back, prefer_huge_pages, release};
 
     /// Returns true if the kernel has taken the advice for the mapping that holds `address`.
     fn is_advised(address: usize) -> bool {
@@ -67,6 +86,17 @@ mod tests {
             }
         }
         false
+    }
+
+    #[test]
+    fn pages_that_are_given_back_are_empty() {
+        let mut values = std::hint::black_box(vec![1_u8; 64 * PAGE]);
+        give_back(values.as_ptr().addr(), values.len());
+        values = std::hint::black_box(values);
+        let empty = values.iter().filter(|value| **value == 0).count();
+        assert!((62 * PAGE..=64 * PAGE).contains(&empty) && empty.is_multiple_of(PAGE), "{empty}");
+        release(values);
+        release(vec![1_u64; 3]);
     }
 
     #[test]

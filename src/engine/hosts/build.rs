@@ -1,16 +1,18 @@
 //! Builds a table: lines in, records out, then sorted and joined.
 //!
-//! Each name of each line becomes a record and a slot of the index at once, so the work needs no
-//! memory beside the table's own. In the end slots are sorted; records of one name are joined into
-//! the first, whose addresses become a list without repetitions. What cannot be read is skipped
-//! and counted, and the first of it is remembered.
+//! Each name of each line becomes a record at once, in the part of its hash's first bits. In the
+//! end part after part is sorted by hash and copied to the table, and its memory is free again, so
+//! the work needs little memory beside the table's own. Records of one name are joined into one,
+//! with a list of addresses without repetitions. What cannot be read is skipped and counted, and
+//! the first of it is remembered.
 
 use super::index::{Index, hash_of, place_of, slot};
 use super::lines::{Line, Lines, address, append_name, words};
-use super::{STAR, Table, addresses_at, hash_of_address, name_at, tag};
+use super::records::{Record, Writer, append};
+use super::{STAR, Table, hash_of_address, tag};
 use crate::config::HostsLine;
-use crate::engine::message::put_u32;
-use crate::sys::memory::prefer_huge_pages;
+use crate::engine::message::u32_at;
+use crate::sys::memory::{prefer_huge_pages, release};
 use ahash::RandomState;
 use std::collections::HashSet;
 use std::fmt;
@@ -18,6 +20,10 @@ use std::net::IpAddr;
 
 /// Bytes of records at most: the table stays addressable with 32 bits, lists included.
 const BYTES_MAX: usize = 1 << 30;
+/// Bytes of a part, about: few enough to stay in a processor's cache while they are sorted.
+const PART_LEN: usize = 4 << 20;
+/// Parts, at most.
+const PARTS_MAX: usize = 64;
 /// Addresses of a name, and names of an address, that can be found: more fit into no message.
 const LIST_MAX: usize = 4_400;
 /// The shortest line that is usual, for a first guess at their number.
@@ -61,14 +67,27 @@ pub struct Builder {
     records: Records,
 }
 
-/// The table's parts, as far as they are known.
+/// Records in the order of the text.
 struct Records {
-    bytes: Vec<u8>,
-    slots: Vec<u64>,
+    parts: Vec<Part>,
+    /// Bytes of all parts.
+    len: usize,
+    /// Records of all parts.
+    count: u32,
+    /// Room for a name.
+    name: Vec<u8>,
     has_wildcards: bool,
     recent: [(Option<IpAddr>, usize); RECENT],
     /// Which of `recent` is given up next.
     oldest: usize,
+}
+
+/// Records whose hashes begin with the same bits. Behind one that leads back stands its number, in
+/// the order of the text.
+struct Part {
+    bytes: Vec<u8>,
+    /// Hash and place of each record.
+    slots: Vec<u64>,
 }
 
 impl Builder {
@@ -76,16 +95,20 @@ impl Builder {
     /// about how many bytes will be read. `hasher` is keyed.
     pub fn new(hasher: RandomState, reverse: bool, text_len: usize) -> Self {
         let text_len = text_len.min(BYTES_MAX);
+        let parts = (text_len / PART_LEN).next_power_of_two().min(PARTS_MAX);
+        // Hashes are spread evenly, but not quite.
+        let len = text_len / parts + text_len / parts / 16;
+        let part =
+            || Part { bytes: Vec::with_capacity(len), slots: Vec::with_capacity(len / LINE_MIN) };
         let records = Records {
-            bytes: Vec::with_capacity(text_len),
-            slots: Vec::with_capacity(text_len / LINE_MIN),
+            parts: std::iter::repeat_with(part).take(parts).collect(),
+            len: 0,
+            count: 0,
+            name: Vec::new(),
             has_wildcards: false,
             recent: [(None, 0); RECENT],
             oldest: 0,
         };
-        let bytes = (records.bytes.as_ptr().addr(), records.bytes.capacity());
-        let slots = (records.slots.as_ptr().addr(), records.slots.capacity() * size_of::<u64>());
-        [bytes, slots].iter().for_each(|(address, len)| prefer_huge_pages(*address, *len));
         let (lines, skipped) = (Lines::default(), Skipped::default());
         Self { hasher, reverse, lines, line: 0, skipped, records }
     }
@@ -95,67 +118,68 @@ impl Builder {
     /// # Errors
     /// [`TooLarge`]: there is no use in going on.
     pub fn read(&mut self, piece: &[u8]) -> Result<(), TooLarge> {
-        let Self { hasher, lines, line, skipped, records, .. } = self;
+        let Self { hasher, reverse, lines, line, skipped, records } = self;
         lines.read(piece, |text| {
             *line += 1;
-            records.read_line(hasher, &text, *line, skipped);
+            records.read_line(hasher, *reverse, &text, *line, skipped);
         });
-        if records.bytes.len() > BYTES_MAX { Err(TooLarge) } else { Ok(()) }
+        if records.len > BYTES_MAX { Err(TooLarge) } else { Ok(()) }
     }
 
     /// The text has ended. Returns what of it was skipped.
     pub fn end(&mut self) -> Skipped {
-        let Self { hasher, lines, line, skipped, records, .. } = self;
-        lines.end(|text| records.read_line(hasher, &text, *line + 1, skipped));
+        let Self { hasher, reverse, lines, line, skipped, records } = self;
+        lines.end(|text| records.read_line(hasher, *reverse, &text, *line + 1, skipped));
         std::mem::take(&mut self.skipped)
     }
 
     /// A line of the configuration.
     pub fn add(&mut self, line: &HostsLine) {
         for name in &line.names {
-            let place = self.records.bytes.len();
-            self.records.bytes.extend_from_slice(name.as_wire());
-            self.records.complete(&self.hasher, place, line.address);
+            self.records.add(&self.hasher, self.reverse, name.as_wire(), line.address);
         }
     }
 
     /// The table.
     pub fn finish(self) -> Table {
         let Self { hasher, reverse, records, .. } = self;
-        let Records { mut bytes, mut slots, has_wildcards, .. } = records;
-        slots.sort_unstable();
-        let mut joined = Joined { hasher: &hasher, reverse, back: Vec::new(), entries: 0 };
-        let mut kept = 0;
-        let mut next = 0;
-        while next < slots.len() {
-            let same =
-                slots[next..].iter().take_while(|slot| hash_of(**slot) == hash_of(slots[next]));
-            let end = next + same.count();
-            if end == next + 1 {
-                slots[kept] = slots[next];
-                joined.add_only(&bytes, place_of(slots[next]));
-                kept += 1;
-            } else {
-                for head in joined.join(&mut bytes, &slots[next..end]) {
-                    slots[kept] = slot(hash_of(slots[next]), head);
-                    kept += 1;
-                }
-            }
-            next = end;
+        let Records { mut parts, len, has_wildcards, .. } = records;
+        let mut names = 0;
+        for part in &mut parts {
+            part.slots.sort_unstable();
+            names += part.slots.chunk_by(is_same_hash).count();
         }
-        slots.truncate(kept);
-        let Joined { mut back, entries, .. } = joined;
-        back.sort_unstable();
-        cut_runs(&mut back);
-        let (names, addresses) = (Index::new(slots), Index::new(back));
-        Table { hasher, bytes: bytes.into(), names, addresses, has_wildcards, entries }
+        let bytes: Vec<u8> = Vec::with_capacity(len);
+        prefer_huge_pages(bytes.as_ptr().addr(), len);
+        let mut joined = Joined {
+            hasher: &hasher,
+            reverse,
+            writer: Writer::new(names, bytes),
+            back: Vec::new(),
+            entries: 0,
+        };
+        for Part { bytes, slots } in parts {
+            for same in slots.chunk_by(is_same_hash) {
+                joined.join(&bytes, same);
+            }
+            release(bytes);
+            release(slots);
+        }
+        let Joined { writer, back, entries, .. } = joined;
+        let (names, addresses) = (writer.finish(), Index::new(in_order(back)));
+        Table { hasher, names, addresses, has_wildcards, entries }
     }
+}
+
+fn is_same_hash(one: &u64, other: &u64) -> bool {
+    hash_of(*one) == hash_of(*other)
 }
 
 impl Records {
     fn read_line(
         &mut self,
         hasher: &RandomState,
+        reverse: bool,
         line: &Line<'_>,
         number: u64,
         skipped: &mut Skipped,
@@ -175,37 +199,41 @@ impl Records {
         let Some(address) = address(first) else {
             return skip(&|| format!("'{}' is not an IP address{}", shown(first), hint(first)));
         };
+        let mut name = std::mem::take(&mut self.name);
         for word in words {
-            let place = self.bytes.len();
-            if append_name(&mut self.bytes, word) {
-                self.complete(hasher, place, address);
+            name.clear();
+            if append_name(&mut name, word) {
+                self.add(hasher, reverse, &name, address);
             } else {
                 skip(&|| format!("'{}' is not a domain name", shown(word)));
             }
         }
+        self.name = name;
     }
 
-    /// Completes the record of the name that begins at `place` and ends the bytes.
-    fn complete(&mut self, hasher: &RandomState, place: usize, address: IpAddr) {
-        if place > BYTES_MAX {
+    /// Adds the record of a name. `reverse`: addresses lead back to names.
+    fn add(&mut self, hasher: &RandomState, reverse: bool, name: &[u8], address: IpAddr) {
+        if self.len > BYTES_MAX {
             return;
         }
-        let name = &self.bytes[place..];
         let is_wildcard = name.starts_with(STAR);
         self.has_wildcards |= is_wildcard;
-        self.slots.push(slot(super::hash_of(hasher, name), place));
-        let one_way = is_wildcard || self.has_enough_names(address);
+        let one_way = !reverse || is_wildcard || self.has_enough_names(address);
         let flag = if one_way { tag::ONE_WAY } else { 0 };
+        let hash = super::hash_of(hasher, name);
+        let part = (u64::from(hash) * self.parts.len() as u64) >> 32;
+        let Part { bytes, slots } = &mut self.parts[part as usize];
+        let place = bytes.len();
+        slots.push(slot(hash, place));
         match address {
-            IpAddr::V4(ip) => {
-                self.bytes.push(tag::V4 | flag);
-                self.bytes.extend(ip.octets());
-            }
-            IpAddr::V6(ip) => {
-                self.bytes.push(tag::V6 | flag);
-                self.bytes.extend(ip.octets());
-            }
+            IpAddr::V4(ip) => append(bytes, tag::V4 | flag, name, &ip.octets()),
+            IpAddr::V6(ip) => append(bytes, tag::V6 | flag, name, &ip.octets()),
         }
+        if !one_way {
+            bytes.extend(self.count.to_be_bytes());
+        }
+        self.count += 1;
+        self.len += bytes.len() - place;
     }
 
     /// Returns true if an answer could not hold one more name of `address`. Only of addresses that
@@ -226,118 +254,124 @@ impl Records {
 struct Joined<'a> {
     hasher: &'a RandomState,
     reverse: bool,
-    /// Slots of the index of addresses.
-    back: Vec<u64>,
+    writer: Writer,
+    /// Of addresses that lead back: hash, number in the order of the text, and the name's place.
+    back: Vec<[u32; 3]>,
     entries: usize,
 }
 
 impl Joined<'_> {
-    /// Counts the record at `place`, the only one of its name.
-    fn add_only(&mut self, bytes: &[u8], place: usize) {
-        let behind = place + name_at(bytes, place).len();
-        let addresses = addresses_at(bytes, behind);
-        let v4 = addresses.v4.iter().map(|octets| IpAddr::from(*octets));
-        let v6 = addresses.v6.iter().map(|octets| IpAddr::from(*octets));
-        v4.chain(v6).for_each(|address| self.add(bytes, place, behind, address));
-    }
-
-    /// Counts `address` of the record at `place`, whose name ends before `behind`.
-    fn add(&mut self, bytes: &[u8], place: usize, behind: usize, address: IpAddr) {
-        self.entries += 1;
-        if !self.reverse || bytes[place..].starts_with(STAR) {
+    /// Joins the records of each name among those at `slots`, whose hashes are equal.
+    fn join(&mut self, bytes: &[u8], slots: &[u64]) {
+        let mut names: Vec<Addresses<'_>> = Vec::new();
+        let mut entries = slots.iter().map(|slot| Entry::read(&bytes[place_of(*slot)..]));
+        let hash = hash_of(slots[0]);
+        if let [_] = slots {
+            entries.for_each(|entry| self.write(hash, entry.name, &[entry]));
             return;
         }
-        self.entries += 1;
-        if bytes[behind] & tag::ONE_WAY == 0 {
-            self.back.push(slot(hash_of_address(self.hasher, address), place));
+        while let Some(entry) = entries.next() {
+            let known = names.iter().position(|name| name.listed[0].name == entry.name);
+            match known {
+                Some(number) => names[number].insert(entry),
+                None => names.push(Addresses { listed: vec![entry], set: HashSet::new() }),
+            }
+        }
+        for Addresses { listed, .. } in &names {
+            self.write(hash, listed[0].name, listed);
         }
     }
 
-    /// Joins the records of each name among those at `slots`, whose hashes are equal; returns the
-    /// place of each name's record.
-    fn join(&mut self, bytes: &mut Vec<u8>, slots: &[u64]) -> Vec<usize> {
-        let mut heads: Vec<(usize, Addresses)> = Vec::new();
-        for place in slots.iter().map(|slot| place_of(*slot)) {
-            let name = name_at(bytes, place);
-            let behind = place + name.len();
-            let address = addresses_at(bytes, behind);
-            let address = match (address.v4, address.v6) {
-                ([ip, ..], _) => IpAddr::from(*ip),
-                (_, [ip, ..]) => IpAddr::from(*ip),
-                _ => continue,
-            };
-            let known = heads.iter().position(|(head, _)| bytes[*head..].starts_with(name));
-            let number = known.unwrap_or_else(|| {
-                heads.push((place, Addresses::default()));
-                heads.len() - 1
-            });
-            if heads[number].1.insert(address) {
-                self.add(bytes, place, behind, address);
+    /// Writes the record of `name`, which has these addresses.
+    fn write(&mut self, hash: u32, name: &[u8], listed: &[Entry<'_>]) {
+        let place = self.writer.begin(hash);
+        let is_listed_back = self.reverse && !name.starts_with(STAR);
+        self.entries += listed.len() * if is_listed_back { 2 } else { 1 };
+        for Entry { address, number, .. } in listed {
+            if let Some(number) = number {
+                let hash = hash_of_address(self.hasher, *address);
+                self.back.push([hash, *number, place as u32]);
             }
         }
-        heads.iter().map(|(head, addresses)| addresses.write(bytes, *head)).collect()
+        let bytes = &mut self.writer.bytes;
+        match listed {
+            [Entry { address: IpAddr::V4(ip), .. }] => append(bytes, tag::V4, name, &ip.octets()),
+            [Entry { address: IpAddr::V6(ip), .. }] => append(bytes, tag::V6, name, &ip.octets()),
+            _ => append_list(bytes, name, listed),
+        }
+    }
+}
+
+/// Appends a record of several addresses.
+fn append_list(bytes: &mut Vec<u8>, name: &[u8], listed: &[Entry<'_>]) {
+    let addresses = listed.iter().map(|entry| entry.address);
+    let v4 = addresses.clone().filter(IpAddr::is_ipv4).take(LIST_MAX);
+    let v6 = addresses.filter(IpAddr::is_ipv6).take(LIST_MAX);
+    append(bytes, tag::LIST, name, &(v4.clone().count() as u16).to_be_bytes());
+    bytes.extend((v6.clone().count() as u16).to_be_bytes());
+    for address in v4.chain(v6) {
+        match address {
+            IpAddr::V4(ip) => bytes.extend(ip.octets()),
+            IpAddr::V6(ip) => bytes.extend(ip.octets()),
+        }
+    }
+}
+
+/// A record of a part.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    name: &'a [u8],
+    address: IpAddr,
+    /// Its number in the order of the text, if its address leads back to it.
+    number: Option<u32>,
+}
+
+impl<'a> Entry<'a> {
+    /// The first of `bytes`.
+    fn read(bytes: &'a [u8]) -> Self {
+        let (record, behind) = Record::split(bytes);
+        let address = match record.addresses() {
+            super::Addresses { v4: [ip, ..], .. } => IpAddr::from(*ip),
+            super::Addresses { v6: [ip, ..], .. } => IpAddr::from(*ip),
+            _ => unreachable!("each record of a part has an address"),
+        };
+        let number = if record.tag & tag::ONE_WAY == 0 { u32_at(behind, 0) } else { None };
+        Self { name: record.name, address, number }
     }
 }
 
 /// The addresses of one name, each once, in the order of the text.
-#[derive(Default)]
-struct Addresses {
-    listed: Vec<IpAddr>,
-    /// The same, once there are more than a few.
+struct Addresses<'a> {
+    /// Not empty.
+    listed: Vec<Entry<'a>>,
+    /// The addresses, once there are more than a few.
     set: HashSet<IpAddr>,
 }
 
-impl Addresses {
-    /// Adds `address`; false if it is there.
-    fn insert(&mut self, address: IpAddr) -> bool {
-        if self.listed.len() < COMPARED_MAX {
-            if self.listed.contains(&address) {
-                return false;
-            }
+impl<'a> Addresses<'a> {
+    /// Adds an address, unless it is there.
+    fn insert(&mut self, entry: Entry<'a>) {
+        let is_new = if self.listed.len() < COMPARED_MAX {
+            self.listed.iter().all(|known| known.address != entry.address)
         } else {
             if self.set.is_empty() {
-                self.set.extend(&self.listed);
+                self.set.extend(self.listed.iter().map(|known| known.address));
             }
-            if !self.set.insert(address) {
-                return false;
-            }
+            self.set.insert(entry.address)
+        };
+        if is_new {
+            self.listed.push(entry);
         }
-        self.listed.push(address);
-        true
-    }
-
-    /// Writes them into the record at `head`, as a list if they are several; returns `head`.
-    fn write(&self, bytes: &mut Vec<u8>, head: usize) -> usize {
-        if self.listed.len() > 1 {
-            let behind = head + name_at(bytes, head).len();
-            let list = bytes.len() as u32;
-            bytes[behind] = tag::LIST | bytes[behind] & tag::ONE_WAY;
-            put_u32(bytes, behind + 1, list);
-            let v4 = self.listed.iter().filter(|address| address.is_ipv4()).take(LIST_MAX);
-            let v6 = self.listed.iter().filter(|address| address.is_ipv6()).take(LIST_MAX);
-            for count in [v4.clone().count(), v6.clone().count()] {
-                bytes.extend((count as u16).to_be_bytes());
-            }
-            for address in v4.chain(v6) {
-                match address {
-                    IpAddr::V4(ip) => bytes.extend(ip.octets()),
-                    IpAddr::V6(ip) => bytes.extend(ip.octets()),
-                }
-            }
-        }
-        head
     }
 }
 
-/// Leaves of slots with equal hashes, which are mostly one address's, the first [`LIST_MAX`].
-fn cut_runs(slots: &mut Vec<u64>) {
-    let mut run = (0, 0);
-    slots.retain(|slot| {
-        let hash = hash_of(*slot);
-        run = if run.0 == hash { (hash, run.1 + 1) } else { (hash, 1) };
-        run.1 <= LIST_MAX
-    });
-    slots.shrink_to_fit();
+/// Slots in the order of the text within each hash: the first [`LIST_MAX`], as equal hashes are
+/// mostly one address's.
+fn in_order(mut back: Vec<[u32; 3]>) -> Vec<u64> {
+    back.sort_unstable();
+    let runs = back.chunk_by(|one, other| one[0] == other[0]);
+    let kept = runs.flat_map(|run| &run[..run.len().min(LIST_MAX)]);
+    kept.map(|[hash, _, place]| slot(*hash, *place as usize)).collect()
 }
 
 /// The beginning of a word, as a line of text may hold it.

@@ -2,7 +2,7 @@
 //!
 //! A slot is a hash in its upper half and a place in its lower. As hashes are spread evenly, the
 //! directory of their first bits, a word for about four slots, leaves a few neighbours to compare.
-//! Slots of equal hashes stand in the order of their places.
+//! Slots of equal hashes stand in the order in which they were given.
 
 /// Slots for each word of the directory, about.
 const SLOTS_PER_BUCKET: usize = 4;
@@ -17,9 +17,9 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// The index of these slots, which are sorted, and fewer than 2^32.
+    /// The index of these slots, which are sorted by their hashes, and fewer than 2^32.
     pub(super) fn new(slots: Vec<u64>) -> Self {
-        debug_assert!(slots.is_sorted());
+        debug_assert!(slots.is_sorted_by_key(|slot| hash_of(*slot)));
         let buckets = (slots.len() / SLOTS_PER_BUCKET).next_power_of_two();
         let shift = u32::BITS - buckets.ilog2();
         let mut starts = vec![0_u32; buckets + 1];

@@ -1,0 +1,151 @@
+//! Records of names in the order of their hashes, and a directory of where to begin.
+//!
+//! A record is the length of a name, a tag, the name in lower-cased wire format and its addresses.
+//! Hashes are spread evenly, so equal ranges of them are buckets of about one record. The directory
+//! has a word for each bucket: its first byte, and a filter of 32 bits in which each record has
+//! two. A name that is not there mostly costs that word alone, another one its record besides.
+
+use super::{Addresses, tag};
+use crate::engine::message::u16_at;
+
+/// Bytes of a record before its name.
+const HEAD: usize = 2;
+
+/// A name with its addresses.
+#[derive(Clone, Copy)]
+pub(super) struct Record<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) tag: u8,
+    /// The addresses, as `tag` says.
+    data: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Takes the first record of `bytes`, which begin with one; the second half is behind it.
+    #[inline]
+    pub(super) fn split(bytes: &'a [u8]) -> (Self, &'a [u8]) {
+        let tag = bytes[1];
+        let (name, rest) = bytes[HEAD..].split_at(usize::from(bytes[0]));
+        let len = match tag & tag::KIND {
+            tag::V4 => 4,
+            tag::V6 => 16,
+            _ => 4 + 4 * count(rest, 0) + 16 * count(rest, 2),
+        };
+        let (data, rest) = rest.split_at(len);
+        (Self { name, tag, data }, rest)
+    }
+
+    /// Returns its addresses.
+    #[inline]
+    pub(super) fn addresses(&self) -> Addresses<'a> {
+        let (v4, v6): (&[u8], &[u8]) = match self.tag & tag::KIND {
+            tag::V4 => (self.data, &[]),
+            tag::V6 => (&[], self.data),
+            _ => self.data[4..].split_at(4 * count(self.data, 0)),
+        };
+        Addresses { v4: v4.as_chunks().0, v6: v6.as_chunks().0 }
+    }
+}
+
+fn count(data: &[u8], place: usize) -> usize {
+    usize::from(u16_at(data, place).unwrap_or(0))
+}
+
+/// Names with their addresses, found by their hashes.
+pub(super) struct Records {
+    bytes: Box<[u8]>,
+    /// A word for each bucket, and one behind the last.
+    directory: Box<[u64]>,
+}
+
+impl Records {
+    /// The record of `name`, whose hash this is.
+    #[inline]
+    pub(super) fn find(&self, hash: u32, name: &[u8]) -> Option<Record<'_>> {
+        let bucket = bucket_of(hash, self.directory.len() - 1);
+        let word = self.directory[bucket];
+        if filter_of(word) & bits_of(hash) != bits_of(hash) {
+            return None;
+        }
+        let mut rest = &self.bytes[start_of(word)..start_of(self.directory[bucket + 1])];
+        while !rest.is_empty() {
+            let (record, behind) = Record::split(rest);
+            if record.name == name {
+                return Some(record);
+            }
+            rest = behind;
+        }
+        None
+    }
+
+    /// The record at `place`.
+    pub(super) fn at(&self, place: usize) -> Record<'_> {
+        Record::split(&self.bytes[place..]).0
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn reserved(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.directory)
+    }
+}
+
+/// Records that come in the order of their hashes.
+pub(super) struct Writer {
+    pub(super) bytes: Vec<u8>,
+    directory: Vec<u64>,
+    bucket: usize,
+}
+
+impl Writer {
+    /// For `names` records, which are written to `bytes`.
+    pub(super) fn new(names: usize, bytes: Vec<u8>) -> Self {
+        Self { bytes, directory: vec![0; names.max(1) + 1], bucket: 0 }
+    }
+
+    /// Begins the record of a name with this hash, which is no less than the one before; returns
+    /// its place.
+    pub(super) fn begin(&mut self, hash: u32) -> usize {
+        let bucket = bucket_of(hash, self.directory.len() - 1);
+        debug_assert!(self.bucket <= bucket, "records come in the order of their hashes");
+        let place = self.bytes.len();
+        self.directory[self.bucket + 1..=bucket].fill(place as u64);
+        self.directory[bucket] |= u64::from(bits_of(hash)) << 32;
+        self.bucket = bucket;
+        place
+    }
+
+    pub(super) fn finish(mut self) -> Records {
+        self.directory[self.bucket + 1..].fill(self.bytes.len() as u64);
+        Records { bytes: self.bytes.into(), directory: self.directory.into() }
+    }
+}
+
+/// Appends a record of one address; `octets` are its bytes and `tag` says how many.
+pub(super) fn append(bytes: &mut Vec<u8>, tag: u8, name: &[u8], octets: &[u8]) {
+    bytes.extend([name.len() as u8, tag]);
+    bytes.extend_from_slice(name);
+    bytes.extend_from_slice(octets);
+}
+
+/// The bucket of a hash: a greater one's is no less.
+#[inline]
+fn bucket_of(hash: u32, buckets: usize) -> usize {
+    ((u64::from(hash) * buckets as u64) >> 32) as usize
+}
+
+/// The first byte of a bucket.
+#[inline]
+fn start_of(word: u64) -> usize {
+    word as u32 as usize
+}
+
+#[inline]
+fn filter_of(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+/// The bits of a filter that a hash sets: its last bits say which, as the first say the bucket.
+#[inline]
+fn bits_of(hash: u32) -> u32 {
+    1 << (hash & 31) | 1 << ((hash >> 5) & 31)
+}
