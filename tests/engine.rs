@@ -22,6 +22,8 @@ mod journal;
 mod lifetimes;
 #[path = "engine/limits.rs"]
 mod limits;
+#[path = "engine/model.rs"]
+mod model;
 #[path = "engine/notices.rs"]
 mod notices;
 #[path = "engine/outages.rs"]
