@@ -14,9 +14,9 @@
 //!
 //! The rooms, from the words typed to the packets moved:
 //!
-//! * [`cli`]: what was typed; [`corefile`]: text to tree; [`config`]: tree to meaning, for the
-//!   [`host`] it will run on; [`resolve`]: what host names in it stand for. [`zonefile`]: pure;
-//!   the text of a zone to records.
+//! * [`cli`]: the command line; [`options`]: its options as plain data; [`corefile`]: text to tree;
+//!   [`config`]: tree to meaning, for the [`host`] it will run on; [`resolve`]: what host names in
+//!   it stand for. [`zonefile`]: pure; the text of a zone to records.
 //! * [`check`]: what a configuration means and needs, told without serving anybody.
 //! * [`doctor`]: what of the host is right, and what mends the rest. [`topology`]: where its cards
 //!   are, and whether the workers are near.
@@ -60,6 +60,7 @@ pub(crate) mod keeper;
 pub mod loader;
 pub mod log;
 pub mod moment;
+pub(crate) mod options;
 pub mod resolve;
 pub mod server;
 pub(crate) mod service;
@@ -78,7 +79,8 @@ pub mod zonefile;
 
 pub use cli::command;
 
-use cli::{Cli, CliError, Exit};
+use cli::Cli;
+use options::{CliError, Exit};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;

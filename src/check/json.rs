@@ -5,9 +5,9 @@
 //! and bytes are bytes. A key may be added; one that is there keeps its meaning.
 
 use super::{HostsTable, Refusal, Report, ZoneTable};
-use crate::cli::Exit;
 use crate::config::{Cause, ConfigError};
 use crate::corefile::{self, Corefile, Cursor, Directive, Place, Sources, Token, Warning};
+use crate::options::Exit;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

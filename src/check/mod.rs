@@ -16,10 +16,10 @@ mod text;
 pub(crate) use report::{HostsTable, Report, ZoneTable};
 
 use crate::blocking::{Jobs, STEP_MAX, Steps};
-use crate::cli::{Check, CheckFormat, CliError, Exit, Serve};
 use crate::clock::Clock;
 use crate::config::{Cause, Config, ConfigError, Endpoint, HttpListener};
 use crate::loader::{self, Failure, Loaded, LoadedZone, Walk};
+use crate::options::{Check, CheckFormat, CliError, Exit, Serve};
 use crate::server::{Prepared, StartError};
 use crate::sys::{cpu, limits, socket};
 use crate::topology::Topology;

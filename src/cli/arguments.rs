@@ -3,10 +3,11 @@
 //! Only `cli` looks inside; it makes plain values of them. Help, manual pages and completions of
 //! shells are all made from these types, so operators read these texts.
 
+use super::Gso;
 #[cfg(feature = "top")]
 use super::values::Interval;
 use super::values::{CoreList, Endpoint};
-use super::{CheckFormat, Format, Gso};
+use crate::options::{CheckFormat, Format};
 use crate::server::Steer;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;

@@ -6,13 +6,15 @@
 //! Beyond the reference, an IPv6 address may carry the interface it is local to
 //! (`fe80::1%eth0`), because that is how an effective configuration writes it down.
 
+use super::context::Context;
 use super::error::DirectiveError;
-use super::load::{Context, Draft};
 use super::quote::quote;
 use super::{BindAddress, Host};
 use crate::corefile::{Cursor, Token};
 use std::net::{IpAddr, Ipv6Addr};
 
+/// The directive.
+pub(super) const NAME: &str = "bind";
 /// Bytes of an interface's name, without the zero at its end (`IFNAMSIZ` in linux/if.h).
 const INTERFACE_LEN_MAX: usize = 15;
 
@@ -20,8 +22,7 @@ const INTERFACE_LEN_MAX: usize = 15;
 pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Vec<BindAddress>, DirectiveError> {
     let mut all = Vec::new();
     while let Some(stanza) = context.stanza("bind", cursor) {
         let named = cursor.rest();
@@ -56,8 +57,7 @@ pub(super) fn read(
             context.warn(&stanza.place, message);
         }
     }
-    draft.bind = Some(all);
-    Ok(())
+    Ok(all)
 }
 
 /// The addresses of `except`; one that takes nothing from `named` is odd.

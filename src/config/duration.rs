@@ -4,6 +4,8 @@
 //! fraction is evaluated in double precision and cut. The messages are the reference's too.
 //! Negative durations are well-formed; the caller decides.
 
+use std::time::Duration;
+
 /// Nanoseconds of each unit. The micro sign and the Greek letter mu are both in use.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
@@ -90,6 +92,11 @@ fn part(digits: &str, nanos: u64) -> u64 {
     #[expect(clippy::cast_possible_truncation, reason = "cut, not rounded, as documented")]
     let cut = (numerator as f64 * (nanos as f64 / scale)) as u64;
     cut
+}
+
+/// Returns a duration as operators write it. The longest are cut to about 292 years.
+pub fn show_duration(duration: Duration) -> String {
+    show(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Writes a duration of `nanos` nanoseconds so that [`parse`] reads the same.

@@ -1,105 +1,15 @@
-//! Addresses of HTTP endpoints.
+//! Addresses of HTTP endpoints, as directives read and write them.
 //!
-//! Four directives name an address each. Addresses that are the same are one listener, whichever
-//! directives and blocks name it, and all pages of one kind are the same page: they tell of the
-//! whole process. `:PORT` is all addresses of both families, and so is `[::]:PORT`.
+//! `:PORT` means all addresses of both families, and so does `[::]:PORT`.
 
+use super::context::Context;
+use super::duration;
 use super::error::DirectiveError;
 use super::forward::may_be_host_name;
-use super::load::Context;
 use super::quote::quote;
-use super::{Config, Stages, duration};
 use crate::corefile::{Cursor, Token};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
-
-/// Connections that are open at once; who comes then takes the place of one that is idle. Readers
-/// of such pages come seldom, stay short, and are few.
-pub const HTTP_CONNECTIONS_MAX: usize = 64;
-
-/// Something that is served over HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Endpoint {
-    /// Liveness of the process.
-    Health,
-    /// Readiness for clients.
-    Ready,
-    /// Counters, for Prometheus.
-    Metrics,
-    /// Status, for people and for `onward top`.
-    Status,
-}
-
-impl Endpoint {
-    /// Paths, the first for people.
-    pub fn paths(self) -> &'static [&'static str] {
-        match self {
-            Self::Health => &["/health"],
-            Self::Ready => &["/ready"],
-            Self::Metrics => &["/metrics"],
-            Self::Status => &["/", "/status.json"],
-        }
-    }
-
-    /// The directive that asks for it.
-    pub fn directive(self) -> &'static str {
-        match self {
-            Self::Health => "health",
-            Self::Ready => "ready",
-            Self::Metrics => "prometheus",
-            Self::Status => "status",
-        }
-    }
-}
-
-/// One address that pages are served on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpListener {
-    /// Address. The unspecified address of IPv6 stands for both families.
-    pub address: SocketAddr,
-    /// Endpoints, in the order of [`Endpoint`].
-    pub pages: Vec<Endpoint>,
-}
-
-impl Config {
-    /// The addresses that pages are served on, in the order of the file.
-    pub fn http(&self) -> Vec<HttpListener> {
-        of_blocks(self.blocks.iter().map(|block| &block.stages))
-    }
-
-    /// Returns the time for which it goes on serving after a stop: the longest that any block asks
-    /// for.
-    pub fn lameduck(&self) -> Duration {
-        let healths = self.blocks.iter().filter_map(|block| block.stages.health.as_ref());
-        healths.map(|health| health.lameduck).max().unwrap_or_default()
-    }
-}
-
-/// The addresses that these blocks name.
-pub(super) fn of_blocks<'a>(blocks: impl Iterator<Item = &'a Stages>) -> Vec<HttpListener> {
-    let mut found: Vec<HttpListener> = Vec::new();
-    for stages in blocks {
-        let named = [
-            (Endpoint::Ready, stages.ready.as_ref().map(|ready| ready.address)),
-            (Endpoint::Health, stages.health.as_ref().map(|health| health.address)),
-            (Endpoint::Metrics, stages.prometheus.as_ref().map(|metrics| metrics.address)),
-            (Endpoint::Status, stages.status),
-        ];
-        for (page, address) in named {
-            let Some(address) = address else { continue };
-            let known = found.iter().position(|listener| listener.address == address);
-            let place = known.unwrap_or_else(|| {
-                found.push(HttpListener { address, pages: Vec::new() });
-                found.len() - 1
-            });
-            let pages = &mut found[place].pages;
-            pages.push(page);
-            pages.sort_unstable();
-            pages.dedup();
-        }
-    }
-    found
-}
 
 /// All addresses of both families, with this port.
 pub(super) fn any(port: u16) -> SocketAddr {
@@ -193,13 +103,8 @@ fn bracketed(ip: Ipv6Addr, port: u16, scope_id: u32) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, show};
+    use super::show;
     use crate::config::{Config, Host, Resolved};
-    use std::time::Duration;
-
-    fn load(text: &str) -> Config {
-        Config::load(text.as_bytes(), "f", &Host::plain()).unwrap().0
-    }
 
     fn address(text: &str) -> Result<String, String> {
         let lookup = |name: &str, _: &[_]| match name {
@@ -255,28 +160,5 @@ mod tests {
             let error = address(text).unwrap_err();
             assert!(error.contains(why) && error.contains("f:2 - "), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn equal_addresses_are_one_and_the_longest_lameduck_holds() {
-        let config = load(
-            "a {\n prometheus :9153\n health :9153 {\n lameduck 2s\n}\n}\n\
-             b {\n prometheus [::]:9153\n health {\n lameduck 5s\n}\n status\n}\nc {\n health\n}\n",
-        );
-        let found: Vec<_> = config
-            .http()
-            .into_iter()
-            .map(|listener| (show(listener.address), listener.pages))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                (":9153".to_owned(), vec![Endpoint::Health, Endpoint::Metrics]),
-                (":8080".to_owned(), vec![Endpoint::Health]),
-                ("127.0.0.1:8053".to_owned(), vec![Endpoint::Status]),
-            ]
-        );
-        assert_eq!(config.lameduck(), Duration::from_secs(5));
-        assert_eq!(load(". {\n status\n}").lameduck(), Duration::ZERO);
     }
 }

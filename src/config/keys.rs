@@ -5,17 +5,13 @@
 //! nibbles). Ports are not checked for their range here, because the reference finds a wrong one
 //! only after all directives are read.
 
-use super::load::{Context, Key};
+use super::Name;
 use super::numbers;
 use super::quote::quote;
-use super::{ConfigError, Name, Protocol, lints};
-use crate::corefile::Block;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The prefixes that are no part of a name.
 const SCHEMES: [&str; 7] = ["dns", "tls", "quic", "grpc", "https", "https3", "unix"];
-/// The port of DNS over TLS (RFC 7858 §3.1).
-const TLS_PORT: u16 = 853;
 /// Bytes of a zone as written, each escape counted as the byte that it stands for: otherwise a name
 /// that is printed with escapes could not be read again.
 const ZONE_BYTES_MAX: usize = 255;
@@ -28,45 +24,6 @@ pub(super) struct Zone {
     pub(super) names: Vec<Name>,
     /// Any number: whether it is a port is not known yet.
     pub(super) port: Option<i64>,
-}
-
-/// The keys of a server block, each address block expanded in place.
-pub(super) fn read(block: &Block, context: &mut Context<'_>) -> Result<Vec<Key>, ConfigError> {
-    let mut keys = Vec::new();
-    for written in &block.keys {
-        let place = &written.place;
-        let zone = parse(&written.text)
-            .map_err(|message| ConfigError::Key { place: place.clone(), message })?;
-        let served = [Protocol::Dns, Protocol::Tls];
-        let protocol = served.into_iter().find(|protocol| protocol.scheme() == zone.scheme);
-        let Some(protocol) = protocol else {
-            context.lacks(written, format!("serving '{}://'", zone.scheme));
-            continue;
-        };
-        let default_port = match protocol {
-            Protocol::Dns => context.host.default_port,
-            Protocol::Tls => TLS_PORT,
-        };
-        let port = zone.port.unwrap_or(default_port.into());
-        context
-            .count_zones(zone.names.len())
-            .map_err(|message| ConfigError::Key { place: place.clone(), message })?;
-        let mut hint = lints::of_zone(&written.text, &zone);
-        for name in zone.names {
-            if !has_preferred_syntax(&name) {
-                let domain = quote(&name.to_string());
-                let hint = hint.take().map_or_else(String::new, |hint| format!(": {hint}"));
-                let message =
-                    format!("Domain {domain} does not follow RFC1035 preferred syntax{hint}");
-                context.warn(place, message);
-            }
-            keys.push(Key { place: place.clone(), name, port, protocol });
-        }
-        if let Some(hint) = hint {
-            context.warn(place, format!("zone '{}': {hint}", written.text));
-        }
-    }
-    Ok(keys)
 }
 
 /// The scheme and what follows it.
@@ -178,22 +135,9 @@ fn arpa(labels: impl Iterator<Item = String>, tree: &str) -> Name {
     Name::parse(&text).unwrap_or_else(|error| unreachable!("{text}: {error}"))
 }
 
-/// True for the names that RFC 1035 §2.3.1 prefers, and for those of reverse zones.
-fn has_preferred_syntax(name: &Name) -> bool {
-    let wire = name.as_wire();
-    if wire.ends_with(b"\x07in-addr\x04arpa\0") || wire.ends_with(b"\x03ip6\x04arpa\0") {
-        return true;
-    }
-    name.labels().all(|label| {
-        label.first().is_some_and(u8::is_ascii_alphabetic)
-            && label.last().is_some_and(u8::is_ascii_alphanumeric)
-            && label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Name, has_preferred_syntax, parse, split_scheme};
+    use super::{parse, split_scheme};
 
     fn shown(text: &str) -> String {
         match parse(text) {
@@ -270,12 +214,5 @@ mod tests {
         }
         assert_eq!(shown("::/8"), "invalid CIDR ::/8");
         assert_eq!(shown("0:1::/32"), "invalid CIDR 0:1::/32");
-    }
-
-    #[test]
-    fn preferred_syntax_is_letters_digits_and_inner_hyphens() {
-        let preferred = |text| has_preferred_syntax(&Name::parse(text).unwrap());
-        assert!([".", "a-1.org", "7.10.in-addr.arpa"].into_iter().all(preferred));
-        assert!(!["_m.org", "1a.org", "a-.org", "*"].into_iter().any(preferred));
     }
 }

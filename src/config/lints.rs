@@ -3,16 +3,15 @@
 //! The language accepts many a slip: a misspelt network is a name, an unknown scheme is a part of
 //! one, a brace on a list's line is one of the list. Existing files may depend on each of them, so
 //! they are no errors; the warning says what was understood and what was probably meant. Here
-//! are those of zones and those that concern several stanzas or blocks at once; others are told of
-//! where the word is read.
+//! are those of zones, in `blocks` those about several stanzas or blocks at once, and all others
+//! are where the word is read.
 
-use super::forward::Stanza;
+pub(super) mod blocks;
+mod circles;
+
 use super::keys::{Zone, split_scheme};
-use super::load::{Context, Draft};
-use super::view::Test;
-use super::{Cache, Listener, Name, View, circles, numbers};
-use crate::corefile::{DIRECTIVES, Place, WARNINGS_MAX, Warning, did_you_mean};
-use std::collections::{HashMap, HashSet};
+use super::numbers;
+use crate::corefile::{DIRECTIVES, WARNINGS_MAX, Warning, did_you_mean};
 use std::net::IpAddr;
 
 /// The prefixes that are known, and those that a hand may write instead.
@@ -144,180 +143,6 @@ pub(super) fn host_bits(address: &str, length: &str) -> Option<String> {
     Some(format!(
         "the address has bits beyond the prefix length: the network is {network}/{length}"
     ))
-}
-
-/// Notes warnings about stanzas among themselves and their targets. Any of the lists
-/// here may be as long as a configuration: nothing is searched for along another.
-pub(super) fn of_blocks(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
-    of_shadows(drafts, listeners, context);
-    of_views(drafts, listeners, context);
-    circles::warn(drafts, listeners, context);
-    for draft in drafts {
-        of_reach(draft, context);
-        of_hosts(draft, context);
-        of_erratic(draft, context);
-        if let Some(place) = draft.metadata.as_ref().filter(|_| !draft.reads_labels) {
-            let message = "plugin/metadata: no effect: nothing in this server block reads a label; \
-                           leave it out";
-            context.warn(place, message);
-        }
-        if let Some(last) = draft.forwards.last()
-            && (!last.forward.next.is_empty() || last.forward.next_on_nodata)
-        {
-            let message = "plugin/forward: 'next' has no effect: this is the last forward of the \
-                           server block that matches";
-            context.warn(&last.place, message);
-        }
-    }
-}
-
-/// Notes blocks whose addresses are part of what an unbound block listens on: the kernel gives each
-/// query to the nearest listener, and those of the bound address are for who binds it.
-fn of_shadows(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
-    let ports = |listener: &&Listener| (listener.address.is_ipv4(), listener.address.port());
-    let implied = listeners.iter().filter(|listener| listener.implied);
-    let unbound: HashMap<_, _> = implied.map(|listener| (ports(&listener), listener)).collect();
-    for listener in listeners.iter().filter(|listener| !listener.implied) {
-        let (address, bound) = (listener.address, listener.zones.first());
-        let unbound = unbound.get(&ports(&listener)).and_then(|unbound| unbound.zones.first());
-        if let (Some((_, bound)), Some((_, unbound))) = (bound, unbound) {
-            let [bound, unbound] = [bound, unbound].map(|block| &drafts[*block].keys[0].place);
-            let message = format!(
-                "plugin/bind: queries to {address} go to the server blocks that bind it, never to \
-                 blocks without 'bind' such as {unbound}"
-            );
-            context.warn(bound, message);
-        }
-    }
-}
-
-/// Notes blocks that share a zone with one before them that takes all its queries.
-fn of_views(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
-    let mut told = HashSet::new();
-    for listener in listeners {
-        let mut takers: HashMap<&Name, usize> = HashMap::new();
-        for (zone, block) in &listener.zones {
-            let draft = &drafts[*block];
-            let place = draft.view.as_ref().unwrap_or(&draft.keys[0].place);
-            if let Some(taker) = takers.get(zone).filter(|_| told.insert((*block, zone))) {
-                let taker = &drafts[*taker];
-                let earlier = taker.view.as_ref().unwrap_or(&taker.keys[0].place);
-                let message = format!(
-                    "plugin/view: this server block gets no query for {zone}: the one at \
-                     {earlier}, before it, takes them all"
-                );
-                context.warn(place, message);
-            }
-            let view = draft.stages.view.as_ref();
-            let takes_all = |view: &View| {
-                view.conditions.iter().all(|condition| condition.test == Test::Always(true))
-            };
-            if view.is_none_or(takes_all) {
-                takers.entry(zone).or_insert(*block);
-            }
-        }
-    }
-}
-
-/// Notes stanzas that no query reaches.
-fn of_reach(draft: &Draft, context: &mut Context<'_>) {
-    let served: HashSet<&[u8]> = draft.keys.iter().map(|key| key.name.as_wire()).collect();
-    let above: HashSet<&[u8]> = draft.keys.iter().flat_map(|key| key.name.ancestors()).collect();
-    let meets = |zone: &Name| {
-        above.contains(zone.as_wire()) || zone.ancestors().any(|name| served.contains(name))
-    };
-    if let (Some(cache), Some(place)) = (&draft.stages.cache, &draft.cache) {
-        of_cache(cache, !draft.forwards.is_empty(), place, meets, context);
-    }
-    // Those that take every query for their zone and hand none on.
-    let mut takers: HashMap<&[u8], &Place> = HashMap::new();
-    for Stanza { forward, place, .. } in &draft.forwards {
-        let from = &forward.from;
-        if !meets(from) {
-            let message = format!(
-                "plugin/forward: {from} is outside the zones of the server block: the stanza is \
-                 never used"
-            );
-            context.warn(place, message);
-        }
-        if let Some(earlier) = from.ancestors().find_map(|zone| takers.get(zone)) {
-            let message = format!(
-                "plugin/forward: the stanza is never used: the one at {earlier} matches all its \
-                 queries, put this one before it"
-            );
-            context.warn(place, message);
-        }
-        if forward.except.is_empty() && forward.next.is_empty() && !forward.next_on_nodata {
-            takers.entry(from.as_wire()).or_insert(place);
-        }
-    }
-}
-
-/// Notes a `hosts` that fails what it does not know, which is hardly ever meant.
-fn of_hosts(draft: &Draft, context: &mut Context<'_>) {
-    let fails = draft.stages.hosts.as_ref().is_some_and(|hosts| hosts.fallthrough.is_none());
-    if let (true, Some(place)) = (fails, &draft.hosts) {
-        let message = "plugin/hosts: names that are not in the file get SERVFAIL and are not \
-                       passed to the next directive: add 'fallthrough'";
-        context.warn(place, message);
-    }
-}
-
-/// Notes an `erratic` that no query reaches, since something before it answers them all.
-fn of_erratic(draft: &Draft, context: &mut Context<'_>) {
-    let Some(place) = &draft.erratic else { return };
-    let within = |zone: &Name| draft.keys.iter().all(|key| key.name.is_within(zone));
-    let has_all =
-        |zones: &Option<Vec<Name>>| zones.as_ref().is_none_or(|zones| zones.iter().any(within));
-    let forward = draft
-        .forwards
-        .iter()
-        .find(|stanza| stanza.forward.except.is_empty() && within(&stanza.forward.from));
-    let hosts = draft.stages.hosts.as_ref().filter(|hosts| hosts.fallthrough.is_none());
-    let template = draft.stages.template.iter().find(|template| {
-        template.rtype.is_none()
-            && template.class.is_none_or(|class| class == 1)
-            && (template.patterns.is_empty() || template.fallthrough.is_empty())
-            && has_all(&template.zones)
-    });
-    let before = match (hosts, forward) {
-        _ if template.is_some() => "'template'".to_owned(),
-        (Some(hosts), _) if has_all(&hosts.zones) => "'hosts'".to_owned(),
-        (_, Some(stanza)) => format!("the 'forward' at {}", stanza.place),
-        _ => return,
-    };
-    let message = format!(
-        "plugin/erratic: no effect: {before} answers all queries before it; leave erratic out, or \
-         give it a server block of its own"
-    );
-    context.warn(place, message);
-}
-
-/// Notes what of a cache is without effect.
-fn of_cache(
-    cache: &Cache,
-    forwards: bool,
-    place: &Place,
-    meets: impl Fn(&Name) -> bool,
-    context: &mut Context<'_>,
-) {
-    if !forwards {
-        let message = "plugin/cache: no effect: the server block has no forward";
-        context.warn(place, message);
-    }
-    for zone in cache.zones.iter().filter(|zone| !meets(zone)) {
-        let message =
-            format!("plugin/cache: {zone} is outside the zones of the server block: no effect");
-        context.warn(place, message);
-    }
-    let disabled = cache.success.disabled.iter().chain(&cache.denial.disabled);
-    for zone in disabled.filter(|zone| !meets(zone)) {
-        let message = format!(
-            "plugin/cache: disable {zone} has no effect: it is outside the zones of the server \
-             block"
-        );
-        context.warn(place, message);
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@
 //! A zone may be served once at an address. Unlike in the reference, two spellings of one address
 //! are one address here: there, the later block would silently never be asked.
 
-use super::load::{Context, Draft, Key};
+use super::context::Notes;
+use super::draft::Draft;
+use super::served::Key;
 use super::{BindAddress, ConfigError, Listener, Name, Protocol};
 use crate::corefile::Place;
 use std::collections::{HashMap, HashSet};
@@ -71,7 +73,7 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
 pub(super) fn show_certificates(
     listeners: &mut [Listener],
     blocks: &[Draft],
-    context: &mut Context<'_>,
+    notes: &mut Notes,
 ) -> Result<(), ConfigError> {
     for listener in listeners {
         let port = i64::from(listener.address.port());
@@ -81,7 +83,7 @@ pub(super) fn show_certificates(
             blocks[*block].keys.iter().filter(is_its).find(|key| key.name == *name)
         });
         if let Some(key) = key {
-            show_certificate(listener, key, blocks, context)?;
+            show_certificate(listener, key, blocks, notes)?;
         }
     }
     for draft in blocks.iter().filter(|draft| draft.stages.tls.is_some()) {
@@ -89,7 +91,7 @@ pub(super) fn show_certificates(
         if let Some(key) = draft.keys.first().filter(|_| !is_shown) {
             let message =
                 "plugin/tls: no zone of this server block has tls://: the certificate is not used";
-            context.warn(&key.place, message);
+            notes.warn(&key.place, message);
         }
     }
     Ok(())
@@ -101,7 +103,7 @@ fn show_certificate(
     listener: &mut Listener,
     key: &Key,
     blocks: &[Draft],
-    context: &mut Context<'_>,
+    notes: &mut Notes,
 ) -> Result<(), ConfigError> {
     let of_block = |(_, block): &(Name, usize)| blocks[*block].stages.tls.as_ref();
     let mut told = listener.zones.iter().filter_map(of_block);
@@ -115,7 +117,7 @@ fn show_certificate(
             "plugin/tls: server blocks on {} have different certificates: {} is used for all",
             listener.address, first.certificate.path
         );
-        context.warn(&key.place, message);
+        notes.warn(&key.place, message);
     }
     listener.tls = Some(first.clone());
     Ok(())
@@ -184,7 +186,9 @@ fn refuse_same_views(blocks: &[Draft], listeners: &[Listener]) -> Result<(), Con
         let mut known: HashMap<(&Name, &str), &Place> = HashMap::new();
         for (zone, block) in &listener.zones {
             let draft = &blocks[*block];
-            let (Some(view), Some(place)) = (&draft.stages.view, &draft.view) else { continue };
+            let (Some(view), Some(place)) = (&draft.stages.view, &draft.places.view) else {
+                continue;
+            };
             if let Some(earlier) = known.insert((zone, &view.name), place) {
                 let (name, place) = (&view.name, place.clone());
                 let message = format!(
@@ -206,7 +210,8 @@ fn label_set(key: &Key, host: Option<BindAddress>) -> String {
 #[cfg(test)]
 mod tests {
     use super::group;
-    use crate::config::load::{Draft, Key};
+    use crate::config::draft::Draft;
+    use crate::config::served::Key;
     use crate::config::{BindAddress, Name, Protocol};
     use crate::corefile::Place;
 

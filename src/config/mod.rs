@@ -8,8 +8,10 @@
 
 mod bind;
 mod budget;
-mod circles;
+mod context;
+mod draft;
 mod duration;
+mod endpoints;
 mod error;
 mod forward;
 mod host;
@@ -36,10 +38,10 @@ mod zones;
 pub use crate::corefile::Cause;
 use crate::corefile::DIRECTIVES;
 pub use budget::Descriptors;
+pub use duration::show_duration;
+pub use endpoints::{Endpoint, HTTP_CONNECTIONS_MAX, HttpListener};
 pub use error::ConfigError;
-pub use forward::show as show_duration;
 pub use host::{Host, HostName, Interface, Lookup, Resolved};
-pub use http::{Endpoint, HTTP_CONNECTIONS_MAX, HttpListener};
 pub use name::{Name, NameError, PRESENTATION, TEXT_LEN_MAX, spell, spell_as_asked, wire_of};
 pub use net::{Net, Nets};
 pub use rcodes::{Rcodes, rcode_mnemonic};
@@ -56,11 +58,11 @@ pub use stages::{
     Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch,
     NameRule, Nat64Prefix, Opcode, Part, Pattern, Prefetch, Prometheus, Ready, Required, Rewrite,
     RewriteRule, ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord,
-    Text, Timeouts, Tsig, TsigAlgorithm, TsigKey, Value, View, ZoneDirectory, ZoneFile, ZoneNaming,
-    class_mnemonic,
+    Text, Timeouts, Tsig, TsigAlgorithm, TsigKey, Value, View, Written, ZoneDirectory, ZoneFile,
+    ZoneNaming, class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
-pub use zones::{DirectorySource, FileSource, OwnZones, Written, ZonesSource};
+pub use zones::{DirectorySource, FileSource, OwnZones, ZonesSource};
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;

@@ -7,7 +7,8 @@
 //! nobody writes, and how long the addresses of host names hold, because the addresses themselves
 //! are written.
 
-use super::forward::{self, MAX_AGE_JITTER, show, tls};
+use super::duration::show_duration;
+use super::forward::{self, MAX_AGE_JITTER, tls};
 use super::{BindAddress, Config, Forward, Policy, Protocol, Reload, Served, ServerBlock, word};
 use crate::corefile::DIRECTIVES;
 use std::fmt;
@@ -73,8 +74,8 @@ impl fmt::Display for Forward {
         };
         let sizing = &self.sizing;
         writeln!(f, "        policy {policy}")?;
-        writeln!(f, "        expire {}", show(self.expire))?;
-        write!(f, "        max_age {}", show(self.max_age.unwrap_or(Duration::ZERO)))?;
+        writeln!(f, "        expire {}", show_duration(self.expire))?;
+        write!(f, "        max_age {}", show_duration(self.max_age.unwrap_or(Duration::ZERO)))?;
         if self.max_age_jitter != MAX_AGE_JITTER {
             write!(f, " jitter {}%", self.max_age_jitter)?;
         }
@@ -83,11 +84,11 @@ impl fmt::Display for Forward {
         writeln!(f, "        rebalance {}", if self.rebalance { "auto" } else { "off" })?;
         writeln!(f, "        gso {}", if self.gso { "auto" } else { "off" })?;
         writeln!(f, "        max_idle_conns {}", self.max_idle_conns.unwrap_or(0))?;
-        writeln!(f, "        read_timeout {}", show(self.read_timeout))?;
+        writeln!(f, "        read_timeout {}", show_duration(self.read_timeout))?;
         writeln!(f, "        max_connect_attempts {}", self.max_connect_attempts.unwrap_or(0))?;
         writeln!(f, "        max_fails {}", self.health.max_fails)?;
         let no_rec = if self.health.recursion_desired { "" } else { " no_rec" };
-        let interval = show(self.health.interval);
+        let interval = show_duration(self.health.interval);
         let domain = self.health.domain.in_corefile();
         writeln!(f, "        health_check {interval}{no_rec} domain {domain}")?;
         let switches = [

@@ -4,9 +4,8 @@
 //! whichever block it stands in; the last of several blocks wins, and within a block the first
 //! stanza.
 
+use super::duration::{self, show_duration};
 use super::error::DirectiveError;
-use super::load::{Context, Draft};
-use super::{duration, forward::show};
 use crate::corefile::Cursor;
 use std::fmt;
 use std::time::Duration;
@@ -15,6 +14,9 @@ use std::time::Duration;
 const INTERVAL_MIN: Duration = Duration::from_secs(2);
 /// A jitter is nothing or at least this.
 const JITTER_MIN: Duration = Duration::from_secs(1);
+
+/// The directive.
+pub(super) const NAME: &str = "reload";
 
 /// Settings of `reload`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,17 +29,13 @@ pub struct Reload {
 
 impl fmt::Display for Reload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", show(self.interval), show(self.jitter))
+        write!(f, "{} {}", show_duration(self.interval), show_duration(self.jitter))
     }
 }
 
 /// Reads the first `reload` stanza of one server block.
-pub(super) fn read(
-    cursor: &mut Cursor<'_>,
-    context: &mut Context<'_>,
-    _: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let Some(stanza) = cursor.stanza() else { return Ok(()) };
+pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Reload, DirectiveError> {
+    cursor.stanza();
     let words = cursor.rest();
     if words.len() > 2 {
         return Err(cursor.argument_error().into());
@@ -58,13 +56,7 @@ pub(super) fn read(
         *[&mut reload.interval, &mut reload.jitter][place] = value;
     }
     reload.jitter = reload.jitter.min(reload.interval / 2);
-    if context.reload.is_some_and(|earlier| earlier != reload) {
-        let message = "plugin/reload: it is for the whole process: those of earlier blocks, which \
-                       say something else, no longer hold";
-        context.warn(&stanza.place, message);
-    }
-    context.reload = Some(reload);
-    Ok(())
+    Ok(reload)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! their certificates are; what the bytes mean (certificates, keys, authorities) is found out by
 //! the room `tls`, which also reports their errors. Keys are never shown.
 
+use super::context::Context;
 use super::error::DirectiveError;
-use super::load::Context;
 use crate::corefile::Token;
 use std::fmt;
 use std::net::IpAddr;
@@ -107,7 +107,7 @@ impl ClientAuth {
     }
 }
 
-/// Reads the file that `path` names, which begins at `root` unless it is absolute.
+/// Reads the file that `path` names, relative to `root`.
 pub(super) fn read_file(
     path: &Token,
     root: Option<&str>,

@@ -3,8 +3,7 @@
 //! All stanzas of a block together name a source, so that one look-up finds the longest zone; one
 //! loader reads it.
 
-use super::{Name, Stages, ZoneDirectory};
-use std::hash::{Hash, Hasher};
+use super::{Name, Stages, Written, ZoneDirectory};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,23 +69,6 @@ impl DirectorySource {
     pub fn serves(&self, zone: &Name) -> bool {
         self.zones.iter().any(|served| zone.is_within(served))
     }
-}
-
-/// Place of a stanza in the Corefile, for messages. It is no part of the configuration: two that
-/// differ in nothing else are equal.
-#[derive(Clone, Debug, Default)]
-pub struct Written(pub String);
-
-impl PartialEq for Written {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Written {}
-
-impl Hash for Written {
-    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl ZonesSource {

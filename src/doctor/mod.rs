@@ -10,27 +10,13 @@ mod read;
 mod show;
 
 use crate::check::{self, Refusal};
-use crate::cli::{CliError, Format, Serve};
+use crate::options::{CliError, DoctorOptions, Format, Serve};
 use crossbeam_channel::RecvTimeoutError;
 use facts::Wanted;
 use judge::Finding;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-
-/// Options of `doctor`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DoctorOptions {
-    /// Options of the server.
-    pub serve: Serve,
-    /// Output format.
-    pub format: Format,
-    /// For how long counters are watched.
-    pub seconds: Duration,
-    /// Directory of `proc` and `sys`.
-    pub root: PathBuf,
-}
 
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

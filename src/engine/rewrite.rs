@@ -20,8 +20,8 @@ pub use names::presentation;
 pub use options::{Options, Sender};
 pub use reversal::{Reversal, Texts};
 
+use super::message::name::{WireName, WireQuestion};
 use super::message::query::Query;
-use super::message::rename::{WireName, WireQuestion};
 use crate::config::{
     AnswerPart, AnswerRule, MatchType, NameMatch, NameRule, Rewrite, RewriteRule, ServerBlock,
     wire_of,

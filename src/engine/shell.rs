@@ -8,6 +8,7 @@
 
 use super::errors::{Fault, Operation};
 use super::exchange::{Client, EXCHANGES_MAX};
+pub use super::forwarder::TCP_REPLY_SPARE;
 use super::forwarder::{Forwarder, Notice, Outgoing, TCP_MESSAGE_MAX};
 use super::key::ConnectionId;
 use super::memory::reserved;
@@ -17,9 +18,6 @@ use std::time::Duration;
 /// Bytes of a datagram that a shell reads. Larger queries are FORMERR, larger responses TC; both
 /// are beyond anything that we or sane clients advertise.
 pub const DATAGRAM_LEN_MAX: usize = 2_048;
-/// Bytes by which a reply over TCP or TLS may be longer than its response: our OPT with its
-/// options, padding included.
-pub const TCP_REPLY_SPARE: usize = 1_024;
 /// Delay until the next call of [`settle`] when a notice could not be delivered.
 pub const NOTICE_RETRY: Duration = Duration::from_millis(10);
 

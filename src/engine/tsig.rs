@@ -10,7 +10,7 @@
 mod keys;
 mod mac;
 
-use super::message::rename::WireName;
+use super::message::name::WireName;
 use super::message::{HEADER_LEN, Question, Record, class, put_u16, rtype, u16_at};
 use super::zones::LowercaseName;
 use crate::config::{TsigAlgorithm, TsigKey};

@@ -8,10 +8,10 @@
 use super::watch::Seen;
 use crate::blocking::Steps;
 use crate::check::Refusal;
-use crate::cli::{CliError, Serve, Source};
 use crate::config::{Config, Pem};
 use crate::corefile::{self, Cause, Corefile, ParseError, Warning};
 use crate::host;
+use crate::options::{CliError, Serve, Source};
 use crate::server::{Before, Prepared};
 use std::sync::Arc;
 

@@ -17,12 +17,12 @@ mod reading;
 mod warnings;
 mod watch;
 
-use crate::cli::{self, Exit, Serve, Source};
 use crate::clock::Clock;
 use crate::config::HostName;
 use crate::corefile::Warning;
 use crate::log::{Event, Format, Level, Log, Value};
 use crate::moment::Moment;
+use crate::options::{self, Exit, Serve, Source};
 use crate::server::{Confinement, Server};
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{Signal, Signals};
@@ -413,8 +413,8 @@ fn standing(options: &Serve) -> String {
 /// Returns the format of the log.
 fn format_of(options: &Serve) -> Format {
     match options.log_format {
-        cli::Format::Text => Format::Text,
-        cli::Format::Json => Format::Json,
+        options::Format::Text => Format::Text,
+        options::Format::Json => Format::Json,
     }
 }
 

@@ -7,10 +7,10 @@ use super::loading;
 use super::watch::Seen;
 use super::{ONWARD, RELOAD};
 use crate::blocking::Steps;
-use crate::cli::Source;
 use crate::clock::Clock;
 use crate::host;
 use crate::log::{Event, Level, Log};
+use crate::options::Source;
 use crate::server::Server;
 
 /// Certificates that are no longer, or not yet, valid.

@@ -4,7 +4,6 @@
 //! and for those that are trusted themselves ([`super::trust`]). Text of a certificate may come
 //! from a stranger: it is made printable and bounded here.
 
-use super::fault::printable;
 use rustls::pki_types::CertificateDer;
 use std::fmt::{self, Display};
 use std::net::IpAddr;
@@ -17,6 +16,8 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName};
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
+/// Characters that are shown of one text out of a certificate.
+const SHOWN_MAX: usize = 128;
 /// Names that are listed of a certificate; more would be no help.
 const NAMES_MAX: usize = 8;
 
@@ -137,5 +138,22 @@ impl Display for Shown {
             Ok(time) => time.fmt(f),
             Err(_) => write!(f, "{} s after 1970", self.0.as_secs()),
         }
+    }
+}
+
+/// Returns `text`, which comes from a peer, in printable ASCII and cut to [`SHOWN_MAX`] characters.
+pub(super) fn printable(text: &str) -> String {
+    let is_plain = |c: char| matches!(c, ' '..='~');
+    text.chars().take(SHOWN_MAX).map(|c| if is_plain(c) { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn text_of_strangers_is_printable_and_bounded() {
+        assert_eq!(printable("a\n\u{202e}b"), "a??b");
+        assert_eq!(printable(&"x".repeat(1 << 16)).len(), 128);
     }
 }

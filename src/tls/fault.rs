@@ -5,7 +5,7 @@
 //! else is a broken peer or an attack, and the same to him. The few words are counted; the
 //! sentence with names, dates and alerts is kept as [`Evidence`] of the upstream's latest failure.
 
-use super::certificate::{Certificate, Shown};
+use super::certificate::{Certificate, Shown, printable};
 use super::pins::WrongKey;
 use crate::config::ClientTls;
 use crate::engine::errors::TlsFault;
@@ -13,9 +13,6 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{AlertDescription, CertificateError, Error};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-
-/// Characters that are shown of one text out of a certificate.
-const SHOWN_MAX: usize = 128;
 
 /// Text of the latest TLS failure of one upstream.
 #[derive(Debug, Default)]
@@ -32,12 +29,6 @@ impl Evidence {
         let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         latest.as_ref().filter(|(kept, _)| *kept == fault).map(|(_, text)| text.clone())
     }
-}
-
-/// `text`, which a stranger has written, in printable ASCII and bounded.
-pub(super) fn printable(text: &str) -> String {
-    let is_plain = |c: char| matches!(c, ' '..='~');
-    text.chars().take(SHOWN_MAX).map(|c| if is_plain(c) { c } else { '?' }).collect()
 }
 
 /// Returns the text about an upstream's `certificate` that was refused with `error`.
@@ -196,7 +187,7 @@ pub(super) fn of_certificate(error: &CertificateError) -> TlsFault {
 
 #[cfg(test)]
 mod tests {
-    use super::{Evidence, alert_name, of_handshake, printable};
+    use super::{Evidence, alert_name, of_handshake};
     use crate::engine::errors::TlsFault;
     use rustls::{AlertDescription, CertificateError, Error};
 
@@ -228,11 +219,5 @@ mod tests {
         assert_eq!(evidence.of(TlsFault::Expired).as_deref(), Some("old"));
         evidence.keep(TlsFault::WrongName, "other".into());
         assert_eq!(evidence.of(TlsFault::Expired), None);
-    }
-
-    #[test]
-    fn text_of_strangers_is_printable_and_bounded() {
-        assert_eq!(printable("a\n\u{202e}b"), "a??b");
-        assert_eq!(printable(&"x".repeat(1 << 16)).len(), 128);
     }
 }

@@ -4,7 +4,7 @@
 //! engine, that the connection is connected and its queries may leave, is said here. The bytes are
 //! `connection`'s, and who is believed is the room `tls`'s.
 
-use super::logging::fault_of;
+use super::fault_of;
 use super::turn::EventLoop;
 use super::upstream::Socket;
 use crate::engine::ConnectionId;

@@ -1,4 +1,4 @@
-//! Messages of a worker to the writer, and causes of failed upstream connections.
+//! Messages of a worker to the writer, and to the keeper about retired connections.
 //!
 //! The engine's records go into the writer's channel at the end of each turn. What finds no room is
 //! lost; the number is reported as soon as there is room again. The journal goes there by the
@@ -10,12 +10,11 @@ use super::turn::EventLoop;
 use crate::config::Config;
 use crate::control::{ToKeeper, ToWriter};
 use crate::engine::PoolId;
-use crate::engine::errors::{Fault, QueryError};
+use crate::engine::errors::QueryError;
 use crate::engine::journal::{self, Page};
 use crate::engine::shell::NOTICE_RETRY;
 use crate::moment::Moment;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::io;
 
 /// Pages besides the open one: what a worker can have said before the writer has read any of it.
 const PAGES: usize = 7;
@@ -49,11 +48,6 @@ impl Pages {
     pub(super) fn reserved(&self) -> usize {
         self.count * Page::reserved()
     }
-}
-
-/// Returns the engine's fault for an error of the kernel.
-pub(super) fn fault_of(error: &io::Error) -> Fault {
-    error.raw_os_error().map_or(Fault::Unknown, Fault::System)
 }
 
 impl EventLoop<'_> {

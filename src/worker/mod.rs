@@ -27,6 +27,7 @@ use crate::control::{
     Assignment, KeeperMailbox, Mailbox, Sockets, ToKeeper, ToWorker, WriterMailbox,
 };
 use crate::engine::Forwarder;
+use crate::engine::errors::Fault;
 use crate::engine::stats::Stats;
 use crate::engine::tally::Tallies;
 use crate::sys::{cpu, random};
@@ -236,6 +237,11 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no message").to_owned()
+}
+
+/// Returns the engine's fault for an error of the kernel.
+pub(super) fn fault_of(error: &io::Error) -> Fault {
+    error.raw_os_error().map_or(Fault::Unknown, Fault::System)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! Notices go into the channels of the keeper and the writer, which never block: what finds no room
 //! is put back.
 
-use super::logging::fault_of;
+use super::fault_of;
 use super::tcp::send_messages;
 use super::turn::{EventLoop, WAKES_MAX};
 use super::upstream::Socket;

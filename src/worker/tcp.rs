@@ -6,7 +6,7 @@
 //! [`Session`] between socket and boxes it is a connection of TLS, and nothing of a box leaves
 //! before the handshake is over.
 
-use super::logging::fault_of;
+use super::fault_of;
 use crate::engine::errors::Fault;
 use crate::engine::forwarder::TCP_MESSAGE_MAX;
 use crate::engine::frame::{Full, Inbox, Outbox};

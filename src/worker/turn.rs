@@ -12,7 +12,7 @@ mod memory;
 pub use memory::{Memory, measure};
 
 use super::WorkerSlot;
-use super::logging::fault_of;
+use super::fault_of;
 use super::replies::Replies;
 use super::tcp::{Progress, TcpConnection, receive_messages};
 use super::token::Token;

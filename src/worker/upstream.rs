@@ -4,7 +4,7 @@
 //! dialled is found out here, by looking. A table beside the engine's slab, so a socket is found
 //! by index, and an id that has been closed meanwhile misses.
 
-use super::logging::fault_of;
+use super::fault_of;
 use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
 use crate::control::snapshot::Ports;

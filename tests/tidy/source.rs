@@ -6,6 +6,38 @@
 
 use std::ops::Range;
 
+/// A name that a `use` declaration brings in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Used<'a> {
+    /// The name behind `as`.
+    pub(crate) name: Option<&'a str>,
+    pub(crate) path: Vec<&'a str>,
+}
+
+/// Splits code into what is outside of `use` declarations and what those bring in.
+pub(crate) fn without_uses(code: &str) -> (String, Vec<Used<'_>>) {
+    let (mut rest, mut used) = (String::with_capacity(code.len()), Vec::new());
+    for statement in code.split_inclusive(';') {
+        let words = tokens(statement);
+        let is_use = |at: usize| {
+            let before = at.checked_sub(1).map(|before| words[before]);
+            let begins = matches!(before, None | Some("}" | "{" | "]" | ")" | "pub"));
+            words[at] == "use" && begins && words.get(at + 1) != Some(&"<")
+        };
+        let Some(at) = (0..words.len()).rev().find(|at| is_use(*at)) else {
+            rest.push_str(statement);
+            continue;
+        };
+        let start = words[at].as_ptr().addr() - statement.as_ptr().addr();
+        rest.push_str(&statement[..start]);
+        rest.push(';');
+        let mut found = Vec::new();
+        use_tree(&words, &mut (at + 1), &[], &mut found);
+        used.extend(found);
+    }
+    (rest, used)
+}
+
 /// All paths in code: those of `use` declarations, one per name, and those of expressions.
 pub(crate) fn paths(code: &str) -> Vec<Vec<&str>> {
     let tokens = tokens(code);
@@ -15,7 +47,9 @@ pub(crate) fn paths(code: &str) -> Vec<Vec<&str>> {
         // `use<'a>` bounds what a type captures and declares nothing.
         if tokens[at] == "use" && tokens.get(at + 1) != Some(&"<") {
             at += 1;
-            use_tree(&tokens, &mut at, &[], &mut found);
+            let mut used = Vec::new();
+            use_tree(&tokens, &mut at, &[], &mut used);
+            found.extend(used.into_iter().map(|used| used.path));
         } else if is_name(tokens[at]) {
             let mut path = vec![tokens[at]];
             while let [_, "::", next, ..] = tokens[at..]
@@ -34,13 +68,9 @@ pub(crate) fn paths(code: &str) -> Vec<Vec<&str>> {
 }
 
 /// Reads one branch of a `use` declaration and stops behind it.
-fn use_tree<'a>(
-    tokens: &[&'a str],
-    at: &mut usize,
-    prefix: &[&'a str],
-    found: &mut Vec<Vec<&'a str>>,
-) {
+fn use_tree<'a>(tokens: &[&'a str], at: &mut usize, prefix: &[&'a str], found: &mut Vec<Used<'a>>) {
     let mut path = prefix.to_vec();
+    let mut alias = None;
     while let Some(&token) = tokens.get(*at) {
         match token {
             "{" => {
@@ -53,14 +83,17 @@ fn use_tree<'a>(
                 return;
             }
             "," | "}" | ";" => break,
-            "as" => *at += 1,
+            "as" => {
+                *at += 1;
+                alias = tokens.get(*at).copied();
+            }
             "::" => {}
             "self" if !path.is_empty() => {}
             name => path.push(name),
         }
         *at += 1;
     }
-    found.push(path);
+    found.push(Used { name: alias, path });
 }
 
 fn is_name(token: &str) -> bool {

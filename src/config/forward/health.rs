@@ -3,10 +3,11 @@
 //! Written twice, the last one holds, except that `no_rec` stays, as in the reference. An interval
 //! that would make probing a storm is raised, with a warning.
 
+use super::super::context::Context;
+use super::super::duration::show_duration;
 use super::super::error::DirectiveError;
-use super::super::load::Context;
 use super::super::{HealthCheck, Name, PROBE_INTERVAL_MIN};
-use super::{duration_arg, show};
+use super::duration_arg;
 use crate::corefile::Cursor;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub(super) fn read(
     };
     health.interval = interval.max(PROBE_INTERVAL_MIN);
     if interval < PROBE_INTERVAL_MIN {
-        let (written, raised) = (show(interval), show(PROBE_INTERVAL_MIN));
+        let (written, raised) = (show_duration(interval), show_duration(PROBE_INTERVAL_MIN));
         let message = format!("plugin/forward: health_check {written} is raised to {raised}");
         context.warn(&argument.place, message);
     }

@@ -18,8 +18,9 @@ pub(super) mod tls;
 pub(super) use names::may_be_host_name;
 pub(super) use sizing::share;
 
+use super::context::Context;
+use super::duration::show_duration;
 use super::error::DirectiveError;
-use super::load::{Context, Draft};
 use super::{
     Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, UPSTREAMS_MAX, duration, keys,
     lints, numbers,
@@ -99,15 +100,14 @@ impl Stanza {
 pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Vec<Stanza>, DirectiveError> {
     // An error of a stanza as a whole waits until all words of all stanzas are right.
     let mut too_many = None;
+    let mut stanzas = Vec::new();
     while let Some(name) = context.stanza(NAME, cursor) {
         let from = read_from(cursor, context)?;
         let written = cursor.expect_rest()?;
-        let root = draft.stages.root.clone();
-        let mut options = Options { root, ..Options::default() };
+        let mut options = Options::default();
         let mut seen = Vec::new();
         while let Some(property) = cursor.block() {
             options.read_any(property, cursor, context)?;
@@ -120,9 +120,9 @@ pub(super) fn read(
             let message = format!("more than {TARGETS_MAX} TOs configured: {}", targets.written);
             too_many = Some(DirectiveError::value(name, message));
         }
-        draft.forwards.push(options.stanza(name, from, targets, context)?);
+        stanzas.push(options.stanza(name, from, targets, context)?);
     }
-    too_many.map_or(Ok(()), Err)
+    too_many.map_or(Ok(stanzas), Err)
 }
 
 fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name, DirectiveError> {
@@ -161,8 +161,6 @@ fn warn_of_option<'a>(property: &'a Token, seen: &mut Vec<&'a str>, context: &mu
 /// The options of one stanza, as far as they are written.
 #[derive(Default)]
 struct Options {
-    /// Base of relative paths.
-    root: Option<String>,
     except: Vec<Name>,
     policy: Policy,
     expire: Option<Duration>,
@@ -268,7 +266,7 @@ impl Options {
                 self.spread_place = Some(property.place.clone());
             }
             "tls" | "tls_servername" | "tls_pin" => {
-                self.tls.read(property, cursor, self.root.as_deref(), context)?;
+                self.tls.read(property, cursor, context)?;
             }
             "stream_spread" => {
                 self.sizing.stream_spread = Some(sizing::read(property, cursor)?);
@@ -329,7 +327,7 @@ impl Options {
         }
         let timeout = self.read_timeout.unwrap_or(READ_TIMEOUT);
         if timeout >= QUERY_TIMEOUT {
-            let (timeout, whole) = (show(timeout), show(QUERY_TIMEOUT));
+            let (timeout, whole) = (show_duration(timeout), show_duration(QUERY_TIMEOUT));
             let message = format!(
                 "plugin/forward: with read_timeout {timeout} no other upstream is tried: a query \
                  ends after {whole}"
@@ -346,7 +344,7 @@ impl Options {
         let expire = self.expire.unwrap_or(EXPIRE);
         match &self.max_age {
             Some((max_age, place)) if !max_age.is_zero() && *max_age < expire => {
-                let (age, expire) = (show(*max_age), show(expire));
+                let (age, expire) = (show_duration(*max_age), show_duration(expire));
                 let message = format!(
                     "max_age ({age}) must not be less than expire ({expire}): \
                      set max_age to at least {expire}, or expire to at most {age}"
@@ -477,11 +475,6 @@ fn read_switch(cursor: &mut Cursor<'_>) -> Result<bool, DirectiveError> {
 fn read_unsigned(cursor: &mut Cursor<'_>) -> Result<u32, DirectiveError> {
     let argument = cursor.expect_arg()?;
     numbers::unsigned(&argument.text).map_err(|message| DirectiveError::value(argument, message))
-}
-
-/// A duration that came from [`read_duration`], as operators write it.
-pub fn show(duration: Duration) -> String {
-    duration::show(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

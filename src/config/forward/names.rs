@@ -11,7 +11,6 @@
 use super::super::error::DirectiveError;
 use super::super::host::{HostName, Lookup, Resolved};
 use super::super::quote::quote;
-use super::targets::split_host_port;
 use crate::corefile::{Cursor, Token};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -115,6 +114,18 @@ fn resolver(written: &Token) -> Result<SocketAddr, DirectiveError> {
     Ok((ip.to_canonical(), port).into())
 }
 
+/// Host and port around the last colon. Brackets around the host are removed; without them it may
+/// not contain a colon. The port may be empty.
+pub(super) fn split_host_port(text: &str) -> Option<(&str, &str)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(host) => host.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    (!host.contains(['[', ']']) && !port.contains(['[', ']'])).then_some((host, port))
+}
+
 /// False for paths, for what has a colon, such as an address with two ports, and for numbers. No
 /// top-level domain is a number.
 pub(in super::super) fn may_be_host_name(host: &str) -> bool {
@@ -128,7 +139,18 @@ pub(in super::super) fn may_be_host_name(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::may_be_host_name;
+    use super::{may_be_host_name, split_host_port};
+
+    #[test]
+    fn host_and_port_are_split_at_the_last_colon() {
+        assert_eq!(split_host_port("127.0.0.1:53"), Some(("127.0.0.1", "53")));
+        assert_eq!(split_host_port("[::1]:5353"), Some(("::1", "5353")));
+        assert_eq!(split_host_port("m:"), Some(("m", "")));
+        assert_eq!(split_host_port(":8080"), Some(("", "8080")));
+        for text in ["8080", "::1", "[::1]", "[::1:1", "[::1]x:1", "a]:1", "a[:1", "[a]:1]"] {
+            assert_eq!(split_host_port(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn paths_and_numbers_are_no_host_names() {

@@ -10,11 +10,11 @@
 //! interface of a link-local address is kept.
 
 use super::super::bind::is_link_local;
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::Context;
 use super::super::quote::quote;
 use super::super::{Host, HostName, Name, Upstream, keys, tls};
-use super::names::Names;
+use super::names::{Names, split_host_port};
 use crate::corefile::{Place, Token};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -401,32 +401,9 @@ fn strip_zone(host: &str) -> (&str, Option<&str>) {
     host.rsplit_once('%').map_or((host, None), |(host, zone)| (host, Some(zone)))
 }
 
-/// Host and port around the last colon. Brackets around the host are removed; without them it may
-/// not contain a colon. The port may be empty.
-pub(super) fn split_host_port(text: &str) -> Option<(&str, &str)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = match host.strip_prefix('[') {
-        Some(host) => host.strip_suffix(']')?,
-        None if host.contains(':') => return None,
-        None => host,
-    };
-    (!host.contains(['[', ']']) && !port.contains(['[', ']'])).then_some((host, port))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{split_host_port, strip_zone};
-
-    #[test]
-    fn host_and_port_are_split_at_the_last_colon() {
-        assert_eq!(split_host_port("127.0.0.1:53"), Some(("127.0.0.1", "53")));
-        assert_eq!(split_host_port("[::1]:5353"), Some(("::1", "5353")));
-        assert_eq!(split_host_port("m:"), Some(("m", "")));
-        assert_eq!(split_host_port(":8080"), Some(("", "8080")));
-        for text in ["8080", "::1", "[::1]", "[::1:1", "[::1]x:1", "a]:1", "a[:1", "[a]:1]"] {
-            assert_eq!(split_host_port(text), None, "{text}");
-        }
-    }
+    use super::strip_zone;
 
     #[test]
     fn a_zone_is_the_text_after_the_last_percent_sign() {

@@ -5,8 +5,8 @@
 //! name is known by that name if none is said, where the reference would want its address in the
 //! certificate.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::Context;
 use super::super::tls::{self, ClientTls, Pin};
 use super::super::word::Word;
 use super::super::{Forward, Upstream};
@@ -28,19 +28,18 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Reads one of the options. `root`: where relative paths begin.
+    /// Reads one of the options.
     pub(super) fn read(
         &mut self,
         property: &Token,
         cursor: &mut Cursor<'_>,
-        root: Option<&str>,
         context: &Context<'_>,
     ) -> Result<(), DirectiveError> {
         self.place.get_or_insert_with(|| property.place.clone());
         match &*property.text {
             "tls" => {
                 let paths = cursor.rest();
-                let file = |path| tls::read_file(path, root, context);
+                let file = |path| tls::read_file(path, context.root, context);
                 let (identity, authorities) = match paths[..] {
                     [] => (None, None),
                     [authorities] => (None, Some(authorities)),

@@ -1,16 +1,13 @@
 //! The data of each record type, field by field.
 //!
-//! A type is a list of fields; each field reads one word, or all that are left, and appends what it
-//! means to the output. Data of any type can be written as `\# LENGTH HEX` (RFC 3597 §5).
+//! A type is a list of fields. Each field reads one word, or all that are left, and appends its
+//! value to the output: `values` has those of many types, `rare` and `svcb` those of few. Data of
+//! any type can be written as `\# LENGTH HEX` (RFC 3597 §5).
 
-use super::words::{Decoded, Word, Words};
+use super::values::{address, base64, bytes, hex, name, number, period, push, text};
+use super::words::Words;
 use super::{Data, RecordError, rare, svcb};
 use std::net::{Ipv4Addr, Ipv6Addr};
-
-/// Bytes of a label (RFC 1035 §3.1).
-const LABEL_MAX: u8 = 63;
-/// Bytes of a name in wire format.
-const NAME_MAX: usize = 255;
 
 /// One field of a record's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,7 +129,7 @@ pub fn data(rtype: u16, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(),
         *words = ahead;
         let start = out.len();
         generic(words, out)?;
-        let fits = fields(rtype).is_none_or(|known| rare::is_made_of(known, &out[start..]));
+        let fits = fields(rtype).is_none_or(|known| is_made_of(known, &out[start..]));
         return if fits {
             Ok(())
         } else {
@@ -194,198 +191,6 @@ fn read(field: Field, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), R
     }
 }
 
-/// Appends bytes that `word` stands for.
-pub(super) fn push(word: &Word<'_>, out: &mut Data<'_>, bytes: &[u8]) -> Result<(), RecordError> {
-    if out.len() + bytes.len() > out.max {
-        return Err(word.wrong("the record is too long"));
-    }
-    out.extend_from_slice(bytes);
-    Ok(())
-}
-
-/// A decimal number up to `max`.
-pub(super) fn number(word: &Word<'_>, max: u32) -> Result<u32, RecordError> {
-    let digits = str::from_utf8(word.text).ok().filter(|text| !text.starts_with('+'));
-    let number: Option<u32> = digits.and_then(|digits| digits.parse().ok());
-    number.filter(|number| *number <= max).ok_or(word.wrong("expected a number in range"))
-}
-
-/// Seconds: a number, or numbers with the units s, m, h, d and w. A unit without a number is zero.
-///
-/// # Errors
-/// The word is anything else.
-pub fn period(word: &Word<'_>) -> Result<u32, RecordError> {
-    let wrong = || word.wrong("expected seconds, as 300 or 1h30m");
-    let (mut sum, mut digits) = (0_u64, 0_u64);
-    for byte in word.text {
-        let unit = match byte.to_ascii_lowercase() {
-            b'0'..=b'9' => {
-                digits = (digits * 10 + u64::from(byte - b'0')).min(u64::from(u32::MAX) + 1);
-                continue;
-            }
-            b's' => 1,
-            b'm' => 60,
-            b'h' => 3_600,
-            b'd' => 86_400,
-            b'w' => 604_800,
-            _ => return Err(wrong()),
-        };
-        (sum, digits) = (sum.saturating_add(digits * unit), 0);
-    }
-    if word.text.is_empty() || word.quoted {
-        return Err(wrong());
-    }
-    u32::try_from(sum.saturating_add(digits)).map_err(|_| wrong())
-}
-
-pub(super) fn address<T: std::str::FromStr>(
-    word: &Word<'_>,
-    what: &'static str,
-) -> Result<T, RecordError> {
-    let text = str::from_utf8(word.text).ok();
-    text.and_then(|text| text.parse().ok()).ok_or(word.wrong(what))
-}
-
-/// A domain name; without a trailing dot it is relative to the origin.
-///
-/// # Errors
-/// The word is no name, or one that is too long.
-pub fn name(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
-    let start = out.len();
-    let origin = out.origin;
-    if word.text == b"." {
-        return push(word, out, &[0]);
-    }
-    if word.text == b"@" && !word.quoted {
-        return push(word, out, origin);
-    }
-    let mut label = start;
-    push(word, out, &[0])?;
-    for decoded in Decoded::new(*word) {
-        let (byte, escaped) = decoded?;
-        if byte == b'.' && !escaped {
-            if out[label] == 0 {
-                return Err(word.wrong("the name has an empty label"));
-            }
-            label = out.len();
-            push(word, out, &[0])?;
-        } else {
-            out[label] += 1;
-            push(word, out, &[byte])?;
-            if out[label] > LABEL_MAX {
-                return Err(word.wrong("the name has a label of more than 63 bytes"));
-            }
-        }
-    }
-    if out.len() == start + 1 {
-        return Err(word.wrong("the name is empty"));
-    }
-    if out[label] > 0 {
-        push(word, out, origin)?;
-    }
-    let fits = out.len() - start <= NAME_MAX;
-    if fits { Ok(()) } else { Err(word.wrong("the name has more than 255 bytes")) }
-}
-
-/// A character string.
-pub(super) fn text(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
-    let start = out.len();
-    push(word, out, &[0])?;
-    bytes(word, out)?;
-    let len = out.len() - start - 1;
-    out[start] = u8::try_from(len).map_err(|_| word.wrong("a string of more than 255 bytes"))?;
-    Ok(())
-}
-
-pub(super) fn bytes(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
-    for decoded in Decoded::new(*word) {
-        push(word, out, &[decoded?.0])?;
-    }
-    Ok(())
-}
-
-/// Hexadecimal digits in one or several words.
-pub(super) fn hex(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
-    let mut word = words.expect("expected hexadecimal digits")?;
-    let mut high = None;
-    loop {
-        for byte in word.text {
-            let digit = char::from(*byte).to_digit(16);
-            let digit = digit.ok_or(word.wrong("expected hexadecimal digits"))? as u8;
-            match high.take() {
-                None => high = Some(digit),
-                Some(high) => push(&word, out, &[high << 4 | digit])?,
-            }
-        }
-        match words.next()? {
-            Some(next) => word = next,
-            None if high.is_some() => return Err(word.wrong("an odd number of digits")),
-            None => return Ok(()),
-        }
-    }
-}
-
-/// Base64 in one or several words (RFC 4648 §4).
-pub(super) fn base64(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
-    let mut word = words.expect("expected base64")?;
-    let mut decoder = Base64Decoder::default();
-    loop {
-        decoder.take(&word, word.text, out)?;
-        match words.next()? {
-            Some(next) => word = next,
-            None => return decoder.end(&word),
-        }
-    }
-}
-
-/// Bits of base64 that make up no byte yet.
-#[derive(Default)]
-pub(super) struct Base64Decoder {
-    bits: u32,
-    digits: usize,
-    padding: usize,
-}
-
-impl Base64Decoder {
-    pub(super) fn take(
-        &mut self,
-        word: &Word<'_>,
-        text: &[u8],
-        out: &mut Data<'_>,
-    ) -> Result<(), RecordError> {
-        for byte in text {
-            let digit = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                b'=' if self.padding < 2 => {
-                    self.padding += 1;
-                    continue;
-                }
-                _ => return Err(word.wrong("expected base64")),
-            };
-            if self.padding > 0 {
-                return Err(word.wrong("base64 goes on behind its padding"));
-            }
-            self.bits = self.bits << 6 | u32::from(digit);
-            self.digits += 1;
-            // Each digit but the first of four completes a byte.
-            let left = 6 - 2 * ((self.digits - 1) % 4);
-            if left < 6 {
-                push(word, out, &[(self.bits >> left) as u8])?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn end(&self, word: &Word<'_>) -> Result<(), RecordError> {
-        let whole = (self.digits + self.padding).is_multiple_of(4);
-        if whole { Ok(()) } else { Err(word.wrong("base64 is cut off")) }
-    }
-}
-
 /// `LENGTH HEX`, behind `\#`.
 fn generic(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let word = words.expect("expected the number of bytes")?;
@@ -396,4 +201,77 @@ fn generic(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError>
     }
     let right = out.len() - start == len;
     if right { Ok(()) } else { Err(word.wrong("not as many bytes as announced")) }
+}
+
+/// Returns true if `data` consist of these fields, for data that were written as bytes.
+fn is_made_of(fields: &[Field], data: &[u8]) -> bool {
+    let mut rest = data;
+    fields.iter().all(|field| take(*field, &mut rest).is_some()) && rest.is_empty()
+}
+
+/// Takes a field off the front of `rest`.
+fn take(field: Field, rest: &mut &[u8]) -> Option<()> {
+    let len = match field {
+        Field::U8 => 1,
+        Field::U16 | Field::RecordType | Field::CertKind => 2,
+        Field::U32 | Field::Period | Field::Time | Field::V4 => 4,
+        Field::Locator => 8,
+        Field::V6 => 16,
+        Field::Eui(len) => len,
+        Field::Location => 16,
+        Field::Text => 1 + usize::from(*rest.first()?),
+        Field::Texts => {
+            take(Field::Text, rest)?;
+            while !rest.is_empty() {
+                take(Field::Text, rest)?;
+            }
+            0
+        }
+        Field::Name => {
+            let mut len = 0;
+            while *rest.get(len)? != 0 {
+                let label = rest[len];
+                if label > 63 {
+                    return None;
+                }
+                len += 1 + usize::from(label);
+            }
+            if len >= 255 {
+                return None;
+            }
+            len + 1
+        }
+        Field::Params => {
+            let mut before = None;
+            while let Some(head) = rest.first_chunk::<4>() {
+                let key = u16::from_be_bytes([head[0], head[1]]);
+                if before.is_some_and(|before| before >= key) {
+                    return None;
+                }
+                before = Some(key);
+                let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
+                *rest = rest.get(4 + len..)?;
+            }
+            0
+        }
+        Field::Kinds => {
+            while let Some([_, len]) = rest.first_chunk::<2>() {
+                let len = usize::from(*len);
+                if len == 0 || len > rare::WINDOW_MAX {
+                    return None;
+                }
+                *rest = rest.get(2 + len..)?;
+            }
+            0
+        }
+        Field::Bytes
+        | Field::Hex
+        | Field::Base64
+        | Field::Prefixes
+        | Field::Gateway
+        | Field::Relay
+        | Field::Identity => rest.len(),
+    };
+    *rest = rest.get(len..)?;
+    Some(())
 }

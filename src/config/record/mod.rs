@@ -10,9 +10,11 @@
 mod fields;
 mod rare;
 mod svcb;
+mod values;
 mod words;
 
-pub use fields::{data as read_data, name as read_name, period as read_period};
+pub use fields::data as read_data;
+pub use values::{name as read_name, period as read_period};
 pub use words::{Word, Words};
 
 use super::RecordType;
@@ -92,7 +94,7 @@ pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut out = Data::new(&mut bytes, RECORD_MAX, &[0]);
     let word = Word { text: text.as_bytes(), column: 1, quoted: false };
-    let mut decoder = fields::Base64Decoder::default();
+    let mut decoder = values::Base64Decoder::default();
     decoder.take(&word, word.text, &mut out).ok()?;
     decoder.end(&word).ok()?;
     Some(bytes)
@@ -107,7 +109,7 @@ pub fn read(text: &[u8], out: &mut Vec<u8>) -> Result<Record, RecordError> {
     let out = &mut Data::new(out, RECORD_MAX, &[0]);
     let mut words = Words::new(text);
     let owner = words.expect("the record is empty")?;
-    fields::name(&owner, out)?;
+    values::name(&owner, out)?;
     let owner_len = out.len();
     let (mut ttl, mut class) = (None, None);
     let rtype = loop {
@@ -117,7 +119,7 @@ pub fn read(text: &[u8], out: &mut Vec<u8>) -> Result<Record, RecordError> {
         {
             class = Some(found);
         } else if ttl.is_none() && word.text.first().is_some_and(u8::is_ascii_digit) {
-            ttl = Some(fields::period(&word)?);
+            ttl = Some(values::period(&word)?);
         } else {
             break rtype_of(&word).ok_or(word.wrong("expected a TTL, class or record type"))?;
         }

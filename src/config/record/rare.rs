@@ -4,13 +4,13 @@
 //! What [`super::fields`] reads word by word has its rarer shapes here: bitmaps of types, times of
 //! signatures, hardware addresses, locations, address prefixes, gateways.
 
-use super::fields::{Field, address, base64, hex, name, number, push};
+use super::values::{address, base64, hex, name, number, push};
 use super::words::{Word, Words};
 use super::{Data, RecordError, rtype_of};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Bytes of a window's bitmap at most (RFC 4034 §4.1.2).
-const WINDOW_MAX: usize = 32;
+pub(super) const WINDOW_MAX: usize = 32;
 /// Types of certificates by name (RFC 4398 §2.1).
 const CERT_KINDS: [(&[u8], u16); 10] = [
     (b"PKIX", 1),
@@ -292,77 +292,4 @@ pub(super) fn identity(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), 
         name(&word, out)?;
     }
     Ok(())
-}
-
-/// Returns true if `data` consist of these fields, for data that were written as bytes.
-pub(super) fn is_made_of(fields: &[Field], data: &[u8]) -> bool {
-    let mut rest = data;
-    fields.iter().all(|field| take(*field, &mut rest).is_some()) && rest.is_empty()
-}
-
-/// Takes a field off the front of `rest`.
-fn take(field: Field, rest: &mut &[u8]) -> Option<()> {
-    let len = match field {
-        Field::U8 => 1,
-        Field::U16 | Field::RecordType | Field::CertKind => 2,
-        Field::U32 | Field::Period | Field::Time | Field::V4 => 4,
-        Field::Locator => 8,
-        Field::V6 => 16,
-        Field::Eui(len) => len,
-        Field::Location => 16,
-        Field::Text => 1 + usize::from(*rest.first()?),
-        Field::Texts => {
-            take(Field::Text, rest)?;
-            while !rest.is_empty() {
-                take(Field::Text, rest)?;
-            }
-            0
-        }
-        Field::Name => {
-            let mut len = 0;
-            while *rest.get(len)? != 0 {
-                let label = rest[len];
-                if label > 63 {
-                    return None;
-                }
-                len += 1 + usize::from(label);
-            }
-            if len >= 255 {
-                return None;
-            }
-            len + 1
-        }
-        Field::Params => {
-            let mut before = None;
-            while let Some(head) = rest.first_chunk::<4>() {
-                let key = u16::from_be_bytes([head[0], head[1]]);
-                if before.is_some_and(|before| before >= key) {
-                    return None;
-                }
-                before = Some(key);
-                let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
-                *rest = rest.get(4 + len..)?;
-            }
-            0
-        }
-        Field::Kinds => {
-            while let Some([_, len]) = rest.first_chunk::<2>() {
-                let len = usize::from(*len);
-                if len == 0 || len > WINDOW_MAX {
-                    return None;
-                }
-                *rest = rest.get(2 + len..)?;
-            }
-            0
-        }
-        Field::Bytes
-        | Field::Hex
-        | Field::Base64
-        | Field::Prefixes
-        | Field::Gateway
-        | Field::Relay
-        | Field::Identity => rest.len(),
-    };
-    *rest = rest.get(len..)?;
-    Some(())
 }

@@ -3,7 +3,7 @@
 //! `KEY` or `KEY=VALUE`, in any order; on the wire they ascend by key, so each is written at the
 //! end and then turned into its place.
 
-use super::fields::{Base64Decoder, address, number, push};
+use super::values::{Base64Decoder, address, number, push};
 use super::words::{Decoded, Word};
 use super::{Data, RecordError};
 use std::net::{Ipv4Addr, Ipv6Addr};

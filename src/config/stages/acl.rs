@@ -4,8 +4,8 @@
 //! all types or networks, and so does leaving the section out. Zones that are none are passed over
 //! with a warning; the reference says nothing.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::quote::quote;
 use super::super::word::{list, names};
 use super::super::{Name, Net, RecordType, keys, lints};
@@ -53,11 +53,11 @@ const ACTIONS: [(&str, AclAction); 4] = [
 ];
 
 /// Reads all `acl` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Vec<Acl>, DirectiveError> {
+    let mut lists: Vec<Acl> = Vec::new();
     let mut first = None;
     while let Some(stanza) = context.stanza("acl", cursor) {
         first = first.or(Some(stanza));
@@ -95,15 +95,15 @@ pub(in super::super) fn read(
             lines.push(line);
         }
         let zones = (!written.is_empty()).then_some(zones);
-        draft.stages.acl.push(Acl { zones, lines });
+        lists.push(Acl { zones, lines });
     }
-    let mut lines = draft.stages.acl.iter().flat_map(|acl| &acl.lines);
+    let mut lines = lists.iter().flat_map(|acl| &acl.lines);
     if let (Some(first), true) = (first, lines.all(|line| line.action == AclAction::Allow)) {
         let message = "plugin/acl: no query is refused, because queries that match no rule are \
                        allowed: end the list with 'block'";
         context.warn(&first.place, message);
     }
-    Ok(())
+    Ok(lists)
 }
 
 /// Notes networks whose addresses say more than their lengths.

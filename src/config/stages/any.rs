@@ -3,20 +3,15 @@
 //! Queries for every type are answered here. It says all by being there; of several stanzas only
 //! the first is looked at, as in the reference.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::{switch, write_switch};
 use crate::corefile::Cursor;
 use std::fmt;
 
 /// Reads the first `any` stanza of one server block.
-pub(in super::super) fn read(
-    cursor: &mut Cursor<'_>,
-    _: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    draft.stages.any = switch(cursor)?;
-    Ok(())
+pub(super) fn read(cursor: &mut Cursor<'_>, _: &mut Context<'_>) -> Result<bool, DirectiveError> {
+    switch(cursor)
 }
 
 /// Writes it.

@@ -6,8 +6,8 @@
 //! directories are read by a loader. Without `directory` it serves no zone, in the reference
 //! either: it is read, and has no effect.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::word::{self, Word};
 use super::super::{Name, Written};
 use super::{Pattern, Settings, file};
@@ -153,13 +153,13 @@ impl ZoneNaming {
 }
 
 /// Reads all `auto` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Auto, DirectiveError> {
+    let mut auto = Auto::Absent;
     while let Some(stanza) = context.stanza("auto", cursor) {
-        let is_second = draft.stages.auto != Auto::Absent;
+        let is_second = auto != Auto::Absent;
         context.warn_of_earlier("auto", is_second, &stanza.place);
         let words = cursor.rest();
         let zones = file::zones("auto", &words, context)?;
@@ -167,7 +167,7 @@ pub(in super::super) fn read(
         let (mut directory, mut reload, mut fallthrough) = (None, Some(file::RELOAD), None);
         while let Some(property) = cursor.block() {
             match &*property.text {
-                "directory" => directory = Some(read_directory(cursor, context, draft)?),
+                "directory" => directory = Some(read_directory(cursor, context)?),
                 "reload" => reload = file::reload(property, cursor)?,
                 "fallthrough" => fallthrough = Some(file::fallthrough("auto", cursor, context)?),
                 "upstream" => drop(cursor.rest()),
@@ -182,21 +182,19 @@ pub(in super::super) fn read(
             let message = "plugin/auto: no effect: without 'directory' there is no zone to serve; \
                            leave it out";
             context.warn(&stanza.place, message);
-            draft.stages.auto = Auto::Bare;
+            auto = Auto::Bare;
             continue;
         };
         let written = Written(stanza.place.to_string());
-        draft.stages.auto =
-            Auto::Zones(AutoZones { zones, directory, reload, fallthrough, written });
+        auto = Auto::Zones(AutoZones { zones, directory, reload, fallthrough, written });
     }
-    Ok(())
+    Ok(auto)
 }
 
 /// Reads `DIR [REGEXP ORIGIN]`.
 fn read_directory(
     cursor: &mut Cursor<'_>,
     context: &Context<'_>,
-    draft: &Draft,
 ) -> Result<ZoneDirectory, DirectiveError> {
     let path = cursor.expect_arg()?;
     let naming = match cursor.arg() {
@@ -207,7 +205,7 @@ fn read_directory(
         }
     };
     cursor.expect_no_arg()?;
-    let root = draft.stages.root.as_deref().unwrap_or_default();
+    let root = context.root.unwrap_or_default();
     Ok(ZoneDirectory {
         path: path.text.to_string(),
         label: Path::new(root).join(&*path.text).to_string_lossy().into_owned(),

@@ -3,8 +3,8 @@
 //! Largest UDP payload, on both sides. Of several stanzas only the first is looked at, as in the
 //! reference.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::numbers;
 use crate::corefile::Cursor;
 use std::fmt;
@@ -15,11 +15,10 @@ const SIZE_MIN: u16 = 512;
 const SIZE_MAX: u16 = 4096;
 
 /// Reads all `bufsize` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<u16>, DirectiveError> {
     cursor.stanza();
     let mut size = SIZE;
     if let Some(written) = cursor.arg() {
@@ -38,8 +37,7 @@ pub(in super::super) fn read(
         }
     }
     cursor.expect_no_arg()?;
-    draft.stages.bufsize = Some(size);
-    Ok(())
+    Ok(Some(size))
 }
 
 /// Writes it, if it was told.

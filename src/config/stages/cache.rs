@@ -8,10 +8,10 @@ mod reader;
 mod refresh;
 mod values;
 
-pub(in super::super) use reader::read;
+pub(super) use reader::read;
 
 use super::super::Name;
-use super::super::forward::show;
+use super::super::duration::show_duration;
 use super::super::word::names;
 use std::fmt;
 use std::time::Duration;
@@ -144,14 +144,14 @@ impl fmt::Display for Cache {
         match self.prefetch {
             None => writeln!(f, "        prefetch 0")?,
             Some(Prefetch { amount, duration, percentage }) => {
-                writeln!(f, "        prefetch {amount} {} {percentage}%", show(duration))?;
+                writeln!(f, "        prefetch {amount} {} {percentage}%", show_duration(duration))?;
             }
         }
         match self.serve_stale {
             None => writeln!(f, "        serve_stale 0s")?,
             Some(stale) => stale.fmt(f)?,
         }
-        writeln!(f, "        servfail {}", show(self.servfail))?;
+        writeln!(f, "        servfail {}", show_duration(self.servfail))?;
         for (name, class) in classes.iter().filter(|(_, class)| !class.disabled.is_empty()) {
             write!(f, "        disable {name}")?;
             names(f, &class.disabled)?;
@@ -167,14 +167,16 @@ impl fmt::Display for Cache {
 impl fmt::Display for ServeStale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { window, mode, ttl, recheck, prefer_positive } = *self;
-        write!(f, "        serve_stale {} ", show(window))?;
+        write!(f, "        serve_stale {} ", show_duration(window))?;
         match mode {
             StaleMode::Immediate => write!(f, "immediate")?,
             // A time-out of zero is none.
-            StaleMode::Verify(within) => write!(f, "verify {}", show(within.unwrap_or_default()))?,
+            StaleMode::Verify(within) => {
+                write!(f, "verify {}", show_duration(within.unwrap_or_default()))?
+            }
         }
         let ttl = Duration::from_secs(ttl.into());
-        writeln!(f, " {} {}", show(ttl), show(recheck))?;
+        writeln!(f, " {} {}", show_duration(ttl), show_duration(recheck))?;
         if prefer_positive {
             writeln!(f, "        serve_stale_policy prefer_positive")?;
         }

@@ -2,9 +2,9 @@
 //!
 //! `cancel`: the time limit of a query. Of several stanzas the last holds.
 
+use super::super::context::Context;
+use super::super::duration::show_duration;
 use super::super::error::DirectiveError;
-use super::super::forward::show;
-use super::super::load::{Context, Draft};
 use super::super::{QUERY_TIMEOUT, duration};
 use crate::corefile::Cursor;
 use std::fmt;
@@ -14,13 +14,13 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_millis(5001);
 
 /// Reads all `cancel` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<Duration>, DirectiveError> {
+    let mut cancel = None;
     while let Some(stanza) = context.stanza("cancel", cursor) {
-        context.warn_of_earlier("cancel", draft.stages.cancel.is_some(), &stanza.place);
+        context.warn_of_earlier("cancel", cancel.is_some(), &stanza.place);
         let mut timeout = TIMEOUT;
         if let Some(written) = cursor.arg() {
             let nanos = duration::parse(&written.text)
@@ -37,12 +37,12 @@ pub(in super::super) fn read(
             }
         }
         cursor.expect_no_arg()?;
-        draft.stages.cancel = Some(timeout);
+        cancel = Some(timeout);
     }
-    Ok(())
+    Ok(cancel)
 }
 
 /// Writes it, if it was told.
 pub(super) fn write(told: &Option<Duration>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|timeout| writeln!(f, "    cancel {}", show(*timeout)))
+    told.iter().try_for_each(|timeout| writeln!(f, "    cancel {}", show_duration(*timeout)))
 }

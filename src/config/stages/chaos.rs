@@ -3,8 +3,8 @@
 //! Answers about the server itself. Of several stanzas only the first is looked at, as in the
 //! reference.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::word::Word;
 use crate::corefile::{Cursor, Token};
 use std::fmt;
@@ -24,11 +24,10 @@ pub struct Chaos {
 }
 
 /// Reads all `chaos` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<Chaos>, DirectiveError> {
     cursor.stanza();
     let words = cursor.rest();
     let too_long = |word: &&&Token| word.text.len() > TEXT_MAX;
@@ -40,8 +39,7 @@ pub(in super::super) fn read(
     let version = words.next();
     let version = version.unwrap_or_else(|| concat!("onward-", env!("CARGO_PKG_VERSION")).into());
     let host = context.host.name.chars().take(TEXT_MAX / 4).collect();
-    draft.stages.chaos = Some(Chaos { version, authors: words.collect(), host });
-    Ok(())
+    Ok(Some(Chaos { version, authors: words.collect(), host }))
 }
 
 /// Writes it, if it was told.

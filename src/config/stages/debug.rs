@@ -3,25 +3,24 @@
 //! Lines of `errors` at level debug are written. It says all by being there; of several stanzas
 //! only the first is looked at, as in the reference.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::{switch, write_switch};
 use crate::corefile::Cursor;
 use std::fmt;
 
 /// Reads the first `debug` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<bool, DirectiveError> {
     let place = cursor.clone().stanza().map(|stanza| &stanza.place);
-    draft.stages.debug = switch(cursor)?;
+    let debug = switch(cursor)?;
     if let Some(place) = place {
         context
             .warn(place, "plugin/debug: the only effect is that errors at level debug are logged");
     }
-    Ok(())
+    Ok(debug)
 }
 
 /// Writes it.

@@ -3,8 +3,8 @@
 //! IPv6 addresses made of IPv4 addresses, for clients behind a NAT64. Of several stanzas the last
 //! holds, as in the reference; a block behind PREFIX is read, which the reference ignores.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -77,16 +77,16 @@ pub struct Dns64 {
 }
 
 /// Reads all `dns64` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<Dns64>, DirectiveError> {
+    let mut last = None;
     while let Some(stanza) = context.stanza("dns64", cursor) {
-        let mut told = Dns64 { prefixes: Vec::new(), allow_ipv4: false, translate_all: false };
+        let mut dns64 = Dns64 { prefixes: Vec::new(), allow_ipv4: false, translate_all: false };
         match cursor.rest().as_slice() {
             [] => {}
-            [word] => told.prefixes.push(Nat64Prefix::read(word)?),
+            [word] => dns64.prefixes.push(Nat64Prefix::read(word)?),
             _ => return Err(cursor.argument_error().into()),
         }
         while let Some(property) = cursor.block() {
@@ -94,16 +94,16 @@ pub(in super::super) fn read(
                 "prefix" => {
                     let word = cursor.expect_arg()?;
                     let prefix = Nat64Prefix::read(word)?;
-                    if !told.prefixes.contains(&prefix) {
-                        told.prefixes.push(prefix);
+                    if !dns64.prefixes.contains(&prefix) {
+                        dns64.prefixes.push(prefix);
                     }
-                    if told.prefixes.len() > PREFIXES_MAX {
+                    if dns64.prefixes.len() > PREFIXES_MAX {
                         let message = format!("too many prefixes: at most {PREFIXES_MAX}");
                         return Err(DirectiveError::value(word, message));
                     }
                 }
-                "allow_ipv4" => told.allow_ipv4 = true,
-                "translate_all" => told.translate_all = true,
+                "allow_ipv4" => dns64.allow_ipv4 = true,
+                "translate_all" => dns64.translate_all = true,
                 other => {
                     let suggestion = did_you_mean(other, PROPERTIES);
                     let message = format!("unknown property '{other}'{suggestion}");
@@ -112,16 +112,16 @@ pub(in super::super) fn read(
             }
             cursor.expect_no_arg()?;
         }
-        if told.prefixes.is_empty() {
-            told.prefixes.push(WELL_KNOWN);
+        if dns64.prefixes.is_empty() {
+            dns64.prefixes.push(WELL_KNOWN);
         }
-        if draft.stages.dns64.is_some() {
+        if last.is_some() {
             let message = "plugin/dns64: the one before has no effect: the last stanza holds";
             context.warn(&stanza.place, message);
         }
-        draft.stages.dns64 = Some(told);
+        last = Some(dns64);
     }
-    Ok(())
+    Ok(last)
 }
 
 /// Writes it, if it was told.

@@ -3,8 +3,8 @@
 //! Without a key there is nothing to sign with: it is read, and has no effect. The reference then
 //! turns denials into answers that no resolver believes. Signing is not built.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::numbers;
 use super::{once, write_switch};
 use crate::corefile::{Cursor, ParseError, did_you_mean};
@@ -13,12 +13,11 @@ use std::fmt;
 const OPTIONS: [&str; 2] = ["key", "cache_capacity"];
 
 /// Reads the `dnssec` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let Some(stanza) = context.stanza("dnssec", cursor) else { return Ok(()) };
+) -> Result<bool, DirectiveError> {
+    let Some(stanza) = context.stanza("dnssec", cursor) else { return Ok(false) };
     cursor.rest();
     let mut has_key = false;
     while let Some(property) = cursor.block() {
@@ -46,8 +45,8 @@ pub(in super::super) fn read(
                        out, signatures of upstreams are passed on";
         context.warn(&stanza.place, message);
     }
-    draft.stages.dnssec = true;
-    once(cursor)
+    once(cursor)?;
+    Ok(true)
 }
 
 /// Writes it.

@@ -4,8 +4,8 @@
 //! `tcp://HOST:PORT`; several stanzas name several receivers. Whether anybody listens there is
 //! found out by the writer. Sockets with TLS, and those that receivers connect to, are refused.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::numbers;
 use super::super::word::Word;
 use super::metadata;
@@ -49,11 +49,11 @@ pub enum TapTarget {
 }
 
 /// Reads all `dnstap` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Vec<Tap>, DirectiveError> {
+    let mut taps = Vec::new();
     while context.stanza("dnstap", cursor).is_some() {
         let arguments = cursor.expect_rest()?;
         let (socket, mut rest) = (arguments[0], &arguments[1..]);
@@ -80,7 +80,7 @@ pub(in super::super) fn read(
                 "version" => tap.version = cursor.expect_arg()?.text.to_string(),
                 "extra" => {
                     let extra = cursor.expect_arg()?;
-                    metadata::look_at(&extra.text, &extra.place, context, draft);
+                    metadata::look_at(&extra.text, &extra.place, context);
                     tap.extra = Some(extra.text.to_string());
                 }
                 // Of TLS, which nothing here speaks.
@@ -93,9 +93,9 @@ pub(in super::super) fn read(
             }
             cursor.expect_no_arg()?;
         }
-        draft.stages.dnstap.push(tap);
+        taps.push(tap);
     }
-    Ok(())
+    Ok(taps)
 }
 
 /// Returns the meaning of SOCKET.

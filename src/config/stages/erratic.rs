@@ -3,9 +3,9 @@
 //! Answers for testers of clients, some of which are late, cut or missing. Of several stanzas the
 //! last value of each option holds. Words behind the name are ignored, as in the reference.
 
+use super::super::context::Context;
+use super::super::duration::show_duration;
 use super::super::error::DirectiveError;
-use super::super::forward::show;
-use super::super::load::{Context, Draft};
 use super::super::{duration, numbers};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
@@ -33,15 +33,13 @@ pub struct Erratic {
 }
 
 /// Reads all `erratic` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<Erratic>, DirectiveError> {
     let mut erratic = Erratic { drop: 2, truncate: 0, delay: 0, pause: PAUSE, large: false };
     let mut drops = false;
-    while let Some(stanza) = context.stanza("erratic", cursor) {
-        draft.erratic.get_or_insert_with(|| stanza.place.clone());
+    while context.stanza("erratic", cursor).is_some() {
         cursor.rest();
         while let Some(property) = cursor.block() {
             let words = cursor.rest();
@@ -76,8 +74,7 @@ pub(in super::super) fn read(
     if (erratic.delay > 0 || erratic.truncate > 0) && !drops {
         erratic.drop = 0;
     }
-    draft.stages.erratic = Some(erratic);
-    Ok(())
+    Ok(Some(erratic))
 }
 
 fn amount(word: &Token) -> Result<u32, DirectiveError> {
@@ -110,9 +107,27 @@ pub(super) fn write(told: &Option<Erratic>, f: &mut fmt::Formatter<'_>) -> fmt::
     writeln!(f, "    erratic {{")?;
     writeln!(f, "        drop {drop}")?;
     writeln!(f, "        truncate {truncate}")?;
-    writeln!(f, "        delay {delay} {}", show(*pause))?;
+    writeln!(f, "        delay {delay} {}", show_duration(*pause))?;
     if *large {
         writeln!(f, "        large")?;
     }
     writeln!(f, "    }}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Erratic, read};
+    use crate::config::context::read_alone;
+    use std::time::Duration;
+
+    #[test]
+    fn options_are_read_alone_and_too_long_a_delay_is_cut_with_a_warning() {
+        let (erratic, warnings) = read_alone("erratic {\n delay 3 2h\n large\n}", read);
+        let pause = Duration::from_secs(3600);
+        let expected = Erratic { drop: 0, truncate: 0, delay: 3, pause, large: true };
+        assert_eq!(erratic, Ok(Some(expected)));
+        assert_eq!(warnings, ["plugin/erratic: a delay of 2h is cut to 1h"]);
+        let (erratic, _) = read_alone("erratic {\n drop -1\n}", read);
+        assert_eq!(erratic, Err("f:3 - plugin/erratic: illegal amount value given \"-1\"".into()));
+    }
 }

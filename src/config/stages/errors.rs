@@ -3,10 +3,10 @@
 //! `errors`: how errors of queries are logged. Patterns are checked here, and compiled again by
 //! who matches with them: a configuration is plain data.
 
+use super::super::context::Context;
 use super::super::duration;
+use super::super::duration::show_duration;
 use super::super::error::DirectiveError;
-use super::super::forward::show;
-use super::super::load::{Context, Draft};
 use super::super::quote::quote;
 use super::super::word::Word;
 use super::once;
@@ -44,16 +44,15 @@ pub struct Consolidation {
 impl Consolidation {
     /// The period, as the language writes it.
     pub fn period_text(&self) -> String {
-        show(self.period)
+        show_duration(self.period)
     }
 }
 
 /// Reads the `errors` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<Errors>, DirectiveError> {
     cursor.stanza();
     match &cursor.rest()[..] {
         [] => {}
@@ -82,8 +81,8 @@ pub(in super::super) fn read(
             }
         }
     }
-    draft.stages.errors = Some(errors);
-    once(cursor)
+    once(cursor)?;
+    Ok(Some(errors))
 }
 
 fn consolidation(cursor: &mut Cursor<'_>) -> Result<Consolidation, DirectiveError> {
@@ -144,7 +143,7 @@ impl fmt::Display for Errors {
         }
         for Consolidation { period, pattern, level, show_first } in &self.consolidate {
             let first = if *show_first { " show_first" } else { "" };
-            let (period, pattern) = (show(*period), Word(pattern));
+            let (period, pattern) = (show_duration(*period), Word(pattern));
             writeln!(f, "        consolidate {period} {pattern} {level}{first}")?;
         }
         writeln!(f, "    }}")

@@ -5,12 +5,13 @@
 //! by a loader; here they are only named. Each stanza has its options for itself; in the reference
 //! some carry over to the stanzas behind. Of equal zones the last stanza applies.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::word::{self, Word};
-use super::super::{Name, Written, duration, keys, lints};
+use super::super::{Name, duration, keys, lints};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,17 +38,34 @@ pub struct ZoneFile {
     pub written: Written,
 }
 
+/// Place of a stanza in the Corefile, for messages. It is no part of the configuration: two that
+/// differ in nothing else are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Written(pub String);
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
+
+impl Hash for Written {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
 /// Reads all `file` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Vec<ZoneFile>, DirectiveError> {
+    let mut files = Vec::new();
     while let Some(stanza) = context.stanza("file", cursor) {
         let file = cursor.expect_arg()?;
         let words = cursor.rest();
         let zones = zones("file", &words, context)?;
-        let root = draft.stages.root.as_deref().unwrap_or_default();
+        let root = context.root.unwrap_or_default();
         let mut read = ZoneFile {
             path: file.text.to_string(),
             zones: (!words.is_empty()).then_some(zones),
@@ -70,9 +88,9 @@ pub(in super::super) fn read(
                 }
             }
         }
-        draft.stages.file.push(read);
+        files.push(read);
     }
-    Ok(())
+    Ok(files)
 }
 
 /// The zones that `words` of a directive name.

@@ -4,8 +4,8 @@
 //! rules of all stanzas hold, in their order; the reference silently ignores all but the first
 //! stanza.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::quote::quote;
 use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
@@ -36,16 +36,16 @@ const FLAGS: [(&str, HeaderFlag); 3] =
     [("aa", HeaderFlag::Aa), ("ra", HeaderFlag::Ra), ("rd", HeaderFlag::Rd)];
 
 /// Reads all `header` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Vec<HeaderRule>, DirectiveError> {
+    let mut rules = Vec::new();
     while let Some(stanza) = context.stanza("header", cursor) {
         if !cursor.rest().is_empty() {
             return Err(cursor.argument_error().into());
         }
-        let before = draft.stages.header.len();
+        let before = rules.len();
         while let Some(property) = cursor.block() {
             let response = match property.text.to_ascii_lowercase().as_str() {
                 "query" => false,
@@ -77,14 +77,14 @@ pub(in super::super) fn read(
                         format!("unknown flag {}; expect aa, ra or rd", quote(&written.text));
                     return Err(ParseError::at(written, message).into());
                 };
-                draft.stages.header.push(HeaderRule { response, set, flag: *flag });
+                rules.push(HeaderRule { response, set, flag: *flag });
             }
         }
-        if draft.stages.header.len() == before {
+        if rules.len() == before {
             return Err(DirectiveError::value(stanza, "at least one rule is expected"));
         }
     }
-    Ok(())
+    Ok(rules)
 }
 
 /// Writes the rules as one stanza.

@@ -3,10 +3,10 @@
 //! `health`: the HTTP address that answers as long as the process lives, and how long it goes on
 //! serving when it is told to stop. Of several stanzas the last holds.
 
+use super::super::context::Context;
+use super::super::duration::show_duration;
 use super::super::error::DirectiveError;
-use super::super::forward;
 use super::super::http;
-use super::super::load::{Context, Draft};
 use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,13 +25,13 @@ pub struct Health {
 }
 
 /// Reads all `health` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<Health>, DirectiveError> {
+    let mut health = None;
     while let Some(stanza) = context.stanza("health", cursor) {
-        context.warn_of_earlier("health", draft.stages.health.is_some(), &stanza.place);
+        context.warn_of_earlier("health", health.is_some(), &stanza.place);
         let address = http::read_address(cursor, context, http::any(PORT))?;
         let mut lameduck = Duration::ZERO;
         while let Some(property) = cursor.block() {
@@ -43,14 +43,14 @@ pub(in super::super) fn read(
             lameduck = http::read_duration(cursor.expect_arg()?, "lameduck")?;
             cursor.expect_no_arg()?;
         }
-        draft.stages.health = Some(Health { address, lameduck });
+        health = Some(Health { address, lameduck });
     }
-    Ok(())
+    Ok(health)
 }
 
 /// Writes it, if it was told.
 pub(super) fn write(told: &Option<Health>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let Some(Health { address, lameduck }) = told else { return Ok(()) };
-    let (address, lameduck) = (http::show(*address), forward::show(*lameduck));
+    let (address, lameduck) = (http::show(*address), show_duration(*lameduck));
     writeln!(f, "    health {address} {{\n        lameduck {lameduck}\n    }}")
 }

@@ -6,8 +6,8 @@
 //! a warning. A line that is neither an option nor begins with an address is left out as in the
 //! reference, but with a warning.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::word::{self, Word};
 use super::super::{Name, duration, keys, lints};
 use super::once;
@@ -74,17 +74,16 @@ pub struct HostsLine {
 }
 
 /// Reads the `hosts` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let Some(stanza) = context.stanza("hosts", cursor) else { return Ok(()) };
+) -> Result<Option<Hosts>, DirectiveError> {
+    let Some(stanza) = context.stanza("hosts", cursor) else { return Ok(None) };
     let words = cursor.rest();
     let file = words.first().copied();
     let path = file.map_or(FILE, |file| &*file.text);
     let zones = zones(words.get(1..).unwrap_or_default(), context)?;
-    let root = draft.stages.root.as_deref().unwrap_or_default();
+    let root = context.root.unwrap_or_default();
     let mut source = HostsSource {
         label: Path::new(root).join(path).to_string_lossy().into_owned(),
         place: context.host.sources.working_directory.join(root).join(path),
@@ -140,9 +139,8 @@ pub(in super::super) fn read(
     }
     hosts.fallthrough_unsupported = unsupported.is_some();
     hosts.source = Arc::new(source);
-    draft.stages.hosts = Some(hosts);
-    draft.hosts = Some(stanza.place.clone());
-    once(cursor)
+    once(cursor)?;
+    Ok(Some(hosts))
 }
 
 fn is_address(text: &str) -> bool {

@@ -4,8 +4,8 @@
 //! not built.
 
 use super::super::Net;
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::quote::quote;
 use super::super::word::list;
 use crate::corefile::{Cursor, ParseError, did_you_mean};
@@ -19,11 +19,11 @@ pub struct LoadBalance {
 }
 
 /// Reads all `loadbalance` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<LoadBalance>, DirectiveError> {
+    let mut last = None;
     while context.stanza("loadbalance", cursor).is_some() {
         match &cursor.rest()[..] {
             [] => {}
@@ -66,9 +66,9 @@ pub(in super::super) fn read(
                 }
             }
         }
-        draft.stages.loadbalance = Some(LoadBalance { prefer });
+        last = Some(LoadBalance { prefer });
     }
-    Ok(())
+    Ok(last)
 }
 
 /// Writes it, if it was told.

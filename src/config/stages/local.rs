@@ -2,8 +2,8 @@
 //!
 //! Names that mean this host. Of several stanzas the last holds.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
 
@@ -15,11 +15,11 @@ pub struct Local {
 }
 
 /// Reads all `local` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<Local>, DirectiveError> {
+    let mut last = None;
     while context.stanza("local", cursor).is_some() {
         if !cursor.rest().is_empty() {
             return Err(cursor.argument_error().into());
@@ -41,9 +41,9 @@ pub(in super::super) fn read(
                 }
             };
         }
-        draft.stages.local = Some(local);
+        last = Some(local);
     }
-    Ok(())
+    Ok(last)
 }
 
 /// Writes it, if it was told.

@@ -5,8 +5,8 @@
 //! the last is a format if it has a `{`; one alone is always a name, as in the reference.
 
 use super::super::Name;
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::word::{Word, names};
 use super::super::{keys, lints};
 use super::metadata;
@@ -30,11 +30,11 @@ pub struct LogRule {
 }
 
 /// Reads all `log` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Vec<LogRule>, DirectiveError> {
+    let mut rules = Vec::new();
     while context.stanza("log", cursor).is_some() {
         let mut arguments = cursor.rest();
         let mut format = FORMAT.to_owned();
@@ -42,7 +42,7 @@ pub(in super::super) fn read(
             && last.text.contains('{')
         {
             format = last.text.to_string();
-            metadata::look_at(&format, &last.place, context, draft);
+            metadata::look_at(&format, &last.place, context);
             arguments.pop();
         }
         let names = read_names(&arguments, context)?;
@@ -65,9 +65,9 @@ pub(in super::super) fn read(
         if classes.is_empty() {
             classes.push("all");
         }
-        draft.stages.log.push(LogRule { names, format, classes });
+        rules.push(LogRule { names, format, classes });
     }
-    Ok(())
+    Ok(rules)
 }
 
 /// The names that a rule is for, with warnings about them.

@@ -3,20 +3,17 @@
 //! A forwarding loop is to be found. It says all by being there, and can be there only once in a
 //! server block.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::{once, switch, write_switch};
 use crate::corefile::Cursor;
 use std::fmt;
 
 /// Reads the `loop` stanza of one server block.
-pub(in super::super) fn read(
-    cursor: &mut Cursor<'_>,
-    _: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    draft.stages.loops = switch(cursor)?;
-    once(cursor)
+pub(super) fn read(cursor: &mut Cursor<'_>, _: &mut Context<'_>) -> Result<bool, DirectiveError> {
+    let loops = switch(cursor)?;
+    once(cursor)?;
+    Ok(loops)
 }
 
 /// Writes it.

@@ -5,9 +5,9 @@
 //! it says. ZONES are for `view/name` alone, which the reference collects in advance.
 
 use super::super::Name;
+use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::super::keys;
-use super::super::load::{Context, Draft};
 use super::super::word::names;
 use crate::corefile::{Cursor, Place, did_you_mean};
 use std::fmt;
@@ -25,12 +25,13 @@ pub struct Metadata {
 }
 
 /// Reads the `metadata` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let Some(stanza) = context.stanza("metadata", cursor) else { return Ok(()) };
+) -> Result<Option<Metadata>, DirectiveError> {
+    if context.stanza("metadata", cursor).is_none() {
+        return Ok(None);
+    }
     let words = cursor.rest();
     let mut zones = Vec::new();
     for word in &words {
@@ -49,18 +50,16 @@ pub(in super::super) fn read(
     if cursor.block().is_some() || cursor.stanza().is_some() {
         return Err(cursor.argument_error().into());
     }
-    draft.metadata = Some(stanza.place.clone());
-    draft.stages.metadata = Some(Metadata { zones: (!words.is_empty()).then_some(zones) });
-    Ok(())
+    Ok(Some(Metadata { zones: (!words.is_empty()).then_some(zones) }))
 }
 
 /// Notes labels of a format, which is written at `place`, that are never set.
-pub(super) fn look_at(format: &str, place: &Place, context: &mut Context<'_>, draft: &mut Draft) {
+pub(super) fn look_at(format: &str, place: &Place, context: &mut Context<'_>) {
     for rest in format.split("{/").skip(1) {
         let Some((label, _)) = rest.split_once('}') else { continue };
-        let why = match (LABELS.contains(&label), &draft.stages.metadata) {
+        let why = match (LABELS.contains(&label), context.labelled) {
             (true, Some(_)) => {
-                draft.reads_labels = true;
+                context.read_label();
                 continue;
             }
             (true, None) => "is set only with the directive 'metadata'".to_owned(),

@@ -140,7 +140,7 @@ pub use dns64::{Dns64, Nat64Prefix};
 pub use dnstap::{Tap, TapTarget};
 pub use erratic::Erratic;
 pub use errors::{Consolidation, Errors};
-pub use file::ZoneFile;
+pub use file::{Written, ZoneFile};
 pub use header::{HeaderFlag, HeaderRule};
 pub use health::Health;
 pub use hosts::{Hosts, HostsLine, HostsSource};
@@ -162,10 +162,10 @@ pub use timeouts::Timeouts;
 pub use tsig::{Opcode, Required, Tsig, TsigAlgorithm, TsigKey};
 pub use view::View;
 
-use super::ServerTls;
+use super::context::{Context, Notes};
 use super::error::DirectiveError;
-use super::load::Reader;
-use crate::corefile::Cursor;
+use super::{Host, ServerTls};
+use crate::corefile::{Cursor, Directive, Place};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -174,16 +174,46 @@ use std::time::Duration;
 macro_rules! directives {
     ($(
         $(#[$doc:meta])*
-        $name:literal $field:ident: $told:ty $(, $answers:ident)?
+        $name:literal $field:ident: $Settings:ty $(, $answers:ident)?
         $(=> $module:ident::$Stage:ident)?;
     )*) => {
         /// The small directives of one server block, in the order in which a query meets them.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
         pub struct Stages {
-            $($(#[$doc])* pub $field: $told,)*
+            $($(#[$doc])* pub $field: $Settings,)*
+        }
+
+        /// Places of the directives of one server block: of the first stanza of each.
+        #[allow(dead_code, reason = "few directives are warned of when all blocks are read")]
+        #[derive(Clone, Debug, Default)]
+        pub(super) struct Places {
+            $(pub(super) $field: Option<Place>,)*
         }
 
         impl Stages {
+            /// Reads the stanzas of one directive of the table. Returns the place of the first one
+            /// that the directive leaves unread.
+            ///
+            /// # Panics
+            /// If the directive is not in the table: see [`is_known`].
+            pub(super) fn read(
+                &mut self,
+                stanzas: &Directive,
+                places: &mut Places,
+                host: &Host,
+                notes: &mut Notes,
+            ) -> Result<Option<Place>, DirectiveError> {
+                let mut cursor = Cursor::new(&stanzas.tokens);
+                match stanzas.name {
+                    $($name => {
+                        self.$field = $field::read(&mut cursor, &mut self.context(host, notes))?;
+                        places.$field = Some(stanzas.tokens[0].place.clone());
+                    })*
+                    other => unreachable!("directive '{other}' is not in the table"),
+                }
+                Ok(cursor.stanza().map(|stanza| stanza.place.clone()))
+            }
+
             /// Returns true if one of them makes its block answer: without any the block refuses
             /// every query.
             pub fn can_answer(&self) -> bool {
@@ -211,20 +241,26 @@ macro_rules! directives {
             }
         }
 
-        /// Returns the reader of `directive`, if it is one of these.
-        pub(super) fn reader(directive: &str) -> Option<Reader> {
-            match directive {
-                $($name => Some($field::read),)*
-                _ => None,
-            }
-        }
-
         /// The directives, in the order of the table.
-        #[cfg(test)]
         const NAMES: &[&str] = &[$($name),*];
     };
 }
 order!(directives);
+
+/// Returns true if `directive` is in the table.
+pub(super) fn is_known(directive: &str) -> bool {
+    NAMES.contains(&directive)
+}
+
+impl Stages {
+    /// Returns the context of a directive that is read after these.
+    pub(super) fn context<'a>(&'a self, host: &'a Host, notes: &'a mut Notes) -> Context<'a> {
+        let mut context = Context::new(host, notes);
+        context.root = self.root.as_deref();
+        context.labelled = self.metadata.as_ref().map(|metadata| metadata.zones.as_deref());
+        context
+    }
+}
 
 /// State of a directive's settings.
 trait Settings {

@@ -3,8 +3,8 @@
 //! Number of sockets of each address in the reference. Here each worker has one of its own, so it
 //! is read, and has no effect.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::numbers;
 use crate::corefile::Cursor;
 use std::fmt;
@@ -12,12 +12,11 @@ use std::fmt;
 const SOCKETS_MAX: i64 = 1024;
 
 /// Reads the `multisocket` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let Some(stanza) = context.stanza("multisocket", cursor) else { return Ok(()) };
+) -> Result<Option<u16>, DirectiveError> {
+    let Some(stanza) = context.stanza("multisocket", cursor) else { return Ok(None) };
     let words = cursor.rest();
     if words.len() > 1 || cursor.stanza().is_some() {
         return Err(cursor.argument_error().into());
@@ -43,8 +42,7 @@ pub(in super::super) fn read(
          (workers here: {workers}); leave it out, and use --workers or --cores"
     );
     context.warn(&stanza.place, message);
-    draft.stages.multisocket = Some(sockets);
-    Ok(())
+    Ok(Some(sockets))
 }
 
 /// Writes it, if it was told.

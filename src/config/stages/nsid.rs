@@ -3,8 +3,8 @@
 //! `nsid`: the name of this server for clients who ask (RFC 5001): the words joined by spaces, or
 //! the name of the host.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::word::Word;
 use super::once;
 use crate::corefile::Cursor;
@@ -14,20 +14,19 @@ use std::fmt;
 const LEN_MAX: usize = 64;
 
 /// Reads the `nsid` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let Some(stanza) = cursor.stanza() else { return Ok(()) };
+) -> Result<Option<String>, DirectiveError> {
+    let Some(stanza) = cursor.stanza() else { return Ok(None) };
     let words: Vec<&str> = cursor.rest().iter().map(|word| &*word.text).collect();
     let data = if words.is_empty() { context.host.name.clone() } else { words.join(" ") };
     if data.len() > LEN_MAX {
         let message = format!("{} bytes of data, expected at most {LEN_MAX}", data.len());
         return Err(DirectiveError::value(stanza, message));
     }
-    draft.stages.nsid = Some(data);
-    once(cursor)
+    once(cursor)?;
+    Ok(Some(data))
 }
 
 /// Writes it, if it was told.

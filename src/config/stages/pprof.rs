@@ -3,8 +3,8 @@
 //! Profiles of the Go runtime in the reference. There is none here, so it is read, and nothing
 //! listens.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::{http, numbers};
 use super::once;
 use crate::corefile::{Cursor, ParseError, did_you_mean};
@@ -15,12 +15,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 const PORT: u16 = 6053;
 
 /// Reads the `pprof` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let Some(stanza) = context.stanza("pprof", cursor) else { return Ok(()) };
+) -> Result<Option<SocketAddr>, DirectiveError> {
+    let Some(stanza) = context.stanza("pprof", cursor) else { return Ok(None) };
     let address = http::read_address(cursor, context, (Ipv4Addr::LOCALHOST, PORT).into())?;
     while let Some(property) = cursor.block() {
         if &*property.text != "block" {
@@ -42,8 +41,8 @@ pub(in super::super) fn read(
         http::show(address)
     );
     context.warn(&stanza.place, message);
-    draft.stages.pprof = Some(address);
-    once(cursor)
+    once(cursor)?;
+    Ok(Some(address))
 }
 
 /// Writes it, if it was told.

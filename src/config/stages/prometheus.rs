@@ -3,9 +3,9 @@
 //! `prometheus`: the HTTP address of the metrics. There is no runtime to tell of, and HTTP is not
 //! encrypted here: the first is read with a warning, the second is refused.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::super::http;
-use super::super::load::{Context, Draft};
 use super::once;
 use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
@@ -24,11 +24,10 @@ pub struct Prometheus {
 }
 
 /// Reads the `prometheus` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<Prometheus>, DirectiveError> {
     cursor.stanza();
     let address = http::read_address(cursor, context, (Ipv4Addr::LOCALHOST, PORT).into())?;
     let mut runtime_metrics = false;
@@ -52,8 +51,8 @@ pub(in super::super) fn read(
             }
         }
     }
-    draft.stages.prometheus = Some(Prometheus { address, runtime_metrics });
-    once(cursor)
+    once(cursor)?;
+    Ok(Some(Prometheus { address, runtime_metrics }))
 }
 
 /// Writes it, if it was told.

@@ -3,9 +3,9 @@
 //! `ready`: the HTTP address that tells whether the block can serve clients. The language allows
 //! one in a block; each block's upstreams are watched as its own `monitor` says.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::super::http;
-use super::super::load::{Context, Draft};
 use super::once;
 use crate::corefile::{Cursor, ParseError, did_you_mean};
 use std::fmt;
@@ -25,11 +25,10 @@ pub struct Ready {
 }
 
 /// Reads the `ready` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<Ready>, DirectiveError> {
     cursor.stanza();
     let address = http::read_address(cursor, context, http::any(PORT))?;
     let mut continuously = false;
@@ -51,8 +50,8 @@ pub(in super::super) fn read(
         }
         cursor.expect_no_arg()?;
     }
-    draft.stages.ready = Some(Ready { address, continuously });
-    once(cursor)
+    once(cursor)?;
+    Ok(Some(Ready { address, continuously }))
 }
 
 /// Writes it, if it was told.

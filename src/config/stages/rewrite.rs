@@ -14,8 +14,8 @@ pub use matching::{MatchType, NameMatch};
 pub use name::{AnswerPart, AnswerRule, NameRule};
 
 use super::super::RecordType;
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::rcodes::rcode_mnemonic;
 use super::super::word::Word;
 use super::template::class_mnemonic;
@@ -82,11 +82,11 @@ pub enum RewriteRule {
 const FIELDS: [&str; 7] = ["name", "type", "class", "ttl", "rcode", "cname", "edns0"];
 
 /// Reads all `rewrite` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Vec<Rewrite>, DirectiveError> {
+    let mut rules = Vec::new();
     while let Some(stanza) = context.stanza("rewrite", cursor) {
         let mut words = cursor.rest();
         // Fewer than two words: the rest stands in a block, whose lines count as one.
@@ -96,17 +96,15 @@ pub(in super::super) fn read(
                 words.extend(cursor.rest());
             }
         }
-        let rule = rewrite(stanza, &words, context, draft)?;
-        draft.stages.rewrite.push(rule);
+        rules.push(rewrite(stanza, &words, context)?);
     }
-    Ok(())
+    Ok(rules)
 }
 
 fn rewrite(
     stanza: &Token,
     words: &[&Token],
     context: &mut Context<'_>,
-    draft: &mut Draft,
 ) -> Result<Rewrite, DirectiveError> {
     let Some((first, behind)) = words.split_first() else {
         return Err(DirectiveError::value(stanza, "no rule type specified for rewrite"));
@@ -132,7 +130,7 @@ fn rewrite(
             return Err(DirectiveError::value(field, message));
         }
         "cname" => records::cname(field, values)?,
-        "edns0" => RewriteRule::Edns(edns::read(field, values, context, draft)?),
+        "edns0" => RewriteRule::Edns(edns::read(field, values, context)?),
         other => {
             let suggestion = did_you_mean(other, FIELDS);
             return Err(DirectiveError::value(

@@ -4,21 +4,21 @@
 //! `forward` names). Of several stanzas the last holds. A directory that is missing is worth a
 //! warning.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::word::Word;
 use crate::corefile::Cursor;
 use std::fmt;
 use std::io::ErrorKind;
 
 /// Reads all `root` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<String>, DirectiveError> {
+    let mut root = None;
     while let Some(stanza) = context.stanza("root", cursor) {
-        context.warn_of_earlier("root", draft.stages.root.is_some(), &stanza.place);
+        context.warn_of_earlier("root", root.is_some(), &stanza.place);
         let path = cursor.expect_arg()?;
         let sources = &context.host.sources;
         let found = (sources.read)(&sources.working_directory.join(&*path.text));
@@ -26,9 +26,9 @@ pub(in super::super) fn read(
             let message = format!("plugin/root: Root path does not exist: {}", path.text);
             context.warn(&path.place, message);
         }
-        draft.stages.root = Some(path.text.to_string());
+        root = Some(path.text.to_string());
     }
-    Ok(())
+    Ok(root)
 }
 
 /// Writes it, if it was told.

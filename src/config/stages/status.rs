@@ -3,9 +3,9 @@
 //! `status`: the HTTP address of the status page, for browsers and `onward top`. The language has
 //! no such directive; of several stanzas the last holds.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::super::http;
-use super::super::load::{Context, Draft};
 use crate::corefile::Cursor;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,17 +14,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 const PORT: u16 = 8053;
 
 /// Reads all `status` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<SocketAddr>, DirectiveError> {
+    let mut status = None;
     while let Some(stanza) = context.stanza("status", cursor) {
-        context.warn_of_earlier("status", draft.stages.status.is_some(), &stanza.place);
+        context.warn_of_earlier("status", status.is_some(), &stanza.place);
         let address = http::read_address(cursor, context, (Ipv4Addr::LOCALHOST, PORT).into())?;
-        draft.stages.status = Some(address);
+        status = Some(address);
     }
-    Ok(())
+    Ok(status)
 }
 
 /// Writes it, if it was told.

@@ -6,9 +6,9 @@
 //! whole query comes in and no byte of a reply goes out for so long is closed, whatever it is in
 //! the middle of.
 
+use super::super::context::Context;
+use super::super::duration::show_duration;
 use super::super::error::DirectiveError;
-use super::super::forward::show;
-use super::super::load::{Context, Draft};
 use super::super::{duration, numbers};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
@@ -31,12 +31,11 @@ pub struct Timeouts {
 }
 
 /// Reads all `timeouts` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let timeouts = &mut draft.stages.timeouts;
+) -> Result<Timeouts, DirectiveError> {
+    let mut timeouts = Timeouts::default();
     while let Some(stanza) = context.stanza("timeouts", cursor) {
         cursor_has_block(cursor)?;
         let mut empty = true;
@@ -60,7 +59,7 @@ pub(in super::super) fn read(
             return Err(DirectiveError::value(stanza, message));
         }
     }
-    Ok(())
+    Ok(timeouts)
 }
 
 /// No argument stands before the block.
@@ -112,7 +111,7 @@ impl fmt::Display for Timeouts {
         writeln!(f, "    timeouts {{")?;
         for (name, limit) in [("read", self.read), ("write", self.write), ("idle", self.idle)] {
             if let Some(limit) = limit {
-                writeln!(f, "        {name} {}", show(limit))?;
+                writeln!(f, "        {name} {}", show_duration(limit))?;
             }
         }
         if let Some(count) = self.queries_max {

@@ -3,8 +3,8 @@
 //! `tls`: certificate and key of the block's `tls://` listeners. Of several stanzas the last
 //! holds. Paths begin at `root`. The files are read here and understood in the room `tls`.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::tls::{self, ClientAuth, ServerTls};
 use super::super::word::Word;
 use crate::corefile::{Cursor, ParseError, did_you_mean};
@@ -12,13 +12,13 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Reads all `tls` stanzas of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Option<Arc<ServerTls>>, DirectiveError> {
+    let mut last = None;
     while let Some(stanza) = context.stanza("tls", cursor) {
-        context.warn_of_earlier("tls", draft.stages.tls.is_some(), &stanza.place);
+        context.warn_of_earlier("tls", last.is_some(), &stanza.place);
         let paths = cursor.rest();
         if paths.is_empty() {
             return Err(DirectiveError::not_built(stanza, "a certificate by ACME"));
@@ -26,8 +26,7 @@ pub(in super::super) fn read(
         if !(2..=3).contains(&paths.len()) {
             return Err(cursor.argument_error().into());
         }
-        let root = draft.stages.root.as_deref();
-        let file = |path| tls::read_file(path, root, context);
+        let file = |path| tls::read_file(path, context.root, context);
         let (certificate, key) = (file(paths[0])?, file(paths[1])?);
         let authorities = paths.get(2).map(|path| file(path)).transpose()?;
         let mut client_auth = ClientAuth::default();
@@ -55,10 +54,9 @@ pub(in super::super) fn read(
                 }
             }
         }
-        let told = ServerTls { certificate, key, authorities, client_auth };
-        draft.stages.tls = Some(Arc::new(told));
+        last = Some(Arc::new(ServerTls { certificate, key, authorities, client_auth }));
     }
-    Ok(())
+    Ok(last)
 }
 
 /// Writes it, if it was told.

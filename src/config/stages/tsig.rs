@@ -6,8 +6,8 @@
 //! of the configuration. An ALGORITHM behind a secret is the only one that its key is good for.
 //! That in a file is what we sign with ourselves, and clients may use any, as in the reference.
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::tls::read_file;
 use super::super::word::{self, Word, list};
 use super::super::{Name, Pem, RecordType, keys, lints, record};
@@ -136,12 +136,11 @@ impl fmt::Display for Opcode {
 }
 
 /// Reads the `tsig` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let Some(stanza) = context.stanza("tsig", cursor) else { return Ok(()) };
+) -> Result<Option<Tsig>, DirectiveError> {
+    let Some(stanza) = context.stanza("tsig", cursor) else { return Ok(None) };
     let words = cursor.rest();
     let zones = zones(&words, context)?;
     let mut tsig = Tsig {
@@ -191,8 +190,8 @@ pub(in super::super) fn read(
                        'secret NAME BASE64'";
         context.warn(&stanza.place, message);
     }
-    draft.stages.tsig = Some(tsig);
-    once(cursor)
+    once(cursor)?;
+    Ok(Some(tsig))
 }
 
 fn add(tsig: &mut Tsig, key: TsigKey, is_file: bool, at: &Token) -> Result<(), DirectiveError> {

@@ -16,8 +16,10 @@ use super::admission::{
 use super::blocks::Blocks;
 use crate::engine::list::NONE;
 use crate::engine::memory::reserved;
-use crate::engine::message::compose::{EDE_LEN, extended_error};
-use crate::engine::message::query::{Asked, OPT_LEN, OPTIONS_LEN_MAX};
+use crate::engine::message::compose::extended_error;
+use crate::engine::message::opt::EDE_LEN;
+use crate::engine::message::opt::OPT_LEN;
+use crate::engine::message::query::{Asked, OPTIONS_LEN_MAX};
 use crate::engine::message::reply::{EDE_LEN_MAX, ExtendedError, ReplyTo, write_cut, write_whole};
 use crate::engine::message::response::Response;
 use crate::engine::message::{

@@ -6,7 +6,7 @@
 use super::Exchanges;
 use crate::engine::key::{ConnectionId, Transport};
 use crate::engine::message::HEADER_LEN;
-use crate::engine::message::query::OPT_LEN;
+use crate::engine::message::opt::OPT_LEN;
 use crate::moment::Moment;
 use std::time::Duration;
 

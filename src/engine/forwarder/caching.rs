@@ -5,7 +5,7 @@
 //! for too long, they get what has expired if their cache may serve it. A refresh is an exchange
 //! that nobody waits for: it asks as any client would who wants recursion, whoever caused it.
 
-use super::replies::{limit, to_waiter};
+use super::recipient::{limit, to_waiter};
 use super::{Forwarder, Route, hash_of};
 use crate::config::{Config, ServerBlock};
 use crate::engine::cache::admission::{AnswerClass, Received, bound_ttls};

@@ -6,14 +6,15 @@
 //! [`Forwarder::swap_page`]. In any other block all of this is one test of a bool.
 
 use super::Forwarder;
+use super::course::Written;
 use super::parked::Parked;
-use super::replies::Written;
 use crate::engine::exchange::{Client, Dismissed, Waiter};
 use crate::engine::journal::kinds::{self, ResponseType, outcome_of};
 use crate::engine::journal::{Event, Journal, Labels, LoggedQuery, Page, Record, Span, replied};
 use crate::engine::key::Transport;
+use crate::engine::message::name::WireQuestion;
 use crate::engine::message::query::Asked;
-use crate::engine::message::{Question, rename, reply, u16_at};
+use crate::engine::message::{Question, reply, u16_at};
 use crate::engine::stats::Stats;
 use crate::moment::Moment;
 use std::net::SocketAddr;
@@ -116,7 +117,7 @@ impl Forwarder {
         let block = done.zone_match.block().filter(|block| self.journal.wants(*block));
         let Some(block) = block else { return };
         let Parked { client, asked, size, since, .. } = *done;
-        let &rename::WireQuestion { name, rtype, class } = done.first_asking();
+        let &WireQuestion { name, rtype, class } = done.first_asking();
         let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
         let (peer, transport) = (Some(client.peer), client.transport());
         let asking = LoggedQuery { peer, local, transport, since, size, asked, rtype, class };

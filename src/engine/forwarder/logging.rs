@@ -7,8 +7,8 @@ use super::Forwarder;
 use crate::engine::errors::{QueryError, Reason};
 use crate::engine::exchange::Shown;
 use crate::engine::message::Rcode;
+use crate::engine::message::name::WireQuestion;
 use crate::engine::message::query::Query;
-use crate::engine::message::rename::WireQuestion;
 
 impl Forwarder {
     /// A query ends before it was sent anywhere.

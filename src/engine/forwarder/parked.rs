@@ -19,16 +19,15 @@ mod table;
 use self::errands::Stand;
 pub(super) use self::table::{Parked, Table};
 use super::Reply;
-use super::queries::{Course, Scope};
-use super::replies::{Written, limit};
-use super::rewriting::{Original, put_back};
+use super::course::{Asker, Course, Original, ParkedKey, Scope, Written};
+use super::recipient::limit;
+use super::rewriting::put_back;
 use super::{Forwarder, caching::CacheOutcome};
 use crate::engine::errors::{Fault, Operation, Reason};
 use crate::engine::exchange::{Client, Dismissed, Waiter};
-use crate::engine::key::Key;
 use crate::engine::message::compose::write_error;
+use crate::engine::message::name::{WireName, WireQuestion};
 use crate::engine::message::query::{Asked, Edns, Query, SUBNET_LEN_MAX};
-use crate::engine::message::rename::{WireName, WireQuestion};
 use crate::engine::message::reply::{ExtendedError, Finish, ReplyTo};
 use crate::engine::message::response::Response;
 use crate::engine::message::{
@@ -46,18 +45,6 @@ use std::sync::Arc;
 pub(super) const DEPTH_MAX: u32 = 8;
 /// Queries that are asked for one of a client's at most.
 pub(super) const ASKS_MAX: u32 = 32;
-
-/// A parked query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ParkedKey(Key);
-
-/// The parked query that another one is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asker {
-    pub(super) key: ParkedKey,
-    /// The other one is the parked query itself, on its way behind the stage that parked it.
-    pub(super) is_own: bool,
-}
 
 /// The purpose for which a query is parked.
 #[derive(Clone)]

@@ -6,15 +6,14 @@
 
 use super::arrivals::Arrival;
 use super::caching::CacheLookup;
+use super::course::{Course, Original, Scope};
 use super::delays::Held;
-use super::rewriting::Original;
 use super::{Forwarder, Route, hash_of};
 use crate::engine::chain::Side;
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Shown, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
-use crate::engine::message::reply::ExtendedError;
 use crate::engine::message::{Rcode, flags, reply};
 use crate::engine::routes::ZoneMatch;
 use crate::engine::stages::Step;
@@ -23,37 +22,6 @@ use crate::engine::tally::{CountedQuery, CountedReply};
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::time::Duration;
-
-/// Server block and client of a query.
-#[derive(Clone, Copy)]
-pub(super) struct Scope<'a> {
-    /// The client.
-    pub(super) client: &'a Client,
-    /// Number of the server block.
-    pub(super) block: usize,
-    /// Server block and label of metrics.
-    pub(super) zone_match: ZoneMatch,
-    /// The question that its reply is to show, if rules of `rewrite` turned it into another one,
-    /// the reply is for a parked query or is to be signed.
-    pub(super) original: Option<&'a Original>,
-}
-
-/// Next action for a valid query.
-#[derive(Clone, Copy)]
-pub(super) enum Course {
-    /// The client waits for an exchange.
-    Waits,
-    /// A reply of so many bytes is written.
-    Replied(usize),
-    /// A reply of so many bytes is written, which leaves only after this time.
-    Later(usize, Duration),
-    /// The client is to be told, by this server block if it is one's.
-    Refused(Rcode, Option<ExtendedError>, Option<usize>),
-    /// The client is to be told by this server block that its query failed.
-    Failed(Rcode, Reason, usize),
-    /// There is no reply.
-    Dropped,
-}
 
 impl Forwarder {
     /// A client's packet. `truncated`: its buffer did not hold all of it. Returns the length of a

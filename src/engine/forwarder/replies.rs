@@ -4,32 +4,20 @@
 //! than one for one, and the caller decides where each reply is written.
 
 use super::caching::CacheOutcome;
+use super::course::Written;
+use super::recipient::{TCP_MESSAGE_MAX, TCP_REPLY_SPARE, to_waiter};
 use super::{Answered, Failed, Forwarder, Reply};
 use crate::engine::errors::Reason;
-use crate::engine::exchange::{Client, Dismissed, Exchanges, Shown, Waiter};
-use crate::engine::key::Transport;
+use crate::engine::exchange::{Client, Dismissed, Shown, Waiter};
 use crate::engine::message::compose::write_error;
-use crate::engine::message::query::Asked;
 use crate::engine::message::rcode::place_of_rcode;
 use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
-use crate::engine::message::{HEADER_LEN, Rcode, reply};
-use crate::engine::shell::TCP_REPLY_SPARE;
+use crate::engine::message::{Rcode, reply};
 use crate::engine::stats::DropReason;
 use crate::engine::tally::CountedReply;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
-
-/// The longest message that a connection carries.
-pub const TCP_MESSAGE_MAX: usize = u16::MAX as usize;
-
-/// A reply to a client as it was written.
-#[derive(Clone, Copy)]
-pub(super) struct Written<'a> {
-    pub(super) bytes: &'a [u8],
-    /// The response code, of 12 bits.
-    pub(super) rcode: u16,
-}
 
 impl Forwarder {
     /// Returns the client of the next reply of [`Forwarder::next_reply`].
@@ -248,27 +236,5 @@ impl Forwarder {
     pub(super) fn count_outcome(&mut self, label_set: u32, outcome: &CountedReply) {
         self.stats.latency.add(outcome.took);
         self.tallies.end(label_set, outcome);
-    }
-}
-
-/// Returns who a waiter of the exchange that is or was just in `slot` is to a writer of replies.
-/// How it spells the name is for [`Exchanges::spell`] to say, once that is written.
-pub(super) fn to_waiter<'a>(
-    exchanges: &'a Exchanges,
-    slot: u32,
-    waiter: Dismissed,
-    finish: Finish<'a>,
-) -> ReplyTo<'a> {
-    let waiter = exchanges.dismissed(waiter);
-    let limit = limit(&waiter.client, &waiter.asked);
-    let question = &exchanges.query(slot)[HEADER_LEN..HEADER_LEN + exchanges.name_len(slot) + 4];
-    ReplyTo { asked: &waiter.asked, question, limit, finish }
-}
-
-/// Bytes of a client's reply at most.
-pub(super) fn limit(client: &Client, asked: &Asked) -> usize {
-    match client.transport() {
-        Transport::Udp => asked.udp_limit(),
-        Transport::Tcp => TCP_MESSAGE_MAX,
     }
 }

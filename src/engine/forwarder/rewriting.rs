@@ -8,20 +8,19 @@
 //! a reload has replaced live until the last such client has its reply.
 
 use super::Forwarder;
-use super::parked::{Asker, ParkedKey};
-use super::queries::{Course, Scope};
-use super::replies::{TCP_MESSAGE_MAX, limit};
+use super::course::{Asker, Course, Original, Scope};
+use super::recipient::{TCP_MESSAGE_MAX, limit};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{AskedKey, Client, Dismissed, Shown, WAITERS_MAX, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::join::spell;
+use crate::engine::message::name::{WireName, WireQuestion};
 use crate::engine::message::query::Query;
-use crate::engine::message::rename::{self, Renaming, WireName, WireQuestion};
+use crate::engine::message::rename::{self, Renaming};
 use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Question, Rcode, flags, put_u16, u16_at};
-use crate::engine::rewrite::{Invalid, Matcher, Options, Reversal, Rules, Sender, Texts, Way};
-use crate::engine::tsig::Signer;
+use crate::engine::rewrite::{Invalid, Matcher, Options, Rules, Sender, Texts, Way};
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::sync::Arc;
@@ -39,51 +38,6 @@ pub(super) struct Rewriting {
     /// Buffers for replies as they are before names are put back, and for what is put together.
     /// Made when they are needed; as many as are in use at one time, which is a few.
     buffers: Vec<Box<[u8]>>,
-}
-
-/// The question that a reply is to show, and what it takes to show it.
-#[derive(Clone)]
-pub(super) struct Original {
-    /// Number of the server block.
-    pub(super) block: usize,
-    pub(super) asking: WireQuestion,
-    /// The rules that changed the question, if any did.
-    pub(super) rules: Option<Arc<Rules>>,
-    /// Number of them that the query met.
-    pub(super) met: u32,
-    /// The parked query that gets the reply; `None`: the client does.
-    pub(super) asker: Option<Asker>,
-    /// Signs the reply to the client, whose query was signed.
-    pub(super) signer: Option<Box<Signer>>,
-}
-
-impl Original {
-    /// The question of a parked query that goes on behind the stage that parked it.
-    pub(super) fn of_own(query: &Query<'_>, block: usize, key: ParkedKey) -> Self {
-        let Question { rtype, class, .. } = query.question;
-        let asking = WireQuestion { name: WireName::new(query.name()), rtype, class };
-        Self {
-            block,
-            asking,
-            rules: None,
-            met: 0,
-            asker: Some(Asker { key, is_own: true }),
-            signer: None,
-        }
-    }
-
-    /// Puts the question through its rules again, for a reply whose response code is `rcode`.
-    /// `None` if there are none; they let the question pass before.
-    fn reversal<'a>(
-        &'a self,
-        way: &'a mut Way,
-        texts: &'a mut Texts,
-        rcode: u16,
-    ) -> Option<Reversal<'a>> {
-        let rules = self.rules.as_ref()?;
-        rules.retrace(self.asking, way, self.met).ok()?;
-        Some(Reversal::new(rules, way, texts, rcode))
-    }
 }
 
 impl Rewriting {

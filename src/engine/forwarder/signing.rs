@@ -8,12 +8,12 @@
 
 use super::Forwarder;
 use super::arrivals::Arrival;
-use super::replies::limit;
-use super::rewriting::Original;
+use super::course::Original;
+use super::recipient::limit;
 use crate::engine::exchange::Client;
 use crate::engine::message::compose::write_error;
+use crate::engine::message::name::{WireName, WireQuestion};
 use crate::engine::message::query::{Asked, Rejection};
-use crate::engine::message::rename::{WireName, WireQuestion};
 use crate::engine::message::reply::Finish;
 use crate::engine::message::{HEADER_LEN, Question, Rcode, flags};
 use crate::engine::tsig::{self, Failure, Keys, Malformed, Signature, Signer, TsigError};

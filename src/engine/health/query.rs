@@ -7,7 +7,7 @@
 //! lives.
 
 use crate::config::HealthCheck;
-use crate::engine::message::query::opt_record;
+use crate::engine::message::opt::opt_record;
 use crate::engine::message::response::{Response, answers, is_bare_error, is_response};
 use crate::engine::message::{HEADER_LEN, UDP_PAYLOAD_MAX, flags, id, put_u16};
 

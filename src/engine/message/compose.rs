@@ -4,19 +4,15 @@
 //! records one after the other as long as there is room, and last our OPT, whose room is set aside
 //! from the start. What does not fit is left out, and TC says so unless it is additional. Names in
 //! records are given as they go on the wire, so an owner can be a pointer to the question's name
-//! ([`QNAME`]). What the records say is the stages' business; errors are the same thing without any
-//! record.
+//! ([`super::QNAME`]). What the records say is the stages' business; errors are the same thing
+//! without any record.
 
+use super::opt::EDE_LEN;
 use super::query::Asked;
 use super::rename::{Names, Writer};
-use super::reply::{ExtendedError, Finish, opt_len, write_head, write_opt};
-use super::{HEADER_LEN, Rcode, flags, option, put_u16, u16_at};
+use super::reply::{ExtendedError, Finish, opt_len, write_opt};
+use super::{HEADER_LEN, Rcode, flags, option, put_u16, u16_at, write_head};
 
-/// A pointer to the question's name, which begins right behind the header.
-pub const QNAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
-
-/// An extended error: its option's code, length and info code (RFC 8914 §2).
-pub const EDE_LEN: usize = 6;
 /// Bytes of its text that are sent.
 pub const EDE_TEXT_MAX: usize = crate::config::ERROR_TEXT_MAX;
 
@@ -309,7 +305,8 @@ pub fn write_error(
 
 #[cfg(test)]
 mod tests {
-    use super::{Composer, NewRecord, QNAME, Section};
+    use super::{Composer, NewRecord, Section};
+    use crate::engine::message::QNAME;
     use crate::engine::message::query::{Asked, Edns};
     use crate::engine::message::reply::{Finish, OWN_LEN_MAX};
     use crate::engine::message::response::Response;

@@ -8,8 +8,7 @@
 //! strings (RFC 1035 §3.3.14); the lengths of addresses. What is behind the names of RRSIG, NSEC,
 //! SVCB and the like is for those who understand it, and all other types are bytes.
 
-use super::compose::QNAME;
-use super::{HEADER_LEN, NAME_LEN_MAX, Record, class, rtype, u16_at};
+use super::{HEADER_LEN, NAME_LEN_MAX, QNAME, Record, class, rtype, u16_at};
 
 /// Labels and pointers of a name at most: a bound on what a chain of pointers costs.
 const STEPS_MAX: usize = NAME_LEN_MAX;

@@ -5,10 +5,10 @@
 //! alias that leads elsewhere from now on. [`Joiner`] is what they and others write with: records
 //! of any message, in the order of the sections, compressed anew, as if an upstream had sent them.
 
-use super::rename::{Renaming, Stopped, WireName, Writer, packet_error};
-use super::reply::write_head;
+use super::name::WireName;
+use super::rename::{Renaming, Stopped, Writer, packet_error};
 use super::response::Response;
-use super::{HEADER_LEN, Question, Rcode, Record, flags, put_u16, put_u32, rtype};
+use super::{HEADER_LEN, Question, Rcode, Record, flags, put_u16, put_u32, rtype, write_head};
 
 /// Aliases of one reply that are followed at most.
 const ALIASES_MAX: usize = 16;

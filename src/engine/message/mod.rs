@@ -12,6 +12,8 @@ mod cut;
 mod data;
 pub mod join;
 pub mod layout;
+pub mod name;
+pub mod opt;
 pub mod query;
 pub mod rcode;
 pub mod rename;
@@ -22,6 +24,8 @@ pub use rcode::Rcode;
 
 /// The header's length in bytes.
 pub const HEADER_LEN: usize = 12;
+/// A pointer to the question's name, which begins right behind the header.
+pub const QNAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
 /// A name's length in bytes at most, the root's zero included (RFC 1035 §3.1).
 pub const NAME_LEN_MAX: usize = 255;
 /// Maximum UDP payload that we advertise and send, to avoid fragments (RFC 9715 §3.1).
@@ -158,6 +162,14 @@ pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
 /// Overwrites the 16 bits at `offset`, which must lie within `bytes`.
 pub fn put_u16(bytes: &mut [u8], offset: usize, value: u16) {
     bytes[offset..offset + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// Writes the six words of a message's header.
+pub(crate) fn write_head(out: &mut [u8], header: [u16; 6]) {
+    let (places, _) = out[..HEADER_LEN].as_chunks_mut();
+    for (place, word) in places.iter_mut().zip(header) {
+        *place = word.to_be_bytes();
+    }
 }
 
 /// The big-endian 32 bits at `offset`.

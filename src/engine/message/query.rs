@@ -6,7 +6,8 @@
 //! `rewrite edns0` add pass. So two clients who ask the same get the same upstream query, byte by
 //! byte save for letter case.
 
-use super::rename::WireQuestion;
+use super::name::WireQuestion;
+use super::opt::{OPT_LEN, OPTION_HEAD, opt_record, pad};
 use super::{
     HEADER_LEN, NAME_LEN_MAX, Question, Rcode, Record, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN, flags,
     option, put_u16, rtype, u16_at,
@@ -15,12 +16,8 @@ use crate::engine::key::Way;
 
 /// The longest client-subnet option: code, length, family, two prefixes and an IPv6 address.
 pub const SUBNET_LEN_MAX: usize = 4 + 4 + 16;
-/// An OPT record without options.
-pub const OPT_LEN: usize = 11;
 /// An option that asks a server how long an idle connection stays open: code and an empty value.
 const ASK_KEEPALIVE: [u8; 4] = [0, option::KEEPALIVE as u8, 0, 0];
-/// The code and length of an option.
-const OPTION_HEAD: usize = 4;
 /// Queries over TLS are as long as a multiple of this (RFC 8467 §4.1).
 const PADDED_QUERY: usize = 128;
 /// The longest query we send: header, question, OPT and its options. A multiple of
@@ -364,34 +361,6 @@ pub fn add_options(query: &mut [u8; UPSTREAM_LEN_MAX], opt: usize, len: usize, w
     }
     put_u16(query, opt + OPT_LEN - 2, (end - opt - OPT_LEN) as u16);
     end
-}
-
-/// Writes a padding option (RFC 7830) at `place`, the end of a message whose OPT is its last
-/// record, so long that the message becomes a multiple of `block` bytes, or as long as `message`
-/// if that is less. Returns its length, none if there is no room for one.
-pub(super) fn pad(message: &mut [u8], place: usize, block: usize) -> usize {
-    let padded = (place + OPTION_HEAD).next_multiple_of(block).min(message.len());
-    let Some(zeros) = padded.checked_sub(place + OPTION_HEAD) else { return 0 };
-    put_u16(message, place, option::PADDING);
-    put_u16(message, place + 2, zeros as u16);
-    message[place + OPTION_HEAD..padded].fill(0);
-    padded - place
-}
-
-/// An OPT record of ours, to be followed by `options_len` bytes of options.
-pub(crate) fn opt_record(
-    udp_size: u16,
-    dnssec_ok: bool,
-    rcode_high: u8,
-    options_len: usize,
-) -> [u8; OPT_LEN] {
-    let mut opt = [0; OPT_LEN];
-    put_u16(&mut opt, 1, rtype::OPT);
-    put_u16(&mut opt, 3, udp_size);
-    opt[5] = rcode_high;
-    opt[7] = if dnssec_ok { 0x80 } else { 0 };
-    put_u16(&mut opt, 9, options_len as u16);
-    opt
 }
 
 /// Contents of the records after a query's question.

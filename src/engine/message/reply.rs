@@ -7,11 +7,11 @@
 //! part is left out, or TC is set (`super::cut`), with the OPT kept. A server block may want more
 //! of it: [`Finish`] says what.
 
-use super::compose::EDE_LEN;
 use super::cut::{Kept, cut};
-use super::query::{Asked, OPT_LEN, opt_record, pad};
+use super::opt::{EDE_LEN, OPT_LEN, opt_record, pad};
+use super::query::Asked;
 use super::response::Response;
-use super::{HEADER_LEN, Rcode, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at};
+use super::{HEADER_LEN, Rcode, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at, write_head};
 
 /// A longer extended error of an upstream, which carries a text, is not passed on.
 pub const EDE_LEN_MAX: usize = 128;
@@ -190,13 +190,6 @@ fn write_answer_head(out: &mut [u8], to: &ReplyTo<'_>, word: u16, counts: [u16; 
     let word = to.finish.header.apply(word);
     write_head(out, [to.asked.id, word, 1, counts[0], counts[1], additionals]);
     out[HEADER_LEN..HEADER_LEN + to.question.len()].copy_from_slice(to.question);
-}
-
-pub(super) fn write_head(out: &mut [u8], header: [u16; 6]) {
-    let (places, _) = out[..HEADER_LEN].as_chunks_mut();
-    for (place, word) in places.iter_mut().zip(header) {
-        *place = word.to_be_bytes();
-    }
 }
 
 /// The length of what [`write_opt`] writes, padding apart.

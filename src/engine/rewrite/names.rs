@@ -5,7 +5,7 @@
 
 use crate::config::{PRESENTATION, TEXT_LEN_MAX, spell};
 use crate::engine::message::NAME_LEN_MAX;
-use crate::engine::message::rename::WireName;
+use crate::engine::message::name::WireName;
 
 /// Writes `wire`, a name in wire format, in lower-cased presentation format into `text`, which is
 /// emptied first; with a closing dot.

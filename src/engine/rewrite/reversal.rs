@@ -7,7 +7,8 @@ use super::names::{presentation, replace_suffix, suffix_start};
 use super::pattern::Matcher;
 use super::{Answer, Change, Find, Naming, Rules, Step, Way};
 use crate::config::{AnswerPart, wire_of};
-use crate::engine::message::rename::{Renaming, WireName};
+use crate::engine::message::name::WireName;
+use crate::engine::message::rename::Renaming;
 use crate::engine::message::{Rcode, rtype};
 
 /// Undoes in a reply what the rules did to its question.

@@ -5,7 +5,8 @@
 
 use super::{Invalid, Reversal, Rules, Texts, Way, presentation};
 use crate::config::{Config, Host, Name};
-use crate::engine::message::rename::{Renaming, WireName, WireQuestion};
+use crate::engine::message::name::{WireName, WireQuestion};
+use crate::engine::message::rename::Renaming;
 use crate::engine::message::{class, rtype};
 use std::sync::Arc;
 

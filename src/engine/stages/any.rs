@@ -5,7 +5,8 @@
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
-use crate::engine::message::compose::{NewRecord, QNAME, Section};
+use crate::engine::message::QNAME;
+use crate::engine::message::compose::{NewRecord, Section};
 use crate::engine::message::{Rcode, rtype};
 use ahash::RandomState;
 

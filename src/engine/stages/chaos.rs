@@ -5,7 +5,8 @@
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{self, ServerBlock};
-use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
+use crate::engine::message::QNAME;
+use crate::engine::message::compose::{Composer, NewRecord, Section};
 use crate::engine::message::{Question, Rcode, class, rtype};
 use ahash::RandomState;
 use rand_chacha::rand_core::Rng;

@@ -12,7 +12,8 @@ pub use synthesis::{Judgement, Synthesis};
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
-use crate::engine::message::compose::{NewRecord, QNAME, Section};
+use crate::engine::message::QNAME;
+use crate::engine::message::compose::{NewRecord, Section};
 use crate::engine::message::{Rcode, class, flags, rtype};
 use ahash::RandomState;
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -7,7 +7,8 @@
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config;
 use crate::config::ServerBlock;
-use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
+use crate::engine::message::QNAME;
+use crate::engine::message::compose::{Composer, NewRecord, Section};
 use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, rtype};
 use ahash::RandomState;
 use std::cell::Cell;

@@ -9,7 +9,8 @@
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{Name, ServerBlock};
 use crate::engine::hosts::{Addresses, Table, reverse_address};
-use crate::engine::message::compose::{NewRecord, QNAME, Section};
+use crate::engine::message::QNAME;
+use crate::engine::message::compose::{NewRecord, Section};
 use crate::engine::message::{Rcode, class, flags, rtype};
 use crate::engine::zones::{LowercaseName, Zones};
 use ahash::RandomState;

@@ -6,7 +6,8 @@
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use crate::engine::key::Transport;
-use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
+use crate::engine::message::QNAME;
+use crate::engine::message::compose::{Composer, NewRecord, Section};
 use crate::engine::message::{Question, Rcode, flags, rtype};
 use ahash::RandomState;
 use std::net::{IpAddr, SocketAddr};

@@ -6,7 +6,7 @@
 use super::mac::{Mac, MacBytes};
 use super::{FUDGE, Fields, Signature, Signer, TsigError, lower};
 use crate::config::{Opcode, Required, ServerBlock, TsigKey};
-use crate::engine::message::rename::WireName;
+use crate::engine::message::name::WireName;
 use crate::engine::message::u16_at;
 use crate::engine::zones::{LowercaseName, Zones};
 use ahash::RandomState;

@@ -8,6 +8,8 @@
 //! `delayed` what waits to be sent, `forge` the responses that are wrong.
 
 mod delayed;
+mod desk;
+mod endpoint;
 mod forge;
 pub mod live;
 mod peers;
@@ -20,8 +22,9 @@ use crate::sys::{cpu, socket};
 use crate::tls;
 use crate::traffic::answer::Behaviour;
 use crossbeam_channel::Sender;
+use endpoint::Binding;
 use script::Script;
-use serve::{Binding, Server};
+use serve::Server;
 use sources::Sources;
 use std::io;
 use std::net::SocketAddr;

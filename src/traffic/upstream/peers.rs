@@ -5,7 +5,8 @@
 //! slot and serial number, or is dropped.
 
 use super::delayed::{Delayed, Recipient};
-use super::serve::{Desk, Endpoint, Fate, RESPONSE_ROOM};
+use super::desk::{Desk, Fate, RESPONSE_ROOM};
+use super::endpoint::Endpoint;
 use crate::moment::Moment;
 use crate::tls::Server;
 use crate::traffic::tcp::MessageConnection;

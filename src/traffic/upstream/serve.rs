@@ -1,31 +1,22 @@
 //! The loop of one upstream thread.
 //!
-//! Each endpoint (one address, both transports) is served one batch a turn, so that a busy one
-//! cannot starve the others. The [`Desk`] decides by the script what becomes of a query; a script
-//! that leaves nothing to chance costs nothing more than the answer. Nothing is allocated per
-//! query.
+//! Each endpoint (one address, both transports) is served one batch a turn, and so are the
+//! connections to it ([`Peers`]). Delayed responses are sent when they are due. Nothing is
+//! allocated per query.
 
 use super::delayed::{Delayed, Recipient};
-use super::forge;
+use super::desk::{Desk, RESPONSE_ROOM};
+use super::endpoint::{Binding, Endpoint, flush};
 use super::live::Live;
 use super::peers::Peers;
-use super::script::{Act, Script};
-use super::sources::Sources;
-use super::{Counts, Options, Seen};
+use super::{Options, Seen};
 use crate::clock::Clock;
-use crate::moment::Moment;
 use crate::sys::mmsg::{RecvBatch, ReplyBatch};
 use crate::sys::timer::Timer;
-use crate::traffic::answer::{Behaviour, respond};
-use crate::traffic::wire::{Question, u16_at};
 use crossbeam_channel::{Receiver, Sender};
-use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +25,6 @@ use std::time::Duration;
 const BATCH: usize = 64;
 /// A query longer than this is cut; none that means anything is.
 const QUERY_LEN_MAX: usize = 4096;
-/// Room for a response.
-pub(super) const RESPONSE_ROOM: usize = 4096;
 /// Events a call of `epoll_wait`; more wait for the next.
 const EVENTS: usize = 256;
 /// Batches taken from a socket before it stops: a full buffer holds fewer, and a client that goes
@@ -43,198 +32,6 @@ const EVENTS: usize = 256;
 const DRAIN_TURNS_MAX: usize = 1024;
 /// Time before a delayed response is due in which its thread busy-waits: waking up takes time.
 const SPIN: Duration = Duration::from_micros(50);
-
-/// The sockets of one address.
-pub(super) struct Binding {
-    pub(super) address: SocketAddr,
-    pub(super) datagrams: UdpSocket,
-    pub(super) streams: TcpListener,
-}
-
-/// Sockets and counters of one address.
-pub(super) struct Endpoint {
-    socket: UdpSocket,
-    acceptor: TcpListener,
-    ready: bool,
-    pub(super) seen: Seen,
-    /// Flows of datagrams that have begun.
-    flows: u64,
-}
-
-/// Outcome of a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// No response.
-    Nothing,
-    /// A response of this length in the buffer, now.
-    Send(usize),
-    /// A response at this time.
-    Later(usize, Moment),
-}
-
-/// Decides about queries.
-pub(super) struct Desk {
-    /// The script of each endpoint, and whether it is plain.
-    scripts: Vec<(Arc<Script>, bool)>,
-    random: ChaCha8Rng,
-    /// Time when the first query came.
-    first: Option<Moment>,
-}
-
-impl Desk {
-    fn new(scripts: &[Arc<Script>], seed: u64) -> Self {
-        let scripts = scripts.iter().map(|script| (Arc::clone(script), script.is_plain()));
-        let random = ChaCha8Rng::seed_from_u64(seed);
-        Self { scripts: scripts.collect(), random, first: None }
-    }
-
-    /// Writes the response of endpoint number `endpoint` to `query` into `response`.
-    pub(super) fn answer(
-        &mut self,
-        endpoint: usize,
-        query: &[u8],
-        response: &mut [u8],
-        now: Moment,
-        counts: &mut Counts,
-    ) -> Fate {
-        let (script, is_plain) = &self.scripts[endpoint];
-        if *is_plain {
-            let length = respond(query, Behaviour::Answer, response);
-            counts.unanswerable += u64::from(length.is_none());
-            return length.map_or(Fate::Nothing, Fate::Send);
-        }
-        let first = *self.first.get_or_insert(now);
-        let Some(question) = Question::parse(query) else {
-            counts.unanswerable += 1;
-            return Fate::Nothing;
-        };
-        let conduct = script.conduct(question.name());
-        let act = conduct.decide(&mut self.random);
-        let behaviour = match act {
-            Act::Silence => {
-                counts.silenced += 1;
-                return Fate::Nothing;
-            }
-            Act::Refuse(rcode) => Behaviour::Refuse(rcode),
-            Act::Lie => Behaviour::Lie,
-            _ => Behaviour::Answer,
-        };
-        let zones = script.zones.as_ref().filter(|_| behaviour == Behaviour::Answer);
-        let told = zones.and_then(|zones| zones.respond(query, response));
-        let Some(mut length) = told.or_else(|| respond(query, behaviour, response)) else {
-            counts.unanswerable += 1;
-            return Fate::Nothing;
-        };
-        counts.spoiled += u64::from(act != Act::Answer);
-        match act {
-            Act::Truncate => length = forge::truncate(&mut response[..length]),
-            Act::WrongId => forge::change_id(response, &mut self.random),
-            Act::WrongQuestion => forge::change_question(response),
-            Act::Garbage => length = forge::garble(response, &mut self.random),
-            _ => {}
-        }
-        let ready = now.plus(conduct.delay.draw(&mut self.random));
-        let due = script.release(ready, first);
-        if due > now { Fate::Later(length, due) } else { Fate::Send(length) }
-    }
-
-    /// Returns the number of forgeries sent ahead of the answer to `query`.
-    fn spoofs(&self, endpoint: usize, query: &[u8]) -> u16 {
-        let (script, is_plain) = &self.scripts[endpoint];
-        if *is_plain {
-            return 0;
-        }
-        Question::parse(query).map_or(0, |question| script.conduct(question.name()).spoofs)
-    }
-
-    /// Writes what somebody would send who guesses the id of `query`.
-    fn spoof(&mut self, query: &[u8], response: &mut [u8]) -> Option<usize> {
-        let length = respond(query, Behaviour::Lie, response)?;
-        response[..2].copy_from_slice(&(self.random.next_u32() as u16).to_be_bytes());
-        Some(length)
-    }
-}
-
-impl Endpoint {
-    fn new(binding: Binding, number: usize, poll: &Poll) -> io::Result<Self> {
-        let Binding { address, datagrams: socket, streams: mut acceptor } = binding;
-        let (datagrams, streams) = (Token(2 * number), Token(2 * number + 1));
-        let fd = socket.as_raw_fd();
-        poll.registry().register(&mut SourceFd(&fd), datagrams, Interest::READABLE)?;
-        poll.registry().register(&mut acceptor, streams, Interest::READABLE)?;
-        let seen = Seen { address, counts: Counts::default(), sources: Sources::default() };
-        Ok(Self { socket, acceptor, ready: false, seen, flows: 0 })
-    }
-
-    /// Receives one batch and answers it; this is endpoint number `number`.
-    fn turn(
-        &mut self,
-        number: u16,
-        batch: &mut RecvBatch,
-        replies: &mut ReplyBatch,
-        desk: &mut Desk,
-        delayed: &mut Delayed,
-        now: impl Fn() -> Moment,
-    ) {
-        // An error here is an earlier response that was refused: the next call goes on behind it.
-        let received = match batch.recv(self.socket.as_fd()) {
-            Ok(received) => received,
-            Err(error) => {
-                self.ready = error.kind() != io::ErrorKind::WouldBlock;
-                return;
-            }
-        };
-        self.ready = received == batch.capacity();
-        let now = now();
-        let Seen { counts, sources, .. } = &mut self.seen;
-        counts.queries += received as u64;
-        for i in 0..received {
-            let datagram = batch.datagram(i);
-            let Some(peer) = datagram.peer else { continue };
-            let query = datagram.bytes;
-            let begins = sources.note(peer.port(), u16_at(query, 0).unwrap_or(0), now);
-            self.flows += u64::from(begins);
-            for _ in 0..desk.spoofs(number.into(), query) {
-                make_room(replies, &self.socket, counts);
-                if let Some(length) = desk.spoof(query, replies.buffer()) {
-                    replies.commit(length, 0, &peer, datagram.local);
-                    counts.spoofed += 1;
-                }
-            }
-            make_room(replies, &self.socket, counts);
-            match desk.answer(number.into(), query, replies.buffer(), now, counts) {
-                Fate::Nothing => {}
-                Fate::Send(length) => {
-                    let length = forge::fit(query, replies.buffer(), length);
-                    replies.commit(length, 0, &peer, datagram.local);
-                }
-                Fate::Later(length, due) => {
-                    let length = forge::fit(query, replies.buffer(), length);
-                    let local = datagram.local;
-                    let recipient = Recipient::Peer { endpoint: number, peer, local };
-                    let kept = delayed.push(due, &replies.buffer()[..length], recipient);
-                    counts.dropped += u64::from(!kept);
-                }
-            }
-        }
-        flush(replies, &self.socket, counts);
-    }
-}
-
-/// Sends what waits if there is no room for another.
-fn make_room(replies: &mut ReplyBatch, socket: &UdpSocket, counts: &mut Counts) {
-    if replies.is_full() {
-        flush(replies, socket, counts);
-    }
-}
-
-fn flush(replies: &mut ReplyBatch, socket: &UdpSocket, counts: &mut Counts) {
-    if !replies.is_empty() {
-        let outcome = replies.flush(|_| socket.as_fd());
-        counts.responses += outcome.sent as u64;
-        counts.dropped += outcome.dropped as u64;
-    }
-}
 
 /// One thread's state.
 pub(super) struct Server {

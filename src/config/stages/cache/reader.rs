@@ -5,8 +5,8 @@
 //! do harm. `lru` is a mode of its own and stands alone. Single words are read by `values`, and
 //! what has to do with asking again by `refresh`.
 
+use super::super::super::context::Context;
 use super::super::super::error::DirectiveError;
-use super::super::super::load::{Context, Draft};
 use super::super::super::{Name, duration, keys, lints, numbers};
 use super::super::once;
 use super::values::{
@@ -42,12 +42,11 @@ const TTL_USEFUL: [(u32, &str); 2] = [
 const SIMPLE: (usize, u32) = (10_000, 5);
 
 /// Reads the `cache` stanza of one server block.
-pub(in super::super::super) fn read(
+pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let Some(stanza) = cursor.stanza() else { return Ok(()) };
+) -> Result<Option<Cache>, DirectiveError> {
+    let Some(stanza) = cursor.stanza() else { return Ok(None) };
     let mut options = Options::new(stanza);
     let words = cursor.rest();
     let zones = options.read_arguments(&words)?;
@@ -60,11 +59,9 @@ pub(in super::super::super) fn read(
     let cache = options.finish(context)?;
     if names.is_empty() && !zones.is_empty() {
         context.warn(&stanza.place, "plugin/cache: all zones are ignored: nothing is cached");
-        return Ok(());
+        return Ok(None);
     }
-    draft.stages.cache = Some(Cache { zones: names, ..cache });
-    draft.cache = Some(stanza.place.clone());
-    Ok(())
+    Ok(Some(Cache { zones: names, ..cache }))
 }
 
 /// Zones that are none are passed over.

@@ -4,9 +4,9 @@
 //! with it afterwards, and for how long a failure stands for another attempt. Whether they fit
 //! together is the reader's concern.
 
+use super::super::super::context::Context;
+use super::super::super::duration::show_duration;
 use super::super::super::error::DirectiveError;
-use super::super::super::forward::show;
-use super::super::super::load::Context;
 use super::super::super::{QUERY_TIMEOUT, numbers};
 use super::values::{read_duration, read_number, read_response_ttl};
 use super::{Prefetch, ServeStale, StaleMode};
@@ -95,7 +95,8 @@ pub(super) fn read_stale(
     if let Some(word) = words.first() {
         stale.window = read_duration(word, "serve_stale DURATION")?;
         if stale.window > STALE_WINDOW_USEFUL {
-            let (window, useful) = (show(stale.window), show(STALE_WINDOW_USEFUL));
+            let (window, useful) =
+                (show_duration(stale.window), show_duration(STALE_WINDOW_USEFUL));
             let message = format!(
                 "plugin/cache: answers that expired {window} ago are often wrong: RFC 8767 \
                  suggests at most {useful}"
@@ -144,7 +145,7 @@ fn read_verify_timeout(
 ) -> Result<Option<Duration>, DirectiveError> {
     let timeout = read_duration(word, "serve_stale TIMEOUT")?;
     if timeout >= QUERY_TIMEOUT {
-        let (timeout, whole) = (show(timeout), show(QUERY_TIMEOUT));
+        let (timeout, whole) = (show_duration(timeout), show_duration(QUERY_TIMEOUT));
         let message = format!(
             "plugin/cache: serve_stale: a TIMEOUT of {timeout} has no effect: a query ends after \
              {whole}"

@@ -4,8 +4,8 @@
 //! ACTION [revert]` and `edns0 subnet ACTION V4LEN V6LEN [revert]`. DATA is a text, bytes in
 //! hexadecimal digits behind `0x`, or a variable in braces, whose value comes from the query.
 
+use super::super::super::context::Context;
 use super::super::super::error::DirectiveError;
-use super::super::super::load::{Context, Draft};
 use super::super::super::word::Word;
 use super::super::metadata::LABELS;
 use crate::corefile::{Token, did_you_mean};
@@ -108,7 +108,6 @@ pub(super) fn read(
     field: &Token,
     words: &[&Token],
     context: &mut Context<'_>,
-    draft: &mut Draft,
 ) -> Result<EdnsRule, DirectiveError> {
     let [option, action, values @ ..] = words else {
         let message = "too few arguments for an EDNS0 rule: expected local, nsid or subnet, and \
@@ -146,7 +145,7 @@ pub(super) fn read(
                                [revert]";
                 return Err(DirectiveError::value(action, message));
             };
-            EdnsOption::Local { code: code_of(code)?, data: data_of(data, context, draft)? }
+            EdnsOption::Local { code: code_of(code)?, data: data_of(data, context)? }
         }
         ("nsid", EdnsAction::Unset) if !values.is_empty() => {
             let message = "nsid unset action requires exactly one argument";
@@ -198,11 +197,7 @@ fn code_of(word: &Token) -> Result<u16, DirectiveError> {
     Ok(code)
 }
 
-fn data_of(
-    word: &Token,
-    context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<EdnsData, DirectiveError> {
+fn data_of(word: &Token, context: &mut Context<'_>) -> Result<EdnsData, DirectiveError> {
     let text = &*word.text;
     if let Some(name) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
         if let Some((_, data)) = VARIABLES.iter().find(|(known, _)| *known == name) {
@@ -215,7 +210,7 @@ fn data_of(
             );
             return Err(DirectiveError::value(word, message));
         }
-        look_at_label(name, word, context, draft);
+        look_at_label(name, word, context);
         return Ok(EdnsData::Label(name.to_owned()));
     }
     let data = match text.strip_prefix("0x") {
@@ -244,10 +239,10 @@ fn bytes_of(digits: &str) -> Option<Vec<u8>> {
 }
 
 /// Notes a label that has no value when rules are applied.
-fn look_at_label(label: &str, word: &Token, context: &mut Context<'_>, draft: &mut Draft) {
-    let why = match (label, &draft.stages.metadata) {
+fn look_at_label(label: &str, word: &Token, context: &mut Context<'_>) {
+    let why = match (label, context.labelled) {
         ("view/name", Some(_)) => {
-            draft.reads_labels = true;
+            context.read_label();
             return;
         }
         ("view/name", None) => "is set only with the directive 'metadata'".to_owned(),

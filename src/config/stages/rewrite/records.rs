@@ -5,8 +5,8 @@
 //! where FROM is compared with the targets of aliases.
 
 use super::super::super::RecordType;
+use super::super::super::context::Context;
 use super::super::super::error::DirectiveError;
-use super::super::super::load::Context;
 use super::super::super::rcodes::{Rcodes, rcode_mnemonic};
 use super::super::template::CLASSES;
 use super::RewriteRule;

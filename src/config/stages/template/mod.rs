@@ -11,7 +11,7 @@ mod reader;
 
 pub use language::{Part, TEXT_MAX, Text, Value};
 pub use pattern::Pattern;
-pub(in super::super) use reader::read;
+pub(super) use reader::read;
 
 use super::super::word::{Word, names};
 use super::super::{Name, RecordType, rcodes};

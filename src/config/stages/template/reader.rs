@@ -3,8 +3,8 @@
 //! What cannot be answered at all is an error here: a text that is no template, a group that no
 //! pattern has, a record that is none whatever is asked. What only surprises is a warning.
 
+use super::super::super::context::Context;
 use super::super::super::error::DirectiveError;
-use super::super::super::load::{Context, Draft};
 use super::super::super::record::{self, RecordError};
 use super::super::super::{Name, Rcodes, RecordType, keys, lints, numbers, rcodes};
 use super::super::metadata::LABELS;
@@ -19,11 +19,11 @@ const PROPERTIES: [&str; 7] =
 const ALIASES: [u16; 2] = [5, 39];
 
 /// Reads all `template` stanzas of one server block.
-pub(in super::super::super) fn read(
+pub(in super::super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
+) -> Result<Vec<Template>, DirectiveError> {
+    let mut templates = Vec::new();
     while let Some(stanza) = context.stanza("template", cursor) {
         let class = cursor.expect_arg()?;
         let rtype = cursor.expect_arg()?;
@@ -38,7 +38,7 @@ pub(in super::super::super) fn read(
             option(property, cursor, context, &mut template, &mut texts)?;
         }
         for (property, word, text) in texts {
-            look_at_labels(word, &text, context, draft);
+            look_at_labels(word, &text, context);
             let record = record(property, word, text, &template, context)?;
             match &*property.text {
                 "answer" => template.answers.push(record),
@@ -52,9 +52,9 @@ pub(in super::super::super) fn read(
             context.warn(&stanza.place, message);
             continue;
         }
-        draft.stages.template.push(template);
+        templates.push(template);
     }
-    Ok(())
+    Ok(templates)
 }
 
 /// A template for this class and type.
@@ -242,12 +242,12 @@ fn text(section: &Token, word: &Token) -> Result<Text, DirectiveError> {
 }
 
 /// Notes labels of a text that are not set when the query is answered.
-fn look_at_labels(word: &Token, text: &Text, context: &mut Context<'_>, draft: &mut Draft) {
+fn look_at_labels(word: &Token, text: &Text, context: &mut Context<'_>) {
     for value in text.values() {
         let Value::Meta(label) = value else { continue };
-        let why = match (&**label, &draft.stages.metadata) {
+        let why = match (&**label, context.labelled) {
             ("view/name", Some(_)) => {
-                draft.reads_labels = true;
+                context.read_label();
                 continue;
             }
             ("view/name", None) => "is set only with the directive 'metadata'".to_owned(),

@@ -19,8 +19,8 @@ mod words;
 pub use program::{Arithmetic, Fraction, Number, Order, Place, Real, RealArithmetic, Test, Text};
 pub use terms::{Closure, Function, Loop, Term};
 
+use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::load::{Context, Draft};
 use super::super::word::Word;
 use super::once;
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
@@ -52,20 +52,20 @@ pub struct Condition {
 }
 
 /// Reads the `view` stanza of one server block.
-pub(in super::super) fn read(
+pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-    draft: &mut Draft,
-) -> Result<(), DirectiveError> {
-    let Some(stanza) = context.stanza("view", cursor) else { return Ok(()) };
+) -> Result<Option<View>, DirectiveError> {
+    if context.stanza("view", cursor).is_none() {
+        return Ok(None);
+    }
     let name = cursor.expect_arg()?.text.to_string();
     let more = cursor.rest();
     if !more.is_empty() {
         return Err(cursor.argument_error().into());
     }
     let mut conditions = Vec::new();
-    let zones = draft.stages.metadata.as_ref().map(|metadata| metadata.zones.as_deref());
-    let labels = Labels { view: &name, zones };
+    let labels = Labels { view: &name, zones: context.labelled };
     while let Some(property) = cursor.block() {
         if &*property.text != "expr" {
             let suggestion = did_you_mean(&property.text, ["expr"]);
@@ -86,12 +86,13 @@ pub(in super::super) fn read(
             let message = format!("plugin/view: {what}: {text}");
             context.warn(&first.place, message);
         }
-        draft.reads_labels |= compiled.reads_labels;
+        if compiled.reads_labels {
+            context.read_label();
+        }
         conditions.push(Condition { text, test: compiled.test });
     }
-    draft.view = Some(stanza.place.clone());
-    draft.stages.view = Some(View { name, conditions });
-    once(cursor)
+    once(cursor)?;
+    Ok(Some(View { name, conditions }))
 }
 
 fn compile(

@@ -4,18 +4,17 @@
 //! written that before, and the answer to one further query. The rest is the business of
 //! [`super`]: who waits, for how long, and what is asked at all.
 
+use super::Errand;
 use super::table::NoRoom;
-use super::{Errand, ParkedKey};
 use crate::engine::chain::Side;
 use crate::engine::errors::Reason;
 use crate::engine::forwarder::Forwarder;
-use crate::engine::forwarder::queries::{Course, Scope};
-use crate::engine::forwarder::replies::limit;
-use crate::engine::forwarder::rewriting::Original;
+use crate::engine::forwarder::course::{Course, Original, ParkedKey, Scope};
+use crate::engine::forwarder::recipient::limit;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::join;
+use crate::engine::message::name::{WireName, WireQuestion};
 use crate::engine::message::query::Query;
-use crate::engine::message::rename::{WireName, WireQuestion};
 use crate::engine::message::reply::{ReplyTo, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{NAME_LEN_MAX, Question, Rcode, flags, rtype};

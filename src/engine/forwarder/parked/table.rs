@@ -6,13 +6,13 @@
 //! table is bounded by [`PARKED_MAX`] and [`BYTES_MAX`]; buffers stay with their places and are
 //! used again. An answer that finds no room becomes an error, which is counted.
 
-use super::{Asker, Errand, ParkedKey};
+use super::Errand;
 use crate::engine::exchange::Client;
-use crate::engine::forwarder::rewriting::Original;
+use crate::engine::forwarder::course::{Asker, Original, ParkedKey};
 use crate::engine::key::Key;
 use crate::engine::list::{Link, List};
+use crate::engine::message::name::WireQuestion;
 use crate::engine::message::query::{Asked, SUBNET_LEN_MAX};
-use crate::engine::message::rename::WireQuestion;
 use crate::engine::message::{HEADER_LEN, Question, Rcode, flags, put_u16, u16_at};
 use crate::engine::routes::ZoneMatch;
 use crate::engine::tsig::Signer;
@@ -362,8 +362,8 @@ mod tests {
     use super::{BYTES_MAX, NoRoom, Parked, Table};
     use crate::engine::exchange::Client;
     use crate::engine::forwarder::parked::Errand;
+    use crate::engine::message::name::{WireName, WireQuestion};
     use crate::engine::message::query::Asked;
-    use crate::engine::message::rename::{WireName, WireQuestion};
     use crate::engine::message::{Rcode, reply};
     use crate::engine::routes::ZoneMatch;
     use crate::moment::Moment;

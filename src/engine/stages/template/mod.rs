@@ -16,7 +16,8 @@ use crate::config::{
     FixedRecord, Name, Pattern, RECORD_MAX, ServerBlock, TEXT_MAX, Template, TemplateRecord,
     read_record,
 };
-use crate::engine::message::compose::{Composer, NewRecord, QNAME, Section};
+use crate::engine::message::QNAME;
+use crate::engine::message::compose::{Composer, NewRecord, Section};
 use crate::engine::message::{HEADER_LEN, Question, Rcode, class, flags, rtype};
 use crate::engine::zones::{LowercaseName, Zones};
 use ahash::RandomState;

@@ -5,8 +5,9 @@
 //! the one that asks, through any number of others, is it a loop. Names decide: of a listener's
 //! blocks only those are asked whose zones share names with what the stanza forwards.
 
-use super::load::{Context, Draft};
-use super::{Listener, Name};
+use crate::config::context::Notes;
+use crate::config::draft::Draft;
+use crate::config::{Interface, Listener, Name};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -16,7 +17,12 @@ const STEPS_MAX: usize = 1_000_000;
 const DOCKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// Warns of each stanza that closes a loop.
-pub(super) fn warn(drafts: &[Draft], listeners: &[Listener], context: &mut Context<'_>) {
+pub(super) fn warn(
+    drafts: &[Draft],
+    listeners: &[Listener],
+    interfaces: &[Interface],
+    notes: &mut Notes,
+) {
     let listening: HashMap<SocketAddr, usize> = listeners
         .iter()
         .enumerate()
@@ -30,7 +36,7 @@ pub(super) fn warn(drafts: &[Draft], listeners: &[Listener], context: &mut Conte
         for (number, stanza) in draft.forwards.iter().enumerate() {
             for upstream in &stanza.forward.upstreams {
                 let address = upstream.address;
-                if let Some(listener) = own_listener(address, &listening, context) {
+                if let Some(listener) = own_listener(address, &listening, interfaces) {
                     let asked = map.asked(draft, &stanza.forward.from, listener);
                     own.push((number, address, asked));
                 }
@@ -46,7 +52,7 @@ pub(super) fn warn(drafts: &[Draft], listeners: &[Listener], context: &mut Conte
                     "plugin/forward: upstream {address} is one of this server's own listeners: \
                      its queries come back to this server block (forwarding loop)"
                 );
-                context.warn(&drafts[block].forwards[*stanza].place, message);
+                notes.warn(&drafts[block].forwards[*stanza].place, message);
             }
         }
     }
@@ -56,14 +62,13 @@ pub(super) fn warn(drafts: &[Draft], listeners: &[Listener], context: &mut Conte
 fn own_listener(
     address: SocketAddr,
     listening: &HashMap<SocketAddr, usize>,
-    context: &Context<'_>,
+    interfaces: &[Interface],
 ) -> Option<usize> {
     let (ip, port) = (address.ip(), address.port());
     let any: IpAddr = match ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let interfaces = &context.host.interfaces;
     let is_here =
         || ip.is_loopback() || interfaces.iter().any(|found| found.addresses.contains(&ip));
     let bound = listening.get(&(ip, port).into());
