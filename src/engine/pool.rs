@@ -44,17 +44,17 @@ pub struct PoolSettings {
     pub expire: Duration,
     /// Older than this: takes no new query, closed when the last outstanding one ends.
     pub max_age: Option<Duration>,
-    /// So many hundredths of `max_age` earlier that limit may lie, by chance.
+    /// Maximum random reduction of `max_age`, in percent.
     pub jitter: u8,
-    /// More idle ones than this: the one that comes back is closed.
+    /// Maximum number of idle connections; a connection that comes back beyond it is closed.
     pub max_idle: Option<usize>,
-    /// Dials until it holds this many, then rotates. TCP connections: dials so many beside the
-    /// traffic, as far as it keeps them alive; one is filled first if this is 1.
+    /// Number of connections to dial before the pool rotates. TCP connections are dialled beside
+    /// the traffic, as far as it keeps them alive; with 1, one is filled before another.
     pub spread: usize,
-    /// Connections at most.
+    /// Maximum number of connections.
     pub max_conns: usize,
-    /// Queries that one batch (or, on a TCP connection, all that are outstanding) puts on a
-    /// connection at most.
+    /// Maximum number of queries that one batch puts on a connection; on a TCP connection, maximum
+    /// of outstanding queries.
     pub max_inflight: usize,
     /// Connections are TCP connections: shared query by query, dialled with a deadline, and
     /// replaced before they retire.
@@ -64,8 +64,8 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
-    /// Returns the lifetime of a connection that was dialled now: jittered, and for a TCP
-    /// connection less the time that its successor may take, so that `max_age` bounds that too.
+    /// Returns the lifetime of a connection that is dialled now: jittered and, for a TCP
+    /// connection, reduced by the grace period for its successor, so that `max_age` bounds both.
     fn life(&self, max_age: Duration, random: u32) -> Duration {
         let grace = if self.tcp { max_age / GRACE_DIVISOR } else { Duration::ZERO };
         jittered(max_age - grace, self.jitter, random)
@@ -77,9 +77,9 @@ impl PoolSettings {
 pub enum TakeError {
     /// The pool was stopped.
     Stopped,
-    /// All connections there may be are there, and all of them are about to be closed.
+    /// The pool holds `max_conns` connections, and all of them are retiring.
     Exhausted,
-    /// The last new connection could not be trusted, a moment ago.
+    /// A connection failed validation a moment ago, so dials are paused.
     Paused,
 }
 
@@ -96,12 +96,13 @@ struct Pool {
     /// Number of connections beyond `max_conns` when it was last lowered.
     excess: usize,
     ages: Heap,
-    /// The connection that this turn's batch took, and how many more queries it takes.
+    /// Slot of the connection that this turn's batch took, and the number of queries it still
+    /// takes.
     batch: Option<(u32, usize)>,
-    /// The most that were busy at once since `peak_since`.
+    /// Maximum number of busy connections since `peak_since`.
     peak: usize,
     peak_since: Moment,
-    /// Time when the keeper was asked to wake this pool; and whether it is to be asked again.
+    /// Time for which a wake-up is armed; `rearm`: the request for it is to be made again.
     armed: Option<Moment>,
     rearm: bool,
     dials: Dials,
@@ -114,22 +115,22 @@ struct Pool {
 #[derive(Debug)]
 pub struct Pools {
     connections: Vec<Connection>,
-    /// Slots there may be at most.
+    /// Maximum number of slots.
     capacity: usize,
     free: Vec<u32>,
-    /// In boxes, because a reload gives thousands of them other numbers.
+    /// Boxed, because a reload renumbers thousands of pools.
     #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 2 kB each")]
     pools: Vec<Box<Pool>>,
     batches: Vec<u32>,
     closed: Vec<ConnectionId>,
     rearm: Vec<u32>,
-    /// TCP connections to be dialled though no query waits for them yet.
+    /// TCP connections to dial although no query waits for them.
     to_dial: Vec<ConnectionId>,
     /// Pools with TCP connections that are not connected yet.
     dialling: Vec<u32>,
     stalls: Stalls,
     stopped: bool,
-    /// The latest moment that it was told.
+    /// Latest time passed to a method.
     now: Moment,
 }
 
@@ -139,7 +140,7 @@ impl Pools {
         Self::of(NewPools::new(settings))
     }
 
-    /// The same, of pools that are built already.
+    /// Pools that are built already.
     pub fn of(pools: NewPools) -> Self {
         let pools = pools.into_inner();
         let total = pools.iter().map(|pool| pool.settings.max_conns).sum();
@@ -159,7 +160,7 @@ impl Pools {
         }
     }
 
-    /// Connections there may be at most, all pools together: the size of tables beside this one.
+    /// Maximum number of connections in all pools: the size of tables indexed by connection.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
@@ -169,7 +170,7 @@ impl Pools {
         self.pools.len()
     }
 
-    /// Connections of `pool`, idle and busy.
+    /// Number of connections of `pool`, idle and busy.
     pub fn len(&self, pool: usize) -> usize {
         self.pools[pool].len()
     }
@@ -179,10 +180,10 @@ impl Pools {
         self.pools[pool].stats
     }
 
-    /// Finds a connection of `pool` for one query; one that was never seen before is to be dialled.
-    /// `random` gives a uniform number, for the jitter. `waits` tells whether a query has been on
-    /// a TCP connection for so long, or for so large a part of its time-out that no other should
-    /// join it.
+    /// Finds a connection of `pool` for one query; an id that is new to the caller has to be
+    /// dialled. `random` gives a uniform number, for the jitter. `waits` returns true if a query on
+    /// the TCP connection has waited longer than the given time, or for so large a part of its
+    /// time-out that no other should join it.
     ///
     /// # Errors
     /// [`TakeError`]; nothing has changed then.
@@ -224,8 +225,8 @@ impl Pools {
         }
     }
 
-    /// One query on `connection` has ended; `silent`: by its time-out. A connection that kept
-    /// silent is not used again, so that a late answer finds nobody.
+    /// Counts one query on `connection` as ended; `silent`: by its time-out. A connection that
+    /// timed out is not used again, so that a late response matches no query.
     #[inline]
     pub fn release(&mut self, connection: ConnectionId, now: Moment, silent: bool) {
         let Some(slot) = self.slot(connection) else { return };
@@ -243,12 +244,12 @@ impl Pools {
         }
     }
 
-    /// `connection` cannot be used any more. It is closed as soon as no query is on it, which the
-    /// caller sees to by ending or moving them.
+    /// Retires `connection` after a failure. It is closed as soon as no query is on it; the caller
+    /// ends or moves the queries.
     pub fn break_off(&mut self, connection: ConnectionId) {
         let Some(slot) = self.slot(connection) else { return };
         let Connection { outstanding, answers, .. } = self.connections[slot as usize];
-        // A TCP connection that has served and carries nothing may be closed by whoever serves.
+        // A server may close a TCP connection that has served queries and carries none.
         if outstanding > 0 || answers == 0 {
             self.penalise(slot);
         }
@@ -259,17 +260,17 @@ impl Pools {
         }
     }
 
-    /// The next connection whose socket is to be closed.
+    /// Returns the next connection whose socket has to be closed.
     pub fn next_closed(&mut self) -> Option<ConnectionId> {
         self.closed.pop()
     }
 
-    /// Returns true if [`Pools::next_closed`] and [`Pools::next_dial`] have nothing.
+    /// Returns true if [`Pools::next_closed`] and [`Pools::next_dial`] are empty.
     pub fn is_settled(&self) -> bool {
         self.closed.is_empty() && self.to_dial.is_empty()
     }
 
-    /// Returns true if `connection` is open and the one that the id was given to.
+    /// Returns true if `connection` is open and of the same generation.
     pub fn is_open(&self, connection: ConnectionId) -> bool {
         self.slot(connection).is_some()
     }
@@ -289,7 +290,7 @@ impl Pools {
         self.slot(connection).map(|slot| self.connections[slot as usize].pool as usize)
     }
 
-    /// Stops all pools: what is idle is closed now, what is busy when it comes back, and nothing
+    /// Stops all pools: idle connections are closed now, busy ones when they come back, and none
     /// can be taken.
     pub fn stop(&mut self) {
         self.stopped = true;
@@ -301,7 +302,7 @@ impl Pools {
         }
     }
 
-    /// A connection for a new batch, no query counted yet.
+    /// Takes a connection for a new batch, without counting a query on it.
     fn take_whole(&mut self, pool: usize, now: Moment, random: u32) -> Result<u32, TakeError> {
         self.retire_overdue(pool, now, random);
         let state = &mut self.pools[pool];
@@ -360,7 +361,7 @@ impl Pools {
         slot
     }
 
-    /// The last query on a connection has ended.
+    /// Handles the end of the last query on a connection.
     fn give_back(&mut self, slot: u32, now: Moment) {
         let member = &mut self.connections[slot as usize];
         let (pool, retiring, retire_at) = (member.pool as usize, member.retiring, member.retire_at);
@@ -388,15 +389,15 @@ impl Pools {
         let state = &mut self.pools[pool];
         state.busy.remove(&mut self.connections, slot, |member| &mut member.link);
         state.idle.push_back(&mut self.connections, slot, |member| &mut member.link);
-        // Only the front decides when the next one expires, and a rotation never makes it earlier.
+        // Only the front decides when the next one expires; rotation never makes that earlier.
         if state.idle.len() == 1 || state.armed.is_none() {
             self.arm(pool);
         }
         self.check(pool);
     }
 
-    /// The connection, which is busy, takes no new query from now on. It leaves the list of those
-    /// that can be shared, lest they be sought among many that cannot.
+    /// Lets a busy connection take no new query. It leaves the list of connections that can be
+    /// shared, so that a search does not pass over it.
     fn retire(&mut self, slot: u32, reason: Reason) {
         let member = &mut self.connections[slot as usize];
         debug_assert!(member.outstanding > 0, "nothing to wait for: {member:?}");
@@ -458,7 +459,7 @@ impl Pools {
         let state = &self.pools[pool];
         let allowed = state.settings.max_conns + state.excess;
         debug_assert!(state.len() <= allowed, "more connections than allowed");
-        // What is being dialled beside the traffic is there for a moment.
+        // Connections dialled beside the traffic exceed the limit for a moment.
         let idle_max = state.settings.max_idle.map(|max| max + state.dials.count());
         debug_assert!(idle_max.is_none_or(|max| state.idle.len() <= max), "too many idle");
     }
@@ -466,11 +467,12 @@ impl Pools {
 
 impl Pool {
     fn new(mut settings: PoolSettings) -> Self {
-        // A spread that cannot be held would have every query dial and never rotate.
+        // With a spread that cannot be held every query would dial, and the pool would never
+        // rotate.
         let held_max = settings.max_idle.unwrap_or(usize::MAX).min(settings.max_conns);
         settings.spread = settings.spread.min(held_max);
         if settings.tcp && settings.expire.is_zero() {
-            // What was dialled ahead would be closed before it is used.
+            // A connection dialled ahead would be closed before it is used.
             settings.spread = 1;
         }
         let aging = if settings.max_age.is_some() { settings.max_conns } else { 0 };
@@ -498,12 +500,12 @@ impl Pool {
         self.usable() + self.retiring
     }
 
-    /// Connections that can take another query, now or when they come back.
+    /// Number of connections that can take another query, now or when they come back.
     fn usable(&self) -> usize {
         self.idle.len() + self.busy.len()
     }
 
-    /// The batch puts no more queries on the connection in `slot`, if that was the one it took.
+    /// Ends the batch if it took the connection in `slot`.
     fn end_batch_on(&mut self, slot: u32) {
         if let Some((_, left)) = self.batch.as_mut().filter(|(taken, _)| *taken == slot) {
             *left = 0;

@@ -1,7 +1,7 @@
-//! One connection, as its pool sees it: a slot of the slab with a state, an age and a load.
+//! State of one connection in its pool: a slot of the slab with age and load.
 //!
-//! It is idle (on the idle list), busy (on the busy list), or retiring (on neither, until the last
-//! query on it ends); or its slot is vacant. What moves it from one to another is the pool's.
+//! A connection is idle (on the idle list), busy (on the busy list), or retiring (on neither, until
+//! the last query on it ends); otherwise its slot is vacant. Only the pool changes these states.
 
 use crate::engine::heap::Aging;
 use crate::engine::key::ConnectionId;
@@ -23,21 +23,22 @@ pub(super) struct Connection {
     pub(super) idle_since: Moment,
     pub(super) age_place: Option<u32>,
     pub(super) idle: bool,
-    /// A TCP connection that is not connected yet is given up at this moment.
+    /// Deadline of the dial of a TCP connection that is not connected yet.
     pub(super) dial_until: Option<Moment>,
     pub(super) dial_link: Link,
     pub(super) dialled_at: Moment,
-    /// Answers that it has carried: if the peer closes it then, that was between queries.
+    /// Number of answers received; if the peer closes the connection after one, no query is at
+    /// fault.
     pub(super) answers: u32,
-    /// Queries that it has carried, those that are on it included.
+    /// Number of queries sent, outstanding ones included.
     pub(super) carried: u32,
-    /// Queries that were asked elsewhere and whose answers may still come here.
+    /// Number of queries asked elsewhere whose answers may still arrive here.
     pub(super) left: u32,
-    /// So many older queries an answer on this TCP connection has overtaken: its upstream works on
-    /// that many besides another at the same time.
+    /// Maximum number of older queries that an answer on this TCP connection has overtaken: the
+    /// upstream works on that many at the same time besides another.
     pub(super) depth: u32,
-    /// Time when the TCP connection was connected, and when it last brought an answer or was
-    /// connected.
+    /// Time when the TCP connection was connected, and time of its last progress (an answer or the
+    /// connect).
     pub(super) connected_at: Moment,
     pub(super) progress: Moment,
     /// Time when the connection was last found not to be blocked; valid while it equals now.
@@ -46,12 +47,12 @@ pub(super) struct Connection {
     pub(super) served: bool,
     /// The connection is sorted after the busy ones that have room.
     pub(super) set_back: bool,
-    /// All that was on it has been answered once.
+    /// All queries of the connection have been answered once, or its handshake has succeeded.
     pub(super) tried: bool,
-    /// The one that it was dialled to replace and why, and whether one was dialled to replace it.
+    /// The connection that this one replaces, with the reason; `replaced`: a successor was dialled.
     pub(super) replaces: Option<(ConnectionId, Reason)>,
     pub(super) replaced: bool,
-    /// On the pool's idle or busy list, as `idle` says, unless it is retiring.
+    /// Link in the pool's idle or busy list, as `idle` says, unless it is retiring.
     pub(super) link: Link,
 }
 
@@ -97,7 +98,7 @@ impl Aging for Connection {
     }
 }
 
-/// `max_age` less a random part of as many hundredths of it as `jitter` says.
+/// Returns `max_age` less a random part of up to `jitter` percent.
 pub(super) fn jittered(max_age: Duration, jitter: u8, random: u32) -> Duration {
     let whole = nanos(max_age);
     let span = u128::from(whole) * u128::from(jitter.min(100)) / 100;
@@ -111,7 +112,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_jitter_is_so_many_hundredths_and_none_if_it_is_nought() {
+    fn jitter_is_a_percentage_of_max_age_and_zero_means_none() {
         let max_age = Duration::from_secs(200);
         let at = |jitter, random| jittered(max_age, jitter, random).as_secs_f64().round();
         assert_eq!([at(10, 0), at(10, 1 << 31), at(10, u32::MAX)], [200.0, 190.0, 180.0]);

@@ -1,10 +1,9 @@
-//! Actions of a pool on connections that are usable but doubted.
+//! Replacement of connections that are usable but doubted.
 //!
-//! [`Trust`](super::trust) is told what becomes of connections and says which of them is to make
-//! room; here it is closed, when its turn to be taken comes, and another dialled in its place. So
-//! nothing is renewed that nobody uses, a query pays for one dial at most, and a connection that is
-//! busy is asked about when it has come back. A TCP connection serves on until its successor is
-//! connected.
+//! [`Trust`](super::trust) records the outcome of connections and decides which one makes room for
+//! a new one. The pool closes it when it would be taken next, and dials another in its place, so
+//! unused connections are never renewed, a query pays for one dial at most, and a busy connection
+//! is considered when it has come back. A TCP connection serves until its successor is connected.
 
 use super::trust::Replacement;
 use super::{Pool, Pools};
@@ -13,7 +12,7 @@ use crate::engine::stats::Reason;
 use crate::moment::Moment;
 
 impl Pools {
-    /// Returns true if the idle connection in `slot` is to make room for a new one, and why.
+    /// Returns the replacement of the idle connection in `slot`, if it makes room for a new one.
     #[inline]
     pub(super) fn replacement(&mut self, slot: u32, now: Moment) -> Option<Replacement> {
         let member = &self.connections[slot as usize];
@@ -48,8 +47,8 @@ impl Pools {
         new
     }
 
-    /// The same for the TCP connection in `slot`, which is about to be taken: it carries that query
-    /// yet.
+    /// Dials a successor of the TCP connection in `slot` if trust demands it; the query that is
+    /// about to take the connection stays on it.
     pub(super) fn renew_tcp(&mut self, slot: u32, now: Moment, random: u32) {
         let member = &self.connections[slot as usize];
         let (pool, replaced) = (member.pool as usize, member.replaced);
@@ -65,7 +64,7 @@ impl Pools {
         }
     }
 
-    /// The connection in `slot` has failed those on it.
+    /// Reports a failure of the connection in `slot` to the pool's trust.
     pub(super) fn penalise(&mut self, slot: u32) {
         let member = &self.connections[slot as usize];
         let state = &mut self.pools[member.pool as usize];
@@ -76,7 +75,7 @@ impl Pools {
     }
 }
 
-/// Returns why the one that makes room is closed.
+/// Maps the kind of replacement to the reason for closing.
 fn reason_of(replacement: Replacement) -> Reason {
     match replacement {
         Replacement::Distrusted | Replacement::Scout => Reason::Distrusted,

@@ -6,7 +6,7 @@ use super::Pools;
 use crate::engine::memory::{reserved, reserved_boxes};
 
 impl Pools {
-    /// In bytes.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         let ages: usize = self.pools.iter().map(|pool| pool.ages.reserved()).sum();
         reserved(&self.connections)

@@ -1,32 +1,32 @@
 //! Number of outstanding queries per connection, learnt from the upstream.
 //!
-//! Many servers answer the queries of a connection strictly in order: one that takes seconds holds
-//! up all behind it. Others close a connection after so many answers. Neither says so, so a pool
-//! begins with few queries on a TCP connection and learns. Three numbers: the *window*, the queries
-//! that a TCP connection carries before another is taken; the *head wait*, how long a query waits
-//! behind others; and the *limit* of an upstream that closes. The window grows with each answer in
-//! time on a full TCP connection and is halved when a query was stuck. Connections and repeated
-//! queries beyond the necessary are paid for with answers, so that an upstream that hangs cannot
-//! run up a bill.
+//! Many servers answer the queries of a connection strictly in order: one slow query delays all
+//! behind it. Others close a connection after a fixed number of answers. Neither is announced, so a
+//! pool begins with few queries on a TCP connection and learns three numbers: the *window*, the
+//! queries that a TCP connection carries before another is taken; the *head wait*, the time that a
+//! query waits behind others; and the *limit* of an upstream that closes. The window grows with
+//! each timely answer on a full TCP connection and is halved when a query was stuck. Extra
+//! connections and repeated queries are paid for with answers, so that their number is bounded for
+//! an upstream that hangs.
 
 use crate::moment::{Moment, nanos};
 use std::time::Duration;
 
 /// The window that a pool begins with.
 const WINDOW_FIRST: u32 = 4;
-/// After a query was stuck: so many answers in time on full TCP connections widen the window by
-/// one.
+/// After a query was stuck: number of timely answers on full TCP connections that widen the window
+/// by one.
 const WIDENING: u32 = 64;
-/// No query is thought to be stuck earlier than this; any that waits behind others for longer than
-/// the other, however slow the upstream.
+/// Bounds of the head wait: a query is never considered stuck before the minimum, and always after
+/// the maximum, however slow the upstream.
 const HEAD_WAIT_MIN: Duration = Duration::from_millis(50);
 const HEAD_WAIT_MAX: Duration = Duration::from_millis(500);
 const HEAD_WAIT_MIN_NANOS: u64 = nanos(HEAD_WAIT_MIN);
-/// The estimate of the usual time moves by this part of itself with each answer.
+/// Divisor of the step by which each answer moves the estimate of the usual time.
 const USUAL_STEP: u64 = 16;
-/// So many answers pay for one extra: a TCP connection dialled early or a query asked again.
+/// Answers per extra: a TCP connection dialled early or a query asked again.
 const EXTRA_PRICE: u32 = 2;
-/// Extras that are saved up at most, and that a pool begins with.
+/// Maximum number of extras that are saved up, and the number that a pool begins with.
 const EXTRAS_MAX: u32 = 128;
 /// Time after which the limit learnt from closed connections is forgotten.
 const LIMIT_KEPT: Duration = Duration::from_secs(60);
@@ -34,9 +34,9 @@ const LIMIT_KEPT: Duration = Duration::from_secs(60);
 /// Limits for an upstream that closes its connections after a few answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limit {
-    /// Queries on a connection at a time.
+    /// Maximum number of queries on a connection at a time.
     at_once: u32,
-    /// Queries on a connection in all, if the last ends came after equally many answers.
+    /// Queries per connection in total, if the last two were closed after equally many answers.
     in_all: Option<u32>,
     until: Moment,
 }
@@ -51,18 +51,18 @@ pub(super) struct Pace {
     cautious: bool,
     in_time: u32,
     next_cut: Moment,
-    /// The median of what the upstream takes for a query, in nanoseconds, which cost less than a
-    /// [`Duration`] with each answer; `None` before anything is known.
+    /// Median time that the upstream takes for a query, in nanoseconds because a [`Duration`] per
+    /// answer costs more; `None` before the first answer.
     usual: Option<u64>,
-    /// Answers that can pay for extras.
+    /// Answers saved up for extras.
     saved: u32,
-    /// After how many answers a connection ended last with queries on it.
+    /// Number of answers after which a connection was last closed with queries on it.
     last_end: Option<u32>,
     limit: Option<Limit>,
 }
 
 impl Pace {
-    /// Nothing is known of the upstream yet.
+    /// State before anything is known of the upstream.
     pub(super) fn new(max_inflight: usize) -> Self {
         let window_max = u32::try_from(max_inflight).unwrap_or(u32::MAX);
         Self {
@@ -78,18 +78,18 @@ impl Pace {
         }
     }
 
-    /// Goes on with what it has learnt under the `max_inflight` of `new`.
+    /// Adopts the `max_inflight` of `new` and keeps the learnt state.
     pub(super) fn go_by(&mut self, new: &Self) {
         self.window_max = new.window_max;
         self.window = self.window.min(new.window_max);
     }
 
-    /// Queries that a TCP connection carries before another is taken.
+    /// Number of queries that a TCP connection carries before another is taken.
     pub(super) fn window(&self) -> u32 {
         self.window
     }
 
-    /// The same for who looks at it, with the limit of an upstream that closes.
+    /// The window for display, reduced to the limit of an upstream that closes.
     pub(super) fn in_flight_max(&self) -> u32 {
         self.limit.map_or(self.window, |limit| self.window.min(limit.at_once))
     }
@@ -104,12 +104,13 @@ impl Pace {
         }
     }
 
-    /// A dial took so long: at least a round trip, which is all that is known at first.
+    /// Takes the duration of a dial, at least one round trip, as the first estimate of the usual
+    /// time.
     pub(super) fn connected(&mut self, took: Duration) {
         self.usual.get_or_insert(nanos(took.min(HEAD_WAIT_MAX)));
     }
 
-    /// A query was answered after `took` nanoseconds, the time behind others on its TCP connection
+    /// Records an answer after `took` nanoseconds, the wait behind others on its TCP connection
     /// excluded. `load` counts the queries on the TCP connection, this one included; the upstream
     /// is known to work on `depth` of them besides the oldest.
     #[inline]
@@ -124,8 +125,8 @@ impl Pace {
         }
     }
 
-    /// A TCP connection is full. `worked_on`: the upstream works on all that are there at the same
-    /// time; `in_time`: it has answered one.
+    /// Widens the window for a full TCP connection. `worked_on`: the upstream works on all of its
+    /// queries at the same time; `in_time`: the answer came in time.
     fn widen(&mut self, worked_on: bool, in_time: bool) {
         self.in_time += u32::from(in_time);
         if worked_on || in_time && (!self.cautious || self.in_time >= WIDENING) {
@@ -133,8 +134,8 @@ impl Pace {
         }
     }
 
-    /// A query was stuck on a TCP connection whose upstream is known to work on `depth` queries
-    /// besides the oldest. Once in the time of a head_wait: TCP connections get stuck together.
+    /// Halves the window after a query was stuck; the upstream is known to work on `depth` queries
+    /// besides the oldest. Acts once per head wait, because TCP connections get stuck together.
     pub(super) fn stuck(&mut self, now: Moment, depth: u32) {
         if now < self.next_cut {
             return;
@@ -146,14 +147,14 @@ impl Pace {
         self.window = (self.window / 2).max(known).min(self.window.max(known));
     }
 
-    /// Pays for an extra. False: there is nothing to pay with.
+    /// Pays for an extra. Returns false if too few answers are saved up.
     pub(super) fn pays(&mut self) -> bool {
         let left = self.saved.checked_sub(EXTRA_PRICE);
         left.inspect(|left| self.saved = *left).is_some()
     }
 
-    /// The upstream has closed a connection that had carried `answers`, at least one, since it was
-    /// last idle; `cut_off`: with queries on it.
+    /// Records that the upstream closed a connection after `answers` answers, at least one, since
+    /// it was last idle; `cut_off`: with queries on it.
     pub(super) fn ended(&mut self, now: Moment, answers: u32, cut_off: bool) {
         if let Some(limit) = self.limit.as_mut().filter(|limit| answers == limit.at_once) {
             limit.until = now.plus(LIMIT_KEPT);
@@ -173,20 +174,21 @@ impl Pace {
         self.limit.is_some_and(|limit| limit.at_once < self.window_max)
     }
 
-    /// Forgets the limit that was learnt if it is old.
+    /// Forgets the learnt limit if it is old.
     pub(super) fn forget_old(&mut self, now: Moment) {
         if self.limit.is_some_and(|limit| limit.until <= now) {
             self.forget_limit();
         }
     }
 
-    /// The upstream has not closed a connection that it was expected to close.
+    /// Forgets the limit, because the upstream kept a connection open that it was expected to
+    /// close.
     pub(super) fn forget_limit(&mut self) {
         (self.limit, self.last_end) = (None, None);
     }
 
-    /// Returns true if a connection with so many queries on it, of so many in all, takes no other
-    /// because its upstream would close it.
+    /// Returns true if a connection with `at_once` queries on it, and `carried` in total, takes no
+    /// other because its upstream would close it.
     pub(super) fn is_at_limit(&self, at_once: u32, carried: u32) -> bool {
         let reached =
             |limit: Limit| at_once >= limit.at_once || limit.in_all.is_some_and(|n| carried >= n);
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_answers_do_not_widen_it() {
+    fn slow_answers_do_not_widen_the_window() {
         let mut pace = Pace::new(32);
         (0..10).for_each(|_| pace.answered(QUICK, 1, 0));
         pace.answered(2 * HEAD_WAIT_MIN_NANOS, 4, 0);
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_query_halves_it_once_in_a_patience_and_it_grows_slowly_then() {
+    fn a_stuck_query_halves_the_window_once_per_head_wait_and_it_grows_slowly_then() {
         let mut pace = Pace::new(32);
         answer(&mut pace, 28);
         for ms in [0, 10, 49] {
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_never_smaller_than_what_answers_out_of_order_have_shown() {
+    fn the_window_is_never_smaller_than_the_depth_shown_by_answers_out_of_order() {
         let mut pace = Pace::new(32);
         answer(&mut pace, 28);
         for _ in 0..3 {
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_worked_on_as_a_whole_widens_it_whatever_happened_before() {
+    fn a_connection_worked_on_as_a_whole_widens_the_window_whatever_happened_before() {
         let mut pace = Pace::new(32);
         pace.stuck(at(0), 0);
         assert_eq!(pace.window(), 2);
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_follows_what_is_usual_within_bounds() {
+    fn head_wait_follows_the_usual_time_within_bounds() {
         let mut pace = Pace::new(32);
         assert_eq!(pace.head_wait(), HEAD_WAIT_MIN);
         pace.connected(Duration::from_millis(80));

@@ -1,9 +1,9 @@
 //! Reload: existing pools under a new configuration.
 //!
-//! A pool whose upstream stays keeps its connections, whatever else changes: its limits hold from
-//! now on, and connections that are busy finish what they carry. A pool whose upstream is gone is
-//! left out, when its connections have been broken off. Connections keep their slots and ids, so
-//! that nobody else needs to know; only the numbers of the pools change.
+//! A pool whose upstream stays keeps its connections, whatever else changes: its new limits hold
+//! from now on, and busy connections finish their queries. A pool whose upstream is gone is left
+//! out after its connections have been broken off. Connections keep their slots and ids, so that no
+//! other table changes; only the numbers of the pools do.
 
 use super::{Pool, PoolSettings, Pools};
 use crate::engine::key::ConnectionId;
@@ -17,7 +17,7 @@ use std::time::Duration;
 pub struct NewPools(Vec<Box<Pool>>);
 
 impl NewPools {
-    /// One for each of `settings`.
+    /// One pool for each of `settings`.
     pub fn new(settings: impl IntoIterator<Item = PoolSettings>) -> Self {
         Self(settings.into_iter().map(|settings| Box::new(Pool::new(settings))).collect())
     }
@@ -29,17 +29,17 @@ impl NewPools {
 }
 
 impl Pools {
-    /// Every connection, busy or idle, and its pool.
+    /// Every connection, busy or idle, with its pool.
     pub fn members(&self) -> impl Iterator<Item = (ConnectionId, usize)> {
         self.open_slots().map(|slot| (self.id(slot), self.connections[slot as usize].pool as usize))
     }
 
-    /// Goes on with the pools of `new` in the place of those there were, which are left in `new` to
-    /// be freed. `stays` tells for each new pool which old one's connections it takes over.
-    /// `random` gives a uniform number each call, for the jitter.
+    /// Replaces the pools by those of `new`; the old ones are left in `new` to be freed. `stays`
+    /// returns for each new pool the old one whose connections it takes over. `random` gives a
+    /// uniform number per call, for the jitter.
     ///
     /// # Panics
-    /// When two take over the same pool, or none takes over one that has connections.
+    /// If two pools take over the same one, or none takes over one that has connections.
     pub fn reload(
         &mut self,
         now: Moment,
@@ -75,8 +75,8 @@ impl Pools {
         }
     }
 
-    /// Puts an open connection among the ages of its pool, with a new age limit if the one it was
-    /// dialled under, `was`, holds no longer.
+    /// Adds an open connection to the ages of its pool, with a new age limit if `max_age` has
+    /// changed from `was`.
     fn restore_age(
         &mut self,
         slot: u32,
@@ -86,7 +86,7 @@ impl Pools {
     ) {
         let member = &mut self.connections[slot as usize];
         let state = &mut self.pools[member.pool as usize];
-        // The heap that it had a place in is gone.
+        // The heap that held this place is gone.
         member.age_place = None;
         if member.retiring.is_some() {
             return;
@@ -101,8 +101,8 @@ impl Pools {
         }
     }
 
-    /// Makes the tables as large as the pools may become, so that nothing grows later. Pools that
-    /// are larger than they may be now need the room that they have besides.
+    /// Grows the tables to the new maximum, so that nothing grows later. Pools that exceed their
+    /// new limit need additional room.
     fn make_room(&mut self) {
         let allowed: usize = self.pools.iter().map(|pool| pool.settings.max_conns).sum();
         self.capacity = self.capacity.max(allowed + self.open_slots().count());
@@ -123,7 +123,7 @@ impl Pools {
         slots.filter(|slot| self.connections[*slot as usize].open)
     }
 
-    /// Closes what is idle and more than there may be now.
+    /// Closes idle connections in excess of the limits.
     fn apply_size_limits(&mut self, pool: usize) {
         loop {
             let state = &self.pools[pool];
@@ -138,8 +138,8 @@ impl Pools {
 }
 
 impl Pool {
-    /// Goes on with the settings of `new`, a pool without connections, which is left with what
-    /// belongs to the settings of before.
+    /// Adopts the settings of `new`, a pool without connections, and leaves it the parts that
+    /// belong to the old settings.
     fn go_by(&mut self, new: &mut Self) {
         self.settings = new.settings;
         self.expire_configured = new.expire_configured;

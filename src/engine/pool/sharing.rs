@@ -1,13 +1,12 @@
 //! Choice of a busy connection for a query, and queries that are stuck on one.
 //!
 //! A TCP connection carries many queries at a time, and answers come in any order (RFC 7766
-//! §6.2.1.1), so a pool holds few TCP connections and fills them, unless it is to spread over many.
-//! How many a TCP connection carries is learnt ([`super::pace`]): it is *full* with as many as the
-//! window or the limit says, and *blocked* while a query on it has waited for longer than the head
-//! wait behind which the upstream is not known to work on another. Neither takes a query while
-//! another TCP connection can be had; both are fuller rather than that a query has none. Among the
-//! busy TCP connections those that are full or blocked stand behind all others, so that one with
-//! room is found at once however many there are.
+//! §6.2.1.1), so a pool holds few TCP connections and fills them, unless its spread is larger. How
+//! many queries one carries is learnt ([`super::pace`]): it is *full* at the window or the limit,
+//! and *blocked* while a query, behind which the upstream is not known to work on another, has
+//! waited longer than the head wait. Full and blocked connections take a query only if there is no
+//! other TCP connection and none may be dialled. They stand at the end of the busy list, so that a
+//! connection with room is found at once.
 
 use super::{PoolSettings, Pools, TakeError};
 use crate::engine::key::ConnectionId;
@@ -15,10 +14,10 @@ use crate::engine::stats::Reason;
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// At the limit of connections, so many of the busy ones are looked at for the least loaded: a
-/// bound on the cost of a batch, not of fairness, since those looked at go to the end.
+/// Maximum number of busy connections searched for the least loaded one: bounds the cost of a
+/// batch, not fairness, since those searched go to the end.
 const SHARE_CANDIDATES_MAX: usize = 64;
-/// While so many TCP connections of a pool are being dialled, the busy ones are filled instead.
+/// While this many TCP connections of a pool are being dialled, the busy ones are filled instead.
 const DIALS_MAX: usize = 4;
 /// An upstream that closes its connections does so within this time of the last answer.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -28,11 +27,11 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub struct Stall {
     /// The connection.
     pub connection: ConnectionId,
-    /// So many of the oldest queries on it are not stuck: the upstream is working on them.
+    /// Number of the oldest queries that are not stuck, because the upstream is working on them.
     pub at_work: usize,
-    /// No query on it was sent earlier.
+    /// Time of the connect: no query on the connection was sent earlier.
     pub since: Moment,
-    /// A query behind those is stuck that has waited for so long.
+    /// Time after which a query behind those counts as stuck.
     pub head_wait: Duration,
 }
 
@@ -57,7 +56,7 @@ impl Pools {
         let taken = self.put_on(slot, now, random);
         let state = &mut self.pools[pool];
         if state.settings.spread > 1 {
-            // The queries of one turn stay together: they leave by one write.
+            // The queries of one turn stay together, so that one write sends them.
             if state.batch.replace((slot, 1)).is_none() {
                 self.batches.push(pool as u32);
             }
@@ -66,8 +65,8 @@ impl Pools {
         Ok(taken)
     }
 
-    /// Finds another TCP connection of the pool of `stuck` for a query on it, if possible one with
-    /// nothing else on it.
+    /// Finds another TCP connection of the pool of `stuck` for a query on it, if possible an idle
+    /// one.
     ///
     /// # Errors
     /// [`TakeError`]; the query stays where it is.
@@ -95,7 +94,7 @@ impl Pools {
         Ok(self.put_on(slot, now, random))
     }
 
-    /// The next TCP connection on which queries may be stuck.
+    /// Returns the next TCP connection on which queries may be stuck.
     pub fn overdue_stall(&mut self, now: Moment) -> Option<Stall> {
         loop {
             let slot = self.stalls.overdue(now)?;
@@ -118,8 +117,8 @@ impl Pools {
         self.stalls.next()
     }
 
-    /// `stall` was looked at; `stuck`: something was stuck. `again`: when the next is, unless it is
-    /// answered before.
+    /// Records the result of a check of `stall`; `stuck`: a query was stuck. `again`: time of the
+    /// next check, unless an answer comes before.
     pub fn note_stall(&mut self, now: Moment, stall: &Stall, stuck: bool, again: Option<Moment>) {
         let Some(slot) = self.slot(stall.connection) else { return };
         let member = &self.connections[slot as usize];
@@ -131,22 +130,22 @@ impl Pools {
         }
     }
 
-    /// A query is stuck and cannot be moved.
+    /// Counts a query that is stuck and cannot be moved.
     pub fn count_unmoved(&mut self, connection: ConnectionId) {
         if let Some(pool) = self.pool_of(connection) {
             self.pools[pool].stats.unmoved += 1;
         }
     }
 
-    /// A query on the TCP connection is asked again because it ended behind an answer.
+    /// Counts a query that is asked again because the TCP connection was closed behind an answer.
     pub fn count_asked_again(&mut self, connection: ConnectionId) {
         if let Some(pool) = self.pool_of(connection) {
             self.pools[pool].stats.asked_again += 1;
         }
     }
 
-    /// One more answer to a query that has left may come on the TCP connection, or (not `more`) one
-    /// less.
+    /// Counts one more (`more`) or one less answer to a moved query that may still arrive on the
+    /// TCP connection.
     pub fn count_left(&mut self, connection: ConnectionId, more: bool) {
         if let Some(slot) = self.slot(connection) {
             let member = &mut self.connections[slot as usize];
@@ -155,8 +154,8 @@ impl Pools {
         }
     }
 
-    /// The TCP connection has brought an answer to a query that was sent at `began`. `ahead` counts
-    /// the older queries on it, up to a number.
+    /// Records an answer on the TCP connection to a query that was sent at `began`. `ahead` counts
+    /// the older queries on it, up to the given number.
     pub fn answered(
         &mut self,
         connection: ConnectionId,
@@ -168,7 +167,8 @@ impl Pools {
         let member = &mut self.connections[slot as usize];
         let alone = member.outstanding <= 1;
         let ahead = if alone { 0 } else { ahead(member.depth as usize + 1) as u32 };
-        // In order, the upstream begins with a query when it has answered the one before.
+        // An upstream that answers in order begins with a query after it has answered the one
+        // before.
         let from = if ahead == 0 { member.progress } else { member.connected_at };
         (member.answers, member.served) = (member.answers.saturating_add(1), true);
         (member.progress, member.depth) = (now, member.depth.max(ahead));
@@ -178,8 +178,8 @@ impl Pools {
         pace.answered(took, load, depth);
     }
 
-    /// The TCP connection that is there for one more query of `pool` and neither full nor blocked.
-    /// One that is still being dialled is only taken when there is no other.
+    /// Finds a TCP connection of `pool` that is neither full nor blocked. One that is still being
+    /// dialled is the last choice.
     fn find_tcp(
         &mut self,
         pool: usize,
@@ -205,7 +205,7 @@ impl Pools {
         found.or_else(|| {
             let state = &self.pools[pool];
             let idle = state.idle.iter(&self.connections, |member| &member.link);
-            // Queries that have left it before it was connected are sent all the same.
+            // Queries that were moved away before it was connected are sent on it as well.
             let room = |slot: &u32| {
                 let member = &self.connections[*slot as usize];
                 member.dial_until.is_some() && (member.left as usize) < state.settings.max_inflight
@@ -244,7 +244,7 @@ impl Pools {
         }
     }
 
-    /// Of the busy connections taken longest ago, the one with the fewest queries on it.
+    /// Returns the least loaded of the busy connections that were taken longest ago.
     pub(super) fn least_loaded(&self, pool: usize) -> Option<u32> {
         let busy = &self.pools[pool].busy;
         busy.iter(&self.connections, |member| &member.link)
@@ -252,7 +252,7 @@ impl Pools {
             .min_by_key(|slot| self.connections[*slot as usize].outstanding)
     }
 
-    /// The idle TCP connection longest unused that is connected and on which nothing is awaited.
+    /// Returns the longest unused idle TCP connection that is connected and awaits no answer.
     fn idle_with_room(&mut self, pool: usize, now: Moment) -> Option<u32> {
         let front = self.pools[pool].idle.front()?;
         let member = &self.connections[front as usize];
@@ -267,9 +267,9 @@ impl Pools {
         idle.take(SHARE_CANDIDATES_MAX).find(ready)
     }
 
-    /// The TCP connection that takes one more query though it is full, or even blocked, because no
-    /// other is to be dialled. `apart`: the query is stuck on this one, and on a blocked one it
-    /// would be again.
+    /// Finds a TCP connection that takes one more query although it is full or blocked, because no
+    /// other may be dialled. `apart`: the connection on which the query is stuck; blocked ones are
+    /// excluded then.
     fn fuller_instead(
         &mut self,
         pool: usize,
@@ -283,7 +283,7 @@ impl Pools {
         if may_dial && state.pace.is_limited() || state.busy.is_empty() {
             return None;
         }
-        // Who moves apart has paid.
+        // A query that moves apart has paid already.
         if may_dial && state.dials.count() < DIALS_MAX && (apart.is_some() || state.pace.pays()) {
             return None;
         }
@@ -301,8 +301,8 @@ impl Pools {
         candidates.min_by_key(|(load, _)| *load).map(|(_, slot)| slot)
     }
 
-    /// Dials a TCP connection for a query, in the place of one that the upstream is about to close
-    /// if there may be no more.
+    /// Dials a TCP connection for a query; at `max_conns` it replaces one that the upstream is
+    /// about to close.
     fn dial_for_query(&mut self, pool: usize, now: Moment, random: u32) -> Result<u32, TakeError> {
         let state = &self.pools[pool];
         let full = state.len() >= state.settings.max_conns;
@@ -316,7 +316,7 @@ impl Pools {
         Ok(self.dial(pool, now, random))
     }
 
-    /// One more query is on the TCP connection in `slot`.
+    /// Counts one more query on the TCP connection in `slot`.
     fn put_on(&mut self, slot: u32, now: Moment, random: u32) -> ConnectionId {
         let member = &self.connections[slot as usize];
         let (pool, was_idle, shared) = (member.pool as usize, member.idle, member.outstanding > 0);
@@ -339,8 +339,7 @@ impl Pools {
         self.id(slot)
     }
 
-    /// Returns true if the TCP connection in `slot` may carry one more query before another is
-    /// taken.
+    /// Returns true if the TCP connection in `slot` takes one more query before another is taken.
     #[inline]
     fn has_room(&self, slot: u32) -> bool {
         let member = &self.connections[slot as usize];
@@ -355,7 +354,7 @@ impl Pools {
         self.pools[member.pool as usize].pace.is_at_limit(0, member.carried)
     }
 
-    /// Returns true if the TCP connection in `slot` is not blocked: once found to be so, until time
+    /// Returns true if the TCP connection in `slot` is not blocked. The result is kept until time
     /// passes.
     fn is_free(
         &mut self,
@@ -373,8 +372,7 @@ impl Pools {
         free
     }
 
-    /// Returns true if a query behind those that are on the TCP connection in `slot` might wait for
-    /// too long.
+    /// Returns true if one more query on the TCP connection in `slot` might wait too long.
     fn is_blocked(
         &self,
         slot: u32,
@@ -389,8 +387,8 @@ impl Pools {
         waits(self.id(slot), if stale { head_wait } else { Duration::MAX })
     }
 
-    /// Has the busy TCP connection in `slot` stand before all others if it has room, and else
-    /// behind them.
+    /// Moves the busy TCP connection in `slot` to the front of the list if it has room, otherwise
+    /// to the end.
     pub(super) fn line_up(&mut self, slot: u32) {
         if self.connections[slot as usize].retiring.is_some() {
             return;
@@ -404,7 +402,7 @@ impl Pools {
         busy.push_front(&mut self.connections, slot, |member| &mut member.link);
     }
 
-    /// Has the busy TCP connection in `slot` stand behind all others.
+    /// Moves the busy TCP connection in `slot` to the end of the list.
     fn set_back(&mut self, slot: u32) {
         self.connections[slot as usize].set_back = true;
         let busy = &mut self.pools[self.connections[slot as usize].pool as usize].busy;

@@ -1,8 +1,8 @@
 //! Times at which connections are checked for stuck queries.
 //!
-//! A TCP connection with more queries on it than its upstream is known to work on at a time has one
-//! moment set, however many queries come and go: when it passes, whether anything is stuck is
-//! found out by looking. So the data path sets at most one moment per TCP connection and head wait.
+//! A TCP connection with more queries than its upstream is known to work on at a time has one time
+//! set, however many queries come and go; at that time its queries are checked. The data path sets
+//! at most one time per TCP connection and head wait.
 
 use crate::engine::heap::{Aging, Heap};
 use crate::engine::memory::reserved;
@@ -23,7 +23,7 @@ impl Aging for Stall {
     }
 }
 
-/// One moment at most for each slot of a pool's connections.
+/// At most one time for each slot of a pool's connections.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
     stalls: Vec<Stall>,
@@ -42,40 +42,40 @@ impl Stalls {
         self.heap.make_room(capacity);
     }
 
-    /// The bytes that are reserved.
+    /// Returns the reserved memory in bytes.
     pub(super) fn reserved(&self) -> usize {
         reserved(&self.stalls) + self.heap.reserved()
     }
 
-    /// There is one more slot.
+    /// Adds a slot.
     pub(super) fn add_slot(&mut self) {
         self.stalls.push(Stall { at: Moment::FOREVER, place: None });
     }
 
-    /// Returns true if `slot` has a moment set.
+    /// Returns true if `slot` has a time set.
     #[inline]
     pub(super) fn is_set(&self, slot: u32) -> bool {
         self.stalls[slot as usize].place.is_some()
     }
 
-    /// Has `slot`, which has no moment set, be looked at then.
+    /// Sets the time to check `slot`, which has none set.
     pub(super) fn set(&mut self, slot: u32, at: Moment) {
         debug_assert!(!self.is_set(slot), "slot {slot} is looked at already");
         self.stalls[slot as usize].at = at;
         self.heap.push(&mut self.stalls, slot);
     }
 
-    /// `slot` is not to be looked at.
+    /// Removes the time of `slot`.
     pub(super) fn clear(&mut self, slot: u32) {
         self.heap.remove(&mut self.stalls, slot);
     }
 
-    /// The earliest moment of all.
+    /// Returns the earliest time of all.
     pub(super) fn next(&self) -> Option<Moment> {
         self.heap.first().map(|slot| self.stalls[slot as usize].at)
     }
 
-    /// The slot to look at now, whose moment is not set any more.
+    /// Returns a slot to check now, and removes its time.
     pub(super) fn overdue(&mut self, now: Moment) -> Option<u32> {
         let slot = self.heap.first().filter(|slot| self.stalls[*slot as usize].at <= now)?;
         self.clear(slot);

@@ -9,32 +9,32 @@ use std::time::Duration;
 
 /// Steps of [`PoolState::ages`].
 pub(super) const AGE_STEPS: usize = 12;
-/// Steps that make up `max_age`: what lies beyond them should be empty.
+/// Steps that make up `max_age`; later ones should be empty.
 const STEPS_OF_MAX_AGE: u32 = 10;
-/// A step where connections may become as old as they like.
+/// Step for pools without an age limit.
 const STEP_UNLIMITED: Duration = Duration::from_secs(300);
 
-/// One pool's connections, by what they do and by age.
+/// Connections of one pool, by state and age.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolState {
-    /// Waiting for a query.
+    /// Connections without a query.
     pub idle: u64,
-    /// With a query on them.
+    /// Connections with a query.
     pub in_use: u64,
-    /// With a query on them, and taking no other.
+    /// Connections with a query that take no other.
     pub retiring: u64,
-    /// The most there may be.
+    /// Maximum number of connections.
     pub limit: u64,
-    /// Queries that a TCP connection carries at a time, as learnt from the upstream; of datagrams,
-    /// that a batch puts on a connection.
+    /// Maximum number of queries on a connection: for TCP as learnt from the upstream, for UDP the
+    /// size of a batch.
     pub in_flight: u64,
     /// `max_age`.
     pub max_age: Option<Duration>,
-    /// The age of the oldest.
+    /// Age of the oldest connection.
     pub oldest: Duration,
-    /// Number of connections in each step of age; the last has all older ones, too.
+    /// Number of connections in each step of age; the last step has all older ones, too.
     pub ages: [u64; AGE_STEPS],
-    /// One such step.
+    /// Length of one step.
     pub step: Duration,
 }
 
@@ -62,7 +62,7 @@ impl Pool {
 }
 
 impl Pools {
-    /// Of each pool.
+    /// Returns the state of each pool.
     pub fn states(&self, now: Moment) -> Vec<PoolState> {
         let states = self.pools.iter().map(|pool| {
             let max_age = pool.settings.max_age;

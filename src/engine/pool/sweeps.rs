@@ -1,8 +1,8 @@
-//! Connections that a pool closes by itself, and when the keeper has to wake it.
+//! Closing of connections by age and idleness, and the wake-ups for it.
 //!
 //! Idle connections lie in the order of their return and all of them in the order of their
-//! retirement, so a sweep looks at the front of both and costs what it closes. The earliest such
-//! instant is what the keeper is asked for, again only when an earlier one turns up: the data
+//! retirement, so a sweep looks at the front of both and costs what it closes. A wake-up is
+//! requested for the earliest such time, and again only when an earlier one turns up, so the data
 //! path does not touch the wheel.
 
 use super::Pools;
@@ -10,8 +10,8 @@ use crate::engine::stats::Reason;
 use crate::moment::Moment;
 
 impl Pools {
-    /// Closes what is idle for too long, too old, or more than `pool` needs.
-    /// `random`: a uniform number, for the jitter of what is dialled instead.
+    /// Closes connections of `pool` that are idle for too long, too old or no longer needed.
+    /// `random`: a uniform number, for the jitter of their successors.
     pub fn sweep(&mut self, pool: usize, now: Moment, random: u32) {
         self.now = self.now.max(now);
         self.pools[pool].armed = None;
@@ -20,8 +20,8 @@ impl Pools {
         self.arm(pool);
     }
 
-    /// The next request for the keeper: wake this pool at that moment. It counts as made until
-    /// the pool's [`Pools::sweep`], or until [`Pools::disarm`].
+    /// Returns the next wake-up request: a pool and its time. It counts as made until the pool's
+    /// [`Pools::sweep`] or [`Pools::disarm`].
     pub fn next_request(&mut self) -> Option<(usize, Moment)> {
         while let Some(pool) = self.rearm.pop() {
             let pool = pool as usize;
@@ -34,13 +34,13 @@ impl Pools {
         None
     }
 
-    /// The request for `pool` could not be delivered: it will be made again.
+    /// Repeats the request for `pool`, because it could not be delivered.
     pub fn disarm(&mut self, pool: usize) {
         self.pools[pool].armed = None;
         self.arm(pool);
     }
 
-    /// Closes what is idle for too long or too old; what is too old but busy takes no new query.
+    /// Closes connections that are idle for too long or too old; busy ones that are too old retire.
     pub(super) fn retire_overdue(&mut self, pool: usize, now: Moment, random: u32) {
         while let Some(slot) = self.overdue_idle(pool, now) {
             self.close(slot, Reason::Expired);
@@ -57,7 +57,7 @@ impl Pools {
         }
     }
 
-    /// The connection that has been idle for longer than `expire`, if there is one.
+    /// Returns the connection that has been idle for longest, if that is longer than `expire`.
     fn overdue_idle(&self, pool: usize, now: Moment) -> Option<u32> {
         let slot = self.pools[pool].idle.front()?;
         let until =
@@ -70,14 +70,14 @@ impl Pools {
         (self.connections[slot as usize].retire_at <= now).then_some(slot)
     }
 
-    /// Rotation would keep the pool of a burst alive for ever: what was not needed for a whole
-    /// `expire` period is closed, those unused for longest first.
+    /// Closes connections that were not needed for a whole `expire` period, those unused for
+    /// longest first, because rotation would otherwise keep the pool of a burst alive for ever.
     fn shrink(&mut self, pool: usize, now: Moment) {
         let state = &self.pools[pool];
         if state.peak_since.plus(state.settings.expire) > now {
             return;
         }
-        // A TCP connection that is to be replaced serves until its successor is connected.
+        // A TCP connection that has a successor serves until that is connected.
         let needed = state.peak.max(state.settings.spread) + self.successors(pool);
         for _ in needed..state.usable() {
             let Some(slot) = self.pools[pool].idle.front() else { break };
@@ -95,13 +95,13 @@ impl Pools {
         let expire = state.settings.expire;
         let idle = state.idle.front().map(|slot| member(slot).idle_since.plus(expire));
         let age = state.ages.first().map(|slot| member(slot).retire_at);
-        // Where nothing is ever idle nothing can shrink, and it would be due at once for ever.
+        // A pool without idle connections cannot shrink; it would be due at once for ever.
         let shrinks = state.usable() > state.settings.spread && !expire.is_zero();
         let surplus = shrinks.then(|| state.peak_since.plus(expire));
         [idle, age, surplus].into_iter().flatten().min()
     }
 
-    /// Sees to it that the keeper wakes `pool` in time.
+    /// Requests a wake-up of `pool` if it is due earlier than the one that is armed.
     pub(super) fn arm(&mut self, pool: usize) {
         let due = self.next_due(pool);
         let state = &mut self.pools[pool];

@@ -1,11 +1,11 @@
 //! Pools of TCP connections: differences from UDP.
 //!
-//! Which TCP connection a query takes is decided in [`super::sharing`]; here is how TCP connections
-//! begin and end. Connecting takes a round trip, or for ever: each dial has a deadline that follows
-//! what recent dials to this upstream took. Because a query should not pay for the handshake, a TCP
+//! [`super::sharing`] decides which TCP connection a query takes; this module opens and closes
+//! them. Connecting takes a round trip, or for ever, so each dial has a deadline that follows the
+//! duration of recent dials to this upstream. A query should not pay for the handshake, so a TCP
 //! connection that grows too old is replaced first and retires when its successor is connected. An
-//! upstream may close a TCP connection whenever it likes: when it does so behind an answer, no
-//! query pays for it.
+//! upstream may close a TCP connection at any time: the queries on it are repeated at no cost if it
+//! had answered.
 
 use super::{PoolSettings, Pools};
 use crate::engine::key::ConnectionId;
@@ -14,32 +14,32 @@ use crate::engine::stats::Reason;
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// The average that a pool begins with, before any dial has succeeded.
+/// Average dial time before any dial has succeeded.
 const DIAL_FIRST: Duration = Duration::from_secs(15);
-/// No dial is given up earlier than this or later than that.
+/// Bounds of the deadline of a dial.
 const DIAL_MIN: Duration = Duration::from_secs(1);
 const DIAL_MAX: Duration = Duration::from_secs(30);
 /// A TCP connection whose successor is being dialled is kept for this part of `max_age` at most.
 pub(super) const GRACE_DIVISOR: u32 = 20;
 
-/// So many of a pool's TCP connections are being dialled at once when it dials beside the traffic.
+/// Maximum number of a pool's dials at once beside the traffic.
 const DIALS_AHEAD_MAX: usize = 8;
 
-/// After a handshake with an upstream that cannot be believed no other is begun for so long: each
-/// takes a worker a great deal more than a query, and would be for nothing.
+/// Pause of dials after a handshake with an upstream that failed validation, because each handshake
+/// costs a worker much more than a query and would fail again.
 const HANDSHAKE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The dials of one pool.
 #[derive(Debug)]
 pub(super) struct Dials {
     pending: List,
-    /// A moving average of how long dials took that succeeded. Failures do not count: an upstream
-    /// that was away for a while is not slow when it is back.
+    /// Moving average of the duration of successful dials. Failures do not count: an upstream that
+    /// was unreachable for a while is not slow when it is back.
     average: Duration,
     /// No pending dial has a later deadline.
     latest: Moment,
     listed: bool,
-    /// There are none until then.
+    /// No dial begins before this time.
     paused_until: Moment,
 }
 
@@ -63,12 +63,12 @@ impl Dials {
         }
     }
 
-    /// Returns the number of connections.
+    /// Returns the number of dials.
     pub(super) fn count(&self) -> usize {
         self.pending.len()
     }
 
-    /// Returns true if there may be another.
+    /// Returns true if no dial may begin now.
     pub(super) fn are_paused(&self, now: Moment) -> bool {
         now < self.paused_until
     }
@@ -79,8 +79,8 @@ impl Dials {
 }
 
 impl Pools {
-    /// Dials one more beside the traffic if the pool has fewer than it spreads over. It grows only
-    /// as far as it is rotated fast enough to keep its TCP connections from expiring.
+    /// Dials one more connection beside the traffic if the pool has fewer than its spread. The pool
+    /// grows only as far as rotation is fast enough to keep its TCP connections from expiring.
     pub(super) fn dial_ahead(&mut self, pool: usize, now: Moment, random: u32) {
         let state = &self.pools[pool];
         let PoolSettings { spread, max_conns, expire, .. } = state.settings;
@@ -97,8 +97,8 @@ impl Pools {
         self.lay_aside(new, now);
     }
 
-    /// The TCP connection in `slot`, which is being dialled, waits to be connected among the idle
-    /// ones.
+    /// Moves the TCP connection in `slot`, which is being dialled, to the idle ones until it is
+    /// connected.
     fn lay_aside(&mut self, slot: u32, idle_since: Moment) {
         let member = &mut self.connections[slot as usize];
         let state = &mut self.pools[member.pool as usize];
@@ -109,7 +109,7 @@ impl Pools {
         self.to_dial.push(self.id(slot));
     }
 
-    /// The TCP connection is connected.
+    /// Records that the TCP connection is connected.
     pub fn connected(&mut self, connection: ConnectionId, now: Moment) {
         let Some(slot) = self.slot(connection) else { return };
         let member = &self.connections[slot as usize];
@@ -122,7 +122,7 @@ impl Pools {
             let member = &mut self.connections[slot as usize];
             (member.connected_at, member.progress) = (now, now);
         }
-        // That is as much as can be known of whom it leads to before it is used.
+        // The handshake is the only evidence about the backend before the connection is used.
         if !std::mem::replace(&mut self.connections[slot as usize].tried, true) {
             self.pools[pool].trust.answered(now, true);
         }
@@ -140,7 +140,7 @@ impl Pools {
         }
     }
 
-    /// Returns the age of the connection since it was dialled.
+    /// Returns the time since the connection was dialled.
     pub fn age(&self, connection: ConnectionId, now: Moment) -> Duration {
         let slot = self.slot(connection);
         slot.map_or(Duration::ZERO, |slot| now.since(self.connections[slot as usize].dialled_at))
@@ -152,10 +152,10 @@ impl Pools {
         slot.is_some_and(|slot| self.connections[slot as usize].dial_until.is_some())
     }
 
-    /// The upstream or the network has ended the TCP connection, which is about to be broken off.
-    /// True if that was behind an answer: what is on it now is to be asked again at no cost (RFC
-    /// 7766 §6.2.4). If it has not answered since it was idle, TCP connections that have been idle
-    /// for longer are as dead, and are closed with it.
+    /// Records that the upstream or the network closed the TCP connection, which is about to be
+    /// broken off. Returns true if it had carried an answer: its queries are then repeated at no
+    /// cost (RFC 7766 §6.2.4). If it has not answered since it was idle, older idle TCP connections
+    /// are assumed dead as well and closed.
     pub fn ended(&mut self, connection: ConnectionId, now: Moment) -> bool {
         let Some(slot) = self.slot(connection) else { return false };
         let member = &self.connections[slot as usize];
@@ -173,8 +173,8 @@ impl Pools {
         answers > 0
     }
 
-    /// The upstream will close idle TCP connections after `limit` (RFC 7828 §3.4): we close them
-    /// before. Zero: it wants this one closed.
+    /// Applies the idle `limit` that the upstream announced (RFC 7828 §3.4), so that we close
+    /// first. Zero: the upstream wants this connection closed.
     pub fn announce(&mut self, connection: ConnectionId, limit: Duration) {
         let Some(slot) = self.slot(connection) else { return };
         if limit.is_zero() {
@@ -186,12 +186,12 @@ impl Pools {
         self.arm(pool);
     }
 
-    /// The next TCP connection to dial though no query waits for it.
+    /// Returns the next TCP connection to dial although no query waits for it.
     pub fn next_dial(&mut self) -> Option<ConnectionId> {
         self.to_dial.pop()
     }
 
-    /// A TCP connection whose dial has taken too long.
+    /// Returns a TCP connection whose dial has taken too long.
     pub fn overdue_dial(&self, now: Moment) -> Option<ConnectionId> {
         let late = |(slot, until): (u32, Moment)| (until <= now).then(|| self.id(slot));
         self.first_dials().find_map(late)
@@ -202,7 +202,7 @@ impl Pools {
         self.first_dials().map(|(_, until)| until).min()
     }
 
-    /// Of each pool that dials, the dial that began first, and its deadline.
+    /// Returns the oldest dial of each pool that dials, with its deadline.
     fn first_dials(&self) -> impl Iterator<Item = (u32, Moment)> {
         self.dialling.iter().filter_map(|pool| {
             let slot = self.pools[*pool as usize].dials.pending.front()?;
@@ -210,7 +210,7 @@ impl Pools {
         })
     }
 
-    /// TCP connections that are dialled to replace others.
+    /// Number of TCP connections that are dialled to replace others.
     pub(super) fn successors(&self, pool: usize) -> usize {
         let dials = &self.pools[pool].dials.pending;
         let dials = dials.iter(&self.connections, |member| &member.dial_link);
@@ -229,7 +229,7 @@ impl Pools {
         let dials = &mut self.pools[pool as usize].dials;
         let until = now.plus(dials.timeout());
         member.dial_until = Some(until);
-        // What began earlier is given up no later: so deadlines lie in the order of the list.
+        // An earlier dial is given up no later, so that deadlines lie in the order of the list.
         if until < dials.latest {
             let mut next = dials.pending.front();
             while let Some(slot) = next {
@@ -245,7 +245,7 @@ impl Pools {
         }
     }
 
-    /// The dial has ended, one way or the other; does nothing if there is none.
+    /// Ends the dial of `slot`, successful or not; does nothing if there is none.
     pub(super) fn end_dial(&mut self, slot: u32) {
         let member = &mut self.connections[slot as usize];
         if member.dial_until.take().is_none() {
@@ -260,14 +260,14 @@ impl Pools {
         }
     }
 
-    /// The TCP connection in `slot` has reached its age limit. True if it may stay a little longer,
-    /// while its successor is dialled.
+    /// Handles the age limit of the TCP connection in `slot`. Returns true if it stays a little
+    /// longer while its successor is dialled.
     pub(super) fn replace(&mut self, slot: u32, now: Moment, random: u32) -> bool {
         let member = &self.connections[slot as usize];
         let pool = member.pool as usize;
         let PoolSettings { tcp, max_age, max_conns, .. } = self.pools[pool].settings;
         let full = self.pools[pool].len() >= max_conns;
-        // A successor that nobody has used needs none: else an idle pool would dial for ever.
+        // An unused successor gets no successor: otherwise an idle pool would dial for ever.
         let wanted = tcp && member.answers > 0 && !member.replaced && !full;
         let Some(max_age) = max_age.filter(|_| wanted) else {
             return false;
@@ -280,8 +280,7 @@ impl Pools {
         true
     }
 
-    /// Dials a TCP connection which, once connected, makes the one in `slot` retire for that
-    /// `reason`.
+    /// Dials a TCP connection which, once connected, retires the one in `slot` for `reason`.
     pub(super) fn dial_successor(
         &mut self,
         slot: u32,
@@ -293,7 +292,7 @@ impl Pools {
         let member = &mut self.connections[slot as usize];
         let pool = member.pool as usize;
         member.replaced = true;
-        // To be replaced is not to be used: a TCP connection that nobody needs ends with its
+        // Being replaced does not count as use: an unused TCP connection expires with its
         // successor.
         let idle_since = if member.idle { member.idle_since } else { now };
         let new = self.dial(pool, now, random);
@@ -302,8 +301,8 @@ impl Pools {
         new
     }
 
-    /// The TCP connection in `slot` is closed. If it was to replace one that is merely doubted and
-    /// is still there, another may try.
+    /// Ends the succession of the closed TCP connection in `slot`. If it was to replace one that is
+    /// merely doubted and is still there, another may try.
     pub(super) fn end_succession(&mut self, slot: u32) {
         let Some((old, reason)) = self.connections[slot as usize].replaces.take() else { return };
         if let Some(old) = self.slot(old).filter(|_| reason != Reason::Aged) {
@@ -311,7 +310,7 @@ impl Pools {
         }
     }
 
-    /// The connection in `slot` takes no new query, and is closed at once if none is on it.
+    /// Retires the connection in `slot`, or closes it at once if no query is on it.
     fn put_out(&mut self, slot: u32, reason: Reason) {
         if self.connections[slot as usize].outstanding == 0 {
             self.close(slot, reason);
@@ -386,7 +385,7 @@ mod tests {
         assert_eq!(pools.len(0), 100, "two on each");
         let none = pools.take(0, at(0.0), || 0, |_, _| false);
         assert_eq!(none, Err(TakeError::Exhausted));
-        // Of the one dialled last and of one in the middle a query ends.
+        // A query ends on the connection dialled last and on one in the middle.
         for connection in [full[199], full[101]] {
             pools.release(connection, at(1.0), false);
             assert_eq!(take(&mut pools, at(1.0)), connection);
@@ -436,17 +435,17 @@ mod tests {
     #[test]
     fn a_spread_grows_no_further_than_the_traffic_keeps_alive() {
         let (pools, _) = spread_over(64, SECOND, 60);
-        // What is there is taken in turn in less than `expire`, and so none is closed.
+        // The connections are taken in turn in less than `expire`, so none is closed.
         assert!((3..=7).contains(&pools.len(0)), "{}", pools.len(0));
         assert!(pools.stats(0).opened <= 7, "{:?}", pools.stats(0));
     }
 
     #[test]
-    fn nobody_waits_for_a_connection_that_is_dialled_beside_the_traffic() {
+    fn no_query_waits_for_a_connection_that_is_dialled_beside_the_traffic() {
         let (mut pools, _) = spread_over(8, SECOND / 20, 2);
         let known = pools.len(0);
         let mut taken = Vec::new();
-        // As many as those that are connected carry before another is taken.
+        // As many as the connected ones carry before another is taken.
         for _ in 0..4 * known {
             taken.push(take(&mut pools, at(0.2)));
             pools.end_batches();
@@ -456,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_dialled_before_a_trouble_are_replaced_one_by_one_and_serve_until_then() {
+    fn connections_dialled_before_a_trouble_are_replaced_one_by_one() {
         let (mut pools, _) = spread_over(24, SECOND / 100, 3_000);
         assert_eq!(pools.len(0), 24);
         let (old, begun) = (pools.members().map(|(id, _)| id).collect::<Vec<_>>(), at(31.0));
@@ -480,7 +479,7 @@ mod tests {
             "one is as old as the trouble"
         );
         assert_eq!(pools.len(0), 24);
-        // Besides, one in a tenth of a second is replaced to see how things are.
+        // Besides, one scout replaces a connection every tenth of a second.
         assert!(pools.stats(0).renewed <= 24 + 30, "{:?}", pools.stats(0));
     }
 
@@ -533,11 +532,11 @@ mod tests {
     }
 
     #[test]
-    fn a_dial_is_not_given_longer_for_lying_behind_an_earlier_one() {
+    fn an_earlier_dial_does_not_extend_the_deadline_of_a_later_one() {
         let mut pools = pools(None);
         let first = take(&mut pools, at(0.0));
         assert_eq!(pools.next_dial_deadline(), Some(at(0.0).plus(2 * DIAL_FIRST)));
-        // Many succeed at once, so none is waited for that long any more.
+        // Many succeed at once, so the average, and with it the deadline, falls.
         for _ in 0..40 {
             let quick = take(&mut pools, at(1.0));
             pools.connected(quick, at(1.0));

@@ -1,7 +1,7 @@
 //! One test per promise of the pool's header; then, in `model`, the pool against a naive twin.
 //!
-//! Time is whatever a test says. Most tests take batches of one query, to show the order of
-//! connections. The invariants are checked after each step.
+//! Each test sets the time. Most take batches of one query, to show the order of connections. The
+//! invariants are checked after each step.
 
 use super::{PoolSettings, Pools, TakeError, TrustSettings};
 use crate::engine::key::ConnectionId;
@@ -81,7 +81,7 @@ fn scattered(step: u32) -> u32 {
 }
 
 #[test]
-fn whoever_could_not_be_believed_is_not_dialled_again_at_once() {
+fn an_upstream_that_failed_validation_is_not_dialled_again_at_once() {
     let mut pools = pools(PoolSettings { tcp: true, max_inflight: 2, ..settings() });
     let first = take(&mut pools, at(0.0));
     pools.pause_dials(first, at(0.0));
@@ -90,7 +90,7 @@ fn whoever_could_not_be_believed_is_not_dialled_again_at_once() {
     assert_eq!(pools.take(0, at(0.099), || 0, |_, _| false), Err(TakeError::Paused));
     let second = take(&mut pools, at(0.1));
     pools.connected(second, at(0.1));
-    // One that is connected serves on, whatever became of another.
+    // A connected one serves on, whatever happened to another.
     pools.pause_dials(second, at(0.2));
     assert_eq!(take(&mut pools, at(0.2)), second);
     assert_eq!(pools.take(0, at(0.2), || 0, |_, _| false), Err(TakeError::Paused));
@@ -198,7 +198,7 @@ fn a_spread_that_cannot_be_held_is_as_large_as_can_be_held() {
 }
 
 #[test]
-fn all_taken_another_is_dialled_up_to_max_conns_and_then_the_least_loaded_is_shared() {
+fn at_max_conns_the_least_loaded_connection_is_shared() {
     let mut pools = pools(PoolSettings { max_conns: 3, ..settings() });
     let dialled = [(); 3].map(|()| take(&mut pools, at(0.0)));
     assert_eq!(set(&dialled).len(), 3);
@@ -264,7 +264,7 @@ fn with_an_expiry_of_zero_nothing_is_reused_and_the_keeper_is_left_alone() {
 }
 
 #[test]
-fn too_old_a_connection_takes_no_new_query_at_once_and_is_closed_when_its_last_ends() {
+fn a_connection_too_old_takes_no_new_query_and_is_closed_when_its_last_ends() {
     let mut pools = pools(PoolSettings { max_age: Some(60 * SECOND), max_conns: 2, ..settings() });
     let connection = take(&mut pools, at(0.0));
     let early = Moment::from_nanos(at(60.0).as_nanos() - 1);
@@ -451,7 +451,7 @@ fn a_request_that_could_not_be_delivered_is_made_again() {
 }
 
 impl Pools {
-    /// Panics if what the pool remembers in several places does not agree.
+    /// Panics if the pool's tables disagree.
     fn check_invariants(&self) {
         let mut listed = vec![0; self.connections.len()];
         for (number, pool) in self.pools.iter().enumerate() {

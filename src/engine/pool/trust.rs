@@ -1,68 +1,68 @@
 //! Trust: detection of connections that lead to a failed backend.
 //!
 //! Behind a virtual address connection tracking pins each source port to one backend. When a
-//! backend is disturbed the connections pinned to it time out and are closed, so what is left are
-//! those pinned to the others; and as rotation keeps them busy, a backend that has recovered gets
-//! nothing until they age. So after a *trouble* all connections dialled before are renewed once.
-//! This decides when; the pool does it, when such a connection is next to be taken. Pure integer
-//! arithmetic, constant space, a few steps an outcome.
+//! backend fails, the connections pinned to it time out and are closed, so the remaining ones are
+//! pinned to the others; as rotation keeps them busy, a backend that has recovered gets no query
+//! until they age. So after a *trouble* all connections dialled before are renewed once. `Trust`
+//! decides when; the pool does it when such a connection would be taken next. Pure integer
+//! arithmetic, constant space, a few steps per outcome.
 //!
-//! The unit is an *outcome*: a connection that came back with its answers, or one that had to be
-//! closed because nobody answered or its socket failed. The unit of suspicion is the connection:
-//! even loss hits queries, a disturbed backend hits connections. A trouble begins when of late, in
-//! one to two seconds, at least two connections and a twelfth of the pool failed, and their share
-//! is four times what is usual here: a lone time-out is none. It lasts as long as of the
-//! *newcomers*, which meet their backend for the first time, an eighth fails.
+//! The unit is an *outcome*: a connection that came back with its answers, or one that was closed
+//! because of a time-out or a socket error. Connections are counted, not queries: even loss hits
+//! queries, a failed backend hits connections. A trouble begins when within one to two seconds at
+//! least two connections and a twelfth of the pool failed, at four times the usual rate here: a
+//! lone time-out is none. It lasts as long as an eighth of the *newcomers*, connections on their
+//! first query, fails.
 //!
-//! While it lasts one connection each [`STEP`] is renewed to see how things are (a *scout*), and
-//! when [`STREAK`] of them in a row were answered before the next one left, the pool is renewed:
-//! a *round*. Another round is made at its beginning, since it may be over already, and again and
-//! again in the quiet after it, since a tracker that moves flows hides when a backend comes back:
-//! at growing steps, which are even for a minute if newcomers had failed, so that the trouble was
-//! one of a backend beyond doubt. Renewals are paid for: see [`PRICE`].
+//! During a trouble one connection each [`STEP`] is renewed as a test (a *scout*), and when
+//! [`STREAK`] of them in a row were answered before the next one left, the pool is renewed: a
+//! *round*. The first round is made at once, since the trouble may be over already, and more follow
+//! in the quiet after it, because a tracker that moves flows hides the return of a backend: at
+//! growing intervals, which stay even for a minute if newcomers had failed, so that a failed
+//! backend is certain. Renewals are paid for: see [`PRICE`].
 
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// Outcomes that are looked at together: those of this window and of the one before.
+/// Length of a window; outcomes of the current and the previous one count together.
 const WINDOW: Duration = Duration::from_secs(1);
 /// Number of outcomes after which earlier ones count half.
 const USUAL_MAX: u32 = 8_192;
-/// Before anything is known: one in sixteen fails, on the strength of so little.
+/// Initial estimate: one in sixteen fails, with little weight.
 const USUAL_FIRST: Outcomes = Outcomes { answered: 240, failed: 16 };
-/// So many failures less one connection in [`FAILED_SHARE`] of the pool are no trouble.
+/// A trouble needs `FAILED_MIN` failures plus one per [`FAILED_SHARE`] connections of the pool.
 const FAILED_MIN: u32 = 2;
 const FAILED_SHARE: u32 = 12;
-/// So much more often than usual.
+/// Factor over the usual rate of failures from which on they are a trouble.
 const BURST: u64 = 4;
-/// One in so many newcomers fails, of a few: more than any even loss that a network lives with.
+/// Newcomers are bad if one in this many fails, of a few: more than even loss on a usable network.
 const NEWCOMERS_SHARE: u32 = 8;
 const NEWCOMERS_MIN: u32 = 3;
-/// The rate is bounded for each of these.
+/// Interval over which the rate of renewals is bounded.
 const STEP: Duration = Duration::from_millis(100);
-/// In one step at most this part of the pool is renewed, and at least one connection.
+/// Divisor of the pool's size: maximum of renewals per step, but at least one connection.
 const STEP_SHARE: usize = 8;
-/// So many scouts in a row that are answered: it is over. One in three dead: false once a minute.
+/// Answered scouts in a row that end a trouble. With one in three dead: wrong once a minute.
 const STREAK: u32 = 16;
 /// Time for which scouts continue after the last bad new connection, besides the time that a query
 /// waits.
 const SCOUTS: Duration = Duration::from_secs(2);
-/// Scouts of one trouble go no longer: what lasts longer is no disturbance but a state.
+/// Maximum duration of a trouble's scouts: a longer failure is a state, not a disturbance.
 const FRESH: Duration = Duration::from_secs(60);
-/// The quiet between rounds in that time: with the second that a round takes, a backend that comes
-/// back unseen has its share within three. Else it is doubled until it would exceed the other.
+/// Quiet between rounds in that time: with the second that a round takes, a backend that recovers
+/// unnoticed has its share within three. Afterwards it doubles until it would exceed `QUIET_MAX`.
 const QUIET: Duration = Duration::from_millis(1_500);
 const QUIET_MAX: Duration = Duration::from_secs(30);
-/// Of a pool of more TCP connections rounds grow rarer at once: it would run out of ports.
+/// In larger pools of TCP rounds grow rarer at once, because ports would run out.
 const PERSISTENT_TCP_MAX: usize = 64;
-/// A replacement costs as much as so many outcomes earn: less than one dial in a hundred queries;
-/// less than one in sixteen in a trouble that is certain.
+/// Price of a replacement in outcomes: less than one dial in a hundred queries, or less than one in
+/// sixteen in a certain trouble.
 const PRICE: i64 = 128;
 const PRICE_IN_TROUBLE: i64 = 16;
-/// Maximum of reloads that a pool can save up, or owe after a failure, before the next may begin.
+/// Maximum number of renewals of the whole pool that it can save up, or owe after a failure.
 const SAVED_MAX: i64 = 2;
 const DEBT_MAX: i64 = 8;
-/// From the moment at which `rebalance` began to reload all there are to the next, at least.
+/// Minimum time between the beginnings of two renewals of all connections by `rebalance`.
 const BALANCE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Settings of trust.
@@ -98,9 +98,9 @@ struct Window {
 /// Reason why a connection is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Replacement {
-    /// Another will be as good, and this one is needed no more.
+    /// The connection is doubted, and a new one serves as well.
     Distrusted,
-    /// The same, and [`Trust::sent_scout`] is to be told which.
+    /// As `Distrusted`; the pool reports the new connection to [`Trust::sent_scout`].
     Scout,
     /// The connection is old, and `rebalance` is on.
     Rebalanced,
@@ -115,7 +115,7 @@ struct Trouble {
     streak: u32,
     /// Newcomers have failed since the last round.
     lost: bool,
-    /// The upstream has failed at least once.
+    /// Newcomers have failed at least once, so a backend is certain to have failed.
     certain: bool,
     next_round: Moment,
     quiet: Duration,
@@ -125,9 +125,9 @@ struct Trouble {
 #[derive(Debug)]
 pub(super) struct Trust<Scout> {
     settings: TrustSettings,
-    /// Rounds may be frequent.
+    /// Rounds may stay frequent.
     persists: bool,
-    /// The pool is renewed at this price.
+    /// Price of renewing the whole pool.
     whole: i64,
     savings: i64,
     window_ends: Moment,
@@ -141,15 +141,15 @@ pub(super) struct Trust<Scout> {
     scout: Option<Scout>,
     step_ends: Moment,
     step_left: usize,
-    /// Connections dialled before this time are renewed for balance; number of those in a row that
-    /// were not.
+    /// Connections dialled before this time are renewed for balance; `young`: number of those in a
+    /// row that were dialled later.
     balance_before: Moment,
     young: u32,
 }
 
 impl<Scout: Copy> Trust<Scout> {
-    /// Of a pool that holds `spread` connections; `tcp`: each costs a handshake, and its port
-    /// for a minute after its end.
+    /// Trust for a pool that holds `spread` connections; `tcp`: each costs a handshake, and its
+    /// port for a minute after its end.
     pub(super) fn new(settings: TrustSettings, spread: usize, tcp: bool) -> Self {
         let persists = !tcp || spread <= PERSISTENT_TCP_MAX;
         let whole = PRICE * spread.max(1) as i64;
@@ -172,7 +172,7 @@ impl<Scout: Copy> Trust<Scout> {
         }
     }
 
-    /// Goes on with what it has learned under the settings of `new`.
+    /// Adopts the settings of `new` and keeps the learnt state.
     pub(super) fn go_by(&mut self, new: &Self) {
         self.settings = new.settings;
         (self.persists, self.whole) = (new.persists, new.whole);
@@ -183,7 +183,7 @@ impl<Scout: Copy> Trust<Scout> {
         }
     }
 
-    /// A connection came back with its answers; `newcomer`: for the first time.
+    /// Records a connection that came back with its answers; `newcomer`: for the first time.
     pub(super) fn answered(&mut self, now: Moment, newcomer: bool) {
         if self.window_ends <= now {
             self.roll(now);
@@ -193,8 +193,8 @@ impl<Scout: Copy> Trust<Scout> {
         self.savings = (self.savings + 1).min(SAVED_MAX * self.whole);
     }
 
-    /// A connection had to be closed: a query on it was not answered in time, or its socket failed.
-    /// `size`: how many the pool has.
+    /// Records a connection that was closed after a time-out or a socket error. `size`: number of
+    /// connections of the pool.
     pub(super) fn failed(&mut self, now: Moment, newcomer: bool, size: usize) {
         let Some(timeout) = self.settings.distrust else { return };
         if self.window_ends <= now {
@@ -216,9 +216,9 @@ impl<Scout: Copy> Trust<Scout> {
         }
     }
 
-    /// Returns true if the connection dialled at `dialled_at`, which would be taken, is to be
-    /// closed and another dialled instead. `size`: how many the pool has; `answered`: whether that
-    /// scout, if it is still there, has been.
+    /// Returns the kind of replacement if the connection dialled at `dialled_at`, which would be
+    /// taken next, is to be replaced. `size`: number of connections of the pool; `answered` returns
+    /// true if the scout still exists and was answered.
     #[inline]
     pub(super) fn replaces(
         &mut self,
@@ -264,13 +264,13 @@ impl<Scout: Copy> Trust<Scout> {
         Some(replacement)
     }
 
-    /// The scout asked for is this connection.
+    /// Records the connection that was dialled as a scout.
     pub(super) fn sent_scout(&mut self, scout: Scout) {
         self.scout = Some(scout);
     }
 
-    /// Returns true if the connection dialled at `dialled_at` is renewed for balance: each once,
-    /// before any is for the second time.
+    /// Returns true if the connection dialled at `dialled_at` is renewed for balance. Each is
+    /// renewed once before any is renewed twice.
     fn balances(&mut self, now: Moment, dialled_at: Moment, size: usize) -> bool {
         if dialled_at < self.balance_before {
             self.young = 0;
@@ -305,7 +305,7 @@ impl<Scout: Copy> Trust<Scout> {
         self.renew_before = now;
     }
 
-    /// Time passes in a trouble, if there is one. True if a scout is to be sent.
+    /// Advances a trouble, if there is one. Returns true if a scout is due.
     fn go_on(&mut self, now: Moment, answered: impl Fn(Scout) -> bool) -> bool {
         let Some(trouble) = &mut self.trouble else { return false };
         if trouble.next_round <= now {
@@ -333,7 +333,7 @@ impl<Scout: Copy> Trust<Scout> {
         true
     }
 
-    /// The window is over, and what was before it becomes part of what is usual, unless that is a
+    /// Begins a new window. The one before the last is added to the usual rate, unless there is a
     /// trouble.
     #[cold]
     fn roll(&mut self, now: Moment) {
@@ -387,7 +387,7 @@ mod tests {
         (0..SIZE / 3).for_each(|_| trust.failed(now, false, SIZE));
     }
 
-    /// Returns how many of so many old ones are renewed now, scouts apart.
+    /// Returns the number of `count` old connections that are renewed now, scouts excluded.
     fn renewed(trust: &mut Trust<u32>, now: Moment, count: usize) -> usize {
         let mut replaces = || trust.replaces(now, OLD, SIZE, |_| false);
         (0..count).filter(|_| replaces() == Some(Replacement::Distrusted)).count()
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_is_renewed_once_and_not_as_a_herd() {
+    fn the_pool_is_renewed_once_and_not_all_at_once() {
         let mut trust = proven(ON);
         let begun = at(10_000);
         burst(&mut trust, begun);
@@ -477,7 +477,7 @@ mod tests {
 
     #[test]
     fn after_a_trouble_rounds_grow_rarer_and_end() {
-        // What was on its way has its chance first.
+        // Outstanding queries end first.
         assert_eq!(rounds(proven(ON), false), [35, 30, 60, 120, 240]);
     }
 
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_connections_they_grow_rarer_at_once() {
+    fn rounds_of_large_tcp_pools_grow_rarer_at_once() {
         let many = Trust { persists: false, ..proven(ON) };
         assert_eq!(rounds(many, true), [35, 30, 60, 120, 240]);
         let persists = |tcp| Trust::<u32>::new(ON, tcp, true).persists;
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn who_distrusts_nothing_renews_nothing() {
+    fn without_distrust_nothing_is_renewed() {
         let mut trust = proven(TrustSettings::default());
         burst(&mut trust, at(10_000));
         assert_eq!(renewed(&mut trust, at(10_000), SIZE), 0);

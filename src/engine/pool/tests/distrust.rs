@@ -1,13 +1,13 @@
-//! That a pool carries out what its trust says.
+//! Execution of trust's decisions by the pool.
 //!
-//! When that says it is tested beside it; here that connections make room in their turn, at a
+//! The decisions are tested beside `Trust`; here that connections make room in their turn, at a
 //! bounded rate, and are counted.
 
 use super::{PoolSettings, SECOND, TrustSettings, at, burst, pools, settings, take};
 use crate::engine::stats::Reason;
 
 #[test]
-fn when_connections_fail_in_a_burst_the_others_make_room_as_their_turn_comes() {
+fn after_a_burst_of_failures_the_other_connections_make_room_in_turn() {
     let trust = TrustSettings { distrust: Some(2 * SECOND), rebalance: false };
     let mut pools = pools(PoolSettings { trust, spread: 24, ..settings() });
     let old = burst(&mut pools, 24, at(0.0));

@@ -1,4 +1,4 @@
-//! The pool against a naive twin that keeps everything in vectors and looks at all of it.
+//! The pool against a naive twin that keeps everything in vectors and searches all of it.
 //!
 //! The twin is written from the words of the pool's contract. Three pools with random settings
 //! live through random operations while a keeper, late now and then, wakes them as they asked;
@@ -25,14 +25,14 @@ struct Member {
     retire_at: Moment,
     idle_since: Option<Moment>,
     dialled_at: Moment,
-    /// It has come back with answers.
+    /// The connection has come back with answers.
     tried: bool,
 }
 
 /// One pool, described in the words of its contract.
 struct Twin {
     settings: PoolSettings,
-    /// Has a model of its own in the words of its contract; here it is who asks it, and when.
+    /// `Trust` has a model of its own; here the twin calls it, at the same times as the pool.
     trust: Trust<ConnectionId>,
     /// Idle ones by their return, busy ones by when a batch last took them.
     members: Vec<Member>,
@@ -78,7 +78,7 @@ impl Twin {
         assert!(self.closed.insert(id), "closed twice");
     }
 
-    /// What is due at `now`, whoever looks.
+    /// Closes or retires what is due at `now`.
     fn retire_overdue(&mut self, now: Moment) {
         for member in self.members.clone() {
             let expired = member.idle_since.is_some_and(|since| since.plus(self.expire()) <= now);
@@ -107,7 +107,7 @@ impl Twin {
         self.batch = self.batch.filter(|(taken, _)| *taken != id);
     }
 
-    /// `given`: what the pool itself said, which is only looked at where a new one is dialled.
+    /// `given`: the connection that the pool returned; only used where a new one is dialled.
     fn take(
         &mut self,
         now: Moment,
@@ -273,7 +273,7 @@ impl Twin {
     }
 }
 
-/// Both, side by side, over random operations.
+/// The pool and its twin, side by side, over random operations.
 struct Pair {
     random: ChaCha8Rng,
     now: Moment,
@@ -357,7 +357,7 @@ impl Pair {
         }
     }
 
-    /// Time passes, and whoever asked to be woken is woken in time.
+    /// Time passes, and requested wake-ups happen in time.
     fn pass_time(&mut self) {
         let later = self.random.next_u64() >> (28 + self.below(12));
         let until = self.now.plus(Duration::from_nanos(later));
@@ -436,7 +436,7 @@ impl Pair {
         assert_eq!(self.pools.capacity(), capacity);
     }
 
-    /// Stop, end all queries: nothing is left.
+    /// Stops, ends all queries, and checks that nothing is left.
     fn finish(&mut self) {
         self.pools.stop();
         for twin in &mut self.twins {

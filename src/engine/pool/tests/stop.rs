@@ -1,6 +1,6 @@
-//! What stopping does to pools.
+//! Stop of pools.
 //!
-//! Nothing can be taken any more; what is idle is closed at once, what is busy when it comes back.
+//! No connection can be taken; idle ones are closed at once, busy ones when they come back.
 
 use super::{
     PoolSettings, Pools, TakeError, at, closed, give, pools, requests, set, settings, take,

@@ -1,4 +1,4 @@
-//! The settings that the model is tried with.
+//! Settings of the model's pools.
 //!
 //! Small pools and large ones, with and without each limit, so that every limit is met often.
 
@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use std::time::Duration;
 
-/// As many as a pool holds before it rotates.
+/// Number of connections that a pool holds before it rotates.
 pub(super) fn held(settings: &PoolSettings) -> usize {
     let PoolSettings { spread, max_conns, max_idle, .. } = *settings;
     spread.min(max_conns).min(max_idle.unwrap_or(usize::MAX))
