@@ -1,15 +1,14 @@
-//! Answers that are remembered: one cache per worker and server block.
+//! Response cache: one per worker and server block.
 //!
-//! A key (name, type, class, DO, CD) has one entry at most: what was learnt last, unless that is
-//! worse than what is there. An entry is the answer as it goes on the wire, so that a hit copies
-//! it, writes the client's id, flags and spelling, and ages the TTLs: nothing is parsed, and the
-//! key was hashed once for looking it up. What may be remembered is judged by [`admission`]; who
-//! has to go, by [`eviction`]; when an answer is fetched anew, by [`refresh`]; where the bytes lie
-//! is [`blocks`]' concern. The cache asks nobody: it tells its caller what to do ([`Found`]).
+//! A key (name, type, class, DO, CD) has at most one entry: the latest answer, unless a better one
+//! is stored. An entry is the answer in wire format, so that a hit copies it, sets the client's id,
+//! flags and spelling, and ages the TTLs; nothing is parsed, and the key is hashed once.
+//! [`admission`] decides what may be stored, [`eviction`] which entry makes room, [`refresh`] when
+//! an answer is fetched again, and [`blocks`] stores the bytes. The cache sends no query: it tells
+//! its caller what to do ([`Found`]).
 //!
-//! Answers and denials have slots and bytes of their own. An empty cache takes next to no memory;
-//! its tables grow with what is stored, up to the bounds of the configuration, and then nothing is
-//! allocated any more.
+//! Answers and denials have separate slots and bytes. An empty cache takes almost no memory; its
+//! tables grow with their contents up to the configured bounds, and then allocate no more.
 
 pub mod admission;
 mod aliases;
@@ -48,21 +47,21 @@ use sweep::Sweeps;
 /// Time for which the first failure of our own is cached.
 const FAILURE: Duration = Duration::from_secs(1);
 
-/// Key of a cache entry. Finds nothing once the answer was replaced by another or is gone.
+/// Key of a cache entry. Invalid once the answer was replaced or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryKey(SlotKey);
 
-/// Slot in which the answer to a question that will be looked up soon may be.
+/// Slot of the possible answer to a question that will be looked up soon.
 #[derive(Clone, Copy)]
 pub struct Ahead(u32);
 
 /// Result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The upstream is to be asked.
+    /// The upstream has to be asked.
     Miss,
-    /// The client gets this by [`Cache::write`]. If `refresh`, the upstream is to be asked besides,
-    /// for the cache alone: the next response goes to [`Cache::put`], or its absence to
+    /// The client gets this by [`Cache::write`]. If `refresh`, the upstream has to be asked as
+    /// well, for the cache alone: its response goes to [`Cache::put`], or its absence to
     /// [`Cache::put_failure`].
     Reply {
         /// The answer.
@@ -70,7 +69,7 @@ pub enum Found {
         /// True if the answer is to be refreshed.
         refresh: bool,
     },
-    /// The upstream is to be asked. If no usable answer comes `within` this time, or before the
+    /// The upstream has to be asked. If no usable answer comes `within` this time, or before the
     /// query ends, the client gets the expired one.
     Verify {
         /// The expired answer.
@@ -85,17 +84,17 @@ pub struct Cache {
     settings: config::Cache,
     zones: Zones<()>,
     classes: [Class; 2],
-    /// Of both classes' slots: see [`slot_of`].
+    /// Index over the slots of both classes: see [`slot_of`].
     index: Index,
     blocks: Blocks,
     scratch: Scratch,
     sweeps: Sweeps,
-    /// To be read, and bumped beside what they count.
+    /// Counters.
     pub stats: CacheStats,
 }
 
 impl Cache {
-    /// An empty cache. `hasher` is that of all its keys.
+    /// An empty cache. All its keys are hashed by `hasher`.
     pub fn new(settings: &config::Cache, hasher: &RandomState) -> Self {
         let order = if settings.simple { Order::Exact } else { Order::Scanned };
         let classes = [&settings.success, &settings.denial];
@@ -113,12 +112,12 @@ impl Cache {
         }
     }
 
-    /// Returns true if it was made by these settings, so that it can serve on under them.
+    /// Returns true if the cache was made with these settings, so that a reload can keep it.
     pub fn is_of(&self, settings: &config::Cache) -> bool {
         self.settings == *settings
     }
 
-    /// Returns true if such a question is looked up at all; `name` is the question's.
+    /// Returns true if such a question is looked up; `name` is its name.
     pub fn serves(&self, name: &LowercaseName, question: &Question, asked: &Asked) -> bool {
         let simple = || {
             let plain =
@@ -129,21 +128,21 @@ impl Cache {
             && (!self.settings.simple || simple())
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         let classes: usize = self.classes.iter().map(Class::reserved).sum();
         let tables = self.index.reserved() + self.blocks.reserved() + self.zones.reserved();
         classes + tables + self.scratch.reserved()
     }
 
-    /// The bytes that it can come to reserve: when it is full.
+    /// Returns the memory in bytes of a full cache.
     pub fn reserved_max(&self) -> usize {
         let classes: usize = self.classes.iter().map(Class::reserved_max).sum();
         let tables = self.index.reserved_max() + self.blocks.reserved_max() + self.zones.reserved();
         classes + tables + Scratch::RESERVED_MAX
     }
 
-    /// Answers that are stored, by class; expired ones count until they make room.
+    /// Number of stored answers by class, expired ones included.
     pub fn len(&self) -> [usize; 2] {
         self.classes.each_ref().map(|class| class.eviction.len())
     }
@@ -153,12 +152,12 @@ impl Cache {
         self.len() == [0; 2]
     }
 
-    /// Bytes that packed answers take now.
+    /// Bytes in use by packed answers.
     pub fn bytes(&self) -> usize {
         self.blocks.used() * blocks::BLOCK_LEN
     }
 
-    /// Returns true if addresses alone are remembered.
+    /// Returns true if only addresses are cached.
     pub fn is_simple(&self) -> bool {
         self.settings.simple
     }
@@ -169,17 +168,17 @@ impl Cache {
         CacheStats { entries, bytes: self.bytes() as u64, ..self.stats }
     }
 
-    /// The limits of what is stored, for [`admission::bound_ttls`].
+    /// Returns the limits for [`admission::bound_ttls`].
     pub fn limits(&self) -> Limits<'_> {
         limits_of(&self.settings)
     }
 
-    /// Has the processor fetch where the entry of a key with this hash would stand in the index.
+    /// Prefetches the index entry of a key with this hash.
     pub fn prefetch_place(&self, hash: u32) {
         self.index.prefetch(hash);
     }
 
-    /// The same for the entry, if there is one; returns where its bytes are.
+    /// Prefetches the entry, if there is one; returns its slot.
     pub fn prefetch_entry(&self, hash: u32) -> Option<Ahead> {
         let place = self.index.find(hash, |_| true)?;
         let (class, slot) = place_of(place);
@@ -187,7 +186,7 @@ impl Cache {
         Some(Ahead(place))
     }
 
-    /// The same for its bytes.
+    /// Prefetches the bytes of the entry.
     pub fn prefetch_bytes(&self, ahead: Ahead) {
         let (class, slot) = place_of(ahead.0);
         if let Some(entry) = self.classes[class].entries.get(slot as usize) {
@@ -242,8 +241,8 @@ impl Cache {
         }
     }
 
-    /// The answer to give when the upstream could not be asked, took too long or had none: stale
-    /// perhaps, but usable and no failure. Not a look-up of its own: the books know nothing of it.
+    /// Returns the answer to give if the upstream could not be asked, took too long or had none:
+    /// maybe stale, but no failure. It is not counted as a lookup.
     pub fn fallback(&self, now: Moment, key: &Key<'_>) -> Option<EntryKey> {
         let place = self.find(key)?;
         let (class, slot) = place_of(place);
@@ -252,8 +251,8 @@ impl Cache {
         good.then(|| key_of(place, stored))
     }
 
-    /// Writes the client's reply into `out`, which holds as many bytes as the client takes, and
-    /// returns its length. `None`: the answer is gone, replaced, or expired for too long.
+    /// Writes the client's reply into `out`, whose size is the client's limit, and returns its
+    /// length. `None`: the answer is gone, replaced, or expired for too long.
     pub fn write(
         &mut self,
         now: Moment,
@@ -280,12 +279,12 @@ impl Cache {
         Some(found.write(blocks, scratch, ttls, to, out))
     }
 
-    /// Remembers a response to `key`, whose name is `name`, if that is right. The clients who wait
-    /// for it get it from the caller, save one that is [`Refusal::Outranked`]: they get what it is
-    /// outranked by, [`Cache::fallback`].
+    /// Stores a response to `key`, whose name is `name`, if that is allowed. The caller answers the
+    /// waiting clients with it, unless it is [`Refusal::Outranked`]: then with the better stored
+    /// answer, [`Cache::fallback`].
     ///
     /// # Errors
-    /// Why it is not remembered.
+    /// The reason why it is not stored.
     pub fn put(
         &mut self,
         now: Moment,
@@ -316,9 +315,9 @@ impl Cache {
         Ok(admission)
     }
 
-    /// Remembers that no upstream answered `key`, and why: for a second, then twice as long each
-    /// time until it is as long as is configured (RFC 9520 §3.2). Where a usable answer is stored,
-    /// that its refresh failed.
+    /// Caches the failure of all upstreams to answer `key`: for a second, then twice as long each
+    /// time up to the configured maximum (RFC 9520 §3.2). Where a usable answer is stored, its
+    /// refresh counts as failed.
     pub fn put_failure(
         &mut self,
         now: Moment,
@@ -346,8 +345,7 @@ impl Cache {
         self.store(now, before, entry, packed);
     }
 
-    /// Returns how many failures in a row the one at `place` was the last of, if that is not long
-    /// ago.
+    /// Returns the number of failures in a row up to the entry at `place`, if that is recent.
     fn failures_before(&self, now: Moment, place: Option<u32>) -> u8 {
         let Some((class, slot)) = place.map(place_of) else { return 0 };
         let stored = &self.classes[class].entries[slot as usize];
@@ -358,7 +356,7 @@ impl Cache {
         if recent { stored.failures } else { 0 }
     }
 
-    /// The slot of `key`'s entry.
+    /// Returns the slot of `key`'s entry.
     fn find(&self, key: &Key<'_>) -> Option<u32> {
         self.index.find(key.hash, |place| {
             let (class, slot) = place_of(place);
@@ -366,7 +364,7 @@ impl Cache {
         })
     }
 
-    /// Returns true if an entry can still be given to a client.
+    /// Returns true if a client can still get the entry.
     fn is_usable(&self, entry: &Entry, now: Moment) -> bool {
         match entry.age(now) {
             Age::Fresh(_) => true,
@@ -374,14 +372,14 @@ impl Cache {
         }
     }
 
-    /// For how long an entry can be given to clients after it has expired.
+    /// Time for which clients can get an entry after it has expired.
     fn stale_window(&self, entry: &Entry) -> Duration {
         let stale =
             self.settings.serve_stale.filter(|_| entry.answer_class != AnswerClass::Failure);
         stale.map_or(Duration::ZERO, |stale| stale.window)
     }
 
-    /// Returns true if what is stored at `place` is not given up for a response of this answer
+    /// Returns true if the entry at `place` is kept rather than replaced by a response of this
     /// class.
     fn outranks(&self, now: Moment, place: Option<u32>, answer_class: AnswerClass) -> bool {
         let Some((class, slot)) = place.map(place_of) else { return false };
@@ -395,8 +393,8 @@ impl Cache {
         better && self.is_usable(stored, now)
     }
 
-    /// Returns what a response that is not remembered means for what is stored at `place`: a failed
-    /// refresh, unless it says that the answer is another one now, or says nothing.
+    /// Applies a refused response to the entry at `place`: its refresh has failed, unless the
+    /// response shows that the answer has changed, or shows nothing. Returns `refusal`.
     fn refuse(&mut self, now: Moment, place: Option<u32>, refusal: Refusal) -> Refusal {
         let Some((class, slot)) = place.map(place_of) else { return refusal };
         let stale = self.settings.serve_stale;
@@ -417,14 +415,14 @@ impl Cache {
         refusal
     }
 
-    /// Puts `entry`, packed in the scratch buffer, in the place of what is stored at `before`.
+    /// Stores `entry`, packed in the scratch buffer, in place of the entry at `before`.
     fn store(&mut self, now: Moment, before: Option<u32>, mut entry: Entry, packed: Packed) {
         let class = usize::from(entry.answer_class.is_denial());
         let (mut own, mut refresh) = (None, Refresh::default());
         if let Some((old_class, slot)) = before.map(place_of) {
             refresh = self.classes[old_class].refreshes[slot as usize].of_successor();
             if old_class == class {
-                // It stays in its place in the order of eviction.
+                // The entry keeps its place in the order of eviction.
                 own = Some(slot);
                 self.free_blocks(class, slot);
             } else {
@@ -461,14 +459,14 @@ impl Cache {
         self.sweeps.note(self.useless_at(&entry));
     }
 
-    /// Empties a slot that is to make room and is out of the order of eviction.
+    /// Empties the slot of an evicted entry, which has left the order of eviction.
     fn evict(&mut self, now: Moment, class: usize, slot: u32) {
         let usable = self.is_usable(&self.classes[class].entries[slot as usize], now);
         self.stats.evicted[class] += u64::from(usable);
         self.vacate(now, class, slot);
     }
 
-    /// Empties a slot that is out of the order of eviction.
+    /// Empties a slot that has left the order of eviction.
     fn vacate(&mut self, now: Moment, class: usize, slot: u32) {
         let entry = self.classes[class].entries[slot as usize];
         self.stats.expired += u64::from(!self.is_usable(&entry, now));
@@ -492,12 +490,12 @@ fn limits_of(settings: &config::Cache) -> Limits<'_> {
     Limits { success, denial, servfail: *servfail, simple: settings.simple }
 }
 
-/// The number under which a class's slot stands in the index.
+/// Number of a class's slot in the index.
 fn slot_of(class: usize, slot: u32) -> u32 {
     slot << 1 | class as u32
 }
 
-/// The class and slot of a number from the index.
+/// Class and slot of a number from the index.
 fn place_of(number: u32) -> (usize, u32) {
     ((number & 1) as usize, number >> 1)
 }

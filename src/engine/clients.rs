@@ -1,12 +1,12 @@
-//! Client connections: who may connect, for how long, and how much each may ask at once.
+//! Client connections: admission, time limits, and limits on concurrent queries.
 //!
-//! TCP is as open to strangers as UDP is, but each connection holds memory, so everything has a
-//! bound: connections in all and from one address, queries outstanding on one, and the time for
-//! which one may stay without a whole query coming in or a byte of an answer going out. That last
-//! one also ends writers of single bytes and readers who do not read, if there is no shorter time
-//! for those; waiting for an answer counts as activity. Connections with one limit stand in the
-//! order of their last activity; when all places are taken, the one quiet for longest makes room,
-//! unless it waits for an answer (RFC 7766 §6.2.3, §10). Limits are the listener's to say. Sockets
+//! TCP is as open to strangers as UDP, but each connection holds memory, so everything has a bound:
+//! connections in total and per address, outstanding queries per connection, and the time without a
+//! whole query received or a byte of an answer sent. That time also ends slow writers and clients
+//! that do not read, if no shorter time is set for those; waiting for an answer counts as activity.
+//! Connections with one limit are queued in the order of their last activity; at the maximum, the
+//! one inactive for longest is closed, unless it waits for an answer (RFC 7766 §6.2.3, §10). The
+//! listener sets the limits. Sockets and bytes belong to the shell.
 //! and bytes are the shell's.
 
 use super::key::{ConnectionKey, Key};
@@ -17,9 +17,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Connections from one address at one worker at most.
+/// Maximum number of connections from one address at one worker.
 pub const CONNECTIONS_PER_ADDRESS_MAX: u32 = 256;
-/// Queries outstanding on one connection at most; more are left unread.
+/// Maximum number of outstanding queries on one connection; more are left unread.
 pub const OUTSTANDING_MAX: u32 = 128;
 /// Maximum time that a connection may be idle (RFC 7766 §6.2.3: a few seconds).
 pub const IDLE_MAX: Duration = Duration::from_millis(100 * TCP_IDLE_UNITS as u64);
@@ -31,9 +31,9 @@ pub struct ConnectionLimits {
     pub idle: Duration,
     /// Maximum time for the first query, and for any other that has begun. `None`: `idle`.
     pub read: Option<Duration>,
-    /// Maximum time for which a client reads no byte of an answer. `None`: `idle`.
+    /// Maximum time without a byte of an answer read by the client. `None`: `idle`.
     pub write: Option<Duration>,
-    /// Queries that one may ask before it is closed.
+    /// Maximum number of queries on a connection before it is closed.
     pub queries: u32,
     /// Connections use TLS.
     pub secure: bool,
@@ -69,7 +69,7 @@ enum Awaits {
 /// Reason why a connection was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Every place is taken by connections that wait for answers.
+    /// The maximum is reached, and all connections wait for answers.
     Full,
     /// The client's address has the maximum of connections.
     AddressFull,
@@ -81,11 +81,11 @@ struct ClientConnection {
     open: bool,
     address: IpAddr,
     outstanding: u32,
-    /// Queries that it may still ask.
+    /// Number of queries that may still be asked.
     queries_left: u32,
     limits: ConnectionLimits,
     awaits: Awaits,
-    /// In which of the queues by activity it stands.
+    /// Index of its queue in `by_activity`.
     class: u32,
     active_at: Moment,
     link: Link,
@@ -94,17 +94,17 @@ struct ClientConnection {
 /// All client connections of a worker.
 pub struct Clients {
     slots: Vec<ClientConnection>,
-    /// Connections at most.
+    /// Maximum number of connections.
     count_max: usize,
     free: Vec<u32>,
-    /// For each idle time in use, the connections that have it.
+    /// Connections by idle time, for each idle time in use.
     by_activity: Vec<(Duration, List)>,
     per_address: HashMap<IpAddr, u32, ahash::RandomState>,
 }
 
 impl Clients {
-    /// No connections yet, and never more than `count_max`. `hasher` is keyed: strangers choose
-    /// their addresses.
+    /// A table for up to `count_max` connections. `hasher` is keyed because strangers choose their
+    /// addresses.
     pub fn new(count_max: usize, hasher: ahash::RandomState) -> Self {
         Self {
             slots: Vec::new(),
@@ -120,11 +120,11 @@ impl Clients {
         self.by_activity.iter().map(|(_, queue)| queue.len()).sum()
     }
 
-    /// Admits a connection from `address`. The second key is of the connection that was closed for
+    /// Admits a connection from `address`. The second key is of the connection that was evicted for
     /// it.
     ///
     /// # Errors
-    /// [`Refused`]: the shell closes the newcomer.
+    /// [`Refused`]: the shell closes the new connection.
     pub fn admit(
         &mut self,
         now: Moment,
@@ -163,12 +163,12 @@ impl Clients {
         Ok((self.key(slot), evicted))
     }
 
-    /// Returns true if another query may be taken from the connection now.
+    /// Returns true if the connection may have another outstanding query now.
     pub fn may_ask(&self, key: ConnectionKey) -> bool {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].outstanding < OUTSTANDING_MAX)
     }
 
-    /// A query came in on the connection.
+    /// Counts a query received on the connection.
     pub fn asked(&mut self, now: Moment, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
         let left = &mut self.slots[slot as usize].queries_left;
@@ -176,17 +176,17 @@ impl Clients {
         self.await_now(now, slot, Awaits::Anything);
     }
 
-    /// Bytes of a query have come in that is not whole yet.
+    /// Begins the time limit for the rest of a partly received query.
     pub fn begins_query(&mut self, now: Moment, key: ConnectionKey) {
         self.begins(now, key, Awaits::Query, |limits| limits.read);
     }
 
-    /// Bytes of an answer wait for the client to read.
+    /// Begins the time limit for an answer that the client has not read.
     pub fn begins_answer(&mut self, now: Moment, key: ConnectionKey) {
         self.begins(now, key, Awaits::Reader, |limits| limits.write);
     }
 
-    /// All answers have gone out.
+    /// Ends that limit, because all answers have been sent.
     pub fn is_read(&mut self, now: Moment, key: ConnectionKey) {
         if let Some(slot) = self.slot(key)
             && self.slots[slot as usize].awaits == Awaits::Reader
@@ -210,7 +210,7 @@ impl Clients {
         }
     }
 
-    /// From now on the connection waits for this.
+    /// Sets the event that the connection waits for.
     fn await_now(&mut self, now: Moment, slot: u32, awaits: Awaits) {
         let ClientConnection { class, limits, .. } = self.slots[slot as usize];
         let queue = &mut self.by_activity[class as usize].1;
@@ -222,26 +222,26 @@ impl Clients {
         queue.push_back(&mut self.slots, slot, |connection| &mut connection.link);
     }
 
-    /// Returns true if the connection has asked all that it may ever: what comes behind is not to
-    /// be read.
+    /// Returns true if the connection has asked its maximum of queries, so that no more is read.
     pub fn is_spent(&self, key: ConnectionKey) -> bool {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].queries_left == 0)
     }
 
-    /// One of the connection's queries was not answered at once.
+    /// Counts an outstanding query on the connection.
     pub fn waits(&mut self, key: ConnectionKey) {
         if let Some(slot) = self.slot(key) {
             self.slots[slot as usize].outstanding += 1;
         }
     }
 
-    /// One of the connection's queries was answered.
+    /// Counts an answered query on the connection.
     pub fn answered(&mut self, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
         self.slots[slot as usize].outstanding -= 1;
     }
 
-    /// Bytes of an answer went out. That brings a query no nearer whose rest is awaited.
+    /// Records that bytes of an answer were sent. That does not extend the time for the rest of a
+    /// query.
     pub fn active(&mut self, now: Moment, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
         let ClientConnection { awaits, limits, .. } = self.slots[slot as usize];
@@ -250,7 +250,7 @@ impl Clients {
         }
     }
 
-    /// The next connection that has been without activity for too long.
+    /// Returns a connection that has been without activity for too long.
     pub fn overdue(&mut self, now: Moment) -> Option<ConnectionKey> {
         for class in 0..self.by_activity.len() {
             let (idle, queue) = &self.by_activity[class];
@@ -278,7 +278,7 @@ impl Clients {
         fronts.map(|(idle, slot)| self.slots[slot as usize].active_at.plus(*idle)).min()
     }
 
-    /// Returns true if the connection waits for nothing.
+    /// Returns true if the connection has no outstanding query.
     pub fn is_quiet(&self, key: ConnectionKey) -> bool {
         self.slot(key).is_none_or(|slot| self.slots[slot as usize].outstanding == 0)
     }
@@ -288,7 +288,7 @@ impl Clients {
         self.slot(key).is_some()
     }
 
-    /// Forgets the connection; answers to what it asked find nobody.
+    /// Removes the connection; the answers to its queries are dropped.
     pub fn close(&mut self, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
         let queue = &mut self.by_activity[self.slots[slot as usize].class as usize].1;
@@ -305,7 +305,7 @@ impl Clients {
         self.free.push(slot);
     }
 
-    /// Of the connections that wait for nothing, the one without activity for longest.
+    /// Returns the connection without outstanding queries that has been inactive for longest.
     fn quietest(&self) -> Result<ConnectionKey, Refused> {
         let quiet = |slot: &u32| self.slots[*slot as usize].outstanding == 0;
         let quietest = self.by_activity.iter().filter_map(|(_, queue)| {
@@ -316,8 +316,8 @@ impl Clients {
         quietest.map(|slot| self.key(slot)).ok_or(Refused::Full)
     }
 
-    /// The queue of connections with this idle time. There are as many as listeners have different
-    /// ones, and one that nobody stands in is given to another idle time.
+    /// Returns the queue of connections with this idle time. There are as many as there are idle
+    /// times in use; an empty queue is given to another idle time.
     fn class(&mut self, idle: Duration) -> u32 {
         let queues = &mut self.by_activity;
         let known = queues.iter().position(|(known, _)| *known == idle);
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_has_begun_and_an_answer_that_waits_have_times_of_their_own() {
+    fn a_partial_query_and_an_unread_answer_have_separate_time_limits() {
         let seconds = |count| Some(Duration::from_secs(count));
         let limits =
             ConnectionLimits { read: seconds(2), write: seconds(3), ..ConnectionLimits::DEFAULT };
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_cannot_take_all_places() {
+    fn one_address_cannot_take_all_connections() {
         let mut clients = clients();
         let mut last = None;
         for _ in 0..CONNECTIONS_PER_ADDRESS_MAX {
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_places_are_taken_the_quietest_makes_room_unless_it_waits() {
+    fn at_the_maximum_the_longest_inactive_connection_is_evicted_unless_it_waits() {
         let mut clients = clients();
         let keys: Vec<_> = (0..CONNECTIONS_MAX)
             .map(|i| clients.admit(at(0), address(i), ConnectionLimits::DEFAULT).unwrap().0)
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_wait_for_answers_the_newcomer_is_refused() {
+    fn when_all_connections_wait_for_answers_a_new_one_is_refused() {
         let mut clients = clients();
         for i in 0..CONNECTIONS_MAX {
             let key = clients.admit(at(0), address(i), ConnectionLimits::DEFAULT).unwrap().0;
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_asks_so_much_at_once_and_no_more() {
+    fn outstanding_queries_of_a_connection_are_limited() {
         let mut clients = clients();
         let key = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
         for _ in 0..OUTSTANDING_MAX {
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_key_finds_nobody() {
+    fn a_stale_key_matches_no_connection() {
         let mut clients = clients();
         let old = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
         clients.close(old);
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn each_connection_has_the_idle_time_of_its_listener_and_waiting_is_no_idling() {
+    fn each_connection_has_the_idle_time_of_its_listener_and_waiting_is_activity() {
         let mut clients = clients();
         let limits = |seconds| ConnectionLimits {
             idle: at(seconds).since(at(0)),
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_spent_after_so_many_queries() {
+    fn a_connection_is_spent_after_its_maximum_of_queries() {
         let mut clients = clients();
         let limits = ConnectionLimits { queries: 2, ..ConnectionLimits::DEFAULT };
         let key = clients.admit(at(0), address(1), limits).unwrap().0;

@@ -1,13 +1,12 @@
-//! Outstanding queries: a slab of exchanges, each with the clients who wait for it.
+//! Outstanding queries: a slab of exchanges, each with the clients that wait for it.
 //!
-//! An exchange is one upstream query in all its attempts. It is found in two ways: by connection
-//! and id when a response comes, and by its whole text when another client asks the same, who then
-//! waits with the first (so nobody can make us ask the same thing many times at once and guess
-//! ids against all of them, RFC 5452 §5). It stands in three queues: by the deadline of its
-//! attempt, by the deadline of the whole, and among those on its connection; in a fourth where
-//! its clients' response timer ends earlier. All attempts with
-//! one time-out share a queue, so its order is that of its deadlines. Sizes are fixed at the
-//! start; memory that was never needed is never touched.
+//! An exchange is one upstream query in all its attempts. It is found by connection and id when a
+//! response arrives, and by its text when another client asks the same question and joins the
+//! first, so that an attacker cannot cause many identical queries at once and guess ids against all
+//! of them (RFC 5452 §5). It is on three queues: by the deadline of its attempt, by the deadline of
+//! the whole, and among those on its connection; on a fourth where its client response timer ends
+//! earlier. All attempts with one time-out share a queue, so its order is that of its deadlines.
+//! Sizes are fixed at the start; memory that was never needed is never touched.
 
 mod attempts;
 mod earlier;
@@ -31,14 +30,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 pub use waiters::{AskedKey, Dismissed, Shown, Spelling, Waiter};
 
-/// Outstanding queries of one worker at most: 160,000 queries a second at 100 ms each.
+/// Maximum of outstanding queries of one worker: 160,000 queries a second at 100 ms each.
 pub const EXCHANGES_MAX: usize = 16_384;
-/// Clients who wait at one worker at most.
+/// Maximum number of waiting clients at one worker.
 pub const WAITERS_MAX: usize = 2 * EXCHANGES_MAX;
 
 /// Offset of the number of additional records in a header: one if an attempt has an OPT.
 const ADDITIONALS: usize = 10;
-/// Bytes that most queries take.
+/// Usual maximum of a query's length in bytes.
 const QUERY_USUAL: usize = 128;
 
 /// Source of a query and destination of its reply.
@@ -48,14 +47,14 @@ pub struct Client {
     pub listener: u16,
     /// Address of the client.
     pub peer: SocketAddr,
-    /// The address that was asked and its interface, where the listener is a wildcard.
+    /// Destination address of the query and its interface, where the listener is a wildcard.
     pub local: Option<(IpAddr, u32)>,
-    /// The connection it came in on; `None`: a datagram.
+    /// Connection of the query; `None`: UDP.
     pub connection: Option<ConnectionKey>,
 }
 
 impl Client {
-    /// Nobody, whose packets are dropped.
+    /// No client; replies are dropped.
     pub const NOBODY: Self = Self {
         listener: 0,
         peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
@@ -63,7 +62,7 @@ impl Client {
         connection: None,
     };
 
-    /// Returns the question, as far as it matters to the transport that it came by.
+    /// Returns the query's parameters as far as they apply to its transport.
     pub fn asked(&self, asked: Asked) -> Asked {
         if self.connection.is_some() { asked } else { asked.in_a_datagram() }
     }
@@ -79,11 +78,11 @@ impl Client {
 pub struct Exchange {
     generation: u32,
     open: bool,
-    /// The hash of its text, under which others find it.
+    /// Hash of its text, under which other clients find it.
     hash: u32,
-    /// Of the query as it was written, whatever its way upstream adds.
+    /// Length of the query as written, without options added on the way upstream.
     query_len: u16,
-    /// Of the query as the current or last attempt sent it.
+    /// Length of the query as the current or last attempt sent it.
     sent_len: u16,
     name_len: u16,
     /// Number of the current stanza.
@@ -95,33 +94,32 @@ pub struct Exchange {
     pub transport: Transport,
     /// Transport of the current or last attempt.
     asked_over: Transport,
-    /// The stanza and transport that it began with, under which others find it.
+    /// First stanza and transport, under which other clients find it.
     began: (u32, Transport),
     /// Order in which the stanza's upstreams are tried.
     pub tour: Tour,
-    /// Attempts that ended in an error.
+    /// Number of attempts that ended in an error.
     pub failures: u32,
-    /// Responses that were held back in the hope of a better one.
+    /// Number of responses that were held back for a better one.
     pub failovers: u32,
-    /// Attempts that ended with their connection, which had worked before: nobody was blamed.
+    /// Number of free retries: attempts that ended with a connection that had worked before.
     pub excused: u32,
-    /// The response code for which the current or last attempt was made without EDNS; zero: it was
-    /// not.
+    /// Response code for which the current or last attempt was made without EDNS; otherwise zero.
     pub refusal: u16,
-    /// Times that it was stuck behind others on a connection and was asked again on another.
+    /// Number of moves to another connection because it was stuck behind other queries.
     pub moves: u32,
-    /// The connection and id of the current attempt.
+    /// Connection and id of the current attempt.
     attempt: Option<(ConnectionId, u16)>,
     attempt_until: Moment,
     until: Moment,
     /// Index of the attempts' time-out in those given to [`Exchanges::new`].
     pub timeout_class: u32,
-    /// In which of the queues by age it stands.
+    /// Index of its queue in `by_age`.
     age_class: u32,
     joinable: bool,
     /// The result may be stored in the server block's cache.
     cacheable: bool,
-    /// Time until which clients wait; then they get the expired answer. [`Moment::FOREVER`]: there
+    /// Time until which clients wait for more than the expired answer. [`Moment::FOREVER`]: there
     /// is none. In the past: they have got it.
     response_timer_until: Moment,
     response_timer_class: u32,
@@ -136,11 +134,11 @@ pub struct Exchange {
 /// Deadline that an exchange has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
-    /// The attempt's: another upstream may answer.
+    /// Deadline of the attempt: another upstream may answer.
     Attempt,
-    /// The whole query's.
+    /// Deadline of the whole query.
     Query,
-    /// The client response timer: clients can have an expired answer.
+    /// End of the client response timer: clients can have an expired answer.
     Patience,
 }
 
@@ -149,11 +147,11 @@ pub enum Overdue {
 pub struct Opening<'a> {
     /// The query, with any id.
     pub query: &'a [u8],
-    /// The length of the name in its question.
+    /// Length of the name in its question.
     pub name_len: usize,
-    /// Of its text, keyed.
+    /// Keyed hash of its text.
     pub hash: u32,
-    /// The stanza it goes through.
+    /// First stanza.
     pub stanza: u32,
     /// Transport of the first attempt.
     pub transport: Transport,
@@ -161,7 +159,7 @@ pub struct Opening<'a> {
     pub timeout_class: u32,
     /// Maximum time of the exchange.
     pub budget: Duration,
-    /// True if what comes of it is for its server block's cache.
+    /// True if the result may be stored in the server block's cache.
     pub cacheable: bool,
 }
 
@@ -176,18 +174,18 @@ pub struct Exchanges {
     waiters_free: Vec<u32>,
     by_id: Index,
     by_text: Index,
-    /// For each budget in use, those that have it.
+    /// Exchanges by budget, for each budget in use.
     by_age: Vec<(Duration, List)>,
     timeouts: Vec<(Duration, List)>,
-    /// For each length of response timer in use, those whose clients have it.
+    /// Exchanges by the length of their client response timer, for each length in use.
     response_timer: Vec<(Duration, List)>,
     on_connection: Vec<List>,
     earlier: Earlier,
 }
 
 impl Exchanges {
-    /// No exchange yet. `timeouts`: the distinct lengths of attempts. `connections`: how many
-    /// there may be at most.
+    /// An empty table. `timeouts`: the distinct time-outs of attempts. `connections`: their maximum
+    /// number.
     pub fn new(timeouts: &[Duration], connections: usize) -> Self {
         Self {
             slots: Vec::with_capacity(EXCHANGES_MAX),
@@ -205,15 +203,15 @@ impl Exchanges {
         }
     }
 
-    /// Returns the number of outstanding ones.
+    /// Returns the number of outstanding exchanges.
     pub fn outstanding(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// The one that asks exactly this, save id and letter case, and that can still be joined.
+    /// Returns the exchange with the same query, except id and letter case, if it can be joined.
     pub fn find_same(&self, opening: &Opening<'_>) -> Option<u32> {
         let name_end = HEADER_LEN + opening.name_len;
-        // The length of the OPT's options differs by what the way upstream adds.
+        // The length of the OPT's options depends on those added on the way upstream.
         let opt_len = name_end + 4 + OPT_LEN - 2;
         let options = opt_len + 2..opening.query.len();
         self.by_text.find(opening.hash, |slot| {
@@ -230,7 +228,7 @@ impl Exchanges {
         })
     }
 
-    /// Begins an exchange that nobody waits for yet; `None` when every slot is taken.
+    /// Opens an exchange without waiters; returns `None` if every slot is taken.
     pub fn open(&mut self, opening: &Opening<'_>, now: Moment) -> Option<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -245,8 +243,8 @@ impl Exchanges {
         let age_class = class_of(&mut self.by_age, opening.budget);
         let exchange = &mut self.slots[slot as usize];
         let generation = exchange.generation;
-        // A copy of a constant and then what differs: an exchange made elsewhere and moved here
-        // would be read before it is written through.
+        // A constant is copied and then changed in place, because an exchange built elsewhere and
+        // moved here would be read before it is written through.
         *exchange = Exchange::VACANT;
         (exchange.generation, exchange.open) = (generation, true);
         exchange.hash = opening.hash;
@@ -274,51 +272,51 @@ impl Exchanges {
         &mut self.slots[slot as usize]
     }
 
-    /// The key of an open slot.
+    /// Returns the key of an open slot.
     pub fn key(&self, slot: u32) -> ExchangeKey {
         ExchangeKey(Key { index: slot, generation: self.slots[slot as usize].generation })
     }
 
-    /// The slot of `key`, unless that exchange has ended.
+    /// Returns the slot of `key`, unless that exchange has ended.
     pub fn slot(&self, key: ExchangeKey) -> Option<u32> {
         let exchange = self.slots.get(key.0.index as usize)?;
         (exchange.open && exchange.generation == key.0.generation).then_some(key.0.index)
     }
 
-    /// The query as it goes upstream.
+    /// Returns the query as it is sent upstream.
     pub fn query(&self, slot: u32) -> &[u8] {
         let length = usize::from(self.slots[slot as usize].sent_len);
         &self.queries[slot as usize][..length]
     }
 
-    /// The stanza that it began with.
+    /// Returns the first stanza of the exchange.
     pub fn first_stanza(&self, slot: u32) -> usize {
         self.slots[slot as usize].began.0 as usize
     }
 
-    /// The name in its question, as it was sent.
+    /// Returns the name in its question, as it was sent.
     pub fn name(&self, slot: u32) -> &[u8] {
         &self.queries[slot as usize][HEADER_LEN..HEADER_LEN + self.name_len(slot)]
     }
 
-    /// The type and class in its question.
+    /// Returns the type and class in its question.
     pub fn rtype_and_class(&self, slot: u32) -> (u16, u16) {
         let end = HEADER_LEN + self.name_len(slot);
         let word = |place| u16_at(&self.queries[slot as usize], place).unwrap_or(0);
         (word(end), word(end + 2))
     }
 
-    /// The length of the name in its question.
+    /// Returns the length of the name in its question.
     pub fn name_len(&self, slot: u32) -> usize {
         self.slots[slot as usize].name_len.into()
     }
 
-    /// The connection of the current attempt.
+    /// Returns the connection of the current attempt.
     pub fn connection(&self, slot: u32) -> Option<ConnectionId> {
         self.slots[slot as usize].attempt.map(|(connection, _)| connection)
     }
 
-    /// Has the processor fetch what [`Exchanges::find`] and its caller will look at.
+    /// Prefetches the memory that [`Exchanges::find`] and its caller will read.
     pub fn prefetch(&self, connection: ConnectionId, id: u16) {
         if let Some(slot) = self.by_id.find(id_hash(connection, id), |_| true) {
             prefetch(&self.slots[slot as usize]);
@@ -326,7 +324,7 @@ impl Exchanges {
         }
     }
 
-    /// The same for what the end of the exchange in `slot` will need.
+    /// Prefetches the memory that the end of the exchange in `slot` will need.
     pub fn prefetch_end(&self, slot: u32) {
         let exchange = &self.slots[slot as usize];
         self.by_text.prefetch(exchange.hash);
@@ -335,15 +333,15 @@ impl Exchanges {
         }
     }
 
-    /// The exchange that waits on `connection` for a response with `id`.
+    /// Returns the exchange that waits on `connection` for a response with `id`.
     pub fn find(&self, connection: ConnectionId, id: u16) -> Option<u32> {
         let attempt = Some((connection, id));
         self.by_id
             .find(id_hash(connection, id), |slot| self.slots[slot as usize].attempt == attempt)
     }
 
-    /// Begins an attempt on `connection`, which is of this kind, with an id from `random` that no
-    /// other outstanding query there has. `edns`: it has an OPT.
+    /// Begins an attempt on `connection`, whose transport is `way`, with an id from `random` that
+    /// no other outstanding query there has. `edns`: it has an OPT.
     pub fn begin_attempt(
         &mut self,
         slot: u32,
@@ -380,7 +378,7 @@ impl Exchanges {
             .push_back(&mut self.slots, slot, |exchange| &mut exchange.on_connection);
     }
 
-    /// Ends the current attempt, if there is one: its response finds nobody from now on.
+    /// Ends the current attempt, if there is one; its response is no longer recognised.
     #[inline]
     pub fn end_attempt(&mut self, slot: u32) -> Option<ConnectionId> {
         let exchange = &mut self.slots[slot as usize];
@@ -393,13 +391,13 @@ impl Exchanges {
         Some(connection)
     }
 
-    /// Any exchange whose attempt is on `connection`, and not on a later one in the same place.
+    /// Returns an exchange whose attempt is on `connection`, not on a later one in the same slot.
     pub fn first_on(&self, connection: ConnectionId) -> Option<u32> {
         let slot = self.on_connection[connection.index()].front()?;
         (self.connection(slot) == Some(connection)).then_some(slot)
     }
 
-    /// An exchange that has passed a deadline.
+    /// Returns an exchange that has passed a deadline.
     pub fn overdue(&self, now: Moment) -> Option<(u32, Overdue)> {
         let late = |slot: &u32| self.slots[*slot as usize].until <= now;
         let mut oldest = self.by_age.iter().filter_map(|(_, queue)| queue.front());
@@ -416,7 +414,7 @@ impl Exchanges {
         fronts.find(late).map(|slot| (slot, Overdue::Attempt))
     }
 
-    /// The earliest deadline of all.
+    /// Returns the earliest deadline of all.
     pub fn next_deadline(&self) -> Option<Moment> {
         let oldest = self.by_age.iter().filter_map(|(_, queue)| queue.front());
         let oldest = oldest.map(|slot| self.slots[slot as usize].until);
@@ -427,8 +425,8 @@ impl Exchanges {
         fronts.chain(oldest).chain(waiting).min()
     }
 
-    /// The outcome is known: no deadline counts any more and nobody else can join. The waiters
-    /// are still to be told.
+    /// Settles an exchange whose outcome is known: its deadlines end and no other client can join.
+    /// The waiters are answered afterwards.
     pub fn settle(&mut self, slot: u32) {
         debug_assert!(self.slots[slot as usize].attempt.is_none(), "an attempt is still on");
         let exchange = &mut self.slots[slot as usize];
@@ -441,7 +439,7 @@ impl Exchanges {
         self.end_timeout(slot);
     }
 
-    /// Returns true if what comes of it is for its server block's cache.
+    /// Returns true if the result may be stored in the server block's cache.
     pub fn is_cacheable(&self, slot: u32) -> bool {
         self.slots[slot as usize].cacheable
     }
@@ -484,8 +482,8 @@ impl Exchange {
     };
 }
 
-/// The queue of those with this time. There are as many as server blocks have different ones, and
-/// one that nobody stands in is given to another time.
+/// Returns the queue of exchanges with this time. There are as many as there are times in use; an
+/// empty queue is given to another time.
 fn class_of(queues: &mut Vec<(Duration, List)>, time: Duration) -> u32 {
     let known = queues.iter().position(|(known, _)| *known == time);
     let empty = || queues.iter().position(|(_, queue)| queue.front().is_none());
@@ -497,7 +495,7 @@ fn class_of(queues: &mut Vec<(Duration, List)>, time: Duration) -> u32 {
     class as u32
 }
 
-/// Ids are uniformly random already; connections are set apart.
+/// Hashes a connection and an id: ids are uniformly random already, only connections need mixing.
 fn id_hash(connection: ConnectionId, id: u16) -> u32 {
     u32::from(id) ^ connection.0.index.wrapping_mul(0x9e37_79b1)
 }

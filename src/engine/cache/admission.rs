@@ -1,12 +1,11 @@
 //! Admission to the cache: whether a response may be cached, as what, and for how long.
 //!
-//! [`judge`] looks at a response that is believed already and knows nothing of what is stored.
-//! A response is remembered whole and under its question alone: nothing in it becomes an answer to
-//! another question (RFC 2181 §5.4.1). It must answer: reach the type that was asked for at the
-//! end of its aliases, or deny it with an SOA that says for how long (RFC 2308 §5). What denies
-//! nothing and answers nothing lives for five seconds; failures for as long as configured
-//! (RFC 9520). Whatever could be another thing the next time (truncated, refused, signatures out
-//! of their time, obtained without recursion) is not remembered.
+//! [`judge`] sees a validated response and nothing of the stored entries. A response is cached
+//! whole and under its question alone: no part of it answers another question (RFC 2181 §5.4.1). It
+//! must reach the type that was asked for at the end of its aliases, or deny it with an SOA that
+//! limits the time (RFC 2308 §5). A response that does neither lives for five seconds; failures as
+//! long as configured (RFC 9520). A response that may differ the next time (truncated, refused,
+//! signatures outside their validity, obtained without recursion) is not cached.
 
 use super::aliases;
 use crate::config::CacheClass;
@@ -14,9 +13,9 @@ use crate::engine::message::response::Response;
 use crate::engine::message::{Question, Rcode, Record, flags, put_u32, rtype, u16_at, u32_at};
 use std::time::Duration;
 
-/// Seconds that a reply lives which neither answers nor denies.
+/// Lifetime in seconds of a reply that neither answers nor denies.
 const EMPTY_SECS: u32 = 5;
-/// Records of a response at most: each costs two bytes beside its own and a write per hit.
+/// Maximum number of records of a response: each costs two extra bytes and a write per hit.
 pub(super) const RECORDS_MAX: usize = 1_024;
 
 /// Class of a response.
@@ -30,7 +29,7 @@ pub enum AnswerClass {
     NoData,
     /// There is no such name.
     NxDomain,
-    /// No answer could be had.
+    /// No answer could be obtained.
     Failure,
 }
 
@@ -46,7 +45,7 @@ impl AnswerClass {
 pub struct Admission {
     /// Class of the response.
     pub answer_class: AnswerClass,
-    /// For how long.
+    /// Time that it is cached.
     pub lifetime: Duration,
 }
 
@@ -58,28 +57,28 @@ pub enum Refusal {
     Truncated,
     /// A zone transfer.
     Transfer,
-    /// The client asked for no recursion, so another might get more.
+    /// The client asked without recursion, so another client might get more.
     NoRecursion,
     /// A code that says nothing about the name, or a failure together with an answer.
     Rcode,
     /// A chain of aliases without an end, or a denial, without an SOA.
     NoSoa,
-    /// A signature in it holds no more or not yet.
+    /// A signature in it has expired or is not valid yet.
     Signature,
     /// The TTL is zero.
     NoLifetime,
-    /// A failure, and those are not to be remembered.
+    /// A failure, and failures are not cached.
     Failure,
     /// The class is not cached for this name.
     Disabled,
     /// More records or bytes than one entry may have.
     TooLarge,
-    /// A usable answer is not given up for it.
+    /// A better stored answer is usable.
     Outranked,
 }
 
 impl Refusal {
-    /// Returns true if a client is better served with what has expired.
+    /// Returns true if a client is better served with an expired answer.
     pub fn is_no_answer(self) -> bool {
         use Refusal::{Failure, NoSoa, Outranked, Rcode, Signature};
         matches!(self, Failure | NoSoa | Outranked | Rcode | Signature)
@@ -89,7 +88,7 @@ impl Refusal {
 /// Number of reasons.
 pub const REFUSALS: usize = Refusal::Outranked as usize + 1;
 
-/// A response that is believed, and what was asked for it.
+/// A validated response and its query's parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
     /// The upstream's packet.
@@ -98,20 +97,20 @@ pub struct Received<'a> {
     pub response: &'a Response,
     /// True if our query asked for recursion.
     pub recursion: bool,
-    /// The time by the calendar in seconds, which signatures go by.
+    /// Calendar time in seconds, for signatures.
     pub unix: u32,
 }
 
-/// The limits that apply.
+/// Limits of lifetimes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'a> {
-    /// Of answers.
+    /// Class settings of answers.
     pub success: &'a CacheClass,
-    /// Of denials.
+    /// Class settings of denials.
     pub denial: &'a CacheClass,
-    /// Of failures.
+    /// Lifetime of failures.
     pub servfail: Duration,
-    /// Answers alone are remembered, as long as may be whatever their records say.
+    /// Only answers are cached, for the maximum time whatever their TTLs.
     pub simple: bool,
 }
 
@@ -123,18 +122,18 @@ impl Limits<'_> {
     }
 }
 
-/// A TTL within its class's bounds; the upper one wins.
+/// Clamps a TTL to the bounds of its class; the upper one wins.
 pub(super) fn clamp((max, min): (u32, u32), ttl: u32) -> u32 {
     ttl.max(min).min(max)
 }
 
-/// The TTL of the record at `fixed` in `packet`. The highest bit stands for no time at all
+/// Returns the TTL of the record at `fixed` in `packet`. With the highest bit set it counts as zero
 /// (RFC 2181 §8).
 pub(super) fn ttl_at(packet: &[u8], fixed: usize) -> u32 {
     u32_at(packet, fixed + 4).filter(|ttl| *ttl <= i32::MAX as u32).unwrap_or(0)
 }
 
-/// The TTL that a record in a denial has: an SOA says twice for how long (RFC 2308 §5).
+/// Returns the TTL of a record in a denial: an SOA has two limits (RFC 2308 §5).
 pub(super) fn negative_ttl(packet: &[u8], record: &Record) -> u32 {
     let ttl = ttl_at(packet, record.fixed);
     let minimum = (record.rtype == rtype::SOA && record.end >= record.data + 22)
@@ -142,10 +141,10 @@ pub(super) fn negative_ttl(packet: &[u8], record: &Record) -> u32 {
     minimum.map_or(ttl, |minimum| ttl.min(minimum))
 }
 
-/// Returns true if a response is remembered, as what and for how long.
+/// Decides whether a response is cached, as which class and for how long.
 ///
 /// # Errors
-/// Why not.
+/// The reason why it is not cached.
 pub fn judge(received: &Received<'_>, limits: &Limits<'_>) -> Result<Admission, Refusal> {
     let Received { packet, response, recursion, unix } = *received;
     let question = Question::parse(packet).ok_or(Refusal::Rcode)?;
@@ -212,13 +211,13 @@ fn nature_of(
 
 /// Result of one walk over all records.
 struct Walked {
-    /// The shortest TTL; without records as long as can be.
+    /// The shortest TTL; without records the maximum.
     ttl: u32,
-    /// The same, with what an SOA says of denials.
+    /// The same, with the MINIMUM of SOA records.
     negative_ttl: u32,
     /// True if there is an SOA in the authority section.
     soa: bool,
-    /// Seconds until the first signature ends; `None`: not all hold now.
+    /// Seconds until the first signature expires; `None`: one is not valid now.
     signed_for: Option<u32>,
 }
 
@@ -246,17 +245,16 @@ impl Walked {
     }
 }
 
-/// Seconds that a signature still holds; `None`: no more, or not yet. Its times are compared as
-/// serial numbers (RFC 4034 §3.1.5).
+/// Returns the remaining validity of a signature in seconds; `None`: it is not valid. The times are
+/// compared as serial numbers (RFC 4034 §3.1.5).
 fn signature_holds_for(data: &[u8], unix: u32) -> Option<u32> {
     let (expires, begins) = (u32_at(data, 8)?, u32_at(data, 12)?);
     let distance = |from: u32, to: u32| u32::try_from(to.wrapping_sub(from) as i32).ok();
     distance(begins, unix).and_then(|_| distance(unix, expires))
 }
 
-/// Bounds the TTLs of a reply that was not taken from the cache, as they would be there.
-/// `answer_class`: that of [`judge`], or `None` where it refused; then only the upper bound of
-/// answers holds.
+/// Bounds the TTLs of a reply that was not taken from the cache as if it was. `answer_class`: the
+/// class by [`judge`], or `None` if it refused; then only the upper bound of answers applies.
 pub fn bound_ttls(reply: &mut [u8], limits: &Limits<'_>, answer_class: Option<AnswerClass>) {
     let bounds =
         answer_class.map_or((limits.success.ttl_max, 0), |answer_class| limits.ttls(answer_class));
@@ -299,7 +297,7 @@ mod tests {
         Limits { success, denial, servfail: *servfail, simple: settings.simple }
     }
 
-    /// To a question for the address of `w.test`, with the defaults.
+    /// Judges a response to a question for the address of `w.test`, with the defaults.
     fn of(header: u16, records: &[Written]) -> Result<(AnswerClass, u64), Refusal> {
         judged(&Cache::default(), &Made::new("w.test", A, header, records))
     }
@@ -335,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ttl_with_the_highest_bit_is_none() {
+    fn a_ttl_with_the_highest_bit_counts_as_zero() {
         assert_eq!(of(PLAIN, &[a("w.test", 1 << 31)]), Ok((AnswerClass::Positive, 5)));
         let longest = Made::new("w.test", A, PLAIN, &[a("w.test", i32::MAX as u32)]);
         let whole = judged(&bounds(u32::MAX, 0), &longest);
@@ -356,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_that_lead_nowhere_deny_with_an_soa_and_are_forgotten_without() {
+    fn aliases_without_a_target_are_a_denial_only_with_an_soa() {
         let broken = vec![cname("w.test", "x.test", 60), a("y.test", 60)];
         let looping = vec![cname("w.test", "x.test", 60), cname("x.test", "w.test", 60)];
         let two = vec![
@@ -375,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_longer_than_anybody_follows_answers_nothing() {
+    fn a_chain_longer_than_resolvers_follow_is_no_answer() {
         let chain = |len: usize| {
             let alias = |step| cname(&format!("n{step}.test"), &format!("n{}.test", step + 1), 60);
             let mut chain: Vec<_> = (0..len).map(alias).collect();
@@ -400,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn an_soa_beside_an_answer_says_nothing_of_the_answer() {
+    fn an_soa_beside_an_answer_does_not_limit_the_answer() {
         let records = [a("w.test", 300), soa("test", 600, 60)];
         assert_eq!(of(PLAIN, &records), Ok((AnswerClass::Positive, 300)));
     }
@@ -444,26 +442,26 @@ mod tests {
     }
 
     #[test]
-    fn other_codes_are_forgotten() {
+    fn other_codes_are_not_cached() {
         for code in [1, 5, 6, 9, 10] {
             assert_eq!(of(PLAIN | code, &[soa("test", 60, 60)]), Err(Refusal::Rcode));
         }
         let bad_cookie = Made::new("w.test", A, PLAIN | 7, &[]).with_opt(1, &[]);
         assert_eq!(judged(&Cache::default(), &bad_cookie), Err(Refusal::Rcode));
-        // Sixteen and upwards: the lower bits alone would read as NOERROR.
+        // Extended codes: their lower bits alone would read as NOERROR.
         let bad_version = Made::new("w.test", A, PLAIN, &[a("w.test", 60)]).with_opt(1, &[]);
         assert_eq!(judged(&Cache::default(), &bad_version), Err(Refusal::Rcode));
     }
 
     #[test]
-    fn what_is_truncated_is_forgotten_whatever_it_says() {
+    fn truncated_responses_are_not_cached() {
         assert_eq!(of(PLAIN | flags::TC, &[a("w.test", 60)]), Err(Refusal::Truncated));
         assert_eq!(of(NXDOMAIN | flags::TC, &[soa("test", 60, 60)]), Err(Refusal::Truncated));
         assert_eq!(of(PLAIN | flags::TC | 2, &[]), Err(Refusal::Truncated));
     }
 
     #[test]
-    fn zone_transfers_are_forgotten() {
+    fn zone_transfers_are_not_cached() {
         for transfer in [rtype::AXFR, rtype::IXFR] {
             let made = Made::new("w.test", transfer, PLAIN, &[soa("test", 60, 60)]);
             assert_eq!(judged(&Cache::default(), &made), Err(Refusal::Transfer));
@@ -471,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_obtained_without_recursion_is_forgotten() {
+    fn responses_without_recursion_are_not_cached() {
         let made = Made::new("w.test", A, PLAIN, &[a("w.test", 60)]);
         let received = Received { recursion: false, ..made.received() };
         let refused = judge(&received, &limits(&Cache::default()));
@@ -496,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn more_records_than_an_entry_may_have_are_forgotten() {
+    fn responses_with_too_many_records_are_not_cached() {
         let many = vec![(0, vec![0xc0, 12], A, 60, vec![192, 0, 2, 1]); 1_025];
         assert_eq!(of(PLAIN, &many), Err(Refusal::TooLarge));
         assert_eq!(of(PLAIN, &many[1..]), Ok((AnswerClass::Positive, 60)));

@@ -1,16 +1,16 @@
 //! Check of an answer section: its aliases lead from the QNAME to a record of the QTYPE.
 //!
-//! Servers write a chain in its order, so one pass decides nearly always. Only where a name has
-//! come up out of turn are the records looked at in any order; then two aliases of one name, a
-//! loop, or a longer chain than anybody follows mean that the answer answers nothing. A DNAME
-//! needs no thought: the alias that follows from it stands beside it (RFC 6672 §3.1).
+//! Servers nearly always write a chain in its order, so one pass decides. Only where a name turns
+//! up out of order are the records searched in any order; two aliases of one name, a loop, or a
+//! chain longer than resolvers follow then mean that the answer is useless. A DNAME needs no
+//! treatment, because the CNAME that follows from it stands beside it (RFC 6672 §3.1).
 
 use crate::engine::message::response::Response;
 use crate::engine::message::{
     HEADER_LEN, NAME_LEN_MAX, Question, Record, expand_name, rtype, u16_at,
 };
 
-/// Aliases of one answer at most.
+/// Maximum number of aliases of one answer.
 const ALIASES_MAX: usize = 16;
 
 /// Returns true if the answer section of `response`, found in `packet`, reaches the type of
@@ -19,7 +19,7 @@ pub(super) fn reach(packet: &[u8], response: &Response, question: &Question) -> 
     in_order(packet, response, question).unwrap_or_else(|| in_any_order(packet, response, question))
 }
 
-/// One pass. `None`: there is an alias out of turn, so the order means nothing.
+/// Checks in one pass. `None`: an alias is out of order.
 fn in_order(packet: &[u8], response: &Response, question: &Question) -> Option<bool> {
     let mut name = HEADER_LEN;
     let mut reached = false;
@@ -38,7 +38,7 @@ fn in_order(packet: &[u8], response: &Response, question: &Question) -> Option<b
     Some(reached)
 }
 
-/// Alias by alias from the question's name.
+/// Follows alias by alias from the question's name, in any order of records.
 fn in_any_order(packet: &[u8], response: &Response, question: &Question) -> bool {
     let mut name = HEADER_LEN;
     for _ in 0..=ALIASES_MAX {
@@ -69,7 +69,8 @@ fn answers(packet: &[u8], response: &Response) -> impl Iterator<Item = Record> {
     })
 }
 
-/// Returns true if the name at `name` is the record's owner. It nearly always points there.
+/// Returns true if the name at `name` is the record's owner, which is nearly always a pointer to
+/// it.
 fn owns(packet: &[u8], name: usize, record: &Record) -> bool {
     if u16_at(packet, record.start).map(usize::from) == Some(0xc000 | name) {
         return true;

@@ -1,13 +1,13 @@
 //! Storage of packed answers: chains of blocks of one size.
 //!
-//! Answers are of 40 bytes to many thousands, and which sizes prevail changes with the traffic.
-//! Blocks of one size fit any mixture: nothing is fragmented, no size has a share of its own that
-//! the next hour's traffic cannot use, and no survivor is ever moved, as a ring would have to for
-//! entries that stay. The price is half a block per answer and a copy in pieces. 128 bytes are two
-//! lines of a processor's cache and hold most answers for an address whole.
+//! Answers have 40 to many thousands of bytes, and the usual sizes change with the traffic. Blocks
+//! of one size fit any mixture: there is no fragmentation, no share reserved for a size, and no
+//! entry is ever moved, as a ring would require for entries that stay. The price is half a block
+//! per answer and a copy in pieces. 128 bytes are two cache lines and hold most answers for an
+//! address whole.
 //!
 //! There is no memory until the first answer; then it grows as [`grow`] says, up to its bound.
-//! Blocks that were used before are used again first.
+//! Freed blocks are reused first.
 
 use crate::engine::list::NONE;
 use crate::engine::memory::{grow, prefetch, reserved};
@@ -15,7 +15,7 @@ use crate::engine::memory::{grow, prefetch, reserved};
 /// The size of a block.
 pub const BLOCK_LEN: usize = 128;
 
-/// Aligned, so that it takes no more lines of a processor's cache than it must.
+/// Aligned to two cache lines.
 #[derive(Clone, Copy)]
 #[repr(align(128))]
 struct Block([u8; BLOCK_LEN]);
@@ -23,7 +23,7 @@ struct Block([u8; BLOCK_LEN]);
 /// All blocks.
 pub struct Blocks {
     bytes: Vec<Block>,
-    /// Of each block: the next in its chain, or the next that is free.
+    /// For each block: the next one in its chain or on the free list.
     next: Vec<u32>,
     free: u32,
     used: usize,
@@ -31,7 +31,7 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Room for `max` blocks.
+    /// Storage for up to `max` blocks.
     pub fn new(max: usize) -> Self {
         Self { bytes: Vec::new(), next: Vec::new(), free: NONE, used: 0, max }
     }
@@ -41,25 +41,25 @@ impl Blocks {
         len.div_ceil(BLOCK_LEN).max(1)
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         reserved(&self.bytes) + reserved(&self.next)
     }
 
-    /// The bytes that it can come to reserve.
+    /// Returns the maximum of reserved memory in bytes.
     pub fn reserved_max(&self) -> usize {
         self.max * (size_of::<Block>() + size_of::<u32>())
     }
 
-    /// Blocks in use.
+    /// Number of blocks in use.
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// Puts `bytes` into a new chain and returns its first block.
+    /// Stores `bytes` in a new chain and returns its first block.
     ///
     /// # Panics
-    /// When there is no room: the caller makes it first.
+    /// If there is no room: the caller makes room first.
     pub fn store(&mut self, bytes: &[u8]) -> u32 {
         let mut chunks = bytes.chunks(BLOCK_LEN);
         let first = self.take(chunks.next().unwrap_or_default());
@@ -72,7 +72,7 @@ impl Blocks {
         first
     }
 
-    /// Gives back a chain.
+    /// Frees a chain.
     pub fn release(&mut self, first: u32) {
         let mut last = first;
         self.used -= 1;
@@ -83,14 +83,14 @@ impl Blocks {
         self.next[last as usize] = std::mem::replace(&mut self.free, first);
     }
 
-    /// Has the processor fetch the first block of a chain.
+    /// Prefetches the first block of a chain.
     pub fn prefetch(&self, first: u32) {
         if let Some(block) = self.bytes.get(first as usize) {
             prefetch(block);
         }
     }
 
-    /// The first `len` bytes of a chain; copied into `scratch` if they are in several blocks.
+    /// Returns the first `len` bytes of a chain; copied into `scratch` if they span several blocks.
     pub fn read<'a>(&'a self, first: u32, len: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         if len <= BLOCK_LEN {
             return &self.bytes[first as usize].0[..len];
@@ -183,7 +183,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chains_keep_out_of_each_others_way(
+        fn chains_do_not_overlap(
             steps in proptest::collection::vec(any::<(bool, u16, u8)>(), 0..200),
         ) {
             let mut blocks = Blocks::new(32);

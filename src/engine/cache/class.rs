@@ -1,8 +1,8 @@
-//! The entries of one class, answers or denials, with room of their own.
+//! Entries of one class, answers or denials, with separate room.
 //!
-//! Each class has its slots, its share of the blocks and its order of eviction, so that a flood
-//! of denials takes no answer's place. Tables are empty at first and grow with what is stored, up
-//! to the bounds of the configuration.
+//! Each class has its own slots, its share of the blocks and its order of eviction, so that a flood
+//! of denials displaces no answer. Tables are empty at first and grow with their contents, up to
+//! the configured bounds.
 
 use super::blocks::Blocks;
 use super::entry::{Age, Entry};
@@ -15,16 +15,16 @@ use crate::engine::zones::{LowercaseName, Zones};
 use crate::moment::Moment;
 use ahash::RandomState;
 
-/// An entry takes no more than this part of its class's blocks: a few long answers would push out
+/// Divisor of a class's blocks: maximum size of an entry, because a few long answers would displace
 /// thousands of short ones.
 const ENTRY_SHARE: usize = 64;
-/// Unless the class is so small that this is more.
+/// Minimum of that maximum, for small classes.
 const ENTRY_BLOCKS: usize = 8;
 
 /// One class.
 pub(super) struct Class {
     pub(super) entries: Vec<Entry>,
-    /// Of each entry: when it is fetched anew. Beside them, for hits seldom need it.
+    /// Refresh state of each entry; kept apart because hits seldom need it.
     pub(super) refreshes: Vec<Refresh>,
     pub(super) eviction: Eviction,
     free: Vec<u32>,
@@ -50,13 +50,13 @@ impl Class {
         }
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the reserved memory in bytes.
     pub(super) fn reserved(&self) -> usize {
         let lists = reserved(&self.entries) + reserved(&self.refreshes) + reserved(&self.free);
         lists + self.eviction.reserved() + self.disabled.reserved()
     }
 
-    /// The bytes that it can come to reserve.
+    /// Returns the maximum of reserved memory in bytes.
     pub(super) fn reserved_max(&self) -> usize {
         let slot = size_of::<Entry>() + size_of::<Refresh>() + size_of::<u32>();
         self.slots_max * slot + self.eviction.reserved_max() + self.disabled.reserved()
@@ -70,30 +70,30 @@ impl Class {
         self.blocks_max
     }
 
-    /// Returns true if an entry may take so many blocks.
+    /// Returns true if an entry may take this number of blocks.
     pub(super) fn takes(&self, blocks: usize) -> bool {
         blocks <= (self.blocks_max / ENTRY_SHARE).max(ENTRY_BLOCKS)
     }
 
-    /// Returns true if nothing is stored for `name`.
+    /// Returns true if storing is disabled for `name`.
     pub(super) fn is_disabled(&self, name: &LowercaseName) -> bool {
         self.disabled.longest(name).is_some()
     }
 
-    /// Returns true if so many blocks more, and a slot if one is needed, are to be had.
+    /// Returns true if this number of blocks and of slots is available.
     pub(super) fn has_room(&self, blocks: usize, slots: usize) -> bool {
         self.eviction.len() + slots <= self.slots_max
             && self.blocks_used + blocks <= self.blocks_max
     }
 
-    /// The entry to go next, already out of the order of eviction.
+    /// Removes the next entry from the order of eviction and returns it.
     pub(super) fn victim(&mut self, now: Moment) -> Option<u32> {
         let entries = &self.entries;
         let dead = |slot: u32| matches!(entries[slot as usize].age(now), Age::Expired(_));
         self.eviction.victim(dead)
     }
 
-    /// A vacant slot, which there is.
+    /// Returns a vacant slot; the caller has made sure that there is one.
     pub(super) fn take_slot(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             if self.entries.len() == self.entries.capacity() {
@@ -105,8 +105,7 @@ impl Class {
         })
     }
 
-    /// Makes room for more slots. The list of vacant ones, which is empty now, may come to hold all
-    /// of them.
+    /// Makes room for more slots. The list of vacant ones, empty now, gets room for all of them.
     #[cold]
     fn grow(&mut self) {
         grow(&mut self.entries, self.slots_max);
@@ -115,7 +114,7 @@ impl Class {
         self.free.reserve_exact(slots);
     }
 
-    /// Makes `slot` vacant; its key finds nobody any more.
+    /// Makes `slot` vacant; its key becomes invalid.
     pub(super) fn give_back(&mut self, slot: u32) {
         let entry = &mut self.entries[slot as usize];
         entry.first = NONE;
@@ -123,14 +122,14 @@ impl Class {
         self.free.push(slot);
     }
 
-    /// Slots that are vacant now but were not always.
+    /// Number of vacant slots that were in use before.
     #[cfg(test)]
     pub(super) fn free_len(&self) -> usize {
         self.free.len()
     }
 }
 
-/// A set of names with all that lies below them.
+/// A set of names that matches the names and all names below them.
 pub(super) fn zones_of(names: &[Name], hasher: &RandomState) -> Zones<()> {
     Zones::new(hasher.clone(), names.iter().map(|name| (name, ())))
 }

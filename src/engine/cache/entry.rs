@@ -1,14 +1,14 @@
-//! One remembered answer: what is known of it, and how its bytes lie in their chain of blocks.
+//! One cache entry: metadata, and the layout of its bytes in a chain of blocks.
 //!
 //! ```text
-//! name, in lower case │ extended error │ offset of each TTL │ records as they go on the wire
+//! name, in lower case │ extended error │ offset of each TTL │ records in wire format
 //! ```
 //!
-//! The name stands first because it is compared first. Options that the upstream was sent are part
-//! of it: a name has an end of its own, so that a longer one cannot be mistaken for it. Offsets are
-//! counted from the records' beginning; the records' own pointers hold in every reply, because a
-//! question of the same name is of the same length. Each TTL is stored within the bounds of its
-//! class and equal over its RRset, so that ageing is a subtraction.
+//! The name comes first because it is compared first. Options sent upstream are part of it: a name
+//! has an end mark, so a longer one cannot be mistaken for it. Offsets are relative to the first
+//! record; compression pointers stay valid in every reply, because a question of the same name has
+//! the same length. Each TTL is stored within the bounds of its class and equal over its RRset, so
+//! that ageing is a subtraction.
 
 use super::admission::{
     Admission, AnswerClass, Limits, RECORDS_MAX, Received, clamp, negative_ttl, ttl_at,
@@ -30,10 +30,10 @@ use crate::moment::{Moment, nanos};
 use ahash::RandomState;
 use std::time::Duration;
 
-/// Under what an answer is remembered: all that may change it, save what the cache does not serve.
+/// Key of an entry: everything that may change the answer and that the cache serves.
 #[derive(Clone, Copy)]
 pub struct Key<'a> {
-    /// The name, and the options behind it.
+    /// The name, followed by the options.
     pub(super) name: &'a [u8],
     pub(super) asked: CachedQuestion,
     pub(super) hash: u32,
@@ -52,7 +52,7 @@ pub(super) struct CachedQuestion {
 }
 
 impl CachedQuestion {
-    /// All of it in one number, which is hashed at once.
+    /// All of it in one number, hashed at once.
     fn word(&self) -> u64 {
         let flags = u64::from(self.dnssec_ok) << 1 | u64::from(self.checking_disabled);
         flags << 32 | u64::from(self.rtype) << 16 | u64::from(self.class)
@@ -60,8 +60,8 @@ impl CachedQuestion {
 }
 
 impl<'a> Key<'a> {
-    /// Of a client's query. `hasher` is keyed, because the names come from strangers, and is one
-    /// and the same for the life of a cache.
+    /// Key of a client's query. `hasher` is keyed because strangers choose the names, and is the
+    /// same for the life of a cache.
     pub fn new(
         hasher: &RandomState,
         name: &'a LowercaseName,
@@ -77,7 +77,7 @@ impl<'a> Key<'a> {
         Self::hashed(hasher, name.as_bytes(), asked)
     }
 
-    /// The same for a query with these options.
+    /// The same key for a query with these options.
     #[cold]
     pub fn with_options(self, hasher: &RandomState, options: &[u8], room: &'a mut KeyRoom) -> Self {
         let (start, end) = (self.name.len(), self.name.len() + options.len());
@@ -86,9 +86,9 @@ impl<'a> Key<'a> {
         Self::hashed(hasher, &room[..end], self.asked)
     }
 
-    /// Of a query of ours, as [`Query::write_upstream`](crate::engine::message::query::Query)
-    /// writes it: the key of the clients' queries that led to it. `name` is its name.
-    /// Its options are [`Key::options_of_sent`].
+    /// Key of an upstream query, as [`Query::write_upstream`](crate::engine::message::query::Query)
+    /// writes it: the same as that of the clients' queries. `name` is its name. Its options are
+    /// [`Key::options_of_sent`].
     pub fn of_sent(hasher: &RandomState, name: &'a LowercaseName, query: &[u8]) -> Self {
         let behind = HEADER_LEN + name.as_bytes().len();
         let word = |place: usize| u16_at(query, place).unwrap_or(0);
@@ -103,13 +103,13 @@ impl<'a> Key<'a> {
         Self::hashed(hasher, name.as_bytes(), asked)
     }
 
-    /// The options of a query of ours for `name`.
+    /// Returns the options of an upstream query for `name`.
     #[inline]
     pub fn options_of_sent<'q>(name: &LowercaseName, query: &'q [u8]) -> &'q [u8] {
         query.get(HEADER_LEN + name.as_bytes().len() + 4 + OPT_LEN..).unwrap_or_default()
     }
 
-    /// Under which its entry is found.
+    /// Hash under which the entry is found.
     pub fn hash(&self) -> u32 {
         self.hash
     }
@@ -119,7 +119,7 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Metadata of an answer: all that a hit needs, in one cache line of the processor.
+/// Metadata of an answer: all that a hit needs, in one cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Entry {
@@ -128,9 +128,9 @@ pub(super) struct Entry {
     pub(super) asked: CachedQuestion,
     pub(super) answer_class: AnswerClass,
     pub(super) stored: Moment,
-    /// In nanoseconds.
+    /// Lifetime in nanoseconds.
     pub(super) lifetime: u64,
-    /// Of a failure: how many there have been in a row, this one included.
+    /// For a failure: number of failures in a row, this one included.
     pub(super) failures: u8,
     /// First block of the chain; [`NONE`]: the slot is vacant.
     pub(super) first: u32,
@@ -138,7 +138,7 @@ pub(super) struct Entry {
     flags: u16,
 }
 
-/// The lengths of what lies in a chain.
+/// Lengths of the parts of a chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Packed {
     name_len: u16,
@@ -149,7 +149,7 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Bytes in all.
+    /// Total length in bytes.
     pub(super) fn len(&self) -> usize {
         usize::from(self.name_len)
             + usize::from(self.error_len)
@@ -158,8 +158,8 @@ impl Packed {
     }
 }
 
-/// Buffers for what is longer than a block, and for a message that is to be cut. They have no
-/// memory before the first answer is stored.
+/// Buffers for answers longer than a block, and for messages to be truncated. They are allocated
+/// when the first answer is stored.
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) packed: Vec<u8>,
@@ -167,7 +167,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// The bytes that it has reserved.
+    /// Returns the reserved memory in bytes.
     pub(super) fn reserved(&self) -> usize {
         reserved(&self.packed) + reserved(&self.message)
     }
@@ -175,10 +175,10 @@ impl Scratch {
     const PACKED_MAX: usize =
         size_of::<KeyRoom>() + EDE_LEN_MAX + 2 * RECORDS_MAX + u16::MAX as usize;
     const MESSAGE_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4 + u16::MAX as usize;
-    /// The bytes that it can come to reserve.
+    /// Maximum of reserved memory in bytes.
     pub(super) const RESERVED_MAX: usize = Self::PACKED_MAX + Self::MESSAGE_MAX;
 
-    /// Makes room for the longest, once.
+    /// Reserves the maximum, once.
     pub(super) fn reserve(&mut self) {
         if self.packed.capacity() == 0 {
             self.packed.reserve_exact(Self::PACKED_MAX);
@@ -192,23 +192,23 @@ impl Scratch {
 pub(super) enum Age {
     /// Unexpired; whole seconds since it was stored.
     Fresh(u32),
-    /// Expired, for this time.
+    /// Expired for this time.
     Expired(Duration),
 }
 
-/// TTLs that a client sees in place of those that were stored.
+/// TTLs in a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ttls {
     /// The stored TTLs, reduced by this number of seconds.
     Aged(u32),
-    /// This TTL in each record: the answer is stale.
+    /// The same TTL in each record, because the answer is stale.
     Stale(u32),
 }
 
 const _: () = assert!(size_of::<Entry>() == 64, "it is one line");
 
 impl Entry {
-    /// A slot that nobody has taken yet.
+    /// A slot that was never used.
     pub(super) fn vacant() -> Self {
         Self {
             generation: 0,
@@ -229,7 +229,7 @@ impl Entry {
         }
     }
 
-    /// The answer to `key` that [`pack`] has prepared, but for its chain.
+    /// Entry for the answer to `key` that [`pack`] has prepared, without its chain.
     pub(super) fn new(
         key: &Key<'_>,
         admission: &Admission,
@@ -244,13 +244,13 @@ impl Entry {
             stored: now,
             lifetime: nanos(admission.lifetime),
             packed,
-            // What came from the upstream's own data, or says how it was sent, was for its client.
+            // AA and TC of the response applied only to the client that caused it.
             flags: flags & (flags::RA | flags::AD | flags::RCODE),
             ..Self::vacant()
         }
     }
 
-    /// Returns true if it is the answer to `key`.
+    /// Returns true if this is the entry of `key`.
     pub(super) fn is(&self, key: &Key<'_>, blocks: &Blocks) -> bool {
         self.asked == key.asked
             && usize::from(self.packed.name_len) == key.name.len()
@@ -308,7 +308,7 @@ impl Entry {
             let message = &mut scratch.message;
             message.clear();
             message.resize(HEADER_LEN, 0);
-            // The records' pointers to the question lead to what the client asked.
+            // The records' compression pointers point into the client's question.
             message.extend_from_slice(to.question);
             message.extend_from_slice(records);
             age(&mut message[start..], table, ttls);
@@ -316,7 +316,7 @@ impl Entry {
         })
     }
 
-    /// Returns the extended error about an answer that is not what it seems.
+    /// Returns the extended error that marks a stale answer or a cached failure.
     fn own_error(&self, ttls: Ttls) -> Option<ExtendedError> {
         match (self.answer_class, ttls) {
             (AnswerClass::Failure, _) => Some(ExtendedError::CachedError),
@@ -327,7 +327,7 @@ impl Entry {
     }
 }
 
-/// Puts in place of the TTLs, whose offsets `table` has, what the client is to see.
+/// Rewrites the TTLs, whose offsets are in `table`.
 fn age(records: &mut [u8], table: &[u8], ttls: Ttls) {
     for offset in table.as_chunks::<2>().0 {
         let place = usize::from(u16::from_be_bytes(*offset));
@@ -339,7 +339,7 @@ fn age(records: &mut [u8], table: &[u8], ttls: Ttls) {
     }
 }
 
-/// Puts what is remembered of a response into `scratch`, which is as long then.
+/// Packs a response into `scratch`, replacing its contents.
 pub(super) fn pack(
     scratch: &mut Vec<u8>,
     key: &Key<'_>,
@@ -377,7 +377,7 @@ pub(super) fn pack(
     packed
 }
 
-/// The same for a failure of our own, which has no records.
+/// Packs a failure of our own, which has no records.
 pub(super) fn pack_failure(scratch: &mut Vec<u8>, key: &Key<'_>, why: ExtendedError) -> Packed {
     pack_head(scratch, key, &extended_error(why))
 }
@@ -390,19 +390,19 @@ fn pack_head(scratch: &mut Vec<u8>, key: &Key<'_>, error: &[u8]) -> Packed {
     Packed { name_len, error_len, ..Packed::default() }
 }
 
-/// Writes the TTLs of records, set by set: all of one set get the lowest (RFC 2181 §5.2). A set is
-/// known by its records' standing together. Signatures over different types only look like one.
+/// Writes the TTLs of records by RRset: all of one set get the lowest (RFC 2181 §5.2). Only
+/// adjacent records form a set; RRSIGs over different types are no set.
 struct Sets<'a> {
     packet: &'a [u8],
     /// Offset of the first record in the packet.
     from: usize,
     records: &'a mut [u8],
-    /// The first record of the set, the last so far, and its lowest and highest TTL.
+    /// First and last record of the set so far, and its lowest and highest TTL.
     set: Option<(Record, Record, u32, u32)>,
 }
 
 impl Sets<'_> {
-    /// Adds the next record and returns where its TTL lies.
+    /// Adds the next record and returns the offset of its TTL.
     fn add(&mut self, record: &Record, ttl: u32) -> usize {
         let place = record.fixed + 4 - self.from;
         put_u32(self.records, place, ttl);

@@ -1,43 +1,42 @@
 //! Eviction: the choice of the entry that makes room for another.
 //!
-//! Three queues (S3-FIFO, Yang et al., SOSP 2023). Newcomers wait in a small one, a tenth of all.
-//! Who was asked for there goes on into the main queue; who was not leaves, and only its hash is
-//! remembered for a while, so that it enters the main queue at once if it comes back. There, who
-//! was asked for goes round once more for each hit, of which three count. So names that nobody
-//! asks for twice, floods of random subdomains above all, pass through a tenth of the cache; and a
-//! hit writes one byte, where the exact order of use would write three links. Hit ratios against
-//! that order and others, over Zipf traffic with scans, are in `benches/RESULTS.md`.
+//! Three queues (S3-FIFO, Yang et al., SOSP 2023). New entries wait in a small one, a tenth of all.
+//! Those that are hit there move to the main queue; the others leave, and only their hashes are
+//! kept for a while, so that they enter the main queue at once if they come back. In the main queue
+//! an entry goes round once more for each hit, up to three. So names that are asked for once,
+//! floods of random subdomains above all, pass through a tenth of the cache; and a hit writes one
+//! byte, where an exact LRU order would write three links. Hit ratios of both and others, over Zipf
+//! traffic with scans, are in `benches/RESULTS.md`.
 //!
-//! That order is here too, for who wants it ([`Order::Exact`]): one queue, and a hit goes to its
-//! end.
+//! The exact order is available as [`Order::Exact`]: one queue, and a hit moves to its end.
 
 use crate::engine::list::{Link, List};
 use crate::engine::memory::{grow, prefetch, reserved};
 
-/// One newcomer for so many entries.
+/// Divisor of all entries: share of the small queue.
 const SMALL_SHARE: usize = 10;
-/// Hits that count.
+/// Maximum number of counted hits.
 const HITS_MAX: u8 = 3;
-/// Entries looked at for one victim: then the one at hand goes, whoever asked for it.
+/// Maximum number of entries examined for one victim; the last one is evicted despite its hits.
 const STEPS_MAX: usize = 64;
 
-/// In which order entries leave.
+/// Order in which entries are evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Entries that were asked for again stay.
+    /// Entries that were hit again stay.
     Scanned,
-    /// The least recently used leaves first.
+    /// The least recently used entry is evicted first.
     Exact,
 }
 
-/// The order in which a class of entries leaves.
+/// Eviction order of a class of entries.
 pub struct Eviction {
     order: Order,
     slots_max: usize,
     marks: Vec<Mark>,
     small: List,
     main: List,
-    /// One that never was, until the first newcomer leaves; then as many as can be remembered.
+    /// A single unused ghost until the first new entry leaves; then the maximum number.
     ghosts: Box<[Ghost]>,
     /// Number of entries that have left the small queue, modulo 2^32.
     left: u32,
@@ -52,7 +51,7 @@ struct Mark {
     in_main: bool,
 }
 
-/// The hash of who left the small queue, and as which; zeros at first, as nobody has touched them.
+/// Hash of an entry that left the small queue, and its number; initially zero.
 type Ghost = (u32, u32);
 
 impl Eviction {
@@ -65,22 +64,22 @@ impl Eviction {
             small: List::default(),
             main: List::default(),
             ghosts: Box::new([(0, 0)]),
-            // A ghost that never was is too old from the start.
+            // Makes the initial zeros count as too old.
             left: slots_max as u32,
         }
     }
 
-    /// Entries here.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.small.len() + self.main.len()
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         reserved(&self.marks) + size_of_val(&*self.ghosts)
     }
 
-    /// The bytes that it can come to reserve.
+    /// Returns the maximum of reserved memory in bytes.
     pub fn reserved_max(&self) -> usize {
         let ghosts = if self.order == Order::Exact { 1 } else { self.ghosts_max() };
         self.slots_max * size_of::<Mark>() + ghosts * size_of::<Ghost>()
@@ -90,19 +89,19 @@ impl Eviction {
         self.slots_max.next_power_of_two()
     }
 
-    /// Returns true if there is none.
+    /// Returns true if there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Has the processor fetch what [`Eviction::hit`] changes.
+    /// Prefetches the memory that [`Eviction::hit`] changes.
     pub fn prefetch(&self, slot: u32) {
         if let Some(mark) = self.marks.get(slot as usize) {
             prefetch(mark);
         }
     }
 
-    /// An entry was asked for and found.
+    /// Counts a hit on an entry.
     pub fn hit(&mut self, slot: u32) {
         if self.order == Order::Exact {
             self.main.remove(&mut self.marks, slot, |mark| &mut mark.link);
@@ -113,7 +112,7 @@ impl Eviction {
         *hits = (*hits + 1).min(HITS_MAX);
     }
 
-    /// An entry came into `slot`, which was vacant; vacant slots are taken in ascending order the
+    /// Adds an entry in `slot`, which was vacant; vacant slots are used in ascending order the
     /// first time.
     pub fn insert(&mut self, slot: u32, hash: u32) {
         let (ghost, left) = self.ghosts[hash as usize & (self.ghosts.len() - 1)];
@@ -134,15 +133,15 @@ impl Eviction {
         queue.push_back(&mut self.marks, slot, |mark| &mut mark.link);
     }
 
-    /// The entry in `slot` left of its own accord.
+    /// Removes the entry in `slot` without eviction.
     pub fn remove(&mut self, slot: u32) {
         let queue =
             if self.marks[slot as usize].in_main { &mut self.main } else { &mut self.small };
         queue.remove(&mut self.marks, slot, |mark| &mut mark.link);
     }
 
-    /// The entry that must leave, already gone from here; `None` if there is none. Entries that
-    /// are `dead` are not spared, whoever asked for them.
+    /// Removes the entry to evict and returns it; `None` if there is none. Entries that are `dead`
+    /// are not spared for their hits.
     pub fn victim(&mut self, dead: impl Fn(u32) -> bool) -> Option<u32> {
         for step in 1.. {
             let newcomers = self.small.len() * SMALL_SHARE >= self.len() || self.main.is_empty();
@@ -161,7 +160,7 @@ impl Eviction {
                 self.left = self.left.wrapping_add(1);
                 let hash = mark.hash;
                 if self.ghosts.len() < self.ghosts_max() {
-                    // Zeros, which the kernel has at hand without anybody touching them.
+                    // Zeroed pages, which the kernel provides on first access.
                     self.ghosts = vec![(0, 0); self.ghosts_max()].into();
                 }
                 let place = hash as usize & (self.ghosts.len() - 1);
@@ -172,7 +171,7 @@ impl Eviction {
         None
     }
 
-    /// Returns true if `slot` is among the newcomers; `None` if it is vacant.
+    /// Returns true if `slot` is in the small queue; `None` if it is vacant.
     #[cfg(test)]
     fn is_new(&self, slot: u32) -> Option<bool> {
         let mark = self.marks.get(slot as usize)?;
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_soon_enters_the_main_queue() {
+    fn an_entry_that_comes_back_soon_enters_the_main_queue() {
         let mut eviction = filled(20);
         assert_eq!(eviction.victim(ALIVE), Some(0));
         eviction.insert(0, 1);
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_late_is_a_newcomer() {
+    fn an_entry_that_comes_back_late_enters_the_small_queue() {
         let mut eviction = filled(4);
         assert_eq!(eviction.victim(ALIVE), Some(0));
         for hash in [10, 11, 12, 14, 15] {
@@ -259,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_are_not_spared() {
+    fn dead_entries_are_not_spared() {
         let mut eviction = filled(10);
         (0..10).for_each(|slot| eviction.hit(slot));
         assert_eq!(eviction.victim(|slot| slot == 3), Some(3));
     }
 
     #[test]
-    fn one_victim_costs_no_more_than_so_many_steps() {
+    fn one_victim_costs_a_bounded_number_of_steps() {
         let mut eviction = filled(1_000);
         (0..1_000).for_each(|slot| eviction.hit(slot));
         assert_eq!(eviction.victim(ALIVE), Some(STEPS_MAX as u32 - 1));
@@ -283,7 +282,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against queues that are moved about in the open. Sixteen slots: no step limit is met.
+        /// Against queues in plain vectors. Sixteen slots: the step limit is never reached.
         #[test]
         fn behaves_as_its_twin_does(steps in proptest::collection::vec(any::<(u8, u8)>(), 0..400)) {
             let mut eviction = Eviction::new(16, Order::Scanned);

@@ -1,22 +1,22 @@
 //! Refresh of answers: when an entry is fetched again.
 //!
-//! Before it expires, if it is in demand (`prefetch`); after, if expired answers are used at all
-//! (`serve_stale`), while the client waits or has been served. An answer that is being fetched is
-//! not fetched twice: a refresh has a lease, which ends with the longest time that a query may
-//! take, so one that got lost blocks nothing for longer. After a failed one, its lease goes on for
-//! as long as a failure is remembered (RFC 9520) or `RECHECK` says, whichever is longer.
+//! Before it expires, if it is in demand (`prefetch`); afterwards, if expired answers are served
+//! (`serve_stale`), while the client waits or has been served. An answer is not fetched twice at a
+//! time: a refresh has a lease of the maximum time of a query, so a lost one blocks no longer than
+//! that. After a failed one the lease is extended to the lifetime of a failure (RFC 9520) or
+//! `RECHECK`, whichever is longer.
 
 use crate::config::{Prefetch, QUERY_TIMEOUT, ServeStale, StaleMode};
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// The state of one entry.
+/// Refresh state of one entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refresh {
     /// Hits in a row, without a longer gap than the configuration allows.
     hits: u32,
     last_hit: Moment,
-    /// No refresh begins before.
+    /// Time before which no refresh begins.
     not_before: Moment,
 }
 
@@ -25,15 +25,15 @@ pub struct Refresh {
 pub enum Course {
     /// The client gets it.
     Reply,
-    /// The client gets it, and it is fetched anew.
+    /// The client gets it, and it is fetched again.
     ReplyAndRefresh,
     /// The upstream is asked, and the client gets it only if no better answer comes in time.
     Verify(Option<Duration>),
 }
 
 impl Refresh {
-    /// A fresh answer was asked for, `age` seconds after it was stored for `lifetime` seconds.
-    /// Returns true if it is to be fetched anew, which has begun then.
+    /// Counts a hit on a fresh answer, `age` seconds after it was stored for `lifetime` seconds.
+    /// Returns true if a refresh begins.
     pub fn hit(&mut self, now: Moment, prefetch: &Prefetch, lifetime: u64, age: u64) -> bool {
         let together = now.since(self.last_hit) <= prefetch.duration;
         self.hits = if together { self.hits.saturating_add(1) } else { 1 };
@@ -42,7 +42,7 @@ impl Refresh {
         self.hits >= prefetch.amount && lifetime.saturating_sub(age) <= late && self.begin(now)
     }
 
-    /// A usable but expired answer was asked for.
+    /// Decides about a hit on a usable expired answer.
     pub fn stale(&mut self, now: Moment, settings: &ServeStale) -> Course {
         match settings.mode {
             StaleMode::Immediate if self.begin(now) => Course::ReplyAndRefresh,
@@ -51,12 +51,12 @@ impl Refresh {
         }
     }
 
-    /// A refresh brought nothing: none for another `wait`.
+    /// Records a failed refresh: no other begins for `wait`.
     pub fn failed(&mut self, now: Moment, wait: Duration) {
         self.not_before = now.plus(wait);
     }
 
-    /// The state of the answer that replaces this one's.
+    /// Returns the state for the answer that replaces this one.
     pub fn of_successor(self) -> Self {
         Self { not_before: Moment::ZERO, ..self }
     }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn one_refresh_at_a_time_and_one_that_got_lost_blocks_no_more_than_a_query_takes() {
+    fn a_lost_refresh_blocks_others_no_longer_than_a_query_takes() {
         let prefetch = Prefetch { amount: 1, ..PREFETCH };
         let mut refresh = Refresh::default();
         assert!(refresh.hit(at(0), &prefetch, 10, 9));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failure_there_is_peace_for_a_while() {
+    fn after_a_failure_no_refresh_begins_for_a_while() {
         let mut refresh = Refresh::default();
         let verify = stale(StaleMode::Verify(None));
         refresh.failed(at(0), 10 * SECOND);

@@ -1,9 +1,9 @@
 //! Sweeps that remove useless entries, whether or not they are looked up.
 //!
-//! A round over all slots begins when the first answer has expired for good, and goes in slices,
-//! so that no turn takes long however large the cache is; in between, the shared wheel wakes its
-//! worker. Rounds stand apart by a while: who expires meanwhile leaves with the next one. When
-//! nothing is stored nothing is due, and an idle host sleeps.
+//! A round over all slots begins when the first answer has become useless, and proceeds in slices,
+//! so that no turn takes long however large the cache is; in between, the shared wheel wakes the
+//! worker. There is a pause between rounds: entries that expire meanwhile leave with the next one.
+//! An empty cache has nothing due, so an idle host sleeps.
 
 use super::Cache;
 use super::admission::AnswerClass;
@@ -12,22 +12,22 @@ use crate::engine::list::NONE;
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// From the end of a round to the next at least.
+/// Minimum time from the end of a round to the next.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Slots of each class that a slice looks at.
+/// Number of slots of each class per slice.
 const SLICE: u32 = 2_048;
 
 /// Progress of the rounds.
 pub(super) struct Sweeps {
     /// Time when the next slice is due.
     due: Moment,
-    /// For when the worker has asked to be woken.
+    /// Time for which a wake-up is armed.
     asked: Moment,
-    /// Place where the next slice begins; zero: with a new round.
+    /// Place where the next slice begins; zero: a new round.
     place: u32,
-    /// Time when the first that the current round has passed by expires.
+    /// Earliest time when an entry that the round has passed becomes useless.
     earliest: Moment,
-    /// No round begins before.
+    /// Time before which no round begins.
     not_before: Moment,
 }
 
@@ -40,7 +40,7 @@ impl Sweeps {
         not_before: Moment::ZERO,
     };
 
-    /// Something is stored that will be of no use at `end`.
+    /// Records an entry that becomes useless at `end`.
     pub(super) fn note(&mut self, end: Moment) {
         self.earliest = self.earliest.min(end);
         self.due = self.due.min(end.max(self.not_before));
@@ -48,7 +48,7 @@ impl Sweeps {
 }
 
 impl Cache {
-    /// For when the worker is to be woken for [`Cache::sweep`]; `None` if it has asked already.
+    /// Returns the time to wake the worker for [`Cache::sweep`]; `None` if that is armed already.
     pub fn next_sweep(&mut self) -> Option<Moment> {
         let Sweeps { due, asked, .. } = &mut self.sweeps;
         (*due < *asked).then(|| {
@@ -57,12 +57,12 @@ impl Cache {
         })
     }
 
-    /// Nobody could be asked to wake the worker, or whoever was has forgotten it.
+    /// Repeats the request for a wake-up, because it was not delivered or was lost.
     pub fn sweep_not_asked(&mut self) {
         self.sweeps.asked = Moment::FOREVER;
     }
 
-    /// Drops what is of no use in the next slice.
+    /// Removes the useless entries of the next slice.
     pub fn sweep(&mut self, now: Moment) {
         self.sweeps.asked = Moment::FOREVER;
         if now < self.sweeps.due {
@@ -98,8 +98,8 @@ impl Cache {
         }
     }
 
-    /// Returns when an entry is of no use any more: expired, and not to be served stale. How many
-    /// failures there were in a row is of use for the next.
+    /// Returns the time when an entry becomes useless: expired, and not to be served stale. A
+    /// failure stays longer because its count is used by the next one.
     pub(super) fn useless_at(&self, entry: &Entry) -> Moment {
         let longer = match entry.answer_class {
             AnswerClass::Failure => self.settings.servfail,

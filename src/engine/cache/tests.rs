@@ -1,9 +1,8 @@
-//! One test per promise of the cache; in `expiry`, those about failures and what has expired; and
-//! in `model`, the cache against a naive twin.
+//! One test per promise of the cache; in `expiry`, those about failures and expired answers; and in
+//! `model`, the cache against a naive twin.
 //!
-//! Time is whatever a test says. What is judged as storable is tested beside
-//! [`super::admission`]; when an answer is fetched anew, beside [`super::refresh`]. The invariants
-//! are checked after each step.
+//! Each test sets the time. Admission is tested beside [`super::admission`], refresh beside
+//! [`super::refresh`]. The invariants are checked after each step.
 
 mod expiry;
 pub(crate) mod messages;
@@ -35,7 +34,7 @@ struct Bed {
     now: Moment,
 }
 
-/// A reply, read.
+/// A parsed reply.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     id: u16,
@@ -139,13 +138,13 @@ fn seen(packet: Vec<u8>) -> Seen {
         flags: response.flags,
         question: packet[12..question.end()].to_vec(),
         ttls: (0..response.counts.iter().sum()).map(next).collect(),
-        // Behind an OPT there is nothing.
+        // No bytes follow an OPT.
         errors: response.opt.map_or(Vec::new(), |_| packet[response.end + 11..].to_vec()),
     }
 }
 
 impl Cache {
-    /// Whether the parts agree.
+    /// Panics if the tables disagree.
     fn check_invariants(&self) {
         let mut blocks_used = 0;
         for (number, class) in self.classes.iter().enumerate() {
@@ -237,7 +236,7 @@ fn a_reply_is_not_authoritative_nor_truncated_and_has_no_reserved_bit() {
 }
 
 #[test]
-fn ad_goes_to_who_asked_for_it_and_ra_is_as_it_was() {
+fn ad_is_set_for_clients_that_asked_for_it_and_ra_is_unchanged() {
     let mut bed = Bed::plain();
     bed.put("w.test", PLAIN | flags::AD, &[a("w.test", 60)]).unwrap();
     bed.put("x.test", PLAIN & !flags::RA, &[a("x.test", 60)]).unwrap();
@@ -302,7 +301,7 @@ fn an_opt_is_in_the_reply_if_it_was_in_the_query_and_holds_nothing_of_the_hop_bu
 fn a_reply_too_long_for_its_client_ends_between_two_sets_with_tc() {
     let mut bed = Bed::plain();
     let owners = ["w.test", "x.test", "y.test"];
-    // Of 14 addresses in 308 bytes each.
+    // 14 addresses, in 308 bytes each.
     let set = |owner: &str| vec![a(owner, 60); 14];
     let mut records = owners.map(set).concat();
     records.insert(0, cname("w.test", "x.test", 60));
@@ -341,7 +340,7 @@ fn a_disabled_class_is_not_stored_below_its_zones() {
 }
 
 #[test]
-fn names_outside_the_zones_are_not_for_the_cache() {
+fn names_outside_the_zones_are_not_cached() {
     let zones = vec![Name::parse("test").unwrap()];
     let cache = Bed::new(&config::Cache { zones, ..Default::default() }).cache;
     let serves = |text| serves(&cache, text, A, &asked(flags::RD, None));
@@ -356,7 +355,7 @@ fn serves(cache: &Cache, text: &str, rtype: u16, asked: &Asked) -> bool {
 }
 
 #[test]
-fn a_full_class_gives_up_one_entry_for_another_and_the_other_class_none() {
+fn a_full_class_evicts_one_of_its_own_entries() {
     let mut bed = Bed::new(&small(20, 20 * BLOCK_LEN));
     for number in 0..100 {
         let text = format!("n{number}.test");
@@ -369,7 +368,7 @@ fn a_full_class_gives_up_one_entry_for_another_and_the_other_class_none() {
 }
 
 #[test]
-fn bytes_are_bounded_besides() {
+fn bytes_are_bounded_as_well() {
     let mut bed = Bed::new(&small(1_000, 16 * BLOCK_LEN));
     let long = |text: &str| vec![a(text, 60), (2, name(""), rtype::TXT, 60, vec![0; 283])];
     for number in 0..50 {
@@ -378,7 +377,7 @@ fn bytes_are_bounded_besides() {
         assert!(bed.cache.bytes() <= 16 * BLOCK_LEN);
     }
     assert_eq!(bed.cache.len(), [5, 0]);
-    // A longer answer in its own place makes room among the others.
+    // A longer answer in the same slot displaces others.
     let text = "n49.test";
     bed.put(text, PLAIN, &[long(text), long(text), long(text)].concat()).unwrap();
     assert_eq!(bed.reply(text).ttls, [60; 6]);
@@ -402,7 +401,7 @@ fn an_answer_too_long_for_an_entry_is_not_stored() {
 }
 
 #[test]
-fn the_sweep_drops_what_is_of_no_use_any_more() {
+fn the_sweep_removes_useless_entries() {
     let mut bed = Bed::new(&stale(StaleMode::Immediate));
     bed.put("w.test", PLAIN, &[a("w.test", 20)]).unwrap();
     bed.put("x.test", PLAIN, &[a("x.test", 200)]).unwrap();
@@ -419,7 +418,7 @@ fn the_sweep_drops_what_is_of_no_use_any_more() {
 }
 
 #[test]
-fn the_worker_is_to_be_woken_once_for_what_expires_first() {
+fn the_worker_is_woken_once_for_the_first_entry_to_expire() {
     let mut bed = Bed::plain();
     assert_eq!(bed.cache.next_sweep(), None);
     let due = |bed: &Bed, secs| Some(bed.now.plus(secs * SECOND));
@@ -435,7 +434,7 @@ fn the_worker_is_to_be_woken_once_for_what_expires_first() {
     bed.wait(20.0);
     bed.cache.sweep(bed.now);
     assert_eq!((bed.cache.len(), bed.cache.next_sweep()), ([2, 0], due(&bed, 40)));
-    // Rounds stand apart.
+    // There is a pause between rounds.
     bed.put("y.test", PLAIN, &[a("y.test", 5)]).unwrap();
     assert_eq!(bed.cache.next_sweep(), due(&bed, 10));
     bed.wait(80.0);
@@ -448,7 +447,7 @@ fn the_worker_is_to_be_woken_once_for_what_expires_first() {
 }
 
 #[test]
-fn a_round_goes_in_slices_and_misses_nobody() {
+fn a_round_proceeds_in_slices_and_misses_no_entry() {
     let mut settings = config::Cache::default();
     settings.denial.capacity = 1;
     let mut bed = Bed::new(&settings);
@@ -467,7 +466,7 @@ fn a_round_goes_in_slices_and_misses_nobody() {
 }
 
 #[test]
-fn the_books_tell_what_was_asked_for_and_served() {
+fn counters_show_lookups_and_replies() {
     let mut bed = Bed::plain();
     bed.put("w.test", PLAIN, &[a("w.test", 20)]).unwrap();
     bed.put("x.test", PLAIN, &[soa("test", 20, 20)]).unwrap();

@@ -1,7 +1,7 @@
 //! State of the current or last attempt of an exchange.
 //!
-//! Attempts begin and end beside the queues they stand in; here is what follows from those: for
-//! logs, and for queries that stand behind others on a connection. Nothing is changed here.
+//! Exchanges begin and end attempts where the queues are; this file only reads them, for logs and
+//! for queries that wait behind others on a connection.
 
 use super::Exchanges;
 use crate::engine::key::{ConnectionId, Transport};
@@ -11,14 +11,14 @@ use crate::moment::Moment;
 use std::time::Duration;
 
 impl Exchanges {
-    /// Returns the upstream and the transport of the last attempt of the exchange that is or was
-    /// just in `slot`.
+    /// Returns the upstream and transport of the last attempt of the exchange that is or was just
+    /// in `slot`.
     pub fn last_asked(&self, slot: u32) -> (usize, Transport) {
         let exchange = &self.slots[slot as usize];
         (exchange.upstream as usize, exchange.asked_over)
     }
 
-    /// The query as it was written, whatever the current attempt sent of it.
+    /// Returns the query as written, without options added on the way upstream.
     pub fn written(&self, slot: u32) -> &[u8] {
         let length = usize::from(self.slots[slot as usize].query_len);
         &self.queries[slot as usize][..length]
@@ -48,14 +48,13 @@ impl Exchanges {
         exchange.attempt_until.minus(timeout)
     }
 
-    /// The time-out of the current attempt of the exchange in `slot`.
+    /// Returns the time-out of the current attempt of the exchange in `slot`.
     pub fn attempt_timeout(&self, slot: u32) -> Duration {
         self.timeouts[self.slots[slot as usize].timeout_class as usize].0
     }
 
-    /// Returns true if the query that has been on `connection` for longest has waited for longer
-    /// than
-    /// `head_wait`, or for more than half of its time-out.
+    /// Returns true if the oldest query on `connection` has waited for longer than `head_wait`, or
+    /// for more than half of its time-out.
     pub fn waits(&self, connection: ConnectionId, now: Moment, head_wait: Duration) -> bool {
         self.first_on(connection).is_some_and(|slot| {
             let exchange = &self.slots[slot as usize];
@@ -64,18 +63,18 @@ impl Exchanges {
         })
     }
 
-    /// Returns the number of queries sent on `connection` before the one in `slot`, which is on it,
-    /// and are there yet; no more than `most` are counted.
+    /// Returns the number of older queries on the connection of the one in `slot`; at most `most`
+    /// are counted.
     pub fn ahead_of(&self, slot: u32, connection: ConnectionId, most: usize) -> usize {
         self.all_on(connection).take(most).take_while(|other| *other != slot).count()
     }
 
-    /// The query on `connection` that was sent behind `count` others.
+    /// Returns the query on `connection` that was sent behind `count` others.
     pub fn behind(&self, connection: ConnectionId, count: usize) -> Option<u32> {
         self.all_on(connection).nth(count)
     }
 
-    /// The query that was sent next after the one in `slot` on its connection.
+    /// Returns the query that was sent next after the one in `slot` on its connection.
     pub fn next_on(&self, connection: ConnectionId, slot: u32) -> Option<u32> {
         let list = &self.on_connection[connection.index()];
         list.after(&self.slots, slot, |exchange| &exchange.on_connection)

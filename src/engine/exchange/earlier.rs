@@ -1,20 +1,20 @@
-//! Attempts that queries have left behind on connections and that may yet be answered.
+//! Earlier attempts of moved queries, which may still be answered.
 //!
-//! A query that is stuck behind another on its connection is asked again elsewhere, and whichever
-//! answer comes first is its answer. The place that it has left is remembered here: by connection
-//! and id, so that an answer finds it, and so that the id is not given to another query on that
-//! connection before the answer has come or the connection is closed. When there are too many the
-//! oldest is forgotten: its answer would be dropped as one that matches nothing.
+//! A query that is stuck behind another on its connection is asked again elsewhere, and the first
+//! answer counts. The earlier attempt is kept here by connection and id, so that its answer is
+//! recognised, and so that the id is not given to another query on that connection before the
+//! answer has come or the connection is closed. At the maximum the oldest is forgotten: its answer
+//! would be dropped as unexpected.
 
 use super::{Exchanges, id_hash};
 use crate::engine::index::Index;
 use crate::engine::key::{ConnectionId, ExchangeKey};
 use crate::engine::memory::reserved;
 
-/// Attempts of one worker that are remembered at most.
+/// Maximum number of earlier attempts kept by one worker.
 pub const EARLIER_MAX: usize = 1_024;
 
-/// One that was left behind.
+/// One earlier attempt.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
     connection: ConnectionId,
@@ -22,7 +22,7 @@ struct Attempt {
     exchange: ExchangeKey,
 }
 
-/// All of them, in a ring.
+/// All earlier attempts, in a ring.
 pub(super) struct Earlier {
     places: Vec<Option<Attempt>>,
     by_id: Index,
@@ -45,12 +45,12 @@ impl Earlier {
         Self { places, by_id, next: 0, len: 0 }
     }
 
-    /// The bytes that are reserved.
+    /// Returns the reserved memory in bytes.
     pub(super) fn reserved(&self) -> usize {
         reserved(&self.places) + self.by_id.reserved()
     }
 
-    /// Returns true if the id is not to be given to another query on `connection`.
+    /// Returns true if `id` may not be given to another query on `connection`.
     pub(super) fn has(&self, connection: ConnectionId, id: u16) -> bool {
         self.len > 0 && self.place(connection, id).is_some()
     }
@@ -82,8 +82,8 @@ impl Earlier {
 }
 
 impl Exchanges {
-    /// Ends the current attempt, which is on a connection, but for its answer: if that comes before
-    /// another, it is believed. `None`: there is no attempt.
+    /// Ends the current attempt but keeps it as an earlier one, whose answer is accepted if it
+    /// comes first. `None`: there is no attempt.
     pub fn leave_attempt(&mut self, slot: u32) -> Option<LeftBehind> {
         let (connection, id) = self.slots[slot as usize].attempt?;
         let exchange = self.key(slot);
@@ -92,8 +92,8 @@ impl Exchanges {
         Some(LeftBehind { connection, forgotten })
     }
 
-    /// The exchange whose earlier attempt waits on `connection` for a response with `id`; an error
-    /// if that has ended or waits no more. `None`: nobody waits for such a response.
+    /// Returns the exchange whose earlier attempt waits on `connection` for a response with `id`,
+    /// or an error if that exchange has ended or waits no more. `None`: no such attempt is known.
     pub fn find_earlier(&self, connection: ConnectionId, id: u16) -> Option<Result<u32, ()>> {
         if self.earlier.len == 0 {
             return None;
@@ -104,14 +104,14 @@ impl Exchanges {
         Some(self.slot(exchange).filter(waiting).ok_or(()))
     }
 
-    /// The answer that [`Exchanges::find_earlier`] has found something for has come.
+    /// Removes the earlier attempt, because its answer has come.
     pub fn end_earlier(&mut self, connection: ConnectionId, id: u16) {
         if let Some(place) = self.earlier.place(connection, id) {
             self.earlier.remove(place);
         }
     }
 
-    /// No answer will come on `connection` any more.
+    /// Removes all earlier attempts on `connection`.
     pub fn end_all_earlier(&mut self, connection: ConnectionId) {
         if self.earlier.len == 0 {
             return;

@@ -6,7 +6,7 @@ use super::Exchanges;
 use crate::engine::memory::reserved;
 
 impl Exchanges {
-    /// In bytes.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         reserved(&self.slots)
             + reserved(&self.free)

@@ -1,25 +1,25 @@
 //! Reload: the outstanding exchanges under a new configuration.
 //!
-//! None ends by it. Time-outs and tables change under them, and each is moved to the stanza that
-//! would handle its question now, so that whoever asks the same still joins it.
+//! No exchange ends by it. Time-outs and tables change, and each exchange moves to the stanza that
+//! would handle its question now, so that another client with the same question still joins it.
 
 use super::{Exchanges, Waiter};
 use crate::engine::list::{Link, List, NONE};
 use std::time::Duration;
 
 impl Exchanges {
-    /// The query without what only its way upstream adds: by this others find it.
+    /// Returns the query as written, under which other clients find it.
     pub fn text(&self, slot: u32) -> &[u8] {
         let length = usize::from(self.slots[slot as usize].query_len);
         &self.queries[slot as usize][..length]
     }
 
-    /// All that are outstanding.
+    /// All outstanding exchanges.
     pub fn open_slots(&self) -> impl Iterator<Item = u32> {
         (0..self.slots.len() as u32).filter(|slot| self.slots[*slot as usize].open)
     }
 
-    /// Everybody who waits for the exchange in `slot`.
+    /// All waiters of the exchange in `slot`.
     pub fn waiters(&self, slot: u32) -> impl Iterator<Item = &Waiter> {
         let place = |place: u32| (place != NONE).then_some(place);
         let first = place(self.slots[slot as usize].first_waiter);
@@ -27,8 +27,8 @@ impl Exchanges {
         places.map(|place| &self.waiters[place as usize].0)
     }
 
-    /// Everybody who waits for the exchange in `slot` is counted from now on where `label_set`
-    /// says.
+    /// Sets the metrics labels of all waiters of the exchange in `slot` to those that `label_set`
+    /// returns.
     pub fn count_waiters_at(&mut self, slot: u32, label_set: impl Fn(&Waiter) -> u32) {
         let mut place = self.slots[slot as usize].first_waiter;
         while place != NONE {
@@ -38,8 +38,8 @@ impl Exchanges {
         }
     }
 
-    /// Goes on with other time-outs, and more `connections` if there may be more. Attempts that
-    /// are under way keep the deadlines that they have.
+    /// Adopts other time-outs and a larger maximum of `connections`. Outstanding attempts keep
+    /// their deadlines.
     pub fn reload(&mut self, timeouts: &[Duration], connections: usize) {
         if connections > self.on_connection.len() {
             self.on_connection.resize(connections, List::default());
@@ -65,8 +65,8 @@ impl Exchanges {
         }
     }
 
-    /// The exchange in `slot` goes on as if it had begun with `stanza`: whoever asks the same of
-    /// that one, with this `hash`, joins it.
+    /// Moves the exchange in `slot` to `stanza`, as if it had begun there, so that clients with the
+    /// same query and this `hash` join it.
     pub fn move_to(&mut self, slot: u32, stanza: u32, hash: u32) {
         let exchange = &mut self.slots[slot as usize];
         let before = std::mem::replace(&mut exchange.hash, hash);

@@ -1,8 +1,8 @@
 //! Clients that wait for an exchange, and their time limits.
 //!
-//! The clients of one exchange stand in a chain in the order in which they came, in a slab that
-//! all exchanges share. Where clients can have an expired answer instead of a new one their
-//! response timer may have an end before the exchange has: then they leave and it goes on without.
+//! The clients of one exchange form a chain in the order of their arrival, in a slab that all
+//! exchanges share. Where clients can have an expired answer their response timer may end before
+//! the exchange does: then they are answered, and the exchange continues without waiters.
 
 use super::{Client, Exchanges, WAITERS_MAX, class_of};
 use crate::engine::list::NONE;
@@ -33,9 +33,9 @@ pub struct Waiter {
 pub enum Shown {
     /// The question of the query that was sent.
     Same,
-    /// The same, in other letters.
+    /// The question of the query that was sent, in other letter case.
     Case(Spelling),
-    /// Another one, which its server block's rules of `rewrite` turned into that of the query.
+    /// Another question, which the server block's `rewrite` rules turned into that of the query.
     Other(AskedKey),
 }
 
@@ -43,7 +43,7 @@ pub enum Shown {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AskedKey(pub u32);
 
-/// A waiter who waits no more, where it was.
+/// Place of a waiter that was removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Dismissed(u32);
 
@@ -52,7 +52,7 @@ pub struct Dismissed(u32);
 pub struct Spelling([u64; 4]);
 
 impl Spelling {
-    /// Of `name`.
+    /// Returns the capital letters of `name`.
     pub fn of(name: &[u8]) -> Self {
         let mut bits = [0; 4];
         for (place, byte) in name.iter().enumerate() {
@@ -71,7 +71,7 @@ impl Spelling {
 }
 
 impl Exchanges {
-    /// Returns true if no client more can wait.
+    /// Returns true if no other client can wait.
     pub fn waiters_are_full(&self) -> bool {
         self.waiters_free.is_empty() && self.waiters.len() == WAITERS_MAX
     }
@@ -79,7 +79,7 @@ impl Exchanges {
     /// Adds a client who waits for the exchange in `slot`.
     ///
     /// # Panics
-    /// When [`Exchanges::waiters_are_full`].
+    /// If [`Exchanges::waiters_are_full`].
     pub fn join(&mut self, slot: u32, waiter: Waiter) {
         assert!(!self.waiters_are_full(), "the caller asks first");
         let place = match self.waiters_free.pop() {
@@ -122,14 +122,13 @@ impl Exchanges {
         }
     }
 
-    /// The next waiter of a settled exchange, to be looked at.
+    /// Returns the next waiter of a settled exchange without removing it.
     pub fn first_waiter(&self, slot: u32) -> Option<&Waiter> {
         let place = self.slots[slot as usize].first_waiter;
         (place != NONE).then(|| &self.waiters[place as usize].0)
     }
 
-    /// The next waiter of an exchange that goes on without: [`Exchanges::dismissed`] tells who it
-    /// was.
+    /// Removes the next waiter of an exchange that continues; [`Exchanges::dismissed`] returns it.
     pub fn dismiss_waiter(&mut self, slot: u32) -> Option<Dismissed> {
         let exchange = &mut self.slots[slot as usize];
         let place = exchange.first_waiter;
@@ -173,21 +172,21 @@ impl Exchanges {
         taken
     }
 
-    /// Returns the waiter there, until the next one joins.
+    /// Returns the removed waiter; valid until the next one joins.
     pub fn dismissed(&self, waiter: Dismissed) -> &Waiter {
         &self.waiters[waiter.0 as usize].0
     }
 
-    /// Has the question of `reply`, the answer to the exchange that is or was just in `slot`, name
-    /// what was asked as this waiter has spelt it.
+    /// Restores this waiter's spelling of the name in the question of `reply`, the answer to the
+    /// exchange that is or was just in `slot`.
     pub fn spell(&self, slot: u32, waiter: Dismissed, reply: &mut [u8]) {
         if let Shown::Case(spelling) = &self.dismissed(waiter).shown {
             spelling.apply(&mut reply[HEADER_LEN..HEADER_LEN + self.name_len(slot)]);
         }
     }
 
-    /// The next waiter of a settled exchange; with the last one the exchange ends and its slot
-    /// is vacant, though [`Exchanges::query`] stays as it was until the next one opens.
+    /// Removes the next waiter of a settled exchange; with the last one the exchange ends and its
+    /// slot is vacant, though [`Exchanges::query`] stays valid until the next one opens.
     pub fn next_waiter(&mut self, slot: u32) -> Option<Dismissed> {
         debug_assert!(!self.slots[slot as usize].joinable, "not settled");
         let waiter = self.dismiss_waiter(slot);

@@ -1,7 +1,7 @@
-//! What is remembered of failures, and what becomes of answers that have expired or soon will.
+//! Cached failures, and answers that have expired or soon will.
 //!
-//! When that is, is tested beside [`crate::engine::cache::refresh`]; here, what a client gets and
-//! what the upstream's next response does to it.
+//! The times are tested beside [`crate::engine::cache::refresh`]; here the client's reply, and the
+//! effect of the upstream's next response.
 
 use super::messages::{A, Made, PLAIN, a, asked, soa};
 use super::{Bed, NXDOMAIN, SECOND, SERVFAIL, stale};
@@ -28,19 +28,19 @@ fn a_failure_takes_no_usable_answers_place() {
 }
 
 #[test]
-fn failures_are_remembered_for_a_while_and_the_client_is_told_that_they_are() {
+fn failures_are_cached_for_a_while_and_marked_with_an_extended_error() {
     let mut bed = Bed::new(&stale(StaleMode::Immediate));
     bed.put("w.test", SERVFAIL, &[]).unwrap();
     let reply = bed.reply("w.test");
     assert_eq!(reply.flags, SERVFAIL);
     assert_eq!(reply.errors, extended_error(ExtendedError::CachedError));
     bed.wait(5.0);
-    // Never stale: RFC 9520 bounds how long a failure is remembered, RFC 8767 is about data.
+    // Never stale: RFC 9520 limits the caching of failures, RFC 8767 is about data.
     assert_eq!(bed.get("w.test"), Found::Miss);
 }
 
 #[test]
-fn a_failure_of_our_own_is_remembered_too() {
+fn our_own_failures_are_cached() {
     let mut bed = Bed::plain();
     let plain = asked(flags::RD, None);
     let fail = |cache: &mut Cache, now, name: &LowercaseName, key: &Key<'_>| {
@@ -70,7 +70,7 @@ fn a_failure_lives_for_parts_of_a_second_if_so_configured() {
 }
 
 #[test]
-fn what_expired_is_served_at_once_and_fetched_once() {
+fn an_expired_answer_is_served_at_once_and_fetched_once() {
     let mut bed = Bed::new(&stale(StaleMode::Immediate));
     bed.put("w.test", PLAIN, &[a("w.test", 20)]).unwrap();
     bed.put("x.test", NXDOMAIN, &[soa("test", 20, 20)]).unwrap();
@@ -90,7 +90,7 @@ fn what_expired_is_served_at_once_and_fetched_once() {
 }
 
 #[test]
-fn outside_its_window_what_expired_is_a_miss() {
+fn an_expired_answer_outside_its_window_is_a_miss() {
     let mut bed = Bed::new(&stale(StaleMode::Immediate));
     bed.put("w.test", PLAIN, &[a("w.test", 20)]).unwrap();
     bed.wait(119.9);
@@ -101,7 +101,7 @@ fn outside_its_window_what_expired_is_a_miss() {
 }
 
 #[test]
-fn when_the_upstream_has_no_answer_a_usable_one_is_to_be_had() {
+fn a_usable_answer_is_the_fallback_for_a_failed_upstream() {
     let mut bed = Bed::new(&stale(StaleMode::Verify(None)));
     let plain = asked(flags::RD, None);
     bed.put("w.test", PLAIN, &[a("w.test", 20)]).unwrap();
@@ -119,7 +119,7 @@ fn when_the_upstream_has_no_answer_a_usable_one_is_to_be_had() {
 }
 
 #[test]
-fn what_expired_can_be_verified_first() {
+fn an_expired_answer_can_be_verified_first() {
     for within in [None, Some(SECOND)] {
         let mut bed = Bed::new(&stale(StaleMode::Verify(within)));
         bed.put("w.test", NXDOMAIN, &[soa("test", 20, 20)]).unwrap();
@@ -129,14 +129,14 @@ fn what_expired_can_be_verified_first() {
         bed.wait(1.0);
         let reply = bed.write(entry, "w.test", &asked(0, None), 512).unwrap();
         assert_eq!(reply.ttls, [30]);
-        // A denial that was verified to be none no longer stands in front.
+        // A denial that replaced it is no longer preferred.
         bed.put("w.test", PLAIN, &[a("w.test", 60)]).unwrap();
         assert_eq!(bed.reply("w.test").ttls, [60]);
     }
 }
 
 #[test]
-fn after_a_failed_refresh_what_expired_is_served_for_recheck_without_another() {
+fn after_a_failed_refresh_the_expired_answer_is_served_for_recheck() {
     for (recheck, quiet) in [(0.0, 5.0), (3.0, 5.0), (30.0, 30.0)] {
         let mut settings = stale(StaleMode::Verify(None));
         let serve_stale = settings.serve_stale.as_mut().unwrap();
@@ -160,7 +160,7 @@ fn after_a_failed_refresh_what_expired_is_served_for_recheck_without_another() {
 }
 
 #[test]
-fn an_answer_that_may_not_be_kept_ends_what_expired() {
+fn a_response_that_may_not_be_cached_removes_the_expired_answer() {
     let mut settings = stale(StaleMode::Immediate);
     settings.success.ttl_min = 0;
     let mut bed = Bed::new(&settings);
@@ -171,7 +171,7 @@ fn an_answer_that_may_not_be_kept_ends_what_expired() {
 }
 
 #[test]
-fn a_query_without_recursion_says_nothing_of_a_refresh() {
+fn a_query_without_recursion_does_not_fail_a_refresh() {
     let mut bed = Bed::new(&stale(StaleMode::Verify(None)));
     bed.put("w.test", PLAIN, &[a("w.test", 20)]).unwrap();
     bed.wait(20.0);
@@ -217,7 +217,7 @@ fn an_answer_in_demand_is_fetched_before_it_expires_while_the_client_gets_the_ol
     assert_eq!(bed.put("w.test", SERVFAIL, &[]), Err(Refusal::Outranked));
     bed.wait(3.0);
     assert_eq!(bed.get("w.test"), Found::Miss);
-    // Whoever was in demand is so still.
+    // An entry that was in demand still is.
     bed.put("w.test", PLAIN, &[a("w.test", 10)]).unwrap();
     bed.wait(7.0);
     assert!(matches!(bed.get("w.test"), Found::Reply { refresh: true, .. }));

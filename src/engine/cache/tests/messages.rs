@@ -1,7 +1,7 @@
 //! Responses for the cache's tests, written record by record and without compression.
 //!
-//! Names are text without escapes. Everything is of class IN. What a test does not say is as in an
-//! ordinary answer to a recursive query.
+//! Names are text without escapes. Everything is of class IN. Defaults are those of an ordinary
+//! answer to a recursive query.
 
 use crate::engine::cache::admission::Received;
 use crate::engine::message::query::{Asked, Edns};
@@ -25,7 +25,7 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// To a question for `rtype` of `name`.
+    /// Response to a question for `rtype` of `name`.
     pub(crate) fn new(name: &str, rtype: u16, header: u16, records: &[Written]) -> Self {
         let mut packet = vec![0; 12];
         put_u16(&mut packet, 2, header);
@@ -51,7 +51,7 @@ impl Made {
         Self { packet, response }
     }
 
-    /// The same with an OPT that has these options.
+    /// Adds an OPT with these options.
     pub(crate) fn with_opt(mut self, high: u8, options: &[u8]) -> Self {
         self.packet.extend([0, 0, 41, 4, 208, high, 0, 0, 0, 0, options.len() as u8]);
         self.packet.extend_from_slice(options);
@@ -80,7 +80,7 @@ pub(crate) fn question(text: &str, rtype: u16) -> Vec<u8> {
     question
 }
 
-/// Returns the flags of a client's query: its header's second word, and DO if it has EDNS.
+/// Returns the flags of a client's query: the second word of its header, and DO if it has EDNS.
 pub(crate) fn asked(flags: u16, dnssec_ok: Option<bool>) -> Asked {
     let edns = |dnssec_ok| Edns {
         udp_size: 1_232,
@@ -113,7 +113,7 @@ pub(crate) fn ns(owner: &str, ttl: u32) -> Written {
     (1, name(owner), rtype::NS, ttl, name("ns.test"))
 }
 
-/// A signature in the answer over addresses, which holds between these times.
+/// An RRSIG over addresses in the answer, valid between these times.
 pub(crate) fn rrsig(owner: &str, ttl: u32, begins: u32, ends: u32) -> Written {
     let head = [0, 1, 13, 2, 0, 0, 1, 44];
     let times = [ends.to_be_bytes(), begins.to_be_bytes()].concat();

@@ -1,10 +1,10 @@
-//! The cache against a naive twin: a list of what was put, where everything is looked at.
+//! The cache against a naive twin: a list of all entries that is searched linearly.
 //!
-//! Random questions, responses and waits. The twin knows the rules for what may be stored and what
-//! gives way to what, and keeps whole messages; it does not know which entry a full cache gives
-//! up, so it forgets what the cache says it has forgotten, which may be no more than the books tell
-//! and never happens while there is room. What the cache serves is read by the `domain` crate and
-//! must be the stored message, each TTL aged, with the client's id and spelling.
+//! Random questions, responses and waits. The twin knows the rules for admission and replacement
+//! and keeps whole messages; it does not know which entry a full cache evicts, so it drops those
+//! that the cache reports missing, which may be no more than the counters say and never happens
+//! while there is room. The cache's replies are parsed by the `domain` crate and must be the stored
+//! message, each TTL aged, with the client's id and spelling.
 
 use super::messages::{A, Made, PLAIN, Written, a, asked, cname, question, soa};
 use super::{Bed, Found, SECOND, small};
@@ -55,14 +55,14 @@ impl Twin {
     }
 
     fn question(&mut self, names: u32) -> (Question, Asked) {
-        // Half of all ask for few names.
+        // Half of all questions are for few names.
         let names = if self.roll(2) == 0 { 5 } else { names };
         let question = (self.roll(names), self.roll(4) == 0, self.roll(8) == 0);
         let header = flags::RD | if question.2 { flags::CD } else { 0 };
         (question, asked(header, (question.1 || self.roll(2) == 0).then_some(question.1)))
     }
 
-    /// Returns true if `stored` can still be given to a client, and whether it is stale.
+    /// Returns `None` if `stored` is no longer usable, otherwise true if it is stale.
     fn usable(&self, stored: &Stored) -> Option<bool> {
         let age = self.bed.now.since(stored.at);
         let window = self.settings.serve_stale.map_or(Duration::ZERO, |stale| stale.window);
@@ -106,7 +106,7 @@ impl Twin {
             _ => prefers && before.positive && !positive,
         });
         let put = self.bed.put_made(&text, &asked, &made);
-        // What was outranked could only be stored if the better one had to go meanwhile.
+        // An outranked response is only stored if the better one was evicted meanwhile.
         self.lost += u64::from(outranked && put.is_ok());
         assert!(put.is_ok() == (rcode != 5) || outranked, "{put:?}");
         if put.is_ok() {
@@ -125,7 +125,7 @@ impl Twin {
         let entry = match found {
             Found::Miss => {
                 self.misses += 1;
-                // It was usable: it must have been given up for another.
+                // The entry was usable, so it must have been evicted.
                 self.lost += u64::from(usable.is_some());
                 self.stored.remove(&asking);
                 return;
@@ -164,7 +164,7 @@ impl Twin {
         };
         let served = records(&one);
         let expected = records(&other).into_iter().map(|(ttl, data)| {
-            // Denials hold no longer than the SOA's minimum, which is 20 in all of them.
+            // Denials are valid no longer than the SOA's minimum, which is 20 in all of them.
             let denial = !stored.positive && stored.rcode != 2;
             let ttl = ttl.min(if denial { 20 } else { 30 }).clamp(2, 30);
             (age.map_or(30, |age| ttl - age), data)

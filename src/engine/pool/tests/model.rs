@@ -78,7 +78,7 @@ impl Twin {
         assert!(self.closed.insert(id), "closed twice");
     }
 
-    /// Closes or retires what is due at `now`.
+    /// Closes or retires connections that are due at `now`.
     fn retire_overdue(&mut self, now: Moment) {
         for member in self.members.clone() {
             let expired = member.idle_since.is_some_and(|since| since.plus(self.expire()) <= now);
