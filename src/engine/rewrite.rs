@@ -1,15 +1,15 @@
 //! The rules of `rewrite`: how a question changes, and how its reply is put back. PURE.
 //!
-//! A client's question goes through the rules of its server block in text order
-//! ([`Rules::apply`]); each rule that matches leaves a step. The query that goes on is routed,
-//! looked up in the cache, and forwarded under its new name, so that two names that are rewritten
-//! to one share one answer. The reply goes through the same steps in reverse order ([`Reversal`])
-//! and says what the client asked. A question is put through the rules again when its reply comes:
-//! so a waiting client needs no more memory than its question, and the number of rules that its
-//! query met. Rules for EDNS options leave no step, because they change nothing in a reply.
+//! A client's question goes through the rules of its server block in text order ([`Rules::apply`]);
+//! each rule that matches adds a step. The query is routed, looked up in the cache, and forwarded
+//! under its new name, so that two names that are rewritten to one share one answer. The reply goes
+//! through the same steps in reverse order ([`Reversal`]) and shows the client's question. The
+//! steps are computed again when the reply comes, so that a waiting client needs no more memory
+//! than its question and the number of rules that were applied. Rules for EDNS options add no step,
+//! because they change nothing in a reply.
 //!
-//! Names are compared as the reference does, in lower-cased presentation format. `suffix` is the
-//! exception: it compares labels, because a suffix that begins within a label is nobody's domain.
+//! Names are compared in lower-cased presentation format, as in the reference. `suffix` is the
+//! exception: it compares labels, because a suffix that begins within a label is no domain.
 
 mod names;
 mod options;
@@ -35,7 +35,7 @@ use std::sync::Arc;
 /// The rules of a server block, compiled.
 pub struct Rules {
     rules: Vec<Rule>,
-    /// Codes of the EDNS options that they name.
+    /// Codes of the EDNS options used by the rules.
     codes: Vec<u16>,
 }
 
@@ -81,9 +81,9 @@ enum Find {
 
 /// The end of a name.
 struct Suffix {
-    /// `None`: the text is no name, and nothing ends with it.
+    /// `None`: the text is no name, so it matches nothing.
     wire: Option<Box<[u8]>>,
-    /// Only names with more labels are meant: the text begins with a dot.
+    /// Only names with more labels match, because the text begins with a dot.
     below: bool,
 }
 
@@ -102,14 +102,14 @@ struct Step {
     after: WireName,
 }
 
-/// A question's way through the rules. Reused from one query to the next.
+/// State of a question on its way through the rules. Reused for the next query.
 pub struct Way {
     steps: Vec<Step>,
-    /// The question as the client put it.
+    /// The client's question.
     asked: WireQuestion,
-    /// The question as the rules leave it.
+    /// The question after the rules.
     pub now: WireQuestion,
-    /// Number of rules that the question met: all, or those up to one that stopped it.
+    /// Number of rules that were applied: all, or those up to one that stopped.
     pub met: u32,
     /// QNAME in presentation format.
     text: String,
@@ -117,12 +117,12 @@ pub struct Way {
     matcher: Matcher,
 }
 
-/// Reason why a query cannot go on as its rules have it.
+/// Reason why the rules' result cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invalid {
-    /// A rule made something of the name that is no name; [`Way::text`] tells it.
+    /// A rule made an invalid name, which is [`Way::text`].
     Name,
-    /// The options have no room in a query.
+    /// The options do not fit in a query.
     Options,
 }
 
@@ -142,7 +142,7 @@ impl Default for Way {
 }
 
 impl Way {
-    /// The bytes of memory that are reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         self.steps.capacity() * size_of::<Step>()
             + self.text.capacity()
@@ -150,12 +150,12 @@ impl Way {
             + self.matcher.reserved()
     }
 
-    /// The memory of its searches.
+    /// Memory for searches.
     pub(crate) fn matcher(&mut self) -> &mut Matcher {
         &mut self.matcher
     }
 
-    /// Returns what became of the name, as text, when a rule made no name of it.
+    /// Returns the text that a rule made of the name if it is invalid.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -169,8 +169,8 @@ impl Way {
 }
 
 impl Rules {
-    /// Compiles the rules of `block`, all of which were checked when they were read. `None`: there
-    /// are none.
+    /// Compiles the rules of `block`, which the Corefile reader has validated. `None`: there are
+    /// none.
     pub fn new(block: &ServerBlock) -> Option<Arc<Self>> {
         let rules: Vec<Rule> = block
             .stages
@@ -194,16 +194,16 @@ impl Rules {
         !self.codes.is_empty()
     }
 
-    /// The options of `query` that pass if no rule changes them.
+    /// Returns the options of `query` that pass if no rule changes them.
     pub fn options_of(&self, query: &Query<'_>) -> Options {
         Options::of(query, &self.codes)
     }
 
-    /// Puts the question `asked` through the rules, and the options of its query if there are
-    /// rules for them. Returns false if nothing of the question has changed.
+    /// Applies the rules to the question `asked`, and to the options of its query if there are
+    /// rules for them. Returns false if the question has not changed.
     ///
     /// # Errors
-    /// The query cannot go on as the rules have it.
+    /// The rules' result cannot be sent.
     pub fn apply(
         &self,
         asked: WireQuestion,
@@ -213,10 +213,10 @@ impl Rules {
         self.put_through(asked, way, self.rules.len(), options)
     }
 
-    /// Puts a question through the rules again that met the first `met` of them.
+    /// Applies the first `met` rules to a question again.
     ///
     /// # Errors
-    /// A rule made something of the name that is no name.
+    /// A rule made an invalid name.
     pub fn retrace(&self, asked: WireQuestion, way: &mut Way, met: u32) -> Result<bool, Invalid> {
         self.put_through(asked, way, met as usize, None)
     }
@@ -260,19 +260,19 @@ impl Rules {
         self.rules.iter().any(|rule| matches!(rule.change, Change::Cname(_)))
     }
 
-    /// Returns true if a rule that matched on the way changes targets of aliases in the reply.
+    /// Returns true if a rule that matched changes targets of aliases in the reply.
     pub fn change_targets(&self, way: &Way) -> bool {
         way.steps.iter().any(|step| matches!(self.rules[step.rule].change, Change::Cname(_)))
     }
 
-    /// The target that an alias in the reply to a question on `way` gets instead of `target`; of
-    /// several rules the last decides. `None`: it stays. `spare` is overwritten.
+    /// Returns the new target of an alias in the reply to a question on `way`; of several rules the
+    /// last decides. `None`: `target` stays. `spare` is overwritten.
     pub fn new_target(&self, way: &Way, target: &WireName, spare: &mut Way) -> Option<WireName> {
         way.steps.iter().rev().find_map(|step| {
             let Change::Cname(find) = &self.rules[step.rule].change else { return None };
             presentation(target.as_bytes(), &mut spare.text);
             spare.now.name = *target;
-            // A rule that makes no name of it leaves the target as it was.
+            // A rule that makes an invalid name leaves the target unchanged.
             let changed = find.apply(spare).ok()?;
             let same = spare.now.name.as_bytes().eq_ignore_ascii_case(target.as_bytes());
             (changed && !same).then_some(spare.now.name)
@@ -297,7 +297,7 @@ impl Change {
         })
     }
 
-    /// Applies the change to the question, or lets it alone. Returns true if it matched.
+    /// Applies the change to the question if the rule matches. Returns true if it does.
     fn apply(&self, way: &mut Way) -> Result<bool, Invalid> {
         Ok(match self {
             Self::Name(naming) => return naming.from.apply(way),
@@ -313,7 +313,7 @@ impl Change {
                 names.contain(&way.text, &mut way.matcher)
             }
             Self::Type { .. } | Self::Class { .. } => false,
-            // Which aliases there are, the reply says.
+            // The aliases are only known from the reply.
             Self::Cname(_) => true,
             Self::Edns(_) => false,
         })
@@ -379,7 +379,7 @@ impl Find {
         })
     }
 
-    /// Replaces what it finds in the QNAME. Returns false if it finds nothing.
+    /// Replaces the matching part of the QNAME. Returns false if nothing matches.
     fn apply(&self, way: &mut Way) -> Result<bool, Invalid> {
         way.spare.clear();
         match self {

@@ -1,11 +1,10 @@
-//! What we answer ourselves, record by record.
+//! Replies of our own, written record by record.
 //!
-//! A [`Composer`] writes a reply straight into the caller's buffer: header and question at once,
-//! records one after the other as long as there is room, and last our OPT, whose room is set aside
-//! from the start. What does not fit is left out, and TC says so unless it is additional. Names in
-//! records are given as they go on the wire, so an owner can be a pointer to the question's name
-//! ([`super::QNAME`]). What the records say is the stages' business; errors are the same thing
-//! without any record.
+//! A [`Composer`] writes a reply into the caller's buffer: header and question first, then records
+//! as long as there is room, and last our OPT, for which room is reserved from the start. A record
+//! that does not fit is omitted, with TC unless it is additional. Names in records are given in
+//! wire format, so an owner can be a pointer to the QNAME ([`super::QNAME`]). The stages choose the
+//! records; errors are replies without records.
 
 use super::opt::EDE_LEN;
 use super::query::Asked;
@@ -13,25 +12,25 @@ use super::rename::{Names, Writer};
 use super::reply::{ExtendedError, Finish, opt_len, write_opt};
 use super::{HEADER_LEN, Rcode, flags, option, put_u16, u16_at, write_head};
 
-/// Bytes of its text that are sent.
+/// Maximum number of bytes of its text that are sent.
 pub const EDE_TEXT_MAX: usize = crate::config::ERROR_TEXT_MAX;
 
-/// The sections that records go to, in their order.
+/// Sections of a message, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Section {
-    /// What was asked for.
+    /// Answer section.
     Answer = 0,
-    /// Who is in charge.
+    /// Authority section.
     Authority = 1,
-    /// What may help.
+    /// Additional section.
     Additional = 2,
 }
 
 /// One record to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRecord<'a> {
-    /// The owner, as it goes on the wire.
+    /// The owner in wire format.
     pub owner: &'a [u8],
     /// The type.
     pub rtype: u16,
@@ -39,11 +38,11 @@ pub struct NewRecord<'a> {
     pub class: u16,
     /// The time to live, in seconds.
     pub ttl: u32,
-    /// The data, in as many parts as they come in.
+    /// The data, in any number of parts.
     pub data: &'a [&'a [u8]],
 }
 
-/// What the records of an RRset to be written have in common.
+/// Common fields of the records of an RRset to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct NewSet<'a> {
     /// The owner in wire format, uncompressed.
@@ -56,7 +55,7 @@ pub struct NewSet<'a> {
     pub ttl: u32,
 }
 
-/// A state of a reply to go back to.
+/// State of a reply to return to.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     counts: [u16; 3],
@@ -65,7 +64,7 @@ pub struct Mark {
     truncated: bool,
 }
 
-/// A reply of our own in the making.
+/// A reply of our own that is being written.
 pub struct Composer<'a> {
     out: &'a mut [u8],
     asked: &'a Asked,
@@ -75,16 +74,16 @@ pub struct Composer<'a> {
     questions: u16,
     counts: [u16; 3],
     len: usize,
-    /// Where records must end so that our OPT fits behind them.
+    /// Limit for the end of the records, so that our OPT fits behind them.
     room: usize,
-    /// A record did not fit, so what follows it is left out too.
+    /// A record did not fit, so all further ones are omitted.
     full: bool,
-    /// One that is required did not.
+    /// A required record did not fit.
     truncated: bool,
 }
 
 impl<'a> Composer<'a> {
-    /// A reply of at most `limit` bytes into `out`. `question` is empty when the client's could
+    /// Begins a reply of at most `limit` bytes in `out`. `question` is empty if the client's could
     /// not be read. `why`: an extended error for our OPT.
     ///
     /// `out` and `limit` hold at least a header, the question and our OPT.
@@ -106,8 +105,8 @@ impl<'a> Composer<'a> {
         Self { out, asked, finish, why, questions, counts, len, room, full, truncated }
     }
 
-    /// Appends a record, sections in their order. When it does not fit, neither it nor what
-    /// follows it is written.
+    /// Appends a record, sections in their order. If it does not fit, it and all further ones are
+    /// omitted.
     pub fn record(&mut self, section: Section, record: &NewRecord<'_>) {
         let data_len: usize = record.data.iter().map(|part| part.len()).sum();
         let fixed = self.len + record.owner.len();
@@ -128,31 +127,31 @@ impl<'a> Composer<'a> {
         self.counts[section as usize] += 1;
     }
 
-    /// The state as it is.
+    /// Returns the current state.
     pub fn mark(&self) -> Mark {
         let Self { counts, len, full, truncated, .. } = *self;
         Mark { counts, len, full, truncated }
     }
 
-    /// Takes back what was written since `mark`.
+    /// Removes everything written since `mark`.
     pub fn back_to(&mut self, mark: &Mark) {
         let Mark { counts, len, full, truncated } = *mark;
         (self.counts, self.len, self.full, self.truncated) = (counts, len, full, truncated);
     }
 
-    /// The names of the question, for [`Composer::set`] to begin with.
+    /// Returns the names of the question, as the initial state for [`Composer::set`].
     pub fn names(&mut self) -> Names {
         let mut writer = Writer { out: self.out, end: HEADER_LEN, names: Names::NONE };
         let mut name = [0; super::NAME_LEN_MAX];
         let len = self.len.saturating_sub(HEADER_LEN + 4).min(name.len());
         name[..len].copy_from_slice(&writer.out[HEADER_LEN..HEADER_LEN + len]);
-        // It stands there already: this notes where.
+        // The name is written already; this records its offset.
         writer.name(&name[..len], false);
         writer.names
     }
 
-    /// Appends a whole RRset, sections in their order, with its names compressed. Returns false if
-    /// it does not fit; then nothing of it is written. `names` are those of the message so far.
+    /// Appends a whole RRset, sections in their order, with its names compressed. Returns false and
+    /// writes nothing if it does not fit. `names` are those of the message so far.
     pub fn set<'d>(
         &mut self,
         section: Section,
@@ -181,13 +180,13 @@ impl<'a> Composer<'a> {
         is_whole
     }
 
-    /// A required record did not fit: TC is set.
+    /// Sets TC, because a required record did not fit.
     pub fn lacks(&mut self) {
         self.truncated = true;
     }
 
-    /// Takes back what was written since `mark`, if not all of it fit: for records that the client
-    /// can do without, so that TC does not send it to TCP for them (RFC 2181 §9).
+    /// Removes everything written since `mark` if not all of it fit: for optional records, so that
+    /// TC does not make the client retry over TCP (RFC 2181 §9).
     pub fn keep_whole(&mut self, mark: &Mark) {
         if self.full && !mark.full {
             (self.counts, self.len) = (mark.counts, mark.len);
@@ -195,8 +194,8 @@ impl<'a> Composer<'a> {
         }
     }
 
-    /// Adds an extended error of any code, for a client that speaks EDNS. As much of `text` is sent
-    /// as there is room for, [`EDE_TEXT_MAX`] bytes at most. To be called before any record.
+    /// Adds an extended error of any code, if the client uses EDNS. `text` is cut to the room that
+    /// there is and to [`EDE_TEXT_MAX`] bytes. To be called before any record.
     pub fn explain(&mut self, code: u16, text: &'a [u8]) {
         if self.asked.edns.is_none() || self.why.is_some() {
             return;
@@ -207,19 +206,18 @@ impl<'a> Composer<'a> {
         self.why = Some((code, text));
     }
 
-    /// Returns true if a record did not fit, so that there is no use in further ones.
+    /// Returns true if a record did not fit, so that further ones are useless.
     pub fn is_full(&self) -> bool {
         self.full
     }
 
-    /// Completes the reply and returns its length. Of the header, opcode, RD and CD are the
-    /// client's; `bits` are set besides.
+    /// Completes the reply and returns its length. Opcode, RD and CD are the client's; `bits` are
+    /// set in addition.
     pub fn end(self, bits: u16, rcode: Rcode) -> usize {
         self.end_as(bits, rcode as u16)
     }
 
-    /// The same with any response code; one that has no place without EDNS is SERVFAIL for a client
-    /// without.
+    /// The same with any response code; one that needs EDNS becomes SERVFAIL for a client without.
     pub fn end_as(self, bits: u16, code: u16) -> usize {
         let fits = code <= flags::RCODE || self.asked.edns.is_some();
         let code = if fits { code } else { Rcode::ServFail as u16 };
@@ -246,7 +244,7 @@ impl<'a> Composer<'a> {
     }
 }
 
-/// Writes a record of `set`. `pointer` is to its owner, once that is written.
+/// Writes a record of `set`. `pointer` refers to its owner, once that is written.
 fn write_of(
     writer: &mut Writer<'_>,
     set: &NewSet<'_>,
@@ -274,12 +272,12 @@ fn write_of(
     Some(())
 }
 
-/// The option that tells of an extended error, code and length included.
+/// Option of an extended error, code and length included.
 pub fn extended_error(why: ExtendedError) -> [u8; EDE_LEN] {
     error_option(why as u16, 0)
 }
 
-/// The same of any code, to be followed by a text of so many bytes.
+/// The same for any code, followed by a text of `text_len` bytes.
 fn error_option(code: u16, text_len: usize) -> [u8; EDE_LEN] {
     let mut error = [0; EDE_LEN];
     let words = [option::EDE, 2 + text_len as u16, code];
@@ -288,8 +286,8 @@ fn error_option(code: u16, text_len: usize) -> [u8; EDE_LEN] {
 }
 
 /// Writes an error into `out`, which holds at least [`super::reply::ERROR_LEN_MAX`] bytes, and
-/// returns its length. `question` is empty when the client's could not be read. RA says that we
-/// are one to ask for recursion, though not this time.
+/// returns its length. `question` is empty if the client's could not be read. RA is set because
+/// this server offers recursion.
 pub fn write_error(
     out: &mut [u8],
     asked: &Asked,
@@ -338,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out_and_tc_says_so() {
+    fn records_that_do_not_fit_are_omitted_with_tc() {
         let (asked, mut out) = (asked(), [0; OWN_LEN_MAX]);
         let finish = Finish { nsid: Some(&[b'n'; 64]), ..Finish::PLAIN };
         let mut composer = Composer::new(&mut out, 512, &asked, QUESTION, finish, None);
@@ -354,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn an_additional_record_that_does_not_fit_is_not_missed() {
+    fn an_additional_record_that_does_not_fit_sets_no_tc() {
         let (asked, mut out) = (asked(), [0; OWN_LEN_MAX]);
         let mut composer = Composer::new(&mut out, 512, &asked, QUESTION, Finish::PLAIN, None);
         for section in [Section::Answer, Section::Additional, Section::Additional] {

@@ -1,20 +1,20 @@
 //! Truncation: the records that fit into a client's limit.
 //!
-//! Whole RRsets are left out from the end: the additional section first, then the authority section
-//! of a positive answer, all of it at once, and so neither half of a signed set is left alone
-//! (RFC 4035 §3.1.1). TC is set only if something is missing that the client must have
-//! (RFC 2181 §9), because TC makes it ask again over TCP. Required are:
+//! Whole RRsets are omitted from the end: the additional section first, then the authority section
+//! of a positive answer, all of it at once, so that no RRset is separated from its signatures (RFC
+//! 4035 §3.1.1). TC is set only if a required record is missing (RFC 2181 §9), because TC makes the
+//! client retry over TCP. Required are:
 //!
 //! * the answer section;
 //! * the authority section where it is the answer: with any response code but NOERROR, without an
-//!   answer, and where it denies or proves something (SOA, NSEC, NSEC3; RFC 2308 §2,
-//!   RFC 4035 §3.1.3);
-//! * of a referral the addresses of name servers within the zone that it leads to (RFC 9471 §3.1).
+//! answer, and where it denies or proves something (SOA, NSEC, NSEC3; RFC 2308 §2, RFC 4035
+//! §3.1.3);
+//! * in a referral, the addresses of name servers within the delegated zone (RFC 9471 §3.1).
 
 use super::response::Response;
 use super::{NAME_LEN_MAX, Rcode, Record, expand_name, rtype};
 
-/// A beginning of a response's records.
+/// The kept first part of a response's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
     /// End of the part in the packet.
@@ -36,8 +36,8 @@ struct Authority {
     has_soa: bool,
 }
 
-/// The records of `response` that end at or before `limit`, an offset in `packet`, where not all of
-/// them do.
+/// Returns the whole RRsets of `response` that end at or before `limit`, an offset in `packet`; to
+/// be called if not all of them do.
 pub(super) fn cut(packet: &[u8], response: &Response, limit: usize) -> Kept {
     let mut kept = Kept { end: response.start, counts: [0; 3], truncated: true };
     let mut authority = Authority::default();
@@ -91,8 +91,8 @@ impl Authority {
     }
 }
 
-/// Returns true if there is an address of a name at or below that at `zone` among the records from
-/// `start` to `end`.
+/// Returns true if the records from `start` to `end` have an address of a name at or below the one
+/// at `zone`.
 fn has_glue(packet: &[u8], start: usize, end: usize, zone: usize) -> bool {
     let (mut name, mut zone_name) = ([0; NAME_LEN_MAX], [0; NAME_LEN_MAX]);
     let Some(zone_len) = expand_name(packet, zone, &mut zone_name) else { return false };
@@ -133,8 +133,8 @@ mod tests {
         (2, name(owner), A, 60, vec![192, 0, 2, 9])
     }
 
-    /// Returns what is kept when the last `lost` records do not fit: how many of each section, and
-    /// whether something is missing.
+    /// Returns the kept records by section if the last `lost` records do not fit, and true if a
+    /// required one is missing.
     fn kept(header: u16, records: &[Written], lost: usize) -> ([u16; 3], bool) {
         let made = Made::new("w.test", A, header, records);
         let shorter = Made::new("w.test", A, header, &records[..records.len() - lost]);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_denies_or_proves_is_required() {
+    fn denials_and_proofs_are_required() {
         let alias = [cname("w.test", "x.test", 60), soa("test", 60, 60)];
         assert_eq!(kept(PLAIN, &alias, 1), ([1, 0, 0], true));
         assert_eq!(kept(NXDOMAIN, &[soa("test", 60, 60), glue("ns.test")], 1), ([0, 1, 0], false));

@@ -1,24 +1,23 @@
-//! Validation of records: owner's name, and data of the form of the type.
+//! Validation of records: the owner name, and the form of the data by type.
 //!
-//! An upstream's records go to clients and into caches as they came, so a name that never ends, or
-//! data that claim more than they have, would only be found by the next who reads them. What is
-//! checked: names, in the owner and in the data of the types that have any (RFC 1035 §3.3 and
-//! those of RFC 3597 §4), whose pointers must each lead to a name that has ended before (RFC 1035
-//! §4.1.4) and which are 255 octets long at most; that names and numbers fill the data exactly;
-//! strings (RFC 1035 §3.3.14); the lengths of addresses. What is behind the names of RRSIG, NSEC,
-//! SVCB and the like is for those who understand it, and all other types are bytes.
+//! An upstream's records are copied to clients and into caches, so an endless name or data with
+//! wrong lengths would hit the next reader. Checked are: names, in the owner and in the data of the
+//! types that have any (RFC 1035 §3.3 and those of RFC 3597 §4), whose pointers must each lead to a
+//! name that has ended before (RFC 1035 §4.1.4) and whose length is at most 255 octets; that names
+//! and numbers fill the data exactly; strings (RFC 1035 §3.3.14); the lengths of addresses. Data
+//! behind the names of RRSIG, NSEC, SVCB and the like are not checked, nor are other types.
 
 use super::{HEADER_LEN, NAME_LEN_MAX, QNAME, Record, class, rtype, u16_at};
 
-/// Labels and pointers of a name at most: a bound on what a chain of pointers costs.
+/// Maximum number of labels and pointers of a name: bounds the cost of a chain of pointers.
 const STEPS_MAX: usize = NAME_LEN_MAX;
 
-/// Reads the record at `start`, behind the header and what must be a whole name; `None` if it does
-/// not lie wholly within the message or cannot be read to its end.
+/// Reads the record at `start`, behind the header and a whole name; returns `None` if it does not
+/// lie within the message or is malformed.
 #[inline]
 pub(super) fn sound_record(packet: &[u8], start: usize) -> Option<Record> {
     let owner: [u8; 2] = *packet.get(start..)?.first_chunk()?;
-    // Most owners are a pointer to the question, or the root, which is an OPT's.
+    // Most owners are a pointer to the question, or the root (in an OPT).
     let fixed = match owner {
         QNAME if start > HEADER_LEN => start + 2,
         [0, _] => start + 1,
@@ -37,11 +36,11 @@ fn has_sound_data(packet: &[u8], record: &Record) -> bool {
     }
 }
 
-/// Behind the name at `start`, or behind the pointer that completes it, which lies before `limit`.
-/// `None`: it does not end, is longer than a name may be, or does not lie where it should.
+/// Returns the end of the name at `start` or of the pointer that completes it, which lies before
+/// `limit`. `None`: it has no end, is too long, or exceeds the limits.
 fn name_end(packet: &[u8], start: usize, limit: usize) -> Option<usize> {
     let (mut place, mut len, mut end) = (start, 0, None);
-    // Where the labels before the next pointer begin. That leads to a name that has ended by then.
+    // Start of the labels before the next pointer, which must point to a name that ended before.
     let (mut piece, mut limit) = (start, limit);
     for _ in 0..STEPS_MAX {
         let length = *packet.get(..limit)?.get(place)?;
@@ -67,9 +66,9 @@ fn name_end(packet: &[u8], start: usize, limit: usize) -> Option<usize> {
 
 /// Form of the data of a type.
 struct Form {
-    /// Bytes of numbers.
+    /// Length of numbers in bytes.
     fixed: usize,
-    /// Strings, each behind its length.
+    /// Number of strings, each with its length.
     strings: usize,
     names: usize,
     rest: Rest,
@@ -84,7 +83,7 @@ enum Rest {
 }
 
 impl Form {
-    /// The form of a type's data; `None`: any bytes.
+    /// Returns the form of a type's data; `None`: any bytes.
     fn of(rtype: u16) -> Option<Self> {
         let form = |fixed, strings, names, rest| Some(Self { fixed, strings, names, rest });
         match rtype {
@@ -149,7 +148,7 @@ mod tests {
     /// Offset of the first record of [`believed`].
     const FIRST: usize = HEADER_LEN + 7;
 
-    /// Returns true if a response with these records is believed: owner, type, class and data.
+    /// Returns true if a response with these records is accepted: owner, type, class and data.
     fn believed(records: &[(&[u8], u16, u16, &[u8])]) -> bool {
         let mut packet = vec![0, 1, 0x81, 0x80, 0, 1, 0, records.len() as u8, 0, 0, 0, 0];
         packet.extend(b"\x01a\0\0\x01\0\x01");
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_loops_or_points_forward_is_not_believed() {
+    fn an_owner_that_loops_or_points_forward_is_rejected() {
         assert!(with_owner(b"\xc0\x0c") && with_owner(b"\x01b\xc0\x0c") && with_owner(b"\0"));
         // To itself, to its own first label, to its own second label, forward, into the header.
         for owner in
@@ -181,10 +180,10 @@ mod tests {
         {
             assert!(!with_owner(owner), "{owner:x?}");
         }
-        // A name that was there before runs into the one that points to it.
+        // An earlier name that runs into the one that points to it.
         let before: (&[u8], u16, u16, &[u8]) = (b"\xc0\x0c", 65_280, 1, b"\x03b");
         assert!(!believed(&[before, (b"\xc0\x1f", 1, 1, &[192, 0, 2, 1])]));
-        // Bytes of no known form that point forward, and an owner that points to them.
+        // Unknown data with bytes that point forward, and an owner that points to them.
         let data = [0xc0, FIRST as u8 + 16];
         let owner = [0xc0, FIRST as u8 + 12];
         let first: (&[u8], u16, u16, &[u8]) = (b"\xc0\x0c", 65_280, 1, &data);
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_have_their_length_in_the_internet() {
+    fn addresses_of_class_in_have_a_fixed_length() {
         for len in 0..20 {
             let data = [1; 20];
             assert_eq!(with_data(1, &data[..len]), len == 4, "A of {len}");
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_fill_the_data_and_what_follows_a_name_is_left_alone() {
+    fn strings_fill_the_data_and_bytes_after_a_name_are_not_checked() {
         for rtype in [13, 16, 19, 20, 99] {
             assert!(with_data(rtype, b"\x02ab\0\x01c") && with_data(rtype, b""), "{rtype}");
             assert!(!with_data(rtype, b"\x02ab\x02c") && !with_data(rtype, b"\x01"), "{rtype}");

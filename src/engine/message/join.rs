@@ -1,19 +1,19 @@
-//! A reply that is put together from several.
+//! Replies that are put together from several.
 //!
-//! A client asked for a name, the reply so far ends with an alias, and another query found out what
-//! the alias leads to: [`join`] writes one message of both. [`retarget`] cuts a reply behind an
-//! alias that leads elsewhere from now on. [`Joiner`] is what they and others write with: records
-//! of any message, in the order of the sections, compressed anew, as if an upstream had sent them.
+//! Where the reply to a client ends with an alias, a second query resolves its target, and [`join`]
+//! writes one message of both. [`retarget`] cuts a reply behind an alias and gives it another
+//! target. [`Joiner`] writes for these and other callers: records of any message, in the order of
+//! the sections, compressed again, as if an upstream had sent them.
 
 use super::name::WireName;
 use super::rename::{Renaming, Stopped, Writer, packet_error};
 use super::response::Response;
 use super::{HEADER_LEN, Question, Rcode, Record, flags, put_u16, put_u32, rtype, write_head};
 
-/// Aliases of one reply that are followed at most.
+/// Maximum number of aliases of one reply that are followed.
 const ALIASES_MAX: usize = 16;
 
-/// Records as they are.
+/// Renaming that changes nothing.
 struct Unchanged;
 
 impl Renaming for Unchanged {
@@ -38,7 +38,7 @@ impl Renaming for Unchanged {
     }
 }
 
-/// A message that is put together from records of others.
+/// A message that is composed of records of other messages.
 pub struct Joiner<'a> {
     writer: Writer<'a>,
     counts: [u16; 3],
@@ -46,14 +46,14 @@ pub struct Joiner<'a> {
 }
 
 impl<'a> Joiner<'a> {
-    /// A message with this question: name, type and class as they stand in a message. `None` if
+    /// Begins a message with this question in wire format: name, type and class. Returns `None` if
     /// `out` has no room for it.
     pub fn new(out: &'a mut [u8], question: &[u8]) -> Option<Self> {
         Some(Self { writer: Writer::new(out, question)?, counts: [0; 3], full: false })
     }
 
-    /// Appends `record` of `packet` to the section with this number (0: answer, 1: authority,
-    /// 2: additional); sections come in their order. `None` if a name in it is broken.
+    /// Appends `record` of `packet` to this section (0: answer, 1: authority, 2: additional);
+    /// sections come in their order. Returns `None` if a name in it is malformed.
     pub fn copy(&mut self, section: usize, packet: &[u8], record: &Record) -> Option<()> {
         if self.full {
             return Some(());
@@ -71,7 +71,7 @@ impl<'a> Joiner<'a> {
     }
 
     /// Appends all records of a section of `response`, found in `packet`, that are `wanted`.
-    /// `None` if a name in one is broken.
+    /// Returns `None` if a name in one is malformed.
     pub fn copy_all(
         &mut self,
         section: usize,
@@ -86,8 +86,7 @@ impl<'a> Joiner<'a> {
         Some(())
     }
 
-    /// Appends a record of class IN to the answer section: its owner, type and TTL, and its data,
-    /// which have no names.
+    /// Appends a record of class IN with data without names to the answer section.
     pub fn answer(&mut self, owner: &WireName, rtype: u16, ttl: u32, data: &[u8]) {
         self.own(owner, rtype, ttl, |writer| writer.bytes(data));
     }
@@ -156,7 +155,7 @@ pub fn records(packet: &[u8], response: &Response) -> impl Iterator<Item = (usiz
 
 /// An alias in an answer section.
 pub struct Alias {
-    /// The number of its record among those of the section.
+    /// Index of its record in the section.
     pub place: usize,
     /// Target of the alias.
     pub target: WireName,
@@ -167,7 +166,7 @@ pub fn owner(packet: &[u8], record: &Record) -> Option<WireName> {
     Some(WireName::read(packet, record.start)?.0)
 }
 
-/// The aliases from the name in the question on, in their order, `ALIASES_MAX` at most.
+/// Returns the chain of aliases from the QNAME on, at most `ALIASES_MAX`.
 pub fn aliases(packet: &[u8], response: &Response) -> Vec<Alias> {
     let mut found: Vec<Alias> = Vec::new();
     let Some(question) = Question::parse(packet) else { return found };
@@ -194,8 +193,8 @@ pub fn is_at(packet: &[u8], place: usize, name: &WireName) -> bool {
         .is_some_and(|(found, _)| found.as_bytes().eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// The alias at the end of a positive reply, if the reply says nothing of where it leads. What is
-/// truncated does not count: its client asks again.
+/// Returns the target of the last alias of a positive reply that has no record of the target. A
+/// truncated reply has none, because its client asks again.
 pub fn open_alias(packet: &[u8]) -> Option<WireName> {
     let response = Response::parse(packet)?;
     if response.rcode() != Rcode::NoError as u16 || response.flags & flags::TC != 0 {
@@ -207,8 +206,8 @@ pub fn open_alias(packet: &[u8]) -> Option<WireName> {
     behind.next().is_none().then_some(last.target)
 }
 
-/// Writes the reply `head` up to its alias with the number `place`, which leads to `target`, into
-/// `out`. The other sections stay. `None` if a name is broken.
+/// Writes the reply `head` into `out` up to its alias number `place`, which gets `target`. The
+/// other sections stay. Returns `None` if a name is malformed.
 pub fn retarget(
     head: &[u8],
     place: usize,
@@ -234,10 +233,10 @@ pub fn retarget(
     Some(joiner.end(response.flags, response.rcode(), packet_error(head, &response)))
 }
 
-/// Writes the reply `head`, which ends with an alias, and behind it what `tail` says of where the
-/// alias leads, into `out`. The response code is the target's (RFC 6604 §3). Where the target is
-/// refused, the alias is no secret, and is all that the client gets; where it fails, so does the
-/// reply, with the aliases of our own zones. `None` if a name is broken.
+/// Writes the reply `head`, which ends with an alias, and the answer of `tail` for the alias's
+/// target into `out`. The response code is the target's (RFC 6604 §3). If the target is refused,
+/// the client gets the alias alone; if it fails, so does the reply, with the aliases of our own
+/// zones. Returns `None` if a name is malformed.
 pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option<usize> {
     let (first, second) = (Response::parse(head)?, Response::parse(tail)?);
     let found = second.rcode();
@@ -249,7 +248,7 @@ pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option
             return Some(joiner.end(flags::RA, found, error));
         }
         joiner.copy_all(0, head, &first, |_| true)?;
-        // Aliases that lead in a circle come back to those that are there.
+        // A loop of aliases repeats records that are there already.
         joiner.copy_all(0, tail, &second, |record| !has_set(head, &first, tail, record))?;
         return Some(joiner.end(first.flags & !flags::AD, found, error));
     }
@@ -260,15 +259,14 @@ pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option
         joiner.copy_all(0, tail, &second, |_| true)?;
     }
     joiner.copy_all(1, head, &first, |_| true)?;
-    // Where the head is from our own zones, its authority section has no more than the proofs of
-    // its aliases.
+    // The authority section of a head from our own zones has only the proofs of its aliases.
     let ends = is_answer && (is_own || first.counts[1] == 0) && denies(tail, &second);
     if ends {
         joiner.copy_all(1, tail, &second, |_| true)?;
     }
     joiner.copy_all(2, head, &first, |_| true)?;
     if ends {
-        // The addresses that a referral comes with.
+        // The addresses of a referral.
         joiner.copy_all(2, tail, &second, |_| true)?;
     }
     let rcode = match found {
@@ -280,27 +278,27 @@ pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option
         [] => packet_error(tail, &second),
         error => error,
     };
-    // What is authentic in one part only is not authentic.
+    // AD requires that both parts are authentic.
     let bits = first.flags & (second.flags | !flags::AD) | second.flags & flags::TC;
     Some(joiner.end(bits, rcode, error))
 }
 
-/// Returns true if the answer section of `head` has a record of the name and type of `record`,
-/// which is in `packet`.
+/// Returns true if the answer section of `head` has an RRset of the name and type of `record`,
+/// found in `packet`.
 fn has_set(head: &[u8], response: &Response, packet: &[u8], record: &Record) -> bool {
     let Some(name) = owner(packet, record) else { return false };
     let mut answers = records(head, response).take_while(|(section, _)| *section == 0);
     answers.any(|(_, found)| found.rtype == record.rtype && is_at(head, found.start, &name))
 }
 
-/// Returns true if a reply has no answer: nothing of the type that was asked for.
+/// Returns true if a reply has no record of the type that was asked for.
 fn denies(packet: &[u8], response: &Response) -> bool {
     let Some(question) = Question::parse(packet) else { return false };
     let mut answers = records(packet, response).take_while(|(section, _)| *section == 0);
     !answers.any(|(_, record)| record.rtype == question.rtype || question.rtype == rtype::ANY)
 }
 
-/// Has the question of `reply` spell its name as `name`, which differs in letter case at most.
+/// Restores the spelling of the QNAME in `reply` to `name`, which differs in letter case at most.
 pub fn spell(reply: &mut [u8], name: &WireName) {
     let name = name.as_bytes();
     if let Some(written) = reply.get_mut(HEADER_LEN..HEADER_LEN + name.len())
@@ -342,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_open_unless_the_reply_goes_on_behind_it() {
+    fn an_alias_is_open_unless_the_reply_has_its_target() {
         let (a, b, c): (&[u8], &[u8], &[u8]) = (b"\x01A\x04test\0", b"\x01b\0", b"\x01c\0");
         let open = |chain: &[_], address| open_alias(&message(QUESTION, chain, address, 0));
         assert!(open(&[], Some(a)).is_none());
@@ -355,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_goes_on_with_what_its_alias_leads_to() {
+    fn a_reply_continues_with_the_target_of_its_alias() {
         let (a, b): (&[u8], &[u8]) = (b"\x01a\x04test\0", b"\x01b\0");
         let head = message(QUESTION, &[(a, b)], None, 0);
         let asked = b"\x01b\x00\x00\x01\x00\x01";
@@ -386,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_turned_elsewhere_and_nothing_is_left_behind_it() {
+    fn a_retargeted_alias_has_no_records_behind_it() {
         let (a, b, c): (&[u8], &[u8], &[u8]) = (b"\x01a\x04test\0", b"\x01b\0", b"\x01c\0");
         let head = message(QUESTION, &[(a, b), (b, c)], Some(c), 0);
         let mut out = [0; 512];

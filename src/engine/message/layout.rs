@@ -1,9 +1,8 @@
 //! Positions of names in RDATA, by record type.
 //!
 //! Names in RDATA may be compressed in the types of RFC 1035 and are accepted compressed in a few
-//! younger ones (RFC 3597 §4), so RDATA that is copied to another message must be taken apart
-//! here. Types that are not listed hold no name, or one that is never compressed and is nobody's
-//! business but the type's (RRSIG, NSEC).
+//! later ones (RFC 3597 §4), so RDATA that is copied to another message must be parsed here. Types
+//! that are not listed hold no name, or one that is never compressed (RRSIG, NSEC).
 
 use super::rtype;
 
@@ -12,7 +11,7 @@ use super::rtype;
 pub enum Part {
     /// Bytes that are not a name.
     Bytes(usize),
-    /// A character string: a length byte and as many bytes (RFC 1035 §3.3).
+    /// A character string: a length byte and that many bytes (RFC 1035 §3.3).
     Text,
     /// A name that may be compressed when it is written.
     Name,
@@ -20,8 +19,8 @@ pub enum Part {
     PlainName,
 }
 
-/// The parts of `rtype`'s RDATA up to its last name; whatever follows is no name. `None`: RDATA
-/// is copied as it is.
+/// The parts of `rtype`'s RDATA up to its last name; the rest has no names. `None`: RDATA is copied
+/// unchanged.
 pub fn parts(rtype: u16) -> Option<&'static [Part]> {
     use Part::{Bytes, Name, PlainName, Text};
     Some(match rtype {

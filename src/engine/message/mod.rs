@@ -1,11 +1,10 @@
 //! Views over wire bytes: checked, without copies, without a panic on any input.
 //!
-//! [`query`] understands what a client asked and writes what goes upstream; [`response`]
-//! understands what an upstream answered, and `data` looks into its records; [`reply`] writes
-//! what the client gets of it, of which `cut` says what fits, and [`compose`] what we answer
-//! ourselves. This file holds what they share: the header's layout (RFC 1035 §4.1.1, RFC 6895 §2),
-//! names and the walk over records. Off the hot path, and as the oracle in the tests, the `domain`
-//! crate does all this.
+//! [`query`] parses clients' queries and writes those sent upstream; [`response`] parses upstreams'
+//! responses, and `data` checks their records; [`reply`] writes the client's reply, which `cut`
+//! truncates, and [`compose`] writes replies of our own. This file holds the shared parts: the
+//! header's layout (RFC 1035 §4.1.1, RFC 6895 §2), names and the walk over records. Off the hot
+//! path, and as the oracle in the tests, the `domain` crate does all this.
 
 pub mod compose;
 mod cut;
@@ -26,7 +25,7 @@ pub use rcode::Rcode;
 pub const HEADER_LEN: usize = 12;
 /// A pointer to the question's name, which begins right behind the header.
 pub const QNAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
-/// A name's length in bytes at most, the root's zero included (RFC 1035 §3.1).
+/// Maximum length of a name in bytes, the root's zero included (RFC 1035 §3.1).
 pub const NAME_LEN_MAX: usize = 255;
 /// Maximum UDP payload that we advertise and send, to avoid fragments (RFC 9715 §3.1).
 pub const UDP_PAYLOAD_MAX: usize = 1232;
@@ -37,9 +36,9 @@ pub const UDP_PAYLOAD_PLAIN: usize = 512;
 pub mod flags {
     /// Response.
     pub const QR: u16 = 0x8000;
-    /// The kind of request; zero is QUERY.
+    /// Opcode; zero is QUERY.
     pub const OPCODE: u16 = 0x7800;
-    /// The opcode of notifications (RFC 1996).
+    /// The opcode NOTIFY (RFC 1996).
     pub const NOTIFY: u16 = 0x2000;
     /// Authoritative answer.
     pub const AA: u16 = 0x0400;
@@ -53,11 +52,11 @@ pub mod flags {
     pub const AD: u16 = 0x0020;
     /// Checking disabled.
     pub const CD: u16 = 0x0010;
-    /// The response code's lower four bits.
+    /// Lower four bits of the response code.
     pub const RCODE: u16 = 0x000f;
 }
 
-/// Record types that the engine looks at.
+/// Record types used by the engine.
 pub mod rtype {
     /// An IPv4 address.
     pub const A: u16 = 1;
@@ -67,9 +66,9 @@ pub mod rtype {
     pub const MD: u16 = 3;
     /// A mail forwarder (obsolete).
     pub const MF: u16 = 4;
-    /// Another name for it.
+    /// Alias of a name.
     pub const CNAME: u16 = 5;
-    /// The start of a zone; in a denial, how long it holds (RFC 2308).
+    /// The start of a zone; in a denial, its lifetime (RFC 2308).
     pub const SOA: u16 = 6;
     /// A mailbox's host (experimental).
     pub const MB: u16 = 7;
@@ -111,7 +110,7 @@ pub mod rtype {
     pub const DS: u16 = 43;
     /// Signature over records (RFC 4034 §3).
     pub const RRSIG: u16 = 46;
-    /// The next name of a zone, and the types here: proof of what there is not (RFC 4034 §4).
+    /// The next name of a zone and the types of a name: proof of non-existence (RFC 4034 §4).
     pub const NSEC: u16 = 47;
     /// The same with hashed names (RFC 5155).
     pub const NSEC3: u16 = 50;
@@ -129,17 +128,17 @@ pub mod rtype {
     pub const ANY: u16 = 255;
 }
 
-/// Classes that the engine looks at.
+/// Classes used by the engine.
 pub mod class {
     /// The Internet.
     pub const IN: u16 = 1;
-    /// Chaosnet: now the name server itself.
+    /// Chaosnet: used for data about the name server itself.
     pub const CH: u16 = 3;
-    /// Any class: that of records that are no data.
+    /// Any class: used in records without data.
     pub const ANY: u16 = 255;
 }
 
-/// EDNS option codes that the engine looks at.
+/// EDNS option codes used by the engine.
 pub mod option {
     /// Name server identifier (RFC 5001).
     pub const NSID: u16 = 3;
@@ -147,7 +146,7 @@ pub mod option {
     pub const ECS: u16 = 8;
     /// Time for which an idle connection stays open (RFC 7828).
     pub const KEEPALIVE: u16 = 11;
-    /// Bytes that say nothing (RFC 7830).
+    /// Padding (RFC 7830).
     pub const PADDING: u16 = 12;
     /// Extended DNS error (RFC 8914).
     pub const EDE: u16 = 15;
@@ -183,15 +182,15 @@ pub fn put_u32(bytes: &mut [u8], offset: usize, value: u32) {
     bytes[offset..offset + 4].copy_from_slice(&value.to_be_bytes());
 }
 
-/// The message's id, or `None` if it is shorter than a header.
+/// Returns the message's id, or `None` if it is shorter than a header.
 pub fn id(packet: &[u8]) -> Option<u16> {
     packet.get(..HEADER_LEN).and_then(|header| u16_at(header, 0))
 }
 
-/// The one question of a message, right behind its header.
+/// The one question of a message, directly after its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The name's length on the wire: it lies at [`HEADER_LEN`], uncompressed.
+    /// Length of the name in wire format, which lies uncompressed at [`HEADER_LEN`].
     pub name_len: usize,
     /// The type asked for.
     pub rtype: u16,
@@ -200,8 +199,8 @@ pub struct Question {
 }
 
 impl Question {
-    /// Reads the question; `None` if its name is longer than 255 octets, has a label of another
-    /// form than plain (there is nothing before it that a pointer could point to) or is cut off.
+    /// Reads the question; returns `None` if its name is longer than 255 octets, is truncated or
+    /// has a compression pointer (there is no earlier name to point to).
     pub fn parse(packet: &[u8]) -> Option<Self> {
         let mut end = HEADER_LEN;
         loop {
@@ -226,7 +225,7 @@ impl Question {
         HEADER_LEN + self.name_len + 4
     }
 
-    /// The name's bytes in the message it was read from.
+    /// Returns the name's bytes in the message that it was read from.
     pub fn name<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
         &packet[HEADER_LEN..HEADER_LEN + self.name_len]
     }
@@ -237,7 +236,7 @@ impl Question {
 pub struct Record {
     /// Offset of the owner name.
     pub start: usize,
-    /// Behind the owner name: type, class, TTL and length follow.
+    /// End of the owner name: type, class, TTL and length follow.
     pub fixed: usize,
     /// The type.
     pub rtype: u16,
@@ -245,18 +244,18 @@ pub struct Record {
     pub class: u16,
     /// Offset of the data.
     pub data: usize,
-    /// Behind its data.
+    /// End of the data.
     pub end: usize,
 }
 
 impl Record {
-    /// Reads the record at `start`; `None` if it does not lie wholly within the message or its
+    /// Reads the record at `start`; returns `None` if it does not lie within the message or its
     /// owner's pointer does not point backwards.
     pub fn parse(packet: &[u8], start: usize) -> Option<Self> {
         Self::with_owner(packet, start, skip_name(packet, start)?)
     }
 
-    /// The same of a record whose owner name lies before `fixed`.
+    /// The same for a record whose owner name ends at `fixed`.
     #[inline]
     fn with_owner(packet: &[u8], start: usize, fixed: usize) -> Option<Self> {
         let words: &[u8; 10] = packet.get(fixed..)?.first_chunk()?;
@@ -274,7 +273,7 @@ impl Record {
     }
 }
 
-/// Behind the name at `start`: its end, or the end of the pointer that completes it.
+/// Returns the end of the name at `start`, or of the pointer that completes it.
 fn skip_name(packet: &[u8], start: usize) -> Option<usize> {
     let mut place = start;
     while place - start < NAME_LEN_MAX {
@@ -293,7 +292,7 @@ fn skip_name(packet: &[u8], start: usize) -> Option<usize> {
 }
 
 /// Returns true if the names at `a` and `b`, which [`Record::parse`] accepted, are equal regardless
-/// of letter case. Follows pointers, each of which must point further back: so it ends.
+/// of letter case. Each pointer must point further back, so the walk ends.
 pub fn names_equal(packet: &[u8], a: usize, b: usize) -> bool {
     let (mut a, mut b) = (Labels::new(packet, a), Labels::new(packet, b));
     for _ in 0..=NAME_LEN_MAX / 2 {
@@ -306,11 +305,11 @@ pub fn names_equal(packet: &[u8], a: usize, b: usize) -> bool {
     false
 }
 
-/// Writes the name at `start` into `out`, whole and in lower case, and returns its length. `None`
-/// if it is longer than a name may be or does not end.
+/// Writes the name at `start` into `out`, uncompressed and in lower case, and returns its length.
+/// Returns `None` if it is too long or has no end.
 pub fn expand_name(packet: &[u8], start: usize, out: &mut [u8; NAME_LEN_MAX]) -> Option<usize> {
     let (mut place, mut len) = (start, 0);
-    // A name has 127 labels at most and no reason for more pointers than labels.
+    // A name has at most 127 labels, and needs no more pointers than labels.
     for _ in 0..NAME_LEN_MAX {
         let length = *packet.get(place)?;
         match length {
@@ -338,7 +337,7 @@ pub fn expand_name(packet: &[u8], start: usize, out: &mut [u8; NAME_LEN_MAX]) ->
     None
 }
 
-/// The labels of a possibly compressed name; ends at the root or at the first broken step.
+/// The labels of a possibly compressed name; ends at the root or at the first malformed label.
 struct Labels<'a> {
     packet: &'a [u8],
     place: usize,
@@ -431,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn pointers_in_a_circle_end() {
+    fn pointer_loops_end() {
         let circle = packet(b"\xc0\x0e\xc0\x0c");
         assert!(names_equal(&circle, 12, 12) && names_equal(&circle, 14, 14));
     }
@@ -447,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_too_long_or_circles_is_not_expanded() {
+    fn a_name_that_is_too_long_or_loops_is_not_expanded() {
         let mut out = [0; NAME_LEN_MAX];
         let long = packet(&[&[&[63][..], &[b'x'; 63]].concat().repeat(4)[..], &[0]].concat());
         assert_eq!(expand_name(&long, HEADER_LEN, &mut out), None);

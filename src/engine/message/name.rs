@@ -1,11 +1,11 @@
-//! Names and questions in wire format that outlive the message they were read from.
+//! Names and questions in wire format that outlive their message.
 //!
-//! A name is kept uncompressed in a buffer of its own, so that it can be changed, compared and
-//! written into another message.
+//! A name is kept uncompressed in its own buffer, so that it can be changed, compared and written
+//! into another message.
 
 use super::{NAME_LEN_MAX, put_u16, u16_at};
 
-/// A name in wire format, uncompressed, with the letter case that it was written in.
+/// A name in wire format, uncompressed, in its original letter case.
 #[derive(Clone, Copy)]
 pub struct WireName {
     bytes: [u8; NAME_LEN_MAX],
@@ -16,15 +16,14 @@ impl WireName {
     /// The root.
     pub const ROOT: Self = Self { bytes: [0; NAME_LEN_MAX], len: 1 };
 
-    /// The name that `bytes` spells: 1 to 255 bytes that end with the root's zero.
+    /// The name spelt by `bytes`: 1 to 255 bytes that end with the root's zero.
     pub fn new(bytes: &[u8]) -> Self {
         let mut name = Self::ROOT;
         name.set(bytes);
         name
     }
 
-    /// Replaces the name by the one that `bytes` spells: 1 to 255 bytes that end with the root's
-    /// zero.
+    /// Replaces the name by the one spelt by `bytes`: 1 to 255 bytes that end with the root's zero.
     pub fn set(&mut self, bytes: &[u8]) {
         self.bytes[..bytes.len()].copy_from_slice(bytes);
         self.len = bytes.len();
@@ -35,8 +34,8 @@ impl WireName {
         &self.bytes[..self.len]
     }
 
-    /// Reads the possibly compressed name at `start`. Returns it and the place behind it. `None`
-    /// if it is too long, does not end, or a pointer does not point backwards.
+    /// Reads the possibly compressed name at `start`. Returns it and its end. `None` if it is too
+    /// long, has no end, or a pointer does not point backwards.
     pub fn read(packet: &[u8], start: usize) -> Option<(Self, usize)> {
         let mut name = Self { bytes: [0; NAME_LEN_MAX], len: 0 };
         let (mut place, mut behind) = (start, None);
@@ -82,7 +81,7 @@ pub struct WireQuestion {
 }
 
 impl WireQuestion {
-    /// Writes name, type and class as they stand in a message into `out`; returns them.
+    /// Writes name, type and class in wire format into `out`; returns them.
     pub fn write<'a>(&self, out: &'a mut [u8; NAME_LEN_MAX + 4]) -> &'a [u8] {
         let name = self.name.as_bytes();
         out[..name.len()].copy_from_slice(name);

@@ -1,7 +1,7 @@
-//! The OPT record (RFC 6891) as onward writes it, in queries and in replies.
+//! The OPT record (RFC 6891) that onward writes in queries and replies.
 //!
-//! It is the last record of a message, so that padding (RFC 7830) can be its last option. The other
-//! options are written by those who know them.
+//! It is the last record of a message, so that padding (RFC 7830) can be its last option. The
+//! callers write the other options.
 
 use super::{option, put_u16, rtype};
 
@@ -9,12 +9,12 @@ use super::{option, put_u16, rtype};
 pub const OPT_LEN: usize = 11;
 /// The code and length of an option.
 pub(super) const OPTION_HEAD: usize = 4;
-/// An extended error: its option's code, length and info code (RFC 8914 §2).
+/// Length of an extended error: its option's code, length and info code (RFC 8914 §2).
 pub const EDE_LEN: usize = 6;
 
 /// Writes a padding option (RFC 7830) at `place`, the end of a message whose OPT is its last
-/// record, so long that the message becomes a multiple of `block` bytes, or as long as `message`
-/// if that is less. Returns its length, none if there is no room for one.
+/// record. The message becomes a multiple of `block` bytes, or as long as `message` if that is
+/// less. Returns the option's length, zero if there is no room.
 pub(super) fn pad(message: &mut [u8], place: usize, block: usize) -> usize {
     let padded = (place + OPTION_HEAD).next_multiple_of(block).min(message.len());
     let Some(zeros) = padded.checked_sub(place + OPTION_HEAD) else { return 0 };

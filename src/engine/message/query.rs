@@ -1,10 +1,9 @@
 //! Queries of clients, and the queries that are sent upstream for them.
 //!
-//! A query is parsed in place. What goes upstream is not the client's packet but ours: a header
-//! with an id of our own, the question as the client spelt it, and an OPT of our own, because
-//! EDNS is hop by hop (RFC 6891 §6): only the DO bit, a client-subnet option, and what rules of
-//! `rewrite edns0` add pass. So two clients who ask the same get the same upstream query, byte by
-//! byte save for letter case.
+//! A query is parsed in place. The upstream query is written anew: a header with an id of our own,
+//! the question as the client spelt it, and an OPT of our own, because EDNS is hop by hop (RFC 6891
+//! §6): only the DO bit, a client-subnet option, and options added by `rewrite edns0` pass. So two
+//! clients with the same question get the same upstream query, except for letter case.
 
 use super::name::WireQuestion;
 use super::opt::{OPT_LEN, OPTION_HEAD, opt_record, pad};
@@ -16,16 +15,16 @@ use crate::engine::key::Way;
 
 /// The longest client-subnet option: code, length, family, two prefixes and an IPv6 address.
 pub const SUBNET_LEN_MAX: usize = 4 + 4 + 16;
-/// An option that asks a server how long an idle connection stays open: code and an empty value.
+/// Option that requests the idle time of a connection: code and an empty value.
 const ASK_KEEPALIVE: [u8; 4] = [0, option::KEEPALIVE as u8, 0, 0];
-/// Queries over TLS are as long as a multiple of this (RFC 8467 §4.1).
+/// Block length of queries over TLS (RFC 8467 §4.1).
 const PADDED_QUERY: usize = 128;
-/// The longest query we send: header, question, OPT and its options. A multiple of
-/// [`PADDED_QUERY`], and no power of two, so that the heads of many do not compete for one place
-/// in the processor's caches.
+/// Maximum length of an upstream query: header, question, OPT and its options. A multiple of
+/// [`PADDED_QUERY`], and no power of two, so that the heads of many do not compete for one place in
+/// the processor's caches.
 pub const UPSTREAM_LEN_MAX: usize = 5 * PADDED_QUERY;
-/// Bytes of the options that pass to an upstream at most, codes and lengths included: what the
-/// longest question, keepalive and an empty padding leave.
+/// Maximum length of the options that pass to an upstream, codes and lengths included: the room
+/// left by the longest question, keepalive and an empty padding.
 pub const OPTIONS_LEN_MAX: usize = UPSTREAM_LEN_MAX
     - (HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + ASK_KEEPALIVE.len() + OPTION_HEAD);
 const _: () = assert!(OPTIONS_LEN_MAX >= SUBNET_LEN_MAX, "a client's subnet always fits");
@@ -33,7 +32,7 @@ const _: () = assert!(OPTIONS_LEN_MAX >= SUBNET_LEN_MAX, "a client's subnet alwa
 /// A client's EDNS parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns {
-    /// The UDP payload it takes, as advertised.
+    /// UDP payload size, as advertised.
     pub udp_size: u16,
     /// The DO bit is set.
     pub dnssec_ok: bool,
@@ -57,8 +56,8 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The same, asked in a datagram: for how long a connection stays means nothing there
-    /// (RFC 7828 §3.2.1).
+    /// Returns the parameters of a query over UDP, where keepalive has no meaning (RFC 7828
+    /// §3.2.1).
     pub fn in_a_datagram(mut self) -> Self {
         if let Some(edns) = &mut self.edns {
             edns.keepalive = false;
@@ -66,8 +65,8 @@ impl Asked {
         self
     }
 
-    /// The same, asked where everybody can read it: there is nothing to be hidden by padding
-    /// (RFC 7830 §6).
+    /// Returns the parameters of a query without encryption, where replies are not padded (RFC 7830
+    /// §6).
     pub fn in_the_clear(mut self) -> Self {
         if let Some(edns) = &mut self.edns {
             edns.padding = false;
@@ -75,7 +74,7 @@ impl Asked {
         self
     }
 
-    /// The longest UDP reply this client gets.
+    /// Maximum length of a UDP reply to this client.
     pub fn udp_limit(&self) -> usize {
         self.edns.map_or(UDP_PAYLOAD_PLAIN, |edns| {
             usize::from(edns.udp_size).clamp(UDP_PAYLOAD_PLAIN, UDP_PAYLOAD_MAX)
@@ -89,38 +88,38 @@ pub type QueryHead = [u8; HEADER_LEN + NAME_LEN_MAX + 4];
 /// A query that can be forwarded.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// The header and the question, and what else the client sent.
+    /// Header and question, and the client's other records.
     packet: &'a [u8],
-    /// The length of the client's packet.
+    /// Length of the client's packet.
     size: u16,
     /// Facts that the reply needs.
     pub asked: Asked,
     /// The question.
     pub question: Question,
-    /// The options that pass to the upstream, codes and lengths included: the client-subnet option
-    /// as it stands in the client's OPT, or what rules of `rewrite` have made of that.
+    /// Options that pass to the upstream, codes and lengths included: the client-subnet option of
+    /// the client's OPT, or the options that `rewrite` rules have made of it.
     options: &'a [u8],
-    /// The options are part of the question: what they lead to is remembered for queries with the
-    /// same ones. False for a client-subnet option of the client's.
+    /// The options are part of the cache key: an answer is cached for queries with the same ones.
+    /// False for a client-subnet option of the client's.
     is_keyed: bool,
-    /// A signature was verified and taken off, or this server asks itself.
+    /// The query had a valid signature, which was removed, or comes from this server itself.
     pub is_signed: bool,
 }
 
 /// Reason why a packet cannot be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// Shorter than a header: no reply, there is no id to give back.
+    /// Shorter than a header: no reply, because there is no id.
     TooShort,
     /// A response: no reply, it could feed a loop between two servers.
     IsResponse,
-    /// The client is told. The question is echoed only if it could be read.
+    /// The client gets an error. The question is echoed only if it could be read.
     Refusal {
         /// Response code of the reply.
         rcode: Rcode,
-        /// As much as could be read of what it asked.
+        /// Parameters of the query, as far as they could be read.
         asked: Asked,
-        /// The question, unless it is what is broken.
+        /// The question, unless it is malformed.
         question: Option<Question>,
     },
 }
@@ -129,11 +128,12 @@ impl<'a> Query<'a> {
     /// Reads a client's packet. `truncated`: the buffer did not hold all of it.
     ///
     /// # Errors
-    /// Too short or QR=1: silence. Another opcode: NOTIMP. Not exactly one question (RFC 9619), a
-    /// broken name, broken records, two OPTs (RFC 6891 §6.1.1): FORMERR. A newer EDNS version:
-    /// BADVERS. Signed with TSIG: REFUSED, since the signature cannot survive a new id
-    /// (RFC 8945 §5.5 wants it forwarded untouched or not at all). A zone transfer: NOTIMP, since
-    /// its answer is a train of messages and the first alone would pass for all of them.
+    /// Too short or QR=1: no reply. Another opcode: NOTIMP. Not exactly one question (RFC 9619), a
+    /// malformed name, malformed records, two OPTs (RFC 6891 §6.1.1): FORMERR. A newer EDNS
+    /// version: BADVERS. Signed with TSIG: REFUSED, since the signature does not survive a new id
+    /// (RFC 8945 §5.5 requires it to be forwarded unchanged or not at all). A zone transfer:
+    /// NOTIMP, since its answer has many messages, and the first alone would be taken for all of
+    /// them.
     pub fn parse(packet: &'a [u8], truncated: bool) -> Result<Self, Rejection> {
         Self::parse_as::<false>(packet, truncated)
     }
@@ -141,7 +141,7 @@ impl<'a> Query<'a> {
     /// The same for a server block that answers zone transfers itself.
     ///
     /// # Errors
-    /// As [`Query::parse`], but for AXFR.
+    /// As [`Query::parse`], except for AXFR.
     pub fn parse_transfer(packet: &'a [u8], truncated: bool) -> Result<Self, Rejection> {
         Self::parse_as::<true>(packet, truncated)
     }
@@ -168,7 +168,7 @@ impl<'a> Query<'a> {
             }
             _ => return Err(refuse(Rcode::FormErr, asked, None)),
         };
-        // Whatever becomes of it, who speaks EDNS is answered in EDNS.
+        // Every reply to a client that uses EDNS has an OPT, errors included.
         let mut extras = Extras::default();
         let counts = [answers.saturating_add(authorities), additionals];
         let whole = extras.read(packet, question.end(), counts);
@@ -176,7 +176,7 @@ impl<'a> Query<'a> {
         if asked.flags & flags::OPCODE != 0 {
             return Err(refuse(Rcode::NotImp, asked, None));
         }
-        // No more than an IXFR's SOA, an OPT and a TSIG can be asked for.
+        // At most an IXFR's SOA, an OPT and a TSIG are legitimate.
         if truncated || whole.is_none() || answers > 1 || authorities > 1 || additionals > 2 {
             return Err(refuse(Rcode::FormErr, asked, Some(question)));
         }
@@ -201,12 +201,12 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// The header and the question, and what else the client sent if it was not changed.
+    /// Header and question, and the client's other records if the packet was not changed.
     pub fn packet(&self) -> &'a [u8] {
         self.packet
     }
 
-    /// The packet's length.
+    /// Length of the client's packet.
     pub fn size(&self) -> u16 {
         self.size
     }
@@ -221,8 +221,8 @@ impl<'a> Query<'a> {
         Query { packet: &head[..question.end()], question, ..*self }
     }
 
-    /// A query of our own, as a client would ask it whose OPT has this client-subnet option, if
-    /// that is not empty. The question is written into `head`.
+    /// A query of our own in a client's form, with this client-subnet option in its OPT unless it
+    /// is empty. The question is written into `head`.
     pub fn of(
         asking: &WireQuestion,
         asked: Asked,
@@ -237,8 +237,8 @@ impl<'a> Query<'a> {
         Query { packet, size, asked, question, options: subnet, is_keyed: false, is_signed: true }
     }
 
-    /// The same query with other options for the upstream, [`OPTIONS_LEN_MAX`] bytes at most.
-    /// `is_keyed`: none of them says where the client is, unless a rule has put it there.
+    /// The same query with other options for the upstream, at most [`OPTIONS_LEN_MAX`] bytes.
+    /// `is_keyed`: none of them is the client's own subnet.
     pub fn with_options<'b>(&self, options: &'b [u8], is_keyed: bool) -> Query<'b>
     where
         'a: 'b,
@@ -252,21 +252,21 @@ impl<'a> Query<'a> {
         self.options
     }
 
-    /// The client-subnet option that passes to the upstream; empty if none does, or if a rule has
-    /// put a longer one there than a subnet can have.
+    /// Returns the client-subnet option that passes to the upstream; empty if there is none, or if
+    /// a rule has added one that is too long for a subnet.
     pub fn subnet(&self) -> &'a [u8] {
         let mut found = options(self.options).filter(|(code, _)| *code == option::ECS);
         let found = found.next().map_or(&[][..], |(_, whole)| whole);
         if found.len() <= SUBNET_LEN_MAX { found } else { &[] }
     }
 
-    /// The options in the client's OPT, as long as the packet was not changed: the code of each,
-    /// and all of it, code and length included.
+    /// The options in the client's OPT, if the packet was not changed: the code of each, and the
+    /// whole option.
     pub fn client_options(&self) -> impl Iterator<Item = (u16, &'a [u8])> {
         options(self.client_opt().unwrap_or_default())
     }
 
-    /// The data of the client's OPT.
+    /// Returns the data of the client's OPT.
     fn client_opt(&self) -> Option<&'a [u8]> {
         let mut place = self.question.end();
         let records: u16 = (3..6).filter_map(|word| u16_at(self.packet, 2 * word)).sum();
@@ -291,8 +291,8 @@ impl<'a> Query<'a> {
         !self.options.is_empty()
     }
 
-    /// Returns true if an answer may be remembered for queries with the same options. It is not
-    /// for those that say where a client is (RFC 7871), unless a rule has put it there.
+    /// Returns true if an answer may be cached for queries with the same options. Not with a
+    /// client's own subnet (RFC 7871).
     pub fn is_keyed(&self) -> bool {
         self.is_keyed
     }
@@ -302,8 +302,8 @@ impl<'a> Query<'a> {
         &self.packet[HEADER_LEN..self.question.end()]
     }
 
-    /// Writes what goes upstream, with id zero, and returns its length. On the way of each attempt
-    /// depends what [`add_options`] adds. `udp_size`: the UDP payload that our OPT advertises.
+    /// Writes the upstream query with id zero, and returns its length. [`add_options`] adds options
+    /// for each attempt. `udp_size`: the UDP payload size that our OPT advertises.
     pub fn write_upstream(&self, out: &mut [u8; UPSTREAM_LEN_MAX], udp_size: u16) -> usize {
         let carried = flags::RD | flags::AD | flags::CD;
         let header = [0, self.asked.flags & carried, 1, 0, 0, 1];
@@ -323,8 +323,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The options in an OPT's data: the code of each, and all of it, code and length included. Ends
-/// where one is broken.
+/// The options in an OPT's data: the code of each, and the whole option. Ends at a malformed one.
 pub(crate) fn options(data: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = data;
     std::iter::from_fn(move || {
@@ -346,10 +345,10 @@ fn put_question(head: &mut QueryHead, asking: &WireQuestion) -> Question {
     Question { name_len: name.len(), rtype: asking.rtype, class: asking.class }
 }
 
-/// Adds to the OPT what belongs to the way that the query goes. On connections the server is asked
-/// how long an idle one stays open (RFC 7828 §3.2.1); over TLS the query is padded, so that its
-/// length does not tell its name. `query` is one of [`Query::write_upstream`], which returned
-/// `len`, and its OPT begins at `opt`. Returns the length that it has now.
+/// Adds the options that depend on the transport. On connections the server is asked for the idle
+/// time (RFC 7828 §3.2.1); over TLS the query is padded, so that its length does not reveal its
+/// name. `query` is one of [`Query::write_upstream`], which returned `len`, and its OPT begins at
+/// `opt`. Returns the new length.
 pub fn add_options(query: &mut [u8; UPSTREAM_LEN_MAX], opt: usize, len: usize, way: Way) -> usize {
     let mut end = len;
     if way != Way::Datagram {
@@ -373,8 +372,8 @@ struct Extras<'a> {
 }
 
 impl<'a> Extras<'a> {
-    /// `counts`: records before the additional section, and in it. `None`: broken; but that there
-    /// was an OPT is known all the same.
+    /// `counts`: number of records before the additional section, and in it. Returns `None` if they
+    /// are malformed; an OPT before that is recorded nevertheless.
     #[inline(always)]
     fn read(&mut self, packet: &'a [u8], start: usize, counts: [u16; 2]) -> Option<()> {
         let mut place = start;

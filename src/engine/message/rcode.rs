@@ -1,7 +1,6 @@
-//! Response codes, of four bits in the header and of twelve with EDNS, and how they are counted.
+//! Response codes, of four bits in the header and of twelve with EDNS, and their counters.
 //!
-//! The codes that EDNS adds and that servers send have a counter each; the rest of the four
-//! thousand share one.
+//! The extended codes that servers send have one counter each; all others share one.
 
 /// Response codes (RFC 6895 §2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,11 +10,11 @@ pub enum Rcode {
     NoError = 0,
     /// The query could not be understood.
     FormErr = 1,
-    /// No answer could be had.
+    /// No answer could be obtained.
     ServFail = 2,
     /// The name does not exist.
     NxDomain = 3,
-    /// Unsupported kind of request.
+    /// Unsupported opcode.
     NotImp = 4,
     /// Refused by policy.
     Refused = 5,
@@ -29,13 +28,13 @@ pub enum Rcode {
     BadCookie = 23,
 }
 
-/// Codes that are counted apart: the sixteen of a header, the extended ones and all others, in this
+/// Number of counters: the sixteen codes of a header, the extended ones and all others, in this
 /// order.
 pub const RCODES: usize = 16 + EXTENDED.len() + 1;
-/// Codes of more than four bits (RFC 6891 §6.1.3) that are counted apart.
+/// Codes of more than four bits (RFC 6891 §6.1.3) with a counter each.
 const EXTENDED: [u16; 2] = [Rcode::BadVers as u16, Rcode::BadCookie as u16];
 
-/// The place among [`RCODES`] of a code of 12 bits.
+/// Index of the counter of a code of 12 bits.
 #[inline]
 pub fn place_of_rcode(rcode: u16) -> usize {
     if rcode < 16 {
@@ -45,7 +44,7 @@ pub fn place_of_rcode(rcode: u16) -> usize {
     16 + extended.unwrap_or(EXTENDED.len())
 }
 
-/// The code at this place among [`RCODES`]; `None`: any that is not counted apart.
+/// Response code of this counter; `None`: the counter of all others.
 pub fn rcode_at(place: usize) -> Option<u16> {
     if place < 16 { Some(place as u16) } else { EXTENDED.get(place - 16).copied() }
 }
@@ -55,7 +54,7 @@ mod tests {
     use super::{RCODES, place_of_rcode, rcode_at};
 
     #[test]
-    fn each_code_has_a_place_and_what_is_counted_apart_its_own() {
+    fn each_code_has_a_counter() {
         for rcode in 0..0x1000 {
             let place = place_of_rcode(rcode);
             assert!(place < RCODES && rcode_at(place).is_none_or(|known| known == rcode));

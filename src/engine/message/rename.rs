@@ -1,22 +1,21 @@
-//! A response under other names.
+//! Renaming of a response: one name is answered with the records of another.
 //!
-//! A client that asked for one name is answered with the records of another: owner names, names in
-//! RDATA, TTLs, and the response code change on the way. [`rewrite`] takes a response apart record
-//! by record, lets a [`Renaming`] change each, and writes a message anew, with its own compression,
-//! as if an upstream had sent it. Finishing it for the client is the business of [`super::reply`].
+//! Owner names, names in RDATA, TTLs, and the response code change. [`rewrite`] parses a response
+//! record by record, lets a [`Renaming`] change each, and writes a new message with its own
+//! compression, as if an upstream had sent it. [`super::reply`] then completes it for the client.
 
 use super::layout::{Part, parts};
 use super::name::WireName;
 use super::response::Response;
 use super::{HEADER_LEN, Record, flags, put_u16, put_u32, u16_at, u32_at, write_head};
 
-/// The longest message.
+/// Maximum length of a message.
 pub const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
-/// Places that a later name can point to; further names are written without new ones.
+/// Maximum number of targets for compression pointers; further names add none.
 const TARGETS_MAX: usize = 64;
-/// Labels of a message that are compared in vain at most; behind that, names are not compressed.
+/// Maximum of failed label comparisons per message; after that, names are not compressed.
 const STEPS_MAX: u32 = 4_096;
-/// A pointer reaches no further (RFC 1035 §4.1.4).
+/// Maximum offset of a pointer's target (RFC 1035 §4.1.4).
 const POINTER_MAX: usize = 0x3fff;
 
 /// The changes that one response undergoes.
@@ -27,24 +26,24 @@ pub trait Renaming {
     /// Changes a name in RDATA.
     fn value(&mut self, name: &mut WireName);
 
-    /// The TTL, in seconds, of a record that had `ttl`.
+    /// Returns the TTL, in seconds, of a record that had `ttl`.
     fn ttl(&self, ttl: u32) -> u32;
 
-    /// The response code of a response that had `rcode`, of 12 bits.
+    /// Returns the response code, of 12 bits, of a response that had `rcode`.
     fn rcode(&self, rcode: u16) -> u16;
 
     /// Returns true if the client gets a record of this type in this section (0: answer, 1:
-    /// authority, 2: additional), whose owner name has become `owner`.
+    /// authority, 2: additional), whose new owner name is `owner`.
     fn keeps(&self, section: usize, rtype: u16, owner: &[u8]) -> bool;
 
-    /// The class of records that had `class`.
+    /// Returns the class of records that had `class`.
     fn class(&self, class: u16) -> u16;
 }
 
 /// Writes `response`, found in `packet`, into `out` with `renaming` applied to all its records.
-/// `question`: name, type and class as the client asked. What does not fit into `out` is left out
-/// from there on, with TC set. Returns the message's length, or `None` if a name is broken or `out`
-/// does not even hold the question.
+/// `question`: name, type and class as the client asked. From the first record on that does not
+/// fit, all are omitted, with TC set. Returns the message's length, or `None` if a name is
+/// malformed or `out` has no room for the question.
 pub fn rewrite(
     packet: &[u8],
     response: &Response,
@@ -85,7 +84,7 @@ pub fn rewrite(
     Some(writer.end)
 }
 
-/// The extended error that the response carries, code and length included.
+/// Returns the extended error of the response, code and length included.
 pub(super) fn packet_error<'a>(packet: &'a [u8], response: &Response) -> &'a [u8] {
     let error = response.opt.and_then(|opt| opt.extended_error);
     error.map_or(&[], |(start, end)| &packet[start..end])
@@ -95,14 +94,14 @@ pub(super) fn packet_error<'a>(packet: &'a [u8], response: &Response) -> &'a [u8
 pub(super) enum Stopped {
     /// There is no room for it.
     Full,
-    /// A name in it is broken.
+    /// A name in it is malformed.
     Broken,
 }
 
 /// A message that is being written.
 pub(super) struct Writer<'a> {
     pub(super) out: &'a mut [u8],
-    /// Behind what is written.
+    /// End of the written part.
     pub(super) end: usize,
     pub(super) names: Names,
 }
@@ -110,32 +109,32 @@ pub(super) struct Writer<'a> {
 /// Offsets of names in a message that a pointer can point to.
 pub struct Names {
     targets: [u16; TARGETS_MAX],
-    /// The lengths of these names, without compression: only names of equal length are compared.
+    /// Lengths of these names, uncompressed: only names of equal length are compared.
     lens: [u8; TARGETS_MAX],
     count: usize,
-    /// Equal labels of names that turned out to differ.
+    /// Number of equal labels in comparisons that failed.
     steps: u32,
 }
 
 impl Names {
-    /// Those of a message without any name.
+    /// The names of an empty message.
     pub const NONE: Self =
         Self { targets: [0; TARGETS_MAX], lens: [0; TARGETS_MAX], count: 0, steps: 0 };
 
-    /// Returns how many there are.
+    /// Number of names.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Forgets all but the first `count`.
+    /// Removes all but the first `count` names.
     pub fn keep(&mut self, count: usize) {
         self.count = count;
     }
 }
 
 impl<'a> Writer<'a> {
-    /// A message of which the header is still to be written, behind it the question: name, type
-    /// and class. `None` if there is no room for it.
+    /// Begins a message whose header is written last, with the question: name, type and class.
+    /// Returns `None` if there is no room for it.
     pub(super) fn new(out: &'a mut [u8], question: &[u8]) -> Option<Self> {
         let mut writer = Self { out, end: HEADER_LEN, names: Names::NONE };
         let (name, words) = question.split_at(question.len().checked_sub(4)?);
@@ -144,12 +143,12 @@ impl<'a> Writer<'a> {
         Some(writer)
     }
 
-    /// Returns the start of the next record, to come back to.
+    /// Returns the current state, for [`Writer::back_to`].
     pub(super) fn mark(&self) -> (usize, usize) {
         (self.end, self.names.count)
     }
 
-    /// Takes back what was written since `mark`.
+    /// Removes everything written since `mark`.
     pub(super) fn back_to(&mut self, mark: (usize, usize)) {
         (self.end, self.names.count) = mark;
     }
@@ -160,7 +159,7 @@ impl<'a> Writer<'a> {
         Some(())
     }
 
-    /// Writes a name, with a pointer to one that was written if it `may_point`.
+    /// Writes a name, compressed if it `may_point` to an earlier one.
     pub(super) fn name(&mut self, name: &[u8], may_point: bool) -> Option<()> {
         let mut rest = name;
         while rest.len() > 1 {
@@ -180,7 +179,7 @@ impl<'a> Writer<'a> {
         self.bytes(&[0])
     }
 
-    /// Returns the place of an earlier copy of `name`.
+    /// Returns the offset of an earlier copy of `name`.
     fn find(&mut self, name: &[u8]) -> Option<u16> {
         let written = &self.out[..self.end];
         let Names { targets, lens, count, steps } = &mut self.names;
@@ -196,8 +195,8 @@ impl<'a> Writer<'a> {
         None
     }
 
-    /// Writes data of a record of this type, in which no name is compressed. `None` if they are
-    /// broken, or there is no room.
+    /// Writes data of a record of this type, in which no name is compressed. Returns `None` if they
+    /// are malformed, or there is no room.
     pub(super) fn plain_data(&mut self, rtype: u16, data: &[u8]) -> Option<()> {
         let mut rest = data;
         for part in parts(rtype).unwrap_or_default() {
@@ -248,7 +247,7 @@ impl<'a> Writer<'a> {
         Ok(true)
     }
 
-    /// Writes RDATA. `packet` ends with it.
+    /// Writes RDATA, which ends with `packet`.
     fn data(
         &mut self,
         packet: &[u8],
@@ -282,8 +281,8 @@ impl<'a> Writer<'a> {
         self.bytes(rest).ok_or(Stopped::Full)
     }
 
-    /// Writes an OPT for the upper bits of `rcode` and the extended error `error`, if there is
-    /// anything to say and room for it.
+    /// Writes an OPT for the upper bits of `rcode` and the extended error `error`, if there are any
+    /// and there is room.
     pub(super) fn opt(&mut self, rcode: u16, error: &[u8]) -> Option<()> {
         if rcode <= flags::RCODE && error.is_empty() {
             return None;
@@ -301,7 +300,7 @@ impl<'a> Writer<'a> {
 /// Compares the name at `place` with `name`, regardless of letter case.
 ///
 /// # Errors
-/// They differ; the number of labels before that.
+/// If they differ: the number of equal labels before.
 fn spells(written: &[u8], place: usize, name: &[u8]) -> Result<(), u32> {
     let (mut place, mut rest) = (place, name);
     let mut equal = 0;
@@ -329,13 +328,13 @@ fn spells(written: &[u8], place: usize, name: &[u8]) -> Result<(), u32> {
 mod tests {
     use super::{STEPS_MAX, Writer};
 
-    /// So many labels `a` before `end`.
+    /// A name of `count` labels `a` before `end`.
     fn name(count: usize, end: &[u8]) -> Vec<u8> {
         [b"\x01a".repeat(count), end.to_vec()].concat()
     }
 
     #[test]
-    fn names_of_many_labels_are_compared_only_so_often() {
+    fn comparisons_of_names_are_bounded() {
         let mut out = [0; 65_535];
         let question = [name(110, b"\x01d\x04test\0"), vec![0, 1, 0, 1]].concat();
         let mut writer = Writer::new(&mut out, &question).unwrap();
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_points_to_the_longest_that_is_there() {
+    fn a_name_points_to_the_longest_earlier_suffix() {
         let mut out = [0; 512];
         let mut writer = Writer::new(&mut out, b"\x01A\x01b\x04test\0\0\x01\0\x01").unwrap();
         let mut len = |name: &[u8]| {

@@ -1,11 +1,10 @@
 //! Replies to clients.
 //!
-//! An upstream's response with the parts of the hop exchanged ([`write_answer`]), or a few words of
-//! our own ([`super::compose`]). In both the id, the question's spelling, RD and CD are the
-//! client's; AD is passed only to who asked for it (RFC 6840 §5.8); an OPT of ours is there if and
-//! only if the client sent one (RFC 6891 §7); and of what exceeds the client's limit the optional
-//! part is left out, or TC is set (`super::cut`), with the OPT kept. A server block may want more
-//! of it: [`Finish`] says what.
+//! An upstream's response adapted to the client's hop ([`write_answer`]), or a reply of our own
+//! ([`super::compose`]). In both the id, the question's spelling, RD and CD are the client's; AD is
+//! passed only to clients that asked for it (RFC 6840 §5.8); our OPT is present if and only if the
+//! client sent one (RFC 6891 §7); a reply beyond the client's limit loses its optional part, or TC
+//! is set (`super::cut`), and keeps its OPT. [`Finish`] has the server block's settings.
 
 use super::cut::{Kept, cut};
 use super::opt::{EDE_LEN, OPT_LEN, opt_record, pad};
@@ -13,42 +12,42 @@ use super::query::Asked;
 use super::response::Response;
 use super::{HEADER_LEN, Rcode, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at, write_head};
 
-/// A longer extended error of an upstream, which carries a text, is not passed on.
+/// Maximum length of an upstream's extended error that is passed on.
 pub const EDE_LEN_MAX: usize = 128;
 /// Time for which an idle connection of a client stays open, in units of 100 ms.
 pub const TCP_IDLE_UNITS: u16 = 100;
-/// Answers to those who pad are as long as a multiple of this (RFC 8467 §4.1).
+/// Block length of padded replies (RFC 8467 §4.1).
 const PADDED_REPLY: usize = 468;
 /// A keepalive option with a time-out (RFC 7828 §3.1).
 const KEEPALIVE_LEN: usize = 6;
-/// Bytes of a server's name at most (RFC 5001); whatever else an OPT of ours carries, it and the
-/// longest question fit into 512 bytes.
+/// Maximum length of a server's identifier (RFC 5001); with the longest question and all other
+/// options of ours it fits into 512 bytes.
 pub const NSID_LEN_MAX: usize = 64;
-/// The longest error: header, question, OPT, extended error, keepalive and server's name.
+/// Maximum length of an error: header, question, OPT, extended error, keepalive and NSID.
 pub const ERROR_LEN_MAX: usize =
     HEADER_LEN + super::NAME_LEN_MAX + 4 + OPT_LEN + EDE_LEN + KEEPALIVE_LEN + 4 + NSID_LEN_MAX;
-/// The longest reply of our own, records included.
+/// Maximum length of a reply of our own, records included.
 pub const OWN_LEN_MAX: usize = UDP_PAYLOAD_MAX;
 
 /// Extended errors of our own (RFC 8914 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum ExtendedError {
-    /// The answer has expired; no newer one could be had yet.
+    /// The answer has expired, and no newer one could be obtained yet.
     StaleAnswer = 3,
-    /// A failure that is remembered.
+    /// A cached failure.
     CachedError = 13,
     /// The zone has not been loaded yet.
     NotReady = 14,
-    /// The operator of this server has it blocked.
+    /// Blocked by the operator of this server.
     Blocked = 15,
-    /// The operator of this server has it filtered, as the client wished.
+    /// Filtered by the operator of this server at the client's request.
     Filtered = 17,
-    /// The denial of the name has expired; no newer answer could be had yet.
+    /// The denial of the name has expired, and no newer answer could be obtained yet.
     StaleNxDomain = 19,
-    /// Every upstream that was asked kept silent.
+    /// All upstreams that were asked timed out.
     NoReachableAuthority = 22,
-    /// The network or this host would not carry the query.
+    /// The network or this host could not send the query.
     NetworkError = 23,
 }
 
@@ -59,16 +58,16 @@ pub struct Finish<'a> {
     pub udp_size: u16,
     /// Time for which an idle connection stays open, in units of 100 ms.
     pub keepalive: u16,
-    /// The server's name, for who asks for it. At most [`NSID_LEN_MAX`] bytes.
+    /// The server's identifier, for clients that ask for it. At most [`NSID_LEN_MAX`] bytes.
     pub nsid: Option<&'a [u8]>,
     /// Changes of the header's second word. Not applied to errors of our own.
     pub header: Masks,
-    /// Of a positive answer only the answer section is passed.
+    /// Positive answers are reduced to their answer section.
     pub minimal: bool,
 }
 
 impl Finish<'_> {
-    /// Nothing is special.
+    /// Default settings.
     pub const PLAIN: Self = Self {
         udp_size: UDP_PAYLOAD_MAX as u16,
         keepalive: TCP_IDLE_UNITS,
@@ -94,14 +93,14 @@ impl Masks {
     }
 }
 
-/// Addressee of a reply.
+/// Recipient of a reply.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplyTo<'a> {
     /// Facts about the query.
     pub asked: &'a Asked,
     /// Name, type and class as the client spelt them.
     pub question: &'a [u8],
-    /// Bytes at most, at least 512.
+    /// Maximum length in bytes, at least 512.
     pub limit: usize,
     /// Settings of the server block.
     pub finish: Finish<'a>,
@@ -122,9 +121,9 @@ pub fn write_answer(out: &mut [u8], packet: &[u8], response: &Response, to: &Rep
         .unwrap_or_else(|| write_cut(out, packet, response, error, to))
 }
 
-/// The same for a response whose records are not at hand in one piece: `fill` writes them, all
-/// `response.end - response.start` bytes, behind the question. `error`: extended errors, codes and
-/// lengths included. `None`, and nothing is written, if that is more than its client takes.
+/// The same for a response whose records are not contiguous: `fill` writes them, all `response.end
+/// - response.start` bytes, behind the question. `error`: extended errors, codes and lengths
+/// included. Returns `None` and writes nothing if the reply exceeds the client's limit.
 #[inline(always)]
 pub fn write_whole(
     out: &mut [u8],
@@ -144,8 +143,8 @@ pub fn write_whole(
     Some(end + write_opt(out, end, to.asked, rcode_high, error, &to.finish))
 }
 
-/// The same for a response that is too long for its client: as many whole RRsets as fit, and TC if
-/// one is missing that is required.
+/// The same for a response that exceeds the client's limit: as many whole RRsets as fit, and TC if
+/// a required one is missing.
 pub fn write_cut(
     out: &mut [u8],
     packet: &[u8],
@@ -164,8 +163,8 @@ pub fn write_cut(
     end + write_opt(out, end, to.asked, rcode_high, error, &to.finish)
 }
 
-/// Returns the rest of a positive answer without its authority and additional sections. `None`
-/// for any other response: those sections say why there is nothing, or where to ask.
+/// Returns a positive answer without its authority and additional sections. `None` for any other
+/// response, which needs those sections.
 pub fn minimal(response: &Response) -> Option<Response> {
     let positive = response.rcode() == Rcode::NoError as u16
         && (response.counts[0] > 0 || response.counts[1] == 0);
@@ -173,7 +172,7 @@ pub fn minimal(response: &Response) -> Option<Response> {
     positive.then_some(Response { counts, end: response.answers_end, ..*response })
 }
 
-/// The header's second word for the client, and the response code's upper bits.
+/// Returns the header's second word for the client, and the response code's upper bits.
 fn answer_flags(response: &Response, asked: &Asked) -> (u16, u8) {
     let wants_ad = asked.flags & flags::AD != 0 || asked.edns.is_some_and(|edns| edns.dnssec_ok);
     let from_upstream = flags::AA | flags::TC | flags::RA | if wants_ad { flags::AD } else { 0 };
@@ -183,8 +182,8 @@ fn answer_flags(response: &Response, asked: &Asked) -> (u16, u8) {
     (flags::QR | passed | rcode & flags::RCODE, (rcode >> 4) as u8)
 }
 
-/// The head of an upstream's answer with so many records by section, and our OPT if the client
-/// sent one; the question too.
+/// Writes the header of an upstream's answer with these counts by section, and the question; our
+/// OPT is counted if the client sent one.
 fn write_answer_head(out: &mut [u8], to: &ReplyTo<'_>, word: u16, counts: [u16; 3]) {
     let additionals = counts[2] + u16::from(to.asked.edns.is_some());
     let word = to.finish.header.apply(word);
@@ -192,7 +191,7 @@ fn write_answer_head(out: &mut [u8], to: &ReplyTo<'_>, word: u16, counts: [u16; 
     out[HEADER_LEN..HEADER_LEN + to.question.len()].copy_from_slice(to.question);
 }
 
-/// The length of what [`write_opt`] writes, padding apart.
+/// Length of the OPT by [`write_opt`], without padding.
 pub(super) fn opt_len(asked: &Asked, error_len: usize, finish: &Finish<'_>) -> usize {
     asked.edns.map_or(0, |edns| {
         let keepalive = if edns.keepalive { KEEPALIVE_LEN } else { 0 };
@@ -202,8 +201,8 @@ pub(super) fn opt_len(asked: &Asked, error_len: usize, finish: &Finish<'_>) -> u
 }
 
 /// Writes our OPT at `end`, if the client sent one, with the extended error `error` (code and
-/// length included); returns its length. Where there is less room than padding would take, there is
-/// less padding: whoever is padded for takes whatever a connection carries.
+/// length included); returns its length. Padding is reduced to the room that is left: padded
+/// replies go over connections, whose limit is high.
 pub(super) fn write_opt(
     reply: &mut [u8],
     end: usize,
@@ -235,13 +234,13 @@ pub(super) fn write_opt(
     len + padding
 }
 
-/// The response code in the header of a reply that we wrote.
+/// Returns the response code in the header of a reply of ours.
 pub fn rcode(reply: &[u8]) -> u16 {
     u16_at(reply, 2).unwrap_or(0) & flags::RCODE
 }
 
-/// The response code of 12 bits that a client gets of `response`: one that its header cannot hold
-/// would read as another, so who speaks no EDNS gets SERVFAIL.
+/// Returns the response code of 12 bits for the client: without EDNS an extended one becomes
+/// SERVFAIL, because its lower bits alone would mean another code.
 pub fn rcode_for(response: &Response, asked: &Asked) -> u16 {
     match response.rcode() {
         16.. if asked.edns.is_none() => Rcode::ServFail as u16,

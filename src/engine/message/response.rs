@@ -1,10 +1,10 @@
 //! Responses of upstreams, parsed before they are validated.
 //!
-//! The steps of believing are the forwarder's: the header first ([`id`](super::id) and
-//! [`is_response`], or [`is_bare_error`]), then [`answers`], and only then the walk over all
-//! records ([`Response::parse`]), so that a flood of forgeries costs a look at a dozen bytes each.
-//! Every record must lie within the message and be readable to its end (`super::data`), and the
-//! counts must be true: a message cut between two records is a broken one.
+//! The forwarder validates in steps: the header first ([`id`](super::id) and [`is_response`], or
+//! [`is_bare_error`]), then [`answers`], and only then the walk over all records
+//! ([`Response::parse`]), so that a flood of forgeries costs the reading of a dozen bytes each.
+//! Every record must lie within the message and be well-formed (`super::data`), and the counts must
+//! be true: a message cut between two records is malformed.
 
 use super::data::sound_record;
 use super::{HEADER_LEN, Question, Record, flags, option, rtype, u16_at};
@@ -16,9 +16,9 @@ pub fn is_response(packet: &[u8]) -> bool {
     packet.len() >= HEADER_LEN && word(1).is_some_and(right) && word(2) == Some(1)
 }
 
-/// Returns true if the header is a response's, to a QUERY, without a question or records but in the
-/// additional section, and its code is that of an error that servers send so: FORMERR, SERVFAIL,
-/// NOTIMP or REFUSED.
+/// Returns true if the header is that of a response to a QUERY with an error code (FORMERR,
+/// SERVFAIL, NOTIMP or REFUSED) and without question, answer and authority records, as some servers
+/// send.
 pub fn is_bare_error(packet: &[u8]) -> bool {
     let word = |index: usize| u16_at(packet, 2 * index);
     let right = |flags: u16| {
@@ -30,7 +30,7 @@ pub fn is_bare_error(packet: &[u8]) -> bool {
         && [2, 3, 4].iter().all(|count| word(*count) == Some(0))
 }
 
-/// Returns true if the response's question is that of `query`, the one we sent, whose name takes
+/// Returns true if the response's question is that of `query`, which we sent and whose name has
 /// `name_len` bytes: name regardless of letter case, type and class exactly (RFC 5452 §9.1).
 pub fn answers(packet: &[u8], query: &[u8], name_len: usize) -> bool {
     let name = HEADER_LEN..HEADER_LEN + name_len;
@@ -38,7 +38,7 @@ pub fn answers(packet: &[u8], query: &[u8], name_len: usize) -> bool {
     match (packet.get(name.clone()), packet.get(rest.clone())) {
         // Comparing whole names is comparing labels: their length octets are below any letter.
         (Some(got), Some(rest_got)) => {
-            // Most servers answer as they were asked, to the letter.
+            // Most servers keep the letter case.
             (*got == query[name.clone()] || got.eq_ignore_ascii_case(&query[name]))
                 && *rest_got == query[rest]
         }
@@ -58,8 +58,8 @@ pub struct UpstreamOpt {
 }
 
 impl UpstreamOpt {
-    /// Reads the record. Options are no reason to reject an answer: a broken one, and what is
-    /// behind it, is as if it were not there.
+    /// Reads the record. A malformed option is ignored with all that follow, because options are no
+    /// reason to reject an answer.
     fn parse(packet: &[u8], record: &Record) -> Self {
         let rcode_high = packet[record.fixed + 4];
         let mut opt = Self { rcode_high, keepalive: None, extended_error: None };
@@ -99,21 +99,20 @@ pub struct Response {
 }
 
 impl Response {
-    /// The response code, of 12 bits where there is EDNS.
+    /// Returns the response code, of 12 bits with EDNS.
     pub fn rcode(&self) -> u16 {
         let high = self.opt.map_or(0, |opt| u16::from(opt.rcode_high));
         high << 4 | self.flags & flags::RCODE
     }
 
-    /// Walks all records. `None` if one does not lie within the message or cannot be read to its
-    /// end, the counts claim more than there is, or there are two OPTs. The records behind an OPT,
-    /// where servers put nothing but signatures of the hop, do not count: only the additional
-    /// section has any.
+    /// Walks all records. Returns `None` if one does not lie within the message or is malformed,
+    /// the counts are too high, or there are two OPTs. Records behind an OPT, where servers put
+    /// only signatures of the hop, are ignored.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         Self::behind(packet, Question::parse(packet)?.end())
     }
 
-    /// The same of a response whose question is known to end at `start`.
+    /// The same for a response whose question is known to end at `start`.
     pub fn behind(packet: &[u8], start: usize) -> Option<Self> {
         let header: &[u8; HEADER_LEN] = packet.first_chunk()?;
         let word = |index: usize| u16::from_be_bytes([header[2 * index], header[2 * index + 1]]);
@@ -142,8 +141,8 @@ impl Response {
         Some(Self { flags, counts, start, answers_end, end, opt })
     }
 
-    /// Returns what a response that the buffer could not hold is worth: its header and question,
-    /// with TC set, so that the client asks again over TCP.
+    /// Returns the header and question of a response that the buffer could not hold, with TC set,
+    /// so that the client asks again over TCP.
     pub fn of_truncated(packet: &[u8]) -> Option<Self> {
         let start = Question::parse(packet)?.end();
         let flags = u16_at(packet, 2)? | flags::TC;

@@ -1,14 +1,14 @@
-//! Names as text and as bytes, and what rules make of them.
+//! Conversion of names to text, and replacement of their parts.
 //!
-//! Everything works on buffers that the caller lends and reuses. Regular expressions have a file of
-//! their own.
+//! All functions use buffers that the caller lends and reuses. Regular expressions are in
+//! `super::pattern`.
 
 use crate::config::{PRESENTATION, TEXT_LEN_MAX, spell};
 use crate::engine::message::NAME_LEN_MAX;
 use crate::engine::message::name::WireName;
 
-/// Writes `wire`, a name in wire format, in lower-cased presentation format into `text`, which is
-/// emptied first; with a closing dot.
+/// Replaces `text` by `wire`, a name in wire format, in lower-cased presentation format with a
+/// closing dot.
 pub fn presentation(wire: &[u8], text: &mut String) {
     let mut room = [0; TEXT_LEN_MAX];
     text.clear();
@@ -26,9 +26,8 @@ pub(super) fn replace_all(text: &str, from: &str, to: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// Returns where in `name` the labels of `suffix` begin, regardless of letter case; both in wire
-/// format.
-/// `None` if it does not end with them.
+/// Returns the offset of the labels of `suffix` in `name`, regardless of letter case; both in wire
+/// format. `None` if `name` does not end with them.
 pub(super) fn suffix_start(name: &[u8], suffix: &[u8]) -> Option<usize> {
     let mut start = 0;
     while name.len() - start > suffix.len() {
@@ -38,7 +37,7 @@ pub(super) fn suffix_start(name: &[u8], suffix: &[u8]) -> Option<usize> {
 }
 
 /// Replaces the labels of `name` from `start` on by those of `to`, in wire format, and lower-cases
-/// it. False, and the name stays, if it would become too long.
+/// it. Returns false and changes nothing if it would become too long.
 pub(super) fn replace_suffix(name: &mut WireName, start: usize, to: &[u8]) -> bool {
     let mut bytes = [0; NAME_LEN_MAX];
     let len = start + to.len();

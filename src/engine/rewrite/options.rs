@@ -1,8 +1,8 @@
 //! Rules for the EDNS options of the query that goes to the upstream.
 //!
-//! They edit a list that begins with what passes anyway, the client's subnet, and with options of
-//! the client that a rule names. No other option of a client passes, and none of an upstream comes
-//! back: EDNS is hop by hop (RFC 6891 §6). So `revert` holds of itself.
+//! They edit a list that begins with the client's subnet, which passes anyway, and with the
+//! client's options that a rule uses. No other option of a client passes, and no upstream's option
+//! is returned, because EDNS is hop by hop (RFC 6891 §6); so `revert` needs no action.
 
 use super::Way;
 use crate::config::{
@@ -14,7 +14,7 @@ use crate::engine::message::query::{OPTIONS_LEN_MAX, Query, options};
 use crate::engine::message::{option, put_u16};
 use std::net::{IpAddr, SocketAddr};
 
-/// Bytes of options of a client that rules name; a further one is left out.
+/// Maximum length of a client's options used by rules; further ones are omitted.
 const OF_CLIENT_MAX: usize = 64;
 const _: () = assert!(EDNS_OPTIONS_MAX == OPTIONS_LEN_MAX, "the reader knows what has room");
 
@@ -32,23 +32,23 @@ enum Value {
         v4: u8,
         v6: u8,
     },
-    /// `None`: it is empty, and the rule never matches.
+    /// `None`: it is empty, so the rule never matches.
     Label(Option<Label>),
     Of(EdnsData),
 }
 
-/// A label of `metadata`, which names at or below `zones` have.
+/// A label of `metadata`, which is set for names at or below `zones`.
 struct Label {
     zones: Vec<Box<[u8]>>,
     text: Box<[u8]>,
 }
 
-/// Sender of a query, as rules see it.
+/// Sender of a query, as input of the rules.
 #[derive(Clone, Copy)]
 pub struct Sender<'a> {
     /// The client's address.
     pub peer: SocketAddr,
-    /// The address that it asked.
+    /// Destination address of the query.
     pub server: SocketAddr,
     /// Transport of the query.
     pub transport: Transport,
@@ -60,14 +60,14 @@ pub struct Sender<'a> {
 pub struct Options {
     bytes: [u8; OPTIONS_LEN_MAX],
     len: usize,
-    /// An option had no room.
+    /// An option did not fit.
     pub(super) is_full: bool,
-    /// They have the client's own subnet.
+    /// The list has the client's own subnet.
     has_own_subnet: bool,
 }
 
 impl Options {
-    /// Those of `query` that pass if no rule changes them; `codes`: the ones that rules name.
+    /// Options of `query` that pass if no rule changes them; `codes`: those used by rules.
     pub(super) fn of(query: &Query<'_>, codes: &[u16]) -> Self {
         let subnet = query.subnet();
         let mut list = Self {
@@ -95,7 +95,7 @@ impl Options {
         &self.bytes[..self.len]
     }
 
-    /// Returns whether an answer depends on them alone, and not on where the client says it is.
+    /// Returns true if an answer depends on these options alone, not on the client's own subnet.
     pub fn is_keyed(&self) -> bool {
         !self.has_own_subnet
     }
@@ -159,8 +159,7 @@ impl Editing {
         self.code
     }
 
-    /// Changes the options of a query that is on its `way`, or lets them alone. Returns true if
-    /// the rule matched.
+    /// Changes the options of a query on its `way` if the rule matches. Returns true if it does.
     pub(super) fn apply(&self, way: &Way, sender: &Sender<'_>, list: &mut Options) -> bool {
         let is_there = list.has(self.code);
         match self.action {
@@ -169,7 +168,7 @@ impl Editing {
                 return is_there;
             }
             EdnsAction::Replace if !is_there => return false,
-            // In the reference, only a literal is added beside one of the same code.
+            // In the reference, only a literal is added if the code is present.
             EdnsAction::Append if is_there && !self.is_literal() => return false,
             EdnsAction::Append | EdnsAction::Replace | EdnsAction::Set => {}
         }
@@ -188,7 +187,7 @@ impl Editing {
 }
 
 impl Value {
-    /// The bytes of the value; `None` if it is empty and so no option.
+    /// Returns the bytes of the value; `None` if it is empty, so that there is no option.
     fn bytes<'a>(
         &'a self,
         way: &Way,
@@ -255,8 +254,8 @@ fn octets(address: IpAddr, room: &mut [u8; TEXT_LEN_MAX]) -> &[u8] {
     }
 }
 
-/// Writes the value of a client-subnet option (RFC 7871 §6): family, bits, scope zero, and as many
-/// bytes of the address as have bits, without those that are not told.
+/// Writes the value of a client-subnet option (RFC 7871 §6): family, prefix length, scope zero, and
+/// the prefix of the address, whose unused bits are zero.
 fn subnet(address: IpAddr, bits: (u8, u8), room: &mut [u8; TEXT_LEN_MAX]) -> &[u8] {
     let (family, bits) = match address {
         IpAddr::V4(_) => (1, bits.0),

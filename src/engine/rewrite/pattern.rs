@@ -1,34 +1,35 @@
-//! Regular expressions of rules, and the memory that a search takes.
+//! Regular expressions of rules, and the memory for searches.
 //!
-//! A pattern is shared with the clients that wait for its rules; what a search writes to belongs to
-//! one worker and is made at the first search, so that no later one allocates or takes a lock.
+//! A pattern is shared with the clients that wait under its rules; the memory that a search writes
+//! to belongs to one worker and is allocated at the first search, so that later ones neither
+//! allocate nor lock.
 
 use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::{Input, PatternID, meta};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Patterns whose memory a worker keeps; each beyond that takes the place of one other.
+/// Maximum number of patterns whose memory a worker keeps; beyond it one other is dropped.
 const KEPT_MAX: usize = 4_096;
 
 /// A compiled regular expression.
 pub(super) struct Pattern {
     regex: meta::Regex,
-    /// Tells it from all others.
+    /// Distinguishes the pattern from all others.
     identity: Arc<()>,
 }
 
 /// Memory for searches of one worker.
 #[derive(Default)]
 pub(crate) struct Matcher {
-    /// By the address of the pattern's identity, which is held, so that no other pattern has it.
+    /// Keyed by the address of the pattern's identity, which is held so that it stays unique.
     kept: BTreeMap<usize, (Arc<()>, meta::Cache)>,
-    /// Where each group begins and ends.
+    /// Begin and end of each group.
     slots: Vec<Option<NonMaxUsize>>,
 }
 
 impl Matcher {
-    /// The bytes of memory that are reserved.
+    /// Returns the reserved memory in bytes.
     pub(super) fn reserved(&self) -> usize {
         let kept = self.kept.values().map(|(_, cache)| size_of_val(cache) + cache.memory_usage());
         kept.sum::<usize>() + self.slots.capacity() * size_of::<Option<NonMaxUsize>>()
@@ -37,7 +38,7 @@ impl Matcher {
     fn of(&mut self, pattern: &Pattern) -> (&mut meta::Cache, &mut Vec<Option<NonMaxUsize>>) {
         let address = Arc::as_ptr(&pattern.identity).addr();
         if !self.kept.contains_key(&address) && self.kept.len() >= KEPT_MAX {
-            // One, not all: rules are tried in turn, and those that stay need nothing new.
+            // One, not all, because rules are tried in turn and those that stay need no new memory.
             self.kept.pop_last();
         }
         let (_, cache) = self
@@ -55,15 +56,15 @@ impl Pattern {
         Some(Self { regex, identity: Arc::default() })
     }
 
-    /// Returns whether the pattern is found in `text`.
+    /// Returns true if the pattern is found in `text`.
     pub(super) fn is_match(&self, text: &str, matcher: &mut Matcher) -> bool {
         let (cache, _) = matcher.of(self);
         self.regex.search_half_with(cache, &Input::new(text).earliest(true)).is_some()
     }
 
     /// Appends `to` to `out`, with `{N}` replaced by group N of the pattern in `text`, in lower
-    /// case and with a closing dot. A group that the pattern does not have stays as it is written.
-    /// Returns false, and appends nothing, if the pattern is not found.
+    /// case and with a closing dot. A reference to a missing group is copied unchanged. Returns
+    /// false and appends nothing if the pattern is not found.
     pub(super) fn expand(
         &self,
         to: &str,
@@ -71,7 +72,7 @@ impl Pattern {
         out: &mut String,
         matcher: &mut Matcher,
     ) -> bool {
-        // A name that does not match needs no groups, which cost more to find.
+        // Matching without groups is cheaper, and most names do not match.
         if !self.is_match(text, matcher) {
             return false;
         }

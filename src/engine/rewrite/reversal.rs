@@ -1,7 +1,7 @@
-//! A reply's way back through the rules that its question met.
+//! Reversal of the rules for a reply.
 //!
-//! Rules act in reverse order, each on what the rules behind it have left. Explicit rules for
-//! answers come first; without a match, a rule puts back what it did itself.
+//! Rules are undone in reverse order, each on the result of the later ones. Explicit rules for
+//! answers come first; without a match, a rule's own replacement is undone.
 
 use super::names::{presentation, replace_suffix, suffix_start};
 use super::pattern::Matcher;
@@ -15,12 +15,12 @@ use crate::engine::message::{Rcode, rtype};
 pub struct Reversal<'a> {
     rules: &'a Rules,
     way: &'a Way,
-    /// The response code that the client gets, once it is known.
+    /// The client's response code, once it is known.
     rcode: u16,
     texts: &'a mut Texts,
 }
 
-/// Room for names in presentation format. Reused from one reply to the next.
+/// Buffers for names in presentation format. Reused for the next reply.
 #[derive(Default)]
 pub struct Texts {
     name: String,
@@ -29,12 +29,12 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// The bytes of memory that are reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         self.name.capacity() + self.replaced.capacity() + self.matcher.reserved()
     }
 
-    /// The memory of its searches.
+    /// Memory for searches.
     pub(crate) fn matcher(&mut self) -> &mut Matcher {
         &mut self.matcher
     }
@@ -48,7 +48,7 @@ impl<'a> Reversal<'a> {
         reversal
     }
 
-    /// The steps, the last first, and what each rule is.
+    /// The steps with their rules, in reverse order.
     fn steps(&self) -> impl Iterator<Item = (&'a Step, &'a Change)> + use<'a> {
         let (steps, rules) = (&self.way.steps, self.rules);
         steps.iter().rev().map(|step| (step, &rules.rules[step.rule].change))
@@ -61,13 +61,14 @@ impl<'a> Reversal<'a> {
                 naming.invert(name, step);
             }
         }
-        // The client finds its own spelling again.
+        // The QNAME gets the client's spelling.
         if name.as_bytes().eq_ignore_ascii_case(self.way.asked.name.as_bytes()) {
             *name = self.way.asked.name;
         }
     }
 
-    /// Replaces the name by the first explicit rule whose pattern is found in it. False if none is.
+    /// Replaces the name by the first explicit rule whose pattern is found in it. Returns false if
+    /// none is.
     fn by_answer_rule(&mut self, name: &mut WireName, part: AnswerPart, rules: &[Answer]) -> bool {
         let mut rules = rules.iter().filter(|rule| rule.part == part).peekable();
         if rules.peek().is_none() {
@@ -79,7 +80,7 @@ impl<'a> Reversal<'a> {
             replaced.clear();
             if rule.pattern.expand(&rule.to, text, replaced, matcher) {
                 let mut wire = [0; 255];
-                // A rule that makes no name of it leaves the name as it was.
+                // A rule that makes an invalid name leaves the name unchanged.
                 if let Ok(len) = wire_of(replaced, &mut wire) {
                     name.set(&wire[..len]);
                 }
@@ -91,8 +92,8 @@ impl<'a> Reversal<'a> {
 }
 
 impl Naming {
-    /// Puts back a name that the rule itself explains: the whole QNAME always, what ends as the
-    /// rule's suffix if its answers are put back automatically.
+    /// Undoes the rule's replacement in a name: in the QNAME always, in names that end with the
+    /// rule's suffix if `auto` is set.
     fn invert(&self, name: &mut WireName, step: &Step) {
         if name.as_bytes().eq_ignore_ascii_case(step.after.as_bytes()) {
             *name = step.before;
@@ -103,7 +104,7 @@ impl Naming {
         if self.auto
             && let Some(start) = suffix_start(name.as_bytes(), to)
         {
-            // Of a name that would become too long nothing is changed.
+            // A name that would become too long stays unchanged.
             replace_suffix(name, start, from);
         }
     }
@@ -142,7 +143,7 @@ impl Renaming for Reversal<'_> {
                         && !matches!(rtype, rtype::CNAME | rtype::DNAME | rtype::RRSIG);
                 rtype == asked || !foreign
             }
-            // A SOA denies a name only from above it (RFC 2308 §3).
+            // An SOA denies a name only at or above it (RFC 2308 §3).
             1 if rtype == rtype::SOA && self.rcode == Rcode::NxDomain as u16 => {
                 let named = self
                     .steps()

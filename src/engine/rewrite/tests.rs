@@ -1,7 +1,7 @@
-//! What single rules make of names, on the way there and back.
+//! Single rules applied to names and reversed.
 //!
-//! Whole replies are tested in `tests/engine/rewriting.rs`, against what the reference was seen to
-//! answer.
+//! Whole replies are tested in `tests/engine/rewriting.rs`, against answers observed from the
+//! reference.
 
 use super::{Invalid, Reversal, Rules, Texts, Way, presentation};
 use crate::config::{Config, Host, Name};
@@ -27,7 +27,7 @@ fn text(name: &WireName) -> String {
     text
 }
 
-/// The way of a question for `name`, A and IN.
+/// A question for `name`, A and IN, on its way through the rules.
 fn way(rules: &Rules, name: &str) -> (bool, Way) {
     let mut way = Way::default();
     let asked = WireQuestion { name: wire(name), rtype: rtype::A, class: class::IN };
@@ -35,13 +35,13 @@ fn way(rules: &Rules, name: &str) -> (bool, Way) {
     (matched, way)
 }
 
-/// Returns what a question for `name` becomes, if a rule matches.
+/// Returns the new QNAME of a question for `name`, if a rule matches.
 fn becomes(directives: &str, name: &str) -> Option<String> {
     let (matched, way) = way(&rules(directives), name);
     matched.then(|| text(&way.now.name))
 }
 
-/// Returns what owner names and names in RDATA become on the way back of a question for `asked`.
+/// Returns an owner name and a name in RDATA, reversed in the reply to a question for `asked`.
 fn back(directives: &str, asked: &str, name: &str) -> [String; 2] {
     let rules = rules(directives);
     let (_, way) = way(&rules, asked);
@@ -53,7 +53,7 @@ fn back(directives: &str, asked: &str, name: &str) -> [String; 2] {
     [text(&owner), text(&value)]
 }
 
-/// A name, and what it becomes if a rule matches it.
+/// A name, and the name that a matching rule makes of it.
 type Becomes = (&'static str, Option<&'static str>);
 
 #[test]
@@ -111,7 +111,7 @@ fn type_and_class_are_replaced() {
 }
 
 #[test]
-fn names_come_back_as_the_rule_says() {
+fn names_are_reversed_as_the_rule_says() {
     let suffix = "rewrite name suffix .cl .up.test";
     assert_eq!(back(suffix, "a.cl", "a.up.test"), ["a.cl.", "a.cl."]);
     assert_eq!(back(suffix, "a.cl", "mail.up.test"), ["mail.cl.", "mail.cl."]);
@@ -128,7 +128,7 @@ fn names_come_back_as_the_rule_says() {
 }
 
 #[test]
-fn the_client_finds_its_own_spelling_again() {
+fn the_qname_gets_the_spelling_of_the_client() {
     let rules = rules("rewrite name suffix .cl .up");
     let asked = WireName::new(b"\x01A\x02cL\x00");
     let mut way = Way::default();
@@ -141,7 +141,7 @@ fn the_client_finds_its_own_spelling_again() {
 }
 
 #[test]
-fn what_is_no_name_is_an_error_with_its_text() {
+fn an_invalid_name_is_an_error_with_its_text() {
     let long = "x".repeat(63);
     let rows = [
         ("rewrite name regex ^(.*)[.]cl[.]$ {1}..bad", "a.cl", "a..bad."),
