@@ -1,12 +1,11 @@
 //! Work that may block for ever, on threads that can be given up.
 //!
-//! A file on a mount that hangs and a name whose resolver is silent hold the thread that asks for
-//! them, and nothing ends such a call. So each [`Job`] has a detached thread of its own, says at
-//! each [`Steps::begin`] what it does next, and rings when it is over. A step has a deadline: a
-//! job that passes it is dropped by the thread that waits, a result that comes later goes nowhere,
-//! and its thread counts among [`Jobs::running`] until the call returns. There are at most
-//! [`JOBS_MAX`] such threads. The one idea: the waiting thread never blocks, the blocked one is
-//! never waited for.
+//! A read from a mount that hangs and a lookup at a silent resolver block the calling thread, and
+//! nothing ends such a call. So each [`Job`] has a detached thread of its own, names its next
+//! action at each [`Steps::begin`], and rings at the end. A step has a deadline: the waiting thread
+//! drops a job that passes it, a later result is discarded, and the job's thread counts among
+//! [`Jobs::running`] until the call returns. There are at most [`JOBS_MAX`] such threads. The one
+//! idea: the waiting thread never blocks, and the blocked one is never waited for.
 
 use crate::clock::Clock;
 use crate::moment::Moment;
@@ -19,7 +18,7 @@ use std::time::Duration;
 
 /// Maximum time of one step: longer than the C library waits for a silent resolver.
 pub const STEP_MAX: Duration = Duration::from_secs(30);
-/// Threads at a time, blocked ones included.
+/// Maximum number of threads, blocked ones included.
 pub const JOBS_MAX: usize = 8;
 
 /// Current step of a job, and its start.
@@ -32,26 +31,26 @@ pub struct Steps {
 #[derive(Debug)]
 struct Step {
     what: String,
-    /// `None`: it waits for people, who may take their time.
+    /// `None`: the step waits for a person and has no deadline.
     until: Option<Moment>,
     since: Moment,
     max: Duration,
 }
 
 impl Steps {
-    /// Of a job that begins now, each step of which may take `max`.
+    /// Creates the steps of a job that begins now; each step may take `max`.
     pub fn new(clock: Clock, max: Duration) -> Self {
         let since = clock.now();
         let step = Step { what: "starting".into(), until: Some(since.plus(max)), since, max };
         Self { clock, step: Arc::new(Mutex::new(step)) }
     }
 
-    /// From now on the job does `what`, such as `reading /etc/resolv.conf`.
+    /// Begins a step that does `what`, such as `reading /etc/resolv.conf`.
     pub fn begin(&self, what: impl Into<String>) {
         self.set(what.into(), true);
     }
 
-    /// The same, for as long as it takes.
+    /// Begins a step without a deadline.
     pub fn begin_endless(&self, what: impl Into<String>) {
         self.set(what.into(), false);
     }
@@ -79,12 +78,12 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// None yet; each step of theirs may take `step_max`.
+    /// Creates an empty set of threads; each step of a job may take `step_max`.
     pub fn new(clock: Clock, step_max: Duration) -> Self {
         Self { clock, step_max, running: Arc::default() }
     }
 
-    /// Has `work` done by a thread of its own, which calls `ring` when it is over.
+    /// Runs `work` on a thread of its own, which calls `ring` at the end.
     ///
     /// # Errors
     /// [`JOBS_MAX`] threads are blocked, or no thread is left.
@@ -112,13 +111,13 @@ impl Jobs {
         Ok(Job { clock: self.clock, result, steps, cut: None })
     }
 
-    /// Threads that run now. Of those that no [`Job`] waits for any more, all are blocked.
+    /// Returns the number of running threads. All those without a waiting [`Job`] are blocked.
     pub fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }
 }
 
-/// A thread that is counted and, at its end, heard.
+/// Counts a thread while it runs and rings at its end.
 struct Running {
     count: Arc<AtomicUsize>,
     ring: Option<Box<dyn FnOnce() + Send>>,
@@ -133,13 +132,13 @@ impl Drop for Running {
     }
 }
 
-/// Something that another thread does. Dropping it gives it up.
+/// Work on another thread. Dropping it gives the work up.
 #[derive(Debug)]
 pub struct Job<T> {
     clock: Clock,
     result: Receiver<T>,
     steps: Steps,
-    /// Time by which the job must end, whatever its step.
+    /// Deadline of the whole job, whatever its step.
     cut: Option<Moment>,
 }
 
@@ -161,7 +160,7 @@ impl<T> Job<T> {
         [until, self.cut].into_iter().flatten().min()
     }
 
-    /// Has it end within `time`.
+    /// Sets a deadline of `time` from now for the whole job.
     pub fn hurry(&mut self, time: Duration) {
         let cut = self.clock.now().plus(time);
         self.cut = Some(self.cut.map_or(cut, |earlier| earlier.min(cut)));
@@ -185,7 +184,7 @@ impl<T> Job<T> {
     /// Waits for the result, for callers that have nothing else to do.
     ///
     /// # Errors
-    /// Why it was given up.
+    /// The reason why it was given up.
     pub fn wait(self) -> Result<T, String> {
         loop {
             let left = self.due().map_or(STEP_MAX, |due| due.since(self.clock.now()));
@@ -215,7 +214,7 @@ mod tests {
         Jobs::new(Clock::start(), step_max)
     }
 
-    /// A job that is blocked until the sender is dropped, and what hears its end.
+    /// A job that is blocked until the sender is dropped, and the receiver of its ring.
     fn blocked(jobs: &Jobs) -> (Job<u8>, Sender<()>, Receiver<()>) {
         let (release, released) = bounded::<()>(0);
         let (rung, ring) = bounded(1);

@@ -1,8 +1,7 @@
 //! The only reader of time.
 //!
-//! Shells ask a [`Clock`] once a turn and hand the [`Moment`] down; the pure rooms never know
-//! where it came from. All clocks of a process that are copies of one another share an origin,
-//! so moments can travel between threads.
+//! Event loops read a [`Clock`] once a turn and pass the [`Moment`] down; the pure modules never
+//! read a clock. Copies of a clock share its origin, so moments can be passed between threads.
 
 use crate::moment::Moment;
 use std::time::{Duration, Instant, SystemTime};
@@ -33,7 +32,7 @@ impl Clock {
     }
 
     /// Returns the offset from a moment's time since the origin to the calendar's time since 1970.
-    /// Asked again for each batch of moments: somebody may set the calendar.
+    /// Computed again for each batch of moments, because the system clock may be set meanwhile.
     pub fn origin_by_calendar(&self) -> Duration {
         Self::calendar().saturating_sub(self.now().since(Moment::ZERO))
     }
@@ -43,8 +42,8 @@ impl Clock {
         Self::calendar().as_secs() as u32
     }
 
-    /// The same moment in the standard library's terms, for calls that wait until a deadline.
-    /// `None` when it is too far away to be represented: then there is nothing to wait for.
+    /// Converts a moment to the standard library's type, for calls that wait until a deadline.
+    /// `None` if it is too far away to be represented: then there is nothing to wait for.
     pub fn instant(&self, moment: Moment) -> Option<Instant> {
         self.origin.checked_add(Duration::from_nanos(moment.as_nanos()))
     }

@@ -1,10 +1,10 @@
 //! Messages between the keeper, the workers, the writer and the admin.
 //!
 //! Plain messages over bounded channels that no worker ever waits on while it serves. A thread that
-//! is asleep in its poll is woken by a [`mio::Waker`], so a message and its wake-up travel
-//! together: in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper, in an
-//! [`AdminMailbox`] to the admin. Nothing here knows what the messages mean to either side.
-//! [`Reloads`] is what the first thread lets others read.
+//! sleeps in its poll is woken by a [`mio::Waker`], so a message and its wake-up travel together:
+//! in a [`Mailbox`] to a worker, in a [`KeeperMailbox`] to the keeper, in an [`AdminMailbox`] to
+//! the admin. Nothing here knows the meaning of the messages. [`Reloads`] holds the counters that
+//! the first thread shares with the others.
 
 mod loads;
 mod reloads;
@@ -32,23 +32,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// To a worker.
 #[derive(Debug)]
 pub enum ToWorker {
-    /// The moment asked for with [`ToKeeper::Wake`] has come.
+    /// The deadline set with [`ToKeeper::Wake`] has passed.
     Sweep(Sweep),
     /// Send a copy of the counters.
     Report {
         /// Destination of the report.
         to: Sender<Box<Snapshot>>,
-        /// The most frequent keys are counted anew afterwards.
+        /// Reset the sketches of the most frequent keys afterwards.
         forget: bool,
     },
-    /// Go on with what was loaded from a source.
+    /// Use a newly loaded snapshot of a source.
     Data {
         /// The source's number.
         source: u64,
         /// The snapshot.
         contents: Contents,
     },
-    /// Go on as a new configuration says.
+    /// Switch to a new configuration.
     Reload(Box<Reload>),
     /// Read no more queries, finish outstanding ones, and leave.
     Drain,
@@ -59,21 +59,21 @@ pub enum ToWorker {
 pub struct Assignment {
     /// The configuration, as far as this worker is concerned.
     pub config: Arc<Config>,
-    /// The how manieth configuration that is.
+    /// Generation number of the configuration.
     pub generation: u32,
     /// Health state of the upstreams.
     pub health_states: Arc<HealthStates>,
     /// Certificates and keys.
     pub tls: Arc<Setup>,
-    /// For each of the worker's listeners which of the configuration's it is; `None`: of none.
+    /// For each of the worker's listeners its number in the configuration; `None`: in none.
     pub listeners: Vec<Option<usize>>,
     /// Loaded data, by slot.
     pub data: Vec<Supply>,
 }
 
 impl Assignment {
-    /// Goes over to `new`, which is left with the old one. What its sources have sent meanwhile is
-    /// newer than what came with it.
+    /// Switches to `new` and leaves the old assignment in it. Snapshots that arrived meanwhile are
+    /// newer than those that came with `new`, and are kept.
     pub fn exchange(&mut self, new: &mut Self) {
         let places: HashMap<_, _> = self.data.iter().map(|own| own.source).zip(0..).collect();
         for supply in &mut new.data {
@@ -84,7 +84,7 @@ impl Assignment {
         std::mem::swap(self, new);
     }
 
-    /// Puts what was loaded into its slots.
+    /// Puts the loaded snapshots into their slots.
     pub fn fill(&self, data: &mut Data) {
         for (slot, supply) in self.data.iter().enumerate() {
             supply.contents.iter().for_each(|contents| data.set(slot, contents.clone()));
@@ -95,33 +95,32 @@ impl Assignment {
 /// Data of a slot.
 #[derive(Clone, Debug)]
 pub struct Supply {
-    /// The number of the source: no two that there ever were have the same.
+    /// Number of the source, unique for the life of the process.
     pub source: u64,
     /// The snapshot. `None`: the worker has it already, or nothing is loaded yet.
     pub contents: Option<Contents>,
 }
 
-/// A worker's sockets for the listener with this number.
-/// One for TLS has none for datagrams.
+/// A worker's sockets for the listener with this number; a TLS listener has no UDP socket.
 pub type Sockets = (usize, Option<UdpSocket>, TcpListener);
 
-/// A new assignment for a worker that is at work.
+/// A new assignment for a running worker.
 #[derive(Debug)]
 pub struct Reload {
     /// The new assignment.
     pub assignment: Assignment,
-    /// The parts of the engine that follow from its configuration.
+    /// The parts of the engine that depend on the configuration.
     pub parts: Box<Parts>,
-    /// Instead of those that these listeners may have.
+    /// Sockets that replace those of the same listeners.
     pub sockets: Vec<Sockets>,
-    /// Gets what holds no longer when the assignment has taken effect.
+    /// Receives the replaced data when the assignment has taken effect.
     pub done: Sender<Remains>,
 }
 
-/// Data that a [`Reload`] replaced, to be freed by a thread that no query waits for.
+/// Data that a [`Reload`] replaced, to be freed by a thread that serves no queries.
 #[derive(Debug)]
 pub struct Remains {
-    /// The assignment that was replaced, or was not wanted.
+    /// The assignment that was replaced or refused.
     pub assignment: Assignment,
     /// The engine's parts.
     pub parts: Box<Parts>,
@@ -130,27 +129,27 @@ pub struct Remains {
 /// To the keeper.
 #[derive(Debug)]
 pub enum ToKeeper {
-    /// Look after the upstreams of a new configuration. Before any worker gets it.
+    /// Take over the upstreams of a new configuration. Sent before any worker gets it.
     Reload {
         /// The configuration.
         config: Arc<Config>,
-        /// Of its upstreams, with nothing known yet.
+        /// Health state of its upstreams, all unknown yet.
         health_states: Arc<HealthStates>,
         /// Certificates and keys.
         tls: Arc<Setup>,
         /// Notified when the state has been carried over.
         done: Sender<()>,
     },
-    /// Send `Sweep(sweep)` to this worker at that moment, and not at the one asked for before.
+    /// Send `Sweep(sweep)` to this worker at that moment, instead of the one set before.
     Wake {
         /// Number of the worker.
         worker: usize,
         /// Pool or cache to sweep.
         sweep: Sweep,
-        /// Time when
+        /// Time of the sweep.
         at: Moment,
     },
-    /// An exchange with this upstream failed: find out whether it still answers.
+    /// An exchange with this upstream failed: probe it.
     Failed {
         /// Number of the upstream, in the order of the configuration.
         upstream: usize,
@@ -169,9 +168,9 @@ pub enum ToKeeper {
         /// Message of the panic.
         message: String,
     },
-    /// An upstream answers oddly.
+    /// An upstream sends odd responses.
     Odd(Remark),
-    /// Queries of a server block go in a circle.
+    /// Queries of a server block are in a forwarding loop.
     Looping {
         /// Text for the operator.
         message: String,
@@ -181,7 +180,7 @@ pub enum ToKeeper {
         /// Number of the worker.
         worker: usize,
     },
-    /// Tell all workers to drain, and end when the last has left.
+    /// Drain all workers, and end when the last has left.
     Stop,
 }
 
@@ -189,23 +188,23 @@ pub enum ToKeeper {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each record")]
 pub enum ToWriter {
-    /// A query got an error of our own.
+    /// A query was answered with a locally made error.
     Failed {
-        /// Of which configuration the record speaks.
+        /// Generation of the configuration that the record refers to.
         generation: u32,
         /// The record.
         error: QueryError,
     },
     /// A page of a worker's journal.
     Page {
-        /// Of which configuration its records speak.
+        /// Generation of the configuration that the records refer to.
         generation: u32,
         /// The page.
         page: JournalPage,
         /// Destination of the empty page.
         home: Sender<JournalPage>,
     },
-    /// Number of errors that found no room on their way.
+    /// Number of errors dropped because the writer's queue was full.
     Lost(u64),
 }
 
@@ -216,19 +215,19 @@ pub struct WriterMailbox {
 }
 
 impl WriterMailbox {
-    /// A mailbox for `capacity` messages, and its other end.
+    /// Creates a mailbox for `capacity` messages, and its receiver.
     pub fn new(capacity: usize) -> (Self, Receiver<ToWriter>) {
         let (sender, receiver) = crossbeam_channel::bounded(capacity);
         (Self { sender }, receiver)
     }
 
-    /// Puts `message` in; false if there is no room now. Never waits. A writer that has ended loses
-    /// it: there is nothing to be tried again.
+    /// Puts `message` in; returns false if there is no room. Never waits. A message to a writer
+    /// that has ended is discarded and counts as sent, because retrying is useless.
     pub fn try_send(&self, message: ToWriter) -> bool {
         !matches!(self.sender.try_send(message), Err(TrySendError::Full(_)))
     }
 
-    /// The same with a page, which comes back if there is no room.
+    /// Puts a page in, and returns it if there is no room.
     ///
     /// # Errors
     /// The page.
@@ -249,7 +248,7 @@ impl WriterMailbox {
 /// To the admin.
 #[derive(Debug)]
 pub enum ToAdmin {
-    /// Tell of this configuration from now on.
+    /// Report on this configuration from now on.
     Reload {
         /// The configuration.
         config: Arc<Config>,
@@ -258,20 +257,20 @@ pub enum ToAdmin {
         /// All listeners; others are closed.
         admin_listeners: Vec<AdminListener>,
     },
-    /// The process has been told to stop and will, though it still serves.
+    /// The process is about to stop, though it still serves.
     Stopping,
-    /// Answer who has asked, and end.
+    /// Answer pending requests, and end.
     Stop,
 }
 
-/// An address that pages are served on.
+/// An HTTP listener and its endpoints.
 #[derive(Debug)]
 pub struct AdminListener {
-    /// The same as long as its socket is.
+    /// Number of the socket, unchanged as long as it is open.
     pub number: usize,
     /// Endpoints of the listener.
     pub pages: Vec<Endpoint>,
-    /// Of one that is new.
+    /// The socket, if it is new.
     pub socket: Option<TcpListener>,
 }
 
@@ -286,12 +285,12 @@ pub struct AdminMailbox {
 #[derive(Debug)]
 pub struct AdminMail {
     messages: Receiver<ToAdmin>,
-    /// One that is gone before the admin looks would not have rung.
+    /// Keeps the waker alive: if it were dropped before the admin polls, the wake-up would be lost.
     _waker: Arc<mio::Waker>,
 }
 
 impl AdminMailbox {
-    /// A mailbox for `capacity` messages whose arrival `waker` announces, and its other end.
+    /// Creates a mailbox for `capacity` messages that wakes `waker`, and its receiver.
     pub fn new(capacity: usize, waker: mio::Waker) -> (Self, AdminMail) {
         let (sender, messages) = crossbeam_channel::bounded(capacity);
         let waker = Arc::new(waker);
@@ -299,8 +298,8 @@ impl AdminMailbox {
         (Self { sender, waker }, mail)
     }
 
-    /// Puts `message` in and wakes the admin. Waits for room, which the admin makes in a moment;
-    /// one that has ended loses it.
+    /// Puts `message` in and wakes the admin. Waits for room, which the admin makes within a turn;
+    /// a message to an admin that has ended is discarded.
     pub fn deliver(&self, message: ToAdmin) {
         if self.sender.send(message).is_ok() {
             let _ = self.waker.wake();
@@ -309,10 +308,10 @@ impl AdminMailbox {
 }
 
 impl AdminMail {
-    /// The next message.
+    /// Returns the next message.
     ///
     /// # Errors
-    /// There is none now, or there will never be one again.
+    /// The mailbox is empty, or all senders have gone.
     pub fn try_next(&self) -> Result<ToAdmin, TryRecvError> {
         self.messages.try_recv()
     }
@@ -326,22 +325,22 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// A mailbox for `capacity` messages whose arrival `waker` announces, and its other end.
+    /// Creates a mailbox for `capacity` messages that wakes `waker`, and its receiver.
     pub fn new(capacity: usize, waker: mio::Waker) -> (Self, Receiver<ToWorker>) {
         let (sender, receiver) = crossbeam_channel::bounded(capacity);
         (Self { sender, waker: Arc::new(waker) }, receiver)
     }
 
-    /// Puts `message` in and wakes the worker; gives it back when there is no room. A worker that
-    /// has left loses it.
+    /// Puts `message` in and wakes the worker; gives it back when there is no room. A message to a
+    /// worker that has left is discarded.
     ///
     /// # Errors
     /// The mailbox is full.
     pub fn send(&self, message: ToWorker) -> Result<(), ToWorker> {
         match self.sender.try_send(message) {
             Ok(()) => {
-                // Fails only when the kernel is out of memory; the worker then finds the message
-                // at its next turn.
+                // Fails only when the kernel is out of memory; the worker then finds the message in
+                // its next turn.
                 let _ = self.waker.wake();
                 Ok(())
             }
@@ -350,7 +349,8 @@ impl Mailbox {
         }
     }
 
-    /// The same, but waits for room: for what must not be lost, by a thread that serves no client.
+    /// As [`Mailbox::send`], but waits for room: for messages that must not be lost, from a thread
+    /// that serves no client.
     pub fn deliver(&self, message: ToWorker) {
         if self.sender.send(message).is_ok() {
             let _ = self.waker.wake();
@@ -362,7 +362,7 @@ impl Mailbox {
 #[derive(Clone, Debug)]
 pub struct KeeperMailbox {
     sender: Sender<ToKeeper>,
-    /// Behind the sender, so that it rings after the last sender has gone.
+    /// Declared after the sender, so that it rings after the last sender has gone.
     keeper_waker: KeeperWaker,
 }
 
@@ -370,12 +370,13 @@ pub struct KeeperMailbox {
 #[derive(Debug)]
 pub struct KeeperMail {
     messages: Receiver<ToKeeper>,
-    /// Keeps the waker: one that is gone before the keeper looks would not have rung.
+    /// Keeps the waker alive: if it were dropped before the keeper polls, the wake-up would be
+    /// lost.
     keeper_waker: KeeperWaker,
 }
 
 impl KeeperMailbox {
-    /// A mailbox for `capacity` messages whose arrival `waker` announces, and its other end.
+    /// Creates a mailbox for `capacity` messages that wakes `waker`, and its receiver.
     pub fn new(capacity: usize, waker: mio::Waker) -> (Self, KeeperMail) {
         let (sender, messages) = crossbeam_channel::bounded(capacity);
         let keeper_waker = KeeperWaker { rung: Arc::default(), waker: Arc::new(waker) };
@@ -392,8 +393,8 @@ impl KeeperMailbox {
         Ok(())
     }
 
-    /// The same, but waits for room: for what must not be lost, when there is nothing else to do.
-    /// The keeper waits for no thread, so it ends.
+    /// As [`KeeperMailbox::try_send`], but waits for room: for messages that must not be lost. The
+    /// wait ends, because the keeper waits for no thread.
     ///
     /// # Errors
     /// The keeper has ended.
@@ -405,16 +406,15 @@ impl KeeperMailbox {
 }
 
 impl KeeperMail {
-    /// The keeper is awake and will read all there is: from now on, who puts something in wakes
-    /// it again.
+    /// Marks the keeper as awake before it reads all messages: later senders wake it again.
     pub fn unring(&self) {
         self.keeper_waker.rung.swap(false, Ordering::AcqRel);
     }
 
-    /// The next message.
+    /// Returns the next message.
     ///
     /// # Errors
-    /// There is none now, or there will never be one again.
+    /// The mailbox is empty, or all senders have gone.
     pub fn try_next(&self) -> Result<ToKeeper, TryRecvError> {
         self.messages.try_recv()
     }
@@ -423,8 +423,8 @@ impl KeeperMail {
 /// Wakes the keeper once for any number of messages: a wake-up is a system call.
 #[derive(Clone, Debug)]
 struct KeeperWaker {
-    /// Set from the wake-up until the keeper begins to read. Who finds it set has put its message
-    /// in before the keeper reads.
+    /// Set from the wake-up until the keeper begins to read. A sender that finds it set has put its
+    /// message in before the keeper reads.
     rung: Arc<AtomicBool>,
     waker: Arc<mio::Waker>,
 }

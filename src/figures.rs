@@ -1,9 +1,9 @@
-//! Numbers and names as people read them, for the status page and `onward top`.
+//! Human-readable numbers and names for the status page and `onward top`.
 //!
-//! Pure text: three significant digits with a unit, and never more than a line. Names are as
-//! strangers sent them, so [`visible`] lets through nothing but printable ASCII: what would move a
-//! cursor, turn the direction of writing or hide itself is spelt out, and a text that is too long
-//! loses its middle. Writers of HTML escape the rest; this room knows neither HTML nor terminals.
+//! Pure text: three significant digits with a unit, and never more than a line. Names come from
+//! untrusted clients, so [`visible`] passes nothing but printable ASCII: control characters,
+//! direction marks and invisible characters are spelt out, and a text that is too long loses its
+//! middle. Escaping for HTML is left to the page; this module knows neither HTML nor terminals.
 
 use std::fmt::Write;
 
@@ -31,7 +31,7 @@ pub(crate) fn percent(part: f64) -> String {
         _ if percent <= 0.0 => "0 %".to_owned(),
         _ if percent < 0.1 => "<0.1 %".to_owned(),
         _ if percent < 9.95 => format!("{percent:.1} %"),
-        // A part must not look like the whole.
+        // A part that is not the whole must not be shown as 100 %.
         _ if percent < 100.0 => format!("{:.0} %", percent.min(99.0)),
         _ => format!("{} %", digits(percent)),
     }
@@ -80,15 +80,15 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{} {}", digits(value), UNITS[unit])
 }
 
-/// `text` in printable ASCII, of at most `length` characters: all others are spelt `\u{202e}`,
-/// and a name that is too long loses its middle, because names tell most at their ends.
+/// Returns `text` in printable ASCII, at most `length` characters long. Other characters are spelt
+/// `\u{202e}`; a long name loses its middle, because its ends identify it best.
 pub(crate) fn visible(text: &str, length: usize) -> String {
     const GAP: char = '…';
     let spell = |c: char| match c {
         ' '..='~' => c.to_string(),
         _ => c.escape_unicode().to_string(),
     };
-    // Twice the length is never looked at: a longer text is cut anyway, and its middle with it.
+    // Only the first `length + 1` characters matter: a longer text is cut anyway.
     let head: Vec<String> = text.chars().take(length + 1).map(spell).collect();
     let spelt: usize = head.iter().map(String::len).sum();
     if spelt <= length && head.len() <= length {
@@ -115,7 +115,7 @@ pub(crate) fn visible(text: &str, length: usize) -> String {
     shown
 }
 
-/// Zero for a value that is no number, and no less than that: a drawing must not break on it.
+/// Returns zero for a value that is negative or no number: a drawing must not break on it.
 pub(crate) fn sane(value: f64) -> f64 {
     if value.is_finite() { value.max(0.0) } else { 0.0 }
 }
@@ -133,8 +133,8 @@ fn scaled(value: f64) -> String {
     format!("{digits} {}", UNITS[unit])
 }
 
-/// Three significant digits of a number below a thousand; larger ones, which nothing real is, are
-/// short all the same.
+/// Three significant digits of a number below a thousand. Larger ones, which do not occur in
+/// practice, are kept short as well.
 fn digits(value: f64) -> String {
     match value {
         _ if value < 9.995 => format!("{value:.2}"),

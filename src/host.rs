@@ -1,6 +1,6 @@
-//! The host as configuration needs to know it, asked of the kernel once.
+//! The facts about the host that the configuration needs, read from the kernel once.
 //!
-//! `config` asks the system nothing itself; here its [`Host`] is filled in from what `sys` tells.
+//! `config` makes no system calls itself; its [`Host`] is filled in here from `sys`.
 
 use crate::blocking::Steps;
 use crate::config::{Host, Interface, Lookup};
@@ -9,15 +9,15 @@ use crate::resolve;
 use crate::sys::{interfaces, limits};
 use std::io;
 
-/// Descriptors that every process has, should the kernel not tell more.
+/// Assumed limit of open descriptors if the kernel does not report one.
 const OPEN_FILES_MIN: u64 = 1024;
 
-/// Describes this host, for this number of workers; `default_port` is that of server blocks without
+/// Describes this host for `workers` workers; `default_port` is the port of server blocks without
 /// one. Raises the limit of open files to the hard limit. Later reads of files and lookups of names
 /// are reported to `steps`, since either may block.
 ///
 /// # Errors
-/// The working directory or the interfaces cannot be learnt.
+/// The working directory or the interfaces cannot be read.
 pub(crate) fn describe(workers: usize, default_port: u16, steps: &Steps) -> io::Result<Host> {
     steps.begin("listing the interfaces of this host");
     let mut found: Vec<Interface> = Vec::new();
@@ -33,7 +33,7 @@ pub(crate) fn describe(workers: usize, default_port: u16, steps: &Steps) -> io::
         interfaces: found,
         default_port,
         ephemeral_ports: limits::ephemeral_ports(),
-        // Not being able to raise it is no reason not to serve with fewer.
+        // If the limit cannot be raised, onward serves with fewer descriptors.
         open_files: usize::try_from(limits::raise_open_files().unwrap_or(OPEN_FILES_MIN))
             .unwrap_or(usize::MAX),
         lookup: lookup(steps),
@@ -41,10 +41,7 @@ pub(crate) fn describe(workers: usize, default_port: u16, steps: &Steps) -> io::
     })
 }
 
-/// The files and variables of this process.
-///
-/// # Errors
-/// The working directory is not known.
+/// Returns access to the files and environment variables of this process.
 pub(crate) fn sources(steps: &Steps) -> io::Result<Sources> {
     steps.begin("asking for the working directory");
     let Sources { working_directory, read, list, is_file, variable } = Sources::of_this_process()?;

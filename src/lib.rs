@@ -7,40 +7,40 @@
 //!                 ▲   │ bounded channels + wakers
 //!                 │   ▼
 //!              keeper: the shared timer wheel (pools, caches), health probes, and the stop
-//!              loader: one for each source of data (hosts files): reads it, and again
-//!              admin:  pages over HTTP: health, ready, metrics, status
-//!              writer: formats and writes what is logged of queries
+//!              loader: one per data source (hosts file, zones): loads it and reloads it
+//!              admin:  endpoints over HTTP: health, ready, metrics, status
+//!              writer: formats and writes query logs, errors and dnstap
 //! ```
 //!
-//! The rooms, from the words typed to the packets moved:
+//! The modules, from the command line to the packets:
 //!
 //! * [`cli`]: the command line; [`options`]: its options as plain data; [`corefile`]: text to tree;
-//!   [`config`]: tree to meaning, for the [`host`] it will run on; [`resolve`]: what host names in
-//!   it stand for. [`zonefile`]: pure; the text of a zone to records.
-//! * [`check`]: what a configuration means and needs, told without serving anybody.
-//! * [`doctor`]: what of the host is right, and what mends the rest. [`topology`]: where its cards
-//!   are, and whether the workers are near.
+//!   [`config`]: tree to configuration, for the [`host`] it will run on; [`resolve`]: lookup of host
+//!   names in it. [`zonefile`]: pure; the text of a zone to records.
+//! * [`check`]: the meaning and the limits of a configuration, without serving.
+//! * [`doctor`]: host settings that cost performance or safety, with commands to fix them.
+//!   [`topology`]: NUMA nodes of the network cards and of the workers' cores.
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
-//! * [`tls`]: certificates, keys and sessions, between a socket and its stream.
-//! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is one.
-//! * [`worker`]: the loop of one core. [`keeper`]: the thread of timers and probes. [`loader`]: the
-//!   thread of a source of data. [`writer`]: the thread that writes. [`admin`]: the thread of
-//!   HTTP. [`control`]: what they say to each other. [`server`]: all of it started, renewed and
-//!   stopped. [`service`]: the process around it, from signal to signal.
-//! * [`blocking`]: what may block for ever, on threads that can be given up.
-//! * [`status`]: what onward shows of itself, as plain data: [`admin`] draws it as a page, `top`
-//!   on a terminal, both with the [`figures`] that people read.
-//! * [`log`]: what happens, as lines for people or for machines.
+//! * [`tls`]: certificates, keys and sessions, between a socket and its connection.
+//! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is its type.
+//! * [`worker`]: the event loop of one core. [`keeper`]: the thread of timers and probes.
+//!   [`loader`]: the thread of one data source. [`writer`]: the thread that writes logs. [`admin`]:
+//!   the thread of the HTTP endpoints. [`control`]: messages between the threads. [`server`]:
+//!   start, reload and stop of all of them. [`service`]: the process around it, from signal to
+//!   signal.
+//! * [`blocking`]: calls that may block for ever, on threads that can be given up.
+//! * [`status`]: the state of a server as plain data, drawn as a page by [`admin`] and on a
+//!   terminal by `top`, both with the human-readable [`figures`].
+//! * [`log`]: events as lines of text or JSON.
 //! * `traffic`: a client and an upstream for tests, loadgen and the `demo`.
 //!
 //! `demo`, `top` and `traffic` are features: a service can be built without them.
 //!
-//! What is absent, always: the engine never does I/O and never asks what time it is; sys knows
-//! nothing of DNS; a worker takes no decision about a query; no two workers share a mutable byte,
-//! save a few words for each upstream that say whether it is down and takes EDNS, and one for each
-//! server block that says whether its queries go in a circle; nothing is allocated, formatted,
-//! locked or logged per packet on the hot path; every queue, table and loop has a named bound and a
-//! counter.
+//! Rules without exception: the engine never does I/O and never reads the clock; sys knows nothing
+//! of DNS; a worker takes no decision about a query; no two workers share a mutable byte, except a
+//! few words for each upstream (its health state and its EDNS support) and one for each server
+//! block (whether its queries loop); nothing is allocated, formatted, locked or logged per packet
+//! on the hot path; every queue, table and loop has a named bound and a counter.
 
 pub mod admin;
 pub mod blocking;
@@ -86,7 +86,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Runs the program with these arguments, its name first.
+/// Runs the program with these arguments, the first of which is the program's name.
 ///
 /// Output at the start goes to standard output, a failure is one message on standard error, and the
 /// exit code is 0, 1 (failure at run time) or 2 (error in the arguments or the Corefile).
@@ -102,7 +102,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             service::serve(&options).map_err(|(exit, why)| failed(exit, why))
         }
         Err(CliError::Asked(text)) => {
-            // A reader that has closed the pipe has seen enough.
+            // An error means that the reader has closed the pipe, which is no failure of the
+            // program.
             let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
             Ok(())
         }

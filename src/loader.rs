@@ -1,12 +1,11 @@
-//! A loader: one blocking thread for each source of data, from its first load to its end.
+//! A loader: one blocking thread for each data source, from its first load to its end.
 //!
-//! It reads its source, looks at it again as often as the configuration says, and builds a
-//! snapshot, which it hands to all workers. Waiting, retrying and noticing changes are its own
-//! affair: one that hangs or fails harms no query, as workers go on with what was loaded last.
-//! It keeps an old snapshot until the last worker has let go of it, so that freeing one is its
-//! own affair too. The file `file` opens files and notices changes, `hosts` reads hosts files,
-//! `zones` the zone files of a server block; sources are numbered by the
-//! thread that starts loaders.
+//! It reads its source, checks it for changes at the configured interval, and builds a snapshot,
+//! which it sends to all workers. Waiting, retrying and detecting changes happen on this thread
+//! only: a load that hangs or fails delays no query, because workers go on with the last snapshot.
+//! The loader keeps an old snapshot until the last worker has released it, so that the memory is
+//! freed here too. `file` opens files and detects changes, `hosts` reads hosts files, `zones` the
+//! zone files of a server block. The thread that starts loaders numbers the sources.
 
 mod file;
 mod hosts;
@@ -30,21 +29,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use zones::ZonesReader;
 
-/// A file is not looked at more often than this.
+/// Minimum interval between two checks of a file.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// Old snapshots that workers may still have; while there are as many, nothing is loaded. Only
-/// workers that hang have any for longer than a turn.
+/// Maximum of old snapshots that workers may still hold. Nothing is loaded while it is reached,
+/// which happens only when a worker hangs for longer than a turn.
 const RETIRED_MAX: usize = 4;
 /// Interval of checks whether workers have released an old snapshot.
 const RETIRE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Order to a loader when a configuration with its source has taken effect: the first time to
-/// begin, and later to look at the source at once.
+/// Order to a loader when a configuration with its source has taken effect. The first one makes the
+/// loader begin; a later one makes it check the source at once.
 #[derive(Debug)]
 pub struct Serve {
-    /// Workers that get later snapshots.
+    /// Workers that receive later snapshots.
     pub workers: Vec<Mailbox>,
-    /// The first snapshot came too late for them: they are to get it, too.
+    /// The first load missed its deadline, so the workers still need the first snapshot.
     pub is_late: bool,
 }
 
@@ -57,9 +56,9 @@ pub struct Loader {
     clock: Clock,
     reader: Reader,
     workers: Vec<Mailbox>,
-    /// The snapshot that workers have.
+    /// Snapshot that the workers use.
     current: Contents,
-    /// Snapshots that some worker may still have.
+    /// Old snapshots that some worker may still hold.
     retired: Vec<Contents>,
 }
 
@@ -70,7 +69,7 @@ enum Reader {
 }
 
 impl Reader {
-    /// Loads for the first time. `None`: what the configuration says itself stays.
+    /// Performs the first load. `None`: the snapshot made from the configuration alone stays.
     fn look_first(&mut self) -> Result<Option<Contents>, String> {
         match self {
             Self::Hosts(reader) => Ok(reader.look(true).map(Contents::Hosts)),
@@ -78,7 +77,7 @@ impl Reader {
         }
     }
 
-    /// Loads what has changed. `None`: what was loaded before stays.
+    /// Loads a changed source. `None`: the last snapshot stays.
     fn look(&mut self, now: Moment) -> Option<Contents> {
         match self {
             Self::Hosts(reader) => reader.look(false).map(Contents::Hosts),
@@ -86,7 +85,7 @@ impl Reader {
         }
     }
 
-    /// Has the next look find out at once whether something has changed.
+    /// Makes the next check of the source compare it at once.
     fn hasten(&mut self, now: Moment) {
         match self {
             Self::Hosts(_) => {}
@@ -94,8 +93,8 @@ impl Reader {
         }
     }
 
-    /// Goes on after a first load that the starter has not waited for, with what was loaded even
-    /// if that would have refused the configuration.
+    /// Continues after a first load that missed the starter's deadline. Uses the data that was
+    /// loaded even if an error in it would have refused the configuration.
     fn go_on_late(&mut self) -> Contents {
         match self {
             Self::Hosts(reader) => Contents::Hosts(reader.table()),
@@ -106,7 +105,7 @@ impl Reader {
         }
     }
 
-    /// Returns when to look next, after a look at `now`. `None`: never.
+    /// Returns the time of the next check, after a check at `now`. `None`: never.
     fn next_look(&self, now: Moment) -> Option<Moment> {
         match self {
             Self::Hosts(reader) => reader.interval().map(|interval| now.plus(interval)),
@@ -116,8 +115,8 @@ impl Reader {
 }
 
 impl Loader {
-    /// A loader of a hosts file, which has this number for as long as the process lives. `load` is
-    /// where it tells how it fares.
+    /// Creates the loader of a hosts file. `number` is unique for the life of the process; the
+    /// state of the loads is recorded in `load`.
     ///
     /// # Errors
     /// The kernel has no randomness.
@@ -132,7 +131,7 @@ impl Loader {
         Ok(Self::new(number, Reader::Hosts(Box::new(reader)), current))
     }
 
-    /// The same of the zones of a server block.
+    /// Creates the loader of the zones of a server block.
     ///
     /// # Errors
     /// The kernel has no randomness.
@@ -152,14 +151,14 @@ impl Loader {
         Self { number, clock: Clock::start(), reader, workers, current, retired }
     }
 
-    /// Loads, passes the snapshot to `first`, and goes on when `orders` say with whom, until
-    /// all senders have gone.
+    /// Loads the source, sends the snapshot to `first`, and continues with the workers named by
+    /// `orders` until all senders have gone.
     pub fn run(mut self, first: &Sender<First>, orders: &Receiver<Serve>) {
         let loaded = self.reader.look_first().map(|loaded| {
             loaded.into_iter().for_each(|contents| self.current = contents);
             self.current.clone()
         });
-        // The starter may have stopped waiting, and says so below.
+        // The starter may have stopped waiting; then the order below has `is_late` set.
         let _ = first.try_send(loaded);
         let Ok(Serve { workers, is_late }) = orders.recv() else { return };
         self.workers = workers;

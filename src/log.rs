@@ -1,10 +1,9 @@
 //! Log: events as lines of text or JSON.
 //!
-//! An [`Event`] is said once and written in one of two forms: as text, in the words and with the
-//! prefix that operators know from the reference, or as one JSON object per line, for machines. A
-//! [`Log`] is which of them, and where lines go; it is a word or two and everybody has a copy. What
-//! is said of queries is formatted by the writer, which knows both forms, and comes here as whole
-//! lines.
+//! An [`Event`] is rendered in one of two formats: as text, in the words and with the prefix that
+//! operators know from the reference, or as one JSON object per line. A [`Log`] holds the format
+//! and the sink; it is a word or two, and every thread has a copy. Lines about queries are
+//! formatted by the writer, which knows both formats, and arrive here as whole lines.
 
 use crate::clock::Clock;
 use std::fmt::{self, Display, Write};
@@ -13,10 +12,10 @@ use std::time::Duration;
 /// Format of lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// For machines: each line is an object.
+    /// One JSON object per line.
     Json,
 }
 
@@ -29,12 +28,12 @@ pub enum Level {
     Info,
     /// Something may be wrong.
     Warning,
-    /// Something is.
+    /// Something is wrong.
     Error,
 }
 
 impl Level {
-    /// In a text.
+    /// Returns the name of the level in text lines.
     pub fn upper(self) -> &'static str {
         match self {
             Self::Debug => "DEBUG",
@@ -44,7 +43,7 @@ impl Level {
         }
     }
 
-    /// In an object.
+    /// Returns the name of the level in JSON lines.
     pub fn lower(self) -> &'static str {
         match self {
             Self::Debug => "debug",
@@ -73,7 +72,7 @@ impl Display for Value<'_> {
     }
 }
 
-/// Something that has happened.
+/// A loggable event.
 #[derive(Clone, Copy)]
 pub struct Event<'a> {
     /// Severity.
@@ -84,22 +83,22 @@ pub struct Event<'a> {
     pub text: &'a dyn Display,
     /// Further values.
     pub fields: &'a [(&'a str, Value<'a>)],
-    /// The text says all of that: as a text, it stands alone.
+    /// The text contains the source and all fields, so a text line is the text alone.
     pub alone: bool,
 }
 
 impl<'a> Event<'a> {
-    /// An event whose text says all.
+    /// Creates an event without fields.
     pub fn new(level: Level, source: &'a str, text: &'a dyn Display) -> Self {
         Self { level, source, text, fields: &[], alone: false }
     }
 
-    /// The same with fields, which as a text stand behind it.
+    /// Adds fields, which follow the text in a text line.
     pub fn with(self, fields: &'a [(&'a str, Value<'a>)]) -> Self {
         Self { fields, ..self }
     }
 
-    /// The same, whose text already says all: as such it has neither source nor fields.
+    /// Marks the text as complete: a text line then has neither source nor fields.
     pub fn alone(self) -> Self {
         Self { alone: true, ..self }
     }
@@ -113,12 +112,13 @@ pub struct Log {
 }
 
 impl Log {
-    /// Lines in this format go to `sink`, one or several at a time, without the last one's end.
+    /// Creates a log that passes lines in this format to `sink`, one or several at a time, without
+    /// the end of the last line.
     pub fn new(format: Format, sink: fn(&str)) -> Self {
         Self { format, sink }
     }
 
-    /// Lines for people.
+    /// Creates a log with lines of text.
     pub fn text(sink: fn(&str)) -> Self {
         Self::new(Format::Text, sink)
     }
@@ -128,14 +128,14 @@ impl Log {
         self.format
     }
 
-    /// Says what has happened.
+    /// Logs an event.
     pub fn event(&self, event: &Event<'_>) {
         let mut line = String::new();
         self.render(&mut line, Clock::calendar(), event);
         self.lines(&line);
     }
 
-    /// Adds the line of what has happened, with its end. `time`: since 1970.
+    /// Appends the line of an event, with its end. `time`: since 1970.
     pub fn render(&self, lines: &mut String, time: Duration, event: &Event<'_>) {
         // Writing to a string never fails.
         let _ = match self.format {
@@ -144,7 +144,7 @@ impl Log {
         };
     }
 
-    /// Passes lines on that have been rendered.
+    /// Logs lines that have been rendered.
     pub fn lines(&self, lines: &str) {
         (self.sink)(lines.trim_end_matches('\n'));
     }
@@ -176,7 +176,7 @@ fn render_json(lines: &mut String, time: Duration, event: &Event<'_>) -> fmt::Re
     lines.write_str("}\n")
 }
 
-/// Adds the beginning of an object: what every line has.
+/// Appends the beginning of a JSON object: the members that every line has.
 pub fn begin_json(lines: &mut String, time: Duration, level: Level, source: &str, text: &str) {
     lines.push_str("{\"time\":\"");
     push_time(lines, time);
@@ -186,7 +186,7 @@ pub fn begin_json(lines: &mut String, time: Duration, level: Level, source: &str
     quote(lines, text);
 }
 
-/// Adds a text with the quotes and escapes that JSON wants.
+/// Appends a text as a JSON string, quoted and escaped.
 pub fn quote(lines: &mut String, text: &str) {
     let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\');
     if text.bytes().all(is_plain) {
@@ -194,12 +194,12 @@ pub fn quote(lines: &mut String, text: &str) {
         lines.push_str(text);
         lines.push('"');
     } else {
-        // A string is always a value.
+        // Serialising a string cannot fail.
         lines.push_str(&serde_json::to_string(text).unwrap_or_default());
     }
 }
 
-/// Adds a time since 1970 as RFC 3339 has it, in UTC and with milliseconds.
+/// Appends a time since 1970 in the format of RFC 3339, in UTC and with milliseconds.
 pub fn push_time(lines: &mut String, time: Duration) {
     let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
     let (year, month, day) = date(days);
@@ -225,14 +225,15 @@ pub fn push_time(lines: &mut String, time: Duration) {
 
 /// Year, month and day, from the days after 1 January 1970.
 pub fn date(days: u64) -> (u64, u64, u64) {
-    // Counted from a 1 March, leap days are the last of their years, and each 400 years are alike.
+    // Years are counted from 1 March, so that leap days are the last of their years; each 400 years
+    // are alike.
     const DAYS_TO_1970: u64 = 719_468;
     const ERA: u64 = 146_097;
     let days = days + DAYS_TO_1970;
     let (era, rest) = (days / ERA, days % ERA);
     let year = (rest - rest / 1_460 + rest / 36_524 - rest / (ERA - 1)) / 365;
     let day = rest - (365 * year + year / 4 - year / 100);
-    // Five months have 153 days, whichever five they are from March on.
+    // Any five consecutive months from March on have 153 days.
     let month = (5 * day + 2) / 153;
     let of_month = day - (153 * month + 2) / 5 + 1;
     let is_next_year = month >= 10;

@@ -1,7 +1,7 @@
 //! The program: [`onward::run`] with the arguments of the process.
 //!
-//! Arguments are read in `cli`; what each command does is in the library, where tests can reach
-//! it.
+//! Arguments are parsed in `cli`; the commands themselves are in the library, where tests can reach
+//! them.
 
 use std::process::ExitCode;
 

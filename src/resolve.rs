@@ -1,9 +1,9 @@
 //! Host names that stand for upstreams, looked up while the configuration is read.
 //!
-//! Nobody is served by the thread that asks, so the sockets here are blocking. With resolvers of
-//! the operator's choice, each is asked for A and then AAAA over UDP, and the first that knows an
-//! address wins, whatever its response code; without them the system is asked, which hides how
-//! long its answers hold. What the addresses are for is decided in `config`, which opens no socket
+//! The sockets are blocking, because the calling thread serves no queries. If the operator names
+//! resolvers, each is queried for A and then AAAA over UDP, and the first that returns an address
+//! wins, whatever its response code; otherwise the system's resolver is used, which does not reveal
+//! the TTL of its answers. The use of the addresses is decided in `config`, which opens no socket
 //! itself and gets [`addresses`] as a part of its host.
 
 use crate::clock::Clock;
@@ -18,24 +18,24 @@ use std::time::Duration;
 
 /// Time-out of one query.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Without EDNS no response is longer (RFC 1035 §4.2.1).
+/// Maximum length of a response without EDNS (RFC 1035 §4.2.1).
 const RESPONSE_LEN_MAX: usize = 512;
-/// A longer time to live is none (RFC 2181 §8).
+/// A larger TTL counts as zero (RFC 2181 §8).
 const TTL_SECONDS_MAX: u32 = 0x7FFF_FFFF;
 
 /// Contents of one response.
 struct Answer {
     addresses: Vec<IpAddr>,
-    /// The shortest of all records of the answer: an alias may change before the address does.
+    /// The shortest TTL of all records of the answer: an alias may change before the address does.
     ttl: Option<Duration>,
     rcode: Rcode,
 }
 
-/// The addresses of `host`, asked of `resolvers` in their order, or of the system if there are
-/// none.
+/// Returns the addresses of `host` from `resolvers`, queried in order, or from the system if there
+/// are none.
 ///
 /// # Errors
-/// What to tell the operator: no address was found, and why.
+/// Text for the operator: no address was found, and why.
 pub fn addresses(host: &str, resolvers: &[SocketAddr]) -> Result<Resolved, String> {
     if resolvers.is_empty() { of_system(host) } else { of_resolvers(host, resolvers, TIMEOUT) }
 }
@@ -86,7 +86,7 @@ fn of_resolvers(
     Err(reasons.join("; "))
 }
 
-/// One resolver's answer.
+/// Queries one resolver and returns its answer.
 fn ask(resolver: SocketAddr, name: &Name, rtype: Rtype, timeout: Duration) -> io::Result<Answer> {
     let clock = Clock::start();
     let query = query(name, rtype)?;
@@ -113,19 +113,19 @@ fn ask(resolver: SocketAddr, name: &Name, rtype: Rtype, timeout: Duration) -> io
         };
         match Message::from_slice(&buffer[..len]) {
             Ok(response) if response.is_answer(&query) => return Ok(read(response, rtype)),
-            // Somebody else's, or forged: the answer may still come.
+            // Not a response to this query, perhaps forged: the response may still come.
             _ => {}
         }
     }
 }
 
-/// An interruption, or the end of a wait, of which the deadline decides.
+/// Returns true for an interrupted call or a timed-out read; the caller checks the deadline.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
-/// With a random id, and recursion desired.
+/// Builds a query with a random ID and RD set.
 fn query(name: &Name, rtype: Rtype) -> io::Result<Message<Vec<u8>>> {
     let seed = random::seed()?;
     let name = domain::base::Name::from_octets(name.as_wire()).map_err(io::Error::other)?;
@@ -136,8 +136,8 @@ fn query(name: &Name, rtype: Rtype) -> io::Result<Message<Vec<u8>>> {
     Ok(builder.into_message())
 }
 
-/// Records behind one that does not parse are lost, as in a response that was cut; those before it
-/// count.
+/// Reads the addresses of a response. Records after one that does not parse are lost, as in a
+/// truncated response; those before it count.
 fn read(response: &Message<[u8]>, rtype: Rtype) -> Answer {
     let rcode = response.header().rcode();
     let mut answer = Answer { addresses: Vec::new(), ttl: None, rcode };
@@ -183,7 +183,7 @@ mod tests {
         Silence,
     }
 
-    /// Answers one query after another as `acts` says; tells the types that it was asked for.
+    /// Replies to successive queries as `acts` says; returns the rtypes that it was queried for.
     fn resolver(acts: &'static [Act]) -> (SocketAddr, JoinHandle<Vec<Rtype>>) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -197,7 +197,8 @@ mod tests {
                 let rtype = query.sole_question().unwrap().qtype();
                 assert!(query.header().rd());
                 asked.push(rtype);
-                // A stranger's id, a stranger's question, and no message at all come first.
+                // First a response with another ID, one with another question, and bytes that are
+                // no message.
                 let mut forged = answer(&query, Act::Addresses(9)).unwrap();
                 forged[1] ^= 1;
                 socket.send_to(&forged, from).unwrap();

@@ -1,9 +1,9 @@
 //! onward as a whole: sockets bound, threads started, counters read, everything stopped.
 //!
-//! [`Server::start`] either returns with every worker in its loop or with the one line that an
-//! operator needs, and nothing left behind. The order is: check that no other process has the
-//! addresses, bind a listener per worker and address, start the workers pinned, start the keeper.
-//! Used by the program, the demonstration and the tests alike.
+//! [`Server::start`] either returns with every worker in its event loop or with a one-line error
+//! for the operator, after everything was closed again. The order is: check that no other process
+//! has the addresses, bind a listener per worker and address, start the pinned workers, start the
+//! keeper. Used by the program, the demonstration and the tests alike.
 
 mod confinement;
 mod error;
@@ -49,7 +49,7 @@ use std::time::Duration;
 use steering::Steering;
 use writing::Writing;
 
-/// Maximum time for a worker's report; it answers in its next turn.
+/// Maximum time for a worker's report, which it sends in its next turn.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A running forwarder.
@@ -60,19 +60,19 @@ pub struct Server {
     keeper: KeeperMailbox,
     threads: Vec<JoinHandle<()>>,
     reloads: Arc<Reloads>,
-    /// Data that workers hand back after the last reload.
+    /// Data that workers return after a reload.
     remains: Receiver<Remains>,
     writing: Writing,
     pages: Pages,
     sources: Sources,
-    /// Certificates and keys of the configuration that holds.
+    /// Certificates and keys of the current configuration.
     tls: Arc<Setup>,
     sandbox: Sandbox,
 }
 
 impl Server {
-    /// Starts forwarding as `config` says, with a worker for each of `cores`, pinned to it where
-    /// it names one. `log` gets whatever an operator should know.
+    /// Starts forwarding as `config` says, with a worker for each of `cores`, pinned if a core is
+    /// given. `log` receives messages for the operator.
     ///
     /// # Errors
     /// [`StartError`]; all that was started is stopped again.
@@ -83,9 +83,9 @@ impl Server {
         Self::start_on(prepared, cores, steer, io_options, inherited, &confinement, log)
     }
 
-    /// The same, datagrams given to the workers as `steer` says, and on sockets that were open
-    /// before this process began, where the configuration has listeners on their addresses; what
-    /// `confinement` forbids is forbidden from the first packet on.
+    /// As [`Server::start`], with datagrams distributed to the workers as `steer` says, on
+    /// inherited sockets where the configuration has listeners on their addresses, and confined by
+    /// `confinement` from the first packet on.
     ///
     /// # Errors
     /// As [`Server::start`].
@@ -98,7 +98,7 @@ impl Server {
         confinement: &Confinement,
         log: Log,
     ) -> Result<Self, StartError> {
-        // Failing to raise it is no reason not to serve: pools then fail to dial, visibly.
+        // If the limit cannot be raised, onward still serves: pools then fail to connect, visibly.
         let _ = limits::raise_open_files();
         let Prepared { mut config, tls, .. } = prepared;
         let clock = Clock::start();
@@ -109,7 +109,7 @@ impl Server {
         let mut plan = listeners.plan(clock.now(), &mut config.listeners)?;
         plan.warn_of_unused(log);
         let rows = listeners.adopt(clock.now(), &mut plan).map_err(StartError::Descriptors)?;
-        // All that needs root is bound, and no other thread is there yet.
+        // All privileged sockets are bound, and no other thread has been started.
         confinement.become_account()?;
         let sandbox = confinement.sandbox(log);
         let sources = Sources::new(clock, log, sandbox);
@@ -151,12 +151,12 @@ impl Server {
         }
     }
 
-    /// The certificates in the files of the configuration that holds.
+    /// The certificates in the files of the current configuration.
     pub fn certificates(&self) -> &[Entry] {
         self.tls.certificates()
     }
 
-    /// Makes `config` ready and goes on as it says ([`Server::apply`]).
+    /// Prepares `config` and switches to it ([`Server::apply`]).
     ///
     /// # Errors
     /// [`StartError`]; nothing has changed then.
@@ -165,11 +165,11 @@ impl Server {
         self.apply(Prepared::new(config, Some(&self.before()), &steps)?)
     }
 
-    /// Goes on as `prepared` says, from each worker's next turn on. Listeners of unchanged
-    /// addresses and connections to unchanged upstreams stay, and no query is lost.
+    /// Switches to `prepared`, from each worker's next turn on. Listeners of unchanged addresses
+    /// and connections to unchanged upstreams stay, and no query is lost.
     ///
     /// # Errors
-    /// [`StartError`], of an address that cannot be bound; nothing has changed then.
+    /// [`StartError`] for an address that cannot be bound; nothing has changed then.
     pub fn apply(&mut self, prepared: Prepared) -> Result<(), StartError> {
         let Prepared { mut config, tls, data } = prepared;
         let seed = random::seed().map_err(|error| StartError::Worker(0, error))?;
@@ -196,7 +196,7 @@ impl Server {
         self.writing.generations.publish(generation, Arc::clone(&config), Arc::clone(&tls));
         self.writing.generation = generation;
         let (done, remains) = crossbeam_channel::bounded(self.workers.len());
-        // All are built before the first worker is told, so that they change over together.
+        // All are built before the first worker gets one, so that they switch at the same time.
         let reloads = rows.into_iter().enumerate().map(|(number, sockets)| {
             let assignment = Assignment {
                 generation,
@@ -215,7 +215,7 @@ impl Server {
             worker.deliver(ToWorker::Reload(Box::new(reload)));
         }
         for _ in &self.workers {
-            // What holds no longer is freed here and not by the worker.
+            // Replaced data are freed here and not by the worker.
             let _ = remains.recv_timeout(REPORT_TIMEOUT);
         }
         self.sources.adopt(data, &self.workers);
@@ -240,17 +240,17 @@ impl Server {
         self.listeners.due().map(|due| due.since(self.clock.now()))
     }
 
-    /// Closes what a configuration has left behind unused.
+    /// Closes sockets of removed listeners whose last replies have been sent.
     pub fn on_time(&mut self) {
         self.listeners.close_gone(self.clock.now());
     }
 
-    /// The addresses it listens on, with the ports that the kernel chose where none was given.
+    /// Returns the addresses that it listens on, with the ports that the kernel chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.addresses().collect()
     }
 
-    /// The addresses that pages are served on over HTTP, and which.
+    /// Returns the addresses of the HTTP listeners with their endpoints.
     pub fn pages(&self) -> impl Iterator<Item = (SocketAddr, &[Endpoint])> {
         self.pages.list()
     }
@@ -260,17 +260,18 @@ impl Server {
         self.pages.announce_stop();
     }
 
-    /// Returns true if every worker still turns: each answers within a second.
+    /// Returns true if every worker answers within a second.
     pub fn is_alive(&self) -> bool {
         self.stats().len() == self.workers.len()
     }
 
-    /// Each worker's counters, as of now. A worker that does not answer in time is left out.
+    /// Returns each worker's counters, as of now. A worker that does not answer in time is left
+    /// out.
     pub fn stats(&self) -> Vec<Stats> {
         self.snapshots().into_iter().map(|snapshot| snapshot.stats).collect()
     }
 
-    /// The same, with all else that a worker tells of itself.
+    /// Returns the report of each worker. A worker that does not answer in time is left out.
     pub fn snapshots(&self) -> Vec<Snapshot> {
         let asked = self.workers.iter().map(|worker| {
             let (answer, answers) = crossbeam_channel::bounded(1);
@@ -278,14 +279,14 @@ impl Server {
             answers
         });
         let asked: Vec<_> = asked.collect();
-        // One deadline for all, however many are stuck: the service manager waits for a word.
+        // One deadline for all workers, because the service manager waits for the answer.
         let until = self.clock.now().plus(REPORT_TIMEOUT);
         let answer =
             |answers: &Receiver<Box<Snapshot>>| answers.recv_timeout(until.since(self.clock.now()));
         asked.iter().filter_map(|answers| answer(answers).ok()).map(|boxed| *boxed).collect()
     }
 
-    /// Copies of all sockets that it listens on, for a process that takes over.
+    /// Duplicates all listening sockets for a process that takes over.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -296,21 +297,21 @@ impl Server {
         Ok(passed)
     }
 
-    /// Has datagrams given to the workers as at the start, whatever a process that got our sockets
-    /// has changed.
+    /// Attaches the steering programs again, in case a process that inherited the sockets has
+    /// changed them.
     pub fn steer(&self) {
         self.listeners.steer();
     }
 
-    /// Reads no more queries, finishes outstanding queries for up to five seconds, writes what is
-    /// still to be logged, and ends.
+    /// Reads no more queries, finishes outstanding queries for up to five seconds, writes the
+    /// pending log records, and ends.
     pub fn stop(self) {
-        // From now on another process that has these sockets answers alone.
+        // From now on only another process that has these sockets answers.
         self.pages.stop();
-        // The keeper ends only when this has been read, so the channel is there.
+        // The keeper ends only after it has read this, so the channel is still open.
         let _ = self.keeper.send(ToKeeper::Stop);
         for thread in self.threads {
-            // A thread that panicked has been reported where it happened.
+            // The panic of a thread has been reported where it happened.
             let _ = thread.join();
         }
         self.writing.stop();

@@ -1,19 +1,18 @@
 //! Status: the numbers behind the status page, its JSON and `onward top`.
 //!
-//! Plain data and nothing else: who gathers it is the admin room's business, who draws it that of
-//! the page and of `onward top`. The JSON is read again by the same types, so the
-//! field names here are the interface; a reader of a newer one skips what it does not know. Rates
-//! are per second over the last [`RATE_SECONDS`]; times are seconds unless a name says otherwise.
-//! Every list is bounded where it is gathered.
+//! Plain data: `admin` gathers it, the page and `onward top` draw it. `onward top` parses the JSON
+//! with the same types, so the field names here are the interface; a reader skips unknown fields of
+//! a newer version. Rates are per second over the last [`RATE_SECONDS`]; times are seconds unless a
+//! name says otherwise. Every list is bounded where it is gathered.
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds over which rates and latencies are taken.
+/// Seconds over which rates and latencies are measured.
 pub const RATE_SECONDS: u32 = 10;
 /// Minutes of history that are kept.
 pub const HISTORY_MINUTES: usize = 60;
 
-/// All of it.
+/// Status of a server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
@@ -25,11 +24,11 @@ pub struct Status {
     pub now_ms: u64,
     /// Since the start.
     pub uptime_s: f64,
-    /// Times that the configuration was read again: with effect, and in vain.
+    /// Reloads: successful and failed.
     pub reloads: [u64; 2],
     /// Of all workers together.
     pub traffic: Traffic,
-    /// In the order of the configuration; equal addresses are one.
+    /// In the order of the configuration; equal addresses are merged.
     pub upstreams: Vec<Upstream>,
     /// Upstreams that are not listed because there are too many.
     pub upstreams_more: usize,
@@ -59,7 +58,7 @@ pub struct HostsFile {
     pub skipped: u64,
     /// Modification time of the loaded file, in milliseconds since 1970; zero: none.
     pub modified_ms: u64,
-    /// Loads: with effect, and in vain.
+    /// Loads: successful and failed.
     pub loads: [u64; 2],
 }
 
@@ -69,25 +68,25 @@ pub struct HostsFile {
 pub struct Traffic {
     /// Packets from clients, since the start.
     pub queries: u64,
-    /// The same a second.
+    /// Packets from clients per second.
     pub rate: f64,
     /// The rate of each of the last minutes, the latest last.
     pub history: Vec<f64>,
     /// Replies since the start.
     pub replies: u64,
-    /// Packets dropped without a reply or use, by reason; only those that there were.
+    /// Packets dropped without a reply or use, by reason; reasons that never occurred are left out.
     pub drops: Vec<Count>,
-    /// Replies by response code; only those that there were.
+    /// Replies by response code; codes that never occurred are left out.
     pub rcodes: Vec<Count>,
     /// From the query to its reply.
     pub latency: Latency,
-    /// Queries that shared another's way upstream, since the start.
+    /// Queries answered by the upstream query of an identical one, since the start.
     pub coalesced: u64,
     /// Connections that clients have open.
     pub connections: u64,
     /// Distinct source ports towards upstreams.
     pub source_ports: u64,
-    /// Lines and messages that no receiver took in time, since the start.
+    /// Log lines and dnstap messages dropped because the receiver was too slow, since the start.
     pub records_lost: u64,
 }
 
@@ -107,11 +106,11 @@ pub struct Count {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Latency {
-    /// Half are faster.
+    /// Median.
     pub p50_ms: f64,
-    /// Nine of ten are.
+    /// 90th percentile.
     pub p90_ms: f64,
-    /// 99 of a hundred are.
+    /// 99th percentile.
     pub p99_ms: f64,
 }
 
@@ -122,7 +121,7 @@ pub enum Health {
     /// Queries go there.
     #[default]
     Up,
-    /// Queries go there; it failed one lately and is being probed.
+    /// Queries go there; one failed recently, and the upstream is being probed.
     Probing,
     /// Health checks fail: queries go elsewhere.
     Down,
@@ -143,13 +142,13 @@ pub struct Upstream {
     /// Share of all answers in each of the last minutes, 0 to 1, the latest last. `null` for
     /// minutes without any answer.
     pub share: Vec<Option<f64>>,
-    /// Attempts without a response in time, since the start.
+    /// Queries without a response in time, since the start.
     pub timed_out: u64,
-    /// Attempts whose connection failed, since the start.
+    /// Queries whose connection failed, since the start.
     pub failed: u64,
-    /// From an attempt to its answer.
+    /// From a query sent upstream to its answer.
     pub latency: Latency,
-    /// Connections, by transport; none if there never was one.
+    /// Connections, by transport; a transport that was never used is left out.
     pub pools: Vec<Pool>,
 }
 
@@ -163,18 +162,18 @@ pub struct Pool {
     pub idle: u64,
     /// With a query on them.
     pub in_use: u64,
-    /// With a query on them, and taking no other.
+    /// With a query on them, and closed after it.
     pub retiring: u64,
-    /// The most there may be.
+    /// Maximum number of connections.
     pub limit: u64,
     /// `max_age`, if there is one.
     pub max_age_s: Option<f64>,
     /// The age of the oldest; zero where there is none.
     pub oldest_s: f64,
-    /// Open connections by age: how many are in each of twelve equal steps. The last holds all
-    /// that are older, too.
+    /// Open connections by age, counted in twelve equal steps. The last step includes all older
+    /// connections.
     pub ages: Vec<u64>,
-    /// One such step: a tenth of `max_age`, so that the last two should be empty.
+    /// Length of a step: a tenth of `max_age`, so that the last two should be empty.
     pub age_step_s: f64,
     /// Opened since the start.
     pub opened: u64,
@@ -188,25 +187,25 @@ pub struct Pool {
 pub struct Worker {
     /// Number of the worker, from 0.
     pub number: usize,
-    /// The core that it is pinned to.
+    /// The core that the worker is pinned to.
     pub core: Option<usize>,
     /// Queries a second.
     pub rate: f64,
-    /// The part of its time that it worked, 0 to 1, of late.
+    /// Busy share of the last seconds, 0 to 1.
     pub load: f64,
-    /// The same for each of the last minutes, the latest last.
+    /// The busy share of each of the last minutes, the latest last.
     pub history: Vec<f64>,
-    /// Datagrams that one call brought, on average of late.
+    /// Average number of datagrams per receive call in the last seconds.
     pub batch: f64,
-    /// Outstanding queries, and how many there may be.
+    /// Outstanding queries.
     pub exchanges: u64,
-    /// See `exchanges`.
+    /// Maximum of outstanding queries.
     pub exchanges_limit: u64,
     /// Datagrams that the kernel dropped before it could read them, since the start.
     pub kernel_drops: u64,
-    /// Times that it was moved to another core, since the start.
+    /// Moves to another core, since the start.
     pub migrations: u64,
-    /// Times that it failed and began afresh.
+    /// Restarts after a panic.
     pub panics: u64,
 }
 
@@ -218,27 +217,27 @@ pub struct Cache {
     pub zones: String,
     /// Answers that are stored.
     pub entries: u64,
-    /// Bytes that they take.
+    /// Memory of the stored answers in bytes.
     pub bytes: u64,
     /// Look-ups a second.
     pub rate: f64,
-    /// The part of look-ups that it answered, 0 to 1, of late; `null` where there was none.
+    /// Share of look-ups answered from the cache in the last seconds, 0 to 1; `null` without any.
     pub hit_ratio: Option<f64>,
-    /// Since the start.
+    /// Hits since the start.
     pub hits: u64,
     /// Look-ups since the start.
     pub requests: u64,
-    /// Usable answers that had to go for want of room, since the start.
+    /// Valid answers evicted because the cache was full, since the start.
     pub evicted: u64,
 }
 
 /// Most frequent names and clients of the last minutes, by a bounded sketch of sampled queries:
-/// counts are estimates. Names and addresses are unescaped data of strangers; names are in
+/// counts are estimates. Names and addresses are unescaped, untrusted data; names are in
 /// presentation format.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Top {
-    /// Names asked for.
+    /// Queried names.
     pub names: Vec<Count>,
     /// Addresses of clients.
     pub clients: Vec<Count>,

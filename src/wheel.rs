@@ -1,24 +1,24 @@
-//! The timer wheel: deadlines with payloads, given back in the order of their deadlines.
+//! The timer wheel: deadlines with payloads, returned in the order of their deadlines.
 //!
 //! It reads no clock, starts no thread and logs nothing. The keeper inserts, sleeps until
 //! [`Wheel::next_deadline`] and calls [`Wheel::pop_expired`] until it returns `None`.
 //!
 //! The one idea: a slot is a digit. A deadline is a number of eleven base-64 digits (a tick is a
-//! nanosecond, and all of `u64` fits), and a timer lies on the level of the highest digit in which
-//! its deadline differs from the moment the wheel is turned to, in the slot that this digit names.
-//! So the earliest timer is always in the first slot of the lowest level, which two bitmaps find
+//! nanosecond, and all of `u64` fits). A timer lies on the level of the highest digit in which its
+//! deadline differs from the current position of the wheel, in the slot that this digit names. So
+//! the earliest timer is always in the first slot of the lowest level, which two bitmaps find
 //! without a loop, and turning the wheel to that timer spreads its slot over lower levels.
 //!
-//! * Deadlines are exact: never early, never late, [`Moment::FOREVER`] included. Timers pop in
-//!   the order of their deadlines, and equal deadlines in the order of insertion.
+//! * Deadlines are exact: never early, never late, [`Moment::FOREVER`] included. Timers pop in the
+//!   order of their deadlines, and equal deadlines in the order of insertion.
 //! * A timer moves down at most ten times in its life, however far the time jumps; insert and
-//!   cancel are O(1). Only after the earliest timer has popped or was cancelled does the next
-//!   question scan one slot.
-//! * A deadline before the one that popped last is overdue: it waits in a sorted list ahead of
-//!   all others, and its insertion passes over the overdue timers that are later than itself.
-//!   An empty wheel forgets what popped: the next deadline is never overdue.
+//!   cancel are O(1). The next deadline is found by a scan of one slot, and only after the earliest
+//!   timer has popped or was cancelled.
+//! * A deadline before the one that popped last is overdue: it waits in a sorted list ahead of all
+//!   others, and its insertion passes over the overdue timers that are later than itself. An empty
+//!   wheel forgets the last pop: the next deadline is never overdue.
 //! * Memory grows only when more timers are pending than ever before: the owner bounds it.
-//! * A key carries its node's generation: once its timer has popped or was cancelled it misses,
+//! * A key carries its node's generation: after its timer has popped or was cancelled it misses,
 //!   until that one node has been reused 2³² times.
 
 use crate::moment::Moment;
@@ -32,14 +32,14 @@ const SLOTS: usize = 1 << DIGIT_BITS;
 const LEVELS: usize = u64::BITS.div_ceil(DIGIT_BITS) as usize;
 /// The list after those of the slots holds the overdue timers.
 const OVERDUE: usize = LEVELS * SLOTS;
-/// Debug builds check the whole wheel after each call up to this many pending timers: a check
+/// Maximum of pending timers for which debug builds check the whole wheel after each call: a check
 /// walks them all.
 #[cfg(debug_assertions)]
 const CHECKED_MAX: usize = 200;
 /// No node.
 const NONE: u32 = u32::MAX;
 
-/// Names one pending timer. Copies of it stop naming anything when the timer pops or is cancelled.
+/// Names one pending timer. A key becomes stale when its timer pops or is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey {
     index: u32,
@@ -49,7 +49,7 @@ pub struct TimerKey {
 /// Pending timers, each with a deadline and a payload.
 #[derive(Debug)]
 pub struct Wheel<T> {
-    /// The moment the wheel is turned to: no timer in a slot is earlier, each overdue one is.
+    /// Position of the wheel: no timer in a slot is earlier, each overdue one is.
     turned_to: u64,
     /// The earliest deadline, as long as it is known.
     earliest: Cell<Option<Moment>>,
@@ -161,7 +161,7 @@ impl<T> Wheel<T> {
 
     /// Turns the wheel to the earliest deadline: its slot, if above the lowest level, is spread
     /// over the levels below. Every other timer keeps its place: it differs from the earliest in
-    /// the same highest digit as it did from the moment that the wheel was turned to.
+    /// the same highest digit as it did from the old position.
     fn turn_to(&mut self, earliest: u64) {
         let list = self.list_of(earliest);
         self.turned_to = earliest;
@@ -181,7 +181,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// The least deadline in the list that holds it. At least one timer must be pending.
+    /// Returns the earliest deadline by scanning its list. At least one timer must be pending.
     fn find_earliest(&self) -> u64 {
         let overdue = self.heads[OVERDUE];
         if overdue != NONE {
@@ -214,7 +214,7 @@ impl<T> Wheel<T> {
         level as usize * SLOTS + digit
     }
 
-    /// Puts a node at the end of its list; among overdue timers, behind those not later.
+    /// Puts a node at the end of its list; in the overdue list, after the nodes that are not later.
     fn link(&mut self, index: u32) {
         let deadline = self.node(index).deadline;
         let list = self.list_of(deadline);
@@ -516,7 +516,7 @@ mod tests {
         wheel.insert(at(3), ());
     }
 
-    /// The naive twin: a sorted map whose keys end in the order of insertion.
+    /// The naive twin: a sorted map whose keys contain the order of insertion.
     #[derive(Default)]
     struct Model {
         timers: BTreeMap<(Moment, u32), TimerKey>,
@@ -531,7 +531,7 @@ mod tests {
             self.keys.push((key, deadline));
         }
 
-        /// Cancels a timer of the last few hundred, which often is stale.
+        /// Cancels one of the last few hundred timers, which often is stale.
         fn cancel(&mut self, wheel: &mut Wheel<u32>, random: u64) {
             let back = (random % 500) as usize;
             let Some(place) = self.keys.len().checked_sub(back + 1) else { return };

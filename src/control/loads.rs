@@ -1,8 +1,8 @@
 //! State of the data sources that are loaded while a configuration is in effect.
 //!
-//! Each loader writes its own [`Load`]; the metrics read the list of all,
-//! which the first thread keeps. Numbers are those of the last load that succeeded, and counts
-//! are since the source was first named.
+//! Each loader writes its own [`Load`]; the metrics read the list of all, which the first thread
+//! keeps. Numbers are those of the last successful load, and counts are since the source first
+//! appeared in a configuration.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// One source.
 #[derive(Debug, Default)]
 pub struct Load {
-    /// The file, as metrics call it.
+    /// The file, as in the labels of metrics.
     pub label: String,
     entries: AtomicU64,
     bytes: AtomicU64,
@@ -24,11 +24,11 @@ pub struct Load {
 /// State of one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadState {
-    /// The file, as metrics call it.
+    /// The file, as in the labels of metrics.
     pub label: String,
     /// Entries of the table.
     pub entries: u64,
-    /// Bytes that the table takes.
+    /// Memory of the table in bytes.
     pub bytes: u64,
     /// Lines and names that were skipped.
     pub skipped: u64,
@@ -41,17 +41,17 @@ pub struct LoadState {
 }
 
 impl Load {
-    /// Of a source that was not loaded yet.
+    /// Creates the state of a source that was not loaded yet.
     pub fn new(label: &str) -> Self {
         Self { label: label.to_owned(), ..Self::default() }
     }
 
-    /// Number of entries, without any file.
+    /// Sets the number of entries of a source without a file.
     pub fn entries(&self, entries: usize) {
         self.entries.store(entries as u64, Ordering::Relaxed);
     }
 
-    /// Counts a load and tells of it.
+    /// Counts a successful load and records its numbers.
     pub fn loaded(&self, entries: usize, bytes: usize, skipped: u64, modified: Duration) {
         let modified = u64::try_from(modified.as_millis()).unwrap_or(u64::MAX);
         self.entries.store(entries as u64, Ordering::Relaxed);
@@ -61,7 +61,7 @@ impl Load {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a failure; what was loaded before stays.
+    /// Counts a failure; the last snapshot stays.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
@@ -88,13 +88,13 @@ pub struct ZoneLoads(Mutex<(Vec<ZoneState>, Option<DirectoryState>)>);
 /// State of a directory with zone files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirectoryState {
-    /// The directory, as metrics call it.
+    /// The directory, as in the labels of metrics.
     pub label: String,
     /// Zones that are answered from its files.
     pub zones: usize,
-    /// Looks that succeeded.
+    /// Successful scans.
     pub done: u64,
-    /// Looks that failed.
+    /// Failed scans.
     pub failed: u64,
 }
 
@@ -107,7 +107,7 @@ pub struct ZoneState {
     pub serial: Option<u32>,
     /// Records of the zone.
     pub records: u64,
-    /// Bytes that the zone takes.
+    /// Memory of the zone in bytes.
     pub bytes: u64,
     /// Time of the load that is in effect, since 1970.
     pub loaded: Duration,
@@ -118,7 +118,7 @@ pub struct ZoneState {
 }
 
 impl ZoneLoads {
-    /// The zones as they are now, and the directory that some come from.
+    /// Replaces the state of all zones, and of the directory that some come from.
     pub fn set(&self, states: Vec<ZoneState>, directory: Option<DirectoryState>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (states, directory);
     }
@@ -143,7 +143,7 @@ struct Sources {
 }
 
 impl Loads {
-    /// From now on these are the sources: hosts files, and zones of server blocks.
+    /// Replaces the sources: hosts files, and zones of server blocks.
     pub fn reload(&self, hosts: Vec<Arc<Load>>, zones: Vec<Arc<ZoneLoads>>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Sources { hosts, zones };
     }

@@ -1,9 +1,9 @@
 //! Counters of reloads, by result.
 //!
-//! For the whole process, from its start on, and shared: the metrics read
-//! while the first thread counts. A reload that changes nothing because something is wrong (the
-//! text, or an address that cannot be bound) has failed. A text that the periodic look finds
-//! unfinished is no reload at all.
+//! They count for the whole process, from its start on; the first thread increments them and the
+//! metrics read them. A reload that changes nothing because of an error (in the text, or an address
+//! that cannot be bound) has failed. An unfinished text found by the periodic check is not a
+//! reload.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,18 +27,18 @@ impl Reloads {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Readings of the configuration or of its files that were given up, because a file or a
-    /// resolver did not answer in time.
+    /// Returns the number of attempts to read the configuration or its files that were given up,
+    /// because a file or a resolver did not answer in time.
     pub fn given_up(&self) -> u64 {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    /// Counts one that was given up.
+    /// Counts an attempt that was given up.
     pub fn count_given_up(&self) {
         self.given_up.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one by its outcome.
+    /// Counts a reload by its outcome.
     pub fn count<T, E>(&self, outcome: &Result<T, E>) {
         let counter = if outcome.is_ok() { &self.done } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);

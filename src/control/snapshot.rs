@@ -1,8 +1,7 @@
 //! Report of a worker: copies of its counters, with all that is needed to read them.
 //!
-//! Numbers of upstreams, caches and listeners are those of the configuration that the worker goes
-//! by, so that comes along. Counters are since the worker's start, save where a new configuration
-//! has made what they count another thing.
+//! Upstreams, caches and listeners are numbered by the worker's configuration, so that comes along.
+//! Counters are since the worker's start, unless a new configuration has changed their meaning.
 
 use crate::config::Config;
 use crate::engine::health::HealthStates;
@@ -16,15 +15,15 @@ use crate::tls::Setup;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Up to how many datagrams are counted together in [`Batches`].
+/// Upper bounds of the buckets of [`Batches`], in datagrams.
 pub(crate) const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// Numbers of datagrams per system call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Batches {
-    /// Calls that brought any, by [`BATCHES`].
+    /// Successful calls, by [`BATCHES`].
     pub counts: [u64; BATCHES.len()],
-    /// Datagrams of all of them.
+    /// Datagrams of all calls.
     pub datagrams: u64,
 }
 
@@ -38,12 +37,12 @@ impl Batches {
         }
     }
 
-    /// Calls that brought any.
+    /// Returns the number of successful calls.
     pub fn calls(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Adds another's.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         add_each(&mut self.counts, &other.counts);
         self.datagrams += other.datagrams;
@@ -53,21 +52,21 @@ impl Batches {
 /// Counters of a worker's event loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoopStats {
-    /// Times round.
+    /// Turns of the event loop.
     pub turns: u64,
-    /// The time of all turns, without the wait for something to do.
+    /// Time of all turns, without the wait for events.
     pub busy: Duration,
     /// Pools and caches swept.
     pub sweeps: u64,
-    /// Queries that left with others as one send.
+    /// Queries sent as part of a GSO batch.
     pub queries_joined: u64,
-    /// Replies that did.
+    /// Replies sent as part of a GSO batch.
     pub replies_joined: u64,
-    /// Sends of several datagrams that the kernel refused to take apart.
+    /// GSO batches that the kernel refused.
     pub segments_refused: u64,
-    /// Of queries.
+    /// Queries per receive call.
     pub queries: Batches,
-    /// Of responses.
+    /// Responses per receive call.
     pub responses: Batches,
 }
 
@@ -87,7 +86,7 @@ impl Ports {
         self.0[usize::from(port) / 64] |= 1 << (port % 64);
     }
 
-    /// Adds all of another's, too.
+    /// Adds the ports of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (own, other) in self.0.iter_mut().zip(other.0.iter()) {
             *own |= other;
@@ -111,34 +110,34 @@ pub struct Seen {
     pub failing: Vec<Counted>,
 }
 
-/// All of it.
+/// Report of a worker.
 #[derive(Clone)]
 pub struct Snapshot {
     /// Number of the worker.
     pub worker: usize,
-    /// Time when
+    /// Time of the report.
     pub at: Moment,
     /// Configuration of the worker.
     pub config: Arc<Config>,
     /// TLS setup of the configuration.
     pub tls: Arc<Setup>,
-    /// The how manieth configuration that is.
+    /// Generation number of the configuration.
     pub generation: u32,
     /// Health state of the upstreams.
     pub health_states: Arc<HealthStates>,
-    /// The core that it is pinned to.
+    /// The core that the worker is pinned to.
     pub core: Option<usize>,
     /// Thread ID in the kernel.
     pub thread: u32,
-    /// The processor time that it took.
+    /// Processor time of the thread.
     pub cpu: Duration,
     /// The engine's counters.
     pub stats: Stats,
-    /// The same by place and by upstream.
+    /// The same counters by server block and by upstream.
     pub tallies: Tallies,
-    /// Of each upstream: datagrams, then connections.
+    /// Pools of each upstream: UDP, then connections.
     pub pools: Vec<PoolState>,
-    /// The loop's counters.
+    /// Counters of the event loop.
     pub loops: LoopStats,
     /// Queries that are outstanding.
     pub outstanding: usize,
@@ -146,14 +145,14 @@ pub struct Snapshot {
     pub connections: usize,
     /// Source ports towards upstreams that are in use.
     pub ports: Ports,
-    /// Of each of the configuration's listeners: datagrams that the kernel had no room for.
+    /// Datagrams that the kernel dropped for lack of buffer space, for each listener.
     pub kernel_drops: Vec<u64>,
-    /// Most frequent keys, if they are shown.
+    /// Most frequent keys, if the status page shows them.
     pub seen: Option<Seen>,
 }
 
 impl Snapshot {
-    /// The one of the latest configuration.
+    /// Returns the report with the latest configuration.
     pub fn latest<'s>(all: &[&'s Self]) -> Option<&'s Self> {
         all.iter().copied().max_by_key(|snapshot| snapshot.generation)
     }
@@ -161,7 +160,7 @@ impl Snapshot {
 
 #[cfg(test)]
 impl Snapshot {
-    /// Of a worker that has just begun to work by `text`.
+    /// Creates the report of a worker that has just started with the Corefile `text`.
     pub(crate) fn of(worker: usize, text: &str) -> Self {
         let (config, _) =
             Config::load(text.as_bytes(), "Corefile", &crate::config::Host::plain()).unwrap();

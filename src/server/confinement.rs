@@ -1,10 +1,10 @@
 //! Confinement of the process and its threads before the first packet.
 //!
-//! The process becomes an account of the operator's choice once everything is bound; threads that
-//! move packets give up their capabilities, files and programs ([`Bounds::Packets`]), those that
-//! also read files the programs. The first thread keeps files and programs: it starts the
-//! threads that read the configuration again, and the process that takes over. A kernel that cannot
-//! confine is said aloud, and served on.
+//! The process switches to the configured account once everything is bound. Threads that move
+//! packets give up their capabilities, files and programs ([`Bounds::Packets`]); threads that also
+//! read files give up programs only. The first thread keeps files and programs: it starts the
+//! threads that read the configuration again, and the process that takes over. If the kernel cannot
+//! confine, a warning is logged and onward serves all the same.
 
 use super::StartError;
 use crate::log::{Event, Level, Log};
@@ -16,14 +16,14 @@ use std::thread::{Builder, JoinHandle};
 /// Settings of the confinement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
-    /// The account to become.
+    /// The account to switch to.
     pub user: Option<Account>,
-    /// Threads are to be confined.
+    /// Threads are confined.
     pub sandbox: bool,
 }
 
 impl Confinement {
-    /// The account called `name`, which may take as long as the host needs to look it up.
+    /// Returns the account called `name`; the lookup may block.
     ///
     /// # Errors
     /// [`StartError::Account`].
@@ -33,7 +33,7 @@ impl Confinement {
         Account::find(name).map_err(failed)?.ok_or_else(none).map_err(failed)
     }
 
-    /// Becomes the account.
+    /// Switches to the account.
     ///
     /// # Errors
     /// [`StartError::Account`].

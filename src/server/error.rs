@@ -1,7 +1,7 @@
 //! Errors of a start or a reload.
 //!
-//! Each names the address, thread or file it is about, and what helps. All but one are of the host:
-//! what it lacks may be there later ([`StartError::cause`]).
+//! Each names the address, thread or file and a remedy. All but one lie with the host, where the
+//! missing resource may be available later ([`StartError::cause`]).
 
 use crate::config::Cause;
 use crate::sys::interfaces::{self, Detection};
@@ -17,18 +17,17 @@ pub enum StartError {
     Bind(SocketAddr, io::Error),
     /// Packets for a listener's address cannot be steered to workers.
     Steer(SocketAddr, io::Error),
-    /// An address of IPv6 cannot be bound because of duplicates on its link.
+    /// An IPv6 address cannot be bound because duplicate address detection has not finished.
     Tentative(IpAddr, Detection),
     /// The configuration names no address to listen on.
     NoListener,
-    /// The host has neither of the families of the addresses that no `bind` narrows.
+    /// The host has no address family for the listeners without a `bind`.
     NoFamily,
-    /// A listener's address is served in the other way, over TLS or in the clear, by the sockets
-    /// that are there.
+    /// A listener changes between TLS and plain DNS on an address whose sockets are still open.
     Scheme(SocketAddr),
-    /// Certificates or keys cannot be put to work.
+    /// Certificates or keys cannot be used.
     Tls(SetupError),
-    /// Upstreams are to be asked from an address that cannot be used.
+    /// The source address of upstream queries cannot be used.
     Source(IpAddr, io::Error),
     /// No descriptor is left for the listeners.
     Descriptors(io::Error),
@@ -133,7 +132,8 @@ impl StartError {
         Self::tentative(source, &error).unwrap_or(Self::Source(source, error))
     }
 
-    /// The reason, if the kernel lacks an address only because it looks for duplicates.
+    /// Returns the error, if the address is unavailable only because of duplicate address
+    /// detection.
     fn tentative(ip: IpAddr, error: &io::Error) -> Option<Self> {
         let IpAddr::V6(wanted) = ip else { return None };
         let is_lacking = error.kind() == io::ErrorKind::AddrNotAvailable;

@@ -1,14 +1,13 @@
 //! The listening sockets of all workers, from one configuration to the next.
 //!
-//! A listener has a slot, and each worker has the same slots: a client's query remembers the slot
-//! that it came in on, so a listener keeps its slot as long as it is there and a while longer.
-//! Each worker has sockets of its own on each address; a second descriptor of each is kept here,
-//! for an address that comes back while its last queries are still being answered; it is closed
-//! when that is over, because queries would wait there unread ([`Listeners::close_gone`]). An
-//! address that goes while a wildcard of its port comes is served on as part of that: as long as
-//! its sockets are open, the kernel would deliver its queries to no other socket.
-//! [`Listeners::plan`] binds what a configuration needs besides, and changes nothing; only
-//! [`Listeners::adopt`] does.
+//! A listener has a slot, the same in each worker. A query remembers the slot that it came in on,
+//! so a listener keeps its slot as long as it is open and a while longer. Each worker has sockets
+//! of its own on each address. A second descriptor of each is kept here, for an address that comes
+//! back while its last queries are still being answered; it is closed afterwards, because queries
+//! would wait there unread ([`Listeners::close_gone`]). An address that is replaced by a wildcard
+//! of its port is served as part of that wildcard: as long as its sockets are open, the kernel
+//! delivers its queries to no other socket. [`Listeners::plan`] binds missing sockets and changes
+//! nothing else; only [`Listeners::adopt`] does.
 
 use super::StartError;
 use super::steering::Steering;
@@ -22,23 +21,23 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-/// Ports that are tried where the configuration leaves the choice to the kernel.
+/// Maximum of attempts to find a port that is free for UDP and TCP, if the kernel chooses it.
 const PORT_TRIES_MAX: u32 = 100;
-/// Time for which the sockets of a removed listener are kept: longer than any reply takes, and than
-/// a worker keeps them.
+/// Time for which the sockets of a removed listener are kept: longer than any reply takes, and
+/// longer than a worker keeps them.
 const GONE_MAX: Duration = Duration::from_secs(10);
 
-/// One worker's sockets on one address; one for TLS has none for datagrams.
+/// One worker's sockets on one address; a TLS listener has no UDP socket.
 type Pair = (Option<UdpSocket>, TcpListener);
 
 /// Each worker's sockets on one address.
 struct Group {
-    /// As the configuration says, perhaps without a port.
+    /// Address in the configuration, perhaps without a port.
     asked: SocketAddr,
-    /// With the port that the kernel chose.
+    /// Address with the port that the kernel chose.
     address: SocketAddr,
     pairs: Vec<Pair>,
-    /// Since when no configuration has named it.
+    /// Time of the reload that removed it.
     gone: Option<Moment>,
 }
 
@@ -47,40 +46,40 @@ pub(super) struct Listeners {
     workers: usize,
     steering: Steering,
     slots: Vec<Option<Group>>,
-    /// Sockets that were open before this process began and that no listener has used yet.
+    /// Inherited sockets that no listener has used yet.
     inherited: Inherited,
 }
 
 /// Listeners of a configuration.
 pub(super) struct Plan {
-    /// For each slot which of the configuration's listeners it is.
+    /// For each slot the number of its listener in the configuration.
     pub(super) listeners: Vec<Option<usize>>,
     /// Sockets that were bound, and their slots.
     bound: Vec<(usize, Group)>,
     /// Slots whose sockets the workers need, or need again.
     fresh: Vec<usize>,
-    /// Sockets that were open before this process began and that no listener has the address of.
+    /// Inherited sockets on addresses that no listener has.
     unused: Vec<String>,
 }
 
 impl Listeners {
-    /// None yet, for this number of workers. Listeners on the addresses of the sockets `inherited`
-    /// get those.
+    /// Creates an empty set for this number of workers. Listeners use the `inherited` sockets on
+    /// their addresses.
     pub(super) fn new(workers: usize, steering: Steering, inherited: Inherited) -> Self {
         Self { workers, steering, slots: Vec::new(), inherited }
     }
 
-    /// Has all sockets steered as at the start: another process that has them, too, may have
-    /// changed that.
+    /// Attaches the steering programs to all sockets again, in case another process that shares
+    /// them has changed that.
     pub(super) fn steer(&self) {
         let firsts = self.slots.iter().flatten().filter_map(|group| group.pairs.first());
         for datagrams in firsts.filter_map(|(datagrams, _)| datagrams.as_ref()) {
-            // It has worked before; if it does not now, what holds is as good.
+            // It has worked before; if it fails now, the current steering stays.
             let _ = self.steering.apply_anew(datagrams);
         }
     }
 
-    /// Adds copies of all sockets that are listened on to `passed`.
+    /// Adds copies of all listening sockets to `passed`.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -93,8 +92,8 @@ impl Listeners {
         Ok(())
     }
 
-    /// Finds or binds the sockets of `listeners`, in each of which the port is noted that the
-    /// kernel chose if it named none.
+    /// Finds or binds the sockets of `listeners`, and writes the ports that the kernel chose into
+    /// listeners without one.
     ///
     /// # Errors
     /// [`StartError::Bind`], [`StartError::Steer`] or [`StartError::NoListener`].
@@ -161,7 +160,7 @@ impl Listeners {
         Ok(plan)
     }
 
-    /// Takes over what `plan` says; returns for each worker the sockets that it gets.
+    /// Puts `plan` into effect; returns for each worker its new sockets.
     ///
     /// # Errors
     /// No descriptor is left; nothing has changed then.
@@ -209,7 +208,7 @@ impl Listeners {
         served.map(|group| group.address)
     }
 
-    /// The slot of `asked`, if it has one that `plan` has not used.
+    /// Returns the slot of `asked`, if it has one that `plan` has not used.
     fn find(&self, asked: SocketAddr, plan: &Plan) -> Option<(usize, &Group)> {
         let slots = self.slots.iter().enumerate();
         let mut groups = slots.filter_map(|(slot, group)| Some((slot, group.as_ref()?)));
@@ -219,27 +218,28 @@ impl Listeners {
         })
     }
 
-    /// Returns true if sockets of ours, of a wildcard that `address` is part of or the other way
-    /// round, have the port already.
+    /// Returns true if our own sockets have the port already, on a wildcard that covers `address`
+    /// or on an address that the wildcard `address` covers.
     fn is_shared(&self, address: SocketAddr, plan: &Plan) -> bool {
         let bound = plan.bound.iter().map(|(_, group)| group);
         let mut groups = self.slots.iter().flatten().chain(bound);
         groups.any(|group| group.is_covered_by(address) || covers(group.address, address))
     }
 
-    /// The group, if there is one, its sockets steered.
+    /// Attaches the steering program to the group's sockets, if there is a group.
     fn steered(&self, group: Option<Group>) -> Result<Option<Group>, StartError> {
         if let Some(Group { address, pairs, .. }) = &group
             && let Some((Some(datagrams), _)) = pairs.first()
         {
-            // Those bound first are numbered first, which is the order of the workers.
+            // The kernel numbers sockets in the order of binding, which is the order of the
+            // workers.
             let steered = self.steering.apply(datagrams);
             steered.map_err(|error| StartError::Steer(*address, error))?;
         }
         Ok(group)
     }
 
-    /// A slot for a new address.
+    /// Returns a free slot for a new address.
     fn vacant(&self, plan: &Plan) -> usize {
         let is_free = |slot: &usize| self.slots[*slot].is_none() && plan.listeners[*slot].is_none();
         let free = (0..self.slots.len()).find(is_free);
@@ -248,13 +248,13 @@ impl Listeners {
 }
 
 impl Listeners {
-    /// The inherited sockets on the address of `listener`, a pair for each worker, and more groups
-    /// if there are more than workers. Missing ones are bound beside them or, where they are
-    /// not to be shared in that way, is a second descriptor of one of them.
+    /// Takes the inherited sockets on the address of `listener`: a pair for each worker, and more
+    /// groups if there are more pairs than workers. Missing sockets are bound beside them or, if
+    /// the address is not to be shared in that way, duplicated from one of them.
     fn inherit(&mut self, listener: &Listener) -> Result<Vec<Group>, StartError> {
         let address = listener.address;
         let secure = listener.tls.is_some();
-        // Datagrams on the port of a listener for TLS are somebody else's.
+        // UDP sockets on the port of a TLS listener belong to another service.
         let mut datagrams = match secure {
             true => Vec::new(),
             false => take_all(&mut self.inherited.datagrams, address),
@@ -297,7 +297,7 @@ impl Listeners {
     }
 }
 
-/// Takes all sockets on `address`.
+/// Removes and returns all sockets on `address`.
 fn take_all<T>(sockets: &mut Vec<(SocketAddr, T)>, address: SocketAddr) -> Vec<T> {
     sockets.extract_if(.., |(at, _)| *at == address).map(|(_, socket)| socket).collect()
 }
@@ -320,7 +320,7 @@ fn fill<T>(
 }
 
 impl Plan {
-    /// Warns of inherited sockets that are closed unused: clients of their addresses get no answer.
+    /// Warns of inherited sockets that are closed unused: queries to their addresses get no reply.
     pub(super) fn warn_of_unused(&self, log: Log) {
         for socket in &self.unused {
             let text =
@@ -329,7 +329,7 @@ impl Plan {
         }
     }
 
-    /// The configuration's listener `number` is served in `slot`; `fresh`: with sockets that the
+    /// Assigns the configuration's listener `number` to `slot`; `fresh`: with sockets that the
     /// workers do not have.
     fn serve(&mut self, slot: usize, number: usize, fresh: bool) {
         if self.listeners.len() <= slot {
@@ -343,23 +343,23 @@ impl Plan {
 }
 
 impl Group {
-    /// Returns true if it is one for TLS.
+    /// Returns true for a TLS listener.
     fn is_secure(&self) -> bool {
         self.pairs.first().is_some_and(|(datagrams, _)| datagrams.is_none())
     }
 
-    /// Returns the time at which its last reply has been sent, if the listener was removed.
+    /// Returns the time by which its last reply has been sent, if the listener was removed.
     fn over_at(&self) -> Option<Moment> {
         self.gone.map(|gone| gone.plus(GONE_MAX))
     }
 
-    /// Returns true if who listens on `address` is meant to get what is sent to this group.
+    /// Returns true if a listener on `address` is meant to receive the packets of this group.
     fn is_covered_by(&self, address: SocketAddr) -> bool {
         address == self.address || covers(address, self.address)
     }
 }
 
-/// Returns true if `wildcard` is one, and `address` one of those that it stands for.
+/// Returns true if `wildcard` is a wildcard that covers `address`.
 fn covers(wildcard: SocketAddr, address: SocketAddr) -> bool {
     wildcard.ip().is_unspecified()
         && wildcard.is_ipv4() == address.is_ipv4()
@@ -367,7 +367,7 @@ fn covers(wildcard: SocketAddr, address: SocketAddr) -> bool {
 }
 
 /// Binds `listener` once for each worker; `None` if no directive names it and the host lacks its
-/// address family. `shared`: we have part of it already.
+/// address family. `shared`: our own sockets have part of it already.
 fn bind(
     listener: &mut Listener,
     workers: usize,
@@ -383,23 +383,23 @@ fn bind(
                 return Ok(Some(Group { asked, address, pairs, gone: None }));
             }
             Err(error) if listener.implied && socket::is_missing_family(&error) => return Ok(None),
-            // The port that the kernel chose for UDP is in use for TCP: it may choose another.
+            // The port that the kernel chose for UDP is in use for TCP: try with another.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
             Err(error) => return Err(StartError::bind(asked, error)),
         }
     }
 }
 
-/// The sockets of `workers` workers on `asked`, and the address that they have.
+/// Binds sockets on `asked` for each of `workers`; returns them and their address.
 fn bind_all(
     asked: SocketAddr,
     workers: usize,
     shared: bool,
     secure: bool,
 ) -> io::Result<(SocketAddr, Vec<Pair>)> {
-    // SO_REUSEPORT would let us share the address with a program that has it already, and each get
-    // half of the queries: so it is first bound alone. Who has part of it himself cannot learn
-    // that.
+    // SO_REUSEPORT would let us share the address with another program that has it already, so that
+    // each gets half of the queries: therefore bind it exclusively first. That test is impossible
+    // if our own sockets have part of the address.
     let address = if shared { asked } else { bind_alone(asked, secure)? };
     let both = |_| {
         let datagrams = (!secure).then(|| socket::udp_listener(address, true)).transpose()?;
@@ -408,7 +408,7 @@ fn bind_all(
     Ok((address, (0..workers).map(both).collect::<io::Result<_>>()?))
 }
 
-/// The address that `asked` is, which no other socket has.
+/// Binds `asked` exclusively for a moment; returns the address with its port.
 fn bind_alone(asked: SocketAddr, secure: bool) -> io::Result<SocketAddr> {
     if secure {
         return socket::tcp_listener(asked, false)?.local_addr();
@@ -436,8 +436,8 @@ mod tests {
         Moment::ZERO.plus(Duration::from_secs(seconds))
     }
 
-    /// Goes over to a block on each of `addresses`; returns which listener each slot is, and how
-    /// many slots get sockets.
+    /// Switches to a block on each of `addresses`; returns the listener of each slot, and the
+    /// number of slots with new sockets.
     fn go_over(
         listeners: &mut Listeners,
         seconds: u64,
@@ -456,7 +456,7 @@ mod tests {
         Listeners::new(workers, steering, inherited)
     }
 
-    /// Listening on one address, and its port.
+    /// Creates listeners on one address; returns them and their port.
     fn one(workers: usize) -> (Listeners, u16) {
         let mut listeners = listeners_of(workers, Inherited::default());
         go_over(&mut listeners, 0, 0, &[LOOPBACK]).unwrap();
@@ -485,7 +485,7 @@ mod tests {
         let (mut listeners, port) = one(1);
         go_over(&mut listeners, 0, port, &[LOOPBACK, "127.0.0.2"]).unwrap();
         go_over(&mut listeners, 1, port, &[LOOPBACK]).unwrap();
-        // The new one takes the slot; the old one, which comes back behind it, another.
+        // The new listener takes the slot; the old one, which comes back later, takes another.
         let addresses = [LOOPBACK, "127.0.0.3", "127.0.0.2"];
         let went = go_over(&mut listeners, 20, port, &addresses).unwrap();
         assert_eq!(went, (vec![Some(0), Some(1), Some(2)], 2));
@@ -527,7 +527,7 @@ mod tests {
         assert_eq!(go_over(&mut listeners, 1, port, &[LOOPBACK]).unwrap(), (all, 0));
     }
 
-    /// The workers that a query for one name comes to, on slot `slot`, from many ports.
+    /// Returns the workers that receive queries for one name on slot `slot`, from many ports.
     fn workers_asked(listeners: &Listeners, slot: usize) -> Vec<usize> {
         let group = listeners.slots[slot].as_ref().unwrap();
         let query = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\0\0\x01\0\x01";

@@ -1,10 +1,10 @@
-//! The sockets of pages over HTTP, from one configuration to the next, and who serves them.
+//! The sockets of the HTTP endpoints, from one configuration to the next, and the admin's thread.
 //!
-//! A second descriptor of each is kept here, for the next process and so that an address that
-//! stays is never closed: a reload that fails changes nothing, and one that succeeds loses no
-//! client. No other program shares these addresses, so a program that has one already is found out
-//! when binding. For `health` that is a reason not to go on, for other pages only to say so: the
-//! next reload tries again. [`Pages::plan`] binds missing addresses and changes nothing; only
+//! A second descriptor of each socket is kept here, for the next process and so that an address
+//! that stays is never closed: a failed reload changes nothing, and a successful one loses no
+//! client. The addresses are not shared with other programs, so binding fails if another program
+//! has one. For `health` that fails the start or reload; for other endpoints it is only logged, and
+//! the next reload tries again. [`Pages::plan`] binds missing addresses and changes nothing; only
 //! [`Pages::adopt`] does.
 
 use super::StartError;
@@ -23,18 +23,18 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// One address.
+/// The socket of one address.
 struct Open {
     number: usize,
-    /// As the configuration says, perhaps without a port.
+    /// Address in the configuration, perhaps without a port.
     asked: SocketAddr,
-    /// With the port that the kernel chose.
+    /// Address with the port that the kernel chose.
     address: SocketAddr,
     pages: Vec<Endpoint>,
     socket: TcpListener,
 }
 
-/// All addresses, and who serves them.
+/// The sockets of all addresses, and the admin's thread.
 pub(super) struct Pages {
     log: Log,
     open: Vec<Open>,
@@ -56,16 +56,16 @@ enum Found {
 }
 
 impl Pages {
-    /// None yet. `log` gets a line for each address that cannot be had.
+    /// Creates an empty set. `log` gets a line for each address that cannot be bound.
     pub(super) fn new(log: Log) -> Self {
         Self { log, open: Vec::new(), opened: 0, admin: None }
     }
 
-    /// Finds or binds the sockets that `config` asks for; those of `inherited` with the same
-    /// address are taken.
+    /// Finds or binds the sockets that `config` needs; those of `inherited` with the same address
+    /// are used.
     ///
     /// # Errors
-    /// [`StartError::Bind`] of an address of `health`; [`StartError::Descriptors`].
+    /// [`StartError::Bind`] for an address of `health`; [`StartError::Descriptors`].
     pub(super) fn plan(
         &self,
         config: &Config,
@@ -104,7 +104,7 @@ impl Pages {
         Ok(plan)
     }
 
-    /// Says of each page that it is not served.
+    /// Logs that these endpoints are not served.
     fn tell(&self, pages: &[Endpoint], why: &StartError) {
         for page in pages {
             let name = page.directive();
@@ -114,7 +114,7 @@ impl Pages {
         }
     }
 
-    /// Starts the admin if `plan` needs one and there is none; it asks `workers`.
+    /// Starts the admin if `plan` needs one and there is none; it collects reports from `workers`.
     ///
     /// # Errors
     /// No descriptor or no thread is left.
@@ -136,7 +136,7 @@ impl Pages {
         Ok(Some(thread))
     }
 
-    /// Takes over what `plan` says, of this configuration and the state of its upstreams.
+    /// Puts `plan` into effect, with this configuration and the health state of its upstreams.
     pub(super) fn adopt(
         &mut self,
         plan: Plan,
@@ -181,12 +181,12 @@ impl Pages {
         self.open.iter().try_for_each(|open| passed.add(&open.socket).map(drop))
     }
 
-    /// The process has been told to stop: it is ready no more.
+    /// Announces that the process will stop: `/ready` answers 503 from now on.
     pub(super) fn announce_stop(&self) {
         self.admin.iter().for_each(|admin| admin.deliver(ToAdmin::Stopping));
     }
 
-    /// Has the admin answer who has asked, and end.
+    /// Stops the admin after it has answered pending requests.
     pub(super) fn stop(self) {
         self.admin.iter().for_each(|admin| admin.deliver(ToAdmin::Stop));
     }

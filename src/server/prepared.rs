@@ -1,12 +1,11 @@
-//! A configuration, and all that it takes from files and from the kernel before it can hold.
+//! A configuration, and everything it needs from files and the kernel before it can take effect.
 //!
-//! Certificates and the authorities that the system trusts are read here, addresses are tried and
-//! local data are loaded, so that [`Server`](super::Server) itself, which the first thread calls,
-//! reads no file and waits for nothing. At the first start, which no watchdog watches, the server
-//! loads local data itself, as the account that it has become. An address of IPv6 that was added
-//! just now cannot be bound until the kernel has looked for a duplicate of it on its link (RFC 4862
-//! §5.4), which takes a second or two: that is waited for, as a boot or a reload right behind `ip
-//! address add` would fail otherwise.
+//! Certificates and the system's authorities are read here, addresses are tried and local data are
+//! loaded, so that [`Server`](super::Server) itself, which the first thread calls, reads no file
+//! and waits for nothing. At the first start, which no watchdog watches, the server loads local
+//! data itself, after it has switched accounts. A new IPv6 address cannot be bound until the kernel
+//! has finished duplicate address detection (RFC 4862 §5.4), which takes a second or two: this is
+//! waited for here, because otherwise a boot or a reload just after `ip address add` would fail.
 
 use super::StartError;
 use super::sources::{Loaders, Plan};
@@ -26,19 +25,19 @@ const DETECTION_MAX: Duration = Duration::from_secs(5);
 /// Interval of checks of tentative addresses.
 const DETECTION_PERIOD: Duration = Duration::from_millis(100);
 
-/// A configuration that can hold at once.
+/// A configuration that can take effect at once.
 pub struct Prepared {
     /// The configuration.
     pub config: Config,
     /// Certificates and keys, parsed.
     pub tls: Arc<Setup>,
-    /// Its sources of local data; `None`: no configuration has held before, and whatever loads them
-    /// begins with the server.
+    /// Its local data sources; `None` at the first start, when the server itself starts the
+    /// loaders.
     pub(super) data: Option<Plan>,
 }
 
-/// Inputs to preparing the next configuration: the certificates and the loaders of the one that
-/// holds.
+/// Inputs for preparing the next configuration: the certificates and the loaders of the current
+/// one.
 #[derive(Clone)]
 pub struct Before {
     pub(super) tls: Arc<Setup>,
@@ -46,7 +45,7 @@ pub struct Before {
 }
 
 impl Prepared {
-    /// Makes `config` ready, where `before` has held until now. Says what it does to `steps`.
+    /// Prepares `config`, to follow `before`. Reports its steps to `steps`.
     ///
     /// # Errors
     /// [`StartError::Source`], [`StartError::Tentative`], [`StartError::Tls`] or
@@ -64,8 +63,8 @@ impl Prepared {
     }
 }
 
-/// Refuses addresses to ask upstreams from that this host lacks. The reference would start and then
-/// fail every query.
+/// Refuses source addresses of upstream queries that this host lacks. The reference would start and
+/// then fail every query.
 fn check_sources(config: &Config) -> Result<(), StartError> {
     for forward in config.forwards() {
         let Some(source) = forward.source_address else { continue };
@@ -77,7 +76,7 @@ fn check_sources(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Waits until no address of `config` is tentative, or for long enough.
+/// Waits until no address of `config` is tentative, up to the maximum time.
 fn await_detection(config: &Config, steps: &Steps) {
     let clock = Clock::start();
     let until = clock.now().plus(DETECTION_MAX);
@@ -91,7 +90,7 @@ fn await_detection(config: &Config, steps: &Steps) {
     }
 }
 
-/// The addresses of IPv6 that `config` needs on this host.
+/// Returns the IPv6 addresses that `config` needs on this host.
 fn wanted(config: &Config) -> impl Iterator<Item = Ipv6Addr> {
     let listeners = config.listeners.iter().map(|listener| listener.address.ip());
     let sources = config.forwards().filter_map(|forward| forward.source_address);

@@ -1,10 +1,10 @@
-//! The loaders of all sources of data, from one configuration to the next.
+//! The loaders of all data sources, from one configuration to the next.
 //!
-//! A source that stays keeps its loader and what that has loaded; it is looked at at once. A new
-//! one is loaded before any worker is told of it, and waited for, though not for ever:
-//! [`Loaders::plan`] starts what is missing and changes nothing else, on a thread that may block;
-//! only [`Sources::adopt`] does. A loader whose source is gone ends by itself. Each source has a
-//! number that no other ever had.
+//! A source that stays keeps its loader and its snapshot, and is checked at once. A new source is
+//! loaded before any worker gets the configuration, with a limited wait: [`Loaders::plan`] starts
+//! the missing loaders and changes nothing else, on a thread that may block; only
+//! [`Sources::adopt`] does. The loader of a removed source ends by itself. Each source has a unique
+//! number.
 
 use super::StartError;
 use super::confinement::Sandbox;
@@ -22,8 +22,8 @@ use std::time::Duration;
 
 /// Maximum wait for the first loads of new sources, all together.
 const FIRST_LOAD_MAX: Duration = Duration::from_secs(10);
-/// The same where zones are among them, whose names fail until they are loaded. Less than the time
-/// after which a reload is given up.
+/// Maximum wait if zones are among them, because their names fail until they are loaded. Less than
+/// the time after which a reload is given up.
 const FIRST_ZONES_MAX: Duration = Duration::from_secs(25);
 
 /// A source with its loader.
@@ -34,7 +34,7 @@ struct Source {
     orders: Sender<Serve>,
 }
 
-/// What a source is, and how its loads fare.
+/// Kind of a source, and the state of its loads.
 #[derive(Clone)]
 enum What {
     Hosts(Arc<HostsSource>, Arc<Load>),
@@ -42,7 +42,7 @@ enum What {
 }
 
 impl What {
-    /// All sources of `config`, in the order of their slots, with nothing loaded.
+    /// Returns all sources of `config`, in the order of their slots, with nothing loaded.
     fn all(config: &Config) -> Vec<Self> {
         let hosts = config
             .hosts_sources()
@@ -53,8 +53,8 @@ impl What {
         hosts.chain(zones).collect()
     }
 
-    /// Returns true if a loader of this source also serves for `other`: zones that nobody looks
-    /// at again are read with each configuration.
+    /// Returns true if a loader of this source also serves for `other`: zones that are not checked
+    /// for changes are read with each configuration.
     fn stays(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Hosts(one, _), Self::Hosts(other, _)) => one == other,
@@ -68,13 +68,13 @@ impl What {
     }
 }
 
-/// All sources of the configuration that holds.
+/// All sources of the current configuration.
 pub(super) struct Sources {
     loaders: Loaders,
     loads: Arc<Loads>,
 }
 
-/// The loaders at work, for a thread that prepares the next configuration.
+/// The running loaders, for a thread that prepares the next configuration.
 #[derive(Clone)]
 pub(super) struct Loaders {
     clock: Clock,
@@ -120,7 +120,7 @@ impl Plan {
 }
 
 impl Sources {
-    /// None yet.
+    /// Creates an empty set.
     pub(super) fn new(clock: Clock, log: Log, sandbox: Sandbox) -> Self {
         let (sources, next) = (Vec::new(), Arc::default());
         let loaders = Loaders { clock, log, sandbox, sources, next };
@@ -137,13 +137,13 @@ impl Sources {
         &self.loads
     }
 
-    /// Goes on with the sources of `plan`, for workers who have been told of them.
+    /// Switches to the sources of `plan`, for workers that have received the configuration.
     pub(super) fn adopt(&mut self, plan: Plan, workers: &[Mailbox]) {
         let sources = &mut self.loaders.sources;
         sources.clear();
         for Planned { source, origin } in plan.sources {
             let is_late = matches!(origin, Origin::Late);
-            // Where there is no room, an order to look at once has not been taken yet.
+            // If the channel is full, an earlier order to check at once is still pending.
             let _ = source.orders.try_send(Serve { workers: workers.to_vec(), is_late });
             sources.push(source);
         }
@@ -159,8 +159,8 @@ impl Sources {
 }
 
 impl Loaders {
-    /// Finds the loaders of the sources that `config` names, or starts them and waits for what
-    /// they load first.
+    /// Finds the loaders of the sources that `config` names, or starts them and waits for their
+    /// first loads.
     ///
     /// # Errors
     /// No thread is left, or a zone file refuses the configuration.
@@ -196,7 +196,7 @@ impl Loaders {
         Ok(plan)
     }
 
-    /// Tells that a source has not been loaded in time.
+    /// Logs that a source has not been loaded in time.
     fn tell_late(&self, what: &What, wait: Duration) {
         let seconds = wait.as_secs();
         match what {

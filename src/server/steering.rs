@@ -1,14 +1,13 @@
-//! Steering of datagrams to workers: programs that the kernel runs for each.
+//! Steering of datagrams to workers: BPF programs that the kernel runs for each datagram.
 //!
-//! Without one the kernel goes by the hash of the client's and our address and port. `cpu` keeps
-//! the datagram on the core that has it already. `name` looks at the question: it hashes the name
-//! as it stands in the packet, four bytes at a time up to the first byte of zero, letters of either
-//! case alike. So each name is one worker's business; what that worker has in its cache no other
-//! needs, and identical questions meet. Which name goes where is no secret and need not be one: who
-//! wants to keep one worker busy can always ask for one name.
+//! Without one the kernel chooses by the hash of both addresses and ports. `cpu` keeps the datagram
+//! on the core that received it. `name` hashes the QNAME as it stands in the packet, four bytes at
+//! a time up to the first byte of zero, ignoring case. So each name belongs to one worker: its
+//! answer is cached only there, and identical queries meet. The mapping of names to workers is not
+//! secret and need not be: a client that wants to load one worker can always repeat one name.
 //!
-//! A datagram that is no query goes to the first worker, if it ends before its name does, or to
-//! any. The kernel chooses the worker of a connection: their queries share a connection anyway.
+//! A datagram that is no query goes to the first worker if it ends before its name does, otherwise
+//! to any. TCP connections are distributed by the kernel: all queries of one share a worker anyway.
 
 use crate::sys::steer::Instruction::{
     self, Add, And, FromIndex, Jump, JumpIfEqual, Load, LoadConstant, LoadCpu, LoadScratch,
@@ -23,20 +22,20 @@ use std::net::UdpSocket;
 const HEADER_LEN: u32 = 12;
 /// A name has 255 bytes at most, the zero at its end included.
 const WORDS_MAX: u32 = 64;
-/// Set in each letter of lower case and in none of upper case. That other bytes become alike by it
-/// only brings a few more names together.
+/// Set in each letter of lower case and in none of upper case. Other bytes that become equal by it
+/// only bring a few more names together.
 const LOWER_CASE: u32 = 0x2020_2020;
-/// The fraction of the golden ratio, odd: it spreads what differs in few bits.
+/// The fraction of the golden ratio, odd: it spreads words that differ in few bits.
 const MULTIPLIER: u32 = 0x9E37_79B1;
 /// All bits but the highest of each byte.
 const LOW_BITS: u32 = 0x7F7F_7F7F;
 /// Scratch word of the hash.
 const HASH: u32 = 0;
-/// No socket's number: the kernel goes by its own hash.
+/// Number of no socket: the kernel falls back to its own hash.
 const NOBODY: u32 = u32::MAX;
-/// Cores that are told one by one; the others count modulo the workers. Where
-/// `net.core.optmem_max` is as low as 20480, the kernel takes no program that is much larger than
-/// this makes it, or than [`WORDS_MAX`] does.
+/// Cores that are listed one by one; the others count modulo the workers. If `net.core.optmem_max`
+/// is as low as 20480, the kernel accepts no program much larger than this or [`WORDS_MAX`] makes
+/// it.
 const CORES_MAX: usize = 512;
 
 /// Rule by which the kernel chooses the worker that receives a datagram.
@@ -57,7 +56,7 @@ pub(super) struct Steering {
 }
 
 impl Steering {
-    /// For workers on `cores`, the first of which has the first socket of each group.
+    /// Programs for workers on `cores`, in the order of the sockets of each group.
     pub(super) fn new(steer: Steer, cores: &[Option<usize>]) -> Self {
         let program = match (steer, cores) {
             (Steer::Flow, _) | (_, [] | [_]) => None,
@@ -67,7 +66,7 @@ impl Steering {
         Self { program }
     }
 
-    /// Has the group that `socket` belongs to steered in this way.
+    /// Attaches the program to the group that `socket` belongs to.
     ///
     /// # Errors
     /// As [`attach`].
@@ -75,7 +74,7 @@ impl Steering {
         self.program.as_ref().map_or(Ok(()), |program| attach(socket, program))
     }
 
-    /// The same, for a group that another process may have steered in another way.
+    /// As [`Steering::apply`], for a group that another process may have steered in another way.
     ///
     /// # Errors
     /// As [`attach`].
@@ -87,7 +86,8 @@ impl Steering {
     }
 }
 
-/// The worker on the core that runs the program; a core without one counts modulo the workers.
+/// Program that returns the worker on the current core; a core without one counts modulo the
+/// workers.
 fn by_core(cores: &[Option<usize>]) -> Vec<Instruction> {
     let workers = cores.len();
     let pinned = cores.iter().enumerate().filter_map(|(worker, core)| Some((worker, (*core)?)));
@@ -103,13 +103,13 @@ fn by_core(cores: &[Option<usize>]) -> Vec<Instruction> {
     program
 }
 
-/// The worker that the question's name stands for.
+/// Program that returns the worker of the QNAME.
 fn by_name(workers: usize) -> Vec<Instruction> {
     let end = end_of_name(workers as u32);
     let mut program = vec![LoadConstant(0), Store(HASH)];
     let word_len = word_of_name(0, 0).len() as u32;
     for word in 0..WORDS_MAX {
-        // From behind this word's own jump, which is followed by as much as `mix` has, to the end.
+        // From after this word's own jump, which is followed by the length of `mix`, to the end.
         let others = (WORDS_MAX - 1 - word) * word_len;
         program.extend(word_of_name(word, mix().len() as u32 + others + 1));
     }
@@ -118,7 +118,7 @@ fn by_name(workers: usize) -> Vec<Instruction> {
     program
 }
 
-/// Takes one word in; past `end` more instructions than this if there is a zero in it.
+/// Reads one word; if it contains a zero, jumps `end` instructions past this.
 fn word_of_name(word: u32, end: u32) -> Vec<Instruction> {
     let mut program = vec![
         Load(HEADER_LEN + 4 * word),
@@ -135,7 +135,7 @@ fn word_of_name(word: u32, end: u32) -> Vec<Instruction> {
     program
 }
 
-/// Mixes the word in the index register into the hash, which is in the accumulator then.
+/// Mixes the word in the index register into the hash and leaves the hash in the accumulator.
 fn mix() -> [Instruction; 9] {
     [
         FromIndex,
@@ -150,13 +150,13 @@ fn mix() -> [Instruction; 9] {
     ]
 }
 
-/// Takes in what stands before the zero in the word in the index register, and ends.
+/// Mixes in the bytes before the zero in the word in the index register, and ends.
 fn end_of_name(workers: u32) -> Vec<Instruction> {
     let if_zero = |then| JumpIfEqual { value: 0, then, otherwise: 0 };
     let mut program = vec![
         FromIndex,
         And(0xFF00_0000),
-        // Nothing: to what follows the mixing.
+        // No byte: skip the mixing.
         if_zero(15 + mix().len() as u8),
         FromIndex,
         And(0x00FF_0000),
@@ -209,7 +209,7 @@ mod tests {
         group
     }
 
-    /// Sends each of `packets` from a port of its own; returns the workers that they came to.
+    /// Sends each of `packets` from a port of its own; returns the workers that received them.
     fn workers_of(group: &[UdpSocket], packets: &[Vec<u8>]) -> Vec<usize> {
         let mut poll = Poll::new().unwrap();
         for (number, socket) in group.iter().enumerate() {
@@ -259,7 +259,7 @@ mod tests {
         let mut counts = [0; 4];
         let mut spellings = 0;
         for number in 0..400 {
-            // Of any length, so that each place in a word is the last once.
+            // Names of any length, so that each position in a word is the last once.
             let text = format!("w{}{number}.Example-{}.org", "x".repeat(number % 40), number % 7);
             let plain = name(&text);
             let packets: Vec<_> = (0..4)

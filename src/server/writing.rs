@@ -1,7 +1,7 @@
-//! The writer's thread as the server holds it: started, told of generations, stopped.
+//! The writer's thread as the server holds it: start, new generations, stop.
 //!
-//! Workers send it the records to write; the server publishes each generation of the configuration
-//! before any worker goes by it, and waits for the writer's end last of all.
+//! Workers send it their records; the server publishes each generation of the configuration before
+//! any worker uses it, and stops the writer last of all.
 
 use super::REPORT_TIMEOUT;
 use super::confinement::Sandbox;
@@ -19,15 +19,15 @@ use std::sync::Arc;
 /// Senders to the writer.
 pub(super) struct Writing {
     pub(super) mailbox: WriterMailbox,
-    /// Ends with the writer.
+    /// Disconnected when the writer ends.
     ended: Receiver<()>,
     pub(super) generations: Arc<Generations>,
-    /// Of the configuration that holds.
+    /// Generation of the current configuration.
     pub(super) generation: u32,
 }
 
 impl Writing {
-    /// Starts a writer of what `log` takes.
+    /// Starts a writer with the sink of `log`.
     pub(super) fn start(
         clock: Clock,
         (config, tls): (&Config, Arc<Setup>),
@@ -46,8 +46,8 @@ impl Writing {
         Ok(Self { mailbox, ended, generations, generation: 0 })
     }
 
-    /// Has the writer end, which may take a moment: no other thread sends to it any more. If the
-    /// thread that reads what it writes has stopped reading, it is left where it is.
+    /// Stops the writer, which may take a moment: no other thread sends to it any more. If its
+    /// output is blocked because the reader has stopped reading, the thread is abandoned.
     pub(super) fn stop(self) {
         drop(self.mailbox);
         let _ = self.ended.recv_timeout(REPORT_TIMEOUT);
